@@ -1,0 +1,43 @@
+"""Errors that a user can cause. Each message is one line: what is wrong, where, and what would be right."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class FgError(Exception):
+    """Base of every error that bad input or bad configuration raises."""
+
+
+class ShapeError(FgError):
+    """An array's shape, or a set of parameter names, does not fit the model."""
+
+
+class DtypeError(FgError):
+    """An array's dtype is not the one required."""
+
+
+class DeviceError(FgError):
+    """A device, vector width or thread count that this machine does not have."""
+
+
+class DatasetError(FgError):
+    """A data set that is missing, damaged, or holds impossible values."""
+
+
+class ConfigError(FgError):
+    """An unknown option or key, or a value out of its range."""
+
+
+class RunError(FgError):
+    """A run folder that is not one, is damaged, or would be overwritten."""
+
+
+class DivergenceError(FgError):
+    """Training met a loss or a directional derivative that is not finite."""
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return `" (did you mean 'x'?)"`, or the choices where nothing is near, for the end of a message."""
+    choices = sorted(known)
+    near = get_close_matches(word, choices, n=1)
+    return f" (did you mean {near[0]!r}?)" if near else f" (choose from {', '.join(choices)})"
