@@ -1,0 +1,101 @@
+"""A labelled data set in memory, checked once so that nothing downstream has to."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from fgnumba.errors import DatasetError
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Training and test samples with integer labels.
+
+    Parameters
+    ----------
+    name : what the data set is called in messages and reports.
+    x_train, x_test : (n, K) or (n, H, W, C) float32, C-contiguous, finite. Both of one sample shape.
+    y_train, y_test : (n,) int64, each in [0, classes).
+    classes : the number of classes, at least 1.
+
+    Raises
+    ------
+    DatasetError
+        Where an array does not hold to the above. The message names the array and the first offending index.
+    """
+
+    name: str
+    x_train: np.ndarray = field(repr=False)
+    y_train: np.ndarray = field(repr=False)
+    x_test: np.ndarray = field(repr=False)
+    y_test: np.ndarray = field(repr=False)
+    classes: int
+
+    def __post_init__(self) -> None:
+        if self.classes < 1:
+            raise DatasetError(f"{self.name}: classes is {self.classes}; at least 1 is required")
+        for part in ("train", "test"):
+            features, labels = getattr(self, f"x_{part}"), getattr(self, f"y_{part}")
+            for key, array in ((f"x_{part}", features), (f"y_{part}", labels)):
+                if not isinstance(array, np.ndarray):
+                    raise DatasetError(
+                        f"{self.name}: {key} is a {type(array).__name__}; a NumPy array is required"
+                    )
+            self._check_features(f"{self.name}: x_{part}", features)
+            self._check_labels(f"{self.name}: y_{part}", labels)
+            if len(features) != len(labels):
+                raise DatasetError(
+                    f"{self.name}: x_{part} has {len(features)} samples and y_{part} {len(labels)} labels; "
+                    "they must be as many"
+                )
+        if self.x_train.shape[1:] != self.x_test.shape[1:]:
+            raise DatasetError(
+                f"{self.name}: a sample of x_train has shape {self.x_train.shape[1:]} and one of x_test "
+                f"{self.x_test.shape[1:]}; they must be the same"
+            )
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one sample: (K,) or (H, W, C)."""
+        return self.x_train.shape[1:]
+
+    @staticmethod
+    def _check_features(where: str, features: np.ndarray) -> None:
+        if features.ndim not in (2, 4):
+            raise DatasetError(f"{where} has shape {features.shape}; (n, K) or (n, H, W, C) is required")
+        if features.size == 0:
+            raise DatasetError(f"{where} is empty: shape {features.shape}; every size must be at least 1")
+        if features.dtype != np.float32 or not features.flags.c_contiguous:
+            order = "C-contiguous" if features.flags.c_contiguous else "not C-contiguous"
+            raise DatasetError(f"{where} is {features.dtype}, {order}; C-contiguous float32 is required")
+        finite = np.isfinite(features)
+        if not finite.all():
+            index = first_false(finite)
+            raise DatasetError(f"{where}[{index}] is {features.item(*index)}; every feature must be finite")
+
+    def _check_labels(self, where: str, labels: np.ndarray) -> None:
+        if labels.ndim != 1 or labels.dtype != np.int64:
+            raise DatasetError(f"{where} has shape {labels.shape}, {labels.dtype}; (n,) int64 is required")
+        check_labels(where, labels, self.classes)
+
+
+class Index(tuple[int, ...]):
+    """An array index, shown as it is written between brackets."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return ", ".join(map(str, self))
+
+
+def first_false(condition: np.ndarray) -> Index:
+    """Return the index of the first False of an array that has one."""
+    return Index(int(i) for i in np.unravel_index(int(np.argmin(condition)), condition.shape))
+
+
+def check_labels(where: str, labels: np.ndarray, classes: int) -> None:
+    """Raise DatasetError unless every one of the integer `labels` is in [0, classes)."""
+    allowed = (labels >= 0) & (labels < classes)
+    if not allowed.all():
+        index = first_false(allowed)
+        raise DatasetError(f"{where}[{index}] is {labels.item(*index)}; labels are 0 to {classes - 1}")

@@ -1,0 +1,98 @@
+"""MNIST and Fashion-MNIST from their mirrors, checked against checksums and kept in the user's cache."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from fgnumba.datasets.idx import TEST_IMAGES, TEST_LABELS, TRAIN_IMAGES, TRAIN_LABELS
+from fgnumba.errors import DatasetError
+
+
+@dataclass(frozen=True)
+class Remote:
+    """Where a data set's files are: base addresses, tried in turn, and each file's SHA-256."""
+
+    mirrors: tuple[str, ...]
+    checksums: Mapping[str, str]
+
+
+REMOTES = {
+    "mnist": Remote(
+        mirrors=(
+            "https://ossci-datasets.s3.amazonaws.com/mnist/",
+            "https://storage.googleapis.com/cvdf-datasets/mnist/",
+        ),
+        checksums={
+            f"{TRAIN_IMAGES}.gz": "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
+            f"{TRAIN_LABELS}.gz": "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
+            f"{TEST_IMAGES}.gz": "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
+            f"{TEST_LABELS}.gz": "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
+        },
+    ),
+    "fashion-mnist": Remote(
+        mirrors=(
+            "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",
+            "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
+        ),
+        checksums={
+            f"{TRAIN_IMAGES}.gz": "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84",
+            f"{TRAIN_LABELS}.gz": "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845",
+            f"{TEST_IMAGES}.gz": "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073",
+            f"{TEST_LABELS}.gz": "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5",
+        },
+    ),
+}
+
+
+def fetch(name: str) -> Path:
+    """Return the folder with the four files of a data set of `REMOTES`, downloading what is missing.
+
+    Raises
+    ------
+    DatasetError
+        Where every mirror failed for a file.
+    """
+    # Imported here, and pooch below: most runs never download.
+    import platformdirs
+
+    folder = platformdirs.user_cache_path("fgnumba", appauthor=False) / name
+    remote = REMOTES[name]
+    for file, checksum in remote.checksums.items():
+        _fetch_file(name, file, checksum, remote.mirrors, folder)
+    return folder
+
+
+def _fetch_file(name: str, file: str, checksum: str, mirrors: tuple[str, ...], folder: Path) -> None:
+    failures = []
+    for mirror in mirrors:
+        failure = _try_mirror(mirror, file, checksum, folder)
+        if failure is None:
+            return
+        failures.append(f"{urlsplit(mirror).hostname}: {failure}")
+    raise DatasetError(
+        f"{name}: {file} could not be downloaded ({'; '.join(failures)}); "
+        "give the folder that holds the four IDX files as data_dir (--data-dir)"
+    )
+
+
+def _try_mirror(mirror: str, file: str, checksum: str, folder: Path) -> str | None:
+    """Have the file in the folder and return None, or return why not."""
+    import pooch
+
+    try:
+        pooch.retrieve(
+            mirror + file,
+            known_hash=f"sha256:{checksum}",
+            fname=file,
+            path=folder,
+            downloader=pooch.HTTPDownloader(timeout=30),
+        )
+    # All that goes wrong on the network and the disk. What requests has to say of it is a paragraph.
+    except OSError as error:
+        response = getattr(error, "response", None)
+        status = f"HTTP status {response.status_code}" if response is not None else None
+        return error.strerror or status or type(error).__name__
+    except ValueError:
+        return "the file's checksum is not the published one"
+    return None

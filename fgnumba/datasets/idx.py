@@ -1,0 +1,176 @@
+"""The IDX format, in which MNIST and its relatives are published.
+
+A file is 0, 0, an element type, the rank, each size as a big-endian uint32, then the elements in C order
+(http://yann.lecun.com/exdb/mnist). Only unsigned bytes (type 8) are read, plain or gzip-compressed.
+
+A file is not to be trusted: its header is held against the file's own size before memory is asked for, and no
+more is decompressed than the header promises.
+"""
+
+import gzip
+import io
+import math
+import os
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from fgnumba.datasets.dataset import Dataset, check_labels
+from fgnumba.errors import DatasetError
+
+# As the files are published; the variants have a dot for the second hyphen, or `.gz` at the end.
+TRAIN_IMAGES = "train-images-idx3-ubyte"
+TRAIN_LABELS = "train-labels-idx1-ubyte"
+TEST_IMAGES = "t10k-images-idx3-ubyte"
+TEST_LABELS = "t10k-labels-idx1-ubyte"
+
+UNSIGNED_BYTE = 8
+GZIP_MAGIC = b"\x1f\x8b"
+# Deflate's cheapest code spends 2 bits on 258 bytes.
+MAX_GZIP_RATIO = 1032
+# The fewest dimensions that any supported NumPy can hold.
+MAX_RANK = 32
+CHUNK_BYTES = 1 << 20
+
+
+def read_idx(path: str | os.PathLike[str]) -> np.ndarray:
+    """Return the array that an IDX file holds.
+
+    Parameters
+    ----------
+    path : a file, plain or gzip-compressed; which one is decided by its first bytes, not its name.
+
+    Returns
+    -------
+    uint8, C-contiguous, of the rank and sizes that the header states.
+
+    Raises
+    ------
+    DatasetError
+        Where the file cannot be opened, is not IDX of unsigned bytes, is empty, damaged, or longer or shorter
+        than its header says.
+    """
+    path = Path(path)
+    try:
+        with open(path, "rb") as file:
+            limit = os.fstat(file.fileno()).st_size
+            compressed = file.read(len(GZIP_MAGIC)) == GZIP_MAGIC
+            file.seek(0)
+            if not compressed:
+                return _read(path, file, limit)
+            with gzip.open(file, "rb") as stream:
+                return _read(path, stream, limit * MAX_GZIP_RATIO)
+    except EOFError as error:
+        raise DatasetError(f"{path}: the gzip stream breaks off; fetch the file again") from error
+    except (gzip.BadGzipFile, zlib.error) as error:
+        raise DatasetError(f"{path}: the gzip stream is damaged ({error}); fetch the file again") from error
+    except OSError as error:
+        raise DatasetError(f"{path}: cannot be read ({error.strerror or error})") from error
+    except MemoryError as error:
+        raise DatasetError(f"{path}: not enough memory for its elements") from error
+
+
+def load_idx_folder(folder: str | os.PathLike[str], name: str, classes: int | None = None) -> Dataset:
+    """Load the four IDX files of a folder: images divided by 255, (n, H, W, 1) float32.
+
+    Parameters
+    ----------
+    folder : holds ``train-images-idx3-ubyte``, ``train-labels-idx1-ubyte``, ``t10k-images-idx3-ubyte`` and
+        ``t10k-labels-idx1-ubyte``, each plain or with ``.gz``, or with a dot before ``idx``.
+    name : the data set's.
+    classes : labels must be below it; None: the largest label plus 1.
+
+    Raises
+    ------
+    DatasetError
+        Where a file is missing or bad, or the files do not go together.
+    """
+    train = _read_pair(Path(folder), TRAIN_IMAGES, TRAIN_LABELS, classes)
+    test = _read_pair(Path(folder), TEST_IMAGES, TEST_LABELS, classes)
+    return Dataset(
+        name,
+        *(_scaled(train[0]), train[1]),
+        *(_scaled(test[0]), test[1]),
+        classes=classes or 1 + max(int(labels.max()) for _, labels in (train, test)),
+    )
+
+
+def _read(path: Path, stream: io.BufferedReader | gzip.GzipFile, limit: int) -> np.ndarray:
+    """Read header and elements of a stream that yields at most `limit` bytes."""
+    shape = _read_shape(path, stream)
+    promised = math.prod(shape)
+    if promised == 0:
+        raise DatasetError(
+            f"{path}: is empty: its header states shape {shape}; sizes of at least 1 are required"
+        )
+    if promised > limit:
+        raise DatasetError(
+            f"{path}: truncated: its header promises {promised} bytes, {shape}; the file has fewer than that"
+        )
+    elements = np.empty(shape, np.uint8)
+    view = elements.reshape(-1).data
+    filled = 0
+    while filled < promised:
+        count = stream.readinto(view[filled : filled + CHUNK_BYTES])
+        if not count:
+            raise DatasetError(
+                f"{path}: truncated: its header promises {promised} bytes, {shape}; it holds {filled}"
+            )
+        filled += count
+    # Asking past the end also has gzip compare its checksum.
+    if stream.read(1):
+        raise DatasetError(f"{path}: bytes follow the {promised} that its header promises, {shape}")
+    return elements
+
+
+def _read_shape(path: Path, stream: io.BufferedReader | gzip.GzipFile) -> tuple[int, ...]:
+    magic = stream.read(4)
+    if len(magic) < 4:
+        raise DatasetError(f"{path}: truncated: {len(magic)} bytes, where an IDX header has at least 8")
+    if magic[:2] != b"\0\0":
+        raise DatasetError(f"{path}: not an IDX file: it begins with {magic.hex()}; 000008 is required")
+    kind, rank = magic[2], magic[3]
+    if kind != UNSIGNED_BYTE:
+        raise DatasetError(f"{path}: IDX element type 0x{kind:02x}; unsigned bytes, 0x08, are required")
+    if not 1 <= rank <= MAX_RANK:
+        raise DatasetError(f"{path}: IDX rank {rank}; 3 for images or 1 for labels is required")
+    sizes = stream.read(4 * rank)
+    if len(sizes) < 4 * rank:
+        raise DatasetError(
+            f"{path}: truncated: its header of rank {rank} breaks off after {4 + len(sizes)} bytes"
+        )
+    return tuple(int.from_bytes(sizes[i : i + 4], "big") for i in range(0, 4 * rank, 4))
+
+
+def _read_pair(folder: Path, images: str, labels: str, classes: int | None) -> tuple[np.ndarray, np.ndarray]:
+    images_path, labels_path = _find(folder, images), _find(folder, labels)
+    pixels = _read_rank(images_path, 3, "images")
+    targets = _read_rank(labels_path, 1, "labels")
+    if len(pixels) != len(targets):
+        raise DatasetError(
+            f"{images_path} has {len(pixels)} images and {labels_path.name} {len(targets)} labels; "
+            "they must be as many"
+        )
+    if classes is not None:
+        check_labels(f"{labels_path}: label", targets, classes)
+    return pixels, targets.astype(np.int64)
+
+
+def _find(folder: Path, name: str) -> Path:
+    for stem in (name, name.replace("-idx", ".idx")):
+        for candidate in (folder / stem, folder / f"{stem}.gz"):
+            if os.path.isfile(candidate):
+                return candidate
+    raise DatasetError(f"{folder}: no file {name} or {name}.gz; the folder must hold all four IDX files")
+
+
+def _read_rank(path: Path, rank: int, content: str) -> np.ndarray:
+    elements = read_idx(path)
+    if elements.ndim != rank:
+        raise DatasetError(f"{path}: shape {elements.shape}; {content} have rank {rank}")
+    return elements
+
+
+def _scaled(pixels: np.ndarray) -> np.ndarray:
+    return np.divide(pixels[..., np.newaxis], 255, dtype=np.float32)

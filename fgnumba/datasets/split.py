@@ -1,0 +1,65 @@
+"""Stratified splits: every class keeps its share in both parts."""
+
+from numbers import Integral, Real
+
+import numpy as np
+
+from fgnumba.datasets.dataset import Dataset
+from fgnumba.errors import ConfigError, DatasetError
+
+
+def validation_split(dataset: Dataset, fraction: float, seed: int) -> Dataset:
+    """Return `dataset` with its test part replaced by samples held out of its training part.
+
+    A search over options that is judged on the result never sees the test samples. The hold-out is drawn
+    class by class, and every class keeps at least one sample to train on. Samples stay in their order.
+
+    Parameters
+    ----------
+    dataset : its test part is dropped.
+    fraction : share of the training part to hold out, in (0, 1).
+    seed : a whole number, 0 or above. The same seed gives the same split.
+
+    Raises
+    ------
+    ConfigError
+        Where `fraction` or `seed` is out of range.
+    DatasetError
+        Where so few samples leave nothing to hold out.
+    """
+    if not _is_a(Real, fraction) or not 0 < fraction < 1:
+        raise ConfigError(f"fraction is {fraction!r}; a number between 0 and 1 is required")
+    if not _is_a(Integral, seed) or seed < 0:
+        raise ConfigError(f"seed is {seed!r}; a whole number, 0 or above, is required")
+    held = held_out(dataset.y_train, fraction, seed)
+    if not held.any():
+        raise DatasetError(
+            f"{dataset.name}: {fraction} of {len(held)} training samples leaves none to validate on; "
+            "a larger fraction or data set is required"
+        )
+    return Dataset(
+        name=f"{dataset.name}-validation",
+        x_train=dataset.x_train[~held],
+        y_train=dataset.y_train[~held],
+        x_test=dataset.x_train[held],
+        y_test=dataset.y_train[held],
+        classes=dataset.classes,
+    )
+
+
+def _is_a(kind: type, value: object) -> bool:
+    return isinstance(value, kind) and not isinstance(value, bool)
+
+
+def held_out(labels: np.ndarray, fraction: float, seed: int) -> np.ndarray:
+    """Return a mask (n,) bool, True for about `fraction` of each class, drawn at random."""
+    generator = np.random.default_rng(seed)
+    classes, counts = np.unique(labels, return_counts=True)
+    # Rounding the running total, not each class, keeps the whole to `fraction` where classes are small.
+    totals = np.rint(fraction * np.cumsum(counts)).astype(np.int64)
+    shares = np.minimum(np.diff(totals, prepend=0), counts - 1)
+    mask = np.zeros(len(labels), bool)
+    for label, share in zip(classes, shares, strict=True):
+        members = np.flatnonzero(labels == label)
+        mask[generator.permutation(members)[:share]] = True
+    return mask
