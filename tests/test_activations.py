@@ -1,0 +1,232 @@
+"""The activation rules against float64: value, derivative, and the two against each other."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numba
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import special
+
+from fgnumba.kernels.activations.rules import RULES
+
+MAX = float(np.finfo(np.float32).max)
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Value and derivative in float64; relative bounds on each; the derivative's zero.
+
+    `kink`: the derivative is not smooth at 0.
+    """
+
+    value: Callable[[np.ndarray], np.ndarray]
+    derivative: Callable[[np.ndarray], np.ndarray]
+    value_bound: float
+    derivative_bound: float
+    crossing: float | None = None
+    kink: bool = False
+
+
+def logistic_slope(z):
+    return special.expit(z) * special.expit(-z)
+
+
+def density(z):
+    return np.exp(-z * z / 2) / np.sqrt(2 * np.pi)
+
+
+# Relative bounds: 6e-8 is half a unit in the last place of a number just above a power of two. Each stands a
+# tenth or more above the largest error over every 97th float32.
+REFERENCES = {
+    # Nothing is rounded.
+    "identity": Reference(lambda z: z, np.ones_like, 0.0, 0.0),
+    "relu": Reference(lambda z: np.maximum(z, 0.0), lambda z: np.where(z > 0, 1.0, 0.0), 0.0, 0.0, kink=True),
+    # The rounded 0.01, a product.
+    "leaky_relu": Reference(
+        lambda z: np.where(z > 0, z, 0.01 * z), lambda z: np.where(z > 0, 1.0, 0.01), 1.2e-7, 6e-8, kink=True
+    ),
+    # expm1, a reciprocal, a product; exp and that reciprocal's square.
+    "tanh": Reference(np.tanh, lambda z: 4 * logistic_slope(2 * z), 3e-7, 4.5e-7),
+    # exp, a reciprocal, a product; one product more.
+    "sigmoid": Reference(special.expit, logistic_slope, 2.6e-7, 4e-7),
+    # The normal distribution function (4.3e-7), a product; the derivative is a difference.
+    "gelu": Reference(
+        lambda z: z * special.ndtr(z),
+        lambda z: special.ndtr(z) + z * density(z),
+        6e-7,
+        9e-7,
+        crossing=-0.7517916,
+    ),
+    # sigmoid, a product; the derivative holds a difference.
+    "silu": Reference(
+        lambda z: z * special.expit(z),
+        lambda z: special.expit(z) * (1 + z * special.expit(-z)),
+        3.5e-7,
+        1e-6,
+        crossing=-1.2784645,
+    ),
+    # exp, a polynomial, a product; sigmoid.
+    "softplus": Reference(lambda z: np.logaddexp(0.0, z), special.expit, 2.6e-7, 2.6e-7),
+    # expm1; exp.
+    "elu": Reference(
+        lambda z: np.where(z > 0, z, np.expm1(np.minimum(z, 0.0))),
+        lambda z: np.exp(np.minimum(z, 0.0)),
+        1.5e-7,
+        1.1e-7,
+        kink=True,
+    ),
+}
+# A product of z, below 110 here, and of an exponential that has run into the subnormals.
+SUBNORMAL_ERROR = 256 * 2.0**-149
+# Near its zero a derivative is the difference of two numbers near 0.25.
+CROSSING_WIDTH, CROSSING_ERROR = 0.25, 1e-7
+
+
+@cache
+def grid() -> np.ndarray:
+    bits = np.arange(0, 2**32, 12289, dtype=np.int64).astype(np.uint32).view(np.float32)
+    edges = np.array(
+        [0.0, 2.0**-149, 2.0**-126, 1.0, 9.02, 14.5, 15.0, 17.33, 87.5, 104.0, 1e4, MAX], np.float32
+    )
+    dense = np.concatenate([np.linspace(-110, 110, 100_001), np.linspace(-4, 4, 100_001)]).astype(np.float32)
+    z = np.concatenate([bits, edges, -edges, dense])
+    return z[np.isfinite(z)]
+
+
+@cache
+def compiled(name: str, fused: bool) -> Any:
+    rule = RULES[name]
+
+    @numba.njit(
+        "void(float32[::1], float32[::1], float32[::1])",
+        error_model="numpy",
+        fastmath={"contract", "nsz"} if fused else False,
+    )
+    def loop(z, value, derivative):
+        for i in range(z.size):
+            value[i], derivative[i] = rule(z[i])
+
+    return loop
+
+
+def evaluate(name: str, form: str, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    value, derivative = np.empty_like(z), np.empty_like(z)
+    if form != "plain":
+        compiled(name, form == "fused")(z, value, derivative)
+        return value, derivative
+    with np.errstate(all="ignore"):
+        for i, scalar in enumerate(z):
+            found = RULES[name](scalar)
+            assert [type(number) for number in found] == [np.float32, np.float32]
+            value[i], derivative[i] = found
+    return value, derivative
+
+
+def assert_within(name: str, z: np.ndarray, value: np.ndarray, derivative: np.ndarray) -> None:
+    reference, wide = REFERENCES[name], z.astype(np.float64)
+    with np.errstate(all="ignore"):
+        exact_value, exact_derivative = reference.value(wide), reference.derivative(wide)
+    near_zero = np.zeros_like(wide)
+    if reference.crossing is not None:
+        near_zero[np.abs(wide - reference.crossing) < CROSSING_WIDTH] = CROSSING_ERROR
+    for what, found, exact, allowed in (
+        ("value", value, exact_value, reference.value_bound * np.abs(exact_value)),
+        (
+            "derivative",
+            derivative,
+            exact_derivative,
+            reference.derivative_bound * np.abs(exact_derivative) + near_zero,
+        ),
+    ):
+        excess = np.abs(found - exact) - (allowed + SUBNORMAL_ERROR)
+        worst = int(np.argmax(excess))  # a NaN counts as the largest
+        assert excess[worst] <= 0, f"{name}, {what}: {found[worst]!r} for {exact[worst]!r} at {z[worst]!r}"
+
+
+def test_every_rule_has_a_reference():
+    assert RULES.keys() == REFERENCES.keys()
+
+
+@pytest.mark.parametrize("form", ["fused", "unfused", "plain"])
+@pytest.mark.parametrize("name", REFERENCES)
+def test_error_is_within_bound(name, form):
+    z = grid()[::500] if form == "plain" else grid()
+    assert_within(name, z, *evaluate(name, form, z))
+
+
+@settings(max_examples=60, deadline=None)
+@given(z=st.floats(width=32, allow_nan=False, allow_infinity=False))
+@pytest.mark.parametrize("name", REFERENCES)
+def test_any_float_is_within_bound(name, z):
+    point = np.array([z], np.float32)
+    assert_within(name, point, *evaluate(name, "plain", point))
+
+
+@pytest.mark.parametrize("name", REFERENCES)
+def test_derivative_is_that_of_the_value(name):
+    # Float64 differences of the reference's value: truncation h**2 / 6, rounding 1e-16 * |a| / h.
+    reference, h = REFERENCES[name], 1e-5
+    z = np.linspace(-12, 12, 4801).astype(np.float32)
+    if reference.kink:
+        z = z[np.abs(z) > h]
+    wide = z.astype(np.float64)
+    difference = (reference.value(wide + h) - reference.value(wide - h)) / (2 * h)
+    np.testing.assert_allclose(evaluate(name, "fused", z)[1], difference, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("form", ["fused", "plain"])
+@pytest.mark.parametrize("name", REFERENCES)
+def test_nan_gives_a_nan_value(name, form):
+    assert np.isnan(evaluate(name, form, np.array([np.nan], np.float32))[0]).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "at_zero"),
+    [
+        ("relu", 0.0),
+        ("leaky_relu", 0.01),
+        ("elu", 1.0),
+        ("tanh", 1.0),
+        ("sigmoid", 0.25),
+        ("gelu", 0.5),
+        ("silu", 0.5),
+    ],
+)
+@pytest.mark.parametrize("form", ["fused", "plain"])
+def test_derivative_at_zero(name, at_zero, form):
+    derivative = evaluate(name, form, np.array([0.0, -0.0], np.float32))[1]
+    np.testing.assert_array_equal(derivative, np.full(2, at_zero, np.float32))
+
+
+@pytest.mark.parametrize(
+    ("name", "low", "high"),
+    [
+        ("tanh", (-1, 0), (1, 0)),
+        ("sigmoid", (0, 0), (1, 0)),
+        ("gelu", (0, 0), (1e4, 1)),
+        ("silu", (0, 0), (1e4, 1)),
+        ("softplus", (0, 0), (1e4, 1)),
+        ("elu", (-1, 0), (1e4, 1)),
+    ],
+)
+@pytest.mark.parametrize("form", ["fused", "plain"])
+def test_saturates_exactly(name, low, high, form):
+    found = np.transpose(evaluate(name, form, np.array([-1e4, 1e4], np.float32)))
+    np.testing.assert_array_equal(found, np.array([low, high], np.float32))
+
+
+@pytest.mark.parametrize("name", REFERENCES)
+def test_loop_is_vector_code_in_float32(name):
+    (module,) = compiled(name, True).inspect_llvm().values()
+    body = module[module.index("define") :]
+    body = body[: body.index("\n}")]
+    calls = set(re.findall(r"call [^@\n]*@\"?([\w.]+)", body))
+    assert not {c for c in calls if not c.startswith(("llvm.", "NRT_"))}
+    assert "double" not in body
+    assert re.search(r"store <\d+ x float>", body)
