@@ -1,0 +1,70 @@
+"""Compilation of kernels: Python source in, the address of machine code out, through the disk cache.
+
+A kernel is a function of int64 arguments (addresses and sizes) that returns nothing. It is compiled when it
+is first asked for, and called from other kernels through :func:`fgnumba.kernels.emit.call`: so every kernel
+is compiled once, whatever it is combined with.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from numba import types
+from numba.core.ccallback import CFunc
+
+from fgnumba.kernels.cache import KernelCache
+
+# contract: a b + c may be fused. Nothing may be reordered: results must not depend on how a loop was cut.
+FASTMATH = {"contract", "nsz"}
+
+_compiled: dict[str, Any] = {}
+_listeners: list[Callable[[str], None]] = []
+
+
+def on_compile(listener: Callable[[str], None]) -> Callable[[], None]:
+    """Call `listener` with a kernel's name before it is compiled (not when it is read from disk).
+
+    Returns the function that takes the listener off again.
+    """
+    _listeners.append(listener)
+    return lambda: _listeners.remove(listener)
+
+
+def attach_cache(name: str, dispatcher: Any) -> Any:
+    """Give a Numba dispatcher the disk cache of kernels, and return it."""
+    dispatcher._cache = _AnnouncedCache(name)
+    return dispatcher
+
+
+class _AnnouncedCache(KernelCache):
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        found = super().load_overload(sig, target_context)
+        if found is None:
+            for listener in _listeners:
+                listener(self._name)
+        return found
+
+
+def compiled_count() -> int:
+    """Return the number of kernels compiled or loaded in this process."""
+    return len(_compiled)
+
+
+def kernel(name: str, function: Callable[..., None], arguments: int, fastmath: set[str] | None = None) -> int:
+    """Compile `function`, of `arguments` int64 arguments, and return its address.
+
+    Parameters
+    ----------
+    name : identifies the machine code: two kernels of one name must be the same code.
+    fastmath : LLVM's floating-point freedoms; the default lets multiply-adds fuse and nothing else.
+    """
+    if name not in _compiled:
+        options = {
+            "nopython": True,
+            "error_model": "numpy",
+            "fastmath": FASTMATH if fastmath is None else fastmath,
+        }
+        callback = CFunc(function, ((types.int64,) * arguments, types.void), {}, options)
+        attach_cache(name, callback)
+        callback.compile()
+        _compiled[name] = callback
+    return _compiled[name].address

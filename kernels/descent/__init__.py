@@ -1,0 +1,1 @@
+"""Update of the parameters along a forward gradient, the directions drawn again. ``cpu`` binds it."""

@@ -1,0 +1,95 @@
+"""What losses share: a kernel that reduces each example to its loss and tangents, and the mean over the
+examples.
+
+The mean is taken in float64 and in order by one thread: the same for any number of threads.
+"""
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from numba import carray
+
+from fgnumba.kernels.compile import kernel
+from fgnumba.kernels.emit import pointer
+from fgnumba.kernels.memory import address, aligned
+from fgnumba.kernels.program import Operation
+from fgnumba.kernels.tiling import parts_for
+
+ROWS = np.dtype(
+    [
+        (name, np.int64)
+        for name in ("z", "ld", "batch", "width", "count", "targets", "rows", "scratch", "scratch_bytes")
+    ]
+)
+"""Arguments of a loss kernel: it writes `rows`, (1 + count, batch) float32; impossible targets give NaN."""
+
+RESULT = np.dtype([("finite", np.int64)])
+"""Outcome of a pass: `finite` is 1 where loss and directional derivatives are finite."""
+
+_MEAN = np.dtype([(name, np.int64) for name in ("rows", "batch", "count", "result", "values")])
+
+# An exponential costs about as much as this many multiply-adds.
+_ELEMENT_WORK = 30
+
+
+def bind_loss(
+    name: str,
+    entry: int,
+    threads: int,
+    z: npt.NDArray[np.float32],
+    width: int,
+    targets: npt.NDArray[Any],
+    result: npt.NDArray[Any],
+    values: npt.NDArray[np.float64],
+) -> list[Operation]:
+    """Return the loss kernel at `entry` and the mean over its rows, bound."""
+    blocks, batch, ld = z.shape
+    rows = aligned((blocks, batch))
+    arguments = np.zeros(1, ROWS)
+    for field, value in {
+        "z": address(z),
+        "ld": ld,
+        "batch": batch,
+        "width": width,
+        "count": blocks - 1,
+        "targets": address(targets),
+        "rows": address(rows),
+    }.items():
+        arguments[field] = value
+    mean = np.zeros(1, _MEAN)
+    for field, value in {
+        "rows": address(rows),
+        "batch": batch,
+        "count": blocks - 1,
+        "result": address(result),
+        "values": address(values),
+    }.items():
+        mean[field] = value
+    parts = parts_for(blocks * batch * width * _ELEMENT_WORK, batch, threads)
+    return [
+        Operation(name, entry, arguments, parts, scratch_bytes=width * 4, keeps=(z, targets, rows)),
+        Operation("mean", _mean_entry(), mean, keeps=(rows, result, values)),
+    ]
+
+
+@cache
+def _mean_entry() -> int:
+    return kernel("mean-of-rows", _mean, 3)
+
+
+def _mean(arguments: int, part: int, parts: int) -> None:
+    a = carray(pointer(arguments, _MEAN), 1)[0]
+    rows = carray(pointer(a.rows, np.float32), (1 + a.count, a.batch))
+    values = carray(pointer(a.values, np.float64), 1 + a.count)
+    result = carray(pointer(a.result, np.int64), 1)
+    finite = 1
+    for t in range(1 + a.count):
+        total = np.float64(0)
+        for i in range(a.batch):
+            total += np.float64(rows[t, i])
+        values[t] = total / np.float64(a.batch)
+        if not np.isfinite(values[t]):
+            finite = 0
+    result[0] = finite

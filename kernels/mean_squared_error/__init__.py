@@ -1,0 +1,1 @@
+"""Mean squared error and its directional derivatives. ``cpu`` binds it."""

@@ -1,0 +1,63 @@
+"""Mean squared error on the CPU, value and directional derivatives in one pass over the outputs.
+
+f   = mean_ic (z_ic - y_ic)²
+d_t = mean_ic 2 (z_ic - y_ic) dz_tic
+"""
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from numba import carray
+
+from fgnumba.kernels.compile import kernel
+from fgnumba.kernels.emit import pointer
+from fgnumba.kernels.loss import ROWS, bind_loss
+from fgnumba.kernels.program import Operation
+
+
+def bind(
+    threads: int,
+    *,
+    z: npt.NDArray[np.float32],
+    width: int,
+    targets: npt.NDArray[np.float32],
+    result: npt.NDArray[Any],
+    values: npt.NDArray[np.float64],
+) -> list[Operation]:
+    """Bind the loss to its arrays.
+
+    Parameters
+    ----------
+    z : (1 + T, B, ld) float32, a dual buffer; `width` columns are read.
+    targets : (B, width) float32, C-contiguous.
+    result, values : as in :func:`fgnumba.kernels.softmax_cross_entropy.cpu.bind`.
+
+    Cost: one pass over z and the targets.
+    """
+    return bind_loss("mean squared error", _entry(), threads, z, width, targets, result, values)
+
+
+@cache
+def _entry() -> int:
+    return kernel("mean-squared-error", _rows, 3, fastmath={"contract", "nsz", "reassoc"})
+
+
+def _rows(arguments: int, part: int, parts: int) -> None:
+    a = carray(pointer(arguments, ROWS), 1)[0]
+    targets = carray(pointer(a.targets, np.float32), (a.batch, a.width))
+    rows = carray(pointer(a.rows, np.float32), (1 + a.count, a.batch))
+    scale = np.float32(1) / np.float32(a.width)
+    for i in range(a.batch * part // parts, a.batch * (part + 1) // parts):
+        z = carray(pointer(a.z + i * a.ld * 4, np.float32), a.width)
+        total = np.float32(0)
+        for n in range(a.width):
+            total += (z[n] - targets[i, n]) * (z[n] - targets[i, n])
+        rows[0, i] = total * scale
+        for t in range(a.count):
+            dz = carray(pointer(a.z + ((t + 1) * a.batch + i) * a.ld * 4, np.float32), a.width)
+            dot = np.float32(0)
+            for n in range(a.width):
+                dot += (z[n] - targets[i, n]) * dz[n]
+            rows[t + 1, i] = np.float32(2) * dot * scale

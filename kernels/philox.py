@@ -1,0 +1,49 @@
+"""Philox4x32-10, and the layout of directions over its counters.
+
+Source: J. K. Salmon, M. A. Moraes, R. O. Dror, D. E. Shaw, Parallel Random Numbers: As Easy as 1, 2, 3, SC
+2011, doi 10.1145/2063384.2063405; known answers from the authors' Random123 library.
+
+A direction's entry is a pure function of (seed, step, direction, parameter, row, column). The key is the
+64-bit seed. With column = 32 panel + lane, the counter is
+
+    signs     (row >> 2, purpose << 24 | panel,                     direction << 12 | parameter, step)
+    Gaussian  (row >> 1, purpose << 24 | panel << 4 | (lane & 15),  direction << 12 | parameter, step)
+
+Signs: word ``row & 3`` holds the 32 signs of a panel's row; bit ``lane`` set means -1. Gaussian: words
+``2 (row & 1)`` and ``2 (row & 1) + 1`` are radius and angle of a Box-Muller pair (G. E. P. Box, M. E.
+Muller, 1958); lanes 0 to 15 take its cosine, lanes 16 to 31 its sine. A vector of n entries is laid out as
+a matrix of 32 columns.
+"""
+
+from typing import Any
+
+import numpy as np
+from numba.extending import register_jitable
+
+from fgnumba.kernels.vector import PANEL
+
+# Purposes: the same counter never serves two uses.
+ENTRY, LEFT, RIGHT = 1, 2, 3
+
+MAX_DIRECTIONS = 1 << 20
+MAX_PARAMETERS = 1 << 12
+MAX_STEP = (1 << 32) - 1
+MAX_COLUMNS = (1 << 20) * PANEL
+
+# What a step's drawing needs, kept in one place that every kernel of a plan reads.
+STREAM = np.dtype([("step", np.int64), ("key_low", np.int64), ("key_high", np.int64)])
+
+PURPOSE_SHIFT = 24
+DIRECTION_SHIFT = 12
+GAUSSIAN_PANEL_SHIFT = 4
+
+
+def set_stream(stream: np.ndarray[Any, Any], seed: int, step: int) -> None:
+    """Write `seed` and `step` into `stream`, a (1,) array of ``STREAM``."""
+    stream["step"], stream["key_low"], stream["key_high"] = step, seed & 0xFFFFFFFF, seed >> 32
+
+
+@register_jitable
+def vector_rows(n: int) -> int:
+    """Rows of the 32-column matrix that a vector of `n` entries is drawn as."""
+    return (n + PANEL - 1) // PANEL

@@ -1,0 +1,1 @@
+"""Softmax cross-entropy and its directional derivatives. ``cpu`` binds it."""

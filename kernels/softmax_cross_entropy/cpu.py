@@ -1,0 +1,79 @@
+"""Softmax cross-entropy on the CPU, value and directional derivatives in one pass over the logits.
+
+    f   = mean_i (logsumexp(z_i) - z_i[y_i])
+    d_t = mean_i ((softmax(z_i) - onehot(y_i)) · dz_ti)
+
+The largest logit of a row is subtracted first: no overflow for any finite logits.
+"""
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from numba import carray
+
+from fgnumba.kernels.compile import kernel
+from fgnumba.kernels.elementary import exp, log
+from fgnumba.kernels.emit import pointer
+from fgnumba.kernels.loss import ROWS, bind_loss
+from fgnumba.kernels.program import Operation
+
+
+def bind(
+    threads: int,
+    *,
+    z: npt.NDArray[np.float32],
+    classes: int,
+    targets: npt.NDArray[np.int64],
+    result: npt.NDArray[Any],
+    values: npt.NDArray[np.float64],
+) -> list[Operation]:
+    """Bind the loss to its arrays.
+
+    Parameters
+    ----------
+    z : (1 + T, B, ld) float32, a dual buffer of logits; `classes` columns are read.
+    targets : (B,) int64 in [0, classes).
+    result : (1,) ``loss.RESULT``. A target out of range makes the loss NaN.
+    values : (1 + T,) float64, the loss and the directional derivatives.
+
+    Cost: one pass over z, an exponential an element.
+    """
+    return bind_loss("softmax cross-entropy", _entry(), threads, z, classes, targets, result, values)
+
+
+@cache
+def _entry() -> int:
+    return kernel("softmax-cross-entropy", _rows, 3, fastmath={"contract", "nsz", "reassoc"})
+
+
+def _rows(arguments: int, part: int, parts: int) -> None:
+    a = carray(pointer(arguments, ROWS), 1)[0]
+    targets = carray(pointer(a.targets, np.int64), a.batch)
+    rows = carray(pointer(a.rows, np.float32), (1 + a.count, a.batch))
+    exponentials = carray(pointer(a.scratch + part * a.scratch_bytes, np.float32), a.width)
+    for i in range(a.batch * part // parts, a.batch * (part + 1) // parts):
+        target = targets[i]
+        if target < 0 or target >= a.width:
+            for t in range(1 + a.count):
+                rows[t, i] = np.float32(np.nan)
+            continue
+        z = carray(pointer(a.z + i * a.ld * 4, np.float32), a.width)
+        highest = z[0]
+        for n in range(1, a.width):
+            highest = max(highest, z[n])
+        total = np.float32(0)
+        for n in range(a.width):
+            e = exp(z[n] - highest)
+            exponentials[n] = e
+            total += e
+        rows[0, i] = log(total) + (highest - z[target])
+        for t in range(a.count):
+            dz = carray(pointer(a.z + ((t + 1) * a.batch + i) * a.ld * 4, np.float32), a.width)
+            dot = np.float32(0)
+            # Taken from the target's tangent, so that the two terms do not cancel where the row is well
+            # classified.
+            for n in range(a.width):
+                dot += exponentials[n] * (dz[n] - dz[target])
+            rows[t + 1, i] = dot / total
