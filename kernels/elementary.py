@@ -31,7 +31,7 @@ tanh                   3.0             2.2e-7
 erf                    3.2             2.2e-7
 normal_cdf_pdf, cdf    5.7             4.3e-7
 normal_cdf_pdf, pdf    2.1             2.0e-7
-sincospi               1.6             1.3e-7
+sincos_eighth          1.6             1.3e-7
 =====================  ==============  ========
 
 Relative errors are over the normal float32 results.
@@ -51,9 +51,7 @@ _NAN = np.float32(np.nan)
 
 _SHIFT = np.int32(23)  # width of a float32's fraction
 _BIAS = np.int32(127)
-_NO_BIT = np.int32(0)
 _BIT = np.int32(1)
-_SECOND_BIT = np.int32(2)
 
 # Adding 1.5 * 2**23 rounds to the nearest integer and leaves it in the low bits of the sum.
 _ROUND = np.float32(12582912.0)
@@ -146,7 +144,6 @@ _INV_SQRT_2PI = np.float32(0.3989423)
 _SIN = (np.float32(6.2831855), np.float32(-41.341858), np.float32(81.62352), np.float32(-76.664604))
 # (cos(2 pi r) - 1) / r**2 by r**2, |r| <= 1/8; 4.4e-10 of cos(2 pi r)
 _COS = (np.float32(-19.739208), np.float32(64.93915), np.float32(-85.424416), np.float32(58.611397))
-_QUARTER = np.float32(0.25)
 
 
 @register_jitable(forceinline=True)
@@ -194,22 +191,27 @@ def expm1(x: np.float32) -> np.float32:
 
 
 @register_jitable(forceinline=True)
-def log(x: np.float32) -> np.float32:
-    """Return the natural logarithm: -inf at 0, NaN below, inf at inf.
+def scaled_log(x: np.float32, scale: np.float32) -> np.float32:
+    """Return log(2**scale x) for positive normal finite x only, `scale` a whole number.
 
     x = 2**n (1 + f), with 1 + f between sqrt(1/2) and sqrt(2): log x = n ln 2 + log(1 + f).
     """
-    subnormal = x < _MIN_NORMAL
-    normal = np.float32(x * _TWO_23 if subnormal else x)
-    bits = normal.view(np.int32)
+    bits = np.float32(x).view(np.int32)
     exponent = np.int32(np.int32(bits - _SQRT_HALF_BITS) >> _SHIFT)
     mantissa_bits = np.int32(bits - np.int32(exponent << _SHIFT))
     f = mantissa_bits.view(np.float32) - _ONE
-    n = np.float32(exponent) - (_FRACTION_BITS if subnormal else _ZERO)
+    n = np.float32(exponent) + scale
     c = _LOG
     q = c[0] + f * (c[1] + f * (c[2] + f * (c[3] + f * (c[4] + f * (c[5] + f * (c[6] + f * c[7]))))))
     square = f * f
-    y = n * _LN2_HIGH + (f + (square * (f * q - _HALF) + n * _LN2_LOW))
+    return n * _LN2_HIGH + (f + (square * (f * q - _HALF) + n * _LN2_LOW))
+
+
+@register_jitable(forceinline=True)
+def log(x: np.float32) -> np.float32:
+    """Return the natural logarithm: -inf at 0, NaN below, inf at inf."""
+    subnormal = x < _MIN_NORMAL
+    y = scaled_log(np.float32(x * _TWO_23 if subnormal else x), -_FRACTION_BITS if subnormal else _ZERO)
     y = y if x < _INF else _INF
     return y if x > _ZERO else (_NEGATIVE_INF if x == _ZERO else _NAN)
 
@@ -291,23 +293,10 @@ def normal_cdf_pdf(x: np.float32) -> tuple[np.float32, np.float32]:
 
 
 @register_jitable(forceinline=True)
-def sincospi(t: np.float32) -> tuple[np.float32, np.float32]:
-    """Return cos(2 pi t) and sin(2 pi t), in that order, for 0 <= t < 1 only; exact at the quarters.
-
-    t = k / 4 + r with |r| <= 1/8, without rounding; k selects between ±sin and ±cos of 2 pi r.
-    """
-    rounded = np.float32(_FOUR * t + _ROUND)
-    quarters = rounded.view(np.int32)
-    r = t - (rounded - _ROUND) * _QUARTER
+def sincos_eighth(r: np.float32) -> tuple[np.float32, np.float32]:
+    """Return cos(2 pi r) and sin(2 pi r), in that order, for |r| <= 1/8 only."""
     v = r * r
     c = _SIN
     sine = r * (c[0] + v * (c[1] + v * (c[2] + v * c[3])))
     d = _COS
-    cosine = _ONE + v * (d[0] + v * (d[1] + v * (d[2] + v * d[3])))
-    odd = (quarters & _BIT) != _NO_BIT
-    x = sine if odd else cosine
-    y = cosine if odd else sine
-    # Signs: cos, -sin, -cos, sin and sin, cos, -sin, -cos.
-    x = -x if ((quarters + _BIT) & _SECOND_BIT) != _NO_BIT else x
-    y = -y if (quarters & _SECOND_BIT) != _NO_BIT else y
-    return x, y
+    return _ONE + v * (d[0] + v * (d[1] + v * (d[2] + v * d[3]))), sine

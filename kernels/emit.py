@@ -13,7 +13,6 @@ from numba.extending import intrinsic
 from fgnumba.kernels.vector import PANEL, InstructionSet
 
 I32, I64, F32 = ir.IntType(32), ir.IntType(64), ir.FloatType()
-CACHE_LINE = 64
 
 
 def _index(n: int) -> ir.Constant:
@@ -278,23 +277,6 @@ def philox_words(isa: InstructionSet, along_row: bool) -> Callable[..., None]:
         return signature, codegen
 
     return words
-
-
-@intrinsic
-def prefetch(typingctx, address):  # type: ignore[no-untyped-def]
-    """Ask for the cache line at `address`, to be read soon."""
-
-    def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
-        pointer_type = ir.IntType(8).as_pointer()
-        name = "llvm.prefetch.p0"
-        function = builder.module.globals.get(name) or ir.Function(
-            builder.module, ir.FunctionType(ir.VoidType(), [pointer_type, I32, I32, I32]), name=name
-        )
-        constants = [ir.Constant(I32, n) for n in (0, 3, 1)]  # read, keep in every level, data
-        builder.call(function, [builder.inttoptr(values[0], pointer_type), *constants])
-        return context.get_dummy_value()
-
-    return types.void(address), codegen
 
 
 def multiply_add_peak(isa: InstructionSet) -> Callable[..., float]:

@@ -6,19 +6,19 @@ Source: J. K. Salmon, M. A. Moraes, R. O. Dror, D. E. Shaw, Parallel Random Numb
 A direction's entry is a pure function of (seed, step, direction, parameter, row, column). The key is the
 64-bit seed. With column = 32 panel + lane, the counter is
 
-    signs     (row >> 2, purpose << 24 | panel,                     direction << 12 | parameter, step)
-    Gaussian  (row >> 1, purpose << 24 | panel << 4 | (lane & 15),  direction << 12 | parameter, step)
+    signs     (row >> 2, purpose << 24 | panel,           direction << 12 | parameter, step)
+    Gaussian  (row >> 2, purpose << 24 | panel << 4 | j,  direction << 12 | parameter, step),  j = 0 to 15
 
-Signs: word ``row & 3`` holds the 32 signs of a panel's row; bit ``lane`` set means -1. Gaussian: words
-``2 (row & 1)`` and ``2 (row & 1) + 1`` are radius and angle of a Box-Muller pair (G. E. P. Box, M. E.
-Muller, 1958); lanes 0 to 15 take its cosine, lanes 16 to 31 its sine. A vector of n entries is laid out as
-a matrix of 32 columns.
+Signs: word ``row & 3`` holds the 32 signs of a panel's row; bit ``lane`` set means -1. Gaussian: four rows
+of a panel, 128 entries, come from 16 counters of four words. Entry e = 32 (row & 3) + lane belongs to word
+``w`` of counter ``j`` with 16 w + j = e & 63: the first of the word's pair of normals
+(``directions.normal``) where e < 64, else the second. A vector of n entries is laid out as a matrix of 32
+columns.
 """
 
 from typing import Any
 
 import numpy as np
-from numba.extending import register_jitable
 
 from fgnumba.kernels.vector import PANEL
 
@@ -41,9 +41,3 @@ GAUSSIAN_PANEL_SHIFT = 4
 def set_stream(stream: np.ndarray[Any, Any], seed: int, step: int) -> None:
     """Write `seed` and `step` into `stream`, a (1,) array of ``STREAM``."""
     stream["step"], stream["key_low"], stream["key_high"] = step, seed & 0xFFFFFFFF, seed >> 32
-
-
-@register_jitable
-def vector_rows(n: int) -> int:
-    """Rows of the 32-column matrix that a vector of `n` entries is drawn as."""
-    return (n + PANEL - 1) // PANEL

@@ -40,7 +40,7 @@ _ARGUMENTS = np.dtype(
         (name, np.int64)
         for name in (
             *("theta", "moment", "rows", "panels", "kind", "count", "first", "parameter", "stream"),
-            *("values", "result", "rates", "rule", "draw", "scratch", "scratch_bytes"),
+            *("values", "result", "rates", "rule", "draw", "add", "scratch", "scratch_bytes"),
             *("tiles", "tallest", "at_left", "at_right", "at_factors", "at_drawn"),
         )
     ]
@@ -114,6 +114,7 @@ def bind(
         "rule": rule,
         "tiles": address(tiles),
         "tallest": isa.max_rows,
+        "add": directions.add_entries(kind == GAUSSIAN),
         "draw": directions.gaussians(isa) if kind == GAUSSIAN else directions.sign_words(isa),
     }.items():
         arguments[name] = value
@@ -152,16 +153,11 @@ def _descend(arguments: int, part: int, parts: int) -> None:
         panel, row = unit // blocks, unit % blocks * BLOCK
         rows = min(BLOCK, a.rows - row)
         n = rows * PANEL
-        gradient = carray(pointer(scratch, np.float32), (rows, PANEL))
         if a.kind == RANK1:
             _outer_block(a, scratch, panel, row, rows, values)
         else:
-            for i in range(rows):
-                for lane in range(PANEL):
-                    gradient[i, lane] = np.float32(0)
             for t in range(a.count):
-                coefficient = np.float32(values[1 + t] / np.float64(a.count))
-                _add_drawn(a, scratch, t, panel, row, rows, coefficient, gradient)
+                _add_drawn(a, scratch, t, panel, row, rows, values)
         at = (panel * a.rows + row) * PANEL * 4
         theta = carray(pointer(a.theta + at, np.float32), n)
         g = carray(pointer(scratch, np.float32), n)
@@ -239,21 +235,11 @@ def _outer_block(a: Any, scratch: int, panel: int, row: int, rows: int, values: 
 
 
 @register_jitable
-def _add_drawn(
-    a: Any, scratch: int, t: int, panel: int, row: int, rows: int, coefficient: float, gradient: Any
-) -> None:
+def _add_drawn(a: Any, scratch: int, t: int, panel: int, row: int, rows: int, values: Any) -> None:
+    """Add (1 / T) d_t v_t over a block; the first direction is written, not added."""
+    coefficient = np.float32(values[1 + t] / np.float64(a.count))
     stream = carray(pointer(a.stream, STREAM), 1)[0]
     drawn = scratch + a.at_drawn
     c2 = ((a.first + t) << DIRECTION_SHIFT) + a.parameter
     call(a.draw, (row, rows, panel, ENTRY, c2, stream.step, stream.key_low, stream.key_high, drawn))
-    if a.kind == GAUSSIAN:
-        v = carray(pointer(drawn, np.float32), (rows, PANEL))
-        for i in range(rows):
-            for lane in range(PANEL):
-                gradient[i, lane] += coefficient * v[i, lane]
-    else:
-        words = carray(pointer(drawn, np.uint32), rows)
-        for i in range(rows):
-            for lane in range(PANEL):
-                negative = (words[i] >> np.uint32(lane)) & np.uint32(1)
-                gradient[i, lane] += -coefficient if negative else coefficient
+    call(a.add, (np.int64(coefficient.view(np.int32)), rows, drawn, scratch, np.int64(t > 0)))

@@ -1,27 +1,24 @@
 """Signs and Gaussians of one weight panel, drawn from Philox counters (layout: ``kernels.philox``)."""
 
-import math
+from functools import cache
 
 import numpy as np
 from numba import carray
 
 from fgnumba.kernels.compile import kernel
 from fgnumba.kernels.directions import GAUSSIAN
-from fgnumba.kernels.elementary import log, sincospi
+from fgnumba.kernels.directions.normal import normal_pair
 from fgnumba.kernels.emit import call, philox_words, pointer
 from fgnumba.kernels.memory import round_up
 from fgnumba.kernels.philox import GAUSSIAN_PANEL_SHIFT, PURPOSE_SHIFT
 from fgnumba.kernels.vector import PANEL, InstructionSet
 
+HALF_BLOCK = 2 * PANEL  # words, and pairs of normals, in four rows of a panel
 ROW_MULTIPLE = 64
 """Kernels write whole vectors: an output has room for its rows rounded up to this."""
 
-# A float32 holds 24 bits: a word's upper 24 become (n + 1/2) / 2**24 in (0, 1], or n / 2**24 in [0, 1).
-_DROP = np.uint32(8)
-_UNIT = np.float32(2.0**-24)
-_HALF = np.float32(0.5)
-_MINUS_TWO = np.float32(-2.0)
 _ONE_BITS = np.uint32(0x3F800000)
+_LAST_BIT = np.uint32(1)
 _SIGN_BIT = np.uint32(0x80000000)
 
 
@@ -46,29 +43,22 @@ def sign_words(isa: InstructionSet) -> int:
 def gaussians(isa: InstructionSet) -> int:
     """Address of ``(first, rows, panel, purpose, c2, step, k0, k1, out)``: `out` (rows, PANEL) float32.
 
-    `first`, a multiple of 2, is the row that `out` begins with. Drawn in place: words first, their Box-Muller
-    transform over them, a pair of rows at a time.
+    `first`, a multiple of 4, is the row that `out` begins with. Whole blocks of four rows are written: the
+    words of a block into its second half, then the normals over them.
     """
     words, lanes = philox_words(isa, along_row=True), isa.lanes
-    half = PANEL // 2
 
     def draw_gaussians(
         first: int, rows: int, panel: int, purpose: int, c2: int, step: int, k0: int, k1: int, out: int
     ) -> None:
         c1 = (purpose << PURPOSE_SHIFT) + (panel << GAUSSIAN_PANEL_SHIFT)
-        bits = carray(pointer(out, np.uint32), (rows + 1, PANEL))
-        values = carray(pointer(out, np.float32), (rows + 1, PANEL))
-        for pair in range((rows + 1) // 2):
-            for lane in range(0, half, lanes):
-                words(first // 2 + pair, c1 + lane, c2, step, k0, k1, out + pair * 8 * PANEL + lane * 4)
-            for row in range(2 * pair, 2 * pair + 2):
-                for lane in range(half):
-                    uniform = np.float32(np.int32(bits[row, lane] >> _DROP)) + _HALF
-                    turn = np.float32(np.int32(bits[row, lane + half] >> _DROP)) * _UNIT
-                    radius = np.float32(math.sqrt(_MINUS_TWO * log(uniform * _UNIT)))
-                    cosine, sine = sincospi(turn)
-                    values[row, lane] = radius * cosine
-                    values[row, lane + half] = radius * sine
+        for block in range((rows + 3) // 4):
+            at = out + block * 2 * HALF_BLOCK * 4
+            for lane in range(0, 16, lanes):
+                words(first // 4 + block, c1 + lane, c2, step, k0, k1, at + (HALF_BLOCK + lane) * 4)
+            bits = carray(pointer(at, np.uint32), 2 * HALF_BLOCK)
+            for i in range(HALF_BLOCK):
+                bits[i], bits[HALF_BLOCK + i] = normal_pair(bits[HALF_BLOCK + i])
 
     return kernel(f"draw-gaussians-{isa.name}", draw_gaussians, 9)
 
@@ -78,8 +68,8 @@ def vector() -> int:
     float32.
 
     `draw` is the address of one of the kernels above, `gaussian` says which; n is a multiple of PANEL.
-    `work` has room for what `draw` writes: n float32 and a row, or n / PANEL words rounded up to
-    ``ROW_MULTIPLE``.
+    `work` has room for what `draw` writes: n float32 rounded up to four rows, or n / PANEL words rounded up
+    to ``ROW_MULTIPLE``.
     """
     return kernel("draw-vector", _draw_vector, 10)
 
@@ -101,8 +91,46 @@ def _draw_vector(
                 bits[row * PANEL + lane] = sign | _ONE_BITS
 
 
+@cache
+def add_entries(gaussian: bool) -> int:
+    """Address of ``(coefficient, rows, drawn, out, onto)``: out = coefficient v, or out + coefficient v if
+    `onto`.
+
+    `coefficient` is the bits of a float32, `drawn` what the kernels above wrote, `out` (rows, PANEL) float32.
+    """
+    return kernel(
+        f"add-{'gaussians' if gaussian else 'signs'}", _add_gaussians if gaussian else _add_signs, 5
+    )
+
+
+def _add_gaussians(coefficient: int, rows: int, drawn: int, out: int, onto: int) -> None:
+    scale = np.int32(coefficient).view(np.float32)
+    v = carray(pointer(drawn, np.float32), rows * PANEL)
+    total = carray(pointer(out, np.float32), rows * PANEL)
+    if onto:
+        for i in range(rows * PANEL):
+            total[i] += scale * v[i]
+    else:
+        for i in range(rows * PANEL):
+            total[i] = scale * v[i]
+
+
+def _add_signs(coefficient: int, rows: int, drawn: int, out: int, onto: int) -> None:
+    plus = np.int32(coefficient).view(np.float32)
+    words = carray(pointer(drawn, np.uint32), rows)
+    total = carray(pointer(out, np.float32), (rows, PANEL))
+    if not onto:
+        for row in range(rows):
+            for lane in range(PANEL):
+                total[row, lane] = np.float32(0)
+    for row in range(rows):
+        for lane in range(PANEL):
+            negative = (words[row] >> np.uint32(lane)) & _LAST_BIT
+            total[row, lane] += -plus if negative else plus
+
+
 def draw_bytes(kind: int, rows: int) -> int:
     """Bytes that drawing `rows` rows of one panel writes."""
     if kind == GAUSSIAN:
-        return round_up(rows, 2) * PANEL * 4
+        return round_up(rows, 4) * PANEL * 4
     return round_up(rows, ROW_MULTIPLE) * 4
