@@ -3,9 +3,9 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from numbers import Integral, Real
 
 from fgnumba.errors import ConfigError
+from fgnumba.validation import real_number, whole_number
 
 Schedule = Callable[[int], float]
 
@@ -26,7 +26,7 @@ class Constant:
     learning_rate: float
 
     def __post_init__(self) -> None:
-        _check_number("learning_rate", self.learning_rate, above_zero=True)
+        real_number("learning_rate", self.learning_rate, above_zero=True)
 
     def __call__(self, step: int) -> float:
         return float(self.learning_rate)
@@ -54,8 +54,8 @@ class Exponential:
     decay: float
 
     def __post_init__(self) -> None:
-        _check_number("learning_rate", self.learning_rate, above_zero=True)
-        _check_number("decay", self.decay)
+        real_number("learning_rate", self.learning_rate, above_zero=True)
+        real_number("decay", self.decay)
 
     def __call__(self, step: int) -> float:
         return self.learning_rate * math.exp(-step * self.decay)
@@ -85,9 +85,9 @@ class Cosine:
     final: float = 0.0
 
     def __post_init__(self) -> None:
-        _check_number("learning_rate", self.learning_rate, above_zero=True)
-        _check_count("steps", self.steps)
-        _check_number("final", self.final)
+        real_number("learning_rate", self.learning_rate, above_zero=True)
+        whole_number("steps", self.steps)
+        real_number("final", self.final)
 
     def __call__(self, step: int) -> float:
         share = (1.0 + math.cos(math.pi * min(step, self.steps) / self.steps)) / 2.0
@@ -117,22 +117,7 @@ class Warmup:
     def __post_init__(self) -> None:
         if not callable(self.schedule):
             raise ConfigError(f"schedule is {self.schedule!r}; a function of the step is required")
-        _check_count("steps", self.steps)
+        whole_number("steps", self.steps)
 
     def __call__(self, step: int) -> float:
         return self.schedule(step) * min(1.0, (step + 1) / self.steps)
-
-
-def _check_number(name: str, value: float, above_zero: bool = False) -> None:
-    if not _is_a(Real, value) or not 0 <= value < math.inf or (above_zero and value == 0):
-        bound = "above 0" if above_zero else "0 or above"
-        raise ConfigError(f"{name} is {value!r}; a finite number {bound} is required")
-
-
-def _check_count(name: str, value: int) -> None:
-    if not _is_a(Integral, value) or value < 1:
-        raise ConfigError(f"{name} is {value!r}; a whole number of at least 1 is required")
-
-
-def _is_a(kind: type, value: object) -> bool:
-    return isinstance(value, kind) and not isinstance(value, bool)

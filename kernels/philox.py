@@ -28,6 +28,7 @@ ENTRY, LEFT, RIGHT = 1, 2, 3
 MAX_DIRECTIONS = 1 << 20
 MAX_PARAMETERS = 1 << 12
 MAX_STEP = (1 << 32) - 1
+MAX_SEED = (1 << 64) - 1
 MAX_COLUMNS = (1 << 20) * PANEL
 
 # What a step's drawing needs, kept in one place that every kernel of a plan reads.

@@ -26,7 +26,10 @@ def tile(isa: InstructionSet, rows: int, panels: int, weights: bool, entries: st
 def tile_table(
     isa: InstructionSet, heights: Iterable[int], group: int, weights: bool, entries: str | None
 ) -> npt.NDArray[np.int64]:
-    """Return the addresses of the tiles of `heights` rows, (max_rows + 1, 2) int64: of 1 and of `group` panels."""
+    """Return addresses of tiles by height: (max_rows + 1, 2) int64, of 1 and of `group` panels.
+
+    Only tiles of `heights` rows are compiled and written; the others stay 0.
+    """
     table = np.zeros((isa.max_rows + 1, 2), np.int64)
     for rows in heights:
         table[rows] = [tile(isa, rows, panels, weights, entries) for panels in (1, group)]

@@ -5,7 +5,8 @@
     SGD        θ ← θ - η g
     MOMENTUM   m ← μ m + g,  θ ← θ - η m
 
-Nothing is written unless the pass that gave d_t ended finite. No direction is ever stored: blocks of 64
+Nothing is written unless the pass that gave d_t ended finite and every η d_t / T is finite in float32; else
+``result.finite`` is 0. No direction is ever stored: blocks of 64
 rows of a panel are drawn into the first-level cache and added up there.
 """
 
@@ -72,7 +73,8 @@ def bind(
     theta : packed weight (panels, K, PANEL) or packed vector (panels * PANEL,), updated in place.
     kind, count, first, parameter, stream : the directions, as the dual pass drew them.
     values : (1 + count,) float64 with d_t at 1 + t, as a loss writes them.
-    result : (1,) ``loss.RESULT``: nothing is updated unless its `finite` is 1.
+    result : (1,) ``loss.RESULT``: nothing is updated unless its `finite` is 1, and it is set to 0 where an
+        update would not be finite.
     rates : (1,) ``RATES``.
     rule : STORE, SGD, or MOMENTUM with `moment` shaped like theta.
 
@@ -147,6 +149,11 @@ def _descend(arguments: int, part: int, parts: int) -> None:
     rates = carray(pointer(a.rates, RATES), 1)[0]
     rate, momentum = np.float32(rates.learning_rate), np.float32(rates.momentum)
     values = carray(pointer(a.values, np.float64), 1 + a.count)
+    for t in range(a.count):
+        if not np.isfinite(rate * np.float32(values[1 + t] / np.float64(a.count))):
+            # Every part of every parameter sees the same: none is updated.
+            carray(pointer(a.result, RESULT), 1)[0].finite = 0
+            return
     if a.kind == RANK1:
         _draw_factors(a, scratch)
     for unit in range(start, end):

@@ -1,0 +1,120 @@
+"""Directions v, the tangents given to the parameters, with E[v vᵀ] = I.
+
+Each is a pure function of (seed, step, index, parameter, row, column) and never stored: the kernels draw it
+where they use it. The layout over Philox counters is in ``fgnumba.kernels.philox``.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from fgnumba.errors import ConfigError, did_you_mean
+from fgnumba.kernels import directions as kinds
+from fgnumba.kernels.descent import cpu as descent
+from fgnumba.kernels.loss import RESULT
+from fgnumba.kernels.memory import aligned
+from fgnumba.kernels.packing import unpack
+from fgnumba.kernels.philox import MAX_DIRECTIONS, MAX_SEED, MAX_STEP, STREAM, set_stream
+from fgnumba.kernels.program import Program
+from fgnumba.kernels.threads import thread_count
+from fgnumba.kernels.vector import instruction_set
+from fgnumba.validation import whole_number
+
+if TYPE_CHECKING:
+    from fgnumba.model import Sequential
+
+
+@dataclass(frozen=True)
+class Direction:
+    """A random direction.
+
+    Parameters
+    ----------
+    seed : of 64 bits; a trainer's directions have the trainer's seed.
+    step : below 2**32; a trainer's steps count from 0.
+    index : which of the directions of a step, below 2**20.
+
+    Raises
+    ------
+    ConfigError
+    """
+
+    seed: int
+    step: int = 0
+    index: int = 0
+    kind: ClassVar[int]
+
+    def __post_init__(self) -> None:
+        for name, limit in (("seed", MAX_SEED), ("step", MAX_STEP), ("index", MAX_DIRECTIONS - 1)):
+            whole_number(name, getattr(self, name), 0, limit)
+
+    def materialize(self, model: "Sequential") -> dict[str, npt.NDArray[np.float32]]:
+        """Return v as arrays shaped like ``model.parameters()``: exactly what the kernels would use."""
+        return self.scaled(model, 1.0)
+
+    def scaled(self, model: "Sequential", factor: float) -> dict[str, npt.NDArray[np.float32]]:
+        """Return factor · v as arrays shaped like ``model.parameters()``."""
+        stream, result, rates = self.stream(), np.ones(1, RESULT), np.zeros(1, descent.RATES)
+        values = np.array([0.0, factor])
+        arrays = {name: aligned(p.packed.shape) for name, p in model.packed_parameters.items()}
+        Program(
+            [
+                descent.bind(
+                    instruction_set(),
+                    thread_count(),
+                    theta=arrays[name],
+                    kind=self.kind,
+                    count=1,
+                    first=self.index,
+                    parameter=parameter.index,
+                    stream=stream,
+                    values=values,
+                    result=result,
+                    rates=rates,
+                    rule=descent.STORE,
+                )
+                for name, parameter in model.packed_parameters.items()
+            ]
+        ).run()
+        return {name: unpack(arrays[name], p.shape[-1]) for name, p in model.packed_parameters.items()}
+
+    def stream(self) -> np.ndarray:
+        """Return seed and step as the kernels read them."""
+        stream = np.zeros(1, STREAM)
+        set_stream(stream, int(self.seed), int(self.step))
+        return stream
+
+
+class RankOne(Direction):
+    """Rank-1 signs: V = u wᵀ for a weight, u (K,) and w (N,) of ±1; ±1 for a bias.
+
+    x V = (x · u) wᵀ costs no product; E[v vᵀ] = I and ‖v‖² = P as for independent signs, and so has the
+    forward gradient the variance of theirs: E‖g - ∇f‖² = (P - 1) ‖∇f‖².
+    """
+
+    kind = kinds.RANK1
+
+
+class Rademacher(Direction):
+    """Independent signs, ±1 each: E‖g - ∇f‖² = (P - 1) ‖∇f‖²."""
+
+    kind = kinds.RADEMACHER
+
+
+class Gaussian(Direction):
+    """Independent standard normals: E‖g - ∇f‖² = (P + 1) ‖∇f‖². Source: arXiv 2202.08587."""
+
+    kind = kinds.GAUSSIAN
+
+
+BY_NAME: dict[str, type[Direction]] = {"rank1": RankOne, "rademacher": Rademacher, "gaussian": Gaussian}
+"""Directions by the names that estimators and the command line use."""
+
+
+def by_name(name: str) -> type[Direction]:
+    """Return the direction called `name`; ConfigError where there is none."""
+    if name not in BY_NAME:
+        raise ConfigError(f"direction: unknown direction {name!r}{did_you_mean(str(name), BY_NAME)}")
+    return BY_NAME[name]

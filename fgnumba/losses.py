@@ -1,0 +1,134 @@
+"""Losses: the value of a batch, and its directional derivatives along the outputs' tangents."""
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fgnumba.errors import DatasetError, DtypeError, ShapeError
+from fgnumba.kernels.mean_squared_error import cpu as mean_squared_error
+from fgnumba.kernels.program import Operation
+from fgnumba.kernels.softmax_cross_entropy import cpu as softmax_cross_entropy
+
+
+class Loss(ABC):
+    """A loss that is a mean over a batch."""
+
+    @abstractmethod
+    def target_buffer(self, batch: int, outputs: int) -> npt.NDArray[Any]:
+        """Return zeros of the shape and dtype in which the kernels read targets."""
+
+    @abstractmethod
+    def check_targets(self, targets: npt.NDArray[Any], batch: int, outputs: int) -> None:
+        """Raise ShapeError or DtypeError unless targets are of the right shape and kind of number."""
+
+    @abstractmethod
+    def check_target_values(self, targets: npt.NDArray[Any], outputs: int) -> None:
+        """Raise DatasetError where a target is impossible."""
+
+    @abstractmethod
+    def bind(
+        self,
+        threads: int,
+        z: npt.NDArray[np.float32],
+        outputs: int,
+        targets: npt.NDArray[Any],
+        result: npt.NDArray[Any],
+        values: npt.NDArray[np.float64],
+    ) -> list[Operation]:
+        """Return the operations that write the value and the directional derivatives of a dual buffer `z`."""
+
+    @abstractmethod
+    def value(self, outputs: npt.NDArray[np.float32], targets: npt.NDArray[Any]) -> float:
+        """Return the loss of (B, N) outputs, computed in float64."""
+
+
+class SoftmaxCrossEntropy(Loss):
+    """Softmax cross-entropy of logits z (B, C) against integer targets y (B,), each in [0, C).
+
+    f = mean_i (logsumexp(z_i) - z_i[y_i])
+    d = mean_i ((softmax(z_i) - onehot(y_i)) · dz_i)
+    """
+
+    def target_buffer(self, batch: int, outputs: int) -> npt.NDArray[Any]:
+        """Return (B,) int64 zeros."""
+        return np.zeros(batch, np.int64)
+
+    def check_targets(self, targets: npt.NDArray[Any], batch: int, outputs: int) -> None:
+        """Raise unless targets are (B,) integers."""
+        if targets.shape != (batch,):
+            raise ShapeError(f"targets have shape {targets.shape}; ({batch},), a class each, is required")
+        if targets.dtype.kind not in "iu":
+            raise DtypeError(f"targets have dtype {targets.dtype}; integers are required")
+
+    def check_target_values(self, targets: npt.NDArray[Any], outputs: int) -> None:
+        """Raise unless every target is in [0, C)."""
+        wrong = np.flatnonzero((targets < 0) | (targets >= outputs))
+        if wrong.size:
+            raise DatasetError(f"targets[{wrong[0]}] is {targets[wrong[0]]}; classes are 0 to {outputs - 1}")
+
+    def bind(
+        self,
+        threads: int,
+        z: npt.NDArray[np.float32],
+        outputs: int,
+        targets: npt.NDArray[Any],
+        result: npt.NDArray[Any],
+        values: npt.NDArray[np.float64],
+    ) -> list[Operation]:
+        """Return the fused loss and its mean."""
+        return softmax_cross_entropy.bind(
+            threads, z=z, classes=outputs, targets=targets, result=result, values=values
+        )
+
+    def value(self, outputs: npt.NDArray[np.float32], targets: npt.NDArray[Any]) -> float:
+        """Return the mean of logsumexp(z_i) - z_i[y_i]."""
+        z = outputs.astype(np.float64)
+        z -= z.max(axis=1, keepdims=True)
+        chosen = np.take_along_axis(z, targets[:, None], axis=1)[:, 0]
+        return float(np.mean(np.log(np.exp(z).sum(axis=1)) - chosen))
+
+
+class MeanSquaredError(Loss):
+    """Mean squared error of outputs z (B, N) against targets y (B, N).
+
+    f = mean_in (z_in - y_in)²
+    d = mean_in 2 (z_in - y_in) dz_in
+    """
+
+    def target_buffer(self, batch: int, outputs: int) -> npt.NDArray[Any]:
+        """Return (B, N) float32 zeros."""
+        return np.zeros((batch, outputs), np.float32)
+
+    def check_targets(self, targets: npt.NDArray[Any], batch: int, outputs: int) -> None:
+        """Raise unless targets are (B, N) real numbers."""
+        if targets.shape != (batch, outputs):
+            raise ShapeError(f"targets have shape {targets.shape}; ({batch}, {outputs}) is required")
+        if targets.dtype.kind not in "fiub":
+            raise DtypeError(f"targets have dtype {targets.dtype}; real numbers are required")
+
+    def check_target_values(self, targets: npt.NDArray[Any], outputs: int) -> None:
+        """Raise unless every target is finite."""
+        wrong = np.argwhere(~np.isfinite(targets))
+        if wrong.size:
+            row, column = wrong[0]
+            raise DatasetError(f"targets[{row}, {column}] is {targets[row, column]}; finite is required")
+
+    def bind(
+        self,
+        threads: int,
+        z: npt.NDArray[np.float32],
+        outputs: int,
+        targets: npt.NDArray[Any],
+        result: npt.NDArray[Any],
+        values: npt.NDArray[np.float64],
+    ) -> list[Operation]:
+        """Return the fused loss and its mean."""
+        return mean_squared_error.bind(
+            threads, z=z, width=outputs, targets=targets, result=result, values=values
+        )
+
+    def value(self, outputs: npt.NDArray[np.float32], targets: npt.NDArray[Any]) -> float:
+        """Return the mean of the squared differences."""
+        return float(np.mean((outputs.astype(np.float64) - targets) ** 2))

@@ -1,0 +1,69 @@
+"""A model's parameters: canonical arrays outside, the kernels' packed layout inside."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from fgnumba.errors import DtypeError, ShapeError, did_you_mean
+from fgnumba.kernels.packing import pack, pack_into, unpack
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One parameter of a model.
+
+    Parameters
+    ----------
+    name : ``<layer index>.<weight or bias>``.
+    index : the parameter's number in the model, its place in the counter that directions are drawn from.
+    shape : of the canonical array: (K, N) for a dense weight, (N,) for a bias.
+    packed : float32 in the kernels' layout, see ``kernels.packing``; updated in place.
+    """
+
+    name: str
+    index: int
+    shape: tuple[int, ...]
+    packed: npt.NDArray[np.float32]
+
+    @classmethod
+    def create(cls, name: str, index: int, values: npt.NDArray[np.float32]) -> "Parameter":
+        """Return a parameter that holds a copy of `values`."""
+        return cls(name, index, values.shape, pack(values))
+
+    def array(self) -> npt.NDArray[np.float32]:
+        """Return the canonical array, a copy."""
+        return unpack(self.packed, self.shape[-1])
+
+    def assign(self, values: npt.NDArray[np.float32]) -> None:
+        """Take `values`, of the canonical shape."""
+        pack_into(self.packed, values)
+
+
+def checked(
+    parameters: Mapping[str, Parameter], arrays: Mapping[str, npt.ArrayLike], what: str
+) -> dict[str, npt.NDArray[np.float32]]:
+    """Return `arrays` as float32, having checked that names, shapes and dtypes are those of `parameters`.
+
+    Raises
+    ------
+    ShapeError
+        A name is missing or unknown, or a shape differs.
+    DtypeError
+        An array does not hold real numbers.
+    """
+    for name in arrays:
+        if name not in parameters:
+            raise ShapeError(f"{what}: unknown name {name!r}{did_you_mean(str(name), parameters)}")
+    result = {}
+    for name, parameter in parameters.items():
+        if name not in arrays:
+            raise ShapeError(f"{what}: {name!r} is missing; its shape is {parameter.shape}")
+        array = np.asarray(arrays[name])
+        if array.dtype.kind not in "fiub":
+            raise DtypeError(f"{what}: {name!r} has dtype {array.dtype}; real numbers are required")
+        if array.shape != parameter.shape:
+            raise ShapeError(f"{what}: {name!r} has shape {array.shape}; {parameter.shape} is required")
+        result[name] = array.astype(np.float32, copy=False)
+    return result

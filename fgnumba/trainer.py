@@ -1,0 +1,270 @@
+"""The trainer: descends along forward gradients."""
+
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from fgnumba.callbacks import Callback, History, Record
+from fgnumba.datasets.dataset import Dataset
+from fgnumba.errors import ConfigError, DatasetError, DivergenceError, ShapeError
+from fgnumba.estimators import WeightPerturbation
+from fgnumba.evaluation import evaluate
+from fgnumba.forward import checked_targets
+from fgnumba.kernels.descent import cpu as descent
+from fgnumba.kernels.memory import aligned
+from fgnumba.kernels.philox import MAX_SEED, MAX_STEP, STREAM, set_stream
+from fgnumba.kernels.program import Operation, Program
+from fgnumba.layers import Perturbation
+from fgnumba.losses import Loss, SoftmaxCrossEntropy
+from fgnumba.model import Sequential
+from fgnumba.optimizers import SGD
+from fgnumba.plan import Plan
+from fgnumba.validation import whole_number
+
+
+class StepResult(NamedTuple):
+    """Loss before the step, and the directional derivative d: a number, or (T,) for T > 1 directions."""
+
+    loss: float
+    directional_derivative: float | npt.NDArray[np.float64]
+
+
+class Trainer:
+    """Trains a model with forward passes alone.
+
+    Each step draws directions, runs one dual pass for loss and directional derivatives, and updates the
+    parameters along the forward gradient, drawing the directions again: g is never stored, and no
+    activation is kept.
+
+    Parameters
+    ----------
+    model : updated in place.
+    loss : :class:`SoftmaxCrossEntropy` by default.
+    estimator : :class:`WeightPerturbation` with one rank-1 direction by default.
+    optimizer : :class:`SGD`.
+    seed : of the directions and of the order of the training data.
+
+    Two trainers alike in every argument, fed the same batches, take bit-identical steps with sign
+    directions on any number of threads.
+
+    Raises
+    ------
+    ConfigError
+    """
+
+    def __init__(
+        self,
+        model: Sequential,
+        *,
+        loss: Loss | None = None,
+        estimator: WeightPerturbation | None = None,
+        optimizer: SGD,
+        seed: int = 0,
+    ) -> None:
+        self.model, self.loss = model, loss or SoftmaxCrossEntropy()
+        self.estimator, self.optimizer = estimator or WeightPerturbation(), optimizer
+        self.seed = whole_number("seed", seed, 0, MAX_SEED)
+        self.steps_done = 0
+        self._stream, self._rates = np.zeros(1, STREAM), np.zeros(1, descent.RATES)
+        self._rates["momentum"] = optimizer.momentum
+        self._moments = {
+            name: aligned(parameter.packed.shape)
+            for name, parameter in model.packed_parameters.items()
+            if optimizer.momentum > 0
+        }
+        self._plans: dict[int, Plan] = {}
+        # The last update, so that it can be taken back.
+        self._last_values = np.zeros(1 + self.estimator.directions)
+        self._last_rate = 0.0
+
+    def step(self, x: npt.ArrayLike, y: npt.ArrayLike) -> StepResult:
+        """Take one step on the batch x (B, *input_shape), y.
+
+        One fused program: dual pass, loss, update. The second step of a batch size compiles nothing and
+        allocates no array but the result. float32, C-contiguous x is read in place.
+
+        Raises
+        ------
+        ShapeError, DtypeError
+            x or y do not fit; nothing is changed.
+        DatasetError
+            x is not finite or y is out of range; nothing is changed.
+        DivergenceError
+            The loss or a directional derivative is not finite, or an update would be: this step is not
+            taken, and where the last one is to blame it is taken back, so that the model keeps the last
+            parameters with a finite loss (to rounding).
+        """
+        inputs = self.model.checked_input(x)
+        targets = checked_targets(self.model, self.loss, inputs, y)
+        if self.steps_done > MAX_STEP:
+            raise ConfigError(f"step {self.steps_done}: at most 2**32 steps are possible with one seed")
+        rate = self.optimizer.rate(self.steps_done)
+        with self.model.lock:
+            plan = self._plans.get(len(inputs)) or self._bind(len(inputs))
+            set_stream(self._stream, self.seed, self.steps_done)
+            self._rates["learning_rate"] = rate
+            plan.run(inputs, targets)
+            if plan.result["finite"][0] != 1:
+                self._diverged(plan, inputs, targets, rate)
+        self._last_values[...] = plan.values
+        self._last_rate = rate
+        self.steps_done += 1
+        loss = float(plan.values[0])
+        return StepResult(loss, float(plan.values[1]) if len(plan.values) == 2 else plan.values[1:].copy())
+
+    def _bind(self, batch: int) -> Plan:
+        perturbation = Perturbation(self.estimator.kind, self.estimator.directions, self._stream)
+        plan = Plan(self.model, batch, perturbation, self.loss)
+        plan.append(self._updates(plan, plan.values, plan.result))
+        self._plans[batch] = plan
+        return plan
+
+    def _updates(
+        self, plan: Plan, values: npt.NDArray[np.float64], result: npt.NDArray[Any]
+    ) -> list[Operation]:
+        return [
+            descent.bind(
+                plan.isa,
+                plan.threads,
+                theta=parameter.packed,
+                kind=self.estimator.kind,
+                count=self.estimator.directions,
+                parameter=parameter.index,
+                stream=self._stream,
+                values=values,
+                result=result,
+                rates=self._rates,
+                rule=descent.MOMENTUM if self._moments else descent.SGD,
+                moment=self._moments.get(name),
+            )
+            for name, parameter in self.model.packed_parameters.items()
+        ]
+
+    def _diverged(self, plan: Plan, inputs: npt.NDArray[Any], targets: npt.NDArray[Any], rate: float) -> None:
+        """Raise for a pass that did not end finite, the parameters being those that it ran with."""
+        self.loss.check_target_values(targets, plan.outputs)
+        if not np.isfinite(inputs).all():
+            raise DatasetError(f"x is not finite at {tuple(np.argwhere(~np.isfinite(inputs))[0].tolist())}")
+        step, passed = self.steps_done, bool(np.isfinite(plan.values).all())
+        what = "update is too large for float32" if passed else "loss or its derivative is not finite"
+        if not passed and step > 0:
+            self._take_back(plan)
+        raise DivergenceError(
+            f"step {step}: the {what} (loss {plan.values[0]:.6g}) at learning rate {rate:.6g}; the last good "
+            f"parameters are kept; try a learning rate of {rate / 10:.3g} or less, or more directions"
+        )
+
+    def _take_back(self, plan: Plan) -> None:
+        """Undo the last update: θ + η g, its directions drawn again; θ + η m with momentum."""
+        set_stream(self._stream, self.seed, self.steps_done - 1)
+        self._rates["learning_rate"] = -self._last_rate
+        values = self._last_values
+        if self._moments:
+            # m ← 1 m + 0 leaves the moment as it is.
+            self._rates["momentum"], values = 1.0, np.zeros_like(values)
+        result = np.ones_like(plan.result)
+        Program(self._updates(plan, values, result)).run()
+        self._rates["momentum"] = self.optimizer.momentum
+        self.steps_done -= 1
+        self._last_rate = 0.0
+
+    def fit(
+        self,
+        dataset: Dataset,
+        *,
+        epochs: int | None = None,
+        steps: int | None = None,
+        batch_size: int = 64,
+        evaluate_every: int | None = None,
+        callbacks: Sequence[Callback] = (),
+    ) -> History:
+        """Train on a data set, for `epochs` passes over it or for `steps` steps.
+
+        An epoch is a fresh order of the training data, a function of (seed, epoch), cut into batches of
+        `batch_size` (of all the data where there is less); what is left over at its end rests.
+
+        Parameters
+        ----------
+        evaluate_every : steps between records, by default one epoch. The last step is recorded in any case.
+        callbacks : told of every step and record, in order.
+
+        Raises
+        ------
+        ShapeError, ConfigError, DivergenceError
+        """
+        batch_size, steps, every = self._checked_run(dataset, epochs, steps, batch_size, evaluate_every)
+        per_epoch = len(dataset.x_train) // batch_size
+        history, start = History(), time.perf_counter()
+        for callback in callbacks:
+            callback.on_start(self, steps)
+        total, counted = 0.0, 0
+        batches = self._batches(dataset, batch_size)
+        for step in range(1, steps + 1):
+            rate = self.optimizer.rate(self.steps_done)
+            result = self.step(*next(batches))
+            total, counted = total + result.loss, counted + 1
+            for callback in callbacks:
+                callback.on_step(step, result)
+            if step % every == 0 or step == steps:
+                tested = evaluate(self.model, dataset.x_test, dataset.y_test)
+                history.records.append(
+                    Record(
+                        step=step,
+                        epoch=step / per_epoch,
+                        loss=total / counted,
+                        test_loss=tested.loss,
+                        test_accuracy=tested.accuracy,
+                        learning_rate=rate,
+                        seconds=time.perf_counter() - start,
+                    )
+                )
+                total, counted = 0.0, 0
+                for callback in callbacks:
+                    callback.on_record(history.final)
+        for callback in callbacks:
+            callback.on_end(history)
+        return history
+
+    def _checked_run(
+        self, dataset: Dataset, epochs: int | None, steps: int | None, batch_size: int, every: int | None
+    ) -> tuple[int, int, int]:
+        if dataset.input_shape != self.model.input_shape:
+            raise ShapeError(
+                f"{dataset.name}: examples have shape {dataset.input_shape}; "
+                f"the model takes {self.model.input_shape}"
+            )
+        outputs = int(np.prod(self.model.output_shape))
+        if dataset.classes > outputs:
+            raise ShapeError(f"{dataset.name}: {dataset.classes} classes; the model has {outputs} outputs")
+        if (epochs is None) == (steps is None):
+            raise ConfigError("fit: give either epochs or steps")
+        numbers = {"epochs": epochs, "steps": steps, "batch_size": batch_size, "evaluate_every": every}
+        for name, value in numbers.items():
+            if value is not None:
+                whole_number(name, value)
+        batch_size = min(batch_size, len(dataset.x_train))
+        per_epoch = len(dataset.x_train) // batch_size
+        if steps is None:
+            assert epochs is not None
+            steps = epochs * per_epoch
+        return batch_size, steps, every or per_epoch
+
+    def _batches(
+        self, dataset: Dataset, batch_size: int
+    ) -> Iterator[tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]]:
+        """Yield batches without end; each overwrites the one before."""
+        x, y = dataset.x_train, dataset.y_train
+        x_batch, y_batch = np.empty((batch_size, *x.shape[1:]), x.dtype), np.empty(batch_size, y.dtype)
+        epoch = 0
+        while True:
+            order = np.random.default_rng([self.seed, epoch]).permutation(len(x))
+            for start in range(0, len(x) - batch_size + 1, batch_size):
+                chosen = order[start : start + batch_size]
+                # With mode="raise", NumPy would fill a copy of `out` first.
+                np.take(x, chosen, axis=0, out=x_batch, mode="clip")
+                np.take(y, chosen, axis=0, out=y_batch, mode="clip")
+                yield x_batch, y_batch
+            epoch += 1
