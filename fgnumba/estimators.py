@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from fgnumba.directions import by_name
 from fgnumba.kernels.philox import MAX_DIRECTIONS
+from fgnumba.validation import whole_number
 
 
 @dataclass(frozen=True)
