@@ -1,0 +1,1 @@
+"""Benchmarks: interleaved measurements, peers, and the suites that ``pytest bench`` runs."""

@@ -30,7 +30,7 @@ def evaluate(model: Sequential, x: npt.ArrayLike, y: npt.ArrayLike) -> Evaluatio
     loss = SoftmaxCrossEntropy()
     inputs = model.checked_input(x)
     labels = checked_targets(model, loss, inputs, y)
-    loss.check_target_values(labels, int(np.prod(model.output_shape)))
+    loss.check_target_values(labels, model.outputs)
     outputs = model(inputs)
     accuracy = float(np.mean(outputs.argmax(axis=1) == labels))
     return Evaluation(accuracy, loss.value(outputs, labels), len(inputs))

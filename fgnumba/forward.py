@@ -39,7 +39,7 @@ def jvp(
     """
     inputs = model.checked_input(x)
     targets = checked_targets(model, loss, inputs, y)
-    loss.check_target_values(targets, int(np.prod(model.output_shape)))
+    loss.check_target_values(targets, model.outputs)
     with model.lock:
         if isinstance(tangents, Direction):
             plan = model.plan(len(inputs), tangents.kind, 1, loss)
@@ -81,5 +81,5 @@ def checked_targets(
 ) -> npt.NDArray[Any]:
     """Return `targets` as an array of the shape and kind of number that `loss` takes."""
     array = np.asarray(targets)
-    loss.check_targets(array, len(inputs), int(np.prod(model.output_shape)))
+    loss.check_targets(array, len(inputs), model.outputs)
     return array

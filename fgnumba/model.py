@@ -65,6 +65,7 @@ class Sequential:
             except ShapeError as error:
                 raise ShapeError(f"layers[{index}]: {error}") from None
         self.output_shape = self.shapes[-1]
+        self.outputs = math.prod(self.output_shape)
         self._parameters: dict[str, Parameter] = {}
         self._create_parameters()
         self._plans: OrderedDict[Any, Plan] = OrderedDict()
@@ -132,7 +133,7 @@ class Sequential:
         ShapeError, DtypeError
         """
         inputs = self.checked_input(x)
-        outputs = np.empty((len(inputs), math.prod(self.output_shape)), np.float32)
+        outputs = np.empty((len(inputs), self.outputs), np.float32)
         with self._lock:
             for start in range(0, len(inputs), FORWARD_BATCH):
                 part = inputs[start : start + FORWARD_BATCH]

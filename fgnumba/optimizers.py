@@ -1,6 +1,7 @@
 """Optimisers: how a step follows a gradient."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from fgnumba.errors import ConfigError
 from fgnumba.schedules import Constant, Exponential, Schedule
@@ -38,7 +39,7 @@ class SGD:
         else:
             Exponential(self.learning_rate, self.decay)
 
-    @property
+    @cached_property
     def schedule(self) -> Schedule:
         """The learning rate as a function of the step."""
         if callable(self.learning_rate):

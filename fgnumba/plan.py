@@ -48,7 +48,7 @@ class Plan:
         loss: Loss | None = None,
     ) -> None:
         self.batch, self.perturbation, self.loss = batch, perturbation, loss
-        self.input_shape, self.outputs = model.input_shape, math.prod(model.output_shape)
+        self.outputs = model.outputs
         self.isa, self.threads = instruction_set(), thread_count()
         self.values = np.zeros(1 + perturbation.count)
         self.result = np.zeros(1, RESULT)

@@ -69,6 +69,7 @@ class Trainer:
         self.seed = whole_number("seed", seed, 0, MAX_SEED)
         self.steps_done = 0
         self._stream, self._rates = np.zeros(1, STREAM), np.zeros(1, descent.RATES)
+        set_stream(self._stream, self.seed, 0)
         self._rates["momentum"] = optimizer.momentum
         self._moments = {
             name: aligned(parameter.packed.shape)
@@ -104,7 +105,7 @@ class Trainer:
         rate = self.optimizer.rate(self.steps_done)
         with self.model.lock:
             plan = self._plans.get(len(inputs)) or self._bind(len(inputs))
-            set_stream(self._stream, self.seed, self.steps_done)
+            self._stream["step"] = self.steps_done
             self._rates["learning_rate"] = rate
             plan.run(inputs, targets)
             if plan.result["finite"][0] != 1:
@@ -145,7 +146,7 @@ class Trainer:
 
     def _diverged(self, plan: Plan, inputs: npt.NDArray[Any], targets: npt.NDArray[Any], rate: float) -> None:
         """Raise for a pass that did not end finite, the parameters being those that it ran with."""
-        self.loss.check_target_values(targets, plan.outputs)
+        self.loss.check_target_values(targets, self.model.outputs)
         if not np.isfinite(inputs).all():
             raise DatasetError(f"x is not finite at {tuple(np.argwhere(~np.isfinite(inputs))[0].tolist())}")
         step, passed = self.steps_done, bool(np.isfinite(plan.values).all())
@@ -159,7 +160,7 @@ class Trainer:
 
     def _take_back(self, plan: Plan) -> None:
         """Undo the last update: θ + η g, its directions drawn again; θ + η m with momentum."""
-        set_stream(self._stream, self.seed, self.steps_done - 1)
+        self._stream["step"] = self.steps_done - 1
         self._rates["learning_rate"] = -self._last_rate
         values = self._last_values
         if self._moments:
@@ -236,9 +237,10 @@ class Trainer:
                 f"{dataset.name}: examples have shape {dataset.input_shape}; "
                 f"the model takes {self.model.input_shape}"
             )
-        outputs = int(np.prod(self.model.output_shape))
-        if dataset.classes > outputs:
-            raise ShapeError(f"{dataset.name}: {dataset.classes} classes; the model has {outputs} outputs")
+        if dataset.classes > self.model.outputs:
+            raise ShapeError(
+                f"{dataset.name}: {dataset.classes} classes; the model has {self.model.outputs} outputs"
+            )
         if (epochs is None) == (steps is None):
             raise ConfigError("fit: give either epochs or steps")
         numbers = {"epochs": epochs, "steps": steps, "batch_size": batch_size, "evaluate_every": every}

@@ -1,0 +1,93 @@
+"""A whole training step (directions, dual pass, loss, update), against the peers and between directions."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+import fgnumba as fg
+from fgnumba.bench.peers import PEERS
+from fgnumba.bench.timing import Contender, interleaved
+
+PERCEPTRON, LOGISTIC = (784, 1024, 1024, 10), (784, 10)
+BATCH = 64
+
+
+def data() -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    return rng.random((BATCH, 784), np.float32), rng.integers(0, 10, BATCH)
+
+
+def forward_step(widths: tuple[int, ...], direction: str = "rank1", directions: int = 1) -> Contender:
+    """Return a call that takes one training step."""
+    layers = [fg.Dense(n, activation="relu") for n in widths[1:-1]] + [fg.Dense(widths[-1])]
+    trainer = fg.Trainer(
+        fg.Sequential(layers, widths[0]),
+        estimator=fg.WeightPerturbation(direction, directions),
+        optimizer=fg.SGD(1e-7),
+    )
+    x, y = data()
+    return lambda: trainer.step(x, y)
+
+
+@pytest.mark.parametrize(
+    ("name", "widths", "limits"),
+    [
+        ("perceptron", PERCEPTRON, {"JAX": 0.5, "PyTorch": 0.25}),
+        ("logistic", LOGISTIC, {"JAX": 0.5, "PyTorch": 0.5}),
+    ],
+    ids=["perceptron", "logistic"],
+)
+def test_step_against_peers(benchmark, target, name, widths, limits):
+    x, y = data()
+    contenders = {peer: step(widths, x, y) for peer, step in PEERS.items()}
+    missing = [peer for peer, step in contenders.items() if step is None]
+    if missing:
+        pytest.skip(f"not installed: {', '.join(missing)}; pip install -e '.[peers]'")
+    ours = forward_step(widths)
+    timings = interleaved({"fgnumba": ours, **{p: s for p, s in contenders.items() if s is not None}})
+    benchmark.pedantic(ours, rounds=20, iterations=5, warmup_rounds=2)
+    benchmark.extra_info["seconds"] = {n: timings.seconds(n) for n in timings.samples}
+    for peer, limit in limits.items():
+        target(
+            f"{name} step over {peer}'s ({timings.seconds(peer) * 1e6:.0f} us)",
+            timings.ratio("fgnumba", peer),
+            at_most=limit,
+        )
+
+
+def test_step_over_its_floor(benchmark, target, threads):
+    """Multiply-adds of a rank-1 step over the peak that the same threads reach."""
+    from fgnumba.bench.bench_dense import PEAK_MULTIPLY_ADDS, ROUNDS_OF_PEAK, peak
+
+    ours = forward_step(PERCEPTRON)
+    pairs = list(pairwise(PERCEPTRON))
+    products = BATCH * (2 * sum(k * n for k, n in pairs) - PERCEPTRON[0] * PERCEPTRON[1])
+    timings = interleaved({"step": ours, "peak": lambda: peak(ROUNDS_OF_PEAK)})
+    floor = products / PEAK_MULTIPLY_ADDS / threads
+    benchmark.pedantic(ours, rounds=20, iterations=5, warmup_rounds=2)
+    target(
+        f"perceptron step over its floor, {threads} threads",
+        timings.ratio("step", "peak") / floor,
+        at_most=1.35,
+    )
+
+
+@pytest.mark.parametrize(("direction", "limit"), [("rademacher", 1.75), ("gaussian", 2.2)])
+def test_dense_directions_over_rank1(benchmark, target, threads, direction, limit):
+    dense, rank1 = forward_step(PERCEPTRON, direction), forward_step(PERCEPTRON)
+    timings = interleaved({"dense": dense, "rank1": rank1})
+    benchmark.pedantic(dense, rounds=20, iterations=2, warmup_rounds=2)
+    target(
+        f"{direction} step over a rank-1 step, {threads} threads",
+        timings.ratio("dense", "rank1"),
+        at_most=limit,
+    )
+
+
+def test_sixteen_directions_share_a_primal(benchmark, target, threads):
+    many, one = forward_step(PERCEPTRON, directions=16), forward_step(PERCEPTRON)
+    timings = interleaved({"many": many, "one": one}, rounds=15)
+    benchmark.pedantic(many, rounds=10, iterations=1, warmup_rounds=1)
+    # Products of the passes: 1 + T a hidden layer and 1 the first, over 2 and 1.
+    target(f"16 directions over one, {threads} threads", timings.ratio("many", "one"), at_most=1.15 * 10.6)

@@ -1,0 +1,65 @@
+"""What every benchmark shares: targets that fail where they are missed, and their table at the end."""
+
+import platform
+from collections.abc import Callable
+from typing import Any
+
+import numba
+import numpy as np
+import pytest
+
+import fgnumba
+from fgnumba.kernels.threads import OVERRIDE, thread_count
+from fgnumba.kernels.vector import instruction_set
+
+_rows: list[tuple[str, str, str, bool]] = []
+
+
+@pytest.fixture
+def target(benchmark: Any) -> Callable[..., None]:
+    """Return a check ``(what, measured, at_least=, at_most=, unit=)`` of a figure against its target."""
+
+    def check(
+        what: str,
+        measured: float,
+        at_least: float | None = None,
+        at_most: float | None = None,
+        unit: str = "",
+    ) -> None:
+        bound = f">= {at_least:g}" if at_least is not None else f"<= {at_most:g}"
+        met = measured >= at_least if at_least is not None else measured <= (at_most or 0.0)
+        _rows.append((what, f"{measured:.3g}{unit}", bound, met))
+        benchmark.extra_info[what] = {"measured": measured, "target": bound, "met": met}
+        if not met:
+            pytest.fail(f"{what}: {measured:.3g}{unit}, target {bound}", pytrace=False)
+
+    return check
+
+
+@pytest.fixture(params=[1, 2], ids=["1-thread", "2-threads"])
+def threads(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Plans made in the benchmark use this many threads."""
+    count: int = request.param
+    if count > numba.config.NUMBA_NUM_THREADS:
+        pytest.skip(f"this process may use {numba.config.NUMBA_NUM_THREADS} processor")
+    monkeypatch.setenv(OVERRIDE, str(count))
+    return count
+
+
+def pytest_report_header() -> str:
+    """Stamp the run with hardware and versions."""
+    return (
+        f"fgnumba {fgnumba.__version__}, numba {numba.__version__}, numpy {np.__version__}, "
+        f"{instruction_set().name}, {thread_count()} threads, {platform.machine()} {platform.platform()}"
+    )
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Print every figure beside its target."""
+    if _rows:
+        terminalreporter.section("targets")
+        width = max(len(row[0]) for row in _rows)
+        for what, measured, bound, met in _rows:
+            terminalreporter.line(
+                f"{what:{width}}  {measured:>10}  {bound:>10}  {'met' if met else 'MISSED'}"
+            )
