@@ -54,6 +54,7 @@ def bound(variant: str, batch: int, inputs: int, outputs: int, threads: int) -> 
         threads,
         x=x,
         inputs=inputs,
+        outputs=outputs,
         has_tangent=has_tangent and count > 0,
         weight=weight,
         bias=aligned((weight.shape[0] * 32,)),
@@ -81,7 +82,8 @@ def useful_multiply_adds(variant: str, batch: int, inputs: int, outputs: int) ->
     ("shape", "share"), [((64, 1024, 1024), 0.9), ((61, 257, 1031), 0.7), ((8, 1024, 1024), 0.7)], ids=str
 )
 def test_share_of_peak(benchmark, target, variant, shape, share):
-    program = Program([bound(variant, *shape, threads=1)])
+    batch, inputs, outputs = shape
+    program = Program([bound(variant, batch, inputs, outputs, threads=1)])
     timings = interleaved({"dense": program.run, "peak": lambda: peak(ROUNDS_OF_PEAK)})
     rate = useful_multiply_adds(variant, *shape) / PEAK_MULTIPLY_ADDS
     benchmark.pedantic(program.run, rounds=20, iterations=5, warmup_rounds=2)

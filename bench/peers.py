@@ -31,14 +31,14 @@ def jax_step(widths: tuple[int, ...], x: npt.NDArray[np.float32], y: npt.NDArray
     import jax
     import jax.numpy as jnp
 
-    def loss(parameters, x, y):  # type: ignore[no-untyped-def]
+    def loss(parameters, x, y):
         for weight, bias in parameters[:-1]:
             x = jax.nn.relu(x @ weight + bias)
         weight, bias = parameters[-1]
         z = x @ weight + bias
         return jnp.mean(jax.nn.logsumexp(z, axis=1) - jnp.take_along_axis(z, y[:, None], axis=1)[:, 0])
 
-    def update(parameters, x, y):  # type: ignore[no-untyped-def]
+    def update(parameters, x, y):
         value, gradient = jax.value_and_grad(loss)(parameters, x, y)
         return jax.tree.map(lambda p, g: p - 1e-4 * g, parameters, gradient), value
 

@@ -175,6 +175,7 @@ class Dense(Layer):
                 site.threads,
                 x=site.x,
                 inputs=site.input_shape[0],
+                outputs=self.units,
                 has_tangent=site.has_tangent,
                 weight=weight.packed,
                 bias=bias.packed if bias else aligned((weight.packed.shape[0] * PANEL,)),

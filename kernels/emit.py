@@ -62,7 +62,7 @@ class _Vectors:
 
 
 def product_tile(
-    isa: InstructionSet, rows: int, panels: int, weights: bool, entries: str | None
+    isa: InstructionSet, rows: int, panels: int, weights: bool, entries: str | None, width: int = PANEL
 ) -> Callable[..., None]:
     """Return the register tile ``out = a W + c V`` for `rows` rows and `panels` panels, as a Numba intrinsic.
 
@@ -74,6 +74,7 @@ def product_tile(
     Parameters
     ----------
     weights : with the term a W, W packed (panels, K, PANEL) float32.
+    width : columns of each panel that are computed, a multiple of the lanes; the rest of `out` is left alone.
     entries : ``"float"``: with the term c V, V packed like W. ``"signs"``: V is one uint32 of sign bits for
         a panel's row, (panels, K); a set bit is -1. None: without that term.
 
@@ -81,7 +82,7 @@ def product_tile(
     panel row of W and V once and one element of each row of a and c. The order of summation over K is plain
     and the same for every tile shape.
     """
-    per_panel = PANEL // isa.lanes
+    per_panel = width // isa.lanes
     columns = panels * per_panel
 
     @intrinsic
@@ -143,7 +144,8 @@ def product_tile(
             builder.position_at_end(done)
             for m in range(rows):
                 for n in range(columns):
-                    vectors.store(totals[m][n], out, _index(m * panels * PANEL + n * isa.lanes))
+                    column = n // per_panel * PANEL + n % per_panel * isa.lanes
+                    vectors.store(totals[m][n], out, _index(m * panels * PANEL + column))
             return context.get_dummy_value()
 
         return signature, codegen

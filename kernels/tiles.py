@@ -7,12 +7,19 @@ import numpy.typing as npt
 
 from fgnumba.kernels.compile import kernel
 from fgnumba.kernels.emit import product_tile
-from fgnumba.kernels.vector import InstructionSet
+from fgnumba.kernels.memory import round_up
+from fgnumba.kernels.vector import PANEL, InstructionSet
+
+TILE_KINDS = 3
+SINGLE, GROUP, LAST = range(TILE_KINDS)
+"""Columns of a tile table."""
 
 
-def tile(isa: InstructionSet, rows: int, panels: int, weights: bool, entries: str | None) -> int:
+def tile(
+    isa: InstructionSet, rows: int, panels: int, weights: bool, entries: str | None, width: int = PANEL
+) -> int:
     """Address of the register tile described in :func:`fgnumba.kernels.emit.product_tile`."""
-    emitted = product_tile(isa, rows, panels, weights, entries)
+    emitted = product_tile(isa, rows, panels, weights, entries, width)
 
     def product(
         k_len: int, a: int, c: int, ld: int, w: int, w_stride: int, v: int, v_stride: int, out: int
@@ -20,17 +27,26 @@ def tile(isa: InstructionSet, rows: int, panels: int, weights: bool, entries: st
         emitted(k_len, a, c, ld, w, w_stride, v, v_stride, out)
 
     terms = "+".join((["weights"] if weights else []) + ([entries] if entries else []))
-    return kernel(f"tile-{isa.name}-{rows}x{panels}-{terms}", product, 9)
+    return kernel(f"tile-{isa.name}-{rows}x{panels}x{width}-{terms}", product, 9)
 
 
 def tile_table(
-    isa: InstructionSet, heights: Iterable[int], group: int, weights: bool, entries: str | None
+    isa: InstructionSet,
+    heights: Iterable[int],
+    group: int,
+    weights: bool,
+    entries: str | None,
+    last_columns: int = PANEL,
 ) -> npt.NDArray[np.int64]:
-    """Return addresses of tiles by height: (max_rows + 1, 2) int64, of 1 and of `group` panels.
+    """Return addresses of tiles by height: (max_rows + 1, ``TILE_KINDS``) int64.
 
-    Only tiles of `heights` rows are compiled and written; the others stay 0.
+    Of one panel, of `group` panels, and of a last panel of which `last_columns` columns count. Only tiles of
+    `heights` rows are compiled and written; the others stay 0.
     """
-    table = np.zeros((isa.max_rows + 1, 2), np.int64)
+    table = np.zeros((isa.max_rows + 1, TILE_KINDS), np.int64)
+    last = round_up(last_columns, isa.lanes)
     for rows in heights:
-        table[rows] = [tile(isa, rows, panels, weights, entries) for panels in (1, group)]
+        table[rows, SINGLE] = tile(isa, rows, 1, weights, entries)
+        table[rows, GROUP] = tile(isa, rows, group, weights, entries)
+        table[rows, LAST] = tile(isa, rows, 1, weights, entries, last)
     return table

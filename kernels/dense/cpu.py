@@ -29,7 +29,7 @@ from fgnumba.kernels.emit import call, pointer
 from fgnumba.kernels.memory import CACHE_LINE, address, round_up
 from fgnumba.kernels.philox import DIRECTION_SHIFT, ENTRY, LEFT, RIGHT, STREAM
 from fgnumba.kernels.program import Operation
-from fgnumba.kernels.tiles import tile_table
+from fgnumba.kernels.tiles import GROUP, LAST, SINGLE, TILE_KINDS, tile_table
 from fgnumba.kernels.tiling import grid, heights, parts_for, split, tile_count, tile_rows
 from fgnumba.kernels.vector import PANEL, InstructionSet
 
@@ -53,6 +53,7 @@ def bind(
     *,
     x: npt.NDArray[np.float32],
     inputs: int,
+    outputs: int,
     has_tangent: bool,
     weight: npt.NDArray[np.float32],
     bias: npt.NDArray[np.float32],
@@ -74,6 +75,7 @@ def bind(
     x : (1 + count, B, ld_x) float32, or (1, B, ld_x) without `has_tangent`: a symbolic zero, its product
         skipped.
     inputs : K, the columns of x that are read.
+    outputs : N, the columns of y that count: a last panel that is partly padding takes narrower tiles.
     weight : packed (panels, K, PANEL), see :func:`fgnumba.kernels.packing.pack`.
     bias : (panels * PANEL,), zeros where the layer has none.
     y : (1 + count, B, ld_y), ld_y >= panels * PANEL; whole panels are written. Must not overlap x.
@@ -103,8 +105,9 @@ def bind(
         )
     )
     group = min(isa.panels(max(tile_heights)), 1 << (max(1, panels // column_parts).bit_length() - 1))
-    weight_tiles = tile_table(isa, tile_heights, group, True, None)
-    tangent_tiles = tile_table(isa, tile_heights, group, has_tangent, entries) if entries else None
+    last = outputs - (panels - 1) * PANEL
+    weight_tiles = tile_table(isa, tile_heights, group, True, None, last)
+    tangent_tiles = tile_table(isa, tile_heights, group, has_tangent, entries, last) if entries else None
 
     dual = count > 0
     columns, width = group * PANEL * 4, panels * PANEL * 4
@@ -237,14 +240,17 @@ def _products(a: Any, scratch: int, p: int, group: int, i: int, rows: int, first
                         v + panel * a.v_row,
                     ),
                 )
-    addresses = carray(pointer(tiles, np.int64), 2 * (a.tallest + 1))
+    addresses = carray(pointer(tiles, np.int64), TILE_KINDS * (a.tallest + 1))
+    kind = GROUP
+    if group == 1:
+        kind = LAST if p == a.panels - 1 else SINGLE
     total = rows * (1 + last - first)
     count = tile_count(total, a.tallest)
     row = 0
     for tile in range(count):
         height = tile_rows(total, count, tile)
         call(
-            addresses[2 * height + (group > 1)],
+            addresses[TILE_KINDS * height + kind],
             (
                 a.inputs,
                 dx + row * a.ld_x * 4,

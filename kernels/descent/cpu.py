@@ -26,7 +26,7 @@ from fgnumba.kernels.loss import RESULT
 from fgnumba.kernels.memory import CACHE_LINE, address, round_up
 from fgnumba.kernels.philox import DIRECTION_SHIFT, ENTRY, LEFT, RIGHT, STREAM
 from fgnumba.kernels.program import Operation
-from fgnumba.kernels.tiles import tile_table
+from fgnumba.kernels.tiles import SINGLE, TILE_KINDS, tile_table
 from fgnumba.kernels.tiling import heights, parts_for, split, tile_count, tile_rows
 from fgnumba.kernels.vector import PANEL, InstructionSet
 
@@ -219,13 +219,13 @@ def _outer_block(a: Any, scratch: int, panel: int, row: int, rows: int, values: 
         word = carray(pointer(_right(a, scratch, t), np.uint32), a.panels)[panel]
         for lane in range(PANEL):
             right[t, lane] = ((word << np.uint32(31 - lane)) & _SIGN_BIT) | _ONE_BITS
-    addresses = carray(pointer(a.tiles, np.int64), 2 * (a.tallest + 1))
+    addresses = carray(pointer(a.tiles, np.int64), TILE_KINDS * (a.tallest + 1))
     count = tile_count(rows, a.tallest)
     at = 0
     for tile in range(count):
         height = tile_rows(rows, count, tile)
         call(
-            addresses[2 * height],
+            addresses[TILE_KINDS * height + SINGLE],
             (
                 a.count,
                 factors + at * a.count * 4,
