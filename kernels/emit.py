@@ -66,10 +66,10 @@ def product_tile(
 ) -> Callable[..., None]:
     """Return the register tile ``out = a W + c V`` for `rows` rows and `panels` panels, as a Numba intrinsic.
 
-    The intrinsic takes ``(K, a, c, ld, w, w_stride, v, v_stride, out)``: the reduction's length; the
-    addresses of row 0 of `a` and `c` and the elements between their rows; the address of the first weight
-    panel and the elements from one panel to the next; the same for V; and the address of `out`, (rows,
-    panels * PANEL) float32, contiguous. All int64.
+    The intrinsic takes ``(K, a, c, ld, w, w_stride, v, v_stride, out, onto)``, all int64: the reduction's length;
+    the addresses of row 0 of `a` and `c` and the elements between their rows; the address of the first weight
+    panel and the elements from one panel to the next; the same for V; the address of `out`, (rows,
+    panels * PANEL) float32, contiguous; and whether the sums begin with what `out` holds (0: with zero).
 
     Parameters
     ----------
@@ -86,30 +86,43 @@ def product_tile(
     columns = panels * per_panel
 
     @intrinsic
-    def tile(typingctx, k_len, a, c, ld, w, w_stride, v, v_stride, out):  # type: ignore[no-untyped-def]
-        signature = types.void(k_len, a, c, ld, w, w_stride, v, v_stride, out)
+    def tile(typingctx, k_len, a, c, ld, w, w_stride, v, v_stride, out, onto):  # type: ignore[no-untyped-def]
+        signature = types.void(k_len, a, c, ld, w, w_stride, v, v_stride, out, onto)
 
         def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-            k_len, a, c, ld, w, w_stride, v, v_stride, out = args
+            k_len, a, c, ld, w, w_stride, v, v_stride, out, onto = args
             a, c, w, out = (builder.inttoptr(p, F32.as_pointer()) for p in (a, c, w, out))
             v = builder.inttoptr(v, (I32 if entries == "signs" else F32).as_pointer())
             vectors = _Vectors(builder, isa.lanes)
 
             entry = builder.block
+            resume = builder.append_basic_block("resume")
             loop, done = builder.append_basic_block("k"), builder.append_basic_block("done")
+            out_at = [
+                [
+                    _index(m * panels * PANEL + n // per_panel * PANEL + n % per_panel * isa.lanes)
+                    for n in range(columns)
+                ]
+                for m in range(rows)
+            ]
             a_row = [builder.gep(a, [builder.mul(ld, _index(m))]) for m in range(rows)]
             c_row = [builder.gep(c, [builder.mul(ld, _index(m))]) for m in range(rows)]
             w_panel = [builder.gep(w, [builder.mul(w_stride, _index(p))]) for p in range(panels)]
             v_panel = [builder.gep(v, [builder.mul(v_stride, _index(p))]) for p in range(panels)]
+            builder.cbranch(builder.icmp_signed("==", onto, _index(0)), loop, resume)
+            builder.position_at_end(resume)
+            before = [[vectors.load(out, at) for at in row] for row in out_at]
             builder.branch(loop)
 
             builder.position_at_end(loop)
             k = builder.phi(I64)
             k.add_incoming(_index(0), entry)
+            k.add_incoming(_index(0), resume)
             sums = [[builder.phi(vectors.type) for _ in range(columns)] for _ in range(rows)]
-            for row in sums:
-                for phi in row:
+            for row, values in zip(sums, before, strict=True):
+                for phi, value in zip(row, values, strict=True):
                     phi.add_incoming(vectors.zero, entry)
+                    phi.add_incoming(value, resume)
             totals = [list(row) for row in sums]
             if weights:
                 at = builder.mul(k, _index(PANEL))
@@ -142,10 +155,9 @@ def product_tile(
             builder.cbranch(builder.icmp_signed("<", k_next, k_len), loop, done)
 
             builder.position_at_end(done)
-            for m in range(rows):
-                for n in range(columns):
-                    column = n // per_panel * PANEL + n % per_panel * isa.lanes
-                    vectors.store(totals[m][n], out, _index(m * panels * PANEL + column))
+            for row, offsets in zip(totals, out_at, strict=True):
+                for value, at in zip(row, offsets, strict=True):
+                    vectors.store(value, out, at)
             return context.get_dummy_value()
 
         return signature, codegen

@@ -22,12 +22,12 @@ def tile(
     emitted = product_tile(isa, rows, panels, weights, entries, width)
 
     def product(
-        k_len: int, a: int, c: int, ld: int, w: int, w_stride: int, v: int, v_stride: int, out: int
+        k_len: int, a: int, c: int, ld: int, w: int, w_stride: int, v: int, v_stride: int, out: int, onto: int
     ) -> None:
-        emitted(k_len, a, c, ld, w, w_stride, v, v_stride, out)
+        emitted(k_len, a, c, ld, w, w_stride, v, v_stride, out, onto)
 
     terms = "+".join((["weights"] if weights else []) + ([entries] if entries else []))
-    return kernel(f"tile-{isa.name}-{rows}x{panels}x{width}-{terms}", product, 9)
+    return kernel(f"tile-{isa.name}-{rows}x{panels}x{width}-{terms}", product, 10)
 
 
 def tile_table(

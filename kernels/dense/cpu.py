@@ -5,9 +5,9 @@ A *dual* buffer is (1 + T, B, ld) float32: the primal first, then the tangents. 
 u_t w_tᵀ, so x V_t = (x u_t) w_tᵀ costs no product, and primal and tangents are rows of one product with W.
 Other directions add x V_t to a tangent's product in the same registers.
 
-For each panel of W (in the second-level cache from its first use on): draw V's panel, run the register tile
-over all rows into a scratch tile, and finish it there (bias, activation, slope): z never leaves the
-first-level cache.
+For each panel of W: draw V's panel, run the register tile over all rows into a scratch tile, and finish it
+there (bias, activation, slope): z never leaves the first-level cache. W's panel stays in the second-level cache
+between its products; where K is too large for that, K is cut into blocks, and sums wait in scratch memory.
 
 Source: arXiv 2202.08587, section 3; rank-1 signs have E[v vᵀ] = I as independent signs have.
 """
@@ -33,13 +33,16 @@ from fgnumba.kernels.tiles import GROUP, LAST, SINGLE, TILE_KINDS, tile_table
 from fgnumba.kernels.tiling import grid, heights, parts_for, split, tile_count, tile_rows
 from fgnumba.kernels.vector import PANEL, InstructionSet
 
+CACHED_WEIGHTS = 256 * 1024
+"""Bytes of a group of weight panels that the second-level cache keeps between products, beside all else."""
+
 ARGUMENTS = np.dtype(
     [
         (name, np.int64)
         for name in (
             *("x", "dx", "ld_x", "weight", "bias", "y", "ld_y"),
             *("batch", "inputs", "panels", "count", "first", "kind", "parameter", "bias_parameter", "stream"),
-            *("v", "v_bias", "v_row", "column_parts", "row_parts", "tallest", "group"),
+            *("v", "v_bias", "v_row", "column_parts", "row_parts", "tallest", "group", "k_block"),
             *("weight_tiles", "tangent_tiles", "draw", "draw_vector", "dot_rows", "activate", "combine"),
             *("scratch", "scratch_bytes", "at_slopes", "at_dots", "at_right", "at_shift", "at_drawn"),
         )
@@ -111,14 +114,17 @@ def bind(
 
     dual = count > 0
     columns, width = group * PANEL * 4, panels * PANEL * 4
+    k_block, sums = inputs, min(tallest, rows * (1 + count)) * columns
+    if entries and columns * inputs > CACHED_WEIGHTS and rows * (1 + count) * columns <= CACHED_WEIGHTS:
+        k_block, sums = CACHED_WEIGHTS // columns, rows * (1 + count) * columns
     drawn = 0
     if kind == RANK1:
         vector_rows = max(panels, -(-inputs // PANEL))
         drawn = directions.draw_bytes(RANK1, vector_rows) + vector_rows * PANEL * 4
     elif kind in (RADEMACHER, GAUSSIAN):
-        drawn = max(group * directions.draw_bytes(kind, inputs), directions.draw_bytes(kind, panels))
+        drawn = max(group * directions.draw_bytes(kind, k_block), directions.draw_bytes(kind, panels))
     sizes = (
-        ("at_slopes", min(tallest, rows * (1 + count)) * columns),
+        ("at_slopes", sums),
         ("at_dots", rows * columns * dual),
         ("at_right", count * rows * 4 * (kind == RANK1)),
         ("at_shift", count * width * (kind == RANK1)),
@@ -135,7 +141,7 @@ def bind(
         draw = directions.sign_words(isa)
     elif kind == GAUSSIAN:
         draw = directions.gaussians(isa)
-    v_row = directions.draw_bytes(kind, inputs) if entries and kind != EXPLICIT else inputs * PANEL * 4
+    v_row = directions.draw_bytes(kind, k_block) if entries and kind != EXPLICIT else inputs * PANEL * 4
     fields = {
         "x": address(x),
         "dx": address(x) + batch * x.shape[2] * 4 if has_tangent else 0,
@@ -160,6 +166,7 @@ def bind(
         "row_parts": row_parts,
         "tallest": tallest,
         "group": group,
+        "k_block": k_block,
         "weight_tiles": address(weight_tiles),
         "tangent_tiles": address(tangent_tiles),
         "draw": draw,
@@ -199,47 +206,50 @@ def _dense(arguments: int, part: int, parts: int) -> None:
     while p < p_end:
         group = a.group if p_end - p >= a.group else 1
         if a.kind == RANK1 and a.dx != 0 and rows == a.batch:
-            _products(a, scratch, p, group, i, rows, 0, a.count)
+            _products(a, scratch, p, group, i, rows, 0, a.count, 0)
+        elif a.k_block < a.inputs:
+            for k in range(0, a.inputs, a.k_block):
+                for t in range(a.count + 1):
+                    _products(a, scratch, p, group, i, rows, t, t, k)
+            for t in range(a.count + 1):
+                sums = scratch + t * rows * group * PANEL * 4
+                _finish(a, scratch, sums, t, i, 0, rows, rows, p, group)
         else:
-            _products(a, scratch, p, group, i, rows, 0, 0)
+            _products(a, scratch, p, group, i, rows, 0, 0, 0)
             for t in range(1, a.count + 1):
                 if a.kind == RANK1 and a.dx == 0:
                     _finish(a, scratch, 0, t, i, 0, rows, rows, p, group)
                 else:
-                    _products(a, scratch, p, group, i, rows, t, t)
+                    _products(a, scratch, p, group, i, rows, t, t, 0)
         p += group
 
 
 @register_jitable
-def _products(a: Any, scratch: int, p: int, group: int, i: int, rows: int, first: int, last: int) -> None:
-    """Multiply and finish examples i to i + rows of blocks `first` to `last` (0 the primal, t tangent t)."""
-    x = a.x + i * a.ld_x * 4
-    dx = x if first == 0 else a.dx + ((first - 1) * a.batch + i) * a.ld_x * 4
-    weight = a.weight + p * a.inputs * PANEL * 4
+def _products(
+    a: Any, scratch: int, p: int, group: int, i: int, rows: int, first: int, last: int, k: int
+) -> None:
+    """Multiply examples i to i + rows of blocks `first` to `last` (0 the primal, t tangent t), from W's row k.
+
+    Where K is one block, each tile is finished at once; else its sums are left in scratch memory.
+    """
+    whole = a.k_block == a.inputs
+    length = min(a.k_block, a.inputs - k)
+    x = a.x + (i * a.ld_x + k) * 4
+    dx = x if first == 0 else a.dx + (((first - 1) * a.batch + i) * a.ld_x + k) * 4
+    weight = a.weight + (p * a.inputs + k) * PANEL * 4
     tiles, v, v_stride = a.weight_tiles, 0, 0
     if first > 0 and a.kind != RANK1:
         tiles, v_stride = a.tangent_tiles, a.v_row // 4
         if a.kind == EXPLICIT:
-            v = a.v + ((first - 1) * a.panels + p) * a.inputs * PANEL * 4
+            v = a.v + (((first - 1) * a.panels + p) * a.inputs + k) * PANEL * 4
         else:
             v = scratch + a.at_drawn
             stream = carray(pointer(a.stream, STREAM), 1)[0]
             c2 = ((a.first + first - 1) << DIRECTION_SHIFT) + a.parameter
             for panel in range(group):
-                call(
-                    a.draw,
-                    (
-                        0,
-                        a.inputs,
-                        p + panel,
-                        ENTRY,
-                        c2,
-                        stream.step,
-                        stream.key_low,
-                        stream.key_high,
-                        v + panel * a.v_row,
-                    ),
-                )
+                at = v + panel * a.v_row
+                key = (c2, stream.step, stream.key_low, stream.key_high)
+                call(a.draw, (k, length, p + panel, ENTRY, *key, at))
     addresses = carray(pointer(tiles, np.int64), TILE_KINDS * (a.tallest + 1))
     kind = GROUP
     if group == 1:
@@ -249,36 +259,18 @@ def _products(a: Any, scratch: int, p: int, group: int, i: int, rows: int, first
     row = 0
     for tile in range(count):
         height = tile_rows(total, count, tile)
+        at = row * a.ld_x * 4
+        out = scratch if whole else scratch + (first * rows + row) * group * PANEL * 4
         call(
             addresses[TILE_KINDS * height + kind],
-            (
-                a.inputs,
-                dx + row * a.ld_x * 4,
-                x + row * a.ld_x * 4,
-                a.ld_x,
-                weight,
-                a.inputs * PANEL,
-                v,
-                v_stride,
-                scratch,
-            ),
+            (length, dx + at, x + at, a.ld_x, weight, a.inputs * PANEL, v, v_stride, out, k),
         )
         done = 0
-        while done < height:
-            at = (row + done) % rows
+        while whole and done < height:
+            t, at = first + (row + done) // rows, (row + done) % rows
             size = min(height - done, rows - at)
-            _finish(
-                a,
-                scratch,
-                scratch + done * group * PANEL * 4,
-                first + (row + done) // rows,
-                i,
-                at,
-                size,
-                rows,
-                p,
-                group,
-            )
+            z = scratch + done * group * PANEL * 4
+            _finish(a, scratch, z, t, i, at, size, rows, p, group)
             done += size
         row += height
 

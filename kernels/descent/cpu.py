@@ -236,6 +236,7 @@ def _outer_block(a: Any, scratch: int, panel: int, row: int, rows: int, values: 
                 np.int64(0),
                 np.int64(0),
                 scratch + at * PANEL * 4,
+                np.int64(0),
             ),
         )
         at += height
