@@ -1,7 +1,7 @@
 """What every benchmark shares: targets that fail where they are missed, and their table at the end."""
 
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numba
@@ -16,8 +16,9 @@ _rows: list[tuple[str, str, str, bool]] = []
 
 
 @pytest.fixture
-def target(benchmark: Any) -> Callable[..., None]:
+def target(benchmark: Any) -> Iterator[Callable[..., None]]:
     """Return a check ``(what, measured, at_least=, at_most=, unit=)`` of a figure against its target."""
+    missed: list[str] = []
 
     def check(
         what: str,
@@ -31,9 +32,11 @@ def target(benchmark: Any) -> Callable[..., None]:
         _rows.append((what, f"{measured:.3g}{unit}", bound, met))
         benchmark.extra_info[what] = {"measured": measured, "target": bound, "met": met}
         if not met:
-            pytest.fail(f"{what}: {measured:.3g}{unit}, target {bound}", pytrace=False)
+            missed.append(f"{what}: {measured:.3g}{unit}, target {bound}")
 
-    return check
+    yield check
+    if missed:
+        pytest.fail("\n".join(missed), pytrace=False)
 
 
 @pytest.fixture(params=[1, 2], ids=["1-thread", "2-threads"])

@@ -8,8 +8,8 @@ from statistics import median
 
 Contender = Callable[[], object]
 
-# A sample is long enough that reading the clock (some 50 ns) is nothing beside it.
-SAMPLE_SECONDS = 2e-3
+# A sample is long enough that a contender has its own data back in the caches for most of it.
+SAMPLE_SECONDS = 20e-3
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Timings:
         return median(a / b for a, b in zip(self.samples[name], self.samples[over], strict=True))
 
 
-def interleaved(contenders: Mapping[str, Contender], rounds: int = 31) -> Timings:
+def interleaved(contenders: Mapping[str, Contender], rounds: int = 21) -> Timings:
     """Time `contenders`: each warmed up, then one sample each a round. A sample repeats short calls."""
     repeats = {}
     for name, call in contenders.items():

@@ -29,7 +29,11 @@ def tree(tmp_path):
 
 def wheel_names(tree):
     done = subprocess.run(
-        [sys.executable, "setup.py", "-q", "bdist_wheel"], cwd=tree, capture_output=True, text=True, check=False
+        [sys.executable, "setup.py", "-q", "bdist_wheel"],
+        cwd=tree,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     (wheel,) = (tree / "dist").glob("*.whl")
