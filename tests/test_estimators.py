@@ -110,5 +110,5 @@ def test_tangents_that_do_not_fit(problem):
     model, loss, x, y = problem
     with pytest.raises(fg.ConfigError, match="tangents is a list; a direction"):
         fg.jvp(model, loss, x, y, [1.0])  # type: ignore[arg-type]
-    with pytest.raises(fg.ShapeError, match="tangents: '0.weight' is missing"):
+    with pytest.raises(fg.ShapeError, match=r"tangents: '0\.weight' is missing"):
         fg.jvp(model, loss, x, y, {})
