@@ -31,7 +31,9 @@ def draw(report: Path, figure: Path) -> None:
         axis.set_xticks([])
         axis.margins(x=0.25)
         axis.tick_params(left=False)
-    figure_.suptitle("One training step, batch 64, one core: forward gradient here, reverse mode there", fontsize=10)
+    figure_.suptitle(
+        "One training step, batch 64, one core: forward gradient here, reverse mode there", fontsize=10
+    )
     figure.parent.mkdir(parents=True, exist_ok=True)
     figure_.savefig(figure, metadata={"Date": None})
 

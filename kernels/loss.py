@@ -20,7 +20,18 @@ from fgnumba.kernels.tiling import parts_for
 ROWS = np.dtype(
     [
         (name, np.int64)
-        for name in ("z", "ld", "batch", "width", "count", "targets", "rows", "scratch", "scratch_bytes")
+        for name in (
+            "z",
+            "ld",
+            "batch",
+            "width",
+            "count",
+            "targets",
+            "rows",
+            "reduce",
+            "scratch",
+            "scratch_bytes",
+        )
     ]
 )
 """Arguments of a loss kernel: it writes `rows`, (1 + count, batch) float32; impossible targets give NaN."""
@@ -43,8 +54,9 @@ def bind_loss(
     targets: npt.NDArray[Any],
     result: npt.NDArray[Any],
     values: npt.NDArray[np.float64],
+    reduce: int = 0,
 ) -> list[Operation]:
-    """Return the loss kernel at `entry` and the mean over its rows, bound."""
+    """Return the loss kernel at `entry`, which may call `reduce`, and the mean over its rows, bound."""
     blocks, batch, ld = z.shape
     rows = aligned((blocks, batch))
     arguments = np.zeros(1, ROWS)
@@ -56,6 +68,7 @@ def bind_loss(
         "count": blocks - 1,
         "targets": address(targets),
         "rows": address(rows),
+        "reduce": reduce,
     }.items():
         arguments[field] = value
     mean = np.zeros(1, _MEAN)

@@ -15,7 +15,7 @@ from numba import carray
 
 from fgnumba.kernels.compile import kernel
 from fgnumba.kernels.elementary import exp, log
-from fgnumba.kernels.emit import pointer
+from fgnumba.kernels.emit import call, pointer
 from fgnumba.kernels.loss import ROWS, bind_loss
 from fgnumba.kernels.program import Operation
 
@@ -40,40 +40,61 @@ def bind(
 
     Cost: one pass over z, an exponential an element.
     """
-    return bind_loss("softmax cross-entropy", _entry(), threads, z, classes, targets, result, values)
+    return bind_loss(
+        "softmax cross-entropy", _entry(), threads, z, classes, targets, result, values, _reduce_entry()
+    )
 
 
 @cache
 def _entry() -> int:
-    return kernel("softmax-cross-entropy", _rows, 3, fastmath={"contract", "nsz", "reassoc"})
+    return kernel("softmax-cross-entropy", _rows, 3)
 
 
 def _rows(arguments: int, part: int, parts: int) -> None:
     a = carray(pointer(arguments, ROWS), 1)[0]
     targets = carray(pointer(a.targets, np.int64), a.batch)
     rows = carray(pointer(a.rows, np.float32), (1 + a.count, a.batch))
-    exponentials = carray(pointer(a.scratch + part * a.scratch_bytes, np.float32), a.width)
+    scratch = a.scratch + part * a.scratch_bytes
+    exponentials = carray(pointer(scratch, np.float32), a.width)
     for i in range(a.batch * part // parts, a.batch * (part + 1) // parts):
         target = targets[i]
         if target < 0 or target >= a.width:
             for t in range(1 + a.count):
                 rows[t, i] = np.float32(np.nan)
             continue
-        z = carray(pointer(a.z + i * a.ld * 4, np.float32), a.width)
+        at = a.z + i * a.ld * 4
+        z = carray(pointer(at, np.float32), a.width)
         highest = z[0]
         for n in range(1, a.width):
             highest = max(highest, z[n])
-        total = np.float32(0)
         for n in range(a.width):
-            e = exp(z[n] - highest)
-            exponentials[n] = e
-            total += e
-        rows[0, i] = log(total) + (highest - z[target])
-        for t in range(a.count):
-            dz = carray(pointer(a.z + ((t + 1) * a.batch + i) * a.ld * 4, np.float32), a.width)
-            dot = np.float32(0)
-            # Taken from the target's tangent, so that the two terms do not cancel where the row is well
-            # classified.
-            for n in range(a.width):
-                dot += exponentials[n] * (dz[n] - dz[target])
-            rows[t + 1, i] = dot / total
+            exponentials[n] = exp(z[n] - highest)
+        call(a.reduce, (a.width, a.count, target, scratch, at, a.batch * a.ld * 4, a.rows + i * 4, a.batch))
+        rows[0, i] = log(rows[0, i]) + (highest - z[target])
+
+
+@cache
+def _reduce_entry() -> int:
+    # Sums may be reassociated, so that they vectorise. Exponentials and logarithms may not: their
+    # reductions of the range are sums whose rounding matters.
+    return kernel("softmax-reduce", _reduce, 8, fastmath={"contract", "nsz", "reassoc"})
+
+
+def _reduce(
+    width: int, count: int, target: int, exponentials: int, z: int, block: int, rows: int, batch: int
+) -> None:
+    """Write Σ e to a row's first entry, and Σ e (dz_t - dz_t[target]) / Σ e to the others, `batch` apart."""
+    e = carray(pointer(exponentials, np.float32), width)
+    out = carray(pointer(rows, np.float32), count * batch + 1)
+    total = np.float32(0)
+    for n in range(width):
+        total += e[n]
+    out[0] = total
+    for t in range(count):
+        dz = carray(pointer(z + (t + 1) * block, np.float32), width)
+        # Taken from the target's tangent, so that the terms do not cancel where the row is well classified.
+        own = dz[target]
+        dot = np.float32(0)
+        for n in range(width):
+            dot += e[n] * (dz[n] - own)
+        out[(t + 1) * batch] = dot / total
