@@ -7,6 +7,8 @@ runs.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -55,12 +57,71 @@ def _run(operations: Any) -> None:
 
 def _run_serial(operations: Any) -> None:
     for i in range(operations.shape[0]):
-        call(operations[i, 0], (operations[i, 1], 0, 1))
+        parts = operations[i, 2]
+        for part in range(parts):
+            call(operations[i, 0], (operations[i, 1], part, parts))
 
 
 threads.configure()
 _parallel = attach_cache("run-parallel", njit(nogil=True, parallel=True, error_model="numpy")(_run))
 _serial = attach_cache("run-serial", njit(nogil=True, error_model="numpy")(_run_serial))
+
+
+@cache
+def _compile_runners() -> None:
+    """Compile both, so that no later run does."""
+    nothing = np.zeros((0, 3), np.int64)
+    _serial(nothing)
+    _parallel(nothing)
+
+
+class Choice:
+    """Whether to run on several threads, from how long runs took.
+
+    On a machine that others keep busy, a thread that waits for another may wait for a whole time slice, and one
+    thread is faster: measured at eight times, beside one other busy process on two cores. Both ways do the same
+    work in the same parts, so results do not depend on the choice.
+
+    The way whose running mean is lower is taken. The other is tried anew, `TRIALS` runs in a row, so seldom
+    that trials cost about `SHARE` of the time.
+    """
+
+    TRIALS = 3
+    SHARE = 0.02
+    _WEIGHT = 0.125
+
+    def __init__(self) -> None:
+        self._mean = {True: 0.0, False: 0.0}
+        self._preferred, self._trial = True, 0
+        self._until_trial = self.TRIALS
+
+    def parallel(self) -> bool:
+        """Return the way to run next."""
+        return not self._preferred if self._trial else self._preferred
+
+    def record(self, seconds: float) -> None:
+        """Take note of the time of a run that went the way :meth:`parallel` said."""
+        way = self.parallel()
+        if self._trial:
+            # The first run of a trial finds sleeping threads or cold caches, and is forgotten.
+            if self._trial <= 2:
+                self._mean[way] = seconds
+            else:
+                self._mean[way] += (seconds - self._mean[way]) / 2
+            self._trial = (self._trial + 1) % (self.TRIALS + 1)
+            if self._trial == 0:
+                self._preferred = self._mean[True] <= self._mean[False]
+                slow, fast = max(self._mean.values()), min(self._mean.values())
+                self._until_trial = max(256, int(self.TRIALS * slow / (self.SHARE * fast)))
+            return
+        mean = self._mean[way]
+        self._mean[way] = seconds if mean == 0.0 else mean + self._WEIGHT * (seconds - mean)
+        other = self._mean[not way]
+        self._until_trial -= 1
+        if other and self._mean[way] > other:
+            self._preferred = not way
+        elif self._until_trial <= 0:
+            self._trial = 1
 
 
 class Program:
@@ -77,8 +138,8 @@ class Program:
         self._table = np.array(
             [(op.entry, address(op.arguments), op.parts) for op in self.operations], np.int64
         ).reshape(-1, 3)
-        parallel = any(op.parts > 1 for op in self.operations)
-        self._runner = _parallel if parallel else _serial
+        _compile_runners()
+        self._choice = Choice() if any(op.parts > 1 for op in self.operations) else None
 
     @property
     def scratch_nbytes(self) -> int:
@@ -86,5 +147,11 @@ class Program:
         return int(self._scratch.nbytes)
 
     def run(self) -> None:
-        """Run every operation in order."""
-        self._runner(self._table)
+        """Run every operation in order; on several threads where that has proved faster of late."""
+        if self._choice is None:
+            _serial(self._table)
+            return
+        parallel = self._choice.parallel()
+        start = perf_counter()
+        (_parallel if parallel else _serial)(self._table)
+        self._choice.record(perf_counter() - start)

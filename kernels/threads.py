@@ -9,6 +9,7 @@ library loads, and only where the user has said nothing.
 import os
 
 import numba
+import numpy as np
 
 from fgnumba.errors import DeviceError
 
@@ -46,9 +47,13 @@ def thread_count(requested: int | None = None) -> int:
     return value
 
 
-def threading_layer() -> str:
-    """Name of the layer in use; ``none yet`` before the first parallel call."""
-    try:
-        return str(numba.threading_layer())
-    except ValueError:
-        return "none yet"
+def try_threading_layer() -> str:
+    """Return the name of the threading layer, which is loaded by a first parallel call."""
+
+    @numba.njit(parallel=True)
+    def one_each(array):  # type: ignore[no-untyped-def]
+        for i in numba.prange(array.size):
+            array[i] = 1.0
+
+    one_each(np.zeros(2))
+    return str(numba.threading_layer())

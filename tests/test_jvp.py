@@ -1,5 +1,7 @@
 """JVPs of random perceptrons against a float64 reference with no code of ours beside the activations' own."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -71,14 +73,15 @@ def check(layers, inputs, batch, direction, seed, use_mse=False):
     parameters, outputs = model.parameters(), layers[-1].units
     x = rng.standard_normal((batch, inputs), np.float32)
     if use_mse:
-        loss, reference_loss = fg.MeanSquaredError(), mean_squared_error
+        loss: Any = fg.MeanSquaredError()
+        reference_loss: Any = mean_squared_error
         y = rng.standard_normal((batch, outputs)).astype(np.float32)
     else:
         loss, reference_loss = fg.SoftmaxCrossEntropy(), softmax_cross_entropy
         y = rng.integers(0, outputs, batch)
     if direction == "explicit":
         v = {name: rng.standard_normal(array.shape).astype(np.float32) for name, array in parameters.items()}
-        tangents = v
+        tangents: Any = v
     else:
         tangents = fg.directions.BY_NAME[direction](seed=seed, step=3, index=1)
         v = tangents.materialize(model)

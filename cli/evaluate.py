@@ -1,0 +1,31 @@
+"""``fgtrain evaluate``."""
+
+import json
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("run", metavar="RUN")
+@click.option("--data", metavar="NAME|FILE", help="Another data set of the same shape.  [default: the run's]")
+@click.option("--data-dir", metavar="DIR", help="Folder of the IDX files of mnist or fashion-mnist.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object: accuracy, loss, n.")
+def evaluate(run: str, data: str | None, data_dir: str | None, as_json: bool) -> None:
+    """Evaluate the model of the run folder RUN on test data."""
+    import fgnumba as fg
+    from fgnumba import run_folder
+
+    found = run_folder.read(Path(run))
+    directory = data_dir if data_dir is not None or data is not None else found.config.data_dir
+    dataset = fg.datasets.load(data or found.config.data, data_dir=directory)
+    if dataset.input_shape != found.model.input_shape or dataset.classes > found.model.outputs:
+        raise fg.ShapeError(
+            f"{dataset.name}: examples {dataset.input_shape} in {dataset.classes} classes; the model of {run} "
+            f"takes {found.model.input_shape} in {found.model.outputs}"
+        )
+    result = fg.evaluate(found.model, dataset.x_test, dataset.y_test)
+    if as_json:
+        click.echo(json.dumps(result._asdict()))
+    else:
+        click.echo(f"accuracy {result.accuracy:.4f}, loss {result.loss:.4f} on {result.n} test examples")

@@ -1,0 +1,95 @@
+"""``fgtrain predict``."""
+
+import os
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from fgnumba.run_folder import Run
+
+
+@click.command()
+@click.argument("run", metavar="RUN")
+@click.argument("inputs", metavar="INPUT.npy")
+@click.option("--output", metavar="FILE", help="Write class probabilities (n, classes) as float32 .npy.")
+def predict(run: str, inputs: str, output: str | None) -> None:
+    """Predict the classes of the examples in INPUT.npy.
+
+    INPUT.npy holds floating-point features (n, ...) on the scale of the training data (digits and mnist: 0 to 1), of
+    the model's input shape or flattened. Without --output, prints the likeliest class of each, a line an example.
+    """
+    from fgnumba import run_folder
+
+    found = run_folder.read(Path(run))
+    x = read_inputs(Path(inputs), found)
+    probabilities = softmax(found.model(x))
+    if output is None:
+        click.echo("\n".join(map(str, probabilities.argmax(axis=1))))
+    else:
+        write_array(Path(output), probabilities)
+
+
+def read_inputs(path: Path, run: "Run") -> "npt.NDArray[np.floating]":
+    """Return the examples in `path`, checked, in the shape that the model of `run` takes."""
+    import numpy as np
+
+    from fgnumba.errors import DatasetError, DtypeError, ShapeError
+
+    try:
+        with path.open("rb") as file:
+            x = np.lib.format.read_array(file, allow_pickle=False)
+    except OSError as error:
+        raise DatasetError(f"{path}: {error.strerror or error}") from None
+    except (ValueError, EOFError) as error:
+        raise DatasetError(f"{path}: not a readable .npy array ({' '.join(str(error).split())})") from None
+    shape = run.model.input_shape
+    if x.dtype.kind != "f":
+        raise DtypeError(
+            f"{path}: dtype {x.dtype}; floating-point features on the scale of the training data are required"
+        )
+    if x.shape[1:] not in (shape, (int(np.prod(shape)),)) or x.ndim == 0 or len(x) == 0:
+        required = ", ".join(("n", *map(str, shape)))
+        raise ShapeError(f"{path}: shape {x.shape}; ({required}) with n >= 1 is required")
+    finite = np.isfinite(x)
+    if not finite.all():
+        index = tuple(np.argwhere(~finite)[0].tolist())
+        raise DatasetError(f"{path}: {x[index]} at {index}; every feature must be finite")
+    return x.reshape(len(x), *shape)
+
+
+def softmax(logits: "npt.NDArray[np.float32]") -> "npt.NDArray[np.float32]":
+    """Return probabilities (n, classes) float32, computed in float64."""
+    import numpy as np
+
+    z = logits.astype(np.float64)
+    z = np.exp(z - z.max(axis=1, keepdims=True))
+    return (z / z.sum(axis=1, keepdims=True)).astype(np.float32)
+
+
+def write_array(path: Path, array: "npt.NDArray[np.float32]") -> None:
+    """Write a .npy file, whole or not at all."""
+    import numpy as np
+
+    from fgnumba.errors import RunError
+
+    temporary = None
+    try:
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+        with os.fdopen(descriptor, "wb") as file:
+            np.save(file, array)
+        mask = os.umask(0)
+        os.umask(mask)
+        os.chmod(temporary, 0o666 & ~mask)
+        os.replace(temporary, path)
+        temporary = None
+    except OSError as error:
+        raise RunError(f"output: {path}: {error.strerror or error}") from None
+    finally:
+        if temporary is not None:
+            os.unlink(temporary)

@@ -1,0 +1,140 @@
+"""Progress of a training run on standard error: a bar on a terminal, plain lines elsewhere, nothing when quiet."""
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import click
+
+from fgnumba.callbacks import Callback, History, Record
+from fgnumba.kernels.compile import on_compile
+
+LINES = 10
+"""Plain lines of a run, about."""
+
+
+class Recorder(Callback):
+    """Keeps the records, so that they are there when a run ends early."""
+
+    def __init__(self) -> None:
+        self.history = History()
+
+    def on_record(self, record: Record) -> None:
+        """Keep a record."""
+        self.history.records.append(record)
+
+
+class Lines(Callback):
+    """Plain lines."""
+
+    def on_start(self, trainer: Any, steps: int) -> None:
+        """Take note of the length of the run."""
+        self._every, self._due = steps / LINES, 0.0
+        self._steps, self._width = steps, len(str(steps))
+
+    def on_record(self, record: Record) -> None:
+        """Print a line where one is due."""
+        if record.step >= self._due or record.step == self._steps:
+            self._due = record.step + self._every * 0.999
+            click.echo(
+                f"step {record.step:>{self._width}}/{self._steps}  loss {record.loss:.4f}  "
+                f"test loss {record.test_loss:.4f}  test accuracy {record.test_accuracy:.4f}  "
+                f"{record.step / record.seconds:,.0f} steps/s",
+                err=True,
+            )
+
+
+class Bar(Callback):
+    """A bar with loss, accuracy, steps a second and time left."""
+
+    # Clock and screen are looked at every so many steps, more often where steps are slow.
+    _SECONDS = 0.1
+
+    def __init__(self, title: str) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self._progress = Progress(
+            TextColumn(title),
+            BarColumn(),
+            TextColumn(
+                "{task.percentage:>3.0f} %  loss {task.fields[loss]}  accuracy {task.fields[accuracy]}"
+            ),
+            TextColumn("{task.fields[speed]} steps/s"),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+            refresh_per_second=10,
+        )
+        self._every = self._next = 1
+        self._total = 0.0
+
+    def on_start(self, trainer: Any, steps: int) -> None:
+        """Show the empty bar."""
+        self._progress.start()
+        self._task = self._progress.add_task("", total=steps, loss="-", accuracy="-", speed="-")
+        self._clock = self._began = time.perf_counter()
+
+    def on_step(self, step: int, result: Any) -> None:
+        """Move the bar now and then."""
+        self._total += result.loss
+        if step < self._next:
+            return
+        now = time.perf_counter()
+        self._progress.update(
+            self._task,
+            completed=step,
+            loss=f"{self._total / self._every:.4f}",
+            speed=f"{step / (now - self._began):,.0f}",
+        )
+        self._total = 0.0
+        elapsed = max(now - self._clock, 1e-6)
+        self._every = max(1, min(4 * self._every, round(self._every * self._SECONDS / elapsed)))
+        self._next, self._clock = step + self._every, now
+
+    def on_record(self, record: Record) -> None:
+        """Show the accuracy."""
+        self._progress.update(self._task, completed=record.step, accuracy=f"{record.test_accuracy:.4f}")
+
+    def stop(self) -> None:
+        """Leave the terminal as it was."""
+        self._progress.stop()
+
+
+@dataclass
+class Shown:
+    """What a run reports to, and the records so far."""
+
+    callbacks: list[Callback]
+    history: History = field(default_factory=History)
+
+
+@contextmanager
+def progress(quiet: bool, title: str) -> Iterator[Shown]:
+    """Show the progress of what runs inside."""
+    recorder = Recorder()
+    callbacks: list[Callback] = [recorder]
+    bar = None
+    said: list[str] = []
+
+    def say_once(kernel: str) -> None:
+        if not said:
+            click.echo("compiling kernels, once for this machine ...", err=True)
+        said.append(kernel)
+
+    stop_listening = (lambda: None) if quiet else on_compile(say_once)
+    if not quiet:
+        if sys.stderr.isatty():
+            bar = Bar(title)
+            callbacks.append(bar)
+        else:
+            click.echo(title, err=True)
+            callbacks.append(Lines())
+    try:
+        yield Shown(callbacks, recorder.history)
+    finally:
+        stop_listening()
+        if bar is not None:
+            bar.stop()

@@ -1,0 +1,139 @@
+"""The configuration of a training run: defaults, a TOML file over them, options over both."""
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from fgnumba.errors import ConfigError, did_you_mean
+from fgnumba.presets import Table
+from fgnumba.validation import real_number, whole_number
+
+ESTIMATORS = ("weight-perturbation",)
+DIRECTIONS = ("rank1", "rademacher", "gaussian")
+DEFAULT_STEPS = 20_000
+DECADES = 4.0
+"""By default the learning rate falls by e to this power over a run."""
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Everything that decides a training run.
+
+    Parameters
+    ----------
+    model : ``logreg``, ``mlp``, or the path of a TOML file with ``[[layers]]``.
+    widths : hidden layers of ``mlp``.
+    layers : the model as tables; they win over `model`.
+    data, data_dir : as ``fgnumba.datasets.load`` takes them.
+    estimator, direction, directions : ``weight-perturbation``, one of the directions, T.
+    epochs, steps : one of the two.
+    learning_rate, decay : None: ``presets.default_learning_rate``; e⁻⁴ over the run.
+    momentum, batch_size, seed, device : as the library takes them.
+
+    Raises
+    ------
+    ConfigError
+    """
+
+    model: str = "mlp"
+    widths: tuple[int, ...] | None = None
+    layers: tuple[Table, ...] | None = None
+    data: str = "digits"
+    data_dir: str | None = None
+    estimator: str = "weight-perturbation"
+    direction: str = "rank1"
+    directions: int = 64
+    epochs: int | None = None
+    steps: int | None = None
+    batch_size: int = 64
+    learning_rate: float | None = None
+    decay: float | None = None
+    momentum: float = 0.0
+    seed: int = 0
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        for name in ("model", "data", "device"):
+            _text(name, getattr(self, name))
+        if self.data_dir is not None:
+            _text("data_dir", self.data_dir)
+        _one_of("estimator", self.estimator, ESTIMATORS)
+        _one_of("direction", self.direction, DIRECTIONS)
+        if self.epochs is not None and self.steps is not None:
+            raise ConfigError("epochs and steps are both given; give one of the two")
+        for name in ("directions", "batch_size", "epochs", "steps"):
+            if getattr(self, name) is not None:
+                whole_number(name, getattr(self, name))
+        whole_number("seed", self.seed, 0, (1 << 64) - 1)
+        if self.learning_rate is not None:
+            real_number("learning_rate", self.learning_rate, above_zero=True)
+        if self.decay is not None:
+            real_number("decay", self.decay)
+        real_number("momentum", self.momentum, below=1)
+        for index, units in enumerate(self.widths or ()):
+            whole_number(f"widths[{index}]", units)
+
+    def updated(self, settings: Mapping[str, Any]) -> "RunConfig":
+        """Return a copy with `settings` over it; a new model or duration replaces the old one whole."""
+        changes = dict(settings)
+        if "epochs" in changes and "steps" not in changes:
+            changes["steps"] = None
+        if "steps" in changes and "epochs" not in changes:
+            changes["epochs"] = None
+        if ("model" in changes or "widths" in changes) and "layers" not in changes:
+            changes["layers"] = None
+        return replace(self, **changes)
+
+    def settings(self) -> dict[str, Any]:
+        """Return what differs from None, as TOML values."""
+        return {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in asdict(self).items()
+            if value is not None
+        }
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """Return the settings of a TOML file; a ``[run]`` table, which a run folder's file has, is left out.
+
+    Raises
+    ------
+    ConfigError
+        The file is missing or no TOML, or a key is unknown.
+    """
+    table = read_toml(path, "config")
+    table.pop("run", None)
+    known = [field.name for field in fields(RunConfig)]
+    for key in table:
+        if key not in known:
+            raise ConfigError(f"{path}: unknown key {key!r}{did_you_mean(key, known)}")
+    for key in ("widths", "layers"):
+        if key in table:
+            if not isinstance(table[key], list):
+                raise ConfigError(f"{path}: {key} is {table[key]!r}; a list is required")
+            table[key] = tuple(table[key])
+    return table
+
+
+def read_toml(path: Path, what: str) -> dict[str, Any]:
+    """Return a TOML file as a dictionary; ConfigError with one line where that fails."""
+    try:
+        return tomllib.loads(path.read_bytes().decode())
+    except OSError as error:
+        raise ConfigError(f"{what} {path}: {error.strerror or error}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{what} {path}: not UTF-8 text") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{what} {path}: {error}") from None
+
+
+def _text(name: str, value: Any) -> None:
+    if not isinstance(value, str) or not value:
+        raise ConfigError(f"{name} is {value!r}; text is required")
+
+
+def _one_of(name: str, value: Any, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ConfigError(f"{name}: unknown {name} {value!r}{did_you_mean(str(value), choices)}")
