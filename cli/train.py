@@ -75,6 +75,8 @@ def train(out: str | None, config: str | None, quiet: bool, **options: Any) -> N
 
 def run(config: "RunConfig", out: Path | None, quiet: bool) -> None:
     """Train as `config` says, and write the run folder."""
+    from math import isfinite
+
     import fgnumba as fg
     from fgnumba import run_folder
     from fgnumba.cli.progress import progress
@@ -107,7 +109,7 @@ def run(config: "RunConfig", out: Path | None, quiet: bool) -> None:
                 callbacks=shown.callbacks,
             )
         except fg.DivergenceError as error:
-            if shown.history.records:
+            if shown.history.records and isfinite(shown.history.final.test_loss):
                 facts = {"version": fg.__version__, "diverged_at_step": trainer.steps_done}
                 run_folder.write(destination, config, model, shown.history, facts)
                 raise fg.DivergenceError(f"{error}; they are in {destination}") from None

@@ -189,7 +189,8 @@ class Trainer:
 
         Parameters
         ----------
-        evaluate_every : steps between records, by default one epoch. The last step is recorded in any case.
+        evaluate_every : steps between records, by default one epoch. The last step is recorded in any case, and where
+            training diverges, what the parameters that are kept reach.
         callbacks : told of every step and record, in order.
 
         Raises
@@ -201,30 +202,32 @@ class Trainer:
         history, start = History(), time.perf_counter()
         for callback in callbacks:
             callback.on_start(self, steps)
-        total, counted = 0.0, 0
+        before, losses, rate = self.steps_done, list[float](), 0.0
+
+        def record(step: int) -> None:
+            tested = evaluate(self.model, dataset.x_test, dataset.y_test)
+            mean, seconds = sum(losses) / len(losses), time.perf_counter() - start
+            history.records.append(
+                Record(step, step / per_epoch, mean, tested.loss, tested.accuracy, rate, seconds)
+            )
+            losses.clear()
+            for callback in callbacks:
+                callback.on_record(history.final)
+
         batches = self._batches(dataset, batch_size)
         for step in range(1, steps + 1):
-            rate = self.optimizer.rate(self.steps_done)
-            result = self.step(*next(batches))
-            total, counted = total + result.loss, counted + 1
+            try:
+                result = self.step(*next(batches))
+            except DivergenceError:
+                if losses:
+                    record(self.steps_done - before)
+                raise
+            rate = self._last_rate
+            losses.append(result.loss)
             for callback in callbacks:
                 callback.on_step(step, result)
             if step % every == 0 or step == steps:
-                tested = evaluate(self.model, dataset.x_test, dataset.y_test)
-                history.records.append(
-                    Record(
-                        step=step,
-                        epoch=step / per_epoch,
-                        loss=total / counted,
-                        test_loss=tested.loss,
-                        test_accuracy=tested.accuracy,
-                        learning_rate=rate,
-                        seconds=time.perf_counter() - start,
-                    )
-                )
-                total, counted = 0.0, 0
-                for callback in callbacks:
-                    callback.on_record(history.final)
+                record(step)
         for callback in callbacks:
             callback.on_end(history)
         return history

@@ -20,7 +20,8 @@ def run(choice, parallel_seconds, serial_seconds, runs):
 def test_the_faster_way_is_taken_and_trials_cost_little(parallel, serial):
     share, total = run(Choice(), lambda i: parallel, lambda i: serial, 20_000)
     assert share > 0.98 if parallel < serial else share < 0.02
-    assert total < 1.06 * 20_000 * min(parallel, serial)
+    first_trials = 2 * Choice.TRIALS * max(parallel, serial)
+    assert total < 1.06 * 20_000 * min(parallel, serial) + first_trials
 
 
 def test_a_machine_that_gets_busy_and_quiet_again_is_followed():

@@ -38,7 +38,7 @@ def with_value(key, index, value):
 def refuse(path, match):
     with pytest.raises(DatasetError, match=match) as caught:
         load(path)
-    assert str(path) in str(caught.value) or "mine: " in str(caught.value)
+    assert str(path) in str(caught.value) or "mine.npz: " in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
@@ -53,7 +53,7 @@ def test_npz(tmp_path, dtype, label_dtype, features):
     }
     np.savez(tmp_path / "mine.npz", **content, extra=np.zeros(3))
     data = load(tmp_path / "mine.npz")
-    assert (data.name, data.classes) == ("mine", 3)
+    assert (data.name, data.classes) == ("mine.npz", 3)
     assert data.input_shape == (features if len(features) != 2 else (*features, 1))
     for key, array in content.items():
         expected = np.float32 if key[0] == "x" else np.int64
@@ -65,7 +65,7 @@ def test_npz_path_forms(tmp_path, monkeypatch):
     np.savez_compressed(tmp_path / "mine.npz", **arrays())
     (tmp_path / "mine.npz").rename(tmp_path / "mine.NPZ")
     monkeypatch.chdir(tmp_path)
-    assert load("mine.NPZ").name == load(str(tmp_path / "mine.NPZ")).name == "mine"
+    assert load("mine.NPZ").name == load(str(tmp_path / "mine.NPZ")).name == "mine.NPZ"
 
 
 BAD_NPZ = {

@@ -33,7 +33,7 @@ def load_npz(path: str | os.PathLike[str]) -> Dataset:
     arrays = _read(path)
     labels = {part: _labels(path, f"y_{part}", arrays[f"y_{part}"]) for part in ("train", "test")}
     return Dataset(
-        name=path.stem,
+        name=path.name,
         x_train=_features(path, "x_train", arrays["x_train"]),
         y_train=labels["train"],
         x_test=_features(path, "x_test", arrays["x_test"]),

@@ -1,0 +1,73 @@
+"""What several test modules share."""
+
+import json
+
+import numpy as np
+import pytest
+
+from fgnumba.cli.main import main
+
+SMALL_RUN = ("--steps", "30", "--directions", "2", "--quiet")
+
+
+class Outcome:
+    """Exit status and what was printed."""
+
+    def __init__(self, code, out, err):
+        self.code, self.out, self.err = code, out, err
+
+    @property
+    def error(self):
+        """The one line of an error that a user caused."""
+        assert self.code == 2, (self.code, self.out, self.err)
+        assert self.out == ""
+        (line,) = self.err.splitlines()
+        assert line.startswith("fgtrain: error: ")
+        return line.removeprefix("fgtrain: error: ")
+
+    def json(self):
+        (line,) = self.out.splitlines()
+        return json.loads(line)
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """Return an empty folder that is the working folder."""
+    work = tmp_path / "work"
+    work.mkdir()
+    monkeypatch.chdir(work)
+    return work
+
+
+@pytest.fixture
+def fgtrain(folder, capfd):
+    """Return a function that runs the command line in `folder` and returns its outcome."""
+
+    def call(*arguments):
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as caught:
+            main([str(a) for a in arguments])
+        out, err = capfd.readouterr()
+        return Outcome(caught.value.code, out, err)
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory):
+    """Return a small finished run; tests do not change it."""
+    path = tmp_path_factory.mktemp("finished") / "run"
+    with pytest.raises(SystemExit) as caught:
+        main(["train", *SMALL_RUN, "--out", str(path)])
+    assert caught.value.code == 0
+    return path
+
+
+@pytest.fixture
+def blobs(folder):
+    """Return the name of an .npz data set of 60 + 20 samples of 5 features in 3 classes."""
+    rng = np.random.default_rng(0)
+    y = np.arange(80) % 3
+    x = (rng.standard_normal((80, 5)) + 3 * np.eye(3, 5)[y]).astype(np.float32)
+    np.savez(folder / "blobs.npz", x_train=x[:60], y_train=y[:60], x_test=x[60:], y_test=y[60:])
+    return "blobs.npz"
