@@ -1,0 +1,100 @@
+"""The disk cache of kernels: loaded, shared, damaged, absent or read-only, it never changes a result."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+STEP = """
+import sys
+import numpy as np
+import fgnumba as fg
+from fgnumba.kernels.compile import on_compile
+compiled = []
+on_compile(compiled.append)
+model = fg.Sequential([fg.Dense(5, activation="relu"), fg.Dense(3)], 7)
+trainer = fg.Trainer(model, optimizer=fg.SGD(1e-3))
+result = trainer.step(np.ones((4, 7), np.float32), np.array([0, 1, 2, 0]))
+print(result.loss.hex(), len(compiled))
+"""
+
+
+def start(folder):
+    return subprocess.Popen(
+        [sys.executable, "-c", STEP],
+        cwd=ROOT,
+        env={**os.environ, "FGNUMBA_CACHE_DIR": str(folder)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(process):
+    """Return the loss and the number of kernels that were compiled, not loaded."""
+    out, err = process.communicate()
+    assert process.returncode == 0, err
+    assert err == ""
+    loss, compiled = out.split()
+    return loss, int(compiled)
+
+
+def step(folder):
+    return finish(start(folder))
+
+
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory):
+    """Return a folder that two processes filled at once, the loss, and the number of kernels."""
+    folder = tmp_path_factory.mktemp("cache")
+    first, second = (finish(process) for process in [start(folder), start(folder)])
+    assert first[0] == second[0]
+    return folder, first[0], max(first[1], second[1])
+
+
+def test_two_processes_at_once_leave_whole_files_alone(filled):
+    folder, _, kernels = filled
+    assert kernels > 5
+    assert len(list(folder.iterdir())) == kernels
+    assert all(path.suffix == ".bin" for path in folder.iterdir())
+
+
+def test_a_second_process_compiles_nothing(filled):
+    folder, loss, _ = filled
+    assert step(folder) == (loss, 0)
+
+
+def test_damaged_files_count_as_absent_and_are_replaced(filled):
+    folder, loss, _ = filled
+    files = sorted(folder.iterdir())
+    whole = files[2].read_bytes()
+    files[0].write_bytes(b"")
+    files[1].write_bytes(files[1].read_bytes()[:-100])
+    files[2].write_bytes(whole[:500] + bytes([whole[500] ^ 1]) + whole[501:])
+    files[3].unlink()
+    assert step(folder) == (loss, 4)
+    assert step(folder) == (loss, 0)
+    assert sorted(folder.iterdir()) == files
+
+
+def test_a_folder_that_cannot_be_made_is_done_without(filled, tmp_path):
+    _, loss, kernels = filled
+    (tmp_path / "file").write_text("")
+    assert step(tmp_path / "file" / "cache") == (loss, kernels)
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="a superuser writes anywhere")
+def test_a_folder_that_cannot_be_written_is_read(filled, tmp_path):
+    folder, loss, kernels = filled
+    folder.chmod(0o500)
+    try:
+        assert step(folder) == (loss, 0)
+    finally:
+        folder.chmod(0o700)
+    locked = tmp_path / "locked"
+    locked.mkdir(mode=0o500)
+    assert step(locked) == (loss, kernels)

@@ -1,0 +1,89 @@
+"""The project's layout: packages listed, links right, imports in one direction, operations of one pattern."""
+
+import ast
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from fgnumba.kernels import OPERATIONS
+
+ROOT = Path(__file__).parent.parent
+LINKED = ("kernels", "cli", "bench")
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
+
+
+def packages():
+    """Return every package of the tree by the name it installs as."""
+    found = {}
+    for folder in ("fgnumba", *LINKED):
+        for path in sorted((ROOT / folder).rglob("__init__.py")):
+            parents = [p for p in path.parents if p != ROOT and ROOT in p.parents]
+            if not any(parent.is_symlink() for parent in parents):
+                relative = path.parent.relative_to(ROOT).as_posix().replace("/", ".")
+                found[relative if folder == "fgnumba" else f"fgnumba.{relative}"] = path.parent
+    return found
+
+
+def test_every_package_is_listed_and_mapped():
+    assert sorted(PROJECT["packages"]) == sorted(packages())
+    assert PROJECT["package-dir"] == {
+        "fgnumba": "fgnumba",
+        **{f"fgnumba.{folder}": folder for folder in LINKED},
+    }
+    assert {name.split(".")[0] for name in PROJECT["packages"]} == {"fgnumba"}
+
+
+@pytest.mark.parametrize("folder", LINKED)
+def test_links_inside_the_package_lead_to_the_folders(folder):
+    link = ROOT / "fgnumba" / folder
+    if not link.is_symlink():
+        pytest.skip("this checkout has no links")
+    assert link.readlink() == Path("..") / folder
+
+
+def imports(path, top_level_only=False):
+    """Yield the modules that a file imports."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    nodes = tree.body if top_level_only else ast.walk(tree)
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: a relative import"
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def sources(folder):
+    inside = {ROOT / "fgnumba" / name for name in LINKED}
+    return [p for p in (ROOT / folder).rglob("*.py") if not inside & set(p.parents)]
+
+
+@pytest.mark.parametrize("path", sources("kernels"), ids=lambda p: p.relative_to(ROOT).as_posix())
+def test_kernels_know_no_layer(path):
+    for module in imports(path):
+        if module.split(".")[0] == "fgnumba" and module != "fgnumba":
+            assert module.startswith(("fgnumba.kernels", "fgnumba.errors")), module
+
+
+@pytest.mark.parametrize("path", sources("fgnumba"), ids=lambda p: p.relative_to(ROOT).as_posix())
+def test_the_library_knows_no_command_line_and_no_benchmark(path):
+    for module in imports(path):
+        assert not module.startswith(("fgnumba.cli", "fgnumba.bench", "click", "rich")), module
+    for module in imports(path, top_level_only=True):
+        assert not module.startswith(("matplotlib", "pooch", "safetensors", "tomli_w")), module
+
+
+@pytest.mark.parametrize("path", sources("kernels"), ids=lambda p: p.relative_to(ROOT).as_posix())
+def test_one_module_alone_emits_llvm(path):
+    if path.name != "emit.py":
+        assert not any(module.startswith("llvmlite.ir") for module in imports(path))
+
+
+def test_operations_are_listed_and_have_their_devices():
+    folders = {path.name for path in (ROOT / "kernels").iterdir() if (path / "__init__.py").exists()}
+    assert set(OPERATIONS) == folders
+    for name, devices in OPERATIONS.items():
+        for device in devices:
+            assert (ROOT / "kernels" / name / f"{device}.py").exists(), f"{name}: {device}.py is missing"
