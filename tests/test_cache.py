@@ -49,17 +49,19 @@ def step(folder):
 
 @pytest.fixture(scope="module")
 def filled(tmp_path_factory):
-    """Return a folder that two processes filled at once, the loss, and the number of kernels."""
+    """Return a folder that two processes filled at once, the loss, and the number of kernels in it."""
     folder = tmp_path_factory.mktemp("cache")
     first, second = (finish(process) for process in [start(folder), start(folder)])
     assert first[0] == second[0]
-    return folder, first[0], max(first[1], second[1])
+    kernels = len(list(folder.iterdir()))
+    # Either may have found some that the other had just written.
+    assert first[1] + second[1] >= kernels
+    return folder, first[0], kernels
 
 
 def test_two_processes_at_once_leave_whole_files_alone(filled):
     folder, _, kernels = filled
     assert kernels > 5
-    assert len(list(folder.iterdir())) == kernels
     assert all(path.suffix == ".bin" for path in folder.iterdir())
 
 
