@@ -1,6 +1,5 @@
 """``fgtrain evaluate``."""
 
-import json
 from pathlib import Path
 
 import click
@@ -18,7 +17,7 @@ def evaluate(run: str, data: str | None, data_dir: str | None, as_json: bool) ->
 
     found = run_folder.read(Path(run))
     directory = data_dir if data_dir is not None or data is not None else found.config.data_dir
-    dataset = fg.datasets.load(data or found.config.data, data_dir=directory)
+    dataset = fg.datasets.load(found.config.data if data is None else data, data_dir=directory)
     if dataset.input_shape != found.model.input_shape or dataset.classes > found.model.outputs:
         raise fg.ShapeError(
             f"{dataset.name}: examples {dataset.input_shape} in {dataset.classes} classes; the model of {run} "
@@ -26,6 +25,6 @@ def evaluate(run: str, data: str | None, data_dir: str | None, as_json: bool) ->
         )
     result = fg.evaluate(found.model, dataset.x_test, dataset.y_test)
     if as_json:
-        click.echo(json.dumps(result._asdict()))
+        click.echo(run_folder.json_object(result._asdict()))
     else:
         click.echo(f"accuracy {result.accuracy:.4f}, loss {result.loss:.4f} on {result.n} test examples")

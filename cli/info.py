@@ -11,16 +11,17 @@ import click
 
 
 @click.command()
+@click.option("--model", metavar="NAME|FILE.toml", help="Also the model's layers and size, on the digits.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def info(as_json: bool) -> None:
+def info(model: str | None, as_json: bool) -> None:
     """Print versions, processor, vector width, threads, cache folder and GPU."""
-    facts = gather()
+    facts = gather() | ({} if model is None else describe(model))
     if as_json:
         click.echo(json.dumps(facts))
         return
     width = max(map(len, facts))
     for name, value in facts.items():
-        shown = ", ".join(value) if isinstance(value, list) else value
+        shown = ", ".join(map(str, value)) if isinstance(value, list) else value
         click.echo(f"{name.replace('_', ' '):{width}}  {shown}")
 
 
@@ -52,6 +53,16 @@ def gather() -> dict[str, Any]:
         "executable": sys.executable,
         "gpu": gpu(),
     }
+
+
+def describe(name: str) -> dict[str, Any]:
+    """Return the layers and the number of parameters of a model for the embedded digits."""
+    from fgnumba.cli.train import build
+    from fgnumba.configuration import RunConfig
+    from fgnumba.datasets import load
+
+    _, model = build(RunConfig(model=name), load("digits"))
+    return {"model": name, "layers": list(map(str, model.layers)), "parameters": model.parameter_count}
 
 
 def gpu() -> str:

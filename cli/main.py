@@ -7,6 +7,7 @@ they run, so that help is there at once.
 import os
 import sys
 from importlib import import_module
+from typing import NoReturn
 
 import click
 
@@ -31,10 +32,15 @@ class Commands(click.Group):
         return command
 
 
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=Commands, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]}
+)
 @click.version_option(__version__, prog_name="fgtrain")
-def fgtrain() -> None:
+@click.pass_context
+def fgtrain(context: click.Context) -> None:
     """Train neural networks with forward gradients: no reverse pass."""
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -51,9 +57,14 @@ def main(arguments: list[str] | None = None) -> None:
         # The reader of the pipe has gone; nothing more can be said, not even at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        _fail(f"{place}{error.strerror or error}")
+    except MemoryError as error:
+        _fail(f"not enough memory: {error}" if str(error) else "not enough memory")
     sys.exit(status if isinstance(status, int) else 0)
 
 
-def _fail(message: str) -> None:
+def _fail(message: str) -> NoReturn:
     click.echo(f"fgtrain: error: {' '.join(message.split())}", err=True)
     sys.exit(2)

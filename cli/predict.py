@@ -46,7 +46,10 @@ def read_inputs(path: Path, run: "Run") -> "npt.NDArray[np.floating]":
             x = np.lib.format.read_array(file, allow_pickle=False)
     except OSError as error:
         raise DatasetError(f"{path}: {error.strerror or error}") from None
-    except (ValueError, EOFError) as error:
+    except MemoryError:
+        raise DatasetError(f"{path}: claims more memory than there is") from None
+    # Damaged bytes surface as whatever NumPy's parser met first.
+    except Exception as error:
         raise DatasetError(f"{path}: not a readable .npy array ({' '.join(str(error).split())})") from None
     shape = run.model.input_shape
     if x.dtype.kind != "f":
@@ -56,11 +59,13 @@ def read_inputs(path: Path, run: "Run") -> "npt.NDArray[np.floating]":
     if x.shape[1:] not in (shape, (int(np.prod(shape)),)) or x.ndim == 0 or len(x) == 0:
         required = ", ".join(("n", *map(str, shape)))
         raise ShapeError(f"{path}: shape {x.shape}; ({required}) with n >= 1 is required")
-    finite = np.isfinite(x)
+    with np.errstate(over="ignore"):
+        features = x.astype(np.float32)
+    finite = np.isfinite(features)
     if not finite.all():
         index = tuple(np.argwhere(~finite)[0].tolist())
-        raise DatasetError(f"{path}: {x[index]} at {index}; every feature must be finite")
-    return x.reshape(len(x), *shape)
+        raise DatasetError(f"{path}: {x[index]} at {index}; every feature must be a finite float32")
+    return features.reshape(len(x), *shape)
 
 
 def softmax(logits: "npt.NDArray[np.float32]") -> "npt.NDArray[np.float32]":
@@ -78,6 +83,10 @@ def write_array(path: Path, array: "npt.NDArray[np.float32]") -> None:
 
     from fgnumba.errors import RunError
 
+    path = Path(os.path.realpath(path))
+    # Replacing a device would put a file in its place.
+    if path.exists() and not path.is_file():
+        raise RunError(f"output: {path} is no file; a file to write or replace is required")
     temporary = None
     try:
         descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")

@@ -58,7 +58,8 @@ class Bar(Callback):
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
         self._progress = Progress(
-            TextColumn(title),
+            # A name may hold what would be markup.
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             TextColumn(
                 "{task.percentage:>3.0f} %  loss {task.fields[loss]}  accuracy {task.fields[accuracy]}"
@@ -68,13 +69,14 @@ class Bar(Callback):
             console=Console(stderr=True),
             refresh_per_second=10,
         )
+        self._title = title
         self._every = self._next = 1
         self._total = 0.0
 
     def on_start(self, trainer: Any, steps: int) -> None:
         """Show the empty bar."""
         self._progress.start()
-        self._task = self._progress.add_task("", total=steps, loss="-", accuracy="-", speed="-")
+        self._task = self._progress.add_task(self._title, total=steps, loss="-", accuracy="-", speed="-")
         self._clock = self._began = time.perf_counter()
 
     def on_step(self, step: int, result: Any) -> None:

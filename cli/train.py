@@ -1,5 +1,6 @@
 """``fgtrain train``."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -62,12 +63,12 @@ def train(out: str | None, config: str | None, quiet: bool, **options: Any) -> N
     Without options: a small perceptron on the embedded handwritten digits.
     """
     from fgnumba import run_folder
-    from fgnumba.configuration import RunConfig, read_settings
+    from fgnumba.configuration import RunConfig
 
-    settings = RunConfig()
-    if config is not None:
-        settings = settings.updated(read_settings(Path(config)))
+    settings = RunConfig() if config is None else RunConfig.from_toml(Path(config))
     settings = settings.updated({name: value for name, value in options.items() if value is not None})
+    if out == "":
+        raise click.UsageError("--out is empty; a folder is required")
     if out is not None:
         run_folder.check_destination(Path(out))
     run(settings, None if out is None else Path(out), quiet)
@@ -88,7 +89,9 @@ def run(config: "RunConfig", out: Path | None, quiet: bool) -> None:
     config, model = build(config, dataset)
     per_epoch = max(1, len(dataset.x_train) // config.batch_size)
     steps = config.steps or (per_epoch * config.epochs if config.epochs else DEFAULT_STEPS)
-    rate = config.learning_rate or default_learning_rate(model.parameter_count, config.directions)
+    rate = config.learning_rate or default_learning_rate(
+        model.parameter_count, config.directions, config.momentum
+    )
     decay = DECADES / steps if config.decay is None else config.decay
     config = config.updated({"steps": steps, "learning_rate": rate, "decay": decay})
     trainer = fg.Trainer(
@@ -111,21 +114,24 @@ def run(config: "RunConfig", out: Path | None, quiet: bool) -> None:
         except fg.DivergenceError as error:
             if shown.history.records and isfinite(shown.history.final.test_loss):
                 facts = {"version": fg.__version__, "diverged_at_step": trainer.steps_done}
-                run_folder.write(destination, config, model, shown.history, facts)
-                raise fg.DivergenceError(f"{error}; they are in {destination}") from None
+                found = run_folder.write(destination, config, model, shown.history, facts, out is None)
+                raise fg.DivergenceError(f"{error}; they are in {found}") from None
             raise
-    run_folder.write(destination, config, model, history, {"version": fg.__version__})
+    found = run_folder.write(destination, config, model, history, {"version": fg.__version__}, out is None)
+    if out is not None and not (out.is_dir() and found.samefile(out)):
+        raise fg.RunError(f"out: {out} was taken while this run trained; the run is in {found}")
     final = history.final
     if not quiet:
         click.echo(
             f"test accuracy {final.test_accuracy:.4f}, test loss {final.test_loss:.4f} "
-            f"after {final.step} steps in {final.seconds:.1f} s; run folder {destination}"
+            f"after {final.step} steps in {final.seconds:.1f} s; run folder {found}"
         )
 
 
 def build(config: "RunConfig", dataset: "Dataset") -> "tuple[RunConfig, Sequential]":
     """Return the configuration with the model's layers written out, and the model."""
     from fgnumba.configuration import read_toml
+    from fgnumba.datasets import NAMES
     from fgnumba.errors import ConfigError
     from fgnumba.model import Sequential
     from fgnumba.presets import layers_from, tables
@@ -149,8 +155,15 @@ def build(config: "RunConfig", dataset: "Dataset") -> "tuple[RunConfig, Sequenti
         for table in written
     ]
     model = Sequential(layers, input_shape=dataset.input_shape, seed=config.seed, device=config.device)
-    return config.updated({"layers": tuple(resolved), "device": model.device}), model
+    # Absolute, so that the run's configuration holds from every folder.
+    paths = {
+        name: os.path.abspath(path)
+        for name, path in (("data", config.data), ("data_dir", config.data_dir))
+        if path is not None and (name == "data_dir" or path not in NAMES)
+    }
+    return config.updated({"layers": tuple(resolved), "device": model.device, **paths}), model
 
 
 def _name(config: "RunConfig") -> str:
-    return f"{Path(config.data).stem}-{Path(config.model).stem}"
+    # As much as leaves room for a number in a file's name.
+    return f"{Path(config.data).stem[:60]}-{Path(config.model).stem[:60]}"

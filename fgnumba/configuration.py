@@ -13,6 +13,8 @@ from fgnumba.validation import real_number, whole_number
 ESTIMATORS = ("weight-perturbation",)
 DIRECTIONS = ("rank1", "rademacher", "gaussian")
 DEFAULT_STEPS = 20_000
+MAX_STEPS = 1 << 32
+"""As many as one seed has directions for."""
 DECADES = 4.0
 """By default the learning rate falls by e to this power over a run."""
 
@@ -63,15 +65,17 @@ class RunConfig:
         _one_of("direction", self.direction, DIRECTIONS)
         if self.epochs is not None and self.steps is not None:
             raise ConfigError("epochs and steps are both given; give one of the two")
-        for name in ("directions", "batch_size", "epochs", "steps"):
+        for name in ("directions", "batch_size"):
+            whole_number(name, getattr(self, name))
+        for name in ("epochs", "steps"):
             if getattr(self, name) is not None:
-                whole_number(name, getattr(self, name))
+                whole_number(name, getattr(self, name), 1, MAX_STEPS)
         whole_number("seed", self.seed, 0, (1 << 64) - 1)
         if self.learning_rate is not None:
-            real_number("learning_rate", self.learning_rate, above_zero=True)
+            _real("learning_rate", self.learning_rate, above_zero=True)
         if self.decay is not None:
-            real_number("decay", self.decay)
-        real_number("momentum", self.momentum, below=1)
+            _real("decay", self.decay)
+        _real("momentum", self.momentum, below=1)
         for index, units in enumerate(self.widths or ()):
             whole_number(f"widths[{index}]", units)
 
@@ -85,6 +89,24 @@ class RunConfig:
         if ("model" in changes or "widths" in changes) and "layers" not in changes:
             changes["layers"] = None
         return replace(self, **changes)
+
+    @classmethod
+    def from_toml(cls, path: Path) -> "RunConfig":
+        """Return the defaults with the settings of a TOML file over them; ConfigError names the file."""
+        settings = read_settings(path)
+        try:
+            return cls().updated(settings)
+        except ConfigError as error:
+            raise ConfigError(f"{path}: {error}") from None
+        # A number of so many digits that it cannot even be shown.
+        except ValueError as error:
+            raise ConfigError(f"{path}: an impossible number ({error})") from None
+
+    def to_toml(self, run: Mapping[str, Any] | None = None) -> str:
+        """Return TOML that :meth:`from_toml` reads back, with facts of a run as its ``[run]`` table."""
+        import tomli_w
+
+        return tomli_w.dumps({**self.settings(), **({"run": dict(run)} if run else {})})
 
     def settings(self) -> dict[str, Any]:
         """Return what differs from None, as TOML values."""
@@ -125,13 +147,25 @@ def read_toml(path: Path, what: str) -> dict[str, Any]:
         raise ConfigError(f"{what} {path}: {error.strerror or error}") from None
     except UnicodeDecodeError:
         raise ConfigError(f"{what} {path}: not UTF-8 text") from None
-    except tomllib.TOMLDecodeError as error:
+    except RecursionError:
+        raise ConfigError(f"{what} {path}: brackets are nested too deeply") from None
+    # Not TOML, or not a possible path.
+    except ValueError as error:
         raise ConfigError(f"{what} {path}: {error}") from None
 
 
 def _text(name: str, value: Any) -> None:
     if not isinstance(value, str) or not value:
         raise ConfigError(f"{name} is {value!r}; text is required")
+
+
+def _real(name: str, value: Any, **bounds: Any) -> None:
+    try:
+        real_number(name, value, **bounds)
+    except OverflowError:
+        raise ConfigError(
+            f"{name} is beyond every floating-point number; a finite number is required"
+        ) from None
 
 
 def _one_of(name: str, value: Any, choices: tuple[str, ...]) -> None:

@@ -1,16 +1,20 @@
 """Run folders: config.toml, metrics.jsonl, model.safetensors, loss.png; complete or absent."""
 
+import contextlib
+import errno
 import json
+import math
 import os
+import re
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from fgnumba.callbacks import History, Record
-from fgnumba.configuration import RunConfig, read_settings, read_toml
+from fgnumba.configuration import RunConfig, read_toml
 from fgnumba.errors import ConfigError, DtypeError, RunError, ShapeError
 from fgnumba.presets import layers_from
 
@@ -30,6 +34,9 @@ def check_destination(path: Path) -> None:
         if any(path.iterdir()):
             what = "holds another run" if (path / CONFIG).exists() else "is not empty"
             raise RunError(f"out: {path} {what}; a new or empty folder is required")
+        # The finished folder takes the place of this one, which neither of these allows.
+        if path.samefile(os.curdir) or path.is_mount():
+            raise RunError(f"out: {path} is the current folder or a mount point; name a folder in it")
     elif path.exists() or path.is_symlink():
         raise RunError(f"out: {path} is a file; a new or empty folder is required")
     for parent in path.parents:
@@ -50,44 +57,79 @@ def next_free(base: Path, name: str) -> Path:
 
 
 def write(
-    path: Path, config: RunConfig, model: "Sequential", history: History, run: dict[str, Any] | None = None
-) -> None:
+    path: Path,
+    config: RunConfig,
+    model: "Sequential",
+    history: History,
+    run: Mapping[str, Any] | None = None,
+    numbered: bool = False,
+) -> Path:
     """Write a run folder at `path`, whole: into a temporary folder beside it, which is then renamed.
+
+    Returns where it is: a run that finds `path` taken meanwhile is not lost, but takes the next free number.
 
     Parameters
     ----------
     config : with ``layers``, so that the run can be rebuilt from the folder alone.
     run : facts of the run for the ``[run]`` table of config.toml, beside input shape and classes.
+    numbered : the name ends in a number, which may be counted up.
 
     Raises
     ------
     RunError
         The folder cannot be written; nothing is left behind.
     """
-    import tomli_w
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save
 
     facts = {"input_shape": list(model.input_shape), "classes": model.outputs, **(run or {})}
+    # A link to an empty folder stays one.
+    path = path.resolve() if path.is_symlink() else path
     temporary = None
+    created = [parent for parent in path.parents if not parent.exists()]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
-        (temporary / CONFIG).write_text(tomli_w.dumps({**config.settings(), "run": facts}), encoding="utf-8")
-        lines = [json.dumps(asdict(record)) + "\n" for record in history.records]
+        (temporary / CONFIG).write_text(config.to_toml(facts), encoding="utf-8")
+        lines = [json_object(asdict(record)) + "\n" for record in history.records]
         (temporary / METRICS).write_text("".join(lines), encoding="utf-8")
-        save_file(model.parameters(), temporary / MODEL)
+        # save_file would write a file that the owner alone can read.
+        (temporary / MODEL).write_bytes(save(model.parameters()))
         draw(history).savefig(temporary / FIGURE, dpi=150)
         mask = os.umask(0)
         os.umask(mask)
         temporary.chmod(0o777 & ~mask)
-        if path.is_dir():
-            path.rmdir()
-        temporary.rename(path)
+        return _rename(temporary, path, numbered)
     except OSError as error:
         raise RunError(f"out: {path} cannot be written: {error.strerror or error}") from None
     finally:
         if temporary is not None:
             shutil.rmtree(temporary, ignore_errors=True)
+        for parent in created:
+            # Goes where nothing has come to stand in it.
+            with contextlib.suppress(OSError):
+                parent.rmdir()
+
+
+def _rename(folder: Path, path: Path, numbered: bool) -> Path:
+    base = re.sub(r"-\d+$", "", path.name) if numbered else path.name
+    while True:
+        try:
+            if path.is_dir():
+                path.rmdir()
+            return folder.rename(path)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+                raise
+        path = next_free(path.parent, base)
+
+
+def json_object(values: Mapping[str, Any]) -> str:
+    """Return one line of JSON, which has no NaN and no infinity: they become null."""
+    finite = {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in values.items()
+    }
+    return json.dumps(finite, allow_nan=False)
 
 
 def draw(history: History) -> "Figure":
@@ -156,8 +198,11 @@ def read(path: Path, device: str = "auto") -> Run:
 
 
 def _read_config(path: Path) -> tuple[RunConfig, tuple[tuple[int, ...], int]]:
-    config = RunConfig(**read_settings(path))
+    config = RunConfig.from_toml(path)
     facts = read_toml(path, "config").get("run", {})
+    for name in ("input_shape", "classes"):
+        if name not in facts:
+            raise ValueError(f"[run] has no {name}")
     return config, (tuple(facts["input_shape"]), int(facts["classes"]))
 
 

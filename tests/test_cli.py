@@ -216,3 +216,22 @@ def test_help_imports_nothing_heavy():
 def test_defaults_reach_their_accuracy(fgtrain):
     assert fgtrain("train", "--out", "run", "--quiet").code == 0
     assert fgtrain("evaluate", "run", "--json").json()["accuracy"] >= 0.955
+
+
+def test_info_describes_a_model(fgtrain):
+    facts = fgtrain("info", "--model", "logreg", "--json").json()
+    assert facts["parameters"] == 650
+    assert len(facts["layers"]) == 2
+    assert "650" in fgtrain("info", "--model", "logreg").out
+
+
+def test_no_command_shows_help(fgtrain):
+    assert fgtrain().out == fgtrain("--help").out
+
+
+def test_a_run_repeats_from_another_folder(fgtrain, folder, blobs, monkeypatch):
+    assert fgtrain("train", "--data", blobs, "--out", "run", *SMALL_RUN).code == 0
+    (folder / "elsewhere").mkdir()
+    monkeypatch.chdir(folder / "elsewhere")
+    assert fgtrain("train", "--config", "../run/config.toml", "--out", "again", "--quiet").code == 0
+    assert fgtrain("evaluate", "../run", "--json").json()["n"] == 20

@@ -284,3 +284,61 @@ def test_commands_that_are_none(refused):
     assert refused("trian") == "unknown command 'trian' (did you mean 'train'?)"
     assert "RUN" in refused("evaluate")
     assert "INPUT.npy" in refused("predict", "run")
+
+
+@pytest.mark.parametrize(
+    ("layers", "message"),
+    [
+        ("[{type = []}]", "type is []"),
+        ('[{type = "dense", units = 10, activation = ["relu"]}]', "activation is ['relu']"),
+        ('[{type = "dense", units = 1000000000000}]', "units is 1000000000000; at most"),
+        ('[{type = "dense", units = 100000000000000000000}]', "units is 100000000000000000000; at most"),
+    ],
+)
+def test_layers_of_impossible_kinds_and_sizes(refused, folder, layers, message):
+    (folder / "settings.toml").write_text(f"layers = {layers}")
+    assert message in refused("train", "--config", "settings.toml")
+
+
+def test_paths_that_are_none(refused, folder):
+    (folder / "settings.toml").write_text('model = "a\\u0000.toml"')
+    assert "null" in refused("train", "--config", "settings.toml")
+    assert "--out is empty" in refused("train", "--out", "")
+    assert "settings.toml" in refused("train", "--out", "settings.toml")
+    assert "data is ''" in refused("train", "--data", "")
+
+
+def test_the_current_folder_as_destination(refused):
+    assert "the current folder" in refused("train", "--out", ".")
+
+
+def test_inputs_that_float32_cannot_hold(refused, folder, finished):
+    np.save(folder / "x.npy", np.full((1, 64), 1e39))
+    assert "1e+39 at (0, 0); every feature must be a finite float32" in refused("predict", finished, "x.npy")
+
+
+def test_inputs_whose_header_lies(refused, folder, finished):
+    np.save(folder / "x.npy", np.zeros((1, 64), np.float32))
+    content = (folder / "x.npy").read_bytes()
+    (folder / "x.npy").write_bytes(content.replace(b"(1, 64), }      ", b"(9999999999, 64)}"[:16]))
+    assert "x.npy: not a readable" in refused("predict", finished, "x.npy")
+    (folder / "x.npy").write_bytes(content.replace(b"(1, 64), }         ", b"(9999999999, 64), }"))
+    assert "x.npy: " in refused("predict", finished, "x.npy")
+
+
+def test_output_that_is_no_file(refused, folder, finished):
+    np.save(folder / "x.npy", np.zeros((1, 64), np.float32))
+    (folder / "taken").mkdir()
+    assert "taken is no file" in refused("predict", finished, "x.npy", "--output", "taken")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_output_that_is_a_pipe(fgtrain, folder, finished):
+    np.save(folder / "x.npy", np.zeros((1, 64), np.float32))
+    os.mkfifo(folder / "pipe")
+    assert "pipe is no file" in fgtrain("predict", finished, "x.npy", "--output", "pipe").error
+    assert (folder / "pipe").is_fifo()
+
+
+def test_unknown_models_of_info(refused):
+    assert "did you mean 'logreg'" in refused("info", "--model", "logerg")

@@ -1,0 +1,85 @@
+"""Configurations: round trip through TOML, what overrides what, and what is refused."""
+
+import dataclasses
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fgnumba.configuration import MAX_STEPS, RunConfig, read_settings
+from fgnumba.errors import ConfigError
+
+LAYERS = ({"type": "flatten"}, {"type": "dense", "units": 10, "activation": "relu", "bias": False})
+
+configs = st.builds(
+    RunConfig,
+    model=st.sampled_from(["logreg", "mlp", "net.toml"]),
+    widths=st.none() | st.lists(st.integers(1, 2048), min_size=1, max_size=3).map(tuple),
+    layers=st.sampled_from([None, LAYERS]),
+    data=st.text(min_size=1).filter(lambda text: "\r" not in text),
+    direction=st.sampled_from(["rank1", "rademacher", "gaussian"]),
+    directions=st.integers(1, 1 << 20),
+    steps=st.none() | st.integers(1, MAX_STEPS),
+    learning_rate=st.none() | st.floats(1e-300, 1e300),
+    decay=st.none() | st.floats(0, 1e300),
+    momentum=st.floats(0, 1, exclude_max=True),
+    seed=st.integers(0, 2**63 - 1),
+)
+
+
+@given(config=configs)
+def test_toml_round_trip(tmp_path_factory, config):
+    path = tmp_path_factory.mktemp("toml") / "config.toml"
+    path.write_text(config.to_toml({"version": "1"}), encoding="utf-8")
+    assert RunConfig.from_toml(path) == config
+
+
+def test_a_configuration_does_not_change():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        RunConfig().seed = 1  # type: ignore[misc]
+
+
+def test_a_new_duration_or_model_replaces_the_old_one():
+    config = RunConfig(model="mlp", steps=5, layers=LAYERS)
+    assert (config.updated({"epochs": 2}).epochs, config.updated({"epochs": 2}).steps) == (2, None)
+    assert config.updated({"epochs": 2}).updated({"steps": 7}).epochs is None
+    assert config.updated({"model": "logreg"}).layers is None
+    assert config.updated({"widths": (3,)}).layers is None
+    assert config.updated({"seed": 3}).layers == LAYERS
+
+
+def test_the_run_table_is_no_setting(tmp_path):
+    path = tmp_path / "config.toml"
+    path.write_text("steps = 3\n[run]\ndiverged_at_step = 2\nversion = '9.9'\n")
+    assert read_settings(path) == {"steps": 3}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("steps = 0", "steps is 0; a whole number from 1 to 4294967296"),
+        ("epochs = 4294967297", "epochs is 4294967297"),
+        ("steps = nan", "steps is nan"),
+        ("batch_size = 1.0", "batch_size is 1.0"),
+        ("directions = false", "directions is False"),
+        ("learning_rate = true", "learning_rate is True"),
+        (f"learning_rate = 1{'0' * 400}", "learning_rate is beyond every floating-point number"),
+        (f"seed = 0x{'f' * 5000}", "an impossible number"),
+        (f"seed = {'9' * 5000}", "Exceeds the limit"),
+        ("decay = inf", "decay is inf"),
+        ("momentum = -0.1", "momentum is -0.1"),
+        ("data = ''", "data is ''; text is required"),
+        ("direction = ['rank1']", "unknown direction ['rank1']"),
+        ("data = 2020-01-01", "data is datetime.date"),
+        ("a = " + "[" * 5000, "brackets are nested too deeply"),
+        ("a = 1\na = 2", "overwrite"),
+    ],
+)
+def test_refused_with_the_name_of_the_file(tmp_path, text, message):
+    path = tmp_path / "settings.toml"
+    path.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        RunConfig.from_toml(path)
+    assert str(path) in str(caught.value)
+    assert message in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
