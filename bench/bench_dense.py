@@ -8,9 +8,11 @@ from fgnumba.bench.timing import interleaved
 from fgnumba.kernels import directions
 from fgnumba.kernels.dense import cpu as dense
 from fgnumba.kernels.emit import multiply_add_peak
+from fgnumba.kernels.images import Images
 from fgnumba.kernels.memory import aligned, leading
 from fgnumba.kernels.packing import pack
 from fgnumba.kernels.philox import STREAM
+from fgnumba.kernels.product import Weights
 from fgnumba.kernels.program import Operation, Program
 from fgnumba.kernels.vector import instruction_set
 
@@ -52,21 +54,22 @@ def bound(variant: str, batch: int, inputs: int, outputs: int, threads: int) -> 
     return dense.bind(
         ISA,
         threads,
-        x=x,
-        inputs=inputs,
+        batch=batch,
+        x=Images.of_batch(x, (inputs,), has_tangent and count > 0),
+        y=Images.of_batch(aligned((1 + count, batch, leading(outputs))), (outputs,), count > 0),
         outputs=outputs,
-        has_tangent=has_tangent and count > 0,
-        weight=weight,
-        bias=aligned((weight.shape[0] * 32,)),
+        weights=Weights(
+            weight=weight,
+            bias=aligned((weight.shape[0] * 32,)),
+            kind=kind,
+            count=count,
+            parameter=0,
+            bias_parameter=1,
+            stream=np.zeros(1, STREAM),
+            v=np.stack([pack(rng.standard_normal((inputs, outputs)))] * count) if explicit else None,
+            v_bias=aligned((count, weight.shape[0] * 32)) if explicit else None,
+        ),
         activation_name="relu",
-        y=aligned((1 + count, batch, leading(outputs))),
-        kind=kind,
-        count=count,
-        parameter=0,
-        bias_parameter=1,
-        stream=np.zeros(1, STREAM),
-        v=np.stack([pack(rng.standard_normal((inputs, outputs)))] * count) if explicit else None,
-        v_bias=aligned((count, weight.shape[0] * 32)) if explicit else None,
     )
 
 

@@ -5,24 +5,43 @@ import platform
 import shutil
 import subprocess
 import sys
-from typing import Any
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
 import click
 
+if TYPE_CHECKING:
+    from fgnumba.plan import Plan
+
+
+IMAGE, CLASSES, BATCH = (28, 28, 1), 10, 64
+"""What a model is planned for."""
+
 
 @click.command()
-@click.option("--model", metavar="NAME|FILE.toml", help="Also the model's layers and size, on the digits.")
+@click.option(
+    "--model", metavar="NAME|FILE.toml", help="Also the plan of a model: layers, buffers, multiply-adds."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def info(model: str | None, as_json: bool) -> None:
-    """Print versions, processor, vector width, threads, cache folder and GPU."""
-    facts = gather() | ({} if model is None else describe(model))
+    """Print versions, processor, vector width, threads, cache folder and GPU.
+
+    A model is planned for 28x28x1 images in 10 classes, a batch of 64 and one rank-1 direction.
+    """
+    facts, plan = gather(), None
+    if model is not None:
+        count, plan = planned(model)
+        facts |= {"model": model, "parameters": count}
     if as_json:
-        click.echo(json.dumps(facts))
+        rows = {} if plan is None else {"plan": [asdict(row) for row in plan.rows]}
+        click.echo(json.dumps(facts | rows))
         return
     width = max(map(len, facts))
     for name, value in facts.items():
-        shown = ", ".join(map(str, value)) if isinstance(value, list) else value
+        shown = ", ".join(value) if isinstance(value, list) else value
         click.echo(f"{name.replace('_', ' '):{width}}  {shown}")
+    if plan is not None:
+        click.echo(f"\n{plan}")
 
 
 def gather() -> dict[str, Any]:
@@ -55,14 +74,23 @@ def gather() -> dict[str, Any]:
     }
 
 
-def describe(name: str) -> dict[str, Any]:
-    """Return the layers and the number of parameters of a model for the embedded digits."""
-    from fgnumba.cli.train import build
-    from fgnumba.configuration import RunConfig
-    from fgnumba.datasets import load
+def planned(name: str) -> "tuple[int, Plan]":
+    """Return the number of parameters of the model called `name`, and its plan."""
+    import numpy as np
 
-    _, model = build(RunConfig(model=name), load("digits"))
-    return {"model": name, "layers": list(map(str, model.layers)), "parameters": model.parameter_count}
+    from fgnumba.cli.train import written_model
+    from fgnumba.configuration import RunConfig
+    from fgnumba.kernels.directions import RANK1
+    from fgnumba.kernels.philox import STREAM
+    from fgnumba.layers import Perturbation
+    from fgnumba.losses import SoftmaxCrossEntropy
+    from fgnumba.plan import Plan
+    from fgnumba.presets import model_from
+
+    tables, where = written_model(RunConfig(model=name), CLASSES)
+    model = model_from(tables, CLASSES, where, IMAGE)
+    perturbation = Perturbation(RANK1, 1, np.zeros(1, STREAM))
+    return model.parameter_count, Plan(model, BATCH, perturbation, SoftmaxCrossEntropy(), training=True)
 
 
 def gpu() -> str:

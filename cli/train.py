@@ -9,10 +9,10 @@ import click
 if TYPE_CHECKING:
     from fgnumba.configuration import RunConfig
     from fgnumba.datasets import Dataset
-    from fgnumba.model import Sequential
+    from fgnumba.graph import Graph
 
-RECORDS = 100
-"""Records of a run, at most about this many; never more than one an epoch."""
+RECORDS, FEW_RECORDS = 100, 10
+"""Records of a run: one an epoch, but at most about so many, and about so many where there are fewer epochs."""
 
 
 class Widths(click.ParamType):
@@ -32,7 +32,9 @@ class Widths(click.ParamType):
 
 @click.command()
 @click.option(
-    "--model", metavar="NAME|FILE.toml", help="logreg, mlp, or a file with [[layers]].  [default: mlp]"
+    "--model",
+    metavar="NAME|FILE.toml",
+    help="logreg, mlp, cnn, resnet, or a file with [[layers]].  [default: mlp]",
 )
 @click.option("--widths", type=Widths(), help="Hidden layers of mlp.  [default: 32]")
 @click.option(
@@ -43,9 +45,16 @@ class Widths(click.ParamType):
 @click.option("--data-dir", metavar="DIR", help="Folder of the IDX files of mnist or fashion-mnist.")
 @click.option("--estimator", metavar="NAME", help="weight-perturbation.  [default: weight-perturbation]")
 @click.option("--direction", metavar="NAME", help="rank1, rademacher or gaussian.  [default: rank1]")
-@click.option("--directions", type=int, metavar="T", help="Directions a step.  [default: 64]")
+@click.option(
+    "--directions", type=int, metavar="T", help="Directions a step.  [default: 64; 16 for cnn and resnet]"
+)
 @click.option("--epochs", type=int, metavar="N", help="Passes over the training data.")
-@click.option("--steps", type=int, metavar="N", help="Steps, instead of epochs.  [default: 20000]")
+@click.option(
+    "--steps",
+    type=int,
+    metavar="N",
+    help="Steps, instead of epochs.  [default: 20000; cnn 1000, resnet 2000]",
+)
 @click.option("--batch-size", type=int, metavar="N", help="[default: 64]")
 @click.option(
     "--learning-rate", type=float, metavar="X", help="At the first step.  [default: from the model's size]"
@@ -81,16 +90,18 @@ def run(config: "RunConfig", out: Path | None, quiet: bool) -> None:
     import fgnumba as fg
     from fgnumba import run_folder
     from fgnumba.cli.progress import progress
-    from fgnumba.configuration import DECADES, DEFAULT_STEPS
-    from fgnumba.presets import default_learning_rate
+    from fgnumba.configuration import DECADES
+    from fgnumba.presets import default_learning_rate, defaults
 
-    estimator = fg.WeightPerturbation(config.direction, config.directions)
+    suited = defaults(config.model)
+    config = config.updated({"directions": config.directions or suited.directions})
+    estimator = fg.WeightPerturbation(config.direction, config.directions or suited.directions)
     dataset = fg.datasets.load(config.data, data_dir=config.data_dir)
     config, model = build(config, dataset)
     per_epoch = max(1, len(dataset.x_train) // config.batch_size)
-    steps = config.steps or (per_epoch * config.epochs if config.epochs else DEFAULT_STEPS)
+    steps = config.steps or (per_epoch * config.epochs if config.epochs else suited.steps)
     rate = config.learning_rate or default_learning_rate(
-        model.parameter_count, config.directions, config.momentum
+        model.parameter_count, estimator.directions, config.momentum
     )
     decay = DECADES / steps if config.decay is None else config.decay
     config = config.updated({"steps": steps, "learning_rate": rate, "decay": decay})
@@ -108,7 +119,7 @@ def run(config: "RunConfig", out: Path | None, quiet: bool) -> None:
                 dataset,
                 steps=steps,
                 batch_size=config.batch_size,
-                evaluate_every=max(per_epoch, -(-steps // RECORDS)),
+                evaluate_every=max(min(per_epoch, -(-steps // FEW_RECORDS)), -(-steps // RECORDS)),
                 callbacks=shown.callbacks,
             )
         except fg.DivergenceError as error:
@@ -128,33 +139,38 @@ def run(config: "RunConfig", out: Path | None, quiet: bool) -> None:
         )
 
 
-def build(config: "RunConfig", dataset: "Dataset") -> "tuple[RunConfig, Sequential]":
-    """Return the configuration with the model's layers written out, and the model."""
+def written_model(config: "RunConfig", classes: int) -> tuple[list[dict[str, Any]], str]:
+    """Return the tables of a configuration's model, and what they stand in."""
     from fgnumba.configuration import read_toml
-    from fgnumba.datasets import NAMES
     from fgnumba.errors import ConfigError
-    from fgnumba.model import Sequential
-    from fgnumba.presets import layers_from, tables
+    from fgnumba.presets import tables
 
     where = f"model {config.model}"
     if config.layers is not None:
-        written, where = list(config.layers), "config"
-    elif config.model.endswith(".toml"):
-        file = read_toml(Path(config.model), "model")
-        for key in file:
-            if key != "layers":
-                raise ConfigError(f"{where}: unknown key {key!r} (choose from layers)")
-        written = file.get("layers", [])
-        if not isinstance(written, list) or not written:
-            raise ConfigError(f"{where}: [[layers]] is missing")
-    else:
-        written = tables(config.model, dataset.classes, config.widths)
-    layers = layers_from(written, dataset.classes, where)
+        return list(config.layers), "config"
+    if not config.model.endswith(".toml"):
+        return tables(config.model, classes, config.widths), where
+    file = read_toml(Path(config.model), "model")
+    for key in file:
+        if key != "layers":
+            raise ConfigError(f"{where}: unknown key {key!r} (choose from layers)")
+    written = file.get("layers", [])
+    if not isinstance(written, list) or not written:
+        raise ConfigError(f"{where}: [[layers]] is missing")
+    return written, where
+
+
+def build(config: "RunConfig", dataset: "Dataset") -> "tuple[RunConfig, Graph]":
+    """Return the configuration with the model's layers written out, and the model."""
+    from fgnumba.datasets import NAMES
+    from fgnumba.presets import model_from
+
+    written, where = written_model(config, dataset.classes)
+    model = model_from(written, dataset.classes, where, dataset.input_shape, config.seed, config.device)
     resolved = [
         {**table, **({"units": dataset.classes} if table.get("units") == "classes" else {})}
         for table in written
     ]
-    model = Sequential(layers, input_shape=dataset.input_shape, seed=config.seed, device=config.device)
     # Absolute, so that the run's configuration holds from every folder.
     paths = {
         name: os.path.abspath(path)

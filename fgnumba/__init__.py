@@ -22,9 +22,22 @@ if TYPE_CHECKING:
     from fgnumba.estimators import WeightPerturbation
     from fgnumba.evaluation import Evaluation, evaluate
     from fgnumba.forward import forward_gradient, jvp
-    from fgnumba.layers import Dense, Flatten
+    from fgnumba.graph import Graph, Node, Sequential
+    from fgnumba.layers import (
+        Activation,
+        Add,
+        AvgPool2d,
+        Concatenate,
+        Conv2d,
+        Dense,
+        Dropout,
+        Flatten,
+        GlobalAveragePool2d,
+        GroupNorm,
+        LayerNorm,
+        MaxPool2d,
+    )
     from fgnumba.losses import MeanSquaredError, SoftmaxCrossEntropy
-    from fgnumba.model import Sequential
     from fgnumba.optimizers import SGD
     from fgnumba.trainer import StepResult, Trainer
 
@@ -40,9 +53,12 @@ _NAMES = {
     "estimators": ("WeightPerturbation",),
     "evaluation": ("Evaluation", "evaluate"),
     "forward": ("forward_gradient", "jvp"),
-    "layers": ("Dense", "Flatten"),
+    "graph": ("Graph", "Node", "Sequential"),
+    "layers": (
+        *("Activation", "Add", "AvgPool2d", "Concatenate", "Conv2d", "Dense", "Dropout", "Flatten"),
+        *("GlobalAveragePool2d", "GroupNorm", "LayerNorm", "MaxPool2d"),
+    ),
     "losses": ("MeanSquaredError", "SoftmaxCrossEntropy"),
-    "model": ("Sequential",),
     "optimizers": ("SGD",),
     "trainer": ("StepResult", "Trainer"),
 }
@@ -50,18 +66,30 @@ _HOME = {name: module for module, names in _NAMES.items() for name in names}
 
 __all__ = [
     "SGD",
+    "Activation",
+    "Add",
+    "AvgPool2d",
     "Callback",
+    "Concatenate",
     "ConfigError",
+    "Conv2d",
     "DatasetError",
     "Dense",
     "DeviceError",
     "DivergenceError",
+    "Dropout",
     "DtypeError",
     "Evaluation",
     "FgError",
     "Flatten",
+    "GlobalAveragePool2d",
+    "Graph",
+    "GroupNorm",
     "History",
+    "LayerNorm",
+    "MaxPool2d",
     "MeanSquaredError",
+    "Node",
     "Record",
     "RunError",
     "Sequential",

@@ -12,7 +12,6 @@ from fgnumba.validation import real_number, whole_number
 
 ESTIMATORS = ("weight-perturbation",)
 DIRECTIONS = ("rank1", "rademacher", "gaussian")
-DEFAULT_STEPS = 20_000
 MAX_STEPS = 1 << 32
 """As many as one seed has directions for."""
 DECADES = 4.0
@@ -25,12 +24,12 @@ class RunConfig:
 
     Parameters
     ----------
-    model : ``logreg``, ``mlp``, or the path of a TOML file with ``[[layers]]``.
+    model : ``logreg``, ``mlp``, ``cnn``, ``resnet``, or the path of a TOML file with ``[[layers]]``.
     widths : hidden layers of ``mlp``.
     layers : the model as tables; they win over `model`.
     data, data_dir : as ``fgnumba.datasets.load`` takes them.
     estimator, direction, directions : ``weight-perturbation``, one of the directions, T.
-    epochs, steps : one of the two.
+    epochs, steps : one of the two. None for both, or for T: ``presets.defaults``.
     learning_rate, decay : None: ``presets.default_learning_rate``; e⁻⁴ over the run.
     momentum, batch_size, seed, device : as the library takes them.
 
@@ -46,7 +45,7 @@ class RunConfig:
     data_dir: str | None = None
     estimator: str = "weight-perturbation"
     direction: str = "rank1"
-    directions: int = 64
+    directions: int | None = None
     epochs: int | None = None
     steps: int | None = None
     batch_size: int = 64
@@ -65,8 +64,9 @@ class RunConfig:
         _one_of("direction", self.direction, DIRECTIONS)
         if self.epochs is not None and self.steps is not None:
             raise ConfigError("epochs and steps are both given; give one of the two")
-        for name in ("directions", "batch_size"):
-            whole_number(name, getattr(self, name))
+        whole_number("batch_size", self.batch_size)
+        if self.directions is not None:
+            whole_number("directions", self.directions)
         for name in ("epochs", "steps"):
             if getattr(self, name) is not None:
                 whole_number(name, getattr(self, name), 1, MAX_STEPS)

@@ -15,7 +15,6 @@ from fgnumba.kernels import directions as kinds
 from fgnumba.kernels.descent import cpu as descent
 from fgnumba.kernels.loss import RESULT
 from fgnumba.kernels.memory import aligned
-from fgnumba.kernels.packing import unpack
 from fgnumba.kernels.philox import MAX_DIRECTIONS, MAX_SEED, MAX_STEP, STREAM, set_stream
 from fgnumba.kernels.program import Program
 from fgnumba.kernels.threads import thread_count
@@ -23,7 +22,7 @@ from fgnumba.kernels.vector import instruction_set
 from fgnumba.validation import whole_number
 
 if TYPE_CHECKING:
-    from fgnumba.model import Sequential
+    from fgnumba.graph import Graph
 
 
 @dataclass(frozen=True)
@@ -50,11 +49,11 @@ class Direction:
         for name, limit in (("seed", MAX_SEED), ("step", MAX_STEP), ("index", MAX_DIRECTIONS - 1)):
             whole_number(name, getattr(self, name), 0, limit)
 
-    def materialize(self, model: "Sequential") -> dict[str, npt.NDArray[np.float32]]:
+    def materialize(self, model: "Graph") -> dict[str, npt.NDArray[np.float32]]:
         """Return v as arrays shaped like ``model.parameters()``: exactly what the kernels would use."""
         return self.scaled(model, 1.0)
 
-    def scaled(self, model: "Sequential", factor: float) -> dict[str, npt.NDArray[np.float32]]:
+    def scaled(self, model: "Graph", factor: float) -> dict[str, npt.NDArray[np.float32]]:
         """Return factor · v as arrays shaped like ``model.parameters()``."""
         stream, result, rates = self.stream(), np.ones(1, RESULT), np.zeros(1, descent.RATES)
         values = np.array([0.0, factor])
@@ -78,7 +77,7 @@ class Direction:
                 for name, parameter in model.packed_parameters.items()
             ]
         ).run()
-        return {name: unpack(arrays[name], p.shape[-1]) for name, p in model.packed_parameters.items()}
+        return {name: p.array(arrays[name]) for name, p in model.packed_parameters.items()}
 
     def stream(self) -> np.ndarray:
         """Return seed and step as the kernels read them."""

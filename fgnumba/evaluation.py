@@ -6,8 +6,8 @@ import numpy as np
 import numpy.typing as npt
 
 from fgnumba.forward import checked_targets
+from fgnumba.graph import Graph
 from fgnumba.losses import SoftmaxCrossEntropy
-from fgnumba.model import Sequential
 
 
 class Evaluation(NamedTuple):
@@ -18,7 +18,7 @@ class Evaluation(NamedTuple):
     n: int
 
 
-def evaluate(model: Sequential, x: npt.ArrayLike, y: npt.ArrayLike) -> Evaluation:
+def evaluate(model: Graph, x: npt.ArrayLike, y: npt.ArrayLike) -> Evaluation:
     """Return accuracy and softmax cross-entropy of `model` on x (n, *input_shape) with labels y (n,).
 
     A tie between logits goes to the lowest class.

@@ -8,17 +8,22 @@ import numpy.typing as npt
 
 from fgnumba.directions import Direction
 from fgnumba.errors import ConfigError
+from fgnumba.graph import Graph
 from fgnumba.kernels.directions import EXPLICIT
-from fgnumba.kernels.packing import pack_into
 from fgnumba.losses import Loss
-from fgnumba.model import Sequential
 from fgnumba.parameters import checked
 
 Tangents = Direction | Mapping[str, npt.ArrayLike]
 
 
 def jvp(
-    model: Sequential, loss: Loss, x: npt.ArrayLike, y: npt.ArrayLike, tangents: Tangents
+    model: Graph,
+    loss: Loss,
+    x: npt.ArrayLike,
+    y: npt.ArrayLike,
+    tangents: Tangents,
+    *,
+    training: bool = False,
 ) -> tuple[float, float]:
     """Return the loss and its directional derivative along `tangents`, from one forward pass.
 
@@ -29,6 +34,7 @@ def jvp(
     x : (B, *input_shape) real numbers.
     y : targets as `loss` takes them.
     tangents : a direction of ``fgnumba.directions``, or arrays shaped like ``model.parameters()``.
+    training : whether dropout drops, with a mask from the seed and step of the direction (0 for arrays).
 
     The directional derivative is exact up to float32 rounding, never a finite difference. Targets that are
     out of range, or a loss that is not finite, give NaN or infinite values.
@@ -42,17 +48,17 @@ def jvp(
     loss.check_target_values(targets, model.outputs)
     with model.lock:
         if isinstance(tangents, Direction):
-            plan = model.plan(len(inputs), tangents.kind, 1, loss)
+            plan = model.plan(len(inputs), tangents.kind, 1, loss, training)
             plan.perturbation.stream[...] = tangents.stream()
             for operation in plan.operations:
                 if "first" in (operation.arguments.dtype.names or ()):
                     operation.arguments["first"] = tangents.index
         elif isinstance(tangents, Mapping):
             arrays = checked(model.packed_parameters, tangents, "tangents")
-            plan = model.plan(len(inputs), EXPLICIT, 1, loss)
+            plan = model.plan(len(inputs), EXPLICIT, 1, loss, training)
             assert plan.perturbation.explicit is not None
             for name, array in arrays.items():
-                pack_into(plan.perturbation.explicit[name][0], array)
+                model.packed_parameters[name].assign(array, plan.perturbation.explicit[name][0])
         else:
             raise ConfigError(
                 f"tangents is a {type(tangents).__name__}; a direction, or arrays by name, are required"
@@ -62,14 +68,20 @@ def jvp(
 
 
 def forward_gradient(
-    model: Sequential, loss: Loss, x: npt.ArrayLike, y: npt.ArrayLike, tangents: Tangents
+    model: Graph,
+    loss: Loss,
+    x: npt.ArrayLike,
+    y: npt.ArrayLike,
+    tangents: Tangents,
+    *,
+    training: bool = False,
 ) -> tuple[float, dict[str, npt.NDArray[np.float32]]]:
     """Return the loss and the forward gradient g = (∇f · v) v, arrays shaped like ``model.parameters()``.
 
     E[g] = ∇f for a direction drawn with E[v vᵀ] = I. Parameters and errors: as in :func:`jvp`.
     Source: arXiv 2202.08587, definition 1.
     """
-    value, derivative = jvp(model, loss, x, y, tangents)
+    value, derivative = jvp(model, loss, x, y, tangents, training=training)
     if isinstance(tangents, Direction):
         return value, tangents.scaled(model, derivative)
     arrays = checked(model.packed_parameters, tangents, "tangents")
@@ -77,7 +89,7 @@ def forward_gradient(
 
 
 def checked_targets(
-    model: Sequential, loss: Loss, inputs: npt.NDArray[Any], targets: npt.ArrayLike
+    model: Graph, loss: Loss, inputs: npt.NDArray[Any], targets: npt.ArrayLike
 ) -> npt.NDArray[Any]:
     """Return `targets` as an array of the shape and kind of number that `loss` takes."""
     array = np.asarray(targets)

@@ -16,29 +16,37 @@ class Parameter:
 
     Parameters
     ----------
-    name : ``<layer index>.<weight or bias>``.
+    name : ``<layer>.<weight, bias, scale or shift>``.
     index : the parameter's number in the model, its place in the counter that directions are drawn from.
-    shape : of the canonical array: (K, N) for a dense weight, (N,) for a bias.
+    shape : of the canonical array: (K, N) for a dense weight, (KH, KW, C / groups, N) for a convolution's, (N,) for a
+        bias.
     packed : float32 in the kernels' layout, see ``kernels.packing``; updated in place.
+    groups : of columns, packed apart.
     """
 
     name: str
     index: int
     shape: tuple[int, ...]
     packed: npt.NDArray[np.float32]
+    groups: int = 1
 
     @classmethod
-    def create(cls, name: str, index: int, values: npt.NDArray[np.float32]) -> "Parameter":
+    def create(cls, name: str, index: int, values: npt.NDArray[np.float32], groups: int = 1) -> "Parameter":
         """Return a parameter that holds a copy of `values`."""
-        return cls(name, index, values.shape, pack(values))
+        return cls(name, index, values.shape, pack(_matrix(values), groups), groups)
 
-    def array(self) -> npt.NDArray[np.float32]:
-        """Return the canonical array, a copy."""
-        return unpack(self.packed, self.shape[-1])
+    def array(self, packed: npt.NDArray[np.float32] | None = None) -> npt.NDArray[np.float32]:
+        """Return the canonical array, a copy; or that of `packed`, which is packed alike."""
+        values = self.packed if packed is None else packed
+        return unpack(values, self.shape[-1], self.groups).reshape(self.shape)
 
-    def assign(self, values: npt.NDArray[np.float32]) -> None:
-        """Take `values`, of the canonical shape."""
-        pack_into(self.packed, values)
+    def assign(self, values: npt.NDArray[np.float32], packed: npt.NDArray[np.float32] | None = None) -> None:
+        """Take `values`, of the canonical shape; or pack them into `packed`, which is packed alike."""
+        pack_into(self.packed if packed is None else packed, _matrix(values), self.groups)
+
+
+def _matrix(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    return values if values.ndim == 1 else values.reshape(-1, values.shape[-1])
 
 
 def checked(

@@ -1,26 +1,63 @@
 """A plan: a model bound to a batch size, with buffers assigned by liveness and every kernel bound once.
 
-Running a plan looks nothing up and allocates nothing.
+Layers of the whole batch (dense ones) run one after another. The layers between them run part by part: a few
+examples go through all of them before the next few do, in buffers that stay in a thread's cache. Running a plan looks
+nothing up and allocates nothing.
 """
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from fgnumba.errors import ConfigError
+from fgnumba.kernels.images import Images, bordered_size
 from fgnumba.kernels.loss import RESULT
-from fgnumba.kernels.memory import address, aligned, leading, pads_well
-from fgnumba.kernels.program import Operation, Program
+from fgnumba.kernels.memory import CACHE_LINE, address, aligned, leading, pads_well, round_up
+from fgnumba.kernels.program import Operation, Program, Stage
 from fgnumba.kernels.threads import thread_count
+from fgnumba.kernels.tiling import parts_for
 from fgnumba.kernels.vector import instruction_set
-from fgnumba.layers import Perturbation, Site
+from fgnumba.layers import Perturbation, Shape, Site
 from fgnumba.liveness import Lifetime, assign
 from fgnumba.losses import Loss
+from fgnumba.wiring import Step, Value, wire
 
 if TYPE_CHECKING:
-    from fgnumba.model import Sequential
+    from fgnumba.graph import Graph
+
+CACHED_PART = 768 * 1024
+"""Bytes of a part's buffers that a thread's cache holds beside the weights."""
+
+_ELEMENT_WORK = 4
+_SLACK = 256  # a tile of channels reads whole vectors, past the last pixel
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of a plan's table.
+
+    Parameters
+    ----------
+    layer, operation : the node's names joined by ``+`` where layers are fused; what runs.
+    inputs, output : shapes of one example.
+    buffer : what the output is in: ``batch n`` holds the whole batch, ``part n`` a thread's part of it.
+    nbytes : of the output in its buffer, tangents and border included.
+    primal, dual : multiply-adds of the primal alone and with the tangents, for the batch.
+    """
+
+    layer: str
+    operation: str
+    inputs: tuple[Shape, ...]
+    output: Shape
+    buffer: str
+    nbytes: int
+    primal: int
+    dual: int
 
 
 class Plan:
@@ -32,77 +69,192 @@ class Plan:
     batch : B.
     perturbation : the directions.
     loss : appended to the pass.
+    training : whether dropout drops.
 
     Attributes
     ----------
     values : (1 + T,) float64, the loss and the directional derivatives of the last run.
     result : (1,) ``kernels.loss.RESULT``, whether they are finite.
     output : (1 + T, B, ld) float32, the dual output of the last run.
+    rows : what runs, layer by layer.
     """
 
     def __init__(
         self,
-        model: "Sequential",
+        model: "Graph",
         batch: int,
         perturbation: Perturbation,
         loss: Loss | None = None,
+        training: bool = False,
     ) -> None:
         self.batch, self.perturbation, self.loss = batch, perturbation, loss
         self.outputs = model.outputs
         self.isa, self.threads = instruction_set(), thread_count()
         self.values = np.zeros(1 + perturbation.count)
         self.result = np.zeros(1, RESULT)
+        self.rows: list[Row] = []
         self._inputs = math.prod(model.input_shape)
         self._input: npt.NDArray[np.float32] | None = None
-        self._operations = self._bind_layers(model, perturbation)
+        self._steps: list[Operation | Stage] = []
+        self._bind(model, training)
         self.targets: npt.NDArray[Any] | None = None
         if loss is not None:
             self.targets = loss.target_buffer(batch, self.outputs)
-            self._operations += loss.bind(
+            self._steps += loss.bind(
                 self.threads, self.output, self.outputs, self.targets, self.result, self.values
             )
-        self._program = Program(self._operations)
+        self._program = Program(self._steps)
+        self._readers = [(op, name) for op in self._program.operations for name in op.external]
 
-    def _bind_layers(self, model: "Sequential", perturbation: Perturbation) -> list[Operation]:
-        steps = [
-            (index, layer, shape)
-            for index, (layer, shape) in enumerate(zip(model.layers, model.shapes, strict=False))
-            if not layer.is_view
-        ]
-        blocks = 1 + perturbation.count
-        widths = [math.prod(layer.output_shape(shape)) for _, layer, shape in steps]
-        sizes = [blocks * self.batch * leading(width) for width in widths]
-        slots, capacities = assign([Lifetime(size, i, i + 1) for i, size in enumerate(sizes)])
-        arenas = [aligned((capacity,)) for capacity in capacities]
-        self.buffer_nbytes = sum(arena.nbytes for arena in arenas)
-
-        # Before an input is set, the first layer reads a placeholder of no size.
-        x = np.lib.stride_tricks.as_strided(np.zeros(1, np.float32), (1, self.batch, self._inputs), (0, 0, 0))
-        operations: list[Operation] = []
-        for i, (index, layer, shape) in enumerate(steps):
-            y = arenas[slots[i]][: sizes[i]].reshape(blocks, self.batch, leading(widths[i]))
-            site = Site(
-                isa=self.isa,
-                threads=self.threads,
-                input_shape=shape,
-                x=x,
-                has_tangent=i > 0 and perturbation.count > 0,
-                y=y,
-                parameters=model.layer_parameters(index),
-                perturbation=perturbation,
+    def _bind(self, model: "Graph", training: bool) -> None:
+        steps, source, result = wire(model, self.perturbation.count > 0, training)
+        if self.perturbation.count > 0 and not result.has_tangent:
+            raise ConfigError(
+                "the model has no parameters that its output depends on: nothing can be trained"
             )
-            bound = layer.bind(site)
-            if i == 0:
-                self._input_readers = [operation.arguments for operation in bound]
-            operations += bound
-            x = y
-        self.output = x
-        return operations
+        self._place_batch_values(steps, result)
+        stages = [list(stage) for _, stage in groupby(steps, key=lambda step: step.stage)]
+        parts = [self._place_part(stage) for stage in stages]
+        local_nbytes = max(part.nbytes for part in parts) * self.threads
+        self._local = aligned((local_nbytes // 4 + _SLACK * (local_nbytes > 0),))
+        # Before an input is set, readers see a placeholder of no size.
+        nothing = np.lib.stride_tricks.as_strided(
+            np.zeros(1, np.float32), (1, self.batch, self._inputs), (0, 0, 0)
+        )
+        for stage, part in zip(stages, parts, strict=True):
+            operations: list[Operation] = []
+            for step in stage:
+
+                def images(value: Value, shape: Shape, part: "_Part" = part) -> Images:
+                    if value in part.places:
+                        place = part.places[value]
+                        return Images.of_part(
+                            self._local, place, value.shape, part.images, value.has_tangent, value.border
+                        ).viewed_as(shape)
+                    array = nothing if value is source else self._arrays[value]
+                    return Images.of_batch(array, shape, value.has_tangent, part.images, value is source)
+
+                bound = step.layer.bind(
+                    Site(
+                        isa=self.isa,
+                        threads=self.threads,
+                        batch=self.batch,
+                        images=part.images,
+                        index=step.index,
+                        inputs=tuple(map(images, step.inputs, step.shapes)),
+                        output=images(step.output, step.output.shape),
+                        parameters=model.layer_parameters(step.index),
+                        perturbation=self.perturbation,
+                    )
+                )
+                self._describe(step, bound, part)
+                operations += bound
+            if stage[0].layer.whole_batch:
+                self._steps += operations
+            else:
+                self._steps.append(Stage(tuple(operations), part.count, part.threads, part.nbytes))
+        self.output = self._arrays[result]
+
+    def _place_batch_values(self, steps: list[Step], result: Value) -> None:
+        """Give the values that outlive their stages room for the whole batch."""
+        kept = [step for step in steps if step.output.kept]
+        last = {step.output: max((r.stage for r in step.output.readers), default=step.stage) for step in kept}
+        last[result] = len(steps)
+        sizes = [
+            self._blocks(step.output) * self.batch * leading(math.prod(step.output.shape)) for step in kept
+        ]
+        lifetimes = [
+            Lifetime(size, step.stage, last[step.output]) for size, step in zip(sizes, kept, strict=True)
+        ]
+        slots, capacities = assign(lifetimes)
+        arenas = [aligned((capacity,)) for capacity in capacities]
+        self._batch_nbytes = sum(arena.nbytes for arena in arenas)
+        self._arrays, self._slots = {}, {}
+        for step, slot, size in zip(kept, slots, sizes, strict=True):
+            self._arrays[step.output] = arenas[slot][:size].reshape(self._blocks(step.output), self.batch, -1)
+            self._slots[step.output] = slot
+
+    def _blocks(self, value: Value) -> int:
+        return 1 + self.perturbation.count * value.has_tangent
+
+    def _place_part(self, stage: list[Step]) -> "_Part":
+        """Choose how many examples are a part of the batch for a stage, and where its values lie in it."""
+        if stage[0].layer.whole_batch:
+            return _Part(0, 1, 1, 0, {}, {})
+        local = [(i, step) for i, step in enumerate(stage) if not step.output.kept]
+        order = {step: i for i, step in enumerate(stage)}
+        lifetimes = [
+            Lifetime(
+                self._blocks(step.output) * bordered_size(step.output.shape, step.output.border),
+                i,
+                max(order[reader] for reader in step.output.readers),
+            )
+            for i, step in local
+        ]
+        slots, capacities = assign(lifetimes)
+        work = sum(
+            step.layer.multiply_adds(step.shapes) + _ELEMENT_WORK * math.prod(step.output.shape)
+            for step in stage
+        )
+        most = max(1, CACHED_PART // max(1, 4 * sum(capacities)))
+        threads = parts_for(work * self.batch * (1 + self.perturbation.count), self.batch, self.threads)
+        rounds = -(-self.batch // (threads * most))
+        images = -(-self.batch // (threads * rounds))
+        places, end = {}, 0
+        starts = []
+        for capacity in capacities:
+            starts.append(end)
+            end += round_up(capacity * images * 4 + _SLACK, CACHE_LINE) // 4
+        for (_, step), slot in zip(local, slots, strict=True):
+            places[step.output] = starts[slot]
+        names = {step.output: slot for (_, step), slot in zip(local, slots, strict=True)}
+        return _Part(images, -(-self.batch // images), threads, end * 4, places, names)
+
+    def _describe(self, step: Step, bound: list[Operation], part: "_Part") -> None:
+        output = step.output
+        if output in part.places:
+            size = self._blocks(output) * part.images * bordered_size(output.shape, output.border)
+            buffer = f"part {part.slots[output]}"
+        else:
+            size, buffer = self._arrays[output].size, f"batch {self._slots[output]}"
+        primal = step.layer.multiply_adds(step.shapes) * self.batch
+        self.rows.append(
+            Row(
+                "+".join(step.names),
+                "+".join(dict.fromkeys(op.name for op in bound)),
+                tuple(step.shapes),
+                output.shape,
+                buffer,
+                size * 4,
+                primal,
+                max(primal, sum(op.multiply_adds for op in bound)),
+            )
+        )
+
+    def __str__(self) -> str:
+        """Return a table of what runs, layer by layer, with totals."""
+        heads = ("layer", "operation", "input", "output", "buffer", "bytes", "multiply-adds", "with tangents")
+        lines = [heads]
+        for row in self.rows:
+            inputs, output = " ".join(map(_times, row.inputs)), _times(row.output)
+            numbers = (f"{row.nbytes:,}", f"{row.primal:,}", f"{row.dual:,}")
+            lines.append((row.layer, row.operation, inputs, output, row.buffer, *numbers))
+        primal, dual = sum(row.primal for row in self.rows), sum(row.dual for row in self.rows)
+        lines.append(("total", "", "", "", "", f"{self.nbytes:,}", f"{primal:,}", f"{dual:,}"))
+        widths = [max(len(line[column]) for line in lines) for column in range(len(heads))]
+        numeric = len(heads) - 3
+        return "\n".join(
+            "  ".join(
+                f"{cell:>{width}}" if column >= numeric else f"{cell:{width}}"
+                for column, (cell, width) in enumerate(zip(line, widths, strict=True))
+            ).rstrip()
+            for line in lines
+        )
 
     def append(self, operations: Sequence[Operation]) -> None:
         """Run `operations` after the pass, each time."""
-        self._operations += operations
-        self._program = Program(self._operations)
+        self._steps += operations
+        self._program = Program(self._steps)
 
     @property
     def operations(self) -> tuple[Operation, ...]:
@@ -114,6 +266,11 @@ class Plan:
         """Bytes of buffers and scratch memory, the copied input included."""
         copied = self._input.nbytes if self._input is not None else 0
         return self.buffer_nbytes + self._program.scratch_nbytes + copied
+
+    @property
+    def buffer_nbytes(self) -> int:
+        """Bytes of the values that flow between layers."""
+        return self._batch_nbytes + self._local.nbytes
 
     def run(self, x: npt.NDArray[Any], targets: npt.NDArray[Any] | None = None) -> None:
         """Run the pass on `x` (B, ...) and, where there is a loss, `targets`; both already checked.
@@ -129,8 +286,27 @@ class Plan:
                 self._input = aligned((self.batch, leading(self._inputs)))
             self._input[:, : self._inputs] = rows
             at, distance = address(self._input), self._input.shape[1]
-        for arguments in self._input_readers:
-            arguments["x"], arguments["ld_x"] = at, distance
+        for operation, name in self._readers:
+            arguments = operation.arguments
+            arguments[name], arguments[f"{name}_image"] = at, distance
+            if "images" in (arguments.dtype.names or ()):
+                arguments[f"{name}_part"] = arguments["images"] * distance
         if self.targets is not None:
             self.targets[...] = targets
         self._program.run()
+
+
+def _times(shape: Shape) -> str:
+    return "x".join(map(str, shape))
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A part of the batch in a stage: examples in it, parts, threads, bytes a thread, and where values lie."""
+
+    images: int
+    count: int
+    threads: int
+    nbytes: int
+    places: dict[Value, int]
+    slots: dict[Value, int]

@@ -1,12 +1,13 @@
-"""Named models, models as TOML tables, and the learning rate that suits a model where none is given."""
+"""Named models, models as TOML tables, and the settings that suit a model where none are given."""
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from fgnumba.errors import ConfigError, did_you_mean
+from fgnumba.errors import ConfigError, ShapeError, did_you_mean
 
 if TYPE_CHECKING:
+    from fgnumba.graph import Graph
     from fgnumba.layers import Layer
 
 Table = dict[str, Any]
@@ -14,13 +15,50 @@ Table = dict[str, Any]
 MLP_WIDTHS = (32,)
 """Hidden layers of ``mlp``: found by search on the digits, as its activation was."""
 
-NAMES = ("logreg", "mlp")
+NAMES = ("logreg", "mlp", "cnn", "resnet")
+
+LAYERS = {
+    "activation": "Activation",
+    "add": "Add",
+    "avg_pool2d": "AvgPool2d",
+    "concatenate": "Concatenate",
+    "conv2d": "Conv2d",
+    "dense": "Dense",
+    "dropout": "Dropout",
+    "flatten": "Flatten",
+    "global_average_pool2d": "GlobalAveragePool2d",
+    "group_norm": "GroupNorm",
+    "layer_norm": "LayerNorm",
+    "max_pool2d": "MaxPool2d",
+}
+"""Layers by their ``type`` in a table."""
+
+
+class Defaults(NamedTuple):
+    """Directions a step and steps, where none are given."""
+
+    directions: int
+    steps: int
+
+
+DEFAULTS = {"cnn": Defaults(16, 1000), "resnet": Defaults(16, 2000)}
+"""For models whose steps are long; the others take many short ones."""
+
+OTHER_DEFAULTS = Defaults(64, 20_000)
+
+
+def defaults(name: str) -> Defaults:
+    """Return directions and steps for the model called `name`."""
+    return DEFAULTS.get(name, OTHER_DEFAULTS)
 
 
 def tables(name: str, classes: int, widths: Sequence[int] | None = None) -> list[Table]:
     """Return the layers of the model called `name` as TOML tables.
 
-    ``logreg`` is multinomial logistic regression, ``mlp`` a perceptron with tanh and hidden layers of `widths`.
+    ``logreg`` is multinomial logistic regression. ``mlp`` is a perceptron with tanh and hidden layers of `widths`.
+    ``cnn`` is the convolutional network of arXiv 2202.08587: four 3x3 convolutions of 64 channels with ReLU, 2x2
+    max-pooling after the second and fourth, dense 1024. ``resnet`` is a small residual network (K. He et al., arXiv
+    1512.03385) with group normalisation: three blocks of two 3x3 convolutions, of 16, 32 and 64 channels.
 
     Raises
     ------
@@ -31,16 +69,48 @@ def tables(name: str, classes: int, widths: Sequence[int] | None = None) -> list
         raise ConfigError(f"model: unknown model {name!r}{did_you_mean(name, NAMES)}, or a TOML file")
     if widths is not None and name != "mlp":
         raise ConfigError(f"widths: model {name!r} has no hidden layers to choose; mlp has")
-    hidden = (MLP_WIDTHS if widths is None else widths) if name == "mlp" else ()
-    return [
-        {"type": "flatten"},
-        *({"type": "dense", "units": units, "activation": "tanh"} for units in hidden),
-        {"type": "dense", "units": classes},
-    ]
+    head: Table = {"type": "dense", "units": classes}
+    if name == "cnn":
+        convolution: Table = {"type": "conv2d", "filters": 64, "padding": "same", "activation": "relu"}
+        half: list[Table] = [convolution, convolution, {"type": "max_pool2d"}]
+        hidden: Table = {"type": "dense", "units": 1024, "activation": "relu"}
+        return [dict(table) for table in (*half, *half, {"type": "flatten"}, hidden, head)]
+    if name == "resnet":
+        return [*_residual_tables(), {"name": "head", **head}]
+    widths = (MLP_WIDTHS if widths is None else widths) if name == "mlp" else ()
+    hidden_layers = [{"type": "dense", "units": units, "activation": "tanh"} for units in widths]
+    return [{"type": "flatten"}, *hidden_layers, head]
+
+
+def _residual_tables() -> list[Table]:
+    def convolution(name: str, filters: int, stride: int = 1, size: int = 3, **more: Any) -> Table:
+        table = {"name": name, "type": "conv2d", "filters": filters, "kernel_size": size, "stride": stride}
+        return {**table, "padding": "same", "bias": False, **more}
+
+    def norm(name: str) -> Table:
+        return {"name": name, "type": "group_norm", "groups": 8}
+
+    def relu(name: str) -> Table:
+        return {"name": name, "type": "activation", "activation": "relu"}
+
+    result = [convolution("stem", 16), norm("stem_norm"), relu("stem_relu")]
+    before = "stem_relu"
+    for block, (filters, stride) in enumerate(((16, 1), (32, 2), (64, 2)), 1):
+        b = f"block{block}"
+        result += [convolution(f"{b}_conv1", filters, stride, inputs=[before]), norm(f"{b}_norm1")]
+        result += [relu(f"{b}_relu1"), convolution(f"{b}_conv2", filters), norm(f"{b}_norm2")]
+        shortcut = before
+        if stride > 1:
+            shortcut = f"{b}_shortcut"
+            result.append(convolution(shortcut, filters, stride, 1, inputs=[before]))
+        inputs = [f"{b}_norm2", shortcut]
+        result.append({"name": b, "type": "add", "activation": "relu", "inputs": inputs})
+        before = b
+    return [*result, {"name": "mean", "type": "global_average_pool2d"}]
 
 
 def layers_from(tables: Sequence[Mapping[str, Any]], classes: int, where: str) -> "list[Layer]":
-    """Return the layers that `tables` describe; ``units = "classes"`` stands for `classes`.
+    """Return the layers that `tables` describe, their names and inputs aside; ``"classes"`` stands for `classes`.
 
     Parameters
     ----------
@@ -49,43 +119,83 @@ def layers_from(tables: Sequence[Mapping[str, Any]], classes: int, where: str) -
     Raises
     ------
     ConfigError
-        A type or key is unknown or missing, a value impossible, or the model does not end in `classes` outputs.
+        A type or key is unknown or missing, or a value impossible.
     """
-    from dataclasses import fields
+    from dataclasses import MISSING, fields
 
-    from fgnumba.kernels.philox import MAX_COLUMNS
-    from fgnumba.layers import Dense, Flatten
+    import fgnumba.layers
 
-    types: dict[Any, type[Dense] | type[Flatten]] = {"dense": Dense, "flatten": Flatten}
     layers: list[Layer] = []
     for index, table in enumerate(tables):
         here = f"{where}: layers[{index}]"
         if not isinstance(table, Mapping):
             raise ConfigError(f"{here} is {table!r}; a table is required")
-        given = dict(table)
+        given = {key: value for key, value in table.items() if key not in ("name", "inputs")}
         kind = given.pop("type", None)
-        if not isinstance(kind, str) or kind not in types:
-            raise ConfigError(f"{here}: type is {kind!r}{did_you_mean(str(kind), types)}")
-        keys = [field.name for field in fields(types[kind])]
+        if not isinstance(kind, str) or kind not in LAYERS:
+            raise ConfigError(f"{here}: type is {kind!r}{did_you_mean(str(kind), LAYERS)}")
+        layer = getattr(fgnumba.layers, LAYERS[kind])
+        keys = [field.name for field in fields(layer)]
         for key in given:
             if key not in keys:
-                raise ConfigError(f"{here}: unknown key {key!r}{did_you_mean(key, [*keys, 'type'])}")
-            if isinstance(given[key], (list, dict)):
-                raise ConfigError(f"{here}: {key} is {given[key]!r}; a single value is required")
-        if kind == "dense" and "units" not in given:
-            raise ConfigError(f"{here}: units is missing")
+                known = [*keys, "type", "name", "inputs"]
+                raise ConfigError(f"{here}: unknown key {key!r}{did_you_mean(key, known)}")
+        for field in fields(layer):
+            if field.default is MISSING and field.name not in given:
+                raise ConfigError(f"{here}: {field.name} is missing")
         if given.get("units") == "classes":
             given["units"] = classes
         try:
-            layers.append(types[kind](**given))
+            layers.append(layer(**given))
         except ConfigError as error:
             raise ConfigError(f"{here}: {error}") from None
-        if given.get("units", 1) > MAX_COLUMNS:
-            raise ConfigError(f"{here}: units is {given['units']}; at most {MAX_COLUMNS} are possible")
-    last = layers[-1] if layers else None
-    if not isinstance(last, Dense) or last.units != classes:
-        raise ConfigError(f"{where}: the last layer must be dense with {classes} units, one a class")
     return layers
+
+
+def model_from(
+    tables: Sequence[Mapping[str, Any]],
+    classes: int,
+    where: str,
+    input_shape: tuple[int, ...],
+    seed: int = 0,
+    device: str = "auto",
+) -> "Graph":
+    """Return the classifier that `tables` describe: a graph where any has ``name`` or ``inputs``, else a sequence.
+
+    In a graph a layer without a name is called by its number.
+
+    Raises
+    ------
+    ConfigError, ShapeError
+        As :func:`layers_from`, the wiring or the shapes do not fit, or the output is not one number a class.
+    """
+    from fgnumba.graph import Graph, Node, Sequential
+
+    layers = layers_from(tables, classes, where)
+    try:
+        model: Graph
+        if any("name" in table or "inputs" in table for table in tables):
+            nodes = [
+                Node(table.get("name", str(index)), layer, _inputs(table.get("inputs")))
+                for index, (table, layer) in enumerate(zip(tables, layers, strict=True))
+            ]
+            model = Graph(nodes, input_shape, seed=seed, device=device)
+        else:
+            model = Sequential(layers, input_shape, seed=seed, device=device)
+    except (ConfigError, ShapeError) as error:
+        raise type(error)(f"{where}: {error}") from None
+    if model.output_shape != (classes,):
+        found = f"the output's shape is {model.output_shape}"
+        raise ConfigError(f"{where}: {found}; ({classes},), one number a class, is required")
+    return model
+
+
+def _inputs(given: Any) -> tuple[str, ...] | str | None:
+    if given is None or isinstance(given, str):
+        return given
+    if isinstance(given, list) and given and all(isinstance(name, str) for name in given):
+        return tuple(given)
+    raise ConfigError(f"inputs is {given!r}; the name of a layer, or a list of names, is required")
 
 
 def default_learning_rate(parameters: int, directions: int, momentum: float = 0.0) -> float:

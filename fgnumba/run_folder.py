@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from fgnumba.callbacks import History, Record
 from fgnumba.configuration import RunConfig, read_toml
 from fgnumba.errors import ConfigError, DtypeError, RunError, ShapeError
-from fgnumba.presets import layers_from
+from fgnumba.presets import model_from
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from fgnumba.model import Sequential
+    from fgnumba.graph import Graph
 
 T = TypeVar("T")
 
@@ -59,7 +59,7 @@ def next_free(base: Path, name: str) -> Path:
 def write(
     path: Path,
     config: RunConfig,
-    model: "Sequential",
+    model: "Graph",
     history: History,
     run: Mapping[str, Any] | None = None,
     numbered: bool = False,
@@ -164,7 +164,7 @@ class Run:
     """
 
     config: RunConfig
-    model: "Sequential"
+    model: "Graph"
     records: list[Record]
 
 
@@ -177,8 +177,6 @@ def read(path: Path, device: str = "auto") -> Run:
         `path` is no run folder, or one of its files is missing or damaged.
     DeviceError
     """
-    from fgnumba.model import Sequential
-
     if not path.is_dir():
         raise RunError(
             f"{path}: {'not a folder' if path.exists() else 'no such folder'}; a run folder is required"
@@ -188,9 +186,9 @@ def read(path: Path, device: str = "auto") -> Run:
             raise RunError(f"{path} is not a run folder: {name} is missing")
     config, facts = _damage(path / CONFIG, lambda: _read_config(path / CONFIG))
     shape, classes = facts
-    layers = _damage(path / CONFIG, lambda: layers_from(config.layers or (), classes, CONFIG))
     model = _damage(
-        path / CONFIG, lambda: Sequential(layers, input_shape=shape, seed=config.seed, device=device)
+        path / CONFIG,
+        lambda: model_from(config.layers or (), classes, CONFIG, shape, config.seed, device),
     )
     _damage(path / MODEL, lambda: model.load_parameters(_load(path / MODEL)))
     records = _damage(path / METRICS, lambda: _read_records(path / METRICS))

@@ -13,13 +13,13 @@ from fgnumba.errors import ConfigError, DatasetError, DivergenceError, ShapeErro
 from fgnumba.estimators import WeightPerturbation
 from fgnumba.evaluation import evaluate
 from fgnumba.forward import checked_targets
+from fgnumba.graph import Graph
 from fgnumba.kernels.descent import cpu as descent
 from fgnumba.kernels.memory import aligned
 from fgnumba.kernels.philox import MAX_SEED, MAX_STEP, STREAM, set_stream
 from fgnumba.kernels.program import Operation, Program
 from fgnumba.layers import Perturbation
 from fgnumba.losses import Loss, SoftmaxCrossEntropy
-from fgnumba.model import Sequential
 from fgnumba.optimizers import SGD
 from fgnumba.plan import Plan
 from fgnumba.validation import whole_number
@@ -57,7 +57,7 @@ class Trainer:
 
     def __init__(
         self,
-        model: Sequential,
+        model: Graph,
         *,
         loss: Loss | None = None,
         estimator: WeightPerturbation | None = None,
@@ -118,7 +118,7 @@ class Trainer:
 
     def _bind(self, batch: int) -> Plan:
         perturbation = Perturbation(self.estimator.kind, self.estimator.directions, self._stream)
-        plan = Plan(self.model, batch, perturbation, self.loss)
+        plan = Plan(self.model, batch, perturbation, self.loss, training=True)
         plan.append(self._updates(plan, plan.values, plan.result))
         self._plans[batch] = plan
         return plan
@@ -202,15 +202,14 @@ class Trainer:
         history, start = History(), time.perf_counter()
         for callback in callbacks:
             callback.on_start(self, steps)
-        before, losses, rate = self.steps_done, list[float](), 0.0
+        before, losses, rate = self.steps_done, _Mean(), 0.0
 
         def record(step: int) -> None:
             tested = evaluate(self.model, dataset.x_test, dataset.y_test)
-            mean, seconds = sum(losses) / len(losses), time.perf_counter() - start
+            mean, seconds = losses.take(), time.perf_counter() - start
             history.records.append(
                 Record(step, step / per_epoch, mean, tested.loss, tested.accuracy, rate, seconds)
             )
-            losses.clear()
             for callback in callbacks:
                 callback.on_record(history.final)
 
@@ -219,11 +218,11 @@ class Trainer:
             try:
                 result = self.step(*next(batches))
             except DivergenceError:
-                if losses:
+                if losses.count:
                     record(self.steps_done - before)
                 raise
             rate = self._last_rate
-            losses.append(result.loss)
+            losses.add(result.loss)
             for callback in callbacks:
                 callback.on_step(step, result)
             if step % every == 0 or step == steps:
@@ -273,3 +272,19 @@ class Trainer:
                 np.take(y, chosen, axis=0, out=y_batch, mode="clip")
                 yield x_batch, y_batch
             epoch += 1
+
+
+class _Mean:
+    """A running mean, in the memory of two numbers however long the run."""
+
+    def __init__(self) -> None:
+        self.count, self._total = 0, 0.0
+
+    def add(self, value: float) -> None:
+        self.count += 1
+        self._total += value
+
+    def take(self) -> float:
+        """Return the mean of what was added, and begin anew."""
+        mean, self.count, self._total = self._total / self.count, 0, 0.0
+        return mean

@@ -2,15 +2,24 @@
 
 An operation is a folder with a module a device, which binds a kernel to its arrays. The rest serves them all:
 ``emit`` (LLVM vector code: register tile, Philox), ``compile`` and ``cache`` (machine code, in memory and on
-disk), ``program`` (bound operations as one call), ``tiling`` and ``threads`` (how work is cut), ``packing`` and
-``memory`` (layouts), ``vector`` (instruction sets), ``elementary`` (exp, log, erf and their kin in float32).
+disk), ``program`` (bound operations as one call), ``arguments`` (what an operation reads), ``tiling`` and ``threads``
+(how work is cut), ``packing``, ``images`` and ``memory`` (layouts), ``vector`` (instruction sets), ``elementary`` (exp,
+log, erf and their kin in float32), and what kinds of operations share: ``product`` (layers with a weight matrix),
+``affine`` (scale and shift), ``windows`` (pooling), ``loss``.
 """
 
 OPERATIONS = {
     "activations": ("cpu",),
+    "avg_pool2d": ("cpu",),
+    "conv2d": ("cpu",),
     "dense": ("cpu",),
     "descent": ("cpu",),
     "directions": ("cpu",),
+    "dropout": ("cpu",),
+    "elementwise": ("cpu",),
+    "group_norm": ("cpu",),
+    "layer_norm": ("cpu",),
+    "max_pool2d": ("cpu",),
     "mean_squared_error": ("cpu",),
     "softmax_cross_entropy": ("cpu",),
 }

@@ -11,35 +11,20 @@ import numpy as np
 import numpy.typing as npt
 from numba import carray
 
+from fgnumba.kernels.arguments import filled, record
 from fgnumba.kernels.compile import kernel
 from fgnumba.kernels.emit import pointer
 from fgnumba.kernels.memory import address, aligned
 from fgnumba.kernels.program import Operation
 from fgnumba.kernels.tiling import parts_for
 
-ROWS = np.dtype(
-    [
-        (name, np.int64)
-        for name in (
-            "z",
-            "ld",
-            "batch",
-            "width",
-            "count",
-            "targets",
-            "rows",
-            "reduce",
-            "scratch",
-            "scratch_bytes",
-        )
-    ]
-)
+ROWS = record("z", "ld", "batch", "width", "count", "targets", "rows", "reduce")
 """Arguments of a loss kernel: it writes `rows`, (1 + count, batch) float32; impossible targets give NaN."""
 
 RESULT = np.dtype([("finite", np.int64)])
 """Outcome of a pass: `finite` is 1 where loss and directional derivatives are finite."""
 
-_MEAN = np.dtype([(name, np.int64) for name in ("rows", "batch", "count", "result", "values")])
+_MEAN = record("rows", "batch", "count", "result", "values")
 
 # An exponential costs about as much as this many multiply-adds.
 _ELEMENT_WORK = 30
@@ -59,8 +44,7 @@ def bind_loss(
     """Return the loss kernel at `entry`, which may call `reduce`, and the mean over its rows, bound."""
     blocks, batch, ld = z.shape
     rows = aligned((blocks, batch))
-    arguments = np.zeros(1, ROWS)
-    for field, value in {
+    arguments = {
         "z": address(z),
         "ld": ld,
         "batch": batch,
@@ -69,21 +53,20 @@ def bind_loss(
         "targets": address(targets),
         "rows": address(rows),
         "reduce": reduce,
-    }.items():
-        arguments[field] = value
-    mean = np.zeros(1, _MEAN)
-    for field, value in {
+    }
+    mean = {
         "rows": address(rows),
         "batch": batch,
         "count": blocks - 1,
         "result": address(result),
         "values": address(values),
-    }.items():
-        mean[field] = value
+    }
     parts = parts_for(blocks * batch * width * _ELEMENT_WORK, batch, threads)
     return [
-        Operation(name, entry, arguments, parts, scratch_bytes=width * 4, keeps=(z, targets, rows)),
-        Operation("mean", _mean_entry(), mean, keeps=(rows, result, values)),
+        Operation(
+            name, entry, filled(ROWS, arguments), parts, scratch_bytes=width * 4, keeps=(z, targets, rows)
+        ),
+        Operation("mean", _mean_entry(), filled(_MEAN, mean), keeps=(rows, result, values)),
     ]
 
 

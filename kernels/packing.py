@@ -1,4 +1,7 @@
-"""Packed weights: (ceil(N / PANEL), K, PANEL), what a register tile reads in a row. Padding is zero."""
+"""Packed weights: (panels, K, PANEL), what a register tile reads in a row. Padding begins as zero.
+
+Columns in G groups, as of a grouped convolution, are padded group by group: ceil(N / G / PANEL) panels each.
+"""
 
 import numpy as np
 import numpy.typing as npt
@@ -7,34 +10,33 @@ from fgnumba.kernels.memory import aligned
 from fgnumba.kernels.vector import PANEL
 
 
-def pack(matrix: npt.ArrayLike) -> npt.NDArray[np.float32]:
+def pack(matrix: npt.ArrayLike, groups: int = 1) -> npt.NDArray[np.float32]:
     """Return a (K, N) matrix as (panels, K, PANEL), or a (N,) vector as (panels * PANEL,), aligned."""
     array = np.asarray(matrix, np.float32)
-    n = array.shape[-1]
-    panels = -(-n // PANEL)
-    if array.ndim == 1:
-        vector = aligned((panels * PANEL,))
-        vector[:n] = array
-        return vector
-    packed = aligned((panels, array.shape[0], PANEL))
-    pack_into(packed, array)
+    panels = groups * -(-array.shape[-1] // groups // PANEL)
+    packed = aligned((panels, array.shape[0], PANEL) if array.ndim == 2 else (panels * PANEL,))
+    pack_into(packed, array, groups)
     return packed
 
 
-def pack_into(packed: npt.NDArray[np.float32], array: npt.NDArray[np.float32]) -> None:
+def pack_into(packed: npt.NDArray[np.float32], array: npt.NDArray[np.float32], groups: int = 1) -> None:
     """Write a (K, N) matrix, or a (N,) vector, into its packed form."""
-    n = array.shape[-1]
+    each = array.shape[-1] // groups
     if array.ndim == 1:
-        packed[:n] = array
+        packed.reshape(groups, -1)[:, :each] = array.reshape(groups, each)
         return
+    across = packed.shape[0] // groups
     for panel in range(packed.shape[0]):
-        block = array[:, panel * PANEL : min(n, (panel + 1) * PANEL)]
+        group, first = panel // across * each, panel % across * PANEL
+        block = array[:, group + first : group + min(each, first + PANEL)]
         packed[panel, :, : block.shape[1]] = block
 
 
-def unpack(packed: npt.NDArray[np.float32], n: int) -> npt.NDArray[np.float32]:
+def unpack(packed: npt.NDArray[np.float32], n: int, groups: int = 1) -> npt.NDArray[np.float32]:
     """Return the (K, N) matrix or (N,) vector as a contiguous copy."""
+    each = n // groups
     if packed.ndim == 1:
-        return packed[:n].copy()
+        return packed.reshape(groups, -1)[:, :each].flatten()
     panels, k, width = packed.shape
-    return np.ascontiguousarray(packed.transpose(1, 0, 2).reshape(k, panels * width)[:, :n])
+    columns = packed.transpose(1, 0, 2).reshape(k, groups, panels // groups * width)
+    return np.ascontiguousarray(columns[:, :, :each].reshape(k, n))

@@ -1,8 +1,11 @@
 """A program is a list of bound operations; running it is one call, however many layers it has.
 
-An operation is a compiled kernel ``(arguments, part, parts)``, the address of its arguments, and the number
-of parts that its work is cut into, one a thread. Nothing is looked up, checked or allocated when a program
-runs.
+An operation is a compiled kernel ``(arguments, part, parts)``, the address of its arguments, and the number of
+parts that its work is cut into. Nothing is looked up, checked or allocated when a program runs.
+
+An operation by itself is cut into a part a thread. The operations of a *stage* are cut into more parts than
+there are threads, and each part goes through all of them before the next begins: what they hand on to each other
+stays in a thread's own buffers, which are as small as a part and stay in the cache.
 """
 
 from collections.abc import Sequence
@@ -14,11 +17,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from numba import njit, prange
+from numba.extending import register_jitable
 
 from fgnumba.kernels import threads
 from fgnumba.kernels.compile import attach_cache
 from fgnumba.kernels.emit import call
 from fgnumba.kernels.memory import CACHE_LINE, address, aligned, round_up
+from fgnumba.kernels.tiling import split
 
 
 @dataclass
@@ -29,11 +34,13 @@ class Operation:
     ----------
     name : for plans that print themselves.
     entry : address of the kernel.
-    arguments : (1,) structured array that the kernel reads; addresses in it stay valid while `keeps` live.
-    parts : threads that share the work.
-    scratch_bytes : scratch memory that each part needs; the program sets the fields ``scratch`` and
-        ``scratch_bytes``.
+    arguments : (1,) structured array that the kernel reads; addresses in it stay valid while `keeps` live. A program
+        makes it one copy a thread.
+    parts : threads that share the work, outside a stage.
+    scratch_bytes : scratch memory that a thread needs; the program sets the field ``scratch``.
     multiply_adds : products in the operation, for plans and benchmarks.
+    local : fields that hold addresses in the first thread's own buffers of a stage.
+    external : fields that hold the address of the model's input.
     """
 
     name: str
@@ -43,23 +50,51 @@ class Operation:
     scratch_bytes: int = 0
     multiply_adds: int = 0
     keeps: tuple[Any, ...] = field(default=(), repr=False)
+    local: tuple[str, ...] = ()
+    external: tuple[str, ...] = ()
 
 
-def _run(operations: Any) -> None:
-    for i in range(operations.shape[0]):
-        entry, arguments, parts = operations[i, 0], operations[i, 1], operations[i, 2]
-        if parts == 1:
-            call(entry, (arguments, 0, 1))
+@dataclass(frozen=True)
+class Stage:
+    """Operations that run part by part.
+
+    Parameters
+    ----------
+    parts : that each operation is cut into.
+    threads : that share the parts.
+    local_bytes : from one thread's buffers to the next one's.
+    """
+
+    operations: tuple[Operation, ...]
+    parts: int
+    threads: int
+    local_bytes: int
+
+
+def _run(stages: Any, table: Any) -> None:
+    for stage in range(stages.shape[0]):
+        first, length, lanes, parts = stages[stage]
+        if lanes == 1:
+            _run_lane(table, first, length, 0, parts, parts)
         else:
-            for part in prange(parts):
-                call(entry, (arguments, part, parts))
+            for lane in prange(lanes):
+                begin, end = split(parts, lanes, lane)
+                _run_lane(table, first + lane * length, length, begin, end, parts)
 
 
-def _run_serial(operations: Any) -> None:
-    for i in range(operations.shape[0]):
-        parts = operations[i, 2]
-        for part in range(parts):
-            call(operations[i, 0], (operations[i, 1], part, parts))
+def _run_serial(stages: Any, table: Any) -> None:
+    for stage in range(stages.shape[0]):
+        first, length, lanes, parts = stages[stage]
+        for lane in range(lanes):
+            begin, end = split(parts, lanes, lane)
+            _run_lane(table, first + lane * length, length, begin, end, parts)
+
+
+@register_jitable
+def _run_lane(table: Any, first: int, length: int, begin: int, end: int, parts: int) -> None:
+    for part in range(begin, end):
+        for row in range(first, first + length):
+            call(table[row, 0], (table[row, 1], part, parts))
 
 
 threads.configure()
@@ -70,9 +105,9 @@ _serial = attach_cache("run-serial", njit(nogil=True, error_model="numpy")(_run_
 @cache
 def _compile_runners() -> None:
     """Compile both, so that no later run does."""
-    nothing = np.zeros((0, 3), np.int64)
-    _serial(nothing)
-    _parallel(nothing)
+    nothing = np.zeros((0, 4), np.int64), np.zeros((0, 2), np.int64)
+    _serial(*nothing)
+    _parallel(*nothing)
 
 
 class Choice:
@@ -125,21 +160,39 @@ class Choice:
 
 
 class Program:
-    """Operations in order, with the scratch memory that they share."""
+    """Operations and stages in order, with the scratch memory that they share."""
 
-    def __init__(self, operations: Sequence[Operation]) -> None:
-        self.operations = tuple(operations)
-        sizes = [round_up(op.scratch_bytes, CACHE_LINE) * op.parts for op in self.operations]
-        self._scratch = aligned((max(sizes, default=0),), np.uint8)
-        for op in self.operations:
-            if op.scratch_bytes:
-                op.arguments["scratch"] = address(self._scratch)
-                op.arguments["scratch_bytes"] = round_up(op.scratch_bytes, CACHE_LINE)
-        self._table = np.array(
-            [(op.entry, address(op.arguments), op.parts) for op in self.operations], np.int64
-        ).reshape(-1, 3)
+    def __init__(self, steps: Sequence[Operation | Stage]) -> None:
+        stages = [
+            step if isinstance(step, Stage) else Stage((step,), step.parts, step.parts, 0) for step in steps
+        ]
+        self.operations = tuple(operation for stage in stages for operation in stage.operations)
+        self._scratch = aligned((max((_scratch_bytes(s) * s.threads for s in stages), default=0),), np.uint8)
+        rows: list[tuple[int, int]] = []
+        heads: list[tuple[int, int, int, int]] = []
+        for stage in stages:
+            heads.append((len(rows), len(stage.operations), stage.threads, stage.parts))
+            for op in stage.operations:
+                self._place(op, stage)
+            rows += [
+                (op.entry, address(op.arguments) + lane * op.arguments.itemsize)
+                for lane in range(stage.threads)
+                for op in stage.operations
+            ]
+        self._stages = np.array(heads, np.int64).reshape(-1, 4)
+        self._table = np.array(rows, np.int64).reshape(-1, 2)
         _compile_runners()
-        self._choice = Choice() if any(op.parts > 1 for op in self.operations) else None
+        self._choice = Choice() if any(stage.threads > 1 for stage in stages) else None
+
+    def _place(self, op: Operation, stage: Stage) -> None:
+        """Give each thread its own arguments: its own scratch memory, its own buffers."""
+        if len(op.arguments) != stage.threads:
+            op.arguments = np.repeat(op.arguments[:1], stage.threads)
+            for name in op.local:
+                op.arguments[name] += np.arange(stage.threads) * stage.local_bytes
+        if op.scratch_bytes:
+            lanes = np.arange(stage.threads) * _scratch_bytes(stage)
+            op.arguments["scratch"] = address(self._scratch) + lanes
 
     @property
     def scratch_nbytes(self) -> int:
@@ -149,9 +202,13 @@ class Program:
     def run(self) -> None:
         """Run every operation in order; on several threads where that has proved faster of late."""
         if self._choice is None:
-            _serial(self._table)
+            _serial(self._stages, self._table)
             return
         parallel = self._choice.parallel()
         start = perf_counter()
-        (_parallel if parallel else _serial)(self._table)
+        (_parallel if parallel else _serial)(self._stages, self._table)
         self._choice.record(perf_counter() - start)
+
+
+def _scratch_bytes(stage: Stage) -> int:
+    return max(round_up(op.scratch_bytes, CACHE_LINE) for op in stage.operations)

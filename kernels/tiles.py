@@ -16,18 +16,36 @@ SINGLE, GROUP, LAST = range(TILE_KINDS)
 
 
 def tile(
-    isa: InstructionSet, rows: int, panels: int, weights: bool, entries: str | None, width: int = PANEL
+    isa: InstructionSet,
+    rows: int,
+    panels: int,
+    weights: bool,
+    entries: str | None,
+    width: int = PANEL,
+    channelwise: bool = False,
 ) -> int:
     """Address of the register tile described in :func:`fgnumba.kernels.emit.product_tile`."""
-    emitted = product_tile(isa, rows, panels, weights, entries, width)
+    emitted = product_tile(isa, rows, panels, weights, entries, width, channelwise)
 
     def product(
-        k_len: int, a: int, c: int, ld: int, w: int, w_stride: int, v: int, v_stride: int, out: int, onto: int
+        segments: int,
+        offsets: int,
+        length: int,
+        a: int,
+        c: int,
+        ld: int,
+        w: int,
+        w_stride: int,
+        v: int,
+        v_stride: int,
+        out: int,
+        onto: int,
     ) -> None:
-        emitted(k_len, a, c, ld, w, w_stride, v, v_stride, out, onto)
+        emitted(segments, offsets, length, a, c, ld, w, w_stride, v, v_stride, out, onto)
 
     terms = "+".join((["weights"] if weights else []) + ([entries] if entries else []))
-    return kernel(f"tile-{isa.name}-{rows}x{panels}x{width}-{terms}", product, 10)
+    kind = "channelwise-tile" if channelwise else "tile"
+    return kernel(f"{kind}-{isa.name}-{rows}x{panels}x{width}-{terms}", product, 12)
 
 
 def tile_table(
@@ -37,6 +55,7 @@ def tile_table(
     weights: bool,
     entries: str | None,
     last_columns: int = PANEL,
+    channelwise: bool = False,
 ) -> npt.NDArray[np.int64]:
     """Return addresses of tiles by height: (max_rows + 1, ``TILE_KINDS``) int64.
 
@@ -46,7 +65,10 @@ def tile_table(
     table = np.zeros((isa.max_rows + 1, TILE_KINDS), np.int64)
     last = round_up(last_columns, isa.lanes)
     for rows in heights:
-        table[rows, SINGLE] = tile(isa, rows, 1, weights, entries)
-        table[rows, GROUP] = tile(isa, rows, group, weights, entries)
-        table[rows, LAST] = tile(isa, rows, 1, weights, entries, last)
+        for kind, (panels, width) in enumerate(((1, PANEL), (group, PANEL), (1, last))):
+            table[rows, kind] = tile(isa, rows, panels, weights, entries, width, channelwise)
     return table
+
+
+ONE_SEGMENT = np.zeros(1, np.int64)
+"""Offsets of a row that is one run of elements."""

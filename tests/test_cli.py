@@ -33,7 +33,7 @@ def test_train_leaves_a_complete_run_folder(fgtrain, folder):
     assert files(run) == ["config.toml", "loss.png", "metrics.jsonl", "model.safetensors"]
     assert (run / "loss.png").read_bytes().startswith(b"\x89PNG")
     records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    assert [record["step"] for record in records] == [22, 44, 60]
+    assert [record["step"] for record in records] == [6, 12, 18, 24, 30, 36, 42, 48, 54, 60]
     config = tomllib.loads((run / "config.toml").read_text())
     assert config["layers"] == [
         {"type": "flatten"},
@@ -219,10 +219,14 @@ def test_defaults_reach_their_accuracy(fgtrain):
 
 
 def test_info_describes_a_model(fgtrain):
-    facts = fgtrain("info", "--model", "logreg", "--json").json()
-    assert facts["parameters"] == 650
-    assert len(facts["layers"]) == 2
-    assert "650" in fgtrain("info", "--model", "logreg").out
+    facts = fgtrain("info", "--model", "cnn", "--json").json()
+    assert facts["parameters"] == 3_333_962
+    assert [row["operation"] for row in facts["plan"]].count("conv2d") == 4
+    products = 9 * 64 * (784 + 64 * (784 + 2 * 196)) + 3136 * 1024 + 1024 * 10
+    assert sum(row["primal"] for row in facts["plan"]) == 64 * products
+    shown = fgtrain("info", "--model", "cnn").out
+    assert f"{64 * products:,}" in shown
+    assert "28x28x64" in shown
 
 
 def test_no_command_shows_help(fgtrain):

@@ -186,7 +186,7 @@ def test_settings_that_are_no_text(refused, folder):
         ('[[layers]]\ntype = "dense"\nunits = "ten"', "units is 'ten'"),
         ('[[layers]]\ntype = "dense"\nunits = 10\nbiass = true', "did you mean 'bias'"),
         ('[[layers]]\ntype = "dense"\nunits = 10\nactivation = "rleu"', "did you mean 'relu'"),
-        ('[[layers]]\ntype = "flatten"\n[[layers]]\ntype = "dense"\nunits = 9', "dense with 10 units"),
+        ('[[layers]]\ntype = "flatten"\n[[layers]]\ntype = "dense"\nunits = 9', "one number a class"),
         ('[[layers]]\ntype = "dense"\nunits = 10', "(8, 8, 1)"),
     ],
 )
@@ -290,9 +290,12 @@ def test_commands_that_are_none(refused):
     ("layers", "message"),
     [
         ("[{type = []}]", "type is []"),
-        ('[{type = "dense", units = 10, activation = ["relu"]}]', "activation is ['relu']"),
-        ('[{type = "dense", units = 1000000000000}]', "units is 1000000000000; at most"),
-        ('[{type = "dense", units = 100000000000000000000}]', "units is 100000000000000000000; at most"),
+        ('[{type = "dense", units = 10, activation = ["relu"]}]', "unknown activation ['relu']"),
+        ('[{type = "dense", units = 1000000000000}]', "units is 1000000000000; a whole number from 1 to"),
+        (
+            '[{type = "dense", units = 100000000000000000000}]',
+            "units is 100000000000000000000; a whole number from 1 to",
+        ),
     ],
 )
 def test_layers_of_impossible_kinds_and_sizes(refused, folder, layers, message):

@@ -5,9 +5,11 @@ import pytest
 
 from fgnumba.kernels import directions, vector
 from fgnumba.kernels.dense import cpu as dense
+from fgnumba.kernels.images import Images
 from fgnumba.kernels.memory import aligned, leading
 from fgnumba.kernels.packing import pack
 from fgnumba.kernels.philox import STREAM, set_stream
+from fgnumba.kernels.product import Weights
 from fgnumba.kernels.program import Program
 from fgnumba.kernels.vector import PANEL
 
@@ -59,26 +61,27 @@ def run(case, shape, threads=1, isa=None, poison=False):
     operation = dense.bind(
         isa or vector.instruction_set(),
         threads,
-        x=x,
-        inputs=inputs,
+        batch=batch,
+        x=Images.of_batch(x, (inputs,), has_tangent and count > 0),
+        y=Images.of_batch(y, (outputs,), count > 0),
         outputs=outputs,
-        has_tangent=has_tangent and count > 0,
-        weight=weight,
-        bias=biases,
+        weights=Weights(
+            weight=weight,
+            bias=biases,
+            kind=KINDS[kind],
+            count=count,
+            first=5,
+            parameter=2,
+            bias_parameter=3 if bias else -1,
+            stream=stream,
+            v=np.stack([pack(rng.standard_normal((inputs, outputs))) for _ in range(count)])
+            if explicit
+            else None,
+            v_bias=np.stack([pack(rng.standard_normal(outputs)) for _ in range(count)])
+            if explicit and bias
+            else None,
+        ),
         activation_name="tanh",
-        y=y,
-        kind=KINDS[kind],
-        count=count,
-        first=5,
-        parameter=2,
-        bias_parameter=3 if bias else -1,
-        stream=stream,
-        v=np.stack([pack(rng.standard_normal((inputs, outputs))) for _ in range(count)])
-        if explicit
-        else None,
-        v_bias=np.stack([pack(rng.standard_normal(outputs)) for _ in range(count)])
-        if explicit and bias
-        else None,
     )
     before = x.copy(), weight.copy(), biases.copy()
     Program([operation]).run()

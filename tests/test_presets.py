@@ -1,18 +1,47 @@
 """Models by name and as tables, and the default learning rate."""
 
+from typing import Any
+
+import numpy as np
 import pytest
 
 import fgnumba as fg
-from fgnumba.errors import ConfigError
+from fgnumba.errors import ConfigError, ShapeError
 from fgnumba.kernels.philox import MAX_COLUMNS
-from fgnumba.presets import NAMES, default_learning_rate, layers_from, tables
+from fgnumba.presets import NAMES, default_learning_rate, layers_from, model_from, tables
 
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("classes", [1, 2, 10])
-def test_every_named_model_is_a_classifier_of_images(name, classes):
-    model = fg.Sequential(layers_from(tables(name, classes), classes, name), (8, 8, 1))
+@pytest.mark.parametrize("shape", [(8, 8, 1), (28, 28, 1), (32, 32, 3), (5, 7, 2)], ids=str)
+def test_every_named_model_is_a_classifier_of_images(name, classes, shape):
+    model = model_from(tables(name, classes), classes, name, shape)
     assert model.output_shape == (classes,)
+    assert model(np.zeros((2, *shape))).shape == (2, classes)
+
+
+def test_the_convolutional_network_is_the_papers():
+    model = model_from(tables("cnn", 10), 10, "cnn", (28, 28, 1))
+    weights = [p.shape for p in model.packed_parameters.values() if len(p.shape) > 1]
+    assert weights == [(3, 3, 1, 64), *[(3, 3, 64, 64)] * 3, (3136, 1024), (1024, 10)]
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "message"),
+    [
+        ("cnn", (64,), "cnn: layers[0]: Conv2d: the input's shape is (64,); an image (H, W, C) is required"),
+        (
+            "cnn",
+            (3, 8, 1),
+            "cnn: layers[5]: MaxPool2d: the input's shape is (1, 4, 64); its window covers 2 x 2 pixels",
+        ),
+        ("resnet", (64,), "resnet: layer 'stem': Conv2d: the input's shape is (64,)"),
+    ],
+)
+def test_images_that_a_model_cannot_take(name, shape, message):
+    with pytest.raises(ShapeError) as caught:
+        model_from(tables(name, 10), 10, name, shape)
+    assert message in str(caught.value)
 
 
 def test_logistic_regression_has_one_layer():
@@ -34,11 +63,11 @@ def test_tables_say_all_of_a_layer():
     [
         ({"type": []}, "type is []"),
         ({"units": 10}, "type is None"),
-        ({"type": "dense", "units": 10, "activation": ["relu"]}, "activation is ['relu']; a single value"),
+        ({"type": "dense", "units": 10, "activation": ["relu"]}, "unknown activation ['relu']"),
         ({"type": "dense", "units": 10, "bias": {}}, "bias is {}"),
         ({"type": "dense", "units": 10, "bias": 1}, "bias is 1; true or false"),
         ({"type": "dense", "units": True}, "units is True"),
-        ({"type": "dense", "units": MAX_COLUMNS + 1}, f"at most {MAX_COLUMNS} are possible"),
+        ({"type": "dense", "units": MAX_COLUMNS + 1}, f"a whole number from 1 to {MAX_COLUMNS}"),
         ({"type": "flatten", "units": 10}, "unknown key 'units'"),
     ],
 )
@@ -49,10 +78,66 @@ def test_impossible_tables(table, message):
     assert message in str(caught.value)
 
 
-def test_a_model_ends_in_a_class_each():
-    for last in ([], [{"type": "flatten"}], [{"type": "dense", "units": 9}]):
-        with pytest.raises(ConfigError, match="the last layer must be dense with 10 units"):
-            layers_from(last, 10, "net")
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ({"type": "dense"}, "units is missing"),
+        ({"type": "conv2d", "kernel_size": 3}, "filters is missing"),
+        ({"type": "conv2d", "filters": 8, "kernel_size": [3, 3, 3]}, "kernel_size is [3, 3, 3]"),
+        ({"type": "conv2d", "filters": 8, "padding": "full"}, "padding is 'full'"),
+        ({"type": "conv2d", "filters": 8, "groups": 3}, "8 filters cannot be cut into 3 equal groups"),
+        ({"type": "max_pool2d", "pool_size": 2, "padding": 2}, "padding is 2; less than the window, 2 x 2"),
+        ({"type": "dropout", "rate": 1.0}, "rate is 1.0"),
+        ({"type": "group_norm", "epsilon": 0}, "epsilon is 0"),
+        ({"type": "conv3d"}, "type is 'conv3d' (did you mean 'conv2d'?)"),
+    ],
+)
+def test_impossible_layers(table, message):
+    with pytest.raises(ConfigError) as caught:
+        layers_from([table], 10, "net")
+    assert message in str(caught.value)
+
+
+def test_tables_with_names_are_a_graph():
+    written = [
+        {"name": "a", "type": "conv2d", "filters": 4, "padding": [[1, 1], [0, 2]]},
+        {"name": "b", "type": "conv2d", "filters": 4, "kernel_size": [1, 3], "padding": "same"},
+        {"type": "add", "inputs": ["a", "b"]},
+        {"type": "flatten"},
+        {"name": "head", "type": "dense", "units": "classes"},
+    ]
+    model = model_from(written, 3, "net", (5, 5, 1))
+    assert [node.name for node in model.nodes] == ["a", "b", "2", "3", "head"]
+    assert model.nodes[2].inputs == ("a", "b")
+    assert model.output_shape == (3,)
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ({"inputs": ["nowhere"]}, "layer 'head' reads 'nowhere', which no earlier layer is called"),
+        ({"inputs": []}, "inputs is []; the name of a layer, or a list of names, is required"),
+        ({"inputs": ["a", "input"]}, "layer 'head': Dense reads 2 inputs (a, input); 1 required"),
+        ({"inputs": "input"}, "layer 'a' feeds no other layer"),
+        ({"name": "a"}, "layer 'a': the name is there twice"),
+        ({"name": "a.b"}, "name is 'a.b'; letters, digits, _ and - are required"),
+    ],
+)
+def test_impossible_wiring(table, message):
+    written: list[Any] = [
+        {"name": "a", "type": "dense", "units": 4},
+        {"name": "head", "type": "dense", "units": 3} | table,
+    ]
+    with pytest.raises(ConfigError) as caught:
+        model_from(written, 3, "net", (5,))
+    assert message in str(caught.value)
+
+
+def test_a_model_ends_in_a_number_a_class():
+    for last, shape in (({"type": "dense", "units": 9}, "(9,)"), ({"type": "layer_norm"}, "(5, 5, 1)")):
+        with pytest.raises(ConfigError) as caught:
+            model_from([last], 10, "net", (5,) if last["type"] == "dense" else (5, 5, 1))
+        assert f"net: the output's shape is {shape}; (10,), one number a class" in str(caught.value)
 
 
 def test_default_learning_rate():

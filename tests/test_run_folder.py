@@ -120,8 +120,10 @@ def test_runs_side_by_side_take_a_name_each(tmp_path):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
 def test_an_interrupted_run_leaves_nothing(tmp_path):
+    # A background job's children begin with SIGINT ignored.
+    heeds = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
     process = subprocess.Popen(
-        [*COMMAND, "train", "--steps", str(1 << 32)],
+        [sys.executable, "-c", heeds + COMMAND[2], "train", "--steps", str(1 << 32)],
         cwd=tmp_path,
         env=ENVIRONMENT,
         stderr=subprocess.PIPE,
@@ -132,7 +134,7 @@ def test_an_interrupted_run_leaves_nothing(tmp_path):
     assert "parameters" in process.stderr.readline()
     time.sleep(0.2)
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate()
+    _, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "Traceback" not in err
     assert names(tmp_path) == []

@@ -12,42 +12,36 @@ from fgnumba.kernels.emit import pointer
 
 @cache
 def activation(name: str, slope: bool) -> int:
-    """Address of ``(rows, columns, z, bias, y, ld_y, slopes)``: y = a(z + bias), slopes = a'(z + bias).
+    """Address of ``(rows, columns, stride, z, bias, y, ld_y, slopes)``: y = a(z + bias), slopes = a'(z + bias).
 
-    z and slopes are (rows, columns) float32, contiguous; y's rows are `ld_y` apart. z is overwritten. Without
-    `slope`, `slopes` is not touched.
+    Rows of z and slopes are `stride` apart, y's `ld_y`; `columns` of each are read and written. Without `slope`,
+    `slopes` is not touched.
     """
     rule = RULES[name]
 
     if slope:
 
-        def activate(rows: int, columns: int, z: int, bias: int, y: int, ld_y: int, slopes: int) -> None:
+        def activate(
+            rows: int, columns: int, stride: int, z: int, bias: int, y: int, ld_y: int, slopes: int
+        ) -> None:
             biases = carray(pointer(bias, np.float32), columns)
-            derivative = carray(pointer(slopes, np.float32), rows * columns)
-            flat = carray(pointer(z, np.float32), rows * columns)
-            for row in range(rows):
-                for n in range(columns):
-                    flat[row * columns + n] += biases[n]
-            for i in range(rows * columns):
-                flat[i], derivative[i] = rule(flat[i])
+            product = carray(pointer(z, np.float32), (rows, stride))
+            derivative = carray(pointer(slopes, np.float32), (rows, stride))
             out = carray(pointer(y, np.float32), (rows, ld_y))
-            for row in range(rows):
+            for i in range(rows):
                 for n in range(columns):
-                    out[row, n] = flat[row * columns + n]
+                    out[i, n], derivative[i, n] = rule(product[i, n] + biases[n])
 
     else:
 
-        def activate(rows: int, columns: int, z: int, bias: int, y: int, ld_y: int, slopes: int) -> None:
+        def activate(
+            rows: int, columns: int, stride: int, z: int, bias: int, y: int, ld_y: int, slopes: int
+        ) -> None:
             biases = carray(pointer(bias, np.float32), columns)
-            flat = carray(pointer(z, np.float32), rows * columns)
-            for row in range(rows):
-                for n in range(columns):
-                    flat[row * columns + n] += biases[n]
-            for i in range(rows * columns):
-                flat[i] = rule(flat[i])[0]
+            product = carray(pointer(z, np.float32), (rows, stride))
             out = carray(pointer(y, np.float32), (rows, ld_y))
-            for row in range(rows):
+            for i in range(rows):
                 for n in range(columns):
-                    out[row, n] = flat[row * columns + n]
+                    out[i, n] = rule(product[i, n] + biases[n])[0]
 
-    return kernel(f"activation-{name}-{'dual' if slope else 'primal'}", activate, 7)
+    return kernel(f"activation-{name}-{'dual' if slope else 'primal'}", activate, 8)

@@ -18,15 +18,16 @@ import numpy.typing as npt
 from numba import carray
 from numba.extending import register_jitable
 
+from fgnumba.kernels.arguments import filled, lay_out, record
 from fgnumba.kernels.compile import kernel
 from fgnumba.kernels.directions import GAUSSIAN, RADEMACHER, RANK1
 from fgnumba.kernels.directions import cpu as directions
 from fgnumba.kernels.emit import call, pointer
 from fgnumba.kernels.loss import RESULT
-from fgnumba.kernels.memory import CACHE_LINE, address, round_up
+from fgnumba.kernels.memory import address
 from fgnumba.kernels.philox import DIRECTION_SHIFT, ENTRY, LEFT, RIGHT, STREAM
 from fgnumba.kernels.program import Operation
-from fgnumba.kernels.tiles import SINGLE, TILE_KINDS, tile_table
+from fgnumba.kernels.tiles import ONE_SEGMENT, SINGLE, TILE_KINDS, tile_table
 from fgnumba.kernels.tiling import heights, parts_for, split, tile_count, tile_rows
 from fgnumba.kernels.vector import PANEL, InstructionSet
 
@@ -36,15 +37,10 @@ RATES = np.dtype([("learning_rate", np.float64), ("momentum", np.float64)])
 """What may change from step to step, read when the operation runs."""
 
 BLOCK = 64
-_ARGUMENTS = np.dtype(
-    [
-        (name, np.int64)
-        for name in (
-            *("theta", "moment", "rows", "panels", "kind", "count", "first", "parameter", "stream"),
-            *("values", "result", "rates", "rule", "draw", "add", "scratch", "scratch_bytes"),
-            *("tiles", "tallest", "at_left", "at_right", "at_factors", "at_drawn"),
-        )
-    ]
+_ARGUMENTS = record(
+    *("theta", "moment", "rows", "panels", "kind", "count", "first", "parameter", "stream"),
+    *("values", "result", "rates", "rule", "draw", "add", "tiles", "offsets", "tallest"),
+    *("at_left", "at_right", "at_factors", "at_drawn"),
 )
 _ONE_BITS = np.uint32(0x3F800000)
 _SIGN_BIT = np.uint32(0x80000000)
@@ -83,24 +79,21 @@ def bind(
     is_vector = theta.ndim == 1
     panels, rows = (1, theta.size // PANEL) if is_vector else theta.shape[:2]
     kind = RADEMACHER if is_vector and kind == RANK1 else kind
-    sizes = (
-        ("at_left", BLOCK * PANEL * 4),
-        ("at_right", count * directions.draw_bytes(RANK1, -(-rows // PANEL)) * (kind == RANK1)),
-        ("at_factors", count * directions.draw_bytes(RANK1, panels) * (kind == RANK1)),
-        ("at_drawn", count * (BLOCK + PANEL) * 4 * (kind == RANK1)),
-        ("scratch_bytes", directions.draw_bytes(kind, BLOCK)),
-    )
-    arguments = np.zeros(1, _ARGUMENTS)
-    end = 0
-    for following, size in sizes:
-        end += round_up(size, CACHE_LINE)
-        arguments[following] = end
+    one_vector = directions.draw_bytes(RANK1, -(-rows // PANEL))
+    regions = {
+        "sums": BLOCK * PANEL * 4,
+        "at_left": count * one_vector * (kind == RANK1),
+        "at_right": count * directions.draw_bytes(RANK1, panels) * (kind == RANK1),
+        "at_factors": count * (BLOCK + PANEL) * 4 * (kind == RANK1),
+        "at_drawn": directions.draw_bytes(kind, BLOCK),
+    }
+    offsets, end = lay_out(regions.items())
     tiles = None
     if kind == RANK1:
         blocks_of_rows = {min(BLOCK, rows), rows % BLOCK}
         tile_heights = set().union(*(heights(n, isa.max_rows) for n in blocks_of_rows))
         tiles = tile_table(isa, tile_heights, 1, True, None)
-    for name, value in {
+    fields = {
         "theta": address(theta),
         "moment": address(moment),
         "rows": rows,
@@ -115,17 +108,18 @@ def bind(
         "rates": address(rates),
         "rule": rule,
         "tiles": address(tiles),
+        "offsets": address(ONE_SEGMENT),
         "tallest": isa.max_rows,
         "add": directions.add_entries(kind == GAUSSIAN),
         "draw": directions.gaussians(isa) if kind == GAUSSIAN else directions.sign_words(isa),
-    }.items():
-        arguments[name] = value
+        **{name: offset for name, offset in offsets.items() if name != "sums"},
+    }
     blocks = panels * -(-rows // BLOCK)
     work = theta.size * (count * (30 if kind == GAUSSIAN else 2) + 8)
     return Operation(
         name="descent",
         entry=_entry(),
-        arguments=arguments,
+        arguments=filled(_ARGUMENTS, fields),
         parts=parts_for(work, blocks, threads),
         scratch_bytes=end,
         keeps=(tiles, theta, moment, stream, values, result, rates),
@@ -141,7 +135,7 @@ def _descend(arguments: int, part: int, parts: int) -> None:
     a = carray(pointer(arguments, _ARGUMENTS), 1)[0]
     if carray(pointer(a.result, RESULT), 1)[0].finite == 0:
         return
-    scratch = a.scratch + part * a.scratch_bytes
+    scratch = a.scratch
     blocks = (a.rows + BLOCK - 1) // BLOCK
     start, end = split(a.panels * blocks, parts, part)
     if start == end:
@@ -227,6 +221,8 @@ def _outer_block(a: Any, scratch: int, panel: int, row: int, rows: int, values: 
         call(
             addresses[TILE_KINDS * height + SINGLE],
             (
+                np.int64(1),
+                a.offsets,
                 a.count,
                 factors + at * a.count * 4,
                 np.int64(0),

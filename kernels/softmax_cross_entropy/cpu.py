@@ -54,8 +54,7 @@ def _rows(arguments: int, part: int, parts: int) -> None:
     a = carray(pointer(arguments, ROWS), 1)[0]
     targets = carray(pointer(a.targets, np.int64), a.batch)
     rows = carray(pointer(a.rows, np.float32), (1 + a.count, a.batch))
-    scratch = a.scratch + part * a.scratch_bytes
-    exponentials = carray(pointer(scratch, np.float32), a.width)
+    exponentials = carray(pointer(a.scratch, np.float32), a.width)
     for i in range(a.batch * part // parts, a.batch * (part + 1) // parts):
         target = targets[i]
         if target < 0 or target >= a.width:
@@ -69,7 +68,7 @@ def _rows(arguments: int, part: int, parts: int) -> None:
             highest = max(highest, z[n])
         for n in range(a.width):
             exponentials[n] = exp(z[n] - highest)
-        call(a.reduce, (a.width, a.count, target, scratch, at, a.batch * a.ld * 4, a.rows + i * 4, a.batch))
+        call(a.reduce, (a.width, a.count, target, a.scratch, at, a.batch * a.ld * 4, a.rows + i * 4, a.batch))
         rows[0, i] = log(rows[0, i]) + (highest - z[target])
 
 

@@ -1,0 +1,347 @@
+"""A graph of layers, and the parameters that they compute with."""
+
+import math
+import re
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fgnumba import device as devices
+from fgnumba.errors import ConfigError, DtypeError, ShapeError, did_you_mean
+from fgnumba.kernels.directions import EXPLICIT, NONE
+from fgnumba.kernels.memory import aligned
+from fgnumba.kernels.philox import MAX_COLUMNS, MAX_PARAMETERS, MAX_SEED, STREAM
+from fgnumba.layers import Layer, Perturbation, Shape
+from fgnumba.losses import Loss
+from fgnumba.parameters import Parameter, checked
+from fgnumba.plan import Plan
+from fgnumba.validation import whole_number
+
+FORWARD_BATCH = 256
+"""Examples that a forward pass without a loss takes at a time: its buffers stay small whatever the batch."""
+
+_PLANS_KEPT = 8
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*")
+
+
+@dataclass(frozen=True)
+class Node:
+    """A layer in a graph.
+
+    Parameters
+    ----------
+    name : letters, digits, ``_`` and ``-``; the parameters' prefix. ``input`` is the graph's input.
+    layer : what it computes.
+    inputs : names of the nodes that it reads, each earlier in the graph; one name, or several. By default the node
+        before, the graph's input for the first.
+    """
+
+    name: str
+    layer: Layer
+    inputs: tuple[str, ...] | str | None = None
+
+
+@dataclass(frozen=True)
+class WiredNode(Node):
+    """A node whose inputs are written out."""
+
+    inputs: tuple[str, ...] = ()
+
+
+class Graph:
+    """Layers with explicit wiring.
+
+    Parameters
+    ----------
+    nodes : in an order in which each reads what comes before it.
+    input_shape : of one example: (K,), or (H, W, C) for images. A whole number K stands for (K,).
+    output : name of the node that is the model's output, by default the last.
+    seed : of the initial parameters; the same on every machine.
+    device : ``auto``, ``cpu``.
+
+    Example: a residual block. ::
+
+        fg.Graph(
+            [
+                fg.Node("stem", fg.Conv2d(16, 3, padding="same", activation="relu")),
+                fg.Node("body", fg.Conv2d(16, 3, padding="same")),
+                fg.Node("sum", fg.Add(activation="relu"), ("stem", "body")),
+                fg.Node("mean", fg.GlobalAveragePool2d()),
+                fg.Node("head", fg.Dense(10)),
+            ],
+            input_shape=(28, 28, 1),
+        )
+
+    Raises
+    ------
+    ShapeError
+        A layer does not accept what it is fed.
+    ConfigError
+        A name is impossible, unknown, or there twice; a node feeds nothing; there is no layer; the seed is
+        impossible.
+    DeviceError
+        The device is unknown or not there.
+    """
+
+    def __init__(
+        self,
+        nodes: Sequence[Node],
+        input_shape: Shape | int,
+        output: str | None = None,
+        seed: int = 0,
+        device: str = "auto",
+    ) -> None:
+        self.device = devices.resolve(device)
+        self.input_shape = _shape(input_shape)
+        self.seed = whole_number("seed", seed, 0, MAX_SEED)
+        self.nodes = self._wired(nodes)
+        if all(node.layer.is_view(training=True) for node in self.nodes):
+            raise ConfigError("layers: at least one that computes is required, for example Dense(10)")
+        self.output = self.nodes[-1].name if output is None else output
+        self._check_uses()
+        self.shapes: dict[str, Shape] = {"input": self.input_shape}
+        for index, node in enumerate(self.nodes):
+            try:
+                shape = node.layer.output_shape(*self.input_shapes(index))
+            except ShapeError as error:
+                raise ShapeError(f"{self._where(index)}: {error}") from None
+            self.shapes[node.name] = shape
+        self.output_shape = self.shapes[self.output]
+        self.outputs = math.prod(self.output_shape)
+        self._parameters: dict[str, Parameter] = {}
+        self._create_parameters()
+        self._plans: OrderedDict[Any, Plan] = OrderedDict()
+        self._lock = threading.RLock()
+
+    def _where(self, index: int) -> str:
+        """Return what a message calls node `index`."""
+        return f"layer {self.nodes[index].name!r}"
+
+    def _wired(self, nodes: Sequence[Any]) -> tuple[WiredNode, ...]:
+        """Return the nodes with their inputs written out, having checked names and wiring."""
+        wired: list[WiredNode] = []
+        known = ["input"]
+        for index, node in enumerate(nodes):
+            if not isinstance(node, Node) or not isinstance(node.layer, Layer):
+                example = "Node('head', Dense(10))"
+                raise ConfigError(
+                    f"nodes[{index}] is {node!r}; a node with a layer is required, for example {example}"
+                )
+            name = node.name
+            if not isinstance(name, str) or not _NAME.fullmatch(name):
+                raise ConfigError(f"nodes[{index}]: name is {name!r}; letters, digits, _ and - are required")
+            if name in known:
+                raise ConfigError(f"layer {name!r}: the name is there twice; 'input' is the graph's own")
+            inputs = (known[-1],) if node.inputs is None else node.inputs
+            inputs = (inputs,) if isinstance(inputs, str) else tuple(inputs)
+            for one in inputs:
+                if one not in known:
+                    raise ConfigError(
+                        f"layer {name!r} reads {one!r}, which no earlier layer is called{did_you_mean(str(one), known)}"
+                    )
+            least, most = node.layer.inputs
+            if len(inputs) < least or (most is not None and len(inputs) > most):
+                required = f"{least}" if most == least else f"at least {least}"
+                raise ConfigError(
+                    f"layer {name!r}: {node.layer.kind} reads {len(inputs)} inputs ({', '.join(inputs)}); "
+                    f"{required} required"
+                )
+            wired.append(WiredNode(name, node.layer, inputs))
+            known.append(name)
+        return tuple(wired)
+
+    def _check_uses(self) -> None:
+        names = [node.name for node in self.nodes]
+        if self.output not in names:
+            raise ConfigError(
+                f"output: no layer is called {self.output!r}{did_you_mean(str(self.output), names)}"
+            )
+        used = {self.output, *(name for node in self.nodes for name in node.inputs)}
+        for name in names:
+            if name not in used:
+                raise ConfigError(
+                    f"layer {name!r} feeds no other layer, and is not the output {self.output!r}"
+                )
+
+    def input_shapes(self, index: int) -> list[Shape]:
+        """Return the shapes that node `index` reads."""
+        return [self.shapes[name] for name in self.nodes[index].inputs]
+
+    def _create_parameters(self) -> None:
+        for index, node in enumerate(self.nodes):
+            generator = np.random.Generator(np.random.Philox(key=[self.seed, index]))
+            shapes = self.input_shapes(index)
+            groups = node.layer.column_groups(shapes)
+            for name, values in node.layer.initial_parameters(shapes, generator).items():
+                full = f"{node.name}.{name}"
+                if values.shape[-1] > MAX_COLUMNS:
+                    raise ShapeError(
+                        f"{full}: {values.shape[-1]} columns; at most {MAX_COLUMNS} are possible"
+                    )
+                self._parameters[full] = Parameter.create(full, len(self._parameters), values, groups)
+        if len(self._parameters) > MAX_PARAMETERS:
+            raise ShapeError(
+                f"{len(self._parameters)} parameter arrays; at most {MAX_PARAMETERS} are possible"
+            )
+
+    @property
+    def parameter_count(self) -> int:
+        """P, the number of scalar parameters."""
+        return sum(math.prod(parameter.shape) for parameter in self._parameters.values())
+
+    @property
+    def packed_parameters(self) -> Mapping[str, Parameter]:
+        """The parameters as the kernels hold them, by name."""
+        return self._parameters
+
+    def layer_parameters(self, index: int) -> dict[str, Parameter]:
+        """Return the parameters of node `index` by the layer's own names."""
+        prefix = f"{self.nodes[index].name}."
+        return {
+            name.removeprefix(prefix): parameter
+            for name, parameter in self._parameters.items()
+            if name.startswith(prefix)
+        }
+
+    def parameters(self) -> dict[str, npt.NDArray[np.float32]]:
+        """Return copies of all parameters, ``{"<layer>.weight": (K, N) float32, ...}``."""
+        with self._lock:
+            return {name: parameter.array() for name, parameter in self._parameters.items()}
+
+    def load_parameters(self, parameters: Mapping[str, npt.ArrayLike]) -> None:
+        """Take a mapping shaped like :meth:`parameters`; on an error nothing is changed.
+
+        Raises
+        ------
+        ShapeError
+            A name is missing or unknown, or a shape differs.
+        DtypeError
+            An array does not hold real numbers.
+        """
+        arrays = checked(self._parameters, parameters, "parameters")
+        with self._lock:
+            for name, parameter in self._parameters.items():
+                parameter.assign(arrays[name])
+
+    def __call__(self, x: npt.ArrayLike) -> npt.NDArray[np.float32]:
+        """Return the outputs (B, N) float32 of `x` (B, *input_shape); any B >= 1.
+
+        Raises
+        ------
+        ShapeError, DtypeError
+        """
+        inputs = self.checked_input(x)
+        outputs = np.empty((len(inputs), self.outputs), np.float32)
+        with self._lock:
+            for start in range(0, len(inputs), FORWARD_BATCH):
+                part = inputs[start : start + FORWARD_BATCH]
+                plan = self.plan(len(part))
+                plan.run(part)
+                outputs[start : start + FORWARD_BATCH] = plan.output[0, :, : outputs.shape[1]]
+        return outputs.reshape(len(inputs), *self.output_shape)
+
+    def checked_input(self, x: npt.ArrayLike) -> npt.NDArray[Any]:
+        """Return `x` as an array of real numbers of shape (B, *input_shape)."""
+        array = np.asarray(x)
+        if array.shape[1:] != self.input_shape or array.ndim == 0 or len(array) == 0:
+            required = ", ".join(("B", *map(str, self.input_shape)))
+            raise ShapeError(f"x has shape {array.shape}; ({required}) with B >= 1 is required")
+        if array.dtype.kind not in "fiub":
+            raise DtypeError(f"x has dtype {array.dtype}; real numbers are required")
+        return array
+
+    def plan(
+        self, batch: int, kind: int = NONE, count: int = 0, loss: Loss | None = None, training: bool = False
+    ) -> Plan:
+        """Return the plan for these arguments, from the few that are kept; the caller holds :attr:`lock`."""
+        key = (batch, kind, count, type(loss), training)
+        if key not in self._plans:
+            explicit = None
+            if kind == EXPLICIT:
+                explicit = {name: aligned((count, *p.packed.shape)) for name, p in self._parameters.items()}
+            perturbation = Perturbation(kind, count, stream=np.zeros(1, STREAM), explicit=explicit)
+            self._plans[key] = Plan(self, batch, perturbation, loss, training)
+        self._plans.move_to_end(key)
+        if len(self._plans) > _PLANS_KEPT:
+            self._plans.popitem(last=False)
+        return self._plans[key]
+
+    @property
+    def lock(self) -> "threading.RLock":
+        """Held while a plan runs: plans of one model share its parameters."""
+        return self._lock
+
+    def _arguments(self) -> dict[str, Any]:
+        """Return what the model was made from."""
+        return {
+            "nodes": self.nodes,
+            "input_shape": self.input_shape,
+            "output": self.output,
+            "seed": self.seed,
+            "device": self.device,
+        }
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self._arguments(), "parameters": self.parameters()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        # Plans hold addresses: a copy binds its own.
+        parameters = state.pop("parameters")
+        type(self).__init__(self, **state)
+        self.load_parameters(parameters)
+
+    def __repr__(self) -> str:
+        nodes = ", ".join(f"{node.name}={node.layer}{list(node.inputs)}" for node in self.nodes)
+        return f"Graph({nodes}, input_shape={self.input_shape}, device={self.device!r})"
+
+
+class Sequential(Graph):
+    """Layers, each fed by the one before; their names are their numbers.
+
+    Parameters
+    ----------
+    layers : at least one that computes something.
+    input_shape, seed, device : as :class:`Graph` takes them.
+
+    Raises
+    ------
+    ShapeError, ConfigError, DeviceError
+    """
+
+    def __init__(
+        self, layers: Sequence[Layer], input_shape: Shape | int, seed: int = 0, device: str = "auto"
+    ) -> None:
+        self.layers = tuple(layers)
+        for index, layer in enumerate(self.layers):
+            if not isinstance(layer, Layer):
+                raise ConfigError(f"layers[{index}] is {layer!r}; a layer is required, for example Dense(10)")
+            if layer.inputs[0] > 1:
+                raise ConfigError(f"layers[{index}]: {layer.kind} joins several inputs; a Graph wires them")
+        nodes = [Node(str(index), layer) for index, layer in enumerate(self.layers)]
+        super().__init__(nodes, input_shape, seed=seed, device=device)
+
+    def _where(self, index: int) -> str:
+        return f"layers[{index}]"
+
+    def _arguments(self) -> dict[str, Any]:
+        return {
+            "layers": self.layers,
+            "input_shape": self.input_shape,
+            "seed": self.seed,
+            "device": self.device,
+        }
+
+    def __repr__(self) -> str:
+        return f"Sequential({list(self.layers)}, input_shape={self.input_shape}, device={self.device!r})"
+
+
+def _shape(shape: Shape | int) -> Shape:
+    sizes = (shape,) if isinstance(shape, int) else tuple(shape)
+    if not sizes or any(isinstance(n, bool) or not isinstance(n, int) or n < 1 for n in sizes):
+        raise ShapeError(f"input_shape is {shape!r}; whole numbers of at least 1 are required")
+    return sizes

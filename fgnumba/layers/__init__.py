@@ -1,0 +1,27 @@
+"""Layers: shapes, initial parameters, the operations that they are bound to. A model owns the parameters."""
+
+from fgnumba.layers.base import Layer, Perturbation, Shape, Site
+from fgnumba.layers.convolution import Conv2d
+from fgnumba.layers.dense import Dense
+from fgnumba.layers.normalization import GroupNorm, LayerNorm
+from fgnumba.layers.pooling import AvgPool2d, GlobalAveragePool2d, MaxPool2d
+from fgnumba.layers.structure import Activation, Add, Concatenate, Dropout, Flatten
+
+__all__ = [
+    "Activation",
+    "Add",
+    "AvgPool2d",
+    "Concatenate",
+    "Conv2d",
+    "Dense",
+    "Dropout",
+    "Flatten",
+    "GlobalAveragePool2d",
+    "GroupNorm",
+    "Layer",
+    "LayerNorm",
+    "MaxPool2d",
+    "Perturbation",
+    "Shape",
+    "Site",
+]

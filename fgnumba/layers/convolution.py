@@ -1,0 +1,189 @@
+"""Convolutions."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from fgnumba.errors import ConfigError, ShapeError
+from fgnumba.kernels.conv2d import cpu as conv2d
+from fgnumba.kernels.images import NO_BORDER, Border
+from fgnumba.kernels.philox import MAX_COLUMNS
+from fgnumba.kernels.program import Operation
+from fgnumba.layers.base import (
+    Initial,
+    Layer,
+    Shape,
+    Site,
+    checked_activation,
+    checked_flag,
+    checked_image,
+    gain,
+    pair,
+)
+from fgnumba.layers.dense import weights_at
+from fgnumba.validation import whole_number
+
+Padding = str | int | tuple[int, int] | tuple[tuple[int, int], tuple[int, int]] | Border
+
+
+@dataclass(frozen=True)
+class Conv2d(Layer):
+    """Two-dimensional convolution, channels last (a cross-correlation, as everywhere in this field).
+
+        y  = a(x * W + b)
+        dy = a'(x * W + b) ⊙ (dx * W + x * V + c)
+
+    Parameters
+    ----------
+    filters : N, the channels of the output; at least 1.
+    kernel_size, stride, dilation : a whole number, or (height, width).
+    padding : ``valid``: none. ``same``: zeros such that the output is ceil(H / stride) x ceil(W / stride), what is odd
+        at the bottom and right. A number, (height, width) or ((top, bottom), (left, right)): so many zeros.
+    groups : channels in and out are cut into so many groups, each convolved by itself; C for a depthwise
+        convolution.
+    activation : as in :class:`Dense`.
+    bias : with b (N,).
+
+    x is (H, W, C), W is (KH, KW, C / groups, N), drawn as a dense layer's with K = KH KW C / groups; b starts at 0.
+
+    Raises
+    ------
+    ConfigError
+        An argument is not possible.
+    ShapeError
+        The input is no image, is smaller than the kernel, or its channels cannot be cut into the groups.
+    """
+
+    filters: int
+    kernel_size: int | tuple[int, int] = 3
+    stride: int | tuple[int, int] = 1
+    padding: Padding = "valid"
+    dilation: int | tuple[int, int] = 1
+    groups: int = 1
+    activation: str = "identity"
+    bias: bool = True
+
+    def __post_init__(self) -> None:
+        whole_number("Conv2d: filters", self.filters, 1, MAX_COLUMNS)
+        for name in ("kernel_size", "stride", "dilation"):
+            object.__setattr__(self, name, pair(f"Conv2d: {name}", getattr(self, name)))
+        object.__setattr__(self, "padding", checked_padding("Conv2d", self.padding))
+        whole_number("Conv2d: groups", self.groups)
+        if self.filters % self.groups:
+            raise ConfigError(f"Conv2d: {self.filters} filters cannot be cut into {self.groups} equal groups")
+        checked_activation("Conv2d", self.activation)
+        checked_flag("Conv2d: bias", self.bias)
+
+    def _geometry(self, shape: Shape) -> conv2d.Geometry:
+        size, stride, dilation = _pairs(self.kernel_size, self.stride, self.dilation)
+        return conv2d.Geometry(size, stride, dilation, self.border([shape]), self.groups)
+
+    def border(self, inputs: Sequence[Shape]) -> Border:
+        """Return the padding."""
+        size, stride, dilation = _pairs(self.kernel_size, self.stride, self.dilation)
+        return resolved_padding(self.padding, inputs[0], _extent(size, dilation), stride)
+
+    def output_shape(self, *inputs: Shape) -> Shape:
+        """Return (H', W', N)."""
+        channels = checked_image("Conv2d", inputs[0])[2]
+        if channels % self.groups:
+            raise ShapeError(
+                f"Conv2d: the input's shape is {inputs[0]}; its channels cannot be cut into "
+                f"{self.groups} equal groups"
+            )
+        size, stride, dilation = _pairs(self.kernel_size, self.stride, self.dilation)
+        extent = _extent(size, dilation)
+        return (
+            *windows_along("Conv2d", "kernel", inputs[0], extent, stride, self.border(inputs)),
+            self.filters,
+        )
+
+    def initial_parameters(self, inputs: Sequence[Shape], generator: np.random.Generator) -> Initial:
+        """Return ``weight`` (KH, KW, C / groups, N) and, with a bias, ``bias`` (N,)."""
+        (size,) = _pairs(self.kernel_size)
+        shape = (*size, inputs[0][2] // self.groups, self.filters)
+        deviation = np.float32(math.sqrt(gain(self.activation) / math.prod(shape[:3])))
+        parameters = {"weight": generator.standard_normal(shape, np.float32) * deviation}
+        if self.bias:
+            parameters["bias"] = np.zeros(self.filters, np.float32)
+        return parameters
+
+    def column_groups(self, inputs: Sequence[Shape]) -> int:
+        """Return the groups, but 1 where every channel is one."""
+        depthwise = conv2d.is_channelwise(self._geometry(inputs[0]), inputs[0][2], self.filters)
+        return 1 if depthwise else self.groups
+
+    def multiply_adds(self, inputs: Sequence[Shape]) -> int:
+        """Return H' W' K N."""
+        height, width, filters = self.output_shape(*inputs)
+        (size,) = _pairs(self.kernel_size)
+        return height * width * filters * math.prod(size) * inputs[0][2] // self.groups
+
+    def bind(self, site: Site) -> list[Operation]:
+        """Return the fused convolution."""
+        return [
+            conv2d.bind(
+                site.isa,
+                **site.part,
+                x=site.inputs[0],
+                y=site.output,
+                geometry=self._geometry(site.inputs[0].shape),
+                weights=weights_at(site),
+                activation_name=self.activation,
+            )
+        ]
+
+
+def _pairs(*values: int | tuple[int, int]) -> list[tuple[int, int]]:
+    return [(value, value) if isinstance(value, int) else value for value in values]
+
+
+def _extent(size: tuple[int, int], dilation: tuple[int, int]) -> tuple[int, int]:
+    return (size[0] - 1) * dilation[0] + 1, (size[1] - 1) * dilation[1] + 1
+
+
+def checked_padding(kind: str, padding: Padding) -> str | Border:
+    """Return `padding` as ``valid``, ``same`` or a border; ConfigError where it is none."""
+    if isinstance(padding, Border) or padding in ("valid", "same"):
+        return padding
+    name = f"{kind}: padding"
+    if not isinstance(padding, str):
+        down, across = padding if isinstance(padding, (tuple, list)) and len(padding) == 2 else (padding,) * 2
+        try:
+            return Border(*pair(name, down, low=0), *pair(name, across, low=0))
+        except ConfigError:
+            pass
+    raise ConfigError(
+        f"{name} is {padding!r}; 'valid', 'same', a whole number, (height, width) or "
+        "((top, bottom), (left, right)) is required"
+    )
+
+
+def resolved_padding(
+    padding: Padding, shape: Shape, extent: tuple[int, int], stride: tuple[int, int]
+) -> Border:
+    """Return the zeros around an image (H, W, C) for a window of `extent` pixels."""
+    if isinstance(padding, Border):
+        return padding
+    if padding == "valid":
+        return NO_BORDER
+    sides: list[int] = []
+    for n, window, step in zip(shape[:2], extent, stride, strict=True):
+        total = max((-(-n // step) - 1) * step + window - n, 0)
+        sides += [total // 2, total - total // 2]
+    return Border(*sides)
+
+
+def windows_along(
+    kind: str, what: str, shape: Shape, extent: tuple[int, int], stride: tuple[int, int], padding: Border
+) -> tuple[int, int]:
+    """Return how many windows of `extent` fit into the padded image, along height and width."""
+    height, width = shape[0] + padding.top + padding.bottom, shape[1] + padding.left + padding.right
+    if extent[0] > height or extent[1] > width:
+        padded = "" if padding == NO_BORDER else f", padded to {height} x {width}"
+        raise ShapeError(
+            f"{kind}: the input's shape is {shape}{padded}; its {what} covers {extent[0]} x {extent[1]} pixels"
+        )
+    return (height - extent[0]) // stride[0] + 1, (width - extent[1]) // stride[1] + 1

@@ -1,0 +1,109 @@
+"""Dense layers."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from fgnumba.errors import ShapeError
+from fgnumba.kernels.dense import cpu as dense
+from fgnumba.kernels.memory import aligned
+from fgnumba.kernels.philox import MAX_COLUMNS
+from fgnumba.kernels.product import Weights
+from fgnumba.kernels.program import Operation
+from fgnumba.kernels.vector import PANEL
+from fgnumba.layers.base import Initial, Layer, Shape, Site, checked_activation, checked_flag, gain
+from fgnumba.validation import whole_number
+
+
+@dataclass(frozen=True)
+class Dense(Layer):
+    """Dense layer.
+
+        y  = a(x W + b)
+        dy = a'(x W + b) ⊙ (dx W + x V + c)
+
+    Parameters
+    ----------
+    units : N, the columns of W; at least 1.
+    activation : identity, relu, leaky_relu, tanh, sigmoid, gelu, silu, softplus or elu.
+    bias : with b (N,).
+
+    W is (K, N), drawn from N(0, g / K) with g = 2 where the activation is a rectifier (relu, leaky_relu,
+    gelu, silu, elu, softplus; K. He et al., arXiv 1502.01852) and 1 elsewhere; b starts at 0.
+
+    Raises
+    ------
+    ConfigError
+        Units or activation are not possible.
+    ShapeError
+        The input is not (K,): put ``Flatten()`` before.
+    """
+
+    units: int
+    activation: str = "identity"
+    bias: bool = True
+
+    whole_batch: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        whole_number("Dense: units", self.units, 1, MAX_COLUMNS)
+        checked_activation("Dense", self.activation)
+        checked_flag("Dense: bias", self.bias)
+
+    def output_shape(self, *inputs: Shape) -> Shape:
+        """Return (N,)."""
+        if len(inputs[0]) != 1:
+            raise ShapeError(
+                f"Dense: the input's shape is {inputs[0]}; (K,) is required, put Flatten() before"
+            )
+        return (self.units,)
+
+    def initial_parameters(self, inputs: Sequence[Shape], generator: np.random.Generator) -> Initial:
+        """Return ``weight`` (K, N) and, with a bias, ``bias`` (N,)."""
+        ((rows,),) = inputs
+        deviation = np.float32(math.sqrt(gain(self.activation) / rows))
+        parameters = {"weight": generator.standard_normal((rows, self.units), np.float32) * deviation}
+        if self.bias:
+            parameters["bias"] = np.zeros(self.units, np.float32)
+        return parameters
+
+    def multiply_adds(self, inputs: Sequence[Shape]) -> int:
+        """Return K N."""
+        return inputs[0][0] * self.units
+
+    def bind(self, site: Site) -> list[Operation]:
+        """Return the fused dense operation."""
+        return [
+            dense.bind(
+                site.isa,
+                site.threads,
+                batch=site.batch,
+                x=site.inputs[0],
+                y=site.output,
+                outputs=self.units,
+                weights=weights_at(site),
+                activation_name=self.activation,
+            )
+        ]
+
+
+def weights_at(site: Site) -> Weights:
+    """Return the weight, the bias and their directions as the kernels take them."""
+    weight, bias, p = site.parameters["weight"], site.parameters.get("bias"), site.perturbation
+    biases: npt.NDArray[np.float32] = bias.packed if bias else aligned((weight.packed.shape[0] * PANEL,))
+    return Weights(
+        weight=weight.packed,
+        bias=biases,
+        kind=p.kind,
+        count=p.count,
+        first=p.first,
+        parameter=weight.index,
+        bias_parameter=bias.index if bias else -1,
+        stream=p.stream,
+        v=p.of(weight),
+        v_bias=p.of(bias),
+    )

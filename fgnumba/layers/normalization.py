@@ -1,0 +1,124 @@
+"""Normalisations."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from fgnumba.errors import ShapeError
+from fgnumba.kernels.affine import Affine
+from fgnumba.kernels.group_norm import cpu as group_norm
+from fgnumba.kernels.layer_norm import cpu as layer_norm
+from fgnumba.kernels.program import Operation
+from fgnumba.layers.base import Initial, Layer, Shape, Site
+from fgnumba.validation import real_number, whole_number
+
+
+@dataclass(frozen=True)
+class _Normalization(Layer):
+    def initial_parameters(self, inputs: Sequence[Shape], generator: np.random.Generator) -> Initial:
+        """Return ``scale`` (C,), ones, and ``shift`` (C,), zeros."""
+        channels = inputs[0][-1]
+        return {"scale": np.ones(channels, np.float32), "shift": np.zeros(channels, np.float32)}
+
+    def _affine(self, site: Site) -> Affine:
+        scale, shift, p = site.parameters["scale"], site.parameters["shift"], site.perturbation
+        return Affine(
+            scale=scale.packed,
+            shift=shift.packed,
+            kind=p.kind,
+            count=p.count,
+            first=p.first,
+            scale_parameter=scale.index,
+            shift_parameter=shift.index,
+            stream=p.stream,
+            v_scale=p.of(scale),
+            v_shift=p.of(shift),
+        )
+
+
+@dataclass(frozen=True)
+class LayerNorm(_Normalization):
+    """Layer normalisation: of each pixel over its channels, of a vector over its elements.
+
+        x̂ = (x - μ) / √(σ² + ε),  y = scale ⊙ x̂ + shift
+
+    Parameters
+    ----------
+    epsilon : ε, above 0.
+
+    scale and shift are (C,), at first 1 and 0. Source: J. L. Ba et al., arXiv 1607.06450.
+    """
+
+    epsilon: float = 1e-5
+
+    def __post_init__(self) -> None:
+        real_number("LayerNorm: epsilon", self.epsilon, above_zero=True)
+
+    def output_shape(self, *inputs: Shape) -> Shape:
+        """Return the input's shape."""
+        return inputs[0]
+
+    def bind(self, site: Site) -> list[Operation]:
+        """Return the normalisation."""
+        return [
+            layer_norm.bind(
+                site.isa,
+                **site.part,
+                x=site.inputs[0],
+                y=site.output,
+                weights=self._affine(site),
+                epsilon=self.epsilon,
+            )
+        ]
+
+
+@dataclass(frozen=True)
+class GroupNorm(_Normalization):
+    """Group normalisation: of each example over the pixels and the channels of a group.
+
+        x̂ = (x - μ) / √(σ² + ε),  y = scale ⊙ x̂ + shift
+
+    Parameters
+    ----------
+    groups : that the channels are cut into; 1 normalises over all of them.
+    epsilon : ε, above 0.
+
+    scale and shift are (C,), at first 1 and 0. Source: Y. Wu, K. He, arXiv 1803.08494.
+
+    Raises
+    ------
+    ConfigError
+    ShapeError
+        The channels cannot be cut into the groups.
+    """
+
+    groups: int = 8
+    epsilon: float = 1e-5
+
+    def __post_init__(self) -> None:
+        whole_number("GroupNorm: groups", self.groups)
+        real_number("GroupNorm: epsilon", self.epsilon, above_zero=True)
+
+    def output_shape(self, *inputs: Shape) -> Shape:
+        """Return the input's shape."""
+        if inputs[0][-1] % self.groups:
+            raise ShapeError(
+                f"GroupNorm: the input's shape is {inputs[0]}; its channels cannot be cut into "
+                f"{self.groups} equal groups"
+            )
+        return inputs[0]
+
+    def bind(self, site: Site) -> list[Operation]:
+        """Return the normalisation."""
+        return [
+            group_norm.bind(
+                site.isa,
+                **site.part,
+                x=site.inputs[0],
+                y=site.output,
+                groups=self.groups,
+                weights=self._affine(site),
+                epsilon=self.epsilon,
+            )
+        ]

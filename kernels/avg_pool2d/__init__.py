@@ -1,0 +1,1 @@
+"""Mean over windows of an image, primal and tangents."""

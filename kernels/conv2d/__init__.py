@@ -1,0 +1,1 @@
+"""Two-dimensional convolution with its epilogue, primal and tangents."""

@@ -1,0 +1,1 @@
+"""Random zeroing of elements, the same for primal and tangents."""

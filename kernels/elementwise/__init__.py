@@ -1,0 +1,1 @@
+"""Sum of images and an activation of it, primal and tangents."""

@@ -1,0 +1,1 @@
+"""Normalisation of each example over groups of channels, primal and tangents."""

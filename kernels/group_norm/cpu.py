@@ -1,0 +1,178 @@
+"""Group normalisation on the CPU: each example over the pixels and channels of a group, G groups of C / G channels.
+
+    x̂  = (x - μ) r,  r = 1 / √(σ² + ε)          μ, σ² mean and variance over a group
+    y  = s ⊙ x̂ + b                              s, b by channel
+    dy = s ⊙ r (dx - mean(dx) - x̂ mean(x̂ dx)) + ds ⊙ x̂ + db
+
+Sums run over pixels for all channels side by side, which vectorises whatever the groups; a group's channels are
+added up after that.
+
+Source: Y. Wu, K. He, arXiv 1803.08494.
+"""
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numba import carray
+from numba.extending import register_jitable
+
+from fgnumba.kernels import affine
+from fgnumba.kernels.arguments import filled
+from fgnumba.kernels.compile import kernel
+from fgnumba.kernels.emit import pointer
+from fgnumba.kernels.images import Images
+from fgnumba.kernels.program import Operation
+from fgnumba.kernels.vector import InstructionSet
+
+WORK_VECTORS = 7
+
+
+def bind(
+    isa: InstructionSet,
+    *,
+    batch: int,
+    images_a_part: int,
+    x: Images,
+    y: Images,
+    groups: int,
+    weights: affine.Affine,
+    epsilon: float,
+) -> Operation:
+    """Bind group normalisation to its arrays.
+
+    Parameters
+    ----------
+    x, y : images of one shape. Must not overlap.
+    groups : G, which divides C.
+    epsilon : ε, above 0.
+
+    Cost: reads x three times, and x and dx twice a direction; writes y and dy once.
+    """
+    fields, scratch, memory = affine.fields(
+        isa,
+        batch=batch,
+        images_a_part=images_a_part,
+        x=x,
+        y=y,
+        affine=weights,
+        groups=groups,
+        epsilon=epsilon,
+        work_vectors=WORK_VECTORS,
+    )
+    return Operation(
+        "group-norm", _entry(), filled(affine.ARGUMENTS, fields), scratch_bytes=scratch, **memory
+    )
+
+
+@cache
+def _entry() -> int:
+    return kernel("group-norm", _group_norm, 3)
+
+
+def _group_norm(arguments: int, part: int, parts: int) -> None:
+    a = carray(pointer(arguments, affine.ARGUMENTS), 1)[0]
+    epsilon = np.int32(a.epsilon).view(np.float32)
+    scale = carray(pointer(a.scale, np.float32), a.channels)
+    shift = carray(pointer(a.shift, np.float32), a.channels)
+    zero, mean, inverse = _vector(a, 0), _vector(a, 1), _vector(a, 2)
+    first, second, constant = _vector(a, 3), _vector(a, 4), _vector(a, 5)
+    affine.draw(a)
+    for c in range(a.channels):
+        zero[c] = np.float32(0)
+    for i in range(min(a.images, a.batch - part * a.images)):
+        x = a.x + (part * a.x_part + i * a.x_image) * 4
+        y = a.y + (part * a.y_part + i * a.y_image) * 4
+        _sums(a, x, zero, x, mean, False)
+        _share(a, mean)
+        _sums(a, x, mean, x, inverse, True)
+        _share(a, inverse)
+        for c in range(a.channels):
+            inverse[c] = np.float32(1) / np.sqrt(inverse[c] + epsilon)
+            first[c] = scale[c] * inverse[c]
+        _write(a, x, mean, first, 0, zero, shift, y)
+        for t in range(a.count):
+            ds_at, db_at = affine.tangents(a, t)
+            ds = carray(pointer(ds_at, np.float32), a.channels)
+            db = carray(pointer(db_at, np.float32), a.channels)
+            dx = x + (t + 1) * a.x_block * 4
+            if a.has_tangent:
+                _sums(a, x, mean, dx, second, True)
+                _share(a, second)
+                _sums(a, dx, zero, dx, constant, False)
+                _share(a, constant)
+                for c in range(a.channels):
+                    gain = scale[c] * inverse[c]
+                    second[c] = inverse[c] * (ds[c] - gain * (inverse[c] * second[c]))
+                    constant[c] = db[c] - gain * constant[c]
+            else:
+                for c in range(a.channels):
+                    second[c], constant[c] = inverse[c] * ds[c], db[c]
+            at = dx if a.has_tangent else 0
+            _write(a, x, mean, second, at, first, constant, y + (t + 1) * a.y_block * 4)
+
+
+@register_jitable
+def _vector(a: Any, index: int) -> Any:
+    return carray(pointer(a.scratch + index * a.padded * 4, np.float32), a.channels)
+
+
+@register_jitable
+def _sums(a: Any, x: int, mean: Any, other: int, out: Any, products: bool) -> None:
+    """Write Σ x over the pixels for each channel, or with `products` Σ (x - mean) x'.
+
+    x' is `other`, less the mean where that is x. A row is summed by itself first: a sum of H W terms would lose
+    more.
+    """
+    row_sum = _vector(a, 6)
+    squares = x == other
+    for c in range(a.channels):
+        out[c] = np.float32(0)
+    for row in range(a.height):
+        for c in range(a.channels):
+            row_sum[c] = np.float32(0)
+        for column in range(a.width):
+            at = (row * a.x_row + column * a.x_pixel) * 4
+            xs = carray(pointer(x + at, np.float32), a.channels)
+            if not products:
+                for c in range(a.channels):
+                    row_sum[c] += xs[c]
+            elif squares:
+                for c in range(a.channels):
+                    row_sum[c] += (xs[c] - mean[c]) * (xs[c] - mean[c])
+            else:
+                others = carray(pointer(other + at, np.float32), a.channels)
+                for c in range(a.channels):
+                    row_sum[c] += (xs[c] - mean[c]) * others[c]
+        for c in range(a.channels):
+            out[c] += row_sum[c]
+
+
+@register_jitable
+def _share(a: Any, sums: Any) -> None:
+    """Replace each channel's sum by the mean over its group."""
+    size = a.channels // a.groups
+    for g in range(a.groups):
+        total = np.float64(0)
+        for c in range(g * size, (g + 1) * size):
+            total += np.float64(sums[c])
+        mean = np.float32(total / (size * a.height * a.width))
+        for c in range(g * size, (g + 1) * size):
+            sums[c] = mean
+
+
+@register_jitable
+def _write(a: Any, x: int, mean: Any, gain: Any, dx: int, dx_gain: Any, constant: Any, y: int) -> None:
+    """Y = gain (x - mean) + dx_gain dx + constant, by channel; without dx where its address is 0."""
+    for row in range(a.height):
+        for column in range(a.width):
+            at = (row * a.x_row + column * a.x_pixel) * 4
+            xs = carray(pointer(x + at, np.float32), a.channels)
+            ys = carray(pointer(y + (row * a.y_row + column * a.y_pixel) * 4, np.float32), a.channels)
+            if dx:
+                dxs = carray(pointer(dx + at, np.float32), a.channels)
+                for c in range(a.channels):
+                    ys[c] = gain[c] * (xs[c] - mean[c]) + (dx_gain[c] * dxs[c] + constant[c])
+            else:
+                for c in range(a.channels):
+                    ys[c] = gain[c] * (xs[c] - mean[c]) + constant[c]

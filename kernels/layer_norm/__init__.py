@@ -1,0 +1,1 @@
+"""Normalisation of each pixel over its channels, primal and tangents."""

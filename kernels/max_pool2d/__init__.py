@@ -1,0 +1,1 @@
+"""Maximum over windows of an image, primal and tangents."""
