@@ -53,7 +53,7 @@ class Widths(click.ParamType):
     "--steps",
     type=int,
     metavar="N",
-    help="Steps, instead of epochs.  [default: 20000; cnn 1000, resnet 2000]",
+    help="Steps, instead of epochs.  [default: 20000; 2000 for cnn, resnet]",
 )
 @click.option("--batch-size", type=int, metavar="N", help="[default: 64]")
 @click.option(
@@ -101,7 +101,7 @@ def run(config: "RunConfig", out: Path | None, quiet: bool) -> None:
     per_epoch = max(1, len(dataset.x_train) // config.batch_size)
     steps = config.steps or (per_epoch * config.epochs if config.epochs else suited.steps)
     rate = config.learning_rate or default_learning_rate(
-        model.parameter_count, estimator.directions, config.momentum
+        model.parameter_count, estimator.directions, config.momentum, suited.rate
     )
     decay = DECADES / steps if config.decay is None else config.decay
     config = config.updated({"steps": steps, "learning_rate": rate, "decay": decay})

@@ -34,7 +34,7 @@ CACHED_PART = 768 * 1024
 """Bytes of a part's buffers that a thread's cache holds beside the weights."""
 
 _ELEMENT_WORK = 4
-_SLACK = 256  # a tile of channels reads whole vectors, past the last pixel
+_SLACK = 32  # float32 at the end of a buffer: a tile of channels reads whole vectors, past the last pixel
 
 
 @dataclass(frozen=True)
@@ -77,6 +77,7 @@ class Plan:
     result : (1,) ``kernels.loss.RESULT``, whether they are finite.
     output : (1 + T, B, ld) float32, the dual output of the last run.
     rows : what runs, layer by layer.
+    steps : the same as bound operations, and stages of them.
     """
 
     def __init__(
@@ -95,15 +96,15 @@ class Plan:
         self.rows: list[Row] = []
         self._inputs = math.prod(model.input_shape)
         self._input: npt.NDArray[np.float32] | None = None
-        self._steps: list[Operation | Stage] = []
+        self.steps: list[Operation | Stage] = []
         self._bind(model, training)
         self.targets: npt.NDArray[Any] | None = None
         if loss is not None:
             self.targets = loss.target_buffer(batch, self.outputs)
-            self._steps += loss.bind(
+            self.steps += loss.bind(
                 self.threads, self.output, self.outputs, self.targets, self.result, self.values
             )
-        self._program = Program(self._steps)
+        self._program = Program(self.steps)
         self._readers = [(op, name) for op in self._program.operations for name in op.external]
 
     def _bind(self, model: "Graph", training: bool) -> None:
@@ -116,7 +117,7 @@ class Plan:
         stages = [list(stage) for _, stage in groupby(steps, key=lambda step: step.stage)]
         parts = [self._place_part(stage) for stage in stages]
         local_nbytes = max(part.nbytes for part in parts) * self.threads
-        self._local = aligned((local_nbytes // 4 + _SLACK * (local_nbytes > 0),))
+        self._local = aligned((local_nbytes // 4,))
         # Before an input is set, readers see a placeholder of no size.
         nothing = np.lib.stride_tricks.as_strided(
             np.zeros(1, np.float32), (1, self.batch, self._inputs), (0, 0, 0)
@@ -150,9 +151,9 @@ class Plan:
                 self._describe(step, bound, part)
                 operations += bound
             if stage[0].layer.whole_batch:
-                self._steps += operations
+                self.steps += operations
             else:
-                self._steps.append(Stage(tuple(operations), part.count, part.threads, part.nbytes))
+                self.steps.append(Stage(tuple(operations), part.count, part.threads, part.nbytes))
         self.output = self._arrays[result]
 
     def _place_batch_values(self, steps: list[Step], result: Value) -> None:
@@ -167,7 +168,7 @@ class Plan:
             Lifetime(size, step.stage, last[step.output]) for size, step in zip(sizes, kept, strict=True)
         ]
         slots, capacities = assign(lifetimes)
-        arenas = [aligned((capacity,)) for capacity in capacities]
+        arenas = [aligned((capacity + _SLACK,)) for capacity in capacities]
         self._batch_nbytes = sum(arena.nbytes for arena in arenas)
         self._arrays, self._slots = {}, {}
         for step, slot, size in zip(kept, slots, sizes, strict=True):
@@ -204,7 +205,7 @@ class Plan:
         starts = []
         for capacity in capacities:
             starts.append(end)
-            end += round_up(capacity * images * 4 + _SLACK, CACHE_LINE) // 4
+            end += round_up((capacity * images + _SLACK) * 4, CACHE_LINE) // 4
         for (_, step), slot in zip(local, slots, strict=True):
             places[step.output] = starts[slot]
         names = {step.output: slot for (_, step), slot in zip(local, slots, strict=True)}
@@ -253,8 +254,8 @@ class Plan:
 
     def append(self, operations: Sequence[Operation]) -> None:
         """Run `operations` after the pass, each time."""
-        self._steps += operations
-        self._program = Program(self._steps)
+        self.steps += operations
+        self._program = Program(self.steps)
 
     @property
     def operations(self) -> tuple[Operation, ...]:

@@ -120,10 +120,11 @@ def _assign_stages(steps: list[Step]) -> None:
 
 def _provide_border(steps: list[Step], step: Step) -> None:
     """Give the input of a convolution the border that it reads: its own, or that of a copy."""
-    border = step.layer.border(step.shapes)
-    if border == NO_BORDER:
+    border, value = step.layer.border(step.shapes), step.inputs[0]
+    # A caller's array ends where it ends.
+    beyond = value.producer is None and step.layer.reads_beyond(step.shapes)
+    if border == NO_BORDER and not beyond:
         return
-    value = step.inputs[0]
     if not value.kept and not value.flattened:
         value.border = value.border.union(border)
         return

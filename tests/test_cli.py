@@ -239,3 +239,54 @@ def test_a_run_repeats_from_another_folder(fgtrain, folder, blobs, monkeypatch):
     monkeypatch.chdir(folder / "elsewhere")
     assert fgtrain("train", "--config", "../run/config.toml", "--out", "again", "--quiet").code == 0
     assert fgtrain("evaluate", "../run", "--json").json()["n"] == 20
+
+
+IMAGES = """
+[[layers]]
+name = "stem"
+type = "conv2d"
+filters = 6
+padding = [[1, 1], [1, 1]]
+activation = "relu"
+
+[[layers]]
+name = "body"
+type = "conv2d"
+filters = 6
+kernel_size = [3, 1]
+padding = "same"
+
+[[layers]]
+name = "sum"
+type = "add"
+activation = "relu"
+inputs = ["stem", "body"]
+
+[[layers]]
+type = "global_average_pool2d"
+
+[[layers]]
+name = "head"
+type = "dense"
+units = "classes"
+"""
+
+
+@pytest.mark.parametrize("model", ["resnet", "cnn", "graph.toml"])
+def test_convolutional_models_train_and_are_rebuilt_from_their_run(fgtrain, folder, model):
+    (folder / "graph.toml").write_text(IMAGES)
+    arguments = ("--steps", 12, "--directions", 2, "--out", "run")
+    assert fgtrain("train", "--model", model, *arguments).code == 0
+    (folder / "graph.toml").unlink()
+    records = [json.loads(line) for line in (folder / "run" / "metrics.jsonl").read_text().splitlines()]
+    found = fgtrain("evaluate", "run", "--json").json()
+    assert found["accuracy"] == records[-1]["test_accuracy"]
+    assert found["loss"] == pytest.approx(records[-1]["test_loss"], rel=1e-12)
+    np.save(folder / "x.npy", np.random.default_rng(0).random((3, 8, 8, 1)).astype(np.float32))
+    assert fgtrain("predict", "run", "x.npy", "--output", "p.npy").code == 0
+    np.testing.assert_allclose(np.load(folder / "p.npy").sum(axis=1), 1, rtol=1e-6)
+    # The run's own configuration repeats it to the bit.
+    assert fgtrain("train", "--config", "run/config.toml", "--out", "again", "--quiet").code == 0
+    assert (folder / "again" / "model.safetensors").read_bytes() == (
+        folder / "run" / "model.safetensors"
+    ).read_bytes()

@@ -84,5 +84,5 @@ def test_training_needs_no_more_memory_than_inference_beyond_tangents():
     trainer.step(x, y)
     (plan,) = trainer._plans.values()
     primal = model.plan(16, loss=loss)
-    assert plan.buffer_nbytes == 2 * primal.buffer_nbytes
+    assert plan.buffer_nbytes <= 2 * primal.buffer_nbytes
     assert plan.nbytes < 0.2 * 4 * model.parameter_count

@@ -99,7 +99,7 @@ def test_impossible_layers(table, message):
 
 
 def test_tables_with_names_are_a_graph():
-    written = [
+    written: list[Any] = [
         {"name": "a", "type": "conv2d", "filters": 4, "padding": [[1, 1], [0, 2]]},
         {"name": "b", "type": "conv2d", "filters": 4, "kernel_size": [1, 3], "padding": "same"},
         {"type": "add", "inputs": ["a", "b"]},

@@ -102,6 +102,10 @@ class Layer(ABC):
         """Return the pixels around its input that the layer reads as zeros."""
         return NO_BORDER
 
+    def reads_beyond(self, inputs: Sequence[Shape]) -> bool:
+        """Return whether the layer reads memory past the end of its input, without using it."""
+        return False
+
     def multiply_adds(self, inputs: Sequence[Shape]) -> int:
         """Return the multiply-adds of the layer's product for one example."""
         return 0

@@ -112,8 +112,11 @@ class Conv2d(Layer):
 
     def column_groups(self, inputs: Sequence[Shape]) -> int:
         """Return the groups, but 1 where every channel is one."""
-        depthwise = conv2d.is_channelwise(self._geometry(inputs[0]), inputs[0][2], self.filters)
-        return 1 if depthwise else self.groups
+        return 1 if self.reads_beyond(inputs) else self.groups
+
+    def reads_beyond(self, inputs: Sequence[Shape]) -> bool:
+        """Return whether every channel is a group: then vectors of channels are read."""
+        return conv2d.is_channelwise(self._geometry(inputs[0]), inputs[0][2], self.filters)
 
     def multiply_adds(self, inputs: Sequence[Shape]) -> int:
         """Return H' W' K N."""

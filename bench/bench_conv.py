@@ -1,0 +1,132 @@
+"""The convolutional network of arXiv 2202.08587, 28x28x1, batch 64: its operations over the multiply-add peak, its dual
+pass over its primal, its step against the peers.
+"""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fgnumba as fg
+from fgnumba.bench.bench_dense import PEAK_MULTIPLY_ADDS, ROUNDS_OF_PEAK, peak
+from fgnumba.bench.peers import PEERS
+from fgnumba.bench.timing import interleaved
+from fgnumba.kernels import directions
+from fgnumba.kernels.philox import STREAM
+from fgnumba.kernels.program import Program, Stage
+from fgnumba.layers import Perturbation
+from fgnumba.plan import Plan
+from fgnumba.presets import model_from, tables
+
+BATCH, IMAGE, CLASSES = 64, (28, 28, 1), 10
+KINDS = {
+    "primal": (directions.NONE, 0),
+    "rank1": (directions.RANK1, 1),
+    "signs": (directions.RADEMACHER, 1),
+    "gaussian": (directions.GAUSSIAN, 1),
+}
+
+
+def network() -> fg.Graph:
+    """Return the paper's network."""
+    return model_from(tables("cnn", CLASSES), CLASSES, "cnn", IMAGE)
+
+
+def data() -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    return rng.random((BATCH, *IMAGE), np.float32), rng.integers(0, CLASSES, BATCH)
+
+
+def plan(kind: str, loss: bool = True) -> Plan:
+    """Return the plan of a pass."""
+    number, count = KINDS[kind]
+    perturbation = Perturbation(number, count, np.zeros(1, STREAM))
+    return Plan(network(), BATCH, perturbation, fg.SoftmaxCrossEntropy() if loss else None)
+
+
+def operations(whole: Plan) -> list[tuple[Any, Program, int]]:
+    """Return each operation of a plan as a program of its own, with its useful multiply-adds."""
+    whole.run(*data())
+    found: list[tuple[Any, Program, int]] = []
+    for step in whole.steps:
+        if isinstance(step, Stage):
+            for operation in step.operations:
+                alone = Stage((operation,), step.parts, step.threads, step.local_bytes)
+                found.append((operation, Program([alone]), operation.multiply_adds))
+        else:
+            found.append((step, Program([step]), step.multiply_adds))
+    return found
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_share_of_peak(benchmark, target, threads, kind):
+    """Convolutions by themselves: 1 to 64 channels, and 64 to 64."""
+    convolutions = [found for found in operations(plan(kind)) if found[0].name == "conv2d"]
+    contenders = {f"{i}": program.run for i, (_, program, _) in enumerate(convolutions)}
+    timings = interleaved({**contenders, "peak": lambda: peak(ROUNDS_OF_PEAK)}, rounds=15)
+    benchmark.pedantic(convolutions[1][1].run, rounds=10, iterations=1, warmup_rounds=1)
+    for i, (operation, _, multiply_adds) in enumerate(convolutions):
+        height, inputs = operation.arguments["height"][0], operation.arguments["inputs"][0]
+        rate = multiply_adds / PEAK_MULTIPLY_ADDS / threads
+        target(
+            f"{kind} {inputs // 9} to 64 channels, {height}x{height}, {threads} threads: share of peak",
+            rate / timings.ratio(f"{i}", "peak"),
+            at_least=0.6 if i == 0 else 0.9,
+        )
+
+
+@pytest.mark.parametrize(("kind", "limit"), [("rank1", 2.15), ("signs", 3.2)])
+def test_dual_pass_over_primal(benchmark, target, threads, kind, limit):
+    """Rf: a forward gradient's pass, drawing included, over the primal's."""
+    x, y = data()
+    dual, primal = plan(kind), plan("primal")
+    timings = interleaved({"dual": lambda: dual.run(x, y), "primal": lambda: primal.run(x, y)}, rounds=15)
+    benchmark.pedantic(dual.run, args=(x, y), rounds=10, iterations=1, warmup_rounds=1)
+    ideal = sum(row.dual for row in dual.rows) / sum(row.primal for row in dual.rows)
+    target(
+        f"Rf of a {kind} pass (products {ideal:.2f}), {threads} threads",
+        timings.ratio("dual", "primal"),
+        at_most=limit,
+    )
+
+
+def test_step_against_peers(benchmark, target, threads):
+    x, y = data()
+    contenders = {name: step("cnn", x, y) for name, step in PEERS.items()}
+    trainer = fg.Trainer(network(), optimizer=fg.SGD(1e-7))
+    ours = {"fgnumba": lambda: trainer.step(x, y)}
+    present = {name: step for name, step in contenders.items() if step is not None}
+    if len(present) < len(contenders):
+        pytest.skip("peers are not installed; pip install -e '.[peers]'")
+    timings = interleaved({**ours, **present, "peak": lambda: peak(ROUNDS_OF_PEAK)}, rounds=11)
+    benchmark.pedantic(ours["fgnumba"], rounds=10, iterations=1, warmup_rounds=1)
+    benchmark.extra_info["seconds"] = {n: timings.seconds(n) for n in timings.samples}
+    faster = min(present, key=timings.seconds)
+    products = sum(row.dual for row in plan("rank1").rows)
+    floor = products / PEAK_MULTIPLY_ADDS / threads
+    print(f"step over its floor: {timings.ratio('fgnumba', 'peak') / floor:.2f}")
+    for name in present:
+        target(
+            f"cnn step ({timings.seconds('fgnumba') * 1e3:.1f} ms) over {name}'s "
+            f"({timings.seconds(name) * 1e3:.0f} ms), {threads} threads",
+            timings.ratio("fgnumba", name),
+            at_most=0.36 if name == faster else 1.0,
+        )
+
+
+def test_share_of_what_multiplies_nothing(benchmark, target, threads):
+    """Pooling and copies over a whole rank-1 step, activations measured as part of the convolutions that hold them."""
+    x, y = data()
+    trainer = fg.Trainer(network(), optimizer=fg.SGD(1e-7))
+    trainer.step(x, y)
+    others = [
+        program for operation, program, products in operations(plan("rank1", loss=False)) if products == 0
+    ]
+    contenders = {f"{i}": program.run for i, program in enumerate(others)}
+    timings = interleaved({**contenders, "step": lambda: trainer.step(x, y)}, rounds=11)
+    benchmark.pedantic(others[1].run, rounds=10, iterations=5, warmup_rounds=1)
+    target(
+        f"pooling and copies over a step, {threads} threads",
+        sum(timings.ratio(name, "step") for name in contenders),
+        at_most=0.12,
+    )
