@@ -153,7 +153,9 @@ class Plan:
             if stage[0].layer.whole_batch:
                 self.steps += operations
             else:
-                self.steps.append(Stage(tuple(operations), part.count, part.threads, part.nbytes))
+                self.steps += [op for op in operations if op.once]
+                repeated = tuple(op for op in operations if not op.once)
+                self.steps.append(Stage(repeated, part.count, part.threads, part.nbytes))
         self.output = self._arrays[result]
 
     def _place_batch_values(self, steps: list[Step], result: Value) -> None:

@@ -41,6 +41,7 @@ class Operation:
     multiply_adds : products in the operation, for plans and benchmarks.
     local : fields that hold addresses in the first thread's own buffers of a stage.
     external : fields that hold the address of the model's input.
+    once : runs before the stage that it belongs to, on the whole of what it prepares.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Operation:
     keeps: tuple[Any, ...] = field(default=(), repr=False)
     local: tuple[str, ...] = ()
     external: tuple[str, ...] = ()
+    once: bool = False
 
 
 @dataclass(frozen=True)

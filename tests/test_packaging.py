@@ -76,14 +76,14 @@ def test_the_library_knows_no_command_line_and_no_benchmark(path):
 
 
 @pytest.mark.parametrize("path", sources("kernels"), ids=lambda p: p.relative_to(ROOT).as_posix())
-def test_one_module_alone_emits_llvm(path):
-    if path.name != "emit.py":
+def test_one_package_alone_emits_llvm(path):
+    if path.parent.name != "emit":
         assert not any(module.startswith("llvmlite.ir") for module in imports(path))
 
 
 def test_operations_are_listed_and_have_their_devices():
     folders = {path.name for path in (ROOT / "kernels").iterdir() if (path / "__init__.py").exists()}
-    assert set(OPERATIONS) == folders
+    assert set(OPERATIONS) == folders - {"emit"}
     for name, devices in OPERATIONS.items():
         for device in devices:
             assert (ROOT / "kernels" / name / f"{device}.py").exists(), f"{name}: {device}.py is missing"

@@ -8,6 +8,7 @@ import numpy as np
 
 from fgnumba.errors import ConfigError, ShapeError
 from fgnumba.kernels.conv2d import cpu as conv2d
+from fgnumba.kernels.conv2d.geometry import Geometry, is_channelwise
 from fgnumba.kernels.images import NO_BORDER, Border
 from fgnumba.kernels.philox import MAX_COLUMNS
 from fgnumba.kernels.program import Operation
@@ -76,14 +77,15 @@ class Conv2d(Layer):
         checked_activation("Conv2d", self.activation)
         checked_flag("Conv2d: bias", self.bias)
 
-    def _geometry(self, shape: Shape) -> conv2d.Geometry:
+    def _geometry(self, shape: Shape) -> Geometry:
         size, stride, dilation = _pairs(self.kernel_size, self.stride, self.dilation)
-        return conv2d.Geometry(size, stride, dilation, self.border([shape]), self.groups)
+        padding = resolved_padding(self.padding, shape, _extent(size, dilation), stride)
+        return Geometry(size, stride, dilation, padding, self.groups)
 
     def border(self, inputs: Sequence[Shape]) -> Border:
-        """Return the padding."""
-        size, stride, dilation = _pairs(self.kernel_size, self.stride, self.dilation)
-        return resolved_padding(self.padding, inputs[0], _extent(size, dilation), stride)
+        """Return the pixels around its input that are read: the padding, and what fills up the last tiles."""
+        shape = checked_image("Conv2d", inputs[0])
+        return conv2d.needed_border(self._geometry(shape), shape, self.filters)
 
     def output_shape(self, *inputs: Shape) -> Shape:
         """Return (H', W', N)."""
@@ -96,7 +98,7 @@ class Conv2d(Layer):
         size, stride, dilation = _pairs(self.kernel_size, self.stride, self.dilation)
         extent = _extent(size, dilation)
         return (
-            *windows_along("Conv2d", "kernel", inputs[0], extent, stride, self.border(inputs)),
+            *windows_along("Conv2d", "kernel", inputs[0], extent, stride, self._geometry(inputs[0]).padding),
             self.filters,
         )
 
@@ -116,7 +118,7 @@ class Conv2d(Layer):
 
     def reads_beyond(self, inputs: Sequence[Shape]) -> bool:
         """Return whether every channel is a group: then vectors of channels are read."""
-        return conv2d.is_channelwise(self._geometry(inputs[0]), inputs[0][2], self.filters)
+        return is_channelwise(self._geometry(inputs[0]), inputs[0][2], self.filters)
 
     def multiply_adds(self, inputs: Sequence[Shape]) -> int:
         """Return H' W' K N."""
@@ -126,17 +128,15 @@ class Conv2d(Layer):
 
     def bind(self, site: Site) -> list[Operation]:
         """Return the fused convolution."""
-        return [
-            conv2d.bind(
-                site.isa,
-                **site.part,
-                x=site.inputs[0],
-                y=site.output,
-                geometry=self._geometry(site.inputs[0].shape),
-                weights=weights_at(site),
-                activation_name=self.activation,
-            )
-        ]
+        return conv2d.bind(
+            site.isa,
+            **site.part,
+            x=site.inputs[0],
+            y=site.output,
+            geometry=self._geometry(site.inputs[0].shape),
+            weights=weights_at(site),
+            activation_name=self.activation,
+        )
 
 
 def _pairs(*values: int | tuple[int, int]) -> list[tuple[int, int]]:

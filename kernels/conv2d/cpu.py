@@ -15,7 +15,6 @@ element, and V = u wᵀ is written out: a panel of it is small.
 Source: arXiv 2202.08587, section 5.1 (the network of its experiments); rank-1 signs have E[v vᵀ] = I.
 """
 
-from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -26,10 +25,18 @@ from numba.extending import register_jitable
 from fgnumba.kernels import images, product
 from fgnumba.kernels.arguments import filled, lay_out, record
 from fgnumba.kernels.compile import kernel
+from fgnumba.kernels.conv2d import winograd
+from fgnumba.kernels.conv2d.geometry import (
+    BORDER_FIELDS,
+    Geometry,
+    border_fields,
+    clear_border,
+    is_channelwise,
+)
 from fgnumba.kernels.directions import EXPLICIT, RANK1
 from fgnumba.kernels.directions import cpu as directions
 from fgnumba.kernels.emit import call, pointer
-from fgnumba.kernels.images import NO_BORDER, Border, Images, operands
+from fgnumba.kernels.images import Border, Images, operands
 from fgnumba.kernels.memory import address
 from fgnumba.kernels.program import Operation
 from fgnumba.kernels.tiles import GROUP, LAST, SINGLE, TILE_KINDS
@@ -48,25 +55,9 @@ ARGUMENTS = record(
     *images.fields("y"),
     *("batch", "images", "has_tangent", "channelwise", "height", "width", "origin", "step_row", "step_pixel"),
     *("segments", "offsets", "length", "groups", "group_inputs", "group_outputs", "group_panels"),
-    *("clear", "top", "bottom", "left", "right", "image_height", "image_width"),
+    *BORDER_FIELDS,
     *("slots", "block", "v_row", "at_panels"),
 )
-
-
-@dataclass(frozen=True)
-class Geometry:
-    """How a kernel moves over an image: sizes along (height, width)."""
-
-    kernel_size: tuple[int, int]
-    stride: tuple[int, int] = (1, 1)
-    dilation: tuple[int, int] = (1, 1)
-    padding: Border = NO_BORDER
-    groups: int = 1
-
-
-def is_channelwise(geometry: Geometry, inputs: int, outputs: int) -> bool:
-    """Whether every channel is a group of its own, with one output."""
-    return geometry.groups == inputs == outputs and inputs > 1
 
 
 def bind(
@@ -79,8 +70,8 @@ def bind(
     geometry: Geometry,
     weights: product.Weights,
     activation_name: str,
-) -> Operation:
-    """Bind the convolution to its arrays.
+) -> list[Operation]:
+    """Bind the convolution to its arrays, as a direct one or by Winograd's filtering where that suits.
 
     Parameters
     ----------
@@ -93,7 +84,18 @@ def bind(
     Cost: 1 + T products of H' W' K N multiply-adds an image for rank-1 directions (1 where x has no tangent) and
     T of H' W' K; 1 + 2 T for the others (1 + T). An image is read once a panel of 32 outputs, W once a row.
     """
-    rows, columns, channels = x.shape
+    if winograd.suits(geometry, x.shape, y.shape, weights, x.has_tangent):
+        return winograd.bind(
+            isa,
+            batch=batch,
+            images_a_part=images_a_part,
+            x=x,
+            y=y,
+            geometry=geometry,
+            weights=weights,
+            activation_name=activation_name,
+        )
+    channels = x.shape[2]
     height, width, outputs = y.shape
     kind, count = weights.kind, weights.count
     has_tangent = x.has_tangent and count > 0
@@ -141,28 +143,31 @@ def bind(
         "group_inputs": group_inputs,
         "group_outputs": group_outputs,
         "group_panels": group_panels,
-        "clear": geometry.padding != NO_BORDER,
-        "top": x.border.top,
-        "bottom": x.border.bottom,
-        "left": x.border.left * x.pixel,
-        "right": x.border.right * x.pixel,
-        "image_height": rows,
-        "image_width": columns * x.pixel,
+        **border_fields(x, geometry.padding),
         "slots": slots,
         "block": block,
         "v_row": v_row,
         **{name: offset for name, offset in offsets.items() if name != "sums"},
     }
-    return Operation(
-        name="conv2d",
-        entry=_entry(),
-        arguments=filled(ARGUMENTS, fields),
-        scratch_bytes=end,
-        multiply_adds=weights.products(has_tangent) * batch * height * width * weights.inputs * outputs,
-        local=memory["local"],
-        external=memory["external"],
-        keeps=(memory["keeps"], kept, starts),
-    )
+    return [
+        Operation(
+            name="conv2d",
+            entry=_entry(),
+            arguments=filled(ARGUMENTS, fields),
+            scratch_bytes=end,
+            multiply_adds=weights.products(has_tangent) * batch * height * width * weights.inputs * outputs,
+            local=memory["local"],
+            external=memory["external"],
+            keeps=(memory["keeps"], kept, starts),
+        )
+    ]
+
+
+def needed_border(geometry: Geometry, shape: tuple[int, int, int], outputs: int) -> Border:
+    """Return the border that the input, (H, W, C) images, must have: at least the padding."""
+    if winograd.fits(geometry, shape, outputs):
+        return winograd.needed_border(geometry, shape)
+    return geometry.padding
 
 
 def _segments(geometry: Geometry, x: Images, channels: int) -> tuple[Any, int]:
@@ -191,7 +196,7 @@ def _conv2d(arguments: int, part: int, parts: int) -> None:
     a = carray(pointer(arguments, ARGUMENTS), 1)[0]
     n = min(a.images, a.batch - part * a.images)
     if a.clear:
-        _clear_border(a, part, n)
+        clear_border(a, part, n)
     for t in range(a.count):
         if a.kind == RANK1 and not a.channelwise:
             _dots(a, part, t, n)
@@ -202,27 +207,6 @@ def _conv2d(arguments: int, part: int, parts: int) -> None:
         group = a.group if left >= a.group else 1
         _panels(a, part, n, p, group)
         p += group
-
-
-@register_jitable
-def _clear_border(a: Any, part: int, n: int) -> None:
-    whole = a.left + a.image_width + a.right
-    for t in range(1 + a.count * a.has_tangent):
-        for i in range(n):
-            image = a.x + (part * a.x_part + t * a.x_block + i * a.x_image - a.left) * 4
-            _clear(image - a.top * a.x_row * 4, a.top * whole)
-            _clear(image + a.image_height * a.x_row * 4, a.bottom * whole)
-            for row in range(a.image_height):
-                at = image + row * a.x_row * 4
-                _clear(at, a.left)
-                _clear(at + (a.left + a.image_width) * 4, a.right)
-
-
-@register_jitable
-def _clear(at: int, n: int) -> None:
-    values = carray(pointer(at, np.float32), n)
-    for i in range(n):
-        values[i] = np.float32(0)
 
 
 @register_jitable

@@ -1,0 +1,11 @@
+"""The one place that emits LLVM: vector code that Numba would not make, as intrinsics that kernels call.
+
+Everything else in ``kernels`` is Python that Numba compiles. Addresses travel as int64.
+"""
+
+from fgnumba.kernels.emit.calls import call, pointer
+from fgnumba.kernels.emit.philox import philox_words
+from fgnumba.kernels.emit.tile import multiply_add_peak, product_tile
+from fgnumba.kernels.emit.transform import separable
+
+__all__ = ["call", "multiply_add_peak", "philox_words", "pointer", "product_tile", "separable"]

@@ -1,0 +1,34 @@
+"""Calls through addresses, and addresses as pointers."""
+
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+from fgnumba.kernels.emit.vectors import I64
+
+
+@intrinsic
+def pointer(typingctx, address, like):  # type: ignore[no-untyped-def]
+    """Return the int64 `address` as a pointer to the type of `like` (a NumPy scalar type)."""
+    target = types.CPointer(like.dtype if isinstance(like, types.DType) else like.instance_type)
+
+    def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
+        return builder.inttoptr(values[0], context.get_value_type(target))
+
+    return target(address, like), codegen
+
+
+@intrinsic
+def call(typingctx, address, arguments):  # type: ignore[no-untyped-def]
+    """Call the compiled function at `address` with a tuple of int64 `arguments`; it returns nothing."""
+    signature = types.void(address, arguments)
+
+    def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
+        function_type = ir.FunctionType(ir.VoidType(), [I64] * len(arguments))
+        pointer = builder.inttoptr(values[0], function_type.as_pointer())
+        builder.call(pointer, [builder.extract_value(values[1], i) for i in range(len(arguments))])
+        return context.get_dummy_value()
+
+    return signature, codegen

@@ -1,0 +1,186 @@
+"""The register tile, and the multiply-add peak that it is measured against."""
+
+from collections.abc import Callable
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+from fgnumba.kernels.emit.vectors import F32, I32, I64, Vectors, index
+from fgnumba.kernels.vector import PANEL, InstructionSet
+
+
+def product_tile(
+    isa: InstructionSet,
+    rows: int,
+    panels: int,
+    weights: bool,
+    entries: str | None,
+    width: int = PANEL,
+    channelwise: bool = False,
+) -> Callable[..., None]:
+    """Return the register tile ``out = a W + c V`` for `rows` rows and `panels` panels, as a Numba intrinsic.
+
+    The intrinsic takes ``(segments, offsets, length, a, c, ld, w, w_stride, v, v_stride, out, onto)``, all int64. A
+    row of `a` and of `c` is `segments` runs of `length` neighbouring elements, each beginning at one of the
+    int64 `offsets`, in elements from the row's address: K = segments * length. `a` and `c` are the addresses of
+    row 0, `ld` the elements between rows; `w` is the address of the first weight panel, `w_stride` the elements
+    from one panel to the next; the same for V; `out` is the address of (rows, panels * PANEL) float32,
+    contiguous; `onto` says whether the sums begin with what `out` holds (0: with zero).
+
+    Parameters
+    ----------
+    weights : with the term a W, W packed (panels, K, PANEL) float32.
+    width : columns of each panel that are computed, a multiple of the lanes; the rest of `out` is left alone.
+    entries : ``"float"``: with the term c V, V packed like W. ``"signs"``: V is one uint32 of sign bits for
+        a panel's row, (panels, K); a set bit is -1. None: without that term.
+    channelwise : column n takes element n of a vector that begins where another tile would read one element:
+        out[n] = Σ a_k[n] W[k, n] + c_k[n] V[k, n].
+
+    Cost: rows * panels * PANEL multiply-adds a step of K and term, all sums in registers; each step reads a
+    panel row of W and V once and one element (one vector) of each row of a and c. The order of summation over
+    K is plain and the same for every tile shape.
+    """
+    per_panel = width // isa.lanes
+    columns = [(n // per_panel, n % per_panel * isa.lanes) for n in range(panels * per_panel)]
+
+    @intrinsic
+    def tile(  # type: ignore[no-untyped-def]
+        typingctx, segments, offsets, length, a, c, ld, w, w_stride, v, v_stride, out, onto
+    ):
+        signature = types.void(segments, offsets, length, a, c, ld, w, w_stride, v, v_stride, out, onto)
+
+        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            segments, offsets, length, a, c, ld, w, w_stride, v, v_stride, out, onto = args
+            a, c, w, out = (builder.inttoptr(p, F32.as_pointer()) for p in (a, c, w, out))
+            v = builder.inttoptr(v, (I32 if entries == "signs" else F32).as_pointer())
+            offsets = builder.inttoptr(offsets, I64.as_pointer())
+            vectors = Vectors(builder, isa.lanes)
+
+            entry = builder.block
+            resume, segment, loop, following, done = (
+                builder.append_basic_block(name) for name in ("resume", "segment", "k", "following", "done")
+            )
+            out_at = [
+                [index((m * panels + panel) * PANEL + lane) for panel, lane in columns] for m in range(rows)
+            ]
+            a_row = [builder.gep(a, [builder.mul(ld, index(m))]) for m in range(rows)]
+            c_row = [builder.gep(c, [builder.mul(ld, index(m))]) for m in range(rows)]
+            w_panel = [builder.gep(w, [builder.mul(w_stride, index(p))]) for p in range(panels)]
+            v_panel = [builder.gep(v, [builder.mul(v_stride, index(p))]) for p in range(panels)]
+            builder.cbranch(builder.icmp_signed("==", onto, index(0)), segment, resume)
+            builder.position_at_end(resume)
+            before = [[vectors.load(out, at) for at in row] for row in out_at]
+            builder.branch(segment)
+
+            builder.position_at_end(segment)
+            s, start = builder.phi(I64), builder.phi(I64)
+            outer = [[builder.phi(vectors.type) for _ in columns] for _ in range(rows)]
+            zeros = [[vectors.zero for _ in columns] for _ in range(rows)]
+            for block, values in ((entry, zeros), (resume, before)):
+                s.add_incoming(index(0), block)
+                start.add_incoming(index(0), block)
+                _incoming(outer, values, block)
+            offset = builder.load(builder.gep(offsets, [s]))
+            a_run = [builder.gep(row, [offset]) for row in a_row]
+            c_run = [builder.gep(row, [offset]) for row in c_row]
+            builder.branch(loop)
+
+            builder.position_at_end(loop)
+            i, k = builder.phi(I64), builder.phi(I64)
+            i.add_incoming(index(0), segment)
+            k.add_incoming(start, segment)
+            sums = [[builder.phi(vectors.type) for _ in columns] for _ in range(rows)]
+            _incoming(sums, outer, segment)
+            totals = [list(row) for row in sums]
+
+            def entries_of(panel: list[Any]) -> list[Any]:
+                at = builder.mul(k, index(PANEL))
+                return [vectors.load(panel[p], builder.add(at, index(lane))) for p, lane in columns]
+
+            def accumulate(runs: list[Any], operand: list[Any]) -> None:
+                for m, base in enumerate(runs):
+                    element = None if channelwise else vectors.splat(builder.load(builder.gep(base, [i])))
+                    for n, (p, lane) in enumerate(columns):
+                        factor = (
+                            vectors.load(base, builder.add(i, index(p * PANEL + lane)))
+                            if channelwise
+                            else element
+                        )
+                        totals[m][n] = vectors.multiply_add(factor, operand[n], totals[m][n])
+
+            if weights:
+                accumulate(a_run, entries_of(w_panel))
+            if entries == "signs":
+                words = [builder.load(builder.gep(panel, [k])) for panel in v_panel]
+                accumulate(c_run, [vectors.signs(words[p], lane) for p, lane in columns])
+            elif entries == "float":
+                accumulate(c_run, entries_of(v_panel))
+            i_next, k_next = builder.add(i, index(1)), builder.add(k, index(1))
+            i.add_incoming(i_next, loop)
+            k.add_incoming(k_next, loop)
+            _incoming(sums, totals, loop)
+            builder.cbranch(builder.icmp_signed("<", i_next, length), loop, following)
+
+            builder.position_at_end(following)
+            s_next = builder.add(s, index(1))
+            s.add_incoming(s_next, following)
+            start.add_incoming(k_next, following)
+            _incoming(outer, totals, following)
+            builder.cbranch(builder.icmp_signed("<", s_next, segments), segment, done)
+
+            builder.position_at_end(done)
+            for row, offsets_out in zip(totals, out_at, strict=True):
+                for value, at in zip(row, offsets_out, strict=True):
+                    vectors.store(value, out, at)
+            return context.get_dummy_value()
+
+        return signature, codegen
+
+    return tile
+
+
+def _incoming(phis: list[list[Any]], values: list[list[Any]], block: Any) -> None:
+    for row, row_values in zip(phis, values, strict=True):
+        for phi, value in zip(row, row_values, strict=True):
+            phi.add_incoming(value, block)
+
+
+def multiply_add_peak(isa: InstructionSet) -> Callable[..., float]:
+    """Return an intrinsic ``(n) -> float32``: n rounds of independent multiply-adds that touch no memory.
+
+    Each round is ``isa.accumulators`` vector multiply-adds; the time for many rounds is the processor's peak.
+    """
+
+    @intrinsic
+    def peak(typingctx, rounds):  # type: ignore[no-untyped-def]
+        def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
+            vectors = Vectors(builder, isa.lanes)
+            entry = builder.block
+            loop, done = builder.append_basic_block("round"), builder.append_basic_block("done")
+            # Seeds depend on the argument, or the loop would fold to a constant.
+            seed = vectors.splat(builder.sitofp(values[0], F32))
+            builder.branch(loop)
+            builder.position_at_end(loop)
+            i = builder.phi(I64)
+            i.add_incoming(index(0), entry)
+            sums = [builder.phi(vectors.type) for _ in range(isa.accumulators)]
+            for n, phi in enumerate(sums):
+                phi.add_incoming(ir.Constant(vectors.type, [float(n)] * isa.lanes), entry)
+            half = ir.Constant(vectors.type, [0.5] * isa.lanes)
+            totals = [vectors.multiply_add(phi, half, seed) for phi in sums]
+            i_next = builder.add(i, index(1))
+            i.add_incoming(i_next, loop)
+            for phi, value in zip(sums, totals, strict=True):
+                phi.add_incoming(value, loop)
+            builder.cbranch(builder.icmp_signed("<", i_next, values[0]), loop, done)
+            builder.position_at_end(done)
+            total = totals[0]
+            for value in totals[1:]:
+                total = builder.fadd(total, value)
+            return builder.extract_element(total, ir.Constant(I32, 0))
+
+        return types.float32(types.int64), codegen
+
+    return peak

@@ -1,0 +1,104 @@
+"""Small matrices applied from both sides to grids of vectors."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+from fgnumba.kernels.emit.vectors import F32, I64, Vectors, index
+from fgnumba.kernels.vector import InstructionSet
+
+
+def separable(isa: InstructionSet, matrix: Sequence[Sequence[float]]) -> Callable[..., None]:
+    """Return Y = M X Mᵀ as a Numba intrinsic, for grids X of vectors and a matrix M of few numbers.
+
+    The intrinsic takes ``(count, x_step, y_step, length, x, x_row, x_column, y, y_row, y_column)``, all int64: `count`
+    grids, `x_step` and `y_step` elements apart; `length` elements in each place of a grid, a multiple of the
+    lanes; the address of X and the elements between its rows and its columns; the same for Y.
+
+    Parameters
+    ----------
+    matrix : each row has entries 0 and ± one number: it is a sum, scaled where that number is not 1.
+
+    Cost: reads X once, writes Y once; additions between.
+    """
+    size = len(matrix[0])
+
+    @intrinsic
+    def transform(  # type: ignore[no-untyped-def]
+        typingctx, count, x_step, y_step, length, x, x_row, x_column, y, y_row, y_column
+    ):
+        signature = types.void(count, x_step, y_step, length, x, x_row, x_column, y, y_row, y_column)
+
+        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            count, x_step, y_step, length, x, x_row, x_column, y, y_row, y_column = args
+            x, y = (builder.inttoptr(p, F32.as_pointer()) for p in (x, y))
+            vectors = Vectors(builder, isa.lanes)
+            entry = builder.block
+            outer, inner, following, done = (
+                builder.append_basic_block(name) for name in ("grid", "vector", "following", "done")
+            )
+            x_at = [
+                [
+                    builder.add(builder.mul(x_row, index(i)), builder.mul(x_column, index(j)))
+                    for j in range(size)
+                ]
+                for i in range(size)
+            ]
+            y_at = [
+                [
+                    builder.add(builder.mul(y_row, index(i)), builder.mul(y_column, index(j)))
+                    for j in range(len(matrix))
+                ]
+                for i in range(len(matrix))
+            ]
+            builder.cbranch(builder.icmp_signed(">", count, index(0)), outer, done)
+
+            builder.position_at_end(outer)
+            n = builder.phi(I64)
+            n.add_incoming(index(0), entry)
+            x_grid, y_grid = builder.mul(n, x_step), builder.mul(n, y_step)
+            builder.branch(inner)
+
+            builder.position_at_end(inner)
+            c = builder.phi(I64)
+            c.add_incoming(index(0), outer)
+            x_first, y_first = builder.add(x_grid, c), builder.add(y_grid, c)
+            grid = [[vectors.load(x, builder.add(x_first, at)) for at in row] for row in x_at]
+            columns = [_apply(builder, vectors, matrix, list(column)) for column in zip(*grid, strict=True)]
+            rows = [_apply(builder, vectors, matrix, list(row)) for row in zip(*columns, strict=True)]
+            for values, offsets in zip(rows, y_at, strict=True):
+                for value, at in zip(values, offsets, strict=True):
+                    vectors.store(value, y, builder.add(y_first, at))
+            c_next = builder.add(c, index(isa.lanes))
+            c.add_incoming(c_next, inner)
+            builder.cbranch(builder.icmp_signed("<", c_next, length), inner, following)
+
+            builder.position_at_end(following)
+            n_next = builder.add(n, index(1))
+            n.add_incoming(n_next, following)
+            builder.cbranch(builder.icmp_signed("<", n_next, count), outer, done)
+            builder.position_at_end(done)
+            return context.get_dummy_value()
+
+        return signature, codegen
+
+    return transform
+
+
+def _apply(builder: Any, vectors: Vectors, matrix: Sequence[Sequence[float]], values: list[Any]) -> list[Any]:
+    """Return M times a vector of `values`."""
+    results = []
+    for row in matrix:
+        terms = [(value, number) for value, number in zip(values, row, strict=True) if number]
+        # A positive term first, so that no negation is needed.
+        terms.sort(key=lambda term: term[1] < 0)
+        total, scale = terms[0]
+        for value, number in terms[1:]:
+            total = builder.fadd(total, value) if number > 0 else builder.fsub(total, value)
+        if scale != 1:
+            total = builder.fmul(total, ir.Constant(vectors.type, [scale] * vectors.lanes))
+        results.append(total)
+    return results

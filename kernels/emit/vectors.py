@@ -1,0 +1,54 @@
+"""Vector instructions of one width."""
+
+from typing import Any
+
+from llvmlite import ir
+
+I32, I64, F32 = ir.IntType(32), ir.IntType(64), ir.FloatType()
+
+
+def index(n: int) -> ir.Constant:
+    """Return n as an int64."""
+    return ir.Constant(I64, n)
+
+
+class Vectors:
+    """Vector instructions of one width, appended through `builder`."""
+
+    def __init__(self, builder: Any, lanes: int) -> None:
+        self.builder, self.lanes = builder, lanes
+        self.type = ir.VectorType(F32, lanes)
+        self.zero = ir.Constant(self.type, None)
+
+    def load(self, base: Any, offset: Any) -> Any:
+        pointer = self.builder.gep(base, [offset])
+        value = self.builder.load(self.builder.bitcast(pointer, self.type.as_pointer()))
+        value.align = 4
+        return value
+
+    def store(self, value: Any, base: Any, offset: Any) -> None:
+        pointer = self.builder.gep(base, [offset])
+        self.builder.store(value, self.builder.bitcast(pointer, self.type.as_pointer())).align = 4
+
+    def splat(self, scalar: Any) -> Any:
+        undefined = ir.Constant(self.type, ir.Undefined)
+        first = self.builder.insert_element(undefined, scalar, ir.Constant(I32, 0))
+        mask = ir.Constant(ir.VectorType(I32, self.lanes), None)
+        return self.builder.shuffle_vector(first, undefined, mask)
+
+    def signs(self, word: Any, first_bit: int) -> Any:
+        """+1 where a bit of `word` is 0, -1 where it is 1; lane 0 is bit `first_bit`."""
+        shifted = self.builder.lshr(word, ir.Constant(I32, first_bit))
+        bits = self.builder.trunc(shifted, ir.IntType(self.lanes))
+        mask = self.builder.bitcast(bits, ir.VectorType(ir.IntType(1), self.lanes))
+        minus, plus = (ir.Constant(self.type, [value] * self.lanes) for value in (-1.0, 1.0))
+        return self.builder.select(mask, minus, plus)
+
+    def multiply_add(self, a: Any, b: Any, c: Any) -> Any:
+        """Return a b + c: fused where the target has the instruction, two instructions where it has not."""
+        name = f"llvm.fmuladd.v{self.lanes}f32"
+        module = self.builder.module
+        function = module.globals.get(name) or ir.Function(
+            module, ir.FunctionType(self.type, [self.type] * 3), name=name
+        )
+        return self.builder.call(function, [a, b, c])
