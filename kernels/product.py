@@ -18,7 +18,7 @@ from fgnumba.kernels.activations.cpu import activation
 from fgnumba.kernels.compile import kernel
 from fgnumba.kernels.directions import EXPLICIT, GAUSSIAN, NONE, RADEMACHER, RANK1
 from fgnumba.kernels.directions import cpu as directions
-from fgnumba.kernels.emit import call, pointer
+from fgnumba.kernels.emit import call, pointer, tangent_rows
 from fgnumba.kernels.memory import address
 from fgnumba.kernels.philox import DIRECTION_SHIFT, ENTRY, LEFT, RIGHT, STREAM
 from fgnumba.kernels.tiles import tile_table
@@ -69,7 +69,7 @@ class Weights:
 
     @property
     def entries(self) -> str | None:
-        """The form in which a tile reads V, None where it does not."""
+        """The form in which V is drawn or given, None where it is of rank 1 or there is none."""
         return {RADEMACHER: "signs", GAUSSIAN: "float", EXPLICIT: "float"}.get(self.kind)
 
     def products(self, has_tangent: bool) -> int:
@@ -91,6 +91,7 @@ def fields(
     weights: Weights,
     activation_name: str,
     has_tangent: bool,
+    entries: str | None,
     heights: Collection[int],
     group: int,
     last: int,
@@ -100,11 +101,10 @@ def fields(
 
     Parameters
     ----------
+    entries : the form in which tangent tiles read V, see :func:`fgnumba.kernels.emit.product_tile`.
     heights, group, last : rows, panels and last columns of the tiles, see :func:`fgnumba.kernels.tiles.tile_table`.
     """
-    kind, entries, drawn = weights.kind, weights.entries, weights.kind in (RANK1, RADEMACHER, GAUSSIAN)
-    if channelwise and kind == RANK1:
-        entries = "float"
+    kind, drawn = weights.kind, weights.kind in (RANK1, RADEMACHER, GAUSSIAN)
     primal = tile_table(isa, heights, group, True, None, last, channelwise)
     tangent = primal
     if entries:
@@ -133,7 +133,7 @@ def fields(
         "draw_vector": directions.vector() if drawn else 0,
         "dot_rows": dot_rows() if kind == RANK1 else 0,
         "activate": activation(activation_name, slope=weights.count > 0),
-        "combine": combine() if weights.count > 0 else 0,
+        "combine": combine(isa) if weights.count > 0 else 0,
     }
     return values, (primal, tangent, weights)
 
@@ -235,17 +235,46 @@ def _dot_rows(rows: int, segments: int, offsets: int, length: int, x: int, ld: i
 
 
 @cache
-def combine() -> int:
+def combine(isa: InstructionSet) -> int:
     """Address of ``(rows, columns, stride, dz, slopes, dots, right, shift, dy, ld)``: a tile's tangent.
 
     dy = a'(z) (dz + (x·u) w + c); without dz where its address is 0, without the middle term where that of
     `dots` is 0. Rows of dz and slopes are `stride` apart, dy's `ld`; `columns` of each are read and written.
     """
-    return kernel("combine-tangent", _combine, 10)
+    lanes = isa.lanes
+    both, sums, factors = (
+        tangent_rows(isa, products, dots) for products, dots in ((True, True), (True, False), (False, True))
+    )
+
+    def combine_tangent(
+        rows: int,
+        columns: int,
+        stride: int,
+        dz: int,
+        slopes: int,
+        dots: int,
+        right: int,
+        shift: int,
+        dy: int,
+        ld: int,
+    ) -> None:
+        whole = columns // lanes * lanes
+        if dots == 0:
+            sums(rows, whole, stride, dz, slopes, dots, right, shift, dy, ld)
+        elif dz == 0:
+            factors(rows, whole, stride, dz, slopes, dots, right, shift, dy, ld)
+        else:
+            both(rows, whole, stride, dz, slopes, dots, right, shift, dy, ld)
+        if whole < columns:
+            _combine_rest(rows, whole, columns, stride, dz, slopes, dots, right, shift, dy, ld)
+
+    return kernel(f"combine-tangent-{isa.name}", combine_tangent, 10)
 
 
-def _combine(
+@register_jitable
+def _combine_rest(
     rows: int,
+    first: int,
     columns: int,
     stride: int,
     dz: int,
@@ -262,15 +291,11 @@ def _combine(
     w = carray(pointer(right, np.float32), columns)
     s = carray(pointer(dots, np.float32), rows)
     product = carray(pointer(dz, np.float32), (rows, stride))
-    if dots == 0:
-        for i in range(rows):
-            for n in range(columns):
-                out[i, n] = slope[i, n] * (product[i, n] + c[n])
-    elif dz == 0:
-        for i in range(rows):
-            for n in range(columns):
-                out[i, n] = slope[i, n] * (s[i] * w[n] + c[n])
-    else:
-        for i in range(rows):
-            for n in range(columns):
-                out[i, n] = slope[i, n] * (product[i, n] + (s[i] * w[n] + c[n]))
+    for i in range(rows):
+        for n in range(first, columns):
+            total = c[n]
+            if dots != 0:
+                total = s[i] * w[n] + total
+            if dz != 0:
+                total = product[i, n] + total
+            out[i, n] = slope[i, n] * total

@@ -102,13 +102,19 @@ def graphs(draw):
 
     for _ in range(draw(st.integers(1, 3))):
         kind = draw(
-            st.sampled_from(["conv", "conv", "pool", "norm", "residual", "concatenate", "activation"])
+            st.sampled_from(["conv", "conv", "3x3", "pool", "norm", "residual", "concatenate", "activation"])
         )
         here = nodes[-1].name if nodes else "input"
         if kind == "conv":
             layer = draw(convolutions(channels))
             channels = layer.filters
             add(layer)
+        elif kind == "3x3":
+            # Sixteen channels and more, and stride 1: filtered where the image is large enough.
+            channels = draw(CHANNELS)
+            add(fg.Conv2d(draw(st.sampled_from([16, 32, 48])), 1, activation="tanh"))
+            padding = draw(st.sampled_from(["same", 1, ((2, 1), (1, 3))]))
+            add(fg.Conv2d(channels, 3, padding=padding, activation=draw(st.sampled_from(sorted(REFERENCES)))))
         elif kind == "pool":
             pool = draw(st.sampled_from([fg.MaxPool2d, fg.AvgPool2d]))
             add(pool(draw(st.integers(1, 3)), stride=draw(st.integers(1, 3)), padding="same"))

@@ -108,7 +108,15 @@ def bind(
     group = min(isa.panels(max(tile_heights)), 1 << (group_panels.bit_length() - 1))
     last = group_outputs - (group_panels - 1) * PANEL
     values, kept = product.fields(
-        isa, weights, activation_name, has_tangent, tile_heights, group, last, channelwise
+        isa,
+        weights,
+        activation_name,
+        has_tangent,
+        "float" if channelwise and kind == RANK1 else weights.entries,
+        tile_heights,
+        group,
+        last,
+        channelwise,
     )
     stride = group * PANEL * 4
     slots, v_row = 0, weights.inputs * PANEL * 4

@@ -159,7 +159,9 @@ def bind(
     tile_heights = set().union(*(heights(n, isa.max_rows) for n in row_counts))
     group = min(isa.panels(max(tile_heights)), 1 << (panels.bit_length() - 1))
     last = outputs - (panels - 1) * PANEL
-    values, kept = product.fields(isa, weights, activation_name, has_tangent, tile_heights, group, last)
+    values, kept = product.fields(
+        isa, weights, activation_name, has_tangent, weights.entries and "float", tile_heights, group, last
+    )
     transformed = aligned((panels, PLACES, channels, PANEL))
     panel_bytes = PLACES * channels * PANEL * 4
     drawn = weights.entries is not None and kind != EXPLICIT

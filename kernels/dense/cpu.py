@@ -83,7 +83,9 @@ def bind(
     )
     group = min(isa.panels(max(tile_heights)), 1 << (max(1, panels // column_parts).bit_length() - 1))
     last = outputs - (panels - 1) * PANEL
-    values, kept = product.fields(isa, weights, activation_name, has_tangent, tile_heights, group, last)
+    values, kept = product.fields(
+        isa, weights, activation_name, has_tangent, entries, tile_heights, group, last
+    )
     columns = group * PANEL * 4
     k_block, sums = inputs, min(tallest, rows * (1 + count)) * columns
     if entries and columns * inputs > CACHED_WEIGHTS and rows * (1 + count) * columns <= CACHED_WEIGHTS:

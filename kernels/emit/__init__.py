@@ -4,8 +4,17 @@ Everything else in ``kernels`` is Python that Numba compiles. Addresses travel a
 """
 
 from fgnumba.kernels.emit.calls import call, pointer
+from fgnumba.kernels.emit.epilogue import tangent_rows
 from fgnumba.kernels.emit.philox import philox_words
 from fgnumba.kernels.emit.tile import multiply_add_peak, product_tile
 from fgnumba.kernels.emit.transform import separable
 
-__all__ = ["call", "multiply_add_peak", "philox_words", "pointer", "product_tile", "separable"]
+__all__ = [
+    "call",
+    "multiply_add_peak",
+    "philox_words",
+    "pointer",
+    "product_tile",
+    "separable",
+    "tangent_rows",
+]
