@@ -7,7 +7,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from fgnumba.kernels.emit.vectors import F32, I32, I64, Vectors, index
+from fgnumba.kernels.emit.vectors import F32, I32, I64, Vectors, index, never_unroll
 from fgnumba.kernels.vector import PANEL, InstructionSet
 
 
@@ -121,7 +121,8 @@ def product_tile(
             i.add_incoming(i_next, loop)
             k.add_incoming(k_next, loop)
             _incoming(sums, totals, loop)
-            builder.cbranch(builder.icmp_signed("<", i_next, length), loop, following)
+            again = builder.cbranch(builder.icmp_signed("<", i_next, length), loop, following)
+            never_unroll(builder.module, again)
 
             builder.position_at_end(following)
             s_next = builder.add(s, index(1))

@@ -12,6 +12,15 @@ def index(n: int) -> ir.Constant:
     return ir.Constant(I64, n)
 
 
+def never_unroll(module: ir.Module, branch: Any) -> None:
+    """Mark the loop that `branch` closes: unrolled, a register tile would not keep its sums in registers."""
+    disable = module.add_metadata([ir.MetaDataString(module, "llvm.loop.unroll.disable")])
+    loop = module.add_metadata([disable, disable])
+    # What identifies a loop is a node that names itself first.
+    loop.operands = (loop, disable)
+    branch.set_metadata("llvm.loop", loop)
+
+
 class Vectors:
     """Vector instructions of one width, appended through `builder`."""
 
