@@ -224,7 +224,7 @@ class Plan:
         self.rows.append(
             Row(
                 "+".join(step.names),
-                "+".join(dict.fromkeys(op.name for op in bound)),
+                "+".join(dict.fromkeys(op.name for op in bound if not op.once)),
                 tuple(step.shapes),
                 output.shape,
                 buffer,
