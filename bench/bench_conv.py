@@ -100,6 +100,7 @@ def test_step_against_peers(benchmark, target, threads):
         pytest.skip("peers are not installed; pip install -e '.[peers]'")
     timings = interleaved({**ours, **present, "peak": lambda: peak(ROUNDS_OF_PEAK)}, rounds=11)
     benchmark.pedantic(ours["fgnumba"], rounds=10, iterations=1, warmup_rounds=1)
+    benchmark.extra_info["network"] = "cnn"
     benchmark.extra_info["seconds"] = {n: timings.seconds(n) for n in timings.samples}
     faster = min(present, key=timings.seconds)
     products = sum(row.dual for row in plan("rank1").rows)

@@ -47,6 +47,7 @@ def test_step_against_peers(benchmark, target, name, widths, limits):
     ours = forward_step(widths)
     timings = interleaved({"fgnumba": ours, **{p: s for p, s in contenders.items() if s is not None}})
     benchmark.pedantic(ours, rounds=20, iterations=5, warmup_rounds=2)
+    benchmark.extra_info["network"] = name
     benchmark.extra_info["seconds"] = {n: timings.seconds(n) for n in timings.samples}
     for peer, limit in limits.items():
         target(

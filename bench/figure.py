@@ -4,7 +4,11 @@ import json
 import sys
 from pathlib import Path
 
-TITLES = {"perceptron": "784-1024-1024-10 perceptron", "logistic": "784-10 logistic regression"}
+TITLES = {
+    "logistic": "784-10 logistic regression",
+    "perceptron": "784-1024-1024-10 perceptron",
+    "cnn": "four 3x3 convolutions, 64 channels",
+}
 COLOURS = {"fgnumba": "#c1440e", "JAX": "#8a8f98", "PyTorch": "#b9bec6"}
 
 
@@ -16,15 +20,16 @@ def draw(report: Path, figure: Path) -> None:
     import matplotlib.pyplot as plt
 
     steps = {
-        benchmark["params"]["name"]: benchmark["extra_info"]["seconds"]
+        benchmark["extra_info"]["network"]: benchmark["extra_info"]["seconds"]
         for benchmark in json.loads(report.read_text())["benchmarks"]
         if "seconds" in benchmark["extra_info"]
     }
-    figure_, axes = plt.subplots(1, len(steps), figsize=(8, 2.4), constrained_layout=True)
-    for axis, (name, seconds) in zip(axes, steps.items(), strict=True):
-        names = list(seconds)
-        bars = axis.barh(names, [seconds[n] * 1e6 for n in names], color=[COLOURS[n] for n in names])
-        axis.bar_label(bars, fmt="%.0f µs", padding=4)
+    figure_, axes = plt.subplots(1, len(steps), figsize=(10, 2.2), constrained_layout=True)
+    for axis, name in zip(axes, [name for name in TITLES if name in steps], strict=True):
+        names = [n for n in COLOURS if n in steps[name]]
+        scale, unit = (1e3, "ms") if max(steps[name].values()) > 1e-3 else (1e6, "µs")
+        bars = axis.barh(names, [steps[name][n] * scale for n in names], color=[COLOURS[n] for n in names])
+        axis.bar_label(bars, fmt=f"%.3g {unit}", padding=4)
         axis.invert_yaxis()
         axis.set_title(TITLES[name], fontsize=10, loc="left")
         axis.spines[["top", "right", "bottom"]].set_visible(False)
