@@ -130,6 +130,7 @@ class Conv2d(Layer):
         """Return the fused convolution."""
         return conv2d.bind(
             site.isa,
+            site.threads,
             **site.part,
             x=site.inputs[0],
             y=site.output,

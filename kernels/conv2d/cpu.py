@@ -62,6 +62,7 @@ ARGUMENTS = record(
 
 def bind(
     isa: InstructionSet,
+    threads: int,
     *,
     batch: int,
     images_a_part: int,
@@ -75,6 +76,7 @@ def bind(
 
     Parameters
     ----------
+    threads : that may share what runs on the whole of the weights; images go part by part.
     x : (H, W, C) images, with a border of at least the padding, which is filled with zeros. Without a tangent (a
         symbolic zero) its product is skipped.
     y : (H', W', N) images. Must not overlap x.
@@ -87,6 +89,7 @@ def bind(
     if winograd.suits(geometry, x.shape, y.shape, weights, x.has_tangent):
         return winograd.bind(
             isa,
+            threads,
             batch=batch,
             images_a_part=images_a_part,
             x=x,

@@ -126,6 +126,7 @@ def needed_border(geometry: Geometry, shape: tuple[int, int, int]) -> Border:
 
 def bind(
     isa: InstructionSet,
+    threads: int,
     *,
     batch: int,
     images_a_part: int,
@@ -219,7 +220,7 @@ def bind(
             name="transform",
             entry=_weights_entry(),
             arguments=filled(_WEIGHTS, prepare),
-            parts=parts_for(work, panels, 2),
+            parts=parts_for(work, panels, threads),
             keeps=(weights, transformed),
             once=True,
         ),
