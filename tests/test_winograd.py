@@ -5,7 +5,7 @@ import pytest
 
 import fgnumba as fg
 from fgnumba.kernels import directions, vector
-from fgnumba.kernels.conv2d import winograd
+from fgnumba.kernels.conv2d import filtering
 from fgnumba.kernels.philox import STREAM, set_stream
 from fgnumba.layers import Perturbation
 from fgnumba.plan import Plan
@@ -42,10 +42,10 @@ def outputs(shape, filters, padding, kind, count, batch=3):
 def test_it_agrees_with_direct_convolutions(shape, filters, padding, kind, count, monkeypatch):
     count = 0 if kind == "none" else count
     filtered = outputs(shape, filters, padding, kind, count)
-    monkeypatch.setattr(winograd, "fits", lambda *_: False)
+    monkeypatch.setattr(filtering, "fits", lambda *_: False)
     direct = outputs(shape, filters, padding, kind, count)
     weights = 16 * -(-filters // 32) * 32 * shape[2] * 4
-    if kind in ("none", "rank1") or count * weights <= winograd.CACHED_DIRECTIONS:
+    if kind in ("none", "rank1") or count * weights <= filtering.CACHED_DIRECTIONS:
         assert not np.array_equal(filtered, direct), "the same bits: it was not filtered"
     # Each place of a tile sums up to four times what a pixel does: errors are some units of the largest value.
     scale = np.abs(direct).max(axis=(1, 2), keepdims=True)

@@ -25,7 +25,7 @@ from numba.extending import register_jitable
 from fgnumba.kernels import images, product
 from fgnumba.kernels.arguments import filled, lay_out, record
 from fgnumba.kernels.compile import kernel
-from fgnumba.kernels.conv2d import winograd
+from fgnumba.kernels.conv2d import filtering, winograd
 from fgnumba.kernels.conv2d.geometry import (
     BORDER_FIELDS,
     Geometry,
@@ -86,7 +86,7 @@ def bind(
     Cost: 1 + T products of H' W' K N multiply-adds an image for rank-1 directions (1 where x has no tangent) and
     T of H' W' K; 1 + 2 T for the others (1 + T). An image is read once a panel of 32 outputs, W once a row.
     """
-    if winograd.suits(geometry, x.shape, y.shape, weights, x.has_tangent):
+    if filtering.suits(geometry, x.shape, y.shape, weights, x.has_tangent):
         return winograd.bind(
             isa,
             threads,
@@ -176,8 +176,8 @@ def bind(
 
 def needed_border(geometry: Geometry, shape: tuple[int, int, int], outputs: int) -> Border:
     """Return the border that the input, (H, W, C) images, must have: at least the padding."""
-    if winograd.fits(geometry, shape, outputs):
-        return winograd.needed_border(geometry, shape)
+    if filtering.fits(geometry, shape, outputs):
+        return filtering.needed_border(geometry, shape)
     return geometry.padding
 
 

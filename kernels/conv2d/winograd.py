@@ -25,35 +25,32 @@ from numba.extending import register_jitable
 from fgnumba.kernels import images, product
 from fgnumba.kernels.arguments import filled, lay_out, record
 from fgnumba.kernels.compile import kernel
+from fgnumba.kernels.conv2d.filtering import (
+    INPUT,
+    KERNEL,
+    OUTPUT,
+    PLACES,
+    TAPS,
+    needed_border,
+    transform,
+    transform_panel,
+    transform_weights,
+)
 from fgnumba.kernels.conv2d.geometry import BORDER_FIELDS, Geometry, border_fields, clear_border
 from fgnumba.kernels.directions import EXPLICIT, RADEMACHER, RANK1
 from fgnumba.kernels.directions import cpu as directions
-from fgnumba.kernels.emit import call, pointer, separable
-from fgnumba.kernels.images import Border, Images, operands
+from fgnumba.kernels.emit import call, pointer
+from fgnumba.kernels.images import Images, operands
 from fgnumba.kernels.memory import address, aligned
 from fgnumba.kernels.program import Operation
 from fgnumba.kernels.tiles import GROUP, LAST, ONE_SEGMENT, SINGLE, TILE_KINDS
-from fgnumba.kernels.tiling import heights, parts_for, split, tile_count, tile_rows
+from fgnumba.kernels.tiling import heights, tile_count, tile_rows
 from fgnumba.kernels.vector import PANEL, InstructionSet
-
-PLACES = 16
-TAPS = 9
-_ONE = int(np.float32(1).view(np.int32))
-
-OUTPUT = ((1, 1, 1, 0), (0, 1, -1, -1))
-"""Aᵀ"""
-INPUT = ((1, 0, -1, 0), (0, 1, 1, 0), (0, -1, 1, 0), (0, 1, 0, -1))
-"""Bᵀ"""
-KERNEL = ((1, 0, 0), (0.5, 0.5, 0.5), (0.5, -0.5, 0.5), (0, 0, 1))
-"""G"""
 
 CACHED_TILES = 256 * 1024
 """Bytes of transformed tiles that the second-level cache holds; directions beyond that wait for their turn."""
 
-CACHED_DIRECTIONS = 1024 * 1024
-"""Bytes of transformed tangents of weights; for more, a direct convolution draws them panel by panel."""
-
-_WEIGHTS = record("weight", "out", "panels", "channels", "transform")
+_ONE = int(np.float32(1).view(np.int32))
 
 ARGUMENTS = record(
     *product.FIELDS,
@@ -75,53 +72,6 @@ ARGUMENTS = record(
     *("at_tiles", "at_sums", "at_tangents", "at_entries", "at_signs"),
     *BORDER_FIELDS,
 )
-
-
-def fits(geometry: Geometry, shape: tuple[int, int, int], outputs: int) -> bool:
-    """Whether the filtering applies to (H, W, C) images, and saves more than transforming costs."""
-    height, width = _output_size(geometry, shape)
-    return (
-        geometry.kernel_size == (3, 3)
-        and geometry.stride == (1, 1)
-        and geometry.dilation == (1, 1)
-        and geometry.groups == 1
-        and shape[2] % 16 == 0
-        and outputs >= 16
-        and min(height, width) >= 4
-    )
-
-
-def suits(
-    geometry: Geometry,
-    shape: tuple[int, int, int],
-    output: tuple[int, int, int],
-    weights: product.Weights,
-    has_tangent: bool,
-) -> bool:
-    """Whether to filter, given the directions too: tangents of weights that are not of rank 1 must fit the cache."""
-    if not fits(geometry, shape, output[2]):
-        return False
-    if weights.kind == RANK1:
-        return has_tangent
-    size = PLACES * weights.panels * shape[2] * PANEL * 4
-    return weights.entries is None or weights.count * size <= CACHED_DIRECTIONS
-
-
-def _output_size(geometry: Geometry, shape: tuple[int, int, int]) -> tuple[int, int]:
-    top, bottom, left, right = geometry.padding
-    return shape[0] + top + bottom - 2, shape[1] + left + right - 2
-
-
-def needed_border(geometry: Geometry, shape: tuple[int, int, int]) -> Border:
-    """Return the padding, and what an odd last tile reads beyond it."""
-    height, width = _output_size(geometry, shape)
-    top, bottom, left, right = geometry.padding
-    return Border(
-        top,
-        max(bottom, -(-height // 2) * 2 + 2 - top - shape[0]),
-        left,
-        max(right, -(-width // 2) * 2 + 2 - left - shape[1]),
-    )
 
 
 def bind(
@@ -200,30 +150,15 @@ def bind(
         "origin": -(geometry.padding.top * x.row + geometry.padding.left * x.pixel),
         "stacked": stacked,
         "rows": rows,
-        "transform_input": _transform(isa, "input", INPUT),
-        "transform_output": _transform(isa, "output", OUTPUT),
-        "transform_weight": _transform(isa, "kernel", KERNEL),
+        "transform_input": transform(isa, "input", INPUT),
+        "transform_output": transform(isa, "output", OUTPUT),
+        "transform_weight": transform(isa, "kernel", KERNEL),
         "add": directions.add_entries(gaussian=False) if kind == RADEMACHER else 0,
         **border_fields(x, needed_border(geometry, x.shape)),
         **{name: offset for name, offset in offsets.items() if name != "sums"},
     }
-    work = PLACES * 2 * weights.weight.size
-    prepare = {
-        "weight": address(weights.weight),
-        "out": address(transformed),
-        "panels": panels,
-        "channels": channels,
-        "transform": _transform(isa, "kernel", KERNEL),
-    }
     return [
-        Operation(
-            name="transform",
-            entry=_weights_entry(),
-            arguments=filled(_WEIGHTS, prepare),
-            parts=parts_for(work, panels, threads),
-            keeps=(weights, transformed),
-            once=True,
-        ),
+        transform_weights(isa, threads, weights.weight, transformed),
         Operation(
             name="conv2d",
             entry=_entry(),
@@ -235,47 +170,6 @@ def bind(
             keeps=(memory["keeps"], kept, transformed),
         ),
     ]
-
-
-@cache
-def _transform(isa: InstructionSet, name: str, matrix: tuple[tuple[float, ...], ...]) -> int:
-    """Address of the transformation described in :func:`fgnumba.kernels.emit.separable`."""
-    emitted = separable(isa, matrix)
-
-    def transform(
-        count: int,
-        x_step: int,
-        y_step: int,
-        length: int,
-        x: int,
-        x_row: int,
-        x_column: int,
-        y: int,
-        y_row: int,
-        y_column: int,
-    ) -> None:
-        emitted(count, x_step, y_step, length, x, x_row, x_column, y, y_row, y_column)
-
-    return kernel(f"winograd-{name}-{isa.name}", transform, 10)
-
-
-@cache
-def _weights_entry() -> int:
-    return kernel("winograd-weights", _weights, 3)
-
-
-def _weights(arguments: int, part: int, parts: int) -> None:
-    a = carray(pointer(arguments, _WEIGHTS), 1)[0]
-    first, last = split(a.panels, parts, part)
-    for p in range(first, last):
-        size = a.channels * PANEL
-        _transform_panel(a.transform, a.weight + p * TAPS * size * 4, a.out + p * PLACES * size * 4, size)
-
-
-@register_jitable
-def _transform_panel(transform: int, weight: int, out: int, size: int) -> None:
-    """Transform a panel of weights; `size` elements are one tap's."""
-    call(transform, (1, 0, 0, size, weight, 3 * size, size, out, 4 * size, size))
 
 
 @cache
@@ -354,7 +248,7 @@ def _tangent_weights(a: Any, t: int, p: int) -> None:
     else:
         product.draw_panel(a, t, p, 0, a.inputs, entries)
     out = a.scratch + a.at_tangents + (t * a.panels + p) * PLACES * size * 4
-    _transform_panel(a.transform_weight, entries, out, size)
+    transform_panel(a.transform_weight, entries, out, size)
 
 
 @register_jitable
