@@ -7,7 +7,7 @@ from fgnumba.kernels.emit.calls import call, pointer
 from fgnumba.kernels.emit.epilogue import tangent_rows
 from fgnumba.kernels.emit.philox import philox_words
 from fgnumba.kernels.emit.tile import multiply_add_peak, product_tile
-from fgnumba.kernels.emit.transform import separable
+from fgnumba.kernels.emit.transform import separable, transpose_block
 
 __all__ = [
     "call",
@@ -17,4 +17,5 @@ __all__ = [
     "product_tile",
     "separable",
     "tangent_rows",
+    "transpose_block",
 ]

@@ -1,4 +1,4 @@
-"""Small matrices applied from both sides to grids of vectors."""
+"""Small matrices applied from both sides to grids of vectors, and square blocks transposed."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -7,7 +7,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from fgnumba.kernels.emit.vectors import F32, I64, Vectors, index
+from fgnumba.kernels.emit.vectors import F32, I32, I64, Vectors, index
 from fgnumba.kernels.vector import InstructionSet
 
 
@@ -102,3 +102,41 @@ def _apply(builder: Any, vectors: Vectors, matrix: Sequence[Sequence[float]], va
             total = builder.fmul(total, ir.Constant(vectors.type, [scale] * vectors.lanes))
         results.append(total)
     return results
+
+
+def transpose_block(isa: InstructionSet) -> Callable[..., None]:
+    """Return the transposition of a square block of `isa.lanes` rows and columns, as a Numba intrinsic.
+
+    The intrinsic takes ``(x, x_ld, y, y_ld)``, all int64: addresses, and the elements between rows.
+
+    Cost: reads and writes the block once; log2(lanes) shuffles a row, blocks of 1, 2, 4, … elements changing places.
+    """
+    lanes = isa.lanes
+
+    @intrinsic
+    def transpose(typingctx, x, x_ld, y, y_ld):  # type: ignore[no-untyped-def]
+        signature = types.void(x, x_ld, y, y_ld)
+
+        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            x, x_ld, y, y_ld = args
+            x, y = (builder.inttoptr(p, F32.as_pointer()) for p in (x, y))
+            vectors = Vectors(builder, lanes)
+            rows = [vectors.load(x, builder.mul(x_ld, index(i))) for i in range(lanes)]
+            size = 1
+            while size < lanes:
+                # In lane numbers of both rows side by side, the second's from `lanes` on.
+                first = [j + lanes - size if j & size else j for j in range(lanes)]
+                second = [j + lanes if j & size else j + size for j in range(lanes)]
+                masks = [ir.Constant(ir.VectorType(I32, lanes), order) for order in (first, second)]
+                for i in range(lanes):
+                    if not i & size:
+                        pair = rows[i], rows[i + size]
+                        rows[i], rows[i + size] = (builder.shuffle_vector(*pair, mask) for mask in masks)
+                size *= 2
+            for i, row in enumerate(rows):
+                vectors.store(row, y, builder.mul(y_ld, index(i)))
+            return context.get_dummy_value()
+
+        return signature, codegen
+
+    return transpose

@@ -1,0 +1,9 @@
+"""Reverse mode, to measure forward gradients against: the same register tiles, threads and programs, tuned as hard.
+
+Nothing in ``fgnumba`` or ``fgnumba.kernels`` knows it. Networks of dense layers are differentiated; others are refused.
+"""
+
+from fgnumba.bench.reverse.plan import ReversePlan
+from fgnumba.bench.reverse.training import ReverseTrainer, value_and_grad
+
+__all__ = ["ReversePlan", "ReverseTrainer", "value_and_grad"]
