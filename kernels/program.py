@@ -131,6 +131,7 @@ class Choice:
         self._mean = {True: 0.0, False: 0.0}
         self._preferred, self._trial = True, 0
         self._until_trial = self.TRIALS
+        self._fresh = True
 
     def parallel(self) -> bool:
         """Return the way to run next."""
@@ -139,6 +140,10 @@ class Choice:
     def record(self, seconds: float) -> None:
         """Take note of the time of a run that went the way :meth:`parallel` said."""
         way = self.parallel()
+        if self._fresh:
+            # The very first run touches memory for the first time, and would speak against its way for long.
+            self._fresh = False
+            return
         if self._trial:
             # The first run of a trial finds sleeping threads or cold caches, and is forgotten.
             if self._trial <= 2:
