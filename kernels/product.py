@@ -14,21 +14,23 @@ import numpy.typing as npt
 from numba import carray
 from numba.extending import register_jitable
 
+from fgnumba.kernels import dots
 from fgnumba.kernels.activations.cpu import activation
 from fgnumba.kernels.compile import kernel
 from fgnumba.kernels.directions import EXPLICIT, GAUSSIAN, NONE, RADEMACHER, RANK1
 from fgnumba.kernels.directions import cpu as directions
 from fgnumba.kernels.emit import call, pointer, tangent_rows
 from fgnumba.kernels.memory import address
-from fgnumba.kernels.philox import DIRECTION_SHIFT, ENTRY, LEFT, RIGHT, STREAM
+from fgnumba.kernels.philox import DIRECTION_SHIFT, ENTRY, RIGHT, STREAM
 from fgnumba.kernels.tiles import tile_table
 from fgnumba.kernels.vector import PANEL, InstructionSet
 
 FIELDS = (
     *("weight", "bias", "inputs", "panels", "tallest", "group", "weight_tiles", "tangent_tiles"),
     *("count", "first", "kind", "parameter", "bias_parameter", "stream", "v", "v_bias"),
-    *("draw", "draw_vector", "dot_rows", "activate", "combine"),
-    *("at_slopes", "at_dots", "at_right", "at_shift", "at_drawn"),
+    *("draw", "draw_vector", "activate", "combine"),
+    *("at_slopes", "at_right", "at_shift", "at_drawn"),
+    *dots.FIELDS,
 )
 
 
@@ -81,8 +83,7 @@ def vector_bytes(weights: Weights) -> int:
     """Bytes that drawing u, w or c takes beside where they end up."""
     rows = weights.panels
     if weights.kind == RANK1:
-        rows = max(rows, -(-weights.inputs // PANEL))
-        return directions.draw_bytes(RANK1, rows) + rows * PANEL * 4
+        return max(directions.draw_bytes(RANK1, rows), dots.factor_bytes(weights.inputs))
     return directions.draw_bytes(weights.kind, rows) if weights.kind in (RADEMACHER, GAUSSIAN) else 0
 
 
@@ -131,34 +132,22 @@ def fields(
         "v_bias": address(weights.v_bias),
         "draw": draw,
         "draw_vector": directions.vector() if drawn else 0,
-        "dot_rows": dot_rows() if kind == RANK1 else 0,
         "activate": activation(activation_name, slope=weights.count > 0),
         "combine": combine(isa) if weights.count > 0 else 0,
     }
     return values, (primal, tangent, weights)
 
 
-def regions(weights: Weights, sums: int, slopes: int, dots: int, drawn: int) -> Mapping[str, int]:
+def regions(weights: Weights, sums: int, slopes: int, drawn: int) -> Mapping[str, int]:
     """Return the bytes of scratch memory by field; `sums` come first, at the scratch memory's own address."""
     width = weights.panels * PANEL * 4
     return {
         "sums": sums,
         "at_slopes": slopes * (weights.count > 0),
-        "at_dots": dots * weights.count * (weights.kind == RANK1),
         "at_right": weights.count * width * (weights.kind == RANK1),
         "at_shift": weights.count * width,
         "at_drawn": max(drawn, vector_bytes(weights)),
     }
-
-
-@register_jitable
-def draw_left(a: Any, t: int) -> int:
-    """Draw u of direction `t` as float32, and return its address: valid until something else is drawn."""
-    work = a.scratch + a.at_drawn
-    n = (a.inputs + PANEL - 1) // PANEL * PANEL
-    left = work + (n // PANEL + 63) // 64 * 256
-    draw_vector(a, t, n, LEFT, a.parameter, work, left)
-    return left
 
 
 @register_jitable
@@ -195,11 +184,11 @@ def draw_vector(a: Any, t: int, n: int, purpose: int, parameter: int, work: int,
 
 @register_jitable
 def finish(
-    a: Any, t: int, p: int, rows: int, columns: int, z: int, slopes: int, dots: int, y: int, ld_y: int
+    a: Any, t: int, p: int, rows: int, columns: int, z: int, slopes: int, dotted: int, y: int, ld_y: int
 ) -> None:
     """Epilogue of `rows` rows of z: t = 0 the primal, else tangent t of it. `columns` are written, from panel p on.
 
-    z and slopes have rows of a.group panels, or of one where fewer remain; `dots` is 0 or where x·u is.
+    z and slopes have rows of a.group panels, or of one where fewer remain; `dotted` is 0 or where x·u is.
     """
     stride = (columns + PANEL - 1) // PANEL * PANEL
     if t == 0:
@@ -208,38 +197,19 @@ def finish(
     column = ((t - 1) * a.panels + p) * PANEL * 4
     shift = a.v_bias if a.kind == EXPLICIT and a.bias_parameter >= 0 else a.scratch + a.at_shift
     right = a.scratch + a.at_right + column
-    call(a.combine, (rows, columns, stride, z, slopes, dots, right, shift + column, y, ld_y))
-
-
-@cache
-def dot_rows() -> int:
-    """Address of ``(rows, segments, offsets, length, x, ld, u, out)``: out[i] = x_i · u.
-
-    A row of x lies as a register tile reads it. The sum is reassociated, so that it vectorises; a row's result
-    depends on nothing but the row and how it is cut into segments.
-    """
-    return kernel("dot-rows", _dot_rows, 8, fastmath={"contract", "nsz", "reassoc"})
-
-
-def _dot_rows(rows: int, segments: int, offsets: int, length: int, x: int, ld: int, u: int, out: int) -> None:
-    starts = carray(pointer(offsets, np.int64), segments)
-    dots = carray(pointer(out, np.float32), rows)
-    for i in range(rows):
-        total = np.float32(0)
-        for s in range(segments):
-            xs = carray(pointer(x + (i * ld + starts[s]) * 4, np.float32), length)
-            left = carray(pointer(u + s * length * 4, np.float32), length)
-            for j in range(length):
-                total += xs[j] * left[j]
-        dots[i] = total
+    call(
+        a.combine,
+        (rows, columns, stride, z, slopes, dotted, a.dot_stride, right, shift + column, y, ld_y),
+    )
 
 
 @cache
 def combine(isa: InstructionSet) -> int:
-    """Address of ``(rows, columns, stride, dz, slopes, dots, right, shift, dy, ld)``: a tile's tangent.
+    """Address of ``(rows, columns, stride, dz, slopes, dots, dot_stride, right, shift, dy, ld)``: a tile's tangent.
 
     dy = a'(z) (dz + (x·u) w + c); without dz where its address is 0, without the middle term where that of
-    `dots` is 0. Rows of dz and slopes are `stride` apart, dy's `ld`; `columns` of each are read and written.
+    `dots` is 0. Rows of dz and slopes are `stride` apart, dots `dot_stride`, dy's rows `ld`; `columns` of each are read
+    and written.
     """
     lanes = isa.lanes
     both, sums, factors = (
@@ -253,6 +223,7 @@ def combine(isa: InstructionSet) -> int:
         dz: int,
         slopes: int,
         dots: int,
+        dot_stride: int,
         right: int,
         shift: int,
         dy: int,
@@ -260,15 +231,15 @@ def combine(isa: InstructionSet) -> int:
     ) -> None:
         whole = columns // lanes * lanes
         if dots == 0:
-            sums(rows, whole, stride, dz, slopes, dots, right, shift, dy, ld)
+            sums(rows, whole, stride, dz, slopes, dots, dot_stride, right, shift, dy, ld)
         elif dz == 0:
-            factors(rows, whole, stride, dz, slopes, dots, right, shift, dy, ld)
+            factors(rows, whole, stride, dz, slopes, dots, dot_stride, right, shift, dy, ld)
         else:
-            both(rows, whole, stride, dz, slopes, dots, right, shift, dy, ld)
+            both(rows, whole, stride, dz, slopes, dots, dot_stride, right, shift, dy, ld)
         if whole < columns:
-            _combine_rest(rows, whole, columns, stride, dz, slopes, dots, right, shift, dy, ld)
+            _combine_rest(rows, whole, columns, stride, dz, slopes, dots, dot_stride, right, shift, dy, ld)
 
-    return kernel(f"combine-tangent-{isa.name}", combine_tangent, 10)
+    return kernel(f"combine-tangent-{isa.name}", combine_tangent, 11)
 
 
 @register_jitable
@@ -280,6 +251,7 @@ def _combine_rest(
     dz: int,
     slopes: int,
     dots: int,
+    dot_stride: int,
     right: int,
     shift: int,
     dy: int,
@@ -289,13 +261,13 @@ def _combine_rest(
     c = carray(pointer(shift, np.float32), columns)
     out = carray(pointer(dy, np.float32), (rows, ld))
     w = carray(pointer(right, np.float32), columns)
-    s = carray(pointer(dots, np.float32), rows)
+    s = carray(pointer(dots, np.float32), rows * dot_stride)
     product = carray(pointer(dz, np.float32), (rows, stride))
     for i in range(rows):
         for n in range(first, columns):
             total = c[n]
             if dots != 0:
-                total = s[i] * w[n] + total
+                total = s[i * dot_stride] * w[n] + total
             if dz != 0:
                 total = product[i, n] + total
             out[i, n] = slope[i, n] * total

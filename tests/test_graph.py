@@ -163,15 +163,16 @@ def test_threads_change_no_bit(direction, count, monkeypatch):
 
 
 @pytest.mark.parametrize("kind", ["rank1", "rademacher", "gaussian"])
-def test_directions_that_share_a_primal_are_those_that_have_one_each(kind):
+@pytest.mark.parametrize("count", [4, 7, 35])
+def test_directions_that_share_a_primal_are_those_that_have_one_each(kind, count):
     model = residual()
     x, y = examples(7)
     direction = fg.directions.BY_NAME[kind]
     stream = np.zeros(1, STREAM)
     set_stream(stream, 5, 2)
-    plan = Plan(model, len(x), Perturbation(direction.kind, 4, stream), LOSS)
+    plan = Plan(model, len(x), Perturbation(direction.kind, count, stream), LOSS)
     plan.run(x, y)
-    for t in range(4):
+    for t in range(count):
         value, d = fg.jvp(model, LOSS, x, y, direction(seed=5, step=2, index=t))
         assert plan.values[0] == pytest.approx(value, rel=1e-6)
         assert plan.values[1 + t] == pytest.approx(d, rel=2e-5, abs=1e-6)

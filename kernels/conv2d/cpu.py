@@ -22,7 +22,7 @@ import numpy as np
 from numba import carray
 from numba.extending import register_jitable
 
-from fgnumba.kernels import images, product
+from fgnumba.kernels import dots, images, product
 from fgnumba.kernels.arguments import filled, lay_out, record
 from fgnumba.kernels.compile import kernel
 from fgnumba.kernels.conv2d import filtering, winograd
@@ -33,7 +33,7 @@ from fgnumba.kernels.conv2d.geometry import (
     clear_border,
     is_channelwise,
 )
-from fgnumba.kernels.directions import EXPLICIT, RANK1
+from fgnumba.kernels.directions import EXPLICIT, NONE, RANK1
 from fgnumba.kernels.directions import cpu as directions
 from fgnumba.kernels.emit import call, pointer
 from fgnumba.kernels.images import Border, Images, operands
@@ -131,13 +131,15 @@ def bind(
     block = max(1, min(units, CACHED_SLOPES // (width * stride)))
     if slots * group * v_row > CACHED_DIRECTIONS:
         slots, block = 1, units
-    regions = product.regions(
-        weights, width * stride, block * width * stride, groups * units * width * 4, drawn=0
+    dot_values, dot_regions, dot_tiles = dots.fields(
+        isa, NONE if channelwise else kind, count, weights.inputs, groups * units * width, tile_heights
     )
+    regions = {**product.regions(weights, width * stride, block * width * stride, drawn=0), **dot_regions}
     offsets, end = lay_out([*regions.items(), ("at_panels", slots * group * v_row)])
     addresses, memory = operands(x=x, y=y)
     fields = {
         **values,
+        **dot_values,
         **addresses,
         **images.part_fields(batch, images_a_part),
         "has_tangent": has_tangent,
@@ -169,7 +171,7 @@ def bind(
             multiply_adds=weights.products(has_tangent) * batch * height * width * weights.inputs * outputs,
             local=memory["local"],
             external=memory["external"],
-            keeps=(memory["keeps"], kept, starts),
+            keeps=(memory["keeps"], kept, starts, dot_tiles),
         )
     ]
 
@@ -208,9 +210,9 @@ def _conv2d(arguments: int, part: int, parts: int) -> None:
     n = min(a.images, a.batch - part * a.images)
     if a.clear:
         clear_border(a, part, n)
+    if a.kind == RANK1 and not a.channelwise:
+        _dots(a, part, n)
     for t in range(a.count):
-        if a.kind == RANK1 and not a.channelwise:
-            _dots(a, part, t, n)
         product.draw_right_and_shift(a, t)
     p = 0
     while p < a.panels:
@@ -228,19 +230,21 @@ def _row(a: Any, part: int, unit: int) -> int:
 
 
 @register_jitable
-def _dots_at(a: Any, t: int, g: int, unit: int) -> int:
-    return a.scratch + a.at_dots + (((t * a.groups + g) * a.images * a.height) + unit) * a.width * 4
+def _dots(a: Any, part: int, n: int) -> None:
+    """Write x * u of every direction, for every output pixel and group."""
+    for block in range(dots.blocks(a)):
+        u = dots.draw(a, block, product.draw_vector)
+        for g in range(a.groups):
+            for unit in range(n * a.height):
+                x = _row(a, part, unit) + g * a.group_inputs * 4
+                row = (a.segments, a.offsets, a.length, x, a.step_pixel)
+                dots.write(a, block, u, a.width, *row, _pixel(a, g, unit))
 
 
 @register_jitable
-def _dots(a: Any, part: int, t: int, n: int) -> None:
-    """Write x * u of direction t for every output pixel and group."""
-    left = product.draw_left(a, t)
-    for g in range(a.groups):
-        for unit in range(n * a.height):
-            x = _row(a, part, unit) + g * a.group_inputs * 4
-            row = (a.segments, a.offsets, a.length, x, a.step_pixel, left)
-            call(a.dot_rows, (a.width, *row, _dots_at(a, t, g, unit)))
+def _pixel(a: Any, g: int, unit: int) -> int:
+    """Return the number of a row's first pixel among those that are dotted with u."""
+    return (g * a.images * a.height + unit) * a.width
 
 
 @register_jitable
@@ -265,7 +269,7 @@ def _draw(a: Any, t: int, p: int, group: int, slot: int) -> None:
     for panel in range(group):
         out = a.scratch + a.at_panels + (slot * group + panel) * a.v_row
         if a.kind == RANK1:
-            left = carray(pointer(product.draw_left(a, t), np.float32), a.inputs)
+            left = carray(pointer(dots.draw(a, t, product.draw_vector), np.float32), a.inputs)
             at = a.scratch + a.at_right + (t * a.panels + p + panel) * PANEL * 4
             right = carray(pointer(at, np.float32), PANEL)
             v = carray(pointer(out, np.float32), (a.inputs, PANEL))
@@ -287,9 +291,9 @@ def _tiles(a: Any, part: int, unit: int, at: int, t: int, p: int, group: int) ->
     y = a.y + (part * a.y_part + t * a.y_block + i * a.y_image + row * a.y_row + channel) * 4
     slopes = a.scratch + a.at_slopes + at * a.width * stride * 4
     rank1 = a.kind == RANK1 and not a.channelwise
-    dots = _dots_at(a, t - 1, g, unit) if rank1 else 0
+    dotted = dots.at(a, t - 1, _pixel(a, g, unit)) if rank1 else 0
     if t > 0 and rank1 and not a.has_tangent:
-        product.finish(a, t, p, a.width, columns, 0, slopes, dots, y, a.y_pixel)
+        product.finish(a, t, p, a.width, columns, 0, slopes, dotted, y, a.y_pixel)
         return
     x = _row(a, part, unit) + (p * PANEL if a.channelwise else g * a.group_inputs) * 4
     tiles, v, v_stride = a.weight_tiles, 0, 0
@@ -325,4 +329,4 @@ def _tiles(a: Any, part: int, unit: int, at: int, t: int, p: int, group: int) ->
             ),
         )
         pixel += size
-    product.finish(a, t, p, a.width, columns, a.scratch, slopes, dots, y, a.y_pixel)
+    product.finish(a, t, p, a.width, columns, a.scratch, slopes, dotted, y, a.y_pixel)

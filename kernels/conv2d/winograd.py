@@ -22,7 +22,7 @@ import numpy as np
 from numba import carray
 from numba.extending import register_jitable
 
-from fgnumba.kernels import images, product
+from fgnumba.kernels import dots, images, product
 from fgnumba.kernels.arguments import filled, lay_out, record
 from fgnumba.kernels.compile import kernel
 from fgnumba.kernels.conv2d.filtering import (
@@ -117,13 +117,11 @@ def bind(
     panel_bytes = PLACES * channels * PANEL * 4
     drawn = weights.entries is not None and kind != EXPLICIT
     slopes = 2 * width * panels * PANEL * 4
-    regions = product.regions(
-        weights,
-        sums=4 * across * group * PANEL * 4,
-        slopes=slopes,
-        dots=images_a_part * height * width * 4,
-        drawn=0,
+    dot_values, dot_regions, dot_tiles = dots.fields(
+        isa, kind, count, weights.inputs, images_a_part * height * width, heights(width, isa.max_rows)
     )
+    sums = 4 * across * group * PANEL * 4
+    regions = {**product.regions(weights, sums, slopes, drawn=0), **dot_regions}
     offsets, end = lay_out(
         [
             *regions.items(),
@@ -137,6 +135,7 @@ def bind(
     addresses, memory = operands(x=x, y=y)
     fields = {
         **values,
+        **dot_values,
         **addresses,
         **images.part_fields(batch, images_a_part),
         "has_tangent": has_tangent,
@@ -167,7 +166,7 @@ def bind(
             multiply_adds=weights.products(has_tangent) * batch * height * width * weights.inputs * outputs,
             local=memory["local"],
             external=memory["external"],
-            keeps=(memory["keeps"], kept, transformed),
+            keeps=(memory["keeps"], kept, transformed, dot_tiles),
         ),
     ]
 
@@ -183,9 +182,9 @@ def _conv2d(arguments: int, part: int, parts: int) -> None:
     if a.clear:
         clear_border(a, part, n)
     low_rank = a.kind == RANK1 or a.count == 0
+    if a.kind == RANK1:
+        _dots(a, part, n)
     for t in range(a.count):
-        if a.kind == RANK1:
-            _dots(a, part, t, n)
         product.draw_right_and_shift(a, t)
         if not low_rank:
             for p in range(a.panels):
@@ -214,24 +213,16 @@ def _corner(a: Any, part: int, t: int, i: int, row: int) -> int:
 
 
 @register_jitable
-def _dots_at(a: Any, t: int, i: int, row: int) -> int:
-    return a.scratch + a.at_dots + ((t * a.images + i) * a.height + row) * a.width * 4
-
-
-@register_jitable
-def _dots(a: Any, part: int, t: int, n: int) -> None:
-    """Write x * u of direction t for every output pixel."""
-    left = product.draw_left(a, t)
+def _dots(a: Any, part: int, n: int) -> None:
+    """Write x * u of every direction, for every output pixel."""
     starts = carray(pointer(a.scratch, np.int64), 3)
     for tap in range(3):
         starts[tap] = tap * a.x_row
-    for i in range(n):
-        for row in range(a.height):
-            x = _corner(a, part, 0, i, row)
-            call(
-                a.dot_rows,
-                (a.width, 3, a.scratch, 3 * a.channels, x, a.x_pixel, left, _dots_at(a, t, i, row)),
-            )
+    for block in range(dots.blocks(a)):
+        u = dots.draw(a, block, product.draw_vector)
+        for unit in range(n * a.height):
+            x = _corner(a, part, 0, unit // a.height, unit % a.height)
+            dots.write(a, block, u, a.width, 3, a.scratch, 3 * a.channels, x, a.x_pixel, unit * a.width)
 
 
 @register_jitable
@@ -339,7 +330,7 @@ def _finish(a: Any, part: int, i: int, band: int, t: int, at: int, p: int, group
         row = 2 * band + half
         if row < a.height:
             slopes = a.scratch + a.at_slopes + (p * 2 * PANEL + half * stride) * a.width * 4
-            dots = _dots_at(a, t - 1, i, row) if a.kind == RANK1 else 0
+            dotted = dots.at(a, t - 1, (i * a.height + row) * a.width) if a.kind == RANK1 else 0
             y = a.y + (part * a.y_part + t * a.y_block + i * a.y_image + row * a.y_row + p * PANEL) * 4
             z = a.scratch + half * row_size * 4
-            product.finish(a, t, p, a.width, columns, z, slopes, dots, y, a.y_pixel)
+            product.finish(a, t, p, a.width, columns, z, slopes, dotted, y, a.y_pixel)

@@ -19,7 +19,7 @@ import numpy as np
 from numba import carray
 from numba.extending import register_jitable
 
-from fgnumba.kernels import images, product
+from fgnumba.kernels import dots, images, product
 from fgnumba.kernels.arguments import filled, lay_out, record
 from fgnumba.kernels.compile import kernel
 from fgnumba.kernels.directions import EXPLICIT, NONE, RANK1
@@ -94,7 +94,9 @@ def bind(
     if entries and kind != EXPLICIT:
         v_row = directions.draw_bytes(kind, k_block)
         drawn = group * v_row
-    offsets, end = lay_out(product.regions(weights, sums, rows * columns, rows * 4, drawn).items())
+    dot_values, dot_regions, _ = dots.fields(isa, kind, count, inputs, rows)
+    regions = {**product.regions(weights, sums, rows * columns, drawn), **dot_regions}
+    offsets, end = lay_out(regions.items())
     addresses, memory = operands(x=x, y=y)
     places = {
         **addresses,
@@ -110,7 +112,7 @@ def bind(
     return Operation(
         name="dense",
         entry=_entry(),
-        arguments=filled(ARGUMENTS, values | places),
+        arguments=filled(ARGUMENTS, values | dot_values | places),
         parts=column_parts * row_parts,
         scratch_bytes=end,
         multiply_adds=weights.products(has_tangent) * batch * inputs * outputs,
@@ -133,8 +135,8 @@ def _dense(arguments: int, part: int, parts: int) -> None:
         return
     for t in range(a.count):
         if a.kind == RANK1:
-            x, dots = a.x + i * a.x_image * 4, a.scratch + a.at_dots + t * rows * 4
-            call(a.dot_rows, (rows, 1, a.offsets, a.inputs, x, a.x_image, product.draw_left(a, t), dots))
+            u = dots.draw(a, t, product.draw_vector)
+            dots.write(a, t, u, rows, 1, a.offsets, a.inputs, a.x + i * a.x_image * 4, a.x_image, 0)
         product.draw_right_and_shift(a, t)
     while p < p_end:
         group = a.group if p_end - p >= a.group else 1
@@ -204,6 +206,6 @@ def _finish(a: Any, z: int, t: int, i: int, at: int, size: int, rows: int, p: in
     """Epilogue of `size` rows from the part's row `at` on: t = 0 the primal, else tangent t."""
     columns = group * PANEL
     slopes = a.scratch + a.at_slopes + at * columns * 4
-    dots = a.scratch + a.at_dots + ((t - 1) * rows + at) * 4 if a.kind == RANK1 else 0
+    dotted = dots.at(a, t - 1, at) if a.kind == RANK1 else 0
     y = a.y + (t * a.y_block + (i + at) * a.y_image + p * PANEL) * 4
-    product.finish(a, t, p, size, columns, z, slopes, dots, y, a.y_image)
+    product.finish(a, t, p, size, columns, z, slopes, dotted, y, a.y_image)

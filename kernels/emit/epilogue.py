@@ -13,9 +13,9 @@ from fgnumba.kernels.vector import InstructionSet
 def tangent_rows(isa: InstructionSet, products: bool, dots: bool) -> Callable[..., None]:
     """Return ``dy = a' ⊙ (dz + s wᵀ + c)`` over the rows of a tile, as a Numba intrinsic.
 
-    The intrinsic takes ``(rows, columns, stride, dz, slopes, dots, right, shift, dy, ld)``, all int64: `columns`, a
-    multiple of the lanes, of `rows` rows; the elements between rows of dz and of the slopes a', and between rows of
-    dy; the addresses of dz, a', s (rows,), w and c (columns,), and dy.
+    The intrinsic takes ``(rows, columns, stride, dz, slopes, dots, dot_stride, right, shift, dy, ld)``, all int64:
+    `columns`, a multiple of the lanes, of `rows` rows; the elements between rows of dz and of the slopes a', from one
+    of s (rows,) to the next, and between rows of dy; the addresses of dz, a', s, w and c (columns,), and dy.
 
     Parameters
     ----------
@@ -26,14 +26,15 @@ def tangent_rows(isa: InstructionSet, products: bool, dots: bool) -> Callable[..
 
     @intrinsic
     def combine(  # type: ignore[no-untyped-def]
-        typingctx, rows, columns, stride, dz, slopes, s, right, shift, dy, ld
+        typingctx, rows, columns, stride, dz, slopes, s, s_stride, right, shift, dy, ld
     ):
-        signature = types.void(rows, columns, stride, dz, slopes, s, right, shift, dy, ld)
+        signature = types.void(rows, columns, stride, dz, slopes, s, s_stride, right, shift, dy, ld)
 
         def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
             rows, columns, stride = args[:3]
-            dz, slopes, s, right, shift, dy = (builder.inttoptr(p, F32.as_pointer()) for p in args[3:9])
-            ld = args[9]
+            dz, slopes, s = (builder.inttoptr(p, F32.as_pointer()) for p in args[3:6])
+            s_stride, ld = args[6], args[10]
+            right, shift, dy = (builder.inttoptr(p, F32.as_pointer()) for p in args[7:10])
             vectors = Vectors(builder, isa.lanes)
             entry = builder.block
             outer, inner, following, done = (
@@ -57,7 +58,7 @@ def tangent_rows(isa: InstructionSet, products: bool, dots: bool) -> Callable[..
             at = builder.add(builder.mul(i, stride), n)
             total = c
             if dots:
-                element = vectors.splat(builder.load(builder.gep(s, [i])))
+                element = vectors.splat(builder.load(builder.gep(s, [builder.mul(i, s_stride)])))
                 total = vectors.multiply_add(element, w, total)
             if products:
                 total = builder.fadd(vectors.load(dz, at), total)
