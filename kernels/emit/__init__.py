@@ -4,6 +4,7 @@ Everything else in ``kernels`` is Python that Numba compiles. Addresses travel a
 """
 
 from fgnumba.kernels.emit.calls import call, pointer
+from fgnumba.kernels.emit.channels import channel_affine, channel_sums
 from fgnumba.kernels.emit.epilogue import tangent_rows
 from fgnumba.kernels.emit.philox import philox_words
 from fgnumba.kernels.emit.tile import multiply_add_peak, product_tile
@@ -11,6 +12,8 @@ from fgnumba.kernels.emit.transform import separable, transpose_block
 
 __all__ = [
     "call",
+    "channel_affine",
+    "channel_sums",
     "multiply_add_peak",
     "philox_words",
     "pointer",

@@ -4,8 +4,8 @@
     y  = s ⊙ x̂ + b                              s, b by channel
     dy = s ⊙ r (dx - mean(dx) - x̂ mean(x̂ dx)) + ds ⊙ x̂ + db
 
-Sums run over pixels for all channels side by side, which vectorises whatever the groups; a group's channels are
-added up after that.
+Sums run over pixels for a vector of channels side by side, whatever the groups; a group's channels are added up after
+that.
 
 Source: Y. Wu, K. He, arXiv 1803.08494.
 """
@@ -20,12 +20,14 @@ from numba.extending import register_jitable
 from fgnumba.kernels import affine
 from fgnumba.kernels.arguments import filled
 from fgnumba.kernels.compile import kernel
-from fgnumba.kernels.emit import pointer
+from fgnumba.kernels.emit import call, channel_affine, channel_sums, pointer
 from fgnumba.kernels.images import Images
 from fgnumba.kernels.program import Operation
 from fgnumba.kernels.vector import InstructionSet
 
-WORK_VECTORS = 7
+WORK_VECTORS = 6
+
+_ARGUMENTS = np.dtype([*affine.ARGUMENTS.descr, ("sums", np.int64), ("write", np.int64)])
 
 
 def bind(
@@ -60,9 +62,9 @@ def bind(
         epsilon=epsilon,
         work_vectors=WORK_VECTORS,
     )
-    return Operation(
-        "group-norm", _entry(), filled(affine.ARGUMENTS, fields), scratch_bytes=scratch, **memory
-    )
+    entries = {"sums": _sums_entry(isa), "write": _write_entry(isa)}
+    arguments = filled(_ARGUMENTS, fields | entries)
+    return Operation("group-norm", _entry(), arguments, scratch_bytes=scratch, **memory)
 
 
 @cache
@@ -71,7 +73,7 @@ def _entry() -> int:
 
 
 def _group_norm(arguments: int, part: int, parts: int) -> None:
-    a = carray(pointer(arguments, affine.ARGUMENTS), 1)[0]
+    a = carray(pointer(arguments, _ARGUMENTS), 1)[0]
     epsilon = np.int32(a.epsilon).view(np.float32)
     scale = carray(pointer(a.scale, np.float32), a.channels)
     shift = carray(pointer(a.shift, np.float32), a.channels)
@@ -121,31 +123,16 @@ def _vector(a: Any, index: int) -> Any:
 def _sums(a: Any, x: int, mean: Any, other: int, out: Any, products: bool) -> None:
     """Write Σ x over the pixels for each channel, or with `products` Σ (x - mean) x'.
 
-    x' is `other`, less the mean where that is x. A row is summed by itself first: a sum of H W terms would lose
-    more.
+    x' is `other`, less the mean where that is x.
     """
-    row_sum = _vector(a, 6)
-    squares = x == other
-    for c in range(a.channels):
-        out[c] = np.float32(0)
-    for row in range(a.height):
-        for c in range(a.channels):
-            row_sum[c] = np.float32(0)
-        for column in range(a.width):
-            at = (row * a.x_row + column * a.x_pixel) * 4
-            xs = carray(pointer(x + at, np.float32), a.channels)
-            if not products:
-                for c in range(a.channels):
-                    row_sum[c] += xs[c]
-            elif squares:
-                for c in range(a.channels):
-                    row_sum[c] += (xs[c] - mean[c]) * (xs[c] - mean[c])
-            else:
-                others = carray(pointer(other + at, np.float32), a.channels)
-                for c in range(a.channels):
-                    row_sum[c] += (xs[c] - mean[c]) * others[c]
-        for c in range(a.channels):
-            out[c] += row_sum[c]
+    form = (SQUARES if x == other else PRODUCTS) if products else VALUES
+    call(
+        a.sums,
+        (
+            *(form, a.height, a.width, a.channels, x, other, mean.ctypes.data),
+            *(a.x_row, a.x_pixel, out.ctypes.data),
+        ),
+    )
 
 
 @register_jitable
@@ -164,15 +151,109 @@ def _share(a: Any, sums: Any) -> None:
 @register_jitable
 def _write(a: Any, x: int, mean: Any, gain: Any, dx: int, dx_gain: Any, constant: Any, y: int) -> None:
     """Y = gain (x - mean) + dx_gain dx + constant, by channel; without dx where its address is 0."""
-    for row in range(a.height):
-        for column in range(a.width):
-            at = (row * a.x_row + column * a.x_pixel) * 4
-            xs = carray(pointer(x + at, np.float32), a.channels)
-            ys = carray(pointer(y + (row * a.y_row + column * a.y_pixel) * 4, np.float32), a.channels)
-            if dx:
-                dxs = carray(pointer(dx + at, np.float32), a.channels)
-                for c in range(a.channels):
-                    ys[c] = gain[c] * (xs[c] - mean[c]) + (dx_gain[c] * dxs[c] + constant[c])
+    call(
+        a.write,
+        (
+            *(a.height, a.width, a.channels, x, mean.ctypes.data, gain.ctypes.data, dx, dx_gain.ctypes.data),
+            *(constant.ctypes.data, a.x_row, a.x_pixel, y, a.y_row, a.y_pixel),
+        ),
+    )
+
+
+VALUES, SQUARES, PRODUCTS = range(3)
+
+
+@cache
+def _sums_entry(isa: InstructionSet) -> int:
+    """Address of ``(form, rows, columns, channels, x, other, mean, row, column, out)``: sums over the pixels."""
+    values, squares, products = (channel_sums(isa, form) for form in ("values", "squares", "products"))
+    lanes = isa.lanes
+
+    def sums(
+        form: int,
+        rows: int,
+        columns: int,
+        channels: int,
+        x: int,
+        other: int,
+        mean: int,
+        row: int,
+        column: int,
+        out: int,
+    ) -> None:
+        whole = channels // lanes
+        if whole > 0:
+            if form == VALUES:
+                values(rows, columns, whole, x, other, mean, row, column, out)
+            elif form == SQUARES:
+                squares(rows, columns, whole, x, other, mean, row, column, out)
             else:
-                for c in range(a.channels):
-                    ys[c] = gain[c] * (xs[c] - mean[c]) + constant[c]
+                products(rows, columns, whole, x, other, mean, row, column, out)
+        means = carray(pointer(mean, np.float32), channels)
+        totals = carray(pointer(out, np.float32), channels)
+        for c in range(whole * lanes, channels):
+            total = np.float32(0)
+            for i in range(rows):
+                partial = np.float32(0)
+                for j in range(columns):
+                    at = (i * row + j * column + c) * 4
+                    value = carray(pointer(x + at, np.float32), 1)[0]
+                    if form == VALUES:
+                        partial += value
+                    elif form == SQUARES:
+                        partial += (value - means[c]) * (value - means[c])
+                    else:
+                        partial += (value - means[c]) * carray(pointer(other + at, np.float32), 1)[0]
+                total += partial
+            totals[c] = total
+
+    return kernel(f"channel-sums-{isa.name}", sums, 10)
+
+
+@cache
+def _write_entry(isa: InstructionSet) -> int:
+    """Address of the pass of :func:`channel_affine`, for any number of channels instead of vectors of them."""
+    primal, dual = channel_affine(isa, tangent=False), channel_affine(isa, tangent=True)
+    lanes = isa.lanes
+
+    def write(
+        rows: int,
+        columns: int,
+        channels: int,
+        x: int,
+        mean: int,
+        gain: int,
+        dx: int,
+        dx_gain: int,
+        constant: int,
+        row: int,
+        column: int,
+        y: int,
+        y_row: int,
+        y_column: int,
+    ) -> None:
+        whole = channels // lanes
+        by_channel = (mean, gain, dx, dx_gain, constant)
+        if whole > 0:
+            if dx:
+                dual(rows, columns, whole, x, *by_channel, row, column, y, y_row, y_column)
+            else:
+                primal(rows, columns, whole, x, *by_channel, row, column, y, y_row, y_column)
+        means, gains = (
+            carray(pointer(mean, np.float32), channels),
+            carray(pointer(gain, np.float32), channels),
+        )
+        dx_gains = carray(pointer(dx_gain, np.float32), channels)
+        constants = carray(pointer(constant, np.float32), channels)
+        for c in range(whole * lanes, channels):
+            for i in range(rows):
+                for j in range(columns):
+                    at = (i * row + j * column + c) * 4
+                    total = constants[c]
+                    if dx:
+                        total += dx_gains[c] * carray(pointer(dx + at, np.float32), 1)[0]
+                    value = carray(pointer(x + at, np.float32), 1)[0]
+                    out = carray(pointer(y + (i * y_row + j * y_column + c) * 4, np.float32), 1)
+                    out[0] = gains[c] * (value - means[c]) + total
+
+    return kernel(f"channel-affine-{isa.name}", write, 14)
