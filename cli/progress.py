@@ -1,5 +1,6 @@
 """Progress of a training run on standard error: a bar on a terminal, plain lines elsewhere, nothing when quiet."""
 
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -25,6 +26,37 @@ class Recorder(Callback):
     def on_record(self, record: Record) -> None:
         """Keep a record."""
         self.history.records.append(record)
+
+
+class Interrupt(Callback):
+    """Ends a run at its next step where the interrupt that should have ended it was lost.
+
+    Python prints and drops what is raised in a destructor or in a callback from C, a KeyboardInterrupt too.
+    """
+
+    def __init__(self) -> None:
+        self._came = False
+
+    def __enter__(self) -> "Interrupt":
+        self._before = signal.getsignal(signal.SIGINT)
+        # Where interrupts are ignored, as in the background, they stay ignored.
+        self._installed = self._before is signal.default_int_handler
+        if self._installed:
+            signal.signal(signal.SIGINT, self._note)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._installed:
+            signal.signal(signal.SIGINT, self._before)
+
+    def _note(self, *_: object) -> None:
+        self._came = True
+        raise KeyboardInterrupt
+
+    def on_step(self, step: int, result: Any) -> None:
+        """Raise what was lost."""
+        if self._came:
+            raise KeyboardInterrupt
 
 
 class Lines(Callback):

@@ -89,7 +89,7 @@ def run(config: "RunConfig", out: Path | None, quiet: bool) -> None:
 
     import fgnumba as fg
     from fgnumba import run_folder
-    from fgnumba.cli.progress import progress
+    from fgnumba.cli.progress import Interrupt, progress
     from fgnumba.configuration import DECADES
     from fgnumba.presets import default_learning_rate, defaults
 
@@ -113,14 +113,15 @@ def run(config: "RunConfig", out: Path | None, quiet: bool) -> None:
     )
     destination = out or run_folder.next_free(Path("runs"), _name(config))
     run_folder.check_destination(destination)
-    with progress(quiet, f"{_name(config)}, {model.parameter_count:,} parameters") as shown:
+    title = f"{_name(config)}, {model.parameter_count:,} parameters"
+    with Interrupt() as interrupt, progress(quiet, title) as shown:
         try:
             history = trainer.fit(
                 dataset,
                 steps=steps,
                 batch_size=config.batch_size,
                 evaluate_every=max(min(per_epoch, -(-steps // FEW_RECORDS)), -(-steps // RECORDS)),
-                callbacks=shown.callbacks,
+                callbacks=[*shown.callbacks, interrupt],
             )
         except fg.DivergenceError as error:
             if shown.history.records and isfinite(shown.history.final.test_loss):

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import tomllib
@@ -13,6 +14,7 @@ import pytest
 from safetensors.numpy import load_file
 
 import fgnumba as fg
+from fgnumba.cli.progress import Interrupt
 from tests.conftest import SMALL_RUN
 
 
@@ -290,3 +292,25 @@ def test_convolutional_models_train_and_are_rebuilt_from_their_run(fgtrain, fold
     assert (folder / "again" / "model.safetensors").read_bytes() == (
         folder / "run" / "model.safetensors"
     ).read_bytes()
+
+
+def test_an_interrupt_that_was_lost_ends_the_run_at_its_next_step():
+    with Interrupt() as interrupt:
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            interrupt.on_step(1, None)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    with Interrupt() as interrupt:
+        interrupt.on_step(1, None)
+
+
+def test_interrupts_that_are_ignored_stay_ignored():
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with Interrupt() as interrupt:
+            signal.raise_signal(signal.SIGINT)
+            interrupt.on_step(1, None)
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
