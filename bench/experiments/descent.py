@@ -1,0 +1,116 @@
+"""Descent along forward gradients on Beale's and Rosenbrock's functions: arXiv 2202.08587, section 5, figure 2.
+
+    θ ← θ - η (∇f·v) v,  v ~ N(0, I)
+
+beside descent along exact gradients, with the same learning rate from the same point.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fgnumba.bench.experiments.result import Comparison, Result
+from fgnumba.functions import Objective, beale, rosenbrock
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+SEEDS = 10
+QUICK = 10
+"""A quick run takes one step where the paper takes so many."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """The paper's setting; `final` is where the paper's runs end."""
+
+    objective: Objective
+    start: tuple[float, float]
+    learning_rate: float
+    steps: int
+    final: float
+
+
+SETTINGS = {
+    "beale": Setting(beale, (0.0, 0.5), 0.01, 1000, 5.5e-5),
+    "rosenbrock": Setting(rosenbrock, (-1.0, 0.0), 5e-4, 25_000, 5e-6),
+}
+
+
+def descent(name: str, seed: int = 0, quick: bool = False) -> Result:
+    """Run `SEEDS` descents along forward gradients, seeds from `seed` on, and one along exact gradients."""
+    setting = SETTINGS[name]
+    steps = setting.steps // QUICK if quick else setting.steps
+    exact = _descend(setting, steps, None)
+    forward = [_descend(setting, steps, np.random.default_rng([seed, i])) for i in range(SEEDS)]
+    finals = [run["values"][-1] for run in forward]
+    paper = "" if quick else f"about {setting.final:.1e}"
+    comparisons = [
+        Comparison("exact gradient, final value", f"{exact['values'][-1]:.2e}", paper),
+        Comparison(f"forward gradient, median of {SEEDS} seeds", f"{np.median(finals):.2e}", paper),
+        Comparison("forward gradient, least and most", f"{min(finals):.2e} to {max(finals):.2e}"),
+    ]
+    length = f", {steps} steps of the paper's {setting.steps}" if quick else f", {steps} steps"
+    title = f"{name}: learning rate {setting.learning_rate:g}, from {setting.start}{length}"
+    data = {
+        "name": name,
+        "quick": quick,
+        "seed": seed,
+        "steps": steps,
+        "learning_rate": setting.learning_rate,
+        "start": list(setting.start),
+        "paper_final": setting.final,
+        "exact": exact,
+        "forward": forward,
+    }
+    return Result(title, comparisons, data, lambda: _draw(title, setting, exact, forward))
+
+
+def _descend(setting: Setting, steps: int, generator: "np.random.Generator | None") -> dict[str, list[Any]]:
+    """Return values and points of a descent, along exact gradients where there is no generator."""
+    f, theta = setting.objective, np.array(setting.start)
+    values, points, steps_kept = [f(theta)], [theta.tolist()], [0]
+    kept = max(1, steps // 1000)
+    for step in range(1, steps + 1):
+        if generator is None:
+            # Two directional derivatives along the axes are the gradient.
+            gradient = np.array([f.jvp(theta, axis)[1] for axis in np.eye(2)])
+        else:
+            v = generator.standard_normal(2)
+            gradient = f.jvp(theta, v)[1] * v
+        theta -= setting.learning_rate * gradient
+        if step % kept == 0 or step == steps:
+            values.append(f(theta))
+            points.append(theta.tolist())
+            steps_kept.append(step)
+    return {"values": values, "points": points, "steps": steps_kept}
+
+
+def _draw(
+    title: str, setting: Setting, exact: dict[str, list[Any]], forward: list[dict[str, list[Any]]]
+) -> "Figure":
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    paths, curves = figure.subplots(1, 2)
+    points = np.array([exact["points"], *(run["points"] for run in forward)])
+    low, high = points.min(axis=(0, 1)) - 0.3, points.max(axis=(0, 1)) + 0.3
+    x, y = np.meshgrid(*(np.linspace(a, b, 120) for a, b in zip(low, high, strict=True)))
+    heights = np.array([setting.objective(point) for point in np.stack([x.ravel(), y.ravel()], axis=1)])
+    paths.contour(
+        x, y, np.log10(heights.reshape(x.shape) + 1e-6), levels=18, colors="#c8ccd2", linewidths=0.6
+    )
+    steps = exact["steps"]
+    for run in forward:
+        paths.plot(*np.array(run["points"]).T, color="#c1440e", alpha=0.35, linewidth=0.8)
+        curves.semilogy(steps, run["values"], color="#c1440e", alpha=0.35, linewidth=0.8)
+    paths.plot(*np.array(exact["points"]).T, color="black", linewidth=1.2, label="exact gradient")
+    curves.semilogy(steps, exact["values"], color="black", linewidth=1.2, label="exact gradient")
+    paths.plot([], [], color="#c1440e", label="forward gradients")
+    paths.plot(*setting.objective.minimum, marker="+", color="black", linestyle="none", label="minimum")
+    paths.legend(fontsize=8, frameon=False)
+    curves.set_xlabel("step")
+    curves.set_title("f", loc="left", fontsize=10)
+    figure.suptitle(title, fontsize=10)
+    return figure

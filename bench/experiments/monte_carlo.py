@@ -1,0 +1,81 @@
+"""Forward gradients at a point of Beale's function, and their mean: arXiv 2202.08587, figure 1.
+
+At (1.5, -0.1) the gradient is (-3.434, -0.808). Each forward gradient is (∇f·v) v for v ~ N(0, I); their mean tends to
+the gradient, with a standard error that falls with the square root of their number.
+"""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fgnumba.bench.experiments.result import Comparison, Result
+from fgnumba.functions import beale
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+POINT = (1.5, -0.1)
+PAPER_GRADIENT = (-3.434, -0.808)
+SHOWN, MANY, QUICK_MANY = 5, 100_000, 1000
+
+
+def monte_carlo(name: str, seed: int = 0, quick: bool = False) -> Result:
+    """Draw five forward gradients to look at, and many for their mean."""
+    count = QUICK_MANY if quick else MANY
+    gradient = np.array([beale.jvp(POINT, axis)[1] for axis in np.eye(2)])
+    directions = np.random.default_rng(seed).standard_normal((count, 2))
+    samples = np.array([beale.jvp(POINT, v)[1] * v for v in directions])
+    shown, mean = samples[:SHOWN], samples.mean(axis=0)
+    error = samples.std(axis=0, ddof=1) / np.sqrt(count)
+    comparisons = [
+        Comparison("gradient", _pair(gradient), _pair(np.array(PAPER_GRADIENT))),
+        Comparison(f"mean of {SHOWN} forward gradients", _pair(shown.mean(axis=0))),
+        Comparison(f"mean of {count:,}", _pair(mean)),
+        Comparison("its standard error", _pair(error)),
+    ]
+    data = {
+        "name": name,
+        "quick": quick,
+        "seed": seed,
+        "point": list(POINT),
+        "gradient": gradient.tolist(),
+        "directions": directions[:SHOWN].tolist(),
+        "forward_gradients": shown.tolist(),
+        "count": count,
+        "mean": mean.tolist(),
+        "standard_error": error.tolist(),
+    }
+    title = f"{name}: forward gradients of Beale's function at {POINT}" + (", fewer" if quick else "")
+    return Result(title, comparisons, data, lambda: _draw(title, gradient, directions[:SHOWN], shown, mean))
+
+
+def _pair(values: np.ndarray) -> str:
+    return f"({values[0]:.3f}, {values[1]:.3f})"
+
+
+def _draw(
+    title: str, gradient: np.ndarray, directions: np.ndarray, shown: np.ndarray, mean: np.ndarray
+) -> "Figure":
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5, 4.4), layout="constrained")
+    axis = figure.subplots()
+    origin, tail = np.array(POINT), POINT
+    arrows = [(v, "#8a8f98", "direction v" if i == 0 else None) for i, v in enumerate(directions)]
+    arrows += [(g, "#c1440e", "forward gradient" if i == 0 else None) for i, g in enumerate(shown)]
+    arrows += [(shown.mean(axis=0), "#1f5fa8", f"mean of {SHOWN}"), (mean, "#2e7d32", "mean of many")]
+    arrows += [(gradient, "black", "gradient")]
+    for vector, colour, label in arrows:
+        axis.annotate(
+            "",
+            xy=tuple(origin + vector),
+            xytext=tail,
+            arrowprops={"arrowstyle": "->", "color": colour, "lw": 1.4},
+        )
+        axis.plot(*(origin + vector), color=colour, label=label)
+    reach = np.abs(np.array([vector for vector, _, _ in arrows])).max() * 1.1
+    axis.set_xlim(POINT[0] - reach, POINT[0] + reach)
+    axis.set_ylim(POINT[1] - reach, POINT[1] + reach)
+    axis.legend(fontsize=8, frameon=False)
+    axis.set_title(title, fontsize=9, loc="left")
+    return figure

@@ -1,0 +1,82 @@
+"""What an experiment found, and how it is kept."""
+
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from fgnumba.errors import RunError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+DATA, FIGURE = "data.json", "figure.svg"
+
+
+class Comparison(NamedTuple):
+    """A number here, beside the paper's where the paper gives one."""
+
+    what: str
+    here: str
+    paper: str = ""
+
+
+@dataclass(frozen=True)
+class Result:
+    """Outcome of an experiment.
+
+    Parameters
+    ----------
+    title : what was run, in a line.
+    comparisons : numbers beside the paper's.
+    data : everything that the figure shows, as JSON values; settings and seeds among it.
+    draw : returns the figure.
+    """
+
+    title: str
+    comparisons: list[Comparison]
+    data: dict[str, Any]
+    draw: "Callable[[], Figure]"
+
+    def table(self) -> str:
+        """Return the comparisons as aligned text."""
+        lines = [Comparison("", "here", "paper"), *self.comparisons]
+        widths = [max(len(line[column]) for line in lines) for column in range(2)]
+        return "\n".join(
+            f"{line.what:{widths[0]}}  {line.here:>{widths[1]}}  {line.paper}".rstrip() for line in lines
+        )
+
+    def write(self, folder: Path) -> None:
+        """Write ``data.json`` and ``figure.svg``, each whole or not at all; what was there is replaced.
+
+        Raises
+        ------
+        RunError
+            The folder cannot be written.
+        """
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._replace(folder / DATA, json.dumps(self.data, indent=1, allow_nan=False).encode() + b"\n")
+            with tempfile.TemporaryDirectory() as temporary:
+                path = Path(temporary) / FIGURE
+                self.draw().savefig(path, metadata={"Date": None})
+                self._replace(folder / FIGURE, path.read_bytes())
+        except OSError as error:
+            raise RunError(f"out: {folder} cannot be written: {error.strerror or error}") from None
+
+    @staticmethod
+    def _replace(path: Path, content: bytes) -> None:
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(content)
+            mask = os.umask(0)
+            os.umask(mask)
+            os.chmod(temporary, 0o666 & ~mask)
+            os.replace(temporary, path)
+        except OSError:
+            Path(temporary).unlink(missing_ok=True)
+            raise

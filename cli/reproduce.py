@@ -1,0 +1,32 @@
+"""``fgtrain reproduce``."""
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("name", metavar="NAME")
+@click.option("--quick", is_flag=True, help="A shortened run, which says so.")
+@click.option("--seed", type=int, default=0, metavar="N", help="[default: 0]")
+@click.option("--out", metavar="DIR", help="Folder of data and figure.  [default: reproduced/NAME]")
+def reproduce(name: str, quick: bool, seed: int, out: str | None) -> None:
+    """Run one of the paper's experiments: figure1, beale or rosenbrock.
+
+    Prints numbers beside those of arXiv 2202.08587, and leaves data.json and figure.svg.
+    """
+    from fgnumba.bench.experiments import EXPERIMENTS
+    from fgnumba.errors import ConfigError, did_you_mean
+    from fgnumba.validation import whole_number
+
+    if name not in EXPERIMENTS:
+        raise ConfigError(f"experiment: unknown experiment {name!r}{did_you_mean(name, EXPERIMENTS)}")
+    whole_number("seed", seed, 0)
+    if out == "":
+        raise ConfigError("--out is empty; a folder is required")
+    folder = Path("reproduced", name) if out is None else Path(out)
+    result = EXPERIMENTS[name](name, seed=seed, quick=quick)
+    result.write(folder)
+    click.echo(result.title)
+    click.echo(result.table())
+    click.echo(f"data and figure in {folder}", err=True)
