@@ -1,11 +1,11 @@
 """Compute kernels: arrays and numbers, no layers.
 
 An operation is a folder with a module a device, which binds a kernel to its arrays. The rest serves them all:
-``emit`` (LLVM vector code: register tile, Philox), ``compile`` and ``cache`` (machine code, in memory and on
-disk), ``program`` (bound operations as one call), ``arguments`` (what an operation reads), ``tiling`` and ``threads``
-(how work is cut), ``packing``, ``images`` and ``memory`` (layouts), ``vector`` (instruction sets), ``elementary`` (exp,
-log, erf and their kin in float32), and what kinds of operations share: ``product`` (layers with a weight matrix),
-``affine`` (scale and shift), ``windows`` (pooling), ``loss``.
+``emit`` (LLVM vector code: register tile, Philox, transformations), ``compile`` and ``cache`` (machine code, in
+memory and on disk), ``program`` (bound operations as one call), ``arguments`` (what an operation reads), ``tiling``
+and ``threads`` (how work is cut), ``packing``, ``images`` and ``memory`` (layouts), ``vector`` (instruction sets),
+``elementary`` (exp, log, erf and their kin in float32), and what kinds of operations share: ``product`` and ``dots``
+(layers with a weight matrix), ``affine`` (scale and shift), ``windows`` (pooling), ``loss``.
 """
 
 OPERATIONS = {

@@ -294,7 +294,16 @@ def test_convolutional_models_train_and_are_rebuilt_from_their_run(fgtrain, fold
     ).read_bytes()
 
 
-def test_an_interrupt_that_was_lost_ends_the_run_at_its_next_step():
+@pytest.fixture
+def interrupts():
+    """Return a function that sets what an interrupt does; what it did before comes back."""
+    before = signal.getsignal(signal.SIGINT)
+    yield lambda handler: signal.signal(signal.SIGINT, handler)
+    signal.signal(signal.SIGINT, before)
+
+
+def test_an_interrupt_that_was_lost_ends_the_run_at_its_next_step(interrupts):
+    interrupts(signal.default_int_handler)
     with Interrupt() as interrupt:
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
@@ -305,12 +314,9 @@ def test_an_interrupt_that_was_lost_ends_the_run_at_its_next_step():
         interrupt.on_step(1, None)
 
 
-def test_interrupts_that_are_ignored_stay_ignored():
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        with Interrupt() as interrupt:
-            signal.raise_signal(signal.SIGINT)
-            interrupt.on_step(1, None)
-        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
-    finally:
-        signal.signal(signal.SIGINT, before)
+def test_interrupts_that_are_ignored_stay_ignored(interrupts):
+    interrupts(signal.SIG_IGN)
+    with Interrupt() as interrupt:
+        signal.raise_signal(signal.SIGINT)
+        interrupt.on_step(1, None)
+    assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
