@@ -53,7 +53,7 @@ class Step:
     stage: int = 0
 
 
-class _Copy(Activation):
+class Pad(Activation):
     """Moves an image to where there is a border around it."""
 
     @property
@@ -130,7 +130,7 @@ def _provide_border(steps: list[Step], step: Step) -> None:
         return
     copy = Value(step.shapes[0], value.has_tangent, readers=[step], border=border)
     copy.producer = Step(
-        [step.names[0]], _Copy("identity"), [value], step.shapes[:1], copy, step.index, step.stage
+        [step.names[0]], Pad("identity"), [value], step.shapes[:1], copy, step.index, step.stage
     )
     value.readers[value.readers.index(step)] = copy.producer
     step.inputs[0] = copy

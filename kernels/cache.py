@@ -1,7 +1,8 @@
 """Compiled kernels on disk: one file a kernel, whole or absent, checked before it is used.
 
 A file's name is a hash of everything that the machine code depends on: the kernel's name and signature, the
-sources of this package, Numba's and LLVM's versions, the processor and its features. Two processes that
+sources of this package and of the module that the kernel stands in, Numba's and LLVM's versions, the processor and
+its features. Two processes that
 race write the same bytes to the same name, each through a temporary file; a folder that cannot be written
 is read; a damaged file counts as absent.
 """
@@ -43,15 +44,27 @@ def _sources_digest() -> str:
     return digest.hexdigest()
 
 
-class KernelCache:
-    """The disk cache of one kernel, in the form that Numba's dispatchers and callbacks ask for."""
+@cache
+def _module_digest(path: str) -> str:
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
-    def __init__(self, name: str) -> None:
-        self._name = name
+
+class KernelCache:
+    """The disk cache of one kernel, in the form that Numba's dispatchers and callbacks ask for.
+
+    Parameters
+    ----------
+    name : of the kernel.
+    path : of the module that it stands in.
+    """
+
+    def __init__(self, name: str, path: str) -> None:
+        self._name, self._module = name, path
         self.cache_path = str(cache_folder())
 
     def _path(self, sig: Any, codegen: Any) -> Path:
-        key = repr((self._name, str(sig), codegen.magic_tuple(), _sources_digest()))
+        sources = _sources_digest(), _module_digest(self._module)
+        key = repr((self._name, str(sig), codegen.magic_tuple(), sources))
         return Path(self.cache_path) / f"{self._name}-{hashlib.sha256(key.encode()).hexdigest()[:32]}.bin"
 
     def load_overload(self, sig: Any, target_context: Any) -> CompileResult | None:

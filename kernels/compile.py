@@ -29,9 +29,9 @@ def on_compile(listener: Callable[[str], None]) -> Callable[[], None]:
     return lambda: _listeners.remove(listener)
 
 
-def attach_cache(name: str, dispatcher: Any) -> Any:
-    """Give a Numba dispatcher the disk cache of kernels, and return it."""
-    dispatcher._cache = _AnnouncedCache(name)
+def attach_cache(name: str, dispatcher: Any, function: Callable[..., None]) -> Any:
+    """Give a Numba dispatcher of `function` the disk cache of kernels, and return it."""
+    dispatcher._cache = _AnnouncedCache(name, function.__code__.co_filename)
     return dispatcher
 
 
@@ -64,7 +64,7 @@ def kernel(name: str, function: Callable[..., None], arguments: int, fastmath: s
             "fastmath": FASTMATH if fastmath is None else fastmath,
         }
         callback = CFunc(function, ((types.int64,) * arguments, types.void), {}, options)
-        attach_cache(name, callback)
+        attach_cache(name, callback, function)
         callback.compile()
         _compiled[name] = callback
     return _compiled[name].address

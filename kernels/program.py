@@ -100,8 +100,8 @@ def _run_lane(table: Any, first: int, length: int, begin: int, end: int, parts: 
 
 
 threads.configure()
-_parallel = attach_cache("run-parallel", njit(nogil=True, parallel=True, error_model="numpy")(_run))
-_serial = attach_cache("run-serial", njit(nogil=True, error_model="numpy")(_run_serial))
+_parallel = attach_cache("run-parallel", njit(nogil=True, parallel=True, error_model="numpy")(_run), _run)
+_serial = attach_cache("run-serial", njit(nogil=True, error_model="numpy")(_run_serial), _run_serial)
 
 
 @cache

@@ -1,6 +1,6 @@
 """Reverse mode, to measure forward gradients against: the same register tiles, threads and programs, tuned as hard.
 
-Nothing in ``fgnumba`` or ``fgnumba.kernels`` knows it. Networks of dense layers are differentiated; others are refused.
+Nothing in ``fgnumba`` or ``fgnumba.kernels`` knows it.
 """
 
 from fgnumba.bench.reverse.plan import ReversePlan

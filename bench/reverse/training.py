@@ -10,15 +10,17 @@ from fgnumba.losses import Loss, SoftmaxCrossEntropy
 
 
 def value_and_grad(
-    model: Graph, loss: Loss, x: npt.ArrayLike, y: npt.ArrayLike
+    model: Graph, loss: Loss, x: npt.ArrayLike, y: npt.ArrayLike, *, checkpoint: bool = False
 ) -> tuple[float, dict[str, npt.NDArray[np.float32]]]:
     """Return the loss and its gradient, arrays shaped like ``model.parameters()``.
 
     Parameters
     ----------
-    model : dense layers in a row.
     x : (B, *input_shape) real numbers.
     y : targets as `loss` takes them.
+    checkpoint : whether activations are computed anew instead of kept, see :class:`ReversePlan`.
+
+    Dropout is off.
 
     Raises
     ------
@@ -28,7 +30,7 @@ def value_and_grad(
     targets = checked_targets(model, loss, inputs, y)
     loss.check_target_values(targets, model.outputs)
     with model.lock:
-        plan = ReversePlan(model, len(inputs), loss)
+        plan = ReversePlan(model, len(inputs), loss, checkpoint=checkpoint)
         value = plan.run(inputs, targets)
     parameters = model.packed_parameters
     return value, {name: parameters[name].array(packed) for name, packed in plan.gradients.items()}

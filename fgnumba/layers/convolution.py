@@ -77,7 +77,8 @@ class Conv2d(Layer):
         checked_activation("Conv2d", self.activation)
         checked_flag("Conv2d: bias", self.bias)
 
-    def _geometry(self, shape: Shape) -> Geometry:
+    def geometry(self, shape: Shape) -> Geometry:
+        """Return how the kernel moves over an image (H, W, C)."""
         size, stride, dilation = _pairs(self.kernel_size, self.stride, self.dilation)
         padding = resolved_padding(self.padding, shape, _extent(size, dilation), stride)
         return Geometry(size, stride, dilation, padding, self.groups)
@@ -85,7 +86,7 @@ class Conv2d(Layer):
     def border(self, inputs: Sequence[Shape]) -> Border:
         """Return the pixels around its input that are read: the padding, and what fills up the last tiles."""
         shape = checked_image("Conv2d", inputs[0])
-        return conv2d.needed_border(self._geometry(shape), shape, self.filters)
+        return conv2d.needed_border(self.geometry(shape), shape, self.filters)
 
     def output_shape(self, *inputs: Shape) -> Shape:
         """Return (H', W', N)."""
@@ -98,7 +99,7 @@ class Conv2d(Layer):
         size, stride, dilation = _pairs(self.kernel_size, self.stride, self.dilation)
         extent = _extent(size, dilation)
         return (
-            *windows_along("Conv2d", "kernel", inputs[0], extent, stride, self._geometry(inputs[0]).padding),
+            *windows_along("Conv2d", "kernel", inputs[0], extent, stride, self.geometry(inputs[0]).padding),
             self.filters,
         )
 
@@ -118,7 +119,7 @@ class Conv2d(Layer):
 
     def reads_beyond(self, inputs: Sequence[Shape]) -> bool:
         """Return whether every channel is a group: then vectors of channels are read."""
-        return is_channelwise(self._geometry(inputs[0]), inputs[0][2], self.filters)
+        return is_channelwise(self.geometry(inputs[0]), inputs[0][2], self.filters)
 
     def multiply_adds(self, inputs: Sequence[Shape]) -> int:
         """Return H' W' K N."""
@@ -134,7 +135,7 @@ class Conv2d(Layer):
             **site.part,
             x=site.inputs[0],
             y=site.output,
-            geometry=self._geometry(site.inputs[0].shape),
+            geometry=self.geometry(site.inputs[0].shape),
             weights=weights_at(site),
             activation_name=self.activation,
         )

@@ -33,14 +33,15 @@ class _Pool2d(Layer):
         for name, value in (("pool_size", window), ("stride", stride), ("padding", padding)):
             object.__setattr__(self, name, value)
 
-    def _padding(self, shape: Shape) -> Border:
+    def border_of(self, shape: Shape) -> Border:
+        """Return the padding of an image (H, W, C)."""
         return resolved_padding(self.padding, shape, self.pool_size, self.stride)  # type: ignore[arg-type]
 
     def output_shape(self, *inputs: Shape) -> Shape:
         """Return (H', W', C)."""
         shape = checked_image(self.kind, inputs[0])
         window, stride = pair("", self.pool_size), pair("", self.stride)
-        return (*windows_along(self.kind, "window", shape, window, stride, self._padding(shape)), shape[2])
+        return (*windows_along(self.kind, "window", shape, window, stride, self.border_of(shape)), shape[2])
 
     def _arguments(self, site: Site) -> dict[str, Any]:
         x = site.inputs[0]
@@ -51,7 +52,7 @@ class _Pool2d(Layer):
             "y": site.output,
             "window": self.pool_size,
             "stride": self.stride,
-            "padding": self._padding(x.shape),
+            "padding": self.border_of(x.shape),
         }
 
     @abstractmethod

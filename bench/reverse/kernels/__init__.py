@@ -1,0 +1,1 @@
+"""Kernels of reverse mode. Forward and backward share register tiles, threads and programs."""

@@ -1,0 +1,115 @@
+"""Losses of examples, and their cotangents in example panels."""
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from numba import carray
+from numba.extending import register_jitable
+
+from fgnumba.kernels.arguments import filled, record
+from fgnumba.kernels.compile import kernel
+from fgnumba.kernels.elementary import exp, log
+from fgnumba.kernels.emit import pointer
+from fgnumba.kernels.memory import address
+from fgnumba.kernels.program import Operation
+from fgnumba.kernels.vector import PANEL
+
+LOSS = record("z", "ld", "batch", "width", "targets", "scale", "by_examples", "rows", "panels", "losses")
+"""Arguments of a loss's reverse pass: losses of the examples (B,), and dz by examples, times the float64 at `scale`."""
+
+
+def bind_loss(
+    entry: int,
+    *,
+    z: npt.NDArray[np.float32],
+    width: int,
+    targets: npt.NDArray[Any],
+    scale: npt.NDArray[np.float64],
+    by_examples: npt.NDArray[np.float32],
+    losses: npt.NDArray[np.float64],
+) -> Operation:
+    """Bind one of the losses below; `z` is (B, ld), `losses` (B,) float64."""
+    fields = {
+        "z": address(z),
+        "ld": z.shape[1],
+        "batch": len(z),
+        "width": width,
+        "targets": address(targets),
+        "scale": address(scale),
+        "by_examples": address(by_examples),
+        "rows": by_examples.shape[1],
+        "panels": by_examples.shape[0],
+        "losses": address(losses),
+    }
+    keeps = (z, targets, scale, by_examples, losses)
+    return Operation("loss", entry, filled(LOSS, fields), scratch_bytes=width * 4, keeps=keeps)
+
+
+@register_jitable
+def _clear(a: Any) -> None:
+    """Fill the cotangent with zeros, which its padding keeps."""
+    values = carray(pointer(a.by_examples, np.float32), a.panels * a.rows * PANEL)
+    for i in range(a.panels * a.rows * PANEL):
+        values[i] = np.float32(0)
+
+
+@cache
+def softmax_cross_entropy() -> int:
+    """Address of the reverse pass of softmax cross-entropy: dz = (softmax(z) - onehot(y)) / B, times the scale.
+
+    A target out of range makes the loss NaN, and dz 0.
+    """
+    return kernel("reverse-softmax-cross-entropy", _softmax_cross_entropy, 3)
+
+
+def _softmax_cross_entropy(arguments: int, part: int, parts: int) -> None:
+    a = carray(pointer(arguments, LOSS), 1)[0]
+    _clear(a)
+    targets = carray(pointer(a.targets, np.int64), a.batch)
+    losses = carray(pointer(a.losses, np.float64), a.batch)
+    factor = np.float32(carray(pointer(a.scale, np.float64), 1)[0] / a.batch)
+    e = carray(pointer(a.scratch, np.float32), a.width)
+    for i in range(a.batch):
+        if targets[i] < 0 or targets[i] >= a.width:
+            losses[i] = np.nan
+            continue
+        z = carray(pointer(a.z + i * a.ld * 4, np.float32), a.width)
+        at = a.by_examples + (i // PANEL * a.rows * PANEL + i % PANEL) * 4
+        dz = carray(pointer(at, np.float32), (a.width, PANEL))
+        highest = z[0]
+        for n in range(1, a.width):
+            highest = max(highest, z[n])
+        for n in range(a.width):
+            e[n] = exp(z[n] - highest)
+        total = np.float32(0)
+        for n in range(a.width):
+            total += e[n]
+        for n in range(a.width):
+            dz[n, 0] = factor * (e[n] / total - np.float32(n == targets[i]))
+        losses[i] = np.float64(log(total) + (highest - z[targets[i]]))
+
+
+@cache
+def mean_squared_error() -> int:
+    """Address of the reverse pass of the mean squared error: dz = 2 (z - y) / (B N), times the scale."""
+    return kernel("reverse-mean-squared-error", _mean_squared_error, 3)
+
+
+def _mean_squared_error(arguments: int, part: int, parts: int) -> None:
+    a = carray(pointer(arguments, LOSS), 1)[0]
+    _clear(a)
+    losses = carray(pointer(a.losses, np.float64), a.batch)
+    factor = np.float32(2.0 * carray(pointer(a.scale, np.float64), 1)[0] / (a.batch * a.width))
+    for i in range(a.batch):
+        z = carray(pointer(a.z + i * a.ld * 4, np.float32), a.width)
+        y = carray(pointer(a.targets + i * a.width * 4, np.float32), a.width)
+        at = a.by_examples + (i // PANEL * a.rows * PANEL + i % PANEL) * 4
+        dz = carray(pointer(at, np.float32), (a.width, PANEL))
+        total = np.float64(0)
+        for n in range(a.width):
+            difference = z[n] - y[n]
+            dz[n, 0] = factor * difference
+            total += np.float64(difference) * np.float64(difference)
+        losses[i] = total / a.width

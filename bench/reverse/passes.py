@@ -1,0 +1,254 @@
+"""The forward pass that keeps what the reverse pass reads, and the reverse pass, as tasks."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fgnumba.bench.reverse.kernels import panels
+from fgnumba.bench.reverse.kernels.convolution import bind_slope
+from fgnumba.bench.reverse.tasks import Buffer, ImageBuffer, InputBuffer, PanelBuffer, Task
+from fgnumba.graph import Graph
+from fgnumba.kernels.directions import NONE
+from fgnumba.kernels.elementwise import cpu as elementwise
+from fgnumba.kernels.images import NO_BORDER
+from fgnumba.kernels.memory import round_up
+from fgnumba.kernels.program import Operation
+from fgnumba.kernels.vector import PANEL, InstructionSet
+from fgnumba.layers import Dense, Perturbation, Site
+from fgnumba.wiring import Step, Value
+
+Cotangent = ImageBuffer | PanelBuffer
+READ_FROM_OUTPUT = ("identity", "relu")
+"""Activations whose slope is a function of their output: what they were applied to is not kept."""
+
+
+class Passes:
+    """Tasks of both passes, put down in order.
+
+    Parameters
+    ----------
+    stream : of dropout's masks.
+    gradients : by parameter name, packed; None: gradients are added to the parameters.
+
+    Attributes
+    ----------
+    tasks : so far.
+    values : where what a step wrote is.
+    """
+
+    def __init__(
+        self,
+        model: Graph,
+        batch: int,
+        source: Value,
+        isa: InstructionSet,
+        threads: int,
+        stream: npt.NDArray[Any],
+        gradients: dict[str, npt.NDArray[np.float32]] | None,
+    ) -> None:
+        self.model, self.batch, self.isa, self.threads = model, batch, isa, threads
+        self.tasks: list[Task] = []
+        self.values: dict[Value, ImageBuffer] = {source: InputBuffer(batch, source.shape)}
+        self._perturbation = Perturbation(NONE, 0, stream)
+        self._gradients = gradients
+        self._before_activation: dict[Step, ImageBuffer] = {}
+        self._panels: dict[ImageBuffer, PanelBuffer] = {}
+        self._cotangents: dict[Value, Cotangent] = {}
+        self._deferred: list[Task] = []
+
+    @property
+    def part(self) -> dict[str, int]:
+        """What operations on images take to walk over a batch."""
+        return {"batch": self.batch, "images_a_part": 1}
+
+    @property
+    def onto(self) -> bool:
+        """Whether gradients are added to the parameters."""
+        return self._gradients is None
+
+    def add(
+        self,
+        reads: Sequence[Buffer],
+        writes: Sequence[Buffer],
+        bind: Callable[[], list[Operation]],
+        by_image: bool = True,
+    ) -> None:
+        """Put a task down; before one of the whole batch come the deferred ones."""
+        if not by_image:
+            self.flush()
+        self.tasks.append(Task(reads, writes, bind, by_image))
+
+    def defer(self, reads: Sequence[Buffer], bind: Callable[[], list[Operation]]) -> None:
+        """Put a task of the whole batch down where the images that are under way are through."""
+        self._deferred.append(Task(reads, (), bind, by_image=False))
+
+    def flush(self) -> None:
+        """Put the deferred tasks down."""
+        self.tasks += self._deferred
+        self._deferred.clear()
+
+    def target(self, parameter: Any) -> npt.NDArray[np.float32]:
+        """Return where the gradient of a parameter goes."""
+        found: npt.NDArray[np.float32] = (
+            parameter.packed if self._gradients is None else self._gradients[parameter.name]
+        )
+        return found
+
+    def parameters(self, step: Step) -> dict[str, Any]:
+        """Return the parameters of a step by the layer's own names."""
+        return self.model.layer_parameters(step.index)
+
+    def again(self, step: Step) -> None:
+        """Put a step down that has been before, where what its reverse pass reads is gone."""
+        known = step.output in self.values
+        self.forward(step, keep=True)
+        output = self.values[step.output]
+        if not known and output.border != NO_BORDER:
+            # The convolution that cleared the border may not run again.
+            self.add(
+                [output],
+                [output],
+                lambda: [bind_slope(**self.part, x=output.images(), source=None, y=output.images())],
+            )
+
+    def forward(self, step: Step, keep: bool) -> None:
+        """Put a step down; with `keep`, what its reverse pass reads stays."""
+        value = step.output
+        recomputed = value in self.values
+        output = self.values.setdefault(value, ImageBuffer(self.batch, value.shape, value.border))
+        name = getattr(step.layer, "activation", "identity")
+        apart = keep and name not in READ_FROM_OUTPUT and type(step.layer).__name__ != "Activation"
+        if recomputed and not apart:
+            return
+        if not apart:
+            self._forward(step, step.layer, output)
+            return
+        z = ImageBuffer(self.batch, value.shape)
+        self._before_activation[step] = z
+        self._forward(step, replace(step.layer, activation="identity"), z)  # type: ignore[call-arg]
+        self.add(
+            [z],
+            [output],
+            lambda: [elementwise.bind(**self.part, count=0, x=z.images(), y=output.images(), activation_name=name)],
+        )
+
+    def _forward(self, step: Step, layer: Any, output: ImageBuffer) -> None:
+        inputs = [self.values[value] for value in step.inputs]
+
+        def bind() -> list[Operation]:
+            one_a_part = not layer.whole_batch
+            return layer.bind(
+                self.site(
+                    step,
+                    [x.images(shape, one_a_part) for x, shape in zip(inputs, step.shapes, strict=True)],
+                    output.images(step.output.shape, one_a_part),
+                )
+            )
+
+        self.add(inputs, [output], bind, by_image=not layer.whole_batch)
+
+    def site(self, step: Step, inputs: Sequence[Any], output: Any) -> Site:
+        """Return where a step's layer is bound."""
+        return Site(
+            isa=self.isa,
+            threads=self.threads,
+            batch=self.batch,
+            images=1,
+            index=step.index,
+            inputs=tuple(inputs),
+            output=output,
+            parameters=self.parameters(step),
+            perturbation=self._perturbation,
+        )
+
+    def slope_source(self, step: Step) -> ImageBuffer | None:
+        """Return what the slope of a step's activation is a function of, None for the identity."""
+        name = getattr(step.layer, "activation", "identity")
+        if name == "identity":
+            return None
+        return self._before_activation.get(step, self.values[step.output])
+
+    def panels_of(self, buffer: ImageBuffer) -> PanelBuffer:
+        """Return examples as panels, copied where that has not been done yet."""
+        if buffer not in self._panels:
+            copy = PanelBuffer(-(-self.batch // PANEL), math.prod(buffer.shape))
+            self._panels[buffer] = copy
+            self._to_panels(buffer, copy)
+        return self._panels[buffer]
+
+    def _to_panels(self, buffer: ImageBuffer, copy: PanelBuffer) -> None:
+        def bind() -> list[Operation]:
+            x = buffer.images((math.prod(buffer.shape),), one_a_part=False)
+            return [panels.bind_to_panels(self.isa, self.threads, x=x, panels=copy.array, batch=self.batch)]
+
+        self.add([buffer], [copy], bind, by_image=False)
+
+    def cotangent(self, value: Value) -> ImageBuffer:
+        """Return the cotangent of a value as images."""
+        found = self._cotangents.pop(value)
+        if isinstance(found, ImageBuffer):
+            return found
+        return self._from_panels(value, found)
+
+    def _from_panels(self, value: Value, cotangent: PanelBuffer) -> ImageBuffer:
+        rows = ImageBuffer(self.batch, value.shape)
+
+        def bind() -> list[Operation]:
+            x = rows.images((math.prod(value.shape),), one_a_part=False)
+            found = cotangent.array
+            return [panels.bind_from_panels(self.isa, self.threads, x=x, panels=found, batch=self.batch)]
+
+        self.add([cotangent], [rows], bind, by_image=False)
+        return rows
+
+    def panel_cotangent(self, value: Value) -> PanelBuffer:
+        """Return the cotangent of a value in example panels, of which whole ones count features."""
+        found = self._cotangents.pop(value)
+        if isinstance(found, PanelBuffer):
+            return found
+        copy = self.new_panels(math.prod(value.shape))
+        self._to_panels(found, copy)
+        return copy
+
+    def new_panels(self, features: int) -> PanelBuffer:
+        """Return example panels whose rows are rounded up to whole panels of features."""
+        return PanelBuffer(-(-self.batch // PANEL), round_up(features, PANEL))
+
+    def send_panels(self, value: Value, cotangent: PanelBuffer) -> None:
+        """Hand a cotangent in example panels to a value, as images where it is not a dense layer's alone."""
+        alone = value.producer is not None and isinstance(value.producer.layer, Dense) and len(value.readers) <= 1
+        self._receive(value, cotangent if alone else self._from_panels(value, cotangent))
+
+    def send(
+        self, value: Value, reads: Sequence[Buffer], bind: Callable[[ImageBuffer], list[Operation]]
+    ) -> None:
+        """Put a task down that writes a cotangent of a value, where anything depends on it."""
+        if not value.has_tangent:
+            return
+        cotangent = ImageBuffer(self.batch, value.shape)
+        self.add(reads, [cotangent], lambda: bind(cotangent))
+        self._receive(value, cotangent)
+
+    def _receive(self, value: Value, cotangent: Cotangent) -> None:
+        before = self._cotangents.setdefault(value, cotangent)
+        if before is cotangent:
+            return
+        assert isinstance(before, ImageBuffer)
+        assert isinstance(cotangent, ImageBuffer)
+        total = ImageBuffer(self.batch, value.shape)
+
+        def bind() -> list[Operation]:
+            x, x2, y = before.images(), cotangent.images(), total.images()
+            return [elementwise.bind(**self.part, count=0, x=x, x2=x2, y=y)]
+
+        self.add([before, cotangent], [total], bind)
+        self._cotangents[value] = total
+
+    def forget(self, values: Sequence[Value]) -> None:
+        """Drop values that a later pass writes anew."""
+        for value in values:
+            del self.values[value]
