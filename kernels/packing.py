@@ -39,4 +39,4 @@ def unpack(packed: npt.NDArray[np.float32], n: int, groups: int = 1) -> npt.NDAr
         return packed.reshape(groups, -1)[:, :each].flatten()
     panels, k, width = packed.shape
     columns = packed.transpose(1, 0, 2).reshape(k, groups, panels // groups * width)
-    return np.ascontiguousarray(columns[:, :, :each].reshape(k, n))
+    return columns[:, :, :each].reshape(k, n).copy()

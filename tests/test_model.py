@@ -164,3 +164,14 @@ def test_every_public_name_is_there():
     assert set(fg.__all__) == set(fg._HOME) | set(fg._MODULES)
     with pytest.raises(AttributeError, match="no attribute 'Sequental'"):
         fg.Sequental  # noqa: B018
+
+
+@pytest.mark.parametrize("units", [1, 31, 32, 33, 64])
+def test_parameters_are_copies(units):
+    model = fg.Sequential([fg.Dense(units)], 5)
+    before = model.parameters()
+    before["0.weight"][...] = 7
+    before["0.bias"][...] = 7
+    after = model.parameters()
+    assert not (after["0.weight"] == 7).any()
+    assert not (after["0.bias"] == 7).any()

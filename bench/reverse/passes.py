@@ -133,7 +133,9 @@ class Passes:
         self.add(
             [z],
             [output],
-            lambda: [elementwise.bind(**self.part, count=0, x=z.images(), y=output.images(), activation_name=name)],
+            lambda: [
+                elementwise.bind(**self.part, count=0, x=z.images(), y=output.images(), activation_name=name)
+            ],
         )
 
     def _forward(self, step: Step, layer: Any, output: ImageBuffer) -> None:
@@ -220,7 +222,9 @@ class Passes:
 
     def send_panels(self, value: Value, cotangent: PanelBuffer) -> None:
         """Hand a cotangent in example panels to a value, as images where it is not a dense layer's alone."""
-        alone = value.producer is not None and isinstance(value.producer.layer, Dense) and len(value.readers) <= 1
+        alone = (
+            value.producer is not None and isinstance(value.producer.layer, Dense) and len(value.readers) <= 1
+        )
         self._receive(value, cotangent if alone else self._from_panels(value, cotangent))
 
     def send(

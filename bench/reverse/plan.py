@@ -77,7 +77,9 @@ class ReversePlan:
         self._input: npt.NDArray[np.float32] | None = None
         steps, source, result = wire(model, tangents=True, training=training)
         if not result.has_tangent:
-            raise ConfigError("the model has no parameters that its output depends on: nothing can be trained")
+            raise ConfigError(
+                "the model has no parameters that its output depends on: nothing can be trained"
+            )
         for step in steps:
             rule(step)
         self._passes = Passes(

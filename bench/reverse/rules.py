@@ -248,10 +248,7 @@ def _crop(images: Images, pads: tuple[int, int, int, int]) -> Images:
         start=images.start + top * images.row + left * images.pixel,
         shape=(height - top - bottom, width - left - right, channels),
         border=Border(
-            *(
-                0 if cut else side
-                for cut, side in zip((top, bottom, left, right), images.border, strict=True)
-            )
+            *(0 if cut else side for cut, side in zip((top, bottom, left, right), images.border, strict=True))
         ),
     )
 
@@ -346,9 +343,7 @@ def concatenate(passes: Passes, step: Step) -> None:
     dy, first = passes.cotangent(step.output), 0
     for value, shape in zip(step.inputs, step.shapes, strict=True):
 
-        def bind(
-            dx: ImageBuffer, first: int = first, shape: tuple[int, ...] = shape
-        ) -> list[Operation]:
+        def bind(dx: ImageBuffer, first: int = first, shape: tuple[int, ...] = shape) -> list[Operation]:
             x = dy.images().channels_from(first, shape[-1])
             return [convolution.bind_slope(**passes.part, x=x, source=None, y=dx.images(shape))]
 

@@ -1,12 +1,18 @@
 """Gradients and gradient descent by reverse mode."""
 
+import math
+
 import numpy as np
 import numpy.typing as npt
 
 from fgnumba.bench.reverse.plan import ReversePlan
+from fgnumba.errors import DivergenceError
 from fgnumba.forward import checked_targets
 from fgnumba.graph import Graph
+from fgnumba.kernels.philox import MAX_SEED, set_stream
 from fgnumba.losses import Loss, SoftmaxCrossEntropy
+from fgnumba.schedules import Exponential
+from fgnumba.validation import whole_number
 
 
 def value_and_grad(
@@ -41,13 +47,27 @@ class ReverseTrainer:
 
     Parameters
     ----------
-    model : dense layers in a row, updated in place.
-    learning_rate : η.
+    model : updated in place.
+    learning_rate, decay : η = η₀ e^(-i k) in step i.
     loss : :class:`SoftmaxCrossEntropy` by default.
+    seed : of dropout's masks.
+    checkpoint : whether activations are computed anew instead of kept, see :class:`ReversePlan`.
     """
 
-    def __init__(self, model: Graph, learning_rate: float, loss: Loss | None = None) -> None:
-        self.model, self.learning_rate, self.loss = model, learning_rate, loss or SoftmaxCrossEntropy()
+    def __init__(
+        self,
+        model: Graph,
+        learning_rate: float,
+        loss: Loss | None = None,
+        *,
+        decay: float = 0.0,
+        seed: int = 0,
+        checkpoint: bool = False,
+    ) -> None:
+        self.model, self.loss = model, loss or SoftmaxCrossEntropy()
+        self.rate = Exponential(learning_rate, decay)
+        self.seed, self.checkpoint = whole_number("seed", seed, 0, MAX_SEED), checkpoint
+        self.steps_done = 0
         self._plans: dict[int, ReversePlan] = {}
 
     def step(self, x: npt.ArrayLike, y: npt.ArrayLike) -> float:
@@ -55,14 +75,31 @@ class ReverseTrainer:
 
         Raises
         ------
-        ShapeError, DtypeError, DatasetError
+        ShapeError, DtypeError
+            x or y do not fit; nothing is changed.
+        DatasetError
+            A target is out of range.
+        DivergenceError
+            The loss is not finite. The parameters may not be either.
         """
         inputs = self.model.checked_input(x)
         targets = checked_targets(self.model, self.loss, inputs, y)
-        self.loss.check_target_values(targets, self.model.outputs)
         with self.model.lock:
-            if len(inputs) not in self._plans:
-                self._plans[len(inputs)] = ReversePlan(self.model, len(inputs), self.loss, update=True)
-            plan = self._plans[len(inputs)]
-            plan.scale[0] = -self.learning_rate
-            return plan.run(inputs, targets)
+            plan = self._plans.get(len(inputs)) or self._bind(len(inputs))
+            set_stream(plan.stream, self.seed, self.steps_done)
+            plan.scale[0] = -self.rate(self.steps_done)
+            value = plan.run(inputs, targets)
+        if not math.isfinite(value):
+            self.loss.check_target_values(targets, self.model.outputs)
+            raise DivergenceError(
+                f"step {self.steps_done}: the loss is {value}; a lower learning rate may help"
+            )
+        self.steps_done += 1
+        return value
+
+    def _bind(self, batch: int) -> ReversePlan:
+        plan = ReversePlan(
+            self.model, batch, self.loss, update=True, training=True, checkpoint=self.checkpoint
+        )
+        self._plans[batch] = plan
+        return plan

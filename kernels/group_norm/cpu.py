@@ -62,7 +62,7 @@ def bind(
         epsilon=epsilon,
         work_vectors=WORK_VECTORS,
     )
-    entries = {"sums": _sums_entry(isa), "write": _write_entry(isa)}
+    entries = {"sums": sums_entry(isa), "write": _write_entry(isa)}
     arguments = filled(_ARGUMENTS, fields | entries)
     return Operation("group-norm", _entry(), arguments, scratch_bytes=scratch, **memory)
 
@@ -164,7 +164,7 @@ VALUES, SQUARES, PRODUCTS = range(3)
 
 
 @cache
-def _sums_entry(isa: InstructionSet) -> int:
+def sums_entry(isa: InstructionSet) -> int:
     """Address of ``(form, rows, columns, channels, x, other, mean, row, column, out)``: sums over the pixels."""
     values, squares, products = (channel_sums(isa, form) for form in ("values", "squares", "products"))
     lanes = isa.lanes

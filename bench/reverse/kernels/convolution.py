@@ -23,8 +23,9 @@ from fgnumba.kernels.arguments import filled, record
 from fgnumba.kernels.compile import kernel
 from fgnumba.kernels.conv2d.geometry import Geometry, is_channelwise
 from fgnumba.kernels.emit import call, pointer
+from fgnumba.kernels.group_norm.cpu import VALUES, sums_entry
 from fgnumba.kernels.images import Images, operands
-from fgnumba.kernels.memory import address, round_up
+from fgnumba.kernels.memory import address
 from fgnumba.kernels.program import Operation
 from fgnumba.kernels.tiles import SINGLE, TILE_KINDS, tile_table
 from fgnumba.kernels.tiling import heights, parts_for, split, tile_count, tile_rows
@@ -215,7 +216,7 @@ _GRADIENT = record(
     *("batch", "height", "width", "step_row", "origin", "rows_a_block", "pixel_offsets"),
     *("groups", "group_inputs", "group_outputs", "group_panels", "inputs"),
     *("runs", "run_starts", "run_rows", "run_step", "channelwise"),
-    *("out", "bias", "onto", "tiles", "tallest"),
+    *("out", "bias", "onto", "tiles", "tallest", "add_up", "at_sums"),
 )
 
 
@@ -257,7 +258,8 @@ def bind_weight_gradient(
         starts, run_rows, run_step = [i + j for i, j in taps], group_inputs, 1
     rows_a_block = max(1, min(height, PIXELS // width))
     offsets = np.add.outer(
-        np.arange(rows_a_block, dtype=np.int64) * stride * x.row, np.arange(width, dtype=np.int64) * step * x.pixel
+        np.arange(rows_a_block, dtype=np.int64) * stride * x.row,
+        np.arange(width, dtype=np.int64) * step * x.pixel,
     ).ravel()
     tiles = tile_table(isa, heights(run_rows, isa.max_rows), 1, True, None, channelwise=channelwise)
     run_starts = np.array(starts, np.int64)
@@ -287,6 +289,8 @@ def bind_weight_gradient(
         "onto": onto,
         "tiles": address(tiles),
         "tallest": isa.max_rows,
+        "add_up": sums_entry(isa),
+        "at_sums": rows_a_block * width * PANEL * 4,
     }
     memory["keeps"] = (memory["keeps"], out, bias, tiles, offsets, run_starts)
     return Operation(
@@ -294,7 +298,7 @@ def bind_weight_gradient(
         kernel("reverse-conv2d", _gradient, 3),
         filled(_GRADIENT, fields),
         parts_for(multiply_adds, groups * group_panels * len(starts), threads),
-        scratch_bytes=round_up(rows_a_block * width, PANEL) * PANEL * 4,
+        scratch_bytes=(rows_a_block * width + 1) * PANEL * 4,
         multiply_adds=multiply_adds,
         **memory,
     )
@@ -340,7 +344,6 @@ def _pack(a: Any, i: int, top: int, rows: int, q: int, sum_up: bool) -> None:
     """Copy panel q of some rows of dz to scratch memory, and add them up for the bias."""
     columns, zero = _columns(a, q), np.float32(0)
     packed = carray(pointer(a.scratch, np.float32), (rows * a.width, PANEL))
-    bias = carray(pointer(a.bias + q * PANEL * 4, np.float32), PANEL)
     for row in range(rows):
         for column in range(a.width):
             at = a.dz + (i * a.dz_image + (top + row) * a.dz_row + column * a.dz_pixel + _channel(a, q)) * 4
@@ -355,11 +358,14 @@ def _pack(a: Any, i: int, top: int, rows: int, q: int, sum_up: bool) -> None:
                 for lane in range(columns, PANEL):
                     packed[pixel, lane] = zero
     if sum_up and a.bias:
+        bias = carray(pointer(a.bias + q * PANEL * 4, np.float32), PANEL)
+        sums = carray(pointer(a.scratch + a.at_sums, np.float32), PANEL)
+        row_size = a.width * PANEL
+        call(
+            a.add_up, (VALUES, rows, a.width, PANEL, a.scratch, 0, 0, row_size, PANEL, a.scratch + a.at_sums)
+        )
         for lane in range(columns):
-            total = zero
-            for pixel in range(rows * a.width):
-                total += packed[pixel, lane]
-            bias[lane] += total
+            bias[lane] += sums[lane]
 
 
 @register_jitable

@@ -35,6 +35,9 @@ COTANGENT = ((1, 0), (0.5, 0.5), (0.5, -0.5), (0, -1))
 BACK = ((1, 1, 1, 0), (0, 1, -1, 0), (0, 1, 1, 1))
 """G'ᵀ"""
 
+MIDDLE = 5
+"""Place (1, 1)."""
+
 CHANNELS = 16
 """Channels of x in the smallest piece of work."""
 
@@ -46,7 +49,7 @@ _ARGUMENTS = record(
     *images.fields("dz"),
     *("batch", "down", "across", "bands", "channels", "outputs", "panels", "height", "width", "origin"),
     *("transform_input", "transform_cotangent", "transform_back", "offsets", "tiles", "tallest"),
-    *("out", "bias", "onto", "at_x", "at_dz", "at_sums"),
+    *("out", "bias", "onto", "at_x", "at_dz", "at_sums", "at_bias"),
 )
 
 
@@ -91,6 +94,7 @@ def bind_weight_gradient(
             ("at_x", PLACES * max(bands * across, PANEL) * most * 4),
             ("at_dz", PLACES * bands * across * panels * PANEL * 4),
             ("at_sums", PLACES * panels * most * PANEL * 4),
+            ("at_bias", PANEL * 4),
         ]
     )
     values, memory = operands(x=x, dz=dz)
@@ -141,16 +145,20 @@ def _gradient(arguments: int, part: int, parts: int) -> None:
     first, last = _piece(a.channels, parts, part)
     size = last - first
     begun = np.int64(0)
+    if part == 0 and a.bias and not a.onto:
+        bias = carray(pointer(a.bias, np.float32), a.outputs)
+        for n in range(a.outputs):
+            bias[n] = np.float32(0)
     for i in range(a.batch):
         for top in range(0, a.down, a.bands):
             bands = min(a.bands, a.down - top)
             for band in range(bands):
                 _transform(a, i, top + band, band, first, size)
             _products(a, bands * a.across, size, begun)
+            if part == 0 and a.bias:
+                _add_up(a, bands * a.across)
             begun = np.int64(1)
     _finish(a, first, size)
-    if part == 0 and a.bias:
-        _sum_up(a)
 
 
 @register_jitable
@@ -221,21 +229,19 @@ def _finish(a: Any, first: int, size: int) -> None:
 
 
 @register_jitable
-def _sum_up(a: Any) -> None:
-    """Add dz up over pixels and examples."""
-    bias = carray(pointer(a.bias, np.float32), a.outputs)
-    work = carray(pointer(a.scratch, np.float32), a.outputs)
-    if not a.onto:
-        for n in range(a.outputs):
-            bias[n] = np.float32(0)
-    for i in range(a.batch):
-        for n in range(a.outputs):
-            work[n] = np.float32(0)
-        for row in range(a.height):
-            for column in range(a.width):
-                at = a.dz + (i * a.dz_image + row * a.dz_row + column * a.dz_pixel) * 4
-                dz = carray(pointer(at, np.float32), a.outputs)
-                for n in range(a.outputs):
-                    work[n] += dz[n]
-        for n in range(a.outputs):
-            bias[n] += work[n]
+def _add_up(a: Any, count: int) -> None:
+    """Add dz over `count` tiles to db: in place (1, 1) of a transformed tile is a quarter of its sum."""
+    tiles = a.bands * a.across
+    four = np.float32(4)
+    for q in range(a.panels):
+        at = a.scratch + a.at_dz + (MIDDLE * a.panels + q) * tiles * PANEL * 4
+        dz = carray(pointer(at, np.float32), (count, PANEL))
+        bias = carray(pointer(a.bias + q * PANEL * 4, np.float32), PANEL)
+        sums = carray(pointer(a.scratch + a.at_bias, np.float32), PANEL)
+        for n in range(PANEL):
+            sums[n] = np.float32(0)
+        for tile in range(count):
+            for n in range(PANEL):
+                sums[n] += dz[tile, n]
+        for n in range(min(PANEL, a.outputs - q * PANEL)):
+            bias[n] += four * sums[n]

@@ -98,7 +98,9 @@ def _layer_norm(arguments: int, part: int, parts: int) -> None:
             ds[c] = db[c] = np.float32(0)
         for pixel in range(a.height * a.width):
             row, column = pixel // a.width, pixel % a.width
-            x = _row(a.x + (part * a.x_part + i * a.x_image + row * a.x_row + column * a.x_pixel) * 4, channels)
+            x = _row(
+                a.x + (part * a.x_part + i * a.x_image + row * a.x_row + column * a.x_pixel) * 4, channels
+            )
             dy_at = a.dy + (part * a.dy_part + i * a.dy_image + row * a.dy_row + column * a.dy_pixel) * 4
             dy = _row(dy_at, channels)
             total = np.float32(0)

@@ -74,7 +74,9 @@ def bind(
 def _clear(a: Any, dx_image: int) -> None:
     for row in range(a.image_height):
         for column in range(a.image_width):
-            dx = carray(pointer(dx_image + (row * a.dx_row + column * a.dx_pixel) * 4, np.float32), a.channels)
+            dx = carray(
+                pointer(dx_image + (row * a.dx_row + column * a.dx_pixel) * 4, np.float32), a.channels
+            )
             for c in range(a.channels):
                 dx[c] = np.float32(0)
 
@@ -92,7 +94,9 @@ def _max_pool(arguments: int, part: int, parts: int) -> None:
             top, bottom = rows_of(a, row)
             for column in range(a.width):
                 left, right = columns_of(a, column)
-                y = carray(pointer(y_image + (row * a.y_row + column * a.y_pixel) * 4, np.float32), a.channels)
+                y = carray(
+                    pointer(y_image + (row * a.y_row + column * a.y_pixel) * 4, np.float32), a.channels
+                )
                 dy = carray(
                     pointer(dy_image + (row * a.dy_row + column * a.dy_pixel) * 4, np.float32), a.channels
                 )
