@@ -61,7 +61,7 @@ class Passes:
         self._deferred: list[Task] = []
 
     @property
-    def part(self) -> dict[str, int]:
+    def part(self) -> dict[str, Any]:
         """What operations on images take to walk over a batch."""
         return {"batch": self.batch, "images_a_part": 1}
 
@@ -129,7 +129,7 @@ class Passes:
             return
         z = ImageBuffer(self.batch, value.shape)
         self._before_activation[step] = z
-        self._forward(step, replace(step.layer, activation="identity"), z)  # type: ignore[call-arg]
+        self._forward(step, replace(step.layer, activation="identity"), z)  # type: ignore[type-var]
         self.add(
             [z],
             [output],

@@ -14,7 +14,7 @@ from fgnumba.errors import ConfigError
 from fgnumba.kernels.conv2d import cpu as conv2d
 from fgnumba.kernels.conv2d import filtering as winograd
 from fgnumba.kernels.conv2d.geometry import Geometry, is_channelwise
-from fgnumba.kernels.images import Border, Images
+from fgnumba.kernels.images import Border, Images, image_shape
 from fgnumba.kernels.memory import aligned
 from fgnumba.kernels.product import Weights
 from fgnumba.kernels.program import Operation
@@ -36,7 +36,7 @@ from fgnumba.wiring import Pad, Step
 
 
 def dense(passes: Passes, step: Step) -> None:
-    """dz = dy a'(z), dx = dz Wᵀ, dW = xᵀ dz, db = Σ dz."""
+    """Compute dz = dy a'(z), dx = dz Wᵀ, dW = xᵀ dz, db = Σ dz."""
     layer: Any = step.layer
     parameters = passes.parameters(step)
     weight, bias = parameters["weight"], parameters.get("bias")
@@ -112,14 +112,14 @@ def dense(passes: Passes, step: Step) -> None:
 
 
 def convolution2d(passes: Passes, step: Step) -> None:
-    """dz = dy a'(z), dx = dz * W', dW = Σ x dz, db = Σ dz."""
+    """Compute dz = dy a'(z), dx = dz * W', dW = Σ x dz, db = Σ dz."""
     layer: Any = step.layer
     parameters = passes.parameters(step)
     weight, bias = parameters["weight"], parameters.get("bias")
-    value, shape, outputs = step.inputs[0], step.shapes[0], step.output.shape[2]
+    value, shape, out_shape = step.inputs[0], image_shape(step.shapes[0]), image_shape(step.output.shape)
     x, dy, source = passes.values[value], passes.cotangent(step.output), passes.slope_source(step)
     geometry: Geometry = layer.geometry(shape)
-    height, width = step.output.shape[:2]
+    height, width, outputs = out_shape
     stride = geometry.stride
     spread = ((height - 1) * stride[0] + 1, (width - 1) * stride[1] + 1, outputs)
     backward, pads = _backward_geometry(geometry, shape, spread)
@@ -151,7 +151,7 @@ def convolution2d(passes: Passes, step: Step) -> None:
         images = dz.images(one_a_part=False)
         strided = replace(
             images,
-            shape=step.output.shape,
+            shape=out_shape,
             row=stride[0] * images.row,
             pixel=stride[1] * images.pixel,
         )
@@ -256,11 +256,11 @@ def _crop(images: Images, pads: tuple[int, int, int, int]) -> Images:
 def pool(passes: Passes, step: Step) -> None:
     """Return a window's cotangent to its maximum, or to all of it."""
     layer: Any = step.layer
-    value, shape = step.inputs[0], step.shapes[0]
+    value, shape = step.inputs[0], image_shape(step.shapes[0])
     maximum = isinstance(layer, MaxPool2d)
     dy, x, y = passes.cotangent(step.output), passes.values[value], passes.values[step.output]
     if isinstance(layer, GlobalAveragePool2d):
-        window = stride = shape[:2]
+        window = stride = (shape[0], shape[1])
         padding = Border()
     else:
         window, stride, padding = layer.pool_size, layer.stride, layer.border_of(shape)
@@ -285,7 +285,7 @@ def pool(passes: Passes, step: Step) -> None:
 
 
 def norm(passes: Passes, step: Step) -> None:
-    """dx = r (g - mean(g) - x̂ mean(g x̂)), ds = Σ dy x̂, db = Σ dy."""
+    """Compute dx = r (g - mean(g) - x̂ mean(g x̂)), ds = Σ dy x̂, db = Σ dy."""
     layer: Any = step.layer
     parameters = passes.parameters(step)
     scale, shift = parameters["scale"], parameters["shift"]
@@ -316,7 +316,7 @@ def norm(passes: Passes, step: Step) -> None:
 
 
 def elementwise(passes: Passes, step: Step) -> None:
-    """dx = dy a'(z) for every input of an activation, a sum or a copy."""
+    """Compute dx = dy a'(z) for every input of an activation, a sum or a copy."""
     layer: Any = step.layer
     dy, name = passes.cotangent(step.output), layer.activation
     source = passes.slope_source(step)
@@ -352,7 +352,7 @@ def concatenate(passes: Passes, step: Step) -> None:
 
 
 def dropout(passes: Passes, step: Step) -> None:
-    """dx = m dy / (1 - p): the mask is drawn again."""
+    """Compute dx = m dy / (1 - p): the mask is drawn again."""
     dy, shape = passes.cotangent(step.output), step.shapes[0]
 
     def bind(dx: ImageBuffer) -> list[Operation]:

@@ -1,9 +1,9 @@
 """What a reverse pass is made of before it has memory: tasks that read and write buffers.
 
 Tasks are put down in order, and a buffer lives from the task that writes it to the last that reads it. Neighbouring
-tasks that work image by image form a group, which an image goes through as a whole; what only such a group uses lies in
-a thread's own buffers and stays in its cache. All other buffers hold the whole batch, and share memory where their lives
-do not overlap.
+tasks that work image by image form a group, which an image goes through as a whole; what only such a group uses lies
+in a thread's own buffers and stays in its cache. All other buffers hold the whole batch, and share memory where their
+lives do not overlap.
 """
 
 from collections.abc import Callable, Sequence
@@ -130,7 +130,8 @@ def place(tasks: Sequence[Task], batch: int, threads: int) -> Placed:
     """Give every buffer memory, and bind the tasks."""
     groups: list[list[Task]] = []
     for by_image, run in groupby(tasks, key=lambda task: task.by_image):
-        groups += [list(run)] if by_image else [[task] for task in run]
+        together = list(run)
+        groups += [together] if by_image else [[task] for task in together]
     spans: dict[Buffer, tuple[int, int]] = {}
     for time, group in enumerate(groups):
         for task in group:
@@ -171,7 +172,7 @@ def place(tasks: Sequence[Task], batch: int, threads: int) -> Placed:
 
 def _place_locally(buffers: Sequence[Buffer], group: Sequence[Task]) -> int:
     """Place buffers of one image in a thread's memory, and return its bytes."""
-    lives = {}
+    lives: dict[Buffer, tuple[int, int]] = {}
     for time, task in enumerate(group):
         for buffer in (*task.reads, *task.writes):
             lives[buffer] = (lives.get(buffer, (time, 0))[0], time)

@@ -2,8 +2,8 @@
 
     Y = Aᵀ [(G W Gᵀ) ⊙ (Bᵀ X B)] A        so that        dW = Gᵀ [Σ (A dY Aᵀ) ⊙ (Bᵀ X B)] G
 
-The sum runs over tiles of 2x2 pixels and examples: in each of 16 places a matrix product, channels by tiles by outputs, of
-16 multiply-adds where the direct sum has 36.
+The sum runs over tiles of 2x2 pixels and examples: in each of 16 places a matrix product, channels by tiles by outputs,
+of 16 multiply-adds where the direct sum has 36.
 
 With G = D G' and D = diag(1, ½, ½, 1), D goes with A, and all matrices hold few numbers.
 
