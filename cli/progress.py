@@ -3,7 +3,7 @@
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -172,3 +172,39 @@ def progress(quiet: bool, title: str) -> Iterator[Shown]:
         stop_listening()
         if bar is not None:
             bar.stop()
+
+
+@contextmanager
+def steps_bar(title: str, total: int) -> Iterator[Callable[[str], None]]:
+    """Show which of `total` things runs: a bar on a terminal, a line each elsewhere; call what it gives with each."""
+    if not sys.stderr.isatty():
+        done = 0
+
+        def line(what: str) -> None:
+            nonlocal done
+            done += 1
+            click.echo(f"{title} {done}/{total}: {what}", err=True)
+
+        yield line
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    bar = Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=Console(stderr=True),
+    )
+    with bar:
+        task = bar.add_task(title, total=total)
+        count = 0
+
+        def advance(what: str) -> None:
+            nonlocal count
+            bar.update(task, description=f"{title} {what}", completed=count)
+            count += 1
+
+        yield advance
+        bar.update(task, completed=total)

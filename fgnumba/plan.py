@@ -268,7 +268,7 @@ class Plan:
     def nbytes(self) -> int:
         """Bytes of buffers and scratch memory, the copied input included."""
         copied = self._input.nbytes if self._input is not None else 0
-        return self.buffer_nbytes + self._program.scratch_nbytes + copied
+        return self.buffer_nbytes + self._program.scratch.nbytes + copied
 
     @property
     def buffer_nbytes(self) -> int:

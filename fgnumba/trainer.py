@@ -1,7 +1,7 @@
 """The trainer: descends along forward gradients."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -104,7 +104,7 @@ class Trainer:
             raise ConfigError(f"step {self.steps_done}: at most 2**32 steps are possible with one seed")
         rate = self.optimizer.rate(self.steps_done)
         with self.model.lock:
-            plan = self._plans.get(len(inputs)) or self._bind(len(inputs))
+            plan = self.plan(len(inputs))
             self._stream["step"] = self.steps_done
             self._rates["learning_rate"] = rate
             plan.run(inputs, targets)
@@ -116,12 +116,14 @@ class Trainer:
         loss = float(plan.values[0])
         return StepResult(loss, float(plan.values[1]) if len(plan.values) == 2 else plan.values[1:].copy())
 
-    def _bind(self, batch: int) -> Plan:
-        perturbation = Perturbation(self.estimator.kind, self.estimator.directions, self._stream)
-        plan = Plan(self.model, batch, perturbation, self.loss, training=True)
-        plan.append(self._updates(plan, plan.values, plan.result))
-        self._plans[batch] = plan
-        return plan
+    def plan(self, batch: int) -> Plan:
+        """Return what a step on `batch` examples runs: the dual pass, the loss and the update."""
+        if batch not in self._plans:
+            perturbation = Perturbation(self.estimator.kind, self.estimator.directions, self._stream)
+            plan = Plan(self.model, batch, perturbation, self.loss, training=True)
+            plan.append(self._updates(plan, plan.values, plan.result))
+            self._plans[batch] = plan
+        return self._plans[batch]
 
     def _updates(
         self, plan: Plan, values: npt.NDArray[np.float64], result: npt.NDArray[Any]
@@ -213,7 +215,7 @@ class Trainer:
             for callback in callbacks:
                 callback.on_record(history.final)
 
-        batches = self._batches(dataset, batch_size)
+        batches = dataset.batches(batch_size, self.seed)
         for step in range(1, steps + 1):
             try:
                 result = self.step(*next(batches))
@@ -255,23 +257,6 @@ class Trainer:
             assert epochs is not None
             steps = epochs * per_epoch
         return batch_size, steps, every or per_epoch
-
-    def _batches(
-        self, dataset: Dataset, batch_size: int
-    ) -> Iterator[tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]]:
-        """Yield batches without end; each overwrites the one before."""
-        x, y = dataset.x_train, dataset.y_train
-        x_batch, y_batch = np.empty((batch_size, *x.shape[1:]), x.dtype), np.empty(batch_size, y.dtype)
-        epoch = 0
-        while True:
-            order = np.random.default_rng([self.seed, epoch]).permutation(len(x))
-            for start in range(0, len(x) - batch_size + 1, batch_size):
-                chosen = order[start : start + batch_size]
-                # With mode="raise", NumPy would fill a copy of `out` first.
-                np.take(x, chosen, axis=0, out=x_batch, mode="clip")
-                np.take(y, chosen, axis=0, out=y_batch, mode="clip")
-                yield x_batch, y_batch
-            epoch += 1
 
 
 class _Mean:

@@ -8,7 +8,8 @@ there are threads, and each part goes through all of them before the next begins
 stays in a thread's own buffers, which are as small as a part and stay in the cache.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from time import perf_counter
@@ -39,6 +40,7 @@ class Operation:
     parts : threads that share the work, outside a stage.
     scratch_bytes : scratch memory that a thread needs; the program sets the field ``scratch``.
     multiply_adds : products in the operation, for plans and benchmarks.
+    executed : share of them that are executed: a filtered convolution needs fewer.
     local : fields that hold addresses in the first thread's own buffers of a stage.
     external : fields that hold the address of the model's input.
     once : runs before the stage that it belongs to, on the whole of what it prepares.
@@ -50,6 +52,7 @@ class Operation:
     parts: int = 1
     scratch_bytes: int = 0
     multiply_adds: int = 0
+    executed: float = 1.0
     keeps: tuple[Any, ...] = field(default=(), repr=False)
     local: tuple[str, ...] = ()
     external: tuple[str, ...] = ()
@@ -166,15 +169,29 @@ class Choice:
             self._trial = 1
 
 
+_always_parallel = False
+
+
+@contextmanager
+def always_parallel() -> Iterator[None]:
+    """Let programs run on all their threads without trying one: for measurements, where a trial would be an outlier."""
+    global _always_parallel
+    before, _always_parallel = _always_parallel, True
+    try:
+        yield
+    finally:
+        _always_parallel = before
+
+
 class Program:
-    """Operations and stages in order, with the scratch memory that they share."""
+    """Operations and stages in order, with the scratch memory that they share, ``scratch``."""
 
     def __init__(self, steps: Sequence[Operation | Stage]) -> None:
         stages = [
             step if isinstance(step, Stage) else Stage((step,), step.parts, step.parts, 0) for step in steps
         ]
         self.operations = tuple(operation for stage in stages for operation in stage.operations)
-        self._scratch = aligned((max((_scratch_bytes(s) * s.threads for s in stages), default=0),), np.uint8)
+        self.scratch = aligned((max((_scratch_bytes(s) * s.threads for s in stages), default=0),), np.uint8)
         rows: list[tuple[int, int]] = []
         heads: list[tuple[int, int, int, int]] = []
         for stage in stages:
@@ -199,17 +216,15 @@ class Program:
                 op.arguments[name] += np.arange(stage.threads) * stage.local_bytes
         if op.scratch_bytes:
             lanes = np.arange(stage.threads) * _scratch_bytes(stage)
-            op.arguments["scratch"] = address(self._scratch) + lanes
-
-    @property
-    def scratch_nbytes(self) -> int:
-        """Bytes of scratch memory."""
-        return int(self._scratch.nbytes)
+            op.arguments["scratch"] = address(self.scratch) + lanes
 
     def run(self) -> None:
         """Run every operation in order; on several threads where that has proved faster of late."""
         if self._choice is None:
             _serial(self._stages, self._table)
+            return
+        if _always_parallel:
+            _parallel(self._stages, self._table)
             return
         parallel = self._choice.parallel()
         start = perf_counter()

@@ -192,7 +192,7 @@ def test_nothing_is_read_before_it_is_written(kind):
     plan._local[...] = np.nan
     for array in plan._arrays.values():
         array[...] = np.nan
-    plan._program._scratch.view(np.float32)[...] = np.nan
+    plan._program.scratch.view(np.float32)[...] = np.nan
     plan.run(x, y)
     np.testing.assert_array_equal(plan.output[:, :, :4], before)
 

@@ -171,12 +171,15 @@ def test_a_batch_larger_than_the_data_is_all_of_it():
 
 def test_an_epoch_sees_every_example_once_in_a_fresh_order():
     data = small_dataset(n=40)
-    trainer = fg.Trainer(fg.Sequential([fg.Dense(3)], 6), optimizer=fg.SGD(1e-3), seed=3)
-    batches = trainer._batches(data, 10)
+    batches = data.batches(10, seed=3)
     epochs = [np.concatenate([next(batches)[0].copy() for _ in range(4)]) for _ in range(2)]
     for epoch in epochs:
         assert {row.tobytes() for row in epoch} == {row.tobytes() for row in data.x_train}
     assert not np.array_equal(epochs[0], epochs[1])
+    for first in (0, 3, 4, 6):
+        x, y = next(data.batches(10, seed=3, first=first))
+        np.testing.assert_array_equal(x, np.concatenate(epochs)[first * 10 : first * 10 + 10])
+        assert len(y) == 10
 
 
 def diverging(momentum):

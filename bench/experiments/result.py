@@ -1,13 +1,13 @@
 """What an experiment found, and how it is kept."""
 
+import io
 import json
-import os
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from fgnumba.bench.files import write
 from fgnumba.errors import RunError
 
 if TYPE_CHECKING:
@@ -59,24 +59,9 @@ class Result:
         """
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self._replace(folder / DATA, json.dumps(self.data, indent=1, allow_nan=False).encode() + b"\n")
-            with tempfile.TemporaryDirectory() as temporary:
-                path = Path(temporary) / FIGURE
-                self.draw().savefig(path, metadata={"Date": None})
-                self._replace(folder / FIGURE, path.read_bytes())
         except OSError as error:
             raise RunError(f"out: {folder} cannot be written: {error.strerror or error}") from None
-
-    @staticmethod
-    def _replace(path: Path, content: bytes) -> None:
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(content)
-            mask = os.umask(0)
-            os.umask(mask)
-            os.chmod(temporary, 0o666 & ~mask)
-            os.replace(temporary, path)
-        except OSError:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+        write(folder / DATA, json.dumps(self.data, indent=1, allow_nan=False) + "\n")
+        figure = io.BytesIO()
+        self.draw().savefig(figure, format="svg", metadata={"Date": None})
+        write(folder / FIGURE, figure.getvalue())

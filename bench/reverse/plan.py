@@ -136,7 +136,7 @@ class ReversePlan:
     def nbytes(self) -> int:
         """Bytes of buffers and scratch memory, the copied input included; gradients and parameters are not."""
         copied = self._input.nbytes if self._input is not None else 0
-        return self.buffer_nbytes + self._program.scratch_nbytes + copied
+        return self.buffer_nbytes + self._program.scratch.nbytes + copied
 
     def run(self, x: npt.NDArray[Any], targets: npt.NDArray[Any]) -> float:
         """Run both passes on checked x (B, ...) and targets, and return the loss."""

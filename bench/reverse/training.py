@@ -85,7 +85,7 @@ class ReverseTrainer:
         inputs = self.model.checked_input(x)
         targets = checked_targets(self.model, self.loss, inputs, y)
         with self.model.lock:
-            plan = self._plans.get(len(inputs)) or self._bind(len(inputs))
+            plan = self.plan(len(inputs))
             set_stream(plan.stream, self.seed, self.steps_done)
             plan.scale[0] = -self.rate(self.steps_done)
             value = plan.run(inputs, targets)
@@ -97,9 +97,10 @@ class ReverseTrainer:
         self.steps_done += 1
         return value
 
-    def _bind(self, batch: int) -> ReversePlan:
-        plan = ReversePlan(
-            self.model, batch, self.loss, update=True, training=True, checkpoint=self.checkpoint
-        )
-        self._plans[batch] = plan
-        return plan
+    def plan(self, batch: int) -> ReversePlan:
+        """Return what a step on `batch` examples runs."""
+        if batch not in self._plans:
+            self._plans[batch] = ReversePlan(
+                self.model, batch, self.loss, update=True, training=True, checkpoint=self.checkpoint
+            )
+        return self._plans[batch]

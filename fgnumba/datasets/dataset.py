@@ -1,5 +1,6 @@
 """A labelled data set in memory, checked once so that nothing downstream has to."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -58,6 +59,32 @@ class Dataset:
     def input_shape(self) -> tuple[int, ...]:
         """Shape of one sample: (K,) or (H, W, C)."""
         return self.x_train.shape[1:]
+
+    def batches(
+        self, batch_size: int, seed: int = 0, first: int = 0
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield batches (x, y) of the training data without end; each overwrites the one before.
+
+        An epoch is a fresh order of the data, a function of (seed, epoch), cut into batches; what is left over rests.
+
+        Parameters
+        ----------
+        batch_size : from 1 to the number of training samples.
+        first : number of the batch to begin with.
+        """
+        x, y = self.x_train, self.y_train
+        x_batch, y_batch = np.empty((batch_size, *x.shape[1:]), x.dtype), np.empty(batch_size, y.dtype)
+        per_epoch = len(x) // batch_size
+        epoch, number = divmod(first, per_epoch)
+        while True:
+            order = np.random.default_rng([seed, epoch]).permutation(len(x))
+            for start in range(number * batch_size, per_epoch * batch_size, batch_size):
+                chosen = order[start : start + batch_size]
+                # With mode="raise", NumPy would fill a copy of `out` first.
+                np.take(x, chosen, axis=0, out=x_batch, mode="clip")
+                np.take(y, chosen, axis=0, out=y_batch, mode="clip")
+                yield x_batch, y_batch
+            epoch, number = epoch + 1, 0
 
     @staticmethod
     def _check_features(where: str, features: np.ndarray) -> None:

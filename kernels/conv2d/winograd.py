@@ -154,6 +154,7 @@ def bind(
             arguments=filled(ARGUMENTS, fields),
             scratch_bytes=end,
             multiply_adds=weights.products(has_tangent) * batch * height * width * weights.inputs * outputs,
+            executed=PLACES / (4 * TAPS),
             local=memory["local"],
             external=memory["external"],
             keeps=(memory["keeps"], kept, transformed, dot_tiles),

@@ -129,6 +129,7 @@ def bind_weight_gradient(
         parts,
         scratch_bytes=end,
         multiply_adds=multiply_adds,
+        executed=PLACES / (4 * TAPS),
         **memory,
     )
 

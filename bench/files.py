@@ -1,0 +1,32 @@
+"""Files written whole or not at all."""
+
+import os
+import tempfile
+from pathlib import Path
+
+from fgnumba.errors import RunError
+
+
+def write(path: Path, content: bytes | str) -> None:
+    """Write a file; what was there is replaced when all is written.
+
+    Raises
+    ------
+    RunError
+        The file cannot be written; what was there stays.
+    """
+    data = content.encode() if isinstance(content, str) else content
+    try:
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(data)
+            mask = os.umask(0)
+            os.umask(mask)
+            os.chmod(temporary, 0o666 & ~mask)
+            os.replace(temporary, path)
+        except OSError:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise RunError(f"{path} cannot be written: {error.strerror or error}") from None

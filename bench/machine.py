@@ -1,0 +1,182 @@
+"""The machine that a measurement ran on: what it is, its measured peaks, and whether it was quiet."""
+
+import os
+import platform
+import time
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import llvmlite
+import numba
+import numpy as np
+from numba import carray
+
+import fgnumba
+from fgnumba.kernels.arguments import filled, record
+from fgnumba.kernels.compile import kernel
+from fgnumba.kernels.emit import multiply_add_peak, pointer
+from fgnumba.kernels.memory import address, aligned
+from fgnumba.kernels.program import Operation, Program
+from fgnumba.kernels.threads import thread_count
+from fgnumba.kernels.tiling import split
+from fgnumba.kernels.vector import instruction_set
+
+PEAK_ROUNDS = 20_000
+BANDWIDTH_BYTES = 256 * 1024 * 1024
+FOREIGN_SHARE, PEAK_SPREAD = 0.05, 0.05
+"""Above these a machine was not quiet: processor time that others took, quartiles of the peak's time."""
+
+_PEAK = record("rounds", "out")
+_TRIAD = record("x", "y", "size")
+
+
+def facts() -> dict[str, Any]:
+    """Return the processor, its caches, versions, and how many threads are used."""
+    isa = instruction_set()
+    return {
+        "processor": _processor_name(),
+        "architecture": str(llvmlite.binding.get_host_cpu_name()),
+        "vector": f"{isa.name}, {isa.lanes} float32 lanes",
+        "threads": thread_count(),
+        "last_level_cache_bytes": last_level_cache(),
+        "platform": platform.platform(),
+        "python": platform.python_version(),
+        "fgnumba": fgnumba.__version__,
+        "numba": numba.__version__,
+        "numpy": np.__version__,
+    }
+
+
+@cache
+def last_level_cache() -> int:
+    """Return the bytes of the largest cache, 0 where the system does not say."""
+    sizes = [0]
+    for path in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size"):
+        try:
+            text = path.read_text().strip()
+            sizes.append(int(text.rstrip("KMG")) * {"K": 1024, "M": 1024**2, "G": 1024**3}.get(text[-1:], 1))
+        except (OSError, ValueError):
+            continue
+    return max(sizes)
+
+
+def _processor_name() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+class Peak:
+    """Multiply-adds that touch no memory, on every thread: the processor's peak.
+
+    Attributes
+    ----------
+    multiply_adds : of a call.
+    """
+
+    def __init__(self, threads: int | None = None) -> None:
+        isa, threads = instruction_set(), threads or thread_count()
+        emitted = multiply_add_peak(isa)
+
+        def peak(arguments: int, part: int, parts: int) -> None:
+            a = carray(pointer(arguments, _PEAK), 1)[0]
+            carray(pointer(a.out, np.float32), parts)[part] = emitted(a.rounds)
+
+        out = np.zeros(threads, np.float32)
+        entry = kernel(f"multiply-add-peak-{isa.name}", peak, 3)
+        arguments = filled(_PEAK, {"rounds": PEAK_ROUNDS, "out": address(out)})
+        self.multiply_adds = PEAK_ROUNDS * isa.accumulators * isa.lanes * threads
+        self._program = Program([Operation("peak", entry, arguments, threads, keeps=(out,))])
+
+    def __call__(self) -> None:
+        self._program.run()
+
+
+class Triad:
+    """y ← y + x / 2 over arrays that no cache holds: the memory's bandwidth.
+
+    Attributes
+    ----------
+    nbytes : read and written by a call.
+    """
+
+    def __init__(self) -> None:
+        threads, size = thread_count(), BANDWIDTH_BYTES // 8
+        x, y = aligned((size,)), aligned((size,))
+        x[...] = 1
+        arguments = filled(_TRIAD, {"x": address(x), "y": address(y), "size": size})
+        entry = kernel("memory-triad", _triad, 3)
+        self.nbytes = 3 * 4 * size
+        self._program = Program([Operation("triad", entry, arguments, threads, keeps=(x, y))])
+
+    def __call__(self) -> None:
+        self._program.run()
+
+
+def _triad(arguments: int, part: int, parts: int) -> None:
+    a = carray(pointer(arguments, _TRIAD), 1)[0]
+    first, last = split(a.size, parts, part)
+    x = carray(pointer(a.x + first * 4, np.float32), last - first)
+    y = carray(pointer(a.y + first * 4, np.float32), last - first)
+    for i in range(last - first):
+        y[i] += np.float32(0.5) * x[i]
+
+
+def bandwidth(rounds: int = 7) -> float:
+    """Return the memory's bandwidth on all threads in bytes a second: the median of some triads."""
+    triad = Triad()
+    triad()
+    seconds = []
+    for _ in range(rounds):
+        start = time.perf_counter()
+        triad()
+        seconds.append(time.perf_counter() - start)
+    return triad.nbytes / float(np.median(seconds))
+
+
+class Watch:
+    """Time that other processes, and a virtual machine's host, take of the processors that this one may use."""
+
+    def __init__(self) -> None:
+        self._start = _times()
+
+    def foreign_share(self) -> float | None:
+        """Return the share since the watch was made, None where the system does not say."""
+        start, now = self._start, _times()
+        if start is None or now is None or now[2] <= start[2]:
+            return None
+        busy, own, total = (b - a for a, b in zip(start, now, strict=True))
+        return max(0.0, busy - own) / total
+
+
+def _times() -> tuple[float, float, float] | None:
+    """Return busy, own and total seconds of the processors that this process may use."""
+    if not hasattr(os, "sched_getaffinity"):
+        return None
+    allowed = os.sched_getaffinity(0)
+    tick = os.sysconf("SC_CLK_TCK")
+    busy = 0.0
+    try:
+        lines = Path("/proc/stat").read_text().splitlines()
+    except OSError:
+        return None
+    for line in lines:
+        name, *fields = line.split()
+        if name.startswith("cpu") and name[3:].isdigit() and int(name[3:]) in allowed:
+            user, nice, system, _, _, irq, softirq, steal = map(int, fields[:8])
+            busy += (user + nice + system + irq + softirq + steal) / tick
+    return busy, time.process_time(), len(allowed) * time.perf_counter()
+
+
+def quiet(foreign_share: float | None, peak_spread: float) -> str | None:
+    """Return None where a machine was quiet, else why it was not."""
+    if foreign_share is not None and foreign_share > FOREIGN_SHARE:
+        return f"others took {foreign_share:.0%} of the processors"
+    if peak_spread > PEAK_SPREAD:
+        return f"the peak varied by {peak_spread:.0%} between its quartiles"
+    return None

@@ -1,0 +1,50 @@
+"""The networks that are measured: those of arXiv 2202.08587, section 5, on images of 28x28 pixels in ten classes."""
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+
+import fgnumba as fg
+from fgnumba.errors import ConfigError, did_you_mean
+from fgnumba.presets import model_from, tables
+
+IMAGE, CLASSES = (28, 28, 1), 10
+WIDTH = 1024
+
+
+def logreg(seed: int = 0) -> fg.Sequential:
+    """Return multinomial logistic regression, 784-10."""
+    return perceptron((), seed)
+
+
+def mlp(seed: int = 0) -> fg.Sequential:
+    """Return the perceptron 784-1024-1024-10 with ReLU."""
+    return perceptron((WIDTH, WIDTH), seed)
+
+
+def cnn(seed: int = 0) -> fg.Graph:
+    """Return the network of four 3x3 convolutions of 64 channels."""
+    return model_from(tables("cnn", CLASSES), CLASSES, "cnn", IMAGE, seed=seed)
+
+
+def perceptron(widths: tuple[int, ...], seed: int = 0) -> fg.Sequential:
+    """Return a perceptron with ReLU and hidden layers of `widths`."""
+    hidden = [fg.Dense(units, activation="relu") for units in widths]
+    return fg.Sequential([fg.Flatten(), *hidden, fg.Dense(CLASSES)], IMAGE, seed=seed)
+
+
+NETWORKS: dict[str, Callable[[], fg.Graph]] = {"logreg": logreg, "mlp": mlp, "cnn": cnn}
+
+
+def network(name: str) -> fg.Graph:
+    """Return the network called `name`; ConfigError where there is none."""
+    if name not in NETWORKS:
+        raise ConfigError(f"network: unknown network {name!r}{did_you_mean(name, NETWORKS)}")
+    return NETWORKS[name]()
+
+
+def data(batch: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
+    """Return random images and classes, the same ones every time."""
+    rng = np.random.default_rng(0)
+    return rng.random((batch, *IMAGE), np.float32), rng.integers(0, CLASSES, batch)

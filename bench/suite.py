@@ -1,0 +1,189 @@
+"""What ``fgtrain bench`` runs, and its result as JSON values and as a table."""
+
+import gc
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from fgnumba.bench import machine, networks, reverse
+from fgnumba.bench.peers import CALLS, WIDTHS, peers, versions
+from fgnumba.bench.ratios import RATE, Case, measure, trainer
+from fgnumba.bench.timing import interleaved
+
+Report = dict[str, Any]
+Advance = Callable[[str], None]
+
+BATCH = 64
+PEER_DIRECTIONS = ("rank1", "gaussian")
+
+
+def run(
+    cases: Sequence[Case],
+    with_peers: bool = True,
+    seconds: float = 8.0,
+    advance: Advance = lambda what: None,
+) -> Report:
+    """Measure `cases`, and the peers that are installed on the same networks.
+
+    Parameters
+    ----------
+    seconds : about so many a case.
+    advance : told what is measured next.
+    """
+    advance("memory bandwidth")
+    bandwidth = machine.bandwidth()
+    ratios = []
+    for case in cases:
+        advance(str(case))
+        ratios.append(measure(case, bandwidth, seconds))
+        gc.collect()
+    facts = machine.facts()
+    facts |= {
+        "bandwidth_bytes_per_second": bandwidth,
+        "peak_flops": max((row["peak_gflops"] * 1e9 for row in ratios), default=None),
+        "quiet": not any(row["disturbed"] for row in ratios),
+    }
+    measured = []
+    if with_peers:
+        for network in dict.fromkeys(case.network for case in cases):
+            for direction in PEER_DIRECTIONS:
+                advance(f"peers: {network}, {direction}")
+                measured += measure_peers(network, direction, seconds)
+                gc.collect()
+        facts["peers"] = versions()
+    return {"machine": facts, "ratios": ratios, "peers": measured}
+
+
+def steps(cases: Sequence[Case], with_peers: bool) -> int:
+    """Return how often :func:`run` advances."""
+    rows = len(dict.fromkeys(case.network for case in cases)) * len(PEER_DIRECTIONS)
+    return 1 + len(cases) + rows * with_peers
+
+
+def measure_peers(network: str, direction: str, seconds: float, rounds: int = 15) -> list[dict[str, Any]]:
+    """Measure the peers, and our steps beside them in the same rounds: a row a framework."""
+    images, y = networks.data(BATCH)
+    x = images if network == "cnn" else images.reshape(BATCH, -1)
+    found = peers(WIDTHS[network], x, y, direction)
+    forward = trainer(Case(network, direction, batch=BATCH))
+    backward = reverse.ReverseTrainer(networks.network(network), RATE)
+    contenders: dict[str, Callable[[], object]] = {
+        "forward step": lambda: forward.step(images, y),
+        "reverse step": lambda: backward.step(images, y),
+    }
+    contenders |= {f"{name} {call}": calls[call] for name, calls in found.items() for call in CALLS}
+    timings = interleaved(contenders, rounds, seconds)
+    rows = []
+    for name in found:
+        milliseconds = {
+            f"{call.replace(' ', '_')}_ms": timings.seconds(f"{name} {call}") * 1e3 for call in CALLS
+        }
+        rows.append(
+            {
+                "name": network,
+                "peer": name,
+                "direction": direction,
+                "batch": BATCH,
+                **milliseconds,
+                "rf": timings.ratio(f"{name} jvp", f"{name} f"),
+                "rb": timings.ratio(f"{name} grad", f"{name} f"),
+                "rf_over_rb": timings.ratio(f"{name} jvp", f"{name} grad"),
+                "our_step_over_its_reverse_step": timings.ratio("forward step", f"{name} reverse step"),
+                "our_step_over_its_forward_step": timings.ratio("forward step", f"{name} forward step"),
+                "our_reverse_step_over_its_reverse_step": timings.ratio(
+                    "reverse step", f"{name} reverse step"
+                ),
+            }
+        )
+    return rows
+
+
+def _number(value: float) -> str:
+    return f"{value:.3g}" if value < 1000 else f"{value:.0f}"
+
+
+def _with_interval(row: Mapping[str, Any], name: str) -> str:
+    low, high = row[f"{name}_interval"]
+    return f"{row[name]:.2f} [{low:.2f}, {high:.2f}]"
+
+
+COLUMNS: dict[str, Callable[[Mapping[str, Any]], str]] = {
+    "network": lambda row: row["name"],
+    "direction": lambda row: row["direction"],
+    "T": lambda row: str(row["directions"]),
+    "batch": lambda row: str(row["batch"]),
+    "Rf": lambda row: _with_interval(row, "rf"),
+    "ideal": lambda row: f"{row['rf_ideal']:.2f}",
+    "Rb": lambda row: _with_interval(row, "rb"),
+    "ideal ": lambda row: f"{row['rb_ideal']:.2f}",
+    "Rf/Rb": lambda row: _with_interval(row, "rf_over_rb"),
+    "step ms": lambda row: _number(row["step_ms"]),
+    "reverse": lambda row: _number(row["reverse_step_ms"]),
+    "forward/floor": lambda row: f"{row['forward_over_floor']:.2f}",
+    "reverse/floor": lambda row: f"{row['reverse_over_floor']:.2f}",
+    "drawing": lambda row: f"{max(0.0, row['drawing_share']):.1%}",
+    "MB": lambda row: _number(row["peak_bytes"] / 1e6),
+    "reverse MB": lambda row: _number(row["reverse_peak_bytes"] / 1e6),
+}
+"""Columns of the table of ratios."""
+
+PEER_COLUMNS: dict[str, Callable[[Mapping[str, Any]], str]] = {
+    "network": lambda row: row["name"],
+    "peer": lambda row: row["peer"],
+    "direction": lambda row: row["direction"],
+    **{
+        f"{call} ms": lambda row, call=call: _number(row[f"{call.replace(' ', '_')}_ms"])  # type: ignore[misc]
+        for call in CALLS
+    },
+    "Rf": lambda row: f"{row['rf']:.2f}",
+    "Rb": lambda row: f"{row['rb']:.2f}",
+    "our step/its reverse step": lambda row: f"{row['our_step_over_its_reverse_step']:.2f}",
+}
+"""Columns of the table of peers."""
+
+LEFT = ("network", "direction", "peer")
+"""Columns of words."""
+
+
+def tables(report: Report) -> list[tuple[str, list[str], list[list[str]]]]:
+    """Return the tables of a report: title, heads, rows."""
+    found = []
+    for title, key, columns in (
+        ("Ratios", "ratios", COLUMNS),
+        (f"Peers, batch {BATCH}, milliseconds", "peers", PEER_COLUMNS),
+    ):
+        if report[key]:
+            rows = [[cell(row) for cell in columns.values()] for row in report[key]]
+            found.append((title, [head.strip() for head in columns], rows))
+    return found
+
+
+def remarks(report: Report) -> list[str]:
+    """Return what a reader must know: the machine, and which rows were disturbed."""
+    facts = report["machine"]
+    lines = [
+        f"{facts['processor']} ({facts['architecture']}), {facts['vector']}, {facts['threads']} threads; "
+        f"fgnumba {facts['fgnumba']}, Numba {facts['numba']}, Python {facts['python']}",
+        f"measured: {facts['peak_flops'] / 1e9:.0f} GFLOP/s at the multiply-add peak, "
+        f"{facts['bandwidth_bytes_per_second'] / 1e9:.0f} GB/s of memory; medians [95 % by bootstrap over rounds]",
+    ]
+    for row in report["ratios"]:
+        if row["disturbed"]:
+            what = Case(row["name"], row["direction"], row["directions"], row["batch"])
+            lines.append(f"NOT QUIET during {what}: {row['disturbed']}; measure again before you believe it")
+    return lines
+
+
+def as_text(report: Report) -> str:
+    """Return the tables as aligned text."""
+    blocks = []
+    for title, heads, rows in tables(report):
+        widths = [max(len(line[column]) for line in [heads, *rows]) for column in range(len(heads))]
+        lines = [
+            "  ".join(
+                f"{cell:{width}}" if head in LEFT else f"{cell:>{width}}"
+                for cell, width, head in zip(line, widths, heads, strict=True)
+            ).rstrip()
+            for line in [heads, *rows]
+        ]
+        blocks.append("\n".join([title, *lines]))
+    return "\n\n".join([*blocks, "\n".join(remarks(report))])

@@ -1,0 +1,63 @@
+"""``fgtrain bench``."""
+
+import json
+from pathlib import Path
+
+import click
+
+from fgnumba.cli.progress import steps_bar
+
+
+@click.command()
+@click.option("--json", "json_file", metavar="FILE", help="Also as JSON: machine, ratios, peers.")
+@click.option("--html", "html_file", metavar="FILE", help="Also as one page with figures, for any browser.")
+@click.option("--quick", is_flag=True, help="One rank-1 direction, batch 64, a second each.")
+@click.option(
+    "--network", "networks", multiple=True, metavar="NAME", help="logreg, mlp or cnn; all by default."
+)
+@click.option("--batch", type=int, metavar="N", help="Only cases with this batch size.")
+@click.option("--peers/--no-peers", default=True, help="Whether JAX and PyTorch, where installed, run too.")
+@click.option("--seconds", type=float, metavar="X", help="About so long a case.  [default: 8]")
+def bench(
+    json_file: str | None,
+    html_file: str | None,
+    quick: bool,
+    networks: tuple[str, ...],
+    batch: int | None,
+    peers: bool,
+    seconds: float | None,
+) -> None:
+    """Measure Rf, Rb and training steps against reverse mode on the same kernels.
+
+    Rf is the time of a forward gradient, its direction drawn, over the time of f; Rb that of a reverse-mode gradient.
+    Peers run in the same rounds where they are installed: pip install '.[peers]'.
+    """
+    from fgnumba.bench import suite
+    from fgnumba.bench.files import write
+    from fgnumba.bench.networks import network
+    from fgnumba.bench.ratios import Case, cases
+    from fgnumba.bench.report import page
+    from fgnumba.errors import ConfigError
+    from fgnumba.validation import real_number, whole_number
+
+    length = real_number("seconds", 1.0 if quick and seconds is None else seconds or 8.0, above_zero=True)
+    for name in networks:
+        network(name)
+    for option, file in (("--json", json_file), ("--html", html_file)):
+        if file is not None and (file == "" or not Path(file).absolute().parent.is_dir()):
+            raise ConfigError(f"{option}: {file!r} is in no folder that exists")
+    chosen = [case for case in cases(quick) if not networks or case.network in networks]
+    if batch is not None:
+        whole_number("batch", batch)
+        chosen = [case for case in chosen if case.batch == batch] or [
+            Case(name, batch=batch) for name in dict.fromkeys(case.network for case in chosen)
+        ]
+    if html_file is not None:
+        page({"machine": {}, "ratios": [], "peers": []})
+    with steps_bar("measuring", suite.steps(chosen, peers)) as advance:
+        report = suite.run(chosen, peers, length, advance)
+    if json_file is not None:
+        write(Path(json_file), json.dumps(report, indent=1, allow_nan=False) + "\n")
+    if html_file is not None:
+        write(Path(html_file), page(report))
+    click.echo(suite.as_text(report))
