@@ -18,7 +18,7 @@ from fgnumba.kernels.images import NO_BORDER
 from fgnumba.kernels.memory import round_up
 from fgnumba.kernels.program import Operation
 from fgnumba.kernels.vector import PANEL, InstructionSet
-from fgnumba.layers import Dense, Perturbation, Site
+from fgnumba.layers import Dense, Dropout, Perturbation, Site
 from fgnumba.wiring import Step, Value
 
 Cotangent = ImageBuffer | PanelBuffer
@@ -76,19 +76,20 @@ class Passes:
         writes: Sequence[Buffer],
         bind: Callable[[], list[Operation]],
         by_image: bool = True,
+        numbered: bool = False,
     ) -> None:
         """Put a task down; before one of the whole batch come the deferred ones."""
         if not by_image:
             self.flush()
-        self.tasks.append(Task(reads, writes, bind, by_image))
+        self.tasks.append(Task(reads, writes, bind, by_image, numbered=numbered))
 
-    def defer(self, reads: Sequence[Buffer], bind: Callable[[], list[Operation]]) -> None:
-        """Put a task of the whole batch down where the images that are under way are through."""
-        self._deferred.append(Task(reads, (), bind, by_image=False))
+    def defer(self, reads: Sequence[Buffer], bind: Callable[[], list[Operation]], sums: bool) -> None:
+        """Put a task down where the images that are under way are through; with `sums`, it adds up over images."""
+        self._deferred.append(Task(reads, (), bind, by_image=False, sums=sums))
 
     def flush(self) -> None:
-        """Put the deferred tasks down."""
-        self.tasks += self._deferred
+        """Put the deferred tasks down, sums first: they belong to the images before."""
+        self.tasks += sorted(self._deferred, key=lambda task: not task.sums)
         self._deferred.clear()
 
     def target(self, parameter: Any) -> npt.NDArray[np.float32]:
@@ -151,7 +152,7 @@ class Passes:
                 )
             )
 
-        self.add(inputs, [output], bind, by_image=not layer.whole_batch)
+        self.add(inputs, [output], bind, by_image=not layer.whole_batch, numbered=isinstance(layer, Dropout))
 
     def site(self, step: Step, inputs: Sequence[Any], output: Any) -> Site:
         """Return where a step's layer is bound."""
@@ -228,13 +229,17 @@ class Passes:
         self._receive(value, cotangent if alone else self._from_panels(value, cotangent))
 
     def send(
-        self, value: Value, reads: Sequence[Buffer], bind: Callable[[ImageBuffer], list[Operation]]
+        self,
+        value: Value,
+        reads: Sequence[Buffer],
+        bind: Callable[[ImageBuffer], list[Operation]],
+        numbered: bool = False,
     ) -> None:
         """Put a task down that writes a cotangent of a value, where anything depends on it."""
         if not value.has_tangent:
             return
         cotangent = ImageBuffer(self.batch, value.shape)
-        self.add(reads, [cotangent], lambda: bind(cotangent))
+        self.add(reads, [cotangent], lambda: bind(cotangent), numbered=numbered)
         self._receive(value, cotangent)
 
     def _receive(self, value: Value, cotangent: Cotangent) -> None:

@@ -91,7 +91,7 @@ class ReversePlan:
         self._program = Program(placed.steps)
         self.operations = self._program.operations
         self.multiply_adds = sum(op.multiply_adds for op in self.operations)
-        self._readers = [(op, name) for op in self.operations for name in op.external]
+        self._readers = placed.readers
 
     def _put_down(self, steps: list[Step], result: Value, loss: Loss, segments: list[list[Step]]) -> None:
         passes = self._passes
@@ -148,9 +148,9 @@ class ReversePlan:
                 self._input = aligned((self.batch, leading(self._inputs)))
             self._input[:, : self._inputs] = rows
             at, distance = address(self._input), self._input.shape[1]
-        for operation, name in self._readers:
+        for operation, name, first in self._readers:
             arguments = operation.arguments
-            arguments[name], arguments[f"{name}_image"] = at, distance
+            arguments[name], arguments[f"{name}_image"] = at + 4 * first * distance, distance
             if "images" in (arguments.dtype.names or ()):
                 arguments[f"{name}_part"] = arguments["images"] * distance
         self.targets[...] = targets

@@ -170,7 +170,7 @@ def convolution2d(passes: Passes, step: Step) -> None:
             )
         ]
 
-    passes.defer([x, dz], gradient)
+    passes.defer([x, dz], gradient, sums=True)
 
 
 def _backward_geometry(
@@ -312,7 +312,7 @@ def norm(passes: Passes, step: Step) -> None:
     else:
         passes.add([dy, x], [], lambda: bind(None))
     targets = passes.target(scale), passes.target(shift)
-    passes.defer([], lambda: [normalization.bind_sum(shares, *targets, passes.onto)])
+    passes.defer([], lambda: [normalization.bind_sum(shares, *targets, passes.onto)], sums=False)
 
 
 def elementwise(passes: Passes, step: Step) -> None:
@@ -358,7 +358,7 @@ def dropout(passes: Passes, step: Step) -> None:
     def bind(dx: ImageBuffer) -> list[Operation]:
         return step.layer.bind(passes.site(step, [dy.images(shape)], dx.images(shape)))
 
-    passes.send(step.inputs[0], [dy], bind)
+    passes.send(step.inputs[0], [dy], bind, numbered=True)
 
 
 RULES: dict[type, Callable[[Passes, Step], None]] = {

@@ -2,24 +2,31 @@
 
 Tasks are put down in order, and a buffer lives from the task that writes it to the last that reads it. Neighbouring
 tasks that work image by image form a group, which an image goes through as a whole; what only such a group uses lies
-in a thread's own buffers and stays in its cache. All other buffers hold the whole batch, and share memory where their
-lives do not overlap.
+in a thread's own buffers and stays in its cache. Where sums over the images follow, a chunk of the batch goes through
+the group and into the sums before the next chunk does, and what lives no longer is as small as a chunk. All other
+buffers hold the whole batch, and share memory where their lives do not overlap.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 
 import numpy as np
 import numpy.typing as npt
 
 from fgnumba.kernels.images import NO_BORDER, Border, Images, bordered_size, image_shape
-from fgnumba.kernels.memory import CACHE_LINE, aligned, leading, round_up
+from fgnumba.kernels.memory import CACHE_LINE, address, aligned, leading, round_up
 from fgnumba.kernels.program import Operation, Stage
 from fgnumba.kernels.tiling import parts_for
 from fgnumba.kernels.vector import PANEL
 from fgnumba.layers import Shape
 from fgnumba.liveness import Lifetime, assign
+
+CHUNK_BYTES = 4 * 1024 * 1024
+"""Of what lives for a chunk of the batch: it stays in the last-level cache."""
+
+CHUNKS = 8
+"""At most so many: each hands its sums over."""
 
 _SLACK = 32  # float32 at the end of a buffer: a tile of channels reads whole vectors, past the last pixel
 _ELEMENT_WORK = 4
@@ -109,79 +116,177 @@ class Task:
     ----------
     bind : returns the operations, once the buffers have memory.
     by_image : the operations take an image at a time.
+    sums : they add something up over images, which they can do some images at a time.
+    numbered : what they do depends on an example's number in the batch.
     """
 
     reads: Sequence[Buffer]
     writes: Sequence[Buffer]
     bind: Callable[[], list[Operation]]
     by_image: bool = True
+    sums: bool = False
+    numbered: bool = False
+
+
+@dataclass(eq=False)
+class _Group:
+    """Tasks that images go through together, with what is summed over them after that; or one task by itself."""
+
+    by_image: list[Task]
+    others: list[Task]
+
+    @property
+    def tasks(self) -> list[Task]:
+        return [*self.by_image, *self.others]
+
+    @property
+    def chunked(self) -> bool:
+        """Whether a chunk of the batch goes through all of it before the next does."""
+        return bool(self.by_image and self.others) and not any(task.numbered for task in self.by_image)
 
 
 @dataclass
 class Placed:
-    """Tasks with memory: what a program runs, and the bytes of its buffers."""
+    """Tasks with memory: what a program runs, and the bytes of its buffers.
+
+    Parameters
+    ----------
+    readers : of the model's input: operations, the field that holds its address, the first example.
+    """
 
     steps: list[Operation | Stage]
     nbytes: int
     keeps: list[npt.NDArray[np.float32]]
+    readers: list[tuple[Operation, str, int]]
 
 
 def place(tasks: Sequence[Task], batch: int, threads: int) -> Placed:
     """Give every buffer memory, and bind the tasks."""
-    groups: list[list[Task]] = []
-    for by_image, run in groupby(tasks, key=lambda task: task.by_image):
-        together = list(run)
-        groups += [together] if by_image else [[task] for task in together]
+    groups = _grouped(tasks)
     spans: dict[Buffer, tuple[int, int]] = {}
     for time, group in enumerate(groups):
-        for task in group:
+        for task in group.tasks:
             for buffer in (*task.reads, *task.writes):
                 if not isinstance(buffer, InputBuffer):
                     spans[buffer] = (spans.get(buffer, (time, 0))[0], time)
-    local = {
-        buffer: first
-        for buffer, (first, last) in spans.items()
-        if first == last and isinstance(buffer, ImageBuffer) and groups[first][0].by_image
-    }
-    lasting = [buffer for buffer in spans if buffer not in local]
+    local: list[list[ImageBuffer]] = [[] for _ in groups]
+    chunk: list[list[ImageBuffer]] = [[] for _ in groups]
+    lasting: list[Buffer] = []
+    for buffer, (first, last) in spans.items():
+        group = groups[first]
+        if first != last or not isinstance(buffer, ImageBuffer) or not group.by_image:
+            lasting.append(buffer)
+        elif all(buffer not in task.reads for task in group.others):
+            local[first].append(buffer)
+        else:
+            (chunk[first] if group.chunked else lasting).append(buffer)
     slots, capacities = assign([Lifetime(buffer.size, *spans[buffer]) for buffer in lasting])
     arenas = [aligned((capacity + _SLACK,)) for capacity in capacities]
     for buffer, slot in zip(lasting, slots, strict=True):
         buffer.memory = arenas[slot]
     thread_bytes = [
-        _place_locally([b for b, first in local.items() if first == time], group)
-        for time, group in enumerate(groups)
+        _place_locally(buffers, group.by_image) for buffers, group in zip(local, groups, strict=True)
     ]
     shared = aligned((max(thread_bytes, default=0) * threads // 4,))
-    for buffer in local:
-        assert isinstance(buffer, ImageBuffer)
+    for buffer in (one for buffers in local for one in buffers):
         buffer.local = shared
-    steps: list[Operation | Stage] = []
-    for group, nbytes in zip(groups, thread_bytes, strict=True):
-        operations = [operation for task in group for operation in task.bind()]
-        if not group[0].by_image:
-            steps += operations
+    placed = Placed([], 0, [*arenas, shared], [])
+    for group, buffers, nbytes in zip(groups, chunk, thread_bytes, strict=True):
+        _place_group(placed, group, buffers, nbytes, batch, threads)
+    placed.nbytes = sum(array.nbytes for array in placed.keeps)
+    return placed
+
+
+def _grouped(tasks: Sequence[Task]) -> list[_Group]:
+    groups: list[_Group] = []
+    for by_image, run in groupby(tasks, key=lambda task: task.by_image):
+        together = list(run)
+        if by_image:
+            groups.append(_Group(together, []))
             continue
-        steps += [operation for operation in operations if operation.once]
-        repeated = tuple(operation for operation in operations if not operation.once)
-        written = sum(buffer.size for task in group for buffer in task.writes)
-        work = sum(operation.multiply_adds for operation in repeated) + _ELEMENT_WORK * written
-        steps.append(Stage(repeated, batch, parts_for(work, batch, threads), nbytes))
-    return Placed(steps, sum(arena.nbytes for arena in arenas) + shared.nbytes, [*arenas, shared])
+        for task in together:
+            if task.sums and groups and groups[-1].by_image:
+                groups[-1].others.append(task)
+            else:
+                groups.append(_Group([], [task]))
+    return groups
 
 
-def _place_locally(buffers: Sequence[Buffer], group: Sequence[Task]) -> int:
+def _place_locally(images: Sequence[ImageBuffer], tasks: Sequence[Task]) -> int:
     """Place buffers of one image in a thread's memory, and return its bytes."""
     lives: dict[Buffer, tuple[int, int]] = {}
-    for time, task in enumerate(group):
+    for time, task in enumerate(tasks):
         for buffer in (*task.reads, *task.writes):
             lives[buffer] = (lives.get(buffer, (time, 0))[0], time)
-    images = [buffer for buffer in buffers if isinstance(buffer, ImageBuffer)]
     slots, capacities = assign([Lifetime(b.image, *lives[b]) for b in images])
     starts, end = [], 0
     for capacity in capacities:
         starts.append(end)
         end += round_up((capacity + _SLACK) * 4, CACHE_LINE) // 4
-    for buffer, slot in zip(images, slots, strict=True):
-        buffer.start = starts[slot]
+    for image, slot in zip(images, slots, strict=True):
+        image.start = starts[slot]
     return end * 4
+
+
+def _place_group(
+    placed: Placed,
+    group: _Group,
+    chunk_buffers: Sequence[ImageBuffer],
+    thread_bytes: int,
+    batch: int,
+    threads: int,
+) -> None:
+    """Bind a group, for one chunk of the batch after another where it is in chunks."""
+    images = _chunk(chunk_buffers, batch, threads) if group.chunked else batch
+    for buffer in chunk_buffers:
+        buffer.batch, buffer.size = images, images * buffer.image
+        buffer.memory = aligned((buffer.size + _SLACK,))
+        placed.keeps.append(buffer.memory)
+    bound = [operation for task in group.by_image for operation in task.bind()]
+    summed = [operation for task in group.others for operation in task.bind()]
+    repeated = [operation for operation in bound if not operation.once]
+    written = sum(buffer.size for task in group.by_image for buffer in task.writes)
+    work = sum(operation.multiply_adds for operation in repeated) + _ELEMENT_WORK * written
+    placed.steps += [operation for operation in bound if operation.once]
+    for first in range(0, batch, images):
+        count = min(images, batch - first)
+        if group.chunked:
+            window = [(address(b.memory), address(b.memory) + b.size * 4) for b in chunk_buffers]
+            stage, after = (
+                [_of_chunk(operation, first, count, batch, window) for operation in operations]
+                for operations in (repeated, summed)
+            )
+        else:
+            stage, after = repeated, summed
+        if stage:
+            placed.steps.append(
+                Stage(
+                    tuple(stage), count, parts_for(work // -(-batch // count), count, threads), thread_bytes
+                )
+            )
+        placed.steps += after
+        placed.readers += [(op, name, first) for op in (*stage, *after) for name in op.external]
+
+
+def _chunk(buffers: Sequence[ImageBuffer], batch: int, threads: int) -> int:
+    """Return the images of a chunk: as many as a cache holds, but no more than so many chunks."""
+    nbytes = 4 * sum(buffer.image for buffer in buffers)
+    most = max(threads, -(-batch // CHUNKS), CHUNK_BYTES // max(1, nbytes))
+    return -(-batch // -(-batch // min(batch, most)))
+
+
+def _of_chunk(
+    operation: Operation, first: int, count: int, batch: int, window: Sequence[tuple[int, int]]
+) -> Operation:
+    """Return an operation on `count` images from `first` on; those in `window` begin with the chunk."""
+    arguments = operation.arguments.copy()
+    names = arguments.dtype.names or ()
+    for name in names:
+        at = int(arguments[name][0])
+        moves = name not in operation.local and name not in operation.external
+        if f"{name}_image" in names and moves and not any(low <= at < high for low, high in window):
+            arguments[name] += 4 * first * arguments[f"{name}_image"]
+    arguments["batch"] = count
+    if "onto" in names and first > 0:
+        arguments["onto"] = 1
+    return replace(operation, arguments=arguments, multiply_adds=operation.multiply_adds * count // batch)

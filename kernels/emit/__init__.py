@@ -3,7 +3,7 @@
 Everything else in ``kernels`` is Python that Numba compiles. Addresses travel as int64.
 """
 
-from fgnumba.kernels.emit.calls import call, pointer
+from fgnumba.kernels.emit.calls import call, pointer, prefetch
 from fgnumba.kernels.emit.channels import channel_affine, channel_sums
 from fgnumba.kernels.emit.epilogue import tangent_rows
 from fgnumba.kernels.emit.philox import philox_words
@@ -17,6 +17,7 @@ __all__ = [
     "multiply_add_peak",
     "philox_words",
     "pointer",
+    "prefetch",
     "product_tile",
     "separable",
     "tangent_rows",

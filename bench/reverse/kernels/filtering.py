@@ -22,9 +22,9 @@ from fgnumba.kernels.arguments import filled, lay_out, record
 from fgnumba.kernels.compile import kernel
 from fgnumba.kernels.conv2d.filtering import INPUT, PLACES, TAPS, transform
 from fgnumba.kernels.conv2d.geometry import Geometry
-from fgnumba.kernels.emit import call, pointer
+from fgnumba.kernels.emit import call, pointer, prefetch
 from fgnumba.kernels.images import Images, operands
-from fgnumba.kernels.memory import address
+from fgnumba.kernels.memory import CACHE_LINE, address
 from fgnumba.kernels.program import Operation
 from fgnumba.kernels.tiles import SINGLE, TILE_KINDS, tile_table
 from fgnumba.kernels.tiling import heights, parts_for, split, tile_count, tile_rows
@@ -155,6 +155,11 @@ def _gradient(arguments: int, part: int, parts: int) -> None:
             bands = min(a.bands, a.down - top)
             for band in range(bands):
                 _transform(a, i, top + band, band, first, size)
+            # While this block is multiplied, the next one comes from memory.
+            if top + bands < a.down:
+                _expect(a, i, top + bands, min(a.bands, a.down - top - bands))
+            elif i + 1 < a.batch:
+                _expect(a, i + 1, 0, min(a.bands, a.down))
             _products(a, bands * a.across, size, begun)
             if part == 0 and a.bias:
                 _add_up(a, bands * a.across)
@@ -181,6 +186,19 @@ def _transform(a: Any, i: int, row: int, band: int, first: int, size: int) -> No
             a.transform_cotangent,
             (a.across, 2 * a.dz_pixel, PANEL, PANEL, dz, a.dz_row, a.dz_pixel, out, 4 * plane, plane),
         )
+
+
+@register_jitable
+def _expect(a: Any, i: int, top: int, bands: int) -> None:
+    """Prefetch the rows of x and dz that come under some rows of tiles for the first time."""
+    for row in range(2 * top, 2 * (top + bands)):
+        # Two rows of x that the next tiles read are under these tiles too.
+        x = a.x + (i * a.x_image + a.origin + (row + (2 if top > 0 else 0)) * a.x_row) * 4
+        for line in range(0, (2 * a.across + 2) * a.x_pixel * 4, CACHE_LINE):
+            prefetch(x + line)
+        dz = a.dz + (i * a.dz_image + row * a.dz_row) * 4
+        for line in range(0, 2 * a.across * a.dz_pixel * 4, CACHE_LINE):
+            prefetch(dz + line)
 
 
 @register_jitable

@@ -30,7 +30,8 @@ _ARGUMENTS = record(
     *images.fields("x"),
     *images.fields("dy"),
     *images.fields("dx"),
-    *("batch", "images", "height", "width", "channels", "groups", "epsilon", "scale", "shares", "inner"),
+    *("batch", "images", "height", "width", "channels", "groups", "epsilon", "scale"),
+    *("shares", "shares_image", "inner"),
 )
 
 
@@ -68,6 +69,7 @@ def bind(
         "epsilon": int(np.float32(epsilon).view(np.int32)),
         "scale": address(scale),
         "shares": address(shares),
+        "shares_image": 2 * channels,
         "inner": dx is not None,
     }
     memory["keeps"] = (memory["keeps"], scale, shares)
@@ -92,8 +94,8 @@ def _layer_norm(arguments: int, part: int, parts: int) -> None:
     epsilon = np.int32(a.epsilon).view(np.float32)
     scale, normal = _row(a.scale, channels), _row(a.scratch, channels)
     for i in range(min(a.images, a.batch - part * a.images)):
-        ds = _row(a.shares + (part * a.images + i) * 2 * channels * 4, channels)
-        db = _row(a.shares + ((part * a.images + i) * 2 + 1) * channels * 4, channels)
+        ds = _row(a.shares + (part * a.images + i) * a.shares_image * 4, channels)
+        db = _row(a.shares + ((part * a.images + i) * a.shares_image + channels) * 4, channels)
         for c in range(channels):
             ds[c] = db[c] = np.float32(0)
         for pixel in range(a.height * a.width):
@@ -136,8 +138,8 @@ def _group_norm(arguments: int, part: int, parts: int) -> None:
     for i in range(min(a.images, a.batch - part * a.images)):
         x_image = a.x + (part * a.x_part + i * a.x_image) * 4
         dy_image = a.dy + (part * a.dy_part + i * a.dy_image) * 4
-        ds = _row(a.shares + (part * a.images + i) * 2 * channels * 4, channels)
-        db = _row(a.shares + ((part * a.images + i) * 2 + 1) * channels * 4, channels)
+        ds = _row(a.shares + (part * a.images + i) * a.shares_image * 4, channels)
+        db = _row(a.shares + ((part * a.images + i) * a.shares_image + channels) * 4, channels)
         for c in range(channels):
             mean[c] = inverse[c] = ds[c] = db[c] = np.float32(0)
         # Sums are taken row by row: fewer roundings.

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from numba import carray
+from numba.extending import register_jitable
 
 from fgnumba.kernels import images
 from fgnumba.kernels.activations.rules import RULES
@@ -29,9 +30,11 @@ from fgnumba.kernels.vector import PANEL, InstructionSet
 
 _PRODUCT = record(
     *("a", "segments", "offsets", "rows", "panels", "w", "w_rows", "out", "out_rows"),
-    *("onto", "tiles", "tallest"),
+    *("onto", "streams", "tiles", "tallest"),
 )
 _ELEMENT_WORK = 4
+STREAMS, STREAMED = 2, 8 * 1024 * 1024
+"""Panels that are read at a time where all of them are more bytes than the second number."""
 
 
 def bind_product(
@@ -54,7 +57,8 @@ def bind_product(
     rows : R.
     multiply_adds : of the product without padding.
 
-    Cost: R S PANEL Q PANEL multiply-adds; reads a once, w once from the second-level cache a tile of rows.
+    Cost: R S PANEL Q PANEL multiply-adds; reads a once a panel of w, or once where it is large, and then out as often as
+    a's panels are cut.
     """
     segments = a.shape[0]
     parts = parts_for(rows * segments * PANEL * w.shape[0] * PANEL, -(-rows // isa.max_rows), threads)
@@ -74,6 +78,7 @@ def bind_product(
         "out": address(out),
         "out_rows": out.shape[1],
         "onto": onto,
+        "streams": a.nbytes > max(out.nbytes, STREAMED),
         "tiles": address(tiles),
         "tallest": isa.max_rows,
     }
@@ -90,19 +95,37 @@ def bind_product(
 def _product(arguments: int, part: int, parts: int) -> None:
     a = carray(pointer(arguments, _PRODUCT), 1)[0]
     first, last = split(a.rows, parts, part)
-    addresses = carray(pointer(a.tiles, np.int64), TILE_KINDS * (a.tallest + 1))
     count = tile_count(last - first, a.tallest)
-    # A panel of `out` from its top to its bottom: where that is a gradient, it streams through memory in order.
-    for q in range(a.panels):
-        w = a.w + q * a.w_rows * PANEL * 4
-        row = first
-        for tile in range(count):
-            height = tile_rows(last - first, count, tile)
-            entry = addresses[TILE_KINDS * height + SINGLE]
-            operand = a.a + row * PANEL * 4
-            out = a.out + (q * a.out_rows + row) * PANEL * 4
-            call(entry, (a.segments, a.offsets, PANEL, operand, 0, PANEL, w, 0, 0, 0, out, a.onto))
-            row += height
+    # Few panels of a large a at a time: each is a stream through memory, and a processor foresees but a few. With all
+    # 32 panels of 12 MB of weights at once, the product took three times as long.
+    block = STREAMS if a.streams else a.segments
+    for s in range(0, a.segments, block):
+        segments = min(block, a.segments - s)
+        if a.streams:
+            row = first
+            for tile in range(count):
+                height = tile_rows(last - first, count, tile)
+                for q in range(a.panels):
+                    _tile(a, q, row, height, s, segments)
+                row += height
+        else:
+            for q in range(a.panels):
+                row = first
+                for tile in range(count):
+                    height = tile_rows(last - first, count, tile)
+                    _tile(a, q, row, height, s, segments)
+                    row += height
+
+
+@register_jitable
+def _tile(a: Any, q: int, row: int, height: int, s: int, segments: int) -> None:
+    addresses = carray(pointer(a.tiles, np.int64), TILE_KINDS * (a.tallest + 1))
+    operand = a.a + row * PANEL * 4
+    out = a.out + (q * a.out_rows + row) * PANEL * 4
+    w = a.w + (q * a.w_rows + s * PANEL) * PANEL * 4
+    onto = 1 if s > 0 else a.onto
+    entry = addresses[TILE_KINDS * height + SINGLE]
+    call(entry, (segments, a.offsets + 8 * s, PANEL, operand, 0, PANEL, w, 0, 0, 0, out, onto))
 
 
 @cache
