@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import fgnumba as fg
-from fgnumba.bench.peers import PEERS
+from fgnumba.bench.peers import peers
 from fgnumba.bench.timing import Contender, interleaved
 
 PERCEPTRON, LOGISTIC = (784, 1024, 1024, 10), (784, 10)
@@ -40,12 +40,12 @@ def forward_step(widths: tuple[int, ...], direction: str = "rank1", directions: 
 )
 def test_step_against_peers(benchmark, target, name, widths, limits):
     x, y = data()
-    contenders = {peer: step(widths, x, y) for peer, step in PEERS.items()}
-    missing = [peer for peer, step in contenders.items() if step is None]
+    theirs = {peer: calls["reverse step"] for peer, calls in peers(widths, x, y).items()}
+    missing = sorted(limits.keys() - theirs)
     if missing:
         pytest.skip(f"not installed: {', '.join(missing)}; pip install -e '.[peers]'")
     ours = forward_step(widths)
-    timings = interleaved({"fgnumba": ours, **{p: s for p, s in contenders.items() if s is not None}})
+    timings = interleaved({"fgnumba": ours, **theirs})
     benchmark.pedantic(ours, rounds=20, iterations=5, warmup_rounds=2)
     benchmark.extra_info["network"] = name
     benchmark.extra_info["seconds"] = {n: timings.seconds(n) for n in timings.samples}

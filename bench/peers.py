@@ -230,7 +230,8 @@ def torch_calls(
     }
 
 
-_CALLS = {"JAX": ("jax", jax_calls), "PyTorch": ("torch", torch_calls)}
+Calls = Callable[[Network, npt.NDArray[np.float32], npt.NDArray[np.int64], str], Mapping[str, Call]]
+_CALLS: dict[str, tuple[str, Calls]] = {"JAX": ("jax", jax_calls), "PyTorch": ("torch", torch_calls)}
 
 
 def peers(

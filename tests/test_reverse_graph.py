@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 import fgnumba as fg
 from fgnumba.bench import reverse
+from fgnumba.bench.reverse import tasks
 from fgnumba.kernels import threads, vector
 from fgnumba.presets import model_from, tables
 from tests.graph_reference import evaluated, softmax_cross_entropy
@@ -80,6 +81,17 @@ def test_convolutions_on_every_instruction_set(kind, name, monkeypatch):
     check(fg.Sequential(layers, (9, 7, 2), seed=3), 5, 1)
 
 
+@pytest.mark.parametrize("kind", sorted(CONVOLUTIONS))
+def test_chunks_of_the_batch(kind, monkeypatch):
+    monkeypatch.setattr(tasks, "CHUNK_BYTES", 0)
+    norm = fg.GroupNorm(4, 1e-2)
+    layers = [fg.Conv2d(32, 3, padding=1), norm, CONVOLUTIONS[kind], fg.Flatten(), fg.Dense(3)]
+    for batch in (17, 33):
+        check(fg.Sequential(layers, (9, 7, 2), seed=3), batch, 1)
+    # A first convolution that reads the caller's array.
+    check(fg.Sequential([CONVOLUTIONS[kind], fg.Flatten(), fg.Dense(3)], (9, 7, 32), seed=3), 19, 1)
+
+
 def test_wide_images_are_taken_in_blocks():
     layers = [fg.Conv2d(3, (2, 3), activation="relu"), fg.GlobalAveragePool2d(), fg.Dense(2)]
     check(fg.Sequential(layers, (45, 67, 2), seed=0), 2, 0)
@@ -128,9 +140,14 @@ def test_gradients_do_not_depend_on_threads(monkeypatch):
         np.testing.assert_array_equal(array, found[1][name])
 
 
-def test_dropout_masks_are_those_of_the_forward_pass():
-    layers = [fg.Dense(40, activation="relu"), fg.Dropout(0.5), fg.Dense(5)]
-    model = fg.Sequential(layers, 30)
+@pytest.mark.parametrize("kind", ["dense", "convolution"])
+def test_dropout_masks_are_those_of_the_forward_pass(kind, monkeypatch):
+    monkeypatch.setattr(tasks, "CHUNK_BYTES", 0)
+    if kind == "dense":
+        model = fg.Sequential([fg.Dense(40, activation="relu"), fg.Dropout(0.5), fg.Dense(5)], 30)
+    else:
+        layers = [fg.Conv2d(16, 3), fg.Dropout(0.5), fg.Conv2d(7, 3), fg.Flatten(), fg.Dense(5)]
+        model = fg.Sequential(layers, (6, 5, 1))
     x, y = batch_for(model, 17, np.random.default_rng(0))
     plan = reverse.ReversePlan(model, 17, LOSS, training=True)
     v = fg.directions.Gaussian(seed=7, step=3)

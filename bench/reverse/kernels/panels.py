@@ -57,8 +57,7 @@ def bind_product(
     rows : R.
     multiply_adds : of the product without padding.
 
-    Cost: R S PANEL Q PANEL multiply-adds; reads a once a panel of w, or once where it is large, and then out as often as
-    a's panels are cut.
+    Cost: R S PANEL Q PANEL multiply-adds; reads a once a panel of w. A large a is read once, and out a few times.
     """
     segments = a.shape[0]
     parts = parts_for(rows * segments * PANEL * w.shape[0] * PANEL, -(-rows // isa.max_rows), threads)
