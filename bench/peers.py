@@ -203,7 +203,7 @@ def torch_calls(
 
     def derivative(p: list[Any]) -> Any:
         v = [draw(one) for one in p]
-        _, d = torch.func.jvp(loss, tuple(p), tuple(v))
+        d = torch.func.jvp(loss, tuple(p), tuple(v))[1]
         return float(d), v
 
     @torch.no_grad()

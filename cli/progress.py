@@ -208,3 +208,16 @@ def steps_bar(title: str, total: int) -> Iterator[Callable[[str], None]]:
 
         yield advance
         bar.update(task, completed=total)
+
+
+@contextmanager
+def spinner(title: str) -> Iterator[Callable[[str], None]]:
+    """Show what runs now: on a terminal what is called last, elsewhere a line each time."""
+    if not sys.stderr.isatty():
+        yield lambda what: click.echo(f"{title}: {what}", err=True)
+        return
+    from rich.console import Console
+    from rich.markup import escape
+
+    with Console(stderr=True).status(escape(title)) as status:
+        yield lambda what: status.update(escape(f"{title}: {what}"))

@@ -4,18 +4,22 @@ from pathlib import Path
 
 import click
 
+from fgnumba.cli.progress import spinner
+
 
 @click.command()
 @click.argument("name", metavar="NAME")
 @click.option("--quick", is_flag=True, help="A shortened run, which says so.")
+@click.option("--data-dir", metavar="DIR", help="Folder of MNIST's IDX files.")
 @click.option("--seed", type=int, default=0, metavar="N", help="[default: 0]")
 @click.option("--out", metavar="DIR", help="Folder of data and figure.  [default: reproduced/NAME]")
-def reproduce(name: str, quick: bool, seed: int, out: str | None) -> None:
-    """Run one of the paper's experiments: figure1, beale or rosenbrock.
+def reproduce(name: str, quick: bool, data_dir: str | None, seed: int, out: str | None) -> None:
+    """Run one of the paper's experiments: figure1, beale, rosenbrock, logreg, mlp, cnn, depth or memory.
 
-    Prints numbers beside those of arXiv 2202.08587, and leaves data.json and figure.svg.
+    Prints numbers beside those of arXiv 2202.08587, and leaves data.json and figure.svg. The trainings (logreg, mlp,
+    cnn) go on where they were interrupted, when they are called again alike.
     """
-    from fgnumba.bench.experiments import EXPERIMENTS
+    from fgnumba.bench.experiments import EXPERIMENTS, Request
     from fgnumba.errors import ConfigError, did_you_mean
     from fgnumba.validation import whole_number
 
@@ -25,7 +29,8 @@ def reproduce(name: str, quick: bool, seed: int, out: str | None) -> None:
     if out == "":
         raise ConfigError("--out is empty; a folder is required")
     folder = Path("reproduced", name) if out is None else Path(out)
-    result = EXPERIMENTS[name](name, seed=seed, quick=quick)
+    with spinner(f"reproducing {name}") as advance:
+        result = EXPERIMENTS[name](Request(name, seed, quick, data_dir, folder, advance))
     result.write(folder)
     click.echo(result.title)
     click.echo(result.table())

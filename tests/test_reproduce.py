@@ -8,6 +8,7 @@ import pytest
 from fgnumba.bench.experiments import EXPERIMENTS
 from fgnumba.bench.experiments.descent import SEEDS, SETTINGS, descent
 from fgnumba.bench.experiments.monte_carlo import PAPER_GRADIENT, monte_carlo
+from fgnumba.bench.experiments.result import Request
 
 # Where the paper's runs end, by its text and replications of its plots.
 ENDS = {"beale": 5.6e-5, "rosenbrock": 5.3e-6}
@@ -15,7 +16,7 @@ ENDS = {"beale": 5.6e-5, "rosenbrock": 5.3e-6}
 
 @pytest.mark.parametrize("name", sorted(SETTINGS))
 def test_descents_end_where_the_papers_do(name):
-    found = descent(name)
+    found = descent(Request(name))
     assert found.data["exact"]["values"][-1] == pytest.approx(ENDS[name], rel=0.02)
     finals = [run["values"][-1] for run in found.data["forward"]]
     assert len(finals) == SEEDS
@@ -24,14 +25,14 @@ def test_descents_end_where_the_papers_do(name):
 
 
 def test_descents_repeat_by_seed():
-    first, again, other = (descent("beale", seed, quick=True).data for seed in (3, 3, 4))
+    first, again, other = (descent(Request("beale", seed, quick=True)).data for seed in (3, 3, 4))
     assert first == again
     assert first["forward"] != other["forward"]
     assert first["exact"] == other["exact"]
 
 
 def test_the_mean_of_forward_gradients_is_the_gradient():
-    found = monte_carlo("figure1").data
+    found = monte_carlo(Request("figure1")).data
     np.testing.assert_allclose(found["gradient"], PAPER_GRADIENT, atol=5e-4)
     # Five standard errors.
     errors = (np.array(found["mean"]) - found["gradient"]) / found["standard_error"]

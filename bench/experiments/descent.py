@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fgnumba.bench.experiments.result import Comparison, Result
+from fgnumba.bench.experiments.result import Comparison, Request, Result
 from fgnumba.functions import Objective, beale, rosenbrock
 
 if TYPE_CHECKING:
@@ -38,8 +38,9 @@ SETTINGS = {
 }
 
 
-def descent(name: str, seed: int = 0, quick: bool = False) -> Result:
+def descent(request: Request) -> Result:
     """Run `SEEDS` descents along forward gradients, seeds from `seed` on, and one along exact gradients."""
+    name, seed, quick = request.name, request.seed, request.quick
     setting = SETTINGS[name]
     steps = setting.steps // QUICK if quick else setting.steps
     exact = _descend(setting, steps, None)

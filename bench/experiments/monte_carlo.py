@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fgnumba.bench.experiments.result import Comparison, Result
+from fgnumba.bench.experiments.result import Comparison, Request, Result
 from fgnumba.functions import beale
 
 if TYPE_CHECKING:
@@ -19,8 +19,9 @@ PAPER_GRADIENT = (-3.434, -0.808)
 SHOWN, MANY, QUICK_MANY = 5, 100_000, 1000
 
 
-def monte_carlo(name: str, seed: int = 0, quick: bool = False) -> Result:
+def monte_carlo(request: Request) -> Result:
     """Draw five forward gradients to look at, and many for their mean."""
+    name, seed, quick = request.name, request.seed, request.quick
     count = QUICK_MANY if quick else MANY
     gradient = np.array([beale.jvp(POINT, axis)[1] for axis in np.eye(2)])
     directions = np.random.default_rng(seed).standard_normal((count, 2))

@@ -16,6 +16,28 @@ if TYPE_CHECKING:
 DATA, FIGURE = "data.json", "figure.svg"
 
 
+@dataclass(frozen=True)
+class Request:
+    """How an experiment is to be run.
+
+    Parameters
+    ----------
+    name : of the experiment.
+    seed : of everything random.
+    quick : a shortened run, which says so.
+    data_dir : folder of MNIST's files; None: where the library keeps them.
+    folder : of data and figure, and of what an interrupted run goes on from.
+    advance : told now and then what runs.
+    """
+
+    name: str
+    seed: int = 0
+    quick: bool = False
+    data_dir: str | None = None
+    folder: Path | None = None
+    advance: Callable[[str], None] = lambda what: None
+
+
 class Comparison(NamedTuple):
     """A number here, beside the paper's where the paper gives one."""
 

@@ -54,6 +54,7 @@ class Passes:
         self.tasks: list[Task] = []
         self.values: dict[Value, ImageBuffer] = {source: InputBuffer(batch, source.shape)}
         self._perturbation = Perturbation(NONE, 0, stream)
+        self.parameter_bytes = sum(p.packed.nbytes for p in model.packed_parameters.values())
         self._gradients = gradients
         self._before_activation: dict[Step, ImageBuffer] = {}
         self._panels: dict[ImageBuffer, PanelBuffer] = {}

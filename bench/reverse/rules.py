@@ -34,6 +34,9 @@ from fgnumba.layers import (
 )
 from fgnumba.wiring import Pad, Step
 
+CACHED_PARAMETERS = 8 * 1024 * 1024
+"""Bytes of parameters that a last-level cache, which others use too, is taken to hold from pass to pass."""
+
 
 def dense(passes: Passes, step: Step) -> None:
     """Compute dz = dy a'(z), dx = dz Wᵀ, dW = xᵀ dz, db = Σ dz."""
@@ -84,6 +87,7 @@ def dense(passes: Passes, step: Step) -> None:
                     rows=features,
                     onto=False,
                     multiply_adds=products,
+                    from_memory=passes.parameter_bytes > CACHED_PARAMETERS,
                 )
             ],
             by_image=False,

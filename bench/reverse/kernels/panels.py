@@ -33,8 +33,8 @@ _PRODUCT = record(
     *("onto", "streams", "tiles", "tallest"),
 )
 _ELEMENT_WORK = 4
-STREAMS, STREAMED = 2, 8 * 1024 * 1024
-"""Panels that are read at a time where all of them are more bytes than the second number."""
+STREAMS = 2
+"""Panels of a that are read at a time where a comes from memory."""
 
 
 def bind_product(
@@ -48,6 +48,7 @@ def bind_product(
     rows: int,
     onto: bool,
     multiply_adds: int,
+    from_memory: bool = False,
 ) -> Operation:
     """Bind ``out[q, r] = Σ_s a[s, r] · w[q, s]`` for r < R, each of the three in panels, (panels, rows, PANEL).
 
@@ -56,8 +57,9 @@ def bind_product(
     a : (S, at least R, PANEL). w : (Q, S * PANEL, PANEL). out : (Q, at least R, PANEL), added to where `onto`.
     rows : R.
     multiply_adds : of the product without padding.
+    from_memory : a is in no cache: it is read once, in few streams, and what is written stays in a cache.
 
-    Cost: R S PANEL Q PANEL multiply-adds; reads a once a panel of w. A large a is read once, and out a few times.
+    Cost: R S PANEL Q PANEL multiply-adds; reads a once a panel of w, or once.
     """
     segments = a.shape[0]
     parts = parts_for(rows * segments * PANEL * w.shape[0] * PANEL, -(-rows // isa.max_rows), threads)
@@ -77,7 +79,7 @@ def bind_product(
         "out": address(out),
         "out_rows": out.shape[1],
         "onto": onto,
-        "streams": a.nbytes > max(out.nbytes, STREAMED),
+        "streams": from_memory,
         "tiles": address(tiles),
         "tallest": isa.max_rows,
     }
@@ -95,8 +97,8 @@ def _product(arguments: int, part: int, parts: int) -> None:
     a = carray(pointer(arguments, _PRODUCT), 1)[0]
     first, last = split(a.rows, parts, part)
     count = tile_count(last - first, a.tallest)
-    # Few panels of a large a at a time: each is a stream through memory, and a processor foresees but a few. With all
-    # 32 panels of 12 MB of weights at once, the product took three times as long.
+    # Each panel of a is a stream through memory, and a processor foresees but a few: with all 32 panels of 12 MB of
+    # weights at once, the product took three times as long.
     block = STREAMS if a.streams else a.segments
     for s in range(0, a.segments, block):
         segments = min(block, a.segments - s)

@@ -1,0 +1,202 @@
+"""Training runs side by side: the same batches, the same number of steps, a block of each in turn.
+
+What keeps the machine busy for a while slows all alike. Between blocks the runs are evaluated, and everything is
+written down: a contest that is interrupted goes on from its last block, and ends with the losses that it would have
+had.
+"""
+
+import json
+import shutil
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import fgnumba as fg
+from fgnumba.bench import networks, reverse
+from fgnumba.bench.experiments.result import Request
+from fgnumba.bench.files import write
+from fgnumba.datasets import Dataset
+from fgnumba.errors import DivergenceError
+from fgnumba.evaluation import evaluate
+
+BATCH = 64
+STATE = "state"
+REVERSE = "reverse"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A way to train.
+
+    Parameters
+    ----------
+    label : its name in tables and figures.
+    direction : of a forward gradient, or `REVERSE`.
+    """
+
+    label: str
+    direction: str
+    learning_rate: float
+    decay: float = 1e-4
+
+
+@dataclass
+class Curve:
+    """How a run went.
+
+    Parameters
+    ----------
+    steps, seconds, losses, accuracies : of the evaluations; seconds are those of steps alone.
+    ended : why it ended early.
+    """
+
+    steps: list[int] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+    losses: list[float] = field(default_factory=list)
+    accuracies: list[float] = field(default_factory=list)
+    ended: str | None = None
+
+    def seconds_to(self, loss: float) -> float | None:
+        """Return the time at which the loss first was as low, between evaluations by interpolation."""
+        for i, value in enumerate(self.losses):
+            if value <= loss:
+                if i == 0:
+                    return self.seconds[0]
+                share = (self.losses[i - 1] - loss) / (self.losses[i - 1] - value)
+                return self.seconds[i - 1] + share * (self.seconds[i] - self.seconds[i - 1])
+        return None
+
+
+class _Run:
+    def __init__(self, network: str, entry: Entry, seed: int) -> None:
+        self.entry, self.curve = entry, Curve()
+        self.model = networks.network(network)
+        self.trainer: Any
+        if entry.direction == REVERSE:
+            self.trainer = reverse.ReverseTrainer(
+                self.model, entry.learning_rate, decay=entry.decay, seed=seed
+            )
+        else:
+            self.trainer = fg.Trainer(
+                self.model,
+                estimator=fg.WeightPerturbation(entry.direction),
+                optimizer=fg.SGD(entry.learning_rate, decay=entry.decay),
+                seed=seed,
+            )
+        self.seconds = 0.0
+
+    def block(self, dataset: Dataset, seed: int, steps: int) -> None:
+        """Take `steps` steps, and stop where the loss is not finite."""
+        batches = dataset.batches(BATCH, seed, first=self.trainer.steps_done)
+        x, y = np.empty(0), np.empty(0)
+        for _ in range(steps):
+            x, y = next(batches)
+            start = time.perf_counter()
+            try:
+                self.trainer.step(x, y)
+            except DivergenceError as error:
+                self.curve.ended = str(error)
+                return
+            self.seconds += time.perf_counter() - start
+
+    def evaluate(self, dataset: Dataset) -> None:
+        found = evaluate(self.model, dataset.x_test, dataset.y_test)
+        if not np.isfinite(found.loss):
+            self.curve.ended = self.curve.ended or "the test loss is not finite"
+            return
+        curve = self.curve
+        curve.steps.append(self.trainer.steps_done)
+        curve.seconds.append(self.seconds)
+        curve.losses.append(found.loss)
+        curve.accuracies.append(found.accuracy)
+
+
+def run(
+    network: str,
+    entries: list[Entry],
+    dataset: Dataset,
+    steps: int,
+    evaluations: int,
+    request: Request,
+    name: str = "main",
+) -> dict[str, Curve]:
+    """Train all entries for `steps` steps, and return their curves by label.
+
+    A finished contest leaves its state behind, below `name`, until :func:`forget`.
+    """
+    runs = [_Run(network, entry, request.seed) for entry in entries]
+    every = max(1, steps // evaluations)
+    key = {
+        "network": network,
+        "entries": [vars(entry) for entry in entries],
+        "data": dataset.name,
+        "examples": len(dataset.x_train),
+        "steps": steps,
+        "every": every,
+        "seed": request.seed,
+    }
+    path = None if request.folder is None else request.folder / STATE / name
+    done = _resume(runs, key, path)
+    if done == 0:
+        for one in runs:
+            # What is bound and compiled is not a step's time.
+            one.trainer.plan(BATCH)
+            one.evaluate(dataset)
+    while done < steps:
+        block = min(every, steps - done)
+        request.advance(f"{network}: step {done} of {steps}")
+        for one in runs:
+            if one.curve.ended is None:
+                one.block(dataset, request.seed, block)
+                one.evaluate(dataset)
+        done += block
+        _save(runs, key, done, path)
+    return {one.entry.label: one.curve for one in runs}
+
+
+def _save(runs: list[_Run], key: dict[str, Any], done: int, path: Path | None) -> None:
+    """Write parameters, each under a new name, then what refers to them, then drop the old ones."""
+    if path is None:
+        return
+    from safetensors.numpy import save
+
+    path.mkdir(parents=True, exist_ok=True)
+    names = [f"{index}-{done}.safetensors" for index in range(len(runs))]
+    for one, name in zip(runs, names, strict=True):
+        write(path / name, save(one.model.parameters()))
+    rows = [
+        {"file": name, "steps_done": one.trainer.steps_done, "seconds": one.seconds, **vars(one.curve)}
+        for one, name in zip(runs, names, strict=True)
+    ]
+    write(path / "contest.json", json.dumps({"key": key, "done": done, "runs": rows}))
+    for old in path.glob("*.safetensors"):
+        if old.name not in names:
+            old.unlink()
+
+
+def _resume(runs: list[_Run], key: dict[str, Any], path: Path | None) -> int:
+    """Put runs where an interrupted contest of the same settings was, and return its steps."""
+    if path is None:
+        return 0
+    try:
+        state = json.loads((path / "contest.json").read_text())
+    except (OSError, ValueError):
+        return 0
+    if state.get("key") != json.loads(json.dumps(key)):
+        return 0
+    from safetensors.numpy import load_file
+
+    for one, row in zip(runs, state["runs"], strict=True):
+        one.model.load_parameters(load_file(path / row["file"]))
+        one.trainer.steps_done, one.seconds = row["steps_done"], row["seconds"]
+        one.curve = Curve(**{name: row[name] for name in vars(one.curve)})
+    return int(state["done"])
+
+
+def forget(folder: Path | None) -> None:
+    """Remove the state of finished contests."""
+    if folder is not None:
+        shutil.rmtree(folder / STATE, ignore_errors=True)

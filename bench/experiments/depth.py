@@ -1,0 +1,136 @@
+"""Rf, Rb and memory by depth: arXiv 2202.08587, section 5.4, figure 6: 1 to 100 layers of width 1024, batch 64."""
+
+import gc
+from typing import TYPE_CHECKING, Any
+
+import fgnumba as fg
+from fgnumba.bench import machine, networks, reverse
+from fgnumba.bench.experiments.result import Comparison, Request, Result
+from fgnumba.bench.machine import Watch, quiet
+from fgnumba.bench.timing import interleaved
+from fgnumba.kernels.directions import GAUSSIAN, RANK1
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+DEPTHS = (1, 2, 3, 5, 10, 20, 30, 50, 70, 100)
+QUICK_DEPTHS = (1, 3, 10)
+BATCH, WIDTH = 64, 1024
+PAPER_RATIOS = {depth: "under 0.6" for depth in DEPTHS if depth <= 10} | {100: "a little over 0.8"}
+
+
+def depth(request: Request) -> Result:
+    """Measure every depth, all contenders interleaved."""
+    depths = QUICK_DEPTHS if request.quick else DEPTHS
+    rows = []
+    for layers in depths:
+        request.advance(f"depth {layers} of {depths[-1]}")
+        rows.append(measured(layers, 2.0 if request.quick else 12.0))
+        gc.collect()
+    comparisons = []
+    for row in rows:
+        low, high = row["rf_over_rb_interval"]
+        comparisons.append(
+            Comparison(
+                f"Rf/Rb, {row['layers']} layers",
+                f"{row['rf_over_rb']:.3f} [{low:.3f}, {high:.3f}]",
+                PAPER_RATIOS.get(row["layers"], ""),
+            )
+        )
+    for label, key, paper in (("Rf", "rf", "3 to 4"), ("Rb", "rb", "4 to 5")):
+        values = [row[key] for row in rows]
+        comparisons.append(
+            Comparison(f"{label}, least and most", f"{min(values):.2f} to {max(values):.2f}", paper)
+        )
+    for label, key in (
+        ("forward gradient", "forward_bytes"),
+        ("reverse mode", "reverse_bytes"),
+        ("reverse mode, checkpointed", "checkpointed_bytes"),
+    ):
+        values = [row[key] / 1e6 for row in rows]
+        comparisons.append(
+            Comparison(f"MB beside parameters and gradient: {label}", f"{values[0]:.1f} to {values[-1]:.1f}")
+        )
+    length = f", depths to {depths[-1]}" if request.quick else ""
+    title = f"{request.name}: layers of {WIDTH} with ReLU, batch {BATCH}{length}"
+    data = {
+        "name": request.name,
+        "quick": request.quick,
+        "seed": request.seed,
+        "machine": machine.facts(),
+        "rows": rows,
+    }
+    return Result(title, comparisons, data, lambda: _draw(title, rows))
+
+
+def measured(layers: int, seconds: float) -> dict[str, Any]:
+    """Return ratios and bytes of a perceptron with `layers` hidden layers."""
+    model = networks.perceptron((WIDTH,) * layers)
+    x, y = networks.data(BATCH)
+    loss = fg.SoftmaxCrossEntropy()
+    primal = model.plan(BATCH, loss=loss)
+    rank1, gaussian = (model.plan(BATCH, kind, 1, loss) for kind in (RANK1, GAUSSIAN))
+    backward = reverse.ReversePlan(model, BATCH, loss)
+    checkpointed = reverse.ReversePlan(model, BATCH, loss, checkpoint=True)
+    watch, peak = Watch(), machine.Peak()
+    timings = interleaved(
+        {
+            "f": lambda: primal.run(x, y),
+            "rank1": lambda: rank1.run(x, y),
+            "gaussian": lambda: gaussian.run(x, y),
+            "reverse": lambda: backward.run(x, y),
+            "checkpointed": lambda: checkpointed.run(x, y),
+            "peak": peak,
+        },
+        seconds=seconds,
+    )
+    ratio = timings.interval("rank1", "reverse")
+    return {
+        "layers": layers,
+        "f_ms": timings.seconds("f") * 1e3,
+        "rf": timings.ratio("rank1", "f"),
+        "rf_gaussian": timings.ratio("gaussian", "f"),
+        "rb": timings.ratio("reverse", "f"),
+        "rb_checkpointed": timings.ratio("checkpointed", "f"),
+        "rf_over_rb": ratio.value,
+        "rf_over_rb_interval": [ratio.low, ratio.high],
+        "rf_over_rb_gaussian": timings.ratio("gaussian", "reverse"),
+        "parameter_bytes": model.parameter_count * 4,
+        "forward_bytes": rank1.nbytes,
+        "reverse_bytes": backward.nbytes,
+        "checkpointed_bytes": checkpointed.nbytes,
+        "disturbed": quiet(watch.foreign_share(), timings.spread("peak")),
+    }
+
+
+def _draw(title: str, rows: list[dict[str, Any]]) -> "Figure":
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 3.4), layout="constrained")
+    times, ratios, memory = figure.subplots(1, 3)
+    layers = [row["layers"] for row in rows]
+    for axis, lines in (
+        (
+            times,
+            {
+                "rf": "Rf, rank-1",
+                "rf_gaussian": "Rf, Gaussian",
+                "rb": "Rb",
+                "rb_checkpointed": "Rb, checkpointed",
+            },
+        ),
+        (ratios, {"rf_over_rb": "Rf/Rb, rank-1", "rf_over_rb_gaussian": "Rf/Rb, Gaussian"}),
+        (
+            memory,
+            {"forward_bytes": "forward", "reverse_bytes": "reverse", "checkpointed_bytes": "checkpointed"},
+        ),
+    ):
+        for key, label in lines.items():
+            scale = 1e-6 if key.endswith("bytes") else 1
+            axis.plot(layers, [row[key] * scale for row in rows], marker="o", markersize=3, label=label)
+        axis.set_xlabel("layers")
+        axis.set_ylim(bottom=0)
+        axis.legend(fontsize=7, frameon=False)
+    memory.set_title("MB beside parameters", loc="left", fontsize=9)
+    figure.suptitle(title, fontsize=10)
+    return figure

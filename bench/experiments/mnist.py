@@ -1,0 +1,191 @@
+"""The paper's classifiers on MNIST: arXiv 2202.08587, section 5.3, figures 3 to 5.
+
+Forward gradients and reverse mode start from the same parameters and see the same batches, with the paper's learning
+rate for both. T is the time to the higher of the two final test losses. Since a shared rate need not suit reverse mode,
+it also runs with a rate of its own, the best of a few on a short run.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import fgnumba as fg
+from fgnumba.bench import machine
+from fgnumba.bench.experiments import contest
+from fgnumba.bench.experiments.contest import REVERSE, Curve, Entry
+from fgnumba.bench.experiments.result import Comparison, Request, Result
+from fgnumba.bench.ratios import Case, measure
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+DECAY = 1e-4
+QUICK = 50
+"""A quick run takes one step where a whole one takes so many."""
+
+OWN_RATES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
+"""Of which reverse mode has the best for itself."""
+
+COLOURS = {"rank1": "#c1440e", "gaussian": "#b08900", REVERSE: "#1f5fa8"}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """The paper's setting and figures.
+
+    Parameters
+    ----------
+    learning_rates : with Tf/Tb of each where the paper has one.
+    rf, rb, rf_over_rb : the paper's, measured with PyTorch on a GPU.
+    evaluations : of a run.
+    """
+
+    learning_rates: dict[float, float | None]
+    steps: int
+    rf: float
+    rb: float
+    rf_over_rb: float
+    evaluations: int = 50
+
+
+SETTINGS = {
+    "logreg": Setting({1e-4: 0.553}, 25_000, 2.435, 4.389, 0.555),
+    "mlp": Setting({2e-5: 0.567, 2e-4: 0.211}, 20_000, 2.468, 4.165, 0.592),
+    # The paper's text gives no number of steps for it.
+    "cnn": Setting({2e-4: 0.514}, 10_000, 1.434, 2.211, 0.649, evaluations=25),
+}
+
+
+def mnist(request: Request) -> Result:
+    """Train, measure, and stand the figures beside the paper's."""
+    setting = SETTINGS[request.name]
+    dataset = fg.datasets.load("mnist", data_dir=request.data_dir)
+    steps = max(20, setting.steps // QUICK) if request.quick else setting.steps
+    evaluations = min(setting.evaluations, 10) if request.quick else setting.evaluations
+    own = _own_rate(request, dataset, steps)
+    entries = [
+        Entry(_label(direction, rate), direction, rate, DECAY)
+        for rate in setting.learning_rates
+        for direction in ("rank1", "gaussian", REVERSE)
+    ]
+    entries.append(Entry(f"reverse mode, own rate {own:g}", REVERSE, own, DECAY))
+    curves = contest.run(request.name, entries, dataset, steps, evaluations, request)
+    request.advance(f"{request.name}: Rf and Rb")
+    bandwidth = machine.bandwidth()
+    ratios = {
+        direction: measure(Case(request.name, direction), bandwidth, seconds=3 if request.quick else 10)
+        for direction in ("rank1", "gaussian")
+    }
+    contest.forget(request.folder)
+    return _result(request, setting, steps, own, entries, curves, ratios)
+
+
+def _label(direction: str, rate: float) -> str:
+    kind = "reverse mode" if direction == REVERSE else f"forward, {direction}"
+    return f"{kind}, rate {rate:g}"
+
+
+def _own_rate(request: Request, dataset: Any, steps: int) -> float:
+    """Return the learning rate with which reverse mode gets furthest in a tenth of the steps."""
+    entries = [Entry(f"{rate:g}", REVERSE, rate, DECAY) for rate in OWN_RATES]
+    curves = contest.run(request.name, entries, dataset, max(20, steps // 10), 2, request, name="own-rate")
+    finite = {entry: curves[entry.label] for entry in entries if curves[entry.label].ended is None}
+    return min(finite, key=lambda entry: finite[entry].losses[-1]).learning_rate
+
+
+def compared(forward: Curve, backward: Curve) -> dict[str, Any]:
+    """Return the times of both to the higher of their final losses, and Tf/Tb."""
+    if forward.ended or backward.ended:
+        return {"loss": None, "tf_seconds": None, "tb_seconds": None, "tf_over_tb": None}
+    loss = max(forward.losses[-1], backward.losses[-1])
+    tf, tb = forward.seconds_to(loss), backward.seconds_to(loss)
+    return {
+        "loss": loss,
+        "tf_seconds": tf,
+        "tb_seconds": tb,
+        "tf_over_tb": tf / tb if tf is not None and tb else None,
+    }
+
+
+def _result(
+    request: Request,
+    setting: Setting,
+    steps: int,
+    own: float,
+    entries: list[Entry],
+    curves: dict[str, Curve],
+    ratios: dict[str, dict[str, Any]],
+) -> Result:
+    comparisons = []
+    for direction, row in ratios.items():
+        for label, key, paper in (
+            ("Rf", "rf", setting.rf),
+            ("Rb", "rb", setting.rb),
+            ("Rf/Rb", "rf_over_rb", setting.rf_over_rb),
+        ):
+            low, high = row[f"{key}_interval"]
+            here = f"{row[key]:.3f} [{low:.3f}, {high:.3f}]"
+            comparisons.append(Comparison(f"{label}, {direction}", here, f"{paper:.3f}"))
+    times = []
+    mine = curves[entries[-1].label]
+    for rate, paper_ratio in setting.learning_rates.items():
+        for direction in ("rank1", "gaussian"):
+            forward = curves[_label(direction, rate)]
+            shared, alone = compared(forward, curves[_label(REVERSE, rate)]), compared(forward, mine)
+            times.append({"direction": direction, "learning_rate": rate, "shared": shared, "own": alone})
+            comparisons.append(
+                Comparison(
+                    f"Tf/Tb, {direction}, rate {rate:g} for both",
+                    _shown(shared["tf_over_tb"]),
+                    _shown(paper_ratio) if paper_ratio and not request.quick else "",
+                )
+            )
+            what = f"Tf/Tb, {direction}, rate {rate:g}, reverse mode with {own:g}"
+            comparisons.append(Comparison(what, _shown(alone["tf_over_tb"])))
+    for label, curve in curves.items():
+        here = curve.ended or f"{curve.losses[-1]:.4f}, accuracy {curve.accuracies[-1]:.4f}"
+        comparisons.append(Comparison(f"final test loss: {label}", here if not curve.ended else "diverged"))
+    length = f"{steps} steps of {setting.steps}" if request.quick else f"{steps} steps"
+    title = f"{request.name} on MNIST, batch {contest.BATCH}, {length}, seed {request.seed}"
+    data = {
+        "name": request.name,
+        "quick": request.quick,
+        "seed": request.seed,
+        "steps": steps,
+        "machine": machine.facts(),
+        "paper": {"rf": setting.rf, "rb": setting.rb, "rf_over_rb": setting.rf_over_rb},
+        "paper_tf_over_tb": {f"{rate:g}": value for rate, value in setting.learning_rates.items()},
+        "own_rate": own,
+        "curves": {label: vars(curve) for label, curve in curves.items()},
+        "times": times,
+        "ratios": ratios,
+    }
+    return Result(title, comparisons, data, lambda: _draw(title, entries, curves))
+
+
+def _shown(value: float | None) -> str:
+    return "never" if value is None else f"{value:.3g}"
+
+
+def _draw(title: str, entries: list[Entry], curves: dict[str, Curve]) -> "Figure":
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    by_step, by_time = figure.subplots(1, 2, sharey=True)
+    rates = sorted({entry.learning_rate for entry in entries})
+    styles = dict(zip(rates, ("-", "--", ":"), strict=False))
+    for entry in entries:
+        curve = curves[entry.label]
+        style = {
+            "color": COLOURS[entry.direction],
+            "linestyle": styles[entry.learning_rate],
+            "linewidth": 1.2,
+        }
+        by_step.plot(curve.steps, curve.losses, label=entry.label, **style)
+        by_time.plot(curve.seconds, curve.losses, **style)
+    by_step.set_yscale("log")
+    by_step.set_xlabel("step")
+    by_time.set_xlabel("seconds of steps")
+    by_step.set_ylabel("test loss")
+    by_step.legend(fontsize=7, frameon=False)
+    figure.suptitle(title, fontsize=10)
+    return figure
