@@ -1,49 +1,60 @@
-"""The README's figure, from a benchmark report: ``python -m fgnumba.bench.figure REPORT.json FIGURE.svg``."""
+"""The README's figure: a training step here and in the peers, from the results measured on one core."""
 
-import json
-import sys
+import io
 from pathlib import Path
+from typing import Any
+
+from fgnumba.bench.files import write
+from fgnumba.bench.results_page import load
 
 TITLES = {
-    "logistic": "784-10 logistic regression",
-    "perceptron": "784-1024-1024-10 perceptron",
+    "logreg": "784-10 logistic regression",
+    "mlp": "784-1024-1024-10 perceptron",
     "cnn": "four 3x3 convolutions, 64 channels",
 }
-COLOURS = {"fgnumba": "#c1440e", "JAX": "#8a8f98", "PyTorch": "#b9bec6"}
+COLOURS = {
+    "forward gradient": "#c1440e",
+    "reverse mode": "#1f5fa8",
+    "JAX": "#8a8f98",
+    "PyTorch": "#b9bec6",
+}
 
 
-def draw(report: Path, figure: Path) -> None:
-    """Draw the time of a training step here and in the peers."""
-    import matplotlib
+def draw(path: Path) -> None:
+    """Draw the time of a training step: by forward gradient, and by reverse mode here and in the peers."""
+    report = load("bench-one")
+    if report is None:
+        return
+    from matplotlib.figure import Figure
 
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    steps = {
-        benchmark["extra_info"]["network"]: benchmark["extra_info"]["seconds"]
-        for benchmark in json.loads(report.read_text())["benchmarks"]
-        if "seconds" in benchmark["extra_info"]
-    }
-    figure_, axes = plt.subplots(1, len(steps), figsize=(10, 2.2), constrained_layout=True)
-    for axis, name in zip(axes, [name for name in TITLES if name in steps], strict=True):
-        names = [n for n in COLOURS if n in steps[name]]
-        scale, unit = (1e3, "ms") if max(steps[name].values()) > 1e-3 else (1e6, "µs")
-        bars = axis.barh(names, [steps[name][n] * scale for n in names], color=[COLOURS[n] for n in names])
+    steps = {name: _times(report, name) for name in TITLES}
+    figure = Figure(figsize=(10, 2.4), layout="constrained")
+    for axis, (name, title) in zip(figure.subplots(1, len(steps)), TITLES.items(), strict=True):
+        times = steps[name]
+        scale, unit = (1, "ms") if max(times.values()) > 1 else (1e3, "µs")
+        bars = axis.barh(
+            list(times), [value * scale for value in times.values()], color=[COLOURS[key] for key in times]
+        )
         axis.bar_label(bars, fmt=f"%.3g {unit}", padding=4)
         axis.invert_yaxis()
-        axis.set_title(TITLES[name], fontsize=10, loc="left")
+        axis.set_title(title, fontsize=10, loc="left")
         axis.spines[["top", "right", "bottom"]].set_visible(False)
         axis.set_xticks([])
-        axis.margins(x=0.25)
+        axis.margins(x=0.3)
         axis.tick_params(left=False)
-    figure_.suptitle(
-        "One training step, batch 64, one core: forward gradient here, reverse mode there", fontsize=10
-    )
-    figure.parent.mkdir(parents=True, exist_ok=True)
-    figure_.savefig(figure, metadata={"Date": None})
+    figure.suptitle("One training step, batch 64, one core; JAX and PyTorch by reverse mode", fontsize=10)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content = io.BytesIO()
+    figure.savefig(content, format="svg", metadata={"Date": None})
+    write(path, content.getvalue())
 
 
-if __name__ == "__main__":
-    if len(sys.argv) != 3:
-        sys.exit("usage: python -m fgnumba.bench.figure REPORT.json FIGURE.svg")
-    draw(Path(sys.argv[1]), Path(sys.argv[2]))
+def _times(report: dict[str, Any], network: str) -> dict[str, float]:
+    """Return milliseconds."""
+    rows = [row for row in report["ratios"] if (row["name"], row["batch"]) == (network, 64)]
+    ours = next(row for row in rows if (row["direction"], row["directions"]) == ("rank1", 1))
+    times = {"forward gradient": ours["step_ms"], "reverse mode": ours["reverse_step_ms"]}
+    for row in report["peers"]:
+        if (row["name"], row["direction"]) == (network, "rank1"):
+            times[row["peer"]] = row["reverse_step_ms"]
+    return times

@@ -83,7 +83,8 @@ class Result:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise RunError(f"out: {folder} cannot be written: {error.strerror or error}") from None
-        write(folder / DATA, json.dumps(self.data, indent=1, allow_nan=False) + "\n")
+        shown = {"title": self.title, "comparisons": [list(line) for line in self.comparisons]}
+        write(folder / DATA, json.dumps({**shown, **self.data}, indent=1, allow_nan=False) + "\n")
         figure = io.BytesIO()
         self.draw().savefig(figure, format="svg", metadata={"Date": None})
         write(folder / FIGURE, figure.getvalue())
