@@ -235,9 +235,10 @@ def page() -> str:
     blocks = [
         "# Results",
         "Made by `python -m fgnumba.bench.results --data-dir DIR`, DIR holding MNIST's IDX files, from what is in "
-        "`data/`. Ratios are medians of interleaved rounds with 95 % intervals by bootstrap. Rf and Rb are the times of a forward gradient, its direction drawn, and of a reverse-mode gradient on the same kernels, over "
-        "the time of f; `ideal` is what their multiply-adds alone would give, `/floor` how many times the time is of "
-        "what the measured peaks of multiply-adds and memory allow.",
+        "`data/`. Ratios are medians of interleaved rounds with 95 % intervals by bootstrap. Rf and Rb are the times "
+        "of a forward gradient, its direction drawn, and of a reverse-mode gradient on the same kernels, over the time "
+        "of f; `ideal` is what their multiply-adds alone would give, `/floor` how many times the time is of what the "
+        "measured peaks of multiply-adds and memory allow.",
     ]
     for name, title in BENCHES.items():
         report = load(name)

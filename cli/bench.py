@@ -40,7 +40,8 @@ def bench(
     from fgnumba.errors import ConfigError
     from fgnumba.validation import real_number, whole_number
 
-    length = real_number("seconds", 1.0 if quick and seconds is None else seconds or 8.0, above_zero=True)
+    default = 1.0 if quick else 8.0
+    length = real_number("seconds", default if seconds is None else seconds, above_zero=True)
     for name in networks:
         network(name)
     for option, file in (("--json", json_file), ("--html", html_file)):

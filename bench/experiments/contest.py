@@ -168,7 +168,12 @@ def _save(runs: list[_Run], key: dict[str, Any], done: int, path: Path | None) -
     for one, name in zip(runs, names, strict=True):
         write(path / name, save(one.model.parameters()))
     rows = [
-        {"file": name, "steps_done": one.trainer.steps_done, "seconds": one.seconds, **vars(one.curve)}
+        {
+            "file": name,
+            "steps_done": one.trainer.steps_done,
+            "seconds": one.seconds,
+            "curve": vars(one.curve),
+        }
         for one, name in zip(runs, names, strict=True)
     ]
     write(path / "contest.json", json.dumps({"key": key, "done": done, "runs": rows}))
@@ -192,7 +197,7 @@ def _resume(runs: list[_Run], key: dict[str, Any], path: Path | None) -> int:
     for one, row in zip(runs, state["runs"], strict=True):
         one.model.load_parameters(load_file(path / row["file"]))
         one.trainer.steps_done, one.seconds = row["steps_done"], row["seconds"]
-        one.curve = Curve(**{name: row[name] for name in vars(one.curve)})
+        one.curve = Curve(**row["curve"])
     return int(state["done"])
 
 

@@ -19,7 +19,7 @@ BATCH, WIDTH = 64, 1024
 PAPER_RATIOS = {depth: "under 0.6" for depth in DEPTHS if depth <= 10} | {100: "a little over 0.8"}
 
 
-def depth(request: Request) -> Result:
+def by_depth(request: Request) -> Result:
     """Measure every depth, all contenders interleaved."""
     depths = QUICK_DEPTHS if request.quick else DEPTHS
     rows = []

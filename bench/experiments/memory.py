@@ -2,11 +2,14 @@
 
 Each mode runs in a process of its own; what counts is the rise of its resident memory while it takes a few steps,
 beyond what it held when the model was there. The activations of a batch of 1024 are as large as a layer's parameters.
+Linux alone tells a process its highest resident memory from a moment on.
 """
 
+import gc
 import json
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fgnumba.bench import machine
@@ -27,8 +30,10 @@ MODES = {
 COLOURS = {"inference": "#8a8f98", "forward": "#c1440e", "reverse": "#1f5fa8", "checkpointed": "#2e7d32"}
 
 
-def memory(request: Request) -> Result:
+def peak_memory(request: Request) -> Result:
     """Measure every mode at every depth, each in a process of its own."""
+    if not Path("/proc/self/clear_refs").exists():
+        raise RunError("memory: this experiment reads /proc/self, which Linux has")
     depths = QUICK_DEPTHS if request.quick else DEPTHS
     rows: list[dict[str, Any]] = []
     for layers in depths:
@@ -58,7 +63,8 @@ def memory(request: Request) -> Result:
 
 def _measured(mode: str, layers: int) -> int:
     """Return the bytes by which a process's resident memory rises."""
-    command = [sys.executable, "-m", "fgnumba.bench.experiments.memory", mode, str(layers)]
+    source = f"from {__name__} import print_measured; print_measured({mode!r}, {layers})"
+    command = [sys.executable, "-c", source]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode != 0:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
@@ -67,12 +73,18 @@ def _measured(mode: str, layers: int) -> int:
     return found
 
 
-def _resident() -> int:
-    """Return the highest resident memory of this process so far, in bytes."""
-    import resource
+def _resident(what: str) -> int:
+    """Return the resident memory of this process in bytes: ``VmRSS``, what it is, or ``VmHWM``, its highest."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        name, _, value = line.partition(":")
+        if name == what:
+            return int(value.split()[0]) * 1024
+    raise RunError(f"memory: this system does not tell {what}")
 
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
+
+def print_measured(mode: str, layers: int) -> None:
+    """Measure in this process, and print the bytes."""
+    print(_run(mode, layers))
 
 
 def _run(mode: str, layers: int) -> int:
@@ -101,9 +113,12 @@ def _run(mode: str, layers: int) -> int:
     # Compiled code is there before, whichever mode it is for.
     steps(model(2), x[:32], y[:32])
     one = model(layers)
-    before = _resident()
+    gc.collect()
+    # Forgets the highest so far, which making the model took.
+    Path("/proc/self/clear_refs").write_text("5")
+    before = _resident("VmRSS")
     steps(one, x, y)
-    return _resident() - before
+    return _resident("VmHWM") - before
 
 
 def _draw(title: str, rows: list[dict[str, Any]]) -> "Figure":
@@ -120,7 +135,3 @@ def _draw(title: str, rows: list[dict[str, Any]]) -> "Figure":
     axis.legend(fontsize=8, frameon=False)
     axis.set_title(title, fontsize=9, loc="left")
     return figure
-
-
-if __name__ == "__main__":
-    print(_run(sys.argv[1], int(sys.argv[2])))

@@ -1,0 +1,276 @@
+"""The benchmark harness: its statistics, its rows, its command, its page in a browser, its figures in the results."""
+
+import json
+import re
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+
+import fgnumba as fg
+from fgnumba.bench import machine, networks, results_page, reverse, suite
+from fgnumba.bench.ratios import RATE, Case, cases, forward_work, measure, reverse_work
+from fgnumba.bench.timing import Timings, interleaved
+from fgnumba.kernels import program
+from fgnumba.kernels.directions import RANK1
+
+BANDWIDTH = 50e9
+
+
+@pytest.fixture(scope="module")
+def report():
+    """Return a report of one short case, and of directions and batches made up from it."""
+    row = measure(Case("logreg", batch=8), BANDWIDTH, seconds=0.2, rounds=5)
+    facts = machine.facts() | {
+        "bandwidth_bytes_per_second": BANDWIDTH,
+        "peak_flops": row["peak_gflops"] * 1e9,
+        "quiet": True,
+    }
+    rows = [
+        row | {"name": name, "direction": direction, "directions": directions, "batch": batch}
+        for name in networks.NETWORKS
+        for direction, directions, batch in (
+            ("rank1", 1, 64),
+            ("rank1", 16, 64),
+            ("gaussian", 1, 64),
+            ("rank1", 1, 8),
+        )
+    ]
+    peer = {
+        "peer": "JAX",
+        "direction": "rank1",
+        "batch": 64,
+        **{f"{call}_ms": 1.5 for call in ("f", "jvp", "grad", "forward_step", "reverse_step")},
+        "rf": 2.5,
+        "rb": 3.0,
+        "our_step_over_its_reverse_step": 0.5,
+        "our_reverse_step_over_its_reverse_step": 0.7,
+    }
+    peers = [{"name": name, **peer} for name in networks.NETWORKS]
+    return {"machine": facts, "ratios": rows, "peers": peers}
+
+
+def test_intervals_hold_the_median_with_their_confidence():
+    rng = np.random.default_rng(0)
+    held = 0
+    for _ in range(300):
+        ones = [1.0] * 21
+        timings = Timings({"a": list(2 * np.exp(0.1 * rng.standard_normal(21))), "b": ones})
+        interval = timings.interval("a", "b")
+        assert interval.low <= interval.value <= interval.high
+        held += interval.low <= 2 <= interval.high
+    # The percentile bootstrap of a median of 21 is conservative; six standard errors below 95 %.
+    assert held / 300 > 0.95 - 6 * np.sqrt(0.95 * 0.05 / 300)
+
+
+def test_contenders_are_interleaved_until_time_is_up():
+    heard = []
+    contenders = {name: lambda name=name: heard.append(name) for name in "ab"}
+    timings = interleaved(contenders, rounds=50, seconds=0.0)
+    assert len(timings.samples["a"]) == len(timings.samples["b"]) == 5
+    runs = [key for i, key in enumerate(heard) if i == 0 or heard[i - 1] != key]
+    assert runs == ["a", "b"] * 6
+
+
+def test_measured_programs_keep_to_their_threads():
+    seen = []
+
+    def look():
+        seen.append(program._always_parallel)
+
+    interleaved({"look": look}, rounds=1)
+    assert all(seen)
+    assert not program._always_parallel
+
+
+def test_quiet_says_why_it_was_not():
+    assert machine.quiet(0.0, 0.01) is None
+    assert machine.quiet(None, 0.01) is None
+    assert "others took 20%" in str(machine.quiet(0.2, 0.01))
+    assert "varied by 30%" in str(machine.quiet(0.0, 0.3))
+
+
+def test_a_busy_process_is_foreign():
+    watch = machine.Watch()
+    if watch.foreign_share() is None and machine._times() is None:
+        pytest.skip("this system does not say how busy its processors are")
+    busy = subprocess.Popen(["sh", "-c", "while :; do :; done"])
+    try:
+        watch = machine.Watch()
+        with pytest.raises(subprocess.TimeoutExpired):
+            busy.wait(1.5)
+        share = watch.foreign_share()
+    finally:
+        busy.kill()
+        busy.wait()
+    assert share is not None
+    # One of the processors, where another test does not keep this process off it.
+    assert share > 0.3 / (machine.facts()["threads"] + 1)
+
+
+def test_a_row_counts_what_the_passes_do():
+    row = measure(Case("mlp", "rademacher", 4, batch=16), BANDWIDTH, seconds=0.1, rounds=5)
+    products = [784 * 1024, 1024 * 1024, 1024 * 10]
+    total = sum(products)
+    assert row["rf_ideal"] == pytest.approx((5 * products[0] + 9 * sum(products[1:])) / total)
+    assert row["rb_ideal"] == pytest.approx((2 * products[0] + 3 * sum(products[1:])) / total)
+    for name in ("rf", "rb", "rf_over_rb", "step_over_reverse_step"):
+        low, high = row[f"{name}_interval"]
+        assert 0 < low <= row[name] <= high
+    assert row["rf"] / row["rb"] == pytest.approx(row["rf_over_rb"], rel=0.5)
+    assert row["reverse_peak_bytes"] > row["peak_bytes"] > row["parameter_bytes"]
+    json.dumps(row, allow_nan=False)
+
+
+def test_work_of_a_convolutional_network():
+    model = networks.cnn()
+    loss = fg.SoftmaxCrossEntropy()
+    primal, dual = model.plan(2, loss=loss), model.plan(2, RANK1, 1, loss)
+    f, forward = forward_work(model, primal, 2), forward_work(model, dual, 2)
+    backward = reverse_work(model, reverse.ReversePlan(model, 2, loss))
+    convolutions = [28 * 28 * 9 * 64, 28 * 28 * 9 * 64**2, 14 * 14 * 9 * 64**2, 14 * 14 * 9 * 64**2]
+    products = 2 * (sum(convolutions) + 3136 * 1024 + 1024 * 10)
+    assert f.multiply_adds == products
+    assert backward.multiply_adds == 3 * products - 2 * convolutions[0]
+    assert forward.multiply_adds == 2 * products - 2 * convolutions[0]
+    # Filtering: 16 products for 36, of all convolutions but the first.
+    saved = 2 * sum(convolutions[1:]) * (1 - 16 / 36)
+    assert f.executed == pytest.approx(products - saved)
+    assert backward.executed == pytest.approx(backward.multiply_adds - 3 * saved)
+    assert f.floor(1e9, 1e30) == pytest.approx(f.executed / 1e9)
+
+
+def test_steps_of_the_harness_move_nothing():
+    trainer = fg.Trainer(networks.logreg(), optimizer=fg.SGD(RATE))
+    before = trainer.model.parameters()["1.weight"]
+    x, y = networks.data(64)
+    for _ in range(3):
+        trainer.step(x, y)
+    # Parameters of 1e-5 or less may feel it in their last bit.
+    np.testing.assert_allclose(trainer.model.parameters()["1.weight"], before, rtol=0, atol=1e-9)
+
+
+def test_every_direction_count_and_batch_is_measured():
+    found = cases()
+    for name in networks.NETWORKS:
+        of_network = [case for case in found if case.network == name]
+        assert {(c.direction, c.directions) for c in of_network if c.batch == 64} == {
+            (direction, count) for direction in ("rank1", "rademacher", "gaussian") for count in (1, 4, 16)
+        }
+        assert {case.batch for case in of_network} == {1, 8, 64, 256, 1024}
+
+
+def test_the_command(fgtrain, folder):
+    done = fgtrain(
+        "bench", "--quick", "--network", "logreg", "--no-peers", "--seconds", 0.2, "--json", "out.json"
+    )
+    assert done.code == 0
+    assert "Rf/Rb" in done.out
+    assert "measuring 2/2: logreg, 1 x rank1, batch 64" in done.err
+    found = json.loads((folder / "out.json").read_text())
+    (row,) = found["ratios"]
+    assert (row["name"], row["direction"], row["directions"], row["batch"]) == ("logreg", "rank1", 1, 64)
+    assert {"rf", "rb", "rf_ideal", "rb_ideal", "step_ms", "peak_bytes"} <= row.keys()
+    assert found["peers"] == []
+    assert found["machine"]["threads"] >= 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--network", "mpl"), "network: unknown network 'mpl' (did you mean 'mlp'?)"),
+        (("--batch", "0"), "batch is 0; a whole number of at least 1 is required"),
+        (("--seconds", "0"), "seconds is 0.0; a finite number above 0 is required"),
+        (("--json", "no/such/out.json"), "--json: 'no/such/out.json' is in no folder that exists"),
+        (("--html", ""), "--html: '' is in no folder that exists"),
+    ],
+)
+def test_bad_options(fgtrain, arguments, message):
+    assert message in fgtrain("bench", *arguments).error
+
+
+def test_the_table_of_a_report(report):
+    text = suite.as_text(report)
+    assert len(text.splitlines()) > 15
+    disturbed = report | {
+        "ratios": [report["ratios"][0] | {"disturbed": "others took 30% of the processors"}]
+    }
+    assert "NOT QUIET during logreg, 1 x rank1, batch 64: others took 30%" in suite.as_text(disturbed)
+
+
+def test_the_readme_table_and_the_page(report, tmp_path, monkeypatch):
+    monkeypatch.setattr(results_page, "DATA", tmp_path)
+    for name in results_page.BENCHES:
+        (tmp_path / f"{name}.json").write_text(json.dumps(report))
+    table = results_page.readme_table()
+    assert all(line.count("|") == 4 for line in table.splitlines())
+    assert len(table.splitlines()) == 2 + len(results_page.LINES)
+    readme = results_page.with_table(f"before {results_page.BEGIN} old {results_page.END} after", table)
+    assert readme.startswith("before ")
+    assert readme.endswith(" after")
+    assert " old " not in readme
+    assert results_page.with_table(readme, table) == readme
+    assert "## One core" in results_page.page()
+
+
+def test_the_committed_results_are_what_the_page_is_made_of():
+    folder = results_page.FOLDER
+    if not (folder / "README.md").exists():
+        pytest.skip("installed without the repository")
+    assert (folder / "README.md").read_text() == results_page.page()
+    assert results_page.readme_table() in results_page.README.read_text()
+
+
+@pytest.fixture(scope="module")
+def html(report):
+    pytest.importorskip("plotly")
+    from fgnumba.bench.report import page
+
+    return page(report)
+
+
+def test_the_page_needs_no_network(html):
+    without_scripts = re.sub(r"<script.*?</script>", "", html, flags=re.DOTALL)
+    assert not re.search(r"https?://", without_scripts)
+    assert not re.search(r"<(script|link|img|iframe)[^>]+(src|href)=", html)
+
+
+def test_the_page_in_a_browser(html, tmp_path):
+    browser = shutil.which("chromium") or shutil.which("chromium-browser")
+    if browser is None:
+        pytest.skip("chromium is not installed")
+    # A phone's width; the page says how wide it became, and what failed.
+    probe = (
+        "<script>window.addEventListener('load', () => setTimeout(() => {"
+        "document.body.dataset.width = document.documentElement.scrollWidth;"
+        "document.body.dataset.window = window.innerWidth;"
+        "document.body.dataset.drawn = [...document.querySelectorAll('.js-plotly-plot')]"
+        ".filter(plot => plot.querySelector('.trace')).length;"
+        "}, 500))</script>"
+    )
+    path = tmp_path / "report.html"
+    path.write_text(html.replace("</head>", f"{probe}</head>"))
+    flags = [
+        *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+        *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+        *("--window-size=500,900", "--virtual-time-budget=10000", "--proxy-server=127.0.0.1:9"),
+        f"--user-data-dir={tmp_path / 'profile'}",
+    ]
+    done = subprocess.run(
+        [browser, *flags, "--dump-dom", path.as_uri()], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    found = dict(re.findall(r'data-(width|window|drawn)="(\d+)"', done.stdout))
+    assert int(found["drawn"]) == html.count("Plotly.newPlot(") > 3
+    # Tables scroll by themselves; the page does not.
+    assert int(found["width"]) <= int(found["window"])
+    assert done.stdout.count("<table>") == 2
+
+
+def test_without_plotly_the_page_says_what_to_install(fgtrain, monkeypatch):
+    import sys
+
+    monkeypatch.setitem(sys.modules, "plotly", None)
+    monkeypatch.setitem(sys.modules, "plotly.offline", None)
+    assert "pip install 'fgnumba[report]'" in fgtrain("bench", "--quick", "--html", "out.html").error
