@@ -101,7 +101,7 @@ def test_a_direction_has_its_form(problem, direction):
             assert set(np.unique(array)) <= {-1.0, 1.0}
     if direction == "rank1":
         weight = v["0.weight"]
-            assert np.linalg.matrix_rank(weight.reshape(-1, weight.shape[-1])) == 1
+        assert np.linalg.matrix_rank(weight.reshape(-1, weight.shape[-1])) == 1
 
 
 def test_forward_gradient_is_the_derivative_times_the_direction(problem):
