@@ -58,6 +58,7 @@ def operations(whole: Plan) -> list[tuple[Any, Program, int]]:
     return found
 
 
+@pytest.mark.benchmark(group="convolutions")
 @pytest.mark.parametrize("kind", KINDS)
 def test_share_of_peak(benchmark, target, threads, kind):
     """Convolutions by themselves: 1 to 64 channels, and 64 to 64."""
@@ -75,6 +76,7 @@ def test_share_of_peak(benchmark, target, threads, kind):
         )
 
 
+@pytest.mark.benchmark(group="convolutions")
 @pytest.mark.parametrize(("kind", "limit"), [("rank1", 2.15), ("signs", 3.2)])
 def test_dual_pass_over_primal(benchmark, target, threads, kind, limit):
     """Rf: a forward gradient's pass, drawing included, over the primal's."""
@@ -90,6 +92,7 @@ def test_dual_pass_over_primal(benchmark, target, threads, kind, limit):
     )
 
 
+@pytest.mark.benchmark(group="convolutions")
 def test_step_against_peers(benchmark, target, threads):
     x, y = data()
     present = {name: calls["reverse step"] for name, calls in peers("cnn", x, y).items()}
@@ -114,6 +117,7 @@ def test_step_against_peers(benchmark, target, threads):
         )
 
 
+@pytest.mark.benchmark(group="convolutions")
 def test_share_of_what_multiplies_nothing(benchmark, target, threads):
     """Pooling and copies over a whole rank-1 step, activations measured as part of the convolutions that hold them."""
     x, y = data()

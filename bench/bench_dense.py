@@ -80,9 +80,16 @@ def useful_multiply_adds(variant: str, batch: int, inputs: int, outputs: int) ->
     return batch * inputs * outputs * (1 + count * (has_tangent + own))
 
 
+@pytest.mark.benchmark(group="dense")
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize(
-    ("shape", "share"), [((64, 1024, 1024), 0.9), ((61, 257, 1031), 0.7), ((8, 1024, 1024), 0.7)], ids=str
+    ("shape", "share"),
+    [
+        pytest.param((64, 1024, 1024), 0.9, marks=pytest.mark.quick),
+        ((61, 257, 1031), 0.7),
+        ((8, 1024, 1024), 0.7),
+    ],
+    ids=str,
 )
 def test_share_of_peak(benchmark, target, variant, shape, share):
     batch, inputs, outputs = shape
@@ -90,6 +97,8 @@ def test_share_of_peak(benchmark, target, variant, shape, share):
     timings = interleaved({"dense": program.run, "peak": lambda: peak(ROUNDS_OF_PEAK)})
     rate = useful_multiply_adds(variant, *shape) / PEAK_MULTIPLY_ADDS
     benchmark.pedantic(program.run, rounds=20, iterations=5, warmup_rounds=2)
+    useful = 2 * useful_multiply_adds(variant, *shape)
+    benchmark.extra_info["gflops"] = useful / timings.seconds("dense") / 1e9
     target(
         f"{variant} {'x'.join(map(str, shape))}: share of peak",
         rate / timings.ratio("dense", "peak"),
@@ -97,6 +106,7 @@ def test_share_of_peak(benchmark, target, variant, shape, share):
     )
 
 
+@pytest.mark.benchmark(group="two threads")
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_two_threads(benchmark, target, threads, variant):
     if threads != 2:
@@ -116,6 +126,7 @@ def read(array):
     return total
 
 
+@pytest.mark.benchmark(group="one example")
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_one_example(benchmark, target, variant):
     """A batch of one: bound by reading the weights, and V where it is given, or by multiplying."""

@@ -51,6 +51,7 @@ def run(source: str, *arguments: str, **environment: str) -> str:
     ).stdout
 
 
+@pytest.mark.benchmark(group="processes")
 @pytest.mark.parametrize(("network", "least"), [("perceptron", 250e6), ("cnn", 13e6)])
 def test_peak_memory_of_training(benchmark, target, network, least):
     """Of a whole process, batch 64, with the interpreter and the libraries in it."""
@@ -65,6 +66,7 @@ def test_peak_memory_of_training(benchmark, target, network, least):
     )
 
 
+@pytest.mark.benchmark(group="processes")
 def test_first_steps(benchmark, target, tmp_path):
     cold = float(run(FIRST_STEP, FGNUMBA_CACHE_DIR=str(tmp_path)))
     cached = statistics.median(float(run(FIRST_STEP, FGNUMBA_CACHE_DIR=str(tmp_path))) for _ in range(5))
@@ -73,6 +75,7 @@ def test_first_steps(benchmark, target, tmp_path):
     target("first step, kernels cached", cached, at_most=3, unit=" s")
 
 
+@pytest.mark.benchmark(group="processes")
 def test_help(benchmark, target):
     program = Path(sys.executable).with_name("fgtrain")
     if not program.exists():

@@ -30,6 +30,7 @@ def forward_step(widths: tuple[int, ...], direction: str = "rank1", directions: 
     return lambda: trainer.step(x, y)
 
 
+@pytest.mark.benchmark(group="steps")
 @pytest.mark.parametrize(
     ("name", "widths", "limits"),
     [
@@ -63,6 +64,8 @@ def multiply_adds_an_example(directions: int) -> int:
     return first + (1 + directions) * sum(hidden)
 
 
+@pytest.mark.quick
+@pytest.mark.benchmark(group="steps")
 def test_step_over_its_floor(benchmark, target, threads):
     """Multiply-adds of a rank-1 step over the peak that the same threads reach."""
     from fgnumba.bench.bench_dense import PEAK_MULTIPLY_ADDS, ROUNDS_OF_PEAK, peak
@@ -79,6 +82,7 @@ def test_step_over_its_floor(benchmark, target, threads):
     )
 
 
+@pytest.mark.benchmark(group="steps")
 @pytest.mark.parametrize(("direction", "limit"), [("rademacher", 1.75), ("gaussian", 2.2)])
 def test_dense_directions_over_rank1(benchmark, target, threads, direction, limit):
     dense, rank1 = forward_step(PERCEPTRON, direction), forward_step(PERCEPTRON)
@@ -91,6 +95,7 @@ def test_dense_directions_over_rank1(benchmark, target, threads, direction, limi
     )
 
 
+@pytest.mark.benchmark(group="steps")
 def test_sixteen_directions_share_a_primal(benchmark, target, threads):
     many, one = forward_step(PERCEPTRON, directions=16), forward_step(PERCEPTRON)
     timings = interleaved({"many": many, "one": one}, rounds=15)

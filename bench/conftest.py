@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import fgnumba
+from fgnumba.bench.machine import facts
 from fgnumba.kernels.threads import OVERRIDE, thread_count
 from fgnumba.kernels.vector import instruction_set
 
@@ -34,6 +35,7 @@ def target(benchmark: Any) -> Iterator[Callable[..., None]]:
         if not met:
             missed.append(f"{what}: {measured:.3g}{unit}, target {bound}")
 
+    benchmark.extra_info["machine"] = facts()
     yield check
     if missed:
         pytest.fail("\n".join(missed), pytrace=False)

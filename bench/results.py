@@ -18,6 +18,8 @@ from fgnumba.bench.results_page import (
     EXPERIMENTS,
     FOLDER,
     README,
+    RUNS,
+    SECONDS,
     page,
     readme_table,
     with_table,
@@ -38,7 +40,11 @@ def _fgtrain(*arguments: str, processors: int | None = None) -> None:
 
 def _measure(name: str, data_dir: str | None) -> None:
     if name in BENCHES:
-        _fgtrain("bench", "--json", str(DATA / f"{name}.json"), processors=1 if name == "bench-one" else None)
+        processors = 1 if name == "bench-one" else None
+        for run in range(1, RUNS + 1):
+            file = str(DATA / f"{name}.{run}.json")
+            _fgtrain("bench", "--quick", "--seconds", str(SECONDS), "--json", file, processors=processors)
+        _fgtrain("bench", "--json", str(DATA / f"{name}.json"), processors=processors)
         return
     data = ["--data-dir", data_dir] if data_dir is not None else []
     _fgtrain("reproduce", name, "--out", str(DATA / name), *data)

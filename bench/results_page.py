@@ -6,6 +6,7 @@ Every figure in them is computed from ``results/data``; nothing is typed in.
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from fgnumba.bench.suite import remarks, tables
@@ -18,6 +19,14 @@ README = FOLDER.parent.parent / "README.md"
 BEGIN, END = "<!-- measured: python -m fgnumba.bench.results -->", "<!-- end of measured -->"
 
 BENCHES = {"bench-one": "One core", "bench-all": "All cores"}
+RUNS, SECONDS = 3, 4
+"""Of the README's table, and how long a case in each."""
+
+SHORT = {
+    "bench-one": f"taskset -c 0 fgtrain bench --quick --seconds {SECONDS}",
+    "bench-all": f"fgtrain bench --quick --seconds {SECONDS}",
+}
+"""Commands that repeat a run."""
 
 
 def load(name: str) -> Data | None:
@@ -30,8 +39,21 @@ def load(name: str) -> Data | None:
     return found
 
 
-def _row(report: Data, network: str, direction: str = "rank1", directions: int = 1, batch: int = 64) -> Data:
-    wanted = (network, direction, directions, batch)
+def repeated(name: str) -> list[Data]:
+    """Return the short reports of runs one after another, each in a process of its own."""
+    found = []
+    for path in sorted(DATA.glob(f"{name}.[0-9]*.json")):
+        report: Data = json.loads(path.read_text())
+        found.append(report)
+    return found
+
+
+Cell = Callable[[Sequence[Data]], str]
+
+
+def _row(report: Data, network: str) -> Data:
+    """Return the row of one rank-1 direction."""
+    wanted = (network, "rank1", 1, 64)
     found: Data = next(
         row
         for row in report["ratios"]
@@ -40,92 +62,108 @@ def _row(report: Data, network: str, direction: str = "rank1", directions: int =
     return found
 
 
-def _peer(report: Data, network: str, peer: str) -> Data | None:
-    return next(
-        (
-            row
+def _range(values: Sequence[float], low: float, high: float) -> str:
+    return f"{median(values):.2f} [{low:.2f}, {high:.2f}]"
+
+
+def _ratio(key: str, network: str) -> Cell:
+    """Return a cell: the median of the runs, and the interval that holds all of theirs."""
+
+    def cell(reports: Sequence[Data]) -> str:
+        rows = [_row(report, network) for report in reports]
+        bounds = [row[f"{key}_interval"] for row in rows]
+        return _range([row[key] for row in rows], min(b[0] for b in bounds), max(b[1] for b in bounds))
+
+    return cell
+
+
+def _value(key: str, network: str) -> Cell:
+    def cell(reports: Sequence[Data]) -> str:
+        values = [_row(report, network)[key] for report in reports]
+        return _range(values, min(values), max(values))
+
+    return cell
+
+
+def _against(network: str, peer: str, key: str) -> Cell:
+    def cell(reports: Sequence[Data]) -> str:
+        wanted = (network, peer, "rank1")
+        values = [
+            row[key]
+            for report in reports
             for row in report["peers"]
-            if (row["name"], row["peer"], row["direction"]) == (network, peer, "rank1")
-        ),
-        None,
-    )
-
-
-def _interval(row: Data, name: str) -> str:
-    low, high = row[f"{name}_interval"]
-    return f"{row[name]:.2f} [{low:.2f}, {high:.2f}]"
-
-
-def _ratio(key: str, network: str, **case: Any) -> Callable[[Data], str]:
-    return lambda report: _interval(_row(report, network, **case), key)
-
-
-def _against(network: str, key: str) -> Callable[[Data], str]:
-    def cell(report: Data) -> str:
-        found = [_peer(report, network, peer) for peer in ("JAX", "PyTorch")]
-        return " / ".join("-" if row is None else f"{row[key]:.2f}" for row in found)
+            if (row["name"], row["peer"], row["direction"]) == wanted
+        ]
+        return _range(values, min(values), max(values)) if values else "-"
 
     return cell
 
 
-def _percent(key: str) -> Callable[[Data], str]:
-    def cell(report: Data) -> str:
-        shares = [max(0.0, _row(report, network)[key]) for network in ("logreg", "mlp", "cnn")]
-        return " / ".join(f"{share:.1%}" for share in shares)
+def _drawing(network: str) -> Cell:
+    def cell(reports: Sequence[Data]) -> str:
+        shares = [_row(report, network)["drawing_share"] for report in reports]
+        return f"{max(0.0, median(shares)):.1%}, at most {max(0.0, *shares):.1%}"
 
     return cell
 
 
-def _over_floor(key: str) -> Callable[[Data], str]:
-    return lambda report: " / ".join(f"{_row(report, name)[key]:.2f}" for name in ("mlp", "cnn"))
+def _memory(network: str) -> Cell:
+    def cell(reports: Sequence[Data]) -> str:
+        row = _row(reports[0], network)
+        forward, backward = (
+            row[key] - row["parameter_bytes"] for key in ("peak_bytes", "reverse_step_peak_bytes")
+        )
+        return f"{forward / 1e6:.1f} / {backward / 1e6:.1f}"
+
+    return cell
 
 
-def _memory(report: Data) -> str:
-    rows = [_row(report, network) for network in ("mlp", "cnn")]
-    return " / ".join(
-        f"{(row['peak_bytes'] - row['parameter_bytes']) / 1e6:.1f}, "
-        f"{(row['reverse_step_peak_bytes'] - row['parameter_bytes']) / 1e6:.1f}"
-        for row in rows
-    )
+NETWORKS = {"logreg": ("1.00", "2.00"), "mlp": ("1.57", "2.57"), "cnn": ("1.99", "2.99")}
+"""Networks, with Rf and Rb by products."""
 
-
-LINES: tuple[tuple[str, Callable[[Data], str]], ...] = (
-    ("Rf of `logreg`, 784-10 (products: 1.00)", _ratio("rf", "logreg")),
-    ("Rf of `mlp`, 784-1024-1024-10 (products: 1.57)", _ratio("rf", "mlp")),
-    ("Rf of `cnn`, the paper's (products: 1.99)", _ratio("rf", "cnn")),
-    ("Rb of `logreg` (products: 2.00)", _ratio("rb", "logreg")),
-    ("Rb of `mlp` (products: 2.57)", _ratio("rb", "mlp")),
-    ("Rb of `cnn` (products: 2.99)", _ratio("rb", "cnn")),
-    ("Rf/Rb of `logreg`", _ratio("rf_over_rb", "logreg")),
-    ("Rf/Rb of `mlp`", _ratio("rf_over_rb", "mlp")),
-    ("Rf/Rb of `cnn`", _ratio("rf_over_rb", "cnn")),
-    ("Rf/Rb of `mlp`, one Gaussian direction", _ratio("rf_over_rb", "mlp", direction="gaussian")),
-    ("forward step over reverse step, `mlp`", _ratio("step_over_reverse_step", "mlp")),
-    ("forward step over reverse step, `cnn`", _ratio("step_over_reverse_step", "cnn")),
-    (
-        "our step over a peer's reverse-mode step, JAX / PyTorch: `logreg`",
-        _against("logreg", "our_step_over_its_reverse_step"),
+LINES: tuple[tuple[str, Cell], ...] = (
+    *((f"Rf, `{name}` (products: {ideal})", _ratio("rf", name)) for name, (ideal, _) in NETWORKS.items()),
+    *((f"Rb, `{name}` (products: {ideal})", _ratio("rb", name)) for name, (_, ideal) in NETWORKS.items()),
+    *((f"Rf/Rb, `{name}`", _ratio("rf_over_rb", name)) for name in NETWORKS),
+    *(
+        (f"forward step over reverse step, `{name}`", _ratio("step_over_reverse_step", name))
+        for name in NETWORKS
     ),
-    ("the same, `mlp`", _against("mlp", "our_step_over_its_reverse_step")),
-    ("the same, `cnn`", _against("cnn", "our_step_over_its_reverse_step")),
-    ("our reverse-mode step over theirs, `mlp`", _against("mlp", "our_reverse_step_over_its_reverse_step")),
-    ("our reverse-mode step over theirs, `cnn`", _against("cnn", "our_reverse_step_over_its_reverse_step")),
-    ("drawing's share of a rank-1 step: `logreg` / `mlp` / `cnn`", _percent("drawing_share")),
-    ("forward pass over its floor: `mlp` / `cnn`", _over_floor("forward_over_floor")),
-    ("reverse mode over its floor: `mlp` / `cnn`", _over_floor("reverse_over_floor")),
-    ("MB beside parameters, forward step, reverse step: `mlp` / `cnn`", _memory),
+    *(
+        (
+            f"forward step over {peer}'s reverse-mode step, `{name}`",
+            _against(name, peer, "our_step_over_its_reverse_step"),
+        )
+        for name in NETWORKS
+        for peer in ("JAX", "PyTorch")
+    ),
+    *(
+        (
+            f"our reverse-mode step over {peer}'s, `{name}`",
+            _against(name, peer, "our_reverse_step_over_its_reverse_step"),
+        )
+        for name in NETWORKS
+        for peer in ("JAX", "PyTorch")
+    ),
+    *((f"drawing's share of a step, `{name}`", _drawing(name)) for name in NETWORKS),
+    *(
+        (f"forward pass over its floor, `{name}`", _value("forward_over_floor", name))
+        for name in ("mlp", "cnn")
+    ),
+    *(
+        (f"reverse mode over its floor, `{name}`", _value("reverse_over_floor", name))
+        for name in ("mlp", "cnn")
+    ),
+    *((f"MB beside parameters, forward / reverse step, `{name}`", _memory(name)) for name in NETWORKS),
 )
 
 
 def readme_table() -> str:
     """Return the README's table, of what there is."""
-    reports = {name: load(name) for name in BENCHES}
-    present = {name: report for name, report in reports.items() if report is not None}
-    heads = [BENCHES[name].lower() for name in present]
-    lines = [f"| rank-1 directions, batch 64 | {' | '.join(heads)} |", f"| --- |{' --- |' * len(heads)}"]
-    lines += [
-        f"| {label} | {' | '.join(cell(report) for report in present.values())} |" for label, cell in LINES
-    ]
+    present = {name: reports for name in BENCHES if (reports := repeated(name))}
+    heads = [f"{BENCHES[name].lower()}, `{SHORT[name]}`" for name in present]
+    lines = [f"| one rank-1 direction, batch 64 | {' | '.join(heads)} |", f"| --- |{' --- |' * len(heads)}"]
+    lines += [f"| {label} | {' | '.join(map(cell, present.values()))} |" for label, cell in LINES]
     return "\n".join(lines)
 
 

@@ -202,7 +202,8 @@ def test_the_table_of_a_report(report):
 def test_the_readme_table_and_the_page(report, tmp_path, monkeypatch):
     monkeypatch.setattr(results_page, "DATA", tmp_path)
     for name in results_page.BENCHES:
-        (tmp_path / f"{name}.json").write_text(json.dumps(report))
+        for run in ("", ".1", ".2"):
+            (tmp_path / f"{name}{run}.json").write_text(json.dumps(report))
     table = results_page.readme_table()
     assert all(line.count("|") == 4 for line in table.splitlines())
     assert len(table.splitlines()) == 2 + len(results_page.LINES)

@@ -21,14 +21,19 @@ def quantile(tests=1):
 
 @pytest.fixture(scope="module", params=["perceptron", "convolutional"])
 def problem(request):
-    layers = [fg.Dense(4, activation="tanh"), fg.Dense(3)]
-    shape = (5,)
+    layers: list[fg.layers.Layer] = [fg.Dense(4, activation="tanh"), fg.Dense(3)]
+    shape: tuple[int, ...] = (5,)
     if request.param == "convolutional":
         layers = [fg.Conv2d(3, 2, activation="tanh"), fg.LayerNorm(0.1), fg.Flatten(), fg.Dense(3)]
         shape = (3, 3, 1)
     model = fg.Sequential(layers, shape, seed=1)
     rng = np.random.default_rng(0)
-    return model, fg.SoftmaxCrossEntropy(), rng.standard_normal((6, *shape), np.float32), rng.integers(0, 3, 6)
+    return (
+        model,
+        fg.SoftmaxCrossEntropy(),
+        rng.standard_normal((6, *shape), np.float32),
+        rng.integers(0, 3, 6),
+    )
 
 
 @pytest.fixture(scope="module")

@@ -82,7 +82,8 @@ def images():
             x[i, 2 * label + 3 : 2 * label + 6] += 0.7
         return x, y
 
-    return fg.datasets.Dataset("mnist", *part(300), *part(80), 10)
+    (x_train, y_train), (x_test, y_test) = part(300), part(80)
+    return fg.datasets.Dataset("mnist", x_train, y_train, x_test, y_test, 10)
 
 
 @pytest.fixture
@@ -153,7 +154,7 @@ def test_an_interrupted_contest_goes_on(images, tmp_path):
 def test_another_contest_does_not_go_on_from_it(images, tmp_path):
     run_contest(images, tmp_path)
     entries = [Entry("forward", "rank1", 2e-3)]
-    heard = []
+    heard: list[str] = []
     request = Request("logreg", seed=4, folder=tmp_path, advance=heard.append)
     contest.run("logreg", entries, images, 10, 5, request)
     assert len(heard) == 5
