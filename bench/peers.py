@@ -142,13 +142,40 @@ def jax_calls(
     }
 
 
+def torch_loss(parameters: Any, x: Any, y: Any) -> Any:
+    """Return the loss in PyTorch's layouts: weights (N, K) and (N, C, KH, KW), images channels first."""
+    import torch
+
+    functional, convolutions, layers = torch.nn.functional, 0, len(parameters) // 2
+    for index in range(layers):
+        weight, bias = parameters[2 * index], parameters[2 * index + 1]
+        if weight.dim() == 4:
+            x = functional.conv2d(x, weight, bias, padding=1)
+            convolutions += 1
+            if convolutions % 2 == 0:
+                x = functional.max_pool2d(functional.relu(x), 2)
+                continue
+        else:
+            x = functional.linear(x.flatten(1), weight, bias)
+        if index < layers - 1:
+            x = functional.relu(x)
+    return functional.cross_entropy(x, y)
+
+
+def torch_layout(array: npt.NDArray[np.float32]) -> Any:
+    """Return a weight or a bias as a tensor in PyTorch's own layout."""
+    import torch
+
+    order = {2: (1, 0), 4: (3, 2, 0, 1)}.get(array.ndim, (0,))
+    return torch.from_numpy(array).permute(order).contiguous()
+
+
 def torch_calls(
     network: Network, x: npt.NDArray[np.float32], y: npt.NDArray[np.int64], direction: str
 ) -> Mapping[str, Call]:
     """Return what PyTorch does, a call each of `CALLS`."""
     import torch
 
-    functional = torch.nn.functional
     torch.set_num_threads(
         len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     )
@@ -156,28 +183,10 @@ def torch_calls(
     inputs = inputs.permute(0, 3, 1, 2).contiguous() if network == "cnn" else inputs.reshape(len(x), -1)
 
     def parameters(gradients: bool) -> list[Any]:
-        found = []
-        for array in _parameters(network, x):
-            tensor = torch.from_numpy(array)
-            # PyTorch's own layouts: (N, K), and (N, C, KH, KW).
-            order = {2: (1, 0), 4: (3, 2, 0, 1)}.get(array.ndim, (0,))
-            found.append(tensor.permute(order).contiguous().requires_grad_(gradients))
-        return found
+        return [torch_layout(array).requires_grad_(gradients) for array in _parameters(network, x)]
 
     def loss(*p: Any) -> Any:
-        z, convolutions, layers = inputs, 0, len(p) // 2
-        for index in range(layers):
-            weight, bias = p[2 * index], p[2 * index + 1]
-            if weight.dim() == 4:
-                z = functional.conv2d(z, weight, bias, padding=1)
-                convolutions += 1
-            else:
-                z = functional.linear(z.flatten(1), weight, bias)
-            if index < layers - 1:
-                z = functional.relu(z)
-            if weight.dim() == 4 and convolutions % 2 == 0:
-                z = functional.max_pool2d(z, 2)
-        return functional.cross_entropy(z, targets)
+        return torch_loss(p, inputs, targets)
 
     places = torch.arange(8, dtype=torch.uint8)
 

@@ -53,10 +53,14 @@ class Interrupt(Callback):
         self._came = True
         raise KeyboardInterrupt
 
-    def on_step(self, step: int, result: Any) -> None:
+    def check(self) -> None:
         """Raise what was lost."""
         if self._came:
             raise KeyboardInterrupt
+
+    def on_step(self, step: int, result: Any) -> None:
+        """Raise what was lost."""
+        self.check()
 
 
 class Lines(Callback):

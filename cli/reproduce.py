@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from fgnumba.cli.progress import spinner
+from fgnumba.cli.progress import Interrupt, spinner
 
 
 @click.command()
@@ -20,6 +20,7 @@ def reproduce(name: str, quick: bool, data_dir: str | None, seed: int, out: str 
     cnn) go on where they were interrupted, when they are called again alike.
     """
     from fgnumba.bench.experiments import EXPERIMENTS, Request
+    from fgnumba.bench.experiments.contest import STATE
     from fgnumba.errors import ConfigError, did_you_mean
     from fgnumba.validation import whole_number
 
@@ -29,8 +30,18 @@ def reproduce(name: str, quick: bool, data_dir: str | None, seed: int, out: str 
     if out == "":
         raise ConfigError("--out is empty; a folder is required")
     folder = Path("reproduced", name) if out is None else Path(out)
-    with spinner(f"reproducing {name}") as advance:
-        result = EXPERIMENTS[name](Request(name, seed, quick, data_dir, folder, advance))
+    with Interrupt() as interrupt, spinner(f"reproducing {name}") as show:
+
+        def advance(what: str) -> None:
+            interrupt.check()
+            show(what)
+
+        try:
+            result = EXPERIMENTS[name](Request(name, seed, quick, data_dir, folder, advance))
+        except KeyboardInterrupt:
+            if (folder / STATE).exists():
+                click.echo("interrupted: the same command goes on from here", err=True)
+            raise
     result.write(folder)
     click.echo(result.title)
     click.echo(result.table())

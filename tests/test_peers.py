@@ -1,0 +1,82 @@
+"""The peers, where they are installed: the same loss and gradient as here, and calls that run."""
+
+import numpy as np
+import pytest
+
+import fgnumba as fg
+from fgnumba.bench import networks, reverse
+from fgnumba.bench.peers import CALLS, WIDTHS, jax_loss, peers, torch_layout, torch_loss, versions
+
+LOSS = fg.SoftmaxCrossEntropy()
+
+
+@pytest.fixture(params=["mlp", "cnn"])
+def problem(request):
+    model = networks.network(request.param)
+    rng = np.random.default_rng(3)
+    biases = {
+        name: array if name.endswith("weight") else 0.1 * rng.standard_normal(array.shape)
+        for name, array in model.parameters().items()
+    }
+    model.load_parameters(biases)
+    x, y = networks.data(5)
+    return model, x if request.param == "cnn" else x.reshape(5, -1), y
+
+
+def check(model, x, y, value, gradients):
+    """Compare with reverse mode here; both are float32 sums in their own order."""
+    found, gradient = reverse.value_and_grad(model, LOSS, x.reshape(5, 28, 28, 1), y)
+    assert found == pytest.approx(value, rel=1e-5)
+    for (name, ours), theirs in zip(gradient.items(), gradients, strict=True):
+        error = np.linalg.norm(ours - theirs)
+        assert error <= 1e-4 * np.linalg.norm(theirs), f"{name}: {error:.3g}"
+
+
+def test_jax_agrees(problem):
+    jax = pytest.importorskip("jax")
+    model, x, y = problem
+    value, gradients = jax.value_and_grad(jax_loss)(list(model.parameters().values()), x, y)
+    check(model, x, y, float(value), map(np.asarray, gradients))
+
+
+def channels_first(array):
+    """Return weights behind images channels last as those behind images channels first."""
+    if array.shape[0] != 7 * 7 * 64:
+        return array
+    return array.reshape(7, 7, 64, -1).transpose(2, 0, 1, 3).reshape(array.shape)
+
+
+def channels_last(array):
+    if array.shape[0] != 7 * 7 * 64:
+        return array
+    return array.reshape(64, 7, 7, -1).transpose(1, 2, 0, 3).reshape(array.shape)
+
+
+def test_pytorch_agrees(problem):
+    torch = pytest.importorskip("torch")
+    model, x, y = problem
+    arrays = [channels_first(array) for array in model.parameters().values()]
+    parameters = [torch_layout(array).requires_grad_() for array in arrays]
+    inputs = torch.from_numpy(x)
+    inputs = inputs.permute(0, 3, 1, 2) if x.ndim == 4 else inputs
+    value = torch_loss(parameters, inputs, torch.from_numpy(y))
+    value.backward()
+    back = {2: (1, 0), 4: (2, 3, 1, 0)}
+    gradients = [channels_last(p.grad.permute(back.get(p.dim(), (0,))).numpy()) for p in parameters]
+    check(model, x, y, value.item(), gradients)
+
+
+# PyTorch's own forward mode compiles with what it deprecates.
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("direction", ["rank1", "rademacher", "gaussian"])
+def test_every_call_runs(direction):
+    x, y = networks.data(4)
+    found = peers(WIDTHS["logreg"], x.reshape(4, -1), y, direction)
+    if not found:
+        pytest.skip("neither JAX nor PyTorch is installed")
+    assert found.keys() == versions().keys()
+    for calls in found.values():
+        assert tuple(calls) == CALLS
+        for call in calls.values():
+            call()
+            call()
