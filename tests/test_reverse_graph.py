@@ -87,7 +87,8 @@ def test_chunks_of_the_batch(kind, monkeypatch):
     norm = fg.GroupNorm(4, 1e-2)
     layers = [fg.Conv2d(32, 3, padding=1), norm, CONVOLUTIONS[kind], fg.Flatten(), fg.Dense(3)]
     for batch in (17, 33):
-        check(fg.Sequential(layers, (9, 7, 2), seed=3), batch, 1)
+        for checkpoint in (False, True):
+            check(fg.Sequential(layers, (9, 7, 2), seed=3), batch, 1, checkpoint)
     # A first convolution that reads the caller's array.
     check(fg.Sequential([CONVOLUTIONS[kind], fg.Flatten(), fg.Dense(3)], (9, 7, 32), seed=3), 19, 1)
 
@@ -101,11 +102,13 @@ def deep_model():
     return model_from(tables("resnet", 10), 10, "resnet", (8, 8, 1))
 
 
+@pytest.mark.parametrize("chunk_bytes", [0, tasks.CHUNK_BYTES])
 @pytest.mark.parametrize("checkpoint", [False, True])
-def test_a_step_is_the_gradient_times_the_learning_rate(checkpoint):
+def test_a_step_is_the_gradient_times_the_learning_rate(checkpoint, chunk_bytes, monkeypatch):
+    monkeypatch.setattr(tasks, "CHUNK_BYTES", chunk_bytes)
     rng = np.random.default_rng(0)
     model = deep_model()
-    x, y = batch_for(model, 13, rng)
+    x, y = batch_for(model, 33, rng)
     before = model.parameters()
     value, gradient = reverse.value_and_grad(model, LOSS, x, y)
     trainer = reverse.ReverseTrainer(model, 0.25, checkpoint=checkpoint)

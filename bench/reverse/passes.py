@@ -18,7 +18,7 @@ from fgnumba.kernels.images import NO_BORDER
 from fgnumba.kernels.memory import round_up
 from fgnumba.kernels.program import Operation
 from fgnumba.kernels.vector import PANEL, InstructionSet
-from fgnumba.layers import Dense, Dropout, Perturbation, Site
+from fgnumba.layers import Activation, Dense, Dropout, Perturbation, Site
 from fgnumba.wiring import Step, Value
 
 Cotangent = ImageBuffer | PanelBuffer
@@ -60,6 +60,7 @@ class Passes:
         self._panels: dict[ImageBuffer, PanelBuffer] = {}
         self._cotangents: dict[Value, Cotangent] = {}
         self._deferred: list[Task] = []
+        self._barrier = False
 
     @property
     def part(self) -> dict[str, Any]:
@@ -82,7 +83,15 @@ class Passes:
         """Put a task down; before one of the whole batch come the deferred ones."""
         if not by_image:
             self.flush()
-        self.tasks.append(Task(reads, writes, bind, by_image, numbered=numbered))
+        self.tasks.append(Task(reads, writes, bind, by_image, numbered=numbered, begins=self._barrier))
+        self._barrier = False
+
+    def barrier(self) -> None:
+        """Let everything before be done when the next task runs.
+
+        Without it, a chunk of the batch could be computed anew with weights that the chunk before has updated.
+        """
+        self._barrier = True
 
     def defer(self, reads: Sequence[Buffer], bind: Callable[[], list[Operation]], sums: bool) -> None:
         """Put a task down where the images that are under way are through; with `sums`, it adds up over images."""
@@ -123,7 +132,7 @@ class Passes:
         recomputed = value in self.values
         output = self.values.setdefault(value, ImageBuffer(self.batch, value.shape, value.border))
         name = getattr(step.layer, "activation", "identity")
-        apart = keep and name not in READ_FROM_OUTPUT and type(step.layer).__name__ != "Activation"
+        apart = keep and name not in READ_FROM_OUTPUT and not isinstance(step.layer, Activation)
         if recomputed and not apart:
             return
         if not apart:

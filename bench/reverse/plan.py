@@ -107,6 +107,7 @@ class ReversePlan:
             if segment is not last:
                 for step in segment:
                     passes.again(step)
+                passes.barrier()
             for step in reversed(segment):
                 if step.output.has_tangent:
                     rule(step)(passes, step)

@@ -9,7 +9,6 @@ buffers hold the whole batch, and share memory where their lives do not overlap.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import groupby
 
 import numpy as np
 import numpy.typing as npt
@@ -118,6 +117,7 @@ class Task:
     by_image : the operations take an image at a time.
     sums : they add something up over images, which they can do some images at a time.
     numbered : what they do depends on an example's number in the batch.
+    begins : the task begins a group: everything before it is done when it runs.
     """
 
     reads: Sequence[Buffer]
@@ -126,6 +126,7 @@ class Task:
     by_image: bool = True
     sums: bool = False
     numbered: bool = False
+    begins: bool = False
 
 
 @dataclass(eq=False)
@@ -199,16 +200,16 @@ def place(tasks: Sequence[Task], batch: int, threads: int) -> Placed:
 
 def _grouped(tasks: Sequence[Task]) -> list[_Group]:
     groups: list[_Group] = []
-    for by_image, run in groupby(tasks, key=lambda task: task.by_image):
-        together = list(run)
-        if by_image:
-            groups.append(_Group(together, []))
-            continue
-        for task in together:
-            if task.sums and groups and groups[-1].by_image:
-                groups[-1].others.append(task)
-            else:
-                groups.append(_Group([], [task]))
+    for task in tasks:
+        joins = groups and groups[-1].by_image and not task.begins
+        if task.by_image and joins and not groups[-1].others:
+            groups[-1].by_image.append(task)
+        elif task.by_image:
+            groups.append(_Group([task], []))
+        elif task.sums and joins:
+            groups[-1].others.append(task)
+        else:
+            groups.append(_Group([], [task]))
     return groups
 
 
