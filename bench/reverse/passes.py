@@ -87,11 +87,11 @@ class Passes:
         self._barrier = False
 
     def barrier(self) -> None:
-        """Let everything before be done when the next task runs.
+        """Let everything before be done when the next task runs, where gradients are added to the parameters.
 
         Without it, a chunk of the batch could be computed anew with weights that the chunk before has updated.
         """
-        self._barrier = True
+        self._barrier = self.onto
 
     def defer(self, reads: Sequence[Buffer], bind: Callable[[], list[Operation]], sums: bool) -> None:
         """Put a task down where the images that are under way are through; with `sums`, it adds up over images."""
