@@ -60,6 +60,10 @@ def command(data_dir: str | None, again: tuple[str, ...], only: tuple[str, ...])
     for name in (*again, *only):
         if name not in names:
             raise click.UsageError(f"unknown name {name!r}{did_you_mean(name, names)}")
+    if not README.exists():
+        raise click.ClickException(
+            f"{README} is missing: results are made in a checkout, pip install -e '.[peers]'"
+        )
     DATA.mkdir(parents=True, exist_ok=True)
     for name in names:
         path = DATA / f"{name}.json" if name in BENCHES else DATA / name / "data.json"
@@ -70,8 +74,7 @@ def command(data_dir: str | None, again: tuple[str, ...], only: tuple[str, ...])
                 raise click.ClickException(f"{name}: ended with status {error.returncode}") from None
     try:
         write(FOLDER / "README.md", page())
-        if README.exists():
-            write(README, with_table(README.read_text(), readme_table()))
+        write(README, with_table(README.read_text(), readme_table()))
         draw(FOLDER.parent / "figures" / "step.svg")
     except FgError as error:
         raise click.ClickException(str(error)) from None

@@ -1,0 +1,108 @@
+"""Two revisions in one run: each measures its own code, and nothing stays behind."""
+
+import shutil
+import subprocess
+import sys
+
+import pytest
+from click.testing import CliRunner
+
+from fgnumba.bench import compare
+
+SOURCE = """
+import time
+
+class Flatten: ...
+class Dense:
+    def __init__(self, units, activation="identity"): ...
+class SGD:
+    def __init__(self, rate): ...
+class WeightPerturbation:
+    def __init__(self, direction, directions): ...
+class Sequential:
+    def __init__(self, layers, shape): ...
+    def __call__(self, x): time.sleep(SECONDS)
+class Trainer:
+    def __init__(self, model, estimator, optimizer): ...
+    def step(self, x, y): time.sleep(SECONDS)
+"""
+
+
+@pytest.fixture
+def repository(tmp_path, monkeypatch):
+    """Return a repository of two revisions of a library that sleeps, `slow` and after it one that is faster."""
+    if shutil.which("git") is None:
+        pytest.skip("git is not installed")
+    root = tmp_path / "repository"
+    (root / "fgnumba").mkdir(parents=True)
+    (root / "bench").mkdir()
+
+    def git(*arguments):
+        who = ("-c", "user.name=somebody", "-c", "user.email=somebody@example.org")
+        subprocess.run(["git", "-C", root, *who, *arguments], check=True, capture_output=True)
+
+    git("init", "--initial-branch=main")
+    for name, seconds in (("slow", 0.02), ("fast", 0.01)):
+        (root / "fgnumba" / "__init__.py").write_text(SOURCE.replace("SECONDS", str(seconds)))
+        git("add", ".")
+        git("commit", "--message", name)
+        git("tag", name)
+    worker = root / "bench" / "compare_worker.py"
+    shutil.copy(compare.__file__.replace("compare.py", "compare_worker.py"), worker)
+    monkeypatch.setattr(compare, "__file__", str(root / "bench" / "compare.py"))
+    return root
+
+
+def run(*arguments):
+    return CliRunner().invoke(compare.command, list(arguments))
+
+
+def test_the_faster_revision_is_told(repository):
+    done = run("slow", "fast", "--network", "logreg", "--rounds", "5")
+    assert done.exit_code == 0, done.output
+    lines = done.output.splitlines()[1:]
+    assert [line.split("  ")[0].split()[0] for line in lines] == ["logreg"] * len(compare.CASES)
+    for line in lines:
+        assert line.endswith("faster")
+        assert 0.3 < float(line.split(" ms ")[2].split()[0]) < 0.9
+    listed = subprocess.run(["git", "-C", repository, "worktree", "list"], capture_output=True, text=True)
+    assert len(listed.stdout.splitlines()) == 1
+
+
+def test_the_working_tree_is_the_other(repository):
+    (repository / "fgnumba" / "__init__.py").write_text(SOURCE.replace("SECONDS", "0.04"))
+    done = run("slow", "--network", "mlp", "--rounds", "5")
+    assert done.exit_code == 0, done.output
+    assert all(line.endswith("slower") for line in done.output.splitlines()[1:])
+
+
+def test_what_a_revision_cannot_run_is_said(repository):
+    done = run("slow", "fast", "--network", "cnn", "--rounds", "5")
+    assert done.exit_code == 0
+    assert "AttributeError: module 'fgnumba' has no attribute 'Conv2d'" in done.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("nonsense",), "git worktree add: fatal: invalid reference: nonsense"),
+        (("slow", "--network", "mpl"), "unknown network 'mpl'"),
+        (("slow", "--rounds", "1"), "rounds is 1"),
+    ],
+)
+def test_bad_arguments(repository, arguments, message):
+    done = run(*arguments)
+    assert done.exit_code == 2
+    assert message in done.output
+
+
+def test_the_worker_runs_this_library():
+    worker = compare.__file__.replace("compare.py", "compare_worker.py")
+    lines = '["logreg", "f"]\n["logreg", "rank1 x 4"]\n["logreg", "sideways x 1"]\n'
+    done = subprocess.run(
+        [sys.executable, "-P", worker], input=lines, capture_output=True, text=True, check=True
+    )
+    first, second, third = done.stdout.splitlines()
+    assert 0 < float(first) < 1
+    assert 0 < float(second) < 1
+    assert "ConfigError" in third
