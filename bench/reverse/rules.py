@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fgnumba.bench.reverse.kernels import convolution, filtering, normalization, panels, pooling
+from fgnumba.bench.reverse.kernels import convolution, few, filtering, normalization, panels, pooling
 from fgnumba.bench.reverse.passes import Passes
 from fgnumba.bench.reverse.tasks import ImageBuffer, PanelBuffer
 from fgnumba.errors import ConfigError
@@ -73,10 +73,22 @@ def dense(passes: Passes, step: Step) -> None:
     if value.has_tangent:
         # The weights that the cotangent goes through are those of the forward pass: before they are updated.
         dx = passes.new_panels(features)
-        passes.add(
-            [dz],
-            [dx],
-            lambda: [
+
+        def input_gradient() -> list[Operation]:
+            if passes.batch <= few.EXAMPLES:
+                return [
+                    few.bind_input_gradient(
+                        isa,
+                        threads,
+                        weight=weight.packed,
+                        dz=by_features.array,
+                        dx=dx.array,
+                        batch=passes.batch,
+                        features=features,
+                        multiply_adds=products,
+                    )
+                ]
+            return [
                 panels.bind_product(
                     "input-gradient",
                     isa,
@@ -85,13 +97,15 @@ def dense(passes: Passes, step: Step) -> None:
                     w=dz.array,
                     out=dx.array,
                     rows=features,
+                    terms=units,
+                    columns=passes.batch,
                     onto=False,
                     multiply_adds=products,
                     from_memory=passes.parameter_bytes > CACHED_PARAMETERS,
                 )
-            ],
-            by_image=False,
-        )
+            ]
+
+        passes.add([dz, by_features], [dx], input_gradient, by_image=False)
     x_panels = passes.panels_of(x)
     passes.add(
         [x_panels, by_features],
@@ -105,6 +119,8 @@ def dense(passes: Passes, step: Step) -> None:
                 w=by_features.array,
                 out=passes.target(weight),
                 rows=features,
+                terms=passes.batch,
+                columns=units,
                 onto=passes.onto,
                 multiply_adds=products,
             )

@@ -24,13 +24,13 @@ from fgnumba.kernels.emit import call, pointer, transpose_block
 from fgnumba.kernels.images import Images, operands
 from fgnumba.kernels.memory import address
 from fgnumba.kernels.program import Operation
-from fgnumba.kernels.tiles import SINGLE, TILE_KINDS, tile_table
+from fgnumba.kernels.tiles import LAST, TILE_KINDS, tile_table
 from fgnumba.kernels.tiling import heights, parts_for, split, tile_count, tile_rows
 from fgnumba.kernels.vector import PANEL, InstructionSet
 
 _PRODUCT = record(
     *("a", "segments", "offsets", "rows", "panels", "w", "w_rows", "out", "out_rows"),
-    *("onto", "streams", "tiles", "tallest"),
+    *("onto", "streams", "rest", "tiles", "tallest"),
 )
 _ELEMENT_WORK = 4
 STREAMS = 2
@@ -46,6 +46,8 @@ def bind_product(
     w: npt.NDArray[np.float32],
     out: npt.NDArray[np.float32],
     rows: int,
+    terms: int,
+    columns: int,
     onto: bool,
     multiply_adds: int,
     from_memory: bool = False,
@@ -55,18 +57,19 @@ def bind_product(
     Parameters
     ----------
     a : (S, at least R, PANEL). w : (Q, S * PANEL, PANEL). out : (Q, at least R, PANEL), added to where `onto`.
-    rows : R.
+    rows, terms, columns : R, and how many terms of the sum and columns of out count.
     multiply_adds : of the product without padding.
     from_memory : a is in no cache: it is read once, in few streams, and what is written stays in a cache.
 
-    Cost: R S PANEL Q PANEL multiply-adds; reads a once a panel of w, or once.
+    Cost: R multiply-adds a term and column, these rounded up to PANEL, or to a vector where there is one panel; reads a
+    once a panel of w, or once.
     """
-    segments = a.shape[0]
-    parts = parts_for(rows * segments * PANEL * w.shape[0] * PANEL, -(-rows // isa.max_rows), threads)
+    segments = -(-terms // PANEL)
+    parts = parts_for(rows * terms * w.shape[0] * PANEL, -(-rows // isa.max_rows), threads)
     tile_heights = set().union(
         *(heights(hi - lo, isa.max_rows) for lo, hi in (split(rows, parts, part) for part in range(parts)))
     )
-    tiles = tile_table(isa, tile_heights, 1, True, None)
+    tiles = tile_table(isa, tile_heights, 1, True, None, columns if w.shape[0] == 1 else PANEL)
     offsets = np.arange(segments, dtype=np.int64) * a.shape[1] * PANEL
     fields = {
         "a": address(a),
@@ -80,6 +83,7 @@ def bind_product(
         "out_rows": out.shape[1],
         "onto": onto,
         "streams": from_memory,
+        "rest": terms % PANEL,
         "tiles": address(tiles),
         "tallest": isa.max_rows,
     }
@@ -120,13 +124,20 @@ def _product(arguments: int, part: int, parts: int) -> None:
 
 @register_jitable
 def _tile(a: Any, q: int, row: int, height: int, s: int, segments: int) -> None:
+    """Add `segments` panels of a, from panel s on, to a tile of out; of the very last, the terms that count."""
     addresses = carray(pointer(a.tiles, np.int64), TILE_KINDS * (a.tallest + 1))
+    entry = addresses[TILE_KINDS * height + LAST]
     operand = a.a + row * PANEL * 4
     out = a.out + (q * a.out_rows + row) * PANEL * 4
     w = a.w + (q * a.w_rows + s * PANEL) * PANEL * 4
     onto = 1 if s > 0 else a.onto
-    entry = addresses[TILE_KINDS * height + SINGLE]
-    call(entry, (segments, a.offsets + 8 * s, PANEL, operand, 0, PANEL, w, 0, 0, 0, out, onto))
+    whole = segments - (a.rest > 0 and s + segments == a.segments)
+    if whole > 0:
+        call(entry, (whole, a.offsets + 8 * s, PANEL, operand, 0, PANEL, w, 0, 0, 0, out, onto))
+        onto = 1
+    if whole < segments:
+        w += whole * PANEL * PANEL * 4
+        call(entry, (1, a.offsets + 8 * (s + whole), a.rest, operand, 0, PANEL, w, 0, 0, 0, out, onto))
 
 
 @cache
