@@ -69,7 +69,7 @@ def interleaved(
     seconds: float | None = None,
     after_round: Callable[[], None] = lambda: None,
 ) -> Timings:
-    """Time `contenders`: each warmed up, then one sample each a round. A sample repeats short calls.
+    """Time `contenders`: each warmed up, then one sample each a round. A sample repeats short calls after one more.
 
     Parameters
     ----------
@@ -100,6 +100,9 @@ def _interleaved(
                 break
             for name, call in contenders.items():
                 n = repeats[name]
+                if n > 1:
+                    # The others have emptied the caches; a call of those with more data would suffer more.
+                    call()
                 start = time.perf_counter()
                 for _ in range(n):
                     call()

@@ -72,7 +72,7 @@ def _descend(setting: Setting, steps: int, generator: "np.random.Generator | Non
     """Return values and points of a descent, along exact gradients where there is no generator."""
     f, theta = setting.objective, np.array(setting.start)
     values, points, steps_kept = [f(theta)], [theta.tolist()], [0]
-    kept = max(1, steps // 1000)
+    kept = max(1, steps // 250)
     for step in range(1, steps + 1):
         if generator is None:
             # Two directional derivatives along the axes are the gradient.

@@ -183,6 +183,7 @@ def _draw(title: str, entries: list[Entry], curves: dict[str, Curve]) -> "Figure
         by_step.plot(curve.steps, curve.losses, label=entry.label, **style)
         by_time.plot(curve.seconds, curve.losses, **style)
     by_step.set_yscale("log")
+    by_step.locator_params(axis="x", nbins=5)
     by_step.set_xlabel("step")
     by_time.set_xlabel("seconds of steps")
     by_step.set_ylabel("test loss")
