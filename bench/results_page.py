@@ -179,30 +179,37 @@ def _training_remark(data: Data) -> str:
         f"{rank1['rf_ideal']:.2f} in products, and drawing it nothing that shows. "
         f"With the paper's Gaussian directions Rf is {gaussian['rf']:.2f} ({gaussian['rf_ideal']:.2f} in products). "
         f"Rb is {rank1['rb']:.2f}, the paper's {data['paper']['rb']:.2f} ({rank1['rb_ideal']:.2f} in products): "
-        "what the paper measured beyond products were overheads, of its framework and of its GPU."
+        "what the paper has beyond its products, 2.57 for the perceptron, are overheads of a framework and a device."
     ]
     for row in data["times"]:
         if row["direction"] != "rank1":
             continue
         rate, shared, own = row["learning_rate"], row["shared"]["tf_over_tb"], row["own"]["tf_over_tb"]
         paper = data["paper_tf_over_tb"][f"{rate:g}"]
-        if shared is None:
-            sentences.append(f"At the rate {rate:g} that both share, one of the two does not get there.")
-        else:
+        beside = "" if paper is None else f" (the paper: {paper})"
+        curve = data["curves"][f"forward, rank1, rate {rate:g}"]
+        if curve["ended"]:
             sentences.append(
-                f"At the rate {rate:g} that both share, Tf/Tb is {shared:.2f} (the paper: {paper}): "
-                "so small a rate makes both descend alike step by step, and the ratio is that of the steps' times."
+                f"At the rate {rate:g} forward gradients diverge here{beside}. Initial weights are He's; the paper "
+                "does not say which it began with, and smaller ones bear the rate, and descend more slowly."
             )
-        if own is not None and own > 1:
+            continue
+        if shared is not None:
+            end = data["curves"][f"reverse mode, rate {rate:g}"]["losses"][-1]
             sentences.append(
-                f"Against reverse mode with a rate of its own, {data['own_rate']:g}, forward gradients take "
-                f"{own:.0f} times as long to the loss that they reach: one direction in so many dimensions bears "
-                "no larger rate. The shared rate is what makes the paper's comparison look even."
+                f"At the rate {rate:g} that both share, Tf/Tb is {shared:.2f}{beside}; forward gradients end at a loss "
+                f"of {curve['losses'][-1]:.3f}, reverse mode at {end:.3f}. At so small a rate both descend about alike, "
+                "step by step, and a step of forward gradients is shorter."
             )
-        elif own is None:
+        if own is None:
             sentences.append(
                 f"Reverse mode with a rate of its own, {data['own_rate']:g}, reaches losses that forward gradients "
                 "along one direction never do in these steps."
+            )
+        else:
+            sentences.append(
+                f"Against reverse mode with a rate of its own, {data['own_rate']:g}, Tf/Tb is {own:.0f}: the variance of "
+                "one direction in so many dimensions asks for the small rate, reverse mode does not."
             )
     if data["name"] == "cnn":
         sentences.append("The paper's text gives no number of steps for this network; these are ours.")

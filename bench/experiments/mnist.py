@@ -50,8 +50,8 @@ class Setting:
 SETTINGS = {
     "logreg": Setting({1e-4: 0.553}, 25_000, 2.435, 4.389, 0.555),
     "mlp": Setting({2e-5: 0.567, 2e-4: 0.211}, 20_000, 2.468, 4.165, 0.592),
-    # The paper's text gives no number of steps for it.
-    "cnn": Setting({2e-4: 0.514}, 5000, 1.434, 2.211, 0.649, evaluations=25),
+    # The paper's text gives no number of steps for it. With its rate forward gradients diverge here; the other is ours.
+    "cnn": Setting({2e-4: 0.514, 2e-5: None}, 3000, 1.434, 2.211, 0.649, evaluations=15),
 }
 
 
@@ -135,12 +135,12 @@ def _result(
             comparisons.append(
                 Comparison(
                     f"Tf/Tb, {direction}, rate {rate:g} for both",
-                    _shown(shared["tf_over_tb"]),
+                    "diverged" if forward.ended else _shown(shared["tf_over_tb"]),
                     _shown(paper_ratio) if paper_ratio and not request.quick else "",
                 )
             )
             what = f"Tf/Tb, {direction}, rate {rate:g}, reverse mode with {own:g}"
-            comparisons.append(Comparison(what, _shown(alone["tf_over_tb"])))
+            comparisons.append(Comparison(what, "diverged" if forward.ended else _shown(alone["tf_over_tb"])))
     for label, curve in curves.items():
         here = curve.ended or f"{curve.losses[-1]:.4f}, accuracy {curve.accuracies[-1]:.4f}"
         comparisons.append(Comparison(f"final test loss: {label}", here if not curve.ended else "diverged"))
