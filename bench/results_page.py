@@ -179,7 +179,7 @@ def _training_remark(data: Data) -> str:
         f"{rank1['rf_ideal']:.2f} in products, and drawing it nothing that shows. "
         f"With the paper's Gaussian directions Rf is {gaussian['rf']:.2f} ({gaussian['rf_ideal']:.2f} in products). "
         f"Rb is {rank1['rb']:.2f}, the paper's {data['paper']['rb']:.2f} ({rank1['rb_ideal']:.2f} in products): "
-        "what the paper has beyond its products, 2.57 for the perceptron, are overheads of a framework and a device."
+        "what the paper has beyond its products are overheads, of a framework and a device."
     ]
     for row in data["times"]:
         if row["direction"] != "rank1":
@@ -198,8 +198,8 @@ def _training_remark(data: Data) -> str:
             end = data["curves"][f"reverse mode, rate {rate:g}"]["losses"][-1]
             sentences.append(
                 f"At the rate {rate:g} that both share, Tf/Tb is {shared:.2f}{beside}; forward gradients end at a loss "
-                f"of {curve['losses'][-1]:.3f}, reverse mode at {end:.3f}. At so small a rate both descend about alike, "
-                "step by step, and a step of forward gradients is shorter."
+                f"of {curve['losses'][-1]:.3f}, reverse mode at {end:.3f}. At so small a rate both descend about "
+                "alike, step by step, and a step of forward gradients is shorter."
             )
         if own is None:
             sentences.append(
@@ -208,8 +208,8 @@ def _training_remark(data: Data) -> str:
             )
         else:
             sentences.append(
-                f"Against reverse mode with a rate of its own, {data['own_rate']:g}, Tf/Tb is {own:.0f}: the variance of "
-                "one direction in so many dimensions asks for the small rate, reverse mode does not."
+                f"Against reverse mode with a rate of its own, {data['own_rate']:g}, Tf/Tb is {own:.0f}: the variance "
+                "of one direction in so many dimensions asks for the small rate, reverse mode does not."
             )
     if data["name"] == "cnn":
         sentences.append("The paper's text gives no number of steps for this network; these are ours.")
