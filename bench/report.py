@@ -51,7 +51,7 @@ def page(report: Report, title: str = "fgnumba: forward gradients against revers
                 full_html=False,
                 include_plotlyjs=False,
                 default_width="100%",
-                config={"responsive": True, "displaylogo": False},
+                config={"responsive": True, "displayModeBar": False},
             )
         )
     for heading, heads, rows in tables(report):
