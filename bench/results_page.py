@@ -174,12 +174,17 @@ def _markdown(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def _training_remark(data: Data) -> str:
     rank1, gaussian = data["ratios"]["rank1"], data["ratios"]["gaussian"]
+    overheads = "what the paper has beyond products are overheads, of a framework and a device."
+    if data["paper"]["rf"] < gaussian["rf_ideal"]:
+        overheads = (
+            "the paper's are less than products alone would give: there f took longer than its products."
+        )
     sentences = [
         f"A rank-1 direction makes Rf {rank1['rf']:.2f} where the paper has {data['paper']['rf']:.2f}: it costs "
         f"{rank1['rf_ideal']:.2f} in products, and drawing it nothing that shows. "
         f"With the paper's Gaussian directions Rf is {gaussian['rf']:.2f} ({gaussian['rf_ideal']:.2f} in products). "
         f"Rb is {rank1['rb']:.2f}, the paper's {data['paper']['rb']:.2f} ({rank1['rb_ideal']:.2f} in products): "
-        "what the paper has beyond its products are overheads, of a framework and a device."
+        + overheads
     ]
     for row in data["times"]:
         if row["direction"] != "rank1":
