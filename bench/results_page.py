@@ -175,7 +175,7 @@ def _markdown(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def _training_remark(data: Data) -> str:
     rank1, gaussian = data["ratios"]["rank1"], data["ratios"]["gaussian"]
     overheads = "what the paper has beyond products are overheads, of a framework and a device."
-    if data["paper"]["rf"] < gaussian["rf_ideal"]:
+    if data["paper"]["rb"] < gaussian["rb_ideal"]:
         overheads = (
             "the paper's are less than products alone would give: there f took longer than its products."
         )
