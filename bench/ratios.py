@@ -256,18 +256,17 @@ def reverse_work(model: Graph, plan: reverse.ReversePlan) -> Work:
     what is kept of the forward pass written and read.
     """
     parameters = _parameter_bytes(model)
-    kept = sum(4 * plan.batch * math.prod(model.shapes[node.name]) for node in model.nodes)
-    views = sum(
+    kept = sum(
         4 * plan.batch * math.prod(model.shapes[node.name])
         for node in model.nodes
-        if node.layer.is_view(training=False)
+        if not node.layer.is_view(training=False)
     )
     inputs = 4 * plan.batch * math.prod(model.input_shape)
     gradients = sum(array.nbytes for array in plan.gradients.values())
     return Work(
         plan.multiply_adds,
         _executed(plan.operations),
-        2 * parameters + (gradients or 2 * parameters) + 2 * inputs + 2 * (kept - views),
+        2 * parameters + (gradients or 2 * parameters) + 2 * inputs + 2 * kept,
         parameters + gradients + plan.nbytes,
     )
 

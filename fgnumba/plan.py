@@ -60,6 +60,44 @@ class Row:
     dual: int
 
 
+class InputRows:
+    """The model's input as its readers see it: in place where it suits them, else copied.
+
+    Parameters
+    ----------
+    batch, width : of the rows.
+    """
+
+    def __init__(self, batch: int, width: int) -> None:
+        self._batch, self._width = batch, width
+        self._copy: npt.NDArray[np.float32] | None = None
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the copy, 0 where there is none."""
+        return 0 if self._copy is None else self._copy.nbytes
+
+    def read_by(self, x: npt.NDArray[Any], readers: Sequence[tuple[Operation, str, int]]) -> None:
+        """Give readers the address of x (B, ...): operations, the field for it, the example that they begin with.
+
+        x is read in place where it is contiguous float32 with rows at a distance that the kernels read at
+        full speed, and copied elsewhere.
+        """
+        rows = x.reshape(self._batch, self._width)
+        if rows.dtype == np.float32 and rows.flags.c_contiguous and pads_well(self._width):
+            at, distance = rows.__array_interface__["data"][0], self._width
+        else:
+            if self._copy is None:
+                self._copy = aligned((self._batch, leading(self._width)))
+            self._copy[:, : self._width] = rows
+            at, distance = address(self._copy), self._copy.shape[1]
+        for operation, name, first in readers:
+            arguments = operation.arguments
+            arguments[name], arguments[f"{name}_image"] = at + 4 * first * distance, distance
+            if "images" in (arguments.dtype.names or ()):
+                arguments[f"{name}_part"] = arguments["images"] * distance
+
+
 class Plan:
     """The forward pass of a model on B examples, with T tangents and a loss where asked for.
 
@@ -95,7 +133,7 @@ class Plan:
         self.result = np.zeros(1, RESULT)
         self.rows: list[Row] = []
         self._inputs = math.prod(model.input_shape)
-        self._input: npt.NDArray[np.float32] | None = None
+        self._input = InputRows(batch, self._inputs)
         self.steps: list[Operation | Stage] = []
         self._bind(model, training)
         self.targets: npt.NDArray[Any] | None = None
@@ -105,7 +143,7 @@ class Plan:
                 self.threads, self.output, self.outputs, self.targets, self.result, self.values
             )
         self._program = Program(self.steps)
-        self._readers = [(op, name) for op in self._program.operations for name in op.external]
+        self._readers = [(op, name, 0) for op in self._program.operations for name in op.external]
 
     def _bind(self, model: "Graph", training: bool) -> None:
         steps, source, result = wire(model, self.perturbation.count > 0, training)
@@ -267,8 +305,7 @@ class Plan:
     @property
     def nbytes(self) -> int:
         """Bytes of buffers and scratch memory, the copied input included."""
-        copied = self._input.nbytes if self._input is not None else 0
-        return self.buffer_nbytes + self._program.scratch.nbytes + copied
+        return self.buffer_nbytes + self._program.scratch.nbytes + self._input.nbytes
 
     @property
     def buffer_nbytes(self) -> int:
@@ -281,19 +318,7 @@ class Plan:
         x is read in place where it is contiguous float32 with rows at a distance that the kernels read at
         full speed, and copied elsewhere.
         """
-        rows = x.reshape(self.batch, self._inputs)
-        if rows.dtype == np.float32 and rows.flags.c_contiguous and pads_well(self._inputs):
-            at, distance = rows.__array_interface__["data"][0], self._inputs
-        else:
-            if self._input is None:
-                self._input = aligned((self.batch, leading(self._inputs)))
-            self._input[:, : self._inputs] = rows
-            at, distance = address(self._input), self._input.shape[1]
-        for operation, name in self._readers:
-            arguments = operation.arguments
-            arguments[name], arguments[f"{name}_image"] = at, distance
-            if "images" in (arguments.dtype.names or ()):
-                arguments[f"{name}_part"] = arguments["images"] * distance
+        self._input.read_by(x, self._readers)
         if self.targets is not None:
             self.targets[...] = targets
         self._program.run()

@@ -9,12 +9,13 @@ from fgnumba.kernels.arguments import filled, record
 from fgnumba.kernels.images import Images, operands
 from fgnumba.kernels.program import Operation
 
-ARGUMENTS = record(
-    *images.fields("x"),
-    *images.fields("y"),
-    *("batch", "images", "count", "channels", "height", "width", "image_height", "image_width"),
+FIELDS = (
+    *("channels", "height", "width", "image_height", "image_width"),
     *("window_height", "window_width", "down", "across", "top", "left"),
 )
+"""Sizes, and how the windows move."""
+
+ARGUMENTS = record(*images.fields("x"), *images.fields("y"), "batch", "images", "count", *FIELDS)
 
 
 def bind(
@@ -39,12 +40,22 @@ def bind(
     window, stride, padding : in pixels. What a window covers of the padding counts for nothing; every window
         covers some of the image.
     """
-    height, width, channels = y.shape
     values, memory = operands(x=x, y=y)
     fields = {
         **values,
         **images.part_fields(batch, images_a_part),
         "count": count if x.has_tangent else 0,
+        **window_fields(x, y, window, stride, padding),
+    }
+    return Operation(name, entry, filled(ARGUMENTS, fields), **memory)
+
+
+def window_fields(
+    x: Images, y: Images, window: tuple[int, int], stride: tuple[int, int], padding: images.Border
+) -> dict[str, int]:
+    """Return the values of `FIELDS`."""
+    height, width, channels = y.shape
+    return {
         "channels": channels,
         "height": height,
         "width": width,
@@ -57,7 +68,6 @@ def bind(
         "top": padding.top,
         "left": padding.left,
     }
-    return Operation(name, entry, filled(ARGUMENTS, fields), **memory)
 
 
 @register_jitable

@@ -12,12 +12,13 @@ from fgnumba.bench.reverse.rules import rule
 from fgnumba.bench.reverse.tasks import place
 from fgnumba.errors import ConfigError
 from fgnumba.graph import Graph
-from fgnumba.kernels.memory import address, aligned, leading, pads_well
+from fgnumba.kernels.memory import aligned
 from fgnumba.kernels.philox import STREAM
 from fgnumba.kernels.program import Operation, Program
 from fgnumba.kernels.threads import thread_count
 from fgnumba.kernels.vector import instruction_set
 from fgnumba.losses import Loss, MeanSquaredError, SoftmaxCrossEntropy
+from fgnumba.plan import InputRows
 from fgnumba.wiring import Step, Value, wire
 
 _LOSSES = {
@@ -73,8 +74,7 @@ class ReversePlan:
             name: aligned(p.packed.shape) for name, p in model.packed_parameters.items() if not update
         }
         self.targets = loss.target_buffer(batch, model.outputs)
-        self._inputs = math.prod(model.input_shape)
-        self._input: npt.NDArray[np.float32] | None = None
+        self._input = InputRows(batch, math.prod(model.input_shape))
         steps, source, result = wire(model, tangents=True, training=training)
         if not result.has_tangent:
             raise ConfigError(
@@ -136,24 +136,11 @@ class ReversePlan:
     @property
     def nbytes(self) -> int:
         """Bytes of buffers and scratch memory, the copied input included; gradients and parameters are not."""
-        copied = self._input.nbytes if self._input is not None else 0
-        return self.buffer_nbytes + self._program.scratch.nbytes + copied
+        return self.buffer_nbytes + self._program.scratch.nbytes + self._input.nbytes
 
     def run(self, x: npt.NDArray[Any], targets: npt.NDArray[Any]) -> float:
         """Run both passes on checked x (B, ...) and targets, and return the loss."""
-        rows = x.reshape(self.batch, self._inputs)
-        if rows.dtype == np.float32 and rows.flags.c_contiguous and pads_well(self._inputs):
-            at, distance = rows.__array_interface__["data"][0], self._inputs
-        else:
-            if self._input is None:
-                self._input = aligned((self.batch, leading(self._inputs)))
-            self._input[:, : self._inputs] = rows
-            at, distance = address(self._input), self._input.shape[1]
-        for operation, name, first in self._readers:
-            arguments = operation.arguments
-            arguments[name], arguments[f"{name}_image"] = at + 4 * first * distance, distance
-            if "images" in (arguments.dtype.names or ()):
-                arguments[f"{name}_part"] = arguments["images"] * distance
+        self._input.read_by(x, self._readers)
         self.targets[...] = targets
         self._program.run()
         return float(self.losses.mean())

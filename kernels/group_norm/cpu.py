@@ -86,9 +86,9 @@ def _group_norm(arguments: int, part: int, parts: int) -> None:
         x = a.x + (part * a.x_part + i * a.x_image) * 4
         y = a.y + (part * a.y_part + i * a.y_image) * 4
         _sums(a, x, zero, x, mean, False)
-        _share(a, mean)
+        share(a, mean)
         _sums(a, x, mean, x, inverse, True)
-        _share(a, inverse)
+        share(a, inverse)
         for c in range(a.channels):
             inverse[c] = np.float32(1) / np.sqrt(inverse[c] + epsilon)
             first[c] = scale[c] * inverse[c]
@@ -100,9 +100,9 @@ def _group_norm(arguments: int, part: int, parts: int) -> None:
             dx = x + (t + 1) * a.x_block * 4
             if a.has_tangent:
                 _sums(a, x, mean, dx, second, True)
-                _share(a, second)
+                share(a, second)
                 _sums(a, dx, zero, dx, constant, False)
-                _share(a, constant)
+                share(a, constant)
                 for c in range(a.channels):
                     gain = scale[c] * inverse[c]
                     second[c] = inverse[c] * (ds[c] - gain * (inverse[c] * second[c]))
@@ -136,7 +136,7 @@ def _sums(a: Any, x: int, mean: Any, other: int, out: Any, products: bool) -> No
 
 
 @register_jitable
-def _share(a: Any, sums: Any) -> None:
+def share(a: Any, sums: Any) -> None:
     """Replace each channel's sum by the mean over its group."""
     size = a.channels // a.groups
     for g in range(a.groups):

@@ -20,6 +20,7 @@ from fgnumba.kernels import images
 from fgnumba.kernels.arguments import filled, record
 from fgnumba.kernels.compile import kernel
 from fgnumba.kernels.emit import pointer
+from fgnumba.kernels.group_norm.cpu import share
 from fgnumba.kernels.images import Images, operands
 from fgnumba.kernels.memory import address
 from fgnumba.kernels.program import Operation
@@ -151,7 +152,7 @@ def _group_norm(arguments: int, part: int, parts: int) -> None:
                     line[c] += x[c]
             for c in range(channels):
                 mean[c] += line[c]
-        _share(a, mean)
+        share(a, mean)
         for row in range(a.height):
             _clear(line)
             for column in range(a.width):
@@ -160,7 +161,7 @@ def _group_norm(arguments: int, part: int, parts: int) -> None:
                     line[c] += (x[c] - mean[c]) * (x[c] - mean[c])
             for c in range(channels):
                 inverse[c] += line[c]
-        _share(a, inverse)
+        share(a, inverse)
         for c in range(channels):
             inverse[c] = np.float32(1) / np.sqrt(inverse[c] + epsilon)
         for row in range(a.height):
@@ -179,8 +180,8 @@ def _group_norm(arguments: int, part: int, parts: int) -> None:
             ds[c] *= inverse[c]
             total[c], dot[c] = scale[c] * db[c], scale[c] * ds[c]
         if a.inner:
-            _share(a, total)
-            _share(a, dot)
+            share(a, total)
+            share(a, dot)
             for row in range(a.height):
                 for column in range(a.width):
                     x = _row(x_image + (row * a.x_row + column * a.x_pixel) * 4, channels)
@@ -196,19 +197,6 @@ def _group_norm(arguments: int, part: int, parts: int) -> None:
 def _clear(values: Any) -> None:
     for c in range(values.size):
         values[c] = np.float32(0)
-
-
-@register_jitable
-def _share(a: Any, sums: Any) -> None:
-    """Replace each channel's sum by the mean over its group."""
-    size = a.channels // a.groups
-    for g in range(a.groups):
-        total = np.float64(0)
-        for c in range(g * size, (g + 1) * size):
-            total += np.float64(sums[c])
-        mean = np.float32(total / (size * a.height * a.width))
-        for c in range(g * size, (g + 1) * size):
-            sums[c] = mean
 
 
 _SUM = record("shares", "batch", "channels", "scale", "shift", "onto")

@@ -13,15 +13,15 @@ from fgnumba.kernels.emit import pointer
 from fgnumba.kernels.images import Border, Images, operands
 from fgnumba.kernels.memory import round_up
 from fgnumba.kernels.program import Operation
-from fgnumba.kernels.windows import columns_of, rows_of
+from fgnumba.kernels.windows import FIELDS, columns_of, rows_of, window_fields
 
 _ARGUMENTS = record(
     *images.fields("x"),
     *images.fields("y"),
     *images.fields("dy"),
     *images.fields("dx"),
-    *("batch", "images", "channels", "height", "width", "image_height", "image_width"),
-    *("window_height", "window_width", "down", "across", "top", "left"),
+    *("batch", "images"),
+    *FIELDS,
 )
 
 
@@ -47,26 +47,15 @@ def bind(
 
     Cost: reads dy once, x and y once a window that covers it; reads and writes dx as often.
     """
-    height, width, channels = y.shape
     values, memory = operands(x=x, y=y, dy=dy, dx=dx)
     fields = {
         **values,
         **images.part_fields(batch, images_a_part),
-        "channels": channels,
-        "height": height,
-        "width": width,
-        "image_height": x.shape[0],
-        "image_width": x.shape[1],
-        "window_height": window[0],
-        "window_width": window[1],
-        "down": stride[0],
-        "across": stride[1],
-        "top": padding.top,
-        "left": padding.left,
+        **window_fields(x, y, window, stride, padding),
     }
     name, body = ("max-pool", _max_pool) if maximum else ("average-pool", _avg_pool)
     entry = kernel(f"reverse-{name}", body, 3)
-    scratch = round_up(channels, 16) * 4
+    scratch = round_up(y.shape[2], 16) * 4
     return Operation(name, entry, filled(_ARGUMENTS, fields), scratch_bytes=scratch, **memory)
 
 
