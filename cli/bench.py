@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from fgnumba.cli.progress import Interrupt, steps_bar
+from fgnumba.cli.progress import interruptible, steps_bar
 
 
 @click.command()
@@ -55,12 +55,7 @@ def bench(
         ]
     if html_file is not None:
         page({"machine": {}, "ratios": [], "peers": []})
-    with Interrupt() as interrupt, steps_bar("measuring", suite.steps(chosen, peers)) as show:
-
-        def advance(what: str) -> None:
-            interrupt.check()
-            show(what)
-
+    with interruptible(steps_bar("measuring", suite.steps(chosen, peers))) as advance:
         report = suite.run(chosen, peers, length, advance)
     if json_file is not None:
         write(Path(json_file), json.dumps(report, indent=1, allow_nan=False) + "\n")

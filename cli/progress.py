@@ -4,7 +4,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -176,6 +176,18 @@ def progress(quiet: bool, title: str) -> Iterator[Shown]:
         stop_listening()
         if bar is not None:
             bar.stop()
+
+
+@contextmanager
+def interruptible(display: AbstractContextManager[Callable[[str], None]]) -> Iterator[Callable[[str], None]]:
+    """Show what a display shows; what it gives raises an interrupt that was lost."""
+    with Interrupt() as interrupt, display as show:
+
+        def advance(what: str) -> None:
+            interrupt.check()
+            show(what)
+
+        yield advance
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from fgnumba.cli.progress import Interrupt, spinner
+from fgnumba.cli.progress import interruptible, spinner
 
 
 @click.command()
@@ -30,12 +30,7 @@ def reproduce(name: str, quick: bool, data_dir: str | None, seed: int, out: str 
     if out == "":
         raise ConfigError("--out is empty; a folder is required")
     folder = Path("reproduced", name) if out is None else Path(out)
-    with Interrupt() as interrupt, spinner(f"reproducing {name}") as show:
-
-        def advance(what: str) -> None:
-            interrupt.check()
-            show(what)
-
+    with interruptible(spinner(f"reproducing {name}")) as advance:
         try:
             result = EXPERIMENTS[name](Request(name, seed, quick, data_dir, folder, advance))
         except KeyboardInterrupt:
