@@ -56,6 +56,21 @@ def reference(layers, parameters, x, y, loss):
     return value, gradient
 
 
+def off_kinks(layers, parameters, shape, rng):
+    """Return inputs at which no unit stands so near a kink that rounding could put float32 on its other side."""
+    theta = {name: array.astype(np.float64) for name, array in parameters.items()}
+    while True:
+        x = rng.standard_normal(shape, np.float32)
+        a, clear = x.astype(np.float64), True
+        for index, layer in enumerate(layers):
+            z = a @ theta[f"{index}.weight"] + theta.get(f"{index}.bias", 0.0)
+            if layer.activation in ("relu", "leaky_relu"):
+                clear &= bool(np.all((np.abs(z) > 1e-6 * np.abs(z).max()) | (z == 0)))
+            a = REFERENCES[layer.activation].value(z)
+        if clear:
+            return x
+
+
 def flat(arrays, names):
     return np.concatenate([np.asarray(arrays[name], np.float64).ravel() for name in names])
 
@@ -71,7 +86,7 @@ def check(layers, inputs, batch, direction, seed, use_mse=False):
         }
     )
     parameters, outputs = model.parameters(), layers[-1].units
-    x = rng.standard_normal((batch, inputs), np.float32)
+    x = off_kinks(layers, parameters, (batch, inputs), rng)
     if use_mse:
         loss: Any = fg.MeanSquaredError()
         reference_loss: Any = mean_squared_error

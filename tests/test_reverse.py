@@ -9,7 +9,15 @@ import fgnumba as fg
 from fgnumba.bench import reverse
 from fgnumba.kernels import threads, vector
 from tests.test_activations import REFERENCES
-from tests.test_jvp import BATCHES, WIDTHS, mean_squared_error, perceptrons, reference, softmax_cross_entropy
+from tests.test_jvp import (
+    BATCHES,
+    WIDTHS,
+    mean_squared_error,
+    off_kinks,
+    perceptrons,
+    reference,
+    softmax_cross_entropy,
+)
 
 # Relative to the gradient's norm; each entry is a sum of up to some hundred float32 products.
 TOLERANCE = 1e-5
@@ -18,13 +26,13 @@ TOLERANCE = 1e-5
 def check(layers, inputs, batch, seed, use_mse=False):
     rng = np.random.default_rng(seed)
     model = fg.Sequential(layers, inputs, seed=seed)
-    x, outputs = rng.standard_normal((batch, inputs), np.float32), layers[-1].units
+    before, outputs = model.parameters(), layers[-1].units
+    x = off_kinks(layers, before, (batch, inputs), rng)
     loss: fg.SoftmaxCrossEntropy | fg.MeanSquaredError = fg.SoftmaxCrossEntropy()
     expected_loss, y = softmax_cross_entropy, rng.integers(0, outputs, batch)
     if use_mse:
         loss, expected_loss = fg.MeanSquaredError(), mean_squared_error
         y = rng.standard_normal((batch, outputs)).astype(np.float32)
-    before = model.parameters()
     value, gradient = reverse.value_and_grad(model, loss, x, y)
     expected, exact = reference(layers, before, x, y, expected_loss)
     assert value == pytest.approx(expected, rel=1e-5, abs=1e-6)
