@@ -17,6 +17,7 @@ OPERATIONS = {
     "directions": ("cpu",),
     "dropout": ("cpu",),
     "elementwise": ("cpu",),
+    "example_panels": ("cpu",),
     "group_norm": ("cpu",),
     "layer_norm": ("cpu",),
     "max_pool2d": ("cpu",),

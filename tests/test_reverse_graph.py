@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fgnumba as fg
+from fgnumba import tasks
 from fgnumba.bench import reverse
-from fgnumba.bench.reverse import tasks
 from fgnumba.kernels import threads, vector
 from fgnumba.presets import model_from, tables
 from tests.graph_reference import evaluated, softmax_cross_entropy

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from fgnumba.bench.reverse.kernels import convolution, filtering
+from fgnumba.bench.reverse.kernels import convolution
 from fgnumba.bench.reverse.passes import Passes
-from fgnumba.bench.reverse.tasks import ImageBuffer
 from fgnumba.kernels.conv2d import cpu as conv2d
+from fgnumba.kernels.conv2d import filtered_gradient, weight_gradient
 from fgnumba.kernels.conv2d import filtering as winograd
 from fgnumba.kernels.conv2d.geometry import Geometry, is_channelwise
 from fgnumba.kernels.images import Border, Images, image_shape
@@ -17,6 +17,7 @@ from fgnumba.kernels.memory import aligned
 from fgnumba.kernels.product import Weights
 from fgnumba.kernels.program import Operation
 from fgnumba.kernels.vector import PANEL
+from fgnumba.tasks import ImageBuffer
 from fgnumba.wiring import Step
 
 
@@ -54,7 +55,7 @@ def convolution2d(passes: Passes, step: Step) -> None:
     if value.has_tangent:
         _convolve_back(passes, step, dz, backward, pads)
     products = layer.multiply_adds(step.shapes) * passes.batch
-    bind = filtering.bind_weight_gradient if filtered else convolution.bind_weight_gradient
+    bind = filtered_gradient.bind if filtered else weight_gradient.bind
 
     def gradient() -> list[Operation]:
         images = dz.images(one_a_part=False)

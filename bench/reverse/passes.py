@@ -8,17 +8,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fgnumba.bench.reverse.kernels import panels
 from fgnumba.bench.reverse.kernels.convolution import bind_slope
-from fgnumba.bench.reverse.tasks import Buffer, ImageBuffer, InputBuffer, PanelBuffer, Task
 from fgnumba.graph import Graph
 from fgnumba.kernels.directions import NONE
 from fgnumba.kernels.elementwise import cpu as elementwise
+from fgnumba.kernels.example_panels import cpu as panels
 from fgnumba.kernels.images import NO_BORDER
 from fgnumba.kernels.memory import round_up
 from fgnumba.kernels.program import Operation
 from fgnumba.kernels.vector import PANEL, InstructionSet
 from fgnumba.layers import Activation, Dense, Dropout, Perturbation, Site
+from fgnumba.tasks import Buffer, ImageBuffer, InputBuffer, PanelBuffer, Task
 from fgnumba.wiring import Step, Value
 
 Cotangent = ImageBuffer | PanelBuffer

@@ -9,7 +9,6 @@ import numpy.typing as npt
 from fgnumba.bench.reverse.kernels import losses
 from fgnumba.bench.reverse.passes import Passes
 from fgnumba.bench.reverse.rules import rule
-from fgnumba.bench.reverse.tasks import place
 from fgnumba.errors import ConfigError
 from fgnumba.graph import Graph
 from fgnumba.kernels.memory import aligned
@@ -19,6 +18,7 @@ from fgnumba.kernels.threads import thread_count
 from fgnumba.kernels.vector import instruction_set
 from fgnumba.losses import Loss, MeanSquaredError, SoftmaxCrossEntropy
 from fgnumba.plan import InputRows
+from fgnumba.tasks import place
 from fgnumba.wiring import Step, Value, wire
 
 _LOSSES = {

@@ -4,10 +4,10 @@ from collections.abc import Callable
 from typing import Any
 
 from fgnumba.bench.reverse.convolution import convolution2d
-from fgnumba.bench.reverse.kernels import convolution, few, normalization, panels, pooling
+from fgnumba.bench.reverse.kernels import convolution, cotangents, few, normalization, pooling
 from fgnumba.bench.reverse.passes import Passes
-from fgnumba.bench.reverse.tasks import ImageBuffer, PanelBuffer
 from fgnumba.errors import ConfigError
+from fgnumba.kernels.example_panels import cpu as panels
 from fgnumba.kernels.images import Border, image_shape
 from fgnumba.kernels.memory import aligned
 from fgnumba.kernels.program import Operation
@@ -25,6 +25,7 @@ from fgnumba.layers import (
     LayerNorm,
     MaxPool2d,
 )
+from fgnumba.tasks import ImageBuffer, PanelBuffer
 from fgnumba.wiring import Pad, Step
 
 CACHED_PARAMETERS = 8 * 1024 * 1024
@@ -48,7 +49,7 @@ def dense(passes: Passes, step: Step) -> None:
         [dz, *([slopes] if slopes else [])],
         [dz, by_features],
         lambda: [
-            panels.bind_cotangent(
+            cotangents.bind_cotangent(
                 isa,
                 threads,
                 by_examples=dz.array,

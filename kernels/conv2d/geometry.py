@@ -51,16 +51,17 @@ def clear_border(a: Any, part: int, n: int) -> None:
     for t in range(1 + a.count * a.has_tangent):
         for i in range(n):
             image = a.x + (part * a.x_part + t * a.x_block + i * a.x_image - a.left) * 4
-            _clear(image - a.top * a.x_row * 4, a.top * whole)
-            _clear(image + a.image_height * a.x_row * 4, a.bottom * whole)
+            clear(image - a.top * a.x_row * 4, a.top * whole)
+            clear(image + a.image_height * a.x_row * 4, a.bottom * whole)
             for row in range(a.image_height):
                 at = image + row * a.x_row * 4
-                _clear(at, a.left)
-                _clear(at + (a.left + a.image_width) * 4, a.right)
+                clear(at, a.left)
+                clear(at + (a.left + a.image_width) * 4, a.right)
 
 
 @register_jitable
-def _clear(at: int, n: int) -> None:
+def clear(at: int, n: int) -> None:
+    """Fill n float32 with zeros."""
     values = carray(pointer(at, np.float32), n)
     for i in range(n):
         values[i] = np.float32(0)

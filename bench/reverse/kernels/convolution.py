@@ -2,10 +2,8 @@
 
     dz = dy a'(z)                       with zeros between its pixels where the kernel strides, and around them
     dx = dz * W'                        W' is W with its taps reversed, and inputs and outputs exchanged
-    dW[tap, c, n] = Σ x[pixel + tap, c] dz[pixel, n]
 
-dx is a convolution of stride 1, and goes through the forward pass's own kernels. Of dW, the rows of a register tile
-are neighbouring elements of x under the kernel, its columns a panel of dz, and its sum runs over the pixels.
+dx is a convolution of stride 1, and goes through the forward pass's own kernels.
 """
 
 from functools import cache
@@ -16,23 +14,17 @@ import numpy.typing as npt
 from numba import carray
 from numba.extending import register_jitable
 
-from fgnumba.bench.reverse.kernels.panels import transpose
 from fgnumba.kernels import images
 from fgnumba.kernels.activations.rules import RULES
 from fgnumba.kernels.arguments import filled, record
 from fgnumba.kernels.compile import kernel
-from fgnumba.kernels.conv2d.geometry import Geometry, is_channelwise
+from fgnumba.kernels.conv2d.geometry import clear
 from fgnumba.kernels.emit import call, pointer
-from fgnumba.kernels.group_norm.cpu import VALUES, sums_entry
+from fgnumba.kernels.example_panels.cpu import transpose
 from fgnumba.kernels.images import Images, operands
 from fgnumba.kernels.memory import address
 from fgnumba.kernels.program import Operation
-from fgnumba.kernels.tiles import SINGLE, TILE_KINDS, tile_table
-from fgnumba.kernels.tiling import heights, parts_for, split, tile_count, tile_rows
 from fgnumba.kernels.vector import PANEL, InstructionSet
-
-PIXELS = 1024
-"""Output pixels at a time: their panel of dz stays in the second-level cache."""
 
 _SLOPE = record(
     *images.fields("x"),
@@ -98,7 +90,7 @@ def _slope_entry(activation_name: str) -> int:
                     _surround(a, corner)
                 else:
                     for row in range(a.fill_height):
-                        _zero(corner + row * a.y_row * 4, a.fill_row)
+                        clear(corner + row * a.y_row * 4, a.fill_row)
             for row in range(a.height):
                 x_at = a.x + (part * a.x_part + i * a.x_image + row * a.x_row) * 4
                 s_at = a.source + (part * a.source_part + i * a.source_image + row * a.source_row) * 4
@@ -130,17 +122,10 @@ def _surround(a: Any, corner: int) -> None:
     for row in range(a.fill_height):
         at = corner + row * a.y_row * 4
         if a.top <= row < a.top + a.height:
-            _zero(at, a.left * a.y_pixel)
-            _zero(at + (a.left * a.y_pixel + inside) * 4, a.fill_row - a.left * a.y_pixel - inside)
+            clear(at, a.left * a.y_pixel)
+            clear(at + (a.left * a.y_pixel + inside) * 4, a.fill_row - a.left * a.y_pixel - inside)
         else:
-            _zero(at, a.fill_row)
-
-
-@register_jitable
-def _zero(at: int, n: int) -> None:
-    values = carray(pointer(at, np.float32), n)
-    for i in range(n):
-        values[i] = np.float32(0)
+            clear(at, a.fill_row)
 
 
 _REVERSED = record(
@@ -208,182 +193,3 @@ def _reversed(arguments: int, part: int, parts: int) -> None:
                     out_row = ((g * a.out_panels + q) * a.taps + reverse) * a.outputs + p * PANEL
                     target = a.out + out_row * PANEL * 4
                     call(a.transpose, (channels, outputs, source, PANEL, target, PANEL))
-
-
-_GRADIENT = record(
-    *images.fields("x"),
-    *images.fields("dz"),
-    *("batch", "height", "width", "step_row", "origin", "rows_a_block", "pixel_offsets"),
-    *("groups", "group_inputs", "group_outputs", "group_panels", "inputs"),
-    *("runs", "run_starts", "run_rows", "run_step", "channelwise"),
-    *("out", "bias", "onto", "tiles", "tallest", "add_up", "at_sums"),
-)
-
-
-def bind_weight_gradient(
-    isa: InstructionSet,
-    threads: int,
-    *,
-    batch: int,
-    x: Images,
-    dz: Images,
-    geometry: Geometry,
-    out: npt.NDArray[np.float32],
-    bias: npt.NDArray[np.float32] | None,
-    onto: bool,
-    multiply_adds: int,
-) -> Operation:
-    """Bind dW, packed like W, and db, the sum of dz over pixels and examples.
-
-    Parameters
-    ----------
-    x : (H, W, C) images with a border of at least the padding, which holds zeros.
-    dz : (H', W', N) images.
-    out, bias : written, or added to where `onto`.
-
-    Cost: H' W' K N multiply-adds an example; reads x once a panel of 32 outputs, dz once.
-    """
-    (rows, columns), (down, across), (stride, step) = geometry.kernel_size, geometry.dilation, geometry.stride
-    height, width, outputs = dz.shape
-    channels = x.shape[2]
-    channelwise = is_channelwise(geometry, channels, outputs)
-    groups = 1 if channelwise else geometry.groups
-    group_inputs = 1 if channelwise else channels // groups
-    taps = [(i * down * x.row, j * across * x.pixel) for i in range(rows) for j in range(columns)]
-    if channelwise:
-        starts, run_rows, run_step = [i * down * x.row for i in range(rows)], columns, across * x.pixel
-    elif across == 1 and groups == 1 and x.pixel == channels:
-        starts, run_rows, run_step = [i * down * x.row for i in range(rows)], columns * channels, 1
-    else:
-        starts, run_rows, run_step = [i + j for i, j in taps], group_inputs, 1
-    rows_a_block = max(1, min(height, PIXELS // width))
-    offsets = np.add.outer(
-        np.arange(rows_a_block, dtype=np.int64) * stride * x.row,
-        np.arange(width, dtype=np.int64) * step * x.pixel,
-    ).ravel()
-    tiles = tile_table(isa, heights(run_rows, isa.max_rows), 1, True, None, channelwise=channelwise)
-    run_starts = np.array(starts, np.int64)
-    values, memory = operands(x=x, dz=dz)
-    group_panels = -(-(outputs // groups) // PANEL)
-    fields = {
-        **values,
-        "batch": batch,
-        "height": height,
-        "width": width,
-        "step_row": stride * x.row,
-        "origin": -(geometry.padding.top * x.row + geometry.padding.left * x.pixel),
-        "rows_a_block": rows_a_block,
-        "pixel_offsets": address(offsets),
-        "groups": groups,
-        "group_inputs": group_inputs,
-        "group_outputs": outputs // groups,
-        "group_panels": group_panels,
-        "inputs": out.shape[1],
-        "runs": len(starts),
-        "run_starts": address(run_starts),
-        "run_rows": run_rows,
-        "run_step": run_step,
-        "channelwise": channelwise,
-        "out": address(out),
-        "bias": address(bias),
-        "onto": onto,
-        "tiles": address(tiles),
-        "tallest": isa.max_rows,
-        "add_up": sums_entry(isa),
-        "at_sums": rows_a_block * width * PANEL * 4,
-    }
-    memory["keeps"] = (memory["keeps"], out, bias, tiles, offsets, run_starts)
-    return Operation(
-        "weight-gradient",
-        kernel("reverse-conv2d", _gradient, 3),
-        filled(_GRADIENT, fields),
-        parts_for(multiply_adds, groups * group_panels * len(starts), threads),
-        scratch_bytes=(rows_a_block * width + 1) * PANEL * 4,
-        multiply_adds=multiply_adds,
-        **memory,
-    )
-
-
-def _gradient(arguments: int, part: int, parts: int) -> None:
-    a = carray(pointer(arguments, _GRADIENT), 1)[0]
-    panels = a.groups * a.group_panels
-    # Neighbouring units are of one panel, so that few parts pack the same one.
-    first, last = split(panels * a.runs, parts, part)
-    if not a.onto:
-        for unit in range(first, last):
-            q, run = unit // a.runs, unit % a.runs
-            _zero(a.out + (q * a.inputs + run * a.run_rows) * PANEL * 4, a.run_rows * PANEL)
-            if run == 0 and a.bias:
-                _zero(a.bias + q * PANEL * 4, PANEL)
-    for i in range(a.batch):
-        for top in range(0, a.height, a.rows_a_block):
-            rows = min(a.rows_a_block, a.height - top)
-            unit = first
-            while unit < last:
-                q, run = unit // a.runs, unit % a.runs
-                until = min(last, (q + 1) * a.runs)
-                _pack(a, i, top, rows, q, run == 0)
-                for r in range(run, until - q * a.runs):
-                    _products(a, i, top, rows, q, r)
-                unit = until
-
-
-@register_jitable
-def _channel(a: Any, q: int) -> int:
-    """Return the first output of panel q."""
-    return q // a.group_panels * a.group_outputs + q % a.group_panels * PANEL
-
-
-@register_jitable
-def _columns(a: Any, q: int) -> int:
-    return min(PANEL, a.group_outputs - q % a.group_panels * PANEL)
-
-
-@register_jitable
-def _pack(a: Any, i: int, top: int, rows: int, q: int, sum_up: bool) -> None:
-    """Copy panel q of some rows of dz to scratch memory, and add them up for the bias."""
-    columns, zero = _columns(a, q), np.float32(0)
-    packed = carray(pointer(a.scratch, np.float32), (rows * a.width, PANEL))
-    for row in range(rows):
-        for column in range(a.width):
-            at = a.dz + (i * a.dz_image + (top + row) * a.dz_row + column * a.dz_pixel + _channel(a, q)) * 4
-            dz = carray(pointer(at, np.float32), PANEL)
-            pixel = row * a.width + column
-            if columns == PANEL:
-                for lane in range(PANEL):
-                    packed[pixel, lane] = dz[lane]
-            else:
-                for lane in range(columns):
-                    packed[pixel, lane] = dz[lane]
-                for lane in range(columns, PANEL):
-                    packed[pixel, lane] = zero
-    if sum_up and a.bias:
-        bias = carray(pointer(a.bias + q * PANEL * 4, np.float32), PANEL)
-        sums = carray(pointer(a.scratch + a.at_sums, np.float32), PANEL)
-        row_size = a.width * PANEL
-        call(
-            a.add_up, (VALUES, rows, a.width, PANEL, a.scratch, 0, 0, row_size, PANEL, a.scratch + a.at_sums)
-        )
-        for lane in range(columns):
-            bias[lane] += sums[lane]
-
-
-@register_jitable
-def _products(a: Any, i: int, top: int, rows: int, q: int, run: int) -> None:
-    starts = carray(pointer(a.run_starts, np.int64), a.runs)
-    addresses = carray(pointer(a.tiles, np.int64), TILE_KINDS * (a.tallest + 1))
-    channel = q * PANEL if a.channelwise else q // a.group_panels * a.group_inputs
-    x = a.x + (i * a.x_image + a.origin + top * a.step_row + starts[run] + channel) * 4
-    out = a.out + (q * a.inputs + run * a.run_rows) * PANEL * 4
-    count = tile_count(a.run_rows, a.tallest)
-    row = 0
-    for tile in range(count):
-        height = tile_rows(a.run_rows, count, tile)
-        call(
-            addresses[TILE_KINDS * height + SINGLE],
-            (
-                *(rows * a.width, a.pixel_offsets, 1, x + row * a.run_step * 4, 0, a.run_step),
-                *(a.scratch, 0, 0, 0, out + row * PANEL * 4, 1),
-            ),
-        )
-        row += height

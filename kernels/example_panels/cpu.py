@@ -1,11 +1,11 @@
-"""The reverse pass of dense layers. Values and cotangents lie in *example panels*: (ceil(B / PANEL), N, PANEL) float32,
-element [p, n, b] of feature n and example p * PANEL + b; what is beyond the batch is zero.
+"""Sums over examples on the CPU: xᵀ δ, the gradient of a weight from what goes into a layer and what its
+pre-activations are told.
 
-With x and dz in example panels and W packed as ever, both products of a dense layer's reverse pass are rows by panels
-on the forward pass's register tile, with nothing transposed but dz, once:
+x lies in *example panels*: (ceil(B / PANEL), K, PANEL) float32, element [p, k, b] of feature k and example
+p * PANEL + b; δ in panels of its features, (ceil(N / PANEL), B, PANEL). What is beyond the batch is zero. The
+product is then rows by panels on the forward pass's register tile, and comes out packed like the weight:
 
-    dWᵀ-panels [q, k, n] = Σ_b x[b, k] dz[b, n]      rows of x, panels of dz by features
-    dx-panels  [p, k, b] = Σ_n W[k, n] dz[b, n]      rows of W, panels of dz by examples
+    g [q, k, n] = Σ_b x[b, k] δ[b, n]
 """
 
 from functools import cache
@@ -17,7 +17,6 @@ from numba import carray
 from numba.extending import register_jitable
 
 from fgnumba.kernels import images
-from fgnumba.kernels.activations.rules import RULES
 from fgnumba.kernels.arguments import filled, record
 from fgnumba.kernels.compile import kernel
 from fgnumba.kernels.emit import call, pointer, transpose_block
@@ -228,101 +227,3 @@ def _from_panels(arguments: int, part: int, parts: int) -> None:
         out = a.x + p * PANEL * a.x_image * 4
         source = a.panels + p * a.panel_rows * PANEL * 4
         call(a.transpose, (a.features, examples, source, PANEL, out, a.x_image))
-
-
-_COTANGENT = record(
-    *("by_examples", "by_features", "source", "source_rows", "bias", "rows", "features", "examples", "batch"),
-    *("onto", "transpose"),
-)
-
-
-def bind_cotangent(
-    isa: InstructionSet,
-    threads: int,
-    *,
-    by_examples: npt.NDArray[np.float32],
-    by_features: npt.NDArray[np.float32],
-    source: npt.NDArray[np.float32] | None,
-    activation_name: str,
-    bias: npt.NDArray[np.float32] | None,
-    features: int,
-    batch: int,
-    onto: bool,
-) -> Operation:
-    """Bind what follows a layer's cotangent dy: dz = dy a'(z), dz in panels of features too, and its sum over examples.
-
-    Parameters
-    ----------
-    by_examples : (ceil(B / PANEL), N rounded up, PANEL), dy; dz takes its place, with zeros in the padding.
-    by_features : (ceil(N / PANEL), ceil(B / PANEL) * PANEL, PANEL), written, with zeros in the padding.
-    source : example panels of what the slope is a function of: z, or for a rectifier y; None for the identity.
-    bias : (at least N,) written, or added to where `onto`; None without a bias.
-
-    Cost: reads by_examples and source once, writes both forms once.
-    """
-    fields = {
-        "by_examples": address(by_examples),
-        "by_features": address(by_features),
-        "source": address(source),
-        "source_rows": 0 if source is None else source.shape[1],
-        "bias": address(bias),
-        "rows": by_examples.shape[1],
-        "features": features,
-        "examples": by_features.shape[1],
-        "batch": batch,
-        "onto": onto,
-        "transpose": transpose(isa),
-    }
-    return Operation(
-        "cotangent",
-        _cotangent_entry("identity" if source is None else activation_name),
-        filled(_COTANGENT, fields),
-        parts_for(batch * features * _ELEMENT_WORK, by_features.shape[0], threads),
-        scratch_bytes=PANEL * 4,
-        keeps=(by_examples, by_features, source, bias),
-    )
-
-
-@cache
-def _cotangent_entry(activation_name: str) -> int:
-    rule, identity = RULES[activation_name], activation_name == "identity"
-
-    def cotangent(arguments: int, part: int, parts: int) -> None:
-        a = carray(pointer(arguments, _COTANGENT), 1)[0]
-        first, last = split((a.features + PANEL - 1) // PANEL, parts, part)
-        zero = np.float32(0)
-        for q in range(first, last):
-            begin, end = q * PANEL, min(a.features, (q + 1) * PANEL)
-            out = carray(pointer(a.by_features + q * a.examples * PANEL * 4, np.float32), (a.examples, PANEL))
-            if end - begin < PANEL or a.batch < a.examples:
-                for b in range(a.examples):
-                    for n in range(PANEL):
-                        out[b, n] = zero
-            for p in range(a.examples // PANEL):
-                at = p * a.rows * PANEL * 4
-                dz = carray(pointer(a.by_examples + at, np.float32), (a.rows, PANEL))
-                if not identity:
-                    source_at = a.source + p * a.source_rows * PANEL * 4
-                    source = carray(pointer(source_at, np.float32), (a.features, PANEL))
-                    for n in range(begin, end):
-                        for b in range(PANEL):
-                            dz[n, b] *= rule(source[n, b])[1]
-                for n in range(end, begin + PANEL):
-                    for b in range(PANEL):
-                        dz[n, b] = zero
-                examples = min(PANEL, a.batch - p * PANEL)
-                target = a.by_features + (q * a.examples + p * PANEL) * PANEL * 4
-                top = a.by_examples + at + begin * PANEL * 4
-                call(a.transpose, (end - begin, examples, top, PANEL, target, PANEL))
-            if a.bias:
-                bias = carray(pointer(a.bias, np.float32), a.features)
-                sums = carray(pointer(a.scratch, np.float32), PANEL)
-                for n in range(PANEL):
-                    sums[n] = zero
-                for i in range(a.batch):
-                    for n in range(PANEL):
-                        sums[n] += out[i, n]
-                for n in range(begin, end):
-                    bias[n] = sums[n - begin] + (bias[n] if a.onto else zero)
-
-    return kernel(f"reverse-cotangent-{activation_name}", cotangent, 3)

@@ -1,4 +1,4 @@
-"""What a reverse pass is made of before it has memory: tasks that read and write buffers.
+"""What a pass that keeps activations is made of before it has memory: tasks that read and write buffers.
 
 Tasks are put down in order, and a buffer lives from the task that writes it to the last that reads it. Neighbouring
 tasks that work image by image form a group, which an image goes through as a whole; what only such a group uses lies
@@ -59,13 +59,14 @@ class PanelBuffer(Buffer):
 
 
 class ImageBuffer(Buffer):
-    """Images of a batch, or one of them in a thread's own memory."""
+    """Images of a batch, or one of them in a thread's own memory: the primal, then `tangents` tangents."""
 
-    def __init__(self, batch: int, shape: Shape, border: Border = NO_BORDER) -> None:
+    def __init__(self, batch: int, shape: Shape, border: Border = NO_BORDER, tangents: int = 0) -> None:
         # Rows of a matrix lie at a distance that a product reads at full speed.
         bare = border == NO_BORDER
         self.image = leading(int(np.prod(shape))) if bare else bordered_size(shape, border)
-        super().__init__(batch * self.image)
+        self.blocks = 1 + tangents
+        super().__init__(self.blocks * batch * self.image)
         self.batch, self.shape, self.border = batch, shape, border
         self.local: npt.NDArray[np.float32] | None = None
         self.start = 0
@@ -73,21 +74,30 @@ class ImageBuffer(Buffer):
     def images(self, shape: Shape | None = None, one_a_part: bool = True) -> Images:
         """Return the images as the kernels see them, as images of another `shape` where that is given."""
         if self.local is not None:
-            found = Images.of_part(self.local, self.start, self.shape, 1, False, self.border)
+            found = Images.of_part(self.local, self.start, self.shape, 1, self.blocks > 1, self.border)
         else:
             height, width, channels = image_shape(self.shape)
             row = (width + self.border.left + self.border.right) * channels
             first = self.border.top * row + self.border.left * channels
             part = self.image if one_a_part else self.batch * self.image
-            strides = (self.size, self.image, row, channels, part)
+            strides = (self.batch * self.image, self.image, row, channels, part)
             found = Images(
-                self.array, first, (height, width, channels), *strides, has_tangent=False, border=self.border
+                self.array,
+                first,
+                (height, width, channels),
+                *strides,
+                has_tangent=self.blocks > 1,
+                border=self.border,
             )
         return found if shape is None else found.viewed_as(shape)
 
     def rows(self) -> npt.NDArray[np.float32]:
-        """Return the batch as a matrix (B, ld)."""
-        return self.array.reshape(self.batch, self.image)
+        """Return the primal's batch as a matrix (B, ld)."""
+        return self.dual()[0]
+
+    def dual(self) -> npt.NDArray[np.float32]:
+        """Return primal and tangents as matrices (1 + T, B, ld)."""
+        return self.array.reshape(self.blocks, self.batch, self.image)
 
 
 class InputBuffer(ImageBuffer):
@@ -219,7 +229,7 @@ def _place_locally(images: Sequence[ImageBuffer], tasks: Sequence[Task]) -> int:
     for time, task in enumerate(tasks):
         for buffer in (*task.reads, *task.writes):
             lives[buffer] = (lives.get(buffer, (time, 0))[0], time)
-    slots, capacities = assign([Lifetime(b.image, *lives[b]) for b in images])
+    slots, capacities = assign([Lifetime(b.blocks * b.image, *lives[b]) for b in images])
     starts, end = [], 0
     for capacity in capacities:
         starts.append(end)
@@ -240,7 +250,7 @@ def _place_group(
     """Bind a group, for one chunk of the batch after another where it is in chunks."""
     images = _chunk(chunk_buffers, batch, threads) if group.chunked else batch
     for buffer in chunk_buffers:
-        buffer.batch, buffer.size = images, images * buffer.image
+        buffer.batch, buffer.size = images, buffer.blocks * images * buffer.image
         buffer.memory = aligned((buffer.size + _SLACK,))
         placed.keeps.append(buffer.memory)
     bound = [operation for task in group.by_image for operation in task.bind()]
@@ -271,7 +281,7 @@ def _place_group(
 
 def _chunk(buffers: Sequence[ImageBuffer], batch: int, threads: int) -> int:
     """Return the images of a chunk: as many as a cache holds, but no more than so many chunks."""
-    nbytes = 4 * sum(buffer.image for buffer in buffers)
+    nbytes = 4 * sum(buffer.blocks * buffer.image for buffer in buffers)
     most = max(threads, -(-batch // CHUNKS), CHUNK_BYTES // max(1, nbytes))
     return -(-batch // -(-batch // min(batch, most)))
 

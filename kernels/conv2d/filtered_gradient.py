@@ -53,7 +53,7 @@ _ARGUMENTS = record(
 )
 
 
-def bind_weight_gradient(
+def bind(
     isa: InstructionSet,
     threads: int,
     *,
@@ -124,7 +124,7 @@ def bind_weight_gradient(
     memory["keeps"] = (memory["keeps"], out, bias, tiles, offsets, table)
     return Operation(
         "weight-gradient",
-        kernel("reverse-winograd", _gradient, 3),
+        kernel("winograd-weight-gradient", _gradient, 3),
         filled(_ARGUMENTS, fields),
         parts,
         scratch_bytes=end,

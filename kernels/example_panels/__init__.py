@@ -1,0 +1,1 @@
+"""Sums over examples: values and signals in panels, and their product."""
