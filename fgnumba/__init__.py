@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fgnumba import datasets, directions, errors, functions, schedules
+    from fgnumba.activities import Feedback, LocalLosses
     from fgnumba.callbacks import Callback, History, Record
     from fgnumba.errors import (
         ConfigError,
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
         RunError,
         ShapeError,
     )
-    from fgnumba.estimators import WeightPerturbation
+    from fgnumba.estimators.activity import ActivityPerturbation
+    from fgnumba.estimators.weight import WeightPerturbation
     from fgnumba.evaluation import Evaluation, evaluate
     from fgnumba.forward import forward_gradient, jvp
     from fgnumba.graph import Graph, Node, Sequential
@@ -38,7 +40,7 @@ if TYPE_CHECKING:
         MaxPool2d,
     )
     from fgnumba.losses import MeanSquaredError, SoftmaxCrossEntropy
-    from fgnumba.optimizers import SGD
+    from fgnumba.optimizers import SGD, Adam, AdamW, FrankWolfe
     from fgnumba.trainer import StepResult, Trainer
 
 __version__ = "0.1.0"
@@ -50,7 +52,9 @@ _NAMES = {
         *("ConfigError", "DatasetError", "DeviceError", "DivergenceError"),
         *("DtypeError", "FgError", "RunError", "ShapeError"),
     ),
-    "estimators": ("WeightPerturbation",),
+    "activities": ("Feedback", "LocalLosses"),
+    "estimators.activity": ("ActivityPerturbation",),
+    "estimators.weight": ("WeightPerturbation",),
     "evaluation": ("Evaluation", "evaluate"),
     "forward": ("forward_gradient", "jvp"),
     "graph": ("Graph", "Node", "Sequential"),
@@ -59,7 +63,7 @@ _NAMES = {
         *("GlobalAveragePool2d", "GroupNorm", "LayerNorm", "MaxPool2d"),
     ),
     "losses": ("MeanSquaredError", "SoftmaxCrossEntropy"),
-    "optimizers": ("SGD",),
+    "optimizers": ("SGD", "Adam", "AdamW", "FrankWolfe"),
     "trainer": ("StepResult", "Trainer"),
 }
 _HOME = {name: module for module, names in _NAMES.items() for name in names}
@@ -67,6 +71,9 @@ _HOME = {name: module for module, names in _NAMES.items() for name in names}
 __all__ = [
     "SGD",
     "Activation",
+    "ActivityPerturbation",
+    "Adam",
+    "AdamW",
     "Add",
     "AvgPool2d",
     "Callback",
@@ -80,13 +87,16 @@ __all__ = [
     "Dropout",
     "DtypeError",
     "Evaluation",
+    "Feedback",
     "FgError",
     "Flatten",
+    "FrankWolfe",
     "GlobalAveragePool2d",
     "Graph",
     "GroupNorm",
     "History",
     "LayerNorm",
+    "LocalLosses",
     "MaxPool2d",
     "MeanSquaredError",
     "Node",

@@ -55,7 +55,7 @@ class Direction:
 
     def scaled(self, model: "Graph", factor: float) -> dict[str, npt.NDArray[np.float32]]:
         """Return factor · v as arrays shaped like ``model.parameters()``."""
-        stream, result, rates = self.stream(), np.ones(1, RESULT), np.zeros(1, descent.RATES)
+        stream, result = self.stream(), np.ones(1, RESULT)
         values = np.array([0.0, factor])
         arrays = {name: aligned(p.packed.shape) for name, p in model.packed_parameters.items()}
         Program(
@@ -71,7 +71,7 @@ class Direction:
                     stream=stream,
                     values=values,
                     result=result,
-                    rates=rates,
+                    rates=None,
                     rule=descent.STORE,
                 )
                 for name, parameter in model.packed_parameters.items()

@@ -40,6 +40,16 @@ class Loss(ABC):
         """Return the operations that write the value and the directional derivatives of a dual buffer `z`."""
 
     @abstractmethod
+    def bind_residual(
+        self,
+        threads: int,
+        z: npt.NDArray[np.float32],
+        targets: npt.NDArray[Any],
+        residual: npt.NDArray[np.float32],
+    ) -> Operation:
+        """Return the operation that writes ∂f_i/∂z_i, (B, N), the gradient of each example's own loss in z (B, ld)."""
+
+    @abstractmethod
     def value(self, outputs: npt.NDArray[np.float32], targets: npt.NDArray[Any]) -> float:
         """Return the loss of (B, N) outputs, computed in float64."""
 
@@ -81,6 +91,16 @@ class SoftmaxCrossEntropy(Loss):
         return softmax_cross_entropy.bind(
             threads, z=z, classes=outputs, targets=targets, result=result, values=values
         )
+
+    def bind_residual(
+        self,
+        threads: int,
+        z: npt.NDArray[np.float32],
+        targets: npt.NDArray[Any],
+        residual: npt.NDArray[np.float32],
+    ) -> Operation:
+        """Return softmax(z) - onehot(y)."""
+        return softmax_cross_entropy.bind_residual(threads, z=z, targets=targets, residual=residual)
 
     def value(self, outputs: npt.NDArray[np.float32], targets: npt.NDArray[Any]) -> float:
         """Return the mean of logsumexp(z_i) - z_i[y_i]."""
@@ -128,6 +148,16 @@ class MeanSquaredError(Loss):
         return mean_squared_error.bind(
             threads, z=z, width=outputs, targets=targets, result=result, values=values
         )
+
+    def bind_residual(
+        self,
+        threads: int,
+        z: npt.NDArray[np.float32],
+        targets: npt.NDArray[Any],
+        residual: npt.NDArray[np.float32],
+    ) -> Operation:
+        """Return 2 (z - y) / N."""
+        return mean_squared_error.bind_residual(threads, z=z, targets=targets, residual=residual)
 
     def value(self, outputs: npt.NDArray[np.float32], targets: npt.NDArray[Any]) -> float:
         """Return the mean of the squared differences."""

@@ -1,38 +1,43 @@
 """Optimisers: how a step follows a gradient."""
 
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
 
 from fgnumba.errors import ConfigError
+from fgnumba.kernels.memory import aligned
+from fgnumba.kernels.optimizer import cpu as kernels
+from fgnumba.kernels.program import Operation
+from fgnumba.parameters import Parameter
 from fgnumba.schedules import Constant, Exponential, Schedule
 from fgnumba.validation import real_number
 
+Gradients = Mapping[str, npt.NDArray[np.float32]]
+Memory = Callable[[str, Parameter], npt.NDArray[np.float32]]
+"""Returns an optimiser's array of a kind for a parameter, packed like it: the same one every time."""
 
-@dataclass(frozen=True)
-class SGD:
-    """Stochastic gradient descent, with heavy-ball momentum where asked for.
 
-        θ ← θ - η_i g                          momentum 0
-        m ← μ m + g,  θ ← θ - η_i m            else
+class Optimizer(ABC):
+    """What turns gradients into steps; `moments` is how many arrays the size of the parameters it keeps.
 
     Parameters
     ----------
     learning_rate : η₀, above 0, or a schedule: a function of the step, counted from 0
         (``fgnumba.schedules``).
     decay : k of η_i = η₀ exp(-i k); only beside a number.
-    momentum : μ, from 0 to below 1. Needs one more array the size of the parameters.
-
-    Raises
-    ------
-    ConfigError
     """
 
+    moments: ClassVar[int] = 0
     learning_rate: float | Schedule
-    decay: float = 0.0
-    momentum: float = 0.0
+    decay: float
 
     def __post_init__(self) -> None:
-        real_number("momentum", self.momentum, below=1)
         if callable(self.learning_rate):
             if self.decay != 0:
                 raise ConfigError(f"decay is {self.decay!r} beside a schedule; give one of the two")
@@ -49,3 +54,330 @@ class SGD:
     def rate(self, step: int) -> float:
         """Return η at `step`; ConfigError where a schedule returns what is no learning rate."""
         return real_number(f"the schedule's learning rate at step {step}", self.schedule(step))
+
+    @property
+    def plain(self) -> bool:
+        """Whether a step is θ - η g and no more, which an estimator may take without storing g."""
+        return False
+
+    @abstractmethod
+    def constants(self) -> dict[str, float]:
+        """Return the fields of ``kernels.optimizer.cpu.RATES`` that stay as they are."""
+
+    @property
+    @abstractmethod
+    def rule(self) -> int:
+        """The rule of ``kernels.optimizer.cpu``."""
+
+    def set_rates(self, rates: npt.NDArray[Any], step: int) -> None:
+        """Write what a step needs into `rates`."""
+        rates["learning_rate"] = self.rate(step)
+        rates["correction"] = 1.0 - float(rates["momentum"][0]) ** (step + 1)
+        rates["correction2"] = 1.0 - float(rates["beta2"][0]) ** (step + 1)
+
+    def new_rates(self) -> npt.NDArray[Any]:
+        """Return (1,) ``RATES`` with the constants in it."""
+        rates = np.zeros(1, kernels.RATES)
+        rates["factor"] = 1.0
+        rates["clip_norm"] = math.inf
+        for name, value in self.constants().items():
+            rates[name] = value
+        return rates
+
+    def bind(
+        self,
+        threads: int,
+        parameters: Mapping[str, Parameter],
+        gradients: Gradients,
+        rates: npt.NDArray[Any],
+        result: npt.NDArray[Any],
+        memory: Memory,
+    ) -> list[Operation]:
+        """Return the operations of a step on all `parameters`, whose gradients are packed like them."""
+        operations: list[Operation] = []
+        if np.isfinite(rates["clip_norm"][0]):
+            operations += norm_of(threads, parameters, gradients, rates, ball=False)
+        return operations + self.updates(threads, parameters, gradients, rates, result, memory, self.rule)
+
+    def updates(
+        self,
+        threads: int,
+        parameters: Mapping[str, Parameter],
+        gradients: Gradients,
+        rates: npt.NDArray[Any],
+        result: npt.NDArray[Any],
+        memory: Memory,
+        rule: int,
+    ) -> list[Operation]:
+        """Return one rule's pass over all parameters."""
+        names = ("moment", "second_moment")[: self.number_of_moments]
+        return [
+            kernels.bind(
+                threads,
+                theta=parameter.packed,
+                gradient=gradients[name],
+                rule=rule,
+                rates=rates,
+                result=result,
+                **{
+                    field: memory(kind, parameter)
+                    for field, kind in zip(("first_moment", "second_moment"), names, strict=False)
+                },
+            )
+            for name, parameter in parameters.items()
+        ]
+
+    @property
+    def number_of_moments(self) -> int:
+        """Arrays the size of the parameters that the rule keeps."""
+        return self.moments
+
+
+def norm_of(
+    threads: int,
+    parameters: Mapping[str, Parameter],
+    arrays: Gradients,
+    rates: npt.NDArray[Any],
+    ball: bool,
+) -> list[Operation]:
+    """Return the operations that write the norm of all `arrays` together, and the factor that follows from it."""
+    sizes = [kernels.square_sums(arrays[name].size) for name in parameters]
+    squares, start = aligned((sum(sizes),), np.float64), 0
+    operations = []
+    for (name, parameter), size in zip(parameters.items(), sizes, strict=True):
+        operations.append(
+            kernels.bind_squares(
+                threads,
+                values=arrays[name],
+                columns=parameter.shape[-1],
+                groups=parameter.groups,
+                squares=squares[start : start + size],
+            )
+        )
+        start += size
+    return [*operations, kernels.bind_factor(squares=squares, ball=ball, rates=rates)]
+
+
+@dataclass(frozen=True)
+class SGD(Optimizer):
+    """Stochastic gradient descent, with momentum where asked for.
+
+        g' = g + λ θ,  g ← g min(1, c / ‖g‖) before that where it is clipped
+        θ ← θ - η_i g'                                       momentum 0
+        m ← μ m + g',  θ ← θ - η_i m                         heavy ball
+        m ← μ m + g',  θ ← θ - η_i (g' + μ m)                Nesterov
+
+    Parameters
+    ----------
+    learning_rate, decay : as every optimiser takes them, see :class:`Optimizer`.
+    momentum : μ, from 0 to below 1. Needs one more array the size of the parameters.
+    nesterov : Nesterov's momentum instead of the heavy ball.
+    weight_decay : λ, 0 or above.
+    clip_norm : c, above 0: the greatest norm of the gradient of all parameters together; None for any. The clipped
+        gradient is biased: shorter where noise makes it long.
+
+    Raises
+    ------
+    ConfigError
+    """
+
+    learning_rate: float | Schedule
+    decay: float = 0.0
+    momentum: float = 0.0
+    nesterov: bool = False
+    weight_decay: float = 0.0
+    clip_norm: float | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        real_number("momentum", self.momentum, below=1)
+        real_number("weight_decay", self.weight_decay)
+        _check_clip(self.clip_norm)
+        if self.nesterov and self.momentum == 0:
+            raise ConfigError("nesterov needs a momentum above 0")
+
+    @property
+    def plain(self) -> bool:
+        """Whether a step is θ - η g and no more."""
+        return self.momentum == 0 and self.weight_decay == 0 and self.clip_norm is None
+
+    @property
+    def heavy_ball(self) -> bool:
+        """Whether a step is that of the heavy ball and no more."""
+        return self.momentum > 0 and not self.nesterov and self.weight_decay == 0 and self.clip_norm is None
+
+    def constants(self) -> dict[str, float]:
+        """Return momentum, decay and clipping."""
+        return {"momentum": self.momentum, "weight_decay": self.weight_decay, **_clip(self.clip_norm)}
+
+    @property
+    def rule(self) -> int:
+        """SGD, MOMENTUM or NESTEROV."""
+        if self.momentum == 0:
+            return kernels.SGD
+        return kernels.NESTEROV if self.nesterov else kernels.MOMENTUM
+
+    @property
+    def number_of_moments(self) -> int:
+        """1 with momentum."""
+        return int(self.momentum > 0)
+
+
+@dataclass(frozen=True)
+class Adam(Optimizer):
+    """Adam.
+
+        g' = g + λ θ
+        m ← β₁ m + (1 - β₁) g',  v ← β₂ v + (1 - β₂) g'²
+        θ ← θ - η_i (m / (1 - β₁ⁱ)) / (√(v / (1 - β₂ⁱ)) + ε)
+
+    Parameters
+    ----------
+    learning_rate, decay : as every optimiser takes them, see :class:`Optimizer`.
+    beta1, beta2 : from 0 to below 1.
+    epsilon : ε, above 0.
+    weight_decay : λ, 0 or above.
+    clip_norm : as for :class:`SGD`.
+
+    Needs two more arrays the size of the parameters, and one for the gradient. Its steps follow the signs of a noisy
+    gradient more than its size: the direction is biased. Source: D. P. Kingma, J. Ba, arXiv 1412.6980.
+
+    Raises
+    ------
+    ConfigError
+    """
+
+    learning_rate: float | Schedule = 1e-3
+    decay: float = 0.0
+    beta1: float = 0.9
+    beta2: float = 0.999
+    epsilon: float = 1e-8
+    weight_decay: float = 0.0
+    clip_norm: float | None = None
+
+    moments: ClassVar[int] = 2
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        real_number("beta1", self.beta1, below=1)
+        real_number("beta2", self.beta2, below=1)
+        real_number("epsilon", self.epsilon, above_zero=True)
+        real_number("weight_decay", self.weight_decay)
+        _check_clip(self.clip_norm)
+
+    def constants(self) -> dict[str, float]:
+        """Return the betas, epsilon, decay and clipping."""
+        return {
+            "momentum": self.beta1,
+            "beta2": self.beta2,
+            "epsilon": self.epsilon,
+            "weight_decay": self.weight_decay,
+            **_clip(self.clip_norm),
+        }
+
+    @property
+    def rule(self) -> int:
+        """ADAM."""
+        return kernels.ADAM
+
+
+@dataclass(frozen=True)
+class AdamW(Adam):
+    """Adam with weight decay apart from the gradient: θ ← θ - η_i λ θ beside Adam's own step.
+
+    Parameters: as for :class:`Adam`; `weight_decay` 0.01 by default. Source: I. Loshchilov, F. Hutter,
+    arXiv 1711.05101.
+    """
+
+    weight_decay: float = 0.01
+
+    def constants(self) -> dict[str, float]:
+        """Return Adam's, with the decay decoupled."""
+        return {**super().constants(), "weight_decay": 0.0, "decoupled_decay": self.weight_decay}
+
+
+@dataclass(frozen=True)
+class FrankWolfe(Optimizer):
+    """Frank–Wolfe steps over a ball, along an average of gradients; nothing is ever projected.
+
+        m ← m + ρ (g - m)
+        s = argmin over the ball of m · s = -r m / ‖m‖ (l2) or -r sign(m) (linf)
+        θ ← θ + η_i (s - θ)
+
+    Parameters
+    ----------
+    radius : r, above 0. The initial parameters should lie in the ball: each step moves towards it.
+    learning_rate, decay : η_i, below 1; a schedule may be 2 / (i + 2), the classic one.
+    norm : ``l2``, of all parameters together, or ``linf``, of every entry.
+    averaging : ρ, above 0 to 1.
+
+    Needs two arrays the size of the parameters. Sources: M. Frank, P. Wolfe, 1956; with averaged stochastic
+    gradients, A. Mokhtari, H. Hassani, A. Karbasi, arXiv 1804.09554.
+
+    Raises
+    ------
+    ConfigError
+    """
+
+    radius: float
+    learning_rate: float | Schedule = 1e-3
+    decay: float = 0.0
+    norm: str = "l2"
+    averaging: float = 0.1
+
+    moments: ClassVar[int] = 1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        real_number("radius", self.radius, above_zero=True)
+        if self.norm not in ("l2", "linf"):
+            raise ConfigError(f"norm is {self.norm!r}; 'l2' or 'linf' is required")
+        if not 0 < real_number("averaging", self.averaging) <= 1:
+            raise ConfigError(f"averaging is {self.averaging!r}; a number above 0 and up to 1 is required")
+
+    def rate(self, step: int) -> float:
+        """Return η at `step`; ConfigError where it is above 1."""
+        rate = super().rate(step)
+        if rate > 1:
+            raise ConfigError(f"the learning rate at step {step} is {rate:g}; Frank-Wolfe takes at most 1")
+        return rate
+
+    def constants(self) -> dict[str, float]:
+        """Return averaging and radius."""
+        return {"momentum": 1.0 - self.averaging, "radius": self.radius}
+
+    @property
+    def rule(self) -> int:
+        """BALL_L2 or BALL_LINF."""
+        return kernels.BALL_L2 if self.norm == "l2" else kernels.BALL_LINF
+
+    def bind(
+        self,
+        threads: int,
+        parameters: Mapping[str, Parameter],
+        gradients: Gradients,
+        rates: npt.NDArray[Any],
+        result: npt.NDArray[Any],
+        memory: Memory,
+    ) -> list[Operation]:
+        """Return the average, its norm, and the step towards the ball."""
+        common = (threads, parameters, gradients, rates, result, memory)
+        averages = {name: memory("moment", parameter) for name, parameter in parameters.items()}
+        return [
+            *self.updates(*common, kernels.AVERAGE),
+            *norm_of(threads, parameters, averages, rates, ball=True),
+            *self.updates(*common, self.rule),
+        ]
+
+
+OPTIMIZERS = {"sgd": SGD, "adam": Adam, "adamw": AdamW, "frank-wolfe": FrankWolfe}
+"""By the names that configurations use."""
+
+
+def _check_clip(clip_norm: float | None) -> None:
+    if clip_norm is not None:
+        real_number("clip_norm", clip_norm, above_zero=True)
+
+
+def _clip(clip_norm: float | None) -> dict[str, float]:
+    return {} if clip_norm is None else {"clip_norm": clip_norm}

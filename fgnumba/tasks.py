@@ -163,16 +163,23 @@ class Placed:
     Parameters
     ----------
     readers : of the model's input: operations, the field that holds its address, the first example.
+    second : number of the first step of the second half.
     """
 
     steps: list[Operation | Stage]
     nbytes: int
     keeps: list[npt.NDArray[np.float32]]
     readers: list[tuple[Operation, str, int]]
+    second: int = 0
 
 
-def place(tasks: Sequence[Task], batch: int, threads: int) -> Placed:
-    """Give every buffer memory, and bind the tasks."""
+def place(tasks: Sequence[Task], batch: int, threads: int, second: Task | None = None) -> Placed:
+    """Give every buffer memory, and bind the tasks.
+
+    Parameters
+    ----------
+    second : the first task of a second half, which begins a group: ``Placed.second`` is its first step.
+    """
     groups = _grouped(tasks)
     spans: dict[Buffer, tuple[int, int]] = {}
     for time, group in enumerate(groups):
@@ -203,6 +210,8 @@ def place(tasks: Sequence[Task], batch: int, threads: int) -> Placed:
         buffer.local = shared
     placed = Placed([], 0, [*arenas, shared], [])
     for group, buffers, nbytes in zip(groups, chunk, thread_bytes, strict=True):
+        if second in group.tasks:
+            placed.second = len(placed.steps)
         _place_group(placed, group, buffers, nbytes, batch, threads)
     placed.nbytes = sum(array.nbytes for array in placed.keeps)
     return placed
@@ -298,6 +307,8 @@ def _of_chunk(
         if f"{name}_image" in names and moves and not any(low <= at < high for low, high in window):
             arguments[name] += 4 * first * arguments[f"{name}_image"]
     arguments["batch"] = count
+    if "example" in names:
+        arguments["example"] += first
     if "onto" in names and first > 0:
         arguments["onto"] = 1
     return replace(operation, arguments=arguments, multiply_adds=operation.multiply_adds * count // batch)

@@ -10,23 +10,19 @@ import numpy.typing as npt
 from fgnumba.callbacks import Callback, History, Record
 from fgnumba.datasets.dataset import Dataset
 from fgnumba.errors import ConfigError, DatasetError, DivergenceError, ShapeError
-from fgnumba.estimators import WeightPerturbation
+from fgnumba.estimators import Estimate, Estimator, Setting, State
+from fgnumba.estimators.weight import WeightPerturbation
 from fgnumba.evaluation import evaluate
 from fgnumba.forward import checked_targets
 from fgnumba.graph import Graph
-from fgnumba.kernels.descent import cpu as descent
-from fgnumba.kernels.memory import aligned
 from fgnumba.kernels.philox import MAX_SEED, MAX_STEP, STREAM, set_stream
-from fgnumba.kernels.program import Operation, Program
-from fgnumba.layers import Perturbation
 from fgnumba.losses import Loss, SoftmaxCrossEntropy
-from fgnumba.optimizers import SGD
-from fgnumba.plan import Plan
+from fgnumba.optimizers import Optimizer
 from fgnumba.validation import whole_number
 
 
 class StepResult(NamedTuple):
-    """Loss before the step, and the directional derivative d: a number, or (T,) for T > 1 directions."""
+    """Loss before the step, and what was seen along the directions: the derivative d, or (T,) for T > 1 of them."""
 
     loss: float
     directional_derivative: float | npt.NDArray[np.float64]
@@ -35,20 +31,20 @@ class StepResult(NamedTuple):
 class Trainer:
     """Trains a model with forward passes alone.
 
-    Each step draws directions, runs one dual pass for loss and directional derivatives, and updates the
-    parameters along the forward gradient, drawing the directions again: g is never stored, and no
-    activation is kept.
+    Each step estimates the gradient and moves the parameters along it. With weight perturbation that is one
+    fused program: it draws directions, runs one dual pass for loss and directional derivatives, and updates
+    the parameters, drawing the directions again: g is never stored, and no activation is kept.
 
     Parameters
     ----------
     model : updated in place.
     loss : :class:`SoftmaxCrossEntropy` by default.
     estimator : :class:`WeightPerturbation` with one rank-1 direction by default.
-    optimizer : :class:`SGD`.
+    optimizer : :class:`SGD`, :class:`Adam`, ...
     seed : of the directions and of the order of the training data.
 
-    Two trainers alike in every argument, fed the same batches, take bit-identical steps with sign
-    directions on any number of threads.
+    Two trainers alike in every argument, fed the same batches, take bit-identical steps with signs on any
+    number of threads.
 
     Raises
     ------
@@ -60,32 +56,27 @@ class Trainer:
         model: Graph,
         *,
         loss: Loss | None = None,
-        estimator: WeightPerturbation | None = None,
-        optimizer: SGD,
+        estimator: Estimator | None = None,
+        optimizer: Optimizer,
         seed: int = 0,
     ) -> None:
         self.model, self.loss = model, loss or SoftmaxCrossEntropy()
         self.estimator, self.optimizer = estimator or WeightPerturbation(), optimizer
         self.seed = whole_number("seed", seed, 0, MAX_SEED)
         self.steps_done = 0
-        self._stream, self._rates = np.zeros(1, STREAM), np.zeros(1, descent.RATES)
+        self.state = State(self.estimator.own_parameters(model, self.seed))
+        self._stream, self._rates = np.zeros(1, STREAM), optimizer.new_rates()
         set_stream(self._stream, self.seed, 0)
-        self._rates["momentum"] = optimizer.momentum
-        self._moments = {
-            name: aligned(parameter.packed.shape)
-            for name, parameter in model.packed_parameters.items()
-            if optimizer.momentum > 0
-        }
-        self._plans: dict[int, Plan] = {}
-        # The last update, so that it can be taken back.
-        self._last_values = np.zeros(1 + self.estimator.directions)
+        self._plans: dict[int, Estimate] = {}
+        self._studied: dict[int, tuple[Estimate, Setting]] = {}
+        # Of the last update, so that it can be taken back.
         self._last_rate = 0.0
 
     def step(self, x: npt.ArrayLike, y: npt.ArrayLike) -> StepResult:
         """Take one step on the batch x (B, *input_shape), y.
 
-        One fused program: dual pass, loss, update. The second step of a batch size compiles nothing and
-        allocates no array but the result. float32, C-contiguous x is read in place.
+        The second step of a batch size compiles nothing and allocates no array but the result. float32,
+        C-contiguous x is read in place.
 
         Raises
         ------
@@ -95,84 +86,91 @@ class Trainer:
             x is not finite or y is out of range; nothing is changed.
         DivergenceError
             The loss or a directional derivative is not finite, or an update would be: this step is not
-            taken, and where the last one is to blame it is taken back, so that the model keeps the last
-            parameters with a finite loss (to rounding).
+            taken. With weight perturbation, where the last one is to blame, it is taken back, so that the model
+            keeps the last parameters with a finite loss (to rounding).
         """
         inputs = self.model.checked_input(x)
         targets = checked_targets(self.model, self.loss, inputs, y)
         if self.steps_done > MAX_STEP:
             raise ConfigError(f"step {self.steps_done}: at most 2**32 steps are possible with one seed")
-        rate = self.optimizer.rate(self.steps_done)
         with self.model.lock:
             plan = self.plan(len(inputs))
             self._stream["step"] = self.steps_done
-            self._rates["learning_rate"] = rate
-            plan.run(inputs, targets)
-            if plan.result["finite"][0] != 1:
+            self.optimizer.set_rates(self._rates, self.steps_done)
+            rate = float(self._rates["learning_rate"][0])
+            if not plan.run(inputs, targets):
                 self._diverged(plan, inputs, targets, rate)
-        self._last_values[...] = plan.values
         self._last_rate = rate
         self.steps_done += 1
         loss = float(plan.values[0])
         return StepResult(loss, float(plan.values[1]) if len(plan.values) == 2 else plan.values[1:].copy())
 
-    def plan(self, batch: int) -> Plan:
-        """Return what a step on `batch` examples runs: the dual pass, the loss and the update."""
+    def plan(self, batch: int) -> Estimate:
+        """Return what a step on `batch` examples runs."""
         if batch not in self._plans:
-            perturbation = Perturbation(self.estimator.kind, self.estimator.directions, self._stream)
-            plan = Plan(self.model, batch, perturbation, self.loss, training=True)
-            plan.append(self._updates(plan, plan.values, plan.result))
-            self._plans[batch] = plan
+            setting = Setting(
+                self.model, batch, self.loss, self._stream, self.state, self.optimizer, self._rates
+            )
+            self._plans[batch] = self.estimator.bind(setting)
         return self._plans[batch]
 
-    def _updates(
-        self, plan: Plan, values: npt.NDArray[np.float64], result: npt.NDArray[Any]
-    ) -> list[Operation]:
-        return [
-            descent.bind(
-                plan.isa,
-                plan.threads,
-                theta=parameter.packed,
-                kind=self.estimator.kind,
-                count=self.estimator.directions,
-                parameter=parameter.index,
-                stream=self._stream,
-                values=values,
-                result=result,
-                rates=self._rates,
-                rule=descent.MOMENTUM if self._moments else descent.SGD,
-                moment=self._moments.get(name),
-            )
-            for name, parameter in self.model.packed_parameters.items()
-        ]
+    def estimate(self, x: npt.ArrayLike, y: npt.ArrayLike) -> dict[str, npt.NDArray[np.float32]]:
+        """Return the gradient estimate that the next step would follow, arrays shaped like ``model.parameters()``.
 
-    def _diverged(self, plan: Plan, inputs: npt.NDArray[Any], targets: npt.NDArray[Any], rate: float) -> None:
+        The parameters stay as they are; what the estimator learns from step to step (feedback, a running mean) is
+        read as the next step would read it, and left as it is.
+
+        Raises
+        ------
+        ShapeError, DtypeError, DatasetError, DivergenceError
+        """
+        inputs = self.model.checked_input(x)
+        targets = checked_targets(self.model, self.loss, inputs, y)
+        with self.model.lock:
+            plan, setting = self._study(len(inputs))
+            self._stream["step"] = self.steps_done
+            before = {name: array.copy() for name, array in self.state.arrays.items()}
+            finite = plan.run(inputs, targets)
+            for name, array in self.state.arrays.items():
+                array[...] = before.get(name, 0.0)
+            if not finite:
+                self._diverged(plan, inputs, targets, self._last_rate)
+            return {
+                name: parameter.array(setting.gradient(name))
+                for name, parameter in self.model.packed_parameters.items()
+            }
+
+    def _study(self, batch: int) -> tuple[Estimate, Setting]:
+        if batch not in self._studied:
+            setting = Setting(self.model, batch, self.loss, self._stream, self.state)
+            self._studied[batch] = self.estimator.bind(setting), setting
+        return self._studied[batch]
+
+    def _diverged(
+        self, plan: Estimate, inputs: npt.NDArray[Any], targets: npt.NDArray[Any], rate: float
+    ) -> None:
         """Raise for a pass that did not end finite, the parameters being those that it ran with."""
         self.loss.check_target_values(targets, self.model.outputs)
         if not np.isfinite(inputs).all():
             raise DatasetError(f"x is not finite at {tuple(np.argwhere(~np.isfinite(inputs))[0].tolist())}")
         step, passed = self.steps_done, bool(np.isfinite(plan.values).all())
         what = "update is too large for float32" if passed else "loss or its derivative is not finite"
+        kept = passed
         if not passed and step > 0:
-            self._take_back(plan)
-        raise DivergenceError(
-            f"step {step}: the {what} (loss {plan.values[0]:.6g}) at learning rate {rate:.6g}; the last good "
-            f"parameters are kept; try a learning rate of {rate / 10:.3g} or less, or more directions"
+            self._stream["step"] = step - 1
+            kept = plan.undo(self._last_rate)
+            if kept:
+                self.steps_done -= 1
+                self._last_rate = 0.0
+        found = (
+            "the last good parameters are kept"
+            if kept or step == 0
+            else "the parameters are those that it was found with"
         )
-
-    def _take_back(self, plan: Plan) -> None:
-        """Undo the last update: θ + η g, its directions drawn again; θ + η m with momentum."""
-        self._stream["step"] = self.steps_done - 1
-        self._rates["learning_rate"] = -self._last_rate
-        values = self._last_values
-        if self._moments:
-            # m ← 1 m + 0 leaves the moment as it is.
-            self._rates["momentum"], values = 1.0, np.zeros_like(values)
-        result = np.ones_like(plan.result)
-        Program(self._updates(plan, values, result)).run()
-        self._rates["momentum"] = self.optimizer.momentum
-        self.steps_done -= 1
-        self._last_rate = 0.0
+        raise DivergenceError(
+            f"step {step}: the {what} (loss {plan.values[0]:.6g}) at learning rate {rate:.6g}; {found}; "
+            f"try a learning rate of {rate / 10:.3g} or less, or more directions"
+        )
 
     def fit(
         self,

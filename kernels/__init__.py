@@ -11,6 +11,7 @@ and ``threads`` (how work is cut), ``packing``, ``images`` and ``memory`` (layou
 OPERATIONS = {
     "activations": ("cpu",),
     "avg_pool2d": ("cpu",),
+    "channel_sums": ("cpu",),
     "conv2d": ("cpu",),
     "dense": ("cpu",),
     "descent": ("cpu",),
@@ -18,10 +19,15 @@ OPERATIONS = {
     "dropout": ("cpu",),
     "elementwise": ("cpu",),
     "example_panels": ("cpu",),
+    "feedback": ("cpu",),
     "group_norm": ("cpu",),
     "layer_norm": ("cpu",),
     "max_pool2d": ("cpu",),
     "mean_squared_error": ("cpu",),
+    "noise": ("cpu",),
+    "optimizer": ("cpu",),
+    "residual": ("cpu",),
+    "signal": ("cpu",),
     "softmax_cross_entropy": ("cpu",),
 }
 """Every operation, with the devices that it runs on."""

@@ -21,6 +21,9 @@ from fgnumba.kernels.tiling import parts_for
 ROWS = record("z", "ld", "batch", "width", "count", "targets", "rows", "reduce")
 """Arguments of a loss kernel: it writes `rows`, (1 + count, batch) float32; impossible targets give NaN."""
 
+RESIDUAL = record("z", "ld", "batch", "width", "targets", "residual")
+"""Arguments of the kernel that writes the gradient of each example's own loss, (batch, width) float32."""
+
 RESULT = np.dtype([("finite", np.int64)])
 """Outcome of a pass: `finite` is 1 where loss and directional derivatives are finite."""
 
@@ -68,6 +71,28 @@ def bind_loss(
         ),
         Operation("mean", _mean_entry(), filled(_MEAN, mean), keeps=(rows, result, values)),
     ]
+
+
+def bind_loss_residual(
+    name: str,
+    entry: int,
+    threads: int,
+    z: npt.NDArray[np.float32],
+    targets: npt.NDArray[Any],
+    residual: npt.NDArray[np.float32],
+) -> Operation:
+    """Return the kernel at `entry`, which writes the gradient of each example's loss in z (B, ld), bound."""
+    batch, width = residual.shape
+    arguments = {
+        "z": address(z),
+        "ld": z.shape[1],
+        "batch": batch,
+        "width": width,
+        "targets": address(targets),
+        "residual": address(residual),
+    }
+    parts = parts_for(batch * width * _ELEMENT_WORK, batch, threads)
+    return Operation(name, entry, filled(RESIDUAL, arguments), parts, keeps=(z, targets, residual))
 
 
 @cache

@@ -23,7 +23,7 @@ import numpy as np
 from fgnumba.kernels.vector import PANEL
 
 # Purposes: the same counter never serves two uses.
-ENTRY, LEFT, RIGHT, DROPPED = 1, 2, 3, 4
+ENTRY, LEFT, RIGHT, DROPPED, NOISE = 1, 2, 3, 4, 5
 
 MAX_DIRECTIONS = 1 << 20
 MAX_PARAMETERS = 1 << 12

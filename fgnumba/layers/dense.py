@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from fgnumba.errors import ShapeError
 from fgnumba.kernels.dense import cpu as dense
+from fgnumba.kernels.directions import NONE
 from fgnumba.kernels.memory import aligned
 from fgnumba.kernels.philox import MAX_COLUMNS
 from fgnumba.kernels.product import Weights
@@ -102,7 +103,8 @@ def weights_at(site: Site) -> Weights:
         count=p.count,
         first=p.first,
         parameter=weight.index,
-        bias_parameter=bias.index if bias else -1,
+        # Without directions the bias has a tangent of zero, as if there were none.
+        bias_parameter=bias.index if bias and p.kind != NONE else -1,
         stream=p.stream,
         v=p.of(weight),
         v_bias=p.of(bias),

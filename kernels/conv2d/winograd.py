@@ -172,7 +172,7 @@ def _conv2d(arguments: int, part: int, parts: int) -> None:
     n = min(a.images, a.batch - part * a.images)
     if a.clear:
         clear_border(a, part, n)
-    low_rank = a.kind == RANK1 or a.count == 0
+    low_rank = a.kind < RADEMACHER or a.count == 0
     if a.kind == RANK1:
         _dots(a, part, n)
     for t in range(a.count):
@@ -271,7 +271,7 @@ def _products(a: Any, p: int, group: int, rows: int, at: int, t: int) -> None:
     """Multiply `rows` rows of tiles by `group` panels, in all places."""
     size = a.channels * PANEL
     tiles, v = a.weight_tiles, 0
-    if t > 0 and a.kind != RANK1:
+    if t > 0 and a.kind >= RADEMACHER:
         tiles, v = a.tangent_tiles, a.scratch + a.at_tangents + ((t - 1) * a.panels + p) * PLACES * size * 4
     kind = GROUP
     if group == 1:

@@ -22,7 +22,7 @@ from numba.extending import register_jitable
 from fgnumba.kernels import dots, images, product
 from fgnumba.kernels.arguments import filled, lay_out, record
 from fgnumba.kernels.compile import kernel
-from fgnumba.kernels.directions import EXPLICIT, NONE, RANK1
+from fgnumba.kernels.directions import EXPLICIT, NONE, RADEMACHER, RANK1
 from fgnumba.kernels.directions import cpu as directions
 from fgnumba.kernels.emit import call, pointer
 from fgnumba.kernels.images import Images, operands
@@ -140,7 +140,7 @@ def _dense(arguments: int, part: int, parts: int) -> None:
         product.draw_right_and_shift(a, t)
     while p < p_end:
         group = a.group if p_end - p >= a.group else 1
-        if a.kind == RANK1 and a.has_tangent and rows == a.batch:
+        if a.kind < RADEMACHER and a.has_tangent and rows == a.batch:
             _products(a, p, group, i, rows, 0, a.count, 0)
         elif a.k_block < a.inputs:
             for k in range(0, a.inputs, a.k_block):
@@ -171,7 +171,7 @@ def _products(a: Any, p: int, group: int, i: int, rows: int, first: int, last: i
     dx = x + first * a.x_block * 4
     weight = a.weight + (p * a.inputs + k) * PANEL * 4
     tiles, v, v_stride = a.weight_tiles, 0, 0
-    if first > 0 and a.kind != RANK1:
+    if first > 0 and a.kind >= RADEMACHER:
         tiles, v_stride = a.tangent_tiles, a.v_row // 4
         if a.kind == EXPLICIT:
             v = a.v + (((first - 1) * a.panels + p) * a.inputs + k) * PANEL * 4

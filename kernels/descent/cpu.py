@@ -25,6 +25,7 @@ from fgnumba.kernels.directions import cpu as directions
 from fgnumba.kernels.emit import call, pointer
 from fgnumba.kernels.loss import RESULT
 from fgnumba.kernels.memory import address
+from fgnumba.kernels.optimizer.cpu import RATES
 from fgnumba.kernels.philox import DIRECTION_SHIFT, ENTRY, LEFT, RIGHT, STREAM
 from fgnumba.kernels.program import Operation
 from fgnumba.kernels.tiles import ONE_SEGMENT, SINGLE, TILE_KINDS, tile_table
@@ -32,9 +33,6 @@ from fgnumba.kernels.tiling import heights, parts_for, split, tile_count, tile_r
 from fgnumba.kernels.vector import PANEL, InstructionSet
 
 STORE, SGD, MOMENTUM = range(3)
-
-RATES = np.dtype([("learning_rate", np.float64), ("momentum", np.float64)])
-"""What may change from step to step, read when the operation runs."""
 
 BLOCK = 64
 _ARGUMENTS = record(
@@ -57,7 +55,7 @@ def bind(
     stream: npt.NDArray[Any],
     values: npt.NDArray[np.float64],
     result: npt.NDArray[Any],
-    rates: npt.NDArray[Any],
+    rates: npt.NDArray[Any] | None,
     rule: int = SGD,
     moment: npt.NDArray[np.float32] | None = None,
     first: int = 0,
@@ -71,7 +69,7 @@ def bind(
     values : (1 + count,) float64 with d_t at 1 + t, as a loss writes them.
     result : (1,) ``loss.RESULT``: nothing is updated unless its `finite` is 1, and it is set to 0 where an
         update would not be finite.
-    rates : (1,) ``RATES``.
+    rates : (1,) ``optimizer.cpu.RATES``, of which the learning rate and the momentum are read; None for STORE.
     rule : STORE, SGD, or MOMENTUM with `moment` shaped like theta.
 
     Cost: reads and writes theta (and moment) once; T multiply-adds an entry.
@@ -88,6 +86,7 @@ def bind(
         "at_drawn": directions.draw_bytes(kind, BLOCK),
     }
     offsets, end = lay_out(regions.items())
+    rates = np.zeros(1, RATES) if rates is None else rates
     tiles = None
     if kind == RANK1:
         blocks_of_rows = {min(BLOCK, rows), rows % BLOCK}

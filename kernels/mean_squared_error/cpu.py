@@ -13,7 +13,7 @@ from numba import carray
 
 from fgnumba.kernels.compile import kernel
 from fgnumba.kernels.emit import pointer
-from fgnumba.kernels.loss import ROWS, bind_loss
+from fgnumba.kernels.loss import RESIDUAL, ROWS, bind_loss, bind_loss_residual
 from fgnumba.kernels.program import Operation
 
 
@@ -37,6 +37,38 @@ def bind(
     Cost: one pass over z and the targets.
     """
     return bind_loss("mean squared error", _entry(), threads, z, width, targets, result, values)
+
+
+def bind_residual(
+    threads: int,
+    *,
+    z: npt.NDArray[np.float32],
+    targets: npt.NDArray[np.float32],
+    residual: npt.NDArray[np.float32],
+) -> Operation:
+    """Bind e_i = 2 (z_i - y_i) / N, the gradient of an example's own loss.
+
+    Parameters
+    ----------
+    z : (B, ld) float32. targets : (B, N) float32. residual : (B, N), written.
+    """
+    return bind_loss_residual("squared residual", _residual_entry(), threads, z, targets, residual)
+
+
+@cache
+def _residual_entry() -> int:
+    return kernel("squared-residual", _residual, 3)
+
+
+def _residual(arguments: int, part: int, parts: int) -> None:
+    a = carray(pointer(arguments, RESIDUAL), 1)[0]
+    targets = carray(pointer(a.targets, np.float32), (a.batch, a.width))
+    residual = carray(pointer(a.residual, np.float32), (a.batch, a.width))
+    factor = np.float32(2) / np.float32(a.width)
+    for i in range(a.batch * part // parts, a.batch * (part + 1) // parts):
+        z = carray(pointer(a.z + i * a.ld * 4, np.float32), a.width)
+        for n in range(a.width):
+            residual[i, n] = factor * (z[n] - targets[i, n])
 
 
 @cache

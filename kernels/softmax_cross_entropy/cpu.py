@@ -16,7 +16,7 @@ from numba import carray
 from fgnumba.kernels.compile import kernel
 from fgnumba.kernels.elementary import exp, log
 from fgnumba.kernels.emit import call, pointer
-from fgnumba.kernels.loss import ROWS, bind_loss
+from fgnumba.kernels.loss import RESIDUAL, ROWS, bind_loss, bind_loss_residual
 from fgnumba.kernels.program import Operation
 
 
@@ -43,6 +43,55 @@ def bind(
     return bind_loss(
         "softmax cross-entropy", _entry(), threads, z, classes, targets, result, values, _reduce_entry()
     )
+
+
+def bind_residual(
+    threads: int,
+    *,
+    z: npt.NDArray[np.float32],
+    targets: npt.NDArray[np.int64],
+    residual: npt.NDArray[np.float32],
+) -> Operation:
+    """Bind e_i = softmax(z_i) - onehot(y_i), the gradient of an example's own loss.
+
+    Parameters
+    ----------
+    z : (B, ld) float32 logits. targets : (B,) int64 in [0, C); others make e NaN. residual : (B, C), written.
+    """
+    return bind_loss_residual("softmax residual", _residual_entry(), threads, z, targets, residual)
+
+
+@cache
+def _residual_entry() -> int:
+    return kernel("softmax-residual", _residual, 3)
+
+
+def _residual(arguments: int, part: int, parts: int) -> None:
+    a = carray(pointer(arguments, RESIDUAL), 1)[0]
+    targets = carray(pointer(a.targets, np.int64), a.batch)
+    for i in range(a.batch * part // parts, a.batch * (part + 1) // parts):
+        z = carray(pointer(a.z + i * a.ld * 4, np.float32), a.width)
+        e = carray(pointer(a.residual + i * a.width * 4, np.float32), a.width)
+        target = targets[i]
+        if target < 0 or target >= a.width:
+            for n in range(a.width):
+                e[n] = np.float32(np.nan)
+            continue
+        highest = z[0]
+        for n in range(1, a.width):
+            highest = max(highest, z[n])
+        for n in range(a.width):
+            e[n] = exp(z[n] - highest)
+        total = np.float32(0)
+        for n in range(a.width):
+            total += e[n]
+        others = np.float32(0)
+        for n in range(a.width):
+            e[n] /= total
+            if n != target:
+                others += e[n]
+        # The target's own is minus the sum of the others: exact where an example is well classified.
+        e[target] = -others
 
 
 @cache

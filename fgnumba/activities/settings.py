@@ -1,0 +1,77 @@
+"""What activity perturbation is made of besides noise: feedback, and the scope of the loss."""
+
+from dataclasses import dataclass
+
+from fgnumba.errors import ConfigError
+from fgnumba.validation import real_number, whole_number
+
+RULES = ("filter", "average")
+
+
+@dataclass(frozen=True)
+class Feedback:
+    """Matrices B that carry the residual e of what is observed straight to every layer.
+
+        h = a'(z) ⊙ (e Bᵀ)
+        δ = h + (1 / T) Σ_t (d_t - h · u_t) u_t              `control`: unbiased for any B
+        δ = h                                               else: biased, and without the noise of d
+
+    Parameters
+    ----------
+    rate : of learning B, above 0.
+    rule : ``filter``: B ← B + c Σ ε ⊗ w with the response that B did not predict, ε = ȯ - w B, w = a'(z) u, and c = rate
+        over the power of the noise, below 2. ``average``: B ← (1 - rate) B + rate · mean ȯ ⊗ w, up to 1, FDFA as published.
+    control : whether noise corrects what feedback says.
+    cells : an image's pixels share B in so many cells, in each direction.
+
+    B begins as zeros. h · u is e · (w B), so that one product serves prediction, control and learning.
+    Sources: F. Bacho, D. Chu, arXiv 2212.07282; the control variate and the filter are measured in the documentation.
+
+    Raises
+    ------
+    ConfigError
+    """
+
+    rate: float = 0.5
+    rule: str = "filter"
+    control: bool = True
+    cells: int = 7
+
+    def __post_init__(self) -> None:
+        if self.rule not in RULES:
+            raise ConfigError(f"feedback: rule is {self.rule!r}; {' or '.join(map(repr, RULES))} is required")
+        most = 2.0 if self.rule == "filter" else 1.0
+        if real_number("feedback: rate", self.rate, above_zero=True) > most:
+            raise ConfigError(
+                f"feedback: rate is {self.rate!r}; at most {most:g} with the rule {self.rule!r}"
+            )
+        whole_number("feedback: cells", self.cells)
+        if not isinstance(self.control, bool):
+            raise ConfigError(f"feedback: control is {self.control!r}; true or false is required")
+
+
+@dataclass(frozen=True)
+class LocalLosses:
+    """A linear head with a loss of its own at the end of every block; nothing crosses from block to block.
+
+    A block ends where an activation is applied; the last one ends in the model's own output layer.
+
+    Parameters
+    ----------
+    cells : a head reads an image's means over so many cells, in each direction.
+    groups : G, a block's channels are cut into so many groups, each with a head of its own: noise in one does not
+        disturb what is observed of another.
+
+    The heads' gradients are in closed form. Source: M. Ren et al., arXiv 2210.03310, whose heads read what ours do.
+
+    Raises
+    ------
+    ConfigError
+    """
+
+    cells: int = 7
+    groups: int = 1
+
+    def __post_init__(self) -> None:
+        whole_number("local losses: cells", self.cells)
+        whole_number("local losses: groups", self.groups)

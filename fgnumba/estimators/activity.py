@@ -1,0 +1,132 @@
+"""Activity perturbation: noise on what layers compute instead of on what they are made of."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from fgnumba.activities import ActivityPlan, Feedback, LocalLosses
+from fgnumba.activities.plan import head_shapes
+from fgnumba.errors import ConfigError
+from fgnumba.estimators.base import Estimate, Estimator, Setting
+from fgnumba.graph import Graph
+from fgnumba.kernels.philox import MAX_DIRECTIONS
+from fgnumba.kernels.program import Operation
+from fgnumba.parameters import Parameter
+from fgnumba.validation import whole_number
+
+
+@dataclass(frozen=True)
+class ActivityPerturbation(Estimator):
+    """Activity perturbation: every example's pre-activations z_l are moved along signs u of their own.
+
+        d_i = Σ_l ∂f_i/∂z_il · u_il                    exact, from the tangents of one pass
+        ∂f_i/∂z_il ≈ (1 / T) Σ_t d_it u_ilt            on active units; ∂f/∂W_l = mean_i x_ilᵀ ∂f_i/∂z_il
+
+    Parameters
+    ----------
+    draws : T, at least 1; they share the primal and the product xᵀ δ.
+    layerwise : noise goes into one layer at a time, each with tangents of its own, which begin at that layer.
+    feedback : see :class:`Feedback`.
+    local : the losses that noise is observed at, see :class:`LocalLosses`; None: the model's own.
+
+    The gradient of the layer that the loss reads is in closed form. Unbiased, but with feedback alone or local losses;
+    relative variance of the order of (active units) / (B T), not of the number of parameters. Products the size of
+    x W, the primal included: 2 + T, in the first layer 2; layer by layer T L / 2 instead of T; with local losses 2.
+    Sources: J. Werfel et al., Neural Computation 17 (2005); M. Ren et al., arXiv 2210.03310; F. Bacho, D. Chu,
+    arXiv 2212.07282.
+
+    Raises
+    ------
+    ConfigError
+    """
+
+    draws: int = 1
+    layerwise: bool = False
+    feedback: Feedback | None = None
+    local: LocalLosses | None = None
+
+    name: ClassVar[str] = "activity"
+
+    def __post_init__(self) -> None:
+        whole_number("draws", self.draws, 1, MAX_DIRECTIONS >> 8)
+        if not isinstance(self.layerwise, bool):
+            raise ConfigError(f"layerwise is {self.layerwise!r}; true or false is required")
+        for name, kind in (("feedback", Feedback), ("local", LocalLosses)):
+            value = getattr(self, name)
+            if value is not None and not isinstance(value, kind):
+                raise ConfigError(f"{name} is {value!r}; a {kind.__name__} or None is required")
+
+    @property
+    def unbiased(self) -> bool:
+        """Whether the global loss is what is observed, and noise has the last word."""
+        return self.local is None and (self.feedback is None or self.feedback.control)
+
+    @property
+    def statement(self) -> str:
+        """What E[g] is."""
+        if self.local is not None and (self.feedback is None or self.feedback.control):
+            return "E[g] is each block's gradient of its own head's loss"
+        if self.local is not None:
+            return "g is the learned feedback's idea of each block's gradient of its own head's loss"
+        return "E[g] = ∇f" if self.unbiased else "g is the learned feedback's idea of ∇f"
+
+    def own_parameters(self, model: Graph, seed: int) -> dict[str, Parameter]:
+        """Return the heads of local losses: weights and biases of zeros."""
+        if self.local is None:
+            return {}
+        found = {}
+        for name, shape in head_shapes(model, self.draws, self.local).items():
+            for part, size in (("weight", shape), ("bias", shape[1:])):
+                found[f"{name}.{part}"] = Parameter.create(f"{name}.{part}", 0, np.zeros(size, np.float32))
+        return found
+
+    def bind(self, setting: Setting) -> "ActivityEstimate":
+        """Return the estimate at a setting."""
+        return ActivityEstimate(self, setting)
+
+
+class ActivityEstimate(Estimate):
+    """Activity perturbation on B examples: one pass for the loss, one for the gradients, and the update."""
+
+    def __init__(self, estimator: ActivityPerturbation, setting: Setting) -> None:
+        self._setting, self._plain = setting, setting.plain
+        parameters: Mapping[str, Parameter] = setting.parameters
+
+        def target(name: str) -> npt.NDArray[np.float32]:
+            return parameters[name].packed if self._plain else setting.gradient(name)
+
+        def updates(plan: ActivityPlan) -> list[Operation]:
+            return [] if self._plain else setting.updates(plan.threads, plan.result)
+
+        self.plan = ActivityPlan(
+            setting.model,
+            setting.batch,
+            setting.loss,
+            setting.stream,
+            draws=estimator.draws,
+            layerwise=estimator.layerwise,
+            feedback=estimator.feedback,
+            local=estimator.local,
+            heads=setting.state.parameters,
+            memory=setting.state.array,
+            target=target,
+            onto=self._plain,
+            after=updates,
+        )
+        self.values, self.operations = self.plan.values, self.plan.operations
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of buffers and scratch memory."""
+        return self.plan.nbytes
+
+    def run(self, x: npt.NDArray[Any], targets: npt.NDArray[Any]) -> bool:
+        """Run the pass; nothing is moved where its loss is not finite."""
+        if self._plain:
+            rates = self._setting.rates
+            assert rates is not None
+            self.plan.scale[0] = -rates["learning_rate"][0] / self._setting.batch
+        return self.plan.run(x, targets)

@@ -1,0 +1,156 @@
+"""What every estimator is: a value that says what it estimates, and binds itself to a model and a batch size."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from fgnumba.graph import Graph
+from fgnumba.kernels.memory import aligned
+from fgnumba.kernels.program import Operation
+from fgnumba.losses import Loss
+from fgnumba.optimizers import SGD, Optimizer
+from fgnumba.parameters import Parameter
+
+
+class State:
+    """What an estimator and an optimiser keep from step to step: arrays by name, and parameters of their own.
+
+    Parameters
+    ----------
+    parameters : beside the model's, trained like them: the heads of local losses.
+    """
+
+    def __init__(self, parameters: Mapping[str, Parameter]) -> None:
+        self.parameters = dict(parameters)
+        self.arrays: dict[str, npt.NDArray[np.float32]] = {}
+
+    def array(self, name: str, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
+        """Return the array of a name, zeros when it is first asked for."""
+        if name not in self.arrays:
+            self.arrays[name] = aligned(shape)
+        found = self.arrays[name]
+        assert found.shape == shape
+        return found
+
+    def moment(self, kind: str, parameter: Parameter) -> npt.NDArray[np.float32]:
+        """Return an optimiser's array of a kind for a parameter."""
+        return self.array(f"{kind}.{parameter.name}", parameter.packed.shape)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What an estimator is bound to.
+
+    Parameters
+    ----------
+    model, batch, loss : what is differentiated, on how many examples.
+    stream : (1,) ``kernels.philox.STREAM``, of the directions; read when a step runs.
+    state : shared by all batch sizes of a trainer.
+    optimizer, rates : what moves the parameters, and (1,) ``kernels.optimizer.cpu.RATES``; None: the estimate stays in
+        `gradients`, and nothing is moved.
+    """
+
+    model: Graph
+    batch: int
+    loss: Loss
+    stream: npt.NDArray[Any]
+    state: State
+    optimizer: Optimizer | None = None
+    rates: npt.NDArray[Any] | None = None
+    gradients: dict[str, npt.NDArray[np.float32]] = field(default_factory=dict)
+
+    @property
+    def parameters(self) -> dict[str, Parameter]:
+        """All that is trained: the model's parameters, and the estimator's own."""
+        return {**self.model.packed_parameters, **self.state.parameters}
+
+    @property
+    def plain(self) -> bool:
+        """Whether a step is θ - η g and no more: then g need not be stored."""
+        return isinstance(self.optimizer, SGD) and self.optimizer.plain
+
+    def gradient(self, name: str) -> npt.NDArray[np.float32]:
+        """Return the array that a parameter's gradient is stored in, packed like the parameter."""
+        if name not in self.gradients:
+            shape = self.parameters[name].packed.shape
+            # One for all batch sizes where it is but handed on to the optimiser.
+            self.gradients[name] = (
+                aligned(shape) if self.optimizer is None else self.state.array(f"gradient.{name}", shape)
+            )
+        return self.gradients[name]
+
+    def updates(self, threads: int, result: npt.NDArray[Any]) -> list[Operation]:
+        """Return what moves the parameters along the stored gradients."""
+        if self.optimizer is None:
+            return []
+        assert self.rates is not None
+        gradients = {name: self.gradient(name) for name in self.parameters}
+        return self.optimizer.bind(threads, self.parameters, gradients, self.rates, result, self.state.moment)
+
+
+class Estimate(ABC):
+    """An estimator bound to a setting.
+
+    Attributes
+    ----------
+    values : (1 + T,) float64, the loss of the last run and what was seen along each direction.
+    operations : what a run executes, in order.
+    nbytes : of buffers and scratch memory; parameters and state are not.
+    """
+
+    values: npt.NDArray[np.float64]
+    operations: tuple[Operation, ...]
+
+    @property
+    @abstractmethod
+    def nbytes(self) -> int:
+        """Bytes of buffers and scratch memory."""
+
+    @abstractmethod
+    def run(self, x: npt.NDArray[Any], targets: npt.NDArray[Any]) -> bool:
+        """Estimate, and move the parameters; False where the loss is not finite, or an update would not be."""
+
+    def undo(self, learning_rate: float) -> bool:
+        """Take the last update back, of the step that the stream says; False where that cannot be done."""
+        return False
+
+
+class Estimator(ABC):
+    """An estimator of the gradient that costs forward passes alone.
+
+    A value: what it keeps from step to step is a :class:`State`. `name` is what configurations call the class.
+    """
+
+    name: ClassVar[str]
+
+    @property
+    @abstractmethod
+    def unbiased(self) -> bool:
+        """Whether E[g] = ∇f for every model, batch and step."""
+
+    @property
+    @abstractmethod
+    def statement(self) -> str:
+        """What E[g] is, in a line."""
+
+    def relative_variance(self, parameters: int) -> float | None:
+        """Return E‖g - E g‖² / ‖∇f‖² for P parameters, where theory has it."""
+        return None
+
+    def own_parameters(self, model: Graph, seed: int) -> dict[str, Parameter]:
+        """Return initial parameters of the estimator's own, by name."""
+        return {}
+
+    @abstractmethod
+    def bind(self, setting: Setting) -> Estimate:
+        """Return the estimate at a setting.
+
+        Raises
+        ------
+        ConfigError
+            The model, or the optimiser, is not one that it can train.
+        """

@@ -1,0 +1,1 @@
+"""Feedback matrices: the response of an observed output to noise, predicted and learned."""

@@ -1,0 +1,1 @@
+"""Noise on activities: signs added to the tangents of a layer's pre-activations, example by example."""

@@ -1,0 +1,128 @@
+"""Noise on activities on the CPU: dy_t = a'(z) u_t, or dy_t + a'(z) u_t, with signs u of every example's own.
+
+With z's tangent moved by u, the loss's directional derivative is Σ ∂f/∂z · u: that of the pre-activations instead of the
+parameters. A unit whose slope is 0 has no noise.
+
+Source: J. Werfel, X. Xie, H. S. Seung, Neural Computation 17 (2005), node perturbation; M. Ren et al., arXiv 2210.03310.
+"""
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from numba import carray
+
+from fgnumba.kernels import sites
+from fgnumba.kernels.activations.rules import RULES
+from fgnumba.kernels.arguments import filled, record
+from fgnumba.kernels.compile import kernel
+from fgnumba.kernels.emit import pointer
+from fgnumba.kernels.images import Images, operands
+from fgnumba.kernels.program import Operation
+from fgnumba.kernels.tiling import parts_for
+from fgnumba.kernels.vector import PANEL, InstructionSet
+
+_ARGUMENTS = record(*sites.FIELDS, "onto", "clear", "clear_end")
+_ELEMENT_WORK = 4
+
+
+def bind(
+    isa: InstructionSet,
+    threads: int,
+    *,
+    batch: int,
+    images_a_part: int,
+    y: Images,
+    slot: int,
+    slots: int,
+    parameter: int,
+    stream: npt.NDArray[Any],
+    activation_name: str,
+    onto: bool,
+    clear: tuple[int, int] = (0, 0),
+) -> Operation:
+    """Bind the noise of one layer.
+
+    Parameters
+    ----------
+    y : dual images; its primal is what the slope is a function of, see ``sites.SLOPE_FROM_OUTPUT``.
+    slot, slots, parameter, stream : see ``sites.fields``.
+    onto : the noise is added to tangents that are there; else they are written.
+    clear : first and last (exclusive) tangent that is filled with zeros.
+
+    Cost: reads y once; writes `slots` tangents once, having read them where `onto`; a random bit an element.
+    """
+    values, memory = operands(y=y)
+    place = sites.fields(
+        isa,
+        batch=batch,
+        images_a_part=images_a_part,
+        y=y,
+        slot=slot,
+        slots=slots,
+        parameter=parameter,
+        stream=stream,
+    )
+    flags = {"onto": onto, "clear": clear[0], "clear_end": clear[1]}
+    elements = batch * int(np.prod(y.shape))
+    memory["keeps"] = (memory["keeps"], stream)
+    return Operation(
+        "noise",
+        _entry(activation_name),
+        filled(_ARGUMENTS, values | place | flags),
+        parts_for(elements * slots * _ELEMENT_WORK, place["panels"], threads),
+        scratch_bytes=sites.word_bytes(slots),
+        **memory,
+    )
+
+
+@cache
+def _entry(activation_name: str) -> int:
+    rule = RULES[activation_name]
+
+    def noise(arguments: int, part: int, parts: int) -> None:
+        a = carray(pointer(arguments, _ARGUMENTS), 1)[0]
+        first, last = sites.examples(a, part, parts, True)
+        low, high = sites.panels(a, part, parts, True)
+        pixels = a.height * a.width
+        begin, end = (a.example + first) * pixels, (a.example + last) * pixels
+        origin = sites.origin(a, a.y, a.y_part, a.y_image, part, first)
+        words = carray(pointer(a.scratch, np.uint32), sites.ROWS)
+        for block in range(begin // 4 * 4, end, sites.ROWS):
+            rows = min(sites.ROWS, end - block)
+            for panel in range(low, high):
+                lanes = min(PANEL, a.channels - panel * PANEL)
+                for t in range(a.slots):
+                    sites.draw(a, t, block, rows, panel, a.scratch)
+                    for q in range(max(block, begin), block + rows):
+                        at = (
+                            origin
+                            + sites.place(a, q, first, a.y_image, a.y_row, a.y_pixel)
+                            + panel * PANEL * 4
+                        )
+                        y = carray(pointer(at, np.float32), PANEL)
+                        dy = carray(pointer(at + (1 + a.slot + t) * a.y_block * 4, np.float32), PANEL)
+                        word = words[q - block]
+                        if lanes == PANEL and a.onto:
+                            for lane in range(PANEL):
+                                dy[lane] += sites.signed(rule(y[lane])[1], word, lane)
+                        elif lanes == PANEL:
+                            for lane in range(PANEL):
+                                dy[lane] = sites.signed(rule(y[lane])[1], word, lane)
+                        else:
+                            for lane in range(lanes):
+                                u = sites.signed(rule(y[lane])[1], word, lane)
+                                dy[lane] = dy[lane] + u if a.onto else u
+                for t in range(a.clear, a.clear_end):
+                    for q in range(max(block, begin), block + rows):
+                        at = (
+                            origin
+                            + sites.place(a, q, first, a.y_image, a.y_row, a.y_pixel)
+                            + panel * PANEL * 4
+                        )
+                        dy = carray(pointer(at + (1 + t) * a.y_block * 4, np.float32), PANEL)
+                        for lane in range(lanes):
+                            dy[lane] = np.float32(0)
+
+    return kernel(f"noise-{activation_name}", noise, 3)

@@ -1,0 +1,1 @@
+"""Optimisers: a parameter and its moments, moved by a gradient that is stored."""

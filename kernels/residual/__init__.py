@@ -1,0 +1,1 @@
+"""Residuals: a loss's gradient in the outputs that it reads, and what noise says about it."""

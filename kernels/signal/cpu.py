@@ -1,0 +1,234 @@
+"""Signals on the CPU: δ, the estimate of B ∂f/∂z that each pre-activation of a layer is told, times a scale.
+
+    δ_i = a'(z) ⊙ (e_i Bᵀ) + (1 / T) Σ_t r_it u_it      the second term where a'(z) ≠ 0
+    δ_i = a'(z) ⊙ e_i                                  of the units that the loss reads: exact
+
+e is the residual of what was observed, r_it what noise t says of it (``kernels.residual``), u its signs, drawn again.
+Pixels share B as in ``kernels.feedback``.
+"""
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from numba import carray
+from numba.extending import register_jitable
+
+from fgnumba.kernels import images, sites
+from fgnumba.kernels.activations.rules import RULES
+from fgnumba.kernels.arguments import filled, lay_out, record
+from fgnumba.kernels.compile import kernel
+from fgnumba.kernels.emit import pointer
+from fgnumba.kernels.images import Images, operands
+from fgnumba.kernels.memory import address
+from fgnumba.kernels.program import Operation
+from fgnumba.kernels.tiling import parts_for
+from fgnumba.kernels.vector import PANEL, InstructionSet
+
+_ARGUMENTS = record(
+    *sites.FIELDS,
+    *images.fields("out"),
+    *("out_panel", "examples", "bottom", "right", "bias", "onto", "scale", "classes", "residual", "exact"),
+    *("feedback", "cells", "noise", "noise_row", "at_sums"),
+)
+_ELEMENT_WORK = 4
+
+
+def bind(
+    isa: InstructionSet,
+    threads: int,
+    *,
+    batch: int,
+    images_a_part: int,
+    y: Images,
+    parameter: int,
+    stream: npt.NDArray[Any],
+    activation_name: str,
+    out: Images | npt.NDArray[np.float32],
+    scale: npt.NDArray[np.float64],
+    residual: npt.NDArray[np.float32],
+    exact: bool = False,
+    slot: int = 0,
+    slots: int = 0,
+    noise: npt.NDArray[np.float32] | None = None,
+    feedback: npt.NDArray[np.float32] | None = None,
+    cells: npt.NDArray[np.int64] | None = None,
+    bias: npt.NDArray[np.float32] | None = None,
+    onto: bool = False,
+    first_channel: int = 0,
+) -> Operation:
+    """Bind the signal of one layer.
+
+    Parameters
+    ----------
+    y, slot, slots, parameter, stream, first_channel : see ``sites.fields``.
+    out : images like y with a border at most below and to the right, which is filled with zeros; or (ceil(N / PANEL),
+        B rounded up, PANEL), panels of features, whose padding is filled with zeros.
+    scale : (1,) float64, a factor, divided by B here.
+    residual : (B, C) e. With `exact` it is the gradient in y itself.
+    noise : (slots of the pass, B), r_it / T; None without that term.
+    feedback, cells : see ``kernels.feedback``; None without that term.
+    bias : of panels of features: Σ_i δ_i is written to it, or added `onto` it.
+
+    Cost: N (C + 2 T) multiply-adds an example; reads y once, B once an example, writes δ once.
+    """
+    place = sites.fields(
+        isa,
+        batch=batch,
+        images_a_part=images_a_part,
+        y=y,
+        slot=slot,
+        slots=slots if noise is not None else 0,
+        parameter=parameter,
+        stream=stream,
+        first_channel=first_channel,
+    )
+    border = (0, 0)
+    if isinstance(out, Images):
+        values, memory = operands(y=y, out=out)
+        layout = {"out_panel": PANEL, "examples": 0}
+        border = out.border.bottom, out.border.right
+    else:
+        values, memory = operands(y=y)
+        layout = {
+            "out": address(out),
+            "out_panel": out.shape[1] * PANEL,
+            "out_image": PANEL,
+            "examples": out.shape[1],
+        }
+        memory["keeps"] = (memory["keeps"], out)
+    places, end = lay_out([("words", sites.word_bytes(1)), ("at_sums", PANEL * 4)])
+    more = {
+        **layout,
+        "bottom": border[0],
+        "right": border[1],
+        "bias": address(bias),
+        "onto": onto,
+        "scale": address(scale),
+        "classes": residual.shape[1],
+        "residual": address(residual),
+        "exact": exact,
+        "feedback": address(feedback),
+        "cells": address(cells),
+        "noise": address(noise),
+        "noise_row": 0 if noise is None else noise.shape[1],
+        "at_sums": places["at_sums"],
+    }
+    memory["keeps"] = (memory["keeps"], stream, scale, residual, noise, feedback, cells, bias)
+    terms = 1 + (residual.shape[1] if feedback is not None else 0) + 2 * slots
+    work = batch * int(np.prod(y.shape)) * (_ELEMENT_WORK + terms)
+    return Operation(
+        "signal",
+        _entry(activation_name),
+        filled(_ARGUMENTS, values | place | more),
+        parts_for(work, place["panels"], threads),
+        scratch_bytes=end,
+        **memory,
+    )
+
+
+@cache
+def _entry(activation_name: str) -> int:
+    rule, zero, one = RULES[activation_name], np.float32(0), np.float32(1)
+
+    def signal(arguments: int, part: int, parts: int) -> None:
+        a = carray(pointer(arguments, _ARGUMENTS), 1)[0]
+        first, last = sites.examples(a, part, parts, True)
+        low, high = sites.panels(a, part, parts, True)
+        pixels = a.height * a.width
+        begin, end = (a.example + first) * pixels, (a.example + last) * pixels
+        source = sites.origin(a, a.y, a.y_part, a.y_image, part, first)
+        target = sites.origin(a, a.out, a.out_part, a.out_image, part, first)
+        words = carray(pointer(a.scratch, np.uint32), sites.ROWS)
+        sums = carray(pointer(a.scratch + a.at_sums, np.float32), PANEL)
+        scale = np.float32(carray(pointer(a.scale, np.float64), 1)[0])
+        if a.bottom or a.right:
+            _clear(a, target, last - first)
+        for panel in range(low, high):
+            lanes = min(PANEL, a.channels - panel * PANEL)
+            for lane in range(PANEL):
+                sums[lane] = zero
+            for block in range(begin // 4 * 4, end, sites.ROWS):
+                rows = min(sites.ROWS, end - block)
+                for t in range(max(1, a.slots)):
+                    if a.slots > 0:
+                        sites.draw(a, t, block, rows, panel, a.scratch)
+                    for q in range(max(block, begin), block + rows):
+                        at = (
+                            source
+                            + sites.place(a, q, first, a.y_image, a.y_row, a.y_pixel)
+                            + panel * PANEL * 4
+                        )
+                        y = carray(pointer(at, np.float32), PANEL)
+                        at = target + sites.place(a, q, first, a.out_image, a.out_row, a.out_pixel)
+                        out = carray(pointer(at + panel * a.out_panel * 4, np.float32), PANEL)
+                        example = q // pixels
+                        if t == 0:
+                            _known(a, example, q % pixels, panel, lanes, out)
+                            for lane in range(lanes):
+                                out[lane] *= scale * rule(y[lane])[1]
+                        if a.slots > 0:
+                            at = a.noise + ((a.slot + t) * a.noise_row + example) * 4
+                            r = scale * carray(pointer(at, np.float32), 1)[0]
+                            word = words[q - block]
+                            if lanes == PANEL:
+                                for lane in range(PANEL):
+                                    active = one if rule(y[lane])[1] != zero else zero
+                                    out[lane] += r * sites.signed(active, word, lane)
+                            else:
+                                for lane in range(lanes):
+                                    active = one if rule(y[lane])[1] != zero else zero
+                                    out[lane] += r * sites.signed(active, word, lane)
+                        if t == max(1, a.slots) - 1:
+                            if a.bias:
+                                for lane in range(lanes):
+                                    sums[lane] += out[lane]
+                            if a.examples > 0:
+                                for lane in range(lanes, PANEL):
+                                    out[lane] = zero
+            for i in range(a.batch, a.examples):
+                out = carray(pointer(a.out + (panel * a.out_panel + i * PANEL) * 4, np.float32), PANEL)
+                for lane in range(PANEL):
+                    out[lane] = zero
+            if a.bias:
+                bias = carray(pointer(a.bias + panel * PANEL * 4, np.float32), PANEL)
+                for lane in range(lanes):
+                    bias[lane] = sums[lane] + (bias[lane] if a.onto else zero)
+
+    return kernel(f"signal-{activation_name}", signal, 3)
+
+
+@register_jitable
+def _known(a: Any, example: int, pixel: int, panel: int, lanes: int, out: Any) -> None:
+    """Write what is known of the gradient without noise, in the layer's output: the residual, its feedback, or 0."""
+    e = carray(pointer(a.residual + example * a.classes * 4, np.float32), a.classes)
+    if a.exact:
+        for lane in range(lanes):
+            out[lane] = e[panel * PANEL + lane]
+        return
+    if a.feedback == 0:
+        for lane in range(lanes):
+            out[lane] = np.float32(0)
+        return
+    cell = carray(pointer(a.cells, np.int64), a.height * a.width)[pixel]
+    at = ((cell * a.panels + panel) * a.classes) * PANEL * 4
+    b = carray(pointer(a.feedback + at, np.float32), (a.classes, PANEL))
+    for lane in range(lanes):
+        out[lane] = e[0] * b[0, lane]
+    for c in range(1, a.classes):
+        for lane in range(lanes):
+            out[lane] += e[c] * b[c, lane]
+
+
+@register_jitable
+def _clear(a: Any, target: int, n: int) -> None:
+    """Fill the border below and to the right of n images with zeros."""
+    for i in range(n):
+        image = target + i * a.out_image * 4
+        for row in range(a.height + a.bottom):
+            skip = a.width if row < a.height else 0
+            size = (a.width + a.right - skip) * a.out_pixel
+            rest = carray(pointer(image + (row * a.out_row + skip * a.out_pixel) * 4, np.float32), size)
+            for j in range(size):
+                rest[j] = np.float32(0)
