@@ -26,6 +26,7 @@ from fgnumba.bench import networks, reverse
 from fgnumba.bench.machine import Peak, Watch, last_level_cache, quiet
 from fgnumba.bench.timing import Interval, Timings, interleaved
 from fgnumba.directions import BY_NAME
+from fgnumba.estimators import Estimate
 from fgnumba.graph import Graph
 from fgnumba.kernels.compile import kernel
 from fgnumba.kernels.emit import pointer
@@ -187,7 +188,7 @@ def _drawing(timings: Timings) -> dict[str, Any]:
     }
 
 
-def _fill_in(plan: Plan, gaussian: bool) -> None:
+def _fill_in(plan: Estimate, gaussian: bool) -> None:
     """Let everything in a plan that would draw fill in ones."""
     entries = {
         "draw": kernel("fill-entries", _fill_entries, 9)
@@ -233,7 +234,7 @@ def _executed(operations: "tuple[Operation, ...]") -> float:
     return sum(op.multiply_adds * op.executed for op in operations)
 
 
-def forward_work(model: Graph, plan: Plan, batch: int) -> Work:
+def forward_work(model: Graph, plan: Plan | Estimate, batch: int) -> Work:
     """Return the work of a primal or dual pass, or of a step where the plan ends with its update.
 
     Traffic: the parameters and the input once, and for an update the parameters twice more.

@@ -3,7 +3,8 @@
 Nothing in ``fgnumba`` or ``fgnumba.kernels`` knows it.
 """
 
+from fgnumba.bench.reverse.estimator import ReverseMode
 from fgnumba.bench.reverse.plan import ReversePlan
 from fgnumba.bench.reverse.training import ReverseTrainer, value_and_grad
 
-__all__ = ["ReversePlan", "ReverseTrainer", "value_and_grad"]
+__all__ = ["ReverseMode", "ReversePlan", "ReverseTrainer", "value_and_grad"]

@@ -38,6 +38,7 @@ class ReversePlan:
     update : True: the gradient times `scale` is added to the parameters as it is computed, which with a scale of
         -η is a step of gradient descent; the gradient itself is never stored. False: it is left in `gradients`.
     training : whether dropout drops.
+    gradients : arrays that the gradient is left in, instead of new ones.
     checkpoint : True: of L steps every √L-th keeps its output, and what lies between is computed anew, a segment at a
         time: one more forward pass, and the memory of about 2 √L steps instead of L (T. Chen et al., arXiv 1604.06174).
 
@@ -64,13 +65,14 @@ class ReversePlan:
         update: bool = False,
         training: bool = False,
         checkpoint: bool = False,
+        gradients: dict[str, npt.NDArray[np.float32]] | None = None,
     ) -> None:
         if type(loss) not in _LOSSES:
             raise ConfigError(f"{type(loss).__name__} has no reverse pass")
         self.model, self.batch, self.update = model, batch, update
         self.isa, self.threads = instruction_set(), thread_count()
         self.scale, self.losses, self.stream = np.ones(1), np.zeros(batch), np.zeros(1, STREAM)
-        self.gradients = {
+        self.gradients = gradients or {
             name: aligned(p.packed.shape) for name, p in model.packed_parameters.items() if not update
         }
         self.targets = loss.target_buffer(batch, model.outputs)

@@ -13,15 +13,16 @@ class Feedback:
     """Matrices B that carry the residual e of what is observed straight to every layer.
 
         h = a'(z) ⊙ (e Bᵀ)
-        δ = h + (1 / T) Σ_t (d_t - h · u_t) u_t              `control`: unbiased for any B
-        δ = h                                               else: biased, and without the noise of d
+        δ = h + (κ / T) Σ_t (d_t - h · u_t) u_t
 
     Parameters
     ----------
     rate : of learning B, above 0.
-    rule : ``filter``: B ← B + c Σ ε ⊗ w with the response that B did not predict, ε = ȯ - w B, w = a'(z) u, and c = rate
-        over the power of the noise, below 2. ``average``: B ← (1 - rate) B + rate · mean ȯ ⊗ w, up to 1, FDFA as published.
-    control : whether noise corrects what feedback says.
+    rule : ``filter``: B ← B + c Σ w ⊗ ε with the response that B did not predict, ε = ȯ - w B, w = a'(z) u, and
+        c = rate over the noise's power; up to 2. ``average``: B ← (1 - rate) B + rate · mean w ⊗ ȯ; up to 1: FDFA as
+        published.
+    control : κ, from 0 to 1, how far noise corrects what feedback says. 1: unbiased for any B. 0: biased, and without
+        the noise of d.
     cells : an image's pixels share B in so many cells, in each direction.
 
     B begins as zeros. h · u is e · (w B), so that one product serves prediction, control and learning.
@@ -34,7 +35,7 @@ class Feedback:
 
     rate: float = 0.5
     rule: str = "filter"
-    control: bool = True
+    control: float = 1.0
     cells: int = 7
 
     def __post_init__(self) -> None:
@@ -46,8 +47,8 @@ class Feedback:
                 f"feedback: rate is {self.rate!r}; at most {most:g} with the rule {self.rule!r}"
             )
         whole_number("feedback: cells", self.cells)
-        if not isinstance(self.control, bool):
-            raise ConfigError(f"feedback: control is {self.control!r}; true or false is required")
+        if real_number("feedback: control", self.control) > 1:
+            raise ConfigError(f"feedback: control is {self.control!r}; a number from 0 to 1 is required")
 
 
 @dataclass(frozen=True)

@@ -62,12 +62,12 @@ class ActivityPerturbation(Estimator):
     @property
     def unbiased(self) -> bool:
         """Whether the global loss is what is observed, and noise has the last word."""
-        return self.local is None and (self.feedback is None or self.feedback.control)
+        return self.local is None and (self.feedback is None or self.feedback.control == 1)
 
     @property
     def statement(self) -> str:
         """What E[g] is."""
-        if self.local is not None and (self.feedback is None or self.feedback.control):
+        if self.local is not None and (self.feedback is None or self.feedback.control == 1):
             return "E[g] is each block's gradient of its own head's loss"
         if self.local is not None:
             return "g is the learned feedback's idea of each block's gradient of its own head's loss"
@@ -78,7 +78,7 @@ class ActivityPerturbation(Estimator):
         if self.local is None:
             return {}
         found = {}
-        for name, shape in head_shapes(model, self.draws, self.local).items():
+        for name, shape in head_shapes(model, self.local).items():
             for part, size in (("weight", shape), ("bias", shape[1:])):
                 found[f"{name}.{part}"] = Parameter.create(f"{name}.{part}", 0, np.zeros(size, np.float32))
         return found

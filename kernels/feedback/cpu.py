@@ -1,12 +1,14 @@
-"""Feedback matrices on the CPU: B (cells, N, C), how C observed outputs respond to a layer's N pre-activations.
+"""Feedback matrices on the CPU: B (A N, C), how C observed outputs respond to a layer's N channels in A cells.
 
-    predict    ε_t ← ε_t - Σ_n w_tn B_n           w = a'(z) u, the noise that was put in; ε begins as the response ȯ
-    learn      B ← k B + c Σ_it w_it ⊗ r_it       r the response, or what of it was not predicted
+    gather     w_t = Σ over a cell's pixels of a'(z) u_t           (T B, A N), what noise was put in
+    subtract   ε_t = ȯ_t - w_t B                                   the response that B does not predict
+    weigh      k and c ε                                           for B ← k B + c wᵀ ε
+    turn       Bᵀ                                                  for h = e Bᵀ
 
-The pixels of an image share B cell by cell: one cell is the whole image, or each pixel is one.
+The products are those of ``kernels.dense`` and ``kernels.example_panels``: B is packed as a weight is.
 
-Source: F. Bacho, D. Chu, arXiv 2212.07282 (B a running mean of u ⊗ ȯ); with r = ε it is a least-mean-squares filter
-(B. Widrow, M. E. Hoff, 1960), whose noise goes to zero with what it does not predict.
+Source: F. Bacho, D. Chu, arXiv 2212.07282 (B a running mean of u ⊗ ȯ); with ε in the place of ȯ it is a
+least-mean-squares filter (B. Widrow, M. E. Hoff, 1960), whose noise goes to zero with what it does not predict.
 """
 
 from functools import cache
@@ -21,25 +23,29 @@ from fgnumba.kernels.activations.rules import RULES
 from fgnumba.kernels.arguments import filled, lay_out, record
 from fgnumba.kernels.compile import kernel
 from fgnumba.kernels.emit import call, pointer
+from fgnumba.kernels.example_panels.cpu import transpose
 from fgnumba.kernels.images import Images, operands
 from fgnumba.kernels.memory import address
 from fgnumba.kernels.program import Operation
-from fgnumba.kernels.tiling import parts_for
+from fgnumba.kernels.tiling import parts_for, split
 from fgnumba.kernels.vector import PANEL, InstructionSet
 
 COEFFICIENTS = np.dtype([("keep", np.float64), ("gain", np.float64)])
 """k and c of a step of learning."""
 
-_ARGUMENTS = record(
-    *sites.FIELDS,
-    *("classes", "cells", "feedback", "response", "response_block", "response_row", "power"),
-    *("coefficients", "reduce", "at_noise"),
+_GATHER = record(
+    *sites.FIELDS, "cells", "number", "out", "out_row", "out_slot", "power", "at_slopes", "at_squares"
 )
-_ELEMENT_WORK = 2
+_SUBTRACT = record("predicted", "predicted_row", "response", "batch", "slot", "slots", "classes")
+_WEIGH = record(
+    *("response", "response_block", "response_row", "batch", "slot", "slots", "classes"),
+    *("out", "out_rows", "feedback", "size", "coefficients"),
+)
+_TURN = record("feedback", "rows", "out", "classes", "transpose")
+_ELEMENT_WORK = 4
 
 
-def bind(
-    learn: bool,
+def bind_gather(
     isa: InstructionSet,
     threads: int,
     *,
@@ -51,25 +57,21 @@ def bind(
     parameter: int,
     stream: npt.NDArray[Any],
     activation_name: str,
-    feedback: npt.NDArray[np.float32],
     cells: npt.NDArray[np.int64],
-    response: npt.NDArray[np.float32],
-    power: npt.NDArray[np.float32] | None = None,
-    coefficients: npt.NDArray[Any] | None = None,
+    out: npt.NDArray[np.float32],
+    power: npt.NDArray[np.float32],
     first_channel: int = 0,
 ) -> Operation:
-    """Bind the prediction, or with `learn` the step of learning.
+    """Bind the noise that was put into a layer, cell by cell.
 
     Parameters
     ----------
     y, slot, slots, parameter, stream, first_channel : see ``sites.fields``.
-    feedback : (cells, ceil(N / PANEL), C, PANEL).
     cells : (H W,), the cell of each pixel.
-    response : (slots of the pass, B, at least C): ε, which a prediction is taken from; or what is learned.
-    power : (B,), the prediction adds Σ a'(z)² of each example to it.
-    coefficients : (1,) ``COEFFICIENTS``, read when it learns.
+    out : (slots B, at least A N), written: row t B + i, column cell N + n.
+    power : (B,), Σ a'(z)² is added to it: of every example, somewhere among those of its part.
 
-    Cost: N C multiply-adds an example and slot; reads y once, B once an example.
+    Cost: reads y once a slot, writes out once; a random bit an element.
     """
     values, memory = operands(y=y)
     place = sites.fields(
@@ -83,70 +85,58 @@ def bind(
         stream=stream,
         first_channel=first_channel,
     )
-    places, end = lay_out([("words", sites.word_bytes(1)), ("at_noise", PANEL * 4)])
-    classes = feedback.shape[2]
+    places, end = lay_out(
+        [("words", sites.word_bytes(1)), ("at_slopes", PANEL * 4), ("at_squares", PANEL * 4)]
+    )
     more = {
-        "classes": classes,
         "cells": address(cells),
-        "feedback": address(feedback),
-        "response": address(response),
-        "response_block": response.strides[0] // 4,
-        "response_row": response.strides[1] // 4,
+        "number": int(cells.max()) + 1,
+        "out": address(out),
+        "out_row": out.shape[1],
+        "out_slot": batch * out.shape[1],
         "power": address(power),
-        "coefficients": address(coefficients),
-        "reduce": 0 if learn else _reduce_entry(),
-        "at_noise": places["at_noise"],
+        "at_slopes": places["at_slopes"],
+        "at_squares": places["at_squares"],
     }
-    memory["keeps"] = (memory["keeps"], stream, feedback, cells, response, power, coefficients)
-    products = batch * int(np.prod(y.shape)) * classes * slots
-    limit = place["panels"] if learn else batch
+    memory["keeps"] = (memory["keeps"], stream, cells, out, power)
+    elements = batch * int(np.prod(y.shape)) * slots
     return Operation(
-        "feedback-learned" if learn else "feedback-predicted",
-        _learn_entry(activation_name) if learn else _predict_entry(activation_name),
-        filled(_ARGUMENTS, values | place | more),
-        parts_for(products * _ELEMENT_WORK, limit, threads),
+        "gather",
+        _gather_entry(activation_name),
+        filled(_GATHER, values | place | more),
+        parts_for(elements * _ELEMENT_WORK, batch, threads),
         scratch_bytes=end,
         **memory,
     )
 
 
 @cache
-def _reduce_entry() -> int:
-    # Sums of 32 terms may be reassociated: they vectorise, and are the same however the work is cut.
-    return kernel("feedback-reduce", _reduce, 4, fastmath={"contract", "nsz", "reassoc"})
+def _gather_entry(activation_name: str) -> int:
+    rule, zero = RULES[activation_name], np.float32(0)
 
-
-def _reduce(classes: int, noise: int, feedback: int, out: int) -> None:
-    w = carray(pointer(noise, np.float32), PANEL)
-    b = carray(pointer(feedback, np.float32), (classes, PANEL))
-    e = carray(pointer(out, np.float32), classes)
-    for c in range(classes):
-        total = np.float32(0)
-        for lane in range(PANEL):
-            total += w[lane] * b[c, lane]
-        e[c] -= total
-
-
-@cache
-def _predict_entry(activation_name: str) -> int:
-    rule = RULES[activation_name]
-
-    def predict(arguments: int, part: int, parts: int) -> None:
-        a = carray(pointer(arguments, _ARGUMENTS), 1)[0]
+    def gather(arguments: int, part: int, parts: int) -> None:
+        a = carray(pointer(arguments, _GATHER), 1)[0]
         first, last = sites.examples(a, part, parts, False)
         pixels = a.height * a.width
         begin, end = (a.example + first) * pixels, (a.example + last) * pixels
         origin = sites.origin(a, a.y, a.y_part, a.y_image, part, first)
         words = carray(pointer(a.scratch, np.uint32), sites.ROWS)
-        w = carray(pointer(a.scratch + a.at_noise, np.float32), PANEL)
         cells = carray(pointer(a.cells, np.int64), pixels)
-        for block in range(begin // 4 * 4, end, sites.ROWS):
-            rows = min(sites.ROWS, end - block)
-            for panel in range(a.panels):
-                lanes = min(PANEL, a.channels - panel * PANEL)
-                for lane in range(lanes, PANEL):
-                    w[lane] = np.float32(0)
-                for t in range(a.slots):
+        slopes = carray(pointer(a.scratch + a.at_slopes, np.float32), PANEL)
+        squares = carray(pointer(a.scratch + a.at_squares, np.float32), PANEL)
+        for lane in range(PANEL):
+            squares[lane] = zero
+        for t in range(a.slots):
+            for i in range(a.example + first, a.example + last):
+                row = carray(
+                    pointer(a.out + (t * a.out_slot + i * a.out_row) * 4, np.float32), a.number * a.channels
+                )
+                for j in range(a.number * a.channels):
+                    row[j] = zero
+            for block in range(begin // 4 * 4, end, sites.ROWS):
+                rows = min(sites.ROWS, end - block)
+                for panel in range(a.panels):
+                    lanes = min(PANEL, a.channels - panel * PANEL)
                     sites.draw(a, t, block, rows, panel, a.scratch)
                     for q in range(max(block, begin), block + rows):
                         at = (
@@ -155,73 +145,157 @@ def _predict_entry(activation_name: str) -> int:
                             + panel * PANEL * 4
                         )
                         y = carray(pointer(at, np.float32), PANEL)
+                        example = q // pixels
+                        column = cells[q - example * pixels] * a.channels + panel * PANEL
+                        at = a.out + (t * a.out_slot + example * a.out_row + column) * 4
+                        w = carray(pointer(at, np.float32), PANEL)
                         word = words[q - block]
                         if lanes == PANEL:
                             for lane in range(PANEL):
-                                w[lane] = sites.signed(rule(y[lane])[1], word, lane)
+                                slopes[lane] = rule(y[lane])[1]
+                            for lane in range(PANEL):
+                                w[lane] += sites.signed(slopes[lane], word, lane)
                         else:
                             for lane in range(lanes):
-                                w[lane] = sites.signed(rule(y[lane])[1], word, lane)
-                        example = q // pixels
-                        if t == 0 and a.power:
-                            power = carray(pointer(a.power + example * 4, np.float32), 1)
-                            total = np.float32(0)
+                                slopes[lane] = rule(y[lane])[1]
+                                w[lane] += sites.signed(slopes[lane], word, lane)
+                            for lane in range(lanes, PANEL):
+                                slopes[lane] = zero
+                        if t == 0:
                             for lane in range(PANEL):
-                                total += w[lane] * w[lane]
-                            power[0] += total
-                        b = ((cells[q % pixels] * a.panels + panel) * a.classes) * PANEL * 4
-                        out = ((a.slot + t) * a.response_block + example * a.response_row) * 4
-                        call(
-                            a.reduce,
-                            (a.classes, a.scratch + a.at_noise, a.feedback + b, a.response + out),
-                        )
+                                squares[lane] += slopes[lane] * slopes[lane]
+        total = zero
+        for lane in range(PANEL):
+            total += squares[lane]
+        power = carray(pointer(a.power + (a.example + first) * 4, np.float32), 1)
+        power[0] += total
 
-    return kernel(f"feedback-predict-{activation_name}", predict, 3)
+    return kernel(f"feedback-gather-{activation_name}", gather, 3)
 
 
-@cache
-def _learn_entry(activation_name: str) -> int:
-    rule = RULES[activation_name]
+def bind_subtract(
+    *, predicted: npt.NDArray[np.float32], response: npt.NDArray[np.float32], slot: int, slots: int
+) -> Operation:
+    """Bind ε_t ← ε_t - `predicted`, (slots B, at least C), for the slots of a layer in `response`, (S, B, C).
 
-    def learn(arguments: int, part: int, parts: int) -> None:
-        a = carray(pointer(arguments, _ARGUMENTS), 1)[0]
-        low, high = sites.panels(a, part, parts, True)
-        pixels = a.height * a.width
-        end = a.batch * pixels
-        words = carray(pointer(a.scratch, np.uint32), sites.ROWS)
-        w = carray(pointer(a.scratch + a.at_noise, np.float32), PANEL)
-        cells = carray(pointer(a.cells, np.int64), pixels)
-        coefficients = carray(pointer(a.coefficients, COEFFICIENTS), 1)[0]
-        keep, gain = np.float32(coefficients.keep), np.float32(coefficients.gain)
-        number = np.int64(0)
-        for p in range(pixels):
-            number = max(number, cells[p] + 1)
-        for panel in range(low, high):
-            lanes = min(PANEL, a.channels - panel * PANEL)
-            if keep != np.float32(1):
-                for cell in range(number):
-                    at = ((cell * a.panels + panel) * a.classes) * PANEL * 4
-                    b = carray(pointer(a.feedback + at, np.float32), a.classes * PANEL)
-                    for j in range(a.classes * PANEL):
-                        b[j] *= keep
-            for t in range(a.slots):
-                for block in range(0, end, sites.ROWS):
-                    rows = min(sites.ROWS, end - block)
-                    sites.draw(a, t, block, rows, panel, a.scratch)
-                    for q in range(block, block + rows):
-                        at = a.y + sites.place(a, q, 0, a.y_image, a.y_row, a.y_pixel) + panel * PANEL * 4
-                        y = carray(pointer(at, np.float32), PANEL)
-                        word = words[q - block]
-                        for lane in range(lanes):
-                            w[lane] = gain * sites.signed(rule(y[lane])[1], word, lane)
-                        for lane in range(lanes, PANEL):
-                            w[lane] = np.float32(0)
-                        out = ((a.slot + t) * a.response_block + q // pixels * a.response_row) * 4
-                        r = carray(pointer(a.response + out, np.float32), a.classes)
-                        at = ((cells[q % pixels] * a.panels + panel) * a.classes) * PANEL * 4
-                        b = carray(pointer(a.feedback + at, np.float32), (a.classes, PANEL))
-                        for c in range(a.classes):
-                            for lane in range(PANEL):
-                                b[c, lane] += r[c] * w[lane]
+    Cost: reads both once, writes the response once.
+    """
+    fields = {
+        "predicted": address(predicted),
+        "predicted_row": predicted.shape[1],
+        "response": address(response),
+        "batch": response.shape[1],
+        "slot": slot,
+        "slots": slots,
+        "classes": response.shape[2],
+    }
+    return Operation(
+        "subtract",
+        kernel("feedback-subtract", _subtract, 3),
+        filled(_SUBTRACT, fields),
+        keeps=(predicted, response),
+    )
 
-    return kernel(f"feedback-learn-{activation_name}", learn, 3)
+
+def _subtract(arguments: int, part: int, parts: int) -> None:
+    a = carray(pointer(arguments, _SUBTRACT), 1)[0]
+    for row in range(a.slots * a.batch):
+        at = a.response + (a.slot * a.batch + row) * a.classes * 4
+        response = carray(pointer(at, np.float32), a.classes)
+        predicted = carray(pointer(a.predicted + row * a.predicted_row * 4, np.float32), a.classes)
+        for c in range(a.classes):
+            response[c] -= predicted[c]
+
+
+def bind_weigh(
+    *,
+    response: npt.NDArray[np.float32],
+    classes: int,
+    slot: int,
+    slots: int,
+    coefficients: npt.NDArray[Any],
+    feedback: npt.NDArray[np.float32],
+    out: npt.NDArray[np.float32],
+) -> Operation:
+    """Bind B ← k B and c r, in panels of outputs.
+
+    Parameters
+    ----------
+    response : (S, B, at least C) r, C being `classes`; `slots` of them from `slot` on.
+    coefficients : (1,) ``COEFFICIENTS``, read when it runs.
+    feedback : (ceil(C / PANEL), A N, PANEL).
+    out : (ceil(C / PANEL), slots B rounded up, PANEL), written, with zeros in the padding.
+
+    Cost: reads the response and writes out once; B too, where k is not 1.
+    """
+    batch = response.shape[1]
+    fields = {
+        "response": address(response),
+        "response_block": response.strides[0] // 4,
+        "response_row": response.strides[1] // 4,
+        "batch": batch,
+        "slot": slot,
+        "slots": slots,
+        "classes": classes,
+        "out": address(out),
+        "out_rows": out.shape[1],
+        "feedback": address(feedback),
+        "size": feedback.size,
+        "coefficients": address(coefficients),
+    }
+    keeps = (response, coefficients, feedback, out)
+    return Operation("weigh", kernel("feedback-weigh", _weigh, 3), filled(_WEIGH, fields), keeps=keeps)
+
+
+def _weigh(arguments: int, part: int, parts: int) -> None:
+    a = carray(pointer(arguments, _WEIGH), 1)[0]
+    coefficients = carray(pointer(a.coefficients, COEFFICIENTS), 1)[0]
+    keep, gain = np.float32(coefficients.keep), np.float32(coefficients.gain)
+    if keep != np.float32(1):
+        b = carray(pointer(a.feedback, np.float32), a.size)
+        for j in range(a.size):
+            b[j] *= keep
+    panels = (a.classes + PANEL - 1) // PANEL
+    out = carray(pointer(a.out, np.float32), (panels, a.out_rows, PANEL))
+    for panel in range(panels):
+        for row in range(a.out_rows):
+            for lane in range(PANEL):
+                out[panel, row, lane] = np.float32(0)
+    for t in range(a.slots):
+        for i in range(a.batch):
+            at = a.response + ((a.slot + t) * a.response_block + i * a.response_row) * 4
+            r = carray(pointer(at, np.float32), a.classes)
+            for c in range(a.classes):
+                out[c // PANEL, t * a.batch + i, c % PANEL] = gain * r[c]
+
+
+def bind_turn(
+    isa: InstructionSet, threads: int, *, feedback: npt.NDArray[np.float32], out: npt.NDArray[np.float32]
+) -> Operation:
+    """Bind Bᵀ: `feedback` (ceil(C / PANEL), A N, PANEL) to `out`, (ceil(A N / PANEL), C, PANEL).
+
+    Cost: reads and writes B once.
+    """
+    fields = {
+        "feedback": address(feedback),
+        "rows": feedback.shape[1],
+        "out": address(out),
+        "classes": out.shape[1],
+        "transpose": transpose(isa),
+    }
+    parts = parts_for(feedback.size * _ELEMENT_WORK, out.shape[0], threads)
+    return Operation(
+        "turn", kernel("feedback-turn", _turn, 3), filled(_TURN, fields), parts, keeps=(feedback, out)
+    )
+
+
+def _turn(arguments: int, part: int, parts: int) -> None:
+    a = carray(pointer(arguments, _TURN), 1)[0]
+    low, high = split((a.rows + PANEL - 1) // PANEL, parts, part)
+    for panel in range(low, high):
+        rows = min(PANEL, a.rows - panel * PANEL)
+        for c in range(0, a.classes, PANEL):
+            columns = min(PANEL, a.classes - c)
+            source = a.feedback + (c * a.rows + panel * PANEL * PANEL) * 4
+            target = a.out + (panel * a.classes + c) * PANEL * 4
+            call(a.transpose, (rows, columns, source, PANEL, target, PANEL))

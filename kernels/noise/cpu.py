@@ -1,9 +1,10 @@
 """Noise on activities on the CPU: dy_t = a'(z) u_t, or dy_t + a'(z) u_t, with signs u of every example's own.
 
-With z's tangent moved by u, the loss's directional derivative is Σ ∂f/∂z · u: that of the pre-activations instead of the
+With z's tangent moved by u, the loss's directional derivative is Σ ∂f/∂z · u: along the pre-activations, not the
 parameters. A unit whose slope is 0 has no noise.
 
-Source: J. Werfel, X. Xie, H. S. Seung, Neural Computation 17 (2005), node perturbation; M. Ren et al., arXiv 2210.03310.
+Sources: J. Werfel, X. Xie, H. S. Seung, Neural Computation 17 (2005), node perturbation; M. Ren et al.,
+arXiv 2210.03310.
 """
 
 from functools import cache

@@ -1,7 +1,7 @@
 """Residuals on the CPU: what the noise of each example says of a loss, from the tangents of what the loss reads.
 
     copy       ε_t = ȯ_t                          the tangents of the observed outputs
-    weigh      r_it = e_i · ε_it / T              e_i = ∂f_i/∂o_i; c = μ / (mean_i Σ a'² + B T A)
+    weigh      r_it = f e_i · ε_it                e_i = ∂f_i/∂o_i; c = μ / (mean_i Σ a'² + B T A)
 
 After a feedback's prediction has been taken from ε, r is what the feedback does not know. c is the gain of a
 normalised least-mean-squares filter (``kernels.feedback``) whose matrices are shared by A pixels: the greatest
@@ -24,7 +24,7 @@ from fgnumba.kernels.program import Operation
 
 _COPY = record("z", "z_block", "z_row", "batch", "slots", "classes", "response", "power")
 _WEIGH = record(
-    *("residual", "response", "noise", "power", "batch", "slots", "draws", "classes"),
+    *("residual", "response", "noise", "power", "batch", "slots", "draws", "factor", "classes"),
     *("sites", "shares", "rate", "coefficients"),
 )
 
@@ -32,7 +32,7 @@ _WEIGH = record(
 def bind_copy(
     z: npt.NDArray[np.float32], response: npt.NDArray[np.float32], power: npt.NDArray[np.float32]
 ) -> Operation:
-    """Bind the copy of the tangents of a dual buffer `z` (1 + S, B, ld) to `response` (S, B, C); `power` (B,) becomes 0.
+    """Bind the copy of a dual buffer's tangents, `z` (1 + S, B, ld), to `response` (S, B, C); `power` (B,) becomes 0.
 
     Cost: reads and writes S B C elements.
     """
@@ -72,6 +72,7 @@ def bind_weigh(
     residual: npt.NDArray[np.float32],
     response: npt.NDArray[np.float32],
     noise: npt.NDArray[np.float32],
+    factor: float,
     draws: int,
     power: npt.NDArray[np.float32],
     rate: npt.NDArray[np.float64],
@@ -82,8 +83,8 @@ def bind_weigh(
 
     Parameters
     ----------
-    residual : (B, C) e. response : (S, B, C) ε. noise : (S, B), r is written to it. draws : T.
-    power : (B,) Σ a'² over the units that had noise.
+    residual : (B, C) e. response : (S, B, C) ε. noise : (S, B), r is written to it. factor : f, 1 / T. draws : T.
+    power : (B,), which add up to Σ a'² over all units of all examples that had noise.
     rate : (1,) μ. shares : (L,), A of each layer. coefficients : (L,) ``feedback.COEFFICIENTS``, written.
 
     Cost: S B C multiply-adds.
@@ -97,6 +98,7 @@ def bind_weigh(
         "batch": batch,
         "slots": slots,
         "draws": draws,
+        "factor": int(np.float32(factor).view(np.int32)),
         "classes": classes,
         "sites": len(shares),
         "shares": address(shares),
@@ -117,12 +119,13 @@ def _weigh(arguments: int, part: int, parts: int) -> None:
     residual = carray(pointer(a.residual, np.float32), (a.batch, a.classes))
     response = carray(pointer(a.response, np.float32), (a.slots, a.batch, a.classes))
     noise = carray(pointer(a.noise, np.float32), (a.slots, a.batch))
+    factor = np.int32(a.factor).view(np.float32)
     for t in range(a.slots):
         for i in range(a.batch):
             total = np.float32(0)
             for c in range(a.classes):
                 total += residual[i, c] * response[t, i, c]
-            noise[t, i] = total / np.float32(a.draws)
+            noise[t, i] = factor * total
     if a.sites > 0:
         power = carray(pointer(a.power, np.float32), a.batch)
         total_power = np.float64(0)

@@ -1,10 +1,9 @@
 """Signals on the CPU: δ, the estimate of B ∂f/∂z that each pre-activation of a layer is told, times a scale.
 
-    δ_i = a'(z) ⊙ (e_i Bᵀ) + (1 / T) Σ_t r_it u_it      the second term where a'(z) ≠ 0
-    δ_i = a'(z) ⊙ e_i                                  of the units that the loss reads: exact
+    δ_i = a'(z) ⊙ h_i + Σ_t r_it u_it                  the second term where a'(z) ≠ 0
 
-e is the residual of what was observed, r_it what noise t says of it (``kernels.residual``), u its signs, drawn again.
-Pixels share B as in ``kernels.feedback``.
+h is what is known of the gradient in the layer's output: the residual e of the units that the loss reads, or feedback's
+e Bᵀ, or nothing. r_it is what noise t says of the rest (``kernels.residual``), u its signs, drawn again.
 """
 
 from functools import cache
@@ -29,8 +28,8 @@ from fgnumba.kernels.vector import PANEL, InstructionSet
 _ARGUMENTS = record(
     *sites.FIELDS,
     *images.fields("out"),
-    *("out_panel", "examples", "bottom", "right", "bias", "onto", "scale", "classes", "residual", "exact"),
-    *("feedback", "cells", "noise", "noise_row", "at_sums"),
+    *("out_panel", "examples", "bottom", "right", "bias", "onto", "scale"),
+    *("known", "known_row", "cells", "noise", "noise_row", "at_sums", "at_zeros"),
 )
 _ELEMENT_WORK = 4
 
@@ -47,13 +46,11 @@ def bind(
     activation_name: str,
     out: Images | npt.NDArray[np.float32],
     scale: npt.NDArray[np.float64],
-    residual: npt.NDArray[np.float32],
-    exact: bool = False,
+    known: npt.NDArray[np.float32] | None = None,
+    cells: npt.NDArray[np.int64] | None = None,
     slot: int = 0,
     slots: int = 0,
     noise: npt.NDArray[np.float32] | None = None,
-    feedback: npt.NDArray[np.float32] | None = None,
-    cells: npt.NDArray[np.int64] | None = None,
     bias: npt.NDArray[np.float32] | None = None,
     onto: bool = False,
     first_channel: int = 0,
@@ -65,13 +62,13 @@ def bind(
     y, slot, slots, parameter, stream, first_channel : see ``sites.fields``.
     out : images like y with a border at most below and to the right, which is filled with zeros; or (ceil(N / PANEL),
         B rounded up, PANEL), panels of features, whose padding is filled with zeros.
-    scale : (1,) float64, a factor, divided by B here.
-    residual : (B, C) e. With `exact` it is the gradient in y itself.
-    noise : (slots of the pass, B), r_it / T; None without that term.
-    feedback, cells : see ``kernels.feedback``; None without that term.
+    scale : (1,) float64, a factor.
+    known : (B, at least A N), h: row i, column cell N + n; None without that term.
+    cells : (H W,), the cell of each pixel; None for one.
+    noise : (slots of the pass, B), r; None without that term.
     bias : of panels of features: Σ_i δ_i is written to it, or added `onto` it.
 
-    Cost: N (C + 2 T) multiply-adds an example; reads y once, B once an example, writes δ once.
+    Cost: reads y and h once a slot, writes δ once; a random bit an element and slot.
     """
     place = sites.fields(
         isa,
@@ -98,7 +95,7 @@ def bind(
             "examples": out.shape[1],
         }
         memory["keeps"] = (memory["keeps"], out)
-    places, end = lay_out([("words", sites.word_bytes(1)), ("at_sums", PANEL * 4)])
+    places, end = lay_out([("words", sites.word_bytes(1)), ("at_sums", PANEL * 4), ("at_zeros", PANEL * 4)])
     more = {
         **layout,
         "bottom": border[0],
@@ -106,18 +103,16 @@ def bind(
         "bias": address(bias),
         "onto": onto,
         "scale": address(scale),
-        "classes": residual.shape[1],
-        "residual": address(residual),
-        "exact": exact,
-        "feedback": address(feedback),
+        "known": address(known),
+        "known_row": 0 if known is None else known.shape[1],
         "cells": address(cells),
         "noise": address(noise),
         "noise_row": 0 if noise is None else noise.shape[1],
         "at_sums": places["at_sums"],
+        "at_zeros": places["at_zeros"],
     }
-    memory["keeps"] = (memory["keeps"], stream, scale, residual, noise, feedback, cells, bias)
-    terms = 1 + (residual.shape[1] if feedback is not None else 0) + 2 * slots
-    work = batch * int(np.prod(y.shape)) * (_ELEMENT_WORK + terms)
+    memory["keeps"] = (memory["keeps"], stream, scale, known, noise, cells, bias)
+    work = batch * int(np.prod(y.shape)) * _ELEMENT_WORK * (1 + slots)
     return Operation(
         "signal",
         _entry(activation_name),
@@ -141,8 +136,11 @@ def _entry(activation_name: str) -> int:
         source = sites.origin(a, a.y, a.y_part, a.y_image, part, first)
         target = sites.origin(a, a.out, a.out_part, a.out_image, part, first)
         words = carray(pointer(a.scratch, np.uint32), sites.ROWS)
+        zeros = carray(pointer(a.scratch + a.at_zeros, np.float32), PANEL)
         sums = carray(pointer(a.scratch + a.at_sums, np.float32), PANEL)
         scale = np.float32(carray(pointer(a.scale, np.float64), 1)[0])
+        for lane in range(PANEL):
+            zeros[lane] = zero
         if a.bottom or a.right:
             _clear(a, target, last - first)
         for panel in range(low, high):
@@ -164,29 +162,35 @@ def _entry(activation_name: str) -> int:
                         at = target + sites.place(a, q, first, a.out_image, a.out_row, a.out_pixel)
                         out = carray(pointer(at + panel * a.out_panel * 4, np.float32), PANEL)
                         example = q // pixels
+                        # What is known, or what the slots before have added up to.
+                        known, factor = out, one
                         if t == 0:
-                            _known(a, example, q % pixels, panel, lanes, out)
-                            for lane in range(lanes):
-                                out[lane] *= scale * rule(y[lane])[1]
+                            known = carray(
+                                pointer(_known(a, example, q - example * pixels, panel), np.float32), PANEL
+                            )
+                            factor = scale
+                        word, r = np.uint32(0), zero
                         if a.slots > 0:
                             at = a.noise + ((a.slot + t) * a.noise_row + example) * 4
-                            r = scale * carray(pointer(at, np.float32), 1)[0]
-                            word = words[q - block]
-                            if lanes == PANEL:
-                                for lane in range(PANEL):
-                                    active = one if rule(y[lane])[1] != zero else zero
-                                    out[lane] += r * sites.signed(active, word, lane)
-                            else:
-                                for lane in range(lanes):
-                                    active = one if rule(y[lane])[1] != zero else zero
-                                    out[lane] += r * sites.signed(active, word, lane)
-                        if t == max(1, a.slots) - 1:
-                            if a.bias:
-                                for lane in range(lanes):
-                                    sums[lane] += out[lane]
+                            word, r = words[q - block], scale * carray(pointer(at, np.float32), 1)[0]
+                        if lanes == PANEL:
+                            for lane in range(PANEL):
+                                slope = rule(y[lane])[1]
+                                active = one if slope != zero else zero
+                                there = factor * (slope if t == 0 else one) * known[lane]
+                                out[lane] = there + r * sites.signed(active, word, lane)
+                        else:
+                            for lane in range(lanes):
+                                slope = rule(y[lane])[1]
+                                active = one if slope != zero else zero
+                                there = factor * (slope if t == 0 else one) * known[lane]
+                                out[lane] = there + r * sites.signed(active, word, lane)
                             if a.examples > 0:
                                 for lane in range(lanes, PANEL):
                                     out[lane] = zero
+                        if a.bias and t == max(1, a.slots) - 1:
+                            for lane in range(lanes):
+                                sums[lane] += out[lane]
             for i in range(a.batch, a.examples):
                 out = carray(pointer(a.out + (panel * a.out_panel + i * PANEL) * 4, np.float32), PANEL)
                 for lane in range(PANEL):
@@ -200,25 +204,12 @@ def _entry(activation_name: str) -> int:
 
 
 @register_jitable
-def _known(a: Any, example: int, pixel: int, panel: int, lanes: int, out: Any) -> None:
-    """Write what is known of the gradient without noise, in the layer's output: the residual, its feedback, or 0."""
-    e = carray(pointer(a.residual + example * a.classes * 4, np.float32), a.classes)
-    if a.exact:
-        for lane in range(lanes):
-            out[lane] = e[panel * PANEL + lane]
-        return
-    if a.feedback == 0:
-        for lane in range(lanes):
-            out[lane] = np.float32(0)
-        return
-    cell = carray(pointer(a.cells, np.int64), a.height * a.width)[pixel]
-    at = ((cell * a.panels + panel) * a.classes) * PANEL * 4
-    b = carray(pointer(a.feedback + at, np.float32), (a.classes, PANEL))
-    for lane in range(lanes):
-        out[lane] = e[0] * b[0, lane]
-    for c in range(1, a.classes):
-        for lane in range(lanes):
-            out[lane] += e[c] * b[c, lane]
+def _known(a: Any, example: int, pixel: int, panel: int) -> int:
+    """Return the address of what is known of the gradient in the layer's output: zeros where nothing is."""
+    if a.known == 0:
+        return np.int64(a.scratch + a.at_zeros)
+    cell = carray(pointer(a.cells, np.int64), a.height * a.width)[pixel] if a.cells else 0
+    return np.int64(a.known + (example * a.known_row + cell * a.channels + panel * PANEL) * 4)
 
 
 @register_jitable

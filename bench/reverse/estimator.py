@@ -1,0 +1,83 @@
+"""Reverse mode as an estimator: the exact gradient, for the same trainer, optimisers and measurements."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from fgnumba.bench.reverse.plan import ReversePlan
+from fgnumba.estimators import Estimate, Estimator, Setting
+from fgnumba.kernels.loss import RESULT
+from fgnumba.kernels.program import Program
+
+
+@dataclass(frozen=True)
+class ReverseMode(Estimator):
+    """The gradient itself, by reverse accumulation: what estimators are measured against.
+
+    Parameters
+    ----------
+    checkpoint : whether activations are computed anew instead of kept, see :class:`ReversePlan`.
+    """
+
+    checkpoint: bool = False
+
+    name: ClassVar[str] = "reverse-mode"
+
+    @property
+    def unbiased(self) -> bool:
+        """True."""
+        return True
+
+    @property
+    def statement(self) -> str:
+        """What g is."""
+        return "g = ∇f"
+
+    def relative_variance(self, parameters: int) -> float:
+        """Return 0."""
+        return 0.0
+
+    def bind(self, setting: Setting) -> "ReverseEstimate":
+        """Return the gradient at a setting."""
+        return ReverseEstimate(self, setting)
+
+
+class ReverseEstimate(Estimate):
+    """Reverse mode on B examples; an update that is no more than θ - η ∇f is fused into the products."""
+
+    def __init__(self, estimator: ReverseMode, setting: Setting) -> None:
+        self._setting = setting
+        gradients = {} if setting.plain else {name: setting.gradient(name) for name in setting.parameters}
+        self.plan = ReversePlan(
+            setting.model,
+            setting.batch,
+            setting.loss,
+            update=setting.plain,
+            training=True,
+            checkpoint=estimator.checkpoint,
+            gradients=gradients,
+        )
+        self.values = np.zeros(1)
+        self._result = np.ones(1, RESULT)
+        updates = [] if setting.plain else setting.updates(self.plan.threads, self._result)
+        self._updates = Program(updates)
+        self.operations = (*self.plan.operations, *self._updates.operations)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of buffers and scratch memory."""
+        return self.plan.nbytes
+
+    def run(self, x: npt.NDArray[Any], targets: npt.NDArray[Any]) -> bool:
+        """Run both passes, and the update where it is not fused; False where the loss is not finite."""
+        self.plan.stream[...] = self._setting.stream
+        if self._setting.plain:
+            assert self._setting.rates is not None
+            self.plan.scale[0] = -self._setting.rates["learning_rate"][0]
+        self.values[0] = self.plan.run(x, targets)
+        if not np.isfinite(self.values[0]):
+            return False
+        self._updates.run()
+        return True

@@ -1,0 +1,282 @@
+"""The forward pass of activity perturbation as tasks: layers, their noise, local heads, and what is observed."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fgnumba.activities.layout import Layout, Place
+from fgnumba.activities.settings import LocalLosses
+from fgnumba.errors import ConfigError
+from fgnumba.graph import Graph
+from fgnumba.kernels.directions import EXPLICIT, NONE
+from fgnumba.kernels.elementwise import cpu as elementwise
+from fgnumba.kernels.images import Images, image_shape
+from fgnumba.kernels.memory import aligned
+from fgnumba.kernels.noise import cpu as noise
+from fgnumba.kernels.program import Operation
+from fgnumba.kernels.sites import SLOPE_FROM_OUTPUT
+from fgnumba.kernels.threads import thread_count
+from fgnumba.kernels.vector import PANEL, instruction_set
+from fgnumba.layers import AvgPool2d, Dense, Dropout, Perturbation, Site
+from fgnumba.parameters import Parameter
+from fgnumba.tasks import Buffer, ImageBuffer, InputBuffer, Task
+from fgnumba.wiring import Step, Value
+
+Read = Callable[[], Images]
+"""Returns images of the whole batch, once their buffer has memory."""
+
+
+@dataclass(eq=False)
+class Observer:
+    """What noise is observed at: the model's output, or a head's.
+
+    Parameters
+    ----------
+    z : the output. slots : tangents.
+    residual : (B, C) e. response : (S, B, C) ε. noise : (S, B) r. power : (B,).
+    head : name of the head, None for the model's output. features, read : what the head reads.
+    """
+
+    z: ImageBuffer
+    slots: int
+    residual: npt.NDArray[np.float32]
+    response: npt.NDArray[np.float32]
+    noise: npt.NDArray[np.float32]
+    power: npt.NDArray[np.float32]
+    head: str | None = None
+    features: ImageBuffer | None = None
+    read: Read | None = None
+
+    @classmethod
+    def of(
+        cls,
+        z: ImageBuffer,
+        slots: int,
+        head: str | None = None,
+        features: ImageBuffer | None = None,
+        read: Read | None = None,
+    ) -> "Observer":
+        """Return the observer of an output with its tangents."""
+        batch, (classes,) = z.batch, z.shape
+        residual, response = aligned((batch, classes)), aligned((slots, batch, classes))
+        noise, power = aligned((slots, batch)), aligned((batch,))
+        return cls(z, slots, residual, response, noise, power, head, features, read)
+
+
+class ForwardTasks:
+    """Puts the forward pass down, with noise at its places.
+
+    Parameters
+    ----------
+    model, batch, stream : what runs.
+    layout : where noise goes.
+    source : the value of the model's input.
+    local, heads : the heads at the ends of blocks, and their parameters.
+
+    Attributes
+    ----------
+    tasks : so far. values : where what a step wrote is.
+    sources : what the slope of a layer's units is a function of, and of which activation, by the layer's step.
+    """
+
+    def __init__(
+        self,
+        model: Graph,
+        batch: int,
+        stream: npt.NDArray[Any],
+        layout: Layout,
+        source: Value,
+        local: LocalLosses | None,
+        heads: Mapping[str, Parameter],
+    ) -> None:
+        self.model, self.batch, self.stream, self.layout = model, batch, stream, layout
+        self.local, self.heads = local, heads
+        self.isa, self.threads = instruction_set(), thread_count()
+        self.tasks: list[Task] = []
+        self.values: dict[Value, ImageBuffer] = {source: InputBuffer(batch, source.shape)}
+        self.sources: dict[Step, tuple[ImageBuffer, str]] = {}
+
+    def add(
+        self,
+        reads: Sequence[Buffer],
+        writes: Sequence[Buffer],
+        bind: Callable[[], list[Operation]],
+        by_image: bool = False,
+        numbered: bool = False,
+    ) -> None:
+        """Put a task down."""
+        self.tasks.append(Task(reads, writes, bind, by_image, numbered=numbered))
+
+    def site(
+        self,
+        inputs: Sequence[Images],
+        output: Images,
+        parameters: Mapping[str, Parameter],
+        tangents: int = 0,
+        index: int = 0,
+    ) -> Site:
+        """Return where a layer is bound: its parameters stand still, its inputs have so many tangents."""
+        perturbation = Perturbation(NONE, tangents, self.stream)
+        if "scale" in parameters:
+            zeros = {p.name: aligned((max(1, tangents), p.packed.size)) for p in parameters.values()}
+            perturbation = Perturbation(EXPLICIT, tangents, self.stream, explicit=zeros)
+        return Site(
+            isa=self.isa,
+            threads=self.threads,
+            batch=self.batch,
+            images=1,
+            index=index,
+            inputs=tuple(inputs),
+            output=output,
+            parameters=parameters,
+            perturbation=perturbation,
+        )
+
+    def number(self, step: Step) -> int:
+        """Return the number of a layer's noise in the counter: that of its first parameter."""
+        return min(parameter.index for parameter in self.model.layer_parameters(step.index).values())
+
+    def forward(self, steps: Sequence[Step], result: Value) -> list[list[Observer]]:
+        """Put all steps down, and return each block's observers, one a group; the last is the model's output."""
+        observers: list[list[Observer]] = []
+        heads: list[Task] = []
+        for step in steps:
+            self._step(step)
+            if step in self.layout.ends:
+                observers.append(self._heads(step, heads))
+        self.tasks += heads
+        return [*observers, [Observer.of(self.values[result], self.layout.blocks[result])]]
+
+    def _step(self, step: Step) -> None:
+        layer: Any = step.layer
+        value, layout = step.output, self.layout
+        incoming, tangents = layout.incoming[step], layout.blocks[value]
+        place = next((one for one in layout.places if one.carrier is step), None)
+        output = self.values[value] = ImageBuffer(self.batch, value.shape, value.border, tangents)
+        here, name = output, getattr(layer, "activation", "identity")
+        apart = place is not None and name not in SLOPE_FROM_OUTPUT
+        if apart:
+            # The slope is no function of the output: what the activation is applied to is kept beside it.
+            here = ImageBuffer(self.batch, value.shape, tangents=tangents)
+            layer = replace(layer, activation="identity")
+        inputs = [self.values[v] for v in step.inputs]
+        seen = [layout.tangents(v, step) > 0 for v in step.inputs]
+        whole = layer.whole_batch
+
+        def bind() -> list[Operation]:
+            read = [
+                replace(x.images(shape, not whole), has_tangent=has_tangent)
+                for x, shape, has_tangent in zip(inputs, step.shapes, seen, strict=True)
+            ]
+            written = replace(here.images(value.shape, not whole), has_tangent=incoming > 0)
+            parameters = self.model.layer_parameters(step.index)
+            return list(layer.bind(self.site(read, written, parameters, incoming, step.index)))
+
+        self.add(inputs, [here], bind, not whole, numbered=isinstance(layer, Dropout))
+        if place is not None:
+            # An activation of its own layer comes after the noise where it carries it: so it is its input's slope.
+            self.sources[place.step] = here, name
+        if place is not None or value in layout.clear:
+            self._noise(here, place, "identity" if apart else name, step, whole)
+        if apart:
+            self.add(
+                [here],
+                [output],
+                lambda: [
+                    elementwise.bind(
+                        batch=self.batch,
+                        images_a_part=1,
+                        count=tangents,
+                        x=here.images(),
+                        y=output.images(),
+                        activation_name=name,
+                    )
+                ],
+                True,
+            )
+
+    def _noise(self, buffer: ImageBuffer, place: Place | None, rule: str, step: Step, whole: bool) -> None:
+        slot, slots = (place.slot, place.slots) if place else (0, 0)
+
+        def bind() -> list[Operation]:
+            return [
+                noise.bind(
+                    self.isa,
+                    self.threads,
+                    batch=self.batch,
+                    images_a_part=0 if whole else 1,
+                    y=buffer.images(one_a_part=not whole),
+                    slot=slot,
+                    slots=slots,
+                    parameter=self.number(place.step) if place else 0,
+                    stream=self.stream,
+                    activation_name=rule,
+                    onto=slot < self.layout.incoming[step],
+                    clear=self.layout.clear.get(step.output, (0, 0)),
+                )
+            ]
+
+        self.add([buffer], [buffer], bind, not whole)
+
+    def _heads(self, end: Step, heads: list[Task]) -> list[Observer]:
+        """Put the heads at the end of a block down; what they average image by image at once, the rest in `heads`."""
+        assert self.local is not None
+        value, slots = self.values[end.output], self.layout.blocks[end.output]
+        found = []
+        for group, (first, count) in enumerate(groups_of(end, self.local.groups)):
+            features, read = self._features(value, end.output.shape, first, count, slots)
+            name, z = head_name(end, group), ImageBuffer(self.batch, (self.model.outputs,), tangents=slots)
+
+            def bind(read: Read = read, z: ImageBuffer = z, name: str = name) -> list[Operation]:
+                parameters = {part: self.heads[f"{name}.{part}"] for part in ("weight", "bias")}
+                return Dense(self.model.outputs).bind(
+                    self.site([read()], z.images(one_a_part=False), parameters, slots)
+                )
+
+            heads.append(Task([features], [z], bind, by_image=False))
+            found.append(Observer.of(z, slots, name, features, read))
+        return found
+
+    def _features(
+        self, value: ImageBuffer, shape: tuple[int, ...], first: int, count: int, slots: int
+    ) -> tuple[ImageBuffer, Read]:
+        """Return what a head reads of some channels: of images, means over cells."""
+        assert self.local is not None
+        height, width, _ = image_shape(shape)
+        if (height, width) == (1, 1):
+            return value, lambda: value.images((shape[-1],), one_a_part=False).channels_from(first, count)
+        pool = cell_means(height, width, self.local.cells)
+        pooled_shape = pool.output_shape((height, width, count))
+        pooled = ImageBuffer(self.batch, pooled_shape, tangents=slots)
+
+        def bind() -> list[Operation]:
+            x = value.images(image_shape(shape)).channels_from(first, count)
+            return pool.bind(self.site([x], pooled.images(), {}, slots))
+
+        self.add([value], [pooled], bind, True)
+        return pooled, lambda: pooled.images((math.prod(pooled_shape),), one_a_part=False)
+
+
+def cell_means(height: int, width: int, cells: int) -> AvgPool2d:
+    """Return the pooling of an image into about `cells` by `cells` means."""
+    return AvgPool2d((max(1, height // cells), max(1, width // cells)))
+
+
+def groups_of(end: Step, groups: int) -> list[tuple[int, int]]:
+    """Return the first channel of each group, and how many it has."""
+    channels = end.output.shape[-1]
+    if channels % groups or (groups > 1 and channels // groups % PANEL):
+        raise ConfigError(
+            f"layer {end.names[0]!r}: {channels} channels cannot be cut into {groups} groups of a multiple of {PANEL}"
+        )
+    size = channels // groups
+    return [(group * size, size) for group in range(groups)]
+
+
+def head_name(end: Step, group: int) -> str:
+    """Return the name of the head at the end of a block, of one group."""
+    return f"head.{end.names[0]}.{group}"
