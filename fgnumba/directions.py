@@ -15,7 +15,7 @@ from fgnumba.kernels import directions as kinds
 from fgnumba.kernels.descent import cpu as descent
 from fgnumba.kernels.loss import RESULT
 from fgnumba.kernels.memory import aligned
-from fgnumba.kernels.philox import MAX_DIRECTIONS, MAX_SEED, MAX_STEP, STREAM, set_stream
+from fgnumba.kernels.philox import MAX_DIRECTIONS, MAX_SEED, MAX_STEP, ORTHOGONAL, STREAM, set_stream
 from fgnumba.kernels.program import Program
 from fgnumba.kernels.threads import thread_count
 from fgnumba.kernels.vector import instruction_set
@@ -33,7 +33,7 @@ class Direction:
     ----------
     seed : of 64 bits; a trainer's directions have the trainer's seed.
     step : below 2**32; a trainer's steps count from 0.
-    index : which of the directions of a step, below 2**20.
+    index : which of the directions of a step, below 2**19.
 
     Raises
     ------
@@ -44,10 +44,16 @@ class Direction:
     step: int = 0
     index: int = 0
     kind: ClassVar[int]
+    base: ClassVar[int] = 0
 
     def __post_init__(self) -> None:
         for name, limit in (("seed", MAX_SEED), ("step", MAX_STEP), ("index", MAX_DIRECTIONS - 1)):
             whole_number(name, getattr(self, name), 0, limit)
+
+    @property
+    def number(self) -> int:
+        """The direction's number in the counter."""
+        return self.base + self.index
 
     def materialize(self, model: "Graph") -> dict[str, npt.NDArray[np.float32]]:
         """Return v as arrays shaped like ``model.parameters()``: exactly what the kernels would use."""
@@ -66,7 +72,7 @@ class Direction:
                     theta=arrays[name],
                     kind=self.kind,
                     count=1,
-                    first=self.index,
+                    first=self.number,
                     parameter=parameter.index,
                     stream=stream,
                     values=values,
@@ -96,6 +102,18 @@ class RankOne(Direction):
     kind = kinds.RANK1
 
 
+class Orthogonal(RankOne):
+    """Rank-1 signs that are orthogonal to each other: directions 32 i to 32 i + 31 of a step are a family.
+
+    V_b = (u ⊙ h_b)(w ⊙ h_b)ᵀ with u, w the family's and h_b the b-th Walsh function, of 32 entries and repeated. Each
+    alone is as :class:`RankOne`; the products of two of a family sum up to 0 over every array whose rows or columns are
+    a multiple of 32, so that VᵀV = P I and E‖g - ∇f‖² = (P / T - 1) ‖∇f‖². Other arrays (biases, 10 columns) leave a
+    rest as small as they are.
+    """
+
+    base = ORTHOGONAL
+
+
 class Rademacher(Direction):
     """Independent signs, ±1 each: E‖g - ∇f‖² = (P - 1) ‖∇f‖²."""
 
@@ -108,7 +126,12 @@ class Gaussian(Direction):
     kind = kinds.GAUSSIAN
 
 
-BY_NAME: dict[str, type[Direction]] = {"rank1": RankOne, "rademacher": Rademacher, "gaussian": Gaussian}
+BY_NAME: dict[str, type[Direction]] = {
+    "rank1": RankOne,
+    "orthogonal": Orthogonal,
+    "rademacher": Rademacher,
+    "gaussian": Gaussian,
+}
 """Directions by the names that estimators and the command line use."""
 
 

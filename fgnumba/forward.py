@@ -52,7 +52,7 @@ def jvp(
             plan.perturbation.stream[...] = tangents.stream()
             for operation in plan.operations:
                 if "first" in (operation.arguments.dtype.names or ()):
-                    operation.arguments["first"] = tangents.index
+                    operation.arguments["first"] = tangents.number
         elif isinstance(tangents, Mapping):
             arrays = checked(model.packed_parameters, tangents, "tangents")
             plan = model.plan(len(inputs), EXPLICIT, 1, loss, training)

@@ -308,6 +308,11 @@ class Plan:
         return self.buffer_nbytes + self._program.scratch.nbytes + self._input.nbytes
 
     @property
+    def input_nbytes(self) -> int:
+        """Bytes of the copied input."""
+        return self._input.nbytes
+
+    @property
     def buffer_nbytes(self) -> int:
         """Bytes of the values that flow between layers."""
         return self._batch_nbytes + self._local.nbytes
@@ -318,10 +323,14 @@ class Plan:
         x is read in place where it is contiguous float32 with rows at a distance that the kernels read at
         full speed, and copied elsewhere.
         """
+        self.set_input(x, targets)
+        self._program.run()
+
+    def set_input(self, x: npt.NDArray[Any], targets: npt.NDArray[Any] | None = None) -> None:
+        """Let the operations read `x` and `targets`, as :meth:`run` does."""
         self._input.read_by(x, self._readers)
         if self.targets is not None:
             self.targets[...] = targets
-        self._program.run()
 
 
 def _times(shape: Shape) -> str:

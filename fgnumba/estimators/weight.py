@@ -1,36 +1,55 @@
 """Weight perturbation: the parameters themselves are moved along random directions."""
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
-from fgnumba.directions import by_name
+from fgnumba.directions import Direction, by_name
+from fgnumba.errors import ConfigError
 from fgnumba.estimators.base import Estimate, Estimator, Setting
 from fgnumba.kernels.descent import cpu as descent
+from fgnumba.kernels.gram import cpu as gram
+from fgnumba.kernels.memory import aligned
+from fgnumba.kernels.optimizer import cpu as optimizer_kernels
 from fgnumba.kernels.philox import MAX_DIRECTIONS
 from fgnumba.kernels.program import Operation, Program
+from fgnumba.kernels.projection import cpu as projection
 from fgnumba.layers import Perturbation
 from fgnumba.optimizers import SGD
+from fgnumba.parameters import Parameter
 from fgnumba.plan import Plan
-from fgnumba.validation import whole_number
+from fgnumba.validation import real_number, whole_number
+
+COMBINATIONS = ("mean", "projected")
 
 
 @dataclass(frozen=True)
 class WeightPerturbation(Estimator):
-    """Weight perturbation: the mean of T forward gradients, whose passes share the primal.
+    """Weight perturbation: forward gradients along T directions, whose passes share the primal.
 
-        g = (1 / T) Σ_t (∇f · v_t) v_t
+        x_t = ∇f · v_t - h · v_t
+        g   = h + (1 / T) Σ_t x_t v_t                    ``mean``
+        g   = h + (P / T) V (VᵀV)⁻¹ x                    ``projected``: ∇f - h on the span of the directions
+        h   ← h + ρ (g - h)                              after each step, from 0
 
     Parameters
     ----------
-    direction : ``rank1``, ``rademacher`` or ``gaussian``, see ``fgnumba.directions``.
+    direction : ``rank1``, ``orthogonal``, ``rademacher`` or ``gaussian``, see ``fgnumba.directions``.
     directions : T, at least 1.
+    combine : ``mean`` or ``projected``.
+    control : ρ of a control variate h, a running mean of past estimates; 0: none, h = 0.
+    clip : the greatest |x_t|, None for any.
 
-    Unbiased; E‖g - ∇f‖² = (P - 1) / T ‖∇f‖² for signs, (P + 1) / T for Gaussians. Products the size of x W
-    in a hidden layer, the primal included: 1 + T for rank-1, 1 + 2 T for the others; in the first layer 1
-    and 1 + T. Source: arXiv 2202.08587.
+    Unbiased but where it is clipped; of a projection of signs to their symmetries, see `statement`. Relative variance
+    (P - 1) / T for signs, (P + 1) / T for Gaussians, P / T - 1 projected or with orthogonal directions; with h, times
+    ‖∇f - h‖² / ‖∇f‖². Products the size of x W in a hidden layer, the primal included: 1 + T for rank-1, 1 + 2 T for
+    the others; in the first layer 1 and 1 + T. A projection adds a Gram matrix (``kernels.gram``), h a pass over the
+    parameters and two arrays of their size.
+    Source: arXiv 2202.08587.
 
     Raises
     ------
@@ -39,31 +58,52 @@ class WeightPerturbation(Estimator):
 
     direction: str = "rank1"
     directions: int = 1
+    combine: str = "mean"
+    control: float = 0.0
+    clip: float | None = None
 
     name: ClassVar[str] = "weight-perturbation"
 
     def __post_init__(self) -> None:
         by_name(self.direction)
         whole_number("directions", self.directions, 1, MAX_DIRECTIONS)
+        if self.combine not in COMBINATIONS:
+            raise ConfigError(
+                f"combine is {self.combine!r}; {' or '.join(map(repr, COMBINATIONS))} is required"
+            )
+        if self.combine == "projected" and self.directions > 1024:
+            raise ConfigError(f"directions is {self.directions}; at most 1024 can be projected on")
+        real_number("control", self.control, below=1)
+        if self.clip is not None:
+            real_number("clip", self.clip, above_zero=True)
 
     @property
-    def kind(self) -> int:
-        """The direction as the kernels know it."""
-        return by_name(self.direction).kind
+    def drawn(self) -> type[Direction]:
+        """The directions' class."""
+        return by_name(self.direction)
 
     @property
     def unbiased(self) -> bool:
-        """True."""
-        return True
+        """Whether nothing is clipped."""
+        return self.clip is None
 
     @property
     def statement(self) -> str:
         """What E[g] is."""
+        if self.clip is not None:
+            return f"E[g] is shorter than ∇f where |∇f · v| exceeds {self.clip:g}"
+        if self.combine == "projected" and self.direction in ("rank1", "orthogonal") and self.directions > 1:
+            return "E[g] = ∇f, array by array up to a factor of 1 + O(T / P)"
         return "E[g] = ∇f"
 
-    def relative_variance(self, parameters: int) -> float:
-        """Return (P ± 1) / T."""
-        return (parameters + (1 if self.direction == "gaussian" else -1)) / self.directions
+    def relative_variance(self, parameters: int) -> float | None:
+        """Return what theory says without h and clipping, None with them."""
+        if self.control > 0 or self.clip is not None:
+            return None
+        ratio = parameters / self.directions
+        if self.combine == "projected" or self.direction == "orthogonal":
+            return ratio - 1
+        return ratio + (1 if self.direction == "gaussian" else -1) / self.directions
 
     def bind(self, setting: Setting) -> "WeightEstimate":
         """Return the estimate at a setting."""
@@ -75,25 +115,89 @@ class WeightEstimate(Estimate):
 
     def __init__(self, estimator: WeightPerturbation, setting: Setting) -> None:
         self._estimator, self._setting = estimator, setting
-        optimizer = setting.optimizer
-        fused = isinstance(optimizer, SGD) and (optimizer.plain or optimizer.heavy_ball)
+        optimizer, drawn = setting.optimizer, estimator.drawn
+        fused = estimator.control == 0 and isinstance(optimizer, SGD)
         self._momentum = fused and isinstance(optimizer, SGD) and optimizer.heavy_ball
-        perturbation = Perturbation(estimator.kind, estimator.directions, setting.stream)
+        self._fused = fused and (setting.plain or self._momentum)
+        perturbation = Perturbation(drawn.kind, estimator.directions, setting.stream, drawn.base)
         self.plan = Plan(setting.model, setting.batch, perturbation, setting.loss, training=True)
-        self._fused = fused
-        self.plan.append(self._updates(self.plan.values, self.plan.result))
-        if not fused:
-            self.plan.append(setting.updates(self.plan.threads, self.plan.result))
         self.values, self.operations = self.plan.values, self.plan.operations
         self._last = np.zeros_like(self.values)
+        combined, coefficients = self._combination()
+        self._coefficients = coefficients
+        self.plan.append([*combined, *self._updates(coefficients, self.plan.result), *self._after()])
+        self.operations = self.plan.operations
 
     @property
     def nbytes(self) -> int:
         """Bytes of buffers and scratch memory."""
         return self.plan.nbytes
 
+    def _directions(self, parameter: Parameter) -> dict[str, Any]:
+        """Return what every operation that draws a parameter's directions takes."""
+        return {
+            "kind": self._estimator.drawn.kind,
+            "count": self._estimator.directions,
+            "first": self._estimator.drawn.base,
+            "parameter": parameter.index,
+            "stream": self._setting.stream,
+        }
+
+    def _combination(self) -> tuple[Sequence[Operation], npt.NDArray[np.float64]]:
+        """Return the operations that make coefficients of the derivatives, and where these are."""
+        estimator, parameters = self._estimator, self._setting.model.packed_parameters
+        if estimator.combine == "mean" and estimator.control == 0 and estimator.clip is None:
+            return [], self.values
+        isa, threads, count = self.plan.isa, self.plan.threads, estimator.directions
+        operations: list[Operation] = []
+        projections: npt.NDArray[np.float64] | None = None
+        grams: npt.NDArray[np.float64] | None = None
+        if estimator.control > 0:
+            sizes = [1 if p.packed.ndim == 1 else p.packed.shape[0] for p in parameters.values()]
+            projections, starts = aligned((sum(sizes), count), np.float64), np.cumsum([0, *sizes])
+            operations += [
+                projection.bind(
+                    isa,
+                    threads,
+                    values=self._control(parameter),
+                    columns=parameter.shape[-1],
+                    groups=parameter.groups,
+                    **self._directions(parameter),
+                    sums=projections[start : start + size],
+                )
+                for parameter, start, size in zip(parameters.values(), starts[:-1], sizes, strict=True)
+            ]
+        if estimator.combine == "projected":
+            sizes = [gram.shares(p.packed.shape, estimator.drawn.kind) for p in parameters.values()]
+            grams, starts = aligned((sum(sizes), count, count), np.float64), np.cumsum([0, *sizes])
+            for parameter, start, size in zip(parameters.values(), starts[:-1], sizes, strict=True):
+                operations.append(
+                    gram.bind(
+                        isa,
+                        threads,
+                        shape=parameter.packed.shape,
+                        columns=parameter.shape[-1],
+                        groups=parameter.groups,
+                        **self._directions(parameter),
+                        gram=grams[start : start + size],
+                    )
+                )
+        out = np.zeros_like(self.values)
+        combined = gram.bind_combine(
+            values=self.values,
+            clip=math.inf if estimator.clip is None else estimator.clip,
+            out=out,
+            projections=projections,
+            grams=grams,
+            parameters=self._setting.model.parameter_count,
+        )
+        return [*operations, combined], out
+
+    def _control(self, parameter: Parameter) -> npt.NDArray[np.float32]:
+        return self._setting.state.moment("control", parameter)
+
     def _updates(self, values: npt.NDArray[np.float64], result: npt.NDArray[Any]) -> list[Operation]:
-        setting, estimator = self._setting, self._estimator
+        setting = self._setting
         rule = descent.STORE
         if self._fused:
             rule = descent.MOMENTUM if self._momentum else descent.SGD
@@ -102,10 +206,7 @@ class WeightEstimate(Estimate):
                 self.plan.isa,
                 self.plan.threads,
                 theta=parameter.packed if self._fused else setting.gradient(name),
-                kind=estimator.kind,
-                count=estimator.directions,
-                parameter=parameter.index,
-                stream=setting.stream,
+                **self._directions(parameter),
                 values=values,
                 result=result,
                 rates=setting.rates,
@@ -115,12 +216,34 @@ class WeightEstimate(Estimate):
             for name, parameter in setting.model.packed_parameters.items()
         ]
 
+    def _after(self) -> list[Operation]:
+        """Return what follows a stored gradient: the control variate is put back, and the optimiser's step."""
+        if self._fused:
+            return []
+        operations, setting = [], self._setting
+        if self._estimator.control > 0:
+            rates = np.zeros(1, optimizer_kernels.RATES)
+            rates["momentum"] = 1.0 - self._estimator.control
+            operations = [
+                optimizer_kernels.bind(
+                    self.plan.threads,
+                    theta=setting.gradient(name),
+                    gradient=setting.gradient(name),
+                    rule=optimizer_kernels.CORRECT,
+                    rates=rates,
+                    result=self.plan.result,
+                    first_moment=self._control(parameter),
+                )
+                for name, parameter in setting.model.packed_parameters.items()
+            ]
+        return operations + setting.updates(self.plan.threads, self.plan.result)
+
     def run(self, x: npt.NDArray[Any], targets: npt.NDArray[Any]) -> bool:
         """Run the program; nothing is moved where the loss or an update is not finite."""
         self.plan.run(x, targets)
         if self.plan.result["finite"][0] != 1:
             return False
-        self._last[...] = self.values
+        self._last[...] = self._coefficients
         return True
 
     def undo(self, learning_rate: float) -> bool:

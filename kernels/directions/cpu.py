@@ -4,13 +4,14 @@ from functools import cache
 
 import numpy as np
 from numba import carray
+from numba.extending import register_jitable
 
 from fgnumba.kernels.compile import kernel
 from fgnumba.kernels.directions import GAUSSIAN
 from fgnumba.kernels.directions.normal import normal_pair
 from fgnumba.kernels.emit import call, philox_words, pointer
 from fgnumba.kernels.memory import round_up
-from fgnumba.kernels.philox import GAUSSIAN_PANEL_SHIFT, PURPOSE_SHIFT
+from fgnumba.kernels.philox import DIRECTION_SHIFT, FAMILY, GAUSSIAN_PANEL_SHIFT, ORTHOGONAL, PURPOSE_SHIFT
 from fgnumba.kernels.vector import PANEL, InstructionSet
 
 HALF_BLOCK = 2 * PANEL  # words, and pairs of normals, in four rows of a panel
@@ -19,7 +20,25 @@ ROW_MULTIPLE = 64
 
 _ONE_BITS = np.uint32(0x3F800000)
 _LAST_BIT = np.uint32(1)
+_ZERO_WORD = np.uint32(0)
 _SIGN_BIT = np.uint32(0x80000000)
+
+
+@register_jitable
+def walsh(member: int) -> np.uint32:
+    """Return the word whose bit ``lane`` is set where member & lane has an odd number of ones."""
+    word = _ZERO_WORD
+    if member & 1:
+        word ^= np.uint32(0xAAAAAAAA)
+    if member & 2:
+        word ^= np.uint32(0xCCCCCCCC)
+    if member & 4:
+        word ^= np.uint32(0xF0F0F0F0)
+    if member & 8:
+        word ^= np.uint32(0xFF00FF00)
+    if member & 16:
+        word ^= np.uint32(0xFFFF0000)
+    return word
 
 
 def sign_words(isa: InstructionSet) -> int:
@@ -34,8 +53,15 @@ def sign_words(isa: InstructionSet) -> int:
         first: int, rows: int, panel: int, purpose: int, c2: int, step: int, k0: int, k1: int, out: int
     ) -> None:
         c0, c1 = first // 4, (purpose << PURPOSE_SHIFT) + panel
+        member = (c2 >> DIRECTION_SHIFT) % FAMILY if c2 >> DIRECTION_SHIFT >= ORTHOGONAL else 0
+        c2 -= member << DIRECTION_SHIFT
         for counter in range(0, (rows + 3) // 4, lanes):
             words(c0 + counter, c1, c2, step, k0, k1, out + counter * 16)
+        if member:
+            turned = walsh(member)
+            drawn = carray(pointer(out, np.uint32), rows)
+            for row in range(rows):
+                drawn[row] ^= turned
 
     return kernel(f"draw-signs-{isa.name}", draw_signs, 9)
 

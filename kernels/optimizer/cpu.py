@@ -6,6 +6,7 @@
     ADAM         m ← β₁ m + (1 - β₁) g',  v ← β₂ v + (1 - β₂) g'²,
                  θ ← θ - η (m / c₁) / (√(v / c₂) + ε) - η λ' θ      c_k = 1 - β_kⁱ
     AVERAGE      m ← m + (1 - β₁) (g - m)
+    CORRECT      θ ← θ + m,  m ← m + (1 - β₁) (θ - m)    θ a gradient without m: a control variate is put back
     BALL_L2      θ ← θ - η (f m + θ)                     f = radius / ‖m‖: Frank–Wolfe
     BALL_LINF    θ ← θ - η (radius sign(m) + θ)
 
@@ -30,7 +31,7 @@ from fgnumba.kernels.program import Operation
 from fgnumba.kernels.tiling import parts_for, split
 from fgnumba.kernels.vector import PANEL
 
-SGD, MOMENTUM, NESTEROV, ADAM, AVERAGE, BALL_L2, BALL_LINF = range(7)
+SGD, MOMENTUM, NESTEROV, ADAM, AVERAGE, CORRECT, BALL_L2, BALL_LINF = range(8)
 
 RATES = np.dtype(
     [
@@ -121,6 +122,12 @@ def _update(arguments: int, part: int, parts: int) -> None:
         rest = np.float32(1) - mu
         for i in range(n):
             m[i] += rest * (g[i] - m[i])
+    elif a.rule == CORRECT:
+        rest = np.float32(1) - mu
+        for i in range(n):
+            rise = rest * theta[i]
+            theta[i] += m[i]
+            m[i] += rise
     elif a.rule == BALL_L2:
         for i in range(n):
             theta[i] -= rate * (factor * m[i] + theta[i])

@@ -207,9 +207,9 @@ def _entry(activation_name: str) -> int:
 def _known(a: Any, example: int, pixel: int, panel: int) -> int:
     """Return the address of what is known of the gradient in the layer's output: zeros where nothing is."""
     if a.known == 0:
-        return np.int64(a.scratch + a.at_zeros)
+        return int(a.scratch + a.at_zeros)
     cell = carray(pointer(a.cells, np.int64), a.height * a.width)[pixel] if a.cells else 0
-    return np.int64(a.known + (example * a.known_row + cell * a.channels + panel * PANEL) * 4)
+    return int(a.known + (example * a.known_row + cell * a.channels + panel * PANEL) * 4)
 
 
 @register_jitable

@@ -1,0 +1,332 @@
+"""Zeroth-order estimators: differences of losses, on the same primal kernels; no derivative is computed."""
+
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from fgnumba.directions import by_name
+from fgnumba.errors import ConfigError
+from fgnumba.estimators.base import Estimate, Estimator, Setting
+from fgnumba.kernels.descent import cpu as descent
+from fgnumba.kernels.differences import cpu as differences
+from fgnumba.kernels.directions import NONE
+from fgnumba.kernels.loss import RESULT
+from fgnumba.kernels.memory import address
+from fgnumba.kernels.optimizer.cpu import RATES
+from fgnumba.kernels.philox import MAX_DIRECTIONS
+from fgnumba.kernels.program import Operation, Program, Stage
+from fgnumba.layers import Perturbation
+from fgnumba.parameters import Parameter
+from fgnumba.plan import Plan
+from fgnumba.validation import real_number, whole_number
+
+
+class _Differences(Estimator):
+    """Central differences along random directions and coordinates."""
+
+    epsilon: float
+    _random: int
+    _axes: int
+    _direction: str
+
+    @property
+    def unbiased(self) -> bool:
+        """False: a difference is no derivative."""
+        return False
+
+    @property
+    def statement(self) -> str:
+        """What E[g] is."""
+        return f"E[g] = ∇f + O(ε²), ε = {self.epsilon:g}, and the loss's rounding over ε"
+
+    def relative_variance(self, parameters: int) -> float:
+        """Return that of exact derivatives along the same directions."""
+        random = (parameters + (1 if self._direction == "gaussian" else -1)) / max(1, self._random)
+        axes = parameters / max(1, self._axes) - 1
+        share = self._share(parameters)
+        return share**2 * random + (1 - share) ** 2 * axes
+
+    def _share(self, parameters: int) -> float:
+        """Return the weight of the random directions, the one that makes the variance least."""
+        if not self._axes or not self._random:
+            return float(self._random > 0)
+        random, axes = (parameters - 1) / self._random, parameters / self._axes - 1
+        return axes / (random + axes)
+
+    def bind(self, setting: Setting) -> "DifferenceEstimate":
+        """Return the estimate at a setting."""
+        if self._axes > setting.model.parameter_count:
+            raise ConfigError(
+                f"coordinates is {self._axes}; the model has {setting.model.parameter_count} parameters"
+            )
+        share = self._share(setting.model.parameter_count)
+        return DifferenceEstimate(self._direction, self._random, self._axes, share, self.epsilon, setting)
+
+
+@dataclass(frozen=True)
+class SPSA(_Differences):
+    """Simultaneous perturbation: two passes a direction, and the memory of inference.
+
+        g = (1 / T) Σ_t (f(θ + ε v_t) - f(θ - ε v_t)) / 2 ε · v_t
+
+    Parameters
+    ----------
+    direction, directions : as for :class:`fgnumba.WeightPerturbation`.
+    epsilon : ε, above 0.
+
+    v is drawn again for each move; the parameters come back to rounding. Biased by O(ε²), and by the rounding of the
+    loss over ε. Products the size of x W: 2 T. Sources: J. C. Spall, IEEE TAC 37 (1992); S. Malladi et al.,
+    arXiv 2305.17333 (MeZO).
+
+    Raises
+    ------
+    ConfigError
+    """
+
+    direction: str = "rank1"
+    directions: int = 1
+    epsilon: float = 1e-3
+
+    name: ClassVar[str] = "spsa"
+
+    def __post_init__(self) -> None:
+        by_name(self.direction)
+        whole_number("directions", self.directions, 1, MAX_DIRECTIONS)
+        real_number("epsilon", self.epsilon, above_zero=True)
+
+    @property
+    def _random(self) -> int:  # type: ignore[override]
+        return self.directions
+
+    @property
+    def _axes(self) -> int:  # type: ignore[override]
+        return 0
+
+    @property
+    def _direction(self) -> str:  # type: ignore[override]
+        return self.direction
+
+
+@dataclass(frozen=True)
+class CoordinateDifferences(_Differences):
+    """Central differences along T coordinates of the P, drawn anew in each step without repetition.
+
+        g = (P / T) Σ_j (f(θ + ε e_j) - f(θ - ε e_j)) / 2 ε · e_j
+
+    Parameters
+    ----------
+    coordinates : T, at least 1.
+    epsilon : ε, above 0.
+
+    Biased by O(ε²), and by the rounding of the loss over ε; relative variance P / T - 1. Products the size of x W: 2 T.
+    Source: J. Kiefer, J. Wolfowitz, 1952.
+
+    Raises
+    ------
+    ConfigError
+    """
+
+    coordinates: int = 1
+    epsilon: float = 1e-2
+
+    name: ClassVar[str] = "coordinates"
+    _random: ClassVar[int] = 0  # type: ignore[misc]
+    _direction: ClassVar[str] = "rank1"  # type: ignore[misc]
+
+    def __post_init__(self) -> None:
+        whole_number("coordinates", self.coordinates, 1, MAX_DIRECTIONS)
+        real_number("epsilon", self.epsilon, above_zero=True)
+
+    @property
+    def _axes(self) -> int:  # type: ignore[override]
+        return self.coordinates
+
+
+@dataclass(frozen=True)
+class HybridDifferences(_Differences):
+    """The mean of :class:`SPSA` and :class:`CoordinateDifferences`, weighted so that the variance is least.
+
+        g = w g_random + (1 - w) g_coordinates,  w = Var g_coordinates / (Var g_random + Var g_coordinates)
+
+    Parameters
+    ----------
+    direction, directions, coordinates, epsilon : as for the two.
+
+    Products the size of x W: 2 (T + S).
+
+    Raises
+    ------
+    ConfigError
+    """
+
+    direction: str = "rank1"
+    directions: int = 1
+    coordinates: int = 1
+    epsilon: float = 1e-3
+
+    name: ClassVar[str] = "hybrid"
+
+    def __post_init__(self) -> None:
+        SPSA(self.direction, self.directions, self.epsilon)
+        CoordinateDifferences(self.coordinates, self.epsilon)
+
+    @property
+    def _random(self) -> int:  # type: ignore[override]
+        return self.directions
+
+    @property
+    def _axes(self) -> int:  # type: ignore[override]
+        return self.coordinates
+
+    @property
+    def _direction(self) -> str:  # type: ignore[override]
+        return self.direction
+
+
+class DifferenceEstimate(Estimate):
+    """T random directions and S coordinates on B examples, as one program."""
+
+    def __init__(
+        self, direction: str, random: int, axes: int, share: float, epsilon: float, setting: Setting
+    ) -> None:
+        self._drawn, self._random, self._axes, self._setting = by_name(direction), random, axes, setting
+        perturbation = Perturbation(NONE, 0, setting.stream)
+        self.plan = Plan(setting.model, setting.batch, perturbation, setting.loss, training=True)
+        self.values, self._result = np.zeros(1 + random + axes), np.zeros(1, RESULT)
+        self._losses = np.zeros(2 * (random + axes))
+        self._thetas, self._gradients = np.zeros(axes, np.int64), np.zeros(axes, np.int64)
+        saved = np.zeros(axes, np.float32)
+        steps: list[Operation | Stage] = []
+
+        def run_pass() -> None:
+            index = sum(isinstance(step, Operation) and step.name == "keep" for step in steps)
+            steps.extend(self.plan.steps)
+            steps.append(differences.bind_keep(self.plan.values, self._losses, index))
+
+        for t in range(random):
+            for amount in (epsilon, -2.0 * epsilon):
+                steps += self._moves(t, amount)
+                run_pass()
+            steps += self._moves(t, epsilon)
+        for k in range(axes):
+            for side in (differences.FORTH, differences.BACK):
+                steps.append(differences.bind_nudge(self._thetas, saved, k, side, epsilon))
+                run_pass()
+            steps.append(differences.bind_nudge(self._thetas, saved, k, differences.RETURN, epsilon))
+        self._weighted = np.zeros_like(self.values)
+        steps.append(
+            differences.bind_central(self._losses, epsilon, self.values, self._result, self._weighted, share)
+        )
+        fused = setting.plain and not axes
+        steps += self._updates(fused)
+        if axes:
+            factor = (1.0 - share) * setting.model.parameter_count / axes
+            found = (self._gradients, self.values[1 + random :])
+            steps.append(differences.bind_scatter(*found, factor, False, self._result))
+        if not fused:
+            steps += setting.updates(self.plan.threads, self._result)
+        self._program = Program(steps)
+        self.operations = self._program.operations
+        self._ends = np.cumsum([math.prod(p.shape) for p in setting.model.packed_parameters.values()])
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of buffers and scratch memory."""
+        return self.plan.buffer_nbytes + self._program.scratch.nbytes + self.plan.input_nbytes
+
+    def _bind_descent(
+        self,
+        parameter: Parameter,
+        theta: npt.NDArray[np.float32],
+        first: int,
+        count: int,
+        values: npt.NDArray[np.float64],
+        result: npt.NDArray[Any],
+        rates: npt.NDArray[Any] | None,
+        rule: int,
+    ) -> Operation:
+        return descent.bind(
+            self.plan.isa,
+            self.plan.threads,
+            theta=theta,
+            kind=self._drawn.kind,
+            count=count,
+            first=self._drawn.base + first,
+            parameter=parameter.index,
+            stream=self._setting.stream,
+            values=values,
+            result=result,
+            rates=rates,
+            rule=rule,
+        )
+
+    def _moves(self, t: int, amount: float) -> list[Operation]:
+        """Return θ ← θ + amount · v_t."""
+        rates = np.zeros(1, RATES)
+        rates["learning_rate"] = -amount
+        one = np.array([0.0, 1.0])
+        return [
+            self._bind_descent(p, p.packed, t, 1, one, np.ones(1, RESULT), rates, descent.SGD)
+            for p in self._setting.model.packed_parameters.values()
+        ]
+
+    def _updates(self, fused: bool) -> list[Operation]:
+        """Return the step along the random directions, or their share of the gradient."""
+        setting, random = self._setting, self._random
+        if not random:
+            return []
+        values = self._weighted[: 1 + random]
+        if fused:
+            return [
+                self._bind_descent(p, p.packed, 0, random, values, self._result, setting.rates, descent.SGD)
+                for p in setting.model.packed_parameters.values()
+            ]
+        return [
+            self._bind_descent(
+                p, setting.gradient(name), 0, random, values, self._result, None, descent.STORE
+            )
+            for name, p in setting.model.packed_parameters.items()
+        ]
+
+    def _choose(self) -> None:
+        """Draw the coordinates of a step."""
+        setting = self._setting
+        stream = setting.stream[0]
+        key = [int(stream["key_low"]) | int(stream["key_high"]) << 32, int(stream["step"])]
+        chosen = np.random.Generator(np.random.Philox(key=key)).choice(
+            self._ends[-1], self._axes, replace=False
+        )
+        parameters = list(setting.model.packed_parameters.items())
+        for k, j in enumerate(chosen):
+            which = int(np.searchsorted(self._ends, j, side="right"))
+            name, parameter = parameters[which]
+            offset = 4 * _packed_index(parameter, int(j - self._ends[which]) + math.prod(parameter.shape))
+            self._thetas[k] = address(parameter.packed) + offset
+            self._gradients[k] = address(setting.gradient(name)) + offset
+
+    def run(self, x: npt.NDArray[Any], targets: npt.NDArray[Any]) -> bool:
+        """Run the passes and the update; nothing is moved where a loss is not finite."""
+        if self._axes:
+            if not self._random:
+                for name in self._setting.model.packed_parameters:
+                    self._setting.gradient(name)[...] = 0
+            self._choose()
+        self.plan.set_input(x, targets)
+        self._program.run()
+        return bool(self._result["finite"][0] == 1)
+
+
+def _packed_index(parameter: Parameter, index: int) -> int:
+    """Return where entry `index` of the canonical array is in the packed one."""
+    columns = parameter.shape[-1]
+    row, column = divmod(index, columns)
+    if len(parameter.shape) == 1:
+        return column
+    group_columns = columns // parameter.groups
+    panels, rows, lanes = parameter.packed.shape
+    group, inside = divmod(column, group_columns)
+    panel = group * (panels // parameter.groups) + inside // lanes
+    return (panel * rows + row) * lanes + inside % lanes

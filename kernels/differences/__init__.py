@@ -1,0 +1,1 @@
+"""Finite differences of a loss: what is kept of each pass, and what follows from two of them."""

@@ -1,0 +1,1 @@
+"""Projections: a stored array along drawn directions."""
