@@ -24,7 +24,7 @@ IMAGE, CLASSES, BATCH = (28, 28, 1), 10, 64
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def info(model: str | None, as_json: bool) -> None:
-    """Print versions, processor, vector width, threads, cache folder and GPU.
+    """Print versions, processor, vector width, threads, cache folder, GPU and estimators.
 
     A model is planned for 28x28x1 images in 10 classes, a batch of 64 and one rank-1 direction.
     """
@@ -51,6 +51,7 @@ def gather() -> dict[str, Any]:
     import numpy as np
 
     from fgnumba import __version__
+    from fgnumba.estimators import RECIPES
     from fgnumba.kernels import vector
     from fgnumba.kernels.cache import cache_folder
     from fgnumba.kernels.threads import thread_count, try_threading_layer
@@ -71,6 +72,7 @@ def gather() -> dict[str, Any]:
         "cache_folder": str(cache_folder()),
         "executable": sys.executable,
         "gpu": gpu(),
+        "estimators": sorted(RECIPES),
     }
 
 
@@ -78,7 +80,7 @@ def planned(name: str) -> "tuple[int, Plan]":
     """Return the number of parameters of the model called `name`, and its plan."""
     import numpy as np
 
-    from fgnumba.cli.train import written_model
+    from fgnumba.assembly import written_model
     from fgnumba.configuration import RunConfig
     from fgnumba.kernels.directions import RANK1
     from fgnumba.kernels.philox import STREAM

@@ -1,6 +1,5 @@
 """``fgtrain train``."""
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -8,8 +7,6 @@ import click
 
 if TYPE_CHECKING:
     from fgnumba.configuration import RunConfig
-    from fgnumba.datasets import Dataset
-    from fgnumba.graph import Graph
 
 RECORDS, FEW_RECORDS = 100, 10
 """Records of a run: one an epoch, but at most about so many, and about so many where there are fewer epochs."""
@@ -36,40 +33,60 @@ class Widths(click.ParamType):
     metavar="NAME|FILE.toml",
     help="logreg, mlp, cnn, resnet, or a file with [[layers]].  [default: mlp]",
 )
-@click.option("--widths", type=Widths(), help="Hidden layers of mlp.  [default: 32]")
+@click.option("--widths", type=Widths(), help="Hidden layers of mlp.  [default: 1024,1024]")
 @click.option(
     "--data",
     metavar="NAME|FILE",
     help="digits, mnist, fashion-mnist, an .npz file or IDX folder.  [default: digits]",
 )
 @click.option("--data-dir", metavar="DIR", help="Folder of the IDX files of mnist or fashion-mnist.")
-@click.option("--estimator", metavar="NAME", help="weight-perturbation.  [default: weight-perturbation]")
-@click.option("--direction", metavar="NAME", help="rank1, rademacher or gaussian.  [default: rank1]")
 @click.option(
-    "--directions", type=int, metavar="T", help="Directions a step.  [default: 64; 16 for cnn and resnet]"
+    "--estimator",
+    metavar="NAME",
+    help="feedback, local-feedback, activity, weight-perturbation, ...; `fgtrain info` lists them.  "
+    "[default: what suits the model]",
 )
+@click.option(
+    "--direction", metavar="NAME", help="rank1, orthogonal, rademacher or gaussian, of the weights."
+)
+@click.option("--directions", type=int, metavar="T", help="Directions, or draws of noise, a step.")
 @click.option("--epochs", type=int, metavar="N", help="Passes over the training data.")
 @click.option(
     "--steps",
     type=int,
     metavar="N",
-    help="Steps, instead of epochs.  [default: 20000; 2000 for cnn, resnet]",
+    help="Steps, instead of epochs.  [default: what suits estimator and model]",
 )
 @click.option("--batch-size", type=int, metavar="N", help="[default: 64]")
 @click.option(
-    "--learning-rate", type=float, metavar="X", help="At the first step.  [default: from the model's size]"
+    "--optimizer", metavar="NAME", help="sgd, adam, adamw or frank-wolfe.  [default: the estimator's]"
+)
+@click.option(
+    "--learning-rate",
+    type=float,
+    metavar="X",
+    help="At the first step.  [default: the estimator's, searched]",
 )
 @click.option("--decay", type=float, metavar="X", help="k of rate × exp(-k step).  [default: 4 / steps]")
-@click.option("--momentum", type=float, metavar="X", help="[default: 0]")
+@click.option("--momentum", type=float, metavar="X", help="Of sgd.  [default: 0]")
+@click.option(
+    "--nesterov/--no-nesterov", default=None, help="Nesterov's momentum.  [default: the heavy ball]"
+)
+@click.option("--weight-decay", type=float, metavar="X", help="[default: 0; 0.01 for adamw]")
+@click.option("--clip-norm", type=float, metavar="X", help="Greatest norm of a gradient.  [default: none]")
+@click.option("--radius", type=float, metavar="X", help="Of frank-wolfe's ball.")
+@click.option(
+    "--telemetry", type=int, metavar="M", help="Every M steps, compare the estimate with the exact gradient."
+)
 @click.option("--seed", type=int, metavar="N", help="[default: 0]")
 @click.option("--device", metavar="NAME", help="auto, cpu or cuda.  [default: auto]")
 @click.option("--out", metavar="DIR", help="Run folder, new or empty.  [default: runs/DATA-MODEL-N]")
 @click.option("--config", metavar="FILE.toml", help="Settings, by the names of these options; options win.")
 @click.option("--quiet", is_flag=True, help="Show errors alone.")
-def train(out: str | None, config: str | None, quiet: bool, **options: Any) -> None:
+def train(out: str | None, config: str | None, quiet: bool, telemetry: int | None, **options: Any) -> None:
     """Train a model and leave a run folder.
 
-    Without options: a small perceptron on the embedded handwritten digits.
+    Without options: a perceptron on the embedded handwritten digits.
     """
     from fgnumba import run_folder
     from fgnumba.configuration import RunConfig
@@ -80,37 +97,31 @@ def train(out: str | None, config: str | None, quiet: bool, **options: Any) -> N
         raise click.UsageError("--out is empty; a folder is required")
     if out is not None:
         run_folder.check_destination(Path(out))
-    run(settings, None if out is None else Path(out), quiet)
+    run(settings, None if out is None else Path(out), quiet, telemetry)
 
 
-def run(config: "RunConfig", out: Path | None, quiet: bool) -> None:
+def run(config: "RunConfig", out: Path | None, quiet: bool, telemetry: int | None = None) -> None:
     """Train as `config` says, and write the run folder."""
     from math import isfinite
 
     import fgnumba as fg
     from fgnumba import run_folder
+    from fgnumba.assembly import assemble
     from fgnumba.cli.progress import Interrupt, progress
-    from fgnumba.configuration import DECADES
-    from fgnumba.presets import default_learning_rate, defaults
+    from fgnumba.validation import whole_number
 
-    suited = defaults(config.model)
-    config = config.updated({"directions": config.directions or suited.directions})
-    estimator = fg.WeightPerturbation(config.direction, config.directions or suited.directions)
     dataset = fg.datasets.load(config.data, data_dir=config.data_dir)
-    config, model = build(config, dataset)
+    ready = assemble(config, dataset)
+    config, model, trainer = ready.config, ready.model, ready.trainer
+    followers: list[fg.Callback] = []
+    files: dict[str, bytes] = {}
+    if telemetry is not None:
+        from fgnumba.bench.telemetry import Telemetry
+
+        whole_number("telemetry", telemetry)
+        followers.append(Telemetry(telemetry, dataset, config.batch_size, files))
     per_epoch = max(1, len(dataset.x_train) // config.batch_size)
-    steps = config.steps or (per_epoch * config.epochs if config.epochs else suited.steps)
-    rate = config.learning_rate or default_learning_rate(
-        model.parameter_count, estimator.directions, config.momentum, suited.rate
-    )
-    decay = DECADES / steps if config.decay is None else config.decay
-    config = config.updated({"steps": steps, "learning_rate": rate, "decay": decay})
-    trainer = fg.Trainer(
-        model,
-        estimator=estimator,
-        optimizer=fg.SGD(rate, decay=decay, momentum=config.momentum),
-        seed=config.seed,
-    )
+    steps = config.steps or per_epoch
     destination = out or run_folder.next_free(Path("runs"), _name(config))
     run_folder.check_destination(destination)
     title = f"{_name(config)}, {model.parameter_count:,} parameters"
@@ -121,15 +132,16 @@ def run(config: "RunConfig", out: Path | None, quiet: bool) -> None:
                 steps=steps,
                 batch_size=config.batch_size,
                 evaluate_every=max(min(per_epoch, -(-steps // FEW_RECORDS)), -(-steps // RECORDS)),
-                callbacks=[*shown.callbacks, interrupt],
+                callbacks=[*shown.callbacks, *followers, interrupt],
             )
         except fg.DivergenceError as error:
             if shown.history.records and isfinite(shown.history.final.test_loss):
                 facts = {"version": fg.__version__, "diverged_at_step": trainer.steps_done}
-                found = run_folder.write(destination, config, model, shown.history, facts, out is None)
+                found = run_folder.write(destination, config, model, shown.history, facts, out is None, files)
                 raise fg.DivergenceError(f"{error}; they are in {found}") from None
             raise
-    found = run_folder.write(destination, config, model, history, {"version": fg.__version__}, out is None)
+    facts = {"version": fg.__version__}
+    found = run_folder.write(destination, config, model, history, facts, out is None, files)
     if out is not None and not (out.is_dir() and found.samefile(out)):
         raise fg.RunError(f"out: {out} was taken while this run trained; the run is in {found}")
     final = history.final
@@ -138,47 +150,6 @@ def run(config: "RunConfig", out: Path | None, quiet: bool) -> None:
             f"test accuracy {final.test_accuracy:.4f}, test loss {final.test_loss:.4f} "
             f"after {final.step} steps in {final.seconds:.1f} s; run folder {found}"
         )
-
-
-def written_model(config: "RunConfig", classes: int) -> tuple[list[dict[str, Any]], str]:
-    """Return the tables of a configuration's model, and what they stand in."""
-    from fgnumba.configuration import read_toml
-    from fgnumba.errors import ConfigError
-    from fgnumba.presets import tables
-
-    where = f"model {config.model}"
-    if config.layers is not None:
-        return list(config.layers), "config"
-    if not config.model.endswith(".toml"):
-        return tables(config.model, classes, config.widths), where
-    file = read_toml(Path(config.model), "model")
-    for key in file:
-        if key != "layers":
-            raise ConfigError(f"{where}: unknown key {key!r} (choose from layers)")
-    written = file.get("layers", [])
-    if not isinstance(written, list) or not written:
-        raise ConfigError(f"{where}: [[layers]] is missing")
-    return written, where
-
-
-def build(config: "RunConfig", dataset: "Dataset") -> "tuple[RunConfig, Graph]":
-    """Return the configuration with the model's layers written out, and the model."""
-    from fgnumba.datasets import NAMES
-    from fgnumba.presets import model_from
-
-    written, where = written_model(config, dataset.classes)
-    model = model_from(written, dataset.classes, where, dataset.input_shape, config.seed, config.device)
-    resolved = [
-        {**table, **({"units": dataset.classes} if table.get("units") == "classes" else {})}
-        for table in written
-    ]
-    # Absolute, so that the run's configuration holds from every folder.
-    paths = {
-        name: os.path.abspath(path)
-        for name, path in (("data", config.data), ("data_dir", config.data_dir))
-        if path is not None and (name == "data_dir" or path not in NAMES)
-    }
-    return config.updated({"layers": tuple(resolved), "device": model.device, **paths}), model
 
 
 def _name(config: "RunConfig") -> str:

@@ -10,8 +10,8 @@ from fgnumba.errors import ConfigError, did_you_mean
 from fgnumba.presets import Table
 from fgnumba.validation import real_number, whole_number
 
-ESTIMATORS = ("weight-perturbation",)
-DIRECTIONS = ("rank1", "rademacher", "gaussian")
+DIRECTIONS = ("rank1", "orthogonal", "rademacher", "gaussian")
+OPTIMIZERS = ("sgd", "adam", "adamw", "frank-wolfe")
 MAX_STEPS = 1 << 32
 """As many as one seed has directions for."""
 DECADES = 4.0
@@ -28,10 +28,13 @@ class RunConfig:
     widths : hidden layers of ``mlp``.
     layers : the model as tables; they win over `model`.
     data, data_dir : as ``fgnumba.datasets.load`` takes them.
-    estimator, direction, directions : ``weight-perturbation``, one of the directions, T.
-    epochs, steps : one of the two. None for both, or for T: ``presets.defaults``.
-    learning_rate, decay : None: ``presets.default_learning_rate``; e⁻⁴ over the run.
-    momentum, batch_size, seed, device : as the library takes them.
+    estimator, direction, directions : one of ``fgnumba.estimators.RECIPES``, one of the directions, T. None: what suits
+        the model (``presets.defaults``); what the estimator has by itself.
+    epochs, steps : one of the two. None for both: as many as suit estimator and model.
+    optimizer : ``sgd``, ``adam``, ``adamw`` or ``frank-wolfe``. None: the estimator's.
+    learning_rate, decay : None: the estimator's, found by search; e⁻⁴ over the run.
+    momentum, nesterov : of ``sgd``. weight_decay, clip_norm, radius : as the optimisers take them.
+    batch_size, seed, device : as the library takes them.
 
     Raises
     ------
@@ -43,15 +46,20 @@ class RunConfig:
     layers: tuple[Table, ...] | None = None
     data: str = "digits"
     data_dir: str | None = None
-    estimator: str = "weight-perturbation"
-    direction: str = "rank1"
+    estimator: str | None = None
+    direction: str | None = None
     directions: int | None = None
     epochs: int | None = None
     steps: int | None = None
     batch_size: int = 64
     learning_rate: float | None = None
     decay: float | None = None
+    optimizer: str | None = None
     momentum: float = 0.0
+    nesterov: bool = False
+    weight_decay: float | None = None
+    clip_norm: float | None = None
+    radius: float | None = None
     seed: int = 0
     device: str = "auto"
 
@@ -60,8 +68,14 @@ class RunConfig:
             _text(name, getattr(self, name))
         if self.data_dir is not None:
             _text("data_dir", self.data_dir)
-        _one_of("estimator", self.estimator, ESTIMATORS)
-        _one_of("direction", self.direction, DIRECTIONS)
+        if self.estimator is not None:
+            _text("estimator", self.estimator)
+        if self.direction is not None:
+            _one_of("direction", self.direction, DIRECTIONS)
+        if self.optimizer is not None:
+            _one_of("optimizer", self.optimizer, OPTIMIZERS)
+        if not isinstance(self.nesterov, bool):
+            raise ConfigError(f"nesterov is {self.nesterov!r}; true or false is required")
         if self.epochs is not None and self.steps is not None:
             raise ConfigError("epochs and steps are both given; give one of the two")
         whole_number("batch_size", self.batch_size)
@@ -76,6 +90,9 @@ class RunConfig:
         if self.decay is not None:
             _real("decay", self.decay)
         _real("momentum", self.momentum, below=1)
+        for name in ("weight_decay", "clip_norm", "radius"):
+            if getattr(self, name) is not None:
+                _real(name, getattr(self, name), above_zero=name != "weight_decay")
         for index, units in enumerate(self.widths or ()):
             whole_number(f"widths[{index}]", units)
 

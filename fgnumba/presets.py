@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
 Table = dict[str, Any]
 
-MLP_WIDTHS = (32,)
-"""Hidden layers of ``mlp``: found by search on the digits, as its activation was."""
+MLP_WIDTHS = (1024, 1024)
+"""Hidden layers of ``mlp``, those of arXiv 2202.08587."""
 
 NAMES = ("logreg", "mlp", "cnn", "resnet")
 
@@ -35,14 +35,25 @@ LAYERS = {
 
 
 class Defaults(NamedTuple):
-    """Settings of a run where none are given: directions a step, steps, c of :func:`default_learning_rate`."""
+    """Settings of a run where none are given.
 
+    Parameters
+    ----------
+    estimator : the best for the model.
+    steps : where the estimator's recipe has none.
+    directions : a step, of estimators whose learning rate is :func:`default_learning_rate`; rate : its c.
+    """
+
+    estimator: str = "feedback"
+    steps: int = 8000
     directions: int = 64
-    steps: int = 20_000
     rate: float = 0.16
 
 
-DEFAULTS = {"cnn": Defaults(16, 2000, rate=0.06), "resnet": Defaults(16, 2000, rate=0.4)}
+DEFAULTS = {
+    "cnn": Defaults("local-feedback", 6000, 16, rate=0.06),
+    "resnet": Defaults("local-feedback", 6000, 16, rate=0.4),
+}
 """For models whose steps are long; the others take many short ones."""
 
 
@@ -54,7 +65,7 @@ def defaults(name: str) -> Defaults:
 def tables(name: str, classes: int, widths: Sequence[int] | None = None) -> list[Table]:
     """Return the layers of the model called `name` as TOML tables.
 
-    ``logreg`` is multinomial logistic regression. ``mlp`` is a perceptron with tanh and hidden layers of `widths`.
+    ``logreg`` is multinomial logistic regression. ``mlp`` is a perceptron with ReLU and hidden layers of `widths`.
     ``cnn`` is the convolutional network of arXiv 2202.08587: four 3x3 convolutions of 64 channels with ReLU, 2x2
     max-pooling after the second and fourth, dense 1024. ``resnet`` is a small residual network (K. He et al., arXiv
     1512.03385) with group normalisation: three blocks of two 3x3 convolutions, of 16, 32 and 64 channels.
@@ -77,7 +88,7 @@ def tables(name: str, classes: int, widths: Sequence[int] | None = None) -> list
     if name == "resnet":
         return [*_residual_tables(), {"name": "head", **head}]
     widths = (MLP_WIDTHS if widths is None else widths) if name == "mlp" else ()
-    hidden_layers = [{"type": "dense", "units": units, "activation": "tanh"} for units in widths]
+    hidden_layers = [{"type": "dense", "units": units, "activation": "relu"} for units in widths]
     return [{"type": "flatten"}, *hidden_layers, head]
 
 

@@ -63,6 +63,7 @@ def write(
     history: History,
     run: Mapping[str, Any] | None = None,
     numbered: bool = False,
+    files: Mapping[str, bytes] | None = None,
 ) -> Path:
     """Write a run folder at `path`, whole: into a temporary folder beside it, which is then renamed.
 
@@ -73,6 +74,7 @@ def write(
     config : with ``layers``, so that the run can be rebuilt from the folder alone.
     run : facts of the run for the ``[run]`` table of config.toml, beside input shape and classes.
     numbered : the name ends in a number, which may be counted up.
+    files : more files, by name.
 
     Raises
     ------
@@ -95,6 +97,8 @@ def write(
         # save_file would write a file that the owner alone can read.
         (temporary / MODEL).write_bytes(save(model.parameters()))
         draw(history).savefig(temporary / FIGURE, dpi=150)
+        for name, content in (files or {}).items():
+            (temporary / name).write_bytes(content)
         mask = os.umask(0)
         os.umask(mask)
         temporary.chmod(0o777 & ~mask)

@@ -1,11 +1,25 @@
-"""Estimators of the gradient that cost forward passes alone: a module a family, found by itself."""
+"""Estimators of the gradient that cost forward passes alone: a module a family, found by itself.
+
+A module's ``RECIPES`` are its estimators by the names that configurations use.
+"""
 
 from importlib import import_module
 from pkgutil import iter_modules
 
-from fgnumba.estimators.base import Estimate, Estimator, Setting, State
+from fgnumba.errors import ConfigError, did_you_mean
+from fgnumba.estimators.base import Estimate, Estimator, Recipe, Setting, State
 
-for _module in iter_modules(__path__):
-    import_module(f"{__name__}.{_module.name}")
+RECIPES: dict[str, Recipe] = {}
+"""Every estimator by name."""
 
-__all__ = ["Estimate", "Estimator", "Setting", "State"]
+for _module in sorted(iter_modules(__path__), key=lambda module: module.name):
+    RECIPES |= getattr(import_module(f"{__name__}.{_module.name}"), "RECIPES", {})
+
+__all__ = ["RECIPES", "Estimate", "Estimator", "Recipe", "Setting", "State", "recipe"]
+
+
+def recipe(name: str) -> Recipe:
+    """Return the recipe called `name`; ConfigError where there is none."""
+    if not isinstance(name, str) or name not in RECIPES:
+        raise ConfigError(f"estimator: unknown estimator {name!r}{did_you_mean(str(name), RECIPES)}")
+    return RECIPES[name]

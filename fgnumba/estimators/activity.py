@@ -10,7 +10,7 @@ import numpy.typing as npt
 from fgnumba.activities import ActivityPlan, Feedback, LocalLosses
 from fgnumba.activities.plan import head_shapes
 from fgnumba.errors import ConfigError
-from fgnumba.estimators.base import Estimate, Estimator, Setting
+from fgnumba.estimators.base import Estimate, Estimator, Recipe, Setting
 from fgnumba.graph import Graph
 from fgnumba.kernels.philox import MAX_DIRECTIONS
 from fgnumba.kernels.program import Operation
@@ -130,3 +130,24 @@ class ActivityEstimate(Estimate):
             assert rates is not None
             self.plan.scale[0] = -rates["learning_rate"][0] / self._setting.batch
         return self.plan.run(x, targets)
+
+
+def _recipe(layerwise: bool = False, **more: Any) -> Recipe:
+    settings = {key: more.pop(key) for key in ("feedback", "local") if key in more}
+
+    def make(directions: int = 1) -> ActivityPerturbation:
+        return ActivityPerturbation(directions, layerwise, **settings)
+
+    return Recipe(make, **more)
+
+
+RECIPES = {
+    "activity": _recipe(learning_rate=1e-3),
+    "activity-layerwise": _recipe(layerwise=True, learning_rate=1e-3),
+    "activity-feedback": _recipe(feedback=Feedback(), learning_rate=1e-3),
+    "activity-layerwise-feedback": _recipe(layerwise=True, feedback=Feedback(), learning_rate=1e-3),
+    "feedback": _recipe(feedback=Feedback(control=0.0), learning_rate=1e-3),
+    "fdfa": _recipe(feedback=Feedback(0.1, "average", 0.0), learning_rate=1e-3),
+    "local": _recipe(local=LocalLosses(), learning_rate=1e-3),
+    "local-feedback": _recipe(local=LocalLosses(), feedback=Feedback(control=0.3), learning_rate=3e-3),
+}

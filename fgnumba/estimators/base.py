@@ -1,13 +1,14 @@
 """What every estimator is: a value that says what it estimates, and binds itself to a model and a batch size."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
+from fgnumba.errors import ConfigError
 from fgnumba.graph import Graph
 from fgnumba.kernels.memory import aligned
 from fgnumba.kernels.program import Operation
@@ -154,3 +155,35 @@ class Estimator(ABC):
         ConfigError
             The model, or the optimiser, is not one that it can train.
         """
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """An estimator by a name that configurations use, with the settings that search found for it.
+
+    Parameters
+    ----------
+    make : returns the estimator, given those of `takes` that were chosen.
+    takes : ``direction`` and ``directions``, as far as there is a choice.
+    optimizer : by the name of ``fgnumba.optimizers.OPTIMIZERS``.
+    learning_rate : None: ``presets.default_learning_rate``, a formula for weight perturbation.
+    rates : by the name of a model, where another one suits it.
+    steps : of a run, None: those that suit the model.
+    evidence : of the learning rates: what was searched, and what was found.
+    """
+
+    make: Callable[..., Estimator]
+    takes: tuple[str, ...] = ("directions",)
+    optimizer: str = "adam"
+    learning_rate: float | None = None
+    rates: Mapping[str, float] = field(default_factory=dict)
+    steps: int | None = None
+    evidence: str = ""
+
+    def build(self, name: str, direction: str | None, directions: int | None) -> Estimator:
+        """Return the estimator called `name`; ConfigError where it has no such choice."""
+        chosen = {"direction": direction, "directions": directions}
+        for option, value in chosen.items():
+            if value is not None and option not in self.takes:
+                raise ConfigError(f"{option} is {value!r}; the estimator {name!r} has none to choose")
+        return self.make(**{option: value for option, value in chosen.items() if value is not None})

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy.typing as npt
 
 from fgnumba.directions import Direction, by_name
 from fgnumba.errors import ConfigError
-from fgnumba.estimators.base import Estimate, Estimator, Setting
+from fgnumba.estimators.base import Estimate, Estimator, Recipe, Setting
 from fgnumba.kernels.descent import cpu as descent
 from fgnumba.kernels.gram import cpu as gram
 from fgnumba.kernels.memory import aligned
@@ -260,3 +261,16 @@ class WeightEstimate(Estimate):
         Program(self._updates(values, np.ones_like(self.plan.result))).run()
         rates[...] = before
         return True
+
+
+_EVIDENCE = "presets.default_learning_rate, whose constants were searched on the digits and MNIST"
+_searched = partial(
+    Recipe, takes=("direction", "directions"), optimizer="sgd", steps=20_000, evidence=_EVIDENCE
+)
+
+RECIPES = {
+    "weight-perturbation": _searched(WeightPerturbation),
+    "orthogonal": _searched(partial(WeightPerturbation, direction="orthogonal"), takes=("directions",)),
+    "projected": _searched(partial(WeightPerturbation, combine="projected")),
+    "control-variate": _searched(partial(WeightPerturbation, control=0.01)),
+}

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from fgnumba.directions import by_name
 from fgnumba.errors import ConfigError
-from fgnumba.estimators.base import Estimate, Estimator, Setting
+from fgnumba.estimators.base import Estimate, Estimator, Recipe, Setting
 from fgnumba.kernels.descent import cpu as descent
 from fgnumba.kernels.differences import cpu as differences
 from fgnumba.kernels.directions import NONE
@@ -330,3 +330,25 @@ def _packed_index(parameter: Parameter, index: int) -> int:
     group, inside = divmod(column, group_columns)
     panel = group * (panels // parameter.groups) + inside // lanes
     return (panel * rows + row) * lanes + inside % lanes
+
+
+_BY_FORMULA = (
+    "learning rate by presets.default_learning_rate, as for exact derivatives along as many directions"
+)
+
+RECIPES = {
+    "spsa": Recipe(SPSA, ("direction", "directions"), "sgd", steps=20_000, evidence=_BY_FORMULA),
+    "coordinates": Recipe(
+        lambda directions=1: CoordinateDifferences(directions),
+        optimizer="sgd",
+        steps=20_000,
+        evidence=_BY_FORMULA,
+    ),
+    "hybrid": Recipe(
+        lambda direction="rank1", directions=1: HybridDifferences(direction, directions, directions),
+        ("direction", "directions"),
+        "sgd",
+        steps=20_000,
+        evidence=_BY_FORMULA,
+    ),
+}

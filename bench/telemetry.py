@@ -1,0 +1,121 @@
+"""How good an estimate is while it is used: its angle with the exact gradient, and its error, beside theory."""
+
+import io
+import json
+import math
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fgnumba.bench import reverse
+from fgnumba.callbacks import Callback, History
+from fgnumba.datasets import Dataset
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from fgnumba.trainer import StepResult, Trainer
+
+LINES, FIGURE = "gradient.jsonl", "gradient.png"
+
+
+@dataclass(frozen=True)
+class Reading:
+    """An estimate beside the exact gradient.
+
+    Parameters
+    ----------
+    step : steps done.
+    cosine : of the angle between g and ∇f; 0 where one of them is.
+    relative_error : ‖g - ∇f‖² / ‖∇f‖².
+    gradient_norm : ‖∇f‖.
+    theory : E‖g - E g‖² / ‖∇f‖², where it is known.
+    """
+
+    step: int
+    cosine: float
+    relative_error: float
+    gradient_norm: float
+    theory: float | None
+
+
+def compare(
+    estimate: dict[str, npt.NDArray[Any]], exact: dict[str, npt.NDArray[Any]], step: int, theory: float | None
+) -> Reading:
+    """Return the reading of two gradients, arrays by the same names."""
+    g = np.concatenate([np.asarray(estimate[name], np.float64).ravel() for name in exact])
+    f = np.concatenate([np.asarray(array, np.float64).ravel() for array in exact.values()])
+    norms = float(np.linalg.norm(g)), float(np.linalg.norm(f))
+    cosine = float(g @ f) / (norms[0] * norms[1]) if all(norms) else 0.0
+    error = float(np.sum((g - f) ** 2)) / norms[1] ** 2 if norms[1] else math.inf
+    return Reading(step, cosine, error, norms[1], theory)
+
+
+class Telemetry(Callback):
+    """Compares what a trainer follows with the exact gradient of the baseline, on one batch, every so many steps.
+
+    Parameters
+    ----------
+    every : steps between readings; the first is before the first step.
+    dataset, batch_size : of which the batch is the first examples.
+    files : a file with a line a reading and a figure are put into it at the end, by name.
+
+    What the estimator learns is left as it is, and so are the parameters. Dropout is on for the estimate, and off for
+    the gradient.
+    """
+
+    def __init__(self, every: int, dataset: Dataset, batch_size: int, files: dict[str, bytes]) -> None:
+        self.every, self.files = every, files
+        self.x, self.y = dataset.x_train[:batch_size], dataset.y_train[:batch_size]
+        self.readings: list[Reading] = []
+        self._trainer: Trainer | None = None
+
+    def on_start(self, trainer: "Trainer", steps: int) -> None:
+        """Take the first reading."""
+        self._trainer = trainer
+        self._read(0)
+
+    def on_step(self, step: int, result: "StepResult") -> None:
+        """Take a reading where it is due."""
+        if step % self.every == 0:
+            self._read(step)
+
+    def on_end(self, history: History) -> None:
+        """Leave what was read."""
+        lines = "".join(json.dumps(_finite(asdict(reading))) + "\n" for reading in self.readings)
+        figure = io.BytesIO()
+        draw(self.readings).savefig(figure, format="png", dpi=150)
+        self.files |= {LINES: lines.encode(), FIGURE: figure.getvalue()}
+
+    def _read(self, step: int) -> None:
+        trainer = self._trainer
+        assert trainer is not None
+        _, exact = reverse.value_and_grad(trainer.model, trainer.loss, self.x, self.y)
+        theory = trainer.estimator.relative_variance(trainer.model.parameter_count)
+        self.readings.append(compare(trainer.estimate(self.x, self.y), exact, step, theory))
+
+
+def _finite(values: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in values.items()
+    }
+
+
+def draw(readings: list[Reading]) -> "Figure":
+    """Return the figure: cosine and relative error over steps, theory beside it."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 3.2), layout="constrained")
+    angle, error = figure.subplots(1, 2)
+    steps = [reading.step for reading in readings]
+    angle.plot(steps, [reading.cosine for reading in readings], color="#c1440e")
+    angle.set(xlabel="step", ylabel="cosine with the exact gradient", ylim=(min(0.0, *angle.get_ylim()), 1))
+    error.plot(steps, [reading.relative_error for reading in readings], color="#c1440e", label="measured")
+    if readings and readings[0].theory:
+        error.plot(steps, [reading.theory for reading in readings], color="#33658a", ls="--", label="theory")
+        error.legend(frameon=False)
+    error.set(xlabel="step", ylabel="relative squared error", yscale="log")
+    return figure

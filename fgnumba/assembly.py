@@ -1,0 +1,111 @@
+"""From a configuration to a trainer: what is not given is chosen, and written down."""
+
+import os
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from fgnumba.configuration import DECADES, RunConfig, read_toml
+from fgnumba.datasets import NAMES, Dataset
+from fgnumba.errors import ConfigError
+from fgnumba.estimators import Estimator, recipe
+from fgnumba.graph import Graph
+from fgnumba.optimizers import OPTIMIZERS, Optimizer
+from fgnumba.presets import default_learning_rate, defaults, model_from, tables
+from fgnumba.trainer import Trainer
+
+
+@dataclass(frozen=True)
+class Assembled:
+    """A run that is ready to begin.
+
+    Parameters
+    ----------
+    config : with everything written out that decides it.
+    """
+
+    config: RunConfig
+    model: Graph
+    trainer: Trainer
+
+
+def assemble(config: RunConfig, dataset: Dataset, estimator: Estimator | None = None) -> Assembled:
+    """Return the trainer of a configuration on a data set.
+
+    Parameters
+    ----------
+    estimator : instead of the configuration's own, of whose settings the others are.
+
+    Raises
+    ------
+    ConfigError, ShapeError
+    """
+    suited = defaults(config.model)
+    name = config.estimator or suited.estimator
+    chosen = recipe(name)
+    directions = config.directions
+    if directions is None and chosen.learning_rate is None and "directions" in chosen.takes:
+        directions = suited.directions
+    found = estimator or chosen.build(name, config.direction, directions)
+    config, model = build(config.updated({"estimator": name, "directions": directions}), dataset)
+    per_epoch = max(1, len(dataset.x_train) // config.batch_size)
+    steps = config.steps or (per_epoch * config.epochs if config.epochs else chosen.steps or suited.steps)
+    kind = config.optimizer or chosen.optimizer
+    rate = config.learning_rate or chosen.rates.get(config.model, chosen.learning_rate)
+    if rate is None:
+        count = directions or 1
+        rate = default_learning_rate(model.parameter_count, count, config.momentum, suited.rate)
+    decay = DECADES / steps if config.decay is None else config.decay
+    config = config.updated({"steps": steps, "optimizer": kind, "learning_rate": rate, "decay": decay})
+    optimizer = _optimizer(config)
+    return Assembled(config, model, Trainer(model, estimator=found, optimizer=optimizer, seed=config.seed))
+
+
+def _optimizer(config: RunConfig) -> Optimizer:
+    kind = OPTIMIZERS[config.optimizer or "sgd"]
+    known = {field.name for field in fields(kind)}  # type: ignore[arg-type]
+    settings: dict[str, Any] = {"learning_rate": config.learning_rate, "decay": config.decay}
+    for name in ("momentum", "nesterov", "weight_decay", "clip_norm", "radius"):
+        value = getattr(config, name)
+        if not value:
+            continue
+        if name not in known:
+            raise ConfigError(f"{name} is {value!r}; the optimizer {config.optimizer!r} has none")
+        settings[name] = value
+    if "radius" in known and "radius" not in settings:
+        raise ConfigError(f"radius is missing: the optimizer {config.optimizer!r} stays in a ball of it")
+    return kind(**settings)
+
+
+def written_model(config: RunConfig, classes: int) -> tuple[list[dict[str, Any]], str]:
+    """Return the tables of a configuration's model, and what they stand in."""
+    where = f"model {config.model}"
+    if config.layers is not None:
+        return list(config.layers), "config"
+    if not config.model.endswith(".toml"):
+        return tables(config.model, classes, config.widths), where
+    file = read_toml(Path(config.model), "model")
+    for key in file:
+        if key != "layers":
+            raise ConfigError(f"{where}: unknown key {key!r} (choose from layers)")
+    written = file.get("layers", [])
+    if not isinstance(written, list) or not written:
+        raise ConfigError(f"{where}: [[layers]] is missing")
+    return written, where
+
+
+def build(config: RunConfig, dataset: Dataset) -> tuple[RunConfig, Graph]:
+    """Return the configuration with the model's layers written out, and the model."""
+    written, where = written_model(config, dataset.classes)
+    model = model_from(written, dataset.classes, where, dataset.input_shape, config.seed, config.device)
+    resolved = [
+        {**table, **({"units": dataset.classes} if table.get("units") == "classes" else {})}
+        for table in written
+    ]
+    # Absolute, so that the run's configuration holds from every folder.
+    paths = {
+        name: os.path.abspath(path)
+        for name, path in (("data", config.data), ("data_dir", config.data_dir))
+        if path is not None and (name == "data_dir" or path not in NAMES)
+    }
+    return config.updated({"layers": tuple(resolved), "device": model.device, **paths}), model

@@ -1,0 +1,212 @@
+"""Learning rates by successive halving: many on a short run, the best third on one three times as long, and so on.
+
+Each trial is a run by itself on nine tenths of the training data, judged by the rest: the test data are not seen. A
+trial is a function of its settings, so that what a file of finished trials holds is never run again.
+
+Source: K. Jamieson, A. Talwalkar, arXiv 1502.07943.
+"""
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fgnumba.assembly import assemble
+from fgnumba.configuration import RunConfig
+from fgnumba.datasets import Dataset
+from fgnumba.errors import ConfigError, DivergenceError, RunError
+from fgnumba.evaluation import evaluate
+from fgnumba.validation import real_number, whole_number
+
+KEPT = 3
+"""One in so many trials goes on."""
+
+HELD_OUT = 10
+"""One in so many training examples judges."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A run and its outcome.
+
+    Parameters
+    ----------
+    learning_rate, fall : at the first step, and by which power of e it falls until the last.
+    steps : of the run.
+    accuracy, loss : on what was held out; None where it diverged.
+    """
+
+    learning_rate: float
+    fall: float
+    steps: int
+    accuracy: float | None
+    loss: float | None
+
+    @property
+    def score(self) -> tuple[float, float]:
+        """What trials are ranked by: accuracy, then loss."""
+        if self.accuracy is None or self.loss is None:
+            return -1.0, -math.inf
+        return self.accuracy, -self.loss
+
+
+@dataclass(frozen=True)
+class Search:
+    """What is searched.
+
+    Parameters
+    ----------
+    lowest, highest : learning rates; `count` of them, evenly spaced by their logarithms.
+    falls : powers of e by which the rate falls over a run.
+    steps : of the longest runs.
+
+    Raises
+    ------
+    ConfigError
+    """
+
+    lowest: float = 1e-5
+    highest: float = 1.0
+    count: int = 16
+    falls: tuple[float, ...] = (4.0,)
+    steps: int = 2000
+
+    def __post_init__(self) -> None:
+        real_number("lowest", self.lowest, above_zero=True)
+        real_number("highest", self.highest, above_zero=True)
+        if self.highest < self.lowest:
+            raise ConfigError(
+                f"highest is {self.highest:g}; at least {self.lowest:g}, the lowest, is required"
+            )
+        whole_number("count", self.count)
+        whole_number("steps", self.steps)
+        for fall in self.falls:
+            real_number("falls", fall)
+        if not self.falls:
+            raise ConfigError("falls is empty; at least one is required")
+
+    def candidates(self) -> list[tuple[float, float]]:
+        """Return (learning rate, fall) of every trial of the first rung, rates to three digits."""
+        rates = np.geomspace(self.lowest, self.highest, self.count)
+        return list(product((float(f"{rate:.3g}") for rate in rates), self.falls))
+
+    def rungs(self) -> list[tuple[int, int]]:
+        """Return (trials, steps) of each rung."""
+        number = len(self.candidates())
+        found = []
+        while True:
+            found.append(number)
+            if number <= 2:
+                break
+            number = max(1, round(number / KEPT))
+        return [(n, max(1, self.steps // KEPT ** (len(found) - 1 - i))) for i, n in enumerate(found)]
+
+
+def held_out(dataset: Dataset) -> Dataset:
+    """Return the training data cut into what trains and what judges: the last tenth of a fixed order."""
+    order = np.random.default_rng(0).permutation(len(dataset.x_train))
+    kept = max(1, len(order) // HELD_OUT)
+    if len(order) < 2:
+        raise ConfigError(f"{dataset.name}: one training example; a search needs two")
+    train, judge = np.sort(order[:-kept]), np.sort(order[-kept:])
+    x, y = dataset.x_train, dataset.y_train
+    return Dataset(dataset.name, x[train], y[train], x[judge], y[judge], dataset.classes)
+
+
+def search(
+    config: RunConfig,
+    dataset: Dataset,
+    what: Search,
+    known: Sequence[Trial] = (),
+    tell: Callable[[Trial], None] = lambda trial: None,
+) -> list[Trial]:
+    """Return all trials, rung by rung; the best is the first of the last rung.
+
+    Parameters
+    ----------
+    config : of the runs, learning rate, decay and length aside.
+    known : trials that have been run with the same settings.
+    tell : told of each trial that was run.
+
+    Raises
+    ------
+    ConfigError
+    """
+    data = held_out(dataset)
+    done = {(trial.learning_rate, trial.fall, trial.steps): trial for trial in known}
+    candidates, found = what.candidates(), list[Trial]()
+    for number, steps in what.rungs():
+        rung = []
+        for rate, fall in candidates[:number]:
+            trial = done.get((rate, fall, steps))
+            if trial is None:
+                trial = _run(config, data, rate, fall, steps)
+                tell(trial)
+            rung.append(trial)
+        rung.sort(key=lambda trial: trial.score, reverse=True)
+        candidates = [(trial.learning_rate, trial.fall) for trial in rung]
+        found = [*rung, *found]
+    return found
+
+
+def _run(config: RunConfig, data: Dataset, rate: float, fall: float, steps: int) -> Trial:
+    settings = {"learning_rate": rate, "decay": fall / steps, "steps": steps}
+    trainer = assemble(config.updated(settings), data).trainer
+    batches = data.batches(min(config.batch_size, len(data.x_train)), config.seed)
+    try:
+        for _ in range(steps):
+            trainer.step(*next(batches))
+    except DivergenceError:
+        return Trial(rate, fall, steps, None, None)
+    judged = evaluate(trainer.model, data.x_test, data.y_test)
+    if not math.isfinite(judged.loss):
+        return Trial(rate, fall, steps, None, None)
+    return Trial(rate, fall, steps, judged.accuracy, judged.loss)
+
+
+class Ledger:
+    """A file of finished trials, one JSON object a line, under the settings that they belong to.
+
+    Parameters
+    ----------
+    path : created with its folder where it is not there.
+    settings : anything that a trial's outcome depends on beside its own.
+
+    Raises
+    ------
+    RunError
+        The file belongs to other settings, is damaged before its last line, or cannot be written.
+    """
+
+    def __init__(self, path: Path, settings: dict[str, Any]) -> None:
+        self.path, self.trials = path, list[Trial]()
+        head = json.dumps(settings, sort_keys=True)
+        try:
+            if not path.exists():
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(head + "\n", encoding="utf-8")
+                return
+            lines = path.read_text(encoding="utf-8").split("\n")
+        except (OSError, UnicodeDecodeError) as error:
+            raise RunError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
+        if lines[0] != head:
+            raise RunError(f"{path} is a search with other settings; name another file")
+        # The last line may have been cut short; it is run again.
+        whole = lines[1:-1]
+        for number, line in enumerate(whole, 2):
+            try:
+                self.trials.append(Trial(**json.loads(line)))
+            except (ValueError, TypeError):
+                raise RunError(f"{path} is damaged in line {number}") from None
+        if lines[-1]:
+            path.write_text("\n".join([head, *whole, ""]), encoding="utf-8")
+
+    def add(self, trial: Trial) -> None:
+        """Write a trial down."""
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(asdict(trial)) + "\n")
