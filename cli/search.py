@@ -42,6 +42,7 @@ def search(
     Judged by a tenth of the training data, which is held out. Prints the trials and the options for `fgtrain train`.
     """
     import fgnumba as fg
+    from fgnumba.bench.estimators import recipe_of
     from fgnumba.configuration import RunConfig
     from fgnumba.search import Ledger, Search, Trial
     from fgnumba.search import search as run
@@ -67,7 +68,8 @@ def search(
                 ledger.add(trial)
             advance(f"{done} of {total} trials: {_shown(trial)}")
 
-        found = run(settings, dataset, what, ledger.trials if ledger else (), tell)
+        chosen = recipe_of(settings.estimator) if settings.estimator else None
+        found = run(settings, dataset, what, ledger.trials if ledger else (), tell, chosen)
     click.echo(f"{'steps':>7}  {'learning rate':>13}  {'falls by e to':>13}  {'accuracy':>8}  {'loss':>8}")
     for trial in found:
         outcome = "diverged" if trial.accuracy is None else f"{trial.accuracy:8.4f}  {trial.loss:8.4f}"

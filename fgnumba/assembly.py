@@ -8,7 +8,7 @@ from typing import Any
 from fgnumba.configuration import DECADES, RunConfig, read_toml
 from fgnumba.datasets import NAMES, Dataset
 from fgnumba.errors import ConfigError
-from fgnumba.estimators import Estimator, recipe
+from fgnumba.estimators import Recipe, recipe
 from fgnumba.graph import Graph
 from fgnumba.optimizers import OPTIMIZERS, Optimizer
 from fgnumba.presets import default_learning_rate, defaults, model_from, tables
@@ -29,12 +29,12 @@ class Assembled:
     trainer: Trainer
 
 
-def assemble(config: RunConfig, dataset: Dataset, estimator: Estimator | None = None) -> Assembled:
+def assemble(config: RunConfig, dataset: Dataset, chosen: Recipe | None = None) -> Assembled:
     """Return the trainer of a configuration on a data set.
 
     Parameters
     ----------
-    estimator : instead of the configuration's own, of whose settings the others are.
+    chosen : the recipe of the configuration's estimator, where it is none of the library's.
 
     Raises
     ------
@@ -42,11 +42,11 @@ def assemble(config: RunConfig, dataset: Dataset, estimator: Estimator | None = 
     """
     suited = defaults(config.model)
     name = config.estimator or suited.estimator
-    chosen = recipe(name)
+    chosen = chosen or recipe(name)
     directions = config.directions
     if directions is None and chosen.learning_rate is None and "directions" in chosen.takes:
         directions = suited.directions
-    found = estimator or chosen.build(name, config.direction, directions)
+    estimator = chosen.build(name, config.direction, directions)
     config, model = build(config.updated({"estimator": name, "directions": directions}), dataset)
     per_epoch = max(1, len(dataset.x_train) // config.batch_size)
     steps = config.steps or (per_epoch * config.epochs if config.epochs else chosen.steps or suited.steps)
@@ -58,7 +58,9 @@ def assemble(config: RunConfig, dataset: Dataset, estimator: Estimator | None = 
     decay = DECADES / steps if config.decay is None else config.decay
     config = config.updated({"steps": steps, "optimizer": kind, "learning_rate": rate, "decay": decay})
     optimizer = _optimizer(config)
-    return Assembled(config, model, Trainer(model, estimator=found, optimizer=optimizer, seed=config.seed))
+    return Assembled(
+        config, model, Trainer(model, estimator=estimator, optimizer=optimizer, seed=config.seed)
+    )
 
 
 def _optimizer(config: RunConfig) -> Optimizer:

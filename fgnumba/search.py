@@ -20,6 +20,7 @@ from fgnumba.assembly import assemble
 from fgnumba.configuration import RunConfig
 from fgnumba.datasets import Dataset
 from fgnumba.errors import ConfigError, DivergenceError, RunError
+from fgnumba.estimators import Recipe
 from fgnumba.evaluation import evaluate
 from fgnumba.validation import real_number, whole_number
 
@@ -124,6 +125,7 @@ def search(
     what: Search,
     known: Sequence[Trial] = (),
     tell: Callable[[Trial], None] = lambda trial: None,
+    chosen: Recipe | None = None,
 ) -> list[Trial]:
     """Return all trials, rung by rung; the best is the first of the last rung.
 
@@ -132,6 +134,7 @@ def search(
     config : of the runs, learning rate, decay and length aside.
     known : trials that have been run with the same settings.
     tell : told of each trial that was run.
+    chosen : the recipe of the estimator, where it is none of the library's.
 
     Raises
     ------
@@ -145,7 +148,7 @@ def search(
         for rate, fall in candidates[:number]:
             trial = done.get((rate, fall, steps))
             if trial is None:
-                trial = _run(config, data, rate, fall, steps)
+                trial = _run(config, data, rate, fall, steps, chosen)
                 tell(trial)
             rung.append(trial)
         rung.sort(key=lambda trial: trial.score, reverse=True)
@@ -154,9 +157,11 @@ def search(
     return found
 
 
-def _run(config: RunConfig, data: Dataset, rate: float, fall: float, steps: int) -> Trial:
+def _run(
+    config: RunConfig, data: Dataset, rate: float, fall: float, steps: int, chosen: Recipe | None
+) -> Trial:
     settings = {"learning_rate": rate, "decay": fall / steps, "steps": steps}
-    trainer = assemble(config.updated(settings), data).trainer
+    trainer = assemble(config.updated(settings), data, chosen).trainer
     batches = data.batches(min(config.batch_size, len(data.x_train)), config.seed)
     try:
         for _ in range(steps):

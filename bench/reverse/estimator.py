@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fgnumba.bench.reverse.plan import ReversePlan
-from fgnumba.estimators import Estimate, Estimator, Setting
+from fgnumba.estimators import Estimate, Estimator, Recipe, Setting
 from fgnumba.kernels.loss import RESULT
 from fgnumba.kernels.program import Program
 
@@ -81,3 +81,7 @@ class ReverseEstimate(Estimate):
             return False
         self._updates.run()
         return True
+
+
+RECIPE = Recipe(ReverseMode, takes=(), learning_rate=1e-3)
+"""Reverse mode for comparisons."""
