@@ -1,0 +1,360 @@
+"""Activity perturbation against float64, noise and all; what its layout must keep; what it refuses."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import fgnumba as fg
+from fgnumba.activities.plan import analyzed
+from fgnumba.bench import reverse
+from fgnumba.kernels import threads, vector
+from tests.activity_reference import estimate
+from tests.test_activations import REFERENCES
+from tests.test_jvp import off_kinks
+
+LOSS = fg.SoftmaxCrossEntropy()
+
+# Relative to the estimate's norm: sums of some hundred float32 products, and differences of them.
+TOLERANCE = 2e-5
+
+
+def problem(layers, inputs, batch, seed):
+    rng = np.random.default_rng(seed)
+    model = fg.Sequential(layers, inputs, seed=seed)
+    x = off_kinks(layers, model.parameters(), (batch, inputs), rng)
+    return model, x, rng.integers(0, layers[-1].units, batch)
+
+
+def close(found, expected):
+    norm = np.sqrt(sum(float(np.sum(expected[name] ** 2)) for name in found))
+    for name, array in found.items():
+        error = float(np.linalg.norm(array - expected[name]))
+        assert error <= TOLERANCE * norm + 1e-9, f"{name}: {error:.3g} over a bound of {TOLERANCE * norm:.3g}"
+
+
+def matrices(trainer, layers):
+    """Return B (N, C) of each hidden layer, as the trainer keeps it."""
+    classes = layers[-1].units
+    return {
+        index: np.concatenate(list(trainer.state.arrays[f"feedback.{index}.0"]), axis=1)[:, :classes].astype(
+            np.float64
+        )
+        for index in range(len(layers) - 1)
+    }
+
+
+@st.composite
+def perceptrons(draw):
+    widths = st.one_of(st.integers(1, 70), st.sampled_from([31, 32, 33, 64, 97]))
+    activations = st.sampled_from(sorted(REFERENCES))
+    hidden = [
+        fg.Dense(draw(widths), activation=draw(activations), bias=draw(st.booleans()))
+        for _ in range(draw(st.integers(1, 3)))
+    ]
+    return [*hidden, fg.Dense(draw(st.integers(1, 40)))]
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    perceptrons(),
+    st.integers(1, 50),
+    st.integers(1, 40),
+    st.integers(1, 3),
+    st.booleans(),
+    st.integers(0, 2**40),
+)
+def test_estimate_of_any_perceptron(layers, inputs, batch, draws, layerwise, seed):
+    model, x, y = problem(layers, inputs, batch, seed % 2**32)
+    trainer = fg.Trainer(
+        model, estimator=fg.ActivityPerturbation(draws, layerwise), optimizer=fg.SGD(1.0), seed=seed
+    )
+    trainer.steps_done = 3
+    expected = estimate(layers, model.parameters(), x, y, seed, 3, draws=draws, layerwise=layerwise)
+    close(trainer.estimate(x, y), expected.gradient)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    perceptrons(),
+    st.integers(1, 40),
+    st.integers(1, 2),
+    st.booleans(),
+    st.sampled_from([0.0, 0.3, 1.0]),
+    st.booleans(),
+    st.integers(0, 2**32 - 1),
+)
+def test_feedback_of_any_perceptron(layers, batch, draws, layerwise, control, local, seed):
+    model, x, y = problem(layers, 20, batch, seed)
+    feedback = fg.Feedback(0.7, control=control)
+    losses = fg.LocalLosses() if local else None
+    if local:
+        # A layer without an activation ends no block.
+        hidden = [replace(la, activation="tanh") if la.activation == "identity" else la for la in layers[:-1]]
+        layers = [*hidden, layers[-1]]
+        model, x, y = problem(layers, 20, batch, seed)
+    trainer = fg.Trainer(
+        model,
+        estimator=fg.ActivityPerturbation(draws, layerwise, feedback, losses),
+        optimizer=fg.SGD(1e-3),
+        seed=seed,
+    )
+    for _ in range(3):
+        trainer.step(x, y)
+    x = off_kinks(layers, model.parameters(), x.shape, np.random.default_rng(seed))
+    known = matrices(trainer, layers)
+    heads = None
+    if local:
+        own = trainer.state.parameters
+        heads = {
+            index: (own[f"head.{index}.0.weight"].array(), own[f"head.{index}.0.bias"].array())
+            for index in range(len(layers) - 2)
+        }
+    expected = estimate(
+        layers,
+        model.parameters(),
+        x,
+        y,
+        seed,
+        3,
+        draws=draws,
+        layerwise=layerwise,
+        feedback=known,
+        control=control,
+        rate=0.7,
+        heads=heads,
+    )
+    close(trainer.estimate(x, y), expected.gradient)
+    for index, matrix in matrices(trainer, layers).items():
+        np.testing.assert_array_equal(matrix, known[index])
+    before = {name: p.array() for name, p in trainer.state.parameters.items()}
+    trainer.step(x, y)
+    for index, matrix in matrices(trainer, layers).items():
+        np.testing.assert_allclose(matrix, expected.feedback[index], rtol=1e-4, atol=1e-5)
+    for name, parameter in trainer.state.parameters.items():
+        step = before[name] - 1e-3 * expected.gradient[name]
+        np.testing.assert_allclose(parameter.array(), step, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", vector.executable())
+@pytest.mark.parametrize("activation", sorted(REFERENCES))
+def test_every_activation_on_every_instruction_set(name, activation, monkeypatch):
+    monkeypatch.setenv(vector.OVERRIDE, name)
+    layers = [fg.Dense(67, activation=activation), fg.Dense(41, activation=activation), fg.Dense(7)]
+    model, x, y = problem(layers, 13, 21, 1)
+    trainer = fg.Trainer(model, estimator=fg.ActivityPerturbation(2), optimizer=fg.SGD(1.0), seed=5)
+    close(trainer.estimate(x, y), estimate(layers, model.parameters(), x, y, 5, 0, draws=2).gradient)
+
+
+def images(batch=3, shape=(9, 8, 3), classes=4, seed=0):
+    rng = np.random.default_rng(seed)
+    return rng.standard_normal((batch, *shape), np.float32), rng.integers(0, classes, batch)
+
+
+def convolutional(activation="tanh"):
+    return fg.Sequential(
+        [
+            fg.Conv2d(16, padding="same", activation=activation),
+            fg.MaxPool2d(2),
+            fg.Conv2d(5, 2, activation=activation, stride=2),
+            fg.GroupNorm(1),
+            fg.Flatten(),
+            fg.Dense(6, activation=activation),
+            fg.Dense(4),
+        ],
+        (9, 8, 3),
+        seed=1,
+    )
+
+
+def residual():
+    return fg.Graph(
+        [
+            fg.Node("stem", fg.Conv2d(32, padding="same", bias=False)),
+            fg.Node("norm", fg.GroupNorm(4)),
+            fg.Node("relu", fg.Activation("relu")),
+            fg.Node("conv", fg.Conv2d(32, padding="same")),
+            fg.Node("sum", fg.Add("relu"), inputs=("conv", "relu")),
+            fg.Node("half", fg.Conv2d(8, 1), inputs="stem"),
+            fg.Node("both", fg.Concatenate(), inputs=("half", "sum")),
+            fg.Node("mean", fg.GlobalAveragePool2d()),
+            fg.Node("ln", fg.LayerNorm()),
+            fg.Node("head", fg.Dense(4)),
+        ],
+        (9, 8, 3),
+        seed=1,
+    )
+
+
+@pytest.mark.parametrize("layerwise", [False, True])
+def test_noise_of_one_example_is_a_direction_of_the_biases(layerwise):
+    # Of one example and one pixel, noise on a layer is a tangent of its bias: d is the loss's derivative along it.
+    model = fg.Sequential(
+        [fg.Dense(19, activation="tanh"), fg.Dense(9, activation="sigmoid"), fg.Dense(4)], 7, seed=2
+    )
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((1, 7), np.float32), rng.integers(0, 4, 1)
+    trainer = fg.Trainer(
+        model, estimator=fg.ActivityPerturbation(layerwise=layerwise), optimizer=fg.SGD(1.0), seed=9
+    )
+    g = trainer.estimate(x, y)
+    biases = [name for name in g if name.endswith("bias") and not name.startswith("2")]
+    for chosen in [[name] for name in biases] if layerwise else [biases]:
+        d = g[chosen[0]][0]
+        tangents = {name: np.sign(g[name]) if name in chosen else np.zeros_like(g[name]) for name in g}
+        _, derivative = fg.jvp(model, LOSS, x, y, tangents)
+        for name in chosen:
+            np.testing.assert_allclose(np.abs(g[name]), abs(d), rtol=1e-6)
+        assert derivative == pytest.approx(abs(d), rel=1e-4) or derivative == pytest.approx(-abs(d), rel=1e-4)
+
+
+@pytest.mark.parametrize("model", [convolutional(), convolutional("relu"), residual()])
+@pytest.mark.parametrize("layerwise", [False, True])
+def test_images_average_to_the_gradient(model, layerwise):
+    x, y = images()
+    _, exact = reverse.value_and_grad(model, LOSS, x, y)
+    number = 300
+    trainer = fg.Trainer(model, estimator=fg.ActivityPerturbation(4, layerwise), optimizer=fg.SGD(1.0))
+    total = {name: np.zeros(array.shape) for name, array in exact.items()}
+    squares = dict.fromkeys(exact, 0.0)
+    for step in range(number):
+        trainer.steps_done = step
+        for name, array in trainer.estimate(x, y).items():
+            total[name] += array
+            squares[name] += float(np.sum((array - exact[name]) ** 2))
+    for name, array in exact.items():
+        # The mean's squared error is about 1 / n of one estimate's, and far from six times that.
+        error = float(np.sum((total[name] / number - array) ** 2))
+        assert error < 6 * squares[name] / number**2 + 1e-10 * np.sum(array**2), name
+
+
+def test_layout_of_slots():
+    model = residual()
+    *_, joint = analyzed(model, 2, False, False)
+    assert joint.slots == [2]
+    assert {place.slot for place in joint.places} == {0}
+    *_, each = analyzed(model, 2, True, False)
+    assert [place.slot for place in each.places] == [2 * i for i in range(len(each.places))]
+    assert each.slots == [2 * len(each.places)]
+    *_, local = analyzed(model, 1, False, True)
+    assert [end.names[0] for end in local.ends] == ["relu"]
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_local_heads_are_cut_off_from_each_other(groups):
+    # The first block's gradient does not depend on what comes after it.
+    def gradient(units):
+        model = fg.Sequential(
+            [fg.Dense(64, activation="relu"), fg.Dense(units, activation="relu"), fg.Dense(4)], 6, seed=3
+        )
+        estimator = fg.ActivityPerturbation(local=fg.LocalLosses(groups=groups))
+        trainer = fg.Trainer(model, estimator=estimator, optimizer=fg.SGD(0.1), seed=1)
+        for parameter in trainer.state.parameters.values():
+            rng = np.random.default_rng(len(parameter.name))
+            parameter.assign(rng.standard_normal(parameter.shape).astype(np.float32))
+        rng = np.random.default_rng(0)
+        x, y = rng.standard_normal((9, 6), np.float32), rng.integers(0, 4, 9)
+        return trainer.estimate(x, y)["0.weight"]
+
+    first = gradient(64 * groups)
+    assert np.abs(first).max() > 0
+    np.testing.assert_array_equal(first, gradient(128 * groups))
+
+
+def test_feedback_learns_a_head_exactly():
+    # A local head's response to noise is linear in it: the filter finds its weights, and noise has nothing to add.
+    model = fg.Sequential(
+        [fg.Dense(64, activation="relu"), fg.Dense(8, activation="relu"), fg.Dense(3)], 6, seed=3
+    )
+    estimator = fg.ActivityPerturbation(feedback=fg.Feedback(1.0), local=fg.LocalLosses())
+    trainer = fg.Trainer(model, estimator=estimator, optimizer=fg.SGD(1e-12), seed=1)
+    head = trainer.state.parameters["head.0.0.weight"]
+    rng = np.random.default_rng(0)
+    head.assign(rng.standard_normal(head.shape).astype(np.float32))
+    for _ in range(300):
+        trainer.step(rng.standard_normal((32, 6)), rng.integers(0, 3, 32))
+    learned = trainer.state.arrays["feedback.0.0"][0, :, :3]
+    np.testing.assert_allclose(learned, head.array(), atol=1e-3)
+
+
+def test_steps_do_not_depend_on_threads(monkeypatch):
+    if threads.thread_count() < 2:
+        pytest.skip("needs two processors")
+    x, y = images(32)
+    found = []
+    for number in ("1", "2"):
+        monkeypatch.setenv(threads.OVERRIDE, number)
+        model = fg.Sequential(
+            [
+                fg.Conv2d(32, padding="same", activation="relu"),
+                fg.Flatten(),
+                fg.Dense(300, activation="relu"),
+                fg.Dense(4),
+            ],
+            (9, 8, 3),
+        )
+        estimator = fg.ActivityPerturbation(local=fg.LocalLosses(), feedback=fg.Feedback(control=0.3))
+        trainer = fg.Trainer(model, estimator=estimator, optimizer=fg.Adam(1e-3))
+        for _ in range(3):
+            trainer.step(x, y)
+        found.append(model.parameters())
+    for name, array in found[0].items():
+        np.testing.assert_array_equal(array, found[1][name])
+
+
+def test_a_loss_that_is_not_finite_moves_nothing():
+    model = fg.Sequential([fg.Dense(8, activation="relu"), fg.Dense(3)], 4)
+    trainer = fg.Trainer(
+        model, estimator=fg.ActivityPerturbation(feedback=fg.Feedback()), optimizer=fg.Adam(0.1)
+    )
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((5, 4), np.float32), rng.integers(0, 3, 5)
+    trainer.step(x, y)
+    before = model.parameters()
+    state = {name: array.copy() for name, array in trainer.state.arrays.items()}
+    with pytest.raises(fg.DatasetError, match="x is not finite"):
+        trainer.step(np.where(x == x[0, 0], np.nan, x), y)
+    for name, array in model.parameters().items():
+        np.testing.assert_array_equal(array, before[name])
+    for name, array in trainer.state.arrays.items():
+        np.testing.assert_array_equal(array, state[name])
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: fg.ActivityPerturbation(0), "draws is 0"),
+        (lambda: fg.ActivityPerturbation(layerwise=1), "layerwise is 1"),  # type: ignore[arg-type]
+        (lambda: fg.ActivityPerturbation(feedback=0.1), "feedback is 0.1; a Feedback or None"),  # type: ignore[arg-type]
+        (lambda: fg.ActivityPerturbation(local=True), "local is True; a LocalLosses or None"),  # type: ignore[arg-type]
+        (lambda: fg.Feedback(0), "feedback: rate is 0"),
+        (lambda: fg.Feedback(2.5), "at most 2 with the rule 'filter'"),
+        (lambda: fg.Feedback(1.5, "average"), "at most 1 with the rule 'average'"),
+        (lambda: fg.Feedback(rule="mean"), "rule is 'mean'; 'filter' or 'average'"),
+        (lambda: fg.Feedback(control=1.5), "control is 1.5; a number from 0 to 1"),
+        (lambda: fg.Feedback(cells=0), "cells is 0"),
+        (lambda: fg.LocalLosses(cells=0), "cells is 0"),
+        (lambda: fg.LocalLosses(groups=0), "groups is 0"),
+    ],
+)
+def test_impossible_settings_are_refused(make, message):
+    with pytest.raises(fg.ConfigError, match=message):
+        make()
+
+
+def test_models_that_cannot_be_trained_so_are_refused():
+    def step(layers, estimator):
+        trainer = fg.Trainer(fg.Sequential(layers, 5), estimator=estimator, optimizer=fg.SGD(0.1))
+        trainer.step(np.zeros((2, 5)), np.zeros(2, int))
+
+    with pytest.raises(fg.ConfigError, match="activation 'tanh' of the output layer"):
+        step([fg.Dense(3, activation="tanh")], fg.ActivityPerturbation())
+    groups = fg.ActivityPerturbation(local=fg.LocalLosses(groups=2))
+    with pytest.raises(
+        fg.ConfigError, match="'0': 40 channels cannot be cut into 2 groups of a multiple of 32"
+    ):
+        step([fg.Dense(40, "relu"), fg.Dense(8, "relu"), fg.Dense(3)], groups)
+    with pytest.raises(fg.ConfigError, match="nothing can be trained"):
+        step([fg.Activation("relu")], fg.ActivityPerturbation())
