@@ -12,6 +12,7 @@ from fgnumba.validation import real_number, whole_number
 
 DIRECTIONS = ("rank1", "orthogonal", "rademacher", "gaussian")
 OPTIMIZERS = ("sgd", "adam", "adamw", "frank-wolfe")
+MAX_DIRECTIONS = 1 << 20
 MAX_STEPS = 1 << 32
 """As many as one seed has directions for."""
 DECADES = 4.0
@@ -80,7 +81,7 @@ class RunConfig:
             raise ConfigError("epochs and steps are both given; give one of the two")
         whole_number("batch_size", self.batch_size)
         if self.directions is not None:
-            whole_number("directions", self.directions)
+            whole_number("directions", self.directions, 1, MAX_DIRECTIONS)
         for name in ("epochs", "steps"):
             if getattr(self, name) is not None:
                 whole_number(name, getattr(self, name), 1, MAX_STEPS)

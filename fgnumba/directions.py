@@ -33,7 +33,7 @@ class Direction:
     ----------
     seed : of 64 bits; a trainer's directions have the trainer's seed.
     step : below 2**32; a trainer's steps count from 0.
-    index : which of the directions of a step, below 2**19.
+    index : which of the directions of a step, below 2**20.
 
     Raises
     ------

@@ -33,7 +33,16 @@ class RunError(FgError):
 
 
 class DivergenceError(FgError):
-    """Training met a loss or a directional derivative that is not finite."""
+    """Training met a loss or a directional derivative that is not finite.
+
+    Parameters
+    ----------
+    kept : the model has the last parameters whose loss was finite.
+    """
+
+    def __init__(self, message: str, kept: bool = True) -> None:
+        super().__init__(message)
+        self.kept = kept
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

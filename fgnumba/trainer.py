@@ -86,8 +86,8 @@ class Trainer:
             x is not finite or y is out of range; nothing is changed.
         DivergenceError
             The loss or a directional derivative is not finite, or an update would be: this step is not
-            taken. With weight perturbation, where the last one is to blame, it is taken back, so that the model
-            keeps the last parameters with a finite loss (to rounding).
+            taken. Where the last one is to blame and the estimator can take it back (weight perturbation with SGD),
+            the model keeps the last parameters with a finite loss, to rounding; else ``kept`` is False.
         """
         inputs = self.model.checked_input(x)
         targets = checked_targets(self.model, self.loss, inputs, y)
@@ -162,14 +162,12 @@ class Trainer:
             if kept:
                 self.steps_done -= 1
                 self._last_rate = 0.0
-        found = (
-            "the last good parameters are kept"
-            if kept or step == 0
-            else "the parameters are those that it was found with"
-        )
+        kept = kept or step == 0
+        found = "the last good parameters are kept" if kept else "the last step is to blame"
         raise DivergenceError(
             f"step {step}: the {what} (loss {plan.values[0]:.6g}) at learning rate {rate:.6g}; {found}; "
-            f"try a learning rate of {rate / 10:.3g} or less, or more directions"
+            f"try a learning rate of {rate / 10:.3g} or less",
+            kept,
         )
 
     def fit(
@@ -193,6 +191,9 @@ class Trainer:
             training diverges, what the parameters that are kept reach.
         callbacks : told of every step and record, in order.
 
+        Where training diverges and the last step cannot be taken back, the model goes back to the parameters of the
+        last record.
+
         Raises
         ------
         ShapeError, ConfigError, DivergenceError
@@ -203,6 +204,7 @@ class Trainer:
         for callback in callbacks:
             callback.on_start(self, steps)
         before, losses, rate = self.steps_done, _Mean(), 0.0
+        recorded = 0, self.model.parameters()
 
         def record(step: int) -> None:
             tested = evaluate(self.model, dataset.x_test, dataset.y_test)
@@ -217,7 +219,12 @@ class Trainer:
         for step in range(1, steps + 1):
             try:
                 result = self.step(*next(batches))
-            except DivergenceError:
+            except DivergenceError as error:
+                if not error.kept:
+                    self.model.load_parameters(recorded[1])
+                    raise DivergenceError(
+                        f"{error}; the parameters after step {recorded[0]} are restored"
+                    ) from None
                 if losses.count:
                     record(self.steps_done - before)
                 raise
@@ -227,6 +234,8 @@ class Trainer:
                 callback.on_step(step, result)
             if step % every == 0 or step == steps:
                 record(step)
+                if np.isfinite(history.final.test_loss):
+                    recorded = self.steps_done, self.model.parameters()
         for callback in callbacks:
             callback.on_end(history)
         return history

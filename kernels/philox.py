@@ -9,8 +9,9 @@ A direction's entry is a pure function of (seed, step, direction, parameter, row
     signs     (row >> 2, purpose << 24 | panel,           direction << 12 | parameter, step)
     Gaussian  (row >> 2, purpose << 24 | panel << 4 | j,  direction << 12 | parameter, step),  j = 0 to 15
 
-Directions from ``ORTHOGONAL`` on come in families of 32 whose signs differ by Walsh functions of the lane alone: member
-b has the words of its family's first, with bit ``lane`` turned where b & lane has an odd number of ones.
+Directions may also come in families of 32 whose signs differ by Walsh functions of the lane alone: direction 32 i + b
+has the words of direction 32 i, with bit ``lane`` turned where b & lane has an odd number of ones. Kernels are told so
+by adding ``ORTHOGONAL`` to the direction, a bit that the counter does not see.
 
 Signs: word ``row & 3`` holds the 32 signs of a panel's row; bit ``lane`` set means -1. Gaussian: four rows
 of a panel, 128 entries, come from 16 counters of four words. Entry e = 32 (row & 3) + lane belongs to word
@@ -28,8 +29,8 @@ from fgnumba.kernels.vector import PANEL
 # Purposes: the same counter never serves two uses.
 ENTRY, LEFT, RIGHT, DROPPED, NOISE = 1, 2, 3, 4, 5
 
-MAX_DIRECTIONS = 1 << 19
-ORTHOGONAL = 1 << 19
+MAX_DIRECTIONS = 1 << 20
+ORTHOGONAL = 1 << 20
 FAMILY = 32
 MAX_PARAMETERS = 1 << 12
 MAX_STEP = (1 << 32) - 1

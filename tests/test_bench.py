@@ -156,7 +156,9 @@ def test_every_direction_count_and_batch_is_measured():
     for name in networks.NETWORKS:
         of_network = [case for case in found if case.network == name]
         assert {(c.direction, c.directions) for c in of_network if c.batch == 64} == {
-            (direction, count) for direction in ("rank1", "rademacher", "gaussian") for count in (1, 4, 16)
+            (direction, count)
+            for direction in ("rank1", "orthogonal", "rademacher", "gaussian")
+            for count in (1, 4, 16)
         }
         assert {case.batch for case in of_network} == {1, 8, 64, 256, 1024}
 

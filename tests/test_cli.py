@@ -39,11 +39,19 @@ def test_train_leaves_a_complete_run_folder(fgtrain, folder):
     config = tomllib.loads((run / "config.toml").read_text())
     assert config["layers"] == [
         {"type": "flatten"},
-        {"type": "dense", "units": 32, "activation": "tanh"},
+        {"type": "dense", "units": 1024, "activation": "relu"},
+        {"type": "dense", "units": 1024, "activation": "relu"},
         {"type": "dense", "units": 10},
     ]
     assert config["run"]["input_shape"] == [8, 8, 1]
-    assert set(load_file(run / "model.safetensors")) == {"1.weight", "1.bias", "2.weight", "2.bias"}
+    assert set(load_file(run / "model.safetensors")) == {
+        "1.weight",
+        "1.bias",
+        "2.weight",
+        "2.bias",
+        "3.weight",
+        "3.bias",
+    }
     umask = os.umask(0)
     os.umask(umask)
     assert run.stat().st_mode & 0o777 == 0o777 & ~umask
@@ -55,7 +63,7 @@ def test_progress_is_lines_where_there_is_no_terminal(fgtrain):
     assert 9 <= len(lines) <= 12
     assert lines[-1].startswith("step 400/400  loss ")
     assert "\x1b" not in done.err
-    assert "digits-mlp, 2,410 parameters" in done.err
+    assert "digits-mlp, 1,126,410 parameters" in done.err
 
 
 def test_quiet_says_nothing(fgtrain):
@@ -173,11 +181,11 @@ def test_divergence_keeps_the_last_good_parameters(fgtrain, folder, blobs):
         '[[layers]]\ntype = "dense"\nunits = 3\n'
     )
     options = ("--model", "net.toml", "--data", blobs, "--batch-size", 20, "--steps", 20_000, "--out", "run")
-    error = fgtrain("train", *options, "--learning-rate", 20, "--decay", 0, "--quiet").error
+    estimator = ("--estimator", "weight-perturbation")
+    error = fgtrain("train", *options, *estimator, "--learning-rate", 20, "--decay", 0, "--quiet").error
     found = re.fullmatch(
         r"step (\d+): the (loss or its derivative is not finite|update is too large for float32) \(loss .*\) at "
-        r"learning rate 20; the last good parameters are kept; try a learning rate of 2 or less, "
-        r"or more directions; they are in run",
+        r"learning rate 20; the last good parameters are kept; try a learning rate of 2 or less; they are in run",
         error,
     )
     assert found
@@ -190,8 +198,12 @@ def test_divergence_keeps_the_last_good_parameters(fgtrain, folder, blobs):
 
 
 def test_divergence_before_any_record_leaves_nothing(fgtrain, folder):
-    error = fgtrain("train", "--learning-rate", 1e39, "--quiet").error
+    options = ("train", "--learning-rate", 1e39, "--quiet")
+    error = fgtrain(*options, "--estimator", "weight-perturbation", "--widths", 8).error
     assert error.startswith("step 0: the update is too large for float32")
+    error = fgtrain(*options, "--widths", 8).error
+    assert error.startswith("step 1: the loss or its derivative is not finite")
+    assert error.endswith("the parameters after step 0 are restored")
     assert files(folder) == []
 
 

@@ -231,7 +231,7 @@ def test_no_run_folder(refused, folder, command):
         ("config.toml", lambda d: b"", "damaged"),
         ("config.toml", lambda d: d.replace(b"directions", b"direct1ons"), "unknown key 'direct1ons'"),
         ("config.toml", lambda d: d.replace(b"[run]", b"[other]"), "unknown key 'other'"),
-        ("config.toml", lambda d: d.replace(b"units = 32", b"units = 31"), "shape (64, 32); (64, 31)"),
+        ("config.toml", lambda d: d.replace(b"units = 1024", b"units = 1023", 1), "(64, 1024); (64, 1023)"),
         ("model.safetensors", lambda d: d[:-4], "model.safetensors is damaged"),
         ("model.safetensors", lambda d: b"", "model.safetensors is damaged"),
         ("model.safetensors", lambda d: d.replace(b"1.bias", b"9.bias"), "unknown name '9.bias'"),

@@ -149,5 +149,5 @@ RECIPES = {
     "feedback": _recipe(feedback=Feedback(control=0.0), learning_rate=1e-3),
     "fdfa": _recipe(feedback=Feedback(0.1, "average", 0.0), learning_rate=1e-3),
     "local": _recipe(local=LocalLosses(), learning_rate=1e-3),
-    "local-feedback": _recipe(local=LocalLosses(), feedback=Feedback(control=0.3), learning_rate=3e-3),
+    "local-feedback": _recipe(local=LocalLosses(), feedback=Feedback(control=0.0), learning_rate=3e-3),
 }

@@ -18,6 +18,7 @@ from fgnumba.kernels.memory import address
 from fgnumba.kernels.optimizer.cpu import RATES
 from fgnumba.kernels.philox import MAX_DIRECTIONS
 from fgnumba.kernels.program import Operation, Program, Stage
+from fgnumba.kernels.vector import PANEL
 from fgnumba.layers import Perturbation
 from fgnumba.parameters import Parameter
 from fgnumba.plan import Plan
@@ -321,13 +322,10 @@ class DifferenceEstimate(Estimate):
 
 def _packed_index(parameter: Parameter, index: int) -> int:
     """Return where entry `index` of the canonical array is in the packed one."""
-    columns = parameter.shape[-1]
-    row, column = divmod(index, columns)
-    if len(parameter.shape) == 1:
-        return column
-    group_columns = columns // parameter.groups
-    panels, rows, lanes = parameter.packed.shape
-    group, inside = divmod(column, group_columns)
+    row, column = divmod(index, parameter.shape[-1])
+    packed = parameter.packed
+    panels, rows, lanes = packed.shape if packed.ndim == 3 else (packed.size // PANEL, 1, PANEL)
+    group, inside = divmod(column, parameter.shape[-1] // parameter.groups)
     panel = group * (panels // parameter.groups) + inside // lanes
     return (panel * rows + row) * lanes + inside % lanes
 

@@ -28,7 +28,7 @@ from fgnumba.kernels.vector import PANEL, InstructionSet
 
 BLOCK = 64
 _GRAM = record(
-    *("rows", "panels", "columns", "group_panels", "kind", "count", "first", "parameter", "stream"),
+    *("rows", "panels", "columns", "group_panels", "vector", "kind", "count", "first", "parameter", "stream"),
     *("draw", "gram", "drawn_bytes"),
 )
 _COMBINE = record(
@@ -82,8 +82,9 @@ def bind(
     fields = {
         "rows": rows,
         "panels": panels,
-        "columns": columns if is_vector else columns // groups,
-        "group_panels": 0 if is_vector else panels // groups,
+        "columns": columns // groups,
+        "group_panels": (rows if is_vector else panels) // groups,
+        "vector": is_vector,
         "kind": kind,
         "count": count,
         "first": first,
@@ -139,10 +140,9 @@ def _draw(a: Any, t: int, row: int, rows: int, panel: int, purpose: int) -> None
 
 
 @register_jitable
-def _lanes(columns: int, group_panels: int, panel: int, row: int) -> int:
-    """Return how many lanes of a row of a panel count; without groups the rows are a vector's."""
-    left = columns - row * PANEL if group_panels == 0 else columns - panel % group_panels * PANEL
-    return min(PANEL, left)
+def _lanes(a: Any, panel: int, row: int) -> int:
+    """Return how many lanes of a row of a panel count; the rows of a vector are panels."""
+    return int(min(PANEL, a.columns - (row if a.vector else panel) % a.group_panels * PANEL))
 
 
 @register_jitable
@@ -153,7 +153,7 @@ def _products(a: Any, t: int, s: int, row: int, rows: int, panel: int) -> float:
         first = carray(pointer(a.scratch + t * a.drawn_bytes, np.float32), (BLOCK, PANEL))
         second = carray(pointer(a.scratch + s * a.drawn_bytes, np.float32), (BLOCK, PANEL))
         for r in range(rows):
-            lanes = _lanes(a.columns, a.group_panels, panel, row + r)
+            lanes = _lanes(a, panel, row + r)
             dot = np.float32(0)
             for lane in range(lanes):
                 dot += first[r, lane] * second[r, lane]
@@ -163,7 +163,7 @@ def _products(a: Any, t: int, s: int, row: int, rows: int, panel: int) -> float:
     theirs = carray(pointer(a.scratch + s * a.drawn_bytes, np.uint32), BLOCK)
     agreed = 0
     for r in range(rows):
-        agreed += _agreement(ours[r] ^ theirs[r], _lanes(a.columns, a.group_panels, panel, row + r))
+        agreed += _agreement(ours[r] ^ theirs[r], _lanes(a, panel, row + r))
     return float(agreed)
 
 
@@ -195,9 +195,7 @@ def _rank_one(a: Any) -> None:
                 theirs = carray(pointer(a.scratch + s * a.drawn_bytes, np.uint32), n)
                 agreed = 0
                 for r in range(n):
-                    lanes = (
-                        _lanes(a.columns, a.group_panels, r, 0) if which else min(PANEL, a.rows - r * PANEL)
-                    )
+                    lanes = _lanes(a, r, 0) if which else min(PANEL, a.rows - r * PANEL)
                     agreed += _agreement(ours[r] ^ theirs[r], lanes)
                 if which:
                     gram[t, s] *= np.float64(agreed)

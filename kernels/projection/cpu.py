@@ -24,7 +24,19 @@ from fgnumba.kernels.vector import PANEL, InstructionSet
 
 BLOCK = 64
 _ARGUMENTS = record(
-    *("values", "rows", "panels", "columns", "group_panels", "kind", "count", "first", "parameter", "stream"),
+    *(
+        "values",
+        "rows",
+        "panels",
+        "columns",
+        "group_panels",
+        "vector",
+        "kind",
+        "count",
+        "first",
+        "parameter",
+        "stream",
+    ),
     *("draw", "sums", "at_left", "at_right"),
 )
 _ALL = np.uint32(0xFFFFFFFF)
@@ -69,9 +81,9 @@ def bind(
         "values": address(values),
         "rows": rows,
         "panels": panels,
-        # A vector's rows of PANEL entries are cut where its columns end.
-        "columns": columns if is_vector else columns // groups,
-        "group_panels": 0 if is_vector else panels // groups,
+        "columns": columns // groups,
+        "group_panels": (rows if is_vector else panels) // groups,
+        "vector": is_vector,
         "kind": kind,
         "count": count,
         "first": first,
@@ -117,8 +129,8 @@ def _project(arguments: int, part: int, parts: int) -> None:
 @register_jitable
 def _row(a: Any, panel: int, row: int, drawn: int) -> np.float32:
     """Return the sum over one row of a panel."""
-    lanes = a.columns - row * PANEL if a.group_panels == 0 else a.columns - panel % a.group_panels * PANEL
-    lanes = min(PANEL, lanes)
+    # The rows of a vector are panels.
+    lanes = min(PANEL, a.columns - (row if a.vector else panel) % a.group_panels * PANEL)
     h = carray(pointer(a.values + (panel * a.rows + row) * PANEL * 4, np.float32), PANEL)
     total = np.float32(0)
     if a.kind == GAUSSIAN:
