@@ -163,7 +163,7 @@ def compare(
     evaluations: int = 20,
     target: float | None = None,
     advance: Callable[[str], None] = lambda what: None,
-) -> Result:
+) -> "EstimatorResult":
     """Train with each estimator in turn, a part of its budget at a time, and return curves, table and figure.
 
     Parameters

@@ -1,0 +1,139 @@
+"""Estimators compared at an equal budget, and estimates beside the exact gradient."""
+
+import json
+
+import numpy as np
+import pytest
+
+import fgnumba as fg
+from fgnumba.bench import reverse
+from fgnumba.bench.estimators import Budget, compare
+from fgnumba.bench.telemetry import Telemetry
+from fgnumba.bench.telemetry import compare as read
+from fgnumba.configuration import RunConfig
+
+
+@pytest.fixture(scope="module")
+def blobs():
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 3, 200)
+    x = (rng.standard_normal((200, 8)) + 2 * np.eye(3, 8)[y]).astype(np.float32)
+    return fg.datasets.Dataset("blobs", x[:150], y[:150], x[150:], y[150:], 3)
+
+
+CONFIG = RunConfig(widths=(8,), batch_size=30, learning_rate=0.1)
+
+
+def test_equal_steps(blobs):
+    names = ("feedback", "weight-perturbation", "reverse-mode")
+    found = compare(names, CONFIG, blobs, Budget("steps", 60), seeds=2, evaluations=4, target=0.5)
+    assert [(curve.name, curve.seed) for curve in found.curves] == [(n, s) for s in (0, 1) for n in names]
+    for curve in found.curves:
+        assert curve.steps == [0, 15, 30, 45, 60]
+        assert curve.seconds == sorted(curve.seconds)
+        assert curve.products[-1] == pytest.approx(60 * curve.settings["multiply_adds"])
+    # All begin with the same parameters.
+    assert len({curve.losses[0] for curve in found.curves if curve.seed == 0}) == 1
+    backward = found.of("reverse-mode")[0]
+    assert backward.accuracies[-1] > 0.8
+    rows = found.table().splitlines()
+    assert [row.split()[0] for row in rows[1:]] == list(names)
+    assert rows[0].split()[-4:] == ["steps", "to", "0.5", "seconds"]
+
+
+def test_equal_products(blobs):
+    found = compare(("feedback", "local"), CONFIG, blobs, Budget("products", 3e6), evaluations=2)
+    for curve in found.curves:
+        # A whole number of steps, and never more than the budget.
+        assert 3e6 - curve.settings["multiply_adds"] < curve.products[-1] <= 3e6
+
+
+def test_reverse_mode_is_the_same_in_both_trainers(blobs):
+    model, other = (fg.Sequential([fg.Dense(9, activation="tanh"), fg.Dense(3)], 8, seed=5) for _ in range(2))
+    trainer = fg.Trainer(model, estimator=reverse.ReverseMode(), optimizer=fg.SGD(0.1, decay=0.01))
+    known = reverse.ReverseTrainer(other, 0.1, decay=0.01)
+    for x, y in (next(blobs.batches(30, seed)) for seed in range(5)):
+        assert trainer.step(x, y).loss == known.step(x, y)
+    for name, array in model.parameters().items():
+        np.testing.assert_array_equal(array, other.parameters()[name])
+
+
+def test_the_command(fgtrain, folder):
+    options = (
+        "compare",
+        "--estimators",
+        "feedback, reverse-mode",
+        "--widths",
+        8,
+        "--steps",
+        20,
+        "--evaluations",
+        2,
+    )
+    done = fgtrain(*options, "--out", "out")
+    assert done.code == 0
+    assert "mlp on digits, 20 steps each, 1 seed(s)" in done.out
+    data = json.loads((folder / "out" / "data.json").read_text())
+    assert [curve["name"] for curve in data["curves"]] == ["feedback", "reverse-mode"]
+    assert (folder / "out" / "figure.svg").read_text().lstrip().startswith("<?xml")
+    assert fgtrain(*options[:-2], "--seconds", 0.05, "--out", "b").error.startswith(
+        "steps and seconds are both"
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--estimators", ","), "none is named"),
+        (("--estimators", "feedback,reverse"), "unknown estimator 'reverse'"),
+        (("--steps", 0), "steps is 0"),
+        (("--seconds", -1), "seconds is -1.0"),
+        (("--seeds", 0), "seeds is 0"),
+        (("--evaluations", 0), "evaluations is 0"),
+    ],
+)
+def test_bad_options(fgtrain, folder, options, message):
+    assert message in fgtrain("compare", "--widths", 8, *options).error
+
+
+def test_readings():
+    exact = {"a": np.array([3.0, 0.0]), "b": np.array([[4.0]])}
+    same = read(exact, exact, 7, 2.0)
+    assert (same.step, same.cosine, same.relative_error, same.gradient_norm, same.theory) == (
+        7,
+        1.0,
+        0.0,
+        5.0,
+        2.0,
+    )
+    other = read({"a": np.array([0.0, 5.0]), "b": np.array([[0.0]])}, exact, 0, None)
+    assert other.cosine == 0
+    assert other.relative_error == pytest.approx(2.0)
+    assert read({"a": np.zeros(2), "b": np.zeros((1, 1))}, exact, 0, None).cosine == 0
+
+
+def test_telemetry_changes_nothing(blobs):
+    found = []
+    for every in (None, 3):
+        model = fg.Sequential([fg.Dense(16, activation="relu"), fg.Dense(3)], 8, seed=1)
+        estimator = fg.ActivityPerturbation(feedback=fg.Feedback())
+        trainer = fg.Trainer(model, estimator=estimator, optimizer=fg.Adam(0.01))
+        files: dict[str, bytes] = {}
+        callbacks = [] if every is None else [Telemetry(every, blobs, 30, files)]
+        trainer.fit(blobs, steps=10, batch_size=30, callbacks=callbacks)
+        found.append(model.parameters())
+    for name, array in found[0].items():
+        np.testing.assert_array_equal(array, found[1][name])
+    lines = [json.loads(line) for line in files["gradient.jsonl"].decode().splitlines()]
+    assert [line["step"] for line in lines] == [0, 3, 6, 9]
+    assert all(-1 <= line["cosine"] <= 1 for line in lines)
+    assert files["gradient.png"].startswith(b"\x89PNG")
+
+
+def test_telemetry_from_the_command_line(fgtrain, folder):
+    done = fgtrain("train", "--widths", 8, "--steps", 20, "--telemetry", 10, "--out", "run", "--quiet")
+    assert done.code == 0
+    readings = [json.loads(line) for line in (folder / "run" / "gradient.jsonl").read_text().splitlines()]
+    assert [reading["step"] for reading in readings] == [0, 10, 20]
+    assert (folder / "run" / "gradient.png").exists()
+    assert "telemetry is 0" in fgtrain("train", "--telemetry", 0).error

@@ -1,0 +1,113 @@
+"""Search of learning rates by successive halving: its rungs, its ledger, what it finds."""
+
+import json
+
+import numpy as np
+import pytest
+
+import fgnumba as fg
+from fgnumba.configuration import RunConfig
+from fgnumba.search import Ledger, Search, Trial, held_out, search
+
+
+@pytest.fixture(scope="module")
+def blobs():
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 3, 200)
+    x = (rng.standard_normal((200, 8)) + 2 * np.eye(3, 8)[y]).astype(np.float32)
+    return fg.datasets.Dataset("blobs", x[:150], y[:150], x[150:], y[150:], 3)
+
+
+CONFIG = RunConfig(widths=(8,), batch_size=30)
+
+
+def test_rungs_divide_trials_and_multiply_steps():
+    assert Search(count=16, steps=900).rungs() == [(16, 100), (5, 300), (2, 900)]
+    assert Search(count=1, steps=7).rungs() == [(1, 7)]
+    assert Search(count=9, falls=(0.0, 4.0), steps=810).rungs() == [(18, 90), (6, 270), (2, 810)]
+    assert Search(1e-3, 1e-1, 3).candidates() == [(0.001, 4.0), (0.01, 4.0), (0.1, 4.0)]
+
+
+def test_the_judge_is_held_out(blobs):
+    data = held_out(blobs)
+    assert (len(data.x_train), len(data.x_test)) == (135, 15)
+    both = np.concatenate([data.x_train, data.x_test])
+    assert {row.tobytes() for row in both} == {row.tobytes() for row in blobs.x_train}
+
+
+def test_a_search_finds_a_rate_that_learns(blobs):
+    told = []
+    found = search(CONFIG, blobs, Search(1e-6, 1e-1, 6, steps=90), tell=told.append)
+    assert [trial.steps for trial in found] == [90, 90] + [30] * 6
+    assert len(told) == 8
+    assert found[0].learning_rate >= 0.01
+    assert found[0].accuracy is not None
+    assert found[0].accuracy > 0.8
+    assert found[0].score >= found[1].score
+
+
+def test_known_trials_are_not_run_again(blobs):
+    what, told = Search(1e-4, 1e-2, 3, steps=30), list[Trial]()
+    first = search(CONFIG, blobs, what, tell=told.append)
+    again = search(CONFIG, blobs, what, known=told[:-1], tell=told.append)
+    assert len(told) == 5
+    assert first == again
+
+
+def test_what_diverges_ranks_last(blobs):
+    sgd = CONFIG.updated({"estimator": "weight-perturbation", "optimizer": "sgd", "directions": 2})
+    found = search(sgd, blobs, Search(1e-3, 1e30, 3, steps=30))
+    assert found[0].learning_rate == 0.001
+    assert found[-1].accuracy is None
+
+
+def test_a_ledger_goes_on_where_it_was_cut(tmp_path):
+    path, settings = tmp_path / "new" / "trials.jsonl", {"model": "mlp", "seed": 0}
+    trials = [Trial(0.1, 4.0, 30, 0.5, 1.0), Trial(0.2, 4.0, 30, None, None)]
+    ledger = Ledger(path, settings)
+    for trial in trials:
+        ledger.add(trial)
+    assert Ledger(path, settings).trials == trials
+    path.write_text(path.read_text()[:-10])
+    assert Ledger(path, settings).trials == trials[:1]
+    Ledger(path, settings).add(trials[1])
+    assert Ledger(path, settings).trials == trials
+    with pytest.raises(fg.RunError, match="a search with other settings"):
+        Ledger(path, {"model": "cnn", "seed": 0})
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([lines[0], "{}", lines[2], ""]))
+    with pytest.raises(fg.RunError, match="damaged in line 2"):
+        Ledger(path, settings)
+
+
+def test_the_command(fgtrain, folder):
+    options = ("search", "--estimator", "local-feedback", "--count", 3, "--lowest", 1e-3, "--highest", 1e-1)
+    options = (*options, "--steps", 30, "--config", "c.toml", "--out", "trials.jsonl")
+    (folder / "c.toml").write_text("widths = [8]\n")
+    done = fgtrain(*options)
+    assert done.code == 0
+    best = done.out.splitlines()[-1]
+    assert best.startswith("best: --learning-rate ")
+    lines = (folder / "trials.jsonl").read_text().splitlines()
+    assert len(lines) == 5
+    assert json.loads(lines[0])["estimator"] == "local-feedback"
+    assert fgtrain(*options).out == done.out
+    assert (folder / "trials.jsonl").read_text().splitlines() == lines
+    # What is printed are options of train.
+    again = fgtrain("train", "--widths", 8, "--quiet", "--out", "run", *best.split()[1:])
+    assert again.code == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--lowest", 0), "lowest is 0.0"),
+        (("--lowest", 1, "--highest", 0.1), "highest is 0.1; at least 1, the lowest"),
+        (("--count", 0), "count is 0"),
+        (("--falls", "a"), "falls is 'a'"),
+        (("--falls", "-1"), "falls is -1.0"),
+        (("--estimator", "feedbock"), "unknown estimator 'feedbock' (did you mean 'feedback'?)"),
+    ],
+)
+def test_bad_options(fgtrain, folder, options, message):
+    assert message in fgtrain("search", *options).error
