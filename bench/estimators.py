@@ -2,13 +2,13 @@
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from fgnumba.assembly import Assembled, assemble
 from fgnumba.bench import machine
-from fgnumba.bench.experiments.result import Result
+from fgnumba.bench.result import Result
 from fgnumba.bench.reverse.estimator import RECIPE as REVERSE
 from fgnumba.configuration import RunConfig
 from fgnumba.datasets import Dataset
@@ -87,30 +87,31 @@ class Curve:
 class Runner:
     """An entry at work: its trainer, its batches, its curve."""
 
-    def __init__(self, name: str, config: RunConfig, dataset: Dataset, budget: Budget) -> None:
-        self.dataset, self.batch = dataset, min(config.batch_size, len(dataset.x_train))
-        seconds, products = self._cost(name, config) if budget.kind != "steps" else (1.0, 1.0)
+    def __init__(
+        self, name: str, chosen: Recipe, config: RunConfig, dataset: Dataset, budget: Budget
+    ) -> None:
+        self.dataset, self.batch, self._recipe = dataset, min(config.batch_size, len(dataset.x_train)), chosen
+        seconds, products = self._cost(config) if budget.kind != "steps" else (1.0, 1.0)
         self.total = budget.steps(seconds, products)
-        self.ready = self._assemble(name, config.updated({"steps": self.total}))
+        self.ready = self._assemble(config.updated({"steps": self.total}))
         plan = self.ready.trainer.plan(self.batch)
         self._products = float(sum(operation.multiply_adds for operation in plan.operations))
         self._batches = dataset.batches(self.batch, config.seed)
-        chosen = ("estimator", "optimizer", "learning_rate", "decay", "steps", "directions", "batch_size")
-        settings = {key: getattr(self.ready.config, key) for key in chosen}
+        keys = ("estimator", "optimizer", "learning_rate", "decay", "steps", "directions", "batch_size")
+        settings = {key: getattr(self.ready.config, key) for key in keys}
         settings |= {"multiply_adds": self._products, "nbytes": plan.nbytes}
         self.curve = Curve(name, config.seed, settings)
         self._seconds = 0.0
         self._evaluate()
 
-    def _assemble(self, name: str, config: RunConfig) -> Assembled:
-        chosen = recipe_of(name)
+    def _assemble(self, config: RunConfig) -> Assembled:
         # Directions that were asked for go to those that take any.
-        directions = config.directions if "directions" in chosen.takes else None
-        return assemble(config.updated({"estimator": name, "directions": directions}), self.dataset, chosen)
+        directions = config.directions if "directions" in self._recipe.takes else None
+        return assemble(config.updated({"directions": directions}), self.dataset, self._recipe)
 
-    def _cost(self, name: str, config: RunConfig) -> tuple[float, float]:
+    def _cost(self, config: RunConfig) -> tuple[float, float]:
         """Return the seconds and products of a step, of a trainer that is thrown away."""
-        trainer = self._assemble(name, config.updated({"steps": 1})).trainer
+        trainer = self._assemble(config.updated({"steps": 1})).trainer
         plan, batches = trainer.plan(self.batch), self.dataset.batches(self.batch, config.seed)
         times = []
         for _ in range(20):
@@ -180,24 +181,43 @@ def compare(
     """
     if not names:
         raise ConfigError("estimators: none is named")
-    for name in names:
-        recipe_of(name)
+    entries = {name: (recipe_of(name), config.updated({"estimator": name})) for name in names}
+    return compare_recipes(
+        entries, dataset, budget, seeds=seeds, evaluations=evaluations, target=target, advance=advance
+    )
+
+
+def compare_recipes(
+    entries: Mapping[str, tuple[Recipe, RunConfig]],
+    dataset: Dataset,
+    budget: Budget,
+    *,
+    seeds: int = 1,
+    evaluations: int = 20,
+    target: float | None = None,
+    advance: Callable[[str], None] = lambda what: None,
+) -> "EstimatorResult":
+    """Compare recipes, each with a configuration of its own, as :func:`compare` does; results go by their names."""
     whole_number("seeds", seeds)
     whole_number("evaluations", evaluations)
     curves: list[Curve] = []
-    for seed in range(config.seed, config.seed + seeds):
+    names, first = list(entries), next(iter(entries.values()))[1]
+    for seed in range(first.seed, first.seed + seeds):
         advance(f"seed {seed}")
-        runners = [Runner(name, config.updated({"seed": seed}), dataset, budget) for name in names]
+        runners = [
+            Runner(name, chosen, config.updated({"seed": seed}), dataset, budget)
+            for name, (chosen, config) in entries.items()
+        ]
         for part in range(1, evaluations + 1):
             for runner in runners:
                 runner.run_to(part / evaluations)
                 last = runner.curve
                 advance(f"seed {seed}, {part} of {evaluations}: {last.name} {last.accuracies[-1]:.4f}")
         curves += [runner.curve for runner in runners]
-    title = f"{config.model} on {dataset.name}, {budget.amount:g} {budget.kind} each, {seeds} seed(s)"
+    title = f"{first.model} on {dataset.name}, {budget.amount:g} {budget.kind} each, {seeds} seed(s)"
     data = {
         "machine": machine.facts(),
-        "config": config.settings(),
+        "config": first.settings(),
         "budget": asdict(budget),
         "target": target,
         "curves": [{**asdict(curve), "losses": [_finite(loss) for loss in curve.losses]} for curve in curves],

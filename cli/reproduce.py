@@ -14,10 +14,10 @@ from fgnumba.cli.progress import interruptible, spinner
 @click.option("--seed", type=int, default=0, metavar="N", help="[default: 0]")
 @click.option("--out", metavar="DIR", help="Folder of data and figure.  [default: reproduced/NAME]")
 def reproduce(name: str, quick: bool, data_dir: str | None, seed: int, out: str | None) -> None:
-    """Run one of the paper's experiments: figure1, beale, rosenbrock, logreg, mlp, cnn, depth or memory.
+    """Run one of the paper's experiments: figure1, beale, rosenbrock, logreg, mlp, cnn, depth, memory or local-losses.
 
-    Prints numbers beside those of arXiv 2202.08587, and leaves data.json and figure.svg. The trainings (logreg, mlp,
-    cnn) go on where they were interrupted, when they are called again alike.
+    Prints numbers beside those of arXiv 2202.08587 (local-losses: arXiv 2210.03310), and leaves data.json and
+    figure.svg. The trainings (logreg, mlp, cnn) go on where they were interrupted, when they are called again alike.
     """
     from fgnumba.bench.experiments import EXPERIMENTS, Request
     from fgnumba.bench.experiments.contest import STATE

@@ -1,11 +1,15 @@
-"""Experiments of arXiv 2202.08587, run again: numbers beside the paper's, data, a figure."""
+"""Experiments of papers, run again: numbers beside theirs, data, a figure.
+
+Those of arXiv 2202.08587, and the MNIST row of arXiv 2210.03310 (``local-losses``).
+"""
 
 from fgnumba.bench.experiments.depth import by_depth
 from fgnumba.bench.experiments.descent import descent
+from fgnumba.bench.experiments.local_losses import local_losses
 from fgnumba.bench.experiments.memory import peak_memory
 from fgnumba.bench.experiments.mnist import classifiers
 from fgnumba.bench.experiments.monte_carlo import monte_carlo
-from fgnumba.bench.experiments.result import Comparison, Request, Result
+from fgnumba.bench.result import Comparison, Request, Result
 
 EXPERIMENTS = {
     "figure1": monte_carlo,
@@ -16,6 +20,7 @@ EXPERIMENTS = {
     "cnn": classifiers,
     "depth": by_depth,
     "memory": peak_memory,
+    "local-losses": local_losses,
 }
 """Functions of a request by the names of the experiments."""
 

@@ -16,8 +16,8 @@ import numpy as np
 
 import fgnumba as fg
 from fgnumba.bench import networks, reverse
-from fgnumba.bench.experiments.result import Request
 from fgnumba.bench.files import write
+from fgnumba.bench.result import Request
 from fgnumba.datasets import Dataset
 from fgnumba.errors import DivergenceError
 from fgnumba.evaluation import evaluate

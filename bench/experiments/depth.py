@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 import fgnumba as fg
 from fgnumba.bench import machine, networks, reverse
-from fgnumba.bench.experiments.result import Comparison, Request, Result
 from fgnumba.bench.machine import Watch, quiet
+from fgnumba.bench.result import Comparison, Request, Result
 from fgnumba.bench.timing import interleaved
 from fgnumba.kernels.directions import GAUSSIAN, RANK1
 

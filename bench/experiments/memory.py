@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fgnumba.bench import machine
-from fgnumba.bench.experiments.result import Comparison, Request, Result
+from fgnumba.bench.result import Comparison, Request, Result
 from fgnumba.errors import RunError
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ import fgnumba as fg
 from fgnumba.bench import machine
 from fgnumba.bench.experiments import contest
 from fgnumba.bench.experiments.contest import REVERSE, Curve, Entry
-from fgnumba.bench.experiments.result import Comparison, Request, Result
 from fgnumba.bench.ratios import Case, measure
+from fgnumba.bench.result import Comparison, Request, Result
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fgnumba.bench.experiments.result import Comparison, Request, Result
+from fgnumba.bench.result import Comparison, Request, Result
 from fgnumba.functions import beale
 
 if TYPE_CHECKING:
