@@ -18,7 +18,7 @@ _rows: list[tuple[str, str, str, bool]] = []
 
 @pytest.fixture
 def target(benchmark: Any) -> Iterator[Callable[..., None]]:
-    """Return a check ``(what, measured, at_least=, at_most=, unit=)`` of a figure against its target."""
+    """Return a check ``(what, measured, at_least=, at_most=, unit=)`` of a figure against its target, if it has one."""
     missed: list[str] = []
 
     def check(
@@ -28,8 +28,11 @@ def target(benchmark: Any) -> Iterator[Callable[..., None]]:
         at_most: float | None = None,
         unit: str = "",
     ) -> None:
-        bound = f">= {at_least:g}" if at_least is not None else f"<= {at_most:g}"
-        met = measured >= at_least if at_least is not None else measured <= (at_most or 0.0)
+        bound, met = "none", True
+        if at_least is not None:
+            bound, met = f">= {at_least:g}", measured >= at_least
+        elif at_most is not None:
+            bound, met = f"<= {at_most:g}", measured <= at_most
         _rows.append((what, f"{measured:.3g}{unit}", bound, met))
         benchmark.extra_info[what] = {"measured": measured, "target": bound, "met": met}
         if not met:

@@ -83,5 +83,11 @@ class ReverseEstimate(Estimate):
         return True
 
 
-RECIPE = Recipe(ReverseMode, takes=(), learning_rate=1e-3)
+RECIPE = Recipe(
+    ReverseMode,
+    takes=(),
+    learning_rate=3.2e-3,
+    rates={"cnn": 2.5e-3, "resnet": 2.5e-3},
+    evidence="searched as the estimators: 0.982 held out; convolutional network 0.984",
+)
 """Reverse mode for comparisons."""
