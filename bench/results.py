@@ -12,14 +12,17 @@ import click
 
 from fgnumba.bench.figure import draw
 from fgnumba.bench.files import write
+from fgnumba.bench.results_learning import COMPARISONS
 from fgnumba.bench.results_page import (
     BENCHES,
     DATA,
     EXPERIMENTS,
     FOLDER,
+    LEARNING,
     README,
     RUNS,
     SECONDS,
+    learning_table,
     page,
     readme_table,
     with_table,
@@ -47,6 +50,9 @@ def _measure(name: str, data_dir: str | None) -> None:
         _fgtrain("bench", "--json", str(DATA / f"{name}.json"), processors=processors)
         return
     data = ["--data-dir", data_dir] if data_dir is not None else []
+    if name in COMPARISONS:
+        _fgtrain("compare", "--data", "mnist", *data, *COMPARISONS[name].options, "--out", str(DATA / name))
+        return
     _fgtrain("reproduce", name, "--out", str(DATA / name), *data)
 
 
@@ -56,7 +62,7 @@ def _measure(name: str, data_dir: str | None) -> None:
 @click.option("--only", multiple=True, metavar="NAME", help="What is measured at all where it is missing.")
 def command(data_dir: str | None, again: tuple[str, ...], only: tuple[str, ...]) -> None:
     """Measure what is missing, and write the results page, the README's table and its figure."""
-    names = [*BENCHES, *EXPERIMENTS]
+    names = [*BENCHES, *EXPERIMENTS, *COMPARISONS]
     for name in (*again, *only):
         if name not in names:
             raise click.UsageError(f"unknown name {name!r}{did_you_mean(name, names)}")
@@ -74,7 +80,8 @@ def command(data_dir: str | None, again: tuple[str, ...], only: tuple[str, ...])
                 raise click.ClickException(f"{name}: ended with status {error.returncode}") from None
     try:
         write(FOLDER / "README.md", page())
-        write(README, with_table(README.read_text(), readme_table()))
+        text = with_table(README.read_text(), readme_table())
+        write(README, with_table(text, learning_table(), *LEARNING))
         draw(FOLDER.parent / "figures" / "step.svg")
     except FgError as error:
         raise click.ClickException(str(error)) from None

@@ -9,6 +9,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from fgnumba.bench import results_learning
 from fgnumba.bench.suite import remarks, tables
 
 Data = dict[str, Any]
@@ -16,6 +17,7 @@ Data = dict[str, Any]
 FOLDER = Path(__file__).resolve().parent / "results"
 DATA = FOLDER / "data"
 README = FOLDER.parent.parent / "README.md"
+LEARNING = "<!-- learned: python -m fgnumba.bench.results -->", "<!-- end of learned -->"
 BEGIN, END = "<!-- measured: python -m fgnumba.bench.results -->", "<!-- end of measured -->"
 
 BENCHES = {"bench-one": "One core", "bench-all": "All cores"}
@@ -276,6 +278,13 @@ EXPERIMENTS: dict[str, tuple[str, Callable[[Data], str]]] = {
     "cnn": ("Convolutional network", _training_remark),
     "depth": ("Depth", _depth_remark),
     "memory": ("Memory by depth", _memory_remark),
+    "local-losses": (
+        "Local losses",
+        lambda data: (
+            "The paper's column is the MNIST row of arXiv 2210.03310, whose network and schedule differ. Each estimator "
+            "has an optimiser and a rate that suit it; all take as many steps."
+        ),
+    ),
 }
 """Headings and sentences of the experiments, in the page's order."""
 
@@ -313,11 +322,29 @@ def page() -> str:
             f"![{heading}](data/{name}/figure.svg)",
             remark(data),
         ]
+    blocks += ["## Learning", "Estimators with their own searched optimisers and rates, on MNIST, batch 64."]
+    for name, comparison in results_learning.COMPARISONS.items():
+        data = load(name)
+        if data is None:
+            continue
+        blocks += [
+            f"### {comparison.heading}",
+            f"`{results_learning.command(name)}`",
+            f"On {data['machine']['processor']}, {data['machine']['threads']} threads.",
+            _markdown(*results_learning.table(data)),
+            f"![{comparison.heading}](data/{name}/figure.svg)",
+        ]
     return "\n\n".join(blocks) + "\n"
 
 
-def with_table(readme: str, table: str) -> str:
+def learning_table() -> str:
+    """Return the README's table of learning, in Markdown."""
+    data = load("estimators-mlp")
+    return "" if data is None else _markdown(*results_learning.table(data))
+
+
+def with_table(readme: str, table: str, begin: str = BEGIN, end: str = END) -> str:
     """Return the README's text with `table` between its marks."""
-    before, _, rest = readme.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}\n\n{table}\n\n{END}{after}"
+    before, _, rest = readme.partition(begin)
+    _, _, after = rest.partition(end)
+    return f"{before}{begin}\n\n{table}\n\n{end}{after}"

@@ -223,6 +223,7 @@ def test_the_committed_results_are_what_the_page_is_made_of():
         pytest.skip("installed without the repository")
     assert (folder / "README.md").read_text() == results_page.page()
     assert results_page.readme_table() in results_page.README.read_text()
+    assert results_page.learning_table() in results_page.README.read_text()
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,125 @@
+"""What the results page and the README say of learning: estimators compared, from the data that was measured."""
+
+from statistics import mean
+from typing import Any, NamedTuple
+
+from fgnumba.bench.reverse.estimator import ReverseMode
+
+Data = dict[str, Any]
+
+REFERENCE = ReverseMode.name
+
+
+class Comparison(NamedTuple):
+    """A comparison of the page.
+
+    Parameters
+    ----------
+    heading : of its section. options : of ``fgtrain compare``.
+    """
+
+    heading: str
+    options: tuple[str, ...]
+
+
+_LEARNERS = "reverse-mode,feedback,local-feedback,activity-layerwise-feedback,activity-layerwise"
+_ALL = (
+    "reverse-mode,feedback,local-feedback,fdfa,activity-layerwise-feedback,activity-feedback,activity-layerwise,activity,local,"
+    "weight-perturbation,orthogonal,projected,control-variate,spsa,coordinates,hybrid"
+)
+
+COMPARISONS = {
+    "estimators-mlp": Comparison(
+        "Perceptron, equal steps",
+        (
+            "--model",
+            "mlp",
+            "--estimators",
+            _LEARNERS,
+            "--steps",
+            "8000",
+            "--seeds",
+            "3",
+            "--evaluations",
+            "40",
+            "--target",
+            "0.97",
+        ),
+    ),
+    "estimators-cnn": Comparison(
+        "Convolutional network, equal steps",
+        (
+            *("--model", "cnn", "--estimators", "reverse-mode,local-feedback,feedback", "--steps", "3000"),
+            *("--evaluations", "30", "--target", "0.97"),
+        ),
+    ),
+    "estimators-all": Comparison(
+        "Perceptron, equal time",
+        ("--model", "mlp", "--estimators", _ALL, "--seconds", "15", "--evaluations", "15", "--target", "0.9"),
+    ),
+}
+"""Comparisons by the names of their folders, in the page's order."""
+
+
+def command(name: str) -> str:
+    """Return the command that repeats a comparison."""
+    return " ".join(("fgtrain compare --data mnist --data-dir DIR", *COMPARISONS[name].options))
+
+
+def table(data: Data) -> tuple[list[str], list[list[str]]]:
+    """Return the heads and rows of a comparison: means over seeds, and times over reverse mode's."""
+    target = data["target"]
+    heads = ["estimator", "rate", "steps", "seconds", "ms a step", "MB beside parameters", "test accuracy, %"]
+    if target is not None:
+        heads += [f"steps to {100 * target:g} %", "seconds to it", "over reverse mode's"]
+    groups: dict[str, list[Data]] = {}
+    for curve in data["curves"]:
+        groups.setdefault(curve["name"], []).append(curve)
+    reference = _first(groups.get(REFERENCE, []), target, "seconds")
+    return heads, [_row(name, curves, target, reference) for name, curves in groups.items()]
+
+
+def _first(curves: list[Data], target: float | None, what: str) -> float | None:
+    """Return the mean of what curves had used up when they first reached the target; None where one never did."""
+    if target is None or not curves:
+        return None
+    found = [
+        next(
+            (used for used, accuracy in zip(c[what], c["accuracies"], strict=True) if accuracy >= target),
+            None,
+        )
+        for c in curves
+    ]
+    reached = [value for value in found if value is not None]
+    return mean(reached) if len(reached) == len(found) else None
+
+
+def _row(name: str, curves: list[Data], target: float | None, reference: float | None) -> list[str]:
+    seconds, steps = mean(c["seconds"][-1] for c in curves), mean(c["steps"][-1] for c in curves)
+    accuracies = [100 * c["accuracies"][-1] for c in curves]
+    shown = f"{mean(accuracies):.2f}"
+    if len(curves) > 1:
+        shown += f" ({min(accuracies):.2f} to {max(accuracies):.2f})"
+    if any(c["ended"] for c in curves):
+        shown = "diverged"
+    row = [
+        f"`{name}`",
+        f"{curves[0]['settings']['learning_rate']:.2g}",
+        f"{steps:.0f}",
+        f"{seconds:.1f}",
+        f"{1e3 * seconds / max(1, steps):.2f}",
+        f"{curves[0]['settings']['nbytes'] / 1e6:.1f}",
+        shown,
+    ]
+    if target is not None:
+        first, time = _first(curves, target, "steps"), _first(curves, target, "seconds")
+        row += (
+            ["never", "", ""]
+            if first is None or time is None
+            else [f"{first:.0f}", f"{time:.2f}", _over(time, reference)]
+        )
+    return row
+
+
+def _over(time: float, reference: float | None) -> str:
+    return "" if reference is None else f"{time / reference:.2f}"
