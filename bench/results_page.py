@@ -281,7 +281,7 @@ EXPERIMENTS: dict[str, tuple[str, Callable[[Data], str]]] = {
     "local-losses": (
         "Local losses",
         lambda data: (
-            "The paper's column is the MNIST row of arXiv 2210.03310, whose network and schedule differ. Each estimator "
+            "The paper's column is the MNIST row of arXiv 2210.03310, whose network and schedule differ. Each of ours "
             "has an optimiser and a rate that suit it; all take as many steps."
         ),
     ),

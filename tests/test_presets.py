@@ -141,6 +141,6 @@ def test_a_model_ends_in_a_number_a_class():
 
 
 def test_default_learning_rate():
-    assert default_learning_rate(2410, 64) == pytest.approx(0.16 * 2410**0.5 * 64 / 2475, rel=1e-14)
+    assert default_learning_rate(2410, 64) == pytest.approx(0.08 * 2410**0.5 * 64 / 2475, rel=1e-14)
     assert default_learning_rate(2410, 64, 0.9) == pytest.approx(default_learning_rate(2410, 64) / 10)
     assert default_learning_rate(10**6, 16) < default_learning_rate(10**6, 17)
