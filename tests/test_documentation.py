@@ -7,13 +7,21 @@ from pathlib import Path
 import pytest
 
 import fgnumba as fg
+from fgnumba.estimators import RECIPES
 
-README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parent.parent
+ESTIMATORS = (ROOT / "fgnumba" / "estimators" / "README.md").read_text(encoding="utf-8")
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-def test_the_code_in_the_readme_runs(capsys):
-    codes = re.findall(r"```python\n(.*?)```", README, re.S)
-    assert len(codes) == 2
+def test_every_estimator_has_its_line():
+    named = set(re.findall(r"^\| `([a-z-]+)` \|", ESTIMATORS, re.M))
+    assert named == set(RECIPES)
+
+
+def test_the_code_in_the_readmes_runs(capsys):
+    codes = re.findall(r"```python\n(.*?)```", README + ESTIMATORS, re.S)
+    assert len(codes) == 3
     for code in codes:
         exec(compile(code, "README.md", "exec"), {})
         printed = capsys.readouterr().out
