@@ -1,5 +1,7 @@
 """Every estimator held to what it says of itself: unbiased or not, and of which variance."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -7,6 +9,7 @@ import fgnumba as fg
 from fgnumba.bench import reverse
 from fgnumba.estimators import RECIPES, Estimator, recipe
 from fgnumba.estimators.zeroth import _Differences
+from fgnumba.kernels.compile import compiled_count, on_compile
 from tests.test_estimators import flat, quantile
 
 DRAWS = 600
@@ -85,3 +88,30 @@ def test_a_choice_that_there_is_not_is_refused(name):
 def test_an_unknown_estimator_is_refused():
     with pytest.raises(fg.ConfigError, match=r"unknown estimator 'feedbak'.*'feedback'"):
         recipe("feedbak")
+
+
+@pytest.mark.parametrize("name", sorted(RECIPES))
+def test_a_second_step_compiles_nothing_and_allocates_nothing(name):
+    found = recipe(name)
+    model, x, y = problem()
+    optimizer = fg.SGD(1e-6, momentum=0.5) if found.optimizer == "sgd" else fg.Adam(1e-6)
+    trainer = fg.Trainer(model, estimator=found.build(name, None, None), optimizer=optimizer)
+    for _ in range(2):
+        trainer.step(x, y)
+    seen: list[str] = []
+    stop = on_compile(seen.append)
+    before = compiled_count()
+    tracemalloc.start()
+    try:
+        start, _ = tracemalloc.get_traced_memory()
+        for _ in range(5):
+            trainer.step(x, y)
+        end, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+        stop()
+    assert seen == []
+    assert compiled_count() == before
+    # Python's own small objects, and a few coordinates where there are any; no activation, no gradient.
+    assert peak - start < 8_000
+    assert end - start < 4_000
