@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import fgnumba as fg
-from fgnumba.bench.experiments import contest, depth, memory, mnist
+from fgnumba.bench.experiments import contest, depth, local, memory, mnist
 from fgnumba.bench.experiments.contest import Curve, Entry
 from fgnumba.bench.experiments.descent import SEEDS, SETTINGS, descent
 from fgnumba.bench.experiments.monte_carlo import PAPER_GRADIENT, monte_carlo
@@ -95,12 +95,13 @@ def short(images, monkeypatch):
     measured = mnist.measure
     monkeypatch.setattr(mnist, "measure", lambda case, bandwidth, seconds: measured(case, bandwidth, 0.05, 5))
     monkeypatch.setattr(mnist.machine, "bandwidth", lambda: 50e9)
+    monkeypatch.setattr(local, "QUICK", 1000)
     monkeypatch.setattr(depth, "QUICK_DEPTHS", (1, 2))
     monkeypatch.setattr(depth, "WIDTH", 64)
     monkeypatch.setattr(memory, "QUICK_DEPTHS", (3, 12))
 
 
-@pytest.mark.parametrize("name", ["logreg", "depth", "memory"])
+@pytest.mark.parametrize("name", ["logreg", "depth", "memory", "local-losses"])
 def test_what_is_measured_stands_beside_the_papers(fgtrain, folder, short, name):
     if name == "memory" and not Path("/proc/self/clear_refs").exists():
         pytest.skip("needs Linux")
@@ -116,6 +117,11 @@ def test_what_is_measured_stands_beside_the_papers(fgtrain, folder, short, name)
         assert papers["Rf, rank1"] == "2.435"
         assert len(data["curves"]) == 4
         for curve in data["curves"].values():
+            assert curve["losses"][-1] < curve["losses"][0]
+    if name == "local-losses":
+        assert {curve["name"] for curve in data["curves"]} == {row.label for row in local.rows()}
+        for curve in data["curves"]:
+            assert curve["steps"][-1] == 30
             assert curve["losses"][-1] < curve["losses"][0]
     if name == "memory":
         first, last = data["rows"]

@@ -5,7 +5,7 @@ Those of arXiv 2202.08587, and the MNIST row of arXiv 2210.03310 (``local-losses
 
 from fgnumba.bench.experiments.depth import by_depth
 from fgnumba.bench.experiments.descent import descent
-from fgnumba.bench.experiments.local_losses import local_losses
+from fgnumba.bench.experiments.local import local_losses
 from fgnumba.bench.experiments.memory import peak_memory
 from fgnumba.bench.experiments.mnist import classifiers
 from fgnumba.bench.experiments.monte_carlo import monte_carlo
