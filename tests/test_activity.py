@@ -188,6 +188,24 @@ def residual():
     )
 
 
+def branches():
+    # Layer by layer, each branch has tangents that others lack: before its own noise, and after.
+    return fg.Graph(
+        [
+            fg.Node("stem", fg.Conv2d(4, padding="same", activation="tanh")),
+            *(
+                fg.Node(f"b{i}", fg.Conv2d(6, 3 - i, padding="same", activation="tanh"), inputs="stem")
+                for i in range(3)
+            ),
+            fg.Node("sum", fg.Add(), inputs=("b0", "b1", "b2")),
+            fg.Node("flat", fg.Flatten()),
+            fg.Node("head", fg.Dense(4)),
+        ],
+        (9, 8, 3),
+        seed=1,
+    )
+
+
 @pytest.mark.parametrize("layerwise", [False, True])
 def test_noise_of_one_example_is_a_direction_of_the_biases(layerwise):
     # Of one example and one pixel, noise on a layer is a tangent of its bias: d is the loss's derivative along it.
@@ -210,7 +228,7 @@ def test_noise_of_one_example_is_a_direction_of_the_biases(layerwise):
         assert derivative == pytest.approx(abs(d), rel=1e-4) or derivative == pytest.approx(-abs(d), rel=1e-4)
 
 
-@pytest.mark.parametrize("model", [convolutional(), convolutional("relu"), residual()])
+@pytest.mark.parametrize("model", [convolutional(), convolutional("relu"), residual(), branches()])
 @pytest.mark.parametrize("layerwise", [False, True])
 def test_images_average_to_the_gradient(model, layerwise):
     x, y = images()
@@ -238,6 +256,9 @@ def test_layout_of_slots():
     *_, each = analyzed(model, 2, True, False)
     assert [place.slot for place in each.places] == [2 * i for i in range(len(each.places))]
     assert each.slots == [2 * len(each.places)]
+    *_, parted = analyzed(branches(), 2, True, False)
+    assert sorted(parted.gap.values()) == [(2, 4), (2, 6)]
+    assert sorted(parted.beyond.values()) == [(4, 8), (6, 8)]
     *_, local = analyzed(model, 1, False, True)
     assert [end.names[0] for end in local.ends] == ["relu"]
 

@@ -180,7 +180,7 @@ class ForwardTasks:
         if place is not None:
             # An activation of its own layer comes after the noise where it carries it: so it is its input's slope.
             self.sources[place.step] = here, name
-        if place is not None or value in layout.clear:
+        if (place is not None and place.slots) or value in layout.beyond:
             self._noise(here, place, "identity" if apart else name, step, whole)
         if apart:
             self.add(
@@ -216,7 +216,8 @@ class ForwardTasks:
                     stream=self.stream,
                     activation_name=rule,
                     onto=slot < self.layout.incoming[step],
-                    clear=self.layout.clear.get(step.output, (0, 0)),
+                    gap=self.layout.gap.get(step.output, (0, 0)),
+                    beyond=self.layout.beyond.get(step.output, (0, 0)),
                 )
             ]
 

@@ -44,7 +44,8 @@ class Layout:
     output : the layer whose output the loss reads, where that is all that it is: its gradient is exact.
     incoming : tangents that a step computes with.
     blocks : tangents of a value's buffer.
-    slots : tangents of a block's last value.
+    gap, beyond : tangents of a value that are zero: other layers' noise, before and after its own.
+    slots : tangents that carry noise, of each block.
     """
 
     places: list[Place] = field(default_factory=list)
@@ -53,7 +54,8 @@ class Layout:
     output: Step | None = None
     incoming: dict[Step, int] = field(default_factory=dict)
     blocks: dict[Value, int] = field(default_factory=dict)
-    clear: dict[Value, tuple[int, int]] = field(default_factory=dict)
+    gap: dict[Value, tuple[int, int]] = field(default_factory=dict)
+    beyond: dict[Value, tuple[int, int]] = field(default_factory=dict)
     slots: list[int] = field(default_factory=list)
 
     def tangents(self, value: Value, reader: Step) -> int:
@@ -103,8 +105,7 @@ def lay_out(
         for value, count in zip(step.inputs, inputs, strict=True):
             if 0 < count < most:
                 # Another branch carries more noise: this one's share of it is zero.
-                before = layout.clear.get(value, (count, count))
-                layout.clear[value] = (before[0], max(before[1], most))
+                layout.beyond[value] = (count, max(most, layout.beyond.get(value, (0, 0))[1]))
         if step in has_parameters and step is not layout.output:
             carrier, activation = _carrier(step)
             slot = used[block] if layerwise else 0
@@ -116,10 +117,10 @@ def lay_out(
             place = places[step]
             count = max(most, place.slot + draws)
             if most < place.slot:
-                layout.clear[step.output] = (most, place.slot)
+                layout.gap[step.output] = (most, place.slot)
         counts[step.output] = count
     for value, count in counts.items():
-        layout.blocks[value] = max(count, layout.clear.get(value, (0, 0))[1])
+        layout.blocks[value] = max(count, layout.beyond.get(value, (0, 0))[1])
     layout.slots = used
     return layout
 

@@ -24,7 +24,7 @@ from fgnumba.kernels.program import Operation
 from fgnumba.kernels.tiling import parts_for
 from fgnumba.kernels.vector import PANEL, InstructionSet
 
-_ARGUMENTS = record(*sites.FIELDS, "onto", "clear", "clear_end")
+_ARGUMENTS = record(*sites.FIELDS, "onto", "gap", "gap_end", "beyond", "beyond_end")
 _ELEMENT_WORK = 4
 
 
@@ -41,7 +41,8 @@ def bind(
     stream: npt.NDArray[Any],
     activation_name: str,
     onto: bool,
-    clear: tuple[int, int] = (0, 0),
+    gap: tuple[int, int] = (0, 0),
+    beyond: tuple[int, int] = (0, 0),
 ) -> Operation:
     """Bind the noise of one layer.
 
@@ -50,7 +51,7 @@ def bind(
     y : dual images; its primal is what the slope is a function of, see ``sites.SLOPE_FROM_OUTPUT``.
     slot, slots, parameter, stream : see ``sites.fields``.
     onto : the noise is added to tangents that are there; else they are written.
-    clear : first and last (exclusive) tangent that is filled with zeros.
+    gap, beyond : first and last (exclusive) of tangents that are filled with zeros.
 
     Cost: reads y once; writes `slots` tangents once, having read them where `onto`; a random bit an element.
     """
@@ -65,7 +66,13 @@ def bind(
         parameter=parameter,
         stream=stream,
     )
-    flags = {"onto": onto, "clear": clear[0], "clear_end": clear[1]}
+    flags = {
+        "onto": onto,
+        "gap": gap[0],
+        "gap_end": gap[1],
+        "beyond": beyond[0],
+        "beyond_end": beyond[1],
+    }
     elements = batch * int(np.prod(y.shape))
     memory["keeps"] = (memory["keeps"], stream)
     return Operation(
@@ -115,7 +122,9 @@ def _entry(activation_name: str) -> int:
                             for lane in range(lanes):
                                 u = sites.signed(rule(y[lane])[1], word, lane)
                                 dy[lane] = dy[lane] + u if a.onto else u
-                for t in range(a.clear, a.clear_end):
+                for t in range(a.gap, max(a.gap_end, a.beyond_end)):
+                    if a.gap_end <= t < a.beyond:
+                        continue
                     for q in range(max(block, begin), block + rows):
                         at = (
                             origin
