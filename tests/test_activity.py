@@ -284,6 +284,30 @@ def test_local_heads_are_cut_off_from_each_other(groups):
     np.testing.assert_array_equal(first, gradient(128 * groups))
 
 
+@pytest.mark.parametrize("local", [None, fg.LocalLosses()])
+def test_steps_without_noise_use_feedback_as_it_is(local):
+    layers = [fg.Dense(40, activation="relu"), fg.Dense(33, activation="tanh"), fg.Dense(5)]
+    model, x, y = problem(layers, 9, 12, 0)
+    found = []
+    for every in (1, 3):
+        model.load_parameters(fg.Sequential(layers, 9, seed=0).parameters())
+        feedback = fg.Feedback(0.7, control=0.0, every=every)
+        estimator = fg.ActivityPerturbation(feedback=feedback, local=local)
+        trainer = fg.Trainer(model, estimator=estimator, optimizer=fg.SGD(0.01), seed=4)
+        first = trainer.step(x, y)
+        assert first.directional_derivative != 0
+        known = matrices(trainer, layers)
+        estimates = trainer.estimate(x, y)
+        second = trainer.step(x, y)
+        assert (second.directional_derivative == 0) == (every == 3)
+        changed = any((known[index] != matrix).any() for index, matrix in matrices(trainer, layers).items())
+        assert changed == (every == 1)
+        found.append((estimates, model.parameters()))
+    for one, other in zip(*found, strict=True):
+        for name, array in one.items():
+            np.testing.assert_array_equal(array, other[name])
+
+
 def test_feedback_learns_a_head_exactly():
     # A local head's response to noise is linear in it: the filter finds its weights, and noise has nothing to add.
     model = fg.Sequential(
@@ -356,6 +380,8 @@ def test_a_loss_that_is_not_finite_moves_nothing():
         (lambda: fg.Feedback(rule="mean"), "rule is 'mean'; 'filter' or 'average'"),
         (lambda: fg.Feedback(control=1.5), "control is 1.5; a number from 0 to 1"),
         (lambda: fg.Feedback(cells=0), "cells is 0"),
+        (lambda: fg.Feedback(control=0.0, every=0), "every is 0"),
+        (lambda: fg.Feedback(every=2), "every is 2; with a control above 0"),
         (lambda: fg.LocalLosses(cells=0), "cells is 0"),
         (lambda: fg.LocalLosses(groups=0), "groups is 0"),
     ],

@@ -32,7 +32,8 @@ class ActivityPlan:
     ----------
     model, batch, loss : its parameters are read in place.
     stream : (1,) ``kernels.philox.STREAM``.
-    draws : T. layerwise : noise goes into one layer at a time, each with tangents of its own.
+    draws : T; 0: no noise, feedback as it is.
+    layerwise : noise goes into one layer at a time, each with tangents of its own.
     feedback, local : None without.
     heads : the parameters of local heads, by name, see :func:`head_shapes`.
     memory : where feedback matrices are kept.
@@ -97,7 +98,7 @@ class ActivityPlan:
             gradients.output(main, layout.output)
         for observer in every[:-1]:
             gradients.head(observer)
-        for unit in units if feedback is not None else ():
+        for unit in units if feedback is not None and draws else ():
             signals.learn(unit, coefficients[unit])
         placed = place(forward.tasks, batch, self.threads, forward.tasks[second])
         self._keeps, self.buffer_nbytes, self._readers = (

@@ -24,6 +24,8 @@ class Feedback:
     control : κ, from 0 to 1, how far noise corrects what feedback says. 1: unbiased for any B. 0: biased, and without
         the noise of d.
     cells : an image's pixels share B in so many cells, in each direction.
+    every : noise goes in, and B learns, in one of so many steps; the others cost a primal pass and the update. Above 1
+        only where κ is 0.
 
     B begins as zeros. h · u is e · (w B), so that one product serves prediction, control and learning.
     Sources: F. Bacho, D. Chu, arXiv 2212.07282; the control variate and the filter are measured in the documentation.
@@ -37,6 +39,7 @@ class Feedback:
     rule: str = "filter"
     control: float = 1.0
     cells: int = 7
+    every: int = 1
 
     def __post_init__(self) -> None:
         if self.rule not in RULES:
@@ -49,6 +52,10 @@ class Feedback:
         whole_number("feedback: cells", self.cells)
         if real_number("feedback: control", self.control) > 1:
             raise ConfigError(f"feedback: control is {self.control!r}; a number from 0 to 1 is required")
+        if whole_number("feedback: every", self.every) > 1 and self.control > 0:
+            raise ConfigError(
+                f"feedback: every is {self.every!r}; with a control above 0 noise is needed in every step"
+            )
 
 
 @dataclass(frozen=True)

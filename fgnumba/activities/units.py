@@ -156,10 +156,28 @@ class SignalTasks:
         assert unit.feedback is not None
         matrix, observer, slots = unit.feedback, unit.observer, unit.place.slots
         (classes,) = observer.z.shape
-        rows = slots * self.batch
-        gathered = unit.gathered = ImageBuffer(rows, (unit.width,))
         known = unit.known = ImageBuffer(self.batch, (unit.width,))
         turned = PanelBuffer(-(-unit.width // PANEL), classes)
+        if slots:
+            self._predict(unit)
+
+        def know() -> list[Operation]:
+            residual = Images.of_batch(observer.residual[None], (classes,))
+            return [
+                kernels.bind_turn(self.isa, self.threads, feedback=matrix, out=turned.array),
+                self._dense(residual, known.images(one_a_part=False), self.batch, turned.array, unit.width),
+            ]
+
+        self.forward.add([], [turned, known], know)
+
+    def _predict(self, unit: Units) -> None:
+        """Put down the noise that went in, and what feedback predicts of its response."""
+        assert self.feedback is not None
+        assert unit.feedback is not None
+        matrix, observer, slots = unit.feedback, unit.observer, unit.place.slots
+        (classes,) = observer.z.shape
+        rows = slots * self.batch
+        gathered = unit.gathered = ImageBuffer(rows, (unit.width,))
 
         def gather() -> list[Operation]:
             common = self._common(unit)
@@ -191,15 +209,6 @@ class SignalTasks:
                 ]
 
             self.forward.add([gathered], [predicted], predict)
-
-        def know() -> list[Operation]:
-            residual = Images.of_batch(observer.residual[None], (classes,))
-            return [
-                kernels.bind_turn(self.isa, self.threads, feedback=matrix, out=turned.array),
-                self._dense(residual, known.images(one_a_part=False), self.batch, turned.array, unit.width),
-            ]
-
-        self.forward.add([], [turned, known], know)
 
     def weigh(self, observer: Observer, units: Sequence[Units]) -> dict[Units, npt.NDArray[Any]]:
         """Put down the weights of an observer's noise, and return the coefficients of each layer's learning."""

@@ -93,6 +93,7 @@ class ActivityEstimate(Estimate):
 
     def __init__(self, estimator: ActivityPerturbation, setting: Setting) -> None:
         self._setting, self._plain = setting, setting.plain
+        self._every = estimator.feedback.every if estimator.feedback else 1
         parameters: Mapping[str, Parameter] = setting.parameters
 
         def target(name: str) -> npt.NDArray[np.float32]:
@@ -101,35 +102,44 @@ class ActivityEstimate(Estimate):
         def updates(plan: ActivityPlan) -> list[Operation]:
             return [] if self._plain else setting.updates(plan.threads, plan.result)
 
-        self.plan = ActivityPlan(
-            setting.model,
-            setting.batch,
-            setting.loss,
-            setting.stream,
-            draws=estimator.draws,
-            layerwise=estimator.layerwise,
-            feedback=estimator.feedback,
-            local=estimator.local,
-            heads=setting.state.parameters,
-            memory=setting.state.array,
-            target=target,
-            onto=self._plain,
-            after=updates,
-        )
-        self.values, self.operations = self.plan.values, self.plan.operations
+        self._plans = [
+            ActivityPlan(
+                setting.model,
+                setting.batch,
+                setting.loss,
+                setting.stream,
+                draws=draws,
+                layerwise=estimator.layerwise,
+                feedback=estimator.feedback,
+                local=estimator.local,
+                heads=setting.state.parameters,
+                memory=setting.state.array,
+                target=target,
+                onto=self._plain,
+                after=updates,
+            )
+            for draws in (estimator.draws, 0)[: 1 + (self._every > 1)]
+        ]
+        self.values = np.zeros_like(self._plans[0].values)
+        self.operations = self._plans[0].operations
 
     @property
     def nbytes(self) -> int:
         """Bytes of buffers and scratch memory."""
-        return self.plan.nbytes
+        return sum(plan.nbytes for plan in self._plans)
 
     def run(self, x: npt.NDArray[Any], targets: npt.NDArray[Any]) -> bool:
-        """Run the pass; nothing is moved where its loss is not finite."""
+        """Run the pass; nothing is moved where its loss is not finite. Derivatives are 0 in a step without noise."""
+        quiet = int(self._setting.stream["step"][0]) % self._every > 0
+        plan = self._plans[quiet]
         if self._plain:
             rates = self._setting.rates
             assert rates is not None
-            self.plan.scale[0] = -rates["learning_rate"][0] / self._setting.batch
-        return self.plan.run(x, targets)
+            plan.scale[0] = -rates["learning_rate"][0] / self._setting.batch
+        finite = plan.run(x, targets)
+        self.values[: len(plan.values)] = plan.values
+        self.values[len(plan.values) :] = 0.0
+        return finite
 
 
 _MLP = "MNIST, 784-1024-1024-10, 2,000 steps of Adam, nine rates: {} held out"
