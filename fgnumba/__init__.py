@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     )
     from fgnumba.estimators.activity import ActivityPerturbation
     from fgnumba.estimators.weight import WeightPerturbation
+    from fgnumba.estimators.zeroth import SPSA, CoordinateDifferences, HybridDifferences
     from fgnumba.evaluation import Evaluation, evaluate
     from fgnumba.forward import forward_gradient, jvp
     from fgnumba.graph import Graph, Node, Sequential
@@ -55,6 +56,7 @@ _NAMES = {
     "activities": ("Feedback", "LocalLosses"),
     "estimators.activity": ("ActivityPerturbation",),
     "estimators.weight": ("WeightPerturbation",),
+    "estimators.zeroth": ("SPSA", "CoordinateDifferences", "HybridDifferences"),
     "evaluation": ("Evaluation", "evaluate"),
     "forward": ("forward_gradient", "jvp"),
     "graph": ("Graph", "Node", "Sequential"),
@@ -70,6 +72,7 @@ _HOME = {name: module for module, names in _NAMES.items() for name in names}
 
 __all__ = [
     "SGD",
+    "SPSA",
     "Activation",
     "ActivityPerturbation",
     "Adam",
@@ -80,6 +83,7 @@ __all__ = [
     "Concatenate",
     "ConfigError",
     "Conv2d",
+    "CoordinateDifferences",
     "DatasetError",
     "Dense",
     "DeviceError",
@@ -95,6 +99,7 @@ __all__ = [
     "Graph",
     "GroupNorm",
     "History",
+    "HybridDifferences",
     "LayerNorm",
     "LocalLosses",
     "MaxPool2d",

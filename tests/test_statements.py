@@ -8,7 +8,7 @@ import pytest
 import fgnumba as fg
 from fgnumba.bench import reverse
 from fgnumba.estimators import RECIPES, Estimator, recipe
-from fgnumba.estimators.zeroth import _Differences
+from fgnumba.estimators.zeroth import Differences
 from fgnumba.kernels.compile import compiled_count, on_compile
 from tests.test_estimators import flat, quantile
 
@@ -44,17 +44,17 @@ def test_an_estimator_keeps_its_word(name):
     deviation = found.std(axis=0, ddof=1) / np.sqrt(draws)
     errors = np.abs(found.mean(axis=0) - gradient)
     # A difference of losses is rounded, and no derivative.
-    rounding = 0.02 * np.abs(gradient).max() if isinstance(estimator, _Differences) else 1e-6
+    rounding = 0.02 * np.abs(gradient).max() if isinstance(estimator, Differences) else 1e-6
     within = errors <= quantile(gradient.size) * deviation + rounding
     assert estimator.statement
-    if estimator.unbiased or isinstance(estimator, _Differences):
+    if estimator.unbiased or isinstance(estimator, Differences):
         assert within.all(), f"{(~within).sum()} of {within.size} axes"
     else:
         assert not within.all()
     theory = estimator.relative_variance(model.parameter_count)
     if theory is not None:
         squared = np.sum((found - gradient) ** 2, axis=1) / (gradient @ gradient)
-        slack = 0.02 * theory if isinstance(estimator, _Differences) else 1e-4 * theory
+        slack = 0.02 * theory if isinstance(estimator, Differences) else 1e-4 * theory
         assert abs(squared.mean() - theory) < quantile() * squared.std(ddof=1) / np.sqrt(draws) + slack
 
 

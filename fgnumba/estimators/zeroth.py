@@ -1,8 +1,9 @@
 """Zeroth-order estimators: differences of losses, on the same primal kernels; no derivative is computed."""
 
 import math
+from abc import abstractmethod
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -25,13 +26,30 @@ from fgnumba.plan import Plan
 from fgnumba.validation import real_number, whole_number
 
 
-class _Differences(Estimator):
+class Parts(NamedTuple):
+    """What differences are taken along: so many random directions of a kind, and so many coordinates."""
+
+    direction: str
+    random: int
+    axes: int
+
+    def share(self, parameters: int) -> float:
+        """Return the weight of the random directions, the one that makes the variance least."""
+        if not self.axes or not self.random:
+            return float(self.random > 0)
+        random, axes = (parameters - 1) / self.random, parameters / self.axes - 1
+        return axes / (random + axes) if random + axes > 0 else 0.5
+
+
+class Differences(Estimator):
     """Central differences along random directions and coordinates."""
 
     epsilon: float
-    _random: int
-    _axes: int
-    _direction: str
+
+    @property
+    @abstractmethod
+    def parts(self) -> Parts:
+        """What they are taken along."""
 
     @property
     def unbiased(self) -> bool:
@@ -45,30 +63,22 @@ class _Differences(Estimator):
 
     def relative_variance(self, parameters: int) -> float:
         """Return that of exact derivatives along the same directions."""
-        random = (parameters + (1 if self._direction == "gaussian" else -1)) / max(1, self._random)
-        axes = parameters / max(1, self._axes) - 1
-        share = self._share(parameters)
-        return share**2 * random + (1 - share) ** 2 * axes
-
-    def _share(self, parameters: int) -> float:
-        """Return the weight of the random directions, the one that makes the variance least."""
-        if not self._axes or not self._random:
-            return float(self._random > 0)
-        random, axes = (parameters - 1) / self._random, parameters / self._axes - 1
-        return axes / (random + axes)
+        direction, random, axes = self.parts
+        share = self.parts.share(parameters)
+        along = (parameters + (1 if direction == "gaussian" else -1)) / max(1, random)
+        return share**2 * along + (1 - share) ** 2 * (parameters / max(1, axes) - 1)
 
     def bind(self, setting: Setting) -> "DifferenceEstimate":
         """Return the estimate at a setting."""
-        if self._axes > setting.model.parameter_count:
+        if self.parts.axes > setting.model.parameter_count:
             raise ConfigError(
-                f"coordinates is {self._axes}; the model has {setting.model.parameter_count} parameters"
+                f"coordinates is {self.parts.axes}; the model has {setting.model.parameter_count} parameters"
             )
-        share = self._share(setting.model.parameter_count)
-        return DifferenceEstimate(self._direction, self._random, self._axes, share, self.epsilon, setting)
+        return DifferenceEstimate(self.parts, self.epsilon, setting)
 
 
 @dataclass(frozen=True)
-class SPSA(_Differences):
+class SPSA(Differences):
     """Simultaneous perturbation: two passes a direction, and the memory of inference.
 
         g = (1 / T) Σ_t (f(θ + ε v_t) - f(θ - ε v_t)) / 2 ε · v_t
@@ -99,20 +109,13 @@ class SPSA(_Differences):
         real_number("epsilon", self.epsilon, above_zero=True)
 
     @property
-    def _random(self) -> int:  # type: ignore[override]
-        return self.directions
-
-    @property
-    def _axes(self) -> int:  # type: ignore[override]
-        return 0
-
-    @property
-    def _direction(self) -> str:  # type: ignore[override]
-        return self.direction
+    def parts(self) -> Parts:
+        """T random directions."""
+        return Parts(self.direction, self.directions, 0)
 
 
 @dataclass(frozen=True)
-class CoordinateDifferences(_Differences):
+class CoordinateDifferences(Differences):
     """Central differences along T coordinates of the P, drawn anew in each step without repetition.
 
         g = (P / T) Σ_j (f(θ + ε e_j) - f(θ - ε e_j)) / 2 ε · e_j
@@ -134,20 +137,19 @@ class CoordinateDifferences(_Differences):
     epsilon: float = 1e-2
 
     name: ClassVar[str] = "coordinates"
-    _random: ClassVar[int] = 0  # type: ignore[misc]
-    _direction: ClassVar[str] = "rank1"  # type: ignore[misc]
 
     def __post_init__(self) -> None:
         whole_number("coordinates", self.coordinates, 1, MAX_DIRECTIONS)
         real_number("epsilon", self.epsilon, above_zero=True)
 
     @property
-    def _axes(self) -> int:  # type: ignore[override]
-        return self.coordinates
+    def parts(self) -> Parts:
+        """T coordinates."""
+        return Parts("rank1", 0, self.coordinates)
 
 
 @dataclass(frozen=True)
-class HybridDifferences(_Differences):
+class HybridDifferences(Differences):
     """The mean of :class:`SPSA` and :class:`CoordinateDifferences`, weighted so that the variance is least.
 
         g = w g_random + (1 - w) g_coordinates,  w = Var g_coordinates / (Var g_random + Var g_coordinates)
@@ -175,24 +177,17 @@ class HybridDifferences(_Differences):
         CoordinateDifferences(self.coordinates, self.epsilon)
 
     @property
-    def _random(self) -> int:  # type: ignore[override]
-        return self.directions
-
-    @property
-    def _axes(self) -> int:  # type: ignore[override]
-        return self.coordinates
-
-    @property
-    def _direction(self) -> str:  # type: ignore[override]
-        return self.direction
+    def parts(self) -> Parts:
+        """T random directions and S coordinates."""
+        return Parts(self.direction, self.directions, self.coordinates)
 
 
 class DifferenceEstimate(Estimate):
     """T random directions and S coordinates on B examples, as one program."""
 
-    def __init__(
-        self, direction: str, random: int, axes: int, share: float, epsilon: float, setting: Setting
-    ) -> None:
+    def __init__(self, parts: Parts, epsilon: float, setting: Setting) -> None:
+        direction, random, axes = parts
+        share = parts.share(setting.model.parameter_count)
         self._drawn, self._random, self._axes, self._setting = by_name(direction), random, axes, setting
         perturbation = Perturbation(NONE, 0, setting.stream)
         self.plan = Plan(setting.model, setting.batch, perturbation, setting.loss, training=True)
