@@ -94,7 +94,8 @@ def test_a_control_variate_is_put_back(direction):
     model, x, y = problem()
     _, exact = reverse.value_and_grad(model, LOSS, x, y)
     gradient = flat(exact)
-    rate, estimator = 0.25, fg.WeightPerturbation(direction, 3, control=0.25)
+    estimator = fg.WeightPerturbation(direction, 3, control=1.9)
+    rate = 1.9 * 3 / gradient.size
     trainer = fg.Trainer(model, estimator=estimator, optimizer=fg.SGD(1e-20), seed=3)
     h = np.zeros_like(gradient)
     for step in range(4):
@@ -140,7 +141,7 @@ def test_steps_follow_the_estimate(optimizer, more):
     [
         ({"combine": "sum"}, "combine is 'sum'; 'mean' or 'projected'"),
         ({"combine": "projected", "directions": 2000}, "at most 1024 can be projected on"),
-        ({"control": 1.0}, "control is 1.0"),
+        ({"control": 2.0}, "control is 2.0"),
         ({"clip": 0.0}, "clip is 0.0"),
     ],
 )

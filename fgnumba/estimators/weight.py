@@ -35,14 +35,15 @@ class WeightPerturbation(Estimator):
         x_t = ∇f · v_t - h · v_t
         g   = h + (1 / T) Σ_t x_t v_t                    ``mean``
         g   = h + (P / T) V (VᵀV)⁻¹ x                    ``projected``: ∇f - h on the span of the directions
-        h   ← h + ρ (g - h)                              after each step, from 0
+        h   ← h + ρ (g - h),  ρ = κ T / P                 after each step, from 0
 
     Parameters
     ----------
     direction : ``rank1``, ``orthogonal``, ``rademacher`` or ``gaussian``, see ``fgnumba.directions``.
     directions : T, at least 1.
     combine : ``mean`` or ``projected``.
-    control : ρ of a control variate h, a running mean of past estimates; 0: none, h = 0.
+    control : κ, below 2, of a control variate h, a running mean of past estimates; 0: none, h = 0. With a greater ρ the
+        noise of h would add to the estimate's more than it takes away, without bound.
     clip : the greatest |x_t|, None for any.
 
     Unbiased but where it is clipped; of a projection of signs to their symmetries, see `statement`. Relative variance
@@ -74,7 +75,7 @@ class WeightPerturbation(Estimator):
             )
         if self.combine == "projected" and self.directions > 1024:
             raise ConfigError(f"directions is {self.directions}; at most 1024 can be projected on")
-        real_number("control", self.control, below=1)
+        real_number("control", self.control, below=2)
         if self.clip is not None:
             real_number("clip", self.clip, above_zero=True)
 
@@ -224,7 +225,8 @@ class WeightEstimate(Estimate):
         operations, setting = [], self._setting
         if self._estimator.control > 0:
             rates = np.zeros(1, optimizer_kernels.RATES)
-            rates["momentum"] = 1.0 - self._estimator.control
+            P, T = setting.model.parameter_count, self._estimator.directions
+            rates["momentum"] = 1.0 - min(1.0, self._estimator.control * T / P)
             operations = [
                 optimizer_kernels.bind(
                     self.plan.threads,
@@ -272,5 +274,5 @@ RECIPES = {
     "weight-perturbation": _searched(WeightPerturbation),
     "orthogonal": _searched(partial(WeightPerturbation, direction="orthogonal"), takes=("directions",)),
     "projected": _searched(partial(WeightPerturbation, combine="projected")),
-    "control-variate": _searched(partial(WeightPerturbation, control=0.01)),
+    "control-variate": _searched(partial(WeightPerturbation, control=0.5)),
 }
