@@ -41,7 +41,7 @@ def rows() -> list[Row]:
     weights, layerwise, local = recipe("weight-perturbation"), recipe("activity-layerwise"), recipe("local")
     return [
         Row("reverse mode", REVERSE, 2.66, {}),
-        Row("weights, 64 directions", weights, 9.25, {"directions": 64, "learning_rate": 0.01}),
+        Row("weights, 64 directions", weights, 9.25, {"directions": 64, "learning_rate": 0.004}),
         Row("activities, 8 draws", layerwise, 3.24, {"directions": 8, **momentum}),
         Row("activities, local losses, 32 draws", local, 2.55, {"directions": 32, **momentum}),
         Row("feedback", recipe("feedback"), None, {}),
