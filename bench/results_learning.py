@@ -69,7 +69,7 @@ def command(name: str) -> str:
 def table(data: Data) -> tuple[list[str], list[list[str]]]:
     """Return the heads and rows of a comparison: means over seeds, and times over reverse mode's."""
     target = data["target"]
-    heads = ["estimator", "rate", "steps", "seconds", "ms a step", "MB beside parameters", "test accuracy, %"]
+    heads = ["estimator", "rate", "steps", "seconds", "ms a step", "MB of buffers", "test accuracy, %"]
     if target is not None:
         heads += [f"steps to {100 * target:g} %", "seconds to it", "over reverse mode's"]
     groups: dict[str, list[Data]] = {}
