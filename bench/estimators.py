@@ -123,7 +123,8 @@ class Runner:
                 break
             times.append(time.perf_counter() - start)
         products = float(sum(operation.multiply_adds for operation in plan.operations))
-        return sorted(times)[len(times) // 2] if times else 1.0, max(1.0, products)
+        # One step is enough of what diverges in its first.
+        return sorted(times)[len(times) // 2] if times else math.inf, max(1.0, products)
 
     def _evaluate(self) -> None:
         found, steps = (
@@ -200,6 +201,8 @@ def compare_recipes(
     """Compare recipes, each with a configuration of its own, as :func:`compare` does; results go by their names."""
     whole_number("seeds", seeds)
     whole_number("evaluations", evaluations)
+    if target is not None and real_number("target", target) > 1:
+        raise ConfigError(f"target is {target!r}; an accuracy from 0 to 1 is required")
     curves: list[Curve] = []
     names, first = list(entries), next(iter(entries.values()))[1]
     for seed in range(first.seed, first.seed + seeds):

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from fgnumba.bench import reverse
 from fgnumba.callbacks import Callback, History
 from fgnumba.datasets import Dataset
+from fgnumba.errors import DivergenceError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -60,7 +61,7 @@ class Telemetry(Callback):
     ----------
     every : steps between readings; the first is before the first step.
     dataset, batch_size : of which the batch is the first examples.
-    files : a file with a line a reading and a figure are put into it at the end, by name.
+    files : a line a reading is put into a file of it, and at the end a figure, by name.
 
     What the estimator learns is left as it is, and so are the parameters. Dropout is on for the estimate, and off for
     the gradient.
@@ -83,18 +84,24 @@ class Telemetry(Callback):
             self._read(step)
 
     def on_end(self, history: History) -> None:
-        """Leave what was read."""
-        lines = "".join(json.dumps(_finite(asdict(reading))) + "\n" for reading in self.readings)
+        """Leave the figure."""
         figure = io.BytesIO()
         draw(self.readings).savefig(figure, format="png", dpi=150)
-        self.files |= {LINES: lines.encode(), FIGURE: figure.getvalue()}
+        self.files[FIGURE] = figure.getvalue()
 
     def _read(self, step: int) -> None:
         trainer = self._trainer
         assert trainer is not None
         _, exact = reverse.value_and_grad(trainer.model, trainer.loss, self.x, self.y)
         theory = trainer.estimator.relative_variance(trainer.model.parameter_count)
-        self.readings.append(compare(trainer.estimate(self.x, self.y), exact, step, theory))
+        try:
+            estimate = trainer.estimate(self.x, self.y)
+        except DivergenceError:
+            # The step that follows says so, and the trainer mends it.
+            return
+        self.readings.append(compare(estimate, exact, step, theory))
+        line = json.dumps(_finite(asdict(self.readings[-1]))) + "\n"
+        self.files[LINES] = self.files.get(LINES, b"") + line.encode()
 
 
 def _finite(values: dict[str, Any]) -> dict[str, Any]:

@@ -65,6 +65,8 @@ def compare(
     dataset = fg.datasets.load(config.data, data_dir=config.data_dir)
     name = f"{Path(config.data).stem}-{Path(config.model).stem}"
     folder = Path("compared", name) if out is None else Path(out)
+    if folder.exists() and not folder.is_dir():
+        raise fg.RunError(f"out: {folder} is a file; a folder is required")
     with interruptible(spinner(f"comparing on {name}")) as advance:
         result = run(
             [one.strip() for one in estimators.split(",") if one.strip()],

@@ -69,7 +69,10 @@ def _optimizer(config: RunConfig) -> Optimizer:
     settings: dict[str, Any] = {"learning_rate": config.learning_rate, "decay": config.decay}
     for name in ("momentum", "nesterov", "weight_decay", "clip_norm", "radius"):
         value = getattr(config, name)
-        if not value:
+        # Momentum is off unless asked for; the others' defaults give way to any number, 0 among them.
+        if value is None or (name in ("momentum", "nesterov") and not value):
+            continue
+        if value == 0 and name not in known:
             continue
         if name not in known:
             raise ConfigError(f"{name} is {value!r}; the optimizer {config.optimizer!r} has none")

@@ -107,8 +107,8 @@ class Orthogonal(RankOne):
 
     V_b = (u ⊙ h_b)(w ⊙ h_b)ᵀ with u, w the family's and h_b the b-th Walsh function, of 32 entries and repeated. Each
     alone is as :class:`RankOne`; the products of two of a family sum up to 0 over every array whose rows or columns are
-    a multiple of 32, so that VᵀV = P I and E‖g - ∇f‖² = (P / T - 1) ‖∇f‖². Other arrays (biases, 10 columns) leave a
-    rest as small as they are.
+    a multiple of 32, so that within a family VᵀV = P I and E‖g - ∇f‖² = (P / T - 1) ‖∇f‖². Other arrays (biases, 10
+    columns) leave a rest as small as they are.
     """
 
     base = ORTHOGONAL

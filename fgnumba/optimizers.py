@@ -307,7 +307,7 @@ class FrankWolfe(Optimizer):
     Parameters
     ----------
     radius : r, above 0. The initial parameters should lie in the ball: each step moves towards it.
-    learning_rate, decay : η_i, below 1; a schedule may be 2 / (i + 2), the classic one.
+    learning_rate, decay : η_i, at most 1; a schedule may be 2 / (i + 2), the classic one.
     norm : ``l2``, of all parameters together, or ``linf``, of every entry.
     averaging : ρ, above 0 to 1.
 
@@ -330,6 +330,7 @@ class FrankWolfe(Optimizer):
     def __post_init__(self) -> None:
         super().__post_init__()
         real_number("radius", self.radius, above_zero=True)
+        self.rate(0)
         if self.norm not in ("l2", "linf"):
             raise ConfigError(f"norm is {self.norm!r}; 'l2' or 'linf' is required")
         if not 0 < real_number("averaging", self.averaging) <= 1:

@@ -94,7 +94,7 @@ class Search:
     def candidates(self) -> list[tuple[float, float]]:
         """Return (learning rate, fall) of every trial of the first rung, rates to three digits."""
         rates = np.geomspace(self.lowest, self.highest, self.count)
-        return list(product((float(f"{rate:.3g}") for rate in rates), self.falls))
+        return list(dict.fromkeys(product((float(f"{rate:.3g}") for rate in rates), self.falls)))
 
     def rungs(self) -> list[tuple[int, int]]:
         """Return (trials, steps) of each rung."""
@@ -149,6 +149,7 @@ def search(
             trial = done.get((rate, fall, steps))
             if trial is None:
                 trial = _run(config, data, rate, fall, steps, chosen)
+                done[rate, fall, steps] = trial
                 tell(trial)
             rung.append(trial)
         rung.sort(key=lambda trial: trial.score, reverse=True)

@@ -71,6 +71,7 @@ class Trainer:
         self._studied: dict[int, tuple[Estimate, Setting]] = {}
         # Of the last update, so that it can be taken back.
         self._last_rate = 0.0
+        self._last_plan: Estimate | None = None
 
     def step(self, x: npt.ArrayLike, y: npt.ArrayLike) -> StepResult:
         """Take one step on the batch x (B, *input_shape), y.
@@ -100,7 +101,7 @@ class Trainer:
             rate = float(self._rates["learning_rate"][0])
             if not plan.run(inputs, targets):
                 self._diverged(plan, inputs, targets, rate)
-        self._last_rate = rate
+        self._last_rate, self._last_plan = rate, plan
         self.steps_done += 1
         loss = float(plan.values[0])
         return StepResult(loss, float(plan.values[1]) if len(plan.values) == 2 else plan.values[1:].copy())
@@ -130,7 +131,11 @@ class Trainer:
             plan, setting = self._study(len(inputs))
             self._stream["step"] = self.steps_done
             before = {name: array.copy() for name, array in self.state.arrays.items()}
+            moved = self.model.packed_parameters.values() if plan.moves_parameters else ()
+            parameters = [(parameter.packed, parameter.packed.copy()) for parameter in moved]
             finite = plan.run(inputs, targets)
+            for packed, values in parameters:
+                packed[...] = values
             for name, array in self.state.arrays.items():
                 array[...] = before.get(name, 0.0)
             if not finite:
@@ -156,12 +161,12 @@ class Trainer:
         step, passed = self.steps_done, bool(np.isfinite(plan.values).all())
         what = "update is too large for float32" if passed else "loss or its derivative is not finite"
         kept = passed
-        if not passed and step > 0:
+        if not passed and self._last_plan is not None:
             self._stream["step"] = step - 1
-            kept = plan.undo(self._last_rate)
+            kept = self._last_plan.undo(self._last_rate)
             if kept:
                 self.steps_done -= 1
-                self._last_rate = 0.0
+                self._last_rate, self._last_plan = 0.0, None
         kept = kept or step == 0
         found = "the last good parameters are kept" if kept else "the last step is to blame"
         raise DivergenceError(

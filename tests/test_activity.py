@@ -333,9 +333,9 @@ def test_steps_do_not_depend_on_threads(monkeypatch):
         monkeypatch.setenv(threads.OVERRIDE, number)
         model = fg.Sequential(
             [
-                fg.Conv2d(32, padding="same", activation="relu"),
+                fg.Conv2d(32, padding="same", activation="tanh"),
                 fg.Flatten(),
-                fg.Dense(300, activation="relu"),
+                fg.Dense(300, activation="tanh"),
                 fg.Dense(4),
             ],
             (9, 8, 3),
@@ -403,5 +403,22 @@ def test_models_that_cannot_be_trained_so_are_refused():
         fg.ConfigError, match="'0': 40 channels cannot be cut into 2 groups of a multiple of 32"
     ):
         step([fg.Dense(40, "relu"), fg.Dense(8, "relu"), fg.Dense(3)], groups)
+    with pytest.raises(fg.ConfigError, match="'0': not the only layer with parameters in its block"):
+        step([fg.Dense(64), fg.Dense(64, "relu"), fg.Dense(8, "relu"), fg.Dense(3)], groups)
     with pytest.raises(fg.ConfigError, match="nothing can be trained"):
         step([fg.Activation("relu")], fg.ActivityPerturbation())
+
+
+def test_blocks_follow_the_wiring_not_the_order_of_the_list():
+    def nodes(late):
+        shortcut = fg.Node("shortcut", fg.Dense(16), inputs="input")
+        inner = [fg.Node("a", fg.Dense(16, "relu"), inputs="input"), fg.Node("b", fg.Dense(16), inputs="a")]
+        rest = [fg.Node("sum", fg.Add("relu"), inputs=("b", "shortcut")), fg.Node("c", fg.Dense(9, "relu"))]
+        first = [*inner, shortcut] if late else [shortcut, *inner]
+        return fg.Graph([*first, *rest, fg.Node("out", fg.Dense(3))], 5, seed=1)
+
+    for late in (False, True):
+        *_, layout = analyzed(nodes(late), 1, False, True)
+        blocks = {step.names[0]: block for step, block in layout.block.items()}
+        assert blocks == {"a": 0, "b": 1, "shortcut": 1, "sum": 1, "c": 2, "out": 2}
+        assert {place.step.names[0]: place.block for place in layout.places}["shortcut"] == 1

@@ -14,7 +14,9 @@ import pytest
 from safetensors.numpy import load_file
 
 import fgnumba as fg
+from fgnumba.assembly import assemble
 from fgnumba.cli.progress import Interrupt
+from fgnumba.configuration import RunConfig
 from tests.conftest import SMALL_RUN
 
 
@@ -332,3 +334,12 @@ def test_interrupts_that_are_ignored_stay_ignored(interrupts):
         signal.raise_signal(signal.SIGINT)
         interrupt.on_step(1, None)
     assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+
+
+def test_a_weight_decay_of_zero_is_what_it_says(fgtrain, folder):
+    dataset = fg.datasets.load("digits")
+    for given, expected in ((None, 0.01), (0.0, 0.0), (0.1, 0.1)):
+        config = RunConfig(widths=(4,), optimizer="adamw", weight_decay=given)
+        assert assemble(config, dataset).trainer.optimizer.constants()["decoupled_decay"] == expected
+    assert "momentum is 0.9; the optimizer 'adam' has none" in fgtrain("train", "--momentum", 0.9).error
+    assert "radius is missing" in fgtrain("train", "--optimizer", "frank-wolfe").error

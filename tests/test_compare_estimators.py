@@ -90,6 +90,8 @@ def test_the_command(fgtrain, folder):
         (("--seconds", -1), "seconds is -1.0"),
         (("--seeds", 0), "seeds is 0"),
         (("--evaluations", 0), "evaluations is 0"),
+        (("--target", 2), "target is 2.0; an accuracy from 0 to 1"),
+        (("--target", "nan"), "target is nan"),
     ],
 )
 def test_bad_options(fgtrain, folder, options, message):
@@ -128,6 +130,22 @@ def test_telemetry_changes_nothing(blobs):
     assert [line["step"] for line in lines] == [0, 3, 6, 9]
     assert all(-1 <= line["cosine"] <= 1 for line in lines)
     assert files["gradient.png"].startswith(b"\x89PNG")
+
+
+def test_telemetry_does_not_stand_in_the_way_of_recovery(blobs):
+    model = fg.Sequential([fg.Dense(16, activation="relu"), fg.Dense(3)], 8, seed=1)
+    before = model.parameters()
+    trainer = fg.Trainer(
+        model, estimator=fg.ActivityPerturbation(), optimizer=fg.Adam(lambda step: 0.01 if step < 3 else 1e38)
+    )
+    files: dict[str, bytes] = {}
+    with pytest.raises(fg.DivergenceError, match="the parameters after step 0 are restored"):
+        trainer.fit(
+            blobs, steps=50, batch_size=30, evaluate_every=25, callbacks=[Telemetry(1, blobs, 30, files)]
+        )
+    assert len(files["gradient.jsonl"].splitlines()) >= 4
+    for name, array in model.parameters().items():
+        np.testing.assert_array_equal(array, before[name])
 
 
 def test_telemetry_from_the_command_line(fgtrain, folder):

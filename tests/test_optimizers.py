@@ -168,7 +168,7 @@ def test_frank_wolfe_stays_in_its_ball():
         (lambda: fg.FrankWolfe(radius=0), "radius is 0"),
         (lambda: fg.FrankWolfe(radius=1, norm="l1"), "norm is 'l1'; 'l2' or 'linf'"),
         (lambda: fg.FrankWolfe(radius=1, averaging=0), "averaging is 0; a number above 0"),
-        (lambda: fg.FrankWolfe(radius=1, learning_rate=1.5).rate(0), "Frank-Wolfe takes at most 1"),
+        (lambda: fg.FrankWolfe(radius=1, learning_rate=1.5), "Frank-Wolfe takes at most 1"),
     ],
 )
 def test_impossible_settings_are_refused(make, message):

@@ -25,6 +25,7 @@ def test_rungs_divide_trials_and_multiply_steps():
     assert Search(count=16, steps=900).rungs() == [(16, 100), (5, 300), (2, 900)]
     assert Search(count=1, steps=7).rungs() == [(1, 7)]
     assert Search(count=9, falls=(0.0, 4.0), steps=810).rungs() == [(18, 90), (6, 270), (2, 810)]
+    assert Search(1e-3, 1e-3, 4).rungs() == [(1, 2000)]
     assert Search(1e-3, 1e-1, 3).candidates() == [(0.001, 4.0), (0.01, 4.0), (0.1, 4.0)]
 
 

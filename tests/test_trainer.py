@@ -290,3 +290,33 @@ def test_data_that_do_not_fit_the_model():
 def test_settings_that_cannot_be(build, message):
     with pytest.raises(fg.ConfigError, match=message):
         build()
+
+
+def test_a_step_of_another_batch_size_is_taken_back():
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((64, 6), np.float32), rng.integers(0, 3, 64)
+    model = fg.Sequential([fg.Dense(8, activation="relu"), fg.Dense(3)], 6)
+    trainer = fg.Trainer(model, optimizer=fg.SGD(lambda step: 1e30 if step == 2 else 1e-3))
+    trainer.step(x[:32], y[:32])
+    trainer.step(x, y)
+    before = model.parameters()
+    trainer.step(x, y)
+    with pytest.raises(fg.DivergenceError) as raised:
+        trainer.step(x[:32], y[:32])
+    assert raised.value.kept
+    for name, array in model.parameters().items():
+        # θ - 1e30 g + 1e30 g: to rounding of the step, not of θ.
+        assert np.abs(array - before[name]).max() < 1e25
+
+
+def test_estimates_leave_the_parameters_where_they_are():
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((9, 6), np.float32), rng.integers(0, 3, 9)
+    for estimator in (fg.SPSA(directions=3), fg.HybridDifferences(), fg.ActivityPerturbation()):
+        model = fg.Sequential([fg.Dense(8, activation="relu"), fg.Dense(3)], 6)
+        trainer = fg.Trainer(model, estimator=estimator, optimizer=fg.SGD(0.1))
+        before = model.parameters()
+        for _ in range(5):
+            trainer.estimate(x, y)
+        for name, array in model.parameters().items():
+            np.testing.assert_array_equal(array, before[name])

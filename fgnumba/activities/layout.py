@@ -126,17 +126,21 @@ def lay_out(
 
 
 def _cut(layout: Layout, steps: list[Step], result: Value, local: bool) -> None:
-    """Say which block each step is of; a block ends with an activation, the last one with the model."""
-    block = 0
+    """Say which block each step is of: that of the first end that it reaches, the last one's where it reaches none."""
     hidden = [step for step in steps if _ends_block(step)] if local else []
     # The model's own output is what the last block is observed at.
     if hidden and layout.output is not None:
         hidden.pop()
+    layout.ends = [step for step in hidden if step.output is not result]
+    for block, end in enumerate(layout.ends):
+        reaching = [end]
+        while reaching:
+            step = reaching.pop()
+            if step not in layout.block:
+                layout.block[step] = block
+                reaching += [value.producer for value in step.inputs if value.producer is not None]
     for step in steps:
-        layout.block[step] = block
-        if step in hidden and step.output is not result:
-            layout.ends.append(step)
-            block += 1
+        layout.block.setdefault(step, len(layout.ends))
 
 
 def _ends_block(step: Step) -> bool:

@@ -70,6 +70,8 @@ class ActivityPlan:
         after: Callable[["ActivityPlan"], Sequence[Operation]] = lambda plan: (),
     ) -> None:
         steps, source, result, layout = analyzed(model, draws, layerwise, local is not None)
+        if local is not None and local.groups > 1:
+            _check_groups(layout, local.groups)
         forward = ForwardTasks(model, batch, stream, layout, source, local, heads)
         self.threads = forward.threads
         self.result, self.scale = np.zeros(1, RESULT), np.full(1, 1.0 / batch)
@@ -129,6 +131,16 @@ class ActivityPlan:
             return False
         self._last.run()
         return True
+
+
+def _check_groups(layout: Layout, groups: int) -> None:
+    """Raise ConfigError where noise on a layer would reach the heads of several groups."""
+    for one in layout.places:
+        if one.block < len(layout.ends) and one.carrier is not layout.ends[one.block]:
+            raise ConfigError(
+                f"layer {one.step.names[0]!r}: not the only layer with parameters in its block; "
+                f"local losses in {groups} groups need blocks of one"
+            )
 
 
 def analyzed(

@@ -66,9 +66,10 @@ class LocalLosses:
 
     Parameters
     ----------
-    cells : a head reads an image's means over so many cells, in each direction.
+    cells : a head reads an image's means over windows of ⌊side / cells⌋ pixels: at least so many in each direction and
+        fewer than twice as many; what is left at the end of a side is not read.
     groups : G, a block's channels are cut into so many groups, each with a head of its own: noise in one does not
-        disturb what is observed of another.
+        disturb what is observed of another. More than one asks for blocks of one layer.
 
     The heads' gradients are in closed form. Source: M. Ren et al., arXiv 2210.03310, whose heads read what ours do.
 

@@ -101,8 +101,10 @@ class Estimate(ABC):
     values : (1 + T,) float64, the loss of the last run and what was seen along each direction.
     operations : what a run executes, in order.
     nbytes : of buffers and scratch memory; parameters and state are not.
+    moves_parameters : a run moves the parameters and takes them back, to rounding.
     """
 
+    moves_parameters: ClassVar[bool] = False
     values: npt.NDArray[np.float64]
     operations: tuple[Operation, ...]
 

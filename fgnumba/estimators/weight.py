@@ -16,7 +16,7 @@ from fgnumba.kernels.descent import cpu as descent
 from fgnumba.kernels.gram import cpu as gram
 from fgnumba.kernels.memory import aligned
 from fgnumba.kernels.optimizer import cpu as optimizer_kernels
-from fgnumba.kernels.philox import MAX_DIRECTIONS
+from fgnumba.kernels.philox import FAMILY, MAX_DIRECTIONS
 from fgnumba.kernels.program import Operation, Program
 from fgnumba.kernels.projection import cpu as projection
 from fgnumba.layers import Perturbation
@@ -34,7 +34,7 @@ class WeightPerturbation(Estimator):
 
         x_t = ∇f · v_t - h · v_t
         g   = h + (1 / T) Σ_t x_t v_t                    ``mean``
-        g   = h + (P / T) V (VᵀV)⁻¹ x                    ``projected``: ∇f - h on the span of the directions
+        g   = h + (P / R) V (VᵀV)⁻¹ x                    ``projected``: ∇f - h on the span, of R ≤ T dimensions
         h   ← h + ρ (g - h),  ρ = κ T / P                 after each step, from 0
 
     Parameters
@@ -47,10 +47,10 @@ class WeightPerturbation(Estimator):
     clip : the greatest |x_t|, None for any.
 
     Unbiased but where it is clipped; of a projection of signs to their symmetries, see `statement`. Relative variance
-    (P - 1) / T for signs, (P + 1) / T for Gaussians, P / T - 1 projected or with orthogonal directions; with h, times
-    ‖∇f - h‖² / ‖∇f‖². Products the size of x W in a hidden layer, the primal included: 1 + T for rank-1, 1 + 2 T for
-    the others; in the first layer 1 and 1 + T. A projection adds a Gram matrix (``kernels.gram``), h a pass over the
-    parameters and two arrays of their size.
+    (P - 1) / T for signs, (P + 1) / T for Gaussians, P / T - 1 projected or with up to 32 orthogonal directions, which
+    come in families of 32; with h, times ‖∇f - h‖² / ‖∇f‖². Products the size of x W in a hidden layer, the primal
+    included: 1 + T for rank-1, 1 + 2 T for the others; in the first layer 1 and 1 + T. A projection adds a Gram matrix
+    (``kernels.gram``), h a pass over the parameters and two arrays of their size.
     Source: arXiv 2202.08587.
 
     Raises
@@ -103,8 +103,12 @@ class WeightPerturbation(Estimator):
         if self.control > 0 or self.clip is not None:
             return None
         ratio = parameters / self.directions
-        if self.combine == "projected" or self.direction == "orthogonal":
-            return ratio - 1
+        if self.combine == "projected":
+            return max(0.0, ratio - 1)
+        if self.direction == "orthogonal":
+            whole, rest = divmod(self.directions, FAMILY)
+            left = FAMILY * whole * (parameters - FAMILY) + rest * (parameters - rest)
+            return left / self.directions**2
         return ratio + (1 if self.direction == "gaussian" else -1) / self.directions
 
     def bind(self, setting: Setting) -> "WeightEstimate":

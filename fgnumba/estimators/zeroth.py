@@ -185,6 +185,8 @@ class HybridDifferences(Differences):
 class DifferenceEstimate(Estimate):
     """T random directions and S coordinates on B examples, as one program."""
 
+    moves_parameters: ClassVar[bool] = True
+
     def __init__(self, parts: Parts, epsilon: float, setting: Setting) -> None:
         direction, random, axes = parts
         share = parts.share(setting.model.parameter_count)
@@ -221,7 +223,7 @@ class DifferenceEstimate(Estimate):
         if axes:
             factor = (1.0 - share) * setting.model.parameter_count / axes
             found = (self._gradients, self.values[1 + random :])
-            steps.append(differences.bind_scatter(*found, factor, False, self._result))
+            steps.append(differences.bind_scatter(*found, factor, self._result))
         if not fused:
             steps += setting.updates(self.plan.threads, self._result)
         self._program = Program(steps)

@@ -23,7 +23,7 @@ from fgnumba.kernels.program import Operation
 _KEEP = record("values", "out", "index")
 _NUDGE = record("places", "saved", "index", "side", "epsilon")
 _CENTRAL = record("losses", "count", "epsilon", "values", "result", "weighted", "share")
-_SCATTER = record("places", "values", "count", "factor", "clear", "result")
+_SCATTER = record("places", "values", "count", "factor", "result")
 
 FORTH, BACK, RETURN = range(3)
 
@@ -141,10 +141,9 @@ def bind_scatter(
     places: npt.NDArray[np.int64],
     values: npt.NDArray[np.float64],
     factor: float,
-    clear: bool,
     result: npt.NDArray[Any],
 ) -> Operation:
-    """Bind g_j ← g_j + factor d_k at the addresses in `places`, (K,); or with `clear` g_j ← 0.
+    """Bind g_j ← g_j + factor d_k at the addresses in `places`, (K,).
 
     Parameters
     ----------
@@ -155,7 +154,6 @@ def bind_scatter(
         "values": address(values),
         "count": len(places),
         "factor": int(np.float64(factor).view(np.int64)),
-        "clear": clear,
         "result": address(result),
     }
     return Operation("scatter", _scatter_entry(), filled(_SCATTER, fields), keeps=(places, values, result))
@@ -175,4 +173,4 @@ def _scatter(arguments: int, part: int, parts: int) -> None:
     factor = np.int64(a.factor).view(np.float64)
     for k in range(a.count):
         entry = carray(pointer(places[k], np.float32), 1)
-        entry[0] = np.float32(0) if a.clear else entry[0] + np.float32(factor * values[k])
+        entry[0] += np.float32(factor * values[k])

@@ -69,7 +69,7 @@ def bind_gather(
     y, slot, slots, parameter, stream, first_channel : see ``sites.fields``.
     cells : (H W,), the cell of each pixel.
     out : (slots B, at least A N), written: row t B + i, column cell N + n.
-    power : (B,), Σ a'(z)² is added to it: of every example, somewhere among those of its part.
+    power : (B,), Σ a'(z)² of each example is added to it.
 
     Cost: reads y once a slot, writes out once; a random bit an element.
     """
@@ -124,8 +124,6 @@ def _gather_entry(activation_name: str) -> int:
         cells = carray(pointer(a.cells, np.int64), pixels)
         slopes = carray(pointer(a.scratch + a.at_slopes, np.float32), PANEL)
         squares = carray(pointer(a.scratch + a.at_squares, np.float32), PANEL)
-        for lane in range(PANEL):
-            squares[lane] = zero
         for t in range(a.slots):
             for i in range(a.example + first, a.example + last):
                 row = carray(
@@ -162,13 +160,17 @@ def _gather_entry(activation_name: str) -> int:
                             for lane in range(lanes, PANEL):
                                 slopes[lane] = zero
                         if t == 0:
+                            # Folded in a fixed order, vector by vector: the same for any number of threads.
                             for lane in range(PANEL):
-                                squares[lane] += slopes[lane] * slopes[lane]
-        total = zero
-        for lane in range(PANEL):
-            total += squares[lane]
-        power = carray(pointer(a.power + (a.example + first) * 4, np.float32), 1)
-        power[0] += total
+                                squares[lane] = slopes[lane] * slopes[lane]
+                            for lane in range(16):
+                                squares[lane] += squares[lane + 16]
+                            for lane in range(8):
+                                squares[lane] += squares[lane + 8]
+                            for lane in range(4):
+                                squares[lane] += squares[lane + 4]
+                            power = carray(pointer(a.power + example * 4, np.float32), 1)
+                            power[0] += (squares[0] + squares[1]) + (squares[2] + squares[3])
 
     return kernel(f"feedback-gather-{activation_name}", gather, 3)
 

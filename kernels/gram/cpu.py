@@ -1,7 +1,7 @@
 """Gram matrices on the CPU, G = VᵀV of the directions v_1 … v_T, drawn again, and coefficients c of g = Σ_t c_t v_t.
 
     gram       G_ts += Σ over a parameter of v_t v_s: of signs by counting bits; of rank 1, (u_t · u_s)(w_t · w_s)
-    combine    x_t = clip(d_t - h · v_t),  c = x / T;  or G c = x (P / T), by Cholesky
+    combine    x_t = clip(d_t - h · v_t),  c = x / T;  or G c = x (P / rank G), by Cholesky
 
 A direction that depends on those before it, to 1e-10 of its square, is left out. Source: the projection of ∇f on the
 span of V, V G⁻¹ Vᵀ ∇f, times P / T.
@@ -265,14 +265,14 @@ def _combine(arguments: int, part: int, parts: int) -> None:
             x = -clip
         out[1 + t] = x
     if a.gram_number > 0:
-        _solve(a, out)
+        rank = _solve(a, out)
         for t in range(n):
-            out[1 + t] *= np.float64(a.parameters)
+            out[1 + t] *= np.float64(a.parameters) * np.float64(n) / max(1.0, rank)
 
 
 @register_jitable
-def _solve(a: Any, x: Any) -> None:
-    """Solve G c = x in place by Cholesky; a direction that depends on those before it gets 0."""
+def _solve(a: Any, x: Any) -> float:
+    """Solve G c = x in place by Cholesky, and return G's rank; a direction that depends on those before it gets 0."""
     n = a.count
     lower = carray(pointer(a.work, np.float64), (n, n))
     grams = carray(pointer(a.grams, np.float64), (a.gram_number, n, n))
@@ -306,3 +306,7 @@ def _solve(a: Any, x: Any) -> None:
         for s in range(t + 1, n):
             value -= lower[s, t] * x[1 + s]
         x[1 + t] = value / lower[t, t] if kept[t] > 0 else 0.0
+    rank = 0.0
+    for t in range(n):
+        rank += kept[t]
+    return rank
