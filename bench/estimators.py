@@ -220,7 +220,10 @@ def compare_recipes(
     title = f"{first.model} on {dataset.name}, {budget.amount:g} {budget.kind} each, {seeds} seed(s)"
     data = {
         "machine": machine.facts(),
-        "config": first.settings(),
+        # What all share; the folder of the data is a matter of the machine.
+        "config": {
+            name: value for name, value in first.settings().items() if name not in ("data_dir", "estimator")
+        },
         "budget": asdict(budget),
         "target": target,
         "curves": [{**asdict(curve), "losses": [_finite(loss) for loss in curve.losses]} for curve in curves],

@@ -55,7 +55,9 @@ def search(
     settings = RunConfig() if config is None else RunConfig.from_toml(Path(config))
     settings = settings.updated({name: value for name, value in options.items() if value is not None})
     dataset = fg.datasets.load(settings.data, data_dir=settings.data_dir)
-    facts = {**settings.settings(), "version": fg.__version__, "examples": len(dataset.x_train)}
+    # Not where the data lie, but how many there are.
+    facts = {name: value for name, value in settings.settings().items() if name != "data_dir"}
+    facts |= {"version": fg.__version__, "examples": len(dataset.x_train)}
     ledger = Ledger(Path(out), facts) if out else None
     total = sum(number for number, _ in what.rungs())
     done = 0
