@@ -8,6 +8,8 @@ The slope s = a'(z) is that of the units' activation: from z, or from the output
 (``SLOPE_FROM_OUTPUT``).
 """
 
+import math
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,7 @@ from numba import carray
 from numba.extending import register_jitable
 
 from fgnumba.kernels import images
+from fgnumba.kernels.directions import RADEMACHER
 from fgnumba.kernels.directions import cpu as directions
 from fgnumba.kernels.emit import call, pointer
 from fgnumba.kernels.images import Images
@@ -39,50 +42,63 @@ FIELDS = (
 _SIGN_BIT = np.uint32(0x80000000)
 
 
-def fields(
-    isa: InstructionSet,
-    *,
-    batch: int,
-    images_a_part: int,
-    y: Images,
-    slot: int,
-    slots: int,
-    parameter: int,
-    stream: npt.NDArray[Any],
-    first_channel: int = 0,
-) -> dict[str, int]:
-    """Return the values of `FIELDS` but those of `y` itself.
+@dataclass(frozen=True)
+class Perturbed:
+    """Units whose activities are perturbed, and the noise that they get.
 
     Parameters
     ----------
-    images_a_part : 0 where the operation takes the whole batch and cuts it into parts itself.
+    batch, images_a_part : B, and the examples of a part; 0: an operation takes the whole batch, and cuts it itself.
     y : (H, W, C) images whose primal says what the slopes are.
-    slot, slots : the tangents that carry the noise of these units.
+    activation_name : what the slopes are of.
     parameter : number of the layer in the counter.
-    stream : (1,) ``philox.STREAM``, read when the operation runs.
+    stream : (1,) ``philox.STREAM``, read when an operation runs.
+    slot, slots : the tangents that carry the noise.
     first_channel : what channel 0 of y is called in the counter, a multiple of PANEL.
     """
-    height, width, channels = y.shape
-    return {
-        "batch": batch,
-        "images": images_a_part,
-        "example": 0,
-        "height": height,
-        "width": width,
-        "channels": channels,
-        "panels": -(-channels // PANEL),
-        "first_panel": first_channel // PANEL,
-        "slot": slot,
-        "slots": slots,
-        "parameter": parameter,
-        "stream": address(stream),
-        "draw": directions.sign_words(isa),
-    }
+
+    batch: int
+    images_a_part: int
+    y: Images
+    activation_name: str
+    parameter: int
+    stream: npt.NDArray[Any]
+    slot: int = 0
+    slots: int = 0
+    first_channel: int = 0
+
+    @property
+    def panels(self) -> int:
+        """Panels of channels."""
+        return -(-self.y.shape[2] // PANEL)
+
+    @property
+    def elements(self) -> int:
+        """Units of the batch."""
+        return self.batch * math.prod(self.y.shape)
+
+    def fields(self, isa: InstructionSet) -> dict[str, int]:
+        """Return the values of `FIELDS` but those of `y` itself."""
+        height, width, channels = self.y.shape
+        return {
+            "batch": self.batch,
+            "images": self.images_a_part,
+            "example": 0,
+            "height": height,
+            "width": width,
+            "channels": channels,
+            "panels": self.panels,
+            "first_panel": self.first_channel // PANEL,
+            "slot": self.slot,
+            "slots": self.slots,
+            "parameter": self.parameter,
+            "stream": address(self.stream),
+            "draw": directions.sign_words(isa),
+        }
 
 
-def word_bytes(slots: int) -> int:
-    """Bytes of scratch memory for the signs of `slots` slots, ``ROWS`` rows of a panel."""
-    return max(1, slots) * directions.ROW_MULTIPLE * 2 * 4
+WORD_BYTES = directions.draw_bytes(RADEMACHER, ROWS)
+"""Of scratch memory for the signs of ``ROWS`` rows of a panel."""
 
 
 @register_jitable
@@ -126,6 +142,12 @@ def place(a: Any, q: int, first: int, image: int, row: int, pixel: int) -> int:
     pixels = a.height * a.width
     i, p = q // pixels - a.example - first, q % pixels
     return 4 * (i * image + p // a.width * row + p % a.width * pixel)
+
+
+@register_jitable
+def unit(a: Any, origin: int, q: int, first: int, panel: int) -> int:
+    """Return the address in y of a panel's units at row `q` of the signs."""
+    return origin + place(a, q, first, a.y_image, a.y_row, a.y_pixel) + panel * PANEL * 4
 
 
 @register_jitable

@@ -18,7 +18,7 @@ from fgnumba.kernels.images import Images, image_shape
 from fgnumba.kernels.memory import aligned
 from fgnumba.kernels.noise import cpu as noise
 from fgnumba.kernels.program import Operation
-from fgnumba.kernels.sites import SLOPE_FROM_OUTPUT
+from fgnumba.kernels.sites import SLOPE_FROM_OUTPUT, Perturbed
 from fgnumba.kernels.threads import thread_count
 from fgnumba.kernels.vector import PANEL, instruction_set
 from fgnumba.layers import AvgPool2d, Dense, Dropout, Perturbation, Site
@@ -207,14 +207,16 @@ class ForwardTasks:
                 noise.bind(
                     self.isa,
                     self.threads,
-                    batch=self.batch,
-                    images_a_part=0 if whole else 1,
-                    y=buffer.images(one_a_part=not whole),
-                    slot=slot,
-                    slots=slots,
-                    parameter=self.number(place.step) if place else 0,
-                    stream=self.stream,
-                    activation_name=rule,
+                    site=Perturbed(
+                        self.batch,
+                        0 if whole else 1,
+                        buffer.images(one_a_part=not whole),
+                        rule,
+                        self.number(place.step) if place else 0,
+                        self.stream,
+                        slot,
+                        slots,
+                    ),
                     onto=slot < self.layout.incoming[step],
                     gap=self.layout.gap.get(step.output, (0, 0)),
                     beyond=self.layout.beyond.get(step.output, (0, 0)),

@@ -19,6 +19,7 @@ from fgnumba.kernels.product import Weights
 from fgnumba.kernels.program import Operation
 from fgnumba.kernels.residual import cpu as residuals
 from fgnumba.kernels.signal import cpu as signal
+from fgnumba.kernels.sites import Perturbed
 from fgnumba.kernels.vector import PANEL
 from fgnumba.losses import Loss
 from fgnumba.tasks import Buffer, ImageBuffer, PanelBuffer
@@ -122,18 +123,19 @@ class SignalTasks:
 
         self.forward.add([observer.z], [], bind)
 
-    def _common(self, unit: Units) -> dict[str, Any]:
-        return {
-            "batch": self.batch,
-            "images_a_part": 1 if unit.by_image else 0,
-            "y": unit.images(unit.by_image),
-            "slot": unit.place.slot,
-            "slots": unit.place.slots,
-            "parameter": self.forward.number(unit.place.step),
-            "stream": self.forward.stream,
-            "activation_name": unit.rule,
-            "first_channel": unit.first,
-        }
+    def _site(self, unit: Units) -> Perturbed:
+        place = unit.place
+        return Perturbed(
+            self.batch,
+            1 if unit.by_image else 0,
+            unit.images(unit.by_image),
+            unit.rule,
+            self.forward.number(place.step),
+            self.forward.stream,
+            place.slot,
+            place.slots,
+            unit.first,
+        )
 
     def _dense(
         self, x: Images, y: Images, rows: int, weight: npt.NDArray[np.float32], outputs: int
@@ -180,12 +182,11 @@ class SignalTasks:
         gathered = unit.gathered = ImageBuffer(rows, (unit.width,))
 
         def gather() -> list[Operation]:
-            common = self._common(unit)
             return [
                 kernels.bind_gather(
                     self.isa,
                     self.threads,
-                    **common,
+                    site=self._site(unit),
                     cells=unit.cells,
                     out=gathered.rows(),
                     power=observer.power,
@@ -292,7 +293,7 @@ class SignalTasks:
         return signal.bind(
             self.isa,
             self.threads,
-            **self._common(unit),
+            site=self._site(unit),
             out=out,
             scale=self.scale,
             known=unit.known.rows() if unit.known else None,
@@ -314,12 +315,7 @@ class SignalTasks:
         return signal.bind(
             self.isa,
             self.threads,
-            batch=self.batch,
-            images_a_part=0,
-            y=source,
-            parameter=0,
-            stream=self.forward.stream,
-            activation_name=rule,
+            site=Perturbed(self.batch, 0, source, rule, 0, self.forward.stream),
             out=out,
             scale=self.scale,
             known=observer.residual,

@@ -24,7 +24,7 @@ from fgnumba.kernels.arguments import filled, lay_out, record
 from fgnumba.kernels.compile import kernel
 from fgnumba.kernels.emit import call, pointer
 from fgnumba.kernels.example_panels.cpu import transpose
-from fgnumba.kernels.images import Images, operands
+from fgnumba.kernels.images import operands
 from fgnumba.kernels.memory import address
 from fgnumba.kernels.program import Operation
 from fgnumba.kernels.tiling import parts_for, split
@@ -49,62 +49,39 @@ def bind_gather(
     isa: InstructionSet,
     threads: int,
     *,
-    batch: int,
-    images_a_part: int,
-    y: Images,
-    slot: int,
-    slots: int,
-    parameter: int,
-    stream: npt.NDArray[Any],
-    activation_name: str,
+    site: sites.Perturbed,
     cells: npt.NDArray[np.int64],
     out: npt.NDArray[np.float32],
     power: npt.NDArray[np.float32],
-    first_channel: int = 0,
 ) -> Operation:
     """Bind the noise that was put into a layer, cell by cell.
 
     Parameters
     ----------
-    y, slot, slots, parameter, stream, first_channel : see ``sites.fields``.
     cells : (H W,), the cell of each pixel.
     out : (slots B, at least A N), written: row t B + i, column cell N + n.
     power : (B,), Σ a'(z)² of each example is added to it.
 
     Cost: reads y once a slot, writes out once; a random bit an element.
     """
-    values, memory = operands(y=y)
-    place = sites.fields(
-        isa,
-        batch=batch,
-        images_a_part=images_a_part,
-        y=y,
-        slot=slot,
-        slots=slots,
-        parameter=parameter,
-        stream=stream,
-        first_channel=first_channel,
-    )
-    places, end = lay_out(
-        [("words", sites.word_bytes(1)), ("at_slopes", PANEL * 4), ("at_squares", PANEL * 4)]
-    )
+    values, memory = operands(y=site.y)
+    places, end = lay_out([("words", sites.WORD_BYTES), ("at_slopes", PANEL * 4), ("at_squares", PANEL * 4)])
     more = {
         "cells": address(cells),
         "number": int(cells.max()) + 1,
         "out": address(out),
         "out_row": out.shape[1],
-        "out_slot": batch * out.shape[1],
+        "out_slot": site.batch * out.shape[1],
         "power": address(power),
         "at_slopes": places["at_slopes"],
         "at_squares": places["at_squares"],
     }
-    memory["keeps"] = (memory["keeps"], stream, cells, out, power)
-    elements = batch * int(np.prod(y.shape)) * slots
+    memory["keeps"] = (memory["keeps"], site.stream, cells, out, power)
     return Operation(
         "gather",
-        _gather_entry(activation_name),
-        filled(_GATHER, values | place | more),
-        parts_for(elements * _ELEMENT_WORK, batch, threads),
+        _gather_entry(site.activation_name),
+        filled(_GATHER, values | site.fields(isa) | more),
+        parts_for(site.elements * site.slots * _ELEMENT_WORK, site.batch, threads),
         scratch_bytes=end,
         **memory,
     )
@@ -137,11 +114,7 @@ def _gather_entry(activation_name: str) -> int:
                     lanes = min(PANEL, a.channels - panel * PANEL)
                     sites.draw(a, t, block, rows, panel, a.scratch)
                     for q in range(max(block, begin), block + rows):
-                        at = (
-                            origin
-                            + sites.place(a, q, first, a.y_image, a.y_row, a.y_pixel)
-                            + panel * PANEL * 4
-                        )
+                        at = sites.unit(a, origin, q, first, panel)
                         y = carray(pointer(at, np.float32), PANEL)
                         example = q // pixels
                         column = cells[q - example * pixels] * a.channels + panel * PANEL

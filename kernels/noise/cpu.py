@@ -8,10 +8,8 @@ arXiv 2210.03310.
 """
 
 from functools import cache
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from numba import carray
 
 from fgnumba.kernels import sites
@@ -19,7 +17,7 @@ from fgnumba.kernels.activations.rules import RULES
 from fgnumba.kernels.arguments import filled, record
 from fgnumba.kernels.compile import kernel
 from fgnumba.kernels.emit import pointer
-from fgnumba.kernels.images import Images, operands
+from fgnumba.kernels.images import operands
 from fgnumba.kernels.program import Operation
 from fgnumba.kernels.tiling import parts_for
 from fgnumba.kernels.vector import PANEL, InstructionSet
@@ -32,14 +30,7 @@ def bind(
     isa: InstructionSet,
     threads: int,
     *,
-    batch: int,
-    images_a_part: int,
-    y: Images,
-    slot: int,
-    slots: int,
-    parameter: int,
-    stream: npt.NDArray[Any],
-    activation_name: str,
+    site: sites.Perturbed,
     onto: bool,
     gap: tuple[int, int] = (0, 0),
     beyond: tuple[int, int] = (0, 0),
@@ -48,24 +39,13 @@ def bind(
 
     Parameters
     ----------
-    y : dual images; its primal is what the slope is a function of, see ``sites.SLOPE_FROM_OUTPUT``.
-    slot, slots, parameter, stream : see ``sites.fields``.
+    site : of dual images, see ``sites.SLOPE_FROM_OUTPUT`` for what their primal is.
     onto : the noise is added to tangents that are there; else they are written.
     gap, beyond : first and last (exclusive) of tangents that are filled with zeros.
 
     Cost: reads y once; writes `slots` tangents once, having read them where `onto`; a random bit an element.
     """
-    values, memory = operands(y=y)
-    place = sites.fields(
-        isa,
-        batch=batch,
-        images_a_part=images_a_part,
-        y=y,
-        slot=slot,
-        slots=slots,
-        parameter=parameter,
-        stream=stream,
-    )
+    values, memory = operands(y=site.y)
     flags = {
         "onto": onto,
         "gap": gap[0],
@@ -73,14 +53,13 @@ def bind(
         "beyond": beyond[0],
         "beyond_end": beyond[1],
     }
-    elements = batch * int(np.prod(y.shape))
-    memory["keeps"] = (memory["keeps"], stream)
+    memory["keeps"] = (memory["keeps"], site.stream)
     return Operation(
         "noise",
-        _entry(activation_name),
-        filled(_ARGUMENTS, values | place | flags),
-        parts_for(elements * slots * _ELEMENT_WORK, place["panels"], threads),
-        scratch_bytes=sites.word_bytes(slots),
+        _entry(site.activation_name),
+        filled(_ARGUMENTS, values | site.fields(isa) | flags),
+        parts_for(site.elements * site.slots * _ELEMENT_WORK, site.panels, threads),
+        scratch_bytes=sites.WORD_BYTES,
         **memory,
     )
 
@@ -104,11 +83,7 @@ def _entry(activation_name: str) -> int:
                 for t in range(a.slots):
                     sites.draw(a, t, block, rows, panel, a.scratch)
                     for q in range(max(block, begin), block + rows):
-                        at = (
-                            origin
-                            + sites.place(a, q, first, a.y_image, a.y_row, a.y_pixel)
-                            + panel * PANEL * 4
-                        )
+                        at = sites.unit(a, origin, q, first, panel)
                         y = carray(pointer(at, np.float32), PANEL)
                         dy = carray(pointer(at + (1 + a.slot + t) * a.y_block * 4, np.float32), PANEL)
                         word = words[q - block]
@@ -126,11 +101,7 @@ def _entry(activation_name: str) -> int:
                     if a.gap_end <= t < a.beyond:
                         continue
                     for q in range(max(block, begin), block + rows):
-                        at = (
-                            origin
-                            + sites.place(a, q, first, a.y_image, a.y_row, a.y_pixel)
-                            + panel * PANEL * 4
-                        )
+                        at = sites.unit(a, origin, q, first, panel)
                         dy = carray(pointer(at + (1 + t) * a.y_block * 4, np.float32), PANEL)
                         for lane in range(lanes):
                             dy[lane] = np.float32(0)

@@ -38,30 +38,22 @@ def bind(
     isa: InstructionSet,
     threads: int,
     *,
-    batch: int,
-    images_a_part: int,
-    y: Images,
-    parameter: int,
-    stream: npt.NDArray[Any],
-    activation_name: str,
+    site: sites.Perturbed,
     out: Images | npt.NDArray[np.float32],
     scale: npt.NDArray[np.float64],
     known: npt.NDArray[np.float32] | None = None,
     cells: npt.NDArray[np.int64] | None = None,
-    slot: int = 0,
-    slots: int = 0,
     noise: npt.NDArray[np.float32] | None = None,
     bias: npt.NDArray[np.float32] | None = None,
     onto: bool = False,
-    first_channel: int = 0,
 ) -> Operation:
     """Bind the signal of one layer.
 
     Parameters
     ----------
-    y, slot, slots, parameter, stream, first_channel : see ``sites.fields``.
-    out : images like y with a border at most below and to the right, which is filled with zeros; or (ceil(N / PANEL),
-        B rounded up, PANEL), panels of features, whose padding is filled with zeros.
+    site : its noise counts where `noise` is given.
+    out : images like its y with a border at most below and to the right, which is filled with zeros; or
+        (ceil(N / PANEL), B rounded up, PANEL), panels of features, whose padding is filled with zeros.
     scale : (1,) float64, a factor.
     known : (B, at least A N), h: row i, column cell N + n; None without that term.
     cells : (H W,), the cell of each pixel; None for one.
@@ -70,24 +62,14 @@ def bind(
 
     Cost: reads y and h once a slot, writes δ once; a random bit an element and slot.
     """
-    place = sites.fields(
-        isa,
-        batch=batch,
-        images_a_part=images_a_part,
-        y=y,
-        slot=slot,
-        slots=slots if noise is not None else 0,
-        parameter=parameter,
-        stream=stream,
-        first_channel=first_channel,
-    )
+    slots = site.slots if noise is not None else 0
     border = (0, 0)
     if isinstance(out, Images):
-        values, memory = operands(y=y, out=out)
+        values, memory = operands(y=site.y, out=out)
         layout = {"out_panel": PANEL, "examples": 0}
         border = out.border.bottom, out.border.right
     else:
-        values, memory = operands(y=y)
+        values, memory = operands(y=site.y)
         layout = {
             "out": address(out),
             "out_panel": out.shape[1] * PANEL,
@@ -95,9 +77,10 @@ def bind(
             "examples": out.shape[1],
         }
         memory["keeps"] = (memory["keeps"], out)
-    places, end = lay_out([("words", sites.word_bytes(1)), ("at_sums", PANEL * 4), ("at_zeros", PANEL * 4)])
+    places, end = lay_out([("words", sites.WORD_BYTES), ("at_sums", PANEL * 4), ("at_zeros", PANEL * 4)])
     more = {
         **layout,
+        "slots": slots,
         "bottom": border[0],
         "right": border[1],
         "bias": address(bias),
@@ -111,13 +94,12 @@ def bind(
         "at_sums": places["at_sums"],
         "at_zeros": places["at_zeros"],
     }
-    memory["keeps"] = (memory["keeps"], stream, scale, known, noise, cells, bias)
-    work = batch * int(np.prod(y.shape)) * _ELEMENT_WORK * (1 + slots)
+    memory["keeps"] = (memory["keeps"], site.stream, scale, known, noise, cells, bias)
     return Operation(
         "signal",
-        _entry(activation_name),
-        filled(_ARGUMENTS, values | place | more),
-        parts_for(work, place["panels"], threads),
+        _entry(site.activation_name),
+        filled(_ARGUMENTS, values | site.fields(isa) | more),
+        parts_for(site.elements * _ELEMENT_WORK * (1 + slots), site.panels, threads),
         scratch_bytes=end,
         **memory,
     )
@@ -153,11 +135,7 @@ def _entry(activation_name: str) -> int:
                     if a.slots > 0:
                         sites.draw(a, t, block, rows, panel, a.scratch)
                     for q in range(max(block, begin), block + rows):
-                        at = (
-                            source
-                            + sites.place(a, q, first, a.y_image, a.y_row, a.y_pixel)
-                            + panel * PANEL * 4
-                        )
+                        at = sites.unit(a, source, q, first, panel)
                         y = carray(pointer(at, np.float32), PANEL)
                         at = target + sites.place(a, q, first, a.out_image, a.out_row, a.out_pixel)
                         out = carray(pointer(at + panel * a.out_panel * 4, np.float32), PANEL)
