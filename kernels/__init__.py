@@ -5,7 +5,8 @@ An operation is a folder with a module a device, which binds a kernel to its arr
 memory and on disk), ``program`` (bound operations as one call), ``arguments`` (what an operation reads), ``tiling``
 and ``threads`` (how work is cut), ``packing``, ``images`` and ``memory`` (layouts), ``vector`` (instruction sets),
 ``elementary`` (exp, log, erf and their kin in float32), and what kinds of operations share: ``product`` and ``dots``
-(layers with a weight matrix), ``affine`` (scale and shift), ``windows`` (pooling), ``loss``.
+(layers with a weight matrix), ``affine`` (scale and shift), ``windows`` (pooling), ``loss``, ``sites`` (noise on
+activities), ``drawn`` (directions by themselves).
 """
 
 OPERATIONS = {

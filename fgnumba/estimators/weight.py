@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import accumulate, pairwise
 from typing import Any, ClassVar
 
 import numpy as np
@@ -13,6 +14,7 @@ from fgnumba.directions import Direction, by_name
 from fgnumba.errors import ConfigError
 from fgnumba.estimators.base import Estimate, Estimator, Recipe, Setting
 from fgnumba.kernels.descent import cpu as descent
+from fgnumba.kernels.drawn import Drawn
 from fgnumba.kernels.gram import cpu as gram
 from fgnumba.kernels.memory import aligned
 from fgnumba.kernels.optimizer import cpu as optimizer_kernels
@@ -149,45 +151,44 @@ class WeightEstimate(Estimate):
             "stream": self._setting.stream,
         }
 
+    def _drawn(self, parameter: Parameter) -> Drawn:
+        return Drawn(
+            parameter.packed.shape,
+            parameter.shape[-1],
+            parameter.groups,
+            self._estimator.drawn.kind,
+            self._estimator.directions,
+            self._estimator.drawn.base,
+            parameter.index,
+            self._setting.stream,
+        )
+
     def _combination(self) -> tuple[Sequence[Operation], npt.NDArray[np.float64]]:
         """Return the operations that make coefficients of the derivatives, and where these are."""
         estimator, parameters = self._estimator, self._setting.model.packed_parameters
         if estimator.combine == "mean" and estimator.control == 0 and estimator.clip is None:
             return [], self.values
         isa, threads, count = self.plan.isa, self.plan.threads, estimator.directions
+        drawn = {name: self._drawn(parameter) for name, parameter in parameters.items()}
         operations: list[Operation] = []
         projections: npt.NDArray[np.float64] | None = None
         grams: npt.NDArray[np.float64] | None = None
         if estimator.control > 0:
-            sizes = [1 if p.packed.ndim == 1 else p.packed.shape[0] for p in parameters.values()]
-            projections, starts = aligned((sum(sizes), count), np.float64), np.cumsum([0, *sizes])
+            places, total = _cut([directions.panels for directions in drawn.values()])
+            projections = aligned((total, count), np.float64)
             operations += [
                 projection.bind(
-                    isa,
-                    threads,
-                    values=self._control(parameter),
-                    columns=parameter.shape[-1],
-                    groups=parameter.groups,
-                    **self._directions(parameter),
-                    sums=projections[start : start + size],
+                    isa, threads, values=self._control(p), directions=drawn[name], sums=projections[place]
                 )
-                for parameter, start, size in zip(parameters.values(), starts[:-1], sizes, strict=True)
+                for (name, p), place in zip(parameters.items(), places, strict=True)
             ]
         if estimator.combine == "projected":
-            sizes = [gram.shares(p.packed.shape, estimator.drawn.kind) for p in parameters.values()]
-            grams, starts = aligned((sum(sizes), count, count), np.float64), np.cumsum([0, *sizes])
-            for parameter, start, size in zip(parameters.values(), starts[:-1], sizes, strict=True):
-                operations.append(
-                    gram.bind(
-                        isa,
-                        threads,
-                        shape=parameter.packed.shape,
-                        columns=parameter.shape[-1],
-                        groups=parameter.groups,
-                        **self._directions(parameter),
-                        gram=grams[start : start + size],
-                    )
-                )
+            places, total = _cut([gram.shares(directions) for directions in drawn.values()])
+            grams = aligned((total, count, count), np.float64)
+            operations += [
+                gram.bind(isa, threads, directions=directions, gram=grams[place])
+                for directions, place in zip(drawn.values(), places, strict=True)
+            ]
         out = np.zeros_like(self.values)
         combined = gram.bind_combine(
             values=self.values,
@@ -267,6 +268,12 @@ class WeightEstimate(Estimate):
         Program(self._updates(values, np.ones_like(self.plan.result))).run()
         rates[...] = before
         return True
+
+
+def _cut(sizes: Sequence[int]) -> tuple[list[slice], int]:
+    """Return the places of things of such sizes one after another, and the end."""
+    ends = list(accumulate(sizes, initial=0))
+    return [slice(*place) for place in pairwise(ends)], ends[-1]
 
 
 _EVIDENCE = "presets.default_learning_rate, whose constants were searched on the digits and MNIST"

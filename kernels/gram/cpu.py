@@ -4,9 +4,10 @@
     combine    x_t = clip(d_t - h · v_t),  c = x / T;  or G c = x (P / rank G), by Cholesky
 
 A direction that depends on those before it, to 1e-10 of its square, is left out. Source: the projection of ∇f on the
-span of V, V G⁻¹ Vᵀ ∇f, times P / T.
+span of V, V G⁻¹ Vᵀ ∇f, times P over its dimensions.
 """
 
+import math
 from functools import cache
 from typing import Any
 
@@ -15,22 +16,20 @@ import numpy.typing as npt
 from numba import carray
 from numba.extending import register_jitable
 
+from fgnumba.kernels import drawn
 from fgnumba.kernels.arguments import filled, lay_out, record
 from fgnumba.kernels.compile import kernel
-from fgnumba.kernels.directions import GAUSSIAN, RADEMACHER, RANK1
-from fgnumba.kernels.directions import cpu as directions
-from fgnumba.kernels.emit import call, pointer
+from fgnumba.kernels.directions import GAUSSIAN, RANK1
+from fgnumba.kernels.directions.cpu import draw_bytes
+from fgnumba.kernels.drawn import BLOCK, Drawn
+from fgnumba.kernels.emit import pointer
 from fgnumba.kernels.memory import address
-from fgnumba.kernels.philox import DIRECTION_SHIFT, ENTRY, LEFT, RIGHT, STREAM
+from fgnumba.kernels.philox import ENTRY, LEFT, RIGHT
 from fgnumba.kernels.program import Operation
 from fgnumba.kernels.tiling import parts_for, split
 from fgnumba.kernels.vector import PANEL, InstructionSet
 
-BLOCK = 64
-_GRAM = record(
-    *("rows", "panels", "columns", "group_panels", "vector", "kind", "count", "first", "parameter", "stream"),
-    *("draw", "gram", "drawn_bytes"),
-)
+_GRAM = record(*drawn.FIELDS, "gram", "drawn_bytes")
 _COMBINE = record(
     *(
         "values",
@@ -51,70 +50,43 @@ def bind(
     isa: InstructionSet,
     threads: int,
     *,
-    shape: tuple[int, ...],
-    columns: int,
-    groups: int,
-    kind: int,
-    count: int,
-    first: int,
-    parameter: int,
-    stream: npt.NDArray[Any],
+    directions: Drawn,
     gram: npt.NDArray[np.float64],
 ) -> Operation:
     """Bind one parameter's share of G.
 
     Parameters
     ----------
-    shape : of the packed parameter, (panels, K, PANEL) or (panels * PANEL,).
-    columns, groups : of the canonical array.
-    kind, count, first, parameter, stream : the directions, as a dual pass drew them.
-    gram : (``shares(shape, kind)``, count, count) float64; the lower triangles are written, and are added up by
+    gram : (``shares(directions)``, count, count) float64; the lower triangles are written, and are added up by
         ``combine``.
 
     Cost: of rank 1 T² (K + N) / 32 words, else T² / 2 words of 32 signs or T² / 2 multiply-adds an entry.
     """
-    is_vector = len(shape) == 1
-    kind = RADEMACHER if is_vector and kind == RANK1 else kind
-    panels, rows = (1, shape[0] // PANEL) if is_vector else shape[:2]
-    longest = max(-(-rows // PANEL), panels) if kind == RANK1 else BLOCK
-    drawn = directions.draw_bytes(kind, longest)
-    _, end = lay_out([("drawn", count * drawn)])
-    fields = {
-        "rows": rows,
-        "panels": panels,
-        "columns": columns // groups,
-        "group_panels": (rows if is_vector else panels) // groups,
-        "vector": is_vector,
-        "kind": kind,
-        "count": count,
-        "first": first,
-        "parameter": parameter,
-        "stream": address(stream),
-        "draw": directions.gaussians(isa) if kind == GAUSSIAN else directions.sign_words(isa),
-        "gram": address(gram),
-        "drawn_bytes": drawn,
-    }
-    work = int(np.prod(shape)) * count * count // (2 if kind == GAUSSIAN else 32)
+    kind, count = directions.kind, directions.count
+    longest = max(-(-directions.rows // PANEL), directions.panels) if kind == RANK1 else BLOCK
+    drawn_bytes = draw_bytes(kind, longest)
+    _, end = lay_out([("drawn", count * drawn_bytes)])
+    fields = {**directions.fields(isa), "gram": address(gram), "drawn_bytes": drawn_bytes}
+    work = math.prod(directions.shape) * count * count // (2 if kind == GAUSSIAN else 32)
     return Operation(
         "gram",
         kernel("gram", _gram, 3),
         filled(_GRAM, fields),
-        parts_for(work if kind != RANK1 else 0, len(gram), threads),
+        1 if kind == RANK1 else parts_for(work, len(gram), threads),
         scratch_bytes=end,
-        keeps=(stream, gram),
+        keeps=(directions, gram),
     )
 
 
-def shares(shape: tuple[int, ...], kind: int) -> int:
+def shares(directions: Drawn) -> int:
     """Return how many matrices a parameter adds to G."""
-    return 1 if len(shape) == 1 or kind == RANK1 else shape[0]
+    return 1 if directions.kind == RANK1 else directions.panels
 
 
 def _gram(arguments: int, part: int, parts: int) -> None:
     a = carray(pointer(arguments, _GRAM), 1)[0]
     if a.kind == RANK1:
-        if part == 0:
-            _rank_one(a)
+        _rank_one(a)
         return
     low, high = split(a.panels, parts, part)
     for panel in range(low, high):
@@ -133,16 +105,7 @@ def _gram(arguments: int, part: int, parts: int) -> None:
 
 @register_jitable
 def _draw(a: Any, t: int, row: int, rows: int, panel: int, purpose: int) -> None:
-    stream = carray(pointer(a.stream, STREAM), 1)[0]
-    c2 = ((a.first + t) << DIRECTION_SHIFT) + a.parameter
-    out = a.scratch + t * a.drawn_bytes
-    call(a.draw, (row, rows, panel, purpose, c2, stream.step, stream.key_low, stream.key_high, out))
-
-
-@register_jitable
-def _lanes(a: Any, panel: int, row: int) -> int:
-    """Return how many lanes of a row of a panel count; the rows of a vector are panels."""
-    return int(min(PANEL, a.columns - (row if a.vector else panel) % a.group_panels * PANEL))
+    drawn.draw(a, t, row, rows, panel, purpose, a.scratch + t * a.drawn_bytes)
 
 
 @register_jitable
@@ -153,7 +116,7 @@ def _products(a: Any, t: int, s: int, row: int, rows: int, panel: int) -> float:
         first = carray(pointer(a.scratch + t * a.drawn_bytes, np.float32), (BLOCK, PANEL))
         second = carray(pointer(a.scratch + s * a.drawn_bytes, np.float32), (BLOCK, PANEL))
         for r in range(rows):
-            lanes = _lanes(a, panel, row + r)
+            lanes = drawn.lanes(a, panel, row + r)
             dot = np.float32(0)
             for lane in range(lanes):
                 dot += first[r, lane] * second[r, lane]
@@ -163,7 +126,7 @@ def _products(a: Any, t: int, s: int, row: int, rows: int, panel: int) -> float:
     theirs = carray(pointer(a.scratch + s * a.drawn_bytes, np.uint32), BLOCK)
     agreed = 0
     for r in range(rows):
-        agreed += _agreement(ours[r] ^ theirs[r], _lanes(a, panel, row + r))
+        agreed += _agreement(ours[r] ^ theirs[r], drawn.lanes(a, panel, row + r))
     return float(agreed)
 
 
@@ -195,7 +158,7 @@ def _rank_one(a: Any) -> None:
                 theirs = carray(pointer(a.scratch + s * a.drawn_bytes, np.uint32), n)
                 agreed = 0
                 for r in range(n):
-                    lanes = _lanes(a, r, 0) if which else min(PANEL, a.rows - r * PANEL)
+                    lanes = drawn.lanes(a, r, 0) if which else min(PANEL, a.rows - r * PANEL)
                     agreed += _agreement(ours[r] ^ theirs[r], lanes)
                 if which:
                     gram[t, s] *= np.float64(agreed)
