@@ -8,9 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fgnumba as fg
-from fgnumba.activities.plan import analyzed
-from fgnumba.bench import reverse
-from fgnumba.kernels import threads, vector
+from fgnumba.kernels import vector
 from tests.activity_reference import estimate
 from tests.test_activations import REFERENCES
 from tests.test_jvp import off_kinks
@@ -148,64 +146,6 @@ def test_every_activation_on_every_instruction_set(name, activation, monkeypatch
     close(trainer.estimate(x, y), estimate(layers, model.parameters(), x, y, 5, 0, draws=2).gradient)
 
 
-def images(batch=3, shape=(9, 8, 3), classes=4, seed=0):
-    rng = np.random.default_rng(seed)
-    return rng.standard_normal((batch, *shape), np.float32), rng.integers(0, classes, batch)
-
-
-def convolutional(activation="tanh"):
-    return fg.Sequential(
-        [
-            fg.Conv2d(16, padding="same", activation=activation),
-            fg.MaxPool2d(2),
-            fg.Conv2d(5, 2, activation=activation, stride=2),
-            fg.GroupNorm(1),
-            fg.Flatten(),
-            fg.Dense(6, activation=activation),
-            fg.Dense(4),
-        ],
-        (9, 8, 3),
-        seed=1,
-    )
-
-
-def residual():
-    return fg.Graph(
-        [
-            fg.Node("stem", fg.Conv2d(32, padding="same", bias=False)),
-            fg.Node("norm", fg.GroupNorm(4)),
-            fg.Node("relu", fg.Activation("relu")),
-            fg.Node("conv", fg.Conv2d(32, padding="same")),
-            fg.Node("sum", fg.Add("relu"), inputs=("conv", "relu")),
-            fg.Node("half", fg.Conv2d(8, 1), inputs="stem"),
-            fg.Node("both", fg.Concatenate(), inputs=("half", "sum")),
-            fg.Node("mean", fg.GlobalAveragePool2d()),
-            fg.Node("ln", fg.LayerNorm()),
-            fg.Node("head", fg.Dense(4)),
-        ],
-        (9, 8, 3),
-        seed=1,
-    )
-
-
-def branches():
-    # Layer by layer, each branch has tangents that others lack: before its own noise, and after.
-    return fg.Graph(
-        [
-            fg.Node("stem", fg.Conv2d(4, padding="same", activation="tanh")),
-            *(
-                fg.Node(f"b{i}", fg.Conv2d(6, 3 - i, padding="same", activation="tanh"), inputs="stem")
-                for i in range(3)
-            ),
-            fg.Node("sum", fg.Add(), inputs=("b0", "b1", "b2")),
-            fg.Node("flat", fg.Flatten()),
-            fg.Node("head", fg.Dense(4)),
-        ],
-        (9, 8, 3),
-        seed=1,
-    )
-
-
 @pytest.mark.parametrize("layerwise", [False, True])
 def test_noise_of_one_example_is_a_direction_of_the_biases(layerwise):
     # Of one example and one pixel, noise on a layer is a tangent of its bias: d is the loss's derivative along it.
@@ -226,41 +166,6 @@ def test_noise_of_one_example_is_a_direction_of_the_biases(layerwise):
         for name in chosen:
             np.testing.assert_allclose(np.abs(g[name]), abs(d), rtol=1e-6)
         assert derivative == pytest.approx(abs(d), rel=1e-4) or derivative == pytest.approx(-abs(d), rel=1e-4)
-
-
-@pytest.mark.parametrize("model", [convolutional(), convolutional("relu"), residual(), branches()])
-@pytest.mark.parametrize("layerwise", [False, True])
-def test_images_average_to_the_gradient(model, layerwise):
-    x, y = images()
-    _, exact = reverse.value_and_grad(model, LOSS, x, y)
-    number = 300
-    trainer = fg.Trainer(model, estimator=fg.ActivityPerturbation(4, layerwise), optimizer=fg.SGD(1.0))
-    total = {name: np.zeros(array.shape) for name, array in exact.items()}
-    squares = dict.fromkeys(exact, 0.0)
-    for step in range(number):
-        trainer.steps_done = step
-        for name, array in trainer.estimate(x, y).items():
-            total[name] += array
-            squares[name] += float(np.sum((array - exact[name]) ** 2))
-    for name, array in exact.items():
-        # The mean's squared error is about 1 / n of one estimate's, and far from six times that.
-        error = float(np.sum((total[name] / number - array) ** 2))
-        assert error < 6 * squares[name] / number**2 + 1e-10 * np.sum(array**2), name
-
-
-def test_layout_of_slots():
-    model = residual()
-    *_, joint = analyzed(model, 2, False, False)
-    assert joint.slots == [2]
-    assert {place.slot for place in joint.places} == {0}
-    *_, each = analyzed(model, 2, True, False)
-    assert [place.slot for place in each.places] == [2 * i for i in range(len(each.places))]
-    assert each.slots == [2 * len(each.places)]
-    *_, parted = analyzed(branches(), 2, True, False)
-    assert sorted(parted.gap.values()) == [(2, 4), (2, 6)]
-    assert sorted(parted.beyond.values()) == [(4, 8), (6, 8)]
-    *_, local = analyzed(model, 1, False, True)
-    assert [end.names[0] for end in local.ends] == ["relu"]
 
 
 @pytest.mark.parametrize("groups", [1, 2])
@@ -324,31 +229,6 @@ def test_feedback_learns_a_head_exactly():
     np.testing.assert_allclose(learned, head.array(), atol=1e-3)
 
 
-def test_steps_do_not_depend_on_threads(monkeypatch):
-    if threads.thread_count() < 2:
-        pytest.skip("needs two processors")
-    x, y = images(32)
-    found = []
-    for number in ("1", "2"):
-        monkeypatch.setenv(threads.OVERRIDE, number)
-        model = fg.Sequential(
-            [
-                fg.Conv2d(32, padding="same", activation="tanh"),
-                fg.Flatten(),
-                fg.Dense(300, activation="tanh"),
-                fg.Dense(4),
-            ],
-            (9, 8, 3),
-        )
-        estimator = fg.ActivityPerturbation(local=fg.LocalLosses(), feedback=fg.Feedback(control=0.3))
-        trainer = fg.Trainer(model, estimator=estimator, optimizer=fg.Adam(1e-3))
-        for _ in range(3):
-            trainer.step(x, y)
-        found.append(model.parameters())
-    for name, array in found[0].items():
-        np.testing.assert_array_equal(array, found[1][name])
-
-
 def test_a_loss_that_is_not_finite_moves_nothing():
     model = fg.Sequential([fg.Dense(8, activation="relu"), fg.Dense(3)], 4)
     trainer = fg.Trainer(
@@ -407,18 +287,3 @@ def test_models_that_cannot_be_trained_so_are_refused():
         step([fg.Dense(64), fg.Dense(64, "relu"), fg.Dense(8, "relu"), fg.Dense(3)], groups)
     with pytest.raises(fg.ConfigError, match="nothing can be trained"):
         step([fg.Activation("relu")], fg.ActivityPerturbation())
-
-
-def test_blocks_follow_the_wiring_not_the_order_of_the_list():
-    def nodes(late):
-        shortcut = fg.Node("shortcut", fg.Dense(16), inputs="input")
-        inner = [fg.Node("a", fg.Dense(16, "relu"), inputs="input"), fg.Node("b", fg.Dense(16), inputs="a")]
-        rest = [fg.Node("sum", fg.Add("relu"), inputs=("b", "shortcut")), fg.Node("c", fg.Dense(9, "relu"))]
-        first = [*inner, shortcut] if late else [shortcut, *inner]
-        return fg.Graph([*first, *rest, fg.Node("out", fg.Dense(3))], 5, seed=1)
-
-    for late in (False, True):
-        *_, layout = analyzed(nodes(late), 1, False, True)
-        blocks = {step.names[0]: block for step, block in layout.block.items()}
-        assert blocks == {"a": 0, "b": 1, "shortcut": 1, "sum": 1, "c": 2, "out": 2}
-        assert {place.step.names[0]: place.block for place in layout.places}["shortcut"] == 1
