@@ -9,29 +9,31 @@ and ``threads`` (how work is cut), ``packing``, ``images`` and ``memory`` (layou
 activities), ``drawn`` (directions by themselves).
 """
 
-OPERATIONS = {
-    "activations": ("cpu",),
-    "avg_pool2d": ("cpu",),
-    "channel_sums": ("cpu",),
-    "conv2d": ("cpu",),
-    "dense": ("cpu",),
-    "descent": ("cpu",),
-    "differences": ("cpu",),
-    "directions": ("cpu",),
-    "dropout": ("cpu",),
-    "elementwise": ("cpu",),
-    "example_panels": ("cpu",),
-    "feedback": ("cpu",),
-    "gram": ("cpu",),
-    "group_norm": ("cpu",),
-    "layer_norm": ("cpu",),
-    "max_pool2d": ("cpu",),
-    "mean_squared_error": ("cpu",),
-    "noise": ("cpu",),
-    "optimizer": ("cpu",),
-    "projection": ("cpu",),
-    "residual": ("cpu",),
-    "signal": ("cpu",),
-    "softmax_cross_entropy": ("cpu",),
-}
-"""Every operation, with the devices that it runs on."""
+DEVICES = ("cpu", "cuda")
+
+OPERATIONS = (
+    "activations",
+    "avg_pool2d",
+    "channel_sums",
+    "conv2d",
+    "dense",
+    "descent",
+    "differences",
+    "directions",
+    "dropout",
+    "elementwise",
+    "example_panels",
+    "feedback",
+    "gram",
+    "group_norm",
+    "layer_norm",
+    "max_pool2d",
+    "mean_squared_error",
+    "noise",
+    "optimizer",
+    "projection",
+    "residual",
+    "signal",
+    "softmax_cross_entropy",
+)
+"""Every operation: a folder with a module for each of ``DEVICES``, which are bound by functions of the same parameters."""

@@ -38,7 +38,8 @@ Relative errors are over the normal float32 results.
 """
 
 import numpy as np
-from numba.extending import register_jitable
+
+from fgnumba.kernels.scalar import scalar
 
 _ZERO = np.float32(0)
 _HALF = np.float32(0.5)
@@ -146,7 +147,7 @@ _SIN = (np.float32(6.2831855), np.float32(-41.341858), np.float32(81.62352), np.
 _COS = (np.float32(-19.739208), np.float32(64.93915), np.float32(-85.424416), np.float32(58.611397))
 
 
-@register_jitable(forceinline=True)
+@scalar
 def _scaled_expm1(high: np.float32, low: np.float32) -> tuple[np.float32, np.float32, np.float32]:
     """Return p, s, t with e**(high + low) = (1 + p) s t, where |p| < 0.42 and s, t are powers of two.
 
@@ -168,14 +169,14 @@ def _scaled_expm1(high: np.float32, low: np.float32) -> tuple[np.float32, np.flo
     return p, first_bits.view(np.float32), second_bits.view(np.float32)
 
 
-@register_jitable(forceinline=True)
+@scalar
 def exp(x: np.float32) -> np.float32:
     """Return e**x: inf above 88.7228, subnormal below -87.33, 0 below -103.97."""
     p, s, t = _scaled_expm1(x, _ZERO)
     return (s + s * p) * t
 
 
-@register_jitable(forceinline=True)
+@scalar
 def exp_expm1(x: np.float32) -> tuple[np.float32, np.float32]:
     """Return e**x and e**x - 1, each to its own relative accuracy, for little more than the price of one."""
     p, s, t = _scaled_expm1(x, _ZERO)
@@ -184,13 +185,13 @@ def exp_expm1(x: np.float32) -> tuple[np.float32, np.float32]:
     return e, e if x > _EXPM1_IS_EXP else scale * p + (scale - _ONE)
 
 
-@register_jitable(forceinline=True)
+@scalar
 def expm1(x: np.float32) -> np.float32:
     """Return e**x - 1: relative accuracy at 0 too, exactly -1 below -17.33, inf above 88.7228."""
     return exp_expm1(x)[1]
 
 
-@register_jitable(forceinline=True)
+@scalar
 def scaled_log(x: np.float32, scale: np.float32) -> np.float32:
     """Return log(2**scale x) for positive normal finite x only, `scale` a whole number.
 
@@ -207,7 +208,7 @@ def scaled_log(x: np.float32, scale: np.float32) -> np.float32:
     return n * _LN2_HIGH + (f + (square * (f * q - _HALF) + n * _LN2_LOW))
 
 
-@register_jitable(forceinline=True)
+@scalar
 def log(x: np.float32) -> np.float32:
     """Return the natural logarithm: -inf at 0, NaN below, inf at inf."""
     subnormal = x < _MIN_NORMAL
@@ -216,7 +217,7 @@ def log(x: np.float32) -> np.float32:
     return y if x > _ZERO else (_NEGATIVE_INF if x == _ZERO else _NAN)
 
 
-@register_jitable(forceinline=True)
+@scalar
 def log1p_unit(e: np.float32) -> np.float32:
     """Return log(1 + e) for 0 <= e <= 1 only, to relative accuracy."""
     c = _LOG1P_UNIT
@@ -224,13 +225,13 @@ def log1p_unit(e: np.float32) -> np.float32:
     return e * (c[0] + e * (c[1] + e * (c[2] + e * (c[3] + e * (c[4] + e * q)))))
 
 
-@register_jitable(forceinline=True)
+@scalar
 def log1p_exp(x: np.float32) -> np.float32:
     """Return log(1 + e**x) = max(x, 0) + log(1 + e**-|x|): relative accuracy on both sides, no overflow."""
     return (x if x > _ZERO else _ZERO) + log1p_unit(exp(-abs(x)))
 
 
-@register_jitable(forceinline=True)
+@scalar
 def sigmoid(x: np.float32) -> np.float32:
     """Return 1 / (1 + e**-x), by e**-|x|: exactly 1 from 17.33 on, 0 below -103.97."""
     e = exp(-abs(x))
@@ -238,7 +239,7 @@ def sigmoid(x: np.float32) -> np.float32:
     return r if x >= _ZERO else e * r
 
 
-@register_jitable(forceinline=True)
+@scalar
 def tanh_and_slope(x: np.float32) -> tuple[np.float32, np.float32]:
     """Return tanh x and its derivative 1 - tanh(x)**2, each to relative accuracy.
 
@@ -250,13 +251,13 @@ def tanh_and_slope(x: np.float32) -> tuple[np.float32, np.float32]:
     return -y if x >= _ZERO else y, _FOUR * e * (r * r)
 
 
-@register_jitable(forceinline=True)
+@scalar
 def tanh(x: np.float32) -> np.float32:
     """Return the hyperbolic tangent: exactly ±1 beyond ±9.02."""
     return tanh_and_slope(x)[0]
 
 
-@register_jitable(forceinline=True)
+@scalar
 def erf(x: np.float32) -> np.float32:
     """Return the error function: exactly ±1 beyond ±4.
 
@@ -270,7 +271,7 @@ def erf(x: np.float32) -> np.float32:
     return -y if x >= _ZERO else y
 
 
-@register_jitable(forceinline=True)
+@scalar
 def normal_cdf_pdf(x: np.float32) -> tuple[np.float32, np.float32]:
     """Return the standard normal's distribution function and density, to relative accuracy in both tails.
 
@@ -292,7 +293,7 @@ def normal_cdf_pdf(x: np.float32) -> tuple[np.float32, np.float32]:
     return _ONE - tail if x >= _ZERO else tail, e * _INV_SQRT_2PI
 
 
-@register_jitable(forceinline=True)
+@scalar
 def sincos_eighth(r: np.float32) -> tuple[np.float32, np.float32]:
     """Return cos(2 pi r) and sin(2 pi r), in that order, for |r| <= 1/8 only."""
     v = r * r

@@ -24,9 +24,11 @@ def aligned(shape: tuple[int, ...], dtype: npt.DTypeLike = np.float32) -> npt.ND
     return buffer[start : start + size].view(dtype).reshape(shape)
 
 
-def address(array: npt.NDArray[Any] | None) -> int:
-    """Return the address of an array's first element, 0 for None."""
-    return 0 if array is None else int(array.ctypes.data)
+def address(array: Any) -> int:
+    """Return the address of an array's first element, on a GPU or the host; 0 for None."""
+    if array is None:
+        return 0
+    return int(array.ctypes.data if isinstance(array, np.ndarray) else array.address)
 
 
 def leading(width: int) -> int:

@@ -1,12 +1,14 @@
 """The project's layout: packages listed, links right, imports in one direction, operations of one pattern."""
 
 import ast
+import importlib
+import inspect
 import tomllib
 from pathlib import Path
 
 import pytest
 
-from fgnumba.kernels import OPERATIONS
+from fgnumba.kernels import DEVICES, OPERATIONS
 
 ROOT = Path(__file__).parent.parent
 LINKED = ("kernels", "cli", "bench")
@@ -76,14 +78,33 @@ def test_the_library_knows_no_command_line_and_no_benchmark(path):
 
 
 @pytest.mark.parametrize("path", sources("kernels"), ids=lambda p: p.relative_to(ROOT).as_posix())
-def test_one_package_alone_emits_llvm(path):
-    if path.parent.name != "emit":
+def test_one_package_and_the_cuda_target_alone_emit_llvm(path):
+    if path.parent.name != "emit" and path != ROOT / "kernels/gpu/target.py":
         assert not any(module.startswith("llvmlite.ir") for module in imports(path))
 
 
-def test_operations_are_listed_and_have_their_devices():
+@pytest.mark.parametrize(
+    "path", sources("kernels") + sources("fgnumba"), ids=lambda p: p.relative_to(ROOT).as_posix()
+)
+def test_one_module_alone_imports_the_cuda_target(path):
+    for module in imports(path):
+        inside = module.startswith("numba.cuda") and path == ROOT / "kernels/gpu/target.py"
+        assert inside or not module.startswith("numba.cuda"), module
+
+
+def test_every_operation_is_listed():
     folders = {path.name for path in (ROOT / "kernels").iterdir() if (path / "__init__.py").exists()}
-    assert set(OPERATIONS) == folders - {"emit"}
-    for name, devices in OPERATIONS.items():
-        for device in devices:
-            assert (ROOT / "kernels" / name / f"{device}.py").exists(), f"{name}: {device}.py is missing"
+    assert set(OPERATIONS) == folders - {"emit", "gpu"}
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_an_operation_is_bound_alike_on_every_device(name):
+    found = {}
+    for device in DEVICES:
+        module = importlib.import_module(f"fgnumba.kernels.{name}.{device}")
+        found[device] = {
+            function: list(inspect.signature(value).parameters)
+            for function, value in vars(module).items()
+            if function.startswith("bind") and inspect.isfunction(value)
+        }
+    assert found["cpu"] == found["cuda"]

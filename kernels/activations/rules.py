@@ -13,9 +13,9 @@ stays a number.
 from collections.abc import Callable
 
 import numpy as np
-from numba.extending import register_jitable
 
 from fgnumba.kernels.elementary import exp, exp_expm1, log1p_unit, normal_cdf_pdf, tanh_and_slope
+from fgnumba.kernels.scalar import scalar
 
 _ZERO = np.float32(0)
 _ONE = np.float32(1)
@@ -24,13 +24,13 @@ _LEAKY_SLOPE = np.float32(0.01)
 Rule = Callable[[np.float32], tuple[np.float32, np.float32]]
 
 
-@register_jitable(forceinline=True)
+@scalar
 def identity(z: np.float32) -> tuple[np.float32, np.float32]:
     """Return a = z and a' = 1."""
     return z, _ONE
 
 
-@register_jitable(forceinline=True)
+@scalar
 def relu(z: np.float32) -> tuple[np.float32, np.float32]:
     """Return a = max(z, 0) and a' = 1 where z > 0, else 0: of the subgradients at z = 0, the least.
 
@@ -40,7 +40,7 @@ def relu(z: np.float32) -> tuple[np.float32, np.float32]:
     return _ZERO if z <= _ZERO else z, _ONE if z > _ZERO else _ZERO
 
 
-@register_jitable(forceinline=True)
+@scalar
 def leaky_relu(z: np.float32) -> tuple[np.float32, np.float32]:
     """Return a = z, a' = 1 where z > 0, else a = z / 100, a' = 1 / 100.
 
@@ -51,13 +51,13 @@ def leaky_relu(z: np.float32) -> tuple[np.float32, np.float32]:
     return slope * z, slope
 
 
-@register_jitable(forceinline=True)
+@scalar
 def tanh(z: np.float32) -> tuple[np.float32, np.float32]:
     """Return a = tanh z and a' = 1 - a², the latter without the cancellation."""
     return tanh_and_slope(z)
 
 
-@register_jitable(forceinline=True)
+@scalar
 def sigmoid(z: np.float32) -> tuple[np.float32, np.float32]:
     """Return a = σ(z) = 1 / (1 + e⁻ᶻ) and a' = σ(z) σ(-z).
 
@@ -69,7 +69,7 @@ def sigmoid(z: np.float32) -> tuple[np.float32, np.float32]:
     return r if z >= _ZERO else small, small * r
 
 
-@register_jitable(forceinline=True)
+@scalar
 def gelu(z: np.float32) -> tuple[np.float32, np.float32]:
     """Return a = z Φ(z) and a' = Φ(z) + z φ(z).
 
@@ -81,7 +81,7 @@ def gelu(z: np.float32) -> tuple[np.float32, np.float32]:
     return z * cdf, cdf + z * pdf
 
 
-@register_jitable(forceinline=True)
+@scalar
 def silu(z: np.float32) -> tuple[np.float32, np.float32]:
     """Return a = z σ(z) and a' = σ(z) (1 + z σ(-z)).
 
@@ -96,7 +96,7 @@ def silu(z: np.float32) -> tuple[np.float32, np.float32]:
     return z * s, s * (_ONE + z * c)
 
 
-@register_jitable(forceinline=True)
+@scalar
 def softplus(z: np.float32) -> tuple[np.float32, np.float32]:
     """Return a = log(1 + eᶻ) = max(z, 0) + log(1 + e^-|z|) and a' = σ(z).
 
@@ -108,7 +108,7 @@ def softplus(z: np.float32) -> tuple[np.float32, np.float32]:
     return (z if z > _ZERO else _ZERO) + log1p_unit(e), r if z >= _ZERO else e * r
 
 
-@register_jitable(forceinline=True)
+@scalar
 def elu(z: np.float32) -> tuple[np.float32, np.float32]:
     """Return a = z, a' = 1 where z > 0, else a = eᶻ - 1, a' = eᶻ (α = 1: a' is continuous).
 

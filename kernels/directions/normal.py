@@ -7,9 +7,9 @@ is a pair of independent normals (G. E. P. Box, M. E. Muller, 1958, doi 10.1214/
 import math
 
 import numpy as np
-from numba.extending import register_jitable
 
 from fgnumba.kernels.elementary import scaled_log, sincos_eighth
+from fgnumba.kernels.scalar import scalar
 
 _RADIUS_DROP = np.uint32(11)
 _ODD = np.uint32(1)
@@ -22,7 +22,7 @@ _TO_SIGN, _NEXT_TO_SIGN = np.uint32(31), np.uint32(30)
 _SIGN = np.uint32(0x80000000)
 
 
-@register_jitable(forceinline=True)
+@scalar
 def normal_pair(word: np.uint32) -> tuple[np.uint32, np.uint32]:
     """Return the bits of two independent standard normal float32, from one word.
 

@@ -1,0 +1,67 @@
+"""How GPU kernels walk over images: one thread an element, the whole batch at once.
+
+An element's number counts examples, rows, pixels and channels, channels fastest. Images come with four strides, in
+elements (``kernels.images``); a kernel names them ``x_block``, ``x_image``, ``x_row`` and ``x_pixel``.
+"""
+
+import math
+from typing import Any
+
+from fgnumba.kernels.gpu.driver import Blocks
+from fgnumba.kernels.gpu.kernel import Kernel, device_function
+from fgnumba.kernels.gpu.primitives import block_x, divide, thread
+from fgnumba.kernels.gpu.program import Launch
+from fgnumba.kernels.images import Images
+from fgnumba.kernels.memory import address
+
+THREADS = 256
+"""Threads of a block that takes one element each."""
+
+MAX_BLOCKS_YZ = 65535
+
+
+def blocks_for(elements: int, threads: int = THREADS) -> int:
+    """Return the blocks that have a thread for each element."""
+    return -(-elements // threads)
+
+
+def elementwise(kernel: Kernel, elements: int, arguments: dict[str, Any], across: int = 1) -> Launch:
+    """Return the launch of a kernel with a thread for each element, `across` times along the grid's second axis."""
+    blocks: Blocks = (blocks_for(elements, kernel.threads), across, 1)
+    return Launch(kernel, blocks, arguments)
+
+
+def images(**operands: Images) -> dict[str, Any]:
+    """Return the arguments of all `operands`: their addresses, and their strides."""
+    found: dict[str, Any] = {}
+    for name, one in operands.items():
+        found[name] = address(one.memory) + 4 * one.start
+        strides = {"block": one.block, "image": one.image, "row": one.row, "pixel": one.pixel}
+        found |= {f"{name}_{stride}": value for stride, value in strides.items()}
+    return found
+
+
+def elements(batch: int, one: Images) -> int:
+    """Return the elements of a batch of images, one block of it."""
+    return batch * math.prod(one.shape)
+
+
+@device_function
+def element() -> int:
+    """Return the number of the thread's element; it may lie past the last."""
+    return block_x() * THREADS + thread()
+
+
+@device_function
+def position(e: int, height: int, width: int, channels: int) -> tuple[int, int, int, int]:
+    """Return (example, row, pixel, channel) of an element."""
+    pixels, channel = divide(e, channels)
+    rows, w = divide(pixels, width)
+    i, h = divide(rows, height)
+    return i, h, w, channel
+
+
+@device_function
+def offset(i: int, h: int, w: int, c: int, image: int, row: int, pixel: int) -> int:
+    """Return the bytes from images' address to an element."""
+    return 4 * (i * image + h * row + w * pixel + c)

@@ -1,0 +1,95 @@
+"""Bound operations on a GPU: launches in order, run one by one or replayed as one graph."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from fgnumba.errors import DeviceError
+from fgnumba.kernels.gpu.driver import Blocks, Driver
+from fgnumba.kernels.gpu.kernel import Kernel
+from fgnumba.kernels.gpu.memory import DeviceArray
+
+
+@dataclass
+class Launch:
+    """A kernel with its grid and its arguments: numbers, or arrays whose addresses are passed.
+
+    Parameters
+    ----------
+    blocks : along the three axes of the grid; a launch of no blocks does nothing.
+    """
+
+    kernel: Kernel
+    blocks: Blocks
+    arguments: dict[str, Any]
+
+    def run(self, driver: Driver) -> None:
+        """Launch it."""
+        if min(self.blocks) > 0:
+            found = {n: v.address if isinstance(v, DeviceArray) else v for n, v in self.arguments.items()}
+            driver.launch(self.kernel, self.blocks, self.kernel.values(found))
+
+
+@dataclass
+class Operation:
+    """An operation bound to its arrays, as ``kernels.program.Operation`` is on a CPU.
+
+    Parameters
+    ----------
+    name : for plans that print themselves.
+    multiply_adds : products in the operation. executed : share of them that are executed.
+    keeps : arrays that must live as long as it does.
+    """
+
+    name: str
+    launches: tuple[Launch, ...]
+    multiply_adds: int = 0
+    executed: float = 1.0
+    keeps: tuple[Any, ...] = field(default=(), repr=False)
+    once: bool = False
+    external: tuple[str, ...] = ()
+
+
+class Program:
+    """Operations in order.
+
+    The first run launches one kernel after another: it compiles and loads what is not yet. The second is captured as a
+    graph, which later ones replay: one call, however many layers there are. Addresses and sizes are part of a graph;
+    what changes from run to run is read from device memory.
+
+    Parameters
+    ----------
+    graph : False: every run launches one kernel after another.
+
+    Raises
+    ------
+    DeviceError
+        Capturing failed, or a launch did.
+    """
+
+    scratch_nbytes = 0
+
+    def __init__(self, driver: Driver, operations: Sequence[Operation], graph: bool = True) -> None:
+        self.operations = tuple(operations)
+        self._driver, self._graphed = driver, graph
+        self._launches = [launch for operation in operations for launch in operation.launches]
+        self._warm, self._graph = False, None
+        for launch in self._launches:
+            driver.load(launch.kernel)
+
+    def run(self) -> None:
+        """Ask for all operations; they may still be under way when this returns."""
+        if not self._graphed or not self._warm:
+            self._launch_all()
+            self._warm = True
+            return
+        if self._graph is None:
+            try:
+                self._graph = self._driver.capture(self._launch_all)
+            except DeviceError as error:
+                raise DeviceError(f"{error}; while a graph was captured: graph=False runs without") from None
+        self._driver.replay(self._graph)
+
+    def _launch_all(self) -> None:
+        for launch in self._launches:
+            launch.run(self._driver)

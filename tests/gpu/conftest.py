@@ -1,0 +1,23 @@
+"""A GPU for the tests of its kernels: the machine's own where there is one, else the simulator."""
+
+import pytest
+
+from fgnumba.errors import DeviceError
+from fgnumba.kernels.gpu.driver import CudaDriver, SimulatedDriver
+
+from .harness import Gpu
+
+
+@pytest.fixture(scope="session")
+def driver():
+    """Return the driver that kernels of a test are launched by."""
+    try:
+        return CudaDriver()
+    except DeviceError:
+        return SimulatedDriver()
+
+
+@pytest.fixture
+def gpu(driver):
+    """Return what puts arrays on the device and runs operations there."""
+    return Gpu(driver)
