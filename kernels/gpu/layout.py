@@ -5,6 +5,7 @@ elements (``kernels.images``); a kernel names them ``x_block``, ``x_image``, ``x
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from fgnumba.kernels.gpu.driver import Blocks
@@ -19,6 +20,9 @@ THREADS = 256
 
 MAX_BLOCKS_YZ = 65535
 
+STRIDES = ("block", "image", "row", "pixel")
+"""Of images, in elements."""
+
 
 def blocks_for(elements: int, threads: int = THREADS) -> int:
     """Return the blocks that have a thread for each element."""
@@ -31,13 +35,19 @@ def elementwise(kernel: Kernel, elements: int, arguments: dict[str, Any], across
     return Launch(kernel, blocks, arguments)
 
 
-def images(**operands: Images) -> dict[str, Any]:
-    """Return the arguments of all `operands`: their addresses, and their strides."""
+def images(strides: Sequence[str] = STRIDES, /, **operands: Images) -> dict[str, Any]:
+    """Return the arguments of all `operands`: their addresses, and those of their strides that a kernel takes.
+
+    Rows follow one another for a kernel that takes no stride of rows, pixels for one that takes none of pixels.
+    """
     found: dict[str, Any] = {}
     for name, one in operands.items():
+        height, width, channels = one.shape
+        # Images on a GPU have no borders, but they may be some of the channels of others.
+        assert "row" in strides or height == 1 or one.row == width * one.pixel
+        assert "pixel" in strides or one.pixel == channels
         found[name] = address(one.memory) + 4 * one.start
-        strides = {"block": one.block, "image": one.image, "row": one.row, "pixel": one.pixel}
-        found |= {f"{name}_{stride}": value for stride, value in strides.items()}
+        found |= {f"{name}_{stride}": getattr(one, stride) for stride in strides}
     return found
 
 

@@ -43,6 +43,11 @@ class DeviceArray:
         return cls(address, tuple(map(int, shape)), kind, owner, driver)
 
     @property
+    def driver(self) -> Driver:
+        """The driver of the GPU that it is on."""
+        return self._driver
+
+    @property
     def ndim(self) -> int:
         """Axes."""
         return len(self.shape)
