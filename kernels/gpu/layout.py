@@ -45,7 +45,7 @@ def images(strides: Sequence[str] = STRIDES, /, **operands: Images) -> dict[str,
         height, width, channels = one.shape
         # Images on a GPU have no borders, but they may be some of the channels of others.
         assert "row" in strides or height == 1 or one.row == width * one.pixel
-        assert "pixel" in strides or one.pixel == channels
+        assert "pixel" in strides or height * width == 1 or one.pixel == channels
         found[name] = address(one.memory) + 4 * one.start
         found |= {f"{name}_{stride}": getattr(one, stride) for stride in strides}
     return found

@@ -1,0 +1,151 @@
+"""Layer and group normalisation on a GPU against float64."""
+
+import numpy as np
+import pytest
+
+from fgnumba.kernels.affine import Affine
+from fgnumba.kernels.directions import EXPLICIT, GAUSSIAN, NONE, RADEMACHER, RANK1
+from fgnumba.kernels.group_norm import cuda as group_norm
+from fgnumba.kernels.layer_norm import cuda as layer_norm
+from fgnumba.kernels.philox import ORTHOGONAL
+
+from .. import reference
+from ..graph_reference import normalized
+
+SEED, STEP, FIRST, EPSILON = 0x123456789ABCDEF0, 77, 3, 1e-3
+SCALE, SHIFT = 4, 9
+KINDS = {NONE: None, RANK1: "rademacher", RADEMACHER: "rademacher", GAUSSIAN: "gaussian"}
+
+# Batch, image, groups; None: over the channels of each pixel. Units of a warp and of a block, fewer and more than one
+# block of them; channels fewer and more than a team's threads, and no divisor of them.
+CASES = [
+    (1, (1, 1, 1), None),
+    (3, (1, 1, 37), None),
+    (3, (5, 6, 5), None),
+    (3, (1, 1, 601), None),
+    (1, (1, 1, 6), 3),
+    (5, (3, 4, 14), 7),
+    (2, (7, 13, 12), 2),
+    (1, (3, 1, 270), 1),
+    (2, (7, 11, 8), 1),
+]
+
+
+def drawn(gpu, kind, count, channels, first=FIRST):
+    """Return (C,) scale and shift, (T, C) directions of both, and the GPU's value of them."""
+    rng = np.random.default_rng(channels)
+    p = {"scale": 1 + rng.random(channels), "shift": rng.standard_normal(channels)}
+    explicit = {}
+    if kind == EXPLICIT:
+        v = {name: rng.standard_normal((count, channels)) for name in p}
+        explicit = {f"v_{name}": packed(gpu, v[name]) for name in v}
+    else:
+        name = KINDS[kind]
+        v = {
+            which: np.array(
+                [
+                    reference.direction(name, (channels,), first + t, parameter, STEP, SEED)
+                    if name
+                    else np.zeros(channels)
+                    for t in range(count)
+                ]
+            ).reshape(count, channels)
+            for which, parameter in (("scale", SCALE), ("shift", SHIFT))
+        }
+    weights = Affine(
+        gpu.packed(p["scale"]),
+        gpu.packed(p["shift"]),
+        kind=kind,
+        count=count,
+        first=first,
+        scale_parameter=SCALE,
+        shift_parameter=SHIFT,
+        stream=gpu.stream(SEED, STEP),
+        **explicit,
+    )
+    return p, v, weights
+
+
+def packed(gpu, vectors):
+    values = np.full((len(vectors), -(-vectors.shape[1] // 32) * 32), np.nan)
+    values[:, : vectors.shape[1]] = vectors
+    return gpu.array(values, np.float32)
+
+
+def run(gpu, x, y, batch, groups, weights):
+    arguments = {"batch": batch, "images_a_part": 0, "x": x, "y": y, "weights": weights, "epsilon": EPSILON}
+    if groups is None:
+        gpu.run(layer_norm.bind(None, **arguments))
+    else:
+        gpu.run(group_norm.bind(None, groups=groups, **arguments))
+    return gpu.values(y)
+
+
+def check(gpu, batch, shape, groups, kind, count, has_tangent=True, mean=1, tolerance=2e-5):
+    rng = np.random.default_rng(batch + count)
+    x = rng.standard_normal((1 + count, batch, *shape))
+    x[0] += mean
+    x = x.astype(np.float32).astype(np.float64)
+    p, v, weights = drawn(gpu, kind, count, shape[-1])
+    y = gpu.images(shape=shape, blocks=1 + count, batch=batch)
+    found = run(gpu, gpu.images(x, has_tangent=has_tangent), y, batch, groups, weights)
+    value, tangent = normalized((x[0], x[1:] * has_tangent), groups, EPSILON, p, v)
+    # x less its mean cancels: 1e-7 of numbers up to 4, over a deviation of a few of them, which may be a tenth.
+    expected = np.concatenate([value[None], tangent])
+    np.testing.assert_allclose(found, expected, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize(("batch", "shape", "groups"), CASES)
+def test_explicit_directions(gpu, batch, shape, groups):
+    check(gpu, batch, shape, groups, EXPLICIT, 2)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_directions_that_are_drawn(gpu, kind):
+    check(gpu, 2, (2, 1, 150), None, kind, 2)
+
+
+@pytest.mark.parametrize(("batch", "shape", "groups"), [(3, (5, 4, 6), None), (2, (9, 8, 16), 2)])
+def test_an_input_without_a_tangent(gpu, batch, shape, groups):
+    check(gpu, batch, shape, groups, EXPLICIT, 2, has_tangent=False)
+
+
+@pytest.mark.parametrize(("batch", "shape", "groups"), [(3, (5, 4, 6), None), (2, (9, 8, 16), 2)])
+def test_no_directions(gpu, batch, shape, groups):
+    check(gpu, batch, shape, groups, NONE, 0)
+
+
+@pytest.mark.parametrize(("batch", "shape", "groups"), [(5, (3, 5, 4), None), (8, (9, 19, 3), 1)])
+def test_one_team_takes_all_directions_of_a_unit(gpu, batch, shape, groups):
+    check(gpu, batch, shape, groups, EXPLICIT, 3)
+
+
+@pytest.mark.parametrize(("batch", "shape", "groups"), [(3, (1, 1, 40), None), (1, (8, 9, 16), 1)])
+def test_a_mean_far_from_zero(gpu, batch, shape, groups):
+    # The mean of 1,000 is rounded by 6e-5; a variance of E x² - (E x)² would be wrong by 0.06.
+    check(gpu, batch, shape, groups, EXPLICIT, 1, mean=1000, tolerance=5e-4)
+
+
+def test_a_family_of_orthogonal_directions(gpu):
+    x = np.zeros((3, 1, 1, 1, 40))
+    _, _, weights = drawn(gpu, RADEMACHER, 2, 40, first=ORTHOGONAL + 34)
+    found = run(gpu, gpu.images(x, has_tangent=False), gpu.images(shape=(40,), blocks=3), 1, None, weights)
+    # The same numbers normalise to zeros: what is left are the directions of the shift.
+    first = reference.direction("rademacher", (40,), 32, SHIFT, STEP, SEED)
+    for t in range(2):
+        walsh = [-1.0 if ((lane % 32) & (2 + t)).bit_count() % 2 else 1.0 for lane in range(40)]
+        np.testing.assert_array_equal(found[1 + t].ravel(), first * walsh)
+
+
+@pytest.mark.parametrize(("groups", "shape"), [(None, (3, 4, 9)), (3, (9, 20, 9))])
+def test_some_of_the_channels(gpu, groups, shape):
+    x = np.random.default_rng(0).standard_normal((2, 2, *shape[:2], 16))
+    p, v, weights = drawn(gpu, EXPLICIT, 1, shape[2])
+    y = gpu.images(shape=(*shape[:2], 12), blocks=2, batch=2)
+    run(gpu, gpu.images(x).channels_from(5, 9), y.channels_from(2, 9), 2, groups, weights)
+    value, tangent = normalized((x[0][..., 5:14], x[1:][..., 5:14]), groups, EPSILON, p, v)
+    found = gpu.values(y)
+    # Numbers of order 1, divided by deviations of order 1.
+    np.testing.assert_allclose(found[..., 2:11], np.concatenate([value[None], tangent]), rtol=1e-5, atol=1e-5)
+    assert np.isnan(found[..., :2]).all()
+    assert np.isnan(found[..., 11:]).all()
