@@ -80,7 +80,7 @@ def bind(
     return Operation("channel-sums", launches, keeps=(x.memory, delta.memory, scale, shift, partial))
 
 
-@kernel("channel-sums")
+@kernel("channel-sums", resident=6)
 def _sums(
     x: Address,
     x_image: Size,

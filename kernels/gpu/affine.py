@@ -1,7 +1,7 @@
 """Directions of scale and shift of each channel on a GPU: what normalisations share; see ``kernels.affine``.
 
-They are drawn into memory before the layer, C entries each: every pixel reads them, and drawing an entry takes ten times
-the instructions of what a pixel does with it.
+They are drawn into memory before the layer, C entries each: every pixel reads them, and drawing an entry takes ten
+times the instructions of what a pixel does with it.
 """
 
 from typing import Any

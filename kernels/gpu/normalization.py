@@ -137,10 +137,12 @@ def _block_sums(first: np.float32, second: np.float32, at: int) -> Pair:
     return first, second
 
 
-def _kernel(name: str, team: int, sums: Callable[[np.float32, np.float32, int], Pair]) -> Kernel:
+def _kernel(
+    name: str, team: int, resident: int, sums: Callable[[np.float32, np.float32, int], Pair]
+) -> Kernel:
     teams = THREADS // team
 
-    @kernel(name)
+    @kernel(name, resident=resident)
     def normalize(
         x: Address,
         x_block: Size,
@@ -255,5 +257,6 @@ def _kernel(name: str, team: int, sums: Callable[[np.float32, np.float32, int], 
     return normalize
 
 
-_BY_WARP = _kernel("normalization-by-warp", WARP, _warp_sums)
-_BY_BLOCK = _kernel("normalization-by-block", THREADS, _block_sums)
+# As many blocks at once as there are registers for without spilling any.
+_BY_WARP = _kernel("normalization-by-warp", WARP, 5, _warp_sums)
+_BY_BLOCK = _kernel("normalization-by-block", THREADS, 4, _block_sums)

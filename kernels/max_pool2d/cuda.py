@@ -18,7 +18,7 @@ def bind(**arguments: Any) -> Operation:
     return bind_windows("max-pool", _max_pool, **arguments)
 
 
-@kernel("max-pool2d")
+@kernel("max-pool2d", resident=5)
 def _max_pool(
     x: Address,
     x_block: Size,
