@@ -20,6 +20,8 @@ Size = Annotated[int, "int32"]
 """Type of a kernel's parameter: a size, a stride, a flag."""
 Real = Annotated[float, "float32"]
 """Type of a kernel's parameter: a float32."""
+Double = Annotated[float, "float64"]
+"""Type of a kernel's parameter: a float64."""
 
 Floats = tuple[Any, ...]
 """So many float32."""

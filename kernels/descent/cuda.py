@@ -1,0 +1,352 @@
+"""Descent along a forward gradient on a GPU: one pass over the parameters, the directions drawn again; see ``cpu``.
+
+    g = (1 / T) Σ_t d_t v_t
+    STORE      θ = g
+    SGD        θ ← θ - η g
+    MOMENTUM   m ← μ m + g,  θ ← θ - η m
+
+A first kernel decides whether anything is updated, and writes d_t / T in float32 for a second, one of three:
+
+- rank 1: a block takes 128 rows of a panel. For 16 directions at a time it draws u and d w / T into shared memory as
+  numbers; a thread adds up the outer products of 4 rows and 4 lanes in registers, 18 instructions a direction.
+- signs: the same, but for 8 directions at a time the words of the rows' signs are drawn, one draw a thread.
+- Gaussian: a thread takes the 8 entries that one draw of Philox gives.
+"""
+
+import numpy as np
+
+from fgnumba.kernels.descent.cpu import MOMENTUM, SGD, STORE
+from fgnumba.kernels.directions import GAUSSIAN, RADEMACHER, RANK1
+from fgnumba.kernels.directions.cuda import Words, pick, sign_words, signed_one, turned
+from fgnumba.kernels.gpu.drawn import PAIRS, counter, gaussian_quad
+from fgnumba.kernels.gpu.kernel import device_function, kernel
+from fgnumba.kernels.gpu.layout import THREADS, element, elementwise
+from fgnumba.kernels.gpu.loss import FINITE
+from fgnumba.kernels.gpu.memory import DeviceArray
+from fgnumba.kernels.gpu.primitives import (
+    Address,
+    Floats,
+    Size,
+    barrier,
+    block_x,
+    divide,
+    finite,
+    fma_outer,
+    load_f32,
+    load_f32x4,
+    load_f64,
+    load_i64,
+    shared,
+    shared_load_f32x4,
+    shared_load_u32,
+    shared_store_f32,
+    shared_store_u32,
+    store_f32,
+    store_f32x4,
+    store_i64,
+    thread,
+    zeros,
+)
+from fgnumba.kernels.gpu.program import Launch, Operation
+from fgnumba.kernels.gpu.sums import SLOT, block_sum
+from fgnumba.kernels.memory import address
+from fgnumba.kernels.optimizer.cuda import LEARNING_RATE, MOMENTUM_RATE, RATES
+from fgnumba.kernels.philox import ENTRY, LEFT, RIGHT
+from fgnumba.kernels.vector import PANEL
+
+_ROWS = 128
+"""Rows of a panel that a block takes: one draw of Philox holds their signs in u."""
+
+_OUTER = 16  # directions at a time, of rank 1
+_FACTORS = 4 * (_ROWS + PANEL)  # bytes of u and w
+_DRAWN = 4 * 5  # bytes of their words
+_OUTER_BYTES = _OUTER * (_FACTORS + _DRAWN)
+
+_SIGNS = THREADS // (_ROWS // 4)  # directions at a time, of other signs
+_SIGN_BYTES = _SIGNS * _ROWS * 4
+
+_ZERO = np.float32(0)
+
+
+def bind(
+    isa: object,
+    threads: int,
+    *,
+    theta: DeviceArray,
+    kind: int,
+    count: int,
+    parameter: int,
+    stream: DeviceArray,
+    values: DeviceArray,
+    result: DeviceArray,
+    rates: DeviceArray | None,
+    rule: int = SGD,
+    moment: DeviceArray | None = None,
+    first: int = 0,
+) -> Operation:
+    """Bind the update of one parameter, as ``cpu.bind`` does.
+
+    Cost: reads and writes theta (and moment) once; a multiply-add an entry and direction.
+    """
+    is_vector = theta.ndim == 1
+    panels, rows = (1, theta.size // PANEL) if is_vector else theta.shape[:2]
+    kind = RADEMACHER if is_vector and kind == RANK1 else kind
+    driver = theta.driver
+    rates = DeviceArray.zeros(driver, (1,), RATES) if rates is None else rates
+    coefficients = DeviceArray.zeros(driver, (count,))
+    decide = {
+        "values": values,
+        "count": count,
+        "result": result,
+        "rates": rates,
+        "coefficients": coefficients,
+    }
+    quads, blocks_down = -(-rows // 4), -(-rows // _ROWS)
+    arguments = {
+        "theta": theta,
+        "moment": address(moment),
+        "rows": rows,
+        "down": quads if kind == GAUSSIAN else blocks_down,
+        "count": count,
+        "first": first,
+        "parameter": parameter,
+        "stream": stream,
+        "coefficients": coefficients,
+        "result": result,
+        "rates": rates,
+        "rule": rule,
+    }
+    if kind == GAUSSIAN:
+        n = panels * quads * PAIRS
+        update = elementwise(_gaussians, n, {**arguments, "n": n})
+    else:
+        update = Launch(_outer if kind == RANK1 else _signs, (panels * blocks_down, 1, 1), arguments)
+    keeps = (theta, moment, stream, values, result, rates, coefficients)
+    return Operation("descent", (Launch(_decide, (1, 1, 1), decide), update), keeps=keeps)
+
+
+@kernel("descent-decide")
+def _decide(values: Address, count: Size, result: Address, rates: Address, coefficients: Address) -> None:
+    slot = shared(SLOT)
+    rate, bad = np.float32(load_f64(rates + LEARNING_RATE)), np.float64(0)
+    for t in range(thread(), count, THREADS):
+        coefficient = np.float32(load_f64(values + 8 * (1 + t)) / np.float64(count))
+        store_f32(coefficients + 4 * t, coefficient)
+        if not finite(np.float64(rate * coefficient)):
+            bad = np.float64(1)
+    bad = block_sum(bad, slot)
+    # Every parameter's own kernel decides the same: none is updated.
+    if thread() == 0 and bad > np.float64(0):
+        store_i64(result + FINITE, 0)
+
+
+@device_function
+def _moved(
+    rule: int, rate: np.float32, momentum: np.float32, theta: np.float32, moment: np.float32, g: np.float32
+) -> tuple[np.float32, np.float32]:
+    """Return θ and m after a step."""
+    if rule == STORE:
+        return g, moment
+    moment = momentum * moment + g if rule == MOMENTUM else g
+    return theta - rate * moment, moment
+
+
+@device_function
+def _move_four(rule: int, rates: int, theta: int, moment: int, at: int, g: Floats) -> None:
+    """Update four entries, `at` bytes from the parameter's first."""
+    rate, momentum = np.float32(load_f64(rates + LEARNING_RATE)), np.float32(load_f64(rates + MOMENTUM_RATE))
+    x, m = zeros(4), zeros(4)
+    if rule != STORE:
+        x = load_f32x4(theta + at)
+    if rule == MOMENTUM:
+        m = load_f32x4(moment + at)
+    a = _moved(rule, rate, momentum, x[0], m[0], g[0])
+    b = _moved(rule, rate, momentum, x[1], m[1], g[1])
+    c = _moved(rule, rate, momentum, x[2], m[2], g[2])
+    d = _moved(rule, rate, momentum, x[3], m[3], g[3])
+    store_f32x4(theta + at, (a[0], b[0], c[0], d[0]))
+    if rule == MOMENTUM:
+        store_f32x4(moment + at, (a[1], b[1], c[1], d[1]))
+
+
+@device_function
+def _move_one(rule: int, rates: int, theta: int, moment: int, at: int, g: np.float32) -> None:
+    """Update one entry, `at` bytes from the parameter's first."""
+    rate, momentum = np.float32(load_f64(rates + LEARNING_RATE)), np.float32(load_f64(rates + MOMENTUM_RATE))
+    x, m = _ZERO, _ZERO
+    if rule != STORE:
+        x = load_f32(theta + at)
+    if rule == MOMENTUM:
+        m = load_f32(moment + at)
+    x, m = _moved(rule, rate, momentum, x, m, g)
+    store_f32(theta + at, x)
+    if rule == MOMENTUM:
+        store_f32(moment + at, m)
+
+
+@kernel("descent-rank1")
+def _outer(
+    theta: Address,
+    moment: Address,
+    rows: Size,
+    down: Size,
+    count: Size,
+    first: Address,
+    parameter: Size,
+    stream: Address,
+    coefficients: Address,
+    result: Address,
+    rates: Address,
+    rule: Size,
+) -> None:
+    factors = shared(_OUTER_BYTES)
+    if load_i64(result + FINITE) == 0:
+        return
+    words = factors + _OUTER * _FACTORS
+    panel, block = divide(block_x(), down)
+    row, lane = thread() // 8 * 4, thread() % 8 * 4
+    g = zeros(16)
+    for start in range(0, count, _OUTER):
+        directions = count - start if count - start < _OUTER else _OUTER
+        # One warp draws: half of it u, half of it w.
+        t = thread() % _OUTER
+        if thread() < 2 * _OUTER and t < directions:
+            right = thread() >= _OUTER
+            quad, purpose = (panel >> 2, RIGHT) if right else (block, LEFT)
+            four = sign_words(stream, quad, 0, purpose, counter(first, start + t, parameter))
+            if right:
+                shared_store_u32(words + t * _DRAWN + 16, pick(four, panel & 3))
+            else:
+                _store_words(words + t * _DRAWN, four)
+        barrier()
+        for i in range(thread(), directions * (_ROWS + PANEL), THREADS):
+            t, place = divide(i, _ROWS + PANEL)
+            value = signed_one(shared_load_u32(words + t * _DRAWN + place // PANEL * 4), place % PANEL)
+            if place >= _ROWS:
+                value = value * load_f32(coefficients + 4 * (start + t))
+            shared_store_f32(factors + t * _FACTORS + 4 * place, value)
+        barrier()
+        for t in range(directions):
+            u = shared_load_f32x4(factors + t * _FACTORS + 4 * row)
+            w = shared_load_f32x4(factors + t * _FACTORS + 4 * (_ROWS + lane))
+            g = fma_outer(g, u, w)
+    row = row + block * _ROWS
+    at = 4 * ((panel * rows + row) * PANEL + lane)
+    if row < rows:
+        _move_four(rule, rates, theta, moment, at, g[0:4])
+    if row + 1 < rows:
+        _move_four(rule, rates, theta, moment, at + 4 * PANEL, g[4:8])
+    if row + 2 < rows:
+        _move_four(rule, rates, theta, moment, at + 8 * PANEL, g[8:12])
+    if row + 3 < rows:
+        _move_four(rule, rates, theta, moment, at + 12 * PANEL, g[12:16])
+
+
+@device_function
+def _store_words(at: int, four: Words) -> None:
+    shared_store_u32(at, four[0])
+    shared_store_u32(at + 4, four[1])
+    shared_store_u32(at + 8, four[2])
+    shared_store_u32(at + 12, four[3])
+
+
+@device_function
+def _added(g: Floats, coefficient: np.float32, word: np.uint32, lane: int) -> Floats:
+    """Return four entries with those of one more direction."""
+    return (
+        g[0] + turned(coefficient, word, lane),
+        g[1] + turned(coefficient, word, lane + 1),
+        g[2] + turned(coefficient, word, lane + 2),
+        g[3] + turned(coefficient, word, lane + 3),
+    )
+
+
+@kernel("descent-signs")
+def _signs(
+    theta: Address,
+    moment: Address,
+    rows: Size,
+    down: Size,
+    count: Size,
+    first: Address,
+    parameter: Size,
+    stream: Address,
+    coefficients: Address,
+    result: Address,
+    rates: Address,
+    rule: Size,
+) -> None:
+    words = shared(_SIGN_BYTES)
+    if load_i64(result + FINITE) == 0:
+        return
+    panel, block = divide(block_x(), down)
+    row, lane = thread() // 8 * 4, thread() % 8 * 4
+    a, b, c, d = zeros(4), zeros(4), zeros(4), zeros(4)
+    for start in range(0, count, _SIGNS):
+        directions = count - start if count - start < _SIGNS else _SIGNS
+        quad, t = thread() % (_ROWS // 4), thread() // (_ROWS // 4)
+        if t < directions and block * _ROWS + 4 * quad < rows:
+            c2 = counter(first, start + t, parameter)
+            four = sign_words(stream, block * (_ROWS // 4) + quad, panel, ENTRY, c2)
+            _store_words(words + 4 * (t * _ROWS + 4 * quad), four)
+        barrier()
+        if block * _ROWS + row < rows:
+            for t in range(directions):
+                coefficient = load_f32(coefficients + 4 * (start + t))
+                at = words + 4 * (t * _ROWS + row)
+                a = _added(a, coefficient, shared_load_u32(at), lane)
+                b = _added(b, coefficient, shared_load_u32(at + 4), lane)
+                c = _added(c, coefficient, shared_load_u32(at + 8), lane)
+                d = _added(d, coefficient, shared_load_u32(at + 12), lane)
+        barrier()
+    row = row + block * _ROWS
+    at = 4 * ((panel * rows + row) * PANEL + lane)
+    if row < rows:
+        _move_four(rule, rates, theta, moment, at, a)
+    if row + 1 < rows:
+        _move_four(rule, rates, theta, moment, at + 4 * PANEL, b)
+    if row + 2 < rows:
+        _move_four(rule, rates, theta, moment, at + 8 * PANEL, c)
+    if row + 3 < rows:
+        _move_four(rule, rates, theta, moment, at + 12 * PANEL, d)
+
+
+@kernel("descent-gaussian")
+def _gaussians(
+    theta: Address,
+    moment: Address,
+    rows: Size,
+    down: Size,
+    count: Size,
+    first: Address,
+    parameter: Size,
+    stream: Address,
+    coefficients: Address,
+    result: Address,
+    rates: Address,
+    rule: Size,
+    n: Size,
+) -> None:
+    e = element()
+    if e >= n or load_i64(result + FINITE) == 0:
+        return
+    j = e % PAIRS
+    panel, quad = divide(e // PAIRS, down)
+    g = zeros(8)
+    for t in range(count):
+        drawn = gaussian_quad(stream, quad, panel, j, counter(first, t, parameter))
+        g = fma_outer(g, (load_f32(coefficients + 4 * t),), drawn)
+    row = 4 * quad
+    at = 4 * ((panel * rows + row) * PANEL + j)
+    half, line = 4 * PAIRS, 4 * PANEL
+    _move_one(rule, rates, theta, moment, at, g[0])
+    _move_one(rule, rates, theta, moment, at + half, g[1])
+    if row + 1 < rows:
+        _move_one(rule, rates, theta, moment, at + line, g[2])
+        _move_one(rule, rates, theta, moment, at + line + half, g[3])
+    if row + 2 < rows:
+        _move_one(rule, rates, theta, moment, at + 2 * line, g[4])
+        _move_one(rule, rates, theta, moment, at + 2 * line + half, g[5])
+    if row + 3 < rows:
+        _move_one(rule, rates, theta, moment, at + 3 * line, g[6])
+        _move_one(rule, rates, theta, moment, at + 3 * line + half, g[7])

@@ -1,0 +1,107 @@
+"""Mean squared error on a GPU, value and directional derivatives in one pass over the outputs; see ``cpu``.
+
+f   = mean_ic (z_ic - y_ic)²
+d_t = mean_ic 2 (z_ic - y_ic) dz_tic
+"""
+
+import numpy as np
+
+from fgnumba.kernels.gpu.kernel import kernel
+from fgnumba.kernels.gpu.loss import (
+    TANGENTS,
+    bind_loss,
+    bind_loss_residual,
+    example,
+    store_tangents,
+    tangents_at,
+)
+from fgnumba.kernels.gpu.memory import DeviceArray
+from fgnumba.kernels.gpu.primitives import (
+    WARP,
+    Address,
+    Size,
+    block_y,
+    fma,
+    fma_outer,
+    load_f32,
+    store_f32,
+    thread,
+    zeros,
+)
+from fgnumba.kernels.gpu.program import Operation
+from fgnumba.kernels.gpu.sums import warp_sum
+
+_ZERO, _ONE, _TWO = np.float32(0), np.float32(1), np.float32(2)
+
+
+def bind(
+    threads: int,
+    *,
+    z: DeviceArray,
+    width: int,
+    targets: DeviceArray,
+    result: DeviceArray,
+    values: DeviceArray,
+) -> list[Operation]:
+    """Bind the loss to its arrays, as ``cpu.bind`` does.
+
+    Cost: reads z and the targets once for every four tangents, all but once from caches, and the tangents once.
+    """
+    return bind_loss("mean squared error", _rows, threads, z, width, targets, result, values)
+
+
+def bind_residual(
+    threads: int,
+    *,
+    z: DeviceArray,
+    targets: DeviceArray,
+    residual: DeviceArray,
+) -> Operation:
+    """Bind e_i = 2 (z_i - y_i) / N, the gradient of an example's own loss, as ``cpu.bind_residual`` does.
+
+    Cost: reads z and the targets once, writes e once.
+    """
+    return bind_loss_residual("squared residual", _residual, threads, z, targets, residual)
+
+
+@kernel("mean-squared-error")
+def _rows(
+    z: Address,
+    block: Size,
+    ld: Size,
+    batch: Size,
+    width: Size,
+    count: Size,
+    targets: Address,
+    rows: Address,
+) -> None:
+    i, lane, t = example(), thread() % WARP, TANGENTS * block_y()
+    if i >= batch:
+        return
+    left, at, y, out = count - t, z + 4 * i * ld, targets + 4 * i * width, rows + 4 * i
+    dz = at + 4 * (t + 1) * block
+    total, dots = _ZERO, zeros(4)
+    for n in range(lane, width, WARP):
+        difference = load_f32(at + 4 * n) - load_f32(y + 4 * n)
+        total = fma(difference, difference, total)
+        dots = fma_outer(dots, (difference,), tangents_at(dz + 4 * n, block, left))
+    total = warp_sum(total)
+    first, second, third, fourth = warp_sum(dots[0]), warp_sum(dots[1]), warp_sum(dots[2]), warp_sum(dots[3])
+    if lane == 0:
+        scale = _ONE / np.float32(width)
+        twice = _TWO * scale
+        if t == 0:
+            store_f32(out, total * scale)
+        derivatives = (twice * first, twice * second, twice * third, twice * fourth)
+        store_tangents(out + 4 * (t + 1) * batch, batch, left, derivatives)
+
+
+@kernel("squared-residual")
+def _residual(z: Address, ld: Size, batch: Size, width: Size, targets: Address, residual: Address) -> None:
+    i = example()
+    if i >= batch:
+        return
+    factor = _TWO / np.float32(width)
+    for n in range(thread() % WARP, width, WARP):
+        difference = load_f32(z + 4 * (i * ld + n)) - load_f32(targets + 4 * (i * width + n))
+        store_f32(residual + 4 * (i * width + n), factor * difference)
