@@ -37,7 +37,7 @@ from fgnumba.kernels.gpu.primitives import (
 )
 from fgnumba.kernels.gpu.program import Launch, Operation
 from fgnumba.kernels.images import Images
-from fgnumba.kernels.vector import PANEL, InstructionSet
+from fgnumba.kernels.vector import PANEL
 
 _ROWS, _THREADS = 64, 128
 # Rows of the tile of a lie 36 elements apart in shared memory: the four of a warp fall into different banks.
@@ -49,7 +49,7 @@ _ZERO = np.float32(0)
 
 def bind_product(
     name: str,
-    isa: InstructionSet,
+    isa: object,
     threads: int,
     *,
     a: DeviceArray,
@@ -158,9 +158,7 @@ def _put(at: int, values: Any, onto: int) -> None:
         store_f32x4(at, values)
 
 
-def bind_to_panels(
-    isa: InstructionSet, threads: int, *, x: Images, panels: DeviceArray, batch: int
-) -> Operation:
+def bind_to_panels(isa: object, threads: int, *, x: Images, panels: DeviceArray, batch: int) -> Operation:
     """Bind the copy of examples (B, N), rows of `x`, to example panels, with zeros beyond the batch.
 
     Cost: reads x once, writes the panels once.
@@ -173,9 +171,7 @@ def bind_to_panels(
     return Operation("to-panels", (launch,), keeps=(x.memory, panels))
 
 
-def bind_from_panels(
-    isa: InstructionSet, threads: int, *, x: Images, panels: DeviceArray, batch: int
-) -> Operation:
+def bind_from_panels(isa: object, threads: int, *, x: Images, panels: DeviceArray, batch: int) -> Operation:
     """Bind the copy of example panels to examples (B, N), rows of `x`.
 
     Cost: reads the panels once, writes x once.

@@ -40,7 +40,7 @@ from fgnumba.kernels.gpu.primitives import (
 )
 from fgnumba.kernels.gpu.program import Launch, Operation
 from fgnumba.kernels.sites import Perturbed
-from fgnumba.kernels.vector import PANEL, InstructionSet
+from fgnumba.kernels.vector import PANEL
 
 _KEEP, _GAIN = (COEFFICIENTS.fields[name][1] for name in ("keep", "gain"))  # type: ignore[index]
 _THREADS = 256
@@ -50,7 +50,7 @@ _ZERO, _ONE, _NO_SIGN = np.float32(0), np.float32(1), np.uint32(0)
 
 
 def bind_gather(
-    isa: InstructionSet,
+    isa: object,
     threads: int,
     *,
     site: Perturbed,
@@ -306,7 +306,7 @@ def _weigh(
         store_f32(out + 4 * e, value)
 
 
-def bind_turn(isa: InstructionSet, threads: int, *, feedback: DeviceArray, out: DeviceArray) -> Operation:
+def bind_turn(isa: object, threads: int, *, feedback: DeviceArray, out: DeviceArray) -> Operation:
     """Bind Bᵀ: `feedback` (ceil(C / PANEL), A N, PANEL) to `out`, (ceil(A N / PANEL), C, PANEL).
 
     Cost: reads and writes B once.

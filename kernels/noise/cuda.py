@@ -10,11 +10,10 @@ from fgnumba.kernels.gpu.layout import element, elementwise, offset
 from fgnumba.kernels.gpu.primitives import Address, Size, divide, load_f32, store_f32
 from fgnumba.kernels.gpu.program import Operation
 from fgnumba.kernels.sites import Perturbed
-from fgnumba.kernels.vector import InstructionSet
 
 
 def bind(
-    isa: InstructionSet,
+    isa: object,
     threads: int,
     *,
     site: Perturbed,

@@ -33,13 +33,13 @@ from fgnumba.kernels.gpu.program import Launch, Operation
 from fgnumba.kernels.images import Images
 from fgnumba.kernels.memory import address
 from fgnumba.kernels.sites import Perturbed
-from fgnumba.kernels.vector import PANEL, InstructionSet
+from fgnumba.kernels.vector import PANEL
 
 _ZERO, _ONE, _NO_SIGN = np.float32(0), np.float32(1), np.uint32(0)
 
 
 def bind(
-    isa: InstructionSet,
+    isa: object,
     threads: int,
     *,
     site: Perturbed,
