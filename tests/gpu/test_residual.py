@@ -78,7 +78,8 @@ def test_more_layers_than_threads_have_gains(gpu):
 
 
 def test_without_shares_coefficients_stay(gpu):
-    _, coefficients = weighed(gpu, *drawn(2, 5, 3), [])
+    e, response, power = drawn(2, 5, 3)
+    _, coefficients = weighed(gpu, e, response, power, [])
     assert np.isnan(coefficients["gain"]).all()
     assert np.isnan(coefficients["keep"]).all()
 
