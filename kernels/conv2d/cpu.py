@@ -19,13 +19,14 @@ from functools import cache
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from numba import carray
 from numba.extending import register_jitable
 
 from fgnumba.kernels import dots, images, product
 from fgnumba.kernels.arguments import filled, lay_out, record
 from fgnumba.kernels.compile import kernel
-from fgnumba.kernels.conv2d import filtering, winograd
+from fgnumba.kernels.conv2d import filtered_gradient, filtering, weight_gradient, winograd
 from fgnumba.kernels.conv2d.geometry import (
     BORDER_FIELDS,
     Geometry,
@@ -174,6 +175,44 @@ def bind(
             keeps=(memory["keeps"], kept, starts, dot_tiles),
         )
     ]
+
+
+def gradient_border(geometry: Geometry, shape: tuple[int, int, int], outputs: int) -> Border:
+    """Return the border of zeros around dz that :func:`bind_gradient` reads."""
+    if not filtering.fits(geometry, shape, outputs):
+        return Border()
+    height, width = filtering.output_size(geometry, shape)
+    return Border(0, height % 2, 0, width % 2)
+
+
+def bind_gradient(
+    isa: InstructionSet,
+    threads: int,
+    *,
+    batch: int,
+    x: Images,
+    dz: Images,
+    geometry: Geometry,
+    out: npt.NDArray[np.float32],
+    bias: npt.NDArray[np.float32] | None,
+    onto: bool,
+    multiply_adds: int,
+) -> Operation:
+    """Bind dW and db, by filtering where that suits; see ``weight_gradient`` and ``filtered_gradient``."""
+    fits = filtering.fits(geometry, x.shape, dz.shape[2])
+    chosen = filtered_gradient if fits else weight_gradient
+    return chosen.bind(
+        isa,
+        threads,
+        batch=batch,
+        x=x,
+        dz=dz,
+        geometry=geometry,
+        out=out,
+        bias=bias,
+        onto=onto,
+        multiply_adds=multiply_adds,
+    )
 
 
 def needed_border(geometry: Geometry, shape: tuple[int, int, int], outputs: int) -> Border:

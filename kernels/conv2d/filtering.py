@@ -39,7 +39,7 @@ _WEIGHTS = record("weight", "out", "panels", "channels", "transform")
 
 def fits(geometry: Geometry, shape: tuple[int, int, int], outputs: int) -> bool:
     """Whether the filtering applies to (H, W, C) images, and saves more than transforming costs."""
-    height, width = _output_size(geometry, shape)
+    height, width = output_size(geometry, shape)
     return (
         geometry.kernel_size == (3, 3)
         and geometry.stride == (1, 1)
@@ -67,14 +67,15 @@ def suits(
     return weights.entries is None or weights.count * size <= CACHED_DIRECTIONS
 
 
-def _output_size(geometry: Geometry, shape: tuple[int, int, int]) -> tuple[int, int]:
+def output_size(geometry: Geometry, shape: tuple[int, int, int]) -> tuple[int, int]:
+    """Return the height and width of the output."""
     top, bottom, left, right = geometry.padding
     return shape[0] + top + bottom - 2, shape[1] + left + right - 2
 
 
 def needed_border(geometry: Geometry, shape: tuple[int, int, int]) -> Border:
     """Return the padding, and what an odd last tile reads beyond it."""
-    height, width = _output_size(geometry, shape)
+    height, width = output_size(geometry, shape)
     top, bottom, left, right = geometry.padding
     return Border(
         top,

@@ -23,8 +23,8 @@ Real = Annotated[float, "float32"]
 Double = Annotated[float, "float64"]
 """Type of a kernel's parameter: a float64."""
 
-Floats = tuple[Any, ...]
-"""So many float32."""
+Floats = Any
+"""So many float32, a tuple when compiled: they are indexed, cut and handed on."""
 
 WARP = 32
 
@@ -79,12 +79,12 @@ def load_u32(address: int) -> np.uint32:
 
 def load_f32x4(address: int) -> Floats:
     """Return the four float32 from an address of 16 bytes on, in one access."""
-    return tuple(map(np.float32, simulator.running().load(address, "f4", 4)))
+    return simulator.running().load(address, "f4", 4)
 
 
 def load_f32x2(address: int) -> Floats:
     """Return the two float32 from an address of 8 bytes on, in one access."""
-    return tuple(map(np.float32, simulator.running().load(address, "f4", 2)))
+    return simulator.running().load(address, "f4", 2)
 
 
 def store_f32x2(address: int, values: Floats) -> None:
@@ -139,12 +139,12 @@ def shared_load_u32(address: int) -> np.uint32:
 
 def shared_load_f32x4(address: int) -> Floats:
     """Return the four float32 from an address of shared memory on, in one access."""
-    return tuple(map(np.float32, simulator.running().shared_load(address, "f4", 4)))
+    return simulator.running().shared_load(address, "f4", 4)
 
 
 def shared_load_f32x2(address: int) -> Floats:
     """Return the two float32 from an address of shared memory on, in one access."""
-    return tuple(map(np.float32, simulator.running().shared_load(address, "f4", 2)))
+    return simulator.running().shared_load(address, "f4", 2)
 
 
 def shared_store_f32(address: int, value: np.float32) -> None:
@@ -237,21 +237,19 @@ def divide(a: int, b: int) -> tuple[int, int]:
 
 def zeros(count: int) -> Floats:
     """Return so many (a literal) zeros."""
-    return (np.float32(0),) * count
+    return np.zeros(count, np.float32)
 
 
 def fma_outer(total: Floats, x: Floats, w: Floats) -> Floats:
     """Return total + x wᵀ, row by row; each entry is rounded once."""
-    outer = np.outer(np.array(x, np.float64), np.array(w, np.float64)).ravel()
-    with np.errstate(over="ignore", invalid="ignore"):
-        return tuple((np.array(total, np.float64) + outer).astype(np.float32))
+    outer = np.multiply.outer(np.asarray(x, np.float64), np.asarray(w, np.float64))
+    return (total + outer.ravel()).astype(np.float32)
 
 
 def shared_columns(address: int, stride: int, rows: int) -> tuple[Floats, Floats, Floats, Floats]:
     """Return the four columns of `rows` (a literal) rows of shared memory, `stride` bytes apart."""
-    found = [shared_load_f32x4(address + i * stride) for i in range(rows)]
-    first, second, third, fourth = (tuple(row[column] for row in found) for column in range(4))
-    return first, second, third, fourth
+    found = np.stack([shared_load_f32x4(address + i * stride) for i in range(rows)], axis=1)
+    return found[0], found[1], found[2], found[3]
 
 
 def round_tf32(value: np.float32) -> np.uint32:
@@ -274,11 +272,30 @@ def pack_bf16(low: np.float32, high: np.float32) -> np.uint32:
     return np.uint32(halves[0] | halves[1] << _HALF_WORD)
 
 
+def shared_store_rows(address: int, stride: int, values: Floats) -> None:
+    """Write rows of four float32 to shared memory, `stride` bytes apart."""
+    for i in range(len(values) // 4):
+        shared_store_f32x4(address + i * stride, values[4 * i : 4 * i + 4])
+
+
+def shared_store_fragments(address: int, stride: int, across: int, values: Floats) -> None:
+    """Write a lane's parts of 16 x 8 tiles, `across` (a literal) of them side by side, to rows `stride` bytes apart."""
+    for tile in range(len(values) // 4):
+        at = address + 16 * (tile // across) * stride + 8 * 4 * (tile % across)
+        for half in range(2):
+            first, second = values[4 * tile + 2 * half : 4 * tile + 2 * half + 2]
+            shared_store_f32(at + 8 * half * stride, first)
+            shared_store_f32(at + 8 * half * stride + 4, second)
+
+
 def mma_tf32(total: Floats, a: Sequence[Any], b: Sequence[Any]) -> Floats:
-    """Return total + A B of a warp: A 16 x 8, B 8 x 8 of TF32 bits, spread over the lanes as ``mma.m16n8k8`` wants."""
+    """Return total + A B of a warp: A in tiles of 16 x 8 below each other, B in tiles of 8 x 8 side by side.
+
+    Words are TF32 bits, spread over the lanes as ``mma.m16n8k8`` wants them: four a tile of A, two a tile of B.
+    """
     return simulator.running().matrix_multiply(total, a, b, "tf32")
 
 
 def mma_bf16(total: Floats, a: Sequence[Any], b: Sequence[Any]) -> Floats:
-    """Return total + A B of a warp: A 16 x 16, B 16 x 8 of bfloat16 pairs, spread as ``mma.m16n8k16`` wants."""
+    """Return total + A B as :func:`mma_tf32` does, of bfloat16 pairs: tiles of 16 x 16 and 16 x 8 (``m16n8k16``)."""
     return simulator.running().matrix_multiply(total, a, b, "bf16")

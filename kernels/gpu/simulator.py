@@ -13,6 +13,7 @@ Memory is the host's: an array is at home at its own address.
 """
 
 import bisect
+import contextvars
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -22,6 +23,8 @@ import numpy.typing as npt
 _WORD = 4
 _WARP = 32
 _POISON = 0xFF
+_PRODUCT = -1
+_SIZES = {"f4": 4, "u4": 4, "f8": 8, "i8": 8}
 
 
 class SimulatedError(RuntimeError):
@@ -72,10 +75,9 @@ def running() -> "_Thread":
 
 
 class _Accesses:
-    """Who touched which word: finds two threads that do without a barrier between them."""
+    """Who touched which word of global memory: finds two threads that do without a barrier between them."""
 
-    def __init__(self, what: str) -> None:
-        self._what = what
+    def __init__(self) -> None:
         # Of each word: the block, epoch and thread of the last write; those of the last read, thread -2 for several.
         self._written: dict[int, tuple[int, int, int]] = {}
         self._read: dict[int, tuple[int, int, int]] = {}
@@ -89,7 +91,7 @@ class _Accesses:
                 other = others.get(word)
                 if other and (other[0] != block or (other[1] == epoch and other[2] != number)):
                     raise SimulatedError(
-                        f"{self._what} word {word * _WORD:#x} is {'written' if writes else 'read'} by thread {number} "
+                        f"global word {word * _WORD:#x} is {'written' if writes else 'read'} by thread {number} "
                         f"of block {block} and {kind} by thread {other[2]} of block {other[0]}, no barrier between"
                     )
             if writes:
@@ -100,13 +102,50 @@ class _Accesses:
                 self._read[word] = me if alone else (block, epoch, -2)
 
 
+class _SharedAccesses:
+    """The same for shared memory, whose words are few and touched often: last accesses as numbers in lists.
+
+    A number is 1024 times the epoch plus the thread; `_SEVERAL` in place of the thread means that several have read.
+    """
+
+    _SEVERAL = 1023
+
+    def __init__(self, nbytes: int) -> None:
+        words = -(-nbytes // _WORD)
+        self._written, self._read = [-1] * words, [-1] * words
+
+    def touch(self, address: int, nbytes: int, thread: "_Thread", writes: bool) -> None:
+        epoch = thread.group.epoch << 10
+        me = epoch + thread.thread
+        written, read = self._written, self._read
+        for word in range(address // _WORD, (address + nbytes - 1) // _WORD + 1):
+            other = written[word]
+            if other >= epoch and other != me:
+                self._refuse(word, thread, writes, "written", other)
+            other = read[word]
+            if writes:
+                if other >= epoch and other != me:
+                    self._refuse(word, thread, writes, "read", other)
+                written[word] = me
+            else:
+                read[word] = me if other < epoch or other == me else epoch + self._SEVERAL
+
+    def _refuse(self, word: int, thread: "_Thread", writes: bool, kind: str, other: int) -> None:
+        number = other & 1023
+        raise SimulatedError(
+            f"shared word {word * _WORD:#x} is {'written' if writes else 'read'} by thread {thread.thread} of block "
+            f"{thread.group.number} and {kind} by {'several' if number == self._SEVERAL else f'thread {number}'}, "
+            f"no barrier between"
+        )
+
+
 class _Group:
     """The threads of a block."""
 
     def __init__(self, number: int, accesses: _Accesses) -> None:
         self.number, self.epoch = number, 0
         self.global_accesses = accesses
-        self.shared_accesses = _Accesses("shared")
+        self.shared_accesses: _SharedAccesses | None = None
         self.memory: npt.NDArray[np.uint8] | None = None
         self.waiting: dict[int, dict[int, Any]] = {}
 
@@ -125,14 +164,14 @@ class _Thread:
         self.greenlet.parent.switch()
 
     def load(self, address: int, kind: str, count: int = 1) -> Any:
-        size = np.dtype(kind).itemsize
+        size = _SIZES[kind]
         found = memory.at(int(address), size * count, size * count)
         self.group.global_accesses.touch(int(address), size * count, self, writes=False)
         values = found.view(kind)
         return values[0] if count == 1 else values.copy()
 
     def store(self, address: int, kind: str, *values: Any) -> None:
-        size = np.dtype(kind).itemsize * len(values)
+        size = _SIZES[kind] * len(values)
         found = memory.at(int(address), size, size)
         self.group.global_accesses.touch(int(address), size, self, writes=True)
         found.view(kind)[:] = values
@@ -140,25 +179,26 @@ class _Thread:
     def shared(self, nbytes: int) -> int:
         if self.group.memory is None:
             self.group.memory = np.full(nbytes, _POISON, np.uint8)
+            self.group.shared_accesses = _SharedAccesses(nbytes)
         if self.group.memory.nbytes != nbytes:
             raise SimulatedError("shared memory is asked for twice")
         return 0
 
     def _shared(self, address: int, nbytes: int, writes: bool) -> npt.NDArray[np.uint8]:
-        held = self.group.memory
-        if held is None or not 0 <= address <= held.nbytes - nbytes:
+        held, accesses = self.group.memory, self.group.shared_accesses
+        if held is None or accesses is None or not 0 <= address <= held.nbytes - nbytes:
             raise SimulatedError(f"access of {nbytes} bytes at {address} of shared memory, outside of it")
         if address % nbytes:
             raise SimulatedError(f"access at {address} of shared memory, which is no multiple of {nbytes}")
-        self.group.shared_accesses.touch(address, nbytes, self, writes)
+        accesses.touch(address, nbytes, self, writes)
         return held[address : address + nbytes]
 
     def shared_load(self, address: int, kind: str, count: int = 1) -> Any:
-        values = self._shared(int(address), np.dtype(kind).itemsize * count, writes=False).view(kind)
+        values = self._shared(int(address), _SIZES[kind] * count, writes=False).view(kind)
         return values[0] if count == 1 else values.copy()
 
     def shared_store(self, address: int, kind: str, *values: Any) -> None:
-        self._shared(int(address), np.dtype(kind).itemsize * len(values), writes=True).view(kind)[:] = values
+        self._shared(int(address), _SIZES[kind] * len(values), writes=True).view(kind)[:] = values
 
     def copy(self, target: int, source: int, size: int, nbytes: int) -> None:
         if not 0 <= nbytes <= size:
@@ -200,36 +240,39 @@ class _Thread:
             self.greenlet.parent.switch()
         return values
 
-    def matrix_multiply(self, total: Any, a: Sequence[Any], b: Sequence[Any], kind: str) -> tuple[Any, ...]:
-        """Return a lane's part of total + A B; the layout of fragments is that of the PTX manual's ``mma``."""
+    def matrix_multiply(
+        self, total: Any, a: Sequence[Any], b: Sequence[Any], kind: str
+    ) -> npt.NDArray[np.float32]:
+        """Return a lane's part of total + A B, in tiles; the layout of fragments is that of the PTX manual's ``mma``."""
         lanes = self._gather((a, b))
-        deep = 8 if kind == "tf32" else 16
-        left, right = np.zeros((16, deep)), np.zeros((deep, 8))
-        for lane, (mine, yours) in lanes.items():
-            group, member = divmod(lane, 4)
-            for i, word in enumerate(mine):
-                row = group + 8 * (i % 2)
-                if kind == "tf32":
-                    left[row, member + 4 * (i // 2)] = _float(word)
-                else:
-                    left[row, 2 * member + 8 * (i // 2) : 2 * member + 8 * (i // 2) + 2] = _floats_bf16(word)
-            for i, word in enumerate(yours):
-                if kind == "tf32":
-                    right[member + 4 * i, group] = _float(word)
-                else:
-                    right[2 * member + 8 * i : 2 * member + 8 * i + 2, group] = _floats_bf16(word)
-        product = left @ right
+        if _PRODUCT not in lanes:
+            # The first lane to go on multiplies for all.
+            operands = [lanes[lane] for lane in range(_WARP)]
+            lanes[_PRODUCT] = _tiles([one[0] for one in operands], kind) @ _tiles(
+                [one[1] for one in operands], kind, True
+            )
+        down, across = len(a) // 4, len(b) // 2
+        product = lanes[_PRODUCT].reshape(down, 2, 8, across, 4, 2)
         group, member = divmod(self.thread % _WARP, 4)
-        mine = product[[group, group, group + 8, group + 8], [2 * member, 2 * member + 1] * 2]
-        return tuple((np.array(total, np.float64) + mine).astype(np.float32))
+        mine = product[:, :, group, :, member].transpose(0, 2, 1, 3).ravel()
+        return (np.asarray(total, np.float64) + mine).astype(np.float32)
 
 
-def _float(word: Any) -> float:
-    return float(np.uint32(word).view(np.float32))
-
-
-def _floats_bf16(word: Any) -> list[float]:
-    return [_float(np.uint32((int(word) & 0xFFFF) << 16)), _float(np.uint32(int(word) & 0xFFFF0000))]
+def _tiles(words: Sequence[Sequence[Any]], kind: str, right: bool = False) -> npt.NDArray[np.float64]:
+    """Return the matrix whose words the lanes hold: A, tiles below each other, or B, tiles side by side."""
+    bits = np.array(words, np.uint32)  # (lanes, words)
+    if kind == "tf32":
+        values = bits.view(np.float32)[..., None]
+    else:
+        values = np.stack([bits << np.uint32(16), bits & np.uint32(0xFFFF0000)], axis=-1).view(np.float32)
+    pairs = values.shape[2]
+    if right:
+        # Word i of a tile: rows pairs * member + 4 pairs i and next, column group.
+        values = values.reshape(8, 4, -1, 2, pairs).transpose(3, 1, 4, 2, 0)
+        return values.reshape(8 * pairs, -1).astype(np.float64)
+    # Word i of a tile: row group + 8 (i % 2), columns pairs * member + 4 pairs (i // 2) and next.
+    values = values.reshape(8, 4, -1, 2, 2, pairs).transpose(2, 4, 0, 3, 1, 5)
+    return values.reshape(-1, 8 * pairs).astype(np.float64)
 
 
 def run(
@@ -246,7 +289,7 @@ def run(
     SimulatedError
         Whatever is checked, see above.
     """
-    accesses = _Accesses("global")
+    accesses = _Accesses()
     generator = np.random.default_rng(seed)
     for number, (z, y, x) in enumerate(np.ndindex(blocks[2], blocks[1], blocks[0])):
         with np.errstate(all="ignore"):
@@ -268,6 +311,8 @@ def _run_block(
     for number in generator.permutation(threads):
         thread = _Thread(group, block, int(number))
         thread.greenlet = greenlet(lambda: function(*arguments))
+        # What NumPy warns of is part of a context, of which a greenlet has its own.
+        thread.greenlet.gr_context = contextvars.copy_context()
         live.append(thread)
     try:
         while live:

@@ -320,24 +320,66 @@ def _pack_bf16(builder: Any, args: Sequence[Any]) -> Any:
     return _assembly(builder, "cvt.rn.bf16x2.f32 $0, $2, $1;", "=r,f,f", _I32, args)
 
 
-def _tensor_core(shape: str, kind: str) -> Codegen:
+def _tensor_core(shape: str, kind: str) -> Callable[..., Any]:
     text = (
         f"mma.sync.aligned.{shape}.row.col.f32.{kind}.{kind}.f32 "
         "{$0,$1,$2,$3}, {$4,$5,$6,$7}, {$8,$9}, {$10,$11,$12,$13};"
     )
     constraints = ",".join(["=f"] * 4 + ["r"] * 6 + ["f"] * 4)
+    result = ir.LiteralStructType([_F32] * 4)
 
-    def codegen(builder: Any, args: Sequence[Any]) -> Any:
-        total, a, b = (_unpack(builder, one, n) for one, n in zip(args, (4, 4, 2), strict=True))
-        found = _assembly(builder, text, constraints, ir.LiteralStructType([_F32] * 4), [*a, *b, *total])
-        return _pack(builder, _unpack(builder, found, 4))
+    def codegen(context: Any, builder: Any, sig: Any, args: Sequence[Any]) -> Any:
+        total, a, b = (_unpack(builder, one, kind.count) for one, kind in zip(args, sig.args, strict=True))
+        across, found = len(b) // 2, []
+        for tile in range(len(total) // 4):
+            down, right = divmod(tile, across)
+            words = [
+                *a[4 * down : 4 * down + 4],
+                *b[2 * right : 2 * right + 2],
+                *total[4 * tile : 4 * tile + 4],
+            ]
+            found += _unpack(builder, _assembly(builder, text, constraints, result, words), 4)
+        return _pack(builder, found)
 
     return codegen
 
 
-for _multiply, _shape, _name in ((p.mma_tf32, "m16n8k8", "tf32"), (p.mma_bf16, "m16n8k16", "bf16")):
-    _words = (types.UniTuple(types.uint32, 4), types.UniTuple(types.uint32, 2))
-    _primitive(_multiply, _floats(4), _floats(4), *_words)(_tensor_core(_shape, _name))
+def _tensor_core_signature(total: Any, a: Any, b: Any) -> Any:
+    return signature(total, total, a, b) if total.count * 2 == a.count * b.count else None
+
+
+_generic(p.mma_tf32, _tensor_core_signature)(_tensor_core("m16n8k8", "tf32"))
+_generic(p.mma_bf16, _tensor_core_signature)(_tensor_core("m16n8k16", "bf16"))
+
+
+@_generic(p.shared_store_rows, lambda at, by, values: signature(types.void, types.int32, types.int32, values))
+def _store_rows(context: Any, builder: Any, sig: Any, args: Sequence[Any]) -> Any:
+    address, stride, values = args
+    for i in range(sig.args[2].count // 4):
+        four = _pack(builder, [builder.extract_value(values, 4 * i + j) for j in range(4)])
+        at = builder.add(address, builder.mul(stride, _I32(i)))
+        _store(types.float32, _SHARED, 4)(builder, (at, four))
+    return context.get_dummy_value()
+
+
+def _fragments_signature(address: Any, stride: Any, across: Any, values: Any) -> Any:
+    if not _literal(across):
+        return None
+    return signature(types.void, types.int32, types.int32, across, values)
+
+
+@_generic(p.shared_store_fragments, _fragments_signature)
+def _store_fragments(context: Any, builder: Any, sig: Any, args: Sequence[Any]) -> Any:
+    address, stride, _, values = args
+    across = sig.args[2].literal_value
+    for tile in range(sig.args[3].count // 4):
+        for half in range(2):
+            row = builder.mul(stride, _I32(16 * (tile // across) + 8 * half))
+            at = builder.add(builder.add(address, row), _I32(32 * (tile % across)))
+            two = _pack(builder, [builder.extract_value(values, 4 * tile + 2 * half + j) for j in range(2)])
+            _store(types.float32, _SHARED, 2)(builder, (at, two))
+    return context.get_dummy_value()
+
 
 _known: set[Callable[..., Any]] = set()
 

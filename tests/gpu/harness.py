@@ -40,6 +40,10 @@ class Gpu:
         """Return a matrix or a vector, packed."""
         return self.array(pack(values))
 
+    def stacked(self, values):
+        """Return matrices or vectors, each packed."""
+        return self.array(np.stack([pack(one) for one in values]))
+
     def images(self, values=None, *, shape=None, blocks=1, batch=1, has_tangent=None):
         """Return images (blocks, B, *shape) in rows at a distance, NaN between them; NaN all over without values."""
         if values is not None:
