@@ -1,0 +1,132 @@
+"""Devices: where arrays lie, which kernels operations are bound to, and how bound operations run."""
+
+import importlib
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fgnumba.kernels.memory import aligned
+from fgnumba.kernels.program import Program
+from fgnumba.kernels.threads import thread_count
+from fgnumba.kernels.vector import instruction_set
+
+
+class Record:
+    """A (1,) record that the host writes and kernels read.
+
+    Attributes
+    ----------
+    host : as the host writes it. array : as kernels read it, after :meth:`push`.
+    """
+
+    def __init__(self, host: npt.NDArray[Any], array: Any) -> None:
+        self.host, self.array = host, array
+
+    def push(self) -> None:
+        """Let the operations that are run next read what the host has written."""
+        if self.array is not self.host:
+            self.array.upload(self.host)
+
+
+class Device(ABC):
+    """A device.
+
+    Attributes
+    ----------
+    name : ``cpu`` or ``cuda``.
+    by_parts : operations on images may take a few of them at a time, in a thread's own buffers, with borders around
+        them; else every operation takes the whole batch.
+    isa, threads : what operations are bound with: instructions, and what shares the work.
+    """
+
+    name: str
+    by_parts: bool
+
+    @property
+    @abstractmethod
+    def isa(self) -> Any: ...
+
+    @property
+    @abstractmethod
+    def threads(self) -> int: ...
+
+    def kernels(self, operation: str) -> Any:
+        """Return an operation's module: the functions that bind it."""
+        return _module(operation, self.name)
+
+    @abstractmethod
+    def zeros(self, shape: tuple[int, ...], dtype: npt.DTypeLike = np.float32) -> Any:
+        """Return zeros; DeviceError where there is no room."""
+
+    def array(self, values: npt.NDArray[Any]) -> Any:
+        """Return a copy of host values."""
+        found = self.zeros(values.shape, values.dtype)
+        self.assign(found, values)
+        return found
+
+    @abstractmethod
+    def assign(self, array: Any, values: npt.ArrayLike) -> None:
+        """Write host values into an array."""
+
+    @abstractmethod
+    def values(self, array: Any) -> npt.NDArray[Any]:
+        """Return an array's values on the host: itself where it lies there, else a copy."""
+
+    @abstractmethod
+    def copy(self, target: Any, source: Any) -> None:
+        """Copy one array into another."""
+
+    @abstractmethod
+    def record(self, dtype: np.dtype[Any]) -> Record:
+        """Return a record of zeros."""
+
+    @abstractmethod
+    def program(self, steps: Sequence[Any]) -> Any:
+        """Return bound operations as a program."""
+
+
+class Cpu(Device):
+    """The processor: arrays are NumPy's."""
+
+    name, by_parts = "cpu", True
+
+    @property
+    def isa(self) -> Any:
+        """The widest instruction set, or the one that the environment names."""
+        return instruction_set()
+
+    @property
+    def threads(self) -> int:
+        """Threads that share the work."""
+        return thread_count()
+
+    def zeros(self, shape: tuple[int, ...], dtype: npt.DTypeLike = np.float32) -> npt.NDArray[Any]:
+        return aligned(shape, dtype)
+
+    def assign(self, array: npt.NDArray[Any], values: npt.ArrayLike) -> None:
+        array[...] = values
+
+    def values(self, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        return array
+
+    def copy(self, target: npt.NDArray[Any], source: npt.NDArray[Any]) -> None:
+        target[...] = source
+
+    def record(self, dtype: np.dtype[Any]) -> Record:
+        host = np.zeros(1, dtype)
+        return Record(host, host)
+
+    def program(self, steps: Sequence[Any]) -> Program:
+        return Program(steps)
+
+
+CPU = Cpu()
+
+
+@cache
+def _module(operation: str, device: str) -> Any:
+    return importlib.import_module(f"fgnumba.kernels.{operation}.{device}")
