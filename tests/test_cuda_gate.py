@@ -1,0 +1,359 @@
+"""The gate of GPU kernels: what it reads in compilers' output, and what it refuses."""
+
+import json
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from fgnumba.bench import cuda_gate
+from fgnumba.bench.cuda_gate import Row
+from fgnumba.errors import ConfigError
+from fgnumba.kernels.gpu import kernel as kernels
+from fgnumba.kernels.gpu.kernel import kernel
+from fgnumba.kernels.gpu.primitives import (
+    Address,
+    Size,
+    barrier,
+    fma_outer,
+    load_f32,
+    load_f32x4,
+    shared,
+    shared_load_f32,
+    shared_store_f32,
+    store_f32,
+    store_f32x4,
+    thread,
+    zeros,
+)
+
+PTXAS = """ptxas info    : 72 bytes gmem, 72 bytes cmem[4]
+ptxas info    : Compiling entry function '_Z5apply' for 'sm_90'
+ptxas info    : Function properties for _Z5apply
+    16 bytes stack frame, 24 bytes spill stores, 40 bytes spill loads
+ptxas info    : Function properties for _Z5slowly
+    8 bytes stack frame, 0 bytes spill stores, 4 bytes spill loads
+ptxas info    : Used 42 registers, used 1 barriers, 24 bytes cumulative stack size, 2048 bytes smem, 456 bytes cmem[0]
+"""
+
+SASS = """
+\t.section\t.text._Z5apply,"ax",@progbits
+        /*0000*/                   LDC R1, c[0x0][0x28] ;
+        /*0010*/              @!P0 LDG.E.128.CONSTANT R4, desc[UR4][R2.64] ;
+        /*0020*/             @!UPT UIADD3 URZ, URZ, URZ, URZ ;
+        /*0030*/                   LDGSTS.E.BYPASS.128.ZFILL [R17], desc[UR4][R2.64], P1 ;
+        /*0040*/                   LDG.E R4, desc[UR4][R2.64] ;
+.L_x_1:
+        /*0050*/                   BRA `(.L_x_1);
+        /*0060*/                   NOP;
+        /*0070*/                   NOP;
+        /*0010*/ \t.byte\t0xff, 0xff, 0xff, 0xff
+"""
+
+GOOD = Row("good", "sm_90", 40, 1024, 1, 100, {"FFMA": 8}, "13.0.88")
+
+
+PROJECT = kernels.KERNELS
+
+
+@pytest.fixture(autouse=True)
+def _registry(monkeypatch):
+    """Begin with an empty list of kernels, in place of the project's."""
+    found: dict[str, kernels.Kernel] = {}
+    monkeypatch.setattr(kernels, "KERNELS", found)
+    monkeypatch.setattr(cuda_gate, "KERNELS", found)
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """Return what runs the gate on a test's kernels, with a table of its own."""
+    for name in ("ptxas", "nvdisasm"):
+        try:
+            cuda_gate.tool(name)
+        except ConfigError as error:
+            pytest.skip(str(error))
+    monkeypatch.setattr(cuda_gate, "TABLE", tmp_path / "table.json")
+    monkeypatch.setattr(cuda_gate, "load", list)
+    return lambda *arguments: CliRunner().invoke(cuda_gate.command, ["--arch", "sm_90", *arguments])
+
+
+def declared(**options):
+    """Return a kernel that does nothing."""
+
+    @kernel("good", **options)
+    def nothing() -> None:
+        """Do nothing."""
+
+    return nothing
+
+
+def twice(**options):
+    """List a kernel that doubles what it reads."""
+
+    @kernel("twice", **options)
+    def apply(x: Address, y: Address, n: Size) -> None:
+        if thread() < n:
+            store_f32(y + 4 * thread(), load_f32(x + 4 * thread()) * np.float32(2))
+
+
+def test_every_kernel_has_a_row_for_every_architecture(monkeypatch):
+    monkeypatch.setattr(kernels, "KERNELS", PROJECT)
+    assert cuda_gate.load() == []
+    # Other tests list kernels of their own.
+    ours = {name for name, one in PROJECT.items() if one.function.__module__.startswith("fgnumba.")}
+    expected = {(name, arch) for name in ours for arch in cuda_gate.SHARED_A_PROCESSOR}
+    assert cuda_gate.read().keys() == expected
+
+
+def test_resources_are_those_of_the_kernel_and_of_functions_that_it_calls():
+    assert cuda_gate.resources(PTXAS) == {
+        **{"registers": 42, "barriers": 1, "shared": 2048},
+        **{"stack": 24, "spill_stores": 24, "spill_loads": 44},
+    }
+    plain = "Used 8 registers\n 0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads"
+    assert cuda_gate.resources(plain) == {
+        **{"registers": 8, "barriers": 0, "shared": 0},
+        **{"stack": 0, "spill_stores": 0, "spill_loads": 0},
+    }
+    with pytest.raises(ConfigError, match="no registers: nothing"):
+        cuda_gate.resources("nothing")
+
+
+def test_opcodes_are_counted_without_predicates_data_and_padding():
+    found = cuda_gate.opcodes(SASS)
+    assert found == Counter(
+        ("LDC", "LDG.E.128.CONSTANT", "UIADD3", "LDGSTS.E.BYPASS.128.ZFILL", "LDG.E", "BRA")
+    )
+    wanted = {"LDG": 2, "LDG.E.128": 1, "LDG.E.64": 0, "LDGSTS": 1, "LDGSTS.128": 1, "LD": 0}
+    assert {name: cuda_gate.occurrences(found, name) for name in wanted} == wanted
+
+
+# As NVIDIA's occupancy calculator has them.
+@pytest.mark.parametrize(
+    ("arch", "threads", "registers", "nbytes", "blocks"),
+    [
+        ("sm_90", 256, 32, 0, 8),
+        ("sm_90", 256, 33, 0, 6),
+        ("sm_90", 256, 64, 0, 4),
+        ("sm_90", 256, 65, 0, 3),
+        ("sm_90", 128, 255, 0, 2),
+        ("sm_90", 1024, 64, 0, 1),
+        ("sm_90", 1024, 65, 0, 0),
+        ("sm_90", 32, 16, 0, 32),
+        ("sm_90", 33, 16, 0, 32),
+        ("sm_90", 32, 88, 0, 20),
+        ("sm_80", 64, 16, 48 * 1024, 3),
+        ("sm_90", 64, 16, 48 * 1024, 4),
+        ("sm_80", 64, 16, 40 * 1024, 4),
+        ("sm_80", 64, 16, 40 * 1024 + 1, 3),
+    ],
+)
+def test_blocks_that_a_processor_holds(arch, threads, registers, nbytes, blocks):
+    assert cuda_gate.resident_blocks(arch, threads, registers, nbytes) == blocks
+
+
+@pytest.mark.parametrize(
+    ("change", "options", "fault"),
+    [
+        ({"spill_stores": 4}, {}, "spills registers: 4 bytes stored, 0 bytes loaded"),
+        ({"spill_loads": 4}, {}, "spills registers: 0 bytes stored, 4 bytes loaded"),
+        ({"stack": 16}, {}, "a stack frame of 16 bytes"),
+        ({"opcodes": {"LDL": 1, "STL": 2}}, {}, "3 accesses to local memory"),
+        ({"shared": 48 * 1024 + 4}, {}, "49156 bytes of shared memory, 49152 is the most"),
+        (
+            {"registers": 81},
+            {"resident": 3},
+            "a processor holds 2 of its blocks, 3 are wanted: 256 threads, 81",
+        ),
+        ({"shared": 40 * 1024}, {"resident": 6}, "holds 5 of its blocks, 6 are wanted"),
+        ({}, {"opcodes": ("FFMA", "HMMA")}, "no HMMA, which it declares"),
+    ],
+)
+def test_kernels_are_refused_for_what_they_are(change, options, fault):
+    one = declared(**options)
+    (found,) = cuda_gate.faults(replace(GOOD, **change), one)
+    assert fault in found
+
+
+def test_a_good_kernel_has_no_faults():
+    assert not cuda_gate.faults(GOOD, declared(resident=6, opcodes=("FFMA",)))
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        ({"registers": 49}, "49 registers, 40 in"),
+        ({"shared": 1028}, "1028 bytes of shared memory, 1024 in"),
+        ({"opcodes": {"FFMA": 8, "DMUL": 1, "DADD": 2}}, "3 float64 instructions"),
+    ],
+)
+def test_kernels_are_refused_that_grew(change, fault):
+    (found,) = cuda_gate.growth(replace(GOOD, **change), GOOD)
+    assert found.startswith(fault)
+    newer = cuda_gate.growth(replace(GOOD, **change, ptxas="13.1.1"), GOOD)
+    assert newer[1:] == ["ptxas 13.1.1, the table is of 13.0.88"]
+
+
+def test_other_compilers_may_take_a_few_registers_more():
+    better = replace(GOOD, registers=30, shared=0, instructions=50, opcodes={})
+    for row in (GOOD, replace(GOOD, registers=48), replace(GOOD, ptxas="13.1.1"), better):
+        assert not cuda_gate.growth(row, GOOD)
+    before = replace(GOOD, opcodes={"DADD": 1})
+    assert not cuda_gate.growth(replace(GOOD, opcodes={"DADD": 4}), before)
+
+
+def test_a_kernel_goes_through_as_it_came(run, tmp_path):
+    twice(opcodes=("LDG", "FADD"))
+    updated = run("--update", "--markdown", "--json", str(tmp_path / "found.json"))
+    assert updated.exit_code == 0
+    assert "| twice | sm_90 |" in updated.stdout
+    assert "1 kernels for sm_90" in updated.stdout
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert found["refused"] == []
+    assert found["rows"][0]["opcodes"]["LDG"] == 1
+    again = run()
+    assert (again.exit_code, again.stderr) == (0, "")
+    assert run("--kernel", "tw*").exit_code == 0
+    unknown = run("--kernel", "twize")
+    assert (unknown.exit_code, unknown.stdout) == (2, "")
+    assert "unknown kernel 'twize'" in unknown.stderr
+
+
+def test_a_kernel_is_refused_that_is_not_in_the_table(run):
+    twice()
+    refused = run()
+    assert refused.exit_code == 1
+    assert "refused: twice sm_90: not in table.json" in refused.stderr
+
+
+def test_a_kernel_is_refused_that_takes_more_registers_than_it_did(run):
+    twice()
+    run("--update")
+    (row,) = cuda_gate.read().values()
+    cuda_gate.write([replace(row, registers=2)])
+    refused = run()
+    assert refused.exit_code == 1
+    assert f"refused: twice sm_90: {row.registers} registers, 2 in table.json" in refused.stderr
+    # Accepted, where that is meant.
+    assert run("--update").exit_code == 0
+    assert run().exit_code == 0
+
+
+def test_rows_of_kernels_that_are_gone_are_refused_and_go_with_the_update(run, monkeypatch):
+    twice()
+    # Of an architecture that was asked for, and of all: rows are looked through when everything is.
+    monkeypatch.setattr(cuda_gate, "SHARED_A_PROCESSOR", {"sm_90": 233472})
+    cuda_gate.write([GOOD])
+    refused = CliRunner().invoke(cuda_gate.command, [])
+    assert refused.exit_code == 1
+    assert "refused: good sm_90: in table.json, but there is no such kernel" in refused.stderr
+    assert run("--update").exit_code == 0
+    assert [row.kernel for row in cuda_gate.read().values()] == ["twice"]
+
+
+def test_an_operation_without_kernels_is_refused(run, monkeypatch):
+    twice()
+    run("--update")
+    monkeypatch.setattr(cuda_gate, "load", lambda: ["dense"])
+    refused = run()
+    assert refused.exit_code == 1
+    assert "refused: dense: kernels/dense/cuda.py does not exist" in refused.stderr
+    assert run("--kernel", "twice").exit_code == 0
+
+
+def test_a_kernel_that_spills_is_refused_and_gets_no_row(run):
+    # 32 sums in 32 registers: what two blocks of 1024 threads leave a thread.
+    @kernel("spilling", threads=1024, resident=2)
+    def apply(x: Address, y: Address, n: Size) -> None:
+        total = zeros(32)
+        for k in range(n):
+            at = x + 64 * k + 1024 * thread()
+            total = fma_outer(total, load_f32x4(at), load_f32x4(at + 16) + load_f32x4(at + 32))
+        out = y + 1024 * thread()
+        store_f32x4(out, total[0:4])
+        store_f32x4(out + 16, total[4:8])
+        store_f32x4(out + 32, total[8:12])
+        store_f32x4(out + 48, total[12:16])
+        store_f32x4(out + 64, total[16:20])
+        store_f32x4(out + 80, total[20:24])
+        store_f32x4(out + 96, total[24:28])
+        store_f32x4(out + 112, total[28:32])
+
+    refused = run("--update")
+    assert refused.exit_code == 1
+    assert "refused: spilling sm_90: spills registers" in refused.stderr
+    assert not cuda_gate.read()
+
+
+def test_a_kernel_with_an_array_of_its_own_is_refused(run):
+    cuda = pytest.importorskip("numba.cuda")
+
+    @kernel("array")
+    def apply(x: Address, y: Address, n: Size) -> None:
+        values = cuda.local.array(64, np.float32)
+        for i in range(64):
+            values[(i * n) % 64] = load_f32(x + 4 * i)
+        store_f32(y + 4 * thread(), values[thread() % 64])
+
+    refused = run("--update")
+    assert refused.exit_code == 1
+    assert "refused: array sm_90: a stack frame of 256 bytes" in refused.stderr
+    assert "accesses to local memory (LDL, STL)" in refused.stderr
+
+
+def test_a_kernel_is_refused_whose_literal_made_it_float64(run):
+    twice()
+    run("--update")
+    kernels.KERNELS.clear()
+
+    @kernel("twice")
+    def apply(x: Address, y: Address, n: Size) -> None:
+        if thread() < n:
+            store_f32(y + 4 * thread(), load_f32(x + 4 * thread()) * 0.1)
+
+    refused = run()
+    assert refused.exit_code == 1
+    assert "refused: twice sm_90: 1 float64 instructions, none in table.json" in refused.stderr
+
+
+def test_shared_memory_and_barriers_are_in_the_row(run):
+    @kernel("turned")
+    def apply(x: Address, y: Address) -> None:
+        block = shared(1024)
+        shared_store_f32(block + 4 * thread(), load_f32(x + 4 * thread()))
+        barrier()
+        store_f32(y + 4 * thread(), shared_load_f32(block + 4 * (255 - thread())))
+
+    assert run("--update").exit_code == 0
+    (row,) = cuda_gate.read().values()
+    assert (row.shared, row.barriers) == (1024, 1)
+    assert {"BAR", "LDG", "LDS", "STG", "STS"} <= row.opcodes.keys()
+
+
+def test_a_kernel_that_does_not_compile_is_refused_and_the_others_looked_at(run):
+    twice()
+
+    @kernel("broken")
+    def apply(x: Address) -> None:
+        load_f32(x, x)  # type: ignore[call-arg]
+
+    refused = run("--update")
+    assert refused.exit_code == 1
+    assert "refused: broken sm_90: TypingError" in refused.stderr
+    assert [row.kernel for row in cuda_gate.read().values()] == ["twice"]
+
+
+def test_the_gate_says_what_it_needs(run, monkeypatch):
+    cuda_gate.TABLE.write_text("{}?")
+    unreadable = run()
+    assert unreadable.exit_code == 2
+    assert "not a table of this gate's" in unreadable.stderr
+
+    def missing(name):
+        raise ConfigError(f"{name} is not installed: pip install -e '.[gate]'")
+
+    monkeypatch.setattr(cuda_gate, "tool", missing)
+    told = run()
+    assert (told.exit_code, told.stderr) == (2, "Error: ptxas is not installed: pip install -e '.[gate]'\n")
