@@ -1,22 +1,64 @@
 """Devices by name."""
 
+from functools import cache
+from typing import TYPE_CHECKING
+
 from fgnumba.errors import DeviceError, did_you_mean
+from fgnumba.kernels.device import CPU, Device
+
+if TYPE_CHECKING:
+    from fgnumba.kernels.gpu.driver import Driver
 
 NAMES = ("auto", "cpu", "cuda")
 
 
-def resolve(name: str) -> str:
-    """Return the device that `name` stands for; ``auto`` is the best one there is.
+def resolve(name: str | Device) -> Device:
+    """Return the device that `name` stands for; ``auto`` is a GPU where there is one, else the processor.
+
+    A :class:`fgnumba.kernels.gpu.device.Gpu` stands for itself: one of other precision, or without graphs.
 
     Raises
     ------
     DeviceError
         The name is unknown, or the device is not there: only ``auto`` chooses.
     """
+    if isinstance(name, Device):
+        return name
     if name not in NAMES:
         raise DeviceError(f"device: unknown device {name!r}{did_you_mean(str(name), NAMES)}")
     if name == "cuda":
-        raise DeviceError(
-            "device: 'cuda' is not available, this version has CPU kernels only; use 'cpu' or 'auto'"
-        )
-    return "cpu"
+        return cuda()
+    if name == "auto":
+        try:
+            return cuda()
+        except DeviceError:
+            return CPU
+    return CPU
+
+
+def cuda(precision: str = "float32", tangent_precision: str | None = None, graph: bool = True) -> Device:
+    """Return the machine's GPU.
+
+    Parameters
+    ----------
+    precision : of products: ``float32``, ``tf32`` or ``bf16``; their sums are float32.
+    tangent_precision : of the tangents' products; None: the same.
+    graph : whether a step is captured as one CUDA graph and replayed; else every kernel is launched by itself.
+
+    Raises
+    ------
+    DeviceError
+        There is no GPU, no driver, or no package for it; the message says which.
+    ConfigError
+        The precision is unknown.
+    """
+    from fgnumba.kernels.gpu.device import Gpu
+
+    return Gpu(_driver(), precision, tangent_precision, graph)
+
+
+@cache
+def _driver() -> "Driver":
+    from fgnumba.kernels.gpu.driver import CudaDriver
+
+    return CudaDriver()

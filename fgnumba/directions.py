@@ -12,13 +12,8 @@ import numpy.typing as npt
 
 from fgnumba.errors import ConfigError, did_you_mean
 from fgnumba.kernels import directions as kinds
-from fgnumba.kernels.descent import cpu as descent
 from fgnumba.kernels.loss import RESULT
-from fgnumba.kernels.memory import aligned
 from fgnumba.kernels.philox import MAX_DIRECTIONS, MAX_SEED, MAX_STEP, ORTHOGONAL, STREAM, set_stream
-from fgnumba.kernels.program import Program
-from fgnumba.kernels.threads import thread_count
-from fgnumba.kernels.vector import instruction_set
 from fgnumba.validation import whole_number
 
 if TYPE_CHECKING:
@@ -61,14 +56,16 @@ class Direction:
 
     def scaled(self, model: "Graph", factor: float) -> dict[str, npt.NDArray[np.float32]]:
         """Return factor · v as arrays shaped like ``model.parameters()``."""
-        stream, result = self.stream(), np.ones(1, RESULT)
-        values = np.array([0.0, factor])
-        arrays = {name: aligned(p.packed.shape) for name, p in model.packed_parameters.items()}
-        Program(
+        device = model.processor
+        descent = device.kernels("descent")
+        stream, result = device.array(self.stream()), device.array(np.ones(1, RESULT))
+        values = device.array(np.array([0.0, factor]))
+        arrays = {name: device.zeros(p.packed.shape) for name, p in model.packed_parameters.items()}
+        device.program(
             [
                 descent.bind(
-                    instruction_set(),
-                    thread_count(),
+                    device.isa,
+                    device.threads,
                     theta=arrays[name],
                     kind=self.kind,
                     count=1,

@@ -14,7 +14,6 @@ import numpy.typing as npt
 from fgnumba import device as devices
 from fgnumba.errors import ConfigError, DtypeError, ShapeError, did_you_mean
 from fgnumba.kernels.directions import EXPLICIT, NONE
-from fgnumba.kernels.memory import aligned
 from fgnumba.kernels.philox import MAX_COLUMNS, MAX_PARAMETERS, MAX_SEED, STREAM
 from fgnumba.layers import Layer, Perturbation, Shape
 from fgnumba.losses import Loss
@@ -96,7 +95,8 @@ class Graph:
         seed: int = 0,
         device: str = "auto",
     ) -> None:
-        self.device = devices.resolve(device)
+        self.processor = devices.resolve(device)
+        self.device = self.processor.name
         self.input_shape = _shape(input_shape)
         self.seed = whole_number("seed", seed, 0, MAX_SEED)
         self.nodes = self._wired(nodes)
@@ -183,7 +183,9 @@ class Graph:
                     raise ShapeError(
                         f"{full}: {values.shape[-1]} columns; at most {MAX_COLUMNS} are possible"
                     )
-                self._parameters[full] = Parameter.create(full, len(self._parameters), values, groups)
+                self._parameters[full] = Parameter.create(
+                    full, len(self._parameters), values, groups, self.processor
+                )
         if len(self._parameters) > MAX_PARAMETERS:
             raise ShapeError(
                 f"{len(self._parameters)} parameter arrays; at most {MAX_PARAMETERS} are possible"
@@ -242,7 +244,8 @@ class Graph:
                 part = inputs[start : start + FORWARD_BATCH]
                 plan = self.plan(len(part))
                 plan.run(part)
-                outputs[start : start + FORWARD_BATCH] = plan.output[0, :, : outputs.shape[1]]
+                found = self.processor.values(plan.output[0])
+                outputs[start : start + FORWARD_BATCH] = found[:, : outputs.shape[1]]
         return outputs.reshape(len(inputs), *self.output_shape)
 
     def checked_input(self, x: npt.ArrayLike) -> npt.NDArray[Any]:
@@ -263,8 +266,11 @@ class Graph:
         if key not in self._plans:
             explicit = None
             if kind == EXPLICIT:
-                explicit = {name: aligned((count, *p.packed.shape)) for name, p in self._parameters.items()}
-            perturbation = Perturbation(kind, count, stream=np.zeros(1, STREAM), explicit=explicit)
+                explicit = {
+                    name: self.processor.zeros((count, *p.packed.shape))
+                    for name, p in self._parameters.items()
+                }
+            perturbation = Perturbation(kind, count, self.processor.zeros((1,), STREAM), explicit=explicit)
             self._plans[key] = Plan(self, batch, perturbation, loss, training)
         self._plans.move_to_end(key)
         if len(self._plans) > _PLANS_KEPT:

@@ -7,17 +7,16 @@ import numpy as np
 import numpy.typing as npt
 
 from fgnumba.errors import DatasetError, DtypeError, ShapeError
-from fgnumba.kernels.mean_squared_error import cpu as mean_squared_error
+from fgnumba.kernels.device import Device
 from fgnumba.kernels.program import Operation
-from fgnumba.kernels.softmax_cross_entropy import cpu as softmax_cross_entropy
 
 
 class Loss(ABC):
     """A loss that is a mean over a batch."""
 
     @abstractmethod
-    def target_buffer(self, batch: int, outputs: int) -> npt.NDArray[Any]:
-        """Return zeros of the shape and dtype in which the kernels read targets."""
+    def target_layout(self, batch: int, outputs: int) -> tuple[tuple[int, ...], type]:
+        """Return the shape and the dtype in which the kernels read targets."""
 
     @abstractmethod
     def check_targets(self, targets: npt.NDArray[Any], batch: int, outputs: int) -> None:
@@ -30,7 +29,7 @@ class Loss(ABC):
     @abstractmethod
     def bind(
         self,
-        threads: int,
+        device: Device,
         z: npt.NDArray[np.float32],
         outputs: int,
         targets: npt.NDArray[Any],
@@ -42,7 +41,7 @@ class Loss(ABC):
     @abstractmethod
     def bind_residual(
         self,
-        threads: int,
+        device: Device,
         z: npt.NDArray[np.float32],
         targets: npt.NDArray[Any],
         residual: npt.NDArray[np.float32],
@@ -61,9 +60,9 @@ class SoftmaxCrossEntropy(Loss):
     d = mean_i ((softmax(z_i) - onehot(y_i)) · dz_i)
     """
 
-    def target_buffer(self, batch: int, outputs: int) -> npt.NDArray[Any]:
-        """Return (B,) int64 zeros."""
-        return np.zeros(batch, np.int64)
+    def target_layout(self, batch: int, outputs: int) -> tuple[tuple[int, ...], type]:
+        """Return (B,), int64."""
+        return (batch,), np.int64
 
     def check_targets(self, targets: npt.NDArray[Any], batch: int, outputs: int) -> None:
         """Raise unless targets are (B,) integers."""
@@ -80,7 +79,7 @@ class SoftmaxCrossEntropy(Loss):
 
     def bind(
         self,
-        threads: int,
+        device: Device,
         z: npt.NDArray[np.float32],
         outputs: int,
         targets: npt.NDArray[Any],
@@ -88,19 +87,23 @@ class SoftmaxCrossEntropy(Loss):
         values: npt.NDArray[np.float64],
     ) -> list[Operation]:
         """Return the fused loss and its mean."""
-        return softmax_cross_entropy.bind(
-            threads, z=z, classes=outputs, targets=targets, result=result, values=values
+        bound: list[Operation] = device.kernels("softmax_cross_entropy").bind(
+            device.threads, z=z, classes=outputs, targets=targets, result=result, values=values
         )
+        return bound
 
     def bind_residual(
         self,
-        threads: int,
+        device: Device,
         z: npt.NDArray[np.float32],
         targets: npt.NDArray[Any],
         residual: npt.NDArray[np.float32],
     ) -> Operation:
         """Return softmax(z) - onehot(y)."""
-        return softmax_cross_entropy.bind_residual(threads, z=z, targets=targets, residual=residual)
+        bound: Operation = device.kernels("softmax_cross_entropy").bind_residual(
+            device.threads, z=z, targets=targets, residual=residual
+        )
+        return bound
 
     def value(self, outputs: npt.NDArray[np.float32], targets: npt.NDArray[Any]) -> float:
         """Return the mean of logsumexp(z_i) - z_i[y_i]."""
@@ -117,9 +120,9 @@ class MeanSquaredError(Loss):
     d = mean_in 2 (z_in - y_in) dz_in
     """
 
-    def target_buffer(self, batch: int, outputs: int) -> npt.NDArray[Any]:
-        """Return (B, N) float32 zeros."""
-        return np.zeros((batch, outputs), np.float32)
+    def target_layout(self, batch: int, outputs: int) -> tuple[tuple[int, ...], type]:
+        """Return (B, N), float32."""
+        return (batch, outputs), np.float32
 
     def check_targets(self, targets: npt.NDArray[Any], batch: int, outputs: int) -> None:
         """Raise unless targets are (B, N) real numbers."""
@@ -137,7 +140,7 @@ class MeanSquaredError(Loss):
 
     def bind(
         self,
-        threads: int,
+        device: Device,
         z: npt.NDArray[np.float32],
         outputs: int,
         targets: npt.NDArray[Any],
@@ -145,19 +148,23 @@ class MeanSquaredError(Loss):
         values: npt.NDArray[np.float64],
     ) -> list[Operation]:
         """Return the fused loss and its mean."""
-        return mean_squared_error.bind(
-            threads, z=z, width=outputs, targets=targets, result=result, values=values
+        bound: list[Operation] = device.kernels("mean_squared_error").bind(
+            device.threads, z=z, width=outputs, targets=targets, result=result, values=values
         )
+        return bound
 
     def bind_residual(
         self,
-        threads: int,
+        device: Device,
         z: npt.NDArray[np.float32],
         targets: npt.NDArray[Any],
         residual: npt.NDArray[np.float32],
     ) -> Operation:
         """Return 2 (z - y) / N."""
-        return mean_squared_error.bind_residual(threads, z=z, targets=targets, residual=residual)
+        bound: Operation = device.kernels("mean_squared_error").bind_residual(
+            device.threads, z=z, targets=targets, residual=residual
+        )
+        return bound
 
     def value(self, outputs: npt.NDArray[np.float32], targets: npt.NDArray[Any]) -> float:
         """Return the mean of the squared differences."""

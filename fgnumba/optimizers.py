@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fgnumba.errors import ConfigError
-from fgnumba.kernels.memory import aligned
+from fgnumba.kernels.device import Device
 from fgnumba.kernels.optimizer import cpu as kernels
 from fgnumba.kernels.program import Operation
 from fgnumba.parameters import Parameter
@@ -78,15 +78,19 @@ class Optimizer(ABC):
     def new_rates(self) -> npt.NDArray[Any]:
         """Return (1,) ``RATES`` with the constants in it."""
         rates = np.zeros(1, kernels.RATES)
+        self.begin_rates(rates)
+        return rates
+
+    def begin_rates(self, rates: npt.NDArray[Any]) -> None:
+        """Write the constants into (1,) ``RATES``."""
         rates["factor"] = 1.0
         rates["clip_norm"] = math.inf
         for name, value in self.constants().items():
             rates[name] = value
-        return rates
 
     def bind(
         self,
-        threads: int,
+        device: Device,
         parameters: Mapping[str, Parameter],
         gradients: Gradients,
         rates: npt.NDArray[Any],
@@ -95,13 +99,13 @@ class Optimizer(ABC):
     ) -> list[Operation]:
         """Return the operations of a step on all `parameters`, whose gradients are packed like them."""
         operations: list[Operation] = []
-        if np.isfinite(rates["clip_norm"][0]):
-            operations += norm_of(threads, parameters, gradients, rates, ball=False)
-        return operations + self.updates(threads, parameters, gradients, rates, result, memory, self.rule)
+        if self.constants().get("clip_norm", math.inf) < math.inf:
+            operations += norm_of(device, parameters, gradients, rates, ball=False)
+        return operations + self.updates(device, parameters, gradients, rates, result, memory, self.rule)
 
     def updates(
         self,
-        threads: int,
+        device: Device,
         parameters: Mapping[str, Parameter],
         gradients: Gradients,
         rates: npt.NDArray[Any],
@@ -112,8 +116,8 @@ class Optimizer(ABC):
         """Return one rule's pass over all parameters."""
         names = ("moment", "second_moment")[: self.number_of_moments]
         return [
-            kernels.bind(
-                threads,
+            device.kernels("optimizer").bind(
+                device.threads,
                 theta=parameter.packed,
                 gradient=gradients[name],
                 rule=rule,
@@ -134,20 +138,21 @@ class Optimizer(ABC):
 
 
 def norm_of(
-    threads: int,
+    device: Device,
     parameters: Mapping[str, Parameter],
     arrays: Gradients,
     rates: npt.NDArray[Any],
     ball: bool,
 ) -> list[Operation]:
     """Return the operations that write the norm of all `arrays` together, and the factor that follows from it."""
-    sizes = [kernels.square_sums(arrays[name].size) for name in parameters]
-    squares, start = aligned((sum(sizes),), np.float64), 0
+    bound = device.kernels("optimizer")
+    sizes = [bound.square_sums(arrays[name].size) for name in parameters]
+    squares, start = device.zeros((sum(sizes),), np.float64), 0
     operations = []
     for (name, parameter), size in zip(parameters.items(), sizes, strict=True):
         operations.append(
-            kernels.bind_squares(
-                threads,
+            bound.bind_squares(
+                device.threads,
                 values=arrays[name],
                 columns=parameter.shape[-1],
                 groups=parameter.groups,
@@ -155,7 +160,7 @@ def norm_of(
             )
         )
         start += size
-    return [*operations, kernels.bind_factor(squares=squares, ball=ball, rates=rates)]
+    return [*operations, bound.bind_factor(squares=squares, ball=ball, rates=rates)]
 
 
 @dataclass(frozen=True)
@@ -354,7 +359,7 @@ class FrankWolfe(Optimizer):
 
     def bind(
         self,
-        threads: int,
+        device: Device,
         parameters: Mapping[str, Parameter],
         gradients: Gradients,
         rates: npt.NDArray[Any],
@@ -362,11 +367,11 @@ class FrankWolfe(Optimizer):
         memory: Memory,
     ) -> list[Operation]:
         """Return the average, its norm, and the step towards the ball."""
-        common = (threads, parameters, gradients, rates, result, memory)
+        common = (device, parameters, gradients, rates, result, memory)
         averages = {name: memory("moment", parameter) for name, parameter in parameters.items()}
         return [
             *self.updates(*common, kernels.AVERAGE),
-            *norm_of(threads, parameters, averages, rates, ball=True),
+            *norm_of(device, parameters, averages, rates, ball=True),
             *self.updates(*common, self.rule),
         ]
 

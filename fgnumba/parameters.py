@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fgnumba.errors import DtypeError, ShapeError, did_you_mean
+from fgnumba.kernels.device import CPU, Device
 from fgnumba.kernels.packing import pack, pack_into, unpack
 
 
@@ -22,6 +23,7 @@ class Parameter:
         bias.
     packed : float32 in the kernels' layout, see ``kernels.packing``; updated in place.
     groups : of columns, packed apart.
+    device : that holds it.
     """
 
     name: str
@@ -29,20 +31,28 @@ class Parameter:
     shape: tuple[int, ...]
     packed: npt.NDArray[np.float32]
     groups: int = 1
+    device: Device = CPU
 
     @classmethod
-    def create(cls, name: str, index: int, values: npt.NDArray[np.float32], groups: int = 1) -> "Parameter":
-        """Return a parameter that holds a copy of `values`."""
-        return cls(name, index, values.shape, pack(_matrix(values), groups), groups)
+    def create(
+        cls, name: str, index: int, values: npt.NDArray[np.float32], groups: int = 1, device: Device = CPU
+    ) -> "Parameter":
+        """Return a parameter on `device` that holds a copy of `values`."""
+        packed = device.array(pack(_matrix(values), groups))
+        return cls(name, index, values.shape, packed, groups, device)
 
     def array(self, packed: npt.NDArray[np.float32] | None = None) -> npt.NDArray[np.float32]:
         """Return the canonical array, a copy; or that of `packed`, which is packed alike."""
-        values = self.packed if packed is None else packed
+        values = self.device.values(self.packed if packed is None else packed)
         return unpack(values, self.shape[-1], self.groups).reshape(self.shape)
 
     def assign(self, values: npt.NDArray[np.float32], packed: npt.NDArray[np.float32] | None = None) -> None:
         """Take `values`, of the canonical shape; or pack them into `packed`, which is packed alike."""
-        pack_into(self.packed if packed is None else packed, _matrix(values), self.groups)
+        target = self.packed if packed is None else packed
+        host = self.device.values(target)
+        pack_into(host, _matrix(values), self.groups)
+        if host is not target:
+            self.device.assign(target, host)
 
 
 def _matrix(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

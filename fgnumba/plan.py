@@ -15,13 +15,12 @@ import numpy as np
 import numpy.typing as npt
 
 from fgnumba.errors import ConfigError
+from fgnumba.kernels.device import Device, Staged
 from fgnumba.kernels.images import Images, bordered_size
 from fgnumba.kernels.loss import RESULT
 from fgnumba.kernels.memory import CACHE_LINE, address, aligned, leading, pads_well, round_up
-from fgnumba.kernels.program import Operation, Program, Stage
-from fgnumba.kernels.threads import thread_count
+from fgnumba.kernels.program import Operation, Stage
 from fgnumba.kernels.tiling import parts_for
-from fgnumba.kernels.vector import instruction_set
 from fgnumba.layers import Perturbation, Shape, Site
 from fgnumba.liveness import Lifetime, assign
 from fgnumba.losses import Loss
@@ -35,6 +34,32 @@ CACHED_PART = 768 * 1024
 
 _ELEMENT_WORK = 4
 _SLACK = 32  # float32 at the end of a buffer: a tile of channels reads whole vectors, past the last pixel
+
+
+class Outcome:
+    """Loss and directional derivatives of a pass, and whether they are finite, next to each other in memory.
+
+    Attributes
+    ----------
+    result : (1,) ``kernels.loss.RESULT``. values : (1 + T,) float64. Both as kernels write them.
+    """
+
+    def __init__(self, device: Device, count: int) -> None:
+        self._device = device
+        self.both = device.zeros((2 + count,), np.float64)
+        self.result, self.values = self.both[:1].view(RESULT), self.both[1:]
+
+    def read(self, values: npt.NDArray[np.float64]) -> bool:
+        """Copy the values to the host, and return whether the pass ended finite."""
+        both = self._device.values(self.both)
+        values[...] = both[1:]
+        return bool(both[:1].view(RESULT)["finite"][0] == 1)
+
+
+def targets_of(device: Device, loss: Loss, batch: int, outputs: int) -> Staged:
+    """Return where a loss reads its targets."""
+    shape, dtype = loss.target_layout(batch, outputs)
+    return device.staged(shape, dtype)
 
 
 @dataclass(frozen=True)
@@ -68,9 +93,26 @@ class InputRows:
     batch, width : of the rows.
     """
 
-    def __init__(self, batch: int, width: int) -> None:
-        self._batch, self._width = batch, width
-        self._copy: npt.NDArray[np.float32] | None = None
+    def __init__(self, device: Device, batch: int, width: int) -> None:
+        self._device, self._batch, self._width = device, batch, width
+        self._copy: Staged | None = None if device.by_parts else self._staged()
+
+    def _staged(self) -> Staged:
+        return self._device.staged((self._batch, leading(self._width)))
+
+    @property
+    def in_place(self) -> bool:
+        """Whether x may be read where it lies."""
+        return self._device.by_parts
+
+    @property
+    def array(self) -> Any:
+        """The rows (1, B, ld) as operations are bound to them: a placeholder of no size where x is read in place."""
+        if self._copy is not None and not self._device.by_parts:
+            return self._copy.array.reshape(1, self._batch, leading(self._width))
+        return np.lib.stride_tricks.as_strided(
+            np.zeros(1, np.float32), (1, self._batch, self._width), (0, 0, 0)
+        )
 
     @property
     def nbytes(self) -> int:
@@ -83,14 +125,18 @@ class InputRows:
         x is read in place where it is contiguous float32 with rows at a distance that the kernels read at
         full speed, and copied elsewhere.
         """
+        if not self._device.by_parts:
+            assert self._copy is not None
+            self._copy.load(x.reshape(self._batch, self._width))
+            return
         rows = x.reshape(self._batch, self._width)
         if rows.dtype == np.float32 and rows.flags.c_contiguous and pads_well(self._width):
             at, distance = rows.__array_interface__["data"][0], self._width
         else:
             if self._copy is None:
-                self._copy = aligned((self._batch, leading(self._width)))
-            self._copy[:, : self._width] = rows
-            at, distance = address(self._copy), self._copy.shape[1]
+                self._copy = self._staged()
+            self._copy.load(rows)
+            at, distance = address(self._copy.array), self._copy.array.shape[1]
         for operation, name, first in readers:
             arguments = operation.arguments
             arguments[name], arguments[f"{name}_image"] = at + 4 * first * distance, distance
@@ -128,25 +174,26 @@ class Plan:
     ) -> None:
         self.batch, self.perturbation, self.loss = batch, perturbation, loss
         self.outputs = model.outputs
-        self.isa, self.threads = instruction_set(), thread_count()
-        self.values = np.zeros(1 + perturbation.count)
-        self.result = np.zeros(1, RESULT)
+        self.device = model.processor
+        self.isa, self.threads = self.device.isa, self.device.threads
+        self.outcome = Outcome(self.device, perturbation.count)
+        self.values, self.result = self.outcome.values, self.outcome.result
         self.rows: list[Row] = []
         self._inputs = math.prod(model.input_shape)
-        self._input = InputRows(batch, self._inputs)
+        self._input = InputRows(self.device, batch, self._inputs)
         self.steps: list[Operation | Stage] = []
-        self._bind(model, training)
-        self.targets: npt.NDArray[Any] | None = None
+        self.output: Any = self._bind(model, training)
+        self.targets: Staged | None = None
         if loss is not None:
-            self.targets = loss.target_buffer(batch, self.outputs)
+            self.targets = targets_of(self.device, loss, batch, self.outputs)
             self.steps += loss.bind(
-                self.threads, self.output, self.outputs, self.targets, self.result, self.values
+                self.device, self.output, self.outputs, self.targets.array, self.result, self.values
             )
-        self._program = Program(self.steps)
+        self._program = self.device.program(self.steps)
         self._readers = [(op, name, 0) for op in self._program.operations for name in op.external]
 
-    def _bind(self, model: "Graph", training: bool) -> None:
-        steps, source, result = wire(model, self.perturbation.count > 0, training)
+    def _bind(self, model: "Graph", training: bool) -> Any:
+        steps, source, result = wire(model, self.perturbation.count > 0, training, self.device.by_parts)
         if self.perturbation.count > 0 and not result.has_tangent:
             raise ConfigError(
                 "the model has no parameters that its output depends on: nothing can be trained"
@@ -156,10 +203,6 @@ class Plan:
         parts = [self._place_part(stage) for stage in stages]
         local_nbytes = max(part.nbytes for part in parts) * self.threads
         self._local = aligned((local_nbytes // 4,))
-        # Before an input is set, readers see a placeholder of no size.
-        nothing = np.lib.stride_tricks.as_strided(
-            np.zeros(1, np.float32), (1, self.batch, self._inputs), (0, 0, 0)
-        )
         for stage, part in zip(stages, parts, strict=True):
             operations: list[Operation] = []
             for step in stage:
@@ -170,13 +213,13 @@ class Plan:
                         return Images.of_part(
                             self._local, place, value.shape, part.images, value.has_tangent, value.border
                         ).viewed_as(shape)
-                    array = nothing if value is source else self._arrays[value]
-                    return Images.of_batch(array, shape, value.has_tangent, part.images, value is source)
+                    array = self._input.array if value is source else self._arrays[value]
+                    external = value is source and self.device.by_parts
+                    return Images.of_batch(array, shape, value.has_tangent, part.images, external)
 
                 bound = step.layer.bind(
                     Site(
-                        isa=self.isa,
-                        threads=self.threads,
+                        device=self.device,
                         batch=self.batch,
                         images=part.images,
                         index=step.index,
@@ -188,13 +231,13 @@ class Plan:
                 )
                 self._describe(step, bound, part)
                 operations += bound
-            if stage[0].layer.whole_batch:
+            if self._is_whole(stage):
                 self.steps += operations
             else:
                 self.steps += [op for op in operations if op.once]
                 repeated = tuple(op for op in operations if not op.once)
                 self.steps.append(Stage(repeated, part.count, part.threads, part.nbytes))
-        self.output = self._arrays[result]
+        return self._arrays[result]
 
     def _place_batch_values(self, steps: list[Step], result: Value) -> None:
         """Give the values that outlive their stages room for the whole batch."""
@@ -208,19 +251,23 @@ class Plan:
             Lifetime(size, step.stage, last[step.output]) for size, step in zip(sizes, kept, strict=True)
         ]
         slots, capacities = assign(lifetimes)
-        arenas = [aligned((capacity + _SLACK,)) for capacity in capacities]
+        arenas = [self.device.zeros((capacity + _SLACK,)) for capacity in capacities]
         self._batch_nbytes = sum(arena.nbytes for arena in arenas)
         self._arrays, self._slots = {}, {}
         for step, slot, size in zip(kept, slots, sizes, strict=True):
             self._arrays[step.output] = arenas[slot][:size].reshape(self._blocks(step.output), self.batch, -1)
             self._slots[step.output] = slot
 
+    def _is_whole(self, stage: list[Step]) -> bool:
+        """Whether a stage takes the whole batch at once."""
+        return stage[0].layer.whole_batch or not self.device.by_parts
+
     def _blocks(self, value: Value) -> int:
         return 1 + self.perturbation.count * value.has_tangent
 
     def _place_part(self, stage: list[Step]) -> "_Part":
         """Choose how many examples are a part of the batch for a stage, and where its values lie in it."""
-        if stage[0].layer.whole_batch:
+        if self._is_whole(stage):
             return _Part(0, 1, 1, 0, {}, {})
         local = [(i, step) for i, step in enumerate(stage) if not step.output.kept]
         order = {step: i for i, step in enumerate(stage)}
@@ -295,7 +342,7 @@ class Plan:
     def append(self, operations: Sequence[Operation]) -> None:
         """Run `operations` after the pass, each time."""
         self.steps += operations
-        self._program = Program(self.steps)
+        self._program = self.device.program(self.steps)
 
     @property
     def operations(self) -> tuple[Operation, ...]:
@@ -305,7 +352,7 @@ class Plan:
     @property
     def nbytes(self) -> int:
         """Bytes of buffers and scratch memory, the copied input included."""
-        return self.buffer_nbytes + self._program.scratch.nbytes + self._input.nbytes
+        return self.buffer_nbytes + self._program.scratch_nbytes + self._input.nbytes
 
     @property
     def input_nbytes(self) -> int:
@@ -329,8 +376,8 @@ class Plan:
     def set_input(self, x: npt.NDArray[Any], targets: npt.NDArray[Any] | None = None) -> None:
         """Let the operations read `x` and `targets`, as :meth:`run` does."""
         self._input.read_by(x, self._readers)
-        if self.targets is not None:
-            self.targets[...] = targets
+        if self.targets is not None and targets is not None:
+            self.targets.load(targets)
 
 
 def _times(shape: Shape) -> str:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import numpy.typing as npt
 
+from fgnumba.kernels.device import Device
 from fgnumba.kernels.images import NO_BORDER, Border, Images, bordered_size, image_shape
 from fgnumba.kernels.memory import CACHE_LINE, address, aligned, leading, round_up
 from fgnumba.kernels.program import Operation, Stage
@@ -20,6 +21,7 @@ from fgnumba.kernels.tiling import parts_for
 from fgnumba.kernels.vector import PANEL
 from fgnumba.layers import Shape
 from fgnumba.liveness import Lifetime, assign
+from fgnumba.plan import InputRows
 
 CHUNK_BYTES = 4 * 1024 * 1024
 """Of what lives for a chunk of the batch: it stays in the last-level cache."""
@@ -101,19 +103,22 @@ class ImageBuffer(Buffer):
 
 
 class InputBuffer(ImageBuffer):
-    """The model's input, whose address is set when the pass runs."""
+    """The model's input, whose address is set when the pass runs where the device reads it in place.
 
-    def __init__(self, batch: int, shape: Shape) -> None:
+    Parameters
+    ----------
+    rows : that it is read by.
+    """
+
+    def __init__(self, batch: int, shape: Shape, rows: InputRows) -> None:
         super().__init__(batch, shape)
-        size = int(np.prod(shape))
-        self._placeholder = np.lib.stride_tricks.as_strided(
-            np.zeros(1, np.float32), (1, batch, size), (0, 0, 0)
-        )
+        self._rows = rows
 
     def images(self, shape: Shape | None = None, one_a_part: bool = True) -> Images:
-        """Return the images, without an address."""
+        """Return the images."""
+        each = 1 if one_a_part else self.batch
         return Images.of_batch(
-            self._placeholder, shape or self.shape, False, 1 if one_a_part else self.batch, external=True
+            self._rows.array, shape or self.shape, False, each, external=self._rows.in_place
         )
 
 
@@ -173,14 +178,15 @@ class Placed:
     second: int = 0
 
 
-def place(tasks: Sequence[Task], batch: int, threads: int, second: Task | None = None) -> Placed:
+def place(tasks: Sequence[Task], batch: int, device: Device, second: Task | None = None) -> Placed:
     """Give every buffer memory, and bind the tasks.
 
     Parameters
     ----------
     second : the first task of a second half, which begins a group: ``Placed.second`` is its first step.
     """
-    groups = _grouped(tasks)
+    threads = device.threads
+    groups = _grouped(tasks) if device.by_parts else [_Group([], [task]) for task in tasks]
     spans: dict[Buffer, tuple[int, int]] = {}
     for time, group in enumerate(groups):
         for task in group.tasks:
@@ -199,7 +205,7 @@ def place(tasks: Sequence[Task], batch: int, threads: int, second: Task | None =
         else:
             (chunk[first] if group.chunked else lasting).append(buffer)
     slots, capacities = assign([Lifetime(buffer.size, *spans[buffer]) for buffer in lasting])
-    arenas = [aligned((capacity + _SLACK,)) for capacity in capacities]
+    arenas = [device.zeros((capacity + _SLACK,)) for capacity in capacities]
     for buffer, slot in zip(lasting, slots, strict=True):
         buffer.memory = arenas[slot]
     thread_bytes = [

@@ -15,6 +15,7 @@ from fgnumba.estimators.weight import WeightPerturbation
 from fgnumba.evaluation import evaluate
 from fgnumba.forward import checked_targets
 from fgnumba.graph import Graph
+from fgnumba.kernels.optimizer.cpu import RATES
 from fgnumba.kernels.philox import MAX_SEED, MAX_STEP, STREAM, set_stream
 from fgnumba.losses import Loss, SoftmaxCrossEntropy
 from fgnumba.optimizers import Optimizer
@@ -64,9 +65,11 @@ class Trainer:
         self.estimator, self.optimizer = estimator or WeightPerturbation(), optimizer
         self.seed = whole_number("seed", seed, 0, MAX_SEED)
         self.steps_done = 0
-        self.state = State(self.estimator.own_parameters(model, self.seed))
-        self._stream, self._rates = np.zeros(1, STREAM), optimizer.new_rates()
-        set_stream(self._stream, self.seed, 0)
+        device = model.processor
+        self.state = State(self.estimator.own_parameters(model, self.seed), device)
+        self._stream, self._rates = device.record(STREAM), device.record(RATES)
+        optimizer.begin_rates(self._rates.host)
+        set_stream(self._stream.host, self.seed, 0)
         self._plans: dict[int, Estimate] = {}
         self._studied: dict[int, tuple[Estimate, Setting]] = {}
         # Of the last update, so that it can be taken back.
@@ -96,9 +99,7 @@ class Trainer:
             raise ConfigError(f"step {self.steps_done}: at most 2**32 steps are possible with one seed")
         with self.model.lock:
             plan = self.plan(len(inputs))
-            self._stream["step"] = self.steps_done
-            self.optimizer.set_rates(self._rates, self.steps_done)
-            rate = float(self._rates["learning_rate"][0])
+            rate = self._set_step(self.steps_done)
             if not plan.run(inputs, targets):
                 self._diverged(plan, inputs, targets, rate)
         self._last_rate, self._last_plan = rate, plan
@@ -129,21 +130,30 @@ class Trainer:
         targets = checked_targets(self.model, self.loss, inputs, y)
         with self.model.lock:
             plan, setting = self._study(len(inputs))
-            self._stream["step"] = self.steps_done
-            before = {name: array.copy() for name, array in self.state.arrays.items()}
+            device = self.model.processor
+            self._set_step(self.steps_done)
+            before = {name: device.values(array).copy() for name, array in self.state.arrays.items()}
             moved = self.model.packed_parameters.values() if plan.moves_parameters else ()
-            parameters = [(parameter.packed, parameter.packed.copy()) for parameter in moved]
+            parameters = [(parameter.packed, device.values(parameter.packed).copy()) for parameter in moved]
             finite = plan.run(inputs, targets)
             for packed, values in parameters:
-                packed[...] = values
+                device.assign(packed, values)
             for name, array in self.state.arrays.items():
-                array[...] = before.get(name, 0.0)
+                device.assign(array, before.get(name, 0.0))
             if not finite:
                 self._diverged(plan, inputs, targets, self._last_rate)
             return {
                 name: parameter.array(setting.gradient(name))
                 for name, parameter in self.model.packed_parameters.items()
             }
+
+    def _set_step(self, step: int) -> float:
+        """Let operations read what belongs to a step, and return its learning rate."""
+        self._stream.host["step"] = step
+        self.optimizer.set_rates(self._rates.host, step)
+        self._stream.push()
+        self._rates.push()
+        return float(self._rates.host["learning_rate"][0])
 
     def _study(self, batch: int) -> tuple[Estimate, Setting]:
         if batch not in self._studied:
@@ -162,7 +172,8 @@ class Trainer:
         what = "update is too large for float32" if passed else "loss or its derivative is not finite"
         kept = passed
         if not passed and self._last_plan is not None:
-            self._stream["step"] = step - 1
+            self._stream.host["step"] = step - 1
+            self._stream.push()
             kept = self._last_plan.undo(self._last_rate)
             if kept:
                 self.steps_done -= 1

@@ -61,13 +61,16 @@ class Pad(Activation):
         return "pad"
 
 
-def wire(graph: "Graph", tangents: bool, training: bool) -> tuple[list[Step], Value, Value]:
+def wire(
+    graph: "Graph", tangents: bool, training: bool, by_parts: bool = True
+) -> tuple[list[Step], Value, Value]:
     """Return the steps of a graph in order, the value of its input and that of its output.
 
     Parameters
     ----------
     tangents : whether there are directions.
     training : whether dropout drops.
+    by_parts : whether the device goes through images part by part, with borders around them; else each step is a stage.
     """
     source = Value(graph.input_shape, has_tangent=False, kept=True)
     found: dict[str, tuple[Value, Shape]] = {"input": (source, graph.input_shape)}
@@ -101,21 +104,22 @@ def wire(graph: "Graph", tangents: bool, training: bool) -> tuple[list[Step], Va
         steps.append(step)
     result = found[graph.output][0]
     result.kept = True
-    _assign_stages(steps)
-    for step in steps:
+    _assign_stages(steps, by_parts)
+    for step in steps if by_parts else ():
         _provide_border(steps, step)
     return steps, source, result
 
 
-def _assign_stages(steps: list[Step]) -> None:
+def _assign_stages(steps: list[Step], by_parts: bool) -> None:
     stage = 0
     for step, before in zip(steps, [None, *steps], strict=False):
-        if before is not None and (step.layer.whole_batch or before.layer.whole_batch):
+        whole = step.layer.whole_batch or not by_parts
+        if before is not None and (whole or before.layer.whole_batch):
             stage += 1
         step.stage = stage
     for step in steps:
         step.output.kept |= any(reader.stage != step.stage for reader in step.output.readers)
-        step.output.kept |= step.layer.whole_batch
+        step.output.kept |= step.layer.whole_batch or not by_parts
 
 
 def _provide_border(steps: list[Step], step: Step) -> None:

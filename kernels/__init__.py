@@ -36,4 +36,4 @@ OPERATIONS = (
     "signal",
     "softmax_cross_entropy",
 )
-"""Every operation: a folder with a module for each of ``DEVICES``, which is bound by functions of the same parameters."""
+"""Every operation: a folder with a module for each of ``DEVICES``, bound by functions of the same parameters."""

@@ -32,6 +32,27 @@ class Record:
             self.array.upload(self.host)
 
 
+class Staged:
+    """An array that the host fills anew before a run.
+
+    Attributes
+    ----------
+    array : as kernels read it.
+    """
+
+    def __init__(self, array: Any) -> None:
+        self.array = array
+
+    def load(self, values: npt.NDArray[Any]) -> None:
+        """Take values; of rows that are longer than theirs, the first columns."""
+        self.array[..., : values.shape[-1]] = values
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the array."""
+        return int(self.array.nbytes)
+
+
 class Device(ABC):
     """A device.
 
@@ -40,11 +61,13 @@ class Device(ABC):
     name : ``cpu`` or ``cuda``.
     by_parts : operations on images may take a few of them at a time, in a thread's own buffers, with borders around
         them; else every operation takes the whole batch.
+    checks_between : the host sees the loss of a pass before what follows is run; else a step is asked for as a whole.
     isa, threads : what operations are bound with: instructions, and what shares the work.
     """
 
     name: str
     by_parts: bool
+    checks_between: bool
 
     @property
     @abstractmethod
@@ -85,6 +108,10 @@ class Device(ABC):
         """Return a record of zeros."""
 
     @abstractmethod
+    def staged(self, shape: tuple[int, ...], dtype: npt.DTypeLike = np.float32) -> Staged:
+        """Return an array to be filled before each run."""
+
+    @abstractmethod
     def program(self, steps: Sequence[Any]) -> Any:
         """Return bound operations as a program."""
 
@@ -92,7 +119,7 @@ class Device(ABC):
 class Cpu(Device):
     """The processor: arrays are NumPy's."""
 
-    name, by_parts = "cpu", True
+    name, by_parts, checks_between = "cpu", True, True
 
     @property
     def isa(self) -> Any:
@@ -119,6 +146,9 @@ class Cpu(Device):
     def record(self, dtype: np.dtype[Any]) -> Record:
         host = np.zeros(1, dtype)
         return Record(host, host)
+
+    def staged(self, shape: tuple[int, ...], dtype: npt.DTypeLike = np.float32) -> Staged:
+        return Staged(self.zeros(shape, dtype))
 
     def program(self, steps: Sequence[Any]) -> Program:
         return Program(steps)

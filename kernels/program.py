@@ -208,6 +208,11 @@ class Program:
         _compile_runners()
         self._choice = Choice() if any(stage.threads > 1 for stage in stages) else None
 
+    @property
+    def scratch_nbytes(self) -> int:
+        """Bytes of scratch memory."""
+        return int(self.scratch.nbytes)
+
     def _place(self, op: Operation, stage: Stage) -> None:
         """Give each thread its own arguments: its own scratch memory, its own buffers."""
         if len(op.arguments) != stage.threads:

@@ -8,6 +8,7 @@ import pytest
 
 import fgnumba as fg
 from fgnumba.bench.reverse import ReverseMode
+from fgnumba.kernels.device import CPU
 from fgnumba.kernels.loss import RESULT
 from fgnumba.kernels.memory import aligned
 from fgnumba.kernels.program import Program
@@ -88,7 +89,7 @@ def test_steps_against_float64(case):
     def memory(kind, parameter):
         return kept.setdefault((kind, parameter.name), aligned(parameter.packed.shape))
 
-    program = Program(optimizer.bind(1, parameters, gradients, rates, result, memory))
+    program = Program(optimizer.bind(CPU, parameters, gradients, rates, result, memory))
     flat = np.concatenate([array.ravel() for array in theta.values()]).astype(np.float64)
     for number in range(12):
         drawn = {name: rng.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}

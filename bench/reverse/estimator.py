@@ -61,7 +61,7 @@ class ReverseEstimate(Estimate):
         )
         self.values = np.zeros(1)
         self._result = np.ones(1, RESULT)
-        updates = [] if setting.plain else setting.updates(self.plan.threads, self._result)
+        updates = [] if setting.plain else setting.updates(self._result)
         self._updates = Program(updates)
         self.operations = (*self.plan.operations, *self._updates.operations)
 
@@ -72,10 +72,10 @@ class ReverseEstimate(Estimate):
 
     def run(self, x: npt.NDArray[Any], targets: npt.NDArray[Any]) -> bool:
         """Run both passes, and the update where it is not fused; False where the loss is not finite."""
-        self.plan.stream[...] = self._setting.stream
+        self.plan.stream[...] = self._setting.stream.host
         if self._setting.plain:
             assert self._setting.rates is not None
-            self.plan.scale[0] = -self._setting.rates["learning_rate"][0]
+            self.plan.scale[0] = -self._setting.rates.host["learning_rate"][0]
         self.values[0] = self.plan.run(x, targets)
         if not np.isfinite(self.values[0]):
             return False

@@ -10,14 +10,16 @@ import numpy.typing as npt
 
 from fgnumba.bench.reverse.kernels.convolution import bind_slope
 from fgnumba.graph import Graph
+from fgnumba.kernels.device import CPU
 from fgnumba.kernels.directions import NONE
 from fgnumba.kernels.elementwise import cpu as elementwise
 from fgnumba.kernels.example_panels import cpu as panels
 from fgnumba.kernels.images import NO_BORDER
 from fgnumba.kernels.memory import round_up
 from fgnumba.kernels.program import Operation
-from fgnumba.kernels.vector import PANEL, InstructionSet
+from fgnumba.kernels.vector import PANEL
 from fgnumba.layers import Activation, Dense, Dropout, Perturbation, Site
+from fgnumba.plan import InputRows
 from fgnumba.tasks import Buffer, ImageBuffer, InputBuffer, PanelBuffer, Task
 from fgnumba.wiring import Step, Value
 
@@ -45,14 +47,13 @@ class Passes:
         model: Graph,
         batch: int,
         source: Value,
-        isa: InstructionSet,
-        threads: int,
+        rows: InputRows,
         stream: npt.NDArray[Any],
         gradients: dict[str, npt.NDArray[np.float32]] | None,
     ) -> None:
-        self.model, self.batch, self.isa, self.threads = model, batch, isa, threads
+        self.model, self.batch, self.isa, self.threads = model, batch, CPU.isa, CPU.threads
         self.tasks: list[Task] = []
-        self.values: dict[Value, ImageBuffer] = {source: InputBuffer(batch, source.shape)}
+        self.values: dict[Value, ImageBuffer] = {source: InputBuffer(batch, source.shape, rows)}
         self._perturbation = Perturbation(NONE, 0, stream)
         self.parameter_bytes = sum(p.packed.nbytes for p in model.packed_parameters.values())
         self._gradients = gradients
@@ -167,8 +168,7 @@ class Passes:
     def site(self, step: Step, inputs: Sequence[Any], output: Any) -> Site:
         """Return where a step's layer is bound."""
         return Site(
-            isa=self.isa,
-            threads=self.threads,
+            device=CPU,
             batch=self.batch,
             images=1,
             index=step.index,

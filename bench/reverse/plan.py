@@ -11,13 +11,12 @@ from fgnumba.bench.reverse.passes import Passes
 from fgnumba.bench.reverse.rules import rule
 from fgnumba.errors import ConfigError
 from fgnumba.graph import Graph
+from fgnumba.kernels.device import CPU
 from fgnumba.kernels.memory import aligned
 from fgnumba.kernels.philox import STREAM
 from fgnumba.kernels.program import Operation, Program
-from fgnumba.kernels.threads import thread_count
-from fgnumba.kernels.vector import instruction_set
 from fgnumba.losses import Loss, MeanSquaredError, SoftmaxCrossEntropy
-from fgnumba.plan import InputRows
+from fgnumba.plan import InputRows, targets_of
 from fgnumba.tasks import place
 from fgnumba.wiring import Step, Value, wire
 
@@ -70,13 +69,15 @@ class ReversePlan:
         if type(loss) not in _LOSSES:
             raise ConfigError(f"{type(loss).__name__} has no reverse pass")
         self.model, self.batch, self.update = model, batch, update
-        self.isa, self.threads = instruction_set(), thread_count()
+        if model.processor is not CPU:
+            raise ConfigError(f"reverse mode runs on the CPU; the model is on {model.device!r}")
+        self.isa, self.threads = CPU.isa, CPU.threads
         self.scale, self.losses, self.stream = np.ones(1), np.zeros(batch), np.zeros(1, STREAM)
         self.gradients = gradients or {
             name: aligned(p.packed.shape) for name, p in model.packed_parameters.items() if not update
         }
-        self.targets = loss.target_buffer(batch, model.outputs)
-        self._input = InputRows(batch, math.prod(model.input_shape))
+        self.targets = targets_of(CPU, loss, batch, model.outputs).array
+        self._input = InputRows(CPU, batch, math.prod(model.input_shape))
         steps, source, result = wire(model, tangents=True, training=training)
         if not result.has_tangent:
             raise ConfigError(
@@ -85,10 +86,10 @@ class ReversePlan:
         for step in steps:
             rule(step)
         self._passes = Passes(
-            model, batch, source, self.isa, self.threads, self.stream, None if update else self.gradients
+            model, batch, source, self._input, self.stream, None if update else self.gradients
         )
         self._put_down(steps, result, loss, _segments(steps) if checkpoint else [steps])
-        placed = place(self._passes.tasks, batch, self.threads)
+        placed = place(self._passes.tasks, batch, CPU)
         self.buffer_nbytes, self._keeps = placed.nbytes, placed.keeps
         self._program = Program(placed.steps)
         self.operations = self._program.operations

@@ -12,17 +12,15 @@ from fgnumba.activities.layout import Layout, Place
 from fgnumba.activities.settings import LocalLosses
 from fgnumba.errors import ConfigError
 from fgnumba.graph import Graph
+from fgnumba.kernels.device import Device
 from fgnumba.kernels.directions import EXPLICIT, NONE
-from fgnumba.kernels.elementwise import cpu as elementwise
 from fgnumba.kernels.images import Images, image_shape
-from fgnumba.kernels.memory import aligned
-from fgnumba.kernels.noise import cpu as noise
 from fgnumba.kernels.program import Operation
 from fgnumba.kernels.sites import SLOPE_FROM_OUTPUT, Perturbed
-from fgnumba.kernels.threads import thread_count
-from fgnumba.kernels.vector import PANEL, instruction_set
+from fgnumba.kernels.vector import PANEL
 from fgnumba.layers import AvgPool2d, Dense, Dropout, Perturbation, Site
 from fgnumba.parameters import Parameter
+from fgnumba.plan import InputRows
 from fgnumba.tasks import Buffer, ImageBuffer, InputBuffer, Task
 from fgnumba.wiring import Step, Value
 
@@ -56,14 +54,15 @@ class Observer:
         cls,
         z: ImageBuffer,
         slots: int,
+        device: Device,
         head: str | None = None,
         features: ImageBuffer | None = None,
         read: Read | None = None,
     ) -> "Observer":
         """Return the observer of an output with its tangents."""
         batch, (classes,) = z.batch, z.shape
-        residual, response = aligned((batch, classes)), aligned((slots, batch, classes))
-        noise, power = aligned((slots, batch)), aligned((batch,))
+        residual, response = device.zeros((batch, classes)), device.zeros((slots, batch, classes))
+        noise, power = device.zeros((slots, batch)), device.zeros((batch,))
         return cls(z, slots, residual, response, noise, power, head, features, read)
 
 
@@ -74,7 +73,7 @@ class ForwardTasks:
     ----------
     model, batch, stream : what runs.
     layout : where noise goes.
-    source : the value of the model's input.
+    source, rows : the value of the model's input, and what it is read by.
     local, heads : the heads at the ends of blocks, and their parameters.
 
     Attributes
@@ -90,14 +89,16 @@ class ForwardTasks:
         stream: npt.NDArray[Any],
         layout: Layout,
         source: Value,
+        rows: InputRows,
         local: LocalLosses | None,
         heads: Mapping[str, Parameter],
     ) -> None:
         self.model, self.batch, self.stream, self.layout = model, batch, stream, layout
         self.local, self.heads = local, heads
-        self.isa, self.threads = instruction_set(), thread_count()
+        self.device = model.processor
+        self.isa, self.threads = self.device.isa, self.device.threads
         self.tasks: list[Task] = []
-        self.values: dict[Value, ImageBuffer] = {source: InputBuffer(batch, source.shape)}
+        self.values: dict[Value, ImageBuffer] = {source: InputBuffer(batch, source.shape, rows)}
         self.sources: dict[Step, tuple[ImageBuffer, str]] = {}
 
     def add(
@@ -122,11 +123,12 @@ class ForwardTasks:
         """Return where a layer is bound: its parameters stand still, its inputs have so many tangents."""
         perturbation = Perturbation(NONE, tangents, self.stream)
         if "scale" in parameters:
-            zeros = {p.name: aligned((max(1, tangents), p.packed.size)) for p in parameters.values()}
+            zeros = {
+                p.name: self.device.zeros((max(1, tangents), p.packed.size)) for p in parameters.values()
+            }
             perturbation = Perturbation(EXPLICIT, tangents, self.stream, explicit=zeros)
         return Site(
-            isa=self.isa,
-            threads=self.threads,
+            device=self.device,
             batch=self.batch,
             images=1,
             index=index,
@@ -149,7 +151,7 @@ class ForwardTasks:
             if step in self.layout.ends:
                 observers.append(self._heads(step, heads))
         self.tasks += heads
-        return [*observers, [Observer.of(self.values[result], self.layout.blocks[result])]]
+        return [*observers, [Observer.of(self.values[result], self.layout.blocks[result], self.device)]]
 
     def _step(self, step: Step) -> None:
         layer: Any = step.layer
@@ -187,7 +189,7 @@ class ForwardTasks:
                 [here],
                 [output],
                 lambda: [
-                    elementwise.bind(
+                    self.device.kernels("elementwise").bind(
                         batch=self.batch,
                         images_a_part=1,
                         count=tangents,
@@ -204,7 +206,7 @@ class ForwardTasks:
 
         def bind() -> list[Operation]:
             return [
-                noise.bind(
+                self.device.kernels("noise").bind(
                     self.isa,
                     self.threads,
                     site=Perturbed(
@@ -241,7 +243,7 @@ class ForwardTasks:
                 )
 
             heads.append(Task([features], [z], bind, by_image=False))
-            found.append(Observer.of(z, slots, name, features, read))
+            found.append(Observer.of(z, slots, self.device, name, features, read))
         return found
 
     def _features(

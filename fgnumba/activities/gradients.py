@@ -10,9 +10,6 @@ import numpy.typing as npt
 from fgnumba.activities.forward import ForwardTasks, Observer, Read
 from fgnumba.activities.units import SignalTasks, Units
 from fgnumba.errors import ConfigError
-from fgnumba.kernels.channel_sums import cpu as channel_sums
-from fgnumba.kernels.conv2d import filtered_gradient, filtering, weight_gradient
-from fgnumba.kernels.example_panels import cpu as example_panels
 from fgnumba.kernels.images import Border, image_shape
 from fgnumba.kernels.memory import round_up
 from fgnumba.kernels.program import Operation
@@ -38,7 +35,8 @@ class GradientTasks:
 
     def __init__(self, forward: ForwardTasks, signals: SignalTasks, target: Target, onto: bool) -> None:
         self.forward, self.signals, self.target, self.onto = forward, signals, target, onto
-        self.batch, self.isa, self.threads = forward.batch, forward.isa, forward.threads
+        self.batch, self.device = forward.batch, forward.device
+        self.isa, self.threads = forward.isa, forward.threads
 
     def layer(self, step: Step, units: Sequence[Units]) -> None:
         """Put the signals of a layer and the gradients of its parameters down."""
@@ -69,10 +67,10 @@ class GradientTasks:
     ) -> None:
         layer: Any = step.layer
         shape = image_shape(step.shapes[0])
-        height, width, outputs = image_shape(step.output.shape)
+        outputs = step.output.shape[-1]
         convolution = isinstance(layer, Conv2d)
-        filtered = convolution and filtering.fits(layer.geometry(shape), shape, outputs)
-        border = Border(0, height % 2, 0, width % 2) if filtered else Border()
+        kernels = self.device.kernels("conv2d")
+        border = kernels.gradient_border(layer.geometry(shape), shape, outputs) if convolution else Border()
         delta = ImageBuffer(self.batch, step.output.shape, border)
         by_image = units[0].by_image
 
@@ -88,11 +86,10 @@ class GradientTasks:
             self._norm(step, parameters, x, delta)
             return
         weight, bias = parameters["weight"], parameters.get("bias")
-        kernel = filtered_gradient.bind if filtered else weight_gradient.bind
 
         def gradient() -> list[Operation]:
             return [
-                kernel(
+                kernels.bind_gradient(
                     self.isa,
                     self.threads,
                     batch=self.batch,
@@ -113,7 +110,9 @@ class GradientTasks:
     ) -> None:
         """Compute x̂ again, the layer without scale and shift, and sum δ x̂ and δ over pixels and examples."""
         plain = {
-            name: Parameter.create(p.name, 0, np.full(p.shape, float(name == "scale"), np.float32))
+            name: Parameter.create(
+                p.name, 0, np.full(p.shape, float(name == "scale"), np.float32), device=self.device
+            )
             for name, p in parameters.items()
         }
         normalized, shape = ImageBuffer(self.batch, step.output.shape), step.shapes[0]
@@ -124,7 +123,7 @@ class GradientTasks:
 
         def bind() -> list[Operation]:
             return [
-                channel_sums.bind(
+                self.device.kernels("channel_sums").bind(
                     self.threads,
                     batch=self.batch,
                     x=normalized.images(one_a_part=False),
@@ -178,13 +177,14 @@ class GradientTasks:
         """Put xᵀ δ down, the gradient of a dense layer's weight."""
         features, units = weight.shape
         panels = PanelBuffer(-(-self.batch // PANEL), features)
+        panel_kernels = self.device.kernels("example_panels")
 
         def bind() -> list[Operation]:
             return [
-                example_panels.bind_to_panels(
+                panel_kernels.bind_to_panels(
                     self.isa, self.threads, x=read(), panels=panels.array, batch=self.batch
                 ),
-                example_panels.bind_product(
+                panel_kernels.bind_product(
                     "weight-gradient",
                     self.isa,
                     self.threads,

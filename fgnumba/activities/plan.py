@@ -15,12 +15,11 @@ from fgnumba.activities.units import Memory, SignalTasks, Units
 from fgnumba.errors import ConfigError
 from fgnumba.graph import Graph
 from fgnumba.kernels.images import image_shape
-from fgnumba.kernels.loss import RESULT
-from fgnumba.kernels.program import Operation, Program
+from fgnumba.kernels.program import Operation
 from fgnumba.layers import Activation
 from fgnumba.losses import Loss
 from fgnumba.parameters import Parameter
-from fgnumba.plan import InputRows
+from fgnumba.plan import InputRows, Outcome, targets_of
 from fgnumba.tasks import place
 from fgnumba.wiring import Step, Value, wire
 
@@ -43,7 +42,8 @@ class ActivityPlan:
 
     Attributes
     ----------
-    values : (1 + S,) float64, the loss and the mean derivatives along the noise that the model's output sees.
+    outcome : the loss and the mean derivatives along the noise that the model's output sees.
+    slots : S, the tangents of that.
     result : (1,) ``kernels.loss.RESULT``.
     scale : (1,) float64, what gradients of the summed loss are multiplied by: 1 / B for that of the mean.
 
@@ -69,17 +69,19 @@ class ActivityPlan:
         onto: bool,
         after: Callable[["ActivityPlan"], Sequence[Operation]] = lambda plan: (),
     ) -> None:
+        self.device = model.processor
         steps, source, result, layout = analyzed(model, draws, layerwise, local is not None)
         if local is not None and local.groups > 1:
             _check_groups(layout, local.groups)
-        forward = ForwardTasks(model, batch, stream, layout, source, local, heads)
+        self._input = InputRows(self.device, batch, math.prod(model.input_shape))
+        forward = ForwardTasks(model, batch, stream, layout, source, self._input, local, heads)
         self.threads = forward.threads
-        self.result, self.scale = np.zeros(1, RESULT), np.full(1, 1.0 / batch)
-        self.targets = loss.target_buffer(batch, model.outputs)
-        self._input = InputRows(batch, math.prod(model.input_shape))
+        self.scale = self.device.array(np.full(1, 1.0 / batch))
+        self.targets = targets_of(self.device, loss, batch, model.outputs)
         observers = forward.forward(steps, result)
         main = observers[-1][0]
-        self.values = np.zeros(1 + main.slots)
+        self.outcome = Outcome(self.device, main.slots)
+        self.result, self.slots = self.outcome.result, main.slots
         forward.add([main.z], [], lambda: self._loss(loss, main))
         second = len(forward.tasks)
         signals = SignalTasks(forward, feedback, memory, draws, self.scale, onto)
@@ -87,7 +89,7 @@ class ActivityPlan:
         units = [unit for one in layout.places for unit in signals.units(one, observers[one.block])]
         every = [observer for block in observers for observer in block]
         for observer in every:
-            signals.residual(observer, loss, self.targets)
+            signals.residual(observer, loss, self.targets.array)
         for unit in units if feedback is not None else ():
             signals.feed_back(unit)
         coefficients: dict[Units, npt.NDArray[Any]] = {}
@@ -102,35 +104,43 @@ class ActivityPlan:
             gradients.head(observer)
         for unit in units if feedback is not None and draws else ():
             signals.learn(unit, coefficients[unit])
-        placed = place(forward.tasks, batch, self.threads, forward.tasks[second])
+        placed = place(forward.tasks, batch, self.device, forward.tasks[second])
         self._keeps, self.buffer_nbytes, self._readers = (
             (forward, placed.keeps),
             placed.nbytes,
             placed.readers,
         )
-        self._first = Program(placed.steps[: placed.second])
-        self._last = Program([*placed.steps[placed.second :], *after(self)])
-        self.operations = (*self._first.operations, *self._last.operations)
+        first, last = placed.steps[: placed.second], [*placed.steps[placed.second :], *after(self)]
+        parts = [first, last] if self.device.checks_between else [[*first, *last]]
+        self._programs = [self.device.program(part) for part in parts]
+        self.operations = tuple(op for program in self._programs for op in program.operations)
 
     def _loss(self, loss: Loss, main: Observer) -> list[Operation]:
         (outputs,) = main.z.shape
-        return loss.bind(self.threads, main.z.dual(), outputs, self.targets, self.result, self.values)
+        return loss.bind(
+            self.device, main.z.dual(), outputs, self.targets.array, self.result, self.outcome.values
+        )
 
     @property
     def nbytes(self) -> int:
         """Bytes of buffers and scratch memory, the copied input included; gradients and state are not."""
-        scratch = self._first.scratch.nbytes + self._last.scratch.nbytes
+        scratch = sum(program.scratch_nbytes for program in self._programs)
         return self.buffer_nbytes + scratch + self._input.nbytes
 
-    def run(self, x: npt.NDArray[Any], targets: npt.NDArray[Any]) -> bool:
-        """Run the pass on checked x (B, ...) and targets; gradients follow only where its loss is finite."""
+    def set_input(self, x: npt.NDArray[Any], targets: npt.NDArray[Any]) -> None:
+        """Let the operations read checked x (B, ...) and targets."""
         self._input.read_by(x, self._readers)
-        self.targets[...] = targets
-        self._first.run()
-        if self.result["finite"][0] != 1:
-            return False
-        self._last.run()
-        return True
+        self.targets.load(targets)
+
+    def run(self, x: npt.NDArray[Any], targets: npt.NDArray[Any], values: npt.NDArray[np.float64]) -> bool:
+        """Run the pass, and read its values; gradients follow only where its loss is finite."""
+        self.set_input(x, targets)
+        finite = True
+        for program in self._programs:
+            if finite:
+                program.run()
+                finite = self.outcome.read(values)
+        return finite
 
 
 def _check_groups(layout: Layout, groups: int) -> None:
@@ -147,7 +157,7 @@ def analyzed(
     model: Graph, draws: int, layerwise: bool, local: bool
 ) -> tuple[list[Step], Value, Value, Layout]:
     """Return a model's steps, its input's value and its output's, and where noise goes."""
-    steps, source, result = wire(model, tangents=True, training=True)
+    steps, source, result = wire(model, True, True, model.processor.by_parts)
     if not result.has_tangent:
         raise ConfigError("the model has no parameters that its output depends on: nothing can be trained")
     trained = {

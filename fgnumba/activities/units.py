@@ -10,15 +10,11 @@ import numpy.typing as npt
 from fgnumba.activities.forward import ForwardTasks, Observer
 from fgnumba.activities.layout import Place
 from fgnumba.activities.settings import Feedback
-from fgnumba.kernels.dense import cpu as dense
-from fgnumba.kernels.example_panels import cpu as example_panels
-from fgnumba.kernels.feedback import cpu as kernels
+from fgnumba.kernels.feedback.cpu import COEFFICIENTS
 from fgnumba.kernels.images import Images, image_shape
 from fgnumba.kernels.memory import round_up
 from fgnumba.kernels.product import Weights
 from fgnumba.kernels.program import Operation
-from fgnumba.kernels.residual import cpu as residuals
-from fgnumba.kernels.signal import cpu as signal
 from fgnumba.kernels.sites import Perturbed
 from fgnumba.kernels.vector import PANEL
 from fgnumba.losses import Loss
@@ -93,6 +89,8 @@ class SignalTasks:
         self.forward, self.feedback, self.draws, self.scale, self.onto = forward, feedback, draws, scale, onto
         self._memory, self.batch = memory, forward.batch
         self.isa, self.threads = forward.isa, forward.threads
+        self.device = forward.device
+        self._feedback = self.device.kernels("feedback")
 
     def units(self, place: Place, watching: Sequence[Observer]) -> list[Units]:
         """Return the units of a layer, one a group."""
@@ -116,9 +114,11 @@ class SignalTasks:
 
         def bind() -> list[Operation]:
             dual = observer.z.dual()
-            found = [loss.bind_residual(self.threads, dual[0], targets, observer.residual)]
+            found = [loss.bind_residual(self.device, dual[0], targets, observer.residual)]
             if observer.slots:
-                found.append(residuals.bind_copy(dual, observer.response, observer.power))
+                found.append(
+                    self.device.kernels("residual").bind_copy(dual, observer.response, observer.power)
+                )
             return found
 
         self.forward.add([observer.z], [], bind)
@@ -140,8 +140,8 @@ class SignalTasks:
     def _dense(
         self, x: Images, y: Images, rows: int, weight: npt.NDArray[np.float32], outputs: int
     ) -> Operation:
-        zeros = np.zeros(weight.shape[0] * PANEL, np.float32)
-        return dense.bind(
+        zeros = self.device.zeros((weight.shape[0] * PANEL,))
+        bound: Operation = self.device.kernels("dense").bind(
             self.isa,
             self.threads,
             batch=rows,
@@ -151,6 +151,7 @@ class SignalTasks:
             weights=Weights(weight, zeros),
             activation_name="identity",
         )
+        return bound
 
     def feed_back(self, unit: Units) -> None:
         """Put down what feedback says, h, and what it predicts of the noise, which is taken from ε."""
@@ -166,7 +167,7 @@ class SignalTasks:
         def know() -> list[Operation]:
             residual = Images.of_batch(observer.residual[None], (classes,))
             return [
-                kernels.bind_turn(self.isa, self.threads, feedback=matrix, out=turned.array),
+                self._feedback.bind_turn(self.isa, self.threads, feedback=matrix, out=turned.array),
                 self._dense(residual, known.images(one_a_part=False), self.batch, turned.array, unit.width),
             ]
 
@@ -183,7 +184,7 @@ class SignalTasks:
 
         def gather() -> list[Operation]:
             return [
-                kernels.bind_gather(
+                self._feedback.bind_gather(
                     self.isa,
                     self.threads,
                     site=self._site(unit),
@@ -201,7 +202,7 @@ class SignalTasks:
                 x, y = gathered.images(one_a_part=False), predicted.images(one_a_part=False)
                 return [
                     self._dense(x, y, rows, matrix, classes),
-                    kernels.bind_subtract(
+                    self._feedback.bind_subtract(
                         predicted=predicted.rows(),
                         response=observer.response,
                         slot=unit.place.slot,
@@ -215,16 +216,19 @@ class SignalTasks:
         """Put down the weights of an observer's noise, and return the coefficients of each layer's learning."""
         feedback = self.feedback
         filtered = feedback is not None and feedback.rule == "filter"
-        shares = np.array([len(unit.cells) / (unit.cells.max() + 1) for unit in units if filtered])
-        coefficients = np.zeros(max(1, len(units)), kernels.COEFFICIENTS)
-        rate = np.array([feedback.rate if feedback else 0.0])
+        chosen = feedback.rate if feedback else 0.0
+        initial = np.zeros(max(1, len(units)), COEFFICIENTS)
         if feedback is not None and not filtered:
-            coefficients["keep"] = 1.0 - rate
-            coefficients["gain"] = rate / (self.batch * self.draws)
+            initial["keep"] = 1.0 - chosen
+            initial["gain"] = chosen / (self.batch * self.draws)
+        shares = self.device.array(
+            np.array([len(unit.cells) / (unit.cells.max() + 1) for unit in units if filtered])
+        )
+        coefficients, rate = self.device.array(initial), self.device.array(np.array([chosen]))
 
         def bind() -> list[Operation]:
             return [
-                residuals.bind_weigh(
+                self.device.kernels("residual").bind_weigh(
                     residual=observer.residual,
                     response=observer.response,
                     noise=observer.noise,
@@ -254,7 +258,7 @@ class SignalTasks:
 
         def bind() -> list[Operation]:
             return [
-                kernels.bind_weigh(
+                self._feedback.bind_weigh(
                     response=observer.response if filtered else observer.z.dual()[1:],
                     slot=unit.place.slot,
                     slots=slots,
@@ -263,14 +267,14 @@ class SignalTasks:
                     out=weighed.array,
                     classes=classes,
                 ),
-                example_panels.bind_to_panels(
+                self.device.kernels("example_panels").bind_to_panels(
                     self.isa,
                     self.threads,
                     x=gathered.images(one_a_part=False),
                     panels=panels.array,
                     batch=rows,
                 ),
-                example_panels.bind_product(
+                self.device.kernels("example_panels").bind_product(
                     "feedback-learned",
                     self.isa,
                     self.threads,
@@ -290,7 +294,7 @@ class SignalTasks:
     def signal(self, unit: Units, out: Any, bias: npt.NDArray[np.float32] | None) -> Operation:
         """Bind the signal of units to images, or to panels of features."""
         controlled = self.feedback is None or self.feedback.control > 0
-        return signal.bind(
+        bound: Operation = self.device.kernels("signal").bind(
             self.isa,
             self.threads,
             site=self._site(unit),
@@ -302,6 +306,7 @@ class SignalTasks:
             bias=bias,
             onto=self.onto,
         )
+        return bound
 
     def exact(
         self,
@@ -312,7 +317,7 @@ class SignalTasks:
         bias: npt.NDArray[np.float32] | None,
     ) -> Operation:
         """Bind the signal of the units that a loss reads, which is their residual, to panels of features."""
-        return signal.bind(
+        bound: Operation = self.device.kernels("signal").bind(
             self.isa,
             self.threads,
             site=Perturbed(self.batch, 0, source, rule, 0, self.forward.stream),
@@ -322,6 +327,7 @@ class SignalTasks:
             bias=bias,
             onto=self.onto,
         )
+        return bound
 
     def reads(self, units: Sequence[Units]) -> list[Buffer]:
         """Return the buffers that the signals of units are computed from."""

@@ -80,7 +80,9 @@ class ActivityPerturbation(Estimator):
         found = {}
         for name, shape in head_shapes(model, self.local).items():
             for part, size in (("weight", shape), ("bias", shape[1:])):
-                found[f"{name}.{part}"] = Parameter.create(f"{name}.{part}", 0, np.zeros(size, np.float32))
+                found[f"{name}.{part}"] = Parameter.create(
+                    f"{name}.{part}", 0, np.zeros(size, np.float32), device=model.processor
+                )
         return found
 
     def bind(self, setting: Setting) -> "ActivityEstimate":
@@ -92,7 +94,8 @@ class ActivityEstimate(Estimate):
     """Activity perturbation on B examples: one pass for the loss, one for the gradients, and the update."""
 
     def __init__(self, estimator: ActivityPerturbation, setting: Setting) -> None:
-        self._setting, self._plain = setting, setting.plain
+        # Gradients are added to the parameters at once only where the host sees the loss before.
+        self._setting, self._plain = setting, setting.plain and setting.device.checks_between
         self._every = estimator.feedback.every if estimator.feedback else 1
         parameters: Mapping[str, Parameter] = setting.parameters
 
@@ -100,14 +103,14 @@ class ActivityEstimate(Estimate):
             return parameters[name].packed if self._plain else setting.gradient(name)
 
         def updates(plan: ActivityPlan) -> list[Operation]:
-            return [] if self._plain else setting.updates(plan.threads, plan.result)
+            return [] if self._plain else setting.updates(plan.result)
 
         self._plans = [
             ActivityPlan(
                 setting.model,
                 setting.batch,
                 setting.loss,
-                setting.stream,
+                setting.stream.array,
                 draws=draws,
                 layerwise=estimator.layerwise,
                 feedback=estimator.feedback,
@@ -120,7 +123,7 @@ class ActivityEstimate(Estimate):
             )
             for draws in (estimator.draws, 0)[: 1 + (self._every > 1)]
         ]
-        self.values = np.zeros_like(self._plans[0].values)
+        self.values = np.zeros(1 + self._plans[0].slots)
         self.operations = self._plans[0].operations
 
     @property
@@ -130,16 +133,14 @@ class ActivityEstimate(Estimate):
 
     def run(self, x: npt.NDArray[Any], targets: npt.NDArray[Any]) -> bool:
         """Run the pass; nothing is moved where its loss is not finite. Derivatives are 0 in a step without noise."""
-        quiet = int(self._setting.stream["step"][0]) % self._every > 0
+        quiet = int(self._setting.stream.host["step"][0]) % self._every > 0
         plan = self._plans[quiet]
         if self._plain:
             rates = self._setting.rates
             assert rates is not None
-            plan.scale[0] = -rates["learning_rate"][0] / self._setting.batch
-        finite = plan.run(x, targets)
-        self.values[: len(plan.values)] = plan.values
-        self.values[len(plan.values) :] = 0.0
-        return finite
+            plan.scale[0] = -rates.host["learning_rate"][0] / self._setting.batch
+        self.values[1 + plan.slots :] = 0.0
+        return plan.run(x, targets, self.values[: 1 + plan.slots])
 
 
 _MLP = "MNIST, 784-1024-1024-10, 2,000 steps of Adam, nine rates: {} held out"

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from fgnumba.errors import ConfigError
 from fgnumba.graph import Graph
-from fgnumba.kernels.memory import aligned
+from fgnumba.kernels.device import CPU, Device, Record
 from fgnumba.kernels.program import Operation
 from fgnumba.losses import Loss
 from fgnumba.optimizers import SGD, Optimizer
@@ -23,16 +23,17 @@ class State:
     Parameters
     ----------
     parameters : beside the model's, trained like them: the heads of local losses.
+    device : that holds the arrays.
     """
 
-    def __init__(self, parameters: Mapping[str, Parameter]) -> None:
-        self.parameters = dict(parameters)
+    def __init__(self, parameters: Mapping[str, Parameter], device: Device = CPU) -> None:
+        self.parameters, self.device = dict(parameters), device
         self.arrays: dict[str, npt.NDArray[np.float32]] = {}
 
     def array(self, name: str, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
         """Return the array of a name, zeros when it is first asked for."""
         if name not in self.arrays:
-            self.arrays[name] = aligned(shape)
+            self.arrays[name] = self.device.zeros(shape)
         found = self.arrays[name]
         assert found.shape == shape
         return found
@@ -49,25 +50,30 @@ class Setting:
     Parameters
     ----------
     model, batch, loss : what is differentiated, on how many examples.
-    stream : (1,) ``kernels.philox.STREAM``, of the directions; read when a step runs.
+    stream : ``kernels.philox.STREAM``, of the directions; read when a step runs.
     state : shared by all batch sizes of a trainer.
-    optimizer, rates : what moves the parameters, and (1,) ``kernels.optimizer.cpu.RATES``; None: the estimate stays in
+    optimizer, rates : what moves the parameters, and its ``kernels.optimizer.cpu.RATES``; None: the estimate stays in
         `gradients`, and nothing is moved.
     """
 
     model: Graph
     batch: int
     loss: Loss
-    stream: npt.NDArray[Any]
+    stream: Record
     state: State
     optimizer: Optimizer | None = None
-    rates: npt.NDArray[Any] | None = None
+    rates: Record | None = None
     gradients: dict[str, npt.NDArray[np.float32]] = field(default_factory=dict)
 
     @property
     def parameters(self) -> dict[str, Parameter]:
         """All that is trained: the model's parameters, and the estimator's own."""
         return {**self.model.packed_parameters, **self.state.parameters}
+
+    @property
+    def device(self) -> Device:
+        """The model's device."""
+        return self.model.processor
 
     @property
     def plain(self) -> bool:
@@ -80,17 +86,21 @@ class Setting:
             shape = self.parameters[name].packed.shape
             # One for all batch sizes where it is but handed on to the optimiser.
             self.gradients[name] = (
-                aligned(shape) if self.optimizer is None else self.state.array(f"gradient.{name}", shape)
+                self.device.zeros(shape)
+                if self.optimizer is None
+                else self.state.array(f"gradient.{name}", shape)
             )
         return self.gradients[name]
 
-    def updates(self, threads: int, result: npt.NDArray[Any]) -> list[Operation]:
+    def updates(self, result: npt.NDArray[Any]) -> list[Operation]:
         """Return what moves the parameters along the stored gradients."""
         if self.optimizer is None:
             return []
         assert self.rates is not None
         gradients = {name: self.gradient(name) for name in self.parameters}
-        return self.optimizer.bind(threads, self.parameters, gradients, self.rates, result, self.state.moment)
+        return self.optimizer.bind(
+            self.device, self.parameters, gradients, self.rates.array, result, self.state.moment
+        )
 
 
 class Estimate(ABC):

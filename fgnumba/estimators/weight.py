@@ -13,14 +13,12 @@ import numpy.typing as npt
 from fgnumba.directions import Direction, by_name
 from fgnumba.errors import ConfigError
 from fgnumba.estimators.base import Estimate, Estimator, Recipe, Setting
-from fgnumba.kernels.descent import cpu as descent
+from fgnumba.kernels.descent import cpu as rules
 from fgnumba.kernels.drawn import Drawn
-from fgnumba.kernels.gram import cpu as gram
-from fgnumba.kernels.memory import aligned
-from fgnumba.kernels.optimizer import cpu as optimizer_kernels
+from fgnumba.kernels.loss import RESULT
+from fgnumba.kernels.optimizer import cpu as optimizer_rules
 from fgnumba.kernels.philox import FAMILY, MAX_DIRECTIONS
-from fgnumba.kernels.program import Operation, Program
-from fgnumba.kernels.projection import cpu as projection
+from fgnumba.kernels.program import Operation
 from fgnumba.layers import Perturbation
 from fgnumba.optimizers import SGD
 from fgnumba.parameters import Parameter
@@ -127,10 +125,10 @@ class WeightEstimate(Estimate):
         fused = estimator.control == 0 and isinstance(optimizer, SGD)
         self._momentum = fused and isinstance(optimizer, SGD) and optimizer.heavy_ball
         self._fused = fused and (setting.plain or self._momentum)
-        perturbation = Perturbation(drawn.kind, estimator.directions, setting.stream, drawn.base)
+        perturbation = Perturbation(drawn.kind, estimator.directions, setting.stream.array, drawn.base)
         self.plan = Plan(setting.model, setting.batch, perturbation, setting.loss, training=True)
-        self.values, self.operations = self.plan.values, self.plan.operations
-        self._last = np.zeros_like(self.values)
+        self.values = np.zeros(1 + estimator.directions)
+        self._last = setting.device.zeros((1 + estimator.directions,), np.float64)
         combined, coefficients = self._combination()
         self._coefficients = coefficients
         self.plan.append([*combined, *self._updates(coefficients, self.plan.result), *self._after()])
@@ -148,7 +146,7 @@ class WeightEstimate(Estimate):
             "count": self._estimator.directions,
             "first": self._estimator.drawn.base,
             "parameter": parameter.index,
-            "stream": self._setting.stream,
+            "stream": self._setting.stream.array,
         }
 
     def _drawn(self, parameter: Parameter) -> Drawn:
@@ -160,14 +158,16 @@ class WeightEstimate(Estimate):
             self._estimator.directions,
             self._estimator.drawn.base,
             parameter.index,
-            self._setting.stream,
+            self._setting.stream.array,
         )
 
     def _combination(self) -> tuple[Sequence[Operation], npt.NDArray[np.float64]]:
         """Return the operations that make coefficients of the derivatives, and where these are."""
         estimator, parameters = self._estimator, self._setting.model.packed_parameters
         if estimator.combine == "mean" and estimator.control == 0 and estimator.clip is None:
-            return [], self.values
+            return [], self.plan.values
+        device = self._setting.device
+        projection, gram = device.kernels("projection"), device.kernels("gram")
         isa, threads, count = self.plan.isa, self.plan.threads, estimator.directions
         drawn = {name: self._drawn(parameter) for name, parameter in parameters.items()}
         operations: list[Operation] = []
@@ -175,7 +175,7 @@ class WeightEstimate(Estimate):
         grams: npt.NDArray[np.float64] | None = None
         if estimator.control > 0:
             places, total = _cut([directions.panels for directions in drawn.values()])
-            projections = aligned((total, count), np.float64)
+            projections = device.zeros((total, count), np.float64)
             operations += [
                 projection.bind(
                     isa, threads, values=self._control(p), directions=drawn[name], sums=projections[place]
@@ -184,14 +184,14 @@ class WeightEstimate(Estimate):
             ]
         if estimator.combine == "projected":
             places, total = _cut([gram.shares(directions) for directions in drawn.values()])
-            grams = aligned((total, count, count), np.float64)
+            grams = device.zeros((total, count, count), np.float64)
             operations += [
                 gram.bind(isa, threads, directions=directions, gram=grams[place])
                 for directions, place in zip(drawn.values(), places, strict=True)
             ]
-        out = np.zeros_like(self.values)
+        out = device.zeros((1 + count,), np.float64)
         combined = gram.bind_combine(
-            values=self.values,
+            values=self.plan.values,
             clip=math.inf if estimator.clip is None else estimator.clip,
             out=out,
             projections=projections,
@@ -205,9 +205,10 @@ class WeightEstimate(Estimate):
 
     def _updates(self, values: npt.NDArray[np.float64], result: npt.NDArray[Any]) -> list[Operation]:
         setting = self._setting
-        rule = descent.STORE
+        descent = setting.device.kernels("descent")
+        rule = rules.STORE
         if self._fused:
-            rule = descent.MOMENTUM if self._momentum else descent.SGD
+            rule = rules.MOMENTUM if self._momentum else rules.SGD
         return [
             descent.bind(
                 self.plan.isa,
@@ -216,7 +217,7 @@ class WeightEstimate(Estimate):
                 **self._directions(parameter),
                 values=values,
                 result=result,
-                rates=setting.rates,
+                rates=setting.rates.array if setting.rates else None,
                 rule=rule,
                 moment=setting.state.moment("moment", parameter) if self._momentum else None,
             )
@@ -229,44 +230,47 @@ class WeightEstimate(Estimate):
             return []
         operations, setting = [], self._setting
         if self._estimator.control > 0:
-            rates = np.zeros(1, optimizer_kernels.RATES)
+            initial = np.zeros(1, optimizer_rules.RATES)
             P, T = setting.model.parameter_count, self._estimator.directions
-            rates["momentum"] = 1.0 - min(1.0, self._estimator.control * T / P)
+            initial["momentum"] = 1.0 - min(1.0, self._estimator.control * T / P)
+            rates = setting.device.array(initial)
             operations = [
-                optimizer_kernels.bind(
+                setting.device.kernels("optimizer").bind(
                     self.plan.threads,
                     theta=setting.gradient(name),
                     gradient=setting.gradient(name),
-                    rule=optimizer_kernels.CORRECT,
+                    rule=optimizer_rules.CORRECT,
                     rates=rates,
                     result=self.plan.result,
                     first_moment=self._control(parameter),
                 )
                 for name, parameter in setting.model.packed_parameters.items()
             ]
-        return operations + setting.updates(self.plan.threads, self.plan.result)
+        return operations + setting.updates(self.plan.result)
 
     def run(self, x: npt.NDArray[Any], targets: npt.NDArray[Any]) -> bool:
         """Run the program; nothing is moved where the loss or an update is not finite."""
         self.plan.run(x, targets)
-        if self.plan.result["finite"][0] != 1:
+        if not self.plan.outcome.read(self.values):
             return False
-        self._last[...] = self._coefficients
+        self._setting.device.copy(self._last, self._coefficients)
         return True
 
     def undo(self, learning_rate: float) -> bool:
         """Take the last update back: θ + η g, its directions drawn again; θ + η m with momentum."""
         if not self._fused:
             return False
-        rates, values = self._setting.rates, self._last
+        rates, values, device = self._setting.rates, self._last, self._setting.device
         assert rates is not None
-        before = rates.copy()
-        rates["learning_rate"] = -learning_rate
+        before = rates.host.copy()
+        rates.host["learning_rate"] = -learning_rate
         if self._momentum:
             # m ← 1 m + 0 leaves the moment as it is.
-            rates["momentum"], values = 1.0, np.zeros_like(values)
-        Program(self._updates(values, np.ones_like(self.plan.result))).run()
-        rates[...] = before
+            rates.host["momentum"], values = 1.0, device.zeros(values.shape, np.float64)
+        rates.push()
+        device.program(self._updates(values, device.array(np.ones(1, RESULT)))).run()
+        rates.host[...] = before
+        rates.push()
         return True
 
 

@@ -11,18 +11,18 @@ import numpy.typing as npt
 from fgnumba.directions import by_name
 from fgnumba.errors import ConfigError
 from fgnumba.estimators.base import Estimate, Estimator, Recipe, Setting
-from fgnumba.kernels.descent import cpu as descent
-from fgnumba.kernels.differences import cpu as differences
+from fgnumba.kernels.descent.cpu import SGD, STORE
+from fgnumba.kernels.differences.cpu import BACK, FORTH, RETURN
 from fgnumba.kernels.directions import NONE
 from fgnumba.kernels.loss import RESULT
 from fgnumba.kernels.memory import address
 from fgnumba.kernels.optimizer.cpu import RATES
 from fgnumba.kernels.philox import MAX_DIRECTIONS
-from fgnumba.kernels.program import Operation, Program, Stage
+from fgnumba.kernels.program import Operation, Stage
 from fgnumba.kernels.vector import PANEL
 from fgnumba.layers import Perturbation
 from fgnumba.parameters import Parameter
-from fgnumba.plan import Plan
+from fgnumba.plan import Outcome, Plan
 from fgnumba.validation import real_number, whole_number
 
 
@@ -191,18 +191,23 @@ class DifferenceEstimate(Estimate):
         direction, random, axes = parts
         share = parts.share(setting.model.parameter_count)
         self._drawn, self._random, self._axes, self._setting = by_name(direction), random, axes, setting
-        perturbation = Perturbation(NONE, 0, setting.stream)
+        perturbation = Perturbation(NONE, 0, setting.stream.array)
         self.plan = Plan(setting.model, setting.batch, perturbation, setting.loss, training=True)
-        self.values, self._result = np.zeros(1 + random + axes), np.zeros(1, RESULT)
-        self._losses = np.zeros(2 * (random + axes))
-        self._thetas, self._gradients = np.zeros(axes, np.int64), np.zeros(axes, np.int64)
-        saved = np.zeros(axes, np.float32)
+        device = setting.device
+        differences = device.kernels("differences")
+        self.values, self._outcome = np.zeros(1 + random + axes), Outcome(device, random + axes)
+        self._result = self._outcome.result
+        losses = device.zeros((2 * (random + axes),), np.float64)
+        self._thetas, self._gradients = (device.zeros((axes,), np.int64) for _ in range(2))
+        saved = device.zeros((axes,))
+        passes = 0
         steps: list[Operation | Stage] = []
 
         def run_pass() -> None:
-            index = sum(isinstance(step, Operation) and step.name == "keep" for step in steps)
+            nonlocal passes
             steps.extend(self.plan.steps)
-            steps.append(differences.bind_keep(self.plan.values, self._losses, index))
+            steps.append(differences.bind_keep(self.plan.values, losses, passes))
+            passes += 1
 
         for t in range(random):
             for amount in (epsilon, -2.0 * epsilon):
@@ -210,30 +215,29 @@ class DifferenceEstimate(Estimate):
                 run_pass()
             steps += self._moves(t, epsilon)
         for k in range(axes):
-            for side in (differences.FORTH, differences.BACK):
+            for side in (FORTH, BACK):
                 steps.append(differences.bind_nudge(self._thetas, saved, k, side, epsilon))
                 run_pass()
-            steps.append(differences.bind_nudge(self._thetas, saved, k, differences.RETURN, epsilon))
-        self._weighted = np.zeros_like(self.values)
-        steps.append(
-            differences.bind_central(self._losses, epsilon, self.values, self._result, self._weighted, share)
-        )
+            steps.append(differences.bind_nudge(self._thetas, saved, k, RETURN, epsilon))
+        self._weighted = device.zeros((1 + random + axes,), np.float64)
+        found = self._outcome.values
+        steps.append(differences.bind_central(losses, epsilon, found, self._result, self._weighted, share))
         fused = setting.plain and not axes
         steps += self._updates(fused)
         if axes:
             factor = (1.0 - share) * setting.model.parameter_count / axes
-            found = (self._gradients, self.values[1 + random :])
-            steps.append(differences.bind_scatter(*found, factor, self._result))
+            along = found[1 + random :]
+            steps.append(differences.bind_scatter(self._gradients, along, factor, self._result))
         if not fused:
-            steps += setting.updates(self.plan.threads, self._result)
-        self._program = Program(steps)
+            steps += setting.updates(self._result)
+        self._program = device.program(steps)
         self.operations = self._program.operations
         self._ends = np.cumsum([math.prod(p.shape) for p in setting.model.packed_parameters.values()])
 
     @property
     def nbytes(self) -> int:
         """Bytes of buffers and scratch memory."""
-        return self.plan.buffer_nbytes + self._program.scratch.nbytes + self.plan.input_nbytes
+        return self.plan.buffer_nbytes + self._program.scratch_nbytes + self.plan.input_nbytes
 
     def _bind_descent(
         self,
@@ -246,7 +250,7 @@ class DifferenceEstimate(Estimate):
         rates: npt.NDArray[Any] | None,
         rule: int,
     ) -> Operation:
-        return descent.bind(
+        bound: Operation = self._setting.device.kernels("descent").bind(
             self.plan.isa,
             self.plan.threads,
             theta=theta,
@@ -254,20 +258,22 @@ class DifferenceEstimate(Estimate):
             count=count,
             first=self._drawn.base + first,
             parameter=parameter.index,
-            stream=self._setting.stream,
+            stream=self._setting.stream.array,
             values=values,
             result=result,
             rates=rates,
             rule=rule,
         )
+        return bound
 
     def _moves(self, t: int, amount: float) -> list[Operation]:
         """Return θ ← θ + amount · v_t."""
-        rates = np.zeros(1, RATES)
-        rates["learning_rate"] = -amount
-        one = np.array([0.0, 1.0])
+        device, initial = self._setting.device, np.zeros(1, RATES)
+        initial["learning_rate"] = -amount
+        rates, one = device.array(initial), device.array(np.array([0.0, 1.0]))
+        good = device.array(np.ones(1, RESULT))
         return [
-            self._bind_descent(p, p.packed, t, 1, one, np.ones(1, RESULT), rates, descent.SGD)
+            self._bind_descent(p, p.packed, t, 1, one, good, rates, SGD)
             for p in self._setting.model.packed_parameters.values()
         ]
 
@@ -278,43 +284,45 @@ class DifferenceEstimate(Estimate):
             return []
         values = self._weighted[: 1 + random]
         if fused:
+            assert setting.rates is not None
             return [
-                self._bind_descent(p, p.packed, 0, random, values, self._result, setting.rates, descent.SGD)
+                self._bind_descent(p, p.packed, 0, random, values, self._result, setting.rates.array, SGD)
                 for p in setting.model.packed_parameters.values()
             ]
         return [
-            self._bind_descent(
-                p, setting.gradient(name), 0, random, values, self._result, None, descent.STORE
-            )
+            self._bind_descent(p, setting.gradient(name), 0, random, values, self._result, None, STORE)
             for name, p in setting.model.packed_parameters.items()
         ]
 
     def _choose(self) -> None:
         """Draw the coordinates of a step."""
         setting = self._setting
-        stream = setting.stream[0]
+        stream = setting.stream.host[0]
         key = [int(stream["key_low"]) | int(stream["key_high"]) << 32, int(stream["step"])]
         chosen = np.random.Generator(np.random.Philox(key=key)).choice(
             self._ends[-1], self._axes, replace=False
         )
         parameters = list(setting.model.packed_parameters.items())
+        thetas, gradients = np.zeros((2, self._axes), np.int64)
         for k, j in enumerate(chosen):
             which = int(np.searchsorted(self._ends, j, side="right"))
             name, parameter = parameters[which]
             offset = 4 * _packed_index(parameter, int(j - self._ends[which]) + math.prod(parameter.shape))
-            self._thetas[k] = address(parameter.packed) + offset
-            self._gradients[k] = address(setting.gradient(name)) + offset
+            thetas[k] = address(parameter.packed) + offset
+            gradients[k] = address(setting.gradient(name)) + offset
+        setting.device.assign(self._thetas, thetas)
+        setting.device.assign(self._gradients, gradients)
 
     def run(self, x: npt.NDArray[Any], targets: npt.NDArray[Any]) -> bool:
         """Run the passes and the update; nothing is moved where a loss is not finite."""
         if self._axes:
             if not self._random:
                 for name in self._setting.model.packed_parameters:
-                    self._setting.gradient(name)[...] = 0
+                    self._setting.device.assign(self._setting.gradient(name), 0)
             self._choose()
         self.plan.set_input(x, targets)
         self._program.run()
-        return bool(self._result["finite"][0] == 1)
+        return self._outcome.read(self.values)
 
 
 def _packed_index(parameter: Parameter, index: int) -> int:

@@ -10,9 +10,9 @@ import numpy.typing as npt
 
 from fgnumba.errors import ConfigError, ShapeError, did_you_mean
 from fgnumba.kernels.activations.rules import RULES
+from fgnumba.kernels.device import Device
 from fgnumba.kernels.images import NO_BORDER, Border, Images
 from fgnumba.kernels.program import Operation
-from fgnumba.kernels.vector import InstructionSet
 from fgnumba.parameters import Parameter
 from fgnumba.validation import whole_number
 
@@ -50,14 +50,14 @@ class Site:
 
     Parameters
     ----------
+    device : whose kernels are bound.
     batch, images : B, and how many examples are a part of the batch.
     index : number of the layer in the model.
     inputs, output : examples as the kernels see them.
     parameters : by the layer's own names.
     """
 
-    isa: InstructionSet
-    threads: int
+    device: Device
     batch: int
     images: int
     index: int
@@ -65,6 +65,16 @@ class Site:
     output: Images
     parameters: Mapping[str, Parameter]
     perturbation: Perturbation
+
+    @property
+    def isa(self) -> Any:
+        """The device's instructions."""
+        return self.device.isa
+
+    @property
+    def threads(self) -> int:
+        """What the device shares work among."""
+        return self.device.threads
 
     @property
     def part(self) -> dict[str, Any]:

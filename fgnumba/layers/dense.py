@@ -9,9 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fgnumba.errors import ShapeError
-from fgnumba.kernels.dense import cpu as dense
 from fgnumba.kernels.directions import NONE
-from fgnumba.kernels.memory import aligned
 from fgnumba.kernels.philox import MAX_COLUMNS
 from fgnumba.kernels.product import Weights
 from fgnumba.kernels.program import Operation
@@ -79,7 +77,7 @@ class Dense(Layer):
     def bind(self, site: Site) -> list[Operation]:
         """Return the fused dense operation."""
         return [
-            dense.bind(
+            site.device.kernels("dense").bind(
                 site.isa,
                 site.threads,
                 batch=site.batch,
@@ -95,7 +93,9 @@ class Dense(Layer):
 def weights_at(site: Site) -> Weights:
     """Return the weight, the bias and their directions as the kernels take them."""
     weight, bias, p = site.parameters["weight"], site.parameters.get("bias"), site.perturbation
-    biases: npt.NDArray[np.float32] = bias.packed if bias else aligned((weight.packed.shape[0] * PANEL,))
+    biases: npt.NDArray[np.float32] = (
+        bias.packed if bias else site.device.zeros((weight.packed.shape[0] * PANEL,))
+    )
     return Weights(
         weight=weight.packed,
         bias=biases,

@@ -7,8 +7,6 @@ import numpy as np
 
 from fgnumba.errors import ShapeError
 from fgnumba.kernels.affine import Affine
-from fgnumba.kernels.group_norm import cpu as group_norm
-from fgnumba.kernels.layer_norm import cpu as layer_norm
 from fgnumba.kernels.program import Operation
 from fgnumba.layers.base import Initial, Layer, Shape, Site
 from fgnumba.validation import real_number, whole_number
@@ -62,7 +60,7 @@ class LayerNorm(_Normalization):
     def bind(self, site: Site) -> list[Operation]:
         """Return the normalisation."""
         return [
-            layer_norm.bind(
+            site.device.kernels("layer_norm").bind(
                 site.isa,
                 **site.part,
                 x=site.inputs[0],
@@ -112,7 +110,7 @@ class GroupNorm(_Normalization):
     def bind(self, site: Site) -> list[Operation]:
         """Return the normalisation."""
         return [
-            group_norm.bind(
+            site.device.kernels("group_norm").bind(
                 site.isa,
                 **site.part,
                 x=site.inputs[0],

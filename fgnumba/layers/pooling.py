@@ -5,9 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fgnumba.errors import ConfigError
-from fgnumba.kernels.avg_pool2d import cpu as avg_pool2d
 from fgnumba.kernels.images import NO_BORDER, Border
-from fgnumba.kernels.max_pool2d import cpu as max_pool2d
 from fgnumba.kernels.program import Operation
 from fgnumba.layers.base import Layer, Shape, Site, checked_image, pair
 from fgnumba.layers.convolution import Padding, checked_padding, resolved_padding, windows_along
@@ -75,7 +73,7 @@ class MaxPool2d(_Pool2d):
 
     def bind(self, site: Site) -> list[Operation]:
         """Return the pooling."""
-        return [max_pool2d.bind(**self._arguments(site))]
+        return [site.device.kernels("max_pool2d").bind(**self._arguments(site))]
 
 
 @dataclass(frozen=True)
@@ -94,7 +92,7 @@ class AvgPool2d(_Pool2d):
 
     def bind(self, site: Site) -> list[Operation]:
         """Return the pooling."""
-        return [avg_pool2d.bind(**self._arguments(site))]
+        return [site.device.kernels("avg_pool2d").bind(**self._arguments(site))]
 
 
 @dataclass(frozen=True)
@@ -110,7 +108,7 @@ class GlobalAveragePool2d(Layer):
         x = site.inputs[0]
         size = (x.shape[0], x.shape[1])
         return [
-            avg_pool2d.bind(
+            site.device.kernels("avg_pool2d").bind(
                 **site.part,
                 count=site.perturbation.count,
                 x=x,

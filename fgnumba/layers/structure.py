@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from fgnumba.errors import ShapeError
-from fgnumba.kernels.dropout import cpu as dropout
-from fgnumba.kernels.elementwise import cpu as elementwise
 from fgnumba.kernels.program import Operation
 from fgnumba.layers.base import Layer, Shape, Site, checked_activation
 from fgnumba.validation import real_number
@@ -57,7 +55,7 @@ class Activation(Layer):
     def bind(self, site: Site) -> list[Operation]:
         """Return the elementwise operation."""
         return [
-            elementwise.bind(
+            site.device.kernels("elementwise").bind(
                 **site.part,
                 count=site.perturbation.count,
                 x=site.inputs[0],
@@ -97,7 +95,7 @@ class Add(Layer):
         operations, x = [], site.inputs[0]
         for index, x2 in enumerate(site.inputs[1:], 2):
             operations.append(
-                elementwise.bind(
+                site.device.kernels("elementwise").bind(
                     **site.part,
                     count=site.perturbation.count,
                     x=x,
@@ -132,7 +130,7 @@ class Concatenate(Layer):
         for x in site.inputs:
             channels = x.shape[2]
             operations.append(
-                elementwise.bind(
+                site.device.kernels("elementwise").bind(
                     **site.part,
                     count=site.perturbation.count,
                     x=x,
@@ -173,7 +171,7 @@ class Dropout(Layer):
     def bind(self, site: Site) -> list[Operation]:
         """Return the masking."""
         return [
-            dropout.bind(
+            site.device.kernels("dropout").bind(
                 site.isa,
                 **site.part,
                 count=site.perturbation.count,

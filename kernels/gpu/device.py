@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fgnumba.kernels.device import Device, Record
+from fgnumba.kernels.device import Device, Record, Staged
+from fgnumba.kernels.gpu.copies import copy_rows
 from fgnumba.kernels.gpu.driver import Driver
 from fgnumba.kernels.gpu.instructions import Instructions
 from fgnumba.kernels.gpu.memory import DeviceArray
@@ -27,7 +28,7 @@ class Gpu(Device):
     ConfigError
     """
 
-    name, by_parts = "cuda", False
+    name, by_parts, checks_between = "cuda", False, False
 
     def __init__(
         self,
@@ -67,5 +68,37 @@ class Gpu(Device):
         host = self.driver.pinned(dtype.itemsize).view(dtype)
         return Record(host, self.zeros((1,), dtype))
 
+    def staged(self, shape: tuple[int, ...], dtype: npt.DTypeLike = np.float32) -> "StagedUpload":
+        return StagedUpload(self.driver, shape, dtype)
+
     def program(self, steps: Sequence[Any]) -> Program:
         return Program(self.driver, steps, self.graph)
+
+
+class StagedUpload(Staged):
+    """An array filled through pinned memory of twice its size: one half is filled while the other travels.
+
+    Parameters
+    ----------
+    driver, shape, dtype : of the array.
+    """
+
+    def __init__(self, driver: Driver, shape: tuple[int, ...], dtype: npt.DTypeLike) -> None:
+        super().__init__(DeviceArray.zeros(driver, shape, dtype))
+        self._driver, self._turn = driver, 0
+        pinned = driver.pinned(2 * self.array.nbytes).view(self.array.dtype)
+        self._halves = pinned.reshape(2, *shape)
+        self._marks: list[Any] = [None, None]
+
+    def load(self, values: npt.NDArray[Any] | DeviceArray) -> None:
+        """Take values of the host through pinned memory, or those of a device array."""
+        if isinstance(values, DeviceArray):
+            copy_rows(values, self.array).run(self._driver)
+            return
+        self._turn = 1 - self._turn
+        half = self._halves[self._turn]
+        if self._marks[self._turn] is not None:
+            self._driver.wait(self._marks[self._turn])
+        half[..., : values.shape[-1]] = values
+        self._driver.to_device(self.array.address, half)
+        self._marks[self._turn] = self._driver.mark()

@@ -88,6 +88,12 @@ class DeviceArray:
         row = math.prod(self.shape[1:]) * self.dtype.itemsize
         return DeviceArray(self.address + start * row, shape, self.dtype, self._owner, self._driver)
 
+    def view(self, dtype: npt.DTypeLike) -> "DeviceArray":
+        """Return the same bytes as elements of another dtype, along the last axis."""
+        kind = np.dtype(dtype)
+        last = self.shape[-1] * self.dtype.itemsize // kind.itemsize
+        return DeviceArray(self.address, (*self.shape[:-1], last), kind, self._owner, self._driver)
+
     def upload(self, values: npt.ArrayLike) -> None:
         """Take values of this shape from the host."""
         array = np.ascontiguousarray(np.broadcast_to(np.asarray(values, self.dtype), self.shape))

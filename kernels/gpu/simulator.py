@@ -243,7 +243,7 @@ class _Thread:
     def matrix_multiply(
         self, total: Any, a: Sequence[Any], b: Sequence[Any], kind: str
     ) -> npt.NDArray[np.float32]:
-        """Return a lane's part of total + A B, in tiles; the layout of fragments is that of the PTX manual's ``mma``."""
+        """Return a lane's part of total + A B, in tiles; fragments are laid out as the PTX manual has them."""
         lanes = self._gather((a, b))
         if _PRODUCT not in lanes:
             # The first lane to go on multiplies for all.
