@@ -36,13 +36,13 @@ class Gpu:
         set_stream(stream, seed, step)
         return self.array(stream, STREAM)
 
-    def packed(self, values):
+    def packed(self, values, groups=1):
         """Return a matrix or a vector, packed."""
-        return self.array(pack(values))
+        return self.array(pack(values, groups))
 
-    def stacked(self, values):
+    def stacked(self, values, groups=1):
         """Return matrices or vectors, each packed."""
-        return self.array(np.stack([pack(one) for one in values]))
+        return self.array(np.stack([pack(one, groups) for one in values]))
 
     def images(self, values=None, *, shape=None, blocks=1, batch=1, has_tangent=None):
         """Return images (blocks, B, *shape) in rows at a distance, NaN between them; NaN all over without values."""
