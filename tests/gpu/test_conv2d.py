@@ -100,7 +100,7 @@ def test_all_kinds_of_directions(gpu, kind, channels, loads):
         Layer((2, 4, 5, 1), 3, PLAIN, tangents=0),
         Layer((2, 4, 5, 1), 3, PLAIN, has_tangent=False, tangents=2),
         Layer((1, 1, 1, 1), 1, Geometry((1, 1)), "gaussian", has_tangent=False, tangents=2),
-        Layer((2, 5, 7, 6), 5, Geometry((1, 1), stride=(2, 3)), "gaussian"),
+        Layer((2, 5, 7, 6), 5, Geometry((1, 1), stride=(2, 3)), "gaussian", has_tangent=False, tangents=2),
         Layer((2, 3, 5, 8), 5, Geometry((1, 1)), "explicit"),
         Layer((1, 7, 1, 2), 4, Geometry((5, 1), dilation=(2, 1), padding=Border(4, 4, 0, 0))),
         Layer((1, 2, 3, 4), 2, Geometry((3, 3), stride=(4, 4), padding=Border(5, 5, 4, 4)), "rademacher"),
