@@ -17,8 +17,8 @@ import numpy as np
 
 from fgnumba.kernels.descent.cpu import MOMENTUM, SGD, STORE
 from fgnumba.kernels.directions import GAUSSIAN, RADEMACHER, RANK1
-from fgnumba.kernels.directions.cuda import Words, pick, sign_words, signed_one, turned
-from fgnumba.kernels.gpu.drawn import PAIRS, counter, gaussian_quad
+from fgnumba.kernels.directions.cuda import pick, sign_words, signed_one, turned
+from fgnumba.kernels.gpu.drawn import PAIRS, counter, gaussian_quad, store_words
 from fgnumba.kernels.gpu.kernel import device_function, kernel
 from fgnumba.kernels.gpu.layout import THREADS, element, elementwise
 from fgnumba.kernels.gpu.loss import FINITE
@@ -184,7 +184,7 @@ def _move_one(rule: int, rates: int, theta: int, moment: int, at: int, g: np.flo
         store_f32(moment + at, m)
 
 
-@kernel("descent-rank1")
+@kernel("descent-rank1", resident=4)
 def _outer(
     theta: Address,
     moment: Address,
@@ -217,7 +217,7 @@ def _outer(
             if right:
                 shared_store_u32(words + t * _DRAWN + 16, pick(four, panel & 3))
             else:
-                _store_words(words + t * _DRAWN, four)
+                store_words(words + t * _DRAWN, four)
         barrier()
         for i in range(thread(), directions * (_ROWS + PANEL), THREADS):
             t, place = divide(i, _ROWS + PANEL)
@@ -243,14 +243,6 @@ def _outer(
 
 
 @device_function
-def _store_words(at: int, four: Words) -> None:
-    shared_store_u32(at, four[0])
-    shared_store_u32(at + 4, four[1])
-    shared_store_u32(at + 8, four[2])
-    shared_store_u32(at + 12, four[3])
-
-
-@device_function
 def _added(g: Floats, coefficient: np.float32, word: np.uint32, lane: int) -> Floats:
     """Return four entries with those of one more direction."""
     return (
@@ -261,7 +253,7 @@ def _added(g: Floats, coefficient: np.float32, word: np.uint32, lane: int) -> Fl
     )
 
 
-@kernel("descent-signs")
+@kernel("descent-signs", resident=5)
 def _signs(
     theta: Address,
     moment: Address,
@@ -288,7 +280,7 @@ def _signs(
         if t < directions and block * _ROWS + 4 * quad < rows:
             c2 = counter(first, start + t, parameter)
             four = sign_words(stream, block * (_ROWS // 4) + quad, panel, ENTRY, c2)
-            _store_words(words + 4 * (t * _ROWS + 4 * quad), four)
+            store_words(words + 4 * (t * _ROWS + 4 * quad), four)
         barrier()
         if block * _ROWS + row < rows:
             for t in range(directions):
@@ -311,7 +303,7 @@ def _signs(
         _move_four(rule, rates, theta, moment, at + 12 * PANEL, d)
 
 
-@kernel("descent-gaussian")
+@kernel("descent-gaussian", resident=5)
 def _gaussians(
     theta: Address,
     moment: Address,

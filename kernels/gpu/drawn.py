@@ -8,7 +8,7 @@ from fgnumba.kernels.directions.cuda import Words, pick, sign_words, words
 from fgnumba.kernels.directions.normal import normal_pair
 from fgnumba.kernels.drawn import Drawn
 from fgnumba.kernels.gpu.kernel import device_function
-from fgnumba.kernels.gpu.primitives import Floats, divide, float_of
+from fgnumba.kernels.gpu.primitives import Floats, divide, float_of, shared_store_u32
 from fgnumba.kernels.philox import DIRECTION_SHIFT, ENTRY, GAUSSIAN_PANEL_SHIFT, LEFT, PURPOSE_SHIFT, RIGHT
 from fgnumba.kernels.vector import PANEL
 
@@ -70,6 +70,15 @@ def outer_words(stream: int, quad: int, panel: int, c2: int) -> Words:
         np.uint32(right ^ (_ALL if np.uint32(bits >> np.uint32(2)) & _BIT else np.uint32(0))),
         np.uint32(right ^ (_ALL if np.uint32(bits >> np.uint32(3)) & _BIT else np.uint32(0))),
     )
+
+
+@device_function
+def store_words(at: int, four: Words) -> None:
+    """Write the signs of four rows to shared memory."""
+    shared_store_u32(at, four[0])
+    shared_store_u32(at + 4, four[1])
+    shared_store_u32(at + 8, four[2])
+    shared_store_u32(at + 12, four[3])
 
 
 @device_function

@@ -64,7 +64,7 @@ def bind_residual(
     return bind_loss_residual("squared residual", _residual, threads, z, targets, residual)
 
 
-@kernel("mean-squared-error")
+@kernel("mean-squared-error", resident=5)
 def _rows(
     z: Address,
     block: Size,

@@ -7,9 +7,18 @@ the rows of one. Sums are added up lane by lane and warp by warp, always in the 
 import numpy as np
 
 from fgnumba.kernels.directions import GAUSSIAN, RANK1
-from fgnumba.kernels.directions.cuda import Words, sign_words, turned
+from fgnumba.kernels.directions.cuda import sign_words, turned
 from fgnumba.kernels.drawn import Drawn
-from fgnumba.kernels.gpu.drawn import PAIRS, arguments, counter, gaussian_quad, lanes, layout, outer_words
+from fgnumba.kernels.gpu.drawn import (
+    PAIRS,
+    arguments,
+    counter,
+    gaussian_quad,
+    lanes,
+    layout,
+    outer_words,
+    store_words,
+)
 from fgnumba.kernels.gpu.kernel import device_function, kernel
 from fgnumba.kernels.gpu.memory import DeviceArray
 from fgnumba.kernels.gpu.primitives import (
@@ -25,7 +34,6 @@ from fgnumba.kernels.gpu.primitives import (
     shared_load_f64,
     shared_load_u32,
     shared_store_f64,
-    shared_store_u32,
     store_f64,
     thread,
 )
@@ -74,14 +82,6 @@ def bind(
 
 
 @device_function
-def _store_words(at: int, four: Words) -> None:
-    shared_store_u32(at, four[0])
-    shared_store_u32(at + 4, four[1])
-    shared_store_u32(at + 8, four[2])
-    shared_store_u32(at + 12, four[3])
-
-
-@device_function
 def _row(h: int, word: np.uint32, lane: int, count: int) -> np.float32:
     """Return the sum of four entries of a row, without its padding."""
     four = load_f32x4(h + 4 * lane)
@@ -106,7 +106,7 @@ def _store_sums(total: np.float64, at: int, sums: int, count: int, across: int) 
         store_f64(sums + 8 * (block_x() * count + t), total)
 
 
-@kernel("projection-signs")
+@kernel("projection-signs", resident=4)
 def _signs(
     values: Address,
     sums: Address,
@@ -132,9 +132,9 @@ def _signs(
         row = begin + 4 * place
         if t < count and row < rows:
             if outer:
-                _store_words(words + 16 * place, outer_words(stream, row >> 2, panel, c2))
+                store_words(words + 16 * place, outer_words(stream, row >> 2, panel, c2))
             else:
-                _store_words(words + 16 * place, sign_words(stream, row >> 2, panel, ENTRY, c2))
+                store_words(words + 16 * place, sign_words(stream, row >> 2, panel, ENTRY, c2))
         barrier()
         if t < count:
             end = begin + _ROWS if begin + _ROWS < rows else rows

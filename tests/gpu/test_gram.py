@@ -4,10 +4,13 @@ import numpy as np
 import pytest
 
 from fgnumba.kernels import directions as kinds
+from fgnumba.kernels.descent import cuda as descent
 from fgnumba.kernels.drawn import Drawn
 from fgnumba.kernels.gpu.driver import SimulatedDriver
 from fgnumba.kernels.gram import cuda as gram
+from fgnumba.kernels.loss import RESULT
 from fgnumba.kernels.packing import pack
+from fgnumba.kernels.philox import ORTHOGONAL
 from fgnumba.kernels.projection import cuda as projection
 
 from .. import reference
@@ -17,7 +20,8 @@ SEED, STEP, FIRST, PARAMETER = 2**40 + 3, 17, 6, 2
 
 # One entry, vectors, ragged panels, more rows than are drawn at a time; groups, each with its padding.
 SIGNED = [((1, 1), 1), ((5,), 1), ((70,), 1), ((30,), 3), ((5, 70), 2), ((37, 67), 1), ((131, 10), 1)]
-GAUSSIAN = [*SIGNED[:5], ((9, 37), 1)]
+# Of a vector, the ragged row is any of the four that one draw of Gaussians gives.
+GAUSSIAN = [*SIGNED[:5], ((9, 37), 1), ((40,), 1), ((100,), 1), ((133,), 1)]
 CASES = [
     *((kind, *one) for kind in ("rank1", "rademacher") for one in SIGNED),
     *(("gaussian", *one) for one in GAUSSIAN),
@@ -73,6 +77,37 @@ def test_a_share_takes_several_panels(gpu, kind, monkeypatch):
     v = v.reshape(2, -1)
     products = np.tril(found.download()).sum(axis=0)
     np.testing.assert_allclose(products, np.tril(v @ v.T), rtol=0, atol=3e-4 if kind == "gaussian" else 0)
+
+
+def test_orthogonal_directions_along_each_other(gpu):
+    count, shape = 3, (160, 67)
+    packed = pack(np.ones(shape))
+    first, stream = ORTHOGONAL + 32 + 5, gpu.stream(SEED, STEP)
+    directions = Drawn(packed.shape, 67, 1, kinds.RANK1, count, first, PARAMETER, stream)
+    found, sums = gpu.zeros((1, count, count), np.float64), gpu.zeros((len(packed), count), np.float64)
+    values = gpu.nans(*packed.shape)
+    second = descent.bind(
+        None,
+        1,
+        theta=values,
+        kind=kinds.RANK1,
+        count=1,
+        first=first + 1,
+        parameter=PARAMETER,
+        stream=stream,
+        values=gpu.array(np.ones(2)),
+        result=gpu.array(np.ones(1, RESULT)),
+        rates=None,
+        rule=descent.STORE,
+    )
+    gpu.run(
+        second,
+        gram.bind(None, 1, directions=directions, gram=found),
+        projection.bind(None, 1, values=values, directions=directions, sums=sums),
+    )
+    # 160 rows are five times 32: directions of a family are orthogonal whatever the columns.
+    np.testing.assert_array_equal(np.tril(found.download()[0]), np.diag([160 * 67.0] * count))
+    np.testing.assert_array_equal(sums.download().sum(axis=0), [0, 160 * 67, 0])
 
 
 def combine(gpu, values, **others):

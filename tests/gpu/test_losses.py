@@ -41,7 +41,7 @@ def cross_entropy(z, width, y):
     return np.concatenate([[losses.mean()], (p * z[1:]).sum(axis=2).mean(axis=1)])
 
 
-@pytest.mark.parametrize("count", [0, 1, 4, 6])
+@pytest.mark.parametrize("count", [0, 1, 3, 6])
 @pytest.mark.parametrize(("batch", "width"), SHAPES)
 def test_softmax_cross_entropy(gpu, batch, width, count):
     z = dual(batch, width, count, scale=3.0)
@@ -74,7 +74,9 @@ def test_certain_examples_keep_relative_accuracy(gpu):
 
 @pytest.mark.parametrize("target", [-1, 10, 2**40, -(2**63)])
 def test_impossible_targets_are_never_finite(gpu, target):
-    values, finite = run(gpu, softmax_cross_entropy, dual(4, 10, 5), 10, np.array([0, target, 3, 9]))
+    # Here the padding is finite: what lies behind the classes is no logit.
+    z = np.nan_to_num(dual(4, 10, 5))
+    values, finite = run(gpu, softmax_cross_entropy, z, 10, np.array([0, target, 3, 9]))
     assert not finite
     assert np.isnan(values).all()
 
@@ -89,7 +91,7 @@ def test_what_is_not_finite_is_reported(gpu, module, block, bad):
     assert not run(gpu, module, z, 10, targets)[1]
 
 
-@pytest.mark.parametrize("count", [0, 1, 4, 6])
+@pytest.mark.parametrize("count", [0, 1, 3, 6])
 @pytest.mark.parametrize(("batch", "width"), SHAPES)
 def test_mean_squared_error(gpu, batch, width, count):
     z = dual(batch, width, count)
