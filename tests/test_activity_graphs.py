@@ -7,6 +7,13 @@ import fgnumba as fg
 from fgnumba.activities.plan import analyzed
 from fgnumba.bench import reverse
 from fgnumba.kernels import threads
+from fgnumba.kernels.images import Border, Images
+from fgnumba.kernels.memory import aligned
+from fgnumba.kernels.philox import STREAM, set_stream
+from fgnumba.kernels.program import Program
+from fgnumba.kernels.signal import cpu as signal
+from fgnumba.kernels.sites import Perturbed
+from fgnumba.kernels.vector import instruction_set
 
 LOSS = fg.SoftmaxCrossEntropy()
 
@@ -142,3 +149,39 @@ def test_blocks_follow_the_wiring_not_the_order_of_the_list():
         blocks = {step.names[0]: block for step, block in layout.block.items()}
         assert blocks == {"a": 0, "b": 1, "shortcut": 1, "sum": 1, "c": 2, "out": 2}
         assert {place.step.names[0]: place.block for place in layout.places}["shortcut"] == 1
+
+
+@pytest.mark.parametrize("border", [Border(0, 1, 0, 1), Border(0, 2, 0, 0), Border(0, 0, 0, 1)])
+def test_a_group_of_channels_clears_no_border_but_its_own(border):
+    batch, shape, group = 2, (3, 5, 64), 32
+    height, width, channels = shape
+    bordered = (batch, height + border.bottom, width + border.right, channels)
+    size = int(np.prod(bordered))
+    memory = aligned((size + 1024,))
+    memory[:] = np.nan
+    strides = (size, size // batch, bordered[2] * channels, channels, 0)
+    out = Images(memory, 0, shape, *strides, has_tangent=False, border=border)
+    slopes = aligned((1, batch, int(np.prod(shape))))
+    slopes[...] = 1
+    y = Images.of_batch(slopes, shape)
+    stream = np.zeros(1, STREAM)
+    set_stream(stream, 1, 1)
+    operations = [
+        signal.bind(
+            instruction_set(),
+            1,
+            site=Perturbed(
+                batch, 0, y.channels_from(first, group), "identity", 0, stream, first_channel=first
+            ),
+            out=out.channels_from(first, group),
+            scale=np.ones(1),
+            known=np.full((batch, group), 1 + first, np.float32),
+            cells=np.zeros(height * width, np.int64),
+        )
+        for first in range(0, channels, group)
+    ]
+    Program(operations).run()
+    expected = np.zeros(bordered, np.float32)
+    expected[:, :height, :width] = np.repeat(1 + np.arange(0, channels, group), group)
+    np.testing.assert_array_equal(memory[:size].reshape(bordered), expected)
+    assert np.isnan(memory[size:]).all()

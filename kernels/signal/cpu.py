@@ -192,12 +192,13 @@ def _known(a: Any, example: int, pixel: int, panel: int) -> int:
 
 @register_jitable
 def _clear(a: Any, target: int, n: int) -> None:
-    """Fill the border below and to the right of n images with zeros."""
+    """Fill these channels of the border below and to the right of n images with zeros."""
     for i in range(n):
         image = target + i * a.out_image * 4
         for row in range(a.height + a.bottom):
-            skip = a.width if row < a.height else 0
-            size = (a.width + a.right - skip) * a.out_pixel
-            rest = carray(pointer(image + (row * a.out_row + skip * a.out_pixel) * 4, np.float32), size)
-            for j in range(size):
-                rest[j] = np.float32(0)
+            for column in range(a.width if row < a.height else 0, a.width + a.right):
+                at = image + (row * a.out_row + column * a.out_pixel) * 4
+                # The channels beside them are another group's.
+                rest = carray(pointer(at, np.float32), a.channels)
+                for c in range(a.channels):
+                    rest[c] = np.float32(0)
