@@ -90,7 +90,7 @@ def planned(name: str) -> "tuple[int, Plan]":
     from fgnumba.presets import model_from
 
     tables, where = written_model(RunConfig(model=name), CLASSES)
-    model = model_from(tables, CLASSES, where, IMAGE)
+    model = model_from(tables, CLASSES, where, IMAGE, device="cpu")
     perturbation = Perturbation(RANK1, 1, np.zeros(1, STREAM))
     return model.parameter_count, Plan(model, BATCH, perturbation, SoftmaxCrossEntropy(), training=True)
 

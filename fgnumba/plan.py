@@ -179,8 +179,8 @@ class Plan:
         self.outcome = Outcome(self.device, perturbation.count)
         self.values, self.result = self.outcome.values, self.outcome.result
         self.rows: list[Row] = []
-        self._inputs = math.prod(model.input_shape)
-        self._input = InputRows(self.device, batch, self._inputs)
+        self.inputs = math.prod(model.input_shape)
+        self.input = InputRows(self.device, batch, self.inputs)
         self.steps: list[Operation | Stage] = []
         self.output: Any = self._bind(model, training)
         self.targets: Staged | None = None
@@ -213,7 +213,7 @@ class Plan:
                         return Images.of_part(
                             self._local, place, value.shape, part.images, value.has_tangent, value.border
                         ).viewed_as(shape)
-                    array = self._input.array if value is source else self._arrays[value]
+                    array = self.input.array if value is source else self._arrays[value]
                     external = value is source and self.device.by_parts
                     return Images.of_batch(array, shape, value.has_tangent, part.images, external)
 
@@ -352,12 +352,12 @@ class Plan:
     @property
     def nbytes(self) -> int:
         """Bytes of buffers and scratch memory, the copied input included."""
-        return self.buffer_nbytes + self._program.scratch_nbytes + self._input.nbytes
+        return self.buffer_nbytes + self._program.scratch_nbytes + self.input.nbytes
 
     @property
     def input_nbytes(self) -> int:
         """Bytes of the copied input."""
-        return self._input.nbytes
+        return self.input.nbytes
 
     @property
     def buffer_nbytes(self) -> int:
@@ -375,7 +375,7 @@ class Plan:
 
     def set_input(self, x: npt.NDArray[Any], targets: npt.NDArray[Any] | None = None) -> None:
         """Let the operations read `x` and `targets`, as :meth:`run` does."""
-        self._input.read_by(x, self._readers)
+        self.input.read_by(x, self._readers)
         if self.targets is not None and targets is not None:
             self.targets.load(targets)
 

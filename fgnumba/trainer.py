@@ -1,7 +1,7 @@
 """The trainer: descends along forward gradients."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -67,9 +67,11 @@ class Trainer:
         self.steps_done = 0
         device = model.processor
         self.state = State(self.estimator.own_parameters(model, self.seed), device)
-        self._stream, self._rates = device.record(STREAM), device.record(RATES)
-        optimizer.begin_rates(self._rates.host)
-        set_stream(self._stream.host, self.seed, 0)
+        self.stream, self.rates = device.record(STREAM), device.record(RATES)
+        optimizer.begin_rates(self.rates.host)
+        set_stream(self.stream.host, self.seed, 0)
+        # A device that takes steps by itself notes here that one did not end finite.
+        self.stopped = None if device.checks_between else device.zeros((1,), np.int64)
         self._plans: dict[int, Estimate] = {}
         self._studied: dict[int, tuple[Estimate, Setting]] = {}
         # Of the last update, so that it can be taken back.
@@ -99,19 +101,26 @@ class Trainer:
             raise ConfigError(f"step {self.steps_done}: at most 2**32 steps are possible with one seed")
         with self.model.lock:
             plan = self.plan(len(inputs))
-            rate = self._set_step(self.steps_done)
+            rate = self.set_step(self.steps_done)
+            self.push_step()
             if not plan.run(inputs, targets):
                 self._diverged(plan, inputs, targets, rate)
         self._last_rate, self._last_plan = rate, plan
         self.steps_done += 1
-        loss = float(plan.values[0])
-        return StepResult(loss, float(plan.values[1]) if len(plan.values) == 2 else plan.values[1:].copy())
+        return _result(plan.values)
 
     def plan(self, batch: int) -> Estimate:
         """Return what a step on `batch` examples runs."""
         if batch not in self._plans:
             setting = Setting(
-                self.model, batch, self.loss, self._stream, self.state, self.optimizer, self._rates
+                self.model,
+                batch,
+                self.loss,
+                self.stream,
+                self.state,
+                self.optimizer,
+                self.rates,
+                self.stopped,
             )
             self._plans[batch] = self.estimator.bind(setting)
         return self._plans[batch]
@@ -131,7 +140,8 @@ class Trainer:
         with self.model.lock:
             plan, setting = self._study(len(inputs))
             device = self.model.processor
-            self._set_step(self.steps_done)
+            self.set_step(self.steps_done)
+            self.push_step()
             before = {name: device.values(array).copy() for name, array in self.state.arrays.items()}
             moved = self.model.packed_parameters.values() if plan.moves_parameters else ()
             parameters = [(parameter.packed, device.values(parameter.packed).copy()) for parameter in moved]
@@ -147,17 +157,20 @@ class Trainer:
                 for name, parameter in self.model.packed_parameters.items()
             }
 
-    def _set_step(self, step: int) -> float:
-        """Let operations read what belongs to a step, and return its learning rate."""
-        self._stream.host["step"] = step
-        self.optimizer.set_rates(self._rates.host, step)
-        self._stream.push()
-        self._rates.push()
-        return float(self._rates.host["learning_rate"][0])
+    def set_step(self, step: int) -> float:
+        """Write what belongs to a step, and return its learning rate."""
+        self.stream.host["step"] = step
+        self.optimizer.set_rates(self.rates.host, step)
+        return float(self.rates.host["learning_rate"][0])
+
+    def push_step(self) -> None:
+        """Let operations read what has been written."""
+        self.stream.push()
+        self.rates.push()
 
     def _study(self, batch: int) -> tuple[Estimate, Setting]:
         if batch not in self._studied:
-            setting = Setting(self.model, batch, self.loss, self._stream, self.state)
+            setting = Setting(self.model, batch, self.loss, self.stream, self.state)
             self._studied[batch] = self.estimator.bind(setting), setting
         return self._studied[batch]
 
@@ -172,8 +185,8 @@ class Trainer:
         what = "update is too large for float32" if passed else "loss or its derivative is not finite"
         kept = passed
         if not passed and self._last_plan is not None:
-            self._stream.host["step"] = step - 1
-            self._stream.push()
+            self.stream.host["step"] = step - 1
+            self.stream.push()
             kept = self._last_plan.undo(self._last_rate)
             if kept:
                 self.steps_done -= 1
@@ -231,10 +244,10 @@ class Trainer:
             for callback in callbacks:
                 callback.on_record(history.final)
 
-        batches = dataset.batches(batch_size, self.seed)
+        results = self._results(dataset, batch_size, steps, every)
         for step in range(1, steps + 1):
             try:
-                result = self.step(*next(batches))
+                result = next(results)
             except DivergenceError as error:
                 if not error.kept:
                     self.model.load_parameters(recorded[1])
@@ -255,6 +268,36 @@ class Trainer:
         for callback in callbacks:
             callback.on_end(history)
         return history
+
+    def _results(self, dataset: Dataset, batch_size: int, steps: int, every: int) -> Iterator[StepResult]:
+        """Yield the results of so many steps; at every multiple of `every`, no later one has been taken."""
+        if not self.model.processor.checks_between:
+            with self.model.lock:
+                plan = self.plan(batch_size)
+                if plan.resident(self.steps_done) is not None:
+                    yield from self._resident_results(plan, dataset, batch_size, steps, every)
+                    return
+        batches = dataset.batches(batch_size, self.seed)
+        for _ in range(steps):
+            yield self.step(*next(batches))
+
+    def _resident_results(
+        self, plan: Estimate, dataset: Dataset, batch_size: int, steps: int, every: int
+    ) -> Iterator[StepResult]:
+        from fgnumba.resident import ResidentTraining
+
+        training = ResidentTraining(self, dataset, batch_size, plan)
+        for number, (finite, values) in enumerate(training.steps(steps, every)):
+            rate = self.set_step(self.steps_done)
+            plan.values[...] = values
+            if not finite:
+                assert self.stopped is not None
+                self.model.processor.assign(self.stopped, 0)
+                self.push_step()
+                self._diverged(plan, *training.batch(number), rate)
+            self._last_rate, self._last_plan = rate, plan
+            self.steps_done += 1
+            yield _result(values)
 
     def _checked_run(
         self, dataset: Dataset, epochs: int | None, steps: int | None, batch_size: int, every: int | None
@@ -280,6 +323,10 @@ class Trainer:
             assert epochs is not None
             steps = epochs * per_epoch
         return batch_size, steps, every or per_epoch
+
+
+def _result(values: npt.NDArray[np.float64]) -> StepResult:
+    return StepResult(float(values[0]), float(values[1]) if len(values) == 2 else values[1:].copy())
 
 
 class _Mean:

@@ -38,6 +38,7 @@ class ActivityPlan:
     memory : where feedback matrices are kept.
     target : returns where a parameter's gradient goes, by its name.
     onto : gradients are added there.
+    stopped : (1,) int64 on a device that takes steps by itself: where it is not 0, a step moves nothing.
     after : operations that follow, given the plan.
 
     Attributes
@@ -67,14 +68,15 @@ class ActivityPlan:
         memory: Memory,
         target: Target,
         onto: bool,
+        stopped: Any = None,
         after: Callable[["ActivityPlan"], Sequence[Operation]] = lambda plan: (),
     ) -> None:
         self.device = model.processor
         steps, source, result, layout = analyzed(model, draws, layerwise, local is not None)
         if local is not None and local.groups > 1:
             _check_groups(layout, local.groups)
-        self._input = InputRows(self.device, batch, math.prod(model.input_shape))
-        forward = ForwardTasks(model, batch, stream, layout, source, self._input, local, heads)
+        self.input = InputRows(self.device, batch, math.prod(model.input_shape))
+        forward = ForwardTasks(model, batch, stream, layout, source, self.input, local, heads)
         self.threads = forward.threads
         self.scale = self.device.array(np.full(1, 1.0 / batch))
         self.targets = targets_of(self.device, loss, batch, model.outputs)
@@ -110,7 +112,14 @@ class ActivityPlan:
             placed.nbytes,
             placed.readers,
         )
-        first, last = placed.steps[: placed.second], [*placed.steps[placed.second :], *after(self)]
+        first, last = (
+            placed.steps[: placed.second],
+            [
+                *self.device.hold(self.result, stopped),
+                *placed.steps[placed.second :],
+                *after(self),
+            ],
+        )
         parts = [first, last] if self.device.checks_between else [[*first, *last]]
         self._programs = [self.device.program(part) for part in parts]
         self.operations = tuple(op for program in self._programs for op in program.operations)
@@ -125,11 +134,11 @@ class ActivityPlan:
     def nbytes(self) -> int:
         """Bytes of buffers and scratch memory, the copied input included; gradients and state are not."""
         scratch = sum(program.scratch_nbytes for program in self._programs)
-        return self.buffer_nbytes + scratch + self._input.nbytes
+        return self.buffer_nbytes + scratch + self.input.nbytes
 
     def set_input(self, x: npt.NDArray[Any], targets: npt.NDArray[Any]) -> None:
         """Let the operations read checked x (B, ...) and targets."""
-        self._input.read_by(x, self._readers)
+        self.input.read_by(x, self._readers)
         self.targets.load(targets)
 
     def run(self, x: npt.NDArray[Any], targets: npt.NDArray[Any], values: npt.NDArray[np.float64]) -> bool:

@@ -165,7 +165,7 @@ class SignalTasks:
             self._predict(unit)
 
         def know() -> list[Operation]:
-            residual = Images.of_batch(observer.residual[None], (classes,))
+            residual = Images.of_batch(observer.residual.reshape(1, self.batch, classes), (classes,))
             return [
                 self._feedback.bind_turn(self.isa, self.threads, feedback=matrix, out=turned.array),
                 self._dense(residual, known.images(one_a_part=False), self.batch, turned.array, unit.width),

@@ -60,6 +60,10 @@ class Dataset:
         """Shape of one sample: (K,) or (H, W, C)."""
         return self.x_train.shape[1:]
 
+    def order(self, seed: int, epoch: int) -> np.ndarray:
+        """Return the numbers of the training samples in the order of an epoch, (n,) int64."""
+        return np.random.default_rng([seed, epoch]).permutation(len(self.x_train))
+
     def batches(
         self, batch_size: int, seed: int = 0, first: int = 0
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -77,7 +81,7 @@ class Dataset:
         per_epoch = len(x) // batch_size
         epoch, number = divmod(first, per_epoch)
         while True:
-            order = np.random.default_rng([seed, epoch]).permutation(len(x))
+            order = self.order(seed, epoch)
             for start in range(number * batch_size, per_epoch * batch_size, batch_size):
                 chosen = order[start : start + batch_size]
                 # With mode="raise", NumPy would fill a copy of `out` first.

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from fgnumba.activities import ActivityPlan, Feedback, LocalLosses
 from fgnumba.activities.plan import head_shapes
 from fgnumba.errors import ConfigError
-from fgnumba.estimators.base import Estimate, Estimator, Recipe, Setting
+from fgnumba.estimators.base import Estimate, Estimator, Pass, Recipe, Setting
 from fgnumba.graph import Graph
 from fgnumba.kernels.philox import MAX_DIRECTIONS
 from fgnumba.kernels.program import Operation
@@ -119,6 +119,7 @@ class ActivityEstimate(Estimate):
                 memory=setting.state.array,
                 target=target,
                 onto=self._plain,
+                stopped=setting.stopped,
                 after=updates,
             )
             for draws in (estimator.draws, 0)[: 1 + (self._every > 1)]
@@ -130,6 +131,13 @@ class ActivityEstimate(Estimate):
     def nbytes(self) -> int:
         """Bytes of buffers and scratch memory."""
         return sum(plan.nbytes for plan in self._plans)
+
+    def resident(self, step: int) -> Pass | None:
+        """Return the pass with noise, or the one without."""
+        if self._plain:
+            return None
+        plan = self._plans[step % self._every > 0]
+        return Pass(plan.operations, plan.input, plan.targets, plan.outcome)
 
     def run(self, x: npt.NDArray[Any], targets: npt.NDArray[Any]) -> bool:
         """Run the pass; nothing is moved where its loss is not finite. Derivatives are 0 in a step without noise."""

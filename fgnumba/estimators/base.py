@@ -10,11 +10,12 @@ import numpy.typing as npt
 
 from fgnumba.errors import ConfigError
 from fgnumba.graph import Graph
-from fgnumba.kernels.device import CPU, Device, Record
+from fgnumba.kernels.device import CPU, Device, Record, Staged
 from fgnumba.kernels.program import Operation
 from fgnumba.losses import Loss
 from fgnumba.optimizers import SGD, Optimizer
 from fgnumba.parameters import Parameter
+from fgnumba.plan import InputRows, Outcome
 
 
 class State:
@@ -54,6 +55,7 @@ class Setting:
     state : shared by all batch sizes of a trainer.
     optimizer, rates : what moves the parameters, and its ``kernels.optimizer.cpu.RATES``; None: the estimate stays in
         `gradients`, and nothing is moved.
+    stopped : (1,) int64 on a device that takes steps by itself: where it is not 0, a step moves nothing.
     """
 
     model: Graph
@@ -63,6 +65,7 @@ class Setting:
     state: State
     optimizer: Optimizer | None = None
     rates: Record | None = None
+    stopped: Any = None
     gradients: dict[str, npt.NDArray[np.float32]] = field(default_factory=dict)
 
     @property
@@ -103,6 +106,24 @@ class Setting:
         )
 
 
+@dataclass(frozen=True)
+class Pass:
+    """A step that a device can take by itself.
+
+    Parameters
+    ----------
+    operations : all of it. input, targets : where it reads a batch. outcome : what it leaves.
+    coefficients, last : of an update that can be taken back: where they are, and where they are kept.
+    """
+
+    operations: tuple[Operation, ...]
+    input: InputRows
+    targets: Staged
+    outcome: Outcome
+    coefficients: Any = None
+    last: Any = None
+
+
 class Estimate(ABC):
     """An estimator bound to a setting.
 
@@ -126,6 +147,10 @@ class Estimate(ABC):
     @abstractmethod
     def run(self, x: npt.NDArray[Any], targets: npt.NDArray[Any]) -> bool:
         """Estimate, and move the parameters; False where the loss is not finite, or an update would not be."""
+
+    def resident(self, step: int) -> Pass | None:
+        """Return what a step runs, None where the host has a part in it."""
+        return None
 
     def undo(self, learning_rate: float) -> bool:
         """Take the last update back, of the step that the stream says; False where that cannot be done."""

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from fgnumba.directions import Direction, by_name
 from fgnumba.errors import ConfigError
-from fgnumba.estimators.base import Estimate, Estimator, Recipe, Setting
+from fgnumba.estimators.base import Estimate, Estimator, Pass, Recipe, Setting
 from fgnumba.kernels.descent import cpu as rules
 from fgnumba.kernels.drawn import Drawn
 from fgnumba.kernels.loss import RESULT
@@ -131,7 +131,14 @@ class WeightEstimate(Estimate):
         self._last = setting.device.zeros((1 + estimator.directions,), np.float64)
         combined, coefficients = self._combination()
         self._coefficients = coefficients
-        self.plan.append([*combined, *self._updates(coefficients, self.plan.result), *self._after()])
+        self.plan.append(
+            [
+                *setting.device.hold(self.plan.result, setting.stopped),
+                *combined,
+                *self._updates(coefficients, self.plan.result),
+                *self._after(),
+            ]
+        )
         self.operations = self.plan.operations
 
     @property
@@ -255,6 +262,12 @@ class WeightEstimate(Estimate):
             return False
         self._setting.device.copy(self._last, self._coefficients)
         return True
+
+    def resident(self, step: int) -> Pass | None:
+        """Return the program's operations."""
+        plan = self.plan
+        assert plan.targets is not None
+        return Pass(plan.operations, plan.input, plan.targets, plan.outcome, self._coefficients, self._last)
 
     def undo(self, learning_rate: float) -> bool:
         """Take the last update back: θ + η g, its directions drawn again; θ + η m with momentum."""

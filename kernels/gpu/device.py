@@ -11,7 +11,8 @@ from fgnumba.kernels.gpu.copies import copy_rows
 from fgnumba.kernels.gpu.driver import Driver
 from fgnumba.kernels.gpu.instructions import Instructions
 from fgnumba.kernels.gpu.memory import DeviceArray
-from fgnumba.kernels.gpu.program import Program
+from fgnumba.kernels.gpu.program import Operation, Program
+from fgnumba.kernels.gpu.resident import bind_hold
 
 
 class Gpu(Device):
@@ -67,6 +68,9 @@ class Gpu(Device):
         # Pinned, so that pushing it does not wait. A step ends with a wait for its loss: it is not written earlier.
         host = self.driver.pinned(dtype.itemsize).view(dtype)
         return Record(host, self.zeros((1,), dtype))
+
+    def hold(self, result: DeviceArray, stopped: DeviceArray | None) -> Sequence[Operation]:
+        return () if stopped is None else (bind_hold(result=result, stopped=stopped),)
 
     def staged(self, shape: tuple[int, ...], dtype: npt.DTypeLike = np.float32) -> "StagedUpload":
         return StagedUpload(self.driver, shape, dtype)
