@@ -235,6 +235,12 @@ def divide(a: int, b: int) -> tuple[int, int]:
     return divmod(int(a), int(b))
 
 
+def narrow(value: int) -> int:
+    """Return a number between -2**31 and 2**31 as one of 32 bits: sums and products of such take one instruction."""
+    assert -(1 << 31) <= value < 1 << 31
+    return int(value)
+
+
 def zeros(count: int) -> Floats:
     """Return so many (a literal) zeros."""
     return np.zeros(count, np.float32)

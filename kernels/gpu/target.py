@@ -277,6 +277,11 @@ def _divide(builder: Any, args: Sequence[Any]) -> Any:
     return _pack(builder, [builder.zext(one, _I64) for one in (builder.udiv(a, b), builder.urem(a, b))])
 
 
+@_primitive(p.narrow, types.int32, types.int64)
+def _narrow(builder: Any, args: Sequence[Any]) -> Any:
+    return builder.trunc(args[0], _I32)
+
+
 @_generic(p.zeros, lambda n: signature(_floats(n.literal_value), n) if _literal(n) else None)
 def _zeros(context: Any, builder: Any, sig: Any, args: Sequence[Any]) -> Any:
     return _pack(builder, [ir.Constant(_F32, 0.0)] * sig.return_type.count)

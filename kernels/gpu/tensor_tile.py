@@ -17,24 +17,24 @@ from fgnumba.kernels.gpu.primitives import (
 
 Words = tuple[Any, ...]
 
-DEPTH = 16
-"""Of a tile, in elements of K."""
+EIGHT_ROWS, SIXTEEN_ROWS = 512, 1024
+"""Bytes of a tile of X."""
 
 
 @device_function
-def _x(at: int, row: int, k: int) -> int:
-    """Return the address of an element of X."""
-    return at + 64 * row + 16 * ((k >> 2) ^ ((row >> 1) & 3)) + 4 * (k & 3)
+def place(row: int, k: int) -> int:
+    """Return the bytes from a tile of X to an element: ``^ 16`` leads to its neighbour in K by 4, ``^ 32`` by 8."""
+    return 64 * row + 16 * ((k >> 2) ^ ((row >> 1) & 3)) + 4 * (k & 3)
 
 
 @device_function
-def rows_tf32(at: int, row: int, k: int) -> Words:
-    """Return a lane's words of 16 rows and 8 columns of X, from `row` and `k` on, which are the lane's own."""
+def rows_tf32(at: int, beside: int) -> Words:
+    """Return a lane's words of 16 rows and 8 columns of X: from its own element on, and the one 4 further in K."""
     return (
-        round_tf32(shared_load_f32(_x(at, row, k))),
-        round_tf32(shared_load_f32(_x(at, row + 8, k))),
-        round_tf32(shared_load_f32(_x(at, row, k + 4))),
-        round_tf32(shared_load_f32(_x(at, row + 8, k + 4))),
+        round_tf32(shared_load_f32(at)),
+        round_tf32(shared_load_f32(at + EIGHT_ROWS)),
+        round_tf32(shared_load_f32(beside)),
+        round_tf32(shared_load_f32(beside + EIGHT_ROWS)),
     )
 
 
@@ -50,15 +50,15 @@ def columns_tf32(at: int, width: int) -> Words:
 
 
 @device_function
-def _pair(at: int, row: int, k: int) -> Any:
-    two = shared_load_f32x2(_x(at, row, k))
+def _pair(at: int) -> Any:
+    two = shared_load_f32x2(at)
     return pack_bf16(two[0], two[1])
 
 
 @device_function
-def rows_bf16(at: int, row: int, k: int) -> Words:
-    """Return a lane's words of 16 rows and 16 columns of X, from `row` and `k` on, which are the lane's own."""
-    return _pair(at, row, k), _pair(at, row + 8, k), _pair(at, row, k + 8), _pair(at, row + 8, k + 8)
+def rows_bf16(at: int, beside: int) -> Words:
+    """Return a lane's words of 16 rows and 16 columns of X: from its own element on, and the one 8 further in K."""
+    return _pair(at), _pair(at + EIGHT_ROWS), _pair(beside), _pair(beside + EIGHT_ROWS)
 
 
 @device_function
