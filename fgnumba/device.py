@@ -1,5 +1,6 @@
 """Devices by name."""
 
+import os
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -10,10 +11,12 @@ if TYPE_CHECKING:
     from fgnumba.kernels.gpu.driver import Driver
 
 NAMES = ("auto", "cpu", "cuda")
+OVERRIDE = "FGNUMBA_DEVICE"
+"""Environment variable that says what ``auto`` stands for."""
 
 
 def resolve(name: str | Device) -> Device:
-    """Return the device that `name` stands for; ``auto`` is a GPU where there is one, else the processor.
+    """Return the device that `name` stands for; ``auto`` is what ``FGNUMBA_DEVICE`` says, else a GPU where there is one, else the CPU.
 
     A :class:`fgnumba.kernels.gpu.device.Gpu` stands for itself: one of other precision, or without graphs.
 
@@ -24,8 +27,11 @@ def resolve(name: str | Device) -> Device:
     """
     if isinstance(name, Device):
         return name
+    source = "device"
+    if name == "auto" and os.environ.get(OVERRIDE):
+        source, name = OVERRIDE, os.environ[OVERRIDE]
     if name not in NAMES:
-        raise DeviceError(f"device: unknown device {name!r}{did_you_mean(str(name), NAMES)}")
+        raise DeviceError(f"{source}: unknown device {name!r}{did_you_mean(str(name), NAMES)}")
     if name == "cuda":
         return cuda()
     if name == "auto":

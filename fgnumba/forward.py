@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fgnumba.directions import Direction
-from fgnumba.errors import ConfigError
+from fgnumba.errors import ConfigError, DtypeError
 from fgnumba.graph import Graph
 from fgnumba.kernels.directions import EXPLICIT
 from fgnumba.losses import Loss
@@ -19,8 +19,8 @@ Tangents = Direction | Mapping[str, npt.ArrayLike]
 def jvp(
     model: Graph,
     loss: Loss,
-    x: npt.ArrayLike,
-    y: npt.ArrayLike,
+    x: Any,
+    y: Any,
     tangents: Tangents,
     *,
     training: bool = False,
@@ -49,10 +49,8 @@ def jvp(
     with model.lock:
         if isinstance(tangents, Direction):
             plan = model.plan(len(inputs), tangents.kind, 1, loss, training)
-            plan.perturbation.stream[...] = tangents.stream()
-            for operation in plan.operations:
-                if "first" in (operation.arguments.dtype.names or ()):
-                    operation.arguments["first"] = tangents.number
+            model.processor.assign(plan.perturbation.stream, tangents.stream())
+            plan.renumber(tangents.number)
         elif isinstance(tangents, Mapping):
             arrays = checked(model.packed_parameters, tangents, "tangents")
             plan = model.plan(len(inputs), EXPLICIT, 1, loss, training)
@@ -64,14 +62,15 @@ def jvp(
                 f"tangents is a {type(tangents).__name__}; a direction, or arrays by name, are required"
             )
         plan.run(inputs, targets)
-        return float(plan.values[0]), float(plan.values[1])
+        values = model.processor.values(plan.values)
+        return float(values[0]), float(values[1])
 
 
 def forward_gradient(
     model: Graph,
     loss: Loss,
-    x: npt.ArrayLike,
-    y: npt.ArrayLike,
+    x: Any,
+    y: Any,
     tangents: Tangents,
     *,
     training: bool = False,
@@ -89,9 +88,14 @@ def forward_gradient(
 
 
 def checked_targets(
-    model: Graph, loss: Loss, inputs: npt.NDArray[Any], targets: npt.ArrayLike
+    model: Graph, loss: Loss, inputs: Any, targets: Any
 ) -> npt.NDArray[Any]:
     """Return `targets` as an array of the shape and kind of number that `loss` takes."""
-    array = np.asarray(targets)
+    adopted = model.processor.adopt(targets)
+    array = np.asarray(targets) if adopted is None else adopted
+    if adopted is not None:
+        wanted = np.dtype(loss.target_layout(len(inputs), model.outputs)[1])
+        if array.dtype != wanted:
+            raise DtypeError(f"targets have dtype {array.dtype} on the GPU; {wanted} is required there")
     loss.check_targets(array, len(inputs), model.outputs)
     return array

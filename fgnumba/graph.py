@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from fgnumba import device as devices
 from fgnumba.errors import ConfigError, DtypeError, ShapeError, did_you_mean
+from fgnumba.kernels.device import Device
 from fgnumba.kernels.directions import EXPLICIT, NONE
 from fgnumba.kernels.philox import MAX_COLUMNS, MAX_PARAMETERS, MAX_SEED, STREAM
 from fgnumba.layers import Layer, Perturbation, Shape
@@ -61,7 +62,7 @@ class Graph:
     input_shape : of one example: (K,), or (H, W, C) for images. A whole number K stands for (K,).
     output : name of the node that is the model's output, by default the last.
     seed : of the initial parameters; the same on every machine.
-    device : ``auto``, ``cpu``.
+    device : ``auto``, ``cpu`` or ``cuda``; or a device: ``fgnumba.device.cuda(precision=...)``.
 
     Example: a residual block. ::
 
@@ -93,7 +94,7 @@ class Graph:
         input_shape: Shape | int,
         output: str | None = None,
         seed: int = 0,
-        device: str = "auto",
+        device: str | Device = "auto",
     ) -> None:
         self.processor = devices.resolve(device)
         self.device = self.processor.name
@@ -230,14 +231,18 @@ class Graph:
             for name, parameter in self._parameters.items():
                 parameter.assign(arrays[name])
 
-    def __call__(self, x: npt.ArrayLike) -> npt.NDArray[np.float32]:
+    def __call__(self, x: Any) -> Any:
         """Return the outputs (B, N) float32 of `x` (B, *input_shape); any B >= 1.
+
+        Of an array on the model's GPU (``__cuda_array_interface__`` or DLPack) they stay there, and offer both.
 
         Raises
         ------
         ShapeError, DtypeError
         """
         inputs = self.checked_input(x)
+        if not isinstance(inputs, np.ndarray):
+            return self._on_device(inputs)
         outputs = np.empty((len(inputs), self.outputs), np.float32)
         with self._lock:
             for start in range(0, len(inputs), FORWARD_BATCH):
@@ -248,14 +253,28 @@ class Graph:
                 outputs[start : start + FORWARD_BATCH] = found[:, : outputs.shape[1]]
         return outputs.reshape(len(inputs), *self.output_shape)
 
-    def checked_input(self, x: npt.ArrayLike) -> npt.NDArray[Any]:
-        """Return `x` as an array of real numbers of shape (B, *input_shape)."""
-        array = np.asarray(x)
+    def _on_device(self, inputs: Any) -> Any:
+        """Return the outputs of an array on the device, there."""
+        outputs = self.processor.zeros((len(inputs), self.outputs))
+        with self._lock:
+            for start in range(0, len(inputs), FORWARD_BATCH):
+                part = inputs[start : start + FORWARD_BATCH]
+                plan = self.plan(len(part))
+                plan.run(part)
+                self.processor.copy_rows(outputs[start : start + FORWARD_BATCH], plan.output[0])
+        return outputs.reshape(len(inputs), *self.output_shape)
+
+    def checked_input(self, x: Any) -> Any:
+        """Return `x` as an array of real numbers of shape (B, *input_shape): NumPy's, or one of the device."""
+        adopted = self.processor.adopt(x)
+        array = np.asarray(x) if adopted is None else adopted
         if array.shape[1:] != self.input_shape or array.ndim == 0 or len(array) == 0:
             required = ", ".join(("B", *map(str, self.input_shape)))
             raise ShapeError(f"x has shape {array.shape}; ({required}) with B >= 1 is required")
         if array.dtype.kind not in "fiub":
             raise DtypeError(f"x has dtype {array.dtype}; real numbers are required")
+        if adopted is not None and array.dtype != np.float32:
+            raise DtypeError(f"x has dtype {array.dtype} on the GPU; float32 is required there")
         return array
 
     def plan(
@@ -320,7 +339,7 @@ class Sequential(Graph):
     """
 
     def __init__(
-        self, layers: Sequence[Layer], input_shape: Shape | int, seed: int = 0, device: str = "auto"
+        self, layers: Sequence[Layer], input_shape: Shape | int, seed: int = 0, device: str | Device = "auto"
     ) -> None:
         self.layers = tuple(layers)
         for index, layer in enumerate(self.layers):

@@ -339,6 +339,12 @@ class Plan:
             for line in lines
         )
 
+    def renumber(self, first: int) -> None:
+        """Let the one direction of the pass have the number `first`."""
+        assert self.perturbation.count == 1
+        if any([operation.renumber(first) for operation in self.operations]):
+            self._program.forget()
+
     def append(self, operations: Sequence[Operation]) -> None:
         """Run `operations` after the pass, each time."""
         self.steps += operations

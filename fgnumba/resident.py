@@ -1,8 +1,8 @@
 """Training on a device that takes steps by itself: the data lie there, and the host asks for many steps at once.
 
-A step is one program: its settings come from a table that the host has written ahead, its batch is gathered from the data
-by the order of the epoch, and its results go to another table, which comes back while the next steps run. A step that
-does not end finite stops all that follow: they move nothing until the host has seen it.
+A step is one program: its settings come from a table that the host has written ahead, its batch is gathered from the
+data by the order of the epoch, and its results go to another table, which comes back while the next steps run. A step
+that does not end finite stops all that follow: they move nothing until the host has seen it.
 """
 
 import itertools

@@ -78,11 +78,11 @@ class Trainer:
         self._last_rate = 0.0
         self._last_plan: Estimate | None = None
 
-    def step(self, x: npt.ArrayLike, y: npt.ArrayLike) -> StepResult:
+    def step(self, x: Any, y: Any) -> StepResult:
         """Take one step on the batch x (B, *input_shape), y.
 
         The second step of a batch size compiles nothing and allocates no array but the result. float32,
-        C-contiguous x is read in place.
+        C-contiguous x is read in place; on a GPU, arrays that lie there already are copied there.
 
         Raises
         ------
@@ -178,6 +178,10 @@ class Trainer:
         self, plan: Estimate, inputs: npt.NDArray[Any], targets: npt.NDArray[Any], rate: float
     ) -> None:
         """Raise for a pass that did not end finite, the parameters being those that it ran with."""
+        inputs, targets = (
+            one if isinstance(one, np.ndarray) else self.model.processor.values(one)
+            for one in (inputs, targets)
+        )
         self.loss.check_target_values(targets, self.model.outputs)
         if not np.isfinite(inputs).all():
             raise DatasetError(f"x is not finite at {tuple(np.argwhere(~np.isfinite(inputs))[0].tolist())}")

@@ -108,6 +108,14 @@ class Device(ABC):
         """Return a record of zeros."""
 
     @abstractmethod
+    def copy_rows(self, target: Any, source: Any) -> None:
+        """Copy rows (B, K) into rows (B, N), as many columns as the narrower of the two has."""
+
+    def adopt(self, x: Any) -> Any:
+        """Return an array that lies on the device already, None for any other."""
+        return None
+
+    @abstractmethod
     def staged(self, shape: tuple[int, ...], dtype: npt.DTypeLike = np.float32) -> Staged:
         """Return an array to be filled before each run."""
 
@@ -146,6 +154,10 @@ class Cpu(Device):
 
     def copy(self, target: npt.NDArray[Any], source: npt.NDArray[Any]) -> None:
         target[...] = source
+
+    def copy_rows(self, target: npt.NDArray[Any], source: npt.NDArray[Any]) -> None:
+        width = min(target.shape[-1], source.shape[-1])
+        target[:, :width] = source[:, :width]
 
     def record(self, dtype: np.dtype[Any]) -> Record:
         host = np.zeros(1, dtype)

@@ -58,6 +58,14 @@ class Operation:
     external: tuple[str, ...] = ()
     once: bool = False
 
+    def renumber(self, first: int) -> bool:
+        """Let directions be numbered from `first` on; return whether anything that is bound changed."""
+        names = self.arguments.dtype.names or ()
+        if "first" in names:
+            self.arguments["first"] = first
+        # A program reads its operations' arguments whenever it runs.
+        return False
+
 
 @dataclass(frozen=True)
 class Stage:
@@ -222,6 +230,9 @@ class Program:
         if op.scratch_bytes:
             lanes = np.arange(stage.threads) * _scratch_bytes(stage)
             op.arguments["scratch"] = address(self.scratch) + lanes
+
+    def forget(self) -> None:
+        """Run as if for the first time: what was bound may have changed."""
 
     def run(self) -> None:
         """Run every operation in order; on several threads where that has proved faster of late."""

@@ -1,6 +1,10 @@
 """What several test modules share."""
 
 import json
+import os
+
+# The tests are of the CPU unless they ask for a device, whatever this machine has.
+os.environ.setdefault("FGNUMBA_DEVICE", "cpu")
 
 import numpy as np
 import pytest

@@ -10,7 +10,7 @@ from fgnumba.kernels.gpu.program import Launch
 
 
 def copy_rows(source: DeviceArray, target: DeviceArray) -> Launch:
-    """Return the copy of (B, K) to (B, ld), or of (B,) to (B,): float32 or int64."""
+    """Return the copy of (B, K) to (B, N), the narrower of the two; or of (B,) to (B,): float32 or int64."""
     width = source.shape[-1]
     return gather_rows(source.reshape(-1, width), target.reshape(-1, target.shape[-1]), 0, 0)
 
@@ -28,9 +28,10 @@ def gather_rows(source: DeviceArray, target: DeviceArray, order: Any, first: Any
         "target": target,
         "order": order,
         "first": first,
-        "n": len(target) * source.shape[-1],
-        "width": source.shape[-1],
-        "distance": target.shape[-1],
+        "n": len(target) * min(source.shape[-1], target.shape[-1]),
+        "width": min(source.shape[-1], target.shape[-1]),
+        "source_width": source.shape[-1],
+        "target_width": target.shape[-1],
     }
     whole = _gather_i64 if source.dtype.itemsize == 8 else _gather_f32
     return elementwise(whole, arguments["n"], arguments)
@@ -38,7 +39,14 @@ def gather_rows(source: DeviceArray, target: DeviceArray, order: Any, first: Any
 
 @kernel("gather-f32")
 def _gather_f32(
-    source: Address, target: Address, order: Address, first: Address, n: Size, width: Size, distance: Size
+    source: Address,
+    target: Address,
+    order: Address,
+    first: Address,
+    n: Size,
+    width: Size,
+    source_width: Size,
+    target_width: Size,
 ) -> None:
     e = element()
     if e >= n:
@@ -47,12 +55,21 @@ def _gather_f32(
     chosen = row
     if order:
         chosen = load_i64(order + 8 * (load_i64(first) + row))
-    store_f32(target + 4 * (row * distance + column), load_f32(source + 4 * (chosen * width + column)))
+    store_f32(
+        target + 4 * (row * target_width + column), load_f32(source + 4 * (chosen * source_width + column))
+    )
 
 
 @kernel("gather-i64")
 def _gather_i64(
-    source: Address, target: Address, order: Address, first: Address, n: Size, width: Size, distance: Size
+    source: Address,
+    target: Address,
+    order: Address,
+    first: Address,
+    n: Size,
+    width: Size,
+    source_width: Size,
+    target_width: Size,
 ) -> None:
     e = element()
     if e >= n:
@@ -61,4 +78,6 @@ def _gather_i64(
     chosen = row
     if order:
         chosen = load_i64(order + 8 * (load_i64(first) + row))
-    store_i64(target + 8 * (row * distance + column), load_i64(source + 8 * (chosen * width + column)))
+    store_i64(
+        target + 8 * (row * target_width + column), load_i64(source + 8 * (chosen * source_width + column))
+    )

@@ -10,6 +10,7 @@ from fgnumba.kernels.device import Device, Record, Staged
 from fgnumba.kernels.gpu.copies import copy_rows
 from fgnumba.kernels.gpu.driver import Driver
 from fgnumba.kernels.gpu.instructions import Instructions
+from fgnumba.kernels.gpu.interchange import adopt
 from fgnumba.kernels.gpu.memory import DeviceArray
 from fgnumba.kernels.gpu.program import Operation, Program
 from fgnumba.kernels.gpu.resident import bind_hold
@@ -68,6 +69,12 @@ class Gpu(Device):
         # Pinned, so that pushing it does not wait. A step ends with a wait for its loss: it is not written earlier.
         host = self.driver.pinned(dtype.itemsize).view(dtype)
         return Record(host, self.zeros((1,), dtype))
+
+    def copy_rows(self, target: DeviceArray, source: DeviceArray) -> None:
+        copy_rows(source, target).run(self.driver)
+
+    def adopt(self, x: Any) -> DeviceArray | None:
+        return adopt(x, self.driver)
 
     def hold(self, result: DeviceArray, stopped: DeviceArray | None) -> Sequence[Operation]:
         return () if stopped is None else (bind_hold(result=result, stopped=stopped),)

@@ -27,11 +27,16 @@ class Driver(ABC):
     Attributes
     ----------
     name, capability, processors : the card, its compute capability, its multiprocessors.
+    dlpack_device, number : what DLPack calls this kind of device, and the card's number.
+    stream : of all operations, as other libraries take it; None where there is none.
     """
 
     name: str
     capability: tuple[int, int]
     processors: int
+    dlpack_device: int
+    number: int = 0
+    stream: int | None = None
 
     @abstractmethod
     def allocate(self, nbytes: int) -> int:
@@ -78,6 +83,10 @@ class Driver(ABC):
         """Wait for all that was asked for; DeviceError where some of it failed."""
 
     @abstractmethod
+    def wait_for_stream(self, stream: int) -> None:
+        """Wait for all that another library has asked a stream of its own for."""
+
+    @abstractmethod
     def mark(self) -> Any:
         """Return a mark behind all that was asked for so far."""
 
@@ -90,6 +99,7 @@ class SimulatedDriver(Driver):
     """A GPU that is not there: host memory, and kernels run by ``gpu.simulator``."""
 
     name, capability, processors = "simulated GPU", (9, 0), 4
+    dlpack_device = 1  # kDLCPU: its memory is the host's
 
     _GUARD = 256
 
@@ -157,6 +167,9 @@ class SimulatedDriver(Driver):
     def synchronize(self) -> None:
         pass
 
+    def wait_for_stream(self, stream: int) -> None:
+        pass
+
     def mark(self) -> Any:
         return None
 
@@ -172,6 +185,8 @@ class CudaDriver(Driver):
     DeviceError
         numba-cuda is not installed; there is no driver, or it is too old; there is no GPU.
     """
+
+    dlpack_device = 2  # kDLCUDA
 
     def __init__(self) -> None:
         try:
@@ -194,6 +209,7 @@ class CudaDriver(Driver):
             )
         self.processors = int(device.MULTIPROCESSOR_COUNT)
         self._stream = self._ask(driver.cuStreamCreate, driver.CUstream_flags.CU_STREAM_NON_BLOCKING)
+        self.stream, self.number = int(self._stream), int(device.id)
         self._numba_stream = target.stream(int(self._stream))
         self._pinned_ranges: list[tuple[int, int]] = []
 
@@ -303,6 +319,10 @@ class CudaDriver(Driver):
 
     def synchronize(self) -> None:
         self._ask(self._api.cuStreamSynchronize, self._stream)
+
+    def wait_for_stream(self, stream: int) -> None:
+        # 1 and 2 are the legacy and the per-thread default stream, by those numbers.
+        self._ask(self._api.cuStreamSynchronize, stream)
 
     def mark(self) -> Any:
         event = self._ask(self._api.cuEventCreate, self._api.CUevent_flags.CU_EVENT_DISABLE_TIMING)

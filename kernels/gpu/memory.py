@@ -14,8 +14,7 @@ class DeviceArray:
     """A contiguous array on a GPU.
 
     It can be cut along its first axis, and seen under another shape; both share its memory. Other libraries take it
-    without a copy by ``__cuda_array_interface__`` (version 3) or DLPack; what was asked of the GPU before has to be
-    done by then: ``synchronize()``.
+    without a copy by ``__cuda_array_interface__`` (version 3) or DLPack, which wait for what was asked of the GPU.
 
     Parameters
     ----------
@@ -114,8 +113,18 @@ class DeviceArray:
         """Wait for all that was asked of the GPU."""
         self._driver.synchronize()
 
+    def __dlpack__(self, **unused: Any) -> Any:
+        from fgnumba.kernels.gpu.interchange import capsule
+
+        self.synchronize()
+        return capsule(self)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return self._driver.dlpack_device, self._driver.number
+
     @property
     def __cuda_array_interface__(self) -> dict[str, Any]:
+        self.synchronize()
         return {
             "shape": self.shape,
             "typestr": self.dtype.str,

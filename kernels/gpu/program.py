@@ -49,6 +49,14 @@ class Operation:
     once: bool = False
     external: tuple[str, ...] = ()
 
+    def renumber(self, first: int) -> bool:
+        """Let directions be numbered from `first` on; return whether anything that is bound changed."""
+        changed = False
+        for launch in self.launches:
+            if launch.arguments.get("first", first) != first:
+                launch.arguments["first"], changed = first, True
+        return changed
+
 
 class Program:
     """Operations in order.
@@ -76,6 +84,10 @@ class Program:
         self._warm, self._graph = False, None
         for launch in self._launches:
             driver.load(launch.kernel)
+
+    def forget(self) -> None:
+        """Run as if for the first time: what was bound may have changed."""
+        self._warm, self._graph = False, None
 
     def run(self) -> None:
         """Ask for all operations; they may still be under way when this returns."""

@@ -1,0 +1,217 @@
+"""Models on a GPU compute and train as those on the CPU do, captured or not, step by step or by the dozen."""
+
+import numpy as np
+import pytest
+
+import fgnumba as fg
+from fgnumba.datasets.dataset import Dataset
+from fgnumba.errors import DivergenceError
+from fgnumba.estimators import recipe
+from fgnumba.estimators.weight import WeightPerturbation
+from fgnumba.kernels.gpu.device import Gpu
+
+RNG = np.random.default_rng(5)
+X, Y = RNG.standard_normal((6, 3, 3, 1)).astype(np.float32), RNG.integers(0, 4, 6)
+
+# The same operations in another order of sums; Gaussians differ by 1e-6. Four steps of some hundredths.
+TOLERANCE = 2e-6
+
+
+@pytest.fixture
+def device(driver):
+    return Gpu(driver)
+
+
+def perceptron(device):
+    layers = [fg.Flatten(), fg.Dense(9, activation="relu"), fg.Dense(7, activation="tanh"), fg.Dense(4)]
+    return fg.Sequential(layers, input_shape=(3, 3, 1), seed=1, device=device)
+
+
+def rectified(device):
+    layers = [fg.Flatten(), fg.Dense(9, activation="relu"), fg.Dense(7, activation="relu"), fg.Dense(4)]
+    return fg.Sequential(layers, input_shape=(3, 3, 1), seed=1, device=device)
+
+
+def convolutional(device):
+    nodes = [
+        fg.Node("stem", fg.Conv2d(4, 3, padding="same", activation="relu")),
+        fg.Node("norm", fg.GroupNorm(2)),
+        fg.Node("body", fg.Conv2d(4, 3, padding="same", groups=2, activation="tanh")),
+        fg.Node("sum", fg.Add(activation="relu"), ("norm", "body")),
+        fg.Node("pool", fg.MaxPool2d(2)),
+        fg.Node("drop", fg.Dropout(0.2)),
+        fg.Node("flat", fg.Flatten()),
+        fg.Node("head", fg.Dense(4)),
+    ]
+    return fg.Graph(nodes, input_shape=(3, 3, 1), seed=1, device=device)
+
+
+def trained(network, device, estimator, optimizer, steps=3):
+    """Return the trainer after some steps, and their results."""
+    trainer = fg.Trainer(network(device), estimator=estimator, optimizer=optimizer, seed=3)
+    return trainer, [trainer.step(X, Y) for _ in range(steps)]
+
+
+def check_alike(network, device, estimator, optimizer):
+    (one, found), (other, expected) = (
+        trained(network, where, estimator, optimizer) for where in (device, "cpu")
+    )
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_allclose(a.loss, b.loss, atol=TOLERANCE)
+        np.testing.assert_allclose(a.directional_derivative, b.directional_derivative, atol=2e-5)
+    reference = other.model.parameters()
+    for name, array in one.model.parameters().items():
+        np.testing.assert_allclose(array, reference[name], atol=TOLERANCE, err_msg=name)
+
+
+WEIGHT = [
+    (WeightPerturbation(), fg.SGD(1e-3)),
+    (WeightPerturbation("gaussian", 3), fg.SGD(1e-3, momentum=0.9)),
+    (WeightPerturbation("orthogonal", 2), fg.SGD(1e-3, momentum=0.9, nesterov=True, weight_decay=0.1)),
+    (WeightPerturbation("rademacher", 4, combine="projected", control=0.5), fg.Adam(1e-2, clip_norm=1.0)),
+    (WeightPerturbation("rank1", 2, clip=0.1), fg.FrankWolfe(radius=5.0)),
+]
+
+
+@pytest.mark.parametrize(("estimator", "optimizer"), WEIGHT, ids=lambda value: type(value).__name__)
+def test_weight_perturbation(device, estimator, optimizer):
+    check_alike(perceptron, device, estimator, optimizer)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["activity", "activity-layerwise-feedback", "feedback", "fdfa", "local-feedback", "spsa", "coordinates"],
+)
+def test_other_estimators(device, name):
+    check_alike(rectified, device, recipe(name).build(name, None, None), fg.Adam(1e-2))
+
+
+def test_gradients_go_by_an_array_of_their_own_where_the_cpu_adds_them_at_once(device):
+    check_alike(rectified, device, recipe("feedback").build("feedback", None, None), fg.SGD(1e-2))
+
+
+@pytest.mark.parametrize("name", ["weight-perturbation", "feedback"])
+def test_a_graph_of_convolutions(device, name):
+    estimator = recipe(name).build(name, None, None)
+    check_alike(convolutional, device, estimator, fg.SGD(1e-3))
+
+
+def test_derivatives_and_estimates(device):
+    loss, v = fg.SoftmaxCrossEntropy(), fg.directions.Gaussian(seed=4, step=2)
+    one, other = perceptron(device), perceptron("cpu")
+    np.testing.assert_allclose(one(X), other(X), atol=TOLERANCE)
+    np.testing.assert_allclose(fg.jvp(one, loss, X, Y, v), fg.jvp(other, loss, X, Y, v), atol=1e-5)
+    explicit = other.parameters()
+    np.testing.assert_allclose(
+        fg.jvp(one, loss, X, Y, explicit), fg.jvp(other, loss, X, Y, explicit), atol=1e-5
+    )
+    drawn = v.materialize(other)
+    for name, array in v.materialize(one).items():
+        np.testing.assert_allclose(array, drawn[name], atol=5e-6, err_msg=name)
+    found, expected = (
+        fg.Trainer(model, optimizer=fg.SGD(0.1), seed=7).estimate(X, Y) for model in (one, other)
+    )
+    for name, array in found.items():
+        np.testing.assert_allclose(array, expected[name], atol=TOLERANCE, err_msg=name)
+
+
+def test_parameters_are_taken_and_given(device):
+    model = convolutional(device)
+    other = {name: array + 1 for name, array in model.parameters().items()}
+    model.load_parameters(other)
+    for name, array in model.parameters().items():
+        np.testing.assert_array_equal(array, other[name])
+
+
+@pytest.mark.parametrize("name", ["weight-perturbation", "feedback"])
+def test_captured_steps_are_those_that_are_not_bit_for_bit(driver, name):
+    estimator = recipe(name).build(name, None, None)
+    captured, launched = (
+        trained(rectified, Gpu(driver, graph=graph), estimator, fg.Adam(1e-2), steps=4)
+        for graph in (True, False)
+    )
+    assert captured[1] == launched[1]
+    expected = launched[0].model.parameters()
+    for array_name, array in captured[0].model.parameters().items():
+        np.testing.assert_array_equal(array, expected[array_name])
+
+
+def test_capturing_that_fails_says_what_to_do(device, monkeypatch):
+    trainer, _ = trained(perceptron, device, None, fg.SGD(1e-3), steps=1)
+
+    def fail(work):
+        raise fg.DeviceError("device: the GPU failed: operation not permitted")
+
+    monkeypatch.setattr(device.driver, "capture", fail)
+    with pytest.raises(fg.DeviceError, match="while a graph was captured: graph=False runs without"):
+        trainer.step(X, Y)
+
+
+def blobs():
+    rng = np.random.default_rng(1)
+    return Dataset(
+        "blobs",
+        rng.standard_normal((22, 5)).astype(np.float32),
+        rng.integers(0, 3, 22),
+        rng.standard_normal((7, 5)).astype(np.float32),
+        rng.integers(0, 3, 7),
+        3,
+    )
+
+
+def small(device):
+    return fg.Sequential([fg.Dense(6, activation="relu"), fg.Dense(3)], input_shape=5, seed=1, device=device)
+
+
+class Steps(fg.Callback):
+    """Notes every step's result."""
+
+    def __init__(self):
+        self.results = []
+
+    def on_step(self, step, result):
+        self.results.append((step, result))
+
+
+@pytest.mark.parametrize("name", ["weight-perturbation", "feedback"])
+def test_steps_by_the_dozen_are_those_one_by_one_bit_for_bit(device, name):
+    data, seen = blobs(), Steps()
+    estimator = recipe(name).build(name, None, None)
+    together, apart = (
+        fg.Trainer(small(device), estimator=estimator, optimizer=fg.Adam(1e-2, decay=0.1), seed=5)
+        for _ in range(2)
+    )
+    history = together.fit(data, steps=13, batch_size=4, evaluate_every=4, callbacks=[seen])
+    batches = data.batches(4, 5)
+    results = [apart.step(*next(batches)) for _ in range(13)]
+    assert seen.results == list(enumerate(results, 1))
+    assert [record.step for record in history.records] == [4, 8, 12, 13]
+    assert together.steps_done == 13
+    expected = apart.model.parameters()
+    for array_name, array in together.model.parameters().items():
+        np.testing.assert_array_equal(array, expected[array_name])
+
+
+@pytest.mark.parametrize("name", ["weight-perturbation", "feedback"])
+def test_divergence_keeps_what_the_cpu_keeps(device, name):
+    estimator = recipe(name).build(name, None, None)
+    kept = []
+    for where in (device, "cpu"):
+        trainer = fg.Trainer(small(where), estimator=estimator, optimizer=fg.SGD(1e18), seed=5)
+        with pytest.raises(DivergenceError) as caught, np.errstate(all="ignore"):
+            trainer.fit(blobs(), steps=12, batch_size=4)
+        kept.append((str(caught.value).split(" (loss")[0], trainer.steps_done, trainer.model.parameters()))
+    assert kept[0][:2] == kept[1][:2]
+    # A step that is taken back leaves the rounding of parameters as large as it had made them.
+    for array in kept[0][2].values():
+        assert np.isfinite(array).all()
+
+
+def test_memory_that_is_not_there_is_asked_for_by_the_byte(device, monkeypatch):
+    if not hasattr(device.driver, "_left"):
+        pytest.skip("the memory of a GPU is not bounded for a test")
+    monkeypatch.setattr(device.driver, "_left", 1000)
+    with pytest.raises(
+        fg.DeviceError, match=r"has no room: [1-9],\d\d\d bytes asked for, [01],?\d+ bytes free"
+    ):
+        fg.Sequential([fg.Dense(40)], input_shape=9, device=device)
