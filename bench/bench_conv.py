@@ -29,7 +29,7 @@ KINDS = {
 
 def network() -> fg.Graph:
     """Return the paper's network."""
-    return model_from(tables("cnn", CLASSES), CLASSES, "cnn", IMAGE)
+    return model_from(tables("cnn", CLASSES), CLASSES, "cnn", IMAGE, device="cpu")
 
 
 def data() -> tuple[np.ndarray, np.ndarray]:

@@ -16,10 +16,10 @@ import numpy as np
 import fgnumba as fg
 if sys.argv[2] == "cnn":
     from fgnumba.presets import model_from, tables
-    model = model_from(tables("cnn", 10), 10, "cnn", (28, 28, 1))
+    model = model_from(tables("cnn", 10), 10, "cnn", (28, 28, 1), device="cpu")
 else:
     layers = [fg.Dense(8192, activation="relu"), fg.Dense(4096, activation="relu"), fg.Dense(10)]
-    model = fg.Sequential(layers, 4096)
+    model = fg.Sequential(layers, 4096, device="cpu")
 rng = np.random.default_rng(0)
 x, y = rng.random((64, *model.input_shape), np.float32), rng.integers(0, 10, 64)
 trainer = fg.Trainer(model, optimizer=fg.SGD(1e-7))
@@ -35,7 +35,7 @@ start = time.perf_counter()
 import numpy as np
 import fgnumba as fg
 layers = [fg.Dense(1024, activation="relu"), fg.Dense(1024, activation="relu"), fg.Dense(10)]
-trainer = fg.Trainer(fg.Sequential(layers, 784), optimizer=fg.SGD(1e-7))
+trainer = fg.Trainer(fg.Sequential(layers, 784, device="cpu"), optimizer=fg.SGD(1e-7))
 trainer.step(np.zeros((64, 784), np.float32), np.zeros(64, np.int64))
 print(time.perf_counter() - start)
 """

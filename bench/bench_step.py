@@ -22,7 +22,7 @@ def forward_step(widths: tuple[int, ...], direction: str = "rank1", directions: 
     """Return a call that takes one training step."""
     layers = [fg.Dense(n, activation="relu") for n in widths[1:-1]] + [fg.Dense(widths[-1])]
     trainer = fg.Trainer(
-        fg.Sequential(layers, widths[0]),
+        fg.Sequential(layers, widths[0], device="cpu"),
         estimator=fg.WeightPerturbation(direction, directions),
         optimizer=fg.SGD(1e-7),
     )

@@ -22,10 +22,10 @@ def model(network: str) -> Any:
     """Return the network, on images of 28x28 pixels."""
     if network in WIDTHS:
         hidden = [fg.Dense(units, activation="relu") for units in WIDTHS[network]]
-        return fg.Sequential([fg.Flatten(), *hidden, fg.Dense(10)], (28, 28, 1))
+        return fg.Sequential([fg.Flatten(), *hidden, fg.Dense(10)], (28, 28, 1), device="cpu")
     half = [fg.Conv2d(64, 3, padding="same", activation="relu") for _ in range(2)]
     body = [*half, fg.MaxPool2d(2), *half, fg.MaxPool2d(2), fg.Flatten(), fg.Dense(1024, activation="relu")]
-    return fg.Sequential([*body, fg.Dense(10)], (28, 28, 1))
+    return fg.Sequential([*body, fg.Dense(10)], (28, 28, 1), device="cpu")
 
 
 def contender(network: str, what: str) -> Callable[[], object]:

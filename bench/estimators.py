@@ -107,7 +107,10 @@ class Runner:
     def _assemble(self, config: RunConfig) -> Assembled:
         # Directions that were asked for go to those that take any.
         directions = config.directions if "directions" in self._recipe.takes else None
-        return assemble(config.updated({"directions": directions}), self.dataset, self._recipe)
+        # The exact gradient that the others are compared with is computed on the CPU.
+        return assemble(
+            config.updated({"directions": directions, "device": "cpu"}), self.dataset, self._recipe
+        )
 
     def _cost(self, config: RunConfig) -> tuple[float, float]:
         """Return the seconds and products of a step, of a trainer that is thrown away."""

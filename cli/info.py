@@ -72,6 +72,7 @@ def gather() -> dict[str, Any]:
         "cache_folder": str(cache_folder()),
         "executable": sys.executable,
         "gpu": gpu(),
+        "cuda": cuda(),
         "estimators": sorted(RECIPES),
     }
 
@@ -93,6 +94,17 @@ def planned(name: str) -> "tuple[int, Plan]":
     model = model_from(tables, CLASSES, where, IMAGE, device="cpu")
     perturbation = Perturbation(RANK1, 1, np.zeros(1, STREAM))
     return model.parameter_count, Plan(model, BATCH, perturbation, SoftmaxCrossEntropy(), training=True)
+
+
+def cuda() -> str:
+    """Return the GPU that models run on with ``device="cuda"``, or why there is none."""
+    from fgnumba import device
+    from fgnumba.errors import DeviceError
+
+    try:
+        return device.cuda().description
+    except DeviceError as error:
+        return str(error).removeprefix("device: ")
 
 
 def gpu() -> str:

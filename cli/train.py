@@ -79,7 +79,9 @@ class Widths(click.ParamType):
     "--telemetry", type=int, metavar="M", help="Every M steps, compare the estimate with the exact gradient."
 )
 @click.option("--seed", type=int, metavar="N", help="[default: 0]")
-@click.option("--device", metavar="NAME", help="auto, cpu or cuda.  [default: auto]")
+@click.option(
+    "--device", metavar="NAME", help="auto (a GPU where there is one), cpu or cuda.  [default: auto]"
+)
 @click.option("--out", metavar="DIR", help="Run folder, new or empty.  [default: runs/DATA-MODEL-N]")
 @click.option("--config", metavar="FILE.toml", help="Settings, by the names of these options; options win.")
 @click.option("--quiet", is_flag=True, help="Show errors alone.")
@@ -124,7 +126,7 @@ def run(config: "RunConfig", out: Path | None, quiet: bool, telemetry: int | Non
     steps = config.steps or per_epoch
     destination = out or run_folder.next_free(Path("runs"), _name(config))
     run_folder.check_destination(destination)
-    title = f"{_name(config)}, {model.parameter_count:,} parameters"
+    title = f"{_name(config)}, {model.parameter_count:,} parameters, on {model.processor.description}"
     with Interrupt() as interrupt, progress(quiet, title) as shown:
         try:
             history = trainer.fit(

@@ -16,7 +16,9 @@ OVERRIDE = "FGNUMBA_DEVICE"
 
 
 def resolve(name: str | Device) -> Device:
-    """Return the device that `name` stands for; ``auto`` is what ``FGNUMBA_DEVICE`` says, else a GPU where there is one, else the CPU.
+    """Return the device that `name` stands for.
+
+    ``auto`` is what the environment variable ``FGNUMBA_DEVICE`` says, else a GPU where there is one, else the CPU.
 
     A :class:`fgnumba.kernels.gpu.device.Gpu` stands for itself: one of other precision, or without graphs.
 

@@ -87,9 +87,7 @@ def forward_gradient(
     return value, {name: np.float32(derivative) * array for name, array in arrays.items()}
 
 
-def checked_targets(
-    model: Graph, loss: Loss, inputs: Any, targets: Any
-) -> npt.NDArray[Any]:
+def checked_targets(model: Graph, loss: Loss, inputs: Any, targets: Any) -> npt.NDArray[Any]:
     """Return `targets` as an array of the shape and kind of number that `loss` takes."""
     adopted = model.processor.adopt(targets)
     array = np.asarray(targets) if adopted is None else adopted

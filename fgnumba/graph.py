@@ -4,7 +4,7 @@ import math
 import re
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,8 +22,8 @@ from fgnumba.parameters import Parameter, checked
 from fgnumba.plan import Plan
 from fgnumba.validation import whole_number
 
-FORWARD_BATCH = 256
-"""Examples that a forward pass without a loss takes at a time: its buffers stay small whatever the batch."""
+FORWARD_BATCH, DEVICE_BATCH = 256, 4096
+"""Examples that a forward pass without a loss takes at a time, on the CPU and elsewhere: its buffers stay small."""
 
 _PLANS_KEPT = 8
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*")
@@ -245,23 +245,26 @@ class Graph:
             return self._on_device(inputs)
         outputs = np.empty((len(inputs), self.outputs), np.float32)
         with self._lock:
-            for start in range(0, len(inputs), FORWARD_BATCH):
-                part = inputs[start : start + FORWARD_BATCH]
-                plan = self.plan(len(part))
-                plan.run(part)
-                found = self.processor.values(plan.output[0])
-                outputs[start : start + FORWARD_BATCH] = found[:, : outputs.shape[1]]
+            for part in self._parts(len(inputs)):
+                plan = self.plan(part.stop - part.start)
+                plan.run(inputs[part])
+                outputs[part] = self.processor.values(plan.output[0])[:, : outputs.shape[1]]
         return outputs.reshape(len(inputs), *self.output_shape)
+
+    def _parts(self, examples: int) -> Iterator[slice]:
+        """Yield the examples that a pass takes at a time."""
+        size = FORWARD_BATCH if self.processor.by_parts else DEVICE_BATCH
+        for start in range(0, examples, size):
+            yield slice(start, min(examples, start + size))
 
     def _on_device(self, inputs: Any) -> Any:
         """Return the outputs of an array on the device, there."""
         outputs = self.processor.zeros((len(inputs), self.outputs))
         with self._lock:
-            for start in range(0, len(inputs), FORWARD_BATCH):
-                part = inputs[start : start + FORWARD_BATCH]
-                plan = self.plan(len(part))
-                plan.run(part)
-                self.processor.copy_rows(outputs[start : start + FORWARD_BATCH], plan.output[0])
+            for part in self._parts(len(inputs)):
+                plan = self.plan(part.stop - part.start)
+                plan.run(inputs[part])
+                self.processor.copy_rows(outputs[part], plan.output[0])
         return outputs.reshape(len(inputs), *self.output_shape)
 
     def checked_input(self, x: Any) -> Any:

@@ -342,7 +342,8 @@ class Plan:
     def renumber(self, first: int) -> None:
         """Let the one direction of the pass have the number `first`."""
         assert self.perturbation.count == 1
-        if any([operation.renumber(first) for operation in self.operations]):
+        changed = [operation.renumber(first) for operation in self.operations]
+        if any(changed):
             self._program.forget()
 
     def append(self, operations: Sequence[Operation]) -> None:

@@ -70,6 +70,11 @@ class Device(ABC):
     checks_between: bool
 
     @property
+    def description(self) -> str:
+        """What people call it."""
+        return self.name
+
+    @property
     @abstractmethod
     def isa(self) -> Any: ...
 

@@ -53,7 +53,7 @@ def local_losses(request: Request) -> Result:
     """Train with each, and stand the errors beside the paper's."""
     dataset = fg.datasets.load("mnist", data_dir=request.data_dir)
     steps = STEPS // QUICK if request.quick else STEPS
-    config = RunConfig(model="mlp", widths=WIDTHS, data="mnist", seed=request.seed)
+    config = RunConfig(device="cpu", model="mlp", widths=WIDTHS, data="mnist", seed=request.seed)
     entries = {row.label: (row.recipe, config.updated(row.settings)) for row in rows()}
     found: EstimatorResult = compare_recipes(
         entries,

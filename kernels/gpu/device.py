@@ -44,6 +44,11 @@ class Gpu(Device):
         self._instructions = Instructions(f"sm_{major}{minor}", precision, tangent_precision)
 
     @property
+    def description(self) -> str:
+        """The card's name, its generation and its multiprocessors."""
+        return f"{self.driver.name}, {self._instructions.name}, {self.driver.processors} multiprocessors"
+
+    @property
     def isa(self) -> Instructions:
         """The card's generation, and the precision of products."""
         return self._instructions

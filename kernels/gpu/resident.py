@@ -82,7 +82,7 @@ def bind_record(
     coefficients: DeviceArray | None = None,
     last: DeviceArray | None = None,
 ) -> Operation:
-    """Bind the note of a step's `outcome`, ``RESULT`` and its values, in row `counter` - 1 of `results`, and zeros after it.
+    """Bind the note of a step's `outcome`, ``RESULT`` and its values, in row `counter` - 1 of `results`.
 
     `stopped` becomes 1 where the step did not end finite; else `last` takes the `coefficients` of its update.
     """

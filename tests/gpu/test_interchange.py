@@ -43,6 +43,7 @@ class ByDlpack:
 def test_memory_is_shared(gpu, wrap):
     array = gpu.array(VALUES)
     taken = adopt(wrap(array), gpu.driver)
+    assert taken is not None
     assert taken.address == array.address
     assert (taken.shape, taken.dtype) == (array.shape, array.dtype)
     array.upload(VALUES + 1)
@@ -51,6 +52,7 @@ def test_memory_is_shared(gpu, wrap):
 
 def test_what_a_capsule_lends_lives_until_it_is_given_back(gpu):
     taken = adopt(ByDlpack(gpu.array(VALUES)), gpu.driver)
+    assert taken is not None
     gc.collect()
     assert len(interchange._lent) == 1
     np.testing.assert_array_equal(taken.download(), VALUES)
