@@ -1,6 +1,7 @@
 """The networks that are measured: those of arXiv 2202.08587, section 5, on images of 28x28 pixels in ten classes."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -10,28 +11,33 @@ from fgnumba.errors import ConfigError, did_you_mean
 from fgnumba.presets import model_from, tables
 
 IMAGE, CLASSES = (28, 28, 1), 10
-WIDTH = 1024
+WIDTH, WIDE = 1024, 4096
 
 
-def logreg(seed: int = 0) -> fg.Sequential:
+def logreg(seed: int = 0, device: Any = "cpu") -> fg.Sequential:
     """Return multinomial logistic regression, 784-10."""
-    return perceptron((), seed)
+    return perceptron((), seed, device)
 
 
-def mlp(seed: int = 0) -> fg.Sequential:
+def mlp(seed: int = 0, device: Any = "cpu") -> fg.Sequential:
     """Return the perceptron 784-1024-1024-10 with ReLU."""
-    return perceptron((WIDTH, WIDTH), seed)
+    return perceptron((WIDTH, WIDTH), seed, device)
 
 
-def cnn(seed: int = 0) -> fg.Graph:
+def wide(seed: int = 0, device: Any = "cpu") -> fg.Sequential:
+    """Return the perceptron 784-4096-4096-10 with ReLU."""
+    return perceptron((WIDE, WIDE), seed, device)
+
+
+def cnn(seed: int = 0, device: Any = "cpu") -> fg.Graph:
     """Return the network of four 3x3 convolutions of 64 channels."""
-    return model_from(tables("cnn", CLASSES), CLASSES, "cnn", IMAGE, seed=seed)
+    return model_from(tables("cnn", CLASSES), CLASSES, "cnn", IMAGE, seed=seed, device=device)
 
 
-def perceptron(widths: tuple[int, ...], seed: int = 0) -> fg.Sequential:
+def perceptron(widths: tuple[int, ...], seed: int = 0, device: Any = "cpu") -> fg.Sequential:
     """Return a perceptron with ReLU and hidden layers of `widths`."""
     hidden = [fg.Dense(units, activation="relu") for units in widths]
-    return fg.Sequential([fg.Flatten(), *hidden, fg.Dense(CLASSES)], IMAGE, seed=seed)
+    return fg.Sequential([fg.Flatten(), *hidden, fg.Dense(CLASSES)], IMAGE, seed=seed, device=device)
 
 
 NETWORKS: dict[str, Callable[[], fg.Graph]] = {"logreg": logreg, "mlp": mlp, "cnn": cnn}

@@ -30,7 +30,7 @@ WIDTHS: dict[str, Network] = {"logreg": (784, 10), "mlp": (784, 1024, 1024, 10),
 RATE = 1e-7
 
 
-def _parameters(network: Network, x: npt.NDArray[np.float32]) -> list[npt.NDArray[np.float32]]:
+def initial_parameters(network: Network, x: npt.NDArray[np.float32]) -> list[npt.NDArray[np.float32]]:
     """Return weights, (K, N) or (KH, KW, C, N), each followed by its bias."""
     shapes: list[tuple[int, ...]] = list(pairwise(network)) if isinstance(network, tuple) else []
     if network == "cnn":
@@ -114,7 +114,7 @@ def jax_calls(
         return [p - RATE * g for p, g in zip(parameters, gradient, strict=True)], value
 
     def evaluated(function: Any) -> Call:
-        compiled, parameters, count = jax.jit(function), jax.device_put(_parameters(network, x)), [0]
+        compiled, parameters, count = jax.jit(function), jax.device_put(initial_parameters(network, x)), [0]
 
         def call() -> None:
             count[0] += 1
@@ -123,7 +123,10 @@ def jax_calls(
         return call
 
     def stepped(function: Any) -> Call:
-        compiled, state = jax.jit(function, donate_argnums=0), [jax.device_put(_parameters(network, x))]
+        compiled, state = (
+            jax.jit(function, donate_argnums=0),
+            [jax.device_put(initial_parameters(network, x))],
+        )
         count = [0]
 
         def call() -> None:
@@ -183,7 +186,7 @@ def torch_calls(
     inputs = inputs.permute(0, 3, 1, 2).contiguous() if network == "cnn" else inputs.reshape(len(x), -1)
 
     def parameters(gradients: bool) -> list[Any]:
-        return [torch_layout(array).requires_grad_(gradients) for array in _parameters(network, x)]
+        return [torch_layout(array).requires_grad_(gradients) for array in initial_parameters(network, x)]
 
     def loss(*p: Any) -> Any:
         return torch_loss(p, inputs, targets)

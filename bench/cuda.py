@@ -1,0 +1,265 @@
+"""Everything there is to measure on a GPU: ``python -m fgnumba.bench.cuda --json FILE``.
+
+For the perceptrons 784-1024-1024-10 and 784-4096-4096-10 and the convolutional network of arXiv 2202.08587: f, the
+dual pass of one rank-1 direction, training steps, the host's work, the share of the card's rates, and reverse-mode
+steps of JAX and PyTorch where they are installed, in the same rounds. Medians and ratios; see ``cuda_measure``. Exit
+status: 0, also where goals are missed; 2 where nothing could be measured.
+"""
+
+import gc
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from fgnumba.bench import cuda_card, cuda_peers
+from fgnumba.bench.cuda_measure import SUBJECTS, Effort, measure
+from fgnumba.bench.files import write
+from fgnumba.device import cuda
+from fgnumba.errors import ConfigError, DeviceError, FgError, did_you_mean
+from fgnumba.kernels.gpu.device import Gpu
+from fgnumba.kernels.gpu.driver import Driver
+from fgnumba.validation import whole_number
+
+Report = dict[str, Any]
+Row = dict[str, Any]
+
+BATCHES = (64, 1024, 8192)
+QUICK = Effort(rounds=5, seconds=2.0, steps=256)
+QUICK_NETWORKS, QUICK_BATCHES = ("mlp", "cnn"), (64,)
+
+
+@dataclass(frozen=True)
+class Goal:
+    """A bound on a figure.
+
+    Parameters
+    ----------
+    key, batch, network, peer : the figure of rows of this batch size; of all networks where none is named, of a peer's
+        rows where one is.
+    """
+
+    what: str
+    key: str
+    batch: int
+    network: str | None = None
+    peer: str | None = None
+    at_least: float | None = None
+    at_most: float | None = None
+
+    @property
+    def bound(self) -> str:
+        """The bound as text."""
+        return f">= {self.at_least:g}" if self.at_least is not None else f"<= {self.at_most:g}"
+
+    def results(self, report: Report) -> list[Row]:
+        """Return what was found, a row each; `met` None where nothing was measured."""
+        rows = report["peers"] if self.peer else report["rows"]
+        found = [
+            {"network": row["network"], "measured": row.get(self.key)}
+            for row in rows
+            if row["batch"] == self.batch
+            and self.network in (None, row["network"])
+            and row.get("peer") == self.peer
+        ]
+        found = found or [{"network": self.network or "all", "measured": None}]
+        same = {"goal": self.what, "batch": self.batch, "bound": self.bound}
+        return [{**same, **row, "met": self._met(row["measured"])} for row in found]
+
+    def _met(self, measured: float | None) -> bool | None:
+        if measured is None:
+            return None
+        return measured >= self.at_least if self.at_least is not None else measured <= (self.at_most or 0.0)
+
+
+GOALS = (
+    Goal("our step / JAX's reverse step", "our_step_over_its", 64, peer="JAX", at_most=0.5),
+    Goal(
+        "our step / PyTorch's eager reverse step", "our_step_over_its", 64, peer="PyTorch eager", at_most=0.25
+    ),
+    Goal("CPU work a step, µs", "cpu_us", 64, at_most=30),
+    Goal("dual pass, share of the float32 rate", "float32_share", 8192, "wide", at_least=0.7),
+    Goal("bf16 dual pass, share of the bf16 rate", "bf16_share", 8192, "wide", at_least=0.4),
+    Goal("Rf with bf16 tangents", "rf_bf16_tangents", 8192, "wide", at_most=1.3),
+)
+"""What an H200 is to reach."""
+
+
+def run(
+    driver: Driver,
+    cases: Sequence[tuple[str, int]],
+    effort: Effort,
+    with_peers: bool = True,
+    advance: Callable[[str], None] = lambda what: None,
+) -> Report:
+    """Measure `cases`, networks with batch sizes; those that the memory does not hold are skipped with a note.
+
+    Raises
+    ------
+    DeviceError
+        No case could be measured.
+    """
+    facts = cuda_card.card(driver)
+    rates = cuda_card.Rates(facts["float32_flops"], facts["bf16_flops"])
+    report: Report = {"card": facts, "versions": cuda_card.versions(), "tf32": {}}
+    report |= {"rows": [], "peers": [], "skipped": []}
+    for network, batch in cases:
+        advance(f"{network}, batch {batch}")
+        try:
+            row, peers = measure(network, batch, driver, rates, effort, with_peers)
+            report["rows"].append(row)
+            report["peers"] += peers
+        except DeviceError as error:
+            report["skipped"].append({"network": network, "batch": batch, "note": str(error)})
+        gc.collect()
+        if with_peers:
+            cuda_peers.release()
+    if cases and not report["rows"]:
+        raise DeviceError(report["skipped"][0]["note"])
+    if with_peers:
+        report["versions"] |= cuda_peers.versions()
+        report["tf32"] = cuda_peers.tf32()
+    report["goals"] = [found for goal in GOALS for found in goal.results(report)]
+    return report
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.3g}" if value < 1000 else f"{value:.0f}"
+
+
+def _percent(value: float | None) -> str:
+    return "" if value is None else f"{value:.0%}"
+
+
+def _interval(row: Row, name: str) -> str:
+    if name not in row:
+        return ""
+    low, high = row[f"{name}_interval"]
+    return f"{row[name]:.3g} [{low:.3g}, {high:.3g}]"
+
+
+Columns = dict[str, Callable[[Row], str]]
+
+COLUMNS: Columns = {
+    "network": lambda row: row["network"],
+    "batch": lambda row: str(row["batch"]),
+    "f ms": lambda row: _number(row["f_ms"]),
+    "dual ms": lambda row: _number(row["dual_ms"]),
+    "Rf": lambda row: _interval(row, "rf"),
+    "Rf, bf16 tangents": lambda row: _interval(row, "rf_bf16_tangents"),
+    "of float32 rate": lambda row: _percent(row["float32_share"]),
+    "bf16 dual ms": lambda row: _number(row["dual_bf16_ms"]),
+    "of bf16 rate": lambda row: _percent(row["bf16_share"]),
+    "step ms": lambda row: _number(row["step_ms"]),
+    "fit ms": lambda row: _number(row["fit_ms"]),
+    "CPU µs": lambda row: _number(row["cpu_us"]),
+}
+PEER_COLUMNS: Columns = {
+    "network": lambda row: row["network"],
+    "batch": lambda row: str(row["batch"]),
+    "peer": lambda row: row["peer"],
+    "its reverse step ms": lambda row: _number(row.get("reverse_step_ms")),
+    "our step/its": lambda row: _interval(row, "our_step_over_its"),
+    "note": lambda row: row.get("note", ""),
+}
+GOAL_COLUMNS: Columns = {
+    "goal": lambda row: row["goal"],
+    "network": lambda row: row["network"],
+    "batch": lambda row: str(row["batch"]),
+    "measured": lambda row: _number(row["measured"]),
+    "bound": lambda row: row["bound"],
+    "": lambda row: {True: "met", False: "MISSED", None: "not measured"}[row["met"]],
+}
+LEFT = ("network", "peer", "note", "goal", "")
+
+
+def _table(columns: Columns, rows: Sequence[Row]) -> list[str]:
+    cells = [[cell(row).replace("|", "/") for cell in columns.values()] for row in rows]
+    rule = ["---" if head in LEFT else "---:" for head in columns]
+    return ["| " + " | ".join(line) + " |" for line in [list(columns), rule, *cells]]
+
+
+def markdown(report: Report) -> str:
+    """Return a report as tables for people."""
+    card, versions = report["card"], report["versions"]
+    known = ", ".join(f"{name} {version}" for name, version in versions.items() if version is not None)
+    rates = [
+        f"{1e-12 * card[key]:.1f} TFLOP/s {name}"
+        for key, name in (("float32_flops", "float32"), ("bf16_flops", "dense bf16"))
+        if card[key] is not None
+    ]
+    lines = [
+        f"{card['name']}, compute capability {card['capability']}, {card['processors']} multiprocessors"
+        + "".join(f", {rate}" for rate in rates),
+        f"driver {card['driver'] or 'unknown'}, CUDA {card['cuda'] or 'unknown'}; {known}",
+        "",
+        *_table(COLUMNS, report["rows"]),
+    ]
+    lines += [
+        f"\nskipped: {row['network']}, batch {row['batch']}: {row['note']}" for row in report["skipped"]
+    ]
+    if report["peers"]:
+        lines += ["", *_table(PEER_COLUMNS, report["peers"]), ""]
+        lines += [f"float32 of {name}: {what}" for name, what in report["tf32"].items()]
+    lines += ["", "Goals, for an H200:", "", *_table(GOAL_COLUMNS, report["goals"])]
+    return "\n".join(lines)
+
+
+class _NotRunError(click.ClickException):
+    exit_code = 2
+
+
+def card_driver() -> Driver:
+    """Return the driver of the machine's GPU; DeviceError where there is none."""
+    device = cuda()
+    assert isinstance(device, Gpu)
+    return device.driver
+
+
+def cases(networks: Sequence[str], batches: Sequence[int], quick: bool) -> list[tuple[str, int]]:
+    """Return what is measured, small batches first: all networks, and all batch sizes, where none are named."""
+    for name in networks:
+        if name not in SUBJECTS:
+            raise ConfigError(f"network: unknown network {name!r}{did_you_mean(name, SUBJECTS)}")
+    for batch in batches:
+        whole_number("batch", batch)
+    names = networks or (QUICK_NETWORKS if quick else tuple(SUBJECTS))
+    sizes = batches or (QUICK_BATCHES if quick else BATCHES)
+    return [(name, batch) for batch in sorted(set(sizes)) for name in dict.fromkeys(names)]
+
+
+@click.command()
+@click.option(
+    "--json", "file", type=click.Path(dir_okay=False, path_type=Path), help="Also write it as JSON."
+)
+@click.option("--quick", is_flag=True, help="Few rounds, the smallest sizes.")
+@click.option(
+    "--network", "networks", multiple=True, metavar="NAME", help="mlp, wide or cnn; all by default."
+)
+@click.option("--batch", "batches", multiple=True, type=int, metavar="N", help="[default: 64, 1024, 8192]")
+@click.option("--peers/--no-peers", default=True, help="Whether JAX and PyTorch, where installed, run too.")
+def command(
+    file: Path | None, quick: bool, networks: tuple[str, ...], batches: tuple[int, ...], peers: bool
+) -> None:
+    """Measure passes and training steps on this machine's GPU, beside JAX and PyTorch."""
+    try:
+        if file is not None and not file.absolute().parent.is_dir():
+            raise ConfigError(f"--json: {str(file)!r} is in no folder that exists")
+        chosen = cases(networks, batches, quick)
+
+        def advance(what: str) -> None:
+            click.echo(f"measuring {what}", err=True)
+
+        report = run(card_driver(), chosen, QUICK if quick else Effort(), peers, advance)
+        if file is not None:
+            write(file, json.dumps(report, indent=1, allow_nan=False) + "\n")
+    except FgError as error:
+        raise _NotRunError(str(error)) from None
+    click.echo(markdown(report))
+
+
+if __name__ == "__main__":
+    command()

@@ -1,0 +1,283 @@
+"""One network and batch size on a GPU: passes, training steps, the host's part in them, peers in the same rounds.
+
+Whatever is timed is asked for many times and waited for once, by the host's clock.
+
+    f, dual       loss of a batch; loss and ∇f·v of one rank-1 direction: captured graphs, the batch on the card
+    step          dual pass and update as one captured graph, the batch on the card, as the peers' steps have it
+    fit           a step of ``Trainer.fit``: settings, the batch gathered from the data, loss and derivative kept
+    CPU           of it, the host's work: its time without what it waits for the card
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+import fgnumba as fg
+from fgnumba.bench import cuda_peers, networks
+from fgnumba.bench.cuda_card import Rates
+from fgnumba.bench.peers import WIDTHS, Network
+from fgnumba.bench.timing import SAMPLE_SECONDS, Timings, interleaved
+from fgnumba.datasets.dataset import Dataset
+from fgnumba.errors import ConfigError
+from fgnumba.kernels.directions import RANK1
+from fgnumba.kernels.gpu.device import Gpu
+from fgnumba.kernels.gpu.driver import Driver
+from fgnumba.plan import Plan
+from fgnumba.resident import CHUNK
+
+# So short a step that parameters stay what they are, and long enough that nothing is a subnormal number.
+RATE = 1e-12
+
+MOST_AT_ONCE = 1000
+"""Runs that are asked for before they are waited for, at most: a driver's queue holds about so many."""
+
+BF16 = "bf16"
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How long is measured.
+
+    Parameters
+    ----------
+    rounds, seconds : of passes and steps: no more than that, but for the least number of rounds.
+    steps, examples : of ``Trainer.fit``: those measured, at most, after some more; the data's size, about MNIST's.
+    """
+
+    rounds: int = 21
+    seconds: float = 20.0
+    steps: int = 1024
+    examples: int = 61440
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A network: how it is made for a device, and what it is to the peers."""
+
+    make: Callable[..., fg.Graph]
+    peer: Network
+
+
+SUBJECTS: dict[str, Subject] = {
+    "mlp": Subject(networks.mlp, WIDTHS["mlp"]),
+    "wide": Subject(networks.wide, (784, networks.WIDE, networks.WIDE, 10)),
+    "cnn": Subject(networks.cnn, "cnn"),
+}
+
+
+@dataclass
+class Asked:
+    """What is asked for `times` times, then waited for."""
+
+    ask: Callable[[], object]
+    wait: Callable[[], object]
+    times: int = field(default=1, init=False)
+
+    def __post_init__(self) -> None:
+        # The first run compiles and loads, the second is captured as a graph.
+        for _ in range(2):
+            self()
+        # Twice: a single run's time is mostly that of waiting.
+        for _ in range(2):
+            start = time.perf_counter()
+            self()
+            each = (time.perf_counter() - start) / self.times
+            self.times = min(MOST_AT_ONCE, max(1, round(SAMPLE_SECONDS / each)))
+
+    def __call__(self) -> None:
+        for _ in range(self.times):
+            self.ask()
+        self.wait()
+
+
+def timed(contenders: Mapping[str, Asked], effort: Effort) -> Timings:
+    """Return the time of each contender's single run, all of them in turn."""
+    found = interleaved(contenders, effort.rounds, effort.seconds)
+    return Timings({name: [s / contenders[name].times for s in found.samples[name]] for name in contenders})
+
+
+class Passes:
+    """f and the dual pass of a network in one precision, and its training step.
+
+    Attributes
+    ----------
+    multiply_adds : of the dual pass.
+    """
+
+    def __init__(self, subject: Subject, device: Gpu, batch: int) -> None:
+        self._device, self._batch = device, batch
+        self.model = subject.make(device=device)
+        self._data = data(self.model, batch)
+        self._loss = fg.SoftmaxCrossEntropy()
+        self.multiply_adds = 0
+
+    def f(self) -> Asked:
+        """Return the loss."""
+        return self._of(self.model.plan(self._batch, loss=self._loss))
+
+    def dual(self) -> Asked:
+        """Return the loss and the derivative along one rank-1 direction."""
+        plan = self.model.plan(self._batch, RANK1, 1, self._loss)
+        self.multiply_adds = sum(row.dual for row in plan.rows)
+        return self._of(plan)
+
+    def _of(self, plan: Plan) -> Asked:
+        plan.set_input(*self._data)
+        return Asked(self._device.program(plan.operations).run, self._device.driver.synchronize)
+
+    def trainer(self) -> fg.Trainer:
+        """Return a trainer whose steps move nothing."""
+        return fg.Trainer(self.model, estimator=fg.WeightPerturbation("rank1"), optimizer=fg.SGD(RATE))
+
+    def step(self) -> Asked:
+        """Return a training step."""
+        trainer = self.trainer()
+        # Batch and settings are on the card from here on.
+        trainer.step(*self._data)
+        program = self._device.program(trainer.plan(self._batch).operations)
+        return Asked(program.run, self._device.driver.synchronize)
+
+
+def data(model: fg.Graph, examples: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return random examples and classes, the same ones every time."""
+    rng = np.random.default_rng(0)
+    return rng.random((examples, *model.input_shape), np.float32), rng.integers(0, model.outputs, examples)
+
+
+@contextmanager
+def waiting(driver: Driver) -> Iterator[Callable[[], float]]:
+    """Within it, the function returned says how many seconds were waited for the card so far."""
+    seconds = 0.0
+
+    def watched(method: Callable[..., None]) -> Callable[..., None]:
+        def call(*arguments: Any) -> None:
+            nonlocal seconds
+            start = time.perf_counter()
+            try:
+                method(*arguments)
+            finally:
+                seconds += time.perf_counter() - start
+
+        return call
+
+    names = ("synchronize", "wait")
+    for name in names:
+        setattr(driver, name, watched(getattr(driver, name)))
+    try:
+        yield lambda: seconds
+    finally:
+        for name in names:
+            delattr(driver, name)
+
+
+class _Watch(fg.Callback):
+    """Notes the time, and what was waited of it, after the steps numbered `first` and `last`."""
+
+    def __init__(self, first: int, last: int, waited: Callable[[], float]) -> None:
+        self._steps, self._waited = (first, last), waited
+        self.noted: list[tuple[float, float]] = []
+
+    def on_step(self, step: int, result: fg.StepResult) -> None:
+        if step in self._steps:
+            self.noted.append((time.perf_counter(), self._waited()))
+
+
+def fit(
+    passes: Passes, driver: Driver, batch: int, effort: Effort, step_seconds: float
+) -> tuple[float, float]:
+    """Return seconds a step of ``Trainer.fit``, and of them those of the host's own work."""
+    x, y = data(passes.model, max(effort.examples, batch))
+    dataset = Dataset("random", x, y, x[:batch], y[:batch], passes.model.outputs)
+    # Results come many steps at a time: what is noted are the first of two lots, a whole number of lots apart.
+    lot = min(CHUNK, len(x) // batch)
+    lots = -(-min(effort.steps, max(8, round(effort.seconds / 4 / step_seconds))) // lot)
+    first = 1 + lot * max(2, lots // 4)
+    last = first + lot * lots
+    count = last - first
+    with waiting(driver) as waited:
+        watch = _Watch(first, last, waited)
+        passes.trainer().fit(dataset, steps=last, batch_size=batch, evaluate_every=last, callbacks=[watch])
+    (start, waited_before), (end, waited_after) = watch.noted
+    seconds = (end - start) / count
+    return seconds, seconds - (waited_after - waited_before) / count
+
+
+def measure(
+    name: str, batch: int, driver: Driver, rates: Rates, effort: Effort, with_peers: bool
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Measure a network at a batch size, and return its row and those of its peers as JSON values.
+
+    Raises
+    ------
+    DeviceError
+        There is not memory enough, or the card failed.
+    """
+    subject = SUBJECTS[name]
+    plain = Passes(subject, Gpu(driver), batch)
+    tangents = Passes(subject, Gpu(driver, tangent_precision=BF16), batch)
+    all_bf16 = Passes(subject, Gpu(driver, BF16), batch)
+    ours = {
+        "f": plain.f(),
+        "dual": plain.dual(),
+        "dual bf16 tangents": tangents.dual(),
+        "dual bf16": all_bf16.dual(),
+        "step": plain.step(),
+    }
+    theirs, notes = _peers(subject, *data(plain.model, batch)) if with_peers else ({}, {})
+    timings = timed(ours | theirs, effort)
+    fit_seconds, cpu_seconds = fit(plain, driver, batch, effort, timings.seconds("step"))
+
+    def share(dual: str, rate: float | None) -> float | None:
+        return None if rate is None else 2 * plain.multiply_adds / timings.seconds(dual) / rate
+
+    rf, rf_bf16 = (timings.interval(dual, "f") for dual in ("dual", "dual bf16 tangents"))
+    row = {
+        "network": name,
+        "batch": batch,
+        "parameters": plain.model.parameter_count,
+        "dual_multiply_adds": plain.multiply_adds,
+        **{f"{one.replace(' ', '_')}_ms": timings.seconds(one) * 1e3 for one in ours},
+        "fit_ms": fit_seconds * 1e3,
+        "cpu_us": cpu_seconds * 1e6,
+        "rf": rf.value,
+        "rf_interval": [rf.low, rf.high],
+        "rf_bf16_tangents": rf_bf16.value,
+        "rf_bf16_tangents_interval": [rf_bf16.low, rf_bf16.high],
+        "float32_share": share("dual", rates.float32),
+        "bf16_share": share("dual bf16", rates.bf16),
+        "rounds": len(timings.samples["f"]),
+    }
+    peers = [_beside(peer, timings) for peer in theirs]
+    peers += [{"peer": peer, "note": note} for peer, note in notes.items()]
+    return row, [{"network": name, "batch": batch, **peer} for peer in peers]
+
+
+def _peers(subject: Subject, x: np.ndarray, y: np.ndarray) -> tuple[dict[str, Asked], dict[str, str]]:
+    """Return the peers' steps, and why there are none of some."""
+    found, notes = {}, {}
+    rows = x if isinstance(subject.peer, str) else x.reshape(len(x), math.prod(x.shape[1:]))
+    for name in cuda_peers.NAMES:
+        try:
+            steps = cuda_peers.steps(name, subject.peer, rows, y)
+            found[name] = Asked(steps.ask, steps.wait)
+        except ConfigError as error:
+            notes[name] = str(error)
+        # Memory that does not suffice, a compiler that is not there: each framework has errors of its own.
+        except Exception as error:
+            notes[name] = f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"
+    return found, notes
+
+
+def _beside(peer: str, timings: Timings) -> dict[str, Any]:
+    ratio = timings.interval("step", peer)
+    return {
+        "peer": peer,
+        "reverse_step_ms": timings.seconds(peer) * 1e3,
+        "our_step_over_its": ratio.value,
+        "our_step_over_its_interval": [ratio.low, ratio.high],
+    }

@@ -1,0 +1,167 @@
+"""Steps of gradient descent by reverse mode in other frameworks, on the GPU that they find.
+
+float32, ReLU, softmax cross-entropy, the batch on the card; a step is asked for, and not waited for. Whether float32
+products may be rounded to TF32 is left as each framework has it, and noted: :func:`tf32`.
+
+    JAX                  one jitted step, its parameters donated
+    PyTorch eager        forward, ``backward()``, ``torch.optim.SGD``
+    PyTorch compile      the same, the loss by ``torch.compile``
+    PyTorch CUDA graph   the eager step, captured whole and replayed
+"""
+
+import importlib.util
+import os
+from collections.abc import Callable
+from importlib.metadata import version
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from fgnumba.bench.peers import (
+    RATE,
+    Network,
+    initial_parameters,
+    jax_loss,
+    torch_layout,
+    torch_loss,
+)
+from fgnumba.errors import ConfigError
+
+Array = npt.NDArray[Any]
+JAX = "JAX"
+TORCH = ("PyTorch eager", "PyTorch compile", "PyTorch CUDA graph")
+NAMES = (JAX, *TORCH)
+
+_WARM_UP = 3
+
+
+class Steps(NamedTuple):
+    """A peer's steps: `ask` for one, `wait` for all, the `loss` at the first."""
+
+    ask: Callable[[], object]
+    wait: Callable[[], object]
+    loss: float
+
+
+def steps(name: str, network: Network, x: Array, y: Array, device: str = "cuda") -> Steps:
+    """Return the steps of the peer called `name` with `network` on images x (B, H, W, C) or rows x (B, K).
+
+    Parameters
+    ----------
+    device : ``cuda``, or ``cpu`` for tests.
+
+    Raises
+    ------
+    ConfigError
+        The peer is not installed, or not for CUDA.
+    """
+    package = "jax" if name == JAX else "torch"
+    if importlib.util.find_spec(package) is None:
+        raise ConfigError(f"{package} is not installed")
+    made = jax_steps(network, x, y, device) if name == JAX else torch_steps(name, network, x, y, device)
+    for _ in range(_WARM_UP):
+        made.ask()
+    made.wait()
+    return made
+
+
+def jax_steps(network: Network, x: Array, y: Array, device: str) -> Steps:
+    """Return JAX's steps."""
+    # Else it takes three quarters of the card's memory when it is first used.
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    import jax
+
+    try:
+        place = jax.devices(device)[0]
+    except RuntimeError:
+        raise ConfigError(f"jax is installed without {device}") from None
+    inputs, targets = jax.device_put(x, place), jax.device_put(y.astype(np.int32), place)
+
+    def step(parameters: Any, x: Any, y: Any) -> Any:
+        value, gradient = jax.value_and_grad(jax_loss)(parameters, x, y)
+        return [p - RATE * g for p, g in zip(parameters, gradient, strict=True)], value
+
+    compiled = jax.jit(step, donate_argnums=0)
+    state = list(compiled(jax.device_put(initial_parameters(network, x), place), inputs, targets))
+
+    def ask() -> None:
+        state[:] = compiled(state[0], inputs, targets)
+
+    return Steps(ask, lambda: jax.block_until_ready(state), float(state[1]))
+
+
+def torch_steps(name: str, network: Network, x: Array, y: Array, device: str) -> Steps:
+    """Return PyTorch's steps."""
+    import torch
+
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("torch is installed without CUDA")
+    inputs, targets = torch.from_numpy(x).to(device), torch.from_numpy(y).to(device)
+    inputs = inputs.permute(0, 3, 1, 2).contiguous() if network == "cnn" else inputs.reshape(len(x), -1)
+    trained = [torch_layout(a).to(device).requires_grad_() for a in initial_parameters(network, x)]
+    optimizer = torch.optim.SGD(trained, lr=RATE)
+    loss = torch.compile(torch_loss) if name == "PyTorch compile" else torch_loss
+
+    def step() -> Any:
+        optimizer.zero_grad()
+        value = loss(trained, inputs, targets)
+        value.backward()
+        optimizer.step()
+        return value
+
+    first = float(step().detach())
+    ask: Callable[[], object] = _captured(step) if name == "PyTorch CUDA graph" else step
+    return Steps(ask, torch.cuda.synchronize if device == "cuda" else lambda: None, first)
+
+
+def _captured(step: Callable[[], object]) -> Callable[[], object]:
+    """Return a step as a graph that is replayed, captured as PyTorch's notes on CUDA say."""
+    import torch
+
+    beside = torch.cuda.Stream()
+    beside.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(beside):
+        for _ in range(_WARM_UP):
+            step()
+    torch.cuda.current_stream().wait_stream(beside)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        step()
+    replay: Callable[[], object] = graph.replay
+    return replay
+
+
+def release() -> None:
+    """Give back what PyTorch keeps of the card's memory for later."""
+    if importlib.util.find_spec("torch") is not None:
+        import torch
+
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of the frameworks that are installed."""
+    packages = ("jax", "torch")
+    return {name: version(name) for name in packages if importlib.util.find_spec(name) is not None}
+
+
+def tf32() -> dict[str, str]:
+    """Return what each framework that is installed does with float32 products, in words."""
+    found = {}
+    if importlib.util.find_spec("jax") is not None:
+        import jax
+
+        settings: Any = jax.config
+        chosen = settings.jax_default_matmul_precision
+        found["jax"] = "TF32 where the card has it, the default" if chosen is None else f"{chosen}"
+    if importlib.util.find_spec("torch") is not None:
+        import torch
+
+        products = torch.get_float32_matmul_precision()
+        convolutions = "allowed" if torch.backends.cudnn.allow_tf32 else "not allowed"
+        found["torch"] = (
+            f"products {'float32' if products == 'highest' else products}, TF32 in convolutions {convolutions}"
+        )
+    return found
