@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from fgnumba.errors import ConfigError, did_you_mean
 from fgnumba.kernels import directions as kinds
+from fgnumba.kernels.descent.cpu import STORE
 from fgnumba.kernels.loss import RESULT
 from fgnumba.kernels.philox import MAX_DIRECTIONS, MAX_SEED, MAX_STEP, ORTHOGONAL, STREAM, set_stream
 from fgnumba.validation import whole_number
@@ -62,23 +63,20 @@ class Direction:
         values = device.array(np.array([0.0, factor]))
         arrays = {name: device.zeros(p.packed.shape) for name, p in model.packed_parameters.items()}
         device.program(
-            [
-                descent.bind(
-                    device.isa,
-                    device.threads,
-                    theta=arrays[name],
-                    kind=self.kind,
-                    count=1,
-                    first=self.number,
-                    parameter=parameter.index,
-                    stream=stream,
-                    values=values,
-                    result=result,
-                    rates=None,
-                    rule=descent.STORE,
-                )
-                for name, parameter in model.packed_parameters.items()
-            ]
+            descent.bind_all(
+                device.isa,
+                device.threads,
+                thetas=list(arrays.values()),
+                kind=self.kind,
+                count=1,
+                parameters=[parameter.index for parameter in model.packed_parameters.values()],
+                stream=stream,
+                values=values,
+                result=result,
+                rates=None,
+                rule=STORE,
+                first=self.number,
+            )
         ).run()
         return {name: p.array(arrays[name]) for name, p in model.packed_parameters.items()}
 

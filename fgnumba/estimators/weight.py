@@ -146,16 +146,6 @@ class WeightEstimate(Estimate):
         """Bytes of buffers and scratch memory."""
         return self.plan.nbytes
 
-    def _directions(self, parameter: Parameter) -> dict[str, Any]:
-        """Return what every operation that draws a parameter's directions takes."""
-        return {
-            "kind": self._estimator.drawn.kind,
-            "count": self._estimator.directions,
-            "first": self._estimator.drawn.base,
-            "parameter": parameter.index,
-            "stream": self._setting.stream.array,
-        }
-
     def _drawn(self, parameter: Parameter) -> Drawn:
         return Drawn(
             parameter.packed.shape,
@@ -216,20 +206,25 @@ class WeightEstimate(Estimate):
         rule = rules.STORE
         if self._fused:
             rule = rules.MOMENTUM if self._momentum else rules.SGD
-        return [
-            descent.bind(
-                self.plan.isa,
-                self.plan.threads,
-                theta=parameter.packed if self._fused else setting.gradient(name),
-                **self._directions(parameter),
-                values=values,
-                result=result,
-                rates=setting.rates.array if setting.rates else None,
-                rule=rule,
-                moment=setting.state.moment("moment", parameter) if self._momentum else None,
-            )
-            for name, parameter in setting.model.packed_parameters.items()
-        ]
+        parameters = setting.model.packed_parameters
+        found: list[Operation] = descent.bind_all(
+            self.plan.isa,
+            self.plan.threads,
+            thetas=[p.packed if self._fused else setting.gradient(name) for name, p in parameters.items()],
+            kind=self._estimator.drawn.kind,
+            count=self._estimator.directions,
+            parameters=[p.index for p in parameters.values()],
+            stream=setting.stream.array,
+            values=values,
+            result=result,
+            rates=setting.rates.array if setting.rates else None,
+            rule=rule,
+            moments=[setting.state.moment("moment", p) for p in parameters.values()]
+            if self._momentum
+            else None,
+            first=self._estimator.drawn.base,
+        )
+        return found
 
     def _after(self) -> list[Operation]:
         """Return what follows a stored gradient: the control variate is put back, and the optimiser's step."""

@@ -10,6 +10,7 @@ Nothing is written unless the pass that gave d_t ended finite and every η d_t /
 rows of a panel are drawn into the first-level cache and added up there.
 """
 
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -123,6 +124,43 @@ def bind(
         scratch_bytes=end,
         keeps=(tiles, theta, moment, stream, values, result, rates),
     )
+
+
+def bind_all(
+    isa: InstructionSet,
+    threads: int,
+    *,
+    thetas: Sequence[npt.NDArray[np.float32]],
+    kind: int,
+    count: int,
+    parameters: Sequence[int],
+    stream: npt.NDArray[Any],
+    values: npt.NDArray[np.float64],
+    result: npt.NDArray[Any],
+    rates: npt.NDArray[Any] | None,
+    rule: int = SGD,
+    moments: Sequence[npt.NDArray[np.float32]] | None = None,
+    first: int = 0,
+) -> list[Operation]:
+    """Bind the update of many parameters: what :func:`bind` takes, a theta, a parameter and a moment each."""
+    return [
+        bind(
+            isa,
+            threads,
+            theta=theta,
+            kind=kind,
+            count=count,
+            parameter=parameter,
+            stream=stream,
+            values=values,
+            result=result,
+            rates=rates,
+            rule=rule,
+            moment=None if moments is None else moments[k],
+            first=first,
+        )
+        for k, (theta, parameter) in enumerate(zip(thetas, parameters, strict=True))
+    ]
 
 
 @cache

@@ -13,6 +13,8 @@ A first kernel decides whether anything is updated, and writes d_t / T in float3
 - Gaussian: a thread takes the 8 entries that one draw of Philox gives.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from fgnumba.kernels.descent.cpu import MOMENTUM, SGD, STORE
@@ -20,7 +22,7 @@ from fgnumba.kernels.directions import GAUSSIAN, RADEMACHER, RANK1
 from fgnumba.kernels.directions.cuda import pick, sign_words, signed_one, turned
 from fgnumba.kernels.gpu.drawn import PAIRS, counter, gaussian_quad, store_words
 from fgnumba.kernels.gpu.kernel import device_function, kernel
-from fgnumba.kernels.gpu.layout import THREADS, element, elementwise
+from fgnumba.kernels.gpu.layout import THREADS, element
 from fgnumba.kernels.gpu.loss import FINITE
 from fgnumba.kernels.gpu.memory import DeviceArray
 from fgnumba.kernels.gpu.primitives import (
@@ -29,6 +31,7 @@ from fgnumba.kernels.gpu.primitives import (
     Size,
     barrier,
     block_x,
+    block_y,
     divide,
     finite,
     fma_outer,
@@ -67,6 +70,12 @@ _SIGN_BYTES = _SIGNS * _ROWS * 4
 
 _ZERO = np.float32(0)
 
+_PARAMETER = np.dtype([(name, np.int64) for name in ("theta", "moment", "rows", "down", "work", "parameter")])
+"""A parameter in a launch's table: addresses, and how its panels are cut."""
+
+_ENTRY = _PARAMETER.itemsize
+_WORK = 4
+
 
 def bind(
     isa: object,
@@ -88,41 +97,82 @@ def bind(
 
     Cost: reads and writes theta (and moment) once; a multiply-add an entry and direction.
     """
-    is_vector = theta.ndim == 1
-    panels, rows = (1, theta.size // PANEL) if is_vector else theta.shape[:2]
-    kind = RADEMACHER if is_vector and kind == RANK1 else kind
-    driver = theta.driver
+    (operation,) = bind_all(
+        isa,
+        threads,
+        thetas=[theta],
+        kind=kind,
+        count=count,
+        parameters=[parameter],
+        stream=stream,
+        values=values,
+        result=result,
+        rates=rates,
+        rule=rule,
+        moments=None if moment is None else [moment],
+        first=first,
+    )
+    return operation
+
+
+def bind_all(
+    isa: object,
+    threads: int,
+    *,
+    thetas: Sequence[DeviceArray],
+    kind: int,
+    count: int,
+    parameters: Sequence[int],
+    stream: DeviceArray,
+    values: DeviceArray,
+    result: DeviceArray,
+    rates: DeviceArray | None,
+    rule: int = SGD,
+    moments: Sequence[DeviceArray] | None = None,
+    first: int = 0,
+) -> list[Operation]:
+    """Bind the update of many parameters, as ``cpu.bind_all`` does: one launch for all of one kind of directions.
+
+    Cost: as that of each; two or three launches, however many parameters there are.
+    """
+    driver = thetas[0].driver
     rates = DeviceArray.zeros(driver, (1,), RATES) if rates is None else rates
     coefficients = DeviceArray.zeros(driver, (count,))
-    decide = {
-        "values": values,
-        "count": count,
-        "result": result,
-        "rates": rates,
-        "coefficients": coefficients,
-    }
-    quads, blocks_down = -(-rows // 4), -(-rows // _ROWS)
     arguments = {
-        "theta": theta,
-        "moment": address(moment),
-        "rows": rows,
-        "down": quads if kind == GAUSSIAN else blocks_down,
         "count": count,
         "first": first,
-        "parameter": parameter,
         "stream": stream,
         "coefficients": coefficients,
         "result": result,
         "rates": rates,
         "rule": rule,
     }
+    decide = {name: arguments[name] for name in ("count", "result", "rates", "coefficients")}
+    launches = [Launch(_decide, (1, 1, 1), {"values": values, **decide})]
+    rows: dict[int, list[tuple[int, ...]]] = {}
+    for k, (theta, parameter) in enumerate(zip(thetas, parameters, strict=True)):
+        one = RADEMACHER if theta.ndim == 1 and kind == RANK1 else kind
+        moment = address(None if moments is None else moments[k])
+        rows.setdefault(one, []).append((theta.address, moment, *_shares(theta, one), parameter))
+    tables = []
+    for one, found in rows.items():
+        table = DeviceArray.zeros(driver, (len(found),), _PARAMETER)
+        table.upload(np.array(found, _PARAMETER))
+        tables.append(table)
+        chosen = {RANK1: _outer, GAUSSIAN: _gaussians}.get(one, _signs)
+        blocks = max(-(-row[_WORK] // (THREADS if one == GAUSSIAN else 1)) for row in found)
+        launches.append(Launch(chosen, (blocks, len(found), 1), {"table": table, **arguments}))
+    keeps = (*thetas, *(moments or ()), stream, values, result, rates, coefficients, *tables)
+    return [Operation("descent", tuple(launches), keeps=keeps)]
+
+
+def _shares(theta: DeviceArray, kind: int) -> tuple[int, int, int]:
+    """Return rows of a panel, their shares, and blocks; or threads, where one takes what one draw gives."""
+    panels, rows = (1, theta.size // PANEL) if theta.ndim == 1 else theta.shape[:2]
     if kind == GAUSSIAN:
-        n = panels * quads * PAIRS
-        update = elementwise(_gaussians, n, {**arguments, "n": n})
-    else:
-        update = Launch(_outer if kind == RANK1 else _signs, (panels * blocks_down, 1, 1), arguments)
-    keeps = (theta, moment, stream, values, result, rates, coefficients)
-    return Operation("descent", (Launch(_decide, (1, 1, 1), decide), update), keeps=keeps)
+        quads = -(-rows // 4)
+        return rows, quads, panels * quads * PAIRS
+    return rows, -(-rows // _ROWS), panels * -(-rows // _ROWS)
 
 
 @kernel("descent-decide")
@@ -184,15 +234,25 @@ def _move_one(rule: int, rates: int, theta: int, moment: int, at: int, g: np.flo
         store_f32(moment + at, m)
 
 
+@device_function
+def _parameter(table: int) -> tuple[int, int, int, int, int, int]:
+    """Return the launch's entry of a block's parameter, the number of which is the block's along the second axis."""
+    entry = table + _ENTRY * block_y()
+    return (
+        load_i64(entry),
+        load_i64(entry + 8),
+        load_i64(entry + 16),
+        load_i64(entry + 24),
+        load_i64(entry + 32),
+        load_i64(entry + 40),
+    )
+
+
 @kernel("descent-rank1", resident=4)
 def _outer(
-    theta: Address,
-    moment: Address,
-    rows: Size,
-    down: Size,
+    table: Address,
     count: Size,
     first: Address,
-    parameter: Size,
     stream: Address,
     coefficients: Address,
     result: Address,
@@ -200,7 +260,8 @@ def _outer(
     rule: Size,
 ) -> None:
     factors = shared(_OUTER_BYTES)
-    if load_i64(result + FINITE) == 0:
+    theta, moment, rows, down, blocks, parameter = _parameter(table)
+    if block_x() >= blocks or load_i64(result + FINITE) == 0:
         return
     words = factors + _OUTER * _FACTORS
     panel, block = divide(block_x(), down)
@@ -255,13 +316,9 @@ def _added(g: Floats, coefficient: np.float32, word: np.uint32, lane: int) -> Fl
 
 @kernel("descent-signs", resident=5)
 def _signs(
-    theta: Address,
-    moment: Address,
-    rows: Size,
-    down: Size,
+    table: Address,
     count: Size,
     first: Address,
-    parameter: Size,
     stream: Address,
     coefficients: Address,
     result: Address,
@@ -269,7 +326,8 @@ def _signs(
     rule: Size,
 ) -> None:
     words = shared(_SIGN_BYTES)
-    if load_i64(result + FINITE) == 0:
+    theta, moment, rows, down, blocks, parameter = _parameter(table)
+    if block_x() >= blocks or load_i64(result + FINITE) == 0:
         return
     panel, block = divide(block_x(), down)
     row, lane = thread() // 8 * 4, thread() % 8 * 4
@@ -305,21 +363,17 @@ def _signs(
 
 @kernel("descent-gaussian", resident=5)
 def _gaussians(
-    theta: Address,
-    moment: Address,
-    rows: Size,
-    down: Size,
+    table: Address,
     count: Size,
     first: Address,
-    parameter: Size,
     stream: Address,
     coefficients: Address,
     result: Address,
     rates: Address,
     rule: Size,
-    n: Size,
 ) -> None:
     e = element()
+    theta, moment, rows, down, n, parameter = _parameter(table)
     if e >= n or load_i64(result + FINITE) == 0:
         return
     j = e % PAIRS
