@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fgnumba import datasets, directions, errors, functions, schedules
+    from fgnumba import datasets, device, directions, errors, functions, schedules
     from fgnumba.activities import Feedback, LocalLosses
     from fgnumba.callbacks import Callback, History, Record
     from fgnumba.errors import (
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_MODULES = ("datasets", "directions", "errors", "functions", "schedules")
+_MODULES = ("datasets", "device", "directions", "errors", "functions", "schedules")
 _NAMES = {
     "callbacks": ("Callback", "History", "Record"),
     "errors": (
@@ -114,6 +114,7 @@ __all__ = [
     "Trainer",
     "WeightPerturbation",
     "datasets",
+    "device",
     "directions",
     "errors",
     "evaluate",

@@ -10,6 +10,8 @@ from fgnumba.kernels.device import CPU, Device
 if TYPE_CHECKING:
     from fgnumba.kernels.gpu.driver import Driver
 
+__all__ = ["cuda", "resolve"]
+
 NAMES = ("auto", "cpu", "cuda")
 OVERRIDE = "FGNUMBA_DEVICE"
 """Environment variable that says what ``auto`` stands for."""

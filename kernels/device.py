@@ -76,11 +76,13 @@ class Device(ABC):
 
     @property
     @abstractmethod
-    def isa(self) -> Any: ...
+    def isa(self) -> Any:
+        """What products are computed with."""
 
     @property
     @abstractmethod
-    def threads(self) -> int: ...
+    def threads(self) -> int:
+        """What shares the work."""
 
     def kernels(self, operation: str) -> Any:
         """Return an operation's module: the functions that bind it."""
