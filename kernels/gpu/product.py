@@ -167,7 +167,7 @@ def _tile_kernel(tile: Tile, precision: str, sums: Sums, wide: bool) -> Kernel:
         tap, first_channel = divide(k_loaded, channels)
         first_row, first_column = divide(tap, taps_wide)
         channel, tap_row, tap_column = narrow(first_channel), narrow(first_row), narrow(first_column)
-        m_0, m_1 = bm + row_loaded, bm + row_loaded + rows // 2
+        m_0, m_1 = narrow(bm + row_loaded), narrow(bm + row_loaded + rows // 2)
         base_0, top_0, left_0 = origin(m_0, out_high, out_wide, stride_high, stride_wide, top, left, x_image)
         base_1, top_1, left_1 = origin(m_1, out_high, out_wide, stride_high, stride_wide, top, left, x_image)
         place_0 = narrow(swizzled(row_loaded, k_loaded >> 2, chunks, swizzled_rows))
@@ -204,18 +204,18 @@ def _tile_kernel(tile: Tile, precision: str, sums: Sums, wide: bool) -> Kernel:
                 # After this, the step's tiles are there, and those of the step before have been read by all.
                 wait_copies(under_way)
                 barrier()
-            if k0 < k_rows - ahead:
+            if k0 < narrow(k_rows - ahead):
                 stage = at + load_stage
                 if wide:
                     if moved:
-                        h, w = narrow(tap_row * dilation_high), narrow(tap_column * dilation_wide)
-                        here_0 = m_0 < m_rows and within(h + top_0, w + left_0, height, width)
-                        x_0 = x_from + base_0 + 4 * ((h + top_0) * x_row + (w + left_0) * x_pixel + channel)
+                        high_at, wide_at = tap_row * dilation_high, tap_column * dilation_wide
+                        h, w = narrow(high_at + top_0), narrow(wide_at + left_0)
+                        here_0 = m_0 < m_rows and within(h, w, height, width)
+                        x_0 = x_from + base_0 + 4 * (h * x_row + w * x_pixel + channel)
                         if loads == 2:
-                            here_1 = m_1 < m_rows and within(h + top_1, w + left_1, height, width)
-                            x_1 = (
-                                x_from + base_1 + 4 * ((h + top_1) * x_row + (w + left_1) * x_pixel + channel)
-                            )
+                            h, w = narrow(high_at + top_1), narrow(wide_at + left_1)
+                            here_1 = m_1 < m_rows and within(h, w, height, width)
+                            x_1 = x_from + base_1 + 4 * (h * x_row + w * x_pixel + channel)
                     # Past the end of K less than 16 bytes are left where there is one tap alone.
                     room = narrow(4 * left_k if left_k < 4 else 16)
                     nbytes = room if here_0 and left_k > 0 else narrow(0)
@@ -311,7 +311,7 @@ def _tile_kernel(tile: Tile, precision: str, sums: Sums, wide: bool) -> Kernel:
                             dx_0 = rows_of(at_0 + at_dx, beside_0 + at_dx)
                             d_total = multiply(d_total, dx_0 + rows_of(at_1 + at_dx, beside_1 + at_dx), ws)
             k0 = narrow(k0 + depth)
-        wait_copies(0)
+        # No copies are under way: the last steps began none.
         barrier()
 
         # The sums go through shared memory, so that a row's columns are written next to each other.

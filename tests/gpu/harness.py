@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from fgnumba.kernels.gpu.instructions import Instructions
 from fgnumba.kernels.gpu.memory import DeviceArray
 from fgnumba.kernels.images import Images
 from fgnumba.kernels.memory import leading
@@ -13,7 +14,7 @@ class Gpu:
     """A device that runs one operation after another."""
 
     def __init__(self, driver):
-        self.driver = driver
+        self.driver, self.isa = driver, Instructions("sm_90")
 
     def array(self, values, dtype=None):
         """Return values on the device."""

@@ -106,6 +106,8 @@ def test_all_kinds_of_directions(gpu, kind, channels, loads):
         Layer((1, 2, 3, 4), 2, Geometry((3, 3), stride=(4, 4), padding=Border(5, 5, 4, 4)), "rademacher"),
         # Seven steps of K: channels that begin in the middle of a step.
         Layer((1, 3, 3, 20), 6, PLAIN, "rademacher"),
+        # Some steps of K go on to the next tap, others do not.
+        Layer((1, 2, 2, 36), 3, Geometry((2, 1)), processors=FEW),
         Layer((2, 4, 5, 3), 4, PLAIN, activation="tanh"),
     ],
     ids=str,

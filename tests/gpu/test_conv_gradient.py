@@ -5,7 +5,6 @@ import pytest
 
 from fgnumba.kernels.conv2d import cuda as conv2d
 from fgnumba.kernels.conv2d.geometry import Geometry
-from fgnumba.kernels.gpu.instructions import Instructions
 from fgnumba.kernels.images import Border
 from fgnumba.kernels.packing import pack
 
@@ -34,7 +33,7 @@ def run(gpu, images, outputs, geometry, processors=MANY, onto=False, has_bias=Tr
     start = [pack(one, groups) if onto else np.full_like(pack(one, groups), np.nan) for one in before]
     out, bias = (gpu.array(one) for one in start)
     operation = conv2d.bind_gradient(
-        Instructions("sm_90"),
+        gpu.isa,
         processors,
         batch=batch,
         x=gpu.images(x[None]),

@@ -123,7 +123,7 @@ def test_nan_stays_in_its_row(gpu):
     y = gpu.images(shape=(40,), batch=9)
     gpu.run(
         dense.bind(
-            Instructions("sm_90"),
+            gpu.isa,
             MANY,
             batch=9,
             x=gpu.images(x),
@@ -142,7 +142,7 @@ def test_what_is_beside_the_output_is_not_touched(gpu):
     memory = gpu.array(np.full((2, 3, 64), -7777.0), np.float32)
     gpu.run(
         dense.bind(
-            Instructions("sm_90"),
+            gpu.isa,
             MANY,
             batch=3,
             x=gpu.images(random(0, (2, 3, 10))),
