@@ -33,7 +33,8 @@ def cache_folder() -> Path:
 
 
 @cache
-def _sources_digest() -> str:
+def sources_digest() -> str:
+    """Return a hash of this package's sources and of what compiles them."""
     folder = Path(__file__).parent
     digest = hashlib.sha256()
     for path in sorted(folder.rglob("*.py")):
@@ -63,7 +64,7 @@ class KernelCache:
         self.cache_path = str(cache_folder())
 
     def _path(self, sig: Any, codegen: Any) -> Path:
-        sources = _sources_digest(), _module_digest(self._module)
+        sources = sources_digest(), _module_digest(self._module)
         key = repr((self._name, str(sig), codegen.magic_tuple(), sources))
         return Path(self.cache_path) / f"{self._name}-{hashlib.sha256(key.encode()).hexdigest()[:32]}.bin"
 

@@ -29,6 +29,12 @@ def on_compile(listener: Callable[[str], None]) -> Callable[[], None]:
     return lambda: _listeners.remove(listener)
 
 
+def announce(name: str) -> None:
+    """Tell the listeners that the kernel `name` is about to be compiled."""
+    for listener in _listeners:
+        listener(name)
+
+
 def attach_cache(name: str, dispatcher: Any, function: Callable[..., None]) -> Any:
     """Give a Numba dispatcher of `function` the disk cache of kernels, and return it."""
     dispatcher._cache = _AnnouncedCache(name, function.__code__.co_filename)
@@ -39,8 +45,7 @@ class _AnnouncedCache(KernelCache):
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         found = super().load_overload(sig, target_context)
         if found is None:
-            for listener in _listeners:
-                listener(self._name)
+            announce(self._name)
         return found
 
 

@@ -15,6 +15,10 @@ FUNCTIONS: list[Callable[..., Any]] = []
 """All of them, in the order in which they were defined."""
 
 
+REMEMBERED: dict[Callable[..., Any], Callable[..., Any]] = {}
+"""Functions of GPU kernels alone that are called through a cache where there is no GPU, and what they are without it."""
+
+
 def scalar(function: Function) -> Function:
     """Make `function` callable from the kernels of every device."""
     FUNCTIONS.append(function)

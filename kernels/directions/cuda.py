@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from fgnumba.kernels.directions.normal import normal_pair
-from fgnumba.kernels.gpu.kernel import device_function
+from fgnumba.kernels.gpu.kernel import device_function, pure_function
 from fgnumba.kernels.gpu.primitives import add_u32, bits_of, float_of, load_i64, mul_hi_lo
 from fgnumba.kernels.philox import (
     DIRECTION_SHIFT,
@@ -31,7 +31,7 @@ _ZERO, _ONE = np.uint32(0), np.uint32(1)
 _ONE_BITS, _LAST = np.uint32(0x3F800000), np.uint32(31)
 
 
-@device_function
+@pure_function
 def philox(c0: Any, c1: Any, c2: Any, c3: Any, k0: Any, k1: Any) -> Words:
     """Return Philox4x32-10 of a counter and a key."""
     for _ in range(_ROUNDS):

@@ -1,7 +1,7 @@
 """GPU kernels: a function, the types of its parameters, the threads of a block. Compiled when first launched."""
 
 from collections.abc import Callable
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, get_type_hints
 
 from fgnumba.errors import DeviceError
@@ -71,6 +71,13 @@ def device_function(function: scalar.Function) -> scalar.Function:
     """Make `function` callable from GPU kernels, and from them alone."""
     scalar.FUNCTIONS.append(function)
     return function
+
+
+def pure_function(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Make `function` callable from GPU kernels, and let the simulator remember what it returns: it reads no memory."""
+    remembered = lru_cache(maxsize=1 << 16)(function)
+    scalar.REMEMBERED[remembered] = function
+    return remembered
 
 
 def kernel(

@@ -13,20 +13,26 @@ import os
 os.environ.setdefault("CUDA_MODULE_LOADING", "EAGER")
 
 from collections.abc import Callable, Sequence
+from functools import cache, partial
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
+import numba_cuda
 from llvmlite import ir
 from numba import cuda
 from numba.cuda import cgutils, types
 from numba.cuda import dispatcher as numba_dispatcher
+from numba.cuda.core import config
 from numba.cuda.cudadecl import registry as declarations
 from numba.cuda.cudaimpl import registry as implementations
-from numba.cuda.extending import register_jitable
+from numba.cuda.extending import overload, register_jitable
 from numba.cuda.typing.templates import AbstractTemplate, ConcreteTemplate, signature
 
 from fgnumba.kernels import scalar
+from fgnumba.kernels.cache import cache_folder, sources_digest
+from fgnumba.kernels.compile import announce
 from fgnumba.kernels.gpu import primitives as p
 
 _I32, _I64 = ir.IntType(32), ir.IntType(64)
@@ -389,12 +395,21 @@ def _store_fragments(context: Any, builder: Any, sig: Any, args: Sequence[Any]) 
 _known: set[Callable[..., Any]] = set()
 
 
+def _itself(function: Callable[..., Any], *types_of_arguments: Any) -> Callable[..., Any]:
+    """Return what is compiled where a function is called through its cache."""
+    return function
+
+
 def _learn() -> None:
     """Make the rules that have been defined so far callable from kernels."""
     for rule in scalar.FUNCTIONS:
         if rule not in _known:
             _known.add(rule)
             register_jitable(rule)
+    for remembered, function in scalar.REMEMBERED.items():
+        if function not in _known:
+            _known.add(function)
+            overload(remembered, strict=False)(partial(_itself, function))
 
 
 # A small grid is no mistake here: layers can be small.
@@ -424,9 +439,23 @@ def ptx(
 
 
 def dispatcher(function: Callable[..., None], kinds: Sequence[str], threads: int, resident: int) -> Any:
-    """Return a kernel compiled for the device that there is, to be launched as ``kernel[blocks, threads, stream]``."""
+    """Return a kernel compiled for the device that there is, to be launched as ``kernel[blocks, threads, stream]``.
+
+    Machine code is kept on disk, in a folder that changes with the sources: Numba looks at a kernel's own file alone.
+    """
     _learn()
-    return cuda.jit(_signature(kinds), launch_bounds=(threads, resident))(function)
+    folder = cache_folder() / f"cuda-{numba_cuda.__version__}-{sources_digest()[:32]}"
+    jit = cuda.jit(_signature(kinds), launch_bounds=(threads, resident), cache=True)
+    if _is_new(folder):
+        announce(function.__qualname__)
+    with patch.object(config, "CACHE_DIR", str(folder)):
+        return jit(function)
+
+
+@cache
+def _is_new(folder: Path) -> bool:
+    """Whether there was no such folder when the first kernel was asked for: then all of them are compiled."""
+    return not folder.exists()
 
 
 def current_device() -> Any:

@@ -23,7 +23,7 @@ def device(driver):
 
 
 def perceptron(device):
-    layers = [fg.Flatten(), fg.Dense(9, activation="relu"), fg.Dense(7, activation="tanh"), fg.Dense(4)]
+    layers = [fg.Flatten(), fg.Dense(9, activation="tanh"), fg.Dense(4)]
     return fg.Sequential(layers, input_shape=(3, 3, 1), seed=1, device=device)
 
 
