@@ -17,6 +17,13 @@ def driver():
         return SimulatedDriver()
 
 
+@pytest.fixture(autouse=True)
+def _real_gpu(request, driver):
+    """Skip what is marked ``gpu`` where there is none."""
+    if request.node.get_closest_marker("gpu") and isinstance(driver, SimulatedDriver):
+        pytest.skip("needs an NVIDIA GPU")
+
+
 @pytest.fixture
 def gpu(driver):
     """Return what puts arrays on the device and runs operations there."""

@@ -195,7 +195,7 @@ def test_peers_take_steps_on_a_processor(name, network):
 
 def test_peers_that_are_not_there(monkeypatch):
     with pytest.raises(cuda_peers.ConfigError, match=r"not installed|installed without"):
-        cuda_peers.steps("JAX", (4, 2), np.zeros((1, 4), np.float32), np.zeros(1, np.int64), "cuda")
+        cuda_peers.steps("JAX", (4, 2), np.zeros((1, 4), np.float32), np.zeros(1, np.int64), "tpu")
     monkeypatch.setattr(cuda_peers.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(cuda_peers.ConfigError, match="torch is not installed"):
         cuda_peers.steps("PyTorch compile", (4, 2), np.zeros((1, 4), np.float32), np.zeros(1, np.int64))
