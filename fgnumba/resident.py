@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fgnumba.datasets.dataset import Dataset
+from fgnumba.errors import DeviceError
 from fgnumba.estimators import Estimate
 from fgnumba.kernels.gpu.copies import gather_rows
 from fgnumba.kernels.gpu.device import Gpu
@@ -147,7 +148,11 @@ class ResidentTraining:
         return _Asked(first, count, received, self._driver.mark())
 
     def _read(self, asked: _Asked) -> Iterator[Outcome]:
-        self._driver.wait(asked.mark)
+        try:
+            self._driver.wait(asked.mark)
+        except DeviceError as error:
+            last = asked.first + asked.count - 1
+            raise DeviceError(f"steps {asked.first} to {last}: {error}; Trainer.step names the one") from None
         for i in range(asked.count):
             row = asked.results[i].copy()
             yield bool(row[:1].view(RESULT)["finite"][0] == 1), row[1:]

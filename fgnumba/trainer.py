@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from fgnumba.callbacks import Callback, History, Record
 from fgnumba.datasets.dataset import Dataset
-from fgnumba.errors import ConfigError, DatasetError, DivergenceError, ShapeError
+from fgnumba.errors import ConfigError, DatasetError, DeviceError, DivergenceError, ShapeError
 from fgnumba.estimators import Estimate, Estimator, Setting, State
 from fgnumba.estimators.weight import WeightPerturbation
 from fgnumba.evaluation import evaluate
@@ -102,8 +102,12 @@ class Trainer:
         with self.model.lock:
             plan = self.plan(len(inputs))
             rate = self.set_step(self.steps_done)
-            self.push_step()
-            if not plan.run(inputs, targets):
+            try:
+                self.push_step()
+                finite = plan.run(inputs, targets)
+            except DeviceError as error:
+                raise DeviceError(f"step {self.steps_done}: {error}") from None
+            if not finite:
                 self._diverged(plan, inputs, targets, rate)
         self._last_rate, self._last_plan = rate, plan
         self.steps_done += 1

@@ -16,7 +16,7 @@ FUNCTIONS: list[Callable[..., Any]] = []
 
 
 REMEMBERED: dict[Callable[..., Any], Callable[..., Any]] = {}
-"""Functions of GPU kernels alone that are called through a cache where there is no GPU, and what they are without it."""
+"""Functions of GPU kernels that the simulator calls through a cache, and what they are without it."""
 
 
 def scalar(function: Function) -> Function:

@@ -4,6 +4,7 @@ Everything goes through one stream: operations run in the order in which they ar
 """
 
 import ctypes
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
@@ -189,6 +190,7 @@ class CudaDriver(Driver):
     dlpack_device = 2  # kDLCUDA
 
     def __init__(self) -> None:
+        self._known_threads = {threading.get_ident()}
         try:
             from cuda.bindings import driver
         except ImportError:
@@ -209,6 +211,9 @@ class CudaDriver(Driver):
             )
         self.processors = int(device.MULTIPROCESSOR_COUNT)
         self._stream = self._ask(driver.cuStreamCreate, driver.CUstream_flags.CU_STREAM_NON_BLOCKING)
+        self._context = self._ask(driver.cuCtxGetCurrent)
+        self._capturing = False
+        self._to_free: list[int] = []
         self.stream, self.number = int(self._stream), int(device.id)
         self._numba_stream = target.stream(int(self._stream))
         self._pinned_ranges: list[tuple[int, int]] = []
@@ -243,6 +248,10 @@ class CudaDriver(Driver):
 
     def _ask(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """Call the driver and return what it returns beside the status; DeviceError where it failed."""
+        if threading.get_ident() not in self._known_threads:
+            # A context is a thread's own to set.
+            self._known_threads.add(threading.get_ident())
+            self._api.cuCtxSetCurrent(self._context)
         status, *results = function(*arguments)
         if status != self._api.CUresult.CUDA_SUCCESS:
             raise DeviceError(f"device: the GPU failed: {self._text(status)} in {function.__name__}")
@@ -258,8 +267,10 @@ class CudaDriver(Driver):
         return int(address)
 
     def free(self, address: int) -> None:
-        # At the interpreter's end there may be no driver to give memory back to, and no need.
-        self._api.cuMemFree(address)
+        # The garbage collector may ask at any time; while a stream is captured the driver forbids it.
+        self._to_free.append(address)
+        while self._to_free and not self._capturing:
+            self._api.cuMemFree(self._to_free.pop())
 
     def pinned(self, nbytes: int) -> npt.NDArray[np.uint8]:
         address = int(self._ask(self._api.cuMemAllocHost, nbytes))
@@ -303,12 +314,15 @@ class CudaDriver(Driver):
         self.synchronize()
         mode = api.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
         self._ask(api.cuStreamBeginCapture, self._stream, mode)
+        self._capturing = True
         try:
             work()
         except BaseException:
             # The stream goes back to normal; what was captured is worth nothing.
             api.cuStreamEndCapture(self._stream)
             raise
+        finally:
+            self._capturing = False
         graph = self._ask(api.cuStreamEndCapture, self._stream)
         executable = self._ask(api.cuGraphInstantiate, graph, 0)
         self._ask(api.cuGraphUpload, executable, self._stream)

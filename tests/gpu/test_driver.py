@@ -1,6 +1,7 @@
 """What is asked of a GPU's driver, and what it answers: a double of CUDA's driver API stands in for one."""
 
 import sys
+import threading
 from enum import IntEnum
 from types import ModuleType, SimpleNamespace
 
@@ -35,6 +36,7 @@ class Api(ModuleType):
         self.answers = {
             "cuDriverGetVersion": (Status.CUDA_SUCCESS, 13000),
             "cuStreamCreate": (Status.CUDA_SUCCESS, 77),
+            "cuCtxGetCurrent": (Status.CUDA_SUCCESS, 33),
             "cuMemAlloc": (Status.CUDA_SUCCESS, 4096),
             "cuMemGetInfo": (Status.CUDA_SUCCESS, 1234567, 9999999),
             "cuEventCreate": (Status.CUDA_SUCCESS, 55),
@@ -213,6 +215,29 @@ def test_a_capture_is_ended_whatever_happens(made):
     with pytest.raises(fg.DeviceError, match="no"):
         driver.capture(fail)
     assert api.calls[-1][0] == "cuStreamEndCapture"
+
+
+def test_nothing_is_freed_while_a_stream_is_captured(made):
+    driver, api, _ = made()
+
+    def work():
+        driver.free(4096)
+        assert "cuMemFree" not in [call[0] for call in api.calls]
+
+    driver.capture(work)
+    driver.free(8192)
+    assert [call for call in api.calls if call[0] == "cuMemFree"] == [
+        ("cuMemFree", 8192),
+        ("cuMemFree", 4096),
+    ]
+
+
+def test_another_thread_gets_the_context(made):
+    driver, api, _ = made()
+    thread = threading.Thread(target=driver.synchronize)
+    thread.start()
+    thread.join()
+    assert api.calls[-2:] == [("cuCtxSetCurrent", 33), ("cuStreamSynchronize", 77)]
 
 
 def test_a_mark_is_waited_for_once(made):

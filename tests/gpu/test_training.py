@@ -207,6 +207,25 @@ def test_divergence_keeps_what_the_cpu_keeps(device, name):
         assert np.isfinite(array).all()
 
 
+def test_a_failure_of_the_gpu_names_the_step(device, monkeypatch):
+    trainer = fg.Trainer(small(device), optimizer=fg.SGD(1e-3), seed=5)
+    x, y = next(blobs().batches(4, 5))
+    trainer.step(x, y)
+
+    def fail(*arguments):
+        raise fg.DeviceError("device: the GPU failed")
+
+    monkeypatch.setattr(device.driver, "to_host", fail)
+    with pytest.raises(fg.DeviceError, match="step 1: device: the GPU failed"):
+        trainer.step(x, y)
+    monkeypatch.undo()
+    monkeypatch.setattr(device.driver, "wait", fail)
+    with pytest.raises(
+        fg.DeviceError, match=r"steps 1 to 3: device: the GPU failed; Trainer.step names the one"
+    ):
+        trainer.fit(blobs(), steps=3, batch_size=4)
+
+
 def test_memory_that_is_not_there_is_asked_for_by_the_byte(device, monkeypatch):
     if not hasattr(device.driver, "_left"):
         pytest.skip("the memory of a GPU is not bounded for a test")
