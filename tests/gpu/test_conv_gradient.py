@@ -1,5 +1,7 @@
 """The gradient of a convolution's weights on a GPU against float64."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -11,15 +13,16 @@ from fgnumba.kernels.packing import pack
 from .moved_weights import MANY, random
 from .patches import grouped_gradient, output_size, packed_groups, patches
 
-RAGGED = Geometry((3, 2), stride=(2, 1), dilation=(1, 2), padding=Border(1, 2, 0, 1))
+RAGGED = Geometry((3, 2), stride=(3, 2), dilation=(2, 3), padding=Border(2, 1, 1, 2))
 SHAPES = {
     "1x1": ((3, 4, 5, 7), 5, Geometry((1, 1))),
     "one": ((1, 1, 1, 1), 1, Geometry((1, 1))),
-    "ragged": ((2, 5, 4, 3), 5, RAGGED),
+    "ragged": ((2, 7, 8, 3), 5, RAGGED),
     # 81 rows and 66 columns: four tiles.
     "tiles": ((1, 3, 6, 9), 66, Geometry((3, 3), padding=Border(1, 1, 1, 1))),
     "grouped": ((2, 3, 3, 8), 70, Geometry((2, 2), padding=Border(0, 1, 1, 0), groups=2)),
-    "depthwise": ((2, 5, 4, 33), 33, Geometry((3, 2), (2, 1), (1, 2), Border(1, 2, 0, 1), groups=33)),
+    "depthwise": ((2, 7, 8, 33), 33, replace(RAGGED, groups=33)),
+    "depthwise 1x1": ((2, 2, 3, 2), 2, Geometry((1, 1), groups=2)),
 }
 
 
