@@ -2,6 +2,7 @@
 
 import json
 import math
+import time
 
 import numpy as np
 import pytest
@@ -160,6 +161,35 @@ def test_shares_are_of_the_rates(monkeypatch):
     assert row["float32_share"] == pytest.approx(2 * 16 / 2.0 / 96)
     assert row["bf16_share"] == pytest.approx(2 * 16 / 0.5 / 960)
     assert (row["rf"], row["rf_bf16_tangents"], row["step_ms"], row["cpu_us"]) == (2.0, 1.25, 3e3, 5.0)
+
+
+def test_a_run_s_time_is_that_of_one_of_many():
+    def ask():
+        asked.append(waited[-1])
+
+    asked: list[int] = []
+    waited = [0]
+    contender = cuda_measure.Asked(ask, lambda: waited.append(waited[-1] + 1))
+    assert 1 < contender.times <= cuda_measure.MOST_AT_ONCE
+    contender.times = 50
+    before = len(asked)
+    contender()
+    # All were asked for before one was waited for.
+    assert (len(asked) - before, len(set(asked[before:]))) == (50, 1)
+    contender.ask, contender.wait = lambda: None, lambda: time.sleep(1e-3)
+    seconds = cuda_measure.timed({"one": contender}, EFFORT).seconds("one")
+    assert 1e-3 / 50 <= seconds < 1e-3
+
+
+def test_goals():
+    least = cuda.Goal("share", "share", 64, "wide", at_least=0.7)
+    report: cuda.Report = {"rows": [], "peers": []}
+    assert [row["met"] for row in least.results(report)] == [None]
+    for share, met in ((0.6, False), (0.7, True), (0.8, True), (None, None)):
+        rows = [{"network": name, "batch": 64, "share": share} for name in ("mlp", "wide")]
+        report["rows"] = [*rows, {"network": "wide", "batch": 8, "share": 0.9}]
+        (found,) = least.results(report)
+        assert (found["met"], found["measured"], found["bound"]) == (met, share, ">= 0.7")
 
 
 def test_waiting_is_not_the_host_s_work():
