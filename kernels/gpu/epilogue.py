@@ -92,8 +92,8 @@ def activated(z: Floats, alpha: np.float32) -> tuple[Floats, Floats]:
 
 @device_function
 def write(at: int, values: Floats, count: int, wide: int) -> None:
-    """Write the first `count` values."""
-    if wide and count == 4:
+    """Write the first `count` values; `wide`: there are always four, at multiples of 16 bytes."""
+    if wide:
         store_f32x4(at, values)
     else:
         store_f32(at, values[0])
