@@ -63,7 +63,7 @@ def agrees(gpu, layer):
     [("none", 0), ("none", 2), ("rank1", 2), ("rademacher", 2), ("gaussian", 2), ("explicit", 3)],
 )
 def test_small_tiles(gpu, kind, tangents, has_tangent):
-    rows = 5 if kind in DRAWN else 33
+    rows = 5 if kind in DRAWN or tangents > 2 else 33
     agrees(gpu, Layer(kind, has_tangent, tangents, (rows, 37, 33)))
 
 
@@ -94,7 +94,7 @@ def test_edges(gpu, shape, has_bias):
 @pytest.mark.parametrize("has_tangent", [False, True])
 @pytest.mark.parametrize("precision", ["tf32", "bf16"])
 def test_tensor_cores_are_exact_where_their_factors_are(gpu, kind, has_tangent, precision):
-    shape = (5, 37, 65) if has_tangent else (65, 37, 5)
+    shape = (5, 37, 65) if has_tangent else (65, 21, 5)
     agrees(gpu, Layer(kind, has_tangent, 2, shape, precision=precision, whole=True))
 
 
