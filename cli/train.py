@@ -121,6 +121,10 @@ def run(config: "RunConfig", out: Path | None, quiet: bool, telemetry: int | Non
         from fgnumba.bench.telemetry import Telemetry
 
         whole_number("telemetry", telemetry)
+        if not model.processor.by_parts:
+            raise fg.ConfigError(
+                "telemetry compares with reverse mode, which is the CPU's: --device cpu is required"
+            )
         followers.append(Telemetry(telemetry, dataset, config.batch_size, files))
     per_epoch = max(1, len(dataset.x_train) // config.batch_size)
     steps = config.steps or per_epoch

@@ -49,7 +49,10 @@ class Callback:
         """Follow the start of a training of `steps` steps."""
 
     def on_step(self, step: int, result: "StepResult") -> None:
-        """Follow a step; `step` counts from 1."""
+        """Follow a step; `step` counts from 1.
+
+        On a GPU, steps are told of after they were taken: the model may be ahead, up to the next record.
+        """
 
     def on_record(self, record: Record) -> None:
         """Follow an evaluation."""

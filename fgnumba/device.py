@@ -1,7 +1,6 @@
 """Devices by name."""
 
 import os
-from functools import cache
 from typing import TYPE_CHECKING
 
 from fgnumba.errors import DeviceError, did_you_mean
@@ -67,8 +66,7 @@ def cuda(precision: str = "float32", tangent_precision: str | None = None, graph
     return Gpu(_driver(), precision, tangent_precision, graph)
 
 
-@cache
 def _driver() -> "Driver":
-    from fgnumba.kernels.gpu.driver import CudaDriver
+    from fgnumba.kernels.gpu.cuda_driver import cuda_driver
 
-    return CudaDriver()
+    return cuda_driver()

@@ -32,5 +32,6 @@ def evaluate(model: Graph, x: npt.ArrayLike, y: npt.ArrayLike) -> Evaluation:
     labels = checked_targets(model, loss, inputs, y)
     loss.check_target_values(labels, model.outputs)
     outputs = model(inputs)
+    outputs, labels = np.asarray(outputs), np.asarray(labels)
     accuracy = float(np.mean(outputs.argmax(axis=1) == labels))
     return Evaluation(accuracy, loss.value(outputs, labels), len(inputs))

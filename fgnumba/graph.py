@@ -265,6 +265,8 @@ class Graph:
                 plan = self.plan(part.stop - part.start)
                 plan.run(inputs[part])
                 self.processor.copy_rows(outputs[part], plan.output[0])
+        # The input may go when this returns.
+        outputs.synchronize()
         return outputs.reshape(len(inputs), *self.output_shape)
 
     def checked_input(self, x: Any) -> Any:
@@ -311,7 +313,7 @@ class Graph:
             "input_shape": self.input_shape,
             "output": self.output,
             "seed": self.seed,
-            "device": self.device,
+            "device": self.device if self.processor.by_parts else self.processor,
         }
 
     def __getstate__(self) -> dict[str, Any]:
@@ -361,7 +363,7 @@ class Sequential(Graph):
             "layers": self.layers,
             "input_shape": self.input_shape,
             "seed": self.seed,
-            "device": self.device,
+            "device": self.device if self.processor.by_parts else self.processor,
         }
 
     def __repr__(self) -> str:

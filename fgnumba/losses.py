@@ -73,6 +73,7 @@ class SoftmaxCrossEntropy(Loss):
 
     def check_target_values(self, targets: npt.NDArray[Any], outputs: int) -> None:
         """Raise unless every target is in [0, C)."""
+        targets = np.asarray(targets)
         wrong = np.flatnonzero((targets < 0) | (targets >= outputs))
         if wrong.size:
             raise DatasetError(f"targets[{wrong[0]}] is {targets[wrong[0]]}; classes are 0 to {outputs - 1}")
@@ -133,6 +134,7 @@ class MeanSquaredError(Loss):
 
     def check_target_values(self, targets: npt.NDArray[Any], outputs: int) -> None:
         """Raise unless every target is finite."""
+        targets = np.asarray(targets)
         wrong = np.argwhere(~np.isfinite(targets))
         if wrong.size:
             row, column = wrong[0]

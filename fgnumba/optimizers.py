@@ -82,7 +82,8 @@ class Optimizer(ABC):
         return rates
 
     def begin_rates(self, rates: npt.NDArray[Any]) -> None:
-        """Write the constants into (1,) ``RATES``."""
+        """Write the constants into (1,) ``RATES``, and zeros elsewhere."""
+        rates[...] = np.zeros(1, kernels.RATES)
         rates["factor"] = 1.0
         rates["clip_norm"] = math.inf
         for name, value in self.constants().items():

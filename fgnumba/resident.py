@@ -5,10 +5,12 @@ data by the order of the epoch, and its results go to another table, which comes
 that does not end finite stops all that follow: they move nothing until the host has seen it.
 """
 
+import contextlib
 import itertools
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -28,16 +30,21 @@ if TYPE_CHECKING:
 CHUNK = 64
 """Steps that are asked for at once, at most."""
 
-Outcome = tuple[bool, npt.NDArray[np.float64]]
-"""Whether a step ended finite, and its loss and derivatives."""
+
+class Taken(NamedTuple):
+    """A step: whether it ended finite, its loss and derivatives, its learning rate."""
+
+    finite: bool
+    values: npt.NDArray[np.float64]
+    rate: float
 
 
 @dataclass
 class _Asked:
-    """Steps that have been asked for: the first, how many, where their results arrive, and when."""
+    """Steps that have been asked for: the first, their rates, where their results arrive, and when."""
 
     first: int
-    count: int
+    rates: list[float]
     results: npt.NDArray[np.float64]
     mark: Any
 
@@ -64,7 +71,8 @@ class ResidentTraining:
         n = len(dataset.x_train)
         self._x = device.array(dataset.x_train.reshape(n, -1))
         self._y = device.array(dataset.y_train.reshape(n, -1))
-        self._order = device.zeros((n,), np.int64)
+        self._order = device.staged((n,), np.int64)
+        device.assign(trainer.stopped, 0)
         words = SETTINGS.itemsize // 8
         control = device.zeros((1 + CHUNK * words,), np.int64)
         self._control, self._counter, self._table = control, control[:1], control[1:].view(SETTINGS)
@@ -78,6 +86,7 @@ class ResidentTraining:
         ]
         self._turns = itertools.cycle(range(2))
         self._programs: dict[int, Program] = {}
+        self._asked, self._arrived = deque[_Asked](), deque[Taken]()
 
     def _program(self, step: int) -> Program:
         """Return the program of a step: the same for all steps that run the same pass."""
@@ -90,9 +99,9 @@ class ResidentTraining:
             copies = Operation(
                 "gather",
                 (
-                    gather_rows(self._x, found.input.array[0], self._order, self._first),
+                    gather_rows(self._x, found.input.array[0], self._order.array, self._first),
                     gather_rows(
-                        self._y, found.targets.array.reshape(self._batch, -1), self._order, self._first
+                        self._y, found.targets.array.reshape(self._batch, -1), self._order.array, self._first
                     ),
                 ),
             )
@@ -114,48 +123,83 @@ class ResidentTraining:
             self._programs[key] = self._device.program([advance, copies, *found.operations, record])
         return self._programs[key]
 
-    def steps(self, steps: int, every: int) -> Iterator[Outcome]:
-        """Yield what each of `steps` steps found; after every multiple of `every`, no later one has been asked for."""
+    def steps(self, steps: int, every: int) -> Generator[Taken, None, None]:
+        """Yield `steps` steps; after every multiple of `every`, no later one has been asked for.
+
+        Each counts as taken before it is yielded. Closed early, what has run by then counts as well: the trainer's
+        count and the parameters agree, though the last steps have not been seen.
+        """
+        try:
+            yield from self._steps(steps, every)
+        finally:
+            self._settle()
+
+    def _steps(self, steps: int, every: int) -> Iterator[Taken]:
         per_epoch = len(self._dataset.x_train) // self._batch
-        asked: list[_Asked] = []
         done, before = 0, self._trainer.steps_done
         while done < steps:
             epoch, number = divmod(done, per_epoch)
             if number == 0:
-                self._device.assign(self._order, self._dataset.order(self._trainer.seed, epoch))
-            count = min(CHUNK, steps - done, per_epoch - number, every - done % every)
-            asked.append(self._ask(before + done, count, number))
+                self._order.load(self._dataset.order(self._trainer.seed, epoch))
+            wanted = min(CHUNK, steps - done, per_epoch - number, every - done % every)
+            count, error = self._ask(before + done, wanted, number)
             done += count
-            if len(asked) == 2:
-                yield from self._read(asked.pop(0))
-            if done % every == 0 or done == steps:
-                yield from self._read(asked.pop(0))
+            ends = error is not None or done % every == 0 or done == steps
+            while self._asked and (ends or len(self._asked) > 1):
+                yield from self._read()
+            if error is not None:
+                raise error
 
-    def _ask(self, first: int, count: int, number: int) -> _Asked:
-        """Ask for `count` steps, from batch `number` of the epoch on."""
+    def _ask(self, first: int, wanted: int, number: int) -> tuple[int, Exception | None]:
+        """Ask for steps, from batch `number` of the epoch on; return how many, and what stopped that."""
         turn = next(self._turns)
         sent, received = self._sent[turn], self._received[turn]
         sent[0] = 0
-        rows = sent[1:].view(SETTINGS)
-        for i in range(count):
-            self._trainer.set_step(first + i)
-            rows[i]["stream"], rows[i]["rates"] = self._trainer.stream.host[0], self._trainer.rates.host[0]
+        rows, rates, error = sent[1:].view(SETTINGS), list[float](), None
+        trainer = self._trainer
+        for i in range(wanted):
+            try:
+                rates.append(trainer.set_step(first + i))
+            except Exception as found:
+                # A schedule may fail: the steps before that are taken.
+                error = found
+                break
+            rows[i]["stream"], rows[i]["rates"] = trainer.stream.host[0], trainer.rates.host[0]
             rows[i]["first"] = (number + i) * self._batch
-        self._driver.to_device(self._control.address, sent)
-        for i in range(count):
-            self._program(first + i).run()
-        self._driver.to_host(received, self._results.address)
-        return _Asked(first, count, received, self._driver.mark())
+        if rates:
+            with trainer.model.lock, _named(first, len(rates)):
+                self._driver.to_device(self._control.address, sent)
+                for i in range(len(rates)):
+                    self._program(first + i).run()
+                self._driver.to_host(received, self._results.address)
+                self._asked.append(_Asked(first, rates, received, self._driver.mark()))
+        return len(rates), error
 
-    def _read(self, asked: _Asked) -> Iterator[Outcome]:
-        try:
+    def _read(self) -> Iterator[Taken]:
+        """Yield the steps that were asked for first."""
+        self._arrive()
+        while self._arrived:
+            taken = self._arrived.popleft()
+            if taken.finite:
+                self._trainer.take(self._estimate, taken.values, taken.rate)
+            yield taken
+
+    def _arrive(self) -> None:
+        asked = self._asked.popleft()
+        with _named(asked.first, len(asked.rates)):
             self._driver.wait(asked.mark)
-        except DeviceError as error:
-            last = asked.first + asked.count - 1
-            raise DeviceError(f"steps {asked.first} to {last}: {error}; Trainer.step names the one") from None
-        for i in range(asked.count):
-            row = asked.results[i].copy()
-            yield bool(row[:1].view(RESULT)["finite"][0] == 1), row[1:]
+        for rate, row in zip(asked.rates, asked.results.copy(), strict=False):
+            self._arrived.append(Taken(bool(row[:1].view(RESULT)["finite"][0] == 1), row[1:], rate))
+
+    def _settle(self) -> None:
+        """Count what has run and was not seen, and let the trainer's next step move again."""
+        with contextlib.suppress(DeviceError):
+            while self._asked:
+                self._arrive()
+            for taken in itertools.takewhile(lambda taken: taken.finite, self._arrived):
+                self._trainer.take(self._estimate, taken.values, taken.rate)
+            self._device.assign(self._trainer.stopped, 0)
+        self._arrived.clear()
 
     def batch(self, step: int) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
         """Return the batch of a step, counted from 0."""
@@ -164,3 +208,14 @@ class ResidentTraining:
             number * self._batch : (number + 1) * self._batch
         ]
         return self._dataset.x_train[chosen], self._dataset.y_train[chosen]
+
+
+@contextlib.contextmanager
+def _named(first: int, count: int) -> Iterator[None]:
+    """Name the steps that a failure of the GPU was seen at."""
+    try:
+        yield
+    except DeviceError as error:
+        raise DeviceError(
+            f"steps {first} to {first + count - 1}: {error}; Trainer.step names the one"
+        ) from None

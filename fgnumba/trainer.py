@@ -1,8 +1,9 @@
 """The trainer: descends along forward gradients."""
 
+import contextlib
 import time
-from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Generator, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +21,9 @@ from fgnumba.kernels.philox import MAX_SEED, MAX_STEP, STREAM, set_stream
 from fgnumba.losses import Loss, SoftmaxCrossEntropy
 from fgnumba.optimizers import Optimizer
 from fgnumba.validation import whole_number
+
+if TYPE_CHECKING:
+    from fgnumba.resident import ResidentTraining
 
 
 class StepResult(NamedTuple):
@@ -71,7 +75,7 @@ class Trainer:
         optimizer.begin_rates(self.rates.host)
         set_stream(self.stream.host, self.seed, 0)
         # A device that takes steps by itself notes here that one did not end finite.
-        self.stopped = None if device.checks_between else device.zeros((1,), np.int64)
+        self.stopped: Any = None if device.checks_between else device.zeros((1,), np.int64)
         self._plans: dict[int, Estimate] = {}
         self._studied: dict[int, tuple[Estimate, Setting]] = {}
         # Of the last update, so that it can be taken back.
@@ -252,60 +256,81 @@ class Trainer:
             for callback in callbacks:
                 callback.on_record(history.final)
 
-        results = self._results(dataset, batch_size, steps, every)
-        for step in range(1, steps + 1):
-            try:
-                result = next(results)
-            except DivergenceError as error:
-                if not error.kept:
-                    self.model.load_parameters(recorded[1])
-                    raise DivergenceError(
-                        f"{error}; the parameters after step {recorded[0]} are restored"
-                    ) from None
-                if losses.count:
-                    record(self.steps_done - before)
-                raise
-            rate = self._last_rate
-            losses.add(result.loss)
-            for callback in callbacks:
-                callback.on_step(step, result)
-            if step % every == 0 or step == steps:
-                record(step)
-                if np.isfinite(history.final.test_loss):
-                    recorded = self.steps_done, self.model.parameters()
+        with contextlib.closing(self._results(dataset, batch_size, steps, every)) as results:
+            for step in range(1, steps + 1):
+                try:
+                    result = next(results)
+                except DivergenceError as error:
+                    if not error.kept:
+                        self.model.load_parameters(recorded[1])
+                        raise DivergenceError(
+                            f"{error}; the parameters after step {recorded[0]} are restored"
+                        ) from None
+                    if losses.count:
+                        record(self.steps_done - before)
+                    raise
+                rate = self._last_rate
+                losses.add(result.loss)
+                for callback in callbacks:
+                    callback.on_step(step, result)
+                if step % every == 0 or step == steps:
+                    record(step)
+                    if np.isfinite(history.final.test_loss):
+                        recorded = self.steps_done, self.model.parameters()
         for callback in callbacks:
             callback.on_end(history)
         return history
 
-    def _results(self, dataset: Dataset, batch_size: int, steps: int, every: int) -> Iterator[StepResult]:
+    def _results(
+        self, dataset: Dataset, batch_size: int, steps: int, every: int
+    ) -> Generator[StepResult, None, None]:
         """Yield the results of so many steps; at every multiple of `every`, no later one has been taken."""
         if not self.model.processor.checks_between:
-            with self.model.lock:
-                plan = self.plan(batch_size)
-                if plan.resident(self.steps_done) is not None:
-                    yield from self._resident_results(plan, dataset, batch_size, steps, every)
-                    return
+            batch = dataset.x_train[:batch_size], dataset.y_train[:batch_size]
+            checked_targets(self.model, self.loss, *batch)
+            if self.steps_done + steps > MAX_STEP + 1:
+                raise ConfigError(f"{steps} more steps: at most 2**32 steps are possible with one seed")
+            training = self._resident(dataset, batch_size)
+            if training is not None:
+                yield from self._resident_results(training, batch_size, steps, every)
+                return
         batches = dataset.batches(batch_size, self.seed)
         for _ in range(steps):
             yield self.step(*next(batches))
 
-    def _resident_results(
-        self, plan: Estimate, dataset: Dataset, batch_size: int, steps: int, every: int
-    ) -> Iterator[StepResult]:
+    def _resident(self, dataset: Dataset, batch_size: int) -> "ResidentTraining | None":
+        """Return training on data that lie on the device; None without room, or where the host has a part in steps."""
         from fgnumba.resident import ResidentTraining
 
-        training = ResidentTraining(self, dataset, batch_size, plan)
-        for number, (finite, values) in enumerate(training.steps(steps, every)):
-            rate = self.set_step(self.steps_done)
-            plan.values[...] = values
-            if not finite:
-                assert self.stopped is not None
-                self.model.processor.assign(self.stopped, 0)
-                self.push_step()
-                self._diverged(plan, *training.batch(number), rate)
-            self._last_rate, self._last_plan = rate, plan
-            self.steps_done += 1
-            yield _result(values)
+        with self.model.lock:
+            plan = self.plan(batch_size)
+            if plan.resident(self.steps_done) is None:
+                return None
+            try:
+                return ResidentTraining(self, dataset, batch_size, plan)
+            except DeviceError:
+                # The data do not fit: batches are uploaded one by one.
+                return None
+
+    def _resident_results(
+        self, training: "ResidentTraining", batch_size: int, steps: int, every: int
+    ) -> Generator[StepResult, None, None]:
+        plan = self.plan(batch_size)
+        with contextlib.closing(training.steps(steps, every)) as taken:
+            for number, (finite, values, rate) in enumerate(taken):
+                if not finite:
+                    plan.values[...] = values
+                    self.model.processor.assign(self.stopped, 0)
+                    self.set_step(self.steps_done)
+                    self.push_step()
+                    self._diverged(plan, *training.batch(number), rate)
+                yield _result(values)
+
+    def take(self, plan: Estimate, values: npt.NDArray[np.float64], rate: float) -> None:
+        """Count a step that has been taken elsewhere."""
+        plan.values[...] = values
+        self._last_rate, self._last_plan = rate, plan
+        self.steps_done += 1
 
     def _checked_run(
         self, dataset: Dataset, epochs: int | None, steps: int | None, batch_size: int, every: int | None

@@ -27,9 +27,7 @@ class Record:
         self.host, self.array = host, array
 
     def push(self) -> None:
-        """Let the operations that are run next read what the host has written."""
-        if self.array is not self.host:
-            self.array.upload(self.host)
+        """Let the operations that are asked for next read what the host has written, which it may write again then."""
 
 
 class Staged:

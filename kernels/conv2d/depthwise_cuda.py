@@ -142,9 +142,9 @@ def _depthwise(
     if t > 0 and kind == RANK1:
         right = sign_of_vector(stream, c, RIGHT, c2)
     z, dz = load_f32(bias + 4 * c), np.float32(0)
+    row, first_column = h * stride_high - top, w * stride_wide - left
+    column, tap = first_column, 0
     for k in range(k_rows):
-        row = h * stride_high - top + k // taps_wide * dilation_high
-        column = w * stride_wide - left + k % taps_wide * dilation_wide
         if 0 <= row < height and 0 <= column < width:
             at = x + 4 * (i * x_image + row * x_row + column * x_pixel + c)
             place = 4 * ((panel * k_rows + k) * 32 + lane)
@@ -163,6 +163,9 @@ def _depthwise(
                 dz = fma(value, entry, dz)
                 if has_tangent:
                     dz = fma(load_f32(at + 4 * t * x_block), factor, dz)
+        column, tap = column + dilation_wide, tap + 1
+        if tap == taps_wide:
+            row, column, tap = row + dilation_high, first_column, 0
     value, slope = leaky(z, np.float32(alpha))
     out = y + 4 * (i * y_image + h * y_row + w * y_pixel + c)
     if t == 0:

@@ -23,6 +23,7 @@ def gather_rows(source: DeviceArray, target: DeviceArray, order: Any, first: Any
     source, target : float32, or int64.
     order : (n,) int64 on the GPU, or 0: rows as they lie. first : where an int64 on the GPU says it, or 0.
     """
+    assert source.dtype == target.dtype
     arguments = {
         "source": source,
         "target": target,

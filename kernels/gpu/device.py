@@ -43,6 +43,13 @@ class Gpu(Device):
         major, minor = driver.capability
         self._instructions = Instructions(f"sm_{major}{minor}", precision, tangent_precision)
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Gpu":
+        return self
+
+    def __reduce__(self) -> Any:
+        i = self._instructions
+        return _restored, (i.precision, i.tangent_precision, self.graph)
+
     @property
     def description(self) -> str:
         """The card's name, its generation and its multiprocessors."""
@@ -71,9 +78,7 @@ class Gpu(Device):
         target.copy_from(source)
 
     def record(self, dtype: np.dtype[Any]) -> Record:
-        # Pinned, so that pushing it does not wait. A step ends with a wait for its loss: it is not written earlier.
-        host = self.driver.pinned(dtype.itemsize).view(dtype)
-        return Record(host, self.zeros((1,), dtype))
+        return RecordUpload(self.staged((1,), dtype))
 
     def copy_rows(self, target: DeviceArray, source: DeviceArray) -> None:
         copy_rows(source, target).run(self.driver)
@@ -89,6 +94,25 @@ class Gpu(Device):
 
     def program(self, steps: Sequence[Any]) -> Program:
         return Program(self.driver, steps, self.graph)
+
+
+def _restored(precision: str, tangent_precision: str | None, graph: bool) -> Gpu:
+    """Return the machine's GPU with these settings."""
+    from fgnumba.kernels.gpu.cuda_driver import cuda_driver
+
+    return Gpu(cuda_driver(), precision, tangent_precision, graph)
+
+
+class RecordUpload(Record):
+    """A record that goes to the GPU through pinned memory."""
+
+    def __init__(self, staged: "StagedUpload") -> None:
+        super().__init__(np.zeros(1, staged.array.dtype), staged.array)
+        self._staged = staged
+
+    def push(self) -> None:
+        """Let the operations that are asked for next read what the host has written."""
+        self._staged.load(self.host)
 
 
 class StagedUpload(Staged):

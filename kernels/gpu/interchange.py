@@ -15,6 +15,7 @@ from fgnumba.kernels.gpu.memory import DeviceArray
 
 _CODES = {"i": 0, "u": 1, "f": 2}
 _KINDS = {code: kind for kind, code in _CODES.items()}
+_WITH_STREAM, _LEGACY_STREAM = 3, 1
 _NAME, _USED = b"dltensor", b"used_dltensor"
 
 
@@ -92,13 +93,12 @@ def adopt(x: Any, driver: Driver) -> DeviceArray | None:
         return x
     if isinstance(x, np.ndarray):
         return None
-    interface = getattr(x, "__cuda_array_interface__", None)
-    if interface is not None:
-        return _of_interface(x, interface, driver)
+    # DLPack first: it says which stream is to wait for what is being written.
     device = getattr(x, "__dlpack_device__", None)
     if device is not None and int(device()[0]) == driver.dlpack_device:
         return _of_dlpack(x, int(device()[1]), driver)
-    return None
+    interface = getattr(x, "__cuda_array_interface__", None)
+    return None if interface is None else _of_interface(x, interface, driver)
 
 
 def _of_interface(x: Any, interface: dict[str, Any], driver: Driver) -> DeviceArray:
@@ -107,8 +107,11 @@ def _of_interface(x: Any, interface: dict[str, Any], driver: Driver) -> DeviceAr
     _check(shape, None if strides is None else [s // dtype.itemsize for s in strides], type(x).__name__)
     if dtype.kind not in _CODES:
         raise DtypeError(f"an array on the GPU has dtype {dtype}; real numbers are required")
+    driver.check_place(int(interface["data"][0]))
     if interface.get("stream") is not None:
         driver.wait_for_stream(int(interface["stream"]))
+    elif interface.get("version", 0) < _WITH_STREAM:
+        driver.wait_for_stream(_LEGACY_STREAM)
     return DeviceArray(int(interface["data"][0]), shape, dtype, x, driver)
 
 

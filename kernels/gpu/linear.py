@@ -2,17 +2,21 @@
 
 from typing import Any
 
+from fgnumba.errors import DeviceError
 from fgnumba.kernels.activations.cuda import ALPHA
 from fgnumba.kernels.conv2d.geometry import Geometry
 from fgnumba.kernels.elementwise import cuda as elementwise
 from fgnumba.kernels.gpu.instructions import Instructions
 from fgnumba.kernels.gpu.kernel import Kernel
-from fgnumba.kernels.gpu.layout import MAX_BLOCKS_YZ, images
+from fgnumba.kernels.gpu.layout import images
 from fgnumba.kernels.gpu.product import KERNELS, LARGE, SMALL, TENSOR, Sums, Tile
 from fgnumba.kernels.gpu.program import Launch, Operation
 from fgnumba.kernels.images import Images
 from fgnumba.kernels.memory import address
 from fgnumba.kernels.product import Weights
+
+MOST_ROWS = 2**31 - 256
+"""Of a product: the rows of the last tile are numbered in 32 bits."""
 
 
 def bind(
@@ -111,10 +115,8 @@ def _launch(
     rows = batch * out_high * out_wide
     kernel, tile = _kernel(precision, processors, sums, _wide(x, own, taps, groups), rows, columns, groups)
     column_tiles, row_tiles = -(-columns // tile.columns), -(-rows // tile.rows)
-    if row_tiles > MAX_BLOCKS_YZ:
-        # 65,535 tiles of 32 rows are two million rows: such a batch has blocks enough in large tiles.
-        kernel, tile = KERNELS[precision, _largest(precision).name, sums, True], _largest(precision)
-        column_tiles, row_tiles = -(-columns // tile.columns), -(-rows // tile.rows)
+    if rows > MOST_ROWS:
+        raise DeviceError(f"{rows} rows of a product are too many for a GPU; a smaller batch is required")
     v, v_bias = weights.v, weights.v_bias
     total_panels, per_group = weights.panels, weights.panels // groups
     where = images(x=x, y=y)
@@ -141,6 +143,7 @@ def _launch(
         "k_rows": weights.inputs,
         "outputs": columns,
         "panels": per_group,
+        "column_blocks": column_tiles * groups,
         "group_tiles": column_tiles,
         "channels": own,
         "taps_wide": geometry.kernel_size[1],
@@ -158,24 +161,21 @@ def _launch(
         "wide_stores": int(_aligned(y) and columns % 4 == 0),
         "alpha": alpha,
     }
-    return Launch(kernel, (column_tiles * groups, row_tiles, max(1, slots)), arguments)
+    # Along one axis, which alone has room for millions; columns first: their blocks share the rows of X.
+    return Launch(kernel, (column_tiles * groups * row_tiles, 1, max(1, slots)), arguments)
 
 
 def _kernel(
     precision: str, processors: int, sums: Sums, wide: bool, rows: int, columns: int, groups: int
 ) -> tuple[Kernel, Tile]:
-    """Return the kernel and its tile: the largest that gives every processor a block."""
+    """Return the kernel and its tile: the largest that gives most processors a block."""
     if not any(sums):
         precision = "float32"
     if precision != "float32" and wide:
         return KERNELS[precision, TENSOR[precision].name, sums, True], TENSOR[precision]
     blocks = -(-rows // LARGE.rows) * -(-columns // LARGE.columns) * groups
-    tile = LARGE if wide and blocks >= processors else SMALL
+    tile = LARGE if wide and 4 * blocks >= 3 * processors else SMALL
     return KERNELS["float32", tile.name, sums, wide], tile
-
-
-def _largest(precision: str) -> Tile:
-    return LARGE if precision == "float32" else TENSOR[precision]
 
 
 def _aligned(one: Images) -> bool:

@@ -104,6 +104,11 @@ class DeviceArray:
         self._driver.to_host(found, self.address)
         return found
 
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> npt.NDArray[Any]:
+        if copy is False:
+            raise ValueError("an array on a GPU has to be copied to the host")
+        return self.download().astype(self.dtype if dtype is None else dtype, copy=False)
+
     def copy_from(self, other: "DeviceArray") -> None:
         """Take the values of an array of this size on the same GPU."""
         assert other.nbytes == self.nbytes

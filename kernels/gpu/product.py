@@ -33,7 +33,6 @@ from fgnumba.kernels.gpu.primitives import (
     Size,
     barrier,
     block_x,
-    block_y,
     block_z,
     commit_copies,
     copy4,
@@ -127,6 +126,7 @@ def _tile_kernel(tile: Tile, precision: str, sums: Sums, wide: bool) -> Kernel:
         k_rows: Size,
         outputs: Size,
         panels: Size,
+        column_blocks: Size,
         group_tiles: Size,
         channels: Size,
         taps_wide: Size,
@@ -151,8 +151,9 @@ def _tile_kernel(tile: Tile, precision: str, sums: Sums, wide: bool) -> Kernel:
     ) -> None:
         at = shared(shared_bytes)
         t = thread()
-        group, column_tile = divide(block_x(), group_tiles)
-        bn, bm = column_tile * columns, block_y() * rows
+        row_tile, column_block = divide(block_x(), column_blocks)
+        group, column_tile = divide(column_block, group_tiles)
+        bn, bm = column_tile * columns, row_tile * rows
         slot = block_z()
         c2 = ((first + slot) << DIRECTION_SHIFT) + parameter
         x_from = x + 4 * group * channels

@@ -9,6 +9,8 @@ from fgnumba.kernels.gpu.driver import Blocks, Driver
 from fgnumba.kernels.gpu.kernel import Kernel
 from fgnumba.kernels.gpu.memory import DeviceArray
 
+_MOST_BLOCKS = (2**31 - 1, 65_535, 65_535)
+
 
 @dataclass
 class Launch:
@@ -24,7 +26,11 @@ class Launch:
     arguments: dict[str, Any]
 
     def run(self, driver: Driver) -> None:
-        """Launch it."""
+        """Launch it; DeviceError where the grid is larger than a GPU takes."""
+        if any(have > most for have, most in zip(self.blocks, _MOST_BLOCKS, strict=True)):
+            raise DeviceError(
+                f"{self.kernel.name}: {self.blocks} blocks are too many; a smaller batch is required"
+            )
         if min(self.blocks) > 0:
             found = {n: v.address if isinstance(v, DeviceArray) else v for n, v in self.arguments.items()}
             driver.launch(self.kernel, self.blocks, self.kernel.values(found))

@@ -7,11 +7,6 @@ it to change, this module would.
 Every argument of a kernel is a number, so that each kernel has one signature.
 """
 
-import os
-
-# Kernels are loaded when they are compiled: none is loaded while a graph is captured, which the driver forbids.
-os.environ.setdefault("CUDA_MODULE_LOADING", "EAGER")
-
 from collections.abc import Callable, Sequence
 from functools import cache, partial
 from pathlib import Path
@@ -194,7 +189,9 @@ def _shared(context: Any, builder: Any, sig: Any, args: Sequence[Any]) -> Any:
 
 def _assembly(builder: Any, text: str, constraints: str, result: Any, args: Sequence[Any]) -> Any:
     kind = ir.FunctionType(result, [one.type for one in args])
-    return builder.call(ir.InlineAsm(kind, text, constraints, side_effect=True), args)
+    # Convergent: what a warp does together may not be moved to where some of its lanes are.
+    assembly = ir.InlineAsm(kind, text, constraints, side_effect=True)
+    return builder.call(assembly, args, attrs=("convergent",))
 
 
 def _copy(cached: str, size: int) -> Codegen:

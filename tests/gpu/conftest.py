@@ -3,7 +3,8 @@
 import pytest
 
 from fgnumba.errors import DeviceError
-from fgnumba.kernels.gpu.driver import CudaDriver, SimulatedDriver
+from fgnumba.kernels.gpu.cuda_driver import CudaDriver
+from fgnumba.kernels.gpu.driver import SimulatedDriver
 
 from .harness import Gpu
 

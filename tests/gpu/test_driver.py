@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import fgnumba as fg
-from fgnumba.kernels.gpu.driver import CudaDriver
+from fgnumba.kernels.gpu.cuda_driver import CudaDriver
 from fgnumba.kernels.gpu.kernel import Kernel
 from fgnumba.kernels.gpu.primitives import Address, Size
 
@@ -204,6 +204,7 @@ def test_a_capture_is_ended_whatever_happens(made):
         "cuStreamBeginCapture",
         "cuStreamEndCapture",
         "cuGraphInstantiate",
+        "cuGraphDestroy",
         "cuGraphUpload",
     ]
     driver.replay(graph)
@@ -226,18 +227,51 @@ def test_nothing_is_freed_while_a_stream_is_captured(made):
 
     driver.capture(work)
     driver.free(8192)
-    assert [call for call in api.calls if call[0] == "cuMemFree"] == [
-        ("cuMemFree", 8192),
-        ("cuMemFree", 4096),
-    ]
+    driver.synchronize()
+    names = [call[0] for call in api.calls]
+    ended = names.index("cuStreamEndCapture")
+    # What is given back has been waited for, and not while the stream was captured.
+    assert "cuStreamSynchronize" not in names[names.index("cuStreamBeginCapture") : ended]
+    assert names.index("cuMemFree") > names.index("cuStreamSynchronize") > ended
+    assert [call[1] for call in api.calls if call[0] == "cuMemFree"] == [4096, 8192]
 
 
 def test_another_thread_gets_the_context(made):
     driver, api, _ = made()
-    thread = threading.Thread(target=driver.synchronize)
-    thread.start()
-    thread.join()
-    assert api.calls[-2:] == [("cuCtxSetCurrent", 33), ("cuStreamSynchronize", 77)]
+    # A number of a thread that has ended may be that of the next.
+    for _ in range(2):
+        thread = threading.Thread(target=driver.synchronize)
+        thread.start()
+        thread.join()
+        assert api.calls[-2:] == [("cuCtxSetCurrent", 33), ("cuStreamSynchronize", 77)]
+
+
+def test_a_launch_that_fails_names_the_kernel(made, monkeypatch):
+    driver, _, _ = made()
+
+    def fail(*values):
+        raise RuntimeError("CUDA_ERROR_ILLEGAL_ADDRESS\n...")
+
+    monkeypatch.setitem(KERNEL.__dict__, "compiled", {((1, 1, 1), (64, 1, 1), ("stream", 77)): fail})
+    with pytest.raises(
+        fg.DeviceError, match=r"kernel test-nothing cannot be launched: CUDA_ERROR_ILLEGAL_ADDRESS \.\.\.$"
+    ):
+        driver.launch(KERNEL, (1, 1, 1), (4096, 5))
+
+
+def test_memory_is_asked_for_again_once_garbage_is_collected(made):
+    driver, api, _ = made()
+    answers = [(Status.CUDA_ERROR_OUT_OF_MEMORY, 0), (Status.CUDA_SUCCESS, 512)]
+    api.__dict__["cuMemAlloc"] = lambda nbytes: answers.pop(0)
+    assert driver.allocate(10) == 512
+
+
+def test_without_numba_cuda_a_binding_of_the_driver_is_not_enough(made, monkeypatch):
+    made()
+    monkeypatch.setitem(sys.modules, "fgnumba.kernels.gpu.target", None)
+    monkeypatch.delattr(sys.modules["fgnumba.kernels.gpu"], "target")
+    with pytest.raises(fg.DeviceError, match=r"pip install 'fgnumba\[cuda\]'"):
+        CudaDriver()
 
 
 def test_a_mark_is_waited_for_once(made):

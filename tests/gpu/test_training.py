@@ -1,5 +1,7 @@
 """Models on a GPU compute and train as those on the CPU do, captured or not, step by step or by the dozen."""
 
+import copy
+
 import numpy as np
 import pytest
 
@@ -224,6 +226,91 @@ def test_a_failure_of_the_gpu_names_the_step(device, monkeypatch):
         fg.DeviceError, match=r"steps 1 to 3: device: the GPU failed; Trainer.step names the one"
     ):
         trainer.fit(blobs(), steps=3, batch_size=4)
+
+
+class Stop(fg.Callback):
+    """Interrupts after a step."""
+
+    def __init__(self, step):
+        self.step = step
+
+    def on_step(self, step, result):
+        if step == self.step:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("name", ["weight-perturbation", "feedback"])
+def test_an_interrupted_run_counts_what_has_been_taken(device, name):
+    estimator = recipe(name).build(name, None, None)
+    one, other = (
+        fg.Trainer(small(device), estimator=estimator, optimizer=fg.Adam(1e-2), seed=5) for _ in range(2)
+    )
+    with pytest.raises(KeyboardInterrupt):
+        one.fit(blobs(), steps=9, batch_size=4, callbacks=[Stop(2)])
+    assert one.steps_done == 5
+    batches = blobs().batches(4, 5)
+    results = [other.step(*next(batches)) for _ in range(6)]
+    assert one.step(*next(blobs().batches(4, 5, 5))) == results[5]
+
+
+def test_a_schedule_that_fails_is_told_after_the_steps_before(device):
+    def rate(step):
+        if step == 3:
+            raise fg.ConfigError("no rate at step 3")
+        return 1e-3
+
+    seen = Steps()
+    trainer = fg.Trainer(small(device), optimizer=fg.SGD(rate), seed=5)
+    with pytest.raises(fg.ConfigError, match="no rate at step 3"):
+        trainer.fit(blobs(), steps=5, batch_size=4, callbacks=[seen])
+    assert (trainer.steps_done, len(seen.results)) == (3, 3)
+
+
+def test_training_goes_on_after_divergence(device):
+    trainer = fg.Trainer(small(device), optimizer=fg.SGD(lambda step: 1e18 if step < 3 else 1e-6), seed=5)
+    with pytest.raises(DivergenceError):
+        trainer.fit(blobs(), steps=12, batch_size=4)
+    trainer.model.load_parameters(small("cpu").parameters())
+    trainer.steps_done = 3
+    assert len(trainer.fit(blobs(), steps=2, batch_size=4).records) == 1
+
+
+def test_targets_of_another_kind_are_refused(device):
+    trainer = fg.Trainer(small(device), loss=fg.MeanSquaredError(), optimizer=fg.SGD(1e-3))
+    with pytest.raises(fg.ShapeError, match=r"targets have shape \(4,\); \(4, 3\) is required"):
+        trainer.fit(blobs(), steps=2, batch_size=4)
+
+
+def test_data_without_room_are_uploaded_batch_by_batch(device, monkeypatch):
+    results = []
+    for room in (True, False):
+        seen = Steps()
+        trainer = fg.Trainer(small(device), optimizer=fg.SGD(1e-3), seed=5)
+        if not room:
+            monkeypatch.setattr("fgnumba.resident.ResidentTraining.__init__", no_room)
+        trainer.fit(blobs(), steps=4, batch_size=4, callbacks=[seen])
+        results.append(seen.results)
+    assert results[0] == results[1]
+
+
+def no_room(*arguments):
+    raise fg.DeviceError("no room")
+
+
+def test_two_full_chunks_are_under_way_at_once(device, monkeypatch):
+    monkeypatch.setattr("fgnumba.resident.CHUNK", 2)
+    seen = Steps()
+    together, apart = (fg.Trainer(small(device), optimizer=fg.Adam(1e-2), seed=5) for _ in range(2))
+    together.fit(blobs(), steps=8, batch_size=3, evaluate_every=8, callbacks=[seen])
+    batches = blobs().batches(3, 5)
+    assert [result for _, result in seen.results] == [apart.step(*next(batches)) for _ in range(8)]
+
+
+def test_models_are_copied_with_their_device(device):
+    model = small(device)
+    copied = copy.deepcopy(model)
+    assert copied.processor is device
+    np.testing.assert_array_equal(copied(blobs().x_test), model(blobs().x_test))
 
 
 def test_memory_that_is_not_there_is_asked_for_by_the_byte(device, monkeypatch):
