@@ -39,7 +39,7 @@ Relative errors are over the normal float32 results.
 
 import numpy as np
 
-from fgnumba.kernels.scalar import scalar
+from fgnumba.kernels.scalar import rounded_product, scalar
 
 _ZERO = np.float32(0)
 _HALF = np.float32(0.5)
@@ -298,6 +298,6 @@ def sincos_eighth(r: np.float32) -> tuple[np.float32, np.float32]:
     """Return cos(2 pi r) and sin(2 pi r), in that order, for |r| <= 1/8 only."""
     v = r * r
     c = _SIN
-    sine = r * (c[0] + v * (c[1] + v * (c[2] + v * c[3])))
+    sine = rounded_product(r, c[0] + v * (c[1] + v * (c[2] + v * c[3])))
     d = _COS
     return _ONE + v * (d[0] + v * (d[1] + v * (d[2] + v * d[3]))), sine

@@ -258,6 +258,12 @@ def _fma(builder: Any, args: Sequence[Any]) -> Any:
     return _fused(builder, *args)
 
 
+@_primitive(scalar.rounded_product, types.float32, types.float32, types.float32)
+def _rounded_product(builder: Any, args: Sequence[Any]) -> Any:
+    kind = ir.FunctionType(_F32, [_F32] * 2)
+    return builder.call(cgutils.get_or_insert_function(builder.module, kind, "llvm.nvvm.mul.rn.f"), args)
+
+
 @_primitive(p.bits_of, types.uint32, types.float32)
 def _bits_of(builder: Any, args: Sequence[Any]) -> Any:
     return builder.bitcast(args[0], _I32)
