@@ -17,13 +17,13 @@ import numpy.typing as npt
 from fgnumba.errors import ConfigError
 from fgnumba.kernels.device import Device, Staged
 from fgnumba.kernels.images import Images, bordered_size
-from fgnumba.kernels.loss import RESULT
 from fgnumba.kernels.memory import CACHE_LINE, address, aligned, leading, pads_well, round_up
 from fgnumba.kernels.program import Operation, Stage
 from fgnumba.kernels.tiling import parts_for
 from fgnumba.layers import Perturbation, Shape, Site
 from fgnumba.liveness import Lifetime, assign
 from fgnumba.losses import Loss
+from fgnumba.outcome import Outcome, targets_of
 from fgnumba.wiring import Step, Value, wire
 
 if TYPE_CHECKING:
@@ -34,32 +34,6 @@ CACHED_PART = 768 * 1024
 
 _ELEMENT_WORK = 4
 _SLACK = 32  # float32 at the end of a buffer: a tile of channels reads whole vectors, past the last pixel
-
-
-class Outcome:
-    """Loss and directional derivatives of a pass, and whether they are finite, next to each other in memory.
-
-    Attributes
-    ----------
-    result : (1,) ``kernels.loss.RESULT``. values : (1 + T,) float64. Both as kernels write them.
-    """
-
-    def __init__(self, device: Device, count: int) -> None:
-        self._device = device
-        self.both = device.zeros((2 + count,), np.float64)
-        self.result, self.values = self.both[:1].view(RESULT), self.both[1:]
-
-    def read(self, values: npt.NDArray[np.float64]) -> bool:
-        """Copy the values to the host, and return whether the pass ended finite."""
-        both = self._device.values(self.both)
-        values[...] = both[1:]
-        return bool(both[:1].view(RESULT)["finite"][0] == 1)
-
-
-def targets_of(device: Device, loss: Loss, batch: int, outputs: int) -> Staged:
-    """Return where a loss reads its targets."""
-    shape, dtype = loss.target_layout(batch, outputs)
-    return device.staged(shape, dtype)
 
 
 @dataclass(frozen=True)

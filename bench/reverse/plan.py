@@ -16,7 +16,8 @@ from fgnumba.kernels.memory import aligned
 from fgnumba.kernels.philox import STREAM
 from fgnumba.kernels.program import Operation, Program
 from fgnumba.losses import Loss, MeanSquaredError, SoftmaxCrossEntropy
-from fgnumba.plan import InputRows, targets_of
+from fgnumba.outcome import targets_of
+from fgnumba.plan import InputRows
 from fgnumba.tasks import place
 from fgnumba.wiring import Step, Value, wire
 

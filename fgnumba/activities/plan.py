@@ -18,8 +18,9 @@ from fgnumba.kernels.images import image_shape
 from fgnumba.kernels.program import Operation
 from fgnumba.layers import Activation
 from fgnumba.losses import Loss
+from fgnumba.outcome import Outcome, targets_of
 from fgnumba.parameters import Parameter
-from fgnumba.plan import InputRows, Outcome, targets_of
+from fgnumba.plan import InputRows
 from fgnumba.tasks import place
 from fgnumba.wiring import Step, Value, wire
 

@@ -14,8 +14,9 @@ from fgnumba.kernels.device import CPU, Device, Record, Staged
 from fgnumba.kernels.program import Operation
 from fgnumba.losses import Loss
 from fgnumba.optimizers import SGD, Optimizer
+from fgnumba.outcome import Outcome
 from fgnumba.parameters import Parameter
-from fgnumba.plan import InputRows, Outcome
+from fgnumba.plan import InputRows
 
 
 class State:

@@ -21,8 +21,9 @@ from fgnumba.kernels.philox import MAX_DIRECTIONS
 from fgnumba.kernels.program import Operation, Stage
 from fgnumba.kernels.vector import PANEL
 from fgnumba.layers import Perturbation
+from fgnumba.outcome import Outcome
 from fgnumba.parameters import Parameter
-from fgnumba.plan import Outcome, Plan
+from fgnumba.plan import Plan
 from fgnumba.validation import real_number, whole_number
 
 

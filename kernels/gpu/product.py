@@ -5,8 +5,7 @@
 
 Row m is an example, or a pixel of a convolution's output; column k of X is then an element of the pixels under the
 kernel, read where it lies in the image: no matrix of patches exists, and a dense layer is a convolution of an image of
-one pixel. a is (leaky) relu or the identity, a(z) = z for z > 0, else alpha z; others follow by an operation of their
-own.
+one pixel. a is (leaky) relu or the identity, a(z) = z for z > 0, else alpha z; others are an operation after it.
 
 A block of 256 threads computes a tile. X, dX, W and V pass through shared memory, copied asynchronously one or two
 steps of K ahead, or, where V is drawn, written there as it is drawn. Rank-1 directions need no V: x V = (x · u) wᵀ, and
