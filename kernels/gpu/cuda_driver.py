@@ -70,8 +70,8 @@ class CudaDriver(Driver):
             from fgnumba.kernels.gpu import target
         except ImportError as error:
             raise DeviceError(
-                "device: 'cuda' needs numba-cuda, which is not installed or does not load "
-                f"({error}): pip install 'fgnumba[cuda]'"
+                f"device: 'cuda' is not available: numba-cuda is not installed ({_one_line(error)}); "
+                "pip install 'fgnumba[cuda]', or use 'cpu' or 'auto'"
             ) from None
         self._api = driver
         self._check_driver()

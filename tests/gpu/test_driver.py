@@ -126,7 +126,7 @@ def test_a_card_is_known(made):
 
 def test_without_the_package_it_is_said_how_to_install_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "cuda.bindings", None)
-    with pytest.raises(fg.DeviceError, match=r"needs numba-cuda, .* pip install 'fgnumba\[cuda\]'"):
+    with pytest.raises(fg.DeviceError, match=r"numba-cuda is not installed .* pip install 'fgnumba\[cuda\]'"):
         CudaDriver()
 
 
