@@ -88,7 +88,7 @@ def load() -> list[str]:
     """Import whatever defines GPU kernels; return the operations that have no module for a GPU."""
     for module in pkgutil.iter_modules(_gpu.__path__):
         # The compiler's side has no kernels, and wants numba-cuda.
-        if module.name not in ("target", "lowering"):  # They need CUDA's packages.
+        if module.name not in ("target", "lowering"):
             importlib.import_module(f"{_gpu.__name__}.{module.name}")
     missing = []
     for operation in OPERATIONS:
