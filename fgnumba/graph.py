@@ -306,6 +306,11 @@ class Graph:
         """Held while a plan runs: plans of one model share its parameters."""
         return self._lock
 
+    @property
+    def _device_argument(self) -> "str | Device":
+        """The name of the CPU; a GPU itself, which has settings."""
+        return self.device if self.processor.by_parts else self.processor
+
     def _arguments(self) -> dict[str, Any]:
         """Return what the model was made from."""
         return {
@@ -313,7 +318,7 @@ class Graph:
             "input_shape": self.input_shape,
             "output": self.output,
             "seed": self.seed,
-            "device": self.device if self.processor.by_parts else self.processor,
+            "device": self._device_argument,
         }
 
     def __getstate__(self) -> dict[str, Any]:
@@ -363,7 +368,7 @@ class Sequential(Graph):
             "layers": self.layers,
             "input_shape": self.input_shape,
             "seed": self.seed,
-            "device": self.device if self.processor.by_parts else self.processor,
+            "device": self._device_argument,
         }
 
     def __repr__(self) -> str:

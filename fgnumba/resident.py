@@ -72,7 +72,6 @@ class ResidentTraining:
         self._x = device.array(dataset.x_train.reshape(n, -1))
         self._y = device.array(dataset.y_train.reshape(n, -1))
         self._order = device.staged((n,), np.int64)
-        device.assign(trainer.stopped, 0)
         words = SETTINGS.itemsize // 8
         control = device.zeros((1 + CHUNK * words,), np.int64)
         self._control, self._counter, self._table = control, control[:1], control[1:].view(SETTINGS)

@@ -320,7 +320,6 @@ class Trainer:
             for number, (finite, values, rate) in enumerate(taken):
                 if not finite:
                     plan.values[...] = values
-                    self.model.processor.assign(self.stopped, 0)
                     self.set_step(self.steps_done)
                     self.push_step()
                     self._diverged(plan, *training.batch(number), rate)

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fgnumba.kernels.gpu.kernel import kernel
-from fgnumba.kernels.gpu.layout import MAX_BLOCKS_YZ, THREADS, element, elementwise, images
+from fgnumba.kernels.gpu.layout import THREADS, element, elementwise, images
 from fgnumba.kernels.gpu.memory import DeviceArray
 from fgnumba.kernels.gpu.primitives import (
     WARP,
@@ -28,7 +28,7 @@ from fgnumba.kernels.gpu.primitives import (
     store_f32,
     thread,
 )
-from fgnumba.kernels.gpu.program import Launch, Operation
+from fgnumba.kernels.gpu.program import MAX_BLOCKS_YZ, Launch, Operation
 from fgnumba.kernels.images import Images
 from fgnumba.kernels.memory import address
 

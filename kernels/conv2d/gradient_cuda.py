@@ -11,7 +11,7 @@ import numpy as np
 
 from fgnumba.kernels.conv2d.geometry import Geometry, is_channelwise
 from fgnumba.kernels.gpu.kernel import kernel
-from fgnumba.kernels.gpu.layout import MAX_BLOCKS_YZ, element, elementwise, images
+from fgnumba.kernels.gpu.layout import element, elementwise, images
 from fgnumba.kernels.gpu.memory import DeviceArray
 from fgnumba.kernels.gpu.primitives import (
     Address,
@@ -33,7 +33,7 @@ from fgnumba.kernels.gpu.primitives import (
     thread,
     zeros,
 )
-from fgnumba.kernels.gpu.program import Launch, Operation
+from fgnumba.kernels.gpu.program import MAX_BLOCKS_YZ, Launch, Operation
 from fgnumba.kernels.images import Images
 
 TILE = 64

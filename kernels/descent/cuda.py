@@ -220,6 +220,30 @@ def _move_four(rule: int, rates: int, theta: int, moment: int, at: int, g: Float
 
 
 @device_function
+def _move_rows(
+    rule: int,
+    rates: int,
+    theta: int,
+    moment: int,
+    at: int,
+    left: int,
+    a: Floats,
+    b: Floats,
+    c: Floats,
+    d: Floats,
+) -> None:
+    """Update four entries of each of four rows, of which `left` are the panel's."""
+    if left > 0:
+        _move_four(rule, rates, theta, moment, at, a)
+    if left > 1:
+        _move_four(rule, rates, theta, moment, at + 4 * PANEL, b)
+    if left > 2:
+        _move_four(rule, rates, theta, moment, at + 8 * PANEL, c)
+    if left > 3:
+        _move_four(rule, rates, theta, moment, at + 12 * PANEL, d)
+
+
+@device_function
 def _move_one(rule: int, rates: int, theta: int, moment: int, at: int, g: np.float32) -> None:
     """Update one entry, `at` bytes from the parameter's first."""
     rate, momentum = np.float32(load_f64(rates + LEARNING_RATE)), np.float32(load_f64(rates + MOMENTUM_RATE))
@@ -291,16 +315,9 @@ def _outer(
             u = shared_load_f32x4(factors + t * _FACTORS + 4 * row)
             w = shared_load_f32x4(factors + t * _FACTORS + 4 * (_ROWS + lane))
             g = fma_outer(g, u, w)
-    row = row + block * _ROWS
-    at = 4 * ((panel * rows + row) * PANEL + lane)
-    if row < rows:
-        _move_four(rule, rates, theta, moment, at, g[0:4])
-    if row + 1 < rows:
-        _move_four(rule, rates, theta, moment, at + 4 * PANEL, g[4:8])
-    if row + 2 < rows:
-        _move_four(rule, rates, theta, moment, at + 8 * PANEL, g[8:12])
-    if row + 3 < rows:
-        _move_four(rule, rates, theta, moment, at + 12 * PANEL, g[12:16])
+    at = 4 * ((panel * rows + block * _ROWS + row) * PANEL + lane)
+    left = rows - block * _ROWS - row
+    _move_rows(rule, rates, theta, moment, at, left, g[0:4], g[4:8], g[8:12], g[12:16])
 
 
 @device_function
@@ -349,16 +366,9 @@ def _signs(
                 c = _added(c, coefficient, shared_load_u32(at + 8), lane)
                 d = _added(d, coefficient, shared_load_u32(at + 12), lane)
         barrier()
-    row = row + block * _ROWS
-    at = 4 * ((panel * rows + row) * PANEL + lane)
-    if row < rows:
-        _move_four(rule, rates, theta, moment, at, a)
-    if row + 1 < rows:
-        _move_four(rule, rates, theta, moment, at + 4 * PANEL, b)
-    if row + 2 < rows:
-        _move_four(rule, rates, theta, moment, at + 8 * PANEL, c)
-    if row + 3 < rows:
-        _move_four(rule, rates, theta, moment, at + 12 * PANEL, d)
+    at = 4 * ((panel * rows + block * _ROWS + row) * PANEL + lane)
+    left = rows - block * _ROWS - row
+    _move_rows(rule, rates, theta, moment, at, left, a, b, c, d)
 
 
 @kernel("descent-gaussian", resident=5)

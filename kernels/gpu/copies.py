@@ -1,8 +1,9 @@
 """Copies on a GPU: rows into a buffer whose rows are further apart, gathered by number where that is wanted."""
 
+from collections.abc import Callable
 from typing import Any
 
-from fgnumba.kernels.gpu.kernel import kernel
+from fgnumba.kernels.gpu.kernel import Kernel, kernel
 from fgnumba.kernels.gpu.layout import element, elementwise
 from fgnumba.kernels.gpu.memory import DeviceArray
 from fgnumba.kernels.gpu.primitives import Address, Size, divide, load_f32, load_i64, store_f32, store_i64
@@ -34,51 +35,38 @@ def gather_rows(source: DeviceArray, target: DeviceArray, order: Any, first: Any
         "source_width": source.shape[-1],
         "target_width": target.shape[-1],
     }
-    whole = _gather_i64 if source.dtype.itemsize == 8 else _gather_f32
-    return elementwise(whole, arguments["n"], arguments)
+    return elementwise(_KERNELS[source.dtype.itemsize], arguments["n"], arguments)
 
 
-@kernel("gather-f32")
-def _gather_f32(
-    source: Address,
-    target: Address,
-    order: Address,
-    first: Address,
-    n: Size,
-    width: Size,
-    source_width: Size,
-    target_width: Size,
-) -> None:
-    e = element()
-    if e >= n:
-        return
-    row, column = divide(e, width)
-    chosen = row
-    if order:
-        chosen = load_i64(order + 8 * (load_i64(first) + row))
-    store_f32(
-        target + 4 * (row * target_width + column), load_f32(source + 4 * (chosen * source_width + column))
-    )
+def _kernel(name: str, load: Callable[..., Any], store: Callable[..., None], size: int) -> Kernel:
+    """Return the kernel for elements of so many bytes."""
+
+    @kernel(name)
+    def gather(
+        source: Address,
+        target: Address,
+        order: Address,
+        first: Address,
+        n: Size,
+        width: Size,
+        source_width: Size,
+        target_width: Size,
+    ) -> None:
+        e = element()
+        if e >= n:
+            return
+        row, column = divide(e, width)
+        chosen = row
+        if order:
+            chosen = load_i64(order + 8 * (load_i64(first) + row))
+        value = load(source + size * (chosen * source_width + column))
+        store(target + size * (row * target_width + column), value)
+
+    return gather
 
 
-@kernel("gather-i64")
-def _gather_i64(
-    source: Address,
-    target: Address,
-    order: Address,
-    first: Address,
-    n: Size,
-    width: Size,
-    source_width: Size,
-    target_width: Size,
-) -> None:
-    e = element()
-    if e >= n:
-        return
-    row, column = divide(e, width)
-    chosen = row
-    if order:
-        chosen = load_i64(order + 8 * (load_i64(first) + row))
-    store_i64(
-        target + 8 * (row * target_width + column), load_i64(source + 8 * (chosen * source_width + column))
-    )
+_KERNELS = {
+    4: _kernel("gather-f32", load_f32, store_f32, 4),
+    8: _kernel("gather-i64", load_i64, store_i64, 8),
+}
+"""By the bytes of an element."""

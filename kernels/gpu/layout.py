@@ -18,8 +18,6 @@ from fgnumba.kernels.memory import address
 THREADS = 256
 """Threads of a block that takes one element each."""
 
-MAX_BLOCKS_YZ = 65535
-
 STRIDES = ("block", "image", "row", "pixel")
 """Of images, in elements."""
 

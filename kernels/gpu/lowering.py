@@ -90,7 +90,6 @@ for _load_twin, _store_twin, _kind, _space in (
     (p.load_f32, p.store_f32, types.float32, _GLOBAL),
     (p.load_f64, p.store_f64, types.float64, _GLOBAL),
     (p.load_i64, p.store_i64, types.int64, _GLOBAL),
-    (p.load_u32, p.store_u32, types.uint32, _GLOBAL),
     (p.shared_load_f32, p.shared_store_f32, types.float32, _SHARED),
     (p.shared_load_f64, p.shared_store_f64, types.float64, _SHARED),
     (p.shared_load_u32, p.shared_store_u32, types.uint32, _SHARED),
@@ -99,8 +98,6 @@ for _load_twin, _store_twin, _kind, _space in (
     primitive(_load_twin, _kind, _address)(_load(_kind, _space))
     primitive(_store_twin, types.void, _address, _kind)(_store(_kind, _space))
 
-primitive(p.load_f32x2, _floats(2), types.int64)(_load(types.float32, _GLOBAL, 2))
-primitive(p.store_f32x2, types.void, types.int64, _floats(2))(_store(types.float32, _GLOBAL, 2))
 primitive(p.shared_load_f32x2, _floats(2), types.int32)(_load(types.float32, _SHARED, 2))
 primitive(p.load_f32x4, _floats(4), types.int64)(_load(types.float32, _GLOBAL, 4))
 primitive(p.store_f32x4, types.void, types.int64, _floats(4))(_store(types.float32, _GLOBAL, 4))

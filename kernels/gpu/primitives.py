@@ -72,24 +72,9 @@ def load_i64(address: int) -> int:
     return int(simulator.running().load(address, "i8"))
 
 
-def load_u32(address: int) -> np.uint32:
-    """Return the uint32 at an address."""
-    return np.uint32(simulator.running().load(address, "u4"))
-
-
 def load_f32x4(address: int) -> Floats:
     """Return the four float32 from an address of 16 bytes on, in one access."""
     return simulator.running().load(address, "f4", 4)
-
-
-def load_f32x2(address: int) -> Floats:
-    """Return the two float32 from an address of 8 bytes on, in one access."""
-    return simulator.running().load(address, "f4", 2)
-
-
-def store_f32x2(address: int, values: Floats) -> None:
-    """Write two float32 to an address of 8 bytes, in one access."""
-    simulator.running().store(address, "f4", *values)
 
 
 def store_f32(address: int, value: np.float32) -> None:
@@ -105,11 +90,6 @@ def store_f64(address: int, value: np.float64) -> None:
 def store_i64(address: int, value: int) -> None:
     """Write an int64."""
     simulator.running().store(address, "i8", value)
-
-
-def store_u32(address: int, value: np.uint32) -> None:
-    """Write a uint32."""
-    simulator.running().store(address, "u4", value)
 
 
 def store_f32x4(address: int, values: Floats) -> None:

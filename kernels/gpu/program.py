@@ -9,7 +9,10 @@ from fgnumba.kernels.gpu.driver import Blocks, Driver
 from fgnumba.kernels.gpu.kernel import Kernel
 from fgnumba.kernels.gpu.memory import DeviceArray
 
-_MOST_BLOCKS = (2**31 - 1, 65_535, 65_535)
+MAX_BLOCKS_YZ = 65_535
+"""Of a grid along its second and its third axis."""
+
+_MOST_BLOCKS = (2**31 - 1, MAX_BLOCKS_YZ, MAX_BLOCKS_YZ)
 
 
 @dataclass

@@ -1,8 +1,8 @@
 """Windows that move over an image: what the pooling operations on a GPU share."""
 
 from fgnumba.kernels.gpu.kernel import Kernel, device_function
-from fgnumba.kernels.gpu.layout import MAX_BLOCKS_YZ, elements, elementwise, images
-from fgnumba.kernels.gpu.program import Operation
+from fgnumba.kernels.gpu.layout import elements, elementwise, images
+from fgnumba.kernels.gpu.program import MAX_BLOCKS_YZ, Operation
 from fgnumba.kernels.images import Border, Images
 from fgnumba.kernels.windows import window_fields
 
