@@ -17,7 +17,8 @@ from fgnumba.errors import DivergenceError
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from fgnumba.trainer import StepResult, Trainer
+    from fgnumba.callbacks import StepResult
+    from fgnumba.trainer import Trainer
 
 LINES, FIGURE = "gradient.jsonl", "gradient.png"
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from fgnumba import datasets, device, directions, errors, functions, schedules
     from fgnumba.activities import Feedback, LocalLosses
-    from fgnumba.callbacks import Callback, History, Record
+    from fgnumba.callbacks import Callback, History, Record, StepResult
+    from fgnumba.checkpoints import Checkpoints
     from fgnumba.errors import (
         ConfigError,
         DatasetError,
@@ -42,13 +43,14 @@ if TYPE_CHECKING:
     )
     from fgnumba.losses import MeanSquaredError, SoftmaxCrossEntropy
     from fgnumba.optimizers import SGD, Adam, AdamW, FrankWolfe
-    from fgnumba.trainer import StepResult, Trainer
+    from fgnumba.trainer import Trainer
 
 __version__ = "0.1.0"
 
 _MODULES = ("datasets", "device", "directions", "errors", "functions", "schedules")
 _NAMES = {
-    "callbacks": ("Callback", "History", "Record"),
+    "callbacks": ("Callback", "History", "Record", "StepResult"),
+    "checkpoints": ("Checkpoints",),
     "errors": (
         *("ConfigError", "DatasetError", "DeviceError", "DivergenceError"),
         *("DtypeError", "FgError", "RunError", "ShapeError"),
@@ -66,7 +68,7 @@ _NAMES = {
     ),
     "losses": ("MeanSquaredError", "SoftmaxCrossEntropy"),
     "optimizers": ("SGD", "Adam", "AdamW", "FrankWolfe"),
-    "trainer": ("StepResult", "Trainer"),
+    "trainer": ("Trainer",),
 }
 _HOME = {name: module for module, names in _NAMES.items() for name in names}
 
@@ -80,6 +82,7 @@ __all__ = [
     "Add",
     "AvgPool2d",
     "Callback",
+    "Checkpoints",
     "Concatenate",
     "ConfigError",
     "Conv2d",

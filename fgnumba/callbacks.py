@@ -1,10 +1,25 @@
 """What a trainer reports while it runs, and what it returns."""
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
 
 if TYPE_CHECKING:
-    from fgnumba.trainer import StepResult, Trainer
+    from fgnumba.trainer import Trainer
+
+
+class StepResult(NamedTuple):
+    """Loss before the step, and what was seen along the directions: the derivative d, or (T,) for T > 1 of them."""
+
+    loss: float
+    directional_derivative: float | npt.NDArray[np.float64]
+
+
+def result_of(values: npt.NDArray[np.float64]) -> StepResult:
+    """Return the result of a step that left these values, (1 + T,)."""
+    return StepResult(float(values[0]), float(values[1]) if len(values) == 2 else values[1:].copy())
 
 
 @dataclass(frozen=True)
@@ -32,9 +47,16 @@ class Record:
 
 @dataclass
 class History:
-    """The records of a run, in order."""
+    """The records of a run, in order.
+
+    Parameters
+    ----------
+    records : with those of before, where a run was resumed.
+    stopped : ``Trainer.stop`` ended it before its last step.
+    """
 
     records: list[Record] = field(default_factory=list)
+    stopped: bool = False
 
     @property
     def final(self) -> Record:
@@ -48,7 +70,11 @@ class Callback:
     def on_start(self, trainer: "Trainer", steps: int) -> None:
         """Follow the start of a training of `steps` steps."""
 
-    def on_step(self, step: int, result: "StepResult") -> None:
+    def on_resume(self, trainer: "Trainer", steps: int, done: int) -> None:
+        """Follow the start of a training that continues after step `done`; by default as :meth:`on_start`."""
+        self.on_start(trainer, steps)
+
+    def on_step(self, step: int, result: StepResult) -> None:
         """Follow a step; `step` counts from 1.
 
         On a GPU, steps are told of after they were taken: the model may be ahead, up to the next record.

@@ -1,44 +1,56 @@
 """Files that outlive a crash: replaced whole or not at all, and logs that lose at most their end.
 
-What a power cut takes is what was not flushed to the disk. So a file is written under a temporary name and flushed before
-it is renamed, and the folder is flushed after: at every moment the name stands for the old content or the new one, whole.
+What a power cut takes is what was not flushed to the disk. So a file is written under a temporary name and flushed
+before it is renamed, and the folder is flushed after: at every moment the name stands for the old content or the new
+one, whole.
 Source: T. S. Pillai et al., *All file systems are not created equal*, OSDI 2014.
 """
 
 import contextlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
+from typing import BinaryIO
 
 _NO_LINK = getattr(os, "O_NOFOLLOW", 0)
 _BINARY = getattr(os, "O_BINARY", 0)
 
 
-def replace(path: Path, content: Iterable[bytes | memoryview]) -> None:
-    """Write `content`, chunk by chunk, to `path`: on an error the file is what it was, and nothing is left beside it.
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """Yield a file, which becomes `path` when all of it is on the disk.
 
-    One process at a time may write a path.
+    On an error `path` stays what it was, and nothing is left beside it. One process at a time may write a path.
 
     Raises
     ------
     OSError
     """
     temporary = temporary_name(path)
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | _NO_LINK | _BINARY, 0o666)
+    descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_TRUNC | _NO_LINK | _BINARY, 0o666)
     try:
-        try:
-            for chunk in content:
-                _write(descriptor, chunk)
+        with open(descriptor, "w+b", buffering=0) as file:
+            yield file
             os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
         os.replace(temporary, path)
     except BaseException:
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise
     sync_folder(path.parent)
+
+
+def replace(path: Path, content: bytes) -> None:
+    """Write `content` to `path`, whole or not at all, as :func:`replacing` does."""
+    with replacing(path) as file:
+        write_all(file, content)
+
+
+def write_all(file: BinaryIO, content: bytes | memoryview) -> None:
+    """Write all of `content`, which an unbuffered file may take in parts."""
+    rest = memoryview(content).cast("B")
+    while rest:
+        rest = rest[file.write(rest) :]
 
 
 def temporary_name(path: Path) -> Path:
@@ -55,12 +67,6 @@ def sync_folder(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _write(descriptor: int, content: bytes | memoryview) -> None:
-    rest = memoryview(content).cast("B")
-    while rest:
-        rest = rest[os.write(descriptor, rest) :]
 
 
 class AppendLog:
@@ -81,15 +87,16 @@ class AppendLog:
 
     def __init__(self, path: Path, size: int | None = None) -> None:
         self.path, self._pending = path, bytearray()
-        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | _NO_LINK | _BINARY, 0o666)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | _NO_LINK | _BINARY, 0o666)
+        self._file = open(descriptor, "r+b", buffering=0)  # noqa: SIM115
         try:
-            found = os.fstat(self._descriptor).st_size
+            found = os.fstat(descriptor).st_size
             if size is not None and found < size:
                 raise OSError(f"{path} has {found} bytes; {size} are required")
             self._written = found if size is None else size
             self._cut()
         except BaseException:
-            os.close(self._descriptor)
+            self._file.close()
             raise
 
     @property
@@ -106,7 +113,7 @@ class AppendLog:
         if not self._pending:
             return
         try:
-            _write(self._descriptor, bytes(self._pending))
+            write_all(self._file, bytes(self._pending))
         except OSError:
             with contextlib.suppress(OSError):
                 self._cut()
@@ -117,25 +124,17 @@ class AppendLog:
     def sync(self) -> None:
         """Write what waits, and flush the file to the disk."""
         self.flush()
-        os.fsync(self._descriptor)
+        os.fsync(self._file.fileno())
 
     def read(self) -> bytes:
         """Return what has been written."""
-        return self.path.read_bytes()[: self._written]
+        with self.path.open("rb") as file:
+            return file.read(self._written)
 
     def close(self) -> None:
         """Close the file; what could not be written is lost."""
-        os.close(self._descriptor)
+        self._file.close()
 
     def _cut(self) -> None:
-        if os.fstat(self._descriptor).st_size != self._written:
-            os.ftruncate(self._descriptor, self._written)
-        os.lseek(self._descriptor, self._written, os.SEEK_SET)
-
-    def __enter__(self) -> "AppendLog":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
+        self._file.truncate(self._written)
+        self._file.seek(self._written)

@@ -8,7 +8,7 @@ that does not end finite stops all that follow: they move nothing until the host
 import contextlib
 import itertools
 from collections import deque
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -57,6 +57,10 @@ class ResidentTraining:
     trainer, dataset, batch_size : labels are classes.
     estimate : the trainer's plan for this batch size; each of its steps has a ``resident`` pass.
 
+    Attributes
+    ----------
+    draining : no step is asked for before those that were have been yielded; then it is False again.
+
     Raises
     ------
     DeviceError
@@ -86,6 +90,12 @@ class ResidentTraining:
         self._turns = itertools.cycle(range(2))
         self._programs: dict[int, Program] = {}
         self._asked, self._arrived = deque[_Asked](), deque[Taken]()
+        self.draining = False
+
+    @property
+    def ahead(self) -> int:
+        """Steps that have been asked for and not been yielded."""
+        return sum(len(asked.rates) for asked in self._asked) + len(self._arrived)
 
     def _program(self, step: int) -> Program:
         """Return the program of a step: the same for all steps that run the same pass."""
@@ -122,28 +132,35 @@ class ResidentTraining:
             self._programs[key] = self._device.program([advance, copies, *found.operations, record])
         return self._programs[key]
 
-    def steps(self, steps: int, every: int) -> Generator[Taken, None, None]:
-        """Yield `steps` steps; after every multiple of `every`, no later one has been asked for.
+    def steps(self, steps: int, periods: Sequence[int], done: int = 0) -> Generator[Taken, None, None]:
+        """Yield the steps after `done` up to `steps`; at multiples of any of `periods`, none beyond has been asked for.
 
         Each counts as taken before it is yielded. Closed early, what has run by then counts as well: the trainer's
         count and the parameters agree, though the last steps have not been seen.
         """
         try:
-            yield from self._steps(steps, every)
+            yield from self._steps(steps, periods, done)
         finally:
             self._settle()
 
-    def _steps(self, steps: int, every: int) -> Iterator[Taken]:
+    def _steps(self, steps: int, periods: Sequence[int], done: int) -> Iterator[Taken]:
         per_epoch = len(self._dataset.x_train) // self._batch
-        done, before = 0, self._trainer.steps_done
+        before, loaded = self._trainer.steps_done - done, -1
         while done < steps:
+            if self.draining:
+                while self._asked:
+                    yield from self._read()
+                self.draining = False
             epoch, number = divmod(done, per_epoch)
-            if number == 0:
+            if epoch != loaded:
                 self._order.load(self._dataset.order(self._trainer.seed, epoch))
-            wanted = min(CHUNK, steps - done, per_epoch - number, every - done % every)
+                loaded = epoch
+            wanted = min(
+                CHUNK, steps - done, per_epoch - number, *(every - done % every for every in periods)
+            )
             count, error = self._ask(before + done, wanted, number)
             done += count
-            ends = error is not None or done % every == 0 or done == steps
+            ends = error is not None or done == steps or any(done % every == 0 for every in periods)
             while self._asked and (ends or len(self._asked) > 1):
                 yield from self._read()
             if error is not None:

@@ -1,36 +1,29 @@
 """The trainer: descends along forward gradients."""
 
-import contextlib
-import time
-from collections.abc import Generator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
 
-from fgnumba.callbacks import Callback, History, Record
+from fgnumba.callbacks import Callback, History, StepResult, result_of
+from fgnumba.checkpoint_file import CheckpointFile
+from fgnumba.checkpoints import Checkpoints
 from fgnumba.datasets.dataset import Dataset
-from fgnumba.errors import ConfigError, DatasetError, DeviceError, DivergenceError, ShapeError
+from fgnumba.errors import ConfigError, DatasetError, DeviceError, DivergenceError, RunError, ShapeError
 from fgnumba.estimators import Estimate, Estimator, Setting, State
 from fgnumba.estimators.weight import WeightPerturbation
-from fgnumba.evaluation import evaluate
 from fgnumba.forward import checked_targets
 from fgnumba.graph import Graph
 from fgnumba.kernels.optimizer.cpu import RATES
 from fgnumba.kernels.philox import MAX_SEED, MAX_STEP, STREAM, set_stream
 from fgnumba.losses import Loss, SoftmaxCrossEntropy
 from fgnumba.optimizers import Optimizer
-from fgnumba.validation import whole_number
+from fgnumba.training import Training
+from fgnumba.validation import real_number, whole_number
 
-if TYPE_CHECKING:
-    from fgnumba.resident import ResidentTraining
-
-
-class StepResult(NamedTuple):
-    """Loss before the step, and what was seen along the directions: the derivative d, or (T,) for T > 1 of them."""
-
-    loss: float
-    directional_derivative: float | npt.NDArray[np.float64]
+SNAPSHOT_FORMAT = 1
+"""Of the arrays that a trainer's state is kept in: their names, and how the kernels pack them."""
 
 
 class Trainer:
@@ -79,7 +72,8 @@ class Trainer:
         self._plans: dict[int, Estimate] = {}
         self._studied: dict[int, tuple[Estimate, Setting]] = {}
         # Of the last update, so that it can be taken back.
-        self._last_rate = 0.0
+        self.last_rate = 0.0
+        self.stopping = False
         self._last_plan: Estimate | None = None
 
     def step(self, x: Any, y: Any) -> StepResult:
@@ -113,9 +107,9 @@ class Trainer:
                 raise DeviceError(f"step {self.steps_done}: {error}") from None
             if not finite:
                 self._diverged(plan, inputs, targets, rate)
-        self._last_rate, self._last_plan = rate, plan
+        self.last_rate, self._last_plan = rate, plan
         self.steps_done += 1
-        return _result(plan.values)
+        return result_of(plan.values)
 
     def plan(self, batch: int) -> Estimate:
         """Return what a step on `batch` examples runs."""
@@ -159,7 +153,7 @@ class Trainer:
             for name, array in self.state.arrays.items():
                 device.assign(array, before.get(name, 0.0))
             if not finite:
-                self._diverged(plan, inputs, targets, self._last_rate)
+                self._diverged(plan, inputs, targets, self.last_rate)
             return {
                 name: parameter.array(setting.gradient(name))
                 for name, parameter in self.model.packed_parameters.items()
@@ -184,7 +178,7 @@ class Trainer:
 
     def _diverged(
         self, plan: Estimate, inputs: npt.NDArray[Any], targets: npt.NDArray[Any], rate: float
-    ) -> None:
+    ) -> NoReturn:
         """Raise for a pass that did not end finite, the parameters being those that it ran with."""
         inputs, targets = (
             one if isinstance(one, np.ndarray) else self.model.processor.values(one)
@@ -199,10 +193,10 @@ class Trainer:
         if not passed and self._last_plan is not None:
             self.stream.host["step"] = step - 1
             self.stream.push()
-            kept = self._last_plan.undo(self._last_rate)
+            kept = self._last_plan.undo(self.last_rate)
             if kept:
                 self.steps_done -= 1
-                self._last_rate, self._last_plan = 0.0, None
+                self.last_rate, self._last_plan = 0.0, None
         kept = kept or step == 0
         found = "the last good parameters are kept" if kept else "the last step is to blame"
         raise DivergenceError(
@@ -220,6 +214,9 @@ class Trainer:
         batch_size: int = 64,
         evaluate_every: int | None = None,
         callbacks: Sequence[Callback] = (),
+        checkpoints: Checkpoints | None = None,
+        resume: bool = False,
+        stop_above: float | None = None,
     ) -> History:
         """Train on a data set, for `epochs` passes over it or for `steps` steps.
 
@@ -231,104 +228,130 @@ class Trainer:
         evaluate_every : steps between records, by default one epoch. The last step is recorded in any case, and where
             training diverges, what the parameters that are kept reach.
         callbacks : told of every step and record, in order.
+        checkpoints : where and how often the run is kept on disk, see :class:`fgnumba.Checkpoints`.
+        resume : continue from the newest whole checkpoint there, from the start where there is none. With the same
+            model, trainer and data set, the run is bit for bit the one that was never interrupted.
+        stop_above : a run whose loss exceeds this many times that of its first step has diverged; None for any loss
+            that is finite.
 
-        Where training diverges and the last step cannot be taken back, the model goes back to the parameters of the
-        last record.
+        :meth:`stop` ends it early, with a checkpoint. Where training diverges and the last step cannot be taken back,
+        the model goes back to the parameters of the last record.
 
         Raises
         ------
         ShapeError, ConfigError, DivergenceError
+        RunError
+            The folder of the checkpoints is another run's or in use, or no checkpoint in it is whole.
         """
         batch_size, steps, every = self._checked_run(dataset, epochs, steps, batch_size, evaluate_every)
-        per_epoch = len(dataset.x_train) // batch_size
-        history, start = History(), time.perf_counter()
-        for callback in callbacks:
-            callback.on_start(self, steps)
-        before, losses, rate = self.steps_done, _Mean(), 0.0
-        recorded = 0, self.model.parameters()
+        if stop_above is not None:
+            real_number("stop_above", stop_above, above_zero=True)
+        if resume and checkpoints is None:
+            raise ConfigError("resume: checkpoints is None; the folder to resume from is required")
+        training = Training(
+            self,
+            dataset,
+            steps=steps,
+            batch_size=batch_size,
+            every=every,
+            callbacks=callbacks,
+            checkpoints=checkpoints,
+            resume=resume,
+            stop_above=stop_above,
+        )
+        try:
+            return training.run()
+        finally:
+            self.stopping = False
 
-        def record(step: int) -> None:
-            tested = evaluate(self.model, dataset.x_test, dataset.y_test)
-            mean, seconds = losses.take(), time.perf_counter() - start
-            history.records.append(
-                Record(step, step / per_epoch, mean, tested.loss, tested.accuracy, rate, seconds)
+    def stop(self) -> None:
+        """Have :meth:`fit` end after the step that it is in; may be called from a signal handler or another thread."""
+        self.stopping = True
+
+    def snapshot(self) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
+        """Return all that decides the steps to come: facts that JSON can hold, and arrays by name.
+
+        Arrays are as the kernels pack them; on the CPU they are the trainer's own, not copies.
+        """
+        facts = {
+            "format": SNAPSHOT_FORMAT,
+            "seed": self.seed,
+            "steps_done": self.steps_done,
+            "last_rate": self.last_rate,
+            "last_batch": next((size for size, plan in self._plans.items() if plan is self._last_plan), None),
+            **self._kind,
+        }
+        return facts, {name: self.model.processor.values(array) for name, array in self._held().items()}
+
+    def restore(self, found: CheckpointFile) -> None:
+        """Take the state that :meth:`snapshot` returned when a checkpoint was written.
+
+        Plans must have been bound: what steps keep is there then.
+
+        Raises
+        ------
+        RunError
+            It is the state of another kind of trainer or model: nothing is changed.
+        """
+        facts = found.facts.get("trainer")
+        facts = facts if isinstance(facts, dict) else {}
+        for name, value in {"format": SNAPSHOT_FORMAT, "seed": self.seed, **self._kind}.items():
+            if facts.get(name) != value:
+                raise RunError(
+                    f"{found.path}: {name} is {facts.get(name)!r}; the trainer that continues has {value!r}"
+                )
+        done, rate, batch = (facts.get(name) for name in ("steps_done", "last_rate", "last_batch"))
+        if type(done) is not int or not 0 <= done <= MAX_STEP + 1 or not isinstance(rate, float):
+            raise RunError(f"{found.path}: {done!r} steps at learning rate {rate!r} are impossible")
+        if batch is not None and batch not in self._plans:
+            raise RunError(
+                f"{found.path}: last_batch is {batch!r}; the run has {', '.join(map(str, self._plans))}"
             )
-            for callback in callbacks:
-                callback.on_record(history.final)
+        self.last_rate, self._last_plan = rate, None if batch is None else self._plans[batch]
+        held = self._held()
+        for name in {**held, **found.entries}:
+            theirs = found.entries[name].shape if name in found.entries else None
+            ours = held[name].shape if name in held else None
+            if theirs != ours:
+                raise RunError(
+                    f"{found.path}: {name} has shape {theirs}; the trainer that continues has {ours}"
+                )
+        for name, array in held.items():
+            self.model.processor.assign(array, found.array(name))
+        self.steps_done = done
 
-        with contextlib.closing(self._results(dataset, batch_size, steps, every)) as results:
-            for step in range(1, steps + 1):
-                try:
-                    result = next(results)
-                except DivergenceError as error:
-                    if not error.kept:
-                        self.model.load_parameters(recorded[1])
-                        raise DivergenceError(
-                            f"{error}; the parameters after step {recorded[0]} are restored"
-                        ) from None
-                    if losses.count:
-                        record(self.steps_done - before)
-                    raise
-                rate = self._last_rate
-                losses.add(result.loss)
-                for callback in callbacks:
-                    callback.on_step(step, result)
-                if step % every == 0 or step == steps:
-                    record(step)
-                    if np.isfinite(history.final.test_loss):
-                        recorded = self.steps_done, self.model.parameters()
-        for callback in callbacks:
-            callback.on_end(history)
-        return history
+    @property
+    def _kind(self) -> dict[str, str]:
+        parts = {"loss": self.loss, "estimator": self.estimator, "optimizer": self.optimizer}
+        return {name: type(part).__name__ for name, part in parts.items()}
 
-    def _results(
-        self, dataset: Dataset, batch_size: int, steps: int, every: int
-    ) -> Generator[StepResult, None, None]:
-        """Yield the results of so many steps; at every multiple of `every`, no later one has been taken."""
-        if not self.model.processor.checks_between:
-            batch = dataset.x_train[:batch_size], dataset.y_train[:batch_size]
-            checked_targets(self.model, self.loss, *batch)
-            if self.steps_done + steps > MAX_STEP + 1:
-                raise ConfigError(f"{steps} more steps: at most 2**32 steps are possible with one seed")
-            training = self._resident(dataset, batch_size)
-            if training is not None:
-                yield from self._resident_results(training, batch_size, steps, every)
-                return
-        batches = dataset.batches(batch_size, self.seed)
-        for _ in range(steps):
-            yield self.step(*next(batches))
+    def _held(self) -> dict[str, Any]:
+        """Return the arrays that decide the steps to come; gradients are written before they are read."""
+        arrays = {f"model.{name}": p.packed for name, p in self.model.packed_parameters.items()}
+        arrays |= {f"own.{name}": p.packed for name, p in self.state.parameters.items()}
+        arrays |= {f"state.{n}": a for n, a in self.state.arrays.items() if not n.startswith("gradient.")}
+        if self._last_plan is not None and self._last_plan.last is not None:
+            arrays["last"] = self._last_plan.last
+        return arrays
 
-    def _resident(self, dataset: Dataset, batch_size: int) -> "ResidentTraining | None":
-        """Return training on data that lie on the device; None without room, or where the host has a part in steps."""
-        from fgnumba.resident import ResidentTraining
-
-        with self.model.lock:
-            plan = self.plan(batch_size)
-            if plan.resident(self.steps_done) is None:
-                return None
-            try:
-                return ResidentTraining(self, dataset, batch_size, plan)
-            except DeviceError:
-                # The data do not fit: batches are uploaded one by one.
-                return None
-
-    def _resident_results(
-        self, training: "ResidentTraining", batch_size: int, steps: int, every: int
-    ) -> Generator[StepResult, None, None]:
-        plan = self.plan(batch_size)
-        with contextlib.closing(training.steps(steps, every)) as taken:
-            for number, (finite, values, rate) in enumerate(taken):
-                if not finite:
-                    plan.values[...] = values
-                    self.set_step(self.steps_done)
-                    self.push_step()
-                    self._diverged(plan, *training.batch(number), rate)
-                yield _result(values)
+    def fail(
+        self,
+        plan: Estimate,
+        values: npt.NDArray[np.float64],
+        inputs: npt.NDArray[Any],
+        targets: npt.NDArray[Any],
+        rate: float,
+    ) -> NoReturn:
+        """Raise for a step that a device took by itself and that did not end finite."""
+        plan.values[...] = values
+        self.set_step(self.steps_done)
+        self.push_step()
+        self._diverged(plan, inputs, targets, rate)
 
     def take(self, plan: Estimate, values: npt.NDArray[np.float64], rate: float) -> None:
         """Count a step that has been taken elsewhere."""
         plan.values[...] = values
-        self._last_rate, self._last_plan = rate, plan
+        self.last_rate, self._last_plan = rate, plan
         self.steps_done += 1
 
     def _checked_run(
@@ -355,23 +378,3 @@ class Trainer:
             assert epochs is not None
             steps = epochs * per_epoch
         return batch_size, steps, every or per_epoch
-
-
-def _result(values: npt.NDArray[np.float64]) -> StepResult:
-    return StepResult(float(values[0]), float(values[1]) if len(values) == 2 else values[1:].copy())
-
-
-class _Mean:
-    """A running mean, in the memory of two numbers however long the run."""
-
-    def __init__(self) -> None:
-        self.count, self._total = 0, 0.0
-
-    def add(self, value: float) -> None:
-        self.count += 1
-        self._total += value
-
-    def take(self) -> float:
-        """Return the mean of what was added, and begin anew."""
-        mean, self.count, self._total = self._total / self.count, 0, 0.0
-        return mean

@@ -2,9 +2,11 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
+from fgnumba.checkpoint_file import digest_of
 from fgnumba.errors import DatasetError
 
 
@@ -59,6 +61,11 @@ class Dataset:
     def input_shape(self) -> tuple[int, ...]:
         """Shape of one sample: (K,) or (H, W, C)."""
         return self.x_train.shape[1:]
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of its arrays, in hexadecimal."""
+        return digest_of([self.x_train, self.y_train, self.x_test, self.y_test])
 
     def order(self, seed: int, epoch: int) -> np.ndarray:
         """Return the numbers of the training samples in the order of an epoch, (n,) int64."""

@@ -134,9 +134,11 @@ class Estimate(ABC):
     operations : what a run executes, in order.
     nbytes : of buffers and scratch memory; parameters and state are not.
     moves_parameters : a run moves the parameters and takes them back, to rounding.
+    last : (1 + T,) float64 on the device, what :meth:`undo` reads; None where nothing can be taken back.
     """
 
     moves_parameters: ClassVar[bool] = False
+    last: Any = None
     values: npt.NDArray[np.float64]
     operations: tuple[Operation, ...]
 

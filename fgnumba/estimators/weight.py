@@ -128,7 +128,7 @@ class WeightEstimate(Estimate):
         perturbation = Perturbation(drawn.kind, estimator.directions, setting.stream.array, drawn.base)
         self.plan = Plan(setting.model, setting.batch, perturbation, setting.loss, training=True)
         self.values = np.zeros(1 + estimator.directions)
-        self._last = setting.device.zeros((1 + estimator.directions,), np.float64)
+        self.last = setting.device.zeros((1 + estimator.directions,), np.float64)
         combined, coefficients = self._combination()
         self._coefficients = coefficients
         self.plan.append(
@@ -255,20 +255,20 @@ class WeightEstimate(Estimate):
         self.plan.run(x, targets)
         if not self.plan.outcome.read(self.values):
             return False
-        self._setting.device.copy(self._last, self._coefficients)
+        self._setting.device.copy(self.last, self._coefficients)
         return True
 
     def resident(self, step: int) -> Pass | None:
         """Return the program's operations."""
         plan = self.plan
         assert plan.targets is not None
-        return Pass(plan.operations, plan.input, plan.targets, plan.outcome, self._coefficients, self._last)
+        return Pass(plan.operations, plan.input, plan.targets, plan.outcome, self._coefficients, self.last)
 
     def undo(self, learning_rate: float) -> bool:
         """Take the last update back: θ + η g, its directions drawn again; θ + η m with momentum."""
         if not self._fused:
             return False
-        rates, values, device = self._setting.rates, self._last, self._setting.device
+        rates, values, device = self._setting.rates, self.last, self._setting.device
         assert rates is not None
         before = rates.host.copy()
         rates.host["learning_rate"] = -learning_rate

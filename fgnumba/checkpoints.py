@@ -1,0 +1,248 @@
+"""Checkpoints: where a run is kept, how often, and how it is found again."""
+
+import contextlib
+import errno
+import math
+import os
+import re
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fgnumba import checkpoint_file
+from fgnumba.callbacks import Record
+from fgnumba.checkpoint_file import CheckpointFile
+from fgnumba.durable import AppendLog, sync_folder, temporary_name
+from fgnumba.errors import RunError
+from fgnumba.metrics import line_of, readable
+from fgnumba.validation import real_number, whole_number
+
+if TYPE_CHECKING:
+    from fgnumba.trainer import Trainer
+
+FOLDER, METRICS, LOCK = "checkpoints", "metrics.jsonl", ".lock"
+MINUTES, KEEP = 5.0, 2
+_NAME = re.compile(r"step-(\d{12})\.safetensors")
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+
+
+class Checkpoints:
+    """Keeps a run on disk while it trains, so that it can be resumed bit for bit.
+
+    Parameters
+    ----------
+    folder : of the run, made where it is not there. It gets ``metrics.jsonl``, a line a record, and
+        ``checkpoints/step-N.safetensors``. One process at a time can train in it.
+    every : steps between checkpoints; None: only by the clock.
+    minutes : between checkpoints, above 0; None: only by steps. The last step, and one that ``Trainer.stop`` ends a run
+        at, leave one in any case.
+    keep : how many of the newest ones are kept, at least 1.
+    warn : told in a line of what went wrong without ending the run: a disk that is full, a damaged checkpoint that was
+        passed over. By default a ``RuntimeWarning``.
+
+    Attributes
+    ----------
+    records : of the run, those of before a resumption among them.
+    written, seconds : checkpoints that this process wrote, and the time that took.
+
+    A checkpoint holds parameters, the states of optimiser and estimator, counters and the place in the data: the bytes
+    of the parameters, and as many for each moment. It is on the disk before it takes its name, and has a checksum.
+
+    Raises
+    ------
+    ConfigError
+    """
+
+    def __init__(
+        self,
+        folder: str | os.PathLike[str],
+        every: int | None = None,
+        minutes: float | None = MINUTES,
+        keep: int = KEEP,
+        warn: Callable[[str], None] | None = None,
+    ) -> None:
+        self.folder = Path(folder)
+        self.every = None if every is None else whole_number("every", every)
+        self._seconds_between = (
+            math.inf if minutes is None else 60 * real_number("minutes", minutes, above_zero=True)
+        )
+        self._keep = whole_number("keep", keep)
+        self._warn = warn or (lambda message: warnings.warn(message, RuntimeWarning, stacklevel=2))
+        self._logs: dict[str, AppendLog] = {}
+        self._saved_step, self._clock = 0, 0.0
+        self.records: list[Record] = []
+        self.written, self.seconds = 0, 0.0
+
+    @contextlib.contextmanager
+    def opened(self, resume: bool) -> Iterator[None]:
+        """Hold the folder for one run.
+
+        Raises
+        ------
+        RunError
+            It cannot be written, is in use, or holds another run that is not to be resumed.
+        """
+        from filelock import FileLock, Timeout
+
+        try:
+            (self.folder / FOLDER).mkdir(parents=True, exist_ok=True)
+            sync_folder(self.folder)
+            lock = FileLock(self.folder / LOCK)
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise RunError(f"{self.folder}: another process trains in this folder") from None
+        except OSError as error:
+            raise RunError(
+                f"{self.folder}: {error.strerror or error}; a folder to write is required"
+            ) from None
+        try:
+            metrics = self.folder / METRICS
+            taken = self.found() or (metrics.exists() and metrics.stat().st_size)
+            if taken and not resume:
+                raise RunError(f"{self.folder} holds another run; resume it, or name another folder")
+            for left in (self.folder / FOLDER).glob(temporary_name(Path("step-*")).name):
+                left.unlink()
+            self.records, self._saved_step, self._clock = [], 0, time.monotonic()
+            if not resume:
+                self._open_logs({})
+            yield
+        finally:
+            for log in self._logs.values():
+                log.close()
+            self._logs.clear()
+            lock.release()
+
+    def found(self) -> list[Path]:
+        """Return the checkpoints that are there, the newest first."""
+        folder = self.folder / FOLDER
+        files = [path for path in folder.iterdir() if _NAME.fullmatch(path.name)] if folder.is_dir() else []
+        return sorted(files, reverse=True)
+
+    def _open_logs(self, sizes: Mapping[str, int]) -> None:
+        """Open the logs, cut back to what they had at a checkpoint."""
+        path, size = self.folder / METRICS, sizes.get(METRICS, 0)
+        self.records, whole, wrong = [], 0, None
+        if size and path.is_file():
+            with path.open("rb") as file:
+                self.records, whole, wrong = readable(file, size)
+        if whole < size:
+            self._warn(
+                f"{path} is damaged ({wrong or 'it breaks off'}): the records after step "
+                f"{self.records[-1].step if self.records else 0} and before the checkpoint are lost"
+            )
+        self._logs[METRICS] = AppendLog(path, whole)
+
+    def log_record(self, record: Record) -> None:
+        """Write a line of ``metrics.jsonl``."""
+        self.records.append(record)
+        self._logs[METRICS].append(line_of(record).encode())
+        try:
+            self._logs[METRICS].flush()
+        except OSError as error:
+            self._complain(f"the record of step {record.step} waits to be written", error)
+
+    def due(self, step: int, last: bool) -> bool:
+        """Return whether a checkpoint is due after `step`."""
+        if last or time.monotonic() - self._clock >= self._seconds_between:
+            return True
+        return self.every is not None and step // self.every > self._saved_step // self.every
+
+    def save(self, trainer: "Trainer", step: int, facts: Mapping[str, Any]) -> bool:
+        """Write the checkpoint of `step`; where that fails, say so, and return False."""
+        start = time.perf_counter()
+        try:
+            # Before the checkpoint: it may not count what a log does not have.
+            for log in self._logs.values():
+                log.sync()
+            sizes = {name: log.size for name, log in self._logs.items()}
+            state, arrays = trainer.snapshot()
+            path = self.folder / FOLDER / f"step-{step:012}.safetensors"
+            self._write(path, {**facts, "trainer": state, "logs": sizes}, arrays)
+            self.written += 1
+        except OSError as error:
+            self._complain(f"the checkpoint after step {step} is not written, training goes on", error)
+            return False
+        finally:
+            self.seconds += time.perf_counter() - start
+            self._saved_step, self._clock = step, time.monotonic()
+        self._prune(self._keep)
+        return True
+
+    def _write(self, path: Path, facts: Mapping[str, Any], arrays: Mapping[str, Any]) -> None:
+        try:
+            checkpoint_file.write(path, facts, arrays)
+        except OSError as error:
+            if error.errno not in _NO_ROOM or len(self.found()) < 2:
+                raise
+            # One whole checkpoint stays; the room of the others may be enough.
+            self._prune(1)
+            checkpoint_file.write(path, facts, arrays)
+
+    def _prune(self, keep: int) -> None:
+        for path in self.found()[keep:]:
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+    def _complain(self, what: str, error: OSError) -> None:
+        self._warn(f"{self.folder}: {what}: {error.strerror or error}")
+
+    def restore(self, trainer: "Trainer", run: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Put `trainer` where the newest whole checkpoint left it, and return where the run stood; None without any.
+
+        Parameters
+        ----------
+        run : facts that the checkpoint must agree in.
+
+        Raises
+        ------
+        RunError
+            No checkpoint is whole, or it is that of another run.
+        """
+        found = self._newest()
+        if found is None:
+            self._open_logs({})
+            return None
+        progress, agreed, sizes = (found.facts.get(name) for name in ("progress", "run", "logs"))
+        for name, value in run.items():
+            theirs = agreed.get(name) if isinstance(agreed, dict) else None
+            if theirs != value:
+                raise RunError(f"{found.path}: {name} is {theirs!r}; the run that continues has {value!r}")
+        checked = _checked_progress(found.path, progress)
+        trainer.restore(found)
+        self._open_logs(_checked_sizes(found.path, sizes))
+        self._saved_step = checked["done"]
+        return checked
+
+    def _newest(self) -> CheckpointFile | None:
+        """Return the newest checkpoint that is whole, None where there is none at all; the damaged are put aside."""
+        paths = self.found()
+        for path in paths:
+            try:
+                return CheckpointFile(path)
+            except RunError as error:
+                self._warn(
+                    f"{error}; {'the one before it is used' if path != paths[-1] else 'it is the last'}"
+                )
+                with contextlib.suppress(OSError):
+                    path.rename(path.with_name(f"{path.name}.damaged"))
+        if paths:
+            raise RunError(f"{self.folder / FOLDER}: no checkpoint is whole")
+        return None
+
+
+def _checked_progress(path: Path, progress: Any) -> dict[str, Any]:
+    kinds = {"done": (int,), "count": (int,), "total": (float,), "first_loss": (float,), "seconds": (float,)}
+    if not isinstance(progress, dict) or sorted(progress) != sorted(kinds):
+        raise RunError(f"{path}: where the run stood is not stated; {', '.join(kinds)} are required")
+    for name, kind in kinds.items():
+        if type(progress[name]) not in kind or (int in kind and not 0 <= progress[name] < 1 << 63):
+            raise RunError(f"{path}: {name} is {str(progress[name])[:40]}, which is impossible")
+    return progress
+
+
+def _checked_sizes(path: Path, sizes: Any) -> dict[str, int]:
+    if not isinstance(sizes, dict) or not all(type(n) is int and 0 <= n < 1 << 63 for n in sizes.values()):
+        raise RunError(f"{path}: the sizes of the run's logs are not stated")
+    return sizes
