@@ -11,8 +11,11 @@ import numpy.typing as npt
 
 from fgnumba.bench import reverse
 from fgnumba.callbacks import Callback, History
+from fgnumba.checkpoints import Checkpoints
 from fgnumba.datasets import Dataset
+from fgnumba.durable import replace
 from fgnumba.errors import DivergenceError
+from fgnumba.metrics import json_object
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -62,14 +65,14 @@ class Telemetry(Callback):
     ----------
     every : steps between readings; the first is before the first step.
     dataset, batch_size : of which the batch is the first examples.
-    files : a line a reading is put into a file of it, and at the end a figure, by name.
+    checkpoints : in whose folder ``gradient.jsonl`` gets a line a reading, and at the end ``gradient.png`` appears.
 
     What the estimator learns is left as it is, and so are the parameters. Dropout is on for the estimate, and off for
     the gradient.
     """
 
-    def __init__(self, every: int, dataset: Dataset, batch_size: int, files: dict[str, bytes]) -> None:
-        self.every, self.files = every, files
+    def __init__(self, every: int, dataset: Dataset, batch_size: int, checkpoints: Checkpoints) -> None:
+        self.every, self._checkpoints = every, checkpoints
         self.x, self.y = dataset.x_train[:batch_size], dataset.y_train[:batch_size]
         self.readings: list[Reading] = []
         self._trainer: Trainer | None = None
@@ -78,6 +81,12 @@ class Telemetry(Callback):
         """Take the first reading."""
         self._trainer = trainer
         self._read(0)
+
+    def on_resume(self, trainer: "Trainer", steps: int, done: int) -> None:
+        """Go on from the readings that there are."""
+        self._trainer = trainer
+        lines = self._checkpoints.log(LINES).read().splitlines()
+        self.readings = [Reading(**json.loads(line)) for line in lines]
 
     def on_step(self, step: int, result: "StepResult") -> None:
         """Take a reading where it is due."""
@@ -88,7 +97,7 @@ class Telemetry(Callback):
         """Leave the figure."""
         figure = io.BytesIO()
         draw(self.readings).savefig(figure, format="png", dpi=150)
-        self.files[FIGURE] = figure.getvalue()
+        replace(self._checkpoints.folder / FIGURE, figure.getvalue())
 
     def _read(self, step: int) -> None:
         trainer = self._trainer
@@ -101,15 +110,7 @@ class Telemetry(Callback):
             # The step that follows says so, and the trainer mends it.
             return
         self.readings.append(compare(estimate, exact, step, theory))
-        line = json.dumps(_finite(asdict(self.readings[-1]))) + "\n"
-        self.files[LINES] = self.files.get(LINES, b"") + line.encode()
-
-
-def _finite(values: dict[str, Any]) -> dict[str, Any]:
-    return {
-        name: None if isinstance(value, float) and not math.isfinite(value) else value
-        for name, value in values.items()
-    }
+        self._checkpoints.append(LINES, json_object(asdict(self.readings[-1])) + "\n")
 
 
 def draw(readings: list[Reading]) -> "Figure":

@@ -14,6 +14,7 @@ def evaluate(run: str, data: str | None, data_dir: str | None, as_json: bool) ->
     """Evaluate the model of the run folder RUN on test data."""
     import fgnumba as fg
     from fgnumba import run_folder
+    from fgnumba.metrics import json_object
 
     found = run_folder.read(Path(run))
     directory = data_dir if data_dir is not None or data is not None else found.config.data_dir
@@ -25,6 +26,6 @@ def evaluate(run: str, data: str | None, data_dir: str | None, as_json: bool) ->
         )
     result = fg.evaluate(found.model, dataset.x_test, dataset.y_test)
     if as_json:
-        click.echo(run_folder.json_object(result._asdict()))
+        click.echo(json_object(result._asdict()))
     else:
         click.echo(f"accuracy {result.accuracy:.4f}, loss {result.loss:.4f} on {result.n} test examples")

@@ -5,31 +5,21 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import click
 
-from fgnumba.callbacks import Callback, History, Record
+from fgnumba.callbacks import Callback, Record
 from fgnumba.kernels.compile import on_compile
 
 LINES = 10
 """Plain lines of a run, about."""
 
 
-class Recorder(Callback):
-    """Keeps the records, so that they are there when a run ends early."""
-
-    def __init__(self) -> None:
-        self.history = History()
-
-    def on_record(self, record: Record) -> None:
-        """Keep a record."""
-        self.history.records.append(record)
-
-
-class Interrupt(Callback):
-    """Ends a run at its next step where the interrupt that should have ended it was lost.
+class Interrupt:
+    """Ends what runs at its next step where the interrupt that should have ended it was lost.
 
     Python prints and drops what is raised in a destructor or in a callback from C, a KeyboardInterrupt too.
     """
@@ -57,10 +47,6 @@ class Interrupt(Callback):
         """Raise what was lost."""
         if self._came:
             raise KeyboardInterrupt
-
-    def on_step(self, step: int, result: Any) -> None:
-        """Raise what was lost."""
-        self.check()
 
 
 class Lines(Callback):
@@ -111,8 +97,15 @@ class Bar(Callback):
 
     def on_start(self, trainer: Any, steps: int) -> None:
         """Show the empty bar."""
+        self.on_resume(trainer, steps, 0)
+
+    def on_resume(self, trainer: Any, steps: int, done: int) -> None:
+        """Show what is done."""
         self._progress.start()
-        self._task = self._progress.add_task(self._title, total=steps, loss="-", accuracy="-", speed="-")
+        self._task = self._progress.add_task(
+            self._title, total=steps, completed=done, loss="-", accuracy="-", speed="-"
+        )
+        self._first, self._next = done, done + 1
         self._clock = self._began = time.perf_counter()
 
     def on_step(self, step: int, result: Any) -> None:
@@ -125,7 +118,7 @@ class Bar(Callback):
             self._task,
             completed=step,
             loss=f"{self._total / self._every:.4f}",
-            speed=f"{step / (now - self._began):,.0f}",
+            speed=f"{(step - self._first) / (now - self._began):,.0f}",
         )
         self._total = 0.0
         elapsed = max(now - self._clock, 1e-6)
@@ -136,25 +129,34 @@ class Bar(Callback):
         """Show the accuracy."""
         self._progress.update(self._task, completed=record.step, accuracy=f"{record.test_accuracy:.4f}")
 
+    def say(self, message: str) -> None:
+        """Print a line above the bar."""
+        self._progress.console.print(message, markup=False, highlight=False, soft_wrap=True)
+
     def stop(self) -> None:
         """Leave the terminal as it was."""
         self._progress.stop()
 
 
 @dataclass
-class Shown:
-    """What a run reports to, and the records so far."""
+class Display:
+    """Where a run is shown.
+
+    Parameters
+    ----------
+    callbacks : what follows the run.
+    say : prints a line. stop : leaves the terminal as it was.
+    """
 
     callbacks: list[Callback]
-    history: History = field(default_factory=History)
+    say: Callable[[str], None]
+    stop: Callable[[], None]
 
 
 @contextmanager
-def progress(quiet: bool, title: str) -> Iterator[Shown]:
+def progress(quiet: bool, title: str) -> Iterator[Display]:
     """Show the progress of what runs inside."""
-    recorder = Recorder()
-    callbacks: list[Callback] = [recorder]
-    bar = None
+    shown = Display([], partial(click.echo, err=True), lambda: None)
     said: list[str] = []
 
     def say_once(kernel: str) -> None:
@@ -166,16 +168,15 @@ def progress(quiet: bool, title: str) -> Iterator[Shown]:
     if not quiet:
         if sys.stderr.isatty():
             bar = Bar(title)
-            callbacks.append(bar)
+            shown = Display([bar], bar.say, bar.stop)
         else:
             click.echo(title, err=True)
-            callbacks.append(Lines())
+            shown.callbacks.append(Lines())
     try:
-        yield Shown(callbacks, recorder.history)
+        yield shown
     finally:
         stop_listening()
-        if bar is not None:
-            bar.stop()
+        shown.stop()
 
 
 @contextmanager

@@ -1,15 +1,9 @@
 """``fgtrain train``."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
-
-if TYPE_CHECKING:
-    from fgnumba.configuration import RunConfig
-
-RECORDS, FEW_RECORDS = 100, 10
-"""Records of a run: one an epoch, but at most about so many, and about so many where there are fewer epochs."""
 
 
 class Widths(click.ParamType):
@@ -25,6 +19,24 @@ class Widths(click.ParamType):
             return tuple(int(part) for part in str(value).split(","))
         except ValueError:
             self.fail(f"{value!r} is not a list of whole numbers like 1024,1024", param, ctx)
+
+
+class Interval(click.ParamType):
+    """Steps, or minutes."""
+
+    name = "N|Mm"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int | None, float | None]:
+        """Return steps and minutes, one of them None."""
+        if not isinstance(value, str):
+            found: tuple[int | None, float | None] = value
+            return found
+        try:
+            return (None, float(value[:-1])) if value.endswith("m") else (int(value), None)
+        except ValueError:
+            self.fail(f"{value!r} is neither steps nor minutes like 10m", param, ctx)
 
 
 @click.command()
@@ -82,82 +94,60 @@ class Widths(click.ParamType):
 @click.option(
     "--device", metavar="NAME", help="auto (a GPU where there is one), cpu or cuda.  [default: auto]"
 )
+@click.option(
+    "--stop-above",
+    type=float,
+    metavar="X",
+    help="Stop where a loss is above X times the first.  [default: never]",
+)
 @click.option("--out", metavar="DIR", help="Run folder, new or empty.  [default: runs/DATA-MODEL-N]")
 @click.option("--config", metavar="FILE.toml", help="Settings, by the names of these options; options win.")
+@click.option(
+    "--checkpoint-every",
+    type=Interval(),
+    help="Steps between checkpoints, or minutes as in 10m.  [default: 5m]",
+)
+@click.option("--keep", type=int, metavar="K", help="Checkpoints that are kept.  [default: 2]")
+@click.option("--resume", metavar="RUN", help="Continue the run in the folder RUN where it was interrupted.")
 @click.option("--quiet", is_flag=True, help="Show errors alone.")
-def train(out: str | None, config: str | None, quiet: bool, telemetry: int | None, **options: Any) -> None:
+def train(
+    out: str | None,
+    config: str | None,
+    checkpoint_every: tuple[int | None, float | None] | None,
+    keep: int | None,
+    resume: str | None,
+    quiet: bool,
+    telemetry: int | None,
+    **options: Any,
+) -> int:
     """Train a model and leave a run folder.
 
-    Without options: a perceptron on the embedded handwritten digits.
+    Without options: a perceptron on the embedded handwritten digits. A run that is interrupted goes on with --resume,
+    and ends bit for bit as if it had not been.
     """
     from fgnumba import run_folder
+    from fgnumba.checkpoints import KEEP, MINUTES
     from fgnumba.configuration import RunConfig
 
+    every, minutes = checkpoint_every or (None, MINUTES)
+    keeping = {"every": every, "minutes": minutes, "keep": KEEP if keep is None else keep}
+    given = {name: value for name, value in options.items() if value is not None}
+    if resume is not None:
+        from fgnumba.cli.run import continued
+
+        others = {**given, "out": out, "config": config, "telemetry": telemetry}
+        for name, value in others.items():
+            if value is not None and name not in ("data", "data_dir"):
+                raise click.UsageError(
+                    f"--{name.replace('_', '-')} beside --resume: a run continues as it was begun"
+                )
+        return continued(Path(resume), given, quiet, keeping)
+    from fgnumba.cli.run import begun
+
     settings = RunConfig() if config is None else RunConfig.from_toml(Path(config))
-    settings = settings.updated({name: value for name, value in options.items() if value is not None})
+    settings = settings.updated(given)
     if out == "":
         raise click.UsageError("--out is empty; a folder is required")
     if out is not None:
         run_folder.check_destination(Path(out))
-    run(settings, None if out is None else Path(out), quiet, telemetry)
-
-
-def run(config: "RunConfig", out: Path | None, quiet: bool, telemetry: int | None = None) -> None:
-    """Train as `config` says, and write the run folder."""
-    from math import isfinite
-
-    import fgnumba as fg
-    from fgnumba import run_folder
-    from fgnumba.assembly import assemble
-    from fgnumba.cli.progress import Interrupt, progress
-    from fgnumba.validation import whole_number
-
-    dataset = fg.datasets.load(config.data, data_dir=config.data_dir)
-    ready = assemble(config, dataset)
-    config, model, trainer = ready.config, ready.model, ready.trainer
-    followers: list[fg.Callback] = []
-    files: dict[str, bytes] = {}
-    if telemetry is not None:
-        from fgnumba.bench.telemetry import Telemetry
-
-        whole_number("telemetry", telemetry)
-        if not model.processor.by_parts:
-            raise fg.ConfigError(
-                "telemetry compares with reverse mode, which is the CPU's: --device cpu is required"
-            )
-        followers.append(Telemetry(telemetry, dataset, config.batch_size, files))
-    per_epoch = max(1, len(dataset.x_train) // config.batch_size)
-    steps = config.steps or per_epoch
-    destination = out or run_folder.next_free(Path("runs"), _name(config))
-    run_folder.check_destination(destination)
-    title = f"{_name(config)}, {model.parameter_count:,} parameters, on {model.processor.description}"
-    with Interrupt() as interrupt, progress(quiet, title) as shown:
-        try:
-            history = trainer.fit(
-                dataset,
-                steps=steps,
-                batch_size=config.batch_size,
-                evaluate_every=max(min(per_epoch, -(-steps // FEW_RECORDS)), -(-steps // RECORDS)),
-                callbacks=[*shown.callbacks, *followers, interrupt],
-            )
-        except fg.DivergenceError as error:
-            if shown.history.records and isfinite(shown.history.final.test_loss):
-                facts = {"version": fg.__version__, "diverged_at_step": trainer.steps_done}
-                found = run_folder.write(destination, config, model, shown.history, facts, out is None, files)
-                raise fg.DivergenceError(f"{error}; they are in {found}") from None
-            raise
-    facts = {"version": fg.__version__}
-    found = run_folder.write(destination, config, model, history, facts, out is None, files)
-    if out is not None and not (out.is_dir() and found.samefile(out)):
-        raise fg.RunError(f"out: {out} was taken while this run trained; the run is in {found}")
-    final = history.final
-    if not quiet:
-        click.echo(
-            f"test accuracy {final.test_accuracy:.4f}, test loss {final.test_loss:.4f} "
-            f"after {final.step} steps in {final.seconds:.1f} s; run folder {found}"
-        )
-
-
-def _name(config: "RunConfig") -> str:
-    # As much as leaves room for a number in a file's name.
-    return f"{Path(config.data).stem[:60]}-{Path(config.model).stem[:60]}"
+    return begun(settings, None if out is None else Path(out), quiet, telemetry, keeping)

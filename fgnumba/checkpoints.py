@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, Any
 from fgnumba import checkpoint_file
 from fgnumba.callbacks import Record
 from fgnumba.checkpoint_file import CheckpointFile
-from fgnumba.durable import AppendLog, sync_folder, temporary_name
+from fgnumba.durable import AppendLog, sync_folder
 from fgnumba.errors import RunError
 from fgnumba.metrics import line_of, readable
 from fgnumba.validation import real_number, whole_number
 
 if TYPE_CHECKING:
+    from filelock import FileLock
+
     from fgnumba.trainer import Trainer
 
 FOLDER, METRICS, LOCK = "checkpoints", "metrics.jsonl", ".lock"
@@ -45,6 +47,7 @@ class Checkpoints:
     Attributes
     ----------
     records : of the run, those of before a resumption among them.
+    saved_step : that the newest checkpoint is of, 0 without any.
     written, seconds : checkpoints that this process wrote, and the time that took.
 
     A checkpoint holds parameters, the states of optimiser and estimator, counters and the place in the data: the bytes
@@ -71,26 +74,29 @@ class Checkpoints:
         self._keep = whole_number("keep", keep)
         self._warn = warn or (lambda message: warnings.warn(message, RuntimeWarning, stacklevel=2))
         self._logs: dict[str, AppendLog] = {}
-        self._saved_step, self._clock = 0, 0.0
+        self._sizes: Mapping[str, int] = {}
+        self._lock: FileLock | None = None
+        self.saved_step, self._tried_step, self._clock = 0, 0, 0.0
         self.records: list[Record] = []
         self.written, self.seconds = 0, 0.0
 
     @contextlib.contextmanager
-    def opened(self, resume: bool) -> Iterator[None]:
-        """Hold the folder for one run.
+    def held(self) -> Iterator[None]:
+        """Keep other processes from training in the folder; may be nested.
 
         Raises
         ------
         RunError
-            It cannot be written, is in use, or holds another run that is not to be resumed.
+            It cannot be written, or another process trains in it.
         """
         from filelock import FileLock, Timeout
 
         try:
             (self.folder / FOLDER).mkdir(parents=True, exist_ok=True)
             sync_folder(self.folder)
-            lock = FileLock(self.folder / LOCK)
-            lock.acquire(timeout=0)
+            if self._lock is None:
+                self._lock = FileLock(self.folder / LOCK)
+            self._lock.acquire(timeout=0)
         except Timeout:
             raise RunError(f"{self.folder}: another process trains in this folder") from None
         except OSError as error:
@@ -98,21 +104,41 @@ class Checkpoints:
                 f"{self.folder}: {error.strerror or error}; a folder to write is required"
             ) from None
         try:
-            metrics = self.folder / METRICS
-            taken = self.found() or (metrics.exists() and metrics.stat().st_size)
-            if taken and not resume:
-                raise RunError(f"{self.folder} holds another run; resume it, or name another folder")
-            for left in (self.folder / FOLDER).glob(temporary_name(Path("step-*")).name):
-                left.unlink()
-            self.records, self._saved_step, self._clock = [], 0, time.monotonic()
-            if not resume:
-                self._open_logs({})
             yield
         finally:
-            for log in self._logs.values():
-                log.close()
-            self._logs.clear()
-            lock.release()
+            self._lock.release()
+
+    @contextlib.contextmanager
+    def opened(self, resume: bool) -> Iterator[None]:
+        """Hold the folder, and its logs, for one run.
+
+        Raises
+        ------
+        RunError
+            As :meth:`held`; or it has another run that is not to be resumed.
+        """
+        with self.held():
+            metrics = self.folder / METRICS
+            if not resume and (self.found() or (metrics.exists() and metrics.stat().st_size)):
+                raise RunError(f"{self.folder} holds another run; resume it, or name another folder")
+            for left in (self.folder / FOLDER).glob(".step-*"):
+                left.unlink()
+            self.records, self._clock = [], time.monotonic()
+            self.saved_step = self._tried_step = 0
+            try:
+                if not resume:
+                    self._open_logs({})
+                yield
+            finally:
+                for log in self._logs.values():
+                    log.close()
+                self._logs.clear()
+
+    def log(self, name: str) -> AppendLog:
+        """Return a log of the run, by its file's name: a resumed run has what it had at the checkpoint."""
+        if name not in self._logs:
+            self._logs[name] = AppendLog(self.folder / name, self._sizes.get(name, 0))
+        return self._logs[name]
 
     def found(self) -> list[Path]:
         """Return the checkpoints that are there, the newest first."""
@@ -122,6 +148,7 @@ class Checkpoints:
 
     def _open_logs(self, sizes: Mapping[str, int]) -> None:
         """Open the logs, cut back to what they had at a checkpoint."""
+        self._sizes = sizes
         path, size = self.folder / METRICS, sizes.get(METRICS, 0)
         self.records, whole, wrong = [], 0, None
         if size and path.is_file():
@@ -137,17 +164,22 @@ class Checkpoints:
     def log_record(self, record: Record) -> None:
         """Write a line of ``metrics.jsonl``."""
         self.records.append(record)
-        self._logs[METRICS].append(line_of(record).encode())
+        self.append(METRICS, line_of(record))
+
+    def append(self, name: str, line: str) -> None:
+        """Write a line of a log; what a full disk refuses is written with what comes next."""
+        log = self.log(name)
+        log.append(line.encode())
         try:
-            self._logs[METRICS].flush()
+            log.flush()
         except OSError as error:
-            self._complain(f"the record of step {record.step} waits to be written", error)
+            self._complain(f"a line of {name} waits to be written", error)
 
     def due(self, step: int, last: bool) -> bool:
         """Return whether a checkpoint is due after `step`."""
         if last or time.monotonic() - self._clock >= self._seconds_between:
             return True
-        return self.every is not None and step // self.every > self._saved_step // self.every
+        return self.every is not None and step // self.every > self._tried_step // self.every
 
     def save(self, trainer: "Trainer", step: int, facts: Mapping[str, Any]) -> bool:
         """Write the checkpoint of `step`; where that fails, say so, and return False."""
@@ -166,7 +198,8 @@ class Checkpoints:
             return False
         finally:
             self.seconds += time.perf_counter() - start
-            self._saved_step, self._clock = step, time.monotonic()
+            self._tried_step, self._clock = step, time.monotonic()
+        self.saved_step = step
         self._prune(self._keep)
         return True
 
@@ -212,7 +245,7 @@ class Checkpoints:
         checked = _checked_progress(found.path, progress)
         trainer.restore(found)
         self._open_logs(_checked_sizes(found.path, sizes))
-        self._saved_step = checked["done"]
+        self.saved_step = self._tried_step = checked["done"]
         return checked
 
     def _newest(self) -> CheckpointFile | None:

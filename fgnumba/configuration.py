@@ -35,6 +35,7 @@ class RunConfig:
     optimizer : ``sgd``, ``adam``, ``adamw`` or ``frank-wolfe``. None: the estimator's.
     learning_rate, decay : None: the estimator's, found by search; e⁻⁴ over the run.
     momentum, nesterov : of ``sgd``. weight_decay, clip_norm, radius : as the optimisers take them.
+    stop_above : a run whose loss exceeds this many times its first has diverged. None: any finite loss will do.
     batch_size, seed, device : as the library takes them.
 
     Raises
@@ -61,6 +62,7 @@ class RunConfig:
     weight_decay: float | None = None
     clip_norm: float | None = None
     radius: float | None = None
+    stop_above: float | None = None
     seed: int = 0
     device: str = "auto"
 
@@ -91,7 +93,7 @@ class RunConfig:
         if self.decay is not None:
             _real("decay", self.decay)
         _real("momentum", self.momentum, below=1)
-        for name in ("weight_decay", "clip_norm", "radius"):
+        for name in ("weight_decay", "clip_norm", "radius", "stop_above"):
             if getattr(self, name) is not None:
                 _real(name, getattr(self, name), above_zero=name != "weight_decay")
         for index, units in enumerate(self.widths or ()):

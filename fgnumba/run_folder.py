@@ -1,21 +1,29 @@
-"""Run folders: config.toml, metrics.jsonl, model.safetensors, loss.png; complete or absent."""
+"""Run folders: config.toml, metrics.jsonl, model.safetensors, loss.png; while a run trains, its checkpoints.
+
+A run that has ended has a model.safetensors, which is written last; one that has not can be resumed.
+"""
 
 import contextlib
 import errno
+import io
 import json
-import math
 import os
 import re
+import shlex
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from fgnumba.callbacks import History, Record
+from fgnumba.callbacks import Record
+from fgnumba.checkpoints import FOLDER as CHECKPOINTS
+from fgnumba.checkpoints import LOCK, METRICS
 from fgnumba.configuration import RunConfig, read_toml
+from fgnumba.durable import replace, sync_folder
 from fgnumba.errors import ConfigError, DtypeError, RunError, ShapeError
+from fgnumba.metrics import line_of
 from fgnumba.presets import model_from
 
 if TYPE_CHECKING:
@@ -25,7 +33,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-CONFIG, METRICS, MODEL, FIGURE = "config.toml", "metrics.jsonl", "model.safetensors", "loss.png"
+CONFIG, MODEL, FIGURE = "config.toml", "model.safetensors", "loss.png"
 
 
 def check_destination(path: Path) -> None:
@@ -56,100 +64,145 @@ def next_free(base: Path, name: str) -> Path:
     return base / f"{name}-{number}"
 
 
-def write(
-    path: Path,
-    config: RunConfig,
-    model: "Graph",
-    history: History,
-    run: Mapping[str, Any] | None = None,
-    numbered: bool = False,
-    files: Mapping[str, bytes] | None = None,
-) -> Path:
-    """Write a run folder at `path`, whole: into a temporary folder beside it, which is then renamed.
+def begin(path: Path, config: RunConfig, run: Mapping[str, Any], numbered: bool = False) -> Path:
+    """Make the folder of a run that is about to train: with its config.toml, or not at all.
 
-    Returns where it is: a run that finds `path` taken meanwhile is not lost, but takes the next free number.
+    Returns where it is.
 
     Parameters
     ----------
     config : with ``layers``, so that the run can be rebuilt from the folder alone.
-    run : facts of the run for the ``[run]`` table of config.toml, beside input shape and classes.
-    numbered : the name ends in a number, which may be counted up.
-    files : more files, by name.
+    run : facts of the run for the ``[run]`` table of config.toml, input shape and classes among them.
+    numbered : the name ends in a number, which is counted up where it is taken meanwhile.
 
     Raises
     ------
     RunError
-        The folder cannot be written; nothing is left behind.
+        The folder cannot be written, or is taken; nothing is left behind.
     """
-    from safetensors.numpy import save
-
-    facts = {"input_shape": list(model.input_shape), "classes": model.outputs, **(run or {})}
     # A link to an empty folder stays one.
     path = path.resolve() if path.is_symlink() else path
     temporary = None
-    created = [parent for parent in path.parents if not parent.exists()]
+    created = missing_parents(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
-        (temporary / CONFIG).write_text(config.to_toml(facts), encoding="utf-8")
-        lines = [json_object(asdict(record)) + "\n" for record in history.records]
-        (temporary / METRICS).write_text("".join(lines), encoding="utf-8")
-        # save_file would write a file that the owner alone can read.
-        (temporary / MODEL).write_bytes(save(model.parameters()))
-        draw(history).savefig(temporary / FIGURE, dpi=150)
-        for name, content in (files or {}).items():
-            (temporary / name).write_bytes(content)
+        replace(temporary / CONFIG, config.to_toml(run).encode())
         mask = os.umask(0)
         os.umask(mask)
         temporary.chmod(0o777 & ~mask)
-        return _rename(temporary, path, numbered)
+        found = _rename(temporary, path, numbered)
+        sync_folder(found.parent)
+        return found
     except OSError as error:
         raise RunError(f"out: {path} cannot be written: {error.strerror or error}") from None
     finally:
         if temporary is not None:
-            shutil.rmtree(temporary, ignore_errors=True)
-        for parent in created:
-            # Goes where nothing has come to stand in it.
-            with contextlib.suppress(OSError):
-                parent.rmdir()
+            discard(temporary)
+        remove_empty(created)
+
+
+def finish(
+    folder: Path, config: RunConfig, model: "Graph", records: Sequence[Record], run: Mapping[str, Any]
+) -> None:
+    """Write what a run leaves when it has ended; its checkpoints go when all of it is on the disk.
+
+    Raises
+    ------
+    RunError
+        The folder cannot be written: the run is in another one, which the message names.
+    """
+    try:
+        _write_end(folder, config, model, records, run)
+    except OSError as error:
+        reason = f"out: {folder} cannot be written: {error.strerror or error}"
+        for place in (Path(), Path(tempfile.gettempdir())):
+            found = _write_elsewhere(place, folder.name, config, model, records, run)
+            if found is not None:
+                raise RunError(f"{reason}; the run that has ended is in {found.resolve()}") from None
+        again = f"fgtrain train --resume {shlex.quote(str(folder))}"
+        raise RunError(f"{reason}; make room and continue from its last checkpoint: {again}") from None
+    discard(folder / CHECKPOINTS)
+    (folder / LOCK).unlink(missing_ok=True)
+
+
+def _write_end(
+    folder: Path, config: RunConfig, model: "Graph", records: Sequence[Record], run: Mapping[str, Any]
+) -> None:
+    from safetensors.numpy import save
+
+    figure = io.BytesIO()
+    draw(records).savefig(figure, format="png", dpi=150)
+    replace(folder / FIGURE, figure.getvalue())
+    replace(folder / METRICS, "".join(map(line_of, records)).encode())
+    replace(folder / CONFIG, config.to_toml(run).encode())
+    # The last: a folder with a model is that of a run that has ended.
+    replace(folder / MODEL, save(model.parameters()))
+
+
+def _write_elsewhere(
+    place: Path,
+    name: str,
+    config: RunConfig,
+    model: "Graph",
+    records: Sequence[Record],
+    run: Mapping[str, Any],
+) -> Path | None:
+    """Write a run that has ended into a new folder in `place`; None where that cannot be done either."""
+    try:
+        folder = begin(next_free(place, name), config, run, numbered=True)
+    except RunError:
+        return None
+    try:
+        _write_end(folder, config, model, records, run)
+    except OSError:
+        discard(folder)
+        return None
+    return folder
+
+
+def missing_parents(path: Path) -> list[Path]:
+    """Return the folders above `path` that are not there, the innermost first."""
+    return [parent for parent in path.parents if not parent.exists()]
+
+
+def remove_empty(folders: Sequence[Path]) -> None:
+    """Remove folders in which nothing stands."""
+    for folder in folders:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+
+
+def discard(folder: Path) -> None:
+    """Remove a folder, as far as that can be done."""
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _rename(folder: Path, path: Path, numbered: bool) -> Path:
-    base = re.sub(r"-\d+$", "", path.name) if numbered else path.name
+    base = re.sub(r"-\d+$", "", path.name)
     while True:
         try:
             if path.is_dir():
                 path.rmdir()
             return folder.rename(path)
         except OSError as error:
-            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR) or not numbered:
                 raise
         path = next_free(path.parent, base)
 
 
-def json_object(values: Mapping[str, Any]) -> str:
-    """Return one line of JSON, which has no NaN and no infinity: they become null."""
-    finite = {
-        name: None if isinstance(value, float) and not math.isfinite(value) else value
-        for name, value in values.items()
-    }
-    return json.dumps(finite, allow_nan=False)
-
-
-def draw(history: History) -> "Figure":
+def draw(records: Sequence[Record]) -> "Figure":
     """Return the figure of a run: losses and test accuracy over steps."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 4), layout="constrained")
     axis = figure.subplots()
-    steps = [record.step for record in history.records]
-    axis.plot(steps, [record.loss for record in history.records], label="training loss", color="#c1440e")
-    axis.plot(
-        steps, [record.test_loss for record in history.records], label="test loss", color="#c1440e", ls="--"
-    )
+    steps = [record.step for record in records]
+    axis.plot(steps, [record.loss for record in records], label="training loss", color="#c1440e")
+    axis.plot(steps, [record.test_loss for record in records], label="test loss", color="#c1440e", ls="--")
     axis.set(xlabel="step", ylabel="loss", yscale="log")
     right = axis.twinx()
-    right.plot(steps, [record.test_accuracy for record in history.records], color="#33658a")
+    right.plot(steps, [record.test_accuracy for record in records], color="#33658a")
     right.set_ylabel("test accuracy", color="#33658a")
     right.set_ylim(0, 1)
     axis.legend(loc="center right", frameon=False)
@@ -186,6 +239,8 @@ def read(path: Path, device: str = "auto") -> Run:
             f"{path}: {'not a folder' if path.exists() else 'no such folder'}; a run folder is required"
         )
     for name in (CONFIG, METRICS, MODEL):
+        if name == MODEL and (path / CHECKPOINTS).is_dir() and not (path / MODEL).exists():
+            raise RunError(f"{path} has not ended; continue: fgtrain train --resume {shlex.quote(str(path))}")
         if not (path / name).is_file():
             raise RunError(f"{path} is not a run folder: {name} is missing")
     config, facts = _damage(path / CONFIG, lambda: _read_config(path / CONFIG))
@@ -197,6 +252,21 @@ def read(path: Path, device: str = "auto") -> Run:
     _damage(path / MODEL, lambda: model.load_parameters(_load(path / MODEL)))
     records = _damage(path / METRICS, lambda: _read_records(path / METRICS))
     return Run(config, model, records)
+
+
+def read_unfinished(path: Path) -> tuple[RunConfig, dict[str, Any]]:
+    """Return the configuration of the run in the folder `path`, and the facts in its ``[run]`` table.
+
+    Raises
+    ------
+    RunError
+        `path` is no run folder, or its config.toml is damaged.
+    """
+    if not (path / CONFIG).is_file():
+        what = f"{CONFIG} is missing" if path.is_dir() else "no such folder"
+        raise RunError(f"{path} is not a run folder: {what}")
+    config, _ = _damage(path / CONFIG, lambda: _read_config(path / CONFIG))
+    return config, read_toml(path / CONFIG, "config")["run"]
 
 
 def _read_config(path: Path) -> tuple[RunConfig, tuple[tuple[int, ...], int]]:

@@ -322,17 +322,17 @@ def test_an_interrupt_that_was_lost_ends_the_run_at_its_next_step(interrupts):
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
         with pytest.raises(KeyboardInterrupt):
-            interrupt.on_step(1, None)
+            interrupt.check()
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     with Interrupt() as interrupt:
-        interrupt.on_step(1, None)
+        interrupt.check()
 
 
 def test_interrupts_that_are_ignored_stay_ignored(interrupts):
     interrupts(signal.SIG_IGN)
     with Interrupt() as interrupt:
         signal.raise_signal(signal.SIGINT)
-        interrupt.on_step(1, None)
+        interrupt.check()
     assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
 
 

@@ -114,36 +114,41 @@ def test_readings():
     assert read({"a": np.zeros(2), "b": np.zeros((1, 1))}, exact, 0, None).cosine == 0
 
 
-def test_telemetry_changes_nothing(blobs):
+def test_telemetry_changes_nothing(blobs, tmp_path):
     found = []
     for every in (None, 3):
         model = fg.Sequential([fg.Dense(16, activation="relu"), fg.Dense(3)], 8, seed=1)
         estimator = fg.ActivityPerturbation(feedback=fg.Feedback())
         trainer = fg.Trainer(model, estimator=estimator, optimizer=fg.Adam(0.01))
-        files: dict[str, bytes] = {}
-        callbacks = [] if every is None else [Telemetry(every, blobs, 30, files)]
-        trainer.fit(blobs, steps=10, batch_size=30, callbacks=callbacks)
+        checkpoints = fg.Checkpoints(tmp_path / str(every))
+        callbacks = [] if every is None else [Telemetry(every, blobs, 30, checkpoints)]
+        trainer.fit(blobs, steps=10, batch_size=30, callbacks=callbacks, checkpoints=checkpoints)
         found.append(model.parameters())
     for name, array in found[0].items():
         np.testing.assert_array_equal(array, found[1][name])
-    lines = [json.loads(line) for line in files["gradient.jsonl"].decode().splitlines()]
+    lines = [json.loads(line) for line in (tmp_path / "3" / "gradient.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [0, 3, 6, 9]
     assert all(-1 <= line["cosine"] <= 1 for line in lines)
-    assert files["gradient.png"].startswith(b"\x89PNG")
+    assert (tmp_path / "3" / "gradient.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_telemetry_does_not_stand_in_the_way_of_recovery(blobs):
+def test_telemetry_does_not_stand_in_the_way_of_recovery(blobs, tmp_path):
     model = fg.Sequential([fg.Dense(16, activation="relu"), fg.Dense(3)], 8, seed=1)
     before = model.parameters()
     trainer = fg.Trainer(
         model, estimator=fg.ActivityPerturbation(), optimizer=fg.Adam(lambda step: 0.01 if step < 3 else 1e38)
     )
-    files: dict[str, bytes] = {}
+    checkpoints = fg.Checkpoints(tmp_path)
     with pytest.raises(fg.DivergenceError, match="the parameters after step 0 are restored"):
         trainer.fit(
-            blobs, steps=50, batch_size=30, evaluate_every=25, callbacks=[Telemetry(1, blobs, 30, files)]
+            blobs,
+            steps=50,
+            batch_size=30,
+            evaluate_every=25,
+            callbacks=[Telemetry(1, blobs, 30, checkpoints)],
+            checkpoints=checkpoints,
         )
-    assert len(files["gradient.jsonl"].splitlines()) >= 4
+    assert len((tmp_path / "gradient.jsonl").read_text().splitlines()) >= 4
     for name, array in model.parameters().items():
         np.testing.assert_array_equal(array, before[name])
 

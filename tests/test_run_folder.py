@@ -3,10 +3,8 @@
 import json
 import math
 import os
-import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +18,8 @@ from fgnumba.errors import RunError
 
 CONFIG = RunConfig(layers=({"type": "dense", "units": 3},), steps=2)
 RECORD = fg.Record(1, 0.5, 1.0, 1.1, 0.5, 0.1, 0.01)
-HISTORY = fg.History([RECORD, replace(RECORD, step=2, loss=0.5)])
+RECORDS = [RECORD, replace(RECORD, step=2, loss=0.5)]
+FACTS = {"input_shape": [5], "classes": 3}
 COMMAND = [sys.executable, "-c", "from fgnumba.cli.main import main; main()"]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(fg.__file__).parent.parent)}
 
@@ -28,6 +27,13 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(fg.__file__).parent.parent)}
 @pytest.fixture
 def model():
     return fg.Sequential([fg.Dense(3)], 5)
+
+
+def write(path, model, records=RECORDS, numbered=False):
+    """Begin a run and end it; return where it is."""
+    found = run_folder.begin(path, CONFIG, FACTS, numbered)
+    run_folder.finish(found, CONFIG, model, records, FACTS)
+    return found
 
 
 def names(folder):
@@ -38,10 +44,10 @@ def names(folder):
 def test_what_is_written_is_read_back(tmp_path, model, prepare):
     path = tmp_path / "run"
     prepare(path)
-    assert run_folder.write(path, CONFIG, model, HISTORY) == path
+    assert write(path, model) == path
     assert names(tmp_path) == ["run"]
     found = run_folder.read(path)
-    assert (found.config, found.records) == (CONFIG, HISTORY.records)
+    assert (found.config, found.records) == (CONFIG, RECORDS)
     for name, array in model.parameters().items():
         np.testing.assert_array_equal(found.model.parameters()[name], array)
 
@@ -49,40 +55,45 @@ def test_what_is_written_is_read_back(tmp_path, model, prepare):
 def test_files_have_the_permissions_that_files_have(tmp_path, model):
     umask = os.umask(0)
     os.umask(umask)
-    path = run_folder.write(tmp_path / "run", CONFIG, model, HISTORY)
+    path = write(tmp_path / "run", model)
     assert {file.stat().st_mode & 0o777 for file in path.iterdir()} == {0o666 & ~umask}
 
 
-def test_a_run_that_finds_its_name_taken_is_not_lost(tmp_path, model):
+def test_a_run_without_a_name_takes_the_next_free_number(tmp_path, model):
     for expected in ("run-1", "run-2", "run-3"):
-        path = run_folder.write(tmp_path / "run-1", CONFIG, model, HISTORY, numbered=True)
-        assert path == tmp_path / expected
-    # A name that its user chose is kept whole.
-    assert run_folder.write(tmp_path / "run-1", CONFIG, model, HISTORY) == tmp_path / "run-1-1"
+        assert write(tmp_path / "run-1", model, numbered=True) == tmp_path / expected
+
+
+def test_a_name_that_is_taken_is_refused(tmp_path, model):
+    write(tmp_path / "run", model)
+    before = (tmp_path / "run" / "config.toml").read_bytes()
+    with pytest.raises(RunError, match="cannot be written: Directory not empty"):
+        run_folder.begin(tmp_path / "run", replace(CONFIG, steps=3), FACTS)
+    assert names(tmp_path) == ["run"]
+    assert (tmp_path / "run" / "config.toml").read_bytes() == before
 
 
 def test_a_link_to_an_empty_folder_stays_one(tmp_path, model):
     (tmp_path / "target").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "target")
-    run_folder.write(tmp_path / "link", CONFIG, model, HISTORY)
+    write(tmp_path / "link", model)
     assert (tmp_path / "link").is_symlink()
     assert run_folder.read(tmp_path / "link").config == CONFIG
     assert names(tmp_path) == ["link", "target"]
 
 
-def test_a_failure_leaves_nothing(tmp_path, model, monkeypatch):
+def test_a_beginning_that_fails_leaves_nothing(tmp_path, monkeypatch):
     def fail(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(run_folder, "draw", fail)
+    monkeypatch.setattr(run_folder, "replace", fail)
     with pytest.raises(RunError, match="cannot be written: No space left on device"):
-        run_folder.write(tmp_path / "a" / "b" / "run", CONFIG, model, HISTORY)
+        run_folder.begin(tmp_path / "a" / "b" / "run", CONFIG, FACTS)
     assert names(tmp_path) == []
 
 
 def test_numbers_that_json_lacks_become_null(tmp_path, model):
-    history = fg.History([replace(RECORD, test_loss=math.inf, loss=math.nan)])
-    path = run_folder.write(tmp_path / "run", CONFIG, model, history)
+    path = write(tmp_path / "run", model, [replace(RECORD, test_loss=math.inf, loss=math.nan)])
     (line,) = (path / "metrics.jsonl").read_text().splitlines()
     found = json.loads(line, parse_constant=pytest.fail)
     assert (found["loss"], found["test_loss"], found["step"]) == (None, None, 1)
@@ -99,7 +110,7 @@ def test_destinations(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("key", ["input_shape", "classes"])
 def test_a_configuration_without_its_run(tmp_path, model, key):
-    path = run_folder.write(tmp_path / "run", CONFIG, model, HISTORY)
+    path = write(tmp_path / "run", model)
     text = (path / "config.toml").read_text()
     (path / "config.toml").write_text(text.replace(key, f"not_{key}"))
     with pytest.raises(RunError, match=rf"config.toml is damaged: \[run\] has no {key}"):
@@ -116,28 +127,3 @@ def test_runs_side_by_side_take_a_name_each(tmp_path):
     assert names(tmp_path / "runs") == ["digits-mlp-1", "digits-mlp-2", "digits-mlp-3"]
     seeds = {run_folder.read(path).config.seed for path in (tmp_path / "runs").iterdir()}
     assert seeds == {0, 1, 2}
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
-def test_an_interrupted_run_leaves_nothing(tmp_path):
-    # A background job's children begin with SIGINT ignored.
-    heeds = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
-    process = subprocess.Popen(
-        [sys.executable, "-c", heeds + COMMAND[2], "train", "--steps", str(1 << 32)],
-        cwd=tmp_path,
-        env=ENVIRONMENT,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stderr is not None
-    # Its title: training begins.
-    assert "parameters" in process.stderr.readline()
-    time.sleep(0.2)
-    process.send_signal(signal.SIGINT)
-    try:
-        _, err = process.communicate(timeout=120)
-    finally:
-        process.kill()
-    assert process.returncode == 130
-    assert "Traceback" not in err
-    assert names(tmp_path) == []

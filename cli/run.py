@@ -1,0 +1,162 @@
+"""A training run from the command line: begun or continued, shown, ended by signals, written."""
+
+import shlex
+from collections.abc import Mapping
+from math import isfinite
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+import fgnumba as fg
+from fgnumba import run_folder
+from fgnumba.assembly import Assembled, assemble
+from fgnumba.cli.progress import progress
+from fgnumba.cli.signals import Signals
+from fgnumba.validation import whole_number
+
+if TYPE_CHECKING:
+    from fgnumba.configuration import RunConfig
+
+RECORDS, FEW_RECORDS = 100, 10
+"""Records of a run: one an epoch, but at most about so many, and about so many where there are fewer epochs."""
+
+
+def begun(
+    config: "RunConfig", out: Path | None, quiet: bool, telemetry: int | None, keeping: Mapping[str, Any]
+) -> int:
+    """Train as `config` says, from the start, and return the exit status.
+
+    Parameters
+    ----------
+    keeping : what :class:`fgnumba.Checkpoints` takes beside its folder.
+    """
+    fg.Checkpoints("", **keeping)
+    dataset = fg.datasets.load(config.data, data_dir=config.data_dir)
+    ready = assemble(config, dataset)
+    if telemetry is not None:
+        whole_number("telemetry", telemetry)
+        if not ready.model.processor.by_parts:
+            raise fg.ConfigError(
+                "telemetry compares with reverse mode, which is the CPU's: --device cpu is required"
+            )
+    name = _name(ready.config)
+    destination = out or run_folder.next_free(Path("runs"), name)
+    run_folder.check_destination(destination)
+    facts = {
+        "input_shape": list(ready.model.input_shape),
+        "classes": ready.model.outputs,
+        "version": fg.__version__,
+        **({} if telemetry is None else {"telemetry": telemetry}),
+    }
+    created = run_folder.missing_parents(destination)
+    folder = run_folder.begin(destination, ready.config, facts, out is None)
+    try:
+        return _Run(folder, ready, dataset, facts, quiet, keeping).train(resume=False)
+    finally:
+        run_folder.remove_empty(created)
+
+
+def continued(folder: Path, data: Mapping[str, Any], quiet: bool, keeping: Mapping[str, Any]) -> int:
+    """Continue the run in `folder`, and return the exit status.
+
+    Parameters
+    ----------
+    data : where its data set is now, if elsewhere.
+    """
+    config, facts = run_folder.read_unfinished(folder)
+    if (folder / run_folder.MODEL).exists():
+        ended = facts.get("diverged_at_step")
+        how = "has ended" if ended is None else f"has ended: it diverged at step {ended}"
+        click.echo(f"{folder} {how}; there is nothing to continue", err=True)
+        return 0
+    config = config.updated(data)
+    dataset = fg.datasets.load(config.data, data_dir=config.data_dir)
+    return _Run(folder, assemble(config, dataset), dataset, facts, quiet, keeping).train(resume=True)
+
+
+class _Run:
+    """A run in its folder."""
+
+    def __init__(
+        self,
+        folder: Path,
+        ready: Assembled,
+        dataset: fg.datasets.Dataset,
+        facts: dict[str, Any],
+        quiet: bool,
+        keeping: Mapping[str, Any],
+    ) -> None:
+        self._folder, self._ready, self._dataset, self._facts = folder, ready, dataset, facts
+        self._quiet, self._keeping = quiet, keeping
+
+    def train(self, resume: bool) -> int:
+        """Train to the end or to a signal."""
+        model, trainer = self._ready.model, self._ready.trainer
+        title = f"{_name(self._ready.config)}, {model.parameter_count:,} parameters, on {model.processor.description}"
+        with (
+            progress(self._quiet, title) as shown,
+            Signals(trainer.stop, shown.stop) as signals,
+        ):
+            saved = fg.Checkpoints(self._folder, warn=shown.say, **self._keeping)
+            with saved.held():
+                try:
+                    stopped = self._fit(saved, shown.callbacks, resume)
+                    if not stopped:
+                        run_folder.finish(self._folder, self._ready.config, model, saved.records, self._facts)
+                except BaseException:
+                    if not resume and not saved.found() and not (self._folder / run_folder.MODEL).exists():
+                        run_folder.discard(self._folder)
+                    raise
+        if stopped:
+            again = f"fgtrain train --resume {shlex.quote(str(self._folder))}"
+            click.echo(
+                f"stopped after step {trainer.steps_done}; to go on from step {saved.saved_step}: {again}",
+                err=True,
+            )
+            return signals.status
+        final = saved.records[-1]
+        if not self._quiet:
+            click.echo(
+                f"test accuracy {final.test_accuracy:.4f}, test loss {final.test_loss:.4f} "
+                f"after {final.step} steps in {final.seconds:.1f} s; run folder {self._folder}"
+            )
+        return 0
+
+    def _fit(self, saved: fg.Checkpoints, callbacks: list[fg.Callback], resume: bool) -> bool:
+        """Train; return whether it was stopped. Where it diverges, what it leaves is written."""
+        config, trainer = self._ready.config, self._ready.trainer
+        per_epoch = max(1, len(self._dataset.x_train) // config.batch_size)
+        steps = config.steps or per_epoch
+        try:
+            return trainer.fit(
+                self._dataset,
+                steps=steps,
+                batch_size=config.batch_size,
+                evaluate_every=max(min(per_epoch, -(-steps // FEW_RECORDS)), -(-steps // RECORDS)),
+                callbacks=[*callbacks, *self._followers(saved)],
+                checkpoints=saved,
+                resume=resume,
+                stop_above=config.stop_above,
+            ).stopped
+        except fg.DivergenceError as error:
+            if not saved.records or not isfinite(saved.records[-1].test_loss):
+                raise
+            facts = {**self._facts, "diverged_at_step": trainer.steps_done}
+            run_folder.finish(self._folder, config, trainer.model, saved.records, facts)
+            raise fg.DivergenceError(f"{error}; they are in {self._folder}") from None
+
+    def _followers(self, saved: fg.Checkpoints) -> list[fg.Callback]:
+        every = self._facts.get("telemetry")
+        if every is None:
+            return []
+        from fgnumba.bench.telemetry import Telemetry
+
+        return [
+            Telemetry(whole_number("telemetry", every), self._dataset, self._ready.config.batch_size, saved)
+        ]
+
+
+def _name(config: "RunConfig") -> str:
+    # As much as leaves room for a number in a file's name.
+    return f"{Path(config.data).stem[:60]}-{Path(config.model).stem[:60]}"
