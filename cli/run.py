@@ -1,7 +1,7 @@
 """A training run from the command line: begun or continued, shown, ended by signals, written."""
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,9 +29,9 @@ def begun(
 
     Parameters
     ----------
-    keeping : what :class:`fgnumba.Checkpoints` takes beside its folder.
+    keeping : of ``checkpoint_every``, ``keep`` and ``compact``, those that are chosen; the run remembers them.
     """
-    fg.Checkpoints("", **keeping)
+    _kept("", keeping)
     dataset = fg.datasets.load(config.data, data_dir=config.data_dir)
     ready = assemble(config, dataset)
     if telemetry is not None:
@@ -48,11 +48,12 @@ def begun(
         "classes": ready.model.outputs,
         "version": fg.__version__,
         **({} if telemetry is None else {"telemetry": telemetry}),
+        **keeping,
     }
     created = run_folder.missing_parents(destination)
     folder = run_folder.begin(destination, ready.config, facts, out is None)
     try:
-        return _Run(folder, ready, dataset, facts, quiet, keeping).train(resume=False)
+        return _Run(folder, ready, dataset, facts, quiet).train(resume=False)
     finally:
         run_folder.remove_empty(created)
 
@@ -72,7 +73,27 @@ def continued(folder: Path, data: Mapping[str, Any], quiet: bool, keeping: Mappi
         return 0
     config = config.updated(data)
     dataset = fg.datasets.load(config.data, data_dir=config.data_dir)
-    return _Run(folder, assemble(config, dataset), dataset, facts, quiet, keeping).train(resume=True)
+    facts = {**facts, **keeping}
+    _kept(folder, facts)
+    return _Run(folder, assemble(config, dataset), dataset, facts, quiet).train(resume=True)
+
+
+def _kept(
+    folder: Path | str, facts: Mapping[str, Any], warn: Callable[[str], None] | None = None
+) -> fg.Checkpoints:
+    """Return a run's checkpoints as its facts say."""
+    every, steps, minutes = facts.get("checkpoint_every", "5m"), None, None
+    try:
+        if every.endswith("m"):
+            minutes = float(every[:-1])
+        else:
+            steps = int(every)
+    except (ValueError, AttributeError):
+        raise fg.ConfigError(
+            f"checkpoint_every is {str(every)[:40]!r}; steps like 1000 or minutes like 10m are required"
+        ) from None
+    chosen = {name: facts[name] for name in ("keep", "compact") if name in facts}
+    return fg.Checkpoints(folder, every=steps, minutes=minutes, warn=warn, **chosen)
 
 
 class _Run:
@@ -85,10 +106,9 @@ class _Run:
         dataset: fg.datasets.Dataset,
         facts: dict[str, Any],
         quiet: bool,
-        keeping: Mapping[str, Any],
     ) -> None:
         self._folder, self._ready, self._dataset, self._facts = folder, ready, dataset, facts
-        self._quiet, self._keeping = quiet, keeping
+        self._quiet = quiet
 
     def train(self, resume: bool) -> int:
         """Train to the end or to a signal."""
@@ -98,7 +118,7 @@ class _Run:
             progress(self._quiet, title) as shown,
             Signals(trainer.stop, shown.stop) as signals,
         ):
-            saved = fg.Checkpoints(self._folder, warn=shown.say, **self._keeping)
+            saved = _kept(self._folder, self._facts, shown.say)
             with saved.held():
                 try:
                     stopped = self._fit(saved, shown.callbacks, resume)

@@ -21,24 +21,6 @@ class Widths(click.ParamType):
             self.fail(f"{value!r} is not a list of whole numbers like 1024,1024", param, ctx)
 
 
-class Interval(click.ParamType):
-    """Steps, or minutes."""
-
-    name = "N|Mm"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[int | None, float | None]:
-        """Return steps and minutes, one of them None."""
-        if not isinstance(value, str):
-            found: tuple[int | None, float | None] = value
-            return found
-        try:
-            return (None, float(value[:-1])) if value.endswith("m") else (int(value), None)
-        except ValueError:
-            self.fail(f"{value!r} is neither steps nor minutes like 10m", param, ctx)
-
-
 @click.command()
 @click.option(
     "--model",
@@ -104,17 +86,24 @@ class Interval(click.ParamType):
 @click.option("--config", metavar="FILE.toml", help="Settings, by the names of these options; options win.")
 @click.option(
     "--checkpoint-every",
-    type=Interval(),
+    metavar="N|Mm",
     help="Steps between checkpoints, or minutes as in 10m.  [default: 5m]",
 )
 @click.option("--keep", type=int, metavar="K", help="Checkpoints that are kept.  [default: 2]")
+@click.option(
+    "--compact",
+    is_flag=True,
+    default=None,
+    help="Checkpoints without arrays: rebuilt by replay, for weight perturbation.",
+)
 @click.option("--resume", metavar="RUN", help="Continue the run in the folder RUN where it was interrupted.")
 @click.option("--quiet", is_flag=True, help="Show errors alone.")
 def train(
     out: str | None,
     config: str | None,
-    checkpoint_every: tuple[int | None, float | None] | None,
+    checkpoint_every: str | None,
     keep: int | None,
+    compact: bool | None,
     resume: str | None,
     quiet: bool,
     telemetry: int | None,
@@ -126,11 +115,10 @@ def train(
     and ends bit for bit as if it had not been.
     """
     from fgnumba import run_folder
-    from fgnumba.checkpoints import KEEP, MINUTES
     from fgnumba.configuration import RunConfig
 
-    every, minutes = checkpoint_every or (None, MINUTES)
-    keeping = {"every": every, "minutes": minutes, "keep": KEEP if keep is None else keep}
+    keeping = {"checkpoint_every": checkpoint_every, "keep": keep, "compact": compact}
+    keeping = {name: value for name, value in keeping.items() if value is not None}
     given = {name: value for name, value in options.items() if value is not None}
     if resume is not None:
         from fgnumba.cli.run import continued

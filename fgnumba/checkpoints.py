@@ -15,16 +15,18 @@ from fgnumba import checkpoint_file
 from fgnumba.callbacks import Record
 from fgnumba.checkpoint_file import CheckpointFile
 from fgnumba.durable import AppendLog, sync_folder
-from fgnumba.errors import RunError
+from fgnumba.errors import ConfigError, RunError
 from fgnumba.metrics import line_of, readable
 from fgnumba.validation import real_number, whole_number
 
 if TYPE_CHECKING:
     from filelock import FileLock
 
+    from fgnumba.estimators import Estimate
+    from fgnumba.replay_log import ReplayLog
     from fgnumba.trainer import Trainer
 
-FOLDER, METRICS, LOCK = "checkpoints", "metrics.jsonl", ".lock"
+FOLDER, METRICS, REPLAY, LOCK = "checkpoints", "metrics.jsonl", "replay.log", ".lock"
 MINUTES, KEEP = 5.0, 2
 _NAME = re.compile(r"step-(\d{12})\.safetensors")
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
@@ -36,11 +38,14 @@ class Checkpoints:
     Parameters
     ----------
     folder : of the run, made where it is not there. It gets ``metrics.jsonl``, a line a record, and
-        ``checkpoints/step-N.safetensors``. One process at a time can train in it.
+        ``checkpoints/step-N.safetensors``; with weight perturbation ``replay.log``, that the run can be taken again from
+        (``fgnumba.replay``). One process at a time can train in it.
     every : steps between checkpoints; None: only by the clock.
     minutes : between checkpoints, above 0; None: only by steps. The last step, and one that ``Trainer.stop`` ends a run
         at, leave one in any case.
     keep : how many of the newest ones are kept, at least 1.
+    compact : checkpoints hold no arrays; what a run of weight perturbation resumes from is rebuilt from ``replay.log``.
+        That takes a pass over the parameters for each step that the run has taken.
     warn : told in a line of what went wrong without ending the run: a disk that is full, a damaged checkpoint that was
         passed over. By default a ``RuntimeWarning``.
 
@@ -64,6 +69,7 @@ class Checkpoints:
         every: int | None = None,
         minutes: float | None = MINUTES,
         keep: int = KEEP,
+        compact: bool = False,
         warn: Callable[[str], None] | None = None,
     ) -> None:
         self.folder = Path(folder)
@@ -71,11 +77,12 @@ class Checkpoints:
         self._seconds_between = (
             math.inf if minutes is None else 60 * real_number("minutes", minutes, above_zero=True)
         )
-        self._keep = whole_number("keep", keep)
+        self._keep, self._compact = whole_number("keep", keep), compact
         self._warn = warn or (lambda message: warnings.warn(message, RuntimeWarning, stacklevel=2))
         self._logs: dict[str, AppendLog] = {}
         self._sizes: Mapping[str, int] = {}
         self._lock: FileLock | None = None
+        self._replay: ReplayLog | None = None
         self.saved_step, self._tried_step, self._clock = 0, 0, 0.0
         self.records: list[Record] = []
         self.written, self.seconds = 0, 0.0
@@ -133,6 +140,7 @@ class Checkpoints:
                 for log in self._logs.values():
                     log.close()
                 self._logs.clear()
+                self._replay = None
 
     def log(self, name: str) -> AppendLog:
         """Return a log of the run, by its file's name: a resumed run has what it had at the checkpoint."""
@@ -165,15 +173,64 @@ class Checkpoints:
         """Write a line of ``metrics.jsonl``."""
         self.records.append(record)
         self.append(METRICS, line_of(record))
+        self._end_block()
+
+    def follow(self, trainer: "Trainer", estimate: "Estimate") -> None:
+        """Log the scalars of the steps to come, where they are enough to take the run again.
+
+        Raises
+        ------
+        ConfigError
+            They are not, and checkpoints are compact.
+        """
+        from fgnumba import replay
+
+        before, path = self._sizes.get(REPLAY, 0), self.folder / REPLAY
+        if estimate.replayable and (trainer.steps_done == 0) == (before == 0):
+            try:
+                log = self.log(REPLAY)
+                self._replay = (replay.resume if before else replay.begin)(trainer, log)
+            except (RunError, OSError) as error:
+                if self._compact:
+                    raise
+                self._logs.pop(REPLAY).close()
+                path.rename(path.with_name(f"{REPLAY}.damaged"))
+                self._warn(f"{path} can no longer be written: {error}; the run cannot be replayed")
+        elif self._compact:
+            raise ConfigError(
+                f"compact checkpoints need a run that can be replayed from its first step; one of estimator "
+                f"{trainer.estimator.name!r} after {trainer.steps_done} steps on {trainer.model.device} cannot"
+            )
+
+    def log_step(self, trainer: "Trainer", estimate: "Estimate") -> None:
+        """Take note of the scalars of a step that has been taken."""
+        if self._replay is not None:
+            coefficients = estimate.coefficients()
+            assert coefficients is not None
+            self._replay.step(trainer.steps_done - 1, trainer.last_rate, coefficients)
+
+    def log_end(self, steps: int) -> None:
+        """Take note that training diverged and left `steps` taken."""
+        if self._replay is not None:
+            self._replay.undone(steps)
+
+    def _end_block(self) -> None:
+        """Write the scalars so far."""
+        if self._replay is not None:
+            self._replay.end_block()
+            self.flush(REPLAY)
 
     def append(self, name: str, line: str) -> None:
         """Write a line of a log; what a full disk refuses is written with what comes next."""
-        log = self.log(name)
-        log.append(line.encode())
+        self.log(name).append(line.encode())
+        self.flush(name)
+
+    def flush(self, name: str) -> None:
+        """Write what waits of a log."""
         try:
-            log.flush()
+            self.log(name).flush()
         except OSError as error:
-            self._complain(f"a line of {name} waits to be written", error)
+            self._complain(f"the end of {name} waits to be written", error)
 
     def due(self, step: int, last: bool) -> bool:
         """Return whether a checkpoint is due after `step`."""
@@ -185,13 +242,15 @@ class Checkpoints:
         """Write the checkpoint of `step`; where that fails, say so, and return False."""
         start = time.perf_counter()
         try:
+            if self._replay is not None:
+                self._replay.end_block()
             # Before the checkpoint: it may not count what a log does not have.
             for log in self._logs.values():
                 log.sync()
             sizes = {name: log.size for name, log in self._logs.items()}
             state, arrays = trainer.snapshot()
             path = self.folder / FOLDER / f"step-{step:012}.safetensors"
-            self._write(path, {**facts, "trainer": state, "logs": sizes}, arrays)
+            self._write(path, {**facts, "trainer": state, "logs": sizes}, {} if self._compact else arrays)
             self.written += 1
         except OSError as error:
             self._complain(f"the checkpoint after step {step} is not written, training goes on", error)
@@ -233,6 +292,8 @@ class Checkpoints:
         RunError
             No checkpoint is whole, or it is that of another run.
         """
+        from fgnumba import replay, replay_log
+
         found = self._newest()
         if found is None:
             self._open_logs({})
@@ -243,7 +304,10 @@ class Checkpoints:
             if theirs != value:
                 raise RunError(f"{found.path}: {name} is {theirs!r}; the run that continues has {value!r}")
         checked = _checked_progress(found.path, progress)
-        trainer.restore(found)
+        if found.entries:
+            trainer.restore(found)
+        else:
+            replay.replay(trainer, replay_log.read(self.folder / REPLAY), trainer.checked_steps(found))
         self._open_logs(_checked_sizes(found.path, sizes))
         self.saved_step = self._tried_step = checked["done"]
         return checked

@@ -69,9 +69,9 @@ class Optimizer(ABC):
     def rule(self) -> int:
         """The rule of ``kernels.optimizer.cpu``."""
 
-    def set_rates(self, rates: npt.NDArray[Any], step: int) -> None:
-        """Write what a step needs into `rates`."""
-        rates["learning_rate"] = self.rate(step)
+    def set_rates(self, rates: npt.NDArray[Any], step: int, learning_rate: float | None = None) -> None:
+        """Write what a step needs into `rates`: the schedule's learning rate where none is given."""
+        rates["learning_rate"] = self.rate(step) if learning_rate is None else learning_rate
         rates["correction"] = 1.0 - float(rates["momentum"][0]) ** (step + 1)
         rates["correction2"] = 1.0 - float(rates["beta2"][0]) ** (step + 1)
 

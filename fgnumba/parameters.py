@@ -1,5 +1,6 @@
 """A model's parameters: canonical arrays outside, the kernels' packed layout inside."""
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -85,3 +86,12 @@ def checked(
             raise ShapeError(f"{what}: {name!r} has shape {array.shape}; {parameter.shape} is required")
         result[name] = array.astype(np.float32, copy=False)
     return result
+
+
+def digest(parameters: Mapping[str, npt.NDArray[np.float32]]) -> str:
+    """Return SHA-256 of parameters, 64 hexadecimal digits: of names in order, shapes and little-endian float32."""
+    found = hashlib.sha256()
+    for name, array in sorted(parameters.items()):
+        found.update(f"{name} {list(array.shape)}\n".encode())
+        found.update(np.ascontiguousarray(array, "<f4").tobytes())
+    return found.hexdigest()

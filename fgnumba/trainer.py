@@ -11,7 +11,7 @@ from fgnumba.checkpoint_file import CheckpointFile
 from fgnumba.checkpoints import Checkpoints
 from fgnumba.datasets.dataset import Dataset
 from fgnumba.errors import ConfigError, DatasetError, DeviceError, DivergenceError, RunError, ShapeError
-from fgnumba.estimators import Estimate, Estimator, Setting, State
+from fgnumba.estimators import Estimate, Estimator, Setting, State, Update
 from fgnumba.estimators.weight import WeightPerturbation
 from fgnumba.forward import checked_targets
 from fgnumba.graph import Graph
@@ -74,7 +74,7 @@ class Trainer:
         # Of the last update, so that it can be taken back.
         self.last_rate = 0.0
         self.stopping = False
-        self._last_plan: Estimate | None = None
+        self._last_plan: Estimate | Update | None = None
 
     def step(self, x: Any, y: Any) -> StepResult:
         """Take one step on the batch x (B, *input_shape), y.
@@ -293,16 +293,12 @@ class Trainer:
         RunError
             It is the state of another kind of trainer or model: nothing is changed.
         """
-        facts = found.facts.get("trainer")
-        facts = facts if isinstance(facts, dict) else {}
-        for name, value in {"format": SNAPSHOT_FORMAT, "seed": self.seed, **self._kind}.items():
-            if facts.get(name) != value:
-                raise RunError(
-                    f"{found.path}: {name} is {facts.get(name)!r}; the trainer that continues has {value!r}"
-                )
-        done, rate, batch = (facts.get(name) for name in ("steps_done", "last_rate", "last_batch"))
-        if type(done) is not int or not 0 <= done <= MAX_STEP + 1 or not isinstance(rate, float):
-            raise RunError(f"{found.path}: {done!r} steps at learning rate {rate!r} are impossible")
+        done, rate, batch = (
+            self.checked_steps(found),
+            *(found.facts["trainer"].get(n) for n in ("last_rate", "last_batch")),
+        )
+        if not isinstance(rate, float):
+            raise RunError(f"{found.path}: last_rate is {str(rate)[:40]!r}; a number is required")
         if batch is not None and batch not in self._plans:
             raise RunError(
                 f"{found.path}: last_batch is {batch!r}; the run has {', '.join(map(str, self._plans))}"
@@ -319,6 +315,20 @@ class Trainer:
         for name, array in held.items():
             self.model.processor.assign(array, found.array(name))
         self.steps_done = done
+
+    def checked_steps(self, found: CheckpointFile) -> int:
+        """Return the steps that a checkpoint's trainer had taken; RunError where it is not one like this."""
+        facts = found.facts.get("trainer")
+        facts = facts if isinstance(facts, dict) else {}
+        for name, value in {"format": SNAPSHOT_FORMAT, "seed": self.seed, **self._kind}.items():
+            if facts.get(name) != value:
+                raise RunError(
+                    f"{found.path}: {name} is {str(facts.get(name))[:40]!r}; the trainer that continues has {value!r}"
+                )
+        done = facts.get("steps_done")
+        if type(done) is not int or not 0 <= done <= MAX_STEP + 1:
+            raise RunError(f"{found.path}: {str(done)[:40]} steps are impossible")
+        return done
 
     @property
     def _kind(self) -> dict[str, str]:

@@ -12,6 +12,7 @@ from fgnumba.callbacks import Callback, History, Record, StepResult, result_of
 from fgnumba.checkpoints import Checkpoints
 from fgnumba.datasets.dataset import Dataset
 from fgnumba.errors import ConfigError, DeviceError, DivergenceError, RunError
+from fgnumba.estimators import Estimate
 from fgnumba.evaluation import evaluate
 from fgnumba.forward import checked_targets
 from fgnumba.kernels.philox import MAX_STEP
@@ -90,6 +91,7 @@ class Training:
                 stack.enter_context(self._checkpoints.opened(self._resume))
                 if self._resume:
                     self._restore(self._checkpoints)
+                self._checkpoints.follow(self._trainer, self._plan())
             for callback in self._callbacks:
                 if self._progress.done:
                     callback.on_resume(self._trainer, self._steps, self._progress.done)
@@ -145,6 +147,8 @@ class Training:
             self._diverged(error)
         rate = trainer.last_rate
         progress.add(result.loss)
+        if saved is not None:
+            saved.log_step(trainer, self._plan())
         for callback in self._callbacks:
             callback.on_step(progress.done, result)
         if self._exceeds(result.loss):
@@ -197,6 +201,8 @@ class Training:
         """Raise `error`, the last good parameters in place and recorded."""
         trainer = self._trainer
         done = trainer.steps_done - self._begun
+        if self._checkpoints is not None:
+            self._checkpoints.log_end(trainer.steps_done)
         if not error.kept:
             self._restore_good(str(error))
         if self._progress.count:
@@ -207,6 +213,10 @@ class Training:
         step, parameters = self._good
         self._trainer.model.load_parameters(parameters)
         raise DivergenceError(f"{message}; the parameters after step {step} are restored") from None
+
+    def _plan(self) -> Estimate:
+        with self._trainer.model.lock:
+            return self._trainer.plan(self._batch)
 
     @property
     def _facts(self) -> dict[str, Any]:
@@ -219,9 +229,8 @@ class Training:
 
     def _restore(self, saved: Checkpoints) -> None:
         """Continue from the newest checkpoint that is whole, from the start where there is none."""
-        with self._trainer.model.lock:
-            # What its steps keep must be there to be restored.
-            self._trainer.plan(self._batch)
+        # What its steps keep must be there to be restored.
+        self._plan()
         found = saved.restore(self._trainer, self._facts)
         if found is not None:
             self._progress = Progress(**found)

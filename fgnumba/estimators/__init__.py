@@ -7,7 +7,7 @@ from importlib import import_module
 from pkgutil import iter_modules
 
 from fgnumba.errors import ConfigError, did_you_mean
-from fgnumba.estimators.base import Estimate, Estimator, Recipe, Setting, State
+from fgnumba.estimators.base import Estimate, Estimator, Recipe, Setting, State, Update
 
 RECIPES: dict[str, Recipe] = {}
 """Every estimator by name."""
@@ -15,7 +15,7 @@ RECIPES: dict[str, Recipe] = {}
 for _module in sorted(iter_modules(__path__), key=lambda module: module.name):
     RECIPES |= getattr(import_module(f"{__name__}.{_module.name}"), "RECIPES", {})
 
-__all__ = ["RECIPES", "Estimate", "Estimator", "Recipe", "Setting", "State", "recipe"]
+__all__ = ["RECIPES", "Estimate", "Estimator", "Recipe", "Setting", "State", "Update", "recipe"]
 
 
 def recipe(name: str) -> Recipe:

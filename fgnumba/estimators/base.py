@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -159,6 +159,44 @@ class Estimate(ABC):
         """Take the last update back, of the step that the stream says; False where that cannot be done."""
         return False
 
+    def coefficients(self) -> npt.NDArray[np.float32] | None:
+        """Return what :meth:`Update.run` needs to take the last step again, (T,); None where that is not enough.
+
+        Whether there are any does not change from step to step: :attr:`replayable`.
+        """
+        return None
+
+    @property
+    def replayable(self) -> bool:
+        """Whether a step can be taken again from its :meth:`coefficients`, without the pass."""
+        return self.coefficients() is not None
+
+
+class UpdateRule(NamedTuple):
+    """T, and all else that decides an update beside its coefficients, in a line."""
+
+    directions: int
+    text: str
+
+
+class Update(ABC):
+    """A step without its pass: what the pass found is given. `last` is as in :class:`Estimate`."""
+
+    last: Any = None
+
+    @abstractmethod
+    def run(self, coefficients: npt.NDArray[np.float32]) -> None:
+        """Move the parameters as the step did whose :meth:`Estimate.coefficients` these were, to the last bit."""
+
+    @property
+    @abstractmethod
+    def finite(self) -> bool:
+        """Whether every update so far was finite in float32; one that is not moves nothing, nor do those after it."""
+
+    @abstractmethod
+    def undo(self, learning_rate: float) -> bool:
+        """Take the last update back, as :meth:`Estimate.undo` does."""
+
 
 class Estimator(ABC):
     """An estimator of the gradient that costs forward passes alone.
@@ -182,6 +220,11 @@ class Estimator(ABC):
         """Return E‖g - E g‖² / ‖∇f‖² for P parameters, where theory has it."""
         return None
 
+    @property
+    def update_rule(self) -> UpdateRule | None:
+        """What an update is, where it takes but a number a direction; None elsewhere."""
+        return None
+
     def own_parameters(self, model: Graph, seed: int) -> dict[str, Parameter]:
         """Return initial parameters of the estimator's own, by name."""
         return {}
@@ -195,6 +238,10 @@ class Estimator(ABC):
         ConfigError
             The model, or the optimiser, is not one that it can train.
         """
+
+    def update(self, setting: Setting) -> Update:
+        """Return the update of a step without the pass, where there is an :attr:`update_rule`."""
+        raise NotImplementedError
 
 
 @dataclass(frozen=True)

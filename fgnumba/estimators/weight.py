@@ -12,15 +12,12 @@ import numpy.typing as npt
 
 from fgnumba.directions import Direction, by_name
 from fgnumba.errors import ConfigError
-from fgnumba.estimators.base import Estimate, Estimator, Pass, Recipe, Setting
-from fgnumba.kernels.descent import cpu as rules
+from fgnumba.estimators.base import Estimate, Estimator, Pass, Recipe, Setting, UpdateRule
+from fgnumba.estimators.weight_update import Descent, WeightUpdate, control_of, in_update
 from fgnumba.kernels.drawn import Drawn
-from fgnumba.kernels.loss import RESULT
-from fgnumba.kernels.optimizer import cpu as optimizer_rules
 from fgnumba.kernels.philox import FAMILY, MAX_DIRECTIONS
 from fgnumba.kernels.program import Operation
 from fgnumba.layers import Perturbation
-from fgnumba.optimizers import SGD
 from fgnumba.parameters import Parameter
 from fgnumba.plan import Plan
 from fgnumba.validation import real_number, whole_number
@@ -115,28 +112,37 @@ class WeightPerturbation(Estimator):
         """Return the estimate at a setting."""
         return WeightEstimate(self, setting)
 
+    @property
+    def update_rule(self) -> UpdateRule:
+        """Directions and their combination."""
+        clip = None if self.clip is None else float(self.clip)
+        return UpdateRule(
+            self.directions, f"{self.direction} {self.combine} {float(self.control)!r} {clip!r}"
+        )
+
+    def update(self, setting: Setting) -> WeightUpdate:
+        """Return the update without the pass."""
+        return WeightUpdate(self, setting)
+
 
 class WeightEstimate(Estimate):
     """Weight perturbation on B examples: dual pass, loss and update as one program."""
 
     def __init__(self, estimator: WeightPerturbation, setting: Setting) -> None:
         self._estimator, self._setting = estimator, setting
-        optimizer, drawn = setting.optimizer, estimator.drawn
-        fused = estimator.control == 0 and isinstance(optimizer, SGD)
-        self._momentum = fused and isinstance(optimizer, SGD) and optimizer.heavy_ball
-        self._fused = fused and (setting.plain or self._momentum)
+        drawn = estimator.drawn
         perturbation = Perturbation(drawn.kind, estimator.directions, setting.stream.array, drawn.base)
         self.plan = Plan(setting.model, setting.batch, perturbation, setting.loss, training=True)
         self.values = np.zeros(1 + estimator.directions)
-        self.last = setting.device.zeros((1 + estimator.directions,), np.float64)
         combined, coefficients = self._combination()
-        self._coefficients = coefficients
+        self._combined, self._coefficients = bool(combined), coefficients
+        self._descent = Descent(estimator, setting, coefficients, self.plan.result)
+        self.last = self._descent.last
         self.plan.append(
             [
                 *setting.device.hold(self.plan.result, setting.stopped),
                 *combined,
-                *self._updates(coefficients, self.plan.result),
-                *self._after(),
+                *self._descent.operations,
             ]
         )
         self.operations = self.plan.operations
@@ -175,7 +181,11 @@ class WeightEstimate(Estimate):
             projections = device.zeros((total, count), np.float64)
             operations += [
                 projection.bind(
-                    isa, threads, values=self._control(p), directions=drawn[name], sums=projections[place]
+                    isa,
+                    threads,
+                    values=control_of(self._setting, p),
+                    directions=drawn[name],
+                    sums=projections[place],
                 )
                 for (name, p), place in zip(parameters.items(), places, strict=True)
             ]
@@ -197,59 +207,6 @@ class WeightEstimate(Estimate):
         )
         return [*operations, combined], out
 
-    def _control(self, parameter: Parameter) -> npt.NDArray[np.float32]:
-        return self._setting.state.moment("control", parameter)
-
-    def _updates(self, values: npt.NDArray[np.float64], result: npt.NDArray[Any]) -> list[Operation]:
-        setting = self._setting
-        descent = setting.device.kernels("descent")
-        rule = rules.STORE
-        if self._fused:
-            rule = rules.MOMENTUM if self._momentum else rules.SGD
-        parameters = setting.model.packed_parameters
-        found: list[Operation] = descent.bind_all(
-            self.plan.isa,
-            self.plan.threads,
-            thetas=[p.packed if self._fused else setting.gradient(name) for name, p in parameters.items()],
-            kind=self._estimator.drawn.kind,
-            count=self._estimator.directions,
-            parameters=[p.index for p in parameters.values()],
-            stream=setting.stream.array,
-            values=values,
-            result=result,
-            rates=setting.rates.array if setting.rates else None,
-            rule=rule,
-            moments=[setting.state.moment("moment", p) for p in parameters.values()]
-            if self._momentum
-            else None,
-            first=self._estimator.drawn.base,
-        )
-        return found
-
-    def _after(self) -> list[Operation]:
-        """Return what follows a stored gradient: the control variate is put back, and the optimiser's step."""
-        if self._fused:
-            return []
-        operations, setting = [], self._setting
-        if self._estimator.control > 0:
-            initial = np.zeros(1, optimizer_rules.RATES)
-            P, T = setting.model.parameter_count, self._estimator.directions
-            initial["momentum"] = 1.0 - min(1.0, self._estimator.control * T / P)
-            rates = setting.device.array(initial)
-            operations = [
-                setting.device.kernels("optimizer").bind(
-                    self.plan.threads,
-                    theta=setting.gradient(name),
-                    gradient=setting.gradient(name),
-                    rule=optimizer_rules.CORRECT,
-                    rates=rates,
-                    result=self.plan.result,
-                    first_moment=self._control(parameter),
-                )
-                for name, parameter in setting.model.packed_parameters.items()
-            ]
-        return operations + setting.updates(self.plan.result)
-
     def run(self, x: npt.NDArray[Any], targets: npt.NDArray[Any]) -> bool:
         """Run the program; nothing is moved where the loss or an update is not finite."""
         self.plan.run(x, targets)
@@ -265,21 +222,15 @@ class WeightEstimate(Estimate):
         return Pass(plan.operations, plan.input, plan.targets, plan.outcome, self._coefficients, self.last)
 
     def undo(self, learning_rate: float) -> bool:
-        """Take the last update back: θ + η g, its directions drawn again; θ + η m with momentum."""
-        if not self._fused:
-            return False
-        rates, values, device = self._setting.rates, self.last, self._setting.device
-        assert rates is not None
-        before = rates.host.copy()
-        rates.host["learning_rate"] = -learning_rate
-        if self._momentum:
-            # m ← 1 m + 0 leaves the moment as it is.
-            rates.host["momentum"], values = 1.0, device.zeros(values.shape, np.float64)
-        rates.push()
-        device.program(self._updates(values, device.array(np.ones(1, RESULT)))).run()
-        rates.host[...] = before
-        rates.push()
-        return True
+        """Take the last update back where that is possible, see :class:`Descent`."""
+        return self._descent.undo(learning_rate)
+
+    def coefficients(self) -> npt.NDArray[np.float32] | None:
+        """Return what the directions were multiplied by, (T,); None of a combination that only the device has seen."""
+        if self._combined and not self._setting.device.checks_between:
+            return None
+        values = self._setting.device.values(self._coefficients) if self._combined else self.values
+        return in_update(values)
 
 
 def _cut(sizes: Sequence[int]) -> tuple[list[slice], int]:
