@@ -14,7 +14,7 @@ import click
 from fgnumba import __version__
 from fgnumba.errors import FgError, did_you_mean
 
-COMMANDS = ("train", "evaluate", "predict", "info", "search", "compare", "bench", "reproduce")
+COMMANDS = ("train", "evaluate", "predict", "replay", "info", "search", "compare", "bench", "reproduce")
 
 
 class Commands(click.Group):

@@ -46,7 +46,6 @@ def assemble(config: RunConfig, dataset: Dataset, chosen: Recipe | None = None) 
     directions = config.directions
     if directions is None and chosen.learning_rate is None and "directions" in chosen.takes:
         directions = suited.directions
-    estimator = chosen.build(name, config.direction, directions)
     config, model = build(config.updated({"estimator": name, "directions": directions}), dataset)
     per_epoch = max(1, len(dataset.x_train) // config.batch_size)
     steps = config.steps or (per_epoch * config.epochs if config.epochs else chosen.steps or suited.steps)
@@ -57,10 +56,19 @@ def assemble(config: RunConfig, dataset: Dataset, chosen: Recipe | None = None) 
         rate = default_learning_rate(model.parameter_count, count, config.momentum, suited.rate)
     decay = DECADES / steps if config.decay is None else config.decay
     config = config.updated({"steps": steps, "optimizer": kind, "learning_rate": rate, "decay": decay})
-    optimizer = _optimizer(config)
-    return Assembled(
-        config, model, Trainer(model, estimator=estimator, optimizer=optimizer, seed=config.seed)
-    )
+    return Assembled(config, model, trainer(config, model, chosen))
+
+
+def trainer(config: RunConfig, model: Graph, chosen: Recipe | None = None) -> Trainer:
+    """Return a fresh trainer of a configuration in which everything is written out.
+
+    Raises
+    ------
+    ConfigError
+    """
+    name = str(config.estimator)
+    estimator = (chosen or recipe(name)).build(name, config.direction, config.directions)
+    return Trainer(model, estimator=estimator, optimizer=_optimizer(config), seed=config.seed)
 
 
 def _optimizer(config: RunConfig) -> Optimizer:

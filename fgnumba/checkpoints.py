@@ -38,7 +38,7 @@ class Checkpoints:
     Parameters
     ----------
     folder : of the run, made where it is not there. It gets ``metrics.jsonl``, a line a record, and
-        ``checkpoints/step-N.safetensors``; with weight perturbation ``replay.log``, that the run can be taken again from
+        ``checkpoints/step-N.safetensors``; with weight perturbation ``replay.log``, to take the run again
         (``fgnumba.replay``). One process at a time can train in it.
     every : steps between checkpoints; None: only by the clock.
     minutes : between checkpoints, above 0; None: only by steps. The last step, and one that ``Trainer.stop`` ends a run

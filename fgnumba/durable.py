@@ -135,6 +135,12 @@ class AppendLog:
         """Close the file; what could not be written is lost."""
         self._file.close()
 
+    def __enter__(self) -> "AppendLog":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def _cut(self) -> None:
         self._file.truncate(self._written)
         self._file.seek(self._written)

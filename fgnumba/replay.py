@@ -69,11 +69,11 @@ def replay(trainer: Trainer, log: Log, step: int | None = None) -> None:
     RunError
         The log does not reach `step`.
     """
-    for _ in visits(trainer, log, log.steps if step is None else step, step):
+    for _ in visits(trainer, log, step):
         pass
 
 
-def visits(trainer: Trainer, log: Log, every: int, step: int | None = None) -> Iterator[int]:
+def visits(trainer: Trainer, log: Log, step: int | None = None, every: int | None = None) -> Iterator[int]:
     """Take the steps again in one pass over the log, and yield how many at every multiple of `every` and at `step`.
 
     The trainer is at each what the run's was there: it may be read, not stepped. Where a step was taken back and
@@ -85,9 +85,9 @@ def visits(trainer: Trainer, log: Log, every: int, step: int | None = None) -> I
         As :func:`replay`.
     """
     last = log.steps if step is None else whole_number("step", step, 0)
-    every = max(1, every)
+    every = whole_number("every", last + 1 if every is None else every)
     if last > log.steps:
-        raise RunError(f"step {last} is beyond {log.path}, which ends at step {log.steps}")
+        raise RunError(f"step {last} is beyond {log.path}: {log.cut or f'it ends at step {log.steps}'}")
     update = _checked_update(trainer, log)
     for taken in _taken(log):
         done = trainer.steps_done
@@ -157,7 +157,7 @@ def _header(trainer: Trainer) -> Header:
         trainer.seed,
         hashlib.sha256("\n".join(lines).encode()).digest(),
         bytes.fromhex(digest(model.parameters())),
-        f"{model.device} {model.processor.isa.name}",
+        model.device,
     )
 
 
@@ -172,10 +172,10 @@ def _check_alike(trainer: Trainer, log: Log) -> Header:
     for what, our, their in (
         ("directions a step", ours.directions, theirs.directions),
         ("seed", ours.seed, theirs.seed),
-        ("arithmetic", ours.arithmetic, theirs.arithmetic),
+        ("device", ours.device, theirs.device),
     ):
         if our != their:
-            raise ConfigError(f"{log.path} is of another run: {what} {their}; here {our}")
+            raise ConfigError(f"{log.path} is of another run: {what} {their!r}; here {our!r}")
     if ours.update != theirs.update:
         raise ConfigError(
             f"{log.path} is of another run: its estimator, its optimiser or the shapes of its parameters differ"

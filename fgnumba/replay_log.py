@@ -1,6 +1,6 @@
 """Logs of runs that can be taken again: of every step its learning rate, and what each direction was multiplied by.
 
-    header   magic, version, T, seed, digests of the update and of the initial parameters, arithmetic; CRC-32
+    header   magic, version, T, seed, digests of the update and of the initial parameters, device; CRC-32
     block    CRC-32, first step, n; n times η float64 and c_1 … c_T float32
     undone   a block of no steps: the update of step `first`, the one before, has been taken back
 
@@ -40,14 +40,14 @@ class Header:
     ----------
     directions, seed : T, and the seed that directions are drawn from.
     update, initial : SHA-256 of what an update is, and of the initial parameters.
-    arithmetic : what rounds as it did: device and instruction set, at most 16 letters.
+    device : its name; updates are the same to the last bit on every processor, and on every GPU.
     """
 
     directions: int
     seed: int
     update: bytes
     initial: bytes
-    arithmetic: str
+    device: str
 
     @property
     def row(self) -> np.dtype[Any]:
@@ -56,7 +56,7 @@ class Header:
 
     def packed(self) -> bytes:
         """Return the header as it stands in a file."""
-        fields = (self.directions, self.seed, self.update, self.initial, self.arithmetic.encode())
+        fields = (self.directions, self.seed, self.update, self.initial, self.device.encode())
         content = _HEADER.pack(_MAGIC, VERSION, *fields, 0)[:-4]
         return content + struct.pack("<I", zlib.crc32(content))
 
@@ -87,12 +87,13 @@ class ReplayLog:
         if self.steps - self._first == BLOCK_STEPS or len(self._content) >= BLOCK_BYTES:
             self.end_block()
 
-    def undone(self) -> None:
-        """Take note that the last step's update has been taken back."""
-        self.end_block()
-        self.steps -= 1
-        self._first = self.steps
-        self._append(0)
+    def undone(self, steps: int) -> None:
+        """Take note that training diverged and left `steps` taken: one less where the last update was taken back."""
+        assert self.steps - steps in (0, 1)
+        if steps < self.steps:
+            self.end_block()
+            self._first = self.steps = steps
+            self._append(0)
 
     def end_block(self) -> None:
         """Hand the steps so far to the log; nothing where there are none since the last block."""
@@ -195,18 +196,14 @@ def _header(path: Path, file: BinaryIO) -> Header:
         raise RunError(f"{path} is no replay log: it does not begin as one")
     if len(content) < _HEADER.size:
         raise RunError(f"{path} is damaged: it ends within its header")
-    _, version, directions, seed, update, initial, arithmetic, checksum = _HEADER.unpack(content)
+    _, version, directions, seed, update, initial, device, checksum = _HEADER.unpack(content)
     if version != VERSION:
         raise RunError(f"{path} is a replay log of version {version}; version {VERSION} is read")
-    try:
-        name = arithmetic.rstrip(b"\0").decode("ascii")
-    except UnicodeDecodeError:
-        name = ""
-    if zlib.crc32(content[:-4]) != checksum or not name.isprintable():
+    if zlib.crc32(content[:-4]) != checksum:
         raise RunError(f"{path} is damaged: its header has another checksum")
     if not 1 <= directions <= MAX_DIRECTIONS:
         raise RunError(f"{path} is damaged: {directions} directions; 1 to {MAX_DIRECTIONS} are possible")
-    return Header(directions, seed, update, initial, name)
+    return Header(directions, seed, update, initial, device.rstrip(b"\0").decode("ascii", "replace"))
 
 
 def _blocks(file: BinaryIO, header: Header, end: int) -> Iterator[tuple[Block, int]]:
@@ -227,9 +224,10 @@ def _blocks(file: BinaryIO, header: Header, end: int) -> Iterator[tuple[Block, i
         if zlib.crc32(content, zlib.crc32(head[4:])) != checksum:
             raise _DamageError("is damaged")
         rows = np.frombuffer(content, row)
-        expected = steps if count else steps - 1
-        if first != expected or first + count > MAX_STEP + 1 or not (count or undoable):
-            raise _DamageError(f"is out of place: step {first} follows step {steps - 1}")
+        if count == 0 and not (undoable and first == steps - 1):
+            raise _DamageError(f"is out of place: it takes back step {first} after {steps} steps")
+        if count > 0 and (first != steps or first + count > MAX_STEP + 1):
+            raise _DamageError(f"is out of place: it begins with step {first} after {steps} steps")
         if not (np.isfinite(rows["rate"]) & (rows["rate"] >= 0)).all():
             raise _DamageError("has an impossible learning rate")
         if not np.isfinite(rows["coefficients"]).all():

@@ -12,14 +12,14 @@ import re
 import shlex
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from fgnumba.callbacks import Record
 from fgnumba.checkpoints import FOLDER as CHECKPOINTS
-from fgnumba.checkpoints import LOCK, METRICS
+from fgnumba.checkpoints import LOCK, METRICS, REPLAY
 from fgnumba.configuration import RunConfig, read_toml
 from fgnumba.durable import replace, sync_folder
 from fgnumba.errors import ConfigError, DtypeError, RunError, ShapeError
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from fgnumba.graph import Graph
+    from fgnumba.trainer import Trainer
 
 T = TypeVar("T")
 
@@ -234,15 +235,9 @@ def read(path: Path, device: str = "auto") -> Run:
         `path` is no run folder, or one of its files is missing or damaged.
     DeviceError
     """
-    if not path.is_dir():
-        raise RunError(
-            f"{path}: {'not a folder' if path.exists() else 'no such folder'}; a run folder is required"
-        )
-    for name in (CONFIG, METRICS, MODEL):
-        if name == MODEL and (path / CHECKPOINTS).is_dir() and not (path / MODEL).exists():
-            raise RunError(f"{path} has not ended; continue: fgtrain train --resume {shlex.quote(str(path))}")
-        if not (path / name).is_file():
-            raise RunError(f"{path} is not a run folder: {name} is missing")
+    if (path / CHECKPOINTS).is_dir() and not (path / MODEL).exists():
+        raise RunError(f"{path} has not ended; continue: fgtrain train --resume {shlex.quote(str(path))}")
+    _check_files(path, (CONFIG, METRICS, MODEL))
     config, facts = _damage(path / CONFIG, lambda: _read_config(path / CONFIG))
     shape, classes = facts
     model = _damage(
@@ -262,11 +257,55 @@ def read_unfinished(path: Path) -> tuple[RunConfig, dict[str, Any]]:
     RunError
         `path` is no run folder, or its config.toml is damaged.
     """
-    if not (path / CONFIG).is_file():
-        what = f"{CONFIG} is missing" if path.is_dir() else "no such folder"
-        raise RunError(f"{path} is not a run folder: {what}")
+    _check_files(path, (CONFIG,))
     config, _ = _damage(path / CONFIG, lambda: _read_config(path / CONFIG))
     return config, read_toml(path / CONFIG, "config")["run"]
+
+
+def read_start(path: Path) -> tuple[RunConfig, "Trainer"]:
+    """Return the configuration of the run in the folder `path`, and its trainer as it was before the first step.
+
+    The run need not have ended.
+
+    Raises
+    ------
+    RunError
+        `path` is no run folder, or its config.toml is damaged.
+    DeviceError
+        The run's device is not there.
+    """
+    from fgnumba.assembly import trainer
+
+    _check_files(path, (CONFIG,))
+
+    def start() -> "tuple[RunConfig, Trainer]":
+        config, (shape, classes) = _read_config(path / CONFIG)
+        layers = config.layers or ()
+        model = model_from(layers, classes, CONFIG, shape, config.seed, config.device)
+        return config, trainer(config, model)
+
+    return _damage(path / CONFIG, start)
+
+
+def read_parameters(path: Path) -> dict[str, Any] | None:
+    """Return the trained parameters in the run folder `path`, None where there are none yet.
+
+    Raises
+    ------
+    RunError
+        They are damaged.
+    """
+    return _damage(path / MODEL, lambda: _load(path / MODEL)) if (path / MODEL).exists() else None
+
+
+def _check_files(path: Path, names: Iterable[str]) -> None:
+    if not path.is_dir():
+        raise RunError(
+            f"{path}: {'not a folder' if path.exists() else 'no such folder'}; a run folder is required"
+        )
+    for name in names:
+        if not (path / name).is_file():
+            raise RunError(f"{path} is not a run folder: {name} is missing")
 
 
 def _read_config(path: Path) -> tuple[RunConfig, tuple[tuple[int, ...], int]]:

@@ -1,0 +1,68 @@
+"""``fgtrain replay``."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from fgnumba.replay_log import Log
+    from fgnumba.trainer import Trainer
+
+REPORTS = 10
+"""Lines of progress."""
+
+
+@click.command()
+@click.argument("run", metavar="RUN")
+@click.option("--step", type=int, metavar="N", help="Steps to take again.  [default: all that are logged]")
+@click.option("--output", metavar="FILE.safetensors", help="Write the parameters.")
+@click.option("--quiet", is_flag=True, help="Show the result and errors alone.")
+def replay(run: str, step: int | None, output: str | None, quiet: bool) -> int:
+    """Rebuild the parameters of any step of the run folder RUN from its seed and its log, without data.
+
+    The run trained with weight perturbation; it need not have ended. Prints the step and a SHA-256 of the
+    parameters, and after the last step whether they are those of RUN, bit for bit: exit status 1 where they are not.
+    """
+    from safetensors.numpy import save
+
+    from fgnumba import run_folder
+    from fgnumba.durable import replace
+    from fgnumba.parameters import digest
+    from fgnumba.replay_log import read
+
+    if output == "":
+        raise click.UsageError("--output is empty; a file is required")
+    _, trainer = run_folder.read_start(Path(run))
+    log = read(Path(run, run_folder.REPLAY))
+    if log.cut and not quiet:
+        click.echo(log.cut, err=True)
+    done = retaken(trainer, log, step, quiet)
+    parameters = trainer.model.parameters()
+    if output is not None:
+        replace(Path(output), save(parameters))
+    found = digest(parameters)
+    trained = run_folder.read_parameters(Path(run)) if done == log.steps else None
+    if trained is None:
+        click.echo(f"step {done}, sha256 {found}")
+        return 0
+    alike = digest(trained) == found
+    verdict = f"{'identical to' if alike else 'NOT those of'} {run_folder.MODEL}"
+    click.echo(f"step {done}, sha256 {found}, {verdict}")
+    return 0 if alike else 1
+
+
+def retaken(trainer: "Trainer", log: "Log", step: int | None, quiet: bool) -> int:
+    """Take the steps of a log again and show how far that is; return how many there were."""
+    from contextlib import nullcontext
+
+    from fgnumba.cli.progress import interruptible, steps_bar
+    from fgnumba.replay import visits
+
+    steps = log.steps if step is None else step
+    display = nullcontext(lambda what: None) if quiet else steps_bar("replay", REPORTS)
+    done = 0
+    with interruptible(display) as show:
+        for done in visits(trainer, log, step, max(1, -(-steps // REPORTS))):
+            show(f"step {done}")
+    return done
