@@ -27,6 +27,7 @@ def replay(run: str, step: int | None, output: str | None, quiet: bool) -> int:
     from safetensors.numpy import save
 
     from fgnumba import run_folder
+    from fgnumba.checkpoints import REPLAY
     from fgnumba.durable import replace
     from fgnumba.parameters import digest
     from fgnumba.replay_log import read
@@ -34,7 +35,7 @@ def replay(run: str, step: int | None, output: str | None, quiet: bool) -> int:
     if output == "":
         raise click.UsageError("--output is empty; a file is required")
     _, trainer = run_folder.read_start(Path(run))
-    log = read(Path(run, run_folder.REPLAY))
+    log = read(Path(run, REPLAY))
     if log.cut and not quiet:
         click.echo(log.cut, err=True)
     done = retaken(trainer, log, step, quiet)

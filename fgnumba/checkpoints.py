@@ -146,6 +146,7 @@ class Checkpoints:
         """Return a log of the run, by its file's name: a resumed run has what it had at the checkpoint."""
         if name not in self._logs:
             self._logs[name] = AppendLog(self.folder / name, self._sizes.get(name, 0))
+            sync_folder(self.folder)
         return self._logs[name]
 
     def found(self) -> list[Path]:
@@ -168,6 +169,7 @@ class Checkpoints:
                 f"{self.records[-1].step if self.records else 0} and before the checkpoint are lost"
             )
         self._logs[METRICS] = AppendLog(path, whole)
+        sync_folder(self.folder)
 
     def log_record(self, record: Record) -> None:
         """Write a line of ``metrics.jsonl``."""
@@ -211,8 +213,8 @@ class Checkpoints:
 
     def log_end(self, steps: int) -> None:
         """Take note that training diverged and left `steps` taken."""
-        if self._replay is not None:
-            self._replay.undone(steps)
+        if self._replay is not None and steps < self._replay.steps:
+            self._replay.undone()
 
     def _end_block(self) -> None:
         """Write the scalars so far."""

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from fgnumba.callbacks import Record
 from fgnumba.checkpoints import FOLDER as CHECKPOINTS
-from fgnumba.checkpoints import LOCK, METRICS, REPLAY
+from fgnumba.checkpoints import LOCK, METRICS
 from fgnumba.configuration import RunConfig, read_toml
 from fgnumba.durable import replace, sync_folder
 from fgnumba.errors import ConfigError, DtypeError, RunError, ShapeError

@@ -74,7 +74,7 @@ def state(trainer):
     """Return all that a step reads and leaves, as bytes; the order of creation does not count."""
     parameters = {name: p.packed.tobytes() for name, p in trainer.model.packed_parameters.items()}
     arrays = {name: array.tobytes() for name, array in trainer.state.arrays.items()}
-    return trainer.steps_done, trainer._last_rate, parameters, dict(sorted(arrays.items()))
+    return trainer.steps_done, trainer.last_rate, parameters, dict(sorted(arrays.items()))
 
 
 def train(trainer, log, steps, every=EVERY):
@@ -82,7 +82,7 @@ def train(trainer, log, steps, every=EVERY):
     states = {}
     for step in range(trainer.steps_done, trainer.steps_done + steps):
         trainer.step(*batch(trainer, step))
-        log.step(step, trainer._last_rate, trainer.plan(BATCH).coefficients())
+        log.step(step, trainer.last_rate, trainer.plan(BATCH).coefficients())
         if (step + 1) % every == 0:
             states[step + 1] = state(trainer)
     return states
@@ -240,7 +240,7 @@ def diverging_steps(trainer, log, steps):
         except DivergenceError:
             log.undone(trainer.steps_done)
         else:
-            log.step(trainer.steps_done - 1, trainer._last_rate, trainer.plan(BATCH).coefficients())
+            log.step(trainer.steps_done - 1, trainer.last_rate, trainer.plan(BATCH).coefficients())
         states[trainer.steps_done] = state(trainer)
     return states
 
