@@ -213,8 +213,8 @@ class Checkpoints:
 
     def log_end(self, steps: int) -> None:
         """Take note that training diverged and left `steps` taken."""
-        if self._replay is not None and steps < self._replay.steps:
-            self._replay.undone()
+        if self._replay is not None:
+            self._replay.undone(steps)
 
     def _end_block(self) -> None:
         """Write the scalars so far."""

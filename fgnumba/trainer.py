@@ -281,7 +281,9 @@ class Trainer:
             "last_batch": next((size for size, plan in self._plans.items() if plan is self._last_plan), None),
             **self._kind,
         }
-        return facts, {name: self.model.processor.values(array) for name, array in self._held().items()}
+        return facts, {
+            name: self.model.processor.values(array) for name, array in self._held(self._last_plan).items()
+        }
 
     def restore(self, found: CheckpointFile) -> None:
         """Take the state that :meth:`snapshot` returned when a checkpoint was written.
@@ -303,8 +305,8 @@ class Trainer:
             raise RunError(
                 f"{found.path}: last_batch is {batch!r}; the run has {', '.join(map(str, self._plans))}"
             )
-        self.last_rate, self._last_plan = rate, None if batch is None else self._plans[batch]
-        held = self._held()
+        last = None if batch is None else self._plans[batch]
+        held = self._held(last)
         for name in {**held, **found.entries}:
             theirs = found.entries[name].shape if name in found.entries else None
             ours = held[name].shape if name in held else None
@@ -314,7 +316,7 @@ class Trainer:
                 )
         for name, array in held.items():
             self.model.processor.assign(array, found.array(name))
-        self.steps_done = done
+        self.steps_done, self.last_rate, self._last_plan = done, rate, last
 
     def checked_steps(self, found: CheckpointFile) -> int:
         """Return the steps that a checkpoint's trainer had taken; RunError where it is not one like this."""
@@ -323,7 +325,7 @@ class Trainer:
         for name, value in {"format": SNAPSHOT_FORMAT, "seed": self.seed, **self._kind}.items():
             if facts.get(name) != value:
                 raise RunError(
-                    f"{found.path}: {name} is {str(facts.get(name))[:40]!r}; the trainer that continues has {value!r}"
+                    f"{found.path}: {name} is {repr(facts.get(name))[:40]}; the trainer that continues has {value!r}"
                 )
         done = facts.get("steps_done")
         if type(done) is not int or not 0 <= done <= MAX_STEP + 1:
@@ -335,13 +337,13 @@ class Trainer:
         parts = {"loss": self.loss, "estimator": self.estimator, "optimizer": self.optimizer}
         return {name: type(part).__name__ for name, part in parts.items()}
 
-    def _held(self) -> dict[str, Any]:
+    def _held(self, last: Estimate | Update | None) -> dict[str, Any]:
         """Return the arrays that decide the steps to come; gradients are written before they are read."""
         arrays = {f"model.{name}": p.packed for name, p in self.model.packed_parameters.items()}
         arrays |= {f"own.{name}": p.packed for name, p in self.state.parameters.items()}
         arrays |= {f"state.{n}": a for n, a in self.state.arrays.items() if not n.startswith("gradient.")}
-        if self._last_plan is not None and self._last_plan.last is not None:
-            arrays["last"] = self._last_plan.last
+        if last is not None and last.last is not None:
+            arrays["last"] = last.last
         return arrays
 
     def fail(
