@@ -4,6 +4,7 @@ import hashlib
 import json
 import shutil
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -214,7 +215,8 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(tmp_path, blob
     for number, damaged in enumerate(damages(tmp_path / "run/checkpoints/step-000000000018.safetensors")):
         folder = shutil.copytree(tmp_path / "run", tmp_path / str(number))
         (folder / "checkpoints/step-000000000018.safetensors").write_bytes(damaged)
-        resumed, said = trainer("feedback", "adam"), []
+        resumed = trainer("feedback", "adam")
+        said: list[str] = []
         fit(resumed, blobs, folder, True, warn=said.append)
         assert bits(resumed) == bits(whole)
         (message,) = said
@@ -320,7 +322,7 @@ def test_settings_that_cannot_be(tmp_path, options, message):
 @given(data=st.data())
 def test_a_file_is_whole_or_refused(tmp_path_factory, data):
     path = tmp_path_factory.mktemp("file") / "step-000000000001.safetensors"
-    arrays = {"a": np.arange(7, dtype=np.float32), "b": np.ones((2, 3))}
+    arrays: dict[str, Any] = {"a": np.arange(7, dtype=np.float32), "b": np.ones((2, 3))}
     checkpoint_file.write(path, {"done": 1}, arrays)
     content = bytearray(path.read_bytes())
     whole = bytes(content)
