@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from fgnumba.activities import Feedback, LocalLosses
     from fgnumba.callbacks import Callback, History, Record, StepResult
     from fgnumba.checkpoints import Checkpoints
+    from fgnumba.diagnosis import Diagnosis
     from fgnumba.errors import (
         ConfigError,
         DatasetError,
@@ -51,6 +52,7 @@ _MODULES = ("datasets", "device", "directions", "errors", "functions", "schedule
 _NAMES = {
     "callbacks": ("Callback", "History", "Record", "StepResult"),
     "checkpoints": ("Checkpoints",),
+    "diagnosis": ("Diagnosis",),
     "errors": (
         *("ConfigError", "DatasetError", "DeviceError", "DivergenceError"),
         *("DtypeError", "FgError", "RunError", "ShapeError"),
@@ -90,6 +92,7 @@ __all__ = [
     "DatasetError",
     "Dense",
     "DeviceError",
+    "Diagnosis",
     "DivergenceError",
     "Dropout",
     "DtypeError",

@@ -2,6 +2,10 @@
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fgnumba.diagnosis import Diagnosis
 
 
 class FgError(Exception):
@@ -38,11 +42,12 @@ class DivergenceError(FgError):
     Parameters
     ----------
     kept : the model has the last parameters whose loss was finite.
+    diagnosis : what was the first that is not finite, and in which layer; None where that was not found.
     """
 
-    def __init__(self, message: str, kept: bool = True) -> None:
+    def __init__(self, message: str, kept: bool = True, diagnosis: "Diagnosis | None" = None) -> None:
         super().__init__(message)
-        self.kept = kept
+        self.kept, self.diagnosis = kept, diagnosis
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -29,7 +29,9 @@ CHUNK_BYTES = 4 * 1024 * 1024
 CHUNKS = 8
 """At most so many: each hands its sums over."""
 
-_SLACK = 32  # float32 at the end of a buffer: a tile of channels reads whole vectors, past the last pixel
+SLACK = 32
+"""float32 at the end of a buffer: a tile of channels reads whole vectors, past the last pixel."""
+
 _ELEMENT_WORK = 4
 
 
@@ -205,7 +207,7 @@ def place(tasks: Sequence[Task], batch: int, device: Device, second: Task | None
         else:
             (chunk[first] if group.chunked else lasting).append(buffer)
     slots, capacities = assign([Lifetime(buffer.size, *spans[buffer]) for buffer in lasting])
-    arenas = [device.zeros((capacity + _SLACK,)) for capacity in capacities]
+    arenas = [device.zeros((capacity + SLACK,)) for capacity in capacities]
     for buffer, slot in zip(lasting, slots, strict=True):
         buffer.memory = arenas[slot]
     thread_bytes = [
@@ -248,7 +250,7 @@ def _place_locally(images: Sequence[ImageBuffer], tasks: Sequence[Task]) -> int:
     starts, end = [], 0
     for capacity in capacities:
         starts.append(end)
-        end += round_up((capacity + _SLACK) * 4, CACHE_LINE) // 4
+        end += round_up((capacity + SLACK) * 4, CACHE_LINE) // 4
     for image, slot in zip(images, slots, strict=True):
         image.start = starts[slot]
     return end * 4
@@ -266,7 +268,7 @@ def _place_group(
     images = _chunk(chunk_buffers, batch, threads) if group.chunked else batch
     for buffer in chunk_buffers:
         buffer.batch, buffer.size = images, buffer.blocks * images * buffer.image
-        buffer.memory = aligned((buffer.size + _SLACK,))
+        buffer.memory = aligned((buffer.size + SLACK,))
         placed.keeps.append(buffer.memory)
     bound = [operation for task in group.by_image for operation in task.bind()]
     summed = [operation for task in group.others for operation in task.bind()]

@@ -10,6 +10,7 @@ from fgnumba.callbacks import Callback, History, StepResult, result_of
 from fgnumba.checkpoint_file import CheckpointFile
 from fgnumba.checkpoints import Checkpoints
 from fgnumba.datasets.dataset import Dataset
+from fgnumba.diagnosis import diagnose
 from fgnumba.errors import ConfigError, DatasetError, DeviceError, DivergenceError, RunError, ShapeError
 from fgnumba.estimators import Estimate, Estimator, Setting, State, Update
 from fgnumba.estimators.weight import WeightPerturbation
@@ -187,6 +188,7 @@ class Trainer:
         self.loss.check_target_values(targets, self.model.outputs)
         if not np.isfinite(inputs).all():
             raise DatasetError(f"x is not finite at {tuple(np.argwhere(~np.isfinite(inputs))[0].tolist())}")
+        diagnosis = diagnose(self.model, self.loss, plan, inputs, targets, rate)
         step, passed = self.steps_done, bool(np.isfinite(plan.values).all())
         what = "update is too large for float32" if passed else "loss or its derivative is not finite"
         kept = passed
@@ -198,11 +200,13 @@ class Trainer:
                 self.steps_done -= 1
                 self.last_rate, self._last_plan = 0.0, None
         kept = kept or step == 0
+        where = f"{diagnosis}; " if diagnosis else ""
         found = "the last good parameters are kept" if kept else "the last step is to blame"
         raise DivergenceError(
-            f"step {step}: the {what} (loss {plan.values[0]:.6g}) at learning rate {rate:.6g}; {found}; "
+            f"step {step}: the {what} (loss {plan.values[0]:.6g}) at learning rate {rate:.6g}; {where}{found}; "
             f"try a learning rate of {rate / 10:.3g} or less",
             kept,
+            diagnosis,
         )
 
     def fit(

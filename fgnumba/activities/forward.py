@@ -79,6 +79,7 @@ class ForwardTasks:
     Attributes
     ----------
     tasks : so far. values : where what a step wrote is.
+    layers : the tasks of each step, without those of heads.
     sources : what the slope of a layer's units is a function of, and of which activation, by the layer's step.
     """
 
@@ -98,6 +99,7 @@ class ForwardTasks:
         self.device = model.processor
         self.isa, self.threads = self.device.isa, self.device.threads
         self.tasks: list[Task] = []
+        self.layers: list[tuple[Step, Sequence[Task]]] = []
         self.values: dict[Value, ImageBuffer] = {source: InputBuffer(batch, source.shape, rows)}
         self.sources: dict[Step, tuple[ImageBuffer, str]] = {}
 
@@ -147,7 +149,9 @@ class ForwardTasks:
         observers: list[list[Observer]] = []
         heads: list[Task] = []
         for step in steps:
+            first = len(self.tasks)
             self._step(step)
+            self.layers.append((step, self.tasks[first:]))
             if step in self.layout.ends:
                 observers.append(self._heads(step, heads))
         self.tasks += heads

@@ -1,6 +1,7 @@
 """Activity perturbation: noise on what layers compute instead of on what they are made of."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -8,13 +9,16 @@ import numpy as np
 import numpy.typing as npt
 
 from fgnumba.activities import ActivityPlan, Feedback, LocalLosses
-from fgnumba.activities.plan import head_shapes
+from fgnumba.activities.forward import ForwardTasks
+from fgnumba.activities.plan import analyzed, head_shapes
 from fgnumba.errors import ConfigError
 from fgnumba.estimators.base import Estimate, Estimator, Pass, Recipe, Setting
 from fgnumba.graph import Graph
 from fgnumba.kernels.philox import MAX_DIRECTIONS
 from fgnumba.kernels.program import Operation
 from fgnumba.parameters import Parameter
+from fgnumba.plan import InputRows
+from fgnumba.replay import Replay
 from fgnumba.validation import whole_number
 
 
@@ -95,7 +99,8 @@ class ActivityEstimate(Estimate):
 
     def __init__(self, estimator: ActivityPerturbation, setting: Setting) -> None:
         # Gradients are added to the parameters at once only where the host sees the loss before.
-        self._setting, self._plain = setting, setting.plain and setting.device.checks_between
+        self._estimator, self._setting = estimator, setting
+        self._plain = setting.plain and setting.device.checks_between
         self._every = estimator.feedback.every if estimator.feedback else 1
         parameters: Mapping[str, Parameter] = setting.parameters
 
@@ -132,6 +137,11 @@ class ActivityEstimate(Estimate):
         """Bytes of buffers and scratch memory."""
         return sum(plan.nbytes for plan in self._plans)
 
+    @property
+    def _quiet(self) -> bool:
+        """Whether the step that the stream says goes without noise."""
+        return int(self._setting.stream.host["step"][0]) % self._every > 0
+
     def resident(self, step: int) -> Pass | None:
         """Return the pass with noise, or the one without."""
         if self._plain:
@@ -141,14 +151,46 @@ class ActivityEstimate(Estimate):
 
     def run(self, x: npt.NDArray[Any], targets: npt.NDArray[Any]) -> bool:
         """Run the pass; nothing is moved where its loss is not finite. Derivatives are 0 in a step without noise."""
-        quiet = int(self._setting.stream.host["step"][0]) % self._every > 0
-        plan = self._plans[quiet]
+        plan = self._plans[self._quiet]
         if self._plain:
             rates = self._setting.rates
             assert rates is not None
             plan.scale[0] = -rates.host["learning_rate"][0] / self._setting.batch
         self.values[1 + plan.slots :] = 0.0
         return plan.run(x, targets, self.values[: 1 + plan.slots])
+
+    def replays(self) -> Generator[Replay, None, None]:
+        """Yield the forward pass of the last run, with its noise."""
+        setting, estimator, device = self._setting, self._estimator, self._setting.device
+        draws = 0 if self._quiet else estimator.draws
+        steps, source, result, layout = analyzed(
+            setting.model, draws, estimator.layerwise, estimator.local is not None
+        )
+        rows = InputRows(device, setting.batch, math.prod(setting.model.input_shape))
+        forward = ForwardTasks(
+            setting.model,
+            setting.batch,
+            setting.stream.array,
+            layout,
+            source,
+            rows,
+            estimator.local,
+            setting.state.parameters,
+        )
+        forward.forward(steps, result)
+        failed = np.flatnonzero(~np.isfinite(self.values[1:])).tolist()
+        # Only the last block's noise reaches the loss that steps report.
+        reaching = {step for step in steps if layout.block[step] == len(layout.ends)}
+        yield Replay(
+            device,
+            setting.batch,
+            rows,
+            forward.layers,
+            forward.values,
+            result,
+            {t: t for t in failed},
+            reaching,
+        )
 
 
 _MLP = "MNIST, 784-1024-1024-10, 2,000 steps of Adam, nine rates: {} held out"

@@ -1,7 +1,7 @@
 """What every estimator is: a value that says what it estimates, and binds itself to a model and a batch size."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple
 
@@ -17,6 +17,7 @@ from fgnumba.optimizers import SGD, Optimizer
 from fgnumba.outcome import Outcome
 from fgnumba.parameters import Parameter
 from fgnumba.plan import InputRows
+from fgnumba.replay import Replay
 
 
 class State:
@@ -154,6 +155,14 @@ class Estimate(ABC):
     def resident(self, step: int) -> Pass | None:
         """Return what a step runs, None where the host has a part in it."""
         return None
+
+    def replays(self) -> Generator[Replay, None, None]:
+        """Yield the forward passes of the last run, to be run again one after another by what looks for a failure.
+
+        Where one needs the parameters moved, they are from when it is yielded until the next one is asked for; closed,
+        all is as it was, bit for bit. None by default: then a failure is not looked for.
+        """
+        yield from ()
 
     def undo(self, learning_rate: float) -> bool:
         """Take the last update back, of the step that the stream says; False where that cannot be done."""

@@ -2,6 +2,7 @@
 
 import math
 from abc import abstractmethod
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
@@ -24,6 +25,7 @@ from fgnumba.layers import Perturbation
 from fgnumba.outcome import Outcome
 from fgnumba.parameters import Parameter
 from fgnumba.plan import Plan
+from fgnumba.replay import Replay
 from fgnumba.validation import real_number, whole_number
 
 
@@ -191,7 +193,8 @@ class DifferenceEstimate(Estimate):
     def __init__(self, parts: Parts, epsilon: float, setting: Setting) -> None:
         direction, random, axes = parts
         share = parts.share(setting.model.parameter_count)
-        self._drawn, self._random, self._axes, self._setting = by_name(direction), random, axes, setting
+        self._drawn, self._random, self._axes = by_name(direction), random, axes
+        self._epsilon, self._setting = epsilon, setting
         perturbation = Perturbation(NONE, 0, setting.stream.array)
         self.plan = Plan(setting.model, setting.batch, perturbation, setting.loss, training=True)
         device = setting.device
@@ -313,6 +316,32 @@ class DifferenceEstimate(Estimate):
             gradients[k] = address(setting.gradient(name)) + offset
         setting.device.assign(self._thetas, thetas)
         setting.device.assign(self._gradients, gradients)
+
+    def replays(self) -> Generator[Replay, None, None]:
+        """Yield the passes in order, the parameters moved as the last run moved them, to rounding."""
+        setting, device = self._setting, self._setting.device
+        differences, parameters = device.kernels("differences"), setting.model.packed_parameters.values()
+        before = [device.values(parameter.packed).copy() for parameter in parameters]
+        saved = device.zeros((self._axes,))
+        still = Perturbation(NONE, 0, setting.stream.array)
+
+        def moved(operations: Sequence[Operation], along: str) -> Replay:
+            device.program(operations).run()
+            return Replay.of_directions(setting.model, setting.batch, still, moved=along)
+
+        try:
+            for t in range(self._random):
+                yield moved(self._moves(t, self._epsilon), f"moved along direction {t}")
+                yield moved(self._moves(t, -2.0 * self._epsilon), f"moved back along direction {t}")
+                device.program(self._moves(t, self._epsilon)).run()
+            for k in range(self._axes):
+                for side, way in ((FORTH, "along"), (BACK, "back along")):
+                    nudge = differences.bind_nudge(self._thetas, saved, k, side, self._epsilon)
+                    yield moved([nudge], f"moved {way} coordinate {k}")
+                device.program([differences.bind_nudge(self._thetas, saved, k, RETURN, self._epsilon)]).run()
+        finally:
+            for parameter, values in zip(parameters, before, strict=True):
+                device.assign(parameter.packed, values)
 
     def run(self, x: npt.NDArray[Any], targets: npt.NDArray[Any]) -> bool:
         """Run the passes and the update; nothing is moved where a loss is not finite."""

@@ -1,0 +1,147 @@
+"""A forward pass run again layer by layer, so that each layer's results can be looked at.
+
+A plan's buffers are written over while it runs, and between dense layers they hold a few examples at a time. Here a
+value has memory of its own, of the whole batch, from the layer that writes it to the last that reads it. Kernels,
+parameters, directions and masks are the plan's: how a batch is cut into parts changes no bit of what they compute.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fgnumba.graph import Graph
+from fgnumba.kernels.device import Device
+from fgnumba.kernels.program import Operation, Stage
+from fgnumba.layers import Perturbation, Site
+from fgnumba.plan import InputRows
+from fgnumba.tasks import SLACK, Buffer, ImageBuffer, InputBuffer, Task
+from fgnumba.wiring import Step, Value, wire
+
+
+@dataclass
+class Replay:
+    """A forward pass of B examples, put down layer by layer.
+
+    Parameters
+    ----------
+    device, batch : that it runs on, B.
+    rows : of its input.
+    layers : in order, each with its tasks. The last task that writes a value leaves it as others read it.
+    values : where they are. result : the model's output.
+    watched : the tangents that a failure can lie in: their numbers in the buffers, and those of their directions.
+    reaching : the layers whose tangents go into the derivatives; None: all.
+    moved : what was done to the parameters before, for messages.
+    """
+
+    device: Device
+    batch: int
+    rows: InputRows
+    layers: Sequence[tuple[Step, Sequence[Task]]]
+    values: Mapping[Value, ImageBuffer]
+    result: Value
+    watched: Mapping[int, int] = field(default_factory=dict)
+    reaching: Collection[Step] | None = None
+    moved: str = ""
+    _x: Any = field(default=None, init=False)
+
+    @classmethod
+    def of_directions(
+        cls,
+        model: Graph,
+        batch: int,
+        perturbation: Perturbation,
+        watched: Mapping[int, int] | None = None,
+        moved: str = "",
+    ) -> "Replay":
+        """Return the training pass that a ``Plan`` of these directions runs."""
+        device = model.processor
+        steps, source, result = wire(model, perturbation.count > 0, True, device.by_parts)
+        rows = InputRows(device, batch, math.prod(model.input_shape))
+        values: dict[Value, ImageBuffer] = {source: InputBuffer(batch, source.shape, rows)}
+        layers: list[tuple[Step, Sequence[Task]]] = []
+        for step in steps:
+            value, whole = step.output, step.layer.whole_batch
+            inputs = [values[one] for one in step.inputs]
+            output = values[value] = ImageBuffer(
+                batch, value.shape, value.border, perturbation.count * value.has_tangent
+            )
+
+            def bind(
+                step: Step = step,
+                whole: bool = whole,
+                inputs: Sequence[ImageBuffer] = inputs,
+                output: ImageBuffer = output,
+            ) -> list[Operation]:
+                return step.layer.bind(
+                    Site(
+                        device=device,
+                        batch=batch,
+                        images=1,
+                        index=step.index,
+                        inputs=tuple(
+                            one.images(shape, not whole)
+                            for one, shape in zip(inputs, step.shapes, strict=True)
+                        ),
+                        output=output.images(one_a_part=not whole),
+                        parameters=model.layer_parameters(step.index),
+                        perturbation=perturbation,
+                    )
+                )
+
+            layers.append((step, [Task(inputs, [output], bind, by_image=not whole)]))
+        return cls(device, batch, rows, layers, values, result, watched or {}, moved=moved)
+
+    def run(self, x: npt.NDArray[np.float32]) -> Iterator[tuple[Step, list[ImageBuffer]]]:
+        """Run layer after layer, and yield each with what it wrote; its inputs are still there."""
+        self._x = x
+        left = Counter(buffer for _, tasks in self.layers for task in tasks for buffer in _buffers(task))
+        left[self.values[self.result]] += 1
+        for step, tasks in self.layers:
+            written: dict[ImageBuffer, None] = {}
+            for task in tasks:
+                self._run(task)
+                written |= {one: None for one in task.writes if isinstance(one, ImageBuffer)}
+            yield step, list(written)
+            left -= Counter(buffer for task in tasks for buffer in _buffers(task))
+            for buffer in {buffer for task in tasks for buffer in _buffers(task)} - set(left):
+                buffer.memory = None
+
+    def _run(self, task: Task) -> None:
+        for buffer in task.writes:
+            if buffer.memory is None:
+                buffer.memory = self.device.zeros((buffer.size + SLACK,))
+        bound = task.bind()
+        steps: list[Operation | Stage] = [operation for operation in bound if operation.once]
+        repeated = [operation for operation in bound if not operation.once]
+        if task.by_image and self.device.by_parts:
+            steps.append(Stage(tuple(repeated), self.batch, min(self.batch, self.device.threads), 0))
+        else:
+            steps += repeated
+        program = self.device.program(steps)
+        self.rows.read_by(self._x, [(op, name, 0) for op in program.operations for name in op.external])
+        program.run()
+
+    def output(self) -> npt.NDArray[np.float32]:
+        """Return the model's output and its tangents, (1 + T, B, ld), once all layers have run."""
+        return self.device.values(self.values[self.result].dual())
+
+    def array(self, buffer: ImageBuffer, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
+        """Return the primal and the tangents that a buffer holds now, (1 + T, B, *shape), without borders."""
+        if isinstance(buffer, InputBuffer):
+            return np.asarray(self._x, np.float32).reshape(1, self.batch, *shape)
+        images = buffer.images()
+        memory = self.device.values(buffer.array)[images.start :]
+        strides = (images.block, images.image, images.row, images.pixel, 1)
+        found = np.lib.stride_tricks.as_strided(
+            memory, (buffer.blocks, self.batch, *images.shape), [4 * stride for stride in strides]
+        )
+        return found.reshape(buffer.blocks, self.batch, *shape)
+
+
+def _buffers(task: Task) -> set[Buffer]:
+    return {*task.reads, *task.writes}
