@@ -101,24 +101,25 @@ def state(trainer):
 @pytest.mark.parametrize("optimizer", [fg.SGD(0.01), fg.SGD(0.01, momentum=0.5), fg.Adam(0.01)])
 @pytest.mark.parametrize("name", RECIPES)
 def test_nothing_is_touched(name, optimizer, monkeypatch):
-    diagnose, seen = fg.trainer.diagnose, []
+    diagnose = fg.trainer.diagnose
+    seen: list[fg.Diagnosis | None] = []
+    trainers: list[fg.Trainer] = []
 
     def watched(*arguments):
-        before = state(trainer)
-        found = diagnose(*arguments)
-        assert state(trainer) == before
-        seen.append(found)
-        return found
+        before = state(trainers[-1])
+        seen.append(diagnose(*arguments))
+        assert state(trainers[-1]) == before
+        return seen[-1]
 
     def run(function):
-        nonlocal trainer
         monkeypatch.setattr("fgnumba.trainer.diagnose", function)
-        trainer = fg.Trainer(
-            averaging(3), estimator=recipe(name).build(name, None, None), optimizer=optimizer, seed=3
-        )
-        parameters = trainer.model.parameters()
+        model = averaging(3)
+        parameters = model.parameters()
         parameters["1.weight"][...] = 2
-        trainer.model.load_parameters(parameters)
+        model.load_parameters(parameters)
+        estimator = recipe(name).build(name, None, None)
+        trainer = fg.Trainer(model, estimator=estimator, optimizer=optimizer, seed=3)
+        trainers.append(trainer)
         x, y = ones(5, 4)
         for _ in range(2):
             trainer.step(x, y)
@@ -126,7 +127,6 @@ def test_nothing_is_touched(name, optimizer, monkeypatch):
             trainer.step(x * np.float32(3e38), y)
         return state(trainer), raised.value.kept, str(raised.value)
 
-    trainer = None
     with_it, without = run(watched), run(lambda *arguments: None)
     assert seen[0] is not None
     assert with_it[:2] == without[:2]
