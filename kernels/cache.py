@@ -1,10 +1,9 @@
 """Compiled kernels on disk: one file a kernel, whole or absent, checked before it is used.
 
 A file's name is a hash of everything that the machine code depends on: the kernel's name and signature, the
-sources of this package and of the module that the kernel stands in, Numba's and LLVM's versions, the processor and
-its features. Two processes that
-race write the same bytes to the same name, each through a temporary file; a folder that cannot be written
-is read; a damaged file counts as absent.
+sources of this package and of the module that the kernel stands in, Numba's and LLVM's versions, Numba's settings, the
+processor and its features. Two processes that race write the same bytes to the same name, each through a temporary file;
+a folder that cannot be written is read; a damaged file counts as absent.
 """
 
 import hashlib
@@ -24,6 +23,12 @@ from numba.core.serialize import dumps
 
 OVERRIDE = "FGNUMBA_CACHE_DIR"
 _DIGEST_BYTES = hashlib.sha256().digest_size
+
+_SETTINGS = (
+    *("BOUNDSCHECK", "DEBUG_ARRAY_OPT_RUNTIME", "DEBUGINFO_DEFAULT", "EXTEND_VARIABLE_LIFETIMES", "FULL_TRACEBACKS"),
+    *("LLVM_REFPRUNE_FLAGS", "LLVM_REFPRUNE_PASS", "LOOP_VECTORIZE", "OPT", "SLP_VECTORIZE", "USING_SVML"),
+)
+"""Of ``numba.config``, what changes machine code; the processor's features are known to the code generator."""
 
 
 def cache_folder() -> Path:
@@ -65,7 +70,8 @@ class KernelCache:
 
     def _path(self, sig: Any, codegen: Any) -> Path:
         sources = sources_digest(), _module_digest(self._module)
-        key = repr((self._name, str(sig), codegen.magic_tuple(), sources))
+        settings = [str(getattr(numba.config, setting, None)) for setting in _SETTINGS]
+        key = repr((self._name, str(sig), codegen.magic_tuple(), settings, sources))
         return Path(self.cache_path) / f"{self._name}-{hashlib.sha256(key.encode()).hexdigest()[:32]}.bin"
 
     def load_overload(self, sig: Any, target_context: Any) -> CompileResult | None:
