@@ -1,12 +1,14 @@
 """A graph of layers, and the parameters that they compute with."""
 
 import math
+import os
 import re
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakSet
 
 import numpy as np
 import numpy.typing as npt
@@ -118,6 +120,7 @@ class Graph:
         self._create_parameters()
         self._plans: OrderedDict[Any, Plan] = OrderedDict()
         self._lock = threading.RLock()
+        _models.add(self)
 
     def _where(self, index: int) -> str:
         """Return what a message calls node `index`."""
@@ -333,6 +336,19 @@ class Graph:
     def __repr__(self) -> str:
         nodes = ", ".join(f"{node.name}={node.layer}{list(node.inputs)}" for node in self.nodes)
         return f"Graph({nodes}, input_shape={self.input_shape}, device={self.device!r})"
+
+
+_models: WeakSet[Graph] = WeakSet()
+
+
+def _renew_locks() -> None:
+    """Let a forked child use models that other threads of its parent used."""
+    for model in _models:
+        model._lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_locks)
 
 
 class Sequential(Graph):

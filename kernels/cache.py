@@ -1,9 +1,9 @@
 """Compiled kernels on disk: one file a kernel, whole or absent, checked before it is used.
 
 A file's name is a hash of everything that the machine code depends on: the kernel's name and signature, the
-sources of this package and of the module that the kernel stands in, Numba's and LLVM's versions, Numba's settings, the
-processor and its features. Two processes that race write the same bytes to the same name, each through a temporary file;
-a folder that cannot be written is read; a damaged file counts as absent.
+sources of this package and of the module that the kernel stands in, Numba's and LLVM's versions, Numba's settings,
+the processor and its features. Two processes that race write the same bytes to the same name, each through a
+temporary file; a folder that cannot be written is read; a damaged file counts as absent.
 """
 
 import hashlib
@@ -25,8 +25,9 @@ OVERRIDE = "FGNUMBA_CACHE_DIR"
 _DIGEST_BYTES = hashlib.sha256().digest_size
 
 _SETTINGS = (
-    *("BOUNDSCHECK", "DEBUG_ARRAY_OPT_RUNTIME", "DEBUGINFO_DEFAULT", "EXTEND_VARIABLE_LIFETIMES", "FULL_TRACEBACKS"),
-    *("LLVM_REFPRUNE_FLAGS", "LLVM_REFPRUNE_PASS", "LOOP_VECTORIZE", "OPT", "SLP_VECTORIZE", "USING_SVML"),
+    *("BOUNDSCHECK", "DEBUG_ARRAY_OPT_RUNTIME", "DEBUGINFO_DEFAULT", "EXTEND_VARIABLE_LIFETIMES"),
+    *("FULL_TRACEBACKS", "LLVM_REFPRUNE_FLAGS", "LLVM_REFPRUNE_PASS", "LOOP_VECTORIZE", "OPT"),
+    *("SLP_VECTORIZE", "USING_SVML"),
 )
 """Of ``numba.config``, what changes machine code; the processor's features are known to the code generator."""
 

@@ -5,17 +5,21 @@ is first asked for, and called from other kernels through :func:`fgnumba.kernels
 is compiled once, whatever it is combined with.
 """
 
+import os
+import threading
 from collections.abc import Callable
 from typing import Any
 
 from numba import types
 from numba.core.ccallback import CFunc
+from numba.core.compiler_lock import global_compiler_lock
 
 from fgnumba.kernels.cache import KernelCache
 
 # contract: a b + c may be fused. Nothing may be reordered: results must not depend on how a loop was cut.
 FASTMATH = {"contract", "nsz"}
 
+_lock = threading.RLock()
 _compiled: dict[str, Any] = {}
 _listeners: list[Callable[[str], None]] = []
 
@@ -62,14 +66,33 @@ def kernel(name: str, function: Callable[..., None], arguments: int, fastmath: s
     name : identifies the machine code: two kernels of one name must be the same code.
     fastmath : LLVM's floating-point freedoms; the default lets multiply-adds fuse and nothing else.
     """
-    if name not in _compiled:
-        options = {
-            "nopython": True,
-            "error_model": "numpy",
-            "fastmath": FASTMATH if fastmath is None else fastmath,
-        }
-        callback = CFunc(function, ((types.int64,) * arguments, types.void), {}, options)
-        attach_cache(name, callback, function)
-        callback.compile()
-        _compiled[name] = callback
-    return _compiled[name].address
+    # Of two callbacks of one name, the one that is not kept would take its machine code with it while it is in use.
+    with _lock:
+        if name not in _compiled:
+            options = {
+                "nopython": True,
+                "error_model": "numpy",
+                "fastmath": FASTMATH if fastmath is None else fastmath,
+            }
+            callback = CFunc(function, ((types.int64,) * arguments, types.void), {}, options)
+            attach_cache(name, callback, function)
+            callback.compile()
+            _compiled[name] = callback
+        return int(_compiled[name].address)
+
+
+def _wait_for_compilation() -> None:
+    _lock.acquire()
+    global_compiler_lock.acquire()
+
+
+def _let_compile() -> None:
+    global_compiler_lock.release()
+    _lock.release()
+
+
+# A lock that another thread holds at a fork is held for ever in the child.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_wait_for_compilation, after_in_parent=_let_compile, after_in_child=_let_compile
+    )

@@ -8,6 +8,7 @@ there are threads, and each part goes through all of them before the next begins
 stays in a thread's own buffers, which are as small as a part and stay in the cache.
 """
 
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -123,6 +124,22 @@ def _compile_runners() -> None:
     _parallel(*nothing)
 
 
+_turn = threading.Lock()
+
+
+def _run_on_threads(stages: Any, table: Any) -> None:
+    """Run on all threads; on the caller's own where they are another's, and Numba would end the process."""
+    if not threads.one_caller_at_a_time():
+        _parallel(stages, table)
+    elif _turn.acquire(blocking=False):
+        try:
+            _parallel(stages, table)
+        finally:
+            _turn.release()
+    else:
+        _serial(stages, table)
+
+
 class Choice:
     """Whether to run on several threads, from how long runs took.
 
@@ -236,15 +253,15 @@ class Program:
 
     def run(self) -> None:
         """Run every operation in order; on several threads where that has proved faster of late."""
-        if self._choice is None:
+        if self._choice is None or threads.left_behind():
             _serial(self._stages, self._table)
             return
         if _always_parallel:
-            _parallel(self._stages, self._table)
+            _run_on_threads(self._stages, self._table)
             return
         parallel = self._choice.parallel()
         start = perf_counter()
-        (_parallel if parallel else _serial)(self._stages, self._table)
+        (_run_on_threads if parallel else _serial)(self._stages, self._table)
         self._choice.record(perf_counter() - start)
 
 

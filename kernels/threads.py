@@ -4,9 +4,12 @@ OpenMP first: a parallel call costs 1.5 µs there and 92 µs under Numba's workq
 before they sleep, by default for milliseconds, which on a busy machine takes the time from whoever would
 release them; here they spin for some tens of microseconds, the distance between two layers. Set before the
 library loads, and only where the user has said nothing.
+
+The layers' threads are not there in a forked child: Numba ends one that enters GNU OpenMP again. It runs on one thread.
 """
 
 import os
+from functools import cache
 
 import numba
 import numpy as np
@@ -45,6 +48,37 @@ def thread_count(requested: int | None = None) -> int:
         given = os.environ.get(OVERRIDE) if requested is None else requested
         raise DeviceError(f"{source}: {given!r} is not a whole number from 1 to {available}")
     return value
+
+
+_left_behind = False
+
+
+def left_behind() -> bool:
+    """Whether this process was forked from one whose threads had begun, which are not here."""
+    return _left_behind
+
+
+def _note_fork() -> None:
+    global _left_behind
+    _left_behind = _left_behind or _layer() is not None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_note_fork)
+
+
+def _layer() -> str | None:
+    """Return the threading layer, None before the first parallel call."""
+    try:
+        return str(numba.threading_layer())
+    except ValueError:
+        return None
+
+
+@cache
+def one_caller_at_a_time() -> bool:
+    """Whether Numba ends a process of which two threads make parallel calls at once."""
+    return _layer() == "workqueue"
 
 
 def try_threading_layer() -> str:

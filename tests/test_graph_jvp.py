@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 import fgnumba as fg
 from fgnumba.kernels import vector
+from tests.graph_cases import CONVOLUTIONS, WIRINGS
 from tests.graph_reference import evaluated, softmax_cross_entropy
 from tests.test_activations import REFERENCES
 
@@ -157,20 +158,6 @@ def test_jvp_of_many_graphs(graph, batch, direction, seed):
     check(fg.Graph(nodes, shape, seed=seed), batch, direction, seed)
 
 
-CONVOLUTIONS = {
-    "3x3": fg.Conv2d(64, 3, padding="same", activation="relu"),
-    "valid": fg.Conv2d(33, 3, activation="tanh"),
-    "rectangular": fg.Conv2d(5, (1, 7), padding="same", activation="gelu"),
-    "strided": fg.Conv2d(40, 3, stride=2, padding="same", activation="silu"),
-    "dilated": fg.Conv2d(40, 3, dilation=2, padding=2, activation="elu"),
-    "uneven": fg.Conv2d(7, (2, 4), padding=((1, 0), (0, 3)), activation="softplus"),
-    "grouped": fg.Conv2d(36, 3, groups=3, padding="same", activation="sigmoid"),
-    "depthwise": fg.Conv2d(6, 3, groups=6, padding="same", activation="leaky_relu"),
-    "multiplied": fg.Conv2d(12, 3, groups=6, padding=1),
-    "pointwise": fg.Conv2d(70, 1, activation="relu"),
-}
-
-
 @pytest.mark.parametrize("direction", DIRECTIONS)
 @pytest.mark.parametrize("name", CONVOLUTIONS)
 def test_jvp_of_every_convolution(name, direction):
@@ -216,136 +203,6 @@ def test_jvp_of_single_pixels(direction):
         fg.Dense(4),
     ]
     check(fg.Sequential(layers, (1, 1, 1)), 3, direction, 6)
-
-
-def same(filters, size=3, **more):
-    return fg.Conv2d(filters, size, padding="same", **more)
-
-
-WIRINGS: dict[str, tuple[list[fg.Node], tuple[int, ...]]] = {
-    "conv+flatten readers": (
-        [
-            fg.Node("a", same(16)),
-            fg.Node("b", same(16), "a"),
-            fg.Node("f", fg.Flatten(), "a"),
-            fg.Node("g", fg.Flatten(), "b"),
-            fg.Node("s", fg.Add(), ("f", "g")),
-            fg.Node("h", fg.Dense(3)),
-        ],
-        (7, 6, 2),
-    ),
-    "input many": (
-        [
-            fg.Node("a", same(2), "input"),
-            fg.Node("b", same(2, 5), "input"),
-            fg.Node("p", fg.MaxPool2d(3, 1, "same"), "input"),
-            fg.Node("s", fg.Add("tanh"), ("a", "b", "p", "input")),
-            fg.Node("f", fg.Flatten()),
-            fg.Node("h", fg.Dense(3)),
-        ],
-        (7, 6, 2),
-    ),
-    "add same twice": (
-        [
-            fg.Node("a", same(4)),
-            fg.Node("s", fg.Add(), ("a", "a")),
-            fg.Node("f", fg.Flatten()),
-            fg.Node("h", fg.Dense(3)),
-        ],
-        (5, 5, 1),
-    ),
-    "output also read": (
-        [fg.Node("a", fg.Dense(4)), fg.Node("b", fg.Dense(4), "a"), fg.Node("c", fg.Add(), ("a", "b"))],
-        (6,),
-    ),
-    "dense middle joins": (
-        [
-            fg.Node("f", fg.Flatten()),
-            fg.Node("a", fg.Dense(8, activation="relu")),
-            fg.Node("b", fg.Dense(8), "a"),
-            fg.Node("n", fg.LayerNorm(), "b"),
-            fg.Node("s", fg.Add(), ("n", "a")),
-            fg.Node("c", fg.Concatenate(), ("s", "a", "f")),
-            fg.Node("h", fg.Dense(3)),
-        ],
-        (3, 3, 2),
-    ),
-    "concat vectors": (
-        [
-            fg.Node("a", fg.Dense(5)),
-            fg.Node("b", fg.Dense(7), "input"),
-            fg.Node("c", fg.Concatenate(), ("b", "a", "input")),
-            fg.Node("h", fg.Dense(3)),
-        ],
-        (6,),
-    ),
-    "activation first": (
-        [
-            fg.Node("a", fg.Activation("tanh")),
-            fg.Node("b", same(3)),
-            fg.Node("f", fg.Flatten()),
-            fg.Node("h", fg.Dense(2)),
-        ],
-        (4, 4, 2),
-    ),
-    "two paddings": (
-        [
-            fg.Node("a", same(16)),
-            fg.Node("b", fg.Conv2d(4, 7, padding=3), "a"),
-            fg.Node("c", same(4, 1), "a"),
-            fg.Node("d", same(4), "a"),
-            fg.Node("s", fg.Add(), ("b", "c", "d")),
-            fg.Node("g", fg.GlobalAveragePool2d()),
-            fg.Node("h", fg.Dense(3)),
-        ],
-        (9, 8, 2),
-    ),
-    "image output": ([fg.Node("a", same(3)), fg.Node("b", fg.MaxPool2d(2))], (4, 4, 1)),
-    "image stage skip over dense": (
-        [
-            fg.Node("a", same(16)),
-            fg.Node("g", fg.GlobalAveragePool2d(), "a"),
-            fg.Node("d", fg.Dense(6), "g"),
-            fg.Node("b", same(16), "a"),
-            fg.Node("gb", fg.GlobalAveragePool2d(), "b"),
-            fg.Node("c", fg.Concatenate(), ("d", "gb")),
-            fg.Node("h", fg.Dense(3)),
-        ],
-        (6, 6, 1),
-    ),
-    "norm of input": (
-        [
-            fg.Node("n", fg.GroupNorm(2)),
-            fg.Node("b", same(16, groups=2)),
-            fg.Node("l", fg.LayerNorm()),
-            fg.Node("f", fg.Flatten()),
-            fg.Node("h", fg.Dense(2)),
-        ],
-        (4, 4, 16),
-    ),
-    "vector norm": (
-        [
-            fg.Node("d", fg.Dense(24)),
-            fg.Node("n", fg.GroupNorm(4)),
-            fg.Node("a", fg.Activation("gelu")),
-            fg.Node("h", fg.Dense(3)),
-        ],
-        (5,),
-    ),
-    "depthwise input": (
-        [
-            fg.Node("b", same(33, groups=33)),
-            fg.Node("p", fg.AvgPool2d(2)),
-            fg.Node("f", fg.Flatten()),
-            fg.Node("h", fg.Dense(2)),
-        ],
-        (5, 5, 33),
-    ),
-    "flatten first then image none": (
-        [fg.Node("f", fg.Flatten()), fg.Node("n", fg.LayerNorm(1e-2)), fg.Node("h", fg.Dense(3))],
-        (4, 3, 2),
-    ),
-}
 
 
 @pytest.mark.parametrize("direction", DIRECTIONS)

@@ -1,6 +1,7 @@
 """The one place that emits LLVM: vector code that Numba would not make, as intrinsics that kernels call.
 
-Everything else in ``kernels`` is Python that Numba compiles. Addresses travel as int64.
+Everything else in ``kernels`` is Python that Numba compiles. Addresses travel as int64. The same arguments give
+the same intrinsic: Numba keeps every one that there ever was.
 """
 
 from fgnumba.kernels.emit.calls import call, pointer, prefetch

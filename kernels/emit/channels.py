@@ -6,6 +6,7 @@ it anew for every pixel, and check at each whether its arrays overlap.
 
 from collections.abc import Callable
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 from numba import types
@@ -41,6 +42,7 @@ def _loop(builder: Any, name: str, n: Any, carried: list[Any]) -> Any:
     builder.position_at_end(after)
 
 
+@cache
 def channel_sums(isa: InstructionSet, form: str) -> Callable[..., None]:
     """Return the sum over the pixels of an image for each channel, as a Numba intrinsic.
 
@@ -87,6 +89,7 @@ def channel_sums(isa: InstructionSet, form: str) -> Callable[..., None]:
     return sums
 
 
+@cache
 def channel_affine(isa: InstructionSet, tangent: bool) -> Callable[..., None]:
     """Return ``y = g ⊙ (x - mean) + (h ⊙ dx + b)`` over the pixels of an image, as a Numba intrinsic.
 

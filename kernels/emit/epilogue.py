@@ -1,6 +1,7 @@
 """The end of a tile's tangent, which a loop over this many arrays would not vectorise for fear that they overlap."""
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 from numba import types
@@ -10,6 +11,7 @@ from fgnumba.kernels.emit.vectors import F32, I64, Vectors, index
 from fgnumba.kernels.vector import InstructionSet
 
 
+@cache
 def tangent_rows(isa: InstructionSet, products: bool, dots: bool) -> Callable[..., None]:
     """Return ``dy = a' ⊙ (dz + s wᵀ + c)`` over the rows of a tile, as a Numba intrinsic.
 

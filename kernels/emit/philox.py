@@ -1,6 +1,7 @@
 """Philox4x32-10, several counters at a time."""
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 from llvmlite import ir
@@ -14,6 +15,7 @@ PHILOX_MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 PHILOX_KEY_STEPS = (0x9E3779B9, 0xBB67AE85)
 
 
+@cache
 def philox_words(isa: InstructionSet, along_row: bool) -> Callable[..., None]:
     """Return an intrinsic that writes the Philox4x32-10 words of ``isa.lanes`` neighbouring counters.
 

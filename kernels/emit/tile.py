@@ -1,6 +1,7 @@
 """The register tile, and the multiply-add peak that it is measured against."""
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 from llvmlite import ir
@@ -11,6 +12,7 @@ from fgnumba.kernels.emit.vectors import F32, I32, I64, Vectors, index, never_un
 from fgnumba.kernels.vector import PANEL, InstructionSet
 
 
+@cache
 def product_tile(
     isa: InstructionSet,
     rows: int,
@@ -148,6 +150,7 @@ def _incoming(phis: list[list[Any]], values: list[list[Any]], block: Any) -> Non
             phi.add_incoming(value, block)
 
 
+@cache
 def multiply_add_peak(isa: InstructionSet) -> Callable[..., float]:
     """Return an intrinsic ``(n) -> float32``: n rounds of independent multiply-adds that touch no memory.
 

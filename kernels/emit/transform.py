@@ -1,6 +1,7 @@
 """Small matrices applied from both sides to grids of vectors, and square blocks transposed."""
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 from llvmlite import ir
@@ -11,7 +12,8 @@ from fgnumba.kernels.emit.vectors import F32, I32, I64, Vectors, index
 from fgnumba.kernels.vector import InstructionSet
 
 
-def separable(isa: InstructionSet, matrix: Sequence[Sequence[float]]) -> Callable[..., None]:
+@cache
+def separable(isa: InstructionSet, matrix: tuple[tuple[float, ...], ...]) -> Callable[..., None]:
     """Return Y = M X Mᵀ as a Numba intrinsic, for grids X of vectors and a matrix M of few numbers.
 
     The intrinsic takes ``(count, x_step, y_step, length, x, x_row, x_column, y, y_row, y_column)``, all int64: `count`
@@ -104,6 +106,7 @@ def _apply(builder: Any, vectors: Vectors, matrix: Sequence[Sequence[float]], va
     return results
 
 
+@cache
 def transpose_block(isa: InstructionSet) -> Callable[..., None]:
     """Return the transposition of a square block of `isa.lanes` rows and columns, as a Numba intrinsic.
 

@@ -1,0 +1,180 @@
+"""Memory in which an access outside of an array is a crash or is noticed, and a process that runs the cases in it.
+
+Every buffer that a kernel gets the address of lies between two inaccessible pages: its last byte before one of them
+(``end``), or its first byte behind the other (``start``). What is left of the pages that it lies on holds canaries: NaN
+where they are read as floats, so that what was computed from them shows, and noticed where they are written.
+
+``python -m tests.guarded SIDE [CASE ...]`` runs the cases of ``tests/guarded_cases.py`` and prints the name of each
+before it begins. Linux only.
+"""
+
+import ctypes
+import faulthandler
+import mmap
+import sys
+import weakref
+
+import numpy as np
+
+PAGE = mmap.PAGESIZE
+CANARY = 0xFF
+_INACCESSIBLE = 0
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.mmap.restype = ctypes.c_void_p
+_libc.mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, *(ctypes.c_int,) * 3, ctypes.c_long)
+_libc.mprotect.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+_libc.munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
+
+
+class GuardError(AssertionError):
+    """Bytes outside of an array were written."""
+
+
+class Region:
+    """Pages for one array, the inaccessible ones included, and what of them is not the array's."""
+
+    def __init__(self, nbytes, side):
+        self.nbytes = nbytes
+        self.pages = -(-max(1, nbytes) // PAGE) * PAGE
+        self.base = _libc.mmap(
+            None, self.pages + 2 * PAGE, _INACCESSIBLE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, -1, 0
+        )
+        if self.base in (None, ctypes.c_void_p(-1).value):
+            raise MemoryError(f"mmap: errno {ctypes.get_errno()}")
+        self.first = self.base + PAGE
+        if _libc.mprotect(self.first, self.pages, mmap.PROT_READ | mmap.PROT_WRITE):
+            raise MemoryError(f"mprotect: errno {ctypes.get_errno()}")
+        self.start = self.first if side == "start" else self.first + self.pages - nbytes
+        end = self.start + nbytes
+        self.canaries = [(self.first, self.start - self.first), (end, self.first + self.pages - end)]
+        for at, size in self.canaries:
+            ctypes.memset(at, CANARY, size)
+
+    def check(self):
+        for at, size in self.canaries:
+            found = ctypes.string_at(at, size)
+            if found != bytes([CANARY]) * size:
+                where = next(i for i, byte in enumerate(found) if byte != CANARY) + at - self.start
+                raise GuardError(f"byte {where} of a buffer of {self.nbytes} bytes was written")
+
+    def release(self):
+        _libc.munmap(self.base, self.pages + 2 * PAGE)
+
+
+class Guard:
+    """Hands guarded arrays out while it is `on`, and checks those that are still there, or went since."""
+
+    def __init__(self, side):
+        self.side, self.on = side, False
+        self.regions = {}
+        self.count = 0
+        self._failures = []
+
+    def allocate(self, shape, dtype):
+        """Return an array of zeros."""
+        shape = (shape,) if isinstance(shape, (int, np.integer)) else tuple(shape)
+        dtype = np.dtype(dtype)
+        region = Region(int(np.prod(shape)) * dtype.itemsize, self.side)
+        owner = (ctypes.c_uint8 * region.nbytes).from_address(region.start)
+        number = self.count = self.count + 1
+        self.regions[number] = region
+        weakref.finalize(owner, self._release, number).atexit = False
+        return np.ndarray(shape, dtype, buffer=owner)
+
+    def copy(self, array):
+        """Return a guarded copy."""
+        found = self.allocate(array.shape, array.dtype)
+        found[...] = array
+        return found
+
+    def _release(self, number):
+        region = self.regions.pop(number)
+        try:
+            region.check()
+        except GuardError as error:
+            self._failures.append(error)
+        region.release()
+
+    def check(self):
+        """Raise GuardError if anything outside of an array was written since the last check."""
+        for region in list(self.regions.values()):
+            region.check()
+        if self._failures:
+            raise self._failures.pop()
+
+
+def install(guard):
+    """Let the package's buffers and the records that its kernels read come from `guard`, before it is imported."""
+    from fgnumba.kernels import memory
+
+    plain, zeros, repeat = memory.aligned, np.zeros, np.repeat
+
+    def ours():
+        return guard.on and sys._getframe(2).f_globals["__name__"].startswith("fgnumba.")
+
+    def aligned(shape, dtype=np.float32):
+        return guard.allocate(shape, dtype) if guard.on else plain(shape, dtype)
+
+    def guarded_zeros(shape, dtype=float, **more):
+        return guard.allocate(shape, dtype) if ours() else zeros(shape, dtype, **more)
+
+    def guarded_repeat(array, *arguments, **more):
+        found = repeat(array, *arguments, **more)
+        return guard.copy(found) if ours() else found
+
+    memory.aligned, np.zeros, np.repeat = aligned, guarded_zeros, guarded_repeat
+    _give_each_operation_its_own_scratch_memory(guard)
+
+
+def _give_each_operation_its_own_scratch_memory(guard):
+    # Operations of a program share their scratch memory one after another: the greatest would hide the others' ends.
+    from fgnumba.kernels.program import Program
+
+    place = Program._place
+
+    def place_apart(self, op, stage):
+        place(self, op, stage)
+        if guard.on and op.scratch_bytes:
+            apart = [guard.allocate((op.scratch_bytes,), np.uint8) for _ in range(stage.threads)]
+            op.arguments["scratch"] = [array.ctypes.data for array in apart]
+            op.keeps = (*op.keeps, *apart)
+
+    Program._place = place_apart
+
+
+def cut_small_pieces():
+    """Let small shapes be cut into parts, chunks and threads as large ones are."""
+    from fgnumba import plan, tasks
+    from fgnumba.kernels import tiling
+
+    tiling.THREAD_WORK, plan.CACHED_PART, tasks.CHUNK_BYTES = 2000, 24 * 1024, 16 * 1024
+
+
+def main(side, names):
+    """Run cases, each without guards and with them: the results are the same, bit for bit."""
+    faulthandler.enable()
+    guard = Guard(side)
+    install(guard)
+    cut_small_pieces()
+    from tests import guarded_cases
+
+    cases = guarded_cases.CASES
+    for name in names or cases:
+        print(name, flush=True)
+        expected = cases[name](lambda array: array)
+        guard.on = True
+        found = cases[name](guard.copy)
+        guard.on = False
+        guard.check()
+        for ours, plain in zip(found, expected, strict=True):
+            np.testing.assert_array_equal(ours, plain, err_msg=name)
+            assert np.isfinite(plain).all(), name
+        del found, ours
+    if not names:
+        print("bound:", *sorted(guarded_cases.bound_operations()))
+    print("guarded:", guard.count)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2:])

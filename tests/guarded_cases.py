@@ -1,0 +1,201 @@
+"""Ragged shapes of every operation on the CPU: sizes of 1, primes, and one more or fewer than a tile or a panel.
+
+A case is a function of `place`, which puts its inputs where they are to lie; it returns arrays that say whether what it
+computed is right.
+"""
+
+from functools import partial
+
+import numpy as np
+
+import fgnumba as fg
+from fgnumba.bench import reverse
+from fgnumba.estimators import RECIPES
+from fgnumba.kernels import device, vector
+from tests.graph_cases import CONVOLUTIONS, WIRINGS
+
+TALLEST = vector.instruction_set().max_rows
+DIRECTIONS = ("rank1", "orthogonal", "rademacher", "gaussian")
+ACTIVATIONS = ("identity", "relu", "leaky_relu", "tanh", "sigmoid", "gelu", "silu", "softplus", "elu")
+
+_bound: set[str] = set()
+_module = device._module
+
+
+def _noting_module(operation, name):
+    _bound.add(operation)
+    return _module(operation, name)
+
+
+device._module = _noting_module  # type: ignore[assignment]
+
+
+def bound_operations():
+    """Return the names of the operations that cases have bound."""
+    return _bound
+
+
+def data(model, batch, place, loss=None):
+    rng = np.random.default_rng(batch)
+    x = rng.standard_normal((batch, *model.input_shape)).astype(np.float32)
+    if isinstance(loss, fg.MeanSquaredError):
+        return place(x), place(rng.standard_normal((batch, model.outputs)).astype(np.float32))
+    return place(x), place(rng.integers(0, model.outputs, batch))
+
+
+def derivatives(make, batch, place):
+    """Return outputs, and derivatives along directions of every kind."""
+    model = make()
+    x, y = data(model, batch, place)
+    loss = fg.SoftmaxCrossEntropy()
+    tangents = {name: place(array) for name, array in model.parameters().items()}
+    drawn = [fg.directions.BY_NAME[name](3, 2, 1) for name in DIRECTIONS]
+    return [model(x), *(np.array(fg.jvp(model, loss, x, y, v)) for v in (tangents, *drawn))]
+
+
+def trained(make, batch, estimator, optimizer, place, loss=None):
+    """Return losses, parameters and an estimate after two steps on different batches."""
+    model = make()
+    trainer = fg.Trainer(model, loss=loss, estimator=estimator, optimizer=optimizer, seed=5)
+    losses = [
+        trainer.step(*data(model, size, place, loss)).loss for size in (batch, batch, max(1, batch - 1))
+    ]
+    estimate = trainer.estimate(*data(model, batch, place, loss))
+    return [np.array(losses), *model.parameters().values(), *estimate.values()]
+
+
+def exact(make, batch, place):
+    """Return the gradient by reverse mode, whose kernels are these and some of its own."""
+    model = make()
+    value, gradient = reverse.value_and_grad(model, fg.SoftmaxCrossEntropy(), *data(model, batch, place))
+    return [np.array(value), *gradient.values()]
+
+
+def dense(inputs, units, outputs, activation="tanh"):
+    return fg.Sequential([fg.Dense(units, activation=activation), fg.Dense(outputs)], inputs, seed=1)
+
+
+def image(layers, shape, classes=3):
+    return fg.Sequential([*layers, fg.Flatten(), fg.Dense(classes)], shape, seed=1)
+
+
+def mixed():
+    """Return a graph of one layer of each kind that activity perturbation takes."""
+    nodes = [
+        fg.Node("stem", fg.Conv2d(17, 3, padding="same", activation="relu")),
+        fg.Node("norm", fg.GroupNorm(17)),
+        fg.Node("wise", fg.Conv2d(17, 3, groups=17, padding="same", activation="tanh")),
+        fg.Node("strided", fg.Conv2d(33, 2, stride=2, activation="gelu")),
+        fg.Node("pool", fg.MaxPool2d(2, 1)),
+        fg.Node("one", fg.Conv2d(33, 1, activation="relu")),
+        fg.Node("sum", fg.Add(), ("pool", "one")),
+        fg.Node("drop", fg.Dropout(0.3)),
+        fg.Node("mean", fg.AvgPool2d(2, padding="same")),
+        fg.Node("flat", fg.Flatten()),
+        fg.Node("hidden", fg.Dense(31, activation="relu")),
+        fg.Node("layer", fg.LayerNorm()),
+        fg.Node("head", fg.Dense(5)),
+    ]
+    return fg.Graph(nodes, (7, 5, 1), seed=1)
+
+
+def filtered():
+    """Return convolutions that are filtered, on images that their tiles do not fit."""
+    return image(
+        [
+            fg.Conv2d(16, 3, padding="same", activation="relu"),
+            fg.Conv2d(37, 3, padding="same", activation="tanh"),
+        ],
+        (7, 5, 16),
+    )
+
+
+def wired(name):
+    nodes, shape = WIRINGS[name]
+    return fg.Graph(nodes, shape, seed=3)
+
+
+CASES = {}
+
+for batch, inputs, units, outputs in (
+    (1, 1, 1, 2),
+    (TALLEST - 1 or 2, 31, 33, 7),
+    (TALLEST, 32, 64, 32),
+    (TALLEST + 1, 33, 31, 2),
+    (2 * TALLEST + 3, 127, 129, 11),
+    (5, 1, 65, 1),
+):
+    network = partial(dense, inputs, units, outputs)
+    CASES[f"dense {batch} x {inputs}-{units}-{outputs}"] = partial(derivatives, network, batch)
+
+for activation in ACTIVATIONS:
+    CASES[f"activation {activation}"] = partial(derivatives, partial(dense, 3, 37, 2, activation), 3)
+
+for name, layer in CONVOLUTIONS.items():
+    network = partial(image, [layer, fg.Conv2d(4, 3, padding="same")], (9, 8, 6))
+    CASES[f"convolution {name}"] = partial(derivatives, network, 5)
+    CASES[f"gradient of convolution {name}"] = partial(exact, network, 5)
+
+for name, layers, shape in (
+    (
+        "a pixel",
+        [fg.Conv2d(5, 3, padding="same"), fg.MaxPool2d(1), fg.GroupNorm(5), fg.Conv2d(3, 1)],
+        (1, 1, 1),
+    ),
+    ("a row", [fg.Conv2d(33, (1, 3), activation="elu"), fg.AvgPool2d((1, 2))], (1, 13, 1)),
+    ("a column", [fg.Conv2d(31, (5, 1), stride=(3, 1)), fg.LayerNorm()], (23, 1, 2)),
+    ("pooling", [fg.MaxPool2d(3, 2, "same"), fg.Conv2d(7, 1), fg.AvgPool2d(3, 1, 1)], (8, 7, 3)),
+    ("depthwise of the input", [fg.Conv2d(33, 3, groups=33)], (5, 5, 33)),
+    ("global", [fg.Conv2d(37, 2), fg.GroupNorm(37), fg.GlobalAveragePool2d()], (5, 7, 3)),
+):
+    CASES[f"images, {name}"] = partial(derivatives, partial(image, layers, shape), 4)
+
+for name in WIRINGS:
+    CASES[f"wiring {name}"] = partial(derivatives, partial(wired, name), 5)
+
+CASES["filtered"] = partial(derivatives, filtered, 5)
+CASES["gradient of filtered"] = partial(exact, filtered, 5)
+
+SMALL = partial(dense, 13, 37, 5, "relu")
+
+for name, recipe in RECIPES.items():
+    for title, network, size in (("dense", SMALL, 7), ("images", mixed, 5), ("filtered", filtered, 5)):
+        CASES[f"{name}, {title}"] = partial(
+            trained, network, size, recipe.build(name, None, None), fg.Adam(1e-3, clip_norm=1.0)
+        )
+
+for title, estimator in (
+    ("feedback added at once", fg.ActivityPerturbation(feedback=fg.Feedback(control=0.0, every=2))),
+    ("heads of groups", fg.ActivityPerturbation(2, local=fg.LocalLosses(cells=2))),
+    ("layerwise in cells", fg.ActivityPerturbation(3, True, fg.Feedback(0.3, "average", cells=2))),
+):
+    for kind, network, size in (("dense", SMALL, 1), ("images", mixed, 11)):
+        CASES[f"{title}, {kind}"] = partial(trained, network, size, estimator, fg.SGD(1e-3))
+
+for direction in DIRECTIONS:
+    for combine, count in (("mean", 1), ("projected", 33)):
+        CASES[f"{direction}, {combine} of {count}"] = partial(
+            trained, SMALL, 3, fg.WeightPerturbation(direction, count, combine), fg.SGD(1e-3)
+        )
+    CASES[f"{direction}, control variate"] = partial(
+        trained,
+        mixed,
+        3,
+        fg.WeightPerturbation(direction, 3, control=0.5, clip=1.0),
+        fg.SGD(1e-3, momentum=0.5),
+    )
+    CASES[f"{direction}, differences"] = partial(
+        trained, mixed, 3, fg.HybridDifferences(direction, 3, 2), fg.SGD(1e-3)
+    )
+
+for optimizer in (
+    fg.SGD(1e-3, momentum=0.9, nesterov=True, weight_decay=0.1, clip_norm=1.0),
+    fg.AdamW(1e-3, clip_norm=0.1),
+    fg.FrankWolfe(5.0),
+    fg.FrankWolfe(5.0, norm="linf"),
+):
+    for loss in (fg.SoftmaxCrossEntropy(), fg.MeanSquaredError()):
+        title = f"{type(optimizer).__name__} {getattr(optimizer, 'norm', '')}, {type(loss).__name__}"
+        CASES[title] = partial(
+            trained, partial(dense, 1, 97, 1 if "Mean" in title else 37), 13, None, optimizer, loss=loss
+        )
