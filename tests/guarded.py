@@ -4,8 +4,8 @@ Every buffer that a kernel gets the address of lies between two inaccessible pag
 (``end``), or its first byte behind the other (``start``). What is left of the pages that it lies on holds canaries: NaN
 where they are read as floats, so that what was computed from them shows, and noticed where they are written.
 
-``python -m tests.guarded SIDE [CASE ...]`` runs the cases of ``tests/guarded_cases.py`` and prints the name of each
-before it begins. Linux only.
+``python -m tests.guarded [CASE ...]`` runs the cases of ``tests/guarded_cases.py``, and prints the name of each before
+it begins. Linux only.
 """
 
 import ctypes
@@ -63,10 +63,10 @@ class Region:
 
 
 class Guard:
-    """Hands guarded arrays out while it is `on`, and checks those that are still there, or went since."""
+    """Hands guarded arrays out while there is a `side`, and checks those that are still there, or went since."""
 
-    def __init__(self, side):
-        self.side, self.on = side, False
+    def __init__(self):
+        self.side = None
         self.regions = {}
         self.count = 0
         self._failures = []
@@ -111,10 +111,10 @@ def install(guard):
     plain, zeros, repeat = memory.aligned, np.zeros, np.repeat
 
     def ours():
-        return guard.on and sys._getframe(2).f_globals["__name__"].startswith("fgnumba.")
+        return guard.side and sys._getframe(2).f_globals["__name__"].startswith("fgnumba.")
 
     def aligned(shape, dtype=np.float32):
-        return guard.allocate(shape, dtype) if guard.on else plain(shape, dtype)
+        return guard.allocate(shape, dtype) if guard.side else plain(shape, dtype)
 
     def guarded_zeros(shape, dtype=float, **more):
         return guard.allocate(shape, dtype) if ours() else zeros(shape, dtype, **more)
@@ -123,7 +123,12 @@ def install(guard):
         found = repeat(array, *arguments, **more)
         return guard.copy(found) if ours() else found
 
-    memory.aligned, np.zeros, np.repeat = aligned, guarded_zeros, guarded_repeat
+    for module, name, function in (
+        (memory, "aligned", aligned),
+        (np, "zeros", guarded_zeros),
+        (np, "repeat", guarded_repeat),
+    ):
+        setattr(module, name, function)
     _give_each_operation_its_own_scratch_memory(guard)
 
 
@@ -135,12 +140,12 @@ def _give_each_operation_its_own_scratch_memory(guard):
 
     def place_apart(self, op, stage):
         place(self, op, stage)
-        if guard.on and op.scratch_bytes:
+        if guard.side and op.scratch_bytes:
             apart = [guard.allocate((op.scratch_bytes,), np.uint8) for _ in range(stage.threads)]
             op.arguments["scratch"] = [array.ctypes.data for array in apart]
             op.keeps = (*op.keeps, *apart)
 
-    Program._place = place_apart
+    setattr(Program, "_place", place_apart)  # noqa: B010
 
 
 def cut_small_pieces():
@@ -151,30 +156,30 @@ def cut_small_pieces():
     tiling.THREAD_WORK, plan.CACHED_PART, tasks.CHUNK_BYTES = 2000, 24 * 1024, 16 * 1024
 
 
-def main(side, names):
-    """Run cases, each without guards and with them: the results are the same, bit for bit."""
+def main(names):
+    """Run cases, each without guards and with them on either side: the results are the same, bit for bit."""
     faulthandler.enable()
-    guard = Guard(side)
+    guard = Guard()
     install(guard)
     cut_small_pieces()
     from tests import guarded_cases
 
     cases = guarded_cases.CASES
     for name in names or cases:
-        print(name, flush=True)
         expected = cases[name](lambda array: array)
-        guard.on = True
-        found = cases[name](guard.copy)
-        guard.on = False
-        guard.check()
-        for ours, plain in zip(found, expected, strict=True):
-            np.testing.assert_array_equal(ours, plain, err_msg=name)
-            assert np.isfinite(plain).all(), name
-        del found, ours
+        assert all(np.isfinite(array).all() for array in expected), name
+        for guard.side in ("end", "start"):
+            print(f"{name}, {guard.side}", flush=True)
+            found = cases[name](guard.copy)
+            guard.check()
+            for ours, plain in zip(found, expected, strict=True):
+                np.testing.assert_array_equal(ours, plain, err_msg=f"{name}, {guard.side}")
+            del found, ours
+        guard.side = None
     if not names:
         print("bound:", *sorted(guarded_cases.bound_operations()))
     print("guarded:", guard.count)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2:])
+    main(sys.argv[1:])

@@ -4,7 +4,9 @@ A case is a function of `place`, which puts its inputs where they are to lie; it
 computed is right.
 """
 
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -49,7 +51,7 @@ def derivatives(make, batch, place):
     x, y = data(model, batch, place)
     loss = fg.SoftmaxCrossEntropy()
     tangents = {name: place(array) for name, array in model.parameters().items()}
-    drawn = [fg.directions.BY_NAME[name](3, 2, 1) for name in DIRECTIONS]
+    drawn: list[Any] = [fg.directions.BY_NAME[name](3, 2, 1) for name in DIRECTIONS]
     return [model(x), *(np.array(fg.jvp(model, loss, x, y, v)) for v in (tangents, *drawn))]
 
 
@@ -115,7 +117,8 @@ def wired(name):
     return fg.Graph(nodes, shape, seed=3)
 
 
-CASES = {}
+CASES: dict[str, Callable[..., list[Any]]] = {}
+network: Callable[[], fg.Graph]
 
 for batch, inputs, units, outputs in (
     (1, 1, 1, 2),

@@ -1,0 +1,147 @@
+"""No kernel reads or writes outside of its arrays: each lies between inaccessible pages, at ragged shapes."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fgnumba.kernels import OPERATIONS, vector
+
+ROOT = Path(__file__).parent.parent
+WIDTHS = vector.executable()
+
+# Not asked for by name: other operations call them.
+CALLED_BY_OTHERS = {"activations", "directions"}
+
+pytestmark = pytest.mark.skipif(
+    sys.platform != "linux", reason="pages are made inaccessible by Linux's calls"
+)
+
+FAULT = """
+import faulthandler
+import numpy as np
+from numba import carray
+from tests import guarded
+
+faulthandler.enable()
+guard = guarded.Guard()
+guarded.install(guard)
+from fgnumba.kernels.arguments import filled, record
+from fgnumba.kernels.compile import kernel
+from fgnumba.kernels.emit import pointer
+from fgnumba.kernels.memory import address, aligned
+from fgnumba.kernels.program import Operation, Program
+
+ARGUMENTS = record("values", "at", "write")
+
+
+def touch(arguments, part, parts):
+    a = carray(pointer(arguments, ARGUMENTS), 1)[0]
+    values = carray(pointer(a.values + 4 * a.at, np.float32), 2)
+    if a.write:
+        values[0] = np.float32(1)
+    else:
+        values[1] = values[0]
+
+
+guard.side, at, write = {side!r}, {at}, {write}
+values = aligned((5,))
+fields = {{"values": address(values), "at": at, "write": write}}
+Program([Operation("touch", kernel("touch", touch, 3), filled(ARGUMENTS, fields), keeps=(values,))]).run()
+guard.check()
+assert np.isfinite(values).all(), "read"
+"""
+
+
+SHORT = """
+from tests import guarded
+
+cut = guarded.cut_small_pieces
+
+
+def cut_without_slack():
+    from fgnumba import plan
+    cut()
+    plan._SLACK = 0
+
+
+guarded.cut_small_pieces = cut_without_slack
+guarded.main(["images, depthwise of the input"])
+"""
+
+
+def run(*arguments, width=WIDTHS[0]):
+    # Three threads: parts that do not divide what they share.
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=ROOT,
+        env={
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            "FGNUMBA_DEVICE": "cpu",
+            vector.OVERRIDE: width,
+            "NUMBA_NUM_THREADS": "3",
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def check(names=(), width=WIDTHS[0]):
+    done = run("-m", "tests.guarded", *names, width=width)
+    begun = done.stdout.splitlines() or [""]
+    assert done.returncode == 0, f"{width}: {begun[-1]}: exit status {done.returncode}\n{done.stderr}"
+    return begun
+
+
+def case_names(width):
+    script = "from tests.guarded_cases import CASES; print(*CASES, sep='\\n')"
+    return run("-c", script, width=width).stdout.splitlines()
+
+
+def test_every_operation_on_the_widest_instructions():
+    *_, bound, count = check()
+    assert set(bound.split()[1:]) == set(OPERATIONS) - CALLED_BY_OTHERS
+    assert int(count.split()[-1]) > 10_000
+
+
+@pytest.mark.parametrize("width", WIDTHS[1:])
+def test_some_cases_on_narrower_instructions(width):
+    names = case_names(width)
+    assert len(names) > 100
+    check(names[WIDTHS.index(width) :: 4], width)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", WIDTHS[1:])
+def test_every_operation_on_narrower_instructions(width):
+    check(width=width)
+
+
+@pytest.mark.parametrize(
+    ("side", "at", "write", "status", "message"),
+    [
+        ("end", 5, False, -signal.SIGSEGV, "Segmentation fault"),
+        ("end", 5, True, -signal.SIGSEGV, "Segmentation fault"),
+        ("start", -1, False, -signal.SIGSEGV, "Segmentation fault"),
+        ("start", -1, True, -signal.SIGSEGV, "Segmentation fault"),
+        ("start", 5, True, 1, "GuardError: byte 20 of a buffer of 20 bytes was written"),
+        ("end", -1, True, 1, "GuardError: byte -4 of a buffer of 20 bytes was written"),
+        ("end", -1, False, 1, "AssertionError: read"),
+    ],
+)
+def test_a_kernel_that_leaves_its_array_is_caught(side, at, write, status, message, tmp_path):
+    script = tmp_path / "fault.py"
+    script.write_text(FAULT.format(side=side, at=at, write=int(write)), encoding="utf-8")
+    done = run(script)
+    assert (done.returncode, message in done.stderr) == (status, True), done.stderr
+
+
+def test_a_buffer_that_is_too_short_for_a_tile_of_channels_is_caught():
+    done = run("-c", SHORT)
+    assert done.returncode == -signal.SIGSEGV, done.stderr
+    assert done.stdout.splitlines() == ["images, depthwise of the input, end"]
