@@ -159,6 +159,9 @@ def cut_small_pieces():
 def main(names):
     """Run cases, each without guards and with them on either side: the results are the same, bit for bit."""
     faulthandler.enable()
+    unraisable: list[str] = []
+    # An exception in a kernel, as Numba's bounds checks raise, has no caller to go to.
+    sys.unraisablehook = lambda error: unraisable.append(f"{error.exc_type.__name__}: {error.exc_value}")
     guard = Guard()
     install(guard)
     cut_small_pieces()
@@ -172,6 +175,7 @@ def main(names):
             print(f"{name}, {guard.side}", flush=True)
             found = cases[name](guard.copy)
             guard.check()
+            assert not unraisable, unraisable
             for ours, plain in zip(found, expected, strict=True):
                 np.testing.assert_array_equal(ours, plain, err_msg=f"{name}, {guard.side}")
             del found, ours

@@ -1,0 +1,87 @@
+"""Numba's bounds checks: in force in every kernel where they are asked for, and never in force."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+# An index past an array that lies in a larger one: nothing else would notice.
+WRONG = """
+import numpy as np
+from numba import carray
+from fgnumba.kernels.arguments import filled, record
+from fgnumba.kernels.compile import kernel
+from fgnumba.kernels.emit import pointer
+from fgnumba.kernels.memory import address, aligned
+from fgnumba.kernels.program import Operation, Program, always_parallel
+
+ARGUMENTS = record("values")
+
+
+def wrong(arguments, part, parts):
+    a = carray(pointer(arguments, ARGUMENTS), 1)[0]
+    values = carray(pointer(a.values, np.float32), 3)
+    values[part + 2] = np.float32(1)
+
+
+values = aligned((8,))
+fields = {"values": address(values)}
+program = Program([Operation("wrong", kernel("wrong", wrong, 3), filled(ARGUMENTS, fields), parts=2)])
+with always_parallel():
+    program.run()
+print(values)
+"""
+
+CASES = ("dense 5 x 1-65-1", "weight-perturbation, images", "local-feedback, dense")
+
+
+def run(checked, *arguments, **more):
+    environment = {name: value for name, value in os.environ.items() if name != "NUMBA_BOUNDSCHECK"}
+    checks = {"NUMBA_BOUNDSCHECK": "1"} if checked else {}
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=ROOT,
+        env={
+            **environment,
+            **checks,
+            "PYTHONPATH": str(ROOT),
+            "FGNUMBA_DEVICE": "cpu",
+            "NUMBA_NUM_THREADS": "3",
+            **more,
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_an_index_out_of_bounds_is_reported_also_where_unchecked_code_is_cached(tmp_path):
+    script, folder = tmp_path / "wrong.py", str(tmp_path / "cache")
+    script.write_text(WRONG, encoding="utf-8")
+    unchecked = run(False, script, FGNUMBA_CACHE_DIR=folder)
+    assert (unchecked.stderr, unchecked.stdout) == ("", "[0. 0. 1. 1. 0. 0. 0. 0.]\n")
+    kernels = len(list(Path(folder).iterdir()))
+    checked = run(True, script, FGNUMBA_CACHE_DIR=folder)
+    assert "IndexError: index is out of bounds" in checked.stderr
+    assert checked.stdout == "[0. 0. 1. 0. 0. 0. 0. 0.]\n"
+    assert len(list(Path(folder).iterdir())) == 2 * kernels
+
+
+def check(*names):
+    done = run(True, "-m", "tests.guarded", *names)
+    assert done.returncode == 0, f"{(done.stdout.splitlines() or [''])[-1]}\n{done.stderr}"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="pages are made inaccessible by Linux's calls")
+def test_no_index_is_out_of_bounds():
+    check(*CASES)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="pages are made inaccessible by Linux's calls")
+def test_no_index_is_out_of_bounds_at_any_ragged_shape():
+    check()
