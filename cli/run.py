@@ -164,7 +164,9 @@ class _Run:
                 raise
             facts = {**self._facts, "diverged_at_step": trainer.steps_done}
             run_folder.finish(self._folder, config, trainer.model, saved.records, facts)
-            raise fg.DivergenceError(f"{error}; they are in {self._folder}") from None
+            raise fg.DivergenceError(
+                f"{error}; they are in {self._folder}", diagnosis=error.diagnosis
+            ) from None
 
     def _followers(self, saved: fg.Checkpoints) -> list[fg.Callback]:
         every = self._facts.get("telemetry")

@@ -14,7 +14,7 @@ from fgnumba.kernels.device import Device
 from fgnumba.losses import Loss
 from fgnumba.outcome import Outcome, targets_of
 from fgnumba.parameters import Parameter
-from fgnumba.rerun import Replay
+from fgnumba.rerun import Rerun
 from fgnumba.wiring import Step
 
 if TYPE_CHECKING:
@@ -101,9 +101,9 @@ def _of_passes(
     model: Graph, loss: Loss, estimate: "Estimate", x: npt.NDArray[np.float32], targets: npt.NDArray[Any]
 ) -> Diagnosis | None:
     earliest: tuple[int, Diagnosis] | None = None
-    with contextlib.closing(estimate.replays()) as replays:
-        for replay in replays:
-            look = _Look(model, replay, len(estimate.values) > 2)
+    with contextlib.closing(estimate.reruns()) as reruns:
+        for rerun in reruns:
+            look = _Look(model, rerun, len(estimate.values) > 2)
             found = look.through(x, loss, targets)
             if found is not None and found.direction is None:
                 return found
@@ -124,31 +124,31 @@ class _Look:
     place : number of the layer that was found.
     """
 
-    def __init__(self, model: Graph, replay: Replay, several: bool) -> None:
-        self._model, self._replay, self._several, self.place = model, replay, several, 0
+    def __init__(self, model: Graph, rerun: Rerun, several: bool) -> None:
+        self._model, self._rerun, self._several, self.place = model, rerun, several, 0
         self._kinds = {node.name: node.layer.kind for node in model.nodes}
 
     def through(self, x: npt.NDArray[np.float32], loss: Loss, targets: npt.NDArray[Any]) -> Diagnosis | None:
         """Return what is not finite: a parameter or a primal; else the loss; else a tangent; else a derivative."""
         tangent: Diagnosis | None = None
-        for place, (step, buffers) in enumerate(self._replay.run(x)):
+        for place, (step, buffers) in enumerate(self._rerun.run(x)):
             parameters = self._model.layer_parameters(step.index)
             found = self._of_parameter(step, parameters)
             for buffer in buffers:
-                array = self._replay.array(buffer, step.output.shape)
+                array = self._rerun.array(buffer, step.output.shape)
                 found = found or self._of_primal(step, array, parameters)
                 if tangent is None and found is None:
                     tangent, self.place = self._of_tangent(step, array, parameters), place
             if found is not None:
                 return found
-        dual = self._replay.output()
-        values = _losses(self._replay.device, loss, dual, self._model.outputs, targets)
+        dual = self._rerun.output()
+        values = _losses(self._rerun.device, loss, dual, self._model.outputs, targets)
         if not np.isfinite(values[0]):
             return self._of_loss(loss, targets, dual, None, 0)
         if tangent is not None:
             return tangent
-        self.place = len(self._replay.layers)
-        for number, direction in self._replay.watched.items():
+        self.place = len(self._rerun.layers)
+        for number, direction in self._rerun.watched.items():
             if not np.isfinite(values[1 + number]):
                 return self._of_loss(loss, targets, dual, direction, 1 + number)
         return None
@@ -177,7 +177,7 @@ class _Look:
     def _of_tangent(
         self, step: Step, array: npt.NDArray[np.float32], parameters: Mapping[str, Parameter]
     ) -> Diagnosis | None:
-        reaching, watched = self._replay.reaching, self._replay.watched
+        reaching, watched = self._rerun.reaching, self._rerun.watched
         if reaching is not None and step not in reaching:
             return None
         for number, direction in watched.items():
@@ -198,7 +198,7 @@ class _Look:
         number: int = 0,
     ) -> Diagnosis:
         inputs = [
-            self._replay.array(self._replay.values[one], shape)
+            self._rerun.array(self._rerun.values[one], shape)
             for one, shape in zip(step.inputs, step.shapes, strict=True)
         ]
         known = [f"inputs at most {_most(*(one[0] for one in inputs))}"]
@@ -207,7 +207,7 @@ class _Look:
             known.append(f"their tangents {_most(*tangents)}")
         known += [f"{name} {_most(parameter.array())}" for name, parameter in parameters.items()]
         unit = at[1] if len(at) == 2 else at[1:]
-        moved = f", parameters {self._replay.moved}" if self._replay.moved else ""
+        moved = f", parameters {self._rerun.moved}" if self._rerun.moved else ""
         text = (
             f"{self._named(step)}: its {quantity}{self._along(direction)} is the first that is not finite "
             f"({value}, example {at[0]}, unit {unit}{moved}; {', '.join(known)})"
@@ -227,9 +227,9 @@ class _Look:
     ) -> Diagnosis | None:
         """Return the first example whose loss, or derivative from a block of the output, is not finite."""
         outputs, derived = self._model.outputs, direction is not None
-        for example in range(self._replay.batch):
+        for example in range(self._rerun.batch):
             one = slice(example, example + 1)
-            value = float(_losses(self._replay.device, loss, dual[:, one], outputs, targets[one])[block])
+            value = float(_losses(self._rerun.device, loss, dual[:, one], outputs, targets[one])[block])
             if np.isfinite(value):
                 continue
             known = f"at most {_most(dual[0, example, :outputs])}"
@@ -238,7 +238,7 @@ class _Look:
             if targets.dtype.kind == "f":
                 known += f", targets {_most(targets[one])}"
             what = type(loss).__name__ + ("'s derivative" if derived else "") + self._along(direction)
-            moved = f" (parameters {self._replay.moved})" if self._replay.moved else ""
+            moved = f" (parameters {self._rerun.moved})" if self._rerun.moved else ""
             text = f"{what} is {value} of finite outputs of example {example}, {known}{moved}"
             quantity = "derivative" if derived else "loss"
             return Diagnosis(quantity, None, (example,), value, direction, text)

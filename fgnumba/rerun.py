@@ -24,7 +24,7 @@ from fgnumba.wiring import Step, Value, wire
 
 
 @dataclass
-class Replay:
+class Rerun:
     """A forward pass of B examples, put down layer by layer.
 
     Parameters
@@ -57,7 +57,7 @@ class Replay:
         perturbation: Perturbation,
         watched: Mapping[int, int] | None = None,
         moved: str = "",
-    ) -> "Replay":
+    ) -> "Rerun":
         """Return the training pass that a ``Plan`` of these directions runs."""
         device = model.processor
         steps, source, result = wire(model, perturbation.count > 0, True, device.by_parts)

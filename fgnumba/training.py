@@ -11,6 +11,7 @@ import numpy as np
 from fgnumba.callbacks import Callback, History, Record, StepResult, result_of
 from fgnumba.checkpoints import Checkpoints
 from fgnumba.datasets.dataset import Dataset
+from fgnumba.diagnosis import Diagnosis
 from fgnumba.errors import ConfigError, DeviceError, DivergenceError, RunError
 from fgnumba.estimators import Estimate
 from fgnumba.evaluation import evaluate
@@ -204,15 +205,16 @@ class Training:
         if self._checkpoints is not None:
             self._checkpoints.log_end(trainer.steps_done)
         if not error.kept:
-            self._restore_good(str(error))
+            self._restore_good(str(error), error.diagnosis)
         if self._progress.count:
             self._record(done, trainer.last_rate)
         raise error
 
-    def _restore_good(self, message: str) -> NoReturn:
+    def _restore_good(self, message: str, diagnosis: Diagnosis | None = None) -> NoReturn:
         step, parameters = self._good
         self._trainer.model.load_parameters(parameters)
-        raise DivergenceError(f"{message}; the parameters after step {step} are restored") from None
+        restored = f"{message}; the parameters after step {step} are restored"
+        raise DivergenceError(restored, diagnosis=diagnosis) from None
 
     def _plan(self) -> Estimate:
         with self._trainer.model.lock:

@@ -18,7 +18,7 @@ from fgnumba.kernels.philox import MAX_DIRECTIONS
 from fgnumba.kernels.program import Operation
 from fgnumba.parameters import Parameter
 from fgnumba.plan import InputRows
-from fgnumba.replay import Replay
+from fgnumba.rerun import Rerun
 from fgnumba.validation import whole_number
 
 
@@ -159,7 +159,7 @@ class ActivityEstimate(Estimate):
         self.values[1 + plan.slots :] = 0.0
         return plan.run(x, targets, self.values[: 1 + plan.slots])
 
-    def replays(self) -> Generator[Replay, None, None]:
+    def reruns(self) -> Generator[Rerun, None, None]:
         """Yield the forward pass of the last run, with its noise."""
         setting, estimator, device = self._setting, self._estimator, self._setting.device
         draws = 0 if self._quiet else estimator.draws
@@ -181,7 +181,7 @@ class ActivityEstimate(Estimate):
         failed = np.flatnonzero(~np.isfinite(self.values[1:])).tolist()
         # Only the last block's noise reaches the loss that steps report.
         reaching = {step for step in steps if layout.block[step] == len(layout.ends)}
-        yield Replay(
+        yield Rerun(
             device,
             setting.batch,
             rows,

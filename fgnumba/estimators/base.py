@@ -17,7 +17,6 @@ from fgnumba.optimizers import SGD, Optimizer
 from fgnumba.outcome import Outcome
 from fgnumba.parameters import Parameter
 from fgnumba.plan import InputRows
-from fgnumba.replay import Replay
 
 
 class State:
@@ -156,7 +155,7 @@ class Estimate(ABC):
         """Return what a step runs, None where the host has a part in it."""
         return None
 
-    def replays(self) -> Generator[Replay, None, None]:
+    def reruns(self) -> Generator[Rerun, None, None]:
         """Yield the forward passes of the last run, to be run again one after another by what looks for a failure.
 
         Where one needs the parameters moved, they are from when it is yielded until the next one is asked for; closed,

@@ -20,12 +20,11 @@ from fgnumba.kernels.program import Operation
 from fgnumba.layers import Perturbation
 from fgnumba.parameters import Parameter
 from fgnumba.plan import Plan
-from fgnumba.replay import Replay
 from fgnumba.validation import real_number, whole_number
 
 COMBINATIONS = ("mean", "projected")
 
-_REPLAYED_BYTES = 256 * 1024 * 1024  # of a replay's widest value, which holds the whole batch
+_RERUN_BYTES = 256 * 1024 * 1024  # of a rerun's widest value, which holds the whole batch
 
 
 @dataclass(frozen=True)
@@ -224,18 +223,18 @@ class WeightEstimate(Estimate):
         assert plan.targets is not None
         return Pass(plan.operations, plan.input, plan.targets, plan.outcome, self._coefficients, self.last)
 
-    def replays(self) -> Generator[Replay, None, None]:
+    def reruns(self) -> Generator[Rerun, None, None]:
         """Yield the pass of the last run; where all its directions take too much memory, some of them at a time."""
         count, drawn, setting = self._estimator.directions, self._estimator.drawn, self._setting
         failed = np.flatnonzero(~np.isfinite(self.values[1:])).tolist()
         each = 4 * setting.batch * max(map(math.prod, setting.model.shapes.values()))
-        most = max(1, _REPLAYED_BYTES // each - 1)
+        most = max(1, _RERUN_BYTES // each - 1)
         # Without a direction that failed, the primal has.
         for first in sorted({t // most * most for t in failed} or {0}):
             number = min(most, count - first)
             perturbation = Perturbation(drawn.kind, number, setting.stream.array, drawn.base + first)
             watched = {t - first: t for t in failed if first <= t < first + number}
-            yield Replay.of_directions(setting.model, setting.batch, perturbation, watched)
+            yield Rerun.of_directions(setting.model, setting.batch, perturbation, watched)
 
     def undo(self, learning_rate: float) -> bool:
         """Take the last update back where that is possible, see :class:`Descent`."""

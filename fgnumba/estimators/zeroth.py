@@ -25,7 +25,7 @@ from fgnumba.layers import Perturbation
 from fgnumba.outcome import Outcome
 from fgnumba.parameters import Parameter
 from fgnumba.plan import Plan
-from fgnumba.replay import Replay
+from fgnumba.rerun import Rerun
 from fgnumba.validation import real_number, whole_number
 
 
@@ -317,7 +317,7 @@ class DifferenceEstimate(Estimate):
         setting.device.assign(self._thetas, thetas)
         setting.device.assign(self._gradients, gradients)
 
-    def replays(self) -> Generator[Replay, None, None]:
+    def reruns(self) -> Generator[Rerun, None, None]:
         """Yield the passes in order, the parameters moved as the last run moved them, to rounding."""
         setting, device = self._setting, self._setting.device
         differences, parameters = device.kernels("differences"), setting.model.packed_parameters.values()
@@ -325,9 +325,9 @@ class DifferenceEstimate(Estimate):
         saved = device.zeros((self._axes,))
         still = Perturbation(NONE, 0, setting.stream.array)
 
-        def moved(operations: Sequence[Operation], along: str) -> Replay:
+        def moved(operations: Sequence[Operation], along: str) -> Rerun:
             device.program(operations).run()
-            return Replay.of_directions(setting.model, setting.batch, still, moved=along)
+            return Rerun.of_directions(setting.model, setting.batch, still, moved=along)
 
         try:
             for t in range(self._random):
