@@ -24,7 +24,7 @@ BLOCKS = (5, 1, 0, 4)
 
 
 def coefficients(step):
-    return np.float32([step, -step / 3, 1e-30])
+    return np.array([step, -step / 3, 1e-30], np.float32)
 
 
 def append(log, count):

@@ -1,0 +1,140 @@
+"""``fgtrain replay``: a run folder's parameters from its seed and its log."""
+
+import re
+import shutil
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+import fgnumba as fg
+from fgnumba import replay, run_folder
+from fgnumba.assembly import assemble
+from fgnumba.configuration import RunConfig
+from fgnumba.durable import AppendLog
+from fgnumba.parameters import digest
+
+STEPS, STATED = 60, 40
+CONFIG = RunConfig(
+    widths=(24,), estimator="weight-perturbation", directions=3, batch_size=32, steps=STEPS, seed=5
+)
+
+
+@pytest.fixture(scope="session")
+def logged_run(tmp_path_factory):
+    """Return the folder of a finished run with a log, and its parameters after `STATED` steps."""
+    data = fg.datasets.load("digits")
+    ready = assemble(CONFIG, data)
+    trainer, batches = ready.trainer, data.batches(32, 5)
+    path = tmp_path_factory.mktemp("logged")
+    stated = {}
+    with AppendLog(path / "log") as file:
+        log = replay.begin(trainer, file)
+        for step in range(STEPS):
+            trainer.step(*next(batches))
+            coefficients = trainer.plan(32).coefficients()
+            assert coefficients is not None
+            log.step(step, trainer._last_rate, coefficients)
+            if step + 1 == STATED:
+                stated = trainer.model.parameters()
+                log.end_block()
+        log.end_block()
+        file.flush()
+        record = fg.Record(STEPS, 1.0, 1.0, 1.0, 0.5, 0.1, 0.1)
+        files = {run_folder.REPLAY: file.read()}
+        found = run_folder.write(
+            path / "run", ready.config, trainer.model, fg.History([record, record]), files=files
+        )
+    return found, stated
+
+
+@pytest.fixture
+def run(logged_run, folder):
+    """Return a copy of the run that a test may change."""
+    return shutil.copytree(logged_run[0], folder / "run")
+
+
+def test_the_last_step_is_the_trained_model(fgtrain, run):
+    done = fgtrain("replay", "run")
+    sha = digest(load_file(run / "model.safetensors"))
+    assert done.out == f"step 60, sha256 {sha}, identical to model.safetensors\n"
+    assert done.code == 0
+    assert done.err.splitlines()[-1] == "replay 10/10: step 60"
+
+
+def test_any_step_can_be_written(fgtrain, run, folder, logged_run):
+    done = fgtrain("replay", "run", "--step", STATED, "--output", "stated.safetensors", "--quiet")
+    assert (done.code, done.out, done.err) == (0, f"step 40, sha256 {digest(logged_run[1])}\n", "")
+    found = load_file(folder / "stated.safetensors")
+    assert set(found) == set(logged_run[1])
+    for name, array in logged_run[1].items():
+        np.testing.assert_array_equal(found[name], array)
+    assert sorted(path.name for path in folder.iterdir()) == ["run", "stated.safetensors"]
+
+
+def test_neither_data_nor_results_are_read(fgtrain, run, monkeypatch):
+    def refuse(*arguments, **named):
+        raise AssertionError("a replay needs no data")
+
+    monkeypatch.setattr(fg.datasets, "load", refuse)
+    sha = digest(load_file(run / "model.safetensors"))
+    for name in ("metrics.jsonl", "model.safetensors", "loss.png"):
+        (run / name).unlink()
+    done = fgtrain("replay", "run", "--quiet")
+    assert (done.code, done.out, done.err) == (0, f"step 60, sha256 {sha}\n", "")
+
+
+def test_a_model_that_is_not_the_runs_is_found_out(fgtrain, run):
+    parameters = load_file(run / "model.safetensors")
+    parameters["1.bias"][3] = np.nextafter(parameters["1.bias"][3], np.float32(1))
+    save_file(parameters, run / "model.safetensors")
+    done = fgtrain("replay", "run", "--quiet")
+    assert done.code == 1
+    assert re.fullmatch(r"step 60, sha256 [0-9a-f]{64}, NOT those of model\.safetensors\n", done.out)
+    # Before the last step there is nothing to compare with.
+    assert fgtrain("replay", "run", "--quiet", "--step", STATED).code == 0
+
+
+def test_a_torn_log_is_said_to_be_and_counts_up_to_there(fgtrain, run, logged_run):
+    log = run / "replay.log"
+    log.write_bytes(log.read_bytes()[:-3])
+    done = fgtrain("replay", "run", "--step", STATED)
+    # The log ends here, and the model does not.
+    sha = digest(logged_run[1])
+    assert (done.code, done.out) == (1, f"step 40, sha256 {sha}, NOT those of model.safetensors\n")
+    assert "is torn" in done.err.splitlines()[-1]
+    assert done.err.splitlines()[-1].endswith("can be rebuilt up to step 40")
+    assert "is torn" in fgtrain("replay", "run", "--step", 41).error
+
+
+@pytest.mark.parametrize(
+    ("change", "arguments", "message"),
+    [
+        (lambda run: None, ("--step", 61), "step 61 is beyond run/replay.log: it ends at step 60"),
+        (lambda run: None, ("--step", -1), "step is -1"),
+        (lambda run: None, ("--output", ""), "--output is empty"),
+        (lambda run: None, ("--output", "no/such/file"), "no/such/.file.part: No such file"),
+        (lambda run: (run / "replay.log").unlink(), (), "run/replay.log is missing"),
+        (lambda run: (run / "replay.log").write_bytes(b"PK"), (), "run/replay.log is no replay log"),
+        (lambda run: (run / "config.toml").unlink(), (), "is not a run folder: config.toml is missing"),
+        (lambda run: edit(run, "seed = 5", "seed = 6"), (), "is of another run: seed 5; here 6"),
+        (lambda run: edit(run, "seed = 5", "seed = x"), (), "run/config.toml is damaged"),
+        (lambda run: edit(run, '"sgd"', '"adam"'), (), "is of another run: its estimator"),
+        (lambda run: edit(run, '"weight-perturbation"', '"spsa"'), (), "cannot be taken again"),
+        (lambda run: edit(run, 'device = "cpu"', 'device = "tpu"'), (), "unknown device 'tpu'"),
+        (lambda run: (run / "model.safetensors").write_bytes(b"12"), (), "model.safetensors is damaged"),
+    ],
+)
+def test_what_is_wrong_is_said_in_a_line(fgtrain, run, change, arguments, message):
+    change(run)
+    assert message in fgtrain("replay", "run", "--quiet", *arguments).error
+
+
+def test_a_folder_that_is_none(fgtrain, folder):
+    assert fgtrain("replay", "nowhere").error == "nowhere: no such folder; a run folder is required"
+
+
+def edit(run, before, after):
+    text = (run / "config.toml").read_text()
+    assert before in text
+    (run / "config.toml").write_text(text.replace(before, after))
