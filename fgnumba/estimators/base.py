@@ -17,6 +17,7 @@ from fgnumba.optimizers import SGD, Optimizer
 from fgnumba.outcome import Outcome
 from fgnumba.parameters import Parameter
 from fgnumba.plan import InputRows
+from fgnumba.rerun import Rerun
 
 
 class State:

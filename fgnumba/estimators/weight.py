@@ -20,6 +20,7 @@ from fgnumba.kernels.program import Operation
 from fgnumba.layers import Perturbation
 from fgnumba.parameters import Parameter
 from fgnumba.plan import Plan
+from fgnumba.rerun import Rerun
 from fgnumba.validation import real_number, whole_number
 
 COMBINATIONS = ("mean", "projected")
