@@ -34,7 +34,7 @@ def replay(run: str, step: int | None, output: str | None, quiet: bool) -> int:
     if output == "":
         raise click.UsageError("--output is empty; a file is required")
     _, trainer = run_folder.read_start(Path(run))
-    log = read(Path(run, run_folder.REPLAY))
+    log = read(Path(run, REPLAY))
     done = retaken(trainer, log, step, quiet)
     if log.cut and not quiet:
         click.echo(log.cut, err=True)
