@@ -27,6 +27,7 @@ def replay(run: str, step: int | None, output: str | None, quiet: bool) -> int:
     from safetensors.numpy import save
 
     from fgnumba import run_folder
+    from fgnumba.checkpoints import REPLAY
     from fgnumba.durable import replace
     from fgnumba.parameters import digest
     from fgnumba.replay_log import read

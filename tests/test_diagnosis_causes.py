@@ -155,7 +155,7 @@ def test_estimates_are_diagnosed_too():
 
 def test_what_does_not_fail_again_is_not_named(monkeypatch):
     model = averaging(3, scaled=1)
-    monkeypatch.setattr("fgnumba.estimators.weight.WeightEstimate.reruns", fg.estimators.Estimate.replays)
+    monkeypatch.setattr("fgnumba.estimators.weight.WeightEstimate.reruns", fg.estimators.Estimate.reruns)
     error = diverged(model, *ones(5, 4))
     assert error.diagnosis is None
     monkeypatch.undo()
