@@ -95,7 +95,7 @@ def state(trainer):
         "stream": trainer.stream.host,
         **{f"values {batch}": plan.values for batch, plan in trainer._plans.items()},
     }
-    return {name: array.tobytes() for name, array in arrays.items()}, trainer.steps_done, trainer._last_rate
+    return {name: array.tobytes() for name, array in arrays.items()}, trainer.steps_done, trainer.last_rate
 
 
 @pytest.mark.parametrize("optimizer", [fg.SGD(0.01), fg.SGD(0.01, momentum=0.5), fg.Adam(0.01)])
