@@ -1,0 +1,70 @@
+"""What checkpoints cost: one of them over a training step, and their share of a run that writes one every five minutes.
+
+The floor of a checkpoint is its bytes, hashed once and written once; then it waits for the disk. A log of scalars costs
+a step some bytes in memory, and a small write a block.
+"""
+
+import numpy as np
+import pytest
+
+import fgnumba as fg
+from fgnumba.bench.networks import network
+from fgnumba.bench.timing import interleaved
+from fgnumba.checkpoints import MINUTES
+from fgnumba.estimators import RECIPES
+
+STEPS, BATCH, SHARE = 100, 64, 0.02
+OPTIMIZERS = {"weight-perturbation": fg.SGD(1e-9), "feedback": fg.Adam(1e-9)}
+
+
+def trainer(name: str) -> fg.Trainer:
+    return fg.Trainer(
+        network("mlp"), estimator=RECIPES[name].build(name, None, None), optimizer=OPTIMIZERS[name]
+    )
+
+
+@pytest.fixture(scope="module")
+def data():
+    rng = np.random.default_rng(0)
+    x, y = rng.random((1024, 28, 28, 1), np.float32), rng.integers(0, 10, 1024)
+    return fg.datasets.Dataset("random", x, y, x[:64].copy(), y[:64].copy(), 10)
+
+
+@pytest.mark.quick
+@pytest.mark.benchmark(group="checkpoints")
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_checkpoint(benchmark, target, threads, data, tmp_path, name):
+    one, saved = trainer(name), fg.Checkpoints(tmp_path, minutes=None)
+    one.fit(data, steps=STEPS, batch_size=BATCH, checkpoints=saved)
+    nbytes = saved.found()[0].stat().st_size
+    with saved.opened(resume=True):
+        timings = interleaved(
+            {
+                "step": lambda: one.step(data.x_train[:BATCH], data.y_train[:BATCH]),
+                "checkpoint": lambda: saved.save(one, STEPS, {}),
+            }
+        )
+        benchmark.pedantic(lambda: saved.save(one, STEPS, {}), rounds=10)
+    seconds = timings.seconds("checkpoint")
+    what = f"{name}: a checkpoint of {nbytes / 1e6:.1f} MB, {threads} threads"
+    target(f"{what}, over a step", timings.ratio("checkpoint", "step"))
+    target(f"{what}, share of a run, one in {MINUTES:g} minutes", seconds / (60 * MINUTES), at_most=SHARE)
+
+
+@pytest.mark.quick
+@pytest.mark.benchmark(group="checkpoints")
+def test_a_log_of_scalars(benchmark, target, threads, data, tmp_path):
+    apart, logged = trainer("weight-perturbation"), trainer("weight-perturbation")
+    saved = fg.Checkpoints(tmp_path, minutes=None)
+    batch = data.x_train[:BATCH], data.y_train[:BATCH]
+
+    def step() -> None:
+        logged.step(*batch)
+        saved.log_step(logged, logged.plan(BATCH))
+
+    with saved.opened(resume=False):
+        saved.follow(logged, logged.plan(BATCH))
+        timings = interleaved({"with": step, "without": lambda: apart.step(*batch)})
+        benchmark.pedantic(step, rounds=10, iterations=2)
+    ratio = timings.ratio("with", "without")
+    target(f"step with a log of its scalars over one without, {threads} threads", ratio, at_most=1 + SHARE)
