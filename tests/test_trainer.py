@@ -320,3 +320,49 @@ def test_estimates_leave_the_parameters_where_they_are():
             trainer.estimate(x, y)
         for name, array in model.parameters().items():
             np.testing.assert_array_equal(array, before[name])
+
+
+def test_a_loss_above_a_multiple_of_the_first_ends_the_run():
+    data = small_dataset()
+    rates = fg.SGD(lambda step: 1e-4 if step < 12 else 10.0)
+    model = fg.Sequential([fg.Dense(8, activation="relu"), fg.Dense(3)], data.input_shape, seed=1)
+    trainer = fg.Trainer(model, optimizer=rates, seed=0)
+    kept: list[dict[str, np.ndarray]] = []
+
+    class Keep(fg.Callback):
+        def on_record(self, record):
+            kept.append(model.parameters())
+
+    with pytest.raises(
+        fg.DivergenceError, match=r"the loss \S+ is above 3 times \S+, that of the first step"
+    ) as caught:
+        trainer.fit(data, steps=60, batch_size=25, evaluate_every=10, callbacks=[Keep()], stop_above=3)
+    assert str(caught.value).endswith("the parameters after step 10 are restored")
+    assert caught.value.kept
+    for name, array in model.parameters().items():
+        np.testing.assert_array_equal(array, kept[0][name])
+    with pytest.raises(fg.ConfigError, match="stop_above is 0"):
+        trainer.fit(data, steps=1, stop_above=0)
+
+
+def test_a_run_that_is_stopped_ends_after_its_step():
+    data, heard = small_dataset(), []
+
+    class Stop(fg.Callback):
+        def on_start(self, trainer, steps):
+            self.trainer = trainer
+
+        def on_step(self, step, result):
+            heard.append(step)
+            if step == 4:
+                self.trainer.stop()
+
+        def on_end(self, history):
+            pytest.fail("it has not ended")
+
+    model = fg.Sequential([fg.Dense(3)], data.input_shape)
+    trainer = fg.Trainer(model, optimizer=fg.SGD(1e-3))
+    assert trainer.fit(data, steps=10, batch_size=25, callbacks=[Stop()]).stopped
+    assert heard == [1, 2, 3, 4]
+    assert not trainer.fit(data, steps=2, batch_size=25).stopped
+    assert trainer.steps_done == 6
