@@ -194,6 +194,41 @@ def test_steps_by_the_dozen_are_those_one_by_one_bit_for_bit(device, name):
         np.testing.assert_array_equal(array, expected[array_name])
 
 
+class StopAt(fg.Callback):
+    """Asks a run to end after a step."""
+
+    def __init__(self, step):
+        self.step = step
+
+    def on_start(self, trainer, steps):
+        self.trainer = trainer
+
+    def on_step(self, step, result):
+        if step == self.step:
+            self.trainer.stop()
+
+
+def test_a_resumed_run_is_the_undisturbed_one(device, tmp_path):
+    estimator = recipe("feedback").build("feedback", None, None)
+
+    def fit(stop=None, **options):
+        trainer = fg.Trainer(small(device), estimator=estimator, optimizer=fg.Adam(1e-2), seed=5)
+        history = trainer.fit(
+            blobs(), steps=7, batch_size=4, evaluate_every=5, callbacks=[StopAt(stop)], **options
+        )
+        return trainer.model.parameters(), [(r.step, r.loss, r.test_loss) for r in history.records]
+
+    whole, records = fit()
+    fit(2, checkpoints=fg.Checkpoints(tmp_path, every=2, keep=9))
+    taken = [int(path.stem.removeprefix("step-")) for path in sorted((tmp_path / "checkpoints").iterdir())]
+    # Steps run ahead up to the next checkpoint or record.
+    assert taken == [2]
+    resumed, seen = fit(checkpoints=fg.Checkpoints(tmp_path, every=2), resume=True)
+    assert seen == records
+    for array_name, array in resumed.items():
+        np.testing.assert_array_equal(array, whole[array_name])
+
+
 @pytest.mark.parametrize("name", ["weight-perturbation", "feedback"])
 def test_divergence_keeps_what_the_cpu_keeps(device, name):
     estimator = recipe(name).build(name, None, None)
