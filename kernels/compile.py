@@ -66,7 +66,7 @@ def kernel(name: str, function: Callable[..., None], arguments: int, fastmath: s
     name : identifies the machine code: two kernels of one name must be the same code.
     fastmath : LLVM's floating-point freedoms; the default lets multiply-adds fuse and nothing else.
     """
-    # Of two callbacks of one name, the one that is not kept would take its machine code with it while it is in use.
+    # One thread at a time, so that a kernel has one address: that of the callback which is kept.
     with _lock:
         if name not in _compiled:
             options = {
