@@ -1,0 +1,100 @@
+"""Runs in processes of their own, to be killed, and what a run that went through it must have in common with one that
+did not.
+"""
+
+import contextlib
+import io
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import fgnumba as fg
+from fgnumba.cli.main import main
+
+COMMAND = [sys.executable, "-c", "from fgnumba.cli.main import main; main()"]
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(fg.__file__).parent.parent), "FGNUMBA_THREADS": "1"}
+PATIENCE = 300
+"""Seconds that a slow machine has for anything that is waited for."""
+
+WEIGHTS = ("--estimator", "weight-perturbation", "--directions", "2", "--momentum", "0.9")
+KINDS = {"feedback": (), "weights": WEIGHTS, "compact": (*WEIGHTS, "--compact")}
+
+
+def start(*arguments, cwd, **environment):
+    """Start `fgtrain`; its errors go to a file in `cwd`, so that they can be read while it runs."""
+    with (cwd / "stderr").open("wb") as errors:
+        process = subprocess.Popen(
+            [*COMMAND, *map(str, arguments)],
+            cwd=cwd,
+            env={**ENVIRONMENT, **environment},
+            stdout=subprocess.PIPE,
+            stderr=errors,
+        )
+    process.errors = cwd / "stderr"
+    return process
+
+
+def ended(process):
+    """Return exit status, output and errors of a process that is about to end."""
+    try:
+        out, _ = process.communicate(timeout=PATIENCE)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise
+    return process.returncode, out.decode(), process.errors.read_text()
+
+
+def killed(process):
+    """Kill a process; return whether it was still running."""
+    process.kill()
+    return ended(process)[0] < 0
+
+
+def wait_for(condition, process=None):
+    """Wait until a condition holds; fail where the process ends before."""
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        if process is not None and process.poll() is not None and not condition():
+            pytest.fail(f"ended with {process.returncode} before: {process.errors.read_text()}")
+        if time.monotonic() > deadline:
+            if process is not None:
+                process.kill()
+            pytest.fail("waited in vain")
+        time.sleep(0.001)
+
+
+def newest(run):
+    """Return the step of the newest checkpoint, 0 without any."""
+    return max((int(path.name[5:17]) for path in run.glob("checkpoints/step-*.safetensors")), default=0)
+
+
+def in_process(*arguments):
+    """Run `fgtrain` here, where everything is imported; return exit status and output."""
+    with pytest.raises(SystemExit) as caught, contextlib.redirect_stdout(io.StringIO()) as out:
+        main([str(argument) for argument in arguments])
+    return caught.value.code, out.getvalue()
+
+
+def records(run):
+    """Return the lines of metrics.jsonl but for the time that steps took."""
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in line.items() if name != "seconds"} for line in lines]
+
+
+def assert_undisturbed(run, reference):
+    """Assert that a run ended as one that nothing disturbed, and left nothing but its result."""
+    assert (run / "model.safetensors").read_bytes() == (reference / "model.safetensors").read_bytes()
+    found = records(run)
+    steps = [record["step"] for record in found]
+    assert steps == sorted(set(steps))
+    assert found == records(reference)
+    assert {path.name for path in run.iterdir()} == {path.name for path in reference.iterdir()}
+    if (reference / "replay.log").exists():
+        status, out = in_process("replay", run, "--quiet")
+        assert status == 0
+        assert out.rstrip().endswith("identical to model.safetensors")

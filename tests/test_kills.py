@@ -1,0 +1,68 @@
+"""Runs that are killed: resumed, they end bit for bit as if they had not been."""
+
+import random
+import time
+
+import pytest
+
+from tests.fault_runs import KINDS, assert_undisturbed, ended, in_process, killed, newest, start, wait_for
+
+STEPS_A_KILL = 60
+
+
+def settings(kind, steps):
+    return ("--steps", steps, "--widths", 16, "--checkpoint-every", 2, "--quiet", *KINDS[kind])
+
+
+class Victim:
+    """A run that is killed at random moments.
+
+    Attributes
+    ----------
+    startup : seconds that its last process took to its first new checkpoint. Half of the kills fall into that time:
+        into imports, the beginning, what is restored. The others hit training, and the writing of checkpoints.
+    """
+
+    def __init__(self, run, arguments, seed):
+        self.run, self._begin, self._random = run, ("train", *arguments, "--out", run), random.Random(seed)
+        self.startup, self.begun = 1.0, 0
+
+    def process(self):
+        if (self.run / "config.toml").exists():
+            return start("train", "--resume", self.run, "--quiet", cwd=self.run.parent)
+        assert not self.run.exists()
+        self.begun += 1
+        return start(*self._begin, cwd=self.run.parent)
+
+    def kill(self, early):
+        before, began, process = newest(self.run), time.monotonic(), self.process()
+        if early:
+            time.sleep(self._random.uniform(0, self.startup))
+        else:
+            wait_for(lambda: newest(self.run) > before, process)
+            self.startup = time.monotonic() - began
+            time.sleep(self._random.uniform(0, 0.05))
+        assert killed(process), "the run ended before it was killed"
+
+
+def check_kills(folder, kind, kills, seed):
+    arguments = settings(kind, kills * STEPS_A_KILL)
+    assert in_process("train", *arguments, "--out", folder / "reference")[0] == 0
+    victim = Victim(folder / "run", arguments, seed)
+    for number in range(kills):
+        victim.kill(early=number % 2 == 0)
+    status, _, errors = ended(victim.process())
+    assert (status, errors) == (0, "")
+    assert_undisturbed(folder / "run", folder / "reference")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_run_that_is_killed_at_random_moments(folder, kind):
+    check_kills(folder, kind, 5, seed=1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_run_that_is_killed_twenty_times(folder, kind, seed):
+    check_kills(folder, kind, 20, seed)
