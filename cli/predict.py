@@ -37,26 +37,27 @@ def predict(run: str, inputs: str, output: str | None) -> None:
 
 def read_inputs(path: Path, run: "Run") -> "npt.NDArray[np.floating]":
     """Return the examples in `path`, checked, in the shape that the model of `run` takes."""
+    import math
+
     import numpy as np
 
+    from fgnumba.datasets.npy import read_npy
     from fgnumba.errors import DatasetError, DtypeError, ShapeError
+    from fgnumba.files import open_regular, size_of
 
     try:
-        with path.open("rb") as file:
-            x = np.lib.format.read_array(file, allow_pickle=False)
+        with open_regular(path) as file:
+            x = read_npy(file, size_of(file))
     except OSError as error:
         raise DatasetError(f"{path}: {error.strerror or error}") from None
-    except MemoryError:
-        raise DatasetError(f"{path}: claims more memory than there is") from None
-    # Damaged bytes surface as whatever NumPy's parser met first.
-    except Exception as error:
-        raise DatasetError(f"{path}: not a readable .npy array ({' '.join(str(error).split())})") from None
+    except ValueError as error:
+        raise DatasetError(f"{path}: {error}") from None
     shape = run.model.input_shape
     if x.dtype.kind != "f":
         raise DtypeError(
             f"{path}: dtype {x.dtype}; floating-point features on the scale of the training data are required"
         )
-    if x.shape[1:] not in (shape, (int(np.prod(shape)),)) or x.ndim == 0 or len(x) == 0:
+    if x.shape[1:] not in (shape, (math.prod(shape),)) or x.ndim == 0 or len(x) == 0:
         required = ", ".join(("n", *map(str, shape)))
         raise ShapeError(f"{path}: shape {x.shape}; ({required}) with n >= 1 is required")
     with np.errstate(over="ignore"):

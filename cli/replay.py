@@ -43,7 +43,7 @@ def replay(run: str, step: int | None, output: str | None, quiet: bool) -> int:
     if output is not None:
         replace(Path(output), save(parameters))
     found = digest(parameters)
-    trained = run_folder.read_parameters(Path(run)) if done == log.steps else None
+    trained = run_folder.read_parameters(Path(run), trainer.model) if done == log.steps else None
     if trained is None:
         click.echo(f"step {done}, sha256 {found}")
         return 0

@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from fgnumba.durable import replacing, write_all
 from fgnumba.errors import RunError
+from fgnumba.files import open_regular
 
 MAX_HEADER = 100 << 20
 _CHUNK = 1 << 20
@@ -98,7 +99,7 @@ class CheckpointFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            with path.open("rb") as file:
+            with open_regular(path) as file:
                 size = os.fstat(file.fileno()).st_size
                 length = int.from_bytes(file.read(8), "little")
                 if not 2 <= length <= min(size - 8, MAX_HEADER):

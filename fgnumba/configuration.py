@@ -1,12 +1,14 @@
 """The configuration of a training run: defaults, a TOML file over them, options over both."""
 
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from fgnumba.errors import ConfigError, did_you_mean
+from fgnumba.errors import ConfigError, did_you_mean, shown
+from fgnumba.files import read_whole
 from fgnumba.presets import Table
 from fgnumba.validation import real_number, whole_number
 
@@ -15,6 +17,13 @@ OPTIMIZERS = ("sgd", "adam", "adamw", "frank-wolfe")
 MAX_DIRECTIONS = 1 << 20
 MAX_STEPS = 1 << 32
 """As many as one seed has directions for."""
+MAX_TOML = 1 << 20
+"""Bytes of the longest file of settings or layers."""
+MAX_KEY_PARTS = 16
+# tomllib takes time with the square of a key's parts.
+_DEEP_KEY = re.compile(
+    rf"""(?<![\w-])(?:(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){{{MAX_KEY_PARTS}}}"""
+)
 DECADES = 4.0
 """By default the learning rate falls by e to this power over a run."""
 
@@ -78,7 +87,7 @@ class RunConfig:
         if self.optimizer is not None:
             _one_of("optimizer", self.optimizer, OPTIMIZERS)
         if not isinstance(self.nesterov, bool):
-            raise ConfigError(f"nesterov is {self.nesterov!r}; true or false is required")
+            raise ConfigError(f"nesterov is {shown(self.nesterov)}; true or false is required")
         if self.epochs is not None and self.steps is not None:
             raise ConfigError("epochs and steps are both given; give one of the two")
         whole_number("batch_size", self.batch_size)
@@ -89,13 +98,13 @@ class RunConfig:
                 whole_number(name, getattr(self, name), 1, MAX_STEPS)
         whole_number("seed", self.seed, 0, (1 << 64) - 1)
         if self.learning_rate is not None:
-            _real("learning_rate", self.learning_rate, above_zero=True)
+            real_number("learning_rate", self.learning_rate, above_zero=True)
         if self.decay is not None:
-            _real("decay", self.decay)
-        _real("momentum", self.momentum, below=1)
+            real_number("decay", self.decay)
+        real_number("momentum", self.momentum, below=1)
         for name in ("weight_decay", "clip_norm", "radius", "stop_above"):
             if getattr(self, name) is not None:
-                _real(name, getattr(self, name), above_zero=name != "weight_decay")
+                real_number(name, getattr(self, name), above_zero=name != "weight_decay")
         for index, units in enumerate(self.widths or ()):
             whole_number(f"widths[{index}]", units)
 
@@ -118,9 +127,6 @@ class RunConfig:
             return cls().updated(settings)
         except ConfigError as error:
             raise ConfigError(f"{path}: {error}") from None
-        # A number of so many digits that it cannot even be shown.
-        except ValueError as error:
-            raise ConfigError(f"{path}: an impossible number ({error})") from None
 
     def to_toml(self, run: Mapping[str, Any] | None = None) -> str:
         """Return TOML that :meth:`from_toml` reads back, with facts of a run as its ``[run]`` table."""
@@ -150,11 +156,11 @@ def read_settings(path: Path) -> dict[str, Any]:
     known = [field.name for field in fields(RunConfig)]
     for key in table:
         if key not in known:
-            raise ConfigError(f"{path}: unknown key {key!r}{did_you_mean(key, known)}")
+            raise ConfigError(f"{path}: unknown key {shown(key)}{did_you_mean(key, known)}")
     for key in ("widths", "layers"):
         if key in table:
             if not isinstance(table[key], list):
-                raise ConfigError(f"{path}: {key} is {table[key]!r}; a list is required")
+                raise ConfigError(f"{path}: {key} is {shown(table[key])}; a list is required")
             table[key] = tuple(table[key])
     return table
 
@@ -162,7 +168,10 @@ def read_settings(path: Path) -> dict[str, Any]:
 def read_toml(path: Path, what: str) -> dict[str, Any]:
     """Return a TOML file as a dictionary; ConfigError with one line where that fails."""
     try:
-        return tomllib.loads(path.read_bytes().decode())
+        text = read_whole(path, MAX_TOML).decode()
+        if _DEEP_KEY.search(text):
+            raise ConfigError(f"{what} {path}: a key of more than {MAX_KEY_PARTS} parts; none has so many")
+        return tomllib.loads(text)
     except OSError as error:
         raise ConfigError(f"{what} {path}: {error.strerror or error}") from None
     except UnicodeDecodeError:
@@ -176,18 +185,9 @@ def read_toml(path: Path, what: str) -> dict[str, Any]:
 
 def _text(name: str, value: Any) -> None:
     if not isinstance(value, str) or not value:
-        raise ConfigError(f"{name} is {value!r}; text is required")
-
-
-def _real(name: str, value: Any, **bounds: Any) -> None:
-    try:
-        real_number(name, value, **bounds)
-    except OverflowError:
-        raise ConfigError(
-            f"{name} is beyond every floating-point number; a finite number is required"
-        ) from None
+        raise ConfigError(f"{name} is {shown(value)}; text is required")
 
 
 def _one_of(name: str, value: Any, choices: tuple[str, ...]) -> None:
     if value not in choices:
-        raise ConfigError(f"{name}: unknown {name} {value!r}{did_you_mean(str(value), choices)}")
+        raise ConfigError(f"{name}: unknown {name} {shown(value)}{did_you_mean(shown(value), choices)}")

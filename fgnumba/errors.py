@@ -1,15 +1,22 @@
 """Errors that a user can cause. Each message is one line: what is wrong, where, and what would be right."""
 
+import reprlib
 from collections.abc import Iterable
 from difflib import get_close_matches
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fgnumba.diagnosis import Diagnosis
 
+MAX_MESSAGE = 800
+"""Characters of the longest message: what an error quotes may be anything that a file holds."""
+
 
 class FgError(Exception):
     """Base of every error that bad input or bad configuration raises."""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(_one_line(message))
 
 
 class ShapeError(FgError):
@@ -50,8 +57,39 @@ class DivergenceError(FgError):
         self.kept, self.diagnosis = kept, diagnosis
 
 
+def _one_line(message: str) -> str:
+    """Return `message` without line breaks, without what a terminal would obey, its middle cut out where it is long."""
+    if not message.isprintable():
+        joined = " ".join(message.splitlines())
+        message = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in joined)
+    if len(message) <= MAX_MESSAGE:
+        return message
+    half = MAX_MESSAGE // 2 - 2
+    return f"{message[:half]} … {message[-half:]}"
+
+
+class _Quoted(reprlib.Repr):
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel, self.maxdict = 3, 8
+        self.maxstring = self.maxother = 200
+
+    def repr_int(self, x: int, level: int) -> str:
+        # Python shows no number of more digits than 4,300.
+        return repr(x) if x.bit_length() <= 400 else f"a number of {x.bit_length()} bits"
+
+
+_QUOTED = _Quoted()
+
+
+def shown(value: Any) -> str:
+    """Return what a message quotes of a value that may be anything: its repr, shortened."""
+    return _QUOTED.repr(value)
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return `" (did you mean 'x'?)"`, or the choices where nothing is near, for the end of a message."""
     choices = sorted(known)
-    near = get_close_matches(word, choices, n=1)
+    # The comparison takes as long as the word and its choices are long.
+    near = get_close_matches(word, choices[:1000], n=1) if len(word) <= 100 else []
     return f" (did you mean {near[0]!r}?)" if near else f" (choose from {', '.join(choices)})"

@@ -11,7 +11,7 @@ from fgnumba.errors import ConfigError, DtypeError
 from fgnumba.graph import Graph
 from fgnumba.kernels.directions import EXPLICIT
 from fgnumba.losses import Loss
-from fgnumba.parameters import checked
+from fgnumba.parameters import checked, shapes_of
 
 Tangents = Direction | Mapping[str, npt.ArrayLike]
 
@@ -52,7 +52,7 @@ def jvp(
             model.processor.assign(plan.perturbation.stream, tangents.stream())
             plan.renumber(tangents.number)
         elif isinstance(tangents, Mapping):
-            arrays = checked(model.packed_parameters, tangents, "tangents")
+            arrays = checked(shapes_of(model.packed_parameters), tangents, "tangents")
             plan = model.plan(len(inputs), EXPLICIT, 1, loss, training)
             assert plan.perturbation.explicit is not None
             for name, array in arrays.items():
@@ -83,7 +83,7 @@ def forward_gradient(
     value, derivative = jvp(model, loss, x, y, tangents, training=training)
     if isinstance(tangents, Direction):
         return value, tangents.scaled(model, derivative)
-    arrays = checked(model.packed_parameters, tangents, "tangents")
+    arrays = checked(shapes_of(model.packed_parameters), tangents, "tangents")
     return value, {name: np.float32(derivative) * array for name, array in arrays.items()}
 
 

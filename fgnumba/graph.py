@@ -5,7 +5,7 @@ import os
 import re
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakSet
@@ -14,18 +14,22 @@ import numpy as np
 import numpy.typing as npt
 
 from fgnumba import device as devices
-from fgnumba.errors import ConfigError, DtypeError, ShapeError, did_you_mean
+from fgnumba.errors import ConfigError, DtypeError, ShapeError, did_you_mean, shown
 from fgnumba.kernels.device import Device
 from fgnumba.kernels.directions import EXPLICIT, NONE
-from fgnumba.kernels.philox import MAX_COLUMNS, MAX_PARAMETERS, MAX_SEED, STREAM
+from fgnumba.kernels.philox import MAX_SEED, STREAM
 from fgnumba.layers import Layer, Perturbation, Shape
 from fgnumba.losses import Loss
-from fgnumba.parameters import Parameter, checked
+from fgnumba.parameters import Parameter, checked, shapes_of
 from fgnumba.plan import Plan
+from fgnumba.sizes import check_example, check_parameters
 from fgnumba.validation import whole_number
 
 FORWARD_BATCH, DEVICE_BATCH = 256, 4096
 """Examples that a forward pass without a loss takes at a time, on the CPU and elsewhere: its buffers stay small."""
+
+Provider = Callable[[Mapping[str, Shape]], Mapping[str, npt.ArrayLike]]
+"""Returns parameters, given their names and shapes."""
 
 _PLANS_KEPT = 8
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*")
@@ -65,6 +69,7 @@ class Graph:
     output : name of the node that is the model's output, by default the last.
     seed : of the initial parameters; the same on every machine.
     device : ``auto``, ``cpu`` or ``cuda``; or a device: ``fgnumba.device.cuda(precision=...)``.
+    initial : returns the initial parameters, given their names and shapes. None: they are drawn.
 
     Example: a residual block. ::
 
@@ -82,7 +87,7 @@ class Graph:
     Raises
     ------
     ShapeError
-        A layer does not accept what it is fed.
+        A layer does not accept what it is fed, or the model is more than this machine can hold.
     ConfigError
         A name is impossible, unknown, or there twice; a node feeds nothing; there is no layer; the seed is
         impossible.
@@ -97,10 +102,12 @@ class Graph:
         output: str | None = None,
         seed: int = 0,
         device: str | Device = "auto",
+        initial: Provider | None = None,
     ) -> None:
         self.processor = devices.resolve(device)
         self.device = self.processor.name
         self.input_shape = _shape(input_shape)
+        check_example("input_shape", self.input_shape)
         self.seed = whole_number("seed", seed, 0, MAX_SEED)
         self.nodes = self._wired(nodes)
         if all(node.layer.is_view(training=True) for node in self.nodes):
@@ -113,11 +120,13 @@ class Graph:
                 shape = node.layer.output_shape(*self.input_shapes(index))
             except ShapeError as error:
                 raise ShapeError(f"{self._where(index)}: {error}") from None
+            check_example(f"{self._where(index)}: the output", shape)
             self.shapes[node.name] = shape
         self.output_shape = self.shapes[self.output]
         self.outputs = math.prod(self.output_shape)
+        self._of_layers: list[dict[str, Parameter]] = []
         self._parameters: dict[str, Parameter] = {}
-        self._create_parameters()
+        self._create_parameters(initial)
         self._plans: OrderedDict[Any, Plan] = OrderedDict()
         self._lock = threading.RLock()
         _models.add(self)
@@ -129,24 +138,28 @@ class Graph:
     def _wired(self, nodes: Sequence[Any]) -> tuple[WiredNode, ...]:
         """Return the nodes with their inputs written out, having checked names and wiring."""
         wired: list[WiredNode] = []
-        known = ["input"]
+        known = {"input": None}
+        before = "input"
         for index, node in enumerate(nodes):
             if not isinstance(node, Node) or not isinstance(node.layer, Layer):
                 example = "Node('head', Dense(10))"
                 raise ConfigError(
-                    f"nodes[{index}] is {node!r}; a node with a layer is required, for example {example}"
+                    f"nodes[{index}] is {shown(node)}; a node with a layer is required, for example {example}"
                 )
             name = node.name
             if not isinstance(name, str) or not _NAME.fullmatch(name):
-                raise ConfigError(f"nodes[{index}]: name is {name!r}; letters, digits, _ and - are required")
+                raise ConfigError(
+                    f"nodes[{index}]: name is {shown(name)}; letters, digits, _ and - are required"
+                )
             if name in known:
                 raise ConfigError(f"layer {name!r}: the name is there twice; 'input' is the graph's own")
-            inputs = (known[-1],) if node.inputs is None else node.inputs
+            inputs = (before,) if node.inputs is None else node.inputs
             inputs = (inputs,) if isinstance(inputs, str) else tuple(inputs)
             for one in inputs:
                 if one not in known:
                     raise ConfigError(
-                        f"layer {name!r} reads {one!r}, which no earlier layer is called{did_you_mean(str(one), known)}"
+                        f"layer {name!r} reads {shown(one)}, which no earlier layer is called"
+                        f"{did_you_mean(str(one), known)}"
                     )
             least, most = node.layer.inputs
             if len(inputs) < least or (most is not None and len(inputs) > most):
@@ -156,14 +169,14 @@ class Graph:
                     f"{required} required"
                 )
             wired.append(WiredNode(name, node.layer, inputs))
-            known.append(name)
+            known[name], before = None, name
         return tuple(wired)
 
     def _check_uses(self) -> None:
         names = [node.name for node in self.nodes]
         if self.output not in names:
             raise ConfigError(
-                f"output: no layer is called {self.output!r}{did_you_mean(str(self.output), names)}"
+                f"output: no layer is called {shown(self.output)}{did_you_mean(str(self.output), names)}"
             )
         used = {self.output, *(name for node in self.nodes for name in node.inputs)}
         for name in names:
@@ -176,24 +189,27 @@ class Graph:
         """Return the shapes that node `index` reads."""
         return [self.shapes[name] for name in self.nodes[index].inputs]
 
-    def _create_parameters(self) -> None:
+    def _create_parameters(self, initial: Provider | None) -> None:
+        needed = [node.layer.parameter_shapes(self.input_shapes(i)) for i, node in enumerate(self.nodes)]
+        groups = [node.layer.column_groups(self.input_shapes(i)) for i, node in enumerate(self.nodes)]
+        check_parameters((self._where(i), one, groups[i]) for i, one in enumerate(needed))
+        given = None
+        if initial is not None:
+            named = zip(self.nodes, needed, strict=True)
+            shapes = {f"{node.name}.{name}": one[name] for node, one in named for name in one}
+            given = checked(shapes, initial(shapes), "parameters")
         for index, node in enumerate(self.nodes):
-            generator = np.random.Generator(np.random.Philox(key=[self.seed, index]))
-            shapes = self.input_shapes(index)
-            groups = node.layer.column_groups(shapes)
-            for name, values in node.layer.initial_parameters(shapes, generator).items():
-                full = f"{node.name}.{name}"
-                if values.shape[-1] > MAX_COLUMNS:
-                    raise ShapeError(
-                        f"{full}: {values.shape[-1]} columns; at most {MAX_COLUMNS} are possible"
-                    )
-                self._parameters[full] = Parameter.create(
-                    full, len(self._parameters), values, groups, self.processor
-                )
-        if len(self._parameters) > MAX_PARAMETERS:
-            raise ShapeError(
-                f"{len(self._parameters)} parameter arrays; at most {MAX_PARAMETERS} are possible"
-            )
+            if given is None:
+                generator = np.random.Generator(np.random.Philox(key=[self.seed, index]))
+                values = node.layer.initial_parameters(self.input_shapes(index), generator)
+            else:
+                values = {name: given[f"{node.name}.{name}"] for name in needed[index]}
+            of_layer = {}
+            for name, array in values.items():
+                full, number = f"{node.name}.{name}", len(self._parameters)
+                of_layer[name] = Parameter.create(full, number, array, groups[index], self.processor)
+                self._parameters[full] = of_layer[name]
+            self._of_layers.append(of_layer)
 
     @property
     def parameter_count(self) -> int:
@@ -207,12 +223,7 @@ class Graph:
 
     def layer_parameters(self, index: int) -> dict[str, Parameter]:
         """Return the parameters of node `index` by the layer's own names."""
-        prefix = f"{self.nodes[index].name}."
-        return {
-            name.removeprefix(prefix): parameter
-            for name, parameter in self._parameters.items()
-            if name.startswith(prefix)
-        }
+        return self._of_layers[index]
 
     def parameters(self) -> dict[str, npt.NDArray[np.float32]]:
         """Return copies of all parameters, ``{"<layer>.weight": (K, N) float32, ...}``."""
@@ -229,7 +240,7 @@ class Graph:
         DtypeError
             An array does not hold real numbers.
         """
-        arrays = checked(self._parameters, parameters, "parameters")
+        arrays = checked(shapes_of(self._parameters), parameters, "parameters")
         with self._lock:
             for name, parameter in self._parameters.items():
                 parameter.assign(arrays[name])
@@ -330,8 +341,7 @@ class Graph:
     def __setstate__(self, state: dict[str, Any]) -> None:
         # Plans hold addresses: a copy binds its own.
         parameters = state.pop("parameters")
-        type(self).__init__(self, **state)
-        self.load_parameters(parameters)
+        type(self).__init__(self, **state, initial=lambda _: parameters)
 
     def __repr__(self) -> str:
         nodes = ", ".join(f"{node.name}={node.layer}{list(node.inputs)}" for node in self.nodes)
@@ -357,7 +367,7 @@ class Sequential(Graph):
     Parameters
     ----------
     layers : at least one that computes something.
-    input_shape, seed, device : as :class:`Graph` takes them.
+    input_shape, seed, device, initial : as :class:`Graph` takes them.
 
     Raises
     ------
@@ -365,16 +375,23 @@ class Sequential(Graph):
     """
 
     def __init__(
-        self, layers: Sequence[Layer], input_shape: Shape | int, seed: int = 0, device: str | Device = "auto"
+        self,
+        layers: Sequence[Layer],
+        input_shape: Shape | int,
+        seed: int = 0,
+        device: str | Device = "auto",
+        initial: Provider | None = None,
     ) -> None:
         self.layers = tuple(layers)
         for index, layer in enumerate(self.layers):
             if not isinstance(layer, Layer):
-                raise ConfigError(f"layers[{index}] is {layer!r}; a layer is required, for example Dense(10)")
+                raise ConfigError(
+                    f"layers[{index}] is {shown(layer)}; a layer is required, for example Dense(10)"
+                )
             if layer.inputs[0] > 1:
                 raise ConfigError(f"layers[{index}]: {layer.kind} joins several inputs; a Graph wires them")
         nodes = [Node(str(index), layer) for index, layer in enumerate(self.layers)]
-        super().__init__(nodes, input_shape, seed=seed, device=device)
+        super().__init__(nodes, input_shape, seed=seed, device=device, initial=initial)
 
     def _where(self, index: int) -> str:
         return f"layers[{index}]"
@@ -394,5 +411,5 @@ class Sequential(Graph):
 def _shape(shape: Shape | int) -> Shape:
     sizes = (shape,) if isinstance(shape, int) else tuple(shape)
     if not sizes or any(isinstance(n, bool) or not isinstance(n, int) or n < 1 for n in sizes):
-        raise ShapeError(f"input_shape is {shape!r}; whole numbers of at least 1 are required")
+        raise ShapeError(f"input_shape is {shown(shape)}; whole numbers of at least 1 are required")
     return sizes

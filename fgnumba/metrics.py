@@ -4,12 +4,16 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, fields
+from pathlib import Path
 from typing import Any, BinaryIO
 
 from fgnumba.callbacks import Record
+from fgnumba.errors import shown
+from fgnumba.files import read_whole
 
-MAX_LINE = 4096
-"""Bytes: several times what a record takes."""
+MAX_LINE, MAX_RECORDS = 4096, 1 << 26
+"""Bytes of the longest line, several times what a record takes, and of the longest file that is read whole."""
+_NAMES = frozenset(field.name for field in fields(Record))
 
 
 def line_of(record: Record) -> str:
@@ -26,25 +30,66 @@ def json_object(values: Mapping[str, Any]) -> str:
     return json.dumps(finite, allow_nan=False)
 
 
-def record_of(line: bytes) -> Record:
-    """Return the record of a line; a null is NaN. ValueError where it is none."""
+def read_records(path: Path) -> list[Record]:
+    """Return the records of a file; a number that JSON lacks, which is written as null, becomes NaN.
+
+    Raises
+    ------
+    OSError
+        The file cannot be opened, is no regular one, or longer than `MAX_RECORDS`.
+    ValueError
+        A line is no record; the message names it.
+    """
+    records = []
+    for number, line in enumerate(read_whole(path, MAX_RECORDS).decode().splitlines(), 1):
+        try:
+            records.append(record(parsed(line)))
+        except ValueError as error:
+            raise ValueError(f"line {number}: {error}") from None
+    return records
+
+
+def parsed(line: str) -> dict[str, Any]:
+    """Return the JSON object that `line` holds; ValueError where it holds none."""
     try:
-        values = json.loads(line)
+        found = json.loads(line)
     except RecursionError:
         raise ValueError("brackets are nested too deeply") from None
-    names = [field.name for field in fields(Record)]
-    if not isinstance(values, dict) or sorted(values) != sorted(names):
-        raise ValueError(f"a record has {', '.join(names)}, and nothing else")
-    step = values["step"]
-    if type(step) is not int or not 0 < step < 1 << 63:
-        raise ValueError(f"step is {str(step)[:40]}; a whole number above 0 is required")
-    for name in names[1:]:
-        if values[name] is None:
-            values[name] = math.nan
-        elif type(values[name]) not in (int, float):
-            raise ValueError(f"{name} is {str(values[name])[:40]!r}; a number or null is required")
-        values[name] = float(values[name])
-    return Record(**values)
+    if not isinstance(found, dict):
+        raise ValueError(f"{shown(found)} is no object")
+    return found
+
+
+def record(values: dict[str, Any]) -> Record:
+    """Return a record of `values`, by its fields' names.
+
+    Raises
+    ------
+    ValueError
+        A field is missing or unknown, or its value is no number that it can have.
+    """
+    if values.keys() != _NAMES:
+        missing, unknown = sorted(_NAMES - values.keys()), sorted(values.keys() - _NAMES)
+        raise ValueError(
+            f"{shown(missing)} are missing and {shown(unknown)} unknown"
+            if missing
+            else f"{shown(unknown)} are unknown"
+        )
+    if type(values["step"]) is not int or values["step"] < 0:
+        raise ValueError(f"step is {shown(values['step'])}; a whole number, 0 or above, is required")
+    reals = {name: _real(name, value) for name, value in values.items() if name != "step"}
+    return Record(step=values["step"], **reals)
+
+
+def _real(name: str, value: Any) -> float:
+    if value is None:
+        return math.nan
+    if type(value) in (int, float):
+        try:
+            return float(value)
+        except OverflowError:
+            pass
+    raise ValueError(f"{name} is {shown(value)}; a number is required")
 
 
 def readable(file: BinaryIO, size: int) -> tuple[list[Record], int, str | None]:
@@ -59,11 +104,11 @@ def readable(file: BinaryIO, size: int) -> tuple[list[Record], int, str | None]:
         try:
             if not line.endswith(b"\n"):
                 raise ValueError("it breaks off" if len(line) <= MAX_LINE else "it is too long")
-            record = record_of(line)
-            if records and record.step <= records[-1].step:
-                raise ValueError(f"step {record.step} comes after step {records[-1].step}")
-        except (ValueError, OverflowError) as error:
+            found = record(parsed(line.decode()))
+            if records and found.step <= records[-1].step:
+                raise ValueError(f"step {found.step} comes after step {records[-1].step}")
+        except ValueError as error:
             return records, read, f"line {len(records) + 1}: {error}"
-        records.append(record)
+        records.append(found)
         read += len(line)
     return records, read, None

@@ -60,10 +60,15 @@ def _matrix(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     return values if values.ndim == 1 else values.reshape(-1, values.shape[-1])
 
 
+def shapes_of(parameters: Mapping[str, Parameter]) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of the canonical arrays by name."""
+    return {name: parameter.shape for name, parameter in parameters.items()}
+
+
 def checked(
-    parameters: Mapping[str, Parameter], arrays: Mapping[str, npt.ArrayLike], what: str
+    shapes: Mapping[str, tuple[int, ...]], arrays: Mapping[str, npt.ArrayLike], what: str
 ) -> dict[str, npt.NDArray[np.float32]]:
-    """Return `arrays` as float32, having checked that names, shapes and dtypes are those of `parameters`.
+    """Return `arrays` as float32, having checked that they have these names and shapes, and hold numbers.
 
     Raises
     ------
@@ -73,17 +78,17 @@ def checked(
         An array does not hold real numbers.
     """
     for name in arrays:
-        if name not in parameters:
-            raise ShapeError(f"{what}: unknown name {name!r}{did_you_mean(str(name), parameters)}")
+        if name not in shapes:
+            raise ShapeError(f"{what}: unknown name {name!r}{did_you_mean(str(name), shapes)}")
     result = {}
-    for name, parameter in parameters.items():
+    for name, shape in shapes.items():
         if name not in arrays:
-            raise ShapeError(f"{what}: {name!r} is missing; its shape is {parameter.shape}")
+            raise ShapeError(f"{what}: {name!r} is missing; its shape is {shape}")
         array = np.asarray(arrays[name])
         if array.dtype.kind not in "fiub":
             raise DtypeError(f"{what}: {name!r} has dtype {array.dtype}; real numbers are required")
-        if array.shape != parameter.shape:
-            raise ShapeError(f"{what}: {name!r} has shape {array.shape}; {parameter.shape} is required")
+        if array.shape != shape:
+            raise ShapeError(f"{what}: {name!r} has shape {array.shape}; {shape} is required")
         result[name] = array.astype(np.float32, copy=False)
     return result
 

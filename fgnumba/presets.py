@@ -4,10 +4,10 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from fgnumba.errors import ConfigError, ShapeError, did_you_mean
+from fgnumba.errors import ConfigError, ShapeError, did_you_mean, shown
 
 if TYPE_CHECKING:
-    from fgnumba.graph import Graph
+    from fgnumba.graph import Graph, Provider
     from fgnumba.layers import Layer
 
 Table = dict[str, Any]
@@ -76,7 +76,7 @@ def tables(name: str, classes: int, widths: Sequence[int] | None = None) -> list
         There is no such model, or it has no widths to choose.
     """
     if name not in NAMES:
-        raise ConfigError(f"model: unknown model {name!r}{did_you_mean(name, NAMES)}, or a TOML file")
+        raise ConfigError(f"model: unknown model {shown(name)}{did_you_mean(name, NAMES)}, or a TOML file")
     if widths is not None and name != "mlp":
         raise ConfigError(f"widths: model {name!r} has no hidden layers to choose; mlp has")
     head: Table = {"type": "dense", "units": classes}
@@ -139,17 +139,17 @@ def layers_from(tables: Sequence[Mapping[str, Any]], classes: int, where: str) -
     for index, table in enumerate(tables):
         here = f"{where}: layers[{index}]"
         if not isinstance(table, Mapping):
-            raise ConfigError(f"{here} is {table!r}; a table is required")
+            raise ConfigError(f"{here} is {shown(table)}; a table is required")
         given = {key: value for key, value in table.items() if key not in ("name", "inputs")}
         kind = given.pop("type", None)
         if not isinstance(kind, str) or kind not in LAYERS:
-            raise ConfigError(f"{here}: type is {kind!r}{did_you_mean(str(kind), LAYERS)}")
+            raise ConfigError(f"{here}: type is {shown(kind)}{did_you_mean(shown(kind), LAYERS)}")
         layer = getattr(fgnumba.layers, LAYERS[kind])
         keys = [field.name for field in fields(layer)]
         for key in given:
             if key not in keys:
                 known = [*keys, "type", "name", "inputs"]
-                raise ConfigError(f"{here}: unknown key {key!r}{did_you_mean(key, known)}")
+                raise ConfigError(f"{here}: unknown key {shown(key)}{did_you_mean(key, known)}")
         for field in fields(layer):
             if field.default is MISSING and field.name not in given:
                 raise ConfigError(f"{here}: {field.name} is missing")
@@ -169,10 +169,16 @@ def model_from(
     input_shape: tuple[int, ...],
     seed: int = 0,
     device: str = "auto",
+    initial: "Provider | None" = None,
 ) -> "Graph":
     """Return the classifier that `tables` describe: a graph where any has ``name`` or ``inputs``, else a sequence.
 
     In a graph a layer without a name is called by its number.
+
+    Parameters
+    ----------
+    where : what the tables stand in, for messages.
+    input_shape, seed, device, initial : as :class:`fgnumba.Graph` takes them.
 
     Raises
     ------
@@ -189,9 +195,9 @@ def model_from(
                 Node(table.get("name", str(index)), layer, _inputs(table.get("inputs")))
                 for index, (table, layer) in enumerate(zip(tables, layers, strict=True))
             ]
-            model = Graph(nodes, input_shape, seed=seed, device=device)
+            model = Graph(nodes, input_shape, seed=seed, device=device, initial=initial)
         else:
-            model = Sequential(layers, input_shape, seed=seed, device=device)
+            model = Sequential(layers, input_shape, seed=seed, device=device, initial=initial)
     except (ConfigError, ShapeError) as error:
         raise type(error)(f"{where}: {error}") from None
     if model.output_shape != (classes,):
@@ -205,7 +211,7 @@ def _inputs(given: Any) -> tuple[str, ...] | str | None:
         return given
     if isinstance(given, list) and given and all(isinstance(name, str) for name in given):
         return tuple(given)
-    raise ConfigError(f"inputs is {given!r}; the name of a layer, or a list of names, is required")
+    raise ConfigError(f"inputs is {shown(given)}; the name of a layer, or a list of names, is required")
 
 
 def default_learning_rate(

@@ -6,7 +6,6 @@ A run that has ended has a model.safetensors, which is written last; one that ha
 import contextlib
 import errno
 import io
-import json
 import os
 import re
 import shlex
@@ -22,9 +21,12 @@ from fgnumba.checkpoints import FOLDER as CHECKPOINTS
 from fgnumba.checkpoints import LOCK, METRICS
 from fgnumba.configuration import RunConfig, read_toml
 from fgnumba.durable import replace, sync_folder
-from fgnumba.errors import ConfigError, DtypeError, RunError, ShapeError
-from fgnumba.metrics import line_of
+from fgnumba.errors import ConfigError, DtypeError, RunError, ShapeError, shown
+from fgnumba.kernels.philox import MAX_COLUMNS
+from fgnumba.metrics import line_of, read_records
 from fgnumba.presets import model_from
+from fgnumba.tensors import MAX_RANK, read_tensors
+from fgnumba.validation import whole_number
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -238,15 +240,16 @@ def read(path: Path, device: str = "auto") -> Run:
     if (path / CHECKPOINTS).is_dir() and not (path / MODEL).exists():
         raise RunError(f"{path} has not ended; continue: fgtrain train --resume {shlex.quote(str(path))}")
     _check_files(path, (CONFIG, METRICS, MODEL))
-    config, facts = _damage(path / CONFIG, lambda: _read_config(path / CONFIG))
-    shape, classes = facts
+    config, shape, classes = _damage(path / CONFIG, lambda: _read_config(path / CONFIG))
+
+    def trained(shapes: Mapping[str, tuple[int, ...]]) -> Mapping[str, Any]:
+        return _damage(path / MODEL, lambda: read_tensors(path / MODEL, shapes))
+
     model = _damage(
         path / CONFIG,
-        lambda: model_from(config.layers or (), classes, CONFIG, shape, config.seed, device),
+        lambda: model_from(config.layers or (), classes, CONFIG, shape, config.seed, device, trained),
     )
-    _damage(path / MODEL, lambda: model.load_parameters(_load(path / MODEL)))
-    records = _damage(path / METRICS, lambda: _read_records(path / METRICS))
-    return Run(config, model, records)
+    return Run(config, model, _damage(path / METRICS, lambda: read_records(path / METRICS)))
 
 
 def read_unfinished(path: Path) -> tuple[RunConfig, dict[str, Any]]:
@@ -258,7 +261,7 @@ def read_unfinished(path: Path) -> tuple[RunConfig, dict[str, Any]]:
         `path` is no run folder, or its config.toml is damaged.
     """
     _check_files(path, (CONFIG,))
-    config, _ = _damage(path / CONFIG, lambda: _read_config(path / CONFIG))
+    config, *_ = _damage(path / CONFIG, lambda: _read_config(path / CONFIG))
     return config, read_toml(path / CONFIG, "config")["run"]
 
 
@@ -279,7 +282,7 @@ def read_start(path: Path) -> tuple[RunConfig, "Trainer"]:
     _check_files(path, (CONFIG,))
 
     def start() -> "tuple[RunConfig, Trainer]":
-        config, (shape, classes) = _read_config(path / CONFIG)
+        config, shape, classes = _read_config(path / CONFIG)
         layers = config.layers or ()
         model = model_from(layers, classes, CONFIG, shape, config.seed, config.device)
         return config, trainer(config, model)
@@ -287,15 +290,18 @@ def read_start(path: Path) -> tuple[RunConfig, "Trainer"]:
     return _damage(path / CONFIG, start)
 
 
-def read_parameters(path: Path) -> dict[str, Any] | None:
+def read_parameters(path: Path, model: "Graph") -> dict[str, Any] | None:
     """Return the trained parameters in the run folder `path`, None where there are none yet.
 
     Raises
     ------
     RunError
-        They are damaged.
+        They are damaged, or not those of `model`.
     """
-    return _damage(path / MODEL, lambda: _load(path / MODEL)) if (path / MODEL).exists() else None
+    if not (path / MODEL).exists():
+        return None
+    shapes = {name: parameter.shape for name, parameter in model.packed_parameters.items()}
+    return _damage(path / MODEL, lambda: read_tensors(path / MODEL, shapes))
 
 
 def _check_files(path: Path, names: Iterable[str]) -> None:
@@ -308,32 +314,22 @@ def _check_files(path: Path, names: Iterable[str]) -> None:
             raise RunError(f"{path} is not a run folder: {name} is missing")
 
 
-def _read_config(path: Path) -> tuple[RunConfig, tuple[tuple[int, ...], int]]:
+def _read_config(path: Path) -> tuple[RunConfig, tuple[int, ...], int]:
+    """Return the configuration, the shape of an example and the number of classes."""
     config = RunConfig.from_toml(path)
     facts = read_toml(path, "config").get("run", {})
+    if not isinstance(facts, dict):
+        raise ValueError(f"run is {shown(facts)}; a table is required")
     for name in ("input_shape", "classes"):
         if name not in facts:
             raise ValueError(f"[run] has no {name}")
-    return config, (tuple(facts["input_shape"]), int(facts["classes"]))
-
-
-def _load(path: Path) -> dict[str, Any]:
-    import numpy as np
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
-    try:
-        arrays: dict[str, Any] = load_file(path)
-    except SafetensorError as error:
-        raise ValueError(str(error)) from None
-    for name, array in arrays.items():
-        if not np.isfinite(array).all():
-            raise ValueError(f"{name} is not finite")
-    return arrays
-
-
-def _read_records(path: Path) -> list[Record]:
-    return [Record(**json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
+    shape = facts["input_shape"]
+    if not isinstance(shape, list) or not 1 <= len(shape) <= MAX_RANK:
+        raise ValueError(
+            f"input_shape is {shown(shape)}; a list of 1 to {MAX_RANK} whole numbers is required"
+        )
+    sizes = tuple(whole_number("input_shape", size) for size in shape)
+    return config, sizes, whole_number("classes", facts["classes"], 1, MAX_COLUMNS)
 
 
 def _damage(path: Path, read: Callable[[], T]) -> T:

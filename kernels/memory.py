@@ -1,5 +1,11 @@
-"""Aligned arrays, their addresses, and the distance between their rows."""
+"""Aligned arrays, their addresses, the distance between their rows, and how much memory there is."""
 
+import contextlib
+import math
+import os
+import sys
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,6 +14,28 @@ import numpy.typing as npt
 from fgnumba.kernels.vector import PANEL
 
 CACHE_LINE = 64
+CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+"""Where Linux says how much a container may take, of either version; ``max`` or a vast number: all there is."""
+
+
+@cache
+def physical_memory() -> int:
+    """Return the bytes that this process can have at most: the machine's, or its container's."""
+    limits = [sys.maxsize]
+    if "SC_PHYS_PAGES" in getattr(os, "sysconf_names", {}):
+        limits.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    for path in CGROUP_LIMITS:
+        with contextlib.suppress(OSError, ValueError):
+            limits.append(int(Path(path).read_text(encoding="ascii")))
+    return min(limit for limit in limits if limit > 0)
+
+
+def readable(nbytes: int) -> str:
+    """Return bytes as a person reads them, ``"1.5 GiB"``."""
+    for power, unit in enumerate(("bytes", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")):
+        if nbytes < 1024 ** (power + 1):
+            return f"{nbytes / 1024**power:.{min(power, 1)}f} {unit}"
+    return "more than 1024 EiB"
 
 
 def round_up(n: int, multiple: int) -> int:
@@ -16,9 +44,19 @@ def round_up(n: int, multiple: int) -> int:
 
 
 def aligned(shape: tuple[int, ...], dtype: npt.DTypeLike = np.float32) -> npt.NDArray[Any]:
-    """Return zeros that begin at a cache line."""
+    """Return zeros that begin at a cache line.
+
+    Raises
+    ------
+    MemoryError
+        There is not so much memory. The system may grant it nevertheless, and end the process when it is used.
+    """
     dtype = np.dtype(dtype)
-    size = int(np.prod(shape)) * dtype.itemsize
+    size = math.prod(map(int, shape)) * dtype.itemsize
+    if size > physical_memory():
+        raise MemoryError(
+            f"a buffer of {readable(size)} is asked for; this machine has {readable(physical_memory())}"
+        )
     buffer = np.zeros(size + CACHE_LINE, np.uint8)
     start = -buffer.ctypes.data % CACHE_LINE
     return buffer[start : start + size].view(dtype).reshape(shape)

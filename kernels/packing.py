@@ -3,11 +3,18 @@
 Columns in G groups, as of a grouped convolution, are padded group by group: ceil(N / G / PANEL) panels each.
 """
 
+import math
+
 import numpy as np
 import numpy.typing as npt
 
 from fgnumba.kernels.memory import aligned
 from fgnumba.kernels.vector import PANEL
+
+
+def packed_size(shape: tuple[int, ...], groups: int = 1) -> int:
+    """Return the elements that an array (..., N) takes when it is packed."""
+    return math.prod(shape[:-1]) * groups * -(-shape[-1] // groups // PANEL) * PANEL
 
 
 def pack(matrix: npt.ArrayLike, groups: int = 1) -> npt.NDArray[np.float32]:

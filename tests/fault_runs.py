@@ -35,7 +35,7 @@ def start(*arguments, cwd, **environment):
             stdout=subprocess.PIPE,
             stderr=errors,
         )
-    process.errors = cwd / "stderr"
+    process.errors = cwd / "stderr"  # type: ignore[attr-defined]
     return process
 
 

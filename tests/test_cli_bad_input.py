@@ -264,7 +264,7 @@ def test_data_that_do_not_fit_the_run(refused, folder, finished):
         (np.float32(0), "shape ()"),
         (np.full((1, 64), np.nan), "nan at (0, 0)"),
         (np.zeros((1, 64), np.uint8), "dtype uint8; floating-point features"),
-        (np.array([{}]), "Object arrays cannot be loaded"),
+        (np.array([{}]), "a pickled array of Python objects"),
     ],
 )
 def test_inputs_that_do_not_fit_the_run(refused, folder, finished, array, message):

@@ -135,11 +135,11 @@ def test_npz_members_that_lie(tmp_path):
     path = tmp_path / "mine.npz"
     features = np.zeros((6, 5), np.float32)
     archive(path, x_train=member(features, shape=(1 << 20, 1 << 18)))
-    refuse(path, "x_train (is damaged|claims more memory)")
+    refuse(path, "x_train is damaged: its header claims")
     archive(path, x_train=member(features, shape=(1 << 62, 5)))
-    refuse(path, "x_train (is damaged|claims more memory)")
+    refuse(path, "x_train is damaged: its header claims")
     archive(path, x_train=b"no array")
-    refuse(path, "x_train is not an array")
+    refuse(path, "x_train is not a readable .npy array")
 
 
 def test_npy_for_npz(tmp_path):

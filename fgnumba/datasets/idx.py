@@ -17,7 +17,10 @@ from pathlib import Path
 import numpy as np
 
 from fgnumba.datasets.dataset import Dataset, check_labels
+from fgnumba.datasets.npy import AS_FEATURES, MAX_RANK
 from fgnumba.errors import DatasetError
+from fgnumba.files import open_regular, size_of
+from fgnumba.kernels.memory import physical_memory, readable
 
 # As the files are published; the variants have a dot for the second hyphen, or `.gz` at the end.
 TRAIN_IMAGES = "train-images-idx3-ubyte"
@@ -29,8 +32,6 @@ UNSIGNED_BYTE = 8
 GZIP_MAGIC = b"\x1f\x8b"
 # Deflate's cheapest code spends 2 bits on 258 bytes.
 MAX_GZIP_RATIO = 1032
-# The fewest dimensions that any supported NumPy can hold.
-MAX_RANK = 32
 CHUNK_BYTES = 1 << 20
 
 
@@ -53,8 +54,8 @@ def read_idx(path: str | os.PathLike[str]) -> np.ndarray:
     """
     path = Path(path)
     try:
-        with open(path, "rb") as file:
-            limit = os.fstat(file.fileno()).st_size
+        with open_regular(path) as file:
+            limit = size_of(file)
             compressed = file.read(len(GZIP_MAGIC)) == GZIP_MAGIC
             file.seek(0)
             if not compressed:
@@ -107,6 +108,11 @@ def _read(path: Path, stream: io.BufferedReader | gzip.GzipFile, limit: int) -> 
     if promised > limit:
         raise DatasetError(
             f"{path}: truncated: its header promises {promised} bytes, {shape}; the file has fewer than that"
+        )
+    needed = promised * (1 + AS_FEATURES)
+    if needed > physical_memory():
+        raise DatasetError(
+            f"{path}: {shape} needs {readable(needed)}; this machine has {readable(physical_memory())}"
         )
     elements = np.empty(shape, np.uint8)
     view = elements.reshape(-1).data

@@ -1,16 +1,25 @@
 """Data sets of one's own, as NumPy's ``.npz`` archives."""
 
 import os
+import zipfile
+from io import BufferedReader
 from pathlib import Path
 
 import numpy as np
 
 from fgnumba.datasets.dataset import Dataset, first_false
+from fgnumba.datasets.idx import MAX_GZIP_RATIO
+from fgnumba.datasets.npy import read_npy
 from fgnumba.errors import DatasetError
+from fgnumba.files import open_regular
 
 KEYS = ("x_train", "y_train", "x_test", "y_test")
 # A label beyond this is an identifier, not a class: a model would be given that many outputs.
 MAX_CLASSES = 1 << 16
+MAX_RATIO = {zipfile.ZIP_STORED: 1, zipfile.ZIP_DEFLATED: MAX_GZIP_RATIO}
+"""Of what NumPy compresses with: bytes that come of one at most."""
+MAX_DIRECTORY = 1 << 26
+ENCRYPTED = 1
 
 
 def load_npz(path: str | os.PathLike[str]) -> Dataset:
@@ -44,41 +53,74 @@ def load_npz(path: str | os.PathLike[str]) -> Dataset:
 
 def _read(path: Path) -> dict[str, np.ndarray]:
     try:
-        with open(path, "rb") as file:
-            archive = np.load(file, allow_pickle=False)
-            if not isinstance(archive, np.lib.npyio.NpzFile):
+        with open_regular(path) as file:
+            if file.read(len(np.lib.format.MAGIC_PREFIX)) == np.lib.format.MAGIC_PREFIX:
                 raise DatasetError(
                     f"{path}: holds a single array; an .npz archive of {', '.join(KEYS)} is required"
                 )
-            with archive:
-                missing = [key for key in KEYS if key not in archive.files]
-                if missing:
-                    raise DatasetError(f"{path}: no {', '.join(missing)}; {', '.join(KEYS)} are required")
-                return {key: _member(path, archive, key) for key in KEYS}
+            with zipfile.ZipFile(_Guarded(file)) as archive:
+                members = _members(path, archive.infolist())
+                return {key: _member(path, archive, key, member) for key, member in members.items()}
     except DatasetError:
         raise
     except OSError as error:
         raise DatasetError(f"{path}: cannot be read ({error.strerror or error})") from error
-    # Damaged bytes surface as whatever zipfile, zlib or NumPy met first.
+    # Damaged bytes surface as whatever zipfile or zlib met first.
     except Exception as error:
         raise DatasetError(f"{path}: not an .npz archive, or a damaged one") from error
 
 
-def _member(path: Path, archive: np.lib.npyio.NpzFile, key: str) -> np.ndarray:
-    try:
-        array = archive[key]
-    except ValueError as error:
-        if "allow_pickle" in str(error):
+class _Guarded:
+    """A file that refuses to be read in pieces of any size that a directory claims."""
+
+    def __init__(self, file: BufferedReader) -> None:
+        self._file = file
+        self.seek, self.tell, self.seekable = file.seek, file.tell, file.seekable
+
+    def read(self, size: int = -1) -> bytes:
+        if size > MAX_DIRECTORY:
+            raise zipfile.BadZipFile("a directory of so many members")
+        return self._file.read(size)
+
+
+def _members(path: Path, members: list[zipfile.ZipInfo]) -> dict[str, zipfile.ZipInfo]:
+    """Return the member of each key, having checked that it is there once, and may be as long as it claims."""
+    found: dict[str, zipfile.ZipInfo] = {}
+    for member in members:
+        key = member.filename.removesuffix(".npy")
+        if key in found:
+            raise DatasetError(f"{path}: {key} is there twice")
+        if key in KEYS:
+            found[key] = member
+    missing = [key for key in KEYS if key not in found]
+    if missing:
+        raise DatasetError(f"{path}: no {', '.join(missing)}; {', '.join(KEYS)} are required")
+    for key, member in found.items():
+        if member.flag_bits & ENCRYPTED:
+            raise DatasetError(f"{path}: {key} is encrypted; save it with numpy.savez")
+        if member.compress_type not in MAX_RATIO:
             raise DatasetError(
-                f"{path}: {key} is a pickled array of Python objects; save it as numbers"
-            ) from error
-        raise DatasetError(f"{path}: {key} is damaged ({' '.join(str(error).split())})") from error
-    except MemoryError as error:
-        raise DatasetError(f"{path}: {key} claims more memory than there is") from error
-    # A member that is no .npy file comes back as bytes.
-    if not isinstance(array, np.ndarray):
-        raise DatasetError(f"{path}: {key} is not an array; save it with numpy.savez")
-    return array
+                f"{path}: {key} is compressed by method {member.compress_type}; save it with numpy.savez"
+            )
+        if member.file_size > member.compress_size * MAX_RATIO[member.compress_type]:
+            raise DatasetError(
+                f"{path}: {key} is damaged: {member.compress_size} bytes cannot hold the {member.file_size} "
+                "that they claim"
+            )
+    return found
+
+
+def _member(path: Path, archive: zipfile.ZipFile, key: str, member: zipfile.ZipInfo) -> np.ndarray:
+    with archive.open(member) as stream:
+        try:
+            array = read_npy(stream, member.file_size)
+            # Asking past the end also has the checksum compared.
+            stream.read(1)
+            return array
+        except ValueError as error:
+            raise DatasetError(f"{path}: {key} is {error}") from None
+        except zipfile.BadZipFile as error:
+            raise DatasetError(f"{path}: {key} is damaged ({error})") from None
 
 
 def _features(path: Path, key: str, array: np.ndarray) -> np.ndarray:

@@ -1,5 +1,6 @@
 """What every layer is: shapes, parameters, and a way to be bound to memory."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -8,13 +9,16 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from fgnumba.errors import ConfigError, ShapeError, did_you_mean
+from fgnumba.errors import ConfigError, ShapeError, did_you_mean, shown
 from fgnumba.kernels.activations.rules import RULES
 from fgnumba.kernels.device import Device
 from fgnumba.kernels.images import NO_BORDER, Border, Images
 from fgnumba.kernels.program import Operation
 from fgnumba.parameters import Parameter
 from fgnumba.validation import whole_number
+
+MAX_PIXELS = 1 << 20
+"""Of a window, a step or a border, along a side: products of two fit kernels' integers."""
 
 Shape = tuple[int, ...]
 Initial = dict[str, npt.NDArray[np.float32]]
@@ -96,8 +100,12 @@ class Layer(ABC):
     def output_shape(self, *inputs: Shape) -> Shape:
         """Return the shape of one example's output; ShapeError where an input does not fit."""
 
+    def parameter_shapes(self, inputs: Sequence[Shape]) -> dict[str, Shape]:
+        """Return the shapes of the parameters by name."""
+        return {}
+
     def initial_parameters(self, inputs: Sequence[Shape], generator: np.random.Generator) -> Initial:
-        """Return the initial parameters by name."""
+        """Return the initial parameters by name, in the shapes that :meth:`parameter_shapes` says."""
         return {}
 
     def column_groups(self, inputs: Sequence[Shape]) -> int:
@@ -139,13 +147,15 @@ class Layer(ABC):
 def checked_activation(kind: str, activation: str) -> None:
     """Raise ConfigError unless `activation` is the name of one."""
     if not isinstance(activation, str) or activation not in RULES:
-        raise ConfigError(f"{kind}: unknown activation {activation!r}{did_you_mean(str(activation), RULES)}")
+        raise ConfigError(
+            f"{kind}: unknown activation {shown(activation)}{did_you_mean(shown(activation), RULES)}"
+        )
 
 
 def checked_flag(name: str, value: Any) -> None:
     """Raise ConfigError unless `value` is true or false."""
     if not isinstance(value, bool):
-        raise ConfigError(f"{name} is {value!r}; true or false is required")
+        raise ConfigError(f"{name} is {shown(value)}; true or false is required")
 
 
 def pair(name: str, value: Any, low: int = 1) -> tuple[int, int]:
@@ -153,9 +163,9 @@ def pair(name: str, value: Any, low: int = 1) -> tuple[int, int]:
     both = (value, value) if not isinstance(value, (tuple, list)) else tuple(value)
     if len(both) != 2:
         raise ConfigError(
-            f"{name} is {value!r}; a whole number, or one each of height and width, is required"
+            f"{name} is {shown(value)}; a whole number, or one each of height and width, is required"
         )
-    return whole_number(name, both[0], low), whole_number(name, both[1], low)
+    return whole_number(name, both[0], low, MAX_PIXELS), whole_number(name, both[1], low, MAX_PIXELS)
 
 
 def checked_image(kind: str, shape: Shape) -> tuple[int, int, int]:
@@ -163,6 +173,14 @@ def checked_image(kind: str, shape: Shape) -> tuple[int, int, int]:
     if len(shape) != 3:
         raise ShapeError(f"{kind}: the input's shape is {shape}; an image (H, W, C) is required")
     return shape
+
+
+def drawn(shapes: Mapping[str, Shape], gain: float, generator: np.random.Generator) -> Initial:
+    """Return a weight (..., N) from N(0, gain / K), K the product of the sizes before N, and zeros for all else."""
+    weight = shapes["weight"]
+    deviation = np.float32(math.sqrt(gain / math.prod(weight[:-1])))
+    zeros = {name: np.zeros(shape, np.float32) for name, shape in shapes.items() if name != "weight"}
+    return {"weight": generator.standard_normal(weight, np.float32) * deviation, **zeros}
 
 
 def gain(activation: str) -> float:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fgnumba.errors import ConfigError, ShapeError
+from fgnumba.errors import ConfigError, ShapeError, shown
 from fgnumba.kernels.conv2d import cpu as conv2d
 from fgnumba.kernels.conv2d.geometry import Geometry, is_channelwise
 from fgnumba.kernels.images import NO_BORDER, Border
@@ -20,6 +20,7 @@ from fgnumba.layers.base import (
     checked_activation,
     checked_flag,
     checked_image,
+    drawn,
     gain,
     pair,
 )
@@ -103,15 +104,15 @@ class Conv2d(Layer):
             self.filters,
         )
 
-    def initial_parameters(self, inputs: Sequence[Shape], generator: np.random.Generator) -> Initial:
+    def parameter_shapes(self, inputs: Sequence[Shape]) -> dict[str, Shape]:
         """Return ``weight`` (KH, KW, C / groups, N) and, with a bias, ``bias`` (N,)."""
         (size,) = _pairs(self.kernel_size)
-        shape = (*size, inputs[0][2] // self.groups, self.filters)
-        deviation = np.float32(math.sqrt(gain(self.activation) / math.prod(shape[:3])))
-        parameters = {"weight": generator.standard_normal(shape, np.float32) * deviation}
-        if self.bias:
-            parameters["bias"] = np.zeros(self.filters, np.float32)
-        return parameters
+        weight = (*size, inputs[0][2] // self.groups, self.filters)
+        return {"weight": weight, **({"bias": (self.filters,)} if self.bias else {})}
+
+    def initial_parameters(self, inputs: Sequence[Shape], generator: np.random.Generator) -> Initial:
+        """Return a weight drawn from N(0, g / K), and a bias of zeros."""
+        return drawn(self.parameter_shapes(inputs), gain(self.activation), generator)
 
     def column_groups(self, inputs: Sequence[Shape]) -> int:
         """Return the groups, but 1 where every channel is one."""
@@ -162,7 +163,7 @@ def checked_padding(kind: str, padding: Padding) -> str | Border:
         except ConfigError:
             pass
     raise ConfigError(
-        f"{name} is {padding!r}; 'valid', 'same', a whole number, (height, width) or "
+        f"{name} is {shown(padding)}; 'valid', 'same', a whole number, (height, width) or "
         "((top, bottom), (left, right)) is required"
     )
 

@@ -1,6 +1,5 @@
 """Dense layers."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -14,7 +13,16 @@ from fgnumba.kernels.philox import MAX_COLUMNS
 from fgnumba.kernels.product import Weights
 from fgnumba.kernels.program import Operation
 from fgnumba.kernels.vector import PANEL
-from fgnumba.layers.base import Initial, Layer, Shape, Site, checked_activation, checked_flag, gain
+from fgnumba.layers.base import (
+    Initial,
+    Layer,
+    Shape,
+    Site,
+    checked_activation,
+    checked_flag,
+    drawn,
+    gain,
+)
 from fgnumba.validation import whole_number
 
 
@@ -61,14 +69,14 @@ class Dense(Layer):
             )
         return (self.units,)
 
-    def initial_parameters(self, inputs: Sequence[Shape], generator: np.random.Generator) -> Initial:
+    def parameter_shapes(self, inputs: Sequence[Shape]) -> dict[str, Shape]:
         """Return ``weight`` (K, N) and, with a bias, ``bias`` (N,)."""
         ((rows,),) = inputs
-        deviation = np.float32(math.sqrt(gain(self.activation) / rows))
-        parameters = {"weight": generator.standard_normal((rows, self.units), np.float32) * deviation}
-        if self.bias:
-            parameters["bias"] = np.zeros(self.units, np.float32)
-        return parameters
+        return {"weight": (rows, self.units), **({"bias": (self.units,)} if self.bias else {})}
+
+    def initial_parameters(self, inputs: Sequence[Shape], generator: np.random.Generator) -> Initial:
+        """Return a weight drawn from N(0, g / K), and a bias of zeros."""
+        return drawn(self.parameter_shapes(inputs), gain(self.activation), generator)
 
     def multiply_adds(self, inputs: Sequence[Shape]) -> int:
         """Return K N."""

@@ -14,6 +14,10 @@ from fgnumba.validation import real_number, whole_number
 
 @dataclass(frozen=True)
 class _Normalization(Layer):
+    def parameter_shapes(self, inputs: Sequence[Shape]) -> dict[str, Shape]:
+        """Return ``scale`` (C,) and ``shift`` (C,)."""
+        return dict.fromkeys(("scale", "shift"), inputs[0][-1:])
+
     def initial_parameters(self, inputs: Sequence[Shape], generator: np.random.Generator) -> Initial:
         """Return ``scale`` (C,), ones, and ``shift`` (C,), zeros."""
         channels = inputs[0][-1]

@@ -4,7 +4,7 @@ from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
-from fgnumba.errors import ConfigError
+from fgnumba.errors import ConfigError, shown
 from fgnumba.kernels.images import NO_BORDER, Border
 from fgnumba.kernels.program import Operation
 from fgnumba.layers.base import Layer, Shape, Site, checked_image, pair
@@ -25,7 +25,7 @@ class _Pool2d(Layer):
             max(padding.top, padding.bottom) >= window[0] or max(padding.left, padding.right) >= window[1]
         ):
             raise ConfigError(
-                f"{self.kind}: padding is {self.padding!r}; less than the window, {window[0]} x {window[1]}, "
+                f"{self.kind}: padding is {shown(self.padding)}; less than the window, {window[0]} x {window[1]}, "
                 "is required"
             )
         for name, value in (("pool_size", window), ("stride", stride), ("padding", padding)):

@@ -1,0 +1,57 @@
+"""What a model needs, held against what the machine has, before any of it is asked for."""
+
+import math
+from collections.abc import Iterable, Mapping
+
+from fgnumba.errors import ShapeError, shown
+from fgnumba.kernels.memory import physical_memory, readable
+from fgnumba.kernels.packing import packed_size
+from fgnumba.kernels.philox import MAX_COLUMNS, MAX_PARAMETERS
+from fgnumba.layers import Shape
+
+FLOAT_BYTES = 4
+
+
+def check_example(what: str, shape: Shape) -> None:
+    """Raise ShapeError where a single example of `shape` is more than the machine can hold."""
+    needed = math.prod(shape) * FLOAT_BYTES
+    if needed > physical_memory():
+        raise ShapeError(
+            f"{what} has shape {shown(shape)}: {readable(needed)} an example; "
+            f"this machine has {readable(physical_memory())}"
+        )
+
+
+def check_parameters(layers: Iterable[tuple[str, Mapping[str, Shape], int]]) -> None:
+    """Hold a model's parameters against what is possible.
+
+    Parameters
+    ----------
+    layers : what messages call each, its parameters' shapes by name, and the groups that their columns are packed in.
+
+    Raises
+    ------
+    ShapeError
+        They are more, or have more columns, than is possible; or they need more memory than there is, packed and, one
+        layer at a time, as they are drawn.
+    """
+    arrays = nbytes = 0
+    for where, shapes, groups in layers:
+        arrays += len(shapes)
+        if arrays > MAX_PARAMETERS:
+            raise ShapeError(
+                f"{where}: with it there are {arrays} parameter arrays; at most {MAX_PARAMETERS} can be"
+            )
+        for name, shape in shapes.items():
+            if shape[-1] > MAX_COLUMNS:
+                raise ShapeError(
+                    f"{where}: {name} has {shape[-1]} columns; at most {MAX_COLUMNS} are possible"
+                )
+        drawn = FLOAT_BYTES * sum(map(math.prod, shapes.values()))
+        nbytes += FLOAT_BYTES * sum(packed_size(shape, groups) for shape in shapes.values())
+        if nbytes + drawn > physical_memory():
+            listed = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
+            raise ShapeError(
+                f"{where}: with its {listed} the parameters need {readable(nbytes + drawn)}; "
+                f"this machine has {readable(physical_memory())}"
+            )

@@ -1,0 +1,88 @@
+"""How a parser is called, and what counts as a failure of it."""
+
+import resource
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from fgnumba import sizes
+from fgnumba.datasets import idx, npy
+from fgnumba.errors import FgError
+from fgnumba.kernels import memory
+
+SPARE_BYTES = 256 << 20
+"""Memory that an input of a few kilobytes may be worth."""
+
+MESSAGE = 2000
+"""Characters of the longest message that is still read."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """A parser under test.
+
+    Parameters
+    ----------
+    read : raises on what is wrong with the parser, not with its input.
+    seeds : valid inputs, and some that are nearly so.
+    """
+
+    read: Callable[[bytes], None]
+    seeds: Callable[[], list[bytes]]
+
+
+FOLDER = Path(tempfile.mkdtemp())
+"""Of the files that parsers are given; who starts this sees to it that it goes."""
+
+
+for module in (sizes, npy, idx, memory):
+    # A model that fits the machine takes too long to draw.
+    module.physical_memory = lambda: 32 << 20  # type: ignore[attr-defined]
+
+
+class MisbehavedError(Exception):
+    """A refusal that is none of ours, came too late, or cannot be read."""
+
+
+@contextmanager
+def _spare_memory() -> Iterator[None]:
+    """Let the process take `SPARE_BYTES` more than it has."""
+    with open("/proc/self/statm", encoding="ascii") as file:
+        used = int(file.read().split()[0]) * resource.getpagesize()
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (used + SPARE_BYTES, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+def refuses_well(read: Callable[[], object]) -> None:
+    """Call `read`, which may succeed or raise an FgError that keeps to the rules.
+
+    Raises
+    ------
+    MisbehavedError
+        The message is not one line of reasonable length, or memory ran out first.
+    """
+    try:
+        with _spare_memory():
+            read()
+    except FgError as error:
+        message = str(error)
+        if not message or len(message) > MESSAGE or len(message.splitlines()) != 1:
+            raise MisbehavedError(f"a message of {len(message)} characters: {message[:200]!r}") from error
+        cause: BaseException | None = error
+        while cause is not None:
+            if isinstance(cause, MemoryError):
+                raise MisbehavedError(f"memory ran out before: {message}") from error
+            cause = cause.__cause__ or cause.__context__
+
+
+def written(name: str, content: bytes) -> Path:
+    """Return the path of a file with `content`."""
+    path = FOLDER / name
+    path.write_bytes(content)
+    return path

@@ -1,0 +1,215 @@
+"""What is fuzzed: a function of bytes for each parser, and the valid files that its inputs begin as.
+
+A function returns where its input is read, and where it is refused with an FgError; all else is a failure. So is a
+refusal that came after memory had run out: sizes are checked before memory is asked for.
+"""
+
+import gzip
+import io
+import tempfile
+import zipfile
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+from safetensors.numpy import save
+
+import fgnumba as fg
+from fgnumba import run_folder
+from fgnumba.assembly import written_model
+from fgnumba.cli.predict import read_inputs
+from fgnumba.configuration import RunConfig
+from fgnumba.datasets import load, read_idx
+from fgnumba.errors import FgError
+from fgnumba.presets import model_from
+from fgnumba.tensors import read_header, read_tensors
+from tests.fuzz import interrupted
+from tests.fuzz.rules import FOLDER, Target, refuses_well, written
+
+SEPARATOR = b"\n<next file>\n"
+"""Between the files of a run folder."""
+
+CLASSES, FEATURES = 3, 5
+SHAPES = {"0.weight": (FEATURES, CLASSES), "0.bias": (CLASSES,)}
+
+MODEL = """\
+[[layers]]
+name = "stem"
+type = "conv2d"
+filters = 4
+kernel_size = [3, 2]
+padding = "same"
+stride = 2
+dilation = 1
+groups = 1
+activation = "relu"
+[[layers]]
+name = "norm"
+type = "group_norm"
+groups = 2
+epsilon = 1e-5
+[[layers]]
+name = "sum"
+type = "add"
+inputs = ["stem", "norm"]
+[[layers]]
+type = "max_pool2d"
+pool_size = 2
+stride = [1, 1]
+padding = 1
+[[layers]]
+type = "dropout"
+rate = 0.25
+[[layers]]
+type = "global_average_pool2d"
+[[layers]]
+type = "dense"
+units = "classes"
+bias = false
+"""
+
+SETTINGS = """\
+model = "mlp"
+widths = [16, 8]
+data = "digits"
+data_dir = "here"
+estimator = "weight-perturbation"
+direction = "rank1"
+directions = 4
+steps = 10
+batch_size = 8
+learning_rate = 1e-3
+decay = 0.0
+optimizer = "sgd"
+momentum = 0.5
+nesterov = true
+weight_decay = 0.1
+clip_norm = 1.0
+seed = 1
+device = "cpu"
+[[layers]]
+type = "flatten"
+[[layers]]
+type = "dense"
+units = 3
+[run]
+input_shape = [5]
+classes = 3
+version = "0.1"
+"""
+
+
+def read_config(content: bytes) -> None:
+    refuses_well(lambda: RunConfig.from_toml(written("config.toml", content)))
+
+
+def read_model(content: bytes) -> None:
+    path = written("model.toml", content)
+
+    def build() -> None:
+        tables, where = written_model(RunConfig(model=str(path)), CLASSES)
+        model_from(tables, CLASSES, where, (8, 7, 4), device="cpu")
+
+    refuses_well(build)
+
+
+def read_idx_file(content: bytes) -> None:
+    refuses_well(lambda: read_idx(written("plain", content)))
+    refuses_well(lambda: read_idx(written("packed", gzip.compress(content, 1, mtime=0))))
+
+
+def read_npz(content: bytes) -> None:
+    refuses_well(lambda: load(written("data.npz", content)))
+    # A mutated archive seldom has the checksums that let its members be read.
+    path = FOLDER / "member.npz"
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, array in _data().items():
+            archive.writestr(f"{name}.npy", content if name == "x_train" else array_file(array))
+    refuses_well(lambda: load(path))
+
+
+def read_npy(content: bytes) -> None:
+    run = SimpleNamespace(model=SimpleNamespace(input_shape=(FEATURES,)))
+    refuses_well(lambda: read_inputs(written("x.npy", content), run))  # type: ignore[arg-type]
+
+
+def read_safetensors(content: bytes) -> None:
+    path = written("x.safetensors", content)
+
+    def read() -> None:
+        try:
+            read_header(path)
+            read_tensors(path, SHAPES)
+        except ValueError as error:
+            raise FgError(str(error)) from error
+
+    refuses_well(read)
+
+
+def read_run_folder(content: bytes) -> None:
+    files = [*content.split(SEPARATOR), b"", b""]
+    for name, part in zip((run_folder.CONFIG, run_folder.METRICS, run_folder.MODEL), files, strict=False):
+        written(name, part)
+    refuses_well(lambda: run_folder.read(FOLDER, "cpu"))
+
+
+def array_file(array: np.ndarray, version: tuple[int, int] | None = None) -> bytes:
+    stream = io.BytesIO()
+    np.lib.format.write_array(stream, array, version)
+    return stream.getvalue()
+
+
+def _data() -> dict[str, np.ndarray]:
+    x = np.arange(6 * FEATURES, dtype=np.float32).reshape(6, FEATURES)
+    return {"x_train": x, "y_train": np.arange(6) % 3, "x_test": x[:4], "y_test": np.arange(4) % 3}
+
+
+def _npz_seeds() -> list[bytes]:
+    found = []
+    for write in (np.savez, np.savez_compressed):
+        stream = io.BytesIO()
+        write(stream, **_data())  # type: ignore[arg-type]
+        found.append(stream.getvalue())
+    return [*found, *_npy_seeds()]
+
+
+def _npy_seeds() -> list[bytes]:
+    x = _data()["x_train"]
+    arrays = [x, x.astype(">f8"), np.asfortranarray(x), x.astype("f2"), x[:0], x.astype("u1")]
+    return [*map(array_file, arrays), array_file(x, (2, 0)), array_file(x, (3, 0))]
+
+
+def _idx_seeds() -> list[bytes]:
+    header = bytes([0, 0, 8, 3]) + b"".join(n.to_bytes(4, "big") for n in (2, 3, 4))
+    content = header + bytes(range(24))
+    return [content, bytes([0, 0, 8, 1, 0, 0, 0, 5]) + bytes(5), gzip.compress(content, mtime=0)]
+
+
+def _tensor_seeds() -> list[bytes]:
+    arrays: dict[str, np.ndarray] = {name: np.zeros(shape, np.float32) for name, shape in SHAPES.items()}
+    others: dict[str, np.ndarray] = {"b": np.zeros((0, 2)), "i": np.arange(3), "h": np.zeros(2, np.float16)}
+    return [save(arrays), save(arrays | others, {"settings": '{"a": [1, 2.5e3]}'}), save({})]
+
+
+def _folder_seeds() -> list[bytes]:
+    config = RunConfig(layers=({"type": "dense", "units": CLASSES},), steps=2)
+    record = fg.Record(1, 0.5, 1.0, 1.1, 0.5, 0.1, 0.01)
+    facts = {"input_shape": [FEATURES], "classes": CLASSES}
+    with tempfile.TemporaryDirectory() as base:
+        path = run_folder.begin(Path(base, "run"), config, facts)
+        run_folder.finish(path, config, fg.Sequential([fg.Dense(CLASSES)], FEATURES), [record], facts)
+        names = (run_folder.CONFIG, run_folder.METRICS, run_folder.MODEL)
+        return [SEPARATOR.join((path / name).read_bytes() for name in names)]
+
+
+TARGETS = {
+    "config": Target(read_config, lambda: [SETTINGS.encode()]),
+    "model": Target(read_model, lambda: [MODEL.encode()]),
+    "idx": Target(read_idx_file, _idx_seeds),
+    "npz": Target(read_npz, _npz_seeds),
+    "npy": Target(read_npy, _npy_seeds),
+    "safetensors": Target(read_safetensors, _tensor_seeds),
+    "run-folder": Target(read_run_folder, _folder_seeds),
+    "checkpoint": Target(interrupted.read_checkpoint, interrupted.checkpoints),
+    "replay": Target(interrupted.read_log, interrupted.logs),
+}
