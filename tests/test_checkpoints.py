@@ -237,7 +237,7 @@ def test_no_whole_checkpoint_is_an_error(tmp_path, blobs):
     [
         (
             lambda text: text.replace('"step": 7', '"step": "7"'),
-            r"line 1: step is 7; a whole number .*step 0 ",
+            r"line 1: step is '7'; a whole number .*step 0 ",
         ),
         (lambda text: text[: text.index("\n") + 9], r"line 2: it breaks off.* after step 7 "),
         (lambda text: "", r"line 1: it breaks off.* after step 0 "),
