@@ -3,9 +3,11 @@
 A file's name is a hash of everything that the machine code depends on: the kernel's name and signature, the
 sources of this package and of the module that the kernel stands in, Numba's and LLVM's versions, Numba's settings,
 the processor and its features. Two processes that race write the same bytes to the same name, each through a
-temporary file; a folder that cannot be written is read; a damaged file counts as absent.
+temporary file, and the first takes those of the others and of processes that were killed away; a folder that cannot be
+written, or is full, is read; a damaged file counts as absent.
 """
 
+import contextlib
 import hashlib
 import os
 import pickle
@@ -102,3 +104,8 @@ class KernelCache:
             os.replace(temporary, path)
         except OSError:
             Path(temporary).unlink(missing_ok=True)
+            return
+        # Others that are being written hold the same bytes; where a process was killed, nobody else takes them away.
+        for other in path.parent.glob(f"{path.name}?*"):
+            with contextlib.suppress(OSError):
+                other.unlink()

@@ -129,6 +129,8 @@ def run(folder, script, **environment):
         capture_output=True,
         text=True,
         check=False,
+        # A child that hangs hangs for ever.
+        timeout=300,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
