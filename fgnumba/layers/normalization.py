@@ -12,6 +12,9 @@ from fgnumba.layers.base import Initial, Layer, Shape, Site
 from fgnumba.validation import real_number, whole_number
 
 
+MOST = float(np.finfo(np.float32).max)
+
+
 @dataclass(frozen=True)
 class _Normalization(Layer):
     def parameter_shapes(self, inputs: Sequence[Shape]) -> dict[str, Shape]:
@@ -55,7 +58,7 @@ class LayerNorm(_Normalization):
     epsilon: float = 1e-5
 
     def __post_init__(self) -> None:
-        real_number("LayerNorm: epsilon", self.epsilon, above_zero=True)
+        real_number("LayerNorm: epsilon", self.epsilon, above_zero=True, below=MOST)
 
     def output_shape(self, *inputs: Shape) -> Shape:
         """Return the input's shape."""
@@ -100,7 +103,7 @@ class GroupNorm(_Normalization):
 
     def __post_init__(self) -> None:
         whole_number("GroupNorm: groups", self.groups)
-        real_number("GroupNorm: epsilon", self.epsilon, above_zero=True)
+        real_number("GroupNorm: epsilon", self.epsilon, above_zero=True, below=MOST)
 
     def output_shape(self, *inputs: Shape) -> Shape:
         """Return the input's shape."""
