@@ -1,0 +1,140 @@
+"""What ``test_determinism`` starts in processes of its own: short runs on several numbers of threads, as digests.
+
+    python -m tests.determinism_run small 1 2 5
+    python -m tests.determinism_run large 1 2 5
+
+prints ``{run: {threads: digest}}``, and under ``whole`` that of one thread. Small networks are cut as finely as large
+ones beside that, which cuts nothing of them.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import sys
+
+import numpy as np
+
+import fgnumba as fg
+from fgnumba import plan, tasks
+from fgnumba.estimators import RECIPES
+from fgnumba.kernels import tiling
+from fgnumba.kernels.program import always_parallel
+
+OPTIMIZERS = {
+    "sgd": fg.SGD(1e-3),
+    "momentum": fg.SGD(1e-3, momentum=0.9),
+    "nesterov": fg.SGD(1e-3, momentum=0.9, nesterov=True, weight_decay=1e-2),
+    "clipped": fg.SGD(1e-3, clip_norm=0.5),
+    "adam": fg.Adam(1e-3),
+    "adamw": fg.AdamW(1e-3),
+    "frank-wolfe": fg.FrankWolfe(10.0, 1e-3),
+    "frank-wolfe-linf": fg.FrankWolfe(1.0, 1e-3, norm="linf"),
+}
+
+STEPS = 3
+
+
+def perceptron():
+    """Return layers of more than one panel, and of columns that fill none."""
+    return fg.Sequential([fg.Dense(70, "tanh"), fg.Dense(37, "relu"), fg.Dense(5)], 41)
+
+
+def residual():
+    """Return a block of convolutions with norms, pooling and dropout."""
+    nodes = [
+        fg.Node("stem", fg.Conv2d(8, 3, padding="same", activation="relu")),
+        fg.Node("body", fg.Conv2d(8, 3, padding="same")),
+        fg.Node("norm", fg.GroupNorm(2)),
+        fg.Node("sum", fg.Add(activation="relu"), ("norm", "stem")),
+        fg.Node("wide", fg.Conv2d(40, 2, stride=2, activation="relu")),
+        fg.Node("layer", fg.LayerNorm()),
+        fg.Node("pool", fg.AvgPool2d(2)),
+        fg.Node("flat", fg.Flatten()),
+        fg.Node("drop", fg.Dropout(0.2)),
+        fg.Node("head", fg.Dense(5)),
+    ]
+    return fg.Graph(nodes, (10, 9, 3))
+
+
+SMALL = {"perceptron": perceptron, "residual": residual}
+LARGE = {
+    "mlp": lambda: fg.Sequential([fg.Dense(512, "relu"), fg.Dense(512, "relu"), fg.Dense(10)], 784),
+    "cnn": lambda: fg.Sequential(
+        [
+            fg.Conv2d(32, 3, padding="same", activation="relu"),
+            fg.MaxPool2d(2),
+            fg.Conv2d(64, 3, padding="same", activation="relu"),
+            fg.MaxPool2d(2),
+            fg.Flatten(),
+            fg.Dense(10),
+        ],
+        (28, 28, 1),
+    ),
+}
+NETWORKS = {**SMALL, **LARGE}
+
+
+def cases():
+    """Return the small runs by name: recipes on both networks, optimisers with fused and with kept gradients."""
+    found = [(recipe, "sgd", network) for recipe in RECIPES for network in SMALL]
+    found += [(recipe, "adam", "residual") for recipe in RECIPES]
+    found += [("weight-perturbation", optimizer, "residual") for optimizer in OPTIMIZERS]
+    found += [("activity", optimizer, "perceptron") for optimizer in OPTIMIZERS]
+    return {" ".join(case): case for case in found}
+
+
+def large_cases():
+    """Return the large runs by name, with the optimisers of the recipes."""
+    found = [(name, recipe.optimizer, network) for name, recipe in RECIPES.items() for network in LARGE]
+    return {" ".join(case): case for case in found}
+
+
+def trained(recipe, optimizer, network, steps=STEPS, seed=7):
+    """Return a trainer after so many steps, and its losses."""
+    rng, batch = np.random.default_rng(0), 61 if network in LARGE else 13
+    model = NETWORKS[network]()
+    x = rng.standard_normal((batch, *model.input_shape)).astype(np.float32)
+    y = rng.integers(0, model.outputs, batch)
+    takes = RECIPES[recipe].takes
+    estimator = RECIPES[recipe].build(recipe, None, 3 if "directions" in takes else None)
+    trainer = fg.Trainer(model, estimator=estimator, optimizer=OPTIMIZERS[optimizer], seed=seed)
+    return trainer, [trainer.step(x, y).loss for _ in range(steps)]
+
+
+def digest(trainer, losses):
+    """Return a digest of all that steps have left."""
+    arrays = {**trainer.model.parameters(), **trainer.state.arrays}
+    arrays |= {name: parameter.array() for name, parameter in trainer.state.parameters.items()}
+    found = hashlib.sha256(np.array(losses).tobytes())
+    for name in sorted(arrays):
+        found.update(name.encode() + arrays[name].tobytes())
+    return found.hexdigest()
+
+
+def main(size, *threads):
+    found: dict[str, dict[str, str]] = {}
+    with always_parallel():
+        for name, case in (cases() if size == "small" else large_cases()).items():
+            os.environ["FGNUMBA_THREADS"] = "1"
+            found[name] = {"whole": digest(*trained(*case))}
+            with finely_cut() if size == "small" else contextlib.nullcontext():
+                for count in threads:
+                    os.environ["FGNUMBA_THREADS"] = count
+                    found[name][count] = digest(*trained(*case))
+    print(json.dumps(found))
+
+
+@contextlib.contextmanager
+def finely_cut():
+    """Let work be cut among threads, into parts and chunks, however little there is of it."""
+    before = tiling.THREAD_WORK, tasks.CHUNK_BYTES, plan.CACHED_PART
+    tiling.THREAD_WORK, tasks.CHUNK_BYTES, plan.CACHED_PART = 1, 1, 1
+    try:
+        yield
+    finally:
+        tiling.THREAD_WORK, tasks.CHUNK_BYTES, plan.CACHED_PART = before
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,102 @@
+"""Determinism: the same seed takes the same steps, bit for bit, whatever shares the work and in whichever process."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import fgnumba as fg
+from fgnumba.estimators import RECIPES
+from fgnumba.kernels import vector
+from tests import determinism_run as runs
+
+ROOT = Path(__file__).parent.parent
+THREADS = ["1", "2", "5"]
+
+
+def started(hash_seed, *arguments):
+    """Start a process that may use five threads, however many processors there are."""
+    environment = {
+        **os.environ,
+        "NUMBA_NUM_THREADS": "5",
+        "PYTHONHASHSEED": hash_seed,
+        # More threads than processors must not wait for each other by spinning.
+        "OMP_WAIT_POLICY": "passive",
+    }
+    environment.pop("FGNUMBA_THREADS", None)
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.determinism_run", *arguments],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def printed(process):
+    """Return what a process has printed once it ends."""
+    text, _ = process.communicate(timeout=3600)
+    assert process.returncode == 0
+    return json.loads(text)
+
+
+@pytest.fixture(scope="module")
+def digests():
+    """Return the digests of every small run by name, in two processes."""
+    return [printed(process) for process in (started("1", "small", *THREADS), started("2", "small", "2"))]
+
+
+@pytest.mark.parametrize("name", runs.cases())
+def test_steps_do_not_depend_on_threads_parts_or_processes(name, digests):
+    first, second = (of_process[name] for of_process in digests)
+    assert sorted(first) == sorted([*THREADS, "whole"])
+    assert set(first.values()) | set(second.values()) == {first["whole"]}
+
+
+@pytest.mark.slow
+def test_steps_of_large_networks_do_not_depend_on_threads():
+    # As they are cut by themselves: into parts that fit a cache, and chunks of them.
+    found = printed(started("1", "large", *THREADS))
+    assert sorted(found) == sorted(runs.large_cases())
+    assert [name for name, of_threads in found.items() if len(set(of_threads.values())) > 1] == []
+
+
+def test_every_recipe_and_every_family_of_optimisers_is_run():
+    cases = runs.cases().values()
+    assert {(recipe, network) for recipe, _, network in cases} == {
+        (r, n) for r in RECIPES for n in runs.SMALL
+    }
+    assert {type(runs.OPTIMIZERS[optimizer]) for _, optimizer, _ in cases} == set(
+        fg.optimizers.OPTIMIZERS.values()
+    )
+
+
+def test_digests_differ_where_runs_do():
+    digests = set()
+    for seed in (7, 8):
+        trainer, losses = runs.trained("weight-perturbation", "sgd", "perceptron", seed=seed)
+        digests.add(runs.digest(trainer, losses))
+    trainer.model.packed_parameters["1.bias"].packed[3] += np.float32(1e-7)
+    digests.add(runs.digest(trainer, losses))
+    assert len(digests) == 3
+
+
+@pytest.mark.skipif(len(vector.executable()) < 2, reason="this machine executes one instruction set")
+@pytest.mark.parametrize("network", runs.SMALL)
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_instruction_sets_take_the_same_steps(recipe, network, monkeypatch):
+    """Hold the sets that this machine executes to the same bits.
+
+    They differ in the shape of the register tile alone. Each sum goes over K in one order whatever the shape, and all
+    are compiled for this processor: so either all of them fuse multiply-adds or none does.
+    """
+    found = set()
+    for name in vector.executable():
+        monkeypatch.setenv(vector.OVERRIDE, name)
+        trainer, losses = runs.trained(recipe, RECIPES[recipe].optimizer, network, steps=20)
+        found.add(runs.digest(trainer, losses))
+    assert len(found) == 1
