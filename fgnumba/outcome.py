@@ -9,23 +9,31 @@ from fgnumba.losses import Loss
 
 
 class Outcome:
-    """Loss and directional derivatives of a pass, and whether they are finite, next to each other in memory.
+    """What a step leaves, next to each other in memory, so that all of it comes to the host at once.
+
+    Parameters
+    ----------
+    count : T. noted : numbers beside loss and derivatives.
 
     Attributes
     ----------
-    result : (1,) ``kernels.loss.RESULT``. values : (1 + T,) float64. Both as kernels write them.
+    result : (1,) ``kernels.loss.RESULT``, whether loss and derivatives are finite. values : (1 + T,) float64, these.
+    noted : (noted,) float64. All as kernels write them.
     """
 
-    def __init__(self, device: Device, count: int) -> None:
+    def __init__(self, device: Device, count: int, noted: int = 0) -> None:
         self._device = device
-        self.both = device.zeros((2 + count,), np.float64)
-        self.result, self.values = self.both[:1].view(RESULT), self.both[1:]
+        self.all = device.zeros((2 + count + noted,), np.float64)
+        self.result, self.values = self.all[:1].view(RESULT), self.all[1 : 2 + count]
+        self.noted = self.all[2 + count :]
 
-    def read(self, values: npt.NDArray[np.float64]) -> bool:
-        """Copy the values to the host, and return whether the pass ended finite."""
-        both = self._device.values(self.both)
-        values[...] = both[1:]
-        return bool(both[:1].view(RESULT)["finite"][0] == 1)
+    def read(self, values: npt.NDArray[np.float64], noted: npt.NDArray[np.float64] | None = None) -> bool:
+        """Copy the values to the host, what is noted too where asked for; return whether the pass ended finite."""
+        found = self._device.values(self.all)
+        values[...] = found[1 : 1 + len(values)]
+        if noted is not None:
+            noted[...] = found[1 + len(values) :]
+        return bool(found[:1].view(RESULT)["finite"][0] == 1)
 
 
 def targets_of(device: Device, loss: Loss, batch: int, outputs: int) -> Staged:

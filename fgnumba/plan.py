@@ -128,6 +128,7 @@ class Plan:
     perturbation : the directions.
     loss : appended to the pass.
     training : whether dropout drops.
+    noted : numbers that what is appended leaves in the outcome.
 
     Attributes
     ----------
@@ -145,12 +146,13 @@ class Plan:
         perturbation: Perturbation,
         loss: Loss | None = None,
         training: bool = False,
+        noted: int = 0,
     ) -> None:
         self.batch, self.perturbation, self.loss = batch, perturbation, loss
         self.outputs = model.outputs
         self.device = model.processor
         self.isa, self.threads = self.device.isa, self.device.threads
-        self.outcome = Outcome(self.device, perturbation.count)
+        self.outcome = Outcome(self.device, perturbation.count, noted)
         self.values, self.result = self.outcome.values, self.outcome.result
         self.rows: list[Row] = []
         self.inputs = math.prod(model.input_shape)

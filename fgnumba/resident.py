@@ -32,11 +32,12 @@ CHUNK = 64
 
 
 class Taken(NamedTuple):
-    """A step: whether it ended finite, its loss and derivatives, its learning rate."""
+    """A step: whether it ended finite, its loss and derivatives, its learning rate, what else the estimate notes."""
 
     finite: bool
     values: npt.NDArray[np.float64]
     rate: float
+    noted: npt.NDArray[np.float64]
 
 
 @dataclass
@@ -80,7 +81,7 @@ class ResidentTraining:
         control = device.zeros((1 + CHUNK * words,), np.int64)
         self._control, self._counter, self._table = control, control[:1], control[1:].view(SETTINGS)
         self._first = device.zeros((1,), np.int64)
-        self._width = 1 + len(estimate.values)
+        self._width = 1 + len(estimate.values) + estimate.noted
         self._results = device.zeros((CHUNK, self._width), np.float64)
         self._sent = [self._driver.pinned(control.nbytes).view(np.int64) for _ in range(2)]
         self._received = [
@@ -122,7 +123,7 @@ class ResidentTraining:
                 first=self._first,
             )
             record = bind_record(
-                outcome=found.outcome.both,
+                outcome=found.outcome.all,
                 results=self._results,
                 counter=self._counter,
                 stopped=trainer.stopped,
@@ -197,15 +198,21 @@ class ResidentTraining:
         while self._arrived:
             taken = self._arrived.popleft()
             if taken.finite:
-                self._trainer.take(self._estimate, taken.values, taken.rate)
+                self._take(taken)
             yield taken
+
+    def _take(self, taken: Taken) -> None:
+        self._estimate.note(taken.noted)
+        self._trainer.take(self._estimate, taken.values, taken.rate)
 
     def _arrive(self) -> None:
         asked = self._asked.popleft()
         with _named(asked.first, len(asked.rates)):
             self._driver.wait(asked.mark)
         for rate, row in zip(asked.rates, asked.results.copy(), strict=False):
-            self._arrived.append(Taken(bool(row[:1].view(RESULT)["finite"][0] == 1), row[1:], rate))
+            finite = bool(row[:1].view(RESULT)["finite"][0] == 1)
+            end = 1 + len(self._estimate.values)
+            self._arrived.append(Taken(finite, row[1:end], rate, row[end:]))
 
     def _settle(self) -> None:
         """Count what has run and was not seen, and let the trainer's next step move again."""
@@ -213,7 +220,7 @@ class ResidentTraining:
             while self._asked:
                 self._arrive()
             for taken in itertools.takewhile(lambda taken: taken.finite, self._arrived):
-                self._trainer.take(self._estimate, taken.values, taken.rate)
+                self._take(taken)
             self._device.assign(self._trainer.stopped, 0)
         self._arrived.clear()
 

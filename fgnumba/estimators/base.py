@@ -136,10 +136,12 @@ class Estimate(ABC):
     nbytes : of buffers and scratch memory; parameters and state are not.
     moves_parameters : a run moves the parameters and takes them back, to rounding.
     last : (1 + T,) float64 on the device, what :meth:`undo` reads; None where nothing can be taken back.
+    noted : numbers that a step leaves beside the values, for :meth:`note`.
     """
 
     moves_parameters: ClassVar[bool] = False
     last: Any = None
+    noted: int = 0
     values: npt.NDArray[np.float64]
     operations: tuple[Operation, ...]
 
@@ -164,6 +166,10 @@ class Estimate(ABC):
         """
         yield from ()
 
+    def note(self, found: npt.NDArray[np.float64]) -> None:
+        """Take what a step left beside the values, which a device took by itself."""
+        assert len(found) == self.noted
+
     def undo(self, learning_rate: float) -> bool:
         """Take the last update back, of the step that the stream says; False where that cannot be done."""
         return False
@@ -171,7 +177,7 @@ class Estimate(ABC):
     def coefficients(self) -> npt.NDArray[np.float32] | None:
         """Return what :meth:`Update.run` needs to take the last step again, (T,); None where that is not enough.
 
-        Whether there are any does not change from step to step: :attr:`replayable`.
+        Right after :meth:`run`, or ``Trainer.take``; whether there are any never changes: :attr:`replayable`.
         """
         return None
 

@@ -90,6 +90,11 @@ class WeightPerturbation(Estimator):
         return self.clip is None
 
     @property
+    def plain(self) -> bool:
+        """Whether the derivatives are the coefficients as they are."""
+        return self.combine == "mean" and self.control == 0 and self.clip is None
+
+    @property
     def statement(self) -> str:
         """What E[g] is."""
         if self.clip is not None:
@@ -135,11 +140,14 @@ class WeightEstimate(Estimate):
         self._estimator, self._setting = estimator, setting
         drawn = estimator.drawn
         perturbation = Perturbation(drawn.kind, estimator.directions, setting.stream.array, drawn.base)
-        self.plan = Plan(setting.model, setting.batch, perturbation, setting.loss, training=True)
         self.values = np.zeros(1 + estimator.directions)
-        combined, coefficients = self._combination()
-        self._combined, self._coefficients = bool(combined), coefficients
-        self._descent = Descent(estimator, setting, coefficients, self.plan.result)
+        self.noted = 0 if estimator.plain else len(self.values)
+        self._noted = np.zeros(self.noted)
+        self.plan = Plan(setting.model, setting.batch, perturbation, setting.loss, True, self.noted)
+        outcome = self.plan.outcome
+        self._coefficients = outcome.noted if self.noted else outcome.values
+        combined = self._combination() if self.noted else ()
+        self._descent = Descent(estimator, setting, self._coefficients, self.plan.result)
         self.last = self._descent.last
         self.plan.append(
             [
@@ -167,11 +175,9 @@ class WeightEstimate(Estimate):
             self._setting.stream.array,
         )
 
-    def _combination(self) -> tuple[Sequence[Operation], npt.NDArray[np.float64]]:
-        """Return the operations that make coefficients of the derivatives, and where these are."""
+    def _combination(self) -> Sequence[Operation]:
+        """Return the operations that make coefficients of the derivatives."""
         estimator, parameters = self._estimator, self._setting.model.packed_parameters
-        if estimator.combine == "mean" and estimator.control == 0 and estimator.clip is None:
-            return [], self.plan.values
         device = self._setting.device
         projection, gram = device.kernels("projection"), device.kernels("gram")
         isa, threads, count = self.plan.isa, self.plan.threads, estimator.directions
@@ -199,21 +205,20 @@ class WeightEstimate(Estimate):
                 gram.bind(isa, threads, directions=directions, gram=grams[place])
                 for directions, place in zip(drawn.values(), places, strict=True)
             ]
-        out = device.zeros((1 + count,), np.float64)
         combined = gram.bind_combine(
             values=self.plan.values,
             clip=math.inf if estimator.clip is None else estimator.clip,
-            out=out,
+            out=self._coefficients,
             projections=projections,
             grams=grams,
             parameters=self._setting.model.parameter_count,
         )
-        return [*operations, combined], out
+        return [*operations, combined]
 
     def run(self, x: npt.NDArray[Any], targets: npt.NDArray[Any]) -> bool:
         """Run the program; nothing is moved where the loss or an update is not finite."""
         self.plan.run(x, targets)
-        if not self.plan.outcome.read(self.values):
+        if not self.plan.outcome.read(self.values, self._noted):
             return False
         self._setting.device.copy(self.last, self._coefficients)
         return True
@@ -241,12 +246,13 @@ class WeightEstimate(Estimate):
         """Take the last update back where that is possible, see :class:`Descent`."""
         return self._descent.undo(learning_rate)
 
-    def coefficients(self) -> npt.NDArray[np.float32] | None:
-        """Return what the directions were multiplied by, (T,); None of a combination that only the device has seen."""
-        if self._combined and not self._setting.device.checks_between:
-            return None
-        values = self._setting.device.values(self._coefficients) if self._combined else self.values
-        return in_update(values)
+    def note(self, found: npt.NDArray[np.float64]) -> None:
+        """Take the coefficients of a combination."""
+        self._noted[...] = found
+
+    def coefficients(self) -> npt.NDArray[np.float32]:
+        """Return what the directions were multiplied by, (T,)."""
+        return in_update(self._noted if self.noted else self.values)
 
 
 def _cut(sizes: Sequence[int]) -> tuple[list[slice], int]:
