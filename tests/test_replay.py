@@ -114,7 +114,7 @@ def test_every_tenth_step_comes_out_bit_for_bit(tmp_path, direction, optimizer):
         given = direction, directions, optimizer
         trainer = trainer_of(network, *given, **COMBINATIONS[name])
         path = tmp_path / f"{directions}-{name}.log"
-        states = logged(path, trainer, 30)
+        states = logged(path, trainer, 20)
         check_every_state(trainer_of(network, *given, **COMBINATIONS[name]), path, states)
 
 
