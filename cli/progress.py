@@ -1,12 +1,13 @@
 """Progress of a training run on standard error: a bar on a terminal, plain lines elsewhere, nothing when quiet."""
 
+import contextlib
+import os
 import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import click
@@ -49,6 +50,15 @@ class Interrupt:
             raise KeyboardInterrupt
 
 
+def say(message: str) -> None:
+    """Print a line; a run outlives its reader, and the disk that its messages go to.
+
+    Not by a buffered stream: what that could not write would fail once more when the process ends.
+    """
+    with contextlib.suppress(OSError):
+        os.write(2, f"{message}\n".encode(errors="backslashreplace"))
+
+
 class Lines(Callback):
     """Plain lines."""
 
@@ -61,11 +71,10 @@ class Lines(Callback):
         """Print a line where one is due."""
         if record.step >= self._due or record.step == self._steps:
             self._due = record.step + self._every * 0.999
-            click.echo(
+            say(
                 f"step {record.step:>{self._width}}/{self._steps}  loss {record.loss:.4f}  "
                 f"test loss {record.test_loss:.4f}  test accuracy {record.test_accuracy:.4f}  "
-                f"{record.step / record.seconds:,.0f} steps/s",
-                err=True,
+                f"{record.step / record.seconds:,.0f} steps/s"
             )
 
 
@@ -131,11 +140,13 @@ class Bar(Callback):
 
     def say(self, message: str) -> None:
         """Print a line above the bar."""
-        self._progress.console.print(message, markup=False, highlight=False, soft_wrap=True)
+        with contextlib.suppress(OSError):
+            self._progress.console.print(message, markup=False, highlight=False, soft_wrap=True)
 
     def stop(self) -> None:
         """Leave the terminal as it was."""
-        self._progress.stop()
+        with contextlib.suppress(OSError):
+            self._progress.stop()
 
 
 @dataclass
@@ -156,12 +167,12 @@ class Display:
 @contextmanager
 def progress(quiet: bool, title: str) -> Iterator[Display]:
     """Show the progress of what runs inside."""
-    shown = Display([], partial(click.echo, err=True), lambda: None)
+    shown = Display([], say, lambda: None)
     said: list[str] = []
 
     def say_once(kernel: str) -> None:
         if not said:
-            click.echo("compiling kernels, once for this machine ...", err=True)
+            say("compiling kernels, once for this machine ...")
         said.append(kernel)
 
     stop_listening = (lambda: None) if quiet else on_compile(say_once)
@@ -170,7 +181,7 @@ def progress(quiet: bool, title: str) -> Iterator[Display]:
             bar = Bar(title)
             shown = Display([bar], bar.say, bar.stop)
         else:
-            click.echo(title, err=True)
+            say(title)
             shown.callbacks.append(Lines())
     try:
         yield shown

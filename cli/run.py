@@ -11,7 +11,7 @@ import click
 import fgnumba as fg
 from fgnumba import run_folder
 from fgnumba.assembly import Assembled, assemble
-from fgnumba.cli.progress import progress
+from fgnumba.cli.progress import progress, say
 from fgnumba.cli.signals import Signals
 from fgnumba.validation import whole_number
 
@@ -130,10 +130,7 @@ class _Run:
                     raise
         if stopped:
             again = f"fgtrain train --resume {shlex.quote(str(self._folder))}"
-            click.echo(
-                f"stopped after step {trainer.steps_done}; to go on from step {saved.saved_step}: {again}",
-                err=True,
-            )
+            say(f"stopped after step {trainer.steps_done}; to go on from step {saved.saved_step}: {again}")
             return signals.status
         final = saved.records[-1]
         if not self._quiet:

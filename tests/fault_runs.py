@@ -59,11 +59,11 @@ def wait_for(condition, process=None):
     """Wait until a condition holds; fail where the process ends before."""
     deadline = time.monotonic() + PATIENCE
     while not condition():
-        if process is not None and process.poll() is not None and not condition():
-            pytest.fail(f"ended with {process.returncode} before: {process.errors.read_text()}")
-        if time.monotonic() > deadline:
+        gone = process is not None and process.poll() is not None and not condition()
+        if gone or time.monotonic() > deadline:
             if process is not None:
                 process.kill()
+                pytest.fail(f"waited in vain: {ended(process)}")
             pytest.fail("waited in vain")
         time.sleep(0.001)
 

@@ -1,0 +1,181 @@
+"""SIGINT and SIGTERM end a run after its step, the second one at once."""
+
+import os
+import random
+import shlex
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from tests.fault_runs import (
+    COMMAND,
+    ENVIRONMENT,
+    PATIENCE,
+    assert_undisturbed,
+    ended,
+    in_process,
+    newest,
+    start,
+    wait_for,
+)
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs signals of POSIX")
+
+SETTINGS = ("--steps", "3000", "--widths", "16")
+# Of half an hour, in a few hundred megabytes.
+LONG_STEP = ("--estimator", "weight-perturbation", "--direction", "gaussian", "--directions", "32768")
+LONG_STEP = (*LONG_STEP, "--widths", ",".join(["1024"] * 12), "--batch-size", "1")
+
+
+def has_recorded(run, lines=1):
+    return lambda: (
+        (run / "metrics.jsonl").exists() and (run / "metrics.jsonl").read_bytes().count(b"\n") >= lines
+    )
+
+
+def has_said(process, text):
+    return lambda: text in process.errors.read_text()
+
+
+def resumption(errors):
+    """Return the step after which a run stopped, that it goes on from, and the command for it."""
+    line = errors.splitlines()[-1]
+    stopped, _, rest = line.removeprefix("stopped after step ").partition("; to go on from step ")
+    step, _, command = rest.partition(": ")
+    return int(stopped), int(step), command
+
+
+def test_the_command_that_an_interrupt_leaves_continues_the_run(folder):
+    run = folder / """it's "a" $run"""
+    assert in_process("train", *SETTINGS, "--quiet", "--out", "reference")[0] == 0
+    process = start("train", *SETTINGS, "--quiet", "--out", run, cwd=folder)
+    wait_for(has_recorded(run), process)
+    process.send_signal(signal.SIGINT)
+    status, out, errors = ended(process)
+    assert (status, out) == (130, "")
+    stopped, step, command = resumption(errors)
+    assert 0 < stopped == step == newest(run) < 3000
+    script = f'fgtrain() {{ {shlex.join(COMMAND)} "$@"; }}\n{command} --quiet'
+    subprocess.run(["sh", "-c", script], cwd=folder, env=ENVIRONMENT, check=True, timeout=PATIENCE)
+    assert_undisturbed(run, folder / "reference")
+
+
+def test_an_interrupt_that_is_ignored_stays_so(folder):
+    run = folder / "run"
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        process = start(
+            "train",
+            "--steps",
+            1000000,
+            "--widths",
+            16,
+            "--checkpoint-every",
+            20,
+            "--out",
+            run,
+            cwd=folder,
+        )
+    finally:
+        signal.signal(signal.SIGINT, before)
+    wait_for(lambda: newest(run) > 0, process)
+    process.send_signal(signal.SIGINT)
+    step = newest(run)
+    wait_for(lambda: newest(run) > step, process)
+    process.send_signal(signal.SIGTERM)
+    status, _, errors = ended(process)
+    assert status == 143
+    stopped, step, _ = resumption(errors)
+    assert stopped == step == newest(run)
+
+
+def test_a_second_signal_ends_a_long_step_and_restores_the_terminal(folder):
+    import pty
+
+    leader, follower = pty.openpty()
+    process = subprocess.Popen(
+        [*COMMAND, "train", *LONG_STEP, "--out", "run"],
+        stderr=follower,
+        cwd=folder,
+        env={**ENVIRONMENT, "TERM": "xterm"},
+    )
+    os.close(follower)
+    # Whatever holds it up ends.
+    guard = threading.Timer(PATIENCE, process.kill)
+    guard.start()
+    shown = b""
+    signals = 0
+    while True:
+        try:
+            shown += os.read(leader, 4096)
+        except OSError:  # The other end is closed.
+            break
+        # The log of steps is begun: the first step runs, or does after so long at the latest.
+        if signals == 0 and (folder / "run" / "replay.log").exists():
+            assert b"\x1b[?25l" in shown
+            time.sleep(1)
+            process.send_signal(signal.SIGINT)
+            signals = 1
+        if signals == 1 and b"once more to stop at once" in shown:
+            process.send_signal(signal.SIGTERM)
+            signals = 2
+    os.close(leader)
+    assert process.wait() == 143
+    guard.cancel()
+    assert newest(folder / "run") == 0
+    assert shown.rfind(b"\x1b[?25h") > shown.rfind(b"\x1b[?25l"), "the cursor is still hidden"
+    assert in_process("evaluate", "run")[0] == 2
+
+
+def test_signals_while_kernels_are_compiled(folder):
+    process = start("train", *SETTINGS, "--out", "run", cwd=folder, FGNUMBA_CACHE_DIR=str(folder / "cache"))
+    wait_for(has_said(process, "compiling kernels"), process)
+    process.send_signal(signal.SIGINT)
+    wait_for(has_said(process, "once more to stop at once"), process)
+    process.send_signal(signal.SIGINT)
+    assert ended(process)[0] == 130
+    assert newest(folder / "run") == 0
+
+
+@pytest.mark.slow
+def test_one_signal_while_kernels_are_compiled_waits_for_a_step(folder):
+    process = start("train", *SETTINGS, "--out", "run", cwd=folder, FGNUMBA_CACHE_DIR=str(folder / "cache"))
+    wait_for(has_said(process, "compiling kernels"), process)
+    process.send_signal(signal.SIGTERM)
+    status, _, errors = ended(process)
+    assert status == 143
+    assert resumption(errors)[:2] == (1, 1)
+    assert newest(folder / "run") == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_before_a_run_has_begun(folder, number):
+    process = start("train", *SETTINGS, "--quiet", "--out", "run", cwd=folder)
+    time.sleep(random.Random(number).uniform(0, 0.5))
+    # Where the loader of a module drops the interrupt, as Python may, another one follows.
+    while process.poll() is None:
+        process.send_signal(number)
+        time.sleep(0.05)
+    assert ended(process)[0] in (-number, 128 + number)
+    # There is no run, or one that can be resumed.
+    assert not (folder / "run").exists() or (folder / "run" / "config.toml").exists()
+
+
+def test_an_interrupt_that_ends_the_reader_of_messages_too(folder):
+    run = folder / "run"
+    reader, writer = os.pipe()
+    process = subprocess.Popen(
+        [*COMMAND, "train", *SETTINGS, "--out", "run"], stderr=writer, cwd=folder, env=ENVIRONMENT
+    )
+    process.errors = os.devnull
+    os.close(writer)
+    while not has_recorded(run)():
+        assert os.read(reader, 4096)
+    os.close(reader)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(PATIENCE) == 130
+    assert newest(run) > 0
