@@ -11,7 +11,6 @@ from fgnumba.kernels.program import Operation
 from fgnumba.layers.base import Initial, Layer, Shape, Site
 from fgnumba.validation import real_number, whole_number
 
-
 MOST = float(np.finfo(np.float32).max)
 
 
