@@ -189,6 +189,14 @@ def test_blocks_in_another_order_are_out_of_place(written, tmp_path):
         assert "is out of place: it " in log.cut
 
 
+def test_one_update_alone_can_be_taken_back(tmp_path):
+    path = tmp_path / "replay.log"
+    path.write_bytes(header() + block(0, 2, 2 * row()) + block(1, 0, b"") + block(0, 0, b""))
+    log = read(path)
+    assert (log.steps, len(contents(log))) == (1, 2)
+    assert "is out of place: it takes back step 0 after 1 steps" in log.cut
+
+
 def header(**changes):
     fields = {"magic": b"fgreplay", "version": 1, "directions": 3, "seed": 0, "device": b"cpu", **changes}
     packed = struct.pack(
