@@ -1,5 +1,6 @@
 """Replay: parameters and optimiser state of any step from the log alone, bit for bit; what it refuses."""
 
+import hashlib
 import itertools
 import re
 from typing import Any
@@ -341,3 +342,18 @@ def test_other_estimators_say_that_they_cannot_be_taken_again(tmp_path, small_lo
         replay.begin(trainer, file)
     with pytest.raises(ConfigError, match=message):
         replay.replay(trainer, read(small_log))
+
+
+def test_a_digest_tells_parameters_apart_and_not_their_order():
+    zeros = np.zeros((2, 3), np.float32)
+    parameters = {"b": zeros, "a": zeros + 1}
+    expected = hashlib.sha256(
+        b"a [2, 3]\n" + (zeros + 1).tobytes() + b"b [2, 3]\n" + zeros.tobytes()
+    ).hexdigest()
+    assert digest(parameters) == digest(dict(reversed(parameters.items()))) == expected
+    for other in (
+        {"b": zeros + 1, "a": zeros},
+        {"b": zeros, "a": (zeros + 1).T},
+        {"b": -zeros, "a": zeros + 1},
+    ):
+        assert digest(other) != expected

@@ -74,6 +74,8 @@ def test_a_log_may_end_with_an_update_taken_back(tmp_path, momentum):
     replay.replay(again, read(path))
     assert state(again) == state(trainer)
     assert (again.steps_done, again._last_plan) == (6, None)
+    # Taking back runs with rates of its own.
+    assert again.rates.host["momentum"][0] == trainer.rates.host["momentum"][0] == momentum
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.5])
