@@ -137,6 +137,7 @@ class Checkpoints:
                     self._open_logs({})
                 yield
             finally:
+                self._end_block()
                 for log in self._logs.values():
                     log.close()
                 self._logs.clear()
@@ -210,6 +211,19 @@ class Checkpoints:
             coefficients = estimate.coefficients()
             assert coefficients is not None
             self._replay.step(trainer.steps_done - 1, trainer.last_rate, coefficients)
+
+    def mark(self) -> int:
+        """Return where the scalars of the steps so far end in their log."""
+        if self._replay is None:
+            return 0
+        self._replay.end_block()
+        return self.log(REPLAY).size
+
+    def go_back(self, mark: int) -> None:
+        """Drop the scalars after a :meth:`mark`, and log no more: the run ends with the parameters of there."""
+        if self._replay is not None:
+            self._replay = None
+            self.log(REPLAY).cut(mark)
 
     def log_end(self, steps: int) -> None:
         """Take note that training diverged and left `steps` taken."""

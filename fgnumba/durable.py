@@ -126,6 +126,12 @@ class AppendLog:
         self.flush()
         os.fsync(self._file.fileno())
 
+    def cut(self, size: int) -> None:
+        """Drop what follows the first `size` bytes."""
+        self._pending.clear()
+        self._written = min(self._written, size)
+        self._cut()
+
     def read(self) -> bytes:
         """Return what has been written."""
         with self.path.open("rb") as file:

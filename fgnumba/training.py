@@ -99,7 +99,7 @@ class Training:
                 else:
                     callback.on_start(self._trainer, self._steps)
             self._begun = self._trainer.steps_done - self._progress.done
-            self._good = self._trainer.steps_done, self._trainer.model.parameters()
+            self._remember()
             source = stack.enter_context(contextlib.closing(self._source()))
             while self._progress.done < self._steps and not self._history.stopped:
                 self._one(source)
@@ -163,7 +163,7 @@ class Training:
             if np.isfinite(self._history.final.test_loss) and not self._exceeds(
                 self._history.final.test_loss
             ):
-                self._good = trainer.steps_done, trainer.model.parameters()
+                self._remember()
         stopping = trainer.stopping and not last
         if stopping or (saved is not None and saved.due(progress.done, last)):
             # Elsewhere than on the CPU, steps run ahead of what has been seen.
@@ -172,6 +172,11 @@ class Training:
                 if saved is not None:
                     self._save(saved)
                 self._history.stopped = stopping
+
+    def _remember(self) -> None:
+        """Keep what to go back to where training diverges."""
+        mark = 0 if self._checkpoints is None else self._checkpoints.mark()
+        self._good = self._trainer.steps_done, self._trainer.model.parameters(), mark
 
     def _exceeds(self, loss: float) -> bool:
         first = self._progress.first_loss
@@ -211,8 +216,10 @@ class Training:
         raise error
 
     def _restore_good(self, message: str, diagnosis: Diagnosis | None = None) -> NoReturn:
-        step, parameters = self._good
+        step, parameters, mark = self._good
         self._trainer.model.load_parameters(parameters)
+        if self._checkpoints is not None:
+            self._checkpoints.go_back(mark)
         restored = f"{message}; the parameters after step {step} are restored"
         raise DivergenceError(restored, diagnosis=diagnosis) from None
 

@@ -120,3 +120,22 @@ def edit(run, before, after):
     text = (run / "config.toml").read_text()
     assert before in text
     (run / "config.toml").write_text(text.replace(before, after))
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_a_run_that_diverged_replays_to_what_it_left(fgtrain, folder, optimizer):
+    options = (
+        "--optimizer",
+        optimizer,
+        "--steps",
+        400,
+        "--decay",
+        0,
+        "--learning-rate",
+        0.05,
+        "--out",
+        "diverged",
+    )
+    done = fgtrain("train", *SETTINGS[:6], *options, "--stop-above", 1.5, "--seed", 5, "--quiet")
+    assert "are restored; they are in diverged" in done.error
+    assert fgtrain("replay", "diverged").out.endswith(", identical to model.safetensors\n")

@@ -27,8 +27,10 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs signals o
 
 SETTINGS = ("--steps", "3000", "--widths", "16")
 # Of half an hour, in a few hundred megabytes.
-LONG_STEP = ("--estimator", "weight-perturbation", "--direction", "gaussian", "--directions", "32768")
-LONG_STEP = (*LONG_STEP, "--widths", ",".join(["1024"] * 12), "--batch-size", "1")
+LONG_STEP = (
+    *("--estimator", "weight-perturbation", "--direction", "gaussian", "--directions", "32768"),
+    *("--widths", ",".join(["1024"] * 12), "--batch-size", "1"),
+)
 
 
 def has_recorded(run, lines=1):
@@ -171,7 +173,7 @@ def test_an_interrupt_that_ends_the_reader_of_messages_too(folder):
     process = subprocess.Popen(
         [*COMMAND, "train", *SETTINGS, "--out", "run"], stderr=writer, cwd=folder, env=ENVIRONMENT
     )
-    process.errors = os.devnull
+    process.errors = os.devnull  # type: ignore[attr-defined]
     os.close(writer)
     while not has_recorded(run)():
         assert os.read(reader, 4096)
