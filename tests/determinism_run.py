@@ -3,8 +3,10 @@
     python -m tests.determinism_run small 1 2 5
     python -m tests.determinism_run large 1 2 5
 
+    python -m tests.determinism_run losses
+
 prints ``{run: {threads: digest}}``, and under ``whole`` that of one thread. Small networks are cut as finely as large
-ones beside that, which cuts nothing of them.
+ones beside that, which cuts nothing of them. The last prints ``{run: losses of 100 steps}``.
 """
 
 import contextlib
@@ -90,6 +92,13 @@ def large_cases():
     return {" ".join(case): case for case in found}
 
 
+def compared():
+    """Return the runs whose losses are compared from processor to processor, by name."""
+    recipes = ("weight-perturbation", "orthogonal", "spsa", "activity", "local-feedback")
+    found = [(recipe, RECIPES[recipe].optimizer, network) for recipe in recipes for network in SMALL]
+    return {" ".join(case): case for case in found}
+
+
 def trained(recipe, optimizer, network, steps=STEPS, seed=7):
     """Return a trainer after so many steps, and its losses."""
     rng, batch = np.random.default_rng(0), 61 if network in LARGE else 13
@@ -113,6 +122,9 @@ def digest(trainer, losses):
 
 
 def main(size, *threads):
+    if size == "losses":
+        print(json.dumps({name: trained(*case, steps=100)[1] for name, case in compared().items()}))
+        return
     found: dict[str, dict[str, str]] = {}
     with always_parallel():
         for name, case in (cases() if size == "small" else large_cases()).items():

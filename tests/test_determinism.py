@@ -28,6 +28,11 @@ def started(hash_seed, *arguments):
         "OMP_WAIT_POLICY": "passive",
     }
     environment.pop("FGNUMBA_THREADS", None)
+    return run(environment, *arguments)
+
+
+def run(environment, *arguments):
+    """Start a process in an environment."""
     return subprocess.Popen(
         [sys.executable, "-m", "tests.determinism_run", *arguments],
         cwd=ROOT,
@@ -47,7 +52,7 @@ def printed(process):
 @pytest.fixture(scope="module")
 def digests():
     """Return the digests of every small run by name, in two processes."""
-    return [printed(process) for process in (started("1", "small", *THREADS), started("2", "small", "2"))]
+    return [printed(one) for one in (started("1", "small", *THREADS), started("2", "small", "2"))]
 
 
 @pytest.mark.parametrize("name", runs.cases())
@@ -100,3 +105,38 @@ def test_instruction_sets_take_the_same_steps(recipe, network, monkeypatch):
         trainer, losses = runs.trained(recipe, RECIPES[recipe].optimizer, network, steps=20)
         found.add(runs.digest(trainer, losses))
     assert len(found) == 1
+
+
+OLDER = {
+    "avx2": ("haswell", "+sse4.2,+popcnt,+avx,+avx2,+fma,+bmi,+bmi2,+f16c,+64bit,+cmov,+cx8"),
+    "generic": ("x86-64", "+sse,+sse2,+64bit,+cmov,+cx8"),
+}
+"""Processors that a newer one executes the code of, by the instruction set that they have."""
+
+# Losses differ by roundings: how a vector's lanes are added up, and whether multiply-adds fuse. Each is 6e-8 of what is
+# added; steps towards a minimum amplify them little. Measured after so many steps: 5e-8, 1.2e-7, 1.7e-6.
+BOUNDS = {1: 5e-7, 10: 1e-6, 100: 1e-5}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", OLDER)
+def test_older_processors_take_nearly_the_same_steps(name, tmp_path):
+    if name not in vector.executable() or "avx2" not in vector.executable():
+        pytest.skip("this is no such processor's successor")
+    cpu, features = OLDER[name]
+    older = {
+        **os.environ,
+        "NUMBA_CPU_NAME": cpu,
+        "NUMBA_CPU_FEATURES": features,
+        "FGNUMBA_VECTOR": name,
+        "FGNUMBA_CACHE_DIR": str(tmp_path),
+    }
+    found = [printed(one) for one in (run(older, "losses"), run(dict(os.environ), "losses"))]
+    assert sorted(found[0]) == sorted(runs.compared())
+    for case in found[0]:
+        theirs, ours = np.array(found[0][case]), np.array(found[1][case])
+        for steps, bound in BOUNDS.items():
+            differ = np.abs(theirs[:steps] - ours[:steps]) / ours[:steps]
+            assert differ.max() <= bound, (case, steps)
+    # That code of another kind ran: some sum was rounded another way.
+    assert found[0] != found[1]
