@@ -123,7 +123,7 @@ def digest(trainer, losses):
 
 def main(size, *threads):
     if size == "losses":
-        print(json.dumps({name: trained(*case, steps=100)[1] for name, case in compared().items()}))
+        print(json.dumps({name: trained(*case, 100)[1] for name, case in compared().items()}))
         return
     found: dict[str, dict[str, str]] = {}
     with always_parallel():
