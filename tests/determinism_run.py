@@ -123,7 +123,11 @@ def digest(trainer, losses):
 
 def main(size, *threads):
     if size == "losses":
-        print(json.dumps({name: trained(*case, 100)[1] for name, case in compared().items()}))
+        runs = {
+            name: trained(recipe, optimizer, network, 100)
+            for name, (recipe, optimizer, network) in compared().items()
+        }
+        print(json.dumps({name: losses for name, (_, losses) in runs.items()}))
         return
     found: dict[str, dict[str, str]] = {}
     with always_parallel():
