@@ -5,7 +5,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numba
 import pytest
+
+from fgnumba.kernels.cache import KernelCache
 
 ROOT = Path(__file__).parent.parent
 
@@ -81,6 +84,22 @@ def test_damaged_files_count_as_absent_and_are_replaced(filled):
     assert step(folder) == (loss, 4)
     assert step(folder) == (loss, 0)
     assert sorted(folder.iterdir()) == files
+
+
+class Codegen:
+    @staticmethod
+    def magic_tuple():
+        return ("a processor",)
+
+
+@pytest.mark.parametrize(
+    "setting", ["BOUNDSCHECK", "OPT", "LOOP_VECTORIZE", "SLP_VECTORIZE", "DEBUGINFO_DEFAULT"]
+)
+def test_a_setting_that_changes_machine_code_has_files_of_its_own(setting, monkeypatch):
+    cache = KernelCache("kernel", __file__)
+    before = cache._path("signature", Codegen)
+    monkeypatch.setattr(numba.config, setting, 7)
+    assert cache._path("signature", Codegen) != before
 
 
 def test_a_folder_that_cannot_be_made_is_done_without(filled, tmp_path):

@@ -132,7 +132,7 @@ def test_a_run_that_diverged_replays_to_what_it_left(fgtrain, folder, optimizer)
         "--decay",
         0,
         "--learning-rate",
-        0.05,
+        0.1,
         "--out",
         "diverged",
     )

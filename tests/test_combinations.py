@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import fgnumba as fg
 from fgnumba.bench import reverse
@@ -51,6 +53,28 @@ def test_projection_against_float64(direction, count, name, monkeypatch):
     expected = gradient.size / count * v.T @ np.linalg.solve(v @ v.T, v @ gradient)
     found = estimated(model, x, y, fg.WeightPerturbation(direction, count, "projected"))
     assert np.linalg.norm(found - expected) < 1e-4 * np.linalg.norm(expected)
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    st.sampled_from(KINDS),
+    st.integers(1, 9),
+    *(st.one_of(st.integers(1, 70), st.sampled_from([1, 31, 33, 97])) for _ in range(2)),
+    st.integers(1, 13),
+)
+def test_projection_of_any_shape(direction, count, inputs, units, batch):
+    model = fg.Sequential([fg.Dense(units, activation="tanh"), fg.Dense(3)], inputs, seed=1)
+    rng = np.random.default_rng(batch)
+    x, y = rng.standard_normal((batch, inputs), np.float32), rng.integers(0, 3, batch)
+    v = drawn(model, direction, count, 3, 2)
+    _, exact = reverse.value_and_grad(model, LOSS, x, y)
+    gradient = flat(exact)
+    # A least-squares solution: a few parameters have dependent directions.
+    gram = v @ v.T
+    rank = np.linalg.matrix_rank(gram)
+    expected = gradient.size / rank * v.T @ np.linalg.lstsq(gram, v @ gradient, rcond=1e-9)[0]
+    found = estimated(model, x, y, fg.WeightPerturbation(direction, count, "projected"))
+    assert np.linalg.norm(found - expected) < 1e-3 * np.linalg.norm(gradient) * gradient.size / rank
 
 
 def test_as_many_directions_as_parameters_give_the_gradient():

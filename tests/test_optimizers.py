@@ -1,10 +1,13 @@
 """Optimisers: against float64 written out step by step, and on functions whose minimum is known."""
 
+import copy
 import math
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import fgnumba as fg
 from fgnumba.bench.reverse import ReverseMode
@@ -74,9 +77,21 @@ CASES: dict[str, tuple[Optimizer, Any]] = {
 
 @pytest.mark.parametrize("case", CASES)
 def test_steps_against_float64(case):
-    optimizer, expected = CASES[case]
+    check_steps(case, {"w": (65, 37), "b": (37,), "c": (3, 3, 4, 10)})
+
+
+SIZES = st.one_of(st.integers(1, 70), st.sampled_from([1, 31, 32, 33, 97, 257]))
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.sampled_from(sorted(CASES)), SIZES, SIZES, st.integers(1, 3), st.integers(1, 40))
+def test_steps_on_any_shape(case, rows, columns, size, filters):
+    check_steps(case, {"w": (rows, columns), "b": (columns,), "c": (size, size, 1, 2 * filters)}, 3)
+
+
+def check_steps(case, shapes, steps=12):
+    optimizer, expected = copy.deepcopy(CASES[case])
     rng = np.random.default_rng(0)
-    shapes = {"w": (65, 37), "b": (37,), "c": (3, 3, 4, 10)}
     theta = {name: rng.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
     parameters = {
         name: Parameter.create(name, 0, array, groups=2 if name == "c" else 1)
@@ -91,7 +106,7 @@ def test_steps_against_float64(case):
 
     program = Program(optimizer.bind(CPU, parameters, gradients, rates, result, memory))
     flat = np.concatenate([array.ravel() for array in theta.values()]).astype(np.float64)
-    for number in range(12):
+    for number in range(steps):
         drawn = {name: rng.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
         for name, array in drawn.items():
             # What stands in the padding of panels must not matter.

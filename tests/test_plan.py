@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numba.core.typing.templates import builtin_registry
 
 import fgnumba as fg
+from fgnumba.estimators import recipe
 from fgnumba.estimators.weight import WeightEstimate
 from fgnumba.kernels.compile import compiled_count, on_compile
 from fgnumba.liveness import Lifetime, assign
@@ -75,6 +77,20 @@ def test_second_step_compiles_nothing_and_allocates_nothing(direction, count):
     # The smallest array of the pass, (B, 10) logits, has 1,280 bytes: what is left is Python's small change.
     assert after - base < 1024
     assert peak - base < 8192
+
+
+def test_a_second_model_makes_no_intrinsics():
+    # Numba keeps every one that there ever was.
+    counts = []
+    for _ in range(2):
+        model = fg.Sequential(
+            [fg.Conv2d(5), fg.Dropout(0.5), fg.GroupNorm(1), fg.Flatten(), *layers(2, 40)], (8, 8, 1)
+        )
+        for name in ("weight-perturbation", "local-feedback"):
+            trainer = fg.Trainer(model, estimator=recipe(name).make(), optimizer=fg.SGD(1e-6))
+            trainer.step(np.ones((3, 8, 8, 1), np.float32), np.arange(3))
+        counts.append(len(builtin_registry.globals))
+    assert counts[0] == counts[1]
 
 
 def test_training_needs_no_more_memory_than_inference_beyond_tangents():

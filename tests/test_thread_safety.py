@@ -162,7 +162,7 @@ def together(threads, **environment):
         text=True,
         check=False,
     )
-    assert (done.returncode, done.stderr) == (0, "")
+    assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
 
