@@ -175,6 +175,18 @@ def _run(
     return Trial(rate, fall, steps, judged.accuracy, judged.loss)
 
 
+def _trial(values: dict[str, Any]) -> Trial:
+    """Return a trial of `values`, by its fields' names; ValueError where it is none."""
+    names = [field.name for field in fields(Trial)]
+    if sorted(values) != sorted(names):
+        raise ValueError("another set of fields")
+    for name, value in values.items():
+        absent = value is None and name in ("accuracy", "loss")
+        if not absent and type(value) not in ((int,) if name == "steps" else (int, float)):
+            raise ValueError(f"{name} is {shown(value)}")
+    return Trial(**values)
+
+
 class Ledger:
     """A file of finished trials, one JSON object a line, under the settings that they belong to.
 
@@ -197,7 +209,7 @@ class Ledger:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_text(head + "\n", encoding="utf-8")
                 return
-            lines = path.read_text(encoding="utf-8").split("\n")
+            lines = read_whole(path, MAX_RECORDS).decode().split("\n")
         except (OSError, UnicodeDecodeError) as error:
             raise RunError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
         if lines[0] != head:
@@ -206,8 +218,8 @@ class Ledger:
         whole = lines[1:-1]
         for number, line in enumerate(whole, 2):
             try:
-                self.trials.append(Trial(**json.loads(line)))
-            except (ValueError, TypeError):
+                self.trials.append(_trial(parsed(line)))
+            except ValueError:
                 raise RunError(f"{path} is damaged in line {number}") from None
         if lines[-1]:
             path.write_text("\n".join([head, *whole, ""]), encoding="utf-8")

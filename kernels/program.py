@@ -216,13 +216,16 @@ class Program:
             step if isinstance(step, Stage) else Stage((step,), step.parts, step.parts, 0) for step in steps
         ]
         self.operations = tuple(operation for stage in stages for operation in stage.operations)
-        self.scratch = aligned((max((_scratch_bytes(s) * s.threads for s in stages), default=0),), np.uint8)
+        # Once a stage: it takes a look at every operation, and every operation asks for it.
+        scratch = [_scratch_bytes(stage) for stage in stages]
+        most = max((size * stage.threads for size, stage in zip(scratch, stages, strict=True)), default=0)
+        self.scratch = aligned((most,), np.uint8)
         rows: list[tuple[int, int]] = []
         heads: list[tuple[int, int, int, int]] = []
-        for stage in stages:
+        for stage, scratch_bytes in zip(stages, scratch, strict=True):
             heads.append((len(rows), len(stage.operations), stage.threads, stage.parts))
             for op in stage.operations:
-                self._place(op, stage)
+                self._place(op, stage, scratch_bytes)
             rows += [
                 (op.entry, address(op.arguments) + lane * op.arguments.itemsize)
                 for lane in range(stage.threads)
@@ -238,14 +241,14 @@ class Program:
         """Bytes of scratch memory."""
         return int(self.scratch.nbytes)
 
-    def _place(self, op: Operation, stage: Stage) -> None:
+    def _place(self, op: Operation, stage: Stage, scratch_bytes: int) -> None:
         """Give each thread its own arguments: its own scratch memory, its own buffers."""
         if len(op.arguments) != stage.threads:
             op.arguments = np.repeat(op.arguments[:1], stage.threads)
             for name in op.local:
                 op.arguments[name] += np.arange(stage.threads) * stage.local_bytes
         if op.scratch_bytes:
-            lanes = np.arange(stage.threads) * _scratch_bytes(stage)
+            lanes = np.arange(stage.threads) * scratch_bytes
             op.arguments["scratch"] = address(self.scratch) + lanes
 
     def forget(self) -> None:

@@ -1,0 +1,118 @@
+"""What the tests of hostile input share: valid files, readers of each kind, and ways to damage a file."""
+
+import gzip
+import io
+import os
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+from hypothesis import strategies as st
+from safetensors.numpy import save
+
+import fgnumba as fg
+from fgnumba.cli.predict import read_inputs
+from fgnumba.configuration import RunConfig
+from fgnumba.datasets import read_idx
+from fgnumba.datasets.npz import load_npz
+from fgnumba.errors import MAX_MESSAGE
+from fgnumba.tensors import read_tensors
+
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(fg.__file__).parent.parent), "FGNUMBA_DEVICE": "cpu"}
+FEATURES = 5
+
+
+def _npy(path):
+    run = SimpleNamespace(model=SimpleNamespace(input_shape=(FEATURES,)))
+    return read_inputs(path, run)
+
+
+def _tensors(path):
+    try:
+        return read_tensors(path, {"w": (2, 3)})
+    # The caller names the file.
+    except (OSError, ValueError) as error:
+        raise fg.RunError(f"{path}: {error}") from None
+
+
+READERS = {
+    "npy": _npy,
+    "npz": load_npz,
+    "idx": read_idx,
+    "gz": read_idx,
+    "safetensors": _tensors,
+    "toml": RunConfig.from_toml,
+}
+
+
+def _written(write, *arguments, **arrays):
+    stream = io.BytesIO()
+    write(stream, *arguments, **arrays)
+    return stream.getvalue()
+
+
+def _archive():
+    x, y = np.ones((6, FEATURES), np.float32), np.arange(6) % 3
+    return _written(np.savez_compressed, x_train=x, y_train=y, x_test=x, y_test=y)
+
+
+def _idx():
+    return bytes([0, 0, 8, 2, 0, 0, 0, 6, 0, 0, 0, 5]) + bytes(30)
+
+
+def _settings():
+    layers = ({"type": "conv2d", "filters": 4, "padding": [1, 2]}, {"type": "dense", "units": 3})
+    config = RunConfig(layers=layers, widths=(3, 4), learning_rate=1e-3, steps=7)
+    return config.to_toml({"input_shape": [8, 8, 1]}).encode()
+
+
+VALID = {
+    "npy": lambda: _written(np.save, np.ones((6, FEATURES), np.float32)),
+    "npz": _archive,
+    "idx": _idx,
+    "gz": lambda: gzip.compress(_idx(), mtime=0),
+    "safetensors": lambda: save({"w": np.ones((2, 3), np.float32)}, {"made": "by hand"}),
+    "toml": _settings,
+}
+
+ORDERS = ("big", "little")
+VAST = [n.to_bytes(k, order) for k in (2, 4, 8) for order in ORDERS for n in (0, 1 << 15, 256**k - 1)]
+WORDS = [*(b"9" * 19, b"-1", b"1e999", b"nan", b"[[layers]]"), *(bytes([c]) for c in b"\"'[{(,\n\0\xffO")]
+
+
+def refusal(read):
+    """Return why `read` refuses its input, None where it does not; no other exception is a refusal."""
+    try:
+        read()
+    except fg.FgError as error:
+        message = str(error)
+    else:
+        return None
+    assert len(message.splitlines()) == 1
+    assert len(message) <= MAX_MESSAGE
+    return message
+
+
+@st.composite
+def mutations(draw, content):
+    """Draw a damaged copy: bytes flipped, cut out, put in, moved, or numbers that claim a lot."""
+    data = bytearray(content)
+    for _ in range(draw(st.integers(1, 4))):
+        at = draw(st.integers(0, max(len(data) - 1, 0)))
+        length = draw(st.integers(1, 8))
+        kind = draw(st.sampled_from(["flip", "cut", "end", "insert", "lie", "splice"]))
+        if kind == "flip":
+            data[at : at + 1] = bytes([draw(st.integers(0, 255))])
+        elif kind == "cut":
+            del data[at : at + length]
+        elif kind == "end":
+            del data[at:]
+        elif kind == "insert":
+            data[at:at] = draw(st.sampled_from(WORDS) | st.binary(max_size=8))
+        elif kind == "lie":
+            lie = draw(st.sampled_from(VAST))
+            data[at : at + len(lie)] = lie
+        else:
+            there = draw(st.integers(0, max(len(data) - 1, 0)))
+            data[there:there] = data[at : at + 8 * length]
+    return bytes(data)
