@@ -9,7 +9,7 @@ Source: K. Jamieson, A. Talwalkar, arXiv 1502.07943.
 import json
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,11 @@ import numpy as np
 from fgnumba.assembly import assemble
 from fgnumba.configuration import RunConfig
 from fgnumba.datasets import Dataset
-from fgnumba.errors import ConfigError, DivergenceError, RunError
+from fgnumba.errors import ConfigError, DivergenceError, RunError, shown
 from fgnumba.estimators import Recipe
 from fgnumba.evaluation import evaluate
+from fgnumba.files import read_whole
+from fgnumba.metrics import MAX_RECORDS, parsed
 from fgnumba.validation import real_number, whole_number
 
 KEPT = 3

@@ -96,9 +96,9 @@ class Trainer:
         """
         inputs = self.model.checked_input(x)
         targets = checked_targets(self.model, self.loss, inputs, y)
-        if self.steps_done > MAX_STEP:
-            raise ConfigError(f"step {self.steps_done}: at most 2**32 steps are possible with one seed")
         with self.model.lock:
+            if self.steps_done > MAX_STEP:
+                raise ConfigError(f"step {self.steps_done}: at most 2**32 steps are possible with one seed")
             plan = self.plan(len(inputs))
             rate = self.set_step(self.steps_done)
             try:
@@ -108,9 +108,9 @@ class Trainer:
                 raise DeviceError(f"step {self.steps_done}: {error}") from None
             if not finite:
                 self._diverged(plan, inputs, targets, rate)
-        self.last_rate, self._last_plan = rate, plan
-        self.steps_done += 1
-        return result_of(plan.values)
+            self.last_rate, self._last_plan = rate, plan
+            self.steps_done += 1
+            return result_of(plan.values)
 
     def plan(self, batch: int) -> Estimate:
         """Return what a step on `batch` examples runs."""

@@ -13,6 +13,7 @@ import faulthandler
 import mmap
 import sys
 import weakref
+from typing import Any
 
 import numpy as np
 
@@ -136,7 +137,7 @@ def _give_each_operation_its_own_scratch_memory(guard):
     # Operations of a program share their scratch memory one after another: the greatest would hide the others' ends.
     from fgnumba.kernels.program import Program
 
-    place = Program._place
+    place: Any = Program._place
 
     def place_apart(self, op, stage):
         place(self, op, stage)

@@ -5,6 +5,7 @@ import io
 import os
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Literal
 
 import numpy as np
 from hypothesis import strategies as st
@@ -24,7 +25,7 @@ FEATURES = 5
 
 def _npy(path):
     run = SimpleNamespace(model=SimpleNamespace(input_shape=(FEATURES,)))
-    return read_inputs(path, run)
+    return read_inputs(path, run)  # type: ignore[arg-type]
 
 
 def _tensors(path):
@@ -75,7 +76,7 @@ VALID = {
     "toml": _settings,
 }
 
-ORDERS = ("big", "little")
+ORDERS: tuple[Literal["big", "little"], ...] = ("big", "little")
 VAST = [n.to_bytes(k, order) for k in (2, 4, 8) for order in ORDERS for n in (0, 1 << 15, 256**k - 1)]
 WORDS = [*(b"9" * 19, b"-1", b"1e999", b"nan", b"[[layers]]"), *(bytes([c]) for c in b"\"'[{(,\n\0\xffO")]
 

@@ -254,7 +254,10 @@ BAD_TENSORS = {
     "unknown": (tensors_file({"v": entry()}, bytes(8)), "unknown name 'v'"),
     "another dtype": (tensors_file({"w": entry(dtype="BF16", place=(0, 4))}, bytes(4)), "dtype BF16"),
     "another shape": (tensors_file({"w": entry((1, 2))}, bytes(8)), r"shape \(1, 2\); \(2,\) is required"),
-    "not finite": (tensors_file({"w": entry()}, np.float32([1, np.inf]).tobytes()), "w is not finite"),
+    "not finite": (
+        tensors_file({"w": entry()}, np.array([1, np.inf], np.float32).tobytes()),
+        "w is not finite",
+    ),
 }
 
 
@@ -269,7 +272,8 @@ def test_tensors_whose_headers_lie(tmp_path, content, message):
 def test_a_header_says_what_is_there(tmp_path):
     from safetensors.numpy import load_file, save
 
-    arrays = {"b": np.arange(3.0), "a": np.zeros((0, 4), np.float16), "w": np.float32([[1, 2]])}
+    w = np.array([[1, 2]], np.float32)
+    arrays: dict[str, np.ndarray] = {"b": np.arange(3.0), "a": np.zeros((0, 4), np.float16), "w": w}
     path = tmp_path / "x.safetensors"
     path.write_bytes(save(arrays, {"text": '{"a": 1}'}))
     header = read_header(path)
@@ -279,7 +283,7 @@ def test_a_header_says_what_is_there(tmp_path):
         "b": ("F64", (3,), 24),
         "w": ("F32", (1, 2), 8),
     }
-    path.write_bytes(save({"w": arrays["w"]}))
+    path.write_bytes(save({"w": w}))
     np.testing.assert_array_equal(read_tensors(path, {"w": (1, 2)})["w"], load_file(path)["w"], strict=True)
 
 

@@ -169,7 +169,7 @@ def test_dots_that_are_no_keys(tmp_path):
 
 
 def nested(depth):
-    value = []
+    value: list = []
     for _ in range(depth):
         value = [value]
     return value

@@ -14,7 +14,7 @@ import fgnumba as fg
 from fgnumba import run_folder
 from fgnumba.configuration import RunConfig
 from fgnumba.errors import RunError
-from fgnumba.records import MAX_RECORDS
+from fgnumba.metrics import MAX_RECORDS
 from tests.hostile import mutations, refusal
 
 RECORD = fg.Record(1, 0.5, 1.0, 1.1, 0.5, 0.1, 0.01)
@@ -25,7 +25,10 @@ FILES = (run_folder.CONFIG, run_folder.METRICS, run_folder.MODEL)
 def valid(tmp_path_factory):
     config = RunConfig(layers=({"type": "dense", "units": 3},), steps=2)
     path = tmp_path_factory.mktemp("valid") / "run"
-    return run_folder.write(path, config, fg.Sequential([fg.Dense(3)], 5), fg.History([RECORD, RECORD]))
+    facts = {"input_shape": [5], "classes": 3}
+    run_folder.begin(path, config, facts)
+    run_folder.finish(path, config, fg.Sequential([fg.Dense(3)], 5), [RECORD, RECORD], facts)
+    return path
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ LEFT_ALONE = ["fgnumba.kernels"]
 
 os.environ["FGNUMBA_DEVICE"] = "cpu"
 with atheris.instrument_imports(include=READ, exclude=LEFT_ALONE):
+    from tests.fuzz.rules import shrink_the_machine
     from tests.fuzz.targets import TARGETS
     from tests.fuzz.words import dictionary
 
@@ -20,6 +21,7 @@ def main() -> None:
     """Run ``TARGET CORPUS [libFuzzer's options]``; it does not return."""
     name, corpus, *options = sys.argv[1:]
     target = TARGETS[name]
+    shrink_the_machine()
     for number, seed in enumerate(target.seeds()):
         with open(os.path.join(corpus, f"seed-{number}"), "wb") as file:
             file.write(seed)

@@ -14,7 +14,7 @@ import fgnumba as fg
 from fgnumba import replay, replay_log
 from fgnumba.checkpoints import FOLDER as CHECKPOINTS
 from fgnumba.checkpoints import METRICS, REPLAY
-from tests.fuzz.rules import FOLDER, refuses_well, written
+from tests.fuzz import rules
 
 BATCH, FEATURES, CLASSES, DIRECTIONS = 4, 5, 3, 2
 _DIGEST = b'"sha256":"'
@@ -93,7 +93,7 @@ def _fresh() -> Iterator[fg.Trainer]:
 
 
 def _resumed(content: bytes) -> None:
-    folder = FOLDER / "run"
+    folder = rules.FOLDER / "run"
     (folder / CHECKPOINTS).mkdir(parents=True, exist_ok=True)
     (folder / METRICS).write_bytes(b"")
     for path in (folder / CHECKPOINTS).iterdir():
@@ -110,7 +110,7 @@ def read_checkpoint(content: bytes) -> None:
 
 
 def _retaken(content: bytes) -> None:
-    log = replay_log.read(written(REPLAY, content))
+    log = replay_log.read(rules.written(REPLAY, content))
     with _fresh() as one:
         replay.replay(one, log)
 
@@ -122,4 +122,4 @@ def read_log(content: bytes) -> None:
 
 def _each(content: bytes, seal: Callable[[bytes], bytes], read: Callable[[bytes], None]) -> None:
     for one in dict.fromkeys((content, seal(content))):
-        refuses_well(lambda one=one: read(one))  # type: ignore[misc]
+        rules.refuses_well(lambda one=one: read(one))  # type: ignore[misc]

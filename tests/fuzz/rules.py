@@ -9,14 +9,11 @@ from pathlib import Path
 
 from fgnumba import sizes
 from fgnumba.datasets import idx, npy
-from fgnumba.errors import FgError
+from fgnumba.errors import MAX_MESSAGE, FgError
 from fgnumba.kernels import memory
 
 SPARE_BYTES = 256 << 20
 """Memory that an input of a few kilobytes may be worth."""
-
-MESSAGE = 2000
-"""Characters of the longest message that is still read."""
 
 
 @dataclass(frozen=True)
@@ -33,13 +30,17 @@ class Target:
     seeds: Callable[[], list[bytes]]
 
 
-FOLDER = Path(tempfile.mkdtemp())
-"""Of the files that parsers are given; who starts this sees to it that it goes."""
+FOLDER = Path(tempfile.gettempdir())
+"""Of the files that parsers are given."""
+
+MACHINE_BYTES = 32 << 20
+"""Memory of a machine on which every model that fits is drawn in a blink."""
 
 
-for module in (sizes, npy, idx, memory):
-    # A model that fits the machine takes too long to draw.
-    module.physical_memory = lambda: 32 << 20  # type: ignore[attr-defined]
+def shrink_the_machine() -> None:
+    """Let parsers believe that there are `MACHINE_BYTES`."""
+    for module in (sizes, npy, idx, memory):
+        module.physical_memory = lambda: MACHINE_BYTES  # type: ignore[attr-defined]
 
 
 class MisbehavedError(Exception):
@@ -59,6 +60,16 @@ def _spare_memory() -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_AS, before)
 
 
+def outcome(read: Callable[[], object]) -> FgError | None:
+    """Return the error with which `read` refuses its input, None where it succeeds."""
+    try:
+        with _spare_memory():
+            read()
+    except FgError as error:
+        return error
+    return None
+
+
 def refuses_well(read: Callable[[], object]) -> None:
     """Call `read`, which may succeed or raise an FgError that keeps to the rules.
 
@@ -67,18 +78,17 @@ def refuses_well(read: Callable[[], object]) -> None:
     MisbehavedError
         The message is not one line of reasonable length, or memory ran out first.
     """
-    try:
-        with _spare_memory():
-            read()
-    except FgError as error:
-        message = str(error)
-        if not message or len(message) > MESSAGE or len(message.splitlines()) != 1:
-            raise MisbehavedError(f"a message of {len(message)} characters: {message[:200]!r}") from error
-        cause: BaseException | None = error
-        while cause is not None:
-            if isinstance(cause, MemoryError):
-                raise MisbehavedError(f"memory ran out before: {message}") from error
-            cause = cause.__cause__ or cause.__context__
+    error = outcome(read)
+    if error is None:
+        return
+    message = str(error)
+    if not message or len(message) > MAX_MESSAGE or len(message.splitlines()) != 1:
+        raise MisbehavedError(f"a message of {len(message)} characters: {message[:200]!r}") from error
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, MemoryError):
+            raise MisbehavedError(f"memory ran out before: {message}") from error
+        cause = cause.__cause__ or cause.__context__
 
 
 def written(name: str, content: bytes) -> Path:

@@ -23,8 +23,7 @@ from fgnumba.datasets import load, read_idx
 from fgnumba.errors import FgError
 from fgnumba.presets import model_from
 from fgnumba.tensors import read_header, read_tensors
-from tests.fuzz import interrupted
-from tests.fuzz.rules import FOLDER, Target, refuses_well, written
+from tests.fuzz import interrupted, rules
 
 SEPARATOR = b"\n<next file>\n"
 """Between the files of a run folder."""
@@ -100,41 +99,41 @@ version = "0.1"
 
 
 def read_config(content: bytes) -> None:
-    refuses_well(lambda: RunConfig.from_toml(written("config.toml", content)))
+    rules.refuses_well(lambda: RunConfig.from_toml(rules.written("config.toml", content)))
 
 
 def read_model(content: bytes) -> None:
-    path = written("model.toml", content)
+    path = rules.written("model.toml", content)
 
     def build() -> None:
         tables, where = written_model(RunConfig(model=str(path)), CLASSES)
         model_from(tables, CLASSES, where, (8, 7, 4), device="cpu")
 
-    refuses_well(build)
+    rules.refuses_well(build)
 
 
 def read_idx_file(content: bytes) -> None:
-    refuses_well(lambda: read_idx(written("plain", content)))
-    refuses_well(lambda: read_idx(written("packed", gzip.compress(content, 1, mtime=0))))
+    rules.refuses_well(lambda: read_idx(rules.written("plain", content)))
+    rules.refuses_well(lambda: read_idx(rules.written("packed", gzip.compress(content, 1, mtime=0))))
 
 
 def read_npz(content: bytes) -> None:
-    refuses_well(lambda: load(written("data.npz", content)))
+    rules.refuses_well(lambda: load(rules.written("data.npz", content)))
     # A mutated archive seldom has the checksums that let its members be read.
-    path = FOLDER / "member.npz"
+    path = rules.FOLDER / "member.npz"
     with zipfile.ZipFile(path, "w") as archive:
         for name, array in _data().items():
             archive.writestr(f"{name}.npy", content if name == "x_train" else array_file(array))
-    refuses_well(lambda: load(path))
+    rules.refuses_well(lambda: load(path))
 
 
 def read_npy(content: bytes) -> None:
     run = SimpleNamespace(model=SimpleNamespace(input_shape=(FEATURES,)))
-    refuses_well(lambda: read_inputs(written("x.npy", content), run))  # type: ignore[arg-type]
+    rules.refuses_well(lambda: read_inputs(rules.written("x.npy", content), run))  # type: ignore[arg-type]
 
 
 def read_safetensors(content: bytes) -> None:
-    path = written("x.safetensors", content)
+    path = rules.written("x.safetensors", content)
 
     def read() -> None:
         try:
@@ -143,14 +142,14 @@ def read_safetensors(content: bytes) -> None:
         except ValueError as error:
             raise FgError(str(error)) from error
 
-    refuses_well(read)
+    rules.refuses_well(read)
 
 
 def read_run_folder(content: bytes) -> None:
     files = [*content.split(SEPARATOR), b"", b""]
     for name, part in zip((run_folder.CONFIG, run_folder.METRICS, run_folder.MODEL), files, strict=False):
-        written(name, part)
-    refuses_well(lambda: run_folder.read(FOLDER, "cpu"))
+        rules.written(name, part)
+    rules.refuses_well(lambda: run_folder.read(rules.FOLDER, "cpu"))
 
 
 def array_file(array: np.ndarray, version: tuple[int, int] | None = None) -> bytes:
@@ -203,13 +202,13 @@ def _folder_seeds() -> list[bytes]:
 
 
 TARGETS = {
-    "config": Target(read_config, lambda: [SETTINGS.encode()]),
-    "model": Target(read_model, lambda: [MODEL.encode()]),
-    "idx": Target(read_idx_file, _idx_seeds),
-    "npz": Target(read_npz, _npz_seeds),
-    "npy": Target(read_npy, _npy_seeds),
-    "safetensors": Target(read_safetensors, _tensor_seeds),
-    "run-folder": Target(read_run_folder, _folder_seeds),
-    "checkpoint": Target(interrupted.read_checkpoint, interrupted.checkpoints),
-    "replay": Target(interrupted.read_log, interrupted.logs),
+    "config": rules.Target(read_config, lambda: [SETTINGS.encode()]),
+    "model": rules.Target(read_model, lambda: [MODEL.encode()]),
+    "idx": rules.Target(read_idx_file, _idx_seeds),
+    "npz": rules.Target(read_npz, _npz_seeds),
+    "npy": rules.Target(read_npy, _npy_seeds),
+    "safetensors": rules.Target(read_safetensors, _tensor_seeds),
+    "run-folder": rules.Target(read_run_folder, _folder_seeds),
+    "checkpoint": rules.Target(interrupted.read_checkpoint, interrupted.checkpoints),
+    "replay": rules.Target(interrupted.read_log, interrupted.logs),
 }
