@@ -5,7 +5,7 @@ import io
 import os
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from hypothesis import strategies as st
@@ -24,8 +24,8 @@ FEATURES = 5
 
 
 def _npy(path):
-    run = SimpleNamespace(model=SimpleNamespace(input_shape=(FEATURES,)))
-    return read_inputs(path, run)  # type: ignore[arg-type]
+    run: Any = SimpleNamespace(model=SimpleNamespace(input_shape=(FEATURES,)))
+    return read_inputs(path, run)
 
 
 def _tensors(path):

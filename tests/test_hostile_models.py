@@ -48,8 +48,13 @@ BEYOND = {
         r"layers\[2\]: with its weight \(300, 500\), bias \(500,\) the parameters need 1\.\d MiB; this",
     ),
     "one column, packed as many": (
-        [{"type": "flatten"}, {"type": "dense", "units": 2000}, {"type": "dense", "units": 1}, DENSE],
-        r"with its weight",
+        [
+            {"name": "a", **FLATTEN},
+            {"name": "b", "type": "concatenate", "inputs": ["a"] * 40},
+            {"name": "c", "type": "dense", "units": 1},
+            {"name": "d", **DENSE},
+        ],
+        r"layer 'c': with its weight \(10240, 1\)",
     ),
     "a kernel": ([conv(kernel_size=SIDE, padding="same"), MEAN, DENSE], r"weight \(1048576, 1048576, 4, 4\)"),
     "padding": (
