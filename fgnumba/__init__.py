@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from fgnumba.estimators.zeroth import SPSA, CoordinateDifferences, HybridDifferences
     from fgnumba.evaluation import Evaluation, evaluate
     from fgnumba.forward import forward_gradient, jvp
-    from fgnumba.graph import Graph, Node, Sequential
+    from fgnumba.graph import Graph, Sequential
     from fgnumba.layers import (
         Activation,
         Add,
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
         MaxPool2d,
     )
     from fgnumba.losses import MeanSquaredError, SoftmaxCrossEntropy
+    from fgnumba.nodes import Node
     from fgnumba.optimizers import SGD, Adam, AdamW, FrankWolfe
     from fgnumba.trainer import Trainer
 
@@ -63,12 +64,13 @@ _NAMES = {
     "estimators.zeroth": ("SPSA", "CoordinateDifferences", "HybridDifferences"),
     "evaluation": ("Evaluation", "evaluate"),
     "forward": ("forward_gradient", "jvp"),
-    "graph": ("Graph", "Node", "Sequential"),
+    "graph": ("Graph", "Sequential"),
     "layers": (
         *("Activation", "Add", "AvgPool2d", "Concatenate", "Conv2d", "Dense", "Dropout", "Flatten"),
         *("GlobalAveragePool2d", "GroupNorm", "LayerNorm", "MaxPool2d"),
     ),
     "losses": ("MeanSquaredError", "SoftmaxCrossEntropy"),
+    "nodes": ("Node",),
     "optimizers": ("SGD", "Adam", "AdamW", "FrankWolfe"),
     "trainer": ("Trainer",),
 }

@@ -2,11 +2,9 @@
 
 import math
 import os
-import re
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 from weakref import WeakSet
 
@@ -14,12 +12,13 @@ import numpy as np
 import numpy.typing as npt
 
 from fgnumba import device as devices
-from fgnumba.errors import ConfigError, DtypeError, ShapeError, did_you_mean, shown
+from fgnumba.errors import ConfigError, DtypeError, ShapeError, shown
 from fgnumba.kernels.device import Device
 from fgnumba.kernels.directions import EXPLICIT, NONE
 from fgnumba.kernels.philox import MAX_SEED, STREAM
 from fgnumba.layers import Layer, Perturbation, Shape
 from fgnumba.losses import Loss
+from fgnumba.nodes import Node, check_uses, wired
 from fgnumba.parameters import Parameter, checked, shapes_of
 from fgnumba.plan import Plan
 from fgnumba.sizes import check_example, check_parameters
@@ -32,31 +31,6 @@ Provider = Callable[[Mapping[str, Shape]], Mapping[str, npt.ArrayLike]]
 """Returns parameters, given their names and shapes."""
 
 _PLANS_KEPT = 8
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*")
-
-
-@dataclass(frozen=True)
-class Node:
-    """A layer in a graph.
-
-    Parameters
-    ----------
-    name : letters, digits, ``_`` and ``-``; the parameters' prefix. ``input`` is the graph's input.
-    layer : what it computes.
-    inputs : names of the nodes that it reads, each earlier in the graph; one name, or several. By default the node
-        before, the graph's input for the first.
-    """
-
-    name: str
-    layer: Layer
-    inputs: tuple[str, ...] | str | None = None
-
-
-@dataclass(frozen=True)
-class WiredNode(Node):
-    """A node whose inputs are written out."""
-
-    inputs: tuple[str, ...] = ()
 
 
 class Graph:
@@ -109,11 +83,11 @@ class Graph:
         self.input_shape = _shape(input_shape)
         check_example("input_shape", self.input_shape)
         self.seed = whole_number("seed", seed, 0, MAX_SEED)
-        self.nodes = self._wired(nodes)
+        self.nodes = wired(nodes)
         if all(node.layer.is_view(training=True) for node in self.nodes):
             raise ConfigError("layers: at least one that computes is required, for example Dense(10)")
         self.output = self.nodes[-1].name if output is None else output
-        self._check_uses()
+        check_uses(self.nodes, self.output)
         self.shapes: dict[str, Shape] = {"input": self.input_shape}
         for index, node in enumerate(self.nodes):
             try:
@@ -134,56 +108,6 @@ class Graph:
     def _where(self, index: int) -> str:
         """Return what a message calls node `index`."""
         return f"layer {self.nodes[index].name!r}"
-
-    def _wired(self, nodes: Sequence[Any]) -> tuple[WiredNode, ...]:
-        """Return the nodes with their inputs written out, having checked names and wiring."""
-        wired: list[WiredNode] = []
-        known = {"input": None}
-        before = "input"
-        for index, node in enumerate(nodes):
-            if not isinstance(node, Node) or not isinstance(node.layer, Layer):
-                example = "Node('head', Dense(10))"
-                raise ConfigError(
-                    f"nodes[{index}] is {shown(node)}; a node with a layer is required, for example {example}"
-                )
-            name = node.name
-            if not isinstance(name, str) or not _NAME.fullmatch(name):
-                raise ConfigError(
-                    f"nodes[{index}]: name is {shown(name)}; letters, digits, _ and - are required"
-                )
-            if name in known:
-                raise ConfigError(f"layer {name!r}: the name is there twice; 'input' is the graph's own")
-            inputs = (before,) if node.inputs is None else node.inputs
-            inputs = (inputs,) if isinstance(inputs, str) else tuple(inputs)
-            for one in inputs:
-                if one not in known:
-                    raise ConfigError(
-                        f"layer {name!r} reads {shown(one)}, which no earlier layer is called"
-                        f"{did_you_mean(str(one), known)}"
-                    )
-            least, most = node.layer.inputs
-            if len(inputs) < least or (most is not None and len(inputs) > most):
-                required = f"{least}" if most == least else f"at least {least}"
-                raise ConfigError(
-                    f"layer {name!r}: {node.layer.kind} reads {len(inputs)} inputs ({', '.join(inputs)}); "
-                    f"{required} required"
-                )
-            wired.append(WiredNode(name, node.layer, inputs))
-            known[name], before = None, name
-        return tuple(wired)
-
-    def _check_uses(self) -> None:
-        names = [node.name for node in self.nodes]
-        if self.output not in names:
-            raise ConfigError(
-                f"output: no layer is called {shown(self.output)}{did_you_mean(str(self.output), names)}"
-            )
-        used = {self.output, *(name for node in self.nodes for name in node.inputs)}
-        for name in names:
-            if name not in used:
-                raise ConfigError(
-                    f"layer {name!r} feeds no other layer, and is not the output {self.output!r}"
-                )
 
     def input_shapes(self, index: int) -> list[Shape]:
         """Return the shapes that node `index` reads."""

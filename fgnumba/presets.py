@@ -185,7 +185,8 @@ def model_from(
     ConfigError, ShapeError
         As :func:`layers_from`, the wiring or the shapes do not fit, or the output is not one number a class.
     """
-    from fgnumba.graph import Graph, Node, Sequential
+    from fgnumba.graph import Graph, Sequential
+    from fgnumba.nodes import Node
 
     layers = layers_from(tables, classes, where)
     try:
