@@ -209,8 +209,8 @@ def test_messages_are_one_line_without_what_a_terminal_obeys():
 
 
 def test_a_long_word_is_near_to_none():
-    known = [f"{'name' * 25}{i}" for i in range(20_000)]
-    assert "did you mean" not in did_you_mean("name" * 100_000, known)
+    assert "did you mean" not in did_you_mean("name" * 1000 + "2", ["name" * 1000 + "1"])
+    assert did_you_mean("nam", ["name"]) == " (did you mean 'name'?)"
 
 
 KEYS = "name inputs units filters kernel_size stride padding dilation groups epsilon rate pool_size activation bias"

@@ -15,6 +15,7 @@ from fgnumba import run_folder
 from fgnumba.configuration import RunConfig
 from fgnumba.errors import RunError
 from fgnumba.metrics import MAX_RECORDS
+from fgnumba.search import Ledger, Trial
 from tests.hostile import mutations, refusal
 
 RECORD = fg.Record(1, 0.5, 1.0, 1.1, 0.5, 0.1, 0.01)
@@ -79,6 +80,15 @@ BAD_RECORDS = {
 def test_records_that_are_none(run, text, message):
     (run / run_folder.METRICS).write_text(f"{line()}\n{text}\n")
     refused(run, f"metrics.jsonl is damaged: line 2: .*{message}")
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "3", '{"steps": 1}', '{"steps": "1", "fall": 1, "x": 2}'])
+def test_trials_of_a_search_that_are_none(tmp_path, text):
+    path = tmp_path / "trials.jsonl"
+    Ledger(path, {"a": 1}).add(Trial(0.1, 1.0, 5, None, None))
+    path.write_text(path.read_text() + text + "\n")
+    with pytest.raises(RunError, match="is damaged in line 3"):
+        Ledger(path, {"a": 1})
 
 
 def test_numbers_that_are_none_are_read_as_nan(run):
