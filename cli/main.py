@@ -12,6 +12,7 @@ from typing import NoReturn
 import click
 
 from fgnumba import __version__
+from fgnumba.cli.message import say
 from fgnumba.errors import FgError, did_you_mean
 
 COMMANDS = ("train", "evaluate", "predict", "replay", "info", "search", "compare", "bench", "reproduce")
@@ -66,5 +67,5 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _fail(message: str) -> NoReturn:
-    click.echo(f"fgtrain: error: {' '.join(message.split())}", err=True)
+    say(f"fgtrain: error: {' '.join(message.split())}")
     sys.exit(2)

@@ -1,7 +1,6 @@
 """Progress of a training run on standard error: a bar on a terminal, plain lines elsewhere, nothing when quiet."""
 
 import contextlib
-import os
 import signal
 import sys
 import time
@@ -13,6 +12,7 @@ from typing import Any
 import click
 
 from fgnumba.callbacks import Callback, Record
+from fgnumba.cli.message import say
 from fgnumba.kernels.compile import on_compile
 
 LINES = 10
@@ -48,15 +48,6 @@ class Interrupt:
         """Raise what was lost."""
         if self._came:
             raise KeyboardInterrupt
-
-
-def say(message: str) -> None:
-    """Print a line; a run outlives its reader, and the disk that its messages go to.
-
-    Not by a buffered stream: what that could not write would fail once more when the process ends.
-    """
-    with contextlib.suppress(OSError):
-        os.write(2, f"{message}\n".encode(errors="backslashreplace"))
 
 
 class Lines(Callback):

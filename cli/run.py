@@ -1,7 +1,8 @@
 """A training run from the command line: begun or continued, shown, ended by signals, written."""
 
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,9 @@ import click
 import fgnumba as fg
 from fgnumba import run_folder
 from fgnumba.assembly import Assembled, assemble
-from fgnumba.cli.progress import progress, say
+from fgnumba.checkpoints import LOCK
+from fgnumba.cli.message import say
+from fgnumba.cli.progress import progress
 from fgnumba.cli.signals import Signals
 from fgnumba.validation import whole_number
 
@@ -66,16 +69,25 @@ def continued(folder: Path, data: Mapping[str, Any], quiet: bool, keeping: Mappi
     data : where its data set is now, if elsewhere.
     """
     config, facts = run_folder.read_unfinished(folder)
-    if (folder / run_folder.MODEL).exists():
-        ended = facts.get("diverged_at_step")
-        how = "has ended" if ended is None else f"has ended: it diverged at step {ended}"
-        click.echo(f"{folder} {how}; there is nothing to continue", err=True)
+    if _has_ended(folder, facts):
         return 0
     config = config.updated(data)
     dataset = fg.datasets.load(config.data, data_dir=config.data_dir)
     facts = {**facts, **keeping}
     _kept(folder, facts)
     return _Run(folder, assemble(config, dataset), dataset, facts, quiet).train(resume=True)
+
+
+def _has_ended(folder: Path, facts: Mapping[str, Any]) -> bool:
+    """Return whether the run in `folder` has ended, and say so."""
+    if not (folder / run_folder.MODEL).exists():
+        return False
+    ended = facts.get("diverged_at_step")
+    how = "has ended" if ended is None else f"has ended: it diverged at step {ended}"
+    say(f"{folder} {how}; there is nothing to continue")
+    # A process that was killed as it ended may have left it.
+    run_folder.tidy(folder)
+    return True
 
 
 def _kept(
@@ -119,51 +131,80 @@ class _Run:
             Signals(trainer.stop, shown.stop) as signals,
         ):
             saved = _kept(self._folder, self._facts, shown.say)
-            with saved.held():
-                try:
-                    stopped = self._fit(saved, shown.callbacks, resume)
-                    if not stopped:
-                        run_folder.finish(self._folder, self._ready.config, model, saved.records, self._facts)
-                except BaseException:
-                    if not resume and not saved.found() and not (self._folder / run_folder.MODEL).exists():
-                        run_folder.discard(self._folder)
-                    raise
+            with self._held(saved, resume):
+                # Another process may have ended the run since this one looked.
+                if _has_ended(self._folder, self._facts):
+                    return 0
+                stopped = self._fit(saved, shown.callbacks, resume)
+                if not stopped:
+                    self._finish(saved, self._facts)
         if stopped:
             again = f"fgtrain train --resume {shlex.quote(str(self._folder))}"
             say(f"stopped after step {trainer.steps_done}; to go on from step {saved.saved_step}: {again}")
             return signals.status
-        final = saved.records[-1]
-        if not self._quiet:
+        if not self._quiet and saved.records:
+            final = saved.records[-1]
             click.echo(
                 f"test accuracy {final.test_accuracy:.4f}, test loss {final.test_loss:.4f} "
                 f"after {final.step} steps in {final.seconds:.1f} s; run folder {self._folder}"
             )
         return 0
 
-    def _fit(self, saved: fg.Checkpoints, callbacks: list[fg.Callback], resume: bool) -> bool:
-        """Train; return whether it was stopped. Where it diverges, what it leaves is written."""
-        config, trainer = self._ready.config, self._ready.trainer
-        per_epoch = max(1, len(self._dataset.x_train) // config.batch_size)
-        steps = config.steps or per_epoch
+    @contextmanager
+    def _held(self, saved: fg.Checkpoints, resume: bool) -> Iterator[None]:
+        """Hold the run's folder; one that the disk has no room for goes."""
+        held = False
         try:
-            return trainer.fit(
-                self._dataset,
-                steps=steps,
-                batch_size=config.batch_size,
-                evaluate_every=max(min(per_epoch, -(-steps // FEW_RECORDS)), -(-steps // RECORDS)),
-                callbacks=[*callbacks, *self._followers(saved)],
-                checkpoints=saved,
-                resume=resume,
-                stop_above=config.stop_above,
-            ).stopped
+            with saved.held():
+                held = True
+                yield
+        except fg.RunError:
+            # Where there is no lock, no other process has it.
+            if not held and not resume and not (self._folder / LOCK).exists():
+                run_folder.discard(self._folder)
+            raise
+
+    def _fit(self, saved: fg.Checkpoints, callbacks: list[fg.Callback], resume: bool) -> bool:
+        """Train; return whether it was stopped. Where it diverges, what it leaves is written.
+
+        What fails before there is anything to go on from leaves nothing.
+        """
+        try:
+            return self._taken(saved, callbacks, resume)
         except fg.DivergenceError as error:
             if not saved.records or not isfinite(saved.records[-1].test_loss):
+                self._discard_new(saved, resume)
                 raise
-            facts = {**self._facts, "diverged_at_step": trainer.steps_done}
-            run_folder.finish(self._folder, config, trainer.model, saved.records, facts)
+            self._finish(saved, {**self._facts, "diverged_at_step": self._ready.trainer.steps_done})
             raise fg.DivergenceError(
                 f"{error}; they are in {self._folder}", diagnosis=error.diagnosis
             ) from None
+        except BaseException:
+            self._discard_new(saved, resume)
+            raise
+
+    def _discard_new(self, saved: fg.Checkpoints, resume: bool) -> None:
+        if not resume and not saved.found():
+            run_folder.discard(self._folder)
+
+    def _finish(self, saved: fg.Checkpoints, facts: Mapping[str, Any]) -> None:
+        ready = self._ready
+        run_folder.finish(self._folder, ready.config, ready.model, saved.records, facts, saved.logs)
+
+    def _taken(self, saved: fg.Checkpoints, callbacks: list[fg.Callback], resume: bool) -> bool:
+        config, trainer = self._ready.config, self._ready.trainer
+        per_epoch = max(1, len(self._dataset.x_train) // config.batch_size)
+        steps = config.steps or per_epoch
+        return trainer.fit(
+            self._dataset,
+            steps=steps,
+            batch_size=config.batch_size,
+            evaluate_every=max(min(per_epoch, -(-steps // FEW_RECORDS)), -(-steps // RECORDS)),
+            callbacks=[*callbacks, *self._followers(saved)],
+            checkpoints=saved,
+            resume=resume,
+            stop_above=config.stop_above,
+        ).stopped
 
     def _followers(self, saved: fg.Checkpoints) -> list[fg.Callback]:
         every = self._facts.get("telemetry")

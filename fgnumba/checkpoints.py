@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from fgnumba import checkpoint_file
 from fgnumba.callbacks import Record
 from fgnumba.checkpoint_file import CheckpointFile
-from fgnumba.durable import AppendLog, sync_folder
+from fgnumba.durable import AppendLog, make_folder, sync_folder
 from fgnumba.errors import ConfigError, RunError
 from fgnumba.metrics import line_of, readable
 from fgnumba.validation import real_number, whole_number
@@ -82,6 +82,7 @@ class Checkpoints:
         self._logs: dict[str, AppendLog] = {}
         self._sizes: Mapping[str, int] = {}
         self._lock: FileLock | None = None
+        self._depth = 0
         self._replay: ReplayLog | None = None
         self.saved_step, self._tried_step, self._clock = 0, 0, 0.0
         self.records: list[Record] = []
@@ -99,8 +100,7 @@ class Checkpoints:
         from filelock import FileLock, Timeout
 
         try:
-            (self.folder / FOLDER).mkdir(parents=True, exist_ok=True)
-            sync_folder(self.folder)
+            make_folder(self.folder / FOLDER)
             if self._lock is None:
                 self._lock = FileLock(self.folder / LOCK)
             self._lock.acquire(timeout=0)
@@ -110,9 +110,13 @@ class Checkpoints:
             raise RunError(
                 f"{self.folder}: {error.strerror or error}; a folder to write is required"
             ) from None
+        self._depth += 1
         try:
             yield
         finally:
+            self._depth -= 1
+            if not self._depth:
+                self._close_logs()
             self._lock.release()
 
     @contextlib.contextmanager
@@ -132,16 +136,24 @@ class Checkpoints:
                 left.unlink()
             self.records, self._clock = [], time.monotonic()
             self.saved_step = self._tried_step = 0
+            self._close_logs()
             try:
                 if not resume:
                     self._open_logs({})
                 yield
             finally:
                 self._end_block()
-                for log in self._logs.values():
-                    log.close()
-                self._logs.clear()
                 self._replay = None
+
+    def _close_logs(self) -> None:
+        for log in self._logs.values():
+            log.close()
+        self._logs.clear()
+
+    @property
+    def logs(self) -> list[AppendLog]:
+        """Those of the run, open for as long as the folder is held."""
+        return list(self._logs.values())
 
     def log(self, name: str) -> AppendLog:
         """Return a log of the run, by its file's name: a resumed run has what it had at the checkpoint."""
@@ -196,7 +208,8 @@ class Checkpoints:
             except (RunError, OSError) as error:
                 if self._compact:
                     raise
-                self._logs.pop(REPLAY).close()
+                if REPLAY in self._logs:
+                    self._logs.pop(REPLAY).close()
                 path.rename(path.with_name(f"{REPLAY}.damaged"))
                 self._warn(f"{path} can no longer be written: {error}; the run cannot be replayed")
         elif self._compact:
@@ -331,17 +344,21 @@ class Checkpoints:
     def _newest(self) -> CheckpointFile | None:
         """Return the newest checkpoint that is whole, None where there is none at all; the damaged are put aside."""
         paths = self.found()
-        for path in paths:
+        for number, path in enumerate(paths):
             try:
-                return CheckpointFile(path)
+                found = CheckpointFile(path)
             except RunError as error:
-                self._warn(
-                    f"{error}; {'the one before it is used' if path != paths[-1] else 'it is the last'}"
-                )
+                last = path == paths[-1]
+                self._warn(f"{error}; {'it is the last' if last else 'the one before it is used'}")
+                continue
+            for damaged in paths[:number]:
                 with contextlib.suppress(OSError):
-                    path.rename(path.with_name(f"{path.name}.damaged"))
+                    damaged.rename(damaged.with_name(f"{damaged.name}.damaged"))
+            return found
         if paths:
-            raise RunError(f"{self.folder / FOLDER}: no checkpoint is whole")
+            raise RunError(
+                f"{self.folder / FOLDER}: no checkpoint is whole; a whole one, or none to begin again, is required"
+            )
         return None
 
 

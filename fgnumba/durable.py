@@ -69,6 +69,14 @@ def sync_folder(path: Path) -> None:
         os.close(descriptor)
 
 
+def make_folder(path: Path) -> None:
+    """Make a folder, and those above it, that outlive a crash."""
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    for folder in missing:
+        sync_folder(folder.parent)
+
+
 class AppendLog:
     """A file that grows at its end.
 
@@ -136,6 +144,15 @@ class AppendLog:
         """Return what has been written."""
         with self.path.open("rb") as file:
             return file.read(self._written)
+
+    def copy_to(self, path: Path) -> None:
+        """Write to `path` all of the log, what waits to be written among it."""
+        rest = self._written
+        with replacing(path) as copy, self.path.open("rb") as file:
+            while chunk := file.read(min(rest, 1 << 20)):
+                write_all(copy, chunk)
+                rest -= len(chunk)
+            write_all(copy, bytes(self._pending))
 
     def close(self) -> None:
         """Close the file; what could not be written is lost."""

@@ -20,7 +20,7 @@ from fgnumba.callbacks import Record
 from fgnumba.checkpoints import FOLDER as CHECKPOINTS
 from fgnumba.checkpoints import LOCK, METRICS
 from fgnumba.configuration import RunConfig, read_toml
-from fgnumba.durable import replace, sync_folder
+from fgnumba.durable import AppendLog, make_folder, replace, sync_folder
 from fgnumba.errors import ConfigError, DtypeError, RunError, ShapeError, shown
 from fgnumba.kernels.philox import MAX_COLUMNS
 from fgnumba.metrics import line_of, read_records
@@ -88,7 +88,7 @@ def begin(path: Path, config: RunConfig, run: Mapping[str, Any], numbered: bool 
     temporary = None
     created = missing_parents(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
         replace(temporary / CONFIG, config.to_toml(run).encode())
         mask = os.umask(0)
@@ -106,9 +106,18 @@ def begin(path: Path, config: RunConfig, run: Mapping[str, Any], numbered: bool 
 
 
 def finish(
-    folder: Path, config: RunConfig, model: "Graph", records: Sequence[Record], run: Mapping[str, Any]
+    folder: Path,
+    config: RunConfig,
+    model: "Graph",
+    records: Sequence[Record],
+    run: Mapping[str, Any],
+    logs: Sequence[AppendLog] = (),
 ) -> None:
     """Write what a run leaves when it has ended; its checkpoints go when all of it is on the disk.
+
+    Parameters
+    ----------
+    logs : of the run, still open: a disk that was full may have room for their ends by now.
 
     Raises
     ------
@@ -116,17 +125,25 @@ def finish(
         The folder cannot be written: the run is in another one, which the message names.
     """
     try:
+        for log in logs:
+            log.sync()
         _write_end(folder, config, model, records, run)
     except OSError as error:
         reason = f"out: {folder} cannot be written: {error.strerror or error}"
         for place in (Path(), Path(tempfile.gettempdir())):
-            found = _write_elsewhere(place, folder.name, config, model, records, run)
+            found = _write_elsewhere(place, folder.name, config, model, records, run, logs)
             if found is not None:
                 raise RunError(f"{reason}; the run that has ended is in {found.resolve()}") from None
         again = f"fgtrain train --resume {shlex.quote(str(folder))}"
-        raise RunError(f"{reason}; make room and continue from its last checkpoint: {again}") from None
+        raise RunError(f"{reason}; make room and continue: {again}") from None
+    tidy(folder)
+
+
+def tidy(folder: Path) -> None:
+    """Remove from the folder of a run that has ended what only its training needed, as far as that can be done."""
     discard(folder / CHECKPOINTS)
-    (folder / LOCK).unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        (folder / LOCK).unlink(missing_ok=True)
 
 
 def _write_end(
@@ -150,6 +167,7 @@ def _write_elsewhere(
     model: "Graph",
     records: Sequence[Record],
     run: Mapping[str, Any],
+    logs: Sequence[AppendLog],
 ) -> Path | None:
     """Write a run that has ended into a new folder in `place`; None where that cannot be done either."""
     try:
@@ -157,6 +175,8 @@ def _write_elsewhere(
     except RunError:
         return None
     try:
+        for log in logs:
+            log.copy_to(folder / log.path.name)
         _write_end(folder, config, model, records, run)
     except OSError:
         discard(folder)

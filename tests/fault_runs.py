@@ -25,18 +25,23 @@ WEIGHTS = ("--estimator", "weight-perturbation", "--directions", "2", "--momentu
 KINDS = {"feedback": (), "weights": WEIGHTS, "compact": (*WEIGHTS, "--compact")}
 
 
+class Process(subprocess.Popen):
+    """`fgtrain`; its errors go to a file in `cwd`, so that they can be read while it runs."""
+
+    def __init__(self, arguments, cwd, environment):
+        self.messages = cwd / "stderr"
+        with self.messages.open("wb") as errors:
+            super().__init__(
+                [*COMMAND, *map(str, arguments)],
+                cwd=cwd,
+                env={**ENVIRONMENT, **environment},
+                stdout=subprocess.PIPE,
+                stderr=errors,
+            )
+
+
 def start(*arguments, cwd, **environment):
-    """Start `fgtrain`; its errors go to a file in `cwd`, so that they can be read while it runs."""
-    with (cwd / "stderr").open("wb") as errors:
-        process = subprocess.Popen(
-            [*COMMAND, *map(str, arguments)],
-            cwd=cwd,
-            env={**ENVIRONMENT, **environment},
-            stdout=subprocess.PIPE,
-            stderr=errors,
-        )
-    process.errors = cwd / "stderr"  # type: ignore[attr-defined]
-    return process
+    return Process(arguments, cwd, environment)
 
 
 def ended(process):
@@ -46,7 +51,7 @@ def ended(process):
     except subprocess.TimeoutExpired:
         process.kill()
         raise
-    return process.returncode, out.decode(), process.errors.read_text()
+    return process.returncode, out.decode(), process.messages.read_text()
 
 
 def killed(process):

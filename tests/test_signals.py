@@ -27,10 +27,10 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs signals o
 
 SETTINGS = ("--steps", "3000", "--widths", "16")
 # Of half an hour, in a few hundred megabytes.
-LONG_STEP = (
-    *("--estimator", "weight-perturbation", "--direction", "gaussian", "--directions", "32768"),
-    *("--widths", ",".join(["1024"] * 12), "--batch-size", "1"),
+LONG_STEP = shlex.split(
+    "--estimator weight-perturbation --direction gaussian --directions 32768 --batch-size 1"
 )
+LONG_STEP += ["--widths", ",".join(["1024"] * 12)]
 
 
 def has_recorded(run, lines=1):
@@ -40,7 +40,7 @@ def has_recorded(run, lines=1):
 
 
 def has_said(process, text):
-    return lambda: text in process.errors.read_text()
+    return lambda: text in process.messages.read_text()
 
 
 def resumption(errors):
@@ -173,7 +173,6 @@ def test_an_interrupt_that_ends_the_reader_of_messages_too(folder):
     process = subprocess.Popen(
         [*COMMAND, "train", *SETTINGS, "--out", "run"], stderr=writer, cwd=folder, env=ENVIRONMENT
     )
-    process.errors = os.devnull  # type: ignore[attr-defined]
     os.close(writer)
     while not has_recorded(run)():
         assert os.read(reader, 4096)
