@@ -1,9 +1,8 @@
 """How good an estimate is while it is used: its angle with the exact gradient, and its error, beside theory."""
 
 import io
-import json
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,8 +13,8 @@ from fgnumba.callbacks import Callback, History
 from fgnumba.checkpoints import Checkpoints
 from fgnumba.datasets import Dataset
 from fgnumba.durable import replace
-from fgnumba.errors import DivergenceError
-from fgnumba.metrics import json_object
+from fgnumba.errors import DivergenceError, shown
+from fgnumba.metrics import json_object, parsed
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -85,8 +84,12 @@ class Telemetry(Callback):
     def on_resume(self, trainer: "Trainer", steps: int, done: int) -> None:
         """Go on from the readings that there are."""
         self._trainer = trainer
-        lines = self._checkpoints.log(LINES).read().splitlines()
-        self.readings = [Reading(**json.loads(line)) for line in lines]
+        log = self._checkpoints.log(LINES)
+        try:
+            self.readings = [_reading(line) for line in log.read().decode().splitlines()]
+        except ValueError as error:
+            self._checkpoints.warn(f"{log.path} is damaged ({error}): the readings before are lost")
+            log.cut(0)
 
     def on_step(self, step: int, result: "StepResult") -> None:
         """Take a reading where it is due."""
@@ -97,7 +100,11 @@ class Telemetry(Callback):
         """Leave the figure."""
         figure = io.BytesIO()
         draw(self.readings).savefig(figure, format="png", dpi=150)
-        replace(self._checkpoints.folder / FIGURE, figure.getvalue())
+        path = self._checkpoints.folder / FIGURE
+        try:
+            replace(path, figure.getvalue())
+        except OSError as error:
+            self._checkpoints.warn(f"{path} is not written: {error.strerror or error}")
 
     def _read(self, step: int) -> None:
         trainer = self._trainer
@@ -111,6 +118,19 @@ class Telemetry(Callback):
             return
         self.readings.append(compare(estimate, exact, step, theory))
         self._checkpoints.append(LINES, json_object(asdict(self.readings[-1])) + "\n")
+
+
+def _reading(line: str) -> Reading:
+    """Return the reading of a line; a null is NaN, but for theory. ValueError where it is none."""
+    values = parsed(line)
+    if values.keys() != {field.name for field in fields(Reading)}:
+        raise ValueError(f"{shown(list(values))} are not what a reading has")
+    for name, value in values.items():
+        if value is None and name != "theory":
+            values[name] = math.nan
+        elif value is not None and type(value) not in (int, float):
+            raise ValueError(f"{name} is {shown(value)}; a number is required")
+    return Reading(**values)
 
 
 def draw(readings: list[Reading]) -> "Figure":

@@ -1,7 +1,5 @@
 """``fgtrain predict``."""
 
-import os
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -80,26 +78,12 @@ def softmax(logits: "npt.NDArray[np.float32]") -> "npt.NDArray[np.float32]":
 
 def write_array(path: Path, array: "npt.NDArray[np.float32]") -> None:
     """Write a .npy file, whole or not at all."""
+    import io
+
     import numpy as np
 
-    from fgnumba.errors import RunError
+    from fgnumba.cli.output import write_output
 
-    path = Path(os.path.realpath(path))
-    # Replacing a device would put a file in its place.
-    if path.exists() and not path.is_file():
-        raise RunError(f"output: {path} is no file; a file to write or replace is required")
-    temporary = None
-    try:
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-        with os.fdopen(descriptor, "wb") as file:
-            np.save(file, array)
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(temporary, 0o666 & ~mask)
-        os.replace(temporary, path)
-        temporary = None
-    except OSError as error:
-        raise RunError(f"output: {path}: {error.strerror or error}") from None
-    finally:
-        if temporary is not None:
-            os.unlink(temporary)
+    content = io.BytesIO()
+    np.save(content, array)
+    write_output(path, content.getvalue())

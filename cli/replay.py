@@ -28,12 +28,14 @@ def replay(run: str, step: int | None, output: str | None, quiet: bool) -> int:
 
     from fgnumba import run_folder
     from fgnumba.checkpoints import REPLAY
-    from fgnumba.durable import replace
+    from fgnumba.cli.output import check_output, write_output
     from fgnumba.parameters import digest
     from fgnumba.replay_log import read
 
     if output == "":
         raise click.UsageError("--output is empty; a file is required")
+    if output is not None:
+        check_output(Path(output))
     _, trainer = run_folder.read_start(Path(run))
     log = read(Path(run, REPLAY))
     done = retaken(trainer, log, step, quiet)
@@ -41,7 +43,7 @@ def replay(run: str, step: int | None, output: str | None, quiet: bool) -> int:
         click.echo(log.cut, err=True)
     parameters = trainer.model.parameters()
     if output is not None:
-        replace(Path(output), save(parameters))
+        write_output(Path(output), save(parameters))
     found = digest(parameters)
     trained = run_folder.read_parameters(Path(run), trainer.model) if done == log.steps else None
     if trained is None:

@@ -32,7 +32,7 @@ def begun(
 
     Parameters
     ----------
-    keeping : of ``checkpoint_every``, ``keep`` and ``compact``, those that are chosen; the run remembers them.
+    keeping : of ``checkpoint_every``, ``keep`` and ``compact``, those that are chosen. The run remembers them.
     """
     _kept("", keeping)
     dataset = fg.datasets.load(config.data, data_dir=config.data_dir)

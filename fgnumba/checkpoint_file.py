@@ -7,20 +7,20 @@ as JSON, and `sha256`, of the whole file with zeros in the place of these 64 dig
 import hashlib
 import json
 import math
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 
 from fgnumba.durable import replacing, write_all
-from fgnumba.errors import RunError
+from fgnumba.errors import RunError, shown
 from fgnumba.files import open_regular
+from fgnumba.metrics import parsed
+from fgnumba.tensors import Header, Tensor, header_of
 
-MAX_HEADER = 100 << 20
 _CHUNK = 1 << 20
 _DTYPES: dict[str, np.dtype[Any]] = {"F32": np.dtype("<f4"), "F64": np.dtype("<f8")}
 _NAMES = {dtype: name for name, dtype in _DTYPES.items()}
@@ -78,6 +78,10 @@ class Entry:
         return math.prod(self.shape) * self.dtype.itemsize
 
 
+class DamagedError(RunError):
+    """A checkpoint is there, and is not whole."""
+
+
 class CheckpointFile:
     """A checkpoint that is there and whole: its checksum has been compared.
 
@@ -92,33 +96,27 @@ class CheckpointFile:
 
     Raises
     ------
+    DamagedError
+        It is no checkpoint, or not whole.
     RunError
-        The file is missing, damaged, or no checkpoint.
+        It cannot be read.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
             with open_regular(path) as file:
-                size = os.fstat(file.fileno()).st_size
-                length = int.from_bytes(file.read(8), "little")
-                if not 2 <= length <= min(size - 8, MAX_HEADER):
-                    raise ValueError("it has no header")
-                text = file.read(length)
-                metadata, self.entries = _entries(text, size - 8 - length, 8 + length)
-                digest = hashlib.sha256(length.to_bytes(8, "little"))
-                stated = f'"sha256":"{metadata["sha256"]}"'.encode()
-                digest.update(text.replace(stated, _BEFORE_DIGEST + _NO_DIGEST.encode() + b'"', 1))
-                while chunk := file.read(_CHUNK):
-                    digest.update(chunk)
-            if digest.hexdigest() != metadata["sha256"]:
-                raise ValueError("its checksum is not that of its content")
-            self.facts: dict[str, Any] = json.loads(metadata["facts"])
-            if not isinstance(self.facts, dict):
-                raise ValueError("it states no facts")
-        except (OSError, ValueError, RecursionError) as error:
-            reason = getattr(error, "strerror", None) or " ".join(str(error).split())
-            raise RunError(f"{path} is damaged: {reason[:200]}") from None
+                header = header_of(file)
+                self.entries = {
+                    name: _entry(name, tensor, header.size) for name, tensor in header.tensors.items()
+                }
+                self.facts = _facts(header.metadata)
+                if _digest(file, header) != header.metadata["sha256"]:
+                    raise ValueError("its checksum is not that of its content")
+        except OSError as error:
+            raise RunError(f"{path} cannot be read: {error.strerror or error}") from None
+        except ValueError as error:
+            raise DamagedError(f"{path} is damaged: {error}") from None
 
     def array(self, name: str) -> npt.NDArray[Any]:
         """Return an array; RunError where the file is no longer what it was."""
@@ -138,36 +136,27 @@ class CheckpointFile:
         return found
 
 
-def _entries(text: bytes, data: int, start: int) -> tuple[dict[str, str], dict[str, Entry]]:
-    """Return metadata and arrays of a header; ValueError unless it accounts for all `data` bytes that follow it."""
-    table = json.loads(text)
-    if not isinstance(table, dict):
-        raise ValueError("its header is no table")
-    metadata = table.pop("__metadata__", None)
-    required = ("sha256", "facts")
-    if not isinstance(metadata, dict) or not all(isinstance(metadata.get(key), str) for key in required):
-        raise ValueError("it has no checksum")
-    entries, at = {}, 0
-    for name, row in table.items():
-        dtype = _DTYPES.get(str(row.get("dtype"))) if isinstance(row, dict) else None
-        if dtype is None or not _is_shape(row.get("shape")):
-            raise ValueError(f"what it says of {name[:80]!r} is no dtype and shape")
-        entry = Entry(dtype, tuple(row["shape"]), start + at)
-        if row.get("data_offsets") != [at, at + entry.nbytes]:
-            raise ValueError(f"{name[:80]!r} is not where its shape puts it")
-        entries[name] = entry
-        at += entry.nbytes
-    if at != data:
-        raise ValueError(f"{data} bytes of arrays; its header states {at}")
-    return metadata, entries
+def _entry(name: str, tensor: Tensor, start: int) -> Entry:
+    if tensor.dtype not in _DTYPES:
+        raise ValueError(f"{shown(name)} is {tensor.dtype}; {' or '.join(_DTYPES)} is required")
+    return Entry(_DTYPES[tensor.dtype], tensor.shape, start + tensor.start)
 
 
-def _is_shape(shape: Any) -> bool:
-    return (
-        isinstance(shape, list)
-        and len(shape) <= 8
-        and all(type(size) is int and 0 < size < 1 << 48 for size in shape)
-    )
+def _facts(metadata: Mapping[str, str]) -> dict[str, Any]:
+    if not {"sha256", "facts"} <= metadata.keys():
+        raise ValueError("it has no checksum, or states no facts")
+    return parsed(metadata["facts"])
+
+
+def _digest(file: BinaryIO, header: Header) -> str:
+    """Return the checksum of an open file, read chunk by chunk."""
+    file.seek(0)
+    text = file.read(header.size)
+    stated = _BEFORE_DIGEST + header.metadata["sha256"].encode() + b'"'
+    digest = hashlib.sha256(text.replace(stated, _BEFORE_DIGEST + _NO_DIGEST.encode() + b'"', 1))
+    while chunk := file.read(_CHUNK):
+        digest.update(chunk)
+    return digest.hexdigest()
 
 
 def digest_of(arrays: Iterable[npt.NDArray[Any]]) -> str:

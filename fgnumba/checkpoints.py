@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from fgnumba import checkpoint_file
 from fgnumba.callbacks import Record
-from fgnumba.checkpoint_file import CheckpointFile
 from fgnumba.durable import AppendLog, make_folder, sync_folder
 from fgnumba.errors import ConfigError, RunError
 from fgnumba.metrics import line_of, readable
+from fgnumba.snapshot import snapshot
 from fgnumba.validation import real_number, whole_number
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from fgnumba.replay_log import ReplayLog
     from fgnumba.trainer import Trainer
 
+MODEL = "model.safetensors"
 FOLDER, METRICS, REPLAY, LOCK = "checkpoints", "metrics.jsonl", "replay.log", ".lock"
 MINUTES, KEEP = 5.0, 2
 _NAME = re.compile(r"step-(\d{12})\.safetensors")
@@ -78,7 +79,9 @@ class Checkpoints:
             math.inf if minutes is None else 60 * real_number("minutes", minutes, above_zero=True)
         )
         self._keep, self._compact = whole_number("keep", keep), compact
-        self._warn = warn or (lambda message: warnings.warn(message, RuntimeWarning, stacklevel=2))
+        self.warn: Callable[[str], None] = warn or (
+            lambda message: warnings.warn(message, RuntimeWarning, stacklevel=2)
+        )
         self._logs: dict[str, AppendLog] = {}
         self._sizes: Mapping[str, int] = {}
         self._lock: FileLock | None = None
@@ -128,22 +131,31 @@ class Checkpoints:
         RunError
             As :meth:`held`; or it has another run that is not to be resumed.
         """
-        with self.held():
+        with self.held(), self._named_errors():
             metrics = self.folder / METRICS
             if not resume and (self.found() or (metrics.exists() and metrics.stat().st_size)):
                 raise RunError(f"{self.folder} holds another run; resume it, or name another folder")
-            for left in (self.folder / FOLDER).glob(".step-*"):
-                left.unlink()
+            if (self.folder / MODEL).exists():
+                raise RunError(f"{self.folder} has ended; name another folder")
+            for left in (self.folder / FOLDER).glob(".step-*.part"):
+                with contextlib.suppress(OSError):
+                    left.unlink()
             self.records, self._clock = [], time.monotonic()
-            self.saved_step = self._tried_step = 0
             self._close_logs()
             try:
                 if not resume:
-                    self._open_logs({})
+                    self.begin_at(0, {})
                 yield
             finally:
                 self._end_block()
                 self._replay = None
+
+    @contextlib.contextmanager
+    def _named_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise RunError(f"{error.filename or self.folder}: {error.strerror or error}") from None
 
     def _close_logs(self) -> None:
         for log in self._logs.values():
@@ -168,16 +180,21 @@ class Checkpoints:
         files = [path for path in folder.iterdir() if _NAME.fullmatch(path.name)] if folder.is_dir() else []
         return sorted(files, reverse=True)
 
-    def _open_logs(self, sizes: Mapping[str, int]) -> None:
-        """Open the logs, cut back to what they had at a checkpoint."""
-        self._sizes = sizes
+    @property
+    def replay_path(self) -> Path:
+        """The log of scalars."""
+        return self.folder / REPLAY
+
+    def begin_at(self, step: int, sizes: Mapping[str, int]) -> None:
+        """Open the logs, cut back to what they had at the checkpoint of `step`."""
+        self._sizes, self.saved_step, self._tried_step = sizes, step, step
         path, size = self.folder / METRICS, sizes.get(METRICS, 0)
         self.records, whole, wrong = [], 0, None
         if size and path.is_file():
             with path.open("rb") as file:
                 self.records, whole, wrong = readable(file, size)
         if whole < size:
-            self._warn(
+            self.warn(
                 f"{path} is damaged ({wrong or 'it breaks off'}): the records after step "
                 f"{self.records[-1].step if self.records else 0} and before the checkpoint are lost"
             )
@@ -200,7 +217,7 @@ class Checkpoints:
         """
         from fgnumba import replay
 
-        before, path = self._sizes.get(REPLAY, 0), self.folder / REPLAY
+        before, path = self._sizes.get(REPLAY, 0), self.replay_path
         if estimate.replayable and (trainer.steps_done == 0) == (before == 0):
             try:
                 log = self.log(REPLAY)
@@ -210,8 +227,9 @@ class Checkpoints:
                     raise
                 if REPLAY in self._logs:
                     self._logs.pop(REPLAY).close()
-                path.rename(path.with_name(f"{REPLAY}.damaged"))
-                self._warn(f"{path} can no longer be written: {error}; the run cannot be replayed")
+                with contextlib.suppress(OSError):
+                    path.rename(path.with_name(f"{REPLAY}.damaged"))
+                self.warn(f"{path} can no longer be written: {error}; the run cannot be replayed")
         elif self._compact:
             raise ConfigError(
                 f"compact checkpoints need a run that can be replayed from its first step; one of estimator "
@@ -224,6 +242,13 @@ class Checkpoints:
             coefficients = estimate.coefficients()
             assert coefficients is not None
             self._replay.step(trainer.steps_done - 1, trainer.last_rate, coefficients)
+
+    def drop_record(self) -> Record:
+        """Take the last record back, and return it."""
+        record = self.records.pop()
+        log = self.log(METRICS)
+        log.cut(log.size - len(line_of(record).encode()))
+        return record
 
     def mark(self) -> int:
         """Return where the scalars of the steps so far end in their log."""
@@ -267,8 +292,10 @@ class Checkpoints:
             return True
         return self.every is not None and step // self.every > self._tried_step // self.every
 
-    def save(self, trainer: "Trainer", step: int, facts: Mapping[str, Any]) -> bool:
-        """Write the checkpoint of `step`; where that fails, say so, and return False."""
+    def save(
+        self, trainer: "Trainer", step: int, facts: Mapping[str, Any], more: Mapping[str, Any] | None = None
+    ) -> bool:
+        """Write the checkpoint of `step`, `more` arrays in it; where that fails, say so, and return False."""
         start = time.perf_counter()
         try:
             if self._replay is not None:
@@ -277,9 +304,10 @@ class Checkpoints:
             for log in self._logs.values():
                 log.sync()
             sizes = {name: log.size for name, log in self._logs.items()}
-            state, arrays = trainer.snapshot()
+            state, arrays = snapshot(trainer)
             path = self.folder / FOLDER / f"step-{step:012}.safetensors"
-            self._write(path, {**facts, "trainer": state, "logs": sizes}, {} if self._compact else arrays)
+            arrays = {} if self._compact else {**arrays, **(more or {})}
+            self._write(path, {**facts, "trainer": state, "logs": sizes}, arrays)
             self.written += 1
         except OSError as error:
             self._complain(f"the checkpoint after step {step} is not written, training goes on", error)
@@ -307,72 +335,8 @@ class Checkpoints:
                 path.unlink()
 
     def _complain(self, what: str, error: OSError) -> None:
-        self._warn(f"{self.folder}: {what}: {error.strerror or error}")
-
-    def restore(self, trainer: "Trainer", run: Mapping[str, Any]) -> dict[str, Any] | None:
-        """Put `trainer` where the newest whole checkpoint left it, and return where the run stood; None without any.
-
-        Parameters
-        ----------
-        run : facts that the checkpoint must agree in.
-
-        Raises
-        ------
-        RunError
-            No checkpoint is whole, or it is that of another run.
-        """
-        from fgnumba import replay, replay_log
-
-        found = self._newest()
-        if found is None:
-            self._open_logs({})
-            return None
-        progress, agreed, sizes = (found.facts.get(name) for name in ("progress", "run", "logs"))
-        for name, value in run.items():
-            theirs = agreed.get(name) if isinstance(agreed, dict) else None
-            if theirs != value:
-                raise RunError(f"{found.path}: {name} is {theirs!r}; the run that continues has {value!r}")
-        checked = _checked_progress(found.path, progress)
-        if found.entries:
-            trainer.restore(found)
-        else:
-            replay.replay(trainer, replay_log.read(self.folder / REPLAY), trainer.checked_steps(found))
-        self._open_logs(_checked_sizes(found.path, sizes))
-        self.saved_step = self._tried_step = checked["done"]
-        return checked
-
-    def _newest(self) -> CheckpointFile | None:
-        """Return the newest checkpoint that is whole, None where there is none at all; the damaged are put aside."""
-        paths = self.found()
-        for number, path in enumerate(paths):
-            try:
-                found = CheckpointFile(path)
-            except RunError as error:
-                last = path == paths[-1]
-                self._warn(f"{error}; {'it is the last' if last else 'the one before it is used'}")
-                continue
-            for damaged in paths[:number]:
-                with contextlib.suppress(OSError):
-                    damaged.rename(damaged.with_name(f"{damaged.name}.damaged"))
-            return found
-        if paths:
-            raise RunError(
-                f"{self.folder / FOLDER}: no checkpoint is whole; a whole one, or none to begin again, is required"
-            )
-        return None
+        self.warn(f"{self.folder}: {what}: {error.strerror or error}")
 
 
-def _checked_progress(path: Path, progress: Any) -> dict[str, Any]:
-    kinds = {"done": (int,), "count": (int,), "total": (float,), "first_loss": (float,), "seconds": (float,)}
-    if not isinstance(progress, dict) or sorted(progress) != sorted(kinds):
-        raise RunError(f"{path}: where the run stood is not stated; {', '.join(kinds)} are required")
-    for name, kind in kinds.items():
-        if type(progress[name]) not in kind or (int in kind and not 0 <= progress[name] < 1 << 63):
-            raise RunError(f"{path}: {name} is {str(progress[name])[:40]}, which is impossible")
-    return progress
-
-
-def _checked_sizes(path: Path, sizes: Any) -> dict[str, int]:
-    if not isinstance(sizes, dict) or not all(type(n) is int and 0 <= n < 1 << 63 for n in sizes.values()):
-        raise RunError(f"{path}: the sizes of the run's logs are not stated")
-    return sizes
+def _warn(message: str) -> None:
+    warnings.warn(message, RuntimeWarning, stacklevel=3)

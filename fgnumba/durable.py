@@ -121,6 +121,8 @@ class AppendLog:
         if not self._pending:
             return
         try:
+            # After a write that failed in its midst, and could not be cut off.
+            self._file.seek(self._written)
             write_all(self._file, bytes(self._pending))
         except OSError:
             with contextlib.suppress(OSError):
@@ -136,9 +138,10 @@ class AppendLog:
 
     def cut(self, size: int) -> None:
         """Drop what follows the first `size` bytes."""
-        self._pending.clear()
-        self._written = min(self._written, size)
-        self._cut()
+        del self._pending[max(0, size - self._written) :]
+        if size < self._written:
+            self._written = size
+            self._cut()
 
     def read(self) -> bytes:
         """Return what has been written."""

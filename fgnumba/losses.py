@@ -109,9 +109,11 @@ class SoftmaxCrossEntropy(Loss):
     def value(self, outputs: npt.NDArray[np.float32], targets: npt.NDArray[Any]) -> float:
         """Return the mean of logsumexp(z_i) - z_i[y_i]."""
         z = outputs.astype(np.float64)
-        z -= z.max(axis=1, keepdims=True)
-        chosen = np.take_along_axis(z, targets[:, None], axis=1)[:, 0]
-        return float(np.mean(np.log(np.exp(z).sum(axis=1)) - chosen))
+        # Of a model that has diverged it is NaN, and that is no news.
+        with np.errstate(invalid="ignore"):
+            z -= z.max(axis=1, keepdims=True)
+            chosen = np.take_along_axis(z, targets[:, None], axis=1)[:, 0]
+            return float(np.mean(np.log(np.exp(z).sum(axis=1)) - chosen))
 
 
 class MeanSquaredError(Loss):

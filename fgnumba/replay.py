@@ -8,7 +8,7 @@ again with the kernels that ran it: parameters, the optimiser's moments and a co
 import hashlib
 from collections.abc import Iterator
 from itertools import chain, pairwise
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -18,11 +18,13 @@ from fgnumba.errors import ConfigError, RunError
 from fgnumba.estimators import Setting, Update
 from fgnumba.parameters import digest
 from fgnumba.replay_log import Header, Log, ReplayLog, read
-from fgnumba.trainer import Trainer
 from fgnumba.validation import whole_number
 
+if TYPE_CHECKING:
+    from fgnumba.trainer import Trainer
 
-def begin(trainer: Trainer, log: AppendLog) -> ReplayLog:
+
+def begin(trainer: "Trainer", log: AppendLog) -> ReplayLog:
     """Return the log of a run that begins, into an empty file.
 
     Raises
@@ -35,7 +37,7 @@ def begin(trainer: Trainer, log: AppendLog) -> ReplayLog:
     return ReplayLog(log, _header(trainer))
 
 
-def resume(trainer: Trainer, log: AppendLog) -> ReplayLog:
+def resume(trainer: "Trainer", log: AppendLog) -> ReplayLog:
     """Return the log of a run that goes on from where `trainer` stands, the log having been cut back to there.
 
     Raises
@@ -55,7 +57,7 @@ def resume(trainer: Trainer, log: AppendLog) -> ReplayLog:
     return ReplayLog(log, found.header, found.steps)
 
 
-def replay(trainer: Trainer, log: Log, step: int | None = None) -> None:
+def replay(trainer: "Trainer", log: Log, step: int | None = None) -> None:
     """Take the steps of a log again, up to `step` (by default all): the trainer is then what the run's was there.
 
     Parameters
@@ -73,7 +75,7 @@ def replay(trainer: Trainer, log: Log, step: int | None = None) -> None:
         pass
 
 
-def visits(trainer: Trainer, log: Log, step: int | None = None, every: int | None = None) -> Iterator[int]:
+def visits(trainer: "Trainer", log: Log, step: int | None = None, every: int | None = None) -> Iterator[int]:
     """Take the steps again in one pass over the log, and yield how many at every multiple of `every` and at `step`.
 
     The trainer is at each what the run's was there: it may be read, not stepped. Where a step was taken back and
@@ -127,11 +129,11 @@ def _taken(log: Log) -> Iterator[_Taken]:
             yield _Taken(block.first + i, rate, block.coefficients[i], undone and i == count - 1)
 
 
-def _count(trainer: Trainer, update: Update, taken: _Taken) -> None:
+def _count(trainer: "Trainer", update: Update, taken: _Taken) -> None:
     if taken.undone:
-        trainer.last_rate, trainer._last_plan = 0.0, None
+        trainer.last_rate, trainer.last_plan = 0.0, None
     else:
-        trainer.last_rate, trainer._last_plan = taken.rate, update
+        trainer.last_rate, trainer.last_plan = taken.rate, update
         trainer.steps_done += 1
 
 
@@ -140,7 +142,7 @@ def _check_finite(update: Update, log: Log) -> None:
         raise RunError(f"{log.path} is damaged: one of its updates is not finite in float32")
 
 
-def _header(trainer: Trainer) -> Header:
+def _header(trainer: "Trainer") -> Header:
     estimator, optimizer, model = trainer.estimator, trainer.optimizer, trainer.model
     rule = estimator.update_rule
     if rule is None:
@@ -161,12 +163,12 @@ def _header(trainer: Trainer) -> Header:
     )
 
 
-def _check_fresh(trainer: Trainer) -> None:
+def _check_fresh(trainer: "Trainer") -> None:
     if trainer.steps_done:
         raise ConfigError(f"the trainer has taken {trainer.steps_done} steps; a fresh one is required")
 
 
-def _check_alike(trainer: Trainer, log: Log) -> Header:
+def _check_alike(trainer: "Trainer", log: Log) -> Header:
     """Return the trainer's header, having checked that its updates are those of the log."""
     ours, theirs = _header(trainer), log.header
     for what, our, their in (
@@ -183,7 +185,7 @@ def _check_alike(trainer: Trainer, log: Log) -> Header:
     return ours
 
 
-def _checked_update(trainer: Trainer, log: Log) -> Update:
+def _checked_update(trainer: "Trainer", log: Log) -> Update:
     _check_fresh(trainer)
     if _check_alike(trainer, log).initial != log.header.initial:
         raise ConfigError(f"{log.path} is of another run: it began with other parameters")

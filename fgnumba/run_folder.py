@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from fgnumba.callbacks import Record
 from fgnumba.checkpoints import FOLDER as CHECKPOINTS
-from fgnumba.checkpoints import LOCK, METRICS
+from fgnumba.checkpoints import LOCK, METRICS, MODEL
 from fgnumba.configuration import RunConfig, read_toml
 from fgnumba.durable import AppendLog, make_folder, replace, sync_folder
 from fgnumba.errors import ConfigError, DtypeError, RunError, ShapeError, shown
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-CONFIG, MODEL, FIGURE = "config.toml", "model.safetensors", "loss.png"
+CONFIG, FIGURE = "config.toml", "loss.png"
 
 
 def check_destination(path: Path) -> None:

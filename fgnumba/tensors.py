@@ -68,7 +68,7 @@ def read_header(path: str | os.PathLike[str]) -> Header:
         It is no safetensors file, or damaged; the message is one line.
     """
     with open_regular(path) as file:
-        return _header(file)
+        return header_of(file)
 
 
 def read_tensors(
@@ -82,12 +82,13 @@ def read_tensors(
         As :func:`read_header`; or the file holds other tensors, or numbers that are not float32 or not finite.
     """
     with open_regular(path) as file:
-        header = _header(file)
+        header = header_of(file)
         _compare(header.tensors, expected)
         return {name: _elements(file, header, name) for name in expected}
 
 
-def _header(file: BufferedReader) -> Header:
+def header_of(file: BufferedReader) -> Header:
+    """Return the header of an open file, as :func:`read_header` does."""
     size = size_of(file)
     if size < LENGTH_BYTES:
         raise ValueError(f"it has {size} bytes; a safetensors file has at least {LENGTH_BYTES}")

@@ -7,11 +7,16 @@ import numpy as np
 import numpy.typing as npt
 
 from fgnumba.callbacks import Callback, History, StepResult, result_of
-from fgnumba.checkpoint_file import CheckpointFile
 from fgnumba.checkpoints import Checkpoints
 from fgnumba.datasets.dataset import Dataset
 from fgnumba.diagnosis import diagnose
-from fgnumba.errors import ConfigError, DatasetError, DeviceError, DivergenceError, RunError, ShapeError
+from fgnumba.errors import (
+    ConfigError,
+    DatasetError,
+    DeviceError,
+    DivergenceError,
+    ShapeError,
+)
 from fgnumba.estimators import Estimate, Estimator, Setting, State, Update
 from fgnumba.estimators.weight import WeightPerturbation
 from fgnumba.forward import checked_targets
@@ -22,9 +27,6 @@ from fgnumba.losses import Loss, SoftmaxCrossEntropy
 from fgnumba.optimizers import Optimizer
 from fgnumba.training import Training
 from fgnumba.validation import real_number, whole_number
-
-SNAPSHOT_FORMAT = 1
-"""Of the arrays that a trainer's state is kept in: their names, and how the kernels pack them."""
 
 
 class Trainer:
@@ -70,12 +72,12 @@ class Trainer:
         set_stream(self.stream.host, self.seed, 0)
         # A device that takes steps by itself notes here that one did not end finite.
         self.stopped: Any = None if device.checks_between else device.zeros((1,), np.int64)
-        self._plans: dict[int, Estimate] = {}
+        self.plans: dict[int, Estimate] = {}
         self._studied: dict[int, tuple[Estimate, Setting]] = {}
         # Of the last update, so that it can be taken back.
         self.last_rate = 0.0
         self.stopping = False
-        self._last_plan: Estimate | Update | None = None
+        self.last_plan: Estimate | Update | None = None
 
     def step(self, x: Any, y: Any) -> StepResult:
         """Take one step on the batch x (B, *input_shape), y.
@@ -108,13 +110,13 @@ class Trainer:
                 raise DeviceError(f"step {self.steps_done}: {error}") from None
             if not finite:
                 self._diverged(plan, inputs, targets, rate)
-            self.last_rate, self._last_plan = rate, plan
+            self.last_rate, self.last_plan = rate, plan
             self.steps_done += 1
             return result_of(plan.values)
 
     def plan(self, batch: int) -> Estimate:
         """Return what a step on `batch` examples runs."""
-        if batch not in self._plans:
+        if batch not in self.plans:
             setting = Setting(
                 self.model,
                 batch,
@@ -125,8 +127,8 @@ class Trainer:
                 self.rates,
                 self.stopped,
             )
-            self._plans[batch] = self.estimator.bind(setting)
-        return self._plans[batch]
+            self.plans[batch] = self.estimator.bind(setting)
+        return self.plans[batch]
 
     def estimate(self, x: npt.ArrayLike, y: npt.ArrayLike) -> dict[str, npt.NDArray[np.float32]]:
         """Return the gradient estimate that the next step would follow, arrays shaped like ``model.parameters()``.
@@ -154,7 +156,7 @@ class Trainer:
             for name, array in self.state.arrays.items():
                 device.assign(array, before.get(name, 0.0))
             if not finite:
-                self._diverged(plan, inputs, targets, self.last_rate)
+                self._diverged(plan, inputs, targets, self.last_rate, undo=False)
             return {
                 name: parameter.array(setting.gradient(name))
                 for name, parameter in self.model.packed_parameters.items()
@@ -178,9 +180,17 @@ class Trainer:
         return self._studied[batch]
 
     def _diverged(
-        self, plan: Estimate, inputs: npt.NDArray[Any], targets: npt.NDArray[Any], rate: float
+        self,
+        plan: Estimate,
+        inputs: npt.NDArray[Any],
+        targets: npt.NDArray[Any],
+        rate: float,
+        undo: bool = True,
     ) -> NoReturn:
-        """Raise for a pass that did not end finite, the parameters being those that it ran with."""
+        """Raise for a pass that did not end finite, the parameters being those that it ran with.
+
+        `undo`: the last step is taken back where it is to blame and that can be done.
+        """
         inputs, targets = (
             one if isinstance(one, np.ndarray) else self.model.processor.values(one)
             for one in (inputs, targets)
@@ -192,13 +202,13 @@ class Trainer:
         step, passed = self.steps_done, bool(np.isfinite(plan.values).all())
         what = "update is too large for float32" if passed else "loss or its derivative is not finite"
         kept = passed
-        if not passed and self._last_plan is not None:
+        if undo and not passed and self.last_plan is not None:
             self.stream.host["step"] = step - 1
             self.stream.push()
-            kept = self._last_plan.undo(self.last_rate)
+            kept = self.last_plan.undo(self.last_rate)
             if kept:
                 self.steps_done -= 1
-                self.last_rate, self._last_plan = 0.0, None
+                self.last_rate, self.last_plan = 0.0, None
         kept = kept or step == 0
         where = f"{diagnosis}; " if diagnosis else ""
         found = "the last good parameters are kept" if kept else "the last step is to blame"
@@ -269,86 +279,8 @@ class Trainer:
             self.stopping = False
 
     def stop(self) -> None:
-        """Have :meth:`fit` end after the step that it is in; may be called from a signal handler or another thread."""
+        """Have :meth:`fit` end after the step that it is in, or its first; from a signal handler or any thread."""
         self.stopping = True
-
-    def snapshot(self) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
-        """Return all that decides the steps to come: facts that JSON can hold, and arrays by name.
-
-        Arrays are as the kernels pack them; on the CPU they are the trainer's own, not copies.
-        """
-        facts = {
-            "format": SNAPSHOT_FORMAT,
-            "seed": self.seed,
-            "steps_done": self.steps_done,
-            "last_rate": self.last_rate,
-            "last_batch": next((size for size, plan in self._plans.items() if plan is self._last_plan), None),
-            **self._kind,
-        }
-        return facts, {
-            name: self.model.processor.values(array) for name, array in self._held(self._last_plan).items()
-        }
-
-    def restore(self, found: CheckpointFile) -> None:
-        """Take the state that :meth:`snapshot` returned when a checkpoint was written.
-
-        Plans must have been bound: what steps keep is there then.
-
-        Raises
-        ------
-        RunError
-            It is the state of another kind of trainer or model: nothing is changed.
-        """
-        done, rate, batch = (
-            self.checked_steps(found),
-            *(found.facts["trainer"].get(n) for n in ("last_rate", "last_batch")),
-        )
-        if not isinstance(rate, float):
-            raise RunError(f"{found.path}: last_rate is {str(rate)[:40]!r}; a number is required")
-        if batch is not None and batch not in self._plans:
-            raise RunError(
-                f"{found.path}: last_batch is {batch!r}; the run has {', '.join(map(str, self._plans))}"
-            )
-        last = None if batch is None else self._plans[batch]
-        held = self._held(last)
-        for name in {**held, **found.entries}:
-            theirs = found.entries[name].shape if name in found.entries else None
-            ours = held[name].shape if name in held else None
-            if theirs != ours:
-                raise RunError(
-                    f"{found.path}: {name} has shape {theirs}; the trainer that continues has {ours}"
-                )
-        for name, array in held.items():
-            self.model.processor.assign(array, found.array(name))
-        self.steps_done, self.last_rate, self._last_plan = done, rate, last
-
-    def checked_steps(self, found: CheckpointFile) -> int:
-        """Return the steps that a checkpoint's trainer had taken; RunError where it is not one like this."""
-        facts = found.facts.get("trainer")
-        facts = facts if isinstance(facts, dict) else {}
-        for name, value in {"format": SNAPSHOT_FORMAT, "seed": self.seed, **self._kind}.items():
-            if facts.get(name) != value:
-                raise RunError(
-                    f"{found.path}: {name} is {repr(facts.get(name))[:40]}; the trainer that continues has {value!r}"
-                )
-        done = facts.get("steps_done")
-        if type(done) is not int or not 0 <= done <= MAX_STEP + 1:
-            raise RunError(f"{found.path}: {str(done)[:40]} steps are impossible")
-        return done
-
-    @property
-    def _kind(self) -> dict[str, str]:
-        parts = {"loss": self.loss, "estimator": self.estimator, "optimizer": self.optimizer}
-        return {name: type(part).__name__ for name, part in parts.items()}
-
-    def _held(self, last: Estimate | Update | None) -> dict[str, Any]:
-        """Return the arrays that decide the steps to come; gradients are written before they are read."""
-        arrays = {f"model.{name}": p.packed for name, p in self.model.packed_parameters.items()}
-        arrays |= {f"own.{name}": p.packed for name, p in self.state.parameters.items()}
-        arrays |= {f"state.{n}": a for n, a in self.state.arrays.items() if not n.startswith("gradient.")}
-        if last is not None and last.last is not None:
-            arrays["last"] = last.last
-        return arrays
 
     def fail(
         self,
@@ -367,7 +299,7 @@ class Trainer:
     def take(self, plan: Estimate, values: npt.NDArray[np.float64], rate: float) -> None:
         """Count a step that has been taken elsewhere."""
         plan.values[...] = values
-        self.last_rate, self._last_plan = rate, plan
+        self.last_rate, self.last_plan = rate, plan
         self.steps_done += 1
 
     def _checked_run(

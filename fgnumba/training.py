@@ -13,10 +13,11 @@ from fgnumba.checkpoints import Checkpoints
 from fgnumba.datasets.dataset import Dataset
 from fgnumba.diagnosis import Diagnosis
 from fgnumba.errors import ConfigError, DeviceError, DivergenceError, RunError
-from fgnumba.estimators import Estimate
-from fgnumba.evaluation import evaluate
+from fgnumba.evaluation import Evaluation, evaluate
 from fgnumba.forward import checked_targets
 from fgnumba.kernels.philox import MAX_STEP
+from fgnumba.resumption import Good, resume
+from fgnumba.snapshot import GOOD
 
 if TYPE_CHECKING:
     from fgnumba.resident import ResidentTraining
@@ -86,20 +87,25 @@ class Training:
 
     def run(self) -> History:
         """Take the steps that are left, and return the history."""
-        self._clock = time.perf_counter()
+        self._clock, self._rate = time.perf_counter(), 0.0
+        trainer = self._trainer
+        with trainer.model.lock:
+            # What its steps keep must be there to be restored.
+            self._estimate = trainer.plan(self._batch)
         with contextlib.ExitStack() as stack:
             if self._checkpoints is not None:
                 stack.enter_context(self._checkpoints.opened(self._resume))
                 if self._resume:
                     self._restore(self._checkpoints)
-                self._checkpoints.follow(self._trainer, self._plan())
+                self._checkpoints.follow(trainer, self._estimate)
             for callback in self._callbacks:
                 if self._progress.done:
                     callback.on_resume(self._trainer, self._steps, self._progress.done)
                 else:
                     callback.on_start(self._trainer, self._steps)
             self._begun = self._trainer.steps_done - self._progress.done
-            self._remember()
+            if not self._progress.done:
+                self._remember()
             source = stack.enter_context(contextlib.closing(self._source()))
             while self._progress.done < self._steps and not self._history.stopped:
                 self._one(source)
@@ -130,11 +136,10 @@ class Training:
 
         trainer = self._trainer
         with trainer.model.lock:
-            plan = trainer.plan(self._batch)
-            if plan.resident(trainer.steps_done) is None:
+            if self._estimate.resident(trainer.steps_done) is None:
                 return None
             try:
-                return ResidentTraining(trainer, self._dataset, self._batch, plan)
+                return ResidentTraining(trainer, self._dataset, self._batch, self._estimate)
             except DeviceError:
                 # The data do not fit: batches are uploaded one by one.
                 return None
@@ -146,10 +151,10 @@ class Training:
             result = next(source.results)
         except DivergenceError as error:
             self._diverged(error)
-        rate = trainer.last_rate
+        self._rate = trainer.last_rate
         progress.add(result.loss)
         if saved is not None:
-            saved.log_step(trainer, self._plan())
+            saved.log_step(trainer, self._estimate)
         for callback in self._callbacks:
             callback.on_step(progress.done, result)
         if self._exceeds(result.loss):
@@ -159,7 +164,7 @@ class Training:
             )
         last = progress.done == self._steps
         if progress.done % self._every == 0 or last:
-            self._record(progress.done, rate)
+            self._record(progress.done)
             if np.isfinite(self._history.final.test_loss) and not self._exceeds(
                 self._history.final.test_loss
             ):
@@ -176,22 +181,22 @@ class Training:
     def _remember(self) -> None:
         """Keep what to go back to where training diverges."""
         mark = 0 if self._checkpoints is None else self._checkpoints.mark()
-        self._good = self._trainer.steps_done, self._trainer.model.parameters(), mark
+        self._good = Good(self._trainer.steps_done, self._trainer.model.parameters(), mark)
 
     def _exceeds(self, loss: float) -> bool:
         first = self._progress.first_loss
         return self._stop_above is not None and first is not None and loss > self._stop_above * first
 
-    def _record(self, step: int, rate: float) -> None:
-        dataset, progress = self._dataset, self._progress
-        tested = evaluate(self._trainer.model, dataset.x_test, dataset.y_test)
+    def _record(self, step: int, instead: Record | None = None) -> None:
+        """Record how far the model is after `step`; `instead` of a record that was dropped."""
+        progress, tested = self._progress, self._tested()
         record = Record(
             step=step,
             epoch=step / self._per_epoch,
-            loss=progress.take_mean(),
+            loss=progress.take_mean() if instead is None else instead.loss,
             test_loss=tested.loss,
             test_accuracy=tested.accuracy,
-            learning_rate=rate,
+            learning_rate=self._rate,
             seconds=self._seconds(),
         )
         self._history.records.append(record)
@@ -205,27 +210,39 @@ class Training:
 
     def _diverged(self, error: DivergenceError) -> NoReturn:
         """Raise `error`, the last good parameters in place and recorded."""
-        trainer = self._trainer
+        trainer, records = self._trainer, self._history.records
         done = trainer.steps_done - self._begun
         if self._checkpoints is not None:
             self._checkpoints.log_end(trainer.steps_done)
         if not error.kept:
             self._restore_good(str(error), error.diagnosis)
-        if self._progress.count:
-            self._record(done, trainer.last_rate)
+        if not np.isfinite(self._tested().loss):
+            self._restore_good(f"{error}; but they are lost to rounding", error.diagnosis)
+        if records and records[-1].step > done:
+            # Of the step that has been taken back: what is recorded is what is kept.
+            self._record(done, self._drop())
+        elif self._progress.count and (not records or records[-1].step < done):
+            self._record(done)
         raise error
+
+    def _drop(self) -> Record:
+        """Take the last record back, and return it."""
+        if self._checkpoints is not None:
+            self._checkpoints.drop_record()
+        return self._history.records.pop()
+
+    def _tested(self) -> Evaluation:
+        return evaluate(self._trainer.model, self._dataset.x_test, self._dataset.y_test)
 
     def _restore_good(self, message: str, diagnosis: Diagnosis | None = None) -> NoReturn:
         step, parameters, mark = self._good
         self._trainer.model.load_parameters(parameters)
+        while self._history.records and self._history.final.step > step - self._begun:
+            self._drop()
         if self._checkpoints is not None:
             self._checkpoints.go_back(mark)
         restored = f"{message}; the parameters after step {step} are restored"
         raise DivergenceError(restored, diagnosis=diagnosis) from None
-
-    def _plan(self) -> Estimate:
-        with self._trainer.model.lock:
-            return self._trainer.plan(self._batch)
 
     @property
     def _facts(self) -> dict[str, Any]:
@@ -234,15 +251,17 @@ class Training:
 
     def _save(self, saved: Checkpoints) -> None:
         now = {**asdict(self._progress), "seconds": self._seconds()}
-        saved.save(self._trainer, self._progress.done, {"progress": now, "run": self._facts})
+        good, trainer = self._good, self._trainer
+        facts = {"progress": now, "run": self._facts, "good": {"step": good.step, "mark": good.mark}}
+        apart = good.step != trainer.steps_done
+        more = {GOOD + name: array for name, array in good.parameters.items()} if apart else {}
+        saved.save(trainer, self._progress.done, facts, more)
 
     def _restore(self, saved: Checkpoints) -> None:
         """Continue from the newest checkpoint that is whole, from the start where there is none."""
-        # What its steps keep must be there to be restored.
-        self._plan()
-        found = saved.restore(self._trainer, self._facts)
-        if found is not None:
-            self._progress = Progress(**found)
+        point = resume(saved, self._trainer, self._facts)
+        if point is not None:
+            self._progress, self._good = Progress(**point.progress), point.good
             if self._progress.done > self._steps:
                 raise RunError(
                     f"{saved.folder}: its checkpoint is of step {self._progress.done}; the run has {self._steps} steps"

@@ -17,6 +17,7 @@ from fgnumba import checkpoint_file
 from fgnumba.checkpoint_file import CheckpointFile
 from fgnumba.errors import ConfigError, RunError
 from fgnumba.estimators import RECIPES
+from fgnumba.snapshot import snapshot
 
 STEPS, EVERY, RECORDS = 24, 5, 7
 OPTIMIZERS = {
@@ -87,7 +88,7 @@ def fit(one, data, folder=None, resume=False, stop=(), **options):
 
 def bits(one):
     """Return all that decides the steps to come, as bytes."""
-    facts, arrays = one.snapshot()
+    facts, arrays = snapshot(one)
     return facts, {name: array.tobytes() for name, array in arrays.items()}
 
 
@@ -131,7 +132,7 @@ def test_compact_checkpoints_hold_no_arrays_and_do_the_same(tmp_path, blobs, est
     history = fit(whole, blobs)
     for stop in (9, 15, 22):
         fit(trainer(estimator, optimizer), blobs, tmp_path, True, (stop,), compact=True)
-        assert all(path.stat().st_size < 800 for path in (tmp_path / "checkpoints").iterdir())
+        assert all(path.stat().st_size < 1200 for path in (tmp_path / "checkpoints").iterdir())
     last = trainer(estimator, optimizer)
     resumed = fit(last, blobs, tmp_path, True, compact=True)
     assert bits(last)[1] == bits(whole)[1]
@@ -174,7 +175,7 @@ def test_a_checkpoint_is_a_safetensors_file(tmp_path, blobs):
     one = trainer("feedback", "adam")
     fit(one, blobs, tmp_path)
     path = tmp_path / "checkpoints" / "step-000000000024.safetensors"
-    facts, arrays = one.snapshot()
+    facts, arrays = snapshot(one)
     assert CheckpointFile(path).facts["trainer"] == facts
     for name, array in load_file(path).items():
         np.testing.assert_array_equal(array, arrays[name], strict=True)
@@ -237,7 +238,7 @@ def test_no_whole_checkpoint_is_an_error(tmp_path, blobs):
     [
         (
             lambda text: text.replace('"step": 7', '"step": "7"'),
-            r"line 1: step is '7'; a whole number .*step 0 ",
+            r"line 1: step is '7'; a whole number.*step 0 ",
         ),
         (lambda text: text[: text.index("\n") + 9], r"line 2: it breaks off.* after step 7 "),
         (lambda text: "", r"line 1: it breaks off.* after step 0 "),
@@ -260,11 +261,11 @@ def test_lost_records_do_not_stand_in_the_way(tmp_path, blobs, change, message):
     ("other", "message"),
     [
         (lambda: trainer(seed=6), "seed is 5; the trainer that continues has 6"),
-        (lambda: trainer("spsa"), "estimator is 'WeightPerturbation'; .* has 'SPSA'"),
-        (lambda: trainer(optimizer="adam"), "optimizer is 'SGD'; .* has 'Adam'"),
+        (lambda: trainer("spsa"), r"estimator is \"WeightPerturbation\(.* has \"SPSA\("),
+        (lambda: trainer(optimizer="adam"), "optimizer is 'SGD .* has 'Adam "),
         (
             lambda: trainer(optimizer="momentum"),
-            r"state.moment.1.weight has shape None; .* has \(1, 36, 32\)",
+            r"optimizer is 'SGD momentum=0.0 .* has 'SGD momentum=0.9 ",
         ),
         (lambda: trainer(model=residual), r"model.stem.weight has shape None"),
     ],
@@ -348,12 +349,12 @@ def test_a_file_is_whole_or_refused(tmp_path_factory, data):
 def test_a_header_that_claims_a_terabyte(tmp_path):
     path = tmp_path / "step-000000000001.safetensors"
     path.write_bytes((1 << 40).to_bytes(8, "little") + b"{}")
-    with pytest.raises(RunError, match="it has no header"):
+    with pytest.raises(RunError, match="it claims a header of 1099511627776 bytes; 2 are there"):
         CheckpointFile(path)
     header = b'{"__metadata__":{"sha256":"%s","facts":"{}"},"a":{"dtype":"F32","shape":[%d],"data_offsets":[0,%d]}}'
     text = header % (b"0" * 64, 1 << 38, 1 << 40)
     path.write_bytes(len(text).to_bytes(8, "little") + text)
-    with pytest.raises(RunError, match=f"0 bytes of arrays; its header states {1 << 40}"):
+    with pytest.raises(RunError, match=f"its tensors have {1 << 40} bytes; 0 are there"):
         CheckpointFile(path)
 
 

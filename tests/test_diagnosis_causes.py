@@ -93,7 +93,7 @@ def state(trainer):
         **trainer.state.arrays,
         "rates": trainer.rates.host,
         "stream": trainer.stream.host,
-        **{f"values {batch}": plan.values for batch, plan in trainer._plans.items()},
+        **{f"values {batch}": plan.values for batch, plan in trainer.plans.items()},
     }
     return {name: array.tobytes() for name, array in arrays.items()}, trainer.steps_done, trainer.last_rate
 

@@ -1,0 +1,141 @@
+"""Where a run is resumed from: the newest of its checkpoints that is whole, and what that one says."""
+
+import contextlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from fgnumba import replay, replay_log
+from fgnumba.checkpoint_file import CheckpointFile, DamagedError
+from fgnumba.errors import RunError, shown
+from fgnumba.snapshot import GOOD, checked_steps, restore
+
+if TYPE_CHECKING:
+    from fgnumba.checkpoints import Checkpoints
+    from fgnumba.trainer import Trainer
+
+LIMIT = 1 << 63
+_PROGRESS = {"done": int, "count": int, "total": float, "first_loss": float, "seconds": float}
+_GOOD = {"step": int, "mark": int}
+
+
+class Good(NamedTuple):
+    """What a run goes back to where it diverges: steps of its trainer, parameters, the end of its log of scalars."""
+
+    step: int
+    parameters: dict[str, npt.NDArray[np.float32]]
+    mark: int
+
+
+class Point(NamedTuple):
+    """Where a run stood: the fields of ``training.Progress``, and what it goes back to."""
+
+    progress: dict[str, Any]
+    good: Good
+
+
+def resume(saved: "Checkpoints", trainer: "Trainer", run: Mapping[str, Any]) -> Point | None:
+    """Put `trainer` where the newest whole checkpoint left it, and open the logs of there; None without any.
+
+    Parameters
+    ----------
+    run : facts that the checkpoint must agree in.
+
+    Raises
+    ------
+    RunError
+        No checkpoint is whole, one cannot be read, or it is that of another run.
+    """
+    paths = saved.found()
+    for number, path in enumerate(paths):
+        try:
+            found = CheckpointFile(path)
+            log = None if found.entries else _log(saved, trainer, found)
+        except DamagedError as error:
+            saved.warn(f"{error}; {'it is the last' if path == paths[-1] else 'the one before it is used'}")
+            continue
+        point, sizes = _apply(found, trainer, log, run)
+        for damaged in paths[:number]:
+            with contextlib.suppress(OSError):
+                damaged.rename(damaged.with_name(f"{damaged.name}.damaged"))
+        saved.begin_at(point.progress["done"], sizes)
+        return point
+    if paths:
+        raise RunError(
+            f"{paths[0].parent}: no checkpoint is whole; a whole one, or none to begin again, is required"
+        )
+    saved.begin_at(0, {})
+    return None
+
+
+def _log(saved: "Checkpoints", trainer: "Trainer", found: CheckpointFile) -> replay_log.Log:
+    """Return the log that a compact checkpoint is rebuilt from."""
+    steps = checked_steps(trainer, found)
+    try:
+        log = replay_log.read(saved.replay_path)
+    except RunError as error:
+        raise DamagedError(f"{found.path} cannot be rebuilt: {error}") from None
+    if log.steps < steps:
+        ends = log.cut or f"{log.path} ends at step {log.steps}"
+        raise DamagedError(f"{found.path} cannot be rebuilt: {ends}")
+    return log
+
+
+def _apply(
+    found: CheckpointFile, trainer: "Trainer", log: replay_log.Log | None, run: Mapping[str, Any]
+) -> tuple[Point, dict[str, int]]:
+    """Return what a checkpoint says, having put `trainer` there."""
+    path, facts = found.path, found.facts
+    agreed = facts.get("run")
+    for name, value in run.items():
+        theirs = agreed.get(name) if isinstance(agreed, dict) else None
+        if theirs != value:
+            raise RunError(f"{path}: {name} is {shown(theirs)}; the run that continues has {shown(value)}")
+    progress = _numbers(path, "where the run stood", facts.get("progress"), _PROGRESS)
+    good = _numbers(path, "what the run goes back to", facts.get("good"), _GOOD)
+    sizes = facts.get("logs")
+    if not isinstance(sizes, dict) or not all(type(n) is int and 0 <= n < LIMIT for n in sizes.values()):
+        raise RunError(f"{path}: the sizes of the run's logs are {shown(sizes)}, which is impossible")
+    if log is not None:
+        parameters = _rebuilt(trainer, log, checked_steps(trainer, found), good["step"])
+    else:
+        restore(trainer, found)
+        parameters = _kept(found, trainer)
+    return Point(progress, Good(good["step"], parameters, good["mark"])), sizes
+
+
+def _rebuilt(
+    trainer: "Trainer", log: replay_log.Log, steps: int, good: int
+) -> dict[str, npt.NDArray[np.float32]]:
+    """Take the steps of a log, and return the parameters after `good` of them."""
+    parameters = trainer.model.parameters()
+    for done in replay.visits(trainer, log, steps, 1):
+        if done == good:
+            parameters = trainer.model.parameters()
+    return parameters
+
+
+def _kept(found: CheckpointFile, trainer: "Trainer") -> dict[str, npt.NDArray[np.float32]]:
+    """Return the parameters to go back to; those of the checkpoint itself are not there twice."""
+    if not any(name.startswith(GOOD) for name in found.entries):
+        return trainer.model.parameters()
+    parameters = {}
+    for name, parameter in trainer.model.packed_parameters.items():
+        entry = found.entries.get(GOOD + name)
+        if entry is None or entry.shape != parameter.shape or entry.dtype != np.float32:
+            raise RunError(f"{found.path}: {GOOD + name} is none of shape {parameter.shape}, float32")
+        parameters[name] = found.array(GOOD + name)
+    return parameters
+
+
+def _numbers(path: Path, what: str, found: Any, kinds: Mapping[str, type]) -> dict[str, Any]:
+    """Return `found`, having checked that it has numbers of such kinds by such names."""
+    if not isinstance(found, dict) or found.keys() != kinds.keys():
+        raise RunError(f"{path}: {what} is {shown(found)}; {', '.join(kinds)} are required")
+    for name, kind in kinds.items():
+        if type(found[name]) is not kind or (kind is int and not 0 <= found[name] < LIMIT):
+            raise RunError(f"{path}: {name} is {shown(found[name])}, which is impossible")
+    return found
