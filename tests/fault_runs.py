@@ -60,17 +60,23 @@ def killed(process):
     return ended(process)[0] < 0
 
 
-def wait_for(condition, process=None):
-    """Wait until a condition holds; fail where the process ends before."""
+def happens(condition, process):
+    """Wait until a condition holds; return whether it did before the process ended."""
     deadline = time.monotonic() + PATIENCE
     while not condition():
-        gone = process is not None and process.poll() is not None and not condition()
-        if gone or time.monotonic() > deadline:
-            if process is not None:
-                process.kill()
-                pytest.fail(f"waited in vain: {ended(process)}")
-            pytest.fail("waited in vain")
+        if process.poll() is not None:
+            return condition()
+        if time.monotonic() > deadline:
+            process.kill()
+            pytest.fail(f"waited in vain: {ended(process)}")
         time.sleep(0.001)
+    return True
+
+
+def wait_for(condition, process):
+    """Wait until a condition holds; fail where the process ends before."""
+    if not happens(condition, process):
+        pytest.fail(f"ended before: {ended(process)}")
 
 
 def newest(run):
