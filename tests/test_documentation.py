@@ -58,3 +58,14 @@ def test_everything_public_has_a_docstring(name, value):
                 inspect.isfunction(function) or isinstance(function, property)
             ):
                 assert inspect.getdoc(function), f"{name}.{member}"
+
+
+def test_every_fault_is_shown_by_tests_that_are_there():
+    text = (ROOT / "RELIABILITY.md").read_text(encoding="utf-8")
+    file, found = None, 0
+    for name, test in re.findall(r"`(test_\w+\.py)?::(test_\w+)`", text):
+        file = name or file
+        assert file is not None
+        assert f"def {test}(" in (ROOT / "tests" / file).read_text(encoding="utf-8"), f"{file}::{test}"
+        found += 1
+    assert found > 50
