@@ -55,9 +55,9 @@ def ended(process):
 
 
 def killed(process):
-    """Kill a process; return whether it was still running."""
+    """Kill a process; return its exit status, output and errors."""
     process.kill()
-    return ended(process)[0] < 0
+    return ended(process)
 
 
 def happens(condition, process):

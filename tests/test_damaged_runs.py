@@ -46,7 +46,7 @@ def pair(tmp_path_factory):
             assert in_process(*arguments, "--out", folder / "reference")[0] == 0
             process = start(*arguments, "--out", folder / "run", cwd=folder)
             wait_for(lambda: newest(folder / "run") >= 100, process)
-            assert killed(process)
+            assert killed(process)[0] != 0
         return found[kind] / "run", found[kind] / "reference"
 
     return made
@@ -238,7 +238,7 @@ def test_data_that_vanish_between_kill_and_resumption(fgtrain, folder, blobs, ki
     assert fgtrain("train", *settings, "--out", "reference").code == 0
     process = start("train", *settings, "--out", "run", cwd=folder)
     wait_for(lambda: newest(folder / "run") > 0, process)
-    assert killed(process)
+    assert killed(process)[0] != 0
     aside = data.with_name(f"aside-{data.name}")
     data.rename(aside)
     assert str(data) in fgtrain("train", "--resume", "run", "--quiet").error

@@ -1,13 +1,14 @@
 """Runs that are killed: resumed, they end bit for bit as if they had not been."""
 
 import random
+import signal
 import time
 
 import pytest
 
-from tests.fault_runs import KINDS, assert_undisturbed, ended, in_process, killed, newest, start, wait_for
+from tests.fault_runs import KINDS, assert_undisturbed, ended, happens, in_process, killed, newest, start
 
-STEPS_A_KILL = 60
+STEPS_A_KILL = 120
 
 
 def settings(kind, steps):
@@ -35,24 +36,28 @@ class Victim:
         return start(*self._begin, cwd=self.run.parent)
 
     def kill(self, early):
+        """Kill the next process of the run; return whether it was killed before it ended by itself."""
         before, began, process = newest(self.run), time.monotonic(), self.process()
         if early:
             time.sleep(self._random.uniform(0, self.startup))
         else:
-            wait_for(lambda: newest(self.run) > before, process)
+            happens(lambda: newest(self.run) > before, process)
             self.startup = time.monotonic() - began
             time.sleep(self._random.uniform(0, 0.05))
-        assert killed(process), "the run ended before it was killed"
+        status, _, errors = killed(process)
+        assert (status, errors) in ((-signal.SIGKILL, ""), (0, ""))
+        return status != 0
 
 
 def check_kills(folder, kind, kills, seed):
     arguments = settings(kind, kills * STEPS_A_KILL)
     assert in_process("train", *arguments, "--out", folder / "reference")[0] == 0
     victim = Victim(folder / "run", arguments, seed)
-    for number in range(kills):
-        victim.kill(early=number % 2 == 0)
-    status, _, errors = ended(victim.process())
-    assert (status, errors) == (0, "")
+    # A machine that is busy with the run alone may end it first.
+    assert victim.kill(early=True)
+    if all(victim.kill(early=number % 2 == 0) for number in range(1, kills)):
+        status, _, errors = ended(victim.process())
+        assert (status, errors) == (0, "")
     assert_undisturbed(folder / "run", folder / "reference")
 
 

@@ -16,7 +16,7 @@ import pytest
 import fgnumba as fg
 from fgnumba import checkpoint_file, checkpoints, durable
 
-STEPS, EVERY = 12, 3
+STEPS, EVERY = 9, 3
 
 
 def fresh():
