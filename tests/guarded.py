@@ -139,8 +139,8 @@ def _give_each_operation_its_own_scratch_memory(guard):
 
     place: Any = Program._place
 
-    def place_apart(self, op, stage):
-        place(self, op, stage)
+    def place_apart(self, op, stage, scratch_bytes):
+        place(self, op, stage, scratch_bytes)
         if guard.side and op.scratch_bytes:
             apart = [guard.allocate((op.scratch_bytes,), np.uint8) for _ in range(stage.threads)]
             op.arguments["scratch"] = [array.ctypes.data for array in apart]
