@@ -135,6 +135,8 @@ class _Run:
                 # Another process may have ended the run since this one looked.
                 if _has_ended(self._folder, self._facts):
                     return 0
+                if resume:
+                    run_folder.remember(self._folder, self._ready.config, self._facts)
                 stopped = self._fit(saved, shown.callbacks, resume)
                 if not stopped:
                     self._finish(saved, self._facts)

@@ -105,6 +105,12 @@ def begin(path: Path, config: RunConfig, run: Mapping[str, Any], numbered: bool 
         remove_empty(created)
 
 
+def remember(folder: Path, config: RunConfig, run: Mapping[str, Any]) -> None:
+    """Write what a run that continues was told anew, where that can be done: it continues in any case."""
+    with contextlib.suppress(OSError):
+        replace(folder / CONFIG, config.to_toml(run).encode())
+
+
 def finish(
     folder: Path,
     config: RunConfig,

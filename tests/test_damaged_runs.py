@@ -3,10 +3,13 @@
 import shutil
 import signal
 import sys
+import tomllib
 
 import numpy as np
 import pytest
 
+import fgnumba as fg
+from fgnumba import run_folder
 from fgnumba.cli import run as cli_run
 from tests.fault_runs import (
     KINDS,
@@ -194,6 +197,19 @@ def test_finished_runs_and_what_are_none(fgtrain, folder, finished):
 def test_a_run_continues_as_it_was_begun(fgtrain, finished, option):
     error = fgtrain("train", "--resume", finished, *option).error
     assert error == f"{option[0]} beside --resume: a run continues as it was begun"
+
+
+def test_a_run_remembers_what_it_was_told_when_it_continued(fgtrain, folder, monkeypatch):
+    def fail(*_):
+        raise fg.RunError("it is interrupted here")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(run_folder, "finish", fail)
+        fgtrain("train", "--widths", 8, "--steps", 10, "--out", "run", "--checkpoint-every", 2, "--quiet")
+        fgtrain("train", "--resume", "run", "--checkpoint-every", "7m", "--keep", 3)
+    facts = tomllib.loads((folder / "run" / "config.toml").read_text())["run"]
+    assert (facts["checkpoint_every"], facts["keep"]) == ("7m", 3)
+    assert fgtrain("train", "--resume", "run").code == 0
 
 
 def test_a_run_that_diverged_has_ended(fgtrain, folder):
