@@ -143,7 +143,12 @@ def test_compact_checkpoints_without_their_log_are_refused(fgtrain, victim, kind
     run, _ = victim("compact")
     path = run / "replay.log"
     path.unlink() if kind == "missing" else damage(path, kind)
-    assert str(path) in fgtrain("train", "--resume", run, "--quiet").error
+    done = fgtrain("train", "--resume", run, "--quiet")
+    *said, error = done.err.splitlines()
+    assert done.code == 2
+    assert all("cannot be rebuilt: " in line and str(path) in line for line in said)
+    assert error.startswith("fgtrain: error: ")
+    assert "no checkpoint is whole" in error
     assert newest(run) > 0
 
 
