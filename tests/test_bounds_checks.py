@@ -36,7 +36,7 @@ with always_parallel():
 print(values)
 """
 
-CASES = ("dense 5 x 1-65-1", "weight-perturbation, images", "local-feedback, dense")
+CASES = ("dense 5 x 1-65-1", "local-feedback, dense")
 
 
 def run(checked, *arguments, **more):

@@ -133,7 +133,7 @@ def assert_a_line_each(lines, run):
     assert len(waits) <= len(failed) + 2
 
 
-@pytest.mark.parametrize(("kind", "kills"), [("feedback", 0), ("weights", 0), ("compact", 2)])
+@pytest.mark.parametrize(("kind", "kills"), [("feedback", 0), ("weights", 2)])
 def test_a_disk_that_fills_and_is_freed(folder, disk, references, kind, kills):
     check_filling(folder, disk(), references, kind, fillings=4, kills=kills, seed=1)
 
