@@ -16,6 +16,7 @@ from fgnumba.checkpoints import LOCK
 from fgnumba.cli.message import say
 from fgnumba.cli.progress import progress
 from fgnumba.cli.signals import Signals
+from fgnumba.errors import shown
 from fgnumba.validation import whole_number
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ def _kept(
             steps = int(every)
     except (ValueError, AttributeError):
         raise fg.ConfigError(
-            f"checkpoint_every is {str(every)[:40]!r}; steps like 1000 or minutes like 10m are required"
+            f"checkpoint_every is {shown(every)}; steps like 1000 or minutes like 10m are required"
         ) from None
     chosen = {name: facts[name] for name in ("keep", "compact") if name in facts}
     return fg.Checkpoints(folder, every=steps, minutes=minutes, warn=warn, **chosen)

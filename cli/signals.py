@@ -1,11 +1,12 @@
 """SIGINT and SIGTERM while a model trains: the first ends it after its step, the second at once."""
 
-import contextlib
 import os
 import signal
 import socket
 from collections.abc import Callable
 from threading import Thread
+
+from fgnumba.cli.message import say
 
 LEAVING = 1.0
 """Seconds that the terminal has to be restored: it may take nothing any more."""
@@ -73,6 +74,4 @@ class Signals:
             os._exit(128 + number)
         self.number = number
         self._stop()
-        # Not by a buffered stream, which the main thread may be writing to; who read it may have ended for the signal.
-        with contextlib.suppress(OSError):
-            os.write(2, b"\nstopping after this step; once more to stop at once\n")
+        say("\nstopping after this step; once more to stop at once")

@@ -6,7 +6,6 @@ as JSON, and `sha256`, of the whole file with zeros in the place of these 64 dig
 
 import hashlib
 import json
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,11 +70,6 @@ class Entry:
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
     start: int
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the array."""
-        return math.prod(self.shape) * self.dtype.itemsize
 
 
 class DamagedError(RunError):

@@ -336,7 +336,3 @@ class Checkpoints:
 
     def _complain(self, what: str, error: OSError) -> None:
         self.warn(f"{self.folder}: {what}: {error.strerror or error}")
-
-
-def _warn(message: str) -> None:
-    warnings.warn(message, RuntimeWarning, stacklevel=3)

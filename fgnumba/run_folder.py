@@ -266,7 +266,7 @@ def read(path: Path, device: str = "auto") -> Run:
     if (path / CHECKPOINTS).is_dir() and not (path / MODEL).exists():
         raise RunError(f"{path} has not ended; continue: fgtrain train --resume {shlex.quote(str(path))}")
     _check_files(path, (CONFIG, METRICS, MODEL))
-    config, shape, classes = _damage(path / CONFIG, lambda: _read_config(path / CONFIG))
+    config, _, shape, classes = _damage(path / CONFIG, lambda: _read_config(path / CONFIG))
 
     def trained(shapes: Mapping[str, tuple[int, ...]]) -> Mapping[str, Any]:
         return _damage(path / MODEL, lambda: read_tensors(path / MODEL, shapes))
@@ -287,8 +287,8 @@ def read_unfinished(path: Path) -> tuple[RunConfig, dict[str, Any]]:
         `path` is no run folder, or its config.toml is damaged.
     """
     _check_files(path, (CONFIG,))
-    config, *_ = _damage(path / CONFIG, lambda: _read_config(path / CONFIG))
-    return config, read_toml(path / CONFIG, "config")["run"]
+    config, facts, *_ = _damage(path / CONFIG, lambda: _read_config(path / CONFIG))
+    return config, facts
 
 
 def read_start(path: Path) -> tuple[RunConfig, "Trainer"]:
@@ -308,7 +308,7 @@ def read_start(path: Path) -> tuple[RunConfig, "Trainer"]:
     _check_files(path, (CONFIG,))
 
     def start() -> "tuple[RunConfig, Trainer]":
-        config, shape, classes = _read_config(path / CONFIG)
+        config, _, shape, classes = _read_config(path / CONFIG)
         layers = config.layers or ()
         model = model_from(layers, classes, CONFIG, shape, config.seed, config.device)
         return config, trainer(config, model)
@@ -340,8 +340,8 @@ def _check_files(path: Path, names: Iterable[str]) -> None:
             raise RunError(f"{path} is not a run folder: {name} is missing")
 
 
-def _read_config(path: Path) -> tuple[RunConfig, tuple[int, ...], int]:
-    """Return the configuration, the shape of an example and the number of classes."""
+def _read_config(path: Path) -> tuple[RunConfig, dict[str, Any], tuple[int, ...], int]:
+    """Return the configuration, the facts of the run, of which the shape of an example and the number of classes."""
     config = RunConfig.from_toml(path)
     facts = read_toml(path, "config").get("run", {})
     if not isinstance(facts, dict):
@@ -355,7 +355,7 @@ def _read_config(path: Path) -> tuple[RunConfig, tuple[int, ...], int]:
             f"input_shape is {shown(shape)}; a list of 1 to {MAX_RANK} whole numbers is required"
         )
     sizes = tuple(whole_number("input_shape", size) for size in shape)
-    return config, sizes, whole_number("classes", facts["classes"], 1, MAX_COLUMNS)
+    return config, facts, sizes, whole_number("classes", facts["classes"], 1, MAX_COLUMNS)
 
 
 def _damage(path: Path, read: Callable[[], T]) -> T:

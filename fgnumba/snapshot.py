@@ -54,10 +54,10 @@ def restore(trainer: "Trainer", found: CheckpointFile) -> None:
         *(found.facts["trainer"].get(n) for n in ("last_rate", "last_batch")),
     )
     if not isinstance(rate, float):
-        raise RunError(f"{found.path}: last_rate is {str(rate)[:40]!r}; a number is required")
+        raise RunError(f"{found.path}: last_rate is {shown(rate)}; a number is required")
     if batch is not None and (type(batch) is not int or batch not in trainer.plans):
         raise RunError(
-            f"{found.path}: last_batch is {batch!r}; the run has {', '.join(map(str, trainer.plans))}"
+            f"{found.path}: last_batch is {shown(batch)}; the run has {', '.join(map(str, trainer.plans))}"
         )
     last = None if batch is None else trainer.plans[batch]
     held = _held(trainer, last)

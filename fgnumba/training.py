@@ -13,6 +13,7 @@ from fgnumba.checkpoints import Checkpoints
 from fgnumba.datasets.dataset import Dataset
 from fgnumba.diagnosis import Diagnosis
 from fgnumba.errors import ConfigError, DeviceError, DivergenceError, RunError
+from fgnumba.estimators import Estimate
 from fgnumba.evaluation import Evaluation, evaluate
 from fgnumba.forward import checked_targets
 from fgnumba.kernels.philox import MAX_STEP
@@ -127,7 +128,7 @@ class Training:
                 periods = [self._every]
                 if self._checkpoints is not None and self._checkpoints.every is not None:
                     periods.append(self._checkpoints.every)
-                return _ResidentSource(trainer, training, self._batch, self._steps, done, periods)
+                return _ResidentSource(trainer, training, self._estimate, self._steps, done, periods)
         return _Source(trainer, dataset.batches(self._batch, trainer.seed, done))
 
     def _resident(self) -> "ResidentTraining | None":
@@ -296,20 +297,19 @@ class _ResidentSource(_Source):
         self,
         trainer: "Trainer",
         training: "ResidentTraining",
-        batch_size: int,
+        estimate: Estimate,
         steps: int,
         done: int,
         periods: Sequence[int],
     ) -> None:
-        self._trainer, self._training, self._done = trainer, training, done
-        self._plan = trainer.plan(batch_size)
+        self._trainer, self._training, self._estimate, self._done = trainer, training, estimate, done
         self._taken = training.steps(steps, periods, done)
         self.results = self._seen()
 
     def _seen(self) -> Generator[StepResult, None, None]:
         for number, taken in enumerate(self._taken, self._done):
             if not taken.finite:
-                self._trainer.fail(self._plan, taken.values, *self._training.batch(number), taken.rate)
+                self._trainer.fail(self._estimate, taken.values, *self._training.batch(number), taken.rate)
             yield result_of(taken.values)
 
     @property

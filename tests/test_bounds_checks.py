@@ -1,13 +1,11 @@
 """Numba's bounds checks: in force in every kernel where they are asked for, and never in force."""
 
-import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+from tests.apart import python
 
 # An index past an array that lies in a larger one: nothing else would notice.
 WRONG = """
@@ -40,23 +38,8 @@ CASES = ("dense 5 x 1-65-1", "local-feedback, dense")
 
 
 def run(checked, *arguments, **more):
-    environment = {name: value for name, value in os.environ.items() if name != "NUMBA_BOUNDSCHECK"}
     checks = {"NUMBA_BOUNDSCHECK": "1"} if checked else {}
-    return subprocess.run(
-        [sys.executable, *arguments],
-        cwd=ROOT,
-        env={
-            **environment,
-            **checks,
-            "PYTHONPATH": str(ROOT),
-            "FGNUMBA_DEVICE": "cpu",
-            "NUMBA_NUM_THREADS": "3",
-            **more,
-        },
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    return python(*arguments, without=["NUMBA_BOUNDSCHECK"], **checks, **more)
 
 
 def test_an_index_out_of_bounds_is_reported_also_where_unchecked_code_is_cached(tmp_path):

@@ -110,17 +110,23 @@ def test_a_checkpoint_of_another_run_is_refused(fgtrain, victim, pair):
     assert "the trainer that continues has" in error
 
 
-@pytest.mark.parametrize("kind", [*DAMAGES, "missing"])
-def test_damaged_metrics_are_said_and_the_run_goes_on(fgtrain, victim, kind):
-    run, reference = victim("feedback")
-    path = run / "metrics.jsonl"
+def continued_without(fgtrain, run, reference, path, kind):
+    """Continue a run whose file at `path` is damaged or missing; return the line that says so."""
     path.unlink() if kind == "missing" else damage(path, kind)
     done = fgtrain("train", "--resume", run, "--quiet")
     assert done.code == 0
     (line,) = done.err.splitlines()
+    assert (run / "model.safetensors").read_bytes() == (reference / "model.safetensors").read_bytes()
+    return line
+
+
+@pytest.mark.parametrize("kind", [*DAMAGES, "missing"])
+def test_damaged_metrics_are_said_and_the_run_goes_on(fgtrain, victim, kind):
+    run, reference = victim("feedback")
+    path = run / "metrics.jsonl"
+    line = continued_without(fgtrain, run, reference, path, kind)
     assert line.startswith(f"{path} is damaged (")
     assert "are lost" in line
-    assert (run / "model.safetensors").read_bytes() == (reference / "model.safetensors").read_bytes()
     assert all(record in records(reference) for record in records(run))
     assert records(run)[-1] == records(reference)[-1]
 
@@ -129,12 +135,8 @@ def test_damaged_metrics_are_said_and_the_run_goes_on(fgtrain, victim, kind):
 def test_a_damaged_log_of_steps_is_said_and_the_run_goes_on(fgtrain, victim, kind):
     run, reference = victim("weights")
     path = run / "replay.log"
-    path.unlink() if kind == "missing" else damage(path, kind)
-    done = fgtrain("train", "--resume", run, "--quiet")
-    assert done.code == 0
-    (line,) = done.err.splitlines()
+    line = continued_without(fgtrain, run, reference, path, kind)
     assert line.startswith(f"{path} can no longer be written: ")
-    assert (run / "model.safetensors").read_bytes() == (reference / "model.safetensors").read_bytes()
     assert not path.exists()
 
 

@@ -1,16 +1,13 @@
 """No kernel reads or writes outside of its arrays: each lies between inaccessible pages, at ragged shapes."""
 
-import os
 import signal
-import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from fgnumba.kernels import OPERATIONS, vector
+from tests.apart import python
 
-ROOT = Path(__file__).parent.parent
 WIDTHS = vector.executable()
 
 # Not asked for by name: other operations call them.
@@ -74,21 +71,7 @@ guarded.main(["images, depthwise of the input"])
 
 
 def run(*arguments, width=WIDTHS[0]):
-    # Three threads: parts that do not divide what they share.
-    return subprocess.run(
-        [sys.executable, *arguments],
-        cwd=ROOT,
-        env={
-            **os.environ,
-            "PYTHONPATH": str(ROOT),
-            "FGNUMBA_DEVICE": "cpu",
-            vector.OVERRIDE: width,
-            "NUMBA_NUM_THREADS": "3",
-        },
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    return python(*arguments, **{vector.OVERRIDE: width})
 
 
 def check(names=(), width=WIDTHS[0]):

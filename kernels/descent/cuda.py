@@ -17,7 +17,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from fgnumba.kernels.descent.cpu import MOMENTUM, SGD, STORE
+from fgnumba.kernels.descent.cpu import SGD
+from fgnumba.kernels.descent.moves_cuda import move_one, move_rows
 from fgnumba.kernels.directions import GAUSSIAN, RADEMACHER, RANK1
 from fgnumba.kernels.directions.cuda import pick, sign_words, signed_one, turned
 from fgnumba.kernels.gpu.drawn import PAIRS, counter, gaussian_quad, store_words
@@ -36,7 +37,6 @@ from fgnumba.kernels.gpu.primitives import (
     finite,
     fma_outer,
     load_f32,
-    load_f32x4,
     load_f64,
     load_i64,
     shared,
@@ -45,7 +45,6 @@ from fgnumba.kernels.gpu.primitives import (
     shared_store_f32,
     shared_store_u32,
     store_f32,
-    store_f32x4,
     store_i64,
     thread,
     zeros,
@@ -53,7 +52,7 @@ from fgnumba.kernels.gpu.primitives import (
 from fgnumba.kernels.gpu.program import Launch, Operation
 from fgnumba.kernels.gpu.sums import SLOT, block_sum
 from fgnumba.kernels.memory import address
-from fgnumba.kernels.optimizer.cuda import LEARNING_RATE, MOMENTUM_RATE, RATES
+from fgnumba.kernels.optimizer.cuda import LEARNING_RATE, RATES
 from fgnumba.kernels.philox import ENTRY, LEFT, RIGHT
 from fgnumba.kernels.vector import PANEL
 
@@ -191,74 +190,6 @@ def _decide(values: Address, count: Size, result: Address, rates: Address, coeff
 
 
 @device_function
-def _moved(
-    rule: int, rate: np.float32, momentum: np.float32, theta: np.float32, moment: np.float32, g: np.float32
-) -> tuple[np.float32, np.float32]:
-    """Return θ and m after a step."""
-    if rule == STORE:
-        return g, moment
-    moment = momentum * moment + g if rule == MOMENTUM else g
-    return theta - rate * moment, moment
-
-
-@device_function
-def _move_four(rule: int, rates: int, theta: int, moment: int, at: int, g: Floats) -> None:
-    """Update four entries, `at` bytes from the parameter's first."""
-    rate, momentum = np.float32(load_f64(rates + LEARNING_RATE)), np.float32(load_f64(rates + MOMENTUM_RATE))
-    x, m = zeros(4), zeros(4)
-    if rule != STORE:
-        x = load_f32x4(theta + at)
-    if rule == MOMENTUM:
-        m = load_f32x4(moment + at)
-    a = _moved(rule, rate, momentum, x[0], m[0], g[0])
-    b = _moved(rule, rate, momentum, x[1], m[1], g[1])
-    c = _moved(rule, rate, momentum, x[2], m[2], g[2])
-    d = _moved(rule, rate, momentum, x[3], m[3], g[3])
-    store_f32x4(theta + at, (a[0], b[0], c[0], d[0]))
-    if rule == MOMENTUM:
-        store_f32x4(moment + at, (a[1], b[1], c[1], d[1]))
-
-
-@device_function
-def _move_rows(
-    rule: int,
-    rates: int,
-    theta: int,
-    moment: int,
-    at: int,
-    left: int,
-    a: Floats,
-    b: Floats,
-    c: Floats,
-    d: Floats,
-) -> None:
-    """Update four entries of each of four rows, of which `left` are the panel's."""
-    if left > 0:
-        _move_four(rule, rates, theta, moment, at, a)
-    if left > 1:
-        _move_four(rule, rates, theta, moment, at + 4 * PANEL, b)
-    if left > 2:
-        _move_four(rule, rates, theta, moment, at + 8 * PANEL, c)
-    if left > 3:
-        _move_four(rule, rates, theta, moment, at + 12 * PANEL, d)
-
-
-@device_function
-def _move_one(rule: int, rates: int, theta: int, moment: int, at: int, g: np.float32) -> None:
-    """Update one entry, `at` bytes from the parameter's first."""
-    rate, momentum = np.float32(load_f64(rates + LEARNING_RATE)), np.float32(load_f64(rates + MOMENTUM_RATE))
-    x, m = _ZERO, _ZERO
-    if rule != STORE:
-        x = load_f32(theta + at)
-    if rule == MOMENTUM:
-        m = load_f32(moment + at)
-    x, m = _moved(rule, rate, momentum, x, m, g)
-    store_f32(theta + at, x)
-    if rule == MOMENTUM:
-        store_f32(moment + at, m)
-
-
-@device_function
 def _parameter(table: int) -> tuple[int, int, int, int, int, int]:
     """Return the launch's entry of a block's parameter, the number of which is the block's along the second axis."""
     entry = table + _ENTRY * block_y()
@@ -317,7 +248,7 @@ def _outer(
             g = fma_outer(g, u, w)
     at = 4 * ((panel * rows + block * _ROWS + row) * PANEL + lane)
     left = rows - block * _ROWS - row
-    _move_rows(rule, rates, theta, moment, at, left, g[0:4], g[4:8], g[8:12], g[12:16])
+    move_rows(rule, rates, theta, moment, at, left, g[0:4], g[4:8], g[8:12], g[12:16])
 
 
 @device_function
@@ -368,7 +299,7 @@ def _signs(
         barrier()
     at = 4 * ((panel * rows + block * _ROWS + row) * PANEL + lane)
     left = rows - block * _ROWS - row
-    _move_rows(rule, rates, theta, moment, at, left, a, b, c, d)
+    move_rows(rule, rates, theta, moment, at, left, a, b, c, d)
 
 
 @kernel("descent-gaussian", resident=5)
@@ -395,14 +326,14 @@ def _gaussians(
     row = 4 * quad
     at = 4 * ((panel * rows + row) * PANEL + j)
     half, line = 4 * PAIRS, 4 * PANEL
-    _move_one(rule, rates, theta, moment, at, g[0])
-    _move_one(rule, rates, theta, moment, at + half, g[1])
+    move_one(rule, rates, theta, moment, at, g[0])
+    move_one(rule, rates, theta, moment, at + half, g[1])
     if row + 1 < rows:
-        _move_one(rule, rates, theta, moment, at + line, g[2])
-        _move_one(rule, rates, theta, moment, at + line + half, g[3])
+        move_one(rule, rates, theta, moment, at + line, g[2])
+        move_one(rule, rates, theta, moment, at + line + half, g[3])
     if row + 2 < rows:
-        _move_one(rule, rates, theta, moment, at + 2 * line, g[4])
-        _move_one(rule, rates, theta, moment, at + 2 * line + half, g[5])
+        move_one(rule, rates, theta, moment, at + 2 * line, g[4])
+        move_one(rule, rates, theta, moment, at + 2 * line + half, g[5])
     if row + 3 < rows:
-        _move_one(rule, rates, theta, moment, at + 3 * line, g[6])
-        _move_one(rule, rates, theta, moment, at + 3 * line + half, g[7])
+        move_one(rule, rates, theta, moment, at + 3 * line, g[6])
+        move_one(rule, rates, theta, moment, at + 3 * line + half, g[7])

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from fgnumba.kernels import directions
+from fgnumba.kernels.descent import cpu as rules
 from fgnumba.kernels.descent import cuda as descent
 from fgnumba.kernels.loss import RESULT
 from fgnumba.kernels.packing import pack, unpack
@@ -40,9 +41,9 @@ def run(gpu, kind, shape, derivatives, rule, finite=1, rate=0.1, first=FIRST):
         stream=gpu.stream(SEED, STEP),
         values=gpu.array(np.array([7.0, *derivatives])),
         result=result,
-        rates=None if rule == descent.STORE else gpu.array(rates),
+        rates=None if rule == rules.STORE else gpu.array(rates),
         rule=rule,
-        moment=packed_moment if rule == descent.MOMENTUM else None,
+        moment=packed_moment if rule == rules.MOMENTUM else None,
     )
     gpu.run(operation)
     after = unpack(packed.download(), shape[-1]), unpack(packed_moment.download(), shape[-1])
@@ -64,7 +65,7 @@ ATOL = {"rank1": 1e-6, "rademacher": 1e-6, "gaussian": 3e-6}
 @pytest.mark.parametrize(("kind", "shape"), CASES, ids=str)
 def test_a_gradient_is_stored(gpu, kind, shape):
     derivatives = [1.5, -2.0, 0.25]
-    _, (stored, _), finite = run(gpu, kind, shape, derivatives, descent.STORE)
+    _, (stored, _), finite = run(gpu, kind, shape, derivatives, rules.STORE)
     assert finite == 1
     np.testing.assert_allclose(stored, mean_gradient(kind, shape, derivatives), rtol=0, atol=ATOL[kind])
 
@@ -75,27 +76,27 @@ def test_steps_follow_their_formula(gpu, kind, shape):
     # More directions than are drawn at a time.
     derivatives = list(np.linspace(-1, 2, 19))
     g = mean_gradient(kind, shape, derivatives)
-    (theta, _), (stepped, _), _ = run(gpu, kind, shape, derivatives, descent.SGD)
+    (theta, _), (stepped, _), _ = run(gpu, kind, shape, derivatives, rules.SGD)
     np.testing.assert_allclose(stepped, theta - 0.1 * g, rtol=0, atol=ATOL[kind])
-    (theta, m), (moved, moment), _ = run(gpu, kind, shape, derivatives, descent.MOMENTUM)
+    (theta, m), (moved, moment), _ = run(gpu, kind, shape, derivatives, rules.MOMENTUM)
     np.testing.assert_allclose(moment, 0.75 * m + g, rtol=0, atol=ATOL[kind])
     np.testing.assert_allclose(moved, theta - 0.1 * (0.75 * m + g), rtol=0, atol=ATOL[kind])
 
 
-@pytest.mark.parametrize("rule", [descent.SGD, descent.MOMENTUM])
+@pytest.mark.parametrize("rule", [rules.SGD, rules.MOMENTUM])
 @pytest.mark.parametrize("kind", ["rank1", "gaussian"])
 def test_rows_of_several_blocks_move(gpu, kind, rule):
     shape = (258, 33) if kind == "rank1" else (66, 33)
     (theta, m), (moved, moment), _ = run(gpu, kind, shape, [0.5], rule)
-    m = mean_gradient(kind, shape, [0.5]) + (0.75 * m if rule == descent.MOMENTUM else 0)
+    m = mean_gradient(kind, shape, [0.5]) + (0.75 * m if rule == rules.MOMENTUM else 0)
     np.testing.assert_allclose(moved, theta - 0.1 * m, rtol=0, atol=ATOL[kind])
-    if rule == descent.MOMENTUM:
+    if rule == rules.MOMENTUM:
         np.testing.assert_allclose(moment, m, rtol=0, atol=ATOL[kind])
 
 
 @pytest.mark.parametrize("kind", ["rank1", "rademacher"])
 def test_stored_signs_are_exact(gpu, kind):
-    _, (stored, _), _ = run(gpu, kind, (67, 45), [1.0], descent.STORE)
+    _, (stored, _), _ = run(gpu, kind, (67, 45), [1.0], rules.STORE)
     np.testing.assert_array_equal(stored, mean_gradient(kind, (67, 45), [1.0]))
 
 
@@ -103,20 +104,18 @@ def test_orthogonal_directions_of_a_family_are_orthogonal(gpu):
     found = []
     for member in (0, 5, 18):
         number = ORTHOGONAL + 32 + member
-        found.append(
-            run(gpu, "rank1", (160, 70), [1.0], descent.STORE, first=number)[1][0].astype(np.float64)
-        )
+        found.append(run(gpu, "rank1", (160, 70), [1.0], rules.STORE, first=number)[1][0].astype(np.float64))
     products = [[np.sum(a * b) for a in found] for b in found]
     np.testing.assert_array_equal(products, np.diag([160 * 70.0] * 3))
     assert abs(np.linalg.matrix_rank(found[1])) == 1
 
 
-@pytest.mark.parametrize("rule", [descent.SGD, descent.MOMENTUM, descent.STORE])
+@pytest.mark.parametrize("rule", [rules.SGD, rules.MOMENTUM, rules.STORE])
 @pytest.mark.parametrize("kind", KINDS)
 def test_nothing_is_written_unless_all_is_finite(gpu, kind, rule):
     refused = [(0, 0.1, [1.0]), (1, 0.1, [1.0, np.nan]), (1, 0.1, [1e300, 1.0]), (1, 3e38, [1.0, 4.0])]
     # A gradient that is stored has no rate.
-    for finite, rate, derivatives in refused[: 3 if rule == descent.STORE else 4]:
+    for finite, rate, derivatives in refused[: 3 if rule == rules.STORE else 4]:
         before, after, found = run(gpu, kind, (5, 40), derivatives, rule, finite, rate)
         assert found == 0
         np.testing.assert_array_equal(after[0], before[0])
@@ -127,6 +126,6 @@ def test_the_first_derivative_that_is_not_finite_may_be_any(gpu):
     # More directions than threads of the block that decides.
     derivatives = np.ones(300)
     derivatives[290] = np.inf
-    before, after, finite = run(gpu, "rademacher", (1, 1), derivatives, descent.SGD)
+    before, after, finite = run(gpu, "rademacher", (1, 1), derivatives, rules.SGD)
     assert finite == 0
     np.testing.assert_array_equal(after[0], before[0])

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from fgnumba.kernels import directions as kinds
+from fgnumba.kernels.descent import cpu as rules
 from fgnumba.kernels.descent import cuda as descent
 from fgnumba.kernels.drawn import Drawn
 from fgnumba.kernels.gpu.driver import SimulatedDriver
@@ -98,7 +99,7 @@ def test_orthogonal_directions_along_each_other(gpu):
         values=gpu.array(np.ones(2)),
         result=gpu.array(np.ones(1, RESULT)),
         rates=None,
-        rule=descent.STORE,
+        rule=rules.STORE,
     )
     gpu.run(
         second,

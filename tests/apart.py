@@ -1,0 +1,22 @@
+"""Python in a process of its own, as tests need it that crash, or that settings of the environment decide."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+
+
+def python(*arguments, without=(), **environment):
+    """Run Python on the CPU with three threads: parts that do not divide what they share."""
+    inherited = {name: value for name, value in os.environ.items() if name not in without}
+    fixed = {"PYTHONPATH": str(ROOT), "FGNUMBA_DEVICE": "cpu", "NUMBA_NUM_THREADS": "3"}
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=ROOT,
+        env={**inherited, **fixed, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
