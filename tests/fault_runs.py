@@ -17,6 +17,29 @@ import fgnumba as fg
 from fgnumba.cli.main import main
 
 COMMAND = [sys.executable, "-c", "from fgnumba.cli.main import main; main()"]
+# What follows a checkpoint waits as long as a file is there.
+HELD = [
+    sys.executable,
+    "-c",
+    """
+import os, sys, time
+from pathlib import Path
+from fgnumba.cli.main import main
+
+held, step = Path(sys.argv.pop(1)), int(sys.argv.pop(1))
+replace = os.replace
+
+def replace_and_wait(source, destination):
+    replace(source, destination)
+    if destination.name == f"step-{step:012}.safetensors":
+        held.touch()
+        while held.exists():
+            time.sleep(0.001)
+
+os.replace = replace_and_wait
+main()
+""",
+]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(fg.__file__).parent.parent), "FGNUMBA_THREADS": "1"}
 PATIENCE = 300
 """Seconds that a slow machine has for anything that is waited for."""
@@ -26,22 +49,32 @@ KINDS = {"feedback": (), "weights": WEIGHTS, "compact": (*WEIGHTS, "--compact")}
 
 
 class Process(subprocess.Popen):
-    """`fgtrain`; its errors go to a file in `cwd`, so that they can be read while it runs."""
+    """`fgtrain`; its errors go to a file in `cwd`, so that they can be read while it runs.
 
-    def __init__(self, arguments, cwd, environment):
-        self.messages = cwd / "stderr"
+    With `hold` it has just written the checkpoint of that step, and waits there until it is released: what happens
+    to it meanwhile does so in the midst of the run, however busy the machine is with it alone.
+    """
+
+    def __init__(self, arguments, cwd, environment, hold=None):
+        self.messages, self._held = cwd / "stderr", cwd / "held"
+        command = COMMAND if hold is None else [*HELD, str(self._held), str(hold)]
         with self.messages.open("wb") as errors:
             super().__init__(
-                [*COMMAND, *map(str, arguments)],
+                [*command, *map(str, arguments)],
                 cwd=cwd,
                 env={**ENVIRONMENT, **environment},
                 stdout=subprocess.PIPE,
                 stderr=errors,
             )
+        if hold is not None:
+            wait_for(self._held.exists, self)
+
+    def release(self):
+        self._held.unlink()
 
 
-def start(*arguments, cwd, **environment):
-    return Process(arguments, cwd, environment)
+def start(*arguments, cwd, hold=None, **environment):
+    return Process(arguments, cwd, environment, hold)
 
 
 def ended(process):
@@ -58,6 +91,11 @@ def killed(process):
     """Kill a process; return its exit status, output and errors."""
     process.kill()
     return ended(process)
+
+
+def had_ended(run):
+    """Return the line that the resumption of a run says that was killed when all but its process had ended."""
+    return f"{run} has ended; there is nothing to continue"
 
 
 def happens(condition, process):

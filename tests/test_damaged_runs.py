@@ -1,8 +1,6 @@
 """Runs that were killed and whose folders or data are not what they were when they are resumed."""
 
 import shutil
-import signal
-import sys
 import tomllib
 
 import numpy as np
@@ -20,7 +18,6 @@ from tests.fault_runs import (
     newest,
     records,
     start,
-    wait_for,
 )
 
 SETTINGS = ("--steps", "1000", "--widths", "16", "--checkpoint-every", "10", "--quiet")
@@ -47,9 +44,7 @@ def pair(tmp_path_factory):
             folder = found[kind] = tmp_path_factory.mktemp(kind)
             arguments = ("train", *SETTINGS, *KINDS[kind])
             assert in_process(*arguments, "--out", folder / "reference")[0] == 0
-            process = start(*arguments, "--out", folder / "run", cwd=folder)
-            wait_for(lambda: newest(folder / "run") >= 100, process)
-            assert killed(process)[0] != 0
+            assert killed(start(*arguments, "--out", folder / "run", cwd=folder, hold=100))[0] != 0
         return found[kind] / "run", found[kind] / "reference"
 
     return made
@@ -259,9 +254,7 @@ def test_data_that_vanish_between_kill_and_resumption(fgtrain, folder, blobs, ki
         idx_of(data, arrays)
     settings = ("--data", data, *SETTINGS)
     assert fgtrain("train", *settings, "--out", "reference").code == 0
-    process = start("train", *settings, "--out", "run", cwd=folder)
-    wait_for(lambda: newest(folder / "run") > 0, process)
-    assert killed(process)[0] != 0
+    assert killed(start("train", *settings, "--out", "run", cwd=folder, hold=10))[0] != 0
     aside = data.with_name(f"aside-{data.name}")
     data.rename(aside)
     assert str(data) in fgtrain("train", "--resume", "run", "--quiet").error
@@ -282,15 +275,10 @@ def test_data_that_vanish_between_kill_and_resumption(fgtrain, folder, blobs, ki
 
 def test_a_second_process_leaves_the_first_undisturbed(fgtrain, pair, folder):
     run = folder / "run"
-    process = start("train", *SETTINGS, "--out", run, cwd=folder)
-    wait_for(lambda: newest(run) > 0, process)
-    if sys.platform != "win32":
-        # So that it does not end before the second one looks.
-        process.send_signal(signal.SIGSTOP)
+    process = start("train", *SETTINGS, "--out", run, cwd=folder, hold=10)
     error = fgtrain("train", "--resume", run, "--quiet").error
     assert error == f"{run}: another process trains in this folder"
-    if sys.platform != "win32":
-        process.send_signal(signal.SIGCONT)
+    process.release()
     assert ended(process)[0] == 0
     assert_undisturbed(run, pair("feedback")[1])
 

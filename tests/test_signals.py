@@ -26,6 +26,7 @@ from tests.fault_runs import (
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs signals of POSIX")
 
 SETTINGS = ("--steps", "6000", "--widths", "16")
+ENDLESS = ("--steps", "1000000", "--widths", "16")
 # Of half an hour, in a few hundred megabytes.
 LONG_STEP = shlex.split(
     "--estimator weight-perturbation --direction gaussian --directions 32768 --batch-size 1"
@@ -62,13 +63,16 @@ def resumption(errors):
 def test_the_command_that_an_interrupt_leaves_continues_the_run(folder):
     run = folder / """it's "a" $run"""
     assert in_process("train", *SETTINGS, "--quiet", "--out", "reference")[0] == 0
-    process = start("train", *SETTINGS, "--quiet", "--out", run, cwd=folder)
-    wait_for(has_recorded(run), process)
+    process = start(
+        "train", *SETTINGS, "--checkpoint-every", 1000, "--quiet", "--out", run, cwd=folder, hold=1000
+    )
     process.send_signal(signal.SIGINT)
+    wait_for(has_said(process, "once more to stop at once"), process)
+    process.release()
     status, out, errors = ended(process)
     assert (status, out) == (130, "")
     stopped, step, command = resumption(errors)
-    assert 0 < stopped == step == newest(run) < 6000
+    assert 1000 <= stopped == step == newest(run) < 6000
     script = f'fgtrain() {{ {shlex.join(COMMAND)} "$@"; }}\n{command} --quiet'
     subprocess.run(["sh", "-c", script], cwd=folder, env=ENVIRONMENT, check=True, timeout=PATIENCE)
     assert_undisturbed(run, folder / "reference")
@@ -78,18 +82,7 @@ def test_an_interrupt_that_is_ignored_stays_so(folder):
     run = folder / "run"
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        process = start(
-            "train",
-            "--steps",
-            1000000,
-            "--widths",
-            16,
-            "--checkpoint-every",
-            20,
-            "--out",
-            run,
-            cwd=folder,
-        )
+        process = start("train", *ENDLESS, "--checkpoint-every", 20, "--out", run, cwd=folder)
     finally:
         signal.signal(signal.SIGINT, before)
     wait_for(lambda: newest(run) > 0, process)
@@ -179,7 +172,7 @@ def test_an_interrupt_that_ends_the_reader_of_messages_too(folder):
     run = folder / "run"
     reader, writer = os.pipe()
     process = subprocess.Popen(
-        [*COMMAND, "train", *SETTINGS, "--out", "run"], stderr=writer, cwd=folder, env=ENVIRONMENT
+        [*COMMAND, "train", *ENDLESS, "--out", "run"], stderr=writer, cwd=folder, env=ENVIRONMENT
     )
     os.close(writer)
     while not has_recorded(run)():
