@@ -93,8 +93,13 @@ def killed(process):
     return ended(process)
 
 
+def has_ended(run):
+    """Return whether all of a run but its process has ended: it may be killed then."""
+    return (run / "model.safetensors").exists()
+
+
 def had_ended(run):
-    """Return the line that the resumption of a run says that was killed when all but its process had ended."""
+    """Return the line that a resumption says of such a run."""
     return f"{run} has ended; there is nothing to continue"
 
 
