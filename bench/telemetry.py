@@ -14,7 +14,7 @@ from fgnumba.checkpoints import Checkpoints
 from fgnumba.datasets import Dataset
 from fgnumba.durable import replace
 from fgnumba.errors import DivergenceError, shown
-from fgnumba.metrics import json_object, parsed
+from fgnumba.metrics import json_object, parsed, real_of, step_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -125,12 +125,9 @@ def _reading(line: str) -> Reading:
     values = parsed(line)
     if values.keys() != {field.name for field in fields(Reading)}:
         raise ValueError(f"{shown(list(values))} are not what a reading has")
-    for name, value in values.items():
-        if value is None and name != "theory":
-            values[name] = math.nan
-        elif value is not None and type(value) not in (int, float):
-            raise ValueError(f"{name} is {shown(value)}; a number is required")
-    return Reading(**values)
+    step, theory = step_of(values.pop("step")), values.pop("theory")
+    reals = {name: real_of(name, value) for name, value in values.items()}
+    return Reading(step=step, theory=None if theory is None else real_of("theory", theory), **reals)
 
 
 def draw(readings: list[Reading]) -> "Figure":

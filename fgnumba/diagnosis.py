@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fgnumba.errors import DeviceError
+from fgnumba.estimators.weight_update import in_update
 from fgnumba.graph import Graph
 from fgnumba.kernels.device import Device
 from fgnumba.losses import Loss
@@ -88,7 +89,7 @@ def _of_update(values: npt.NDArray[np.float64], rate: float) -> Diagnosis | None
     eta = np.float32(rate)
     if not np.isfinite(eta):
         return Diagnosis("update", None, (), float(eta), None, "the learning rate is too large for float32")
-    steps = eta * (values[1:] / (len(values) - 1)).astype(np.float32)
+    steps = eta * in_update(values)
     at = _first(steps)
     if at is None:
         return None

@@ -75,13 +75,19 @@ def record(values: dict[str, Any]) -> Record:
             if missing
             else f"{shown(unknown)} are unknown"
         )
-    if type(values["step"]) is not int or values["step"] < 0:
-        raise ValueError(f"step is {shown(values['step'])}; a whole number, 0 or above, is required")
-    reals = {name: _real(name, value) for name, value in values.items() if name != "step"}
-    return Record(step=values["step"], **reals)
+    reals = {name: real_of(name, value) for name, value in values.items() if name != "step"}
+    return Record(step=step_of(values["step"]), **reals)
 
 
-def _real(name: str, value: Any) -> float:
+def step_of(value: Any) -> int:
+    """Return the step that a line states; ValueError where it is none."""
+    if type(value) is not int or value < 0:
+        raise ValueError(f"step is {shown(value)}; a whole number, 0 or above, is required")
+    return value
+
+
+def real_of(name: str, value: Any) -> float:
+    """Return the number that a line states, NaN for null; ValueError where it is none."""
     if value is None:
         return math.nan
     if type(value) in (int, float):

@@ -8,11 +8,11 @@ Little-endian, 8 + 4 T bytes a step and 12 a block. c_t is the very float32 that
 covers all of its block: what a crash tears off, or a disk damages, ends the log there, and what is before it counts.
 """
 
-import os
 import struct
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -21,6 +21,7 @@ import numpy.typing as npt
 
 from fgnumba.durable import AppendLog
 from fgnumba.errors import RunError
+from fgnumba.files import open_regular, size_of
 from fgnumba.kernels.philox import MAX_DIRECTIONS, MAX_STEP
 
 VERSION = 1
@@ -162,7 +163,7 @@ def read(path: Path) -> Log:
     """
     with _opened(path) as file:
         header = _header(path, file)
-        end = os.fstat(file.fileno()).st_size
+        end = size_of(file)
         steps, size, cut = 0, _HEADER.size, ""
         try:
             for block, after in _blocks(file, header, end):
@@ -180,12 +181,11 @@ class _DamageError(Exception):
     """A block is not whole."""
 
 
-def _opened(path: Path) -> BinaryIO:
-    # A pipe would be waited for.
+def _opened(path: Path) -> BufferedReader:
     if not path.is_file():
         raise RunError(f"{path} {'is no file' if path.exists() else 'is missing'}; a replay log is required")
     try:
-        return path.open("rb")
+        return open_regular(path)
     except OSError as error:
         raise RunError(f"{path}: {error.strerror or error}") from None
 

@@ -24,6 +24,7 @@ from fgnumba.durable import AppendLog, make_folder, replace, sync_folder
 from fgnumba.errors import ConfigError, DtypeError, RunError, ShapeError, shown
 from fgnumba.kernels.philox import MAX_COLUMNS
 from fgnumba.metrics import line_of, read_records
+from fgnumba.parameters import shapes_of
 from fgnumba.presets import model_from
 from fgnumba.tensors import MAX_RANK, read_tensors
 from fgnumba.validation import whole_number
@@ -326,8 +327,7 @@ def read_parameters(path: Path, model: "Graph") -> dict[str, Any] | None:
     """
     if not (path / MODEL).exists():
         return None
-    shapes = {name: parameter.shape for name, parameter in model.packed_parameters.items()}
-    return _damage(path / MODEL, lambda: read_tensors(path / MODEL, shapes))
+    return _damage(path / MODEL, lambda: read_tensors(path / MODEL, shapes_of(model.packed_parameters)))
 
 
 def _check_files(path: Path, names: Iterable[str]) -> None:

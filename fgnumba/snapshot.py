@@ -49,10 +49,8 @@ def restore(trainer: "Trainer", found: CheckpointFile) -> None:
     RunError
         It is the state of another kind of trainer or model: nothing is changed.
     """
-    done, rate, batch = (
-        checked_steps(trainer, found),
-        *(found.facts["trainer"].get(n) for n in ("last_rate", "last_batch")),
-    )
+    done, facts = checked_steps(trainer, found), found.facts["trainer"]
+    rate, batch = facts.get("last_rate"), facts.get("last_batch")
     if not isinstance(rate, float):
         raise RunError(f"{found.path}: last_rate is {shown(rate)}; a number is required")
     if batch is not None and (type(batch) is not int or batch not in trainer.plans):

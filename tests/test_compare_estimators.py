@@ -132,6 +132,49 @@ def test_telemetry_changes_nothing(blobs, tmp_path):
     assert (tmp_path / "3" / "gradient.png").read_bytes().startswith(b"\x89PNG")
 
 
+class Stop(fg.Callback):
+    """Ends a run after its fifth step."""
+
+    def on_start(self, trainer, steps):
+        self.trainer = trainer
+
+    def on_step(self, step, result):
+        if step == 5:
+            self.trainer.stop()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [{"step": None}, {"step": 0.5}, {"cosine": 10**310}, {"theory": "x"}, {"x": 1}],
+    ids=["no step", "half a step", "beyond every float", "text", "unknown"],
+)
+def test_damaged_readings_are_said_and_the_run_goes_on(blobs, tmp_path, damage):
+    said: list[str] = []
+    path = tmp_path / "gradient.jsonl"
+    checkpoints = fg.Checkpoints(tmp_path, warn=said.append)
+    for resume in (False, True):
+        trainer = fg.Trainer(fg.Sequential([fg.Dense(3)], 8, seed=1), optimizer=fg.SGD(0.01))
+        telemetry = Telemetry(1, blobs, 30, checkpoints)
+        if resume:
+            content = path.read_text()
+            line = json.dumps({**json.loads(content.splitlines()[0]), **damage})
+            # As long as it was at the checkpoint.
+            assert len(line) < len(content)
+            path.write_text(line.ljust(len(content) - 1) + "\n")
+        trainer.fit(
+            blobs,
+            steps=10,
+            batch_size=30,
+            callbacks=[Stop(), telemetry] if not resume else [telemetry],
+            checkpoints=checkpoints,
+            resume=resume,
+        )
+    (line,) = said
+    assert line.startswith(f"{path} is damaged (")
+    assert line.endswith("): the readings before are lost")
+    assert [reading.step for reading in telemetry.readings] == [6, 7, 8, 9, 10]
+
+
 def test_telemetry_does_not_stand_in_the_way_of_recovery(blobs, tmp_path):
     model = fg.Sequential([fg.Dense(16, activation="relu"), fg.Dense(3)], 8, seed=1)
     before = model.parameters()

@@ -17,10 +17,11 @@ from pathlib import Path
 import numpy as np
 
 from fgnumba.datasets.dataset import Dataset, check_labels
-from fgnumba.datasets.npy import AS_FEATURES, MAX_RANK
+from fgnumba.datasets.npy import AS_FEATURES
 from fgnumba.errors import DatasetError
 from fgnumba.files import open_regular, size_of
 from fgnumba.kernels.memory import physical_memory, readable
+from fgnumba.tensors import MAX_RANK
 
 # As the files are published; the variants have a dot for the second hyphen, or `.gz` at the end.
 TRAIN_IMAGES = "train-images-idx3-ubyte"

@@ -14,11 +14,10 @@ import numpy as np
 
 from fgnumba.errors import shown
 from fgnumba.kernels.memory import physical_memory, readable
+from fgnumba.tensors import MAX_RANK
 
 MAX_HEADER = 10_000
 """Bytes of a header that NumPy reads."""
-# The fewest dimensions that any supported NumPy can hold.
-MAX_RANK = 32
 CHUNK_BYTES = 1 << 20
 AS_FEATURES = 5
 """Bytes that an element is worth besides its own: as float32, and whether it is finite."""

@@ -124,8 +124,6 @@ def _member(path: Path, archive: zipfile.ZipFile, key: str, member: zipfile.ZipI
 
 
 def _features(path: Path, key: str, array: np.ndarray) -> np.ndarray:
-    if array.dtype.kind not in "fiub":
-        raise DatasetError(f"{path}: {key} is {array.dtype}; real numbers are required")
     if array.ndim not in (2, 3, 4):
         raise DatasetError(
             f"{path}: {key} has shape {array.shape}; (n, K), (n, H, W) or (n, H, W, C) is required"
