@@ -21,6 +21,7 @@ import numpy.typing as npt
 
 from fgnumba.durable import AppendLog
 from fgnumba.errors import RunError
+from fgnumba.estimators.weight_update import in_update
 from fgnumba.files import open_regular, size_of
 from fgnumba.kernels.philox import MAX_DIRECTIONS, MAX_STEP
 
@@ -74,18 +75,25 @@ class ReplayLog:
     def __init__(self, log: AppendLog, header: Header, steps: int = 0) -> None:
         self.steps = steps
         self._log, self._row = log, header.row
+        self._noted = np.dtype([("rate", "f8"), ("values", "f8", (1 + header.directions,))])
         self._content = bytearray()
         self._first = steps
         if log.size == 0:
             log.append(header.packed())
 
-    def step(self, step: int, rate: float, coefficients: npt.NDArray[np.float32]) -> None:
-        """Take note of a step that has been taken: its number, η, and ``Estimate.coefficients``."""
+    def step(self, step: int, rate: float, coefficients: npt.NDArray[np.float64]) -> None:
+        """Take note of a step that has been taken: its number, η, and ``Estimate.coefficients``.
+
+        These are copied as they are: right after a step nothing is in a cache, and arithmetic would take several times
+        as long there as for the whole block at its end.
+        """
         assert step == self.steps
-        assert coefficients.shape == self._row["coefficients"].shape
-        self._content += struct.pack("<d", rate) + coefficients.astype("<f4", copy=False).tobytes()
+        assert coefficients.shape == self._noted["values"].shape
+        self._content += struct.pack("d", rate)
+        self._content += coefficients.data
         self.steps += 1
-        if self.steps - self._first == BLOCK_STEPS or len(self._content) >= BLOCK_BYTES:
+        count = self.steps - self._first
+        if count == BLOCK_STEPS or count * self._row.itemsize >= BLOCK_BYTES:
             self.end_block()
 
     def undone(self, steps: int) -> None:
@@ -103,9 +111,11 @@ class ReplayLog:
         self._first = self.steps
 
     def _append(self, count: int) -> None:
-        head = struct.pack("<II", self._first, count)
-        checksum = zlib.crc32(self._content, zlib.crc32(head))
-        self._log.append(struct.pack("<I", checksum) + head + self._content)
+        noted, rows = np.frombuffer(bytes(self._content), self._noted), np.empty(count, self._row)
+        rows["rate"], rows["coefficients"] = noted["rate"], in_update(noted["values"])
+        head, content = struct.pack("<II", self._first, count), rows.tobytes()
+        checksum = zlib.crc32(content, zlib.crc32(head))
+        self._log.append(struct.pack("<I", checksum) + head + content)
         self._content.clear()
 
 

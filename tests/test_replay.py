@@ -320,7 +320,7 @@ def test_updates_that_are_not_finite_are_refused(tmp_path, optimizer):
     trainer = trainer_of(dense, optimizer=optimizer)
     with AppendLog(path) as file:
         log = replay.begin(trainer, file)
-        log.step(0, 1e30, np.array([1e30], np.float32))
+        log.step(0, 1e30, np.array([0.0, 1e30]))
         log.end_block()
         file.flush()
     with pytest.raises(RunError, match="one of its updates is not finite in float32"):

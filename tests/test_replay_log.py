@@ -27,9 +27,14 @@ def coefficients(step):
     return np.array([step, -step / 3, 1e-30], np.float32)
 
 
+def multiplied(c):
+    """Return T c as a step leaves it."""
+    return np.array([np.nan, *(len(c) * c.astype(np.float64))])
+
+
 def append(log, count):
     for _ in range(count):
-        log.step(log.steps, 1 / (1 + log.steps), coefficients(log.steps))
+        log.step(log.steps, 1 / (1 + log.steps), multiplied(coefficients(log.steps)))
 
 
 @pytest.fixture(scope="session")
@@ -80,7 +85,7 @@ def test_a_step_is_twelve_bytes_a_direction_at_most(tmp_path, directions):
     with AppendLog(tmp_path / "log") as file:
         log = ReplayLog(file, Header(directions, 0, bytes(32), bytes(32), "cuda"))
         for step in range(steps):
-            log.step(step, 0.1, np.ones(directions, np.float32))
+            log.step(step, 0.1, multiplied(np.ones(directions)))
         log.end_block()
         blocks = (file.size - HEADER_BYTES - steps * (8 + 4 * directions)) / HEAD
         assert blocks == -(-steps // min(BLOCK_STEPS, -(-replay_log.BLOCK_BYTES // (8 + 4 * directions))))

@@ -174,10 +174,11 @@ class Estimate(ABC):
         """Take the last update back, of the step that the stream says; False where that cannot be done."""
         return False
 
-    def coefficients(self) -> npt.NDArray[np.float32] | None:
-        """Return what :meth:`Update.run` needs to take the last step again, (T,); None where that is not enough.
+    def coefficients(self) -> npt.NDArray[np.float64] | None:
+        """Return T c_t of the last step at 1 + t, (1 + T,); None where c is not enough to take the step again.
 
-        Right after :meth:`run`, or ``Trainer.take``; whether there are any never changes: :attr:`replayable`.
+        The array is the estimate's own, and :meth:`Update.run` is given c, rounded as the update rounds it. Right
+        after :meth:`run`, or ``Trainer.take``; whether there are any never changes: :attr:`replayable`.
         """
         return None
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from fgnumba.directions import Direction, by_name
 from fgnumba.errors import ConfigError
 from fgnumba.estimators.base import Estimate, Estimator, Pass, Recipe, Setting, UpdateRule
-from fgnumba.estimators.weight_update import Descent, WeightUpdate, control_of, in_update
+from fgnumba.estimators.weight_update import Descent, WeightUpdate, control_of
 from fgnumba.kernels.drawn import Drawn
 from fgnumba.kernels.philox import FAMILY, MAX_DIRECTIONS
 from fgnumba.kernels.program import Operation
@@ -250,9 +250,9 @@ class WeightEstimate(Estimate):
         """Take the coefficients of a combination."""
         self._noted[...] = found
 
-    def coefficients(self) -> npt.NDArray[np.float32]:
-        """Return what the directions were multiplied by, (T,)."""
-        return in_update(self._noted if self.noted else self.values)
+    def coefficients(self) -> npt.NDArray[np.float64]:
+        """Return T times what the directions were multiplied by, at 1 + t, (1 + T,)."""
+        return self._noted if self.noted else self.values
 
 
 def _cut(sizes: Sequence[int]) -> tuple[list[slice], int]:

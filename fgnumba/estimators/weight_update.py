@@ -29,8 +29,8 @@ def control_of(setting: Setting, parameter: Parameter) -> npt.NDArray[np.float32
 
 
 def in_update(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
-    """Return c, (T,), of (1 + T,) values as ``kernels.descent`` takes them: the very float32 that it computes."""
-    return (values[1:] / (len(values) - 1)).astype(np.float32)
+    """Return c, (..., T), of (..., 1 + T) values as ``kernels.descent`` takes them: the very float32 it computes."""
+    return (values[..., 1:] / (values.shape[-1] - 1)).astype(np.float32)
 
 
 class Descent:
