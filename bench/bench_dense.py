@@ -111,7 +111,7 @@ def test_share_of_peak(benchmark, target, variant, shape, share):
 def test_two_threads(benchmark, target, threads, variant):
     if threads != 2:
         pytest.skip("compares two threads with one")
-    one, two = (Program([bound(variant, 64, 1024, 1024, threads=n)]) for n in (1, 2))
+    one, two = (Program([bound(variant, 64, 1024, 1024, threads=n)], n) for n in (1, 2))
     timings = interleaved({"one": one.run, "two": two.run})
     benchmark.pedantic(two.run, rounds=20, iterations=5, warmup_rounds=2)
     target(f"{variant} 64x1024x1024: two threads over one", timings.ratio("one", "two"), at_least=1.85)

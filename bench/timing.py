@@ -9,8 +9,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fgnumba.kernels.program import always_parallel
-
 Contender = Callable[[], object]
 
 # A sample is long enough that a contender has its own data back in the caches for most of it.
@@ -76,13 +74,6 @@ def interleaved(
     seconds : no round begins later, after the first `LEAST_ROUNDS`.
     after_round : called after each.
     """
-    with always_parallel():
-        return _interleaved(contenders, rounds, seconds, after_round)
-
-
-def _interleaved(
-    contenders: Mapping[str, Contender], rounds: int, seconds: float | None, after_round: Callable[[], None]
-) -> Timings:
     repeats = {}
     for name, call in contenders.items():
         call()

@@ -54,7 +54,7 @@ def gather() -> dict[str, Any]:
     from fgnumba.estimators import RECIPES
     from fgnumba.kernels import vector
     from fgnumba.kernels.cache import cache_folder
-    from fgnumba.kernels.threads import thread_count, try_threading_layer
+    from fgnumba.kernels.threads import thread_count
 
     isa = vector.instruction_set()
     return {
@@ -68,7 +68,6 @@ def gather() -> dict[str, Any]:
         "vector": f"{isa.name}, {isa.lanes} float32 lanes",
         "vector_executable": list(vector.executable()),
         "threads": thread_count(),
-        "threading_layer": try_threading_layer(),
         "cache_folder": str(cache_folder()),
         "executable": sys.executable,
         "gpu": gpu(),

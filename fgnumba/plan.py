@@ -19,7 +19,7 @@ from fgnumba.kernels.device import Device, Staged
 from fgnumba.kernels.images import Images, bordered_size
 from fgnumba.kernels.memory import CACHE_LINE, address, aligned, leading, pads_well, round_up
 from fgnumba.kernels.program import Operation, Stage
-from fgnumba.kernels.tiling import parts_for
+from fgnumba.kernels.tiling import PARTS_A_THREAD, threads_for
 from fgnumba.layers import Perturbation, Shape, Site
 from fgnumba.liveness import Lifetime, assign
 from fgnumba.losses import Loss
@@ -261,8 +261,8 @@ class Plan:
             for step in stage
         )
         most = max(1, CACHED_PART // max(1, 4 * sum(capacities)))
-        threads = parts_for(work * self.batch * (1 + self.perturbation.count), self.batch, self.threads)
-        rounds = -(-self.batch // (threads * most))
+        threads = threads_for(work * self.batch * (1 + self.perturbation.count), self.batch, self.threads)
+        rounds = max(-(-self.batch // (threads * most)), PARTS_A_THREAD if threads > 1 else 1)
         images = -(-self.batch // (threads * rounds))
         places, end = {}, 0
         starts = []

@@ -17,7 +17,7 @@ from fgnumba.kernels.device import Device
 from fgnumba.kernels.images import NO_BORDER, Border, Images, bordered_size, image_shape
 from fgnumba.kernels.memory import CACHE_LINE, address, aligned, leading, round_up
 from fgnumba.kernels.program import Operation, Stage
-from fgnumba.kernels.tiling import parts_for
+from fgnumba.kernels.tiling import threads_for
 from fgnumba.kernels.vector import PANEL
 from fgnumba.layers import Shape
 from fgnumba.liveness import Lifetime, assign
@@ -289,7 +289,7 @@ def _place_group(
         if stage:
             placed.steps.append(
                 Stage(
-                    tuple(stage), count, parts_for(work // -(-batch // count), count, threads), thread_bytes
+                    tuple(stage), count, threads_for(work // -(-batch // count), count, threads), thread_bytes
                 )
             )
         placed.steps += after

@@ -172,7 +172,7 @@ class Cpu(Device):
         return Staged(self.zeros(shape, dtype))
 
     def program(self, steps: Sequence[Any]) -> Program:
-        return Program(steps)
+        return Program(steps, self.threads)
 
 
 CPU = Cpu()

@@ -21,7 +21,6 @@ import fgnumba as fg
 from fgnumba import plan, tasks
 from fgnumba.estimators import RECIPES
 from fgnumba.kernels import tiling
-from fgnumba.kernels.program import always_parallel
 
 OPTIMIZERS = {
     "sgd": fg.SGD(1e-3),
@@ -130,14 +129,13 @@ def main(size, *threads):
         print(json.dumps({name: losses for name, (_, losses) in runs.items()}))
         return
     found: dict[str, dict[str, str]] = {}
-    with always_parallel():
-        for name, case in (cases() if size == "small" else large_cases()).items():
-            os.environ["FGNUMBA_THREADS"] = "1"
-            found[name] = {"whole": digest(*trained(*case))}
-            with finely_cut() if size == "small" else contextlib.nullcontext():
-                for count in threads:
-                    os.environ["FGNUMBA_THREADS"] = count
-                    found[name][count] = digest(*trained(*case))
+    for name, case in (cases() if size == "small" else large_cases()).items():
+        os.environ["FGNUMBA_THREADS"] = "1"
+        found[name] = {"whole": digest(*trained(*case))}
+        with finely_cut() if size == "small" else contextlib.nullcontext():
+            for count in threads:
+                os.environ["FGNUMBA_THREADS"] = count
+                found[name][count] = digest(*trained(*case))
     print(json.dumps(found))
 
 

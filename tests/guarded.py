@@ -131,6 +131,7 @@ def install(guard):
     ):
         setattr(module, name, function)
     _give_each_operation_its_own_scratch_memory(guard)
+    _give_each_lane_a_part(guard)
 
 
 def _give_each_operation_its_own_scratch_memory(guard):
@@ -147,6 +148,26 @@ def _give_each_operation_its_own_scratch_memory(guard):
             op.keeps = (*op.keeps, *apart)
 
     setattr(Program, "_place", place_apart)  # noqa: B010
+
+
+def _give_each_lane_a_part(guard):
+    # Whichever thread is free takes a part: a lane may get none, and nobody would look at the ends of its buffers.
+    from fgnumba.kernels.program import Program
+
+    run = Program.run
+    signature = ctypes.CFUNCTYPE(None, *(ctypes.c_int64,) * 3)
+
+    def run_lanes_in_turn(self):
+        if not guard.side:
+            run(self)
+            return
+        for first, length, lanes, parts in self._stages:
+            for part in range(parts):
+                row = first + part % lanes * length
+                for entry, arguments in self._table[row : row + length]:
+                    signature(int(entry))(int(arguments), part, int(parts))
+
+    setattr(Program, "run", run_lanes_in_turn)  # noqa: B010
 
 
 def cut_small_pieces():

@@ -12,7 +12,6 @@ import fgnumba as fg
 from fgnumba.bench import machine, networks, results_page, reverse, suite
 from fgnumba.bench.ratios import RATE, Case, cases, forward_work, measure, reverse_work
 from fgnumba.bench.timing import Timings, interleaved
-from fgnumba.kernels import program
 from fgnumba.kernels.directions import RANK1
 
 BANDWIDTH = 50e9
@@ -71,17 +70,6 @@ def test_contenders_are_interleaved_until_time_is_up():
     assert len(timings.samples["a"]) == len(timings.samples["b"]) == 5
     runs = [key for i, key in enumerate(heard) if i == 0 or heard[i - 1] != key]
     assert runs == ["a", "b"] * 6
-
-
-def test_measured_programs_keep_to_their_threads():
-    seen = []
-
-    def look():
-        seen.append(program._always_parallel)
-
-    interleaved({"look": look}, rounds=1)
-    assert all(seen)
-    assert not program._always_parallel
 
 
 def test_quiet_says_why_it_was_not():

@@ -15,7 +15,7 @@ from fgnumba.kernels.arguments import filled, record
 from fgnumba.kernels.compile import kernel
 from fgnumba.kernels.emit import pointer
 from fgnumba.kernels.memory import address, aligned
-from fgnumba.kernels.program import Operation, Program, always_parallel
+from fgnumba.kernels.program import Operation, Program
 
 ARGUMENTS = record("values")
 
@@ -29,8 +29,7 @@ def wrong(arguments, part, parts):
 values = aligned((8,))
 fields = {"values": address(values)}
 program = Program([Operation("wrong", kernel("wrong", wrong, 3), filled(ARGUMENTS, fields), parts=2)])
-with always_parallel():
-    program.run()
+program.run()
 print(values)
 """
 

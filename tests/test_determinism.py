@@ -24,8 +24,6 @@ def started(hash_seed, *arguments):
         **os.environ,
         "NUMBA_NUM_THREADS": "5",
         "PYTHONHASHSEED": hash_seed,
-        # More threads than processors must not wait for each other by spinning.
-        "OMP_WAIT_POLICY": "passive",
     }
     environment.pop("FGNUMBA_THREADS", None)
     return run(environment, *arguments)

@@ -62,7 +62,8 @@ cut = guarded.cut_small_pieces
 def cut_without_slack():
     from fgnumba import plan
     cut()
-    plan._SLACK = 0
+    # Rounded up to cache lines, a buffer may happen to be long enough.
+    plan._SLACK, plan.CACHE_LINE = 0, 4
 
 
 guarded.cut_small_pieces = cut_without_slack

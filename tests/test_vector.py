@@ -1,8 +1,5 @@
 """Instruction sets, threads, tiling: overrides and their errors, cuts that cover everything once."""
 
-import subprocess
-import sys
-
 import numba
 import pytest
 from hypothesis import given
@@ -55,38 +52,19 @@ def test_threads_are_counted_and_checked(monkeypatch):
             threads.thread_count()
 
 
-@pytest.mark.parametrize(
-    ("given", "expected"),
-    [
-        ({}, ("10000", "['omp', 'tbb', 'workqueue']")),
-        ({"GOMP_SPINCOUNT": "7"}, ("7", "['omp', 'tbb', 'workqueue']")),
-        ({"OMP_WAIT_POLICY": "passive"}, (None, "['omp', 'tbb', 'workqueue']")),
-        ({"NUMBA_THREADING_LAYER": "workqueue"}, ("10000", "['tbb', 'omp', 'workqueue']")),
-    ],
-)
-def test_what_the_user_has_set_stays(given, expected, monkeypatch):
-    for name in (
-        "GOMP_SPINCOUNT",
-        "OMP_WAIT_POLICY",
-        "NUMBA_THREADING_LAYER",
-        "NUMBA_THREADING_LAYER_PRIORITY",
-    ):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in given.items():
-        monkeypatch.setenv(name, value)
-    source = (
-        "import os, numba; from fgnumba.kernels import threads; threads.configure();"
-        "print(os.environ.get('GOMP_SPINCOUNT'), numba.config.THREADING_LAYER_PRIORITY)"
-    )
-    done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == f"{expected[0]} {expected[1]}"
-
-
 @given(st.integers(0, 500), st.integers(1, 20))
 def test_ranges_cover_everything_once(n, parts):
     ranges = [tiling.split(n, parts, part) for part in range(parts)]
     assert [i for low, high in ranges for i in range(low, high)] == list(range(n))
     assert max(high - low for low, high in ranges) - min(high - low for low, high in ranges) <= 1
+
+
+@given(st.integers(0, 10**9), st.integers(1, 1000), st.integers(1, 64))
+def test_work_is_cut_into_as_many_parts_for_every_thread(work, limit, threads):
+    sharing, parts = tiling.threads_for(work, limit, threads), tiling.parts_for(work, limit, threads)
+    assert 1 <= sharing <= parts <= min(limit, threads * tiling.PARTS_A_THREAD)
+    assert parts % sharing == 0
+    assert parts == 1 or work >= (parts - 1) * tiling.THREAD_WORK
 
 
 @given(st.integers(1, 500), st.integers(1, 24))

@@ -8,8 +8,8 @@ import numpy.typing as npt
 
 from fgnumba.bench.reverse.plan import ReversePlan
 from fgnumba.estimators import Estimate, Estimator, Recipe, Setting
+from fgnumba.kernels.device import CPU
 from fgnumba.kernels.loss import RESULT
-from fgnumba.kernels.program import Program
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class ReverseEstimate(Estimate):
         self.values = np.zeros(1)
         self._result = np.ones(1, RESULT)
         updates = [] if setting.plain else setting.updates(self._result)
-        self._updates = Program(updates)
+        self._updates = CPU.program(updates)
         self.operations = (*self.plan.operations, *self._updates.operations)
 
     @property

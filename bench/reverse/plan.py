@@ -14,7 +14,7 @@ from fgnumba.graph import Graph
 from fgnumba.kernels.device import CPU
 from fgnumba.kernels.memory import aligned
 from fgnumba.kernels.philox import STREAM
-from fgnumba.kernels.program import Operation, Program
+from fgnumba.kernels.program import Operation
 from fgnumba.losses import Loss, MeanSquaredError, SoftmaxCrossEntropy
 from fgnumba.outcome import targets_of
 from fgnumba.plan import InputRows
@@ -92,7 +92,7 @@ class ReversePlan:
         self._put_down(steps, result, loss, _segments(steps) if checkpoint else [steps])
         placed = place(self._passes.tasks, batch, CPU)
         self.buffer_nbytes, self._keeps = placed.nbytes, placed.keeps
-        self._program = Program(placed.steps)
+        self._program = CPU.program(placed.steps)
         self.operations = self._program.operations
         self.multiply_adds = sum(op.multiply_adds for op in self.operations)
         self._readers = placed.readers

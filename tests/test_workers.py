@@ -1,0 +1,225 @@
+"""Parts that threads share: each runs once, nobody waits for a thread that has begun none, and idle threads sleep."""
+
+import os
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numba import carray
+
+from fgnumba.kernels import program, sharing, workers
+from fgnumba.kernels.arguments import filled, record
+from fgnumba.kernels.compile import kernel
+from fgnumba.kernels.emit import atomics, pointer
+from fgnumba.kernels.memory import address
+from fgnumba.kernels.program import Operation, Program, Stage
+from tests.apart import ROOT
+
+ARGUMENTS = record("counts", "meeting", "wanted", "limit")
+
+
+def _count(arguments, part, parts):
+    a = carray(pointer(arguments, ARGUMENTS), 1)[0]
+    atomics.add(a.counts + part * 8, 1)
+
+
+def _meet(arguments, part, parts):
+    """Count the part, and stay in it until so many threads are in one."""
+    a = carray(pointer(arguments, ARGUMENTS), 1)[0]
+    atomics.add(a.counts + part * 8, 1)
+    atomics.add(a.meeting, 1)
+    end = atomics.ticks() + a.limit
+    while atomics.load(a.meeting) < a.wanted and atomics.ticks() < end:
+        atomics.relax()
+
+
+def counting(parts, body=_count, **more):
+    counts = np.zeros(parts, np.int64)
+    meeting = np.zeros(1, np.int64)
+    fields = {"counts": address(counts), "meeting": address(meeting), **more}
+    operation = Operation(
+        body.__name__,
+        kernel(f"test{body.__name__}", body, 3),
+        filled(ARGUMENTS, fields),
+        parts,
+        keeps=(counts, meeting),
+    )
+    return operation, counts, meeting
+
+
+@given(st.lists(st.tuples(st.integers(1, 40), st.integers(1, 6), st.integers(1, 3)), min_size=1, max_size=8))
+@settings(deadline=None)
+def test_each_part_of_each_operation_runs_once(stages):
+    operations, steps = [], []
+    for parts, lanes, length in stages:
+        of_stage = [counting(parts) for _ in range(length)]
+        operations += of_stage
+        steps.append(Stage(tuple(op for op, _, _ in of_stage), parts, min(lanes, parts), 0))
+    found = Program(steps)
+    for _ in range(20):
+        found.run()
+    for _, counts, _ in operations:
+        np.testing.assert_array_equal(counts, 20)
+
+
+def test_more_parts_than_a_word_has_room_for():
+    operation, counts, _ = counting(3 * sharing.MOST_PARTS + 7)
+    Program([Stage((operation,), len(counts), 2, 0)]).run()
+    np.testing.assert_array_equal(counts, 1)
+
+
+@pytest.fixture
+def own(monkeypatch):
+    """Return a function that gives this test workers of its own, none that others have tired."""
+    made = []
+
+    def begin(most):
+        made.append(workers.Workers(most))
+        monkeypatch.setattr(workers, "_workers", made[-1])
+        return made[-1]
+
+    yield begin
+    for one in made:
+        one.stop()
+
+
+def test_threads_work_at_the_same_time(own):
+    own(3).grow(3)
+    limit = int(60 * workers.ticks_a_second())
+    operation, counts, meeting = counting(3, _meet, wanted=3, limit=limit)
+    Program([Stage((operation,), 3, 3, 0)]).run()
+    assert meeting[0] == 3
+    np.testing.assert_array_equal(counts, 1)
+
+
+def test_a_caller_does_not_wait_for_threads_that_have_begun_nothing(own, monkeypatch):
+    # Threads that are there, and never get a core.
+    monkeypatch.setattr(threading.Thread, "start", lambda self: None)
+    monkeypatch.setattr(threading.Thread, "join", lambda self, timeout=None: None)
+    found = own(4)
+    found.grow(4)
+    operation, counts, _ = counting(64)
+    Program([Stage((operation,), 64, 4, 0)]).run()
+    np.testing.assert_array_equal(counts, 1)
+
+
+def test_a_system_that_allows_no_more_threads_is_worked_with(own, monkeypatch):
+    def refuse(self):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    found = own(4)
+    operation, counts, _ = counting(64)
+    running = Program([Stage((operation,), 64, 4, 0)])
+    for _ in range(3):
+        running.run()
+    np.testing.assert_array_equal(counts, 3)
+    assert found.lanes == 4
+
+
+def test_a_caller_that_lost_time_to_a_part_works_alone_for_a_while(own):
+    found = own(2)
+    found.grow(2)
+    second = int(workers.ticks_a_second())
+    # Both threads are in a part; the caller leaves at once, the worker's part takes a fifth of a second.
+    slow, counts, _ = counting(2, _linger, wanted=1, limit=second // 5)
+    Program([Stage((slow,), 2, 2, 0)]).run()
+    np.testing.assert_array_equal(counts, 1)
+    rest = found._memory[sharing.REST // 8] - sharing.clock()
+    assert 0 < rest <= workers.REST_SECONDS * second
+    before = found._memory[sharing.WORD // 8]
+    again, counts, _ = counting(64)
+    alone = Program([Stage((again,), 64, 2, 0)])
+    alone.run()
+    assert found._memory[sharing.WORD // 8] == before, "a stage was opened to the worker that lost its core"
+    time.sleep(2 * workers.REST_SECONDS)
+    alone.run()
+    assert found._memory[sharing.WORD // 8] != before
+    np.testing.assert_array_equal(counts, 2)
+
+
+def _linger(arguments, part, parts):
+    """Stay in the last part, which a worker takes, until `limit`; leave the first when the last has begun."""
+    a = carray(pointer(arguments, ARGUMENTS), 1)[0]
+    atomics.add(a.counts + part * 8, 1)
+    end = atomics.ticks() + a.limit
+    if part == 0:
+        while atomics.load(a.meeting) < a.wanted and atomics.ticks() < end:
+            atomics.relax()
+    else:
+        atomics.add(a.meeting, 1)
+        while atomics.ticks() < end:
+            atomics.relax()
+
+
+def test_idle_workers_sleep(own):
+    own(2).grow(2)
+    operation, _, _ = counting(64)
+    running = Program([Stage((operation,), 64, 2, 0)])
+    running.run()
+    before = time.process_time()
+    time.sleep(1.0)
+    # It spins for 50 microseconds; one that spun on would take the whole second.
+    assert time.process_time() - before < 0.3
+
+
+def test_a_sleeping_worker_wakes(own):
+    own(2).grow(2)
+    limit = int(60 * workers.ticks_a_second())
+    for _ in range(20):
+        time.sleep(0.005)
+        operation, _, meeting = counting(2, _meet, wanted=2, limit=limit)
+        Program([Stage((operation,), 2, 2, 0)]).run()
+        assert meeting[0] == 2
+
+
+def test_lanes_have_arguments_of_their_own():
+    operation, _, _ = counting(8)
+    operation.scratch_bytes = 64
+    running = Program([operation], threads=1)
+    assert len(running.operations[0].arguments) == 1
+    assert program.workers.pool(1) == 0
+
+
+PINNED = """
+import os
+os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+from tests.test_thread_safety import perceptron, trained
+import fgnumba.kernels.threads as threads
+assert threads.thread_count() == 2
+trained(perceptron, "weight-perturbation", 1, 50)
+"""
+
+ENDING = """
+import threading
+from tests.test_thread_safety import perceptron, trained
+trained(perceptron, "weight-perturbation", 1, 2)
+threading.Thread(target=lambda: trained(perceptron, "weight-perturbation", 1, 10**9), daemon=True).start()
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system pins no process")
+def test_two_threads_on_one_processor():
+    apart(PINNED)
+
+
+def test_a_process_ends_in_the_middle_of_a_program():
+    apart(ENDING)
+
+
+def apart(script):
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=ROOT,
+        env={**os.environ, "FGNUMBA_DEVICE": "cpu", "NUMBA_NUM_THREADS": "2", "FGNUMBA_THREADS": "2"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
