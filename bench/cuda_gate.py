@@ -49,7 +49,19 @@ GROWTH, SLACK = 1.1, 4
 DOUBLES = ("DADD", "DFMA", "DMUL", "DSETP")
 LOCAL = ("LDL", "STL")
 COUNTED = (
-    *("BAR", "CALL", *DOUBLES, "FFMA", "HMMA", "LDG", "LDG.E.128", "LDGSTS", *LOCAL),
+    *(
+        "BAR",
+        "CALL",
+        *DOUBLES,
+        "FADD.FTZ",
+        "FFMA.FTZ",
+        "FMUL.FTZ",
+        "HMMA",
+        "LDG",
+        "LDG.E.128",
+        "LDGSTS",
+        *LOCAL,
+    ),
     *("LDS", "LDS.128", "MUFU", "SHFL", "STG", "STG.E.128", "STS", "STS.128"),
 )
 """Instructions that a row counts, besides those that its kernel declares."""
@@ -58,13 +70,20 @@ TASKS_A_WORKER = 8
 """Compilations that are worth a process, which takes seconds to start."""
 
 _OPCODE = re.compile(r"^\s*/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+\s+)?([A-Z][\w.]*)", re.MULTILINE)
+# The assembler's own steps of a correctly rounded division or root have no modifier: so PTX is what is looked at.
+_ARITHMETIC = re.compile(r"\b(?:add|div|ex2|fma|lg2|mul|rcp|rsqrt|sqrt|sub)\.[\w.]*f32\b")
 _FRAME = re.compile(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads")
 _NOT_KEPT = ("stack", "spill_stores", "spill_loads")
+_NEVER = (*_NOT_KEPT, "plain")
+"""What no kernel in the table has."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """A kernel's machine code: bytes, except registers (of a thread), barriers, instructions and counts of opcodes."""
+    """A kernel's machine code: bytes, except registers (of a thread), barriers, instructions and counts of opcodes.
+
+    `plain` counts arithmetic that does not flush subnormal numbers.
+    """
 
     kernel: str
     arch: str
@@ -74,6 +93,7 @@ class Row:
     instructions: int
     opcodes: dict[str, int]
     ptxas: str
+    plain: int = 0
     stack: int = 0
     spill_stores: int = 0
     spill_loads: int = 0
@@ -174,8 +194,10 @@ def compiled(kernel: Kernel, arch: str) -> Row:
         said = _run(tool("ptxas"), "-v", f"-arch={arch}", str(source), "-o", str(code))
         found = opcodes(_run(tool("nvdisasm"), "-c", str(code)))
     counts = {name: occurrences(found, name) for name in {*COUNTED, *kernel.opcodes}}
+    plain = sum(".ftz" not in instruction for instruction in _ARITHMETIC.findall(text))
     return Row(
         kernel=kernel.name,
+        plain=plain,
         arch=arch,
         instructions=found.total(),
         opcodes={name: counts[name] for name in sorted(counts) if counts[name]},
@@ -228,6 +250,8 @@ def faults(row: Row, kernel: Kernel) -> list[str]:
     accesses = sum(row.opcodes.get(opcode, 0) for opcode in LOCAL)
     if accesses:
         found.append(f"{accesses} accesses to local memory (LDL, STL)")
+    if row.plain:
+        found.append(f"{row.plain} float32 instructions without .ftz: subnormal numbers would not be zero")
     if row.shared > SHARED_A_BLOCK:
         found.append(f"{row.shared} bytes of shared memory, {SHARED_A_BLOCK} is the most")
     blocks = resident_blocks(row.arch, kernel.threads, row.registers, row.shared)
@@ -275,7 +299,7 @@ def read() -> dict[tuple[str, str], Row]:
 def write(rows: Iterable[Row]) -> None:
     """Write the table, a line a row."""
     kept = [
-        {name: value for name, value in asdict(row).items() if name not in _NOT_KEPT}
+        {name: value for name, value in asdict(row).items() if name not in _NEVER}
         for row in sorted(rows, key=lambda row: row.key)
     ]
     TABLE.write_text("[\n" + ",\n".join(map(json.dumps, kept)) + "\n]\n", encoding="utf-8")

@@ -169,6 +169,7 @@ def test_blocks_that_a_processor_holds(arch, threads, registers, nbytes, blocks)
         ),
         ({"shared": 40 * 1024}, {"resident": 6}, "holds 5 of its blocks, 6 are wanted"),
         ({}, {"opcodes": ("FFMA", "HMMA")}, "no HMMA, which it declares"),
+        ({"plain": 3}, {}, "3 float32 instructions without .ftz"),
     ],
 )
 def test_kernels_are_refused_for_what_they_are(change, options, fault):

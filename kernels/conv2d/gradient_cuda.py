@@ -119,7 +119,7 @@ def bind(
     )
 
 
-@kernel("conv2d-gradient", THREADS, opcodes=("FFMA",))
+@kernel("conv2d-gradient", THREADS, opcodes=("FFMA.FTZ",))
 def _sums(
     x: Address,
     x_image: Size,

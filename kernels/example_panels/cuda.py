@@ -84,7 +84,7 @@ def bind_product(
     return Operation(name, (launch,), multiply_adds=multiply_adds, keeps=(a, w, out))
 
 
-@kernel("panel-product", threads=_THREADS, opcodes=("FFMA",))
+@kernel("panel-product", threads=_THREADS, opcodes=("FFMA.FTZ",))
 def _product(
     a: Address,
     a_panel: Size,

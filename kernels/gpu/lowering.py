@@ -191,7 +191,7 @@ def _fma(builder: Any, args: Sequence[Any]) -> Any:
 @primitive(scalar.rounded_product, types.float32, types.float32, types.float32)
 def _rounded_product(builder: Any, args: Sequence[Any]) -> Any:
     kind = ir.FunctionType(_F32, [_F32] * 2)
-    return builder.call(cgutils.get_or_insert_function(builder.module, kind, "llvm.nvvm.mul.rn.f"), args)
+    return builder.call(cgutils.get_or_insert_function(builder.module, kind, "llvm.nvvm.mul.rn.ftz.f"), args)
 
 
 @primitive(p.bits_of, types.uint32, types.float32)

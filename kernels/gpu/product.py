@@ -373,7 +373,7 @@ def _tile_kernel(tile: Tile, precision: str, sums: Sums, wide: bool) -> Kernel:
 
     size, loader = tile.name, "wide" if wide else "single"
     names = [name for name, summed in zip(("primal", "tangent", "entries"), sums, strict=True) if summed]
-    opcode = ("FFMA",) if exact else ("HMMA",)
+    opcode = ("FFMA.FTZ",) if exact else ("HMMA",)
     return Kernel(
         f"product-{size}-{precision}-{'-'.join(names) or 'dots'}-{loader}",
         product,

@@ -18,6 +18,7 @@ from unittest.mock import patch
 import numba_cuda
 from numba import cuda
 from numba.cuda import cgutils as cgutils
+from numba.cuda import compiler as numba_compiler
 from numba.cuda import dispatcher as numba_dispatcher
 from numba.cuda import types as types
 from numba.cuda.core import config
@@ -108,6 +109,18 @@ def _signature(kinds: Sequence[str]) -> Any:
     return types.void(*(_TYPES[kind] for kind in kinds))
 
 
+def _flushing(compile_cuda: Callable[..., Any]) -> Callable[..., Any]:
+    """Return `compile_cuda` with NVVM's option that subnormal numbers count as zero.
+
+    As on the CPU. Numba sets it together with divisions and roots that are not rounded correctly, or not at all.
+    """
+
+    def compile_flushing(*arguments: Any, nvvm_options: dict[str, Any], **more: Any) -> Any:
+        return compile_cuda(*arguments, nvvm_options={**nvvm_options, "ftz": True}, **more)
+
+    return compile_flushing
+
+
 def ptx(
     function: Callable[..., None], kinds: Sequence[str], threads: int, resident: int, cc: tuple[int, int]
 ) -> str:
@@ -121,7 +134,10 @@ def ptx(
     _learn()
     # Functions that a kernel calls are compiled for the current device, which need not be there.
     device = SimpleNamespace(compute_capability=cc)
-    with patch.object(numba_dispatcher, "get_current_device", lambda: device):
+    with (
+        patch.object(numba_dispatcher, "get_current_device", lambda: device),
+        patch.object(numba_compiler, "compile_cuda", _flushing(numba_compiler.compile_cuda)),
+    ):
         text, _ = cuda.compile_ptx(function, _signature(kinds), cc=cc, launch_bounds=(threads, resident))
     return str(text)
 
@@ -136,7 +152,10 @@ def dispatcher(function: Callable[..., None], kinds: Sequence[str], threads: int
     jit = cuda.jit(_signature(kinds), launch_bounds=(threads, resident), cache=True)
     if _is_new(folder):
         announce(function.__qualname__)
-    with patch.object(config, "CACHE_DIR", str(folder)):
+    with (
+        patch.object(config, "CACHE_DIR", str(folder)),
+        patch.object(numba_dispatcher, "compile_cuda", _flushing(numba_dispatcher.compile_cuda)),
+    ):
         return jit(function)
 
 

@@ -1,0 +1,36 @@
+"""Arithmetic in which subnormal numbers count as zero, for a stretch of Python: as every kernel computes."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from numba import njit
+
+from fgnumba.kernels.compile import attach_cache
+from fgnumba.kernels.emit import atomics
+
+
+def _flush() -> int:
+    mode = atomics.floating_point_mode()
+    atomics.set_floating_point_mode(mode | atomics.FLUSH)
+    return mode
+
+
+def _restore(mode: int) -> None:
+    atomics.set_floating_point_mode(mode)
+
+
+flush = attach_cache("flush-subnormals", njit(_flush), _flush)
+"""``flush()``: set this thread's floating-point mode, and return what it was."""
+
+restore = attach_cache("restore-floating-point-mode", njit(_restore), _restore)
+"""``restore(mode)``: set this thread's floating-point mode to what `flush` returned."""
+
+
+@contextmanager
+def flushed() -> Iterator[None]:
+    """Let subnormal operands and results count as zero in this thread."""
+    mode = flush()
+    try:
+        yield
+    finally:
+        restore(mode)
