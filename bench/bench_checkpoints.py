@@ -33,7 +33,7 @@ def data():
 @pytest.mark.quick
 @pytest.mark.benchmark(group="checkpoints")
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_a_checkpoint(benchmark, target, threads, data, tmp_path, name):
+def test_a_checkpoint(benchmark, goal, threads, data, tmp_path, name):
     one, saved = trainer(name), fg.Checkpoints(tmp_path, minutes=None)
     one.fit(data, steps=STEPS, batch_size=BATCH, checkpoints=saved)
     nbytes = saved.found()[0].stat().st_size
@@ -47,13 +47,13 @@ def test_a_checkpoint(benchmark, target, threads, data, tmp_path, name):
         benchmark.pedantic(lambda: saved.save(one, STEPS, {}), rounds=10)
     seconds = timings.seconds("checkpoint")
     what = f"{name}: a checkpoint of {nbytes / 1e6:.1f} MB, {threads} threads"
-    target(f"{what}, over a step", timings.ratio("checkpoint", "step"))
-    target(f"{what}, share of a run, one in {MINUTES:g} minutes", seconds / (60 * MINUTES), at_most=SHARE)
+    goal(f"{what}, over a step", timings.ratio("checkpoint", "step"))
+    goal(f"{what}, share of a run, one in {MINUTES:g} minutes", seconds / (60 * MINUTES), at_most=SHARE)
 
 
 @pytest.mark.quick
 @pytest.mark.benchmark(group="checkpoints")
-def test_a_log_of_scalars(benchmark, target, threads, data, tmp_path):
+def test_a_log_of_scalars(benchmark, goal, threads, data, tmp_path):
     apart, logged = trainer("weight-perturbation"), trainer("weight-perturbation")
     saved = fg.Checkpoints(tmp_path, minutes=None)
     batch = data.x_train[:BATCH], data.y_train[:BATCH]
@@ -67,4 +67,4 @@ def test_a_log_of_scalars(benchmark, target, threads, data, tmp_path):
         timings = interleaved({"with": step, "without": lambda: apart.step(*batch)})
         benchmark.pedantic(step, rounds=10, iterations=2)
     ratio = timings.ratio("with", "without")
-    target(f"step with a log of its scalars over one without, {threads} threads", ratio, at_most=1 + SHARE)
+    goal(f"step with a log of its scalars over one without, {threads} threads", ratio, at_most=1 + SHARE)

@@ -60,7 +60,7 @@ def operations(whole: Plan) -> list[tuple[Any, Program, int]]:
 
 @pytest.mark.benchmark(group="convolutions")
 @pytest.mark.parametrize("kind", KINDS)
-def test_share_of_peak(benchmark, target, threads, kind):
+def test_share_of_peak(benchmark, goal, threads, kind):
     """Convolutions by themselves: 1 to 64 channels, and 64 to 64."""
     convolutions = [found for found in operations(plan(kind)) if found[0].name == "conv2d"]
     contenders = {f"{i}": program.run for i, (_, program, _) in enumerate(convolutions)}
@@ -69,7 +69,7 @@ def test_share_of_peak(benchmark, target, threads, kind):
     for i, (operation, _, multiply_adds) in enumerate(convolutions):
         height, inputs = operation.arguments["height"][0], operation.arguments["inputs"][0]
         rate = multiply_adds / PEAK_MULTIPLY_ADDS / threads
-        target(
+        goal(
             f"{kind} {inputs // 9} to 64 channels, {height}x{height}, {threads} threads: share of peak",
             rate / timings.ratio(f"{i}", "peak"),
             at_least=0.6 if i == 0 else 0.9,
@@ -78,14 +78,14 @@ def test_share_of_peak(benchmark, target, threads, kind):
 
 @pytest.mark.benchmark(group="convolutions")
 @pytest.mark.parametrize(("kind", "limit"), [("rank1", 2.15), ("signs", 3.2)])
-def test_dual_pass_over_primal(benchmark, target, threads, kind, limit):
+def test_dual_pass_over_primal(benchmark, goal, threads, kind, limit):
     """Rf: a forward gradient's pass, drawing included, over the primal's."""
     x, y = data()
     dual, primal = plan(kind), plan("primal")
     timings = interleaved({"dual": lambda: dual.run(x, y), "primal": lambda: primal.run(x, y)}, rounds=15)
     benchmark.pedantic(dual.run, args=(x, y), rounds=10, iterations=1, warmup_rounds=1)
     ideal = sum(row.dual for row in dual.rows) / sum(row.primal for row in dual.rows)
-    target(
+    goal(
         f"Rf of a {kind} pass (products {ideal:.2f}), {threads} threads",
         timings.ratio("dual", "primal"),
         at_most=limit,
@@ -93,7 +93,7 @@ def test_dual_pass_over_primal(benchmark, target, threads, kind, limit):
 
 
 @pytest.mark.benchmark(group="convolutions")
-def test_step_against_peers(benchmark, target, threads):
+def test_step_against_peers(benchmark, goal, threads):
     x, y = data()
     present = {name: calls["reverse step"] for name, calls in peers("cnn", x, y).items()}
     trainer = fg.Trainer(network(), optimizer=fg.SGD(1e-7))
@@ -109,7 +109,7 @@ def test_step_against_peers(benchmark, target, threads):
     floor = products / PEAK_MULTIPLY_ADDS / threads
     print(f"step over its floor: {timings.ratio('fgnumba', 'peak') / floor:.2f}")
     for name in present:
-        target(
+        goal(
             f"cnn step ({timings.seconds('fgnumba') * 1e3:.1f} ms) over {name}'s "
             f"({timings.seconds(name) * 1e3:.0f} ms), {threads} threads",
             timings.ratio("fgnumba", name),
@@ -118,7 +118,7 @@ def test_step_against_peers(benchmark, target, threads):
 
 
 @pytest.mark.benchmark(group="convolutions")
-def test_share_of_what_multiplies_nothing(benchmark, target, threads):
+def test_share_of_what_multiplies_nothing(benchmark, goal, threads):
     """Pooling and copies over a whole rank-1 step, activations measured as part of the convolutions that hold them."""
     x, y = data()
     trainer = fg.Trainer(network(), optimizer=fg.SGD(1e-7))
@@ -129,7 +129,7 @@ def test_share_of_what_multiplies_nothing(benchmark, target, threads):
     contenders = {f"{i}": program.run for i, program in enumerate(others)}
     timings = interleaved({**contenders, "step": lambda: trainer.step(x, y)}, rounds=11)
     benchmark.pedantic(others[1].run, rounds=10, iterations=5, warmup_rounds=1)
-    target(
+    goal(
         f"pooling and copies over a step, {threads} threads",
         sum(timings.ratio(name, "step") for name in contenders),
         at_most=0.12,

@@ -91,7 +91,7 @@ def useful_multiply_adds(variant: str, batch: int, inputs: int, outputs: int) ->
     ],
     ids=str,
 )
-def test_share_of_peak(benchmark, target, variant, shape, share):
+def test_share_of_peak(benchmark, goal, variant, shape, share):
     batch, inputs, outputs = shape
     program = Program([bound(variant, batch, inputs, outputs, threads=1)])
     timings = interleaved({"dense": program.run, "peak": lambda: peak(ROUNDS_OF_PEAK)})
@@ -99,7 +99,7 @@ def test_share_of_peak(benchmark, target, variant, shape, share):
     benchmark.pedantic(program.run, rounds=20, iterations=5, warmup_rounds=2)
     useful = 2 * useful_multiply_adds(variant, *shape)
     benchmark.extra_info["gflops"] = useful / timings.seconds("dense") / 1e9
-    target(
+    goal(
         f"{variant} {'x'.join(map(str, shape))}: share of peak",
         rate / timings.ratio("dense", "peak"),
         at_least=share,
@@ -108,13 +108,13 @@ def test_share_of_peak(benchmark, target, variant, shape, share):
 
 @pytest.mark.benchmark(group="two threads")
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_two_threads(benchmark, target, threads, variant):
+def test_two_threads(benchmark, goal, threads, variant):
     if threads != 2:
         pytest.skip("compares two threads with one")
     one, two = (Program([bound(variant, 64, 1024, 1024, threads=n)], n) for n in (1, 2))
     timings = interleaved({"one": one.run, "two": two.run})
     benchmark.pedantic(two.run, rounds=20, iterations=5, warmup_rounds=2)
-    target(f"{variant} 64x1024x1024: two threads over one", timings.ratio("one", "two"), at_least=1.85)
+    goal(f"{variant} 64x1024x1024: two threads over one", timings.ratio("one", "two"), at_least=1.85)
 
 
 @njit(fastmath=True)
@@ -128,7 +128,7 @@ def read(array):
 
 @pytest.mark.benchmark(group="one example")
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_one_example(benchmark, target, variant):
+def test_one_example(benchmark, goal, variant):
     """A batch of one: bound by reading the weights, and V where it is given, or by multiplying."""
     inputs = outputs = 4096
     operation = bound(variant, 1, inputs, outputs, threads=1)
@@ -142,7 +142,7 @@ def test_one_example(benchmark, target, variant):
     by_memory = bytes_read / stream.nbytes * timings.seconds("read")
     by_peak = useful_multiply_adds(variant, 1, inputs, outputs) / PEAK_MULTIPLY_ADDS * timings.seconds("peak")
     benchmark.pedantic(program.run, rounds=5, iterations=1, warmup_rounds=1)
-    target(
+    goal(
         f"{variant} 1x4096x4096: share of the bound",
         max(by_memory, by_peak) / timings.seconds("dense"),
         at_least=0.8,

@@ -24,7 +24,7 @@ def trainer(estimator: Estimator, adam: bool) -> fg.Trainer:
 @pytest.mark.benchmark(group="estimators")
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 @pytest.mark.parametrize("name", sorted(RECIPES))
-def test_step_over_reverse_mode(benchmark, target, threads, name, optimizer):
+def test_step_over_reverse_mode(benchmark, goal, threads, name, optimizer):
     rng = np.random.default_rng(0)
     x, y = rng.random((BATCH, 28, 28, 1), np.float32), rng.integers(0, 10, BATCH)
     adam = optimizer == "adam"
@@ -37,4 +37,4 @@ def test_step_over_reverse_mode(benchmark, target, threads, name, optimizer):
     memory = f"{nbytes['ours'] / 1e6:.1f} MB to {nbytes['reverse'] / 1e6:.1f}"
     limit = LIMITS.get(name) if optimizer == "sgd" else None
     what = f"{name} step over reverse mode's, {optimizer}, {threads} threads ({memory})"
-    target(what, timings.ratio("ours", "reverse"), at_most=limit)
+    goal(what, timings.ratio("ours", "reverse"), at_most=limit)

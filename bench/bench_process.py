@@ -53,13 +53,13 @@ def run(source: str, *arguments: str, **environment: str) -> str:
 
 @pytest.mark.benchmark(group="processes")
 @pytest.mark.parametrize(("network", "least"), [("perceptron", 250e6), ("cnn", 13e6)])
-def test_peak_memory_of_training(benchmark, target, network, least):
+def test_peak_memory_of_training(benchmark, goal, network, least):
     """Of a whole process, batch 64, with the interpreter and the libraries in it."""
     pytest.importorskip("resource")
     peaks = {mode: json.loads(run(MEMORY, mode, network)) for mode in ("inference", "training")}
     assert peaks["inference"]["parameters"] > least
     benchmark.pedantic(lambda: run(MEMORY, "training", network), rounds=1)
-    target(
+    goal(
         f"{network}: peak memory of training over inference",
         peaks["training"]["peak"] / peaks["inference"]["peak"],
         at_most=1.1,
@@ -67,16 +67,16 @@ def test_peak_memory_of_training(benchmark, target, network, least):
 
 
 @pytest.mark.benchmark(group="processes")
-def test_first_steps(benchmark, target, tmp_path):
+def test_first_steps(benchmark, goal, tmp_path):
     cold = float(run(FIRST_STEP, FGNUMBA_CACHE_DIR=str(tmp_path)))
     cached = statistics.median(float(run(FIRST_STEP, FGNUMBA_CACHE_DIR=str(tmp_path))) for _ in range(5))
     benchmark.pedantic(lambda: run(FIRST_STEP, FGNUMBA_CACHE_DIR=str(tmp_path)), rounds=3)
-    target("first step ever", cold, at_most=60, unit=" s")
-    target("first step, kernels cached", cached, at_most=3, unit=" s")
+    goal("first step ever", cold, at_most=60, unit=" s")
+    goal("first step, kernels cached", cached, at_most=3, unit=" s")
 
 
 @pytest.mark.benchmark(group="processes")
-def test_help(benchmark, target):
+def test_help(benchmark, goal):
     program = Path(sys.executable).with_name("fgtrain")
     if not program.exists():
         pytest.skip("fgtrain is not installed beside this Python")
@@ -91,4 +91,4 @@ def test_help(benchmark, target):
         call()
         samples.append(time.perf_counter() - start)
     benchmark.pedantic(call, rounds=3)
-    target("fgtrain --help", statistics.median(samples), at_most=0.4, unit=" s")
+    goal("fgtrain --help", statistics.median(samples), at_most=0.4, unit=" s")

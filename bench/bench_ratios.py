@@ -30,7 +30,7 @@ def bandwidth():
         ("cnn", "rademacher"),
     ],
 )
-def test_ratios(benchmark, target, threads, bandwidth, name, direction):
+def test_ratios(benchmark, goal, threads, bandwidth, name, direction):
     row = measure(Case(name, direction), bandwidth)
     model = networks.network(name)
     x, y = networks.data(64)
@@ -38,17 +38,17 @@ def test_ratios(benchmark, target, threads, bandwidth, name, direction):
     benchmark.pedantic(trainer.step, args=(x, y), rounds=20, iterations=2, warmup_rounds=2)
     benchmark.extra_info["row"] = row
     at = f"{name}, {direction}, {threads} threads"
-    target(f"drawing's share of a step, {at}", row["drawing_share"], at_most=0.03)
+    goal(f"drawing's share of a step, {at}", row["drawing_share"], at_most=0.03)
     if direction == "rank1":
         rf, ratio = LIMITS[name]
-        target(f"Rf of {at} (products {row['rf_ideal']:.2f})", row["rf"], at_most=rf)
-        target(f"Rf/Rb of {at} (Rb {row['rb']:.2f})", row["rf_over_rb"], at_most=ratio)
-        target(f"forward step over reverse step of {at}", row["step_over_reverse_step"], at_most=ratio)
+        goal(f"Rf of {at} (products {row['rf_ideal']:.2f})", row["rf"], at_most=rf)
+        goal(f"Rf/Rb of {at} (Rb {row['rb']:.2f})", row["rf_over_rb"], at_most=ratio)
+        goal(f"forward step over reverse step of {at}", row["step_over_reverse_step"], at_most=ratio)
 
 
 @pytest.mark.benchmark(group="reverse")
 @pytest.mark.parametrize("name", ["mlp", "cnn"])
-def test_products_of_the_reverse_pass(benchmark, target, threads, name):
+def test_products_of_the_reverse_pass(benchmark, goal, threads, name):
     """The baseline is tuned: its large products run at the peak, each by itself and warm.
 
     A convolution's are counted as the direct ones, of which filtering saves some.
@@ -70,7 +70,7 @@ def test_products_of_the_reverse_pass(benchmark, target, threads, name):
         kind = "filtered" if operation.executed < 1 else "first layer" if "run_rows" in names else "dense"
         shares.setdefault(f"{kind} {operation.name}", []).append(share)
     for kind, found in shares.items():
-        target(
+        goal(
             f"reverse pass of {name}, {kind}, {threads} threads: least share of peak",
             min(found),
             at_least=0.1 if kind.startswith("first") else 0.85,

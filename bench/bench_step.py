@@ -39,7 +39,7 @@ def forward_step(widths: tuple[int, ...], direction: str = "rank1", directions: 
     ],
     ids=["perceptron", "logistic"],
 )
-def test_step_against_peers(benchmark, target, name, widths, limits):
+def test_step_against_peers(benchmark, goal, name, widths, limits):
     x, y = data()
     theirs = {peer: calls["reverse step"] for peer, calls in peers(widths, x, y).items()}
     missing = sorted(limits.keys() - theirs)
@@ -51,7 +51,7 @@ def test_step_against_peers(benchmark, target, name, widths, limits):
     benchmark.extra_info["network"] = name
     benchmark.extra_info["seconds"] = {n: timings.seconds(n) for n in timings.samples}
     for peer, limit in limits.items():
-        target(
+        goal(
             f"{name} step over {peer}'s ({timings.seconds(peer) * 1e6:.0f} us)",
             timings.ratio("fgnumba", peer),
             at_most=limit,
@@ -66,7 +66,7 @@ def multiply_adds_an_example(directions: int) -> int:
 
 @pytest.mark.quick
 @pytest.mark.benchmark(group="steps")
-def test_step_over_its_floor(benchmark, target, threads):
+def test_step_over_its_floor(benchmark, goal, threads):
     """Multiply-adds of a rank-1 step over the peak that the same threads reach."""
     from fgnumba.bench.bench_dense import PEAK_MULTIPLY_ADDS, ROUNDS_OF_PEAK, peak
 
@@ -75,7 +75,7 @@ def test_step_over_its_floor(benchmark, target, threads):
     timings = interleaved({"step": ours, "peak": lambda: peak(ROUNDS_OF_PEAK)})
     floor = products / PEAK_MULTIPLY_ADDS / threads
     benchmark.pedantic(ours, rounds=20, iterations=5, warmup_rounds=2)
-    target(
+    goal(
         f"perceptron step over its floor, {threads} threads",
         timings.ratio("step", "peak") / floor,
         at_most=1.35,
@@ -84,11 +84,11 @@ def test_step_over_its_floor(benchmark, target, threads):
 
 @pytest.mark.benchmark(group="steps")
 @pytest.mark.parametrize(("direction", "limit"), [("rademacher", 1.75), ("gaussian", 2.2)])
-def test_dense_directions_over_rank1(benchmark, target, threads, direction, limit):
+def test_dense_directions_over_rank1(benchmark, goal, threads, direction, limit):
     dense, rank1 = forward_step(PERCEPTRON, direction), forward_step(PERCEPTRON)
     timings = interleaved({"dense": dense, "rank1": rank1})
     benchmark.pedantic(dense, rounds=20, iterations=2, warmup_rounds=2)
-    target(
+    goal(
         f"{direction} step over a rank-1 step, {threads} threads",
         timings.ratio("dense", "rank1"),
         at_most=limit,
@@ -96,12 +96,12 @@ def test_dense_directions_over_rank1(benchmark, target, threads, direction, limi
 
 
 @pytest.mark.benchmark(group="steps")
-def test_sixteen_directions_share_a_primal(benchmark, target, threads):
+def test_sixteen_directions_share_a_primal(benchmark, goal, threads):
     many, one = forward_step(PERCEPTRON, directions=16), forward_step(PERCEPTRON)
     timings = interleaved({"many": many, "one": one}, rounds=15)
     benchmark.pedantic(many, rounds=10, iterations=1, warmup_rounds=1)
     ideal = multiply_adds_an_example(16) / multiply_adds_an_example(1)
-    target(
+    goal(
         f"16 directions over one (ideal {ideal:.2f}), {threads} threads",
         timings.ratio("many", "one"),
         at_most=1.15 * ideal,
