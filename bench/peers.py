@@ -246,23 +246,24 @@ Calls = Callable[[Network, npt.NDArray[np.float32], npt.NDArray[np.int64], str],
 _CALLS: dict[str, tuple[str, Calls]] = {"JAX": ("jax", jax_calls), "PyTorch": ("torch", torch_calls)}
 
 
+def installed() -> dict[str, Calls]:
+    """Return the frameworks that are installed, and what gives each one's calls."""
+    return {
+        name: calls
+        for name, (package, calls) in _CALLS.items()
+        if importlib.util.find_spec(package) is not None
+    }
+
+
 def peers(
     network: Network, x: npt.NDArray[np.float32], y: npt.NDArray[np.int64], direction: str = "rank1"
 ) -> dict[str, Mapping[str, Call]]:
     """Return what each framework that is installed does with `network` on images x (B, H, W, C) or rows x (B, K)."""
-    return {
-        name: calls(network, x, y, direction)
-        for name, (package, calls) in _CALLS.items()
-        if importlib.util.find_spec(package) is not None
-    }
+    return {name: calls(network, x, y, direction) for name, calls in installed().items()}
 
 
 def versions() -> dict[str, str]:
     """Return the versions of the frameworks that are installed."""
     from importlib.metadata import version
 
-    return {
-        name: version(package)
-        for name, (package, _) in _CALLS.items()
-        if importlib.util.find_spec(package) is not None
-    }
+    return {name: version(_CALLS[name][0]) for name in installed()}

@@ -39,7 +39,7 @@ def announce(name: str) -> None:
         listener(name)
 
 
-def attach_cache(name: str, dispatcher: Any, function: Callable[..., None]) -> Any:
+def attach_cache(name: str, dispatcher: Any, function: Callable[..., Any]) -> Any:
     """Give a Numba dispatcher of `function` the disk cache of kernels, and return it."""
     dispatcher._cache = _AnnouncedCache(name, function.__code__.co_filename)
     return dispatcher
