@@ -14,21 +14,20 @@ from hypothesis import strategies as st
 from scipy import special
 
 from fgnumba.kernels.activations.rules import RULES
+from tests import tolerances
 
 MAX = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True)
 class Reference:
-    """Value and derivative in float64; relative bounds on each; the derivative's zero.
+    """Value and derivative in float64; the derivative's zero.
 
     `kink`: the derivative is not smooth at 0.
     """
 
     value: Callable[[np.ndarray], np.ndarray]
     derivative: Callable[[np.ndarray], np.ndarray]
-    value_bound: float
-    derivative_bound: float
     crossing: float | None = None
     kink: bool = False
 
@@ -41,51 +40,31 @@ def density(z):
     return np.exp(-z * z / 2) / np.sqrt(2 * np.pi)
 
 
-# Relative bounds: 6e-8 is half a unit in the last place of a number just above a power of two. Each stands a
-# tenth or more above the largest error over every 97th float32.
 REFERENCES = {
-    # Nothing is rounded.
-    "identity": Reference(lambda z: z, np.ones_like, 0.0, 0.0),
-    "relu": Reference(lambda z: np.maximum(z, 0.0), lambda z: np.where(z > 0, 1.0, 0.0), 0.0, 0.0, kink=True),
-    # The rounded 0.01, a product.
+    "identity": Reference(lambda z: z, np.ones_like),
+    "relu": Reference(lambda z: np.maximum(z, 0.0), lambda z: np.where(z > 0, 1.0, 0.0), kink=True),
     "leaky_relu": Reference(
-        lambda z: np.where(z > 0, z, 0.01 * z), lambda z: np.where(z > 0, 1.0, 0.01), 1.2e-7, 6e-8, kink=True
+        lambda z: np.where(z > 0, z, 0.01 * z), lambda z: np.where(z > 0, 1.0, 0.01), kink=True
     ),
-    # expm1, a reciprocal, a product; exp and that reciprocal's square.
-    "tanh": Reference(np.tanh, lambda z: 4 * logistic_slope(2 * z), 3e-7, 4.5e-7),
-    # exp, a reciprocal, a product; one product more.
-    "sigmoid": Reference(special.expit, logistic_slope, 2.6e-7, 4e-7),
-    # The normal distribution function (4.3e-7), a product; the derivative is a difference.
+    "tanh": Reference(np.tanh, lambda z: 4 * logistic_slope(2 * z)),
+    "sigmoid": Reference(special.expit, logistic_slope),
     "gelu": Reference(
         lambda z: z * special.ndtr(z),
         lambda z: special.ndtr(z) + z * density(z),
-        6e-7,
-        9e-7,
         crossing=-0.7517916,
     ),
-    # sigmoid, a product; the derivative holds a difference.
     "silu": Reference(
         lambda z: z * special.expit(z),
         lambda z: special.expit(z) * (1 + z * special.expit(-z)),
-        3.5e-7,
-        1e-6,
         crossing=-1.2784645,
     ),
-    # exp, a polynomial, a product; sigmoid.
-    "softplus": Reference(lambda z: np.logaddexp(0.0, z), special.expit, 2.6e-7, 2.6e-7),
-    # expm1; exp.
+    "softplus": Reference(lambda z: np.logaddexp(0.0, z), special.expit),
     "elu": Reference(
         lambda z: np.where(z > 0, z, np.expm1(np.minimum(z, 0.0))),
         lambda z: np.exp(np.minimum(z, 0.0)),
-        1.5e-7,
-        1.1e-7,
         kink=True,
     ),
 }
-# A product of z, below 110 here, and of an exponential that has run into the subnormals.
-SUBNORMAL_ERROR = 256 * 2.0**-149
-# Near its zero a derivative is the difference of two numbers near 0.25.
-CROSSING_WIDTH, CROSSING_ERROR = 0.25, 1e-7
 
 
 @cache
@@ -132,25 +111,26 @@ def assert_within(name: str, z: np.ndarray, value: np.ndarray, derivative: np.nd
     reference, wide = REFERENCES[name], z.astype(np.float64)
     with np.errstate(all="ignore"):
         exact_value, exact_derivative = reference.value(wide), reference.derivative(wide)
+    value_bound, derivative_bound = tolerances.ACTIVATIONS[name]
     near_zero = np.zeros_like(wide)
     if reference.crossing is not None:
-        near_zero[np.abs(wide - reference.crossing) < CROSSING_WIDTH] = CROSSING_ERROR
+        near_zero[np.abs(wide - reference.crossing) < tolerances.CROSSING_WIDTH] = tolerances.CROSSING
     for what, found, exact, allowed in (
-        ("value", value, exact_value, reference.value_bound * np.abs(exact_value)),
+        ("value", value, exact_value, value_bound * np.abs(exact_value)),
         (
             "derivative",
             derivative,
             exact_derivative,
-            reference.derivative_bound * np.abs(exact_derivative) + near_zero,
+            derivative_bound * np.abs(exact_derivative) + near_zero,
         ),
     ):
-        excess = np.abs(found - exact) - (allowed + SUBNORMAL_ERROR)
+        excess = np.abs(found - exact) - (allowed + tolerances.SUBNORMAL_ACTIVATION)
         worst = int(np.argmax(excess))  # a NaN counts as the largest
         assert excess[worst] <= 0, f"{name}, {what}: {found[worst]!r} for {exact[worst]!r} at {z[worst]!r}"
 
 
 def test_every_rule_has_a_reference():
-    assert RULES.keys() == REFERENCES.keys()
+    assert RULES.keys() == REFERENCES.keys() == tolerances.ACTIVATIONS.keys()
 
 
 @pytest.mark.parametrize("form", ["fused", "unfused", "plain"])
@@ -177,7 +157,7 @@ def test_derivative_is_that_of_the_value(name):
         z = z[np.abs(z) > h]
     wide = z.astype(np.float64)
     difference = (reference.value(wide + h) - reference.value(wide - h)) / (2 * h)
-    np.testing.assert_allclose(evaluate(name, "fused", z)[1], difference, rtol=1e-6, atol=1e-6)
+    tolerances.DIFFERENCED_ACTIVATION.check(evaluate(name, "fused", z)[1], difference)
 
 
 @pytest.mark.parametrize("form", ["fused", "plain"])

@@ -14,6 +14,7 @@ from fgnumba.kernels.program import Program
 from fgnumba.kernels.signal import cpu as signal
 from fgnumba.kernels.sites import Perturbed
 from fgnumba.kernels.vector import instruction_set
+from tests import tolerances
 
 LOSS = fg.SoftmaxCrossEntropy()
 
@@ -91,9 +92,9 @@ def test_images_average_to_the_gradient(model, layerwise):
             total[name] += array
             squares[name] += float(np.sum((array - exact[name]) ** 2))
     for name, array in exact.items():
-        # The mean's squared error is about 1 / n of one estimate's, and far from six times that.
         error = float(np.sum((total[name] / number - array) ** 2))
-        assert error < 6 * squares[name] / number**2 + 1e-10 * np.sum(array**2), name
+        rounding = tolerances.MEAN_ROUNDING * np.sum(array**2)
+        assert error < tolerances.SQUARED_ERROR * squares[name] / number**2 + rounding, name
 
 
 def test_layout_of_slots():

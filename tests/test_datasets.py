@@ -15,6 +15,7 @@ import requests
 from fgnumba.datasets import NAMES, Dataset, load, validation_split
 from fgnumba.datasets.download import REMOTES, Remote
 from fgnumba.errors import ConfigError, DatasetError
+from tests import tolerances
 
 
 def arrays(features=(5,), train=6, test=4, classes=3):
@@ -109,7 +110,7 @@ def test_digits_never_change():
         digest.update(array.astype(array.dtype.newbyteorder("<")).tobytes())
     assert digest.hexdigest() == "db1f300b9a6898f7e098a4ca74492099d2f9c3cfdbed4816753fdd1ff4e53930"
     shares = np.bincount(data.y_test) / (np.bincount(data.y_train) + np.bincount(data.y_test))
-    assert shares == pytest.approx(0.2, abs=0.01)
+    tolerances.SPLIT_SHARE.check(shares, 0.2)
 
 
 def test_unknown_name():
@@ -253,7 +254,7 @@ def test_validation_split():
     split = validation_split(data, 0.25, seed=1)
     assert (split.name, split.classes, split.input_shape) == ("digits-validation", 10, (8, 8, 1))
     assert len(split.x_test) == round(0.25 * len(data.x_train))
-    assert np.bincount(split.y_test) == pytest.approx(0.25 * np.bincount(data.y_train), abs=1)
+    tolerances.SPLIT_COUNT.check(np.bincount(split.y_test), 0.25 * np.bincount(data.y_train))
     together = np.concatenate([split.x_train, split.x_test]).reshape(len(data.x_train), -1)
     original = data.x_train.reshape(len(data.x_train), -1)
     np.testing.assert_array_equal(together[np.lexsort(together.T)], original[np.lexsort(original.T)])

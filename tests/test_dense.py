@@ -12,6 +12,7 @@ from fgnumba.kernels.philox import STREAM, set_stream
 from fgnumba.kernels.product import Weights
 from fgnumba.kernels.program import Program
 from fgnumba.kernels.vector import PANEL
+from tests import tolerances
 
 KINDS = {
     "none": directions.NONE,
@@ -117,9 +118,8 @@ def test_instruction_sets_agree(name, kind):
     count = 0 if kind == "none" else 2
     for shape in ((1, 5, 7), (13, 67, 45), (40, 33, 129)):
         found = run((kind, True, True, count), shape, isa=vector.INSTRUCTION_SETS[name])
-        # The same sums in the same order; where multiply-adds do not fuse, each rounds once more. Tangents are up
-        # to some tens.
-        np.testing.assert_allclose(found, run((kind, True, True, count), shape), rtol=1e-5, atol=2e-4)
+        # The same sums in the same order; where multiply-adds do not fuse, each rounds once more.
+        tolerances.INSTRUCTION_SETS.check(found, run((kind, True, True, count), shape))
 
 
 @pytest.mark.parametrize("kind", KINDS)

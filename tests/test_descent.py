@@ -9,7 +9,7 @@ from fgnumba.kernels.loss import RESULT
 from fgnumba.kernels.packing import pack, unpack
 from fgnumba.kernels.philox import STREAM, set_stream
 from fgnumba.kernels.program import Program
-from tests import reference
+from tests import reference, tolerances
 
 KINDS = {"rank1": directions.RANK1, "rademacher": directions.RADEMACHER, "gaussian": directions.GAUSSIAN}
 SEED, STEP, FIRST, PARAMETER = 2**40 + 3, 17, 6, 2
@@ -57,15 +57,14 @@ def mean_gradient(kind, shape, derivatives):
 @pytest.mark.parametrize("kind", KINDS)
 def test_updates_follow_their_formula(kind, derivatives, shape):
     g = mean_gradient(kind, shape, derivatives)
-    # T float32 sums of terms whose size is that of d v, up to 5.4 times 2 for a Gaussian.
-    atol = 3e-6 if kind == "gaussian" else 1e-6
+    bound = tolerances.descent(kind)
     _, (stored, _), _ = run(kind, shape, derivatives, descent.STORE)
-    np.testing.assert_allclose(stored, g, rtol=0, atol=atol)
+    bound.check(stored, g)
     (theta, _), (stepped, _), _ = run(kind, shape, derivatives, descent.SGD)
-    np.testing.assert_allclose(stepped, theta - 0.1 * g, rtol=0, atol=atol)
+    bound.check(stepped, theta - 0.1 * g)
     (theta, m), (moved, moment), _ = run(kind, shape, derivatives, descent.MOMENTUM)
-    np.testing.assert_allclose(moment, 0.75 * m + g, rtol=0, atol=atol)
-    np.testing.assert_allclose(moved, theta - 0.1 * (0.75 * m + g), rtol=0, atol=atol)
+    bound.check(moment, 0.75 * m + g)
+    bound.check(moved, theta - 0.1 * (0.75 * m + g))
 
 
 @pytest.mark.parametrize("kind", ["rank1", "rademacher"])
@@ -83,7 +82,7 @@ def test_updates_do_not_depend_on_threads_or_instruction_set(kind):
     for name in vector.executable():
         isa = vector.INSTRUCTION_SETS[name]
         _, (other, _), _ = run(kind, (700, 333), derivatives, descent.SGD, isa=isa)
-        np.testing.assert_allclose(other, one, rtol=0, atol=1e-6)
+        tolerances.updates().check(other, one)
 
 
 @pytest.mark.parametrize("rule", [descent.SGD, descent.MOMENTUM])

@@ -13,6 +13,7 @@ import fgnumba as fg
 from fgnumba.estimators import RECIPES
 from fgnumba.kernels import vector
 from tests import determinism_run as runs
+from tests import tolerances
 
 ROOT = Path(__file__).parent.parent
 THREADS = ["1", "2", "5"]
@@ -111,10 +112,6 @@ OLDER = {
 }
 """Processors that a newer one executes the code of, by the instruction set that they have."""
 
-# Losses differ by roundings: how a vector's lanes are added up, and whether multiply-adds fuse. Each is 6e-8 of what is
-# added; steps towards a minimum amplify them little. Measured after so many steps: 5e-8, 1.2e-7, 1.7e-6.
-BOUNDS = {1: 5e-7, 10: 1e-6, 100: 1e-5}
-
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", OLDER)
@@ -133,7 +130,7 @@ def test_older_processors_take_nearly_the_same_steps(name, tmp_path):
     assert sorted(found[0]) == sorted(runs.compared())
     for case in found[0]:
         theirs, ours = np.array(found[0][case]), np.array(found[1][case])
-        for steps, bound in BOUNDS.items():
+        for steps, bound in tolerances.OLDER_PROCESSORS.items():
             differ = np.abs(theirs[:steps] - ours[:steps]) / ours[:steps]
             assert differ.max() <= bound, (case, steps)
     # That code of another kind ran: some sum was rounded another way.

@@ -11,7 +11,7 @@ from scipy import stats
 import fgnumba as fg
 from fgnumba.kernels import vector
 from fgnumba.kernels.emit import philox_words
-from tests import reference
+from tests import reference, tolerances
 
 KNOWN = Path(__file__).parent / "data" / "signs.json"
 
@@ -103,11 +103,8 @@ def test_gaussians_agree_with_float64(shape, name, monkeypatch):
         {"direction": "gaussian", "shape": shape, "seed": seed, "step": step, "index": index}
     )
     expected = reference.direction("gaussian", shape, index, 0, step, seed)
-    # A rounding each of logarithm, root, sine, cosine and their difference, relative to a radius of up to 5.4.
-    np.testing.assert_allclose(weight, expected, rtol=0, atol=1e-6)
-    np.testing.assert_allclose(
-        bias, reference.direction("gaussian", shape[1:], index, 1, step, seed), atol=1e-6
-    )
+    tolerances.GAUSSIAN.check(weight, expected)
+    tolerances.GAUSSIAN.check(bias, reference.direction("gaussian", shape[1:], index, 1, step, seed))
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2**64 - 1])
@@ -115,17 +112,17 @@ def test_gaussians_are_normal(seed):
     model = fg.Sequential([fg.Dense(512)], 1024)
     v = fg.directions.Gaussian(seed).materialize(model)["0.weight"].astype(np.float64)
     n = v.size
-    # Five standard errors each: the odds of a false alarm are 1 in a million.
-    assert abs(v.mean()) < 5 / np.sqrt(n)
-    assert abs(v.var() - 1) < 5 * np.sqrt(2 / n)
-    assert abs((v**3).mean()) < 5 * np.sqrt(15 / n)
-    assert abs((v**4).mean() - 3) < 5 * np.sqrt(96 / n)
-    assert stats.kstest(v.ravel(), "norm").pvalue > 1e-6
+    k = tolerances.DEVIATIONS
+    assert abs(v.mean()) < k / np.sqrt(n)
+    assert abs(v.var() - 1) < k * np.sqrt(2 / n)
+    assert abs((v**3).mean()) < k * np.sqrt(15 / n)
+    assert abs((v**4).mean() - 3) < k * np.sqrt(96 / n)
+    assert stats.kstest(v.ravel(), "norm").pvalue > tolerances.UNLIKELY
     # Pairs from one word: rows 0 and 2, 1 and 3 of four; neighbours in a row; halves of a panel.
     blocks = v.reshape(-1, 4, 512)
     for a, b in ((blocks[:, 0], blocks[:, 2]), (v[:, :-1], v[:, 1:]), (v[:, :16], v[:, 16:32])):
         for first, second in ((a, b), (a**2 - 1, b**2 - 1)):
-            bound = 5 / np.sqrt(a.size) * np.sqrt(first.var() * second.var())
+            bound = k / np.sqrt(a.size) * np.sqrt(first.var() * second.var())
             assert abs((first * second).mean()) < bound
 
 
@@ -143,10 +140,10 @@ def test_signs_are_balanced_and_uncorrelated(direction, seed):
     ).astype(np.float64)
     n = len(samples)
     # Every mean and every correlation of two entries, over draws: the largest of 4,096, and of 4,096 x 64, normals.
-    assert np.abs(samples.mean(axis=0)).max() < 5.5 / np.sqrt(n)
+    assert np.abs(samples.mean(axis=0)).max() < tolerances.OF_THOUSANDS / np.sqrt(n)
     correlations = samples.T @ samples[:, ::64] / n
     correlations[::64] -= np.eye(64)
-    assert np.abs(correlations).max() < 6.2 / np.sqrt(n)
+    assert np.abs(correlations).max() < tolerances.OF_HUNDRED_THOUSANDS / np.sqrt(n)
 
 
 def test_no_two_uses_share_a_counter():

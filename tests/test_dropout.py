@@ -1,13 +1,13 @@
 """Dropout: its masks are the generator's, drop their share, and are off in evaluation."""
 
 import numpy as np
-import pytest
 
 import fgnumba as fg
 from fgnumba.kernels import directions
 from fgnumba.kernels.philox import STREAM, set_stream
 from fgnumba.layers import Perturbation
 from fgnumba.plan import Plan
+from tests import tolerances
 from tests.reference import words
 from tests.test_graph import LOSS, examples
 
@@ -44,10 +44,9 @@ def test_masks_drop_their_share_and_change_with_the_step():
     shape = (20, 20, 7)
     first = masks(0.4, 1, 0, batch=8, shape=shape)[0] == 0
     n = first.size
-    # Five standard errors of a share.
-    assert abs(first.mean() - 0.4) < 5 * np.sqrt(0.24 / n)
+    assert abs(first.mean() - 0.4) < tolerances.DEVIATIONS * np.sqrt(0.24 / n)
     for other in (masks(0.4, 1, 1, 8, shape)[0] == 0, masks(0.4, 2, 0, 8, shape)[0] == 0):
-        assert abs((first == other).mean() - (0.16 + 0.36)) < 5 * np.sqrt(0.25 / n)
+        assert abs((first == other).mean() - (0.16 + 0.36)) < tolerances.DEVIATIONS * np.sqrt(0.25 / n)
 
 
 def test_dropout_is_off_in_evaluation():
@@ -58,5 +57,5 @@ def test_dropout_is_off_in_evaluation():
     np.testing.assert_array_equal(model(x), bare(x))
     v = {name: np.ones_like(a) for name, a in model.parameters().items()}
     evaluated = fg.jvp(model, LOSS, x, y, v)[0]
-    assert evaluated == pytest.approx(LOSS.value(bare(x), y), rel=1e-6)
+    tolerances.SAME_LOSS.check(evaluated, LOSS.value(bare(x), y))
     assert fg.jvp(model, LOSS, x, y, v, training=True)[0] != evaluated

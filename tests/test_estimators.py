@@ -1,22 +1,12 @@
 """Estimators: unbiased, and of the variance that they declare."""
 
-from statistics import NormalDist
-
 import numpy as np
 import pytest
 
 import fgnumba as fg
+from tests import tolerances
 
 DRAWS = 2000
-
-
-# A test of this file fails by chance once in a million times, were its statistics exactly normal.
-CONFIDENCE = 1 - 1e-6
-
-
-def quantile(tests=1):
-    """Return how many standard errors bound each of `tests` statistics, all of them with CONFIDENCE."""
-    return NormalDist().inv_cdf(1 - (1 - CONFIDENCE) / (2 * tests))
 
 
 @pytest.fixture(scope="module", params=["perceptron", "convolutional"])
@@ -69,11 +59,11 @@ def test_weight_perturbation_is_unbiased_with_its_variance(problem, gradient, di
     P = gradient.size
     # E[g] = ∇f, axis by axis.
     errors = (sample.mean(axis=0) - gradient) / (sample.std(axis=0, ddof=1) / np.sqrt(DRAWS))
-    assert np.abs(errors).max() < quantile(P)
+    assert np.abs(errors).max() < tolerances.quantile(P)
     # E‖g - ∇f‖² = (P ± 1) ‖∇f‖².
     expected = (P + 1 if direction == "gaussian" else P - 1) * gradient @ gradient
     squared = np.sum((sample - gradient) ** 2, axis=1)
-    assert abs(squared.mean() - expected) < quantile() * squared.std(ddof=1) / np.sqrt(DRAWS)
+    assert abs(squared.mean() - expected) < tolerances.quantile() * squared.std(ddof=1) / np.sqrt(DRAWS)
 
 
 @pytest.mark.parametrize("direction", ["rank1", "rademacher", "gaussian"])
@@ -93,7 +83,7 @@ def test_directions_divide_the_variance(problem, gradient, direction):
     squared = np.sum((np.array(estimates) - gradient) ** 2, axis=1)
     P = gradient.size
     expected = (P + 1 if direction == "gaussian" else P - 1) / T * gradient @ gradient
-    assert abs(squared.mean() - expected) < quantile() * squared.std(ddof=1) / np.sqrt(steps)
+    assert abs(squared.mean() - expected) < tolerances.quantile() * squared.std(ddof=1) / np.sqrt(steps)
 
 
 @pytest.mark.parametrize("direction", ["rank1", "rademacher", "gaussian"])
@@ -119,7 +109,7 @@ def test_forward_gradient_is_the_derivative_times_the_direction(problem):
         np.testing.assert_array_equal(array, np.float32(d) * v[name])
     # Drawn in the kernels, the same direction: sums of up to six terms round in another order.
     drawn = fg.jvp(model, loss, x, y, fg.directions.Rademacher(seed=5))
-    np.testing.assert_allclose(drawn, (value, d), rtol=1e-5)
+    tolerances.MODEL_LOSS.check(drawn, (value, d))
 
 
 def test_directions_of_a_step_differ_by_index(problem):

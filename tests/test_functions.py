@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from fgnumba.errors import DtypeError, ShapeError
 from fgnumba.functions import beale, rosenbrock
+from tests import tolerances
 
 coordinates = st.floats(-5.0, 5.0)
 FUNCTIONS = {"beale": beale, "rosenbrock": rosenbrock}
@@ -40,9 +41,9 @@ def test_beale_jvp(pair):
     theta, v = pair
     value, derivative = beale.jvp(theta, v)
     assert type(value) is type(derivative) is float
-    # Below (5 + 5·5³)² = 4e5 for a residual, its terms cancel to a few of its roundings.
-    assert value == pytest.approx(beale_reference(theta), rel=1e-12, abs=1e-9)
-    assert derivative == pytest.approx(complex_step(beale_reference, theta, v), rel=1e-12, abs=1e-8)
+    of_value, of_derivative = tolerances.EXACT_FUNCTION["beale"]
+    of_value.check(value, beale_reference(theta))
+    of_derivative.check(derivative, complex_step(beale_reference, theta, v))
     assert beale(theta) == value
 
 
@@ -51,9 +52,9 @@ def test_rosenbrock_jvp(pair):
     theta, v = pair
     value, derivative = rosenbrock.jvp(theta, v)
     assert type(value) is type(derivative) is float
-    assert value == pytest.approx(rosenbrock_reference(np.asarray(theta)), rel=1e-12, abs=1e-10)
-    # Terms reach 200·30·55·8 = 3e6.
-    assert derivative == pytest.approx(complex_step(rosenbrock_reference, theta, v), rel=1e-12, abs=1e-8)
+    of_value, of_derivative = tolerances.EXACT_FUNCTION["rosenbrock"]
+    of_value.check(value, rosenbrock_reference(np.asarray(theta)))
+    of_derivative.check(derivative, complex_step(rosenbrock_reference, theta, v))
     assert rosenbrock(theta) == value
 
 
@@ -75,14 +76,14 @@ def test_rosenbrock_minimum_in_many_dimensions():
 
 def test_beale_gradient_of_the_first_figure():
     gradient = [beale.jvp([1.5, -0.1], v)[1] for v in np.eye(2)]
-    assert gradient == pytest.approx([-3.434, -0.808], abs=5e-4)
+    tolerances.PAPER_GRADIENT.check(gradient, [-3.434, -0.808])
 
 
 def test_linear_in_the_direction():
     theta = [0.3, -1.2]
     for function in FUNCTIONS.values():
         right, up = (function.jvp(theta, v)[1] for v in np.eye(2))
-        assert function.jvp(theta, [2.0, -3.0])[1] == pytest.approx(2 * right - 3 * up, rel=1e-13)
+        tolerances.EXACT_LINEAR.check(function.jvp(theta, [2.0, -3.0])[1], 2 * right - 3 * up)
 
 
 def test_inputs_are_left_alone_and_converted():

@@ -9,6 +9,7 @@ from fgnumba.kernels.mean_squared_error import cpu as mean_squared_error
 from fgnumba.kernels.memory import aligned
 from fgnumba.kernels.program import Program
 from fgnumba.kernels.softmax_cross_entropy import cpu as softmax_cross_entropy
+from tests import tolerances
 
 SHAPES = [(1, 1), (1, 2), (2, 1), (7, 3), (64, 10), (61, 31), (3, 33), (5, 1000), (100, 101)]
 
@@ -47,8 +48,7 @@ def test_softmax_cross_entropy(batch, width, scale, count):
     y = np.random.default_rng(1).integers(0, width, batch)
     values, finite = run(softmax_cross_entropy.bind, z, width, y)
     assert finite
-    # A float32 sum of `width` terms of both signs, each about 1, averaged over the batch.
-    np.testing.assert_allclose(values, cross_entropy(z, width, y), rtol=2e-6, atol=2e-6)
+    tolerances.LOSS.check(values, cross_entropy(z, width, y))
 
 
 @pytest.mark.parametrize("width", [2, 10, 33])
@@ -59,7 +59,7 @@ def test_softmax_cross_entropy_of_huge_logits(width):
     y = rng.integers(0, width, 50)
     values, finite = run(softmax_cross_entropy.bind, z, width, y)
     assert finite
-    np.testing.assert_allclose(values, cross_entropy(z, width, y), rtol=1e-6, atol=1e-6)
+    tolerances.LOSS_OF_HUGE_LOGITS.check(values, cross_entropy(z, width, y))
 
 
 def test_softmax_cross_entropy_of_certain_examples_keeps_relative_accuracy():
@@ -67,9 +67,9 @@ def test_softmax_cross_entropy_of_certain_examples_keeps_relative_accuracy():
     z[0, 0, :2] = [15.0, 0.0]
     values, _ = run(softmax_cross_entropy.bind, z, 2, np.array([0]))
     expected = cross_entropy(z, 2, np.array([0]))
-    # The loss is log(1 + e⁻¹⁵) in a float32 beside 1: absolute accuracy; its derivative does not cancel.
-    assert values[0] == pytest.approx(expected[0], abs=1.2e-7)
-    assert values[1] == pytest.approx(expected[1], rel=1e-6)
+    # The loss has an absolute accuracy; its derivative does not cancel.
+    tolerances.LOSS_OF_CERTAIN_EXAMPLES.check(values[0], expected[0])
+    tolerances.CARRIED.check(values[1], expected[1])
 
 
 @pytest.mark.parametrize("target", [-1, 10, 2**40, -(2**63)])
@@ -101,8 +101,8 @@ def test_mean_squared_error(batch, width, count):
     difference = z[0, :, :width].astype(np.float64) - y
     derivatives = (2 * difference * z[1:, :, :width]).mean(axis=(1, 2))
     assert finite
-    np.testing.assert_allclose(values[0], np.mean(difference**2), rtol=1e-6)
-    np.testing.assert_allclose(values[1:], derivatives, rtol=2e-6, atol=2e-6)
+    tolerances.SAME_LOSS.check(values[0], np.mean(difference**2))
+    tolerances.LOSS.check(values[1:], derivatives)
 
 
 @pytest.mark.parametrize("bind", [softmax_cross_entropy.bind, mean_squared_error.bind])

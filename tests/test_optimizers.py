@@ -17,6 +17,7 @@ from fgnumba.kernels.memory import aligned
 from fgnumba.kernels.program import Program
 from fgnumba.optimizers import Optimizer
 from fgnumba.parameters import Parameter
+from tests import tolerances
 
 RATES = 0.05, 0.01  # learning rate and its decay
 
@@ -117,7 +118,7 @@ def check_steps(case, shapes, steps=12):
         g = np.concatenate([array.ravel() for array in drawn.values()]).astype(np.float64)
         flat = expected.step(flat, g, RATES[0] * math.exp(-number * RATES[1]), number)
         found = np.concatenate([p.array().ravel() for p in parameters.values()])
-        np.testing.assert_allclose(found, flat, rtol=2e-5, atol=2e-6)
+        tolerances.OPTIMISER_STEPS.check(found, flat)
     before = {name: p.array() for name, p in parameters.items()}
     result["finite"] = 0
     program.run()
@@ -146,9 +147,8 @@ def test_least_squares_are_found(name, estimator):
     trainer = fg.Trainer(model, loss=fg.MeanSquaredError(), estimator=estimator, optimizer=OPTIMIZERS[name])
     for _ in range(600):
         trainer.step(x, x @ w)
-    # Frank-Wolfe nears a minimum inside its ball as 1 / i.
-    atol = 0.05 if name == "frank-wolfe" else 0.01
-    np.testing.assert_allclose(model.parameters()["0.weight"], w, atol=atol)
+    bound = tolerances.FITTED_IN_A_BALL if name == "frank-wolfe" else tolerances.FITTED
+    bound.check(model.parameters()["0.weight"], w)
 
 
 def test_frank_wolfe_stays_in_its_ball():
@@ -166,8 +166,8 @@ def test_frank_wolfe_stays_in_its_ball():
     )
     for _ in range(200):
         trainer.step(x, x @ w)
-        assert np.linalg.norm(model.parameters()["0.weight"]) <= 1 + 1e-6
-    np.testing.assert_allclose(model.parameters()["0.weight"], w / 5, atol=0.1)
+        assert np.linalg.norm(model.parameters()["0.weight"]) <= 1 + tolerances.BALL
+    tolerances.FITTED_ON_A_SPHERE.check(model.parameters()["0.weight"], w / 5)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 import fgnumba as fg
 from fgnumba.bench import reverse
 from fgnumba.kernels import threads, vector
+from tests import tolerances
 from tests.test_activations import REFERENCES
 from tests.test_jvp import (
     BATCHES,
@@ -18,9 +19,6 @@ from tests.test_jvp import (
     reference,
     softmax_cross_entropy,
 )
-
-# Relative to the gradient's norm; each entry is a sum of up to some hundred float32 products.
-TOLERANCE = 1e-5
 
 
 def check(layers, inputs, batch, seed, use_mse=False):
@@ -35,11 +33,12 @@ def check(layers, inputs, batch, seed, use_mse=False):
         y = rng.standard_normal((batch, outputs)).astype(np.float32)
     value, gradient = reverse.value_and_grad(model, loss, x, y)
     expected, exact = reference(layers, before, x, y, expected_loss)
-    assert value == pytest.approx(expected, rel=1e-5, abs=1e-6)
+    tolerances.MODEL_LOSS.check(value, expected)
     norm = np.sqrt(sum(float((array**2).sum()) for array in exact.values()))
     for name, array in exact.items():
         error = float(np.linalg.norm(gradient[name] - array))
-        assert error <= TOLERANCE * norm + 1e-9, f"{name}: {error:.3g} over a bound of {TOLERANCE * norm:.3g}"
+        bound = tolerances.DERIVATIVE * norm + tolerances.NOISE_ALONE["reverse"]
+        assert error <= bound, f"{name}: {error:.3g} over a bound of {bound:.3g}"
     for name, array in model.parameters().items():
         np.testing.assert_array_equal(array, before[name])
 
@@ -67,7 +66,7 @@ def test_a_step_is_the_gradient_times_the_learning_rate():
         value, gradient = reverse.value_and_grad(model, fg.SoftmaxCrossEntropy(), x, y)
         assert reverse.ReverseTrainer(model, 0.25).step(x, y) == value
         for name, array in model.parameters().items():
-            np.testing.assert_allclose(array, before[name] - 0.25 * gradient[name], rtol=1e-5, atol=1e-6)
+            tolerances.GRADIENT_STEP.check(array, before[name] - 0.25 * gradient[name], name)
 
 
 def test_steps_do_not_depend_on_threads(monkeypatch):

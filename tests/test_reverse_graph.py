@@ -10,14 +10,12 @@ from fgnumba import tasks
 from fgnumba.bench import reverse
 from fgnumba.kernels import threads, vector
 from fgnumba.presets import model_from, tables
+from tests import tolerances
 from tests.graph_reference import evaluated, softmax_cross_entropy
 from tests.test_graph_jvp import graphs, randomized
 
 LOSS = fg.SoftmaxCrossEntropy()
 PROBES = 8
-
-# Relative to ‖∇f‖‖v‖, the largest that a directional derivative can be; float32 sums of some thousand products.
-TOLERANCE = 1e-5
 
 
 def batch_for(model, batch, rng):
@@ -37,13 +35,13 @@ def check(model, batch, seed, checkpoint=False):
         probes[name][PROBES + index] = rng.standard_normal(shape)
     expected, derivatives = softmax_cross_entropy(evaluated(model, x, probes), y)
     value, gradient = reverse.value_and_grad(model, LOSS, x, y, checkpoint=checkpoint)
-    assert value == pytest.approx(expected, rel=1e-5, abs=1e-5)
+    tolerances.GRAPH_LOSS.check(value, expected)
     norm = np.sqrt(sum(float((array.astype(np.float64) ** 2).sum()) for array in gradient.values()))
     for index, derivative in enumerate(derivatives):
         length = np.sqrt(sum(float((v[index] ** 2).sum()) for v in probes.values()))
         found = sum(float((gradient[name] * v[index]).sum()) for name, v in probes.items())
         which = "all" if index < PROBES else list(shapes)[index - PROBES]
-        bound = TOLERANCE * norm * length + 1e-7 * length
+        bound = (tolerances.DERIVATIVE * norm + tolerances.NOISE_ALONE["graph"]) * length
         assert abs(found - derivative) <= bound, f"{which}: {found:.7g} for {derivative:.7g}"
 
 
@@ -114,7 +112,7 @@ def test_a_step_is_the_gradient_times_the_learning_rate(checkpoint, chunk_bytes,
     trainer = reverse.ReverseTrainer(model, 0.25, checkpoint=checkpoint)
     assert trainer.step(x, y) == value
     for name, array in model.parameters().items():
-        np.testing.assert_allclose(array, before[name] - 0.25 * gradient[name], rtol=1e-5, atol=2e-6)
+        tolerances.GRADIENT_STEP.check(array, before[name] - 0.25 * gradient[name], name)
 
 
 def test_checkpointing_gives_the_same_gradient_in_less_memory():
@@ -162,8 +160,8 @@ def test_dropout_masks_are_those_of_the_forward_pass(kind, monkeypatch):
         float((parameters[name].array(plan.gradients[name]) * array).sum())
         for name, array in v.materialize(model).items()
     )
-    assert value == pytest.approx(expected, rel=1e-6)
-    assert found == pytest.approx(derivative, rel=1e-4)
+    tolerances.SAME_LOSS.check(value, expected)
+    tolerances.ALONG_NOISE.check(found, derivative)
     masked = value
     plan.stream["step"] = 4
     assert plan.run(x, y) != masked
@@ -178,7 +176,7 @@ def test_finite_differences_agree():
     _, gradient = reverse.value_and_grad(model, LOSS, x, y)
     theta = model.parameters()
     v = {name: rng.standard_normal(array.shape) for name, array in theta.items()}
-    step = 1e-6
+    step = tolerances.FLOAT64_DIFFERENCE
     nothing = {name: np.zeros((1, *array.shape)) for name, array in theta.items()}
 
     class At:
@@ -194,4 +192,4 @@ def test_finite_differences_agree():
 
     up, down = (softmax_cross_entropy(evaluated(At(sign), x, nothing), y)[0] for sign in (1, -1))
     found = sum(float((gradient[name] * v[name]).sum()) for name in v)
-    assert found == pytest.approx((up - down) / (2 * step), rel=1e-4)
+    tolerances.ALONG_NOISE.check(found, (up - down) / (2 * step))

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from fgnumba.errors import ConfigError
 from fgnumba.schedules import Constant, Cosine, Exponential, Warmup
+from tests import tolerances
 
 SCHEDULES = [
     Constant(0.1),
@@ -29,21 +30,21 @@ def test_constant(rate, step):
 
 @given(rates, st.floats(0.0, 1.0), steps)
 def test_exponential(rate, decay, step):
-    assert Exponential(rate, decay)(step) == pytest.approx(rate * np.exp(-step * decay), rel=1e-14)
+    tolerances.EXACT_SCHEDULE.check(Exponential(rate, decay)(step), rate * np.exp(-step * decay))
 
 
 def test_exponential_as_in_the_paper():
     schedule = Exponential(2e-4, 1e-4)
     assert schedule(0) == 2e-4
-    assert schedule(10_000) == pytest.approx(2e-4 / math.e, rel=1e-14)
+    tolerances.EXACT_SCHEDULE.check(schedule(10_000), 2e-4 / math.e)
     assert Exponential(1.0, 1.0)(10**6) == 0.0
 
 
 def test_cosine():
     schedule = Cosine(0.5, 100, final=0.1)
     assert schedule(0) == 0.5
-    assert schedule(50) == pytest.approx(0.3, rel=1e-14)
-    assert schedule(25) == pytest.approx(0.3 + 0.2 / math.sqrt(2), rel=1e-14)
+    tolerances.EXACT_SCHEDULE.check(schedule(50), 0.3)
+    tolerances.EXACT_SCHEDULE.check(schedule(25), 0.3 + 0.2 / math.sqrt(2))
     assert schedule(100) == schedule(10**6) == 0.1
     assert Cosine(0.5, 100)(100) == 0.0
 
@@ -52,14 +53,15 @@ def test_cosine():
 def test_cosine_stays_between_its_ends(rate, final, count, step):
     schedule = Cosine(rate, count, final)
     low, high = sorted((rate, final))
-    assert low * (1 - 1e-14) <= schedule(step) <= high * (1 + 1e-14)
+    slack = tolerances.EXACT_SCHEDULE.relative
+    assert low * (1 - slack) <= schedule(step) <= high * (1 + slack)
 
 
 @pytest.mark.parametrize("inner", SCHEDULES)
 def test_warmup(inner):
     schedule = Warmup(inner, 4)
     for step, share in enumerate((0.25, 0.5, 0.75, 1.0, 1.0)):
-        assert schedule(step) == pytest.approx(share * inner(step), rel=1e-15)
+        tolerances.EXACT_PRODUCT.check(schedule(step), share * inner(step))
     assert schedule(1000) == inner(1000)
     assert Warmup(inner, 1)(0) == inner(0)
 
@@ -85,8 +87,8 @@ def test_pure_immutable_and_comparable(schedule):
 )
 def test_other_numbers_are_numbers(rate, count):
     assert Constant(rate)(0) == 1.0
-    assert Exponential(rate, 0.5)(2) == pytest.approx(math.exp(-1))
-    assert Cosine(rate, count)(5) == pytest.approx(0.5)
+    tolerances.CARRIED.check(Exponential(rate, 0.5)(2), math.exp(-1))
+    tolerances.CARRIED.check(Cosine(rate, count)(5), 0.5)
     assert Warmup(Constant(rate), count)(4) == 0.5
 
 

@@ -10,7 +10,8 @@ from fgnumba.bench import reverse
 from fgnumba.estimators import RECIPES, Estimator, recipe
 from fgnumba.estimators.zeroth import Differences
 from fgnumba.kernels.compile import compiled_count, on_compile
-from tests.test_estimators import flat, quantile
+from tests import tolerances
+from tests.test_estimators import flat
 
 DRAWS = 600
 LOSS = fg.SoftmaxCrossEntropy()
@@ -35,7 +36,7 @@ def test_an_estimator_keeps_its_word(name):
     for _ in range(20):
         # What is learned from step to step is there, and is not zero.
         trainer.step(x, y)
-    _, exact = reverse.value_and_grad(model, LOSS, x, y)
+    exact_loss, exact = reverse.value_and_grad(model, LOSS, x, y)
     gradient, sample = flat(exact), []
     for step in range(draws):
         trainer.steps_done = 20 + step
@@ -43,9 +44,13 @@ def test_an_estimator_keeps_its_word(name):
     found = np.array(sample)
     deviation = found.std(axis=0, ddof=1) / np.sqrt(draws)
     errors = np.abs(found.mean(axis=0) - gradient)
-    # A difference of losses is rounded, and no derivative.
-    rounding = 0.02 * np.abs(gradient).max() if isinstance(estimator, Differences) else 1e-6
-    within = errors <= quantile(gradient.size) * deviation + rounding
+    rounding, bias = tolerances.ESTIMATE_ROUNDING, tolerances.VARIANCE_ROUNDING
+    if isinstance(estimator, Differences):
+        # A difference of losses is rounded, and no derivative.
+        bias = tolerances.DIFFERENCE_BIAS
+        rounding = tolerances.difference(estimator.epsilon, exact_loss, len(x), sides=1)
+        rounding += bias * np.abs(gradient).max()
+    within = errors <= tolerances.quantile(gradient.size) * deviation + rounding
     assert estimator.statement
     if estimator.unbiased or isinstance(estimator, Differences):
         assert within.all(), f"{(~within).sum()} of {within.size} axes"
@@ -54,8 +59,10 @@ def test_an_estimator_keeps_its_word(name):
     theory = estimator.relative_variance(model.parameter_count)
     if theory is not None:
         squared = np.sum((found - gradient) ** 2, axis=1) / (gradient @ gradient)
-        slack = 0.02 * theory if isinstance(estimator, Differences) else 1e-4 * theory
-        assert abs(squared.mean() - theory) < quantile() * squared.std(ddof=1) / np.sqrt(draws) + slack
+        assert (
+            abs(squared.mean() - theory)
+            < tolerances.quantile() * squared.std(ddof=1) / np.sqrt(draws) + bias * theory
+        )
 
 
 @pytest.mark.parametrize("name", sorted(RECIPES))

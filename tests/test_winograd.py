@@ -9,6 +9,7 @@ from fgnumba.kernels.conv2d import filtering
 from fgnumba.kernels.philox import STREAM, set_stream
 from fgnumba.layers import Perturbation
 from fgnumba.plan import Plan
+from tests import tolerances
 from tests.test_graph_jvp import check
 
 KINDS = {"none": directions.NONE, **{name: d.kind for name, d in fg.directions.BY_NAME.items()}}
@@ -47,9 +48,8 @@ def test_it_agrees_with_direct_convolutions(shape, filters, padding, kind, count
     weights = 16 * -(-filters // 32) * 32 * shape[2] * 4
     if kind in ("none", "rank1") or count * weights <= filtering.CACHED_DIRECTIONS:
         assert not np.array_equal(filtered, direct), "the same bits: it was not filtered"
-    # Each place of a tile sums up to four times what a pixel does: errors are some units of the largest value.
     scale = np.abs(direct).max(axis=(1, 2), keepdims=True)
-    assert (np.abs(filtered - direct) / scale).max() < 5e-6
+    assert (np.abs(filtered - direct) / scale).max() < tolerances.FILTERED
 
 
 @pytest.mark.parametrize("kind", [*fg.directions.BY_NAME, "explicit"])

@@ -7,7 +7,7 @@ import numpy as np
 from fgnumba.kernels import directions
 from fgnumba.kernels.product import Weights
 
-from .. import reference
+from .. import reference, tolerances
 
 KINDS = {
     "none": directions.NONE,
@@ -91,6 +91,5 @@ def activated(activation, z, dz):
 
 def check(found, expected, inputs, whole):
     """Compare sums of `inputs` terms of order 1: exactly where they are small whole numbers."""
-    # Sums of float32 err like a walk; factors are right to 5e-6 where they are Gaussians.
-    tolerance = 0 if whole else 3e-6 * np.sqrt(inputs) * 5
-    np.testing.assert_allclose(found, expected, rtol=1e-6 if tolerance else 0, atol=tolerance)
+    bound = tolerances.Within() if whole else tolerances.weighted_sums(inputs)
+    bound.check(found, expected)

@@ -5,6 +5,8 @@ import pytest
 
 from fgnumba.kernels.channel_sums import cuda as channel_sums
 
+from .. import tolerances
+
 
 # One channel and a block for it, a few, more than a warp has lanes; one block of pixels, and several.
 @pytest.mark.parametrize(
@@ -21,10 +23,8 @@ def test_sums_by_channel(gpu, batch, shape, onto):
     gpu.run(channel_sums.bind(1, batch=batch, x=gpu.images(x), delta=gpu.images(delta), **arguments))
     sums = [np.sum(delta * x, axis=(0, 1, 2, 3)), np.sum(delta, axis=(0, 1, 2, 3))]
     for found, before, total in zip((scale, shift), old, sums, strict=True):
-        # Up to 231 float32 of order 1, added up in a tree.
-        np.testing.assert_allclose(
-            found.download()[:channels], total + onto * before[:channels], rtol=1e-5, atol=2e-5
-        )
+        expected = total + onto * before[:channels]
+        tolerances.sums(delta[..., 0].size).check(found.download()[:channels], expected)
         np.testing.assert_array_equal(found.download()[channels:], np.float32(before[channels:]))
 
 
@@ -34,7 +34,6 @@ def test_some_of_the_channels(gpu):
     arguments = {"scale": scale, "shift": shift, "onto": False}
     operands = {"x": gpu.images(x).channels_from(4, 3), "delta": gpu.images(delta).channels_from(7, 3)}
     gpu.run(channel_sums.bind(1, batch=2, **operands, **arguments))
-    # 40 float32 of order 1.
     expected = np.sum(delta[..., 7:] * x[..., 4:7], axis=(0, 1, 2, 3))
-    np.testing.assert_allclose(scale.download(), expected, rtol=1e-5, atol=5e-6)
-    np.testing.assert_allclose(shift.download(), delta[..., 7:].sum(axis=(0, 1, 2, 3)), rtol=1e-5, atol=5e-6)
+    tolerances.sums(40).check(scale.download(), expected)
+    tolerances.sums(40).check(shift.download(), delta[..., 7:].sum(axis=(0, 1, 2, 3)))

@@ -10,6 +10,7 @@ from fgnumba.kernels.conv2d.geometry import Geometry
 from fgnumba.kernels.images import Border
 from fgnumba.kernels.packing import pack
 
+from .. import tolerances
 from .moved_weights import MANY, random
 from .patches import grouped_gradient, output_size, packed_groups, patches
 
@@ -57,9 +58,8 @@ def run(gpu, images, outputs, geometry, processors=MANY, onto=False, has_bias=Tr
 
 
 def agrees(found, expected, pixels):
-    # Sums of `pixels` terms of order 1, whose errors add up like a walk.
     for one, right in zip(found, expected, strict=True):
-        np.testing.assert_allclose(one, right, rtol=1e-6, atol=5e-7 * np.sqrt(pixels) * 5)
+        tolerances.sums(pixels).check(one, right)
 
 
 @pytest.mark.parametrize("onto", [False, True])

@@ -10,7 +10,7 @@ from fgnumba.kernels.loss import RESULT
 from fgnumba.kernels.packing import pack, unpack
 from fgnumba.kernels.philox import ORTHOGONAL
 
-from .. import reference
+from .. import reference, tolerances
 
 KINDS = {"rank1": directions.RANK1, "rademacher": directions.RADEMACHER, "gaussian": directions.GAUSSIAN}
 SEED, STEP, FIRST, PARAMETER = 2**40 + 3, 17, 6, 2
@@ -58,16 +58,12 @@ def mean_gradient(kind, shape, derivatives):
     return total / len(derivatives)
 
 
-# Float32 sums of terms whose size is that of d v, up to 5.4 times 2 for a Gaussian.
-ATOL = {"rank1": 1e-6, "rademacher": 1e-6, "gaussian": 3e-6}
-
-
 @pytest.mark.parametrize(("kind", "shape"), CASES, ids=str)
 def test_a_gradient_is_stored(gpu, kind, shape):
     derivatives = [1.5, -2.0, 0.25]
     _, (stored, _), finite = run(gpu, kind, shape, derivatives, rules.STORE)
     assert finite == 1
-    np.testing.assert_allclose(stored, mean_gradient(kind, shape, derivatives), rtol=0, atol=ATOL[kind])
+    tolerances.descent(kind).check(stored, mean_gradient(kind, shape, derivatives))
 
 
 @pytest.mark.parametrize("shape", [(37,), (9, 33)], ids=str)
@@ -77,10 +73,10 @@ def test_steps_follow_their_formula(gpu, kind, shape):
     derivatives = list(np.linspace(-1, 2, 19))
     g = mean_gradient(kind, shape, derivatives)
     (theta, _), (stepped, _), _ = run(gpu, kind, shape, derivatives, rules.SGD)
-    np.testing.assert_allclose(stepped, theta - 0.1 * g, rtol=0, atol=ATOL[kind])
+    tolerances.descent(kind).check(stepped, theta - 0.1 * g)
     (theta, m), (moved, moment), _ = run(gpu, kind, shape, derivatives, rules.MOMENTUM)
-    np.testing.assert_allclose(moment, 0.75 * m + g, rtol=0, atol=ATOL[kind])
-    np.testing.assert_allclose(moved, theta - 0.1 * (0.75 * m + g), rtol=0, atol=ATOL[kind])
+    tolerances.descent(kind).check(moment, 0.75 * m + g)
+    tolerances.descent(kind).check(moved, theta - 0.1 * (0.75 * m + g))
 
 
 @pytest.mark.parametrize("rule", [rules.SGD, rules.MOMENTUM])
@@ -89,9 +85,9 @@ def test_rows_of_several_blocks_move(gpu, kind, rule):
     shape = (258, 33) if kind == "rank1" else (66, 33)
     (theta, m), (moved, moment), _ = run(gpu, kind, shape, [0.5], rule)
     m = mean_gradient(kind, shape, [0.5]) + (0.75 * m if rule == rules.MOMENTUM else 0)
-    np.testing.assert_allclose(moved, theta - 0.1 * m, rtol=0, atol=ATOL[kind])
+    tolerances.descent(kind).check(moved, theta - 0.1 * m)
     if rule == rules.MOMENTUM:
-        np.testing.assert_allclose(moment, m, rtol=0, atol=ATOL[kind])
+        tolerances.descent(kind).check(moment, m)
 
 
 @pytest.mark.parametrize("kind", ["rank1", "rademacher"])

@@ -10,7 +10,7 @@ from fgnumba.kernels.gpu.primitives import Address, Size, store_f32
 from fgnumba.kernels.gpu.program import Operation
 from fgnumba.kernels.philox import DIRECTION_SHIFT, ENTRY, LEFT, ORTHOGONAL
 
-from .. import reference
+from .. import reference, tolerances
 
 SEED, STEP, PARAMETER = 0xFEDCBA9876543210, 123456, 7
 
@@ -65,8 +65,7 @@ def test_a_vector_of_signs_is_one_panel(gpu):
 
 def test_gaussians_are_those_of_box_and_muller(gpu):
     expected = reference.normal_matrix(6, 40, ENTRY, 3, PARAMETER, STEP, SEED)
-    # A float32 logarithm, root, sine and cosine: 1e-6 of numbers up to 5.4.
-    np.testing.assert_allclose(drawn(gpu, 6, 40, ENTRY, 3, 1), expected, atol=5e-6)
+    tolerances.GAUSSIAN_ON_A_GPU.check(drawn(gpu, 6, 40, ENTRY, 3, 1), expected)
 
 
 @pytest.mark.parametrize("member", [1, 6, 31])

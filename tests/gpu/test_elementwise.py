@@ -5,6 +5,8 @@ import pytest
 
 from fgnumba.kernels.elementwise import cuda as elementwise
 
+from .. import tolerances
+
 SHAPES = [(1, (1, 1, 1)), (3, (2, 5, 3)), (7, (1, 1, 37))]
 
 
@@ -23,8 +25,7 @@ def test_a_sum_of_images_with_tanh(gpu, batch, shape, tangents):
     value = np.tanh(x[0] + x2[0])
     dz = tangents[0] * x[1:] + tangents[1] * x2[1:]
     expected = np.concatenate([value[None], (1 - value**2) * dz])
-    # Rounded once a step, of numbers of order 1.
-    np.testing.assert_allclose(gpu.values(y), expected, rtol=2e-6, atol=2e-6)
+    tolerances.ELEMENTWISE.check(gpu.values(y), expected)
 
 
 def test_a_copy_without_tangents(gpu):

@@ -8,6 +8,8 @@ from fgnumba.kernels.images import Images
 from fgnumba.kernels.memory import leading
 from fgnumba.kernels.packing import unpack
 
+from .. import tolerances
+
 
 def in_panels(matrix, rows, padding):
     """Return (R, N) as (ceil(N / 32), `rows`, 32), `padding` beyond."""
@@ -51,8 +53,7 @@ def test_a_product_of_panels(gpu, rows, terms, columns, onto):
     expected = x.astype(np.float32).T.astype(np.float64) @ delta.astype(np.float32)
     if onto:
         expected += unpack(before, columns)[:rows]
-    # Sums of up to 97 products of order 1, rounded to float32 at each.
-    np.testing.assert_allclose(unpack(found, columns)[:rows], expected, rtol=2e-5, atol=2e-5)
+    tolerances.sums(terms).check(unpack(found, columns)[:rows], expected)
     np.testing.assert_array_equal(found[:, rows:], before[:, rows:])
 
 

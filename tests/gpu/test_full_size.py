@@ -22,6 +22,7 @@ from fgnumba.kernels.gpu.memory import DeviceArray
 from fgnumba.kernels.images import Border
 from fgnumba.presets import defaults, model_from, tables
 
+from .. import tolerances
 from ..graph_reference import normalized
 from . import test_norms, test_pooling
 from .moved_weights import check, moved, random
@@ -51,7 +52,7 @@ def chosen(n, count):
 def check_dual(found, z, dz, inputs, whole):
     """Compare with a rectified z and its tangents: where z is so small that its sign may be another, z alone."""
     check(found[0], np.maximum(z, 0), inputs, whole)
-    clear = np.abs(z) > (0 if whole else 1e-2)
+    clear = np.abs(z) > (0 if whole else tolerances.UNDECIDED)
     check(found[1:, clear], np.where(z > 0, dz, 0)[:, clear], inputs, whole)
 
 
@@ -136,8 +137,7 @@ def test_normalisation(gpu, batch, shape, groups):
     found = test_norms.run(gpu, gpu.images(x), y, batch, groups, weights)
     some = chosen(batch, SOME)
     value, tangent = normalized((x[0, some], x[1:, some]), groups, test_norms.EPSILON, p, v)
-    # Thousands of numbers of order 1, divided by a deviation of order 1.
-    np.testing.assert_allclose(found[:, some], np.concatenate([value[None], tangent]), rtol=5e-5, atol=5e-5)
+    tolerances.NORMALISED_MANY.check(found[:, some], np.concatenate([value[None], tangent]))
 
 
 def data(batch):
@@ -178,26 +178,16 @@ def test_captured_steps_are_those_that_are_not_bit_for_bit(driver, name, which):
         np.testing.assert_array_equal(array, launched[2][one], err_msg=one)
 
 
-# Of the way that parameters have gone. On the CPU, those that differ by 2e-7 at first are apart by 5e-6, 2e-5, 1e-3 and
-# 1.5e-2 of it after these steps: where maxima and rectifiers are nearly undecided, rounding decides. Ten times that.
-APART = {
-    ("mlp", "weight-perturbation"): 1e-4,
-    ("mlp", "default"): 3e-4,
-    ("cnn", "weight-perturbation"): 1e-2,
-    ("cnn", "default"): 0.15,
-}
-
-
-@pytest.mark.parametrize(("name", "which"), APART)
+@pytest.mark.parametrize(("name", "which"), tolerances.APART)
 def test_training_is_as_on_the_cpu(driver, name, which):
     losses, before, found = trained(name, which, Gpu(driver))
     expected_losses, start, expected = trained(name, which, "cpu")
-    # A loss errs to the second order, and by its own sum.
-    np.testing.assert_allclose(losses, expected_losses, rtol=APART[name, which] / 10)
+    apart = tolerances.APART[name, which]
+    tolerances.Within(tolerances.APART_LOSS * apart).check(losses, expected_losses)
     for one, array in expected.items():
         np.testing.assert_array_equal(before[one], start[one])
         way, error = np.linalg.norm(array - start[one]), np.linalg.norm(found[one] - array)
-        assert error <= APART[name, which] * way, f"{one}: {error:.3g} apart after a way of {way:.3g}"
+        assert error <= apart * way, f"{one}: {error:.3g} apart after a way of {way:.3g}"
 
 
 def test_the_gpu_is_chosen_where_there_is_one():

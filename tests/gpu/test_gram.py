@@ -14,7 +14,7 @@ from fgnumba.kernels.packing import pack
 from fgnumba.kernels.philox import ORTHOGONAL
 from fgnumba.kernels.projection import cuda as projection
 
-from .. import reference
+from .. import reference, tolerances
 
 KINDS = {"rank1": kinds.RANK1, "rademacher": kinds.RADEMACHER, "gaussian": kinds.GAUSSIAN}
 SEED, STEP, FIRST, PARAMETER = 2**40 + 3, 17, 6, 2
@@ -46,16 +46,20 @@ def drawn(gpu, kind, shape, count, groups=1):
     return found, np.array(vectors)
 
 
+def agree(kind, found, v):
+    """Compare the products of directions (T, P), of which each share of the work has found a part."""
+    # Signs are counted.
+    bound = tolerances.gaussian_products(v.shape[1]) if kind == "gaussian" else tolerances.Within()
+    bound.check(np.tril(found.download()).sum(axis=0), np.tril(v @ v.T))
+
+
 @pytest.mark.parametrize(("kind", "shape", "groups"), CASES, ids=str)
 def test_products_of_directions(gpu, kind, shape, groups):
     directions, v = drawn(gpu, kind, shape, 3, groups)
     found = gpu.array(np.full((gram.shares(directions), 3, 3), np.nan))
     gpu.run(gram.bind(None, 1, directions=directions, gram=found))
     v = v.reshape(3, -1)
-    # Signs are counted; Gaussians multiplied in float32, 128 at a time.
-    atol = 3e-5 * np.sqrt(v.shape[1]) if kind == "gaussian" else 0
-    products = np.tril(found.download()).sum(axis=0)
-    np.testing.assert_allclose(products, np.tril(v @ v.T), rtol=0, atol=atol)
+    agree(kind, found, v)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -64,8 +68,7 @@ def test_products_of_more_directions_than_a_block_takes(gpu, kind):
     found = gpu.array(np.full((gram.shares(directions), 18, 18), np.nan))
     gpu.run(gram.bind(None, 1, directions=directions, gram=found))
     v = v.reshape(18, -1)
-    products = np.tril(found.download()).sum(axis=0)
-    np.testing.assert_allclose(products, np.tril(v @ v.T), rtol=0, atol=1e-4 if kind == "gaussian" else 0)
+    agree(kind, found, v)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -76,8 +79,7 @@ def test_a_share_takes_several_panels(gpu, kind, monkeypatch):
     found = gpu.array(np.full((gram.shares(directions), 2, 2), np.nan))
     gpu.run(gram.bind(None, 1, directions=directions, gram=found))
     v = v.reshape(2, -1)
-    products = np.tril(found.download()).sum(axis=0)
-    np.testing.assert_allclose(products, np.tril(v @ v.T), rtol=0, atol=3e-4 if kind == "gaussian" else 0)
+    agree(kind, found, v)
 
 
 def test_orthogonal_directions_along_each_other(gpu):
@@ -122,7 +124,7 @@ def test_coefficients_of_a_mean_are_what_is_left_clipped(gpu):
     rng = np.random.default_rng(0)
     values, projections = rng.standard_normal(6), rng.standard_normal((301, 5))
     found = combine(gpu, values, clip=np.inf, projections=projections)
-    np.testing.assert_allclose(found[1:], values[1:] - projections.sum(axis=0), rtol=1e-12, atol=1e-12)
+    tolerances.EXACT_SUMS.check(found[1:], values[1:] - projections.sum(axis=0))
     assert found[0] == values[0]
     np.testing.assert_array_equal(combine(gpu, values, clip=0.5)[1:], np.clip(values[1:], -0.5, 0.5))
     values[3] = np.nan
@@ -138,8 +140,7 @@ def test_coefficients_on_a_span_solve_its_gram_matrix(gpu, count):
     shares[:, *np.triu_indices(count, 1)] = np.nan
     values = rng.standard_normal(1 + count)
     found = combine(gpu, values, clip=np.inf, grams=shares, parameters=50)
-    # A Cholesky factorisation in float64 of a matrix whose condition is below 100.
-    np.testing.assert_allclose(found[1:], np.linalg.solve(v @ v.T, values[1:]) * 50, rtol=1e-11)
+    tolerances.EXACT_SOLUTION.check(found[1:], np.linalg.solve(v @ v.T, values[1:]) * 50)
     assert found[0] == values[0]
 
 
@@ -152,7 +153,7 @@ def test_a_direction_that_depends_on_others_is_left_out(gpu):
     assert found[3] == 0
     kept = v[[0, 1, 3, 4]]
     expected = np.linalg.solve(kept @ kept.T, kept @ gradient) * 20 * 5 / 4
-    np.testing.assert_allclose(found[[1, 2, 4, 5]], expected, rtol=1e-9)
+    tolerances.EXACT_SOLUTION_OF_MANY.check(found[[1, 2, 4, 5]], expected)
 
 
 def test_more_directions_than_threads_of_a_block(gpu, monkeypatch):
@@ -166,8 +167,7 @@ def test_more_directions_than_threads_of_a_block(gpu, monkeypatch):
     v = rng.standard_normal((count, 4 * count))
     values = rng.standard_normal(1 + count)
     found = combine(gpu, values, clip=np.inf, grams=(v @ v.T)[None], parameters=7)
-    # The matrix's condition is below 10.
-    np.testing.assert_allclose(found[1:], np.linalg.solve(v @ v.T, values[1:]) * 7, rtol=1e-9)
+    tolerances.EXACT_SOLUTION_OF_MANY.check(found[1:], np.linalg.solve(v @ v.T, values[1:]) * 7)
 
 
 @pytest.mark.parametrize("count", [1, 3, 9])
@@ -181,8 +181,7 @@ def test_projections(gpu, kind, shape, groups, count):
     values = gpu.array(np.where(kept, packed, np.float32(np.nan)))
     gpu.run(projection.bind(None, 1, values=values, directions=directions, sums=found))
     exact = (v * packed.astype(np.float64)).reshape(count, directions.panels, -1).sum(axis=2)
-    # Eight float32 are added up at a time.
-    np.testing.assert_allclose(found.download(), exact.T, rtol=0, atol=1e-6 * np.sqrt(v[0].size))
+    tolerances.projections(v[0].size).check(found.download(), exact.T)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -192,4 +191,4 @@ def test_rows_that_warps_share(gpu, kind):
     packed = pack(np.random.default_rng(1).standard_normal((1030, 1)))
     found = gpu.array(np.full((1, 1), np.nan))
     gpu.run(projection.bind(None, 1, values=gpu.array(packed), directions=directions, sums=found))
-    np.testing.assert_allclose(found.download()[0, 0], np.sum(v[0] * packed), rtol=0, atol=3e-5)
+    tolerances.projections(1030).check(found.download()[0, 0], np.sum(v[0] * packed))

@@ -8,6 +8,8 @@ from fgnumba.kernels.loss import RESULT
 from fgnumba.kernels.mean_squared_error import cuda as mean_squared_error
 from fgnumba.kernels.softmax_cross_entropy import cuda as softmax_cross_entropy
 
+from .. import tolerances
+
 # More than a block of eight warps, rows longer than a warp, one of each.
 SHAPES = [(1, 1), (1, 2), (2, 1), (7, 3), (19, 10), (9, 31), (3, 33), (8, 67)]
 
@@ -48,8 +50,7 @@ def test_softmax_cross_entropy(gpu, batch, width, count):
     y = np.random.default_rng(1).integers(0, width, batch)
     values, finite = run(gpu, softmax_cross_entropy, z, width, y)
     assert finite
-    # A float32 sum of `width` terms of both signs, each about 1, averaged over the batch.
-    np.testing.assert_allclose(values, cross_entropy(z, width, y), rtol=2e-6, atol=2e-6)
+    tolerances.LOSS.check(values, cross_entropy(z, width, y))
 
 
 def test_huge_logits_do_not_overflow(gpu):
@@ -59,7 +60,7 @@ def test_huge_logits_do_not_overflow(gpu):
     y = rng.integers(0, 33, 20)
     values, finite = run(gpu, softmax_cross_entropy, z, 33, y)
     assert finite
-    np.testing.assert_allclose(values, cross_entropy(z, 33, y), rtol=1e-6, atol=1e-6)
+    tolerances.LOSS_OF_HUGE_LOGITS.check(values, cross_entropy(z, 33, y))
 
 
 def test_certain_examples_keep_relative_accuracy(gpu):
@@ -67,9 +68,9 @@ def test_certain_examples_keep_relative_accuracy(gpu):
     z[0, 0, :2] = [15.0, 0.0]
     values, _ = run(gpu, softmax_cross_entropy, z, 2, np.array([0]))
     expected = cross_entropy(z, 2, np.array([0]))
-    # The loss is log(1 + e⁻¹⁵) in a float32 beside 1: absolute accuracy; its derivative does not cancel.
-    assert values[0] == pytest.approx(expected[0], abs=1.2e-7)
-    assert values[1] == pytest.approx(expected[1], rel=1e-6)
+    # The loss has an absolute accuracy; its derivative does not cancel.
+    tolerances.LOSS_OF_CERTAIN_EXAMPLES.check(values[0], expected[0])
+    tolerances.CARRIED.check(values[1], expected[1])
 
 
 @pytest.mark.parametrize("target", [-1, 10, 2**40, -(2**63)])
@@ -99,10 +100,9 @@ def test_mean_squared_error(gpu, batch, width, count):
     values, finite = run(gpu, mean_squared_error, z, width, y)
     difference = z[0, :, :width].astype(np.float64) - y
     assert finite
-    # Float32 sums of `width` terms, of one sign and of both.
-    np.testing.assert_allclose(values[0], np.mean(difference**2), rtol=1e-6)
+    tolerances.SAME_LOSS.check(values[0], np.mean(difference**2))
     derivatives = (2 * difference * z[1:, :, :width]).mean(axis=(1, 2))
-    np.testing.assert_allclose(values[1:], derivatives, rtol=2e-6, atol=2e-6)
+    tolerances.LOSS.check(values[1:], derivatives)
 
 
 def test_the_mean_of_many_examples(gpu):
@@ -111,8 +111,7 @@ def test_the_mean_of_many_examples(gpu):
     values, _ = run(gpu, mean_squared_error, z, 1, y)
     exact = z[:, :, 0].astype(np.float64)
     # One rounding to float32 an example.
-    expected = [np.mean(exact[0] ** 2), np.mean(2 * exact[0] * exact[1])]
-    np.testing.assert_allclose(values, expected, rtol=1e-6)
+    tolerances.SAME_LOSS.check(values, [np.mean(exact[0] ** 2), np.mean(2 * exact[0] * exact[1])])
 
 
 @pytest.mark.parametrize(("batch", "width"), SHAPES)
@@ -125,13 +124,11 @@ def test_residuals(gpu, batch, width):
     gpu.run(softmax_cross_entropy.bind_residual(1, z=gpu.array(z), targets=gpu.array(y), residual=e))
     expected = special.softmax(exact, axis=1)
     expected[np.arange(batch), y] -= 1
-    # A float32 quotient of an exponential and a sum of `width` of them.
-    np.testing.assert_allclose(e.download(), expected, rtol=2e-6, atol=2e-7)
+    tolerances.RESIDUAL.check(e.download(), expected)
     targets = rng.standard_normal((batch, width)).astype(np.float32)
     e = gpu.nans(batch, width)
     gpu.run(mean_squared_error.bind_residual(1, z=gpu.array(z), targets=gpu.array(targets), residual=e))
-    # Two roundings of a difference of numbers up to 10.
-    np.testing.assert_allclose(e.download(), 2 * (exact - targets) / width, rtol=1e-6, atol=1e-6)
+    tolerances.SQUARED_RESIDUAL.check(e.download(), 2 * (exact - targets) / width)
 
 
 def test_residuals_of_impossible_targets_are_nan(gpu):
@@ -151,4 +148,4 @@ def test_the_residual_of_a_certain_example_does_not_cancel(gpu):
     gpu.run(softmax_cross_entropy.bind_residual(1, z=gpu.array(z), targets=targets, residual=e))
     expected = special.softmax(z.astype(np.float64), axis=1)[0]
     expected[0] = -expected[1:].sum()
-    np.testing.assert_allclose(e.download()[0], expected, rtol=1e-6)
+    tolerances.CARRIED.check(e.download()[0], expected)

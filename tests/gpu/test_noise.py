@@ -6,6 +6,7 @@ import pytest
 from fgnumba.kernels.noise import cuda as noise
 from fgnumba.kernels.sites import Perturbed
 
+from .. import tolerances
 from ..activity_reference import signs
 from ..test_activations import REFERENCES
 
@@ -38,8 +39,7 @@ def test_noise_is_written_or_added_at_its_slots(gpu, batch, shape, onto, activat
     slope = REFERENCES[activation_name].derivative(values[0].astype(np.float64))
     expected = values.astype(np.float64)
     expected[2:4] = onto * expected[2:4] + expected_noise(values[0], slope, 1, 2)
-    # A slope of float32, and one sum, of numbers of order 1.
-    np.testing.assert_allclose(gpu.values(y), expected, rtol=2e-6, atol=2e-6)
+    tolerances.ELEMENTWISE.check(gpu.values(y), expected)
 
 
 def test_other_tangents_are_filled_with_zeros(gpu):

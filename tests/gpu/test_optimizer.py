@@ -7,6 +7,8 @@ from fgnumba.kernels.loss import RESULT
 from fgnumba.kernels.optimizer import cuda as optimizer
 from fgnumba.kernels.packing import pack, unpack
 
+from .. import tolerances
+
 SETTING = {
     "learning_rate": 0.05,
     "momentum": 0.9,
@@ -80,8 +82,7 @@ def test_rules_against_float64(gpu, name, size):
     arrays[2][:3], arrays[3] = 0, arrays[3] ** 2
     expected = stepped(RULES[name], *(array.astype(np.float64) for array in arrays))
     for found, exact in zip(update(gpu, RULES[name], arrays), expected, strict=True):
-        # A few roundings of numbers of order 1; Adam divides by √v, which is no smaller than 0.01 here.
-        np.testing.assert_allclose(found, exact, rtol=2e-6, atol=1e-6)
+        tolerances.OPTIMISER_STEP.check(found, exact)
 
 
 @pytest.mark.parametrize("name", RULES)
@@ -118,11 +119,10 @@ def test_norms_and_factors(gpu, shape, groups, ball):
         optimizer.bind_factor(squares=squares, ball=ball, rates=rates),
     )
     exact = np.sum(array.astype(np.float64) ** 2)
-    # Four squares are added up in float32 at a time.
-    np.testing.assert_allclose(sums.download().sum(), exact, rtol=2e-7)
+    tolerances.NORM.check(sums.download().sum(), exact)
     norm, found = np.sqrt(exact + 75), rates.download()[0]
-    np.testing.assert_allclose(found["norm"], norm, rtol=2e-7)
-    np.testing.assert_allclose(found["factor"], (2.0 if ball else min(norm, 5.0)) / norm, rtol=2e-7)
+    tolerances.NORM.check(found["norm"], norm)
+    tolerances.NORM.check(found["factor"], (2.0 if ball else min(norm, 5.0)) / norm)
 
 
 @pytest.mark.parametrize(("clip", "value", "ball", "factor"), [(9, 2, 0, 1), (9, 0, 0, 1), (9, 0, 1, 0)])

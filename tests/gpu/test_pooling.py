@@ -10,6 +10,7 @@ from fgnumba.kernels.gpu import windows
 from fgnumba.kernels.images import NO_BORDER, Border
 from fgnumba.kernels.max_pool2d import cuda as max_pool2d
 
+from .. import tolerances
 from ..graph_reference import pooled
 
 POOLS = {"max": max_pool2d, "average": avg_pool2d}
@@ -49,8 +50,7 @@ def test_pooling_and_its_tangents(gpu, kind, batch, shape, window, stride, paddi
     values = arrays(batch, shape, 3)
     found = expected(values, window, stride, padding, kind)
     y = run(gpu, kind, gpu.images(values), found.shape, batch, 2, window, stride, padding)
-    # Exact but for the division by the window's pixels.
-    np.testing.assert_allclose(y, found, rtol=3e-7)
+    tolerances.POOLED.check(y, found)
 
 
 @pytest.mark.parametrize("kind", POOLS)
@@ -58,9 +58,7 @@ def test_an_input_without_a_tangent(gpu, kind):
     values = arrays(2, (4, 4, 3), 1)
     found = expected(values, (2, 2), (2, 2), (0, 0, 0, 0), kind)
     x = gpu.images(values, has_tangent=False)
-    np.testing.assert_allclose(
-        run(gpu, kind, x, found.shape, 2, 2, (2, 2), (2, 2), NO_BORDER), found, rtol=3e-7
-    )
+    tolerances.POOLED.check(run(gpu, kind, x, found.shape, 2, 2, (2, 2), (2, 2), NO_BORDER), found)
 
 
 @pytest.mark.parametrize("kind", POOLS)
@@ -68,9 +66,7 @@ def test_some_of_the_channels(gpu, kind):
     values = arrays(2, (5, 3, 8), 2)
     found = expected(values[..., 3:5], (2, 2), (1, 1), (0, 0, 0, 0), kind)
     x = gpu.images(values).channels_from(3, 2)
-    np.testing.assert_allclose(
-        run(gpu, kind, x, found.shape, 2, 1, (2, 2), (1, 1), NO_BORDER), found, rtol=3e-7
-    )
+    tolerances.POOLED.check(run(gpu, kind, x, found.shape, 2, 1, (2, 2), (1, 1), NO_BORDER), found)
 
 
 def test_more_tangents_than_blocks_along_the_grid(gpu, monkeypatch):
@@ -78,7 +74,7 @@ def test_more_tangents_than_blocks_along_the_grid(gpu, monkeypatch):
     values = arrays(2, (3, 3, 5), 6)
     found = expected(values, (3, 3), (3, 3), (0, 0, 0, 0), "average")
     y = run(gpu, "average", gpu.images(values), found.shape, 2, 5, (3, 3), (3, 3), NO_BORDER)
-    np.testing.assert_allclose(y, found, rtol=3e-7)
+    tolerances.POOLED.check(y, found)
 
 
 def test_the_first_maximum_and_a_nan_before_any_number(gpu):

@@ -6,6 +6,8 @@ import pytest
 from fgnumba.kernels.feedback.cpu import COEFFICIENTS
 from fgnumba.kernels.residual import cuda as residual
 
+from .. import tolerances
+
 SHAPES = [(1, 1, 1), (2, 7, 10), (3, 131, 3), (1, 5, 67)]
 SHARES = (1.0, 49.0, 0.25)
 
@@ -57,12 +59,11 @@ def test_noise_is_weighed_by_what_it_did(gpu, slots, batch, classes):
     e, response, power = drawn(slots, batch, classes)
     noise, coefficients = weighed(gpu, e, response, power, SHARES)
     expected = 0.25 * np.einsum("ic,tic->ti", e.astype(np.float64), response.astype(np.float64))
-    # Sums of up to 67 products of order 1, rounded to float32 at each.
-    np.testing.assert_allclose(noise, expected, rtol=1e-5, atol=1e-5)
+    tolerances.sums(classes).check(noise, expected)
     bound = power.astype(np.float64).sum() / batch + batch * 4 * np.array(SHARES)
     np.testing.assert_array_equal(coefficients["keep"], 1)
     # In float64 as the reference, in another order.
-    np.testing.assert_allclose(coefficients["gain"], 0.5 / np.maximum(1, bound), rtol=1e-12)
+    tolerances.EXACT_SUMS.check(coefficients["gain"], 0.5 / np.maximum(1, bound))
 
 
 def test_a_gain_is_no_more_than_the_rate(gpu):

@@ -7,6 +7,7 @@ from fgnumba.kernels.images import Border, Images
 from fgnumba.kernels.signal import cuda as signal
 from fgnumba.kernels.sites import Perturbed
 
+from .. import tolerances
 from ..activity_reference import signs
 from ..test_activations import REFERENCES
 
@@ -33,8 +34,7 @@ def expected_signal(y, activation_name, known=None, noise=None, slot=0, slots=0,
 
 
 def close(found, expected):
-    """Compare: a slope of float32, and a few sums of numbers of order 1."""
-    np.testing.assert_allclose(found, expected, rtol=5e-6, atol=2e-6)
+    tolerances.WEIGHTED_SIGNAL.check(found, expected)
 
 
 @pytest.mark.parametrize(("batch", "units"), [(1, 1), (7, 45), (70, 3), (33, 64)])
@@ -66,8 +66,7 @@ def test_signals_in_panels_with_their_bias(gpu, batch, units, onto, slots):
     expected[:batch, :units] = delta
     close(out.download().swapaxes(0, 1).reshape(expected.shape), expected)
     found = bias.download()
-    # Sums of up to 70 numbers of order 1.
-    np.testing.assert_allclose(found[:units], 2 * onto + delta.sum(axis=0), rtol=1e-5, atol=1e-5)
+    tolerances.sums(batch).check(found[:units], 2 * onto + delta.sum(axis=0))
     np.testing.assert_array_equal(found[units:], before[units:])
 
 
@@ -147,5 +146,4 @@ def test_a_bias_of_images_sums_over_pixels(gpu):
     )
     expected = expected_signal(y, "sigmoid", known[:, None, None])
     close(gpu.values(out)[0], expected)
-    # Sums of 27 numbers.
-    np.testing.assert_allclose(bias.download()[:5], expected.sum(axis=(0, 1, 2)), rtol=1e-5)
+    tolerances.sums(27).check(bias.download()[:5], expected.sum(axis=(0, 1, 2)))

@@ -10,13 +10,13 @@ from fgnumba.datasets.dataset import Dataset
 from fgnumba.errors import DivergenceError
 from fgnumba.estimators import recipe
 from fgnumba.estimators.weight import WeightPerturbation
+from fgnumba.estimators.zeroth import Differences
 from fgnumba.kernels.gpu.device import Gpu
+
+from .. import tolerances
 
 RNG = np.random.default_rng(5)
 X, Y = RNG.standard_normal((6, 3, 3, 1)).astype(np.float32), RNG.integers(0, 4, 6)
-
-# The same operations in another order of sums; Gaussians differ by 1e-6. Four steps of some hundredths.
-TOLERANCE = 2e-6
 
 
 @pytest.fixture
@@ -58,12 +58,19 @@ def check_alike(network, device, estimator, optimizer):
     (one, found), (other, expected) = (
         trained(network, where, estimator, optimizer) for where in (device, "cpu")
     )
+    derivatives, parameters = tolerances.GPU_DERIVATIVES, tolerances.GPU_TRAINING
+    if isinstance(estimator, Differences):
+        errors = [tolerances.difference(estimator.epsilon, b.loss, len(X)) for b in expected]
+        derivatives = tolerances.Within(absolute=derivatives.absolute + max(errors))
+        parameters = tolerances.adam_after_differences(
+            optimizer.learning_rate, errors, [b.directional_derivative for b in expected]
+        )
     for a, b in zip(found, expected, strict=True):
-        np.testing.assert_allclose(a.loss, b.loss, atol=TOLERANCE)
-        np.testing.assert_allclose(a.directional_derivative, b.directional_derivative, atol=2e-5)
+        tolerances.GPU_TRAINING.check(a.loss, b.loss)
+        derivatives.check(a.directional_derivative, b.directional_derivative)
     reference = other.model.parameters()
     for name, array in one.model.parameters().items():
-        np.testing.assert_allclose(array, reference[name], atol=TOLERANCE, err_msg=name)
+        parameters.check(array, reference[name], name)
 
 
 WEIGHT = [
@@ -101,20 +108,18 @@ def test_a_graph_of_convolutions(device, name):
 def test_derivatives_and_estimates(device):
     loss, v = fg.SoftmaxCrossEntropy(), fg.directions.Gaussian(seed=4, step=2)
     one, other = perceptron(device), perceptron("cpu")
-    np.testing.assert_allclose(one(X), other(X), atol=TOLERANCE)
-    np.testing.assert_allclose(fg.jvp(one, loss, X, Y, v), fg.jvp(other, loss, X, Y, v), atol=1e-5)
+    tolerances.GPU_TRAINING.check(one(X), other(X))
+    tolerances.GPU_JVP.check(fg.jvp(one, loss, X, Y, v), fg.jvp(other, loss, X, Y, v))
     explicit = other.parameters()
-    np.testing.assert_allclose(
-        fg.jvp(one, loss, X, Y, explicit), fg.jvp(other, loss, X, Y, explicit), atol=1e-5
-    )
+    tolerances.GPU_JVP.check(fg.jvp(one, loss, X, Y, explicit), fg.jvp(other, loss, X, Y, explicit))
     drawn = v.materialize(other)
     for name, array in v.materialize(one).items():
-        np.testing.assert_allclose(array, drawn[name], atol=5e-6, err_msg=name)
+        tolerances.GAUSSIAN_ON_A_GPU.check(array, drawn[name], name)
     found, expected = (
         fg.Trainer(model, optimizer=fg.SGD(0.1), seed=7).estimate(X, Y) for model in (one, other)
     )
     for name, array in found.items():
-        np.testing.assert_allclose(array, expected[name], atol=TOLERANCE, err_msg=name)
+        tolerances.GPU_TRAINING.check(array, expected[name], name)
 
 
 def test_parameters_are_taken_and_given(device):
