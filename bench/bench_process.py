@@ -71,8 +71,8 @@ def test_first_steps(benchmark, goal, tmp_path):
     cold = float(run(FIRST_STEP, FGNUMBA_CACHE_DIR=str(tmp_path)))
     cached = statistics.median(float(run(FIRST_STEP, FGNUMBA_CACHE_DIR=str(tmp_path))) for _ in range(5))
     benchmark.pedantic(lambda: run(FIRST_STEP, FGNUMBA_CACHE_DIR=str(tmp_path)), rounds=3)
-    goal("first step ever", cold, at_most=60, unit=" s")
-    goal("first step, kernels cached", cached, at_most=3, unit=" s")
+    goal("first step ever", cold, at_most=60, unit="s")
+    goal("first step, kernels cached", cached, at_most=3, unit="s")
 
 
 @pytest.mark.benchmark(group="processes")
@@ -91,4 +91,4 @@ def test_help(benchmark, goal):
         call()
         samples.append(time.perf_counter() - start)
     benchmark.pedantic(call, rounds=3)
-    goal("fgtrain --help", statistics.median(samples), at_most=0.4, unit=" s")
+    goal("fgtrain --help", statistics.median(samples), at_most=0.4, unit="s")

@@ -4,13 +4,12 @@ import pytest
 
 import fgnumba as fg
 from fgnumba.bench import machine, networks, reverse
+from fgnumba.bench.ratio_goals import of_ratios
 from fgnumba.bench.ratios import Case, measure
 from fgnumba.bench.timing import interleaved
 from fgnumba.kernels.program import Program
 
 quick = pytest.mark.quick
-LIMITS = {"logreg": (1.5, 1.0), "mlp": (1.75, 0.7), "cnn": (2.2, 0.7)}
-"""Rf, and Rf/Rb, of one rank-1 direction at batch 64."""
 
 
 @pytest.fixture(scope="module")
@@ -37,13 +36,8 @@ def test_ratios(benchmark, goal, threads, bandwidth, name, direction):
     trainer = fg.Trainer(model, estimator=fg.WeightPerturbation(direction), optimizer=fg.SGD(1e-12))
     benchmark.pedantic(trainer.step, args=(x, y), rounds=20, iterations=2, warmup_rounds=2)
     benchmark.extra_info["row"] = row
-    at = f"{name}, {direction}, {threads} threads"
-    goal(f"drawing's share of a step, {at}", row["drawing_share"], at_most=0.03)
-    if direction == "rank1":
-        rf, ratio = LIMITS[name]
-        goal(f"Rf of {at} (products {row['rf_ideal']:.2f})", row["rf"], at_most=rf)
-        goal(f"Rf/Rb of {at} (Rb {row['rb']:.2f})", row["rf_over_rb"], at_most=ratio)
-        goal(f"forward step over reverse step of {at}", row["step_over_reverse_step"], at_most=ratio)
+    for figure in of_ratios(row, f", {threads} threads"):
+        goal(figure.name, figure.measured, at_most=figure.at_most)
 
 
 @pytest.mark.benchmark(group="reverse")

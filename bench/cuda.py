@@ -3,7 +3,7 @@
 For the perceptrons 784-1024-1024-10 and 784-4096-4096-10 and the convolutional network of arXiv 2202.08587: f, the
 dual pass of one rank-1 direction, training steps, the host's work, the share of the card's rates, and reverse-mode
 steps of JAX and PyTorch where they are installed, in the same rounds. Medians and ratios; see ``cuda_measure``. Exit
-status: 0, also where goals are missed; 2 where nothing could be measured.
+status: 0, also where goals are missed, unless ``--goals`` is given, and then 1; 2 where nothing could be measured.
 """
 
 import gc
@@ -18,6 +18,7 @@ import click
 from fgnumba.bench import cuda_card, cuda_peers
 from fgnumba.bench.cuda_measure import SUBJECTS, Effort, measure
 from fgnumba.bench.files import write
+from fgnumba.bench.goals import Figure
 from fgnumba.device import cuda
 from fgnumba.errors import ConfigError, DeviceError, FgError, did_you_mean
 from fgnumba.kernels.gpu.device import Gpu
@@ -50,29 +51,28 @@ class Goal:
     at_least: float | None = None
     at_most: float | None = None
 
-    @property
-    def bound(self) -> str:
-        """The bound as text."""
-        return f">= {self.at_least:g}" if self.at_least is not None else f"<= {self.at_most:g}"
-
     def results(self, report: Report) -> list[Row]:
         """Return what was found, a row each; `met` None where nothing was measured."""
         rows = report["peers"] if self.peer else report["rows"]
         found = [
-            {"network": row["network"], "measured": row.get(self.key)}
+            (row["network"], row.get(self.key))
             for row in rows
             if row["batch"] == self.batch
             and self.network in (None, row["network"])
             and row.get("peer") == self.peer
         ]
-        found = found or [{"network": self.network or "all", "measured": None}]
-        same = {"goal": self.what, "batch": self.batch, "bound": self.bound}
-        return [{**same, **row, "met": self._met(row["measured"])} for row in found]
+        return [self._row(*one) for one in found or [(self.network or "all", None)]]
 
-    def _met(self, measured: float | None) -> bool | None:
-        if measured is None:
-            return None
-        return measured >= self.at_least if self.at_least is not None else measured <= (self.at_most or 0.0)
+    def _row(self, network: str, measured: float | None) -> Row:
+        figure = Figure(self.what, measured, self.at_least, self.at_most)
+        return {
+            "goal": self.what,
+            "batch": self.batch,
+            "bound": figure.bound,
+            "network": network,
+            "measured": measured,
+            "met": figure.met,
+        }
 
 
 GOALS = (
@@ -241,8 +241,16 @@ def cases(networks: Sequence[str], batches: Sequence[int], quick: bool) -> list[
 )
 @click.option("--batch", "batches", multiple=True, type=int, metavar="N", help="[default: 64, 1024, 8192]")
 @click.option("--peers/--no-peers", default=True, help="Whether JAX and PyTorch, where installed, run too.")
+@click.option("--goals", is_flag=True, help="Exit with status 1 where a goal is missed.")
+@click.pass_context
 def command(
-    file: Path | None, quick: bool, networks: tuple[str, ...], batches: tuple[int, ...], peers: bool
+    context: click.Context,
+    file: Path | None,
+    quick: bool,
+    networks: tuple[str, ...],
+    batches: tuple[int, ...],
+    peers: bool,
+    goals: bool,
 ) -> None:
     """Measure passes and training steps on this machine's GPU, beside JAX and PyTorch."""
     try:
@@ -259,6 +267,8 @@ def command(
     except FgError as error:
         raise _NotRunError(str(error)) from None
     click.echo(markdown(report))
+    if goals and any(row["met"] is False for row in report["goals"]):
+        context.exit(1)
 
 
 if __name__ == "__main__":

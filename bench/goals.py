@@ -6,11 +6,11 @@ work, a share of the peak may be lower without anything being wrong. ``--goals``
 A benchmark adds one by the fixture ``goal`` of ``bench/conftest.py``; a command by a `Figure` of its own:
 
     goal("perceptron step over its floor", 1.21, at_most=1.35)
-    goal("first step, kernels cached", 0.52, at_most=3, unit=" s")
+    goal("first step, kernels cached", 0.52, at_most=3, unit="s")
     goal("a checkpoint over a step", 3.1)                           # a figure without a goal is shown as well
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +25,7 @@ class Figure:
     measured : its value; None where it could not be measured here, so that its goal is neither met nor missed.
     at_least : goal of a figure that should be large, such as a share of the peak.
     at_most : goal of a figure that should be small, such as a time; given instead of `at_least`.
-    unit : text that follows the number, with its space; empty for a ratio.
+    unit : text that follows the number, after a space; empty for a ratio.
 
     Raises
     ------
@@ -79,7 +79,7 @@ class Figure:
     @property
     def value(self) -> str:
         """The measured number as text, with its unit."""
-        return "" if self.measured is None else f"{self.measured:.3g}{self.unit}"
+        return "" if self.measured is None else f"{self.measured:.3g} {self.unit.strip()}".rstrip()
 
     def as_json(self) -> dict[str, Any]:
         """Return the figure as JSON values."""
@@ -91,6 +91,12 @@ class Figure:
             "direction": self.direction,
             "met": self.met,
         }
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "Figure":
+        """Return the figure that :meth:`as_json` made `values` of."""
+        bound = {} if values["direction"] is None else {values["direction"]: values["goal"]}
+        return cls(values["name"], values["measured"], unit=values["unit"], **bound)
 
 
 def missed(figures: Sequence[Figure]) -> list[str]:

@@ -5,14 +5,15 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from fgnumba.bench import machine, networks, reverse
+from fgnumba.bench.goals import Figure
 from fgnumba.bench.peers import CALLS, WIDTHS, peers, versions
+from fgnumba.bench.ratio_goals import BATCH, of_peers, of_ratios
 from fgnumba.bench.ratios import RATE, Case, measure, trainer
 from fgnumba.bench.timing import interleaved
 
 Report = dict[str, Any]
 Advance = Callable[[str], None]
 
-BATCH = 64
 PEER_DIRECTIONS = ("rank1", "gaussian")
 
 
@@ -50,7 +51,13 @@ def run(
                 measured += measure_peers(network, direction, seconds)
                 gc.collect()
         facts["peers"] = versions()
-    return {"machine": facts, "ratios": ratios, "peers": measured}
+    goals = [figure for row in ratios for figure in of_ratios(row)] + of_peers(measured)
+    return {
+        "machine": facts,
+        "ratios": ratios,
+        "peers": measured,
+        "goals": [figure.as_json() for figure in goals],
+    }
 
 
 def steps(cases: Sequence[Case], with_peers: bool) -> int:
@@ -64,6 +71,8 @@ def measure_peers(network: str, direction: str, seconds: float, rounds: int = 15
     images, y = networks.data(BATCH)
     x = images if network == "cnn" else images.reshape(BATCH, -1)
     found = peers(WIDTHS[network], x, y, direction)
+    if not found:
+        return []
     forward = trainer(Case(network, direction, batch=BATCH))
     backward = reverse.ReverseTrainer(networks.network(network), RATE)
     contenders: dict[str, Callable[[], object]] = {
@@ -140,7 +149,15 @@ PEER_COLUMNS: dict[str, Callable[[Mapping[str, Any]], str]] = {
 }
 """Columns of the table of peers."""
 
-LEFT = ("network", "direction", "peer")
+GOAL_COLUMNS: dict[str, Callable[[Figure], str]] = {
+    "goal": lambda figure: figure.name,
+    "measured": lambda figure: figure.value,
+    "bound": lambda figure: figure.bound,
+    "": lambda figure: figure.verdict,
+}
+"""Columns of the table of goals."""
+
+LEFT = ("network", "direction", "peer", "goal", "")
 """Columns of words."""
 
 
@@ -154,7 +171,15 @@ def tables(report: Report) -> list[tuple[str, list[str], list[list[str]]]]:
         if report[key]:
             rows = [[cell(row) for cell in columns.values()] for row in report[key]]
             found.append((title, [head.strip() for head in columns], rows))
+    if goals(report):
+        rows = [[cell(figure) for cell in GOAL_COLUMNS.values()] for figure in goals(report)]
+        found.append(("Goals, for a quiet machine", list(GOAL_COLUMNS), rows))
     return found
+
+
+def goals(report: Report) -> list[Figure]:
+    """Return the figures of a report that have a goal; a report that was written before there were any has none."""
+    return [Figure.from_json(values) for values in report.get("goals", ())]
 
 
 def remarks(report: Report) -> list[str]:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import fgnumba as fg
-from fgnumba.bench import machine, networks, ratios, results_page, reverse, suite
+from fgnumba.bench import machine, networks, ratio_goals, ratios, results_page, reverse, suite
 from fgnumba.bench.ratios import RATE, Case, cases, forward_work, measure, reverse_work
 from fgnumba.bench.timing import Timings, interleaved
 from fgnumba.kernels.directions import RANK1
@@ -141,6 +141,56 @@ def test_work_of_a_convolutional_network():
     tolerances.COUNTED.check(f.executed, products - saved)
     tolerances.COUNTED.check(backward.executed, backward.multiply_adds - 3 * saved)
     tolerances.COUNTED.check(f.floor(1e9, 1e30), f.executed / 1e9)
+
+
+def test_goals_are_of_one_direction_at_batch_64(report):
+    (logreg, sixteen, gaussian, small), found = report["ratios"][:4], ratio_goals.of_ratios
+    bounds = [(figure.name.partition(" (")[0], figure.at_most) for figure in found(logreg)]
+    assert bounds == [
+        ("drawing's share of a step, logreg, rank1", 0.03),
+        ("Rf of logreg, rank1", 1.5),
+        ("Rf/Rb of logreg, rank1", 1.0),
+        ("forward step over reverse step of logreg, rank1", 1.0),
+    ]
+    assert [figure.measured for figure in found(logreg)][1:] == [
+        logreg[key] for key in ("rf", "rf_over_rb", "step_over_reverse_step")
+    ]
+    assert found(sixteen) == found(gaussian) == found(small) == []
+    assert len(found(logreg | {"direction": "rademacher"})) == 1
+
+
+def test_the_faster_peer_has_the_goal(report):
+    (jax, *_), torch = report["peers"], report["peers"][0] | {"peer": "PyTorch", "reverse_step_ms": 1.25}
+    (figure,) = ratio_goals.of_peers([jax, torch | {"our_step_over_its_reverse_step": 0.75}])
+    assert (figure.name, figure.met) == ("logreg step over PyTorch's reverse step (1.25 ms)", False)
+    assert [one.at_most for one in ratio_goals.of_peers(report["peers"])] == [0.5, 0.5, 0.36]
+    assert ratio_goals.of_peers([]) == ratio_goals.of_peers([jax | {"direction": "gaussian"}]) == []
+
+
+def test_a_report_shows_its_goals_and_one_of_old_has_none(report):
+    figures = ratio_goals.of_ratios(report["ratios"][0] | {"rf": 1.25, "step_over_reverse_step": 2.0})
+    with_goals = report | {"goals": [figure.as_json() for figure in figures]}
+    text = suite.as_text(with_goals)
+    assert re.search(r"^Rf of logreg, rank1 \(.*\) +1\.25 +<= 1\.5  met$", text, re.M)
+    assert re.search(r"^forward step over reverse step of logreg, rank1 +2 +<= 1  MISSED$", text, re.M)
+    assert "Goals" not in suite.as_text(report)
+
+
+def test_the_command_without_peers_and_with_a_goal_that_is_missed(fgtrain, folder, monkeypatch):
+    monkeypatch.setattr("fgnumba.bench.peers._CALLS", {})
+    monkeypatch.setattr(ratio_goals, "RATIOS", {"logreg": (1e9, 1e-9)})
+    short = ("bench", "--quick", "--network", "logreg", "--seconds", 0.2)
+    done = fgtrain(*short, "--json", "out.json")
+    assert done.code == 0
+    report = json.loads((folder / "out.json").read_text())
+    assert report["peers"] == []
+    assert [figure["met"] for figure in report["goals"]][1:] == [True, False, False]
+    assert done.out.count("MISSED") >= 2
+    done = fgtrain(*short, "--goals")
+    assert done.code == 1
+    assert "goal missed: Rf/Rb of logreg, rank1" in done.err
+    assert "Rf of logreg, rank1" in done.out
+    assert "goal missed: Rf of" not in done.err
 
 
 def test_steps_of_the_harness_move_nothing():

@@ -16,13 +16,13 @@ BENCHMARKS = """
 def test_met(benchmark, goal):
     benchmark(lambda: None)
     goal("a share", 0.95, at_least=0.9)
-    goal("a time", 0.5, at_most=3, unit=" s")
+    goal("a time", 0.5, at_most=3, unit="s")
     goal("a ratio", 7.25)
 
 def test_missed(benchmark, goal):
     benchmark(lambda: None)
     goal("another share", 0.5, at_least=0.9)
-    goal("another time", 4, at_most=3, unit=" s")
+    goal("another time", 4, at_most=3, unit="s")
 
 def test_wrong(benchmark, goal):
     benchmark(lambda: None)
@@ -34,7 +34,7 @@ def test_wrong(benchmark, goal):
 def test_a_figure_knows_its_goal():
     share, time, plain = (
         Figure("share", 0.95, at_least=0.9),
-        Figure("time", 4.0, at_most=3, unit=" s"),
+        Figure("time", 4.0, at_most=3, unit="s"),
         Figure("ratio", 7.25),
     )
     assert (share.goal, share.direction, share.bound, share.met) == (0.9, "at_least", ">= 0.9", True)
@@ -66,8 +66,13 @@ def test_a_figure_has_one_goal():
         Figure("a share", 0.9, at_least=0.8, at_most=1.0)
 
 
+def test_figures_come_back_from_json():
+    for figure in (Figure("a", 0.5, at_least=0.9), Figure("b", None, at_most=3, unit="s"), Figure("c", 7.25)):
+        assert Figure.from_json(json.loads(json.dumps(figure.as_json()))) == figure
+
+
 def test_the_table_of_figures():
-    figures = [Figure("share", 0.95, at_least=0.9), Figure("a time", 4.0, at_most=3, unit=" s")]
+    figures = [Figure("share", 0.95, at_least=0.9), Figure("a time", 4.0, at_most=3, unit="s")]
     assert lines([*figures, Figure("ratio", 7.25), Figure("here not", None, at_most=1)]) == [
         "share     0.95  >= 0.9  met",
         "a time     4 s    <= 3  MISSED",

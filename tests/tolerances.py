@@ -247,7 +247,7 @@ def difference(epsilon: float, loss: float, batch: int, sides: int = 2) -> float
 
 DIFFERENCE_BIAS = 0.02
 """Of the gradient's largest entry, and of a variance: what a central difference is wrong by without any rounding.
-ε² / 6 of the third derivative is 1e-4 or less; ε = 1e-2 takes a hundredth of ReLU units over their kinks (0.011 seen)."""
+ε² / 6 of the third derivative is 1e-4 or less; ε = 1e-2 takes a hundredth of the ReLU units over their kink: 0.011."""
 
 # Float32: updates and training.
 

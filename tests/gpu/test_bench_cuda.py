@@ -92,6 +92,9 @@ def test_the_table_the_file_and_what_is_skipped(bench, monkeypatch, tmp_path):
         assert line in done.stdout
     assert "| our step / its | small | 3 |" in done.stdout
     assert "MISSED" in done.stdout
+    assert bench("--goals", "--batch", "3", "--network", "small").exit_code == 1
+    monkeypatch.setattr(cuda, "GOALS", (goal, *cuda.GOALS[2:]))
+    assert bench("--goals", "--batch", "3", "--network", "small").exit_code == 0
 
 
 def test_nothing_measured_is_an_error(bench):
