@@ -13,7 +13,7 @@ import fgnumba as fg
 from fgnumba.estimators import RECIPES
 from fgnumba.kernels import vector
 from tests import determinism_run as runs
-from tests import tolerances
+from tests import processors, tolerances
 
 ROOT = Path(__file__).parent.parent
 THREADS = ["1", "2", "5"]
@@ -106,31 +106,17 @@ def test_instruction_sets_take_the_same_steps(recipe, network, monkeypatch):
     assert len(found) == 1
 
 
-OLDER = {
-    "avx2": ("haswell", "+sse4.2,+popcnt,+avx,+avx2,+fma,+bmi,+bmi2,+f16c,+64bit,+cmov,+cx8"),
-    "generic": ("x86-64", "+sse,+sse2,+64bit,+cmov,+cx8"),
-}
-"""Processors that a newer one executes the code of, by the instruction set that they have."""
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("name", OLDER)
-def test_older_processors_take_nearly_the_same_steps(name, tmp_path):
-    if name not in vector.executable() or "avx2" not in vector.executable():
-        pytest.skip("this is no such processor's successor")
-    cpu, features = OLDER[name]
-    older = {
-        **os.environ,
-        "NUMBA_CPU_NAME": cpu,
-        "NUMBA_CPU_FEATURES": features,
-        "FGNUMBA_VECTOR": name,
-        "FGNUMBA_CACHE_DIR": str(tmp_path),
-    }
-    found = [printed(one) for one in (run(older, "losses"), run(dict(os.environ), "losses"))]
+@pytest.mark.parametrize("name", processors.PROCESSORS)
+def test_other_processors_take_nearly_the_same_steps(name, tmp_path):
+    if not processors.executable(name) or processors.is_this(name):
+        pytest.skip("this processor does not execute that one's code, or is that one")
+    other = processors.environment(name, str(tmp_path))
+    found = [printed(one) for one in (run(other, "losses"), run(dict(os.environ), "losses"))]
     assert sorted(found[0]) == sorted(runs.compared())
     for case in found[0]:
         theirs, ours = np.array(found[0][case]), np.array(found[1][case])
-        for steps, bound in tolerances.OLDER_PROCESSORS.items():
+        for steps, bound in tolerances.OTHER_PROCESSORS.items():
             differ = np.abs(theirs[:steps] - ours[:steps]) / ours[:steps]
             assert differ.max() <= bound, (case, steps)
     # That code of another kind ran: some sum was rounded another way.

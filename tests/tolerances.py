@@ -319,7 +319,7 @@ APART_LOSS = 0.1
 UNDECIDED = 1e-2
 """A sum of 1,024 products, wrong by up to `weighted_sums`, may have another sign where it is smaller: 20 times that,
 so that no unit is compared whose sign is in doubt."""
-OLDER_PROCESSORS = {1: 8 * U, 10: 16 * U, 100: 160 * U}
+OTHER_PROCESSORS = {1: 8 * U, 10: 16 * U, 100: 160 * U}
 """Relative differences of losses up to so many steps where code is for another processor: how a vector's lanes are
 added up, whether multiply-adds fuse. Steps towards a minimum amplify them little. Measured: 5e-8, 1.2e-7, 1.7e-6."""
 
