@@ -12,8 +12,22 @@ from tests.test_activations import REFERENCES
 Dual = tuple[Any, Any]
 
 
-def activated(name: str, dual: Dual) -> Dual:
+Margins = list[float]
+"""How near each layer's values come to where it has a kink, of the largest of them; what is exactly there is left out:
+float32 has the same."""
+
+
+def noted(margins: Margins, distances: Any, values: Any) -> None:
+    """Append the least of `distances` over the largest of `values`."""
+    apart = np.abs(distances[distances != 0])
+    if apart.size:
+        margins.append(float(apart.min() / np.abs(values).max()))
+
+
+def activated(name: str, dual: Dual, margins: Margins) -> Dual:
     z, dz = dual
+    if REFERENCES[name].kink:
+        noted(margins, z, z)
     return REFERENCES[name].value(z), REFERENCES[name].derivative(z) * dz
 
 
@@ -58,7 +72,7 @@ def correlate(x: Any, w: Any, layer: Any) -> Any:
     return y
 
 
-def pooled(dual: Dual, layer: Any, maximum: bool) -> Dual:
+def pooled(dual: Dual, layer: Any, maximum: bool, margins: Margins | None = None) -> Dual:
     x, dx = dual
     window, step = two(layer.pool_size), two(layer.stride or layer.pool_size)
     height, width = x.shape[1:3]
@@ -76,6 +90,8 @@ def pooled(dual: Dual, layer: Any, maximum: bool) -> Dual:
             tangent = dx[:, :, h, w].reshape(len(dx), len(x), -1, x.shape[3])
             if maximum:
                 best = block.argmax(axis=1)[:, None]
+                if margins is not None:
+                    noted(margins, block.max(axis=1, keepdims=True) - block, x)
                 y[:, r, c] = np.take_along_axis(block, best, 1)[:, 0]
                 dy[:, :, r, c] = np.take_along_axis(tangent, best[None], 2)[:, :, 0]
             else:
@@ -104,8 +120,21 @@ def normalized(dual: Dual, groups: int | None, epsilon: float, p: Any, v: Any) -
     return y, p["scale"] * dnormal + v["scale"][tail] * normal + v["shift"][tail]
 
 
-def evaluated(model: Any, x: Any, tangents: Any) -> Dual:
-    """Return the dual output (B, N) and (T, B, N); tangents are (T, ...) arrays by parameter name."""
+def nearest_kink(model: Any, x: Any) -> float:
+    """Return how near a unit comes to its kink, or a maximum to another, over the largest value there."""
+    margins: Margins = []
+    evaluated(
+        model, x, {name: np.zeros((1, *array.shape)) for name, array in model.parameters().items()}, margins
+    )
+    return min(margins, default=np.inf)
+
+
+def evaluated(model: Any, x: Any, tangents: Any, margins: Margins | None = None) -> Dual:
+    """Return the dual output (B, N) and (T, B, N); tangents are (T, ...) arrays by parameter name.
+
+    `margins` is told how near values come to kinks.
+    """
+    margins = [] if margins is None else margins
     theta = {name: array.astype(np.float64) for name, array in model.parameters().items()}
     count = len(next(iter(tangents.values())))
     found = {"input": (x.astype(np.float64), np.zeros((count, *x.shape)))}
@@ -123,16 +152,17 @@ def evaluated(model: Any, x: Any, tangents: Any) -> Dual:
             y = activated(
                 layer.activation,
                 (z @ p["weight"] + b, dz @ p["weight"] + np.einsum("bk,tkn->tbn", z, v["weight"]) + c),
+                margins,
             )
         elif kind == "Conv2d":
             b, c = p.get("bias", 0.0), v["bias"][:, None, None, None] if "bias" in p else 0.0
+            primal = correlate(z, p["weight"], layer)
             own = np.stack([correlate(z, w, layer) for w in v["weight"]])
             y = activated(
-                layer.activation,
-                (correlate(z, p["weight"], layer) + b, correlate(dz, p["weight"], layer) + own + c),
+                layer.activation, (primal + b, correlate(dz, p["weight"], layer) + own + c), margins
             )
         elif kind in ("MaxPool2d", "AvgPool2d"):
-            y = pooled((z, dz), layer, kind == "MaxPool2d")
+            y = pooled((z, dz), layer, kind == "MaxPool2d", margins)
         elif kind == "GlobalAveragePool2d":
             y = z.mean((1, 2)), dz.mean((2, 3))
         elif kind == "LayerNorm":
@@ -140,9 +170,9 @@ def evaluated(model: Any, x: Any, tangents: Any) -> Dual:
         elif kind == "GroupNorm":
             y = normalized((z, dz), layer.groups, layer.epsilon, p, v)
         elif kind == "Activation":
-            y = activated(layer.activation, (z, dz))
+            y = activated(layer.activation, (z, dz), margins)
         elif kind == "Add":
-            y = activated(layer.activation, (sum(a for a, _ in inputs), sum(b for _, b in inputs)))
+            y = activated(layer.activation, (sum(a for a, _ in inputs), sum(b for _, b in inputs)), margins)
         elif kind == "Concatenate":
             y = tuple(np.concatenate(side, axis=-1) for side in zip(*inputs, strict=True))  # type: ignore[assignment]
         else:
