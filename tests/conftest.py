@@ -6,10 +6,17 @@ import os
 # The tests are of the CPU unless they ask for a device, whatever this machine has.
 os.environ.setdefault("FGNUMBA_DEVICE", "cpu")
 
+import hypothesis
 import numpy as np
 import pytest
 
 from fgnumba.cli.main import main
+
+# How long an example takes is the machine's affair, and its neighbours'.
+hypothesis.settings.register_profile(
+    "fgnumba", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("fgnumba")
 
 SMALL_RUN = ("--steps", "30", "--directions", "2", "--quiet")
 

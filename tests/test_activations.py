@@ -140,7 +140,7 @@ def test_error_is_within_bound(name, form):
     assert_within(name, z, *evaluate(name, form, z))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(z=st.floats(width=32, allow_nan=False, allow_infinity=False))
 @pytest.mark.parametrize("name", REFERENCES)
 def test_any_float_is_within_bound(name, z):

@@ -54,7 +54,7 @@ def perceptrons(draw):
     return [*hidden, fg.Dense(draw(st.integers(1, 40)))]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     perceptrons(),
     st.integers(1, 50),
@@ -73,7 +73,7 @@ def test_estimate_of_any_perceptron(layers, inputs, batch, draws, layerwise, see
     close(trainer.estimate(x, y), expected.gradient)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     perceptrons(),
     st.integers(1, 40),

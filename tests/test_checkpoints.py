@@ -319,7 +319,7 @@ def test_settings_that_cannot_be(tmp_path, options, message):
         fg.Checkpoints(tmp_path, **options)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(data=st.data())
 def test_a_file_is_whole_or_refused(tmp_path_factory, data):
     path = tmp_path_factory.mktemp("file") / "step-000000000001.safetensors"

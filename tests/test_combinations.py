@@ -56,7 +56,7 @@ def test_projection_against_float64(direction, count, name, monkeypatch):
     assert np.linalg.norm(found - expected) < tolerances.PROJECTED * np.linalg.norm(expected)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     st.sampled_from(KINDS),
     st.integers(1, 9),

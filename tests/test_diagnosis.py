@@ -147,7 +147,7 @@ def test_every_estimator_with_tangents_names_the_layer_whose_tangent_overflows(n
     quiet=st.booleans(),
     seed=st.integers(0, 2**16),
 )
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow])
 def test_any_layer_of_any_perceptron(
     depth, position, batch, width, activation, direction, count, quiet, seed
 ):

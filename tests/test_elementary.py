@@ -148,7 +148,7 @@ def test_error_is_within_bound(name, form):
     assert_within(name, x, evaluate(name, form, x))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(x=st.floats(width=32, allow_nan=False, allow_infinity=False))
 @pytest.mark.parametrize("name", [n for n, case in CASES.items() if case.low == -MAX])
 def test_any_float_is_within_bound(name, x):

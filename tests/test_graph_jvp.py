@@ -150,7 +150,7 @@ def graphs(draw):
     return nodes, shape
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(graphs(), st.integers(1, 9), st.sampled_from(DIRECTIONS), st.integers(0, 2**32 - 1))
 def test_jvp_of_any_graph(graph, batch, direction, seed):
     nodes, shape = graph
@@ -158,7 +158,7 @@ def test_jvp_of_any_graph(graph, batch, direction, seed):
 
 
 @pytest.mark.slow
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=1000)
 @given(graphs(), st.integers(1, 9), st.sampled_from(DIRECTIONS), st.integers(0, 2**32 - 1))
 def test_jvp_of_many_graphs(graph, batch, direction, seed):
     nodes, shape = graph

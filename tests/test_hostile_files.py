@@ -39,7 +39,7 @@ def little_memory(most=PEAK):
 
 
 @pytest.mark.parametrize("kind", READERS)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(data=st.data())
 def test_a_damaged_file_is_read_or_refused(tmp_path_factory, kind, data):
     content = data.draw(mutations(VALID[kind]()))

@@ -230,7 +230,7 @@ hostile = st.builds(
 ) | st.sampled_from([FLATTEN, DENSE, MEAN, conv()])
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(layers=st.lists(hostile, max_size=4).map(lambda some: [*some, FLATTEN, DENSE]))
 def test_tables_of_any_kind(layers):
     with pytest.MonkeyPatch.context() as patch:
@@ -239,7 +239,7 @@ def test_tables_of_any_kind(layers):
         refusal(lambda: model(*layers))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     settings_=st.dictionaries(st.sampled_from([*RunConfig.__dataclass_fields__, "other"]), values, max_size=3)
 )

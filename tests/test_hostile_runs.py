@@ -38,7 +38,7 @@ def run(valid, tmp_path):
 
 
 @pytest.mark.parametrize("name", FILES)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(data=st.data())
 def test_a_damaged_run_folder_is_read_or_refused(valid, tmp_path_factory, name, data):
     path = shutil.copytree(valid, tmp_path_factory.mktemp("damaged") / "run")

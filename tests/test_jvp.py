@@ -122,7 +122,7 @@ def perceptrons(draw):
     ]
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 @given(perceptrons(), WIDTHS, BATCHES, st.sampled_from(DIRECTIONS), st.integers(0, 2**32 - 1), st.booleans())
 def test_jvp_of_any_perceptron(layers, inputs, batch, direction, seed, use_mse):
     check(layers, inputs, batch, direction, seed, use_mse)
@@ -163,7 +163,7 @@ def test_jvp_where_the_reduction_is_cut_into_blocks(direction):
 
 
 @pytest.mark.slow
-@settings(max_examples=2000, deadline=None)
+@settings(max_examples=2000)
 @given(perceptrons(), WIDTHS, BATCHES, st.sampled_from(DIRECTIONS), st.integers(0, 2**32 - 1), st.booleans())
 def test_jvp_of_many_perceptrons(layers, inputs, batch, direction, seed, use_mse):
     check(layers, inputs, batch, direction, seed, use_mse)

@@ -84,7 +84,7 @@ def test_steps_against_float64(case):
 SIZES = st.one_of(st.integers(1, 70), st.sampled_from([1, 31, 32, 33, 97, 257]))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.sampled_from(sorted(CASES)), SIZES, SIZES, st.integers(1, 3), st.integers(1, 40))
 def test_steps_on_any_shape(case, rows, columns, size, filters):
     check_steps(case, {"w": (rows, columns), "b": (columns,), "c": (size, size, 1, 2 * filters)}, 3)

@@ -153,7 +153,7 @@ def check_prefix(path, written):
 
 
 @given(st.data())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_a_changed_byte_is_found_wherever_it_is(written, tmp_path_factory, data):
     whole = bytearray(written.read_bytes())
     for _ in range(data.draw(st.integers(1, 3))):
@@ -165,7 +165,7 @@ def test_a_changed_byte_is_found_wherever_it_is(written, tmp_path_factory, data)
 
 
 @given(st.integers(0, 400), st.integers(0, 400), st.binary(max_size=40))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_bytes_put_in_or_left_out_are_found(written, tmp_path_factory, start, length, put):
     whole = written.read_bytes()
     changed = whole[:start] + put + whole[start + length :]

@@ -43,7 +43,7 @@ def check(layers, inputs, batch, seed, use_mse=False):
         np.testing.assert_array_equal(array, before[name])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(perceptrons(), WIDTHS, BATCHES, st.integers(0, 2**32 - 1), st.booleans())
 def test_gradients_of_any_perceptron(layers, inputs, batch, seed, use_mse):
     check(layers, inputs, batch, seed, use_mse)

@@ -45,7 +45,7 @@ def check(model, batch, seed, checkpoint=False):
         assert abs(found - derivative) <= bound, f"{which}: {found:.7g} for {derivative:.7g}"
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(graphs(), st.integers(1, 9), st.integers(0, 2**32 - 1), st.booleans())
 def test_gradients_of_any_graph(graph, batch, seed, checkpoint):
     nodes, shape = graph
@@ -53,7 +53,7 @@ def test_gradients_of_any_graph(graph, batch, seed, checkpoint):
 
 
 @pytest.mark.slow
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=1000)
 @given(graphs(), st.integers(1, 9), st.integers(0, 2**32 - 1), st.booleans())
 def test_gradients_of_very_many_graphs(graph, batch, seed, checkpoint):
     nodes, shape = graph
