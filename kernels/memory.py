@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fgnumba.kernels.vector import PANEL
+from fgnumba.kernels.vector import CACHE_LINE, PANEL
 
-CACHE_LINE = 64
 CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 """Where Linux says how much a container may take, of either version; ``max`` or a vast number: all there is."""
 

@@ -97,6 +97,7 @@ def fields(
     group: int,
     last: int,
     channelwise: bool = False,
+    ahead: bool = False,
 ) -> tuple[dict[str, int], tuple[Any, ...]]:
     """Return the values of `FIELDS` but for places in scratch memory, and what must be kept alive for them.
 
@@ -104,12 +105,13 @@ def fields(
     ----------
     entries : the form in which tangent tiles read V, see :func:`fgnumba.kernels.emit.product_tile`.
     heights, group, last : rows, panels and last columns of the tiles, see :func:`fgnumba.kernels.tiles.tile_table`.
+    channelwise, ahead : of all tiles, see :func:`fgnumba.kernels.emit.product_tile`.
     """
     kind, drawn = weights.kind, weights.kind in (RANK1, RADEMACHER, GAUSSIAN)
-    primal = tile_table(isa, heights, group, True, None, last, channelwise)
+    primal = tile_table(isa, heights, group, True, None, last, channelwise, ahead)
     tangent = primal
     if entries:
-        tangent = tile_table(isa, heights, group, has_tangent, entries, last, channelwise)
+        tangent = tile_table(isa, heights, group, has_tangent, entries, last, channelwise, ahead)
     draw = 0
     if drawn:
         draw = directions.gaussians(isa) if kind == GAUSSIAN else directions.sign_words(isa)

@@ -23,9 +23,13 @@ def tile(
     entries: str | None,
     width: int = PANEL,
     channelwise: bool = False,
+    ahead: bool = False,
 ) -> int:
-    """Address of the register tile described in :func:`fgnumba.kernels.emit.product_tile`."""
-    emitted = product_tile(isa, rows, panels, weights, entries, width, channelwise)
+    """Address of the register tile described in :func:`fgnumba.kernels.emit.product_tile`.
+
+    Its last two arguments are there with `ahead` alone.
+    """
+    emitted = product_tile(isa, rows, panels, weights, entries, width, channelwise, ahead)
 
     def product(
         segments: int,
@@ -41,11 +45,30 @@ def tile(
         out: int,
         onto: int,
     ) -> None:
-        emitted(segments, offsets, length, a, c, ld, w, w_stride, v, v_stride, out, onto)
+        emitted(segments, offsets, length, a, c, ld, w, w_stride, v, v_stride, out, onto, 0, 0)
+
+    def product_ahead(
+        segments: int,
+        offsets: int,
+        length: int,
+        a: int,
+        c: int,
+        ld: int,
+        w: int,
+        w_stride: int,
+        v: int,
+        v_stride: int,
+        out: int,
+        onto: int,
+        following: int,
+        step: int,
+    ) -> None:
+        emitted(segments, offsets, length, a, c, ld, w, w_stride, v, v_stride, out, onto, following, step)
 
     terms = "+".join((["weights"] if weights else []) + ([entries] if entries else []))
-    kind = "channelwise-tile" if channelwise else "tile"
-    return kernel(f"{kind}-{isa.name}-{rows}x{panels}x{width}-{terms}", product, 12)
+    kind = ("channelwise-tile" if channelwise else "tile") + ("-ahead" if ahead else "")
+    name = f"{kind}-{isa.name}-{rows}x{panels}x{width}-{terms}-near{isa.near}"
+    return kernel(name, product_ahead, 14) if ahead else kernel(name, product, 12)
 
 
 def tile_table(
@@ -56,6 +79,7 @@ def tile_table(
     entries: str | None,
     last_columns: int = PANEL,
     channelwise: bool = False,
+    ahead: bool = False,
 ) -> npt.NDArray[np.int64]:
     """Return addresses of tiles by height: (max_rows + 1, ``TILE_KINDS``) int64.
 
@@ -66,7 +90,7 @@ def tile_table(
     last = round_up(last_columns, isa.lanes)
     for rows in heights:
         for kind, (panels, width) in enumerate(((1, PANEL), (group, PANEL), (1, last))):
-            table[rows, kind] = tile(isa, rows, panels, weights, entries, width, channelwise)
+            table[rows, kind] = tile(isa, rows, panels, weights, entries, width, channelwise, ahead)
     return table
 
 

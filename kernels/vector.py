@@ -16,6 +16,8 @@ from fgnumba.errors import DeviceError, did_you_mean
 PANEL = 32
 """Columns of a packed weight panel; one 32-bit word of signs covers a panel's row."""
 
+CACHE_LINE = 64
+
 OVERRIDE = "FGNUMBA_VECTOR"
 
 
@@ -29,12 +31,14 @@ class InstructionSet:
     lanes : float32 values in a vector register.
     accumulators : vector registers that hold sums; what is left holds operands.
     features : CPU features that the host must report for the set to run at full speed.
+    near : rows of a weight panel that a register tile asks for before it multiplies them; 0: none.
     """
 
     name: str
     lanes: int
     accumulators: int
     features: tuple[str, ...]
+    near: int = 0
 
     def panels(self, rows: int) -> int:
         """Panels that a tile of `rows` rows spans: as many of 4, 2, 1 as the accumulators allow.

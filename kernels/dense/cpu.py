@@ -7,7 +7,8 @@ Other directions add x V_t to a tangent's product in the same registers.
 
 For each panel of W: draw V's panel, run the register tile over all rows into a scratch tile, and finish it
 there (bias, activation, slope): z never leaves the first-level cache. W's panel stays in the second-level cache
-between its products; where K is too large for that, K is cut into blocks, and sums wait in scratch memory.
+between its products; where K is too large for that, K is cut into blocks, and sums wait in scratch memory. While the
+tiles of a panel are computed, what the next ones read from memory is fetched into the second-level cache.
 
 Source: arXiv 2202.08587, section 3; rank-1 signs have E[v vᵀ] = I as independent signs have.
 """
@@ -84,7 +85,7 @@ def bind(
     group = min(isa.panels(max(tile_heights)), 1 << (max(1, panels // column_parts).bit_length() - 1))
     last = outputs - (panels - 1) * PANEL
     values, kept = product.fields(
-        isa, weights, activation_name, has_tangent, entries, tile_heights, group, last
+        isa, weights, activation_name, has_tangent, entries, tile_heights, group, last, ahead=True
     )
     columns = group * PANEL * 4
     k_block, sums = inputs, min(tallest, rows * (1 + count)) * columns
@@ -141,26 +142,28 @@ def _dense(arguments: int, part: int, parts: int) -> None:
     while p < p_end:
         group = a.group if p_end - p >= a.group else 1
         if a.kind < RADEMACHER and a.has_tangent and rows == a.batch:
-            _products(a, p, group, i, rows, 0, a.count, 0)
+            _products(a, p, p_end, group, i, rows, 0, a.count, 0)
         elif a.k_block < a.inputs:
             for k in range(0, a.inputs, a.k_block):
                 for t in range(a.count + 1):
-                    _products(a, p, group, i, rows, t, t, k)
+                    _products(a, p, p_end, group, i, rows, t, t, k)
             for t in range(a.count + 1):
                 sums = a.scratch + t * rows * group * PANEL * 4
                 _finish(a, sums, t, i, 0, rows, rows, p, group)
         else:
-            _products(a, p, group, i, rows, 0, 0, 0)
+            _products(a, p, p_end, group, i, rows, 0, 0, 0)
             for t in range(1, a.count + 1):
                 if a.kind == RANK1 and not a.has_tangent:
                     _finish(a, 0, t, i, 0, rows, rows, p, group)
                 else:
-                    _products(a, p, group, i, rows, t, t, 0)
+                    _products(a, p, p_end, group, i, rows, t, t, 0)
         p += group
 
 
 @register_jitable
-def _products(a: Any, p: int, group: int, i: int, rows: int, first: int, last: int, k: int) -> None:
+def _products(
+    a: Any, p: int, p_end: int, group: int, i: int, rows: int, first: int, last: int, k: int
+) -> None:
     """Multiply examples i to i + rows of blocks `first` to `last` (0 the primal, t tangent t), from W's row k.
 
     Where K is one block, each tile is finished at once; else its sums are left in scratch memory.
@@ -185,20 +188,46 @@ def _products(a: Any, p: int, group: int, i: int, rows: int, first: int, last: i
         kind = LAST if p == a.panels - 1 else SINGLE
     total = rows * (1 + last - first)
     count = tile_count(total, a.tallest)
+    following, size = _following(a, p, p_end, group, last, k)
+    step = size // (count * length)
     row = 0
     for tile in range(count):
         height = tile_rows(total, count, tile)
         at = row * a.x_image * 4
         out = a.scratch if whole else a.scratch + (first * rows + row) * group * PANEL * 4
         operands = (dx + at, x + at, a.x_image, weight, a.inputs * PANEL, v, v_stride)
-        call(addresses[TILE_KINDS * height + kind], (1, a.offsets, length, *operands, out, k))
+        ahead = (following + tile * length * step, step)
+        call(addresses[TILE_KINDS * height + kind], (1, a.offsets, length, *operands, out, k, *ahead))
         done = 0
         while whole and done < height:
             t, at = first + (row + done) // rows, (row + done) % rows
-            size = min(height - done, rows - at)
-            _finish(a, a.scratch + done * group * PANEL * 4, t, i, at, size, rows, p, group)
-            done += size
+            run = min(height - done, rows - at)
+            _finish(a, a.scratch + done * group * PANEL * 4, t, i, at, run, rows, p, group)
+            done += run
         row += height
+
+
+@register_jitable
+def _following(a: Any, p: int, p_end: int, group: int, t: int, k: int) -> tuple[int, int]:
+    """Return where that begins which is read from memory after the products of block t with W's rows from k on, and
+    its bytes: 0 where nothing is, or where it is read once the next directions are through.
+
+    Of a block of K in several panels it is the first panel's.
+    """
+    across = group if a.k_block == a.inputs else 1
+    if t < a.count and a.kind == EXPLICIT:
+        length = min(a.k_block, a.inputs - k)
+        return a.v + ((t * a.panels + p) * a.inputs + k) * PANEL * 4, across * length * PANEL * 4
+    last = t == a.count or (a.kind == RANK1 and not a.has_tangent)
+    if last and k + a.k_block < a.inputs:
+        k += a.k_block
+    else:
+        p, k = p + group, 0
+        across = min(across, p_end - p)
+    if not last or p >= p_end:
+        return a.weight, 0
+    length = min(a.k_block, a.inputs - k)
+    return a.weight + (p * a.inputs + k) * PANEL * 4, across * length * PANEL * 4
 
 
 @register_jitable

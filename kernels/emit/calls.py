@@ -6,7 +6,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from fgnumba.kernels.emit.vectors import I64
+from fgnumba.kernels.emit.vectors import I64, prefetch_line
 
 
 @intrinsic
@@ -39,11 +39,7 @@ def prefetch(typingctx, address):  # type: ignore[no-untyped-def]
     """Ask for the cache line at the int64 `address`, which is read soon, in the second-level cache."""
 
     def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
-        byte, word = ir.IntType(8).as_pointer(), ir.IntType(32)
-        signature = ir.FunctionType(ir.VoidType(), [byte, word, word, word])
-        function = builder.module.declare_intrinsic("llvm.prefetch", [byte], signature)
-        read, second_level, data = (ir.Constant(word, number) for number in (0, 2, 1))
-        builder.call(function, [builder.inttoptr(values[0], byte), read, second_level, data])
+        prefetch_line(builder, values[0], level=2)
         return context.get_dummy_value()
 
     return types.void(types.int64), codegen

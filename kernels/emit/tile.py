@@ -8,8 +8,8 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from fgnumba.kernels.emit.vectors import F32, I32, I64, Vectors, index, never_unroll
-from fgnumba.kernels.vector import PANEL, InstructionSet
+from fgnumba.kernels.emit.vectors import BYTE, F32, I32, I64, Vectors, index, never_unroll, opaque, prefetch_line
+from fgnumba.kernels.vector import CACHE_LINE, PANEL, InstructionSet
 
 
 @cache
@@ -21,15 +21,17 @@ def product_tile(
     entries: str | None,
     width: int = PANEL,
     channelwise: bool = False,
+    ahead: bool = False,
 ) -> Callable[..., None]:
     """Return the register tile ``out = a W + c V`` for `rows` rows and `panels` panels, as a Numba intrinsic.
 
-    The intrinsic takes ``(segments, offsets, length, a, c, ld, w, w_stride, v, v_stride, out, onto)``, all int64. A
-    row of `a` and of `c` is `segments` runs of `length` neighbouring elements, each beginning at one of the
-    int64 `offsets`, in elements from the row's address: K = segments * length. `a` and `c` are the addresses of
+    The intrinsic takes ``(segments, offsets, length, a, c, ld, w, w_stride, v, v_stride, out, onto, next, step)``,
+    all int64. A row of `a` and of `c` is `segments` runs of `length` neighbouring elements, each beginning at one of
+    the int64 `offsets`, in elements from the row's address: K = segments * length. `a` and `c` are the addresses of
     row 0, `ld` the elements between rows; `w` is the address of the first weight panel, `w_stride` the elements
     from one panel to the next; the same for V; `out` is the address of (rows, panels * PANEL) float32,
-    contiguous; `onto` says whether the sums begin with what `out` holds (0: with zero).
+    contiguous; `onto` says whether the sums begin with what `out` holds (0: with zero); `next` and `step` are read
+    with `ahead` alone.
 
     Parameters
     ----------
@@ -39,6 +41,12 @@ def product_tile(
         a panel's row, (panels, K); a set bit is -1. None: without that term.
     channelwise : column n takes element n of a vector that begins where another tile would read one element:
         out[n] = Σ a_k[n] W[k, n] + c_k[n] V[k, n].
+    ahead : with every step of K, ask for the cache line at ``next + k * step`` (bytes) in the second-level cache: what
+        later tiles read from memory. Without it the first tile of a panel waits for the memory, the others do not:
+        measured on Zen 5 with 64 rows and weights that no cache holds, 0.86 of the peak, and 0.95 with it.
+
+    ``isa.near`` rows ahead of those that it multiplies, the tile asks for W, and for V where it is read, in the
+    first-level cache.
 
     Cost: rows * panels * PANEL multiply-adds a step of K and term, all sums in registers; each step reads a
     panel row of W and V once and one element (one vector) of each row of a and c. The order of summation over
@@ -49,12 +57,13 @@ def product_tile(
 
     @intrinsic
     def tile(  # type: ignore[no-untyped-def]
-        typingctx, segments, offsets, length, a, c, ld, w, w_stride, v, v_stride, out, onto
+        typingctx, segments, offsets, length, a, c, ld, w, w_stride, v, v_stride, out, onto, following, step
     ):
-        signature = types.void(segments, offsets, length, a, c, ld, w, w_stride, v, v_stride, out, onto)
+        given = segments, offsets, length, a, c, ld, w, w_stride, v, v_stride, out, onto, following, step
+        signature = types.void(*given)
 
         def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-            segments, offsets, length, a, c, ld, w, w_stride, v, v_stride, out, onto = args
+            segments, offsets, length, a, c, ld, w, w_stride, v, v_stride, out, onto, later, step = args
             a, c, w, out = (builder.inttoptr(p, F32.as_pointer()) for p in (a, c, w, out))
             v = builder.inttoptr(v, (I32 if entries == "signs" else F32).as_pointer())
             offsets = builder.inttoptr(offsets, I64.as_pointer())
@@ -67,8 +76,7 @@ def product_tile(
             out_at = [
                 [index((m * panels + panel) * PANEL + lane) for panel, lane in columns] for m in range(rows)
             ]
-            a_row = [builder.gep(a, [builder.mul(ld, index(m))]) for m in range(rows)]
-            c_row = [builder.gep(c, [builder.mul(ld, index(m))]) for m in range(rows)]
+            apart = _row_distances(builder, ld, rows)
             w_panel = [builder.gep(w, [builder.mul(w_stride, index(p))]) for p in range(panels)]
             v_panel = [builder.gep(v, [builder.mul(v_stride, index(p))]) for p in range(panels)]
             builder.cbranch(builder.icmp_signed("==", onto, index(0)), segment, resume)
@@ -85,8 +93,7 @@ def product_tile(
                 start.add_incoming(index(0), block)
                 _incoming(outer, values, block)
             offset = builder.load(builder.gep(offsets, [s]))
-            a_run = [builder.gep(row, [offset]) for row in a_row]
-            c_run = [builder.gep(row, [offset]) for row in c_row]
+            a_run, c_run = builder.gep(a, [offset]), builder.gep(c, [offset])
             builder.branch(loop)
 
             builder.position_at_end(loop)
@@ -101,17 +108,25 @@ def product_tile(
                 at = builder.mul(k, index(PANEL))
                 return [vectors.load(panel[p], builder.add(at, index(lane))) for p, lane in columns]
 
-            def accumulate(runs: list[Any], operand: list[Any]) -> None:
-                for m, base in enumerate(runs):
-                    element = None if channelwise else vectors.splat(builder.load(builder.gep(base, [i])))
+            def accumulate(run: Any, operand: list[Any]) -> None:
+                first = builder.bitcast(builder.gep(run, [i]), BYTE.as_pointer())
+                for m, distance in enumerate(apart):
+                    at = builder.bitcast(builder.gep(first, [distance]), F32.as_pointer())
+                    element = None if channelwise else vectors.splat(builder.load(at))
                     for n, (p, lane) in enumerate(columns):
-                        factor = (
-                            vectors.load(base, builder.add(i, index(p * PANEL + lane)))
-                            if channelwise
-                            else element
-                        )
+                        factor = vectors.load(at, index(p * PANEL + lane)) if channelwise else element
                         totals[m][n] = vectors.multiply_add(factor, operand[n], totals[m][n])
 
+            # First of all: the compiler keeps loads on the side of a prefetch where they stand, and loads that all
+            # come before one take registers from the sums.
+            if ahead:
+                prefetch_line(builder, builder.add(later, builder.mul(k, step)), level=2)
+            if isa.near and panels == 1:
+                read = ([w] if weights else []) + ([v] if entries == "float" else [])
+                for base in read:
+                    for line in range(0, width, CACHE_LINE // 4):
+                        at = builder.add(builder.mul(k, index(PANEL)), index(isa.near * PANEL + line))
+                        prefetch_line(builder, builder.ptrtoint(builder.gep(base, [at]), I64), level=1)
             if weights:
                 accumulate(a_run, entries_of(w_panel))
             if entries == "signs":
@@ -142,6 +157,23 @@ def product_tile(
         return signature, codegen
 
     return tile
+
+
+def _row_distances(builder: Any, ld: Any, rows: int) -> list[Any]:
+    """Return the bytes from row 0 to each of `rows` rows.
+
+    Left to itself the compiler steps from row to row by additions, one a row and step of K, and beyond some rows
+    keeps their addresses in memory. Here it is told nothing of how odd multiples of the distance are related, and
+    is left with an address mode for every row: a register, and one of a few others times 1, 2, 4 or 8.
+    """
+    distances = [index(0)]
+    odd: dict[int, Any] = {}
+    for row in range(1, rows):
+        power = row & -row
+        if row // power not in odd:
+            odd[row // power] = opaque(builder, builder.mul(ld, index(4 * (row // power))))
+        distances.append(builder.mul(odd[row // power], index(power)))
+    return distances
 
 
 def _incoming(phis: list[list[Any]], values: list[list[Any]], block: Any) -> None:

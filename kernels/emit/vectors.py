@@ -4,7 +4,7 @@ from typing import Any
 
 from llvmlite import ir
 
-I32, I64, F32 = ir.IntType(32), ir.IntType(64), ir.FloatType()
+BYTE, I32, I64, F32 = ir.IntType(8), ir.IntType(32), ir.IntType(64), ir.FloatType()
 
 
 def index(n: int) -> ir.Constant:
@@ -19,6 +19,21 @@ def never_unroll(module: ir.Module, branch: Any) -> None:
     # What identifies a loop is a node that names itself first.
     loop.operands = (loop, disable)
     branch.set_metadata("llvm.loop", loop)
+
+
+def opaque(builder: Any, value: Any) -> Any:
+    """Return an int64 `value` of which the compiler knows no more than that it is there."""
+    return builder.asm(ir.FunctionType(I64, [I64]), "", "=r,0", [value], False)
+
+
+def prefetch_line(builder: Any, address: Any, level: int) -> None:
+    """Ask for the cache line at the int64 `address`, which is read soon, in the cache of `level` 1 or 2."""
+    pointer = BYTE.as_pointer()
+    signature = ir.FunctionType(ir.VoidType(), [pointer, I32, I32, I32])
+    function = builder.module.declare_intrinsic("llvm.prefetch", [pointer], signature)
+    # LLVM counts how near: 3 is the first-level cache, 2 the second.
+    read, near, data = (ir.Constant(I32, number) for number in (0, 4 - level, 1))
+    builder.call(function, [builder.inttoptr(address, pointer), read, near, data])
 
 
 class Vectors:
