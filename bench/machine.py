@@ -20,7 +20,7 @@ from fgnumba.kernels.memory import address, aligned
 from fgnumba.kernels.program import Operation, Program
 from fgnumba.kernels.threads import thread_count
 from fgnumba.kernels.tiling import split
-from fgnumba.kernels.vector import instruction_set
+from fgnumba.kernels.vector import instruction_set, processor_name
 
 PEAK_ROUNDS = 20_000
 BANDWIDTH_BYTES = 256 * 1024 * 1024
@@ -35,7 +35,7 @@ def facts() -> dict[str, Any]:
     """Return the processor, its caches, versions, and how many threads are used."""
     isa = instruction_set()
     return {
-        "processor": _processor_name(),
+        "processor": processor_name(),
         "architecture": str(llvmlite.binding.get_host_cpu_name()),
         "vector": f"{isa.name}, {isa.lanes} float32 lanes",
         "threads": thread_count(),
@@ -61,16 +61,6 @@ def last_level_cache() -> int:
     return max(sizes)
 
 
-def _processor_name() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
-
-
 class Peak:
     """Multiply-adds that touch no memory, on every thread: the processor's peak.
 
@@ -88,7 +78,7 @@ class Peak:
             carray(pointer(a.out, np.float32), parts)[part] = emitted(a.rounds)
 
         out = np.zeros(threads, np.float32)
-        entry = kernel(f"multiply-add-peak-{isa.name}", peak, 3)
+        entry = kernel(f"multiply-add-peak-{isa.name}-{isa.accumulators}", peak, 3)
         arguments = filled(_PEAK, {"rounds": PEAK_ROUNDS, "out": address(out)})
         self.multiply_adds = PEAK_ROUNDS * isa.accumulators * isa.lanes * threads
         self._program = Program([Operation("peak", entry, arguments, threads, keeps=(out,))])

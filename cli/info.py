@@ -52,7 +52,7 @@ def gather() -> dict[str, Any]:
 
     from fgnumba import __version__
     from fgnumba.estimators import RECIPES
-    from fgnumba.kernels import vector
+    from fgnumba.kernels import tuning, vector
     from fgnumba.kernels.cache import cache_folder
     from fgnumba.kernels.threads import thread_count
 
@@ -66,6 +66,7 @@ def gather() -> dict[str, Any]:
         "platform": platform.platform(),
         "processor": str(llvmlite.binding.get_host_cpu_name()),
         "vector": f"{isa.name}, {isa.lanes} float32 lanes",
+        "tile": tuning.described(isa),
         "vector_executable": list(vector.executable()),
         "threads": thread_count(),
         "cache_folder": str(cache_folder()),

@@ -92,20 +92,24 @@ class KernelCache:
     def save_overload(self, sig: Any, data: CompileResult) -> None:
         """Store the compiled kernel; a folder that cannot be written is left as it is."""
         payload = dumps(data._reduce())
-        path = self._path(sig, data.codegen)
-        try:
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name)
-        except OSError:
-            return
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(hashlib.sha256(payload).digest() + payload)
-            os.replace(temporary, path)
-        except OSError:
-            Path(temporary).unlink(missing_ok=True)
-            return
-        # Others that are being written hold the same bytes; where a process was killed, nobody else takes them away.
-        for other in path.parent.glob(f"{path.name}?*"):
-            with contextlib.suppress(OSError):
-                other.unlink()
+        write_whole(self._path(sig, data.codegen), hashlib.sha256(payload).digest() + payload)
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all; a folder that cannot be written, or is full, is left as it is."""
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name)
+    except OSError:
+        return
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+        os.replace(temporary, path)
+    except OSError:
+        Path(temporary).unlink(missing_ok=True)
+        return
+    # Others that are being written hold what is as good; where a process was killed, nobody else takes them away.
+    for other in path.parent.glob(f"{path.name}?*"):
+        with contextlib.suppress(OSError):
+            other.unlink()

@@ -8,6 +8,7 @@ import os
 import platform
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 
 import llvmlite.binding as llvm
 
@@ -31,7 +32,7 @@ class InstructionSet:
     lanes : float32 values in a vector register.
     accumulators : vector registers that hold sums; what is left holds operands.
     features : CPU features that the host must report for the set to run at full speed.
-    near : rows of a weight panel that a register tile asks for before it multiplies them; 0: none.
+    near : how many rows ahead of those that it multiplies a register tile asks for W; 0: it does not.
     """
 
     name: str
@@ -53,11 +54,18 @@ class InstructionSet:
         """Rows of the tallest tile."""
         return max(1, self.accumulators * self.lanes // PANEL)
 
+    @property
+    def tile(self) -> str:
+        """Name of the tallest tile: rows x columns, and ``+near``."""
+        return f"{self.max_rows}x{PANEL}" + (f"+{self.near}" if self.near else "")
+
 
 INSTRUCTION_SETS = {
     isa.name: isa
     for isa in (
-        InstructionSet("avx512", lanes=16, accumulators=22, features=("avx512f", "avx512vl", "avx512dq")),
+        InstructionSet(
+            "avx512", lanes=16, accumulators=26, features=("avx512f", "avx512vl", "avx512dq"), near=8
+        ),
         InstructionSet("avx2", lanes=8, accumulators=12, features=("avx2", "fma")),
         InstructionSet("neon", lanes=4, accumulators=24, features=("neon",)),
         InstructionSet("generic", lanes=4, accumulators=8, features=()),
@@ -72,6 +80,18 @@ def host_features() -> frozenset[str]:
     if platform.machine().lower() in ("aarch64", "arm64"):
         features.add("neon")  # part of every 64-bit Arm, and not always listed
     return frozenset(features)
+
+
+@cache
+def processor_name() -> str:
+    """Name of the processor, as its maker writes it where the system says so."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except (OSError, ValueError):
+        pass
+    return platform.processor() or platform.machine()
 
 
 @cache

@@ -8,7 +8,17 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from fgnumba.kernels.emit.vectors import BYTE, F32, I32, I64, Vectors, index, never_unroll, opaque, prefetch_line
+from fgnumba.kernels.emit.vectors import (
+    BYTE,
+    F32,
+    I32,
+    I64,
+    Vectors,
+    index,
+    never_unroll,
+    opaque,
+    prefetch_line,
+)
 from fgnumba.kernels.vector import CACHE_LINE, PANEL, InstructionSet
 
 
