@@ -1,6 +1,6 @@
 """The register tile that suits a processor best, chosen by a short trial on it.
 
-How tall a tile is, and whether it asks for rows of W before it multiplies them, changes its speed and nothing else:
+How tall a tile is, and how long before it multiplies a row of W it asks for it, changes its speed and nothing else:
 every sum runs over K in one order. Which tile is fastest depends on caches and on how instructions share the
 processor's ports, more than its features say. So where an instruction set has several tiles, they are timed once a
 machine, on the dense kernel itself, and the choice is stored beside the compiled kernels. A trial takes less than a
@@ -33,7 +33,7 @@ from fgnumba.kernels.vector import PANEL, InstructionSet, host_features, process
 
 OVERRIDE = "FGNUMBA_TILE"
 
-ALTERNATIVES = {"avx512": ((26, 8), (26, 0), (22, 8))}
+ALTERNATIVES = {"avx512": ((26, 48), (26, 8), (22, 48))}
 """Accumulators and rows asked for ahead, by instruction set; the first is taken where there is no trial."""
 
 ROUNDS, LEAST_ROUNDS = 9, 3
@@ -52,8 +52,8 @@ _chosen: dict[str, InstructionSet] = {}
 
 
 def tiles(isa: InstructionSet) -> dict[str, InstructionSet]:
-    """Return the tiles of an instruction set by name, as the set with each: ``13x32+8`` is 13 rows of 32 columns that
-    ask for W 8 rows ahead.
+    """Return the tiles of an instruction set by name, as the set with each: ``13x32+48`` is 13 rows of 32 columns that
+    ask for W 48 rows ahead.
     """
     pairs = ALTERNATIVES.get(isa.name, ((isa.accumulators, isa.near),))
     sets = [replace(isa, accumulators=accumulators, near=near) for accumulators, near in pairs]

@@ -64,7 +64,7 @@ INSTRUCTION_SETS = {
     isa.name: isa
     for isa in (
         InstructionSet(
-            "avx512", lanes=16, accumulators=26, features=("avx512f", "avx512vl", "avx512dq"), near=8
+            "avx512", lanes=16, accumulators=26, features=("avx512f", "avx512vl", "avx512dq"), near=48
         ),
         InstructionSet("avx2", lanes=8, accumulators=12, features=("avx2", "fma")),
         InstructionSet("neon", lanes=4, accumulators=24, features=("neon",)),

@@ -84,7 +84,7 @@ def test_the_environment_chooses_without_a_trial(trials, monkeypatch):
     assert trials == []
     monkeypatch.setenv(tuning.OVERRIDE, "13x33")
     with pytest.raises(
-        fg.DeviceError, match=r"FGNUMBA_TILE: avx512 has no tile '13x33'.*it has 13x32\+8, 13x32, "
+        fg.DeviceError, match=r"FGNUMBA_TILE: avx512 has no tile '13x33'.*it has 13x32\+48, 13x32\+8, "
     ):
         tuning.tuned(AVX512)
 

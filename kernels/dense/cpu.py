@@ -189,7 +189,7 @@ def _products(
     total = rows * (1 + last - first)
     count = tile_count(total, a.tallest)
     following, size = _following(a, p, p_end, group, last, k)
-    step = size // (count * length)
+    step = size // (count * length) if count > 1 else 0
     row = 0
     for tile in range(count):
         height = tile_rows(total, count, tile)
