@@ -66,7 +66,7 @@ INSTRUCTION_SETS = {
         InstructionSet(
             "avx512", lanes=16, accumulators=26, features=("avx512f", "avx512vl", "avx512dq"), near=48
         ),
-        InstructionSet("avx2", lanes=8, accumulators=12, features=("avx2", "fma")),
+        InstructionSet("avx2", lanes=8, accumulators=12, features=("avx2", "fma"), near=48),
         InstructionSet("neon", lanes=4, accumulators=24, features=("neon",)),
         InstructionSet("generic", lanes=4, accumulators=8, features=()),
     )
