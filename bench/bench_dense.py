@@ -14,9 +14,10 @@ from fgnumba.kernels.packing import pack
 from fgnumba.kernels.philox import STREAM
 from fgnumba.kernels.product import Weights
 from fgnumba.kernels.program import Operation, Program
-from fgnumba.kernels.vector import instruction_set
+from fgnumba.kernels.tuning import tuned
+from fgnumba.kernels.vector import InstructionSet, instruction_set
 
-ISA = instruction_set()
+ISA = tuned(instruction_set())
 ROUNDS_OF_PEAK = 20_000
 _peak = multiply_add_peak(ISA)
 
@@ -43,7 +44,9 @@ VARIANTS = {
 }
 
 
-def bound(variant: str, batch: int, inputs: int, outputs: int, threads: int) -> Operation:
+def bound(
+    variant: str, batch: int, inputs: int, outputs: int, threads: int, isa: InstructionSet = ISA
+) -> Operation:
     """Return a dense operation on random numbers."""
     kind, count, has_tangent = VARIANTS[variant]
     rng = np.random.default_rng(0)
@@ -52,7 +55,7 @@ def bound(variant: str, batch: int, inputs: int, outputs: int, threads: int) -> 
     weight = pack(rng.standard_normal((inputs, outputs)))
     explicit = kind == directions.EXPLICIT
     return dense.bind(
-        ISA,
+        isa,
         threads,
         batch=batch,
         x=Images.of_batch(x, (inputs,), has_tangent and count > 0),

@@ -20,6 +20,7 @@ from fgnumba.kernels.memory import address, aligned
 from fgnumba.kernels.program import Operation, Program
 from fgnumba.kernels.threads import thread_count
 from fgnumba.kernels.tiling import split
+from fgnumba.kernels.tuning import described
 from fgnumba.kernels.vector import instruction_set, processor_name
 
 PEAK_ROUNDS = 20_000
@@ -38,6 +39,7 @@ def facts() -> dict[str, Any]:
         "processor": processor_name(),
         "architecture": str(llvmlite.binding.get_host_cpu_name()),
         "vector": f"{isa.name}, {isa.lanes} float32 lanes",
+        "tile": described(isa),
         "threads": thread_count(),
         "last_level_cache_bytes": last_level_cache(),
         "platform": platform.platform(),

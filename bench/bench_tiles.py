@@ -1,0 +1,67 @@
+"""Every register tile that this processor can execute: the dense kernel's share of the multiply-add peak with each.
+
+The weights of one layer stay in a last-level cache from call to call; those of many layers in turn come from memory.
+"""
+
+import numpy as np
+import pytest
+from numba import njit
+
+from fgnumba.bench.bench_dense import ISA, bound, useful_multiply_adds
+from fgnumba.bench.timing import interleaved
+from fgnumba.kernels import tuning, vector
+from fgnumba.kernels.emit import multiply_add_peak
+from fgnumba.kernels.program import Program
+from fgnumba.kernels.vector import INSTRUCTION_SETS, InstructionSet
+
+SHAPE = (64, 1024, 1024)
+LAYERS = 24
+"""Layers whose weights are read in turn: 96 MB."""
+
+ROUNDS_OF_PEAK = 20_000
+
+
+def peak_of(isa: InstructionSet):
+    """Return a call of many multiply-adds that touch no memory, and how many they are."""
+    emitted = multiply_add_peak(isa)
+
+    @njit
+    def peak(rounds):
+        return emitted(rounds)
+
+    return lambda: peak(ROUNDS_OF_PEAK), ROUNDS_OF_PEAK * isa.accumulators * isa.lanes
+
+
+@pytest.mark.benchmark(group="tiles")
+@pytest.mark.parametrize("layers", [1, LAYERS], ids=["cached", "from memory"])
+@pytest.mark.parametrize("variant", ["primal", "rank1", "signs", "explicit"])
+@pytest.mark.parametrize("name", vector.executable())
+def test_share_of_peak(benchmark, goal, name, variant, layers):
+    """The goal is that of the tile that is used, with weights that stay in a cache."""
+    peak, peak_multiply_adds = peak_of(INSTRUCTION_SETS[name])
+    programs = {
+        tile: Program([bound(variant, *SHAPE, threads=1, isa=isa) for _ in range(layers)], 1)
+        for tile, isa in tuning.tiles(INSTRUCTION_SETS[name]).items()
+    }
+    contenders = {tile: program.run for tile, program in programs.items()}
+    timings = interleaved({**contenders, "peak": peak}, rounds=15)
+    benchmark.pedantic(next(iter(programs.values())).run, rounds=5, iterations=1, warmup_rounds=1)
+    rate = layers * useful_multiply_adds(variant, *SHAPE) / peak_multiply_adds
+    where = "cached" if layers == 1 else "from memory"
+    for tile in programs:
+        used = tile == ISA.tile and name == ISA.name and layers == 1
+        goal(
+            f"{name} {tile}, {variant} {'x'.join(map(str, SHAPE))}, W {where}: share of peak",
+            rate / timings.ratio(tile, "peak"),
+            at_least=0.85 if used and variant in ("primal", "rank1") else None,
+        )
+
+
+@pytest.mark.benchmark(group="tiles")
+def test_trial(benchmark, goal):
+    """The trial that chooses a tile, its kernels compiled: once a machine."""
+    candidates = list(tuning.tiles(ISA).values())
+    tuning.trial(candidates)
+    seconds = benchmark.pedantic(tuning.trial, args=(candidates,), rounds=5, iterations=1)
+    assert all(np.isfinite(seconds))
+    goal("trial of register tiles", benchmark.stats["median"] * 1e3, at_most=200, unit=" ms")
