@@ -4,9 +4,10 @@ An operation is a folder with a module a device, which binds a kernel to its arr
 ``emit`` (LLVM vector code: register tile, Philox, transformations), ``compile`` and ``cache`` (machine code, in
 memory and on disk), ``program`` (bound operations as one call), ``sharing`` and ``workers`` (the threads that run
 it), ``arguments`` (what an operation reads), ``tiling`` and ``threads`` (how work is cut), ``packing``, ``images``
-and ``memory`` (layouts), ``vector`` (instruction sets), ``tuning`` (which register tile), ``elementary`` (exp, log, erf and their kin in float32), and
-what kinds of operations share: ``product`` and ``dots`` (layers with a weight matrix), ``affine`` (scale and shift),
-``windows`` (pooling), ``loss``, ``sites`` (noise on activities), ``drawn`` (directions by themselves).
+and ``memory`` (layouts), ``vector`` (instruction sets), ``tuning`` (which register tile), ``elementary`` (exp, log,
+erf and their kin in float32), and what kinds of operations share: ``product`` and ``dots`` (layers with a weight
+matrix), ``affine`` (scale and shift), ``windows`` (pooling), ``loss``, ``sites`` (noise on activities), ``drawn``
+(directions by themselves).
 """
 
 DEVICES = ("cpu", "cuda")
