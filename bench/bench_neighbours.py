@@ -10,6 +10,7 @@ import pytest
 import fgnumba as fg
 from fgnumba.bench.neighbours import Neighbour, busy, data
 from fgnumba.bench.peers import installed
+from fgnumba.bench.ratio_goals import OVER_FASTER_PEER
 from fgnumba.kernels.threads import OVERRIDE, thread_count
 
 Step = Callable[[], object]
@@ -96,11 +97,8 @@ def test_after_a_busy_process(benchmark, goal, step_on, network):
     )
 
 
-LIMITS = {"logreg": 0.5, "mlp": 0.5, "cnn": 0.36}
-
-
 @pytest.mark.benchmark(group="neighbours")
-@pytest.mark.parametrize("network", sorted(LIMITS))
+@pytest.mark.parametrize("network", sorted(OVER_FASTER_PEER))
 def test_in_turn_with_other_frameworks(benchmark, goal, step_on, threads, network):
     if not installed():
         pytest.skip("neither JAX nor PyTorch is installed; pip install -e '.[peers]'")
@@ -126,4 +124,4 @@ def test_in_turn_with_other_frameworks(benchmark, goal, step_on, threads, networ
     goal(f"{where}: step in turn with others over a quiet one", seconds["fgnumba"] / quiet, at_most=1.15)
     faster = min(theirs, key=lambda name: seconds[name])
     ratio = seconds["fgnumba"] / seconds[faster]
-    goal(f"{where}: step over {faster}'s reverse-mode step", ratio, at_most=LIMITS[network])
+    goal(f"{where}: step over {faster}'s reverse-mode step", ratio, at_most=OVER_FASTER_PEER[network])
