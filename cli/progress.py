@@ -1,6 +1,7 @@
 """Progress of a training run on standard error: a bar on a terminal, plain lines elsewhere, nothing when quiet."""
 
 import contextlib
+import math
 import signal
 import sys
 import time
@@ -62,9 +63,13 @@ class Lines(Callback):
         """Print a line where one is due."""
         if record.step >= self._due or record.step == self._steps:
             self._due = record.step + self._every * 0.999
+            judged = (
+                ""
+                if math.isnan(record.validation_accuracy)
+                else f"validation loss {record.validation_loss:.4f}  accuracy {record.validation_accuracy:.4f}  "
+            )
             say(
-                f"step {record.step:>{self._width}}/{self._steps}  loss {record.loss:.4f}  "
-                f"test loss {record.test_loss:.4f}  test accuracy {record.test_accuracy:.4f}  "
+                f"step {record.step:>{self._width}}/{self._steps}  loss {record.loss:.4f}  {judged}"
                 f"{record.step / record.seconds:,.0f} steps/s"
             )
 
@@ -126,8 +131,10 @@ class Bar(Callback):
         self._next, self._clock = step + self._every, now
 
     def on_record(self, record: Record) -> None:
-        """Show the accuracy."""
-        self._progress.update(self._task, completed=record.step, accuracy=f"{record.test_accuracy:.4f}")
+        """Show the accuracy on the validation part."""
+        accuracy = record.validation_accuracy
+        shown = "-" if math.isnan(accuracy) else f"{accuracy:.4f}"
+        self._progress.update(self._task, completed=record.step, accuracy=shown)
 
     def say(self, message: str) -> None:
         """Print a line above the bar."""

@@ -15,14 +15,17 @@ REPORTS = 10
 
 @click.command()
 @click.argument("run", metavar="RUN")
-@click.option("--step", type=int, metavar="N", help="Steps to take again.  [default: all that are logged]")
+@click.option(
+    "--step", type=int, metavar="N", help="Steps to take again.  [default: those that led to RUN's model]"
+)
 @click.option("--output", metavar="FILE.safetensors", help="Write the parameters.")
 @click.option("--quiet", is_flag=True, help="Show the result and errors alone.")
 def replay(run: str, step: int | None, output: str | None, quiet: bool) -> int:
     """Rebuild the parameters of any step of the run folder RUN from its seed and its log, without data.
 
     The run trained with weight perturbation; it need not have ended. Prints the step and a SHA-256 of the
-    parameters, and after the last step whether they are those of RUN, bit for bit: exit status 1 where they are not.
+    parameters, and after the step whose parameters RUN left (its last, or its best with --restore-best) whether they
+    are those, bit for bit: exit status 1 where they are not.
     """
     from safetensors.numpy import save
 
@@ -38,14 +41,15 @@ def replay(run: str, step: int | None, output: str | None, quiet: bool) -> int:
         check_output(Path(output))
     _, trainer = run_folder.read_start(Path(run))
     log = read(Path(run, REPLAY))
-    done = retaken(trainer, log, step, quiet)
+    left = run_folder.left_step(Path(run), log.steps)
+    done = retaken(trainer, log, left if step is None else step, quiet)
     if log.cut and not quiet:
         click.echo(log.cut, err=True)
     parameters = trainer.model.parameters()
     if output is not None:
         write_output(Path(output), save(parameters))
     found = digest(parameters)
-    trained = run_folder.read_parameters(Path(run), trainer.model) if done == log.steps else None
+    trained = run_folder.read_parameters(Path(run), trainer.model) if done == left else None
     if trained is None:
         click.echo(f"step {done}, sha256 {found}")
         return 0
@@ -55,17 +59,16 @@ def replay(run: str, step: int | None, output: str | None, quiet: bool) -> int:
     return 0 if alike else 1
 
 
-def retaken(trainer: "Trainer", log: "Log", step: int | None, quiet: bool) -> int:
-    """Take the steps of a log again and show how far that is; return how many there were."""
+def retaken(trainer: "Trainer", log: "Log", step: int, quiet: bool) -> int:
+    """Take the steps of a log up to `step` again and show how far that is; return how many there were."""
     from contextlib import nullcontext
 
     from fgnumba.cli.progress import interruptible, steps_bar
     from fgnumba.replay import visits
 
-    steps = log.steps if step is None else step
     display = nullcontext(lambda what: None) if quiet else steps_bar("replay", REPORTS)
     done = 0
     with interruptible(display) as show:
-        for done in visits(trainer, log, step, max(1, -(-steps // REPORTS))):
+        for done in visits(trainer, log, step, max(1, -(-step // REPORTS))):
             show(f"step {done}")
     return done

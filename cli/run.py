@@ -17,13 +17,15 @@ from fgnumba.cli.message import say
 from fgnumba.cli.progress import progress
 from fgnumba.cli.signals import Signals
 from fgnumba.errors import shown
+from fgnumba.run_folder import RESTORED
 from fgnumba.validation import whole_number
 
 if TYPE_CHECKING:
     from fgnumba.configuration import RunConfig
 
-RECORDS, FEW_RECORDS = 100, 10
-"""Records of a run: one an epoch, but at most about so many, and about so many where there are fewer epochs."""
+RECORDS, FEW_RECORDS, FEW_JUDGED = 100, 10, 20
+"""Records of a run: one an epoch, but at most about so many, and about so many where there are fewer epochs: more where
+a validation part may end it."""
 
 
 def begun(
@@ -122,6 +124,12 @@ class _Run:
     ) -> None:
         self._folder, self._ready, self._dataset, self._facts = folder, ready, dataset, facts
         self._quiet = quiet
+        config = ready.config
+        self._stopping = (
+            fg.callbacks.EarlyStopping(config.patience, restore_best=config.restore_best)
+            if config.patience
+            else None
+        )
 
     def train(self, resume: bool) -> int:
         """Train to the end or to a signal."""
@@ -138,14 +146,15 @@ class _Run:
                     return 0
                 if resume:
                     run_folder.remember(self._folder, self._ready.config, self._facts)
-                stopped = self._fit(saved, shown.callbacks, resume)
-                if not stopped:
-                    self._finish(saved, self._facts)
-        if stopped:
+                history = self._fit(saved, shown.callbacks, resume)
+                if not history.stopped:
+                    self._finish(saved, self._ended(history))
+        if history.stopped:
             again = f"fgtrain train --resume {shlex.quote(str(self._folder))}"
             say(f"stopped after step {trainer.steps_done}; to go on from step {saved.saved_step}: {again}")
             return signals.status
         if not self._quiet and saved.records:
+            self._say_why(history)
             final = saved.records[-1]
             click.echo(
                 f"test accuracy {final.test_accuracy:.4f}, test loss {final.test_loss:.4f} "
@@ -167,8 +176,23 @@ class _Run:
                 run_folder.discard(self._folder)
             raise
 
-    def _fit(self, saved: fg.Checkpoints, callbacks: list[fg.Callback], resume: bool) -> bool:
-        """Train; return whether it was stopped. Where it diverges, what it leaves is written.
+    def _ended(self, history: fg.History) -> dict[str, Any]:
+        """Return the facts of a run that has ended."""
+        restored = history.restored_step
+        return {**self._facts, **({} if restored is None else {RESTORED: restored})}
+
+    def _say_why(self, history: fg.History) -> None:
+        """Say what was special about the end of a run."""
+        if self._stopping is not None and history.ended_early:
+            best = self._stopping
+            say(
+                f"ended early: validation accuracy {best.best:.4f} at step {best.best_step} was not exceeded since"
+            )
+        if history.restored_step is not None:
+            say(f"the parameters are those of step {history.restored_step}, the best on the validation part")
+
+    def _fit(self, saved: fg.Checkpoints, callbacks: list[fg.Callback], resume: bool) -> fg.History:
+        """Train, and return the history. Where it diverges, what it leaves is written.
 
         What fails before there is anything to go on from leaves nothing.
         """
@@ -194,30 +218,31 @@ class _Run:
         ready = self._ready
         run_folder.finish(self._folder, ready.config, ready.model, saved.records, facts, saved.logs)
 
-    def _taken(self, saved: fg.Checkpoints, callbacks: list[fg.Callback], resume: bool) -> bool:
-        config, trainer = self._ready.config, self._ready.trainer
-        per_epoch = max(1, len(self._dataset.x_train) // config.batch_size)
+    def _taken(self, saved: fg.Checkpoints, callbacks: list[fg.Callback], resume: bool) -> fg.History:
+        config, trainer, per_epoch = self._ready.config, self._ready.trainer, self._ready.per_epoch
         steps = config.steps or per_epoch
+        few = FEW_JUDGED if config.validation else FEW_RECORDS
         return trainer.fit(
             self._dataset,
             steps=steps,
             batch_size=config.batch_size,
-            evaluate_every=max(min(per_epoch, -(-steps // FEW_RECORDS)), -(-steps // RECORDS)),
+            evaluate_every=max(min(per_epoch, -(-steps // few)), -(-steps // RECORDS)),
+            validation=config.validation or None,
             callbacks=[*callbacks, *self._followers(saved)],
             checkpoints=saved,
             resume=resume,
             stop_above=config.stop_above,
-        ).stopped
+        )
 
     def _followers(self, saved: fg.Checkpoints) -> list[fg.Callback]:
+        found: list[fg.Callback] = [] if self._stopping is None else [self._stopping]
         every = self._facts.get("telemetry")
-        if every is None:
-            return []
-        from fgnumba.bench.telemetry import Telemetry
+        if every is not None:
+            from fgnumba.bench.telemetry import Telemetry
 
-        return [
-            Telemetry(whole_number("telemetry", every), self._dataset, self._ready.config.batch_size, saved)
-        ]
+            every = whole_number("telemetry", every)
+            found.append(Telemetry(every, self._dataset, self._ready.config.batch_size, saved))
+        return found
 
 
 def _name(config: "RunConfig") -> str:

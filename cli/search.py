@@ -43,7 +43,7 @@ def search(
     """
     import fgnumba as fg
     from fgnumba.bench.estimators import recipe_of
-    from fgnumba.configuration import RunConfig
+    from fgnumba.configuration import HELD_OUT, RunConfig
     from fgnumba.search import Ledger, Search, Trial
     from fgnumba.search import search as run
 
@@ -57,7 +57,7 @@ def search(
     dataset = fg.datasets.load(settings.data, data_dir=settings.data_dir)
     # Not where the data lie, but how many there are.
     facts = {name: value for name, value in settings.settings().items() if name != "data_dir"}
-    facts |= {"version": fg.__version__, "examples": len(dataset.x_train)}
+    facts |= {"version": fg.__version__, "examples": len(dataset.x_train), "held_out": HELD_OUT}
     ledger = Ledger(Path(out), facts) if out else None
     total = sum(number for number, _ in what.rungs())
     done = 0

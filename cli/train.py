@@ -49,7 +49,26 @@ class Widths(click.ParamType):
     "--steps",
     type=int,
     metavar="N",
-    help="Steps, instead of epochs.  [default: what suits estimator and model]",
+    help="Steps, instead of epochs.  [default: at most what suits estimator and model, see --patience]",
+)
+@click.option(
+    "--validation",
+    type=float,
+    metavar="X",
+    help="Share of the training data that judges and does not train, 0 for none.  "
+    "[default: 0.1 without --epochs and --steps, or with --patience; else 0]",
+)
+@click.option(
+    "--patience",
+    type=int,
+    metavar="N",
+    help="End after N records in a row without a better validation accuracy, 0 for never.  "
+    "[default: 5 without --epochs and --steps; else 0]",
+)
+@click.option(
+    "--restore-best/--no-restore-best",
+    default=None,
+    help="With patience, leave the parameters of the best record.  [default: those of the last step]",
 )
 @click.option("--batch-size", type=int, metavar="N", help="[default: 64]")
 @click.option(
@@ -111,8 +130,9 @@ def train(
 ) -> int:
     """Train a model and leave a run folder.
 
-    Without options: a perceptron on the embedded handwritten digits. A run that is interrupted goes on with --resume,
-    and ends bit for bit as if it had not been.
+    Without options: a perceptron on the embedded handwritten digits, until the accuracy on a held-out tenth of the
+    training data gets no better. The test data are evaluated once, at the end. A run that is interrupted goes on with
+    --resume, and ends bit for bit as if it had not been.
     """
     from fgnumba import run_folder
     from fgnumba.configuration import RunConfig

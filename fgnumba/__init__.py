@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fgnumba import datasets, device, directions, errors, functions, replay, schedules
+    from fgnumba import callbacks, datasets, device, directions, errors, functions, replay, schedules
     from fgnumba.activities import Feedback, LocalLosses
     from fgnumba.callbacks import Callback, History, Record, StepResult
     from fgnumba.checkpoints import Checkpoints
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_MODULES = ("datasets", "device", "directions", "errors", "functions", "replay", "schedules")
+_MODULES = ("callbacks", "datasets", "device", "directions", "errors", "functions", "replay", "schedules")
 _NAMES = {
     "callbacks": ("Callback", "History", "Record", "StepResult"),
     "checkpoints": ("Checkpoints",),
@@ -121,6 +121,7 @@ __all__ = [
     "StepResult",
     "Trainer",
     "WeightPerturbation",
+    "callbacks",
     "datasets",
     "device",
     "directions",

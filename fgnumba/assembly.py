@@ -7,6 +7,7 @@ from typing import Any
 
 from fgnumba.configuration import DECADES, RunConfig, read_toml
 from fgnumba.datasets import NAMES, Dataset
+from fgnumba.datasets.split import held_out
 from fgnumba.errors import ConfigError
 from fgnumba.estimators import Recipe, recipe
 from fgnumba.graph import Graph
@@ -22,11 +23,13 @@ class Assembled:
     Parameters
     ----------
     config : with everything written out that decides it.
+    per_epoch : steps of a pass over the data that train.
     """
 
     config: RunConfig
     model: Graph
     trainer: Trainer
+    per_epoch: int
 
 
 def assemble(config: RunConfig, dataset: Dataset, chosen: Recipe | None = None) -> Assembled:
@@ -46,8 +49,8 @@ def assemble(config: RunConfig, dataset: Dataset, chosen: Recipe | None = None) 
     directions = config.directions
     if directions is None and chosen.learning_rate is None and "directions" in chosen.takes:
         directions = suited.directions
-    config, model = build(config.updated({"estimator": name, "directions": directions}), dataset)
-    per_epoch = max(1, len(dataset.x_train) // config.batch_size)
+    config, model = build(config.judged().updated({"estimator": name, "directions": directions}), dataset)
+    per_epoch = max(1, _examples(config, dataset) // config.batch_size)
     steps = config.steps or (per_epoch * config.epochs if config.epochs else chosen.steps or suited.steps)
     kind = config.optimizer or chosen.optimizer
     rate = config.learning_rate or chosen.rates.get(config.model, chosen.learning_rate)
@@ -56,7 +59,14 @@ def assemble(config: RunConfig, dataset: Dataset, chosen: Recipe | None = None) 
         rate = default_learning_rate(model.parameter_count, count, config.momentum, suited.rate)
     decay = DECADES / steps if config.decay is None else config.decay
     config = config.updated({"steps": steps, "optimizer": kind, "learning_rate": rate, "decay": decay})
-    return Assembled(config, model, trainer(config, model, chosen))
+    return Assembled(config, model, trainer(config, model, chosen), per_epoch)
+
+
+def _examples(config: RunConfig, dataset: Dataset) -> int:
+    """Return how many examples are left to train on."""
+    labels = dataset.y_train
+    held = held_out(labels, config.validation, config.seed).sum() if config.validation else 0
+    return len(labels) - int(held)
 
 
 def trainer(config: RunConfig, model: Graph, chosen: Recipe | None = None) -> Trainer:

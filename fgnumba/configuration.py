@@ -26,6 +26,8 @@ _DEEP_KEY = re.compile(
 )
 DECADES = 4.0
 """By default the learning rate falls by e to this power over a run."""
+HELD_OUT, PATIENCE = 0.1, 5
+"""Share of the training data that judges, and records without progress that end a run, where these are not given."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,12 @@ class RunConfig:
     data, data_dir : as ``fgnumba.datasets.load`` takes them.
     estimator, direction, directions : one of ``fgnumba.estimators.RECIPES``, one of the directions, T. None: what suits
         the model (``presets.defaults``); what the estimator has by itself.
-    epochs, steps : one of the two. None for both: as many as suit estimator and model.
+    epochs, steps : one of the two. None for both: at most as many as suit estimator and model.
+    validation : share of the training data that judges the run and does not train; 0: none. None: a tenth where neither
+        epochs nor steps are given, or `patience` is; else none.
+    patience : records in a row without a better validation accuracy that end the run; 0: it takes all its steps. None:
+        five where neither epochs nor steps are given and there is a validation part; else 0.
+    restore_best : whether a run with patience leaves the parameters of its best record, not those of its last step.
     optimizer : ``sgd``, ``adam``, ``adamw`` or ``frank-wolfe``. None: the estimator's.
     learning_rate, decay : None: the estimator's, found by search; e⁻⁴ over the run.
     momentum, nesterov : of ``sgd``. weight_decay, clip_norm, radius : as the optimisers take them.
@@ -62,6 +69,9 @@ class RunConfig:
     directions: int | None = None
     epochs: int | None = None
     steps: int | None = None
+    validation: float | None = None
+    patience: int | None = None
+    restore_best: bool = False
     batch_size: int = 64
     learning_rate: float | None = None
     decay: float | None = None
@@ -86,8 +96,9 @@ class RunConfig:
             _one_of("direction", self.direction, DIRECTIONS)
         if self.optimizer is not None:
             _one_of("optimizer", self.optimizer, OPTIMIZERS)
-        if not isinstance(self.nesterov, bool):
-            raise ConfigError(f"nesterov is {shown(self.nesterov)}; true or false is required")
+        for name in ("nesterov", "restore_best"):
+            if not isinstance(getattr(self, name), bool):
+                raise ConfigError(f"{name} is {shown(getattr(self, name))}; true or false is required")
         if self.epochs is not None and self.steps is not None:
             raise ConfigError("epochs and steps are both given; give one of the two")
         whole_number("batch_size", self.batch_size)
@@ -96,6 +107,10 @@ class RunConfig:
         for name in ("epochs", "steps"):
             if getattr(self, name) is not None:
                 whole_number(name, getattr(self, name), 1, MAX_STEPS)
+        if self.validation is not None:
+            real_number("validation", self.validation, below=1)
+        if self.patience is not None:
+            whole_number("patience", self.patience, 0, MAX_STEPS)
         whole_number("seed", self.seed, 0, (1 << 64) - 1)
         if self.learning_rate is not None:
             real_number("learning_rate", self.learning_rate, above_zero=True)
@@ -118,6 +133,28 @@ class RunConfig:
         if ("model" in changes or "widths" in changes) and "layers" not in changes:
             changes["layers"] = None
         return replace(self, **changes)
+
+    def judged(self) -> "RunConfig":
+        """Return a copy in which it is written out what is held out, and how patient the run is.
+
+        Raises
+        ------
+        ConfigError
+            Patience without a validation part, or a best record to restore without patience.
+        """
+        open_ended = self.epochs is None and self.steps is None
+        validation, patience = self.validation, self.patience
+        if validation is None:
+            validation = HELD_OUT if open_ended or patience else 0.0
+        if patience is None:
+            patience = PATIENCE if open_ended and validation else 0
+        if patience and not validation:
+            raise ConfigError(f"patience is {patience} and validation 0; a share to hold out is required")
+        if self.restore_best and not patience:
+            raise ConfigError(
+                "restore_best is true and patience 0; records to wait for a better one are required"
+            )
+        return replace(self, validation=validation, patience=patience)
 
     @classmethod
     def from_toml(cls, path: Path) -> "RunConfig":

@@ -14,11 +14,14 @@ from fgnumba.files import read_whole
 MAX_LINE, MAX_RECORDS = 4096, 1 << 26
 """Bytes of the longest line, several times what a record takes, and of the longest file that is read whole."""
 _NAMES = frozenset(field.name for field in fields(Record))
+_FIGURES = frozenset(("test_loss", "test_accuracy", "validation_loss", "validation_accuracy"))
+"""What a record need not have."""
 
 
 def line_of(record: Record) -> str:
-    """Return a record as a line."""
-    return json_object(asdict(record)) + "\n"
+    """Return a record as a line, without the figures that were not taken."""
+    values = asdict(record)
+    return json_object({n: v for n, v in values.items() if n not in _FIGURES or not math.isnan(v)}) + "\n"
 
 
 def json_object(values: Mapping[str, Any]) -> str:
@@ -68,8 +71,8 @@ def record(values: dict[str, Any]) -> Record:
     ValueError
         A field is missing or unknown, or its value is no number that it can have.
     """
-    if values.keys() != _NAMES:
-        missing, unknown = sorted(_NAMES - values.keys()), sorted(values.keys() - _NAMES)
+    missing, unknown = sorted(_NAMES - _FIGURES - values.keys()), sorted(values.keys() - _NAMES)
+    if missing or unknown:
         raise ValueError(
             f"{shown(missing)} are missing and {shown(unknown)} unknown"
             if missing

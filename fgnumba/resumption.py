@@ -11,7 +11,7 @@ import numpy.typing as npt
 from fgnumba import replay, replay_log
 from fgnumba.checkpoint_file import CheckpointFile, DamagedError
 from fgnumba.errors import RunError, shown
-from fgnumba.snapshot import GOOD, checked_steps, restore
+from fgnumba.snapshot import BEST, GOOD, checked_steps, restore
 
 if TYPE_CHECKING:
     from fgnumba.checkpoints import Checkpoints
@@ -20,21 +20,39 @@ if TYPE_CHECKING:
 LIMIT = 1 << 63
 _PROGRESS = {"done": int, "count": int, "total": float, "first_loss": float, "seconds": float}
 _GOOD = {"step": int, "mark": int}
+_SEEN = {"best": float, "best_step": int, "waited": int}
+Parameters = dict[str, npt.NDArray[np.float32]]
 
 
 class Good(NamedTuple):
     """What a run goes back to where it diverges: steps of its trainer, parameters, the end of its log of scalars."""
 
     step: int
-    parameters: dict[str, npt.NDArray[np.float32]]
+    parameters: Parameters
     mark: int
 
 
+class Early(NamedTuple):
+    """What a run knew of its end.
+
+    Parameters
+    ----------
+    ended : a callback had ended it.
+    seen : the state of its early stopping, None without.
+    best : step and parameters of its best record, None where they are not restored.
+    """
+
+    ended: bool = False
+    seen: dict[str, Any] | None = None
+    best: tuple[int, Parameters] | None = None
+
+
 class Point(NamedTuple):
-    """Where a run stood: the fields of ``training.Progress``, and what it goes back to."""
+    """Where a run stood: the fields of ``training.Progress``, what it goes back to, what it knew of its end."""
 
     progress: dict[str, Any]
     good: Good
+    early: Early
 
 
 def resume(saved: "Checkpoints", trainer: "Trainer", run: Mapping[str, Any]) -> Point | None:
@@ -96,39 +114,64 @@ def _apply(
             raise RunError(f"{path}: {name} is {shown(theirs)}; the run that continues has {shown(value)}")
     progress = _numbers(path, "where the run stood", facts.get("progress"), _PROGRESS)
     good = _numbers(path, "what the run goes back to", facts.get("good"), _GOOD)
+    ended, seen, best = _early(path, facts.get("early"), progress["done"])
     sizes = facts.get("logs")
     if not isinstance(sizes, dict) or not all(type(n) is int and 0 <= n < LIMIT for n in sizes.values()):
         raise RunError(f"{path}: the sizes of the run's logs are {shown(sizes)}, which is impossible")
+    steps = checked_steps(trainer, found)
+    # Records count the run's steps, a log those of its trainer.
+    of_best = good["step"] if best is None else steps - progress["done"] + best
     if log is not None:
-        parameters = _rebuilt(trainer, log, checked_steps(trainer, found), good["step"])
+        parameters = _rebuilt(trainer, log, steps, {good["step"], of_best})
+        kept, finest = parameters[good["step"]], parameters[of_best]
     else:
         restore(trainer, found)
-        parameters = _kept(found, trainer)
-    return Point(progress, Good(good["step"], parameters, good["mark"])), sizes
+        kept, finest = _kept(found, trainer, GOOD), _kept(found, trainer, BEST)
+    early = Early(ended, seen, None if best is None else (best, finest))
+    return Point(progress, Good(good["step"], kept, good["mark"]), early), sizes
 
 
-def _rebuilt(
-    trainer: "Trainer", log: replay_log.Log, steps: int, good: int
-) -> dict[str, npt.NDArray[np.float32]]:
-    """Take the steps of a log, and return the parameters after `good` of them."""
-    parameters = trainer.model.parameters()
+def _rebuilt(trainer: "Trainer", log: replay_log.Log, steps: int, wanted: set[int]) -> dict[int, Parameters]:
+    """Take the steps of a log, and return the parameters after those numbers of them that are wanted."""
+    parameters = dict.fromkeys(wanted, trainer.model.parameters())
     for done in replay.visits(trainer, log, steps, 1):
-        if done == good:
-            parameters = trainer.model.parameters()
+        if done in wanted:
+            parameters[done] = trainer.model.parameters()
     return parameters
 
 
-def _kept(found: CheckpointFile, trainer: "Trainer") -> dict[str, npt.NDArray[np.float32]]:
-    """Return the parameters to go back to; those of the checkpoint itself are not there twice."""
-    if not any(name.startswith(GOOD) for name in found.entries):
+def _kept(found: CheckpointFile, trainer: "Trainer", prefix: str) -> Parameters:
+    """Return the parameters of a kind; those of the checkpoint itself are not there twice."""
+    if not any(name.startswith(prefix) for name in found.entries):
         return trainer.model.parameters()
     parameters = {}
     for name, parameter in trainer.model.packed_parameters.items():
-        entry = found.entries.get(GOOD + name)
+        entry = found.entries.get(prefix + name)
         if entry is None or entry.shape != parameter.shape or entry.dtype != np.float32:
-            raise RunError(f"{found.path}: {GOOD + name} is none of shape {parameter.shape}, float32")
-        parameters[name] = found.array(GOOD + name)
+            raise RunError(f"{found.path}: {prefix + name} is none of shape {parameter.shape}, float32")
+        parameters[name] = found.array(prefix + name)
     return parameters
+
+
+def _early(path: Path, found: Any, done: int) -> tuple[bool, dict[str, Any] | None, int | None]:
+    """Return whether the run had ended, what its early stopping had seen, and the step of its best record."""
+    if found is None:
+        # Written before there was early stopping.
+        return False, None, None
+    if not isinstance(found, dict) or found.keys() != {"ended", "seen", "best"}:
+        raise RunError(
+            f"{path}: what the run knew of its end is {shown(found)}; ended, seen, best are required"
+        )
+    ended, seen, best = found["ended"], found["seen"], found["best"]
+    if not isinstance(ended, bool):
+        raise RunError(f"{path}: ended is {shown(ended)}, which is impossible")
+    if seen is not None:
+        unseen = isinstance(seen, dict) and seen.get("best", 0.0) is None
+        numbers = _numbers(path, "early stopping", {**seen, "best": 0.0} if unseen else seen, _SEEN)
+        seen = {**numbers, "best": None} if unseen else numbers
+    if best is not None and (type(best) is not int or not 0 < best <= done):
+        raise RunError(f"{path}: the best step is {shown(best)} of {done}, which is impossible")
+    return ended, seen, best
 
 
 def _numbers(path: Path, what: str, found: Any, kinds: Mapping[str, type]) -> dict[str, Any]:

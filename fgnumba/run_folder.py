@@ -6,6 +6,7 @@ A run that has ended has a model.safetensors, which is written last; one that ha
 import contextlib
 import errno
 import io
+import math
 import os
 import re
 import shlex
@@ -30,6 +31,7 @@ from fgnumba.tensors import MAX_RANK, read_tensors
 from fgnumba.validation import whole_number
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from fgnumba.graph import Graph
@@ -37,7 +39,11 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_LOSS, _ACCURACY = "#c1440e", "#33658a"
+
 CONFIG, FIGURE = "config.toml", "loss.png"
+RESTORED = "restored_step"
+"""In the ``[run]`` table: the step whose parameters the run left, where they are not those of its last."""
 
 
 def check_destination(path: Path) -> None:
@@ -222,21 +228,32 @@ def _rename(folder: Path, path: Path, numbered: bool) -> Path:
 
 
 def draw(records: Sequence[Record]) -> "Figure":
-    """Return the figure of a run: losses and test accuracy over steps."""
+    """Return the figure of a run: losses and accuracies over steps. What was not taken is not drawn.
+
+    Training and validation are lines, the test figures a dot each, where the run ended.
+    """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 4), layout="constrained")
     axis = figure.subplots()
-    steps = [record.step for record in records]
-    axis.plot(steps, [record.loss for record in records], label="training loss", color="#c1440e")
-    axis.plot(steps, [record.test_loss for record in records], label="test loss", color="#c1440e", ls="--")
-    axis.set(xlabel="step", ylabel="loss", yscale="log")
     right = axis.twinx()
-    right.plot(steps, [record.test_accuracy for record in records], color="#33658a")
-    right.set_ylabel("test accuracy", color="#33658a")
+    _plot(axis, records, "loss", "training loss", color=_LOSS)
+    for on, what, color in ((axis, "loss", _LOSS), (right, "accuracy", _ACCURACY)):
+        _plot(on, records, f"validation_{what}", f"validation {what}", color=color, ls="--")
+        _plot(on, records, f"test_{what}", f"test {what}", color=color, ls="", marker="o")
+    axis.set(xlabel="step", ylabel="loss", yscale="log")
+    right.set_ylabel("accuracy", color=_ACCURACY)
     right.set_ylim(0, 1)
-    axis.legend(loc="center right", frameon=False)
+    lines = [*axis.get_lines(), *right.get_lines()]
+    axis.legend(lines, [str(line.get_label()) for line in lines], loc="center right", frameon=False)
     return figure
+
+
+def _plot(axis: "Axes", records: Sequence[Record], what: str, label: str, **style: Any) -> None:
+    """Draw a figure of the records that have it."""
+    points = [(r.step, getattr(r, what)) for r in records if not math.isnan(getattr(r, what))]
+    if points:
+        axis.plot(*zip(*points, strict=True), label=label, **style)
 
 
 @dataclass(frozen=True)
@@ -290,6 +307,20 @@ def read_unfinished(path: Path) -> tuple[RunConfig, dict[str, Any]]:
     _check_files(path, (CONFIG,))
     config, facts, *_ = _damage(path / CONFIG, lambda: _read_config(path / CONFIG))
     return config, facts
+
+
+def left_step(path: Path, logged: int) -> int:
+    """Return the step whose parameters the run in the folder `path` left, of so many that its log has.
+
+    Raises
+    ------
+    RunError
+        `path` is no run folder, or its config.toml is damaged.
+    """
+    _, facts = read_unfinished(path)
+    step = _damage(path / CONFIG, lambda: whole_number(RESTORED, facts.get(RESTORED, logged), 0))
+    # A log that was torn before it leads as far as it goes.
+    return min(step, logged)
 
 
 def read_start(path: Path) -> tuple[RunConfig, "Trainer"]:

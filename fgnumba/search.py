@@ -1,7 +1,8 @@
 """Learning rates by successive halving: many on a short run, the best third on one three times as long, and so on.
 
-Each trial is a run by itself on nine tenths of the training data, judged by the rest: the test data are not seen. A
-trial is a function of its settings, so that what a file of finished trials holds is never run again.
+Each trial is a run by itself on nine tenths of the training data, judged by the rest, which has the same share of every
+class (``fgnumba.datasets.validation_split``): the test data are not seen. A trial is a function of its settings, so
+that what a file of finished trials holds is never run again.
 
 Source: K. Jamieson, A. Talwalkar, arXiv 1502.07943.
 """
@@ -17,8 +18,8 @@ from typing import Any
 import numpy as np
 
 from fgnumba.assembly import assemble
-from fgnumba.configuration import RunConfig
-from fgnumba.datasets import Dataset
+from fgnumba.configuration import HELD_OUT, RunConfig
+from fgnumba.datasets import Dataset, validation_split
 from fgnumba.errors import ConfigError, DivergenceError, RunError, shown
 from fgnumba.estimators import Recipe
 from fgnumba.evaluation import evaluate
@@ -28,9 +29,6 @@ from fgnumba.validation import real_number, whole_number
 
 KEPT = 3
 """One in so many trials goes on."""
-
-HELD_OUT = 10
-"""One in so many training examples judges."""
 
 
 @dataclass(frozen=True)
@@ -110,17 +108,6 @@ class Search:
         return [(n, max(1, self.steps // KEPT ** (len(found) - 1 - i))) for i, n in enumerate(found)]
 
 
-def held_out(dataset: Dataset) -> Dataset:
-    """Return the training data cut into what trains and what judges: the last tenth of a fixed order."""
-    order = np.random.default_rng(0).permutation(len(dataset.x_train))
-    kept = max(1, len(order) // HELD_OUT)
-    if len(order) < 2:
-        raise ConfigError(f"{dataset.name}: one training example; a search needs two")
-    train, judge = np.sort(order[:-kept]), np.sort(order[-kept:])
-    x, y = dataset.x_train, dataset.y_train
-    return Dataset(dataset.name, x[train], y[train], x[judge], y[judge], dataset.classes)
-
-
 def search(
     config: RunConfig,
     dataset: Dataset,
@@ -142,7 +129,8 @@ def search(
     ------
     ConfigError
     """
-    data = held_out(dataset)
+    # The same examples judge every trial, whatever its seed.
+    data = validation_split(dataset, HELD_OUT, 0)
     done = {(trial.learning_rate, trial.fall, trial.steps): trial for trial in known}
     candidates, found = what.candidates(), list[Trial]()
     for number, steps in what.rungs():

@@ -13,8 +13,8 @@ from fgnumba.kernels.philox import MAX_STEP
 if TYPE_CHECKING:
     from fgnumba.trainer import Trainer
 
-GOOD = "good."
-"""Before the names of the parameters that a run goes back to where it diverges."""
+GOOD, BEST = "good.", "best."
+"""Before the names of the parameters that a run goes back to where it diverges, and that it is given at its end."""
 FORMAT = 1
 """Of the arrays that a trainer's state is kept in: their names, and how the kernels pack them."""
 
@@ -60,7 +60,7 @@ def restore(trainer: "Trainer", found: CheckpointFile) -> None:
     last = None if batch is None else trainer.plans[batch]
     held = _held(trainer, last)
     for name in (*held, *found.entries):
-        if name.startswith(GOOD):
+        if name.startswith((GOOD, BEST)):
             continue
         theirs = found.entries[name].shape if name in found.entries else None
         ours = held[name].shape if name in held else None

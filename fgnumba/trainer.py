@@ -1,6 +1,6 @@
 """The trainer: descends along forward gradients."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 import numpy as np
@@ -21,10 +21,12 @@ from fgnumba.estimators import Estimate, Estimator, Setting, State, Update
 from fgnumba.estimators.weight import WeightPerturbation
 from fgnumba.forward import checked_targets
 from fgnumba.graph import Graph
+from fgnumba.judge import Validation, early_stopping, parts_of
 from fgnumba.kernels.optimizer.cpu import RATES
 from fgnumba.kernels.philox import MAX_SEED, MAX_STEP, STREAM, set_stream
 from fgnumba.losses import Loss, SoftmaxCrossEntropy
 from fgnumba.optimizers import Optimizer
+from fgnumba.presets import Defaults
 from fgnumba.training import Training
 from fgnumba.validation import real_number, whole_number
 
@@ -227,47 +229,81 @@ class Trainer:
         steps: int | None = None,
         batch_size: int = 64,
         evaluate_every: int | None = None,
+        validation: Validation = None,
         callbacks: Sequence[Callback] = (),
         checkpoints: Checkpoints | None = None,
         resume: bool = False,
         stop_above: float | None = None,
     ) -> History:
-        """Train on a data set, for `epochs` passes over it or for `steps` steps.
+        """Train on a data set, for `epochs` passes over it or for `steps` steps, or until a callback ends it.
 
         An epoch is a fresh order of the training data, a function of (seed, epoch), cut into batches of
         `batch_size` (of all the data where there is less); what is left over at its end rests.
 
+        The test data are evaluated once, at the end: ``history.final`` has their loss and accuracy, with a validation
+        part and without.
+
         Parameters
         ----------
+        dataset : its training part trains, its test part is for the end alone.
+        epochs, steps : one of the two; neither with :class:`fgnumba.callbacks.EarlyStopping`: at most 8,000 steps.
+        batch_size : examples a step.
         evaluate_every : steps between records, by default one epoch. The last step is recorded in any case, and where
             training diverges, what the parameters that are kept reach.
-        callbacks : told of every step and record, in order.
+        validation : what judges the run at every record, and does not train. A number in (0, 1): that share of the
+            training data, the same of every class, drawn by the trainer's seed (the rest is copied). A pair (x, y):
+            these examples and their labels. None: records have the training loss alone.
+        callbacks : told of every step and record, in order; each may end the run.
+            :class:`fgnumba.callbacks.EarlyStopping` does so by the validation part.
         checkpoints : where and how often the run is kept on disk, see :class:`fgnumba.Checkpoints`.
         resume : continue from the newest whole checkpoint there, from the start where there is none. With the same
-            model, trainer and data set, the run is bit for bit the one that was never interrupted.
+            model, trainer, data set, validation part and callbacks, the run is bit for bit the one that was never
+            interrupted.
         stop_above : a run whose loss exceeds this many times that of its first step has diverged; None for any loss
             that is finite.
 
-        :meth:`stop` ends it early, with a checkpoint. Where training diverges and the last step cannot be taken back,
-        the model goes back to the parameters of the last record.
+        :meth:`stop` interrupts it, with a checkpoint and without test figures. Where training diverges and the last
+        step cannot be taken back, the model goes back to the parameters of the last record whose loss was finite (of
+        the validation part, or of the first 1,024 training examples).
 
         Raises
         ------
-        ShapeError, ConfigError, DivergenceError
+        ShapeError, DtypeError, ConfigError, DivergenceError
+        DatasetError
+            So few examples leave none to validate on.
         RunError
             The folder of the checkpoints is another run's or in use, or no checkpoint in it is whole.
         """
-        batch_size, steps, every = self._checked_run(dataset, epochs, steps, batch_size, evaluate_every)
+        self._check_fits(dataset)
+        stopping = early_stopping(callbacks, validation)
+        if (epochs is None) == (steps is None) and (epochs is not None or stopping is None):
+            raise ConfigError("fit: give either epochs or steps")
+        numbers = {
+            "epochs": epochs,
+            "steps": steps,
+            "batch_size": batch_size,
+            "evaluate_every": evaluate_every,
+        }
+        for name, value in numbers.items():
+            if value is not None:
+                whole_number(name, value)
         if stop_above is not None:
             real_number("stop_above", stop_above, above_zero=True)
         if resume and checkpoints is None:
             raise ConfigError("resume: checkpoints is None; the folder to resume from is required")
+        parts = parts_of(self.model, dataset, validation, self.seed)
+        examples = len(parts.training.x_train)
+        batch_size = min(batch_size, examples)
+        per_epoch = examples // batch_size
+        if steps is None:
+            steps = Defaults().steps if epochs is None else epochs * per_epoch
         training = Training(
             self,
-            dataset,
+            parts,
+            stopping=stopping,
             steps=steps,
             batch_size=batch_size,
-            every=every,
+            every=evaluate_every or per_epoch,
             callbacks=callbacks,
             checkpoints=checkpoints,
             resume=resume,
@@ -279,7 +315,10 @@ class Trainer:
             self.stopping = False
 
     def stop(self) -> None:
-        """Have :meth:`fit` end after the step that it is in, or its first; from a signal handler or any thread."""
+        """Have :meth:`fit` end after the step that it is in, or its first; from a signal handler or any thread.
+
+        The run is interrupted, not ended: see ``Callback.ends`` for that.
+        """
         self.stopping = True
 
     def fail(
@@ -302,9 +341,12 @@ class Trainer:
         self.last_rate, self.last_plan = rate, plan
         self.steps_done += 1
 
-    def _checked_run(
-        self, dataset: Dataset, epochs: int | None, steps: int | None, batch_size: int, every: int | None
-    ) -> tuple[int, int, int]:
+    def replace_parameters(self, parameters: Mapping[str, npt.ArrayLike]) -> None:
+        """Load parameters that the last step did not leave: from then on it cannot be taken back."""
+        self.model.load_parameters(parameters)
+        self.last_rate, self.last_plan = 0.0, None
+
+    def _check_fits(self, dataset: Dataset) -> None:
         if dataset.input_shape != self.model.input_shape:
             raise ShapeError(
                 f"{dataset.name}: examples have shape {dataset.input_shape}; "
@@ -314,15 +356,3 @@ class Trainer:
             raise ShapeError(
                 f"{dataset.name}: {dataset.classes} classes; the model has {self.model.outputs} outputs"
             )
-        if (epochs is None) == (steps is None):
-            raise ConfigError("fit: give either epochs or steps")
-        numbers = {"epochs": epochs, "steps": steps, "batch_size": batch_size, "evaluate_every": every}
-        for name, value in numbers.items():
-            if value is not None:
-                whole_number(name, value)
-        batch_size = min(batch_size, len(dataset.x_train))
-        per_epoch = len(dataset.x_train) // batch_size
-        if steps is None:
-            assert epochs is not None
-            steps = epochs * per_epoch
-        return batch_size, steps, every or per_epoch

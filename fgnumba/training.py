@@ -1,27 +1,22 @@
 """A training run on a data set: steps, records, checkpoints, and how it ends."""
 
 import contextlib
+import math
 import time
-from collections.abc import Generator, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
-import numpy as np
-
-from fgnumba.callbacks import Callback, History, Record, StepResult, result_of
+from fgnumba.callbacks import Callback, EarlyStopping, History, Record
 from fgnumba.checkpoints import Checkpoints
-from fgnumba.datasets.dataset import Dataset
 from fgnumba.diagnosis import Diagnosis
-from fgnumba.errors import ConfigError, DeviceError, DivergenceError, RunError
-from fgnumba.estimators import Estimate
-from fgnumba.evaluation import Evaluation, evaluate
-from fgnumba.forward import checked_targets
-from fgnumba.kernels.philox import MAX_STEP
+from fgnumba.errors import DivergenceError, RunError
+from fgnumba.judge import Best, Judge, Parts
 from fgnumba.resumption import Good, resume
-from fgnumba.snapshot import GOOD
+from fgnumba.snapshot import BEST, GOOD
+from fgnumba.sources import Source, source_of
 
 if TYPE_CHECKING:
-    from fgnumba.resident import ResidentTraining
     from fgnumba.trainer import Trainer
 
 
@@ -52,26 +47,28 @@ class Progress:
             self.first_loss = loss
 
     def take_mean(self) -> float:
-        """Return the mean loss since the last record, and begin anew."""
-        mean, self.count, self.total = self.total / self.count, 0, 0.0
+        """Return the mean loss since the last record, and begin anew; NaN where no step was taken."""
+        mean, self.count, self.total = self.total / self.count if self.count else math.nan, 0, 0.0
         return mean
 
 
 class Training:
-    """A run of so many steps.
+    """A run of so many steps, or fewer where a callback ends it.
 
     Parameters
     ----------
-    trainer, dataset : they fit each other.
-    steps, batch_size, every : how many; examples of each; steps between records.
+    trainer, parts : they fit each other.
+    stopping : the early stopping among `callbacks`, None without.
+    steps, batch_size, every : how many at most; examples of each; steps between records.
     callbacks, checkpoints, resume, stop_above : as ``Trainer.fit`` takes them.
     """
 
     def __init__(
         self,
         trainer: "Trainer",
-        dataset: Dataset,
+        parts: Parts,
         *,
+        stopping: EarlyStopping | None,
         steps: int,
         batch_size: int,
         every: int,
@@ -80,16 +77,18 @@ class Training:
         resume: bool,
         stop_above: float | None,
     ) -> None:
-        self._trainer, self._dataset, self._callbacks = trainer, dataset, callbacks
+        self._trainer, self._dataset, self._callbacks = trainer, parts.training, callbacks
         self._steps, self._batch, self._every = steps, batch_size, every
         self._checkpoints, self._resume, self._stop_above = checkpoints, resume, stop_above
-        self._per_epoch = len(dataset.x_train) // batch_size
+        self._per_epoch = len(self._dataset.x_train) // batch_size
         self._history, self._progress = History(), Progress()
+        self._stopping, self._judge = stopping, Judge(trainer.model, parts, stopping)
+        self._parts = parts
 
     def run(self) -> History:
         """Take the steps that are left, and return the history."""
         self._clock, self._rate = time.perf_counter(), 0.0
-        trainer = self._trainer
+        trainer, history = self._trainer, self._history
         with trainer.model.lock:
             # What its steps keep must be there to be restored.
             self._estimate = trainer.plan(self._batch)
@@ -108,44 +107,32 @@ class Training:
             if not self._progress.done:
                 self._remember()
             source = stack.enter_context(contextlib.closing(self._source()))
-            while self._progress.done < self._steps and not self._history.stopped:
+            while self._progress.done < self._steps and not (history.stopped or history.ended_early):
                 self._one(source)
-        if not self._history.stopped:
+            if not history.stopped and not self._has_figures():
+                # Resumed where it was meant to go on, and told that this is the end.
+                self._end_at(self._progress.done)
+        if not history.stopped:
+            self._leave_best()
             for callback in self._callbacks:
-                callback.on_end(self._history)
-        return self._history
+                callback.on_end(history)
+        return history
 
-    def _source(self) -> "_Source":
-        trainer, dataset, done = self._trainer, self._dataset, self._progress.done
-        if not trainer.model.processor.checks_between:
-            batch = dataset.x_train[: self._batch], dataset.y_train[: self._batch]
-            checked_targets(trainer.model, trainer.loss, *batch)
-            left = self._steps - done
-            if trainer.steps_done + left > MAX_STEP + 1:
-                raise ConfigError(f"{left} more steps: at most 2**32 steps are possible with one seed")
-            training = self._resident()
-            if training is not None:
-                periods = [self._every]
-                if self._checkpoints is not None and self._checkpoints.every is not None:
-                    periods.append(self._checkpoints.every)
-                return _ResidentSource(trainer, training, self._estimate, self._steps, done, periods)
-        return _Source(trainer, dataset.batches(self._batch, trainer.seed, done))
+    def _source(self) -> Source:
+        periods = [self._every]
+        if self._checkpoints is not None and self._checkpoints.every is not None:
+            periods.append(self._checkpoints.every)
+        return source_of(
+            self._trainer,
+            self._dataset,
+            self._batch,
+            self._estimate,
+            self._steps,
+            self._progress.done,
+            periods,
+        )
 
-    def _resident(self) -> "ResidentTraining | None":
-        """Return training on data that lie on the device; None without room, or where the host has a part in steps."""
-        from fgnumba.resident import ResidentTraining
-
-        trainer = self._trainer
-        with trainer.model.lock:
-            if self._estimate.resident(trainer.steps_done) is None:
-                return None
-            try:
-                return ResidentTraining(trainer, self._dataset, self._batch, self._estimate)
-            except DeviceError:
-                # The data do not fit: batches are uploaded one by one.
-                return None
-
-    def _one(self, source: "_Source") -> None:
+    def _one(self, source: Source) -> None:
         """Take a step, and what is due after it."""
         progress, trainer, saved = self._progress, self._trainer, self._checkpoints
         try:
@@ -165,11 +152,8 @@ class Training:
             )
         last = progress.done == self._steps
         if progress.done % self._every == 0 or last:
-            self._record(progress.done)
-            if np.isfinite(self._history.final.test_loss) and not self._exceeds(
-                self._history.final.test_loss
-            ):
-                self._remember()
+            self._record(last)
+        last = last or self._history.ended_early
         stopping = trainer.stopping and not last
         if stopping or (saved is not None and saved.due(progress.done, last)):
             # Elsewhere than on the CPU, steps run ahead of what has been seen.
@@ -188,23 +172,60 @@ class Training:
         first = self._progress.first_loss
         return self._stop_above is not None and first is not None and loss > self._stop_above * first
 
-    def _record(self, step: int, instead: Record | None = None) -> None:
-        """Record how far the model is after `step`; `instead` of a record that was dropped."""
-        progress, tested = self._progress, self._tested()
-        record = Record(
+    def _record(self, last: bool) -> None:
+        """Record how far the model is, `last` or as a callback says; what is good is kept to go back to."""
+        record = self._measured(self._progress.done, self._progress.take_mean())
+        # Each of them sees every record, also where one before it ends the run.
+        votes = [callback.ends(record) for callback in self._callbacks]
+        early = any(votes)
+        self._history.ended_early = early and not last
+        self._judge.follow(record)
+        loss = self._judge.loss(record)
+        self._append(self._tested(record) if early or last else record)
+        if math.isfinite(loss) and not self._exceeds(loss):
+            self._remember()
+
+    def _measured(self, step: int, loss: float) -> Record:
+        found = self._judge.validate()
+        return Record(
             step=step,
             epoch=step / self._per_epoch,
-            loss=progress.take_mean() if instead is None else instead.loss,
-            test_loss=tested.loss,
-            test_accuracy=tested.accuracy,
+            loss=loss,
+            test_loss=math.nan,
+            test_accuracy=math.nan,
             learning_rate=self._rate,
             seconds=self._seconds(),
+            validation_loss=found.loss,
+            validation_accuracy=found.accuracy,
         )
+
+    def _tested(self, record: Record) -> Record:
+        """Return the record that a run ends with, with the test figures of the parameters that it leaves."""
+        with self._judge.kept(record.step):
+            found = self._judge.test()
+        return replace(record, test_loss=found.loss, test_accuracy=found.accuracy)
+
+    def _append(self, record: Record) -> None:
+        self._write(record)
+        for callback in self._callbacks:
+            callback.on_record(record)
+
+    def _write(self, record: Record) -> None:
         self._history.records.append(record)
         if self._checkpoints is not None:
             self._checkpoints.log_record(record)
-        for callback in self._callbacks:
-            callback.on_record(record)
+
+    def _has_figures(self) -> bool:
+        """Return whether the last record has the test figures."""
+        records = self._history.records
+        return bool(records) and not math.isnan(records[-1].test_accuracy)
+
+    def _leave_best(self) -> None:
+        """Give the model the parameters of its best record, where that was asked for."""
+        best = self._judge.best
+        if best is not None and best.step != self._progress.done:
+            self._trainer.replace_parameters(best.parameters)
+            self._history.restored_step = best.step
 
     def _seconds(self) -> float:
         return self._progress.seconds + time.perf_counter() - self._clock
@@ -213,18 +234,29 @@ class Training:
         """Raise `error`, the last good parameters in place and recorded."""
         trainer, records = self._trainer, self._history.records
         done = trainer.steps_done - self._begun
+        # What is kept is the last good, not the best before it.
+        self._judge.best = None
         if self._checkpoints is not None:
             self._checkpoints.log_end(trainer.steps_done)
         if not error.kept:
             self._restore_good(str(error), error.diagnosis)
-        if not np.isfinite(self._tested().loss):
+        if not math.isfinite(self._judge.test().loss):
             self._restore_good(f"{error}; but they are lost to rounding", error.diagnosis)
-        if records and records[-1].step > done:
-            # Of the step that has been taken back: what is recorded is what is kept.
-            self._record(done, self._drop())
-        elif self._progress.count and (not records or records[-1].step < done):
-            self._record(done)
+        if records or self._progress.count:
+            self._end_at(done)
         raise error
+
+    def _end_at(self, step: int) -> None:
+        """Make the record of `step` the last one, with the test figures: what is recorded is what is kept."""
+        records, found = self._history.records, None
+        while records and records[-1].step >= step:
+            found = self._drop()
+        if found is not None and found.step == step:
+            self._write(self._tested(found))
+        else:
+            # Of a step that has been taken back, or that no record was due after.
+            loss = self._progress.take_mean() if found is None else found.loss
+            self._append(self._tested(self._measured(step, loss)))
 
     def _drop(self) -> Record:
         """Take the last record back, and return it."""
@@ -232,14 +264,15 @@ class Training:
             self._checkpoints.drop_record()
         return self._history.records.pop()
 
-    def _tested(self) -> Evaluation:
-        return evaluate(self._trainer.model, self._dataset.x_test, self._dataset.y_test)
-
     def _restore_good(self, message: str, diagnosis: Diagnosis | None = None) -> NoReturn:
         step, parameters, mark = self._good
-        self._trainer.model.load_parameters(parameters)
-        while self._history.records and self._history.final.step > step - self._begun:
+        self._judge.best = None
+        self._trainer.replace_parameters(parameters)
+        records, done = self._history.records, step - self._begun
+        while records and records[-1].step > done:
             self._drop()
+        if records and records[-1].step == done:
+            self._end_at(done)
         if self._checkpoints is not None:
             self._checkpoints.go_back(mark)
         restored = f"{message}; the parameters after step {step} are restored"
@@ -248,14 +281,27 @@ class Training:
     @property
     def _facts(self) -> dict[str, Any]:
         """What a checkpoint must agree in with the run that continues from it."""
-        return {"batch_size": self._batch, "data": self._dataset.digest}
+        settings = None if self._stopping is None else self._stopping.statement
+        return {"batch_size": self._batch, **self._parts.facts, "early_stopping": settings}
 
     def _save(self, saved: Checkpoints) -> None:
         now = {**asdict(self._progress), "seconds": self._seconds()}
-        good, trainer = self._good, self._trainer
-        facts = {"progress": now, "run": self._facts, "good": {"step": good.step, "mark": good.mark}}
-        apart = good.step != trainer.steps_done
-        more = {GOOD + name: array for name, array in good.parameters.items()} if apart else {}
+        good, best, trainer = self._good, self._judge.best, self._trainer
+        facts = {
+            "progress": now,
+            "run": self._facts,
+            "good": {"step": good.step, "mark": good.mark},
+            "early": {
+                "ended": self._history.ended_early,
+                "seen": None if self._stopping is None else self._stopping.state,
+                "best": None if best is None else best.step,
+            },
+        }
+        more: dict[str, Any] = {}
+        if good.step != trainer.steps_done:
+            more |= {GOOD + name: array for name, array in good.parameters.items()}
+        if best is not None and best.step != self._progress.done:
+            more |= {BEST + name: array for name, array in best.parameters.items()}
         saved.save(trainer, self._progress.done, facts, more)
 
     def _restore(self, saved: Checkpoints) -> None:
@@ -267,58 +313,9 @@ class Training:
                 raise RunError(
                     f"{saved.folder}: its checkpoint is of step {self._progress.done}; the run has {self._steps} steps"
                 )
+            self._history.ended_early = point.early.ended
+            if self._stopping is not None and point.early.seen is not None:
+                self._stopping.state = point.early.seen
+            if point.early.best is not None:
+                self._judge.best = Best(*point.early.best)
         self._history.records += saved.records
-
-
-class _Source:
-    """The results of steps, one after another.
-
-    Attributes
-    ----------
-    results : of the steps. ahead : steps that have been taken and are not among them yet.
-    """
-
-    ahead = 0
-
-    def __init__(self, trainer: "Trainer", batches: Iterator[tuple[Any, Any]]) -> None:
-        self.results: Iterator[StepResult] = (trainer.step(*batch) for batch in batches)
-
-    def drain(self) -> None:
-        """Let no further step be taken before all that were have been seen."""
-
-    def close(self) -> None:
-        """Take no more."""
-
-
-class _ResidentSource(_Source):
-    """Steps that a device takes by itself, some of them ahead."""
-
-    def __init__(
-        self,
-        trainer: "Trainer",
-        training: "ResidentTraining",
-        estimate: Estimate,
-        steps: int,
-        done: int,
-        periods: Sequence[int],
-    ) -> None:
-        self._trainer, self._training, self._estimate, self._done = trainer, training, estimate, done
-        self._taken = training.steps(steps, periods, done)
-        self.results = self._seen()
-
-    def _seen(self) -> Generator[StepResult, None, None]:
-        for number, taken in enumerate(self._taken, self._done):
-            if not taken.finite:
-                self._trainer.fail(self._estimate, taken.values, *self._training.batch(number), taken.rate)
-            yield result_of(taken.values)
-
-    @property
-    def ahead(self) -> int:  # type: ignore[override]
-        """Steps that have been asked for and not been seen."""
-        return self._training.ahead
-
-    def drain(self) -> None:
-        self._training.draining = True
-
-    def close(self) -> None:
-        self._taken.close()

@@ -7,7 +7,7 @@ import pytest
 
 import fgnumba as fg
 from fgnumba.configuration import RunConfig
-from fgnumba.search import Ledger, Search, Trial, held_out, search
+from fgnumba.search import Ledger, Search, Trial, search
 
 
 @pytest.fixture(scope="module")
@@ -29,11 +29,20 @@ def test_rungs_divide_trials_and_multiply_steps():
     assert Search(1e-3, 1e-1, 3).candidates() == [(0.001, 4.0), (0.01, 4.0), (0.1, 4.0)]
 
 
-def test_the_judge_is_held_out(blobs):
-    data = held_out(blobs)
-    assert (len(data.x_train), len(data.x_test)) == (135, 15)
-    both = np.concatenate([data.x_train, data.x_test])
-    assert {row.tobytes() for row in both} == {row.tobytes() for row in blobs.x_train}
+def test_the_judge_is_held_out(blobs, monkeypatch):
+    judged = []
+
+    def evaluated(model, x, y):
+        judged.append(x)
+        return fg.evaluate(model, x, y)
+
+    monkeypatch.setattr("fgnumba.search.evaluate", evaluated)
+    search(CONFIG, blobs, Search(1e-3, 1e-2, 2, steps=3))
+    search(CONFIG.updated({"seed": 1}), blobs, Search(1e-3, 1e-3, 1, steps=3))
+    # A tenth of the training data by the one way to split, the same for every trial.
+    for x in judged:
+        np.testing.assert_array_equal(x, fg.datasets.validation_split(blobs, 0.1, 0).x_test)
+    assert len(judged) == 3
 
 
 def test_a_search_finds_a_rate_that_learns(blobs):
@@ -92,9 +101,15 @@ def test_the_command(fgtrain, folder):
     assert best.startswith("best: --learning-rate ")
     lines = (folder / "trials.jsonl").read_text().splitlines()
     assert len(lines) == 5
-    assert json.loads(lines[0])["estimator"] == "local-feedback"
+    facts = json.loads(lines[0])
+    assert (facts["estimator"], facts["held_out"]) == ("local-feedback", 0.1)
     assert fgtrain(*options).out == done.out
     assert (folder / "trials.jsonl").read_text().splitlines() == lines
+    # Trials that other examples judged, as a version before did, are not mixed with these.
+    del facts["held_out"]
+    (folder / "before.jsonl").write_text("\n".join([json.dumps(facts, sort_keys=True), *lines[1:], ""]))
+    error = fgtrain(*options[:-1], "before.jsonl").error
+    assert error == "before.jsonl is a search with other settings; name another file"
     # What is printed are options of train.
     again = fgtrain("train", "--widths", 8, "--quiet", "--out", "run", *best.split()[1:])
     assert again.code == 0

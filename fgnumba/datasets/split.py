@@ -1,6 +1,8 @@
-"""Stratified splits: every class keeps its share in both parts."""
+"""Hold-outs: samples of the training part that judge and do not train. Every class keeps its share in both."""
 
+from dataclasses import replace
 from numbers import Integral, Real
+from typing import NamedTuple
 
 import numpy as np
 
@@ -8,16 +10,27 @@ from fgnumba.datasets.dataset import Dataset
 from fgnumba.errors import ConfigError, DatasetError
 
 
-def validation_split(dataset: Dataset, fraction: float, seed: int) -> Dataset:
-    """Return `dataset` with its test part replaced by samples held out of its training part.
-
-    A search over options that is judged on the result never sees the test samples. The hold-out is drawn
-    class by class, and every class keeps at least one sample to train on. Samples stay in their order.
+class Split(NamedTuple):
+    """A data set whose training part is cut in two.
 
     Parameters
     ----------
-    dataset : its test part is dropped.
-    fraction : share of the training part to hold out, in (0, 1).
+    training : the data set without what is held out; its test part is as before.
+    x, y : the samples that are held out, and their labels.
+    """
+
+    training: Dataset
+    x: np.ndarray
+    y: np.ndarray
+
+
+def split(dataset: Dataset, fraction: float, seed: int) -> Split:
+    """Hold out a share of the training part, drawn class by class. Samples stay in their order.
+
+    Parameters
+    ----------
+    dataset : left as it is; the parts are copies.
+    fraction : share of the training part to hold out, in (0, 1). Every class keeps at least one sample to train on.
     seed : a whole number, 0 or above. The same seed gives the same split.
 
     Raises
@@ -37,14 +50,27 @@ def validation_split(dataset: Dataset, fraction: float, seed: int) -> Dataset:
             f"{dataset.name}: {fraction} of {len(held)} training samples leaves none to validate on; "
             "a larger fraction or data set is required"
         )
-    return Dataset(
-        name=f"{dataset.name}-validation",
-        x_train=dataset.x_train[~held],
-        y_train=dataset.y_train[~held],
-        x_test=dataset.x_train[held],
-        y_test=dataset.y_train[held],
-        classes=dataset.classes,
-    )
+    x, y = dataset.x_train, dataset.y_train
+    return Split(replace(dataset, x_train=x[~held], y_train=y[~held]), x[held], y[held])
+
+
+def validation_split(dataset: Dataset, fraction: float, seed: int) -> Dataset:
+    """Return `dataset` with its test part replaced by what :func:`split` holds out of its training part.
+
+    A search over options that is judged on the result never sees the test samples.
+
+    Parameters
+    ----------
+    dataset : its test part is dropped.
+    fraction, seed : as :func:`split` takes them.
+
+    Raises
+    ------
+    ConfigError, DatasetError
+        As :func:`split`.
+    """
+    training, x, y = split(dataset, fraction, seed)
+    return replace(training, name=f"{dataset.name}-validation", x_test=x, y_test=y)
 
 
 def _is_a(kind: type, value: object) -> bool:

@@ -1,0 +1,101 @@
+"""Runs that were made before there were validation parts: evaluated, repeated, replayed, and continued to their end.
+
+``data/runs_without_validation`` has three runs of 60 steps on the digits, of the kinds of `tests/fault_runs.py`, each
+killed after its checkpoint of step 40, and as it ends undisturbed; ``loss.png`` is left out. Their records have test
+figures throughout.
+"""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+import fgnumba as fg
+from fgnumba import metrics, run_folder
+
+RUNS = Path(__file__).parent / "data" / "runs_without_validation"
+# Of an array's greatest entry, after 60 steps, on whatever processor this is: RELIABILITY.md, a hundred steps.
+TOLERANCE = 4.2e-5
+# Continued or ended: the compact one is the other's steps, kept in another way.
+ENDED = {"feedback": "feedback", "weights": "weights", "compact": "weights"}
+
+
+def parameters(path):
+    return load_file(path / "model.safetensors")
+
+
+def lines(path):
+    return [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("kind", ["feedback", "weights"])
+def test_a_run_is_evaluated_and_predicts(fgtrain, folder, kind):
+    run = RUNS / kind / "ended"
+    last = lines(run)[-1]
+    found = fgtrain("evaluate", run, "--json").json()
+    assert found["accuracy"] == last["test_accuracy"]
+    assert found["loss"] == pytest.approx(last["test_loss"], rel=1e-6)
+    data = fg.datasets.load("digits")
+    np.save(folder / "x.npy", data.x_test)
+    said = fgtrain("predict", run, "x.npy").out.split()
+    assert np.mean([int(label) for label in said] == data.y_test) == found["accuracy"]
+
+
+@pytest.mark.parametrize("kind", ["feedback", "weights"])
+def test_records_and_configuration_are_read(kind):
+    run = run_folder.read(RUNS / kind / "ended")
+    assert [record.step for record in run.records] == list(range(6, 61, 6))
+    assert np.isfinite([(r.test_loss, r.test_accuracy) for r in run.records]).all()
+    assert np.isnan([(r.validation_loss, r.validation_accuracy) for r in run.records]).all()
+    assert (run.config.steps, run.config.validation, run.config.restore_best) == (60, None, False)
+    assert run_folder.draw(run.records).axes[0].get_legend_handles_labels()[1]
+    # Written again they are the same lines.
+    written = [metrics.line_of(record) for record in run.records]
+    assert "".join(written) == (RUNS / kind / "ended" / "metrics.jsonl").read_text()
+
+
+@pytest.mark.parametrize("kind", ENDED)
+def test_a_run_is_continued_to_the_end_that_it_would_have_had(fgtrain, folder, kind):
+    run = shutil.copytree(RUNS / kind / "killed", folder / "run")
+    before = lines(run)
+    reference = RUNS / ENDED[kind] / "ended"
+    done = fgtrain("train", "--resume", "run")
+    assert done.code == 0
+    assert "after 60 steps" in done.out
+    for name, array in parameters(reference).items():
+        np.testing.assert_allclose(
+            parameters(run)[name], array, rtol=0, atol=TOLERANCE * np.abs(array).max(), err_msg=name
+        )
+    found, expected = lines(run), lines(reference)
+    assert found[: len(before)] == before
+    assert [line["step"] for line in found] == [line["step"] for line in expected]
+    for line, other in zip(found, expected, strict=True):
+        assert line["loss"] == pytest.approx(other["loss"], rel=1e-5)
+        assert line["epoch"] == other["epoch"]
+    # What is recorded from here on has test figures at its end alone.
+    assert ["test_loss" in line for line in found] == [True] * len(before) + [False] * 3 + [True]
+    assert found[-1]["test_accuracy"] == pytest.approx(expected[-1]["test_accuracy"], abs=1 / 359)
+    assert (run / "loss.png").exists()
+
+
+def test_a_log_is_replayed_to_the_bits_that_it_left(fgtrain):
+    done = fgtrain("replay", RUNS / "weights" / "ended", "--quiet")
+    assert (done.code, done.out.rstrip().rpartition(", ")[2]) == (0, "identical to model.safetensors")
+    done = fgtrain("replay", RUNS / "compact" / "killed", "--step", 40, "--quiet")
+    assert done.code == 0
+    assert done.out == fgtrain("replay", RUNS / "weights" / "ended", "--step", 40, "--quiet").out
+
+
+def test_a_run_is_repeated_from_its_configuration(fgtrain, folder):
+    config = RUNS / "weights" / "ended" / "config.toml"
+    assert fgtrain("train", "--config", config, "--out", "again", "--quiet").code == 0
+    expected = parameters(RUNS / "weights" / "ended")
+    for name, array in parameters(folder / "again").items():
+        np.testing.assert_allclose(array, expected[name], rtol=0, atol=TOLERANCE * np.abs(array).max())
+    # Now with what judges it, as any run can have it.
+    options = ("--config", config, "--validation", 0.1, "--out", "judged", "--quiet")
+    assert fgtrain("train", *options).code == 0
+    assert all("validation_accuracy" in line for line in lines(folder / "judged"))
