@@ -7,7 +7,7 @@ from typing import Any
 
 from fgnumba.configuration import DECADES, RunConfig, read_toml
 from fgnumba.datasets import NAMES, Dataset
-from fgnumba.datasets.split import held_out
+from fgnumba.datasets.split import judges
 from fgnumba.errors import ConfigError
 from fgnumba.estimators import Recipe, recipe
 from fgnumba.graph import Graph
@@ -64,9 +64,8 @@ def assemble(config: RunConfig, dataset: Dataset, chosen: Recipe | None = None) 
 
 def _examples(config: RunConfig, dataset: Dataset) -> int:
     """Return how many examples are left to train on."""
-    labels = dataset.y_train
-    held = held_out(labels, config.validation, config.seed).sum() if config.validation else 0
-    return len(labels) - int(held)
+    held = judges(dataset, config.validation, config.seed).sum() if config.validation else 0
+    return len(dataset.x_train) - int(held)
 
 
 def trainer(config: RunConfig, model: Graph, chosen: Recipe | None = None) -> Trainer:

@@ -40,6 +40,13 @@ def split(dataset: Dataset, fraction: float, seed: int) -> Split:
     DatasetError
         Where so few samples leave nothing to hold out.
     """
+    held = judges(dataset, fraction, seed)
+    x, y = dataset.x_train, dataset.y_train
+    return Split(replace(dataset, x_train=x[~held], y_train=y[~held]), x[held], y[held])
+
+
+def judges(dataset: Dataset, fraction: float, seed: int) -> np.ndarray:
+    """Return a mask (n,) bool, True for the training samples that :func:`split` holds out; it raises what that does."""
     if not _is_a(Real, fraction) or not 0 < fraction < 1:
         raise ConfigError(f"fraction is {fraction!r}; a number between 0 and 1 is required")
     if not _is_a(Integral, seed) or seed < 0:
@@ -50,8 +57,7 @@ def split(dataset: Dataset, fraction: float, seed: int) -> Split:
             f"{dataset.name}: {fraction} of {len(held)} training samples leaves none to validate on; "
             "a larger fraction or data set is required"
         )
-    x, y = dataset.x_train, dataset.y_train
-    return Split(replace(dataset, x_train=x[~held], y_train=y[~held]), x[held], y[held])
+    return held
 
 
 def validation_split(dataset: Dataset, fraction: float, seed: int) -> Dataset:
