@@ -23,9 +23,10 @@ from fgnumba.validation import whole_number
 if TYPE_CHECKING:
     from fgnumba.configuration import RunConfig
 
-RECORDS, FEW_RECORDS, FEW_JUDGED = 100, 10, 20
-"""Records of a run: one an epoch, but at most about so many, and about so many where there are fewer epochs: more where
-a validation part may end it."""
+RECORDS, FEW_RECORDS = 100, 10
+"""Records of a run: one an epoch, but at most about so many, and about so many where there are fewer epochs."""
+JUDGED_RECORDS = 20
+"""Of a run with patience: what ends it is counted in records, and must not depend on the size of the data."""
 
 
 def begun(
@@ -219,20 +220,25 @@ class _Run:
         run_folder.finish(self._folder, ready.config, ready.model, saved.records, facts, saved.logs)
 
     def _taken(self, saved: fg.Checkpoints, callbacks: list[fg.Callback], resume: bool) -> fg.History:
-        config, trainer, per_epoch = self._ready.config, self._ready.trainer, self._ready.per_epoch
-        steps = config.steps or per_epoch
-        few = FEW_JUDGED if config.validation else FEW_RECORDS
+        config, trainer = self._ready.config, self._ready.trainer
+        steps = config.steps or self._ready.per_epoch
         return trainer.fit(
             self._dataset,
             steps=steps,
             batch_size=config.batch_size,
-            evaluate_every=max(min(per_epoch, -(-steps // few)), -(-steps // RECORDS)),
+            evaluate_every=self._every(steps),
             validation=config.validation or None,
             callbacks=[*callbacks, *self._followers(saved)],
             checkpoints=saved,
             resume=resume,
             stop_above=config.stop_above,
         )
+
+    def _every(self, steps: int) -> int:
+        """Return the steps between records."""
+        if self._ready.config.patience:
+            return -(-steps // JUDGED_RECORDS)
+        return max(min(self._ready.per_epoch, -(-steps // FEW_RECORDS)), -(-steps // RECORDS))
 
     def _followers(self, saved: fg.Checkpoints) -> list[fg.Callback]:
         found: list[fg.Callback] = [] if self._stopping is None else [self._stopping]

@@ -62,8 +62,8 @@ class Widths(click.ParamType):
     "--patience",
     type=int,
     metavar="N",
-    help="End after N records in a row without a better validation accuracy, 0 for never.  "
-    "[default: 5 without --epochs and --steps; else 0]",
+    help="End after N records (of about 20) in a row without a better validation accuracy, 0 for never.  "
+    "[default: 8 without --epochs and --steps; else 0]",
 )
 @click.option(
     "--restore-best/--no-restore-best",

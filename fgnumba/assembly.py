@@ -15,6 +15,9 @@ from fgnumba.optimizers import OPTIMIZERS, Optimizer
 from fgnumba.presets import default_learning_rate, defaults, model_from, tables
 from fgnumba.trainer import Trainer
 
+FEWEST_STEPS = 800
+"""Of a run whose length is not given, however small its data."""
+
 
 @dataclass(frozen=True)
 class Assembled:
@@ -51,7 +54,10 @@ def assemble(config: RunConfig, dataset: Dataset, chosen: Recipe | None = None) 
         directions = suited.directions
     config, model = build(config.judged().updated({"estimator": name, "directions": directions}), dataset)
     per_epoch = max(1, _examples(config, dataset) // config.batch_size)
-    steps = config.steps or (per_epoch * config.epochs if config.epochs else chosen.steps or suited.steps)
+    most = chosen.steps or suited.steps
+    if chosen.epochs is not None:
+        most = min(most, max(FEWEST_STEPS, per_epoch * chosen.epochs))
+    steps = config.steps or (per_epoch * config.epochs if config.epochs else most)
     kind = config.optimizer or chosen.optimizer
     rate = config.learning_rate or chosen.rates.get(config.model, chosen.learning_rate)
     if rate is None:

@@ -26,7 +26,7 @@ _DEEP_KEY = re.compile(
 )
 DECADES = 4.0
 """By default the learning rate falls by e to this power over a run."""
-HELD_OUT, PATIENCE = 0.1, 5
+HELD_OUT, PATIENCE = 0.1, 8
 """Share of the training data that judges, and records without progress that end a run, where these are not given."""
 
 
@@ -46,7 +46,7 @@ class RunConfig:
     validation : share of the training data that judges the run and does not train; 0: none. None: a tenth where neither
         epochs nor steps are given, or `patience` is; else none.
     patience : records in a row without a better validation accuracy that end the run; 0: it takes all its steps. None:
-        five where neither epochs nor steps are given and there is a validation part; else 0.
+        eight where neither epochs nor steps are given and there is a validation part; else 0.
     restore_best : whether a run with patience leaves the parameters of its best record, not those of its last step.
     optimizer : ``sgd``, ``adam``, ``adamw`` or ``frank-wolfe``. None: the estimator's.
     learning_rate, decay : None: the estimator's, found by search; e⁻⁴ over the run.

@@ -24,7 +24,7 @@ def test_the_code_in_the_readmes_runs(capsys, monkeypatch):
     # What asks for a GPU gets a simulated one.
     monkeypatch.setattr("fgnumba.device._driver", SimulatedDriver)
     codes = re.findall(r"```python\n(.*?)```", README + ESTIMATORS, re.S)
-    assert len(codes) == 5
+    assert len(codes) == 6
     for code in codes:
         exec(compile(code, "README.md", "exec"), {})
         printed = capsys.readouterr().out

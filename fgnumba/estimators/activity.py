@@ -194,6 +194,9 @@ class ActivityEstimate(Estimate):
 
 
 _MLP = "MNIST, 784-1024-1024-10, 2,000 steps of Adam, nine rates: {} held out"
+_ENOUGH = 50
+"""Passes over the data. On the digits, a fifth of whose training data was held out to choose this: 98.3 % where the
+rate falls by e^4 in 50 passes, 98.1 % in 75, 97.8 % in 125, 97.7 % in 500 (means of six to eight seeds)."""
 _CNN = "; convolutional network, 600 steps, six rates: {}"
 
 
@@ -205,6 +208,7 @@ def _recipe(
     feedback: Feedback | None = None,
     local: LocalLosses | None = None,
     cnn: tuple[float, str] | None = None,
+    epochs: int | None = None,
 ) -> Recipe:
     """Return a recipe with its searched rates, and the accuracy that each was found with (bench/results/search)."""
 
@@ -213,7 +217,7 @@ def _recipe(
 
     rates = {} if cnn is None else {"cnn": cnn[0], "resnet": cnn[0]}
     evidence = _MLP.format(found) + ("" if cnn is None else _CNN.format(cnn[1]))
-    return Recipe(make, learning_rate=rate, rates=rates, evidence=evidence)
+    return Recipe(make, learning_rate=rate, rates=rates, epochs=epochs, evidence=evidence)
 
 
 RECIPES = {
@@ -221,10 +225,15 @@ RECIPES = {
     "activity-layerwise": _recipe(1.8e-3, "0.910", layerwise=True),
     "activity-feedback": _recipe(5.6e-3, "0.959", feedback=Feedback()),
     "activity-layerwise-feedback": _recipe(1e-2, "0.961", layerwise=True, feedback=Feedback()),
-    "feedback": _recipe(3.2e-3, "0.977", feedback=Feedback(control=0.0), cnn=(6e-4, "0.966")),
+    "feedback": _recipe(3.2e-3, "0.977", feedback=Feedback(control=0.0), cnn=(6e-4, "0.966"), epochs=_ENOUGH),
     "fdfa": _recipe(3.2e-3, "0.971", feedback=Feedback(0.1, "average", 0.0)),
     "local": _recipe(3.2e-3, "0.902", local=LocalLosses()),
     "local-feedback": _recipe(
-        5.6e-3, "0.980", feedback=Feedback(control=0.0), local=LocalLosses(), cnn=(2.5e-3, "0.977")
+        5.6e-3,
+        "0.980",
+        feedback=Feedback(control=0.0),
+        local=LocalLosses(),
+        cnn=(2.5e-3, "0.977"),
+        epochs=_ENOUGH,
     ),
 }

@@ -272,6 +272,8 @@ class Recipe:
     learning_rate : None: ``presets.default_learning_rate``, a formula for weight perturbation.
     rates : by the name of a model, where another one suits it.
     steps : of a run, None: those that suit the model.
+    epochs : passes over the data in which it learns what it can: on small data a run has fewer steps. None: as many as
+        there are steps for.
     evidence : of the learning rates: what was searched, and what was found.
     """
 
@@ -281,6 +283,7 @@ class Recipe:
     learning_rate: float | None = None
     rates: Mapping[str, float] = field(default_factory=dict)
     steps: int | None = None
+    epochs: int | None = None
     evidence: str = ""
 
     def build(self, name: str, direction: str | None, directions: int | None) -> Estimator:
