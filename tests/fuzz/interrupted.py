@@ -34,7 +34,16 @@ def trained(folder: Path, compact: bool) -> None:
     """Leave a run of a few steps in `folder`."""
     x = np.arange(40, dtype=np.float32).reshape(8, FEATURES) / 40
     data = fg.datasets.Dataset("few", x, np.arange(8) % CLASSES, x, np.arange(8) % CLASSES, CLASSES)
-    trainer().fit(data, steps=5, batch_size=BATCH, checkpoints=fg.Checkpoints(folder, compact=compact))
+    trainer().fit(
+        data,
+        steps=5,
+        batch_size=BATCH,
+        evaluate_every=2,
+        validation=(data.x_test, data.y_test),
+        # Never better than the first record, so that a checkpoint has its parameters.
+        callbacks=[fg.callbacks.EarlyStopping(9, min_delta=2.0, restore_best=True)],
+        checkpoints=fg.Checkpoints(folder, compact=compact),
+    )
 
 
 def _files(name: str) -> list[bytes]:

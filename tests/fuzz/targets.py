@@ -75,6 +75,9 @@ data_dir = "here"
 estimator = "weight-perturbation"
 direction = "rank1"
 directions = 4
+validation = 0.1
+patience = 3
+restore_best = true
 steps = 10
 batch_size = 8
 learning_rate = 1e-3
@@ -192,11 +195,14 @@ def _tensor_seeds() -> list[bytes]:
 
 def _folder_seeds() -> list[bytes]:
     config = RunConfig(layers=({"type": "dense", "units": CLASSES},), steps=2)
-    record = fg.Record(1, 0.5, 1.0, 1.1, 0.5, 0.1, 0.01)
+    records = [
+        fg.Record(1, 0.5, 1.0, 1.1, 0.5, 0.1, 0.01),
+        fg.Record(2, 1.0, 1.0, learning_rate=0.1, validation_loss=1.0, validation_accuracy=0.5),
+    ]
     facts = {"input_shape": [FEATURES], "classes": CLASSES}
     with tempfile.TemporaryDirectory() as base:
         path = run_folder.begin(Path(base, "run"), config, facts)
-        run_folder.finish(path, config, fg.Sequential([fg.Dense(CLASSES)], FEATURES), [record], facts)
+        run_folder.finish(path, config, fg.Sequential([fg.Dense(CLASSES)], FEATURES), records, facts)
         names = (run_folder.CONFIG, run_folder.METRICS, run_folder.MODEL)
         return [SEPARATOR.join((path / name).read_bytes() for name in names)]
 
