@@ -15,16 +15,29 @@ from safetensors.numpy import load_file
 
 import fgnumba as fg
 from fgnumba import metrics, run_folder
+from tests import tolerances
 
 RUNS = Path(__file__).parent / "data" / "runs_without_validation"
-# Of an array's greatest entry, after 60 steps, on whatever processor this is: RELIABILITY.md, a hundred steps.
-TOLERANCE = 4.2e-5
+OF_LOSSES = tolerances.Within(tolerances.OTHER_PROCESSORS[100])
 # Continued or ended: the compact one is the other's steps, kept in another way.
 ENDED = {"feedback": "feedback", "weights": "weights", "compact": "weights"}
 
 
 def parameters(path):
     return load_file(path / "model.safetensors")
+
+
+def right(line):
+    """Return how many of the 359 test examples are classified right."""
+    return round(359 * line["test_accuracy"])
+
+
+def assert_alike(path, reference):
+    """Assert that a run left what another did, which was made on another processor."""
+    found = parameters(path)
+    for name, array in parameters(reference).items():
+        bound = tolerances.PARAMETERS_OF_OTHER_PROCESSORS * np.abs(array).max()
+        tolerances.Within(absolute=bound).check(found[name], array, name)
 
 
 def lines(path):
@@ -37,7 +50,7 @@ def test_a_run_is_evaluated_and_predicts(fgtrain, folder, kind):
     last = lines(run)[-1]
     found = fgtrain("evaluate", run, "--json").json()
     assert found["accuracy"] == last["test_accuracy"]
-    assert found["loss"] == pytest.approx(last["test_loss"], rel=1e-6)
+    OF_LOSSES.check(found["loss"], last["test_loss"])
     data = fg.datasets.load("digits")
     np.save(folder / "x.npy", data.x_test)
     said = fgtrain("predict", run, "x.npy").out.split()
@@ -65,19 +78,16 @@ def test_a_run_is_continued_to_the_end_that_it_would_have_had(fgtrain, folder, k
     done = fgtrain("train", "--resume", "run")
     assert done.code == 0
     assert "after 60 steps" in done.out
-    for name, array in parameters(reference).items():
-        np.testing.assert_allclose(
-            parameters(run)[name], array, rtol=0, atol=TOLERANCE * np.abs(array).max(), err_msg=name
-        )
+    assert_alike(run, reference)
     found, expected = lines(run), lines(reference)
     assert found[: len(before)] == before
     assert [line["step"] for line in found] == [line["step"] for line in expected]
     for line, other in zip(found, expected, strict=True):
-        assert line["loss"] == pytest.approx(other["loss"], rel=1e-5)
+        OF_LOSSES.check(line["loss"], other["loss"])
         assert line["epoch"] == other["epoch"]
     # What is recorded from here on has test figures at its end alone.
     assert ["test_loss" in line for line in found] == [True] * len(before) + [False] * 3 + [True]
-    assert found[-1]["test_accuracy"] == pytest.approx(expected[-1]["test_accuracy"], abs=1 / 359)
+    assert abs(right(found[-1]) - right(expected[-1])) <= 1
     assert (run / "loss.png").exists()
 
 
@@ -92,9 +102,7 @@ def test_a_log_is_replayed_to_the_bits_that_it_left(fgtrain):
 def test_a_run_is_repeated_from_its_configuration(fgtrain, folder):
     config = RUNS / "weights" / "ended" / "config.toml"
     assert fgtrain("train", "--config", config, "--out", "again", "--quiet").code == 0
-    expected = parameters(RUNS / "weights" / "ended")
-    for name, array in parameters(folder / "again").items():
-        np.testing.assert_allclose(array, expected[name], rtol=0, atol=TOLERANCE * np.abs(array).max())
+    assert_alike(folder / "again", RUNS / "weights" / "ended")
     # Now with what judges it, as any run can have it.
     options = ("--config", config, "--validation", 0.1, "--out", "judged", "--quiet")
     assert fgtrain("train", *options).code == 0
