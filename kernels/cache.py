@@ -53,6 +53,11 @@ def sources_digest() -> str:
     return digest.hexdigest()
 
 
+def compiler_settings() -> list[str]:
+    """Return the settings of Numba that change machine code."""
+    return [str(getattr(numba.config, setting, None)) for setting in _SETTINGS]
+
+
 @cache
 def _module_digest(path: str) -> str:
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()
@@ -73,8 +78,7 @@ class KernelCache:
 
     def _path(self, sig: Any, codegen: Any) -> Path:
         sources = sources_digest(), _module_digest(self._module)
-        settings = [str(getattr(numba.config, setting, None)) for setting in _SETTINGS]
-        key = repr((self._name, str(sig), codegen.magic_tuple(), settings, sources))
+        key = repr((self._name, str(sig), codegen.magic_tuple(), compiler_settings(), sources))
         return Path(self.cache_path) / f"{self._name}-{hashlib.sha256(key.encode()).hexdigest()[:32]}.bin"
 
     def load_overload(self, sig: Any, target_context: Any) -> CompileResult | None:

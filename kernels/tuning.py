@@ -27,7 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fgnumba.errors import DeviceError, did_you_mean
-from fgnumba.kernels.cache import cache_folder, sources_digest, write_whole
+from fgnumba.kernels.cache import cache_folder, compiler_settings, sources_digest, write_whole
 from fgnumba.kernels.memory import address, aligned, leading
 from fgnumba.kernels.vector import PANEL, InstructionSet, host_features, processor_name
 
@@ -184,7 +184,7 @@ def _given(isa: InstructionSet) -> InstructionSet | None:
 
 def _path(isa: InstructionSet) -> Path:
     """Return the file of a choice: another for another processor, or version of what is measured."""
-    compiler = numba.config.CPU_NAME, numba.config.CPU_FEATURES, numba.__version__
+    compiler = numba.config.CPU_NAME, numba.config.CPU_FEATURES, compiler_settings()
     processor = processor_name(), llvm.get_host_cpu_name(), sorted(host_features())
     key = repr((processor, compiler, sources_digest()))
     return cache_folder() / f"tile-{isa.name}-{hashlib.sha256(key.encode()).hexdigest()[:32]}.json"
