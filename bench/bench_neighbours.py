@@ -43,9 +43,13 @@ def step_on(monkeypatch):
         trainer.step(x, y)
         return lambda: trainer.step(x, y)
 
-    if thread_count() < 2:
-        pytest.skip("this process may use one processor")
     return make
+
+
+@pytest.fixture
+def two_processors():
+    if thread_count() < 2:
+        pytest.skip(f"this process uses one thread: it has one processor, or {OVERRIDE} says so")
 
 
 def sample(step: Step, seconds: float = SAMPLE_SECONDS) -> list[float]:
@@ -68,7 +72,7 @@ def means(*steps: Step) -> list[float]:
 
 @pytest.mark.benchmark(group="neighbours")
 @pytest.mark.parametrize("network", ["mlp", "cnn"])
-def test_beside_a_busy_process(benchmark, goal, step_on, network):
+def test_beside_a_busy_process(benchmark, goal, step_on, two_processors, network):
     one, both = step_on(network, 1), step_on(network, 2)
     with busy():
         alone, shared = means(one, both)
@@ -79,7 +83,7 @@ def test_beside_a_busy_process(benchmark, goal, step_on, network):
 
 @pytest.mark.benchmark(group="neighbours")
 @pytest.mark.parametrize("network", ["mlp", "cnn"])
-def test_after_a_busy_process(benchmark, goal, step_on, network):
+def test_after_a_busy_process(benchmark, goal, step_on, two_processors, network):
     both = step_on(network, 2)
     quiet = median(sample(both, 1.0))
     after = []

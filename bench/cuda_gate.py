@@ -71,7 +71,9 @@ TASKS_A_WORKER = 8
 
 _OPCODE = re.compile(r"^\s*/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+\s+)?([A-Z][\w.]*)", re.MULTILINE)
 # The assembler's own steps of a correctly rounded division or root have no modifier: so PTX is what is looked at.
-_ARITHMETIC = re.compile(r"\b(?:add|div|ex2|fma|lg2|mul|rcp|rsqrt|sqrt|sub)\.[\w.]*f32\b")
+_ARITHMETIC = re.compile(
+    r"(?<![.\w])(?:add|div|ex2|fma|lg2|max|min|mul|rcp|rsqrt|setp|sqrt|sub)\.[\w.]*f32(?:x2)?\b"
+)
 _FRAME = re.compile(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads")
 _NOT_KEPT = ("stack", "spill_stores", "spill_loads")
 _NEVER = (*_NOT_KEPT, "plain")

@@ -67,9 +67,10 @@ class Stage:
 
     Parameters
     ----------
-    parts : that each operation is cut into.
-    threads : that share the parts.
-    local_bytes : from one thread's buffers to the next one's.
+    operations : in the order in which they run on each part.
+    parts : number of parts that each operation is cut into.
+    threads : number of threads that share the parts.
+    local_bytes : distance in bytes between the buffers of two threads.
     """
 
     operations: tuple[Operation, ...]
@@ -83,7 +84,9 @@ class Program:
 
     Parameters
     ----------
-    threads : that share the parts of operations outside stages; None for all that the process may use.
+    steps : operations and stages, in the order in which they run.
+    threads : number of threads that share the parts of an operation outside a stage; None for as many as the process
+        may use.
     """
 
     def __init__(self, steps: Sequence[Operation | Stage], threads: int | None = None) -> None:
@@ -93,7 +96,7 @@ class Program:
             for step in steps
         ]
         self.operations = tuple(operation for stage in stages for operation in stage.operations)
-        # Once a stage: it takes a look at every operation, and every operation asks for it.
+        # Computed once a stage: each of its operations asks for the largest of all.
         scratch = [_scratch_bytes(stage) for stage in stages]
         most = max((size * stage.threads for size, stage in zip(scratch, stages, strict=True)), default=0)
         self.scratch = aligned((most,), np.uint8)

@@ -5,8 +5,7 @@ stage, and the range of parts that nobody has begun. Whoever has time takes one 
 compare-and-exchange: the caller from its front, workers from its back, so that on quiet cores each works on
 the same memory in every run. A word that was read before another stage was opened differs in its number, and
 the exchange fails. When no part is left, the caller waits for those that were begun: it never waits for a thread
-that has taken none. (An OpenMP loop joins all its threads, and where another process holds a core, the caller waits for
-a whole time slice: measured at eight times, beside one busy process on two cores.)
+that has taken none, and whose core another process may hold for a whole time slice.
 
 Nobody spins for longer than ``workers.SPIN_SECONDS``; then a worker sleeps until a stage is opened, and the caller
 until the last part is done. A sleeping caller also leaves its core to a worker that was interrupted in the
@@ -29,18 +28,26 @@ from fgnumba.kernels.compile import attach_cache
 from fgnumba.kernels.emit import atomics, call, pointer
 
 REST_SHARE = 8
-"""A rest over the time that was lost. Two threads gained about as much before: the mean step is then one thread's."""
+"""Length of a rest, as a multiple of the time that was lost. In as much time, a second thread had gained as much."""
+
+SLOWER = 4
+"""How many times as long as this thread's a part may take before its thread counts as one that lost its core."""
+
+WAKES = 4
+"""Sleeping threads that one thread wakes."""
 
 # Places in the shared memory, in bytes. What different threads write lies 128 bytes apart: two cache lines, which
 # processors fetch in pairs.
 WORD, DONE, REST, OWNER = 0, 128, 256, 384
+FINISHED = DONE + 8
+"""When a thread last reported parts as done, in ticks."""
 STAGE = 512
 TABLE, FIRST, LENGTH, PARTS, BASE, COUNT, LANES = (STAGE + 8 * k for k in range(7))
 FACTS = 640
 LOCK, UNLOCK, WAIT, WAKE, SPIN, LONGEST_REST, WORKERS, STOP = (FACTS + 8 * k for k in range(8))
 SLOTS, SLOT = 768, 512
 ASLEEP, MUTEX, CONDITION = 0, 128, 256
-"""A slot a lane, the caller's first: whether it sleeps, and what it sleeps on (64 bytes at most on every system)."""
+"""Each lane has a slot, the caller's first: whether it sleeps, its mutex and its condition (64 bytes or less each)."""
 
 MOST_PARTS = 0xFFFF
 """Parts that are open at a time: front and back of the range have 16 bits each in the word, its number 32."""
@@ -79,10 +86,13 @@ def _share(pool: int, lane: int) -> int:
     first = atomics.load(pool + FIRST) + lane * length
     base, parts = atomics.load(pool + BASE), atomics.load(pool + PARTS)
     count = atomics.load(pool + COUNT)
+    if lane > 0:
+        _wake_next(pool, lane, count)
     while part >= 0:
         run_part(table, first, length, base + part, parts)
         taken += 1
         part = _take(pool, lane)
+    atomics.store(pool + FINISHED, atomics.ticks())
     if atomics.add(pool + DONE, taken) + taken == count and lane > 0:
         _wake(pool, 0)
     return taken
@@ -97,6 +107,14 @@ def _wake(pool: int, lane: int) -> None:
     atomics.store(slot + ASLEEP, 0)
     call(atomics.load(pool + WAKE), (slot + CONDITION,))
     call(atomics.load(pool + UNLOCK), (slot + MUTEX,))
+
+
+@register_jitable
+def _wake_next(pool: int, lane: int, count: int) -> None:
+    """Wake the lanes that this one wakes for a stage of `count` parts: a few each, since waking takes microseconds."""
+    lanes = min(atomics.load(pool + LANES), count, atomics.load(pool + WORKERS) + 1)
+    for other in range(WAKES * lane + 1, min(WAKES * lane + WAKES + 1, lanes)):
+        _wake(pool, other)
 
 
 @register_jitable
@@ -161,17 +179,17 @@ def _together(pool: int, table: int, first: int, length: int, lanes: int, parts:
         atomics.store(pool + LANES, lanes)
         number = (atomics.load(pool + WORD) >> 32) + 1
         atomics.store(pool + WORD, (number << 32) | count)
-        for lane in range(1, min(lanes, count, atomics.load(pool + WORKERS) + 1)):
-            _wake(pool, lane)
+        _wake_next(pool, 0, count)
         begun = atomics.ticks()
         own = _share(pool, 0)
         ended = atomics.ticks()
         while not _is_done(pool, 0):
             if not _spin(pool, 0, _is_done):
                 _sleep(pool, 0, _is_done)
-        waited = atomics.ticks() - ended
+        # Not until now: this thread may have lost its own core meanwhile.
+        waited = atomics.load(pool + FINISHED) - ended
         # Parts are alike. Where cores are not, a slow one's part may take three times a fast one's.
-        if own > 0 and waited > atomics.load(pool + SPIN) + 3 * (ended - begun) // own:
+        if own > 0 and waited > atomics.load(pool + SPIN) + SLOWER * (ended - begun) // own:
             lost += waited
     return lost
 
@@ -182,6 +200,9 @@ def _run(pool: int, stages_at: int, count: int, table: int) -> None:
     stages = carray(pointer(stages_at, np.int64), (count, 4))
     owns = pool != 0 and atomics.compare_exchange(pool + OWNER, 0, 1) == 0
     rest = atomics.load(pool + REST) if owns else 0
+    # The clock of a machine that was suspended, or moved to another host, may have gone back.
+    if owns and rest - atomics.ticks() > atomics.load(pool + LONGEST_REST):
+        rest = 0
     for stage in range(count):
         first, length, lanes, parts = stages[stage]
         if lanes > 1 and owns and atomics.ticks() >= rest:

@@ -4,8 +4,8 @@ from typing import Any
 
 from numba.extending import register_jitable
 
-# Multiply-adds below which a second thread costs more than it saves: to open a stage takes some 0.2 µs, and
-# a worker sees it within a microsecond; one core does 130 multiply-adds a nanosecond.
+# Multiply-adds below which a second thread costs more than it saves: to open a stage takes some 0.2 µs, and a worker
+# that spins sees it within a microsecond, one that sleeps after some ten; one core does 130 multiply-adds a nanosecond.
 THREAD_WORK = 500_000
 
 PARTS_A_THREAD = 4
@@ -46,7 +46,8 @@ def threads_for(work: int, limit: int, threads: int) -> int:
 def parts_for(work: int, limit: int, threads: int) -> int:
     """Return how many parts `work` multiply-adds are cut into for `threads` threads, given at most `limit` pieces.
 
-    As many for each thread, up to `PARTS_A_THREAD`, unless they were too small to be worth a thread.
+    Every thread gets the same number of parts: `PARTS_A_THREAD`, or fewer where a part would have less than
+    `THREAD_WORK`.
     """
     sharing = threads_for(work, limit, threads)
     each = threads_for(work, limit, sharing * PARTS_A_THREAD) // sharing

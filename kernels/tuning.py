@@ -14,6 +14,7 @@ import ctypes
 import hashlib
 import json
 import os
+import sys
 import threading
 import time
 from dataclasses import replace
@@ -63,7 +64,7 @@ def tiles(isa: InstructionSet) -> dict[str, InstructionSet]:
 def tuned(isa: InstructionSet) -> InstructionSet:
     """Return the set with the tile that ``FGNUMBA_TILE`` names, else the one that proved fastest on this machine.
 
-    Where no trial's result is stored there is a trial, except in a forked child, which others like it may run beside.
+    Where no trial's result is stored there is a trial. A forked child makes none: its siblings may be running.
 
     Raises
     ------
@@ -166,7 +167,8 @@ def _operation(isa: InstructionSet, weight: npt.NDArray[np.float32]) -> tuple[An
 def _clock() -> Any:
     """Return the clock of the thread's own time, or the wall's where that one is coarse."""
     with contextlib.suppress(AttributeError, OSError, ValueError):
-        if time.get_clock_info("thread_time").resolution <= 1e-6:
+        # Windows names a resolution of 100 ns, and the clock moves every 16 ms.
+        if sys.platform != "win32" and time.get_clock_info("thread_time").resolution <= 1e-6:
             return time.thread_time
     return time.perf_counter
 

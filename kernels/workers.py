@@ -41,7 +41,8 @@ def compile_loops() -> None:
 
 @cache
 def ticks_a_second() -> float:
-    """Return the rate of the processor's clock: the median of three short measurements."""
+    """Return the rate of the processor's clock: the median of three short measurements; 0 where it has none."""
+    compile_loops()
     rates = []
     for _ in range(3):
         begun, start = time.perf_counter(), sharing.clock()
@@ -83,6 +84,8 @@ class Workers:
         compile_loops()
         self._memory = aligned(((sharing.SLOTS + most * sharing.SLOT) // 8,), np.int64)
         self.address = address(self._memory)
+        # Never freed: where a process ends, a thread may still be in the midst of a program.
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._memory))
         self.lanes, self._most = 1, most
         self._threads: list[threading.Thread] = []
         places = sharing.LOCK, sharing.UNLOCK, sharing.WAIT, sharing.WAKE
@@ -102,18 +105,21 @@ class Workers:
 
     def grow(self, lanes: int) -> None:
         """Start threads until there are `lanes` lanes, or as many as there is room for, or as the system allows."""
-        for lane in range(self.lanes, min(lanes, self._most)):
+        for lane in range(len(self._threads) + 1, min(lanes, self._most)):
             thread = threading.Thread(
                 target=sharing.serve, args=(self.address, lane), name=f"fgnumba-{lane}", daemon=True
             )
+            # Noted before it starts: an interrupt must not leave a thread of which nobody knows, since the next one
+            # would have the same lane.
+            self._threads.append(thread)
             try:
                 thread.start()
             except RuntimeError:
                 # A limit on threads, or the interpreter ends: those that there are do the work.
+                self._threads.pop()
                 self._most = lane
                 break
-            self._threads.append(thread)
-            self._write(sharing.WORKERS, len(self._threads))
+            self._write(sharing.WORKERS, lane)
         self.lanes = lanes
 
     def stop(self) -> None:
@@ -122,39 +128,48 @@ class Workers:
         for lane in range(1, len(self._threads) + 1):
             sharing.wake(self.address, lane)
         for thread in self._threads:
-            thread.join(timeout=1.0)
+            if thread.is_alive():
+                thread.join(timeout=1.0)
 
 
 _workers: Workers | None = None
+_ended = False
 _beginning = threading.Lock()
 
 
 def pool(lanes: int) -> int:
-    """Return the address of the memory that is shared with workers for `lanes` lanes; 0 for one lane.
+    """Return the address of the memory that is shared with workers for `lanes` lanes.
 
-    Workers that are missing are begun.
+    0 for one lane, and where there are no workers at the moment: the caller then runs all parts by itself. Workers that
+    are missing are begun.
     """
     if lanes < 2:
         return 0
     workers = _workers
     if workers is None or workers.lanes < lanes:
         workers = _begin(lanes)
-    return workers.address
+    return 0 if workers is None else workers.address
 
 
-def _begin(lanes: int) -> Workers:
+def _begin(lanes: int) -> Workers | None:
     global _workers
-    with _beginning:
-        if _workers is None:
+    # Not waited for: a signal's handler, which may run a model too, can interrupt the thread that holds it.
+    if _ended or not _beginning.acquire(blocking=False):
+        return None
+    try:
+        if _workers is None and ticks_a_second() > 0:
             _workers = Workers(max(lanes, numba.config.NUMBA_NUM_THREADS))
-        _workers.grow(lanes)
+        if _workers is not None:
+            _workers.grow(lanes)
         return _workers
+    finally:
+        _beginning.release()
 
 
 @atexit.register
 def _end() -> None:
-    global _workers
-    workers, _workers = _workers, None
+    global _workers, _ended
+    workers, _workers, _ended = _workers, None, True
     if workers is not None:
         workers.stop()
 

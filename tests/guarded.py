@@ -131,7 +131,7 @@ def install(guard):
     ):
         setattr(module, name, function)
     _give_each_operation_its_own_scratch_memory(guard)
-    _give_each_lane_a_part(guard)
+    _run_parts_in_any_order(guard)
 
 
 def _give_each_operation_its_own_scratch_memory(guard):
@@ -150,24 +150,41 @@ def _give_each_operation_its_own_scratch_memory(guard):
     setattr(Program, "_place", place_apart)  # noqa: B010
 
 
-def _give_each_lane_a_part(guard):
-    # Whichever thread is free takes a part: a lane may get none, and nobody would look at the ends of its buffers.
+def _run_parts_in_any_order(guard):
+    # Whichever thread is free takes a part: so parts come in any order, on any lane, and find anything in its scratch
+    # memory. Lanes without a part would leave the ends of their buffers unseen.
     from fgnumba.kernels.program import Program
+    from fgnumba.kernels.subnormals import flushed
 
     run = Program.run
     signature = ctypes.CFUNCTYPE(None, *(ctypes.c_int64,) * 3)
+    generator = np.random.default_rng(0)
 
-    def run_lanes_in_turn(self):
+    def run_shuffled(self):
         if not guard.side:
             run(self)
             return
-        for first, length, lanes, parts in self._stages:
-            for part in range(parts):
-                row = first + part % lanes * length
-                for entry, arguments in self._table[row : row + length]:
-                    signature(int(entry))(int(arguments), part, int(parts))
+        operations = iter(self.operations)
+        with flushed():
+            for first, length, lanes, parts in self._stages:
+                stage = [next(operations) for _ in range(length)]
+                order = generator.permutation(int(parts))
+                for turn, part in enumerate(order):
+                    lane = int(turn % lanes)
+                    for op, row in zip(
+                        stage, range(first + lane * length, first + (lane + 1) * length), strict=True
+                    ):
+                        if op.scratch_bytes:
+                            poison(int(op.arguments["scratch"][lane]), op.scratch_bytes)
+                        entry, arguments = self._table[row]
+                        signature(int(entry))(int(arguments), int(part), int(parts))
 
-    setattr(Program, "run", run_lanes_in_turn)  # noqa: B010
+    setattr(Program, "run", run_shuffled)  # noqa: B010
+
+
+def poison(address, nbytes):
+    """Fill memory with what is NaN where it is read as floats."""
+    ctypes.memset(address, CANARY, nbytes)
 
 
 def cut_small_pieces():

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -130,6 +131,7 @@ def test_the_mode_is_as_before_after_a_diagnosis():
     assert subnormals_survive()
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="a process cannot send itself an interrupt alone")
 def test_the_mode_is_as_before_after_an_error_and_an_interrupt():
     before, training = mode(), trainer()
     with pytest.raises(fg.FgError):

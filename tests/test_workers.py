@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numba import carray
 
-from fgnumba.kernels import program, sharing, workers
+from fgnumba.kernels import sharing, workers
 from fgnumba.kernels.arguments import filled, record
 from fgnumba.kernels.compile import kernel
 from fgnumba.kernels.emit import atomics, pointer
@@ -88,6 +88,20 @@ def own(monkeypatch):
         one.stop()
 
 
+def test_sleepers_wake_each_other(own):
+    # More than the caller wakes by itself.
+    lanes = sharing.WAKES + 4
+    found = own(lanes)
+    found.grow(lanes)
+    limit = int(60 * workers.ticks_a_second())
+    for lane in range(1, lanes):
+        wait_until_asleep(found, lane)
+    operation, counts, meeting = counting(lanes, _meet, wanted=lanes, limit=limit)
+    Program([Stage((operation,), lanes, lanes, 0)]).run()
+    assert meeting[0] == lanes
+    np.testing.assert_array_equal(counts, 1)
+
+
 def test_threads_work_at_the_same_time(own):
     own(3).grow(3)
     limit = int(60 * workers.ticks_a_second())
@@ -126,21 +140,73 @@ def test_a_caller_that_lost_time_to_a_part_works_alone_for_a_while(own):
     found = own(2)
     found.grow(2)
     second = int(workers.ticks_a_second())
+    word, rest = (place // 8 for place in (sharing.WORD, sharing.REST))
+    # No rest ends while this test looks, however busy the machine is.
+    found._memory[sharing.LONGEST_REST // 8] = 3600 * second
     # Both threads are in a part; the caller leaves at once, the worker's part takes a fifth of a second.
     slow, counts, _ = counting(2, _linger, wanted=1, limit=second // 5)
-    Program([Stage((slow,), 2, 2, 0)]).run()
+    again, counts_again, _ = counting(64)
+    lost, alone = Program([Stage((slow,), 2, 2, 0)]), Program([Stage((again,), 64, 2, 0)])
+    lost.run()
     np.testing.assert_array_equal(counts, 1)
-    rest = found._memory[sharing.REST // 8] - sharing.clock()
-    assert 0 < rest <= workers.REST_SECONDS * second
+    assert found._memory[rest] > sharing.clock()
+    before = found._memory[word]
+    found._memory[rest] = sharing.clock() + 1800 * second
+    alone.run()
+    assert found._memory[word] == before, "a stage was opened to the worker that lost its core"
+    found._memory[rest] = sharing.clock() - 1
+    alone.run()
+    assert found._memory[word] != before
+    np.testing.assert_array_equal(counts_again, 2)
+
+
+def test_a_rest_that_is_longer_than_any_is_none(own):
+    # The clock has gone back: another host, or the machine was suspended.
+    found = own(2)
+    found.grow(2)
+    operation, counts, _ = counting(64)
+    running = Program([Stage((operation,), 64, 2, 0)])
+    found._memory[sharing.REST // 8] = sharing.clock() + 3600 * int(workers.ticks_a_second())
     before = found._memory[sharing.WORD // 8]
-    again, counts, _ = counting(64)
-    alone = Program([Stage((again,), 64, 2, 0)])
-    alone.run()
-    assert found._memory[sharing.WORD // 8] == before, "a stage was opened to the worker that lost its core"
-    time.sleep(2 * workers.REST_SECONDS)
-    alone.run()
+    running.run()
     assert found._memory[sharing.WORD // 8] != before
-    np.testing.assert_array_equal(counts, 2)
+    np.testing.assert_array_equal(counts, 1)
+
+
+def test_a_lost_core_costs_no_more_rest_than_the_longest(own):
+    found = own(2)
+    found.grow(2)
+    second = int(workers.ticks_a_second())
+    slow, _, _ = counting(2, _linger, wanted=1, limit=second // 5)
+    Program([Stage((slow,), 2, 2, 0)]).run()
+    assert found._memory[sharing.REST // 8] - sharing.clock() <= workers.REST_SECONDS * second
+
+
+def test_an_interrupt_while_threads_begin_gives_no_lane_to_two(own, monkeypatch):
+    found, start = own(3), threading.Thread.start
+
+    def interrupted(self):
+        start(self)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        found.grow(3)
+    monkeypatch.setattr(threading.Thread, "start", start)
+    found.grow(3)
+    assert [thread.name for thread in found._threads] == ["fgnumba-1", "fgnumba-2"]
+    alive = [thread for thread in threading.enumerate() if thread in found._threads]
+    assert len(alive) == len(found._threads)
+
+
+def test_a_program_runs_where_workers_are_being_begun(monkeypatch):
+    # A signal's handler that runs a model has interrupted the thread that begins them.
+    monkeypatch.setattr(workers, "_workers", None)
+    operation, counts, _ = counting(64)
+    with workers._beginning:
+        Program([Stage((operation,), 64, 2, 0)]).run()
+    np.testing.assert_array_equal(counts, 1)
+    assert workers._workers is None
 
 
 def _linger(arguments, part, parts):
@@ -157,33 +223,52 @@ def _linger(arguments, part, parts):
             atomics.relax()
 
 
+def asleep(found, lane):
+    return found._memory[(sharing.SLOTS + lane * sharing.SLOT + sharing.ASLEEP) // 8] == 1
+
+
+def wait_until_asleep(found, lane):
+    """Wait for a worker to fall asleep, however slow the machine is."""
+    end = time.monotonic() + 300
+    while not asleep(found, lane):
+        assert time.monotonic() < end, "a worker that has nothing to do does not sleep"
+        time.sleep(1e-4)
+
+
 def test_idle_workers_sleep(own):
-    own(2).grow(2)
+    found = own(3)
+    found.grow(3)
     operation, _, _ = counting(64)
-    running = Program([Stage((operation,), 64, 2, 0)])
-    running.run()
-    before = time.process_time()
-    time.sleep(1.0)
-    # It spins for 50 microseconds; one that spun on would take the whole second.
-    assert time.process_time() - before < 0.3
+    Program([Stage((operation,), 64, 3, 0)]).run()
+    for lane in (1, 2):
+        wait_until_asleep(found, lane)
 
 
 def test_a_sleeping_worker_wakes(own):
-    own(2).grow(2)
+    found = own(2)
+    found.grow(2)
     limit = int(60 * workers.ticks_a_second())
     for _ in range(20):
-        time.sleep(0.005)
+        wait_until_asleep(found, 1)
         operation, _, meeting = counting(2, _meet, wanted=2, limit=limit)
         Program([Stage((operation,), 2, 2, 0)]).run()
         assert meeting[0] == 2
 
 
-def test_lanes_have_arguments_of_their_own():
+def test_every_lane_has_scratch_memory_and_buffers_of_its_own():
     operation, _, _ = counting(8)
-    operation.scratch_bytes = 64
-    running = Program([operation], threads=1)
-    assert len(running.operations[0].arguments) == 1
-    assert program.workers.pool(1) == 0
+    operation.scratch_bytes, operation.local = 40, ("counts",)
+    first = int(operation.arguments["counts"][0])
+    running = Program([Stage((operation,), 8, 3, 128)])
+    (bound,) = running.operations
+    np.testing.assert_array_equal(bound.arguments["counts"], first + 128 * np.arange(3))
+    scratch = bound.arguments["scratch"] - address(running.scratch)
+    np.testing.assert_array_equal(scratch, [0, 64, 128])
+    assert running.scratch_nbytes == 3 * 64
+
+
+def test_one_lane_needs_no_workers():
+    assert workers.pool(1) == 0
 
 
 PINNED = """
@@ -196,10 +281,24 @@ trained(perceptron, "weight-perturbation", 1, 50)
 """
 
 ENDING = """
+import sys
 import threading
-from tests.test_thread_safety import perceptron, trained
-trained(perceptron, "weight-perturbation", 1, 2)
-threading.Thread(target=lambda: trained(perceptron, "weight-perturbation", 1, 10**9), daemon=True).start()
+import time
+from tests.test_thread_safety import batches, perceptron, trainer_of
+model = perceptron()
+trainer, (x, y) = trainer_of(model, "weight-perturbation", 1), next(batches(model, 1, 1))
+begun = threading.Event()
+
+
+def train():
+    while True:
+        trainer.step(x, y)
+        begun.set()
+
+
+threading.Thread(target=train, daemon=True).start()
+begun.wait()
+time.sleep(float(sys.argv[1]))
 """
 
 
@@ -208,13 +307,14 @@ def test_two_threads_on_one_processor():
     apart(PINNED)
 
 
-def test_a_process_ends_in_the_middle_of_a_program():
-    apart(ENDING)
+@pytest.mark.parametrize("seconds", [0.0, 0.003, 0.01, 0.02, 0.03, 0.05])
+def test_a_process_ends_in_the_middle_of_a_program(seconds):
+    apart(ENDING, str(seconds))
 
 
-def apart(script):
+def apart(script, *arguments):
     done = subprocess.run(
-        [sys.executable, "-c", script],
+        [sys.executable, "-c", script, *arguments],
         cwd=ROOT,
         env={**os.environ, "FGNUMBA_DEVICE": "cpu", "NUMBA_NUM_THREADS": "2", "FGNUMBA_THREADS": "2"},
         capture_output=True,

@@ -30,8 +30,19 @@ from fgnumba.kernels.images import Images, operands
 from fgnumba.kernels.memory import address
 from fgnumba.kernels.program import Operation
 from fgnumba.kernels.tiles import GROUP, LAST, ONE_SEGMENT, SINGLE, TILE_KINDS
-from fgnumba.kernels.tiling import grid, heights, parts_for, split, tile_count, tile_rows
+from fgnumba.kernels.tiling import (
+    PARTS_A_THREAD,
+    grid,
+    heights,
+    split,
+    threads_for,
+    tile_count,
+    tile_rows,
+)
 from fgnumba.kernels.vector import PANEL, InstructionSet
+
+PANELS_A_PART = 4
+"""Panels that a part has at least where there is more than one part a thread."""
 
 CACHED_WEIGHTS = 256 * 1024
 """Bytes of a group of weight panels that the second-level cache keeps between products, beside all else."""
@@ -72,8 +83,12 @@ def bind(
     kind, count, entries = weights.kind, weights.count, weights.entries
     work = weights.products(has_tangent) * batch * inputs * panels * PANEL
     tallest = isa.max_rows
-    parts = parts_for(work, max(panels, -(-batch // tallest)), threads)
-    column_parts, row_parts = grid(panels, batch, parts)
+    sharing = threads_for(work, max(panels, -(-batch // tallest)), threads)
+    column_parts, row_parts = grid(panels, batch, sharing)
+    if sharing > 1:
+        # Each part draws u and multiplies it with x again, so it has some panels; each row part draws V's panels again,
+        # so there are no more of those than threads.
+        column_parts *= max(1, min(PARTS_A_THREAD, panels // (PANELS_A_PART * column_parts)))
     rows = -(-batch // row_parts)
     stacked = kind in (NONE, RANK1) and has_tangent and row_parts == 1
     tile_heights = set().union(
@@ -209,10 +224,10 @@ def _products(
 
 @register_jitable
 def _following(a: Any, p: int, p_end: int, group: int, t: int, k: int) -> tuple[int, int]:
-    """Return where that begins which is read from memory after the products of block t with W's rows from k on, and
-    its bytes: 0 where nothing is, or where it is read once the next directions are through.
+    """Return address and bytes of the weights or direction entries to fetch ahead while block t is multiplied with
+    W's rows from k on; 0 bytes: none.
 
-    Of a block of K in several panels it is the first panel's.
+    Where a block of K spans several panels, they are those of the first panel.
     """
     across = group if a.k_block == a.inputs else 1
     if t < a.count and a.kind == EXPLICIT:

@@ -8,7 +8,9 @@ Every argument of a kernel is a number, so that each kernel has one signature.
 """
 
 import importlib
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache, partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -109,16 +111,40 @@ def _signature(kinds: Sequence[str]) -> Any:
     return types.void(*(_TYPES[kind] for kind in kinds))
 
 
-def _flushing(compile_cuda: Callable[..., Any]) -> Callable[..., Any]:
-    """Return `compile_cuda` with NVVM's option that subnormal numbers count as zero.
+_ours = threading.local()
+"""Whether this thread compiles a kernel of ours now."""
 
-    As on the CPU. Numba sets it together with divisions and roots that are not rounded correctly, or not at all.
+
+def _flush_ours(compile_cuda: Callable[..., Any]) -> Callable[..., Any]:
+    """Return `compile_cuda`, with NVVM's option that subnormal numbers count as zero for our kernels, as on the CPU.
+
+    Numba sets that option only together with divisions and roots that are not rounded correctly.
     """
 
-    def compile_flushing(*arguments: Any, nvvm_options: dict[str, Any], **more: Any) -> Any:
-        return compile_cuda(*arguments, nvvm_options={**nvvm_options, "ftz": True}, **more)
+    def compile_ours(*arguments: Any, **more: Any) -> Any:
+        if getattr(_ours, "compiling", False):
+            more["nvvm_options"] = {**more["nvvm_options"], "ftz": True}
+        return compile_cuda(*arguments, **more)
 
-    return compile_flushing
+    return compile_ours
+
+
+for _module in (numba_compiler, numba_dispatcher):
+    _module.compile_cuda = _flush_ours(_module.compile_cuda)
+
+_compiling = threading.RLock()
+
+
+@contextmanager
+def _compile_ours(module: Any, name: str, value: Any) -> Iterator[None]:
+    """Let a module of Numba's have another attribute while this thread compiles, one thread at a time."""
+    _learn()
+    with _compiling, patch.object(module, name, value):
+        _ours.compiling = True
+        try:
+            yield
+        finally:
+            _ours.compiling = False
 
 
 def ptx(
@@ -131,13 +157,9 @@ def ptx(
     kinds : types of the parameters, by their names.
     threads, resident : of a block, and blocks that a processor is to hold at once, which bounds the registers.
     """
-    _learn()
     # Functions that a kernel calls are compiled for the current device, which need not be there.
     device = SimpleNamespace(compute_capability=cc)
-    with (
-        patch.object(numba_dispatcher, "get_current_device", lambda: device),
-        patch.object(numba_compiler, "compile_cuda", _flushing(numba_compiler.compile_cuda)),
-    ):
+    with _compile_ours(numba_dispatcher, "get_current_device", lambda: device):
         text, _ = cuda.compile_ptx(function, _signature(kinds), cc=cc, launch_bounds=(threads, resident))
     return str(text)
 
@@ -147,15 +169,12 @@ def dispatcher(function: Callable[..., None], kinds: Sequence[str], threads: int
 
     Machine code is kept on disk, in a folder that changes with the sources: Numba looks at a kernel's own file alone.
     """
-    _learn()
     folder = cache_folder() / f"cuda-{numba_cuda.__version__}-{sources_digest()[:32]}"
     jit = cuda.jit(_signature(kinds), launch_bounds=(threads, resident), cache=True)
     if _is_new(folder):
         announce(function.__qualname__)
-    with (
-        patch.object(config, "CACHE_DIR", str(folder)),
-        patch.object(numba_dispatcher, "compile_cuda", _flushing(numba_dispatcher.compile_cuda)),
-    ):
+    # A kernel that has a signature is compiled at once.
+    with _compile_ours(config, "CACHE_DIR", str(folder)):
         return jit(function)
 
 
