@@ -43,8 +43,8 @@ def search(
     """
     import fgnumba as fg
     from fgnumba.bench.estimators import recipe_of
-    from fgnumba.configuration import HELD_OUT, RunConfig
-    from fgnumba.search import Ledger, Search, Trial
+    from fgnumba.configuration import RunConfig
+    from fgnumba.search import HELD_OUT, Ledger, Search, Trial
     from fgnumba.search import search as run
 
     try:

@@ -56,7 +56,7 @@ class Widths(click.ParamType):
     type=float,
     metavar="X",
     help="Share of the training data that judges and does not train, 0 for none.  "
-    "[default: 0.1 without --epochs and --steps, or with --patience; else 0]",
+    "[default: 0.05 without --epochs and --steps, or with --patience; else 0]",
 )
 @click.option(
     "--patience",
@@ -130,7 +130,7 @@ def train(
 ) -> int:
     """Train a model and leave a run folder.
 
-    Without options: a perceptron on the embedded handwritten digits, until the accuracy on a held-out tenth of the
+    Without options: a perceptron on the embedded handwritten digits, until the accuracy on a held-out part of the
     training data gets no better. The test data are evaluated once, at the end. A run that is interrupted goes on with
     --resume, and ends bit for bit as if it had not been.
     """

@@ -26,8 +26,10 @@ _DEEP_KEY = re.compile(
 )
 DECADES = 4.0
 """By default the learning rate falls by e to this power over a run."""
-HELD_OUT, PATIENCE = 0.1, 8
-"""Share of the training data that judges, and records without progress that end a run, where these are not given."""
+HELD_OUT, PATIENCE = 0.05, 8
+"""Share of the training data that judges, and records without progress that end a run, where these are not given.
+
+A tenth costs 0.15 % of accuracy on the digits (seven seeds, judged by a fifth that was held out apart)."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class RunConfig:
     estimator, direction, directions : one of ``fgnumba.estimators.RECIPES``, one of the directions, T. None: what suits
         the model (``presets.defaults``); what the estimator has by itself.
     epochs, steps : one of the two. None for both: at most as many as suit estimator and model.
-    validation : share of the training data that judges the run and does not train; 0: none. None: a tenth where neither
+    validation : share of the training data that judges the run and does not train; 0: none. None: 0.05 where neither
         epochs nor steps are given, or `patience` is; else none.
     patience : records in a row without a better validation accuracy that end the run; 0: it takes all its steps. None:
         eight where neither epochs nor steps are given and there is a validation part; else 0.

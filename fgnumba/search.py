@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from fgnumba.assembly import assemble
-from fgnumba.configuration import HELD_OUT, RunConfig
+from fgnumba.configuration import RunConfig
 from fgnumba.datasets import Dataset, validation_split
 from fgnumba.errors import ConfigError, DivergenceError, RunError, shown
 from fgnumba.estimators import Recipe
@@ -29,6 +29,9 @@ from fgnumba.validation import real_number, whole_number
 
 KEPT = 3
 """One in so many trials goes on."""
+
+HELD_OUT = 0.1
+"""The share of the training data that judges: more than that of a run, since trials that are close are told apart."""
 
 
 @dataclass(frozen=True)
