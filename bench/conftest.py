@@ -22,8 +22,9 @@ FIGURES = pytest.StashKey[list[Figure]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add ``--goals``."""
+    """Add ``--goals`` and ``--mnist``."""
     parser.addoption("--goals", action="store_true", help="a benchmark that misses a goal fails")
+    parser.addoption("--mnist", metavar="DIR", help="folder of MNIST's IDX files, for what trains on them")
 
 
 @pytest.fixture
