@@ -246,7 +246,7 @@ class Trainer:
         Parameters
         ----------
         dataset : its training part trains, its test part is for the end alone.
-        epochs, steps : one of the two; neither with :class:`fgnumba.callbacks.EarlyStopping`: at most 8,000 steps.
+        epochs, steps : one of the two; neither with :class:`fgnumba.callbacks.EarlyStopping`: at most 10,000 steps.
         batch_size : examples a step.
         evaluate_every : steps between records, by default one epoch. The last step is recorded in any case, and where
             training diverges, what the parameters that are kept reach.

@@ -207,7 +207,7 @@ def test_without_steps_and_epochs_there_is_a_most(blobs):
 
     told = Told()
     assert trainer().fit(blobs, validation=0.2, callbacks=[never_better(), told]).ended_early
-    assert told.steps == 8000
+    assert told.steps == 10_000
 
 
 def test_any_callback_may_end_a_run(blobs):
