@@ -12,19 +12,20 @@ from fgnumba.bench.neighbours import Neighbour, busy, data
 from fgnumba.bench.peers import installed
 from fgnumba.bench.ratio_goals import OVER_FASTER_PEER
 from fgnumba.kernels.threads import OVERRIDE, thread_count
+from fgnumba.layers import Layer
 
 Step = Callable[[], object]
 ROUNDS, SAMPLE_SECONDS = 12, 0.25
 
 
-def layers(network: str) -> list[fg.Layer]:
+def layers(network: str) -> list[Layer]:
     dense = [fg.Dense(1024, activation="relu"), fg.Dense(10)]
     if network == "logreg":
         return [fg.Flatten(), fg.Dense(10)]
     if network == "mlp":
         return [fg.Flatten(), fg.Dense(1024, activation="relu"), *dense]
 
-    def convolution() -> fg.Layer:
+    def convolution() -> Layer:
         return fg.Conv2d(64, 3, padding="same", activation="relu")
 
     pairs = [convolution(), convolution(), fg.MaxPool2d(2), convolution(), convolution(), fg.MaxPool2d(2)]
