@@ -3,7 +3,6 @@
 import shlex
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -200,7 +199,7 @@ class _Run:
         try:
             return self._taken(saved, callbacks, resume)
         except fg.DivergenceError as error:
-            if not saved.records or not isfinite(saved.records[-1].test_loss):
+            if not saved.records:
                 self._discard_new(saved, resume)
                 raise
             self._finish(saved, {**self._facts, "diverged_at_step": self._ready.trainer.steps_done})

@@ -1,14 +1,14 @@
 """From a configuration to a trainer: what is not given is chosen, and written down."""
 
 import os
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from fgnumba.configuration import DECADES, RunConfig, read_toml
 from fgnumba.datasets import NAMES, Dataset
 from fgnumba.datasets.split import judges
-from fgnumba.errors import ConfigError
+from fgnumba.errors import ConfigError, DatasetError
 from fgnumba.estimators import Recipe, recipe
 from fgnumba.graph import Graph
 from fgnumba.optimizers import OPTIMIZERS, Optimizer
@@ -45,6 +45,8 @@ def assemble(config: RunConfig, dataset: Dataset, chosen: Recipe | None = None) 
     Raises
     ------
     ConfigError, ShapeError
+    DatasetError
+        The share to hold out that was given, or that patience needs, is less than an example.
     """
     suited = defaults(config.model)
     name = config.estimator or suited.estimator
@@ -52,7 +54,8 @@ def assemble(config: RunConfig, dataset: Dataset, chosen: Recipe | None = None) 
     directions = config.directions
     if directions is None and chosen.learning_rate is None and "directions" in chosen.takes:
         directions = suited.directions
-    config, model = build(config.judged().updated({"estimator": name, "directions": directions}), dataset)
+    judged = _judged(config, dataset)
+    config, model = build(judged.updated({"estimator": name, "directions": directions}), dataset)
     per_epoch = max(1, _examples(config, dataset) // config.batch_size)
     most = chosen.steps or suited.steps
     if chosen.epochs is not None:
@@ -66,6 +69,17 @@ def assemble(config: RunConfig, dataset: Dataset, chosen: Recipe | None = None) 
     decay = DECADES / steps if config.decay is None else config.decay
     config = config.updated({"steps": steps, "optimizer": kind, "learning_rate": rate, "decay": decay})
     return Assembled(config, model, trainer(config, model, chosen), per_epoch)
+
+
+def _judged(config: RunConfig, dataset: Dataset) -> RunConfig:
+    """Write out what is held out; nothing where nobody asked for it and the data are too few."""
+    found = config.judged()
+    if config.validation is None and not config.patience and found.validation:
+        try:
+            judges(dataset, found.validation, config.seed)
+        except DatasetError:
+            return replace(config, validation=0.0).judged()
+    return found
 
 
 def _examples(config: RunConfig, dataset: Dataset) -> int:

@@ -34,15 +34,15 @@ class Record:
     """Where training stood after a step.
 
     A figure that was not taken is NaN: those of the validation part where there is none, those of the test data in
-    every record but the last. A line of ``metrics.jsonl`` does not have it.
+    every record but that of a run's end. A line of ``metrics.jsonl`` does not have it.
 
     Parameters
     ----------
     step : steps done.
     epoch : passes over the training data done.
     loss : mean training loss over the steps since the last record.
-    test_loss, test_accuracy : of the test data, once, in the last record of a run that has ended: of the parameters
-        that it leaves (see :attr:`History.restored_step`).
+    test_loss, test_accuracy : of the test data, in the last record of a run that has ended, of the parameters that it
+        leaves (see :attr:`History.restored_step`). Where such a run is given more steps, that record keeps them.
     learning_rate : of the step.
     seconds : since training began.
     validation_loss, validation_accuracy : of the validation part, after the step.
@@ -102,7 +102,8 @@ class Callback:
     def ends(self, record: Record) -> bool:
         """Return whether training ends with this record, before :meth:`on_record` is told of it; by default not.
 
-        The test figures are not known yet: nothing that ends a run can depend on them.
+        The test figures are not known yet: nothing that ends a run can depend on them. A run that was ended so has
+        ended: resumed from its checkpoint, it takes no further step.
         """
         return False
 

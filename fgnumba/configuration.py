@@ -151,7 +151,9 @@ class RunConfig:
         if patience is None:
             patience = PATIENCE if open_ended and validation else 0
         if patience and not validation:
-            raise ConfigError(f"patience is {patience} and validation 0; a share to hold out is required")
+            raise ConfigError(
+                f"patience is {patience} and validation 0; a share to hold out, or patience 0, is required"
+            )
         if self.restore_best and not patience:
             raise ConfigError(
                 "restore_best is true and patience 0; records to wait for a better one are required"

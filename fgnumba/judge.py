@@ -85,7 +85,10 @@ def _share(validation: Any) -> float | None:
     """Return a share of the training data as a float, None for anything else."""
     if isinstance(validation, bool) or not isinstance(validation, Real):
         return None
-    share = float(validation)
+    try:
+        share = float(validation)
+    except OverflowError:
+        return None
     return share if 0 < share < 1 else None
 
 
@@ -96,7 +99,9 @@ def _checked(model: "Graph", x: Any, y: Any) -> tuple[npt.NDArray[np.float32], n
     labels = checked_targets(model, loss, inputs, y)
     on_host = [a if isinstance(a, np.ndarray) else device.values(a) for a in (inputs, labels)]
     loss.check_target_values(on_host[1], model.outputs)
-    examples = np.ascontiguousarray(on_host[0], np.float32)
+    # What float32 cannot hold becomes infinite, and is refused below.
+    with np.errstate(over="ignore"):
+        examples = np.ascontiguousarray(on_host[0], np.float32)
     finite = np.isfinite(examples)
     if not finite.all():
         raise DatasetError(f"x is not finite at {tuple(np.argwhere(~finite)[0].tolist())}")
@@ -146,10 +151,15 @@ class Judge:
         """Return the figures of the test data."""
         return evaluate(self._model, self._parts.training.x_test, self._parts.training.y_test)
 
-    def loss(self, record: Record) -> float:
-        """Return the loss that says whether the parameters of `record`, which the model has, are good to go back to."""
+    def loss(self, record: Record | None = None) -> float:
+        """Return the loss that says whether the parameters that the model has are good to go back to.
+
+        Parameters
+        ----------
+        record : theirs, None where there is none.
+        """
         if self._parts.validation is not None:
-            return record.validation_loss
+            return self.validate().loss if record is None else record.validation_loss
         x, y = self._parts.training.x_train, self._parts.training.y_train
         return evaluate(self._model, x[:STAND_IN], y[:STAND_IN]).loss
 

@@ -14,14 +14,22 @@ from fgnumba.files import read_whole
 MAX_LINE, MAX_RECORDS = 4096, 1 << 26
 """Bytes of the longest line, several times what a record takes, and of the longest file that is read whole."""
 _NAMES = frozenset(field.name for field in fields(Record))
-_FIGURES = frozenset(("test_loss", "test_accuracy", "validation_loss", "validation_accuracy"))
+_PARTS = "test", "validation"
+_FIGURES = frozenset(f"{part}_{figure}" for part in _PARTS for figure in ("loss", "accuracy"))
 """What a record need not have."""
 
 
 def line_of(record: Record) -> str:
-    """Return a record as a line, without the figures that were not taken."""
+    """Return a record as a line, without the figures that were not taken: those of a part whose accuracy is NaN.
+
+    A loss that was taken and is not finite is written as null, so that a record which is read and written again is the
+    same line.
+    """
     values = asdict(record)
-    return json_object({n: v for n, v in values.items() if n not in _FIGURES or not math.isnan(v)}) + "\n"
+    for part in _PARTS:
+        if math.isnan(values[f"{part}_accuracy"]):
+            del values[f"{part}_loss"], values[f"{part}_accuracy"]
+    return json_object(values) + "\n"
 
 
 def json_object(values: Mapping[str, Any]) -> str:

@@ -97,6 +97,7 @@ class Training:
                 stack.enter_context(self._checkpoints.opened(self._resume))
                 if self._resume:
                     self._restore(self._checkpoints)
+                    self._rate = trainer.last_rate
                 self._checkpoints.follow(trainer, self._estimate)
             for callback in self._callbacks:
                 if self._progress.done:
@@ -111,7 +112,10 @@ class Training:
                 self._one(source)
             if not history.stopped and not self._has_figures():
                 # Resumed where it was meant to go on, and told that this is the end.
-                self._end_at(self._progress.done)
+                if self._progress.count:
+                    self._record(last=True)
+                else:
+                    self._end_at(self._progress.done)
         if not history.stopped:
             self._leave_best()
             for callback in self._callbacks:
@@ -240,7 +244,7 @@ class Training:
             self._checkpoints.log_end(trainer.steps_done)
         if not error.kept:
             self._restore_good(str(error), error.diagnosis)
-        if not math.isfinite(self._judge.test().loss):
+        if not math.isfinite(self._judge.loss()):
             self._restore_good(f"{error}; but they are lost to rounding", error.diagnosis)
         if records or self._progress.count:
             self._end_at(done)

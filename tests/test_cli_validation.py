@@ -151,6 +151,45 @@ def test_what_cannot_be(fgtrain, folder, noise, options, message):
     assert not (folder / "runs").exists()
 
 
+def test_data_too_few_to_hold_any_out_train_without(fgtrain, folder):
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((12, 5)).astype(np.float32), rng.integers(0, 2, 12)
+    np.savez(folder / "tiny.npz", x_train=x[:8], y_train=y[:8], x_test=x[8:], y_test=y[8:])
+    few = ("train", "--data", "tiny.npz", "--quiet", "--batch-size", "4", "--widths", "4")
+    assert fgtrain(*few, "--out", "a").code == 0
+    assert (config(folder / "a")["validation"], config(folder / "a")["patience"]) == (0.0, 0)
+    for given in (("--validation", "0.05"), ("--patience", "3")):
+        done = fgtrain(*few, *given, "--out", "b")
+        assert done.code == 2
+        assert "0.05 of 8 training samples leaves none to validate on" in done.err
+
+
+def test_a_run_that_diverged_is_kept_whatever_its_test_data(fgtrain, folder, noise):
+    with np.load(folder / "noise.npz") as data:
+        arrays = dict(data)
+    # One example whose loss ends the run: with this seed its turn comes after the first record.
+    arrays["x_train"][7] = 1e5
+    np.savez(folder / "ordinary.npz", **arrays)
+    np.savez(folder / "never.npz", **{**arrays, "x_test": arrays["x_test"] * np.float32(1e38)})
+    for name in ("ordinary", "never"):
+        shape = (
+            "--data",
+            f"{name}.npz",
+            "--widths",
+            "4",
+            "--batch-size",
+            "4",
+            "--steps",
+            "100",
+            "--seed",
+            "2",
+        )
+        done = fgtrain("train", *shape, "--stop-above", "1000", "--quiet", "--out", name)
+        assert done.code == 2
+        assert done.err.rstrip().endswith(f"the parameters after step 10 are restored; they are in {name}")
+        assert (folder / name / "model.safetensors").exists()
+
+
 @pytest.mark.parametrize("text", ["validation = true", 'patience = "5"', "restore_best = 1"])
 def test_settings_of_other_kinds(fgtrain, folder, text):
     (folder / "settings.toml").write_text(text)

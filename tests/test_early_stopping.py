@@ -1,6 +1,7 @@
 """Early stopping across interruptions: a run that is resumed ends where the undisturbed one ends, bit for bit."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -99,6 +100,12 @@ def test_a_run_that_is_told_that_it_has_ended_has_its_figures(tmp_path, data):
     assert [record.step for record in history.records] == [4, 8, 10]
     assert np.isfinite(history.final.test_accuracy)
     assert history.restored_step == BEST
+    # As a run of so many steps that nobody interrupted.
+    whole = fit(trainer(), data, steps=10)
+    untimed, expected = (
+        [repr(replace(record, seconds=0.0)) for record in one.records] for one in (history, whole)
+    )
+    assert untimed == expected
 
 
 def test_best_parameters_are_kept_where_they_are_not_the_models(tmp_path, data):

@@ -269,6 +269,66 @@ def test_a_run_that_diverges_says_what_its_parameters_reach(tmp_path, blobs):
         assert metrics.read_records(saved.folder / "metrics.jsonl") == saved.records
 
 
+@pytest.mark.parametrize("share", [None, 0.2])
+def test_test_data_do_not_decide_what_a_run_that_diverges_goes_back_to(blobs, share):
+    # Test data whose loss is never finite: whatever asked it would go back to other parameters.
+    never = fg.datasets.Dataset("never", blobs.x_train, blobs.y_train, blobs.x_test * 1e38, blobs.y_test, 3)
+    found = []
+    for data in (blobs, never):
+        for options in ({}, {"stop_above": 3}):
+            one = trainer(seed=2, rate=lambda step: 1e-3 if step < 13 else 1e30)
+            with pytest.raises(fg.DivergenceError) as caught:
+                one.fit(data, steps=90, batch_size=16, evaluate_every=4, validation=share, **options)
+            found.append((str(caught.value), one.model.parameters()))
+    for ordinary, other in zip(found[:2], found[2:], strict=True):
+        assert ordinary[0] == other[0]
+        assert_alike(ordinary[1], other[1])
+
+
+def a_record(**figures):
+    return fg.Record(step=4, epoch=1.0, loss=0.5, learning_rate=0.1, seconds=1.5, **figures)
+
+
+@pytest.mark.parametrize(
+    "taken",
+    [
+        {},
+        {"validation_loss": 0.25, "validation_accuracy": 0.5},
+        {"validation_loss": math.inf, "validation_accuracy": 0.5},
+        {"test_loss": math.nan, "test_accuracy": 0.25},
+        {
+            "test_loss": math.inf,
+            "test_accuracy": 0.0,
+            "validation_loss": math.nan,
+            "validation_accuracy": 0.0,
+        },
+    ],
+)
+def test_a_line_that_is_read_and_written_again_is_the_same(tmp_path, taken):
+    path = tmp_path / "metrics.jsonl"
+    line = metrics.line_of(a_record(**taken))
+    path.write_text(line)
+    (found,) = metrics.read_records(path)
+    assert metrics.line_of(found) == line
+    # What was taken is not passed over, also where it is no number.
+    assert json.loads(line).keys() - {"step", "epoch", "loss", "learning_rate", "seconds"} == taken.keys()
+
+
+def test_a_resumed_run_takes_back_records_whose_loss_is_no_number(tmp_path, blobs):
+    x, y = blobs.x_test * 1e38, blobs.y_test
+    options = {"batch_size": 16, "evaluate_every": 4, "validation": (x, y)}
+    for resume, steps in ((False, 9), (True, 9)):
+        saved = fg.Checkpoints(tmp_path)
+        trainer().fit(blobs, steps=steps, checkpoints=saved, resume=resume, **options)
+    # Told that it has ended, with a record of the step to be written anew.
+    saved = fg.Checkpoints(tmp_path)
+    history = trainer().fit(blobs, steps=12, checkpoints=saved, resume=True, **options)
+    found = metrics.read_records(tmp_path / "metrics.jsonl")
+    assert [record.step for record in found] == [record.step for record in history.records]
+    assert not math.isfinite(found[-1].validation_loss)
+    assert math.isfinite(found[-1].validation_accuracy)
+
+
 def test_lines_have_what_was_taken(tmp_path, blobs):
     saved = fg.Checkpoints(tmp_path)
     trainer().fit(blobs, steps=4, batch_size=16, evaluate_every=2, validation=0.2, checkpoints=saved)
@@ -293,6 +353,7 @@ def test_lines_have_what_was_taken(tmp_path, blobs):
         (True, fg.ConfigError, "validation is True"),
         ("0.1", fg.ConfigError, "validation is '0.1'"),
         (math.nan, fg.ConfigError, "validation is nan"),
+        pytest.param(10**400, fg.ConfigError, "validation is a number of 1329 bits", id="10**400"),
         ((1, 2, 3), fg.ConfigError, r"validation is \(1, 2, 3\)"),
         (1e-3, fg.DatasetError, "blobs: 0.001 of 70 training samples leaves none to validate on"),
         ((np.zeros((2, 5)), [0, 1]), fg.ShapeError, r"^validation: x has shape \(2, 5\); \(B, 6\)"),

@@ -197,7 +197,6 @@ _MLP = "MNIST, 784-1024-1024-10, 2,000 steps of Adam, nine rates: {} held out"
 _ENOUGH = 50
 """Passes over the data. On the digits, a fifth of whose training data was held out to choose this: 98.3 % where the
 rate falls by e^4 in 50 passes, 98.1 % in 75, 97.8 % in 125, 97.7 % in 500 (means of six to eight seeds)."""
-_LONG = "; 8,000 steps of 49,500 examples, two seeds, 10,500 held out: 0.9827 at 1.8e-3, 0.9821 at 3.2e-3"
 _CNN = "; convolutional network, 600 steps, six rates: {}"
 
 
@@ -209,7 +208,6 @@ def _recipe(
     feedback: Feedback | None = None,
     local: LocalLosses | None = None,
     cnn: tuple[float, str] | None = None,
-    mlp: tuple[float, str] | None = None,
     epochs: int | None = None,
 ) -> Recipe:
     """Return a recipe with its searched rates, and the accuracy that each was found with (bench/results/search)."""
@@ -218,10 +216,7 @@ def _recipe(
         return ActivityPerturbation(directions, layerwise, feedback, local)
 
     rates = {} if cnn is None else {"cnn": cnn[0], "resnet": cnn[0]}
-    rates |= {} if mlp is None else {"mlp": mlp[0]}
-    evidence = (
-        _MLP.format(found) + ("" if cnn is None else _CNN.format(cnn[1])) + ("" if mlp is None else mlp[1])
-    )
+    evidence = _MLP.format(found) + ("" if cnn is None else _CNN.format(cnn[1]))
     return Recipe(make, learning_rate=rate, rates=rates, epochs=epochs, evidence=evidence)
 
 
