@@ -71,13 +71,9 @@ TASKS_A_WORKER = 8
 
 _OPCODE = re.compile(r"^\s*/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+\s+)?([A-Z][\w.]*)", re.MULTILINE)
 # The assembler's own steps of a correctly rounded division or root have no modifier: so PTX is what is looked at.
-_ARITHMETIC = re.compile(
-    r"(?<![.\w])(?:add|div|ex2|fma|lg2|max|min|mul|rcp|rsqrt|setp|sqrt|sub)\.[\w.]*f32(?:x2)?\b"
-)
+_FLOAT32 = re.compile(r"(?<![.\w])(?:add|div|ex2|fma|lg2|max|min|mul|rcp|r?sqrt|setp|sub)\.\S*f32(?:x2)?\b")
 _FRAME = re.compile(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads")
 _NOT_KEPT = ("stack", "spill_stores", "spill_loads")
-_NEVER = (*_NOT_KEPT, "plain")
-"""What no kernel in the table has."""
 
 
 @dataclass(frozen=True)
@@ -196,7 +192,7 @@ def compiled(kernel: Kernel, arch: str) -> Row:
         said = _run(tool("ptxas"), "-v", f"-arch={arch}", str(source), "-o", str(code))
         found = opcodes(_run(tool("nvdisasm"), "-c", str(code)))
     counts = {name: occurrences(found, name) for name in {*COUNTED, *kernel.opcodes}}
-    plain = sum(".ftz" not in instruction for instruction in _ARITHMETIC.findall(text))
+    plain = sum(".ftz" not in instruction for instruction in _FLOAT32.findall(text))
     return Row(
         kernel=kernel.name,
         plain=plain,
@@ -301,7 +297,7 @@ def read() -> dict[tuple[str, str], Row]:
 def write(rows: Iterable[Row]) -> None:
     """Write the table, a line a row."""
     kept = [
-        {name: value for name, value in asdict(row).items() if name not in _NEVER}
+        {name: value for name, value in asdict(row).items() if name not in (*_NOT_KEPT, "plain")}
         for row in sorted(rows, key=lambda row: row.key)
     ]
     TABLE.write_text("[\n" + ",\n".join(map(json.dumps, kept)) + "\n]\n", encoding="utf-8")

@@ -169,7 +169,6 @@ def tensor_cores(precision: str, terms: int) -> tuple[float, float]:
 
 
 # Float32: losses, derivatives, gradients.
-
 LOSS = Within(32 * U, 32 * U)
 """Softmax cross-entropy and its derivatives: a sum of `width` terms of both signs, each about 1, over the batch."""
 LOSS_OF_HUGE_LOGITS = Within(16 * U, 16 * U)
@@ -338,7 +337,6 @@ def taken_back(*points: npt.NDArray[Any]) -> Within:
 
 
 # Float64.
-
 EXACT_SCHEDULE = Within(90 * D)
 """A rate: exponentials and cosines of NumPy and of the standard library, an argument of up to 60 rounded before."""
 EXACT_PRODUCT = Within(9 * D)
@@ -351,12 +349,10 @@ EXACT_SOLUTION = Within(9e4 * D)
 """A Cholesky factorisation of a matrix whose condition is below 100."""
 EXACT_SOLUTION_OF_MANY = Within(9e6 * D)
 """The same of 600 directions, or where one that depends on others is left out: sums of 2,400 products."""
+# Terms of up to (5 + 5·5³)² = 4e5, of which a few cancel; of up to 100·30² = 9e4, derivatives of 200·30·55·8 = 3e6.
 EXACT_FUNCTION = {
-    "beale": (
-        Within(9000 * D, 1e-9),
-        Within(9000 * D, 1e-8),
-    ),  # terms (5 + 5·5³)² = 4e5, of which a few cancel
-    "rosenbrock": (Within(9000 * D, 1e-10), Within(9000 * D, 1e-8)),  # terms 100·30² = 9e4; 200·30·55·8 = 3e6
+    "beale": (Within(9000 * D, 1e-9), Within(9000 * D, 1e-8)),
+    "rosenbrock": (Within(9000 * D, 1e-10), Within(9000 * D, 1e-8)),
 }
 """Value and derivative of a test function at points up to 5."""
 EXACT_LINEAR = Within(900 * D)
@@ -367,7 +363,6 @@ COUNTED = Within(1e-6)
 """A quotient of counts, or of numbers that a test chose: anything but these would be far away."""
 
 # Statistics.
-
 CONFIDENCE = 1 - 1e-6
 """A test of estimators fails by chance once in a million times, were its statistics exactly normal."""
 
