@@ -126,7 +126,13 @@ def run(folder, script, **environment):
     done = subprocess.run(
         [sys.executable, path],
         cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "NUMBA_NUM_THREADS": "2", **environment},
+        env={
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            "NUMBA_NUM_THREADS": "2",
+            "FGNUMBA_THREADS": "2",
+            **environment,
+        },
         capture_output=True,
         text=True,
         check=False,

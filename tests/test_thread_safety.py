@@ -154,7 +154,13 @@ def together(threads, **environment):
     done = subprocess.run(
         [sys.executable, "-c", TOGETHER.format(threads=threads)],
         cwd=ROOT,
-        env={**os.environ, "FGNUMBA_DEVICE": "cpu", "NUMBA_NUM_THREADS": "2", **environment},
+        env={
+            **os.environ,
+            "FGNUMBA_DEVICE": "cpu",
+            "NUMBA_NUM_THREADS": "2",
+            "FGNUMBA_THREADS": "2",
+            **environment,
+        },
         capture_output=True,
         text=True,
         check=False,
