@@ -13,6 +13,10 @@ Contender = Callable[[], object]
 
 # A sample is long enough that a contender has its own data back in the caches for most of it.
 SAMPLE_SECONDS = 20e-3
+
+SETTLE_SECONDS = 5e-3
+"""Before each sample: threads of other frameworks spin for some milliseconds after their work, and would take a core
+from whoever is next."""
 LEAST_ROUNDS = 5
 CONFIDENCE = 0.95
 _RESAMPLES = 2000
@@ -91,6 +95,7 @@ def interleaved(
                 break
             for name, call in contenders.items():
                 n = repeats[name]
+                time.sleep(SETTLE_SECONDS)
                 if n > 1:
                     # The others have emptied the caches; a call of those with more data would suffer more.
                     call()
