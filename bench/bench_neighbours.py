@@ -8,28 +8,14 @@ import numpy as np
 import pytest
 
 import fgnumba as fg
-from fgnumba.bench.neighbours import Neighbour, busy, data
+from fgnumba.bench import networks
+from fgnumba.bench.neighbours import BATCH, Neighbour, busy
 from fgnumba.bench.peers import installed
 from fgnumba.bench.ratio_goals import OVER_FASTER_PEER
 from fgnumba.kernels.threads import OVERRIDE, thread_count
-from fgnumba.layers import Layer
 
 Step = Callable[[], object]
 ROUNDS, SAMPLE_SECONDS = 12, 0.25
-
-
-def layers(network: str) -> list[Layer]:
-    dense = [fg.Dense(1024, activation="relu"), fg.Dense(10)]
-    if network == "logreg":
-        return [fg.Flatten(), fg.Dense(10)]
-    if network == "mlp":
-        return [fg.Flatten(), fg.Dense(1024, activation="relu"), *dense]
-
-    def convolution() -> Layer:
-        return fg.Conv2d(64, 3, padding="same", activation="relu")
-
-    pairs = [convolution(), convolution(), fg.MaxPool2d(2), convolution(), convolution(), fg.MaxPool2d(2)]
-    return [*pairs, fg.Flatten(), *dense]
 
 
 @pytest.fixture
@@ -38,9 +24,8 @@ def step_on(monkeypatch):
 
     def make(network: str, threads: int) -> Step:
         monkeypatch.setenv(OVERRIDE, str(threads))
-        x, y = data(network)
-        model = fg.Sequential(layers(network), x.shape[1:], device="cpu")
-        trainer = fg.Trainer(model, optimizer=fg.SGD(1e-7))
+        x, y = networks.data(BATCH)
+        trainer = fg.Trainer(networks.network(network), optimizer=fg.SGD(1e-7))
         trainer.step(x, y)
         return lambda: trainer.step(x, y)
 

@@ -13,19 +13,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 import click
-import numpy as np
-import numpy.typing as npt
 
+from fgnumba.bench.networks import data
 from fgnumba.bench.peers import WIDTHS, installed
 
 BATCH = 64
-
-
-def data(network: str) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
-    """Return a batch for a network of ``peers.WIDTHS``."""
-    rng = np.random.default_rng(0)
-    shape = (BATCH, 28, 28, 1) if network == "cnn" else (BATCH, 784)
-    return rng.random(shape, np.float32), rng.integers(0, 10, BATCH)
 
 
 @contextmanager
@@ -90,7 +82,7 @@ def serve(framework: str, network: str, processors: int) -> None:
     """Take as many steps as standard input asks for, and print their seconds."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:processors])
-    step = installed()[framework](WIDTHS[network], *data(network), "rank1")["reverse step"]
+    step = installed()[framework](WIDTHS[network], *data(BATCH), "rank1")["reverse step"]
     for line in sys.stdin:
         seconds = []
         for _ in range(int(line)):

@@ -155,8 +155,7 @@ def _spin(pool: int, lane: int, waited: Any) -> bool:
 
 
 def _serve(pool: int, lane: int) -> None:
-    mode = atomics.floating_point_mode()
-    atomics.set_floating_point_mode(mode | atomics.FLUSH)
+    mode = atomics.flush_subnormals()
     while atomics.load(pool + STOP) == 0:
         if _share(pool, lane) == 0 and not _spin(pool, lane, _is_wanted):
             _sleep(pool, lane, _is_wanted)
@@ -195,8 +194,7 @@ def _together(pool: int, table: int, first: int, length: int, lanes: int, parts:
 
 
 def _run(pool: int, stages_at: int, count: int, table: int) -> None:
-    mode = atomics.floating_point_mode()
-    atomics.set_floating_point_mode(mode | atomics.FLUSH)
+    mode = atomics.flush_subnormals()
     stages = carray(pointer(stages_at, np.int64), (count, 4))
     owns = pool != 0 and atomics.compare_exchange(pool + OWNER, 0, 1) == 0
     rest = atomics.load(pool + REST) if owns else 0

@@ -10,9 +10,7 @@ from fgnumba.kernels.emit import atomics
 
 
 def _flush() -> int:
-    mode = atomics.floating_point_mode()
-    atomics.set_floating_point_mode(mode | atomics.FLUSH)
-    return mode
+    return atomics.flush_subnormals()
 
 
 def _restore(mode: int) -> None:

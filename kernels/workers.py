@@ -81,7 +81,6 @@ class Workers:
     """
 
     def __init__(self, most: int) -> None:
-        compile_loops()
         self._memory = aligned(((sharing.SLOTS + most * sharing.SLOT) // 8,), np.int64)
         self.address = address(self._memory)
         # Never freed: where a process ends, a thread may still be in the midst of a program.

@@ -10,9 +10,9 @@ from typing import Any
 import llvmlite.binding as llvm
 from llvmlite import ir
 from numba import types
-from numba.extending import intrinsic
+from numba.extending import intrinsic, register_jitable
 
-from fgnumba.kernels.emit.vectors import I32, I64
+from fgnumba.kernels.emit.vectors import BYTE, I32, I64
 
 _MACHINE = platform.machine().lower()
 _X86 = _MACHINE in ("x86_64", "amd64", "i386", "i686", "x86")
@@ -23,7 +23,7 @@ FLUSH = 0x8040 if _X86 else 1 << 24 if _ARM else 0
 MXCSR on x86, FZ of FPCR on Arm. Elsewhere the mode is left as it is."""
 
 
-_BYTES = ir.IntType(8).as_pointer()
+_BYTES = BYTE.as_pointer()
 
 if _ARM:
     # What LLVM has no name for is written as assembly.
@@ -145,3 +145,11 @@ def set_floating_point_mode(typingctx, mode):  # type: ignore[no-untyped-def]
         return context.get_dummy_value()
 
     return types.void(types.int64), codegen
+
+
+@register_jitable
+def flush_subnormals() -> int:
+    """Let subnormal operands and results count as zero in this thread; return its mode before."""
+    mode = floating_point_mode()
+    set_floating_point_mode(mode | FLUSH)
+    return mode
