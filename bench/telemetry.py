@@ -97,7 +97,9 @@ class Telemetry(Callback):
             self._read(step)
 
     def on_end(self, history: History) -> None:
-        """Leave the figure."""
+        """Leave the figure of a run that has ended."""
+        if history.ended_by in ("stop", "interrupt", "error"):
+            return
         figure = io.BytesIO()
         draw(self.readings).savefig(figure, format="png", dpi=150)
         path = self._checkpoints.folder / FIGURE

@@ -68,6 +68,8 @@ class History:
     records : with those of before, where a run was resumed.
     stopped : ``Trainer.stop`` interrupted it before its last step: it may be resumed, and has no test figures.
     ended_early : a callback ended it before its last step.
+    ended_by : what ended it, None while it runs: ``"steps"``, its last one; ``"callback"``, see :meth:`Callback.ends`;
+        ``"stop"``, see ``Trainer.stop``; ``"divergence"``; ``"interrupt"``, as by Ctrl-C; ``"error"``, any other.
     restored_step : the step whose parameters the model was given back at the end, by :class:`EarlyStopping` with
         ``restore_best``; None where it keeps those of the last step.
     """
@@ -76,6 +78,7 @@ class History:
     stopped: bool = False
     ended_early: bool = False
     restored_step: int | None = None
+    ended_by: str | None = None
 
     @property
     def final(self) -> Record:
@@ -111,7 +114,10 @@ class Callback:
         """Follow an evaluation."""
 
     def on_end(self, history: History) -> None:
-        """Follow the end of a run: its last step, or that of a callback which ended it."""
+        """Follow the end of a run, whatever it is: ``history.ended_by`` says what.
+
+        An error that ended the run is raised when every callback has been told, and not one of theirs.
+        """
 
 
 class EarlyStopping(Callback):

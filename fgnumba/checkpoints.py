@@ -33,6 +33,10 @@ _NAME = re.compile(r"step-(\d{12})\.safetensors")
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 
+def _warn(message: str) -> None:
+    warnings.warn(message, RuntimeWarning, stacklevel=3)
+
+
 class Checkpoints:
     """Keeps a run on disk while it trains, so that it can be resumed bit for bit.
 
@@ -79,17 +83,28 @@ class Checkpoints:
             math.inf if minutes is None else 60 * real_number("minutes", minutes, above_zero=True)
         )
         self._keep, self._compact = whole_number("keep", keep), compact
-        self.warn: Callable[[str], None] = warn or (
-            lambda message: warnings.warn(message, RuntimeWarning, stacklevel=2)
-        )
+        self.warn: Callable[[str], None] = warn or _warn
+        self._hold_nothing()
+        self.saved_step, self._tried_step, self._clock = 0, 0, 0.0
+        self.records: list[Record] = []
+        self.written, self.seconds = 0, 0.0
+
+    def _hold_nothing(self) -> None:
         self._logs: dict[str, AppendLog] = {}
         self._sizes: Mapping[str, int] = {}
         self._lock: FileLock | None = None
         self._depth = 0
         self._replay: ReplayLog | None = None
-        self.saved_step, self._tried_step, self._clock = 0, 0, 0.0
-        self.records: list[Record] = []
-        self.written, self.seconds = 0, 0.0
+
+    def __getstate__(self) -> dict[str, Any]:
+        held = ("_logs", "_sizes", "_lock", "_depth", "_replay")
+        state = {name: value for name, value in vars(self).items() if name not in held}
+        return {**state, "records": list(self.records)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        # Files and the lock are the original's: a copy holds the folder when it is used.
+        vars(self).update(state)
+        self._hold_nothing()
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:

@@ -126,7 +126,7 @@ class _Look:
     """
 
     def __init__(self, model: Graph, rerun: Rerun, several: bool) -> None:
-        self._model, self._rerun, self._several, self.place = model, rerun, several, 0
+        self._model, self._rerun, self._several, self.place = rerun.model or model, rerun, several, 0
         self._kinds = {node.name: node.layer.kind for node in model.nodes}
 
     def through(self, x: npt.NDArray[np.float32], loss: Loss, targets: npt.NDArray[Any]) -> Diagnosis | None:

@@ -3,7 +3,6 @@
 import math
 import os
 import threading
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 from weakref import WeakSet
@@ -19,8 +18,9 @@ from fgnumba.kernels.philox import MAX_SEED, STREAM
 from fgnumba.layers import Layer, Perturbation, Shape
 from fgnumba.losses import Loss
 from fgnumba.nodes import Node, check_uses, wired
-from fgnumba.parameters import Parameter, checked, shapes_of
+from fgnumba.parameters import Parameter, assign_all, checked, shapes_of
 from fgnumba.plan import Plan
+from fgnumba.recent import Recent
 from fgnumba.sizes import check_example, check_parameters
 from fgnumba.validation import whole_number
 
@@ -29,8 +29,6 @@ FORWARD_BATCH, DEVICE_BATCH = 256, 4096
 
 Provider = Callable[[Mapping[str, Shape]], Mapping[str, npt.ArrayLike]]
 """Returns parameters, given their names and shapes."""
-
-_PLANS_KEPT = 8
 
 
 class Graph:
@@ -44,6 +42,12 @@ class Graph:
     seed : of the initial parameters; the same on every machine.
     device : ``auto``, ``cpu`` or ``cuda``; or a device: ``fgnumba.device.cuda(precision=...)``.
     initial : returns the initial parameters, given their names and shapes. None: they are drawn.
+
+    Attributes
+    ----------
+    version : of the parameters: another object each time they are replaced, or a trainer moves them.
+
+    Copies (``copy``, ``pickle``) have parameters of their own and the same values.
 
     Example: a residual block. ::
 
@@ -78,6 +82,7 @@ class Graph:
         device: str | Device = "auto",
         initial: Provider | None = None,
     ) -> None:
+        before = frozenset(vars(self))
         self.processor = devices.resolve(device)
         self.device = self.processor.name
         self.input_shape = _shape(input_shape)
@@ -101,8 +106,10 @@ class Graph:
         self._of_layers: list[dict[str, Parameter]] = []
         self._parameters: dict[str, Parameter] = {}
         self._create_parameters(initial)
-        self._plans: OrderedDict[Any, Plan] = OrderedDict()
+        self._plans: Recent[Any, Plan] = Recent()
+        self.version = object()
         self._lock = threading.RLock()
+        self._own = frozenset((*vars(self), "_own")) - before
         _models.add(self)
 
     def _where(self, index: int) -> str:
@@ -166,8 +173,8 @@ class Graph:
         """
         arrays = checked(shapes_of(self._parameters), parameters, "parameters")
         with self._lock:
-            for name, parameter in self._parameters.items():
-                parameter.assign(arrays[name])
+            self.version = object()
+            assign_all(list(self._parameters.values()), [arrays[name] for name in self._parameters])
 
     def __call__(self, x: Any) -> Any:
         """Return the outputs (B, N) float32 of `x` (B, *input_shape); any B >= 1.
@@ -224,8 +231,8 @@ class Graph:
         self, batch: int, kind: int = NONE, count: int = 0, loss: Loss | None = None, training: bool = False
     ) -> Plan:
         """Return the plan for these arguments, from the few that are kept; the caller holds :attr:`lock`."""
-        key = (batch, kind, count, type(loss), training)
-        if key not in self._plans:
+
+        def bind() -> Plan:
             explicit = None
             if kind == EXPLICIT:
                 explicit = {
@@ -233,11 +240,9 @@ class Graph:
                     for name, p in self._parameters.items()
                 }
             perturbation = Perturbation(kind, count, self.processor.zeros((1,), STREAM), explicit=explicit)
-            self._plans[key] = Plan(self, batch, perturbation, loss, training)
-        self._plans.move_to_end(key)
-        if len(self._plans) > _PLANS_KEPT:
-            self._plans.popitem(last=False)
-        return self._plans[key]
+            return Plan(self, batch, perturbation, loss, training)
+
+        return self._plans.of((batch, kind, count, None if loss is None else loss.key, training), bind)
 
     @property
     def lock(self) -> "threading.RLock":
@@ -250,7 +255,7 @@ class Graph:
         return self.device if self.processor.by_parts else self.processor
 
     def _arguments(self) -> dict[str, Any]:
-        """Return what the model was made from."""
+        """Return what a graph is made from that is like this one."""
         return {
             "nodes": self.nodes,
             "input_shape": self.input_shape,
@@ -260,12 +265,18 @@ class Graph:
         }
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self._arguments(), "parameters": self.parameters()}
+        own = self._own
+        return {
+            "arguments": self._arguments(),
+            "parameters": self.parameters(),
+            # Of a class of one's own.
+            "more": {name: value for name, value in vars(self).items() if name not in own},
+        }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        # Plans hold addresses: a copy binds its own.
-        parameters = state.pop("parameters")
-        type(self).__init__(self, **state, initial=lambda _: parameters)
+        # Plans hold addresses: a copy binds its own. The class may be one's own, with other arguments.
+        Graph.__init__(self, **state["arguments"], initial=lambda _: state["parameters"])
+        vars(self).update(state["more"])
 
     def __repr__(self) -> str:
         nodes = ", ".join(f"{node.name}={node.layer}{list(node.inputs)}" for node in self.nodes)
@@ -319,14 +330,6 @@ class Sequential(Graph):
 
     def _where(self, index: int) -> str:
         return f"layers[{index}]"
-
-    def _arguments(self) -> dict[str, Any]:
-        return {
-            "layers": self.layers,
-            "input_shape": self.input_shape,
-            "seed": self.seed,
-            "device": self._device_argument,
-        }
 
     def __repr__(self) -> str:
         return f"Sequential({list(self.layers)}, input_shape={self.input_shape}, device={self.device!r})"

@@ -1,8 +1,8 @@
 """How a run is judged: by a validation part while it trains, by the test data once, at its end."""
 
-import contextlib
+import copy
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from numbers import Real
@@ -147,9 +147,14 @@ class Judge:
         """Return the figures of the validation part; NaN without one."""
         return _NONE if self._parts.validation is None else evaluate(self._model, *self._parts.validation)
 
-    def test(self) -> Evaluation:
-        """Return the figures of the test data."""
-        return evaluate(self._model, self._parts.training.x_test, self._parts.training.y_test)
+    def test(self, step: int) -> Evaluation:
+        """Return the figures of the test data, with the parameters that a run which ends after `step` leaves."""
+        model = self._model
+        if self.best is not None and self.best.step != step:
+            # Of its own: an interrupt must not leave the model with other parameters than the trainer's.
+            model = copy.copy(model)
+            model.load_parameters(self.best.parameters)
+        return evaluate(model, self._parts.training.x_test, self._parts.training.y_test)
 
     def loss(self, record: Record | None = None) -> float:
         """Return the loss that says whether the parameters that the model has are good to go back to.
@@ -168,16 +173,3 @@ class Judge:
         stopping = self.stopping
         if stopping is not None and stopping.restore_best and stopping.best_step == record.step:
             self.best = Best(record.step, self._model.parameters())
-
-    @contextlib.contextmanager
-    def kept(self, step: int) -> Iterator[None]:
-        """Give the model the parameters that a run which ends after `step` leaves, and take them back."""
-        if self.best is None or self.best.step == step:
-            yield
-            return
-        last = self._model.parameters()
-        self._model.load_parameters(self.best.parameters)
-        try:
-            yield
-        finally:
-            self._model.load_parameters(last)

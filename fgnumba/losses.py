@@ -1,18 +1,29 @@
 """Losses: the value of a batch, and its directional derivatives along the outputs' tangents."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Hashable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from fgnumba.errors import DatasetError, DtypeError, ShapeError
+from fgnumba.fingerprint import fingerprint
 from fgnumba.kernels.device import Device
 from fgnumba.kernels.program import Operation
 
 
 class Loss(ABC):
-    """A loss that is a mean over a batch."""
+    """A loss that is a mean over a batch.
+
+    What is bound for a loss is kept for its class and all that it holds: another number in an attribute is another
+    loss, also where it was changed in place.
+    """
+
+    @property
+    def key(self) -> Hashable:
+        """What plans are kept by."""
+        return fingerprint(self)
 
     @abstractmethod
     def target_layout(self, batch: int, outputs: int) -> tuple[tuple[int, ...], type]:

@@ -3,12 +3,13 @@
 import numpy as np
 import numpy.typing as npt
 
+from fgnumba.kernels.bound import Bound
 from fgnumba.kernels.device import Device, Staged
 from fgnumba.kernels.loss import RESULT
 from fgnumba.losses import Loss
 
 
-class Outcome:
+class Outcome(Bound):
     """What a step leaves, next to each other in memory, so that all of it comes to the host at once.
 
     Parameters
@@ -26,6 +27,11 @@ class Outcome:
         self.all = device.zeros((2 + count + noted,), np.float64)
         self.result, self.values = self.all[:1].view(RESULT), self.all[1 : 2 + count]
         self.noted = self.all[2 + count :]
+
+    @property
+    def finite(self) -> bool:
+        """Whether the pass ended finite."""
+        return bool(self._device.values(self.result)["finite"][0] == 1)
 
     def read(self, values: npt.NDArray[np.float64], noted: npt.NDArray[np.float64] | None = None) -> bool:
         """Copy the values to the host, what is noted too where asked for; return whether the pass ended finite."""

@@ -1,7 +1,7 @@
 """A model's parameters: canonical arrays outside, the kernels' packed layout inside."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,6 +54,13 @@ class Parameter:
         pack_into(host, _matrix(values), self.groups)
         if host is not target:
             self.device.assign(target, host)
+
+
+def assign_all(parameters: Sequence[Parameter], values: Sequence[npt.NDArray[np.float32]]) -> None:
+    """Let parameters of one device take values of their canonical shapes: all of them, whatever interrupts."""
+    if parameters:
+        packed = [pack(_matrix(one), p.groups) for p, one in zip(parameters, values, strict=True)]
+        parameters[0].device.assign_all([p.packed for p in parameters], packed)
 
 
 def _matrix(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

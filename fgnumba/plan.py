@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fgnumba.errors import ConfigError
+from fgnumba.kernels.bound import Bound
 from fgnumba.kernels.device import Device, Staged
 from fgnumba.kernels.images import Images, bordered_size
 from fgnumba.kernels.memory import CACHE_LINE, address, aligned, leading, pads_well, round_up
@@ -59,7 +60,7 @@ class Row:
     dual: int
 
 
-class InputRows:
+class InputRows(Bound):
     """The model's input as its readers see it: in place where it suits them, else copied.
 
     Parameters
@@ -118,7 +119,7 @@ class InputRows:
                 arguments[f"{name}_part"] = arguments["images"] * distance
 
 
-class Plan:
+class Plan(Bound):
     """The forward pass of a model on B examples, with T tangents and a loss where asked for.
 
     Parameters
@@ -331,6 +332,11 @@ class Plan:
     def operations(self) -> tuple[Operation, ...]:
         """What a run executes, in order."""
         return self._program.operations
+
+    @property
+    def runs(self) -> int:
+        """How often it ran to its end."""
+        return self._program.runs
 
     @property
     def nbytes(self) -> int:

@@ -17,6 +17,7 @@ from fgnumba.durable import AppendLog
 from fgnumba.errors import ConfigError, RunError
 from fgnumba.estimators import Setting, Update
 from fgnumba.parameters import digest
+from fgnumba.position import Position
 from fgnumba.replay_log import Header, Log, ReplayLog, read
 from fgnumba.validation import whole_number
 
@@ -105,7 +106,9 @@ def visits(trainer: "Trainer", log: Log, step: int | None = None, every: int | N
             trainer.push_step()
             update.run(taken.coefficients)
             if taken.undone:
-                update.undo(taken.rate)
+                back = update.taking_back(taken.rate)
+                if back is not None:
+                    back.run()
         _count(trainer, update, taken)
     _check_finite(update, log)
     yield last
@@ -130,11 +133,8 @@ def _taken(log: Log) -> Iterator[_Taken]:
 
 
 def _count(trainer: "Trainer", update: Update, taken: _Taken) -> None:
-    if taken.undone:
-        trainer.last_rate, trainer.last_plan = 0.0, None
-    else:
-        trainer.last_rate, trainer.last_plan = taken.rate, update
-        trainer.steps_done += 1
+    steps = trainer.steps_done
+    trainer.stand(Position(steps) if taken.undone else Position(steps + 1, taken.rate, update))
 
 
 def _check_finite(update: Update, log: Log) -> None:

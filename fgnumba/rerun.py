@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fgnumba.graph import Graph
+from fgnumba.kernels.bound import Bound
 from fgnumba.kernels.device import Device
 from fgnumba.kernels.program import Operation, Stage
 from fgnumba.layers import Perturbation, Site
@@ -24,7 +25,7 @@ from fgnumba.wiring import Step, Value, wire
 
 
 @dataclass
-class Rerun:
+class Rerun(Bound):
     """A forward pass of B examples, put down layer by layer.
 
     Parameters
@@ -36,6 +37,7 @@ class Rerun:
     watched : the tangents that a failure can lie in: their numbers in the buffers, and those of their directions.
     reaching : the layers whose tangents go into the derivatives; None: all.
     moved : what was done to the parameters before, for messages.
+    model : whose parameters they are; None: the estimate's.
     """
 
     device: Device
@@ -47,6 +49,7 @@ class Rerun:
     watched: Mapping[int, int] = field(default_factory=dict)
     reaching: Collection[Step] | None = None
     moved: str = ""
+    model: Graph | None = None
     _x: Any = field(default=None, init=False)
 
     @classmethod
@@ -94,7 +97,7 @@ class Rerun:
                 )
 
             layers.append((step, [Task(inputs, [output], bind, by_image=not whole)]))
-        return cls(device, batch, rows, layers, values, result, watched or {}, moved=moved)
+        return cls(device, batch, rows, layers, values, result, watched or {}, moved=moved, model=model)
 
     def run(self, x: npt.NDArray[np.float32]) -> Iterator[tuple[Step, list[ImageBuffer]]]:
         """Run layer after layer, and yield each with what it wrote; its inputs are still there."""

@@ -18,11 +18,14 @@ import numpy.typing as npt
 from fgnumba.datasets.dataset import Dataset
 from fgnumba.errors import DeviceError
 from fgnumba.estimators import Estimate
+from fgnumba.kernels.bound import Bound
 from fgnumba.kernels.gpu.copies import gather_rows
 from fgnumba.kernels.gpu.device import Gpu
 from fgnumba.kernels.gpu.program import Operation, Program
 from fgnumba.kernels.gpu.resident import SETTINGS, bind_advance, bind_record
+from fgnumba.kernels.gpu.uninterrupted import Uninterrupted
 from fgnumba.kernels.loss import RESULT
+from fgnumba.sources import none_ahead
 
 if TYPE_CHECKING:
     from fgnumba.trainer import Trainer
@@ -50,7 +53,7 @@ class _Asked:
     mark: Any
 
 
-class ResidentTraining:
+class ResidentTraining(Bound):
     """Steps of a trainer on a data set.
 
     Parameters
@@ -133,18 +136,23 @@ class ResidentTraining:
             self._programs[key] = self._device.program([advance, copies, *found.operations, record])
         return self._programs[key]
 
-    def steps(self, steps: int, periods: Sequence[int], done: int = 0) -> Generator[Taken, None, None]:
+    def steps(
+        self, steps: int, periods: Sequence[int], done: int = 0, first: int = 0
+    ) -> Generator[Taken, None, None]:
         """Yield the steps after `done` up to `steps`; at multiples of any of `periods`, none beyond has been asked for.
+
+        Step 0 takes batch `first`, counted from the beginning of epoch 0.
 
         Each counts as taken before it is yielded. Closed early, what has run by then counts as well: the trainer's
         count and the parameters agree, though the last steps have not been seen.
         """
+        self._trainer.ahead = lambda: self.ahead
         try:
-            yield from self._steps(steps, periods, done)
+            yield from self._steps(steps, periods, done, first)
         finally:
             self._settle()
 
-    def _steps(self, steps: int, periods: Sequence[int], done: int) -> Iterator[Taken]:
+    def _steps(self, steps: int, periods: Sequence[int], done: int, first: int) -> Iterator[Taken]:
         per_epoch = len(self._dataset.x_train) // self._batch
         before, loaded = self._trainer.steps_done - done, -1
         while done < steps:
@@ -152,7 +160,7 @@ class ResidentTraining:
                 while self._asked:
                     yield from self._read()
                 self.draining = False
-            epoch, number = divmod(done, per_epoch)
+            epoch, number = divmod(first + done, per_epoch)
             if epoch != loaded:
                 self._order.load(self._dataset.order(self._trainer.seed, epoch))
                 loaded = epoch
@@ -184,7 +192,7 @@ class ResidentTraining:
             rows[i]["stream"], rows[i]["rates"] = trainer.stream.host[0], trainer.rates.host[0]
             rows[i]["first"] = (number + i) * self._batch
         if rates:
-            with trainer.model.lock, _named(first, len(rates)):
+            with trainer.model.lock, _named(first, len(rates)), Uninterrupted():
                 self._driver.to_device(self._control.address, sent)
                 for i in range(len(rates)):
                     self._program(first + i).run()
@@ -194,16 +202,18 @@ class ResidentTraining:
 
     def _read(self) -> Iterator[Taken]:
         """Yield the steps that were asked for first."""
-        self._arrive()
+        with Uninterrupted():
+            self._arrive()
         while self._arrived:
-            taken = self._arrived.popleft()
-            if taken.finite:
-                self._take(taken)
+            with Uninterrupted():
+                taken = self._arrived.popleft()
+                if taken.finite:
+                    self._take(taken)
             yield taken
 
     def _take(self, taken: Taken) -> None:
         self._estimate.note(taken.noted)
-        self._trainer.take(self._estimate, taken.values, taken.rate)
+        self._trainer.take(self._estimate, taken.values, taken.rate, self._batch)
 
     def _arrive(self) -> None:
         asked = self._asked.popleft()
@@ -216,17 +226,19 @@ class ResidentTraining:
 
     def _settle(self) -> None:
         """Count what has run and was not seen, and let the trainer's next step move again."""
-        with contextlib.suppress(DeviceError):
-            while self._asked:
-                self._arrive()
-            for taken in itertools.takewhile(lambda taken: taken.finite, self._arrived):
-                self._take(taken)
-            self._device.assign(self._trainer.stopped, 0)
-        self._arrived.clear()
+        with Uninterrupted():
+            with contextlib.suppress(DeviceError):
+                while self._asked:
+                    self._arrive()
+                for taken in itertools.takewhile(lambda taken: taken.finite, self._arrived):
+                    self._take(taken)
+                self._device.assign(self._trainer.stopped, 0)
+            self._arrived.clear()
+            self._trainer.ahead = none_ahead
 
-    def batch(self, step: int) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-        """Return the batch of a step, counted from 0."""
-        epoch, number = divmod(step, len(self._dataset.x_train) // self._batch)
+    def batch(self, number: int) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+        """Return a batch by its number, counted from the beginning of epoch 0."""
+        epoch, number = divmod(number, len(self._dataset.x_train) // self._batch)
         chosen = self._dataset.order(self._trainer.seed, epoch)[
             number * self._batch : (number + 1) * self._batch
         ]

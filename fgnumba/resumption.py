@@ -48,11 +48,15 @@ class Early(NamedTuple):
 
 
 class Point(NamedTuple):
-    """Where a run stood: the fields of ``training.Progress``, what it goes back to, what it knew of its end."""
+    """Where a run stood: the fields of ``training.Progress``, what it goes back to, what it knew of its end.
+
+    `first_batch` is the number of the batch that it began with.
+    """
 
     progress: dict[str, Any]
     good: Good
     early: Early
+    first_batch: int = 0
 
 
 def resume(saved: "Checkpoints", trainer: "Trainer", run: Mapping[str, Any]) -> Point | None:
@@ -114,6 +118,10 @@ def _apply(
             raise RunError(f"{path}: {name} is {shown(theirs)}; the run that continues has {shown(value)}")
     progress = _numbers(path, "where the run stood", facts.get("progress"), _PROGRESS)
     good = _numbers(path, "what the run goes back to", facts.get("good"), _GOOD)
+    # Once, every run began with batch 0, whatever its trainer had done before.
+    first = facts.get("first_batch", 0)
+    if type(first) is not int or not 0 <= first < LIMIT:
+        raise RunError(f"{path}: first_batch is {shown(first)}, which is impossible")
     ended, seen, best = _early(path, facts.get("early"), progress["done"])
     sizes = facts.get("logs")
     if not isinstance(sizes, dict) or not all(type(n) is int and 0 <= n < LIMIT for n in sizes.values()):
@@ -128,7 +136,7 @@ def _apply(
         restore(trainer, found)
         kept, finest = _kept(found, trainer, GOOD), _kept(found, trainer, BEST)
     early = Early(ended, seen, None if best is None else (best, finest))
-    return Point(progress, Good(good["step"], kept, good["mark"]), early), sizes
+    return Point(progress, Good(good["step"], kept, good["mark"]), early, first), sizes
 
 
 def _rebuilt(trainer: "Trainer", log: replay_log.Log, steps: int, wanted: set[int]) -> dict[int, Parameters]:

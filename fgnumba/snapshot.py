@@ -1,14 +1,19 @@
 """The state of a trainer between two steps: all that decides the steps to come."""
 
+from collections.abc import Mapping
 from dataclasses import is_dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import numpy.typing as npt
 
 from fgnumba.checkpoint_file import CheckpointFile
-from fgnumba.errors import RunError, shown
+from fgnumba.errors import ConfigError, RunError, shown
 from fgnumba.estimators import Estimate, Update
+from fgnumba.fingerprint import statement
 from fgnumba.kernels.philox import MAX_STEP
+from fgnumba.parameters import assign_all
+from fgnumba.position import Position
 
 if TYPE_CHECKING:
     from fgnumba.trainer import Trainer
@@ -29,11 +34,11 @@ def snapshot(trainer: "Trainer") -> tuple[dict[str, Any], dict[str, npt.NDArray[
         "seed": trainer.seed,
         "steps_done": trainer.steps_done,
         "last_rate": trainer.last_rate,
-        "last_batch": next((size for size, plan in trainer.plans.items() if plan is trainer.last_plan), None),
+        "last_batch": trainer.position.batch,
         **_kind(trainer),
     }
     # An update that was replayed is no plan's, and is not taken back later.
-    last = trainer.last_plan if facts["last_batch"] is not None else None
+    last = None if trainer.position.batch is None else trainer.position.last
     return facts, {
         name: trainer.model.processor.values(array) for name, array in _held(trainer, last).items()
     }
@@ -53,11 +58,12 @@ def restore(trainer: "Trainer", found: CheckpointFile) -> None:
     rate, batch = facts.get("last_rate"), facts.get("last_batch")
     if not isinstance(rate, float):
         raise RunError(f"{found.path}: last_rate is {shown(rate)}; a number is required")
-    if batch is not None and (type(batch) is not int or batch not in trainer.plans):
+    bound = {size: plan for (size, _), plan in trainer.plans.items()}
+    if batch is not None and (type(batch) is not int or batch not in bound):
         raise RunError(
-            f"{found.path}: last_batch is {shown(batch)}; the run has {', '.join(map(str, trainer.plans))}"
+            f"{found.path}: last_batch is {shown(batch)}; the run has {', '.join(map(str, bound))}"
         )
-    last = None if batch is None else trainer.plans[batch]
+    last = None if batch is None else bound[batch]
     held = _held(trainer, last)
     for name in (*held, *found.entries):
         if name.startswith((GOOD, BEST)):
@@ -66,9 +72,9 @@ def restore(trainer: "Trainer", found: CheckpointFile) -> None:
         ours = held[name].shape if name in held else None
         if theirs != ours:
             raise RunError(f"{found.path}: {name} has shape {theirs}; the trainer that continues has {ours}")
-    for name, array in held.items():
-        trainer.model.processor.assign(array, found.array(name))
-    trainer.steps_done, trainer.last_rate, trainer.last_plan = done, rate, last
+    values = [found.array(name) for name in held]
+    # Where it stands is known again when all of it is there.
+    trainer.move_to(Position(done, rate, last, batch), list(held.values()), values)
 
 
 def checked_steps(trainer: "Trainer", found: CheckpointFile) -> int:
@@ -76,9 +82,11 @@ def checked_steps(trainer: "Trainer", found: CheckpointFile) -> int:
     facts = found.facts.get("trainer")
     facts = facts if isinstance(facts, dict) else {}
     for name, value in {"format": FORMAT, "seed": trainer.seed, **_kind(trainer)}.items():
-        if facts.get(name) != value:
+        theirs = facts.get(name)
+        # Once, what is no dataclass was said by its name alone.
+        if theirs != value and not (isinstance(value, str) and theirs == value.split()[0]):
             raise RunError(
-                f"{found.path}: {name} is {shown(facts.get(name))}; the trainer that continues has {value!r}"
+                f"{found.path}: {name} is {shown(theirs)}; the trainer that continues has {value!r}"
             )
     done = facts.get("steps_done")
     if type(done) is not int or not 0 <= done <= MAX_STEP + 1:
@@ -100,7 +108,7 @@ def _held(trainer: "Trainer", last: Estimate | Update | None) -> dict[str, Any]:
     """Return the arrays that decide the steps to come; gradients are written before they are read."""
     arrays = {f"model.{name}": p.packed for name, p in trainer.model.packed_parameters.items()}
     arrays |= {f"own.{name}": p.packed for name, p in trainer.state.parameters.items()}
-    arrays |= {f"state.{n}": a for n, a in trainer.state.arrays.items() if not n.startswith("gradient.")}
+    arrays |= {f"state.{name}": array for name, array in _kept(trainer).items()}
     if last is not None and last.last is not None:
         arrays["last"] = last.last
     return arrays
@@ -108,4 +116,59 @@ def _held(trainer: "Trainer", last: Estimate | Update | None) -> dict[str, Any]:
 
 def _said(part: object) -> str:
     # What is no dataclass may show its address.
-    return repr(part) if is_dataclass(part) else type(part).__name__
+    return repr(part) if is_dataclass(part) else statement(part)
+
+
+def state_of(trainer: "Trainer", more: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a copy of a trainer is made from, and takes the same steps from.
+
+    Parameters
+    ----------
+    more : attributes of a class of one's own.
+
+    Raises
+    ------
+    ConfigError
+        A device has taken steps by itself that are not counted yet.
+    """
+    with trainer.model.lock:
+        position = trainer.position
+        if trainer.ahead():
+            raise ConfigError(
+                f"a trainer of a model on {trainer.model.device} can be copied in on_record or after fit: "
+                f"{trainer.ahead()} steps have been taken that on_step was not told of"
+            )
+        values = trainer.model.processor.values
+        last = None if position.batch is None else position.last
+        names = ("model", "loss", "estimator", "optimizer", "seed")
+        return {
+            "arguments": {name: getattr(trainer, name) for name in names},
+            "steps": position.steps,
+            "own": {name: p.array() for name, p in trainer.state.parameters.items()},
+            "arrays": {name: np.array(values(array)) for name, array in _kept(trainer).items()},
+            # With which the last step can be taken back.
+            "last": None
+            if last is None or last.last is None or position.version is not trainer.model.version
+            else (position.rate, position.batch, np.array(values(last.last))),
+            "more": dict(more),
+        }
+
+
+def take_state(trainer: "Trainer", state: Mapping[str, Any]) -> None:
+    """Let a new trainer be what :func:`state_of` returned the state of."""
+    device = trainer.model.processor
+    assign_all(list(trainer.state.parameters.values()), list(state["own"].values()))
+    for name, values in state["arrays"].items():
+        trainer.state.arrays[name] = device.array(values)
+    if state["last"] is None:
+        trainer.stand(Position(state["steps"]))
+    else:
+        rate, batch, values = state["last"]
+        last = trainer.plan(batch)
+        device.assign(last.last, values)
+        trainer.stand(Position(state["steps"], rate, last, batch))
+
+
+def _kept(trainer: "Trainer") -> dict[str, Any]:
+    """Return the arrays of the state that outlive a step; gradients are written before they are read."""
+    return {n: array for n, array in trainer.state.arrays.items() if not n.startswith("gradient.")}

@@ -15,6 +15,11 @@ if TYPE_CHECKING:
     from fgnumba.trainer import Trainer
 
 
+def none_ahead() -> int:
+    """Return 0: a trainer takes no steps ahead of its count unless a device takes them by itself."""
+    return 0
+
+
 class Source:
     """The results of steps, one after another.
 
@@ -45,14 +50,16 @@ class ResidentSource(Source):
         estimate: Estimate,
         steps: int,
         done: int,
+        first: int,
         periods: Sequence[int],
     ) -> None:
-        self._trainer, self._training, self._estimate, self._done = trainer, training, estimate, done
-        self._taken = training.steps(steps, periods, done)
+        self._trainer, self._training, self._estimate = trainer, training, estimate
+        self._next = first + done
+        self._taken = training.steps(steps, periods, done, first)
         self.results = self._seen()
 
     def _seen(self) -> Generator[StepResult, None, None]:
-        for number, taken in enumerate(self._taken, self._done):
+        for number, taken in enumerate(self._taken, self._next):
             if not taken.finite:
                 self._trainer.fail(self._estimate, taken.values, *self._training.batch(number), taken.rate)
             yield result_of(taken.values)
@@ -76,6 +83,7 @@ def source_of(
     estimate: Estimate,
     steps: int,
     done: int,
+    first: int,
     periods: Sequence[int],
 ) -> Source:
     """Return where the steps of a run after `done` come from.
@@ -85,6 +93,7 @@ def source_of(
     trainer, dataset, batch : of the run; `dataset` is what it trains on.
     estimate : the trainer's plan for this batch size.
     steps, done : of the run, and those that have been taken.
+    first : number of the batch that the run began with.
     periods : at multiples of any of these, no step beyond has been asked for.
 
     Raises
@@ -98,8 +107,8 @@ def source_of(
             raise ConfigError(f"{left} more steps: at most 2**32 steps are possible with one seed")
         training = _resident(trainer, dataset, batch, estimate)
         if training is not None:
-            return ResidentSource(trainer, training, estimate, steps, done, periods)
-    return Source(trainer, dataset.batches(batch, trainer.seed, done))
+            return ResidentSource(trainer, training, estimate, steps, done, first, periods)
+    return Source(trainer, dataset.batches(batch, trainer.seed, first + done))
 
 
 def _resident(

@@ -1,6 +1,7 @@
 """The trainer: descends along forward gradients."""
 
-from collections.abc import Mapping, Sequence
+import copy
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
 import numpy as np
@@ -17,7 +18,7 @@ from fgnumba.errors import (
     DivergenceError,
     ShapeError,
 )
-from fgnumba.estimators import Estimate, Estimator, Setting, State, Update
+from fgnumba.estimators import Estimate, Estimator, Setting, State
 from fgnumba.estimators.weight import WeightPerturbation
 from fgnumba.forward import checked_targets
 from fgnumba.graph import Graph
@@ -26,9 +27,16 @@ from fgnumba.kernels.optimizer.cpu import RATES
 from fgnumba.kernels.philox import MAX_SEED, MAX_STEP, STREAM, set_stream
 from fgnumba.losses import Loss, SoftmaxCrossEntropy
 from fgnumba.optimizers import Optimizer
+from fgnumba.position import Log, Move, Position
 from fgnumba.presets import Defaults
+from fgnumba.recent import Recent
+from fgnumba.snapshot import state_of, take_state
+from fgnumba.sources import none_ahead
+from fgnumba.study import Study
 from fgnumba.training import Training
 from fgnumba.validation import real_number, whole_number
+
+_FIXED = ("model", "estimator", "optimizer", "seed")
 
 
 class Trainer:
@@ -45,6 +53,11 @@ class Trainer:
     estimator : :class:`WeightPerturbation` with one rank-1 direction by default.
     optimizer : :class:`SGD`, :class:`Adam`, ...
     seed : of the directions and of the order of the training data.
+
+    An interrupt (Ctrl-C, or any other exception of a signal's handler) may come at any moment: parameters, state and
+    ``steps_done`` are those before the step that it fell into, or those after it.
+
+    Copies (``copy``, ``pickle``) have a model and a state of their own, and take the steps that it would take.
 
     Two trainers alike in every argument, fed the same batches, take bit-identical steps with signs on any
     number of threads.
@@ -66,7 +79,7 @@ class Trainer:
         self.model, self.loss = model, loss or SoftmaxCrossEntropy()
         self.estimator, self.optimizer = estimator or WeightPerturbation(), optimizer
         self.seed = whole_number("seed", seed, 0, MAX_SEED)
-        self.steps_done = 0
+        self._log = Log()
         device = model.processor
         self.state = State(self.estimator.own_parameters(model, self.seed), device)
         self.stream, self.rates = device.record(STREAM), device.record(RATES)
@@ -74,12 +87,57 @@ class Trainer:
         set_stream(self.stream.host, self.seed, 0)
         # A device that takes steps by itself notes here that one did not end finite.
         self.stopped: Any = None if device.checks_between else device.zeros((1,), np.int64)
-        self.plans: dict[int, Estimate] = {}
-        self._studied: dict[int, tuple[Estimate, Setting]] = {}
-        # Of the last update, so that it can be taken back.
-        self.last_rate = 0.0
+        self.plans: Recent[Any, Estimate] = Recent()
+        self._study: Study | None = None
         self.stopping = False
-        self.last_plan: Estimate | Update | None = None
+        # Steps that a device has taken by itself and that are not counted yet.
+        self.ahead: Callable[[], int] = none_ahead
+        self._own = frozenset((*vars(self), "_own"))
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in _FIXED and name in vars(self):
+            raise ConfigError(f"{name}: a trainer keeps the one that it was made with; make another trainer")
+        super().__setattr__(name, value)
+
+    @property
+    def position(self) -> Position:
+        """Where it stands between two steps, an interrupted one counted if it was taken."""
+        if self._log.move is None:
+            return self._log.settle()
+        with self.model.lock:
+            return self._log.settle()
+
+    def stand(self, position: Position) -> None:
+        """Stand elsewhere, where model and state already are."""
+        self._log.set(position._replace(version=self.model.version))
+
+    def move_to(self, position: Position, arrays: Sequence[Any], values: Sequence[npt.NDArray[Any]]) -> None:
+        """Stand elsewhere, where `arrays` of model and state have these values: all of it, whatever interrupts."""
+        version = object()
+
+        def done() -> bool:
+            self.model.processor.assign_all(arrays, values)
+            self.model.version = version
+            return True
+
+        with self.model.lock:
+            before = self._log.settle()
+            self._log.begin(Move(before, position._replace(version=version), done))
+            self._log.settle()
+
+    @property
+    def steps_done(self) -> int:
+        """Steps taken: the number of the next one. It decides directions, learning rate, and batches of :meth:`fit`."""
+        return self.position.steps
+
+    @steps_done.setter
+    def steps_done(self, steps: int) -> None:
+        self.stand(Position(whole_number("steps_done", steps, 0, MAX_STEP + 1)))
+
+    @property
+    def last_rate(self) -> float:
+        """The learning rate of the last step, 0.0 where there is none that could be taken back."""
+        return self.position.rate
 
     def step(self, x: Any, y: Any) -> StepResult:
         """Take one step on the batch x (B, *input_shape), y.
@@ -101,36 +159,54 @@ class Trainer:
         inputs = self.model.checked_input(x)
         targets = checked_targets(self.model, self.loss, inputs, y)
         with self.model.lock:
-            if self.steps_done > MAX_STEP:
-                raise ConfigError(f"step {self.steps_done}: at most 2**32 steps are possible with one seed")
+            before = self._log.settle()
+            if before.steps > MAX_STEP:
+                raise ConfigError(f"step {before.steps}: at most 2**32 steps are possible with one seed")
             plan = self.plan(len(inputs))
-            rate = self.set_step(self.steps_done)
+            rate = self.set_step(before.steps)
             try:
                 self.push_step()
+                self._log.begin(self._step(before, plan, rate, len(inputs)))
                 finite = plan.run(inputs, targets)
             except DeviceError as error:
-                raise DeviceError(f"step {self.steps_done}: {error}") from None
+                raise DeviceError(f"step {before.steps}: {error}") from None
             if not finite:
                 self._diverged(plan, inputs, targets, rate)
-            self.last_rate, self.last_plan = rate, plan
-            self.steps_done += 1
+            self._log.settle()
             return result_of(plan.values)
 
+    def _step(self, before: Position, plan: Estimate, rate: float, batch: int) -> Move:
+        """Return what is done when the plan has run to its end, and that finite."""
+        after = Position(before.steps + 1, rate, plan, batch, object())
+        updates, version = plan.updates, self.model.version
+
+        def done() -> bool:
+            if plan.updates == updates or not plan.read():
+                return False
+            if self.model.version is version:
+                self.model.version = after.version
+            return True
+
+        return Move(before, after, done)
+
     def plan(self, batch: int) -> Estimate:
-        """Return what a step on `batch` examples runs."""
-        if batch not in self.plans:
-            setting = Setting(
-                self.model,
-                batch,
-                self.loss,
-                self.stream,
-                self.state,
-                self.optimizer,
-                self.rates,
-                self.stopped,
+        """Return what a step on `batch` examples runs, from the few that are kept."""
+
+        def bind() -> Estimate:
+            return self.estimator.bind(
+                Setting(
+                    self.model,
+                    batch,
+                    self.loss,
+                    self.stream,
+                    self.state,
+                    self.optimizer,
+                    self.rates,
+                    self.stopped,
+                )
             )
-            self.plans[batch] = self.estimator.bind(setting)
-        return self.plans[batch]
+
+        return self.plans.of((batch, self.loss.key), bind)
 
     def estimate(self, x: npt.ArrayLike, y: npt.ArrayLike) -> dict[str, npt.NDArray[np.float32]]:
         """Return the gradient estimate that the next step would follow, arrays shaped like ``model.parameters()``.
@@ -145,20 +221,14 @@ class Trainer:
         inputs = self.model.checked_input(x)
         targets = checked_targets(self.model, self.loss, inputs, y)
         with self.model.lock:
-            plan, setting = self._study(len(inputs))
-            device = self.model.processor
-            self.set_step(self.steps_done)
+            position = self._log.settle()
+            if self._study is None:
+                self._study = Study(self)
+            plan, setting = self._study.plan(self, len(inputs))
+            self.set_step(position.steps)
             self.push_step()
-            before = {name: device.values(array).copy() for name, array in self.state.arrays.items()}
-            moved = self.model.packed_parameters.values() if plan.moves_parameters else ()
-            parameters = [(parameter.packed, device.values(parameter.packed).copy()) for parameter in moved]
-            finite = plan.run(inputs, targets)
-            for packed, values in parameters:
-                device.assign(packed, values)
-            for name, array in self.state.arrays.items():
-                device.assign(array, before.get(name, 0.0))
-            if not finite:
-                self._diverged(plan, inputs, targets, self.last_rate, undo=False)
+            if not plan.run(inputs, targets):
+                self._diverged(plan, inputs, targets, position.rate, self._study.model)
             return {
                 name: parameter.array(setting.gradient(name))
                 for name, parameter in self.model.packed_parameters.items()
@@ -175,23 +245,17 @@ class Trainer:
         self.stream.push()
         self.rates.push()
 
-    def _study(self, batch: int) -> tuple[Estimate, Setting]:
-        if batch not in self._studied:
-            setting = Setting(self.model, batch, self.loss, self.stream, self.state)
-            self._studied[batch] = self.estimator.bind(setting), setting
-        return self._studied[batch]
-
     def _diverged(
         self,
         plan: Estimate,
         inputs: npt.NDArray[Any],
         targets: npt.NDArray[Any],
         rate: float,
-        undo: bool = True,
+        studied: Graph | None = None,
     ) -> NoReturn:
         """Raise for a pass that did not end finite, the parameters being those that it ran with.
 
-        `undo`: the last step is taken back where it is to blame and that can be done.
+        The last step is taken back where it is to blame and that can be done, unless the pass was but `studied`.
         """
         inputs, targets = (
             one if isinstance(one, np.ndarray) else self.model.processor.values(one)
@@ -200,17 +264,13 @@ class Trainer:
         self.loss.check_target_values(targets, self.model.outputs)
         if not np.isfinite(inputs).all():
             raise DatasetError(f"x is not finite at {tuple(np.argwhere(~np.isfinite(inputs))[0].tolist())}")
-        diagnosis = diagnose(self.model, self.loss, plan, inputs, targets, rate)
-        step, passed = self.steps_done, bool(np.isfinite(plan.values).all())
+        diagnosis = diagnose(studied or self.model, self.loss, plan, inputs, targets, rate)
+        position = self._log.settle()
+        step, passed = position.steps, bool(np.isfinite(plan.values).all())
         what = "update is too large for float32" if passed else "loss or its derivative is not finite"
         kept = passed
-        if undo and not passed and self.last_plan is not None:
-            self.stream.host["step"] = step - 1
-            self.stream.push()
-            kept = self.last_plan.undo(self.last_rate)
-            if kept:
-                self.steps_done -= 1
-                self.last_rate, self.last_plan = 0.0, None
+        if not passed and studied is None:
+            kept = self._take_back(position)
         kept = kept or step == 0
         where = f"{diagnosis}; " if diagnosis else ""
         found = "the last good parameters are kept" if kept else "the last step is to blame"
@@ -220,6 +280,20 @@ class Trainer:
             kept,
             diagnosis,
         )
+
+    def _take_back(self, position: Position) -> bool:
+        """Take the last step back; False where that cannot be done."""
+        if position.last is None or position.version is not self.model.version:
+            return False
+        self.stream.host["step"] = position.steps - 1
+        self.stream.push()
+        back = position.last.taking_back(position.rate)
+        if back is None:
+            return False
+        self._log.begin(Move(position, Position(position.steps - 1), lambda: back.runs > 0))
+        back.run()
+        self._log.settle()
+        return True
 
     def fit(
         self,
@@ -335,16 +409,28 @@ class Trainer:
         self.push_step()
         self._diverged(plan, inputs, targets, rate)
 
-    def take(self, plan: Estimate, values: npt.NDArray[np.float64], rate: float) -> None:
+    def take(self, plan: Estimate, values: npt.NDArray[np.float64], rate: float, batch: int) -> None:
         """Count a step that has been taken elsewhere."""
         plan.values[...] = values
-        self.last_rate, self.last_plan = rate, plan
-        self.steps_done += 1
+        self.model.version = object()
+        self.stand(Position(self.position.steps + 1, rate, plan, batch))
 
     def replace_parameters(self, parameters: Mapping[str, npt.ArrayLike]) -> None:
         """Load parameters that the last step did not leave: from then on it cannot be taken back."""
         self.model.load_parameters(parameters)
-        self.last_rate, self.last_plan = 0.0, None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return state_of(self, {name: value for name, value in vars(self).items() if name not in self._own})
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        # Plans hold addresses: a copy binds its own. The class may be one's own, with other arguments.
+        Trainer.__init__(self, **state["arguments"])
+        vars(self).update(state["more"])
+        take_state(self, state)
+
+    def __copy__(self) -> "Trainer":
+        # What trains a model has one of its own.
+        return copy.deepcopy(self)
 
     def _check_fits(self, dataset: Dataset) -> None:
         if dataset.input_shape != self.model.input_shape:

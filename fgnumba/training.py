@@ -84,9 +84,28 @@ class Training:
         self._history, self._progress = History(), Progress()
         self._stopping, self._judge = stopping, Judge(trainer.model, parts, stopping)
         self._parts = parts
+        # Of the callbacks, those that know of the run. Of the batches, the number of the first.
+        self._told: list[Callback] = []
+        self._first = 0
 
     def run(self) -> History:
-        """Take the steps that are left, and return the history."""
+        """Take the steps that are left, and return the history; each callback is told of the end, whatever it is."""
+        history = self._history
+        try:
+            self._take_steps()
+        except BaseException as error:
+            history.ended_by = _reason(error)
+            for callback in self._told:
+                # The first error is the one to raise.
+                with contextlib.suppress(Exception):
+                    callback.on_end(history)
+            raise
+        history.ended_by = "stop" if history.stopped else "callback" if history.ended_early else "steps"
+        for callback in self._told:
+            callback.on_end(history)
+        return history
+
+    def _take_steps(self) -> None:
         self._clock, self._rate = time.perf_counter(), 0.0
         trainer, history = self._trainer, self._history
         with trainer.model.lock:
@@ -99,7 +118,10 @@ class Training:
                     self._restore(self._checkpoints)
                     self._rate = trainer.last_rate
                 self._checkpoints.follow(trainer, self._estimate)
+            if not self._progress.done:
+                self._first = trainer.steps_done
             for callback in self._callbacks:
+                self._told.append(callback)
                 if self._progress.done:
                     callback.on_resume(self._trainer, self._steps, self._progress.done)
                 else:
@@ -118,9 +140,6 @@ class Training:
                     self._end_at(self._progress.done)
         if not history.stopped:
             self._leave_best()
-            for callback in self._callbacks:
-                callback.on_end(history)
-        return history
 
     def _source(self) -> Source:
         periods = [self._every]
@@ -133,6 +152,7 @@ class Training:
             self._estimate,
             self._steps,
             self._progress.done,
+            self._first,
             periods,
         )
 
@@ -205,8 +225,7 @@ class Training:
 
     def _tested(self, record: Record) -> Record:
         """Return the record that a run ends with, with the test figures of the parameters that it leaves."""
-        with self._judge.kept(record.step):
-            found = self._judge.test()
+        found = self._judge.test(record.step)
         return replace(record, test_loss=found.loss, test_accuracy=found.accuracy)
 
     def _append(self, record: Record) -> None:
@@ -294,6 +313,7 @@ class Training:
         facts = {
             "progress": now,
             "run": self._facts,
+            "first_batch": self._first,
             "good": {"step": good.step, "mark": good.mark},
             "early": {
                 "ended": self._history.ended_early,
@@ -313,6 +333,7 @@ class Training:
         point = resume(saved, self._trainer, self._facts)
         if point is not None:
             self._progress, self._good = Progress(**point.progress), point.good
+            self._first = point.first_batch
             if self._progress.done > self._steps:
                 raise RunError(
                     f"{saved.folder}: its checkpoint is of step {self._progress.done}; the run has {self._steps} steps"
@@ -323,3 +344,10 @@ class Training:
             if point.early.best is not None:
                 self._judge.best = Best(*point.early.best)
         self._history.records += saved.records
+
+
+def _reason(error: BaseException) -> str:
+    """Return what ended a run, as :attr:`History.ended_by` says it."""
+    if isinstance(error, DivergenceError):
+        return "divergence"
+    return "error" if isinstance(error, Exception) else "interrupt"

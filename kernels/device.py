@@ -2,13 +2,16 @@
 
 import importlib
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Sequence
 from functools import cache
+from itertools import repeat
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from fgnumba.kernels.bound import Bound
 from fgnumba.kernels.memory import aligned
 from fgnumba.kernels.program import Program
 from fgnumba.kernels.threads import thread_count
@@ -16,7 +19,7 @@ from fgnumba.kernels.tuning import tuned
 from fgnumba.kernels.vector import instruction_set
 
 
-class Record:
+class Record(Bound):
     """A (1,) record that the host writes and kernels read.
 
     Attributes
@@ -31,7 +34,7 @@ class Record:
         """Let the operations that are asked for next read what the host has written, which it may write again then."""
 
 
-class Staged:
+class Staged(Bound):
     """An array that the host fills anew before a run.
 
     Attributes
@@ -102,6 +105,10 @@ class Device(ABC):
         """Write host values into an array."""
 
     @abstractmethod
+    def assign_all(self, arrays: Sequence[Any], values: Sequence[npt.NDArray[Any]]) -> None:
+        """Write host values of the same shapes and dtypes into arrays: into all of them, whatever interrupts."""
+
+    @abstractmethod
     def values(self, array: Any) -> npt.NDArray[Any]:
         """Return an array's values on the host: itself where it lies there, else a copy."""
 
@@ -149,11 +156,18 @@ class Cpu(Device):
         """Threads that share the work."""
         return thread_count()
 
+    def __reduce__(self) -> str:
+        return "CPU"
+
     def zeros(self, shape: tuple[int, ...], dtype: npt.DTypeLike = np.float32) -> npt.NDArray[Any]:
         return aligned(shape, dtype)
 
     def assign(self, array: npt.NDArray[Any], values: npt.ArrayLike) -> None:
         array[...] = values
+
+    def assign_all(self, arrays: Sequence[npt.NDArray[Any]], values: Sequence[npt.NDArray[Any]]) -> None:
+        # Python raises an interrupt between two of its own instructions: here are none between the arrays.
+        deque(map(np.ndarray.__setitem__, arrays, repeat(...), values), maxlen=0)
 
     def values(self, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
         return array

@@ -17,12 +17,13 @@ import numpy as np
 import numpy.typing as npt
 
 from fgnumba.kernels import sharing, workers
+from fgnumba.kernels.bound import Bound
 from fgnumba.kernels.memory import CACHE_LINE, address, aligned, round_up
 from fgnumba.kernels.threads import thread_count
 
 
 @dataclass
-class Operation:
+class Operation(Bound):
     """A kernel bound to its arguments.
 
     Parameters
@@ -62,7 +63,7 @@ class Operation:
 
 
 @dataclass(frozen=True)
-class Stage:
+class Stage(Bound):
     """Operations that run part by part.
 
     Parameters
@@ -79,7 +80,7 @@ class Stage:
     local_bytes: int
 
 
-class Program:
+class Program(Bound):
     """Operations and stages in order, with the scratch memory that they share, ``scratch``.
 
     Parameters
@@ -111,7 +112,7 @@ class Program:
                 for lane in range(stage.threads)
                 for op in stage.operations
             ]
-        self._stages = np.array(heads, np.int64).reshape(-1, 4)
+        self._stages = np.array([*heads, (0, 0, 0, 0)], np.int64)
         self._table = np.array(rows, np.int64).reshape(-1, 2)
         self._call = address(self._stages), len(heads), address(self._table)
         self._lanes = max((stage.threads for stage in stages), default=1)
@@ -131,6 +132,11 @@ class Program:
         if op.scratch_bytes:
             lanes = np.arange(stage.threads) * scratch_bytes
             op.arguments["scratch"] = address(self.scratch) + lanes
+
+    @property
+    def runs(self) -> int:
+        """How often it ran to its end, counted by the run itself."""
+        return int(self._stages[-1, 0])
 
     def forget(self) -> None:
         """Run as if for the first time: what was bound may have changed."""

@@ -195,7 +195,7 @@ def _together(pool: int, table: int, first: int, length: int, lanes: int, parts:
 
 def _run(pool: int, stages_at: int, count: int, table: int) -> None:
     mode = atomics.flush_subnormals()
-    stages = carray(pointer(stages_at, np.int64), (count, 4))
+    stages = carray(pointer(stages_at, np.int64), (count + 1, 4))
     owns = pool != 0 and atomics.compare_exchange(pool + OWNER, 0, 1) == 0
     rest = atomics.load(pool + REST) if owns else 0
     # The clock of a machine that was suspended, or moved to another host, may have gone back.
@@ -213,6 +213,7 @@ def _run(pool: int, stages_at: int, count: int, table: int) -> None:
                 run_part(table, first, length, part, parts)
     if owns:
         atomics.store(pool + OWNER, 0)
+    stages[count, 0] += 1
     atomics.set_floating_point_mode(mode)
 
 
@@ -232,10 +233,11 @@ run = _compiled("run", _run)
 """``run(pool, stages, count, table)``: run a program on the caller's thread, and on the workers of `pool`.
 
 `stages` is the address of `count` rows of four int64: the first row in the table, operations, lanes (copies of the
-operations in the table: threads that may share the stage), and parts. `table` is the address of rows of two: a
-kernel's address, and its arguments'. Where another thread has the workers, or `pool` is 0, the caller runs all of it
-by itself: the parts are the same, and so are the results. The caller's floating-point mode is as it was when this
-returns.
+operations in the table: threads that may share the stage), and parts. A row after them begins with the number of runs
+that came to their end: an interrupt that Python raises afterwards cannot hide what has been done. `table` is the
+address of rows of two: a kernel's address, and its arguments'. Where another thread has the workers, or `pool` is 0,
+the caller runs all of it by itself: the parts are the same, and so are the results. The caller's floating-point mode is
+as it was when this returns.
 """
 
 serve = _compiled("serve", _serve)

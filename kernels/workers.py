@@ -19,6 +19,7 @@ import numba
 import numpy as np
 
 from fgnumba.kernels import sharing
+from fgnumba.kernels.bound import Bound
 from fgnumba.kernels.memory import address, aligned
 
 SPIN_SECONDS = 50e-6
@@ -31,7 +32,8 @@ REST_SECONDS = 20e-3
 @cache
 def compile_loops() -> None:
     """Compile what a run needs, so that no later run does."""
-    sharing.run(0, 0, 0, 0)
+    none = np.zeros((1, 4), np.int64)
+    sharing.run(0, address(none), 0, 0)
     sharing.clock()
     stopped = aligned(((sharing.SLOTS + sharing.SLOT) // 8,), np.int64)
     stopped[sharing.STOP // 8] = 1
@@ -72,7 +74,7 @@ def _system() -> Any:
     return ctypes.CDLL("kernel32" if _WINDOWS else None)
 
 
-class Workers:
+class Workers(Bound):
     """The workers of a process.
 
     Parameters

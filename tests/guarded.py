@@ -166,7 +166,7 @@ def _run_parts_in_any_order(guard):
             return
         operations = iter(self.operations)
         with flushed():
-            for first, length, lanes, parts in self._stages:
+            for first, length, lanes, parts in self._stages[:-1]:
                 stage = [next(operations) for _ in range(length)]
                 order = generator.permutation(int(parts))
                 for turn, part in enumerate(order):
@@ -178,6 +178,7 @@ def _run_parts_in_any_order(guard):
                             poison(int(op.arguments["scratch"][lane]), op.scratch_bytes)
                         entry, arguments = self._table[row]
                         signature(int(entry))(int(arguments), int(part), int(parts))
+        self._stages[-1, 0] += 1
 
     setattr(Program, "run", run_shuffled)  # noqa: B010
 

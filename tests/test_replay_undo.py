@@ -83,7 +83,7 @@ def test_a_log_may_end_with_an_update_taken_back(tmp_path, momentum):
     again = diverging(momentum)
     replay.replay(again, read(path))
     assert state(again) == state(trainer)
-    assert (again.steps_done, again.last_plan) == (6, None)
+    assert (again.steps_done, again.position.last) == (6, None)
     # Taking back runs with rates of its own.
     assert again.rates.host["momentum"][0] == trainer.rates.host["momentum"][0] == momentum
 

@@ -76,11 +76,20 @@ class ReverseEstimate(Estimate):
         if self._setting.plain:
             assert self._setting.rates is not None
             self.plan.scale[0] = -self._setting.rates.host["learning_rate"][0]
-        self.values[0] = self.plan.run(x, targets)
-        if not np.isfinite(self.values[0]):
-            return False
-        self._updates.run()
-        return True
+        value = self.plan.run(x, targets)
+        if np.isfinite(value) and not self._setting.plain:
+            self._updates.run()
+        return self.read()
+
+    @property
+    def updates(self) -> int:
+        """Runs of the program that moves the parameters: of both passes where the update is fused."""
+        return self.plan.runs if self._setting.plain else self._updates.runs
+
+    def read(self) -> bool:
+        """Read the loss."""
+        self.values[0] = self.plan.value
+        return bool(np.isfinite(self.values[0]))
 
 
 RECIPE = Recipe(

@@ -11,6 +11,7 @@ from fgnumba.bench.reverse.passes import Passes
 from fgnumba.bench.reverse.rules import rule
 from fgnumba.errors import ConfigError
 from fgnumba.graph import Graph
+from fgnumba.kernels.bound import Bound
 from fgnumba.kernels.device import CPU
 from fgnumba.kernels.memory import aligned
 from fgnumba.kernels.philox import STREAM
@@ -27,7 +28,7 @@ _LOSSES = {
 }
 
 
-class ReversePlan:
+class ReversePlan(Bound):
     """Value and gradient of a model's loss on B examples.
 
     Parameters
@@ -92,6 +93,8 @@ class ReversePlan:
         self._put_down(steps, result, loss, _segments(steps) if checkpoint else [steps])
         placed = place(self._passes.tasks, batch, CPU)
         self.buffer_nbytes, self._keeps = placed.nbytes, placed.keeps
+        # They are bound, and hold this plan: it would wait for the collector, with all its memory.
+        self._passes.tasks.clear()
         self._program = CPU.program(placed.steps)
         self.operations = self._program.operations
         self.multiply_adds = sum(op.multiply_adds for op in self.operations)
@@ -147,7 +150,17 @@ class ReversePlan:
         self._input.read_by(x, self._readers)
         self.targets[...] = targets
         self._program.run()
+        return self.value
+
+    @property
+    def value(self) -> float:
+        """The loss of the last run."""
         return float(self.losses.mean())
+
+    @property
+    def runs(self) -> int:
+        """How often both passes ran to their end."""
+        return self._program.runs
 
 
 def _segments(steps: list[Step]) -> list[list[Step]]:

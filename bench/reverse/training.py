@@ -1,6 +1,8 @@
 """Gradients and gradient descent by reverse mode."""
 
+import copy
 import math
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +13,8 @@ from fgnumba.forward import checked_targets
 from fgnumba.graph import Graph
 from fgnumba.kernels.philox import MAX_SEED, set_stream
 from fgnumba.losses import Loss, SoftmaxCrossEntropy
+from fgnumba.position import Log, Move, Position
+from fgnumba.recent import Recent
 from fgnumba.schedules import Exponential
 from fgnumba.validation import whole_number
 
@@ -67,8 +71,27 @@ class ReverseTrainer:
         self.model, self.loss = model, loss or SoftmaxCrossEntropy()
         self.rate = Exponential(learning_rate, decay)
         self.seed, self.checkpoint = whole_number("seed", seed, 0, MAX_SEED), checkpoint
-        self.steps_done = 0
-        self._plans: dict[int, ReversePlan] = {}
+        self._log = Log()
+        self._plans: Recent[Any, ReversePlan] = Recent()
+
+    @property
+    def steps_done(self) -> int:
+        """Steps taken."""
+        return self._log.settle().steps
+
+    def __getstate__(self) -> dict[str, Any]:
+        names = "model", "loss", "rate", "seed", "checkpoint"
+        return {**{name: getattr(self, name) for name in names}, "steps": self.steps_done}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        # Plans hold addresses: a copy binds its own.
+        vars(self).update({name: value for name, value in state.items() if name != "steps"})
+        self._log, self._plans = Log(), Recent()
+        self._log.set(Position(state["steps"]))
+
+    def __copy__(self) -> "ReverseTrainer":
+        # What trains a model has one of its own.
+        return copy.deepcopy(self)
 
     def step(self, x: npt.ArrayLike, y: npt.ArrayLike) -> float:
         """Take one step on the batch x, y, and return the loss before it.
@@ -85,22 +108,27 @@ class ReverseTrainer:
         inputs = self.model.checked_input(x)
         targets = checked_targets(self.model, self.loss, inputs, y)
         with self.model.lock:
+            before = self._log.settle()
             plan = self.plan(len(inputs))
-            set_stream(plan.stream, self.seed, self.steps_done)
-            plan.scale[0] = -self.rate(self.steps_done)
+            set_stream(plan.stream, self.seed, before.steps)
+            plan.scale[0] = -self.rate(before.steps)
+            runs = plan.runs
+            after = Position(before.steps + 1)
+            self._log.begin(Move(before, after, lambda: plan.runs > runs and math.isfinite(plan.value)))
             value = plan.run(inputs, targets)
-        if not math.isfinite(value):
-            self.loss.check_target_values(targets, self.model.outputs)
-            raise DivergenceError(
-                f"step {self.steps_done}: the loss is {value}; a lower learning rate may help"
-            )
-        self.steps_done += 1
+            if self._log.settle() is before:
+                self.loss.check_target_values(targets, self.model.outputs)
+                raise DivergenceError(
+                    f"step {before.steps}: the loss is {value}; a lower learning rate may help"
+                )
         return value
 
     def plan(self, batch: int) -> ReversePlan:
         """Return what a step on `batch` examples runs."""
-        if batch not in self._plans:
-            self._plans[batch] = ReversePlan(
+
+        def bind() -> ReversePlan:
+            return ReversePlan(
                 self.model, batch, self.loss, update=True, training=True, checkpoint=self.checkpoint
             )
-        return self._plans[batch]
+
+        return self._plans.of((batch, self.loss.key), bind)

@@ -14,6 +14,7 @@ from fgnumba.activities.settings import Feedback, LocalLosses
 from fgnumba.activities.units import Memory, SignalTasks, Units
 from fgnumba.errors import ConfigError
 from fgnumba.graph import Graph
+from fgnumba.kernels.bound import Bound
 from fgnumba.kernels.images import image_shape
 from fgnumba.kernels.program import Operation
 from fgnumba.layers import Activation
@@ -25,7 +26,7 @@ from fgnumba.tasks import place
 from fgnumba.wiring import Step, Value, wire
 
 
-class ActivityPlan:
+class ActivityPlan(Bound):
     """Loss and gradient estimate of a model on B examples, from noise on its activities.
 
     Parameters
@@ -113,6 +114,9 @@ class ActivityPlan:
             placed.nbytes,
             placed.readers,
         )
+        # They are bound, and hold this plan: it would wait for the collector, with all its memory.
+        forward.tasks.clear()
+        forward.layers.clear()
         first, last = (
             placed.steps[: placed.second],
             [
@@ -142,15 +146,18 @@ class ActivityPlan:
         self.input.read_by(x, self._readers)
         self.targets.load(targets)
 
-    def run(self, x: npt.NDArray[Any], targets: npt.NDArray[Any], values: npt.NDArray[np.float64]) -> bool:
-        """Run the pass, and read its values; gradients follow only where its loss is finite."""
+    @property
+    def updates(self) -> int:
+        """How often the program that moves the parameters ran to its end."""
+        return self._programs[-1].runs
+
+    def run(self, x: npt.NDArray[Any], targets: npt.NDArray[Any]) -> None:
+        """Run the pass; gradients follow only where its loss is finite."""
         self.set_input(x, targets)
-        finite = True
         for program in self._programs:
-            if finite:
-                program.run()
-                finite = self.outcome.read(values)
-        return finite
+            program.run()
+            if program is not self._programs[-1] and not self.outcome.finite:
+                break
 
 
 def _check_groups(layout: Layout, groups: int) -> None:

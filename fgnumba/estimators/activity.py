@@ -131,6 +131,7 @@ class ActivityEstimate(Estimate):
         ]
         self.values = np.zeros(1 + self._plans[0].slots)
         self.operations = self._plans[0].operations
+        self._ran = self._plans[0]
 
     @property
     def nbytes(self) -> int:
@@ -151,13 +152,24 @@ class ActivityEstimate(Estimate):
 
     def run(self, x: npt.NDArray[Any], targets: npt.NDArray[Any]) -> bool:
         """Run the pass; nothing is moved where its loss is not finite. Derivatives are 0 in a step without noise."""
-        plan = self._plans[self._quiet]
+        plan = self._ran = self._plans[self._quiet]
         if self._plain:
             rates = self._setting.rates
             assert rates is not None
             plan.scale[0] = -rates.host["learning_rate"][0] / self._setting.batch
-        self.values[1 + plan.slots :] = 0.0
-        return plan.run(x, targets, self.values[: 1 + plan.slots])
+        plan.run(x, targets)
+        return self.read()
+
+    @property
+    def updates(self) -> int:
+        """Runs of the program that moves the parameters, of either plan."""
+        return sum(plan.updates for plan in self._plans)
+
+    def read(self) -> bool:
+        """Read loss and derivatives of the plan that ran last."""
+        slots = self._ran.slots
+        self.values[1 + slots :] = 0.0
+        return self._ran.outcome.read(self.values[: 1 + slots])
 
     def reruns(self) -> Generator[Rerun, None, None]:
         """Yield the forward pass of the last run, with its noise."""

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from fgnumba.errors import ConfigError
 from fgnumba.graph import Graph
+from fgnumba.kernels.bound import Bound
 from fgnumba.kernels.device import CPU, Device, Record, Staged
 from fgnumba.kernels.program import Operation
 from fgnumba.losses import Loss
@@ -20,7 +21,7 @@ from fgnumba.plan import InputRows
 from fgnumba.rerun import Rerun
 
 
-class State:
+class State(Bound):
     """What an estimator and an optimiser keep from step to step: arrays by name, and parameters of their own.
 
     Parameters
@@ -47,7 +48,7 @@ class State:
 
 
 @dataclass(frozen=True)
-class Setting:
+class Setting(Bound):
     """What an estimator is bound to.
 
     Parameters
@@ -109,7 +110,7 @@ class Setting:
 
 
 @dataclass(frozen=True)
-class Pass:
+class Pass(Bound):
     """A step that a device can take by itself.
 
     Parameters
@@ -126,7 +127,7 @@ class Pass:
     last: Any = None
 
 
-class Estimate(ABC):
+class Estimate(Bound, ABC):
     """An estimator bound to a setting.
 
     Attributes
@@ -134,12 +135,10 @@ class Estimate(ABC):
     values : (1 + T,) float64, the loss of the last run and what was seen along each direction.
     operations : what a run executes, in order.
     nbytes : of buffers and scratch memory; parameters and state are not.
-    moves_parameters : a run moves the parameters and takes them back, to rounding.
-    last : (1 + T,) float64 on the device, what :meth:`undo` reads; None where nothing can be taken back.
+    last : (1 + T,) float64 on the device, what :meth:`taking_back` reads; None where nothing can be taken back.
     noted : numbers that a step leaves beside the values, for :meth:`note`.
     """
 
-    moves_parameters: ClassVar[bool] = False
     last: Any = None
     noted: int = 0
     values: npt.NDArray[np.float64]
@@ -152,7 +151,19 @@ class Estimate(ABC):
 
     @abstractmethod
     def run(self, x: npt.NDArray[Any], targets: npt.NDArray[Any]) -> bool:
-        """Estimate, and move the parameters; False where the loss is not finite, or an update would not be."""
+        """Estimate, move the parameters, and :meth:`read`.
+
+        What moves parameters and state is one program: it runs to its end, or they stay as they are.
+        """
+
+    @abstractmethod
+    def read(self) -> bool:
+        """Read what the last run left, as often as asked; False where the loss or an update is not finite."""
+
+    @property
+    @abstractmethod
+    def updates(self) -> int:
+        """How often the program that moves the parameters ran to its end, see ``Program.runs``."""
 
     def resident(self, step: int) -> Pass | None:
         """Return what a step runs, None where the host has a part in it."""
@@ -161,8 +172,8 @@ class Estimate(ABC):
     def reruns(self) -> Generator[Rerun, None, None]:
         """Yield the forward passes of the last run, to be run again one after another by what looks for a failure.
 
-        Where one needs the parameters moved, they are from when it is yielded until the next one is asked for; closed,
-        all is as it was, bit for bit. None by default: then a failure is not looked for.
+        Where one needs the parameters moved, those of a copy are, from when it is yielded until the next one is asked
+        for. None by default: then a failure is not looked for.
         """
         yield from ()
 
@@ -170,9 +181,9 @@ class Estimate(ABC):
         """Take what a step left beside the values, which a device took by itself."""
         assert len(found) == self.noted
 
-    def undo(self, learning_rate: float) -> bool:
-        """Take the last update back, of the step that the stream says; False where that cannot be done."""
-        return False
+    def taking_back(self, learning_rate: float) -> Any:
+        """Return a program that takes the last update back, of the step that the stream says; None where none can."""
+        return None
 
     def coefficients(self) -> npt.NDArray[np.float64] | None:
         """Return T c_t of the last step at 1 + t, (1 + T,); None where c is not enough to take the step again.
@@ -195,7 +206,7 @@ class UpdateRule(NamedTuple):
     text: str
 
 
-class Update(ABC):
+class Update(Bound, ABC):
     """A step without its pass: what the pass found is given. `last` is as in :class:`Estimate`."""
 
     last: Any = None
@@ -210,17 +221,19 @@ class Update(ABC):
         """Whether every update so far was finite in float32; one that is not moves nothing, nor do those after it."""
 
     @abstractmethod
-    def undo(self, learning_rate: float) -> bool:
-        """Take the last update back, as :meth:`Estimate.undo` does."""
+    def taking_back(self, learning_rate: float) -> Any:
+        """Return a program that takes the last update back, as :meth:`Estimate.taking_back` does."""
 
 
 class Estimator(ABC):
     """An estimator of the gradient that costs forward passes alone.
 
-    A value: what it keeps from step to step is a :class:`State`. `name` is what configurations call the class.
+    A value: what it keeps from step to step is a :class:`State`. `name` is what configurations call the class;
+    `moves_parameters` says that a run moves the parameters and takes them back, to rounding.
     """
 
     name: ClassVar[str]
+    moves_parameters: ClassVar[bool] = False
 
     @property
     @abstractmethod

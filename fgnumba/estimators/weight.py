@@ -218,6 +218,15 @@ class WeightEstimate(Estimate):
     def run(self, x: npt.NDArray[Any], targets: npt.NDArray[Any]) -> bool:
         """Run the program; nothing is moved where the loss or an update is not finite."""
         self.plan.run(x, targets)
+        return self.read()
+
+    @property
+    def updates(self) -> int:
+        """Runs of the program."""
+        return self.plan.runs
+
+    def read(self) -> bool:
+        """Read loss, derivatives and coefficients."""
         if not self.plan.outcome.read(self.values, self._noted):
             return False
         self._setting.device.copy(self.last, self._coefficients)
@@ -242,9 +251,9 @@ class WeightEstimate(Estimate):
             watched = {t - first: t for t in failed if first <= t < first + number}
             yield Rerun.of_directions(setting.model, setting.batch, perturbation, watched)
 
-    def undo(self, learning_rate: float) -> bool:
-        """Take the last update back where that is possible, see :class:`Descent`."""
-        return self._descent.undo(learning_rate)
+    def taking_back(self, learning_rate: float) -> Any:
+        """Return what takes the last update back where that is possible, see :class:`Descent`."""
+        return self._descent.taking_back(learning_rate)
 
     def note(self, found: npt.NDArray[np.float64]) -> None:
         """Take the coefficients of a combination."""

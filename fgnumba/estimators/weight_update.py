@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fgnumba.estimators.base import Setting, Update
+from fgnumba.kernels.bound import Bound
 from fgnumba.kernels.descent import cpu as rules
 from fgnumba.kernels.loss import RESULT
 from fgnumba.kernels.optimizer import cpu as optimizer_rules
@@ -33,7 +34,7 @@ def in_update(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
     return (values[..., 1:] / (values.shape[-1] - 1)).astype(np.float32)
 
 
-class Descent:
+class Descent(Bound):
     """The operations of an update.
 
     Parameters
@@ -61,9 +62,12 @@ class Descent:
         self._momentum = fused and isinstance(optimizer, SGD) and optimizer.heavy_ball
         self._fused = fused and (setting.plain or self._momentum)
         self.last = setting.device.zeros(values.shape, np.float64) if last is None else last
-        self.operations = (*self._along(values, result), *self._after(result))
+        rates = setting.rates.array if setting.rates else None
+        self.operations = (*self._along(values, result, rates), *self._after(result))
 
-    def _along(self, values: npt.NDArray[np.float64], result: npt.NDArray[Any]) -> list[Operation]:
+    def _along(
+        self, values: npt.NDArray[np.float64], result: npt.NDArray[Any], rates: Any
+    ) -> list[Operation]:
         setting = self._setting
         rule = rules.STORE
         if self._fused:
@@ -79,7 +83,7 @@ class Descent:
             stream=setting.stream.array,
             values=values,
             result=result,
-            rates=setting.rates.array if setting.rates else None,
+            rates=rates,
             rule=rule,
             moments=[setting.state.moment("moment", p) for p in parameters.values()]
             if self._momentum
@@ -112,22 +116,23 @@ class Descent:
             ]
         return operations + setting.updates(result)
 
-    def undo(self, learning_rate: float) -> bool:
-        """Take the last update back: θ + η g, its directions drawn again; θ + η m with momentum. False elsewhere."""
+    def taking_back(self, learning_rate: float) -> Any:
+        """Return what takes the last update back: θ + η g, its directions drawn again; θ + η m with momentum.
+
+        None elsewhere.
+        """
         if not self._fused:
-            return False
-        rates, values, device = self._setting.rates, self.last, self._setting.device
-        assert rates is not None
-        before = rates.host.copy()
-        rates.host["learning_rate"] = -learning_rate
+            return None
+        values, device = self.last, self._setting.device
+        assert self._setting.rates is not None
+        # Settings of its own: those of the steps stay as they are, whatever interrupts it.
+        rates = self._setting.rates.host.copy()
+        rates["learning_rate"] = -learning_rate
         if self._momentum:
             # m ← 1 m + 0 leaves the moment as it is.
-            rates.host["momentum"], values = 1.0, device.zeros(values.shape, np.float64)
-        rates.push()
-        device.program(self._along(values, device.array(np.ones(1, RESULT)))).run()
-        rates.host[...] = before
-        rates.push()
-        return True
+            rates["momentum"], values = 1.0, device.zeros(values.shape, np.float64)
+        good = device.array(np.ones(1, RESULT))
+        return device.program(self._along(values, good, device.array(rates)))
 
 
 class WeightUpdate(Update):
@@ -154,6 +159,6 @@ class WeightUpdate(Update):
         """Whether every update so far was."""
         return bool(self._device.values(self._result)["finite"][0] == 1)
 
-    def undo(self, learning_rate: float) -> bool:
-        """Take the last update back, of the step that the stream says; False where that cannot be done."""
-        return self._descent.undo(learning_rate)
+    def taking_back(self, learning_rate: float) -> Any:
+        """Return what takes the last update back, of the step that the stream says; None where nothing can."""
+        return self._descent.taking_back(learning_rate)

@@ -1,9 +1,10 @@
 """Zeroth-order estimators: differences of losses, on the same primal kernels; no derivative is computed."""
 
+import copy
 import math
 from abc import abstractmethod
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -48,6 +49,7 @@ class Differences(Estimator):
     """Central differences along random directions and coordinates."""
 
     epsilon: float
+    moves_parameters: ClassVar[bool] = True
 
     @property
     @abstractmethod
@@ -188,10 +190,8 @@ class HybridDifferences(Differences):
 class DifferenceEstimate(Estimate):
     """T random directions and S coordinates on B examples, as one program."""
 
-    moves_parameters: ClassVar[bool] = True
-
     def __init__(self, parts: Parts, epsilon: float, setting: Setting) -> None:
-        direction, random, axes = parts
+        direction, random, axes = self._parts = parts
         share = parts.share(setting.model.parameter_count)
         self._drawn, self._random, self._axes = by_name(direction), random, axes
         self._epsilon, self._setting = epsilon, setting
@@ -318,30 +318,32 @@ class DifferenceEstimate(Estimate):
         setting.device.assign(self._gradients, gradients)
 
     def reruns(self) -> Generator[Rerun, None, None]:
-        """Yield the passes in order, the parameters moved as the last run moved them, to rounding."""
+        """Yield the passes in order, a copy's parameters moved as the last run moved them, to rounding."""
+        model = copy.copy(self._setting.model)
+        setting = replace(self._setting, model=model, optimizer=None, rates=None, stopped=None, gradients={})
+        yield from DifferenceEstimate(self._parts, self._epsilon, setting)._moved()
+
+    def _moved(self) -> Generator[Rerun, None, None]:
         setting, device = self._setting, self._setting.device
-        differences, parameters = device.kernels("differences"), setting.model.packed_parameters.values()
-        before = [device.values(parameter.packed).copy() for parameter in parameters]
+        differences = device.kernels("differences")
         saved = device.zeros((self._axes,))
+        if self._axes:
+            self._choose()
         still = Perturbation(NONE, 0, setting.stream.array)
 
         def moved(operations: Sequence[Operation], along: str) -> Rerun:
             device.program(operations).run()
             return Rerun.of_directions(setting.model, setting.batch, still, moved=along)
 
-        try:
-            for t in range(self._random):
-                yield moved(self._moves(t, self._epsilon), f"moved along direction {t}")
-                yield moved(self._moves(t, -2.0 * self._epsilon), f"moved back along direction {t}")
-                device.program(self._moves(t, self._epsilon)).run()
-            for k in range(self._axes):
-                for side, way in ((FORTH, "along"), (BACK, "back along")):
-                    nudge = differences.bind_nudge(self._thetas, saved, k, side, self._epsilon)
-                    yield moved([nudge], f"moved {way} coordinate {k}")
-                device.program([differences.bind_nudge(self._thetas, saved, k, RETURN, self._epsilon)]).run()
-        finally:
-            for parameter, values in zip(parameters, before, strict=True):
-                device.assign(parameter.packed, values)
+        for t in range(self._random):
+            yield moved(self._moves(t, self._epsilon), f"moved along direction {t}")
+            yield moved(self._moves(t, -2.0 * self._epsilon), f"moved back along direction {t}")
+            device.program(self._moves(t, self._epsilon)).run()
+        for k in range(self._axes):
+            for side, way in ((FORTH, "along"), (BACK, "back along")):
+                nudge = differences.bind_nudge(self._thetas, saved, k, side, self._epsilon)
+                yield moved([nudge], f"moved {way} coordinate {k}")
+            device.program([differences.bind_nudge(self._thetas, saved, k, RETURN, self._epsilon)]).run()
 
     def run(self, x: npt.NDArray[Any], targets: npt.NDArray[Any]) -> bool:
         """Run the passes and the update; nothing is moved where a loss is not finite."""
@@ -352,6 +354,15 @@ class DifferenceEstimate(Estimate):
             self._choose()
         self.plan.set_input(x, targets)
         self._program.run()
+        return self.read()
+
+    @property
+    def updates(self) -> int:
+        """Runs of the program."""
+        return self._program.runs
+
+    def read(self) -> bool:
+        """Read loss and differences."""
         return self._outcome.read(self.values)
 
 

@@ -14,6 +14,7 @@ from fgnumba.kernels.gpu.interchange import adopt
 from fgnumba.kernels.gpu.memory import DeviceArray
 from fgnumba.kernels.gpu.program import Operation, Program
 from fgnumba.kernels.gpu.resident import bind_hold
+from fgnumba.kernels.gpu.uninterrupted import Uninterrupted
 
 
 class Gpu(Device):
@@ -70,6 +71,11 @@ class Gpu(Device):
 
     def assign(self, array: DeviceArray, values: npt.ArrayLike) -> None:
         array.upload(values)
+
+    def assign_all(self, arrays: Sequence[DeviceArray], values: Sequence[npt.NDArray[Any]]) -> None:
+        with Uninterrupted():
+            for array, one in zip(arrays, values, strict=True):
+                array.upload(one)
 
     def values(self, array: DeviceArray) -> npt.NDArray[Any]:
         return array.download()

@@ -11,13 +11,14 @@ import numpy as np
 import numpy.typing as npt
 
 from fgnumba.errors import DeviceError
+from fgnumba.kernels.bound import Bound
 from fgnumba.kernels.gpu import simulator
 from fgnumba.kernels.gpu.kernel import Kernel
 
 Blocks = tuple[int, int, int]
 
 
-class Driver(ABC):
+class Driver(Bound, ABC):
     """A GPU as its driver shows it.
 
     Attributes

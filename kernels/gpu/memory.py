@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fgnumba.kernels.bound import Bound
 from fgnumba.kernels.gpu.driver import Driver
 
 
-class DeviceArray:
+class DeviceArray(Bound):
     """A contiguous array on a GPU.
 
     It can be cut along its first axis, and seen under another shape; both share its memory. Other libraries take it
@@ -108,6 +109,14 @@ class DeviceArray:
         if copy is False:
             raise ValueError("an array on a GPU has to be copied to the host")
         return self.download().astype(self.dtype if dtype is None else dtype, copy=False)
+
+    def __copy__(self) -> "DeviceArray":
+        found = DeviceArray.zeros(self._driver, self.shape, self.dtype)
+        found.copy_from(self)
+        return found
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "DeviceArray":
+        return self.__copy__()
 
     def copy_from(self, other: "DeviceArray") -> None:
         """Take the values of an array of this size on the same GPU."""

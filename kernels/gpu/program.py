@@ -5,9 +5,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fgnumba.errors import DeviceError
+from fgnumba.kernels.bound import Bound
 from fgnumba.kernels.gpu.driver import Blocks, Driver
 from fgnumba.kernels.gpu.kernel import Kernel
 from fgnumba.kernels.gpu.memory import DeviceArray
+from fgnumba.kernels.gpu.uninterrupted import Uninterrupted
 
 MAX_BLOCKS_YZ = 65_535
 """Of a grid along its second and its third axis."""
@@ -16,7 +18,7 @@ _MOST_BLOCKS = (2**31 - 1, MAX_BLOCKS_YZ, MAX_BLOCKS_YZ)
 
 
 @dataclass
-class Launch:
+class Launch(Bound):
     """A kernel with its grid and its arguments: numbers, or arrays whose addresses are passed.
 
     Parameters
@@ -40,7 +42,7 @@ class Launch:
 
 
 @dataclass
-class Operation:
+class Operation(Bound):
     """An operation bound to its arrays, as ``kernels.program.Operation`` is on a CPU.
 
     Parameters
@@ -67,7 +69,7 @@ class Operation:
         return changed
 
 
-class Program:
+class Program(Bound):
     """Operations in order.
 
     The first run launches one kernel after another: it compiles and loads what is not yet. The second is captured as a
@@ -77,6 +79,10 @@ class Program:
     Parameters
     ----------
     graph : False: every run launches one kernel after another.
+
+    Attributes
+    ----------
+    runs : how often all of it was asked for.
 
     Raises
     ------
@@ -91,6 +97,7 @@ class Program:
         self._driver, self._graphed = driver, graph
         self._launches = [launch for operation in operations for launch in operation.launches]
         self._warm, self._graph = False, None
+        self.runs = 0
         for launch in self._launches:
             driver.load(launch.kernel)
 
@@ -100,6 +107,11 @@ class Program:
 
     def run(self) -> None:
         """Ask for all operations; they may still be under way when this returns."""
+        with Uninterrupted():
+            self._run()
+            self.runs += 1
+
+    def _run(self) -> None:
         if not self._graphed or not self._warm:
             self._launch_all()
             self._warm = True

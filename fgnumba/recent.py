@@ -1,0 +1,23 @@
+"""The few things that were asked for last: what is bound to a batch size takes memory, and sizes may be many."""
+
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from typing import TypeVar
+
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+
+KEPT = 8
+"""How many plans a model, and a trainer, keep: those that were used last."""
+
+
+class Recent(OrderedDict[K, V]):
+    """A dictionary of the :data:`KEPT` values that were asked for last."""
+
+    def of(self, key: K, make: Callable[[], V]) -> V:
+        """Return the value of `key`, made where it is not there."""
+        found = self[key] if key in self else self.setdefault(key, make())
+        self.move_to_end(key)
+        while len(self) > KEPT:
+            self.popitem(last=False)
+        return found
