@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Hashable
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -20,10 +20,17 @@ class Loss(ABC):
     loss, also where it was changed in place.
     """
 
+    _slotted: ClassVar[bool] = False
+
+    def __init_subclass__(cls, **more: Any) -> None:
+        super().__init_subclass__(**more)
+        cls._slotted = any(vars(one).get("__slots__") for one in cls.__mro__)
+
     @property
     def key(self) -> Hashable:
         """What plans are kept by."""
-        return fingerprint(self)
+        # Asked for in every step: a loss that holds nothing is its class.
+        return fingerprint(self) if self.__dict__ or self._slotted else type(self)
 
     @abstractmethod
     def target_layout(self, batch: int, outputs: int) -> tuple[tuple[int, ...], type]:

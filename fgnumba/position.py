@@ -61,6 +61,11 @@ class Log:
         """Note what is done next; :meth:`settle` counts it."""
         self.move = move
 
+    def finish(self, move: Move) -> None:
+        """Count a move that has been done."""
+        self._now = move.after
+        self.move = None
+
     def settle(self) -> Position:
         """Return the position, having counted what was done and not counted."""
         move = self.move

@@ -20,6 +20,7 @@ import numpy as np
 from fgnumba.assembly import assemble
 from fgnumba.configuration import RunConfig
 from fgnumba.datasets import Dataset, validation_split
+from fgnumba.durable import replace
 from fgnumba.errors import ConfigError, DivergenceError, RunError, shown
 from fgnumba.estimators import Recipe
 from fgnumba.evaluation import evaluate
@@ -200,7 +201,7 @@ class Ledger:
         try:
             if not path.exists():
                 path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_text(head + "\n", encoding="utf-8")
+                replace(path, f"{head}\n".encode())
                 return
             lines = read_whole(path, MAX_RECORDS).decode().split("\n")
         except (OSError, UnicodeDecodeError) as error:
@@ -215,7 +216,7 @@ class Ledger:
             except ValueError:
                 raise RunError(f"{path} is damaged in line {number}") from None
         if lines[-1]:
-            path.write_text("\n".join([head, *whole, ""]), encoding="utf-8")
+            replace(path, "\n".join([head, *whole, ""]).encode())
 
     def add(self, trial: Trial) -> None:
         """Write a trial down."""

@@ -148,7 +148,7 @@ def state_of(trainer: "Trainer", more: Mapping[str, Any]) -> dict[str, Any]:
             "arrays": {name: np.array(values(array)) for name, array in _kept(trainer).items()},
             # With which the last step can be taken back.
             "last": None
-            if last is None or last.last is None or position.version is not trainer.model.version
+            if last is None or last.last is None
             else (position.rate, position.batch, np.array(values(last.last))),
             "more": dict(more),
         }

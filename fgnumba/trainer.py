@@ -103,9 +103,12 @@ class Trainer:
     def position(self) -> Position:
         """Where it stands between two steps, an interrupted one counted if it was taken."""
         if self._log.move is None:
-            return self._log.settle()
-        with self.model.lock:
-            return self._log.settle()
+            found = self._log.settle()
+        else:
+            with self.model.lock:
+                found = self._log.settle()
+        # Of parameters that the last step did not leave, it cannot be taken back.
+        return found if found.version is self.model.version else Position(found.steps)
 
     def stand(self, position: Position) -> None:
         """Stand elsewhere, where model and state already are."""
@@ -166,13 +169,16 @@ class Trainer:
             rate = self.set_step(before.steps)
             try:
                 self.push_step()
-                self._log.begin(self._step(before, plan, rate, len(inputs)))
+                move = self._log.move = self._step(before, plan, rate, len(inputs))
                 finite = plan.run(inputs, targets)
             except DeviceError as error:
+                # What a GPU that failed has done cannot be known.
+                self._log.move = None
                 raise DeviceError(f"step {before.steps}: {error}") from None
             if not finite:
                 self._diverged(plan, inputs, targets, rate)
-            self._log.settle()
+            self.model.version = move.after.version
+            self._log.finish(move)
             return result_of(plan.values)
 
     def _step(self, before: Position, plan: Estimate, rate: float, batch: int) -> Move:
