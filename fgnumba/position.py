@@ -6,11 +6,17 @@ after that. An interrupt between the two is made up for: what was under way is n
 next asks whether it was done. Everything that is written meanwhile may be written again.
 """
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy.typing as npt
+
+from fgnumba.kernels.philox import MAX_STEP
+from fgnumba.validation import whole_number
 
 if TYPE_CHECKING:
     from fgnumba.estimators import Estimate, Update
+    from fgnumba.graph import Graph
 
 
 class Position(NamedTuple):
@@ -80,3 +86,73 @@ class Log:
         """Stand elsewhere; nothing is under way."""
         self.move = None
         self._now = position
+
+
+class Standing:
+    """What trains a model by steps, and knows at any moment which of them the model has taken.
+
+    Parameters
+    ----------
+    model : that steps move.
+    """
+
+    def __init__(self, model: "Graph") -> None:
+        self.model, self._log = model, Log()
+
+    @property
+    def position(self) -> Position:
+        """Where it stands between two steps, an interrupted one counted if it was taken."""
+        if self._log.move is None:
+            found = self._log.settle()
+        else:
+            with self.model.lock:
+                found = self._log.settle()
+        # Of parameters that the last step did not leave, it cannot be taken back.
+        return found if found.version is self.model.version else Position(found.steps)
+
+    def stand(self, position: Position) -> None:
+        """Stand elsewhere, where model and state already are."""
+        self._log.set(position._replace(version=self.model.version))
+
+    def move_to(self, position: Position, arrays: Sequence[Any], values: Sequence[npt.NDArray[Any]]) -> None:
+        """Stand elsewhere, where `arrays` of model and state have these values: all of it, whatever interrupts."""
+        version = object()
+
+        def done() -> bool:
+            self.model.processor.assign_all(arrays, values)
+            self.model.version = version
+            return True
+
+        with self.model.lock:
+            before = self._log.settle()
+            self._log.begin(Move(before, position._replace(version=version), done))
+            self._log.settle()
+
+    def move_by(self, after: Position, runs: Callable[[], int], run: Callable[[], None]) -> None:
+        """Do what leads elsewhere: `run`, one native run, of which `runs` tells how many there were."""
+        before, version = self._log.settle(), object()
+        already = runs()
+
+        def done() -> bool:
+            if runs() == already:
+                return False
+            self.model.version = version
+            return True
+
+        self._log.begin(Move(before, after._replace(version=version), done))
+        run()
+        self._log.settle()
+
+    @property
+    def steps_done(self) -> int:
+        """Steps taken: the number of the next one. It decides directions, learning rate, and batches of :meth:`fit`."""
+        return self.position.steps
+
+    @steps_done.setter
+    def steps_done(self, steps: int) -> None:
+        self.stand(Position(whole_number("steps_done", steps, 0, MAX_STEP + 1)))
+
+    @property
+    def last_rate(self) -> float:
+        """The learning rate of the last step, 0.0 where there is none that could be taken back."""
+        return self.position.rate

@@ -7,6 +7,7 @@ again with the kernels that ran it: parameters, the optimiser's moments and a co
 
 import hashlib
 from collections.abc import Iterator
+from functools import partial
 from itertools import chain, pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -104,12 +105,11 @@ def visits(trainer: "Trainer", log: Log, step: int | None = None, every: int | N
             trainer.stream.host["step"] = taken.step
             trainer.optimizer.set_rates(trainer.rates.host, taken.step, taken.rate)
             trainer.push_step()
-            update.run(taken.coefficients)
-            if taken.undone:
-                back = update.taking_back(taken.rate)
-                if back is not None:
-                    back.run()
-        _count(trainer, update, taken)
+            after = Position(done + 1, taken.rate, update)
+            trainer.move_by(after, lambda: update.runs, partial(update.run, taken.coefficients))
+            back = update.taking_back(taken.rate) if taken.undone else None
+            if back is not None:
+                trainer.move_by(Position(done), partial(getattr, back, "runs"), back.run)
     _check_finite(update, log)
     yield last
 
@@ -130,11 +130,6 @@ def _taken(log: Log) -> Iterator[_Taken]:
         for i in range(count):
             rate = float(block.rates[i])
             yield _Taken(block.first + i, rate, block.coefficients[i], undone and i == count - 1)
-
-
-def _count(trainer: "Trainer", update: Update, taken: _Taken) -> None:
-    steps = trainer.steps_done
-    trainer.stand(Position(steps) if taken.undone else Position(steps + 1, taken.rate, update))
 
 
 def _check_finite(update: Update, log: Log) -> None:

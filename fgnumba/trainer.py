@@ -1,7 +1,7 @@
 """The trainer: descends along forward gradients."""
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 import numpy as np
@@ -11,13 +11,7 @@ from fgnumba.callbacks import Callback, History, StepResult, result_of
 from fgnumba.checkpoints import Checkpoints
 from fgnumba.datasets.dataset import Dataset
 from fgnumba.diagnosis import diagnose
-from fgnumba.errors import (
-    ConfigError,
-    DatasetError,
-    DeviceError,
-    DivergenceError,
-    ShapeError,
-)
+from fgnumba.errors import ConfigError, DatasetError, DeviceError, DivergenceError, ShapeError
 from fgnumba.estimators import Estimate, Estimator, Setting, State
 from fgnumba.estimators.weight import WeightPerturbation
 from fgnumba.forward import checked_targets
@@ -27,7 +21,7 @@ from fgnumba.kernels.optimizer.cpu import RATES
 from fgnumba.kernels.philox import MAX_SEED, MAX_STEP, STREAM, set_stream
 from fgnumba.losses import Loss, SoftmaxCrossEntropy
 from fgnumba.optimizers import Optimizer
-from fgnumba.position import Log, Move, Position
+from fgnumba.position import Move, Position, Standing
 from fgnumba.presets import Defaults
 from fgnumba.recent import Recent
 from fgnumba.snapshot import state_of, take_state
@@ -39,7 +33,7 @@ from fgnumba.validation import real_number, whole_number
 _FIXED = ("model", "estimator", "optimizer", "seed")
 
 
-class Trainer:
+class Trainer(Standing):
     """Trains a model with forward passes alone.
 
     Each step estimates the gradient and moves the parameters along it. With weight perturbation that is one
@@ -76,10 +70,10 @@ class Trainer:
         optimizer: Optimizer,
         seed: int = 0,
     ) -> None:
-        self.model, self.loss = model, loss or SoftmaxCrossEntropy()
+        super().__init__(model)
+        self.loss = loss or SoftmaxCrossEntropy()
         self.estimator, self.optimizer = estimator or WeightPerturbation(), optimizer
         self.seed = whole_number("seed", seed, 0, MAX_SEED)
-        self._log = Log()
         device = model.processor
         self.state = State(self.estimator.own_parameters(model, self.seed), device)
         self.stream, self.rates = device.record(STREAM), device.record(RATES)
@@ -98,49 +92,6 @@ class Trainer:
         if name in _FIXED and name in vars(self):
             raise ConfigError(f"{name}: a trainer keeps the one that it was made with; make another trainer")
         super().__setattr__(name, value)
-
-    @property
-    def position(self) -> Position:
-        """Where it stands between two steps, an interrupted one counted if it was taken."""
-        if self._log.move is None:
-            found = self._log.settle()
-        else:
-            with self.model.lock:
-                found = self._log.settle()
-        # Of parameters that the last step did not leave, it cannot be taken back.
-        return found if found.version is self.model.version else Position(found.steps)
-
-    def stand(self, position: Position) -> None:
-        """Stand elsewhere, where model and state already are."""
-        self._log.set(position._replace(version=self.model.version))
-
-    def move_to(self, position: Position, arrays: Sequence[Any], values: Sequence[npt.NDArray[Any]]) -> None:
-        """Stand elsewhere, where `arrays` of model and state have these values: all of it, whatever interrupts."""
-        version = object()
-
-        def done() -> bool:
-            self.model.processor.assign_all(arrays, values)
-            self.model.version = version
-            return True
-
-        with self.model.lock:
-            before = self._log.settle()
-            self._log.begin(Move(before, position._replace(version=version), done))
-            self._log.settle()
-
-    @property
-    def steps_done(self) -> int:
-        """Steps taken: the number of the next one. It decides directions, learning rate, and batches of :meth:`fit`."""
-        return self.position.steps
-
-    @steps_done.setter
-    def steps_done(self, steps: int) -> None:
-        self.stand(Position(whole_number("steps_done", steps, 0, MAX_STEP + 1)))
-
-    @property
-    def last_rate(self) -> float:
-        """The learning rate of the last step, 0.0 where there is none that could be taken back."""
-        return self.position.rate
 
     def step(self, x: Any, y: Any) -> StepResult:
         """Take one step on the batch x (B, *input_shape), y.
@@ -296,9 +247,7 @@ class Trainer:
         back = position.last.taking_back(position.rate)
         if back is None:
             return False
-        self._log.begin(Move(position, Position(position.steps - 1), lambda: back.runs > 0))
-        back.run()
-        self._log.settle()
+        self.move_by(Position(position.steps - 1), lambda: back.runs, back.run)
         return True
 
     def fit(
@@ -420,10 +369,6 @@ class Trainer:
         plan.values[...] = values
         self.model.version = object()
         self.stand(Position(self.position.steps + 1, rate, plan, batch))
-
-    def replace_parameters(self, parameters: Mapping[str, npt.ArrayLike]) -> None:
-        """Load parameters that the last step did not leave: from then on it cannot be taken back."""
-        self.model.load_parameters(parameters)
 
     def __getstate__(self) -> dict[str, Any]:
         return state_of(self, {name: value for name, value in vars(self).items() if name not in self._own})

@@ -13,7 +13,7 @@ from fgnumba.forward import checked_targets
 from fgnumba.graph import Graph
 from fgnumba.kernels.philox import MAX_SEED, set_stream
 from fgnumba.losses import Loss, SoftmaxCrossEntropy
-from fgnumba.position import Log, Move, Position
+from fgnumba.position import Move, Position, Standing
 from fgnumba.recent import Recent
 from fgnumba.schedules import Exponential
 from fgnumba.validation import whole_number
@@ -46,7 +46,7 @@ def value_and_grad(
     return value, {name: parameters[name].array(packed) for name, packed in plan.gradients.items()}
 
 
-class ReverseTrainer:
+class ReverseTrainer(Standing):
     """Gradient descent by reverse mode, θ ← θ - η ∇f, the update fused into the products.
 
     Parameters
@@ -68,26 +68,22 @@ class ReverseTrainer:
         seed: int = 0,
         checkpoint: bool = False,
     ) -> None:
-        self.model, self.loss = model, loss or SoftmaxCrossEntropy()
+        super().__init__(model)
+        self.loss = loss or SoftmaxCrossEntropy()
         self.rate = Exponential(learning_rate, decay)
         self.seed, self.checkpoint = whole_number("seed", seed, 0, MAX_SEED), checkpoint
-        self._log = Log()
         self._plans: Recent[Any, ReversePlan] = Recent()
-
-    @property
-    def steps_done(self) -> int:
-        """Steps taken."""
-        return self._log.settle().steps
 
     def __getstate__(self) -> dict[str, Any]:
         names = "model", "loss", "rate", "seed", "checkpoint"
-        return {**{name: getattr(self, name) for name in names}, "steps": self.steps_done}
+        return {**{name: getattr(self, name) for name in names}, "steps": self.position.steps}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         # Plans hold addresses: a copy binds its own.
+        super().__init__(state["model"])
         vars(self).update({name: value for name, value in state.items() if name != "steps"})
-        self._log, self._plans = Log(), Recent()
-        self._log.set(Position(state["steps"]))
+        self._plans = Recent()
+        self.stand(Position(state["steps"]))
 
     def __copy__(self) -> "ReverseTrainer":
         # What trains a model has one of its own.

@@ -211,6 +211,11 @@ class Update(Bound, ABC):
 
     last: Any = None
 
+    @property
+    @abstractmethod
+    def runs(self) -> int:
+        """How often it ran to its end."""
+
     @abstractmethod
     def run(self, coefficients: npt.NDArray[np.float32]) -> None:
         """Move the parameters as the step did whose :meth:`Estimate.coefficients` these were, to the last bit."""

@@ -147,6 +147,11 @@ class WeightUpdate(Update):
         self._program = self._device.program(self._descent.operations)
         self.last = self._descent.last
 
+    @property
+    def runs(self) -> int:
+        """Runs of the program."""
+        return self._program.runs
+
     def run(self, coefficients: npt.NDArray[np.float32]) -> None:
         """Move the parameters along Σ_t c_t v_t."""
         # T c_t has at most 24 + 20 bits: the kernel's division gives c_t back.
