@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fgnumba.errors import ConfigError, did_you_mean, shown
-from fgnumba.validation import real_number, whole_number
+from fgnumba.validation import flag, real_number, whole_number
 
 if TYPE_CHECKING:
     from fgnumba.trainer import Trainer
@@ -156,9 +156,7 @@ class EarlyStopping(Callback):
             raise ConfigError(
                 f"monitor: unknown figure {shown(monitor)}{did_you_mean(str(monitor), MONITORS)}"
             )
-        if not isinstance(restore_best, bool):
-            raise ConfigError(f"restore_best is {shown(restore_best)}; True or False is required")
-        self.monitor, self.restore_best = monitor, restore_best
+        self.monitor, self.restore_best = str(monitor), flag("restore_best", restore_best)
         self.min_delta = real_number("min_delta", min_delta)
         self.state: dict[str, Any] = _UNSEEN
 

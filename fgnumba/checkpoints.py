@@ -17,7 +17,7 @@ from fgnumba.durable import AppendLog, make_folder, sync_folder
 from fgnumba.errors import ConfigError, RunError
 from fgnumba.metrics import line_of, readable
 from fgnumba.snapshot import snapshot
-from fgnumba.validation import real_number, whole_number
+from fgnumba.validation import flag, optional, real_number, whole_number
 
 if TYPE_CHECKING:
     from filelock import FileLock
@@ -78,11 +78,11 @@ class Checkpoints:
         warn: Callable[[str], None] | None = None,
     ) -> None:
         self.folder = Path(folder)
-        self.every = None if every is None else whole_number("every", every)
+        self.every = optional(whole_number, "every", every)
         self._seconds_between = (
             math.inf if minutes is None else 60 * real_number("minutes", minutes, above_zero=True)
         )
-        self._keep, self._compact = whole_number("keep", keep), compact
+        self._keep, self._compact = whole_number("keep", keep), flag("compact", compact)
         self.warn: Callable[[str], None] = warn or _warn
         self._hold_nothing()
         self.saved_step, self._tried_step, self._clock = 0, 0, 0.0

@@ -1,5 +1,6 @@
 """The configuration of a training run: defaults, a TOML file over them, options over both."""
 
+import math
 import re
 import tomllib
 from collections.abc import Mapping
@@ -10,7 +11,7 @@ from typing import Any
 from fgnumba.errors import ConfigError, did_you_mean, shown
 from fgnumba.files import read_whole
 from fgnumba.presets import Table
-from fgnumba.validation import real_number, whole_number
+from fgnumba.validation import flag, optional, real_number, several, store, whole_number
 
 DIRECTIONS = ("rank1", "orthogonal", "rademacher", "gaussian")
 OPTIMIZERS = ("sgd", "adam", "adamw", "frank-wolfe")
@@ -98,32 +99,42 @@ class RunConfig:
             _one_of("direction", self.direction, DIRECTIONS)
         if self.optimizer is not None:
             _one_of("optimizer", self.optimizer, OPTIMIZERS)
-        for name in ("nesterov", "restore_best"):
-            if not isinstance(getattr(self, name), bool):
-                raise ConfigError(f"{name} is {shown(getattr(self, name))}; true or false is required")
         if self.epochs is not None and self.steps is not None:
             raise ConfigError("epochs and steps are both given; give one of the two")
-        whole_number("batch_size", self.batch_size)
-        if self.directions is not None:
-            whole_number("directions", self.directions, 1, MAX_DIRECTIONS)
-        for name in ("epochs", "steps"):
-            if getattr(self, name) is not None:
-                whole_number(name, getattr(self, name), 1, MAX_STEPS)
-        if self.validation is not None:
-            real_number("validation", self.validation, below=1)
-        if self.patience is not None:
-            whole_number("patience", self.patience, 0, MAX_STEPS)
-        whole_number("seed", self.seed, 0, (1 << 64) - 1)
-        if self.learning_rate is not None:
-            real_number("learning_rate", self.learning_rate, above_zero=True)
-        if self.decay is not None:
-            real_number("decay", self.decay)
-        real_number("momentum", self.momentum, below=1)
-        for name in ("weight_decay", "clip_norm", "radius", "stop_above"):
-            if getattr(self, name) is not None:
-                real_number(name, getattr(self, name), above_zero=name != "weight_decay")
-        for index, units in enumerate(self.widths or ()):
-            whole_number(f"widths[{index}]", units)
+        self._store_numbers()
+
+    def _store_numbers(self) -> None:
+        def whole(name: str, low: int, high: int | None = None) -> None:
+            store(self, **{name: optional(whole_number, name, getattr(self, name), low, high)})
+
+        def real(name: str, above_zero: bool = False, below: float = math.inf) -> None:
+            store(self, **{name: optional(real_number, name, getattr(self, name), above_zero, below)})
+
+        store(
+            self,
+            batch_size=whole_number("batch_size", self.batch_size),
+            seed=whole_number("seed", self.seed, 0, (1 << 64) - 1),
+            momentum=real_number("momentum", self.momentum, below=1),
+            nesterov=flag("nesterov", self.nesterov),
+            restore_best=flag("restore_best", self.restore_best),
+        )
+        whole("directions", 1, MAX_DIRECTIONS)
+        whole("epochs", 1, MAX_STEPS)
+        whole("steps", 1, MAX_STEPS)
+        whole("patience", 0, MAX_STEPS)
+        real("validation", below=1)
+        for name in ("decay", "weight_decay"):
+            real(name)
+        for name in ("learning_rate", "clip_norm", "radius", "stop_above"):
+            real(name, above_zero=True)
+        if self.widths is not None:
+            widths = several(self.widths)
+            if widths is None:
+                raise ConfigError(f"widths is {shown(self.widths)}; several whole numbers are required")
+            store(
+                self,
+                widths=tuple(whole_number(f"widths[{i}]", units) for i, units in enumerate(widths)),
+            )
 
     def updated(self, settings: Mapping[str, Any]) -> "RunConfig":
         """Return a copy with `settings` over it; a new model or duration replaces the old one whole."""

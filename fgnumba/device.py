@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from fgnumba.errors import DeviceError, did_you_mean
 from fgnumba.kernels.device import CPU, Device
+from fgnumba.validation import flag
 
 if TYPE_CHECKING:
     from fgnumba.kernels.gpu.driver import Driver
@@ -59,11 +60,12 @@ def cuda(precision: str = "float32", tangent_precision: str | None = None, graph
     DeviceError
         There is no GPU, no driver, or no package for it; the message says which.
     ConfigError
-        The precision is unknown.
+        The precision is unknown, or `graph` neither true nor false.
     """
     from fgnumba.kernels.gpu.device import Gpu
 
-    return Gpu(_driver(), precision, tangent_precision, graph)
+    captured = flag("graph", graph)
+    return Gpu(_driver(), precision, tangent_precision, captured)
 
 
 def _driver() -> "Driver":

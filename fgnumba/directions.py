@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from fgnumba.errors import ConfigError, did_you_mean
+from fgnumba.errors import ConfigError, did_you_mean, shown
 from fgnumba.kernels import directions as kinds
 from fgnumba.kernels.descent.cpu import STORE
 from fgnumba.kernels.loss import RESULT
 from fgnumba.kernels.philox import MAX_DIRECTIONS, MAX_SEED, MAX_STEP, ORTHOGONAL, STREAM, set_stream
-from fgnumba.validation import whole_number
+from fgnumba.validation import as_float, store, whole_number
 
 if TYPE_CHECKING:
     from fgnumba.graph import Graph
@@ -44,7 +44,7 @@ class Direction:
 
     def __post_init__(self) -> None:
         for name, limit in (("seed", MAX_SEED), ("step", MAX_STEP), ("index", MAX_DIRECTIONS - 1)):
-            whole_number(name, getattr(self, name), 0, limit)
+            store(self, **{name: whole_number(name, getattr(self, name), 0, limit)})
 
     @property
     def number(self) -> int:
@@ -56,11 +56,14 @@ class Direction:
         return self.scaled(model, 1.0)
 
     def scaled(self, model: "Graph", factor: float) -> dict[str, npt.NDArray[np.float32]]:
-        """Return factor · v as arrays shaped like ``model.parameters()``."""
+        """Return factor · v as arrays shaped like ``model.parameters()``; any real number, NaN among them."""
+        number = as_float(factor)
+        if number is None:
+            raise ConfigError(f"factor is {shown(factor)}; a real number is required")
         device = model.processor
         descent = device.kernels("descent")
         stream, result = device.array(self.stream()), device.array(np.ones(1, RESULT))
-        values = device.array(np.array([0.0, factor]))
+        values = device.array(np.array([0.0, number]))
         arrays = {name: device.zeros(p.packed.shape) for name, p in model.packed_parameters.items()}
         device.program(
             descent.bind_all(
@@ -83,7 +86,7 @@ class Direction:
     def stream(self) -> np.ndarray:
         """Return seed and step as the kernels read them."""
         stream = np.zeros(1, STREAM)
-        set_stream(stream, int(self.seed), int(self.step))
+        set_stream(stream, self.seed, self.step)
         return stream
 
 
@@ -132,6 +135,6 @@ BY_NAME: dict[str, type[Direction]] = {
 
 def by_name(name: str) -> type[Direction]:
     """Return the direction called `name`; ConfigError where there is none."""
-    if name not in BY_NAME:
-        raise ConfigError(f"direction: unknown direction {name!r}{did_you_mean(str(name), BY_NAME)}")
+    if not isinstance(name, str) or name not in BY_NAME:
+        raise ConfigError(f"direction: unknown direction {shown(name)}{did_you_mean(str(name), BY_NAME)}")
     return BY_NAME[name]

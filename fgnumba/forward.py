@@ -6,12 +6,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fgnumba.arrays import as_array, as_tensor
 from fgnumba.directions import Direction
 from fgnumba.errors import ConfigError, DtypeError
 from fgnumba.graph import Graph
 from fgnumba.kernels.directions import EXPLICIT
 from fgnumba.losses import Loss
 from fgnumba.parameters import checked, shapes_of
+from fgnumba.validation import flag
 
 Tangents = Direction | Mapping[str, npt.ArrayLike]
 
@@ -43,6 +45,7 @@ def jvp(
     ------
     ShapeError, DtypeError, DatasetError, ConfigError
     """
+    training = flag("training", training)
     inputs = model.checked_input(x)
     targets = checked_targets(model, loss, inputs, y)
     loss.check_target_values(targets, model.outputs)
@@ -89,8 +92,8 @@ def forward_gradient(
 
 def checked_targets(model: Graph, loss: Loss, inputs: Any, targets: Any) -> npt.NDArray[Any]:
     """Return `targets` as an array of the shape and kind of number that `loss` takes."""
-    adopted = model.processor.adopt(targets)
-    array = np.asarray(targets) if adopted is None else adopted
+    adopted = model.processor.adopt(as_tensor(targets))
+    array = as_array("y", targets) if adopted is None else adopted
     if adopted is not None:
         wanted = np.dtype(loss.target_layout(len(inputs), model.outputs)[1])
         if array.dtype != wanted:

@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 import numpy as np
 from numpy.typing import ArrayLike
 
+from fgnumba.arrays import as_array
 from fgnumba.errors import DtypeError, ShapeError
 
 
@@ -115,10 +116,7 @@ def _pair(theta: ArrayLike, v: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _vector(name: str, values: ArrayLike) -> np.ndarray:
-    try:
-        array = np.asarray(values)
-    except ValueError as error:
-        raise ShapeError(f"{name} is ragged; a vector (n,) is required") from error
+    array = as_array(name, values)
     if array.dtype.kind not in "fiu":
         raise DtypeError(f"{name} is {array.dtype}; real numbers are required")
     if array.ndim != 1:

@@ -11,18 +11,19 @@ import numpy as np
 import numpy.typing as npt
 
 from fgnumba import device as devices
+from fgnumba.arrays import REAL, as_array, as_tensor
 from fgnumba.errors import ConfigError, DtypeError, ShapeError, shown
 from fgnumba.kernels.device import Device
 from fgnumba.kernels.directions import EXPLICIT, NONE
-from fgnumba.kernels.philox import MAX_SEED, STREAM
+from fgnumba.kernels.philox import MAX_DIRECTIONS, MAX_SEED, STREAM
 from fgnumba.layers import Layer, Perturbation, Shape
 from fgnumba.losses import Loss
 from fgnumba.nodes import Node, check_uses, wired
 from fgnumba.parameters import Parameter, assign_all, checked, shapes_of
 from fgnumba.plan import Plan
 from fgnumba.recent import Recent
-from fgnumba.sizes import check_example, check_parameters
-from fgnumba.validation import whole_number
+from fgnumba.sizes import check_example, check_parameters, checked_batch
+from fgnumba.validation import flag, several, whole_number
 
 FORWARD_BATCH, DEVICE_BATCH = 256, 4096
 """Examples that a forward pass without a loss takes at a time, on the CPU and elsewhere: its buffers stay small."""
@@ -85,7 +86,7 @@ class Graph:
         before = frozenset(vars(self))
         self.processor = devices.resolve(device)
         self.device = self.processor.name
-        self.input_shape = _shape(input_shape)
+        self.input_shape = _shape("input_shape", input_shape)
         check_example("input_shape", self.input_shape)
         self.seed = whole_number("seed", seed, 0, MAX_SEED)
         self.nodes = wired(nodes)
@@ -99,6 +100,7 @@ class Graph:
                 shape = node.layer.output_shape(*self.input_shapes(index))
             except ShapeError as error:
                 raise ShapeError(f"{self._where(index)}: {error}") from None
+            shape = _shape(f"{self._where(index)}: the output's shape", shape)
             check_example(f"{self._where(index)}: the output", shape)
             self.shapes[node.name] = shape
         self.output_shape = self.shapes[self.output]
@@ -118,6 +120,7 @@ class Graph:
 
     def input_shapes(self, index: int) -> list[Shape]:
         """Return the shapes that node `index` reads."""
+        index = whole_number("index", index, 0, len(self.nodes) - 1)
         return [self.shapes[name] for name in self.nodes[index].inputs]
 
     def _create_parameters(self, initial: Provider | None) -> None:
@@ -131,7 +134,7 @@ class Graph:
             given = checked(shapes, initial(shapes), "parameters")
         for index, node in enumerate(self.nodes):
             if given is None:
-                generator = np.random.Generator(np.random.Philox(key=[self.seed, index]))
+                generator = np.random.Generator(np.random.Philox(key=np.array([self.seed, index], np.uint64)))
                 values = node.layer.initial_parameters(self.input_shapes(index), generator)
             else:
                 values = {name: given[f"{node.name}.{name}"] for name in needed[index]}
@@ -154,7 +157,7 @@ class Graph:
 
     def layer_parameters(self, index: int) -> dict[str, Parameter]:
         """Return the parameters of node `index` by the layer's own names."""
-        return self._of_layers[index]
+        return self._of_layers[whole_number("index", index, 0, len(self.nodes) - 1)]
 
     def parameters(self) -> dict[str, npt.NDArray[np.float32]]:
         """Return copies of all parameters, ``{"<layer>.weight": (K, N) float32, ...}``."""
@@ -170,6 +173,8 @@ class Graph:
             A name is missing or unknown, or a shape differs.
         DtypeError
             An array does not hold real numbers.
+        ConfigError
+            A number is not finite, or beyond float32.
         """
         arrays = checked(shapes_of(self._parameters), parameters, "parameters")
         with self._lock:
@@ -216,12 +221,12 @@ class Graph:
 
     def checked_input(self, x: Any) -> Any:
         """Return `x` as an array of real numbers of shape (B, *input_shape): NumPy's, or one of the device."""
-        adopted = self.processor.adopt(x)
-        array = np.asarray(x) if adopted is None else adopted
+        adopted = self.processor.adopt(as_tensor(x))
+        array = as_array("x", x) if adopted is None else adopted
         if array.shape[1:] != self.input_shape or array.ndim == 0 or len(array) == 0:
             required = ", ".join(("B", *map(str, self.input_shape)))
             raise ShapeError(f"x has shape {array.shape}; ({required}) with B >= 1 is required")
-        if array.dtype.kind not in "fiub":
+        if array.dtype.kind not in REAL:
             raise DtypeError(f"x has dtype {array.dtype}; real numbers are required")
         if adopted is not None and array.dtype != np.float32:
             raise DtypeError(f"x has dtype {array.dtype} on the GPU; float32 is required there")
@@ -231,6 +236,8 @@ class Graph:
         self, batch: int, kind: int = NONE, count: int = 0, loss: Loss | None = None, training: bool = False
     ) -> Plan:
         """Return the plan for these arguments, from the few that are kept; the caller holds :attr:`lock`."""
+        batch, training = checked_batch(batch, self.input_shape), flag("training", training)
+        kind, count = whole_number("kind", kind, 0, EXPLICIT), whole_number("count", count, 0, MAX_DIRECTIONS)
 
         def bind() -> Plan:
             explicit = None
@@ -335,8 +342,16 @@ class Sequential(Graph):
         return f"Sequential({list(self.layers)}, input_shape={self.input_shape}, device={self.device!r})"
 
 
-def _shape(shape: Shape | int) -> Shape:
-    sizes = (shape,) if isinstance(shape, int) else tuple(shape)
-    if not sizes or any(isinstance(n, bool) or not isinstance(n, int) or n < 1 for n in sizes):
-        raise ShapeError(f"input_shape is {shown(shape)}; whole numbers of at least 1 are required")
-    return sizes
+def _shape(what: str, shape: Any) -> Shape:
+    """Return a shape, or a whole number, as a tuple of Python's ints."""
+    sizes = several(shape)
+    try:
+        # What is too large for the machine is said by whoever knows how large that is.
+        found = tuple(
+            whole_number(what, size, high=math.inf) for size in ((shape,) if sizes is None else sizes)
+        )
+    except ConfigError:
+        found = ()
+    if not found:
+        raise ShapeError(f"{what} is {shown(shape)}; whole numbers of at least 1 are required")
+    return found

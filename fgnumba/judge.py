@@ -5,7 +5,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,6 +18,7 @@ from fgnumba.errors import ConfigError, DatasetError, FgError, shown
 from fgnumba.evaluation import Evaluation, evaluate
 from fgnumba.forward import checked_targets
 from fgnumba.losses import SoftmaxCrossEntropy
+from fgnumba.validation import as_float
 
 if TYPE_CHECKING:
     from fgnumba.graph import Graph
@@ -83,13 +83,8 @@ def parts_of(model: "Graph", dataset: Dataset, validation: Validation, seed: int
 
 def _share(validation: Any) -> float | None:
     """Return a share of the training data as a float, None for anything else."""
-    if isinstance(validation, bool) or not isinstance(validation, Real):
-        return None
-    try:
-        share = float(validation)
-    except OverflowError:
-        return None
-    return share if 0 < share < 1 else None
+    share = as_float(validation)
+    return share if share is not None and 0 < share < 1 else None
 
 
 def _checked(model: "Graph", x: Any, y: Any) -> tuple[npt.NDArray[np.float32], npt.NDArray[Any]]:

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from fgnumba.arrays import as_array, first_not_finite
 from fgnumba.errors import DatasetError, DtypeError, ShapeError
 from fgnumba.fingerprint import fingerprint
 from fgnumba.kernels.device import Device
@@ -68,7 +69,26 @@ class Loss(ABC):
 
     @abstractmethod
     def value(self, outputs: npt.NDArray[np.float32], targets: npt.NDArray[Any]) -> float:
-        """Return the loss of (B, N) outputs, computed in float64."""
+        """Return the loss of (B, N) outputs, computed in float64.
+
+        Raises
+        ------
+        ShapeError, DtypeError, DatasetError
+            Outputs or targets are not possible.
+        """
+
+    def checked_pair(
+        self, outputs: npt.ArrayLike, targets: npt.ArrayLike
+    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[Any]]:
+        """Return outputs as (B, N) float64, and targets as they are kept, having checked that they fit each other."""
+        z, y = as_array("outputs", outputs), as_array("targets", targets)
+        if z.ndim < 2 or z.size == 0:
+            raise ShapeError(f"outputs have shape {z.shape}; (B, N) is required")
+        batch, width = len(z), z[0].size
+        self.check_targets(y, batch, width)
+        self.check_target_values(y, width)
+        layout = self.target_layout(batch, width)
+        return z.reshape(batch, width).astype(np.float64), y.astype(layout[1], copy=False)
 
 
 class SoftmaxCrossEntropy(Loss):
@@ -126,7 +146,7 @@ class SoftmaxCrossEntropy(Loss):
 
     def value(self, outputs: npt.NDArray[np.float32], targets: npt.NDArray[Any]) -> float:
         """Return the mean of logsumexp(z_i) - z_i[y_i]."""
-        z = outputs.astype(np.float64)
+        z, targets = self.checked_pair(outputs, targets)
         # Of a model that has diverged it is NaN, and that is no news.
         with np.errstate(invalid="ignore"):
             z -= z.max(axis=1, keepdims=True)
@@ -153,12 +173,12 @@ class MeanSquaredError(Loss):
             raise DtypeError(f"targets have dtype {targets.dtype}; real numbers are required")
 
     def check_target_values(self, targets: npt.NDArray[Any], outputs: int) -> None:
-        """Raise unless every target is finite."""
+        """Raise unless every target is finite, in float32 too."""
         targets = np.asarray(targets)
-        wrong = np.argwhere(~np.isfinite(targets))
-        if wrong.size:
-            row, column = wrong[0]
-            raise DatasetError(f"targets[{row}, {column}] is {targets[row, column]}; finite is required")
+        wrong = first_not_finite(targets)
+        if wrong is not None:
+            at = ", ".join(map(str, wrong))
+            raise DatasetError(f"targets[{at}] is {targets[wrong]}; finite is required, in float32")
 
     def bind(
         self,
@@ -190,4 +210,5 @@ class MeanSquaredError(Loss):
 
     def value(self, outputs: npt.NDArray[np.float32], targets: npt.NDArray[Any]) -> float:
         """Return the mean of the squared differences."""
-        return float(np.mean((outputs.astype(np.float64) - targets) ** 2))
+        z, targets = self.checked_pair(outputs, targets)
+        return float(np.mean((z - targets) ** 2))

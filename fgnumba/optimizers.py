@@ -16,7 +16,7 @@ from fgnumba.kernels.optimizer import cpu as kernels
 from fgnumba.kernels.program import Operation
 from fgnumba.parameters import Parameter
 from fgnumba.schedules import Constant, Exponential, Schedule
-from fgnumba.validation import real_number
+from fgnumba.validation import flag, optional, real_number, store, whole_number
 
 Gradients = Mapping[str, npt.NDArray[np.float32]]
 Memory = Callable[[str, Parameter], npt.NDArray[np.float32]]
@@ -38,11 +38,11 @@ class Optimizer(ABC):
     decay: float
 
     def __post_init__(self) -> None:
-        if callable(self.learning_rate):
-            if self.decay != 0:
-                raise ConfigError(f"decay is {self.decay!r} beside a schedule; give one of the two")
-        else:
-            Exponential(self.learning_rate, self.decay)
+        store(self, decay=real_number("decay", self.decay))
+        if not callable(self.learning_rate):
+            store(self, learning_rate=Constant(self.learning_rate).learning_rate)
+        elif self.decay != 0:
+            raise ConfigError(f"decay is {self.decay!r} beside a schedule; give one of the two")
 
     @cached_property
     def schedule(self) -> Schedule:
@@ -53,7 +53,8 @@ class Optimizer(ABC):
 
     def rate(self, step: int) -> float:
         """Return η at `step`; ConfigError where a schedule returns what is no learning rate."""
-        return real_number(f"the schedule's learning rate at step {step}", self.schedule(step))
+        rate = self.schedule(whole_number("step", step, 0))
+        return real_number(f"the schedule's learning rate at step {step}", rate)
 
     @property
     def plain(self) -> bool:
@@ -71,7 +72,9 @@ class Optimizer(ABC):
 
     def set_rates(self, rates: npt.NDArray[Any], step: int, learning_rate: float | None = None) -> None:
         """Write what a step needs into `rates`: the schedule's learning rate where none is given."""
-        rates["learning_rate"] = self.rate(step) if learning_rate is None else learning_rate
+        step = whole_number("step", step, 0)
+        rate = self.rate(step) if learning_rate is None else real_number("learning_rate", learning_rate)
+        rates["learning_rate"] = rate
         rates["correction"] = 1.0 - float(rates["momentum"][0]) ** (step + 1)
         rates["correction2"] = 1.0 - float(rates["beta2"][0]) ** (step + 1)
 
@@ -196,9 +199,13 @@ class SGD(Optimizer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        real_number("momentum", self.momentum, below=1)
-        real_number("weight_decay", self.weight_decay)
-        _check_clip(self.clip_norm)
+        store(
+            self,
+            momentum=real_number("momentum", self.momentum, below=1),
+            nesterov=flag("nesterov", self.nesterov),
+            weight_decay=real_number("weight_decay", self.weight_decay),
+            clip_norm=optional(real_number, "clip_norm", self.clip_norm, above_zero=True),
+        )
         if self.nesterov and self.momentum == 0:
             raise ConfigError("nesterov needs a momentum above 0")
 
@@ -265,11 +272,14 @@ class Adam(Optimizer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        real_number("beta1", self.beta1, below=1)
-        real_number("beta2", self.beta2, below=1)
-        real_number("epsilon", self.epsilon, above_zero=True)
-        real_number("weight_decay", self.weight_decay)
-        _check_clip(self.clip_norm)
+        store(
+            self,
+            beta1=real_number("beta1", self.beta1, below=1),
+            beta2=real_number("beta2", self.beta2, below=1),
+            epsilon=real_number("epsilon", self.epsilon, above_zero=True),
+            weight_decay=real_number("weight_decay", self.weight_decay),
+            clip_norm=optional(real_number, "clip_norm", self.clip_norm, above_zero=True),
+        )
 
     def constants(self) -> dict[str, float]:
         """Return the betas, epsilon, decay and clipping."""
@@ -335,12 +345,17 @@ class FrankWolfe(Optimizer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        real_number("radius", self.radius, above_zero=True)
+        averaging = real_number("averaging", self.averaging)
+        if not 0 < averaging <= 1:
+            raise ConfigError(f"averaging is {self.averaging!r}; a number above 0 and up to 1 is required")
+        store(
+            self,
+            radius=real_number("radius", self.radius, above_zero=True),
+            averaging=averaging,
+        )
         self.rate(0)
         if self.norm not in ("l2", "linf"):
             raise ConfigError(f"norm is {self.norm!r}; 'l2' or 'linf' is required")
-        if not 0 < real_number("averaging", self.averaging) <= 1:
-            raise ConfigError(f"averaging is {self.averaging!r}; a number above 0 and up to 1 is required")
 
     def rate(self, step: int) -> float:
         """Return η at `step`; ConfigError where it is above 1."""
@@ -379,11 +394,6 @@ class FrankWolfe(Optimizer):
 
 OPTIMIZERS = {"sgd": SGD, "adam": Adam, "adamw": AdamW, "frank-wolfe": FrankWolfe}
 """By the names that configurations use."""
-
-
-def _check_clip(clip_norm: float | None) -> None:
-    if clip_norm is not None:
-        real_number("clip_norm", clip_norm, above_zero=True)
 
 
 def _clip(clip_norm: float | None) -> dict[str, float]:

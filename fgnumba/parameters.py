@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from fgnumba.errors import DtypeError, ShapeError, did_you_mean
+from fgnumba.arrays import REAL, as_array, first_not_finite
+from fgnumba.errors import ConfigError, DtypeError, ShapeError, did_you_mean
 from fgnumba.kernels.device import CPU, Device
 from fgnumba.kernels.packing import pack, pack_into, unpack
 
@@ -75,7 +76,7 @@ def shapes_of(parameters: Mapping[str, Parameter]) -> dict[str, tuple[int, ...]]
 def checked(
     shapes: Mapping[str, tuple[int, ...]], arrays: Mapping[str, npt.ArrayLike], what: str
 ) -> dict[str, npt.NDArray[np.float32]]:
-    """Return `arrays` as float32, having checked that they have these names and shapes, and hold numbers.
+    """Return `arrays` as float32, having checked that they have these names and shapes, and hold finite numbers.
 
     Raises
     ------
@@ -83,7 +84,11 @@ def checked(
         A name is missing or unknown, or a shape differs.
     DtypeError
         An array does not hold real numbers.
+    ConfigError
+        A number is not finite, or beyond float32.
     """
+    if not isinstance(arrays, Mapping):
+        raise ConfigError(f"{what} is a {type(arrays).__name__}; a mapping from names to arrays is required")
     for name in arrays:
         if name not in shapes:
             raise ShapeError(f"{what}: unknown name {name!r}{did_you_mean(str(name), shapes)}")
@@ -91,11 +96,17 @@ def checked(
     for name, shape in shapes.items():
         if name not in arrays:
             raise ShapeError(f"{what}: {name!r} is missing; its shape is {shape}")
-        array = np.asarray(arrays[name])
-        if array.dtype.kind not in "fiub":
+        array = as_array(f"{what}: {name!r}", arrays[name])
+        if array.dtype.kind not in REAL:
             raise DtypeError(f"{what}: {name!r} has dtype {array.dtype}; real numbers are required")
         if array.shape != shape:
             raise ShapeError(f"{what}: {name!r} has shape {array.shape}; {shape} is required")
+        wrong = first_not_finite(array)
+        if wrong is not None:
+            at = ", ".join(map(str, wrong))
+            raise ConfigError(
+                f"{what}: {name!r}[{at}] is {array[wrong]}; a number finite in float32 is required"
+            )
         result[name] = array.astype(np.float32, copy=False)
     return result
 

@@ -104,8 +104,9 @@ class InputRows(Bound):
             assert self._copy is not None
             self._copy.load(x.reshape(self._batch, self._width))
             return
-        rows = x.reshape(self._batch, self._width)
-        if rows.dtype == np.float32 and rows.flags.c_contiguous and pads_well(self._width):
+        rows, flags = x.reshape(self._batch, self._width), x.flags
+        # Of an x that is not contiguous `rows` is a copy, which would be gone before it is read.
+        if rows.dtype == np.float32 and flags.c_contiguous and flags.aligned and pads_well(self._width):
             at, distance = rows.__array_interface__["data"][0], self._width
         else:
             if self._copy is None:

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fgnumba.errors import ConfigError, ShapeError, did_you_mean, shown
+from fgnumba.validation import real_number, several, whole_number
 
 if TYPE_CHECKING:
     from fgnumba.graph import Graph, Provider
@@ -88,8 +89,10 @@ def tables(name: str, classes: int, widths: Sequence[int] | None = None) -> list
         return [dict(table) for table in (*half, *half, {"type": "flatten"}, hidden, head)]
     if name == "resnet":
         return [*_residual_tables(), {"name": "head", **head}]
-    widths = (MLP_WIDTHS if widths is None else widths) if name == "mlp" else ()
-    hidden_layers = [{"type": "dense", "units": units, "activation": "relu"} for units in widths]
+    chosen = (several(widths) if widths is not None else MLP_WIDTHS) if name == "mlp" else ()
+    if chosen is None:
+        raise ConfigError(f"widths is {shown(widths)}; several whole numbers are required")
+    hidden_layers = [{"type": "dense", "units": units, "activation": "relu"} for units in chosen]
     return [{"type": "flatten"}, *hidden_layers, head]
 
 
@@ -229,4 +232,6 @@ def default_learning_rate(
     normalisation, ``cnn``, needs less, and ``resnet``, which is normalised, bears more.
     Momentum μ makes every step 1 / (1 - μ) times as long in the end.
     """
+    parameters, directions = whole_number("parameters", parameters), whole_number("directions", directions)
+    momentum, rate = real_number("momentum", momentum, below=1), real_number("rate", rate, above_zero=True)
     return (1.0 - momentum) * rate * math.sqrt(parameters) * directions / (parameters + directions + 1)

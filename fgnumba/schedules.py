@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from fgnumba.errors import ConfigError
-from fgnumba.validation import real_number, whole_number
+from fgnumba.validation import real_number, store, whole_number
 
 Schedule = Callable[[int], float]
 
@@ -26,10 +26,11 @@ class Constant:
     learning_rate: float
 
     def __post_init__(self) -> None:
-        real_number("learning_rate", self.learning_rate, above_zero=True)
+        store(self, learning_rate=real_number("learning_rate", self.learning_rate, above_zero=True))
 
     def __call__(self, step: int) -> float:
-        return float(self.learning_rate)
+        whole_number("step", step, 0)
+        return self.learning_rate
 
 
 @dataclass(frozen=True)
@@ -54,11 +55,14 @@ class Exponential:
     decay: float
 
     def __post_init__(self) -> None:
-        real_number("learning_rate", self.learning_rate, above_zero=True)
-        real_number("decay", self.decay)
+        store(
+            self,
+            learning_rate=real_number("learning_rate", self.learning_rate, above_zero=True),
+            decay=real_number("decay", self.decay),
+        )
 
     def __call__(self, step: int) -> float:
-        return self.learning_rate * math.exp(-step * self.decay)
+        return self.learning_rate * math.exp(-whole_number("step", step, 0) * self.decay)
 
 
 @dataclass(frozen=True)
@@ -85,12 +89,16 @@ class Cosine:
     final: float = 0.0
 
     def __post_init__(self) -> None:
-        real_number("learning_rate", self.learning_rate, above_zero=True)
-        whole_number("steps", self.steps)
-        real_number("final", self.final)
+        store(
+            self,
+            learning_rate=real_number("learning_rate", self.learning_rate, above_zero=True),
+            steps=whole_number("steps", self.steps),
+            final=real_number("final", self.final),
+        )
 
     def __call__(self, step: int) -> float:
-        share = (1.0 + math.cos(math.pi * min(step, self.steps) / self.steps)) / 2.0
+        done = min(whole_number("step", step, 0), self.steps)
+        share = (1.0 + math.cos(math.pi * done / self.steps)) / 2.0
         # As a weighted mean, not final plus a share of the difference: exact at both ends.
         return self.learning_rate * share + self.final * (1.0 - share)
 
@@ -117,7 +125,9 @@ class Warmup:
     def __post_init__(self) -> None:
         if not callable(self.schedule):
             raise ConfigError(f"schedule is {self.schedule!r}; a function of the step is required")
-        whole_number("steps", self.steps)
+        store(self, steps=whole_number("steps", self.steps))
 
     def __call__(self, step: int) -> float:
-        return self.schedule(step) * min(1.0, (step + 1) / self.steps)
+        step = whole_number("step", step, 0)
+        rate = real_number(f"the schedule's learning rate at step {step}", self.schedule(step))
+        return rate * min(1.0, (step + 1) / self.steps)

@@ -26,7 +26,7 @@ from fgnumba.estimators import Recipe
 from fgnumba.evaluation import evaluate
 from fgnumba.files import read_whole
 from fgnumba.metrics import MAX_RECORDS, parsed
-from fgnumba.validation import real_number, whole_number
+from fgnumba.validation import optional, real_number, several, store, whole_number
 
 KEPT = 3
 """One in so many trials goes on."""
@@ -51,6 +51,17 @@ class Trial:
     steps: int
     accuracy: float | None
     loss: float | None
+
+    def __post_init__(self) -> None:
+        # They are known by these three numbers: 0.1 is not np.float32(0.1).
+        store(
+            self,
+            learning_rate=real_number("learning_rate", self.learning_rate),
+            fall=real_number("fall", self.fall),
+            steps=whole_number("steps", self.steps),
+            accuracy=optional(real_number, "accuracy", self.accuracy),
+            loss=optional(real_number, "loss", self.loss),
+        )
 
     @property
     def score(self) -> tuple[float, float]:
@@ -82,16 +93,21 @@ class Search:
     steps: int = 2000
 
     def __post_init__(self) -> None:
-        real_number("lowest", self.lowest, above_zero=True)
-        real_number("highest", self.highest, above_zero=True)
+        falls = several(self.falls)
+        if falls is None:
+            raise ConfigError(f"falls is {shown(self.falls)}; several numbers are required, such as (4.0,)")
+        store(
+            self,
+            lowest=real_number("lowest", self.lowest, above_zero=True),
+            highest=real_number("highest", self.highest, above_zero=True),
+            count=whole_number("count", self.count),
+            falls=tuple(real_number("falls", fall) for fall in falls),
+            steps=whole_number("steps", self.steps),
+        )
         if self.highest < self.lowest:
             raise ConfigError(
                 f"highest is {self.highest:g}; at least {self.lowest:g}, the lowest, is required"
             )
-        whole_number("count", self.count)
-        whole_number("steps", self.steps)
-        for fall in self.falls:
-            real_number("falls", fall)
         if not self.falls:
             raise ConfigError("falls is empty; at least one is required")
 

@@ -2,12 +2,14 @@
 
 import math
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from fgnumba.errors import ShapeError, shown
 from fgnumba.kernels.memory import physical_memory, readable
 from fgnumba.kernels.packing import packed_size
 from fgnumba.kernels.philox import MAX_COLUMNS, MAX_PARAMETERS
 from fgnumba.layers import Shape
+from fgnumba.validation import whole_number
 
 FLOAT_BYTES = 4
 
@@ -20,6 +22,26 @@ def check_example(what: str, shape: Shape) -> None:
             f"{what} has shape {shown(shape)}: {readable(needed)} an example; "
             f"this machine has {readable(physical_memory())}"
         )
+
+
+def checked_batch(batch: Any, shape: Shape) -> int:
+    """Return the number of examples of `shape` in a batch as an int.
+
+    Raises
+    ------
+    ConfigError
+        It is no whole number of at least 1.
+    ShapeError
+        So many are more than the machine can hold.
+    """
+    number = whole_number("batch", batch)
+    needed = number * math.prod(shape) * FLOAT_BYTES
+    if needed > physical_memory():
+        raise ShapeError(
+            f"batch is {number}: {readable(needed)} of examples of shape {shown(shape)}; "
+            f"this machine has {readable(physical_memory())}"
+        )
+    return number
 
 
 def check_parameters(layers: Iterable[tuple[str, Mapping[str, Shape], int]]) -> None:

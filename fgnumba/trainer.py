@@ -7,6 +7,7 @@ from typing import Any, NoReturn
 import numpy as np
 import numpy.typing as npt
 
+from fgnumba.arrays import first_not_finite
 from fgnumba.callbacks import Callback, History, StepResult, result_of
 from fgnumba.checkpoints import Checkpoints
 from fgnumba.datasets.dataset import Dataset
@@ -28,7 +29,7 @@ from fgnumba.snapshot import state_of, take_state
 from fgnumba.sources import none_ahead
 from fgnumba.study import Study
 from fgnumba.training import Training
-from fgnumba.validation import real_number, whole_number
+from fgnumba.validation import flag, optional, real_number, whole_number
 
 _FIXED = ("model", "estimator", "optimizer", "seed")
 
@@ -116,7 +117,7 @@ class Trainer(Standing):
             before = self._log.settle()
             if before.steps > MAX_STEP:
                 raise ConfigError(f"step {before.steps}: at most 2**32 steps are possible with one seed")
-            plan = self.plan(len(inputs))
+            plan = self._plan(len(inputs))
             rate = self.set_step(before.steps)
             try:
                 self.push_step()
@@ -148,7 +149,9 @@ class Trainer(Standing):
 
     def plan(self, batch: int) -> Estimate:
         """Return what a step on `batch` examples runs, from the few that are kept."""
+        return self._plan(whole_number("batch", batch))
 
+    def _plan(self, batch: int) -> Estimate:
         def bind() -> Estimate:
             return self.estimator.bind(
                 Setting(
@@ -193,6 +196,7 @@ class Trainer(Standing):
 
     def set_step(self, step: int) -> float:
         """Write what belongs to a step, and return its learning rate."""
+        step = whole_number("step", step, 0, MAX_STEP)
         self.stream.host["step"] = step
         self.optimizer.set_rates(self.rates.host, step)
         return float(self.rates.host["learning_rate"][0])
@@ -219,8 +223,9 @@ class Trainer(Standing):
             for one in (inputs, targets)
         )
         self.loss.check_target_values(targets, self.model.outputs)
-        if not np.isfinite(inputs).all():
-            raise DatasetError(f"x is not finite at {tuple(np.argwhere(~np.isfinite(inputs))[0].tolist())}")
+        wrong = first_not_finite(inputs)
+        if wrong is not None:
+            raise DatasetError(f"x is not finite at {wrong}")
         diagnosis = diagnose(studied or self.model, self.loss, plan, inputs, targets, rate)
         position = self._log.settle()
         step, passed = position.steps, bool(np.isfinite(plan.values).all())
@@ -313,16 +318,16 @@ class Trainer(Standing):
             "batch_size": batch_size,
             "evaluate_every": evaluate_every,
         }
-        for name, value in numbers.items():
-            if value is not None:
-                whole_number(name, value)
-        if stop_above is not None:
-            real_number("stop_above", stop_above, above_zero=True)
+        epochs, steps, size, evaluate_every = (
+            optional(whole_number, name, value) for name, value in numbers.items()
+        )
+        stop_above = optional(real_number, "stop_above", stop_above, above_zero=True)
+        resume = flag("resume", resume)
         if resume and checkpoints is None:
             raise ConfigError("resume: checkpoints is None; the folder to resume from is required")
         parts = parts_of(self.model, dataset, validation, self.seed)
         examples = len(parts.training.x_train)
-        batch_size = min(batch_size, examples)
+        batch_size = min(size, examples)
         per_epoch = examples // batch_size
         if steps is None:
             steps = Defaults().steps if epochs is None else epochs * per_epoch

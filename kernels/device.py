@@ -47,12 +47,21 @@ class Staged(Bound):
 
     def load(self, values: npt.NDArray[Any]) -> None:
         """Take values; of rows that are longer than theirs, the first columns."""
-        self.array[..., : values.shape[-1]] = values
+        fill(self.array[..., : values.shape[-1]], values)
 
     @property
     def nbytes(self) -> int:
         """Bytes of the array."""
         return int(self.array.nbytes)
+
+
+def fill(target: npt.NDArray[Any], values: npt.NDArray[Any]) -> None:
+    """Write values into an array; what float32 cannot hold becomes infinite, which what is computed from it shows."""
+    if values.dtype.kind == "f" and values.dtype.itemsize > target.dtype.itemsize:
+        with np.errstate(over="ignore"):
+            target[...] = values
+    else:
+        target[...] = values
 
 
 class Device(ABC):

@@ -15,6 +15,7 @@ from fgnumba.kernels.arguments import filled, record
 from fgnumba.kernels.compile import kernel
 from fgnumba.kernels.emit import pointer
 from fgnumba.kernels.memory import address, aligned
+from fgnumba.kernels.numbers import launcher
 from fgnumba.kernels.program import Operation
 from fgnumba.kernels.tiling import parts_for
 
@@ -33,6 +34,7 @@ _MEAN = record("rows", "batch", "count", "result", "values")
 _ELEMENT_WORK = 30
 
 
+@launcher
 def bind_loss(
     name: str,
     entry: int,
@@ -73,6 +75,7 @@ def bind_loss(
     ]
 
 
+@launcher
 def bind_loss_residual(
     name: str,
     entry: int,

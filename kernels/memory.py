@@ -11,10 +11,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fgnumba.errors import DeviceError
 from fgnumba.kernels.vector import CACHE_LINE, PANEL
 
 CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 """Where Linux says how much a container may take, of either version; ``max`` or a vast number: all there is."""
+
+
+class NoRoomError(DeviceError, MemoryError):
+    """More memory is asked for than there is."""
 
 
 @cache
@@ -47,13 +52,13 @@ def aligned(shape: tuple[int, ...], dtype: npt.DTypeLike = np.float32) -> npt.ND
 
     Raises
     ------
-    MemoryError
+    NoRoomError
         There is not so much memory. The system may grant it nevertheless, and end the process when it is used.
     """
     dtype = np.dtype(dtype)
     size = math.prod(map(int, shape)) * dtype.itemsize
     if size > physical_memory():
-        raise MemoryError(
+        raise NoRoomError(
             f"a buffer of {readable(size)} is asked for; this machine has {readable(physical_memory())}"
         )
     buffer = np.zeros(size + CACHE_LINE, np.uint8)

@@ -47,4 +47,5 @@ GAUSSIAN_PANEL_SHIFT = 4
 
 def set_stream(stream: np.ndarray[Any, Any], seed: int, step: int) -> None:
     """Write `seed` and `step` into `stream`, a (1,) array of ``STREAM``."""
+    seed, step = int(seed), int(step)
     stream["step"], stream["key_low"], stream["key_high"] = step, seed & 0xFFFFFFFF, seed >> 32

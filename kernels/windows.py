@@ -7,6 +7,7 @@ from numba.extending import register_jitable
 from fgnumba.kernels import images
 from fgnumba.kernels.arguments import filled, record
 from fgnumba.kernels.images import Images, operands
+from fgnumba.kernels.numbers import launcher
 from fgnumba.kernels.program import Operation
 
 FIELDS = (
@@ -18,6 +19,7 @@ FIELDS = (
 ARGUMENTS = record(*images.fields("x"), *images.fields("y"), "batch", "images", "count", *FIELDS)
 
 
+@launcher
 def bind(
     name: str,
     entry: int,

@@ -10,6 +10,7 @@ from fgnumba.bench.reverse.plan import ReversePlan
 from fgnumba.estimators import Estimate, Estimator, Recipe, Setting
 from fgnumba.kernels.device import CPU
 from fgnumba.kernels.loss import RESULT
+from fgnumba.validation import flag, store, whole_number
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,9 @@ class ReverseMode(Estimator):
 
     name: ClassVar[str] = "reverse-mode"
 
+    def __post_init__(self) -> None:
+        store(self, checkpoint=flag("checkpoint", self.checkpoint))
+
     @property
     def unbiased(self) -> bool:
         """True."""
@@ -37,6 +41,7 @@ class ReverseMode(Estimator):
 
     def relative_variance(self, parameters: int) -> float:
         """Return 0."""
+        whole_number("parameters", parameters)
         return 0.0
 
     def bind(self, setting: Setting) -> "ReverseEstimate":

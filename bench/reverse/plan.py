@@ -12,14 +12,16 @@ from fgnumba.bench.reverse.rules import rule
 from fgnumba.errors import ConfigError
 from fgnumba.graph import Graph
 from fgnumba.kernels.bound import Bound
-from fgnumba.kernels.device import CPU
+from fgnumba.kernels.device import CPU, fill
 from fgnumba.kernels.memory import aligned
 from fgnumba.kernels.philox import STREAM
 from fgnumba.kernels.program import Operation
 from fgnumba.losses import Loss, MeanSquaredError, SoftmaxCrossEntropy
 from fgnumba.outcome import targets_of
 from fgnumba.plan import InputRows
+from fgnumba.sizes import checked_batch
 from fgnumba.tasks import place
+from fgnumba.validation import flag
 from fgnumba.wiring import Step, Value, wire
 
 _LOSSES = {
@@ -70,6 +72,8 @@ class ReversePlan(Bound):
     ) -> None:
         if type(loss) not in _LOSSES:
             raise ConfigError(f"{type(loss).__name__} has no reverse pass")
+        batch, update = checked_batch(batch, model.input_shape), flag("update", update)
+        training, checkpoint = flag("training", training), flag("checkpoint", checkpoint)
         self.model, self.batch, self.update = model, batch, update
         if model.processor is not CPU:
             raise ConfigError(f"reverse mode runs on the CPU; the model is on {model.device!r}")
@@ -148,7 +152,7 @@ class ReversePlan(Bound):
     def run(self, x: npt.NDArray[Any], targets: npt.NDArray[Any]) -> float:
         """Run both passes on checked x (B, ...) and targets, and return the loss."""
         self._input.read_by(x, self._readers)
-        self.targets[...] = targets
+        fill(self.targets, targets)
         self._program.run()
         return self.value
 

@@ -16,7 +16,7 @@ from fgnumba.losses import Loss, SoftmaxCrossEntropy
 from fgnumba.position import Move, Position, Standing
 from fgnumba.recent import Recent
 from fgnumba.schedules import Exponential
-from fgnumba.validation import whole_number
+from fgnumba.validation import flag, whole_number
 
 
 def value_and_grad(
@@ -71,7 +71,7 @@ class ReverseTrainer(Standing):
         super().__init__(model)
         self.loss = loss or SoftmaxCrossEntropy()
         self.rate = Exponential(learning_rate, decay)
-        self.seed, self.checkpoint = whole_number("seed", seed, 0, MAX_SEED), checkpoint
+        self.seed, self.checkpoint = whole_number("seed", seed, 0, MAX_SEED), flag("checkpoint", checkpoint)
         self._plans: Recent[Any, ReversePlan] = Recent()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -120,7 +120,8 @@ class ReverseTrainer(Standing):
         return value
 
     def plan(self, batch: int) -> ReversePlan:
-        """Return what a step on `batch` examples runs."""
+        """Return what a step on `batch` examples runs, from the few that are kept."""
+        batch = whole_number("batch", batch)
 
         def bind() -> ReversePlan:
             return ReversePlan(

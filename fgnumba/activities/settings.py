@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from fgnumba.errors import ConfigError
-from fgnumba.validation import real_number, whole_number
+from fgnumba.validation import real_number, store, whole_number
 
 RULES = ("filter", "average")
 
@@ -44,18 +44,22 @@ class Feedback:
     def __post_init__(self) -> None:
         if self.rule not in RULES:
             raise ConfigError(f"feedback: rule is {self.rule!r}; {' or '.join(map(repr, RULES))} is required")
+        rate = real_number("feedback: rate", self.rate, above_zero=True)
+        control = real_number("feedback: control", self.control)
+        every = whole_number("feedback: every", self.every)
         most = 2.0 if self.rule == "filter" else 1.0
-        if real_number("feedback: rate", self.rate, above_zero=True) > most:
+        if rate > most:
             raise ConfigError(
                 f"feedback: rate is {self.rate!r}; at most {most:g} with the rule {self.rule!r}"
             )
-        whole_number("feedback: cells", self.cells)
-        if real_number("feedback: control", self.control) > 1:
+        if control > 1:
             raise ConfigError(f"feedback: control is {self.control!r}; a number from 0 to 1 is required")
-        if whole_number("feedback: every", self.every) > 1 and self.control > 0:
+        if every > 1 and control > 0:
             raise ConfigError(
                 f"feedback: every is {self.every!r}; with a control above 0 noise is needed in every step"
             )
+        cells = whole_number("feedback: cells", self.cells)
+        store(self, rate=rate, control=control, cells=cells, every=every)
 
 
 @dataclass(frozen=True)
@@ -82,5 +86,8 @@ class LocalLosses:
     groups: int = 1
 
     def __post_init__(self) -> None:
-        whole_number("local losses: cells", self.cells)
-        whole_number("local losses: groups", self.groups)
+        store(
+            self,
+            cells=whole_number("local losses: cells", self.cells),
+            groups=whole_number("local losses: groups", self.groups),
+        )

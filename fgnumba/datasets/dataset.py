@@ -7,7 +7,10 @@ from functools import cached_property
 import numpy as np
 
 from fgnumba.checkpoint_file import digest_of
-from fgnumba.errors import DatasetError
+from fgnumba.errors import ConfigError, DatasetError, shown
+from fgnumba.validation import store, whole_number
+
+MAX_SEED = (1 << 64) - 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,8 +38,12 @@ class Dataset:
     classes: int
 
     def __post_init__(self) -> None:
-        if self.classes < 1:
-            raise DatasetError(f"{self.name}: classes is {self.classes}; at least 1 is required")
+        try:
+            store(self, classes=whole_number("classes", self.classes))
+        except ConfigError:
+            raise DatasetError(
+                f"{self.name}: classes is {shown(self.classes)}; at least 1 is required, a whole number"
+            ) from None
         for part in ("train", "test"):
             features, labels = getattr(self, f"x_{part}"), getattr(self, f"y_{part}")
             for key, array in ((f"x_{part}", features), (f"y_{part}", labels)):
@@ -69,7 +76,8 @@ class Dataset:
 
     def order(self, seed: int, epoch: int) -> np.ndarray:
         """Return the numbers of the training samples in the order of an epoch, (n,) int64."""
-        return np.random.default_rng([seed, epoch]).permutation(len(self.x_train))
+        key = [whole_number("seed", seed, 0, MAX_SEED), whole_number("epoch", epoch, 0)]
+        return np.random.default_rng(key).permutation(len(self.x_train))
 
     def batches(
         self, batch_size: int, seed: int = 0, first: int = 0
@@ -82,7 +90,19 @@ class Dataset:
         ----------
         batch_size : from 1 to the number of training samples.
         first : number of the batch to begin with.
+
+        Raises
+        ------
+        ConfigError
+            At once, where a number is out of its range.
         """
+        return self._batches(
+            whole_number("batch_size", batch_size, 1, len(self.x_train)),
+            whole_number("seed", seed, 0, MAX_SEED),
+            whole_number("first", first, 0),
+        )
+
+    def _batches(self, batch_size: int, seed: int, first: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         x, y = self.x_train, self.y_train
         x_batch, y_batch = np.empty((batch_size, *x.shape[1:]), x.dtype), np.empty(batch_size, y.dtype)
         per_epoch = len(x) // batch_size

@@ -22,6 +22,7 @@ from fgnumba.errors import DatasetError
 from fgnumba.files import open_regular, size_of
 from fgnumba.kernels.memory import physical_memory, readable
 from fgnumba.tensors import MAX_RANK
+from fgnumba.validation import optional, whole_number
 
 # As the files are published; the variants have a dot for the second hyphen, or `.gz` at the end.
 TRAIN_IMAGES = "train-images-idx3-ubyte"
@@ -88,6 +89,7 @@ def load_idx_folder(folder: str | os.PathLike[str], name: str, classes: int | No
     DatasetError
         Where a file is missing or bad, or the files do not go together.
     """
+    classes = optional(whole_number, "classes", classes)
     train = _read_pair(Path(folder), TRAIN_IMAGES, TRAIN_LABELS, classes)
     test = _read_pair(Path(folder), TEST_IMAGES, TEST_LABELS, classes)
     return Dataset(

@@ -1,13 +1,13 @@
 """Hold-outs: samples of the training part that judge and do not train. Every class keeps its share in both."""
 
 from dataclasses import replace
-from numbers import Integral, Real
 from typing import NamedTuple
 
 import numpy as np
 
-from fgnumba.datasets.dataset import Dataset
-from fgnumba.errors import ConfigError, DatasetError
+from fgnumba.datasets.dataset import MAX_SEED, Dataset
+from fgnumba.errors import ConfigError, DatasetError, shown
+from fgnumba.validation import as_float, whole_number
 
 
 class Split(NamedTuple):
@@ -47,14 +47,19 @@ def split(dataset: Dataset, fraction: float, seed: int) -> Split:
 
 def judges(dataset: Dataset, fraction: float, seed: int) -> np.ndarray:
     """Return a mask (n,) bool, True for the training samples that :func:`split` holds out; it raises what that does."""
-    if not _is_a(Real, fraction) or not 0 < fraction < 1:
-        raise ConfigError(f"fraction is {fraction!r}; a number between 0 and 1 is required")
-    if not _is_a(Integral, seed) or seed < 0:
-        raise ConfigError(f"seed is {seed!r}; a whole number, 0 or above, is required")
-    held = held_out(dataset.y_train, fraction, seed)
+    share = as_float(fraction)
+    if share is None or not 0 < share < 1:
+        raise ConfigError(f"fraction is {shown(fraction)}; a number between 0 and 1 is required")
+    try:
+        number = whole_number("seed", seed, 0, MAX_SEED)
+    except ConfigError:
+        raise ConfigError(
+            f"seed is {shown(seed)}; a whole number, 0 or above, is required, and below 2**64"
+        ) from None
+    held = held_out(dataset.y_train, share, number)
     if not held.any():
         raise DatasetError(
-            f"{dataset.name}: {fraction} of {len(held)} training samples leaves none to validate on; "
+            f"{dataset.name}: {share} of {len(held)} training samples leaves none to validate on; "
             "a larger fraction or data set is required"
         )
     return held
@@ -77,10 +82,6 @@ def validation_split(dataset: Dataset, fraction: float, seed: int) -> Dataset:
     """
     training, x, y = split(dataset, fraction, seed)
     return replace(training, name=f"{dataset.name}-validation", x_test=x, y_test=y)
-
-
-def _is_a(kind: type, value: object) -> bool:
-    return isinstance(value, kind) and not isinstance(value, bool)
 
 
 def held_out(labels: np.ndarray, fraction: float, seed: int) -> np.ndarray:

@@ -19,7 +19,7 @@ from fgnumba.kernels.program import Operation
 from fgnumba.parameters import Parameter
 from fgnumba.plan import InputRows
 from fgnumba.rerun import Rerun
-from fgnumba.validation import whole_number
+from fgnumba.validation import flag, store, whole_number
 
 
 @dataclass(frozen=True)
@@ -55,9 +55,11 @@ class ActivityPerturbation(Estimator):
     name: ClassVar[str] = "activity"
 
     def __post_init__(self) -> None:
-        whole_number("draws", self.draws, 1, MAX_DIRECTIONS >> 8)
-        if not isinstance(self.layerwise, bool):
-            raise ConfigError(f"layerwise is {self.layerwise!r}; true or false is required")
+        store(
+            self,
+            draws=whole_number("draws", self.draws, 1, MAX_DIRECTIONS >> 8),
+            layerwise=flag("layerwise", self.layerwise),
+        )
         for name, kind in (("feedback", Feedback), ("local", LocalLosses)):
             value = getattr(self, name)
             if value is not None and not isinstance(value, kind):

@@ -19,6 +19,8 @@ from fgnumba.outcome import Outcome
 from fgnumba.parameters import Parameter
 from fgnumba.plan import InputRows
 from fgnumba.rerun import Rerun
+from fgnumba.sizes import checked_batch
+from fgnumba.validation import optional, real_number, store, whole_number
 
 
 class State(Bound):
@@ -70,6 +72,9 @@ class Setting(Bound):
     rates: Record | None = None
     stopped: Any = None
     gradients: dict[str, npt.NDArray[np.float32]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        store(self, batch=checked_batch(self.batch, self.model.input_shape))
 
     @property
     def parameters(self) -> dict[str, Parameter]:
@@ -252,6 +257,7 @@ class Estimator(ABC):
 
     def relative_variance(self, parameters: int) -> float | None:
         """Return E‖g - E g‖² / ‖∇f‖² for P parameters, where theory has it."""
+        whole_number("parameters", parameters)
         return None
 
     @property
@@ -303,6 +309,15 @@ class Recipe:
     steps: int | None = None
     epochs: int | None = None
     evidence: str = ""
+
+    def __post_init__(self) -> None:
+        store(
+            self,
+            learning_rate=optional(real_number, "learning_rate", self.learning_rate, above_zero=True),
+            rates={name: real_number("rates", rate, above_zero=True) for name, rate in self.rates.items()},
+            steps=optional(whole_number, "steps", self.steps),
+            epochs=optional(whole_number, "epochs", self.epochs),
+        )
 
     def build(self, name: str, direction: str | None, directions: int | None) -> Estimator:
         """Return the estimator called `name`; ConfigError where it has no such choice."""

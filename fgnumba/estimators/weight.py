@@ -21,7 +21,7 @@ from fgnumba.layers import Perturbation
 from fgnumba.parameters import Parameter
 from fgnumba.plan import Plan
 from fgnumba.rerun import Rerun
-from fgnumba.validation import real_number, whole_number
+from fgnumba.validation import optional, real_number, store, whole_number
 
 COMBINATIONS = ("mean", "projected")
 
@@ -68,16 +68,18 @@ class WeightPerturbation(Estimator):
 
     def __post_init__(self) -> None:
         by_name(self.direction)
-        whole_number("directions", self.directions, 1, MAX_DIRECTIONS)
+        store(
+            self,
+            directions=whole_number("directions", self.directions, 1, MAX_DIRECTIONS),
+            control=real_number("control", self.control, below=2),
+            clip=optional(real_number, "clip", self.clip, above_zero=True),
+        )
         if self.combine not in COMBINATIONS:
             raise ConfigError(
                 f"combine is {self.combine!r}; {' or '.join(map(repr, COMBINATIONS))} is required"
             )
         if self.combine == "projected" and self.directions > 1024:
             raise ConfigError(f"directions is {self.directions}; at most 1024 can be projected on")
-        real_number("control", self.control, below=2)
-        if self.clip is not None:
-            real_number("clip", self.clip, above_zero=True)
 
     @property
     def drawn(self) -> type[Direction]:
@@ -105,6 +107,7 @@ class WeightPerturbation(Estimator):
 
     def relative_variance(self, parameters: int) -> float | None:
         """Return what theory says without h and clipping, None with them."""
+        parameters = whole_number("parameters", parameters)
         if self.control > 0 or self.clip is not None:
             return None
         ratio = parameters / self.directions
@@ -123,10 +126,7 @@ class WeightPerturbation(Estimator):
     @property
     def update_rule(self) -> UpdateRule:
         """Directions and their combination."""
-        clip = None if self.clip is None else float(self.clip)
-        return UpdateRule(
-            self.directions, f"{self.direction} {self.combine} {float(self.control)!r} {clip!r}"
-        )
+        return UpdateRule(self.directions, f"{self.direction} {self.combine} {self.control!r} {self.clip!r}")
 
     def update(self, setting: Setting) -> WeightUpdate:
         """Return the update without the pass."""

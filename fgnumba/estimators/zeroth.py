@@ -27,7 +27,7 @@ from fgnumba.outcome import Outcome
 from fgnumba.parameters import Parameter
 from fgnumba.plan import Plan
 from fgnumba.rerun import Rerun
-from fgnumba.validation import real_number, whole_number
+from fgnumba.validation import real_number, store, whole_number
 
 
 class Parts(NamedTuple):
@@ -68,6 +68,7 @@ class Differences(Estimator):
 
     def relative_variance(self, parameters: int) -> float:
         """Return that of exact derivatives along the same directions."""
+        parameters = whole_number("parameters", parameters)
         direction, random, axes = self.parts
         share = self.parts.share(parameters)
         along = (parameters + (1 if direction == "gaussian" else -1)) / max(1, random)
@@ -110,8 +111,11 @@ class SPSA(Differences):
 
     def __post_init__(self) -> None:
         by_name(self.direction)
-        whole_number("directions", self.directions, 1, MAX_DIRECTIONS)
-        real_number("epsilon", self.epsilon, above_zero=True)
+        store(
+            self,
+            directions=whole_number("directions", self.directions, 1, MAX_DIRECTIONS),
+            epsilon=real_number("epsilon", self.epsilon, above_zero=True),
+        )
 
     @property
     def parts(self) -> Parts:
@@ -144,8 +148,11 @@ class CoordinateDifferences(Differences):
     name: ClassVar[str] = "coordinates"
 
     def __post_init__(self) -> None:
-        whole_number("coordinates", self.coordinates, 1, MAX_DIRECTIONS)
-        real_number("epsilon", self.epsilon, above_zero=True)
+        store(
+            self,
+            coordinates=whole_number("coordinates", self.coordinates, 1, MAX_DIRECTIONS),
+            epsilon=real_number("epsilon", self.epsilon, above_zero=True),
+        )
 
     @property
     def parts(self) -> Parts:
@@ -178,8 +185,9 @@ class HybridDifferences(Differences):
     name: ClassVar[str] = "hybrid"
 
     def __post_init__(self) -> None:
-        SPSA(self.direction, self.directions, self.epsilon)
-        CoordinateDifferences(self.coordinates, self.epsilon)
+        random = SPSA(self.direction, self.directions, self.epsilon)
+        axes = CoordinateDifferences(self.coordinates, self.epsilon)
+        store(self, directions=random.directions, coordinates=axes.coordinates, epsilon=random.epsilon)
 
     @property
     def parts(self) -> Parts:
@@ -303,7 +311,7 @@ class DifferenceEstimate(Estimate):
         setting = self._setting
         stream = setting.stream.host[0]
         key = [int(stream["key_low"]) | int(stream["key_high"]) << 32, int(stream["step"])]
-        chosen = np.random.Generator(np.random.Philox(key=key)).choice(
+        chosen = np.random.Generator(np.random.Philox(key=np.array(key, np.uint64))).choice(
             self._ends[-1], self._axes, replace=False
         )
         parameters = list(setting.model.packed_parameters.items())

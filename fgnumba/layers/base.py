@@ -13,12 +13,16 @@ from fgnumba.errors import ConfigError, ShapeError, did_you_mean, shown
 from fgnumba.kernels.activations.rules import RULES
 from fgnumba.kernels.device import Device
 from fgnumba.kernels.images import NO_BORDER, Border, Images
+from fgnumba.kernels.philox import ORTHOGONAL
 from fgnumba.kernels.program import Operation
 from fgnumba.parameters import Parameter
-from fgnumba.validation import whole_number
+from fgnumba.validation import several, store, whole_number
 
 MAX_PIXELS = 1 << 20
 """Of a window, a step or a border, along a side: products of two fit kernels' integers."""
+
+MAX_DRAWN = 2 * ORTHOGONAL
+"""Above the number of any direction: those of families come after the others."""
 
 Shape = tuple[int, ...]
 Initial = dict[str, npt.NDArray[np.float32]]
@@ -42,6 +46,10 @@ class Perturbation:
     stream: npt.NDArray[Any]
     first: int = 0
     explicit: Mapping[str, npt.NDArray[np.float32]] | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("kind", "count", "first"):
+            store(self, **{name: whole_number(name, getattr(self, name), 0, MAX_DRAWN)})
 
     def of(self, parameter: Parameter | None) -> npt.NDArray[np.float32] | None:
         """Return the explicit tangents of a parameter, None where directions are drawn."""
@@ -69,6 +77,14 @@ class Site:
     output: Images
     parameters: Mapping[str, Parameter]
     perturbation: Perturbation
+
+    def __post_init__(self) -> None:
+        store(
+            self,
+            batch=whole_number("batch", self.batch),
+            images=whole_number("images", self.images, 0),
+            index=whole_number("index", self.index, 0),
+        )
 
     @property
     def isa(self) -> Any:
@@ -144,23 +160,19 @@ class Layer(ABC):
         return type(self).__name__
 
 
-def checked_activation(kind: str, activation: str) -> None:
-    """Raise ConfigError unless `activation` is the name of one."""
+def checked_activation(kind: str, activation: str) -> str:
+    """Return `activation`; ConfigError unless it is the name of one."""
     if not isinstance(activation, str) or activation not in RULES:
         raise ConfigError(
             f"{kind}: unknown activation {shown(activation)}{did_you_mean(shown(activation), RULES)}"
         )
-
-
-def checked_flag(name: str, value: Any) -> None:
-    """Raise ConfigError unless `value` is true or false."""
-    if not isinstance(value, bool):
-        raise ConfigError(f"{name} is {shown(value)}; true or false is required")
+    return str(activation)
 
 
 def pair(name: str, value: Any, low: int = 1) -> tuple[int, int]:
     """Return a whole number, or two of them, as (of height, of width)."""
-    both = (value, value) if not isinstance(value, (tuple, list)) else tuple(value)
+    both = several(value)
+    both = (value, value) if both is None else both
     if len(both) != 2:
         raise ConfigError(
             f"{name} is {shown(value)}; a whole number, or one each of height and width, is required"

@@ -18,14 +18,13 @@ from fgnumba.layers.base import (
     Shape,
     Site,
     checked_activation,
-    checked_flag,
     checked_image,
     drawn,
     gain,
     pair,
 )
 from fgnumba.layers.dense import weights_at
-from fgnumba.validation import whole_number
+from fgnumba.validation import flag, several, store, whole_number
 
 Padding = str | int | tuple[int, int] | tuple[tuple[int, int], tuple[int, int]] | Border
 
@@ -68,15 +67,19 @@ class Conv2d(Layer):
     bias: bool = True
 
     def __post_init__(self) -> None:
-        whole_number("Conv2d: filters", self.filters, 1, MAX_COLUMNS)
-        for name in ("kernel_size", "stride", "dilation"):
-            object.__setattr__(self, name, pair(f"Conv2d: {name}", getattr(self, name)))
-        object.__setattr__(self, "padding", checked_padding("Conv2d", self.padding))
-        whole_number("Conv2d: groups", self.groups)
+        store(
+            self,
+            filters=whole_number("Conv2d: filters", self.filters, 1, MAX_COLUMNS),
+            kernel_size=pair("Conv2d: kernel_size", self.kernel_size),
+            stride=pair("Conv2d: stride", self.stride),
+            padding=checked_padding("Conv2d", self.padding),
+            dilation=pair("Conv2d: dilation", self.dilation),
+            groups=whole_number("Conv2d: groups", self.groups),
+            activation=checked_activation("Conv2d", self.activation),
+            bias=flag("Conv2d: bias", self.bias),
+        )
         if self.filters % self.groups:
             raise ConfigError(f"Conv2d: {self.filters} filters cannot be cut into {self.groups} equal groups")
-        checked_activation("Conv2d", self.activation)
-        checked_flag("Conv2d: bias", self.bias)
 
     def geometry(self, shape: Shape) -> Geometry:
         """Return how the kernel moves over an image (H, W, C)."""
@@ -153,17 +156,20 @@ def _extent(size: tuple[int, int], dilation: tuple[int, int]) -> tuple[int, int]
 
 def checked_padding(kind: str, padding: Padding) -> str | Border:
     """Return `padding` as ``valid``, ``same`` or a border; ConfigError where it is none."""
-    if isinstance(padding, Border) or padding in ("valid", "same"):
-        return padding
-    name = f"{kind}: padding"
-    if not isinstance(padding, str):
-        down, across = padding if isinstance(padding, (tuple, list)) and len(padding) == 2 else (padding,) * 2
+    if isinstance(padding, str):
+        if padding in ("valid", "same"):
+            return str(padding)
+    else:
+        name, sides = f"{kind}: padding", several(padding)
         try:
+            if isinstance(padding, Border):
+                sides = (padding[:2], padding[2:])
+            down, across = sides if sides is not None and len(sides) == 2 else (padding, padding)
             return Border(*pair(name, down, low=0), *pair(name, across, low=0))
         except ConfigError:
             pass
     raise ConfigError(
-        f"{name} is {shown(padding)}; 'valid', 'same', a whole number, (height, width) or "
+        f"{kind}: padding is {shown(padding)}; 'valid', 'same', a whole number, (height, width) or "
         "((top, bottom), (left, right)) is required"
     )
 

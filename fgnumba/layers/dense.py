@@ -19,11 +19,10 @@ from fgnumba.layers.base import (
     Shape,
     Site,
     checked_activation,
-    checked_flag,
     drawn,
     gain,
 )
-from fgnumba.validation import whole_number
+from fgnumba.validation import flag, store, whole_number
 
 
 @dataclass(frozen=True)
@@ -57,9 +56,12 @@ class Dense(Layer):
     whole_batch: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        whole_number("Dense: units", self.units, 1, MAX_COLUMNS)
-        checked_activation("Dense", self.activation)
-        checked_flag("Dense: bias", self.bias)
+        store(
+            self,
+            units=whole_number("Dense: units", self.units, 1, MAX_COLUMNS),
+            activation=checked_activation("Dense", self.activation),
+            bias=flag("Dense: bias", self.bias),
+        )
 
     def output_shape(self, *inputs: Shape) -> Shape:
         """Return (N,)."""

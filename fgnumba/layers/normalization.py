@@ -9,7 +9,7 @@ from fgnumba.errors import ShapeError
 from fgnumba.kernels.affine import Affine
 from fgnumba.kernels.program import Operation
 from fgnumba.layers.base import Initial, Layer, Shape, Site
-from fgnumba.validation import real_number, whole_number
+from fgnumba.validation import real_number, store, whole_number
 
 MOST = float(np.finfo(np.float32).max)
 
@@ -57,7 +57,8 @@ class LayerNorm(_Normalization):
     epsilon: float = 1e-5
 
     def __post_init__(self) -> None:
-        real_number("LayerNorm: epsilon", self.epsilon, above_zero=True, below=MOST)
+        epsilon = real_number("LayerNorm: epsilon", self.epsilon, above_zero=True, below=MOST)
+        store(self, epsilon=epsilon)
 
     def output_shape(self, *inputs: Shape) -> Shape:
         """Return the input's shape."""
@@ -101,8 +102,8 @@ class GroupNorm(_Normalization):
     epsilon: float = 1e-5
 
     def __post_init__(self) -> None:
-        whole_number("GroupNorm: groups", self.groups)
-        real_number("GroupNorm: epsilon", self.epsilon, above_zero=True, below=MOST)
+        epsilon = real_number("GroupNorm: epsilon", self.epsilon, above_zero=True, below=MOST)
+        store(self, groups=whole_number("GroupNorm: groups", self.groups), epsilon=epsilon)
 
     def output_shape(self, *inputs: Shape) -> Shape:
         """Return the input's shape."""

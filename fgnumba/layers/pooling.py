@@ -9,6 +9,7 @@ from fgnumba.kernels.images import NO_BORDER, Border
 from fgnumba.kernels.program import Operation
 from fgnumba.layers.base import Layer, Shape, Site, checked_image, pair
 from fgnumba.layers.convolution import Padding, checked_padding, resolved_padding, windows_along
+from fgnumba.validation import store
 
 
 @dataclass(frozen=True)
@@ -28,8 +29,7 @@ class _Pool2d(Layer):
                 f"{self.kind}: padding is {shown(self.padding)}; less than the window, {window[0]} x {window[1]}, "
                 "is required"
             )
-        for name, value in (("pool_size", window), ("stride", stride), ("padding", padding)):
-            object.__setattr__(self, name, value)
+        store(self, pool_size=window, stride=stride, padding=padding)
 
     def border_of(self, shape: Shape) -> Border:
         """Return the padding of an image (H, W, C)."""

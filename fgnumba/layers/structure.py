@@ -7,7 +7,7 @@ from typing import ClassVar
 from fgnumba.errors import ShapeError
 from fgnumba.kernels.program import Operation
 from fgnumba.layers.base import Layer, Shape, Site, checked_activation
-from fgnumba.validation import real_number
+from fgnumba.validation import real_number, store
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Activation(Layer):
     activation: str
 
     def __post_init__(self) -> None:
-        checked_activation("Activation", self.activation)
+        store(self, activation=checked_activation("Activation", self.activation))
 
     def output_shape(self, *inputs: Shape) -> Shape:
         """Return the input's shape."""
@@ -79,7 +79,7 @@ class Add(Layer):
     inputs: ClassVar[tuple[int, int | None]] = (2, None)
 
     def __post_init__(self) -> None:
-        checked_activation("Add", self.activation)
+        store(self, activation=checked_activation("Add", self.activation))
 
     def output_shape(self, *inputs: Shape) -> Shape:
         """Return the inputs' shape; ShapeError where they differ."""
@@ -158,7 +158,7 @@ class Dropout(Layer):
     rate: float = 0.5
 
     def __post_init__(self) -> None:
-        real_number("Dropout: rate", self.rate, below=1)
+        store(self, rate=real_number("Dropout: rate", self.rate, below=1))
 
     def output_shape(self, *inputs: Shape) -> Shape:
         """Return the input's shape."""

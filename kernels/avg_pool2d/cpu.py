@@ -8,11 +8,13 @@ from numba import carray
 
 from fgnumba.kernels.compile import kernel
 from fgnumba.kernels.emit import pointer
+from fgnumba.kernels.numbers import launcher
 from fgnumba.kernels.program import Operation
 from fgnumba.kernels.windows import ARGUMENTS, columns_of, rows_of
 from fgnumba.kernels.windows import bind as bind_windows
 
 
+@launcher
 def bind(**arguments: Any) -> Operation:
     """Bind average pooling to its arrays, see :func:`fgnumba.kernels.windows.bind`.
 

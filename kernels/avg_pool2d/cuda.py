@@ -10,8 +10,10 @@ from fgnumba.kernels.gpu.primitives import Address, Size, block_y, load_f32, sto
 from fgnumba.kernels.gpu.program import Operation
 from fgnumba.kernels.gpu.windows import bind as bind_windows
 from fgnumba.kernels.gpu.windows import covered
+from fgnumba.kernels.numbers import launcher
 
 
+@launcher
 def bind(**arguments: Any) -> Operation:
     """Bind average pooling to its arrays, see :func:`fgnumba.kernels.gpu.windows.bind`.
 

@@ -15,6 +15,7 @@ from fgnumba.kernels.compile import kernel
 from fgnumba.kernels.emit import pointer
 from fgnumba.kernels.images import Images, operands
 from fgnumba.kernels.memory import address
+from fgnumba.kernels.numbers import launcher
 from fgnumba.kernels.program import Operation
 from fgnumba.kernels.tiling import parts_for, split
 from fgnumba.kernels.vector import PANEL
@@ -33,6 +34,7 @@ _ARGUMENTS = record(
 _ELEMENT_WORK = 4
 
 
+@launcher
 def bind(
     threads: int,
     *,

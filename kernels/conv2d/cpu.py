@@ -39,6 +39,7 @@ from fgnumba.kernels.directions import cpu as directions
 from fgnumba.kernels.emit import call, pointer
 from fgnumba.kernels.images import Border, Images, operands
 from fgnumba.kernels.memory import address
+from fgnumba.kernels.numbers import launcher
 from fgnumba.kernels.program import Operation
 from fgnumba.kernels.tiles import GROUP, LAST, SINGLE, TILE_KINDS
 from fgnumba.kernels.tiling import heights, tile_count, tile_rows
@@ -61,6 +62,7 @@ ARGUMENTS = record(
 )
 
 
+@launcher
 def bind(
     isa: InstructionSet,
     threads: int,
@@ -185,6 +187,7 @@ def gradient_border(geometry: Geometry, shape: tuple[int, int, int], outputs: in
     return Border(0, height % 2, 0, width % 2)
 
 
+@launcher
 def bind_gradient(
     isa: InstructionSet,
     threads: int,

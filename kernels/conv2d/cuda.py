@@ -15,9 +15,11 @@ from fgnumba.kernels.gpu import linear
 from fgnumba.kernels.gpu.instructions import Instructions
 from fgnumba.kernels.gpu.program import Operation
 from fgnumba.kernels.images import NO_BORDER, Border, Images
+from fgnumba.kernels.numbers import launcher
 from fgnumba.kernels.product import Weights
 
 
+@launcher
 def bind(
     isa: Instructions,
     threads: int,
@@ -72,6 +74,7 @@ def gradient_border(geometry: Geometry, shape: tuple[int, int, int], outputs: in
     return NO_BORDER
 
 
+@launcher
 def bind_gradient(
     isa: Instructions,
     threads: int,

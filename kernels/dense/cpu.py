@@ -28,6 +28,7 @@ from fgnumba.kernels.directions import cpu as directions
 from fgnumba.kernels.emit import call, pointer
 from fgnumba.kernels.images import Images, operands
 from fgnumba.kernels.memory import address
+from fgnumba.kernels.numbers import launcher
 from fgnumba.kernels.program import Operation
 from fgnumba.kernels.tiles import GROUP, LAST, ONE_SEGMENT, SINGLE, TILE_KINDS
 from fgnumba.kernels.tiling import (
@@ -55,6 +56,7 @@ ARGUMENTS = record(
 )
 
 
+@launcher
 def bind(
     isa: InstructionSet,
     threads: int,

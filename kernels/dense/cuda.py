@@ -8,9 +8,11 @@ from fgnumba.kernels.gpu import linear
 from fgnumba.kernels.gpu.instructions import Instructions
 from fgnumba.kernels.gpu.program import Operation
 from fgnumba.kernels.images import Images
+from fgnumba.kernels.numbers import launcher
 from fgnumba.kernels.product import Weights
 
 
+@launcher
 def bind(
     isa: Instructions,
     threads: int,

@@ -26,6 +26,7 @@ from fgnumba.kernels.directions import cpu as directions
 from fgnumba.kernels.emit import call, pointer
 from fgnumba.kernels.loss import RESULT
 from fgnumba.kernels.memory import address
+from fgnumba.kernels.numbers import launcher
 from fgnumba.kernels.optimizer.cpu import RATES
 from fgnumba.kernels.philox import DIRECTION_SHIFT, ENTRY, LEFT, RIGHT, STREAM
 from fgnumba.kernels.program import Operation
@@ -45,6 +46,7 @@ _ONE_BITS = np.uint32(0x3F800000)
 _SIGN_BIT = np.uint32(0x80000000)
 
 
+@launcher
 def bind(
     isa: InstructionSet,
     threads: int,
@@ -126,6 +128,7 @@ def bind(
     )
 
 
+@launcher
 def bind_all(
     isa: InstructionSet,
     threads: int,

@@ -52,6 +52,7 @@ from fgnumba.kernels.gpu.primitives import (
 from fgnumba.kernels.gpu.program import Launch, Operation
 from fgnumba.kernels.gpu.sums import SLOT, block_sum
 from fgnumba.kernels.memory import address
+from fgnumba.kernels.numbers import launcher
 from fgnumba.kernels.optimizer.cuda import LEARNING_RATE, RATES
 from fgnumba.kernels.philox import ENTRY, LEFT, RIGHT
 from fgnumba.kernels.vector import PANEL
@@ -76,6 +77,7 @@ _ENTRY = _PARAMETER.itemsize
 _WORK = 4
 
 
+@launcher
 def bind(
     isa: object,
     threads: int,
@@ -114,6 +116,7 @@ def bind(
     return operation
 
 
+@launcher
 def bind_all(
     isa: object,
     threads: int,

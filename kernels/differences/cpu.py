@@ -18,6 +18,7 @@ from fgnumba.kernels.compile import kernel
 from fgnumba.kernels.emit import pointer
 from fgnumba.kernels.loss import RESULT
 from fgnumba.kernels.memory import address
+from fgnumba.kernels.numbers import launcher
 from fgnumba.kernels.program import Operation
 
 _KEEP = record("values", "out", "index")
@@ -28,6 +29,7 @@ _SCATTER = record("places", "values", "count", "factor", "result")
 FORTH, BACK, RETURN = range(3)
 
 
+@launcher
 def bind_keep(values: npt.NDArray[np.float64], out: npt.NDArray[np.float64], index: int) -> Operation:
     """Bind out[index] = values[0]."""
     fields = {"values": address(values), "out": address(out), "index": index}
@@ -44,6 +46,7 @@ def _keep(arguments: int, part: int, parts: int) -> None:
     carray(pointer(a.out, np.float64), a.index + 1)[a.index] = carray(pointer(a.values, np.float64), 1)[0]
 
 
+@launcher
 def bind_nudge(
     places: npt.NDArray[np.int64], saved: npt.NDArray[np.float32], index: int, side: int, epsilon: float
 ) -> Operation:
@@ -83,6 +86,7 @@ def _nudge(arguments: int, part: int, parts: int) -> None:
         entry[0] = saved[a.index]
 
 
+@launcher
 def bind_central(
     losses: npt.NDArray[np.float64],
     epsilon: float,
@@ -137,6 +141,7 @@ def _central(arguments: int, part: int, parts: int) -> None:
     carray(pointer(a.result, RESULT), 1)[0].finite = finite
 
 
+@launcher
 def bind_scatter(
     places: npt.NDArray[np.int64],
     values: npt.NDArray[np.float64],

@@ -24,12 +24,14 @@ from fgnumba.kernels.gpu.primitives import (
 )
 from fgnumba.kernels.gpu.program import Launch, Operation
 from fgnumba.kernels.gpu.sums import SLOT, block_sum
+from fgnumba.kernels.numbers import launcher
 
 __all__ = ["BACK", "FORTH", "RETURN", "bind_central", "bind_keep", "bind_nudge", "bind_scatter"]
 
 _BYTES = 2 * SLOT
 
 
+@launcher
 def bind_keep(values: DeviceArray, out: DeviceArray, index: int) -> Operation:
     """Bind out[index] = values[0]."""
     arguments = {"values": values, "out": out[index : index + 1]}
@@ -42,6 +44,7 @@ def _keep(values: Address, out: Address) -> None:
         store_f64(out, load_f64(values))
 
 
+@launcher
 def bind_nudge(places: DeviceArray, saved: DeviceArray, index: int, side: int, epsilon: float) -> Operation:
     """Bind a move of one entry: FORTH by ε from where it is, BACK to ε below that, RETURN.
 
@@ -73,6 +76,7 @@ def _nudge(place: Address, saved: Address, side: Size, epsilon: Real) -> None:
         store_f32(entry, load_f32(saved))
 
 
+@launcher
 def bind_central(
     losses: DeviceArray,
     epsilon: float,
@@ -123,6 +127,7 @@ def _central(
         store_i64(result + FINITE, 1 if bad == np.float64(0) and finite(mean) else 0)
 
 
+@launcher
 def bind_scatter(
     places: DeviceArray,
     values: DeviceArray,

@@ -21,6 +21,7 @@ from fgnumba.kernels.compile import kernel
 from fgnumba.kernels.emit import philox_words, pointer
 from fgnumba.kernels.images import Images, operands
 from fgnumba.kernels.memory import address, round_up
+from fgnumba.kernels.numbers import launcher
 from fgnumba.kernels.philox import DROPPED, PURPOSE_SHIFT, STREAM
 from fgnumba.kernels.program import Operation
 from fgnumba.kernels.vector import InstructionSet
@@ -34,6 +35,7 @@ _ARGUMENTS = record(
 )
 
 
+@launcher
 def bind(
     isa: InstructionSet,
     *,

@@ -22,12 +22,14 @@ from fgnumba.kernels.gpu.primitives import (
 from fgnumba.kernels.gpu.program import Operation
 from fgnumba.kernels.images import Images
 from fgnumba.kernels.memory import address, round_up
+from fgnumba.kernels.numbers import launcher
 from fgnumba.kernels.philox import DROPPED, PURPOSE_SHIFT
 
 _WORDS = 4
 """Of a counter: elements side by side that one thread takes."""
 
 
+@launcher
 def bind(
     isa: Any,
     *,

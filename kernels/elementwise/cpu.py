@@ -17,6 +17,7 @@ from fgnumba.kernels.arguments import filled, record
 from fgnumba.kernels.compile import kernel
 from fgnumba.kernels.emit import pointer
 from fgnumba.kernels.images import Images, operands
+from fgnumba.kernels.numbers import launcher
 from fgnumba.kernels.program import Operation
 
 _ARGUMENTS = record(
@@ -27,6 +28,7 @@ _ARGUMENTS = record(
 )
 
 
+@launcher
 def bind(
     *,
     batch: int,

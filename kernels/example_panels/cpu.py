@@ -22,6 +22,7 @@ from fgnumba.kernels.compile import kernel
 from fgnumba.kernels.emit import call, pointer, transpose_block
 from fgnumba.kernels.images import Images, operands
 from fgnumba.kernels.memory import address
+from fgnumba.kernels.numbers import launcher
 from fgnumba.kernels.program import Operation
 from fgnumba.kernels.tiles import LAST, TILE_KINDS, tile_table
 from fgnumba.kernels.tiling import heights, parts_for, split, tile_count, tile_rows
@@ -36,6 +37,7 @@ STREAMS = 2
 """Panels of a that are read at a time where a comes from memory."""
 
 
+@launcher
 def bind_product(
     name: str,
     isa: InstructionSet,
@@ -161,6 +163,7 @@ def transpose(isa: InstructionSet) -> int:
 _MOVE = record(*images.fields("x"), "batch", "features", "panels", "panel_rows", "transpose")
 
 
+@launcher
 def bind_to_panels(
     isa: InstructionSet, threads: int, *, x: Images, panels: npt.NDArray[np.float32], batch: int
 ) -> Operation:
@@ -171,6 +174,7 @@ def bind_to_panels(
     return _bind_move("to-panels", _to_panels, isa, threads, x, panels, batch)
 
 
+@launcher
 def bind_from_panels(
     isa: InstructionSet, threads: int, *, x: Images, panels: npt.NDArray[np.float32], batch: int
 ) -> Operation:

@@ -37,6 +37,7 @@ from fgnumba.kernels.gpu.primitives import (
 )
 from fgnumba.kernels.gpu.program import Launch, Operation
 from fgnumba.kernels.images import Images
+from fgnumba.kernels.numbers import launcher
 from fgnumba.kernels.vector import PANEL
 
 _ROWS, _THREADS = 64, 128
@@ -47,6 +48,7 @@ _ROW_STEP = 4 * 16 * _LEADING
 _ZERO = np.float32(0)
 
 
+@launcher
 def bind_product(
     name: str,
     isa: object,
@@ -158,6 +160,7 @@ def _put(at: int, values: Any, onto: int) -> None:
         store_f32x4(at, values)
 
 
+@launcher
 def bind_to_panels(isa: object, threads: int, *, x: Images, panels: DeviceArray, batch: int) -> Operation:
     """Bind the copy of examples (B, N), rows of `x`, to example panels, with zeros beyond the batch.
 
@@ -171,6 +174,7 @@ def bind_to_panels(isa: object, threads: int, *, x: Images, panels: DeviceArray,
     return Operation("to-panels", (launch,), keeps=(x.memory, panels))
 
 
+@launcher
 def bind_from_panels(isa: object, threads: int, *, x: Images, panels: DeviceArray, batch: int) -> Operation:
     """Bind the copy of example panels to examples (B, N), rows of `x`.
 

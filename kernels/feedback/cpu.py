@@ -26,6 +26,7 @@ from fgnumba.kernels.emit import call, pointer
 from fgnumba.kernels.example_panels.cpu import transpose
 from fgnumba.kernels.images import operands
 from fgnumba.kernels.memory import address
+from fgnumba.kernels.numbers import launcher
 from fgnumba.kernels.program import Operation
 from fgnumba.kernels.tiling import parts_for, split
 from fgnumba.kernels.vector import PANEL, InstructionSet
@@ -45,6 +46,7 @@ _TURN = record("feedback", "rows", "out", "classes", "transpose")
 _ELEMENT_WORK = 4
 
 
+@launcher
 def bind_gather(
     isa: InstructionSet,
     threads: int,
@@ -148,6 +150,7 @@ def _gather_entry(activation_name: str) -> int:
     return kernel(f"feedback-gather-{activation_name}", gather, 3)
 
 
+@launcher
 def bind_subtract(
     *, predicted: npt.NDArray[np.float32], response: npt.NDArray[np.float32], slot: int, slots: int
 ) -> Operation:
@@ -182,6 +185,7 @@ def _subtract(arguments: int, part: int, parts: int) -> None:
             response[c] -= predicted[c]
 
 
+@launcher
 def bind_weigh(
     *,
     response: npt.NDArray[np.float32],
@@ -244,6 +248,7 @@ def _weigh(arguments: int, part: int, parts: int) -> None:
                 out[c // PANEL, t * a.batch + i, c % PANEL] = gain * r[c]
 
 
+@launcher
 def bind_turn(
     isa: InstructionSet, threads: int, *, feedback: npt.NDArray[np.float32], out: npt.NDArray[np.float32]
 ) -> Operation:

@@ -39,6 +39,7 @@ from fgnumba.kernels.gpu.primitives import (
     thread,
 )
 from fgnumba.kernels.gpu.program import Launch, Operation
+from fgnumba.kernels.numbers import launcher
 from fgnumba.kernels.sites import Perturbed
 from fgnumba.kernels.vector import PANEL
 
@@ -49,6 +50,7 @@ _CHECKS = WARP
 _ZERO, _ONE, _NO_SIGN = np.float32(0), np.float32(1), np.uint32(0)
 
 
+@launcher
 def bind_gather(
     isa: object,
     threads: int,
@@ -177,6 +179,7 @@ def _kernels(name: str, rule: Rule) -> tuple[Kernel, Kernel]:
 _KERNELS = {name: _kernels(name, rule) for name, rule in RULES.items()}
 
 
+@launcher
 def bind_subtract(*, predicted: DeviceArray, response: DeviceArray, slot: int, slots: int) -> Operation:
     """Bind ε_t ← ε_t - `predicted`, (slots B, at least C), for the slots of a layer in `response`, (S, B, C).
 
@@ -207,6 +210,7 @@ def _subtract(
     store_f32(at, load_f32(at) - load_f32(predicted + 4 * (row * predicted_row + c)))
 
 
+@launcher
 def bind_weigh(
     *,
     response: DeviceArray,
@@ -306,6 +310,7 @@ def _weigh(
         store_f32(out + 4 * e, value)
 
 
+@launcher
 def bind_turn(isa: object, threads: int, *, feedback: DeviceArray, out: DeviceArray) -> Operation:
     """Bind Bᵀ: `feedback` (ceil(C / PANEL), A N, PANEL) to `out`, (ceil(A N / PANEL), C, PANEL).
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fgnumba.kernels.device import Device, Record, Staged
+from fgnumba.kernels.device import Device, Record, Staged, fill
 from fgnumba.kernels.gpu.copies import copy_rows
 from fgnumba.kernels.gpu.driver import Driver
 from fgnumba.kernels.gpu.instructions import Instructions
@@ -145,6 +145,6 @@ class StagedUpload(Staged):
         half = self._halves[self._turn]
         if self._marks[self._turn] is not None:
             self._driver.wait(self._marks[self._turn])
-        half[..., : values.shape[-1]] = values
+        fill(half[..., : values.shape[-1]], values)
         self._driver.to_device(self.array.address, half)
         self._marks[self._turn] = self._driver.mark()

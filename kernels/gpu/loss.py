@@ -26,6 +26,7 @@ from fgnumba.kernels.gpu.primitives import (
 from fgnumba.kernels.gpu.program import Launch, Operation
 from fgnumba.kernels.gpu.sums import SLOT, WARPS, block_sum
 from fgnumba.kernels.loss import RESULT
+from fgnumba.kernels.numbers import launcher
 
 TANGENTS = 4
 """Tangents that a warp reduces at once: what it computes of the primal serves them all."""
@@ -36,6 +37,7 @@ FINITE: int = RESULT.fields["finite"][1]  # type: ignore[index]
 _ZERO = np.float32(0)
 
 
+@launcher
 def bind_loss(
     name: str,
     entry: Kernel,
@@ -82,6 +84,7 @@ def bind_loss(
     ]
 
 
+@launcher
 def bind_loss_residual(
     name: str,
     entry: Kernel,

@@ -39,6 +39,7 @@ from fgnumba.kernels.gpu.primitives import (
 from fgnumba.kernels.gpu.program import Launch, Operation
 from fgnumba.kernels.images import Images
 from fgnumba.kernels.memory import address
+from fgnumba.kernels.numbers import launcher
 
 Pair = tuple[np.float32, np.float32]
 
@@ -53,6 +54,7 @@ SMALL_UNIT = 512
 """Elements of the largest unit that a warp takes."""
 
 
+@launcher
 def bind(
     name: str,
     *,

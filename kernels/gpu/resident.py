@@ -24,6 +24,7 @@ from fgnumba.kernels.gpu.primitives import (
 )
 from fgnumba.kernels.gpu.program import Launch, Operation
 from fgnumba.kernels.loss import RESULT
+from fgnumba.kernels.numbers import launcher
 from fgnumba.kernels.optimizer.cpu import RATES
 from fgnumba.kernels.philox import STREAM
 
@@ -34,6 +35,7 @@ _STREAM_WORDS, _RATES_WORDS = STREAM.itemsize // 8, RATES.itemsize // 8
 _WORDS = SETTINGS.itemsize // 8
 
 
+@launcher
 def bind_advance(
     *, table: DeviceArray, counter: DeviceArray, stream: DeviceArray, rates: DeviceArray, first: DeviceArray
 ) -> Operation:
@@ -60,6 +62,7 @@ def _advance(table: Address, counter: Address, stream: Address, rates: Address, 
         store_i64(counter, row + 1)
 
 
+@launcher
 def bind_hold(*, result: DeviceArray, stopped: DeviceArray) -> Operation:
     """Bind ``result.finite`` to 0 where `stopped`, (1,) int64, is not 0: what follows then moves nothing."""
     assert RESULT.itemsize == 8
@@ -73,6 +76,7 @@ def _hold(result: Address, stopped: Address) -> None:
         store_i64(result, 0)
 
 
+@launcher
 def bind_record(
     *,
     outcome: DeviceArray,

@@ -24,6 +24,7 @@ from fgnumba.kernels.directions.cpu import draw_bytes
 from fgnumba.kernels.drawn import BLOCK, Drawn
 from fgnumba.kernels.emit import pointer
 from fgnumba.kernels.memory import address
+from fgnumba.kernels.numbers import launcher
 from fgnumba.kernels.philox import ENTRY, LEFT, RIGHT
 from fgnumba.kernels.program import Operation
 from fgnumba.kernels.tiling import parts_for, split
@@ -46,6 +47,7 @@ _COMBINE = record(
 )
 
 
+@launcher
 def bind(
     isa: InstructionSet,
     threads: int,
@@ -166,6 +168,7 @@ def _rank_one(a: Any) -> None:
                     gram[t, s] = np.float64(agreed)
 
 
+@launcher
 def bind_combine(
     *,
     values: npt.NDArray[np.float64],

@@ -39,6 +39,7 @@ from fgnumba.kernels.gpu.primitives import (
 from fgnumba.kernels.gpu.program import Launch, Operation
 from fgnumba.kernels.gpu.sums import SLOT, block_sum
 from fgnumba.kernels.memory import address
+from fgnumba.kernels.numbers import launcher
 from fgnumba.kernels.philox import ENTRY, LEFT, RIGHT
 from fgnumba.kernels.vector import PANEL
 
@@ -67,6 +68,7 @@ def shares(directions: Drawn) -> int:
     return max(1, min(directions.panels, -(-2 * _BLOCKS // (tiles * (tiles + 1)))))
 
 
+@launcher
 def bind(
     isa: object,
     threads: int,
@@ -253,6 +255,7 @@ def _store_row(
     shared_store_f32(at + 4 * PAIRS, high if PAIRS + j < count else _ZERO)
 
 
+@launcher
 def bind_combine(
     *,
     values: DeviceArray,

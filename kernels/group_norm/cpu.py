@@ -22,6 +22,7 @@ from fgnumba.kernels.arguments import filled
 from fgnumba.kernels.compile import kernel
 from fgnumba.kernels.emit import call, channel_affine, channel_sums, pointer
 from fgnumba.kernels.images import Images
+from fgnumba.kernels.numbers import launcher
 from fgnumba.kernels.program import Operation
 from fgnumba.kernels.vector import InstructionSet
 
@@ -30,6 +31,7 @@ WORK_VECTORS = 6
 _ARGUMENTS = np.dtype([*affine.ARGUMENTS.descr, ("sums", np.int64), ("write", np.int64)])
 
 
+@launcher
 def bind(
     isa: InstructionSet,
     *,

@@ -11,8 +11,10 @@ from fgnumba.kernels import affine
 from fgnumba.kernels.gpu import normalization
 from fgnumba.kernels.gpu.program import Operation
 from fgnumba.kernels.images import Images
+from fgnumba.kernels.numbers import launcher
 
 
+@launcher
 def bind(
     isa: Any,
     *,

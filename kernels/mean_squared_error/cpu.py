@@ -14,9 +14,11 @@ from numba import carray
 from fgnumba.kernels.compile import kernel
 from fgnumba.kernels.emit import pointer
 from fgnumba.kernels.loss import RESIDUAL, ROWS, bind_loss, bind_loss_residual
+from fgnumba.kernels.numbers import launcher
 from fgnumba.kernels.program import Operation
 
 
+@launcher
 def bind(
     threads: int,
     *,
@@ -39,6 +41,7 @@ def bind(
     return bind_loss("mean squared error", _entry(), threads, z, width, targets, result, values)
 
 
+@launcher
 def bind_residual(
     threads: int,
     *,

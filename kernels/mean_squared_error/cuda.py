@@ -30,10 +30,12 @@ from fgnumba.kernels.gpu.primitives import (
 )
 from fgnumba.kernels.gpu.program import Operation
 from fgnumba.kernels.gpu.sums import warp_sum
+from fgnumba.kernels.numbers import launcher
 
 _ZERO, _ONE, _TWO = np.float32(0), np.float32(1), np.float32(2)
 
 
+@launcher
 def bind(
     threads: int,
     *,
@@ -50,6 +52,7 @@ def bind(
     return bind_loss("mean squared error", _rows, threads, z, width, targets, result, values)
 
 
+@launcher
 def bind_residual(
     threads: int,
     *,

@@ -27,6 +27,7 @@ from fgnumba.kernels.compile import kernel
 from fgnumba.kernels.emit import pointer
 from fgnumba.kernels.loss import RESULT
 from fgnumba.kernels.memory import address
+from fgnumba.kernels.numbers import launcher
 from fgnumba.kernels.program import Operation
 from fgnumba.kernels.tiling import parts_for, split
 from fgnumba.kernels.vector import PANEL
@@ -52,6 +53,7 @@ _SQUARES = record("values", "rows", "panels", "columns", "group_panels", "square
 _FACTOR = record("squares", "size", "ball", "rates")
 
 
+@launcher
 def bind(
     threads: int,
     *,
@@ -158,6 +160,7 @@ def square_sums(size: int) -> int:
     return -(-size // BLOCK)
 
 
+@launcher
 def bind_squares(
     threads: int,
     *,
@@ -214,6 +217,7 @@ def _squares(arguments: int, part: int, parts: int) -> None:
         squares[block] = total
 
 
+@launcher
 def bind_factor(*, squares: npt.NDArray[np.float64], ball: bool, rates: npt.NDArray[Any]) -> Operation:
     """Bind norm = √Σ squares, and factor = radius / norm for a `ball`, else min(1, clip_norm / norm)."""
     fields = {"squares": address(squares), "size": len(squares), "ball": ball, "rates": address(rates)}

@@ -29,6 +29,7 @@ from fgnumba.kernels.gpu.primitives import (
 from fgnumba.kernels.gpu.program import Launch, Operation
 from fgnumba.kernels.gpu.sums import SLOT, block_sum
 from fgnumba.kernels.memory import address
+from fgnumba.kernels.numbers import launcher
 from fgnumba.kernels.optimizer.cpu import (
     ADAM,
     AVERAGE,
@@ -75,6 +76,7 @@ _RADIUS, _CLIP_NORM, _FACTOR, _NORM = (_OFFSETS[name] for name in ("radius", "cl
 _ZERO, _ONE = np.float32(0), np.float32(1)
 
 
+@launcher
 def bind(
     threads: int,
     *,
@@ -189,6 +191,7 @@ def square_sums(size: int) -> int:
     return -(-size // BLOCK)
 
 
+@launcher
 def bind_squares(
     threads: int,
     *,
@@ -244,6 +247,7 @@ def _squares(
         store_f64(squares + 8 * block_x(), total)
 
 
+@launcher
 def bind_factor(*, squares: DeviceArray, ball: bool, rates: DeviceArray) -> Operation:
     """Bind norm = √Σ squares, and factor = radius / norm for a `ball`, else min(1, clip_norm / norm)."""
     arguments = {"squares": squares, "size": len(squares), "ball": int(ball), "rates": rates}

@@ -18,6 +18,7 @@ from fgnumba.kernels.directions.cpu import draw_bytes
 from fgnumba.kernels.drawn import BLOCK, Drawn
 from fgnumba.kernels.emit import pointer
 from fgnumba.kernels.memory import address
+from fgnumba.kernels.numbers import launcher
 from fgnumba.kernels.philox import ENTRY, LEFT, RIGHT
 from fgnumba.kernels.program import Operation
 from fgnumba.kernels.sites import signed
@@ -28,6 +29,7 @@ _ARGUMENTS = record(*drawn.FIELDS, "values", "sums", "at_left", "at_right")
 _ALL = np.uint32(0xFFFFFFFF)
 
 
+@launcher
 def bind(
     isa: InstructionSet,
     threads: int,

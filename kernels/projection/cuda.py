@@ -39,6 +39,7 @@ from fgnumba.kernels.gpu.primitives import (
 )
 from fgnumba.kernels.gpu.program import Launch, Operation
 from fgnumba.kernels.gpu.sums import SLOT, WARPS, warp_sum_f64
+from fgnumba.kernels.numbers import launcher
 from fgnumba.kernels.philox import ENTRY
 from fgnumba.kernels.vector import PANEL
 
@@ -50,6 +51,7 @@ _BYTES = SLOT + WARPS * _ROWS * 4
 _ZERO = np.float32(0)
 
 
+@launcher
 def bind(
     isa: object,
     threads: int,

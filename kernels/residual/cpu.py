@@ -20,6 +20,7 @@ from fgnumba.kernels.compile import kernel
 from fgnumba.kernels.emit import pointer
 from fgnumba.kernels.feedback.cpu import COEFFICIENTS
 from fgnumba.kernels.memory import address
+from fgnumba.kernels.numbers import launcher
 from fgnumba.kernels.program import Operation
 
 _COPY = record("z", "z_block", "z_row", "batch", "slots", "classes", "response", "power")
@@ -29,6 +30,7 @@ _WEIGH = record(
 )
 
 
+@launcher
 def bind_copy(
     z: npt.NDArray[np.float32], response: npt.NDArray[np.float32], power: npt.NDArray[np.float32]
 ) -> Operation:
@@ -67,6 +69,7 @@ def _copy(arguments: int, part: int, parts: int) -> None:
                 response[t, i, c] = z[c]
 
 
+@launcher
 def bind_weigh(
     *,
     residual: npt.NDArray[np.float32],

@@ -29,6 +29,7 @@ from fgnumba.kernels.gpu.primitives import (
     thread,
 )
 from fgnumba.kernels.gpu.program import Launch, Operation
+from fgnumba.kernels.numbers import launcher
 
 _KEEP, _GAIN = (COEFFICIENTS.fields[name][1] for name in ("keep", "gain"))  # type: ignore[index]
 _COEFFICIENTS_BYTES = COEFFICIENTS.itemsize
@@ -37,6 +38,7 @@ _ROWS_A_BLOCK = 8
 _ZERO, _ONE, _NAN = np.float64(0), np.float64(1), np.float64(np.nan)
 
 
+@launcher
 def bind_copy(z: DeviceArray, response: DeviceArray, power: DeviceArray) -> Operation:
     """Bind the copy of a dual buffer's tangents, `z` (1 + S, B, ld), to `response` (S, B, C); `power` (B,) becomes 0.
 
@@ -70,6 +72,7 @@ def _copy(
         store_f32(power + 4 * e, np.float32(0))
 
 
+@launcher
 def bind_weigh(
     *,
     residual: DeviceArray,

@@ -21,6 +21,7 @@ from fgnumba.kernels.compile import kernel
 from fgnumba.kernels.emit import pointer
 from fgnumba.kernels.images import Images, operands
 from fgnumba.kernels.memory import address
+from fgnumba.kernels.numbers import launcher
 from fgnumba.kernels.program import Operation
 from fgnumba.kernels.tiling import parts_for
 from fgnumba.kernels.vector import PANEL, InstructionSet
@@ -34,6 +35,7 @@ _ARGUMENTS = record(
 _ELEMENT_WORK = 4
 
 
+@launcher
 def bind(
     isa: InstructionSet,
     threads: int,

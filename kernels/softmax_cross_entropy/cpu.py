@@ -17,9 +17,11 @@ from fgnumba.kernels.compile import kernel
 from fgnumba.kernels.elementary import exp, log
 from fgnumba.kernels.emit import call, pointer
 from fgnumba.kernels.loss import RESIDUAL, ROWS, bind_loss, bind_loss_residual
+from fgnumba.kernels.numbers import launcher
 from fgnumba.kernels.program import Operation
 
 
+@launcher
 def bind(
     threads: int,
     *,
@@ -45,6 +47,7 @@ def bind(
     )
 
 
+@launcher
 def bind_residual(
     threads: int,
     *,

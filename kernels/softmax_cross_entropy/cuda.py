@@ -31,10 +31,12 @@ from fgnumba.kernels.gpu.primitives import (
 )
 from fgnumba.kernels.gpu.program import Operation
 from fgnumba.kernels.gpu.sums import warp_max, warp_sum
+from fgnumba.kernels.numbers import launcher
 
 _ZERO, _NAN, _LOWEST = np.float32(0), np.float32(np.nan), np.float32(-np.inf)
 
 
+@launcher
 def bind(
     threads: int,
     *,
@@ -52,6 +54,7 @@ def bind(
     return bind_loss("softmax cross-entropy", _rows, threads, z, classes, targets, result, values)
 
 
+@launcher
 def bind_residual(
     threads: int,
     *,

@@ -23,6 +23,7 @@ from fgnumba.kernels.emit import call, pointer
 from fgnumba.kernels.example_panels.cpu import transpose
 from fgnumba.kernels.images import Images, operands
 from fgnumba.kernels.memory import address
+from fgnumba.kernels.numbers import launcher
 from fgnumba.kernels.program import Operation
 from fgnumba.kernels.vector import PANEL, InstructionSet
 
@@ -35,6 +36,7 @@ _SLOPE = record(
 )
 
 
+@launcher
 def bind_slope(
     *,
     batch: int,
@@ -134,6 +136,7 @@ _REVERSED = record(
 )
 
 
+@launcher
 def bind_reversed(
     isa: InstructionSet,
     weight: npt.NDArray[np.float32],

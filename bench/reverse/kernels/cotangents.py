@@ -12,6 +12,7 @@ from fgnumba.kernels.compile import kernel
 from fgnumba.kernels.emit import call, pointer
 from fgnumba.kernels.example_panels.cpu import transpose
 from fgnumba.kernels.memory import address
+from fgnumba.kernels.numbers import launcher
 from fgnumba.kernels.program import Operation
 from fgnumba.kernels.tiling import parts_for, split
 from fgnumba.kernels.vector import PANEL, InstructionSet
@@ -23,6 +24,7 @@ _COTANGENT = record(
 )
 
 
+@launcher
 def bind_cotangent(
     isa: InstructionSet,
     threads: int,

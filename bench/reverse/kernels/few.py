@@ -12,6 +12,7 @@ from fgnumba.kernels.arguments import filled, record
 from fgnumba.kernels.compile import kernel
 from fgnumba.kernels.emit import call, pointer
 from fgnumba.kernels.memory import address
+from fgnumba.kernels.numbers import launcher
 from fgnumba.kernels.program import Operation
 from fgnumba.kernels.tiles import SINGLE, TILE_KINDS, tile_table
 from fgnumba.kernels.tiling import heights, parts_for, split, tile_count, tile_rows
@@ -25,6 +26,7 @@ _FEW = record(
 )
 
 
+@launcher
 def bind_input_gradient(
     isa: InstructionSet,
     threads: int,

@@ -23,6 +23,7 @@ from fgnumba.kernels.emit import pointer
 from fgnumba.kernels.group_norm.cpu import share
 from fgnumba.kernels.images import Images, operands
 from fgnumba.kernels.memory import address
+from fgnumba.kernels.numbers import launcher
 from fgnumba.kernels.program import Operation
 from fgnumba.kernels.tiling import split
 
@@ -36,6 +37,7 @@ _ARGUMENTS = record(
 )
 
 
+@launcher
 def bind(
     *,
     batch: int,
@@ -202,6 +204,7 @@ def _clear(values: Any) -> None:
 _SUM = record("shares", "batch", "channels", "scale", "shift", "onto")
 
 
+@launcher
 def bind_sum(
     shares: npt.NDArray[np.float32],
     scale: npt.NDArray[np.float32],

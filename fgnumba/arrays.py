@@ -1,0 +1,92 @@
+"""Arrays that a user gives, as NumPy's: of numbers, whatever library they come from."""
+
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fgnumba.errors import DatasetError, DtypeError, ShapeError, shown
+
+REAL = "fiub"
+"""Kinds of NumPy's dtypes that hold real numbers."""
+
+
+def as_array(what: str, value: Any) -> npt.NDArray[Any]:
+    """Return `value` as an array; of real numbers, where it is plain which they are.
+
+    A tensor that asks for gradients is read without them; bfloat16, which NumPy does not have, is widened to float32.
+    An array of objects, such as pandas makes of its nullable columns, is taken where every object is a real number.
+
+    Raises
+    ------
+    ShapeError
+        It is ragged.
+    DtypeError
+        It is no array, lies on another device, or has something in it that is no real number.
+    DatasetError
+        A masked array has masked elements.
+    """
+    if type(value) is np.ndarray and value.dtype.kind in REAL:
+        return value
+    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
+        raise DatasetError(f"{what} has {np.ma.count_masked(value)} masked elements; every one is required")
+    try:
+        array = np.asarray(as_tensor(value))
+        # A type that a library added to NumPy: bfloat16, or an even narrower one.
+        if array.dtype.kind == "V" and array.dtype.names is None and "float" in array.dtype.name:
+            array = array.astype(np.float32)
+    except (TypeError, ValueError, RuntimeError, BufferError) as error:
+        if isinstance(error, ValueError) and isinstance(value, list | tuple):
+            raise ShapeError(f"{what} is ragged; an array of one shape is required") from None
+        raise DtypeError(
+            f"{what} is a {type(value).__name__} that NumPy cannot read ({error}); an array of real numbers is required"
+        ) from None
+    return _of_objects(what, array) if array.dtype.kind == "O" else array
+
+
+def as_tensor(value: Any) -> Any:
+    """Return a tensor without its gradient's history, and as float32 where it is bfloat16; anything else as it is."""
+    if isinstance(value, np.ndarray):
+        return value
+    if callable(getattr(value, "detach", None)):
+        value = value.detach()
+    if str(getattr(value, "dtype", "")).endswith("bfloat16") and callable(getattr(value, "float", None)):
+        value = value.float()
+    return value
+
+
+def _of_objects(what: str, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return an array of objects as one of the numbers that they are."""
+    kinds = {type(item) for item in array.flat}
+    wrong = tuple(
+        # NumPy counts lengths of time among the whole numbers.
+        kind
+        for kind in kinds
+        if issubclass(kind, np.timedelta64) or not issubclass(kind, Real | np.bool_)
+    )
+    if wrong or not kinds:
+        for index, item in np.ndenumerate(array):
+            if isinstance(item, wrong):
+                where = f"{what}[{', '.join(map(str, index))}]" if index else what
+                raise DtypeError(f"{where} is {shown(item)}; real numbers are required")
+        return array
+    if all(issubclass(kind, bool | np.bool_) for kind in kinds):
+        return array.astype(np.bool_)
+    try:
+        if all(issubclass(kind, Integral | np.bool_) for kind in kinds):
+            return array.astype(np.int64)
+        return array.astype(np.float64)
+    except OverflowError:
+        raise DtypeError(f"{what} holds a number that is too large; 64 bits are what there is") from None
+
+
+def first_not_finite(array: npt.NDArray[Any]) -> tuple[int, ...] | None:
+    """Return the index of the first element that is not finite in float32, None where there is none."""
+    if array.dtype.kind != "f":
+        return None
+    with np.errstate(over="ignore"):
+        finite = np.isfinite(array.astype(np.float32, copy=False))
+    if finite.all():
+        return None
+    return tuple(int(i) for i in np.unravel_index(int(np.argmin(finite)), finite.shape))

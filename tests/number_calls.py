@@ -1,0 +1,197 @@
+"""Functions that take numbers, and classes that are no dataclasses: how each is called."""
+
+import contextlib
+import tempfile
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+import fgnumba as fg
+from fgnumba import estimators, presets
+from fgnumba.bench import reverse
+from fgnumba.replay_log import read
+from tests.number_cases import DATA, LOSS, MODEL, X, Y, after_a_step, fitted, model, state, trainer
+
+
+class Call(NamedTuple):
+    """A function, or a class that is no dataclass: what it returns for these arguments, as something to compare."""
+
+    run: Any
+    arguments: dict[str, Any]
+
+
+def stopping(**given: Any) -> str:
+    """Return the settings of early stopping, in a line."""
+    return fg.callbacks.EarlyStopping(**given).statement
+
+
+def checkpoints(**given: Any) -> list[Any]:
+    """Return the settings of checkpoints."""
+    one = fg.Checkpoints("nowhere", **given)
+    return [one.every, one._seconds_between, one._keep, one._compact]
+
+
+def graph(**given: Any) -> list[Any]:
+    """Return shapes and parameters of a graph."""
+    one = fg.Graph([fg.Node("a", fg.Flatten()), fg.Node("b", fg.Dense(3))], **given)
+    return [one.shapes, one.seed, *one.parameters().values()]
+
+
+def sequential(**given: Any) -> list[Any]:
+    """Return shapes and parameters of a sequence."""
+    one = fg.Sequential([fg.Flatten(), fg.Dense(3)], **given)
+    return [one.shapes, one.seed, *one.parameters().values()]
+
+
+@cache
+def logged() -> tuple[Any, Any]:
+    """Return the log of a run of five steps, and the folder that it is in."""
+    folder = tempfile.TemporaryDirectory()
+    fitted(steps=5, checkpoints=fg.Checkpoints(folder.name))
+    return read(Path(folder.name) / "replay.log"), folder
+
+
+def replayed(**given: Any) -> list[Any]:
+    """Return the steps that are visited when a log is taken again, and the parameters after them."""
+    one = trainer()
+    return [list(fg.replay.visits(one, logged()[0], **given)), *state(one)]
+
+
+def replayed_at_once(**given: Any) -> list[np.ndarray]:
+    """Return the parameters after a log is taken again."""
+    one = trainer()
+    fg.replay.replay(one, logged()[0], **given)
+    return state(one)
+
+
+def rates_of(step: Any, learning_rate: Any) -> bytes:
+    """Return the record of a step's rates."""
+    optimizer = fg.Adam(0.5)
+    rates = optimizer.new_rates()
+    optimizer.set_rates(rates, step, learning_rate)
+    return rates.tobytes()
+
+
+def batches(**given: Any) -> list[Any]:
+    """Return the first batches of a data set."""
+    found = DATA.batches(**given)
+    return [(x.copy(), y.copy()) for x, y in (next(found) for _ in range(4))]
+
+
+def cuda(graph: Any) -> list[Any]:
+    """Return nothing: there may be no GPU, and a flag that is none is refused before it is looked for."""
+    with contextlib.suppress(fg.DeviceError):
+        fg.device.cuda(graph=graph)
+    return []
+
+
+def reverse_trained(**given: Any) -> list[Any]:
+    """Return the parameters after a step of reverse mode."""
+    one = reverse.ReverseTrainer(model(), **given)
+    return [one.step(X, Y), *one.model.parameters().values()]
+
+
+def planned(**given: Any) -> str:
+    """Return the table of a plan."""
+    return str(model().plan(loss=LOSS, **given))
+
+
+def reverse_planned(**given: Any) -> list[Any]:
+    """Return what a plan of reverse mode needs."""
+    plan = reverse.ReversePlan(model(), loss=LOSS, **given)
+    return [plan.batch, plan.update, plan.buffer_nbytes, sorted(plan.gradients)]
+
+
+def of_direction(**given: Any) -> list[Any]:
+    """Return a direction times a factor."""
+    return list(fg.directions.Gaussian(1).scaled(MODEL, **given).values())
+
+
+CALLS: dict[str, Call] = {
+    "callbacks.EarlyStopping": Call(stopping, {"patience": 100, "min_delta": 0.5, "restore_best": True}),
+    "checkpoints.Checkpoints": Call(checkpoints, {"every": 100, "minutes": 0.5, "keep": 3, "compact": True}),
+    "datasets.dataset.Dataset.order": Call(lambda **given: [DATA.order(**given)], {"seed": 3, "epoch": 5}),
+    "datasets.dataset.Dataset.batches": Call(batches, {"batch_size": 5, "seed": 3, "first": 7}),
+    "datasets.split.validation_split": Call(
+        lambda **given: [fg.datasets.validation_split(DATA, **given).digest], {"fraction": 0.5, "seed": 3}
+    ),
+    "device.cuda": Call(cuda, {"graph": True}),
+    "directions.Direction.scaled": Call(of_direction, {"factor": 0.5}),
+    "estimators.base.Estimator.relative_variance": Call(
+        reverse.ReverseMode().relative_variance, {"parameters": 100}
+    ),
+    "estimators.weight.WeightPerturbation.relative_variance": Call(
+        fg.WeightPerturbation(directions=3).relative_variance, {"parameters": 100}
+    ),
+    "estimators.zeroth.Differences.relative_variance": Call(
+        fg.HybridDifferences(directions=3).relative_variance, {"parameters": 100}
+    ),
+    "bench.reverse.estimator.ReverseMode.relative_variance": Call(
+        reverse.ReverseMode().relative_variance, {"parameters": 100}
+    ),
+    "estimators.base.Recipe.build": Call(
+        lambda **given: estimators.RECIPES["spsa"].build("spsa", None, **given), {"directions": 3}
+    ),
+    "forward.forward_gradient": Call(
+        lambda **given: fg.forward_gradient(model(), LOSS, X, Y, fg.directions.RankOne(1), **given),
+        {"training": True},
+    ),
+    "forward.jvp": Call(
+        lambda **given: fg.jvp(model(), LOSS, X, Y, fg.directions.RankOne(1), **given), {"training": True}
+    ),
+    "graph.Graph": Call(graph, {"input_shape": 100, "seed": 3}),
+    "graph.Graph.input_shapes": Call(model().input_shapes, {"index": 3}),
+    "graph.Graph.layer_parameters": Call(
+        lambda **given: sorted(MODEL.layer_parameters(**given)), {"index": 1}
+    ),
+    "graph.Graph.plan": Call(planned, {"batch": 100, "kind": 1, "count": 2, "training": True}),
+    "graph.Sequential": Call(sequential, {"input_shape": 100, "seed": 3}),
+    "optimizers.Optimizer.rate": Call(fg.SGD(0.5, decay=0.25).rate, {"step": 100}),
+    "optimizers.FrankWolfe.rate": Call(fg.FrankWolfe(2.0, 0.5).rate, {"step": 100}),
+    "optimizers.Optimizer.set_rates": Call(rates_of, {"step": 100, "learning_rate": 0.5}),
+    "presets.default_learning_rate": Call(
+        presets.default_learning_rate, {"parameters": 100, "directions": 100, "momentum": 0.5, "rate": 0.5}
+    ),
+    "presets.layers_from": Call(
+        lambda **given: presets.layers_from([{"type": "dense", "units": "classes"}], where="here", **given),
+        {"classes": 5},
+    ),
+    "presets.model_from": Call(
+        lambda **given: list(
+            presets.model_from([{"type": "dense", "units": "classes"}], where="here", **given)
+            .parameters()
+            .values()
+        ),
+        {"classes": 5, "input_shape": (100,), "seed": 3},
+    ),
+    "replay.replay": Call(replayed_at_once, {"step": 3}),
+    "replay.visits": Call(replayed, {"step": 3, "every": 2}),
+    "schedules.Constant.__call__": Call(fg.schedules.Constant(0.5), {"step": 100}),
+    "schedules.Cosine.__call__": Call(fg.schedules.Cosine(0.5, 120), {"step": 100}),
+    "schedules.Exponential.__call__": Call(fg.schedules.Exponential(0.5, 0.125), {"step": 100}),
+    "schedules.Warmup.__call__": Call(fg.schedules.Warmup(fg.schedules.Constant(0.5), 120), {"step": 100}),
+    "trainer.Trainer": Call(lambda **given: after_a_step(trainer(**given)), {"seed": 3}),
+    "trainer.Trainer.plan": Call(lambda **given: trainer().plan(**given).nbytes, {"batch": 100}),
+    "trainer.Trainer.set_step": Call(lambda **given: trainer().set_step(**given), {"step": 100}),
+    "trainer.Trainer.fit": Call(
+        fitted,
+        {
+            **{"epochs": 2, "steps": 3, "batch_size": 5, "evaluate_every": 2, "validation": 0.5},
+            **{"resume": False, "stop_above": 4.0},
+        },
+    ),
+    "bench.reverse.plan.ReversePlan": Call(
+        reverse_planned, {"batch": 100, "update": True, "training": True, "checkpoint": True}
+    ),
+    "bench.reverse.training.ReverseTrainer": Call(
+        reverse_trained, {"learning_rate": 0.125, "decay": 0.5, "seed": 3, "checkpoint": True}
+    ),
+    "bench.reverse.training.ReverseTrainer.plan": Call(
+        lambda **given: reverse.ReverseTrainer(model(), 0.125).plan(**given).nbytes, {"batch": 100}
+    ),
+    "bench.reverse.training.value_and_grad": Call(
+        lambda **given: reverse.value_and_grad(model(), LOSS, X, Y, **given), {"checkpoint": True}
+    ),
+}
