@@ -44,6 +44,33 @@ def test_a_layer_of_narrow_numbers_computes_the_same_bits(kind):
     assert_bits(found(numpys(values)), found(values))
 
 
+@pytest.mark.parametrize(
+    "layer",
+    [
+        *(fg.Conv2d(6, 3, padding="same"), fg.Dense(200), fg.Flatten(), fg.GlobalAveragePool2d()),
+        *(fg.GroupNorm(3), fg.MaxPool2d(2), fg.AvgPool2d(2, padding=1), fg.Concatenate(), fg.Add()),
+        *(fg.LayerNorm(), fg.Dropout(), fg.Activation("relu")),
+    ],
+    ids=lambda layer: layer.kind,
+)
+def test_a_layers_shapes_do_not_wrap(layer):
+    shape = (200,) if layer.kind == "Dense" else (28, 250, 3)
+    inputs = [shape, shape] if layer.inputs[0] > 1 else [shape]
+
+    def found(inputs):
+        return [
+            layer.output_shape(*inputs),
+            layer.parameter_shapes(inputs),
+            layer.multiply_adds(inputs),
+            layer.column_groups(inputs),
+            layer.border(inputs),
+        ]
+
+    narrow = [tuple(map(np.uint8, one)) for one in inputs]
+    assert_bits(found(narrow), found(inputs))
+    assert_bits(found([np.array(one) for one in inputs]), found(inputs))
+
+
 @pytest.mark.parametrize("kind", cases.ESTIMATOR)
 def test_an_estimator_of_narrow_numbers_takes_the_same_step(kind):
     values = cases.ESTIMATOR[kind]

@@ -180,11 +180,17 @@ def pair(name: str, value: Any, low: int = 1) -> tuple[int, int]:
     return whole_number(name, both[0], low, MAX_PIXELS), whole_number(name, both[1], low, MAX_PIXELS)
 
 
+def sizes(shape: Shape) -> Shape:
+    """Return a shape in Python's numbers: products of NumPy's may wrap."""
+    return tuple(map(int, shape))
+
+
 def checked_image(kind: str, shape: Shape) -> tuple[int, int, int]:
     """Return `shape` as (H, W, C); ShapeError where it is no image's."""
     if len(shape) != 3:
         raise ShapeError(f"{kind}: the input's shape is {shape}; an image (H, W, C) is required")
-    return shape
+    height, width, channels = map(int, shape)
+    return height, width, channels
 
 
 def drawn(shapes: Mapping[str, Shape], gain: float, generator: np.random.Generator) -> Initial:

@@ -83,6 +83,7 @@ class Conv2d(Layer):
 
     def geometry(self, shape: Shape) -> Geometry:
         """Return how the kernel moves over an image (H, W, C)."""
+        shape = checked_image("Conv2d", shape)
         size, stride, dilation = _pairs(self.kernel_size, self.stride, self.dilation)
         padding = resolved_padding(self.padding, shape, _extent(size, dilation), stride)
         return Geometry(size, stride, dilation, padding, self.groups)
@@ -94,23 +95,23 @@ class Conv2d(Layer):
 
     def output_shape(self, *inputs: Shape) -> Shape:
         """Return (H', W', N)."""
-        channels = checked_image("Conv2d", inputs[0])[2]
-        if channels % self.groups:
+        shape = checked_image("Conv2d", inputs[0])
+        if shape[2] % self.groups:
             raise ShapeError(
-                f"Conv2d: the input's shape is {inputs[0]}; its channels cannot be cut into "
+                f"Conv2d: the input's shape is {shape}; its channels cannot be cut into "
                 f"{self.groups} equal groups"
             )
         size, stride, dilation = _pairs(self.kernel_size, self.stride, self.dilation)
         extent = _extent(size, dilation)
         return (
-            *windows_along("Conv2d", "kernel", inputs[0], extent, stride, self.geometry(inputs[0]).padding),
+            *windows_along("Conv2d", "kernel", shape, extent, stride, self.geometry(shape).padding),
             self.filters,
         )
 
     def parameter_shapes(self, inputs: Sequence[Shape]) -> dict[str, Shape]:
         """Return ``weight`` (KH, KW, C / groups, N) and, with a bias, ``bias`` (N,)."""
         (size,) = _pairs(self.kernel_size)
-        weight = (*size, inputs[0][2] // self.groups, self.filters)
+        weight = (*size, int(inputs[0][2]) // self.groups, self.filters)
         return {"weight": weight, **({"bias": (self.filters,)} if self.bias else {})}
 
     def initial_parameters(self, inputs: Sequence[Shape], generator: np.random.Generator) -> Initial:
@@ -129,7 +130,7 @@ class Conv2d(Layer):
         """Return H' W' K N."""
         height, width, filters = self.output_shape(*inputs)
         (size,) = _pairs(self.kernel_size)
-        return height * width * filters * math.prod(size) * inputs[0][2] // self.groups
+        return height * width * filters * math.prod(size) * int(inputs[0][2]) // self.groups
 
     def bind(self, site: Site) -> list[Operation]:
         """Return the fused convolution."""

@@ -74,7 +74,7 @@ class Dense(Layer):
     def parameter_shapes(self, inputs: Sequence[Shape]) -> dict[str, Shape]:
         """Return ``weight`` (K, N) and, with a bias, ``bias`` (N,)."""
         ((rows,),) = inputs
-        return {"weight": (rows, self.units), **({"bias": (self.units,)} if self.bias else {})}
+        return {"weight": (int(rows), self.units), **({"bias": (self.units,)} if self.bias else {})}
 
     def initial_parameters(self, inputs: Sequence[Shape], generator: np.random.Generator) -> Initial:
         """Return a weight drawn from N(0, g / K), and a bias of zeros."""
@@ -82,7 +82,7 @@ class Dense(Layer):
 
     def multiply_adds(self, inputs: Sequence[Shape]) -> int:
         """Return K N."""
-        return inputs[0][0] * self.units
+        return int(inputs[0][0]) * self.units
 
     def bind(self, site: Site) -> list[Operation]:
         """Return the fused dense operation."""

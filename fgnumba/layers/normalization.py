@@ -8,7 +8,7 @@ import numpy as np
 from fgnumba.errors import ShapeError
 from fgnumba.kernels.affine import Affine
 from fgnumba.kernels.program import Operation
-from fgnumba.layers.base import Initial, Layer, Shape, Site
+from fgnumba.layers.base import Initial, Layer, Shape, Site, sizes
 from fgnumba.validation import real_number, store, whole_number
 
 MOST = float(np.finfo(np.float32).max)
@@ -18,7 +18,7 @@ MOST = float(np.finfo(np.float32).max)
 class _Normalization(Layer):
     def parameter_shapes(self, inputs: Sequence[Shape]) -> dict[str, Shape]:
         """Return ``scale`` (C,) and ``shift`` (C,)."""
-        return dict.fromkeys(("scale", "shift"), inputs[0][-1:])
+        return dict.fromkeys(("scale", "shift"), (int(inputs[0][-1]),))
 
     def initial_parameters(self, inputs: Sequence[Shape], generator: np.random.Generator) -> Initial:
         """Return ``scale`` (C,), ones, and ``shift`` (C,), zeros."""
@@ -62,7 +62,7 @@ class LayerNorm(_Normalization):
 
     def output_shape(self, *inputs: Shape) -> Shape:
         """Return the input's shape."""
-        return inputs[0]
+        return sizes(inputs[0])
 
     def bind(self, site: Site) -> list[Operation]:
         """Return the normalisation."""
@@ -112,7 +112,7 @@ class GroupNorm(_Normalization):
                 f"GroupNorm: the input's shape is {inputs[0]}; its channels cannot be cut into "
                 f"{self.groups} equal groups"
             )
-        return inputs[0]
+        return sizes(inputs[0])
 
     def bind(self, site: Site) -> list[Operation]:
         """Return the normalisation."""

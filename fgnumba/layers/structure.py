@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from fgnumba.errors import ShapeError
 from fgnumba.kernels.program import Operation
-from fgnumba.layers.base import Layer, Shape, Site, checked_activation
+from fgnumba.layers.base import Layer, Shape, Site, checked_activation, sizes
 from fgnumba.validation import real_number, store
 
 
@@ -16,7 +16,7 @@ class Flatten(Layer):
 
     def output_shape(self, *inputs: Shape) -> Shape:
         """Return (K,), K the product of the input's shape."""
-        return (math.prod(inputs[0]),)
+        return (math.prod(sizes(inputs[0])),)
 
     def is_view(self, training: bool) -> bool:
         """Return true."""
@@ -43,7 +43,7 @@ class Activation(Layer):
 
     def output_shape(self, *inputs: Shape) -> Shape:
         """Return the input's shape."""
-        return inputs[0]
+        return sizes(inputs[0])
 
     def with_activation(self, activation: str) -> None:
         """Return None: one activation at a time."""
@@ -83,12 +83,13 @@ class Add(Layer):
 
     def output_shape(self, *inputs: Shape) -> Shape:
         """Return the inputs' shape; ShapeError where they differ."""
+        inputs = tuple(map(sizes, inputs))
         for shape in inputs[1:]:
             if shape != inputs[0]:
                 raise ShapeError(
                     f"Add: the inputs' shapes are {inputs[0]} and {shape}; one shape is required"
                 )
-        return inputs[0]
+        return sizes(inputs[0])
 
     def bind(self, site: Site) -> list[Operation]:
         """Return the sums: of the first two inputs, then of that and each other one."""
@@ -116,6 +117,7 @@ class Concatenate(Layer):
 
     def output_shape(self, *inputs: Shape) -> Shape:
         """Return (H, W, C₁ + C₂ + …), or (N₁ + N₂ + …,); ShapeError where the other sizes differ."""
+        inputs = tuple(map(sizes, inputs))
         for shape in inputs[1:]:
             if shape[:-1] != inputs[0][:-1]:
                 raise ShapeError(
@@ -162,7 +164,7 @@ class Dropout(Layer):
 
     def output_shape(self, *inputs: Shape) -> Shape:
         """Return the input's shape."""
-        return inputs[0]
+        return sizes(inputs[0])
 
     def is_view(self, training: bool) -> bool:
         """Return whether nothing is dropped."""
