@@ -7,8 +7,11 @@ it), ``arguments`` (what an operation reads), ``tiling`` and ``threads`` (how wo
 and ``memory`` (layouts), ``vector`` (instruction sets), ``tuning`` (which register tile), ``elementary`` (exp, log,
 erf and their kin in float32), and what kinds of operations share: ``product`` and ``dots`` (layers with a weight
 matrix), ``affine`` (scale and shift), ``windows`` (pooling), ``loss``, ``sites`` (noise on activities), ``drawn``
-(directions by themselves).
+(directions by themselves). ``identity`` tells kernels apart, ``cgroup`` knows the limits of containers, and
+``numba_settings`` imports Numba before any other module does.
 """
+
+from fgnumba.kernels import numba_settings as numba_settings
 
 DEVICES = ("cpu", "cuda")
 

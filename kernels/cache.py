@@ -1,24 +1,29 @@
 """Compiled kernels on disk: one file a kernel, whole or absent, checked before it is used.
 
-A file's name is a hash of everything that the machine code depends on: the kernel's name and signature, the
-sources of this package and of the module that the kernel stands in, Numba's and LLVM's versions, Numba's settings,
-the processor and its features. Two processes that race write the same bytes to the same name, each through a
-temporary file, and the first takes those of the others and of processes that were killed away; a folder that cannot be
-written, or is full, is read; a damaged file counts as absent.
+A file's name is a hash of everything that the machine code depends on: the kernel's name and signature, its code with
+all that is compiled into it (:mod:`fgnumba.kernels.identity`), this package's modules, the versions of Python, NumPy,
+Numba and LLVM, Numba's settings, the processor and its features. A kernel of which one of these is unknown is not
+kept. Two processes that race write the same bytes to the same name, each through a temporary file, and the first
+takes those of the others and of processes that were killed away; a folder that cannot be written, or is full, is
+read; a damaged file counts as absent.
 """
 
 import contextlib
 import hashlib
 import os
 import pickle
+import re
 import sys
 import tempfile
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
+from pkgutil import iter_modules
 from typing import Any
 
 import llvmlite
 import numba
+import numpy as np
 import platformdirs
 from numba.core.compiler import CompileResult
 from numba.core.serialize import dumps
@@ -41,26 +46,42 @@ def cache_folder() -> Path:
 
 
 @cache
-def sources_digest() -> str:
-    """Return a hash of this package's sources and of what compiles them."""
-    folder = Path(__file__).parent
-    digest = hashlib.sha256()
-    for path in sorted(folder.rglob("*.py")):
-        digest.update(path.relative_to(folder).as_posix().encode())
-        digest.update(path.read_bytes())
-    for version in (sys.version, numba.__version__, llvmlite.__version__):
-        digest.update(version.encode())
-    return digest.hexdigest()
+def sources_digest() -> str | None:
+    """Return a hash of this package's modules and of what compiles them; None where the modules cannot be read.
+
+    They are read as their loaders do: sources, bytecode where there are no sources, or members of an archive.
+    """
+    package = sys.modules[__package__]
+    digest, found = hashlib.sha256(), 0
+    for name, content in _modules(package.__name__, package.__path__):
+        if content is None:
+            return None
+        digest.update(f"{name}:{len(content)}:".encode())
+        digest.update(content)
+        found += name == __name__
+    # Statements that are left out where Python optimizes are not in its bytecode either.
+    for setting in (sys.version, numba.__version__, llvmlite.__version__, np.__version__, sys.flags.optimize):
+        digest.update(f"{setting}:".encode())
+    return digest.hexdigest() if found else None
+
+
+def _modules(package: str, folders: Iterable[str]) -> Iterator[tuple[str, bytes | None]]:
+    """Yield the names and the contents of a package's modules, None where a loader does not give it."""
+    for module in sorted(iter_modules(folders), key=lambda module: module.name):
+        name = f"{package}.{module.name}"
+        try:
+            spec: Any = module.module_finder.find_spec(name, None)
+            content = spec.loader.get_data(spec.origin)
+        except (OSError, AttributeError, TypeError, ImportError):
+            content = None
+        yield name, content
+        if module.ispkg and content is not None:
+            yield from _modules(name, spec.submodule_search_locations or ())
 
 
 def compiler_settings() -> list[str]:
     """Return the settings of Numba that change machine code."""
     return [str(getattr(numba.config, setting, None)) for setting in _SETTINGS]
-
-
-@cache
-def _module_digest(path: str) -> str:
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
 class KernelCache:
@@ -69,23 +90,29 @@ class KernelCache:
     Parameters
     ----------
     name : of the kernel.
-    path : of the module that it stands in.
+    identity : tells its code from that of every other kernel; None where that cannot be told: it is not kept on disk.
     """
 
-    def __init__(self, name: str, path: str) -> None:
-        self._name, self._module = name, path
+    def __init__(self, name: str, identity: str | None) -> None:
+        self._name, self._identity = name, identity
         self.cache_path = str(cache_folder())
 
-    def _path(self, sig: Any, codegen: Any) -> Path:
-        sources = sources_digest(), _module_digest(self._module)
-        key = repr((self._name, str(sig), codegen.magic_tuple(), compiler_settings(), sources))
-        return Path(self.cache_path) / f"{self._name}-{hashlib.sha256(key.encode()).hexdigest()[:32]}.bin"
+    def _path(self, sig: Any, codegen: Any) -> Path | None:
+        sources = sources_digest()
+        if self._identity is None or sources is None:
+            return None
+        key = repr(
+            (self._name, str(sig), codegen.magic_tuple(), compiler_settings(), self._identity, sources)
+        )
+        digest = hashlib.sha256(key.encode()).hexdigest()[:32]
+        return Path(self.cache_path) / f"{_file_name(self._name)}-{digest}.bin"
 
     def load_overload(self, sig: Any, target_context: Any) -> CompileResult | None:
         """Return the compiled kernel, or None where the file is absent, unreadable or damaged."""
         target_context.refresh()
+        path = self._path(sig, target_context.codegen())
         try:
-            content = self._path(sig, target_context.codegen()).read_bytes()
+            content = b"" if path is None else path.read_bytes()
         except OSError:
             return None
         digest, payload = content[:_DIGEST_BYTES], content[_DIGEST_BYTES:]
@@ -95,8 +122,15 @@ class KernelCache:
 
     def save_overload(self, sig: Any, data: CompileResult) -> None:
         """Store the compiled kernel; a folder that cannot be written is left as it is."""
-        payload = dumps(data._reduce())
-        write_whole(self._path(sig, data.codegen), hashlib.sha256(payload).digest() + payload)
+        path = self._path(sig, data.codegen)
+        if path is not None:
+            payload = dumps(data._reduce())
+            write_whole(path, hashlib.sha256(payload).digest() + payload)
+
+
+def _file_name(name: str) -> str:
+    """Return the part of a kernel's name that any file may have in its own."""
+    return re.sub(r"[^A-Za-z0-9_.+-]", "_", name)[:80]
 
 
 def write_whole(path: Path, content: bytes) -> None:

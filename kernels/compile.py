@@ -8,19 +8,23 @@ is compiled once, whatever it is combined with.
 import os
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
-from numba import types
+from numba import njit, types
 from numba.core.ccallback import CFunc
 from numba.core.compiler_lock import global_compiler_lock
 
+from fgnumba.errors import DeviceError
+from fgnumba.kernels import numba_settings
 from fgnumba.kernels.cache import KernelCache
+from fgnumba.kernels.identity import Identity, identity, short_key
 
 # contract: a b + c may be fused. Nothing may be reordered: results must not depend on how a loop was cut.
 FASTMATH = {"contract", "nsz"}
 
 _lock = threading.RLock()
-_compiled: dict[str, Any] = {}
+_compiled: dict[tuple[str, str], tuple[Any, Identity]] = {}
+_addresses: dict[tuple[Any, ...], int] = {}
 _listeners: list[Callable[[str], None]] = []
 
 
@@ -39,14 +43,25 @@ def announce(name: str) -> None:
         listener(name)
 
 
-def attach_cache(name: str, dispatcher: Any, function: Callable[..., Any]) -> Any:
-    """Give a Numba dispatcher of `function` the disk cache of kernels, and return it."""
-    dispatcher._cache = _AnnouncedCache(name, function.__code__.co_filename)
-    return dispatcher
+def dispatcher(name: str, function: Callable[..., Any], **options: Any) -> Any:
+    """Return `function` as Numba compiles it when it is called, through the disk cache of kernels."""
+    if numba_settings.problem() is not None:
+        return _refusing
+    return _cached(name, njit(**options)(function), identity(function, options))
+
+
+def _refusing(*arguments: Any) -> NoReturn:
+    raise DeviceError(str(numba_settings.problem()))
+
+
+def _cached(name: str, compiled: Any, found: Identity) -> Any:
+    compiled._cache = _AnnouncedCache(name, found.digest if found.lasting else None)
+    return compiled
 
 
 class _AnnouncedCache(KernelCache):
     def load_overload(self, sig: Any, target_context: Any) -> Any:
+        numba_settings.check()
         found = super().load_overload(sig, target_context)
         if found is None:
             announce(self._name)
@@ -63,22 +78,39 @@ def kernel(name: str, function: Callable[..., None], arguments: int, fastmath: s
 
     Parameters
     ----------
-    name : identifies the machine code: two kernels of one name must be the same code.
+    name : for people, files and messages. Functions of one name and other code, or with other values in their
+        closures and global names, are kernels of their own.
     fastmath : LLVM's floating-point freedoms; the default lets multiply-adds fuse and nothing else.
+
+    Raises
+    ------
+    DeviceError
+        Numba cannot compile, as its environment variables set it.
     """
     # One thread at a time, so that a kernel has one address: that of the callback which is kept.
     with _lock:
-        if name not in _compiled:
-            options = {
-                "nopython": True,
-                "error_model": "numpy",
-                "fastmath": FASTMATH if fastmath is None else fastmath,
-            }
-            callback = CFunc(function, ((types.int64,) * arguments, types.void), {}, options)
-            attach_cache(name, callback, function)
-            callback.compile()
-            _compiled[name] = callback
-        return int(_compiled[name].address)
+        freedoms = FASTMATH if fastmath is None else fastmath
+        short = short_key(function)
+        shortcut = None if short is None else (name, arguments, frozenset(freedoms), short)
+        if shortcut is None or shortcut not in _addresses:
+            address = _compile(name, function, arguments, freedoms)
+            if shortcut is None:
+                return address
+            _addresses[shortcut] = address
+        return _addresses[shortcut]
+
+
+def _compile(name: str, function: Callable[..., None], arguments: int, fastmath: set[str]) -> int:
+    options = {"nopython": True, "error_model": "numpy", "fastmath": fastmath}
+    found = identity(function, arguments, options)
+    key = name, found.digest
+    if key not in _compiled:
+        signature = (types.int64,) * arguments, types.void
+        callback = _cached(name, CFunc(function, signature, {}, options), found)
+        callback.compile()
+        # What is known by its address alone must not give that to another.
+        _compiled[key] = callback, found
+    return int(_compiled[key][0].address)
 
 
 def _wait_for_compilation() -> None:

@@ -21,10 +21,10 @@ a hundred times as long as on another number.
 from typing import Any
 
 import numpy as np
-from numba import carray, njit
+from numba import carray
 from numba.extending import register_jitable
 
-from fgnumba.kernels.compile import attach_cache
+from fgnumba.kernels.compile import dispatcher
 from fgnumba.kernels.emit import atomics, call, pointer
 
 REST_SHARE = 8
@@ -226,7 +226,7 @@ def _wake_lane(pool: int, lane: int) -> None:
 
 
 def _compiled(name: str, function: Any) -> Any:
-    return attach_cache(name, njit(nogil=True, error_model="numpy")(function), function)
+    return dispatcher(name, function, nogil=True, error_model="numpy")
 
 
 run = _compiled("run", _run)

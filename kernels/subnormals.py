@@ -3,9 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from numba import njit
-
-from fgnumba.kernels.compile import attach_cache
+from fgnumba.kernels.compile import dispatcher
 from fgnumba.kernels.emit import atomics
 
 
@@ -17,10 +15,10 @@ def _restore(mode: int) -> None:
     atomics.set_floating_point_mode(mode)
 
 
-flush = attach_cache("flush-subnormals", njit(_flush), _flush)
+flush = dispatcher("flush-subnormals", _flush)
 """``flush()``: set this thread's floating-point mode, and return what it was."""
 
-restore = attach_cache("restore-floating-point-mode", njit(_restore), _restore)
+restore = dispatcher("restore-floating-point-mode", _restore)
 """``restore(mode)``: set this thread's floating-point mode to what `flush` returned."""
 
 

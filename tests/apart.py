@@ -8,14 +8,20 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 
 
-def python(*arguments, without=(), **environment):
+def python(*arguments, without=(), text=None, **environment):
     """Run Python on the CPU with three threads: parts that do not divide what they share."""
     inherited = {name: value for name, value in os.environ.items() if name not in without}
-    fixed = {"PYTHONPATH": str(ROOT), "FGNUMBA_DEVICE": "cpu", "NUMBA_NUM_THREADS": "3"}
+    fixed = {
+        "PYTHONPATH": str(ROOT),
+        "FGNUMBA_DEVICE": "cpu",
+        "NUMBA_NUM_THREADS": "3",
+        "FGNUMBA_THREADS": "3",
+    }
     return subprocess.run(
         [sys.executable, *arguments],
         cwd=ROOT,
         env={**inherited, **fixed, **environment},
+        input=text,
         capture_output=True,
         text=True,
         check=False,

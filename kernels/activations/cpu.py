@@ -1,7 +1,5 @@
 """Activation and slope over a scratch tile: the part of a layer's epilogue that depends on the activation."""
 
-from functools import cache
-
 import numpy as np
 from numba import carray
 
@@ -10,7 +8,6 @@ from fgnumba.kernels.compile import kernel
 from fgnumba.kernels.emit import pointer
 
 
-@cache
 def activation(name: str, slope: bool) -> int:
     """Address of ``(rows, columns, stride, z, bias, y, ld_y, slopes)``: y = a(z + bias), slopes = a'(z + bias).
 

@@ -4,7 +4,6 @@ With the identity and one operand this is a copy, which also moves images to whe
 of the channels.
 """
 
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -71,7 +70,6 @@ def bind(
     return Operation(name, entry, filled(_ARGUMENTS, fields), scratch_bytes=run * 4, **memory)
 
 
-@cache
 def _entry(activation_name: str) -> int:
     rule, identity = RULES[activation_name], activation_name == "identity"
 

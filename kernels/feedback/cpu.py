@@ -11,7 +11,6 @@ Source: F. Bacho, D. Chu, arXiv 2212.07282 (B a running mean of u ⊗ ȯ); with 
 least-mean-squares filter (B. Widrow, M. E. Hoff, 1960), whose noise goes to zero with what it does not predict.
 """
 
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -89,7 +88,6 @@ def bind_gather(
     )
 
 
-@cache
 def _gather_entry(activation_name: str) -> int:
     rule, zero = RULES[activation_name], np.float32(0)
 

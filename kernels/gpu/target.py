@@ -169,9 +169,12 @@ def dispatcher(function: Callable[..., None], kinds: Sequence[str], threads: int
 
     Machine code is kept on disk, in a folder that changes with the sources: Numba looks at a kernel's own file alone.
     """
-    folder = cache_folder() / f"cuda-{numba_cuda.__version__}-{sources_digest()[:32]}"
-    jit = cuda.jit(_signature(kinds), launch_bounds=(threads, resident), cache=True)
-    if _is_new(folder):
+    digest = sources_digest()
+    # Numba keeps what it compiles beside the stamp of a source file: there is none in an archive.
+    kept = digest is not None and Path(function.__code__.co_filename).is_file()
+    folder = cache_folder() / f"cuda-{numba_cuda.__version__}-{(digest or '')[:32]}"
+    jit = cuda.jit(_signature(kinds), launch_bounds=(threads, resident), cache=kept)
+    if not kept or _is_new(folder):
         announce(function.__qualname__)
     # A kernel that has a signature is compiled at once.
     with _compile_ours(config, "CACHE_DIR", str(folder)):

@@ -7,8 +7,6 @@ Sources: J. Werfel, X. Xie, H. S. Seung, Neural Computation 17 (2005), node pert
 arXiv 2210.03310.
 """
 
-from functools import cache
-
 import numpy as np
 from numba import carray
 
@@ -66,7 +64,6 @@ def bind(
     )
 
 
-@cache
 def _entry(activation_name: str) -> int:
     rule = RULES[activation_name]
 

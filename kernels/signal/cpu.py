@@ -6,7 +6,6 @@ h is what is known of the gradient in the layer's output: the residual e of the 
 e Bᵀ, or nothing. r_it is what noise t says of the rest (``kernels.residual``), u its signs, drawn again.
 """
 
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -107,7 +106,6 @@ def bind(
     )
 
 
-@cache
 def _entry(activation_name: str) -> int:
     rule, zero, one = RULES[activation_name], np.float32(0), np.float32(1)
 

@@ -6,7 +6,6 @@
 dx is a convolution of stride 1, and goes through the forward pass's own kernels.
 """
 
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -78,7 +77,6 @@ def bind_slope(
     return Operation("slope", _slope_entry(name), filled(_SLOPE, fields), **memory)
 
 
-@cache
 def _slope_entry(activation_name: str) -> int:
     rule, identity = RULES[activation_name], activation_name == "identity"
 

@@ -1,7 +1,5 @@
 """What follows the cotangent of a dense layer's output in the reverse pass: dz = dy a'(z), in both layouts."""
 
-from functools import cache
-
 import numpy as np
 import numpy.typing as npt
 from numba import carray
@@ -72,7 +70,6 @@ def bind_cotangent(
     )
 
 
-@cache
 def _cotangent_entry(activation_name: str) -> int:
     rule, identity = RULES[activation_name], activation_name == "identity"
 

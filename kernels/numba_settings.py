@@ -1,0 +1,126 @@
+"""Numba, as its environment variables set it: imported here first, so that what they break is said in one line.
+
+Numba reads ``NUMBA_*`` when it is imported, and again whenever it compiles. A value that it cannot read it answers
+with a warning of many lines, or an exception of its own; wrong names of processors reach LLVM, which may end the
+process.
+"""
+
+import os
+import re
+import subprocess
+import sys
+import warnings
+from functools import cache
+
+from fgnumba.errors import DeviceError
+
+FILE = ".numba_config.yaml"
+"""Numba's configuration file, which it looks for in the working folder."""
+
+_UNREADABLE = re.compile(
+    r"Environment variable '(\w+)' is defined but its associated value '(.*?)' could not", re.S
+)
+
+_PROBE = """
+import sys
+import llvmlite.binding as llvm
+llvm.initialize_native_target()
+llvm.initialize_native_asmprinter()
+machine = llvm.Target.from_default_triple().create_target_machine(cpu=sys.argv[1], features=sys.argv[2])
+machine.emit_assembly(llvm.parse_assembly("define void @f() { ret void }"))
+"""
+"""What ends a process where LLVM takes a processor's names amiss."""
+
+
+def _configured(action: str) -> str | None:
+    """Let Numba read its settings, and return what it says of those that it cannot read."""
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        try:
+            if action == "import":
+                import numba  # noqa: F401
+            else:
+                sys.modules["numba.core.config"].reload_config()
+        except ImportError:
+            raise
+        except Exception as error:
+            return f"Numba's settings ({_set()}): {error}; correct or unset them, and start Python again"
+    for warning in found:
+        unreadable = _UNREADABLE.match(str(warning.message))
+        if unreadable:
+            name, value = unreadable.groups()
+            return f"{name}: {value!r} is no value that Numba can read; correct or unset it, and start Python again"
+        # Others' are shown, or not, as they would have been.
+        warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+    return None
+
+
+def _environment() -> dict[str, str]:
+    """Return what decides Numba's settings."""
+    named = {name: value for name, value in os.environ.items() if name.startswith("NUMBA_")}
+    return named | ({FILE: os.path.abspath(FILE)} if os.path.isfile(FILE) else {})
+
+
+def _set() -> str:
+    return ", ".join(_environment()) or "of its module numba.config"
+
+
+_seen = _environment()
+_problem = _configured("import")
+if "numba" not in sys.modules:
+    raise DeviceError(str(_problem))
+
+import numba  # noqa: E402
+
+_imported_disabled = bool(numba.config.DISABLE_JIT)
+
+
+def problem() -> str | None:
+    """Return why Numba cannot compile kernels as it is set, in one line, or None where it can."""
+    global _seen, _problem
+    if _problem is None and _environment() != _seen:
+        _seen = _environment()
+        _problem = _configured("reload")
+    if _problem is not None:
+        return _problem
+    if _imported_disabled or numba.config.DISABLE_JIT:
+        return (
+            "NUMBA_DISABLE_JIT is set: Numba then compiles nothing, and kernels run compiled alone; "
+            "unset it and start Python again"
+        )
+    if numba.config.CPU_NAME is None and numba.config.CPU_FEATURES is None:
+        return None
+    return _processor_problem(numba.config.CPU_NAME or "", numba.config.CPU_FEATURES or "")
+
+
+def check() -> None:
+    """Raise DeviceError where Numba cannot compile kernels as it is set."""
+    found = problem()
+    if found is not None:
+        raise DeviceError(found)
+
+
+@cache
+def _processor_problem(name: str, features: str) -> str | None:
+    """Return what LLVM says of a processor's name and features, asked in a process that it may end."""
+    wrong = [feature for feature in features.split(",") if feature and feature[0] not in "+-"]
+    if wrong:
+        return f"NUMBA_CPU_FEATURES: {wrong[0]!r} begins neither with + nor with -"
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", _PROBE, name, features],
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=60,
+            check=False,
+        )
+    except (OSError, ValueError, subprocess.SubprocessError):
+        return None
+    said = done.stderr.strip().splitlines()
+    # An ended process, or an unknown name. An unknown feature is ignored, and LLVM says so by itself.
+    unknown = [line for line in said if "is not a recognized processor" in line]
+    if "Traceback" in done.stderr or not (done.returncode or unknown):
+        return None
+    what = (unknown or said or ["the process ended"])[0]
+    return f"NUMBA_CPU_NAME={name!r}, NUMBA_CPU_FEATURES={features!r}: LLVM: {what}"
