@@ -14,9 +14,6 @@ import numpy as np
 
 import fgnumba as fg
 
-# Revisions are compared on the CPU, whatever the machine has.
-os.environ["FGNUMBA_DEVICE"] = "cpu"
-
 SAMPLE_SECONDS = 20e-3
 WIDTHS: dict[str, tuple[int, ...]] = {"logreg": (), "mlp": (1024, 1024)}
 BATCH = 64
@@ -47,6 +44,8 @@ def contender(network: str, what: str) -> Callable[[], object]:
 
 def main() -> None:
     """Answer requests, a line of JSON each, until there is none."""
+    # Revisions are compared on the CPU, whatever the machine has.
+    os.environ["FGNUMBA_DEVICE"] = "cpu"
     calls: dict[tuple[str, str], tuple[Callable[[], object], int]] = {}
     for line in sys.stdin:
         network, what = json.loads(line)

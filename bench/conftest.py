@@ -14,7 +14,7 @@ import pytest
 import fgnumba
 from fgnumba.bench.goals import Figure, lines, missed
 from fgnumba.bench.machine import facts
-from fgnumba.kernels.threads import OVERRIDE, thread_count
+from fgnumba.kernels.threads import OVERRIDE, most_threads, thread_count
 from fgnumba.kernels.vector import instruction_set
 
 FIGURES = pytest.StashKey[list[Figure]]()
@@ -70,8 +70,8 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
 def threads(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
     """Plans made in the benchmark use this many threads."""
     count: int = request.param
-    if count > numba.config.NUMBA_NUM_THREADS:
-        pytest.skip(f"this process may use {numba.config.NUMBA_NUM_THREADS} processor")
+    if count > most_threads():
+        pytest.skip(f"this process may use {most_threads()} processor")
     monkeypatch.setenv(OVERRIDE, str(count))
     return count
 

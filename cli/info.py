@@ -46,29 +46,33 @@ def info(model: str | None, as_json: bool) -> None:
 
 def gather() -> dict[str, Any]:
     """Return what there is to know about this installation and machine."""
-    import llvmlite
-    import numba
     import numpy as np
 
     from fgnumba import __version__
     from fgnumba.estimators import RECIPES
-    from fgnumba.kernels import tuning, vector
+    from fgnumba.kernels import numba_settings, tuning, vector
     from fgnumba.kernels.cache import cache_folder
-    from fgnumba.kernels.threads import thread_count
+    from fgnumba.kernels.threads import chosen
 
-    isa = vector.instruction_set()
+    # After the library, which says in a line what is wrong with Numba's settings.
+    import llvmlite  # isort: skip
+    import numba  # isort: skip
+
+    isa, threads = vector.instruction_set(), chosen()
     return {
         "fgnumba": __version__,
         "python": platform.python_version(),
         "numpy": np.__version__,
         "numba": numba.__version__,
         "llvmlite": llvmlite.__version__,
+        "compiler": numba_settings.problem() or "compiles",
         "platform": platform.platform(),
         "processor": str(llvmlite.binding.get_host_cpu_name()),
         "vector": f"{isa.name}, {isa.lanes} float32 lanes",
         "tile": tuning.described(isa),
         "vector_executable": list(vector.executable()),
-        "threads": thread_count(),
+        "threads": threads.count,
+        "threads_because": threads.reason,
         "cache_folder": str(cache_folder()),
         "executable": sys.executable,
         "gpu": gpu(),

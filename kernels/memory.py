@@ -1,21 +1,17 @@
 """Aligned arrays, their addresses, the distance between their rows, and how much memory there is."""
 
-import contextlib
 import math
 import os
 import sys
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from fgnumba.errors import DeviceError
+from fgnumba.kernels import cgroup
 from fgnumba.kernels.vector import CACHE_LINE, PANEL
-
-CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
-"""Where Linux says how much a container may take, of either version; ``max`` or a vast number: all there is."""
 
 
 class NoRoomError(DeviceError, MemoryError):
@@ -28,9 +24,9 @@ def physical_memory() -> int:
     limits = [sys.maxsize]
     if "SC_PHYS_PAGES" in getattr(os, "sysconf_names", {}):
         limits.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-    for path in CGROUP_LIMITS:
-        with contextlib.suppress(OSError, ValueError):
-            limits.append(int(Path(path).read_text(encoding="ascii")))
+    limit = cgroup.memory_limit()
+    if limit < sys.maxsize:
+        limits.append(int(limit))
     return min(limit for limit in limits if limit > 0)
 
 

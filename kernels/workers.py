@@ -15,12 +15,12 @@ import time
 from functools import cache
 from typing import Any
 
-import numba
 import numpy as np
 
 from fgnumba.kernels import sharing
 from fgnumba.kernels.bound import Bound
 from fgnumba.kernels.memory import address, aligned
+from fgnumba.kernels.threads import most_threads
 
 SPIN_SECONDS = 50e-6
 """How long a thread spins before it sleeps: about the distance between two stages."""
@@ -159,7 +159,7 @@ def _begin(lanes: int) -> Workers | None:
         return None
     try:
         if _workers is None and ticks_a_second() > 0:
-            _workers = Workers(max(lanes, numba.config.NUMBA_NUM_THREADS))
+            _workers = Workers(max(lanes, most_threads()))
         if _workers is not None:
             _workers.grow(lanes)
         return _workers

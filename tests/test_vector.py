@@ -1,6 +1,5 @@
 """Instruction sets, threads, tiling: overrides and their errors, cuts that cover everything once."""
 
-import numba
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -39,9 +38,10 @@ def test_tiles_fit_the_registers(isa):
 
 
 def test_threads_are_counted_and_checked(monkeypatch):
-    available = numba.config.NUMBA_NUM_THREADS
-    monkeypatch.delenv(threads.OVERRIDE, raising=False)
-    assert threads.thread_count() == available
+    available = threads.most_threads()
+    for name in (threads.OVERRIDE, *threads.OPENMP):
+        monkeypatch.delenv(name, raising=False)
+    assert threads.thread_count() == threads._processors().count <= available
     monkeypatch.setenv(threads.OVERRIDE, "1")
     assert threads.thread_count() == 1
     for text in ("0", "-1", "many", "1.5", str(available + 1)):

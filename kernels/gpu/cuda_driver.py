@@ -3,12 +3,13 @@
 Source: docs.nvidia.com, CUDA Driver API; nvidia.github.io, cuda.bindings.
 """
 
+import contextlib
 import ctypes
 import gc
 import os
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any
 
@@ -19,6 +20,8 @@ from fgnumba.errors import DeviceError
 from fgnumba.kernels.gpu.driver import Blocks, Driver, out_of_memory
 from fgnumba.kernels.gpu.kernel import Kernel
 
+LOADING = "CUDA_MODULE_LOADING"
+
 MINIMUM_DRIVER = 13000
 """CUDA's version that the driver must support at least, 1000 major + 10 minor: kernels are compiled by CUDA 13.0."""
 
@@ -28,6 +31,22 @@ _NUMPY: dict[str, Callable[[Any], Any]] = {
     "float32": np.float32,
     "float64": np.float64,
 }
+
+
+@contextlib.contextmanager
+def _modules_loaded_at_once() -> Iterator[None]:
+    """Have kernels loaded when they are compiled, not at a launch that might be captured, while CUDA is initialized.
+
+    ``cuInit`` reads the variable, once; whatever else the process starts does not inherit it.
+    """
+    if LOADING in os.environ:
+        yield
+        return
+    os.environ[LOADING] = "EAGER"
+    try:
+        yield
+    finally:
+        os.environ.pop(LOADING, None)
 
 
 @cache
@@ -62,8 +81,6 @@ class CudaDriver(Driver):
         self._capturing = False
         # What garbage collection gives up, at any time and in any thread: functions of the API, and what they take.
         self._given_up: list[tuple[Callable[..., Any], Any]] = []
-        # Kernels are loaded when they are compiled, not at a launch that might be captured: read by ``cuInit``.
-        os.environ.setdefault("CUDA_MODULE_LOADING", "EAGER")
         try:
             from cuda.bindings import driver
 
@@ -74,8 +91,9 @@ class CudaDriver(Driver):
                 "pip install 'fgnumba[cuda]', or use 'cpu' or 'auto'"
             ) from None
         self._api = driver
-        self._check_driver()
-        device = target.current_device()
+        with _modules_loaded_at_once():
+            self._check_driver()
+            device = target.current_device()
         self.name = device.name.decode() if isinstance(device.name, bytes) else str(device.name)
         self.capability = tuple(device.compute_capability)
         if self.capability < (8, 0):
