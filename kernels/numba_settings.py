@@ -10,7 +10,6 @@ import re
 import subprocess
 import sys
 import warnings
-from functools import cache
 
 from fgnumba.errors import DeviceError
 
@@ -65,50 +64,18 @@ def _set() -> str:
     return ", ".join(_environment()) or "of its module numba.config"
 
 
-_seen = _environment()
-_problem = _configured("import")
-if "numba" not in sys.modules:
-    raise DeviceError(str(_problem))
-
-import numba  # noqa: E402
-
-_imported_disabled = bool(numba.config.DISABLE_JIT)
-
-
-def problem() -> str | None:
-    """Return why Numba cannot compile kernels as it is set, in one line, or None where it can."""
-    global _seen, _problem
-    if _problem is None and _environment() != _seen:
-        _seen = _environment()
-        _problem = _configured("reload")
-    if _problem is not None:
-        return _problem
-    if _imported_disabled or numba.config.DISABLE_JIT:
-        return (
-            "NUMBA_DISABLE_JIT is set: Numba then compiles nothing, and kernels run compiled alone; "
-            "unset it and start Python again"
-        )
-    if numba.config.CPU_NAME is None and numba.config.CPU_FEATURES is None:
-        return None
-    return _processor_problem(numba.config.CPU_NAME or "", numba.config.CPU_FEATURES or "")
-
-
-def check() -> None:
-    """Raise DeviceError where Numba cannot compile kernels as it is set."""
-    found = problem()
-    if found is not None:
-        raise DeviceError(found)
-
-
-@cache
 def _processor_problem(name: str, features: str) -> str | None:
     """Return what LLVM says of a processor's name and features, asked in a process that it may end."""
     wrong = [feature for feature in features.split(",") if feature and feature[0] not in "+-"]
     if wrong:
         return f"NUMBA_CPU_FEATURES: {wrong[0]!r} begins neither with + nor with -"
+    if getattr(sys, "frozen", False):
+        # The executable is a program, not Python.
+        return None
     try:
         done = subprocess.run(
             [sys.executable, "-c", _PROBE, name, features],
+            stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
             errors="replace",
@@ -124,3 +91,42 @@ def _processor_problem(name: str, features: str) -> str | None:
         return None
     what = (unknown or said or ["the process ended"])[0]
     return f"NUMBA_CPU_NAME={name!r}, NUMBA_CPU_FEATURES={features!r}: LLVM: {what}"
+
+
+_seen = _environment()
+_problem = _configured("import")
+if "numba" not in sys.modules:
+    raise DeviceError(str(_problem))
+
+import numba  # noqa: E402
+
+_imported_disabled = bool(numba.config.DISABLE_JIT)
+
+if _problem is None and (numba.config.CPU_NAME or numba.config.CPU_FEATURES):
+    _problem = _processor_problem(numba.config.CPU_NAME or "", numba.config.CPU_FEATURES or "")
+    if _problem is not None:
+        # Numba hands them to LLVM when it is first asked for anything.
+        numba.config.CPU_NAME = numba.config.CPU_FEATURES = None
+
+
+def problem() -> str | None:
+    """Return why Numba cannot compile kernels as it is set, in one line, or None where it can."""
+    global _seen, _problem
+    if _problem is None and _environment() != _seen:
+        _seen = _environment()
+        _problem = _configured("reload")
+    if _problem is not None:
+        return _problem
+    if _imported_disabled or numba.config.DISABLE_JIT:
+        return (
+            "NUMBA_DISABLE_JIT is set: Numba then compiles nothing, and kernels run compiled alone; "
+            "unset it and start Python again"
+        )
+    return None
+
+
+def check() -> None:
+    """Raise DeviceError where Numba cannot compile kernels as it is set."""
+    found = problem()
+    if found is not None:
+        raise DeviceError(found)

@@ -8,7 +8,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 
 
-def python(*arguments, without=(), text=None, **environment):
+def python(*arguments, without=(), text=None, folder=ROOT, **environment):
     """Run Python on the CPU with three threads: parts that do not divide what they share."""
     inherited = {name: value for name, value in os.environ.items() if name not in without}
     fixed = {
@@ -19,7 +19,7 @@ def python(*arguments, without=(), text=None, **environment):
     }
     return subprocess.run(
         [sys.executable, *arguments],
-        cwd=ROOT,
+        cwd=folder,
         env={**inherited, **fixed, **environment},
         input=text,
         capture_output=True,
