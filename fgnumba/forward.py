@@ -35,7 +35,7 @@ def jvp(
     ----------
     x : (B, *input_shape) real numbers.
     y : targets as `loss` takes them.
-    tangents : a direction of ``fgnumba.directions``, or arrays shaped like ``model.parameters()``.
+    tangents : a direction of ``fgnumba.directions``, or arrays shaped like ``model.parameters()``, finite in float32.
     training : whether dropout drops, with a mask from the seed and step of the direction (0 for arrays).
 
     The directional derivative is exact up to float32 rounding, never a finite difference. Targets that are
@@ -92,7 +92,7 @@ def forward_gradient(
 
 def checked_targets(model: Graph, loss: Loss, inputs: Any, targets: Any) -> npt.NDArray[Any]:
     """Return `targets` as an array of the shape and kind of number that `loss` takes."""
-    adopted = model.processor.adopt(as_tensor(targets))
+    adopted = None if type(targets) is np.ndarray else model.processor.adopt(as_tensor(targets))
     array = as_array("y", targets) if adopted is None else adopted
     if adopted is not None:
         wanted = np.dtype(loss.target_layout(len(inputs), model.outputs)[1])

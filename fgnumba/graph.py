@@ -17,6 +17,7 @@ from fgnumba.kernels.device import Device
 from fgnumba.kernels.directions import EXPLICIT, NONE
 from fgnumba.kernels.philox import MAX_DIRECTIONS, MAX_SEED, STREAM
 from fgnumba.layers import Layer, Perturbation, Shape
+from fgnumba.layers.base import sizes
 from fgnumba.losses import Loss
 from fgnumba.nodes import Node, check_uses, wired
 from fgnumba.parameters import Parameter, assign_all, checked, shapes_of
@@ -124,7 +125,10 @@ class Graph:
         return [self.shapes[name] for name in self.nodes[index].inputs]
 
     def _create_parameters(self, initial: Provider | None) -> None:
-        needed = [node.layer.parameter_shapes(self.input_shapes(i)) for i, node in enumerate(self.nodes)]
+        needed = [
+            {name: sizes(shape) for name, shape in node.layer.parameter_shapes(self.input_shapes(i)).items()}
+            for i, node in enumerate(self.nodes)
+        ]
         groups = [node.layer.column_groups(self.input_shapes(i)) for i, node in enumerate(self.nodes)]
         check_parameters((self._where(i), one, groups[i]) for i, one in enumerate(needed))
         given = None
@@ -221,7 +225,7 @@ class Graph:
 
     def checked_input(self, x: Any) -> Any:
         """Return `x` as an array of real numbers of shape (B, *input_shape): NumPy's, or one of the device."""
-        adopted = self.processor.adopt(as_tensor(x))
+        adopted = None if type(x) is np.ndarray else self.processor.adopt(as_tensor(x))
         array = as_array("x", x) if adopted is None else adopted
         if array.shape[1:] != self.input_shape or array.ndim == 0 or len(array) == 0:
             required = ", ".join(("B", *map(str, self.input_shape)))

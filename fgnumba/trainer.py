@@ -312,22 +312,16 @@ class Trainer(Standing):
         stopping = early_stopping(callbacks, validation)
         if (epochs is None) == (steps is None) and (epochs is not None or stopping is None):
             raise ConfigError("fit: give either epochs or steps")
-        numbers = {
-            "epochs": epochs,
-            "steps": steps,
-            "batch_size": batch_size,
-            "evaluate_every": evaluate_every,
-        }
-        epochs, steps, size, evaluate_every = (
-            optional(whole_number, name, value) for name, value in numbers.items()
-        )
+        epochs, steps = optional(whole_number, "epochs", epochs), optional(whole_number, "steps", steps)
+        batch_size = whole_number("batch_size", batch_size)
+        evaluate_every = optional(whole_number, "evaluate_every", evaluate_every)
         stop_above = optional(real_number, "stop_above", stop_above, above_zero=True)
         resume = flag("resume", resume)
         if resume and checkpoints is None:
             raise ConfigError("resume: checkpoints is None; the folder to resume from is required")
         parts = parts_of(self.model, dataset, validation, self.seed)
         examples = len(parts.training.x_train)
-        batch_size = min(size, examples)
+        batch_size = min(batch_size, examples)
         per_epoch = examples // batch_size
         if steps is None:
             steps = Defaults().steps if epochs is None else epochs * per_epoch

@@ -134,11 +134,16 @@ def test_impossible_input_shapes(shape):
 
 
 def test_a_layer_of_ones_own_may_say_its_shape_in_numpys_numbers():
+    class Told(fg.Dense):
+        def parameter_shapes(self, inputs):
+            shapes = super().parameter_shapes(inputs)
+            return {name: np.array(shape, np.uint8) for name, shape in shapes.items()}
+
     class Kept(Flatten):
         def output_shape(self, *inputs):
             return np.array([np.prod(inputs[0])], np.uint8)
 
-    model = fg.Sequential([Kept(), fg.Dense(np.uint8(200))], (10, 10, 1))
+    model = fg.Sequential([Kept(), Told(np.uint8(200))], (10, 10, 1))
     assert_plain(list(model.shapes.values()))
     assert model.parameters()["1.weight"].shape == (100, 200)
 
@@ -219,6 +224,11 @@ def test_a_batch_beyond_memory(batch):
     refused(lambda: cases.model().plan(batch))
     refused(lambda: cases.trainer().plan(batch))
     refused(lambda: cases.reverse.ReversePlan(cases.model(), batch, cases.LOSS))
+
+
+def test_a_batch_size_is_always_a_number():
+    with pytest.raises(fg.ConfigError, match="batch_size is None; a whole number"):
+        cases.fitted(batch_size=None)
 
 
 def test_a_search_takes_several_falls():
