@@ -68,8 +68,10 @@ def _of_objects(what: str, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     if wrong or not kinds:
         for index, item in np.ndenumerate(array):
             if isinstance(item, wrong):
-                where = f"{what}[{', '.join(map(str, index))}]" if index else what
-                raise DtypeError(f"{where} is {shown(item)}; real numbers are required")
+                at = f" at [{', '.join(map(str, index))}]" if index else ""
+                raise DtypeError(
+                    f"{what} is no array of numbers: {shown(item)}{at}; real numbers are required"
+                )
         return array
     if all(issubclass(kind, bool | np.bool_) for kind in kinds):
         return array.astype(np.bool_)

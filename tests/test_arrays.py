@@ -304,7 +304,7 @@ def test_parameters_in_every_layout(layout):
 def test_a_missing_number_among_parameters():
     model = cases.model()
     arrays = {**model.parameters(), "3.bias": np.array([1.0, None, 2.0, 3.0], object)}
-    assert refused(lambda: model.load_parameters(arrays)).startswith("parameters: '3.bias'[1] is None")
+    assert refused(lambda: model.load_parameters(arrays)).endswith("None at [1]; real numbers are required")
     for bad in (None, 3, [("a", 1)]):
         refused(lambda bad=bad: model.load_parameters(bad))
 
@@ -312,7 +312,7 @@ def test_a_missing_number_among_parameters():
 def test_functions_take_tensors():
     point = Tensor(np.array([1.5, -0.1]), requires_grad=True)
     assert fg.functions.beale(point) == fg.functions.beale([1.5, -0.1])
-    assert "theta[1] is None" in refused(lambda: fg.functions.beale([1.5, None]), fg.DtypeError)
+    assert "None at [1]" in refused(lambda: fg.functions.beale([1.5, None]), fg.DtypeError)
 
 
 def test_tensors_of_pytorch(expected):
