@@ -86,7 +86,7 @@ def host_features() -> frozenset[str]:
 def processor_name() -> str:
     """Name of the processor, as its maker writes it where the system says so."""
     try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
             if line.startswith("model name"):
                 return line.split(":", 1)[1].strip()
     except (OSError, ValueError):

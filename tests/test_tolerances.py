@@ -100,7 +100,7 @@ def test_what_is_no_tolerance_is_left_alone(source):
 def entries() -> dict[str, str]:
     """Return what stands beside each name of the table: a docstring, the string after it, the comments in it."""
     found: dict[str, str] = {}
-    text = TABLE.read_text()
+    text = TABLE.read_text(encoding="utf-8")
     body, lines = ast.parse(text).body, text.splitlines()
     for node, after in zip(body, [*body[1:], None], strict=True):
         if isinstance(node, ast.FunctionDef | ast.ClassDef):
@@ -118,7 +118,7 @@ def entries() -> dict[str, str]:
 def test_every_entry_says_where_it_comes_from_and_is_used(name):
     assert len(entries()[name]) > 30, f"{name} has no derivation beside it"
     used = re.compile(rf"\btolerances\.{name}\b")
-    inside = len(re.findall(rf"\b{name}\b", TABLE.read_text())) > 1
+    inside = len(re.findall(rf"\b{name}\b", TABLE.read_text(encoding="utf-8"))) > 1
     assert inside or any(used.search(path.read_text()) for path in sources()), f"{name} is used by no test"
 
 

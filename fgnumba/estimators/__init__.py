@@ -12,8 +12,11 @@ from fgnumba.estimators.base import Estimate, Estimator, Recipe, Setting, State,
 RECIPES: dict[str, Recipe] = {}
 """Every estimator by name."""
 
-for _module in sorted(iter_modules(__path__), key=lambda module: module.name):
-    RECIPES |= getattr(import_module(f"{__name__}.{_module.name}"), "RECIPES", {})
+FAMILIES = ("activity", "weight", "zeroth")
+"""What there is where a loader cannot search the folder, as that of a frozen program."""
+
+for _name in sorted({module.name for module in iter_modules(__path__)} or FAMILIES):
+    RECIPES |= getattr(import_module(f"{__name__}.{_name}"), "RECIPES", {})
 
 __all__ = ["RECIPES", "Estimate", "Estimator", "Recipe", "Setting", "State", "Update", "recipe"]
 
