@@ -90,6 +90,7 @@ def test_impossible_tables(table, message):
         ({"type": "max_pool2d", "pool_size": 2, "padding": 2}, "padding is 2; less than the window, 2 x 2"),
         ({"type": "dropout", "rate": 1.0}, "rate is 1.0"),
         ({"type": "group_norm", "epsilon": 0}, "epsilon is 0"),
+        ({"type": "layer_norm", "epsilon": 1e-40}, "epsilon is 1e-40; at least 7.9e-31 is required"),
         ({"type": "conv3d"}, "type is 'conv3d' (did you mean 'conv2d'?)"),
     ],
 )

@@ -145,10 +145,10 @@ NORMALISED = Within(320 * U, 320 * U)
 """x less its mean: two roundings of numbers up to 4, eight after the scale, over a deviation that may be a tenth."""
 NORMALISED_WIDE = Within(160 * U, 160 * U)
 """The same where deviations are of order 1, and scales up to 2."""
-NORMALISED_FAR = Within(8000 * U, 8000 * U)
-"""The same of a mean of 1,000, which is rounded by 1,000 U, times scales up to 2 and values up to 4."""
 NORMALISED_MANY = Within(800 * U, 800 * U)
-"""The same of units of 7,000 numbers: their means and variances are wrong by 3 U √7000 = 250 U, scales up to 2."""
+"""The same of units of 7,000 numbers: their variances are wrong by 3 U √7000 = 250 U, scales up to 2."""
+NORMALISED_EXACTLY = Within(absolute=16 * U)
+"""Of what is added up, whatever its mean: centred numbers by 6 U of the largest, 1 / σ by 5, products and sums by 5."""
 FILTERED = 80 * U
 """Winograd's filtering beside direct sums, of the largest value. A tile's places hold sums of up to 16 pixels, a pixel
 is a sum of up to nine places; they and the sums over 48 channels round by some units of the largest value."""

@@ -168,6 +168,7 @@ def norm(passes: Passes, step: Step) -> None:
     def bind(dx: ImageBuffer | None) -> list[Operation]:
         return [
             normalization.bind(
+                passes.isa,
                 **passes.part,
                 x=x.images(shape),
                 dy=dy.images(),

@@ -2,16 +2,28 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from fgnumba.errors import ShapeError
+from fgnumba.errors import ConfigError, ShapeError, shown
 from fgnumba.kernels.affine import Affine
+from fgnumba.kernels.moments import LEAST_EPSILON
 from fgnumba.kernels.program import Operation
 from fgnumba.layers.base import Initial, Layer, Shape, Site, sizes
 from fgnumba.validation import real_number, store, whole_number
 
 MOST = float(np.finfo(np.float32).max)
+
+
+def _checked_epsilon(name: str, value: Any) -> float:
+    """Return ε; ConfigError unless float32 can add it to a variance."""
+    epsilon = real_number(name, value, above_zero=True, below=MOST)
+    if epsilon < LEAST_EPSILON:
+        raise ConfigError(
+            f"{name} is {shown(value)}; at least {LEAST_EPSILON:.2g} is required: float32 squares lose what is less"
+        )
+    return epsilon
 
 
 @dataclass(frozen=True)
@@ -49,7 +61,7 @@ class LayerNorm(_Normalization):
 
     Parameters
     ----------
-    epsilon : ε, above 0.
+    epsilon : ε, at least 7.9e-31 (float32's squares of what is less are nothing).
 
     scale and shift are (C,), at first 1 and 0. Source: J. L. Ba et al., arXiv 1607.06450.
     """
@@ -57,8 +69,7 @@ class LayerNorm(_Normalization):
     epsilon: float = 1e-5
 
     def __post_init__(self) -> None:
-        epsilon = real_number("LayerNorm: epsilon", self.epsilon, above_zero=True, below=MOST)
-        store(self, epsilon=epsilon)
+        store(self, epsilon=_checked_epsilon("LayerNorm: epsilon", self.epsilon))
 
     def output_shape(self, *inputs: Shape) -> Shape:
         """Return the input's shape."""
@@ -87,7 +98,7 @@ class GroupNorm(_Normalization):
     Parameters
     ----------
     groups : that the channels are cut into; 1 normalises over all of them.
-    epsilon : ε, above 0.
+    epsilon : ε, at least 7.9e-31 (float32's squares of what is less are nothing).
 
     scale and shift are (C,), at first 1 and 0. Source: Y. Wu, K. He, arXiv 1803.08494.
 
@@ -102,8 +113,8 @@ class GroupNorm(_Normalization):
     epsilon: float = 1e-5
 
     def __post_init__(self) -> None:
-        epsilon = real_number("GroupNorm: epsilon", self.epsilon, above_zero=True, below=MOST)
-        store(self, groups=whole_number("GroupNorm: groups", self.groups), epsilon=epsilon)
+        groups = whole_number("GroupNorm: groups", self.groups)
+        store(self, groups=groups, epsilon=_checked_epsilon("GroupNorm: epsilon", self.epsilon))
 
     def output_shape(self, *inputs: Shape) -> Shape:
         """Return the input's shape."""

@@ -6,6 +6,7 @@ The rows of a register tile are neighbouring elements of x under the kernel, its
 over the pixels.
 """
 
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -17,8 +18,7 @@ from fgnumba.kernels import images
 from fgnumba.kernels.arguments import filled, record
 from fgnumba.kernels.compile import kernel
 from fgnumba.kernels.conv2d.geometry import Geometry, clear, is_channelwise
-from fgnumba.kernels.emit import call, pointer
-from fgnumba.kernels.group_norm.cpu import VALUES, sums_entry
+from fgnumba.kernels.emit import call, channel_sums, pointer
 from fgnumba.kernels.images import Images, operands
 from fgnumba.kernels.memory import address
 from fgnumba.kernels.program import Operation
@@ -108,7 +108,7 @@ def bind(
         "onto": onto,
         "tiles": address(tiles),
         "tallest": isa.max_rows,
-        "add_up": sums_entry(isa),
+        "add_up": _sums_entry(isa),
         "at_sums": rows_a_block * width * PANEL * 4,
     }
     memory["keeps"] = (memory["keeps"], out, bias, tiles, offsets, run_starts)
@@ -121,6 +121,17 @@ def bind(
         multiply_adds=multiply_adds,
         **memory,
     )
+
+
+@cache
+def _sums_entry(isa: InstructionSet) -> int:
+    """Address of ``(rows, columns, x, row, column, out)``: the sums of a panel's channels over the pixels."""
+    sums, vectors = channel_sums(isa), PANEL // isa.lanes
+
+    def panel_sums(rows: int, columns: int, x: int, row: int, column: int, out: int) -> None:
+        sums(rows, columns, vectors, x, row, column, out)
+
+    return kernel(f"panel-sums-{isa.name}", panel_sums, 6)
 
 
 def _gradient(arguments: int, part: int, parts: int) -> None:
@@ -180,9 +191,7 @@ def _pack(a: Any, i: int, top: int, rows: int, q: int, sum_up: bool) -> None:
         bias = carray(pointer(a.bias + q * PANEL * 4, np.float32), PANEL)
         sums = carray(pointer(a.scratch + a.at_sums, np.float32), PANEL)
         row_size = a.width * PANEL
-        call(
-            a.add_up, (VALUES, rows, a.width, PANEL, a.scratch, 0, 0, row_size, PANEL, a.scratch + a.at_sums)
-        )
+        call(a.add_up, (rows, a.width, a.scratch, row_size, PANEL, a.scratch + a.at_sums))
         for lane in range(columns):
             bias[lane] += sums[lane]
 

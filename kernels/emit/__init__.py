@@ -5,7 +5,7 @@ the same intrinsic: Numba keeps every one that there ever was.
 """
 
 from fgnumba.kernels.emit.calls import call, pointer, prefetch
-from fgnumba.kernels.emit.channels import channel_affine, channel_sums
+from fgnumba.kernels.emit.channels import channel_affine, channel_moments, channel_sums
 from fgnumba.kernels.emit.epilogue import tangent_rows
 from fgnumba.kernels.emit.philox import philox_words
 from fgnumba.kernels.emit.tile import multiply_add_peak, product_tile
@@ -14,6 +14,7 @@ from fgnumba.kernels.emit.transform import separable, transpose_block
 __all__ = [
     "call",
     "channel_affine",
+    "channel_moments",
     "channel_sums",
     "multiply_add_peak",
     "philox_words",

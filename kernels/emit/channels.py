@@ -43,43 +43,29 @@ def _loop(builder: Any, name: str, n: Any, carried: list[Any]) -> Any:
 
 
 @cache
-def channel_sums(isa: InstructionSet, form: str) -> Callable[..., None]:
+def channel_sums(isa: InstructionSet) -> Callable[..., None]:
     """Return the sum over the pixels of an image for each channel, as a Numba intrinsic.
 
-    It takes ``(rows, columns, vectors, x, other, mean, row, column, out)``, all int64 of at least 1: pixels along both
-    sides; vectors of channels; the addresses of x, of x' and of the channels' means; the elements between rows
-    and between columns of x and x'; the address of the sums. A row is summed by itself first: one sum of all
-    pixels would lose more.
-
-    Parameters
-    ----------
-    form : ``"values"``: Σ x. ``"squares"``: Σ (x - mean)². ``"products"``: Σ (x - mean) x'.
+    It takes ``(rows, columns, vectors, x, row, column, out)``, all int64 of at least 1: pixels along both sides;
+    vectors of channels; the address of x; the elements between its rows and between its columns; the address of the
+    sums. A row is summed by itself first: one sum of all pixels would lose more.
     """
 
     @intrinsic
-    def sums(typingctx, rows, columns, vectors, x, other, mean, row, column, out):  # type: ignore[no-untyped-def]
-        signature = types.void(rows, columns, vectors, x, other, mean, row, column, out)
+    def sums(typingctx, rows, columns, vectors, x, row, column, out):  # type: ignore[no-untyped-def]
+        signature = types.void(rows, columns, vectors, x, row, column, out)
 
         def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-            rows, columns, count = args[:3]
-            x, other, mean = (builder.inttoptr(p, F32.as_pointer()) for p in args[3:6])
-            row, column = args[6:8]
-            out = builder.inttoptr(args[8], F32.as_pointer())
+            rows, columns, count, x, row, column, out = args
+            x, out = (builder.inttoptr(p, F32.as_pointer()) for p in (x, out))
             vectors = Vectors(builder, isa.lanes)
             with _loop(builder, "channels", count, []) as (v, _, _):
                 c = builder.mul(v, index(isa.lanes))
-                centre = vectors.load(mean, c) if form != "values" else None
                 with _loop(builder, "rows", rows, [vectors.zero]) as (i, (total,), next_total):
                     first = builder.add(builder.mul(i, row), c)
                     with _loop(builder, "columns", columns, [vectors.zero]) as (j, (partial,), next_partial):
                         at = builder.add(first, builder.mul(j, column))
-                        value = vectors.load(x, at)
-                        if centre is not None:
-                            value = builder.fsub(value, centre)
-                            factor = vectors.load(other, at) if form == "products" else value
-                            next_partial.append(vectors.multiply_add(value, factor, partial))
-                        else:
-                            next_partial.append(builder.fadd(partial, value))
+                        next_partial.append(builder.fadd(partial, vectors.load(x, at)))
                     next_total.append(builder.fadd(total, next_partial[0]))
                 vectors.store(next_total[0], out, c)
             return context.get_dummy_value()
@@ -89,61 +75,134 @@ def channel_sums(isa: InstructionSet, form: str) -> Callable[..., None]:
     return sums
 
 
-@cache
-def channel_affine(isa: InstructionSet, tangent: bool) -> Callable[..., None]:
-    """Return ``y = g ⊙ (x - mean) + (h ⊙ dx + b)`` over the pixels of an image, as a Numba intrinsic.
+FACTOR, HIGH, LOW, OWN_FACTOR, OWN_HIGH, OWN_LOW, GAIN, OWN_GAIN, CONSTANT, FIRST, SECOND = range(11)
+"""Vectors of a table of what belongs to channels, for the passes below: f, and the mean of f x as two float32; the same
+of x'; gains of both, and a constant; sums."""
 
-    It takes ``(rows, columns, vectors, x, mean, gain, dx, dx_gain, constant, row, column, y, y_row, y_column)``, all
-    int64 of at least 1, but dx and dx_gain: pixels along both sides; vectors of channels; addresses of x, of the
-    channels' means, of g, dx, h and b; the elements between rows and between columns of x and dx; y and those of y.
+TABLE = SECOND + 1
+
+
+class _Table:
+    """Vectors of a table at an address, `stride` bytes apart, of the channels from `c` on."""
+
+    def __init__(self, vectors: Vectors, address: Any, stride: Any, c: Any) -> None:
+        self._vectors, self._address, self._stride, self._c = vectors, address, stride, c
+
+    def _at(self, which: int) -> Any:
+        builder = self._vectors.builder
+        address = builder.add(self._address, builder.mul(self._stride, index(which)))
+        return builder.inttoptr(address, F32.as_pointer())
+
+    def load(self, *which: int) -> list[Any]:
+        return [self._vectors.load(self._at(one), self._c) for one in which]
+
+    def store(self, value: Any, which: int) -> None:
+        self._vectors.store(value, self._at(which), self._c)
+
+
+def _centred(vectors: Vectors, x: Any, factor: Any, high: Any, low: Any) -> Any:
+    """Append (f x - high) - low, in this order: see ``moments``."""
+    builder = vectors.builder
+    return builder.fsub(vectors.multiply_add(x, factor, builder.fneg(high)), low)
+
+
+@cache
+def channel_moments(isa: InstructionSet, tangent: bool) -> Callable[..., None]:
+    """Return sums over the pixels of an image of d = (f x - high) - low for each channel, as a Numba intrinsic.
+
+    It takes ``(rows, columns, vectors, x, other, row, column, table, stride)``, all int64 of at least 1, but `other`:
+    pixels along both sides; vectors of channels; the addresses of x and of x'; the elements between rows and between
+    columns of both; the address of a table (``FACTOR`` and so on) and the bytes between its vectors. A row is summed by
+    itself first: one sum of all pixels would lose more.
 
     Parameters
     ----------
-    tangent : with the term h ⊙ dx.
+    tangent : the sums are Σ e and Σ d e of e = (f' x' - high') - low', else Σ d and Σ d².
+    """
+
+    @intrinsic
+    def moments(typingctx, rows, columns, vectors, x, other, row, column, table, stride):  # type: ignore[no-untyped-def]
+        signature = types.void(rows, columns, vectors, x, other, row, column, table, stride)
+
+        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            rows, columns, count, x, other, row, column, table, stride = args
+            x, other = (builder.inttoptr(p, F32.as_pointer()) for p in (x, other))
+            vectors = Vectors(builder, isa.lanes)
+            zeros = [vectors.zero] * 2
+            with _loop(builder, "channels", count, []) as (v, _, _):
+                c = builder.mul(v, index(isa.lanes))
+                by_channel = _Table(vectors, table, stride, c)
+                means = by_channel.load(FACTOR, HIGH, LOW)
+                own = by_channel.load(OWN_FACTOR, OWN_HIGH, OWN_LOW) if tangent else None
+                with _loop(builder, "rows", rows, zeros) as (i, totals, next_totals):
+                    start = builder.add(builder.mul(i, row), c)
+                    with _loop(builder, "columns", columns, zeros) as (j, partials, next_partials):
+                        at = builder.add(start, builder.mul(j, column))
+                        d = _centred(vectors, vectors.load(x, at), *means)
+                        e = d if own is None else _centred(vectors, vectors.load(other, at), *own)
+                        next_partials += [
+                            builder.fadd(partials[0], e),
+                            vectors.multiply_add(d, e, partials[1]),
+                        ]
+                    next_totals += [
+                        builder.fadd(total, partial)
+                        for total, partial in zip(totals, next_partials, strict=True)
+                    ]
+                for total, which in zip(next_totals, (FIRST, SECOND), strict=True):
+                    by_channel.store(total, which)
+            return context.get_dummy_value()
+
+        return signature, codegen
+
+    return moments
+
+
+@cache
+def channel_affine(isa: InstructionSet, tangent: bool) -> Callable[..., None]:
+    """Return ``y = g ⊙ d + (h ⊙ e + b)`` over the pixels of an image, as a Numba intrinsic; d and e are those of
+    :func:`channel_moments`.
+
+    It takes ``(rows, columns, vectors, x, other, row, column, y, y_row, y_column, table, stride)``, all int64 of at
+    least 1, but `other`: what that takes, and y and the elements between its rows and between its columns.
+
+    Parameters
+    ----------
+    tangent : with the term h ⊙ e.
     """
 
     @intrinsic
     def affine(  # type: ignore[no-untyped-def]
-        typingctx,
-        rows,
-        columns,
-        vectors,
-        x,
-        mean,
-        gain,
-        dx,
-        dx_gain,
-        constant,
-        row,
-        column,
-        y,
-        y_row,
-        y_column,
+        typingctx, rows, columns, vectors, x, other, row, column, y, y_row, y_column, table, stride
     ):
         signature = types.void(
-            *(rows, columns, vectors, x, mean, gain, dx, dx_gain, constant, row, column, y, y_row, y_column)
+            *(rows, columns, vectors, x, other, row, column, y, y_row, y_column, table, stride)
         )
 
         def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-            rows, columns, count = args[:3]
-            x, mean, gain, dx, dx_gain, constant = (builder.inttoptr(p, F32.as_pointer()) for p in args[3:9])
-            row, column = args[9:11]
-            y = builder.inttoptr(args[11], F32.as_pointer())
-            y_row, y_column = args[12:14]
+            rows, columns, count, x, other, row, column, y, y_row, y_column, table, stride = args
+            x, other, y = (builder.inttoptr(p, F32.as_pointer()) for p in (x, other, y))
             vectors = Vectors(builder, isa.lanes)
             with _loop(builder, "channels", count, []) as (v, _, _):
                 c = builder.mul(v, index(isa.lanes))
-                centre, g, b = (vectors.load(p, c) for p in (mean, gain, constant))
-                h = vectors.load(dx_gain, c) if tangent else None
+                by_channel = _Table(vectors, table, stride, c)
+                means, (gain, constant) = by_channel.load(FACTOR, HIGH, LOW), by_channel.load(GAIN, CONSTANT)
+                if tangent:
+                    own, (own_gain,) = (
+                        by_channel.load(OWN_FACTOR, OWN_HIGH, OWN_LOW),
+                        by_channel.load(OWN_GAIN),
+                    )
                 with (
                     _loop(builder, "rows", rows, []) as (i, _, _),
                     _loop(builder, "columns", columns, []) as (j, _, _),
                 ):
                     at = builder.add(builder.add(builder.mul(i, row), c), builder.mul(j, column))
-                    total = vectors.multiply_add(h, vectors.load(dx, at), b) if tangent else b
-                    value = builder.fsub(vectors.load(x, at), centre)
+                    total = constant
+                    if tangent:
+                        e = _centred(vectors, vectors.load(other, at), *own)
+                        total = vectors.multiply_add(own_gain, e, total)
+                    d = _centred(vectors, vectors.load(x, at), *means)
                     to = builder.add(builder.add(builder.mul(i, y_row), c), builder.mul(j, y_column))
-                    vectors.store(vectors.multiply_add(g, value, total), y, to)
+                    vectors.store(vectors.multiply_add(gain, d, total), y, to)
             return context.get_dummy_value()
 
         return signature, codegen

@@ -6,10 +6,9 @@
 
 A team of threads takes a unit: a warp a small one, a block a large one. Neighbouring threads take neighbouring
 channels, and a thread the same channels at every pixel. Sums are added up thread by thread, then over the team, always
-in the same order.
+in the same order. What is done for units of large means, and again for such as overflow: see ``kernels.moments``.
 """
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -39,6 +38,14 @@ from fgnumba.kernels.gpu.primitives import (
 from fgnumba.kernels.gpu.program import Launch, Operation
 from fgnumba.kernels.images import Images
 from fgnumba.kernels.memory import address
+from fgnumba.kernels.moments import (
+    MOST_VARIANCE,
+    SHRUNK,
+    TANGENT_BESIDE_SHRUNK,
+    TANGENT_SHRUNK,
+    inverse_deviation,
+    mean_of,
+)
 from fgnumba.kernels.numbers import launcher
 
 Pair = tuple[np.float32, np.float32]
@@ -49,6 +56,8 @@ _HALF_WARP = WARP // 2
 _SLOT = 8 * _WARPS
 """Bytes of the two sums of each warp. There are two slots, so that one barrier a sum is enough: who writes into a slot
 has passed the barrier of the other, and so has everyone who reads what was there before."""
+
+_MOST = np.float32(np.finfo(np.float32).max)
 
 SMALL_UNIT = 512
 """Elements of the largest unit that a warp takes."""
@@ -185,30 +194,40 @@ def _kernel(
         begin = lane if row < rows else channels
         source, out = x + 4 * (i * x_image + j * x_step), y + 4 * (i * y_image + j * y_step)
         first = 4 * j * first_step
-        zero = np.float32(0)
+        zero, one = np.float32(0), np.float32(1)
 
-        total = zero
-        c = begin
-        while c < channels:
-            p = row
-            while p < pixels:
-                total += load_f32(source + 4 * (p * x_pixel + c))
-                p += rows
-            c += lanes
-        total, _ = sums(total, zero, slots)
-        mean = total * share
+        factor, again = one, True
+        high, low, inverse = zero, zero, zero
+        while again:
+            pivot, total = load_f32(source) * factor, zero
+            c = begin
+            while c < channels:
+                p = row
+                while p < pixels:
+                    total += load_f32(source + 4 * (p * x_pixel + c)) * factor - pivot
+                    p += rows
+                c += lanes
+            total, _ = sums(total, zero, slots)
+            high, low = mean_of(pivot, total * share)
 
-        total = zero
-        c = begin
-        while c < channels:
-            p = row
-            while p < pixels:
-                centred = load_f32(source + 4 * (p * x_pixel + c)) - mean
-                total += centred * centred
-                p += rows
-            c += lanes
-        total, _ = sums(total, zero, slots + _SLOT)
-        inverse = np.float32(1) / np.float32(math.sqrt(total * share + epsilon))
+            total, square = zero, zero
+            c = begin
+            while c < channels:
+                p = row
+                while p < pixels:
+                    d = (load_f32(source + 4 * (p * x_pixel + c)) * factor - high) - low
+                    total += d
+                    square += d * d
+                    p += rows
+                c += lanes
+            total, square = sums(total, square, slots + _SLOT)
+            left = total * share
+            variance = square * share - left * left
+            low += left
+            inverse = inverse_deviation(variance, np.float32(epsilon), factor)
+            again = factor == one and not variance <= MOST_VARIANCE
+            if again:
+                factor = SHRUNK
 
         if block_y() == 0:
             c = begin
@@ -216,8 +235,8 @@ def _kernel(
                 s, b = load_f32(scale + first + 4 * c), load_f32(shift + first + 4 * c)
                 p = row
                 while p < pixels:
-                    normal = (load_f32(source + 4 * (p * x_pixel + c)) - mean) * inverse
-                    store_f32(out + 4 * (p * y_pixel + c), s * normal + b)
+                    d = (load_f32(source + 4 * (p * x_pixel + c)) * factor - high) - low
+                    store_f32(out + 4 * (p * y_pixel + c), s * (d * inverse) + b)
                     p += rows
                 c += lanes
 
@@ -225,32 +244,41 @@ def _kernel(
         while t < count:
             dx, dy = source + 4 * (t + 1) * x_block, out + 4 * (t + 1) * y_block
             direction = first + 4 * t * padded
-            total, dot = zero, zero
-            if tangent:
+            own, again = one if factor == one else TANGENT_BESIDE_SHRUNK, tangent > 0
+            own_high, own_low, dot = zero, zero, zero
+            while again:
+                pivot, total, dot = load_f32(dx) * own, zero, zero
                 c = begin
                 while c < channels:
                     p = row
                     while p < pixels:
                         at = 4 * (p * x_pixel + c)
-                        d = load_f32(dx + at)
-                        total += d
-                        dot += (load_f32(source + at) - mean) * inverse * d
+                        e = load_f32(dx + at) * own - pivot
+                        d = (load_f32(source + at) * factor - high) - low
+                        total += e
+                        dot += d * inverse * e
                         p += rows
                     c += lanes
                 total, dot = sums(total, dot, slots + slot)
-                total, dot = total * share, dot * share
                 slot = _SLOT - slot
+                own_high, own_low = mean_of(pivot, total * share)
+                dot = dot * share
+                again = own != TANGENT_SHRUNK and not (abs(own_high) <= _MOST and abs(dot) <= _MOST)
+                if again:
+                    own = TANGENT_SHRUNK
+            gain = inverse * (factor / own)
             c = begin
             while c < channels:
-                gain = load_f32(scale + first + 4 * c) * inverse
+                s = load_f32(scale + first + 4 * c) * gain
                 ds, db = load_f32(v_scale + direction + 4 * c), load_f32(v_shift + direction + 4 * c)
                 p = row
                 while p < pixels:
                     at = 4 * (p * x_pixel + c)
-                    normal = (load_f32(source + at) - mean) * inverse
+                    normal = ((load_f32(source + at) * factor - high) - low) * inverse
                     value = ds * normal + db
                     if tangent:
-                        value += gain * (load_f32(dx + at) - total - normal * dot)
+                        e = (load_f32(dx + at) * own - own_high) - own_low
+                        value += s * (e - normal * dot)
                     store_f32(dy + 4 * (p * y_pixel + c), value)
                     p += rows
                 c += lanes

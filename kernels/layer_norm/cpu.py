@@ -4,6 +4,8 @@
     y  = s ⊙ x̂ + b
     dy = s ⊙ r (dx - mean(dx) - x̂ mean(x̂ dx)) + ds ⊙ x̂ + db
 
+A row's mean and variance: see :mod:`fgnumba.kernels.moments`.
+
 Source: J. L. Ba, J. R. Kiros, G. E. Hinton, arXiv 1607.06450.
 """
 
@@ -12,7 +14,7 @@ from functools import cache
 import numpy as np
 from numba import carray
 
-from fgnumba.kernels import affine
+from fgnumba.kernels import affine, moments
 from fgnumba.kernels.arguments import filled
 from fgnumba.kernels.compile import kernel
 from fgnumba.kernels.emit import pointer
@@ -40,7 +42,7 @@ def bind(
     x, y : images of one shape. Must not overlap.
     epsilon : ε, above 0.
 
-    Cost: reads x three times and dx twice, from the first-level cache after the first; writes y and dy once.
+    Cost: reads x, x̂ and dx twice each, from the first-level cache after the first time; writes y and dy once.
     """
     fields, scratch, memory = affine.fields(
         isa,
@@ -60,14 +62,13 @@ def bind(
 
 @cache
 def _entry() -> int:
-    # Sums over channels may be reassociated, so that they vectorise: a pixel's result depends on nothing else.
-    return kernel("layer-norm", _layer_norm, 3, fastmath={"contract", "nsz", "reassoc"})
+    return kernel("layer-norm", _layer_norm, 3)
 
 
 def _layer_norm(arguments: int, part: int, parts: int) -> None:
     a = carray(pointer(arguments, affine.ARGUMENTS), 1)[0]
     n = min(a.images, a.batch - part * a.images)
-    channels, one_over = a.channels, np.float32(1.0 / a.channels)
+    channels, share = a.channels, np.float32(1.0 / a.channels)
     epsilon = np.int32(a.epsilon).view(np.float32)
     scale = carray(pointer(a.scale, np.float32), channels)
     shift = carray(pointer(a.shift, np.float32), channels)
@@ -77,17 +78,11 @@ def _layer_norm(arguments: int, part: int, parts: int) -> None:
         i, row, column = pixel // (a.height * a.width), pixel // a.width % a.height, pixel % a.width
         x_at = a.x + (part * a.x_part + i * a.x_image + row * a.x_row + column * a.x_pixel) * 4
         y_at = a.y + (part * a.y_part + i * a.y_image + row * a.y_row + column * a.y_pixel) * 4
-        x, y = carray(pointer(x_at, np.float32), channels), carray(pointer(y_at, np.float32), channels)
-        total = np.float32(0)
+        y = carray(pointer(y_at, np.float32), channels)
+        factor, left, inverse = moments.centre(x_at, channels, share, epsilon, a.scratch)
+        offset = left * inverse
         for c in range(channels):
-            total += x[c]
-        mean, square = total * one_over, np.float32(0)
-        for c in range(channels):
-            normal[c] = x[c] - mean
-            square += normal[c] * normal[c]
-        inverse = np.float32(1) / np.sqrt(square * one_over + epsilon)
-        for c in range(channels):
-            normal[c] *= inverse
+            normal[c] = normal[c] * inverse - offset
             y[c] = scale[c] * normal[c] + shift[c]
         for t in range(a.count):
             ds_at, db_at = affine.tangents(a, t)
@@ -95,15 +90,13 @@ def _layer_norm(arguments: int, part: int, parts: int) -> None:
             db = carray(pointer(db_at, np.float32), channels)
             dy = carray(pointer(y_at + (t + 1) * a.y_block * 4, np.float32), channels)
             if a.has_tangent:
-                dx = carray(pointer(x_at + (t + 1) * a.x_block * 4, np.float32), channels)
-                total, dot = np.float32(0), np.float32(0)
+                dx_at = x_at + (t + 1) * a.x_block * 4
+                dx = carray(pointer(dx_at, np.float32), channels)
+                own, high, low, dot = moments.project(a.scratch, dx_at, channels, share, factor)
+                gain = inverse * (factor / own)
                 for c in range(channels):
-                    total += dx[c]
-                    dot += normal[c] * dx[c]
-                total, dot = total * one_over, dot * one_over
-                for c in range(channels):
-                    centred = dx[c] - total - normal[c] * dot
-                    dy[c] = scale[c] * (inverse * centred) + (ds[c] * normal[c] + db[c])
+                    moved = moments.centred(dx[c], own, high, low) - normal[c] * dot
+                    dy[c] = (scale[c] * gain) * moved + (ds[c] * normal[c] + db[c])
             else:
                 for c in range(channels):
                     dy[c] = ds[c] * normal[c] + db[c]

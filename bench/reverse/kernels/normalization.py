@@ -16,29 +16,35 @@ import numpy.typing as npt
 from numba import carray
 from numba.extending import register_jitable
 
-from fgnumba.kernels import images
+from fgnumba.kernels import images, moments
 from fgnumba.kernels.arguments import filled, record
 from fgnumba.kernels.compile import kernel
 from fgnumba.kernels.emit import pointer
-from fgnumba.kernels.group_norm.cpu import share
+from fgnumba.kernels.emit.channels import FACTOR, HIGH, LOW
+from fgnumba.kernels.group_norm import passes
 from fgnumba.kernels.images import Images, operands
-from fgnumba.kernels.memory import address
+from fgnumba.kernels.memory import address, round_up
 from fgnumba.kernels.numbers import launcher
 from fgnumba.kernels.program import Operation
 from fgnumba.kernels.tiling import split
+from fgnumba.kernels.vector import PANEL, InstructionSet
 
-_VECTORS = 6
+_TOTAL, _DOT, _LINE, _LINE_2 = range(passes.WORK_VECTORS, passes.WORK_VECTORS + 4)
+_VECTORS = _LINE_2 + 1
+"""Vectors of scratch memory: the table of ``group_norm.passes``, and sums of their own for each channel."""
+
 _ARGUMENTS = record(
     *images.fields("x"),
     *images.fields("dy"),
     *images.fields("dx"),
     *("batch", "images", "height", "width", "channels", "groups", "epsilon", "scale"),
-    *("shares", "shares_image", "inner"),
+    *("shares", "shares_image", "inner", "padded", "moments"),
 )
 
 
 @launcher
 def bind(
+    isa: InstructionSet,
     *,
     batch: int,
     images_a_part: int,
@@ -58,7 +64,7 @@ def bind(
     groups : of channels that are normalised together over all pixels; 0: each pixel over its channels.
     shares : (B, 2, C), written.
 
-    Cost: reads x four times and dy twice, writes dx once.
+    Cost: reads x four times and dy twice, writes dx once; a mean and a variance as in :mod:`fgnumba.kernels.moments`.
     """
     height, width, channels = x.shape
     values, memory = operands(**({"x": x, "dy": dy} | ({"dx": dx} if dx else {})))
@@ -74,15 +80,13 @@ def bind(
         "shares": address(shares),
         "shares_image": 2 * channels,
         "inner": dx is not None,
+        "padded": round_up(channels, PANEL),
+        "moments": passes.moments_entry(isa) if groups else 0,
     }
     memory["keeps"] = (memory["keeps"], scale, shares)
-    # Sums over channels may be reassociated, so that they vectorise: a pixel's result depends on nothing else.
-    entry = (
-        kernel("reverse-group-norm", _group_norm, 3)
-        if groups
-        else kernel("reverse-layer-norm", _layer_norm, 3, fastmath={"contract", "nsz", "reassoc"})
-    )
-    scratch = _VECTORS * channels * 4
+    name, body = ("reverse-group-norm", _group_norm) if groups else ("reverse-layer-norm", _layer_norm)
+    entry = kernel(name, body, 3)
+    scratch = (_VECTORS if groups else 2) * round_up(channels, PANEL) * 4
     return Operation("normalization", entry, filled(_ARGUMENTS, fields), scratch_bytes=scratch, **memory)
 
 
@@ -96,6 +100,8 @@ def _layer_norm(arguments: int, part: int, parts: int) -> None:
     channels, one_over = a.channels, np.float32(1.0 / a.channels)
     epsilon = np.int32(a.epsilon).view(np.float32)
     scale, normal = _row(a.scale, channels), _row(a.scratch, channels)
+    scaled_at = a.scratch + a.padded * 4
+    scaled = _row(scaled_at, channels)
     for i in range(min(a.images, a.batch - part * a.images)):
         ds = _row(a.shares + (part * a.images + i) * a.shares_image * 4, channels)
         db = _row(a.shares + ((part * a.images + i) * a.shares_image + channels) * 4, channels)
@@ -103,69 +109,41 @@ def _layer_norm(arguments: int, part: int, parts: int) -> None:
             ds[c] = db[c] = np.float32(0)
         for pixel in range(a.height * a.width):
             row, column = pixel // a.width, pixel % a.width
-            x = _row(
-                a.x + (part * a.x_part + i * a.x_image + row * a.x_row + column * a.x_pixel) * 4, channels
-            )
+            x_at = a.x + (part * a.x_part + i * a.x_image + row * a.x_row + column * a.x_pixel) * 4
             dy_at = a.dy + (part * a.dy_part + i * a.dy_image + row * a.dy_row + column * a.dy_pixel) * 4
             dy = _row(dy_at, channels)
-            total = np.float32(0)
+            factor, left, inverse = moments.centre(x_at, channels, one_over, epsilon, a.scratch)
+            offset = left * inverse
             for c in range(channels):
-                total += x[c]
-            mean, square = total * one_over, np.float32(0)
-            for c in range(channels):
-                normal[c] = x[c] - mean
-                square += normal[c] * normal[c]
-            inverse = np.float32(1) / np.sqrt(square * one_over + epsilon)
-            total, dot = np.float32(0), np.float32(0)
-            for c in range(channels):
-                normal[c] *= inverse
+                normal[c] = normal[c] * inverse - offset
                 ds[c] += dy[c] * normal[c]
                 db[c] += dy[c]
-                total += scale[c] * dy[c]
-                dot += scale[c] * dy[c] * normal[c]
+                scaled[c] = scale[c] * dy[c]
             if a.inner:
-                total, dot = total * one_over, dot * one_over
+                own, high, low, dot = moments.project(a.scratch, scaled_at, channels, one_over, factor)
                 at = a.dx + (part * a.dx_part + i * a.dx_image + row * a.dx_row + column * a.dx_pixel) * 4
-                dx = _row(at, channels)
+                dx, gain = _row(at, channels), inverse * (factor / own)
                 for c in range(channels):
-                    dx[c] = inverse * (scale[c] * dy[c] - total - normal[c] * dot)
+                    dx[c] = gain * (moments.centred(scaled[c], own, high, low) - normal[c] * dot)
 
 
 def _group_norm(arguments: int, part: int, parts: int) -> None:
     a = carray(pointer(arguments, _ARGUMENTS), 1)[0]
     channels, epsilon = a.channels, np.int32(a.epsilon).view(np.float32)
     scale = _row(a.scale, channels)
-    mean, inverse = _row(a.scratch, channels), _row(a.scratch + channels * 4, channels)
-    total, dot = _row(a.scratch + 2 * channels * 4, channels), _row(a.scratch + 3 * channels * 4, channels)
-    line, line2 = _row(a.scratch + 4 * channels * 4, channels), _row(a.scratch + 5 * channels * 4, channels)
+    factor, high, low = passes.vector(a, FACTOR), passes.vector(a, HIGH), passes.vector(a, LOW)
+    inverse = passes.vector(a, passes.INVERSE)
+    total, dot = passes.vector(a, _TOTAL), passes.vector(a, _DOT)
+    line, line2 = passes.vector(a, _LINE), passes.vector(a, _LINE_2)
     for i in range(min(a.images, a.batch - part * a.images)):
         x_image = a.x + (part * a.x_part + i * a.x_image) * 4
         dy_image = a.dy + (part * a.dy_part + i * a.dy_image) * 4
         ds = _row(a.shares + (part * a.images + i) * a.shares_image * 4, channels)
         db = _row(a.shares + ((part * a.images + i) * a.shares_image + channels) * 4, channels)
-        for c in range(channels):
-            mean[c] = inverse[c] = ds[c] = db[c] = np.float32(0)
+        _clear(ds)
+        _clear(db)
+        passes.centre(a, x_image, epsilon)
         # Sums are taken row by row: fewer roundings.
-        for row in range(a.height):
-            _clear(line)
-            for column in range(a.width):
-                x = _row(x_image + (row * a.x_row + column * a.x_pixel) * 4, channels)
-                for c in range(channels):
-                    line[c] += x[c]
-            for c in range(channels):
-                mean[c] += line[c]
-        share(a, mean)
-        for row in range(a.height):
-            _clear(line)
-            for column in range(a.width):
-                x = _row(x_image + (row * a.x_row + column * a.x_pixel) * 4, channels)
-                for c in range(channels):
-                    line[c] += (x[c] - mean[c]) * (x[c] - mean[c])
-            for c in range(channels):
-                inverse[c] += line[c]
-        share(a, inverse)
-        for c in range(channels):
-            inverse[c] = np.float32(1) / np.sqrt(inverse[c] + epsilon)
         for row in range(a.height):
             _clear(line)
             _clear(line2)
@@ -174,7 +152,7 @@ def _group_norm(arguments: int, part: int, parts: int) -> None:
                 dy = _row(dy_image + (row * a.dy_row + column * a.dy_pixel) * 4, channels)
                 for c in range(channels):
                     line[c] += dy[c]
-                    line2[c] += dy[c] * (x[c] - mean[c])
+                    line2[c] += dy[c] * moments.centred(x[c], factor[c], high[c], low[c])
             for c in range(channels):
                 db[c] += line[c]
                 ds[c] += line2[c]
@@ -182,8 +160,8 @@ def _group_norm(arguments: int, part: int, parts: int) -> None:
             ds[c] *= inverse[c]
             total[c], dot[c] = scale[c] * db[c], scale[c] * ds[c]
         if a.inner:
-            share(a, total)
-            share(a, dot)
+            _share(a, total)
+            _share(a, dot)
             for row in range(a.height):
                 for column in range(a.width):
                     x = _row(x_image + (row * a.x_row + column * a.x_pixel) * 4, channels)
@@ -191,8 +169,22 @@ def _group_norm(arguments: int, part: int, parts: int) -> None:
                     at = a.dx + (part * a.dx_part + i * a.dx_image + row * a.dx_row + column * a.dx_pixel) * 4
                     dx = _row(at, channels)
                     for c in range(channels):
-                        normal = (x[c] - mean[c]) * inverse[c]
-                        dx[c] = inverse[c] * (scale[c] * dy[c] - total[c] - normal * dot[c])
+                        normal = moments.centred(x[c], factor[c], high[c], low[c]) * inverse[c]
+                        moved = scale[c] * dy[c] - total[c] - normal * dot[c]
+                        dx[c] = (inverse[c] * moved) * factor[c]
+
+
+@register_jitable
+def _share(a: Any, sums: Any) -> None:
+    """Replace each channel's sum by the mean over its group."""
+    size = a.channels // a.groups
+    for g in range(a.groups):
+        total = np.float64(0)
+        for c in range(g * size, (g + 1) * size):
+            total += np.float64(sums[c])
+        mean = np.float32(total / (size * a.height * a.width))
+        for c in range(g * size, (g + 1) * size):
+            sums[c] = mean
 
 
 @register_jitable

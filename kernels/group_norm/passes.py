@@ -1,0 +1,259 @@
+"""What group normalisation computes of an image's channels, for its forward and its reverse pass.
+
+A table in scratch memory has vectors of float32, a number for each channel: those that the passes over pixels read and
+write (``emit.channels``), and 1 / √(σ² + ε). All channels of a group have the same but for sums.
+"""
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numba import carray
+from numba.extending import register_jitable
+
+from fgnumba.kernels.compile import kernel
+from fgnumba.kernels.emit import call, channel_affine, channel_moments, pointer
+from fgnumba.kernels.emit.channels import (
+    CONSTANT,
+    FACTOR,
+    FIRST,
+    GAIN,
+    HIGH,
+    LOW,
+    OWN_FACTOR,
+    OWN_GAIN,
+    OWN_HIGH,
+    OWN_LOW,
+    SECOND,
+    TABLE,
+)
+from fgnumba.kernels.moments import (
+    MOST_VARIANCE,
+    SHRUNK,
+    TANGENT_BESIDE_SHRUNK,
+    TANGENT_SHRUNK,
+    centred,
+    inverse_deviation,
+    mean_of,
+)
+from fgnumba.kernels.vector import InstructionSet
+
+INVERSE = TABLE
+_TOTALS = TABLE + 1
+
+WORK_VECTORS = _TOTALS + 4
+"""Vectors of the table: after the float32 there are two sums of float64 a channel."""
+
+_ROWS, _COLUMNS = 16, 64
+"""Pixels whose sum is a float32; sums of sums are float64."""
+
+_ONE = np.float32(1)
+
+
+@register_jitable
+def vector(a: Any, which: int) -> Any:
+    """Return a vector of the table."""
+    return carray(pointer(a.scratch + which * a.padded * 4, np.float32), a.channels)
+
+
+@register_jitable
+def centre(a: Any, x: int, epsilon: np.float32) -> None:
+    """Write FACTOR, HIGH, LOW and INVERSE of the image at the address x.
+
+    Parameters
+    ----------
+    a : height, width, channels, groups, x_row, x_pixel; scratch, padded: the table's address, and elements between
+        its vectors; moments: :func:`moments_entry`.
+    """
+    factor, high, low, inverse = vector(a, FACTOR), vector(a, HIGH), vector(a, LOW), vector(a, INVERSE)
+    values, each = carray(pointer(x, np.float32), a.channels), a.channels // a.groups
+    factor[:] = _ONE
+    again = True
+    while again:
+        for c in range(a.channels):
+            high[c], low[c] = values[c // each * each] * factor[c], np.float32(0)
+        _sums(a, x, 0)
+        for g in range(a.groups):
+            mean = mean_of(high[g * each], np.float32(_mean(a, 0, g)))
+            for c in range(g * each, (g + 1) * each):
+                high[c], low[c] = mean
+        _sums(a, x, 0)
+        again = False
+        for g in range(a.groups):
+            chosen, left = factor[g * each], _mean(a, 0, g)
+            variance = np.float32(_mean(a, 1, g) - left * left)
+            low_left = np.float32(low[g * each] + np.float32(left))
+            if chosen == _ONE and not variance <= MOST_VARIANCE:
+                chosen, again = SHRUNK, True
+            one = inverse_deviation(variance, epsilon, chosen)
+            for c in range(g * each, (g + 1) * each):
+                factor[c], low[c], inverse[c] = chosen, low_left, one
+
+
+@register_jitable
+def project(a: Any, x: int, dx: int) -> Any:
+    """Write OWN_FACTOR, OWN_HIGH and OWN_LOW of the tangents at the address dx, after ``centre``.
+
+    Return mean(d e) of each channel's group: times INVERSE, it is mean(x̂ f' dx).
+    """
+    factor, own = vector(a, FACTOR), vector(a, OWN_FACTOR)
+    high, low, dots = vector(a, OWN_HIGH), vector(a, OWN_LOW), vector(a, SECOND)
+    values, each = carray(pointer(dx, np.float32), a.channels), a.channels // a.groups
+    for c in range(a.channels):
+        own[c] = _ONE if factor[c] == _ONE else TANGENT_BESIDE_SHRUNK
+    again = True
+    while again:
+        for c in range(a.channels):
+            high[c], low[c] = values[c // each * each] * own[c], np.float32(0)
+        _sums(a, x, dx)
+        again = False
+        for g in range(a.groups):
+            chosen, dot = own[g * each], np.float32(_mean(a, 1, g))
+            mean = mean_of(high[g * each], np.float32(_mean(a, 0, g)))
+            if chosen != TANGENT_SHRUNK and not (np.isfinite(dot) and np.isfinite(mean[0])):
+                chosen, again = TANGENT_SHRUNK, True
+            for c in range(g * each, (g + 1) * each):
+                own[c], dots[c] = chosen, dot
+                high[c], low[c] = mean
+    return dots
+
+
+@register_jitable
+def _mean(a: Any, which: int, g: int) -> float:
+    """Return the mean over a group of what :func:`_sums` added up, its first or its second sum."""
+    each = a.channels // a.groups
+    totals = carray(pointer(a.scratch + (_TOTALS + 2 * which) * a.padded * 4, np.float64), a.channels)
+    total = np.float64(0)
+    for c in range(g * each, (g + 1) * each):
+        total += totals[c]
+    return total / (each * a.height * a.width)
+
+
+@register_jitable
+def _sums(a: Any, x: int, dx: int) -> None:
+    """Add up d and d² over the pixels for each channel; e and d e where there is an address of dx."""
+    call(
+        a.moments,
+        (a.height, a.width, a.channels, x, dx, a.x_row, a.x_pixel, a.scratch, a.padded * 4),
+    )
+
+
+@cache
+def moments_entry(isa: InstructionSet) -> int:
+    """Address of the sums of :func:`channel_moments` in float64, for any number of channels instead of vectors of them.
+
+    ``(rows, columns, channels, x, other, row, column, table, stride)``: with x' where its address is not 0.
+    """
+    squares, products = channel_moments(isa, tangent=False), channel_moments(isa, tangent=True)
+    lanes = isa.lanes
+
+    def moments(
+        rows: int,
+        columns: int,
+        channels: int,
+        x: int,
+        other: int,
+        row: int,
+        column: int,
+        table: int,
+        stride: int,
+    ) -> None:
+        whole = channels // lanes
+        first, second = _of(table, stride, FIRST, channels), _of(table, stride, SECOND, channels)
+        totals = carray(pointer(table + _TOTALS * stride, np.float64), channels)
+        others = carray(pointer(table + (_TOTALS + 2) * stride, np.float64), channels)
+        for c in range(channels):
+            totals[c] = others[c] = np.float64(0)
+        for top in range(0, rows, _ROWS):
+            for left in range(0, columns, _COLUMNS):
+                height, width = min(_ROWS, rows - top), min(_COLUMNS, columns - left)
+                at = (top * row + left * column) * 4
+                if whole > 0 and other:
+                    products(height, width, whole, x + at, other + at, row, column, table, stride)
+                elif whole > 0:
+                    squares(height, width, whole, x + at, 0, row, column, table, stride)
+                for c in range(whole * lanes, channels):
+                    first[c] = second[c] = np.float32(0)
+                    for i in range(height):
+                        sums = np.float32(0), np.float32(0)
+                        for j in range(width):
+                            place = at + (i * row + j * column + c) * 4
+                            d = _d(table, stride, c, x + place)
+                            e = _e(table, stride, c, other + place) if other else d
+                            sums = sums[0] + e, sums[1] + d * e
+                        first[c] += sums[0]
+                        second[c] += sums[1]
+                for c in range(channels):
+                    totals[c] += np.float64(first[c])
+                    others[c] += np.float64(second[c])
+
+    return kernel(f"channel-moments-{isa.name}", moments, 9)
+
+
+@cache
+def write_entry(isa: InstructionSet) -> int:
+    """Address of the pass of :func:`channel_affine`, for any number of channels instead of vectors of them.
+
+    ``(rows, columns, channels, x, other, row, column, y, y_row, y_column, table, stride)``: with x' where its address
+    is not 0.
+    """
+    primal, dual = channel_affine(isa, tangent=False), channel_affine(isa, tangent=True)
+    lanes = isa.lanes
+
+    def write(
+        rows: int,
+        columns: int,
+        channels: int,
+        x: int,
+        other: int,
+        row: int,
+        column: int,
+        y: int,
+        y_row: int,
+        y_column: int,
+        table: int,
+        stride: int,
+    ) -> None:
+        whole = channels // lanes
+        if whole > 0 and other:
+            dual(rows, columns, whole, x, other, row, column, y, y_row, y_column, table, stride)
+        elif whole > 0:
+            primal(rows, columns, whole, x, 0, row, column, y, y_row, y_column, table, stride)
+        gain, own_gain = _of(table, stride, GAIN, channels), _of(table, stride, OWN_GAIN, channels)
+        constant = _of(table, stride, CONSTANT, channels)
+        for c in range(whole * lanes, channels):
+            for i in range(rows):
+                for j in range(columns):
+                    place = (i * row + j * column + c) * 4
+                    total = constant[c]
+                    if other:
+                        total += own_gain[c] * _e(table, stride, c, other + place)
+                    out = carray(pointer(y + (i * y_row + j * y_column + c) * 4, np.float32), 1)
+                    out[0] = gain[c] * _d(table, stride, c, x + place) + total
+
+    return kernel(f"channel-affine-{isa.name}", write, 12)
+
+
+@register_jitable
+def _of(table: int, stride: int, which: int, channels: int) -> Any:
+    return carray(pointer(table + which * stride, np.float32), channels)
+
+
+@register_jitable
+def _d(table: int, stride: int, c: int, at: int) -> np.float32:
+    factor, high, low = (
+        _of(table, stride, FACTOR, c + 1)[c],
+        _of(table, stride, HIGH, c + 1)[c],
+        _of(table, stride, LOW, c + 1)[c],
+    )
+    return centred(carray(pointer(at, np.float32), 1)[0], factor, high, low)
+
+
+@register_jitable
+def _e(table: int, stride: int, c: int, at: int) -> np.float32:
+    factor, high, low = (
+        _of(table, stride, OWN_FACTOR, c + 1)[c],
+        _of(table, stride, OWN_HIGH, c + 1)[c],
+        _of(table, stride, OWN_LOW, c + 1)[c],
+    )
+    return centred(carray(pointer(at, np.float32), 1)[0], factor, high, low)

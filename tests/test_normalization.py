@@ -1,0 +1,110 @@
+"""Layer and group normalisation on the CPU: numbers that are hard to normalise, against float64 of the same."""
+
+import numpy as np
+import pytest
+
+from fgnumba.kernels import vector
+from fgnumba.kernels.affine import Affine
+from fgnumba.kernels.directions import EXPLICIT
+from fgnumba.kernels.group_norm import cpu as group_norm
+from fgnumba.kernels.images import Images
+from fgnumba.kernels.layer_norm import cpu as layer_norm
+from fgnumba.kernels.memory import aligned
+from fgnumba.kernels.packing import pack
+from fgnumba.kernels.program import Program
+from tests.normalization_cases import KINDS, SHAPES, check
+
+
+def packed(vectors):
+    found = aligned((len(vectors), -(-vectors.shape[1] // 32) * 32))
+    found[:, : vectors.shape[1]] = vectors
+    return found
+
+
+def run(dual, p, v, groups, epsilon):
+    blocks, batch, *shape = dual.shape
+    x, y = aligned((blocks, batch, int(np.prod(shape)))), aligned((blocks, batch, int(np.prod(shape))))
+    x[...], y[...] = dual.reshape(x.shape), np.nan
+    explicit = {f"v_{name}": packed(v[name]) for name in v}
+    weights = Affine(pack(p["scale"]), pack(p["shift"]), kind=EXPLICIT, count=blocks - 1, **explicit)
+    arguments = {"batch": batch, "images_a_part": batch, "weights": weights, "epsilon": epsilon}
+    arguments |= {
+        name: Images.of_batch(array, tuple(shape), has_tangent=True, images=batch)
+        for name, array in (("x", x), ("y", y))
+    }
+    isa = vector.instruction_set()
+    if groups is None:
+        operation = layer_norm.bind(isa, **arguments)
+    else:
+        operation = group_norm.bind(isa, groups=groups, **arguments)
+    Program([operation], 1).run()
+    return y.reshape(dual.shape)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("batch", "shape", "groups"), SHAPES)
+def test_values_and_tangents_are_those_of_float64(kind, batch, shape, groups):
+    for seed in range(3):
+        rng = np.random.default_rng(seed)
+        x = KINDS[kind](rng, (batch, *shape))
+        check(run, batch, shape, groups, x, rng.standard_normal((2, batch, *shape)), seed=seed)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("batch", "shape", "groups"), SHAPES)
+def test_tangents_of_any_kind(kind, batch, shape, groups):
+    for seed in range(3):
+        rng = np.random.default_rng(seed)
+        x = rng.standard_normal((batch, *shape))
+        dx = np.stack([KINDS[kind](rng, (batch, *shape)) for _ in range(2)])
+        check(run, batch, shape, groups, x, dx, seed=seed)
+
+
+@pytest.mark.parametrize("value", [0.0, 0.1, -3e7, 3e38])
+@pytest.mark.parametrize(("batch", "shape", "groups"), SHAPES)
+def test_equal_numbers_are_the_shift_exactly(value, batch, shape, groups):
+    rng = np.random.default_rng(1)
+    x = np.full((batch, *shape), value)
+
+    def exact(dual, p, v, groups, epsilon):
+        y = run(dual, p, v, groups, epsilon)
+        np.testing.assert_array_equal(y[0], np.broadcast_to(p["shift"], y[0].shape))
+        return y
+
+    check(exact, batch, shape, groups, x, rng.standard_normal((1, batch, *shape)))
+
+
+@pytest.mark.parametrize("epsilon", [8e-31, 1e-20, 1.0, 1e30])
+@pytest.mark.parametrize(
+    "kind", ["ordinary", "equal but for one", "squares that overflow", "far below epsilon"]
+)
+@pytest.mark.parametrize(("shape", "groups"), [((1, 1, 31), None), ((3, 2, 10), 2)])
+def test_every_epsilon(shape, groups, kind, epsilon):
+    rng = np.random.default_rng(2)
+    x = KINDS[kind](rng, (2, *shape))
+    check(run, 2, shape, groups, x, rng.standard_normal((1, 2, *shape)), epsilon)
+
+
+@pytest.mark.parametrize("kind", ["ordinary", "a mean of a million", "squares that overflow"])
+@pytest.mark.parametrize(("shape", "groups"), [((1, 1, 31), None), ((3, 2, 10), 2)])
+def test_a_tangent_along_the_numbers_themselves_is_cancelled(shape, groups, kind):
+    x = KINDS[kind](np.random.default_rng(3), (2, *shape))
+    check(run, 2, shape, groups, x, x[None])
+
+
+@pytest.mark.parametrize("bad", [np.inf, -np.inf, np.nan])
+@pytest.mark.parametrize(("shape", "groups"), [((1, 1, 31), None), ((3, 2, 10), 1)])
+def test_what_is_not_finite_spoils_its_unit_alone(shape, groups, bad):
+    rng = np.random.default_rng(4)
+    dual = rng.standard_normal((2, 3, *shape)).astype(np.float32)
+    p = {name: np.ones(shape[-1], np.float32) for name in ("scale", "shift")}
+    v = {name: np.zeros((1, shape[-1]), np.float32) for name in p}
+    dual[0, 1, ..., shape[-1] // 2] = bad
+    found = run(dual, p, v, groups, 1e-5)
+    assert np.isnan(found[:, 1]).all()
+    assert np.isfinite(found[:, ::2]).all()
+    dual[0, 1, ..., shape[-1] // 2], dual[1, 1, ..., 0] = 0, bad
+    found = run(dual, p, v, groups, 1e-5)
+    assert np.isnan(found[1, 1]).all()
+    assert np.isfinite(found[0]).all()
+    assert np.isfinite(found[1, ::2]).all()
