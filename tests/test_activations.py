@@ -210,3 +210,30 @@ def test_loop_is_vector_code_in_float32(name):
     assert not {c for c in calls if not c.startswith(("llvm.", "NRT_"))}
     assert "double" not in body
     assert re.search(r"store <\d+ x float>", body)
+
+
+@pytest.mark.parametrize(
+    ("name", "low", "high"),
+    [
+        ("identity", (-np.inf, 1), (np.inf, 1)),
+        ("relu", (0, 0), (np.inf, 1)),
+        ("leaky_relu", (-np.inf, 0.01), (np.inf, 1)),
+        ("tanh", (-1, 0), (1, 0)),
+        ("sigmoid", (0, 0), (1, 0)),
+        ("gelu", (0, 0), (np.inf, 1)),
+        ("silu", (0, 0), (np.inf, 1)),
+        ("softplus", (0, 0), (np.inf, 1)),
+        ("elu", (-1, 0), (np.inf, 1)),
+    ],
+)
+@pytest.mark.parametrize("form", ["fused", "unfused", "plain"])
+def test_limits_at_infinity(name, low, high, form):
+    found = np.transpose(evaluate(name, form, np.array([-np.inf, np.inf], np.float32)))
+    np.testing.assert_array_equal(found, np.array([low, high], np.float32))
+
+
+@pytest.mark.parametrize("form", ["fused", "unfused", "plain"])
+@pytest.mark.parametrize("name", REFERENCES)
+def test_huge_and_tiny_numbers(name, form):
+    z = np.array([1e30, -1e30, MAX, -MAX, 1e-40, -1e-40, 2.0**-149, 0.0, -0.0], np.float32)
+    assert_within(name, z, *evaluate(name, form, z))

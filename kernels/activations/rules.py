@@ -3,11 +3,11 @@
 A dual epilogue needs both, and they share most of their work. Written once, in the arithmetic of
 :mod:`fgnumba.kernels.elementary`: plain Python on ``np.float32`` scalars, vector code on a CPU, and CUDA.
 
-For every finite z, value and derivative are finite. They are accurate to 1e-6 of themselves while the
-exponential that they hold is a normal float32 (|z| < 13 for gelu, 43 for tanh, 87 for the others), and to
-256 of the smallest subnormal beyond. Near a zero of a derivative (gelu's at -0.7518, silu's at -1.2785) the
-derivative's error is absolute, 1e-7. NaN gives a NaN value; where the derivative is piecewise constant, it
-stays a number.
+For every finite z, value and derivative are finite; at plus and minus infinity they are what they tend to. They are
+accurate to 1e-6 of themselves while the exponential that they hold is a normal float32 (|z| < 13 for gelu, 43 for
+tanh, 87 for the others), and to 256 of the smallest subnormal beyond. Near a zero of a derivative (gelu's at -0.7518,
+silu's at -1.2785) the derivative's error is absolute, 1e-7. NaN gives a NaN value; where the derivative is piecewise
+constant, it stays a number. The sign of a zero is not kept.
 """
 
 from collections.abc import Callable
@@ -19,6 +19,7 @@ from fgnumba.kernels.scalar import scalar
 
 _ZERO = np.float32(0)
 _ONE = np.float32(1)
+_MOST, _LEAST = np.float32(np.finfo(np.float32).max), np.float32(np.finfo(np.float32).min)
 _LEAKY_SLOPE = np.float32(0.01)
 
 Rule = Callable[[np.float32], tuple[np.float32, np.float32]]
@@ -70,6 +71,13 @@ def sigmoid(z: np.float32) -> tuple[np.float32, np.float32]:
 
 
 @scalar
+def _clamped(z: np.float32) -> tuple[np.float32, np.float32]:
+    """Return z without minus infinity, and without either: infinity times what vanishes there would be NaN."""
+    above = _LEAST if z < _LEAST else z
+    return above, _MOST if above > _MOST else above
+
+
+@scalar
 def gelu(z: np.float32) -> tuple[np.float32, np.float32]:
     """Return a = z Φ(z) and a' = Φ(z) + z φ(z).
 
@@ -78,7 +86,8 @@ def gelu(z: np.float32) -> tuple[np.float32, np.float32]:
     Source: D. Hendrycks, K. Gimpel, Gaussian Error Linear Units, arXiv 1606.08415.
     """
     cdf, pdf = normal_cdf_pdf(z)
-    return z * cdf, cdf + z * pdf
+    above, within = _clamped(z)
+    return above * cdf, cdf + within * pdf
 
 
 @scalar
@@ -93,7 +102,8 @@ def silu(z: np.float32) -> tuple[np.float32, np.float32]:
     small = e * r
     s = r if z >= _ZERO else small
     c = small if z >= _ZERO else r
-    return z * s, s * (_ONE + z * c)
+    above, within = _clamped(z)
+    return above * s, s * (_ONE + within * c)
 
 
 @scalar
