@@ -12,9 +12,10 @@ from fgnumba.bench.result import Result
 from fgnumba.bench.reverse.estimator import RECIPE as REVERSE
 from fgnumba.configuration import RunConfig
 from fgnumba.datasets import Dataset
-from fgnumba.errors import ConfigError, DivergenceError
+from fgnumba.errors import ConfigError, DivergenceError, printable
 from fgnumba.estimators import Recipe, recipe
 from fgnumba.evaluation import evaluate
+from fgnumba.figures import blank
 from fgnumba.validation import real_number, whole_number
 
 if TYPE_CHECKING:
@@ -220,7 +221,8 @@ def compare_recipes(
                 last = runner.curve
                 advance(f"seed {seed}, {part} of {evaluations}: {last.name} {last.accuracies[-1]:.4f}")
         curves += [runner.curve for runner in runners]
-    title = f"{first.model} on {dataset.name}, {budget.amount:g} {budget.kind} each, {seeds} seed(s)"
+    title = printable(f"{first.model} on {dataset.name}")
+    title += f", {budget.amount:g} {budget.kind} each, {seeds} seed(s)"
     data = {
         "machine": machine.facts(),
         # What all share; the folder of the data is a matter of the machine.
@@ -288,9 +290,7 @@ class EstimatorResult(Result):
 
 def draw(title: str, names: Sequence[str], curves: Sequence[Curve]) -> "Figure":
     """Return the figure: test loss and error over steps, seconds and products; a line a seed."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(11, 5.6), layout="constrained")
+    figure = blank(11, 5.6)
     axes = figure.subplots(2, 3, sharey="row", sharex="col")
     for index, name in enumerate(names):
         for number, curve in enumerate(c for c in curves if c.name == name):
@@ -307,5 +307,6 @@ def draw(title: str, names: Sequence[str], curves: Sequence[Curve]) -> "Figure":
     axes[0, 0].set(ylabel="test loss", yscale="log")
     axes[1, 0].set(ylabel="test error, %", yscale="log")
     axes[0, 0].legend(fontsize=7, frameon=False)
-    figure.suptitle(title, fontsize=10)
+    # Names of files may hold anything, dollar signs too.
+    figure.suptitle(title, fontsize=10, parse_math=False)
     return figure

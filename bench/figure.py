@@ -1,11 +1,14 @@
 """The README's figure: a training step here and in the peers, from the results measured on one core."""
 
-import io
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from fgnumba.bench.files import write
 from fgnumba.bench.results_page import load
+from fgnumba.figures import blank, leave
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 TITLES = {
     "logreg": "784-10 logistic regression",
@@ -20,15 +23,17 @@ COLOURS = {
 }
 
 
-def draw(path: Path) -> None:
+def write_figure(path: Path, warn: Callable[[str], None]) -> None:
     """Draw the time of a training step: by forward gradient, and by reverse mode here and in the peers."""
     report = load("bench-one")
-    if report is None:
-        return
-    from matplotlib.figure import Figure
+    if report is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        leave(path, lambda: _draw(report), warn)
 
+
+def _draw(report: dict[str, Any]) -> "Figure":
     steps = {name: _times(report, name) for name in TITLES}
-    figure = Figure(figsize=(10, 2.4), layout="constrained")
+    figure = blank(10, 2.4)
     for axis, (name, title) in zip(figure.subplots(1, len(steps)), TITLES.items(), strict=True):
         times = steps[name]
         scale, unit = (1, "ms") if max(times.values()) > 1 else (1e3, "µs")
@@ -43,10 +48,7 @@ def draw(path: Path) -> None:
         axis.margins(x=0.3)
         axis.tick_params(left=False)
     figure.suptitle("One training step, batch 64, one core; JAX and PyTorch by reverse mode", fontsize=10)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    content = io.BytesIO()
-    figure.savefig(content, format="svg", metadata={"Date": None})
-    write(path, content.getvalue())
+    return figure
 
 
 def _times(report: dict[str, Any], network: str) -> dict[str, float]:

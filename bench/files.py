@@ -4,7 +4,9 @@ import os
 import tempfile
 from pathlib import Path
 
+from fgnumba.durable import MAX_NAME
 from fgnumba.errors import RunError
+from fgnumba.kernels.paths import shortened
 
 
 def write(path: Path, content: bytes | str) -> None:
@@ -17,7 +19,9 @@ def write(path: Path, content: bytes | str) -> None:
     """
     data = content.encode() if isinstance(content, str) else content
     try:
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+        descriptor, temporary = tempfile.mkstemp(
+            dir=path.parent, prefix=f".{shortened(path.name, MAX_NAME)}-"
+        )
         try:
             with os.fdopen(descriptor, "wb") as file:
                 file.write(data)

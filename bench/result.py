@@ -1,6 +1,5 @@
 """What an experiment found, and how it is kept."""
 
-import io
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fgnumba.bench.files import write
 from fgnumba.errors import RunError
+from fgnumba.figures import leave
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -71,8 +71,12 @@ class Result:
             f"{line.what:{widths[0]}}  {line.here:>{widths[1]}}  {line.paper}".rstrip() for line in lines
         )
 
-    def write(self, folder: Path) -> None:
+    def write(self, folder: Path, warn: Callable[[str], None] = lambda line: None) -> None:
         """Write ``data.json`` and ``figure.svg``, each whole or not at all; what was there is replaced.
+
+        Parameters
+        ----------
+        warn : told in a line where the figure cannot be drawn.
 
         Raises
         ------
@@ -85,6 +89,4 @@ class Result:
             raise RunError(f"out: {folder} cannot be written: {error.strerror or error}") from None
         shown = {"title": self.title, "comparisons": [list(line) for line in self.comparisons]}
         write(folder / DATA, json.dumps({**shown, **self.data}, indent=1, allow_nan=False) + "\n")
-        figure = io.BytesIO()
-        self.draw().savefig(figure, format="svg", metadata={"Date": None})
-        write(folder / FIGURE, figure.getvalue())
+        leave(folder / FIGURE, self.draw, warn)

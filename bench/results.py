@@ -10,8 +10,10 @@ import sys
 
 import click
 
-from fgnumba.bench.figure import draw
+from fgnumba.bench.figure import write_figure
 from fgnumba.bench.files import write
+from fgnumba.bench.result import DATA as RESULT
+from fgnumba.bench.result import FIGURE
 from fgnumba.bench.results_learning import COMPARISONS
 from fgnumba.bench.results_page import (
     BENCHES,
@@ -50,6 +52,9 @@ def _measure(name: str, data_dir: str | None) -> None:
         _fgtrain("bench", "--json", str(DATA / f"{name}.json"), processors=processors)
         return
     data = ["--data-dir", data_dir] if data_dir is not None else []
+    # What is measured anew is asked for: the commands write over no results by themselves.
+    for file in (RESULT, FIGURE):
+        (DATA / name / file).unlink(missing_ok=True)
     if name in COMPARISONS:
         _fgtrain("compare", "--data", "mnist", *data, *COMPARISONS[name].options, "--out", str(DATA / name))
         return
@@ -82,7 +87,7 @@ def command(data_dir: str | None, again: tuple[str, ...], only: tuple[str, ...])
         write(FOLDER / "README.md", page())
         text = with_table(README.read_text(), readme_table())
         write(README, with_table(text, learning_table(), *LEARNING))
-        draw(FOLDER.parent / "figures" / "step.svg")
+        write_figure(FOLDER.parent / "figures" / "step.svg", lambda line: click.echo(line, err=True))
     except FgError as error:
         raise click.ClickException(str(error)) from None
     click.echo(f"results in {FOLDER}", err=True)

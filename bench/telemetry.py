@@ -1,6 +1,5 @@
 """How good an estimate is while it is used: its angle with the exact gradient, and its error, beside theory."""
 
-import io
 import math
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
@@ -12,8 +11,8 @@ from fgnumba.bench import reverse
 from fgnumba.callbacks import Callback, History
 from fgnumba.checkpoints import Checkpoints
 from fgnumba.datasets import Dataset
-from fgnumba.durable import replace
 from fgnumba.errors import DivergenceError, shown
+from fgnumba.figures import blank, leave
 from fgnumba.metrics import json_object, parsed, real_of, step_of
 
 if TYPE_CHECKING:
@@ -98,15 +97,8 @@ class Telemetry(Callback):
 
     def on_end(self, history: History) -> None:
         """Leave the figure of a run that has ended."""
-        if history.ended_by in ("stop", "interrupt", "error"):
-            return
-        figure = io.BytesIO()
-        draw(self.readings).savefig(figure, format="png", dpi=150)
-        path = self._checkpoints.folder / FIGURE
-        try:
-            replace(path, figure.getvalue())
-        except OSError as error:
-            self._checkpoints.warn(f"{path} is not written: {error.strerror or error}")
+        if history.ended_by not in ("stop", "interrupt", "error"):
+            leave(self._checkpoints.folder / FIGURE, lambda: draw(self.readings), self._checkpoints.warn)
 
     def _read(self, step: int) -> None:
         trainer = self._trainer
@@ -134,9 +126,7 @@ def _reading(line: str) -> Reading:
 
 def draw(readings: list[Reading]) -> "Figure":
     """Return the figure: cosine and relative error over steps, theory beside it."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8, 3.2), layout="constrained")
+    figure = blank(8, 3.2)
     angle, error = figure.subplots(1, 2)
     steps = [reading.step for reading in readings]
     angle.plot(steps, [reading.cosine for reading in readings], color="#c1440e")

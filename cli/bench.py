@@ -5,13 +5,20 @@ from pathlib import Path
 
 import click
 
-from fgnumba.cli.message import say
+from fgnumba.cli.message import say, show
+from fgnumba.cli.options import FILE
 from fgnumba.cli.progress import interruptible, steps_bar
 
 
 @click.command()
-@click.option("--json", "json_file", metavar="FILE", help="Also as JSON: machine, ratios, peers.")
-@click.option("--html", "html_file", metavar="FILE", help="Also as one page with figures, for any browser.")
+@click.option("--json", "json_file", type=FILE, metavar="FILE", help="Also as JSON: machine, ratios, peers.")
+@click.option(
+    "--html",
+    "html_file",
+    type=FILE,
+    metavar="FILE",
+    help="Also as one page with figures, for any browser.",
+)
 @click.option("--quick", is_flag=True, help="One rank-1 direction, batch 64, a second each.")
 @click.option(
     "--network", "networks", multiple=True, metavar="NAME", help="logreg, mlp or cnn; all by default."
@@ -23,8 +30,8 @@ from fgnumba.cli.progress import interruptible, steps_bar
 @click.pass_context
 def bench(
     context: click.Context,
-    json_file: str | None,
-    html_file: str | None,
+    json_file: Path | None,
+    html_file: Path | None,
     quick: bool,
     networks: tuple[str, ...],
     batch: int | None,
@@ -52,8 +59,8 @@ def bench(
     for name in networks:
         network(name)
     for option, file in (("--json", json_file), ("--html", html_file)):
-        if file is not None and (file == "" or not Path(file).absolute().parent.is_dir()):
-            raise ConfigError(f"{option}: {file!r} is in no folder that exists")
+        if file is not None and not file.absolute().parent.is_dir():
+            raise ConfigError(f"{option}: {str(file)!r} is in no folder that exists")
     chosen = [case for case in cases(quick) if not networks or case.network in networks]
     if batch is not None:
         whole_number("batch", batch)
@@ -65,10 +72,10 @@ def bench(
     with interruptible(steps_bar("measuring", suite.steps(chosen, peers))) as advance:
         report = suite.run(chosen, peers, length, advance)
     if json_file is not None:
-        write(Path(json_file), json.dumps(report, indent=1, allow_nan=False) + "\n")
+        write(json_file, json.dumps(report, indent=1, allow_nan=False) + "\n")
     if html_file is not None:
-        write(Path(html_file), page(report))
-    click.echo(suite.as_text(report))
+        write(html_file, page(report))
+    show(suite.as_text(report))
     missing = missed(suite.goals(report)) if goals else []
     for line in missing:
         say(f"goal missed: {line}")

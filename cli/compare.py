@@ -5,8 +5,8 @@ from typing import Any
 
 import click
 
+from fgnumba.cli.options import FOLDER, shared
 from fgnumba.cli.progress import interruptible, spinner
-from fgnumba.cli.train import Widths
 
 DEFAULT = "feedback,local-feedback,activity-layerwise,weight-perturbation,reverse-mode"
 
@@ -18,22 +18,22 @@ DEFAULT = "feedback,local-feedback,activity-layerwise,weight-perturbation,revers
     metavar="NAME,...",
     help=f"As `fgtrain train` takes them, and reverse-mode.  [default: {DEFAULT}]",
 )
-@click.option("--model", metavar="NAME|FILE.toml", help="[default: mlp]")
-@click.option("--widths", type=Widths(), help="Hidden layers of mlp.")
-@click.option("--data", metavar="NAME|FILE", help="[default: digits]")
-@click.option("--data-dir", metavar="DIR", help="Folder of the IDX files of mnist or fashion-mnist.")
-@click.option("--directions", type=int, metavar="T", help="Of every estimator that takes them.")
-@click.option("--optimizer", metavar="NAME", help="[default: each estimator's]")
-@click.option("--learning-rate", type=float, metavar="X", help="[default: each estimator's]")
-@click.option("--batch-size", type=int, metavar="N", help="[default: 64]")
-@click.option("--seed", type=int, metavar="N", help="[default: 0]")
+@shared(
+    "model", "widths", "data", "data_dir", "direction", "directions", "optimizer", "learning_rate", "decay"
+)
+@shared("momentum", "nesterov", "weight_decay", "clip_norm", "radius", "batch_size", "seed", "config")
 @click.option("--seeds", type=int, default=1, metavar="N", help="Runs of each.  [default: 1]")
 @click.option("--steps", type=int, metavar="N", help="Budget of each: steps.  [default: 2000]")
 @click.option("--seconds", type=float, metavar="X", help="Budget of each: seconds of steps.")
 @click.option("--products", type=float, metavar="X", help="Budget of each: multiply-adds.")
 @click.option("--evaluations", type=int, default=20, metavar="N", help="Of each run.  [default: 20]")
 @click.option("--target", type=float, metavar="X", help="Report when an accuracy was first reached.")
-@click.option("--out", metavar="DIR", help="Folder of data and figure.  [default: compared/DATA-MODEL]")
+@click.option(
+    "--out",
+    type=FOLDER,
+    metavar="DIR",
+    help="Folder of data and figure, without a result.  [default: compared/DATA-MODEL, -2, -3, ...]",
+)
 def compare(
     estimators: str,
     seeds: int,
@@ -42,7 +42,8 @@ def compare(
     products: float | None,
     evaluations: int,
     target: float | None,
-    out: str | None,
+    out: Path | None,
+    config: Path | None,
     **options: Any,
 ) -> None:
     """Train with several estimators at an equal budget: loss and accuracy over steps, time and products.
@@ -52,25 +53,23 @@ def compare(
     import fgnumba as fg
     from fgnumba.bench.estimators import Budget
     from fgnumba.bench.estimators import compare as run
-    from fgnumba.configuration import RunConfig
+    from fgnumba.cli.output import leave, results_folder
+    from fgnumba.configuration import RunConfig, named
 
     given = {"steps": steps, "seconds": seconds, "products": products}
     chosen = {kind: amount for kind, amount in given.items() if amount is not None} or {"steps": 2000}
     if len(chosen) > 1:
         raise fg.ConfigError(f"{' and '.join(chosen)} are both given; give one budget")
     ((kind, amount),) = chosen.items()
-    config = RunConfig().updated({name: value for name, value in options.items() if value is not None})
-    if out == "":
-        raise fg.ConfigError("--out is empty; a folder is required")
-    dataset = fg.datasets.load(config.data, data_dir=config.data_dir)
-    name = f"{Path(config.data).stem}-{Path(config.model).stem}"
-    folder = Path("compared", name) if out is None else Path(out)
-    if folder.exists() and not folder.is_dir():
-        raise fg.RunError(f"out: {folder} is a file; a folder is required")
+    settings = RunConfig() if config is None else RunConfig.from_toml(config)
+    settings = settings.updated({name: value for name, value in options.items() if value is not None})
+    name = named(settings)
+    folder = results_folder(out, Path("compared", name))
+    dataset = fg.datasets.load(settings.data, data_dir=settings.data_dir)
     with interruptible(spinner(f"comparing on {name}")) as advance:
         result = run(
             [one.strip() for one in estimators.split(",") if one.strip()],
-            config,
+            settings,
             dataset,
             Budget(kind, amount),
             seeds=seeds,
@@ -78,7 +77,4 @@ def compare(
             target=target,
             advance=advance,
         )
-    result.write(folder)
-    click.echo(result.title)
-    click.echo(result.table())
-    click.echo(f"data and figure in {folder}", err=True)
+    leave(result, folder)

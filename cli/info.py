@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from fgnumba.cli.message import show
+
 if TYPE_CHECKING:
     from fgnumba.plan import Plan
 
@@ -34,14 +36,14 @@ def info(model: str | None, as_json: bool) -> None:
         facts |= {"model": model, "parameters": count}
     if as_json:
         rows = {} if plan is None else {"plan": [asdict(row) for row in plan.rows]}
-        click.echo(json.dumps(facts | rows))
+        show(json.dumps(facts | rows))
         return
     width = max(map(len, facts))
+    lines = []
     for name, value in facts.items():
         shown = ", ".join(value) if isinstance(value, list) else value
-        click.echo(f"{name.replace('_', ' '):{width}}  {shown}")
-    if plan is not None:
-        click.echo(f"\n{plan}")
+        lines.append(f"{name.replace('_', ' '):{width}}  {shown}")
+    show("\n".join(lines if plan is None else [*lines, f"\n{plan}"]))
 
 
 def gather() -> dict[str, Any]:

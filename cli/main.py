@@ -4,16 +4,17 @@ Every error that a user can cause is one line on standard error and exit status 
 they run, so that help is there at once.
 """
 
-import os
+import signal
 import sys
 from importlib import import_module
-from typing import NoReturn
+from typing import Any
 
 import click
 
 from fgnumba import __version__
-from fgnumba.cli.message import say
-from fgnumba.errors import FgError, did_you_mean
+from fgnumba.cli.message import finish, prepare, say
+from fgnumba.cli.signals import Ended
+from fgnumba.errors import FgError, RunError, did_you_mean, printable
 
 COMMANDS = ("train", "evaluate", "predict", "replay", "info", "search", "compare", "bench", "reproduce")
 
@@ -32,6 +33,19 @@ class Commands(click.Group):
         command: click.Command = getattr(import_module(f"fgnumba.cli.{cmd_name}"), cmd_name)
         return command
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; what click would answer by itself, or print, is answered here."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as error:
+            number = error.number if isinstance(error, Ended) else signal.SIGINT
+            hint = f"; {error}" if str(error) else ""
+            say(f"fgtrain: ended by {signal.Signals(number).name}{hint}")
+            ctx.exit(128 + number)
+        except BrokenPipeError as error:
+            # Of another pipe than standard output, whose reader may go.
+            raise RunError(f"a process that was talked to has gone: {error.strerror}") from None
+
 
 @click.group(
     cls=Commands, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]}
@@ -46,26 +60,32 @@ def fgtrain(context: click.Context) -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run ``fgtrain``; the entry point."""
+    prepare()
+    try:
+        status = _status(arguments)
+    finally:
+        finish()
+    sys.exit(status)
+
+
+def _status(arguments: list[str] | None) -> int:
+    """Run a command and return its exit status; its error is one line."""
     try:
         status = fgtrain.main(args=arguments, prog_name="fgtrain", standalone_mode=False)
     except click.ClickException as error:
-        _fail(error.format_message())
+        return _failed(error.format_message())
     except FgError as error:
-        _fail(str(error))
+        return _failed(str(error))
     except (click.Abort, KeyboardInterrupt):
-        sys.exit(130)
-    except BrokenPipeError:
-        # The reader of the pipe has gone; nothing more can be said, not even at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+        return 128 + signal.SIGINT
     except OSError as error:
         place = f"{error.filename}: " if error.filename else ""
-        _fail(f"{place}{error.strerror or error}")
+        return _failed(f"{place}{error.strerror or error}")
     except MemoryError as error:
-        _fail(f"not enough memory: {error}" if str(error) else "not enough memory")
-    sys.exit(status if isinstance(status, int) else 0)
+        return _failed(f"not enough memory: {error}" if str(error) else "not enough memory")
+    return status if isinstance(status, int) else 0
 
 
-def _fail(message: str) -> NoReturn:
-    say(f"fgtrain: error: {' '.join(message.split())}")
-    sys.exit(2)
+def _failed(message: str) -> int:
+    say(f"fgtrain: error: {printable(message)}")
+    return 2

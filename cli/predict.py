@@ -5,6 +5,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from fgnumba.cli.message import show
+from fgnumba.cli.options import FILE, RUN
+
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
@@ -13,10 +16,12 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("run", metavar="RUN")
-@click.argument("inputs", metavar="INPUT.npy")
-@click.option("--output", metavar="FILE", help="Write class probabilities (n, classes) as float32 .npy.")
-def predict(run: str, inputs: str, output: str | None) -> None:
+@click.argument("run", type=RUN, metavar="RUN")
+@click.argument("inputs", type=FILE, metavar="INPUT.npy")
+@click.option(
+    "--output", type=FILE, metavar="FILE", help="Write class probabilities (n, classes) as float32 .npy."
+)
+def predict(run: Path, inputs: Path, output: Path | None) -> None:
     """Predict the classes of the examples in INPUT.npy.
 
     INPUT.npy holds floating-point features (n, ...) on the scale of the training data (digits and mnist: 0 to 1), of
@@ -24,13 +29,13 @@ def predict(run: str, inputs: str, output: str | None) -> None:
     """
     from fgnumba import run_folder
 
-    found = run_folder.read(Path(run))
-    x = read_inputs(Path(inputs), found)
+    found = run_folder.read(run)
+    x = read_inputs(inputs, found)
     probabilities = softmax(found.model(x))
     if output is None:
-        click.echo("\n".join(map(str, probabilities.argmax(axis=1))))
+        show("\n".join(map(str, probabilities.argmax(axis=1))))
     else:
-        write_array(Path(output), probabilities)
+        write_array(output, probabilities)
 
 
 def read_inputs(path: Path, run: "Run") -> "npt.NDArray[np.floating]":

@@ -1,54 +1,30 @@
 """Progress of a training run on standard error: a bar on a terminal, plain lines elsewhere, nothing when quiet."""
 
-import contextlib
 import math
-import signal
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import Any
-
-import click
+from typing import TYPE_CHECKING, Any
 
 from fgnumba.callbacks import Callback, Record
-from fgnumba.cli.message import say
+from fgnumba.cli.message import Terminal, say
+from fgnumba.cli.signals import Interrupt
+from fgnumba.errors import printable
 from fgnumba.kernels.compile import on_compile
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 LINES = 10
 """Plain lines of a run, about."""
 
 
-class Interrupt:
-    """Ends what runs at its next step where the interrupt that should have ended it was lost.
+def console() -> "Console":
+    """Return standard error for bars; writing to it never fails."""
+    from rich.console import Console
 
-    Python prints and drops what is raised in a destructor or in a callback from C, a KeyboardInterrupt too.
-    """
-
-    def __init__(self) -> None:
-        self._came = False
-
-    def __enter__(self) -> "Interrupt":
-        self._before = signal.getsignal(signal.SIGINT)
-        # Where interrupts are ignored, as in the background, they stay ignored.
-        self._installed = self._before is signal.default_int_handler
-        if self._installed:
-            signal.signal(signal.SIGINT, self._note)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._installed:
-            signal.signal(signal.SIGINT, self._before)
-
-    def _note(self, *_: object) -> None:
-        self._came = True
-        raise KeyboardInterrupt
-
-    def check(self) -> None:
-        """Raise what was lost."""
-        if self._came:
-            raise KeyboardInterrupt
+    return Console(file=Terminal())  # type: ignore[arg-type]
 
 
 class Lines(Callback):
@@ -81,7 +57,6 @@ class Bar(Callback):
     _SECONDS = 0.1
 
     def __init__(self, title: str) -> None:
-        from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
         self._progress = Progress(
@@ -93,7 +68,7 @@ class Bar(Callback):
             ),
             TextColumn("{task.fields[speed]} steps/s"),
             TimeRemainingColumn(),
-            console=Console(stderr=True),
+            console=console(),
             refresh_per_second=10,
         )
         self._title = title
@@ -138,13 +113,11 @@ class Bar(Callback):
 
     def say(self, message: str) -> None:
         """Print a line above the bar."""
-        with contextlib.suppress(OSError):
-            self._progress.console.print(message, markup=False, highlight=False, soft_wrap=True)
+        self._progress.console.print(message, markup=False, highlight=False, soft_wrap=True)
 
     def stop(self) -> None:
         """Leave the terminal as it was."""
-        with contextlib.suppress(OSError):
-            self._progress.stop()
+        self._progress.stop()
 
 
 @dataclass
@@ -165,7 +138,7 @@ class Display:
 @contextmanager
 def progress(quiet: bool, title: str) -> Iterator[Display]:
     """Show the progress of what runs inside."""
-    shown = Display([], say, lambda: None)
+    title, shown = printable(title), Display([], say, lambda: None)
     said: list[str] = []
 
     def say_once(kernel: str) -> None:
@@ -175,7 +148,7 @@ def progress(quiet: bool, title: str) -> Iterator[Display]:
 
     stop_listening = (lambda: None) if quiet else on_compile(say_once)
     if not quiet:
-        if sys.stderr.isatty():
+        if Terminal().isatty():
             bar = Bar(title)
             shown = Display([bar], bar.say, bar.stop)
         else:
@@ -203,17 +176,17 @@ def interruptible(display: AbstractContextManager[Callable[[str], None]]) -> Ite
 @contextmanager
 def steps_bar(title: str, total: int) -> Iterator[Callable[[str], None]]:
     """Show which of `total` things runs: a bar on a terminal, a line each elsewhere; call what it gives with each."""
-    if not sys.stderr.isatty():
+    title = printable(title)
+    if not Terminal().isatty():
         done = 0
 
         def line(what: str) -> None:
             nonlocal done
             done += 1
-            click.echo(f"{title} {done}/{total}: {what}", err=True)
+            say(f"{title} {done}/{total}: {what}")
 
         yield line
         return
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     bar = Progress(
@@ -221,7 +194,7 @@ def steps_bar(title: str, total: int) -> Iterator[Callable[[str], None]]:
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
-        console=Console(stderr=True),
+        console=console(),
     )
     with bar:
         task = bar.add_task(title, total=total)
@@ -239,11 +212,13 @@ def steps_bar(title: str, total: int) -> Iterator[Callable[[str], None]]:
 @contextmanager
 def spinner(title: str) -> Iterator[Callable[[str], None]]:
     """Show what runs now: on a terminal what is called last, elsewhere a line each time."""
-    if not sys.stderr.isatty():
-        yield lambda what: click.echo(f"{title}: {what}", err=True)
+    title = printable(title)
+    if not Terminal().isatty():
+        yield lambda what: say(f"{title}: {what}")
         return
-    from rich.console import Console
     from rich.markup import escape
 
-    with Console(stderr=True).status(escape(title)) as status:
+    screen = console()
+    wheel = "line" if screen.options.ascii_only else "dots"
+    with screen.status(escape(title), spinner=wheel) as status:
         yield lambda what: status.update(escape(f"{title}: {what}"))

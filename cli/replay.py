@@ -5,6 +5,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from fgnumba.cli.message import say, show
+from fgnumba.cli.options import FILE, RUN
+
 if TYPE_CHECKING:
     from fgnumba.replay_log import Log
     from fgnumba.trainer import Trainer
@@ -14,13 +17,13 @@ REPORTS = 10
 
 
 @click.command()
-@click.argument("run", metavar="RUN")
+@click.argument("run", type=RUN, metavar="RUN")
 @click.option(
     "--step", type=int, metavar="N", help="Steps to take again.  [default: those that led to RUN's model]"
 )
-@click.option("--output", metavar="FILE.safetensors", help="Write the parameters.")
+@click.option("--output", type=FILE, metavar="FILE.safetensors", help="Write the parameters.")
 @click.option("--quiet", is_flag=True, help="Show the result and errors alone.")
-def replay(run: str, step: int | None, output: str | None, quiet: bool) -> int:
+def replay(run: Path, step: int | None, output: Path | None, quiet: bool) -> int:
     """Rebuild the parameters of any step of the run folder RUN from its seed and its log, without data.
 
     The run trained with weight perturbation; it need not have ended. Prints the step and a SHA-256 of the
@@ -32,30 +35,29 @@ def replay(run: str, step: int | None, output: str | None, quiet: bool) -> int:
     from fgnumba import run_folder
     from fgnumba.checkpoints import REPLAY
     from fgnumba.cli.output import check_output, write_output
+    from fgnumba.errors import printable
     from fgnumba.parameters import digest
     from fgnumba.replay_log import read
 
-    if output == "":
-        raise click.UsageError("--output is empty; a file is required")
     if output is not None:
-        check_output(Path(output))
-    _, trainer = run_folder.read_start(Path(run))
-    log = read(Path(run, REPLAY))
-    left = run_folder.left_step(Path(run), log.steps)
+        check_output(output)
+    _, trainer = run_folder.read_start(run)
+    log = read(run / REPLAY)
+    left = run_folder.left_step(run, log.steps)
     done = retaken(trainer, log, left if step is None else step, quiet)
     if log.cut and not quiet:
-        click.echo(log.cut, err=True)
+        say(printable(log.cut))
     parameters = trainer.model.parameters()
     if output is not None:
-        write_output(Path(output), save(parameters))
+        write_output(output, save(parameters))
     found = digest(parameters)
-    trained = run_folder.read_parameters(Path(run), trainer.model) if done == left else None
+    trained = run_folder.read_parameters(run, trainer.model) if done == left else None
     if trained is None:
-        click.echo(f"step {done}, sha256 {found}")
+        show(f"step {done}, sha256 {found}")
         return 0
     alike = digest(trained) == found
     verdict = f"{'identical to' if alike else 'NOT those of'} {run_folder.MODEL}"
-    click.echo(f"step {done}, sha256 {found}, {verdict}")
+    show(f"step {done}, sha256 {found}, {verdict}")
     return 0 if alike else 1
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from fgnumba.cli.options import FOLDER
 from fgnumba.cli.progress import interruptible, spinner
 
 
@@ -12,8 +13,13 @@ from fgnumba.cli.progress import interruptible, spinner
 @click.option("--quick", is_flag=True, help="A shortened run, which says so.")
 @click.option("--data-dir", metavar="DIR", help="Folder of MNIST's IDX files.")
 @click.option("--seed", type=int, default=0, metavar="N", help="[default: 0]")
-@click.option("--out", metavar="DIR", help="Folder of data and figure.  [default: reproduced/NAME]")
-def reproduce(name: str, quick: bool, data_dir: str | None, seed: int, out: str | None) -> None:
+@click.option(
+    "--out",
+    type=FOLDER,
+    metavar="DIR",
+    help="Folder of data and figure, without a result.  [default: reproduced/NAME, -2, -3, ...]",
+)
+def reproduce(name: str, quick: bool, data_dir: str | None, seed: int, out: Path | None) -> None:
     """Run one of the paper's experiments: figure1, beale, rosenbrock, logreg, mlp, cnn, depth, memory or local-losses.
 
     Prints numbers beside those of arXiv 2202.08587 (local-losses: arXiv 2210.03310), and leaves data.json and
@@ -21,23 +27,20 @@ def reproduce(name: str, quick: bool, data_dir: str | None, seed: int, out: str 
     """
     from fgnumba.bench.experiments import EXPERIMENTS, Request
     from fgnumba.bench.experiments.contest import STATE
+    from fgnumba.cli.output import leave, results_folder
+    from fgnumba.cli.signals import Ended
     from fgnumba.errors import ConfigError, did_you_mean
     from fgnumba.validation import whole_number
 
     if name not in EXPERIMENTS:
         raise ConfigError(f"experiment: unknown experiment {name!r}{did_you_mean(name, EXPERIMENTS)}")
     whole_number("seed", seed, 0)
-    if out == "":
-        raise ConfigError("--out is empty; a folder is required")
-    folder = Path("reproduced", name) if out is None else Path(out)
+    folder = results_folder(out, Path("reproduced", name))
     with interruptible(spinner(f"reproducing {name}")) as advance:
         try:
             result = EXPERIMENTS[name](Request(name, seed, quick, data_dir, folder, advance))
-        except KeyboardInterrupt:
+        except Ended as ended:
             if (folder / STATE).exists():
-                click.echo("interrupted: the same command goes on from here", err=True)
+                raise Ended(ended.number, "the same command goes on from here") from None
             raise
-    result.write(folder)
-    click.echo(result.title)
-    click.echo(result.table())
-    click.echo(f"data and figure in {folder}", err=True)
+    leave(result, folder)

@@ -1,22 +1,21 @@
 """A training run from the command line: begun or continued, shown, ended by signals, written."""
 
-import shlex
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import click
-
 import fgnumba as fg
 from fgnumba import run_folder
 from fgnumba.assembly import Assembled, assemble
 from fgnumba.checkpoints import LOCK
-from fgnumba.cli.message import say
+from fgnumba.cli.message import say, tell
 from fgnumba.cli.progress import progress
 from fgnumba.cli.signals import Signals
-from fgnumba.errors import shown
-from fgnumba.run_folder import RESTORED
+from fgnumba.configuration import named
+from fgnumba.errors import printable, shown
+from fgnumba.kernels.paths import quoted
+from fgnumba.run_folder import DATA, RESTORED
 from fgnumba.validation import whole_number
 
 if TYPE_CHECKING:
@@ -46,20 +45,26 @@ def begun(
             raise fg.ConfigError(
                 "telemetry compares with reverse mode, which is the CPU's: --device cpu is required"
             )
-    name = _name(ready.config)
+    name = named(ready.config)
     destination = out or run_folder.next_free(Path("runs"), name)
     run_folder.check_destination(destination)
     facts = {
         "input_shape": list(ready.model.input_shape),
         "classes": ready.model.outputs,
+        DATA: dataset.digest,
         "version": fg.__version__,
         **({} if telemetry is None else {"telemetry": telemetry}),
         **keeping,
     }
     created = run_folder.missing_parents(destination)
     folder = run_folder.begin(destination, ready.config, facts, out is None)
+    run = _Run(folder, ready, dataset, facts, quiet)
     try:
-        return _Run(folder, ready, dataset, facts, quiet).train(resume=False)
+        return run.train(resume=False)
+    except BaseException:
+        if not run.begun:
+            run_folder.discard(folder)
+        raise
     finally:
         run_folder.remove_empty(created)
 
@@ -76,6 +81,8 @@ def continued(folder: Path, data: Mapping[str, Any], quiet: bool, keeping: Mappi
         return 0
     config = config.updated(data)
     dataset = fg.datasets.load(config.data, data_dir=config.data_dir)
+    if facts.get(DATA, dataset.digest) != dataset.digest:
+        raise fg.RunError(f"{folder}: {config.data} is not what the run trained on; those data are required")
     facts = {**facts, **keeping}
     _kept(folder, facts)
     return _Run(folder, assemble(config, dataset), dataset, facts, quiet).train(resume=True)
@@ -87,9 +94,9 @@ def _has_ended(folder: Path, facts: Mapping[str, Any]) -> bool:
         return False
     ended = facts.get("diverged_at_step")
     how = "has ended" if ended is None else f"has ended: it diverged at step {ended}"
-    say(f"{folder} {how}; there is nothing to continue")
+    say(printable(f"{folder} {how}; there is nothing to continue"))
     # A process that was killed as it ended may have left it.
-    run_folder.tidy(folder)
+    run_folder.complete(folder, say)
     return True
 
 
@@ -123,7 +130,7 @@ class _Run:
         quiet: bool,
     ) -> None:
         self._folder, self._ready, self._dataset, self._facts = folder, ready, dataset, facts
-        self._quiet = quiet
+        self._quiet, self.begun = quiet, False
         config = ready.config
         self._stopping = (
             fg.callbacks.EarlyStopping(config.patience, restore_best=config.restore_best)
@@ -134,12 +141,14 @@ class _Run:
     def train(self, resume: bool) -> int:
         """Train to the end or to a signal."""
         model, trainer = self._ready.model, self._ready.trainer
-        title = f"{_name(self._ready.config)}, {model.parameter_count:,} parameters, on {model.processor.description}"
+        title = f"{named(self._ready.config)}, {model.parameter_count:,} parameters, on {model.processor.description}"
         with (
             progress(self._quiet, title) as shown,
             Signals(trainer.stop, shown.stop) as signals,
         ):
             saved = _kept(self._folder, self._facts, shown.say)
+            # From here on the folder may be another process's, too.
+            self.begun = True
             with self._held(saved, resume):
                 # Another process may have ended the run since this one looked.
                 if _has_ended(self._folder, self._facts):
@@ -150,15 +159,16 @@ class _Run:
                 if not history.stopped:
                     self._finish(saved, self._ended(history))
         if history.stopped:
-            again = f"fgtrain train --resume {shlex.quote(str(self._folder))}"
+            again = f"fgtrain train --resume {quoted(self._folder)}"
             say(f"stopped after step {trainer.steps_done}; to go on from step {saved.saved_step}: {again}")
             return signals.status
         if not self._quiet and saved.records:
             self._say_why(history)
             final = saved.records[-1]
-            click.echo(
+            tell(
                 f"test accuracy {final.test_accuracy:.4f}, test loss {final.test_loss:.4f} "
-                f"after {final.step} steps in {final.seconds:.1f} s; run folder {self._folder}"
+                f"after {final.step} steps in {final.seconds:.1f} s; "
+                + printable(f"run folder {self._folder}")
             )
         return 0
 
@@ -216,7 +226,7 @@ class _Run:
 
     def _finish(self, saved: fg.Checkpoints, facts: Mapping[str, Any]) -> None:
         ready = self._ready
-        run_folder.finish(self._folder, ready.config, ready.model, saved.records, facts, saved.logs)
+        run_folder.finish(self._folder, ready.config, ready.model, saved.records, facts, saved.logs, say)
 
     def _taken(self, saved: fg.Checkpoints, callbacks: list[fg.Callback], resume: bool) -> fg.History:
         config, trainer = self._ready.config, self._ready.trainer
@@ -248,8 +258,3 @@ class _Run:
             every = whole_number("telemetry", every)
             found.append(Telemetry(every, self._dataset, self._ready.config.batch_size, saved))
         return found
-
-
-def _name(config: "RunConfig") -> str:
-    # As much as leaves room for a number in a file's name.
-    return f"{Path(config.data).stem[:60]}-{Path(config.model).stem[:60]}"

@@ -5,36 +5,32 @@ from typing import Any
 
 import click
 
+from fgnumba.cli.message import show
+from fgnumba.cli.options import FILE, shared
 from fgnumba.cli.progress import interruptible, spinner
+from fgnumba.cli.signals import Ended
 
 
 @click.command()
 @click.option(
     "--estimator", metavar="NAME", help="As `fgtrain train` takes it.  [default: what suits the model]"
 )
-@click.option("--direction", metavar="NAME", help="As `fgtrain train` takes it.")
-@click.option("--directions", type=int, metavar="T", help="As `fgtrain train` takes it.")
-@click.option("--optimizer", metavar="NAME", help="[default: the estimator's]")
-@click.option("--model", metavar="NAME|FILE.toml", help="[default: mlp]")
-@click.option("--data", metavar="NAME|FILE", help="[default: digits]")
-@click.option("--data-dir", metavar="DIR", help="Folder of the IDX files of mnist or fashion-mnist.")
-@click.option("--batch-size", type=int, metavar="N", help="[default: 64]")
-@click.option("--seed", type=int, metavar="N", help="[default: 0]")
-@click.option("--config", metavar="FILE.toml", help="Settings, by the names of train's options.")
+@shared("direction", "directions", "optimizer", "momentum", "nesterov", "weight_decay", "clip_norm", "radius")
+@shared("model", "widths", "data", "data_dir", "batch_size", "seed", "device", "config")
 @click.option("--lowest", type=float, default=1e-5, metavar="X", help="Least learning rate.  [default: 1e-5]")
 @click.option("--highest", type=float, default=1.0, metavar="X", help="Greatest learning rate.  [default: 1]")
 @click.option("--count", type=int, default=16, metavar="N", help="Learning rates.  [default: 16]")
 @click.option("--falls", default="4", metavar="X,X,...", help="Powers of e that they fall by.  [default: 4]")
 @click.option("--steps", type=int, default=2000, metavar="N", help="Of the longest runs.  [default: 2000]")
-@click.option("--out", metavar="FILE", help="Finished trials; the same search goes on from them.")
+@click.option("--out", type=FILE, metavar="FILE", help="Finished trials; the same search goes on from them.")
 def search(
     lowest: float,
     highest: float,
     count: int,
     falls: str,
     steps: int,
-    out: str | None,
-    config: str | None,
+    out: Path | None,
+    config: Path | None,
     **options: Any,
 ) -> None:
     """Search a learning rate, and how far it falls, by successive halving.
@@ -52,13 +48,13 @@ def search(
     except ValueError:
         raise fg.ConfigError(f"falls is {falls!r}; numbers with commas between are required") from None
     what = Search(lowest, highest, count, powers, steps)
-    settings = RunConfig() if config is None else RunConfig.from_toml(Path(config))
+    settings = RunConfig() if config is None else RunConfig.from_toml(config)
     settings = settings.updated({name: value for name, value in options.items() if value is not None})
     dataset = fg.datasets.load(settings.data, data_dir=settings.data_dir)
     # Not where the data lie, but how many there are.
     facts = {name: value for name, value in settings.settings().items() if name != "data_dir"}
     facts |= {"version": fg.__version__, "examples": len(dataset.x_train), "held_out": HELD_OUT}
-    ledger = Ledger(Path(out), facts) if out else None
+    ledger = Ledger(out, facts) if out else None
     total = sum(number for number, _ in what.rungs())
     done = 0
     with interruptible(spinner(f"{total} trials")) as advance:
@@ -71,16 +67,20 @@ def search(
             advance(f"{done} of {total} trials: {_shown(trial)}")
 
         chosen = recipe_of(settings.estimator) if settings.estimator else None
-        found = run(settings, dataset, what, ledger.trials if ledger else (), tell, chosen)
-    click.echo(f"{'steps':>7}  {'learning rate':>13}  {'falls by e to':>13}  {'accuracy':>8}  {'loss':>8}")
+        try:
+            found = run(settings, dataset, what, ledger.trials if ledger else (), tell, chosen)
+        except Ended as ended:
+            raise Ended(ended.number, "the same command goes on from here" if ledger else "") from None
+    lines = [f"{'steps':>7}  {'learning rate':>13}  {'falls by e to':>13}  {'accuracy':>8}  {'loss':>8}"]
     for trial in found:
         outcome = "diverged" if trial.accuracy is None else f"{trial.accuracy:8.4f}  {trial.loss:8.4f}"
-        click.echo(f"{trial.steps:7}  {trial.learning_rate:13g}  {trial.fall:13g}  {outcome}")
+        lines.append(f"{trial.steps:7}  {trial.learning_rate:13g}  {trial.fall:13g}  {outcome}")
+    show("\n".join(lines))
     best = found[0]
     if best.accuracy is None:
         raise fg.DivergenceError("every trial of the last rung diverged; search lower learning rates")
     decay = best.fall / best.steps
-    click.echo(f"best: --learning-rate {best.learning_rate:g} --steps {best.steps} --decay {decay:.4g}")
+    show(f"best: --learning-rate {best.learning_rate:g} --steps {best.steps} --decay {decay:.4g}")
 
 
 def _shown(trial: Any) -> str:

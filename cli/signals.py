@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM while a model trains: the first ends it after its step, the second at once."""
+"""Signals that end a process: while a model trains, the first ends it after its step, the second at once."""
 
 import os
 import signal
@@ -12,8 +12,66 @@ LEAVING = 1.0
 """Seconds that the terminal has to be restored: it may take nothing any more."""
 
 
+_NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU", "SIGBREAK")
+ENDING = tuple(signal.Signals[name] for name in _NAMES if hasattr(signal, name))
+"""People's signals, a closed terminal's, and those by which clusters say that time is nearly up.
+
+Not SIGQUIT: who sends it wants a process that ends at once, and its memory."""
+INSISTENT = tuple(number for number in ENDING if number.name in ("SIGINT", "SIGTERM", "SIGBREAK"))
+"""Those that end a process at once where another one came before.
+
+A closed terminal's signal comes from the system and from the shell, and that of a limit of time every second."""
+
+
+class Ended(KeyboardInterrupt):
+    """A signal ends what runs.
+
+    Parameters
+    ----------
+    hint : what can be done about it.
+    """
+
+    def __init__(self, number: int, hint: str = "") -> None:
+        super().__init__(hint)
+        self.number = number
+
+
+class Interrupt:
+    """Raises `Ended` at each signal that ends a process, and at the next step where that was lost.
+
+    Python prints and drops what is raised in a destructor or in a callback from C, a KeyboardInterrupt too. Signals
+    that are ignored, as in the background, stay ignored.
+    """
+
+    def __init__(self) -> None:
+        self._came: int | None = None
+        self._before: dict[int, object] = {}
+
+    def __enter__(self) -> "Interrupt":
+        for number in ENDING:
+            before = signal.getsignal(number)
+            if before in (signal.default_int_handler, signal.SIG_DFL):
+                self._before[number] = before
+                signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, before in self._before.items():
+            signal.signal(number, before)  # type: ignore[arg-type]
+
+    def _note(self, number: int, _: object) -> None:
+        if self._came is None or number in INSISTENT:
+            self._came = number
+            raise Ended(number)
+
+    def check(self) -> None:
+        """Raise what was lost."""
+        if self._came is not None:
+            raise Ended(self._came)
+
+
 class Signals:
-    """Hears both signals while it is entered; one that is ignored, as by a job in the background, stays so.
+    """Hears these signals while it is entered; one that is ignored, as by a job in the background, stays so.
 
     Python runs handlers between two of its own instructions, and a step may be one long instruction. So they are heard
     by a thread, which the system's handler wakes at once.
@@ -38,7 +96,7 @@ class Signals:
         self._wakeup = signal.set_wakeup_fd(self._waker.fileno(), warn_on_full_buffer=False)
         self._thread = Thread(target=self._listen, daemon=True)
         self._thread.start()
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in ENDING:
             before = signal.getsignal(number)
             if before in (signal.default_int_handler, signal.SIG_DFL):
                 self._before[number] = before
@@ -67,6 +125,8 @@ class Signals:
 
     def _hear(self, number: int) -> None:
         if self.number is not None:
+            if number not in INSISTENT:
+                return
             leaving = Thread(target=self._leave, daemon=True)
             leaving.start()
             leaving.join(LEAVING)

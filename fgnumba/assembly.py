@@ -2,7 +2,6 @@
 
 import os
 from dataclasses import dataclass, fields, replace
-from pathlib import Path
 from typing import Any
 
 from fgnumba.configuration import DECADES, RunConfig, read_toml
@@ -11,6 +10,7 @@ from fgnumba.datasets.split import judges
 from fgnumba.errors import ConfigError, DatasetError
 from fgnumba.estimators import Recipe, recipe
 from fgnumba.graph import Graph
+from fgnumba.kernels.paths import expanded, path_of
 from fgnumba.optimizers import OPTIMIZERS, Optimizer
 from fgnumba.presets import default_learning_rate, defaults, model_from, tables
 from fgnumba.trainer import Trainer
@@ -126,7 +126,7 @@ def written_model(config: RunConfig, classes: int) -> tuple[list[dict[str, Any]]
         return list(config.layers), "config"
     if not config.model.endswith(".toml"):
         return tables(config.model, classes, config.widths), where
-    file = read_toml(Path(config.model), "model")
+    file = read_toml(path_of(config.model, "model"), "model")
     for key in file:
         if key != "layers":
             raise ConfigError(f"{where}: unknown key {key!r} (choose from layers)")
@@ -146,7 +146,7 @@ def build(config: RunConfig, dataset: Dataset) -> tuple[RunConfig, Graph]:
     ]
     # Absolute, so that the run's configuration holds from every folder.
     paths = {
-        name: os.path.abspath(path)
+        name: os.path.abspath(expanded(path, name))
         for name, path in (("data", config.data), ("data_dir", config.data_dir))
         if path is not None and (name == "data_dir" or path not in NAMES)
     }

@@ -15,6 +15,7 @@ from fgnumba import checkpoint_file
 from fgnumba.callbacks import Record
 from fgnumba.durable import AppendLog, make_folder, sync_folder
 from fgnumba.errors import ConfigError, RunError
+from fgnumba.kernels.paths import path_of
 from fgnumba.metrics import line_of, readable
 from fgnumba.snapshot import snapshot
 from fgnumba.validation import flag, optional, real_number, whole_number
@@ -77,7 +78,7 @@ class Checkpoints:
         compact: bool = False,
         warn: Callable[[str], None] | None = None,
     ) -> None:
-        self.folder = Path(folder)
+        self.folder = path_of(folder, "folder")
         self.every = optional(whole_number, "every", every)
         self._seconds_between = (
             math.inf if minutes is None else 60 * real_number("minutes", minutes, above_zero=True)

@@ -1,15 +1,18 @@
 """The configuration of a training run: defaults, a TOML file over them, options over both."""
 
 import math
+import os
 import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote_to_bytes
 
 from fgnumba.errors import ConfigError, did_you_mean, shown
 from fgnumba.files import read_whole
+from fgnumba.kernels.paths import expanded, path_of, shortened
 from fgnumba.presets import Table
 from fgnumba.validation import flag, optional, real_number, several, store, whole_number
 
@@ -25,6 +28,7 @@ MAX_KEY_PARTS = 16
 _DEEP_KEY = re.compile(
     rf"""(?<![\w-])(?:(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){{{MAX_KEY_PARTS}}}"""
 )
+_PATHS, _URI = ("data", "data_dir", "model"), "file://"
 DECADES = 4.0
 """By default the learning rate falls by e to this power over a run."""
 HELD_OUT, PATIENCE = 0.05, 8
@@ -184,7 +188,9 @@ class RunConfig:
         """Return TOML that :meth:`from_toml` reads back, with facts of a run as its ``[run]`` table."""
         import tomli_w
 
-        return tomli_w.dumps({**self.settings(), **({"run": dict(run)} if run else {})})
+        settings = self.settings()
+        paths = {name: _held(settings[name]) for name in _PATHS if name in settings}
+        return tomli_w.dumps({**settings, **paths, **({"run": dict(run)} if run else {})})
 
     def settings(self) -> dict[str, Any]:
         """Return what differs from None, as TOML values."""
@@ -209,6 +215,9 @@ def read_settings(path: Path) -> dict[str, Any]:
     for key in table:
         if key not in known:
             raise ConfigError(f"{path}: unknown key {shown(key)}{did_you_mean(key, known)}")
+    for key in _PATHS:
+        if str(table.get(key, "")).startswith(_URI):
+            table[key] = os.fsdecode(unquote_to_bytes(table[key].removeprefix(_URI)))
     for key in ("widths", "layers"):
         if key in table:
             if not isinstance(table[key], list):
@@ -220,19 +229,35 @@ def read_settings(path: Path) -> dict[str, Any]:
 def read_toml(path: Path, what: str) -> dict[str, Any]:
     """Return a TOML file as a dictionary; ConfigError with one line where that fails."""
     try:
-        text = read_whole(path, MAX_TOML).decode()
+        path = path_of(path, what)
+        # Editors of Windows begin UTF-8 with a mark.
+        text = read_whole(path, MAX_TOML).decode("utf-8-sig")
         if _DEEP_KEY.search(text):
             raise ConfigError(f"{what} {path}: a key of more than {MAX_KEY_PARTS} parts; none has so many")
         return tomllib.loads(text)
     except OSError as error:
         raise ConfigError(f"{what} {path}: {error.strerror or error}") from None
     except UnicodeDecodeError:
-        raise ConfigError(f"{what} {path}: not UTF-8 text") from None
+        raise ConfigError(f"{what} {path}: not UTF-8 text; save it as UTF-8") from None
     except RecursionError:
         raise ConfigError(f"{what} {path}: brackets are nested too deeply") from None
     # Not TOML, or not a possible path.
     except ValueError as error:
         raise ConfigError(f"{what} {path}: {error}") from None
+
+
+def named(config: RunConfig) -> str:
+    """Return what a run's folder is called where nobody says: as much as leaves room for a number in a file's name."""
+    return "-".join(shortened(Path(name).stem, 100) for name in (config.data, config.model))
+
+
+def _held(path: str) -> str:
+    """Return a path as TOML, which is UTF-8, can hold it: one of other bytes as a URI."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return Path(os.path.abspath(expanded(path, "path"))).as_uri()
+    return path
 
 
 def _text(name: str, value: Any) -> None:

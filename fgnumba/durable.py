@@ -12,6 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from fgnumba.kernels.paths import shortened
+
+MAX_NAME = 200
+"""Bytes of a name that a temporary one takes over: file systems have room for 255."""
 _NO_LINK = getattr(os, "O_NOFOLLOW", 0)
 _BINARY = getattr(os, "O_BINARY", 0)
 
@@ -55,7 +59,7 @@ def write_all(file: BinaryIO, content: bytes | memoryview) -> None:
 
 def temporary_name(path: Path) -> Path:
     """Return the name that a file has until it is whole."""
-    return path.with_name(f".{path.name}.part")
+    return path.with_name(f".{shortened(path.name, MAX_NAME)}.part")
 
 
 def sync_folder(path: Path) -> None:

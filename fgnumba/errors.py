@@ -16,7 +16,7 @@ class FgError(Exception):
     """Base of every error that bad input or bad configuration raises."""
 
     def __init__(self, message: str = "") -> None:
-        super().__init__(_one_line(message))
+        super().__init__(printable(message))
 
 
 class ShapeError(FgError):
@@ -57,7 +57,7 @@ class DivergenceError(FgError):
         self.kept, self.diagnosis = kept, diagnosis
 
 
-def _one_line(message: str) -> str:
+def printable(message: str) -> str:
     """Return `message` without line breaks, without what a terminal would obey, its middle cut out where it is long."""
     if not message.isprintable():
         joined = " ".join(message.splitlines())

@@ -52,7 +52,7 @@ def read_records(path: Path) -> list[Record]:
         A line is no record; the message names it.
     """
     records = []
-    for number, line in enumerate(read_whole(path, MAX_RECORDS).decode().splitlines(), 1):
+    for number, line in enumerate(read_whole(path, MAX_RECORDS).decode("utf-8-sig").splitlines(), 1):
         try:
             records.append(record(parsed(line)))
         except ValueError as error:

@@ -23,6 +23,7 @@ from fgnumba.durable import AppendLog
 from fgnumba.errors import RunError
 from fgnumba.estimators.weight_update import in_update
 from fgnumba.files import open_regular, size_of
+from fgnumba.kernels.paths import path_of
 from fgnumba.kernels.philox import MAX_DIRECTIONS, MAX_STEP
 
 VERSION = 1
@@ -171,6 +172,7 @@ def read(path: Path) -> Log:
     RunError
         There is no log, or its header is damaged.
     """
+    path = path_of(path, "path")
     with _opened(path) as file:
         header = _header(path, file)
         end = size_of(file)

@@ -1,15 +1,13 @@
 """Run folders: config.toml, metrics.jsonl, model.safetensors, loss.png; while a run trains, its checkpoints.
 
-A run that has ended has a model.safetensors, which is written last; one that has not can be resumed.
+A run that has ended has a model.safetensors, the last that is written of what makes a run; one that has not can be
+resumed. The figure comes after it, and may be missing.
 """
 
 import contextlib
 import errno
-import io
-import math
 import os
 import re
-import shlex
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -17,12 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from fgnumba import figures
 from fgnumba.callbacks import Record
 from fgnumba.checkpoints import FOLDER as CHECKPOINTS
 from fgnumba.checkpoints import LOCK, METRICS, MODEL
 from fgnumba.configuration import RunConfig, read_toml
-from fgnumba.durable import AppendLog, make_folder, replace, sync_folder
+from fgnumba.durable import MAX_NAME, AppendLog, make_folder, replace, sync_folder
 from fgnumba.errors import ConfigError, DtypeError, RunError, ShapeError, shown
+from fgnumba.kernels.paths import path_of, quoted, shortened
 from fgnumba.kernels.philox import MAX_COLUMNS
 from fgnumba.metrics import line_of, read_records
 from fgnumba.parameters import shapes_of
@@ -31,23 +31,21 @@ from fgnumba.tensors import MAX_RANK, read_tensors
 from fgnumba.validation import whole_number
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
     from fgnumba.graph import Graph
     from fgnumba.trainer import Trainer
 
 T = TypeVar("T")
 
-_LOSS, _ACCURACY = "#c1440e", "#33658a"
-
 CONFIG, FIGURE = "config.toml", "loss.png"
+DATA = "data_sha256"
+"""In the ``[run]`` table: the digest of the data that the run trained on."""
 RESTORED = "restored_step"
 """In the ``[run]`` table: the step whose parameters the run left, where they are not those of its last."""
 
 
 def check_destination(path: Path) -> None:
     """Raise RunError unless `path` is free: absent, or an empty folder."""
+    path = path_of(path, "out")
     if path.is_dir():
         if any(path.iterdir()):
             what = "holds another run" if (path / CONFIG).exists() else "is not empty"
@@ -90,13 +88,14 @@ def begin(path: Path, config: RunConfig, run: Mapping[str, Any], numbered: bool 
     RunError
         The folder cannot be written, or is taken; nothing is left behind.
     """
+    path = path_of(path, "out")
     # A link to an empty folder stays one.
     path = path.resolve() if path.is_symlink() else path
     temporary = None
     created = missing_parents(path)
     try:
         make_folder(path.parent)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+        temporary = Path(tempfile.mkdtemp(prefix=f".{shortened(path.name, MAX_NAME)}-", dir=path.parent))
         replace(temporary / CONFIG, config.to_toml(run).encode())
         mask = os.umask(0)
         os.umask(mask)
@@ -125,12 +124,14 @@ def finish(
     records: Sequence[Record],
     run: Mapping[str, Any],
     logs: Sequence[AppendLog] = (),
+    warn: Callable[[str], None] = lambda line: None,
 ) -> None:
     """Write what a run leaves when it has ended; its checkpoints go when all of it is on the disk.
 
     Parameters
     ----------
     logs : of the run, still open: a disk that was full may have room for their ends by now.
+    warn : told in a line where the figure, which a run does not need, is left out.
 
     Raises
     ------
@@ -144,16 +145,21 @@ def finish(
     except OSError as error:
         reason = f"out: {folder} cannot be written: {error.strerror or error}"
         for place in (Path(), Path(tempfile.gettempdir())):
-            found = _write_elsewhere(place, folder.name, config, model, records, run, logs)
+            found = _write_elsewhere(place, folder.name, config, model, records, run, logs, warn)
             if found is not None:
                 raise RunError(f"{reason}; the run that has ended is in {found.resolve()}") from None
-        again = f"fgtrain train --resume {shlex.quote(str(folder))}"
+        again = f"fgtrain train --resume {quoted(folder)}"
         raise RunError(f"{reason}; make room and continue: {again}") from None
-    tidy(folder)
+    complete(folder, warn)
 
 
-def tidy(folder: Path) -> None:
-    """Remove from the folder of a run that has ended what only its training needed, as far as that can be done."""
+def complete(folder: Path, warn: Callable[[str], None]) -> None:
+    """Draw the figure of a run that has ended, where there is none; remove what only its training needed.
+
+    Both as far as that can be done: the run is whole without.
+    """
+    if not (folder / FIGURE).exists():
+        figures.leave(folder / FIGURE, lambda: figures.of_records(read_records(folder / METRICS)), warn)
     discard(folder / CHECKPOINTS)
     with contextlib.suppress(OSError):
         (folder / LOCK).unlink(missing_ok=True)
@@ -164,12 +170,9 @@ def _write_end(
 ) -> None:
     from safetensors.numpy import save
 
-    figure = io.BytesIO()
-    draw(records).savefig(figure, format="png", dpi=150)
-    replace(folder / FIGURE, figure.getvalue())
     replace(folder / METRICS, "".join(map(line_of, records)).encode())
     replace(folder / CONFIG, config.to_toml(run).encode())
-    # The last: a folder with a model is that of a run that has ended.
+    # The last of what makes a run: a folder with a model is that of one that has ended.
     replace(folder / MODEL, save(model.parameters()))
 
 
@@ -181,6 +184,7 @@ def _write_elsewhere(
     records: Sequence[Record],
     run: Mapping[str, Any],
     logs: Sequence[AppendLog],
+    warn: Callable[[str], None],
 ) -> Path | None:
     """Write a run that has ended into a new folder in `place`; None where that cannot be done either."""
     try:
@@ -194,6 +198,7 @@ def _write_elsewhere(
     except OSError:
         discard(folder)
         return None
+    complete(folder, warn)
     return folder
 
 
@@ -227,35 +232,6 @@ def _rename(folder: Path, path: Path, numbered: bool) -> Path:
         path = next_free(path.parent, base)
 
 
-def draw(records: Sequence[Record]) -> "Figure":
-    """Return the figure of a run: losses and accuracies over steps. What was not taken is not drawn.
-
-    Training and validation are lines, the test figures a dot each, where the run ended.
-    """
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7, 4), layout="constrained")
-    axis = figure.subplots()
-    right = axis.twinx()
-    _plot(axis, records, "loss", "training loss", color=_LOSS)
-    for on, what, color in ((axis, "loss", _LOSS), (right, "accuracy", _ACCURACY)):
-        _plot(on, records, f"validation_{what}", f"validation {what}", color=color, ls="--")
-        _plot(on, records, f"test_{what}", f"test {what}", color=color, ls="", marker="o")
-    axis.set(xlabel="step", ylabel="loss", yscale="log")
-    right.set_ylabel("accuracy", color=_ACCURACY)
-    right.set_ylim(0, 1)
-    lines = [*axis.get_lines(), *right.get_lines()]
-    axis.legend(lines, [str(line.get_label()) for line in lines], loc="center right", frameon=False)
-    return figure
-
-
-def _plot(axis: "Axes", records: Sequence[Record], what: str, label: str, **style: Any) -> None:
-    """Draw a figure of the records that have it."""
-    points = [(r.step, getattr(r, what)) for r in records if not math.isnan(getattr(r, what))]
-    if points:
-        axis.plot(*zip(*points, strict=True), label=label, **style)
-
-
 @dataclass(frozen=True)
 class Run:
     """A run read back.
@@ -265,11 +241,13 @@ class Run:
     config : its configuration.
     model : with its trained parameters.
     records : of its history.
+    data_sha256 : digest of the data that it trained on; None where it was not written down.
     """
 
     config: RunConfig
     model: "Graph"
     records: list[Record]
+    data_sha256: str | None = None
 
 
 def read(path: Path, device: str = "auto") -> Run:
@@ -281,10 +259,11 @@ def read(path: Path, device: str = "auto") -> Run:
         `path` is no run folder, or one of its files is missing or damaged.
     DeviceError
     """
+    path = path_of(path, "run")
     if (path / CHECKPOINTS).is_dir() and not (path / MODEL).exists():
-        raise RunError(f"{path} has not ended; continue: fgtrain train --resume {shlex.quote(str(path))}")
+        raise RunError(f"{path} has not ended; continue: fgtrain train --resume {quoted(path)}")
     _check_files(path, (CONFIG, METRICS, MODEL))
-    config, _, shape, classes = _damage(path / CONFIG, lambda: _read_config(path / CONFIG))
+    config, facts, shape, classes = _damage(path / CONFIG, lambda: _read_config(path / CONFIG))
 
     def trained(shapes: Mapping[str, tuple[int, ...]]) -> Mapping[str, Any]:
         return _damage(path / MODEL, lambda: read_tensors(path / MODEL, shapes))
@@ -293,7 +272,8 @@ def read(path: Path, device: str = "auto") -> Run:
         path / CONFIG,
         lambda: model_from(config.layers or (), classes, CONFIG, shape, config.seed, device, trained),
     )
-    return Run(config, model, _damage(path / METRICS, lambda: read_records(path / METRICS)))
+    records = _damage(path / METRICS, lambda: read_records(path / METRICS))
+    return Run(config, model, records, facts.get(DATA))
 
 
 def read_unfinished(path: Path) -> tuple[RunConfig, dict[str, Any]]:
@@ -304,6 +284,7 @@ def read_unfinished(path: Path) -> tuple[RunConfig, dict[str, Any]]:
     RunError
         `path` is no run folder, or its config.toml is damaged.
     """
+    path = path_of(path, "run")
     _check_files(path, (CONFIG,))
     config, facts, *_ = _damage(path / CONFIG, lambda: _read_config(path / CONFIG))
     return config, facts
@@ -337,6 +318,7 @@ def read_start(path: Path) -> tuple[RunConfig, "Trainer"]:
     """
     from fgnumba.assembly import trainer
 
+    path = path_of(path, "run")
     _check_files(path, (CONFIG,))
 
     def start() -> "tuple[RunConfig, Trainer]":
@@ -356,6 +338,7 @@ def read_parameters(path: Path, model: "Graph") -> dict[str, Any] | None:
     RunError
         They are damaged, or not those of `model`.
     """
+    path = path_of(path, "run")
     if not (path / MODEL).exists():
         return None
     return _damage(path / MODEL, lambda: read_tensors(path / MODEL, shapes_of(model.packed_parameters)))

@@ -25,6 +25,7 @@ from fgnumba.errors import ConfigError, DivergenceError, RunError, shown
 from fgnumba.estimators import Recipe
 from fgnumba.evaluation import evaluate
 from fgnumba.files import read_whole
+from fgnumba.kernels.paths import path_of
 from fgnumba.metrics import MAX_RECORDS, parsed
 from fgnumba.validation import optional, real_number, several, store, whole_number
 
@@ -212,14 +213,15 @@ class Ledger:
     """
 
     def __init__(self, path: Path, settings: dict[str, Any]) -> None:
-        self.path, self.trials = path, list[Trial]()
+        self.path, self.trials = path_of(path, "out"), list[Trial]()
+        path = self.path
         head = json.dumps(settings, sort_keys=True)
         try:
             if not path.exists():
                 path.parent.mkdir(parents=True, exist_ok=True)
                 replace(path, f"{head}\n".encode())
                 return
-            lines = read_whole(path, MAX_RECORDS).decode().split("\n")
+            lines = read_whole(path, MAX_RECORDS).decode("utf-8-sig").split("\n")
         except (OSError, UnicodeDecodeError) as error:
             raise RunError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
         if lines[0] != head:

@@ -28,6 +28,8 @@ import platformdirs
 from numba.core.compiler import CompileResult
 from numba.core.serialize import dumps
 
+from fgnumba.kernels.paths import path_of
+
 OVERRIDE = "FGNUMBA_CACHE_DIR"
 _DIGEST_BYTES = hashlib.sha256().digest_size
 
@@ -42,7 +44,9 @@ _SETTINGS = (
 def cache_folder() -> Path:
     """Folder of the compiled kernels: ``FGNUMBA_CACHE_DIR``, else below the user's cache folder."""
     override = os.environ.get(OVERRIDE)
-    return Path(override) if override else Path(platformdirs.user_cache_dir("fgnumba")) / "kernels"
+    return (
+        path_of(override, OVERRIDE) if override else Path(platformdirs.user_cache_dir("fgnumba")) / "kernels"
+    )
 
 
 @cache

@@ -9,7 +9,7 @@ import pytest
 from safetensors.numpy import load_file
 
 import fgnumba as fg
-from fgnumba import run_folder
+from fgnumba import figures, run_folder
 from fgnumba.configuration import HELD_OUT, PATIENCE, RunConfig
 from fgnumba.datasets.split import split
 from tests.fault_runs import assert_undisturbed, killed, start
@@ -247,7 +247,7 @@ def test_a_killed_run_ends_early_as_the_undisturbed_one(fgtrain, folder, noise, 
 
 def test_the_figure_shows_what_was_taken():
     def labels(records):
-        legends = [axis.get_legend() for axis in run_folder.draw(records).axes]
+        legends = [axis.get_legend() for axis in figures.of_records(records).axes]
         return [text.get_text() for legend in legends if legend is not None for text in legend.get_texts()]
 
     plain = [fg.Record(step, 1.0, 2.0) for step in (1, 2)]
@@ -256,7 +256,7 @@ def test_the_figure_shows_what_was_taken():
     assert labels([*plain, tested]) == ["training loss", "test loss", "test accuracy"]
     judged = fg.Record(3, 1.0, 2.0, validation_loss=1.0, validation_accuracy=0.5)
     assert labels([*plain, judged]) == ["training loss", "validation loss", "validation accuracy"]
-    training, dot = run_folder.draw([*plain, tested]).axes[0].lines
+    training, dot = figures.of_records([*plain, tested]).axes[0].lines
     np.testing.assert_array_equal(training.get_xdata(), [1, 2, 3])
     np.testing.assert_array_equal(dot.get_xydata(), [[3, 1]])
 

@@ -14,7 +14,7 @@ import pytest
 from safetensors.numpy import load_file
 
 import fgnumba as fg
-from fgnumba import metrics, run_folder
+from fgnumba import figures, metrics, run_folder
 from tests import tolerances
 
 RUNS = Path(__file__).parent / "data" / "runs_without_validation"
@@ -64,7 +64,7 @@ def test_records_and_configuration_are_read(kind):
     assert np.isfinite([(r.test_loss, r.test_accuracy) for r in run.records]).all()
     assert np.isnan([(r.validation_loss, r.validation_accuracy) for r in run.records]).all()
     assert (run.config.steps, run.config.validation, run.config.restore_best) == (60, None, False)
-    assert run_folder.draw(run.records).axes[0].get_legend_handles_labels()[1]
+    assert figures.of_records(run.records).axes[0].get_legend_handles_labels()[1]
     # Written again they are the same lines.
     written = [metrics.line_of(record) for record in run.records]
     assert "".join(written) == (RUNS / kind / "ended" / "metrics.jsonl").read_text()

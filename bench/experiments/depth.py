@@ -8,6 +8,7 @@ from fgnumba.bench import machine, networks, reverse
 from fgnumba.bench.machine import Watch, quiet
 from fgnumba.bench.result import Comparison, Request, Result
 from fgnumba.bench.timing import interleaved
+from fgnumba.figures import blank
 from fgnumba.kernels.directions import GAUSSIAN, RANK1
 
 if TYPE_CHECKING:
@@ -104,9 +105,7 @@ def measured(layers: int, seconds: float) -> dict[str, Any]:
 
 
 def _draw(title: str, rows: list[dict[str, Any]]) -> "Figure":
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(9, 3.4), layout="constrained")
+    figure = blank(9, 3.4)
     times, ratios, memory = figure.subplots(1, 3)
     layers = [row["layers"] for row in rows]
     for axis, lines in (

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fgnumba.bench.result import Comparison, Request, Result
+from fgnumba.figures import blank
 from fgnumba.functions import Objective, beale, rosenbrock
 
 if TYPE_CHECKING:
@@ -91,9 +92,7 @@ def _descend(setting: Setting, steps: int, generator: "np.random.Generator | Non
 def _draw(
     title: str, setting: Setting, exact: dict[str, list[Any]], forward: list[dict[str, list[Any]]]
 ) -> "Figure":
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    figure = blank(9, 3.6)
     paths, curves = figure.subplots(1, 2)
     points = np.array([exact["points"], *(run["points"] for run in forward)])
     low, high = points.min(axis=(0, 1)) - 0.3, points.max(axis=(0, 1)) + 0.3

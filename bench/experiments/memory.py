@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from fgnumba.bench import machine
 from fgnumba.bench.result import Comparison, Request, Result
 from fgnumba.errors import RunError
+from fgnumba.figures import blank
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -122,9 +123,7 @@ def _run(mode: str, layers: int) -> int:
 
 
 def _draw(title: str, rows: list[dict[str, Any]]) -> "Figure":
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(5.5, 3.4), layout="constrained")
+    figure = blank(5.5, 3.4)
     axis = figure.subplots()
     for mode, label in MODES.items():
         megabytes = [row[mode] / 1e6 for row in rows]

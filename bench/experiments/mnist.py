@@ -14,6 +14,7 @@ from fgnumba.bench.experiments import contest
 from fgnumba.bench.experiments.contest import REVERSE, Curve, Entry
 from fgnumba.bench.ratios import Case, measure
 from fgnumba.bench.result import Comparison, Request, Result
+from fgnumba.figures import blank
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -167,9 +168,7 @@ def _shown(value: float | None) -> str:
 
 
 def _draw(title: str, entries: list[Entry], curves: dict[str, Curve]) -> "Figure":
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    figure = blank(9, 3.6)
     by_step, by_time = figure.subplots(1, 2, sharey=True)
     rates = sorted({entry.learning_rate for entry in entries})
     styles = dict(zip(rates, ("-", "--", ":"), strict=False))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fgnumba.bench.result import Comparison, Request, Result
+from fgnumba.figures import blank
 from fgnumba.functions import beale
 
 if TYPE_CHECKING:
@@ -57,9 +58,7 @@ def _pair(values: np.ndarray) -> str:
 def _draw(
     title: str, gradient: np.ndarray, directions: np.ndarray, shown: np.ndarray, mean: np.ndarray
 ) -> "Figure":
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(5, 4.4), layout="constrained")
+    figure = blank(5, 4.4)
     axis = figure.subplots()
     origin, tail = np.array(POINT), POINT
     arrows = [(v, "#8a8f98", "direction v" if i == 0 else None) for i, v in enumerate(directions)]

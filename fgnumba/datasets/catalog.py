@@ -12,6 +12,7 @@ from fgnumba.datasets.download import REMOTES, fetch
 from fgnumba.datasets.idx import load_idx_folder
 from fgnumba.datasets.npz import load_npz
 from fgnumba.errors import DatasetError, did_you_mean
+from fgnumba.kernels.paths import expanded
 
 NAMES = ("digits", *REMOTES)
 
@@ -41,6 +42,8 @@ def load(name: str | os.PathLike[str], data_dir: str | os.PathLike[str] | None =
         Where the name is unknown, or the data are missing, damaged or impossible.
     """
     source = os.fsdecode(name)
+    if source not in NAMES:
+        source = expanded(source, "data", DatasetError)
     if data_dir is not None and source not in REMOTES:
         raise DatasetError(f"data_dir applies to {' and '.join(REMOTES)}; {source!r} is not read from one")
     if source == "digits":

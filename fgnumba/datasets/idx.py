@@ -21,6 +21,7 @@ from fgnumba.datasets.npy import AS_FEATURES
 from fgnumba.errors import DatasetError
 from fgnumba.files import open_regular, size_of
 from fgnumba.kernels.memory import physical_memory, readable
+from fgnumba.kernels.paths import path_of
 from fgnumba.tensors import MAX_RANK
 from fgnumba.validation import optional, whole_number
 
@@ -54,7 +55,7 @@ def read_idx(path: str | os.PathLike[str]) -> np.ndarray:
         Where the file cannot be opened, is not IDX of unsigned bytes, is empty, damaged, or longer or shorter
         than its header says.
     """
-    path = Path(path)
+    path = path_of(path, "path", DatasetError)
     try:
         with open_regular(path) as file:
             limit = size_of(file)
@@ -90,8 +91,9 @@ def load_idx_folder(folder: str | os.PathLike[str], name: str, classes: int | No
         Where a file is missing or bad, or the files do not go together.
     """
     classes = optional(whole_number, "classes", classes)
-    train = _read_pair(Path(folder), TRAIN_IMAGES, TRAIN_LABELS, classes)
-    test = _read_pair(Path(folder), TEST_IMAGES, TEST_LABELS, classes)
+    folder = path_of(folder, "data_dir", DatasetError)
+    train = _read_pair(folder, TRAIN_IMAGES, TRAIN_LABELS, classes)
+    test = _read_pair(folder, TEST_IMAGES, TEST_LABELS, classes)
     return Dataset(
         name,
         *(_scaled(train[0]), train[1]),

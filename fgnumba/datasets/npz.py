@@ -12,6 +12,7 @@ from fgnumba.datasets.idx import MAX_GZIP_RATIO
 from fgnumba.datasets.npy import read_npy
 from fgnumba.errors import DatasetError
 from fgnumba.files import open_regular
+from fgnumba.kernels.paths import path_of
 
 KEYS = ("x_train", "y_train", "x_test", "y_test")
 # A label beyond this is an identifier, not a class: a model would be given that many outputs.
@@ -38,7 +39,7 @@ def load_npz(path: str | os.PathLike[str]) -> Dataset:
         Where the archive cannot be opened or is damaged, an array is missing or pickled, or its type, shape
         or values are not those above. Pickled arrays are never loaded.
     """
-    path = Path(path)
+    path = path_of(path, "path", DatasetError)
     arrays = _read(path)
     labels = {part: _labels(path, f"y_{part}", arrays[f"y_{part}"]) for part in ("train", "test")}
     return Dataset(

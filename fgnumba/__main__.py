@@ -1,0 +1,6 @@
+"""``python -m fgnumba``: the command ``fgtrain``."""
+
+from fgnumba.cli.main import main
+
+if __name__ == "__main__":
+    main()
