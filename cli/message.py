@@ -4,6 +4,7 @@ import contextlib
 import io
 import os
 import sys
+from typing import Any
 
 import click
 
@@ -43,18 +44,31 @@ def say(message: str) -> None:
 
 
 class Terminal(io.TextIOBase):
-    """Standard error as a stream that never fails; what cannot be written is dropped."""
+    """Standard error as a stream that never fails; what cannot be written is dropped.
+
+    Parameters
+    ----------
+    errors : how characters are written that its encoding does not have.
+    """
+
+    def __init__(self, errors: str = ESCAPED) -> None:
+        self._errors = errors
 
     @property
     def encoding(self) -> str:  # type: ignore[override]
         """That of standard error."""
-        return getattr(sys.stderr, "encoding", None) or "utf-8"
+        return getattr(self._stream, "encoding", None) or "utf-8"
 
     def isatty(self) -> bool:
         """Return whether standard error is a terminal."""
         with contextlib.suppress(OSError, ValueError):
-            return sys.stderr.isatty()
+            return bool(self._stream.isatty())
         return False
+
+    @property
+    def _stream(self) -> Any:
+        # While a bar is shown, another stream, which has no encoding and is no terminal, stands in its place.
+        return getattr(sys.stderr, "rich_proxied_file", sys.stderr)
 
     def fileno(self) -> int:
         """Return the descriptor."""
@@ -66,7 +80,7 @@ class Terminal(io.TextIOBase):
 
     def write(self, text: str) -> int:
         """Write all of `text`, as far as that can be done."""
-        rest = text.encode(self.encoding, ESCAPED)
+        rest = text.encode(self.encoding, self._errors)
         with contextlib.suppress(OSError):
             while rest:
                 rest = rest[os.write(2, rest) :]

@@ -24,7 +24,8 @@ def console() -> "Console":
     """Return standard error for bars; writing to it never fails."""
     from rich.console import Console
 
-    return Console(file=Terminal())  # type: ignore[arg-type]
+    # What the encoding lacks takes one place in a line, as it would have.
+    return Console(file=Terminal("replace"))  # type: ignore[arg-type]
 
 
 class Lines(Callback):

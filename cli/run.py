@@ -81,8 +81,11 @@ def continued(folder: Path, data: Mapping[str, Any], quiet: bool, keeping: Mappi
         return 0
     config = config.updated(data)
     dataset = fg.datasets.load(config.data, data_dir=config.data_dir)
-    if facts.get(DATA, dataset.digest) != dataset.digest:
-        raise fg.RunError(f"{folder}: {config.data} is not what the run trained on; those data are required")
+    theirs = facts.get(DATA, dataset.digest)
+    if theirs != dataset.digest:
+        raise fg.RunError(
+            f"{folder}: data is {shown(theirs)}; the run that continues has {shown(dataset.digest)}, {config.data}"
+        )
     facts = {**facts, **keeping}
     _kept(folder, facts)
     return _Run(folder, assemble(config, dataset), dataset, facts, quiet).train(resume=True)
