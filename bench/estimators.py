@@ -107,11 +107,10 @@ class Runner:
 
     def _assemble(self, config: RunConfig) -> Assembled:
         # Directions that were asked for go to those that take any.
-        directions = config.directions if "directions" in self._recipe.takes else None
+        asked = {name: getattr(config, name) for name in ("direction", "directions")}
+        taken = {name: value if name in self._recipe.takes else None for name, value in asked.items()}
         # The exact gradient that the others are compared with is computed on the CPU.
-        return assemble(
-            config.updated({"directions": directions, "device": "cpu"}), self.dataset, self._recipe
-        )
+        return assemble(config.updated({**taken, "device": "cpu"}), self.dataset, self._recipe)
 
     def _cost(self, config: RunConfig) -> tuple[float, float]:
         """Return the seconds and products of a step, of a trainer that is thrown away."""

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from fgnumba.cli.message import show
+from fgnumba.cli.message import say, show
 from fgnumba.cli.options import FILE, shared
 from fgnumba.cli.progress import interruptible, spinner
 from fgnumba.cli.signals import Ended
@@ -40,6 +40,7 @@ def search(
     import fgnumba as fg
     from fgnumba.bench.estimators import recipe_of
     from fgnumba.configuration import RunConfig
+    from fgnumba.errors import printable
     from fgnumba.search import HELD_OUT, Ledger, Search, Trial
     from fgnumba.search import search as run
 
@@ -63,7 +64,10 @@ def search(
             nonlocal done
             done += 1
             if ledger:
-                ledger.add(trial)
+                try:
+                    ledger.add(trial)
+                except OSError as error:
+                    say(printable(f"{out}: {error.strerror or error}; the search goes on"))
             advance(f"{done} of {total} trials: {_shown(trial)}")
 
         chosen = recipe_of(settings.estimator) if settings.estimator else None

@@ -215,7 +215,7 @@ class Ledger:
     def __init__(self, path: Path, settings: dict[str, Any]) -> None:
         self.path, self.trials = path_of(path, "out"), list[Trial]()
         path = self.path
-        head = json.dumps(settings, sort_keys=True)
+        self._head = head = json.dumps(settings, sort_keys=True)
         try:
             if not path.exists():
                 path.parent.mkdir(parents=True, exist_ok=True)
@@ -237,6 +237,7 @@ class Ledger:
             replace(path, "\n".join([head, *whole, ""]).encode())
 
     def add(self, trial: Trial) -> None:
-        """Write a trial down."""
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(asdict(trial)) + "\n")
+        """Write a trial down; OSError where that fails, and it goes with the next one."""
+        self.trials.append(trial)
+        lines = [self._head, *(json.dumps(asdict(one)) for one in self.trials), ""]
+        replace(self.path, "\n".join(lines).encode())

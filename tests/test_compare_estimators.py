@@ -204,3 +204,61 @@ def test_telemetry_from_the_command_line(fgtrain, folder):
     assert [reading["step"] for reading in readings] == [0, 10, 20]
     assert (folder / "run" / "gradient.png").exists()
     assert "telemetry is 0" in fgtrain("train", "--telemetry", 0).error
+
+
+SHORT = ("compare", "--estimators", "feedback", "--widths", 8, "--steps", 2, "--evaluations", 1)
+
+
+def test_results_are_not_written_over(fgtrain, folder):
+    assert fgtrain(*SHORT, "--out", "out").code == 0
+    before = (folder / "out" / "data.json").read_bytes()
+    # Long enough that it is said before the work.
+    endless = (*SHORT[:5], "--steps", 10**9)
+    expected = "out: out holds a result, data.json; name another folder"
+    assert fgtrain(*endless, "--out", "out").error == expected
+    (folder / "figures").mkdir()
+    (folder / "figures" / "figure.svg").touch()
+    assert "holds a result, figure.svg" in fgtrain(*endless, "--out", "figures").error
+    assert expected in fgtrain("reproduce", "beale", "--out", "out").error
+    assert (folder / "out" / "data.json").read_bytes() == before
+    for _ in range(3):
+        assert fgtrain(*SHORT).code == 0
+    assert sorted(path.name for path in (folder / "compared").iterdir()) == [
+        "digits-mlp",
+        "digits-mlp-2",
+        "digits-mlp-3",
+    ]
+    # A folder may hold what is no result.
+    (folder / "notes").mkdir()
+    (folder / "notes" / "notes.txt").touch()
+    assert fgtrain(*SHORT, "--out", "notes").code == 0
+
+
+def test_a_folder_that_cannot_be_written_is_said_before_the_work(fgtrain, folder, monkeypatch):
+    endless = (*SHORT[:5], "--steps", 10**9)
+    (folder / "file").touch()
+    assert fgtrain(*endless, "--out", "file").error == "out: file is a file; a folder is required"
+    assert "is a file; file/x cannot be below it" in fgtrain(*endless, "--out", "file/x").error
+    monkeypatch.setattr("os.access", lambda *_: False)
+    assert "is not writable" in fgtrain(*endless, "--out", "new/out").error
+
+
+def test_a_result_that_cannot_be_written_is_printed(fgtrain, folder, monkeypatch):
+    def full(*_):
+        raise fg.RunError("data.json cannot be written: No space left on device")
+
+    monkeypatch.setattr("fgnumba.bench.result.write", full)
+    done = fgtrain(*SHORT, "--out", "out")
+    assert (done.code, "feedback" in done.out) == (2, True)
+    assert done.err.splitlines()[-1].endswith("cannot be written: No space left on device")
+
+
+def test_settings_of_a_comparison(fgtrain, folder):
+    (folder / "c.toml").write_text("widths = [4]\nbatch_size = 32\n")
+    chosen = ("--config", "c.toml", "--optimizer", "sgd", "--momentum", 0.5, "--nesterov", "--decay", 0.01)
+    options = (*chosen, "--clip-norm", 3, "--weight-decay", 0.1, "--direction", "gaussian")
+    which = ("compare", "--estimators", "weight-perturbation,reverse-mode", "--steps", 2, "--out", "out")
+    assert fgtrain(*which, *options).code == 0
+    found = json.loads((folder / "out" / "data.json").read_text())["config"]
+    expected = {"widths": [4], "batch_size": 32, "momentum": 0.5, "decay": 0.01, "direction": "gaussian"}
+    assert found.items() >= expected.items()

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fgnumba.assembly import written_model
 from fgnumba.configuration import MAX_STEPS, RunConfig, read_settings
 from fgnumba.errors import ConfigError
 
@@ -82,4 +83,24 @@ def test_refused_with_the_name_of_the_file(tmp_path, text, message):
         RunConfig.from_toml(path)
     assert str(path) in str(caught.value)
     assert message in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"], ids=["plain", "marked"])
+def test_a_byte_order_mark_is_no_setting(tmp_path, mark):
+    path = tmp_path / "settings.toml"
+    path.write_bytes(mark + "# é\nsteps = 3\n".encode())
+    assert read_settings(path) == {"steps": 3}
+    model = tmp_path / "model.toml"
+    model.write_bytes(mark + b"[[layers]]\ntype = 'dense'\nunits = 'classes'\n")
+    tables, _ = written_model(RunConfig(model=str(model)), 3)
+    assert tables == [{"type": "dense", "units": "classes"}]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-32", "latin-1"])
+def test_text_of_another_encoding_is_one_line(tmp_path, encoding):
+    path = tmp_path / "settings.toml"
+    path.write_bytes("# é\nsteps = 3\n".encode(encoding))
+    with pytest.raises(ConfigError, match=r"settings\.toml: .*") as caught:
+        RunConfig.from_toml(path)
     assert len(str(caught.value).splitlines()) == 1

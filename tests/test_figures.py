@@ -151,7 +151,7 @@ def test_a_process_that_dies_before_the_figure_has_ended_its_run(fgtrain, folder
 
 
 def test_warnings_that_are_errors_cost_no_figure(folder):
-    path, said = folder / "loss.png", []
+    path, said = folder / "loss.png", list[str]()
     # Nothing above zero on a logarithmic axis is worth a warning to matplotlib.
     figures.leave(path, lambda: figures.of_records([fg.Record(1, 0.0, 0.1)]), said.append)
     assert (said, path.read_bytes().startswith(PNG)) == ([], True)

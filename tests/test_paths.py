@@ -32,7 +32,7 @@ NAMES = {
 posix = pytest.mark.skipif(sys.platform != "linux", reason="names are any bytes on Linux")
 
 
-@pytest.fixture(params=NAMES.values(), ids=NAMES)
+@pytest.fixture(params=list(NAMES.values()), ids=list(NAMES))
 def name(request):
     return os.fsdecode(request.param)
 
@@ -103,8 +103,7 @@ def test_a_working_folder_of_any_name(fgtrain, folder, blobs, name, monkeypatch)
 
 @posix
 def test_a_name_that_is_not_utf8_is_a_uri_in_toml(folder):
-    settings = {"data": "/d\udcff?.npz", "data_dir": "/d\udcfe#", "model": "/m%\udcfd.toml"}
-    config = RunConfig(**settings)
+    config = RunConfig(data="/d\udcff?.npz", data_dir="/d\udcfe#", model="/m%\udcfd.toml")
     (folder / "config.toml").write_text(config.to_toml(), encoding="utf-8")
     held = tomllib.loads((folder / "config.toml").read_text(encoding="utf-8"))
     assert held["data"] == "file:///d%FF%3F.npz"

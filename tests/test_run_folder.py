@@ -127,3 +127,41 @@ def test_runs_side_by_side_take_a_name_each(tmp_path):
     assert names(tmp_path / "runs") == ["digits-mlp-1", "digits-mlp-2", "digits-mlp-3"]
     seeds = {run_folder.read(path).config.seed for path in (tmp_path / "runs").iterdir()}
     assert seeds == {0, 1, 2}
+
+
+def test_a_run_knows_the_data_that_it_trained_on(fgtrain, folder, blobs):
+    settings = ("--data", blobs, "--widths", 8, "--steps", 4, "--quiet")
+    assert fgtrain("train", *settings, "--out", "run").code == 0
+    facts = run_folder.read_unfinished(folder / "run")[1]
+    assert facts[run_folder.DATA] == fg.datasets.load(blobs).digest
+    assert fgtrain("evaluate", "run").err == ""
+    (folder / "model").mkdir()
+    (folder / "run/model.safetensors").rename(folder / "model/model.safetensors")
+    arrays = dict(np.load(blobs))
+    arrays["y_test"] = arrays["y_test"][::-1].copy()
+    np.savez(folder / blobs, **arrays)
+    # Also where there is no checkpoint yet, as in the first minutes of a run.
+    error = fgtrain("train", "--resume", "run").error
+    assert error.startswith(f"run: data is '{facts[run_folder.DATA]}'; the run that continues has ")
+    (folder / "model/model.safetensors").rename(folder / "run/model.safetensors")
+    done = fgtrain("evaluate", "run", "--json")
+    assert done.code == 0
+    assert done.json()["n"] == 20
+    assert done.err == f"run: the data have changed since the run trained: {blobs} is not what it was\n"
+    # Others that are asked for are no surprise; and what a run of before does not know, it does not say.
+    assert fgtrain("evaluate", "run", "--data", blobs).err == ""
+    config = folder / "run/config.toml"
+    kept = [line for line in config.read_text().splitlines() if run_folder.DATA not in line]
+    config.write_text("\n".join(kept))
+    assert fgtrain("evaluate", "run").err == ""
+
+
+def test_what_fails_before_a_run_has_begun_leaves_no_folder(fgtrain, folder, monkeypatch):
+    def fail(*_, **__):
+        raise MemoryError
+
+    with monkeypatch.context() as patched:
+        patched.setattr("fgnumba.cli.run.Signals", fail)
+        assert fgtrain("train", "--widths", 8, "--steps", 2, "--out", "run").code == 2
+    assert list(folder.iterdir()) == []
+    assert fgtrain("train", "--widths", 8, "--steps", 2, "--out", "run").code == 0

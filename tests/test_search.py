@@ -1,6 +1,7 @@
 """Search of learning rates by successive halving: its rungs, its ledger, what it finds."""
 
 import json
+from importlib import import_module
 
 import numpy as np
 import pytest
@@ -128,3 +129,49 @@ def test_the_command(fgtrain, folder):
 )
 def test_bad_options(fgtrain, folder, options, message):
     assert message in fgtrain("search", *options).error
+
+
+APART = {
+    # What decides how long a run is, when it ends, how it is judged: a search does that itself.
+    "search": {"epochs", "validation", "patience", "restore_best", "stop_above", "learning_rate", "decay"},
+    # Its budget, its estimators, the part that judges; and the exact gradient is computed on the CPU.
+    "compare": {"epochs", "validation", "patience", "restore_best", "stop_above", "estimator", "device"},
+}
+OF_A_FOLDER = {"telemetry", "checkpoint_every", "keep", "compact", "resume", "quiet"}
+
+
+@pytest.mark.parametrize("command", APART)
+def test_what_train_takes_the_others_take(command):
+    names = [
+        {parameter.name for parameter in getattr(import_module(f"fgnumba.cli.{one}"), one).params}
+        for one in ("train", command)
+    ]
+    assert names[0] - names[1] == APART[command] | OF_A_FOLDER
+
+
+def test_options_decide_a_search(fgtrain, folder):
+    chosen = ("--widths", 4, "--optimizer", "sgd", "--momentum", 0.5, "--nesterov", "--clip-norm", 2)
+    options = (*chosen, "--weight-decay", 0.1, "--device", "cpu", "--count", 1, "--steps", 2)
+    assert fgtrain("search", *options, "--out", "trials").code == 0
+    facts = json.loads((folder / "trials").read_text().splitlines()[0])
+    expected = {"widths": [4], "momentum": 0.5, "nesterov": True, "clip_norm": 2.0, "weight_decay": 0.1}
+    assert facts.items() >= expected.items()
+    # An editor's mark at its beginning is no damage.
+    (folder / "trials").write_bytes(b"\xef\xbb\xbf" + (folder / "trials").read_bytes())
+    assert fgtrain("search", *options, "--out", "trials").code == 0
+
+
+def test_a_disk_that_is_full_ends_no_search(fgtrain, folder, monkeypatch):
+    written = []
+
+    def fails_first(path, content):
+        written.append(content)
+        if len(written) == 1:
+            raise OSError(28, "No space left on device")
+        path.write_bytes(content)
+
+    monkeypatch.setattr("fgnumba.search.replace", fails_first)
+    done = fgtrain("search", "--widths", 4, "--count", 2, "--steps", 2, "--out", "trials")
+    assert done.code == 0
+    assert "trials: No space left on device; the search goes on" in done.err.splitlines()
+    assert len((folder / "trials").read_text().splitlines()) == 1 + done.out.count("\n") - 2

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM end a run after its step, the second one at once."""
+"""Signals that end a process: a run after its step, at a second one at once; other commands with a line."""
 
 import os
 import random
@@ -11,6 +11,7 @@ import time
 
 import pytest
 
+from fgnumba.cli.signals import ENDING, INSISTENT, Ended, Interrupt
 from tests.fault_runs import (
     COMMAND,
     ENVIRONMENT,
@@ -181,3 +182,75 @@ def test_an_interrupt_that_ends_the_reader_of_messages_too(folder):
     process.send_signal(signal.SIGINT)
     assert process.wait(PATIENCE) == 130
     assert newest(run) > 0
+
+
+def ending():
+    return [number for number in ENDING if number not in (signal.SIGINT, signal.SIGTERM)]
+
+
+@pytest.mark.parametrize("number", ending(), ids=lambda number: number.name)
+def test_every_signal_that_ends_a_process_leaves_a_checkpoint(folder, number):
+    run = folder / "run"
+    process = start(
+        "train", *SETTINGS, "--quiet", "--out", run, "--checkpoint-every", 500, cwd=folder, hold=500
+    )
+    # A closed terminal and a limit of time say it more than once: the step is finished all the same.
+    for _ in range(3):
+        process.send_signal(number)
+        wait_for(has_said(process, "once more to stop at once"), process)
+    process.release()
+    status, _, errors = ended(process)
+    assert status == 128 + number
+    stopped, step, _ = resumption(errors)
+    assert 500 <= stopped == step == newest(run) < 6000
+
+
+def test_a_closed_terminal_is_ignored_where_it_was(folder):
+    run = folder / "run"
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        process = start("train", *ENDLESS, "--checkpoint-every", 20, "--quiet", "--out", run, cwd=folder)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    wait_for(lambda: newest(run) > 0, process)
+    process.send_signal(signal.SIGHUP)
+    step = newest(run)
+    wait_for(lambda: newest(run) > step, process)
+    process.send_signal(signal.SIGUSR1)
+    assert ended(process)[0] == 128 + signal.SIGUSR1
+
+
+# Each says a line as it begins, and would take minutes.
+LONG = {
+    "compare": ("compare", "--widths", "16", "--steps", "10000000", "--evaluations", "10000000"),
+    "search": ("search", "--widths", "16", "--lowest", "1e-4", "--steps", "1000000", "--out", "found"),
+}
+
+
+@pytest.mark.parametrize(("name", "number"), [("compare", signal.SIGHUP), ("search", signal.SIGTERM)])
+def test_other_commands_end_with_one_line(folder, name, number):
+    process = start(*LONG[name], cwd=folder)
+    begun = (folder / "found").exists if name == "search" else has_said(process, "comparing on")
+    wait_for(begun, process)
+    time.sleep(1)
+    process.send_signal(number)
+    status, out, errors = ended(process)
+    assert (status, out) == (128 + number, "")
+    last = f"fgtrain: ended by {number.name}"
+    hint = "; the same command goes on from here" if name == "search" else ""
+    assert errors.splitlines()[-1] == last + hint
+    assert "Traceback" not in errors
+    assert not (folder / "compared").exists()
+
+
+@pytest.mark.parametrize("number", ENDING, ids=lambda number: number.name)
+def test_a_signal_that_ends_a_command_is_raised_once(number):
+    with Interrupt() as interrupt:
+        with pytest.raises(Ended) as caught:
+            signal.raise_signal(number)
+        assert caught.value.number == number
+        if number not in INSISTENT:
+            signal.raise_signal(number)
+        with pytest.raises(Ended):
+            interrupt.check()
+    assert signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler)
