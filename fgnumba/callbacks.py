@@ -1,7 +1,7 @@
 """What a trainer reports while it runs, what may end it early, and what it returns."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -79,6 +79,9 @@ class History:
     ended_early: bool = False
     restored_step: int | None = None
     ended_by: str | None = None
+
+    def __copy__(self) -> "History":
+        return replace(self, records=list(self.records))
 
     @property
     def final(self) -> Record:

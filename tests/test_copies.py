@@ -229,6 +229,7 @@ def test_callbacks_histories_and_checkpoints(how, tmp_path):
     copied = COPIES[how]([stopping, history, kept])
     if how == "copy":
         copied = [copy.copy(one) for one in (stopping, history, kept)]
+    assert copied[1].records is not history.records
     assert copied[0].state == stopping.state
     assert repr(copied[1]) == repr(history)
     assert (copied[2].saved_step, repr(copied[2].records)) == (kept.saved_step, repr(kept.records))
