@@ -272,8 +272,8 @@ class Trainer(Standing):
         """Train on a data set, for `epochs` passes over it or for `steps` steps, or until a callback ends it.
 
         An epoch is a fresh order of the training data, a function of (seed, epoch), cut into batches of
-        `batch_size` (of all the data where there is less); what is left over at its end rests. Step i of a trainer takes
-        batch i, counted from the first epoch on: fits one after another are one fit.
+        `batch_size` (of all the data where there is less); what is left over at its end rests. Step i of a trainer
+        takes batch i, counted from the first epoch on: fits one after another are one fit.
 
         The test data are evaluated once, at the end: ``history.final`` has their loss and accuracy, with a validation
         part and without.
