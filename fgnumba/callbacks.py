@@ -159,7 +159,8 @@ class EarlyStopping(Callback):
             raise ConfigError(
                 f"monitor: unknown figure {shown(monitor)}{did_you_mean(str(monitor), MONITORS)}"
             )
-        self.monitor, self.restore_best = str(monitor), flag("restore_best", restore_best)
+        self.monitor = str(monitor)
+        self.restore_best = flag("restore_best", restore_best, "True or False")
         self.min_delta = real_number("min_delta", min_delta)
         self.state: dict[str, Any] = _UNSEEN
 

@@ -7,7 +7,6 @@ from typing import Any, NoReturn
 import numpy as np
 import numpy.typing as npt
 
-from fgnumba.arrays import first_not_finite
 from fgnumba.callbacks import Callback, History, StepResult, result_of
 from fgnumba.checkpoints import Checkpoints
 from fgnumba.datasets.dataset import Dataset
@@ -223,9 +222,8 @@ class Trainer(Standing):
             for one in (inputs, targets)
         )
         self.loss.check_target_values(targets, self.model.outputs)
-        wrong = first_not_finite(inputs)
-        if wrong is not None:
-            raise DatasetError(f"x is not finite at {wrong}")
+        if not np.isfinite(inputs).all():
+            raise DatasetError(f"x is not finite at {tuple(np.argwhere(~np.isfinite(inputs))[0].tolist())}")
         diagnosis = diagnose(studied or self.model, self.loss, plan, inputs, targets, rate)
         position = self._log.settle()
         step, passed = position.steps, bool(np.isfinite(plan.values).all())

@@ -80,11 +80,11 @@ def optional(check: Callable[..., Any], name: str, value: Any, *bounds: Any, **m
     return None if value is None else check(name, value, *bounds, **more)
 
 
-def flag(name: str, value: Any) -> bool:
-    """Return `value` as a bool, having checked that it is true or false."""
+def flag(name: str, value: Any, choices: str = "true or false") -> bool:
+    """Return `value` as a bool, having checked that it is one: `choices` is how messages write that."""
     found = plain(value)
     if not isinstance(found, bool):
-        raise ConfigError(f"{name} is {shown(value)}; true or false is required")
+        raise ConfigError(f"{name} is {shown(value)}; {choices} is required")
     return found
 
 
