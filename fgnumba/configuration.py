@@ -266,5 +266,5 @@ def _text(name: str, value: Any) -> None:
 
 
 def _one_of(name: str, value: Any, choices: tuple[str, ...]) -> None:
-    if value not in choices:
+    if not isinstance(value, str) or value not in choices:
         raise ConfigError(f"{name}: unknown {name} {shown(value)}{did_you_mean(shown(value), choices)}")

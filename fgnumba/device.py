@@ -3,7 +3,7 @@
 import os
 from typing import TYPE_CHECKING
 
-from fgnumba.errors import DeviceError, did_you_mean
+from fgnumba.errors import DeviceError, did_you_mean, shown
 from fgnumba.kernels.device import CPU, Device
 from fgnumba.validation import flag
 
@@ -32,10 +32,10 @@ def resolve(name: str | Device) -> Device:
     if isinstance(name, Device):
         return name
     source = "device"
-    if name == "auto" and os.environ.get(OVERRIDE):
+    if isinstance(name, str) and name == "auto" and os.environ.get(OVERRIDE):
         source, name = OVERRIDE, os.environ[OVERRIDE]
-    if name not in NAMES:
-        raise DeviceError(f"{source}: unknown device {name!r}{did_you_mean(str(name), NAMES)}")
+    if not isinstance(name, str) or name not in NAMES:
+        raise DeviceError(f"{source}: unknown device {shown(name)}{did_you_mean(str(name), NAMES)}")
     if name == "cuda":
         return cuda()
     if name == "auto":

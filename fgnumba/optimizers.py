@@ -354,7 +354,7 @@ class FrankWolfe(Optimizer):
             averaging=averaging,
         )
         self.rate(0)
-        if self.norm not in ("l2", "linf"):
+        if not isinstance(self.norm, str) or self.norm not in ("l2", "linf"):
             raise ConfigError(f"norm is {self.norm!r}; 'l2' or 'linf' is required")
 
     def rate(self, step: int) -> float:

@@ -231,7 +231,7 @@ class Ledger:
         for number, line in enumerate(whole, 2):
             try:
                 self.trials.append(_trial(parsed(line)))
-            except ValueError:
+            except (ValueError, ConfigError):
                 raise RunError(f"{path} is damaged in line {number}") from None
         if lines[-1]:
             replace(path, "\n".join([head, *whole, ""]).encode())

@@ -226,6 +226,21 @@ def test_a_batch_beyond_memory(batch):
     refused(lambda: cases.reverse.ReversePlan(cases.model(), batch, cases.LOSS))
 
 
+@pytest.mark.parametrize("word", [np.array(["mean", "l2"]), np.array(["filter"]), ["cpu"], 3, None])
+def test_words_are_text(word):
+    for make in (
+        lambda: fg.WeightPerturbation(word),
+        lambda: fg.WeightPerturbation(combine=word),
+        lambda: fg.Feedback(rule=word),
+        lambda: fg.FrankWolfe(1.0, norm=word),
+        lambda: cases.model(device=word),
+        lambda: cases.configuration.RunConfig(device=word),
+    ):
+        with pytest.raises(fg.FgError) as caught:
+            make()
+        assert "\n" not in str(caught.value)
+
+
 def test_a_batch_size_is_always_a_number():
     with pytest.raises(fg.ConfigError, match="batch_size is None; a whole number"):
         cases.fitted(batch_size=None)

@@ -1,5 +1,6 @@
 """Search of learning rates by successive halving: its rungs, its ledger, what it finds."""
 
+import dataclasses
 import json
 from importlib import import_module
 
@@ -87,6 +88,11 @@ def test_a_ledger_goes_on_where_it_was_cut(tmp_path):
     with pytest.raises(fg.RunError, match="a search with other settings"):
         Ledger(path, {"model": "cnn", "seed": 0})
     lines = path.read_text().splitlines()
+    for impossible in ({"steps": 0}, {"steps": 1 << 70}, {"learning_rate": -1}, {"loss": -1.0}):
+        line = json.dumps({**dataclasses.asdict(trials[0]), **impossible})
+        path.write_text("\n".join([lines[0], line, lines[2], ""]))
+        with pytest.raises(fg.RunError, match="damaged in line 2"):
+            Ledger(path, settings)
     path.write_text("\n".join([lines[0], "{}", lines[2], ""]))
     with pytest.raises(fg.RunError, match="damaged in line 2"):
         Ledger(path, settings)

@@ -42,7 +42,7 @@ class Feedback:
     every: int = 1
 
     def __post_init__(self) -> None:
-        if self.rule not in RULES:
+        if not isinstance(self.rule, str) or self.rule not in RULES:
             raise ConfigError(f"feedback: rule is {self.rule!r}; {' or '.join(map(repr, RULES))} is required")
         rate = real_number("feedback: rate", self.rate, above_zero=True)
         control = real_number("feedback: control", self.control)

@@ -74,7 +74,7 @@ class WeightPerturbation(Estimator):
             control=real_number("control", self.control, below=2),
             clip=optional(real_number, "clip", self.clip, above_zero=True),
         )
-        if self.combine not in COMBINATIONS:
+        if not isinstance(self.combine, str) or self.combine not in COMBINATIONS:
             raise ConfigError(
                 f"combine is {self.combine!r}; {' or '.join(map(repr, COMBINATIONS))} is required"
             )
