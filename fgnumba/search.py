@@ -198,6 +198,14 @@ def _trial(values: dict[str, Any]) -> Trial:
     return Trial(**values)
 
 
+def _alike(line: str, head: str) -> bool:
+    """Whether two lines state the same settings; 0 and 0.0 are one number."""
+    try:
+        return bool(parsed(line) == parsed(head))
+    except ValueError:
+        return False
+
+
 class Ledger:
     """A file of finished trials, one JSON object a line, under the settings that they belong to.
 
@@ -224,7 +232,7 @@ class Ledger:
             lines = read_whole(path, MAX_RECORDS).decode("utf-8-sig").split("\n")
         except (OSError, UnicodeDecodeError) as error:
             raise RunError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
-        if lines[0] != head:
+        if not _alike(lines[0], head):
             raise RunError(f"{path} is a search with other settings; name another file")
         # The last line may have been cut short; it is run again.
         whole = lines[1:-1]

@@ -6,6 +6,7 @@ The other variables are read whenever a model is bound to its buffers.
 """
 
 import math
+import operator
 import os
 from dataclasses import dataclass
 from functools import cache
@@ -43,7 +44,7 @@ def thread_count(requested: int | None = None) -> int:
     """
     if requested is None:
         return chosen().count
-    return _checked("threads", requested, requested)
+    return _checked("threads", operator.index(requested), requested)
 
 
 def chosen() -> Threads:

@@ -181,3 +181,11 @@ def test_a_disk_that_is_full_ends_no_search(fgtrain, folder, monkeypatch):
     assert done.code == 0
     assert "trials: No space left on device; the search goes on" in done.err.splitlines()
     assert len((folder / "trials").read_text().splitlines()) == 1 + done.out.count("\n") - 2
+
+
+def test_a_file_whose_settings_are_whole_numbers_now_and_fractions_then(tmp_path):
+    path = tmp_path / "trials.jsonl"
+    path.write_text('{"decay": 0, "seed": 1}\n')
+    assert Ledger(path, {"decay": 0.0, "seed": 1}).trials == []
+    with pytest.raises(fg.RunError, match="a search with other settings"):
+        Ledger(path, {"decay": 0.5, "seed": 1})
