@@ -170,13 +170,13 @@ def test_options_decide_a_search(fgtrain, folder):
 def test_a_disk_that_is_full_ends_no_search(fgtrain, folder, monkeypatch):
     written = []
 
-    def fails_first(path, content):
+    def fails_at_the_first_trial(path, content):
         written.append(content)
-        if len(written) == 1:
+        if len(written) == 2:
             raise OSError(28, "No space left on device")
         path.write_bytes(content)
 
-    monkeypatch.setattr("fgnumba.search.replace", fails_first)
+    monkeypatch.setattr("fgnumba.search.replace", fails_at_the_first_trial)
     done = fgtrain("search", "--widths", 4, "--count", 2, "--steps", 2, "--out", "trials")
     assert done.code == 0
     assert "trials: No space left on device; the search goes on" in done.err.splitlines()
