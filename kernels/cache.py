@@ -42,11 +42,24 @@ _SETTINGS = (
 
 
 def cache_folder() -> Path:
-    """Folder of the compiled kernels: ``FGNUMBA_CACHE_DIR``, else below the user's cache folder."""
+    """Folder of the compiled kernels: ``FGNUMBA_CACHE_DIR``, else below the user's cache folder.
+
+    Where the user has no home, a path below ``/dev/null``, where nothing is found and nothing can be written.
+    """
     override = os.environ.get(OVERRIDE)
-    return (
-        path_of(override, OVERRIDE) if override else Path(platformdirs.user_cache_dir("fgnumba")) / "kernels"
-    )
+    if override:
+        return path_of(override, OVERRIDE)
+    return (_user_folder() or Path(os.devnull)) / "kernels"
+
+
+def _user_folder() -> Path | None:
+    """Return the user's cache folder of fgnumba, as platformdirs has it; None where the user has no home."""
+    try:
+        folder = platformdirs.user_cache_dir("fgnumba")
+    except RuntimeError:
+        return None
+    # Older versions leave "~", which would be a folder's name in the working folder.
+    return None if folder.startswith("~") else Path(folder)
 
 
 @cache

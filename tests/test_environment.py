@@ -6,7 +6,10 @@ import sys
 import numpy as np
 import pytest
 
+import fgnumba as fg
 from fgnumba.cli.main import main
+from fgnumba.datasets.download import fetch
+from fgnumba.kernels import cache
 from tests.apart import python
 
 KERNEL = """
@@ -255,3 +258,17 @@ def test_importing_and_training_leave_the_environment_as_it_was():
     done = python("-c", UNCHANGED, without=["FGNUMBA_DEVICE", "GOMP_SPINCOUNT"], FGNUMBA_DEVICE="")
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) > 100
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a home is another variable")
+def test_a_user_without_a_home_gets_no_folder_that_is_called_tilde(folder, monkeypatch):
+    def nobody(user):
+        raise KeyError(user)
+
+    for name in ("HOME", "XDG_CACHE_HOME", "FGNUMBA_CACHE_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("pwd.getpwuid", nobody)
+    cache.write_whole(cache.cache_folder() / "a file", b"content")
+    with pytest.raises(fg.DatasetError, match="mnist: there is no home folder to download to"):
+        fetch("mnist")
+    assert list(folder.iterdir()) == []

@@ -59,7 +59,7 @@ def sources() -> list[Path]:
 
 @pytest.mark.parametrize("path", sources(), ids=lambda path: str(path.relative_to(TESTS)))
 def test_no_test_has_a_tolerance_of_its_own(path):
-    lines = literals(path.read_text())
+    lines = literals(path.read_text(encoding="utf-8"))
     assert not lines, (
         f"{path.name}, lines {lines}: a tolerance belongs in tests/tolerances.py, with its derivation"
     )
@@ -119,7 +119,9 @@ def test_every_entry_says_where_it_comes_from_and_is_used(name):
     assert len(entries()[name]) > 30, f"{name} has no derivation beside it"
     used = re.compile(rf"\btolerances\.{name}\b")
     inside = len(re.findall(rf"\b{name}\b", TABLE.read_text(encoding="utf-8"))) > 1
-    assert inside or any(used.search(path.read_text()) for path in sources()), f"{name} is used by no test"
+    assert inside or any(used.search(path.read_text(encoding="utf-8")) for path in sources()), (
+        f"{name} is used by no test"
+    )
 
 
 def test_a_bound_says_what_is_apart():

@@ -56,7 +56,17 @@ def fetch(name: str) -> Path:
     # Imported here, and pooch below: most runs never download.
     import platformdirs
 
-    folder = platformdirs.user_cache_path("fgnumba", appauthor=False) / name
+    try:
+        cache = platformdirs.user_cache_path("fgnumba", appauthor=False)
+    except RuntimeError:
+        cache = Path("~")
+    # Older versions leave "~", which would be a folder's name in the working folder.
+    if cache.parts[0] == "~":
+        raise DatasetError(
+            f"{name}: there is no home folder to download to; set XDG_CACHE_HOME, or give the folder that holds the "
+            "four IDX files as data_dir (--data-dir)"
+        )
+    folder = cache / name
     remote = REMOTES[name]
     for file, checksum in remote.checksums.items():
         _fetch_file(name, file, checksum, remote.mirrors, folder)
