@@ -12,6 +12,7 @@ from fgnumba.errors import DeviceError
 from fgnumba.estimators.weight_update import in_update
 from fgnumba.graph import Graph
 from fgnumba.kernels.device import Device
+from fgnumba.kernels.loss import in_float32
 from fgnumba.losses import Loss
 from fgnumba.outcome import Outcome, targets_of
 from fgnumba.parameters import Parameter
@@ -76,7 +77,7 @@ def diagnose(
             if at is not None:
                 text = f"x holds {x[at]} in float32 at {at}"
                 return Diagnosis("input", None, at, float(x[at]), None, text)
-            if np.isfinite(estimate.values).all():
+            if in_float32(estimate.values).all():
                 return _of_update(estimate.values, rate)
             return _of_passes(model, loss, estimate, x, targets)
     except (DeviceError, MemoryError):
@@ -252,8 +253,8 @@ def _losses(
     dual: npt.NDArray[np.float32],
     outputs: int,
     targets: npt.NDArray[Any],
-) -> npt.NDArray[np.float64]:
-    """Return the loss and the derivatives of a dual output (1 + T, B, ld)."""
+) -> npt.NDArray[np.float32]:
+    """Return the loss and the derivatives of a dual output (1 + T, B, ld): infinite where they are beyond float32."""
     blocks, batch, _ = dual.shape
     read, outcome = targets_of(device, loss, batch, outputs), Outcome(device, blocks - 1)
     read.load(targets)
@@ -261,7 +262,7 @@ def _losses(
     device.program(loss.bind(device, z, outputs, read.array, outcome.result, outcome.values)).run()
     values = np.zeros(blocks)
     outcome.read(values)
-    return values
+    return values.astype(np.float32)
 
 
 def _first(array: npt.NDArray[Any]) -> tuple[int, ...] | None:

@@ -1,4 +1,10 @@
-"""Losses: the value of a batch, and its directional derivatives along the outputs' tangents."""
+"""Losses: the value of a batch, and its directional derivatives along the outputs' tangents.
+
+Sums over outputs and over the batch are float64, on every device but for a GPU's softmax (float32 there), and so are
+results: a loss that is beyond float32, as the squared error of 10²⁵ is, is told as it is. No training step is taken
+along it: a pass ends well where loss and derivatives are finite in float32. Outputs that are not finite give what
+float64 arithmetic says, see the losses, and never an exception or a warning.
+"""
 
 from abc import ABC, abstractmethod
 from collections.abc import Hashable
@@ -96,6 +102,11 @@ class SoftmaxCrossEntropy(Loss):
 
     f = mean_i (logsumexp(z_i) - z_i[y_i])
     d = mean_i ((softmax(z_i) - onehot(y_i)) · dz_i)
+
+    The largest logit is subtracted first: f is right to 16 U = 9.5e-7 of itself or of 1 for any finite logits, also
+    with a large offset in common. Of one class f, d and the residual are 0; of C equal logits f is log C. A logit of
+    minus infinity has probability 0, and where it is the target's, f is infinite. A row that holds infinity or NaN, or
+    minus infinity alone, has NaN for f, d and its residual. Residuals of a row add up to 0.
     """
 
     def target_layout(self, batch: int, outputs: int) -> tuple[tuple[int, ...], type]:
@@ -159,6 +170,8 @@ class MeanSquaredError(Loss):
 
     f = mean_in (z_in - y_in)²
     d = mean_in 2 (z_in - y_in) dz_in
+
+    Differences and squares are float64: exact differences of float32, whatever their size.
     """
 
     def target_layout(self, batch: int, outputs: int) -> tuple[tuple[int, ...], type]:

@@ -17,6 +17,7 @@ from fgnumba.estimators.weight import WeightPerturbation
 from fgnumba.forward import checked_targets
 from fgnumba.graph import Graph
 from fgnumba.judge import Validation, early_stopping, parts_of
+from fgnumba.kernels.loss import in_float32
 from fgnumba.kernels.optimizer.cpu import RATES
 from fgnumba.kernels.philox import MAX_SEED, MAX_STEP, STREAM, set_stream
 from fgnumba.losses import Loss, SoftmaxCrossEntropy
@@ -226,7 +227,7 @@ class Trainer(Standing):
             raise DatasetError(f"x is not finite at {tuple(np.argwhere(~np.isfinite(inputs))[0].tolist())}")
         diagnosis = diagnose(studied or self.model, self.loss, plan, inputs, targets, rate)
         position = self._log.settle()
-        step, passed = position.steps, bool(np.isfinite(plan.values).all())
+        step, passed = position.steps, bool(in_float32(plan.values).all())
         what = "update is too large for float32" if passed else "loss or its derivative is not finite"
         kept = passed
         if not passed and studied is None:

@@ -1,7 +1,8 @@
 """What losses share: a kernel that reduces each example to its loss and tangents, and the mean over the
 examples.
 
-The mean is taken in float64 and in order by one thread: the same for any number of threads.
+An example's loss may be beyond float32, where its outputs are not: rows are float64, and so are sums over outputs. The
+mean is taken in float64, too, and in order by one thread: the same for any number of threads.
 """
 
 from functools import cache
@@ -20,13 +21,21 @@ from fgnumba.kernels.program import Operation
 from fgnumba.kernels.tiling import parts_for
 
 ROWS = record("z", "ld", "batch", "width", "count", "targets", "rows", "reduce")
-"""Arguments of a loss kernel: it writes `rows`, (1 + count, batch) float32; impossible targets give NaN."""
+"""Arguments of a loss kernel: it writes `rows`, (1 + count, batch) float64; impossible targets give NaN."""
 
 RESIDUAL = record("z", "ld", "batch", "width", "targets", "residual")
 """Arguments of the kernel that writes the gradient of each example's own loss, (batch, width) float32."""
 
 RESULT = np.dtype([("finite", np.int64)])
-"""Outcome of a pass: `finite` is 1 where loss and directional derivatives are finite."""
+"""Outcome of a pass: `finite` is 1 where loss and directional derivatives are finite in float32, as updates are."""
+MOST = np.float64(np.finfo(np.float32).max)
+"""The largest float32."""
+
+
+def in_float32(values: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
+    """Return which values a pass that ends `finite` may have."""
+    return np.abs(values) <= MOST
+
 
 _MEAN = record("rows", "batch", "count", "result", "values")
 
@@ -48,7 +57,7 @@ def bind_loss(
 ) -> list[Operation]:
     """Return the loss kernel at `entry`, which may call `reduce`, and the mean over its rows, bound."""
     blocks, batch, ld = z.shape
-    rows = aligned((blocks, batch))
+    rows = aligned((blocks, batch), np.float64)
     arguments = {
         "z": address(z),
         "ld": ld,
@@ -105,15 +114,15 @@ def _mean_entry() -> int:
 
 def _mean(arguments: int, part: int, parts: int) -> None:
     a = carray(pointer(arguments, _MEAN), 1)[0]
-    rows = carray(pointer(a.rows, np.float32), (1 + a.count, a.batch))
+    rows = carray(pointer(a.rows, np.float64), (1 + a.count, a.batch))
     values = carray(pointer(a.values, np.float64), 1 + a.count)
     result = carray(pointer(a.result, np.int64), 1)
     finite = 1
     for t in range(1 + a.count):
         total = np.float64(0)
         for i in range(a.batch):
-            total += np.float64(rows[t, i])
+            total += rows[t, i]
         values[t] = total / np.float64(a.batch)
-        if not np.isfinite(values[t]):
+        if not np.abs(values[t]) <= MOST:
             finite = 0
     result[0] = finite

@@ -1,15 +1,18 @@
 """Losses against float64: values, directional derivatives, extremes, impossible targets."""
 
+import warnings
+
 import numpy as np
 import pytest
 from scipy import special
 
+import fgnumba as fg
 from fgnumba.kernels.loss import RESULT
 from fgnumba.kernels.mean_squared_error import cpu as mean_squared_error
 from fgnumba.kernels.memory import aligned
 from fgnumba.kernels.program import Program
 from fgnumba.kernels.softmax_cross_entropy import cpu as softmax_cross_entropy
-from tests import tolerances
+from tests import loss_cases, tolerances
 
 SHAPES = [(1, 1), (1, 2), (2, 1), (7, 3), (64, 10), (61, 31), (3, 33), (5, 1000), (100, 101)]
 
@@ -112,3 +115,104 @@ def test_losses_do_not_depend_on_threads(bind):
     one, _ = run(bind, z, 700, y, threads=1)
     for threads in (2, 3, 7):
         np.testing.assert_array_equal(run(bind, z, 700, y, threads=threads)[0], one)
+
+
+def residual_of(bind, z, targets):
+    e = aligned(z.shape)
+    Program([bind(1, z=z, targets=targets, residual=e)], 1).run()
+    return e
+
+
+@pytest.mark.parametrize("kind", loss_cases.LOGITS)
+def test_extreme_logits_are_what_float64_says(kind):
+    logits = np.array(loss_cases.LOGITS[kind], np.float32)
+    z = dual(1, len(logits), 1)
+    z[0, 0, : len(logits)] = logits
+    for target in range(len(logits)):
+        values, finite = run(softmax_cross_entropy.bind, z, len(logits), np.array([target]))
+        loss, derivative, residual = loss_cases.cross_entropy(logits, z[1, 0, : len(logits)], target)
+        tolerances.LOSS_OF_HUGE_LOGITS.check(values, [loss, derivative], f"target {target}")
+        # A loss beyond float32 is told, and is no loss to train with.
+        assert finite == (abs(loss) <= loss_cases.MOST)
+        found = residual_of(
+            softmax_cross_entropy.bind_residual, np.ascontiguousarray(logits[None]), np.array([target])
+        )
+        tolerances.RESIDUAL.check(found[0], residual)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            own = fg.SoftmaxCrossEntropy().value(logits[None], np.array([target]))
+        tolerances.LOSS_OF_HUGE_LOGITS.check(values[0], own)
+
+
+@pytest.mark.parametrize("classes", [1, 2, 31, 1009, 300_007])
+def test_equal_logits_cost_the_logarithm_of_the_classes(classes):
+    z = dual(1, classes, 1)
+    z[0, 0, :classes] = 2.5
+    values, _ = run(softmax_cross_entropy.bind, z, classes, np.array([classes // 2]))
+    expected = loss_cases.cross_entropy(z[0, 0, :classes], z[1, 0, :classes], classes // 2)
+    tolerances.LOSS_OF_HUGE_LOGITS.check(values, expected[:2])
+    e = residual_of(
+        softmax_cross_entropy.bind_residual, np.ascontiguousarray(z[0, :, :classes]), np.array([classes // 2])
+    )
+    tolerances.RESIDUAL.check(e[0], expected[2])
+    tolerances.RESIDUAL_SUM.check(e.sum(dtype=np.float64), 0)
+
+
+def test_residuals_of_many_classes_keep_their_sums():
+    rng, classes = np.random.default_rng(5), 200_003
+    z = rng.standard_normal((1, classes)).astype(np.float32)
+    e = residual_of(softmax_cross_entropy.bind_residual, z, np.array([3]))
+    expected = loss_cases.cross_entropy(z[0], z[0], 3)[2]
+    tolerances.RESIDUAL.check(e[0], expected)
+    tolerances.RESIDUAL_SUM.check(e.sum(dtype=np.float64), 0)
+
+
+def test_one_class_is_certain():
+    z = dual(5, 1, 2)
+    values, finite = run(softmax_cross_entropy.bind, z, 1, np.zeros(5, np.int64))
+    assert finite
+    np.testing.assert_array_equal(values, 0)
+    e = residual_of(
+        softmax_cross_entropy.bind_residual, np.ascontiguousarray(z[0, :, :1]), np.zeros(5, np.int64)
+    )
+    np.testing.assert_array_equal(e, 0)
+
+
+@pytest.mark.parametrize("size", [1e-15, 1e19, 1e25, 1e37])
+@pytest.mark.parametrize(("batch", "width"), [(1, 1), (3, 7), (2, 1025), (101, 2)])
+def test_squared_errors_of_any_size(batch, width, size):
+    z = dual(batch, width, 2, size)
+    y = (size * np.random.default_rng(1).standard_normal((batch, width))).astype(np.float32)
+    values, finite = run(mean_squared_error.bind, z, width, y)
+    loss, derivatives, residual = loss_cases.squared(z[0, :, :width], z[1:, :, :width], y)
+    tolerances.SAME_LOSS.check(values[0], loss)
+    tolerances.Within(absolute=tolerances.LOSS.absolute * size).check(values[1:], derivatives)
+    assert finite == (loss <= loss_cases.MOST)
+    found = residual_of(
+        mean_squared_error.bind_residual, np.ascontiguousarray(z[0, :, :width]), np.ascontiguousarray(y)
+    )
+    with np.errstate(over="ignore"):
+        tolerances.CARRIED.check(found, residual.astype(np.float32))
+
+
+def test_differences_from_targets_may_be_beyond_float32():
+    z = np.full((2, 1, 3), 3e38, np.float32)
+    z[1] = 1
+    y = -z[0]
+    values, finite = run(mean_squared_error.bind, z, 3, y)
+    assert not finite
+    size = float(z[0, 0, 0])
+    tolerances.SAME_LOSS.check(values, [(2 * size) ** 2, 4 * size])
+    # 2 (z - y) / 5 is a float32 again.
+    wide = np.full((1, 5), 3e38, np.float32)
+    found = residual_of(mean_squared_error.bind_residual, wide, -wide)
+    tolerances.CARRIED.check(found, 0.8 * wide)
+
+
+def test_a_training_step_refuses_a_loss_beyond_float32():
+    model = fg.Sequential([fg.Dense(1, bias=False)], 1)
+    model.load_parameters({"0.weight": np.ones((1, 1))})
+    x, y = np.full((2, 1), 1e25, np.float32), np.zeros((2, 1), np.float32)
+    with pytest.raises(fg.DivergenceError, match="MeanSquaredError is inf of finite outputs of example 0"):
+        fg.Trainer(model, optimizer=fg.SGD(1e-3), loss=fg.MeanSquaredError()).step(x, y)
+    np.testing.assert_array_equal(model.parameters()["0.weight"], 1)

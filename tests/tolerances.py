@@ -82,8 +82,8 @@ ELEMENTWISE = Within(32 * U, 32 * U)
 """A sum, an activation, and its slope times a tangent of up to 4: tanh is wrong by 7 U, 1 - tanh² by 14 U."""
 CARRIED = Within(16 * U)
 """One number through a few operations, at most sixteen roundings; what cancels is not among them."""
-POOLED = Within(5 * U)
-"""Exact numbers, divided by a window's pixels: a reciprocal, a product, and a unit for what is no power of two."""
+POOLED, AVERAGED = Within(5 * U), Within(absolute=16 * U)
+"""Exact numbers, over a window's pixels: a reciprocal, a product, a unit; any, of their mean size: 8 U of sixteen."""
 WEIGHTED_SIGNAL = Within(80 * U, 32 * U)
 """A slope (`ELEMENTWISE`) times what is known, and up to three terms of noise of either sign, over eight."""
 GAUSSIAN = Within(absolute=16 * U)
@@ -175,8 +175,9 @@ LOSS_OF_HUGE_LOGITS = Within(16 * U, 16 * U)
 """Logits that are exact: what is rounded is the exponentials' sum, its logarithm and a difference."""
 LOSS_OF_CERTAIN_EXAMPLES = Within(absolute=2 * U)
 """log(1 + e⁻¹⁵) in a float32 beside 1: one spacing there."""
-RESIDUAL = Within(32 * U, 3 * U)
-"""p - y: a float32 quotient of an exponential and a sum; beside 1 a spacing, and a rounding."""
+RESIDUAL, RESIDUAL_SUM = Within(32 * U, 3 * U), Within(absolute=U)
+"""p - y: a float32 quotient of an exponential and a sum; beside 1 a spacing, and a rounding. What they add up to: the
+target's own is minus the others' sum, rounded once."""
 SQUARED_RESIDUAL = Within(16 * U, 16 * U)
 """Two roundings of a difference of numbers up to 10 or so."""
 PROBABILITIES = Within(absolute=16 * U)

@@ -14,6 +14,7 @@ from fgnumba.activities.plan import analyzed, head_shapes
 from fgnumba.errors import ConfigError
 from fgnumba.estimators.base import Estimate, Estimator, Pass, Recipe, Setting
 from fgnumba.graph import Graph
+from fgnumba.kernels.loss import in_float32
 from fgnumba.kernels.philox import MAX_DIRECTIONS
 from fgnumba.kernels.program import Operation
 from fgnumba.parameters import Parameter
@@ -192,7 +193,7 @@ class ActivityEstimate(Estimate):
             setting.state.parameters,
         )
         forward.forward(steps, result)
-        failed = np.flatnonzero(~np.isfinite(self.values[1:])).tolist()
+        failed = np.flatnonzero(~in_float32(self.values[1:])).tolist()
         # Only the last block's noise reaches the loss that steps report.
         reaching = {step for step in steps if layout.block[step] == len(layout.ends)}
         yield Rerun(

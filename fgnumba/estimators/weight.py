@@ -15,6 +15,7 @@ from fgnumba.errors import ConfigError
 from fgnumba.estimators.base import Estimate, Estimator, Pass, Recipe, Setting, UpdateRule
 from fgnumba.estimators.weight_update import Descent, WeightUpdate, control_of
 from fgnumba.kernels.drawn import Drawn
+from fgnumba.kernels.loss import in_float32
 from fgnumba.kernels.philox import FAMILY, MAX_DIRECTIONS
 from fgnumba.kernels.program import Operation
 from fgnumba.layers import Perturbation
@@ -241,7 +242,7 @@ class WeightEstimate(Estimate):
     def reruns(self) -> Generator[Rerun, None, None]:
         """Yield the pass of the last run; where all its directions take too much memory, some of them at a time."""
         count, drawn, setting = self._estimator.directions, self._estimator.drawn, self._setting
-        failed = np.flatnonzero(~np.isfinite(self.values[1:])).tolist()
+        failed = np.flatnonzero(~in_float32(self.values[1:])).tolist()
         each = 4 * setting.batch * max(map(math.prod, setting.model.shapes.values()))
         most = max(1, _RERUN_BYTES // each - 1)
         # Without a direction that failed, the primal has.

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from fgnumba.kernels.avg_pool2d.cpu import RUN
 from fgnumba.kernels.gpu.kernel import kernel
 from fgnumba.kernels.gpu.layout import element, offset, position
 from fgnumba.kernels.gpu.primitives import Address, Size, block_y, load_f32, store_f32
@@ -11,6 +12,8 @@ from fgnumba.kernels.gpu.program import Operation
 from fgnumba.kernels.gpu.windows import bind as bind_windows
 from fgnumba.kernels.gpu.windows import covered
 from fgnumba.kernels.numbers import launcher
+
+_SHARE = np.float32(1 / RUN)
 
 
 @launcher
@@ -58,12 +61,15 @@ def _avg_pool(
     begin, end = covered(column, across, left, window_width, image_width)
     source = x + offset(i, 0, 0, c, x_image, x_row, x_pixel)
     out = y + offset(i, row, column, c, y_image, y_row, y_pixel)
-    share = np.float32(1) / np.float32((last - first) * (end - begin))
+    scale = np.float64(RUN) / np.float64((last - first) * (end - begin))
     t = block_y()
     while t <= count:
-        total = np.float32(0)
+        total = np.float64(0)
         for h in range(first, last):
-            for w in range(begin, end):
-                total += load_f32(source + 4 * (t * x_block + h * x_row + w * x_pixel))
-        store_f32(out + 4 * t * y_block, share * total)
+            for run in range(begin, end, RUN):
+                line = np.float32(0)
+                for w in range(run, min(run + RUN, end)):
+                    line += _SHARE * load_f32(source + 4 * (t * x_block + h * x_row + w * x_pixel))
+                total += np.float64(line)
+        store_f32(out + 4 * t * y_block, np.float32(scale * total))
         t += slices

@@ -1,6 +1,7 @@
 """What losses share on a GPU: a warp reduces an example to its loss and tangents, then the mean; see ``kernels.loss``.
 
-The mean is taken in float64, in an order that depends on the batch alone.
+Losses of examples are float64, for they may be beyond float32. So is their mean, in an order that depends on the batch
+alone.
 """
 
 import numpy as np
@@ -14,18 +15,16 @@ from fgnumba.kernels.gpu.primitives import (
     Floats,
     Size,
     block_x,
-    finite,
     load_f32,
     load_f64,
     shared,
-    store_f32,
     store_f64,
     store_i64,
     thread,
 )
 from fgnumba.kernels.gpu.program import Launch, Operation
 from fgnumba.kernels.gpu.sums import SLOT, WARPS, block_sum
-from fgnumba.kernels.loss import RESULT
+from fgnumba.kernels.loss import MOST, RESULT
 from fgnumba.kernels.numbers import launcher
 
 TANGENTS = 4
@@ -35,6 +34,8 @@ FINITE: int = RESULT.fields["finite"][1]  # type: ignore[index]
 """Bytes from a ``loss.RESULT`` to its flag."""
 
 _ZERO = np.float32(0)
+
+Doubles = tuple[np.float64, np.float64, np.float64, np.float64]
 
 
 @launcher
@@ -58,7 +59,7 @@ def bind_loss(
     """
     blocks, batch, ld = z.shape
     count = blocks - 1
-    rows = DeviceArray.zeros(z.driver, (blocks, batch))
+    rows = DeviceArray.zeros(z.driver, (blocks, batch), np.float64)
     arguments = {
         "z": z,
         "block": batch * ld,
@@ -128,16 +129,16 @@ def tangents_at(at: int, block: int, left: int) -> Floats:
 
 
 @device_function
-def store_tangents(at: int, block: int, left: int, values: Floats) -> None:
-    """Write entries of four tangents, `block` elements apart; none of those that are not `left`."""
+def store_tangents(at: int, block: int, left: int, values: Doubles) -> None:
+    """Write entries of four tangents, float64, `block` elements apart; none of those that are not `left`."""
     if left > 0:
-        store_f32(at, values[0])
+        store_f64(at, values[0])
     if left > 1:
-        store_f32(at + 4 * block, values[1])
+        store_f64(at + 8 * block, values[1])
     if left > 2:
-        store_f32(at + 8 * block, values[2])
+        store_f64(at + 16 * block, values[2])
     if left > 3:
-        store_f32(at + 12 * block, values[3])
+        store_f64(at + 24 * block, values[3])
 
 
 @kernel("mean-of-rows")
@@ -145,7 +146,7 @@ def _mean(rows: Address, batch: Size, values: Address) -> None:
     slot = shared(SLOT)
     total = np.float64(0)
     for i in range(thread(), batch, THREADS):
-        total = total + np.float64(load_f32(rows + 4 * (block_x() * batch + i)))
+        total = total + load_f64(rows + 8 * (block_x() * batch + i))
     total = block_sum(total, slot)
     if thread() == 0:
         store_f64(values + 8 * block_x(), total / np.float64(batch))
@@ -156,7 +157,7 @@ def _all_finite(values: Address, count: Size, result: Address) -> None:
     slot = shared(SLOT)
     bad = np.float64(0)
     for t in range(thread(), count, THREADS):
-        if not finite(load_f64(values + 8 * t)):
+        if not abs(load_f64(values + 8 * t)) <= MOST:
             bad = np.float64(1)
     bad = block_sum(bad, slot)
     if thread() == 0:

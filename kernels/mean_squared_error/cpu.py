@@ -67,11 +67,11 @@ def _residual(arguments: int, part: int, parts: int) -> None:
     a = carray(pointer(arguments, RESIDUAL), 1)[0]
     targets = carray(pointer(a.targets, np.float32), (a.batch, a.width))
     residual = carray(pointer(a.residual, np.float32), (a.batch, a.width))
-    factor = np.float32(2) / np.float32(a.width)
+    factor = 2.0 / a.width
     for i in range(a.batch * part // parts, a.batch * (part + 1) // parts):
         z = carray(pointer(a.z + i * a.ld * 4, np.float32), a.width)
         for n in range(a.width):
-            residual[i, n] = factor * (z[n] - targets[i, n])
+            residual[i, n] = factor * (np.float64(z[n]) - np.float64(targets[i, n]))
 
 
 @cache
@@ -82,17 +82,19 @@ def _entry() -> int:
 def _rows(arguments: int, part: int, parts: int) -> None:
     a = carray(pointer(arguments, ROWS), 1)[0]
     targets = carray(pointer(a.targets, np.float32), (a.batch, a.width))
-    rows = carray(pointer(a.rows, np.float32), (1 + a.count, a.batch))
-    scale = np.float32(1) / np.float32(a.width)
+    rows = carray(pointer(a.rows, np.float64), (1 + a.count, a.batch))
+    # In float64: squares of what is far from its target, 1e20, are beyond float32.
+    scale = 1.0 / a.width
     for i in range(a.batch * part // parts, a.batch * (part + 1) // parts):
         z = carray(pointer(a.z + i * a.ld * 4, np.float32), a.width)
-        total = np.float32(0)
+        total = np.float64(0)
         for n in range(a.width):
-            total += (z[n] - targets[i, n]) * (z[n] - targets[i, n])
+            difference = np.float64(z[n]) - np.float64(targets[i, n])
+            total += difference * difference
         rows[0, i] = total * scale
         for t in range(a.count):
             dz = carray(pointer(a.z + ((t + 1) * a.batch + i) * a.ld * 4, np.float32), a.width)
-            dot = np.float32(0)
+            dot = np.float64(0)
             for n in range(a.width):
-                dot += (z[n] - targets[i, n]) * dz[n]
-            rows[t + 1, i] = np.float32(2) * dot * scale
+                dot += (np.float64(z[n]) - np.float64(targets[i, n])) * np.float64(dz[n])
+            rows[t + 1, i] = 2.0 * dot * scale

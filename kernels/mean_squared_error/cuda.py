@@ -21,18 +21,16 @@ from fgnumba.kernels.gpu.primitives import (
     Address,
     Size,
     block_y,
-    fma,
-    fma_outer,
     load_f32,
     store_f32,
+    store_f64,
     thread,
-    zeros,
 )
 from fgnumba.kernels.gpu.program import Operation
-from fgnumba.kernels.gpu.sums import warp_sum
+from fgnumba.kernels.gpu.sums import warp_sum_f64
 from fgnumba.kernels.numbers import launcher
 
-_ZERO, _ONE, _TWO = np.float32(0), np.float32(1), np.float32(2)
+_ZERO, _ONE, _TWO = np.float64(0), np.float64(1), np.float64(2)
 
 
 @launcher
@@ -81,22 +79,26 @@ def _rows(
     i, lane, t = example(), thread() % WARP, TANGENTS * block_y()
     if i >= batch:
         return
-    left, at, y, out = count - t, z + 4 * i * ld, targets + 4 * i * width, rows + 4 * i
+    left, at, y, out = count - t, z + 4 * i * ld, targets + 4 * i * width, rows + 8 * i
     dz = at + 4 * (t + 1) * block
-    total, dots = _ZERO, zeros(4)
+    # In float64: squares of what is far from its target, 1e20, are beyond float32.
+    total, first, second, third, fourth = _ZERO, _ZERO, _ZERO, _ZERO, _ZERO
     for n in range(lane, width, WARP):
-        difference = load_f32(at + 4 * n) - load_f32(y + 4 * n)
-        total = fma(difference, difference, total)
-        dots = fma_outer(dots, (difference,), tangents_at(dz + 4 * n, block, left))
-    total = warp_sum(total)
-    first, second, third, fourth = warp_sum(dots[0]), warp_sum(dots[1]), warp_sum(dots[2]), warp_sum(dots[3])
+        difference = np.float64(load_f32(at + 4 * n)) - np.float64(load_f32(y + 4 * n))
+        d = tangents_at(dz + 4 * n, block, left)
+        total += difference * difference
+        first, second = first + difference * np.float64(d[0]), second + difference * np.float64(d[1])
+        third, fourth = third + difference * np.float64(d[2]), fourth + difference * np.float64(d[3])
+    total = warp_sum_f64(total)
+    first, second = warp_sum_f64(first), warp_sum_f64(second)
+    third, fourth = warp_sum_f64(third), warp_sum_f64(fourth)
     if lane == 0:
-        scale = _ONE / np.float32(width)
+        scale = _ONE / np.float64(width)
         twice = _TWO * scale
         if t == 0:
-            store_f32(out, total * scale)
+            store_f64(out, total * scale)
         derivatives = (twice * first, twice * second, twice * third, twice * fourth)
-        store_tangents(out + 4 * (t + 1) * batch, batch, left, derivatives)
+        store_tangents(out + 8 * (t + 1) * batch, batch, left, derivatives)
 
 
 @kernel("squared-residual")
@@ -104,7 +106,9 @@ def _residual(z: Address, ld: Size, batch: Size, width: Size, targets: Address, 
     i = example()
     if i >= batch:
         return
-    factor = _TWO / np.float32(width)
+    factor = _TWO / np.float64(width)
     for n in range(thread() % WARP, width, WARP):
-        difference = load_f32(z + 4 * (i * ld + n)) - load_f32(targets + 4 * (i * width + n))
-        store_f32(residual + 4 * (i * width + n), factor * difference)
+        difference = np.float64(load_f32(z + 4 * (i * ld + n))) - np.float64(
+            load_f32(targets + 4 * (i * width + n))
+        )
+        store_f32(residual + 4 * (i * width + n), np.float32(factor * difference))

@@ -85,16 +85,17 @@ def _residual(arguments: int, part: int, parts: int) -> None:
             highest = max(highest, z[n])
         for n in range(a.width):
             e[n] = exp(z[n] - highest)
-        total = np.float32(0)
+        # In float64: of very many classes, most would be lost beside the sum of the others.
+        sums = np.float64(0)
         for n in range(a.width):
-            total += e[n]
-        others = np.float32(0)
+            sums += np.float64(e[n])
+        total, others = np.float32(sums), np.float64(0)
         for n in range(a.width):
             e[n] /= total
             if n != target:
-                others += e[n]
+                others += np.float64(e[n])
         # The target's own is minus the sum of the others: exact where an example is well classified.
-        e[target] = -others
+        e[target] = -np.float32(others)
 
 
 @cache
@@ -105,13 +106,13 @@ def _entry() -> int:
 def _rows(arguments: int, part: int, parts: int) -> None:
     a = carray(pointer(arguments, ROWS), 1)[0]
     targets = carray(pointer(a.targets, np.int64), a.batch)
-    rows = carray(pointer(a.rows, np.float32), (1 + a.count, a.batch))
+    rows = carray(pointer(a.rows, np.float64), (1 + a.count, a.batch))
     exponentials = carray(pointer(a.scratch, np.float32), a.width)
     for i in range(a.batch * part // parts, a.batch * (part + 1) // parts):
         target = targets[i]
         if target < 0 or target >= a.width:
             for t in range(1 + a.count):
-                rows[t, i] = np.float32(np.nan)
+                rows[t, i] = np.nan
             continue
         at = a.z + i * a.ld * 4
         z = carray(pointer(at, np.float32), a.width)
@@ -120,8 +121,9 @@ def _rows(arguments: int, part: int, parts: int) -> None:
             highest = max(highest, z[n])
         for n in range(a.width):
             exponentials[n] = exp(z[n] - highest)
-        call(a.reduce, (a.width, a.count, target, a.scratch, at, a.batch * a.ld * 4, a.rows + i * 4, a.batch))
-        rows[0, i] = log(rows[0, i]) + (highest - z[target])
+        call(a.reduce, (a.width, a.count, target, a.scratch, at, a.batch * a.ld * 4, a.rows + i * 8, a.batch))
+        apart = np.float64(highest) - np.float64(z[target])
+        rows[0, i] = np.float64(log(np.float32(rows[0, i]))) + apart
 
 
 @cache
@@ -136,16 +138,15 @@ def _reduce(
 ) -> None:
     """Write Σ e to a row's first entry, and Σ e (dz_t - dz_t[target]) / Σ e to the others, `batch` apart."""
     e = carray(pointer(exponentials, np.float32), width)
-    out = carray(pointer(rows, np.float32), count * batch + 1)
-    total = np.float32(0)
+    out = carray(pointer(rows, np.float64), count * batch + 1)
+    total = np.float64(0)
     for n in range(width):
-        total += e[n]
+        total += np.float64(e[n])
     out[0] = total
     for t in range(count):
         dz = carray(pointer(z + (t + 1) * block, np.float32), width)
         # Taken from the target's tangent, so that the terms do not cancel where the row is well classified.
-        own = dz[target]
-        dot = np.float32(0)
+        own, dot = np.float64(dz[target]), np.float64(0)
         for n in range(width):
-            dot += e[n] * (dz[n] - own)
+            dot += np.float64(e[n]) * (np.float64(dz[n]) - own)
         out[(t + 1) * batch] = dot / total

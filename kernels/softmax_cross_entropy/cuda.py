@@ -26,6 +26,7 @@ from fgnumba.kernels.gpu.primitives import (
     load_f32,
     load_i64,
     store_f32,
+    store_f64,
     thread,
     zeros,
 )
@@ -34,6 +35,7 @@ from fgnumba.kernels.gpu.sums import warp_max, warp_sum
 from fgnumba.kernels.numbers import launcher
 
 _ZERO, _NAN, _LOWEST = np.float32(0), np.float32(np.nan), np.float32(-np.inf)
+_NAN_64 = np.float64(np.nan)
 
 
 @launcher
@@ -93,14 +95,14 @@ def _rows(
     i, lane, t = example(), thread() % WARP, TANGENTS * block_y()
     if i >= batch:
         return
-    left, at, out = count - t, z + 4 * i * ld, rows + 4 * i
+    left, at, out = count - t, z + 4 * i * ld, rows + 8 * i
     dz = at + 4 * (t + 1) * block
     target = load_i64(targets + 8 * i)
     if target < 0 or target >= width:
         if lane == 0:
             if t == 0:
-                store_f32(out, _NAN)
-            store_tangents(out + 4 * (t + 1) * batch, batch, left, (_NAN, _NAN, _NAN, _NAN))
+                store_f64(out, _NAN_64)
+            store_tangents(out + 8 * (t + 1) * batch, batch, left, (_NAN_64, _NAN_64, _NAN_64, _NAN_64))
         return
     highest = _highest(at, width)
     # Taken from the target's tangents, so that the terms do not cancel where the row is well classified.
@@ -116,8 +118,10 @@ def _rows(
     third, fourth = warp_sum(dots[2]) / total, warp_sum(dots[3]) / total
     if lane == 0:
         if t == 0:
-            store_f32(out, log(total) + (highest - load_f32(at + 4 * target)))
-        store_tangents(out + 4 * (t + 1) * batch, batch, left, (first, second, third, fourth))
+            apart = np.float64(highest) - np.float64(load_f32(at + 4 * target))
+            store_f64(out, np.float64(log(total)) + apart)
+        derivatives = np.float64(first), np.float64(second), np.float64(third), np.float64(fourth)
+        store_tangents(out + 8 * (t + 1) * batch, batch, left, derivatives)
 
 
 @kernel("softmax-residual")

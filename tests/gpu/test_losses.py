@@ -8,7 +8,7 @@ from fgnumba.kernels.loss import RESULT
 from fgnumba.kernels.mean_squared_error import cuda as mean_squared_error
 from fgnumba.kernels.softmax_cross_entropy import cuda as softmax_cross_entropy
 
-from .. import tolerances
+from .. import loss_cases, tolerances
 
 # More than a block of eight warps, rows longer than a warp, one of each.
 SHAPES = [(1, 1), (1, 2), (2, 1), (7, 3), (19, 10), (9, 31), (3, 33), (8, 67)]
@@ -149,3 +149,33 @@ def test_the_residual_of_a_certain_example_does_not_cancel(gpu):
     expected = special.softmax(z.astype(np.float64), axis=1)[0]
     expected[0] = -expected[1:].sum()
     tolerances.CARRIED.check(e.download()[0], expected)
+
+
+@pytest.mark.parametrize("kind", loss_cases.LOGITS)
+def test_extreme_logits_are_what_float64_says(gpu, kind):
+    logits = np.array(loss_cases.LOGITS[kind], np.float32)
+    classes = len(logits)
+    z, y = dual(classes, classes, 1), np.arange(classes)
+    z[0, :, :classes] = logits
+    e = gpu.nans(classes, classes)
+    for target in y:
+        values, finite = run(
+            gpu, softmax_cross_entropy, z[:, target : target + 1], classes, y[target : target + 1]
+        )
+        loss, derivative, _ = loss_cases.cross_entropy(logits, z[1, target, :classes], target)
+        tolerances.LOSS_OF_HUGE_LOGITS.check(values, [loss, derivative], f"target {target}")
+        assert finite == (abs(loss) <= loss_cases.MOST)
+    gpu.run(softmax_cross_entropy.bind_residual(1, z=gpu.array(z[0]), targets=gpu.array(y), residual=e))
+    expected = [loss_cases.cross_entropy(logits, np.zeros(classes), target)[2] for target in y]
+    tolerances.RESIDUAL.check(e.download(), expected)
+
+
+@pytest.mark.parametrize("size", [1e19, 1e25, 1e37])
+def test_squared_errors_of_any_size(gpu, size):
+    z = dual(3, 35, 2, size)
+    y = (size * np.random.default_rng(1).standard_normal((3, 35))).astype(np.float32)
+    values, finite = run(gpu, mean_squared_error, z, 35, y)
+    loss, derivatives, _ = loss_cases.squared(z[0, :, :35], z[1:, :, :35], y)
+    tolerances.SAME_LOSS.check(values[0], loss)
+    tolerances.Within(absolute=tolerances.LOSS.absolute * size).check(values[1:], derivatives)
+    assert finite == (loss <= loss_cases.MOST)

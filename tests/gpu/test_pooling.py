@@ -85,3 +85,12 @@ def test_the_first_maximum_and_a_nan_before_any_number(gpu):
     y = run(gpu, "max", gpu.images(values), (2, 4, 1, 1, 1), 4, 1, (2, 2), (2, 2), NO_BORDER)
     np.testing.assert_array_equal(y[0].ravel(), [3, low, nan, 0])
     np.testing.assert_array_equal(y[1].ravel(), [1, 4, 9, 12])
+
+
+@pytest.mark.parametrize("size", [1.0, 3e38])
+def test_means_neither_overflow_nor_lose(gpu, size):
+    x = (size * (1 - 1e-3 * np.random.default_rng(3).random((2, 1, 3, 35, 2)))).astype(np.float32)
+    x = x.astype(np.float64)
+    y = run(gpu, "average", gpu.images(x), (2, 1, 1, 1, 2), 1, 1, (3, 35), (3, 35), (0, 0, 0, 0))
+    error = y / x.mean(axis=(2, 3), keepdims=True) - 1
+    tolerances.AVERAGED.check(error, np.zeros_like(error))

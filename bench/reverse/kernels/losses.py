@@ -85,12 +85,14 @@ def _softmax_cross_entropy(arguments: int, part: int, parts: int) -> None:
             highest = max(highest, z[n])
         for n in range(a.width):
             e[n] = exp(z[n] - highest)
-        total = np.float32(0)
+        sums = np.float64(0)
         for n in range(a.width):
-            total += e[n]
+            sums += np.float64(e[n])
+        total = np.float32(sums)
         for n in range(a.width):
             dz[n, 0] = factor * (e[n] / total - np.float32(n == targets[i]))
-        losses[i] = np.float64(log(total) + (highest - z[targets[i]]))
+        apart = np.float64(highest) - np.float64(z[targets[i]])
+        losses[i] = np.float64(log(total)) + apart
 
 
 @cache
@@ -111,7 +113,7 @@ def _mean_squared_error(arguments: int, part: int, parts: int) -> None:
         dz = carray(pointer(at, np.float32), (a.width, PANEL))
         total = np.float64(0)
         for n in range(a.width):
-            difference = z[n] - y[n]
+            difference = np.float64(z[n]) - np.float64(y[n])
             dz[n, 0] = factor * difference
-            total += np.float64(difference) * np.float64(difference)
+            total += difference * difference
         losses[i] = total / a.width
