@@ -32,7 +32,6 @@ def bind(
     window: tuple[int, int],
     stride: tuple[int, int],
     padding: images.Border,
-    scratch_bytes: int = 0,
 ) -> Operation:
     """Bind a pooling kernel to its arrays.
 
@@ -42,7 +41,6 @@ def bind(
     x, y : (H, W, C) and (H', W', C) images. Must not overlap.
     window, stride, padding : in pixels. What a window covers of the padding counts for nothing; every window
         covers some of the image.
-    scratch_bytes : that the kernel needs.
     """
     values, memory = operands(x=x, y=y)
     fields = {
@@ -51,7 +49,7 @@ def bind(
         "count": count if x.has_tangent else 0,
         **window_fields(x, y, window, stride, padding),
     }
-    return Operation(name, entry, filled(ARGUMENTS, fields), scratch_bytes=scratch_bytes, **memory)
+    return Operation(name, entry, filled(ARGUMENTS, fields), **memory)
 
 
 def window_fields(

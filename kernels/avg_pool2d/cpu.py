@@ -4,6 +4,7 @@ Of up to ``RUN`` numbers of a row the sum is a float32, times 1 / ``RUN``: so it
 Sums of sums are float64.
 """
 
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -29,7 +30,7 @@ def bind(**arguments: Any) -> Operation:
     """
     # A float32 and a float64 for each channel.
     scratch = round_up(arguments["y"].shape[2], PANEL) * 12
-    return bind_windows("average-pool", _entry(), scratch_bytes=scratch, **arguments)
+    return replace(bind_windows("average-pool", _entry(), **arguments), scratch_bytes=scratch)
 
 
 RUN = 16
