@@ -70,8 +70,10 @@ def centre(a: Any, x: int, epsilon: np.float32) -> None:
     factor[:] = _ONE
     again = True
     while again:
-        for c in range(a.channels):
-            high[c], low[c] = values[c // each * each] * factor[c], np.float32(0)
+        for g in range(a.groups):
+            pivot = values[g * each] * factor[g * each]
+            for c in range(g * each, (g + 1) * each):
+                high[c], low[c] = pivot, np.float32(0)
         _sums(a, x, 0)
         for g in range(a.groups):
             mean = mean_of(high[g * each], np.float32(_mean(a, 0, g)))
@@ -103,8 +105,10 @@ def project(a: Any, x: int, dx: int) -> Any:
         own[c] = _ONE if factor[c] == _ONE else TANGENT_BESIDE_SHRUNK
     again = True
     while again:
-        for c in range(a.channels):
-            high[c], low[c] = values[c // each * each] * own[c], np.float32(0)
+        for g in range(a.groups):
+            pivot = values[g * each] * own[g * each]
+            for c in range(g * each, (g + 1) * each):
+                high[c], low[c] = pivot, np.float32(0)
         _sums(a, x, dx)
         again = False
         for g in range(a.groups):
