@@ -25,7 +25,7 @@ LOGITS = {
 }
 
 
-def cross_entropy(z: Any, dz: Any, target: int) -> tuple[float, float, Any]:
+def cross_entropy(z: Any, dz: Any, target: Any) -> tuple[float, float, Any]:
     """Return loss, derivative and residual of one example's logits."""
     z, dz = z.astype(np.float64), dz.astype(np.float64)
     with np.errstate(all="ignore"):
