@@ -1,21 +1,24 @@
 """``fgtrain bench``."""
 
 import json
+import os
 from pathlib import Path
 
 import click
 
 from fgnumba.cli.message import say, show
-from fgnumba.cli.options import FILE
+from fgnumba.cli.options import FILE_IN_A_FOLDER
 from fgnumba.cli.progress import interruptible, steps_bar
 
 
 @click.command()
-@click.option("--json", "json_file", type=FILE, metavar="FILE", help="Also as JSON: machine, ratios, peers.")
+@click.option(
+    "--json", "json_file", type=FILE_IN_A_FOLDER, metavar="FILE", help="Also as JSON: machine, ratios, peers."
+)
 @click.option(
     "--html",
     "html_file",
-    type=FILE,
+    type=FILE_IN_A_FOLDER,
     metavar="FILE",
     help="Also as one page with figures, for any browser.",
 )
@@ -52,6 +55,7 @@ def bench(
     from fgnumba.bench.ratios import Case, cases
     from fgnumba.bench.report import page
     from fgnumba.errors import ConfigError
+    from fgnumba.figures import attempt
     from fgnumba.validation import real_number, whole_number
 
     default = 1.0 if quick else 8.0
@@ -59,8 +63,13 @@ def bench(
     for name in networks:
         network(name)
     for option, file in (("--json", json_file), ("--html", html_file)):
-        if file is not None and not file.absolute().parent.is_dir():
+        if file is None:
+            continue
+        folder = file.absolute().parent
+        if not folder.is_dir():
             raise ConfigError(f"{option}: {str(file)!r} is in no folder that exists")
+        if file.is_dir() or not os.access(folder, os.W_OK):
+            raise ConfigError(f"{option}: {str(file)!r} is a folder, or in one that is not writable")
     chosen = [case for case in cases(quick) if not networks or case.network in networks]
     if batch is not None:
         whole_number("batch", batch)
@@ -71,11 +80,14 @@ def bench(
         page({"machine": {}, "ratios": [], "peers": []})
     with interruptible(steps_bar("measuring", suite.steps(chosen, peers))) as advance:
         report = suite.run(chosen, peers, length, advance)
-    if json_file is not None:
-        write(json_file, json.dumps(report, indent=1, allow_nan=False) + "\n")
-    if html_file is not None:
-        write(html_file, page(report))
-    show(suite.as_text(report))
+    try:
+        if json_file is not None:
+            write(json_file, json.dumps(report, indent=1, allow_nan=False) + "\n")
+        if html_file is not None:
+            attempt(html_file, lambda: page(report).encode(), say)
+    finally:
+        # What cannot be written is printed all the same.
+        show(suite.as_text(report))
     missing = missed(suite.goals(report)) if goals else []
     for line in missing:
         say(f"goal missed: {line}")

@@ -31,13 +31,13 @@ class PathName(click.ParamType):
 
     Parameters
     ----------
-    what : is required there, for messages.
+    empty : what is wrong with an empty one, for messages.
     """
 
     name = "path"
 
-    def __init__(self, what: str) -> None:
-        self._what = what
+    def __init__(self, empty: str) -> None:
+        self._empty = empty
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> "Path":
         """Return the path."""
@@ -46,11 +46,14 @@ class PathName(click.ParamType):
         assert param is not None
         label = param.opts[0] if isinstance(param, click.Option) else str(param.metavar)
         if value == "":
-            raise click.UsageError(f"{label} is empty; a {self._what} is required")
+            raise click.UsageError(f"{label}{self._empty}")
         return path_of(value, label)
 
 
-FILE, FOLDER, RUN = PathName("file"), PathName("folder"), PathName("run folder")
+FILE, FOLDER, RUN = (
+    PathName(f" is empty; a {what} is required") for what in ("file", "folder", "run folder")
+)
+FILE_IN_A_FOLDER = PathName(": '' is in no folder that exists")
 
 _SHARED: dict[str, Callable[[F], F]] = {
     "model": click.option(

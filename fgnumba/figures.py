@@ -25,15 +25,24 @@ _LOSS, _ACCURACY = "#c1440e", "#33658a"
 
 
 def leave(path: Path, draw: "Callable[[], Figure]", warn: Callable[[str], None]) -> None:
-    """Write a figure, in the format that its name ends in; where that fails for whatever reason, say so in a line.
+    """Write a figure in the format that its name ends in, as :func:`attempt` does."""
+
+    def content() -> bytes:
+        with _silent():
+            stream = io.BytesIO()
+            draw().savefig(stream, format=path.suffix[1:], **_OPTIONS[path.suffix])
+        return stream.getvalue()
+
+    attempt(path, content, warn)
+
+
+def attempt(path: Path, content: Callable[[], bytes], warn: Callable[[str], None]) -> None:
+    """Write what `content` makes; where that fails for whatever reason, say so in a line.
 
     An installation without fonts, a broken matplotlib, a full disk: none of them is worth what was computed.
     """
     try:
-        with _silent():
-            content = io.BytesIO()
-            draw().savefig(content, format=path.suffix[1:], **_OPTIONS[path.suffix])
-        replace(path, content.getvalue())
+        replace(path, content())
     except Exception as error:
         reason = getattr(error, "strerror", None) or str(error)
         warn(printable(f"{path} is left out: {type(error).__name__}{f': {reason}' if reason else ''}"))

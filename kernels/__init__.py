@@ -4,11 +4,11 @@ An operation is a folder with a module a device, which binds a kernel to its arr
 ``emit`` (LLVM vector code: register tile, Philox, transformations), ``compile`` and ``cache`` (machine code, in
 memory and on disk), ``program`` (bound operations as one call), ``sharing`` and ``workers`` (the threads that run
 it), ``arguments`` (what an operation reads), ``tiling`` and ``threads`` (how work is cut), ``packing``, ``images``
-and ``memory`` (layouts), ``vector`` (instruction sets), ``tuning`` (which register tile), ``elementary`` (exp, log,
-erf and their kin in float32), and what kinds of operations share: ``product`` and ``dots`` (layers with a weight
-matrix), ``affine`` (scale and shift), ``windows`` (pooling), ``loss``, ``sites`` (noise on activities), ``drawn``
-(directions by themselves). ``identity`` tells kernels apart, ``cgroup`` knows the limits of containers, and
-``numba_settings`` imports Numba before any other module does.
+and ``memory`` (layouts), ``paths`` (names of files), ``vector`` (instruction sets), ``tuning`` (which register tile),
+``elementary`` (exp, log, erf and their kin in float32), and what kinds of operations share: ``product`` and ``dots``
+(layers with a weight matrix), ``affine`` (scale and shift), ``windows`` (pooling), ``loss``, ``sites`` (noise on
+activities), ``drawn`` (directions by themselves). ``identity`` tells kernels apart, ``cgroup`` knows the limits of
+containers, ``bound`` is what holds addresses, and ``numba_settings`` imports Numba before any other module does.
 """
 
 from fgnumba.kernels import numba_settings as numba_settings

@@ -11,6 +11,10 @@ import numpy as np
 import pytest
 
 from fgnumba.cli.main import main
+from fgnumba.cli.message import prepare
+
+# pytest asks for standard error's descriptor, which may be closed.
+prepare()
 
 # How long an example takes is the machine's affair, and its neighbours'.
 hypothesis.settings.register_profile(

@@ -193,6 +193,23 @@ def test_the_command_without_peers_and_with_a_goal_that_is_missed(fgtrain, folde
     assert "goal missed: Rf of" not in done.err
 
 
+def test_what_was_measured_is_printed_whatever_becomes_of_its_files(fgtrain, folder, report, monkeypatch):
+    monkeypatch.setattr(suite, "run", lambda *_: report)
+
+    def fail(content, *_):
+        if content["ratios"]:
+            raise RuntimeError("no fonts")
+        return ""
+
+    monkeypatch.setattr("fgnumba.bench.report.page", fail)
+    done = fgtrain("bench", "--html", "out.html", "--json", "out.json")
+    assert (done.code, "Rf/Rb" in done.out) == (0, True)
+    assert "out.html is left out: RuntimeError: no fonts" in done.err.splitlines()
+    assert json.loads((folder / "out.json").read_text())["ratios"]
+    (folder / "folder").mkdir()
+    assert "is a folder, or in one that is not writable" in fgtrain("bench", "--json", "folder").error
+
+
 def test_steps_of_the_harness_move_nothing():
     trainer = fg.Trainer(networks.logreg(), optimizer=fg.SGD(RATE))
     before = trainer.model.parameters()["1.weight"]

@@ -108,11 +108,12 @@ def test_errors_keep_their_status_wherever_output_leads(folder):
 TAKEN = """
 import os, sys
 from fgnumba.cli.message import prepare
-before = sys.stdin, sys.stdout, sys.stderr
+before = sys.stdin, sys.stdout, sys.__stderr__
 prepare()
 with open("log", "w+b") as log:
     os.write(2, b"what a library says"), os.write(1, b"and prints")
     print(1), print(2, file=sys.stderr), sys.stdin.read()
+    sys.__stderr__.write("and writes")
     log.write(f"{log.fileno() > 2} {before} {os.get_inheritable(2)}".encode())
 """
 
