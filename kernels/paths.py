@@ -51,6 +51,7 @@ def quoted(path: str | os.PathLike[str]) -> str:
 
 def shortened(name: str, most: int) -> str:
     """Return as much of a file's name as fits into so many bytes."""
+    name = _in_file_system(name)
     while len(os.fsencode(name)) > most:
         name = name[:-1]
     return name

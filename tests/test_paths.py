@@ -112,8 +112,9 @@ def test_a_name_that_is_not_utf8_is_a_uri_in_toml(folder):
 
 @posix
 def test_names_in_a_locale_that_cannot_spell_them(fgtrain, folder, blobs):
-    (folder / blobs).rename(folder / "数.npz")
-    lines(fgtrain("train", "--data", "数.npz", *TRAIN, "--out", "é"))
+    data, run = (os.fsdecode(name.encode()) for name in ("数.npz", "é"))
+    (folder / blobs).rename(folder / data)
+    lines(fgtrain("train", "--data", data, *TRAIN, "--out", run))
     script = (
         f"import os; from fgnumba.cli.main import main; os.chdir({os.fsencode(folder)!r}); "
         f"main(['evaluate', os.fsdecode({'é'.encode()!r})])"
@@ -215,8 +216,10 @@ def test_a_quoted_path_is_that_path_to_a_shell(bytes_of):
 
 
 def test_names_of_runs_leave_room_for_a_number():
-    found = named(RunConfig(data="数" * 90 + ".npz", model="é" * 120 + ".toml"))
-    assert len(f".{found}-1-abcdefgh".encode()) < 255
-    assert found.startswith("数数")
-    assert "-éé" in found
-    assert shortened("数数", 5) == "数"
+    # In a locale that cannot spell them, too.
+    found = os.fsencode(named(RunConfig(data="数" * 90 + ".npz", model="é" * 120 + ".toml")))
+    assert len(b"." + found + b"-1-abcdefgh") < 255
+    assert found.startswith("数数".encode())
+    assert "-éé".encode() in found
+    assert os.fsencode(shortened("数数", 6)) == "数数".encode()
+    assert os.fsencode(shortened("数数", 3)) == "数".encode()

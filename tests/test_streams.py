@@ -140,7 +140,7 @@ ENCODINGS = {
     "cp1252": {"PYTHONIOENCODING": "cp1252"},
     "ascii:strict": {"PYTHONIOENCODING": "ascii:strict", "PYTHONUTF8": "0"},
 }
-NAME = "数据 é"
+NAME = os.fsdecode("数据 é".encode())
 
 
 @pytest.mark.parametrize("environment", ENCODINGS.values(), ids=ENCODINGS)
@@ -152,7 +152,7 @@ def test_any_encoding_of_output(folder, blobs, environment):
         (("train", "--resume", NAME), 0),
         (("evaluate", NAME), 0),
         (("compare", "--estimators", "feedback", *data), 0),
-        (("evaluate", "nichts-é"), 2),
+        (("evaluate", f"no {NAME}"), 2),
         (("train", "--help"), 0),
     ):
         done = process(*arguments, cwd=folder, **environment)
