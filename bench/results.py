@@ -85,7 +85,7 @@ def command(data_dir: str | None, again: tuple[str, ...], only: tuple[str, ...])
                 raise click.ClickException(f"{name}: ended with status {error.returncode}") from None
     try:
         write(FOLDER / "README.md", page())
-        text = with_table(README.read_text(), readme_table())
+        text = with_table(README.read_text(encoding="utf-8"), readme_table())
         write(README, with_table(text, learning_table(), *LEARNING))
         write_figure(FOLDER.parent / "figures" / "step.svg", lambda line: click.echo(line, err=True))
     except FgError as error:

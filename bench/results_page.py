@@ -35,7 +35,7 @@ def load(name: str) -> Data | None:
     """Return what was measured under `name`, None where nothing was."""
     path = DATA / f"{name}.json" if name in BENCHES else DATA / name / "data.json"
     try:
-        found: Data = json.loads(path.read_text())
+        found: Data = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
     return found
@@ -45,7 +45,7 @@ def repeated(name: str) -> list[Data]:
     """Return the short reports of runs one after another, each in a process of its own."""
     found = []
     for path in sorted(DATA.glob(f"{name}.[0-9]*.json")):
-        report: Data = json.loads(path.read_text())
+        report: Data = json.loads(path.read_text(encoding="utf-8"))
         found.append(report)
     return found
 

@@ -84,7 +84,7 @@ def ended(process):
     except subprocess.TimeoutExpired:
         process.kill()
         raise
-    return process.returncode, out.decode(), process.messages.read_text()
+    return process.returncode, out.decode(), process.messages.read_text(encoding="utf-8")
 
 
 def killed(process):

@@ -76,7 +76,7 @@ def test_the_command(fgtrain, folder):
     assert "mlp on digits, 20 steps each, 1 seed(s)" in done.out
     data = json.loads((folder / "out" / "data.json").read_text())
     assert [curve["name"] for curve in data["curves"]] == ["feedback", "reverse-mode"]
-    assert (folder / "out" / "figure.svg").read_text().lstrip().startswith("<?xml")
+    assert (folder / "out" / "figure.svg").read_text(encoding="utf-8").lstrip().startswith("<?xml")
     assert fgtrain(*options[:-2], "--seconds", 0.05, "--out", "b").error.startswith(
         "steps and seconds are both"
     )

@@ -121,7 +121,7 @@ def has_said(process, lines):
 
 
 def complaints(process):
-    return process.messages.read_text().splitlines()
+    return process.messages.read_text(encoding="utf-8").splitlines()
 
 
 def assert_a_line_each(lines, run):

@@ -52,7 +52,9 @@ def test_the_command_prints_and_leaves_data_and_figure(fgtrain, folder, name):
     assert "paper" in done.out
     data = json.loads((folder / "reproduced" / name / "data.json").read_text())
     assert (data["name"], data["quick"], data["seed"]) == (name, True, 5)
-    assert (folder / "reproduced" / name / "figure.svg").read_text().lstrip().startswith("<?xml")
+    assert (
+        (folder / "reproduced" / name / "figure.svg").read_text(encoding="utf-8").lstrip().startswith("<?xml")
+    )
     before = (folder / "reproduced" / name / "data.json").read_bytes()
     assert fgtrain("reproduce", name, "--quick", "--seed", 5).code == 0
     assert (folder / "reproduced" / name / "data.json").read_bytes() == before

@@ -50,7 +50,7 @@ def has_recorded(run, lines=1):
 
 
 def has_said(process, text):
-    return lambda: text in process.messages.read_text()
+    return lambda: text in process.messages.read_text(encoding="utf-8")
 
 
 def resumption(errors):

@@ -187,7 +187,7 @@ def _resume(runs: list[_Run], key: dict[str, Any], path: Path | None) -> int:
     if path is None:
         return 0
     try:
-        state = json.loads((path / "contest.json").read_text())
+        state = json.loads((path / "contest.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return 0
     if state.get("key") != json.loads(json.dumps(key)):
