@@ -8,6 +8,8 @@ import numpy.typing as npt
 
 from fgnumba.errors import DatasetError, DtypeError, ShapeError, shown
 
+_MOST = float(np.finfo(np.float32).max)
+
 REAL = "fiub"
 """Kinds of NumPy's dtypes that hold real numbers."""
 
@@ -84,8 +86,12 @@ def _of_objects(what: str, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 
 def first_not_finite(array: npt.NDArray[Any]) -> tuple[int, ...] | None:
-    """Return the index of the first element that is not finite in float32, None where there is none."""
-    if array.dtype.kind != "f":
+    """Return the index of the first element that is not finite in float32, None where there is none.
+
+    No array is made unless there is one.
+    """
+    # NaN is within no bounds.
+    if array.dtype.kind != "f" or (array.min() >= -_MOST and array.max() <= _MOST):
         return None
     with np.errstate(over="ignore"):
         finite = np.isfinite(array.astype(np.float32, copy=False))

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fgnumba.arrays import as_array, as_tensor
+from fgnumba.arrays import as_array, as_tensor, first_not_finite
 from fgnumba.directions import Direction
-from fgnumba.errors import ConfigError, DtypeError
+from fgnumba.errors import ConfigError, DatasetError, DtypeError
 from fgnumba.graph import Graph
 from fgnumba.kernels.directions import EXPLICIT
 from fgnumba.losses import Loss
@@ -88,6 +88,26 @@ def forward_gradient(
         return value, tangents.scaled(model, derivative)
     arrays = checked(shapes_of(model.packed_parameters), tangents, "tangents")
     return value, {name: np.float32(derivative) * array for name, array in arrays.items()}
+
+
+def checked_batch(model: Graph, loss: Loss, x: Any, y: Any, look: bool) -> tuple[Any, Any]:
+    """Return a batch as arrays that fit model and loss; where `look`, having looked at its values too.
+
+    Raises
+    ------
+    ShapeError, DtypeError
+    DatasetError
+        A target is impossible, or an example is not finite in float32.
+    """
+    inputs = model.checked_input(x)
+    targets = checked_targets(model, loss, inputs, y)
+    # What lies on a GPU stays there.
+    if look and isinstance(inputs, np.ndarray) and isinstance(targets, np.ndarray):
+        loss.check_target_values(targets, model.outputs)
+        wrong = first_not_finite(inputs)
+        if wrong is not None:
+            raise DatasetError(f"x is not finite in float32 at {wrong}")
+    return inputs, targets
 
 
 def checked_targets(model: Graph, loss: Loss, inputs: Any, targets: Any) -> npt.NDArray[Any]:

@@ -14,7 +14,7 @@ from fgnumba.diagnosis import diagnose
 from fgnumba.errors import ConfigError, DatasetError, DeviceError, DivergenceError, ShapeError
 from fgnumba.estimators import Estimate, Estimator, Setting, State
 from fgnumba.estimators.weight import WeightPerturbation
-from fgnumba.forward import checked_targets
+from fgnumba.forward import checked_batch
 from fgnumba.graph import Graph
 from fgnumba.judge import Validation, early_stopping, parts_of
 from fgnumba.kernels.loss import in_float32
@@ -111,8 +111,7 @@ class Trainer(Standing):
             taken. Where the last one is to blame and the estimator can take it back (weight perturbation with SGD),
             the model keeps the last parameters with a finite loss, to rounding; else ``kept`` is False.
         """
-        inputs = self.model.checked_input(x)
-        targets = checked_targets(self.model, self.loss, inputs, y)
+        inputs, targets = checked_batch(self.model, self.loss, x, y, self.estimator.trusts_batches)
         with self.model.lock:
             before = self._log.settle()
             if before.steps > MAX_STEP:
@@ -178,17 +177,16 @@ class Trainer(Standing):
         ------
         ShapeError, DtypeError, DatasetError, DivergenceError
         """
-        inputs = self.model.checked_input(x)
-        targets = checked_targets(self.model, self.loss, inputs, y)
+        inputs, targets = checked_batch(self.model, self.loss, x, y, self.estimator.trusts_batches)
         with self.model.lock:
             position = self._log.settle()
             if self._study is None:
                 self._study = Study(self)
             plan, setting = self._study.plan(self, len(inputs))
-            self.set_step(position.steps)
+            rate = self.set_step(position.steps)
             self.push_step()
             if not plan.run(inputs, targets):
-                self._diverged(plan, inputs, targets, position.rate, self._study.model)
+                self._diverged(plan, inputs, targets, rate, self._study.model)
             return {
                 name: parameter.array(setting.gradient(name))
                 for name, parameter in self.model.packed_parameters.items()

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import fgnumba as fg
+from fgnumba.estimators import RECIPES
 from tests import tolerances
 
 DRAWS = 2000
@@ -124,3 +125,23 @@ def test_tangents_that_do_not_fit(problem):
         fg.jvp(model, loss, x, y, [1.0])  # type: ignore[arg-type]
     with pytest.raises(fg.ShapeError, match=r"tangents: '0\.weight' is missing"):
         fg.jvp(model, loss, x, y, {})
+
+
+@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("value", [np.nan, np.inf, -1e300])
+def test_examples_that_are_not_finite_change_nothing(name, value):
+    # tanh is 1 there, and the loss finite.
+    model = fg.Sequential([fg.Dense(8, activation="tanh"), fg.Dense(3)], 5, seed=1)
+    trainer = fg.Trainer(model, estimator=RECIPES[name].build(name, None, None), optimizer=fg.SGD(1e-3))
+    x, y = np.random.default_rng(0).standard_normal((4, 5)), np.arange(4) % 3
+    before = {name: array.tobytes() for name, array in model.parameters().items()}
+    wrong = x.copy()
+    wrong[2, 3] = value
+    for call in (trainer.step, trainer.estimate):
+        for batch in ((wrong, y), (x, y + 1)):
+            where = r"at \(2, 3\)" if batch[0] is wrong else "targets"
+            with pytest.raises((fg.DatasetError, fg.DivergenceError), match=where):
+                call(*batch)
+            assert {name: array.tobytes() for name, array in model.parameters().items()} == before
+    assert trainer.steps_done == 0
+    trainer.step(x, y)

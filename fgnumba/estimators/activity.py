@@ -54,6 +54,8 @@ class ActivityPerturbation(Estimator):
     local: LocalLosses | None = None
 
     name: ClassVar[str] = "activity"
+    # Where an activation saturates, an infinite example leaves the loss finite, and the gradient of its weights is NaN.
+    trusts_batches: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         store(

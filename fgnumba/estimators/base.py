@@ -239,11 +239,13 @@ class Estimator(ABC):
     """An estimator of the gradient that costs forward passes alone.
 
     A value: what it keeps from step to step is a :class:`State`. `name` is what configurations call the class;
-    `moves_parameters` says that a run moves the parameters and takes them back, to rounding.
+    `moves_parameters` says that a run moves the parameters and takes them back, to rounding; `trusts_batches` that it
+    may move parameters by examples or targets which are no finite numbers: they are looked at before.
     """
 
     name: ClassVar[str]
     moves_parameters: ClassVar[bool] = False
+    trusts_batches: ClassVar[bool] = False
 
     @property
     @abstractmethod
