@@ -2,7 +2,8 @@
 
 Every buffer that a kernel gets the address of lies between two inaccessible pages: its last byte before one of them
 (``end``), or its first byte behind the other (``start``). What is left of the pages that it lies on holds canaries: NaN
-where they are read as floats, so that what was computed from them shows, and noticed where they are written.
+where they are read as floats, so that what was computed from them shows, and noticed where they are written. A guard
+may keep what is gone: the pages of a buffer that was freed stay inaccessible, so that a late access is a crash, too.
 
 ``python -m tests.guarded [CASE ...]`` runs the cases of ``tests/guarded_cases.py``, and prints the name of each before
 it begins. Linux only.
@@ -10,9 +11,11 @@ it begins. Linux only.
 
 import ctypes
 import faulthandler
+import itertools
 import mmap
 import sys
 import weakref
+from collections import deque
 from typing import Any
 
 import numpy as np
@@ -20,6 +23,8 @@ import numpy as np
 PAGE = mmap.PAGESIZE
 CANARY = 0xFF
 _INACCESSIBLE = 0
+_MAP_FIXED = 0x10
+_MOST = 20_000  # buffers at a time: Linux lets a process have 65,530 stretches of pages
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.mmap.restype = ctypes.c_void_p
@@ -59,18 +64,42 @@ class Region:
                 where = next(i for i, byte in enumerate(found) if byte != CANARY) + at - self.start
                 raise GuardError(f"byte {where} of a buffer of {self.nbytes} bytes was written")
 
+    def close(self):
+        """Make all pages inaccessible, and give their memory back."""
+        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_FIXED
+        if _libc.mmap(self.base, self.pages + 2 * PAGE, _INACCESSIBLE, flags, -1, 0) != self.base:
+            raise MemoryError(f"mmap: errno {ctypes.get_errno()}")
+
     def release(self):
         _libc.munmap(self.base, self.pages + 2 * PAGE)
 
 
 class Guard:
-    """Hands guarded arrays out while there is a `side`, and checks those that are still there, or went since."""
+    """Hands guarded arrays out while there is a `side`, and checks those that are still there, or went since.
 
-    def __init__(self):
-        self.side = None
+    Parameters
+    ----------
+    kept : so many of the buffers that went last stay inaccessible.
+
+    Attributes
+    ----------
+    side : which end of a buffer lies at an inaccessible page, ``start`` or ``end``; None: arrays are as always.
+    shuffled : whether parts run in a random order, in the caller's thread, on scratch memory that holds NaN.
+    """
+
+    def __init__(self, kept=0):
+        self.side, self.shuffled = None, True
         self.regions = {}
         self.count = 0
+        self._kept = kept
+        self._gone: deque[Region] = deque()
+        self._numbers = itertools.count(1)
         self._failures = []
+
+    @property
+    def active(self):
+        """Whether arrays are guarded."""
+        return self.side is not None and len(self.regions) < _MOST
 
     def allocate(self, shape, dtype):
         """Return an array of zeros."""
@@ -78,7 +107,7 @@ class Guard:
         dtype = np.dtype(dtype)
         region = Region(int(np.prod(shape)) * dtype.itemsize, self.side)
         owner = (ctypes.c_uint8 * region.nbytes).from_address(region.start)
-        number = self.count = self.count + 1
+        number = self.count = next(self._numbers)
         self.regions[number] = region
         weakref.finalize(owner, self._release, number).atexit = False
         return np.ndarray(shape, dtype, buffer=owner)
@@ -95,7 +124,13 @@ class Guard:
             region.check()
         except GuardError as error:
             self._failures.append(error)
-        region.release()
+        if self._kept:
+            region.close()
+            self._gone.append(region)
+        else:
+            region.release()
+        if len(self._gone) > self._kept:
+            self._gone.popleft().release()
 
     def check(self):
         """Raise GuardError if anything outside of an array was written since the last check."""
@@ -112,10 +147,10 @@ def install(guard):
     plain, zeros, repeat = memory.aligned, np.zeros, np.repeat
 
     def ours():
-        return guard.side and sys._getframe(2).f_globals["__name__"].startswith("fgnumba.")
+        return guard.active and sys._getframe(2).f_globals["__name__"].startswith("fgnumba.")
 
     def aligned(shape, dtype=np.float32):
-        return guard.allocate(shape, dtype) if guard.side else plain(shape, dtype)
+        return guard.allocate(shape, dtype) if guard.active else plain(shape, dtype)
 
     def guarded_zeros(shape, dtype=float, **more):
         return guard.allocate(shape, dtype) if ours() else zeros(shape, dtype, **more)
@@ -161,7 +196,7 @@ def _run_parts_in_any_order(guard):
     generator = np.random.default_rng(0)
 
     def run_shuffled(self):
-        if not guard.side:
+        if not (guard.side and guard.shuffled):
             run(self)
             return
         operations = iter(self.operations)

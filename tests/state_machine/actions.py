@@ -1,0 +1,324 @@
+"""What a rule does to the trainers under test, and what has to hold afterwards."""
+
+import contextlib
+import gc
+import os
+import tempfile
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+import fgnumba as fg
+from fgnumba.kernels.threads import OVERRIDE
+from tests.state_machine.interrupts import interrupted
+from tests.state_machine.settings import Batch, Data, Made
+from tests.state_machine.subject import (
+    Subject,
+    bits,
+    differences,
+    duplicates,
+    outcome_of,
+    require,
+    state_of,
+)
+
+
+class Observer(fg.Callback):
+    """Follows a run; at a step it stops it, or takes a copy of the trainer."""
+
+    def __init__(self, stop_at: int = 0, copy_at: int = 0, way: str = "deepcopy") -> None:
+        self.stop_at, self.copy_at, self.way = stop_at, copy_at, way
+        self.steps = self.ends_seen = 0
+        self.trainer: fg.Trainer | None = None
+        self.copied: fg.Trainer | None = None
+
+    def on_start(self, trainer: fg.Trainer, steps: int) -> None:
+        """Take note of whom it follows."""
+        self.trainer = trainer
+
+    def on_step(self, step: int, result: fg.StepResult) -> None:
+        """Stop the run or copy its trainer where it is time."""
+        self.steps += 1
+        require(self.trainer is not None, "a callback was told of a step, and not of the start")
+        assert self.trainer is not None
+        if step == self.stop_at:
+            self.trainer.stop()
+        if step == self.copy_at:
+            self.copied = duplicates()[self.way](self.trainer)
+
+    def on_end(self, history: fg.History) -> None:
+        """Count the ends."""
+        self.ends_seen += 1
+
+
+def take_steps(subject: Subject, batch: Batch, times: int) -> None:
+    """Take steps on a batch; what is finite is checked here, what is right by the replica."""
+    for _ in range(times):
+        x, y = subject.given(batch)
+        outcome = outcome_of(lambda x=x, y=y: subject.trainer.step(x, y))
+        subject.took("step", outcome, batch=batch)
+        if isinstance(outcome, bytes):
+            require(bool(np.isfinite(np.frombuffer(outcome)).all()), "a step's result is not finite")
+
+
+def unchanged(subject: Subject, what: str, call: Callable[[], Any]) -> Any:
+    """Return what a call returns that may change nothing."""
+    before = state_of(subject.trainer)
+    try:
+        return call()
+    finally:
+        after = state_of(subject.trainer)
+        require(after == before, f"{what} changed the trainer: {differences(after, before)}")
+
+
+def _found(call: Callable[[], Any]) -> Any:
+    """Return what a call returns, as bits; or what it says."""
+    try:
+        result = call()
+    except fg.FgError as error:
+        return f"{type(error).__name__}: {error}"
+    if isinstance(result, dict):
+        return bits(result)
+    if isinstance(result, tuple):
+        return bits({str(i): one for i, one in enumerate(result)})
+    return np.asarray(result).tobytes()
+
+
+def ask(subject: Subject, question: str, batch: Batch, **more: Any) -> None:
+    """Ask what changes nothing, and compare with what a replica says."""
+    x, y = subject.given(batch)
+    labels = np.random.default_rng(batch.seed).integers(0, subject.recipe.network.outputs, batch.size)
+
+    def answer(trainer: fg.Trainer) -> Any:
+        model = trainer.model
+        if question == "estimate":
+            return trainer.estimate(x, y)
+        if question == "evaluate":
+            return fg.evaluate(model, x, labels)
+        return model(x)
+
+    found = unchanged(subject, question, lambda: _found(lambda: answer(subject.trainer)))
+    expected = _found(lambda: answer(subject.expected()))
+    require(found == expected, f"{question}: not the replica's: {_short(found)}, {_short(expected)}")
+
+
+def _short(found: Any) -> str:
+    return found[:200] if isinstance(found, str) else f"numbers {str(found)[:60]}"
+
+
+def derive(
+    subject: Subject, loss: Made, batch: Batch, direction: str, gradient: bool, training: bool
+) -> None:
+    """Take a directional derivative, and compare with a new model's of the same parameters."""
+    network = subject.recipe.network
+    x, y = batch.given(network.shape), batch.y(loss, network.outputs)
+
+    def derived(model: fg.Graph, of: Any) -> Any:
+        kinds = fg.directions.BY_NAME
+        v: Any = kinds[direction](7, 1) if direction in kinds else model.parameters()
+        function: Any = fg.forward_gradient if gradient else fg.jvp
+        result = function(model, of, x, y, v, training=training)
+        return {"value": result[0], **result[1]} if gradient else result
+
+    found = unchanged(subject, "jvp", lambda: _found(lambda: derived(subject.model, loss.build())))
+
+    def afresh() -> Any:
+        model = network.build("int")
+        model.load_parameters(subject.model.parameters())
+        return derived(model, loss.build("int"))
+
+    expected = _found(afresh)
+    require(found == expected, f"jvp: not a new model's: {_short(found)}, {_short(expected)}")
+
+
+def fit_in_pieces(
+    subject: Subject, data: Data, batch_size: int, pieces: list[int], epochs: bool, every: int | None
+) -> None:
+    """Fit once and again: the order of the data goes on as in one fit."""
+    built = data.build(subject.recipe.network)
+    size = min(batch_size, data.train)
+    for piece in pieces:
+        first = subject.trainer.steps_done
+        given: dict[str, Any] = {"batch_size": batch_size, "evaluate_every": every}
+        given["epochs" if epochs else "steps"] = piece
+        observer = Observer()
+        outcome = outcome_of(
+            lambda given=given, observer=observer: subject.trainer.fit(built, callbacks=[observer], **given)
+        )
+        if outcome is not None:
+            # Where a run diverges it goes back to records of its own: only the same call comes to the same.
+            subject.took("fit", outcome, data=data, **given)
+            subject.check("after a fit that diverged")
+            return
+        count = piece * (data.train // size) if epochs else piece
+        require(observer.steps == count, f"callbacks saw {observer.steps} of {count} steps")
+        require(observer.ends_seen == 1, f"callbacks saw {observer.ends_seen} ends of a run that ended")
+        subject.took_batches(data, size, first, count)
+
+
+def fit_stopping(subject: Subject, data: Data, batch_size: int, steps: int, patience: int) -> None:
+    """Fit with early stopping, which gives the best parameters back."""
+    stopping = fg.callbacks.EarlyStopping(patience, restore_best=True)
+    given: dict[str, Any] = {"batch_size": batch_size, "steps": steps}
+    given |= {"validation": 0.4, "evaluate_every": 2}
+    built = data.build(subject.recipe.network)
+    try:
+        outcome = outcome_of(lambda: subject.trainer.fit(built, callbacks=[stopping], **given))
+    except fg.DatasetError:
+        return
+    subject.took("fit", outcome, data=data, patience=patience, **given)
+
+
+def fit_copying(
+    subject: Subject, data: Data, batch_size: int, steps: int, at: int, way: str
+) -> Subject | None:
+    """Fit with a callback that copies the trainer amid the run, and return the copy."""
+    first, size = subject.trainer.steps_done, min(batch_size, data.train)
+    before = list(subject.calls)
+    observer = Observer(copy_at=at, way=way)
+    built = data.build(subject.recipe.network)
+    given: dict[str, Any] = {"batch_size": batch_size, "steps": steps}
+    outcome = outcome_of(lambda: subject.trainer.fit(built, callbacks=[observer], **given))
+    if outcome is not None:
+        subject.took("fit", outcome, data=data, **given)
+        return None
+    subject.took_batches(data, size, first, steps)
+    require(observer.copied is not None, "there is no copy")
+    assert observer.copied is not None
+    copied = Subject(subject.recipe, observer.copied, before)
+    copied.took_batches(data, size, first, at)
+    copied.check("a copy amid a run")
+    return copied
+
+
+def fit_kept(
+    subject: Subject,
+    data: Data,
+    batch_size: int,
+    steps: int,
+    every: int,
+    stop_at: int,
+    events: int | None,
+    afresh: bool,
+) -> None:
+    """Fit with checkpoints, stopped or interrupted amid the run, and resume: as if nothing had been.
+
+    After an interrupt there need not be a checkpoint: then the run begins again, with a trainer as it was before.
+    """
+    afresh = afresh or events is not None
+    first, size = subject.trainer.steps_done, min(batch_size, data.train)
+    built = data.build(subject.recipe.network)
+    given: dict[str, Any] = {"batch_size": batch_size, "steps": steps}
+    with tempfile.TemporaryDirectory() as folder:
+
+        def fit(trainer: fg.Trainer, observer: Observer, resume: bool) -> Any:
+            kept = fg.Checkpoints(folder, every=every, minutes=None)
+            return trainer.fit(built, callbacks=[observer], checkpoints=kept, resume=resume, **given)
+
+        # A new trainer of the same past, as a new process has it.
+        begun = Subject(subject.recipe, subject.trainer, list(subject.calls)).expected() if afresh else None
+        observer = Observer(stop_at)
+        if events is None:
+            history = fit(subject.trainer, observer, False)
+            require(history.stopped == (stop_at < steps), f"stopped is {history.stopped}")
+        else:
+            with interrupted(events):
+                fit(subject.trainer, observer, False)
+        if begun is not None:
+            subject.trainer = begun
+        history = fit(subject.trainer, Observer(), True)
+        require(not history.stopped, "a run that was resumed says that it was stopped")
+    subject.took_batches(data, size, first, steps)
+    subject.check("after a resumption")
+
+
+def interrupt(subject: Subject, call: str, events: int, batch: Batch, data: Data) -> str:
+    """Interrupt a call somewhere; what the trainer has is that of as many steps as it says. Return where."""
+    trainer, (x, y) = subject.trainer, subject.given(batch)
+    before, state = trainer.steps_done, state_of(trainer)
+    loaded = {name: array + np.float32(1) for name, array in trainer.model.parameters().items()}
+    size = min(batch.size, data.train)
+    calls: dict[str, Callable[[], Any]] = {
+        "step": lambda: trainer.step(x, y),
+        "fit": lambda: trainer.fit(data.build(subject.recipe.network), steps=6, batch_size=size),
+        "estimate": lambda: trainer.estimate(x, y),
+        "predict": lambda: trainer.model(x),
+        "load": lambda: trainer.model.load_parameters(loaded),
+        "deepcopy": lambda: duplicates()["deepcopy"](trainer),
+        "pickle": lambda: duplicates()["pickle"](trainer),
+    }
+    finished = False
+    with interrupted(events) as countdown:
+        calls[call]()
+        finished = True
+    done, what = trainer.steps_done - before, f"interrupted {call} at {countdown.where}"
+    if call == "step":
+        require(done in (0, 1), f"{what}: {done} steps are done")
+        if done:
+            subject.took("step", batch=batch)
+    elif call == "fit":
+        require(0 <= done <= 6, f"{what}: {done} steps are done")
+        subject.took_batches(data, size, before, done)
+    elif call == "load" and (finished or state_of(trainer) != state):
+        subject.took("load", parameters=loaded)
+    else:
+        require(done == 0, f"{what}: {done} steps are done")
+    subject.check(what)
+    return countdown.where
+
+
+def at_once(*tasks: Callable[[], Any]) -> None:
+    """Run tasks in threads that begin together."""
+    barrier, errors = threading.Barrier(len(tasks), timeout=60), []
+
+    def run(task: Callable[[], Any]) -> None:
+        try:
+            barrier.wait()
+            task()
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=run, args=(task,)) for task in tasks]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if errors:
+        raise errors[0]
+
+
+def step_at_once(one: Subject, other: Subject, batch: Batch, times: int, beside: bool) -> None:
+    """Take steps of two trainers, or of one, in two threads; `beside`, a third predicts."""
+    subjects = [one, other]
+    inputs = [subject.given(batch) for subject in subjects]
+
+    def steps(number: int) -> None:
+        for _ in range(times):
+            with contextlib.suppress(fg.DivergenceError):
+                subjects[number].trainer.step(*inputs[number])
+
+    def predict() -> None:
+        for _ in range(times):
+            one.model(inputs[0][0])
+
+    at_once(lambda: steps(0), lambda: steps(1), *([predict] if beside else []))
+    for subject in subjects:
+        for _ in range(times):
+            subject.took("step", batch=batch)
+    for subject in subjects:
+        subject.check("after steps in two threads")
+
+
+def set_threads(count: int | None) -> None:
+    """Have what is bound from now on share its work among so many threads; None: as many as there are."""
+    if count is None:
+        os.environ.pop(OVERRIDE, None)
+    else:
+        os.environ[OVERRIDE] = str(count)
+
+
+def collect() -> None:
+    """Have what nothing holds go now."""
+    gc.collect()
