@@ -33,6 +33,7 @@ FIT = "fit(index=0, data=Data(1, 13), batch_size=4, pieces=[1, 3, 2], epochs=Fal
 KEPT = (
     "fit_kept(index=0, data=Data(1, 13), batch_size=4, steps=6, every=2, stop_at=3, events=None, afresh=True)"
 )
+SAVE, GO_BACK = "save(index=0)", "go_back()"
 DUPLICATE = "duplicate(index=0, way='deepcopy', drop=False, batch=Batch(2, 3))"
 
 
@@ -57,7 +58,7 @@ def test_a_sequence_that_is_right():
         for call in ("step", "fit")
         for events in range(0, 120, 40)
     ]
-    machine.play([BEGIN, STEP, FIT, KEPT, DUPLICATE, *interrupts, "check(index=1)"])
+    machine.play([BEGIN, STEP, FIT, KEPT, DUPLICATE, *interrupts, SAVE, STEP, GO_BACK])
 
 
 def count_first(self, x, y, step=fg.Trainer.step):

@@ -1,10 +1,12 @@
 """``python -m tests.state_machine``: take random sequences of public calls, and say what came of them.
 
 Sequences run in processes of their own. Where one fails, or crashes, the shortest sequence that does the same is looked
-for and printed, and the search goes on, passing over what is known; at the end there are figures. Linux only.
+for and printed, and the search goes on, passing over what is known; at the end, or at Ctrl-C, there are figures. Linux
+only.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import subprocess
@@ -38,10 +40,10 @@ def main() -> int:
         return _child(folder, "play", str(chosen.again)).returncode
     search = Search(folder, chosen.steps)
     start, seed = time.monotonic(), chosen.seed
-    if chosen.examples is not None:
-        search.round(seed, chosen.examples)
-    else:
-        while time.monotonic() - start < 60 * chosen.minutes:
+    with contextlib.suppress(KeyboardInterrupt):
+        if chosen.examples is not None:
+            search.round(seed, chosen.examples)
+        while chosen.examples is None and time.monotonic() - start < 60 * chosen.minutes:
             search.round(seed, EXAMPLES, spawns=True)
             seed += 1
     print(search.figures(time.monotonic() - start), flush=True)

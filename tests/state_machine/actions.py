@@ -13,7 +13,8 @@ import numpy as np
 import fgnumba as fg
 from fgnumba.kernels.threads import OVERRIDE
 from tests.state_machine.interrupts import interrupted
-from tests.state_machine.settings import Batch, Data, Made
+from tests.state_machine.own_loss import Scaled
+from tests.state_machine.settings import Batch, Data, Made, Recipe
 from tests.state_machine.subject import (
     Subject,
     bits,
@@ -267,6 +268,50 @@ def interrupt(subject: Subject, call: str, events: int, batch: Batch, data: Data
         require(done == 0, f"{what}: {done} steps are done")
     subject.check(what)
     return countdown.where
+
+
+def change_loss(subject: Subject, made: Made, in_place: bool) -> None:
+    """Give a trainer another loss that takes the same targets, or its loss another number."""
+    if subject.classifies or made.kind == "SoftmaxCrossEntropy":
+        return
+    loss = subject.trainer.loss
+    if in_place and isinstance(loss, Scaled) and made.kind == "Scaled":
+        loss.factor = made.build().factor
+    else:
+        subject.trainer.loss = made.build()
+    subject.took("loss", made=made)
+
+
+def share_model(subject: Subject, recipe: Recipe, batch: Batch) -> bool:
+    """Train a model by another trainer: as if parameters were loaded. Return whether they could be."""
+    network = subject.recipe.network
+    x, y = batch.given(network.shape), batch.y(recipe.loss, network.outputs)
+
+    def trained(model: fg.Graph, number: str | None) -> Any:
+        other = fg.Trainer(
+            model,
+            loss=recipe.loss.build(number),
+            estimator=recipe.estimator.build(number),
+            optimizer=recipe.optimizer.build(number),
+            seed=recipe.seed,
+        )
+        try:
+            return [outcome_of(lambda: other.step(x, y)) for _ in range(2)]
+        except fg.ConfigError as error:
+            return str(error)
+
+    model = network.build("int")
+    model.load_parameters(subject.model.parameters())
+    found, expected = trained(subject.model, None), trained(model, "int")
+    require(found == expected, f"two trainers of a model: {_short(found)}, {_short(expected)}")
+    parameters = subject.model.parameters()
+    theirs, ours = bits(model.parameters()), bits(parameters)
+    require(theirs == ours, f"two trainers of a model: {differences(ours, theirs)}")
+    # The other one may have diverged beyond what can be loaded.
+    finite = all(np.isfinite(array).all() for array in parameters.values())
+    if finite:
+        subject.took("load", parameters=parameters)
+    return finite
 
 
 def at_once(*tasks: Callable[[], Any]) -> None:

@@ -1,6 +1,7 @@
 """The machine: public calls in any order, on trainers and models of any kind, on guarded memory."""
 
 import functools
+import pickle
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 import fgnumba as fg
+from fgnumba.kernels import workers
 from tests import guarded
 from tests.apart import python
 from tests.state_machine import actions
@@ -71,7 +73,9 @@ class Machine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.subjects: list[Subject] = []
+        self.saved: tuple[bytes, Callable[[fg.Trainer], Subject]] | None = None
         self.failed = False
+        self.buffers = 0
         Surroundings.log.begin()
         Surroundings.unraisable.clear()
 
@@ -101,7 +105,11 @@ class Machine(RuleBasedStateMachine):
     def begin(self, side: str | None, shuffled: bool, recipe: Recipe) -> None:
         guard = Surroundings.guard
         if guard is not None:
+            # A process keeps the memory of its workers; a forked one has its own.
+            guard.side = None
+            workers.pool(2)
             guard.side, guard.shuffled = side, shuffled
+            self.buffers = len(guard.regions)
         actions.set_threads(None)
         self.try_out(recipe)
 
@@ -264,9 +272,22 @@ class Machine(RuleBasedStateMachine):
     @rule(index=INDEX, call=st.sampled_from(INTERRUPTED), events=EVENTS, batch=batches(), data=data_sets())
     @_some
     def interrupt(self, index: int, call: str, events: int, batch: Batch, data: Data) -> None:
+        self.interrupt_one(index, call, events, batch, data)
+
+    def interrupt_one(self, index: int, call: str, events: int, batch: Batch, data: Data) -> None:
+        """Interrupt a call, where what comes of it is known: not where training diverges anyway."""
         subject = self.one(index)
         if not subject.recipe.diverges and (call != "fit" or subject.classifies):
             actions.interrupt(subject, call, events, batch, data)
+
+    @precondition(has_subjects)
+    @rule(
+        index=INDEX, call=st.sampled_from(("step", "fit")), events=EVENTS, batch=batches(), data=data_sets()
+    )
+    @_some
+    def interrupt_training(self, index: int, call: str, events: int, batch: Batch, data: Data) -> None:
+        # Half of all interrupts.
+        self.interrupt_one(index, call, events, batch, data)
 
     @precondition(has_subjects)
     @rule(index=INDEX, other=INDEX, batch=batches(), times=st.integers(1, 3), beside=st.booleans())
@@ -288,10 +309,33 @@ class Machine(RuleBasedStateMachine):
         actions.unchanged(subject, case, lambda: refuses(lambda: CASES[case](subject, x, y), case))
 
     @precondition(has_subjects)
+    @rule(index=INDEX, made=losses(), in_place=st.booleans())
+    @_some
+    def change_loss(self, index: int, made: Made, in_place: bool) -> None:
+        actions.change_loss(self.one(index), made, in_place)
+
+    @precondition(has_subjects)
+    @rule(index=INDEX, recipe=recipes(), batch=batches())
+    @_some
+    def share_model(self, index: int, recipe: Recipe, batch: Batch) -> None:
+        subject = self.one(index)
+        if not actions.share_model(subject, recipe, batch):
+            self.subjects.remove(subject)
+
+    @precondition(has_subjects)
     @rule(index=INDEX)
     @_some
-    def check(self, index: int) -> None:
-        self.one(index).check("so far")
+    def save(self, index: int) -> None:
+        self.saved = (pickle.dumps(self.one(index).trainer), Subject.past(self.one(index)))
+
+    @precondition(lambda self: self.saved is not None)
+    @rule()
+    @_some
+    def go_back(self) -> None:
+        assert self.saved is not None
+        held, past = self.saved
+        self.add(past(pickle.loads(held)))
+        self.subjects[-1].check("a trainer that was saved")
 
     @precondition(lambda self: Surroundings.spawns and has_subjects(self))
     @rule(index=INDEX, batch=batches(), turn=st.integers(0, 9))
@@ -305,13 +349,16 @@ class Machine(RuleBasedStateMachine):
         """Check all that is left, and the memory beside every buffer."""
 
         def last() -> None:
-            subjects, self.subjects = self.subjects, []
+            subjects, self.subjects, subject = self.subjects, [], None
             for subject in subjects:
                 subject.check("at the end")
-            del subjects
+            del subjects, subject
             actions.collect()
-            if Surroundings.guard is not None:
-                Surroundings.guard.check()
+            guard = Surroundings.guard
+            if guard is not None:
+                guard.check()
+                left = len(guard.regions) - self.buffers
+                require(left <= 0, f"{left} buffers are left of trainers that are gone")
 
         if not self.failed:
             self.attempt("teardown", last)

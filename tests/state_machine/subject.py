@@ -4,6 +4,7 @@ import copy
 import io
 import pickle
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -112,7 +113,7 @@ def outcome_of(call: Any) -> Any:
     return None
 
 
-@dataclass
+@dataclass(eq=False)
 class Subject:
     """A trainer, and what has become of it."""
 
@@ -130,6 +131,11 @@ class Subject:
     def twice(self, way: str) -> "Subject":
         """Return a copy of the trainer with the same past."""
         return Subject(self.recipe, duplicates()[way](self.trainer), list(self.calls))
+
+    def past(self) -> "Callable[[fg.Trainer], Subject]":
+        """Return what makes a subject of a trainer that has the past which this one has now."""
+        recipe, calls = self.recipe, list(self.calls)
+        return lambda trainer: Subject(recipe, trainer, list(calls))
 
     def given(self, batch: Batch) -> tuple[Any, Any]:
         """Return a batch in the form that it is given in."""
@@ -169,6 +175,8 @@ class Subject:
                 replica.step(*next(source))
         elif call.method == "load":
             replica.model.load_parameters(given["parameters"])
+        elif call.method == "loss":
+            replica.loss = given["made"].build("int")
         else:
             more = {name: given[name] for name in given if name != "data"}
             if more.pop("patience", None):
