@@ -85,13 +85,22 @@ def _of_objects(what: str, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
         raise DtypeError(f"{what} holds a number that is too large; 64 bits are what there is") from None
 
 
+def _is_finite(array: npt.NDArray[Any]) -> bool:
+    if array.dtype == np.float32 and array.flags.c_contiguous:
+        flat = array.reshape(-1)
+        # One pass: a sum of squares that is finite has none that is not.
+        if flat.dot(flat) <= _MOST:
+            return True
+    # NaN is within no bounds.
+    return bool(array.min() >= -_MOST and array.max() <= _MOST)
+
+
 def first_not_finite(array: npt.NDArray[Any]) -> tuple[int, ...] | None:
     """Return the index of the first element that is not finite in float32, None where there is none.
 
     No array is made unless there is one.
     """
-    # NaN is within no bounds.
-    if array.dtype.kind != "f" or (array.min() >= -_MOST and array.max() <= _MOST):
+    if array.dtype.kind != "f" or _is_finite(array):
         return None
     with np.errstate(over="ignore"):
         finite = np.isfinite(array.astype(np.float32, copy=False))

@@ -123,6 +123,9 @@ class SoftmaxCrossEntropy(Loss):
     def check_target_values(self, targets: npt.NDArray[Any], outputs: int) -> None:
         """Raise unless every target is in [0, C)."""
         targets = np.asarray(targets)
+        if targets.dtype == np.int64 and targets.size and targets.view(np.uint64).max() < outputs:
+            # In one pass: what is below 0 would be beyond every class.
+            return
         wrong = np.flatnonzero((targets < 0) | (targets >= outputs))
         if wrong.size:
             raise DatasetError(f"targets[{wrong[0]}] is {targets[wrong[0]]}; classes are 0 to {outputs - 1}")

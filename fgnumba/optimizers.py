@@ -70,13 +70,15 @@ class Optimizer(ABC):
     def rule(self) -> int:
         """The rule of ``kernels.optimizer.cpu``."""
 
-    def set_rates(self, rates: npt.NDArray[Any], step: int, learning_rate: float | None = None) -> None:
-        """Write what a step needs into `rates`: the schedule's learning rate where none is given."""
+    def set_rates(self, rates: npt.NDArray[Any], step: int, learning_rate: float | None = None) -> float:
+        """Write what a step needs into `rates`, and return its learning rate: the schedule's where none is given."""
         step = whole_number("step", step, 0)
         rate = self.rate(step) if learning_rate is None else real_number("learning_rate", learning_rate)
-        rates["learning_rate"] = rate
-        rates["correction"] = 1.0 - float(rates["momentum"][0]) ** (step + 1)
-        rates["correction2"] = 1.0 - float(rates["beta2"][0]) ** (step + 1)
+        record = rates[0]
+        record["learning_rate"] = rate
+        record["correction"] = 1.0 - float(record["momentum"]) ** (step + 1)
+        record["correction2"] = 1.0 - float(record["beta2"]) ** (step + 1)
+        return rate
 
     def new_rates(self) -> npt.NDArray[Any]:
         """Return (1,) ``RATES`` with the constants in it."""

@@ -37,18 +37,8 @@ class Position(NamedTuple):
     version: object = None
 
 
-class Move(NamedTuple):
-    """What leads from one position to another.
-
-    Parameters
-    ----------
-    before, after : the positions.
-    done : returns whether it has been done; may be asked again and again.
-    """
-
-    before: Position
-    after: Position
-    done: Callable[[], bool]
+Move = tuple[Position, Position, Callable[[], bool]]
+"""What leads from one position to another, and what says whether it has been done, as often as it is asked."""
 
 
 class Log:
@@ -56,29 +46,26 @@ class Log:
 
     Attributes
     ----------
-    move : None where nothing is under way.
+    move : noted before it is made; :meth:`settle` counts it. None where nothing is under way.
     """
 
     def __init__(self) -> None:
         self._now = Position()
         self.move: Move | None = None
 
-    def begin(self, move: Move) -> None:
-        """Note what is done next; :meth:`settle` counts it."""
-        self.move = move
-
     def finish(self, move: Move) -> None:
         """Count a move that has been done."""
-        self._now = move.after
+        self._now = move[1]
         self.move = None
 
     def settle(self) -> Position:
         """Return the position, having counted what was done and not counted."""
         move = self.move
         if move is not None:
+            before, after, done = move
             # An instruction at a time, each of which can be the last before an interrupt.
-            if self._now is move.before and move.done():
-                self._now = move.after
+            if self._now is before and done():
+                self._now = after
             self.move = None
         return self._now
 
@@ -125,7 +112,7 @@ class Standing:
 
         with self.model.lock:
             before = self._log.settle()
-            self._log.begin(Move(before, position._replace(version=version), done))
+            self._log.move = (before, position._replace(version=version), done)
             self._log.settle()
 
     def move_by(self, after: Position, runs: Callable[[], int], run: Callable[[], None]) -> None:
@@ -139,7 +126,7 @@ class Standing:
             self.model.version = version
             return True
 
-        self._log.begin(Move(before, after._replace(version=version), done))
+        self._log.move = (before, after._replace(version=version), done)
         run()
         self._log.settle()
 

@@ -16,8 +16,10 @@ class Recent(OrderedDict[K, V]):
 
     def of(self, key: K, make: Callable[[], V]) -> V:
         """Return the value of `key`, made where it is not there."""
-        found = self[key] if key in self else self.setdefault(key, make())
-        self.move_to_end(key)
+        if key in self:
+            self.move_to_end(key)
+            return self[key]
+        found = self.setdefault(key, make())
         while len(self) > KEPT:
             self.popitem(last=False)
         return found

@@ -128,7 +128,7 @@ class Trainer(Standing):
                 raise DeviceError(f"step {before.steps}: {error}") from None
             if not finite:
                 self._diverged(plan, inputs, targets, rate)
-            self.model.version = move.after.version
+            self.model.version = move[1].version
             self._log.finish(move)
             return result_of(plan.values)
 
@@ -144,7 +144,7 @@ class Trainer(Standing):
                 self.model.version = after.version
             return True
 
-        return Move(before, after, done)
+        return before, after, done
 
     def plan(self, batch: int) -> Estimate:
         """Return what a step on `batch` examples runs, from the few that are kept."""
@@ -196,8 +196,7 @@ class Trainer(Standing):
         """Write what belongs to a step, and return its learning rate."""
         step = whole_number("step", step, 0, MAX_STEP)
         self.stream.host["step"] = step
-        self.optimizer.set_rates(self.rates.host, step)
-        return float(self.rates.host["learning_rate"][0])
+        return self.optimizer.set_rates(self.rates.host, step)
 
     def push_step(self) -> None:
         """Let operations read what has been written."""

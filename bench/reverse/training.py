@@ -13,7 +13,7 @@ from fgnumba.forward import checked_targets
 from fgnumba.graph import Graph
 from fgnumba.kernels.philox import MAX_SEED, set_stream
 from fgnumba.losses import Loss, SoftmaxCrossEntropy
-from fgnumba.position import Move, Position, Standing
+from fgnumba.position import Position, Standing
 from fgnumba.recent import Recent
 from fgnumba.schedules import Exponential
 from fgnumba.validation import flag, whole_number
@@ -110,7 +110,7 @@ class ReverseTrainer(Standing):
             plan.scale[0] = -self.rate(before.steps)
             runs = plan.runs
             after = Position(before.steps + 1)
-            self._log.begin(Move(before, after, lambda: plan.runs > runs and math.isfinite(plan.value)))
+            self._log.move = (before, after, lambda: plan.runs > runs and math.isfinite(plan.value))
             value = plan.run(inputs, targets)
             if self._log.settle() is before:
                 self.loss.check_target_values(targets, self.model.outputs)
