@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from fgnumba import device as devices
 from fgnumba.arrays import REAL, as_array, as_tensor
+from fgnumba.attributes import own_attributes, take_attributes
 from fgnumba.errors import ConfigError, DtypeError, ShapeError, shown
 from fgnumba.kernels.device import Device
 from fgnumba.kernels.directions import EXPLICIT, NONE
@@ -182,8 +183,7 @@ class Graph:
         """
         arrays = checked(shapes_of(self._parameters), parameters, "parameters")
         with self._lock:
-            self.version = object()
-            assign_all(list(self._parameters.values()), [arrays[name] for name in self._parameters])
+            self.put_back(arrays)
 
     def __call__(self, x: Any) -> Any:
         """Return the outputs (B, N) float32 of `x` (B, *input_shape); any B >= 1.
@@ -275,23 +275,38 @@ class Graph:
             "device": self._device_argument,
         }
 
-    def __getstate__(self) -> dict[str, Any]:
-        own = self._own
-        return {
-            "arguments": self._arguments(),
-            "parameters": self.parameters(),
-            # Of a class of one's own.
-            "more": {name: value for name, value in vars(self).items() if name not in own},
-        }
+    def put_back(self, parameters: Mapping[str, npt.NDArray[np.float32]]) -> None:
+        """Take what :meth:`parameters` returned, whatever the numbers are."""
+        with self._lock:
+            self.version = object()
+            assign_all(list(self._parameters.values()), [parameters[name] for name in self._parameters])
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        # Plans hold addresses: a copy binds its own. The class may be one's own, with other arguments.
-        Graph.__init__(self, **state["arguments"], initial=lambda _: state["parameters"])
-        vars(self).update(state["more"])
+    def __reduce__(self) -> Any:
+        # Plans hold addresses: a copy binds its own. It is whole before it gets the attributes of a class of one's own,
+        # which may hold what trains it.
+        return _copied, (type(self), self._arguments(), self.parameters()), own_attributes(self, self._own)
+
+    def __setstate__(self, attributes: dict[str, Any]) -> None:
+        take_attributes(self, attributes)
 
     def __repr__(self) -> str:
         nodes = ", ".join(f"{node.name}={node.layer}{list(node.inputs)}" for node in self.nodes)
         return f"Graph({nodes}, input_shape={self.input_shape}, device={self.device!r})"
+
+
+def _copied(
+    kind: type[Graph], arguments: dict[str, Any], parameters: dict[str, npt.NDArray[np.float32]]
+) -> Graph:
+    """Return a model of a class, which may take other arguments, with these parameters."""
+    model = kind.__new__(kind)
+    zero = np.zeros(1, np.float32)
+    Graph.__init__(
+        model,
+        **arguments,
+        initial=lambda shapes: {name: np.broadcast_to(zero, shape) for name, shape in shapes.items()},
+    )
+    model.put_back(parameters)
+    return model
 
 
 _models: WeakSet[Graph] = WeakSet()

@@ -148,7 +148,7 @@ class Judge:
         if self.best is not None and self.best.step != step:
             # Of its own: an interrupt must not leave the model with other parameters than the trainer's.
             model = copy.copy(model)
-            model.load_parameters(self.best.parameters)
+            model.put_back(self.best.parameters)
         return evaluate(model, self._parts.training.x_test, self._parts.training.y_test)
 
     def loss(self, record: Record | None = None) -> float:

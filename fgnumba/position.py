@@ -58,15 +58,22 @@ class Log:
         self._now = move[1]
         self.move = None
 
+    @property
+    def now(self) -> Position:
+        """The position, as far as it has been counted."""
+        return self._now
+
     def settle(self) -> Position:
-        """Return the position, having counted what was done and not counted."""
+        """Return the position, having counted what was done and not counted.
+
+        A move that has not been done stays noted: who looks may be a signal's handler in the midst of it.
+        """
         move = self.move
         if move is not None:
             before, after, done = move
             # An instruction at a time, each of which can be the last before an interrupt.
             if self._now is before and done():
                 self._now = after
-            self.move = None
         return self._now
 
     def set(self, position: Position) -> None:
@@ -90,7 +97,7 @@ class Standing:
     def position(self) -> Position:
         """Where it stands between two steps, an interrupted one counted if it was taken."""
         if self._log.move is None:
-            found = self._log.settle()
+            found = self._log.now
         else:
             with self.model.lock:
                 found = self._log.settle()

@@ -16,10 +16,11 @@ import numpy.typing as npt
 
 from fgnumba.durable import AppendLog
 from fgnumba.errors import ConfigError, RunError
-from fgnumba.estimators import Setting, Update
+from fgnumba.estimators import Update
 from fgnumba.parameters import digest
 from fgnumba.position import Position
 from fgnumba.replay_log import Header, Log, ReplayLog, read
+from fgnumba.snapshot import update_of
 from fgnumba.validation import whole_number
 
 if TYPE_CHECKING:
@@ -184,7 +185,4 @@ def _checked_update(trainer: "Trainer", log: Log) -> Update:
     _check_fresh(trainer)
     if _check_alike(trainer, log).initial != log.header.initial:
         raise ConfigError(f"{log.path} is of another run: it began with other parameters")
-    setting = Setting(
-        trainer.model, 1, trainer.loss, trainer.stream, trainer.state, trainer.optimizer, trainer.rates
-    )
-    return trainer.estimator.update(setting)
+    return update_of(trainer)

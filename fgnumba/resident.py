@@ -23,8 +23,8 @@ from fgnumba.kernels.gpu.copies import gather_rows
 from fgnumba.kernels.gpu.device import Gpu
 from fgnumba.kernels.gpu.program import Operation, Program
 from fgnumba.kernels.gpu.resident import SETTINGS, bind_advance, bind_record
-from fgnumba.kernels.gpu.uninterrupted import Uninterrupted
 from fgnumba.kernels.loss import RESULT
+from fgnumba.kernels.uninterrupted import Uninterrupted
 from fgnumba.sources import none_ahead
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from fgnumba.checkpoint_file import CheckpointFile
 from fgnumba.errors import ConfigError, RunError, shown
-from fgnumba.estimators import Estimate, Update
+from fgnumba.estimators import Estimate, Setting, Update
 from fgnumba.fingerprint import statement
 from fgnumba.kernels.philox import MAX_STEP
 from fgnumba.parameters import assign_all
@@ -139,10 +139,12 @@ def state_of(trainer: "Trainer", more: Mapping[str, Any]) -> dict[str, Any]:
                 f"{trainer.ahead()} steps have been taken that on_step was not told of"
             )
         values = trainer.model.processor.values
-        last = None if position.batch is None else position.last
+        last = position.last
         names = ("model", "loss", "estimator", "optimizer", "seed")
         return {
             "arguments": {name: getattr(trainer, name) for name in names},
+            # The model is copied later, when another thread may have trained it further.
+            "parameters": trainer.model.parameters(),
             "steps": position.steps,
             "own": {name: p.array() for name, p in trainer.state.parameters.items()},
             "arrays": {name: np.array(values(array)) for name, array in _kept(trainer).items()},
@@ -157,6 +159,7 @@ def state_of(trainer: "Trainer", more: Mapping[str, Any]) -> dict[str, Any]:
 def take_state(trainer: "Trainer", state: Mapping[str, Any]) -> None:
     """Let a new trainer be what :func:`state_of` returned the state of."""
     device = trainer.model.processor
+    trainer.model.put_back(state["parameters"])
     assign_all(list(trainer.state.parameters.values()), list(state["own"].values()))
     for name, values in state["arrays"].items():
         trainer.state.arrays[name] = device.array(values)
@@ -164,9 +167,17 @@ def take_state(trainer: "Trainer", state: Mapping[str, Any]) -> None:
         trainer.stand(Position(state["steps"]))
     else:
         rate, batch, values = state["last"]
-        last = trainer.plan(batch)
+        last = update_of(trainer) if batch is None else trainer.plan(batch)
         device.assign(last.last, values)
         trainer.stand(Position(state["steps"], rate, last, batch))
+
+
+def update_of(trainer: "Trainer") -> Update:
+    """Return the update of a trainer's steps without their passes, where its estimator has one."""
+    setting = Setting(
+        trainer.model, 1, trainer.loss, trainer.stream, trainer.state, trainer.optimizer, trainer.rates
+    )
+    return trainer.estimator.update(setting)
 
 
 def _kept(trainer: "Trainer") -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Any, NoReturn
 import numpy as np
 import numpy.typing as npt
 
+from fgnumba.attributes import own_attributes, take_attributes
 from fgnumba.callbacks import Callback, History, StepResult, result_of
 from fgnumba.checkpoints import Checkpoints
 from fgnumba.datasets.dataset import Dataset
@@ -71,6 +72,7 @@ class Trainer(Standing):
         optimizer: Optimizer,
         seed: int = 0,
     ) -> None:
+        before = frozenset(vars(self))
         super().__init__(model)
         self.loss = loss or SoftmaxCrossEntropy()
         self.estimator, self.optimizer = estimator or WeightPerturbation(), optimizer
@@ -87,7 +89,7 @@ class Trainer(Standing):
         self.stopping = False
         # Steps that a device has taken by itself and that are not counted yet.
         self.ahead: Callable[[], int] = none_ahead
-        self._own = frozenset((*vars(self), "_own"))
+        self._own = frozenset((*vars(self), "_own")) - before
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name in _FIXED and name in vars(self):
@@ -367,12 +369,12 @@ class Trainer(Standing):
         self.stand(Position(self.position.steps + 1, rate, plan, batch))
 
     def __getstate__(self) -> dict[str, Any]:
-        return state_of(self, {name: value for name, value in vars(self).items() if name not in self._own})
+        return state_of(self, own_attributes(self, self._own))
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         # Plans hold addresses: a copy binds its own. The class may be one's own, with other arguments.
         Trainer.__init__(self, **state["arguments"])
-        vars(self).update(state["more"])
+        take_attributes(self, state["more"])
         take_state(self, state)
 
     def __copy__(self) -> "Trainer":

@@ -247,7 +247,7 @@ class Training:
         """Give the model the parameters of its best record, where that was asked for."""
         best = self._judge.best
         if best is not None and best.step != self._progress.done:
-            self._trainer.model.load_parameters(best.parameters)
+            self._trainer.model.put_back(best.parameters)
             self._history.restored_step = best.step
 
     def _seconds(self) -> float:
@@ -290,7 +290,7 @@ class Training:
     def _restore_good(self, message: str, diagnosis: Diagnosis | None = None) -> NoReturn:
         step, parameters, mark = self._good
         self._judge.best = None
-        self._trainer.model.load_parameters(parameters)
+        self._trainer.model.put_back(parameters)
         records, done = self._history.records, step - self._begun
         while records and records[-1].step > done:
             self._drop()

@@ -8,7 +8,8 @@ and ``memory`` (layouts), ``paths`` (names of files), ``vector`` (instruction se
 ``elementary`` (exp, log, erf and their kin in float32), and what kinds of operations share: ``product`` and ``dots``
 (layers with a weight matrix), ``affine`` (scale and shift), ``windows`` (pooling), ``loss``, ``sites`` (noise on
 activities), ``drawn`` (directions by themselves). ``identity`` tells kernels apart, ``cgroup`` knows the limits of
-containers, ``bound`` is what holds addresses, and ``numba_settings`` imports Numba before any other module does.
+containers, ``bound`` is what holds addresses, ``uninterrupted`` holds signals back, and ``numba_settings`` imports
+Numba before any other module does.
 """
 
 from fgnumba.kernels import numba_settings as numba_settings

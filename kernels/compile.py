@@ -18,6 +18,7 @@ from fgnumba.errors import DeviceError
 from fgnumba.kernels import numba_settings
 from fgnumba.kernels.cache import KernelCache
 from fgnumba.kernels.identity import Identity, identity, short_key
+from fgnumba.kernels.uninterrupted import Uninterrupted
 
 # contract: a b + c may be fused. Nothing may be reordered: results must not depend on how a loop was cut.
 FASTMATH = {"contract", "nsz"}
@@ -93,7 +94,9 @@ def kernel(name: str, function: Callable[..., None], arguments: int, fastmath: s
         short = short_key(function)
         shortcut = None if short is None else (name, arguments, frozenset(freedoms), short)
         if shortcut is None or shortcut not in _addresses:
-            address = _compile(name, function, arguments, freedoms)
+            # An interrupt in the midst would leave Numba's tables broken.
+            with Uninterrupted():
+                address = _compile(name, function, arguments, freedoms)
             if shortcut is None:
                 return address
             _addresses[shortcut] = address

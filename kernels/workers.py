@@ -21,6 +21,7 @@ from fgnumba.kernels import sharing
 from fgnumba.kernels.bound import Bound
 from fgnumba.kernels.memory import address, aligned
 from fgnumba.kernels.threads import most_threads
+from fgnumba.kernels.uninterrupted import Uninterrupted
 
 SPIN_SECONDS = 50e-6
 """How long a thread spins before it sleeps: about the distance between two stages."""
@@ -33,12 +34,13 @@ REST_SECONDS = 20e-3
 def compile_loops() -> None:
     """Compile what a run needs, so that no later run does."""
     none = np.zeros((1, 4), np.int64)
-    sharing.run(0, address(none), 0, 0)
-    sharing.clock()
     stopped = aligned(((sharing.SLOTS + sharing.SLOT) // 8,), np.int64)
     stopped[sharing.STOP // 8] = 1
-    sharing.serve(address(stopped), 1)
-    sharing.wake(address(stopped), 0)
+    with Uninterrupted():
+        sharing.run(0, address(none), 0, 0)
+        sharing.clock()
+        sharing.serve(address(stopped), 1)
+        sharing.wake(address(stopped), 0)
 
 
 @cache

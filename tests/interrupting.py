@@ -5,15 +5,22 @@ a call, and at a jump backwards. An exception of a handler is raised there.
 """
 
 import dis
+import os
 import sys
+from functools import cache
 from pathlib import Path
 
 import fgnumba
 
-FOLDERS = tuple(
-    str(Path(folder).resolve()) for folder in {Path(fgnumba.__file__).parent, Path(__file__).parent.parent}
-)
+PACKAGE = Path(fgnumba.__file__).parent
+FOLDERS = tuple(f"{(PACKAGE / name).resolve()}{os.sep}" for name in (".", "kernels", "bench", "cli"))
+"""Of this package alone: what a signal may not cut in two elsewhere, ``kernels.uninterrupted`` holds it back from."""
 _LOOKS = ("CALL", "RESUME", "JUMP_BACKWARD")
+
+
+@cache
+def _is_ours(path):
+    return str(Path(path).resolve()).startswith(FOLDERS)
 
 
 class Moments:
@@ -41,8 +48,7 @@ class Moments:
         return False
 
     def _enter(self, frame, event, argument):
-        path = frame.f_code.co_filename
-        if not path.startswith(FOLDERS) or f"tests{'/'}" in path:
+        if not _is_ours(frame.f_code.co_filename):
             return None
         frame.f_trace_opcodes, frame.f_trace_lines = True, False
         return self._follow

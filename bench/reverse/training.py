@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fgnumba.attributes import own_attributes, take_attributes
 from fgnumba.bench.reverse.plan import ReversePlan
 from fgnumba.errors import DivergenceError
 from fgnumba.forward import checked_targets
@@ -75,14 +76,20 @@ class ReverseTrainer(Standing):
         self._plans: Recent[Any, ReversePlan] = Recent()
 
     def __getstate__(self) -> dict[str, Any]:
-        names = "model", "loss", "rate", "seed", "checkpoint"
-        return {**{name: getattr(self, name) for name in names}, "steps": self.position.steps}
+        with self.model.lock:
+            steps, parameters = self.position.steps, self.model.parameters()
+        return {
+            "attributes": own_attributes(self, ("_plans", "_log")),
+            "steps": steps,
+            "parameters": parameters,
+        }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         # Plans hold addresses: a copy binds its own.
-        super().__init__(state["model"])
-        vars(self).update({name: value for name, value in state.items() if name != "steps"})
+        take_attributes(self, state["attributes"])
+        super().__init__(self.model)
         self._plans = Recent()
+        self.model.put_back(state["parameters"])
         self.stand(Position(state["steps"]))
 
     def __copy__(self) -> "ReverseTrainer":
@@ -108,9 +115,16 @@ class ReverseTrainer(Standing):
             plan = self.plan(len(inputs))
             set_stream(plan.stream, self.seed, before.steps)
             plan.scale[0] = -self.rate(before.steps)
-            runs = plan.runs
-            after = Position(before.steps + 1)
-            self._log.move = (before, after, lambda: plan.runs > runs and math.isfinite(plan.value))
+            runs, version = plan.runs, object()
+
+            def done() -> bool:
+                if plan.runs == runs:
+                    return False
+                # Also where the loss is not finite: they have been moved by its gradient.
+                self.model.version = version
+                return math.isfinite(plan.value)
+
+            self._log.move = (before, Position(before.steps + 1, version=version), done)
             value = plan.run(inputs, targets)
             if self._log.settle() is before:
                 self.loss.check_target_values(targets, self.model.outputs)

@@ -9,7 +9,7 @@ from fgnumba.kernels.bound import Bound
 from fgnumba.kernels.gpu.driver import Blocks, Driver
 from fgnumba.kernels.gpu.kernel import Kernel
 from fgnumba.kernels.gpu.memory import DeviceArray
-from fgnumba.kernels.gpu.uninterrupted import Uninterrupted
+from fgnumba.kernels.uninterrupted import Uninterrupted
 
 MAX_BLOCKS_YZ = 65_535
 """Of a grid along its second and its third axis."""
