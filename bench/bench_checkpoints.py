@@ -41,10 +41,10 @@ def test_a_checkpoint(benchmark, goal, threads, data, tmp_path, name):
         timings = interleaved(
             {
                 "step": lambda: one.step(data.x_train[:BATCH], data.y_train[:BATCH]),
-                "checkpoint": lambda: saved.save(one, STEPS, {}),
+                "checkpoint": lambda: saved.save(one, STEPS, BATCH, {}),
             }
         )
-        benchmark.pedantic(lambda: saved.save(one, STEPS, {}), rounds=10)
+        benchmark.pedantic(lambda: saved.save(one, STEPS, BATCH, {}), rounds=10)
     seconds = timings.seconds("checkpoint")
     what = f"{name}: a checkpoint of {nbytes / 1e6:.1f} MB, {threads} threads"
     goal(f"{what}, over a step", timings.ratio("checkpoint", "step"))
@@ -60,7 +60,7 @@ def test_a_log_of_scalars(benchmark, goal, threads, data, tmp_path):
 
     def step() -> None:
         logged.step(*batch)
-        saved.log_step(logged, logged.plan(BATCH))
+        saved.log_step(logged)
 
     with saved.opened(resume=False):
         saved.follow(logged, logged.plan(BATCH))

@@ -15,7 +15,10 @@ from fgnumba import checkpoint_file
 from fgnumba.callbacks import Record
 from fgnumba.durable import AppendLog, make_folder, sync_folder
 from fgnumba.errors import ConfigError, RunError
+from fgnumba.estimators import Estimate
+from fgnumba.hold import Hold
 from fgnumba.kernels.paths import path_of
+from fgnumba.kernels.uninterrupted import Uninterrupted
 from fgnumba.metrics import line_of, readable
 from fgnumba.snapshot import snapshot
 from fgnumba.validation import flag, optional, real_number, whole_number
@@ -23,7 +26,6 @@ from fgnumba.validation import flag, optional, real_number, whole_number
 if TYPE_CHECKING:
     from filelock import FileLock
 
-    from fgnumba.estimators import Estimate
     from fgnumba.replay_log import ReplayLog
     from fgnumba.trainer import Trainer
 
@@ -96,9 +98,11 @@ class Checkpoints:
         self._lock: FileLock | None = None
         self._depth = 0
         self._replay: ReplayLog | None = None
+        # Of the parameters that the last step in the log left.
+        self._version: object = None
 
     def __getstate__(self) -> dict[str, Any]:
-        held = ("_logs", "_sizes", "_lock", "_depth", "_replay")
+        held = ("_logs", "_sizes", "_lock", "_depth", "_replay", "_version")
         state = {name: value for name, value in vars(self).items() if name not in held}
         return {**state, "records": list(self.records)}
 
@@ -107,47 +111,61 @@ class Checkpoints:
         vars(self).update(state)
         self._hold_nothing()
 
-    @contextlib.contextmanager
-    def held(self) -> Iterator[None]:
-        """Keep other processes from training in the folder; may be nested.
+    def held(self) -> "Hold":
+        """Keep other processes from training in the folder; may be nested. Errors: as :meth:`take`."""
+        return Hold(self)
+
+    def opened(self, resume: bool) -> "Hold":
+        """Hold the folder, and its logs, for a run.
 
         Raises
         ------
         RunError
-            It cannot be written, or another process trains in it.
+            As :meth:`take`; or it has another run that is not to be resumed.
+        """
+        return Hold(self, resume)
+
+    def take(self) -> None:
+        """Take the lock; :meth:`release` gives it back.
+
+        Raises
+        ------
+        RunError
+            The folder cannot be written, or another process trains in it.
         """
         from filelock import FileLock, Timeout
 
+        before = self._depth
         try:
-            make_folder(self.folder / FOLDER)
-            if self._lock is None:
-                self._lock = FileLock(self.folder / LOCK)
-            self._lock.acquire(timeout=0)
+            # An interrupt comes before the lock is taken, or when it is known to be.
+            with Uninterrupted():
+                make_folder(self.folder / FOLDER)
+                if self._lock is None:
+                    self._lock = FileLock(self.folder / LOCK)
+                self._lock.acquire(timeout=0)
+                self._depth += 1
         except Timeout:
             raise RunError(f"{self.folder}: another process trains in this folder") from None
         except OSError as error:
-            raise RunError(
-                f"{self.folder}: {error.strerror or error}; a folder to write is required"
-            ) from None
-        self._depth += 1
-        try:
-            yield
-        finally:
+            message = f"{self.folder}: {error.strerror or error}; a folder to write is required"
+            raise RunError(message) from None
+        except BaseException:
+            if self._depth > before:
+                self.release()
+            raise
+
+    def release(self) -> None:
+        """Give the lock back."""
+        with Uninterrupted():
             self._depth -= 1
             if not self._depth:
                 self._close_logs()
-            self._lock.release()
+            if self._lock is not None:
+                self._lock.release()
 
-    @contextlib.contextmanager
-    def opened(self, resume: bool) -> Iterator[None]:
-        """Hold the folder, and its logs, for one run.
-
-        Raises
-        ------
-        RunError
-            As :meth:`held`; or it has another run that is not to be resumed.
-        """
-        with self.held(), self._named_errors():
+    def begin(self, resume: bool) -> None:
+        """Begin or continue a run; the folder is held."""
+        with self._named_errors():
             metrics = self.folder / METRICS
             if not resume and (self.found() or (metrics.exists() and metrics.stat().st_size)):
                 raise RunError(f"{self.folder} holds another run; resume it, or name another folder")
@@ -158,13 +176,14 @@ class Checkpoints:
                     left.unlink()
             self.records, self._clock = [], time.monotonic()
             self._close_logs()
-            try:
-                if not resume:
-                    self.begin_at(0, {})
-                yield
-            finally:
-                self._end_block()
-                self._replay = None
+            if not resume:
+                self.begin_at(0, {})
+
+    def end(self) -> None:
+        """End a run, or leave it to be continued."""
+        with self._named_errors():
+            self._end_block()
+        self._replay = None
 
     @contextlib.contextmanager
     def _named_errors(self) -> Iterator[None]:
@@ -223,6 +242,15 @@ class Checkpoints:
         self.append(METRICS, line_of(record))
         self._end_block()
 
+    def _log_no_more(self, why: str) -> None:
+        """Put the log of scalars aside: the run can no longer be replayed."""
+        path, self._replay = self.replay_path, None
+        if REPLAY in self._logs:
+            self._logs.pop(REPLAY).close()
+        with contextlib.suppress(OSError):
+            path.rename(path.with_name(f"{REPLAY}.damaged"))
+        self.warn(f"{path} can no longer be written: {why}; the run cannot be replayed")
+
     def follow(self, trainer: "Trainer", estimate: "Estimate") -> None:
         """Log the scalars of the steps to come, where they are enough to take the run again.
 
@@ -233,7 +261,7 @@ class Checkpoints:
         """
         from fgnumba import replay
 
-        before, path = self._sizes.get(REPLAY, 0), self.replay_path
+        before, self._version = self._sizes.get(REPLAY, 0), trainer.model.version
         if estimate.replayable and (trainer.steps_done == 0) == (before == 0):
             try:
                 log = self.log(REPLAY)
@@ -241,23 +269,34 @@ class Checkpoints:
             except (RunError, OSError) as error:
                 if self._compact:
                     raise
-                if REPLAY in self._logs:
-                    self._logs.pop(REPLAY).close()
-                with contextlib.suppress(OSError):
-                    path.rename(path.with_name(f"{REPLAY}.damaged"))
-                self.warn(f"{path} can no longer be written: {error}; the run cannot be replayed")
+                self._log_no_more(str(error))
         elif self._compact:
             raise ConfigError(
                 f"compact checkpoints need a run that can be replayed from its first step; one of estimator "
                 f"{trainer.estimator.name!r} after {trainer.steps_done} steps on {trainer.model.device} cannot"
             )
 
-    def log_step(self, trainer: "Trainer", estimate: "Estimate") -> None:
-        """Take note of the scalars of a step that has been taken."""
-        if self._replay is not None:
-            coefficients = estimate.coefficients()
-            assert coefficients is not None
-            self._replay.step(trainer.steps_done - 1, trainer.last_rate, coefficients)
+    def log_step(self, trainer: "Trainer") -> None:
+        """Take note of the scalars of a step that has been taken.
+
+        Raises
+        ------
+        ConfigError
+            The step before was not the log's last, or left other parameters, and checkpoints are compact.
+        """
+        if self._replay is None:
+            return
+        position = trainer.position
+        coefficients = position.last.coefficients() if isinstance(position.last, Estimate) else None
+        follows = position.before is self._version and position.steps == self._replay.steps + 1
+        if coefficients is None or not follows:
+            why = f"before step {position.steps - 1}, parameters were changed or other steps taken"
+            if self._compact:
+                raise ConfigError(f"compact checkpoints need a run that can be replayed: {why}")
+            self._log_no_more(why)
+            return
+        self._version = position.version
+        self._replay.step(position.steps - 1, position.rate, coefficients)
 
     def drop_record(self) -> Record:
         """Take the last record back, and return it."""
@@ -309,9 +348,17 @@ class Checkpoints:
         return self.every is not None and step // self.every > self._tried_step // self.every
 
     def save(
-        self, trainer: "Trainer", step: int, facts: Mapping[str, Any], more: Mapping[str, Any] | None = None
+        self,
+        trainer: "Trainer",
+        step: int,
+        batch: int,
+        facts: Mapping[str, Any],
+        more: Mapping[str, Any] | None = None,
     ) -> bool:
-        """Write the checkpoint of `step`, `more` arrays in it; where that fails, say so, and return False."""
+        """Write the checkpoint of `step`, `more` arrays in it; where that fails, say so, and return False.
+
+        `batch`: of the run's steps.
+        """
         start = time.perf_counter()
         try:
             if self._replay is not None:
@@ -320,7 +367,7 @@ class Checkpoints:
             for log in self._logs.values():
                 log.sync()
             sizes = {name: log.size for name, log in self._logs.items()}
-            state, arrays = snapshot(trainer)
+            state, arrays = snapshot(trainer, batch)
             path = self.folder / FOLDER / f"step-{step:012}.safetensors"
             arrays = {} if self._compact else {**arrays, **(more or {})}
             self._write(path, {**facts, "trainer": state, "logs": sizes}, arrays)

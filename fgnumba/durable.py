@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from fgnumba.kernels.paths import shortened
+from fgnumba.kernels.uninterrupted import Uninterrupted
 
 MAX_NAME = 200
 """Bytes of a name that a temporary one takes over: file systems have room for 255."""
@@ -122,8 +123,12 @@ class AppendLog:
 
     def flush(self) -> None:
         """Write what waits; on an error it waits on, and none of it is in the file."""
-        if not self._pending:
-            return
+        if self._pending:
+            # What has been written must be known to be: an interrupt waits.
+            with Uninterrupted():
+                self._flush()
+
+    def _flush(self) -> None:
         try:
             # After a write that failed in its midst, and could not be cut off.
             self._file.seek(self._written)

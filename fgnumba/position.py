@@ -27,7 +27,8 @@ class Position(NamedTuple):
     steps : taken.
     rate, last, batch : of the last one, with which it can be taken back: its learning rate, what ran it, and on how
         many examples (None: it was replayed). 0.0 and None where it cannot be.
-    version : of the model's parameters after it. Where they have another one by now, nothing can be taken back.
+    version, before : of the model's parameters after it and before. Where they have another one by now, nothing can be
+        taken back.
     """
 
     steps: int = 0
@@ -35,6 +36,7 @@ class Position(NamedTuple):
     last: "Estimate | Update | None" = None
     batch: int | None = None
     version: object = None
+    before: object = None
 
 
 Move = tuple[Position, Position, Callable[[], bool]]

@@ -25,6 +25,7 @@ from fgnumba.estimators.weight_update import in_update
 from fgnumba.files import open_regular, size_of
 from fgnumba.kernels.paths import path_of
 from fgnumba.kernels.philox import MAX_DIRECTIONS, MAX_STEP
+from fgnumba.kernels.uninterrupted import Uninterrupted
 
 VERSION = 1
 BLOCK_STEPS, BLOCK_BYTES = 256, 1 << 16
@@ -101,15 +102,18 @@ class ReplayLog:
         """Take note that training diverged and left `steps` taken: one less where the last update was taken back."""
         assert self.steps - steps in (0, 1)
         if steps < self.steps:
-            self.end_block()
-            self._first = self.steps = steps
-            self._append(0)
+            with Uninterrupted():
+                self.end_block()
+                self._first = self.steps = steps
+                self._append(0)
 
     def end_block(self) -> None:
         """Hand the steps so far to the log; nothing where there are none since the last block."""
-        if self.steps > self._first:
-            self._append(self.steps - self._first)
-        self._first = self.steps
+        # An interrupt in the midst would write a block twice, or half.
+        with Uninterrupted():
+            if self.steps > self._first:
+                self._append(self.steps - self._first)
+            self._first = self.steps
 
     def _append(self, count: int) -> None:
         noted, rows = np.frombuffer(bytes(self._content), self._noted), np.empty(count, self._row)

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fgnumba.datasets.dataset import Dataset
-from fgnumba.errors import DeviceError
+from fgnumba.errors import ConfigError, DeviceError
 from fgnumba.estimators import Estimate
 from fgnumba.kernels.bound import Bound
 from fgnumba.kernels.gpu.copies import gather_rows
@@ -95,6 +95,7 @@ class ResidentTraining(Bound):
         self._programs: dict[int, Program] = {}
         self._asked, self._arrived = deque[_Asked](), deque[Taken]()
         self.draining = False
+        self._loss = trainer.loss.key
 
     @property
     def ahead(self) -> int:
@@ -182,6 +183,10 @@ class ResidentTraining(Bound):
         sent[0] = 0
         rows, rates, error = sent[1:].view(SETTINGS), list[float](), None
         trainer = self._trainer
+        if trainer.loss.key != self._loss:
+            raise ConfigError(
+                "the loss has changed: on a GPU, fit takes many steps at once, and Trainer.step one"
+            )
         for i in range(wanted):
             try:
                 rates.append(trainer.set_step(first + i))

@@ -59,12 +59,12 @@ class Point(NamedTuple):
     first_batch: int = 0
 
 
-def resume(saved: "Checkpoints", trainer: "Trainer", run: Mapping[str, Any]) -> Point | None:
+def resume(saved: "Checkpoints", trainer: "Trainer", run: Mapping[str, Any], steps: int) -> Point | None:
     """Put `trainer` where the newest whole checkpoint left it, and open the logs of there; None without any.
 
     Parameters
     ----------
-    run : facts that the checkpoint must agree in.
+    run : facts that the checkpoint must agree in. steps : of the run.
 
     Raises
     ------
@@ -79,7 +79,7 @@ def resume(saved: "Checkpoints", trainer: "Trainer", run: Mapping[str, Any]) -> 
         except DamagedError as error:
             saved.warn(f"{error}; {'it is the last' if path == paths[-1] else 'the one before it is used'}")
             continue
-        point, sizes = _apply(found, trainer, log, run)
+        point, sizes = _apply(found, trainer, log, run, steps)
         for damaged in paths[:number]:
             with contextlib.suppress(OSError):
                 damaged.rename(damaged.with_name(f"{damaged.name}.damaged"))
@@ -107,7 +107,11 @@ def _log(saved: "Checkpoints", trainer: "Trainer", found: CheckpointFile) -> rep
 
 
 def _apply(
-    found: CheckpointFile, trainer: "Trainer", log: replay_log.Log | None, run: Mapping[str, Any]
+    found: CheckpointFile,
+    trainer: "Trainer",
+    log: replay_log.Log | None,
+    run: Mapping[str, Any],
+    most: int,
 ) -> tuple[Point, dict[str, int]]:
     """Return what a checkpoint says, having put `trainer` there."""
     path, facts = found.path, found.facts
@@ -117,6 +121,10 @@ def _apply(
         if theirs != value:
             raise RunError(f"{path}: {name} is {shown(theirs)}; the run that continues has {shown(value)}")
     progress = _numbers(path, "where the run stood", facts.get("progress"), _PROGRESS)
+    if progress["done"] > most:
+        raise RunError(
+            f"{path.parent.parent}: its checkpoint is of step {progress['done']}; the run has {most} steps"
+        )
     good = _numbers(path, "what the run goes back to", facts.get("good"), _GOOD)
     # Once, every run began with batch 0, whatever its trainer had done before.
     first = facts.get("first_batch", 0)

@@ -24,8 +24,12 @@ FORMAT = 1
 """Of the arrays that a trainer's state is kept in: their names, and how the kernels pack them."""
 
 
-def snapshot(trainer: "Trainer") -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
+def snapshot(
+    trainer: "Trainer", batch: int | None = None
+) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
     """Return all that decides the steps to come: facts that JSON can hold, and arrays by name.
+
+    `batch`: a last step of another size cannot be taken back once it is restored; None: one of any size can.
 
     Arrays are as the kernels pack them; on the CPU they are the trainer's own, not copies.
     """
@@ -34,11 +38,11 @@ def snapshot(trainer: "Trainer") -> tuple[dict[str, Any], dict[str, npt.NDArray[
         "seed": trainer.seed,
         "steps_done": trainer.steps_done,
         "last_rate": trainer.last_rate,
-        "last_batch": trainer.position.batch,
+        "last_batch": None if batch not in (None, trainer.position.batch) else trainer.position.batch,
         **_kind(trainer),
     }
     # An update that was replayed is no plan's, and is not taken back later.
-    last = None if trainer.position.batch is None else trainer.position.last
+    last = None if facts["last_batch"] is None else trainer.position.last
     return facts, {
         name: trainer.model.processor.values(array) for name, array in _held(trainer, last).items()
     }

@@ -129,6 +129,7 @@ class Trainer(Standing):
                 self._log.move = None
                 raise DeviceError(f"step {before.steps}: {error}") from None
             if not finite:
+                self._log.move = None
                 self._diverged(plan, inputs, targets, rate)
             self.model.version = move[1].version
             self._log.finish(move)
@@ -136,8 +137,8 @@ class Trainer(Standing):
 
     def _step(self, before: Position, plan: Estimate, rate: float, batch: int) -> Move:
         """Return what is done when the plan has run to its end, and that finite."""
-        after = Position(before.steps + 1, rate, plan, batch, object())
         updates, version = plan.updates, self.model.version
+        after = Position(before.steps + 1, rate, plan, batch, object(), version)
 
         def done() -> bool:
             if plan.updates == updates or not plan.read():
@@ -228,15 +229,16 @@ class Trainer(Standing):
         position = self._log.settle()
         step, passed = position.steps, bool(in_float32(plan.values).all())
         what = "update is too large for float32" if passed else "loss or its derivative is not finite"
-        kept = passed
-        if not passed and studied is None:
+        of_input = diagnosis is not None and diagnosis.quantity == "input"
+        kept = passed or of_input
+        if not kept and studied is None:
             kept = self._take_back(position)
         kept = kept or step == 0
         where = f"{diagnosis}; " if diagnosis else ""
         found = "the last good parameters are kept" if kept else "the last step is to blame"
+        hint = "" if of_input else f"; try a learning rate of {rate / 10:.3g} or less"
         raise DivergenceError(
-            f"step {step}: the {what} (loss {plan.values[0]:.6g}) at learning rate {rate:.6g}; {where}{found}; "
-            f"try a learning rate of {rate / 10:.3g} or less",
+            f"step {step}: the {what} (loss {plan.values[0]:.6g}) at learning rate {rate:.6g}; {where}{found}{hint}",
             kept,
             diagnosis,
         )
@@ -271,7 +273,8 @@ class Trainer(Standing):
 
         An epoch is a fresh order of the training data, a function of (seed, epoch), cut into batches of
         `batch_size` (of all the data where there is less); what is left over at its end rests. Step i of a trainer
-        takes batch i, counted from the first epoch on: fits one after another are one fit.
+        takes batch i, counted from the first epoch on: fits one after another are one fit. With `epochs`, where the
+        trainer stands in the midst of one, a run begins with the next.
 
         The test data are evaluated once, at the end: ``history.final`` has their loss and accuracy, with a validation
         part and without.
@@ -307,36 +310,38 @@ class Trainer(Standing):
         RunError
             The folder of the checkpoints is another run's or in use, or no checkpoint in it is whole.
         """
-        self._check_fits(dataset)
-        stopping = early_stopping(callbacks, validation)
-        if (epochs is None) == (steps is None) and (epochs is not None or stopping is None):
-            raise ConfigError("fit: give either epochs or steps")
-        epochs, steps = optional(whole_number, "epochs", epochs), optional(whole_number, "steps", steps)
-        batch_size = whole_number("batch_size", batch_size)
-        evaluate_every = optional(whole_number, "evaluate_every", evaluate_every)
-        stop_above = optional(real_number, "stop_above", stop_above, above_zero=True)
-        resume = flag("resume", resume)
-        if resume and checkpoints is None:
-            raise ConfigError("resume: checkpoints is None; the folder to resume from is required")
-        parts = parts_of(self.model, dataset, validation, self.seed)
-        examples = len(parts.training.x_train)
-        batch_size = min(batch_size, examples)
-        per_epoch = examples // batch_size
-        if steps is None:
-            steps = Defaults().steps if epochs is None else epochs * per_epoch
-        training = Training(
-            self,
-            parts,
-            stopping=stopping,
-            steps=steps,
-            batch_size=batch_size,
-            every=evaluate_every or per_epoch,
-            callbacks=callbacks,
-            checkpoints=checkpoints,
-            resume=resume,
-            stop_above=stop_above,
-        )
         try:
+            self._check_fits(dataset)
+            callbacks = tuple(callbacks)
+            stopping = early_stopping(callbacks, validation)
+            if (epochs is None) == (steps is None) and (epochs is not None or stopping is None):
+                raise ConfigError("fit: give either epochs or steps")
+            epochs, steps = optional(whole_number, "epochs", epochs), optional(whole_number, "steps", steps)
+            batch_size = whole_number("batch_size", batch_size)
+            evaluate_every = optional(whole_number, "evaluate_every", evaluate_every)
+            stop_above = optional(real_number, "stop_above", stop_above, above_zero=True)
+            resume = flag("resume", resume)
+            if resume and checkpoints is None:
+                raise ConfigError("resume: checkpoints is None; the folder to resume from is required")
+            parts = parts_of(self.model, dataset, validation, self.seed)
+            examples = len(parts.training.x_train)
+            batch_size = min(batch_size, examples)
+            per_epoch = examples // batch_size
+            if steps is None:
+                steps = Defaults().steps if epochs is None else epochs * per_epoch
+            training = Training(
+                self,
+                parts,
+                stopping=stopping,
+                steps=steps,
+                whole=epochs is not None,
+                batch_size=batch_size,
+                every=evaluate_every or per_epoch,
+                callbacks=callbacks,
+                checkpoints=checkpoints,
+                resume=resume,
+                stop_above=stop_above,
+            )
             return training.run()
         finally:
             self.stopping = False
@@ -365,8 +370,8 @@ class Trainer(Standing):
     def take(self, plan: Estimate, values: npt.NDArray[np.float64], rate: float, batch: int) -> None:
         """Count a step that has been taken elsewhere."""
         plan.values[...] = values
-        self.model.version = object()
-        self.stand(Position(self.position.steps + 1, rate, plan, batch))
+        before, self.model.version = self.model.version, object()
+        self.stand(Position(self.position.steps + 1, rate, plan, batch, before=before))
 
     def __getstate__(self) -> dict[str, Any]:
         return state_of(self, own_attributes(self, self._own))

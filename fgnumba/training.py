@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from fgnumba.callbacks import Callback, EarlyStopping, History, Record
 from fgnumba.checkpoints import Checkpoints
 from fgnumba.diagnosis import Diagnosis
-from fgnumba.errors import DivergenceError, RunError
+from fgnumba.errors import DivergenceError
 from fgnumba.judge import Best, Judge, Parts
 from fgnumba.resumption import Good, resume
 from fgnumba.snapshot import BEST, GOOD
@@ -60,6 +60,7 @@ class Training:
     trainer, parts : they fit each other.
     stopping : the early stopping among `callbacks`, None without.
     steps, batch_size, every : how many at most; examples of each; steps between records.
+    whole : it begins with an epoch.
     callbacks, checkpoints, resume, stop_above : as ``Trainer.fit`` takes them.
     """
 
@@ -70,6 +71,7 @@ class Training:
         *,
         stopping: EarlyStopping | None,
         steps: int,
+        whole: bool,
         batch_size: int,
         every: int,
         callbacks: Sequence[Callback],
@@ -78,7 +80,7 @@ class Training:
         stop_above: float | None,
     ) -> None:
         self._trainer, self._dataset, self._callbacks = trainer, parts.training, callbacks
-        self._steps, self._batch, self._every = steps, batch_size, every
+        self._steps, self._batch, self._every, self._whole = steps, batch_size, every, whole
         self._checkpoints, self._resume, self._stop_above = checkpoints, resume, stop_above
         self._per_epoch = len(self._dataset.x_train) // batch_size
         self._history, self._progress = History(), Progress()
@@ -90,46 +92,55 @@ class Training:
 
     def run(self) -> History:
         """Take the steps that are left, and return the history; each callback is told of the end, whatever it is."""
-        history = self._history
-        try:
-            self._take_steps()
-        except BaseException as error:
-            history.ended_by = _reason(error)
-            for callback in self._told:
-                # The first error is the one to raise.
-                with contextlib.suppress(Exception):
-                    callback.on_end(history)
-            raise
-        history.ended_by = "stop" if history.stopped else "callback" if history.ended_early else "steps"
-        for callback in self._told:
-            callback.on_end(history)
+        history, saved = self._history, self._checkpoints
+        with self._trainer.model.lock:
+            # What its steps keep must be there to be restored.
+            self._estimate = self._trainer.plan(self._batch)
+        with contextlib.nullcontext() if saved is None else saved.opened(self._resume):
+            try:
+                self._take_steps()
+            except BaseException as error:
+                history.ended_by = _reason(error)
+                self._tell_end()
+                raise
+            history.ended_by = "stop" if history.stopped else "callback" if history.ended_early else "steps"
+            error_at_end = self._tell_end()
+        if error_at_end is not None:
+            raise error_at_end
         return history
+
+    def _tell_end(self) -> Exception | None:
+        """Tell each callback of the end, and return the first error of theirs."""
+        found = None
+        for callback in self._told:
+            try:
+                callback.on_end(self._history)
+            except Exception as error:
+                found = found or error
+        return found
 
     def _take_steps(self) -> None:
         self._clock, self._rate = time.perf_counter(), 0.0
         trainer, history = self._trainer, self._history
-        with trainer.model.lock:
-            # What its steps keep must be there to be restored.
-            self._estimate = trainer.plan(self._batch)
-        with contextlib.ExitStack() as stack:
-            if self._checkpoints is not None:
-                stack.enter_context(self._checkpoints.opened(self._resume))
-                if self._resume:
-                    self._restore(self._checkpoints)
-                    self._rate = trainer.last_rate
-                self._checkpoints.follow(trainer, self._estimate)
-            if not self._progress.done:
-                self._first = trainer.steps_done
-            for callback in self._callbacks:
-                self._told.append(callback)
-                if self._progress.done:
-                    callback.on_resume(self._trainer, self._steps, self._progress.done)
-                else:
-                    callback.on_start(self._trainer, self._steps)
-            self._begun = self._trainer.steps_done - self._progress.done
-            if not self._progress.done:
-                self._remember()
-            source = stack.enter_context(contextlib.closing(self._source()))
+        if self._checkpoints is not None:
+            if self._resume:
+                self._restore(self._checkpoints)
+                self._rate = trainer.last_rate
+            self._checkpoints.follow(trainer, self._estimate)
+        if not self._progress.done:
+            self._first = trainer.steps_done
+            if self._whole:
+                self._first = -(-self._first // self._per_epoch) * self._per_epoch
+        for callback in self._callbacks:
+            self._told.append(callback)
+            if self._progress.done:
+                callback.on_resume(self._trainer, self._steps, self._progress.done)
+            else:
+                callback.on_start(self._trainer, self._steps)
+        self._begun = self._trainer.steps_done - self._progress.done
+        if not self._progress.done:
+            self._remember()
+        with contextlib.closing(self._source()) as source:
             while self._progress.done < self._steps and not (history.stopped or history.ended_early):
                 self._one(source)
             if not history.stopped and not self._has_figures():
@@ -166,7 +177,7 @@ class Training:
         self._rate = trainer.last_rate
         progress.add(result.loss)
         if saved is not None:
-            saved.log_step(trainer, self._estimate)
+            saved.log_step(trainer)
         for callback in self._callbacks:
             callback.on_step(progress.done, result)
         if self._exceeds(result.loss):
@@ -326,18 +337,14 @@ class Training:
             more |= {GOOD + name: array for name, array in good.parameters.items()}
         if best is not None and best.step != self._progress.done:
             more |= {BEST + name: array for name, array in best.parameters.items()}
-        saved.save(trainer, self._progress.done, facts, more)
+        saved.save(trainer, self._progress.done, self._batch, facts, more)
 
     def _restore(self, saved: Checkpoints) -> None:
         """Continue from the newest checkpoint that is whole, from the start where there is none."""
-        point = resume(saved, self._trainer, self._facts)
+        point = resume(saved, self._trainer, self._facts, self._steps)
         if point is not None:
             self._progress, self._good = Progress(**point.progress), point.good
             self._first = point.first_batch
-            if self._progress.done > self._steps:
-                raise RunError(
-                    f"{saved.folder}: its checkpoint is of step {self._progress.done}; the run has {self._steps} steps"
-                )
             self._history.ended_early = point.early.ended
             if self._stopping is not None and point.early.seen is not None:
                 self._stopping.state = point.early.seen

@@ -127,6 +127,7 @@ class ReverseTrainer(Standing):
             self._log.move = (before, Position(before.steps + 1, version=version), done)
             value = plan.run(inputs, targets)
             if self._log.settle() is before:
+                self._log.move = None
                 self.loss.check_target_values(targets, self.model.outputs)
                 raise DivergenceError(
                     f"step {before.steps}: the loss is {value}; a lower learning rate may help"

@@ -14,7 +14,7 @@ import fgnumba as fg
 from fgnumba import replay, replay_log
 from fgnumba.checkpoints import FOLDER as CHECKPOINTS
 from fgnumba.checkpoints import METRICS, REPLAY
-from fgnumba.resumption import resume
+from fgnumba.resumption import LIMIT, resume
 from tests.fuzz import rules
 
 BATCH, FEATURES, CLASSES, DIRECTIONS = 4, 5, 3, 2
@@ -111,7 +111,7 @@ def _resumed(content: bytes) -> None:
     (folder / CHECKPOINTS / "step-000000000005.safetensors").write_bytes(content)
     saved = fg.Checkpoints(folder, warn=lambda message: None)
     with _fresh() as one, saved.opened(resume=True):
-        resume(saved, one, {})
+        resume(saved, one, {}, LIMIT)
 
 
 def read_checkpoint(content: bytes) -> None:

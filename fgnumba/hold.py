@@ -1,0 +1,36 @@
+"""How a run's folder is held: for as long as something is entered."""
+
+from typing import TYPE_CHECKING
+
+from fgnumba.errors import RunError
+
+if TYPE_CHECKING:
+    from fgnumba.checkpoints import Checkpoints
+
+
+class Hold:
+    """A folder that is held while this is entered; with `resume`, for a run.
+
+    A class: an interrupt in the midst of a generator's context would leave the lock with whoever keeps the traceback.
+    """
+
+    def __init__(self, saved: "Checkpoints", resume: bool | None = None) -> None:
+        self._saved, self._resume = saved, resume
+
+    def __enter__(self) -> None:
+        self._saved.take()
+        try:
+            if self._resume is not None:
+                self._saved.begin(self._resume)
+        except BaseException:
+            self._saved.release()
+            raise
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        try:
+            if self._resume is not None:
+                self._saved.end()
+        finally:
+            self._saved.release()
+        if self._resume is not None and isinstance(error, OSError):
+            raise RunError(f"{error.filename or self._saved.folder}: {error.strerror or error}") from None
