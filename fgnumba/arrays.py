@@ -92,7 +92,7 @@ def _is_finite(array: npt.NDArray[Any]) -> bool:
         if flat.dot(flat) <= _MOST:
             return True
     # NaN is within no bounds.
-    return bool(array.min() >= -_MOST and array.max() <= _MOST)
+    return float(array.min()) >= -_MOST and float(array.max()) <= _MOST
 
 
 def first_not_finite(array: npt.NDArray[Any]) -> tuple[int, ...] | None:

@@ -26,7 +26,8 @@ class _Same:
         return id(self._value)
 
     def __repr__(self) -> str:
-        return f"<one {type(self._value).__name__}>"
+        name = getattr(self._value, "__qualname__", "")
+        return f"<one {type(self._value).__name__} {name}>"
 
 
 def fingerprint(value: object) -> Hashable:
@@ -38,10 +39,15 @@ def fingerprint(value: object) -> Hashable:
     return _of(value, ())
 
 
-def statement(value: object) -> str:
-    """Return the class of an object, with a digest of what it holds where it holds anything."""
-    held, name = getattr(value, "__dict__", {}), type(value).__name__
-    return f"{name} {hashlib.sha256(repr(fingerprint(held)).encode()).hexdigest()[:16]}" if held else name
+def statement(value: object, key: Hashable) -> str:
+    """Return the class of an object in words, with a digest of its `key` where it holds anything."""
+    name = type(value).__name__
+    return f"{name} {hashlib.sha256(repr(key).encode()).hexdigest()[:16]}" if _holds(value) else name
+
+
+def _holds(value: object) -> bool:
+    slots = (vars(one).get("__slots__") for one in type(value).__mro__)
+    return bool(getattr(value, "__dict__", None) or any(slots))
 
 
 def _of(value: Any, above: tuple[int, ...]) -> Any:
@@ -56,6 +62,9 @@ def _of(value: Any, above: tuple[int, ...]) -> Any:
     above = (*above, id(value))
     if isinstance(value, (list, tuple)):
         return type(value), *(_of(one, above) for one in value)
+    if isinstance(value, (set, frozenset)):
+        # Their order is another one in each process.
+        return type(value), *sorted((_of(one, above) for one in value), key=repr)
     if isinstance(value, dict):
         return type(value), *((_of(name, above), _of(one, above)) for name, one in value.items())
     try:

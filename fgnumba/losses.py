@@ -24,7 +24,8 @@ class Loss(ABC):
     """A loss that is a mean over a batch.
 
     What is bound for a loss is kept for its class and all that it holds: another number in an attribute is another
-    loss, also where it was changed in place.
+    loss, also where it was changed in place. A class that holds what does not matter to its kernels (a counter, a
+    cache) says by :attr:`key` what does: otherwise each change costs a new plan, and a run cannot be resumed.
     """
 
     _slotted: ClassVar[bool] = False
@@ -35,7 +36,7 @@ class Loss(ABC):
 
     @property
     def key(self) -> Hashable:
-        """What plans are kept by."""
+        """What plans are kept by, and what a resumed run must agree in."""
         # Asked for in every step: a loss that holds nothing is its class.
         return fingerprint(self) if self.__dict__ or self._slotted else type(self)
 

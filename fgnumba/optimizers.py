@@ -18,6 +18,9 @@ from fgnumba.parameters import Parameter
 from fgnumba.schedules import Constant, Exponential, Schedule
 from fgnumba.validation import flag, optional, real_number, store, whole_number
 
+MOST = float(np.finfo(np.float32).max)
+"""What kernels compute with is float32."""
+
 Gradients = Mapping[str, npt.NDArray[np.float32]]
 Memory = Callable[[str, Parameter], npt.NDArray[np.float32]]
 """Returns an optimiser's array of a kind for a parameter, packed like it: the same one every time."""
@@ -205,7 +208,7 @@ class SGD(Optimizer):
             self,
             momentum=real_number("momentum", self.momentum, below=1),
             nesterov=flag("nesterov", self.nesterov),
-            weight_decay=real_number("weight_decay", self.weight_decay),
+            weight_decay=real_number("weight_decay", self.weight_decay, below=MOST),
             clip_norm=optional(real_number, "clip_norm", self.clip_norm, above_zero=True),
         )
         if self.nesterov and self.momentum == 0:
@@ -278,8 +281,8 @@ class Adam(Optimizer):
             self,
             beta1=real_number("beta1", self.beta1, below=1),
             beta2=real_number("beta2", self.beta2, below=1),
-            epsilon=real_number("epsilon", self.epsilon, above_zero=True),
-            weight_decay=real_number("weight_decay", self.weight_decay),
+            epsilon=real_number("epsilon", self.epsilon, above_zero=True, below=MOST),
+            weight_decay=real_number("weight_decay", self.weight_decay, below=MOST),
             clip_norm=optional(real_number, "clip_norm", self.clip_norm, above_zero=True),
         )
 
@@ -352,7 +355,7 @@ class FrankWolfe(Optimizer):
             raise ConfigError(f"averaging is {self.averaging!r}; a number above 0 and up to 1 is required")
         store(
             self,
-            radius=real_number("radius", self.radius, above_zero=True),
+            radius=real_number("radius", self.radius, above_zero=True, below=MOST),
             averaging=averaging,
         )
         self.rate(0)

@@ -10,8 +10,9 @@ import numpy.typing as npt
 from fgnumba.checkpoint_file import CheckpointFile
 from fgnumba.errors import ConfigError, RunError, shown
 from fgnumba.estimators import Estimate, Setting, Update
-from fgnumba.fingerprint import statement
+from fgnumba.fingerprint import fingerprint, statement
 from fgnumba.kernels.philox import MAX_STEP
+from fgnumba.losses import Loss
 from fgnumba.parameters import assign_all
 from fgnumba.position import Position
 
@@ -120,7 +121,9 @@ def _held(trainer: "Trainer", last: Estimate | Update | None) -> dict[str, Any]:
 
 def _said(part: object) -> str:
     # What is no dataclass may show its address.
-    return repr(part) if is_dataclass(part) else statement(part)
+    if is_dataclass(part):
+        return repr(part)
+    return statement(part, part.key) if isinstance(part, Loss) else statement(part, fingerprint(part))
 
 
 def state_of(trainer: "Trainer", more: Mapping[str, Any]) -> dict[str, Any]:

@@ -27,6 +27,9 @@ def plain(value: Any) -> Any:
 
     A scalar has no dimensions: ``np.uint8(3)``, ``np.array(3)``, a tensor of shape (). A length of time is no number.
     """
+    if type(value).__name__ == "MaskedConstant":
+        # Of numpy.ma: its number is 0, and means that there is none.
+        return None
     if getattr(value, "ndim", None) != 0 or not callable(getattr(value, "item", None)):
         return value
     if getattr(getattr(value, "dtype", None), "kind", "f") in ("m", "M"):

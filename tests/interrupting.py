@@ -6,6 +6,7 @@ a call, and at a jump backwards. An exception of a handler is raised there.
 
 import dis
 import os
+import signal
 import sys
 from functools import cache
 from pathlib import Path
@@ -15,7 +16,7 @@ import fgnumba
 PACKAGE = Path(fgnumba.__file__).parent
 FOLDERS = tuple(f"{(PACKAGE / name).resolve()}{os.sep}" for name in (".", "kernels", "bench", "cli"))
 """Of this package alone: what a signal may not cut in two elsewhere, ``kernels.uninterrupted`` holds it back from."""
-_LOOKS = ("CALL", "RESUME", "JUMP_BACKWARD")
+_LOOKS = ("CALL", "RESUME", "JUMP_BACKWARD", "POP_JUMP_BACKWARD")
 
 
 @cache
@@ -28,11 +29,11 @@ class Moments:
 
     Parameters
     ----------
-    at : number of the moment at which `error` is raised; None: at none.
+    at : number of the moment at which SIGINT comes; None: at none.
     """
 
-    def __init__(self, at=None, error=KeyboardInterrupt):
-        self.at, self.count, self._error = at, 0, error
+    def __init__(self, at=None):
+        self.at, self.count = at, 0
         self._before = {}
 
     def __call__(self, work):
@@ -41,7 +42,7 @@ class Moments:
         sys.settrace(self._enter)
         try:
             work()
-        except self._error:
+        except KeyboardInterrupt:
             return True
         finally:
             sys.settrace(before)
@@ -56,11 +57,12 @@ class Moments:
     def _follow(self, frame, event, argument):
         if event == "opcode":
             name = dis.opname[frame.f_code.co_code[frame.f_lasti]]
-            if self._before.get(frame, "").startswith(_LOOKS):
-                if self.count == self.at:
-                    self._before.clear()
-                    raise self._error
+            before = self._before.get(frame, "")
+            if before.startswith(_LOOKS) and "NO_INTERRUPT" not in before:
                 self.count += 1
+                if self.count - 1 == self.at:
+                    # Its handler runs here, and raises, unless the signal is held back.
+                    signal.raise_signal(signal.SIGINT)
             self._before[frame] = name
         elif event == "return":
             self._before.pop(frame, None)

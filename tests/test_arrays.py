@@ -337,3 +337,16 @@ def test_columns_of_pandas(expected):
 def test_evaluation_takes_no_narrow_count():
     found = evaluation.evaluate(cases.model(seed=1), EXAMPLES, LABELS.astype(np.uint8))
     assert [type(one) for one in found] == [float, float, int]
+
+
+def test_masked_numbers_are_none():
+    for make in (
+        lambda: fg.SGD(0.1, momentum=np.ma.masked),
+        lambda: fg.Dense(np.ma.masked),
+        lambda: fg.callbacks.EarlyStopping(min_delta=np.ma.masked),
+    ):
+        with pytest.raises(fg.ConfigError, match="is required"):
+            make()
+    x, y = np.ma.masked_equal(np.eye(3, dtype=np.float32), 1), np.arange(3)
+    with pytest.raises(fg.DatasetError, match="x_train is a MaskedArray"):
+        fg.datasets.Dataset("a", x, y, np.eye(3, dtype=np.float32), y, 3)

@@ -4,6 +4,7 @@ import copy
 import gc
 import multiprocessing
 import pickle
+import threading
 import weakref
 from concurrent.futures import ProcessPoolExecutor
 
@@ -77,7 +78,9 @@ def bits(trainer):
         if not name.startswith("gradient.") and array.any()
     }
     own = {name: parameter.array().tobytes() for name, parameter in trainer.state.parameters.items()}
-    return trainer.steps_done, arrays, state, own
+    position = trainer.position
+    last = None if position.last is None or position.last.last is None else position.last.last.tobytes()
+    return position.steps, arrays, state, own, last and (last, position.rate)
 
 
 @pytest.mark.parametrize("how", COPIES)
@@ -144,6 +147,55 @@ def test_what_was_loaded_meanwhile_is_not_taken_back():
         np.testing.assert_array_equal(array, loaded[name])
 
 
+@pytest.mark.parametrize("how", COPIES)
+def test_numbers_that_are_not_finite_are_copied_as_they_are(how):
+    trainer = trainer_of()
+    for parameter in trainer.model.packed_parameters.values():
+        parameter.assign(np.full(parameter.shape, np.inf, np.float32))
+    for copied in (COPIES[how](trainer.model), COPIES[how](trainer).model):
+        assert all(np.isposinf(array).all() for array in copied.parameters().values())
+
+
+@pytest.mark.parametrize("how", COPIES)
+def test_a_trainer_that_was_replayed(how, tmp_path):
+    def run(**more):
+        one = trainer_of()
+        one.fit(blobs(), steps=4, batch_size=8, checkpoints=fg.Checkpoints(tmp_path, compact=True), **more)
+        return one
+
+    run()
+    resumed = run(resume=True)
+    twin = COPIES[how](resumed)
+    x, y = next(batches(1))
+    for one in (resumed, twin):
+        with pytest.raises(fg.DivergenceError) as caught:
+            one.step(np.full_like(x, 3e38), y)
+        assert (caught.value.kept, one.steps_done) == (True, 3)
+    assert bits(resumed) == bits(twin)
+
+
+def test_copies_while_another_thread_trains():
+    trainer = trainer_of("feedback", "adam")
+    states, done = {0: bits(trainer)}, threading.Event()
+
+    def train():
+        for x, y in batches(2000):
+            # Its steps and their record are apart: a copy may come between them.
+            trainer.step(x, y)
+            states[trainer.steps_done] = bits(trainer)
+            if done.is_set():
+                return
+
+    thread = threading.Thread(target=train)
+    thread.start()
+    twins = [COPIES[how](trainer) for _ in range(10) for how in COPIES]
+    done.set()
+    thread.join()
+    assert len({twin.steps_done for twin in twins}) > 1
+    for twin in twins:
+        assert bits(twin) == states[twin.steps_done]
+
+
 def test_a_model_and_its_trainer_stay_together():
     trainer = trainer_of()
     trained(trainer, 2)
@@ -154,15 +206,24 @@ def test_a_model_and_its_trainer_stay_together():
 
 
 class Mlp(fg.Sequential):
+    trainer: fg.Trainer
+
     def __init__(self, width):
         super().__init__([fg.Dense(width), fg.Dense(3)], 4)
         self.width, self.notes = width, ["new"]
 
 
 class Counted(fg.Trainer):
+    __slots__ = ("__private", "slot")
+
     def __init__(self, model):
+        self.before = ["set", "before"]
         super().__init__(model, optimizer=fg.SGD(1e-3))
         self.calls = 0
+        self.slot, self.__private = "slot", "private"
+
+    def said(self):
+        return self.before, self.slot, self.__private
 
     def step(self, x, y):
         self.calls += 1
@@ -176,11 +237,22 @@ def test_classes_of_ones_own(how):
     trainer.step(x, y)
     twin = COPIES[how](trainer)
     assert (type(twin), type(twin.model), twin.calls, twin.model.width) == (Counted, Mlp, 1, 5)
+    assert twin.said() == trainer.said()
     assert twin.step(x, y).loss == trainer.step(x, y).loss
     assert bits(twin) == bits(trainer)
     model = COPIES[how](trainer.model)
     assert (model.width, model.notes) == (5, ["new"])
     np.testing.assert_array_equal(model(x), trainer.model(x))
+
+
+@pytest.mark.parametrize("how", ["deepcopy", "pickle", "joblib"])
+def test_a_model_that_holds_its_trainer(how):
+    model = Mlp(5)
+    model.trainer = Counted(model)
+    model.trainer.step(np.ones((2, 4), np.float32), np.array([0, 2]))
+    for copied in (COPIES[how](model), COPIES[how](model.trainer).model):
+        assert copied.trainer.model is copied is not model
+        assert bits(copied.trainer) == bits(model.trainer)
 
 
 class Follower(fg.Callback):

@@ -64,6 +64,7 @@ def moments(work, seed=0):
     """Yield numbers of moments at which `work` can be interrupted."""
     counted = Moments()
     assert not counted(work)
+    assert counted.count > 0
     chosen = range(counted.count)
     return sorted(random.Random(seed).sample(chosen, min(len(chosen), MOMENTS)))
 
@@ -168,6 +169,74 @@ def test_a_run(name, restore_best):
         if one.steps_done < 6:
             one.fit(data, steps=6 - one.steps_done, batch_size=8, validation=0.2)
             assert bits(one) == kept.states[6]
+
+
+@pytest.mark.parametrize(("name", "compact"), [("momentum", True), ("momentum", False), ("feedback", False)])
+def test_a_run_with_checkpoints(name, compact, tmp_path):
+    data = points()
+
+    def run(folder, one=None, resume=False):
+        one, saved = one or CASES[name](), fg.Checkpoints(folder, every=2, compact=compact)
+        one.fit(
+            data,
+            steps=7,
+            batch_size=8,
+            validation=0.2,
+            evaluate_every=2,
+            checkpoints=saved,
+            resume=resume,
+            callbacks=[EarlyStopping(50)],
+        )
+        return one
+
+    numbers = iter(range(1000))
+    expected = bits(run(tmp_path / "whole"))
+    for moment in moments(lambda: run(tmp_path / f"counted {next(numbers)}")):
+        folder = tmp_path / str(moment)
+        Moments(moment)(lambda folder=folder: run(folder))
+        assert bits(run(folder, resume=True)) == expected, moment
+        if name == "momentum":
+            log = fg.replay_log.read(folder / "replay.log")
+            assert (log.steps, log.cut) == (7, ""), moment
+
+
+def test_a_folder_is_held_no_longer_than_its_run(tmp_path):
+    saved = fg.Checkpoints(tmp_path)
+
+    def hold():
+        with saved.held():
+            pass
+
+    for moment in moments(hold):
+        errors = []
+        try:
+            Moments(moment)(hold)
+        except BaseException as error:
+            # With its traceback, as a notebook keeps it.
+            errors.append(error)
+        with fg.Checkpoints(tmp_path).held():
+            pass
+
+
+def test_a_reader_in_the_midst_of_a_step_hides_nothing():
+    """A signal's handler may look before the step has run, and another may raise after that."""
+    trainer = CASES["adam"]()
+    trainer.step(*batch(0))
+    plan = trainer.plan(6)
+    run, whole = plan.run, copy.deepcopy(trainer)
+    whole.step(*batch(1))
+
+    def looked_at(x, y):
+        assert trainer.steps_done == 1
+        copy.deepcopy(trainer)
+        run(x, y)
+        raise KeyboardInterrupt
+
+    plan.run = looked_at
+    with pytest.raises(KeyboardInterrupt):
+        trainer.step(*batch(1))
+    assert trainer.steps_done == 2
+    assert bits(trainer) == bits(whole)
 
 
 def test_loaded_parameters():

@@ -2,7 +2,11 @@
 
 import copy
 import gc
+import os
+import subprocess
+import sys
 import weakref
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -125,6 +129,12 @@ def times(arguments, part, parts):
 TIMES_TYPE = from_dtype(TIMES)
 
 
+def times_of(values, factor):
+    """Return the operation that multiplies values."""
+    arguments = np.array([(address(values), values.size, factor)], TIMES)
+    return Operation("times", kernel("times-of-tests", times, 3), arguments, keeps=(values,))
+
+
 class Scaled(fg.MeanSquaredError):
     """A loss with a number in it, which its operations hold."""
 
@@ -132,9 +142,7 @@ class Scaled(fg.MeanSquaredError):
         self.scale = scale
 
     def bind(self, device, z, outputs, targets, result, values):
-        bound = super().bind(device, z, outputs, targets, result, values)
-        arguments = np.array([(address(values), values.size, self.scale)], TIMES)
-        return [*bound, Operation("times", kernel("times-of-tests", times, 3), arguments, keeps=(values,))]
+        return [*super().bind(device, z, outputs, targets, result, values), times_of(values, self.scale)]
 
 
 def regression():
@@ -153,6 +161,56 @@ def test_losses_of_one_class_with_other_numbers():
     assert fg.jvp(model, loss, x, y, v)[0] == 4 * value
     loss.scale = 2.0
     assert fg.jvp(model, loss, x, y, v)[0] == 2 * value
+
+
+class Counting(fg.SoftmaxCrossEntropy):
+    """Holds what does not matter, and says so."""
+
+    def __init__(self):
+        self.asked = 0
+
+    @property
+    def key(self):
+        return Counting
+
+    def check_targets(self, *arguments):
+        self.asked += 1
+        super().check_targets(*arguments)
+
+
+def test_a_loss_that_says_what_matters_keeps_its_plan():
+    model, x, _ = regression()
+    trainer = fg.Trainer(model, loss=Counting(), optimizer=fg.SGD(1e-3))
+    for _ in range(3):
+        trainer.step(x, np.zeros(5, np.int64))
+    assert len(trainer.plans) == 1
+
+
+def test_what_a_loss_holds_is_stated_alike_in_every_process():
+    code = """
+from fgnumba.fingerprint import statement
+from tests.test_repeated_use import Holding
+
+one = Holding()
+print(statement(one, one.key))
+"""
+    said = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            cwd=Path(__file__).parent.parent,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in ("1", "2", "3")
+    }
+    assert len(said) == 1
+
+
+class Holding(fg.SoftmaxCrossEntropy):
+    def __init__(self):
+        self.names, self.function = {"a", "b", "c", "d", "e"}, weigh
 
 
 def test_alike_losses_share_a_plan():
@@ -183,7 +241,172 @@ def test_a_checkpoint_knows_the_number_of_a_loss():
     losses = (Scaled(1.0), Scaled(2.0), Scaled(1.0), fg.MeanSquaredError())
     said = [snapshot(fg.Trainer(model, loss=loss, optimizer=fg.SGD(1e-3)))[0]["loss"] for loss in losses]
     assert said[0] == said[2] != said[1]
+    counting = Counting()
+    first = snapshot(fg.Trainer(model, loss=counting, optimizer=fg.SGD(1e-3)))[0]["loss"]
+    counting.asked += 1
+    assert snapshot(fg.Trainer(model, loss=counting, optimizer=fg.SGD(1e-3)))[0]["loss"] == first
     assert said[3] == "MeanSquaredError"
+
+
+class Anneals(fg.Callback):
+    """Changes something after each step."""
+
+    def __init__(self, change):
+        self.change = change
+
+    def on_start(self, trainer, steps):
+        self.trainer = trainer
+
+    def on_step(self, step, result):
+        self.change(self.trainer, step)
+
+
+def weigh(trainer, step):
+    trainer.loss.scale = 0.5**step
+
+
+def ask_for_plans(trainer, step):
+    for size in range(10, 11 + KEPT):
+        trainer.plan(size)
+
+
+def values_of(n=40):
+    x = np.random.default_rng(2).standard_normal((n, 4)).astype(np.float32)
+    return fg.datasets.Dataset("values", x, np.arange(n) % 3, x[:9], np.arange(9) % 3, 3)
+
+
+class Weighed(fg.SoftmaxCrossEntropy):
+    def __init__(self):
+        self.scale = 1.0
+
+    def bind(self, device, z, outputs, targets, result, values):
+        return [*super().bind(device, z, outputs, targets, result, values), times_of(values, self.scale)]
+
+
+def run_of(folder, change, **more):
+    model = fg.Sequential([fg.Dense(9, activation="relu"), fg.Dense(3)], 4)
+    trainer = fg.Trainer(model, loss=Weighed(), optimizer=fg.SGD(1e-2), seed=3)
+    kept = fg.Checkpoints(folder, every=3, **more)
+    trainer.fit(values_of(), steps=7, batch_size=8, callbacks=[Anneals(change)], checkpoints=kept)
+    return trainer
+
+
+@pytest.mark.parametrize("change", [weigh, ask_for_plans])
+@pytest.mark.parametrize("compact", [False, True])
+def test_a_log_has_the_scalars_of_the_steps_that_were_taken(change, compact, tmp_path):
+    trainer = run_of(tmp_path, change, compact=compact)
+    again = fg.Trainer(
+        fg.Sequential(trainer.model.layers, 4), loss=Weighed(), optimizer=trainer.optimizer, seed=3
+    )
+    fg.replay.replay(again, fg.replay_log.read(tmp_path / "replay.log"))
+    assert bits(again)[:4] == bits(trainer)[:4]
+
+
+def clip(trainer, step):
+    if step == 3:
+        arrays = trainer.model.parameters()
+        trainer.model.load_parameters({name: array.clip(-0.1, 0.1) for name, array in arrays.items()})
+
+
+def step_apart(trainer, step):
+    if step == 3:
+        trainer.step(np.ones((5, 4), np.float32), np.zeros(5, np.int64))
+
+
+@pytest.mark.parametrize("change", [clip, step_apart])
+def test_parameters_that_change_between_steps_end_a_log(change, tmp_path):
+    said: list[str] = []
+    run_of(tmp_path / "a", change, warn=said.append)
+    (line,) = said
+    assert "before step" in line
+    assert line.endswith("parameters were changed or other steps taken; the run cannot be replayed")
+    assert not (tmp_path / "a" / "replay.log").exists()
+    with pytest.raises(fg.ConfigError, match="compact checkpoints need a run that can be replayed"):
+        run_of(tmp_path / "b", change, compact=True)
+
+
+def test_a_run_by_epochs_begins_with_a_whole_one():
+    data = blobs(100)
+    for before in ({"epochs": 1, "batch_size": 64}, {"steps": 3, "batch_size": 10}):
+        trainer = trainer_of()
+        trainer.fit(data, **before)
+        noted = Batches(trainer)
+        trainer.fit(data, epochs=1, batch_size=10)
+        seen = [first for batch in noted.seen for first in batch]
+        assert sorted(seen) == sorted(data.x_train[:, 0, 0, 0].tolist())
+
+
+def test_a_resumption_that_is_refused_changes_nothing(tmp_path):
+    data, kept = blobs(), fg.Checkpoints(tmp_path, every=2)
+    trainer_of().fit(data, steps=4, batch_size=8, checkpoints=kept)
+    fresh, again = trainer_of(), trainer_of()
+    with pytest.raises(fg.RunError, match="its checkpoint is of step 4; the run has 2 steps"):
+        again.fit(data, steps=2, batch_size=8, checkpoints=kept, resume=True)
+    assert bits(again) == bits(fresh)
+
+
+def test_callbacks_that_can_be_read_once():
+    ends = Ends()
+    trainer_of().fit(blobs(), steps=2, batch_size=16, callbacks=(one for one in [ends]))
+    assert ends.heard == ["steps"]
+
+
+def test_an_error_at_a_good_end_keeps_nobody_from_hearing():
+    class Fails(Ends):
+        def on_end(self, history):
+            raise RuntimeError("at the end")
+
+    last = Ends()
+    with pytest.raises(RuntimeError, match="at the end"):
+        trainer_of().fit(blobs(), steps=2, batch_size=16, callbacks=[Fails(), last])
+    assert last.heard == ["steps"]
+
+
+def test_a_log_of_ones_own_is_whole_at_the_end(tmp_path):
+    kept = fg.Checkpoints(tmp_path)
+
+    class Notes(fg.Callback):
+        def on_step(self, step, result):
+            kept.append("notes.log", f"{step}\n")
+
+        def on_end(self, history):
+            kept.append("notes.log", "end\n")
+
+    trainer_of().fit(blobs(), steps=2, batch_size=16, callbacks=[Notes()], checkpoints=kept)
+    assert (tmp_path / "notes.log").read_text(encoding="ascii") == "1\n2\nend\n"
+    assert not kept.logs
+
+
+def test_a_stop_before_a_fit_that_is_refused_is_forgotten():
+    trainer = trainer_of()
+    trainer.stop()
+    with pytest.raises(fg.ConfigError):
+        trainer.fit(blobs(), steps=0)
+    assert not trainer.fit(blobs(), steps=3, batch_size=16).stopped
+
+
+def test_an_example_beyond_float32_takes_no_step_back():
+    model, x, _ = regression()
+    trainer = fg.Trainer(model, optimizer=fg.SGD(1e-2))
+    trainer.step(x, np.zeros(5, np.int64))
+    before, wrong = bits(trainer), x.astype(np.float64)
+    wrong[1, 2] = 1e39
+    with pytest.raises(fg.DivergenceError, match=r"at \(1, 2\); the last good parameters are kept$"):
+        trainer.step(wrong, np.zeros(5, np.int64))
+    assert bits(trainer) == before
+
+
+def test_the_baselines_steps_are_not_taken_back_by_another():
+    model, x, _ = regression()
+    y = np.zeros(5, np.int64)
+    trainer = fg.Trainer(model, optimizer=fg.SGD(1e-2))
+    trainer.step(x, y)
+    reverse.ReverseTrainer(model, 0.1).step(x, y)
+    before = model.parameters()
+    with pytest.raises(fg.DivergenceError) as caught:
+        trainer.step(np.full_like(x, 3e38), y)
+    assert not caught.value.kept
+    assert all(np.array_equal(array, before[name]) for name, array in model.parameters().items())
 
 
 class Ends(fg.Callback):

@@ -47,7 +47,7 @@ class Dataset:
         for part in ("train", "test"):
             features, labels = getattr(self, f"x_{part}"), getattr(self, f"y_{part}")
             for key, array in ((f"x_{part}", features), (f"y_{part}", labels)):
-                if not isinstance(array, np.ndarray):
+                if not isinstance(array, np.ndarray) or isinstance(array, np.ma.MaskedArray):
                     raise DatasetError(
                         f"{self.name}: {key} is a {type(array).__name__}; a NumPy array is required"
                     )
