@@ -39,6 +39,8 @@ class Moments:
     def __call__(self, work):
         """Run `work`; return whether it was interrupted."""
         before = sys.gettrace()
+        # In the background it is ignored.
+        handler = signal.signal(signal.SIGINT, signal.default_int_handler)
         sys.settrace(self._enter)
         try:
             work()
@@ -46,6 +48,7 @@ class Moments:
             return True
         finally:
             sys.settrace(before)
+            signal.signal(signal.SIGINT, handler)
         return False
 
     def _enter(self, frame, event, argument):
