@@ -89,7 +89,9 @@ def _is_finite(array: npt.NDArray[Any]) -> bool:
     if array.dtype == np.float32 and array.flags.c_contiguous:
         flat = array.reshape(-1)
         # One pass: a sum of squares that is finite has none that is not.
-        if flat.dot(flat) <= _MOST:
+        with np.errstate(over="ignore", invalid="ignore"):
+            square = flat.dot(flat)
+        if square <= _MOST:
             return True
     # NaN is within no bounds.
     return float(array.min()) >= -_MOST and float(array.max()) <= _MOST

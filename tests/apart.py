@@ -24,5 +24,6 @@ def python(*arguments, without=(), text=None, folder=ROOT, **environment):
         input=text,
         capture_output=True,
         text=True,
+        encoding="utf-8",
         check=False,
     )

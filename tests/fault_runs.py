@@ -136,7 +136,7 @@ def in_process(*arguments):
 
 def records(run):
     """Return the lines of metrics.jsonl but for the time that steps took."""
-    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     return [{name: value for name, value in line.items() if name != "seconds"} for line in lines]
 
 

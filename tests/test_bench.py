@@ -182,7 +182,7 @@ def test_the_command_without_peers_and_with_a_goal_that_is_missed(fgtrain, folde
     short = ("bench", "--quick", "--network", "logreg", "--seconds", 0.2)
     done = fgtrain(*short, "--json", "out.json")
     assert done.code == 0
-    report = json.loads((folder / "out.json").read_text())
+    report = json.loads((folder / "out.json").read_text(encoding="utf-8"))
     assert report["peers"] == []
     assert [figure["met"] for figure in report["goals"]][1:] == [True, False, False]
     assert done.out.count("MISSED") >= 2
@@ -205,7 +205,7 @@ def test_what_was_measured_is_printed_whatever_becomes_of_its_files(fgtrain, fol
     done = fgtrain("bench", "--html", "out.html", "--json", "out.json")
     assert (done.code, "Rf/Rb" in done.out) == (0, True)
     assert "out.html is left out: RuntimeError: no fonts" in done.err.splitlines()
-    assert json.loads((folder / "out.json").read_text())["ratios"]
+    assert json.loads((folder / "out.json").read_text(encoding="utf-8"))["ratios"]
     (folder / "folder").mkdir()
     assert "is a folder, or in one that is not writable" in fgtrain("bench", "--json", "folder").error
 
@@ -239,7 +239,7 @@ def test_the_command(fgtrain, folder):
     assert done.code == 0
     assert "Rf/Rb" in done.out
     assert "measuring 2/2: logreg, 1 x rank1, batch 64" in done.err
-    found = json.loads((folder / "out.json").read_text())
+    found = json.loads((folder / "out.json").read_text(encoding="utf-8"))
     (row,) = found["ratios"]
     assert (row["name"], row["direction"], row["directions"], row["batch"]) == ("logreg", "rank1", 1, 64)
     assert {"rf", "rb", "rf_ideal", "rb_ideal", "step_ms", "peak_bytes"} <= row.keys()
@@ -290,9 +290,9 @@ def test_the_committed_results_are_what_the_page_is_made_of():
     folder = results_page.FOLDER
     if not (folder / "README.md").exists():
         pytest.skip("installed without the repository")
-    assert (folder / "README.md").read_text() == results_page.page()
-    assert results_page.readme_table() in results_page.README.read_text()
-    assert results_page.learning_table() in results_page.README.read_text()
+    assert (folder / "README.md").read_text(encoding="utf-8") == results_page.page()
+    assert results_page.readme_table() in results_page.README.read_text(encoding="utf-8")
+    assert results_page.learning_table() in results_page.README.read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -331,7 +331,11 @@ def test_the_page_in_a_browser(html, tmp_path):
         f"--user-data-dir={tmp_path / 'profile'}",
     ]
     done = subprocess.run(
-        [browser, *flags, "--dump-dom", path.as_uri()], capture_output=True, text=True, timeout=120
+        [browser, *flags, "--dump-dom", path.as_uri()],
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        timeout=120,
     )
     assert done.returncode == 0, done.stderr
     found = dict(re.findall(r'data-(width|window|drawn)="(\d+)"', done.stdout))

@@ -1,5 +1,6 @@
 """The wheel: what is in it, and that an old build folder leaves nothing in it."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -31,8 +32,11 @@ def wheel_names(tree):
     done = subprocess.run(
         [sys.executable, "setup.py", "-q", "bdist_wheel"],
         cwd=tree,
+        # What is deprecated in setuptools is not ours.
+        env={name: value for name, value in os.environ.items() if name != "PYTHONWARNINGS"},
         capture_output=True,
         text=True,
+        encoding="utf-8",
         check=False,
     )
     assert done.returncode == 0, done.stderr

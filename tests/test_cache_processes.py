@@ -119,6 +119,7 @@ def at_once(path, folder, number):
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            encoding="utf-8",
         )
         for _ in range(number)
     ]

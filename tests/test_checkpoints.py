@@ -120,7 +120,9 @@ def test_a_resumed_run_is_the_undisturbed_one(tmp_path, blobs, estimator, optimi
     assert not resumed.stopped
     assert bits(last) == bits(whole)
     assert without_time(resumed.records) == without_time(history.records)
-    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    lines = [
+        json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
     assert [line["step"] for line in lines] == [7, 14, 21, 24]
     assert [fg.Record(**line) for line in lines] == resumed.records
 
@@ -249,11 +251,11 @@ def test_lost_records_do_not_stand_in_the_way(tmp_path, blobs, change, message):
     fit(whole, blobs)
     fit(trainer(), blobs, tmp_path, stop=(18,))
     path = tmp_path / "metrics.jsonl"
-    path.write_text(change(path.read_text()))
+    path.write_text(change(path.read_text(encoding="utf-8")))
     with pytest.warns(RuntimeWarning, match=message):
         fit(resumed, blobs, tmp_path, True)
     assert bits(resumed) == bits(whole)
-    steps = [json.loads(line)["step"] for line in path.read_text().splitlines()]
+    steps = [json.loads(line)["step"] for line in path.read_text(encoding="utf-8").splitlines()]
     assert steps in ([21, 24], [7, 21, 24])
 
 

@@ -37,9 +37,9 @@ def test_train_leaves_a_complete_run_folder(fgtrain, folder):
     assert files(folder / "runs") == ["digits-mlp-1"]
     assert files(run) == ["config.toml", "loss.png", "metrics.jsonl", "model.safetensors"]
     assert (run / "loss.png").read_bytes().startswith(b"\x89PNG")
-    records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    records = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     assert [record["step"] for record in records] == [6, 12, 18, 24, 30, 36, 42, 48, 54, 60]
-    config = tomllib.loads((run / "config.toml").read_text())
+    config = tomllib.loads((run / "config.toml").read_text(encoding="utf-8"))
     assert config["layers"] == [
         {"type": "flatten"},
         {"type": "dense", "units": 1024, "activation": "relu"},
@@ -109,7 +109,7 @@ def test_options_override_a_file_which_overrides_defaults(fgtrain, folder):
     (folder / "settings.toml").write_text('model = "logreg"\nsteps = 20\ndirections = 3\nseed = 7\n')
     done = fgtrain("train", "--config", "settings.toml", "--directions", 5, "--out", "run", "--quiet")
     assert done.code == 0
-    config = tomllib.loads((folder / "run" / "config.toml").read_text())
+    config = tomllib.loads((folder / "run" / "config.toml").read_text(encoding="utf-8"))
     assert (config["model"], config["steps"], config["seed"]) == ("logreg", 20, 7)
     assert config["directions"] == 5
     assert config["batch_size"] == 64
@@ -120,7 +120,9 @@ def test_a_run_repeats_bit_for_bit_from_its_own_configuration(fgtrain, folder, f
     first, second = (load_file(path / "model.safetensors") for path in (finished, folder / "again"))
     for name, array in first.items():
         np.testing.assert_array_equal(array, second[name])
-    assert (folder / "again" / "config.toml").read_text() == (finished / "config.toml").read_text()
+    assert (folder / "again" / "config.toml").read_text(encoding="utf-8") == (
+        finished / "config.toml"
+    ).read_text(encoding="utf-8")
 
 
 def test_a_model_in_a_file(fgtrain, folder, blobs):
@@ -142,7 +144,7 @@ def test_widths_choose_hidden_layers(fgtrain, folder):
 
 
 def test_evaluate_agrees_with_the_last_record(fgtrain, finished):
-    last = json.loads((finished / "metrics.jsonl").read_text().splitlines()[-1])
+    last = json.loads((finished / "metrics.jsonl").read_text(encoding="utf-8").splitlines()[-1])
     found = fgtrain("evaluate", finished, "--json").json()
     assert found == {"accuracy": last["test_accuracy"], "loss": last["test_loss"], "n": 359}
     shown = fgtrain("evaluate", finished)
@@ -215,7 +217,7 @@ def test_divergence_keeps_the_last_good_parameters(fgtrain, folder, blobs, seed)
         assert files(folder) == before
         same: tuple[object, ...] = options
     else:
-        config = tomllib.loads((folder / "run" / "config.toml").read_text())
+        config = tomllib.loads((folder / "run" / "config.toml").read_text(encoding="utf-8"))
         # An update that is too large was not taken; one that led to a loss that is not finite is taken back.
         at = [match["restored"]] if outcome == "lost" else [int(match["step"]) - 1, match["step"]]
         assert config["run"]["diverged_at_step"] in map(int, at)
@@ -251,7 +253,9 @@ def test_help_imports_nothing_heavy():
         "heavy = {'numpy', 'numba', 'matplotlib', 'pooch', 'safetensors', 'rich'} & set(sys.modules)\n"
         "sys.exit(repr(heavy) if heavy else 0)"
     )
-    done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", source], capture_output=True, text=True, encoding="utf-8", check=False
+    )
     assert done.returncode == 0, done.stderr
 
 
@@ -322,7 +326,10 @@ def test_convolutional_models_train_and_are_rebuilt_from_their_run(fgtrain, fold
     arguments = ("--steps", 12, "--directions", 2, "--out", "run")
     assert fgtrain("train", "--model", model, *arguments).code == 0
     (folder / "graph.toml").unlink()
-    records = [json.loads(line) for line in (folder / "run" / "metrics.jsonl").read_text().splitlines()]
+    records = [
+        json.loads(line)
+        for line in (folder / "run" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
     found = fgtrain("evaluate", "run", "--json").json()
     assert found["accuracy"] == records[-1]["test_accuracy"]
     tolerances.EXACT_SUMS.check(found["loss"], records[-1]["test_loss"])

@@ -117,7 +117,7 @@ def test_a_folder_that_is_none(fgtrain, folder):
 
 
 def edit(run, before, after):
-    text = (run / "config.toml").read_text()
+    text = (run / "config.toml").read_text(encoding="utf-8")
     assert before in text
     (run / "config.toml").write_text(text.replace(before, after))
 

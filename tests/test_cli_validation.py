@@ -27,11 +27,11 @@ def noise(folder):
 
 
 def lines(run):
-    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
 def config(run):
-    return tomllib.loads((run / "config.toml").read_text())
+    return tomllib.loads((run / "config.toml").read_text(encoding="utf-8"))
 
 
 def end_of(run):
@@ -228,7 +228,9 @@ def test_a_restored_step_that_is_none(fgtrain, folder, noise, text):
     options = ("--steps", 4, "--patience", 1, "--restore-best", "--out", "run", "--quiet")
     assert fgtrain("train", *NOISE, *WEIGHTS, *options).code == 0
     path = folder / "run" / "config.toml"
-    path.write_text(f"{path.read_text()}\nrestored_step = {text}\n".replace("restored_step = 1\n", ""))
+    path.write_text(
+        f"{path.read_text(encoding='utf-8')}\nrestored_step = {text}\n".replace("restored_step = 1\n", "")
+    )
     assert "config.toml is damaged: restored_step is" in fgtrain("replay", "run").error
 
 

@@ -72,7 +72,9 @@ def test_the_faster_revision_is_told(repository):
     for line in lines:
         assert line.endswith("faster")
         assert float(line.split(" ms ")[2].split()[0]) == 0.5
-    listed = subprocess.run(["git", "-C", repository, "worktree", "list"], capture_output=True, text=True)
+    listed = subprocess.run(
+        ["git", "-C", repository, "worktree", "list"], capture_output=True, text=True, encoding="utf-8"
+    )
     assert len(listed.stdout.splitlines()) == 1
 
 
@@ -107,7 +109,12 @@ def test_the_worker_runs_this_library():
     worker = compare.__file__.replace("compare.py", "compare_worker.py")
     lines = '["logreg", "f"]\n["logreg", "rank1 x 4"]\n["logreg", "sideways x 1"]\n'
     done = subprocess.run(
-        [sys.executable, "-P", worker], input=lines, capture_output=True, text=True, check=True
+        [sys.executable, "-P", worker],
+        input=lines,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        check=True,
     )
     first, second, third = done.stdout.splitlines()
     assert 0 < float(first) < 1

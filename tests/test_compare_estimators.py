@@ -74,7 +74,7 @@ def test_the_command(fgtrain, folder):
     done = fgtrain(*options, "--out", "out")
     assert done.code == 0
     assert "mlp on digits, 20 steps each, 1 seed(s)" in done.out
-    data = json.loads((folder / "out" / "data.json").read_text())
+    data = json.loads((folder / "out" / "data.json").read_text(encoding="utf-8"))
     assert [curve["name"] for curve in data["curves"]] == ["feedback", "reverse-mode"]
     assert (folder / "out" / "figure.svg").read_text(encoding="utf-8").lstrip().startswith("<?xml")
     assert fgtrain(*options[:-2], "--seconds", 0.05, "--out", "b").error.startswith(
@@ -127,7 +127,10 @@ def test_telemetry_changes_nothing(blobs, tmp_path):
         found.append(model.parameters())
     for name, array in found[0].items():
         np.testing.assert_array_equal(array, found[1][name])
-    lines = [json.loads(line) for line in (tmp_path / "3" / "gradient.jsonl").read_text().splitlines()]
+    lines = [
+        json.loads(line)
+        for line in (tmp_path / "3" / "gradient.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
     assert [line["step"] for line in lines] == [0, 3, 6, 9]
     assert all(-1 <= line["cosine"] <= 1 for line in lines)
     assert (tmp_path / "3" / "gradient.png").read_bytes().startswith(b"\x89PNG")
@@ -157,7 +160,7 @@ def test_damaged_readings_are_said_and_the_run_goes_on(blobs, tmp_path, damage):
         trainer = fg.Trainer(fg.Sequential([fg.Dense(3)], 8, seed=1), optimizer=fg.SGD(0.01))
         telemetry = Telemetry(1, blobs, 30, checkpoints)
         if resume:
-            content = path.read_text()
+            content = path.read_text(encoding="utf-8")
             line = json.dumps({**json.loads(content.splitlines()[0]), **damage})
             # As long as it was at the checkpoint.
             assert len(line) < len(content)
@@ -192,7 +195,7 @@ def test_telemetry_does_not_stand_in_the_way_of_recovery(blobs, tmp_path):
             callbacks=[Telemetry(1, blobs, 30, checkpoints)],
             checkpoints=checkpoints,
         )
-    assert len((tmp_path / "gradient.jsonl").read_text().splitlines()) >= 4
+    assert len((tmp_path / "gradient.jsonl").read_text(encoding="utf-8").splitlines()) >= 4
     for name, array in model.parameters().items():
         np.testing.assert_array_equal(array, before[name])
 
@@ -200,7 +203,10 @@ def test_telemetry_does_not_stand_in_the_way_of_recovery(blobs, tmp_path):
 def test_telemetry_from_the_command_line(fgtrain, folder):
     done = fgtrain("train", "--widths", 8, "--steps", 20, "--telemetry", 10, "--out", "run", "--quiet")
     assert done.code == 0
-    readings = [json.loads(line) for line in (folder / "run" / "gradient.jsonl").read_text().splitlines()]
+    readings = [
+        json.loads(line)
+        for line in (folder / "run" / "gradient.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
     assert [reading["step"] for reading in readings] == [0, 10, 20]
     assert (folder / "run" / "gradient.png").exists()
     assert "telemetry is 0" in fgtrain("train", "--telemetry", 0).error
@@ -259,6 +265,6 @@ def test_settings_of_a_comparison(fgtrain, folder):
     options = (*chosen, "--clip-norm", 3, "--weight-decay", 0.1, "--direction", "gaussian")
     which = ("compare", "--estimators", "weight-perturbation,reverse-mode", "--steps", 2, "--out", "out")
     assert fgtrain(*which, *options).code == 0
-    found = json.loads((folder / "out" / "data.json").read_text())["config"]
+    found = json.loads((folder / "out" / "data.json").read_text(encoding="utf-8"))["config"]
     expected = {"widths": [4], "batch_size": 32, "momentum": 0.5, "decay": 0.01, "direction": "gaussian"}
     assert found.items() >= expected.items()

@@ -328,7 +328,7 @@ def test_checkpoints_copied_while_they_are_open_hold_nothing(tmp_path):
         assert kept.logs
         assert not twin.logs
         kept.append("more.log", "kept\n")
-    assert (tmp_path / "more.log").read_text() == "kept\n"
+    assert (tmp_path / "more.log").read_text(encoding="utf-8") == "kept\n"
     with twin.held():
         pass
 

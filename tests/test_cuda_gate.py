@@ -211,7 +211,7 @@ def test_a_kernel_goes_through_as_it_came(run, tmp_path):
     assert updated.exit_code == 0
     assert "| twice | sm_90 |" in updated.stdout
     assert "1 kernels for sm_90" in updated.stdout
-    found = json.loads((tmp_path / "found.json").read_text())
+    found = json.loads((tmp_path / "found.json").read_text(encoding="utf-8"))
     assert found["refused"] == []
     assert found["rows"][0]["opcodes"]["LDG"] == 1
     again = run()

@@ -172,7 +172,7 @@ def test_a_run_that_was_killed_before_its_first_checkpoint_begins_again(fgtrain,
 
 def test_all_is_taken_and_the_records_are_gone(fgtrain, victim):
     run, _ = victim("feedback")
-    config = (run / "config.toml").read_text()
+    config = (run / "config.toml").read_text(encoding="utf-8")
     step = newest(run)
     (run / "config.toml").write_text(config.replace("steps = 1000", f"steps = {step}"))
     (run / "metrics.jsonl").unlink()
@@ -209,7 +209,7 @@ def test_a_run_remembers_what_it_was_told_when_it_continued(fgtrain, folder, mon
         patched.setattr(run_folder, "finish", fail)
         fgtrain("train", "--widths", 8, "--steps", 10, "--out", "run", "--checkpoint-every", 2, "--quiet")
         fgtrain("train", "--resume", "run", "--checkpoint-every", "7m", "--keep", 3)
-    facts = tomllib.loads((folder / "run" / "config.toml").read_text())["run"]
+    facts = tomllib.loads((folder / "run" / "config.toml").read_text(encoding="utf-8"))["run"]
     assert (facts["checkpoint_every"], facts["keep"]) == ("7m", 3)
     assert fgtrain("train", "--resume", "run").code == 0
 

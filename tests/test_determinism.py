@@ -38,6 +38,7 @@ def run(environment, *arguments):
         env=environment,
         stdout=subprocess.PIPE,
         text=True,
+        encoding="utf-8",
     )
 
 

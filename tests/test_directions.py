@@ -70,7 +70,7 @@ def drawn(case):
     return v["0.weight"], v["0.bias"]
 
 
-CASES = json.loads(KNOWN.read_text())["cases"]
+CASES = json.loads(KNOWN.read_text(encoding="utf-8"))["cases"]
 
 
 @pytest.mark.parametrize("name", vector.executable())

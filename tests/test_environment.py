@@ -66,7 +66,15 @@ def test_settings_that_kernels_are_compiled_under(setting, empty):
         and python("-c", "import platform; print(platform.machine())").stdout != "x86_64\n"
     ):
         pytest.skip("another kind of processor")
-    done = python("-", text=KERNEL, FGNUMBA_CACHE_DIR=empty, **{f"NUMBA_{name}": value})
+    # Numba itself warns of some of them, and for debugging reads sources in the locale's encoding.
+    done = python(
+        "-",
+        text=KERNEL,
+        FGNUMBA_CACHE_DIR=empty,
+        PYTHONWARNINGS="",
+        PYTHONUTF8="1",
+        **{f"NUMBA_{name}": value},
+    )
     assert done.stdout.endswith("5\n"), done.stderr
     assert done.returncode == 0
 

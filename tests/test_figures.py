@@ -32,6 +32,7 @@ def process(*command, cwd, **environment):
         env={**ENVIRONMENT, **environment},
         capture_output=True,
         text=True,
+        encoding="utf-8",
         check=False,
         timeout=300,
     )

@@ -86,7 +86,7 @@ def test_the_table_of_figures():
 def benchmarks(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
     """Run `BENCHMARKS` as ``pytest bench`` runs the repository's."""
     for name in ("conftest.py", "pytest.ini"):
-        (folder / name).write_text((BENCH / name).read_text())
+        (folder / name).write_text((BENCH / name).read_text(encoding="utf-8"))
     (folder / "bench_some.py").write_text(BENCHMARKS)
     fast = ("--benchmark-min-time=0.0001", "--benchmark-max-time=0.01", "--benchmark-json=out.json")
     return subprocess.run(
@@ -94,6 +94,7 @@ def benchmarks(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
         cwd=folder,
         capture_output=True,
         text=True,
+        encoding="utf-8",
     )
 
 
@@ -107,7 +108,7 @@ def test_missed_goals_are_reported_and_stored(tmp_path):
     assert "another time     4 s    <= 3  MISSED" in table
     assert "2 of 4 goals are met" in table
     assert "it does with --goals" in table
-    stored = json.loads((tmp_path / "out.json").read_text())["benchmarks"]
+    stored = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))["benchmarks"]
     figures = {one["name"]: one["extra_info"]["figures"] for one in stored}
     assert [one["met"] for one in figures["test_met"]] == [True, True, None]
     assert figures["test_missed"][0] == {

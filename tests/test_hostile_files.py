@@ -339,6 +339,8 @@ def test_terabytes_are_claimed_where_there_are_megabytes(tmp_path):
     spoil_directory(tmp_path / "h.npz", 24, struct.pack("<I", 4_000_000_000))
     paths = sorted(map(str, tmp_path.iterdir()))
     command = [sys.executable, "-c", LIMITED, *paths]
-    done = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, check=False)
+    done = subprocess.run(
+        command, capture_output=True, text=True, encoding="utf-8", env=ENVIRONMENT, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) == len(paths)

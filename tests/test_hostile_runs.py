@@ -86,7 +86,7 @@ def test_records_that_are_none(run, text, message):
 def test_trials_of_a_search_that_are_none(tmp_path, text):
     path = tmp_path / "trials.jsonl"
     Ledger(path, {"a": 1}).add(Trial(0.1, 1.0, 5, None, None))
-    path.write_text(path.read_text() + text + "\n")
+    path.write_text(path.read_text(encoding="utf-8") + text + "\n")
     with pytest.raises(RunError, match="is damaged in line 3"):
         Ledger(path, {"a": 1})
 
@@ -151,7 +151,7 @@ def test_data_of_a_run_that_is_a_device(fgtrain, folder, run, data):
     os.mkfifo(folder / "pipe")
     os.mkfifo(folder / "pipe.npz")
     (folder / "folder").mkdir()
-    text = (run / run_folder.CONFIG).read_text()
+    text = (run / run_folder.CONFIG).read_text(encoding="utf-8")
     assert 'data = "digits"' in text
     (run / run_folder.CONFIG).write_text(text.replace('data = "digits"', f'data = "{data}"'))
     assert data in fgtrain("evaluate", run).error

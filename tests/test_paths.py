@@ -154,7 +154,7 @@ def test_home_folders_wherever_a_path_is_taken(fgtrain, home, blobs):
     made = {"run", "theta.safetensors", "p.npy", "s.jsonl", "beale", "compared"}
     assert made <= {path.name for path in home.iterdir()}
     assert not any(path.name.startswith("~") for path in Path().iterdir())
-    assert tomllib.loads((home / "run/config.toml").read_text())["data"] == str(home / blobs)
+    assert tomllib.loads((home / "run/config.toml").read_text(encoding="utf-8"))["data"] == str(home / blobs)
 
 
 def test_home_folders_in_the_library(home, blobs, monkeypatch):

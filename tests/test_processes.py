@@ -135,6 +135,7 @@ def run(folder, script, **environment):
         },
         capture_output=True,
         text=True,
+        encoding="utf-8",
         check=False,
         # A child that hangs hangs for ever.
         timeout=300,

@@ -26,6 +26,7 @@ def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
         cwd=Path(__file__).parent.parent,
         capture_output=True,
         text=True,
+        encoding="utf-8",
         check=False,
     )
 

@@ -201,6 +201,7 @@ print(statement(one, one.key))
             cwd=Path(__file__).parent.parent,
             capture_output=True,
             text=True,
+            encoding="utf-8",
             check=True,
         ).stdout
         for seed in ("1", "2", "3")

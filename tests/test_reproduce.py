@@ -50,7 +50,7 @@ def test_the_command_prints_and_leaves_data_and_figure(fgtrain, folder, name):
     assert done.code == 0
     assert "here" in done.out
     assert "paper" in done.out
-    data = json.loads((folder / "reproduced" / name / "data.json").read_text())
+    data = json.loads((folder / "reproduced" / name / "data.json").read_text(encoding="utf-8"))
     assert (data["name"], data["quick"], data["seed"]) == (name, True, 5)
     assert (
         (folder / "reproduced" / name / "figure.svg").read_text(encoding="utf-8").lstrip().startswith("<?xml")
@@ -109,7 +109,7 @@ def test_what_is_measured_stands_beside_the_papers(fgtrain, folder, short, name)
         pytest.skip("needs Linux")
     done = fgtrain("reproduce", name, "--quick", "--out", "here", "--data-dir", "unused")
     assert done.code == 0
-    data = json.loads((folder / "here" / "data.json").read_text())
+    data = json.loads((folder / "here" / "data.json").read_text(encoding="utf-8"))
     assert (data["name"], data["quick"]) == (name, True)
     assert data["machine"]["threads"] >= 1
     assert "here" in done.out

@@ -134,7 +134,7 @@ def test_what_is_kept_is_what_the_last_record_is_of(tmp_path, data):
         assert one.steps_done == 7
         assert [record.step for record in saved.records] == steps
         assert np.isfinite(saved.records[-1].test_loss)
-        lines = (tmp_path / str(every) / "metrics.jsonl").read_text().splitlines()
+        lines = (tmp_path / str(every) / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
         assert [json.loads(line)["step"] for line in lines] == steps
 
 

@@ -94,7 +94,7 @@ def test_a_beginning_that_fails_leaves_nothing(tmp_path, monkeypatch):
 
 def test_numbers_that_json_lacks_become_null(tmp_path, model):
     path = write(tmp_path / "run", model, [replace(RECORD, test_loss=math.inf, loss=math.nan)])
-    (line,) = (path / "metrics.jsonl").read_text().splitlines()
+    (line,) = (path / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     found = json.loads(line, parse_constant=pytest.fail)
     assert (found["loss"], found["test_loss"], found["step"]) == (None, None, 1)
 
@@ -111,7 +111,7 @@ def test_destinations(tmp_path, monkeypatch):
 @pytest.mark.parametrize("key", ["input_shape", "classes"])
 def test_a_configuration_without_its_run(tmp_path, model, key):
     path = write(tmp_path / "run", model)
-    text = (path / "config.toml").read_text()
+    text = (path / "config.toml").read_text(encoding="utf-8")
     (path / "config.toml").write_text(text.replace(key, f"not_{key}"))
     with pytest.raises(RunError, match=rf"config.toml is damaged: \[run\] has no {key}"):
         run_folder.read(path)
@@ -151,7 +151,7 @@ def test_a_run_knows_the_data_that_it_trained_on(fgtrain, folder, blobs):
     # Others that are asked for are no surprise; and what a run of before does not know, it does not say.
     assert fgtrain("evaluate", "run", "--data", blobs).err == ""
     config = folder / "run/config.toml"
-    kept = [line for line in config.read_text().splitlines() if run_folder.DATA not in line]
+    kept = [line for line in config.read_text(encoding="utf-8").splitlines() if run_folder.DATA not in line]
     config.write_text("\n".join(kept))
     assert fgtrain("evaluate", "run").err == ""
 

@@ -41,7 +41,7 @@ def assert_alike(path, reference):
 
 
 def lines(path):
-    return [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
+    return [json.loads(line) for line in (path / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
 @pytest.mark.parametrize("kind", ["feedback", "weights"])
@@ -67,7 +67,7 @@ def test_records_and_configuration_are_read(kind):
     assert figures.of_records(run.records).axes[0].get_legend_handles_labels()[1]
     # Written again they are the same lines.
     written = [metrics.line_of(record) for record in run.records]
-    assert "".join(written) == (RUNS / kind / "ended" / "metrics.jsonl").read_text()
+    assert "".join(written) == (RUNS / kind / "ended" / "metrics.jsonl").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("kind", ENDED)

@@ -81,13 +81,13 @@ def test_a_ledger_goes_on_where_it_was_cut(tmp_path):
     for trial in trials:
         ledger.add(trial)
     assert Ledger(path, settings).trials == trials
-    path.write_text(path.read_text()[:-10])
+    path.write_text(path.read_text(encoding="utf-8")[:-10])
     assert Ledger(path, settings).trials == trials[:1]
     Ledger(path, settings).add(trials[1])
     assert Ledger(path, settings).trials == trials
     with pytest.raises(fg.RunError, match="a search with other settings"):
         Ledger(path, {"model": "cnn", "seed": 0})
-    lines = path.read_text().splitlines()
+    lines = path.read_text(encoding="utf-8").splitlines()
     for impossible in ({"steps": 0}, {"steps": 1 << 70}, {"learning_rate": -1}, {"loss": -1.0}):
         line = json.dumps({**dataclasses.asdict(trials[0]), **impossible})
         path.write_text("\n".join([lines[0], line, lines[2], ""]))
@@ -106,12 +106,12 @@ def test_the_command(fgtrain, folder):
     assert done.code == 0
     best = done.out.splitlines()[-1]
     assert best.startswith("best: --learning-rate ")
-    lines = (folder / "trials.jsonl").read_text().splitlines()
+    lines = (folder / "trials.jsonl").read_text(encoding="utf-8").splitlines()
     assert len(lines) == 5
     facts = json.loads(lines[0])
     assert (facts["estimator"], facts["held_out"]) == ("local-feedback", 0.1)
     assert fgtrain(*options).out == done.out
-    assert (folder / "trials.jsonl").read_text().splitlines() == lines
+    assert (folder / "trials.jsonl").read_text(encoding="utf-8").splitlines() == lines
     # Trials that other examples judged, as a version before did, are not mixed with these.
     del facts["held_out"]
     (folder / "before.jsonl").write_text("\n".join([json.dumps(facts, sort_keys=True), *lines[1:], ""]))
@@ -159,7 +159,7 @@ def test_options_decide_a_search(fgtrain, folder):
     chosen = ("--widths", 4, "--optimizer", "sgd", "--momentum", 0.5, "--nesterov", "--clip-norm", 2)
     options = (*chosen, "--weight-decay", 0.1, "--device", "cpu", "--count", 1, "--steps", 2)
     assert fgtrain("search", *options, "--out", "trials").code == 0
-    facts = json.loads((folder / "trials").read_text().splitlines()[0])
+    facts = json.loads((folder / "trials").read_text(encoding="utf-8").splitlines()[0])
     expected = {"widths": [4], "momentum": 0.5, "nesterov": True, "clip_norm": 2.0, "weight_decay": 0.1}
     assert facts.items() >= expected.items()
     # An editor's mark at its beginning is no damage.
@@ -180,7 +180,7 @@ def test_a_disk_that_is_full_ends_no_search(fgtrain, folder, monkeypatch):
     done = fgtrain("search", "--widths", 4, "--count", 2, "--steps", 2, "--out", "trials")
     assert done.code == 0
     assert "trials: No space left on device; the search goes on" in done.err.splitlines()
-    assert len((folder / "trials").read_text().splitlines()) == 1 + done.out.count("\n") - 2
+    assert len((folder / "trials").read_text(encoding="utf-8").splitlines()) == 1 + done.out.count("\n") - 2
 
 
 def test_a_file_whose_settings_are_whole_numbers_now_and_fractions_then(tmp_path):

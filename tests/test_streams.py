@@ -42,7 +42,10 @@ def test_a_run_ends_wherever_its_output_leads(folder, redirections):
     assert b"Traceback" not in done.stdout + done.stderr
     assert b"Exception ignored" not in done.stderr
     assert sorted(path.name for path in (folder / "run").iterdir()) == WHOLE
-    assert [json.loads(line)["step"] for line in (folder / "run/metrics.jsonl").read_text().splitlines()]
+    assert [
+        json.loads(line)["step"]
+        for line in (folder / "run/metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
 
 
 RESULTS = {
@@ -93,9 +96,9 @@ def test_what_was_computed_is_written_wherever_output_leads(folder, command, red
     assert process(*command, cwd=folder, redirections=redirections).returncode == status
     if (folder / "out").is_dir():
         assert sorted(path.name for path in (folder / "out").iterdir()) == ["data.json", "figure.svg"]
-        json.loads((folder / "out" / "data.json").read_text())
+        json.loads((folder / "out" / "data.json").read_text(encoding="utf-8"))
     else:
-        assert len((folder / "out").read_text().splitlines()) == 2
+        assert len((folder / "out").read_text(encoding="utf-8").splitlines()) == 2
 
 
 def test_errors_keep_their_status_wherever_output_leads(folder):
@@ -122,7 +125,7 @@ def test_no_file_takes_the_place_of_a_descriptor_that_is_closed(folder):
     script = [sys.executable, "-c", TAKEN]
     done = process(cwd=folder, redirections="<&- >&- 2>&-", command=script)
     assert done.returncode == 0
-    assert (folder / "log").read_text() == "True (None, None, None) True"
+    assert (folder / "log").read_text(encoding="utf-8") == "True (None, None, None) True"
 
 
 def test_without_streams_as_in_a_process_without_a_console(folder):

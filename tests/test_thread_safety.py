@@ -163,6 +163,7 @@ def together(threads, **environment):
         },
         capture_output=True,
         text=True,
+        encoding="utf-8",
         check=False,
     )
     assert done.returncode == 0, done.stderr

@@ -106,7 +106,9 @@ def test_training_is_bit_identical_for_any_number_of_threads(monkeypatch):
     digests = set()
     for threads in ("1", "2"):
         monkeypatch.setenv("FGNUMBA_THREADS", threads)
-        done = subprocess.run([sys.executable, "-c", RUN], capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            [sys.executable, "-c", RUN], capture_output=True, text=True, encoding="utf-8", check=True
+        )
         digests.add(done.stdout)
     assert len(digests) == 1
 

@@ -159,7 +159,13 @@ def test_a_forked_child_measures_nothing_and_waits_for_no_lock(trials, tmp_path)
     )
     environment = {**os.environ, "FGNUMBA_CACHE_DIR": str(tmp_path / "child")}
     done = subprocess.run(
-        [sys.executable, "-c", script], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", script],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        timeout=60,
     )
     assert (done.stdout, done.stderr) == ("0\n", "")
     assert not (tmp_path / "child").exists()

@@ -328,6 +328,7 @@ def apart(script, *arguments):
         env={**os.environ, "FGNUMBA_DEVICE": "cpu", "NUMBA_NUM_THREADS": "2", "FGNUMBA_THREADS": "2"},
         capture_output=True,
         text=True,
+        encoding="utf-8",
         check=False,
         timeout=300,
     )

@@ -57,6 +57,7 @@ def _round(target: str, corpus: Path, failures: Path, seconds: int) -> tuple[int
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            encoding="utf-8",
             errors="replace",
             env={**os.environ, "TMPDIR": scratch},
         )

@@ -61,7 +61,7 @@ def test_the_table_the_file_and_what_is_skipped(bench, monkeypatch, tmp_path):
     file = tmp_path / "report.json"
     done = bench("--json", str(file), "--batch", "3", "--network", "large", "--network", "small")
     assert done.exit_code == 0, done.output
-    report = json.loads(file.read_text())
+    report = json.loads(file.read_text(encoding="utf-8"))
     assert report["card"]["name"] == "simulated GPU"
     assert report["versions"]["numpy"] == np.__version__
     (row,) = report["rows"]

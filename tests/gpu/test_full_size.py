@@ -233,7 +233,12 @@ def test_a_failure_of_a_kernel_is_an_error_when_it_is_waited_for(tmp_path):
     file = tmp_path / "stray.py"
     file.write_text(STRAY, encoding="utf-8")
     done = subprocess.run(
-        [sys.executable, str(file)], capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, str(file)],
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        timeout=120,
+        check=False,
     )
     assert done.stdout.startswith("device: the GPU failed: "), done.stderr
     assert "CUDA_ERROR_ILLEGAL_ADDRESS" in done.stdout

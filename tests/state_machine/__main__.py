@@ -114,6 +114,7 @@ def _child(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
         env={**os.environ, **environment},
         stderr=subprocess.PIPE,
         text=True,
+        encoding="utf-8",
         errors="replace",
         check=False,
     )
