@@ -90,11 +90,10 @@ def _is_finite(array: npt.NDArray[Any]) -> bool:
         flat = array.reshape(-1)
         # One pass: a sum of squares that is finite has none that is not.
         with np.errstate(over="ignore", invalid="ignore"):
-            square = flat.dot(flat)
-        if square <= _MOST:
-            return True
-    # NaN is within no bounds.
-    return float(array.min()) >= -_MOST and float(array.max()) <= _MOST
+            if flat.dot(flat) <= _MOST:
+                return True
+    # NaN is within no bounds. Python's numbers: float16 does not hold the bound.
+    return not array.size or (float(array.min()) >= -_MOST and float(array.max()) <= _MOST)
 
 
 def first_not_finite(array: npt.NDArray[Any]) -> tuple[int, ...] | None:

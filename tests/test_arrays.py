@@ -350,3 +350,16 @@ def test_masked_numbers_are_none():
     x, y = np.ma.masked_equal(np.eye(3, dtype=np.float32), 1), np.arange(3)
     with pytest.raises(fg.DatasetError, match="x_train is a MaskedArray"):
         fg.datasets.Dataset("a", x, y, np.eye(3, dtype=np.float32), y, 3)
+
+
+@pytest.mark.parametrize("dtype", ["f2", "f4", "f8", ">f4", ">f8"])
+@pytest.mark.parametrize("shape", [(0,), (3,), (30, 40, 9)])
+def test_what_is_not_finite_is_found_without_a_warning(dtype, shape):
+    array = np.ones(shape, dtype)
+    assert first_not_finite(array) is None
+    for value in (6e4, 1e30, np.nan, np.inf, -np.inf, -1e300)[: 6 * bool(array.size)]:
+        with np.errstate(over="ignore"):
+            array.flat[-1] = value
+        finite = np.isfinite(array.flat[-1]) and abs(value) < 1e38
+        last = tuple(size - 1 for size in shape)
+        assert first_not_finite(array) == (None if finite else last), value
