@@ -34,6 +34,8 @@ KEPT = (
     "fit_kept(index=0, data=Data(1, 13), batch_size=4, steps=6, every=2, stop_at=3, events=None, afresh=True)"
 )
 SAVE, GO_BACK = "save(index=0)", "go_back()"
+FAILING = "fit_failing(index=0, data=Data(1, 13), batch_size=4, at=2, batch=Batch(1, 7))"
+BESIDE = "copy_beside(index=0, batch=Batch(1, 7), times=3, way='deepcopy')"
 DUPLICATE = "duplicate(index=0, way='deepcopy', drop=False, batch=Batch(2, 3))"
 
 
@@ -58,7 +60,7 @@ def test_a_sequence_that_is_right():
         for call in ("step", "fit")
         for events in range(0, 120, 40)
     ]
-    machine.play([BEGIN, STEP, FIT, KEPT, DUPLICATE, *interrupts, SAVE, STEP, GO_BACK])
+    machine.play([BEGIN, STEP, FIT, KEPT, DUPLICATE, *interrupts, SAVE, STEP, GO_BACK, FAILING, BESIDE])
 
 
 def count_first(self, x, y, step=fg.Trainer.step):

@@ -3,7 +3,6 @@
 import contextlib
 import gc
 import os
-import tempfile
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -24,34 +23,6 @@ from tests.state_machine.subject import (
     require,
     state_of,
 )
-
-
-class Observer(fg.Callback):
-    """Follows a run; at a step it stops it, or takes a copy of the trainer."""
-
-    def __init__(self, stop_at: int = 0, copy_at: int = 0, way: str = "deepcopy") -> None:
-        self.stop_at, self.copy_at, self.way = stop_at, copy_at, way
-        self.steps = self.ends_seen = 0
-        self.trainer: fg.Trainer | None = None
-        self.copied: fg.Trainer | None = None
-
-    def on_start(self, trainer: fg.Trainer, steps: int) -> None:
-        """Take note of whom it follows."""
-        self.trainer = trainer
-
-    def on_step(self, step: int, result: fg.StepResult) -> None:
-        """Stop the run or copy its trainer where it is time."""
-        self.steps += 1
-        require(self.trainer is not None, "a callback was told of a step, and not of the start")
-        assert self.trainer is not None
-        if step == self.stop_at:
-            self.trainer.stop()
-        if step == self.copy_at:
-            self.copied = duplicates()[self.way](self.trainer)
-
-    def on_end(self, history: fg.History) -> None:
-        """Count the ends."""
-        self.ends_seen += 1
 
 
 def take_steps(subject: Subject, batch: Batch, times: int) -> None:
@@ -109,11 +80,18 @@ def _short(found: Any) -> str:
     return found[:200] if isinstance(found, str) else f"numbers {str(found)[:60]}"
 
 
+def finite(subject: Subject) -> bool:
+    """Return whether another model can be given the parameters: its trainer may have diverged."""
+    return all(bool(np.isfinite(array).all()) for array in subject.model.parameters().values())
+
+
 def derive(
     subject: Subject, loss: Made, batch: Batch, direction: str, gradient: bool, training: bool
 ) -> None:
     """Take a directional derivative, and compare with a new model's of the same parameters."""
     network = subject.recipe.network
+    if not finite(subject):
+        return
     x, y = batch.given(network.shape), batch.y(loss, network.outputs)
 
     def derived(model: fg.Graph, of: Any) -> Any:
@@ -132,107 +110,6 @@ def derive(
 
     expected = _found(afresh)
     require(found == expected, f"jvp: not a new model's: {_short(found)}, {_short(expected)}")
-
-
-def fit_in_pieces(
-    subject: Subject, data: Data, batch_size: int, pieces: list[int], epochs: bool, every: int | None
-) -> None:
-    """Fit once and again: the order of the data goes on as in one fit."""
-    built = data.build(subject.recipe.network)
-    size = min(batch_size, data.train)
-    for piece in pieces:
-        first = subject.trainer.steps_done
-        given: dict[str, Any] = {"batch_size": batch_size, "evaluate_every": every}
-        given["epochs" if epochs else "steps"] = piece
-        observer = Observer()
-        outcome = outcome_of(
-            lambda given=given, observer=observer: subject.trainer.fit(built, callbacks=[observer], **given)
-        )
-        if outcome is not None:
-            # Where a run diverges it goes back to records of its own: only the same call comes to the same.
-            subject.took("fit", outcome, data=data, **given)
-            subject.check("after a fit that diverged")
-            return
-        count = piece * (data.train // size) if epochs else piece
-        require(observer.steps == count, f"callbacks saw {observer.steps} of {count} steps")
-        require(observer.ends_seen == 1, f"callbacks saw {observer.ends_seen} ends of a run that ended")
-        subject.took_batches(data, size, first, count)
-
-
-def fit_stopping(subject: Subject, data: Data, batch_size: int, steps: int, patience: int) -> None:
-    """Fit with early stopping, which gives the best parameters back."""
-    stopping = fg.callbacks.EarlyStopping(patience, restore_best=True)
-    given: dict[str, Any] = {"batch_size": batch_size, "steps": steps}
-    given |= {"validation": 0.4, "evaluate_every": 2}
-    built = data.build(subject.recipe.network)
-    try:
-        outcome = outcome_of(lambda: subject.trainer.fit(built, callbacks=[stopping], **given))
-    except fg.DatasetError:
-        return
-    subject.took("fit", outcome, data=data, patience=patience, **given)
-
-
-def fit_copying(
-    subject: Subject, data: Data, batch_size: int, steps: int, at: int, way: str
-) -> Subject | None:
-    """Fit with a callback that copies the trainer amid the run, and return the copy."""
-    first, size = subject.trainer.steps_done, min(batch_size, data.train)
-    before = list(subject.calls)
-    observer = Observer(copy_at=at, way=way)
-    built = data.build(subject.recipe.network)
-    given: dict[str, Any] = {"batch_size": batch_size, "steps": steps}
-    outcome = outcome_of(lambda: subject.trainer.fit(built, callbacks=[observer], **given))
-    if outcome is not None:
-        subject.took("fit", outcome, data=data, **given)
-        return None
-    subject.took_batches(data, size, first, steps)
-    require(observer.copied is not None, "there is no copy")
-    assert observer.copied is not None
-    copied = Subject(subject.recipe, observer.copied, before)
-    copied.took_batches(data, size, first, at)
-    copied.check("a copy amid a run")
-    return copied
-
-
-def fit_kept(
-    subject: Subject,
-    data: Data,
-    batch_size: int,
-    steps: int,
-    every: int,
-    stop_at: int,
-    events: int | None,
-    afresh: bool,
-) -> None:
-    """Fit with checkpoints, stopped or interrupted amid the run, and resume: as if nothing had been.
-
-    After an interrupt there need not be a checkpoint: then the run begins again, with a trainer as it was before.
-    """
-    afresh = afresh or events is not None
-    first, size = subject.trainer.steps_done, min(batch_size, data.train)
-    built = data.build(subject.recipe.network)
-    given: dict[str, Any] = {"batch_size": batch_size, "steps": steps}
-    with tempfile.TemporaryDirectory() as folder:
-
-        def fit(trainer: fg.Trainer, observer: Observer, resume: bool) -> Any:
-            kept = fg.Checkpoints(folder, every=every, minutes=None)
-            return trainer.fit(built, callbacks=[observer], checkpoints=kept, resume=resume, **given)
-
-        # A new trainer of the same past, as a new process has it.
-        begun = Subject(subject.recipe, subject.trainer, list(subject.calls)).expected() if afresh else None
-        observer = Observer(stop_at)
-        if events is None:
-            history = fit(subject.trainer, observer, False)
-            require(history.stopped == (stop_at < steps), f"stopped is {history.stopped}")
-        else:
-            with interrupted(events):
-                fit(subject.trainer, observer, False)
-        if begun is not None:
-            subject.trainer = begun
-        history = fit(subject.trainer, Observer(), True)
-        require(not history.stopped, "a run that was resumed says that it was stopped")
-    subject.took_batches(data, size, first, steps)
-    subject.check("after a resumption")
 
 
 def interrupt(subject: Subject, call: str, events: int, batch: Batch, data: Data) -> str:
@@ -284,6 +161,8 @@ def change_loss(subject: Subject, made: Made, in_place: bool) -> None:
 
 def share_model(subject: Subject, recipe: Recipe, batch: Batch) -> bool:
     """Train a model by another trainer: as if parameters were loaded. Return whether they could be."""
+    if not finite(subject):
+        return True
     network = subject.recipe.network
     x, y = batch.given(network.shape), batch.y(recipe.loss, network.outputs)
 
@@ -308,10 +187,10 @@ def share_model(subject: Subject, recipe: Recipe, batch: Batch) -> bool:
     theirs, ours = bits(model.parameters()), bits(parameters)
     require(theirs == ours, f"two trainers of a model: {differences(ours, theirs)}")
     # The other one may have diverged beyond what can be loaded.
-    finite = all(np.isfinite(array).all() for array in parameters.values())
-    if finite:
+    if finite(subject):
         subject.took("load", parameters=parameters)
-    return finite
+        return True
+    return False
 
 
 def at_once(*tasks: Callable[[], Any]) -> None:
@@ -354,6 +233,32 @@ def step_at_once(one: Subject, other: Subject, batch: Batch, times: int, beside:
             subject.took("step", batch=batch)
     for subject in subjects:
         subject.check("after steps in two threads")
+
+
+def copy_beside(subject: Subject, batch: Batch, times: int, way: str) -> Subject | None:
+    """Copy a trainer while another thread takes steps: the copy stands between two of them."""
+    x, y = subject.given(batch)
+    past, before = subject.past(), subject.trainer.steps_done
+    copies: list[fg.Trainer] = []
+
+    def steps() -> None:
+        for _ in range(times):
+            with contextlib.suppress(fg.DivergenceError):
+                subject.trainer.step(x, y)
+
+    at_once(steps, lambda: copies.append(duplicates()[way](subject.trainer)))
+    for _ in range(times):
+        subject.took("step", batch=batch)
+    subject.check("after steps beside a copy")
+    if subject.recipe.diverges:
+        return None
+    copied = past(copies[0])
+    done = copies[0].steps_done - before
+    require(0 <= done <= times, f"a copy beside {times} steps has taken {done}")
+    for _ in range(done):
+        copied.took("step", batch=batch)
+    copied.check("a copy beside steps")
+    return copied
 
 
 def set_threads(count: int | None) -> None:

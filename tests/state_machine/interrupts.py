@@ -1,6 +1,7 @@
 """Ctrl-C at a moment that can be found again: after so many calls of the package's own."""
 
 import contextlib
+import inspect
 import signal
 import sys
 from collections.abc import Iterator
@@ -32,8 +33,9 @@ class Countdown:
         self.left, self.where = events, ""
 
     def __call__(self, frame: Any, event: str, argument: Any) -> None:
-        # Before a call into C, no signal is handled.
-        if event == "c_call" or event == "c_exception" or not _counts(frame):
+        # Before a call into C no signal is handled, nor where a generator is closed, which looks as if it went on.
+        generator = event in ("call", "return") and frame.f_code.co_flags & inspect.CO_GENERATOR
+        if event in ("c_call", "c_exception") or generator or not _counts(frame):
             return
         self.left -= 1
         if self.left < 0:

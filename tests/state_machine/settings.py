@@ -194,6 +194,11 @@ def batches() -> st.SearchStrategy[Batch]:
     )
 
 
+def many() -> st.SearchStrategy[Batch]:
+    """Return batches that are predicted in parts."""
+    return st.builds(Batch, seed=st.integers(0, 5), size=st.sampled_from((256, 259)))
+
+
 @dataclass(frozen=True)
 class Data:
     """A small data set, drawn from a seed."""

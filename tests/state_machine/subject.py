@@ -175,6 +175,8 @@ class Subject:
                 replica.step(*next(source))
         elif call.method == "load":
             replica.model.load_parameters(given["parameters"])
+        elif call.method == "jump":
+            replica.steps_done = given["steps"]
         elif call.method == "loss":
             replica.loss = given["made"].build("int")
         else:
