@@ -1,14 +1,15 @@
 """``python -m tests.state_machine``: take random sequences of public calls, and say what came of them.
 
 Sequences run in processes of their own. Where one fails, or crashes, the shortest sequence that does the same is looked
-for and printed, and the search goes on, passing over what is known; at the end, or at Ctrl-C, there are figures. Linux
-only.
+for and printed, and the search goes on, passing over what is known. At the end there are figures, also where SIGINT or
+SIGTERM ends it. Linux only.
 """
 
 import argparse
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -40,6 +41,9 @@ def main() -> int:
         return _child(folder, "play", str(chosen.again)).returncode
     search = Search(folder, chosen.steps)
     start, seed = time.monotonic(), chosen.seed
+    # A shell may have it ignored in what it runs in the background.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     with contextlib.suppress(KeyboardInterrupt):
         if chosen.examples is not None:
             search.round(seed, chosen.examples)

@@ -160,7 +160,7 @@ def change_loss(subject: Subject, made: Made, in_place: bool) -> None:
 
 
 def share_model(subject: Subject, recipe: Recipe, batch: Batch) -> bool:
-    """Train a model by another trainer: as if parameters were loaded. Return whether they could be."""
+    """Train a model by another trainer: as if parameters were loaded. Return whether its own one can go on."""
     if not finite(subject):
         return True
     network = subject.recipe.network
@@ -186,11 +186,11 @@ def share_model(subject: Subject, recipe: Recipe, batch: Batch) -> bool:
     parameters = subject.model.parameters()
     theirs, ours = bits(model.parameters()), bits(parameters)
     require(theirs == ours, f"two trainers of a model: {differences(ours, theirs)}")
-    # The other one may have diverged beyond what can be loaded.
-    if finite(subject):
-        subject.took("load", parameters=parameters)
-        return True
-    return False
+    if recipe.diverges or not finite(subject):
+        # What it left can be no number, or so large that the next step of any other diverges.
+        return False
+    subject.took("load", parameters=parameters)
+    return True
 
 
 def at_once(*tasks: Callable[[], Any]) -> None:
