@@ -71,12 +71,13 @@ class Search:
 
     def round(self, seed: int, examples: int, spawns: bool = False) -> None:
         """Try so many sequences in a process, fewer where one fails; `spawns`: some go on in another process."""
-        report = self.folder / "report.json"
+        log, report = self.folder / "log", self.folder / "report.json"
+        log.write_text("", encoding="utf-8")
         report.unlink(missing_ok=True)
         apart = "spawns" if spawns else "alone"
         done = _child(self.folder, "search", str(seed), str(examples), str(self.steps), apart)
         found = json.loads(report.read_text(encoding="utf-8")) if report.exists() else {}
-        sequences, rules = counted(self.folder / "log")
+        sequences, rules = counted(log)
         self.sequences += sequences
         self.rules.update(rules)
         if done.returncode:
@@ -88,7 +89,7 @@ class Search:
         name = signature or f"exit status {done.returncode}"
         path = self.folder / f"failure-{len(self.failures):03}.txt"
         path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-        if done.returncode != FAILED or signature:
+        if lines and (done.returncode != FAILED or signature):
             _child(self.folder, "shorten", str(path), str(done.returncode), signature or "")
         self.failures.append(name)
         if signature:

@@ -48,8 +48,6 @@ def last_sequence(path: Path) -> list[str]:
 
 def counted(path: Path) -> tuple[int, Counter[str]]:
     """Return how many sequences a log has, and how many times each rule was taken."""
-    if not path.exists():
-        return 0, Counter()
     names = Counter(line.split("(")[0] for line in path.read_text(encoding="utf-8").splitlines())
     return names.pop(BEGIN_LINE, 0), names
 

@@ -75,10 +75,13 @@ def fit_in_pieces(
             subject.took("fit", outcome, data=data, **given)
             subject.check("after a fit that diverged")
             return
-        count = piece * (data.train // size) if epochs else piece
+        per_epoch = data.train // size
+        count = piece * per_epoch if epochs else piece
         require(observer.steps == count, f"callbacks saw {observer.steps} of {count} steps")
         require(observer.ends_seen == 1, f"callbacks saw {observer.ends_seen} ends of a run that ended")
-        subject.took_batches(data, size, first, count)
+        # Epochs are whole: in the midst of one, the next begins.
+        begun = -(-first // per_epoch) * per_epoch if epochs else first
+        subject.took_batches(data, size, begun, count)
 
 
 def fit_stopping(subject: Subject, data: Data, batch_size: int, steps: int, patience: int) -> None:
