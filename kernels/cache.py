@@ -138,9 +138,10 @@ class KernelCache:
         return CompileResult._rebuild(target_context, *pickle.loads(payload))
 
     def save_overload(self, sig: Any, data: CompileResult) -> None:
-        """Store the compiled kernel; a folder that cannot be written is left as it is."""
+        """Store the compiled kernel, if others can use it; a folder that cannot be written is left as it is."""
         path = self._path(sig, data.codegen)
-        if path is not None:
+        # Addresses of this process are in the one, functions of this process's Python in the other.
+        if path is not None and not (data.library.has_dynamic_globals or data.lifted):
             payload = dumps(data._reduce())
             write_whole(path, hashlib.sha256(payload).digest() + payload)
 

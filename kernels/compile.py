@@ -5,6 +5,7 @@ is first asked for, and called from other kernels through :func:`fgnumba.kernels
 is compiled once, whatever it is combined with.
 """
 
+import inspect
 import os
 import threading
 from collections.abc import Callable
@@ -14,10 +15,11 @@ from numba import njit, types
 from numba.core.ccallback import CFunc
 from numba.core.compiler_lock import global_compiler_lock
 
-from fgnumba.errors import DeviceError
+from fgnumba.errors import ConfigError, DeviceError
 from fgnumba.kernels import numba_settings
 from fgnumba.kernels.cache import KernelCache
 from fgnumba.kernels.identity import Identity, identity, short_key
+from fgnumba.kernels.registered import is_known
 from fgnumba.kernels.uninterrupted import Uninterrupted
 
 # contract: a b + c may be fused. Nothing may be reordered: results must not depend on how a loop was cut.
@@ -48,7 +50,11 @@ def dispatcher(name: str, function: Callable[..., Any], **options: Any) -> Any:
     """Return `function` as Numba compiles it when it is called, through the disk cache of kernels."""
     if numba_settings.problem() is not None:
         return _refusing
-    return _cached(name, njit(**options)(function), identity(function, options))
+    found = identity(function, options)
+    if not is_known(function.__module__):
+        # It is compiled when it is called, and what its names hold may have changed by then.
+        found = found._replace(lasting=False)
+    return _cached(name, njit(**options)(function), found)
 
 
 def _refusing(*arguments: Any) -> NoReturn:
@@ -85,9 +91,12 @@ def kernel(name: str, function: Callable[..., None], arguments: int, fastmath: s
 
     Raises
     ------
+    ConfigError
+        `function` does not take `arguments` arguments.
     DeviceError
         Numba cannot compile, as its environment variables set it.
     """
+    _check_arguments(name, function, arguments)
     # One thread at a time, so that a kernel has one address: that of the callback which is kept.
     with _lock:
         freedoms = FASTMATH if fastmath is None else fastmath
@@ -103,6 +112,21 @@ def kernel(name: str, function: Callable[..., None], arguments: int, fastmath: s
         return _addresses[shortcut]
 
 
+def _check_arguments(name: str, function: Callable[..., None], arguments: int) -> None:
+    code = getattr(function, "__code__", None)
+    if code is None:
+        raise ConfigError(f"kernel {name!r}: {type(function).__name__}; must be a plain Python function")
+    if code.co_flags & (inspect.CO_VARARGS | inspect.CO_VARKEYWORDS) or code.co_kwonlyargcount:
+        raise ConfigError(
+            f"kernel {name!r}: takes *, ** or keyword-only arguments; must take {arguments} plain ones"
+        )
+    if code.co_argcount != arguments:
+        raise ConfigError(
+            f"kernel {name!r}: takes {code.co_argcount} arguments, those with defaults among them; "
+            f"must take {arguments}"
+        )
+
+
 def _compile(name: str, function: Callable[..., None], arguments: int, fastmath: set[str]) -> int:
     options = {"nopython": True, "error_model": "numpy", "fastmath": fastmath}
     found = identity(function, arguments, options)
@@ -111,6 +135,7 @@ def _compile(name: str, function: Callable[..., None], arguments: int, fastmath:
         signature = (types.int64,) * arguments, types.void
         callback = _cached(name, CFunc(function, signature, {}, options), found)
         callback.compile()
+        found.note_compiled()
         # What is known by its address alone must not give that to another.
         _compiled[key] = callback, found
     return int(_compiled[key][0].address)

@@ -5,31 +5,35 @@ constants, and compiles the functions among them with it. So all of these are re
 Functions of ``fgnumba.kernels``, of Numba and of NumPy are known by their names: their versions, and a digest of
 this package, stand in the name of every file of the cache beside this.
 
-What cannot be read, such as a foreign function's address, is known by the object itself, in this process alone.
+What cannot be read, such as a foreign function's address, is known by the object itself, in this process alone. So is
+what Numba compiled earlier, unless everything was then as it is now: it compiles a function once for given types, and
+what its global names hold later changes nothing.
 """
 
 import dataclasses
 import enum
 import hashlib
+import re
 import sys
 import types as python
 from collections.abc import Callable, Iterable
 from functools import cache
 from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numba.core import types
+from numba.core.caching import NullCache
 from numba.core.dispatcher import Dispatcher
 from numba.core.extending import _Intrinsic
-from numba.core.registry import cpu_target
 
-KNOWN = ("builtins", "cmath", "llvmlite", "math", "numba", "numpy", "operator")
-"""Packages whose versions are part of every file's name, or that come with Python's."""
-
-PACKAGE = __name__.rpartition(".")[0]
+from fgnumba.kernels.registered import is_known, key_of, module_of, registered, templates_of
 
 _PLAIN = (type(None), type(Ellipsis), bool, int, float, complex, str, bytes)
 _SIMPLE = (type(None), bool, int, str)
+
+FROZEN_BYTES = 10**6
+"""Bytes of the largest array that Numba writes into machine code; of others it takes the address."""
 
 
 class Identity(NamedTuple):
@@ -40,11 +44,24 @@ class Identity(NamedTuple):
     digest : hexadecimal.
     lasting : whether another process would find the same; else the digest holds while `keeps` live.
     keeps : objects that are known by their addresses.
+    parts : what Numba compiles once for all kernels that are made of it, and the identity of each as it is now.
     """
 
     digest: str
     lasting: bool
     keeps: tuple[Any, ...]
+    parts: tuple[tuple[Any, "Identity"], ...] = ()
+
+    def note_compiled(self) -> None:
+        """Remember that what Numba has compiled of the parts was compiled as they were when this was read."""
+        for part, found in self.parts:
+            noted = _compiled_as.setdefault(part, {})
+            for signature in _signatures(part):
+                noted.setdefault(signature, found)
+
+
+_compiled_as: WeakKeyDictionary[Any, dict[Any, Identity]] = WeakKeyDictionary()
+"""Of dispatchers and templates, what they were when each of their signatures was compiled for a kernel."""
 
 
 def identity(function: Callable[..., Any], *more: Any) -> Identity:
@@ -52,13 +69,29 @@ def identity(function: Callable[..., Any], *more: Any) -> Identity:
     reader = _Reader()
     reader.read(function)
     reader.read(more)
-    return Identity(reader.hash.hexdigest(), reader.lasting, tuple(reader.keeps))
+    parts = []
+    for part, source in reader.parts:
+        now = _alone(source)
+        parts.append((part, now))
+        noted = _compiled_as.get(part, {})
+        if any(
+            signature not in noted or noted[signature].digest != now.digest for signature in _signatures(part)
+        ):
+            # Its machine code is that of what its names held at a time that is not known.
+            reader.read_address(part)
+    return reader.found(tuple(parts))
 
 
-def is_known(module: str | None) -> bool:
-    """Whether a module's functions are known by their names."""
-    name = module or ""
-    return name.startswith(f"{PACKAGE}.") or name.partition(".")[0] in KNOWN
+def _alone(source: Any) -> Identity:
+    reader = _Reader()
+    reader.read(source)
+    return reader.found()
+
+
+def _signatures(part: Any) -> list[Any]:
+    """Return the signatures that a dispatcher, or an overload's or an intrinsic's template, is compiled for."""
+    compiled = part.overloads if isinstance(part, Dispatcher) else getattr(part, "_impl_cache", {})
+    return list(compiled)
 
 
 @cache
@@ -73,14 +106,14 @@ def short_key(function: Callable[..., Any]) -> tuple[Any, ...] | None:
     None where only its identity does. Binding a model asks for hundreds of kernels, and reading one takes fifty
     times as long.
     """
-    if not is_known(function.__module__) or function.__defaults__ or function.__kwdefaults__:
+    if not is_known(module_of(function)) or function.__defaults__ or function.__kwdefaults__:
         return None
-    key: list[Any] = [function.__module__, function.__qualname__]
+    key: list[Any] = [module_of(function), function.__qualname__]
     for cell in function.__closure__ or ():
         held = cell.cell_contents
         kind = type(held)
-        lasts = kind is python.FunctionType and held.__closure__ is None and is_known(held.__module__)
-        if not (lasts or kind in _SIMPLE or (kind is _Intrinsic and is_known(held._defn.__module__))):
+        lasts = kind is python.FunctionType and held.__closure__ is None and is_known(module_of(held))
+        if not (lasts or kind in _SIMPLE or (kind is _Intrinsic and is_known(module_of(held._defn)))):
             return None
         # True equals 1.
         key += kind, held
@@ -91,9 +124,15 @@ class _Reader:
     def __init__(self) -> None:
         self.hash, self.lasting = hashlib.sha256(), True
         self.keeps: list[Any] = []
+        self.parts: list[tuple[Any, Any]] = []
+        self._registered_read = False
         self._met: dict[int, int] = {}
         # An address names an object while that lives.
         self._alive: list[Any] = []
+
+    def found(self, parts: tuple[tuple[Any, Identity], ...] = ()) -> Identity:
+        """Return what was read so far."""
+        return Identity(self.hash.hexdigest(), self.lasting, tuple(self.keeps), parts)
 
     def _say(self, *words: object) -> None:
         for word in words:
@@ -126,18 +165,33 @@ class _Reader:
         elif isinstance(value, python.FunctionType):
             self._read_function(value)
         elif isinstance(value, Dispatcher):
-            self._say("dispatcher")
-            self._read_all((value.py_func, value.targetoptions, value.locals))
+            self._read_dispatcher(value)
         elif isinstance(value, _Intrinsic):
             self._read_intrinsic(value)
         else:
             self._read_other(value)
 
+    def _read_dispatcher(self, value: Any) -> None:
+        self._say("dispatcher", type(value).__qualname__)
+        self._read_all((value.py_func, value.targetoptions, value.locals))
+        if is_known(module_of(value.py_func)):
+            return
+        self._read_all((type(value), value._compiler.pipeline_class))
+        self.parts.append((value, value))
+        if not isinstance(value._cache, NullCache):
+            # Numba's own files tell neither what global names hold, nor what is called.
+            self.read_address(value)
+
     def _read_intrinsic(self, value: Any) -> None:
-        found = _of_ours(value) if is_known(value._defn.__module__) else identity(value._defn)
-        self._say("intrinsic", value._name, found.digest)
-        self.lasting = self.lasting and found.lasting
-        self.keeps += found.keeps
+        self._say("intrinsic", value._name)
+        if is_known(module_of(value._defn)):
+            found = _of_ours(value)
+            self._say(found.digest)
+            self.lasting = self.lasting and found.lasting
+            self.keeps += found.keeps
+            return
+        self._read_all((value._defn, value._prefer_literal, value._ctor_kwargs))
+        self.parts += [(template, value) for template in templates_of(value)]
 
     def _read_all(self, values: Iterable[Any]) -> None:
         for value in values:
@@ -150,18 +204,22 @@ class _Reader:
         self._read_all(sorted(items, key=repr))
 
     def _read_other(self, value: Any) -> None:
-        if isinstance(value, np.ndarray) and value.dtype != object:
+        if isinstance(value, np.ndarray) and not value.dtype.hasobject:
             flags = value.flags
             self._say("array", repr(value.dtype), value.shape, flags.c_contiguous, flags.f_contiguous)
-            self.hash.update(value.tobytes())
-        elif isinstance(value, np.generic) and value.dtype != object:
+            if value.nbytes > FROZEN_BYTES or not (flags.c_contiguous or flags.f_contiguous):
+                # Numba reads it where it stands.
+                self.read_address(value)
+            else:
+                self._say(flags.aligned)
+                self.hash.update(value.tobytes())
+        elif isinstance(value, np.generic) and not value.dtype.hasobject:
             self._say("scalar", repr(value.dtype))
             self.hash.update(value.tobytes())
         elif isinstance(value, np.dtype) and not value.hasobject:
             self._say("dtype", repr(value))
         elif isinstance(value, types.Type) or type(value).__module__ == "llvmlite.ir.types":
-            # Some of Numba's have the address of what they stand for in their names.
-            self.lasting = self.lasting and " at 0x" not in str(value)
+            self.lasting = self.lasting and (not isinstance(value, types.Type) or _lasts(value))
             self.keeps.append(value)
             self._say("type", type(value).__qualname__, value)
         elif dataclasses.is_dataclass(value) and is_known(type(value).__module__):
@@ -170,17 +228,21 @@ class _Reader:
         elif isinstance(value, enum.Enum):
             self._say("enum", type(value).__module__, value)
             self.read(value.value)
+        elif isinstance(value, tuple) and hasattr(value, "_fields"):
+            self._say("named tuple", type(value).__qualname__, *value._fields)
+            self._read_all(value)
         elif isinstance(value, python.ModuleType):
             self._say("module", value.__name__)
         else:
             name = _name(value)
             if name is None:
-                self._read_address(value)
+                self.read_address(value)
             else:
                 self._say("named", name)
                 self._read_overloads(value)
 
-    def _read_address(self, value: Any) -> None:
+    def read_address(self, value: Any) -> None:
+        """Take an object for itself: what is made of it is known in this process alone, while the object lives."""
         self.lasting = False
         self.keeps.append(value)
         self._say("object", id(value))
@@ -188,31 +250,43 @@ class _Reader:
     def _read_function(self, function: python.FunctionType) -> None:
         self._say("function", function.__module__, function.__qualname__)
         self._read_all((function.__defaults__, function.__kwdefaults__))
+        names = [] if is_known(module_of(function)) else _names(function.__code__)
         for cell in function.__closure__ or ():
             try:
                 held = cell.cell_contents
             except ValueError:
                 self._say("empty")
                 continue
-            self.read(held)
-        if is_known(function.__module__):
+            self._read_named(held, names)
+        if is_known(module_of(function)):
             return
         self.read(function.__code__)
         self._read_overloads(function)
-        names = _names(function.__code__)
+        self._read_registered()
         for name in names:
             if name in function.__globals__:
                 self._say("global", name)
-                self._read_global(function.__globals__[name], names)
+                self._read_named(function.__globals__[name], names)
 
-    def _read_global(self, value: Any, names: list[str]) -> None:
+    def _read_named(self, value: Any, names: list[str]) -> None:
+        """Read what a function's closure or a global name holds, and of modules whatever the function may take."""
         self.read(value)
-        if isinstance(value, python.ModuleType) and not is_known(value.__name__ + "."):
-            # What a function names beside a module may be taken from it.
+        modules, seen = [value], [value]
+        while modules:
+            module = modules.pop()
+            if not isinstance(module, python.ModuleType) or is_known(module.__name__ + "."):
+                continue
+            if "getattr" in names:
+                # The attribute's name may be computed, and nothing tells which it is.
+                self.read_address(object())
             for name in names:
-                if hasattr(value, name):
-                    self._say("of module", name)
-                    self.read(getattr(value, name))
+                if hasattr(module, name):
+                    self._say("of module", module.__name__, name)
+                    held = getattr(module, name)
+                    self.read(held)
+                    if not any(held is other for other in seen):
+                        modules.append(held)
+                        seen.append(held)
 
     def _read_code(self, code: python.CodeType) -> None:
         counts = code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags
@@ -225,15 +299,32 @@ class _Reader:
 
     def _read_overloads(self, value: Any) -> None:
         """Read what Numba compiles in a function's place: what is called from kernels is registered so."""
-        context = cpu_target.typing_context
-        # What was registered since Numba compiled last.
-        context.refresh()
-        registered = context._lookup_global(value)
-        for template in getattr(registered, "templates", ()):
+        for template in templates_of(value):
             overload = getattr(template, "_overload_func", None)
-            if overload is not None and not (is_known(overload.__module__) and overload.__closure__ is None):
-                self._say("overload")
-                self._read_all((overload, getattr(template, "_jit_options", None)))
+            if overload is None:
+                if not is_known(module_of(value)):
+                    self.read_address(template)
+            elif not (is_known(module_of(overload)) and overload.__closure__ is None):
+                self._read_template(template, value)
+
+    def _read_registered(self) -> None:
+        """Read what users taught Numba of its own types and functions: no name tells whether a kernel takes it."""
+        if self._registered_read:
+            return
+        self._registered_read = True
+        for extension in registered():
+            if getattr(extension, "_overload_func", None) is not None:
+                self._read_template(extension, extension._overload_func)
+            else:
+                self.read_address(extension)
+
+    def _read_template(self, template: Any, source: Any) -> None:
+        self._say("overload", key_of(template), getattr(template, "_attr", None))
+        options = [getattr(template, name, None) for name in ("_jit_options", "prefer_literal", "_strict")]
+        self._read_all(
+            (template._overload_func, options, getattr(getattr(template, "_inline", None), "value", None))
+        )
+        self.parts.append((template, source))
 
 
 def _name(value: Any) -> str | None:
@@ -255,3 +346,13 @@ def _names(code: python.CodeType) -> list[str]:
         if isinstance(constant, python.CodeType):
             names.update(dict.fromkeys(_names(constant)))
     return list(names)
+
+
+def _lasts(value: Any) -> bool:
+    """Whether a type of Numba's stands for the same in every process: some have an address in their names."""
+    if isinstance(value, types.Type):
+        key = None if value.key is value else value.key
+        return is_known(type(value).__module__) and _lasts(key)
+    if isinstance(value, tuple):
+        return all(_lasts(part) for part in value)
+    return type(value) in _PLAIN and not re.search(r" at 0x|#[0-9a-f]", str(value))

@@ -64,13 +64,18 @@ def _set() -> str:
     return ", ".join(_environment()) or "of its module numba.config"
 
 
+def _executable_is_python() -> bool:
+    """Whether there is a Python to start: a frozen program, or one that embeds Python, is another or has no name."""
+    name = os.path.basename(sys.executable or "").lower()
+    return name.startswith(("python", "pypy")) and not getattr(sys, "frozen", False)
+
+
 def _processor_problem(name: str, features: str) -> str | None:
     """Return what LLVM says of a processor's name and features, asked in a process that it may end."""
     wrong = [feature for feature in features.split(",") if feature and feature[0] not in "+-"]
     if wrong:
         return f"NUMBA_CPU_FEATURES: {wrong[0]!r} begins neither with + nor with -"
-    if getattr(sys, "frozen", False):
-        # The executable is a program, not Python.
+    if not _executable_is_python():
         return None
     try:
         done = subprocess.run(
