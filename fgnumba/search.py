@@ -7,8 +7,10 @@ that what a file of finished trials holds is never run again.
 Source: K. Jamieson, A. Talwalkar, arXiv 1502.07943.
 """
 
+import contextlib
 import json
 import math
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
 from itertools import product
@@ -20,12 +22,13 @@ import numpy as np
 from fgnumba.assembly import assemble
 from fgnumba.configuration import RunConfig
 from fgnumba.datasets import Dataset, validation_split
-from fgnumba.durable import replace
+from fgnumba.durable import sync_folder, write_all
 from fgnumba.errors import ConfigError, DivergenceError, RunError, shown
 from fgnumba.estimators import Recipe
 from fgnumba.evaluation import evaluate
 from fgnumba.files import read_whole
 from fgnumba.kernels.paths import path_of
+from fgnumba.kernels.uninterrupted import Uninterrupted
 from fgnumba.metrics import MAX_RECORDS, parsed
 from fgnumba.validation import optional, real_number, several, store, whole_number
 
@@ -211,7 +214,7 @@ class Ledger:
 
     Parameters
     ----------
-    path : created with its folder where it is not there.
+    path : created with its folder where it is not there. It grows at its end alone: several searches may share it.
     settings : anything that a trial's outcome depends on beside its own.
 
     Raises
@@ -222,30 +225,57 @@ class Ledger:
 
     def __init__(self, path: Path, settings: dict[str, Any]) -> None:
         self.path, self.trials = path_of(path, "out"), list[Trial]()
-        path = self.path
-        self._head = head = json.dumps(settings, sort_keys=True)
+        # A link stays one; the file that it leads to grows.
+        self._file = Path(os.path.realpath(self.path))
+        self._head = json.dumps(settings, sort_keys=True)
+        # What waits for the disk to have room.
+        self._waiting = list[Trial]()
         try:
-            if not path.exists():
-                path.parent.mkdir(parents=True, exist_ok=True)
-                replace(path, f"{head}\n".encode())
+            self._file.parent.mkdir(parents=True, exist_ok=True)
+            with contextlib.suppress(FileExistsError):
+                os.close(os.open(self._file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+                sync_folder(self._file.parent)
+            text = read_whole(self._file, MAX_RECORDS).decode("utf-8-sig")
+            # New, or its process was killed before it had a whole line.
+            if "\n" not in text and (self._head.startswith(text) or _alike(text, self._head)):
+                self._append()
                 return
-            lines = read_whole(path, MAX_RECORDS).decode("utf-8-sig").split("\n")
         except (OSError, UnicodeDecodeError) as error:
-            raise RunError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
-        if not _alike(lines[0], head):
-            raise RunError(f"{path} is a search with other settings; name another file")
+            raise RunError(f"{self.path}: {getattr(error, 'strerror', None) or error}") from None
+        self._read(text.split("\n"))
+
+    def _read(self, lines: list[str]) -> None:
+        if not _alike(lines[0], self._head):
+            raise RunError(f"{self.path} is a search with other settings; name another file")
         # The last line may have been cut short; it is run again.
-        whole = lines[1:-1]
-        for number, line in enumerate(whole, 2):
+        for number, line in enumerate(lines[1:-1], 2):
+            # Of another search that began the file at the same moment.
+            if line == self._head:
+                continue
             try:
                 self.trials.append(_trial(parsed(line)))
             except (ValueError, ConfigError):
-                raise RunError(f"{path} is damaged in line {number}") from None
-        if lines[-1]:
-            replace(path, "\n".join([head, *whole, ""]).encode())
+                raise RunError(f"{self.path} is damaged in line {number}") from None
 
     def add(self, trial: Trial) -> None:
         """Write a trial down; OSError where that fails, and it goes with the next one."""
         self.trials.append(trial)
-        lines = [self._head, *(json.dumps(asdict(one)) for one in self.trials), ""]
-        replace(self.path, "\n".join(lines).encode())
+        self._waiting.append(trial)
+        # What has been written must be known to be: an interrupt waits.
+        with Uninterrupted():
+            self._append()
+
+    def _append(self) -> None:
+        """Write what waits after the last whole line, which may be another search's."""
+        with open(self._file, "ab+", buffering=0) as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(0)
+            whole = file.read(size).rfind(b"\n") + 1
+            if whole < size:
+                # Of a write that failed in its midst, or whose process was killed.
+                file.truncate(whole)
+            trials = [json.dumps(asdict(trial)) for trial in (self._waiting if whole else self.trials)]
+            lines = trials if whole else [self._head, *trials]
+            write_all(file, "".join(f"{line}\n" for line in lines).encode())
+            os.fsync(file.fileno())
+        self._waiting.clear()

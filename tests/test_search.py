@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 from importlib import import_module
 
 import numpy as np
@@ -170,17 +171,20 @@ def test_options_decide_a_search(fgtrain, folder):
 def test_a_disk_that_is_full_ends_no_search(fgtrain, folder, monkeypatch):
     written = []
 
-    def fails_at_the_first_trial(path, content):
+    def fails_at_the_first_trial(file, content):
         written.append(content)
         if len(written) == 2:
+            # As much as there is room for.
+            file.write(content[: len(content) // 2])
             raise OSError(28, "No space left on device")
-        path.write_bytes(content)
+        file.write(content)
 
-    monkeypatch.setattr("fgnumba.search.replace", fails_at_the_first_trial)
+    monkeypatch.setattr("fgnumba.search.write_all", fails_at_the_first_trial)
     done = fgtrain("search", "--widths", 4, "--count", 2, "--steps", 2, "--out", "trials")
     assert done.code == 0
     assert "trials: No space left on device; the search goes on" in done.err.splitlines()
     assert len((folder / "trials").read_text(encoding="utf-8").splitlines()) == 1 + done.out.count("\n") - 2
+    assert b"".join(written[2:]) in (folder / "trials").read_bytes()
 
 
 def test_a_file_whose_settings_are_whole_numbers_now_and_fractions_then(tmp_path):
@@ -189,3 +193,67 @@ def test_a_file_whose_settings_are_whole_numbers_now_and_fractions_then(tmp_path
     assert Ledger(path, {"decay": 0.0, "seed": 1}).trials == []
     with pytest.raises(fg.RunError, match="a search with other settings"):
         Ledger(path, {"decay": 0.5, "seed": 1})
+
+
+TRIALS = [Trial(rate, 4.0, 30, 0.5, 1.0) for rate in (0.1, 0.2, 0.3, 0.4)]
+
+
+def test_a_ledger_that_a_link_leads_to(tmp_path):
+    link, file = tmp_path / "link", tmp_path / "elsewhere" / "trials"
+    link.symlink_to(file)
+    Ledger(link, {"a": 1}).add(TRIALS[0])
+    assert link.is_symlink()
+    # One whose last line was cut, too.
+    with file.open("a") as stream:
+        stream.write('{"learning')
+    Ledger(link, {"a": 1}).add(TRIALS[1])
+    assert link.is_symlink()
+    assert Ledger(file, {"a": 1}).trials == TRIALS[:2]
+
+
+def test_searches_that_share_a_ledger_keep_all_trials(tmp_path):
+    path = tmp_path / "trials"
+    ledgers = [Ledger(path, {"a": 1}), Ledger(path, {"a": 1})]
+    for number, trial in enumerate(TRIALS):
+        ledgers[number % 2].add(trial)
+    assert Ledger(path, {"a": 1}).trials == TRIALS
+    # Both may have begun it.
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join([lines[0], *lines]))
+    assert Ledger(path, {"a": 1}).trials == TRIALS
+
+
+def test_a_ledger_in_a_folder_where_nothing_can_be_made(tmp_path, monkeypatch):
+    path = tmp_path / "trials"
+    Ledger(path, {"a": 1}).add(TRIALS[0])
+    open_before = os.open
+
+    def refuse(name, flags, *more, **others):
+        if flags & os.O_CREAT and not os.path.exists(name):
+            raise PermissionError(13, "Permission denied", name)
+        return open_before(name, flags, *more, **others)
+
+    monkeypatch.setattr("os.open", refuse)
+    Ledger(path, {"a": 1}).add(TRIALS[1])
+    assert Ledger(path, {"a": 1}).trials == TRIALS[:2]
+
+
+@pytest.mark.parametrize("left", ["", '{"a"', '{"a": 1}', '{"a": 1.0}'])
+def test_a_ledger_without_a_whole_line_is_begun(tmp_path, left):
+    path = tmp_path / "trials"
+    path.write_text(left)
+    Ledger(path, {"a": 1}).add(TRIALS[0])
+    assert Ledger(path, {"a": 1}).trials == TRIALS[:1]
+    path.write_text("not a ledger")
+    with pytest.raises(fg.RunError, match="another file"):
+        Ledger(path, {"a": 1})
+    assert path.read_text() == "not a ledger"
+
+
+def test_a_ledger_that_is_removed_meanwhile_is_written_anew(tmp_path):
+    path = tmp_path / "trials"
+    ledger = Ledger(path, {"a": 1})
+    ledger.add(TRIALS[0])
+    path.unlink()
+    ledger.add(TRIALS[1])
+    assert Ledger(path, {"a": 1}).trials == TRIALS[:2]
