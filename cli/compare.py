@@ -64,17 +64,17 @@ def compare(
     settings = RunConfig() if config is None else RunConfig.from_toml(config)
     settings = settings.updated({name: value for name, value in options.items() if value is not None})
     name = named(settings)
-    folder = results_folder(out, Path("compared", name))
-    dataset = fg.datasets.load(settings.data, data_dir=settings.data_dir)
-    with interruptible(spinner(f"comparing on {name}")) as advance:
-        result = run(
-            [one.strip() for one in estimators.split(",") if one.strip()],
-            settings,
-            dataset,
-            Budget(kind, amount),
-            seeds=seeds,
-            evaluations=evaluations,
-            target=target,
-            advance=advance,
-        )
-    leave(result, folder)
+    with results_folder(out, Path("compared", name)) as folder:
+        dataset = fg.datasets.load(settings.data, data_dir=settings.data_dir)
+        with interruptible(spinner(f"comparing on {name}")) as advance:
+            result = run(
+                [one.strip() for one in estimators.split(",") if one.strip()],
+                settings,
+                dataset,
+                Budget(kind, amount),
+                seeds=seeds,
+                evaluations=evaluations,
+                target=target,
+                advance=advance,
+            )
+        leave(result, folder)

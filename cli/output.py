@@ -1,7 +1,9 @@
 """Files that commands write where they are told to."""
 
 import os
-from itertools import chain, count
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +12,8 @@ from fgnumba.durable import replace
 from fgnumba.errors import RunError, printable
 
 if TYPE_CHECKING:
+    from filelock import BaseFileLock
+
     from fgnumba.bench.result import Result
 
 
@@ -35,39 +39,113 @@ def write_output(path: Path, content: bytes) -> None:
         raise RunError(f"output: {path}: {error.strerror or error}") from None
 
 
-def results_folder(given: Path | None, default: Path) -> Path:
-    """Return the folder of a result: the one that is given, or the first of default, default-2, ... that has none.
+@contextmanager
+def results_folder(given: Path | None, default: Path) -> Iterator[Path]:
+    """Hold the folder of a result: the one that is given, or the first of default, default-2, ... that is free.
+
+    Free is one without a result, in which no other process works on one. Held, it is there; left without anything in
+    it, it goes again.
 
     Raises
     ------
     RunError
-        It has a result already, or cannot be written: said before the work, not after.
+        It has a result already, is another process's, or cannot be written: said before the work, not after.
     """
+    from fgnumba.run_folder import missing_parents, remove_empty
+
+    for folder in _numbered(default) if given is None else (given,):
+        if given is None and _result_in(folder) is not None:
+            continue
+        _check_folder(folder)
+        created = [] if folder.exists() else [folder, *missing_parents(folder)]
+        try:
+            lock = _locked(folder)
+            if lock is None:
+                continue
+            try:
+                # Another process may have ended since this one looked.
+                if _result_in(folder) is None:
+                    yield folder
+                    return
+            finally:
+                _unlock(lock)
+        finally:
+            remove_empty(created)
+    raise RunError(f"out: {given}: another process works on a result there; name another folder")
+
+
+def _numbered(folder: Path) -> Iterator[Path]:
+    yield folder
+    for number in count(2):
+        yield folder.with_name(f"{folder.name}-{number}")
+
+
+def _result_in(folder: Path) -> str | None:
+    """Return the name of a result's file in a folder, None where there is none."""
     from fgnumba.bench.result import DATA, FIGURE
 
-    def holds(folder: Path) -> str | None:
-        return next((name for name in (DATA, FIGURE) if os.path.lexists(folder / name)), None)
+    return next((name for name in (DATA, FIGURE) if os.path.lexists(folder / name)), None)
 
-    if given is None:
-        names = chain([default], (default.with_name(f"{default.name}-{n}") for n in count(2)))
-        given = next(folder for folder in names if holds(folder) is None)
-    found = holds(given)
+
+def _check_folder(folder: Path) -> None:
+    """Raise RunError unless a result may be written into a folder, which need not be there."""
+    found = _result_in(folder)
     if found is not None:
-        raise RunError(f"out: {given} holds a result, {found}; name another folder")
-    if given.exists() and not given.is_dir():
-        raise RunError(f"out: {given} is a file; a folder is required")
-    nearest = next(folder for folder in (given, *given.absolute().parents) if folder.exists())
+        raise RunError(f"out: {folder} holds a result, {found}; name another folder")
+    if folder.exists() and not folder.is_dir():
+        raise RunError(f"out: {folder} is a file; a folder is required")
+    nearest = next(one for one in (folder, *folder.absolute().parents) if one.exists())
     if not nearest.is_dir():
-        raise RunError(f"out: {nearest} is a file; {given} cannot be below it")
+        raise RunError(f"out: {nearest} is a file; {folder} cannot be below it")
     if not os.access(nearest, os.W_OK):
         raise RunError(f"out: {nearest} is not writable")
-    return given
+
+
+def _locked(folder: Path) -> "BaseFileLock | None":
+    """Make a folder and return its lock, taken; None where another process has it."""
+    from filelock import FileLock, Timeout
+
+    from fgnumba.checkpoints import LOCK
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / LOCK)
+        lock.acquire(timeout=0)
+    except Timeout:
+        return None
+    except OSError as error:
+        raise RunError(f"out: {folder} cannot be written: {error.strerror or error}") from None
+    return lock
+
+
+def _unlock(lock: "BaseFileLock") -> None:
+    """Give a lock back and remove its file: while it is held, where the system lets it be removed then."""
+    file = Path(lock.lock_file)
+    try:
+        file.unlink(missing_ok=True)
+    except OSError:
+        lock.release()
+        with suppress(OSError):
+            file.unlink()
+    else:
+        lock.release()
 
 
 def leave(result: "Result", folder: Path) -> None:
-    """Write a result into its folder and print it; what cannot be written is printed all the same."""
+    """Write a result into its folder and print it; what cannot be written is printed all the same.
+
+    Where another result has come into the folder meanwhile, it stays, and this one goes into the next that is free.
+    """
     try:
-        result.write(folder, say)
+        found = _result_in(folder)
+        if found is None:
+            result.write(folder, say)
+        else:
+            base = folder if folder.name not in ("", "..") else folder.resolve()
+            with results_folder(None, base) as beside:
+                say(printable(f"{folder} got a result meanwhile, {found}; this one is written beside it"))
+                result.write(beside, say)
+                folder = beside
     finally:
         show(result.title)
         show(result.table())

@@ -35,12 +35,12 @@ def reproduce(name: str, quick: bool, data_dir: str | None, seed: int, out: Path
     if name not in EXPERIMENTS:
         raise ConfigError(f"experiment: unknown experiment {name!r}{did_you_mean(name, EXPERIMENTS)}")
     whole_number("seed", seed, 0)
-    folder = results_folder(out, Path("reproduced", name))
-    with interruptible(spinner(f"reproducing {name}")) as advance:
-        try:
-            result = EXPERIMENTS[name](Request(name, seed, quick, data_dir, folder, advance))
-        except Ended as ended:
-            if (folder / STATE).exists():
-                raise Ended(ended.number, "the same command goes on from here") from None
-            raise
-    leave(result, folder)
+    with results_folder(out, Path("reproduced", name)) as folder:
+        with interruptible(spinner(f"reproducing {name}")) as advance:
+            try:
+                result = EXPERIMENTS[name](Request(name, seed, quick, data_dir, folder, advance))
+            except Ended as ended:
+                if (folder / STATE).exists():
+                    raise Ended(ended.number, "the same command goes on from here") from None
+                raise
+        leave(result, folder)

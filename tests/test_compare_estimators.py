@@ -1,6 +1,9 @@
 """Estimators compared at an equal budget, and estimates beside the exact gradient."""
 
 import json
+import signal
+import sys
+from importlib import import_module
 
 import numpy as np
 import pytest
@@ -12,6 +15,7 @@ from fgnumba.bench.telemetry import Telemetry
 from fgnumba.bench.telemetry import compare as read
 from fgnumba.configuration import RunConfig
 from tests import tolerances
+from tests.fault_runs import ended, killed, start, wait_for
 
 
 @pytest.fixture(scope="module")
@@ -238,6 +242,49 @@ def test_results_are_not_written_over(fgtrain, folder):
     (folder / "notes").mkdir()
     (folder / "notes" / "notes.txt").touch()
     assert fgtrain(*SHORT, "--out", "notes").code == 0
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs signals of POSIX")
+def test_two_comparisons_at_once_keep_both_results(fgtrain, folder):
+    endless = (*SHORT[:5], "--steps", 10**9, "--evaluations", 10**9)
+    process = start(*endless, cwd=folder)
+    wait_for(lambda: "seed 0" in process.messages.read_text(encoding="utf-8"), process)
+    assert fgtrain(*SHORT).code == 0
+    assert [path.parent.name for path in folder.glob("compared/*/data.json")] == ["digits-mlp-2"]
+    error = fgtrain(*SHORT, "--out", "compared/digits-mlp").error
+    expected = "another process works on a result there; name another folder"
+    assert error == f"out: compared/digits-mlp: {expected}"
+    # One that gets nothing goes; one whose process was killed is free.
+    process.send_signal(signal.SIGTERM)
+    assert ended(process)[0] == 143
+    assert [path.name for path in (folder / "compared").iterdir()] == ["digits-mlp-2"]
+    process = start(*endless, cwd=folder)
+    wait_for((folder / "compared" / "digits-mlp").exists, process)
+    killed(process)
+    assert fgtrain(*SHORT).code == 0
+    assert sorted(path.name for path in (folder / "compared" / "digits-mlp").iterdir()) == [
+        "data.json",
+        "figure.svg",
+    ]
+
+
+@pytest.mark.parametrize("command", [SHORT, ("reproduce", "beale", "--quick")])
+def test_a_result_that_came_meanwhile_stays(fgtrain, folder, monkeypatch, command):
+    module = import_module(f"fgnumba.cli.{command[0]}")
+    shown = module.interruptible
+
+    def another_ends(display):
+        (folder / "out" / "data.json").write_text("another's")
+        return shown(display)
+
+    (folder / "out").mkdir()
+    monkeypatch.setattr(module, "interruptible", another_ends)
+    done = fgtrain(*command, "--out", "out")
+    assert done.code == 0
+    assert (folder / "out" / "data.json").read_text() == "another's"
+    assert sorted(path.name for path in (folder / "out-2").iterdir()) == ["data.json", "figure.svg"]
+    line = "out got a result meanwhile, data.json; this one is written beside it"
+    assert done.err.splitlines()[-2:] == [line, "data and figure in out-2"]
 
 
 def test_a_folder_that_cannot_be_written_is_said_before_the_work(fgtrain, folder, monkeypatch):
