@@ -13,7 +13,7 @@ import click
 
 from fgnumba import __version__
 from fgnumba.cli.message import finish, prepare, say
-from fgnumba.cli.signals import Ended
+from fgnumba.cli.signals import Ended, Interrupt
 from fgnumba.errors import FgError, RunError, did_you_mean, printable
 
 COMMANDS = ("train", "evaluate", "predict", "replay", "info", "search", "compare", "bench", "reproduce")
@@ -36,7 +36,9 @@ class Commands(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; what click would answer by itself, or print, is answered here."""
         try:
-            return super().invoke(ctx)
+            # From the start: what a command imports and reads takes a while.
+            with Interrupt():
+                return super().invoke(ctx)
         except KeyboardInterrupt as error:
             number = error.number if isinstance(error, Ended) else signal.SIGINT
             hint = f"; {error}" if str(error) else ""

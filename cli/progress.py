@@ -128,12 +128,13 @@ class Display:
     Parameters
     ----------
     callbacks : what follows the run.
-    say : prints a line. stop : leaves the terminal as it was.
+    say : prints a line. stop : leaves the terminal as it was. bar : whether it is a bar.
     """
 
     callbacks: list[Callback]
     say: Callable[[str], None]
     stop: Callable[[], None]
+    bar: bool = False
 
 
 @contextmanager
@@ -151,7 +152,7 @@ def progress(quiet: bool, title: str) -> Iterator[Display]:
     if not quiet:
         if Terminal().isatty():
             bar = Bar(title)
-            shown = Display([bar], bar.say, bar.stop)
+            shown = Display([bar], bar.say, bar.stop, bar=True)
         else:
             say(title)
             shown.callbacks.append(Lines())

@@ -1,5 +1,6 @@
 """A training run from the command line: begun or continued, shown, ended by signals, written."""
 
+import signal
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -84,7 +85,8 @@ def continued(folder: Path, data: Mapping[str, Any], quiet: bool, keeping: Mappi
     theirs = facts.get(DATA, dataset.digest)
     if theirs != dataset.digest:
         raise fg.RunError(
-            f"{folder}: data is {shown(theirs)}; the run that continues has {shown(dataset.digest)}, {config.data}"
+            f"{folder}: the data have changed since the run began: {dataset.name} is not what it was; "
+            f"a run goes on with the data that it began with"
         )
     facts = {**facts, **keeping}
     _kept(folder, facts)
@@ -147,7 +149,7 @@ class _Run:
         title = f"{named(self._ready.config)}, {model.parameter_count:,} parameters, on {model.processor.description}"
         with (
             progress(self._quiet, title) as shown,
-            Signals(trainer.stop, shown.stop) as signals,
+            Signals(trainer.stop, shown.stop, shown.bar) as signals,
         ):
             saved = _kept(self._folder, self._facts, shown.say)
             # From here on the folder may be another process's, too.
@@ -165,6 +167,9 @@ class _Run:
             again = f"fgtrain train --resume {quoted(self._folder)}"
             say(f"stopped after step {trainer.steps_done}; to go on from step {saved.saved_step}: {again}")
             return signals.status
+        if signals.number is not None:
+            name = signal.Signals(signals.number).name
+            say(printable(f"{name} came after the last step: the run has ended, {self._folder} is whole"))
         if not self._quiet and saved.records:
             self._say_why(history)
             final = saved.records[-1]

@@ -3,8 +3,8 @@
 import os
 import signal
 import socket
+import threading
 from collections.abc import Callable
-from threading import Thread
 
 from fgnumba.cli.message import say
 
@@ -12,9 +12,12 @@ LEAVING = 1.0
 """Seconds that the terminal has to be restored: it may take nothing any more."""
 
 
-_NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU", "SIGBREAK")
+_NAMES = (
+    *("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU", "SIGBREAK"),
+    *("SIGPWR", "SIGALRM", "SIGVTALRM", "SIGPROF"),
+)
 ENDING = tuple(signal.Signals[name] for name in _NAMES if hasattr(signal, name))
-"""People's signals, a closed terminal's, and those by which clusters say that time is nearly up.
+"""People's signals, a closed terminal's, those by which clusters say that time is nearly up, a power supply's, timers'.
 
 Not SIGQUIT: who sends it wants a process that ends at once, and its memory."""
 INSISTENT = tuple(number for number in ENDING if number.name in ("SIGINT", "SIGTERM", "SIGBREAK"))
@@ -40,7 +43,7 @@ class Interrupt:
     """Raises `Ended` at each signal that ends a process, and at the next step where that was lost.
 
     Python prints and drops what is raised in a destructor or in a callback from C, a KeyboardInterrupt too. Signals
-    that are ignored, as in the background, stay ignored.
+    that are ignored, as in the background, stay ignored. May be nested; what the outer one lost is raised on entry.
     """
 
     def __init__(self) -> None:
@@ -48,11 +51,9 @@ class Interrupt:
         self._before: dict[int, object] = {}
 
     def __enter__(self) -> "Interrupt":
-        for number in ENDING:
-            before = signal.getsignal(number)
-            if before in (signal.default_int_handler, signal.SIG_DFL):
-                self._before[number] = before
-                signal.signal(number, self._note)
+        self._before = _replaceable()
+        for number in self._before:
+            signal.signal(number, self._note)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -70,6 +71,23 @@ class Interrupt:
             raise Ended(self._came)
 
 
+def _replaceable() -> dict[int, object]:
+    """Return the handlers that may be replaced, by signal: the system's, Python's, and those of an `Interrupt`.
+
+    None in another thread than the main one, which Python lets set none.
+    """
+    found: dict[int, object] = {}
+    if threading.current_thread() is threading.main_thread():
+        for number in ENDING:
+            handler = signal.getsignal(number)
+            outer = getattr(handler, "__self__", None)
+            if isinstance(outer, Interrupt):
+                outer.check()
+            if isinstance(outer, Interrupt) or handler in (signal.default_int_handler, signal.SIG_DFL):
+                found[number] = handler
+    return found
+
+
 class Signals:
     """Hears these signals while it is entered; one that is ignored, as by a job in the background, stays so.
 
@@ -79,29 +97,31 @@ class Signals:
     Parameters
     ----------
     stop : called at the first. leave : called before the process ends at the second. Both from another thread.
+    below_a_bar : whether what is said at the first begins on a line of its own.
 
     Attributes
     ----------
     number : of the first signal that came, None before.
     """
 
-    def __init__(self, stop: Callable[[], None], leave: Callable[[], None]) -> None:
+    def __init__(
+        self, stop: Callable[[], None], leave: Callable[[], None], below_a_bar: bool = False
+    ) -> None:
         self._stop, self._leave = stop, leave
+        self._lead = "\n" if below_a_bar else ""
         self.number: int | None = None
         self._before: dict[int, object] = {}
 
     def __enter__(self) -> "Signals":
+        self._before = _replaceable()
         self._heard, self._waker = socket.socketpair()
         self._waker.setblocking(False)
         self._wakeup = signal.set_wakeup_fd(self._waker.fileno(), warn_on_full_buffer=False)
-        self._thread = Thread(target=self._listen, daemon=True)
+        self._thread = threading.Thread(target=self._listen, daemon=True)
         self._thread.start()
-        for number in ENDING:
-            before = signal.getsignal(number)
-            if before in (signal.default_int_handler, signal.SIG_DFL):
-                self._before[number] = before
-                # Some handler of Python's there must be, or the thread is not woken.
-                signal.signal(number, lambda *_: None)
+        for number in self._before:
+            # Some handler of Python's there must be, or the thread is not woken.
+            signal.signal(number, lambda *_: None)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -127,11 +147,11 @@ class Signals:
         if self.number is not None:
             if number not in INSISTENT:
                 return
-            leaving = Thread(target=self._leave, daemon=True)
+            leaving = threading.Thread(target=self._leave, daemon=True)
             leaving.start()
             leaving.join(LEAVING)
             # No handler, no destructor: whatever is under way may be stuck. Files are whole at every moment.
             os._exit(128 + number)
         self.number = number
         self._stop()
-        say("\nstopping after this step; once more to stop at once")
+        say(f"{self._lead}stopping after this step; once more to stop at once")

@@ -119,7 +119,10 @@ def _apply(
     for name, value in run.items():
         theirs = agreed.get(name) if isinstance(agreed, dict) else None
         if theirs != value:
-            raise RunError(f"{path}: {name} is {shown(theirs)}; the run that continues has {shown(value)}")
+            because = "; the data have changed since the run began" if name == "data" else ""
+            raise RunError(
+                f"{path}: {name} is {shown(theirs)}; the run that continues has {shown(value)}{because}"
+            )
     progress = _numbers(path, "where the run stood", facts.get("progress"), _PROGRESS)
     if progress["done"] > most:
         raise RunError(

@@ -9,7 +9,10 @@ import threading
 from types import FrameType
 from typing import Any
 
-_NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGALRM", "SIGUSR1", "SIGUSR2", "SIGXCPU", "SIGBREAK")
+_NAMES = (
+    *("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU", "SIGBREAK"),
+    *("SIGPWR", "SIGALRM", "SIGVTALRM", "SIGPROF"),
+)
 HELD = tuple(signal.Signals[name] for name in _NAMES if hasattr(signal, name))
 """Those whose handlers raise, as a rule."""
 

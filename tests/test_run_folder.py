@@ -142,7 +142,7 @@ def test_a_run_knows_the_data_that_it_trained_on(fgtrain, folder, blobs):
     np.savez(folder / blobs, **arrays)
     # Also where there is no checkpoint yet, as in the first minutes of a run.
     error = fgtrain("train", "--resume", "run").error
-    assert error.startswith(f"run: data is '{facts[run_folder.DATA]}'; the run that continues has ")
+    assert error.startswith(f"run: the data have changed since the run began: {blobs} is not what it was; ")
     (folder / "model/model.safetensors").rename(folder / "run/model.safetensors")
     done = fgtrain("evaluate", "run", "--json")
     assert done.code == 0

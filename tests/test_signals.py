@@ -11,6 +11,8 @@ import time
 
 import pytest
 
+from fgnumba import run_folder
+from fgnumba.cli import message as message_module
 from fgnumba.cli.signals import ENDING, INSISTENT, Ended, Interrupt
 from tests.fault_runs import (
     COMMAND,
@@ -254,3 +256,91 @@ def test_a_signal_that_ends_a_command_is_raised_once(number):
         with pytest.raises(Ended):
             interrupt.check()
     assert signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler)
+
+
+WAITING = """
+import time
+from pathlib import Path
+import fgnumba as fg
+from fgnumba.cli.main import main
+
+def load(*_, **__):
+    Path("waits").touch()
+    time.sleep(600)
+
+fg.datasets.load = load
+main()
+"""
+
+
+def waiting(*arguments, cwd):
+    command = [sys.executable, "-c", WAITING, *arguments]
+    process = subprocess.Popen(command, cwd=cwd, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + PATIENCE
+    while not (cwd / "waits").exists():
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    return process
+
+
+@pytest.mark.parametrize("number", ENDING, ids=lambda number: number.name)
+def test_a_signal_before_the_first_step_is_said(folder, number):
+    process = waiting("train", "--out", "run", cwd=folder)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=PATIENCE)
+    assert (process.returncode, errors) == (128 + number, f"fgtrain: ended by {number.name}\n")
+    assert not (folder / "run").exists()
+
+
+def test_timers_and_power_supplies_end_a_process():
+    names = {"SIGPWR", "SIGALRM", "SIGVTALRM", "SIGPROF"}
+    assert {number.name for number in ENDING} >= {name for name in names if hasattr(signal, name)}
+
+
+def test_an_interrupt_within_another():
+    with Interrupt():
+        with Interrupt() as inner:
+            with pytest.raises(Ended):
+                signal.raise_signal(signal.SIGTERM)
+            with pytest.raises(Ended):
+                inner.check()
+        with pytest.raises(Ended):
+            signal.raise_signal(signal.SIGTERM)
+        # What the outer one heard, and was lost, is raised by the next.
+        with pytest.raises(Ended), Interrupt():
+            pass
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+@pytest.mark.parametrize("quiet", [(), ("--quiet",)])
+def test_a_signal_after_the_last_step(fgtrain, folder, monkeypatch, quiet):
+    heard, finish = threading.Event(), run_folder.finish
+
+    def say(message):
+        message_module.say(message)
+        heard.set()
+
+    def signalled(*arguments):
+        signal.raise_signal(signal.SIGTERM)
+        assert heard.wait(PATIENCE)
+        finish(*arguments)
+
+    monkeypatch.setattr("fgnumba.cli.signals.say", say)
+    monkeypatch.setattr(run_folder, "finish", signalled)
+    done = fgtrain("train", "--steps", 3, "--widths", 8, "--out", "run", *quiet)
+    assert done.code == 0
+    assert done.err.splitlines()[-1] == "SIGTERM came after the last step: the run has ended, run is whole"
+    assert fgtrain("evaluate", "run").code == 0
+
+
+def test_a_quiet_run_that_is_stopped_says_two_lines(folder):
+    process = start(
+        "train", *SETTINGS, "--checkpoint-every", 500, "--quiet", "--out", "run", cwd=folder, hold=500
+    )
+    process.send_signal(signal.SIGTERM)
+    wait_for(has_said(process, "once more to stop at once"), process)
+    process.release()
+    first, second = ended(process)[2].splitlines()
+    assert first == "stopping after this step; once more to stop at once"
+    assert second.startswith("stopped after step ")
