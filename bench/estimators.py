@@ -12,8 +12,8 @@ from fgnumba.bench.result import Result
 from fgnumba.bench.reverse.estimator import RECIPE as REVERSE
 from fgnumba.configuration import RunConfig
 from fgnumba.datasets import Dataset
-from fgnumba.errors import ConfigError, DivergenceError, printable
-from fgnumba.estimators import Recipe, recipe
+from fgnumba.errors import ConfigError, DivergenceError, did_you_mean, printable, shown
+from fgnumba.estimators import RECIPES, Recipe
 from fgnumba.evaluation import evaluate
 from fgnumba.figures import blank
 from fgnumba.validation import real_number, whole_number
@@ -28,7 +28,10 @@ COLOURS = ("#c1440e", "#1f5fa8", "#3d8b37", "#b08900", "#7a4fa3", "#d1709f", "#5
 
 def recipe_of(name: str) -> Recipe:
     """Return the recipe of an estimator, or of reverse mode; ConfigError where there is none."""
-    return REVERSE if name == REVERSE_MODE else recipe(name)
+    known = {**RECIPES, REVERSE_MODE: REVERSE}
+    if not isinstance(name, str) or name not in known:
+        raise ConfigError(f"estimator: unknown estimator {shown(name)}{did_you_mean(str(name), known)}")
+    return known[name]
 
 
 @dataclass(frozen=True)

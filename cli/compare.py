@@ -51,6 +51,7 @@ def compare(
     Each has its own searched optimiser and learning rate. Prints a table, and leaves data.json and figure.svg.
     """
     import fgnumba as fg
+    from fgnumba.assembly import written_model
     from fgnumba.bench.estimators import Budget
     from fgnumba.bench.estimators import compare as run
     from fgnumba.cli.output import leave, results_folder
@@ -66,6 +67,8 @@ def compare(
     name = named(settings)
     with results_folder(out, Path("compared", name)) as folder:
         dataset = fg.datasets.load(settings.data, data_dir=settings.data_dir)
+        # What is refused is said before the work.
+        written_model(settings, dataset.classes)
         with interruptible(spinner(f"comparing on {name}")) as advance:
             result = run(
                 [one.strip() for one in estimators.split(",") if one.strip()],

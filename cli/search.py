@@ -38,6 +38,7 @@ def search(
     Judged by a tenth of the training data, which is held out. Prints the trials and the options for `fgtrain train`.
     """
     import fgnumba as fg
+    from fgnumba.assembly import written_model
     from fgnumba.bench.estimators import recipe_of
     from fgnumba.configuration import RunConfig
     from fgnumba.errors import printable
@@ -52,6 +53,9 @@ def search(
     settings = RunConfig() if config is None else RunConfig.from_toml(config)
     settings = settings.updated({name: value for name, value in options.items() if value is not None})
     dataset = fg.datasets.load(settings.data, data_dir=settings.data_dir)
+    # What is refused leaves no file.
+    written_model(settings, dataset.classes)
+    chosen = recipe_of(settings.estimator) if settings.estimator else None
     # Not where the data lie, but how many there are.
     facts = {name: value for name, value in settings.settings().items() if name != "data_dir"}
     facts |= {"version": fg.__version__, "examples": len(dataset.x_train), "held_out": HELD_OUT}
@@ -70,7 +74,6 @@ def search(
                     say(printable(f"{out}: {error.strerror or error}; the search goes on"))
             advance(f"{done} of {total} trials: {_shown(trial)}")
 
-        chosen = recipe_of(settings.estimator) if settings.estimator else None
         try:
             found = run(settings, dataset, what, ledger.trials if ledger else (), tell, chosen)
         except Ended as ended:

@@ -7,7 +7,7 @@ from typing import Any
 from fgnumba.configuration import DECADES, RunConfig, read_toml
 from fgnumba.datasets import NAMES, Dataset
 from fgnumba.datasets.split import judges
-from fgnumba.errors import ConfigError, DatasetError
+from fgnumba.errors import ConfigError, DatasetError, shown
 from fgnumba.estimators import Recipe, recipe
 from fgnumba.graph import Graph
 from fgnumba.kernels.paths import expanded, path_of
@@ -126,6 +126,8 @@ def written_model(config: RunConfig, classes: int) -> tuple[list[dict[str, Any]]
         return list(config.layers), "config"
     if not config.model.endswith(".toml"):
         return tables(config.model, classes, config.widths), where
+    if config.widths is not None:
+        raise ConfigError(f"widths: model {shown(config.model)} has its own layers; mlp has widths to choose")
     file = read_toml(path_of(config.model, "model"), "model")
     for key in file:
         if key != "layers":

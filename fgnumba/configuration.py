@@ -217,7 +217,7 @@ def read_settings(path: Path) -> dict[str, Any]:
             raise ConfigError(f"{path}: unknown key {shown(key)}{did_you_mean(key, known)}")
     for key in _PATHS:
         if str(table.get(key, "")).startswith(_URI):
-            table[key] = os.fsdecode(unquote_to_bytes(table[key].removeprefix(_URI)))
+            table[key] = _path_in(path, key, table[key])
     for key in ("widths", "layers"):
         if key in table:
             if not isinstance(table[key], list):
@@ -249,6 +249,14 @@ def read_toml(path: Path, what: str) -> dict[str, Any]:
 def named(config: RunConfig) -> str:
     """Return what a run's folder is called where nobody says: as much as leaves room for a number in a file's name."""
     return "-".join(shortened(Path(name).stem, 100) for name in (config.data, config.model))
+
+
+def _path_in(file: Path, key: str, uri: str) -> str:
+    """Return the path that a ``file://`` URI in a file of settings stands for."""
+    host, slash, rest = uri.removeprefix(_URI).partition("/")
+    if host not in ("", "localhost") or not slash:
+        raise ConfigError(f"{file}: {key} is {shown(uri)}; a file of this machine, file:///..., is required")
+    return os.fsdecode(unquote_to_bytes(f"/{rest}"))
 
 
 def _held(path: str) -> str:

@@ -39,11 +39,14 @@ def leave(path: Path, draw: "Callable[[], Figure]", warn: Callable[[str], None])
 def attempt(path: Path, content: Callable[[], bytes], warn: Callable[[str], None]) -> None:
     """Write what `content` makes; where that fails for whatever reason, say so in a line.
 
-    An installation without fonts, a broken matplotlib, a full disk: none of them is worth what was computed.
+    An installation without fonts, a broken matplotlib, a full disk: none of them is worth what was computed. Only who
+    interrupts it is heard: a module that calls ``sys.exit`` is broken as others are.
     """
     try:
         replace(path, content())
-    except Exception as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         reason = getattr(error, "strerror", None) or str(error)
         warn(printable(f"{path} is left out: {type(error).__name__}{f': {reason}' if reason else ''}"))
 

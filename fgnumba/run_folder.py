@@ -154,15 +154,15 @@ def finish(
 
 
 def complete(folder: Path, warn: Callable[[str], None]) -> None:
-    """Draw the figure of a run that has ended, where there is none; remove what only its training needed.
+    """Remove what only the training of a run needed that has ended; draw its figure, where there is none.
 
-    Both as far as that can be done: the run is whole without.
+    Both as far as that can be done: the run is whole without. The figure is last: who interrupts it leaves no rest.
     """
-    if not (folder / FIGURE).exists():
-        figures.leave(folder / FIGURE, lambda: figures.of_records(read_records(folder / METRICS)), warn)
     discard(folder / CHECKPOINTS)
     with contextlib.suppress(OSError):
         (folder / LOCK).unlink(missing_ok=True)
+    if not (folder / FIGURE).exists():
+        figures.leave(folder / FIGURE, lambda: figures.of_records(read_records(folder / METRICS)), warn)
 
 
 def _write_end(

@@ -118,6 +118,7 @@ def test_damaged_idx_files(refused, folder, name, change):
         (["--model", "logerg"], "did you mean 'logreg'"),
         (["--model", "none.toml"], "none.toml: No such file or directory"),
         (["--model", "logreg", "--widths", "3"], "widths: model 'logreg' has no hidden layers"),
+        (["--model", "own.toml", "--widths", "3"], "widths: model 'own.toml' has its own layers"),
         (["--widths", "3,x"], "'3,x' is not a list of whole numbers"),
         (["--widths", "0"], "widths[0] is 0"),
         (["--estimator", "weight-pertubation"], "did you mean 'weight-perturbation'"),

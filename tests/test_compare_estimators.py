@@ -90,7 +90,9 @@ def test_the_command(fgtrain, folder):
     ("options", "message"),
     [
         (("--estimators", ","), "none is named"),
-        (("--estimators", "feedback,reverse"), "unknown estimator 'reverse'"),
+        (("--estimators", "feedback,reverse"), "unknown estimator 'reverse' (did you mean 'reverse-mode'?)"),
+        (("--estimators", "of none"), "reverse-mode"),
+        (("--model", "own.toml"), "widths: model 'own.toml' has its own layers"),
         (("--steps", 0), "steps is 0"),
         (("--seconds", -1), "seconds is -1.0"),
         (("--seeds", 0), "seeds is 0"),

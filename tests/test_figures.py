@@ -8,7 +8,7 @@ import sys
 import pytest
 
 import fgnumba as fg
-from fgnumba import figures
+from fgnumba import figures, run_folder
 from fgnumba.checkpoints import MODEL
 from fgnumba.run_folder import FIGURE
 from tests import apart
@@ -55,7 +55,7 @@ def test_experiments_are_drawn_whatever_backend_the_environment_names(folder, co
 
 SCRIPT = """
 import os, sys
-from fgnumba import figures
+from fgnumba import figures, run_folder
 assert "matplotlib" not in sys.modules
 figures.blank(1, 1)
 import matplotlib
@@ -108,6 +108,9 @@ FAULTS = [
     OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)),
     RecursionError("too deep"),
     UnicodeEncodeError("ascii", "é", 0, 1, "not there"),
+    # Of a module that is none to import.
+    SystemExit(3),
+    GeneratorExit(),
 ]
 
 
@@ -140,9 +143,20 @@ def test_a_figure_that_fails_costs_no_comparison(fgtrain, folder, monkeypatch):
     assert "feedback" in done.out
 
 
-def test_a_process_that_dies_before_the_figure_has_ended_its_run(fgtrain, folder, monkeypatch):
+@pytest.mark.parametrize("what", ["leave", "of_records", "replace"])
+def test_a_process_that_dies_before_the_figure_has_ended_its_run(fgtrain, folder, monkeypatch, what):
     with monkeypatch.context() as patched:
-        patched.setattr(figures, "leave", failing(SystemExit(9)))
+        patched.setattr(figures, what, failing(KeyboardInterrupt()))
+        assert fgtrain(*TRAIN).code == 130
+    assert names(folder / "run") == WITHOUT
+    assert fgtrain("evaluate", "run").code == 0
+    assert fgtrain("train", "--resume", "run").code == 0
+    assert names(folder / "run") == WHOLE
+
+
+def test_a_process_that_dies_before_its_checkpoints_go_has_ended_its_run(fgtrain, folder, monkeypatch):
+    with monkeypatch.context() as patched:
+        patched.setattr(run_folder, "complete", failing(SystemExit(9)))
         assert fgtrain(*TRAIN).code == 9
     assert (folder / "run" / MODEL).exists()
     assert (folder / "run" / "checkpoints").exists()

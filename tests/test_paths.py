@@ -111,6 +111,18 @@ def test_a_name_that_is_not_utf8_is_a_uri_in_toml(folder):
 
 
 @posix
+def test_uris_of_this_machine_and_of_others(folder):
+    path = folder / "config.toml"
+    for uri in ("file:///d%20e/x.npz", "file://localhost/d%20e/x.npz"):
+        path.write_text(f'data = "{uri}"')
+        assert RunConfig.from_toml(path).data == "/d e/x.npz"
+    for uri in ("file://elsewhere/x.npz", "file://x.npz", "file://localhost", "file://"):
+        path.write_text(f'data_dir = "{uri}"')
+        with pytest.raises(fg.ConfigError, match=r"data_dir is '.*'; a file of this machine, file:///"):
+            RunConfig.from_toml(path)
+
+
+@posix
 def test_names_in_a_locale_that_cannot_spell_them(fgtrain, folder, blobs):
     data, run = (os.fsdecode(name.encode()) for name in ("数.npz", "é"))
     (folder / blobs).rename(folder / data)

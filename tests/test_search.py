@@ -132,10 +132,14 @@ def test_the_command(fgtrain, folder):
         (("--falls", "a"), "falls is 'a'"),
         (("--falls", "-1"), "falls is -1.0"),
         (("--estimator", "feedbock"), "unknown estimator 'feedbock' (did you mean 'feedback'?)"),
+        (("--estimator", "of none"), "reverse-mode"),
+        (("--model", "own.toml", "--widths", 3), "widths: model 'own.toml' has its own layers"),
+        (("--model", "logreg", "--widths", 3), "widths: model 'logreg' has no hidden layers"),
     ],
 )
 def test_bad_options(fgtrain, folder, options, message):
-    assert message in fgtrain("search", *options).error
+    assert message in fgtrain("search", *options, "--out", "trials").error
+    assert not (folder / "trials").exists()
 
 
 APART = {
