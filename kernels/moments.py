@@ -11,8 +11,12 @@ normalised together (a unit):
    much where p is an outlier; it is taken from d. The variance is E d² - (E d)², the second part next to nothing.
 
 Squares of float32 numbers may overflow (from 2⁶⁴ on), and so may sums and differences. A unit in which something may
-have is done again, all its numbers times ``SHRUNK``, a power of two; ε takes its square. So are its tangents with
-factors of their own. What is not finite then is not: an infinity or NaN among the numbers makes all of them NaN.
+have is done again, all its numbers times ``SHRUNK``, a power of two; ε takes its square. What is not finite then is
+not: an infinity or NaN among the numbers makes all of them NaN.
+
+Tangents are taken times a power of two too, next to 1 / √(σ² + ε) where that is below 1 (``tangent_factor``): what is
+computed of them is then of the size of the result, and overflows or is subnormal only where that is. Sums of many may
+overflow all the same; then they are done again times ``TANGENT_SHRUNK``.
 
 Subnormal differences and tangents count as zero, as everywhere in a program.
 """
@@ -36,15 +40,19 @@ SHRUNK = np.float32(2.0**-90)
 TANGENT_SHRUNK = np.float32(2.0**-64)
 """Brings tangents of any size below 2⁶⁵: times numbers of up to 2⁴⁰, 2²³ of them can be added up."""
 
-TANGENT_BESIDE_SHRUNK = np.float32(2.0**-16)
-"""For tangents of numbers that were shrunk: 1 / σ may be subnormal, 2¹⁶ / σ is not."""
-
 LEAST_EPSILON = 2.0**-100
 """The least ε that a normalisation takes, 8·10⁻³¹: squares below 2⁻¹²⁶ count as zero, and must be nothing beside it;
 and 1 / √ε is at most 2⁵⁰."""
 
+LEAST = np.float32(2.0**-126)
+"""The least normal number."""
+
 RUN = 1024
 """Numbers whose sum is a float32."""
+
+RUN_OF_PRODUCTS = 256
+"""The same of products with x̂, one of which may be as large as all others together: each of these is then rounded by U
+of that, and as like as not all in one direction."""
 
 _ZERO = np.float32(0)
 _ORDERED = {"contract", "nsz"}
@@ -78,14 +86,32 @@ def inverse_deviation(variance: np.float32, epsilon: np.float32, factor: np.floa
     return np.float32(1) / np.float32(math.sqrt(np.float32(positive + epsilon * (factor * factor))))
 
 
+@scalar
+def power_of_two(x: np.float32) -> np.float32:
+    """Return the largest power of two that is at most x, a normal float32 above 0."""
+    return np.float32(np.int32(np.float32(x).view(np.int32) & np.int32(0x7F800000)).view(np.float32))
+
+
+@scalar
+def tangent_factor(inverse: np.float32, factor: np.float32) -> np.float32:
+    """Return f' <= min(r, 1) < 2 f', a power of two, of r = 1 / √(σ² + ε): `inverse` is that of numbers times `factor`.
+
+    At least the least normal number: r itself may be subnormal.
+    """
+    one, r = np.float32(1), np.float32(inverse * factor)
+    # NaN is no factor; it is in x̂.
+    bounded = r if r < one else one
+    return power_of_two(bounded if bounded > LEAST else LEAST)
+
+
 @register_jitable(forceinline=True)
-def _run(at: int, start: int, size: int) -> Any:
+def _run(at: int, start: int, size: int, most: int = RUN) -> Any:
     """Return the run of a row of float32 at an address that begins with its element `start`.
 
     An array of its own: an index from `start` on might be negative for all that the compiler knows, which keeps a loop
     scalar.
     """
-    return carray(pointer(at + 4 * start, np.float32), min(RUN, size - start))
+    return carray(pointer(at + 4 * start, np.float32), min(most, size - start))
 
 
 @register_jitable(forceinline=True, fastmath=_ANY_ORDER)
@@ -155,12 +181,15 @@ def _products(
     normals: int, at: int, size: int, factor: np.float32, pivot: np.float32
 ) -> tuple[np.float32, np.float32]:
     """Return Σ e and Σ x̂ e of e = f x - p, x̂ at the address `normals`."""
-    first, first_dot = _run_of_products(_run(normals, 0, size), _run(at, 0, size), factor, pivot)
-    if size <= RUN:
+    first, first_dot = _run_of_products(
+        _run(normals, 0, size, RUN_OF_PRODUCTS), _run(at, 0, size, RUN_OF_PRODUCTS), factor, pivot
+    )
+    if size <= RUN_OF_PRODUCTS:
         return first, first_dot
     total, dot = np.float64(first), np.float64(first_dot)
-    for start in range(RUN, size, RUN):
-        normal, x = _run(normals, start, size), _run(at, start, size)
+    for start in range(RUN_OF_PRODUCTS, size, RUN_OF_PRODUCTS):
+        normal = _run(normals, start, size, RUN_OF_PRODUCTS)
+        x = _run(at, start, size, RUN_OF_PRODUCTS)
         part, part_dot = _run_of_products(normal, x, factor, pivot)
         total += np.float64(part)
         dot += np.float64(part_dot)
@@ -221,16 +250,14 @@ def _project_again(
 
 @register_jitable(forceinline=True)
 def project(
-    normals: int, at: int, size: int, share: np.float32, factor: np.float32
+    normals: int, at: int, size: int, share: np.float32, own: np.float32
 ) -> tuple[np.float32, np.float32, np.float32, np.float32]:
     """Return a factor f' of the tangents dx at an address, their mean times it as two float32, and mean(x̂ f' dx).
 
-    `normals`, `factor`: the address of x̂, and what :func:`centre` returned for the row; `share`: 1 / `size`.
+    `normals`: the address of x̂; `share`: 1 / `size`; `own`: :func:`tangent_factor` of the row, which is f' unless sums
+    overflow.
     """
-    if factor == SHRUNK:
-        found = _project_again(normals, at, size, share, TANGENT_BESIDE_SHRUNK)
-    else:
-        found = _project(normals, at, size, share, np.float32(1))
-    if not (np.isfinite(found[1]) and np.isfinite(found[3])):
+    found = _project(normals, at, size, share, own)
+    if own > TANGENT_SHRUNK and not (np.isfinite(found[1]) and np.isfinite(found[3])):
         found = _project_again(normals, at, size, share, TANGENT_SHRUNK)
     return found

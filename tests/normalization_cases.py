@@ -51,6 +51,24 @@ KINDS = {
 }
 
 
+def fitting(size: float) -> Any:
+    return lambda rng, shape: size * rng.choice([1.0, -2.0, 1.0, 0.5], shape)
+
+
+KINDS |= {
+    "just shrunk": lambda rng, shape: 2e12 * rng.choice([1.0, 2.0, 3.0, 5.0], shape),
+    "not yet shrunk": lambda rng, shape: 5e11 * rng.choice([1.0, 2.0, 3.0, 5.0], shape),
+    "nearly the largest": lambda rng, shape: 3e38 * rng.uniform(-1, 1, shape),
+}
+
+TANGENT_KINDS = KINDS | {
+    f"of {size:.0e}": fitting(size) for size in (1e38, 1e36, 1e34, 1e25, 1e9, 1e-9, 1e-14, 1e-20, 1e-30)
+}
+"""Of any size, beside numbers of any size: the result may fit where neither a square nor a product does."""
+
+PAIRED = [(3, (1, 1, 4), None), (3, (1, 1, 4), 1), (4, (4, 4, 6), None), (4, (4, 4, 6), 3)]
+
+
 def check(
     run: Any,
     batch: int,

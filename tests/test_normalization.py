@@ -12,7 +12,7 @@ from fgnumba.kernels.layer_norm import cpu as layer_norm
 from fgnumba.kernels.memory import aligned
 from fgnumba.kernels.packing import pack
 from fgnumba.kernels.program import Program
-from tests.normalization_cases import KINDS, SHAPES, check
+from tests.normalization_cases import KINDS, PAIRED, SHAPES, TANGENT_KINDS, check
 
 
 def packed(vectors):
@@ -58,6 +58,17 @@ def test_tangents_of_any_kind(kind, batch, shape, groups):
         x = rng.standard_normal((batch, *shape))
         dx = np.stack([KINDS[kind](rng, (batch, *shape)) for _ in range(2)])
         check(run, batch, shape, groups, x, dx, seed=seed)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("batch", "shape", "groups"), [*SHAPES, *PAIRED])
+def test_hard_tangents_of_hard_numbers(kind, batch, shape, groups):
+    for seed, of_tangents in enumerate(TANGENT_KINDS):
+        rng = np.random.default_rng(seed)
+        x = KINDS[kind](rng, (batch, *shape))
+        dx = np.stack([TANGENT_KINDS[of_tangents](rng, (batch, *shape)) for _ in range(2)])
+        for epsilon in (1e-5, 8e-31):
+            check(run, batch, shape, groups, x, dx, epsilon, seed)
 
 
 @pytest.mark.parametrize("value", [0.0, 0.1, -3e7, 3e38])

@@ -9,8 +9,8 @@ the unit that is normalised together (a pixel's channels, an example's group), w
 over the unit. dy may be smaller than its terms: along dx = x, r (dx - mean dx) and x̂ mean(x̂ dx) cancel but for ε. So
 rows of 10⁶ and a spread of 1 are right, and of 3·10⁷ + {0, 2, 4}; equal numbers give the shift exactly, and
 dy = scale (dx - mean dx) / √ε + dshift; numbers up to float32's largest are normalised though their squares overflow.
-A result beyond float32 is infinite or NaN; an infinity or NaN in a unit makes all of it NaN. Numbers, differences
-and tangents below 1.2e-38 count as zero. ``kernels.moments`` says how.
+A result beyond float32, or whose r (dx - mean dx) is, may be infinite or NaN; an infinity or NaN in a unit makes all of
+it NaN. Numbers, differences and tangents below 1.2e-38 count as zero. ``kernels.moments`` says how.
 """
 
 from collections.abc import Sequence

@@ -41,10 +41,10 @@ from fgnumba.kernels.memory import address
 from fgnumba.kernels.moments import (
     MOST_VARIANCE,
     SHRUNK,
-    TANGENT_BESIDE_SHRUNK,
     TANGENT_SHRUNK,
     inverse_deviation,
     mean_of,
+    tangent_factor,
 )
 from fgnumba.kernels.numbers import launcher
 
@@ -244,7 +244,7 @@ def _kernel(
         while t < count:
             dx, dy = source + 4 * (t + 1) * x_block, out + 4 * (t + 1) * y_block
             direction = first + 4 * t * padded
-            own, again = one if factor == one else TANGENT_BESIDE_SHRUNK, tangent > 0
+            own, again = tangent_factor(inverse, factor), tangent > 0
             own_high, own_low, dot = zero, zero, zero
             while again:
                 pivot, total, dot = load_f32(dx) * own, zero, zero
@@ -263,7 +263,7 @@ def _kernel(
                 slot = _SLOT - slot
                 own_high, own_low = mean_of(pivot, total * share)
                 dot = dot * share
-                again = own != TANGENT_SHRUNK and not (abs(own_high) <= _MOST and abs(dot) <= _MOST)
+                again = own > TANGENT_SHRUNK and not (abs(own_high) <= _MOST and abs(dot) <= _MOST)
                 if again:
                     own = TANGENT_SHRUNK
             gain = inverse * (factor / own)

@@ -99,7 +99,9 @@ def _group_norm(arguments: int, part: int, parts: int) -> None:
                 dots = passes.project(a, x, dx)
                 for c in range(a.channels):
                     own_gain[c] = scale[c] * (inverse[c] * (factor[c] / own_factor[c]))
-                    gain[c] = inverse[c] * (ds[c] - own_gain[c] * (inverse[c] * dots[c]))
+                    # Each product is of the size of a term of dy: none overflows, or is subnormal, before that.
+                    along = own_gain[c] * (inverse[c] * (inverse[c] * dots[c]))
+                    gain[c] = inverse[c] * ds[c] - along
                     constant[c] = db[c]
             else:
                 for c in range(a.channels):

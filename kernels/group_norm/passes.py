@@ -28,13 +28,15 @@ from fgnumba.kernels.emit.channels import (
     TABLE,
 )
 from fgnumba.kernels.moments import (
+    LEAST,
     MOST_VARIANCE,
     SHRUNK,
-    TANGENT_BESIDE_SHRUNK,
     TANGENT_SHRUNK,
     centred,
     inverse_deviation,
     mean_of,
+    power_of_two,
+    tangent_factor,
 )
 from fgnumba.kernels.vector import InstructionSet
 
@@ -48,6 +50,8 @@ _ROWS, _COLUMNS = 16, 64
 """Pixels whose sum is a float32; sums of sums are float64."""
 
 _ONE = np.float32(1)
+_FAR = np.float32(2.0**100)
+"""A mean over 1 / x̂, or mean(d e), beyond which something may overflow."""
 
 
 @register_jitable
@@ -59,6 +63,9 @@ def vector(a: Any, which: int) -> Any:
 @register_jitable
 def centre(a: Any, x: int, epsilon: np.float32) -> None:
     """Write FACTOR, HIGH, LOW and INVERSE of the image at the address x.
+
+    Factors are powers of two that make d of the size of x̂, and INVERSE of order 1 (``_step``): a product with either
+    is as large as one with x̂.
 
     Parameters
     ----------
@@ -90,6 +97,30 @@ def centre(a: Any, x: int, epsilon: np.float32) -> None:
             one = inverse_deviation(variance, epsilon, chosen)
             for c in range(g * each, (g + 1) * each):
                 factor[c], low[c], inverse[c] = chosen, low_left, one
+    for g in range(a.groups):
+        step = _step(factor[g * each], high[g * each], inverse[g * each])
+        left, sums, wide = _mean(a, 0, g) * a.height * a.width, sums_of_centred(a), np.float64(step)
+        for c in range(g * each, (g + 1) * each):
+            factor[c], high[c], low[c] = factor[c] * step, high[c] * step, low[c] * step
+            inverse[c], sums[c] = inverse[c] / step, (sums[c] - left) * wide
+
+
+@register_jitable
+def sums_of_centred(a: Any) -> Any:
+    """Return Σ d of each channel, float64: after ``centre``, until ``project``."""
+    return carray(pointer(a.scratch + _TOTALS * a.padded * 4, np.float64), a.channels)
+
+
+@register_jitable
+def _step(factor: np.float32, high: np.float32, inverse: np.float32) -> np.float32:
+    """Return a power of two that brings numbers of a factor and a mean near x̂: `inverse` over it is from 1/4 to 1/2.
+
+    Where that keeps the factor normal, and the numbers finite: only equal ones may be that far from their spread.
+    """
+    step = np.float32(4) * power_of_two(inverse)
+    if abs(high) * step > _FAR:
+        return _ONE
+    return LEAST / factor if step * factor < LEAST else step
 
 
 @register_jitable
@@ -98,11 +129,11 @@ def project(a: Any, x: int, dx: int) -> Any:
 
     Return mean(d e) of each channel's group: times INVERSE, it is mean(x̂ f' dx).
     """
-    factor, own = vector(a, FACTOR), vector(a, OWN_FACTOR)
+    factor, inverse, own = vector(a, FACTOR), vector(a, INVERSE), vector(a, OWN_FACTOR)
     high, low, dots = vector(a, OWN_HIGH), vector(a, OWN_LOW), vector(a, SECOND)
     values, each = carray(pointer(dx, np.float32), a.channels), a.channels // a.groups
     for c in range(a.channels):
-        own[c] = _ONE if factor[c] == _ONE else TANGENT_BESIDE_SHRUNK
+        own[c] = tangent_factor(inverse[c], factor[c])
     again = True
     while again:
         for g in range(a.groups):
@@ -114,7 +145,7 @@ def project(a: Any, x: int, dx: int) -> Any:
         for g in range(a.groups):
             chosen, dot = own[g * each], np.float32(_mean(a, 1, g))
             mean = mean_of(high[g * each], np.float32(_mean(a, 0, g)))
-            if chosen != TANGENT_SHRUNK and not (np.isfinite(dot) and np.isfinite(mean[0])):
+            if chosen > TANGENT_SHRUNK and not (abs(dot) <= _FAR and np.isfinite(mean[0])):
                 chosen, again = TANGENT_SHRUNK, True
             for c in range(g * each, (g + 1) * each):
                 own[c], dots[c] = chosen, dot

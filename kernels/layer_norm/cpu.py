@@ -80,7 +80,7 @@ def _layer_norm(arguments: int, part: int, parts: int) -> None:
         y_at = a.y + (part * a.y_part + i * a.y_image + row * a.y_row + column * a.y_pixel) * 4
         y = carray(pointer(y_at, np.float32), channels)
         factor, left, inverse = moments.centre(x_at, channels, share, epsilon, a.scratch)
-        offset = left * inverse
+        offset, own_factor = left * inverse, moments.tangent_factor(inverse, factor)
         for c in range(channels):
             normal[c] = normal[c] * inverse - offset
             y[c] = scale[c] * normal[c] + shift[c]
@@ -92,7 +92,7 @@ def _layer_norm(arguments: int, part: int, parts: int) -> None:
             if a.has_tangent:
                 dx_at = x_at + (t + 1) * a.x_block * 4
                 dx = carray(pointer(dx_at, np.float32), channels)
-                own, high, low, dot = moments.project(a.scratch, dx_at, channels, share, factor)
+                own, high, low, dot = moments.project(a.scratch, dx_at, channels, share, own_factor)
                 gain = inverse * (factor / own)
                 for c in range(channels):
                     moved = moments.centred(dx[c], own, high, low) - normal[c] * dot

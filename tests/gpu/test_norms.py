@@ -12,6 +12,7 @@ from fgnumba.kernels.philox import ORTHOGONAL
 from .. import reference, tolerances
 from ..graph_reference import normalized
 from ..normalization_cases import KINDS as KINDS_OF_NUMBERS
+from ..normalization_cases import TANGENT_KINDS
 from ..normalization_cases import check as check_numbers
 
 SEED, STEP, FIRST, EPSILON = 0x123456789ABCDEF0, 77, 3, 1e-3
@@ -175,3 +176,12 @@ def test_numbers_that_are_hard_to_normalise(gpu, kind, batch, shape, groups):
     check_numbers(hard(gpu), batch, shape, groups, KINDS_OF_NUMBERS[kind](rng, (batch, *shape)), ordinary)
     numbers = KINDS_OF_NUMBERS[kind](rng, (1, batch, *shape))
     check_numbers(hard(gpu), batch, shape, groups, ordinary[0], numbers)
+
+
+@pytest.mark.parametrize("kind", KINDS_OF_NUMBERS)
+@pytest.mark.parametrize(("shape", "groups"), [((1, 1, 4), None), ((2, 2, 6), 3)])
+def test_hard_tangents_of_hard_numbers(gpu, kind, shape, groups):
+    rng = np.random.default_rng(7)
+    x = KINDS_OF_NUMBERS[kind](rng, (1, *shape))
+    dx = np.stack([of_tangents(rng, x.shape) for of_tangents in TANGENT_KINDS.values()])
+    check_numbers(hard(gpu), 1, shape, groups, x, dx)

@@ -29,7 +29,7 @@ from fgnumba.kernels.program import Operation
 from fgnumba.kernels.tiling import split
 from fgnumba.kernels.vector import PANEL, InstructionSet
 
-_TOTAL, _DOT, _LINE, _LINE_2 = range(passes.WORK_VECTORS, passes.WORK_VECTORS + 4)
+_PIVOT, _MEAN, _MEAN_LOW, _DOT, _LINE, _LINE_2 = range(passes.WORK_VECTORS, passes.WORK_VECTORS + 6)
 _VECTORS = _LINE_2 + 1
 """Vectors of scratch memory: the table of ``group_norm.passes``, and sums of their own for each channel."""
 
@@ -113,14 +113,14 @@ def _layer_norm(arguments: int, part: int, parts: int) -> None:
             dy_at = a.dy + (part * a.dy_part + i * a.dy_image + row * a.dy_row + column * a.dy_pixel) * 4
             dy = _row(dy_at, channels)
             factor, left, inverse = moments.centre(x_at, channels, one_over, epsilon, a.scratch)
-            offset = left * inverse
+            offset, own_factor = left * inverse, moments.tangent_factor(inverse, factor)
             for c in range(channels):
                 normal[c] = normal[c] * inverse - offset
                 ds[c] += dy[c] * normal[c]
                 db[c] += dy[c]
                 scaled[c] = scale[c] * dy[c]
             if a.inner:
-                own, high, low, dot = moments.project(a.scratch, scaled_at, channels, one_over, factor)
+                own, high, low, dot = moments.project(a.scratch, scaled_at, channels, one_over, own_factor)
                 at = a.dx + (part * a.dx_part + i * a.dx_image + row * a.dx_row + column * a.dx_pixel) * 4
                 dx, gain = _row(at, channels), inverse * (factor / own)
                 for c in range(channels):
@@ -133,7 +133,8 @@ def _group_norm(arguments: int, part: int, parts: int) -> None:
     scale = _row(a.scale, channels)
     factor, high, low = passes.vector(a, FACTOR), passes.vector(a, HIGH), passes.vector(a, LOW)
     inverse = passes.vector(a, passes.INVERSE)
-    total, dot = passes.vector(a, _TOTAL), passes.vector(a, _DOT)
+    pivot, dot = passes.vector(a, _PIVOT), passes.vector(a, _DOT)
+    mean, mean_low = passes.vector(a, _MEAN), passes.vector(a, _MEAN_LOW)
     line, line2 = passes.vector(a, _LINE), passes.vector(a, _LINE_2)
     for i in range(min(a.images, a.batch - part * a.images)):
         x_image = a.x + (part * a.x_part + i * a.x_image) * 4
@@ -143,7 +144,9 @@ def _group_norm(arguments: int, part: int, parts: int) -> None:
         _clear(ds)
         _clear(db)
         passes.centre(a, x_image, epsilon)
-        # Sums are taken row by row: fewer roundings.
+        # Sums are taken row by row: fewer roundings. And of what each channel's cotangents differ by from the first:
+        # their mean may be large.
+        pivot[:] = _row(dy_image, channels)
         for row in range(a.height):
             _clear(line)
             _clear(line2)
@@ -151,17 +154,14 @@ def _group_norm(arguments: int, part: int, parts: int) -> None:
                 x = _row(x_image + (row * a.x_row + column * a.x_pixel) * 4, channels)
                 dy = _row(dy_image + (row * a.dy_row + column * a.dy_pixel) * 4, channels)
                 for c in range(channels):
-                    line[c] += dy[c]
-                    line2[c] += dy[c] * moments.centred(x[c], factor[c], high[c], low[c])
+                    difference = dy[c] - pivot[c]
+                    line[c] += difference
+                    line2[c] += difference * moments.centred(x[c], factor[c], high[c], low[c])
             for c in range(channels):
                 db[c] += line[c]
                 ds[c] += line2[c]
-        for c in range(channels):
-            ds[c] *= inverse[c]
-            total[c], dot[c] = scale[c] * db[c], scale[c] * ds[c]
+        _project(a, ds, db)
         if a.inner:
-            _share(a, total)
-            _share(a, dot)
             for row in range(a.height):
                 for column in range(a.width):
                     x = _row(x_image + (row * a.x_row + column * a.x_pixel) * 4, channels)
@@ -170,21 +170,35 @@ def _group_norm(arguments: int, part: int, parts: int) -> None:
                     dx = _row(at, channels)
                     for c in range(channels):
                         normal = moments.centred(x[c], factor[c], high[c], low[c]) * inverse[c]
-                        moved = scale[c] * dy[c] - total[c] - normal * dot[c]
+                        own = moments.centred(dy[c], scale[c], mean[c], mean_low[c])
+                        moved = own - normal * dot[c]
                         dx[c] = (inverse[c] * moved) * factor[c]
 
 
 @register_jitable
-def _share(a: Any, sums: Any) -> None:
-    """Replace each channel's sum by the mean over its group."""
-    size = a.channels // a.groups
-    for g in range(a.groups):
-        total = np.float64(0)
-        for c in range(g * size, (g + 1) * size):
-            total += np.float64(sums[c])
-        mean = np.float32(total / (size * a.height * a.width))
-        for c in range(g * size, (g + 1) * size):
-            sums[c] = mean
+def _project(a: Any, ds: Any, db: Any) -> None:
+    """Write _MEAN + _MEAN_LOW, the mean of g over each channel's group, and _DOT, mean(g x̂); complete ds and db.
+
+    These are Σ (dy - p) d and Σ (dy - p), p = _PIVOT. A group's Σ d is 0, a channel's is not: mean(g x̂) has Σ d times
+    what s p is apart from that of the group's first channel.
+    """
+    size, pixels, scale = a.channels // a.groups, a.height * a.width, _row(a.scale, a.channels)
+    pivot, dot, inverse = passes.vector(a, _PIVOT), passes.vector(a, _DOT), passes.vector(a, passes.INVERSE)
+    mean, mean_low = passes.vector(a, _MEAN), passes.vector(a, _MEAN_LOW)
+    sums = passes.sums_of_centred(a)
+    for first in range(0, a.channels, size):
+        total = products = np.float64(0)
+        common = np.float64(scale[first]) * np.float64(pivot[first])
+        for c in range(first, first + size):
+            s, p = np.float64(scale[c]), np.float64(pivot[c])
+            total += s * np.float64(db[c]) + (s * p - common) * pixels
+            products += s * np.float64(ds[c]) + (s * p - common) * sums[c]
+            ds[c] = np.float32(np.float64(inverse[c]) * (np.float64(ds[c]) + p * sums[c]))
+            db[c] = np.float32(np.float64(db[c]) + p * pixels)
+        centre, share = common + total / (size * pixels), np.float64(inverse[first]) / (size * pixels)
+        for c in range(first, first + size):
+            mean[c], dot[c] = np.float32(centre), np.float32(products * share)
+            mean_low[c] = np.float32(centre - np.float64(mean[c]))
 
 
 @register_jitable
