@@ -54,7 +54,6 @@ def bench(
     from fgnumba.bench.networks import network
     from fgnumba.bench.ratios import Case, cases
     from fgnumba.bench.report import page
-    from fgnumba.errors import ConfigError
     from fgnumba.figures import attempt
     from fgnumba.validation import real_number, whole_number
 
@@ -62,14 +61,7 @@ def bench(
     length = real_number("seconds", default if seconds is None else seconds, above_zero=True)
     for name in networks:
         network(name)
-    for option, file in (("--json", json_file), ("--html", html_file)):
-        if file is None:
-            continue
-        folder = file.absolute().parent
-        if not folder.is_dir():
-            raise ConfigError(f"{option}: {str(file)!r} is in no folder that exists")
-        if file.is_dir() or not os.access(folder, os.W_OK):
-            raise ConfigError(f"{option}: {str(file)!r} is a folder, or in one that is not writable")
+    json_file, html_file = _place("--json", json_file), _place("--html", html_file)
     chosen = [case for case in cases(quick) if not networks or case.network in networks]
     if batch is not None:
         whole_number("batch", batch)
@@ -93,3 +85,21 @@ def bench(
         say(f"goal missed: {line}")
     if missing:
         context.exit(1)
+
+
+def _place(option: str, file: Path | None) -> Path | None:
+    """Return where a file is to be written: what a link leads to; ConfigError where that cannot be."""
+    from fgnumba.errors import ConfigError
+
+    if file is None:
+        return None
+    place = Path(os.path.realpath(file)) if file.is_symlink() else file
+    folder = place.absolute().parent
+    if not folder.is_dir():
+        raise ConfigError(f"{option}: {str(file)!r} is in no folder that exists")
+    if place.is_dir() or not os.access(folder, os.W_OK):
+        raise ConfigError(f"{option}: {str(file)!r} is a folder, or in one that is not writable")
+    # Another file would take its place.
+    if place.exists() and not place.is_file():
+        raise ConfigError(f"{option}: {str(file)!r} is no file; a file to write or replace is required")
+    return place

@@ -1,6 +1,7 @@
 """The benchmark harness: its statistics, its rows, its command, its page in a browser, its figures in the results."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -208,6 +209,17 @@ def test_what_was_measured_is_printed_whatever_becomes_of_its_files(fgtrain, fol
     assert json.loads((folder / "out.json").read_text(encoding="utf-8"))["ratios"]
     (folder / "folder").mkdir()
     assert "is a folder, or in one that is not writable" in fgtrain("bench", "--json", "folder").error
+
+
+def test_links_stay_and_devices_are_refused(fgtrain, folder, report, monkeypatch):
+    monkeypatch.setattr(suite, "run", lambda *_: report)
+    (folder / "link").symlink_to("file")
+    assert fgtrain("bench", "--json", "link").code == 0
+    assert (folder / "link").is_symlink()
+    assert json.loads((folder / "file").read_text())["ratios"]
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(folder / "pipe")
+        assert fgtrain("bench", "--html", "pipe").error.startswith("--html: 'pipe' is no file; ")
 
 
 def test_steps_of_the_harness_move_nothing():
