@@ -99,7 +99,12 @@ class Network:
 
     def build(self, number: str | None = None) -> fg.Graph:
         """Return the model, its sizes of another type of number where one is named."""
-        cast = NUMBERS[number or self.number]
+        converted = NUMBERS[number or self.number]
+
+        def cast(size: int) -> Any:
+            # What follows from the sizes before may be too large for some.
+            return converted(size) if size <= np.iinfo(np.int8).max else size
+
         nodes: list[fg.Node] = []
         shape, last, joins = self.shape, "input", False
 
