@@ -88,9 +88,8 @@ class Checkpoints:
         self._keep, self._compact = whole_number("keep", keep), flag("compact", compact)
         self.warn: Callable[[str], None] = warn or _warn
         self._hold_nothing()
-        self.saved_step, self._tried_step, self._clock = 0, 0, 0.0
+        self.saved_step, self._tried_step, self._clock, self.written, self.seconds = 0, 0, 0.0, 0, 0.0
         self.records: list[Record] = []
-        self.written, self.seconds = 0, 0.0
 
     def _hold_nothing(self) -> None:
         self._logs: dict[str, AppendLog] = {}
@@ -107,15 +106,15 @@ class Checkpoints:
         return {**state, "records": list(self.records)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        # Files and the lock are the original's: a copy holds the folder when it is used.
         vars(self).update(state)
+        # Files and the lock are the original's.
         self._hold_nothing()
 
-    def held(self) -> "Hold":
+    def held(self) -> Hold:
         """Keep other processes from training in the folder; may be nested. Errors: as :meth:`take`."""
         return Hold(self)
 
-    def opened(self, resume: bool) -> "Hold":
+    def opened(self, resume: bool) -> Hold:
         """Hold the folder, and its logs, for a run.
 
         Raises
@@ -156,15 +155,15 @@ class Checkpoints:
 
     def release(self) -> None:
         """Give the lock back."""
+        assert self._lock is not None
         with Uninterrupted():
             self._depth -= 1
             if not self._depth:
                 self._close_logs()
-            if self._lock is not None:
-                self._lock.release()
+            self._lock.release()
 
     def begin(self, resume: bool) -> None:
-        """Begin or continue a run; the folder is held."""
+        """Begin or continue a run in the folder, which is held."""
         with self._named_errors():
             metrics = self.folder / METRICS
             if not resume and (self.found() or (metrics.exists() and metrics.stat().st_size)):

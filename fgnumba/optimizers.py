@@ -1,6 +1,5 @@
 """Optimisers: how a step follows a gradient."""
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,10 +15,7 @@ from fgnumba.kernels.optimizer import cpu as kernels
 from fgnumba.kernels.program import Operation
 from fgnumba.parameters import Parameter
 from fgnumba.schedules import Constant, Exponential, Schedule
-from fgnumba.validation import flag, optional, real_number, store, whole_number
-
-MOST = float(np.finfo(np.float32).max)
-"""What kernels compute with is float32."""
+from fgnumba.validation import MAX_FLOAT32, flag, optional, real_number, store, whole_number
 
 Gradients = Mapping[str, npt.NDArray[np.float32]]
 Memory = Callable[[str, Parameter], npt.NDArray[np.float32]]
@@ -79,8 +75,8 @@ class Optimizer(ABC):
         rate = self.rate(step) if learning_rate is None else real_number("learning_rate", learning_rate)
         record = rates[0]
         record["learning_rate"] = rate
-        record["correction"] = 1.0 - float(record["momentum"]) ** (step + 1)
-        record["correction2"] = 1.0 - float(record["beta2"]) ** (step + 1)
+        for correction, moment in (("correction", "momentum"), ("correction2", "beta2")):
+            record[correction] = 1.0 - float(record[moment]) ** (step + 1)
         return rate
 
     def new_rates(self) -> npt.NDArray[Any]:
@@ -92,8 +88,7 @@ class Optimizer(ABC):
     def begin_rates(self, rates: npt.NDArray[Any]) -> None:
         """Write the constants into (1,) ``RATES``, and zeros elsewhere."""
         rates[...] = np.zeros(1, kernels.RATES)
-        rates["factor"] = 1.0
-        rates["clip_norm"] = math.inf
+        rates["factor"], rates["clip_norm"] = 1.0, np.inf
         for name, value in self.constants().items():
             rates[name] = value
 
@@ -108,7 +103,7 @@ class Optimizer(ABC):
     ) -> list[Operation]:
         """Return the operations of a step on all `parameters`, whose gradients are packed like them."""
         operations: list[Operation] = []
-        if self.constants().get("clip_norm", math.inf) < math.inf:
+        if self.constants().get("clip_norm", np.inf) < np.inf:
             operations += norm_of(device, parameters, gradients, rates, ball=False)
         return operations + self.updates(device, parameters, gradients, rates, result, memory, self.rule)
 
@@ -208,7 +203,7 @@ class SGD(Optimizer):
             self,
             momentum=real_number("momentum", self.momentum, below=1),
             nesterov=flag("nesterov", self.nesterov),
-            weight_decay=real_number("weight_decay", self.weight_decay, below=MOST),
+            weight_decay=real_number("weight_decay", self.weight_decay, below=MAX_FLOAT32),
             clip_norm=optional(real_number, "clip_norm", self.clip_norm, above_zero=True),
         )
         if self.nesterov and self.momentum == 0:
@@ -281,8 +276,8 @@ class Adam(Optimizer):
             self,
             beta1=real_number("beta1", self.beta1, below=1),
             beta2=real_number("beta2", self.beta2, below=1),
-            epsilon=real_number("epsilon", self.epsilon, above_zero=True, below=MOST),
-            weight_decay=real_number("weight_decay", self.weight_decay, below=MOST),
+            epsilon=real_number("epsilon", self.epsilon, above_zero=True, below=MAX_FLOAT32),
+            weight_decay=real_number("weight_decay", self.weight_decay, below=MAX_FLOAT32),
             clip_norm=optional(real_number, "clip_norm", self.clip_norm, above_zero=True),
         )
 
@@ -355,7 +350,7 @@ class FrankWolfe(Optimizer):
             raise ConfigError(f"averaging is {self.averaging!r}; a number above 0 and up to 1 is required")
         store(
             self,
-            radius=real_number("radius", self.radius, above_zero=True, below=MOST),
+            radius=real_number("radius", self.radius, above_zero=True, below=MAX_FLOAT32),
             averaging=averaging,
         )
         self.rate(0)

@@ -11,6 +11,7 @@ from fgnumba.arrays import REAL, as_array, first_not_finite
 from fgnumba.errors import ConfigError, DtypeError, ShapeError, did_you_mean
 from fgnumba.kernels.device import CPU, Device
 from fgnumba.kernels.packing import pack, pack_into, unpack
+from fgnumba.kernels.vector import PANEL
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,16 @@ def assign_all(parameters: Sequence[Parameter], values: Sequence[npt.NDArray[np.
     if parameters:
         packed = [pack(_matrix(one), p.groups) for p, one in zip(parameters, values, strict=True)]
         parameters[0].device.assign_all([p.packed for p in parameters], packed)
+
+
+def packed_index(parameter: Parameter, index: int) -> int:
+    """Return where entry `index` of the canonical array is in the packed one."""
+    row, column = divmod(index, parameter.shape[-1])
+    packed = parameter.packed
+    panels, rows, lanes = packed.shape if packed.ndim == 3 else (packed.size // PANEL, 1, PANEL)
+    group, inside = divmod(column, parameter.shape[-1] // parameter.groups)
+    panel = group * (panels // parameter.groups) + inside // lanes
+    return (panel * rows + row) * lanes + inside % lanes
 
 
 def _matrix(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

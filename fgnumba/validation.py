@@ -15,6 +15,8 @@ from fgnumba.errors import ConfigError, shown
 MAX_WHOLE = (1 << 63) - 1
 """The greatest number that kernels count with."""
 
+MAX_FLOAT32 = 3.4028234663852886e38
+
 
 def store(owner: Any, **checked: Any) -> None:
     """Let the fields of a frozen dataclass hold what the checks of them returned."""

@@ -332,9 +332,7 @@ def test_a_resumed_run_takes_back_records_whose_loss_is_no_number(tmp_path, blob
 def test_lines_have_what_was_taken(tmp_path, blobs):
     saved = fg.Checkpoints(tmp_path)
     trainer().fit(blobs, steps=4, batch_size=16, evaluate_every=2, validation=0.2, checkpoints=saved)
-    first, last = (
-        json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    )
+    first, last = (json.loads(line) for line in (tmp_path / "metrics.jsonl").read_bytes().splitlines())
     assert {*first} == {
         *("step", "epoch", "loss", "learning_rate", "seconds"),
         *("validation_loss", "validation_accuracy"),

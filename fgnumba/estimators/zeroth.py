@@ -21,10 +21,9 @@ from fgnumba.kernels.memory import address
 from fgnumba.kernels.optimizer.cpu import RATES
 from fgnumba.kernels.philox import MAX_DIRECTIONS
 from fgnumba.kernels.program import Operation, Stage
-from fgnumba.kernels.vector import PANEL
 from fgnumba.layers import Perturbation
 from fgnumba.outcome import Outcome
-from fgnumba.parameters import Parameter
+from fgnumba.parameters import Parameter, packed_index
 from fgnumba.plan import Plan
 from fgnumba.rerun import Rerun
 from fgnumba.validation import real_number, store, whole_number
@@ -320,7 +319,7 @@ class DifferenceEstimate(Estimate):
         for k, j in enumerate(chosen):
             which = int(np.searchsorted(self._ends, j, side="right"))
             name, parameter = parameters[which]
-            offset = 4 * _packed_index(parameter, int(j - self._ends[which]) + math.prod(parameter.shape))
+            offset = 4 * packed_index(parameter, int(j - self._ends[which]) + math.prod(parameter.shape))
             thetas[k] = address(parameter.packed) + offset
             gradients[k] = address(setting.gradient(name)) + offset
         setting.device.assign(self._thetas, thetas)
@@ -373,16 +372,6 @@ class DifferenceEstimate(Estimate):
     def read(self) -> bool:
         """Read loss and differences."""
         return self._outcome.read(self.values)
-
-
-def _packed_index(parameter: Parameter, index: int) -> int:
-    """Return where entry `index` of the canonical array is in the packed one."""
-    row, column = divmod(index, parameter.shape[-1])
-    packed = parameter.packed
-    panels, rows, lanes = packed.shape if packed.ndim == 3 else (packed.size // PANEL, 1, PANEL)
-    group, inside = divmod(column, parameter.shape[-1] // parameter.groups)
-    panel = group * (panels // parameter.groups) + inside // lanes
-    return (panel * rows + row) * lanes + inside % lanes
 
 
 _BY_FORMULA = (

@@ -24,14 +24,12 @@ from fgnumba.kernels.affine import Affine
 from fgnumba.kernels.moments import LEAST_EPSILON
 from fgnumba.kernels.program import Operation
 from fgnumba.layers.base import Initial, Layer, Shape, Site, sizes
-from fgnumba.validation import real_number, store, whole_number
-
-MOST = float(np.finfo(np.float32).max)
+from fgnumba.validation import MAX_FLOAT32, real_number, store, whole_number
 
 
 def _checked_epsilon(name: str, value: Any) -> float:
     """Return ε; ConfigError unless float32 can add it to a variance."""
-    epsilon = real_number(name, value, above_zero=True, below=MOST)
+    epsilon = real_number(name, value, above_zero=True, below=MAX_FLOAT32)
     if epsilon < LEAST_EPSILON:
         raise ConfigError(
             f"{name} is {shown(value)}; at least {LEAST_EPSILON:.2g} is required: float32 squares lose what is less"

@@ -263,7 +263,7 @@ def _kernel(
                 slot = _SLOT - slot
                 own_high, own_low = mean_of(pivot, total * share)
                 dot = dot * share
-                again = own > TANGENT_SHRUNK and not (abs(own_high) <= _MOST and abs(dot) <= _MOST)
+                again = bool(own > TANGENT_SHRUNK) and not (abs(own_high) <= _MOST and abs(dot) <= _MOST)
                 if again:
                     own = TANGENT_SHRUNK
             gain = inverse * (factor / own)
