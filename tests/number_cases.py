@@ -157,7 +157,7 @@ EXEMPT = {
             *(f"callbacks.EarlyStopping.{name}" for name in ("on_start", "on_resume")),
             *(
                 f"checkpoints.Checkpoints.{name}"
-                for name in ("opened", "begin_at", "go_back", "log_end", "due", "save")
+                for name in ("opened", "begin", "begin_at", "go_back", "log_end", "due", "save")
             ),
             *(
                 f"estimators.base.{name}"
