@@ -73,10 +73,9 @@ class Optimizer(ABC):
         """Write what a step needs into `rates`, and return its learning rate: the schedule's where none is given."""
         step = whole_number("step", step, 0)
         rate = self.rate(step) if learning_rate is None else real_number("learning_rate", learning_rate)
-        record = rates[0]
-        record["learning_rate"] = rate
+        rates["learning_rate"] = rate
         for correction, moment in (("correction", "momentum"), ("correction2", "beta2")):
-            record[correction] = 1.0 - float(record[moment]) ** (step + 1)
+            rates[correction] = 1.0 - float(rates[moment][0]) ** (step + 1)
         return rate
 
     def new_rates(self) -> npt.NDArray[Any]:
