@@ -1,6 +1,7 @@
 """Ctrl-C at any moment: parameters, state and count are of one step, and what follows is as if it had not come."""
 
 import copy
+import gc
 import random
 import signal
 import time
@@ -11,9 +12,7 @@ import pytest
 import fgnumba as fg
 from fgnumba.bench import reverse
 from fgnumba.callbacks import EarlyStopping
-from fgnumba.configuration import RunConfig
 from fgnumba.estimators import recipe
-from fgnumba.search import Ledger, Search, search
 from tests.interrupting import Moments
 from tests.test_copies import bits
 
@@ -201,19 +200,14 @@ def test_a_run_with_checkpoints(name, compact, tmp_path):
 
 
 def test_a_folder_is_held_no_longer_than_its_run(tmp_path):
-    saved = fg.Checkpoints(tmp_path)
-
     def hold():
-        with saved.held():
+        with fg.Checkpoints(tmp_path).held():
             pass
 
     for moment in moments(hold):
-        errors = []
-        try:
-            Moments(moment)(hold)
-        except BaseException as error:
-            # With its traceback, as a notebook keeps it.
-            errors.append(error)
+        Moments(moment)(hold)
+        # Python may interrupt what gives the lock back before its first instruction: then it goes with its owner.
+        gc.collect()
         with fg.Checkpoints(tmp_path).held():
             pass
 
@@ -264,55 +258,31 @@ def test_signals_at_a_hundred_moments(name):
     class TimeUpError(Exception):
         pass
 
+    armed: list[bool] = []
+
     def raise_it(number, frame):
-        raise TimeUpError
+        if armed:
+            armed.clear()
+            raise TimeUpError
 
     before, interrupts = signal.signal(signal.SIGALRM, raise_it), 0
+    # What is raised in a callback of the collector is lost.
+    gc.disable()
     try:
         while interrupts < 100:
             one = CASES[name]()
             # The system's timer may be late by some milliseconds, which are many steps.
             while one.steps_done < count and interrupts < 100:
                 try:
+                    armed.append(True)
                     signal.setitimer(signal.ITIMER_REAL, chooser.uniform(0, 4) * seconds + 1e-5)
                     while one.steps_done < count:
                         one.step(*batch(one.steps_done % 10))
-                    signal.setitimer(signal.ITIMER_REAL, 0)
+                    armed.clear()
                 except TimeUpError:
                     interrupts += 1
                 assert hash(repr(bits(one))) == states[one.steps_done]
     finally:
+        gc.enable()
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
-
-
-def test_a_search(tmp_path):
-    data, what = points(60), Search(1e-3, 1e-1, count=4, steps=6)
-    settings = {"model": "logreg", "estimator": "weight-perturbation", "optimizer": "sgd", "batch_size": 8}
-    config = RunConfig().updated(settings)
-    expected = search(config, data, what)
-
-    def run(path):
-        ledger = Ledger(path, settings)
-        return search(config, data, what, ledger.trials, ledger.add)
-
-    for number, moment in enumerate(moments(lambda: run(tmp_path / "counted"))[::6]):
-        path = tmp_path / str(number)
-        Moments(moment)(lambda path=path: run(path))
-        assert run(path) == expected
-        assert Ledger(path, settings).trials == sorted(expected, key=lambda t: (t.steps, t.learning_rate))
-
-
-def test_an_evaluation_and_a_jvp():
-    model, (x, y) = perceptron(), batch(0)
-    v = fg.directions.RankOne(1)
-
-    def use(model):
-        return fg.evaluate(model, x, y), fg.jvp(model, fg.SoftmaxCrossEntropy(), x, y, v)
-
-    expected, parameters = use(model), model.parameters()
-    for moment in moments(lambda: use(perceptron())):
-        one = perceptron()
-        Moments(moment)(lambda one=one: use(one))
-        assert use(one) == expected
-        assert all(np.array_equal(array, parameters[name]) for name, array in one.parameters().items())
