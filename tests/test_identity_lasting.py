@@ -96,7 +96,17 @@ def processes(tmp_path, way, *steps):
     return [float(line) for line in done.stdout.split()]
 
 
-@pytest.mark.parametrize("name", [*WAYS, *FRESH])
+QUICK = 6
+"""Of the ways by which a value goes into a kernel, so many are tried each time: each takes five processes."""
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] if number >= QUICK else [])
+        for number, name in enumerate([*WAYS, *FRESH])
+    ],
+)
 def test_what_was_bound_anew_gives_no_other_process_the_code_of_then(tmp_path, name):
     way = (WAYS | FRESH)[name]
     seen = processes(tmp_path, way, None, 2.0, None, 1.0, None)

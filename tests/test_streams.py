@@ -146,7 +146,13 @@ ENCODINGS = {
 NAME = os.fsdecode("数据 é".encode())
 
 
-@pytest.mark.parametrize("environment", ENCODINGS.values(), ids=ENCODINGS)
+@pytest.mark.parametrize(
+    "environment",
+    [
+        pytest.param(one, id=name, marks=[pytest.mark.slow] if name in ("cp1252", "ascii:strict") else [])
+        for name, one in ENCODINGS.items()
+    ],
+)
 def test_any_encoding_of_output(folder, blobs, environment):
     shutil.copy(folder / blobs, folder / f"{NAME}.npz")
     data = ("--data", f"{NAME}.npz", "--widths", "8", "--steps", "2")
