@@ -12,7 +12,9 @@ import pytest
 import fgnumba as fg
 from fgnumba.bench import reverse
 from fgnumba.callbacks import EarlyStopping
+from fgnumba.configuration import RunConfig
 from fgnumba.estimators import recipe
+from fgnumba.search import Ledger, Search, search
 from tests.interrupting import Moments
 from tests.test_copies import bits
 
@@ -286,3 +288,35 @@ def test_signals_at_a_hundred_moments(name):
         gc.enable()
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+
+
+def test_a_search(tmp_path):
+    data, what = points(60), Search(1e-3, 1e-1, count=4, steps=6)
+    settings = {"model": "logreg", "estimator": "weight-perturbation", "optimizer": "sgd", "batch_size": 8}
+    config = RunConfig().updated(settings)
+    expected = search(config, data, what)
+
+    def run(path):
+        ledger = Ledger(path, settings)
+        return search(config, data, what, ledger.trials, ledger.add)
+
+    for number, moment in enumerate(moments(lambda: run(tmp_path / "counted"))[::6]):
+        path = tmp_path / str(number)
+        Moments(moment)(lambda path=path: run(path))
+        assert run(path) == expected
+        assert Ledger(path, settings).trials == sorted(expected, key=lambda t: (t.steps, t.learning_rate))
+
+
+def test_an_evaluation_and_a_jvp():
+    model, (x, y) = perceptron(), batch(0)
+    v = fg.directions.RankOne(1)
+
+    def use(model):
+        return fg.evaluate(model, x, y), fg.jvp(model, fg.SoftmaxCrossEntropy(), x, y, v)
+
+    expected, parameters = use(model), model.parameters()
+    for moment in moments(lambda: use(perceptron())):
+        one = perceptron()
+        Moments(moment)(lambda one=one: use(one))
+        assert use(one) == expected
+        assert all(np.array_equal(array, parameters[name]) for name, array in one.parameters().items())
