@@ -7,8 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fgnumba.errors import DatasetError, DtypeError, ShapeError, shown
-
-_MOST = float(np.finfo(np.float32).max)
+from fgnumba.validation import MAX_FLOAT32
 
 REAL = "fiub"
 """Kinds of NumPy's dtypes that hold real numbers."""
@@ -90,10 +89,10 @@ def _is_finite(array: npt.NDArray[Any]) -> bool:
         flat = array.reshape(-1)
         # One pass: a sum of squares that is finite has none that is not.
         with np.errstate(over="ignore", invalid="ignore"):
-            if flat.dot(flat) <= _MOST:
+            if flat.dot(flat) <= MAX_FLOAT32:
                 return True
     # NaN is within no bounds. Python's numbers: float16 does not hold the bound.
-    return not array.size or (float(array.min()) >= -_MOST and float(array.max()) <= _MOST)
+    return not array.size or (float(array.min()) >= -MAX_FLOAT32 and float(array.max()) <= MAX_FLOAT32)
 
 
 def first_not_finite(array: npt.NDArray[Any]) -> tuple[int, ...] | None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from fgnumba.arrays import first_not_finite
 from fgnumba.errors import DeviceError
 from fgnumba.estimators.weight_update import in_update
 from fgnumba.graph import Graph
@@ -73,7 +74,7 @@ def diagnose(
     try:
         with model.lock, np.errstate(all="ignore"):
             x = inputs.astype(np.float32)
-            at = _first(x)
+            at = first_not_finite(x)
             if at is not None:
                 text = f"x holds {x[at]} in float32 at {at}"
                 return Diagnosis("input", None, at, float(x[at]), None, text)
@@ -91,7 +92,7 @@ def _of_update(values: npt.NDArray[np.float64], rate: float) -> Diagnosis | None
     if not np.isfinite(eta):
         return Diagnosis("update", None, (), float(eta), None, "the learning rate is too large for float32")
     steps = eta * in_update(values)
-    at = _first(steps)
+    at = first_not_finite(steps)
     if at is None:
         return None
     which = f" along direction {at[0]}" if len(steps) > 1 else ""
@@ -162,7 +163,7 @@ class _Look:
     def _of_parameter(self, step: Step, parameters: Mapping[str, Parameter]) -> Diagnosis | None:
         for parameter in parameters.values():
             array = parameter.array()
-            at = _first(array)
+            at = first_not_finite(array)
             if at is not None:
                 text = f"{self._named(step)}: {parameter.name} holds {array[at]} at {at}"
                 return Diagnosis("parameter", "+".join(step.names), at, float(array[at]), None, text)
@@ -171,7 +172,7 @@ class _Look:
     def _of_primal(
         self, step: Step, array: npt.NDArray[np.float32], parameters: Mapping[str, Parameter]
     ) -> Diagnosis | None:
-        at = _first(array[0])
+        at = first_not_finite(array[0])
         if at is None:
             return None
         return self._of_layer(step, "primal", at, float(array[0][at]), None, parameters)
@@ -183,7 +184,7 @@ class _Look:
         if reaching is not None and step not in reaching:
             return None
         for number, direction in watched.items():
-            at = _first(array[1 + number]) if 1 + number < len(array) else None
+            at = first_not_finite(array[1 + number]) if 1 + number < len(array) else None
             if at is not None:
                 value = float(array[1 + number][at])
                 return self._of_layer(step, "tangent", at, value, direction, parameters, number)
@@ -263,14 +264,6 @@ def _losses(
     values = np.zeros(blocks)
     outcome.read(values)
     return values.astype(np.float32)
-
-
-def _first(array: npt.NDArray[Any]) -> tuple[int, ...] | None:
-    """Return the index of the first entry that is not finite."""
-    wrong = np.flatnonzero(~np.isfinite(array))
-    if not wrong.size:
-        return None
-    return tuple(int(i) for i in np.unravel_index(wrong[0], array.shape))
 
 
 def _most(*arrays: npt.NDArray[np.float32]) -> str:

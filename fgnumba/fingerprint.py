@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from fgnumba.attributes import own_attributes
+
 _PLAIN = (type(None), bool, int, float, complex, str, bytes)
 
 
@@ -42,12 +44,9 @@ def fingerprint(value: object) -> Hashable:
 def statement(value: object, key: Hashable) -> str:
     """Return the class of an object in words, with a digest of its `key` where it holds anything."""
     name = type(value).__name__
-    return f"{name} {hashlib.sha256(repr(key).encode()).hexdigest()[:16]}" if _holds(value) else name
-
-
-def _holds(value: object) -> bool:
-    slots = (vars(one).get("__slots__") for one in type(value).__mro__)
-    return bool(getattr(value, "__dict__", None) or any(slots))
+    return (
+        f"{name} {hashlib.sha256(repr(key).encode()).hexdigest()[:16]}" if own_attributes(value, ()) else name
+    )
 
 
 def _of(value: Any, above: tuple[int, ...]) -> Any:

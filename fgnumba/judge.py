@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from fgnumba.arrays import first_not_finite
 from fgnumba.callbacks import Callback, EarlyStopping, Record
 from fgnumba.checkpoint_file import digest_of
 from fgnumba.datasets.dataset import Dataset
@@ -97,9 +98,9 @@ def _checked(model: "Graph", x: Any, y: Any) -> tuple[npt.NDArray[np.float32], n
     # What float32 cannot hold becomes infinite, and is refused below.
     with np.errstate(over="ignore"):
         examples = np.ascontiguousarray(on_host[0], np.float32)
-    finite = np.isfinite(examples)
-    if not finite.all():
-        raise DatasetError(f"x is not finite at {tuple(np.argwhere(~finite)[0].tolist())}")
+    wrong = first_not_finite(examples)
+    if wrong is not None:
+        raise DatasetError(f"x is not finite at {wrong}")
     return examples, np.ascontiguousarray(on_host[1])
 
 
