@@ -7,7 +7,7 @@ import os
 import re
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -164,32 +164,23 @@ class Checkpoints:
 
     def begin(self, resume: bool) -> None:
         """Begin or continue a run in the folder, which is held."""
-        with self._named_errors():
-            metrics = self.folder / METRICS
-            if not resume and (self.found() or (metrics.exists() and metrics.stat().st_size)):
-                raise RunError(f"{self.folder} holds another run; resume it, or name another folder")
-            if (self.folder / MODEL).exists():
-                raise RunError(f"{self.folder} has ended; name another folder")
-            for left in (self.folder / FOLDER).glob(".step-*.part"):
-                with contextlib.suppress(OSError):
-                    left.unlink()
-            self.records, self._clock = [], time.monotonic()
-            self._close_logs()
-            if not resume:
-                self.begin_at(0, {})
+        metrics = self.folder / METRICS
+        if not resume and (self.found() or (metrics.exists() and metrics.stat().st_size)):
+            raise RunError(f"{self.folder} holds another run; resume it, or name another folder")
+        if (self.folder / MODEL).exists():
+            raise RunError(f"{self.folder} has ended; name another folder")
+        for left in (self.folder / FOLDER).glob(".step-*.part"):
+            with contextlib.suppress(OSError):
+                left.unlink()
+        self.records, self._clock = [], time.monotonic()
+        self._close_logs()
+        if not resume:
+            self.begin_at(0, {})
 
     def end(self) -> None:
         """End a run, or leave it to be continued."""
-        with self._named_errors():
-            self._end_block()
+        self._end_block()
         self._replay = None
-
-    @contextlib.contextmanager
-    def _named_errors(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise RunError(f"{error.filename or self.folder}: {error.strerror or error}") from None
 
     def _close_logs(self) -> None:
         for log in self._logs.values():

@@ -22,15 +22,22 @@ class Hold:
         try:
             if self._resume is not None:
                 self._saved.begin(self._resume)
-        except BaseException:
+        except BaseException as error:
             self._saved.release()
+            self._name(error)
             raise
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         try:
             if self._resume is not None:
                 self._saved.end()
+        except OSError as found:
+            self._name(found)
         finally:
             self._saved.release()
+        self._name(error)
+
+    def _name(self, error: BaseException | None) -> None:
+        """Raise RunError for what the system refused to a run."""
         if self._resume is not None and isinstance(error, OSError):
             raise RunError(f"{error.filename or self._saved.folder}: {error.strerror or error}") from None
