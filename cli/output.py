@@ -89,16 +89,14 @@ def _result_in(folder: Path) -> str | None:
 
 def _check_folder(folder: Path) -> None:
     """Raise RunError unless a result may be written into a folder, which need not be there."""
+    from fgnumba.run_folder import check_writable
+
     found = _result_in(folder)
     if found is not None:
         raise RunError(f"out: {folder} holds a result, {found}; name another folder")
     if folder.exists() and not folder.is_dir():
         raise RunError(f"out: {folder} is a file; a folder is required")
-    nearest = next(one for one in (folder, *folder.absolute().parents) if one.exists())
-    if not nearest.is_dir():
-        raise RunError(f"out: {nearest} is a file; {folder} cannot be below it")
-    if not os.access(nearest, os.W_OK):
-        raise RunError(f"out: {nearest} is not writable")
+    check_writable(folder, (folder, *folder.absolute().parents))
 
 
 def _locked(folder: Path) -> "BaseFileLock | None":

@@ -55,13 +55,16 @@ def check_destination(path: Path) -> None:
             raise RunError(f"out: {path} is the current folder or a mount point; name a folder in it")
     elif path.exists() or path.is_symlink():
         raise RunError(f"out: {path} is a file; a new or empty folder is required")
-    for parent in path.parents:
-        if parent.exists():
-            if not parent.is_dir():
-                raise RunError(f"out: {parent} is a file; {path} cannot be below it")
-            if not os.access(parent, os.W_OK):
-                raise RunError(f"out: {parent} is not writable")
-            break
+    check_writable(path, path.parents)
+
+
+def check_writable(path: Path, folders: Iterable[Path]) -> None:
+    """Raise RunError unless `path` can be made in the nearest of these folders that is there."""
+    nearest = next((folder for folder in folders if folder.exists()), None)
+    if nearest is not None and not nearest.is_dir():
+        raise RunError(f"out: {nearest} is a file; {path} cannot be below it")
+    if nearest is not None and not os.access(nearest, os.W_OK):
+        raise RunError(f"out: {nearest} is not writable")
 
 
 def next_free(base: Path, name: str) -> Path:
