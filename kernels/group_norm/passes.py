@@ -213,8 +213,8 @@ def moments_entry(isa: InstructionSet) -> int:
                         sums = np.float32(0), np.float32(0)
                         for j in range(width):
                             place = at + (i * row + j * column + c) * 4
-                            d = _d(table, stride, c, x + place)
-                            e = _e(table, stride, c, other + place) if other else d
+                            d = _difference(table, stride, FACTOR, c, x + place)
+                            e = _difference(table, stride, OWN_FACTOR, c, other + place) if other else d
                             sums = sums[0] + e, sums[1] + d * e
                         first[c] += sums[0]
                         second[c] += sums[1]
@@ -262,9 +262,9 @@ def write_entry(isa: InstructionSet) -> int:
                     place = (i * row + j * column + c) * 4
                     total = constant[c]
                     if other:
-                        total += own_gain[c] * _e(table, stride, c, other + place)
+                        total += own_gain[c] * _difference(table, stride, OWN_FACTOR, c, other + place)
                     out = carray(pointer(y + (i * y_row + j * y_column + c) * 4, np.float32), 1)
-                    out[0] = gain[c] * _d(table, stride, c, x + place) + total
+                    out[0] = gain[c] * _difference(table, stride, FACTOR, c, x + place) + total
 
     return kernel(f"channel-affine-{isa.name}", write, 12)
 
@@ -275,20 +275,11 @@ def _of(table: int, stride: int, which: int, channels: int) -> Any:
 
 
 @register_jitable
-def _d(table: int, stride: int, c: int, at: int) -> np.float32:
+def _difference(table: int, stride: int, rows: int, c: int, at: int) -> np.float32:
+    """Return the number at an address less its mean; `rows`: ``FACTOR`` or ``OWN_FACTOR``, two others follow it."""
     factor, high, low = (
-        _of(table, stride, FACTOR, c + 1)[c],
-        _of(table, stride, HIGH, c + 1)[c],
-        _of(table, stride, LOW, c + 1)[c],
-    )
-    return centred(carray(pointer(at, np.float32), 1)[0], factor, high, low)
-
-
-@register_jitable
-def _e(table: int, stride: int, c: int, at: int) -> np.float32:
-    factor, high, low = (
-        _of(table, stride, OWN_FACTOR, c + 1)[c],
-        _of(table, stride, OWN_HIGH, c + 1)[c],
-        _of(table, stride, OWN_LOW, c + 1)[c],
+        _of(table, stride, rows, c + 1)[c],
+        _of(table, stride, rows + 1, c + 1)[c],
+        _of(table, stride, rows + 2, c + 1)[c],
     )
     return centred(carray(pointer(at, np.float32), 1)[0], factor, high, low)
