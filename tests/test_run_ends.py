@@ -62,14 +62,15 @@ def test_callbacks_hear_of_a_divergence():
     assert ends.heard == ["divergence"]
 
 
-def test_an_error_at_the_end_of_a_failed_run_hides_nothing():
-    class Fails(Ends):
-        def on_end(self, history):
-            raise RuntimeError("at the end")
+class FailsAtTheEnd(Ends):
+    def on_end(self, history):
+        raise RuntimeError("at the end")
 
+
+def test_an_error_at_the_end_of_a_failed_run_hides_nothing():
     last = Ends()
     with pytest.raises(ValueError, match="a callback's own"):
-        trainer_of().fit(blobs(), steps=5, batch_size=16, callbacks=[Fails(2, fail), last])
+        trainer_of().fit(blobs(), steps=5, batch_size=16, callbacks=[FailsAtTheEnd(2, fail), last])
     assert last.heard == ["error"]
 
 
@@ -91,13 +92,9 @@ def test_callbacks_that_can_be_read_once():
 
 
 def test_an_error_at_a_good_end_keeps_nobody_from_hearing():
-    class Fails(Ends):
-        def on_end(self, history):
-            raise RuntimeError("at the end")
-
     last = Ends()
     with pytest.raises(RuntimeError, match="at the end"):
-        trainer_of().fit(blobs(), steps=2, batch_size=16, callbacks=[Fails(), last])
+        trainer_of().fit(blobs(), steps=2, batch_size=16, callbacks=[FailsAtTheEnd(), last])
     assert last.heard == ["steps"]
 
 

@@ -81,17 +81,23 @@ def test_the_command_that_an_interrupt_leaves_continues_the_run(folder):
     assert_undisturbed(run, folder / "reference")
 
 
-def test_an_interrupt_that_is_ignored_stays_so(folder):
-    run = folder / "run"
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+def ignoring(number, run, *options):
+    """Return a process that trains although a signal came that was ignored where it was started."""
+    before = signal.signal(number, signal.SIG_IGN)
     try:
-        process = start("train", *ENDLESS, "--checkpoint-every", 20, "--out", run, cwd=folder)
+        process = start("train", *ENDLESS, "--checkpoint-every", 20, *options, "--out", run, cwd=run.parent)
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.signal(number, before)
     wait_for(lambda: newest(run) > 0, process)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     step = newest(run)
     wait_for(lambda: newest(run) > step, process)
+    return process
+
+
+def test_an_interrupt_that_is_ignored_stays_so(folder):
+    run = folder / "run"
+    process = ignoring(signal.SIGINT, run)
     process.send_signal(signal.SIGTERM)
     status, _, errors = ended(process)
     assert status == 143
@@ -210,16 +216,7 @@ def test_every_signal_that_ends_a_process_leaves_a_checkpoint(folder, number):
 
 
 def test_a_closed_terminal_is_ignored_where_it_was(folder):
-    run = folder / "run"
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
-        process = start("train", *ENDLESS, "--checkpoint-every", 20, "--quiet", "--out", run, cwd=folder)
-    finally:
-        signal.signal(signal.SIGHUP, before)
-    wait_for(lambda: newest(run) > 0, process)
-    process.send_signal(signal.SIGHUP)
-    step = newest(run)
-    wait_for(lambda: newest(run) > step, process)
+    process = ignoring(signal.SIGHUP, folder / "run", "--quiet")
     process.send_signal(signal.SIGUSR1)
     assert ended(process)[0] == 128 + signal.SIGUSR1
 
