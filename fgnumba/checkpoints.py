@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import gc
 import math
 import os
 import re
@@ -135,13 +136,18 @@ class Checkpoints:
         from filelock import FileLock, Timeout
 
         before = self._depth
+        if self._lock is None:
+            self._lock = FileLock(self.folder / LOCK)
         try:
             # An interrupt comes before the lock is taken, or when it is known to be.
             with Uninterrupted():
                 make_folder(self.folder / FOLDER)
-                if self._lock is None:
-                    self._lock = FileLock(self.folder / LOCK)
-                self._lock.acquire(timeout=0)
+                try:
+                    self._lock.acquire(timeout=0)
+                except Timeout:
+                    # A run of this process that was interrupted may hold it still, if nothing else does that run.
+                    gc.collect()
+                    self._lock.acquire(timeout=0)
                 self._depth += 1
         except Timeout:
             raise RunError(f"{self.folder}: another process trains in this folder") from None

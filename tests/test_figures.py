@@ -124,7 +124,8 @@ def failing(fault):
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: type(fault).__name__)
 def test_whatever_a_figure_raises_costs_no_run(fgtrain, folder, monkeypatch, fault):
     with monkeypatch.context() as patched:
-        patched.setattr(figures, "blank", failing(fault))
+        for module in ("fgnumba.figures", "fgnumba.bench.telemetry"):
+            patched.setattr(f"{module}.blank", failing(fault))
         done = fgtrain(*TRAIN, "--telemetry", 2)
     assert done.code == 0
     lines = done.err.splitlines()
