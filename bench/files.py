@@ -6,7 +6,7 @@ from pathlib import Path
 
 from fgnumba.durable import MAX_NAME
 from fgnumba.errors import RunError
-from fgnumba.kernels.paths import shortened
+from fgnumba.validation.paths import shortened
 
 
 def write(path: Path, content: bytes | str) -> None:

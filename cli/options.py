@@ -41,7 +41,7 @@ class PathName(click.ParamType):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> "Path":
         """Return the path."""
-        from fgnumba.kernels.paths import path_of
+        from fgnumba.validation.paths import path_of
 
         assert param is not None
         label = param.opts[0] if isinstance(param, click.Option) else str(param.metavar)

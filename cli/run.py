@@ -15,9 +15,9 @@ from fgnumba.cli.progress import progress
 from fgnumba.cli.signals import Signals
 from fgnumba.configuration import named
 from fgnumba.errors import printable, shown
-from fgnumba.kernels.paths import quoted
 from fgnumba.run_folder import DATA, RESTORED
 from fgnumba.validation import whole_number
+from fgnumba.validation.paths import quoted
 
 if TYPE_CHECKING:
     from fgnumba.configuration import RunConfig

@@ -10,10 +10,10 @@ from fgnumba.datasets.split import judges
 from fgnumba.errors import ConfigError, DatasetError, shown
 from fgnumba.estimators import Recipe, recipe
 from fgnumba.graph import Graph
-from fgnumba.kernels.paths import expanded, path_of
 from fgnumba.optimizers import OPTIMIZERS, Optimizer
 from fgnumba.presets import default_learning_rate, defaults, model_from, tables
 from fgnumba.trainer import Trainer
+from fgnumba.validation.paths import expanded, path_of
 
 FEWEST_STEPS = 800
 """Of a run whose length is not given, however small its data."""

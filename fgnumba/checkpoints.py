@@ -18,11 +18,11 @@ from fgnumba.durable import AppendLog, make_folder, sync_folder
 from fgnumba.errors import ConfigError, RunError
 from fgnumba.estimators import Estimate
 from fgnumba.hold import Hold
-from fgnumba.kernels.paths import path_of
-from fgnumba.kernels.uninterrupted import Uninterrupted
 from fgnumba.metrics import line_of, readable
 from fgnumba.snapshot import snapshot
+from fgnumba.uninterrupted import Uninterrupted
 from fgnumba.validation import flag, optional, real_number, whole_number
+from fgnumba.validation.paths import path_of
 
 if TYPE_CHECKING:
     from filelock import FileLock

@@ -12,9 +12,9 @@ from urllib.parse import unquote_to_bytes
 
 from fgnumba.errors import ConfigError, did_you_mean, shown
 from fgnumba.files import read_whole
-from fgnumba.kernels.paths import expanded, path_of, shortened
 from fgnumba.presets import Table
 from fgnumba.validation import flag, optional, real_number, several, store, whole_number
+from fgnumba.validation.paths import expanded, path_of, shortened
 
 DIRECTIONS = ("rank1", "orthogonal", "rademacher", "gaussian")
 OPTIMIZERS = ("sgd", "adam", "adamw", "frank-wolfe")

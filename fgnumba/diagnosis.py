@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from fgnumba.arrays import first_not_finite
 from fgnumba.errors import DeviceError
 from fgnumba.estimators.weight_update import in_update
 from fgnumba.graph import Graph
@@ -18,6 +17,7 @@ from fgnumba.losses import Loss
 from fgnumba.outcome import Outcome, targets_of
 from fgnumba.parameters import Parameter
 from fgnumba.rerun import Rerun
+from fgnumba.validation.arrays import first_not_finite
 from fgnumba.wiring import Step
 
 if TYPE_CHECKING:

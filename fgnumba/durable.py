@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from fgnumba.kernels.paths import shortened
-from fgnumba.kernels.uninterrupted import Uninterrupted
+from fgnumba.uninterrupted import Uninterrupted
+from fgnumba.validation.paths import shortened
 
 MAX_NAME = 200
 """Bytes of a name that a temporary one takes over: file systems have room for 255."""

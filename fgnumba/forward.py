@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fgnumba.arrays import as_array, as_tensor, first_not_finite
 from fgnumba.directions import Direction
 from fgnumba.errors import ConfigError, DatasetError, DtypeError
 from fgnumba.graph import Graph
@@ -14,6 +13,7 @@ from fgnumba.kernels.directions import EXPLICIT
 from fgnumba.losses import Loss
 from fgnumba.parameters import checked, shapes_of
 from fgnumba.validation import flag
+from fgnumba.validation.arrays import as_array, as_tensor, first_not_finite
 
 Tangents = Direction | Mapping[str, npt.ArrayLike]
 

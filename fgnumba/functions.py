@@ -8,8 +8,8 @@ from abc import ABC, abstractmethod
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fgnumba.arrays import as_array
 from fgnumba.errors import DtypeError, ShapeError
+from fgnumba.validation.arrays import as_array
 
 
 class Objective(ABC):

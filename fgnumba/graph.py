@@ -11,8 +11,6 @@ import numpy as np
 import numpy.typing as npt
 
 from fgnumba import device as devices
-from fgnumba.arrays import REAL, as_array, as_tensor
-from fgnumba.attributes import own_attributes, take_attributes
 from fgnumba.errors import ConfigError, DtypeError, ShapeError, shown
 from fgnumba.kernels.device import Device
 from fgnumba.kernels.directions import EXPLICIT, NONE
@@ -21,11 +19,13 @@ from fgnumba.layers import Layer, Perturbation, Shape
 from fgnumba.layers.base import sizes
 from fgnumba.losses import Loss
 from fgnumba.nodes import Node, check_uses, wired
+from fgnumba.objects.attributes import own_attributes, take_attributes
 from fgnumba.parameters import Parameter, assign_all, checked, shapes_of
 from fgnumba.plan import Plan
 from fgnumba.recent import Recent
 from fgnumba.sizes import check_example, check_parameters, checked_batch
 from fgnumba.validation import flag, several, whole_number
+from fgnumba.validation.arrays import REAL, as_array, as_tensor
 
 FORWARD_BATCH, DEVICE_BATCH = 256, 4096
 """Examples that a forward pass without a loss takes at a time, on the CPU and elsewhere: its buffers stay small."""

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from fgnumba.arrays import first_not_finite
 from fgnumba.callbacks import Callback, EarlyStopping, Record
 from fgnumba.checkpoint_file import digest_of
 from fgnumba.datasets.dataset import Dataset
@@ -20,6 +19,7 @@ from fgnumba.evaluation import Evaluation, evaluate
 from fgnumba.forward import checked_targets
 from fgnumba.losses import SoftmaxCrossEntropy
 from fgnumba.validation import as_float
+from fgnumba.validation.arrays import first_not_finite
 
 if TYPE_CHECKING:
     from fgnumba.graph import Graph

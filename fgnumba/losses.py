@@ -13,11 +13,11 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from fgnumba.arrays import as_array, first_not_finite
 from fgnumba.errors import DatasetError, DtypeError, ShapeError
-from fgnumba.fingerprint import fingerprint
 from fgnumba.kernels.device import Device
 from fgnumba.kernels.program import Operation
+from fgnumba.objects.fingerprint import fingerprint
+from fgnumba.validation.arrays import as_array, first_not_finite
 
 
 class Loss(ABC):

@@ -3,10 +3,10 @@
 import numpy as np
 import numpy.typing as npt
 
-from fgnumba.kernels.bound import Bound
 from fgnumba.kernels.device import Device, Staged
 from fgnumba.kernels.loss import RESULT
 from fgnumba.losses import Loss
+from fgnumba.objects.bound import Bound
 
 
 class Outcome(Bound):

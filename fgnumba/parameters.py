@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from fgnumba.arrays import REAL, as_array, first_not_finite
 from fgnumba.errors import ConfigError, DtypeError, ShapeError, did_you_mean
 from fgnumba.kernels.device import CPU, Device
 from fgnumba.kernels.packing import pack, pack_into, unpack
 from fgnumba.kernels.vector import PANEL
+from fgnumba.validation.arrays import REAL, as_array, first_not_finite
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,6 @@ import numpy as np
 import numpy.typing as npt
 
 from fgnumba.errors import ConfigError
-from fgnumba.kernels.bound import Bound
 from fgnumba.kernels.device import Device, Staged
 from fgnumba.kernels.images import Images, bordered_size
 from fgnumba.kernels.memory import CACHE_LINE, address, aligned, leading, pads_well, round_up
@@ -24,6 +23,7 @@ from fgnumba.kernels.tiling import PARTS_A_THREAD, threads_for
 from fgnumba.layers import Perturbation, Shape, Site
 from fgnumba.liveness import Lifetime, assign
 from fgnumba.losses import Loss
+from fgnumba.objects.bound import Bound
 from fgnumba.outcome import Outcome, targets_of
 from fgnumba.wiring import Step, Value, wire
 

@@ -15,10 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from fgnumba.graph import Graph
-from fgnumba.kernels.bound import Bound
 from fgnumba.kernels.device import Device
 from fgnumba.kernels.program import Operation, Stage
 from fgnumba.layers import Perturbation, Site
+from fgnumba.objects.bound import Bound
 from fgnumba.plan import InputRows
 from fgnumba.tasks import SLACK, Buffer, ImageBuffer, InputBuffer, Task
 from fgnumba.wiring import Step, Value, wire

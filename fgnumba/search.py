@@ -27,10 +27,10 @@ from fgnumba.errors import ConfigError, DivergenceError, RunError, shown
 from fgnumba.estimators import Recipe
 from fgnumba.evaluation import evaluate
 from fgnumba.files import read_whole
-from fgnumba.kernels.paths import path_of
-from fgnumba.kernels.uninterrupted import Uninterrupted
 from fgnumba.metrics import MAX_RECORDS, parsed
+from fgnumba.uninterrupted import Uninterrupted
 from fgnumba.validation import optional, real_number, several, store, whole_number
+from fgnumba.validation.paths import path_of
 
 KEPT = 3
 """One in so many trials goes on."""

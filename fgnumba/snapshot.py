@@ -10,9 +10,9 @@ import numpy.typing as npt
 from fgnumba.checkpoint_file import CheckpointFile
 from fgnumba.errors import ConfigError, RunError, shown
 from fgnumba.estimators import Estimate, Setting, Update
-from fgnumba.fingerprint import fingerprint, statement
 from fgnumba.kernels.philox import MAX_STEP
 from fgnumba.losses import Loss
+from fgnumba.objects.fingerprint import fingerprint, statement
 from fgnumba.parameters import assign_all
 from fgnumba.position import Position
 

@@ -7,7 +7,6 @@ from typing import Any, NoReturn
 import numpy as np
 import numpy.typing as npt
 
-from fgnumba.attributes import own_attributes, take_attributes
 from fgnumba.callbacks import Callback, History, StepResult, result_of
 from fgnumba.checkpoints import Checkpoints
 from fgnumba.datasets.dataset import Dataset
@@ -22,6 +21,7 @@ from fgnumba.kernels.loss import in_float32
 from fgnumba.kernels.optimizer.cpu import RATES
 from fgnumba.kernels.philox import MAX_SEED, MAX_STEP, STREAM, set_stream
 from fgnumba.losses import Loss, SoftmaxCrossEntropy
+from fgnumba.objects.attributes import own_attributes, take_attributes
 from fgnumba.optimizers import Optimizer
 from fgnumba.position import Move, Position, Standing
 from fgnumba.presets import Defaults

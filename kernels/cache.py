@@ -28,7 +28,7 @@ import platformdirs
 from numba.core.compiler import CompileResult
 from numba.core.serialize import dumps
 
-from fgnumba.kernels.paths import path_of
+from fgnumba.validation.paths import path_of
 
 OVERRIDE = "FGNUMBA_CACHE_DIR"
 _DIGEST_BYTES = hashlib.sha256().digest_size

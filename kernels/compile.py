@@ -20,7 +20,7 @@ from fgnumba.kernels import numba_settings
 from fgnumba.kernels.cache import KernelCache
 from fgnumba.kernels.identity import Identity, identity, short_key
 from fgnumba.kernels.registered import is_known
-from fgnumba.kernels.uninterrupted import Uninterrupted
+from fgnumba.uninterrupted import Uninterrupted
 
 # contract: a b + c may be fused. Nothing may be reordered: results must not depend on how a loop was cut.
 FASTMATH = {"contract", "nsz"}

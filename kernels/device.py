@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fgnumba.kernels.bound import Bound
 from fgnumba.kernels.memory import aligned
 from fgnumba.kernels.program import Program
 from fgnumba.kernels.threads import thread_count
 from fgnumba.kernels.tuning import tuned
 from fgnumba.kernels.vector import instruction_set
+from fgnumba.objects.bound import Bound
 
 
 class Record(Bound):

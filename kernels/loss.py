@@ -16,9 +16,9 @@ from fgnumba.kernels.arguments import filled, record
 from fgnumba.kernels.compile import kernel
 from fgnumba.kernels.emit import pointer
 from fgnumba.kernels.memory import address, aligned
-from fgnumba.kernels.numbers import launcher
 from fgnumba.kernels.program import Operation
 from fgnumba.kernels.tiling import parts_for
+from fgnumba.validation.launcher import launcher
 
 ROWS = record("z", "ld", "batch", "width", "count", "targets", "rows", "reduce")
 """Arguments of a loss kernel: it writes `rows`, (1 + count, batch) float64; impossible targets give NaN."""

@@ -17,9 +17,9 @@ import numpy as np
 import numpy.typing as npt
 
 from fgnumba.kernels import sharing, workers
-from fgnumba.kernels.bound import Bound
 from fgnumba.kernels.memory import CACHE_LINE, address, aligned, round_up
 from fgnumba.kernels.threads import thread_count
+from fgnumba.objects.bound import Bound
 
 
 @dataclass

@@ -7,8 +7,8 @@ from numba.extending import register_jitable
 from fgnumba.kernels import images
 from fgnumba.kernels.arguments import filled, record
 from fgnumba.kernels.images import Images, operands
-from fgnumba.kernels.numbers import launcher
 from fgnumba.kernels.program import Operation
+from fgnumba.validation.launcher import launcher
 
 FIELDS = (
     *("channels", "height", "width", "image_height", "image_width"),

@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 
 from fgnumba.kernels import sharing
-from fgnumba.kernels.bound import Bound
 from fgnumba.kernels.memory import address, aligned
 from fgnumba.kernels.threads import most_threads
-from fgnumba.kernels.uninterrupted import Uninterrupted
+from fgnumba.objects.bound import Bound
+from fgnumba.uninterrupted import Uninterrupted
 
 SPIN_SECONDS = 50e-6
 """How long a thread spins before it sleeps: about the distance between two stages."""

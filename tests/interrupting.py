@@ -15,7 +15,7 @@ import fgnumba
 
 PACKAGE = Path(fgnumba.__file__).parent
 FOLDERS = tuple(f"{(PACKAGE / name).resolve()}{os.sep}" for name in (".", "kernels", "bench", "cli"))
-"""Of this package alone: what a signal may not cut in two elsewhere, ``kernels.uninterrupted`` holds it back from."""
+"""Of this package alone: what a signal may not cut in two elsewhere, ``fgnumba.uninterrupted`` holds it back from."""
 _LOOKS = ("CALL", "RESUME", "JUMP_BACKWARD", "POP_JUMP_BACKWARD")
 
 

@@ -9,8 +9,8 @@ import pytest
 
 import fgnumba
 from fgnumba import evaluation
-from fgnumba.arrays import as_array, first_not_finite
 from fgnumba.bench import reverse
+from fgnumba.validation.arrays import as_array, first_not_finite
 from tests import number_cases
 
 # What is given here is not what annotations ask for.

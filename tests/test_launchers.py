@@ -15,8 +15,8 @@ from fgnumba.kernels.descent.cpu import STORE
 from fgnumba.kernels.device import CPU
 from fgnumba.kernels.directions import RANK1
 from fgnumba.kernels.loss import RESULT
-from fgnumba.kernels.numbers import launcher, plain
 from fgnumba.kernels.philox import STREAM, set_stream
+from fgnumba.validation.launcher import launcher, plain
 
 # What is given here is not what annotations ask for.
 Border: Any = images.Border

@@ -13,7 +13,7 @@ from fgnumba.cli.run import named
 from fgnumba.configuration import RunConfig
 from fgnumba.errors import ConfigError
 from fgnumba.kernels.cache import cache_folder
-from fgnumba.kernels.paths import expanded, path_of, quoted, shortened
+from fgnumba.validation.paths import expanded, path_of, quoted, shortened
 from tests import apart
 
 MODEL = '[[layers]]\ntype = "flatten"\n\n[[layers]]\ntype = "dense"\nunits = "classes"\n'

@@ -188,7 +188,7 @@ def test_a_loss_that_says_what_matters_keeps_its_plan():
 
 def test_what_a_loss_holds_is_stated_alike_in_every_process():
     code = """
-from fgnumba.fingerprint import statement
+from fgnumba.objects.fingerprint import statement
 from tests.test_repeated_use import Holding
 
 one = Holding()

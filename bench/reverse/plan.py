@@ -11,12 +11,12 @@ from fgnumba.bench.reverse.passes import Passes
 from fgnumba.bench.reverse.rules import rule
 from fgnumba.errors import ConfigError
 from fgnumba.graph import Graph
-from fgnumba.kernels.bound import Bound
 from fgnumba.kernels.device import CPU, fill
 from fgnumba.kernels.memory import aligned
 from fgnumba.kernels.philox import STREAM
 from fgnumba.kernels.program import Operation
 from fgnumba.losses import Loss, MeanSquaredError, SoftmaxCrossEntropy
+from fgnumba.objects.bound import Bound
 from fgnumba.outcome import targets_of
 from fgnumba.plan import InputRows
 from fgnumba.sizes import checked_batch

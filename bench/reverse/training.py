@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fgnumba.attributes import own_attributes, take_attributes
 from fgnumba.bench.reverse.plan import ReversePlan
 from fgnumba.errors import DivergenceError
 from fgnumba.forward import checked_targets
 from fgnumba.graph import Graph
 from fgnumba.kernels.philox import MAX_SEED, set_stream
 from fgnumba.losses import Loss, SoftmaxCrossEntropy
+from fgnumba.objects.attributes import own_attributes, take_attributes
 from fgnumba.position import Position, Standing
 from fgnumba.recent import Recent
 from fgnumba.schedules import Exponential

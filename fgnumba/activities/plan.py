@@ -14,11 +14,11 @@ from fgnumba.activities.settings import Feedback, LocalLosses
 from fgnumba.activities.units import Memory, SignalTasks, Units
 from fgnumba.errors import ConfigError
 from fgnumba.graph import Graph
-from fgnumba.kernels.bound import Bound
 from fgnumba.kernels.images import image_shape
 from fgnumba.kernels.program import Operation
 from fgnumba.layers import Activation
 from fgnumba.losses import Loss
+from fgnumba.objects.bound import Bound
 from fgnumba.outcome import Outcome, targets_of
 from fgnumba.parameters import Parameter
 from fgnumba.plan import InputRows

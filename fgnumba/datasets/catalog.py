@@ -12,7 +12,7 @@ from fgnumba.datasets.download import REMOTES, fetch
 from fgnumba.datasets.idx import load_idx_folder
 from fgnumba.datasets.npz import load_npz
 from fgnumba.errors import DatasetError, did_you_mean
-from fgnumba.kernels.paths import expanded
+from fgnumba.validation.paths import expanded
 
 NAMES = ("digits", *REMOTES)
 

@@ -21,9 +21,9 @@ from fgnumba.datasets.npy import AS_FEATURES
 from fgnumba.errors import DatasetError
 from fgnumba.files import open_regular, size_of
 from fgnumba.kernels.memory import physical_memory, readable
-from fgnumba.kernels.paths import path_of
 from fgnumba.tensors import MAX_RANK
 from fgnumba.validation import optional, whole_number
+from fgnumba.validation.paths import path_of
 
 # As the files are published; the variants have a dot for the second hyphen, or `.gz` at the end.
 TRAIN_IMAGES = "train-images-idx3-ubyte"

@@ -12,7 +12,7 @@ from fgnumba.datasets.idx import MAX_GZIP_RATIO
 from fgnumba.datasets.npy import read_npy
 from fgnumba.errors import DatasetError
 from fgnumba.files import open_regular
-from fgnumba.kernels.paths import path_of
+from fgnumba.validation.paths import path_of
 
 KEYS = ("x_train", "y_train", "x_test", "y_test")
 # A label beyond this is an identifier, not a class: a model would be given that many outputs.

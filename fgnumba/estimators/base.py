@@ -10,10 +10,10 @@ import numpy.typing as npt
 
 from fgnumba.errors import ConfigError
 from fgnumba.graph import Graph
-from fgnumba.kernels.bound import Bound
 from fgnumba.kernels.device import CPU, Device, Record, Staged
 from fgnumba.kernels.program import Operation
 from fgnumba.losses import Loss
+from fgnumba.objects.bound import Bound
 from fgnumba.optimizers import SGD, Optimizer
 from fgnumba.outcome import Outcome
 from fgnumba.parameters import Parameter

@@ -12,11 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from fgnumba.estimators.base import Setting, Update
-from fgnumba.kernels.bound import Bound
 from fgnumba.kernels.descent import cpu as rules
 from fgnumba.kernels.loss import RESULT
 from fgnumba.kernels.optimizer import cpu as optimizer_rules
 from fgnumba.kernels.program import Operation
+from fgnumba.objects.bound import Bound
 from fgnumba.optimizers import SGD
 from fgnumba.parameters import Parameter
 

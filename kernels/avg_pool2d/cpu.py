@@ -15,11 +15,11 @@ from numba.extending import register_jitable
 from fgnumba.kernels.compile import kernel
 from fgnumba.kernels.emit import pointer
 from fgnumba.kernels.memory import round_up
-from fgnumba.kernels.numbers import launcher
 from fgnumba.kernels.program import Operation
 from fgnumba.kernels.vector import PANEL
 from fgnumba.kernels.windows import ARGUMENTS, columns_of, rows_of
 from fgnumba.kernels.windows import bind as bind_windows
+from fgnumba.validation.launcher import launcher
 
 
 @launcher

@@ -11,7 +11,7 @@ from fgnumba.kernels.gpu.primitives import Address, Size, block_y, load_f32, sto
 from fgnumba.kernels.gpu.program import Operation
 from fgnumba.kernels.gpu.windows import bind as bind_windows
 from fgnumba.kernels.gpu.windows import covered
-from fgnumba.kernels.numbers import launcher
+from fgnumba.validation.launcher import launcher
 
 _SHARE = np.float32(1 / RUN)
 

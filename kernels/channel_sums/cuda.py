@@ -31,7 +31,7 @@ from fgnumba.kernels.gpu.primitives import (
 from fgnumba.kernels.gpu.program import MAX_BLOCKS_YZ, Launch, Operation
 from fgnumba.kernels.images import Images
 from fgnumba.kernels.memory import address
-from fgnumba.kernels.numbers import launcher
+from fgnumba.validation.launcher import launcher
 
 _PIXELS_A_BLOCK = 64
 _BLOCKS_A_PROCESSOR = 4

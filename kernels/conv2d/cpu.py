@@ -39,11 +39,11 @@ from fgnumba.kernels.directions import cpu as directions
 from fgnumba.kernels.emit import call, pointer
 from fgnumba.kernels.images import Border, Images, operands
 from fgnumba.kernels.memory import address
-from fgnumba.kernels.numbers import launcher
 from fgnumba.kernels.program import Operation
 from fgnumba.kernels.tiles import GROUP, LAST, SINGLE, TILE_KINDS
 from fgnumba.kernels.tiling import heights, tile_count, tile_rows
 from fgnumba.kernels.vector import PANEL, InstructionSet
+from fgnumba.validation.launcher import launcher
 
 CACHED_DIRECTIONS = 256 * 1024
 """Bytes of drawn panels that stay in the second-level cache; more are drawn one direction at a time."""

@@ -15,8 +15,8 @@ from fgnumba.kernels.gpu import linear
 from fgnumba.kernels.gpu.instructions import Instructions
 from fgnumba.kernels.gpu.program import Operation
 from fgnumba.kernels.images import NO_BORDER, Border, Images
-from fgnumba.kernels.numbers import launcher
 from fgnumba.kernels.product import Weights
+from fgnumba.validation.launcher import launcher
 
 
 @launcher

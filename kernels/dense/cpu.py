@@ -28,7 +28,6 @@ from fgnumba.kernels.directions import cpu as directions
 from fgnumba.kernels.emit import call, pointer
 from fgnumba.kernels.images import Images, operands
 from fgnumba.kernels.memory import address
-from fgnumba.kernels.numbers import launcher
 from fgnumba.kernels.program import Operation
 from fgnumba.kernels.tiles import GROUP, LAST, ONE_SEGMENT, SINGLE, TILE_KINDS
 from fgnumba.kernels.tiling import (
@@ -41,6 +40,7 @@ from fgnumba.kernels.tiling import (
     tile_rows,
 )
 from fgnumba.kernels.vector import PANEL, InstructionSet
+from fgnumba.validation.launcher import launcher
 
 PANELS_A_PART = 4
 """Panels that a part has at least where there is more than one part a thread."""

@@ -26,13 +26,13 @@ from fgnumba.kernels.directions import cpu as directions
 from fgnumba.kernels.emit import call, pointer
 from fgnumba.kernels.loss import RESULT
 from fgnumba.kernels.memory import address
-from fgnumba.kernels.numbers import launcher
 from fgnumba.kernels.optimizer.cpu import RATES
 from fgnumba.kernels.philox import DIRECTION_SHIFT, ENTRY, LEFT, RIGHT, STREAM
 from fgnumba.kernels.program import Operation
 from fgnumba.kernels.tiles import ONE_SEGMENT, SINGLE, TILE_KINDS, tile_table
 from fgnumba.kernels.tiling import heights, parts_for, split, tile_count, tile_rows
 from fgnumba.kernels.vector import PANEL, InstructionSet
+from fgnumba.validation.launcher import launcher
 
 STORE, SGD, MOMENTUM = range(3)
 

@@ -52,10 +52,10 @@ from fgnumba.kernels.gpu.primitives import (
 from fgnumba.kernels.gpu.program import Launch, Operation
 from fgnumba.kernels.gpu.sums import SLOT, block_sum
 from fgnumba.kernels.memory import address
-from fgnumba.kernels.numbers import launcher
 from fgnumba.kernels.optimizer.cuda import LEARNING_RATE, RATES
 from fgnumba.kernels.philox import ENTRY, LEFT, RIGHT
 from fgnumba.kernels.vector import PANEL
+from fgnumba.validation.launcher import launcher
 
 _ROWS = 128
 """Rows of a panel that a block takes: one draw of Philox holds their signs in u."""

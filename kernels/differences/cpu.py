@@ -18,8 +18,8 @@ from fgnumba.kernels.compile import kernel
 from fgnumba.kernels.emit import pointer
 from fgnumba.kernels.loss import RESULT
 from fgnumba.kernels.memory import address
-from fgnumba.kernels.numbers import launcher
 from fgnumba.kernels.program import Operation
+from fgnumba.validation.launcher import launcher
 
 _KEEP = record("values", "out", "index")
 _NUDGE = record("places", "saved", "index", "side", "epsilon")

@@ -24,7 +24,7 @@ from fgnumba.kernels.gpu.primitives import (
 )
 from fgnumba.kernels.gpu.program import Launch, Operation
 from fgnumba.kernels.gpu.sums import SLOT, block_sum
-from fgnumba.kernels.numbers import launcher
+from fgnumba.validation.launcher import launcher
 
 __all__ = ["BACK", "FORTH", "RETURN", "bind_central", "bind_keep", "bind_nudge", "bind_scatter"]
 

@@ -21,10 +21,10 @@ from fgnumba.kernels.compile import kernel
 from fgnumba.kernels.emit import philox_words, pointer
 from fgnumba.kernels.images import Images, operands
 from fgnumba.kernels.memory import address, round_up
-from fgnumba.kernels.numbers import launcher
 from fgnumba.kernels.philox import DROPPED, PURPOSE_SHIFT, STREAM
 from fgnumba.kernels.program import Operation
 from fgnumba.kernels.vector import InstructionSet
+from fgnumba.validation.launcher import launcher
 
 ROW_MULTIPLE = 64
 

@@ -22,8 +22,8 @@ from fgnumba.kernels.gpu.primitives import (
 from fgnumba.kernels.gpu.program import Operation
 from fgnumba.kernels.images import Images
 from fgnumba.kernels.memory import address, round_up
-from fgnumba.kernels.numbers import launcher
 from fgnumba.kernels.philox import DROPPED, PURPOSE_SHIFT
+from fgnumba.validation.launcher import launcher
 
 _WORDS = 4
 """Of a counter: elements side by side that one thread takes."""

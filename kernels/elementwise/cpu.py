@@ -16,8 +16,8 @@ from fgnumba.kernels.arguments import filled, record
 from fgnumba.kernels.compile import kernel
 from fgnumba.kernels.emit import pointer
 from fgnumba.kernels.images import Images, operands
-from fgnumba.kernels.numbers import launcher
 from fgnumba.kernels.program import Operation
+from fgnumba.validation.launcher import launcher
 
 _ARGUMENTS = record(
     *images.fields("x"),

@@ -8,7 +8,7 @@ from fgnumba.kernels.gpu.layout import element, elements, elementwise, images, o
 from fgnumba.kernels.gpu.primitives import Address, Size, load_f32, store_f32
 from fgnumba.kernels.gpu.program import Operation
 from fgnumba.kernels.images import Images
-from fgnumba.kernels.numbers import launcher
+from fgnumba.validation.launcher import launcher
 
 
 @launcher

@@ -22,11 +22,11 @@ from fgnumba.kernels.compile import kernel
 from fgnumba.kernels.emit import call, pointer, transpose_block
 from fgnumba.kernels.images import Images, operands
 from fgnumba.kernels.memory import address
-from fgnumba.kernels.numbers import launcher
 from fgnumba.kernels.program import Operation
 from fgnumba.kernels.tiles import LAST, TILE_KINDS, tile_table
 from fgnumba.kernels.tiling import heights, parts_for, split, tile_count, tile_rows
 from fgnumba.kernels.vector import PANEL, InstructionSet
+from fgnumba.validation.launcher import launcher
 
 _PRODUCT = record(
     *("a", "segments", "offsets", "rows", "panels", "w", "w_rows", "out", "out_rows"),

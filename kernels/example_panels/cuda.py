@@ -37,8 +37,8 @@ from fgnumba.kernels.gpu.primitives import (
 )
 from fgnumba.kernels.gpu.program import Launch, Operation
 from fgnumba.kernels.images import Images
-from fgnumba.kernels.numbers import launcher
 from fgnumba.kernels.vector import PANEL
+from fgnumba.validation.launcher import launcher
 
 _ROWS, _THREADS = 64, 128
 # Rows of the tile of a lie 36 elements apart in shared memory: the four of a warp fall into different banks.

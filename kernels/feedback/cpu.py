@@ -25,10 +25,10 @@ from fgnumba.kernels.emit import call, pointer
 from fgnumba.kernels.example_panels.cpu import transpose
 from fgnumba.kernels.images import operands
 from fgnumba.kernels.memory import address
-from fgnumba.kernels.numbers import launcher
 from fgnumba.kernels.program import Operation
 from fgnumba.kernels.tiling import parts_for, split
 from fgnumba.kernels.vector import PANEL, InstructionSet
+from fgnumba.validation.launcher import launcher
 
 COEFFICIENTS = np.dtype([("keep", np.float64), ("gain", np.float64)])
 """k and c of a step of learning."""

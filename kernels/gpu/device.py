@@ -14,7 +14,7 @@ from fgnumba.kernels.gpu.interchange import adopt
 from fgnumba.kernels.gpu.memory import DeviceArray
 from fgnumba.kernels.gpu.program import Operation, Program
 from fgnumba.kernels.gpu.resident import bind_hold
-from fgnumba.kernels.uninterrupted import Uninterrupted
+from fgnumba.uninterrupted import Uninterrupted
 
 
 class Gpu(Device):

@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from fgnumba.errors import DeviceError
-from fgnumba.kernels.bound import Bound
 from fgnumba.kernels.gpu import simulator
 from fgnumba.kernels.gpu.kernel import Kernel
+from fgnumba.objects.bound import Bound
 
 Blocks = tuple[int, int, int]
 

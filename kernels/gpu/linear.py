@@ -13,8 +13,8 @@ from fgnumba.kernels.gpu.product import KERNELS, LARGE, SMALL, TENSOR, Sums, Til
 from fgnumba.kernels.gpu.program import Launch, Operation
 from fgnumba.kernels.images import Images
 from fgnumba.kernels.memory import address
-from fgnumba.kernels.numbers import launcher
 from fgnumba.kernels.product import Weights
+from fgnumba.validation.launcher import launcher
 
 MOST_ROWS = 2**31 - 256
 """Of a product: the rows of the last tile are numbered in 32 bits."""

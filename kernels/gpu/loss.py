@@ -25,7 +25,7 @@ from fgnumba.kernels.gpu.primitives import (
 from fgnumba.kernels.gpu.program import Launch, Operation
 from fgnumba.kernels.gpu.sums import SLOT, WARPS, block_sum
 from fgnumba.kernels.loss import MOST, RESULT
-from fgnumba.kernels.numbers import launcher
+from fgnumba.validation.launcher import launcher
 
 TANGENTS = 4
 """Tangents that a warp reduces at once: what it computes of the primal serves them all."""

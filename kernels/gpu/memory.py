@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fgnumba.kernels.bound import Bound
 from fgnumba.kernels.gpu.driver import Driver
+from fgnumba.objects.bound import Bound
 
 
 class DeviceArray(Bound):

@@ -46,7 +46,7 @@ from fgnumba.kernels.moments import (
     mean_of,
     tangent_factor,
 )
-from fgnumba.kernels.numbers import launcher
+from fgnumba.validation.launcher import launcher
 
 Pair = tuple[np.float32, np.float32]
 

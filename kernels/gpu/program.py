@@ -5,11 +5,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fgnumba.errors import DeviceError
-from fgnumba.kernels.bound import Bound
 from fgnumba.kernels.gpu.driver import Blocks, Driver
 from fgnumba.kernels.gpu.kernel import Kernel
 from fgnumba.kernels.gpu.memory import DeviceArray
-from fgnumba.kernels.uninterrupted import Uninterrupted
+from fgnumba.objects.bound import Bound
+from fgnumba.uninterrupted import Uninterrupted
 
 MAX_BLOCKS_YZ = 65_535
 """Of a grid along its second and its third axis."""

@@ -24,9 +24,9 @@ from fgnumba.kernels.gpu.primitives import (
 )
 from fgnumba.kernels.gpu.program import Launch, Operation
 from fgnumba.kernels.loss import RESULT
-from fgnumba.kernels.numbers import launcher
 from fgnumba.kernels.optimizer.cpu import RATES
 from fgnumba.kernels.philox import STREAM
+from fgnumba.validation.launcher import launcher
 
 SETTINGS = np.dtype([("stream", STREAM), ("rates", RATES), ("first", np.int64)])
 """Of a step: what it draws from, its rates, the number of its first example in the order of the data."""

@@ -4,8 +4,8 @@ from fgnumba.kernels.gpu.kernel import Kernel, device_function
 from fgnumba.kernels.gpu.layout import elements, elementwise, images
 from fgnumba.kernels.gpu.program import MAX_BLOCKS_YZ, Operation
 from fgnumba.kernels.images import Border, Images
-from fgnumba.kernels.numbers import launcher
 from fgnumba.kernels.windows import window_fields
+from fgnumba.validation.launcher import launcher
 
 
 @launcher

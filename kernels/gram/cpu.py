@@ -24,11 +24,11 @@ from fgnumba.kernels.directions.cpu import draw_bytes
 from fgnumba.kernels.drawn import BLOCK, Drawn
 from fgnumba.kernels.emit import pointer
 from fgnumba.kernels.memory import address
-from fgnumba.kernels.numbers import launcher
 from fgnumba.kernels.philox import ENTRY, LEFT, RIGHT
 from fgnumba.kernels.program import Operation
 from fgnumba.kernels.tiling import parts_for, split
 from fgnumba.kernels.vector import PANEL, InstructionSet
+from fgnumba.validation.launcher import launcher
 
 _GRAM = record(*drawn.FIELDS, "gram", "drawn_bytes")
 _COMBINE = record(

@@ -39,9 +39,9 @@ from fgnumba.kernels.gpu.primitives import (
 from fgnumba.kernels.gpu.program import Launch, Operation
 from fgnumba.kernels.gpu.sums import SLOT, block_sum
 from fgnumba.kernels.memory import address
-from fgnumba.kernels.numbers import launcher
 from fgnumba.kernels.philox import ENTRY, LEFT, RIGHT
 from fgnumba.kernels.vector import PANEL
+from fgnumba.validation.launcher import launcher
 
 _TILE = 16
 _BLOCKS = 512  # enough to fill a GPU

@@ -24,9 +24,9 @@ from fgnumba.kernels.emit import call, pointer
 from fgnumba.kernels.emit.channels import CONSTANT, FACTOR, GAIN, OWN_FACTOR, OWN_GAIN
 from fgnumba.kernels.group_norm import passes
 from fgnumba.kernels.images import Images
-from fgnumba.kernels.numbers import launcher
 from fgnumba.kernels.program import Operation
 from fgnumba.kernels.vector import InstructionSet
+from fgnumba.validation.launcher import launcher
 
 _ARGUMENTS = np.dtype([*affine.ARGUMENTS.descr, ("moments", np.int64), ("write", np.int64)])
 

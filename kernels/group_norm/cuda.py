@@ -11,7 +11,7 @@ from fgnumba.kernels import affine
 from fgnumba.kernels.gpu import normalization
 from fgnumba.kernels.gpu.program import Operation
 from fgnumba.kernels.images import Images
-from fgnumba.kernels.numbers import launcher
+from fgnumba.validation.launcher import launcher
 
 
 @launcher

@@ -19,9 +19,9 @@ from fgnumba.kernels.arguments import filled
 from fgnumba.kernels.compile import kernel
 from fgnumba.kernels.emit import pointer
 from fgnumba.kernels.images import Images
-from fgnumba.kernels.numbers import launcher
 from fgnumba.kernels.program import Operation
 from fgnumba.kernels.vector import InstructionSet
+from fgnumba.validation.launcher import launcher
 
 
 @launcher

@@ -8,7 +8,7 @@ from fgnumba.kernels.gpu.primitives import Address, Size, load_f32, store_f32
 from fgnumba.kernels.gpu.program import Operation
 from fgnumba.kernels.gpu.windows import bind as bind_windows
 from fgnumba.kernels.gpu.windows import covered
-from fgnumba.kernels.numbers import launcher
+from fgnumba.validation.launcher import launcher
 
 
 @launcher

@@ -14,8 +14,8 @@ from numba import carray
 from fgnumba.kernels.compile import kernel
 from fgnumba.kernels.emit import pointer
 from fgnumba.kernels.loss import RESIDUAL, ROWS, bind_loss, bind_loss_residual
-from fgnumba.kernels.numbers import launcher
 from fgnumba.kernels.program import Operation
+from fgnumba.validation.launcher import launcher
 
 
 @launcher

@@ -28,7 +28,7 @@ from fgnumba.kernels.gpu.primitives import (
 )
 from fgnumba.kernels.gpu.program import Operation
 from fgnumba.kernels.gpu.sums import warp_sum_f64
-from fgnumba.kernels.numbers import launcher
+from fgnumba.validation.launcher import launcher
 
 _ZERO, _ONE, _TWO = np.float64(0), np.float64(1), np.float64(2)
 

@@ -16,10 +16,10 @@ from fgnumba.kernels.arguments import filled, record
 from fgnumba.kernels.compile import kernel
 from fgnumba.kernels.emit import pointer
 from fgnumba.kernels.images import operands
-from fgnumba.kernels.numbers import launcher
 from fgnumba.kernels.program import Operation
 from fgnumba.kernels.tiling import parts_for
 from fgnumba.kernels.vector import PANEL, InstructionSet
+from fgnumba.validation.launcher import launcher
 
 _ARGUMENTS = record(*sites.FIELDS, "onto", "gap", "gap_end", "beyond", "beyond_end")
 _ELEMENT_WORK = 4

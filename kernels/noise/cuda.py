@@ -9,8 +9,8 @@ from fgnumba.kernels.gpu.kernel import Kernel, kernel
 from fgnumba.kernels.gpu.layout import element, elementwise, offset
 from fgnumba.kernels.gpu.primitives import Address, Size, divide, load_f32, store_f32
 from fgnumba.kernels.gpu.program import Operation
-from fgnumba.kernels.numbers import launcher
 from fgnumba.kernels.sites import Perturbed
+from fgnumba.validation.launcher import launcher
 
 
 @launcher

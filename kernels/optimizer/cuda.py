@@ -29,7 +29,6 @@ from fgnumba.kernels.gpu.primitives import (
 from fgnumba.kernels.gpu.program import Launch, Operation
 from fgnumba.kernels.gpu.sums import SLOT, block_sum
 from fgnumba.kernels.memory import address
-from fgnumba.kernels.numbers import launcher
 from fgnumba.kernels.optimizer.cpu import (
     ADAM,
     AVERAGE,
@@ -42,6 +41,7 @@ from fgnumba.kernels.optimizer.cpu import (
     SGD,
 )
 from fgnumba.kernels.vector import PANEL
+from fgnumba.validation.launcher import launcher
 
 __all__ = [
     "ADAM",

@@ -18,12 +18,12 @@ from fgnumba.kernels.directions.cpu import draw_bytes
 from fgnumba.kernels.drawn import BLOCK, Drawn
 from fgnumba.kernels.emit import pointer
 from fgnumba.kernels.memory import address
-from fgnumba.kernels.numbers import launcher
 from fgnumba.kernels.philox import ENTRY, LEFT, RIGHT
 from fgnumba.kernels.program import Operation
 from fgnumba.kernels.sites import signed
 from fgnumba.kernels.tiling import parts_for, split
 from fgnumba.kernels.vector import PANEL, InstructionSet
+from fgnumba.validation.launcher import launcher
 
 _ARGUMENTS = record(*drawn.FIELDS, "values", "sums", "at_left", "at_right")
 _ALL = np.uint32(0xFFFFFFFF)

@@ -39,9 +39,9 @@ from fgnumba.kernels.gpu.primitives import (
 )
 from fgnumba.kernels.gpu.program import Launch, Operation
 from fgnumba.kernels.gpu.sums import SLOT, WARPS, warp_sum_f64
-from fgnumba.kernels.numbers import launcher
 from fgnumba.kernels.philox import ENTRY
 from fgnumba.kernels.vector import PANEL
+from fgnumba.validation.launcher import launcher
 
 _ROWS = 4 * WARP
 """Rows of a panel whose signs a warp draws at a time."""

@@ -20,8 +20,8 @@ from fgnumba.kernels.compile import kernel
 from fgnumba.kernels.emit import pointer
 from fgnumba.kernels.feedback.cpu import COEFFICIENTS
 from fgnumba.kernels.memory import address
-from fgnumba.kernels.numbers import launcher
 from fgnumba.kernels.program import Operation
+from fgnumba.validation.launcher import launcher
 
 _COPY = record("z", "z_block", "z_row", "batch", "slots", "classes", "response", "power")
 _WEIGH = record(

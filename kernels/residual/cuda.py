@@ -29,7 +29,7 @@ from fgnumba.kernels.gpu.primitives import (
     thread,
 )
 from fgnumba.kernels.gpu.program import Launch, Operation
-from fgnumba.kernels.numbers import launcher
+from fgnumba.validation.launcher import launcher
 
 _KEEP, _GAIN = (COEFFICIENTS.fields[name][1] for name in ("keep", "gain"))  # type: ignore[index]
 _COEFFICIENTS_BYTES = COEFFICIENTS.itemsize

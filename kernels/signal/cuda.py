@@ -32,9 +32,9 @@ from fgnumba.kernels.gpu.primitives import (
 from fgnumba.kernels.gpu.program import Launch, Operation
 from fgnumba.kernels.images import Images
 from fgnumba.kernels.memory import address
-from fgnumba.kernels.numbers import launcher
 from fgnumba.kernels.sites import Perturbed
 from fgnumba.kernels.vector import PANEL
+from fgnumba.validation.launcher import launcher
 
 _ZERO, _ONE, _NO_SIGN = np.float32(0), np.float32(1), np.uint32(0)
 

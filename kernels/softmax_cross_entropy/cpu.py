@@ -17,8 +17,8 @@ from fgnumba.kernels.compile import kernel
 from fgnumba.kernels.elementary import exp, log
 from fgnumba.kernels.emit import call, pointer
 from fgnumba.kernels.loss import RESIDUAL, ROWS, bind_loss, bind_loss_residual
-from fgnumba.kernels.numbers import launcher
 from fgnumba.kernels.program import Operation
+from fgnumba.validation.launcher import launcher
 
 
 @launcher

@@ -32,7 +32,7 @@ from fgnumba.kernels.gpu.primitives import (
 )
 from fgnumba.kernels.gpu.program import Operation
 from fgnumba.kernels.gpu.sums import warp_max, warp_sum
-from fgnumba.kernels.numbers import launcher
+from fgnumba.validation.launcher import launcher
 
 _ZERO, _NAN, _LOWEST = np.float32(0), np.float32(np.nan), np.float32(-np.inf)
 _NAN_64 = np.float64(np.nan)

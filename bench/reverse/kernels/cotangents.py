@@ -10,10 +10,10 @@ from fgnumba.kernels.compile import kernel
 from fgnumba.kernels.emit import call, pointer
 from fgnumba.kernels.example_panels.cpu import transpose
 from fgnumba.kernels.memory import address
-from fgnumba.kernels.numbers import launcher
 from fgnumba.kernels.program import Operation
 from fgnumba.kernels.tiling import parts_for, split
 from fgnumba.kernels.vector import PANEL, InstructionSet
+from fgnumba.validation.launcher import launcher
 
 _ELEMENT_WORK = 4
 _COTANGENT = record(

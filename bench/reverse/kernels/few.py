@@ -12,11 +12,11 @@ from fgnumba.kernels.arguments import filled, record
 from fgnumba.kernels.compile import kernel
 from fgnumba.kernels.emit import call, pointer
 from fgnumba.kernels.memory import address
-from fgnumba.kernels.numbers import launcher
 from fgnumba.kernels.program import Operation
 from fgnumba.kernels.tiles import SINGLE, TILE_KINDS, tile_table
 from fgnumba.kernels.tiling import heights, parts_for, split, tile_count, tile_rows
 from fgnumba.kernels.vector import PANEL, InstructionSet
+from fgnumba.validation.launcher import launcher
 
 EXAMPLES = 12
 """Up to so many; for more, half a panel or a whole one of them costs less."""

@@ -13,9 +13,9 @@ from fgnumba.kernels.compile import kernel
 from fgnumba.kernels.elementary import exp, log
 from fgnumba.kernels.emit import pointer
 from fgnumba.kernels.memory import address
-from fgnumba.kernels.numbers import launcher
 from fgnumba.kernels.program import Operation
 from fgnumba.kernels.vector import PANEL
+from fgnumba.validation.launcher import launcher
 
 LOSS = record("z", "ld", "batch", "width", "targets", "scale", "by_examples", "rows", "panels", "losses")
 """Arguments of a loss's reverse pass: losses of the examples (B,), and dz by examples, times the float64 at `scale`."""

@@ -24,10 +24,10 @@ from fgnumba.kernels.emit.channels import FACTOR, HIGH, LOW
 from fgnumba.kernels.group_norm import passes
 from fgnumba.kernels.images import Images, operands
 from fgnumba.kernels.memory import address, round_up
-from fgnumba.kernels.numbers import launcher
 from fgnumba.kernels.program import Operation
 from fgnumba.kernels.tiling import split
 from fgnumba.kernels.vector import PANEL, InstructionSet
+from fgnumba.validation.launcher import launcher
 
 _PIVOT, _MEAN, _MEAN_LOW, _DOT, _LINE, _LINE_2 = range(passes.WORK_VECTORS, passes.WORK_VECTORS + 6)
 _VECTORS = _LINE_2 + 1

@@ -12,9 +12,9 @@ from fgnumba.kernels.compile import kernel
 from fgnumba.kernels.emit import pointer
 from fgnumba.kernels.images import Border, Images, operands
 from fgnumba.kernels.memory import round_up
-from fgnumba.kernels.numbers import launcher
 from fgnumba.kernels.program import Operation
 from fgnumba.kernels.windows import FIELDS, columns_of, rows_of, window_fields
+from fgnumba.validation.launcher import launcher
 
 _ARGUMENTS = record(
     *images.fields("x"),

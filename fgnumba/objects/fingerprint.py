@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from fgnumba.attributes import own_attributes
+from fgnumba.objects.attributes import own_attributes
 
 _PLAIN = (type(None), bool, int, float, complex, str, bytes)
 
