@@ -12,9 +12,9 @@ from fgnumba.bench.bench_dense import PEAK_MULTIPLY_ADDS, ROUNDS_OF_PEAK, peak
 from fgnumba.bench.peers import peers
 from fgnumba.bench.ratio_goals import OVER_FASTER_PEER
 from fgnumba.bench.timing import interleaved
-from fgnumba.kernels import directions
-from fgnumba.kernels.philox import STREAM
-from fgnumba.kernels.program import Program, Stage
+from fgnumba.kernels.machine.program import Program, Stage
+from fgnumba.kernels.rules import directions
+from fgnumba.kernels.rules.philox import STREAM
 from fgnumba.layers import Perturbation
 from fgnumba.plan import Plan
 from fgnumba.presets import model_from, tables

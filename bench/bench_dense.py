@@ -5,17 +5,17 @@ import pytest
 from numba import njit
 
 from fgnumba.bench.timing import interleaved
-from fgnumba.kernels import directions
-from fgnumba.kernels.dense import cpu as dense
+from fgnumba.kernels.devices.tuning import tuned
 from fgnumba.kernels.emit import multiply_add_peak
-from fgnumba.kernels.images import Images
-from fgnumba.kernels.memory import aligned, leading
-from fgnumba.kernels.packing import pack
-from fgnumba.kernels.philox import STREAM
-from fgnumba.kernels.product import Weights
-from fgnumba.kernels.program import Operation, Program
-from fgnumba.kernels.tuning import tuned
-from fgnumba.kernels.vector import InstructionSet, instruction_set
+from fgnumba.kernels.emit.vector import InstructionSet, instruction_set
+from fgnumba.kernels.layout.images import Images
+from fgnumba.kernels.layout.packing import pack
+from fgnumba.kernels.machine.memory import aligned, leading
+from fgnumba.kernels.machine.program import Operation, Program
+from fgnumba.kernels.ops.dense import cpu as dense
+from fgnumba.kernels.rules import directions
+from fgnumba.kernels.rules.philox import STREAM
+from fgnumba.kernels.shared.product.product import Weights
 
 ISA = tuned(instruction_set())
 ROUNDS_OF_PEAK = 20_000

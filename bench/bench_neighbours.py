@@ -12,7 +12,7 @@ from fgnumba.bench import networks
 from fgnumba.bench.neighbours import BATCH, Neighbour, busy
 from fgnumba.bench.peers import installed
 from fgnumba.bench.ratio_goals import OVER_FASTER_PEER
-from fgnumba.kernels.threads import OVERRIDE, thread_count
+from fgnumba.kernels.machine.threads import OVERRIDE, thread_count
 
 Step = Callable[[], object]
 ROUNDS, SAMPLE_SECONDS = 12, 0.25

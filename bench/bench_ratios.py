@@ -7,7 +7,7 @@ from fgnumba.bench import machine, networks, reverse
 from fgnumba.bench.ratio_goals import of_ratios
 from fgnumba.bench.ratios import Case, measure
 from fgnumba.bench.timing import interleaved
-from fgnumba.kernels.program import Program
+from fgnumba.kernels.machine.program import Program
 
 quick = pytest.mark.quick
 

@@ -9,10 +9,10 @@ from numba import njit
 
 from fgnumba.bench.bench_dense import ISA, bound, useful_multiply_adds
 from fgnumba.bench.timing import interleaved
-from fgnumba.kernels import tuning, vector
-from fgnumba.kernels.emit import multiply_add_peak
-from fgnumba.kernels.program import Program
-from fgnumba.kernels.vector import INSTRUCTION_SETS, InstructionSet
+from fgnumba.kernels.devices import tuning
+from fgnumba.kernels.emit import multiply_add_peak, vector
+from fgnumba.kernels.emit.vector import INSTRUCTION_SETS, InstructionSet
+from fgnumba.kernels.machine.program import Program
 
 SHAPE = (64, 1024, 1024)
 LAYERS = 24

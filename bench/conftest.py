@@ -14,8 +14,8 @@ import pytest
 import fgnumba
 from fgnumba.bench.goals import Figure, lines, missed
 from fgnumba.bench.machine import facts
-from fgnumba.kernels.threads import OVERRIDE, most_threads, thread_count
-from fgnumba.kernels.vector import instruction_set
+from fgnumba.kernels.emit.vector import instruction_set
+from fgnumba.kernels.machine.threads import OVERRIDE, most_threads, thread_count
 
 FIGURES = pytest.StashKey[list[Figure]]()
 """Figures of a benchmark, and of all of them in the configuration's stash."""

@@ -21,8 +21,8 @@ from fgnumba.bench.files import write
 from fgnumba.bench.goals import Figure
 from fgnumba.device import cuda
 from fgnumba.errors import ConfigError, DeviceError, FgError, did_you_mean
-from fgnumba.kernels.gpu.device import Gpu
-from fgnumba.kernels.gpu.driver import Driver
+from fgnumba.kernels.cuda.driver import Driver
+from fgnumba.kernels.devices.gpu import Gpu
 from fgnumba.validation import whole_number
 
 Report = dict[str, Any]

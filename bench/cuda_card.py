@@ -12,7 +12,7 @@ import numpy as np
 import fgnumba
 from fgnumba.bench.compare import git
 from fgnumba.errors import ConfigError
-from fgnumba.kernels.gpu.cuda_driver import CudaDriver, Driver
+from fgnumba.kernels.cuda.cuda_driver import CudaDriver, Driver
 
 PACKAGES = ("numba-cuda", "cuda-bindings", "nvidia-cuda-nvcc", "nvidia-nvjitlink")
 

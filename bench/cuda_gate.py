@@ -27,11 +27,11 @@ from pathlib import Path
 
 import click
 
+from fgnumba import kernels
 from fgnumba.errors import ConfigError, FgError, did_you_mean
-from fgnumba.kernels import OPERATIONS
-from fgnumba.kernels import gpu as _gpu
-from fgnumba.kernels.gpu.kernel import KERNELS, Kernel
-from fgnumba.kernels.threads import thread_count
+from fgnumba.kernels import OPERATIONS, RULES, module_name
+from fgnumba.kernels.cuda.kernel import KERNELS, Kernel
+from fgnumba.kernels.machine.threads import thread_count
 
 TABLE = Path(__file__).parent / "results" / "cuda_gate.json"
 
@@ -104,13 +104,13 @@ class Row:
 
 def load() -> list[str]:
     """Import whatever defines GPU kernels; return the operations that have no module for a GPU."""
-    for module in pkgutil.iter_modules(_gpu.__path__):
+    for module in pkgutil.walk_packages(kernels.__path__, "fgnumba.kernels."):
         # The compiler's side has no kernels, and wants numba-cuda.
-        if module.name not in ("target", "lowering"):
-            importlib.import_module(f"{_gpu.__name__}.{module.name}")
+        if not module.name.endswith((".target", ".lowering")):
+            importlib.import_module(module.name)
     missing = []
-    for operation in OPERATIONS:
-        name = f"fgnumba.kernels.{operation}.cuda"
+    for operation in (*OPERATIONS, *RULES):
+        name = module_name(operation, "cuda")
         try:
             importlib.import_module(name)
         except ModuleNotFoundError as error:
@@ -182,7 +182,7 @@ def occurrences(found: Counter[str], wanted: str) -> int:
 
 def compiled(kernel: Kernel, arch: str) -> Row:
     """Return what a kernel's machine code for an architecture is made of; ConfigError where ptxas refuses it."""
-    from fgnumba.kernels.gpu import target
+    from fgnumba.kernels.cuda import target
 
     capability = int(arch[3:-1]), int(arch[-1])
     text = target.ptx(kernel.function, kernel.kinds, kernel.threads, kernel.resident, capability)

@@ -24,9 +24,9 @@ from fgnumba.bench.peers import WIDTHS, Network
 from fgnumba.bench.timing import SAMPLE_SECONDS, Timings, interleaved
 from fgnumba.datasets.dataset import Dataset
 from fgnumba.errors import ConfigError
-from fgnumba.kernels.directions import RANK1
-from fgnumba.kernels.gpu.device import Gpu
-from fgnumba.kernels.gpu.driver import Driver
+from fgnumba.kernels.cuda.driver import Driver
+from fgnumba.kernels.devices.gpu import Gpu
+from fgnumba.kernels.rules.directions import RANK1
 from fgnumba.plan import Plan
 from fgnumba.resident import CHUNK
 

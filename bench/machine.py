@@ -13,15 +13,15 @@ import numpy as np
 from numba import carray
 
 import fgnumba
-from fgnumba.kernels.arguments import filled, record
-from fgnumba.kernels.compile import kernel
+from fgnumba.kernels.devices.tuning import described
 from fgnumba.kernels.emit import multiply_add_peak, pointer
-from fgnumba.kernels.memory import address, aligned
-from fgnumba.kernels.program import Operation, Program
-from fgnumba.kernels.threads import thread_count
-from fgnumba.kernels.tiling import split
-from fgnumba.kernels.tuning import described
-from fgnumba.kernels.vector import instruction_set, processor_name
+from fgnumba.kernels.emit.vector import instruction_set, processor_name
+from fgnumba.kernels.machine.arguments import filled, record
+from fgnumba.kernels.machine.compile import kernel
+from fgnumba.kernels.machine.memory import address, aligned
+from fgnumba.kernels.machine.program import Operation, Program
+from fgnumba.kernels.machine.threads import thread_count
+from fgnumba.kernels.machine.work import split
 
 PEAK_ROUNDS = 20_000
 BANDWIDTH_BYTES = 256 * 1024 * 1024

@@ -28,10 +28,10 @@ from fgnumba.bench.timing import Interval, Timings, interleaved
 from fgnumba.directions import BY_NAME
 from fgnumba.estimators import Estimate
 from fgnumba.graph import Graph
-from fgnumba.kernels.compile import kernel
 from fgnumba.kernels.emit import pointer
-from fgnumba.kernels.program import Operation
-from fgnumba.kernels.vector import PANEL
+from fgnumba.kernels.emit.vector import PANEL
+from fgnumba.kernels.machine.compile import kernel
+from fgnumba.kernels.machine.program import Operation
 from fgnumba.plan import Plan
 
 # So short a step that parameters stay what they are, and long enough that nothing is a subnormal number.

@@ -52,9 +52,11 @@ def gather() -> dict[str, Any]:
 
     from fgnumba import __version__
     from fgnumba.estimators import RECIPES
-    from fgnumba.kernels import numba_settings, tuning, vector
-    from fgnumba.kernels.cache import cache_folder
-    from fgnumba.kernels.threads import chosen
+    from fgnumba.kernels.devices import tuning
+    from fgnumba.kernels.emit import vector
+    from fgnumba.kernels.machine import numba_settings
+    from fgnumba.kernels.machine.cache import cache_folder
+    from fgnumba.kernels.machine.threads import chosen
 
     # After the library, which says in a line what is wrong with Numba's settings.
     import llvmlite  # isort: skip
@@ -89,8 +91,8 @@ def planned(name: str) -> "tuple[int, Plan]":
 
     from fgnumba.assembly import written_model
     from fgnumba.configuration import RunConfig
-    from fgnumba.kernels.directions import RANK1
-    from fgnumba.kernels.philox import STREAM
+    from fgnumba.kernels.rules.directions import RANK1
+    from fgnumba.kernels.rules.philox import STREAM
     from fgnumba.layers import Perturbation
     from fgnumba.losses import SoftmaxCrossEntropy
     from fgnumba.plan import Plan

@@ -11,7 +11,7 @@ from fgnumba.callbacks import Callback, Record
 from fgnumba.cli.message import Terminal, say
 from fgnumba.cli.signals import Interrupt
 from fgnumba.errors import printable
-from fgnumba.kernels.compile import on_compile
+from fgnumba.kernels.machine.compile import on_compile
 
 if TYPE_CHECKING:
     from rich.console import Console

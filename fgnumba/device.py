@@ -4,11 +4,11 @@ import os
 from typing import TYPE_CHECKING
 
 from fgnumba.errors import DeviceError, did_you_mean, shown
-from fgnumba.kernels.device import CPU, Device
+from fgnumba.kernels.devices.device import CPU, Device
 from fgnumba.validation import flag
 
 if TYPE_CHECKING:
-    from fgnumba.kernels.gpu.driver import Driver
+    from fgnumba.kernels.cuda.driver import Driver
 
 __all__ = ["cuda", "resolve"]
 
@@ -22,7 +22,7 @@ def resolve(name: str | Device) -> Device:
 
     ``auto`` is what the environment variable ``FGNUMBA_DEVICE`` says, else a GPU where there is one, else the CPU.
 
-    A :class:`fgnumba.kernels.gpu.device.Gpu` stands for itself: one of other precision, or without graphs.
+    A :class:`fgnumba.kernels.devices.gpu.Gpu` stands for itself: one of other precision, or without graphs.
 
     Raises
     ------
@@ -62,13 +62,13 @@ def cuda(precision: str = "float32", tangent_precision: str | None = None, graph
     ConfigError
         The precision is unknown, or `graph` neither true nor false.
     """
-    from fgnumba.kernels.gpu.device import Gpu
+    from fgnumba.kernels.devices.gpu import Gpu
 
     captured = flag("graph", graph)
     return Gpu(_driver(), precision, tangent_precision, captured)
 
 
 def _driver() -> "Driver":
-    from fgnumba.kernels.gpu.cuda_driver import cuda_driver
+    from fgnumba.kernels.cuda.cuda_driver import cuda_driver
 
     return cuda_driver()

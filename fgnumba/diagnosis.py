@@ -11,8 +11,8 @@ import numpy.typing as npt
 from fgnumba.errors import DeviceError
 from fgnumba.estimators.weight_update import in_update
 from fgnumba.graph import Graph
-from fgnumba.kernels.device import Device
-from fgnumba.kernels.loss import in_float32
+from fgnumba.kernels.devices.device import Device
+from fgnumba.kernels.shared.loss.cpu import in_float32
 from fgnumba.losses import Loss
 from fgnumba.outcome import Outcome, targets_of
 from fgnumba.parameters import Parameter

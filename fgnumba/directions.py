@@ -1,7 +1,7 @@
 """Directions v, the tangents given to the parameters, with E[v vᵀ] = I.
 
 Each is a pure function of (seed, step, index, parameter, row, column) and never stored: the kernels draw it
-where they use it. The layout over Philox counters is in ``fgnumba.kernels.philox``.
+where they use it. The layout over Philox counters is in ``fgnumba.kernels.rules.philox``.
 """
 
 from dataclasses import dataclass
@@ -11,10 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from fgnumba.errors import ConfigError, did_you_mean, shown
-from fgnumba.kernels import directions as kinds
-from fgnumba.kernels.descent.cpu import STORE
-from fgnumba.kernels.loss import RESULT
-from fgnumba.kernels.philox import MAX_DIRECTIONS, MAX_SEED, MAX_STEP, ORTHOGONAL, STREAM, set_stream
+from fgnumba.kernels.ops.descent.cpu import STORE
+from fgnumba.kernels.rules import directions as kinds
+from fgnumba.kernels.rules.philox import MAX_DIRECTIONS, MAX_SEED, MAX_STEP, ORTHOGONAL, STREAM, set_stream
+from fgnumba.kernels.shared.loss.cpu import RESULT
 from fgnumba.validation import as_float, store, whole_number
 
 if TYPE_CHECKING:

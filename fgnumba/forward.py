@@ -9,7 +9,7 @@ import numpy.typing as npt
 from fgnumba.directions import Direction
 from fgnumba.errors import ConfigError, DatasetError, DtypeError
 from fgnumba.graph import Graph
-from fgnumba.kernels.directions import EXPLICIT
+from fgnumba.kernels.rules.directions import EXPLICIT
 from fgnumba.losses import Loss
 from fgnumba.parameters import checked, shapes_of
 from fgnumba.validation import flag

@@ -12,9 +12,9 @@ import numpy.typing as npt
 
 from fgnumba import device as devices
 from fgnumba.errors import ConfigError, DtypeError, ShapeError, shown
-from fgnumba.kernels.device import Device
-from fgnumba.kernels.directions import EXPLICIT, NONE
-from fgnumba.kernels.philox import MAX_DIRECTIONS, MAX_SEED, STREAM
+from fgnumba.kernels.devices.device import Device
+from fgnumba.kernels.rules.directions import EXPLICIT, NONE
+from fgnumba.kernels.rules.philox import MAX_DIRECTIONS, MAX_SEED, STREAM
 from fgnumba.layers import Layer, Perturbation, Shape
 from fgnumba.layers.base import sizes
 from fgnumba.losses import Loss

@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from fgnumba.errors import DatasetError, DtypeError, ShapeError
-from fgnumba.kernels.device import Device
-from fgnumba.kernels.program import Operation
+from fgnumba.kernels.devices.device import Device
+from fgnumba.kernels.machine.program import Operation
 from fgnumba.objects.fingerprint import fingerprint
 from fgnumba.validation.arrays import as_array, first_not_finite
 

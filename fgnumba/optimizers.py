@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from fgnumba.errors import ConfigError
-from fgnumba.kernels.device import Device
-from fgnumba.kernels.optimizer import cpu as kernels
-from fgnumba.kernels.program import Operation
+from fgnumba.kernels.devices.device import Device
+from fgnumba.kernels.machine.program import Operation
+from fgnumba.kernels.ops.optimizer import cpu as kernels
 from fgnumba.parameters import Parameter
 from fgnumba.schedules import Constant, Exponential, Schedule
 from fgnumba.validation import MAX_FLOAT32, flag, optional, real_number, store, whole_number
@@ -62,12 +62,12 @@ class Optimizer(ABC):
 
     @abstractmethod
     def constants(self) -> dict[str, float]:
-        """Return the fields of ``kernels.optimizer.cpu.RATES`` that stay as they are."""
+        """Return the fields of ``kernels.ops.optimizer.cpu.RATES`` that stay as they are."""
 
     @property
     @abstractmethod
     def rule(self) -> int:
-        """The rule of ``kernels.optimizer.cpu``."""
+        """The rule of ``kernels.ops.optimizer.cpu``."""
 
     def set_rates(self, rates: npt.NDArray[Any], step: int, learning_rate: float | None = None) -> float:
         """Write what a step needs into `rates`, and return its learning rate: the schedule's where none is given."""

@@ -3,8 +3,8 @@
 import numpy as np
 import numpy.typing as npt
 
-from fgnumba.kernels.device import Device, Staged
-from fgnumba.kernels.loss import RESULT
+from fgnumba.kernels.devices.device import Device, Staged
+from fgnumba.kernels.shared.loss.cpu import RESULT
 from fgnumba.losses import Loss
 from fgnumba.objects.bound import Bound
 
@@ -18,7 +18,8 @@ class Outcome(Bound):
 
     Attributes
     ----------
-    result : (1,) ``kernels.loss.RESULT``, whether loss and derivatives are finite. values : (1 + T,) float64, these.
+    result : (1,) ``kernels.shared.loss.cpu.RESULT``, whether loss and derivatives are finite.
+    values : (1 + T,) float64, these.
     noted : (noted,) float64. All as kernels write them.
     """
 

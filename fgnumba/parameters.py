@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from fgnumba.errors import ConfigError, DtypeError, ShapeError, did_you_mean
-from fgnumba.kernels.device import CPU, Device
-from fgnumba.kernels.packing import pack, pack_into, unpack
-from fgnumba.kernels.vector import PANEL
+from fgnumba.kernels.devices.device import CPU, Device
+from fgnumba.kernels.emit.vector import PANEL
+from fgnumba.kernels.layout.packing import pack, pack_into, unpack
 from fgnumba.validation.arrays import REAL, as_array, first_not_finite
 
 
@@ -24,7 +24,7 @@ class Parameter:
     index : the parameter's number in the model, its place in the counter that directions are drawn from.
     shape : of the canonical array: (K, N) for a dense weight, (KH, KW, C / groups, N) for a convolution's, (N,) for a
         bias.
-    packed : float32 in the kernels' layout, see ``kernels.packing``; updated in place.
+    packed : float32 in the kernels' layout, see ``kernels.layout.packing``; updated in place.
     groups : of columns, packed apart.
     device : that holds it.
     """

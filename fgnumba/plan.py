@@ -15,11 +15,11 @@ import numpy as np
 import numpy.typing as npt
 
 from fgnumba.errors import ConfigError
-from fgnumba.kernels.device import Device, Staged
-from fgnumba.kernels.images import Images, bordered_size
-from fgnumba.kernels.memory import CACHE_LINE, address, aligned, leading, pads_well, round_up
-from fgnumba.kernels.program import Operation, Stage
-from fgnumba.kernels.tiling import PARTS_A_THREAD, threads_for
+from fgnumba.kernels.devices.device import Device, Staged
+from fgnumba.kernels.layout.images import Images, bordered_size
+from fgnumba.kernels.machine.memory import CACHE_LINE, address, aligned, leading, pads_well, round_up
+from fgnumba.kernels.machine.program import Operation, Stage
+from fgnumba.kernels.machine.work import PARTS_A_THREAD, threads_for
 from fgnumba.layers import Perturbation, Shape, Site
 from fgnumba.liveness import Lifetime, assign
 from fgnumba.losses import Loss
@@ -135,7 +135,7 @@ class Plan(Bound):
     Attributes
     ----------
     values : (1 + T,) float64, the loss and the directional derivatives of the last run.
-    result : (1,) ``kernels.loss.RESULT``, whether they are finite.
+    result : (1,) ``kernels.shared.loss.cpu.RESULT``, whether they are finite.
     output : (1 + T, B, ld) float32, the dual output of the last run.
     rows : what runs, layer by layer.
     steps : the same as bound operations, and stages of them.

@@ -1,9 +1,9 @@
 """Where a trainer stands between two steps, so that an interrupt at any moment leaves it there or one step on.
 
 Python raises an interrupt between two of its own instructions. What a step does to parameters and optimiser is one
-native run, which counts itself when it is done (``kernels.program.Program.runs``); the trainer's own count is written
-after that. An interrupt between the two is made up for: what was under way is noted before it runs, and whoever looks
-next asks whether it was done. Everything that is written meanwhile may be written again.
+native run, which counts itself when it is done (``kernels.machine.program.Program.runs``); the trainer's own count is
+written after that. An interrupt between the two is made up for: what was under way is noted before it runs, and whoever
+looks next asks whether it was done. Everything that is written meanwhile may be written again.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy.typing as npt
 
-from fgnumba.kernels.philox import MAX_STEP
+from fgnumba.kernels.rules.philox import MAX_STEP
 from fgnumba.validation import whole_number
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ from fgnumba.durable import AppendLog
 from fgnumba.errors import RunError
 from fgnumba.estimators.weight_update import in_update
 from fgnumba.files import open_regular, size_of
-from fgnumba.kernels.philox import MAX_DIRECTIONS, MAX_STEP
+from fgnumba.kernels.rules.philox import MAX_DIRECTIONS, MAX_STEP
 from fgnumba.uninterrupted import Uninterrupted
 from fgnumba.validation.paths import path_of
 

@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from fgnumba.graph import Graph
-from fgnumba.kernels.device import Device
-from fgnumba.kernels.program import Operation, Stage
+from fgnumba.kernels.devices.device import Device
+from fgnumba.kernels.machine.program import Operation, Stage
 from fgnumba.layers import Perturbation, Site
 from fgnumba.objects.bound import Bound
 from fgnumba.plan import InputRows

@@ -18,11 +18,11 @@ import numpy.typing as npt
 from fgnumba.datasets.dataset import Dataset
 from fgnumba.errors import ConfigError, DeviceError
 from fgnumba.estimators import Estimate
-from fgnumba.kernels.gpu.copies import gather_rows
-from fgnumba.kernels.gpu.device import Gpu
-from fgnumba.kernels.gpu.program import Operation, Program
-from fgnumba.kernels.gpu.resident import SETTINGS, bind_advance, bind_record
-from fgnumba.kernels.loss import RESULT
+from fgnumba.kernels.cuda.copies import gather_rows
+from fgnumba.kernels.cuda.program import Operation, Program
+from fgnumba.kernels.devices.gpu import Gpu
+from fgnumba.kernels.devices.step_tables import SETTINGS, bind_advance, bind_record
+from fgnumba.kernels.shared.loss.cpu import RESULT
 from fgnumba.objects.bound import Bound
 from fgnumba.sources import none_ahead
 from fgnumba.uninterrupted import Uninterrupted

@@ -22,7 +22,7 @@ from fgnumba.checkpoints import LOCK, METRICS, MODEL
 from fgnumba.configuration import RunConfig, read_toml
 from fgnumba.durable import MAX_NAME, AppendLog, make_folder, replace, sync_folder
 from fgnumba.errors import ConfigError, DtypeError, RunError, ShapeError, shown
-from fgnumba.kernels.philox import MAX_COLUMNS
+from fgnumba.kernels.rules.philox import MAX_COLUMNS
 from fgnumba.metrics import line_of, read_records
 from fgnumba.parameters import shapes_of
 from fgnumba.presets import model_from

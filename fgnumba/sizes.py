@@ -5,9 +5,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from fgnumba.errors import ShapeError, shown
-from fgnumba.kernels.memory import physical_memory, readable
-from fgnumba.kernels.packing import packed_size
-from fgnumba.kernels.philox import MAX_COLUMNS, MAX_PARAMETERS
+from fgnumba.kernels.layout.packing import packed_size
+from fgnumba.kernels.machine.memory import physical_memory, readable
+from fgnumba.kernels.rules.philox import MAX_COLUMNS, MAX_PARAMETERS
 from fgnumba.layers import Shape
 from fgnumba.validation import whole_number
 

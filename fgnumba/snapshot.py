@@ -10,7 +10,7 @@ import numpy.typing as npt
 from fgnumba.checkpoint_file import CheckpointFile
 from fgnumba.errors import ConfigError, RunError, shown
 from fgnumba.estimators import Estimate, Setting, Update
-from fgnumba.kernels.philox import MAX_STEP
+from fgnumba.kernels.rules.philox import MAX_STEP
 from fgnumba.losses import Loss
 from fgnumba.objects.fingerprint import fingerprint, statement
 from fgnumba.parameters import assign_all

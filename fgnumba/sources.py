@@ -8,7 +8,7 @@ from fgnumba.datasets.dataset import Dataset
 from fgnumba.errors import ConfigError, DeviceError
 from fgnumba.estimators import Estimate
 from fgnumba.forward import checked_targets
-from fgnumba.kernels.philox import MAX_STEP
+from fgnumba.kernels.rules.philox import MAX_STEP
 
 if TYPE_CHECKING:
     from fgnumba.resident import ResidentTraining

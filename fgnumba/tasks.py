@@ -13,12 +13,12 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import numpy.typing as npt
 
-from fgnumba.kernels.device import Device
-from fgnumba.kernels.images import NO_BORDER, Border, Images, bordered_size, image_shape
-from fgnumba.kernels.memory import CACHE_LINE, address, aligned, leading, round_up
-from fgnumba.kernels.program import Operation, Stage
-from fgnumba.kernels.tiling import threads_for
-from fgnumba.kernels.vector import PANEL
+from fgnumba.kernels.devices.device import Device
+from fgnumba.kernels.emit.vector import PANEL
+from fgnumba.kernels.layout.images import NO_BORDER, Border, Images, bordered_size, image_shape
+from fgnumba.kernels.machine.memory import CACHE_LINE, address, aligned, leading, round_up
+from fgnumba.kernels.machine.program import Operation, Stage
+from fgnumba.kernels.machine.work import threads_for
 from fgnumba.layers import Shape
 from fgnumba.liveness import Lifetime, assign
 from fgnumba.plan import InputRows

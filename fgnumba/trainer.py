@@ -17,9 +17,9 @@ from fgnumba.estimators.weight import WeightPerturbation
 from fgnumba.forward import checked_batch
 from fgnumba.graph import Graph
 from fgnumba.judge import Validation, early_stopping, parts_of
-from fgnumba.kernels.loss import in_float32
-from fgnumba.kernels.optimizer.cpu import RATES
-from fgnumba.kernels.philox import MAX_SEED, MAX_STEP, STREAM, set_stream
+from fgnumba.kernels.ops.optimizer.cpu import RATES
+from fgnumba.kernels.rules.philox import MAX_SEED, MAX_STEP, STREAM, set_stream
+from fgnumba.kernels.shared.loss.cpu import in_float32
 from fgnumba.losses import Loss, SoftmaxCrossEntropy
 from fgnumba.objects.attributes import own_attributes, take_attributes
 from fgnumba.optimizers import Optimizer

@@ -4,7 +4,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from fgnumba.kernels.images import NO_BORDER, Border
+from fgnumba.kernels.layout.images import NO_BORDER, Border
 from fgnumba.layers import Activation, Layer, Shape
 
 if TYPE_CHECKING:

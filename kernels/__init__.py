@@ -1,30 +1,31 @@
 """Compute kernels: arrays and numbers, no layers.
 
-An operation is a folder with a module a device, which binds a kernel to its arrays. The rest serves them all:
-``emit`` (LLVM vector code: register tile, Philox, transformations), ``compile`` and ``cache`` (machine code, in
-memory and on disk), ``program`` (bound operations as one call), ``sharing`` and ``workers`` (the threads that run
-it), ``arguments`` (what an operation reads), ``tiling`` and ``threads`` (how work is cut), ``packing``, ``images``
-and ``memory`` (layouts), ``paths`` (names of files), ``vector`` (instruction sets), ``tuning`` (which register tile),
-``elementary`` (exp, log, erf and their kin in float32), and what kinds of operations share: ``product`` and ``dots``
-(layers with a weight matrix), ``affine`` (scale and shift), ``windows`` (pooling), ``loss``, ``sites`` (noise on
-activities), ``drawn`` (directions by themselves). ``identity`` tells kernels apart, ``cgroup`` knows the limits of
-containers, ``bound`` is what holds addresses, ``uninterrupted`` holds signals back, and ``numba_settings`` imports
-Numba before any other module does.
+A package imports those that stand before it, and none after it:
+
+emit      LLVM vector code: register tile, Philox, transformations, instruction sets
+machine   kernels compiled, cached on disk, bound to memory, and run on threads
+layout    how images, packed weights and the windows of convolutions lie in memory
+cuda      the machinery of GPU kernels: primitives, simulator, driver, programs
+rules     what every device compiles: activations, directions, random numbers, means
+shared    parts of kernels that several operations share, for the CPU and for CUDA
+ops       the operations: a folder each, with a module a device, which binds a kernel to its arrays
+devices   where arrays lie, and which kernels operations are bound to
 """
 
-from fgnumba.kernels import numba_settings as numba_settings
+from fgnumba.kernels.machine import numba_settings as numba_settings
 
 DEVICES = ("cpu", "cuda")
 
+RULES = ("activations", "directions")
+"""Rules that operations on every device compute with: a folder with a module for each of ``DEVICES``."""
+
 OPERATIONS = (
-    "activations",
     "avg_pool2d",
     "channel_sums",
     "conv2d",
     "dense",
     "descent",
     "differences",
-    "directions",
     "dropout",
     "elementwise",
     "example_panels",
@@ -42,3 +43,8 @@ OPERATIONS = (
     "softmax_cross_entropy",
 )
 """Every operation: a folder with a module for each of ``DEVICES``, bound by functions of the same parameters."""
+
+
+def module_name(name: str, device: str) -> str:
+    """Return the name of the module of an operation, or of a rule, for a device."""
+    return f"fgnumba.kernels.{'rules' if name in RULES else 'ops'}.{name}.{device}"

@@ -20,7 +20,7 @@ import numpy as np
 import fgnumba as fg
 from fgnumba import plan, tasks
 from fgnumba.estimators import RECIPES
-from fgnumba.kernels import tiling
+from fgnumba.kernels.machine import work
 
 OPTIMIZERS = {
     "sgd": fg.SGD(1e-3),
@@ -142,12 +142,12 @@ def main(size, *threads):
 @contextlib.contextmanager
 def finely_cut():
     """Let work be cut among threads, into parts and chunks, however little there is of it."""
-    before = tiling.THREAD_WORK, tasks.CHUNK_BYTES, plan.CACHED_PART
-    tiling.THREAD_WORK, tasks.CHUNK_BYTES, plan.CACHED_PART = 1, 1, 1
+    before = work.THREAD_WORK, tasks.CHUNK_BYTES, plan.CACHED_PART
+    work.THREAD_WORK, tasks.CHUNK_BYTES, plan.CACHED_PART = 1, 1, 1
     try:
         yield
     finally:
-        tiling.THREAD_WORK, tasks.CHUNK_BYTES, plan.CACHED_PART = before
+        work.THREAD_WORK, tasks.CHUNK_BYTES, plan.CACHED_PART = before
 
 
 if __name__ == "__main__":

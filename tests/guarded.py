@@ -142,7 +142,7 @@ class Guard:
 
 def install(guard):
     """Let the package's buffers and the records that its kernels read come from `guard`, before it is imported."""
-    from fgnumba.kernels import memory
+    from fgnumba.kernels.machine import memory
 
     plain, zeros, repeat = memory.aligned, np.zeros, np.repeat
 
@@ -171,7 +171,7 @@ def install(guard):
 
 def _give_each_operation_its_own_scratch_memory(guard):
     # Operations of a program share their scratch memory one after another: the greatest would hide the others' ends.
-    from fgnumba.kernels.program import Program
+    from fgnumba.kernels.machine.program import Program
 
     place: Any = Program._place
 
@@ -188,8 +188,8 @@ def _give_each_operation_its_own_scratch_memory(guard):
 def _run_parts_in_any_order(guard):
     # Whichever thread is free takes a part: so parts come in any order, on any lane, and find anything in its scratch
     # memory. Lanes without a part would leave the ends of their buffers unseen.
-    from fgnumba.kernels.program import Program
-    from fgnumba.kernels.subnormals import flushed
+    from fgnumba.kernels.machine.program import Program
+    from fgnumba.kernels.machine.subnormals import flushed
 
     run = Program.run
     signature = ctypes.CFUNCTYPE(None, *(ctypes.c_int64,) * 3)
@@ -226,9 +226,9 @@ def poison(address, nbytes):
 def cut_small_pieces():
     """Let small shapes be cut into parts, chunks and threads as large ones are."""
     from fgnumba import plan, tasks
-    from fgnumba.kernels import tiling
+    from fgnumba.kernels.machine import work
 
-    tiling.THREAD_WORK, plan.CACHED_PART, tasks.CHUNK_BYTES = 2000, 24 * 1024, 16 * 1024
+    work.THREAD_WORK, plan.CACHED_PART, tasks.CHUNK_BYTES = 2000, 24 * 1024, 16 * 1024
 
 
 def main(names):

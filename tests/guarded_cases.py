@@ -13,7 +13,8 @@ import numpy as np
 import fgnumba as fg
 from fgnumba.bench import reverse
 from fgnumba.estimators import RECIPES
-from fgnumba.kernels import device, vector
+from fgnumba.kernels.devices import device
+from fgnumba.kernels.emit import vector
 from tests.graph_cases import CONVOLUTIONS, WIRINGS
 
 TALLEST = vector.instruction_set().max_rows

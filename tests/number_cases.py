@@ -14,7 +14,7 @@ import fgnumba as fg
 from fgnumba import configuration, estimators, layers, search
 from fgnumba.bench import reverse
 from fgnumba.directions import Direction
-from fgnumba.kernels.philox import STREAM
+from fgnumba.kernels.rules.philox import STREAM
 from fgnumba.losses import SoftmaxCrossEntropy
 
 MODULES = (

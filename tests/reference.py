@@ -1,6 +1,6 @@
 """References in plain Python and float64 that import nothing of ours: Philox, directions, losses.
 
-The layout of directions over counters is written down in ``fgnumba.kernels.philox``; this is a second reading of it.
+The layout of directions over counters stands in ``fgnumba.kernels.rules.philox``; this is a second reading of it.
 """
 
 from typing import Any

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import special
 
-from fgnumba.kernels.activations.rules import RULES
+from fgnumba.kernels.rules.activations.rules import RULES
 from tests import tolerances
 
 MAX = float(np.finfo(np.float32).max)

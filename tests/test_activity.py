@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fgnumba as fg
-from fgnumba.kernels import vector
+from fgnumba.kernels.emit import vector
 from tests import tolerances
 from tests.activity_reference import estimate
 from tests.test_activations import REFERENCES

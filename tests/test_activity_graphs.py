@@ -6,14 +6,14 @@ import pytest
 import fgnumba as fg
 from fgnumba.activities.plan import analyzed
 from fgnumba.bench import reverse
-from fgnumba.kernels import threads
-from fgnumba.kernels.images import Border, Images
-from fgnumba.kernels.memory import aligned
-from fgnumba.kernels.philox import STREAM, set_stream
-from fgnumba.kernels.program import Program
-from fgnumba.kernels.signal import cpu as signal
-from fgnumba.kernels.sites import Perturbed
-from fgnumba.kernels.vector import instruction_set
+from fgnumba.kernels.emit.vector import instruction_set
+from fgnumba.kernels.layout.images import Border, Images
+from fgnumba.kernels.machine import threads
+from fgnumba.kernels.machine.memory import aligned
+from fgnumba.kernels.machine.program import Program
+from fgnumba.kernels.ops.signal import cpu as signal
+from fgnumba.kernels.rules.philox import STREAM, set_stream
+from fgnumba.kernels.shared.perturbed_units.cpu import Perturbed
 from tests import tolerances
 
 LOSS = fg.SoftmaxCrossEntropy()

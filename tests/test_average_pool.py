@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from fgnumba.kernels.avg_pool2d import cpu as avg_pool2d
-from fgnumba.kernels.images import NO_BORDER, Images
-from fgnumba.kernels.memory import aligned
-from fgnumba.kernels.program import Program
+from fgnumba.kernels.layout.images import NO_BORDER, Images
+from fgnumba.kernels.machine.memory import aligned
+from fgnumba.kernels.machine.program import Program
+from fgnumba.kernels.ops.avg_pool2d import cpu as avg_pool2d
 from tests import tolerances
 
 NUMBERS = {

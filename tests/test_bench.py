@@ -13,7 +13,7 @@ import fgnumba as fg
 from fgnumba.bench import machine, networks, ratio_goals, ratios, results_page, reverse, suite
 from fgnumba.bench.ratios import RATE, Case, cases, forward_work, measure, reverse_work
 from fgnumba.bench.timing import Timings, interleaved
-from fgnumba.kernels.directions import RANK1
+from fgnumba.kernels.rules.directions import RANK1
 from tests import tolerances
 
 BANDWIDTH = 50e9

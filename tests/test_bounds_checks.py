@@ -11,11 +11,11 @@ from tests.apart import python
 WRONG = """
 import numpy as np
 from numba import carray
-from fgnumba.kernels.arguments import filled, record
-from fgnumba.kernels.compile import kernel
+from fgnumba.kernels.machine.arguments import filled, record
+from fgnumba.kernels.machine.compile import kernel
 from fgnumba.kernels.emit import pointer
-from fgnumba.kernels.memory import address, aligned
-from fgnumba.kernels.program import Operation, Program
+from fgnumba.kernels.machine.memory import address, aligned
+from fgnumba.kernels.machine.program import Operation, Program
 
 ARGUMENTS = record("values")
 

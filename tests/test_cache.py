@@ -8,9 +8,9 @@ from pathlib import Path
 import numba
 import pytest
 
-from fgnumba.kernels.cache import KernelCache
-from fgnumba.kernels.tuning import tiles
-from fgnumba.kernels.vector import instruction_set
+from fgnumba.kernels.devices.tuning import tiles
+from fgnumba.kernels.emit.vector import instruction_set
+from fgnumba.kernels.machine.cache import KernelCache
 
 ROOT = Path(__file__).parent.parent
 TILE = next(iter(tiles(instruction_set())))
@@ -19,7 +19,7 @@ STEP = """
 import sys
 import numpy as np
 import fgnumba as fg
-from fgnumba.kernels.compile import on_compile
+from fgnumba.kernels.machine.compile import on_compile
 compiled = []
 on_compile(compiled.append)
 model = fg.Sequential([fg.Dense(5, activation="relu"), fg.Dense(3)], 7)

@@ -16,7 +16,7 @@ import ctypes
 import sys
 from numba import carray
 import numpy as np
-from fgnumba.kernels import compile as compilation
+from fgnumba.kernels.machine import compile as compilation
 from fgnumba.kernels.emit import call, pointer
 
 compiled = []
@@ -52,7 +52,7 @@ STEP = """
 import sys
 import numpy as np
 import fgnumba as fg
-from fgnumba.kernels.compile import on_compile
+from fgnumba.kernels.machine.compile import on_compile
 
 compiled = []
 on_compile(compiled.append)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 import fgnumba as fg
 from fgnumba.bench import reverse
-from fgnumba.kernels import vector
+from fgnumba.kernels.emit import vector
 from tests import tolerances
 from tests.test_estimators import flat
 

@@ -11,9 +11,9 @@ from click.testing import CliRunner
 from fgnumba.bench import cuda_gate
 from fgnumba.bench.cuda_gate import Row
 from fgnumba.errors import ConfigError
-from fgnumba.kernels.gpu import kernel as kernels
-from fgnumba.kernels.gpu.kernel import kernel
-from fgnumba.kernels.gpu.primitives import (
+from fgnumba.kernels.cuda import kernel as kernels
+from fgnumba.kernels.cuda.kernel import kernel
+from fgnumba.kernels.cuda.primitives import (
     Address,
     Size,
     barrier,
@@ -260,7 +260,7 @@ def test_an_operation_without_kernels_is_refused(run, monkeypatch):
     monkeypatch.setattr(cuda_gate, "load", lambda: ["dense"])
     refused = run()
     assert refused.exit_code == 1
-    assert "refused: dense: kernels/dense/cuda.py does not exist" in refused.stderr
+    assert "refused: dense: kernels/ops/dense/cuda.py does not exist" in refused.stderr
     assert run("--kernel", "twice").exit_code == 0
 
 

@@ -3,15 +3,16 @@
 import numpy as np
 import pytest
 
-from fgnumba.kernels import directions, vector
-from fgnumba.kernels.dense import cpu as dense
-from fgnumba.kernels.images import Images
-from fgnumba.kernels.memory import aligned, leading
-from fgnumba.kernels.packing import pack
-from fgnumba.kernels.philox import STREAM, set_stream
-from fgnumba.kernels.product import Weights
-from fgnumba.kernels.program import Program
-from fgnumba.kernels.vector import PANEL
+from fgnumba.kernels.emit import vector
+from fgnumba.kernels.emit.vector import PANEL
+from fgnumba.kernels.layout.images import Images
+from fgnumba.kernels.layout.packing import pack
+from fgnumba.kernels.machine.memory import aligned, leading
+from fgnumba.kernels.machine.program import Program
+from fgnumba.kernels.ops.dense import cpu as dense
+from fgnumba.kernels.rules import directions
+from fgnumba.kernels.rules.philox import STREAM, set_stream
+from fgnumba.kernels.shared.product.product import Weights
 from tests import tolerances
 
 KINDS = {

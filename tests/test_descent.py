@@ -3,12 +3,13 @@
 import numpy as np
 import pytest
 
-from fgnumba.kernels import directions, vector
-from fgnumba.kernels.descent import cpu as descent
-from fgnumba.kernels.loss import RESULT
-from fgnumba.kernels.packing import pack, unpack
-from fgnumba.kernels.philox import STREAM, set_stream
-from fgnumba.kernels.program import Program
+from fgnumba.kernels.emit import vector
+from fgnumba.kernels.layout.packing import pack, unpack
+from fgnumba.kernels.machine.program import Program
+from fgnumba.kernels.ops.descent import cpu as descent
+from fgnumba.kernels.rules import directions
+from fgnumba.kernels.rules.philox import STREAM, set_stream
+from fgnumba.kernels.shared.loss.cpu import RESULT
 from tests import reference, tolerances
 
 KINDS = {"rank1": directions.RANK1, "rademacher": directions.RADEMACHER, "gaussian": directions.GAUSSIAN}

@@ -11,7 +11,7 @@ import pytest
 
 import fgnumba as fg
 from fgnumba.estimators import RECIPES
-from fgnumba.kernels import vector
+from fgnumba.kernels.emit import vector
 from tests import determinism_run as runs
 from tests import processors, tolerances
 

@@ -9,8 +9,7 @@ from numba import njit
 from scipy import stats
 
 import fgnumba as fg
-from fgnumba.kernels import vector
-from fgnumba.kernels.emit import philox_words
+from fgnumba.kernels.emit import philox_words, vector
 from tests import reference, tolerances
 
 KNOWN = Path(__file__).parent / "data" / "signs.json"

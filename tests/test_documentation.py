@@ -8,7 +8,7 @@ import pytest
 
 import fgnumba as fg
 from fgnumba.estimators import RECIPES
-from fgnumba.kernels.gpu.driver import SimulatedDriver
+from fgnumba.kernels.cuda.driver import SimulatedDriver
 
 ROOT = Path(__file__).parent.parent
 ESTIMATORS = (ROOT / "fgnumba" / "estimators" / "README.md").read_text(encoding="utf-8")

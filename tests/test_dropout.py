@@ -3,8 +3,8 @@
 import numpy as np
 
 import fgnumba as fg
-from fgnumba.kernels import directions
-from fgnumba.kernels.philox import STREAM, set_stream
+from fgnumba.kernels.rules import directions
+from fgnumba.kernels.rules.philox import STREAM, set_stream
 from fgnumba.layers import Perturbation
 from fgnumba.plan import Plan
 from tests import tolerances

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import special
 
-from fgnumba.kernels import elementary
+from fgnumba.kernels.rules import elementary
 from tests import tolerances
 
 MAX = float(np.finfo(np.float32).max)

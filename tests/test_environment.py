@@ -9,7 +9,7 @@ import pytest
 import fgnumba as fg
 from fgnumba.cli.main import main
 from fgnumba.datasets.download import fetch
-from fgnumba.kernels import cache
+from fgnumba.kernels.machine import cache
 from tests.apart import python
 
 KERNEL = """
@@ -17,7 +17,7 @@ import ctypes
 import numpy as np
 from numba import carray
 from fgnumba.errors import FgError
-from fgnumba.kernels.compile import kernel
+from fgnumba.kernels.machine.compile import kernel
 from fgnumba.kernels.emit import pointer
 
 
@@ -183,7 +183,7 @@ def test_numbas_file_in_the_working_folder(content, pattern, tmp_path, match):
 CHANGED = """
 import os
 import fgnumba as fg
-from fgnumba.kernels.compile import kernel
+from fgnumba.kernels.machine.compile import kernel
 
 model = fg.Sequential([fg.Dense(2)], 3)
 {use}

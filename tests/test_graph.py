@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 import fgnumba as fg
-from fgnumba.kernels import directions, threads
-from fgnumba.kernels.compile import compiled_count
-from fgnumba.kernels.philox import STREAM, set_stream
+from fgnumba.kernels.machine import threads
+from fgnumba.kernels.machine.compile import compiled_count
+from fgnumba.kernels.rules import directions
+from fgnumba.kernels.rules.philox import STREAM, set_stream
 from fgnumba.layers import Perturbation
 from fgnumba.plan import Plan
 from tests import tolerances
@@ -146,7 +147,7 @@ def test_threads_change_no_bit(direction, count, monkeypatch):
     """On parts cut for one thread and for two, the same steps."""
     if threads.thread_count() < 2:
         pytest.skip("needs two processors")
-    monkeypatch.setattr("fgnumba.kernels.tiling.THREAD_WORK", 1)
+    monkeypatch.setattr("fgnumba.kernels.machine.work.THREAD_WORK", 1)
     x, y = examples(11)
     found = []
     for number in ("1", "2"):

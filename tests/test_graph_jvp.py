@@ -6,7 +6,7 @@ from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
 import fgnumba as fg
-from fgnumba.kernels import vector
+from fgnumba.kernels.emit import vector
 from tests import tolerances
 from tests.graph_cases import CONVOLUTIONS, WIRINGS
 from tests.graph_reference import evaluated, nearest_kink, softmax_cross_entropy

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 import fgnumba as fg
-from fgnumba.kernels.activations.rules import RULES
-from fgnumba.kernels.cache import KernelCache
-from fgnumba.kernels.compile import compiled_count, kernel, on_compile
-from fgnumba.kernels.identity import identity
-from fgnumba.kernels.scalar import scalar
+from fgnumba.kernels.machine.cache import KernelCache
+from fgnumba.kernels.machine.compile import compiled_count, kernel, on_compile
+from fgnumba.kernels.machine.identity import identity
+from fgnumba.kernels.machine.scalar import scalar
+from fgnumba.kernels.rules.activations.rules import RULES
 from tests.apart import python
 
 IMPORTS = """
@@ -171,7 +171,7 @@ def test_a_cache_without_an_identity_keeps_nothing():
 
 
 def test_every_kernel_of_ours_is_kept_on_disk(monkeypatch):
-    from fgnumba.kernels import compile as compilation
+    from fgnumba.kernels.machine import compile as compilation
 
     found = []
 
@@ -234,11 +234,11 @@ LOSS = """
 import numpy as np
 from numba import carray
 import fgnumba as fg
-from fgnumba.kernels.arguments import filled, record
-from fgnumba.kernels.compile import kernel, on_compile
+from fgnumba.kernels.machine.arguments import filled, record
+from fgnumba.kernels.machine.compile import kernel, on_compile
 from fgnumba.kernels.emit import pointer
-from fgnumba.kernels.memory import address
-from fgnumba.kernels.program import Operation
+from fgnumba.kernels.machine.memory import address
+from fgnumba.kernels.machine.program import Operation
 
 ARGUMENTS = record("values", "count")
 
@@ -277,7 +277,7 @@ SCRIPT = """
 import ctypes
 import numpy as np
 from numba import carray
-from fgnumba.kernels.compile import kernel, on_compile
+from fgnumba.kernels.machine.compile import kernel, on_compile
 from fgnumba.kernels.emit import pointer
 
 
@@ -315,7 +315,7 @@ def test_processes_share_a_kernel_however_they_came_by_its_code_and_never_anothe
 DOCTEST = '''
 def f():
     """
-    >>> from fgnumba.kernels.compile import kernel
+    >>> from fgnumba.kernels.machine.compile import kernel
     >>> def nothing(at, n):
     ...     return None
     >>> kernel("of a doctest", nothing, 2) > 0

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 import fgnumba as fg
-from fgnumba.kernels import numba_settings
-from fgnumba.kernels.compile import kernel
-from fgnumba.kernels.identity import identity
+from fgnumba.kernels.machine import numba_settings
+from fgnumba.kernels.machine.compile import kernel
+from fgnumba.kernels.machine.identity import identity
 from tests.apart import python
 
 START = """
@@ -17,7 +17,7 @@ import collections, ctypes, types as python
 import numpy as np
 from numba import carray, njit, types
 from numba.extending import intrinsic, overload, overload_attribute, overload_method, register_jitable
-from fgnumba.kernels.compile import kernel
+from fgnumba.kernels.machine.compile import kernel
 from fgnumba.kernels.emit import pointer
 
 outer = python.ModuleType("outer")

@@ -12,8 +12,8 @@ KERNEL = """
 import sys
 {before}
 import fgnumba
-from fgnumba.kernels.compile import on_compile
-from fgnumba.kernels.subnormals import flushed
+from fgnumba.kernels.machine.compile import on_compile
+from fgnumba.kernels.machine.subnormals import flushed
 
 assert not fgnumba.__file__.startswith({root!r}), fgnumba.__file__
 compiled = []

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 
 from fgnumba.errors import ConfigError
-from fgnumba.kernels import DEVICES, OPERATIONS, images
-from fgnumba.kernels.conv2d import geometry
-from fgnumba.kernels.descent import cpu as descent
-from fgnumba.kernels.descent.cpu import STORE
-from fgnumba.kernels.device import CPU
-from fgnumba.kernels.directions import RANK1
-from fgnumba.kernels.loss import RESULT
-from fgnumba.kernels.philox import STREAM, set_stream
+from fgnumba.kernels import DEVICES, OPERATIONS, RULES, module_name
+from fgnumba.kernels.devices.device import CPU
+from fgnumba.kernels.layout import geometry, images
+from fgnumba.kernels.ops.descent import cpu as descent
+from fgnumba.kernels.ops.descent.cpu import STORE
+from fgnumba.kernels.rules.directions import RANK1
+from fgnumba.kernels.rules.philox import STREAM, set_stream
+from fgnumba.kernels.shared.loss.cpu import RESULT
 from fgnumba.validation.launcher import launcher, plain
 
 # What is given here is not what annotations ask for.
@@ -24,9 +24,9 @@ Geometry: Any = geometry.Geometry
 
 
 @pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("name", OPERATIONS)
+@pytest.mark.parametrize("name", [*OPERATIONS, *RULES])
 def test_every_launcher_computes_with_pythons_numbers(name, device):
-    module = import_module(f"fgnumba.kernels.{name}.{device}")
+    module = import_module(module_name(name, device))
     bound = [one for key, one in vars(module).items() if key.startswith("bind") and inspect.isfunction(one)]
     assert all(hasattr(one, "__wrapped__") for one in bound), name
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import fgnumba
-from fgnumba.kernels.images import Border
+from fgnumba.kernels.layout.images import Border
 from fgnumba.layers import Flatten
 from fgnumba.validation import flag, real_number, several, whole_number
 from tests import number_calls, number_cases

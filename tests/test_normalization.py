@@ -3,15 +3,15 @@
 import numpy as np
 import pytest
 
-from fgnumba.kernels import vector
-from fgnumba.kernels.affine import Affine
-from fgnumba.kernels.directions import EXPLICIT
-from fgnumba.kernels.group_norm import cpu as group_norm
-from fgnumba.kernels.images import Images
-from fgnumba.kernels.layer_norm import cpu as layer_norm
-from fgnumba.kernels.memory import aligned
-from fgnumba.kernels.packing import pack
-from fgnumba.kernels.program import Program
+from fgnumba.kernels.emit import vector
+from fgnumba.kernels.layout.images import Images
+from fgnumba.kernels.layout.packing import pack
+from fgnumba.kernels.machine.memory import aligned
+from fgnumba.kernels.machine.program import Program
+from fgnumba.kernels.ops.group_norm import cpu as group_norm
+from fgnumba.kernels.ops.layer_norm import cpu as layer_norm
+from fgnumba.kernels.rules.directions import EXPLICIT
+from fgnumba.kernels.shared.affine.cpu import Affine
 from tests.normalization_cases import KINDS, PAIRED, SHAPES, TANGENT_KINDS, check
 
 

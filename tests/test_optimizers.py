@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 import fgnumba as fg
 from fgnumba.bench.reverse import ReverseMode
-from fgnumba.kernels.device import CPU
-from fgnumba.kernels.loss import RESULT
-from fgnumba.kernels.memory import aligned
-from fgnumba.kernels.program import Program
+from fgnumba.kernels.devices.device import CPU
+from fgnumba.kernels.machine.memory import aligned
+from fgnumba.kernels.machine.program import Program
+from fgnumba.kernels.shared.loss.cpu import RESULT
 from fgnumba.optimizers import Optimizer
 from fgnumba.parameters import Parameter
 from tests import tolerances

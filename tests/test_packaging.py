@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from fgnumba.kernels import DEVICES, OPERATIONS
+from fgnumba.kernels import DEVICES, OPERATIONS, RULES, module_name
 
 ROOT = Path(__file__).parent.parent
 LINKED = ("kernels", "cli", "bench")
+FLOOR = ("fgnumba.errors", "fgnumba.objects", "fgnumba.uninterrupted", "fgnumba.validation")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
 
 
@@ -66,7 +67,7 @@ def sources(folder):
 def test_kernels_know_no_layer(path):
     for module in imports(path):
         if module.split(".")[0] == "fgnumba" and module != "fgnumba":
-            assert module.startswith(("fgnumba.kernels", "fgnumba.errors")), module
+            assert module.startswith(("fgnumba.kernels", *FLOOR)), module
 
 
 @pytest.mark.parametrize("path", sources("fgnumba"), ids=lambda p: p.relative_to(ROOT).as_posix())
@@ -81,7 +82,7 @@ def test_the_library_knows_no_command_line_and_no_benchmark(path):
 
 @pytest.mark.parametrize("path", sources("kernels"), ids=lambda p: p.relative_to(ROOT).as_posix())
 def test_one_package_and_the_gpu_primitives_alone_emit_llvm(path):
-    if path.parent.name != "emit" and path != ROOT / "kernels/gpu/lowering.py":
+    if path.parent.name != "emit" and path != ROOT / "kernels/cuda/lowering.py":
         assert not any(module.startswith("llvmlite.ir") for module in imports(path))
 
 
@@ -90,20 +91,21 @@ def test_one_package_and_the_gpu_primitives_alone_emit_llvm(path):
 )
 def test_one_module_alone_imports_the_cuda_target(path):
     for module in imports(path):
-        inside = module.startswith("numba.cuda") and path == ROOT / "kernels/gpu/target.py"
+        inside = module.startswith("numba.cuda") and path == ROOT / "kernels/cuda/target.py"
         assert inside or not module.startswith("numba.cuda"), module
 
 
 def test_every_operation_is_listed():
-    folders = {path.name for path in (ROOT / "kernels").iterdir() if (path / "__init__.py").exists()}
-    assert set(OPERATIONS) == folders - {"emit", "gpu"}
+    for room, names in (("ops", OPERATIONS), ("rules", RULES)):
+        folders = {path.parent.name for path in (ROOT / "kernels" / room).glob("*/__init__.py")}
+        assert set(names) == folders
 
 
-@pytest.mark.parametrize("name", OPERATIONS)
+@pytest.mark.parametrize("name", [*OPERATIONS, *RULES])
 def test_an_operation_is_bound_alike_on_every_device(name):
     found = {}
     for device in DEVICES:
-        module = importlib.import_module(f"fgnumba.kernels.{name}.{device}")
+        module = importlib.import_module(module_name(name, device))
         found[device] = {
             function: list(inspect.signature(value).parameters)
             for function, value in vars(module).items()

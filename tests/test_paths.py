@@ -12,7 +12,7 @@ import fgnumba as fg
 from fgnumba.cli.run import named
 from fgnumba.configuration import RunConfig
 from fgnumba.errors import ConfigError
-from fgnumba.kernels.cache import cache_folder
+from fgnumba.kernels.machine.cache import cache_folder
 from fgnumba.validation.paths import expanded, path_of, quoted, shortened
 from tests import apart
 

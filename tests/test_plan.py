@@ -11,7 +11,7 @@ from numba.core.typing.templates import builtin_registry
 import fgnumba as fg
 from fgnumba.estimators import recipe
 from fgnumba.estimators.weight import WeightEstimate
-from fgnumba.kernels.compile import compiled_count, on_compile
+from fgnumba.kernels.machine.compile import compiled_count, on_compile
 from fgnumba.liveness import Lifetime, assign
 
 

@@ -7,7 +7,7 @@ import pytest
 
 import fgnumba as fg
 from fgnumba.errors import ConfigError, ShapeError
-from fgnumba.kernels.philox import MAX_COLUMNS
+from fgnumba.kernels.rules.philox import MAX_COLUMNS
 from fgnumba.presets import NAMES, default_learning_rate, layers_from, model_from, tables
 from tests import tolerances
 

@@ -21,7 +21,7 @@ import pathlib
 import pickle
 import signal
 import threading
-from fgnumba.kernels import compile as compilation
+from fgnumba.kernels.machine import compile as compilation
 from tests.test_thread_safety import batches, convolutional, perceptron, trained, trainer_of
 
 

@@ -13,7 +13,7 @@ ASKED = """
 import os
 from llvmlite import binding
 from numba import config
-from fgnumba.kernels.vector import instruction_set
+from fgnumba.kernels.emit.vector import instruction_set
 cached = os.listdir(os.environ["FGNUMBA_CACHE_DIR"])
 print(config.CPU_NAME, config.CPU_FEATURES.count("+"), instruction_set().name, cached)
 raise SystemExit(7)

@@ -14,10 +14,10 @@ from numba import carray, from_dtype
 
 import fgnumba as fg
 from fgnumba.bench import reverse
-from fgnumba.kernels.compile import kernel
 from fgnumba.kernels.emit import pointer
-from fgnumba.kernels.memory import address
-from fgnumba.kernels.program import Operation
+from fgnumba.kernels.machine.compile import kernel
+from fgnumba.kernels.machine.memory import address
+from fgnumba.kernels.machine.program import Operation
 from fgnumba.recent import KEPT
 from fgnumba.snapshot import snapshot
 from tests.test_copies import bits, blobs, trainer_of

@@ -13,8 +13,8 @@ from fgnumba import replay
 from fgnumba.durable import AppendLog
 from fgnumba.errors import ConfigError, RunError
 from fgnumba.estimators import recipe
-from fgnumba.kernels import vector
-from fgnumba.kernels.threads import thread_count
+from fgnumba.kernels.emit import vector
+from fgnumba.kernels.machine.threads import thread_count
 from fgnumba.parameters import digest
 from fgnumba.plan import Plan
 from fgnumba.replay_log import read

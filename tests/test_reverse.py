@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 import fgnumba as fg
 from fgnumba.bench import reverse
-from fgnumba.kernels import threads, vector
+from fgnumba.kernels.emit import vector
+from fgnumba.kernels.machine import threads
 from tests import tolerances
 from tests.test_activations import REFERENCES
 from tests.test_jvp import (

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from fgnumba.bench.reverse.kernels import normalization
-from fgnumba.kernels import vector
-from fgnumba.kernels.images import Images
-from fgnumba.kernels.memory import aligned
-from fgnumba.kernels.packing import pack
-from fgnumba.kernels.program import Program
+from fgnumba.kernels.emit import vector
+from fgnumba.kernels.layout.images import Images
+from fgnumba.kernels.layout.packing import pack
+from fgnumba.kernels.machine.memory import aligned
+from fgnumba.kernels.machine.program import Program
 from tests import tolerances
 from tests.normalization_cases import units
 

@@ -9,7 +9,7 @@ import fgnumba as fg
 from fgnumba.bench import reverse
 from fgnumba.estimators import RECIPES, Estimator, recipe
 from fgnumba.estimators.zeroth import Differences
-from fgnumba.kernels.compile import compiled_count, on_compile
+from fgnumba.kernels.machine.compile import compiled_count, on_compile
 from tests import tolerances
 from tests.test_estimators import flat
 

@@ -12,12 +12,12 @@ import pytest
 from numba import carray, njit
 
 import fgnumba as fg
-from fgnumba.kernels import workers
-from fgnumba.kernels.arguments import filled, record
-from fgnumba.kernels.compile import kernel
 from fgnumba.kernels.emit import atomics, pointer
-from fgnumba.kernels.memory import address
-from fgnumba.kernels.program import Operation, Program, Stage
+from fgnumba.kernels.machine import workers
+from fgnumba.kernels.machine.arguments import filled, record
+from fgnumba.kernels.machine.compile import kernel
+from fgnumba.kernels.machine.memory import address
+from fgnumba.kernels.machine.program import Operation, Program, Stage
 
 pytestmark = pytest.mark.skipif(atomics.FLUSH == 0, reason="this processor's mode is left as it is")
 

@@ -12,7 +12,7 @@ import pytest
 
 import fgnumba as fg
 from fgnumba.estimators import recipe
-from fgnumba.kernels import compile as compilation
+from fgnumba.kernels.machine import compile as compilation
 
 ROOT = Path(__file__).parent.parent
 ESTIMATORS = ("weight-perturbation", "projected", "activity", "feedback", "local-feedback", "spsa")

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 import fgnumba as fg
-from fgnumba.kernels import cgroup, memory, threads
+from fgnumba.kernels.machine import cgroup, memory, threads
 from tests.apart import python
 
 BOUND = 4
@@ -202,7 +202,7 @@ def test_processors_are_those_that_the_process_is_bound_to():
     one = min(os.sched_getaffinity(0))
     script = (
         f"import os; os.sched_setaffinity(0, {{{one}}})\n"
-        "from fgnumba.kernels import threads; print(threads.thread_count())"
+        "from fgnumba.kernels.machine import threads; print(threads.thread_count())"
     )
     done = python("-c", script, without=[threads.OVERRIDE], NUMBA_NUM_THREADS="8", FGNUMBA_THREADS="")
     assert done.stdout == "1\n", done.stderr
@@ -214,7 +214,7 @@ def test_pythons_own_limit_counts():
         "-X",
         "cpu_count=1",
         "-c",
-        "from fgnumba.kernels import threads; print(threads.thread_count())",
+        "from fgnumba.kernels.machine import threads; print(threads.thread_count())",
         FGNUMBA_THREADS="",
     )
     assert done.stdout == "1\n", done.stderr

@@ -11,10 +11,10 @@ from numba import types
 from numba.core.ccallback import CFunc
 
 import fgnumba as fg
-from fgnumba.kernels import tuning, vector
-from fgnumba.kernels.compile import FASTMATH
-from fgnumba.kernels.emit import product_tile
-from fgnumba.kernels.vector import INSTRUCTION_SETS
+from fgnumba.kernels.devices import tuning
+from fgnumba.kernels.emit import product_tile, vector
+from fgnumba.kernels.emit.vector import INSTRUCTION_SETS
+from fgnumba.kernels.machine.compile import FASTMATH
 from tests.test_dense import KINDS, run
 
 SHAPES = [(1, 1, 1), (2, 37, 33), (13, 5, 101), (29, 2503, 61), (64, 96, 131), (83, 211, 7)]

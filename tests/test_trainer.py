@@ -8,8 +8,8 @@ import pytest
 
 import fgnumba as fg
 from fgnumba import schedules
-from fgnumba.kernels import vector
-from fgnumba.kernels.threads import thread_count
+from fgnumba.kernels.emit import vector
+from fgnumba.kernels.machine.threads import thread_count
 from tests import tolerances
 
 DIRECTIONS = ("rank1", "rademacher", "gaussian")

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 import fgnumba as fg
-from fgnumba.kernels import tuning, vector
-from fgnumba.kernels.vector import INSTRUCTION_SETS
+from fgnumba.kernels.devices import tuning
+from fgnumba.kernels.emit import vector
+from fgnumba.kernels.emit.vector import INSTRUCTION_SETS
 
 ROOT = Path(__file__).parent.parent
 AVX512 = INSTRUCTION_SETS["avx512"]
@@ -148,7 +149,8 @@ def test_another_processor_has_a_choice_of_its_own(trials, tmp_path, monkeypatch
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
 def test_a_forked_child_measures_nothing_and_waits_for_no_lock(trials, tmp_path):
     script = (
-        "import os; from fgnumba.kernels import tuning; from fgnumba.kernels.vector import INSTRUCTION_SETS\n"
+        "import os; from fgnumba.kernels.devices import tuning\n"
+        "from fgnumba.kernels.emit.vector import INSTRUCTION_SETS\n"
         "isa = INSTRUCTION_SETS['avx512']\n"
         "tuning.trial = lambda candidates: os._exit(3)\n"
         "tuning._lock.acquire()\n"

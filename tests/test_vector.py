@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import fgnumba as fg
-from fgnumba.kernels import threads, tiling, vector
+from fgnumba.kernels.emit import vector
+from fgnumba.kernels.machine import threads, work
 
 
 def test_the_widest_set_is_the_default_and_each_can_be_chosen(monkeypatch):
@@ -54,29 +55,29 @@ def test_threads_are_counted_and_checked(monkeypatch):
 
 @given(st.integers(0, 500), st.integers(1, 20))
 def test_ranges_cover_everything_once(n, parts):
-    ranges = [tiling.split(n, parts, part) for part in range(parts)]
+    ranges = [work.split(n, parts, part) for part in range(parts)]
     assert [i for low, high in ranges for i in range(low, high)] == list(range(n))
     assert max(high - low for low, high in ranges) - min(high - low for low, high in ranges) <= 1
 
 
 @given(st.integers(0, 10**9), st.integers(1, 1000), st.integers(1, 64))
 def test_work_is_cut_into_as_many_parts_for_every_thread(work, limit, threads):
-    sharing, parts = tiling.threads_for(work, limit, threads), tiling.parts_for(work, limit, threads)
-    assert 1 <= sharing <= parts <= min(limit, threads * tiling.PARTS_A_THREAD)
+    sharing, parts = work.threads_for(work, limit, threads), work.parts_for(work, limit, threads)
+    assert 1 <= sharing <= parts <= min(limit, threads * work.PARTS_A_THREAD)
     assert parts % sharing == 0
-    assert parts == 1 or work >= (parts - 1) * tiling.THREAD_WORK
+    assert parts == 1 or work >= (parts - 1) * work.THREAD_WORK
 
 
 @given(st.integers(1, 500), st.integers(1, 24))
 def test_tiles_cover_the_rows_and_their_heights_are_foreseen(rows, tallest):
-    count = tiling.tile_count(rows, tallest)
-    sizes = [tiling.tile_rows(rows, count, tile) for tile in range(count)]
+    count = work.tile_count(rows, tallest)
+    sizes = [work.tile_rows(rows, count, tile) for tile in range(count)]
     assert sum(sizes) == rows
     assert max(sizes) <= tallest
-    assert set(sizes) == tiling.heights(rows, tallest)
+    assert set(sizes) == work.heights(rows, tallest)
 
 
 @given(st.integers(1, 100), st.integers(1, 300), st.integers(1, 16))
 def test_grids_have_as_many_pieces_as_asked_for(columns, rows, parts):
-    across, down = tiling.grid(columns, rows, parts)
+    across, down = work.grid(columns, rows, parts)
     assert across * down == parts

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 import fgnumba as fg
-from fgnumba.kernels import directions, vector
-from fgnumba.kernels.conv2d import filtering
-from fgnumba.kernels.philox import STREAM, set_stream
+from fgnumba.kernels.emit import vector
+from fgnumba.kernels.ops.conv2d import filtering
+from fgnumba.kernels.rules import directions
+from fgnumba.kernels.rules.philox import STREAM, set_stream
 from fgnumba.layers import Perturbation
 from fgnumba.plan import Plan
 from tests import tolerances

@@ -12,12 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numba import carray
 
-from fgnumba.kernels import sharing, workers
-from fgnumba.kernels.arguments import filled, record
-from fgnumba.kernels.compile import kernel
 from fgnumba.kernels.emit import atomics, pointer
-from fgnumba.kernels.memory import address
-from fgnumba.kernels.program import Operation, Program, Stage
+from fgnumba.kernels.machine import sharing, workers
+from fgnumba.kernels.machine.arguments import filled, record
+from fgnumba.kernels.machine.compile import kernel
+from fgnumba.kernels.machine.memory import address
+from fgnumba.kernels.machine.program import Operation, Program, Stage
 from tests.apart import ROOT
 
 ARGUMENTS = record("counts", "meeting", "wanted", "limit")
@@ -284,7 +284,7 @@ PINNED = """
 import os
 os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 from tests.test_thread_safety import perceptron, trained
-import fgnumba.kernels.threads as threads
+import fgnumba.kernels.machine.threads as threads
 assert threads.thread_count() == 2
 trained(perceptron, "weight-perturbation", 1, 50)
 """

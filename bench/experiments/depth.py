@@ -9,7 +9,7 @@ from fgnumba.bench.machine import Watch, quiet
 from fgnumba.bench.result import Comparison, Request, Result
 from fgnumba.bench.timing import interleaved
 from fgnumba.figures import blank
-from fgnumba.kernels.directions import GAUSSIAN, RANK1
+from fgnumba.kernels.rules.directions import GAUSSIAN, RANK1
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

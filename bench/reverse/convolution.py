@@ -8,15 +8,15 @@ import numpy as np
 
 from fgnumba.bench.reverse.kernels import convolution
 from fgnumba.bench.reverse.passes import Passes
-from fgnumba.kernels.conv2d import cpu as conv2d
-from fgnumba.kernels.conv2d import filtered_gradient, weight_gradient
-from fgnumba.kernels.conv2d import filtering as winograd
-from fgnumba.kernels.conv2d.geometry import Geometry, is_channelwise
-from fgnumba.kernels.images import Border, Images, image_shape
-from fgnumba.kernels.memory import aligned
-from fgnumba.kernels.product import Weights
-from fgnumba.kernels.program import Operation
-from fgnumba.kernels.vector import PANEL
+from fgnumba.kernels.emit.vector import PANEL
+from fgnumba.kernels.layout.geometry import Geometry, is_channelwise
+from fgnumba.kernels.layout.images import Border, Images, image_shape
+from fgnumba.kernels.machine.memory import aligned
+from fgnumba.kernels.machine.program import Operation
+from fgnumba.kernels.ops.conv2d import cpu as conv2d
+from fgnumba.kernels.ops.conv2d import filtered_gradient, weight_gradient
+from fgnumba.kernels.ops.conv2d import filtering as winograd
+from fgnumba.kernels.shared.product.product import Weights
 from fgnumba.tasks import ImageBuffer
 from fgnumba.wiring import Step
 

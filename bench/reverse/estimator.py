@@ -8,8 +8,8 @@ import numpy.typing as npt
 
 from fgnumba.bench.reverse.plan import ReversePlan
 from fgnumba.estimators import Estimate, Estimator, Recipe, Setting
-from fgnumba.kernels.device import CPU
-from fgnumba.kernels.loss import RESULT
+from fgnumba.kernels.devices.device import CPU
+from fgnumba.kernels.shared.loss.cpu import RESULT
 from fgnumba.validation import flag, store, whole_number
 
 

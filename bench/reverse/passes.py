@@ -10,14 +10,14 @@ import numpy.typing as npt
 
 from fgnumba.bench.reverse.kernels.convolution import bind_slope
 from fgnumba.graph import Graph
-from fgnumba.kernels.device import CPU
-from fgnumba.kernels.directions import NONE
-from fgnumba.kernels.elementwise import cpu as elementwise
-from fgnumba.kernels.example_panels import cpu as panels
-from fgnumba.kernels.images import NO_BORDER
-from fgnumba.kernels.memory import round_up
-from fgnumba.kernels.program import Operation
-from fgnumba.kernels.vector import PANEL
+from fgnumba.kernels.devices.device import CPU
+from fgnumba.kernels.emit.vector import PANEL
+from fgnumba.kernels.layout.images import NO_BORDER
+from fgnumba.kernels.machine.memory import round_up
+from fgnumba.kernels.machine.program import Operation
+from fgnumba.kernels.ops.elementwise import cpu as elementwise
+from fgnumba.kernels.ops.example_panels import cpu as panels
+from fgnumba.kernels.rules.directions import NONE
 from fgnumba.layers import Activation, Dense, Dropout, Perturbation, Site
 from fgnumba.plan import InputRows
 from fgnumba.tasks import Buffer, ImageBuffer, InputBuffer, PanelBuffer, Task

@@ -11,10 +11,10 @@ from fgnumba.bench.reverse.passes import Passes
 from fgnumba.bench.reverse.rules import rule
 from fgnumba.errors import ConfigError
 from fgnumba.graph import Graph
-from fgnumba.kernels.device import CPU, fill
-from fgnumba.kernels.memory import aligned
-from fgnumba.kernels.philox import STREAM
-from fgnumba.kernels.program import Operation
+from fgnumba.kernels.devices.device import CPU, fill
+from fgnumba.kernels.machine.memory import aligned
+from fgnumba.kernels.machine.program import Operation
+from fgnumba.kernels.rules.philox import STREAM
 from fgnumba.losses import Loss, MeanSquaredError, SoftmaxCrossEntropy
 from fgnumba.objects.bound import Bound
 from fgnumba.outcome import targets_of
@@ -52,7 +52,7 @@ class ReversePlan(Bound):
     gradients : by name, packed like the parameters; empty with `update`.
     multiply_adds : of the products, recomputed ones included.
     buffer_nbytes : of what flows forwards and backwards.
-    stream : (1,) ``kernels.philox.STREAM``, of dropout's masks.
+    stream : (1,) ``kernels.rules.philox.STREAM``, of dropout's masks.
 
     Raises
     ------

@@ -7,11 +7,11 @@ from fgnumba.bench.reverse.convolution import convolution2d
 from fgnumba.bench.reverse.kernels import convolution, cotangents, few, normalization, pooling
 from fgnumba.bench.reverse.passes import Passes
 from fgnumba.errors import ConfigError
-from fgnumba.kernels.example_panels import cpu as panels
-from fgnumba.kernels.images import Border, image_shape
-from fgnumba.kernels.memory import aligned
-from fgnumba.kernels.program import Operation
-from fgnumba.kernels.vector import PANEL
+from fgnumba.kernels.emit.vector import PANEL
+from fgnumba.kernels.layout.images import Border, image_shape
+from fgnumba.kernels.machine.memory import aligned
+from fgnumba.kernels.machine.program import Operation
+from fgnumba.kernels.ops.example_panels import cpu as panels
 from fgnumba.layers import (
     Activation,
     Add,

@@ -11,7 +11,7 @@ from fgnumba.bench.reverse.plan import ReversePlan
 from fgnumba.errors import DivergenceError
 from fgnumba.forward import checked_targets
 from fgnumba.graph import Graph
-from fgnumba.kernels.philox import MAX_SEED, set_stream
+from fgnumba.kernels.rules.philox import MAX_SEED, set_stream
 from fgnumba.losses import Loss, SoftmaxCrossEntropy
 from fgnumba.objects.attributes import own_attributes, take_attributes
 from fgnumba.position import Position, Standing

@@ -12,12 +12,12 @@ from fgnumba.activities.layout import Layout, Place
 from fgnumba.activities.settings import LocalLosses
 from fgnumba.errors import ConfigError
 from fgnumba.graph import Graph
-from fgnumba.kernels.device import Device
-from fgnumba.kernels.directions import EXPLICIT, NONE
-from fgnumba.kernels.images import Images, image_shape
-from fgnumba.kernels.program import Operation
-from fgnumba.kernels.sites import SLOPE_FROM_OUTPUT, Perturbed
-from fgnumba.kernels.vector import PANEL
+from fgnumba.kernels.devices.device import Device
+from fgnumba.kernels.emit.vector import PANEL
+from fgnumba.kernels.layout.images import Images, image_shape
+from fgnumba.kernels.machine.program import Operation
+from fgnumba.kernels.rules.directions import EXPLICIT, NONE
+from fgnumba.kernels.shared.perturbed_units.cpu import SLOPE_FROM_OUTPUT, Perturbed
 from fgnumba.layers import AvgPool2d, Dense, Dropout, Perturbation, Site
 from fgnumba.parameters import Parameter
 from fgnumba.plan import InputRows

@@ -10,11 +10,11 @@ import numpy.typing as npt
 from fgnumba.activities.forward import ForwardTasks, Observer, Read
 from fgnumba.activities.units import SignalTasks, Units
 from fgnumba.errors import ConfigError
-from fgnumba.kernels.images import Border, image_shape
-from fgnumba.kernels.memory import round_up
-from fgnumba.kernels.program import Operation
-from fgnumba.kernels.sites import SLOPE_FROM_OUTPUT
-from fgnumba.kernels.vector import PANEL
+from fgnumba.kernels.emit.vector import PANEL
+from fgnumba.kernels.layout.images import Border, image_shape
+from fgnumba.kernels.machine.memory import round_up
+from fgnumba.kernels.machine.program import Operation
+from fgnumba.kernels.shared.perturbed_units.cpu import SLOPE_FROM_OUTPUT
 from fgnumba.layers import Conv2d, Dense
 from fgnumba.parameters import Parameter
 from fgnumba.tasks import ImageBuffer, PanelBuffer, Task

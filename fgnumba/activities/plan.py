@@ -14,8 +14,8 @@ from fgnumba.activities.settings import Feedback, LocalLosses
 from fgnumba.activities.units import Memory, SignalTasks, Units
 from fgnumba.errors import ConfigError
 from fgnumba.graph import Graph
-from fgnumba.kernels.images import image_shape
-from fgnumba.kernels.program import Operation
+from fgnumba.kernels.layout.images import image_shape
+from fgnumba.kernels.machine.program import Operation
 from fgnumba.layers import Activation
 from fgnumba.losses import Loss
 from fgnumba.objects.bound import Bound
@@ -32,7 +32,7 @@ class ActivityPlan(Bound):
     Parameters
     ----------
     model, batch, loss : its parameters are read in place.
-    stream : (1,) ``kernels.philox.STREAM``.
+    stream : (1,) ``kernels.rules.philox.STREAM``.
     draws : T; 0: no noise, feedback as it is.
     layerwise : noise goes into one layer at a time, each with tangents of its own.
     feedback, local : None without.
@@ -47,7 +47,7 @@ class ActivityPlan(Bound):
     ----------
     outcome : the loss and the mean derivatives along the noise that the model's output sees.
     slots : S, the tangents of that.
-    result : (1,) ``kernels.loss.RESULT``.
+    result : (1,) ``kernels.shared.loss.cpu.RESULT``.
     scale : (1,) float64, what gradients of the summed loss are multiplied by: 1 / B for that of the mean.
 
     Raises

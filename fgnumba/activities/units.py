@@ -10,13 +10,13 @@ import numpy.typing as npt
 from fgnumba.activities.forward import ForwardTasks, Observer
 from fgnumba.activities.layout import Place
 from fgnumba.activities.settings import Feedback
-from fgnumba.kernels.feedback.cpu import COEFFICIENTS
-from fgnumba.kernels.images import Images, image_shape
-from fgnumba.kernels.memory import round_up
-from fgnumba.kernels.product import Weights
-from fgnumba.kernels.program import Operation
-from fgnumba.kernels.sites import Perturbed
-from fgnumba.kernels.vector import PANEL
+from fgnumba.kernels.emit.vector import PANEL
+from fgnumba.kernels.layout.images import Images, image_shape
+from fgnumba.kernels.machine.memory import round_up
+from fgnumba.kernels.machine.program import Operation
+from fgnumba.kernels.ops.feedback.cpu import COEFFICIENTS
+from fgnumba.kernels.shared.perturbed_units.cpu import Perturbed
+from fgnumba.kernels.shared.product.product import Weights
 from fgnumba.losses import Loss
 from fgnumba.tasks import Buffer, ImageBuffer, PanelBuffer
 

@@ -13,7 +13,7 @@ from typing import IO
 import numpy as np
 
 from fgnumba.errors import shown
-from fgnumba.kernels.memory import physical_memory, readable
+from fgnumba.kernels.machine.memory import physical_memory, readable
 from fgnumba.tensors import MAX_RANK
 
 MAX_HEADER = 10_000

@@ -14,9 +14,9 @@ from fgnumba.activities.plan import analyzed, head_shapes
 from fgnumba.errors import ConfigError
 from fgnumba.estimators.base import Estimate, Estimator, Pass, Recipe, Setting
 from fgnumba.graph import Graph
-from fgnumba.kernels.loss import in_float32
-from fgnumba.kernels.philox import MAX_DIRECTIONS
-from fgnumba.kernels.program import Operation
+from fgnumba.kernels.machine.program import Operation
+from fgnumba.kernels.rules.philox import MAX_DIRECTIONS
+from fgnumba.kernels.shared.loss.cpu import in_float32
 from fgnumba.parameters import Parameter
 from fgnumba.plan import InputRows
 from fgnumba.rerun import Rerun

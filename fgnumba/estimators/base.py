@@ -10,8 +10,8 @@ import numpy.typing as npt
 
 from fgnumba.errors import ConfigError
 from fgnumba.graph import Graph
-from fgnumba.kernels.device import CPU, Device, Record, Staged
-from fgnumba.kernels.program import Operation
+from fgnumba.kernels.devices.device import CPU, Device, Record, Staged
+from fgnumba.kernels.machine.program import Operation
 from fgnumba.losses import Loss
 from fgnumba.objects.bound import Bound
 from fgnumba.optimizers import SGD, Optimizer
@@ -56,10 +56,10 @@ class Setting(Bound):
     Parameters
     ----------
     model, batch, loss : what is differentiated, on how many examples.
-    stream : ``kernels.philox.STREAM``, of the directions; read when a step runs.
+    stream : ``kernels.rules.philox.STREAM``, of the directions; read when a step runs.
     state : shared by all batch sizes of a trainer.
-    optimizer, rates : what moves the parameters, and its ``kernels.optimizer.cpu.RATES``; None: the estimate stays in
-        `gradients`, and nothing is moved.
+    optimizer, rates : what moves the parameters, and its ``kernels.ops.optimizer.cpu.RATES``; None: the estimate
+        stays in `gradients`, and nothing is moved.
     stopped : (1,) int64 on a device that takes steps by itself: where it is not 0, a step moves nothing.
     """
 

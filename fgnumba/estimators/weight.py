@@ -14,10 +14,10 @@ from fgnumba.directions import Direction, by_name
 from fgnumba.errors import ConfigError
 from fgnumba.estimators.base import Estimate, Estimator, Pass, Recipe, Setting, UpdateRule
 from fgnumba.estimators.weight_update import Descent, WeightUpdate, control_of
-from fgnumba.kernels.drawn import Drawn
-from fgnumba.kernels.loss import in_float32
-from fgnumba.kernels.philox import FAMILY, MAX_DIRECTIONS
-from fgnumba.kernels.program import Operation
+from fgnumba.kernels.machine.program import Operation
+from fgnumba.kernels.rules.philox import FAMILY, MAX_DIRECTIONS
+from fgnumba.kernels.shared.drawn.cpu import Drawn
+from fgnumba.kernels.shared.loss.cpu import in_float32
 from fgnumba.layers import Perturbation
 from fgnumba.parameters import Parameter
 from fgnumba.plan import Plan
@@ -51,7 +51,7 @@ class WeightPerturbation(Estimator):
     (P - 1) / T for signs, (P + 1) / T for Gaussians, P / T - 1 projected or with up to 32 orthogonal directions, which
     come in families of 32; with h, times ‖∇f - h‖² / ‖∇f‖². Products the size of x W in a hidden layer, the primal
     included: 1 + T for rank-1, 1 + 2 T for the others; in the first layer 1 and 1 + T. A projection adds a Gram matrix
-    (``kernels.gram``), h a pass over the parameters and two arrays of their size.
+    (``kernels.ops.gram``), h a pass over the parameters and two arrays of their size.
     Source: arXiv 2202.08587.
 
     Raises

@@ -12,10 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from fgnumba.estimators.base import Setting, Update
-from fgnumba.kernels.descent import cpu as rules
-from fgnumba.kernels.loss import RESULT
-from fgnumba.kernels.optimizer import cpu as optimizer_rules
-from fgnumba.kernels.program import Operation
+from fgnumba.kernels.machine.program import Operation
+from fgnumba.kernels.ops.descent import cpu as rules
+from fgnumba.kernels.ops.optimizer import cpu as optimizer_rules
+from fgnumba.kernels.shared.loss.cpu import RESULT
 from fgnumba.objects.bound import Bound
 from fgnumba.optimizers import SGD
 from fgnumba.parameters import Parameter
@@ -30,7 +30,7 @@ def control_of(setting: Setting, parameter: Parameter) -> npt.NDArray[np.float32
 
 
 def in_update(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
-    """Return c, (..., T), of (..., 1 + T) values as ``kernels.descent`` takes them: the very float32 it computes."""
+    """Return c, (..., T), of (..., 1 + T) values as ``kernels.ops.descent`` takes them: the float32 it computes."""
     return (values[..., 1:] / (values.shape[-1] - 1)).astype(np.float32)
 
 

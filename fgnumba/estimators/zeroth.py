@@ -13,14 +13,14 @@ import numpy.typing as npt
 from fgnumba.directions import by_name
 from fgnumba.errors import ConfigError
 from fgnumba.estimators.base import Estimate, Estimator, Recipe, Setting
-from fgnumba.kernels.descent.cpu import SGD, STORE
-from fgnumba.kernels.differences.cpu import BACK, FORTH, RETURN
-from fgnumba.kernels.directions import NONE
-from fgnumba.kernels.loss import RESULT
-from fgnumba.kernels.memory import address
-from fgnumba.kernels.optimizer.cpu import RATES
-from fgnumba.kernels.philox import MAX_DIRECTIONS
-from fgnumba.kernels.program import Operation, Stage
+from fgnumba.kernels.machine.memory import address
+from fgnumba.kernels.machine.program import Operation, Stage
+from fgnumba.kernels.ops.descent.cpu import SGD, STORE
+from fgnumba.kernels.ops.differences.cpu import BACK, FORTH, RETURN
+from fgnumba.kernels.ops.optimizer.cpu import RATES
+from fgnumba.kernels.rules.directions import NONE
+from fgnumba.kernels.rules.philox import MAX_DIRECTIONS
+from fgnumba.kernels.shared.loss.cpu import RESULT
 from fgnumba.layers import Perturbation
 from fgnumba.outcome import Outcome
 from fgnumba.parameters import Parameter, packed_index

@@ -10,11 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from fgnumba.errors import ConfigError, ShapeError, did_you_mean, shown
-from fgnumba.kernels.activations.rules import RULES
-from fgnumba.kernels.device import Device
-from fgnumba.kernels.images import NO_BORDER, Border, Images
-from fgnumba.kernels.philox import ORTHOGONAL
-from fgnumba.kernels.program import Operation
+from fgnumba.kernels.devices.device import Device
+from fgnumba.kernels.layout.images import NO_BORDER, Border, Images
+from fgnumba.kernels.machine.program import Operation
+from fgnumba.kernels.rules.activations.rules import RULES
+from fgnumba.kernels.rules.philox import ORTHOGONAL
 from fgnumba.parameters import Parameter
 from fgnumba.validation import several, store, whole_number
 
@@ -34,9 +34,9 @@ class Perturbation:
 
     Parameters
     ----------
-    kind : of ``kernels.directions``.
+    kind : of ``kernels.rules.directions``.
     count : T, how many directions share the primal; 0 for the primal alone.
-    stream : (1,) ``kernels.philox.STREAM``, read when the pass runs.
+    stream : (1,) ``kernels.rules.philox.STREAM``, read when the pass runs.
     first : index of the first.
     explicit : for EXPLICIT, a packed array a parameter name, with a leading axis of length T.
     """

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from fgnumba.errors import ConfigError, ShapeError, shown
-from fgnumba.kernels.conv2d import cpu as conv2d
-from fgnumba.kernels.conv2d.geometry import Geometry, is_channelwise
-from fgnumba.kernels.images import NO_BORDER, Border
-from fgnumba.kernels.philox import MAX_COLUMNS
-from fgnumba.kernels.program import Operation
+from fgnumba.kernels.layout.geometry import Geometry, is_channelwise
+from fgnumba.kernels.layout.images import NO_BORDER, Border
+from fgnumba.kernels.machine.program import Operation
+from fgnumba.kernels.ops.conv2d import cpu as conv2d
+from fgnumba.kernels.rules.philox import MAX_COLUMNS
 from fgnumba.layers.base import (
     Initial,
     Layer,

@@ -8,11 +8,11 @@ import numpy as np
 import numpy.typing as npt
 
 from fgnumba.errors import ShapeError
-from fgnumba.kernels.directions import NONE
-from fgnumba.kernels.philox import MAX_COLUMNS
-from fgnumba.kernels.product import Weights
-from fgnumba.kernels.program import Operation
-from fgnumba.kernels.vector import PANEL
+from fgnumba.kernels.emit.vector import PANEL
+from fgnumba.kernels.machine.program import Operation
+from fgnumba.kernels.rules.directions import NONE
+from fgnumba.kernels.rules.philox import MAX_COLUMNS
+from fgnumba.kernels.shared.product.product import Weights
 from fgnumba.layers.base import (
     Initial,
     Layer,

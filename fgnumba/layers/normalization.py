@@ -10,7 +10,7 @@ over the unit. dy may be smaller than its terms: along dx = x, r (dx - mean dx) 
 rows of 10⁶ and a spread of 1 are right, and of 3·10⁷ + {0, 2, 4}; equal numbers give the shift exactly, and
 dy = scale (dx - mean dx) / √ε + dshift; numbers up to float32's largest are normalised though their squares overflow.
 A result beyond float32, or whose r (dx - mean dx) is, may be infinite or NaN; an infinity or NaN in a unit makes all of
-it NaN. Numbers, differences and tangents below 1.2e-38 count as zero. ``kernels.moments`` says how.
+it NaN. Numbers, differences and tangents below 1.2e-38 count as zero. ``kernels.rules.moments`` says how.
 """
 
 from collections.abc import Sequence
@@ -20,9 +20,9 @@ from typing import Any
 import numpy as np
 
 from fgnumba.errors import ConfigError, ShapeError, shown
-from fgnumba.kernels.affine import Affine
-from fgnumba.kernels.moments import LEAST_EPSILON
-from fgnumba.kernels.program import Operation
+from fgnumba.kernels.machine.program import Operation
+from fgnumba.kernels.rules.moments import LEAST_EPSILON
+from fgnumba.kernels.shared.affine.cpu import Affine
 from fgnumba.layers.base import Initial, Layer, Shape, Site, sizes
 from fgnumba.validation import MAX_FLOAT32, real_number, store, whole_number
 

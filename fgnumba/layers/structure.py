@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from fgnumba.errors import ShapeError
-from fgnumba.kernels.program import Operation
+from fgnumba.kernels.machine.program import Operation
 from fgnumba.layers.base import Layer, Shape, Site, checked_activation, sizes
 from fgnumba.validation import real_number, store
 

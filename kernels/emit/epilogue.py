@@ -7,8 +7,8 @@ from typing import Any
 from numba import types
 from numba.extending import intrinsic
 
+from fgnumba.kernels.emit.vector import InstructionSet
 from fgnumba.kernels.emit.vectors import F32, I64, Vectors, index
-from fgnumba.kernels.vector import InstructionSet
 
 
 @cache

@@ -8,8 +8,8 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
+from fgnumba.kernels.emit.vector import InstructionSet
 from fgnumba.kernels.emit.vectors import I32, I64, index
-from fgnumba.kernels.vector import InstructionSet
 
 PHILOX_MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 PHILOX_KEY_STEPS = (0x9E3779B9, 0xBB67AE85)

@@ -8,6 +8,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
+from fgnumba.kernels.emit.vector import CACHE_LINE, PANEL, InstructionSet
 from fgnumba.kernels.emit.vectors import (
     BYTE,
     F32,
@@ -19,7 +20,6 @@ from fgnumba.kernels.emit.vectors import (
     opaque,
     prefetch_line,
 )
-from fgnumba.kernels.vector import CACHE_LINE, PANEL, InstructionSet
 
 
 @cache

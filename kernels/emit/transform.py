@@ -8,8 +8,8 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
+from fgnumba.kernels.emit.vector import InstructionSet
 from fgnumba.kernels.emit.vectors import F32, I32, I64, Vectors, index
-from fgnumba.kernels.vector import InstructionSet
 
 
 @cache

@@ -10,7 +10,7 @@ from pathlib import Path
 from fgnumba import sizes
 from fgnumba.datasets import idx, npy
 from fgnumba.errors import MAX_MESSAGE, FgError
-from fgnumba.kernels import memory
+from fgnumba.kernels.machine import memory
 
 SPARE_BYTES = 256 << 20
 """Memory that an input of a few kilobytes may be worth."""

@@ -4,7 +4,7 @@ from dataclasses import fields
 
 import fgnumba.layers
 from fgnumba.configuration import DIRECTIONS, OPTIMIZERS, RunConfig
-from fgnumba.kernels.activations.rules import RULES
+from fgnumba.kernels.rules.activations.rules import RULES
 from fgnumba.presets import LAYERS
 from fgnumba.tensors import SIZES
 

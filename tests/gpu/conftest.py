@@ -3,8 +3,8 @@
 import pytest
 
 from fgnumba.errors import DeviceError
-from fgnumba.kernels.gpu.cuda_driver import CudaDriver
-from fgnumba.kernels.gpu.driver import SimulatedDriver
+from fgnumba.kernels.cuda.cuda_driver import CudaDriver
+from fgnumba.kernels.cuda.driver import SimulatedDriver
 
 from .harness import Gpu
 

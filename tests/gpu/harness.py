@@ -2,12 +2,12 @@
 
 import numpy as np
 
-from fgnumba.kernels.gpu.instructions import Instructions
-from fgnumba.kernels.gpu.memory import DeviceArray
-from fgnumba.kernels.images import Images
-from fgnumba.kernels.memory import leading
-from fgnumba.kernels.packing import pack
-from fgnumba.kernels.philox import STREAM, set_stream
+from fgnumba.kernels.cuda.instructions import Instructions
+from fgnumba.kernels.cuda.memory import DeviceArray
+from fgnumba.kernels.layout.images import Images
+from fgnumba.kernels.layout.packing import pack
+from fgnumba.kernels.machine.memory import leading
+from fgnumba.kernels.rules.philox import STREAM, set_stream
 
 
 class Gpu:

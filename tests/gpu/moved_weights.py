@@ -4,8 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fgnumba.kernels import directions
-from fgnumba.kernels.product import Weights
+from fgnumba.kernels.rules import directions
+from fgnumba.kernels.shared.product.product import Weights
 
 from .. import reference, tolerances
 

@@ -12,7 +12,7 @@ from fgnumba.bench.cuda_card import rates
 from fgnumba.bench.cuda_measure import Effort, Subject
 from fgnumba.bench.timing import Timings
 from fgnumba.errors import DeviceError
-from fgnumba.kernels.gpu.driver import SimulatedDriver
+from fgnumba.kernels.cuda.driver import SimulatedDriver
 
 from .. import tolerances
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fgnumba.kernels.channel_sums import cuda as channel_sums
+from fgnumba.kernels.ops.channel_sums import cuda as channel_sums
 
 from .. import tolerances
 

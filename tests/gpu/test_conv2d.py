@@ -6,10 +6,10 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from fgnumba.kernels.conv2d import cuda as conv2d
-from fgnumba.kernels.conv2d.geometry import Geometry
-from fgnumba.kernels.gpu.instructions import Instructions
-from fgnumba.kernels.images import Border, Images
+from fgnumba.kernels.cuda.instructions import Instructions
+from fgnumba.kernels.layout.geometry import Geometry
+from fgnumba.kernels.layout.images import Border, Images
+from fgnumba.kernels.ops.conv2d import cuda as conv2d
 
 from .moved_weights import FEW, KINDS, MANY, activated, check, moved, random
 from .patches import grouped_product, output_size, packed_groups, patches

@@ -5,10 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from fgnumba.kernels.conv2d import cuda as conv2d
-from fgnumba.kernels.conv2d.geometry import Geometry
-from fgnumba.kernels.images import Border
-from fgnumba.kernels.packing import pack
+from fgnumba.kernels.layout.geometry import Geometry
+from fgnumba.kernels.layout.images import Border
+from fgnumba.kernels.layout.packing import pack
+from fgnumba.kernels.ops.conv2d import cuda as conv2d
 
 from .. import tolerances
 from .moved_weights import MANY, random

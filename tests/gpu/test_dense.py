@@ -5,9 +5,9 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from fgnumba.kernels.dense import cuda as dense
-from fgnumba.kernels.gpu.instructions import Instructions
-from fgnumba.kernels.images import Images
+from fgnumba.kernels.cuda.instructions import Instructions
+from fgnumba.kernels.layout.images import Images
+from fgnumba.kernels.ops.dense import cuda as dense
 
 from .. import tolerances
 from .moved_weights import FEW, KINDS, MANY, activated, check, moved, random

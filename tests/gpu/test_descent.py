@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from fgnumba.kernels import directions
-from fgnumba.kernels.descent import cpu as rules
-from fgnumba.kernels.descent import cuda as descent
-from fgnumba.kernels.loss import RESULT
-from fgnumba.kernels.packing import pack, unpack
-from fgnumba.kernels.philox import ORTHOGONAL
+from fgnumba.kernels.layout.packing import pack, unpack
+from fgnumba.kernels.ops.descent import cpu as rules
+from fgnumba.kernels.ops.descent import cuda as descent
+from fgnumba.kernels.rules import directions
+from fgnumba.kernels.rules.philox import ORTHOGONAL
+from fgnumba.kernels.shared.loss.cpu import RESULT
 
 from .. import reference, tolerances
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import fgnumba as fg
-from fgnumba.kernels.gpu.device import Gpu
+from fgnumba.kernels.devices.gpu import Gpu
 from tests.test_diagnosis import diverged, silent
 
 

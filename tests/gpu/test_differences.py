@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from fgnumba.kernels.differences import cuda as differences
-from fgnumba.kernels.loss import RESULT
+from fgnumba.kernels.ops.differences import cuda as differences
+from fgnumba.kernels.shared.loss.cpu import RESULT
 
 from .. import tolerances
 

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from fgnumba.kernels.directions.cuda import gaussian, sign_of_vector, sign_words, signed_one
-from fgnumba.kernels.gpu.kernel import Kernel
-from fgnumba.kernels.gpu.layout import element, elementwise
-from fgnumba.kernels.gpu.primitives import Address, Size, store_f32
-from fgnumba.kernels.gpu.program import Operation
-from fgnumba.kernels.philox import DIRECTION_SHIFT, ENTRY, LEFT, ORTHOGONAL
+from fgnumba.kernels.cuda.kernel import Kernel
+from fgnumba.kernels.cuda.layout import element, elementwise
+from fgnumba.kernels.cuda.primitives import Address, Size, store_f32
+from fgnumba.kernels.cuda.program import Operation
+from fgnumba.kernels.rules.directions.cuda import gaussian, sign_of_vector, sign_words, signed_one
+from fgnumba.kernels.rules.philox import DIRECTION_SHIFT, ENTRY, LEFT, ORTHOGONAL
 
 from .. import reference, tolerances
 

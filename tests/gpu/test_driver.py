@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 import fgnumba as fg
-from fgnumba.kernels.gpu.cuda_driver import CudaDriver
-from fgnumba.kernels.gpu.kernel import Kernel
-from fgnumba.kernels.gpu.primitives import Address, Size
+from fgnumba.kernels.cuda.cuda_driver import CudaDriver
+from fgnumba.kernels.cuda.kernel import Kernel
+from fgnumba.kernels.cuda.primitives import Address, Size
 
 
 class Status(IntEnum):
@@ -65,7 +65,7 @@ class Target(ModuleType):
     """A double of the module that compiles."""
 
     def __init__(self, capability=(9, 0)):
-        super().__init__("fgnumba.kernels.gpu.target")
+        super().__init__("fgnumba.kernels.cuda.target")
         self.launched = []
         self.capability = capability
 
@@ -103,10 +103,10 @@ def made(monkeypatch):
             "cuda": ModuleType("cuda"),
             "cuda.bindings": bindings,
             "cuda.bindings.driver": api,
-            "fgnumba.kernels.gpu.target": target,
+            "fgnumba.kernels.cuda.target": target,
         }.items():
             monkeypatch.setitem(sys.modules, name, module)
-        monkeypatch.setattr(sys.modules["fgnumba.kernels.gpu"], "target", target, raising=False)
+        monkeypatch.setattr(sys.modules["fgnumba.kernels.cuda"], "target", target, raising=False)
         return CudaDriver(), api, target
 
     return make
@@ -268,8 +268,8 @@ def test_memory_is_asked_for_again_once_garbage_is_collected(made):
 
 def test_without_numba_cuda_a_binding_of_the_driver_is_not_enough(made, monkeypatch):
     made()
-    monkeypatch.setitem(sys.modules, "fgnumba.kernels.gpu.target", None)
-    monkeypatch.delattr(sys.modules["fgnumba.kernels.gpu"], "target")
+    monkeypatch.setitem(sys.modules, "fgnumba.kernels.cuda.target", None)
+    monkeypatch.delattr(sys.modules["fgnumba.kernels.cuda"], "target")
     with pytest.raises(fg.DeviceError, match=r"pip install 'fgnumba\[cuda\]'"):
         CudaDriver()
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fgnumba.kernels.dropout import cuda as dropout
+from fgnumba.kernels.ops.dropout import cuda as dropout
 
 from ..reference import MASK, philox
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fgnumba.kernels.elementwise import cuda as elementwise
+from fgnumba.kernels.ops.elementwise import cuda as elementwise
 
 from .. import tolerances
 

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from fgnumba.kernels.example_panels import cuda as panels
-from fgnumba.kernels.images import Images
-from fgnumba.kernels.memory import leading
-from fgnumba.kernels.packing import unpack
+from fgnumba.kernels.layout.images import Images
+from fgnumba.kernels.layout.packing import unpack
+from fgnumba.kernels.machine.memory import leading
+from fgnumba.kernels.ops.example_panels import cuda as panels
 
 from .. import tolerances
 

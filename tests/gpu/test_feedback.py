@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from fgnumba.kernels.example_panels import cuda as example_panels
-from fgnumba.kernels.feedback import cuda as feedback
-from fgnumba.kernels.feedback.cpu import COEFFICIENTS
-from fgnumba.kernels.packing import pack, unpack
-from fgnumba.kernels.sites import Perturbed
+from fgnumba.kernels.layout.packing import pack, unpack
+from fgnumba.kernels.ops.example_panels import cuda as example_panels
+from fgnumba.kernels.ops.feedback import cuda as feedback
+from fgnumba.kernels.ops.feedback.cpu import COEFFICIENTS
+from fgnumba.kernels.shared.perturbed_units.cpu import Perturbed
 
 from .. import tolerances
 from ..activity_reference import signs

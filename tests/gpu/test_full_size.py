@@ -13,13 +13,13 @@ import pytest
 import fgnumba as fg
 from fgnumba.errors import DeviceError
 from fgnumba.estimators import recipe
-from fgnumba.kernels.conv2d import cuda as conv2d
-from fgnumba.kernels.conv2d.geometry import Geometry
-from fgnumba.kernels.dense import cuda as dense
-from fgnumba.kernels.gpu.device import Gpu
-from fgnumba.kernels.gpu.instructions import Instructions
-from fgnumba.kernels.gpu.memory import DeviceArray
-from fgnumba.kernels.images import Border
+from fgnumba.kernels.cuda.instructions import Instructions
+from fgnumba.kernels.cuda.memory import DeviceArray
+from fgnumba.kernels.devices.gpu import Gpu
+from fgnumba.kernels.layout.geometry import Geometry
+from fgnumba.kernels.layout.images import Border
+from fgnumba.kernels.ops.conv2d import cuda as conv2d
+from fgnumba.kernels.ops.dense import cuda as dense
 from fgnumba.presets import defaults, model_from, tables
 
 from .. import tolerances
@@ -209,9 +209,9 @@ STRAY = """
 import os
 import numpy as np
 from fgnumba.errors import DeviceError
-from fgnumba.kernels.gpu.driver import CudaDriver
-from fgnumba.kernels.gpu.kernel import kernel
-from fgnumba.kernels.gpu.primitives import Address, store_f32
+from fgnumba.kernels.cuda.driver import CudaDriver
+from fgnumba.kernels.cuda.kernel import kernel
+from fgnumba.kernels.cuda.primitives import Address, store_f32
 
 @kernel("stray")
 def stray(out: Address) -> None:

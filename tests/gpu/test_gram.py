@@ -3,16 +3,16 @@
 import numpy as np
 import pytest
 
-from fgnumba.kernels import directions as kinds
-from fgnumba.kernels.descent import cpu as rules
-from fgnumba.kernels.descent import cuda as descent
-from fgnumba.kernels.drawn import Drawn
-from fgnumba.kernels.gpu.driver import SimulatedDriver
-from fgnumba.kernels.gram import cuda as gram
-from fgnumba.kernels.loss import RESULT
-from fgnumba.kernels.packing import pack
-from fgnumba.kernels.philox import ORTHOGONAL
-from fgnumba.kernels.projection import cuda as projection
+from fgnumba.kernels.cuda.driver import SimulatedDriver
+from fgnumba.kernels.layout.packing import pack
+from fgnumba.kernels.ops.descent import cpu as rules
+from fgnumba.kernels.ops.descent import cuda as descent
+from fgnumba.kernels.ops.gram import cuda as gram
+from fgnumba.kernels.ops.projection import cuda as projection
+from fgnumba.kernels.rules import directions as kinds
+from fgnumba.kernels.rules.philox import ORTHOGONAL
+from fgnumba.kernels.shared.drawn.cpu import Drawn
+from fgnumba.kernels.shared.loss.cpu import RESULT
 
 from .. import reference, tolerances
 

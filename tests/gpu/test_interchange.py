@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 import fgnumba as fg
-from fgnumba.kernels.gpu import interchange
-from fgnumba.kernels.gpu.device import Gpu
-from fgnumba.kernels.gpu.interchange import adopt
-from fgnumba.kernels.gpu.memory import DeviceArray
+from fgnumba.kernels.cuda import interchange
+from fgnumba.kernels.cuda.interchange import adopt
+from fgnumba.kernels.cuda.memory import DeviceArray
+from fgnumba.kernels.devices.gpu import Gpu
 
 VALUES = np.arange(12, dtype=np.float32).reshape(3, 4)
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from scipy import special
 
-from fgnumba.kernels.loss import RESULT
-from fgnumba.kernels.mean_squared_error import cuda as mean_squared_error
-from fgnumba.kernels.softmax_cross_entropy import cuda as softmax_cross_entropy
+from fgnumba.kernels.ops.mean_squared_error import cuda as mean_squared_error
+from fgnumba.kernels.ops.softmax_cross_entropy import cuda as softmax_cross_entropy
+from fgnumba.kernels.shared.loss.cpu import RESULT
 
 from .. import loss_cases, tolerances
 

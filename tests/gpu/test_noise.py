@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from fgnumba.kernels.noise import cuda as noise
-from fgnumba.kernels.sites import Perturbed
+from fgnumba.kernels.ops.noise import cuda as noise
+from fgnumba.kernels.shared.perturbed_units.cpu import Perturbed
 
 from .. import tolerances
 from ..activity_reference import signs

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from fgnumba.kernels.affine import Affine
-from fgnumba.kernels.directions import EXPLICIT, GAUSSIAN, NONE, RADEMACHER, RANK1
-from fgnumba.kernels.group_norm import cuda as group_norm
-from fgnumba.kernels.layer_norm import cuda as layer_norm
-from fgnumba.kernels.philox import ORTHOGONAL
+from fgnumba.kernels.ops.group_norm import cuda as group_norm
+from fgnumba.kernels.ops.layer_norm import cuda as layer_norm
+from fgnumba.kernels.rules.directions import EXPLICIT, GAUSSIAN, NONE, RADEMACHER, RANK1
+from fgnumba.kernels.rules.philox import ORTHOGONAL
+from fgnumba.kernels.shared.affine.cpu import Affine
 
 from .. import reference, tolerances
 from ..graph_reference import normalized

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from fgnumba.kernels.loss import RESULT
-from fgnumba.kernels.optimizer import cuda as optimizer
-from fgnumba.kernels.packing import pack, unpack
+from fgnumba.kernels.layout.packing import pack, unpack
+from fgnumba.kernels.ops.optimizer import cuda as optimizer
+from fgnumba.kernels.shared.loss.cpu import RESULT
 
 from .. import tolerances
 

@@ -5,10 +5,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from fgnumba.kernels.avg_pool2d import cuda as avg_pool2d
-from fgnumba.kernels.gpu import windows
-from fgnumba.kernels.images import NO_BORDER, Border
-from fgnumba.kernels.max_pool2d import cuda as max_pool2d
+from fgnumba.kernels.layout.images import NO_BORDER, Border
+from fgnumba.kernels.ops.avg_pool2d import cuda as avg_pool2d
+from fgnumba.kernels.ops.max_pool2d import cuda as max_pool2d
+from fgnumba.kernels.shared.windows import cuda as windows
 
 from .. import tolerances
 from ..graph_reference import pooled

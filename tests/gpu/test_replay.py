@@ -9,7 +9,7 @@ from fgnumba.datasets.dataset import Dataset
 from fgnumba.durable import AppendLog
 from fgnumba.errors import ConfigError
 from fgnumba.estimators.weight import WeightPerturbation
-from fgnumba.kernels.gpu.device import Gpu
+from fgnumba.kernels.devices.gpu import Gpu
 from fgnumba.replay_log import read
 
 from .test_training import perceptron

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from fgnumba.kernels.feedback.cpu import COEFFICIENTS
-from fgnumba.kernels.residual import cuda as residual
+from fgnumba.kernels.ops.feedback.cpu import COEFFICIENTS
+from fgnumba.kernels.ops.residual import cuda as residual
 
 from .. import tolerances
 

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from fgnumba.kernels.images import Border, Images
-from fgnumba.kernels.signal import cuda as signal
-from fgnumba.kernels.sites import Perturbed
+from fgnumba.kernels.layout.images import Border, Images
+from fgnumba.kernels.ops.signal import cuda as signal
+from fgnumba.kernels.shared.perturbed_units.cpu import Perturbed
 
 from .. import tolerances
 from ..activity_reference import signs

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import fgnumba as fg
-from fgnumba.kernels.gpu.device import Gpu
+from fgnumba.kernels.devices.gpu import Gpu
 
 TINY = np.float32(1e-40)
 

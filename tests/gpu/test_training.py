@@ -11,7 +11,7 @@ from fgnumba.errors import DivergenceError
 from fgnumba.estimators import recipe
 from fgnumba.estimators.weight import WeightPerturbation
 from fgnumba.estimators.zeroth import Differences
-from fgnumba.kernels.gpu.device import Gpu
+from fgnumba.kernels.devices.gpu import Gpu
 
 from .. import tolerances
 

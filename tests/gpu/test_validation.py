@@ -6,7 +6,7 @@ import pytest
 import fgnumba as fg
 from fgnumba.callbacks import EarlyStopping
 from fgnumba.estimators import recipe
-from fgnumba.kernels.gpu.device import Gpu
+from fgnumba.kernels.devices.gpu import Gpu
 
 from .. import tolerances
 from .test_training import Steps, StopAt, blobs, no_room, small

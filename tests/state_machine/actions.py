@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 import fgnumba as fg
-from fgnumba.kernels.threads import OVERRIDE
+from fgnumba.kernels.machine.threads import OVERRIDE
 from tests.state_machine.interrupts import interrupted
 from tests.state_machine.own_loss import Scaled
 from tests.state_machine.settings import Batch, Data, Made, Recipe

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import initialize, precondition, rule
 
 import fgnumba as fg
-from fgnumba.kernels import workers
+from fgnumba.kernels.machine import workers
 from tests import guarded
 from tests.apart import python
 from tests.state_machine import actions

@@ -6,11 +6,11 @@ import numpy as np
 from numba import carray
 
 import fgnumba as fg
-from fgnumba.kernels.arguments import filled, record
-from fgnumba.kernels.compile import kernel
 from fgnumba.kernels.emit import pointer
-from fgnumba.kernels.memory import address
-from fgnumba.kernels.program import Operation
+from fgnumba.kernels.machine.arguments import filled, record
+from fgnumba.kernels.machine.compile import kernel
+from fgnumba.kernels.machine.memory import address
+from fgnumba.kernels.machine.program import Operation
 
 SCALED = record("values", "count", "factor")
 RESIDUAL = record("z", "ld", "batch", "width", "targets", "residual", "factor")

@@ -13,17 +13,17 @@ import numpy.typing as npt
 from numba import carray
 from numba.extending import register_jitable
 
-from fgnumba.kernels import images
-from fgnumba.kernels.activations.rules import RULES
-from fgnumba.kernels.arguments import filled, record
-from fgnumba.kernels.compile import kernel
-from fgnumba.kernels.conv2d.geometry import clear
 from fgnumba.kernels.emit import call, pointer
-from fgnumba.kernels.example_panels.cpu import transpose
-from fgnumba.kernels.images import Images, operands
-from fgnumba.kernels.memory import address
-from fgnumba.kernels.program import Operation
-from fgnumba.kernels.vector import PANEL, InstructionSet
+from fgnumba.kernels.emit.vector import PANEL, InstructionSet
+from fgnumba.kernels.layout import images
+from fgnumba.kernels.layout.geometry import clear
+from fgnumba.kernels.layout.images import Images, operands
+from fgnumba.kernels.machine.arguments import filled, record
+from fgnumba.kernels.machine.compile import kernel
+from fgnumba.kernels.machine.memory import address
+from fgnumba.kernels.machine.program import Operation
+from fgnumba.kernels.ops.example_panels.cpu import transpose
+from fgnumba.kernels.rules.activations.rules import RULES
 from fgnumba.validation.launcher import launcher
 
 _SLOPE = record(

@@ -4,15 +4,15 @@ import numpy as np
 import numpy.typing as npt
 from numba import carray
 
-from fgnumba.kernels.activations.rules import RULES
-from fgnumba.kernels.arguments import filled, record
-from fgnumba.kernels.compile import kernel
 from fgnumba.kernels.emit import call, pointer
-from fgnumba.kernels.example_panels.cpu import transpose
-from fgnumba.kernels.memory import address
-from fgnumba.kernels.program import Operation
-from fgnumba.kernels.tiling import parts_for, split
-from fgnumba.kernels.vector import PANEL, InstructionSet
+from fgnumba.kernels.emit.vector import PANEL, InstructionSet
+from fgnumba.kernels.machine.arguments import filled, record
+from fgnumba.kernels.machine.compile import kernel
+from fgnumba.kernels.machine.memory import address
+from fgnumba.kernels.machine.program import Operation
+from fgnumba.kernels.machine.work import parts_for, split
+from fgnumba.kernels.ops.example_panels.cpu import transpose
+from fgnumba.kernels.rules.activations.rules import RULES
 from fgnumba.validation.launcher import launcher
 
 _ELEMENT_WORK = 4

@@ -8,14 +8,14 @@ import numpy as np
 import numpy.typing as npt
 from numba import carray
 
-from fgnumba.kernels.arguments import filled, record
-from fgnumba.kernels.compile import kernel
 from fgnumba.kernels.emit import call, pointer
-from fgnumba.kernels.memory import address
-from fgnumba.kernels.program import Operation
-from fgnumba.kernels.tiles import SINGLE, TILE_KINDS, tile_table
-from fgnumba.kernels.tiling import heights, parts_for, split, tile_count, tile_rows
-from fgnumba.kernels.vector import PANEL, InstructionSet
+from fgnumba.kernels.emit.vector import PANEL, InstructionSet
+from fgnumba.kernels.machine.arguments import filled, record
+from fgnumba.kernels.machine.compile import kernel
+from fgnumba.kernels.machine.memory import address
+from fgnumba.kernels.machine.program import Operation
+from fgnumba.kernels.machine.work import heights, parts_for, split, tile_count, tile_rows
+from fgnumba.kernels.shared.product.tiles import SINGLE, TILE_KINDS, tile_table
 from fgnumba.validation.launcher import launcher
 
 EXAMPLES = 12

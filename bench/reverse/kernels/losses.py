@@ -8,13 +8,13 @@ import numpy.typing as npt
 from numba import carray
 from numba.extending import register_jitable
 
-from fgnumba.kernels.arguments import filled, record
-from fgnumba.kernels.compile import kernel
-from fgnumba.kernels.elementary import exp, log
 from fgnumba.kernels.emit import pointer
-from fgnumba.kernels.memory import address
-from fgnumba.kernels.program import Operation
-from fgnumba.kernels.vector import PANEL
+from fgnumba.kernels.emit.vector import PANEL
+from fgnumba.kernels.machine.arguments import filled, record
+from fgnumba.kernels.machine.compile import kernel
+from fgnumba.kernels.machine.memory import address
+from fgnumba.kernels.machine.program import Operation
+from fgnumba.kernels.rules.elementary import exp, log
 from fgnumba.validation.launcher import launcher
 
 LOSS = record("z", "ld", "batch", "width", "targets", "scale", "by_examples", "rows", "panels", "losses")

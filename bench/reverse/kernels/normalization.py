@@ -16,17 +16,18 @@ import numpy.typing as npt
 from numba import carray
 from numba.extending import register_jitable
 
-from fgnumba.kernels import images, moments
-from fgnumba.kernels.arguments import filled, record
-from fgnumba.kernels.compile import kernel
 from fgnumba.kernels.emit import pointer
 from fgnumba.kernels.emit.channels import FACTOR, HIGH, LOW
-from fgnumba.kernels.group_norm import passes
-from fgnumba.kernels.images import Images, operands
-from fgnumba.kernels.memory import address, round_up
-from fgnumba.kernels.program import Operation
-from fgnumba.kernels.tiling import split
-from fgnumba.kernels.vector import PANEL, InstructionSet
+from fgnumba.kernels.emit.vector import PANEL, InstructionSet
+from fgnumba.kernels.layout import images
+from fgnumba.kernels.layout.images import Images, operands
+from fgnumba.kernels.machine.arguments import filled, record
+from fgnumba.kernels.machine.compile import kernel
+from fgnumba.kernels.machine.memory import address, round_up
+from fgnumba.kernels.machine.program import Operation
+from fgnumba.kernels.machine.work import split
+from fgnumba.kernels.rules import moments
+from fgnumba.kernels.shared.normalization import cpu as passes
 from fgnumba.validation.launcher import launcher
 
 _PIVOT, _MEAN, _MEAN_LOW, _DOT, _LINE, _LINE_2 = range(passes.WORK_VECTORS, passes.WORK_VECTORS + 6)
@@ -64,7 +65,7 @@ def bind(
     groups : of channels that are normalised together over all pixels; 0: each pixel over its channels.
     shares : (B, 2, C), written.
 
-    Cost: reads x four times and dy twice, writes dx once; a mean and a variance as in :mod:`fgnumba.kernels.moments`.
+    Cost: reads x four times and dy twice, writes dx once; mean and variance as in :mod:`fgnumba.kernels.rules.moments`.
     """
     height, width, channels = x.shape
     values, memory = operands(**({"x": x, "dy": dy} | ({"dx": dx} if dx else {})))

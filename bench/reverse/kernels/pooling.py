@@ -6,14 +6,14 @@ import numpy as np
 from numba import carray
 from numba.extending import register_jitable
 
-from fgnumba.kernels import images
-from fgnumba.kernels.arguments import filled, record
-from fgnumba.kernels.compile import kernel
 from fgnumba.kernels.emit import pointer
-from fgnumba.kernels.images import Border, Images, operands
-from fgnumba.kernels.memory import round_up
-from fgnumba.kernels.program import Operation
-from fgnumba.kernels.windows import FIELDS, columns_of, rows_of, window_fields
+from fgnumba.kernels.layout import images
+from fgnumba.kernels.layout.images import Border, Images, operands
+from fgnumba.kernels.machine.arguments import filled, record
+from fgnumba.kernels.machine.compile import kernel
+from fgnumba.kernels.machine.memory import round_up
+from fgnumba.kernels.machine.program import Operation
+from fgnumba.kernels.shared.windows.cpu import FIELDS, columns_of, rows_of, window_fields
 from fgnumba.validation.launcher import launcher
 
 _ARGUMENTS = record(

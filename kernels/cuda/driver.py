@@ -1,0 +1,229 @@
+"""What a GPU's driver is asked for: memory, copies, launches, graphs. The simulator's is here, ``cuda_driver`` a GPU's.
+
+Everything goes through one stream: operations run in the order in which they are asked for, some time after that.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fgnumba.errors import DeviceError
+from fgnumba.kernels.cuda import simulator
+from fgnumba.kernels.cuda.kernel import Kernel
+from fgnumba.objects.bound import Bound
+
+Blocks = tuple[int, int, int]
+
+
+class Driver(Bound, ABC):
+    """A GPU as its driver shows it.
+
+    Attributes
+    ----------
+    name, capability, processors : the card, its compute capability, its multiprocessors.
+    dlpack_device, number : what DLPack calls this kind of device, and the card's number.
+    stream : of all operations, as other libraries take it; None where there is none.
+    """
+
+    name: str
+    capability: tuple[int, int]
+    processors: int
+    dlpack_device: int
+    number: int = 0
+    stream: int | None = None
+
+    @abstractmethod
+    def allocate(self, nbytes: int) -> int:
+        """Return the address of `nbytes` of memory, zeros; DeviceError where there are not so many."""
+
+    @abstractmethod
+    def free(self, address: int) -> None:
+        """Give memory back."""
+
+    @abstractmethod
+    def pinned(self, nbytes: int) -> npt.NDArray[np.uint8]:
+        """Return zeros of the host that copies can read and write while it goes on."""
+
+    @abstractmethod
+    def to_device(self, address: int, source: npt.NDArray[Any]) -> None:
+        """Copy a contiguous host array; it may change again when this returns, unless it is pinned."""
+
+    @abstractmethod
+    def to_host(self, target: npt.NDArray[Any], address: int) -> None:
+        """Copy to a contiguous host array; it is there when this returns, unless it is pinned."""
+
+    @abstractmethod
+    def on_device(self, target: int, source: int, nbytes: int) -> None:
+        """Copy from device to device."""
+
+    @abstractmethod
+    def launch(self, kernel: Kernel, blocks: Blocks, values: tuple[Any, ...]) -> None:
+        """Launch a kernel."""
+
+    @abstractmethod
+    def load(self, kernel: Kernel) -> None:
+        """Compile and load a kernel, so that no later launch does."""
+
+    @abstractmethod
+    def capture(self, work: Callable[[], None]) -> Any:
+        """Return what `work` asks for as a graph, without doing it; DeviceError where that cannot be captured."""
+
+    @abstractmethod
+    def replay(self, graph: Any) -> None:
+        """Do what a graph holds."""
+
+    @abstractmethod
+    def synchronize(self) -> None:
+        """Wait for all that was asked for; DeviceError where some of it failed."""
+
+    @abstractmethod
+    def wait_for_stream(self, stream: int) -> None:
+        """Wait for all that another library has asked a stream of its own for."""
+
+    @abstractmethod
+    def check_place(self, address: int) -> None:
+        """Raise DeviceError where another library's array is on another GPU."""
+
+    @abstractmethod
+    def mark(self) -> Any:
+        """Return a mark behind all that was asked for so far."""
+
+    @abstractmethod
+    def wait(self, mark: Any) -> None:
+        """Wait for all before a mark; DeviceError where some of it failed."""
+
+
+class _Pinned(np.ndarray[Any, Any]):
+    """Memory of the host that copies of the simulated GPU use some time later, and its views."""
+
+
+class SimulatedDriver(Driver):
+    """A GPU that is not there: host memory, and kernels run by ``gpu.simulator``.
+
+    As on a GPU, nothing is done before it is waited for: what the host changes too early is seen.
+    """
+
+    name, capability, processors = "simulated GPU", (9, 0), 4
+    dlpack_device = 1  # kDLCPU: its memory is the host's
+
+    _GUARD = 256
+
+    def __init__(self, total: int = 1 << 30) -> None:
+        self._left = total
+        self._held: dict[int, npt.NDArray[np.uint8]] = {}
+        self._asked: list[Callable[[], None]] = []
+        self._captured: list[Callable[[], None]] | None = None
+        self._done = 0
+        self._to_free: list[int] = []
+        self._busy = False
+
+    def _ask(self, work: Callable[[], None]) -> None:
+        (self._asked if self._captured is None else self._captured).append(work)
+
+    def _flush(self, until: int | None = None) -> None:
+        """Do what was asked for, the first `until` of all ever."""
+        assert self._captured is None, "a stream that is captured cannot be waited for"
+        self._busy = True
+        try:
+            while self._asked and (until is None or self._done < until):
+                self._done += 1
+                self._asked.pop(0)()
+        finally:
+            self._busy = False
+        while self._to_free:
+            self._release(self._to_free.pop())
+
+    def allocate(self, nbytes: int) -> int:
+        if nbytes > self._left:
+            raise out_of_memory(self.name, nbytes, self._left)
+        # Room on both sides, so that one array's end is not another's beginning.
+        buffer = np.zeros(nbytes + 3 * self._GUARD, np.uint8)
+        start = self._GUARD + -(buffer.ctypes.data + self._GUARD) % self._GUARD
+        array = buffer[start : start + nbytes]
+        simulator.memory.add(array)
+        address = int(array.ctypes.data)
+        self._held[address] = array
+        self._left -= nbytes
+        return address
+
+    def free(self, address: int) -> None:
+        # The garbage collector may ask in the midst of a kernel.
+        self._to_free.append(address)
+        if not self._busy and self._captured is None:
+            self._flush()
+
+    def _release(self, address: int) -> None:
+        array = self._held.pop(address)
+        simulator.memory.remove(array)
+        self._left += array.nbytes
+
+    def pinned(self, nbytes: int) -> npt.NDArray[np.uint8]:
+        return np.zeros(nbytes, np.uint8).view(_Pinned)
+
+    def to_device(self, address: int, source: npt.NDArray[Any]) -> None:
+        def copy() -> None:
+            if source.nbytes:
+                simulator.memory.at(address, source.nbytes, 1)[:] = source.reshape(-1).view(np.uint8)
+
+        self._ask(copy)
+        if not isinstance(source, _Pinned):
+            self._flush()
+
+    def to_host(self, target: npt.NDArray[Any], address: int) -> None:
+        def copy() -> None:
+            if target.nbytes:
+                target.reshape(-1).view(np.uint8)[:] = simulator.memory.at(address, target.nbytes, 1)
+
+        self._ask(copy)
+        if not isinstance(target, _Pinned):
+            self._flush()
+
+    def on_device(self, target: int, source: int, nbytes: int) -> None:
+        def copy() -> None:
+            if nbytes:
+                simulator.memory.at(target, nbytes, 1)[:] = simulator.memory.at(source, nbytes, 1)
+
+        self._ask(copy)
+
+    def launch(self, kernel: Kernel, blocks: Blocks, values: tuple[Any, ...]) -> None:
+        self._ask(lambda: simulator.run(kernel.function, values, blocks, kernel.threads))
+
+    def load(self, kernel: Kernel) -> None:
+        pass
+
+    def capture(self, work: Callable[[], None]) -> Any:
+        self._captured = graph = list[Callable[[], None]]()
+        try:
+            work()
+        finally:
+            self._captured = None
+        return graph
+
+    def replay(self, graph: Any) -> None:
+        self._asked += graph
+
+    def synchronize(self) -> None:
+        self._flush()
+
+    def wait_for_stream(self, stream: int) -> None:
+        pass
+
+    def check_place(self, address: int) -> None:
+        simulator.memory.at(address, 1, 1)
+
+    def mark(self) -> Any:
+        return self._done + len(self._asked)
+
+    def wait(self, mark: Any) -> None:
+        self._flush(mark)
+
+
+def out_of_memory(name: str, asked: int, free: int) -> DeviceError:
+    """Return the error for memory that is not there."""
+    return DeviceError(
+        f"device: {name} has no room: {asked:,} bytes asked for, {free:,} bytes free; "
+        f"take a smaller batch, fewer directions or a smaller model"
+    )

@@ -1,0 +1,1 @@
+"""How images, packed weights and the windows of convolutions lie in memory."""

@@ -1,0 +1,49 @@
+"""Packed weights: (panels, K, PANEL), what a register tile reads in a row. Padding begins as zero.
+
+Columns in G groups, as of a grouped convolution, are padded group by group: ceil(N / G / PANEL) panels each.
+"""
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+
+from fgnumba.kernels.emit.vector import PANEL
+from fgnumba.kernels.machine.memory import aligned
+
+
+def packed_size(shape: tuple[int, ...], groups: int = 1) -> int:
+    """Return the elements that an array (..., N) takes when it is packed."""
+    return math.prod(shape[:-1]) * groups * -(-shape[-1] // groups // PANEL) * PANEL
+
+
+def pack(matrix: npt.ArrayLike, groups: int = 1) -> npt.NDArray[np.float32]:
+    """Return a (K, N) matrix as (panels, K, PANEL), or a (N,) vector as (panels * PANEL,), aligned."""
+    array = np.asarray(matrix, np.float32)
+    panels = groups * -(-array.shape[-1] // groups // PANEL)
+    packed = aligned((panels, array.shape[0], PANEL) if array.ndim == 2 else (panels * PANEL,))
+    pack_into(packed, array, groups)
+    return packed
+
+
+def pack_into(packed: npt.NDArray[np.float32], array: npt.NDArray[np.float32], groups: int = 1) -> None:
+    """Write a (K, N) matrix, or a (N,) vector, into its packed form."""
+    each = array.shape[-1] // groups
+    if array.ndim == 1:
+        packed.reshape(groups, -1)[:, :each] = array.reshape(groups, each)
+        return
+    across = packed.shape[0] // groups
+    for panel in range(packed.shape[0]):
+        group, first = panel // across * each, panel % across * PANEL
+        block = array[:, group + first : group + min(each, first + PANEL)]
+        packed[panel, :, : block.shape[1]] = block
+
+
+def unpack(packed: npt.NDArray[np.float32], n: int, groups: int = 1) -> npt.NDArray[np.float32]:
+    """Return the (K, N) matrix or (N,) vector as a contiguous copy."""
+    each = n // groups
+    if packed.ndim == 1:
+        return packed.reshape(groups, -1)[:, :each].flatten()
+    panels, k, width = packed.shape
+    columns = packed.transpose(1, 0, 2).reshape(k, groups, panels // groups * width)
+    return columns[:, :, :each].reshape(k, n).copy()

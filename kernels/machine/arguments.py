@@ -1,0 +1,31 @@
+"""Arguments of kernels: records of int64 (addresses, sizes, flags) and where things lie in scratch memory."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fgnumba.kernels.machine.memory import CACHE_LINE, round_up
+
+
+def record(*names: str) -> np.dtype[Any]:
+    """Return the dtype of a kernel's arguments; every kernel has ``scratch``, the address of its scratch memory."""
+    return np.dtype([(name, np.int64) for name in (*names, "scratch")])
+
+
+def filled(dtype: np.dtype[Any], values: Mapping[str, int]) -> npt.NDArray[Any]:
+    """Return a (1,) record with `values`."""
+    arguments = np.zeros(1, dtype)
+    for name, value in values.items():
+        arguments[name] = value
+    return arguments
+
+
+def lay_out(regions: Iterable[tuple[str, int]]) -> tuple[dict[str, int], int]:
+    """Return the offset of each region (name, bytes) in scratch memory, a cache line at least apart, and the total."""
+    offsets, end = {}, 0
+    for name, size in regions:
+        offsets[name] = end
+        end += round_up(size, CACHE_LINE)
+    return offsets, end

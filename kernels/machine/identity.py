@@ -1,0 +1,358 @@
+"""What tells the code of one kernel from another's: everything that Numba compiles into it.
+
+A function's bytecode does not say what it computes: Numba takes what its closure and its global names hold for
+constants, and compiles the functions among them with it. So all of these are read, and what they refer to in turn.
+Functions of ``fgnumba.kernels``, of Numba and of NumPy are known by their names: their versions, and a digest of
+this package, stand in the name of every file of the cache beside this.
+
+What cannot be read, such as a foreign function's address, is known by the object itself, in this process alone. So is
+what Numba compiled earlier, unless everything was then as it is now: it compiles a function once for given types, and
+what its global names hold later changes nothing.
+"""
+
+import dataclasses
+import enum
+import hashlib
+import re
+import sys
+import types as python
+from collections.abc import Callable, Iterable
+from functools import cache
+from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
+
+import numpy as np
+from numba.core import types
+from numba.core.caching import NullCache
+from numba.core.dispatcher import Dispatcher
+from numba.core.extending import _Intrinsic
+
+from fgnumba.kernels.machine.registered import is_known, key_of, module_of, registered, templates_of
+
+_PLAIN = (type(None), type(Ellipsis), bool, int, float, complex, str, bytes)
+_SIMPLE = (type(None), bool, int, str)
+
+FROZEN_BYTES = 10**6
+"""Bytes of the largest array that Numba writes into machine code; of others it takes the address."""
+
+
+class Identity(NamedTuple):
+    """A digest of a function and of everything that is compiled with it.
+
+    Parameters
+    ----------
+    digest : hexadecimal.
+    lasting : whether another process would find the same; else the digest holds while `keeps` live.
+    keeps : objects that are known by their addresses.
+    parts : what Numba compiles once for all kernels that are made of it, and the identity of each as it is now.
+    """
+
+    digest: str
+    lasting: bool
+    keeps: tuple[Any, ...]
+    parts: tuple[tuple[Any, "Identity"], ...] = ()
+
+    def note_compiled(self) -> None:
+        """Remember that what Numba has compiled of the parts was compiled as they were when this was read."""
+        for part, found in self.parts:
+            noted = _compiled_as.setdefault(part, {})
+            for signature in _signatures(part):
+                noted.setdefault(signature, found)
+
+
+_compiled_as: WeakKeyDictionary[Any, dict[Any, Identity]] = WeakKeyDictionary()
+"""Of dispatchers and templates, what they were when each of their signatures was compiled for a kernel."""
+
+
+def identity(function: Callable[..., Any], *more: Any) -> Identity:
+    """Return what tells a function, compiled with the options `more`, from every other."""
+    reader = _Reader()
+    reader.read(function)
+    reader.read(more)
+    parts = []
+    for part, source in reader.parts:
+        now = _alone(source)
+        parts.append((part, now))
+        noted = _compiled_as.get(part, {})
+        if any(
+            signature not in noted or noted[signature].digest != now.digest for signature in _signatures(part)
+        ):
+            # Its machine code is that of what its names held at a time that is not known.
+            reader.read_address(part)
+    return reader.found(tuple(parts))
+
+
+def _alone(source: Any) -> Identity:
+    reader = _Reader()
+    reader.read(source)
+    return reader.found()
+
+
+def _signatures(part: Any) -> list[Any]:
+    """Return the signatures that a dispatcher, or an overload's or an intrinsic's template, is compiled for."""
+    compiled = part.overloads if isinstance(part, Dispatcher) else getattr(part, "_impl_cache", {})
+    return list(compiled)
+
+
+@cache
+def _of_ours(intrinsic: Any) -> Identity:
+    """Return the identity of an intrinsic of a known module, whose closure never changes."""
+    return identity(intrinsic._defn)
+
+
+def short_key(function: Callable[..., Any]) -> tuple[Any, ...] | None:
+    """Return what tells a function of a known module from every other in this process.
+
+    None where only its identity does. Binding a model asks for hundreds of kernels, and reading one takes fifty
+    times as long.
+    """
+    if not is_known(module_of(function)) or function.__defaults__ or function.__kwdefaults__:
+        return None
+    key: list[Any] = [module_of(function), function.__qualname__]
+    for cell in function.__closure__ or ():
+        held = cell.cell_contents
+        kind = type(held)
+        lasts = kind is python.FunctionType and held.__closure__ is None and is_known(module_of(held))
+        if not (lasts or kind in _SIMPLE or (kind is _Intrinsic and is_known(module_of(held._defn)))):
+            return None
+        # True equals 1.
+        key += kind, held
+    return tuple(key)
+
+
+class _Reader:
+    def __init__(self) -> None:
+        self.hash, self.lasting = hashlib.sha256(), True
+        self.keeps: list[Any] = []
+        self.parts: list[tuple[Any, Any]] = []
+        self._registered_read = False
+        self._met: dict[int, int] = {}
+        # An address names an object while that lives.
+        self._alive: list[Any] = []
+
+    def found(self, parts: tuple[tuple[Any, Identity], ...] = ()) -> Identity:
+        """Return what was read so far."""
+        return Identity(self.hash.hexdigest(), self.lasting, tuple(self.keeps), parts)
+
+    def _say(self, *words: object) -> None:
+        for word in words:
+            said = str(word).encode(errors="surrogatepass")
+            self.hash.update(b"%d:" % len(said))
+            self.hash.update(said)
+
+    def read(self, value: Any) -> None:
+        kind = type(value)
+        if kind in _PLAIN:
+            self._say(kind.__name__, repr(value))
+            return
+        if kind is tuple:
+            self._say("tuple", len(value))
+            self._read_all(value)
+            return
+        if id(value) in self._met:
+            # Met before: functions may refer to themselves.
+            self._say("again", self._met[id(value)])
+            return
+        self._met[id(value)] = len(self._met)
+        self._alive.append(value)
+        if kind is list:
+            self._say("list", len(value))
+            self._read_all(value)
+        elif kind in (set, frozenset, dict):
+            self._read_unordered(value)
+        elif isinstance(value, python.CodeType):
+            self._read_code(value)
+        elif isinstance(value, python.FunctionType):
+            self._read_function(value)
+        elif isinstance(value, Dispatcher):
+            self._read_dispatcher(value)
+        elif isinstance(value, _Intrinsic):
+            self._read_intrinsic(value)
+        else:
+            self._read_other(value)
+
+    def _read_dispatcher(self, value: Any) -> None:
+        self._say("dispatcher", type(value).__qualname__)
+        self._read_all((value.py_func, value.targetoptions, value.locals))
+        if is_known(module_of(value.py_func)):
+            return
+        self._read_all((type(value), value._compiler.pipeline_class))
+        self.parts.append((value, value))
+        if not isinstance(value._cache, NullCache):
+            # Numba's own files tell neither what global names hold, nor what is called.
+            self.read_address(value)
+
+    def _read_intrinsic(self, value: Any) -> None:
+        self._say("intrinsic", value._name)
+        if is_known(module_of(value._defn)):
+            found = _of_ours(value)
+            self._say(found.digest)
+            self.lasting = self.lasting and found.lasting
+            self.keeps += found.keeps
+            return
+        self._read_all((value._defn, value._prefer_literal, value._ctor_kwargs))
+        self.parts += [(template, value) for template in templates_of(value)]
+
+    def _read_all(self, values: Iterable[Any]) -> None:
+        for value in values:
+            self.read(value)
+
+    def _read_unordered(self, values: Any) -> None:
+        """Read a set or a dictionary, in an order that is the same in every process."""
+        items = list(values.items()) if isinstance(values, dict) else [(value,) for value in values]
+        self._say(type(values).__name__, len(items))
+        self._read_all(sorted(items, key=repr))
+
+    def _read_other(self, value: Any) -> None:
+        if isinstance(value, np.ndarray) and not value.dtype.hasobject:
+            flags = value.flags
+            self._say("array", repr(value.dtype), value.shape, flags.c_contiguous, flags.f_contiguous)
+            if value.nbytes > FROZEN_BYTES or not (flags.c_contiguous or flags.f_contiguous):
+                # Numba reads it where it stands.
+                self.read_address(value)
+            else:
+                self._say(flags.aligned)
+                self.hash.update(value.tobytes())
+        elif isinstance(value, np.generic) and not value.dtype.hasobject:
+            self._say("scalar", repr(value.dtype))
+            self.hash.update(value.tobytes())
+        elif isinstance(value, np.dtype) and not value.hasobject:
+            self._say("dtype", repr(value))
+        elif isinstance(value, types.Type) or type(value).__module__ == "llvmlite.ir.types":
+            self.lasting = self.lasting and (not isinstance(value, types.Type) or _lasts(value))
+            self.keeps.append(value)
+            self._say("type", type(value).__qualname__, value)
+        elif dataclasses.is_dataclass(value) and is_known(type(value).__module__):
+            self._say("dataclass", type(value).__qualname__)
+            self._read_all(getattr(value, field.name) for field in dataclasses.fields(value))
+        elif isinstance(value, enum.Enum):
+            self._say("enum", type(value).__module__, value)
+            self.read(value.value)
+        elif isinstance(value, tuple) and hasattr(value, "_fields"):
+            self._say("named tuple", type(value).__qualname__, *value._fields)
+            self._read_all(value)
+        elif isinstance(value, python.ModuleType):
+            self._say("module", value.__name__)
+        else:
+            name = _name(value)
+            if name is None:
+                self.read_address(value)
+            else:
+                self._say("named", name)
+                self._read_overloads(value)
+
+    def read_address(self, value: Any) -> None:
+        """Take an object for itself: what is made of it is known in this process alone, while the object lives."""
+        self.lasting = False
+        self.keeps.append(value)
+        self._say("object", id(value))
+
+    def _read_function(self, function: python.FunctionType) -> None:
+        self._say("function", function.__module__, function.__qualname__)
+        self._read_all((function.__defaults__, function.__kwdefaults__))
+        names = [] if is_known(module_of(function)) else _names(function.__code__)
+        for cell in function.__closure__ or ():
+            try:
+                held = cell.cell_contents
+            except ValueError:
+                self._say("empty")
+                continue
+            self._read_named(held, names)
+        if is_known(module_of(function)):
+            return
+        self.read(function.__code__)
+        self._read_overloads(function)
+        self._read_registered()
+        for name in names:
+            if name in function.__globals__:
+                self._say("global", name)
+                self._read_named(function.__globals__[name], names)
+
+    def _read_named(self, value: Any, names: list[str]) -> None:
+        """Read what a function's closure or a global name holds, and of modules whatever the function may take."""
+        self.read(value)
+        modules, seen = [value], [value]
+        while modules:
+            module = modules.pop()
+            if not isinstance(module, python.ModuleType) or is_known(module.__name__ + "."):
+                continue
+            if "getattr" in names:
+                # The attribute's name may be computed, and nothing tells which it is.
+                self.read_address(object())
+            for name in names:
+                if hasattr(module, name):
+                    self._say("of module", module.__name__, name)
+                    held = getattr(module, name)
+                    self.read(held)
+                    if not any(held is other for other in seen):
+                        modules.append(held)
+                        seen.append(held)
+
+    def _read_code(self, code: python.CodeType) -> None:
+        counts = code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags
+        self._say("code", code.co_name, *counts)
+        self.hash.update(code.co_code)
+        self._read_all(
+            (code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars, code.co_exceptiontable)
+        )
+        self._read_all(code.co_consts)
+
+    def _read_overloads(self, value: Any) -> None:
+        """Read what Numba compiles in a function's place: what is called from kernels is registered so."""
+        for template in templates_of(value):
+            overload = getattr(template, "_overload_func", None)
+            if overload is None:
+                if not is_known(module_of(value)):
+                    self.read_address(template)
+            elif not (is_known(module_of(overload)) and overload.__closure__ is None):
+                self._read_template(template, value)
+
+    def _read_registered(self) -> None:
+        """Read what users taught Numba of its own types and functions: no name tells whether a kernel takes it."""
+        if self._registered_read:
+            return
+        self._registered_read = True
+        for extension in registered():
+            if getattr(extension, "_overload_func", None) is not None:
+                self._read_template(extension, extension._overload_func)
+            else:
+                self.read_address(extension)
+
+    def _read_template(self, template: Any, source: Any) -> None:
+        self._say("overload", key_of(template), getattr(template, "_attr", None))
+        options = [getattr(template, name, None) for name in ("_jit_options", "prefer_literal", "_strict")]
+        self._read_all(
+            (template._overload_func, options, getattr(getattr(template, "_inline", None), "value", None))
+        )
+        self.parts.append((template, source))
+
+
+def _name(value: Any) -> str | None:
+    """Return the module and the name that a value is found by, None where it stands in no module that is known."""
+    name = getattr(value, "__qualname__", None) or getattr(value, "__name__", None)
+    module = "numpy" if isinstance(value, np.ufunc) else getattr(value, "__module__", None)
+    if not isinstance(name, str) or not isinstance(module, str) or not is_known(module):
+        return None
+    found: Any = sys.modules.get(module)
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    return f"{module}.{name}" if found is value else None
+
+
+def _names(code: python.CodeType) -> list[str]:
+    """Return the names that a function's code and the code inside of it look up."""
+    names = dict.fromkeys(code.co_names)
+    for constant in code.co_consts:
+        if isinstance(constant, python.CodeType):
+            names.update(dict.fromkeys(_names(constant)))
+    return list(names)
+
+
+def _lasts(value: Any) -> bool:
+    """Whether a type of Numba's stands for the same in every process: some have an address in their names."""
+    if isinstance(value, types.Type):
+        key = None if value.key is value else value.key
+        return is_known(type(value).__module__) and _lasts(key)
+    if isinstance(value, tuple):
+        return all(_lasts(part) for part in value)
+    return type(value) in _PLAIN and not re.search(r" at 0x|#[0-9a-f]", str(value))

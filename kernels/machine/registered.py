@@ -1,0 +1,115 @@
+"""What users taught Numba: implementations of functions, methods and attributes, and lowerings."""
+
+import contextlib
+import sys
+import types as python
+from typing import Any
+
+import numpy as np
+from numba.core import imputils, types
+from numba.core.registry import cpu_target
+from numba.core.typing import templates
+
+KNOWN = ("builtins", "cmath", "llvmlite", "math", "numba", "numpy", "operator")
+"""Packages whose versions are part of every file's name of the cache, or that come with Python's."""
+
+PACKAGE = "fgnumba.kernels"
+
+
+def is_known(module: str | None) -> bool:
+    """Whether a module's functions are known by their names."""
+    name = module or ""
+    return name.startswith(f"{PACKAGE}.") or name.partition(".")[0] in KNOWN
+
+
+def module_of(function: Any) -> str | None:
+    """Return the module that a function was defined in, whatever it says: ``functools.wraps`` copies another's."""
+    if isinstance(function, python.FunctionType):
+        return function.__globals__.get("__name__")
+    return getattr(function, "__module__", None)
+
+
+def templates_of(value: Any) -> tuple[Any, ...]:
+    """Return what Numba types calls of a function by."""
+    context = cpu_target.typing_context
+    # What was registered since Numba compiled last.
+    context.refresh()
+    return tuple(getattr(context._lookup_global(value), "templates", ()))
+
+
+def key_of(template: Any) -> str:
+    """Return the name of what a template is for."""
+    key = getattr(template, "key", None)
+    return str(getattr(key, "__qualname__", type(key).__qualname__))
+
+
+_LISTS = (
+    *((templates.builtin_registry, name) for name in ("functions", "attributes", "globals")),
+    *(
+        (imputils.builtin_registry, name)
+        for name in ("functions", "getattrs", "setattrs", "casts", "constants")
+    ),
+)
+"""Where Numba keeps what it is taught by everyone: the lists grow and never shrink."""
+
+_read = [0] * len(_LISTS)
+_found: list[Any] = []
+
+
+def registered() -> list[Any]:
+    """Return templates, and functions that lower, of users for what is not theirs: for every kernel to see."""
+    for index, (registry, name) in enumerate(_LISTS):
+        entries = getattr(registry, name, [])
+        for entry in entries[_read[index] :]:
+            _found.extend(extension for extension in _extensions(entry) if extension not in _found)
+        _read[index] = len(entries)
+    return _found
+
+
+def _extensions(entry: Any) -> list[Any]:
+    """Return what of one entry is a user's, for something that is not."""
+    if isinstance(entry, type):
+        return [entry] if _foreign(entry) and _of_others(getattr(entry, "key", None)) else []
+    if isinstance(entry[1], types.Function):
+        # A global name, and its templates.
+        return [template for template in entry[1].templates if _foreign(template) and _of_others(entry[0])]
+    lowering, target = entry[0], entry[1]
+    is_users = isinstance(lowering, python.FunctionType) and not all(map(_is_given, _modules(lowering)))
+    return [lowering] if is_users and _of_others(target) else []
+
+
+def _foreign(template: type) -> bool:
+    """Whether a template has anything of a user's."""
+    parts = [part for kind in template.__mro__ for part in vars(kind).values()]
+    functions = [getattr(part, "__func__", part) for part in parts]
+    modules = [kind.__module__ for kind in template.__mro__]
+    return not all(_is_given(module) for module in modules + [m for f in functions for m in _modules(f)])
+
+
+def _modules(function: Any) -> list[str | None]:
+    """Return the modules of a function and of those in its closure, nothing of what is no function."""
+    if not isinstance(function, python.FunctionType):
+        return []
+    held = [_modules(value) for value in contents(function) if value is not function]
+    return [module_of(function), *(module for modules in held for module in modules)]
+
+
+def contents(function: Any) -> list[Any]:
+    """Return what the closure of a function holds, empty cells left out."""
+    found = []
+    for cell in function.__closure__ or ():
+        with contextlib.suppress(ValueError):
+            found.append(cell.cell_contents)
+    return found
+
+
+def _of_others(target: Any) -> bool:
+    """Whether something stands in Numba, NumPy or Python: else a kernel that takes it has it in its names."""
+    module = None if isinstance(target, np.ufunc) else getattr(target, "__module__", None)
+    return _is_given(str(module or "builtins"))
+
+
+def _is_given(module: str | None) -> bool:
+    """Whether a module is known, or comes with Python."""
+    name = (module or "").partition(".")[0]
+    return is_known(module) or (name != "__main__" and name.lstrip("_") in sys.stdlib_module_names)

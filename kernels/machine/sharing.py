@@ -1,0 +1,250 @@
+"""Parts that several threads share: the memory that they share, and the two loops, of a caller and of a worker.
+
+Parts are handed out while a stage runs. The caller *opens* a stage by writing one word: a number that is new for every
+stage, and the range of parts that nobody has begun. Whoever has time takes one part from that range, by one
+compare-and-exchange: the caller from its front, workers from its back, so that on quiet cores each works on
+the same memory in every run. A word that was read before another stage was opened differs in its number, and
+the exchange fails. When no part is left, the caller waits for those that were begun: it never waits for a thread
+that has taken none, and whose core another process may hold for a whole time slice.
+
+Nobody spins for longer than ``workers.SPIN_SECONDS``; then a worker sleeps until a stage is opened, and the caller
+until the last part is done. A sleeping caller also leaves its core to a worker that was interrupted in the
+middle of a part.
+
+Where a part that was begun takes much longer than parts do, its worker lost its core to another process. The
+caller then works alone, for `REST_SHARE` times as long as it lost, and at most ``workers.REST_SECONDS``.
+
+Subnormal numbers count as zero while a program runs, on every thread: on some processors an operation on one takes
+a hundred times as long as on another number.
+"""
+
+from typing import Any
+
+import numpy as np
+from numba import carray
+from numba.extending import register_jitable
+
+from fgnumba.kernels.emit import atomics, call, pointer
+from fgnumba.kernels.machine.compile import dispatcher
+
+REST_SHARE = 8
+"""Length of a rest, as a multiple of the time that was lost. In as much time, a second thread had gained as much."""
+
+SLOWER = 4
+"""How many times as long as this thread's a part may take before its thread counts as one that lost its core."""
+
+WAKES = 4
+"""Sleeping threads that one thread wakes."""
+
+# Places in the shared memory, in bytes. What different threads write lies 128 bytes apart: two cache lines, which
+# processors fetch in pairs.
+WORD, DONE, REST, OWNER = 0, 128, 256, 384
+FINISHED = DONE + 8
+"""When a thread last reported parts as done, in ticks."""
+STAGE = 512
+TABLE, FIRST, LENGTH, PARTS, BASE, COUNT, LANES = (STAGE + 8 * k for k in range(7))
+FACTS = 640
+LOCK, UNLOCK, WAIT, WAKE, SPIN, LONGEST_REST, WORKERS, STOP = (FACTS + 8 * k for k in range(8))
+SLOTS, SLOT = 768, 512
+ASLEEP, MUTEX, CONDITION = 0, 128, 256
+"""Each lane has a slot, the caller's first: whether it sleeps, its mutex and its condition (64 bytes or less each)."""
+
+MOST_PARTS = 0xFFFF
+"""Parts that are open at a time: front and back of the range have 16 bits each in the word, its number 32."""
+
+
+@register_jitable
+def _take(pool: int, lane: int) -> int:
+    """Take a part of the open stage and return it, or -1 where there is none for this lane."""
+    while True:
+        word = atomics.load(pool + WORD)
+        front, back = (word >> 16) & MOST_PARTS, word & MOST_PARTS
+        # What stands in the stage is read after the word and holds if the word is still the same.
+        if front >= back or lane >= atomics.load(pool + LANES):
+            return -1
+        part, taken = (front, word + (1 << 16)) if lane == 0 else (back - 1, word - 1)
+        if atomics.compare_exchange(pool + WORD, word, taken) == word:
+            return part
+
+
+@register_jitable
+def run_part(table: int, first: int, length: int, part: int, parts: int) -> None:
+    """Run the operations in `length` rows of the table at `table`, from row `first` on, on one part."""
+    rows = carray(pointer(table, np.int64), (first + length, 2))
+    for row in range(first, first + length):
+        call(rows[row, 0], (rows[row, 1], part, parts))
+
+
+@register_jitable
+def _share(pool: int, lane: int) -> int:
+    """Take parts of the open stage and run them until none is left; return how many."""
+    part, taken = _take(pool, lane), 0
+    if part < 0:
+        return 0
+    # A part is begun: the stage stays as it is until it is reported as done.
+    table, length = atomics.load(pool + TABLE), atomics.load(pool + LENGTH)
+    first = atomics.load(pool + FIRST) + lane * length
+    base, parts = atomics.load(pool + BASE), atomics.load(pool + PARTS)
+    count = atomics.load(pool + COUNT)
+    if lane > 0:
+        _wake_next(pool, lane, count)
+    while part >= 0:
+        run_part(table, first, length, base + part, parts)
+        taken += 1
+        part = _take(pool, lane)
+    atomics.store(pool + FINISHED, atomics.ticks())
+    if atomics.add(pool + DONE, taken) + taken == count and lane > 0:
+        _wake(pool, 0)
+    return taken
+
+
+@register_jitable
+def _wake(pool: int, lane: int) -> None:
+    slot = pool + SLOTS + lane * SLOT
+    if atomics.load(slot + ASLEEP) == 0:
+        return
+    call(atomics.load(pool + LOCK), (slot + MUTEX,))
+    atomics.store(slot + ASLEEP, 0)
+    call(atomics.load(pool + WAKE), (slot + CONDITION,))
+    call(atomics.load(pool + UNLOCK), (slot + MUTEX,))
+
+
+@register_jitable
+def _wake_next(pool: int, lane: int, count: int) -> None:
+    """Wake the lanes that this one wakes for a stage of `count` parts: a few each, since waking takes microseconds."""
+    lanes = min(atomics.load(pool + LANES), count, atomics.load(pool + WORKERS) + 1)
+    for other in range(WAKES * lane + 1, min(WAKES * lane + WAKES + 1, lanes)):
+        _wake(pool, other)
+
+
+@register_jitable
+def _sleep(pool: int, lane: int, waited: Any) -> None:
+    """Sleep until woken; not at all where what is waited for is there by the time that others see the sleeper."""
+    slot = pool + SLOTS + lane * SLOT
+    call(atomics.load(pool + LOCK), (slot + MUTEX,))
+    atomics.store(slot + ASLEEP, 1)
+    if waited(pool, lane):
+        atomics.store(slot + ASLEEP, 0)
+    while atomics.load(slot + ASLEEP) != 0:
+        # Windows' function takes a time limit, none here, and flags; POSIX's ignores what it does not know.
+        call(atomics.load(pool + WAIT), (slot + CONDITION, slot + MUTEX, 0xFFFFFFFF, 0))
+    call(atomics.load(pool + UNLOCK), (slot + MUTEX,))
+
+
+@register_jitable
+def _is_wanted(pool: int, lane: int) -> bool:
+    word = atomics.load(pool + WORD)
+    is_open = (word >> 16) & MOST_PARTS < word & MOST_PARTS and lane < atomics.load(pool + LANES)
+    return is_open or atomics.load(pool + STOP) != 0
+
+
+@register_jitable
+def _is_done(pool: int, lane: int) -> bool:
+    return atomics.load(pool + DONE) == atomics.load(pool + COUNT)
+
+
+@register_jitable
+def _spin(pool: int, lane: int, waited: Any) -> bool:
+    """Wait for a short time and return whether it was enough."""
+    end = atomics.ticks() + atomics.load(pool + SPIN)
+    while not waited(pool, lane):
+        if atomics.ticks() > end:
+            return False
+        atomics.relax()
+    return True
+
+
+def _serve(pool: int, lane: int) -> None:
+    mode = atomics.flush_subnormals()
+    while atomics.load(pool + STOP) == 0:
+        if _share(pool, lane) == 0 and not _spin(pool, lane, _is_wanted):
+            _sleep(pool, lane, _is_wanted)
+    atomics.set_floating_point_mode(mode)
+
+
+@register_jitable
+def _together(pool: int, table: int, first: int, length: int, lanes: int, parts: int) -> int:
+    """Run a stage with the workers, and return the ticks that were lost to one that lost its core."""
+    lost = 0
+    for base in range(0, parts, MOST_PARTS):
+        count = min(parts - base, MOST_PARTS)
+        atomics.store(pool + DONE, 0)
+        atomics.store(pool + TABLE, table)
+        atomics.store(pool + FIRST, first)
+        atomics.store(pool + LENGTH, length)
+        atomics.store(pool + PARTS, parts)
+        atomics.store(pool + BASE, base)
+        atomics.store(pool + COUNT, count)
+        atomics.store(pool + LANES, lanes)
+        number = (atomics.load(pool + WORD) >> 32) + 1
+        atomics.store(pool + WORD, (number << 32) | count)
+        _wake_next(pool, 0, count)
+        begun = atomics.ticks()
+        own = _share(pool, 0)
+        ended = atomics.ticks()
+        while not _is_done(pool, 0):
+            if not _spin(pool, 0, _is_done):
+                _sleep(pool, 0, _is_done)
+        # Not until now: this thread may have lost its own core meanwhile.
+        waited = atomics.load(pool + FINISHED) - ended
+        # Parts are alike. Where cores are not, a slow one's part may take three times a fast one's.
+        if own > 0 and waited > atomics.load(pool + SPIN) + SLOWER * (ended - begun) // own:
+            lost += waited
+    return lost
+
+
+def _run(pool: int, stages_at: int, count: int, table: int) -> None:
+    mode = atomics.flush_subnormals()
+    stages = carray(pointer(stages_at, np.int64), (count + 1, 4))
+    owns = pool != 0 and atomics.compare_exchange(pool + OWNER, 0, 1) == 0
+    rest = atomics.load(pool + REST) if owns else 0
+    # The clock of a machine that was suspended, or moved to another host, may have gone back.
+    if owns and rest - atomics.ticks() > atomics.load(pool + LONGEST_REST):
+        rest = 0
+    for stage in range(count):
+        first, length, lanes, parts = stages[stage]
+        if lanes > 1 and owns and atomics.ticks() >= rest:
+            lost = _together(pool, table, first, length, lanes, parts)
+            if lost > 0:
+                rest = atomics.ticks() + min(REST_SHARE * lost, atomics.load(pool + LONGEST_REST))
+                atomics.store(pool + REST, rest)
+        else:
+            for part in range(parts):
+                run_part(table, first, length, part, parts)
+    if owns:
+        atomics.store(pool + OWNER, 0)
+    stages[count, 0] += 1
+    atomics.set_floating_point_mode(mode)
+
+
+def _read_clock() -> int:
+    return atomics.ticks()
+
+
+def _wake_lane(pool: int, lane: int) -> None:
+    _wake(pool, lane)
+
+
+def _compiled(name: str, function: Any) -> Any:
+    return dispatcher(name, function, nogil=True, error_model="numpy")
+
+
+run = _compiled("run", _run)
+"""``run(pool, stages, count, table)``: run a program on the caller's thread, and on the workers of `pool`.
+
+`stages` is the address of `count` rows of four int64: the first row in the table, operations, lanes (copies of the
+operations in the table: threads that may share the stage), and parts. A row after them begins with the number of runs
+that came to their end: an interrupt that Python raises afterwards cannot hide what has been done. `table` is the
+address of rows of two: a kernel's address, and its arguments'. Where another thread has the workers, or `pool` is 0,
+the caller runs all of it by itself: the parts are the same, and so are the results. The caller's floating-point mode is
+as it was when this returns.
+"""
+
+serve = _compiled("serve", _serve)
+"""``serve(pool, lane)``: help with the stages that are opened, until `STOP` is set."""
+
+wake = _compiled("wake", _wake_lane)
+"""``wake(pool, lane)``: let a lane that sleeps look for what it waits for."""
+
+clock = _compiled("clock", _read_clock)
+"""``clock()``: the processor's clock, in ticks."""

@@ -1,0 +1,1 @@
+"""The operations: a folder each, with its kernels for the CPU (cpu.py) and for CUDA (cuda.py)."""

@@ -1,0 +1,375 @@
+"""Two-dimensional convolution on the CPU, channels last, primal and tangents in one pass over an image.
+
+    y    = a(x * W + b)
+    dy_t = a'(z) (dx_t * W + x * V_t + c_t)
+
+An implicit matrix product: neighbouring output pixels are the rows of a register tile, and a row's K elements are
+the pixels under the kernel, where they lie in the image: a run of KW C elements a kernel row (one of C a tap where
+the kernel is dilated or the channels are in groups). No matrix of patches exists. The image's border holds the zeros
+of the padding; the kernel that needs them writes them.
+
+For rank-1 directions V = u wᵀ over (KH KW C) x N, and x * V = (x * u) w costs one product of K multiply-adds a pixel.
+Where every channel is a group of its own (depthwise), a tile's operand is a vector of channels instead of one
+element, and V = u wᵀ is written out: a panel of it is small.
+
+Source: arXiv 2202.08587, section 5.1 (the network of its experiments); rank-1 signs have E[v vᵀ] = I.
+"""
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from numba import carray
+from numba.extending import register_jitable
+
+from fgnumba.kernels.emit import call, pointer
+from fgnumba.kernels.emit.vector import PANEL, InstructionSet
+from fgnumba.kernels.layout import images
+from fgnumba.kernels.layout.geometry import (
+    BORDER_FIELDS,
+    Geometry,
+    border_fields,
+    clear_border,
+    is_channelwise,
+)
+from fgnumba.kernels.layout.images import Border, Images, operands
+from fgnumba.kernels.machine.arguments import filled, lay_out, record
+from fgnumba.kernels.machine.compile import kernel
+from fgnumba.kernels.machine.memory import address
+from fgnumba.kernels.machine.program import Operation
+from fgnumba.kernels.machine.work import heights, tile_count, tile_rows
+from fgnumba.kernels.ops.conv2d import filtered_gradient, filtering, weight_gradient, winograd
+from fgnumba.kernels.rules.directions import EXPLICIT, NONE, RANK1
+from fgnumba.kernels.rules.directions import cpu as directions
+from fgnumba.kernels.shared.product import dots, product
+from fgnumba.kernels.shared.product.tiles import GROUP, LAST, SINGLE, TILE_KINDS
+from fgnumba.validation.launcher import launcher
+
+CACHED_DIRECTIONS = 256 * 1024
+"""Bytes of drawn panels that stay in the second-level cache; more are drawn one direction at a time."""
+
+CACHED_SLOPES = 16 * 1024
+"""Bytes of slopes that stay in the first-level cache between a primal and its tangents."""
+
+ARGUMENTS = record(
+    *product.FIELDS,
+    *images.fields("x"),
+    *images.fields("y"),
+    *("batch", "images", "has_tangent", "channelwise", "height", "width", "origin", "step_row", "step_pixel"),
+    *("segments", "offsets", "length", "groups", "group_inputs", "group_outputs", "group_panels"),
+    *BORDER_FIELDS,
+    *("slots", "block", "v_row", "at_panels"),
+)
+
+
+@launcher
+def bind(
+    isa: InstructionSet,
+    threads: int,
+    *,
+    batch: int,
+    images_a_part: int,
+    x: Images,
+    y: Images,
+    geometry: Geometry,
+    weights: product.Weights,
+    activation_name: str,
+) -> list[Operation]:
+    """Bind the convolution to its arrays, as a direct one or by Winograd's filtering where that suits.
+
+    Parameters
+    ----------
+    threads : that may share what runs on the whole of the weights; images go part by part.
+    x : (H, W, C) images, with a border of at least the padding, which is filled with zeros. Without a tangent (a
+        symbolic zero) its product is skipped.
+    y : (H', W', N) images. Must not overlap x.
+    weights : K = KH KW C / groups rows, in the order (row, column, channel); the columns of each group packed in
+        panels of their own, unless :func:`is_channelwise`.
+
+    Cost: 1 + T products of H' W' K N multiply-adds an image for rank-1 directions (1 where x has no tangent) and
+    T of H' W' K; 1 + 2 T for the others (1 + T). An image is read once a panel of 32 outputs, W once a row.
+    """
+    if filtering.suits(geometry, x.shape, y.shape, weights, x.has_tangent):
+        return winograd.bind(
+            isa,
+            threads,
+            batch=batch,
+            images_a_part=images_a_part,
+            x=x,
+            y=y,
+            geometry=geometry,
+            weights=weights,
+            activation_name=activation_name,
+        )
+    channels = x.shape[2]
+    height, width, outputs = y.shape
+    kind, count = weights.kind, weights.count
+    has_tangent = x.has_tangent and count > 0
+    channelwise = is_channelwise(geometry, channels, outputs)
+    groups = 1 if channelwise else geometry.groups
+    group_outputs, group_inputs = outputs // groups, channels // groups
+    group_panels = -(-group_outputs // PANEL)
+    starts, length = _segments(geometry, x, 1 if channelwise else group_inputs)
+    tile_heights = heights(width, isa.max_rows)
+    group = min(isa.panels(max(tile_heights)), 1 << (group_panels.bit_length() - 1))
+    last = group_outputs - (group_panels - 1) * PANEL
+    values, kept = product.fields(
+        isa,
+        weights,
+        activation_name,
+        has_tangent,
+        "float" if channelwise and kind == RANK1 else weights.entries,
+        tile_heights,
+        group,
+        last,
+        channelwise,
+    )
+    stride = group * PANEL * 4
+    slots, v_row = 0, weights.inputs * PANEL * 4
+    if kind == RANK1 and channelwise:
+        slots = count
+    elif weights.entries and kind != EXPLICIT:
+        slots, v_row = count, directions.draw_bytes(kind, weights.inputs)
+    units = images_a_part * height
+    block = max(1, min(units, CACHED_SLOPES // (width * stride)))
+    if slots * group * v_row > CACHED_DIRECTIONS:
+        slots, block = 1, units
+    dot_values, dot_regions, dot_tiles = dots.fields(
+        isa, NONE if channelwise else kind, count, weights.inputs, groups * units * width, tile_heights
+    )
+    regions = {**product.regions(weights, width * stride, block * width * stride, drawn=0), **dot_regions}
+    offsets, end = lay_out([*regions.items(), ("at_panels", slots * group * v_row)])
+    addresses, memory = operands(x=x, y=y)
+    fields = {
+        **values,
+        **dot_values,
+        **addresses,
+        **images.part_fields(batch, images_a_part),
+        "has_tangent": has_tangent,
+        "channelwise": channelwise,
+        "height": height,
+        "width": width,
+        "origin": -(geometry.padding.top * x.row + geometry.padding.left * x.pixel),
+        "step_row": geometry.stride[0] * x.row,
+        "step_pixel": geometry.stride[1] * x.pixel,
+        "segments": len(starts),
+        "offsets": address(starts),
+        "length": length,
+        "groups": groups,
+        "group_inputs": group_inputs,
+        "group_outputs": group_outputs,
+        "group_panels": group_panels,
+        **border_fields(x, geometry.padding),
+        "slots": slots,
+        "block": block,
+        "v_row": v_row,
+        **{name: offset for name, offset in offsets.items() if name != "sums"},
+    }
+    return [
+        Operation(
+            name="conv2d",
+            entry=_entry(),
+            arguments=filled(ARGUMENTS, fields),
+            scratch_bytes=end,
+            multiply_adds=weights.products(has_tangent) * batch * height * width * weights.inputs * outputs,
+            local=memory["local"],
+            external=memory["external"],
+            keeps=(memory["keeps"], kept, starts, dot_tiles),
+        )
+    ]
+
+
+def gradient_border(geometry: Geometry, shape: tuple[int, int, int], outputs: int) -> Border:
+    """Return the border of zeros around dz that :func:`bind_gradient` reads."""
+    if not filtering.fits(geometry, shape, outputs):
+        return Border()
+    height, width = filtering.output_size(geometry, shape)
+    return Border(0, height % 2, 0, width % 2)
+
+
+@launcher
+def bind_gradient(
+    isa: InstructionSet,
+    threads: int,
+    *,
+    batch: int,
+    x: Images,
+    dz: Images,
+    geometry: Geometry,
+    out: npt.NDArray[np.float32],
+    bias: npt.NDArray[np.float32] | None,
+    onto: bool,
+    multiply_adds: int,
+) -> Operation:
+    """Bind dW and db, by filtering where that suits; see ``weight_gradient`` and ``filtered_gradient``."""
+    fits = filtering.fits(geometry, x.shape, dz.shape[2])
+    chosen = filtered_gradient if fits else weight_gradient
+    return chosen.bind(
+        isa,
+        threads,
+        batch=batch,
+        x=x,
+        dz=dz,
+        geometry=geometry,
+        out=out,
+        bias=bias,
+        onto=onto,
+        multiply_adds=multiply_adds,
+    )
+
+
+def needed_border(geometry: Geometry, shape: tuple[int, int, int], outputs: int) -> Border:
+    """Return the border that the input, (H, W, C) images, must have: at least the padding."""
+    if filtering.fits(geometry, shape, outputs):
+        return filtering.needed_border(geometry, shape)
+    return geometry.padding
+
+
+def _segments(geometry: Geometry, x: Images, channels: int) -> tuple[Any, int]:
+    """Return where the runs of a row begin, in elements from its first, and how long each is."""
+    (kernel_rows, kernel_columns), (down, across) = geometry.kernel_size, geometry.dilation
+    if channels == x.pixel and (across == 1 or kernel_columns == 1):
+        starts, length = [row * down * x.row for row in range(kernel_rows)], kernel_columns * channels
+    else:
+        starts, length = (
+            [
+                row * down * x.row + column * across * x.pixel
+                for row in range(kernel_rows)
+                for column in range(kernel_columns)
+            ],
+            channels,
+        )
+    return np.array(starts, np.int64), length
+
+
+@cache
+def _entry() -> int:
+    return kernel("conv2d", _conv2d, 3)
+
+
+def _conv2d(arguments: int, part: int, parts: int) -> None:
+    a = carray(pointer(arguments, ARGUMENTS), 1)[0]
+    n = min(a.images, a.batch - part * a.images)
+    if a.clear:
+        clear_border(a, part, n)
+    if a.kind == RANK1 and not a.channelwise:
+        _dots(a, part, n)
+    for t in range(a.count):
+        product.draw_right_and_shift(a, t)
+    p = 0
+    while p < a.panels:
+        left = a.group_panels - p % a.group_panels
+        group = a.group if left >= a.group else 1
+        _panels(a, part, n, p, group)
+        p += group
+
+
+@register_jitable
+def _row(a: Any, part: int, unit: int) -> int:
+    """Address of the first element under the kernel for row `unit` of the part's output."""
+    i, row = unit // a.height, unit % a.height
+    return a.x + (part * a.x_part + i * a.x_image + row * a.step_row + a.origin) * 4
+
+
+@register_jitable
+def _dots(a: Any, part: int, n: int) -> None:
+    """Write x * u of every direction, for every output pixel and group."""
+    for block in range(dots.blocks(a)):
+        u = dots.draw(a, block, product.draw_vector)
+        for g in range(a.groups):
+            for unit in range(n * a.height):
+                x = _row(a, part, unit) + g * a.group_inputs * 4
+                row = (a.segments, a.offsets, a.length, x, a.step_pixel)
+                dots.write(a, block, u, a.width, *row, _pixel(a, g, unit))
+
+
+@register_jitable
+def _pixel(a: Any, g: int, unit: int) -> int:
+    """Return the number of a row's first pixel among those that are dotted with u."""
+    return (g * a.images * a.height + unit) * a.width
+
+
+@register_jitable
+def _panels(a: Any, part: int, n: int, p: int, group: int) -> None:
+    """Compute `group` panels of outputs, from panel p on, in blocks of rows: the primal, then each tangent."""
+    units = n * a.height
+    if a.slots == a.count:
+        for t in range(a.slots):
+            _draw(a, t, p, group, t)
+    for first in range(0, units, a.block):
+        last = min(units, first + a.block)
+        for t in range(1 + a.count):
+            if t > 0 and a.slots == 1 and a.count > 1:
+                _draw(a, t - 1, p, group, 0)
+            for unit in range(first, last):
+                _tiles(a, part, unit, unit - first, t, p, group)
+
+
+@register_jitable
+def _draw(a: Any, t: int, p: int, group: int, slot: int) -> None:
+    """Draw V_t, `group` panels of it."""
+    for panel in range(group):
+        out = a.scratch + a.at_panels + (slot * group + panel) * a.v_row
+        if a.kind == RANK1:
+            left = carray(pointer(dots.draw(a, t, product.draw_vector), np.float32), a.inputs)
+            at = a.scratch + a.at_right + (t * a.panels + p + panel) * PANEL * 4
+            right = carray(pointer(at, np.float32), PANEL)
+            v = carray(pointer(out, np.float32), (a.inputs, PANEL))
+            for k in range(a.inputs):
+                for lane in range(PANEL):
+                    v[k, lane] = left[k] * right[lane]
+        else:
+            product.draw_panel(a, t, p + panel, 0, a.inputs, out)
+
+
+@register_jitable
+def _tiles(a: Any, part: int, unit: int, at: int, t: int, p: int, group: int) -> None:
+    """Compute a row of outputs of block t (0 the primal); `at` is the row's place among the slopes that are kept."""
+    g, q = p // a.group_panels, p % a.group_panels
+    columns = min(group * PANEL, a.group_outputs - q * PANEL)
+    stride = group * PANEL
+    i, row = unit // a.height, unit % a.height
+    channel = g * a.group_outputs + q * PANEL
+    y = a.y + (part * a.y_part + t * a.y_block + i * a.y_image + row * a.y_row + channel) * 4
+    slopes = a.scratch + a.at_slopes + at * a.width * stride * 4
+    rank1 = a.kind == RANK1 and not a.channelwise
+    dotted = dots.at(a, t - 1, _pixel(a, g, unit)) if rank1 else 0
+    if t > 0 and rank1 and not a.has_tangent:
+        product.finish(a, t, p, a.width, columns, 0, slopes, dotted, y, a.y_pixel)
+        return
+    x = _row(a, part, unit) + (p * PANEL if a.channelwise else g * a.group_inputs) * 4
+    tiles, v, v_stride = a.weight_tiles, 0, 0
+    if t > 0 and a.kind != NONE and not rank1:
+        tiles = a.tangent_tiles
+        if a.kind == EXPLICIT:
+            v, v_stride = a.v + ((t - 1) * a.panels + p) * a.inputs * PANEL * 4, a.inputs * PANEL
+        else:
+            slot = t - 1 if a.slots == a.count else 0
+            v, v_stride = a.scratch + a.at_panels + slot * group * a.v_row, a.v_row // 4
+    kind = GROUP
+    if group == 1:
+        kind = LAST if q == a.group_panels - 1 else SINGLE
+    addresses = carray(pointer(tiles, np.int64), TILE_KINDS * (a.tallest + 1))
+    weight = a.weight + p * a.inputs * PANEL * 4
+    operand = (a.step_pixel, weight, a.inputs * PANEL, v, v_stride)
+    count = tile_count(a.width, a.tallest)
+    pixel = 0
+    for tile in range(count):
+        size = tile_rows(a.width, count, tile)
+        c = x + pixel * a.step_pixel * 4
+        call(
+            addresses[TILE_KINDS * size + kind],
+            (
+                a.segments,
+                a.offsets,
+                a.length,
+                c + t * a.x_block * 4 * a.has_tangent,
+                c,
+                *operand,
+                a.scratch + pixel * stride * 4,
+                0,
+            ),
+        )
+        pixel += size
+    product.finish(a, t, p, a.width, columns, a.scratch, slopes, dotted, y, a.y_pixel)

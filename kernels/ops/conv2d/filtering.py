@@ -1,0 +1,151 @@
+"""What Winograd's filtering F(2x2, 3x3) is made of: where it applies, its matrices, the transformation of weights.
+
+Source: A. Lavin, S. Gray, Fast Algorithms for Convolutional Neural Networks, arXiv 1509.09308, section 4.1.
+"""
+
+from functools import cache
+
+import numpy as np
+import numpy.typing as npt
+from numba import carray
+from numba.extending import register_jitable
+
+from fgnumba.kernels.emit import call, pointer, separable
+from fgnumba.kernels.emit.vector import PANEL, InstructionSet
+from fgnumba.kernels.layout.geometry import Geometry
+from fgnumba.kernels.layout.images import Border
+from fgnumba.kernels.machine.arguments import filled, record
+from fgnumba.kernels.machine.compile import kernel
+from fgnumba.kernels.machine.memory import address
+from fgnumba.kernels.machine.program import Operation
+from fgnumba.kernels.machine.work import parts_for, split
+from fgnumba.kernels.rules.directions import RANK1
+from fgnumba.kernels.shared.product import product
+
+PLACES = 16
+TAPS = 9
+OUTPUT = ((1, 1, 1, 0), (0, 1, -1, -1))
+"""Aᵀ"""
+INPUT = ((1, 0, -1, 0), (0, 1, 1, 0), (0, -1, 1, 0), (0, 1, 0, -1))
+"""Bᵀ"""
+KERNEL = ((1, 0, 0), (0.5, 0.5, 0.5), (0.5, -0.5, 0.5), (0, 0, 1))
+"""G"""
+
+CACHED_DIRECTIONS = 1024 * 1024
+"""Bytes of transformed tangents of weights; for more, a direct convolution draws them panel by panel."""
+
+_WEIGHTS = record("weight", "out", "panels", "channels", "transform")
+
+
+def fits(geometry: Geometry, shape: tuple[int, int, int], outputs: int) -> bool:
+    """Whether the filtering applies to (H, W, C) images, and saves more than transforming costs."""
+    height, width = output_size(geometry, shape)
+    return (
+        geometry.kernel_size == (3, 3)
+        and geometry.stride == (1, 1)
+        and geometry.dilation == (1, 1)
+        and geometry.groups == 1
+        and shape[2] % 16 == 0
+        and outputs >= 16
+        and min(height, width) >= 4
+    )
+
+
+def suits(
+    geometry: Geometry,
+    shape: tuple[int, int, int],
+    output: tuple[int, int, int],
+    weights: product.Weights,
+    has_tangent: bool,
+) -> bool:
+    """Whether to filter, given the directions too: tangents of weights that are not of rank 1 must fit the cache."""
+    if not fits(geometry, shape, output[2]):
+        return False
+    if weights.kind == RANK1:
+        return has_tangent
+    size = PLACES * weights.panels * shape[2] * PANEL * 4
+    return weights.entries is None or weights.count * size <= CACHED_DIRECTIONS
+
+
+def output_size(geometry: Geometry, shape: tuple[int, int, int]) -> tuple[int, int]:
+    """Return the height and width of the output."""
+    top, bottom, left, right = geometry.padding
+    return shape[0] + top + bottom - 2, shape[1] + left + right - 2
+
+
+def needed_border(geometry: Geometry, shape: tuple[int, int, int]) -> Border:
+    """Return the padding, and what an odd last tile reads beyond it."""
+    height, width = output_size(geometry, shape)
+    top, bottom, left, right = geometry.padding
+    return Border(
+        top,
+        max(bottom, -(-height // 2) * 2 + 2 - top - shape[0]),
+        left,
+        max(right, -(-width // 2) * 2 + 2 - left - shape[1]),
+    )
+
+
+def transform_weights(
+    isa: InstructionSet, threads: int, weight: npt.NDArray[np.float32], transformed: npt.NDArray[np.float32]
+) -> Operation:
+    """Bind the transformation of packed weights (panels, 9 C, PANEL) to (panels, 16, C, PANEL), once a pass.
+
+    Cost: reads the weights once, writes 16/9 of their size.
+    """
+    panels, _, channels, _ = transformed.shape
+    fields = {
+        "weight": address(weight),
+        "out": address(transformed),
+        "panels": panels,
+        "channels": channels,
+        "transform": transform(isa, "kernel", KERNEL),
+    }
+    return Operation(
+        name="transform",
+        entry=_weights_entry(),
+        arguments=filled(_WEIGHTS, fields),
+        parts=parts_for(2 * transformed.size, panels, threads),
+        keeps=(weight, transformed),
+        once=True,
+    )
+
+
+@cache
+def transform(isa: InstructionSet, name: str, matrix: tuple[tuple[float, ...], ...]) -> int:
+    """Address of the transformation described in :func:`fgnumba.kernels.emit.separable`."""
+    emitted = separable(isa, matrix)
+
+    def apply(
+        count: int,
+        x_step: int,
+        y_step: int,
+        length: int,
+        x: int,
+        x_row: int,
+        x_column: int,
+        y: int,
+        y_row: int,
+        y_column: int,
+    ) -> None:
+        emitted(count, x_step, y_step, length, x, x_row, x_column, y, y_row, y_column)
+
+    return kernel(f"winograd-{name}-{isa.name}", apply, 10)
+
+
+@cache
+def _weights_entry() -> int:
+    return kernel("winograd-weights", _weights, 3)
+
+
+def _weights(arguments: int, part: int, parts: int) -> None:
+    a = carray(pointer(arguments, _WEIGHTS), 1)[0]
+    first, last = split(a.panels, parts, part)
+    for p in range(first, last):
+        size = a.channels * PANEL
+        transform_panel(a.transform, a.weight + p * TAPS * size * 4, a.out + p * PLACES * size * 4, size)
+
+
+@register_jitable
+def transform_panel(transform: int, weight: int, out: int, size: int) -> None:
+    """Transform a panel of weights; `size` elements are one tap's."""
+    call(transform, (1, 0, 0, size, weight, 3 * size, size, out, 4 * size, size))

@@ -1,0 +1,193 @@
+"""Layers with a weight matrix on a GPU: which kernels of ``product`` they launch."""
+
+from typing import Any
+
+from fgnumba.errors import DeviceError
+from fgnumba.kernels.cuda.instructions import Instructions
+from fgnumba.kernels.cuda.kernel import Kernel
+from fgnumba.kernels.cuda.layout import images
+from fgnumba.kernels.cuda.program import Launch, Operation
+from fgnumba.kernels.layout.geometry import Geometry
+from fgnumba.kernels.layout.images import Images
+from fgnumba.kernels.machine.memory import address
+from fgnumba.kernels.ops.elementwise import cuda as elementwise
+from fgnumba.kernels.rules.activations.cuda import ALPHA
+from fgnumba.kernels.shared.product.cuda.product import KERNELS, LARGE, SMALL, TENSOR, Sums, Tile
+from fgnumba.kernels.shared.product.product import Weights
+from fgnumba.validation.launcher import launcher
+
+MOST_ROWS = 2**31 - 256
+"""Of a product: the rows of the last tile are numbered in 32 bits."""
+
+
+@launcher
+def bind(
+    name: str,
+    instructions: Instructions,
+    processors: int,
+    *,
+    batch: int,
+    x: Images,
+    y: Images,
+    outputs: int,
+    geometry: Geometry,
+    weights: Weights,
+    activation_name: str,
+) -> Operation:
+    """Bind y = a(X W + b) and its tangents, X the pixels of x under the kernel of a `geometry`.
+
+    Parameters
+    ----------
+    processors : multiprocessors to be kept busy.
+    outputs : N, columns of all groups together.
+
+    The primal and the first tangent are one launch where they have one precision, further tangents another. An
+    activation whose slope does not follow from its output is an operation after the product, in place.
+    """
+    fused = activation_name in ALPHA
+    count = weights.count if y.has_tangent or weights.count else 0
+    launches = []
+    for sums, slots, first, precision in _passes(instructions, weights, x.has_tangent, count):
+        launches.append(
+            _launch(
+                precision,
+                processors,
+                sums,
+                (first, slots),
+                batch,
+                x,
+                y,
+                outputs,
+                geometry,
+                weights,
+                ALPHA.get(activation_name, 1.0),
+            )
+        )
+    if not fused:
+        applied = elementwise.bind(
+            batch=batch, images_a_part=0, count=count, x=y, y=y, activation_name=activation_name
+        )
+        launches += applied.launches
+    height, width, _ = y.shape
+    products = weights.products(x.has_tangent and count > 0)
+    return Operation(
+        name,
+        tuple(launches),
+        multiply_adds=products * batch * height * width * weights.inputs * outputs,
+        keeps=(x.memory, y.memory, weights),
+    )
+
+
+def _passes(
+    instructions: Instructions, weights: Weights, has_tangent: bool, count: int
+) -> list[tuple[Sums, int, int, str]]:
+    """Return what is summed launch by launch: with how many tangents, from which on, in which precision."""
+    entries = weights.entries is not None
+    primal, tangents = instructions.precision, instructions.of_tangents
+    if count == 0:
+        return [(Sums(True, False, False), 0, 0, primal)]
+    alone = Sums(False, has_tangent, entries)
+    if primal != tangents and any(alone):
+        return [(Sums(True, False, False), 0, 0, primal), (alone, count, 0, tangents)]
+    passes = [(Sums(True, has_tangent, entries), 1, 0, primal)]
+    if count > 1:
+        passes.append((alone, count - 1, 1, tangents))
+    return passes
+
+
+def _launch(
+    precision: str,
+    processors: int,
+    sums: Sums,
+    tangents: tuple[int, int],
+    batch: int,
+    x: Images,
+    y: Images,
+    outputs: int,
+    geometry: Geometry,
+    weights: Weights,
+    alpha: float,
+) -> Launch:
+    first, slots = tangents
+    height, width, channels = x.shape
+    out_high, out_wide, _ = y.shape
+    groups = geometry.groups
+    own, columns = channels // groups, outputs // groups
+    taps = geometry.kernel_size[0] * geometry.kernel_size[1]
+    rows = batch * out_high * out_wide
+    kernel, tile = _kernel(precision, processors, sums, _wide(x, own, taps, groups), rows, columns, groups)
+    column_tiles, row_tiles = -(-columns // tile.columns), -(-rows // tile.rows)
+    if rows > MOST_ROWS:
+        raise DeviceError(f"{rows} rows of a product are too many for a GPU; a smaller batch is required")
+    v, v_bias = weights.v, weights.v_bias
+    total_panels, per_group = weights.panels, weights.panels // groups
+    where = images(x=x, y=y)
+    arguments = {
+        "x": where["x"],
+        "dx": where["x"] + 4 * (1 + first) * x.block,
+        "weight": weights.weight,
+        "bias": weights.bias,
+        "v": address(v) + 4 * first * total_panels * weights.inputs * 32 if v is not None else 0,
+        "v_bias": address(v_bias) + 4 * first * total_panels * 32 if v_bias is not None else 0,
+        "y": where["y"],
+        "dy": where["y"] + 4 * (1 + first) * y.block,
+        "stream": address(weights.stream),
+        "x_block": x.block,
+        "y_block": y.block,
+        "v_block": total_panels * weights.inputs * 32,
+        "v_bias_block": total_panels * 32,
+        "first": weights.first + first,
+        "parameter": weights.parameter,
+        "bias_parameter": weights.bias_parameter,
+        "kind": weights.kind if slots else 0,
+        "has_dy": int(slots > 0),
+        "m_rows": rows,
+        "k_rows": weights.inputs,
+        "outputs": columns,
+        "panels": per_group,
+        "column_blocks": column_tiles * groups,
+        "group_tiles": column_tiles,
+        "channels": own,
+        "taps_wide": geometry.kernel_size[1],
+        **{name: where[name] for name in ("x_image", "x_row", "x_pixel", "y_image", "y_row", "y_pixel")},
+        "height": height,
+        "width": width,
+        "out_high": out_high,
+        "out_wide": out_wide,
+        "stride_high": geometry.stride[0],
+        "stride_wide": geometry.stride[1],
+        "dilation_high": geometry.dilation[0],
+        "dilation_wide": geometry.dilation[1],
+        "top": geometry.padding.top,
+        "left": geometry.padding.left,
+        "wide_stores": int(_aligned(y) and columns % 4 == 0),
+        "alpha": alpha,
+    }
+    # Along one axis, which alone has room for millions; columns first: their blocks share the rows of X.
+    return Launch(kernel, (column_tiles * groups * row_tiles, 1, max(1, slots)), arguments)
+
+
+def _kernel(
+    precision: str, processors: int, sums: Sums, wide: bool, rows: int, columns: int, groups: int
+) -> tuple[Kernel, Tile]:
+    """Return the kernel and its tile: the largest that gives most processors a block."""
+    if not any(sums):
+        precision = "float32"
+    if precision != "float32" and wide:
+        return KERNELS[precision, TENSOR[precision].name, sums, True], TENSOR[precision]
+    blocks = -(-rows // LARGE.rows) * -(-columns // LARGE.columns) * groups
+    tile = LARGE if wide and 4 * blocks >= 3 * processors else SMALL
+    return KERNELS["float32", tile.name, sums, wide], tile
+
+
+def _aligned(one: Images) -> bool:
+    """Whether every pixel begins at a multiple of 16 bytes, in every block."""
+    strides: tuple[Any, ...] = (one.block, one.image, one.row, one.pixel)
+    height, width, _ = one.shape
+    used = strides[:2] + strides[2:3] * (height > 1) + strides[3:] * (width > 1)
+    return one.start % 4 == 0 and all(stride % 4 == 0 for stride in used)
+
+
+def _wide(x: Images, channels: int, taps: int, groups: int) -> bool:
+    """Whether x can be loaded 16 bytes at a time: they never cross from one pixel's channels into another's."""
+    return _aligned(x) and (channels % 4 == 0 or (taps == 1 and groups == 1))

@@ -1,0 +1,289 @@
+"""Descent along a forward gradient on the CPU: one pass over the parameters, the directions drawn again.
+
+    g = (1 / T) Σ_t d_t v_t
+    STORE      θ = g
+    SGD        θ ← θ - η g
+    MOMENTUM   m ← μ m + g,  θ ← θ - η m
+
+Nothing is written unless the pass that gave d_t ended finite and every η d_t / T is finite in float32; else
+``result.finite`` is 0. No direction is ever stored: blocks of 64
+rows of a panel are drawn into the first-level cache and added up there.
+"""
+
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from numba import carray
+from numba.extending import register_jitable
+
+from fgnumba.kernels.emit import call, pointer
+from fgnumba.kernels.emit.vector import PANEL, InstructionSet
+from fgnumba.kernels.machine.arguments import filled, lay_out, record
+from fgnumba.kernels.machine.compile import kernel
+from fgnumba.kernels.machine.memory import address
+from fgnumba.kernels.machine.program import Operation
+from fgnumba.kernels.machine.work import heights, parts_for, split, tile_count, tile_rows
+from fgnumba.kernels.ops.optimizer.cpu import RATES
+from fgnumba.kernels.rules.directions import GAUSSIAN, RADEMACHER, RANK1
+from fgnumba.kernels.rules.directions import cpu as directions
+from fgnumba.kernels.rules.philox import DIRECTION_SHIFT, ENTRY, LEFT, RIGHT, STREAM
+from fgnumba.kernels.shared.loss.cpu import RESULT
+from fgnumba.kernels.shared.product.tiles import ONE_SEGMENT, SINGLE, TILE_KINDS, tile_table
+from fgnumba.validation.launcher import launcher
+
+STORE, SGD, MOMENTUM = range(3)
+
+BLOCK = 64
+_ARGUMENTS = record(
+    *("theta", "moment", "rows", "panels", "kind", "count", "first", "parameter", "stream"),
+    *("values", "result", "rates", "rule", "draw", "add", "tiles", "offsets", "tallest"),
+    *("at_left", "at_right", "at_factors", "at_drawn"),
+)
+_ONE_BITS = np.uint32(0x3F800000)
+_SIGN_BIT = np.uint32(0x80000000)
+
+
+@launcher
+def bind(
+    isa: InstructionSet,
+    threads: int,
+    *,
+    theta: npt.NDArray[np.float32],
+    kind: int,
+    count: int,
+    parameter: int,
+    stream: npt.NDArray[Any],
+    values: npt.NDArray[np.float64],
+    result: npt.NDArray[Any],
+    rates: npt.NDArray[Any] | None,
+    rule: int = SGD,
+    moment: npt.NDArray[np.float32] | None = None,
+    first: int = 0,
+) -> Operation:
+    """Bind the update of one parameter.
+
+    Parameters
+    ----------
+    theta : packed weight (panels, K, PANEL) or packed vector (panels * PANEL,), updated in place.
+    kind, count, first, parameter, stream : the directions, as the dual pass drew them.
+    values : (1 + count,) float64 with d_t at 1 + t, as a loss writes them.
+    result : (1,) ``loss.RESULT``: nothing is updated unless its `finite` is 1, and it is set to 0 where an
+        update would not be finite.
+    rates : (1,) ``optimizer.cpu.RATES``, of which the learning rate and the momentum are read; None for STORE.
+    rule : STORE, SGD, or MOMENTUM with `moment` shaped like theta.
+
+    Cost: reads and writes theta (and moment) once; T multiply-adds an entry.
+    """
+    is_vector = theta.ndim == 1
+    panels, rows = (1, theta.size // PANEL) if is_vector else theta.shape[:2]
+    kind = RADEMACHER if is_vector and kind == RANK1 else kind
+    one_vector = directions.draw_bytes(RANK1, -(-rows // PANEL))
+    regions = {
+        "sums": BLOCK * PANEL * 4,
+        "at_left": count * one_vector * (kind == RANK1),
+        "at_right": count * directions.draw_bytes(RANK1, panels) * (kind == RANK1),
+        "at_factors": count * (BLOCK + PANEL) * 4 * (kind == RANK1),
+        "at_drawn": directions.draw_bytes(kind, BLOCK),
+    }
+    offsets, end = lay_out(regions.items())
+    rates = np.zeros(1, RATES) if rates is None else rates
+    tiles = None
+    if kind == RANK1:
+        blocks_of_rows = {min(BLOCK, rows), rows % BLOCK}
+        tile_heights = set().union(*(heights(n, isa.max_rows) for n in blocks_of_rows))
+        tiles = tile_table(isa, tile_heights, 1, True, None)
+    fields = {
+        "theta": address(theta),
+        "moment": address(moment),
+        "rows": rows,
+        "panels": panels,
+        "kind": kind,
+        "count": count,
+        "first": first,
+        "parameter": parameter,
+        "stream": address(stream),
+        "values": address(values),
+        "result": address(result),
+        "rates": address(rates),
+        "rule": rule,
+        "tiles": address(tiles),
+        "offsets": address(ONE_SEGMENT),
+        "tallest": isa.max_rows,
+        "add": directions.add_entries(kind == GAUSSIAN),
+        "draw": directions.gaussians(isa) if kind == GAUSSIAN else directions.sign_words(isa),
+        **{name: offset for name, offset in offsets.items() if name != "sums"},
+    }
+    blocks = panels * -(-rows // BLOCK)
+    work = theta.size * (count * (30 if kind == GAUSSIAN else 2) + 8)
+    return Operation(
+        name="descent",
+        entry=_entry(),
+        arguments=filled(_ARGUMENTS, fields),
+        parts=parts_for(work, blocks, threads),
+        scratch_bytes=end,
+        keeps=(tiles, theta, moment, stream, values, result, rates),
+    )
+
+
+@launcher
+def bind_all(
+    isa: InstructionSet,
+    threads: int,
+    *,
+    thetas: Sequence[npt.NDArray[np.float32]],
+    kind: int,
+    count: int,
+    parameters: Sequence[int],
+    stream: npt.NDArray[Any],
+    values: npt.NDArray[np.float64],
+    result: npt.NDArray[Any],
+    rates: npt.NDArray[Any] | None,
+    rule: int = SGD,
+    moments: Sequence[npt.NDArray[np.float32]] | None = None,
+    first: int = 0,
+) -> list[Operation]:
+    """Bind the update of many parameters: what :func:`bind` takes, a theta, a parameter and a moment each."""
+    return [
+        bind(
+            isa,
+            threads,
+            theta=theta,
+            kind=kind,
+            count=count,
+            parameter=parameter,
+            stream=stream,
+            values=values,
+            result=result,
+            rates=rates,
+            rule=rule,
+            moment=None if moments is None else moments[k],
+            first=first,
+        )
+        for k, (theta, parameter) in enumerate(zip(thetas, parameters, strict=True))
+    ]
+
+
+@cache
+def _entry() -> int:
+    return kernel("descent", _descend, 3)
+
+
+def _descend(arguments: int, part: int, parts: int) -> None:
+    a = carray(pointer(arguments, _ARGUMENTS), 1)[0]
+    if carray(pointer(a.result, RESULT), 1)[0].finite == 0:
+        return
+    scratch = a.scratch
+    blocks = (a.rows + BLOCK - 1) // BLOCK
+    start, end = split(a.panels * blocks, parts, part)
+    if start == end:
+        return
+    rates = carray(pointer(a.rates, RATES), 1)[0]
+    rate, momentum = np.float32(rates.learning_rate), np.float32(rates.momentum)
+    values = carray(pointer(a.values, np.float64), 1 + a.count)
+    for t in range(a.count):
+        if not np.isfinite(rate * np.float32(values[1 + t] / np.float64(a.count))):
+            # Every part of every parameter sees the same: none is updated.
+            carray(pointer(a.result, RESULT), 1)[0].finite = 0
+            return
+    if a.kind == RANK1:
+        _draw_factors(a, scratch)
+    for unit in range(start, end):
+        panel, row = unit // blocks, unit % blocks * BLOCK
+        rows = min(BLOCK, a.rows - row)
+        n = rows * PANEL
+        if a.kind == RANK1:
+            _outer_block(a, scratch, panel, row, rows, values)
+        else:
+            for t in range(a.count):
+                _add_drawn(a, scratch, t, panel, row, rows, values)
+        at = (panel * a.rows + row) * PANEL * 4
+        theta = carray(pointer(a.theta + at, np.float32), n)
+        g = carray(pointer(scratch, np.float32), n)
+        if a.rule == STORE:
+            for i in range(n):
+                theta[i] = g[i]
+        elif a.rule == SGD:
+            for i in range(n):
+                theta[i] -= rate * g[i]
+        else:
+            moment = carray(pointer(a.moment + at, np.float32), n)
+            for i in range(n):
+                moment[i] = momentum * moment[i] + g[i]
+                theta[i] -= rate * moment[i]
+
+
+@register_jitable
+def _draw_factors(a: Any, scratch: int) -> None:
+    stream = carray(pointer(a.stream, STREAM), 1)[0]
+    left_rows = (a.rows + PANEL - 1) // PANEL
+    for t in range(a.count):
+        c2 = ((a.first + t) << DIRECTION_SHIFT) + a.parameter
+        key = (c2, stream.step, stream.key_low, stream.key_high)
+        call(a.draw, (0, left_rows, 0, LEFT, *key, _left(a, scratch, t)))
+        call(a.draw, (0, a.panels, 0, RIGHT, *key, _right(a, scratch, t)))
+
+
+@register_jitable
+def _left(a: Any, scratch: int, t: int) -> int:
+    left_rows = (a.rows + PANEL - 1) // PANEL
+    return scratch + a.at_left + t * ((left_rows + 63) // 64 * 256)
+
+
+@register_jitable
+def _right(a: Any, scratch: int, t: int) -> int:
+    return scratch + a.at_right + t * ((a.panels + 63) // 64 * 256)
+
+
+@register_jitable
+def _outer_block(a: Any, scratch: int, panel: int, row: int, rows: int, values: Any) -> None:
+    """Write (1 / T) Σ_t d_t u_t w_tᵀ over a block: a register tile's product, T long."""
+    factors = scratch + a.at_factors
+    left = carray(pointer(factors, np.uint32), (rows, a.count))
+    right = carray(pointer(factors + BLOCK * a.count * 4, np.uint32), (a.count, PANEL))
+    for t in range(a.count):
+        coefficient = np.float32(values[1 + t] / np.float64(a.count))
+        bits = np.uint32(coefficient.view(np.uint32))
+        words = carray(pointer(_left(a, scratch, t), np.uint32), (row + rows + PANEL - 1) // PANEL)
+        for i in range(rows):
+            k = row + i
+            left[i, t] = bits ^ ((words[k // PANEL] << np.uint32(31 - k % PANEL)) & _SIGN_BIT)
+        word = carray(pointer(_right(a, scratch, t), np.uint32), a.panels)[panel]
+        for lane in range(PANEL):
+            right[t, lane] = ((word << np.uint32(31 - lane)) & _SIGN_BIT) | _ONE_BITS
+    addresses = carray(pointer(a.tiles, np.int64), TILE_KINDS * (a.tallest + 1))
+    count = tile_count(rows, a.tallest)
+    at = 0
+    for tile in range(count):
+        height = tile_rows(rows, count, tile)
+        call(
+            addresses[TILE_KINDS * height + SINGLE],
+            (
+                np.int64(1),
+                a.offsets,
+                a.count,
+                factors + at * a.count * 4,
+                np.int64(0),
+                a.count,
+                factors + BLOCK * a.count * 4,
+                np.int64(0),
+                np.int64(0),
+                np.int64(0),
+                scratch + at * PANEL * 4,
+                np.int64(0),
+            ),
+        )
+        at += height
+
+
+@register_jitable
+def _add_drawn(a: Any, scratch: int, t: int, panel: int, row: int, rows: int, values: Any) -> None:
+    """Add (1 / T) d_t v_t over a block; the first direction is written, not added."""
+    coefficient = np.float32(values[1 + t] / np.float64(a.count))
+    stream = carray(pointer(a.stream, STREAM), 1)[0]
+    drawn = scratch + a.at_drawn
+    c2 = ((a.first + t) << DIRECTION_SHIFT) + a.parameter
+    call(a.draw, (row, rows, panel, ENTRY, c2, stream.step, stream.key_low, stream.key_high, drawn))
+    call(a.add, (np.int64(coefficient.view(np.int32)), rows, drawn, scratch, np.int64(t > 0)))

@@ -1,0 +1,117 @@
+"""Dropout on a GPU: y = m x / (1 - p), dy_t = m dx_t / (1 - p), with the masks of the CPU, bit for bit; see ``cpu``."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fgnumba.kernels.cuda.kernel import kernel
+from fgnumba.kernels.cuda.layout import element, elementwise, images
+from fgnumba.kernels.cuda.primitives import (
+    Address,
+    Real,
+    Size,
+    divide,
+    load_f32,
+    load_f32x4,
+    store_f32,
+    store_f32x4,
+)
+from fgnumba.kernels.cuda.program import Operation
+from fgnumba.kernels.layout.images import Images
+from fgnumba.kernels.machine.memory import address, round_up
+from fgnumba.kernels.ops.dropout.cpu import ROW_MULTIPLE
+from fgnumba.kernels.rules.directions.cuda import pick, words
+from fgnumba.kernels.rules.philox import DROPPED, PURPOSE_SHIFT
+from fgnumba.validation.launcher import launcher
+
+_WORDS = 4
+"""Of a counter: elements side by side that one thread takes."""
+
+
+@launcher
+def bind(
+    isa: Any,
+    *,
+    batch: int,
+    images_a_part: int,
+    count: int,
+    x: Images,
+    y: Images,
+    layer: int,
+    rate: float,
+    stream: npt.NDArray[Any],
+) -> Operation:
+    """Bind dropout to its arrays, as ``cpu.bind`` does; the whole batch at once, whatever `images_a_part`.
+
+    Cost: reads x once, writes y once; a thread draws a Philox block for four elements, of the primal and all tangents.
+    """
+    height, width, channels = x.shape
+    row = width * channels
+    quads = -(-row // _WORDS)
+    n = batch * height * quads
+    operands = images(("block", "image"), x=x, y=y)
+    wide = row % _WORDS == 0 and all(
+        value % (_WORDS if "_" in name else 4 * _WORDS) == 0 for name, value in operands.items()
+    )
+    arguments = {
+        **operands,
+        "n": n,
+        "count": count if x.has_tangent else 0,
+        "height": height,
+        "row": row,
+        "quads": quads,
+        "counters": round_up(row, ROW_MULTIPLE) // _WORDS,
+        "wide": int(wide),
+        "layer": layer,
+        "stream": address(stream),
+        "threshold": round(rate * 2**32),
+        "scale": np.float32(1 / (1 - rate)),
+    }
+    launch = elementwise(_dropout, n, arguments)
+    return Operation("dropout", (launch,), keeps=(x.memory, y.memory, stream))
+
+
+@kernel("dropout")
+def _dropout(
+    x: Address,
+    x_block: Size,
+    x_image: Size,
+    y: Address,
+    y_block: Size,
+    y_image: Size,
+    n: Size,
+    count: Size,
+    height: Size,
+    row: Size,
+    quads: Size,
+    counters: Size,
+    wide: Size,
+    layer: Size,
+    stream: Address,
+    threshold: Address,
+    scale: Real,
+) -> None:
+    e = element()
+    if e >= n:
+        return
+    rows, quad = divide(e, quads)
+    i, h = divide(rows, height)
+    four = words(stream, h * counters + quad, (DROPPED << PURPOSE_SHIFT) + i, layer)
+    zero = np.float32(0)
+    inside = h * row + _WORDS * quad
+    source, out = x + 4 * (i * x_image + inside), y + 4 * (i * y_image + inside)
+    if wide:
+        first = scale if np.int64(four[0]) >= threshold else zero
+        second = scale if np.int64(four[1]) >= threshold else zero
+        third = scale if np.int64(four[2]) >= threshold else zero
+        fourth = scale if np.int64(four[3]) >= threshold else zero
+        for t in range(count + 1):
+            a, b, c, d = load_f32x4(source + 4 * t * x_block)
+            store_f32x4(out + 4 * t * y_block, (a * first, b * second, c * third, d * fourth))
+    else:
+        for j in range(min(_WORDS, row - _WORDS * quad)):
+            factor = scale if np.int64(pick(four, j)) >= threshold else zero
+            for t in range(count + 1):
+                value = load_f32(source + 4 * (t * x_block + j))
+                store_f32(out + 4 * (t * y_block + j), factor * value)

@@ -1,0 +1,98 @@
+"""Elementwise operations on a GPU: y = a(x) or y = a(x + x2), dy_t = a'(z) (dx_t + dx2_t); see ``cpu``."""
+
+import numpy as np
+
+from fgnumba.kernels.cuda.kernel import Kernel, kernel
+from fgnumba.kernels.cuda.layout import element, elements, elementwise, images, offset, position
+from fgnumba.kernels.cuda.primitives import Address, Size, load_f32, store_f32
+from fgnumba.kernels.cuda.program import Operation
+from fgnumba.kernels.layout.images import Images
+from fgnumba.kernels.rules.activations.rules import RULES, Rule
+from fgnumba.validation.launcher import launcher
+
+
+@launcher
+def bind(
+    *,
+    batch: int,
+    images_a_part: int,
+    count: int,
+    x: Images,
+    y: Images,
+    x2: Images | None = None,
+    activation_name: str = "identity",
+) -> Operation:
+    """Bind the operation to its arrays, as ``cpu.bind`` does; the whole batch at once, whatever `images_a_part`.
+
+    Cost: reads x and x2 once, writes y once; one thread an element, which holds the slope for all tangents.
+    """
+    height, width, channels = y.shape
+    n = elements(batch, y)
+    arguments = {
+        **images(x=x, x2=x2 or x, y=y),
+        "n": n,
+        "count": count if y.has_tangent else 0,
+        "tangent": int(x.has_tangent),
+        "two": int(x2 is not None),
+        "tangent2": int(x2 is not None and x2.has_tangent),
+        "height": height,
+        "width": width,
+        "channels": channels,
+    }
+    done = ["add"] * (x2 is not None) + [activation_name] * (activation_name != "identity")
+    launch = elementwise(_KERNELS[activation_name], n, arguments)
+    keeps = (x.memory, y.memory, x2.memory if x2 else None)
+    return Operation("+".join(done) or "copy", (launch,), keeps=keeps)
+
+
+def _kernel(name: str, rule: Rule) -> Kernel:
+    @kernel(f"elementwise-{name}")
+    def apply(
+        x: Address,
+        x_block: Size,
+        x_image: Size,
+        x_row: Size,
+        x_pixel: Size,
+        x2: Address,
+        x2_block: Size,
+        x2_image: Size,
+        x2_row: Size,
+        x2_pixel: Size,
+        y: Address,
+        y_block: Size,
+        y_image: Size,
+        y_row: Size,
+        y_pixel: Size,
+        n: Size,
+        count: Size,
+        tangent: Size,
+        two: Size,
+        tangent2: Size,
+        height: Size,
+        width: Size,
+        channels: Size,
+    ) -> None:
+        e = element()
+        if e >= n:
+            return
+        i, h, w, c = position(e, height, width, channels)
+        first = x + offset(i, h, w, c, x_image, x_row, x_pixel)
+        second = x2 + offset(i, h, w, c, x2_image, x2_row, x2_pixel)
+        out = y + offset(i, h, w, c, y_image, y_row, y_pixel)
+        z = load_f32(first)
+        if two:
+            z = z + load_f32(second)
+        value, slope = rule(z)
+        store_f32(out, value)
+        for t in range(1, count + 1):
+            dz = np.float32(0)
+            if tangent:
+                dz = load_f32(first + 4 * t * x_block)
+            if tangent2:
+                dz = dz + load_f32(second + 4 * t * x2_block)
+            store_f32(out + 4 * t * y_block, slope * dz)
+
+    return apply
+
+
+_KERNELS = {name: _kernel(name, rule) for name, rule in RULES.items()}

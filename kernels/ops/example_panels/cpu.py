@@ -1,0 +1,233 @@
+"""Sums over examples on the CPU: xᵀ δ, the gradient of a weight from what goes into a layer and what its
+pre-activations are told.
+
+x lies in *example panels*: (ceil(B / PANEL), K, PANEL) float32, element [p, k, b] of feature k and example
+p * PANEL + b; δ in panels of its features, (ceil(N / PANEL), B, PANEL). What is beyond the batch is zero. The
+product is then rows by panels on the forward pass's register tile, and comes out packed like the weight:
+
+    g [q, k, n] = Σ_b x[b, k] δ[b, n]
+"""
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from numba import carray
+from numba.extending import register_jitable
+
+from fgnumba.kernels.emit import call, pointer, transpose_block
+from fgnumba.kernels.emit.vector import PANEL, InstructionSet
+from fgnumba.kernels.layout import images
+from fgnumba.kernels.layout.images import Images, operands
+from fgnumba.kernels.machine.arguments import filled, record
+from fgnumba.kernels.machine.compile import kernel
+from fgnumba.kernels.machine.memory import address
+from fgnumba.kernels.machine.program import Operation
+from fgnumba.kernels.machine.work import heights, parts_for, split, tile_count, tile_rows
+from fgnumba.kernels.shared.product.tiles import LAST, TILE_KINDS, tile_table
+from fgnumba.validation.launcher import launcher
+
+_PRODUCT = record(
+    *("a", "segments", "offsets", "rows", "panels", "w", "w_rows", "out", "out_rows"),
+    *("onto", "streams", "rest", "tiles", "tallest"),
+)
+_ELEMENT_WORK = 4
+STREAMS = 2
+"""Panels of a that are read at a time where a comes from memory."""
+
+
+@launcher
+def bind_product(
+    name: str,
+    isa: InstructionSet,
+    threads: int,
+    *,
+    a: npt.NDArray[np.float32],
+    w: npt.NDArray[np.float32],
+    out: npt.NDArray[np.float32],
+    rows: int,
+    terms: int,
+    columns: int,
+    onto: bool,
+    multiply_adds: int,
+    from_memory: bool = False,
+) -> Operation:
+    """Bind ``out[q, r] = Σ_s a[s, r] · w[q, s]`` for r < R, each of the three in panels, (panels, rows, PANEL).
+
+    Parameters
+    ----------
+    a : (S, at least R, PANEL). w : (Q, S * PANEL, PANEL). out : (Q, at least R, PANEL), added to where `onto`.
+    rows, terms, columns : R, and how many terms of the sum and columns of out count.
+    multiply_adds : of the product without padding.
+    from_memory : a is in no cache: it is read once, in few streams, and what is written stays in a cache.
+
+    Cost: R multiply-adds a term and column, these rounded up to PANEL, or to a vector where there is one panel; reads a
+    once a panel of w, or once.
+    """
+    segments = -(-terms // PANEL)
+    parts = parts_for(rows * terms * w.shape[0] * PANEL, -(-rows // isa.max_rows), threads)
+    tile_heights = set().union(
+        *(heights(hi - lo, isa.max_rows) for lo, hi in (split(rows, parts, part) for part in range(parts)))
+    )
+    tiles = tile_table(isa, tile_heights, 1, True, None, columns if w.shape[0] == 1 else PANEL)
+    offsets = np.arange(segments, dtype=np.int64) * a.shape[1] * PANEL
+    fields = {
+        "a": address(a),
+        "segments": segments,
+        "offsets": address(offsets),
+        "rows": rows,
+        "panels": w.shape[0],
+        "w": address(w),
+        "w_rows": w.shape[1],
+        "out": address(out),
+        "out_rows": out.shape[1],
+        "onto": onto,
+        "streams": from_memory,
+        "rest": terms % PANEL,
+        "tiles": address(tiles),
+        "tallest": isa.max_rows,
+    }
+    return Operation(
+        name,
+        kernel("panel-product", _product, 3),
+        filled(_PRODUCT, fields),
+        parts,
+        multiply_adds=multiply_adds,
+        keeps=(a, w, out, tiles, offsets),
+    )
+
+
+def _product(arguments: int, part: int, parts: int) -> None:
+    a = carray(pointer(arguments, _PRODUCT), 1)[0]
+    first, last = split(a.rows, parts, part)
+    count = tile_count(last - first, a.tallest)
+    # Each panel of a is a stream through memory, and a processor foresees but a few: with all 32 panels of 12 MB of
+    # weights at once, the product took three times as long.
+    block = STREAMS if a.streams else a.segments
+    for s in range(0, a.segments, block):
+        segments = min(block, a.segments - s)
+        if a.streams:
+            row = first
+            for tile in range(count):
+                height = tile_rows(last - first, count, tile)
+                for q in range(a.panels):
+                    _tile(a, q, row, height, s, segments)
+                row += height
+        else:
+            for q in range(a.panels):
+                row = first
+                for tile in range(count):
+                    height = tile_rows(last - first, count, tile)
+                    _tile(a, q, row, height, s, segments)
+                    row += height
+
+
+@register_jitable
+def _tile(a: Any, q: int, row: int, height: int, s: int, segments: int) -> None:
+    """Add `segments` panels of a, from panel s on, to a tile of out; of the very last, the terms that count."""
+    addresses = carray(pointer(a.tiles, np.int64), TILE_KINDS * (a.tallest + 1))
+    entry = addresses[TILE_KINDS * height + LAST]
+    operand = a.a + row * PANEL * 4
+    out = a.out + (q * a.out_rows + row) * PANEL * 4
+    w = a.w + (q * a.w_rows + s * PANEL) * PANEL * 4
+    onto = 1 if s > 0 else a.onto
+    whole = segments - (a.rest > 0 and s + segments == a.segments)
+    if whole > 0:
+        call(entry, (whole, a.offsets + 8 * s, PANEL, operand, 0, PANEL, w, 0, 0, 0, out, onto))
+        onto = 1
+    if whole < segments:
+        w += whole * PANEL * PANEL * 4
+        call(entry, (1, a.offsets + 8 * (s + whole), a.rest, operand, 0, PANEL, w, 0, 0, 0, out, onto))
+
+
+@cache
+def transpose(isa: InstructionSet) -> int:
+    """Address of ``(rows, columns, x, x_ld, y, y_ld)``: y[j, i] = x[i, j]."""
+    block, lanes = transpose_block(isa), isa.lanes
+
+    def transpose(rows: int, columns: int, x: int, x_ld: int, y: int, y_ld: int) -> None:
+        whole_rows, whole_columns = rows // lanes * lanes, columns // lanes * lanes
+        for j in range(0, whole_columns, lanes):
+            for i in range(0, whole_rows, lanes):
+                block(x + (i * x_ld + j) * 4, x_ld, y + (j * y_ld + i) * 4, y_ld)
+        xs = carray(pointer(x, np.float32), (rows, x_ld))
+        ys = carray(pointer(y, np.float32), (columns, y_ld))
+        for i in range(rows):
+            for j in range(whole_columns if i < whole_rows else 0, columns):
+                ys[j, i] = xs[i, j]
+
+    return kernel(f"transpose-{isa.name}", transpose, 6)
+
+
+_MOVE = record(*images.fields("x"), "batch", "features", "panels", "panel_rows", "transpose")
+
+
+@launcher
+def bind_to_panels(
+    isa: InstructionSet, threads: int, *, x: Images, panels: npt.NDArray[np.float32], batch: int
+) -> Operation:
+    """Bind the copy of examples (B, N), rows of `x`, to example panels, with zeros beyond the batch.
+
+    Cost: reads x once, writes the panels once.
+    """
+    return _bind_move("to-panels", _to_panels, isa, threads, x, panels, batch)
+
+
+@launcher
+def bind_from_panels(
+    isa: InstructionSet, threads: int, *, x: Images, panels: npt.NDArray[np.float32], batch: int
+) -> Operation:
+    """Bind the copy of example panels to examples (B, N), rows of `x`.
+
+    Cost: reads the panels once, writes x once.
+    """
+    return _bind_move("from-panels", _from_panels, isa, threads, x, panels, batch)
+
+
+def _bind_move(
+    name: str,
+    body: Any,
+    isa: InstructionSet,
+    threads: int,
+    x: Images,
+    panels: npt.NDArray[np.float32],
+    batch: int,
+) -> Operation:
+    features = x.shape[0] * x.shape[1] * x.shape[2]
+    values, memory = operands(x=x)
+    fields = {
+        **values,
+        "batch": batch,
+        "features": features,
+        "panels": address(panels),
+        "panel_rows": panels.shape[1],
+        "transpose": transpose(isa),
+    }
+    memory["keeps"] = (memory["keeps"], panels)
+    parts = parts_for(batch * features * _ELEMENT_WORK, panels.shape[0], threads)
+    return Operation(name, kernel(name, body, 3), filled(_MOVE, fields), parts, **memory)
+
+
+def _to_panels(arguments: int, part: int, parts: int) -> None:
+    a = carray(pointer(arguments, _MOVE), 1)[0]
+    first, last = split((a.batch + PANEL - 1) // PANEL, parts, part)
+    for p in range(first, last):
+        examples = min(PANEL, a.batch - p * PANEL)
+        out = a.panels + p * a.panel_rows * PANEL * 4
+        call(a.transpose, (examples, a.features, a.x + p * PANEL * a.x_image * 4, a.x_image, out, PANEL))
+        if examples < PANEL:
+            panel = carray(pointer(out, np.float32), (a.features, PANEL))
+            for n in range(a.features):
+                for b in range(examples, PANEL):
+                    panel[n, b] = np.float32(0)
+
+
+def _from_panels(arguments: int, part: int, parts: int) -> None:
+    a = carray(pointer(arguments, _MOVE), 1)[0]
+    first, last = split((a.batch + PANEL - 1) // PANEL, parts, part)
+    for p in range(first, last):
+        examples = min(PANEL, a.batch - p * PANEL)
+        out = a.x + p * PANEL * a.x_image * 4
+        source = a.panels + p * a.panel_rows * PANEL * 4
+        call(a.transpose, (a.features, examples, source, PANEL, out, a.x_image))

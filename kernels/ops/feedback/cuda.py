@@ -1,0 +1,321 @@
+"""Feedback matrices on a GPU: B (A N, C), how C outputs respond to a layer's N channels in A cells; see ``cpu``.
+
+    gather     w_t = Σ over a cell's pixels of a'(z) u_t           (T B, A N), what noise was put in
+    subtract   ε_t = ȯ_t - w_t B                                   the response that B does not predict
+    weigh      k and c ε                                           for B ← k B + c wᵀ ε
+    turn       Bᵀ                                                  for h = e Bᵀ
+
+All that follows a loss runs whatever it is, and where it is not finite B must stay as it is: what is gathered is finite
+whatever the slopes are, and what is weighed are zeros, with k = 1, where c or a response is not finite.
+"""
+
+import numpy as np
+import numpy.typing as npt
+
+from fgnumba.kernels.cuda.kernel import Kernel, kernel
+from fgnumba.kernels.cuda.layout import element, elementwise, offset
+from fgnumba.kernels.cuda.memory import DeviceArray
+from fgnumba.kernels.cuda.primitives import (
+    WARP,
+    Address,
+    Size,
+    barrier,
+    block_x,
+    divide,
+    finite,
+    lanes_xor_f32,
+    load_f32,
+    load_f64,
+    load_i64,
+    shared,
+    shared_load_f32,
+    shared_store_f32,
+    store_f32,
+    thread,
+)
+from fgnumba.kernels.cuda.program import Launch, Operation
+from fgnumba.kernels.emit.vector import PANEL
+from fgnumba.kernels.ops.example_panels.cuda import transposition
+from fgnumba.kernels.ops.feedback.cpu import COEFFICIENTS
+from fgnumba.kernels.rules.activations.rules import RULES, Rule
+from fgnumba.kernels.rules.directions.cuda import pick, turned
+from fgnumba.kernels.shared.perturbed_units import cuda as sites
+from fgnumba.kernels.shared.perturbed_units.cpu import Perturbed
+from fgnumba.validation.launcher import launcher
+
+_KEEP, _GAIN = (COEFFICIENTS.fields[name][1] for name in ("keep", "gain"))  # type: ignore[index]
+_THREADS = 256
+_CHECKS = WARP
+"""Most blocks that look for numbers which are not finite: a warp reads what they found at once."""
+_ZERO, _ONE, _NO_SIGN = np.float32(0), np.float32(1), np.uint32(0)
+
+
+@launcher
+def bind_gather(
+    isa: object,
+    threads: int,
+    *,
+    site: Perturbed,
+    cells: npt.NDArray[np.int64],
+    out: DeviceArray,
+    power: DeviceArray,
+) -> Operation:
+    """Bind the noise that was put into a layer, cell by cell, as ``cpu.bind_gather`` does.
+
+    A slope that is not finite counts as 0 in `out`, and makes `power` not finite.
+
+    Parameters
+    ----------
+    cells : on the host; they go to the device, sorted, when the operation is bound.
+
+    Cost: reads y once a slot and once for its power, writes out once; a thread adds up a channel of a cell, and draws
+    signs once a run of four pixels.
+    """
+    channels, numbers = site.y.shape[2], np.asarray(cells)
+    number = int(numbers.max()) + 1
+    order = sites.uploaded(np.argsort(numbers, kind="stable"), out.driver)
+    begins = sites.uploaded(np.searchsorted(np.sort(numbers), np.arange(number + 1)), out.driver)
+    units = sites.perturbed(site)
+    n = site.batch * number * channels
+    gather = {
+        **units,
+        "n": n,
+        "order": order,
+        "begins": begins,
+        "out": out,
+        "out_row": out.shape[1],
+        "out_slot": site.batch * out.shape[1],
+        "span": number * channels,
+    }
+    strides = ("y", "y_image", "y_row", "y_pixel", "pixels", "width", "channels")
+    squares = {name: units[name] for name in strides} | {"power": power}
+    gathering, squaring = _KERNELS[site.activation_name]
+    launches = (
+        elementwise(gathering, n, gather),
+        Launch(squaring, (site.batch * (site.slots > 0), 1, 1), squares),
+    )
+    return Operation("gather", launches, keeps=(site.y.memory, site.stream, order, begins, out, power))
+
+
+def _kernels(name: str, rule: Rule) -> tuple[Kernel, Kernel]:
+    @kernel(f"feedback-gather-{name}")
+    def gather(
+        y: Address,
+        y_block: Size,
+        y_image: Size,
+        y_row: Size,
+        y_pixel: Size,
+        pixels: Size,
+        width: Size,
+        channels: Size,
+        first_panel: Size,
+        slot: Size,
+        slots: Size,
+        parameter: Size,
+        stream: Address,
+        n: Size,
+        order: Address,
+        begins: Address,
+        out: Address,
+        out_row: Size,
+        out_slot: Size,
+        span: Size,
+    ) -> None:
+        e = element()
+        if e >= n:
+            return
+        i, column = divide(e, span)
+        cell, c = divide(column, channels)
+        first, last = load_i64(begins + 8 * cell), load_i64(begins + 8 * (cell + 1))
+        for t in range(slots):
+            total, drawn = _ZERO, -1
+            four = (_NO_SIGN, _NO_SIGN, _NO_SIGN, _NO_SIGN)
+            for k in range(first, last):
+                p = load_i64(order + 8 * k)
+                h, w = divide(p, width)
+                q = i * pixels + p
+                if q >> 2 != drawn:
+                    drawn = q >> 2
+                    four = sites.signs(stream, drawn, c, first_panel, slot + t, parameter)
+                slope = rule(load_f32(y + offset(i, h, w, c, y_image, y_row, y_pixel)))[1]
+                if finite(np.float64(slope)):
+                    total += turned(slope, pick(four, q & 3), c & 31)
+            store_f32(out + 4 * (t * out_slot + i * out_row + column), total)
+
+    @kernel(f"feedback-power-{name}")
+    def power_of(
+        y: Address,
+        y_image: Size,
+        y_row: Size,
+        y_pixel: Size,
+        pixels: Size,
+        width: Size,
+        channels: Size,
+        power: Address,
+    ) -> None:
+        sums = shared(1024)
+        total = _ZERO
+        for e in range(thread(), pixels * channels, _THREADS):
+            p, c = divide(e, channels)
+            h, w = divide(p, width)
+            slope = rule(load_f32(y + offset(block_x(), h, w, c, y_image, y_row, y_pixel)))[1]
+            total += slope * slope
+        shared_store_f32(sums + 4 * thread(), total)
+        barrier()
+        half = _THREADS // 2
+        while half > 0:
+            if thread() < half:
+                total += shared_load_f32(sums + 4 * (thread() + half))
+                shared_store_f32(sums + 4 * thread(), total)
+            barrier()
+            half >>= 1
+        if thread() == 0:
+            at = power + 4 * block_x()
+            store_f32(at, load_f32(at) + total)
+
+    return gather, power_of
+
+
+_KERNELS = {name: _kernels(name, rule) for name, rule in RULES.items()}
+
+
+@launcher
+def bind_subtract(*, predicted: DeviceArray, response: DeviceArray, slot: int, slots: int) -> Operation:
+    """Bind ε_t ← ε_t - `predicted`, (slots B, at least C), for the slots of a layer in `response`, (S, B, C).
+
+    Cost: reads both once, writes the response once.
+    """
+    _, batch, classes = response.shape
+    n = slots * batch * classes
+    arguments = {
+        "predicted": predicted,
+        "predicted_row": predicted.shape[1],
+        "response": response,
+        "first": slot * batch * classes,
+        "n": n,
+        "classes": classes,
+    }
+    return Operation("subtract", (elementwise(_subtract, n, arguments),), keeps=(predicted, response))
+
+
+@kernel("feedback-subtract")
+def _subtract(
+    predicted: Address, predicted_row: Size, response: Address, first: Size, n: Size, classes: Size
+) -> None:
+    e = element()
+    if e >= n:
+        return
+    row, c = divide(e, classes)
+    at = response + 4 * (first + e)
+    store_f32(at, load_f32(at) - load_f32(predicted + 4 * (row * predicted_row + c)))
+
+
+@launcher
+def bind_weigh(
+    *,
+    response: DeviceArray,
+    classes: int,
+    slot: int,
+    slots: int,
+    coefficients: DeviceArray,
+    feedback: DeviceArray,
+    out: DeviceArray,
+) -> Operation:
+    """Bind B ← k B and c r, in panels of outputs, as ``cpu.bind_weigh`` does.
+
+    Where k, c or one of the responses is not finite, B is left alone and out becomes zeros, so that nothing is added to
+    B. A first launch looks for such responses.
+
+    Cost: reads the response twice and writes out once; reads and writes B too, where k is not 1.
+    """
+    _, batch, width = response.shape
+    rows = slots * batch
+    found = DeviceArray.zeros(out.driver, (WARP,))
+    checks = min(_CHECKS, max(1, -(-rows * classes // _THREADS)))
+    # Rows of all slots follow one another.
+    first = {"response": response[slot : slot + slots], "response_row": width, "classes": classes}
+    check = {**first, "n": rows * classes, "stride": checks * _THREADS, "found": found}
+    weigh = {
+        **first,
+        "rows": rows,
+        "out": out,
+        "out_rows": out.shape[1],
+        "out_size": out.size,
+        "feedback": feedback,
+        "size": feedback.size,
+        "coefficients": coefficients,
+        "found": found,
+    }
+    launches = (
+        Launch(_check, (checks, 1, 1), check),
+        elementwise(_weigh, max(out.size, feedback.size), weigh),
+    )
+    return Operation("weigh", launches, keeps=(response, coefficients, feedback, out, found))
+
+
+@kernel("feedback-check", threads=_THREADS)
+def _check(
+    response: Address, response_row: Size, classes: Size, n: Size, stride: Size, found: Address
+) -> None:
+    wrong = shared(1024)
+    total = _ZERO
+    for e in range(block_x() * _THREADS + thread(), n, stride):
+        row, c = divide(e, classes)
+        if not finite(np.float64(load_f32(response + 4 * (row * response_row + c)))):
+            total = _ONE
+    shared_store_f32(wrong + 4 * thread(), total)
+    barrier()
+    half = _THREADS // 2
+    while half > 0:
+        if thread() < half:
+            total += shared_load_f32(wrong + 4 * (thread() + half))
+            shared_store_f32(wrong + 4 * thread(), total)
+        barrier()
+        half >>= 1
+    if thread() == 0:
+        store_f32(found + 4 * block_x(), total)
+
+
+@kernel("feedback-weigh", threads=_THREADS)
+def _weigh(
+    response: Address,
+    response_row: Size,
+    classes: Size,
+    rows: Size,
+    out: Address,
+    out_rows: Size,
+    out_size: Size,
+    feedback: Address,
+    size: Size,
+    coefficients: Address,
+    found: Address,
+) -> None:
+    e = element()
+    # All lanes of a warp add up what the blocks before found, those past the last element too.
+    wrong = load_f32(found + 4 * (thread() & 31))
+    mask = 16
+    while mask > 0:
+        wrong += lanes_xor_f32(wrong, mask)
+        mask >>= 1
+    keep, gain = np.float32(load_f64(coefficients + _KEEP)), np.float32(load_f64(coefficients + _GAIN))
+    good = wrong == _ZERO and finite(np.float64(keep)) and finite(np.float64(gain))
+    if e < size and good and keep != _ONE:
+        store_f32(feedback + 4 * e, load_f32(feedback + 4 * e) * keep)
+    if e < out_size:
+        panel, row = divide(e >> 5, out_rows)
+        c = 32 * panel + (e & 31)
+        value = _ZERO
+        if good and row < rows and c < classes:
+            value = gain * load_f32(response + 4 * (row * response_row + c))
+        store_f32(out + 4 * e, value)
+
+
+@launcher
+def bind_turn(isa: object, threads: int, *, feedback: DeviceArray, out: DeviceArray) -> Operation:
+    """Bind Bᵀ: `feedback` (ceil(C / PANEL), A N, PANEL) to `out`, (ceil(A N / PANEL), C, PANEL).
+
+    Cost: reads and writes B once.
+    """
+    rows, classes = feedback.shape[1], out.shape[1]
+    source, target = (feedback, rows * PANEL, PANEL), (out, classes * PANEL, PANEL)
+    return Operation("turn", (transposition(source, target, rows, classes, rows),), keeps=(feedback, out))

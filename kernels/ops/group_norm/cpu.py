@@ -1,0 +1,122 @@
+"""Group normalisation on the CPU: each example over the pixels and channels of a group, G groups of C / G channels.
+
+    x̂  = (x - μ) r,  r = 1 / √(σ² + ε)          μ, σ² mean and variance over a group
+    y  = s ⊙ x̂ + b                              s, b by channel
+    dy = s ⊙ r (dx - mean(dx) - x̂ mean(x̂ dx)) + ds ⊙ x̂ + db
+
+Sums run over pixels for a vector of channels side by side, whatever the groups; a group's channels are added up after
+that. A group's mean and variance: see :mod:`fgnumba.kernels.rules.moments`.
+
+Source: Y. Wu, K. He, arXiv 1803.08494.
+"""
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numba import carray
+from numba.extending import register_jitable
+
+from fgnumba.kernels.emit import call, pointer
+from fgnumba.kernels.emit.channels import CONSTANT, FACTOR, GAIN, OWN_FACTOR, OWN_GAIN
+from fgnumba.kernels.emit.vector import InstructionSet
+from fgnumba.kernels.layout.images import Images
+from fgnumba.kernels.machine.arguments import filled
+from fgnumba.kernels.machine.compile import kernel
+from fgnumba.kernels.machine.program import Operation
+from fgnumba.kernels.shared.affine import cpu as affine
+from fgnumba.kernels.shared.normalization import cpu as passes
+from fgnumba.validation.launcher import launcher
+
+_ARGUMENTS = np.dtype([*affine.ARGUMENTS.descr, ("moments", np.int64), ("write", np.int64)])
+
+
+@launcher
+def bind(
+    isa: InstructionSet,
+    *,
+    batch: int,
+    images_a_part: int,
+    x: Images,
+    y: Images,
+    groups: int,
+    weights: affine.Affine,
+    epsilon: float,
+) -> Operation:
+    """Bind group normalisation to its arrays.
+
+    Parameters
+    ----------
+    x, y : images of one shape. Must not overlap.
+    groups : G, which divides C.
+    epsilon : ε, above 0.
+
+    Cost: reads x three times, and x and dx three times and twice a direction; writes y and dy once.
+    """
+    fields, scratch, memory = affine.fields(
+        isa,
+        batch=batch,
+        images_a_part=images_a_part,
+        x=x,
+        y=y,
+        affine=weights,
+        groups=groups,
+        epsilon=epsilon,
+        work_vectors=passes.WORK_VECTORS,
+    )
+    entries = {"moments": passes.moments_entry(isa), "write": passes.write_entry(isa)}
+    arguments = filled(_ARGUMENTS, fields | entries)
+    return Operation("group-norm", _entry(), arguments, scratch_bytes=scratch, **memory)
+
+
+@cache
+def _entry() -> int:
+    return kernel("group-norm", _group_norm, 3)
+
+
+def _group_norm(arguments: int, part: int, parts: int) -> None:
+    a = carray(pointer(arguments, _ARGUMENTS), 1)[0]
+    epsilon = np.int32(a.epsilon).view(np.float32)
+    scale = carray(pointer(a.scale, np.float32), a.channels)
+    shift = carray(pointer(a.shift, np.float32), a.channels)
+    factor, own_factor = passes.vector(a, FACTOR), passes.vector(a, OWN_FACTOR)
+    gain, own_gain = passes.vector(a, GAIN), passes.vector(a, OWN_GAIN)
+    constant, inverse = passes.vector(a, CONSTANT), passes.vector(a, passes.INVERSE)
+    affine.draw(a)
+    for i in range(min(a.images, a.batch - part * a.images)):
+        x = a.x + (part * a.x_part + i * a.x_image) * 4
+        y = a.y + (part * a.y_part + i * a.y_image) * 4
+        passes.centre(a, x, epsilon)
+        for c in range(a.channels):
+            gain[c], constant[c] = scale[c] * inverse[c], shift[c]
+        _write(a, x, 0, y)
+        for t in range(a.count):
+            ds_at, db_at = affine.tangents(a, t)
+            ds = carray(pointer(ds_at, np.float32), a.channels)
+            db = carray(pointer(db_at, np.float32), a.channels)
+            dx = x + (t + 1) * a.x_block * 4 if a.has_tangent else 0
+            if a.has_tangent:
+                dots = passes.project(a, x, dx)
+                for c in range(a.channels):
+                    own_gain[c] = scale[c] * (inverse[c] * (factor[c] / own_factor[c]))
+                    # Each product is of the size of a term of dy: none overflows, or is subnormal, before that.
+                    along = own_gain[c] * (inverse[c] * (inverse[c] * dots[c]))
+                    gain[c] = inverse[c] * ds[c] - along
+                    constant[c] = db[c]
+            else:
+                for c in range(a.channels):
+                    gain[c], constant[c] = inverse[c] * ds[c], db[c]
+            _write(a, x, dx, y + (t + 1) * a.y_block * 4)
+
+
+@register_jitable
+def _write(a: Any, x: int, dx: int, y: int) -> None:
+    """Write gain d + own_gain e + constant by channel; without e where the address of dx is 0."""
+    stride = a.padded * 4
+    call(
+        a.write,
+        (
+            *(a.height, a.width, a.channels, x, dx, a.x_row, a.x_pixel),
+            *(y, a.y_row, a.y_pixel, a.scratch, stride),
+        ),
+    )

@@ -1,0 +1,103 @@
+"""Layer normalisation on the CPU: each pixel (each example, where it is a vector) over its C channels.
+
+    x̂  = (x - μ) r,  r = 1 / √(σ² + ε)          μ, σ² mean and variance over the channels
+    y  = s ⊙ x̂ + b
+    dy = s ⊙ r (dx - mean(dx) - x̂ mean(x̂ dx)) + ds ⊙ x̂ + db
+
+A row's mean and variance: see :mod:`fgnumba.kernels.rules.moments`.
+
+Source: J. L. Ba, J. R. Kiros, G. E. Hinton, arXiv 1607.06450.
+"""
+
+from functools import cache
+
+import numpy as np
+from numba import carray
+
+from fgnumba.kernels.emit import pointer
+from fgnumba.kernels.emit.vector import InstructionSet
+from fgnumba.kernels.layout.images import Images
+from fgnumba.kernels.machine.arguments import filled
+from fgnumba.kernels.machine.compile import kernel
+from fgnumba.kernels.machine.program import Operation
+from fgnumba.kernels.rules import moments
+from fgnumba.kernels.shared.affine import cpu as affine
+from fgnumba.validation.launcher import launcher
+
+
+@launcher
+def bind(
+    isa: InstructionSet,
+    *,
+    batch: int,
+    images_a_part: int,
+    x: Images,
+    y: Images,
+    weights: affine.Affine,
+    epsilon: float,
+) -> Operation:
+    """Bind layer normalisation to its arrays.
+
+    Parameters
+    ----------
+    x, y : images of one shape. Must not overlap.
+    epsilon : ε, above 0.
+
+    Cost: reads x, x̂ and dx twice each, from the first-level cache after the first time; writes y and dy once.
+    """
+    fields, scratch, memory = affine.fields(
+        isa,
+        batch=batch,
+        images_a_part=images_a_part,
+        x=x,
+        y=y,
+        affine=weights,
+        groups=1,
+        epsilon=epsilon,
+        work_vectors=1,
+    )
+    return Operation(
+        "layer-norm", _entry(), filled(affine.ARGUMENTS, fields), scratch_bytes=scratch, **memory
+    )
+
+
+@cache
+def _entry() -> int:
+    return kernel("layer-norm", _layer_norm, 3)
+
+
+def _layer_norm(arguments: int, part: int, parts: int) -> None:
+    a = carray(pointer(arguments, affine.ARGUMENTS), 1)[0]
+    n = min(a.images, a.batch - part * a.images)
+    channels, share = a.channels, np.float32(1.0 / a.channels)
+    epsilon = np.int32(a.epsilon).view(np.float32)
+    scale = carray(pointer(a.scale, np.float32), channels)
+    shift = carray(pointer(a.shift, np.float32), channels)
+    normal = carray(pointer(a.scratch, np.float32), channels)
+    affine.draw(a)
+    for pixel in range(n * a.height * a.width):
+        i, row, column = pixel // (a.height * a.width), pixel // a.width % a.height, pixel % a.width
+        x_at = a.x + (part * a.x_part + i * a.x_image + row * a.x_row + column * a.x_pixel) * 4
+        y_at = a.y + (part * a.y_part + i * a.y_image + row * a.y_row + column * a.y_pixel) * 4
+        y = carray(pointer(y_at, np.float32), channels)
+        factor, left, inverse = moments.centre(x_at, channels, share, epsilon, a.scratch)
+        offset, own_factor = left * inverse, moments.tangent_factor(inverse, factor)
+        for c in range(channels):
+            normal[c] = normal[c] * inverse - offset
+            y[c] = scale[c] * normal[c] + shift[c]
+        for t in range(a.count):
+            ds_at, db_at = affine.tangents(a, t)
+            ds = carray(pointer(ds_at, np.float32), channels)
+            db = carray(pointer(db_at, np.float32), channels)
+            dy = carray(pointer(y_at + (t + 1) * a.y_block * 4, np.float32), channels)
+            if a.has_tangent:
+                dx_at = x_at + (t + 1) * a.x_block * 4
+                dx = carray(pointer(dx_at, np.float32), channels)
+                own, high, low, dot = moments.project(a.scratch, dx_at, channels, share, own_factor)
+                gain = inverse * (factor / own)
+                for c in range(channels):
+                    moved = moments.centred(dx[c], own, high, low) - normal[c] * dot
+                    dy[c] = (scale[c] * gain) * moved + (ds[c] * normal[c] + db[c])
+            else:
+                for c in range(channels):
+                    dy[c] = ds[c] * normal[c] + db[c]

@@ -1,0 +1,34 @@
+"""Layer normalisation on a GPU: each pixel (each example, where it is a vector) over its C channels; see ``cpu``.
+
+x̂  = (x - μ) r,  r = 1 / √(σ² + ε)          μ, σ² mean and variance over the channels
+y  = s ⊙ x̂ + b
+dy = s ⊙ r (dx - mean(dx) - x̂ mean(x̂ dx)) + ds ⊙ x̂ + db
+"""
+
+from typing import Any
+
+from fgnumba.kernels.cuda.program import Operation
+from fgnumba.kernels.layout.images import Images
+from fgnumba.kernels.shared.affine import cpu as affine
+from fgnumba.kernels.shared.normalization import cuda as normalization
+from fgnumba.validation.launcher import launcher
+
+
+@launcher
+def bind(
+    isa: Any,
+    *,
+    batch: int,
+    images_a_part: int,
+    x: Images,
+    y: Images,
+    weights: affine.Affine,
+    epsilon: float,
+) -> Operation:
+    """Bind layer normalisation to its arrays, as ``cpu.bind`` does; the whole batch at once, whatever `images_a_part`.
+
+    Cost: see :func:`fgnumba.kernels.shared.normalization.cuda.bind`, a unit for each pixel.
+    """
+    return normalization.bind(
+        "layer-norm", batch=batch, x=x, y=y, groups=1, by_pixel=True, weights=weights, epsilon=epsilon
+    )

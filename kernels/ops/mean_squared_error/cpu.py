@@ -1,0 +1,100 @@
+"""Mean squared error on the CPU, value and directional derivatives in one pass over the outputs.
+
+f   = mean_ic (z_ic - y_ic)²
+d_t = mean_ic 2 (z_ic - y_ic) dz_tic
+"""
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from numba import carray
+
+from fgnumba.kernels.emit import pointer
+from fgnumba.kernels.machine.compile import kernel
+from fgnumba.kernels.machine.program import Operation
+from fgnumba.kernels.shared.loss.cpu import RESIDUAL, ROWS, bind_loss, bind_loss_residual
+from fgnumba.validation.launcher import launcher
+
+
+@launcher
+def bind(
+    threads: int,
+    *,
+    z: npt.NDArray[np.float32],
+    width: int,
+    targets: npt.NDArray[np.float32],
+    result: npt.NDArray[Any],
+    values: npt.NDArray[np.float64],
+) -> list[Operation]:
+    """Bind the loss to its arrays.
+
+    Parameters
+    ----------
+    z : (1 + T, B, ld) float32, a dual buffer; `width` columns are read.
+    targets : (B, width) float32, C-contiguous.
+    result, values : as in :func:`fgnumba.kernels.ops.softmax_cross_entropy.cpu.bind`.
+
+    Cost: one pass over z and the targets.
+    """
+    return bind_loss("mean squared error", _entry(), threads, z, width, targets, result, values)
+
+
+@launcher
+def bind_residual(
+    threads: int,
+    *,
+    z: npt.NDArray[np.float32],
+    targets: npt.NDArray[np.float32],
+    residual: npt.NDArray[np.float32],
+) -> Operation:
+    """Bind e_i = 2 (z_i - y_i) / N, the gradient of an example's own loss.
+
+    Parameters
+    ----------
+    z : (B, ld) float32. targets : (B, N) float32. residual : (B, N), written.
+    """
+    return bind_loss_residual("squared residual", _residual_entry(), threads, z, targets, residual)
+
+
+@cache
+def _residual_entry() -> int:
+    return kernel("squared-residual", _residual, 3)
+
+
+def _residual(arguments: int, part: int, parts: int) -> None:
+    a = carray(pointer(arguments, RESIDUAL), 1)[0]
+    targets = carray(pointer(a.targets, np.float32), (a.batch, a.width))
+    residual = carray(pointer(a.residual, np.float32), (a.batch, a.width))
+    factor = 2.0 / a.width
+    for i in range(a.batch * part // parts, a.batch * (part + 1) // parts):
+        z = carray(pointer(a.z + i * a.ld * 4, np.float32), a.width)
+        for n in range(a.width):
+            residual[i, n] = factor * (np.float64(z[n]) - np.float64(targets[i, n]))
+
+
+@cache
+def _entry() -> int:
+    return kernel("mean-squared-error", _rows, 3, fastmath={"contract", "nsz", "reassoc"})
+
+
+def _rows(arguments: int, part: int, parts: int) -> None:
+    a = carray(pointer(arguments, ROWS), 1)[0]
+    targets = carray(pointer(a.targets, np.float32), (a.batch, a.width))
+    rows = carray(pointer(a.rows, np.float64), (1 + a.count, a.batch))
+    # In float64: squares of what is far from its target, 1e20, are beyond float32.
+    scale = 1.0 / a.width
+    for i in range(a.batch * part // parts, a.batch * (part + 1) // parts):
+        z = carray(pointer(a.z + i * a.ld * 4, np.float32), a.width)
+        total = np.float64(0)
+        for n in range(a.width):
+            difference = np.float64(z[n]) - np.float64(targets[i, n])
+            total += difference * difference
+        rows[0, i] = total * scale
+        for t in range(a.count):
+            dz = carray(pointer(a.z + ((t + 1) * a.batch + i) * a.ld * 4, np.float32), a.width)
+            dot = np.float64(0)
+            for n in range(a.width):
+                dot += (np.float64(z[n]) - np.float64(targets[i, n])) * np.float64(dz[n])
+            rows[t + 1, i] = 2.0 * dot * scale

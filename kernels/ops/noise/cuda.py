@@ -1,0 +1,96 @@
+"""Noise on activities on a GPU: dy_t = a'(z) u_t, or dy_t + a'(z) u_t, signs u of every example's own; see ``cpu``."""
+
+import numpy as np
+
+from fgnumba.kernels.cuda.kernel import Kernel, kernel
+from fgnumba.kernels.cuda.layout import element, elementwise, offset
+from fgnumba.kernels.cuda.primitives import Address, Size, divide, load_f32, store_f32
+from fgnumba.kernels.cuda.program import Operation
+from fgnumba.kernels.rules.activations.rules import RULES, Rule
+from fgnumba.kernels.rules.directions.cuda import pick, turned
+from fgnumba.kernels.shared.perturbed_units import cuda as sites
+from fgnumba.kernels.shared.perturbed_units.cpu import Perturbed
+from fgnumba.validation.launcher import launcher
+
+
+@launcher
+def bind(
+    isa: object,
+    threads: int,
+    *,
+    site: Perturbed,
+    onto: bool,
+    gap: tuple[int, int] = (0, 0),
+    beyond: tuple[int, int] = (0, 0),
+) -> Operation:
+    """Bind the noise of one layer, as ``cpu.bind`` does; the whole batch at once.
+
+    Cost: reads y once a slot; writes `slots` tangents once, having read them where `onto`; a thread draws the signs of
+    four elements and slot.
+    """
+    rows = sites.rows_of(site)
+    n = sites.quads(rows) * site.y.shape[2]
+    arguments = {
+        **sites.perturbed(site),
+        "n": n,
+        "rows": rows,
+        "onto": int(onto),
+        "gap": gap[0],
+        "gap_end": gap[1],
+        "beyond": beyond[0],
+        "zeros_end": max(gap[1], beyond[1]),
+    }
+    launch = elementwise(_KERNELS[site.activation_name], n, arguments)
+    return Operation("noise", (launch,), keeps=(site.y.memory, site.stream))
+
+
+def _kernel(name: str, rule: Rule) -> Kernel:
+    @kernel(f"noise-{name}")
+    def noise(
+        y: Address,
+        y_block: Size,
+        y_image: Size,
+        y_row: Size,
+        y_pixel: Size,
+        pixels: Size,
+        width: Size,
+        channels: Size,
+        first_panel: Size,
+        slot: Size,
+        slots: Size,
+        parameter: Size,
+        stream: Address,
+        n: Size,
+        rows: Size,
+        onto: Size,
+        gap: Size,
+        gap_end: Size,
+        beyond: Size,
+        zeros_end: Size,
+    ) -> None:
+        e = element()
+        if e >= n:
+            return
+        quad, c = divide(e, channels)
+        last = min(4 * quad + 4, rows)
+        for t in range(slots):
+            four = sites.signs(stream, quad, c, first_panel, slot + t, parameter)
+            for q in range(4 * quad, last):
+                i, _, h, w = sites.place(q, pixels, width)
+                at = y + offset(i, h, w, c, y_image, y_row, y_pixel)
+                out = at + 4 * (1 + slot + t) * y_block
+                u = turned(rule(load_f32(at))[1], pick(four, q & 3), c & 31)
+                if onto:
+                    u = load_f32(out) + u
+                store_f32(out, u)
+        for t in range(gap, zeros_end):
+            if t < gap_end or t >= beyond:
+                for q in range(4 * quad, last):
+                    i, _, h, w = sites.place(q, pixels, width)
+                    at = y + offset(i, h, w, c, y_image, y_row, y_pixel)
+                    store_f32(at + 4 * (1 + t) * y_block, np.float32(0))
+
+    return noise
+
+
+_KERNELS = {name: _kernel(name, rule) for name, rule in RULES.items()}

@@ -1,0 +1,1 @@
+"""Rules that every device compiles: activations, directions, random numbers, means."""

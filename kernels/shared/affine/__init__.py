@@ -1,0 +1,1 @@
+"""Scale and shift of each channel, for the normalisations."""

@@ -1,0 +1,134 @@
+"""Scale and shift of each channel, and the directions that they are moved along: what normalisations share."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from numba.extending import register_jitable
+
+from fgnumba.kernels.emit.vector import PANEL, InstructionSet
+from fgnumba.kernels.layout import images
+from fgnumba.kernels.layout.images import Images, operands
+from fgnumba.kernels.machine.arguments import record
+from fgnumba.kernels.machine.memory import address
+from fgnumba.kernels.rules.directions import EXPLICIT, GAUSSIAN, NONE, RADEMACHER
+from fgnumba.kernels.rules.directions import cpu as directions
+from fgnumba.kernels.rules.philox import ENTRY
+from fgnumba.kernels.shared.product import product
+
+ARGUMENTS = record(
+    *images.fields("x"),
+    *images.fields("y"),
+    *("batch", "images", "count", "has_tangent", "channels", "height", "width", "groups", "epsilon"),
+    *("scale", "shift", "scale_parameter", "shift_parameter", "v_scale", "v_shift", "padded"),
+    *("first", "kind", "stream", "draw", "draw_vector", "at_vectors", "at_work"),
+)
+
+
+@dataclass(frozen=True)
+class Affine:
+    """Scale and shift, and their directions.
+
+    Parameters
+    ----------
+    scale, shift : (C rounded up to PANEL,) float32.
+    kind, count, first : the kind of direction, how many (T), the index of the first in the counter.
+    scale_parameter, shift_parameter : indices in the counter.
+    stream : (1,) ``philox.STREAM``, read when the operation runs.
+    v_scale, v_shift : for EXPLICIT, (T, C rounded up to PANEL).
+    """
+
+    scale: npt.NDArray[np.float32]
+    shift: npt.NDArray[np.float32]
+    kind: int = NONE
+    count: int = 0
+    first: int = 0
+    scale_parameter: int = 0
+    shift_parameter: int = 0
+    stream: npt.NDArray[Any] | None = None
+    v_scale: npt.NDArray[np.float32] | None = None
+    v_shift: npt.NDArray[np.float32] | None = None
+
+
+def fields(
+    isa: InstructionSet,
+    *,
+    batch: int,
+    images_a_part: int,
+    x: Images,
+    y: Images,
+    affine: Affine,
+    groups: int,
+    epsilon: float,
+    work_vectors: int,
+) -> tuple[dict[str, int], int, dict[str, Any]]:
+    """Return the values of `ARGUMENTS`, bytes of scratch memory, and what an ``Operation`` must know of the memory.
+
+    Parameters
+    ----------
+    epsilon : its float32 bits travel in the record.
+    work_vectors : of C float32, at the beginning of the scratch memory.
+    """
+    height, width, channels = x.shape
+    kind, count, padded = affine.kind, affine.count, affine.scale.size
+    drawn = kind not in (NONE, EXPLICIT)
+    values, memory = operands(x=x, y=y)
+    memory["keeps"] = (memory["keeps"], affine)
+    at_vectors = work_vectors * padded * 4
+    at_work = at_vectors + 2 * count * padded * 4
+    vector_kind = GAUSSIAN if kind == GAUSSIAN else RADEMACHER
+    draw = 0
+    if drawn:
+        draw = directions.gaussians(isa) if kind == GAUSSIAN else directions.sign_words(isa)
+    return (
+        {
+            **values,
+            **images.part_fields(batch, images_a_part),
+            "count": count,
+            "has_tangent": x.has_tangent and count > 0,
+            "channels": channels,
+            "height": height,
+            "width": width,
+            "groups": groups,
+            "epsilon": int(np.float32(epsilon).view(np.int32)),
+            "scale": address(affine.scale),
+            "shift": address(affine.shift),
+            "scale_parameter": affine.scale_parameter,
+            "shift_parameter": affine.shift_parameter,
+            "v_scale": address(affine.v_scale),
+            "v_shift": address(affine.v_shift),
+            "padded": padded,
+            "first": affine.first,
+            "kind": kind,
+            "stream": address(affine.stream),
+            "draw": draw,
+            "draw_vector": directions.vector() if drawn else 0,
+            "at_vectors": at_vectors,
+            "at_work": at_work,
+        },
+        at_work + directions.draw_bytes(vector_kind, padded // PANEL) * drawn,
+        memory,
+    )
+
+
+@register_jitable
+def draw(a: Any) -> None:
+    """Draw the tangents of scale and shift for every direction."""
+    if a.kind == EXPLICIT:
+        return
+    work = a.scratch + a.at_work
+    for t in range(a.count):
+        for which in range(2):
+            parameter = a.shift_parameter if which else a.scale_parameter
+            out = a.scratch + a.at_vectors + (2 * t + which) * a.padded * 4
+            product.draw_vector(a, t, a.padded, ENTRY, parameter, work, out)
+
+
+@register_jitable
+def tangents(a: Any, t: int) -> tuple[int, int]:
+    """Return the addresses of the tangents of scale and shift along direction `t`."""
+    if a.kind == EXPLICIT:
+        return a.v_scale + t * a.padded * 4, a.v_shift + t * a.padded * 4
+    at = a.scratch + a.at_vectors + 2 * t * a.padded * 4
+    return at, at + a.padded * 4

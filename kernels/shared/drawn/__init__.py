@@ -1,0 +1,1 @@
+"""The drawn directions of one parameter."""

@@ -1,0 +1,95 @@
+"""The drawn directions of one parameter, for kernels that compute with them alone: padding does not count there."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy.typing as npt
+from numba import carray
+from numba.extending import register_jitable
+
+from fgnumba.kernels.emit import call, pointer
+from fgnumba.kernels.emit.vector import PANEL, InstructionSet
+from fgnumba.kernels.machine.memory import address
+from fgnumba.kernels.rules.directions import GAUSSIAN, RADEMACHER, RANK1
+from fgnumba.kernels.rules.directions import cpu as directions
+from fgnumba.kernels.rules.philox import DIRECTION_SHIFT, STREAM
+
+FIELDS = (
+    *("rows", "panels", "columns", "group_panels", "vector"),
+    *("kind", "count", "first", "parameter", "stream", "draw"),
+)
+
+BLOCK = 64
+"""Rows of a panel that are drawn at a time."""
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Directions v_t of a parameter, as a dual pass drew them.
+
+    Parameters
+    ----------
+    shape : of the packed parameter, (panels, K, PANEL) or (panels * PANEL,).
+    columns, groups : of the canonical array, N in so many groups.
+    direction, count, first, parameter : kind and number of the directions, indices in the counter.
+    stream : (1,) ``philox.STREAM``, read when an operation runs.
+    """
+
+    shape: tuple[int, ...]
+    columns: int
+    groups: int
+    direction: int
+    count: int
+    first: int
+    parameter: int
+    stream: npt.NDArray[Any]
+
+    @property
+    def vector(self) -> bool:
+        """Whether the parameter is a vector: one panel, whose rows are PANEL of its entries."""
+        return len(self.shape) == 1
+
+    @property
+    def kind(self) -> int:
+        """The kind, of a vector by its entries."""
+        return RADEMACHER if self.vector and self.direction == RANK1 else self.direction
+
+    @property
+    def panels(self) -> int:
+        """Panels, 1 of a vector."""
+        return 1 if self.vector else self.shape[0]
+
+    @property
+    def rows(self) -> int:
+        """Rows of a panel."""
+        return self.shape[0] // PANEL if self.vector else self.shape[1]
+
+    def fields(self, isa: InstructionSet) -> dict[str, int]:
+        """Return the values of `FIELDS`."""
+        return {
+            "rows": self.rows,
+            "panels": self.panels,
+            "columns": self.columns // self.groups,
+            "group_panels": (self.rows if self.vector else self.panels) // self.groups,
+            "vector": self.vector,
+            "kind": self.kind,
+            "count": self.count,
+            "first": self.first,
+            "parameter": self.parameter,
+            "stream": address(self.stream),
+            "draw": directions.gaussians(isa) if self.kind == GAUSSIAN else directions.sign_words(isa),
+        }
+
+
+@register_jitable
+def lanes(a: Any, panel: int, row: int) -> int:
+    """Return how many lanes of a row of a panel count; the rows of a vector are panels."""
+    return int(min(PANEL, a.columns - (row if a.vector else panel) % a.group_panels * PANEL))
+
+
+@register_jitable
+def draw(a: Any, t: int, row: int, rows: int, panel: int, purpose: int, out: int) -> None:
+    """Draw rows of a panel of direction `t`."""
+    stream = carray(pointer(a.stream, STREAM), 1)[0]
+    c2 = ((a.first + t) << DIRECTION_SHIFT) + a.parameter
+    call(a.draw, (row, rows, panel, purpose, c2, stream.step, stream.key_low, stream.key_high, out))

@@ -1,0 +1,1 @@
+"""What losses share: each example reduced to its loss and tangents, and the mean of them."""

@@ -1,0 +1,128 @@
+"""What losses share: a kernel that reduces each example to its loss and tangents, and the mean over the
+examples.
+
+An example's loss may be beyond float32, where its outputs are not: rows are float64, and so are sums over outputs. The
+mean is taken in float64, too, and in order by one thread: the same for any number of threads.
+"""
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from numba import carray
+
+from fgnumba.kernels.emit import pointer
+from fgnumba.kernels.machine.arguments import filled, record
+from fgnumba.kernels.machine.compile import kernel
+from fgnumba.kernels.machine.memory import address, aligned
+from fgnumba.kernels.machine.program import Operation
+from fgnumba.kernels.machine.work import parts_for
+from fgnumba.validation.launcher import launcher
+
+ROWS = record("z", "ld", "batch", "width", "count", "targets", "rows", "reduce")
+"""Arguments of a loss kernel: it writes `rows`, (1 + count, batch) float64; impossible targets give NaN."""
+
+RESIDUAL = record("z", "ld", "batch", "width", "targets", "residual")
+"""Arguments of the kernel that writes the gradient of each example's own loss, (batch, width) float32."""
+
+RESULT = np.dtype([("finite", np.int64)])
+"""Outcome of a pass: `finite` is 1 where loss and directional derivatives are finite in float32, as updates are."""
+MOST = np.float64(np.finfo(np.float32).max)
+"""The largest float32."""
+
+
+def in_float32(values: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
+    """Return which values a pass that ends `finite` may have."""
+    return np.abs(values) <= MOST
+
+
+_MEAN = record("rows", "batch", "count", "result", "values")
+
+# An exponential costs about as much as this many multiply-adds.
+_ELEMENT_WORK = 30
+
+
+@launcher
+def bind_loss(
+    name: str,
+    entry: int,
+    threads: int,
+    z: npt.NDArray[np.float32],
+    width: int,
+    targets: npt.NDArray[Any],
+    result: npt.NDArray[Any],
+    values: npt.NDArray[np.float64],
+    reduce: int = 0,
+) -> list[Operation]:
+    """Return the loss kernel at `entry`, which may call `reduce`, and the mean over its rows, bound."""
+    blocks, batch, ld = z.shape
+    rows = aligned((blocks, batch), np.float64)
+    arguments = {
+        "z": address(z),
+        "ld": ld,
+        "batch": batch,
+        "width": width,
+        "count": blocks - 1,
+        "targets": address(targets),
+        "rows": address(rows),
+        "reduce": reduce,
+    }
+    mean = {
+        "rows": address(rows),
+        "batch": batch,
+        "count": blocks - 1,
+        "result": address(result),
+        "values": address(values),
+    }
+    parts = parts_for(blocks * batch * width * _ELEMENT_WORK, batch, threads)
+    return [
+        Operation(
+            name, entry, filled(ROWS, arguments), parts, scratch_bytes=width * 4, keeps=(z, targets, rows)
+        ),
+        Operation("mean", _mean_entry(), filled(_MEAN, mean), keeps=(rows, result, values)),
+    ]
+
+
+@launcher
+def bind_loss_residual(
+    name: str,
+    entry: int,
+    threads: int,
+    z: npt.NDArray[np.float32],
+    targets: npt.NDArray[Any],
+    residual: npt.NDArray[np.float32],
+) -> Operation:
+    """Return the kernel at `entry`, which writes the gradient of each example's loss in z (B, ld), bound."""
+    batch, width = residual.shape
+    arguments = {
+        "z": address(z),
+        "ld": z.shape[1],
+        "batch": batch,
+        "width": width,
+        "targets": address(targets),
+        "residual": address(residual),
+    }
+    parts = parts_for(batch * width * _ELEMENT_WORK, batch, threads)
+    return Operation(name, entry, filled(RESIDUAL, arguments), parts, keeps=(z, targets, residual))
+
+
+@cache
+def _mean_entry() -> int:
+    return kernel("mean-of-rows", _mean, 3)
+
+
+def _mean(arguments: int, part: int, parts: int) -> None:
+    a = carray(pointer(arguments, _MEAN), 1)[0]
+    rows = carray(pointer(a.rows, np.float64), (1 + a.count, a.batch))
+    values = carray(pointer(a.values, np.float64), 1 + a.count)
+    result = carray(pointer(a.result, np.int64), 1)
+    finite = 1
+    for t in range(1 + a.count):
+        total = np.float64(0)
+        for i in range(a.batch):
+            total += rows[t, i]
+        values[t] = total / np.float64(a.batch)
+        if not np.abs(values[t]) <= MOST:
+            finite = 0
+    result[0] = finite

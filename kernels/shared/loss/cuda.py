@@ -1,0 +1,164 @@
+"""What losses share on a GPU: a warp reduces an example to its loss and tangents, then the mean; see ``cpu``.
+
+Losses of examples are float64, for they may be beyond float32. So is their mean, in an order that depends on the batch
+alone.
+"""
+
+import numpy as np
+
+from fgnumba.kernels.cuda.kernel import Kernel, device_function, kernel
+from fgnumba.kernels.cuda.layout import THREADS, blocks_for
+from fgnumba.kernels.cuda.memory import DeviceArray
+from fgnumba.kernels.cuda.primitives import (
+    WARP,
+    Address,
+    Floats,
+    Size,
+    block_x,
+    load_f32,
+    load_f64,
+    shared,
+    store_f64,
+    store_i64,
+    thread,
+)
+from fgnumba.kernels.cuda.program import Launch, Operation
+from fgnumba.kernels.cuda.sums import SLOT, WARPS, block_sum
+from fgnumba.kernels.shared.loss.cpu import MOST, RESULT
+from fgnumba.validation.launcher import launcher
+
+TANGENTS = 4
+"""Tangents that a warp reduces at once: what it computes of the primal serves them all."""
+
+FINITE: int = RESULT.fields["finite"][1]  # type: ignore[index]
+"""Bytes from a ``loss.RESULT`` to its flag."""
+
+_ZERO = np.float32(0)
+
+Doubles = tuple[np.float64, np.float64, np.float64, np.float64]
+
+
+@launcher
+def bind_loss(
+    name: str,
+    entry: Kernel,
+    threads: int,
+    z: DeviceArray,
+    width: int,
+    targets: DeviceArray,
+    result: DeviceArray,
+    values: DeviceArray,
+    reduce: int = 0,
+) -> list[Operation]:
+    """Return the loss kernel `entry` and the mean over its rows, bound.
+
+    Parameters
+    ----------
+    entry : a kernel in which a warp takes an example and four tangents.
+    threads, reduce : not needed here.
+    """
+    blocks, batch, ld = z.shape
+    count = blocks - 1
+    rows = DeviceArray.zeros(z.driver, (blocks, batch), np.float64)
+    arguments = {
+        "z": z,
+        "block": batch * ld,
+        "ld": ld,
+        "batch": batch,
+        "width": width,
+        "count": count,
+        "targets": targets,
+        "rows": rows,
+    }
+    teams = max(1, -(-count // TANGENTS))
+    mean = {"rows": rows, "batch": batch, "values": values}
+    check = {"values": values, "count": blocks, "result": result}
+    return [
+        Operation(
+            name, (Launch(entry, (_blocks(batch), teams, 1), arguments),), keeps=(z, targets, rows, values)
+        ),
+        Operation(
+            "mean",
+            (Launch(_mean, (blocks, 1, 1), mean), Launch(_all_finite, (1, 1, 1), check)),
+            keeps=(rows, result, values),
+        ),
+    ]
+
+
+@launcher
+def bind_loss_residual(
+    name: str,
+    entry: Kernel,
+    threads: int,
+    z: DeviceArray,
+    targets: DeviceArray,
+    residual: DeviceArray,
+) -> Operation:
+    """Return the kernel `entry`, a warp an example, which writes the gradient of its loss in z (B, ld), bound."""
+    batch, width = residual.shape
+    arguments = {
+        "z": z,
+        "ld": z.shape[1],
+        "batch": batch,
+        "width": width,
+        "targets": targets,
+        "residual": residual,
+    }
+    return Operation(name, (Launch(entry, (_blocks(batch), 1, 1), arguments),), keeps=(z, targets, residual))
+
+
+def _blocks(batch: int) -> int:
+    """Return the blocks that have a warp for each example."""
+    return blocks_for(batch, WARPS)
+
+
+@device_function
+def example() -> int:
+    """Return the number of the warp's example; it may lie past the last."""
+    return block_x() * WARPS + thread() // WARP
+
+
+@device_function
+def tangents_at(at: int, block: int, left: int) -> Floats:
+    """Return entries of four tangents, `block` elements apart; 0 of those that are not `left`."""
+    first = load_f32(at) if left > 0 else _ZERO
+    second = load_f32(at + 4 * block) if left > 1 else _ZERO
+    third = load_f32(at + 8 * block) if left > 2 else _ZERO
+    fourth = load_f32(at + 12 * block) if left > 3 else _ZERO
+    return first, second, third, fourth
+
+
+@device_function
+def store_tangents(at: int, block: int, left: int, values: Doubles) -> None:
+    """Write entries of four tangents, float64, `block` elements apart; none of those that are not `left`."""
+    if left > 0:
+        store_f64(at, values[0])
+    if left > 1:
+        store_f64(at + 8 * block, values[1])
+    if left > 2:
+        store_f64(at + 16 * block, values[2])
+    if left > 3:
+        store_f64(at + 24 * block, values[3])
+
+
+@kernel("mean-of-rows")
+def _mean(rows: Address, batch: Size, values: Address) -> None:
+    slot = shared(SLOT)
+    total = np.float64(0)
+    for i in range(thread(), batch, THREADS):
+        total = total + load_f64(rows + 8 * (block_x() * batch + i))
+    total = block_sum(total, slot)
+    if thread() == 0:
+        store_f64(values + 8 * block_x(), total / np.float64(batch))
+
+
+@kernel("all-finite")
+def _all_finite(values: Address, count: Size, result: Address) -> None:
+    slot = shared(SLOT)
+    bad = np.float64(0)
+    for t in range(thread(), count, THREADS):
+        if not abs(load_f64(values + 8 * t)) <= MOST:
+            bad = np.float64(1)
+    bad = block_sum(bad, slot)
+    if thread() == 0:
+        store_i64(result + FINITE, 1 if bad == np.float64(0) else 0)

@@ -1,0 +1,1 @@
+"""Normalisation of groups of channels and of examples."""

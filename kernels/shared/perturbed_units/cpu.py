@@ -1,0 +1,157 @@
+"""Where activities are perturbed: how kernels walk over a layer's units and draw the signs of each.
+
+The noise u of a unit is a pure function of (seed, step, slot, parameter, example, pixel, channel): with column = 32
+panel + lane, the word at row `example * pixels + pixel` of the panel, purpose ``philox.NOISE``, bit ``lane`` set
+means -1. It is drawn again wherever it is needed, and never stored. A *slot* is one tangent of the pass.
+
+The slope s = a'(z) is that of the units' activation: from z, or from the output where that says as much
+(``SLOPE_FROM_OUTPUT``).
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from numba import carray
+from numba.extending import register_jitable
+
+from fgnumba.kernels.emit import call, pointer
+from fgnumba.kernels.emit.vector import PANEL, InstructionSet
+from fgnumba.kernels.layout import images
+from fgnumba.kernels.layout.images import Images
+from fgnumba.kernels.machine.memory import address
+from fgnumba.kernels.machine.work import split
+from fgnumba.kernels.rules.directions import RADEMACHER
+from fgnumba.kernels.rules.directions import cpu as directions
+from fgnumba.kernels.rules.philox import DIRECTION_SHIFT, NOISE, STREAM
+
+SLOPE_FROM_OUTPUT = ("identity", "relu", "leaky_relu")
+"""Activations whose slope is the same function of their output as of what they are applied to."""
+
+ROWS = 64
+"""Rows of signs that are drawn at a time."""
+
+FIELDS = (
+    *images.fields("y"),
+    *("batch", "images", "example", "height", "width", "channels", "panels", "first_panel"),
+    *("slot", "slots", "parameter", "stream", "draw"),
+)
+
+_SIGN_BIT = np.uint32(0x80000000)
+
+
+@dataclass(frozen=True)
+class Perturbed:
+    """Units whose activities are perturbed, and the noise that they get.
+
+    Parameters
+    ----------
+    batch, images_a_part : B, and the examples of a part; 0: an operation takes the whole batch, and cuts it itself.
+    y : (H, W, C) images whose primal says what the slopes are.
+    activation_name : what the slopes are of.
+    parameter : number of the layer in the counter.
+    stream : (1,) ``philox.STREAM``, read when an operation runs.
+    slot, slots : the tangents that carry the noise.
+    first_channel : what channel 0 of y is called in the counter, a multiple of PANEL.
+    """
+
+    batch: int
+    images_a_part: int
+    y: Images
+    activation_name: str
+    parameter: int
+    stream: npt.NDArray[Any]
+    slot: int = 0
+    slots: int = 0
+    first_channel: int = 0
+
+    @property
+    def panels(self) -> int:
+        """Panels of channels."""
+        return -(-self.y.shape[2] // PANEL)
+
+    @property
+    def elements(self) -> int:
+        """Units of the batch."""
+        return self.batch * math.prod(self.y.shape)
+
+    def fields(self, isa: InstructionSet) -> dict[str, int]:
+        """Return the values of `FIELDS` but those of `y` itself."""
+        height, width, channels = self.y.shape
+        return {
+            "batch": self.batch,
+            "images": self.images_a_part,
+            "example": 0,
+            "height": height,
+            "width": width,
+            "channels": channels,
+            "panels": self.panels,
+            "first_panel": self.first_channel // PANEL,
+            "slot": self.slot,
+            "slots": self.slots,
+            "parameter": self.parameter,
+            "stream": address(self.stream),
+            "draw": directions.sign_words(isa),
+        }
+
+
+WORD_BYTES = directions.draw_bytes(RADEMACHER, ROWS)
+"""Of scratch memory for the signs of ``ROWS`` rows of a panel."""
+
+
+@register_jitable
+def examples(a: Any, part: int, parts: int, by_panels: bool) -> tuple[int, int]:
+    """Return first and last (exclusive) example of a part, counted from the first of the batch or chunk."""
+    if a.images > 0:
+        return part * a.images, min(a.batch, (part + 1) * a.images)
+    if by_panels:
+        return 0, a.batch
+    return split(a.batch, parts, part)
+
+
+@register_jitable
+def panels(a: Any, part: int, parts: int, by_panels: bool) -> tuple[int, int]:
+    """Return first and last (exclusive) panel of a part."""
+    if a.images == 0 and by_panels:
+        return split(a.panels, parts, part)
+    return 0, a.panels
+
+
+@register_jitable
+def origin(a: Any, at: int, part_stride: int, image_stride: int, part: int, first: int) -> int:
+    """Return the address of a part's first example in images at `at`."""
+    return at + 4 * (part * part_stride if a.images > 0 else first * image_stride)
+
+
+@register_jitable
+def draw(a: Any, slot: int, row: int, rows: int, panel: int, out: int) -> None:
+    """Draw the signs of a slot: words of `rows` rows of a panel, from `row`, a multiple of 4, on."""
+    stream = carray(pointer(a.stream, STREAM), 1)[0]
+    c2 = ((a.slot + slot) << DIRECTION_SHIFT) + a.parameter
+    call(
+        a.draw,
+        (row, rows, a.first_panel + panel, NOISE, c2, stream.step, stream.key_low, stream.key_high, out),
+    )
+
+
+@register_jitable
+def place(a: Any, q: int, first: int, image: int, row: int, pixel: int) -> int:
+    """Return the bytes from a part's first example to row `q` of the signs, by the strides of images."""
+    pixels = a.height * a.width
+    i, p = q // pixels - a.example - first, q % pixels
+    return 4 * (i * image + p // a.width * row + p % a.width * pixel)
+
+
+@register_jitable
+def unit(a: Any, origin: int, q: int, first: int, panel: int) -> int:
+    """Return the address in y of a panel's units at row `q` of the signs."""
+    return origin + place(a, q, first, a.y_image, a.y_row, a.y_pixel) + panel * PANEL * 4
+
+
+@register_jitable
+def signed(value: np.float32, word: np.uint32, lane: int) -> np.float32:
+    """Return `value` with its sign turned where the lane's bit is set."""
+    bits = np.float32(value).view(np.uint32) ^ ((word << np.uint32(31 - lane)) & _SIGN_BIT)
+    return np.uint32(bits).view(np.float32)

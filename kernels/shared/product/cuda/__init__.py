@@ -1,0 +1,1 @@
+"""The tile of dense layers and convolutions on a GPU."""

@@ -1,0 +1,32 @@
+"""Entries of directions: drawn into a tile of shared memory, or multiplied with what is there."""
+
+import numpy as np
+
+from fgnumba.kernels.cuda.kernel import device_function
+from fgnumba.kernels.cuda.primitives import Floats, shared_store_f32
+from fgnumba.kernels.rules.directions import GAUSSIAN
+from fgnumba.kernels.rules.directions.cuda import gaussian, sign_words, signed_one, turned
+from fgnumba.kernels.rules.philox import ENTRY
+
+
+@device_function
+def draw_column(
+    at: int, stride: int, kind: int, stream: int, quad: int, panel: int, lane: int, c2: int
+) -> None:
+    """Write rows 4 quad to 4 quad + 3 of a column of V, Gaussian or signs, `stride` bytes apart."""
+    if kind == GAUSSIAN:
+        for i in range(4):
+            shared_store_f32(at + i * stride, gaussian(stream, 4 * quad + i, panel, lane, ENTRY, c2))
+    else:
+        signs = sign_words(stream, quad, panel, ENTRY, c2)
+        shared_store_f32(at, signed_one(signs[0], lane))
+        shared_store_f32(at + stride, signed_one(signs[1], lane))
+        shared_store_f32(at + 2 * stride, signed_one(signs[2], lane))
+        shared_store_f32(at + 3 * stride, signed_one(signs[3], lane))
+
+
+@device_function
+def signed_sum(total: np.float32, values: Floats, word: np.uint32, lane: int) -> np.float32:
+    """Return the total and four values, each with the sign of its lane of a word, from `lane` on."""
+    total = total + turned(values[0], word, lane) + turned(values[1], word, lane + 1)
+    return total + turned(values[2], word, lane + 2) + turned(values[3], word, lane + 3)

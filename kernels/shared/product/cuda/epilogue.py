@@ -1,0 +1,117 @@
+"""What follows a tile's sums: four columns of a row at a time, their biases, directions, slopes, and where they go."""
+
+import numpy as np
+
+from fgnumba.kernels.cuda.kernel import device_function
+from fgnumba.kernels.cuda.primitives import (
+    Floats,
+    fma,
+    load_f32,
+    load_f32x4,
+    shared_load_f32,
+    shared_load_f32x4,
+    store_f32,
+    store_f32x4,
+)
+from fgnumba.kernels.rules.activations.cuda import leaky
+from fgnumba.kernels.rules.directions import EXPLICIT, GAUSSIAN
+from fgnumba.kernels.rules.directions.cuda import gaussian_of_vector, pick, sign_words, signed_one
+from fgnumba.kernels.rules.philox import ENTRY
+
+
+@device_function
+def four_signs_of_vector(stream: int, n: int, purpose: int, c2: int) -> Floats:
+    """Return the signs n to n + 3, `n` a multiple of 4, of a vector."""
+    word = np.uint32(pick(sign_words(stream, n >> 7, 0, purpose, c2), (n >> 5) & 3) >> np.uint32(n & 31))
+    return signed_one(word, 0), signed_one(word, 1), signed_one(word, 2), signed_one(word, 3)
+
+
+@device_function
+def four_of_bias(kind: int, v_bias: int, stream: int, n: int, c2: int) -> Floats:
+    """Return the entries n to n + 3, `n` a multiple of 4, of a bias's direction of a kind."""
+    if kind == EXPLICIT:
+        return load_f32x4(v_bias + 4 * n)
+    if kind == GAUSSIAN:
+        return (
+            gaussian_of_vector(stream, n, ENTRY, c2),
+            gaussian_of_vector(stream, n + 1, ENTRY, c2),
+            gaussian_of_vector(stream, n + 2, ENTRY, c2),
+            gaussian_of_vector(stream, n + 3, ENTRY, c2),
+        )
+    return four_signs_of_vector(stream, n, ENTRY, c2)
+
+
+@device_function
+def plus(a: Floats, b: Floats) -> Floats:
+    """Return a + b."""
+    return a[0] + b[0], a[1] + b[1], a[2] + b[2], a[3] + b[3]
+
+
+@device_function
+def times(a: Floats, b: Floats) -> Floats:
+    """Return a b, entry by entry."""
+    return a[0] * b[0], a[1] * b[1], a[2] * b[2], a[3] * b[3]
+
+
+@device_function
+def scaled(factor: np.float32, a: Floats, b: Floats) -> Floats:
+    """Return factor a + b."""
+    return (
+        fma(factor, a[0], b[0]),
+        fma(factor, a[1], b[1]),
+        fma(factor, a[2], b[2]),
+        fma(factor, a[3], b[3]),
+    )
+
+
+@device_function
+def summed(place: int, stride: int, teams: int) -> Floats:
+    """Return what the teams have summed, in their order."""
+    found = shared_load_f32x4(place)
+    for team in range(1, teams):
+        found = plus(found, shared_load_f32x4(place + team * stride))
+    return found
+
+
+@device_function
+def added(place: int, count: int) -> np.float32:
+    """Return the sum of so many numbers in shared memory, in their order."""
+    total = np.float32(0)
+    for i in range(count):
+        total = total + shared_load_f32(place + 4 * i)
+    return total
+
+
+@device_function
+def activated(z: Floats, alpha: np.float32) -> tuple[Floats, Floats]:
+    """Return a(z) and a'(z)."""
+    (a, da), (b, db) = leaky(z[0], alpha), leaky(z[1], alpha)
+    (c, dc), (d, dd) = leaky(z[2], alpha), leaky(z[3], alpha)
+    return (a, b, c, d), (da, db, dc, dd)
+
+
+@device_function
+def write(at: int, values: Floats, count: int, wide: int) -> None:
+    """Write the first `count` values; `wide`: there are always four, at multiples of 16 bytes."""
+    if wide:
+        store_f32x4(at, values)
+    else:
+        store_f32(at, values[0])
+        if count > 1:
+            store_f32(at + 4, values[1])
+        if count > 2:
+            store_f32(at + 8, values[2])
+        if count > 3:
+            store_f32(at + 12, values[3])
+
+
+@device_function
+def read(at: int, count: int) -> Floats:
+    """Return `count` values, and zeros."""
+    zero = np.float32(0)
+    return (
+        load_f32(at),
+        load_f32(at + 4) if count > 1 else zero,
+        load_f32(at + 8) if count > 2 else zero,
+        load_f32(at + 12) if count > 3 else zero,
+    )

@@ -1,0 +1,135 @@
+"""x·u for rank-1 directions: the product that x V = (x·u) wᵀ is left of.
+
+A few directions are dotted with a row one by one. Many are the columns of a weight panel, and all of their dots are
+one product on the register tile. Rows are those of the layer's own product: examples, or pixels.
+"""
+
+from collections.abc import Collection
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numba import carray
+from numba.extending import register_jitable
+
+from fgnumba.kernels.emit import call, pointer
+from fgnumba.kernels.emit.vector import PANEL, InstructionSet
+from fgnumba.kernels.machine.compile import kernel
+from fgnumba.kernels.machine.memory import address
+from fgnumba.kernels.machine.work import tile_count, tile_rows
+from fgnumba.kernels.rules.directions import RANK1
+from fgnumba.kernels.rules.directions import cpu as directions
+from fgnumba.kernels.rules.philox import LEFT
+from fgnumba.kernels.shared.product.tiles import LAST, TILE_KINDS, tile_table
+
+FIELDS = ("at_dots", "at_factors", "dot_stride", "dot_total", "dot_rows", "dot_tiles")
+
+MANY = 5
+"""Directions from which on a tile of at least a vector's width is faster than dots one by one."""
+
+
+def fields(
+    isa: InstructionSet, kind: int, count: int, inputs: int, total: int, heights: Collection[int] = ()
+) -> tuple[dict[str, int], dict[str, int], Any]:
+    """Return values of `FIELDS`, bytes of scratch memory by field, and what must be kept alive.
+
+    Parameters
+    ----------
+    kind, count, inputs : of the directions and the weight: kind, T, K.
+    total : rows that are dotted.
+    heights : of the tiles that they are cut into; none: dots one by one.
+    """
+    if kind != RANK1:
+        return {"dot_stride": 1}, {}, None
+    if count < MANY or not heights:
+        values = {"dot_stride": 1, "dot_total": total, "dot_rows": dot_rows()}
+        return values, {"at_dots": count * total * 4}, None
+    blocks = -(-count // PANEL)
+    tiles = tile_table(isa, heights, 1, True, None, min(count, PANEL))
+    values = {"dot_stride": PANEL, "dot_total": total, "dot_tiles": address(tiles)}
+    return values, {"at_dots": blocks * total * PANEL * 4, "at_factors": inputs * PANEL * 4}, tiles
+
+
+@register_jitable
+def blocks(a: Any) -> int:
+    """Return how many times the rows are gone through."""
+    return a.count if a.dot_stride == 1 else (a.count + PANEL - 1) // PANEL
+
+
+@register_jitable
+def at(a: Any, t: int, row: int) -> int:
+    """Address of the dot of row `row` and direction `t`; those of the next rows are `dot_stride` elements apart."""
+    if a.dot_stride == 1:
+        return a.scratch + a.at_dots + (t * a.dot_total + row) * 4
+    return a.scratch + a.at_dots + ((t // PANEL * a.dot_total + row) * PANEL + t % PANEL) * 4
+
+
+@register_jitable
+def draw(a: Any, block: int, draw_vector: Any) -> int:
+    """Draw u of a block's directions, and return where; valid until something else is drawn.
+
+    Parameters
+    ----------
+    draw_vector : ``product.draw_vector``.
+    """
+    work = a.scratch + a.at_drawn
+    n = (a.inputs + PANEL - 1) // PANEL * PANEL
+    left = work + (n // PANEL + 63) // 64 * 256
+    if a.dot_stride == 1:
+        draw_vector(a, block, n, LEFT, a.parameter, work, left)
+        return left
+    factors = carray(pointer(a.scratch + a.at_factors, np.float32), (a.inputs, PANEL))
+    u = carray(pointer(left, np.float32), a.inputs)
+    for t in range(block * PANEL, min(a.count, (block + 1) * PANEL)):
+        draw_vector(a, t, n, LEFT, a.parameter, work, left)
+        for k in range(a.inputs):
+            factors[k, t % PANEL] = u[k]
+    return a.scratch + a.at_factors
+
+
+@register_jitable
+def write(
+    a: Any, block: int, u: int, rows: int, segments: int, offsets: int, length: int, x: int, ld: int, row: int
+) -> None:
+    """Write the dots of `rows` rows of x, which lie as a register tile reads them, for a block's directions `u`."""
+    if a.dot_stride == 1:
+        call(a.dot_rows, (rows, segments, offsets, length, x, ld, u, at(a, block, row)))
+        return
+    addresses = carray(pointer(a.dot_tiles, np.int64), TILE_KINDS * (a.tallest + 1))
+    count = tile_count(rows, a.tallest)
+    first = 0
+    for tile in range(count):
+        height = tile_rows(rows, count, tile)
+        operand = x + first * ld * 4
+        out = at(a, block * PANEL, row + first)
+        entry = addresses[TILE_KINDS * height + LAST]
+        call(entry, (segments, offsets, length, operand, operand, ld, u, 0, 0, 0, out, 0))
+        first += height
+
+
+@cache
+def dot_rows() -> int:
+    """Address of ``(rows, segments, offsets, length, x, ld, u, out)``: out[i] = x_i · u.
+
+    A row of x lies as a register tile reads it. The sum is reassociated, so that it vectorises; a row's result
+    depends on nothing but the row and how it is cut into segments.
+    """
+    return kernel("dot-rows", _dot_rows, 8, fastmath={"contract", "nsz", "reassoc"})
+
+
+def _dot_rows(rows: int, segments: int, offsets: int, length: int, x: int, ld: int, u: int, out: int) -> None:
+    starts = carray(pointer(offsets, np.int64), segments)
+    dots = carray(pointer(out, np.float32), rows)
+    for i in range(rows):
+        total = np.float32(0)
+        for s in range(segments):
+            xs = carray(pointer(x + (i * ld + starts[s]) * 4, np.float32), length)
+            left = carray(pointer(u + s * length * 4, np.float32), length)
+            for j in range(length):
+                total += xs[j] * left[j]
+        dots[i] = total
+
+
+def factor_bytes(inputs: int) -> int:
+    """Bytes that drawing u takes beside where it ends up."""
+    return directions.draw_bytes(RANK1, -(-inputs // PANEL)) + -(-inputs // PANEL) * PANEL * 4

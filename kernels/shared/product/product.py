@@ -1,0 +1,276 @@
+"""What every layer with weights does around its products: directions drawn, tiles chosen, epilogue applied.
+
+Dense layers and convolutions differ in how they walk over their inputs. What they share is here once: a record of
+arguments that begins with `FIELDS`, and the steps that need nothing but those.
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from numba import carray
+from numba.extending import register_jitable
+
+from fgnumba.kernels.emit import call, pointer, tangent_rows
+from fgnumba.kernels.emit.vector import PANEL, InstructionSet
+from fgnumba.kernels.machine.compile import kernel
+from fgnumba.kernels.machine.memory import address
+from fgnumba.kernels.rules.activations.cpu import activation
+from fgnumba.kernels.rules.directions import EXPLICIT, GAUSSIAN, NONE, RADEMACHER, RANK1
+from fgnumba.kernels.rules.directions import cpu as directions
+from fgnumba.kernels.rules.philox import DIRECTION_SHIFT, ENTRY, RIGHT, STREAM
+from fgnumba.kernels.shared.product import dots
+from fgnumba.kernels.shared.product.tiles import tile_table
+
+FIELDS = (
+    *("weight", "bias", "inputs", "panels", "tallest", "group", "weight_tiles", "tangent_tiles"),
+    *("count", "first", "kind", "parameter", "bias_parameter", "stream", "v", "v_bias"),
+    *("draw", "draw_vector", "activate", "combine"),
+    *("at_slopes", "at_right", "at_shift", "at_drawn"),
+    *dots.FIELDS,
+)
+
+
+@dataclass(frozen=True)
+class Weights:
+    """The weights of a layer, and the directions that they are moved along.
+
+    Parameters
+    ----------
+    weight : packed (panels, K, PANEL), see :func:`fgnumba.kernels.layout.packing.pack`.
+    bias : (panels * PANEL,), zeros where the layer has none.
+    kind, count, first : the kind of direction, how many (T), the index of the first in the counter.
+    parameter, bias_parameter : indices in the counter; a `bias_parameter` of -1: no bias, its tangent is zero.
+    stream : (1,) ``philox.STREAM``, read when the operation runs.
+    v, v_bias : for EXPLICIT, (T, panels, K, PANEL) and (T, panels * PANEL).
+    """
+
+    weight: npt.NDArray[np.float32]
+    bias: npt.NDArray[np.float32]
+    kind: int = NONE
+    count: int = 0
+    first: int = 0
+    parameter: int = 0
+    bias_parameter: int = -1
+    stream: npt.NDArray[Any] | None = None
+    v: npt.NDArray[np.float32] | None = None
+    v_bias: npt.NDArray[np.float32] | None = None
+
+    @property
+    def panels(self) -> int:
+        """Panels of the packed weight."""
+        return self.weight.shape[0]
+
+    @property
+    def inputs(self) -> int:
+        """K, the rows of the weight."""
+        return self.weight.shape[1]
+
+    @property
+    def entries(self) -> str | None:
+        """The form in which V is drawn or given, None where it is of rank 1 or there is none."""
+        return {RADEMACHER: "signs", GAUSSIAN: "float", EXPLICIT: "float"}.get(self.kind)
+
+    def products(self, has_tangent: bool) -> int:
+        """Return the products of a pass: the primal's, and those of T tangents."""
+        return 1 + self.count * (has_tangent + (self.entries is not None))
+
+
+def vector_bytes(weights: Weights) -> int:
+    """Bytes that drawing u, w or c takes beside where they end up."""
+    rows = weights.panels
+    if weights.kind == RANK1:
+        return max(directions.draw_bytes(RANK1, rows), dots.factor_bytes(weights.inputs))
+    return directions.draw_bytes(weights.kind, rows) if weights.kind in (RADEMACHER, GAUSSIAN) else 0
+
+
+def fields(
+    isa: InstructionSet,
+    weights: Weights,
+    activation_name: str,
+    has_tangent: bool,
+    entries: str | None,
+    heights: Collection[int],
+    group: int,
+    last: int,
+    channelwise: bool = False,
+    ahead: bool = False,
+) -> tuple[dict[str, int], tuple[Any, ...]]:
+    """Return the values of `FIELDS` but for places in scratch memory, and what must be kept alive for them.
+
+    Parameters
+    ----------
+    entries : the form in which tangent tiles read V, see :func:`fgnumba.kernels.emit.product_tile`.
+    heights, group, last : rows, panels and last columns of the tiles, see
+        :func:`fgnumba.kernels.shared.product.tiles.tile_table`.
+    channelwise, ahead : of all tiles, see :func:`fgnumba.kernels.emit.product_tile`.
+    """
+    kind, drawn = weights.kind, weights.kind in (RANK1, RADEMACHER, GAUSSIAN)
+    primal = tile_table(isa, heights, group, True, None, last, channelwise, ahead)
+    tangent = primal
+    if entries:
+        tangent = tile_table(isa, heights, group, has_tangent, entries, last, channelwise, ahead)
+    draw = 0
+    if drawn:
+        draw = directions.gaussians(isa) if kind == GAUSSIAN else directions.sign_words(isa)
+    values = {
+        "weight": address(weights.weight),
+        "bias": address(weights.bias),
+        "inputs": weights.inputs,
+        "panels": weights.panels,
+        "tallest": isa.max_rows,
+        "group": group,
+        "weight_tiles": address(primal),
+        "tangent_tiles": address(tangent),
+        "count": weights.count,
+        "first": weights.first,
+        "kind": kind,
+        "parameter": weights.parameter,
+        "bias_parameter": weights.bias_parameter,
+        "stream": address(weights.stream),
+        "v": address(weights.v),
+        "v_bias": address(weights.v_bias),
+        "draw": draw,
+        "draw_vector": directions.vector() if drawn else 0,
+        "activate": activation(activation_name, slope=weights.count > 0),
+        "combine": combine(isa) if weights.count > 0 else 0,
+    }
+    return values, (primal, tangent, weights)
+
+
+def regions(weights: Weights, sums: int, slopes: int, drawn: int) -> Mapping[str, int]:
+    """Return the bytes of scratch memory by field; `sums` come first, at the scratch memory's own address."""
+    width = weights.panels * PANEL * 4
+    return {
+        "sums": sums,
+        "at_slopes": slopes * (weights.count > 0),
+        "at_right": weights.count * width * (weights.kind == RANK1),
+        "at_shift": weights.count * width,
+        "at_drawn": max(drawn, vector_bytes(weights)),
+    }
+
+
+@register_jitable
+def draw_right_and_shift(a: Any, t: int) -> None:
+    """Draw w and c of direction `t`; c stays where the caller gave it, and is zero without a bias."""
+    n = a.panels * PANEL
+    work, shift = a.scratch + a.at_drawn, a.scratch + a.at_shift + t * n * 4
+    if a.kind == RANK1:
+        draw_vector(a, t, n, RIGHT, a.parameter, work, a.scratch + a.at_right + t * n * 4)
+    if a.bias_parameter < 0:
+        zeros = carray(pointer(shift, np.float32), n)
+        for j in range(n):
+            zeros[j] = np.float32(0)
+    elif a.kind != EXPLICIT:
+        draw_vector(a, t, n, ENTRY, a.bias_parameter, work, shift)
+
+
+@register_jitable
+def draw_panel(a: Any, t: int, panel: int, k: int, length: int, out: int) -> None:
+    """Draw rows k to k + length of one panel of V_t."""
+    stream = carray(pointer(a.stream, STREAM), 1)[0]
+    c2 = ((a.first + t) << DIRECTION_SHIFT) + a.parameter
+    call(a.draw, (k, length, panel, ENTRY, c2, stream.step, stream.key_low, stream.key_high, out))
+
+
+@register_jitable
+def draw_vector(a: Any, t: int, n: int, purpose: int, parameter: int, work: int, out: int) -> None:
+    """Draw a vector of direction `t`; `a` needs no more than first, kind, stream, draw and draw_vector."""
+    stream = carray(pointer(a.stream, STREAM), 1)[0]
+    c2 = ((a.first + t) << DIRECTION_SHIFT) + parameter
+    key = (c2, stream.step, stream.key_low, stream.key_high)
+    call(a.draw_vector, (a.draw, np.int64(a.kind == GAUSSIAN), n, purpose, *key, work, out))
+
+
+@register_jitable
+def finish(
+    a: Any, t: int, p: int, rows: int, columns: int, z: int, slopes: int, dotted: int, y: int, ld_y: int
+) -> None:
+    """Epilogue of `rows` rows of z: t = 0 the primal, else tangent t of it. `columns` are written, from panel p on.
+
+    z and slopes have rows of a.group panels, or of one where fewer remain; `dotted` is 0 or where x·u is.
+    """
+    stride = (columns + PANEL - 1) // PANEL * PANEL
+    if t == 0:
+        call(a.activate, (rows, columns, stride, z, a.bias + p * PANEL * 4, y, ld_y, slopes))
+        return
+    column = ((t - 1) * a.panels + p) * PANEL * 4
+    shift = a.v_bias if a.kind == EXPLICIT and a.bias_parameter >= 0 else a.scratch + a.at_shift
+    right = a.scratch + a.at_right + column
+    call(
+        a.combine,
+        (rows, columns, stride, z, slopes, dotted, a.dot_stride, right, shift + column, y, ld_y),
+    )
+
+
+@cache
+def combine(isa: InstructionSet) -> int:
+    """Address of ``(rows, columns, stride, dz, slopes, dots, dot_stride, right, shift, dy, ld)``: a tile's tangent.
+
+    dy = a'(z) (dz + (x·u) w + c); without dz where its address is 0, without the middle term where that of
+    `dots` is 0. Rows of dz and slopes are `stride` apart, dots `dot_stride`, dy's rows `ld`; `columns` of each are read
+    and written.
+    """
+    lanes = isa.lanes
+    both, sums, factors = (
+        tangent_rows(isa, products, dots) for products, dots in ((True, True), (True, False), (False, True))
+    )
+
+    def combine_tangent(
+        rows: int,
+        columns: int,
+        stride: int,
+        dz: int,
+        slopes: int,
+        dots: int,
+        dot_stride: int,
+        right: int,
+        shift: int,
+        dy: int,
+        ld: int,
+    ) -> None:
+        whole = columns // lanes * lanes
+        if dots == 0:
+            sums(rows, whole, stride, dz, slopes, dots, dot_stride, right, shift, dy, ld)
+        elif dz == 0:
+            factors(rows, whole, stride, dz, slopes, dots, dot_stride, right, shift, dy, ld)
+        else:
+            both(rows, whole, stride, dz, slopes, dots, dot_stride, right, shift, dy, ld)
+        if whole < columns:
+            _combine_rest(rows, whole, columns, stride, dz, slopes, dots, dot_stride, right, shift, dy, ld)
+
+    return kernel(f"combine-tangent-{isa.name}", combine_tangent, 11)
+
+
+@register_jitable
+def _combine_rest(
+    rows: int,
+    first: int,
+    columns: int,
+    stride: int,
+    dz: int,
+    slopes: int,
+    dots: int,
+    dot_stride: int,
+    right: int,
+    shift: int,
+    dy: int,
+    ld: int,
+) -> None:
+    slope = carray(pointer(slopes, np.float32), (rows, stride))
+    c = carray(pointer(shift, np.float32), columns)
+    out = carray(pointer(dy, np.float32), (rows, ld))
+    w = carray(pointer(right, np.float32), columns)
+    s = carray(pointer(dots, np.float32), rows * dot_stride)
+    product = carray(pointer(dz, np.float32), (rows, stride))
+    for i in range(rows):
+        for n in range(first, columns):
+            total = c[n]
+            if dots != 0:
+                total = s[i * dot_stride] * w[n] + total
+            if dz != 0:
+                total = product[i, n] + total
+            out[i, n] = slope[i, n] * total

@@ -1,0 +1,98 @@
+"""Register tiles as compiled kernels, and tables of their addresses."""
+
+from collections.abc import Iterable
+
+import numpy as np
+import numpy.typing as npt
+
+from fgnumba.kernels.emit import product_tile
+from fgnumba.kernels.emit.vector import PANEL, InstructionSet
+from fgnumba.kernels.machine.compile import kernel
+from fgnumba.kernels.machine.memory import round_up
+
+TILE_KINDS = 3
+SINGLE, GROUP, LAST = range(TILE_KINDS)
+"""Columns of a tile table."""
+
+
+def tile(
+    isa: InstructionSet,
+    rows: int,
+    panels: int,
+    weights: bool,
+    entries: str | None,
+    width: int = PANEL,
+    channelwise: bool = False,
+    ahead: bool = False,
+) -> int:
+    """Address of the register tile described in :func:`fgnumba.kernels.emit.product_tile`.
+
+    Its last two arguments are there with `ahead` alone.
+    """
+    emitted = product_tile(isa, rows, panels, weights, entries, width, channelwise, ahead)
+
+    def product(
+        segments: int,
+        offsets: int,
+        length: int,
+        a: int,
+        c: int,
+        ld: int,
+        w: int,
+        w_stride: int,
+        v: int,
+        v_stride: int,
+        out: int,
+        onto: int,
+    ) -> None:
+        emitted(segments, offsets, length, a, c, ld, w, w_stride, v, v_stride, out, onto, 0, 0)
+
+    def product_ahead(
+        segments: int,
+        offsets: int,
+        length: int,
+        a: int,
+        c: int,
+        ld: int,
+        w: int,
+        w_stride: int,
+        v: int,
+        v_stride: int,
+        out: int,
+        onto: int,
+        following: int,
+        step: int,
+    ) -> None:
+        emitted(segments, offsets, length, a, c, ld, w, w_stride, v, v_stride, out, onto, following, step)
+
+    terms = "+".join((["weights"] if weights else []) + ([entries] if entries else []))
+    kind = ("channelwise-tile" if channelwise else "tile") + ("-ahead" if ahead else "")
+    name = f"{kind}-{isa.name}-{rows}x{panels}x{width}-{terms}-near{isa.near}"
+    return kernel(name, product_ahead, 14) if ahead else kernel(name, product, 12)
+
+
+def tile_table(
+    isa: InstructionSet,
+    heights: Iterable[int],
+    group: int,
+    weights: bool,
+    entries: str | None,
+    last_columns: int = PANEL,
+    channelwise: bool = False,
+    ahead: bool = False,
+) -> npt.NDArray[np.int64]:
+    """Return addresses of tiles by height: (max_rows + 1, ``TILE_KINDS``) int64.
+
+    Of one panel, of `group` panels, and of a last panel of which `last_columns` columns count. Only tiles of
+    `heights` rows are compiled and written; the others stay 0.
+    """
+    table = np.zeros((isa.max_rows + 1, TILE_KINDS), np.int64)
+    last = round_up(last_columns, isa.lanes)
+    for rows in heights:
+        for kind, (panels, width) in enumerate(((1, PANEL), (group, PANEL), (1, last))):
+            table[rows, kind] = tile(isa, rows, panels, weights, entries, width, channelwise, ahead)
+    return table
+
+
+ONE_SEGMENT = np.zeros(1, np.int64)
+"""Offsets of a row that is one run of elements."""

@@ -1,0 +1,1 @@
+"""Windows that move over an image, for the pooling operations."""

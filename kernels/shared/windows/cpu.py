@@ -1,0 +1,86 @@
+"""Windows that move over an image: what the pooling operations share."""
+
+from typing import Any
+
+from numba.extending import register_jitable
+
+from fgnumba.kernels.layout import images
+from fgnumba.kernels.layout.images import Images, operands
+from fgnumba.kernels.machine.arguments import filled, record
+from fgnumba.kernels.machine.program import Operation
+from fgnumba.validation.launcher import launcher
+
+FIELDS = (
+    *("channels", "height", "width", "image_height", "image_width"),
+    *("window_height", "window_width", "down", "across", "top", "left"),
+)
+"""Sizes, and how the windows move."""
+
+ARGUMENTS = record(*images.fields("x"), *images.fields("y"), "batch", "images", "count", *FIELDS)
+
+
+@launcher
+def bind(
+    name: str,
+    entry: int,
+    *,
+    batch: int,
+    images_a_part: int,
+    count: int,
+    x: Images,
+    y: Images,
+    window: tuple[int, int],
+    stride: tuple[int, int],
+    padding: images.Border,
+) -> Operation:
+    """Bind a pooling kernel to its arrays.
+
+    Parameters
+    ----------
+    count : T.
+    x, y : (H, W, C) and (H', W', C) images. Must not overlap.
+    window, stride, padding : in pixels. What a window covers of the padding counts for nothing; every window
+        covers some of the image.
+    """
+    values, memory = operands(x=x, y=y)
+    fields = {
+        **values,
+        **images.part_fields(batch, images_a_part),
+        "count": count if x.has_tangent else 0,
+        **window_fields(x, y, window, stride, padding),
+    }
+    return Operation(name, entry, filled(ARGUMENTS, fields), **memory)
+
+
+def window_fields(
+    x: Images, y: Images, window: tuple[int, int], stride: tuple[int, int], padding: images.Border
+) -> dict[str, int]:
+    """Return the values of `FIELDS`."""
+    height, width, channels = y.shape
+    return {
+        "channels": channels,
+        "height": height,
+        "width": width,
+        "image_height": x.shape[0],
+        "image_width": x.shape[1],
+        "window_height": window[0],
+        "window_width": window[1],
+        "down": stride[0],
+        "across": stride[1],
+        "top": padding.top,
+        "left": padding.left,
+    }
+
+
+@register_jitable
+def rows_of(a: Any, row: int) -> tuple[int, int]:
+    """Return first and last (exclusive) of the image's rows under the windows of output row `row`."""
+    first = row * a.down - a.top
+    return max(first, 0), min(first + a.window_height, a.image_height)
+
+
+@register_jitable
+def columns_of(a: Any, column: int) -> tuple[int, int]:
+    """Return first and last (exclusive) of the image's columns under the windows of output column `column`."""
+    first = column * a.across - a.left
+    return max(first, 0), min(first + a.window_width, a.image_width)
