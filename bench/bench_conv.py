@@ -16,7 +16,7 @@ from fgnumba.kernels.machine.program import Program, Stage
 from fgnumba.kernels.rules import directions
 from fgnumba.kernels.rules.philox import STREAM
 from fgnumba.layers import Perturbation
-from fgnumba.plan import Plan
+from fgnumba.model.plan import Plan
 from fgnumba.presets import model_from, tables
 
 BATCH, IMAGE, CLASSES = 64, (28, 28, 1), 10

@@ -27,7 +27,7 @@ from fgnumba.errors import ConfigError
 from fgnumba.kernels.cuda.driver import Driver
 from fgnumba.kernels.devices.gpu import Gpu
 from fgnumba.kernels.rules.directions import RANK1
-from fgnumba.plan import Plan
+from fgnumba.model.plan import Plan
 from fgnumba.resident import CHUNK
 
 # So short a step that parameters stay what they are, and long enough that nothing is a subnormal number.

@@ -4,8 +4,8 @@ import os
 import tempfile
 from pathlib import Path
 
-from fgnumba.durable import MAX_NAME
 from fgnumba.errors import RunError
+from fgnumba.storage.durable import MAX_NAME
 from fgnumba.validation.paths import shortened
 
 

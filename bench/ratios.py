@@ -25,14 +25,14 @@ import fgnumba as fg
 from fgnumba.bench import networks, reverse
 from fgnumba.bench.machine import Peak, Watch, last_level_cache, quiet
 from fgnumba.bench.timing import Interval, Timings, interleaved
-from fgnumba.directions import BY_NAME
 from fgnumba.estimators import Estimate
-from fgnumba.graph import Graph
 from fgnumba.kernels.emit import pointer
 from fgnumba.kernels.emit.vector import PANEL
 from fgnumba.kernels.machine.compile import kernel
 from fgnumba.kernels.machine.program import Operation
-from fgnumba.plan import Plan
+from fgnumba.model.directions import BY_NAME
+from fgnumba.model.graph import Graph
+from fgnumba.model.plan import Plan
 
 # So short a step that parameters stay what they are, and long enough that nothing is a subnormal number.
 RATE = 1e-12

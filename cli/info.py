@@ -13,7 +13,7 @@ import click
 from fgnumba.cli.message import show
 
 if TYPE_CHECKING:
-    from fgnumba.plan import Plan
+    from fgnumba.model.plan import Plan
 
 
 IMAGE, CLASSES, BATCH = (28, 28, 1), 10, 64
@@ -94,8 +94,8 @@ def planned(name: str) -> "tuple[int, Plan]":
     from fgnumba.kernels.rules.directions import RANK1
     from fgnumba.kernels.rules.philox import STREAM
     from fgnumba.layers import Perturbation
-    from fgnumba.losses import SoftmaxCrossEntropy
-    from fgnumba.plan import Plan
+    from fgnumba.layers.losses import SoftmaxCrossEntropy
+    from fgnumba.model.plan import Plan
     from fgnumba.presets import model_from
 
     tables, where = written_model(RunConfig(model=name), CLASSES)

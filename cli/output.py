@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fgnumba.cli.message import say, show
-from fgnumba.durable import replace
 from fgnumba.errors import RunError, printable
+from fgnumba.storage.durable import replace
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock

@@ -46,7 +46,7 @@ def read_inputs(path: Path, run: "Run") -> "npt.NDArray[np.floating]":
 
     from fgnumba.datasets.npy import read_npy
     from fgnumba.errors import DatasetError, DtypeError, ShapeError
-    from fgnumba.files import open_regular, size_of
+    from fgnumba.storage.files import open_regular, size_of
 
     try:
         with open_regular(path) as file:

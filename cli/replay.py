@@ -36,7 +36,7 @@ def replay(run: Path, step: int | None, output: Path | None, quiet: bool) -> int
     from fgnumba.checkpoints import REPLAY
     from fgnumba.cli.output import check_output, write_output
     from fgnumba.errors import printable
-    from fgnumba.parameters import digest
+    from fgnumba.layers.parameters import digest
     from fgnumba.replay_log import read
 
     if output is not None:

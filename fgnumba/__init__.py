@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fgnumba import callbacks, datasets, device, directions, errors, functions, replay, schedules
+    from fgnumba import callbacks, datasets, device, errors, functions, replay
     from fgnumba.activities import Feedback, LocalLosses
     from fgnumba.callbacks import Callback, History, Record, StepResult
     from fgnumba.checkpoints import Checkpoints
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from fgnumba.estimators.weight import WeightPerturbation
     from fgnumba.estimators.zeroth import SPSA, CoordinateDifferences, HybridDifferences
     from fgnumba.evaluation import Evaluation, evaluate
-    from fgnumba.forward import forward_gradient, jvp
-    from fgnumba.graph import Graph, Sequential
     from fgnumba.layers import (
         Activation,
         Add,
@@ -42,9 +40,12 @@ if TYPE_CHECKING:
         LayerNorm,
         MaxPool2d,
     )
-    from fgnumba.losses import MeanSquaredError, SoftmaxCrossEntropy
-    from fgnumba.nodes import Node
-    from fgnumba.optimizers import SGD, Adam, AdamW, FrankWolfe
+    from fgnumba.layers.losses import MeanSquaredError, SoftmaxCrossEntropy
+    from fgnumba.model import directions
+    from fgnumba.model.graph import Graph, Sequential
+    from fgnumba.model.jvp import forward_gradient, jvp
+    from fgnumba.model.nodes import Node
+    from fgnumba.optimizers import SGD, Adam, AdamW, FrankWolfe, schedules
     from fgnumba.trainer import Trainer
 
 __version__ = "0.1.0"
@@ -63,14 +64,14 @@ _NAMES = {
     "estimators.weight": ("WeightPerturbation",),
     "estimators.zeroth": ("SPSA", "CoordinateDifferences", "HybridDifferences"),
     "evaluation": ("Evaluation", "evaluate"),
-    "forward": ("forward_gradient", "jvp"),
-    "graph": ("Graph", "Sequential"),
+    "model.jvp": ("forward_gradient", "jvp"),
+    "model.graph": ("Graph", "Sequential"),
     "layers": (
         *("Activation", "Add", "AvgPool2d", "Concatenate", "Conv2d", "Dense", "Dropout", "Flatten"),
         *("GlobalAveragePool2d", "GroupNorm", "LayerNorm", "MaxPool2d"),
     ),
-    "losses": ("MeanSquaredError", "SoftmaxCrossEntropy"),
-    "nodes": ("Node",),
+    "layers.losses": ("MeanSquaredError", "SoftmaxCrossEntropy"),
+    "model.nodes": ("Node",),
     "optimizers": ("SGD", "Adam", "AdamW", "FrankWolfe"),
     "trainer": ("Trainer",),
 }

@@ -9,7 +9,7 @@ from fgnumba.datasets import NAMES, Dataset
 from fgnumba.datasets.split import judges
 from fgnumba.errors import ConfigError, DatasetError, shown
 from fgnumba.estimators import Recipe, recipe
-from fgnumba.graph import Graph
+from fgnumba.model.graph import Graph
 from fgnumba.optimizers import OPTIMIZERS, Optimizer
 from fgnumba.presets import default_learning_rate, defaults, model_from, tables
 from fgnumba.trainer import Trainer

@@ -12,14 +12,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fgnumba import checkpoint_file
 from fgnumba.callbacks import Record
-from fgnumba.durable import AppendLog, make_folder, sync_folder
 from fgnumba.errors import ConfigError, RunError
 from fgnumba.estimators import Estimate
 from fgnumba.hold import Hold
 from fgnumba.metrics import line_of, readable
 from fgnumba.snapshot import snapshot
+from fgnumba.storage import checkpoint_file
+from fgnumba.storage.durable import AppendLog, make_folder, sync_folder
 from fgnumba.uninterrupted import Uninterrupted
 from fgnumba.validation import flag, optional, real_number, whole_number
 from fgnumba.validation.paths import path_of

@@ -10,15 +10,15 @@ import numpy.typing as npt
 
 from fgnumba.errors import DeviceError
 from fgnumba.estimators.weight_update import in_update
-from fgnumba.graph import Graph
 from fgnumba.kernels.devices.device import Device
 from fgnumba.kernels.shared.loss.cpu import in_float32
-from fgnumba.losses import Loss
-from fgnumba.outcome import Outcome, targets_of
-from fgnumba.parameters import Parameter
-from fgnumba.rerun import Rerun
+from fgnumba.layers.losses import Loss
+from fgnumba.layers.parameters import Parameter
+from fgnumba.model.graph import Graph
+from fgnumba.model.outcome import Outcome, targets_of
+from fgnumba.model.rerun import Rerun
+from fgnumba.model.wiring import Step
 from fgnumba.validation.arrays import first_not_finite
-from fgnumba.wiring import Step
 
 if TYPE_CHECKING:
     from fgnumba.estimators.base import Estimate

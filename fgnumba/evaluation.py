@@ -5,9 +5,9 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from fgnumba.forward import checked_targets
-from fgnumba.graph import Graph
-from fgnumba.losses import SoftmaxCrossEntropy
+from fgnumba.layers.losses import SoftmaxCrossEntropy
+from fgnumba.model.graph import Graph
+from fgnumba.model.jvp import checked_targets
 
 
 class Evaluation(NamedTuple):

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fgnumba.callbacks import Record
-from fgnumba.durable import replace
 from fgnumba.errors import printable
+from fgnumba.storage.durable import replace
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -11,18 +11,18 @@ import numpy as np
 import numpy.typing as npt
 
 from fgnumba.callbacks import Callback, EarlyStopping, Record
-from fgnumba.checkpoint_file import digest_of
 from fgnumba.datasets.dataset import Dataset
 from fgnumba.datasets.split import split
 from fgnumba.errors import ConfigError, DatasetError, FgError, shown
 from fgnumba.evaluation import Evaluation, evaluate
-from fgnumba.forward import checked_targets
-from fgnumba.losses import SoftmaxCrossEntropy
+from fgnumba.layers.losses import SoftmaxCrossEntropy
+from fgnumba.model.jvp import checked_targets
+from fgnumba.storage.checkpoint_file import digest_of
 from fgnumba.validation import as_float
 from fgnumba.validation.arrays import first_not_finite
 
 if TYPE_CHECKING:
-    from fgnumba.graph import Graph
+    from fgnumba.model.graph import Graph
 
 Validation = float | tuple[npt.ArrayLike, npt.ArrayLike] | None
 Parameters = dict[str, npt.NDArray[np.float32]]

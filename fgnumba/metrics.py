@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 
 from fgnumba.callbacks import Record
 from fgnumba.errors import shown
-from fgnumba.files import read_whole
+from fgnumba.storage.files import read_whole
 
 MAX_LINE, MAX_RECORDS = 4096, 1 << 26
 """Bytes of the longest line, several times what a record takes, and of the longest file that is read whole."""

@@ -16,7 +16,7 @@ from fgnumba.validation import whole_number
 
 if TYPE_CHECKING:
     from fgnumba.estimators import Estimate, Update
-    from fgnumba.graph import Graph
+    from fgnumba.model.graph import Graph
 
 
 class Position(NamedTuple):

@@ -8,8 +8,8 @@ from fgnumba.errors import ConfigError, ShapeError, did_you_mean, shown
 from fgnumba.validation import real_number, several, whole_number
 
 if TYPE_CHECKING:
-    from fgnumba.graph import Graph, Provider
     from fgnumba.layers import Layer
+    from fgnumba.model.graph import Graph, Provider
 
 Table = dict[str, Any]
 
@@ -189,8 +189,8 @@ def model_from(
     ConfigError, ShapeError
         As :func:`layers_from`, the wiring or the shapes do not fit, or the output is not one number a class.
     """
-    from fgnumba.graph import Graph, Sequential
-    from fgnumba.nodes import Node
+    from fgnumba.model.graph import Graph, Sequential
+    from fgnumba.model.nodes import Node
 
     layers = layers_from(tables, classes, where)
     try:

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from fgnumba.durable import AppendLog
 from fgnumba.errors import ConfigError, RunError
 from fgnumba.estimators import Update
-from fgnumba.parameters import digest
+from fgnumba.layers.parameters import digest
 from fgnumba.position import Position
 from fgnumba.replay_log import Header, Log, ReplayLog, read
 from fgnumba.snapshot import update_of
+from fgnumba.storage.durable import AppendLog
 from fgnumba.validation import whole_number
 
 if TYPE_CHECKING:

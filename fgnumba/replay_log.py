@@ -19,11 +19,11 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from fgnumba.durable import AppendLog
 from fgnumba.errors import RunError
 from fgnumba.estimators.weight_update import in_update
-from fgnumba.files import open_regular, size_of
 from fgnumba.kernels.rules.philox import MAX_DIRECTIONS, MAX_STEP
+from fgnumba.storage.durable import AppendLog
+from fgnumba.storage.files import open_regular, size_of
 from fgnumba.uninterrupted import Uninterrupted
 from fgnumba.validation.paths import path_of
 

@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from fgnumba import replay, replay_log
-from fgnumba.checkpoint_file import CheckpointFile, DamagedError
 from fgnumba.errors import RunError, shown
 from fgnumba.snapshot import BEST, GOOD, checked_steps, restore
+from fgnumba.storage.checkpoint_file import CheckpointFile, DamagedError
 
 if TYPE_CHECKING:
     from fgnumba.checkpoints import Checkpoints

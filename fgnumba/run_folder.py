@@ -20,18 +20,18 @@ from fgnumba.callbacks import Record
 from fgnumba.checkpoints import FOLDER as CHECKPOINTS
 from fgnumba.checkpoints import LOCK, METRICS, MODEL
 from fgnumba.configuration import RunConfig, read_toml
-from fgnumba.durable import MAX_NAME, AppendLog, make_folder, replace, sync_folder
 from fgnumba.errors import ConfigError, DtypeError, RunError, ShapeError, shown
 from fgnumba.kernels.rules.philox import MAX_COLUMNS
+from fgnumba.layers.parameters import shapes_of
 from fgnumba.metrics import line_of, read_records
-from fgnumba.parameters import shapes_of
 from fgnumba.presets import model_from
-from fgnumba.tensors import MAX_RANK, read_tensors
+from fgnumba.storage.durable import MAX_NAME, AppendLog, make_folder, replace, sync_folder
+from fgnumba.storage.safetensors import MAX_RANK, read_tensors
 from fgnumba.validation import whole_number
 from fgnumba.validation.paths import path_of, quoted, shortened
 
 if TYPE_CHECKING:
-    from fgnumba.graph import Graph
+    from fgnumba.model.graph import Graph
     from fgnumba.trainer import Trainer
 
 T = TypeVar("T")

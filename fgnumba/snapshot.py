@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from fgnumba.checkpoint_file import CheckpointFile
 from fgnumba.errors import ConfigError, RunError, shown
 from fgnumba.estimators import Estimate, Setting, Update
 from fgnumba.kernels.rules.philox import MAX_STEP
-from fgnumba.losses import Loss
+from fgnumba.layers.losses import Loss
+from fgnumba.layers.parameters import assign_all
 from fgnumba.objects.fingerprint import fingerprint, statement
-from fgnumba.parameters import assign_all
 from fgnumba.position import Position
+from fgnumba.storage.checkpoint_file import CheckpointFile
 
 if TYPE_CHECKING:
     from fgnumba.trainer import Trainer

@@ -7,8 +7,8 @@ from fgnumba.callbacks import StepResult, result_of
 from fgnumba.datasets.dataset import Dataset
 from fgnumba.errors import ConfigError, DeviceError
 from fgnumba.estimators import Estimate
-from fgnumba.forward import checked_targets
 from fgnumba.kernels.rules.philox import MAX_STEP
+from fgnumba.model.jvp import checked_targets
 
 if TYPE_CHECKING:
     from fgnumba.resident import ResidentTraining

@@ -4,8 +4,8 @@ import copy
 from typing import TYPE_CHECKING, Any
 
 from fgnumba.estimators import Estimate, Setting, State
-from fgnumba.graph import Graph
-from fgnumba.recent import Recent
+from fgnumba.model.graph import Graph
+from fgnumba.model.recent import Recent
 
 if TYPE_CHECKING:
     from fgnumba.trainer import Trainer

@@ -14,18 +14,18 @@ from fgnumba.diagnosis import diagnose
 from fgnumba.errors import ConfigError, DatasetError, DeviceError, DivergenceError, ShapeError
 from fgnumba.estimators import Estimate, Estimator, Setting, State
 from fgnumba.estimators.weight import WeightPerturbation
-from fgnumba.forward import checked_batch
-from fgnumba.graph import Graph
 from fgnumba.judge import Validation, early_stopping, parts_of
 from fgnumba.kernels.ops.optimizer.cpu import RATES
 from fgnumba.kernels.rules.philox import MAX_SEED, MAX_STEP, STREAM, set_stream
 from fgnumba.kernels.shared.loss.cpu import in_float32
-from fgnumba.losses import Loss, SoftmaxCrossEntropy
+from fgnumba.layers.losses import Loss, SoftmaxCrossEntropy
+from fgnumba.model.graph import Graph
+from fgnumba.model.jvp import checked_batch
+from fgnumba.model.recent import Recent
 from fgnumba.objects.attributes import own_attributes, take_attributes
 from fgnumba.optimizers import Optimizer
 from fgnumba.position import Move, Position, Standing
 from fgnumba.presets import Defaults
-from fgnumba.recent import Recent
 from fgnumba.snapshot import state_of, take_state
 from fgnumba.sources import none_ahead
 from fgnumba.study import Study

@@ -18,9 +18,9 @@ import sys
 import numpy as np
 
 import fgnumba as fg
-from fgnumba import plan, tasks
 from fgnumba.estimators import RECIPES
 from fgnumba.kernels.machine import work
+from fgnumba.model import plan, tasks
 
 OPTIMIZERS = {
     "sgd": fg.SGD(1e-3),

@@ -225,8 +225,8 @@ def poison(address, nbytes):
 
 def cut_small_pieces():
     """Let small shapes be cut into parts, chunks and threads as large ones are."""
-    from fgnumba import plan, tasks
     from fgnumba.kernels.machine import work
+    from fgnumba.model import plan, tasks
 
     work.THREAD_WORK, plan.CACHED_PART, tasks.CHUNK_BYTES = 2000, 24 * 1024, 16 * 1024
 

@@ -17,7 +17,7 @@ from fgnumba.configuration import RunConfig
 from fgnumba.datasets import read_idx
 from fgnumba.datasets.npz import load_npz
 from fgnumba.errors import MAX_MESSAGE
-from fgnumba.tensors import read_tensors
+from fgnumba.storage.safetensors import read_tensors
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(fg.__file__).parent.parent), "FGNUMBA_DEVICE": "cpu"}
 FEATURES = 5

@@ -13,9 +13,9 @@ import numpy as np
 import fgnumba as fg
 from fgnumba import configuration, estimators, layers, search
 from fgnumba.bench import reverse
-from fgnumba.directions import Direction
 from fgnumba.kernels.rules.philox import STREAM
-from fgnumba.losses import SoftmaxCrossEntropy
+from fgnumba.layers.losses import SoftmaxCrossEntropy
+from fgnumba.model.directions import Direction
 
 MODULES = (
     *fg._MODULES,

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from safetensors.numpy import load_file
 
 import fgnumba as fg
-from fgnumba import checkpoint_file
-from fgnumba.checkpoint_file import CheckpointFile
 from fgnumba.errors import ConfigError, RunError
 from fgnumba.estimators import RECIPES
 from fgnumba.snapshot import snapshot
+from fgnumba.storage import checkpoint_file
+from fgnumba.storage.checkpoint_file import CheckpointFile
 
 STEPS, EVERY, RECORDS = 24, 5, 7
 OPTIMIZERS = {

@@ -9,7 +9,7 @@ from safetensors.numpy import load_file, save_file
 
 import fgnumba as fg
 from fgnumba.cli.main import main
-from fgnumba.parameters import digest
+from fgnumba.layers.parameters import digest
 
 STATED = 40
 SETTINGS = (

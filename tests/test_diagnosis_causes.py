@@ -159,7 +159,7 @@ def test_what_does_not_fail_again_is_not_named(monkeypatch):
     error = diverged(model, *ones(5, 4))
     assert error.diagnosis is None
     monkeypatch.undo()
-    monkeypatch.setattr("fgnumba.rerun.Rerun.run", no_room)
+    monkeypatch.setattr("fgnumba.model.rerun.Rerun.run", no_room)
     assert diverged(model, *ones(5, 4)).diagnosis is None
 
 

@@ -6,7 +6,7 @@ import fgnumba as fg
 from fgnumba.kernels.rules import directions
 from fgnumba.kernels.rules.philox import STREAM, set_stream
 from fgnumba.layers import Perturbation
-from fgnumba.plan import Plan
+from fgnumba.model.plan import Plan
 from tests import tolerances
 from tests.reference import words
 from tests.test_graph import LOSS, examples

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 import fgnumba as fg
-from fgnumba import checkpoint_file, replay, replay_log
+from fgnumba import replay, replay_log
 from fgnumba.callbacks import EarlyStopping
-from fgnumba.checkpoint_file import CheckpointFile
 from fgnumba.errors import RunError
+from fgnumba.storage import checkpoint_file
+from fgnumba.storage.checkpoint_file import CheckpointFile
 from tests.test_checkpoints import Stop, bits, blobs, steps_on_disk, trainer, without_time  # noqa: F401
 
 STEPS, EVERY, BEST, END = 60, 4, 4, 20

@@ -13,7 +13,7 @@ from fgnumba.kernels.machine.compile import compiled_count
 from fgnumba.kernels.rules import directions
 from fgnumba.kernels.rules.philox import STREAM, set_stream
 from fgnumba.layers import Perturbation
-from fgnumba.plan import Plan
+from fgnumba.model.plan import Plan
 from tests import tolerances
 
 LOSS = fg.SoftmaxCrossEntropy()

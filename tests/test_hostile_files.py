@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from fgnumba.configuration import MAX_TOML, RunConfig
 from fgnumba.datasets import idx, load, npy, read_idx
 from fgnumba.errors import ConfigError, DatasetError, FgError
-from fgnumba.tensors import MAX_HEADER, read_header, read_tensors
+from fgnumba.storage.safetensors import MAX_HEADER, read_header, read_tensors
 from tests.hostile import ENVIRONMENT, READERS, VALID, mutations, refusal
 
 TERABYTE = 1 << 40

@@ -8,13 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fgnumba as fg
-from fgnumba import sizes
 from fgnumba.assembly import written_model
 from fgnumba.configuration import MAX_TOML, RunConfig
 from fgnumba.errors import ConfigError, FgError, ShapeError, did_you_mean, shown
 from fgnumba.kernels.machine import memory
 from fgnumba.kernels.machine.memory import aligned, physical_memory, readable
 from fgnumba.kernels.rules.philox import MAX_PARAMETERS
+from fgnumba.model import sizes
 from fgnumba.presets import LAYERS, model_from
 from tests.hostile import refusal
 

@@ -15,8 +15,8 @@ from fgnumba.kernels.devices.device import CPU
 from fgnumba.kernels.machine.memory import aligned
 from fgnumba.kernels.machine.program import Program
 from fgnumba.kernels.shared.loss.cpu import RESULT
+from fgnumba.layers.parameters import Parameter
 from fgnumba.optimizers import Optimizer
-from fgnumba.parameters import Parameter
 from tests import tolerances
 
 RATES = 0.05, 0.01  # learning rate and its decay

@@ -12,7 +12,7 @@ import fgnumba as fg
 from fgnumba.estimators import recipe
 from fgnumba.estimators.weight import WeightEstimate
 from fgnumba.kernels.machine.compile import compiled_count, on_compile
-from fgnumba.liveness import Lifetime, assign
+from fgnumba.model.liveness import Lifetime, assign
 
 
 @given(

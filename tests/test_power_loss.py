@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 import fgnumba as fg
-from fgnumba import checkpoint_file, checkpoints, durable
+from fgnumba import checkpoints
+from fgnumba.storage import checkpoint_file, durable
 
 STEPS, EVERY = 9, 3
 

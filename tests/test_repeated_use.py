@@ -18,7 +18,7 @@ from fgnumba.kernels.emit import pointer
 from fgnumba.kernels.machine.compile import kernel
 from fgnumba.kernels.machine.memory import address
 from fgnumba.kernels.machine.program import Operation
-from fgnumba.recent import KEPT
+from fgnumba.model.recent import KEPT
 from fgnumba.snapshot import snapshot
 from tests.test_copies import bits, blobs, trainer_of
 

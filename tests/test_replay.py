@@ -10,14 +10,14 @@ import pytest
 
 import fgnumba as fg
 from fgnumba import replay
-from fgnumba.durable import AppendLog
 from fgnumba.errors import ConfigError, RunError
 from fgnumba.estimators import recipe
 from fgnumba.kernels.emit import vector
 from fgnumba.kernels.machine.threads import thread_count
-from fgnumba.parameters import digest
-from fgnumba.plan import Plan
+from fgnumba.layers.parameters import digest
+from fgnumba.model.plan import Plan
 from fgnumba.replay_log import read
+from fgnumba.storage.durable import AppendLog
 
 DIRECTIONS = ("rank1", "orthogonal", "rademacher", "gaussian")
 COMBINATIONS: dict[str, dict[str, Any]] = {

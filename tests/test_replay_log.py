@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fgnumba import replay_log
-from fgnumba.durable import AppendLog
 from fgnumba.errors import RunError
 from fgnumba.replay_log import BLOCK_STEPS, Header, ReplayLog, read
+from fgnumba.storage.durable import AppendLog
 
 HEADER = Header(3, 2**64 - 1, b"u" * 32, b"i" * 32, "cpu")
 HEADER_BYTES, HEAD, STEP = 108, 12, 8 + 4 * 3

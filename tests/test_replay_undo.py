@@ -5,9 +5,9 @@ import pytest
 
 import fgnumba as fg
 from fgnumba import replay
-from fgnumba.durable import AppendLog
 from fgnumba.errors import DivergenceError
 from fgnumba.replay_log import read
+from fgnumba.storage.durable import AppendLog
 from tests.test_replay import BATCH, CLASSES, batch, check_every_state, state
 
 RATES = {6: 1e5, 9: 1e5}

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 
 import fgnumba as fg
-from fgnumba import checkpoint_file, replay, replay_log
-from fgnumba.checkpoint_file import CheckpointFile
-from fgnumba.durable import AppendLog
+from fgnumba import replay, replay_log
 from fgnumba.errors import RunError
 from fgnumba.snapshot import restore, snapshot
+from fgnumba.storage import checkpoint_file
+from fgnumba.storage.checkpoint_file import CheckpointFile
+from fgnumba.storage.durable import AppendLog
 from tests.test_checkpoints import STEPS, bits, blobs, fit, steps_on_disk, trainer, without_time  # noqa: F401
 
 
@@ -211,7 +212,7 @@ def test_a_log_whose_write_and_cut_fail_goes_on_where_it_was(tmp_path, monkeypat
             raise OSError(errno.EIO, "Input/output error")
 
         with monkeypatch.context() as patched:
-            patched.setattr("fgnumba.durable.write_all", torn)
+            patched.setattr("fgnumba.storage.durable.write_all", torn)
             patched.setattr(AppendLog, "_cut", fail)
             with pytest.raises(OSError, match="No space"):
                 log.flush()

@@ -6,10 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fgnumba as fg
-from fgnumba import tasks
 from fgnumba.bench import reverse
 from fgnumba.kernels.emit import vector
 from fgnumba.kernels.machine import threads
+from fgnumba.model import tasks
 from fgnumba.presets import model_from, tables
 from tests import tolerances
 from tests.graph_reference import evaluated, softmax_cross_entropy

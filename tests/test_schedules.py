@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fgnumba.errors import ConfigError
-from fgnumba.schedules import Constant, Cosine, Exponential, Warmup
+from fgnumba.optimizers.schedules import Constant, Cosine, Exponential, Warmup
 from tests import tolerances
 
 SCHEDULES = [

@@ -140,7 +140,7 @@ def test_garbage_is_refused(loss):
 BEYOND = """
 import sys
 from tests.state_machine import child
-from fgnumba.plan import Plan
+from fgnumba.model.plan import Plan
 run = Plan.run
 
 def run_beyond(self, x, targets=None):

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 import fgnumba as fg
-from fgnumba import schedules
 from fgnumba.kernels.emit import vector
 from fgnumba.kernels.machine.threads import thread_count
+from fgnumba.optimizers import schedules
 from tests import tolerances
 
 DIRECTIONS = ("rank1", "rademacher", "gaussian")

@@ -9,7 +9,7 @@ from fgnumba.kernels.ops.conv2d import filtering
 from fgnumba.kernels.rules import directions
 from fgnumba.kernels.rules.philox import STREAM, set_stream
 from fgnumba.layers import Perturbation
-from fgnumba.plan import Plan
+from fgnumba.model.plan import Plan
 from tests import tolerances
 from tests.test_graph_jvp import check
 

@@ -17,8 +17,8 @@ from fgnumba.kernels.ops.conv2d import cpu as conv2d
 from fgnumba.kernels.ops.conv2d import filtered_gradient, weight_gradient
 from fgnumba.kernels.ops.conv2d import filtering as winograd
 from fgnumba.kernels.shared.product.product import Weights
-from fgnumba.tasks import ImageBuffer
-from fgnumba.wiring import Step
+from fgnumba.model.tasks import ImageBuffer
+from fgnumba.model.wiring import Step
 
 
 def convolution2d(passes: Passes, step: Step) -> None:

@@ -9,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 
 from fgnumba.bench.reverse.kernels.convolution import bind_slope
-from fgnumba.graph import Graph
 from fgnumba.kernels.devices.device import CPU
 from fgnumba.kernels.emit.vector import PANEL
 from fgnumba.kernels.layout.images import NO_BORDER
@@ -19,9 +18,10 @@ from fgnumba.kernels.ops.elementwise import cpu as elementwise
 from fgnumba.kernels.ops.example_panels import cpu as panels
 from fgnumba.kernels.rules.directions import NONE
 from fgnumba.layers import Activation, Dense, Dropout, Perturbation, Site
-from fgnumba.plan import InputRows
-from fgnumba.tasks import Buffer, ImageBuffer, InputBuffer, PanelBuffer, Task
-from fgnumba.wiring import Step, Value
+from fgnumba.model.graph import Graph
+from fgnumba.model.plan import InputRows
+from fgnumba.model.tasks import Buffer, ImageBuffer, InputBuffer, PanelBuffer, Task
+from fgnumba.model.wiring import Step, Value
 
 Cotangent = ImageBuffer | PanelBuffer
 READ_FROM_OUTPUT = ("identity", "relu")

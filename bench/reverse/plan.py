@@ -10,19 +10,19 @@ from fgnumba.bench.reverse.kernels import losses
 from fgnumba.bench.reverse.passes import Passes
 from fgnumba.bench.reverse.rules import rule
 from fgnumba.errors import ConfigError
-from fgnumba.graph import Graph
 from fgnumba.kernels.devices.device import CPU, fill
 from fgnumba.kernels.machine.memory import aligned
 from fgnumba.kernels.machine.program import Operation
 from fgnumba.kernels.rules.philox import STREAM
-from fgnumba.losses import Loss, MeanSquaredError, SoftmaxCrossEntropy
+from fgnumba.layers.losses import Loss, MeanSquaredError, SoftmaxCrossEntropy
+from fgnumba.model.graph import Graph
+from fgnumba.model.outcome import targets_of
+from fgnumba.model.plan import InputRows
+from fgnumba.model.sizes import checked_batch
+from fgnumba.model.tasks import place
+from fgnumba.model.wiring import Step, Value, wire
 from fgnumba.objects.bound import Bound
-from fgnumba.outcome import targets_of
-from fgnumba.plan import InputRows
-from fgnumba.sizes import checked_batch
-from fgnumba.tasks import place
 from fgnumba.validation import flag
-from fgnumba.wiring import Step, Value, wire
 
 _LOSSES = {
     SoftmaxCrossEntropy: losses.softmax_cross_entropy,

@@ -25,8 +25,8 @@ from fgnumba.layers import (
     LayerNorm,
     MaxPool2d,
 )
-from fgnumba.tasks import ImageBuffer, PanelBuffer
-from fgnumba.wiring import Pad, Step
+from fgnumba.model.tasks import ImageBuffer, PanelBuffer
+from fgnumba.model.wiring import Pad, Step
 
 CACHED_PARAMETERS = 8 * 1024 * 1024
 """Bytes of parameters that a last-level cache, which others use too, is taken to hold from pass to pass."""

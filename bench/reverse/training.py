@@ -9,14 +9,14 @@ import numpy.typing as npt
 
 from fgnumba.bench.reverse.plan import ReversePlan
 from fgnumba.errors import DivergenceError
-from fgnumba.forward import checked_targets
-from fgnumba.graph import Graph
 from fgnumba.kernels.rules.philox import MAX_SEED, set_stream
-from fgnumba.losses import Loss, SoftmaxCrossEntropy
+from fgnumba.layers.losses import Loss, SoftmaxCrossEntropy
+from fgnumba.model.graph import Graph
+from fgnumba.model.jvp import checked_targets
+from fgnumba.model.recent import Recent
 from fgnumba.objects.attributes import own_attributes, take_attributes
+from fgnumba.optimizers.schedules import Exponential
 from fgnumba.position import Position, Standing
-from fgnumba.recent import Recent
-from fgnumba.schedules import Exponential
 from fgnumba.validation import flag, whole_number
 
 

@@ -11,7 +11,6 @@ import numpy.typing as npt
 from fgnumba.activities.layout import Layout, Place
 from fgnumba.activities.settings import LocalLosses
 from fgnumba.errors import ConfigError
-from fgnumba.graph import Graph
 from fgnumba.kernels.devices.device import Device
 from fgnumba.kernels.emit.vector import PANEL
 from fgnumba.kernels.layout.images import Images, image_shape
@@ -19,10 +18,11 @@ from fgnumba.kernels.machine.program import Operation
 from fgnumba.kernels.rules.directions import EXPLICIT, NONE
 from fgnumba.kernels.shared.perturbed_units.cpu import SLOPE_FROM_OUTPUT, Perturbed
 from fgnumba.layers import AvgPool2d, Dense, Dropout, Perturbation, Site
-from fgnumba.parameters import Parameter
-from fgnumba.plan import InputRows
-from fgnumba.tasks import Buffer, ImageBuffer, InputBuffer, Task
-from fgnumba.wiring import Step, Value
+from fgnumba.layers.parameters import Parameter
+from fgnumba.model.graph import Graph
+from fgnumba.model.plan import InputRows
+from fgnumba.model.tasks import Buffer, ImageBuffer, InputBuffer, Task
+from fgnumba.model.wiring import Step, Value
 
 Read = Callable[[], Images]
 """Returns images of the whole batch, once their buffer has memory."""

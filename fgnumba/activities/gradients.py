@@ -16,9 +16,9 @@ from fgnumba.kernels.machine.memory import round_up
 from fgnumba.kernels.machine.program import Operation
 from fgnumba.kernels.shared.perturbed_units.cpu import SLOPE_FROM_OUTPUT
 from fgnumba.layers import Conv2d, Dense
-from fgnumba.parameters import Parameter
-from fgnumba.tasks import ImageBuffer, PanelBuffer, Task
-from fgnumba.wiring import Step
+from fgnumba.layers.parameters import Parameter
+from fgnumba.model.tasks import ImageBuffer, PanelBuffer, Task
+from fgnumba.model.wiring import Step
 
 Target = Callable[[str], npt.NDArray[np.float32]]
 """Returns where a parameter's gradient goes, by its name."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from fgnumba.errors import ConfigError
 from fgnumba.kernels.shared.perturbed_units.cpu import SLOPE_FROM_OUTPUT
 from fgnumba.layers import Activation, Conv2d, Dense, GroupNorm, LayerNorm
-from fgnumba.wiring import Step, Value
+from fgnumba.model.wiring import Step, Value
 
 LAYERS = (Dense, Conv2d, GroupNorm, LayerNorm)
 """Layers with parameters whose gradient follows from their pre-activations'."""

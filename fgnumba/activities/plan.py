@@ -13,17 +13,17 @@ from fgnumba.activities.layout import Layout, lay_out
 from fgnumba.activities.settings import Feedback, LocalLosses
 from fgnumba.activities.units import Memory, SignalTasks, Units
 from fgnumba.errors import ConfigError
-from fgnumba.graph import Graph
 from fgnumba.kernels.layout.images import image_shape
 from fgnumba.kernels.machine.program import Operation
 from fgnumba.layers import Activation
-from fgnumba.losses import Loss
+from fgnumba.layers.losses import Loss
+from fgnumba.layers.parameters import Parameter
+from fgnumba.model.graph import Graph
+from fgnumba.model.outcome import Outcome, targets_of
+from fgnumba.model.plan import InputRows
+from fgnumba.model.tasks import place
+from fgnumba.model.wiring import Step, Value, wire
 from fgnumba.objects.bound import Bound
-from fgnumba.outcome import Outcome, targets_of
-from fgnumba.parameters import Parameter
-from fgnumba.plan import InputRows
-from fgnumba.tasks import place
-from fgnumba.wiring import Step, Value, wire
 
 
 class ActivityPlan(Bound):

@@ -17,8 +17,8 @@ from fgnumba.kernels.machine.program import Operation
 from fgnumba.kernels.ops.feedback.cpu import COEFFICIENTS
 from fgnumba.kernels.shared.perturbed_units.cpu import Perturbed
 from fgnumba.kernels.shared.product.product import Weights
-from fgnumba.losses import Loss
-from fgnumba.tasks import Buffer, ImageBuffer, PanelBuffer
+from fgnumba.layers.losses import Loss
+from fgnumba.model.tasks import Buffer, ImageBuffer, PanelBuffer
 
 Memory = Callable[[str, tuple[int, ...]], npt.NDArray[np.float32]]
 """Returns an estimator's array of a name, zeros at first: the same one every time."""

@@ -6,8 +6,8 @@ from functools import cached_property
 
 import numpy as np
 
-from fgnumba.checkpoint_file import digest_of
 from fgnumba.errors import ConfigError, DatasetError, shown
+from fgnumba.storage.checkpoint_file import digest_of
 from fgnumba.validation import store, whole_number
 
 MAX_SEED = (1 << 64) - 1

@@ -19,9 +19,9 @@ import numpy as np
 from fgnumba.datasets.dataset import Dataset, check_labels
 from fgnumba.datasets.npy import AS_FEATURES
 from fgnumba.errors import DatasetError
-from fgnumba.files import open_regular, size_of
 from fgnumba.kernels.machine.memory import physical_memory, readable
-from fgnumba.tensors import MAX_RANK
+from fgnumba.storage.files import open_regular, size_of
+from fgnumba.storage.safetensors import MAX_RANK
 from fgnumba.validation import optional, whole_number
 from fgnumba.validation.paths import path_of
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from fgnumba.errors import shown
 from fgnumba.kernels.machine.memory import physical_memory, readable
-from fgnumba.tensors import MAX_RANK
+from fgnumba.storage.safetensors import MAX_RANK
 
 MAX_HEADER = 10_000
 """Bytes of a header that NumPy reads."""

@@ -11,7 +11,7 @@ from fgnumba.datasets.dataset import Dataset, first_false
 from fgnumba.datasets.idx import MAX_GZIP_RATIO
 from fgnumba.datasets.npy import read_npy
 from fgnumba.errors import DatasetError
-from fgnumba.files import open_regular
+from fgnumba.storage.files import open_regular
 from fgnumba.validation.paths import path_of
 
 KEYS = ("x_train", "y_train", "x_test", "y_test")

@@ -13,13 +13,13 @@ from fgnumba.activities.forward import ForwardTasks
 from fgnumba.activities.plan import analyzed, head_shapes
 from fgnumba.errors import ConfigError
 from fgnumba.estimators.base import Estimate, Estimator, Pass, Recipe, Setting
-from fgnumba.graph import Graph
 from fgnumba.kernels.machine.program import Operation
 from fgnumba.kernels.rules.philox import MAX_DIRECTIONS
 from fgnumba.kernels.shared.loss.cpu import in_float32
-from fgnumba.parameters import Parameter
-from fgnumba.plan import InputRows
-from fgnumba.rerun import Rerun
+from fgnumba.layers.parameters import Parameter
+from fgnumba.model.graph import Graph
+from fgnumba.model.plan import InputRows
+from fgnumba.model.rerun import Rerun
 from fgnumba.validation import flag, store, whole_number
 
 

@@ -9,17 +9,17 @@ import numpy as np
 import numpy.typing as npt
 
 from fgnumba.errors import ConfigError
-from fgnumba.graph import Graph
 from fgnumba.kernels.devices.device import CPU, Device, Record, Staged
 from fgnumba.kernels.machine.program import Operation
-from fgnumba.losses import Loss
+from fgnumba.layers.losses import Loss
+from fgnumba.layers.parameters import Parameter
+from fgnumba.model.graph import Graph
+from fgnumba.model.outcome import Outcome
+from fgnumba.model.plan import InputRows
+from fgnumba.model.rerun import Rerun
+from fgnumba.model.sizes import checked_batch
 from fgnumba.objects.bound import Bound
 from fgnumba.optimizers import SGD, Optimizer
-from fgnumba.outcome import Outcome
-from fgnumba.parameters import Parameter
-from fgnumba.plan import InputRows
-from fgnumba.rerun import Rerun
-from fgnumba.sizes import checked_batch
 from fgnumba.validation import optional, real_number, store, whole_number
 
 

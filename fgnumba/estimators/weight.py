@@ -10,7 +10,6 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from fgnumba.directions import Direction, by_name
 from fgnumba.errors import ConfigError
 from fgnumba.estimators.base import Estimate, Estimator, Pass, Recipe, Setting, UpdateRule
 from fgnumba.estimators.weight_update import Descent, WeightUpdate, control_of
@@ -19,9 +18,10 @@ from fgnumba.kernels.rules.philox import FAMILY, MAX_DIRECTIONS
 from fgnumba.kernels.shared.drawn.cpu import Drawn
 from fgnumba.kernels.shared.loss.cpu import in_float32
 from fgnumba.layers import Perturbation
-from fgnumba.parameters import Parameter
-from fgnumba.plan import Plan
-from fgnumba.rerun import Rerun
+from fgnumba.layers.parameters import Parameter
+from fgnumba.model.directions import Direction, by_name
+from fgnumba.model.plan import Plan
+from fgnumba.model.rerun import Rerun
 from fgnumba.validation import optional, real_number, store, whole_number
 
 COMBINATIONS = ("mean", "projected")
@@ -40,7 +40,7 @@ class WeightPerturbation(Estimator):
 
     Parameters
     ----------
-    direction : ``rank1``, ``orthogonal``, ``rademacher`` or ``gaussian``, see ``fgnumba.directions``.
+    direction : ``rank1``, ``orthogonal``, ``rademacher`` or ``gaussian``, see ``fgnumba.model.directions``.
     directions : T, at least 1.
     combine : ``mean`` or ``projected``.
     control : κ, below 2, of a control variate h, a running mean of past estimates; 0: none, h = 0. With a greater ρ the

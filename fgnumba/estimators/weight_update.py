@@ -16,9 +16,9 @@ from fgnumba.kernels.machine.program import Operation
 from fgnumba.kernels.ops.descent import cpu as rules
 from fgnumba.kernels.ops.optimizer import cpu as optimizer_rules
 from fgnumba.kernels.shared.loss.cpu import RESULT
+from fgnumba.layers.parameters import Parameter
 from fgnumba.objects.bound import Bound
 from fgnumba.optimizers import SGD
-from fgnumba.parameters import Parameter
 
 if TYPE_CHECKING:
     from fgnumba.estimators.weight import WeightPerturbation

@@ -10,7 +10,6 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from fgnumba.directions import by_name
 from fgnumba.errors import ConfigError
 from fgnumba.estimators.base import Estimate, Estimator, Recipe, Setting
 from fgnumba.kernels.machine.memory import address
@@ -22,10 +21,11 @@ from fgnumba.kernels.rules.directions import NONE
 from fgnumba.kernels.rules.philox import MAX_DIRECTIONS
 from fgnumba.kernels.shared.loss.cpu import RESULT
 from fgnumba.layers import Perturbation
-from fgnumba.outcome import Outcome
-from fgnumba.parameters import Parameter, packed_index
-from fgnumba.plan import Plan
-from fgnumba.rerun import Rerun
+from fgnumba.layers.parameters import Parameter, packed_index
+from fgnumba.model.directions import by_name
+from fgnumba.model.outcome import Outcome
+from fgnumba.model.plan import Plan
+from fgnumba.model.rerun import Rerun
 from fgnumba.validation import real_number, store, whole_number
 
 

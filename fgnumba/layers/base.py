@@ -15,7 +15,7 @@ from fgnumba.kernels.layout.images import NO_BORDER, Border, Images
 from fgnumba.kernels.machine.program import Operation
 from fgnumba.kernels.rules.activations.rules import RULES
 from fgnumba.kernels.rules.philox import ORTHOGONAL
-from fgnumba.parameters import Parameter
+from fgnumba.layers.parameters import Parameter
 from fgnumba.validation import several, store, whole_number
 
 MAX_PIXELS = 1 << 20

@@ -7,10 +7,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from fgnumba import sizes
 from fgnumba.datasets import idx, npy
 from fgnumba.errors import MAX_MESSAGE, FgError
 from fgnumba.kernels.machine import memory
+from fgnumba.model import sizes
 
 SPARE_BYTES = 256 << 20
 """Memory that an input of a few kilobytes may be worth."""

@@ -22,7 +22,7 @@ from fgnumba.configuration import RunConfig
 from fgnumba.datasets import load, read_idx
 from fgnumba.errors import FgError
 from fgnumba.presets import model_from
-from fgnumba.tensors import read_header, read_tensors
+from fgnumba.storage.safetensors import read_header, read_tensors
 from tests.fuzz import interrupted, rules
 
 SEPARATOR = b"\n<next file>\n"

@@ -6,7 +6,7 @@ import fgnumba.layers
 from fgnumba.configuration import DIRECTIONS, OPTIMIZERS, RunConfig
 from fgnumba.kernels.rules.activations.rules import RULES
 from fgnumba.presets import LAYERS
-from fgnumba.tensors import SIZES
+from fgnumba.storage.safetensors import SIZES
 
 NUMBERS = (
     "0",

@@ -6,11 +6,11 @@ import pytest
 import fgnumba as fg
 from fgnumba import replay
 from fgnumba.datasets.dataset import Dataset
-from fgnumba.durable import AppendLog
 from fgnumba.errors import ConfigError
 from fgnumba.estimators.weight import WeightPerturbation
 from fgnumba.kernels.devices.gpu import Gpu
 from fgnumba.replay_log import read
+from fgnumba.storage.durable import AppendLog
 
 from .test_training import perceptron
 

@@ -20,8 +20,8 @@ from fgnumba.kernels.machine.memory import CACHE_LINE, address, aligned, leading
 from fgnumba.kernels.machine.program import Operation, Stage
 from fgnumba.kernels.machine.work import threads_for
 from fgnumba.layers import Shape
-from fgnumba.liveness import Lifetime, assign
-from fgnumba.plan import InputRows
+from fgnumba.model.liveness import Lifetime, assign
+from fgnumba.model.plan import InputRows
 
 CHUNK_BYTES = 4 * 1024 * 1024
 """Of what lives for a chunk of the batch: it stays in the last-level cache."""

@@ -17,13 +17,13 @@ from fgnumba.kernels.rules.directions import EXPLICIT, NONE
 from fgnumba.kernels.rules.philox import MAX_DIRECTIONS, MAX_SEED, STREAM
 from fgnumba.layers import Layer, Perturbation, Shape
 from fgnumba.layers.base import sizes
-from fgnumba.losses import Loss
-from fgnumba.nodes import Node, check_uses, wired
+from fgnumba.layers.losses import Loss
+from fgnumba.layers.parameters import Parameter, assign_all, checked, shapes_of
+from fgnumba.model.nodes import Node, check_uses, wired
+from fgnumba.model.plan import Plan
+from fgnumba.model.recent import Recent
+from fgnumba.model.sizes import check_example, check_parameters, checked_batch
 from fgnumba.objects.attributes import own_attributes, take_attributes
-from fgnumba.parameters import Parameter, assign_all, checked, shapes_of
-from fgnumba.plan import Plan
-from fgnumba.recent import Recent
-from fgnumba.sizes import check_example, check_parameters, checked_batch
 from fgnumba.validation import flag, several, whole_number
 from fgnumba.validation.arrays import REAL, as_array, as_tensor
 

@@ -13,8 +13,8 @@ from fgnumba.errors import ConfigError
 from fgnumba.kernels.devices.device import Device
 from fgnumba.kernels.machine.program import Operation
 from fgnumba.kernels.ops.optimizer import cpu as kernels
-from fgnumba.parameters import Parameter
-from fgnumba.schedules import Constant, Exponential, Schedule
+from fgnumba.layers.parameters import Parameter
+from fgnumba.optimizers.schedules import Constant, Exponential, Schedule
 from fgnumba.validation import MAX_FLOAT32, flag, optional, real_number, store, whole_number
 
 Gradients = Mapping[str, npt.NDArray[np.float32]]
@@ -28,7 +28,7 @@ class Optimizer(ABC):
     Parameters
     ----------
     learning_rate : η₀, above 0, or a schedule: a function of the step, counted from 0
-        (``fgnumba.schedules``).
+        (``fgnumba.optimizers.schedules``).
     decay : k of η_i = η₀ exp(-i k); only beside a number.
     """
 

@@ -14,11 +14,11 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from fgnumba.durable import replacing, write_all
 from fgnumba.errors import RunError, shown
-from fgnumba.files import open_regular
 from fgnumba.metrics import parsed
-from fgnumba.tensors import Header, Tensor, header_of
+from fgnumba.storage.durable import replacing, write_all
+from fgnumba.storage.files import open_regular
+from fgnumba.storage.safetensors import Header, Tensor, header_of
 
 _CHUNK = 1 << 20
 _DTYPES: dict[str, np.dtype[Any]] = {"F32": np.dtype("<f4"), "F64": np.dtype("<f8")}

@@ -14,14 +14,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fgnumba.graph import Graph
 from fgnumba.kernels.devices.device import Device
 from fgnumba.kernels.machine.program import Operation, Stage
 from fgnumba.layers import Perturbation, Site
+from fgnumba.model.graph import Graph
+from fgnumba.model.plan import InputRows
+from fgnumba.model.tasks import SLACK, Buffer, ImageBuffer, InputBuffer, Task
+from fgnumba.model.wiring import Step, Value, wire
 from fgnumba.objects.bound import Bound
-from fgnumba.plan import InputRows
-from fgnumba.tasks import SLACK, Buffer, ImageBuffer, InputBuffer, Task
-from fgnumba.wiring import Step, Value, wire
 
 
 @dataclass

@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fgnumba.directions import Direction
 from fgnumba.errors import ConfigError, DatasetError, DtypeError
-from fgnumba.graph import Graph
 from fgnumba.kernels.rules.directions import EXPLICIT
-from fgnumba.losses import Loss
-from fgnumba.parameters import checked, shapes_of
+from fgnumba.layers.losses import Loss
+from fgnumba.layers.parameters import checked, shapes_of
+from fgnumba.model.directions import Direction
+from fgnumba.model.graph import Graph
 from fgnumba.validation import flag
 from fgnumba.validation.arrays import as_array, as_tensor, first_not_finite
 

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fgnumba.errors import did_you_mean, shown
-from fgnumba.files import open_regular, size_of
+from fgnumba.storage.files import open_regular, size_of
 
 MAX_HEADER = 1 << 24
 """Bytes of the longest header: the names of all parameters that a model can have, and a few megabytes of metadata."""

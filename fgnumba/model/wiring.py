@@ -8,7 +8,7 @@ from fgnumba.kernels.layout.images import NO_BORDER, Border
 from fgnumba.layers import Activation, Layer, Shape
 
 if TYPE_CHECKING:
-    from fgnumba.graph import Graph
+    from fgnumba.model.graph import Graph
 
 
 @dataclass(eq=False)

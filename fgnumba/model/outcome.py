@@ -5,7 +5,7 @@ import numpy.typing as npt
 
 from fgnumba.kernels.devices.device import Device, Staged
 from fgnumba.kernels.shared.loss.cpu import RESULT
-from fgnumba.losses import Loss
+from fgnumba.layers.losses import Loss
 from fgnumba.objects.bound import Bound
 
 

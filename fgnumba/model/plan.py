@@ -21,14 +21,14 @@ from fgnumba.kernels.machine.memory import CACHE_LINE, address, aligned, leading
 from fgnumba.kernels.machine.program import Operation, Stage
 from fgnumba.kernels.machine.work import PARTS_A_THREAD, threads_for
 from fgnumba.layers import Perturbation, Shape, Site
-from fgnumba.liveness import Lifetime, assign
-from fgnumba.losses import Loss
+from fgnumba.layers.losses import Loss
+from fgnumba.model.liveness import Lifetime, assign
+from fgnumba.model.outcome import Outcome, targets_of
+from fgnumba.model.wiring import Step, Value, wire
 from fgnumba.objects.bound import Bound
-from fgnumba.outcome import Outcome, targets_of
-from fgnumba.wiring import Step, Value, wire
 
 if TYPE_CHECKING:
-    from fgnumba.graph import Graph
+    from fgnumba.model.graph import Graph
 
 CACHED_PART = 768 * 1024
 """Bytes of a part's buffers that a thread's cache holds beside the weights."""

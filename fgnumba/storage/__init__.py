@@ -1,0 +1,1 @@
+"""Bytes on disk: files that outlive a crash, checkpoints, safetensors. It knows no model."""
