@@ -10,8 +10,8 @@ import pytest
 import fgnumba as fg
 from fgnumba.bench.networks import network
 from fgnumba.bench.timing import interleaved
-from fgnumba.checkpoints import MINUTES
 from fgnumba.estimators import RECIPES
+from fgnumba.training.checkpoints import MINUTES
 
 STEPS, BATCH, SHARE = 100, 64, 0.02
 OPTIMIZERS = {"weight-perturbation": fg.SGD(1e-9), "feedback": fg.Adam(1e-9)}

@@ -17,7 +17,7 @@ from fgnumba.kernels.rules import directions
 from fgnumba.kernels.rules.philox import STREAM
 from fgnumba.layers import Perturbation
 from fgnumba.model.plan import Plan
-from fgnumba.presets import model_from, tables
+from fgnumba.runs.presets import model_from, tables
 
 BATCH, IMAGE, CLASSES = 64, (28, 28, 1), 10
 KINDS = {

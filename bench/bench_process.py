@@ -15,7 +15,7 @@ import json, resource, sys
 import numpy as np
 import fgnumba as fg
 if sys.argv[2] == "cnn":
-    from fgnumba.presets import model_from, tables
+    from fgnumba.runs.presets import model_from, tables
     model = model_from(tables("cnn", 10), 10, "cnn", (28, 28, 1), device="cpu")
 else:
     layers = [fg.Dense(8192, activation="relu"), fg.Dense(4096, activation="relu"), fg.Dense(10)]

@@ -28,7 +28,7 @@ from fgnumba.kernels.cuda.driver import Driver
 from fgnumba.kernels.devices.gpu import Gpu
 from fgnumba.kernels.rules.directions import RANK1
 from fgnumba.model.plan import Plan
-from fgnumba.resident import CHUNK
+from fgnumba.training.device_loop import CHUNK
 
 # So short a step that parameters stay what they are, and long enough that nothing is a subnormal number.
 RATE = 1e-12

@@ -6,16 +6,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from fgnumba.assembly import Assembled, assemble
 from fgnumba.bench import machine
 from fgnumba.bench.result import Result
 from fgnumba.bench.reverse.estimator import RECIPE as REVERSE
-from fgnumba.configuration import RunConfig
 from fgnumba.datasets import Dataset
 from fgnumba.errors import ConfigError, DivergenceError, did_you_mean, printable, shown
 from fgnumba.estimators import RECIPES, Recipe
-from fgnumba.evaluation import evaluate
-from fgnumba.figures import blank
+from fgnumba.runs.assembly import Assembled, assemble
+from fgnumba.runs.configuration import RunConfig
+from fgnumba.runs.figures import blank
+from fgnumba.training.evaluation import evaluate
 from fgnumba.validation import real_number, whole_number
 
 if TYPE_CHECKING:

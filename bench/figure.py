@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fgnumba.bench.results_page import load
-from fgnumba.figures import blank, leave
+from fgnumba.runs.figures import blank, leave
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 import fgnumba as fg
 from fgnumba.errors import ConfigError, did_you_mean
-from fgnumba.presets import model_from, tables
+from fgnumba.runs.presets import model_from, tables
 
 IMAGE, CLASSES = (28, 28, 1), 10
 WIDTH, WIDE = 1024, 4096

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fgnumba.bench.files import write
 from fgnumba.errors import RunError
-from fgnumba.figures import leave
+from fgnumba.runs.figures import leave
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

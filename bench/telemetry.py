@@ -8,18 +8,18 @@ import numpy as np
 import numpy.typing as npt
 
 from fgnumba.bench import reverse
-from fgnumba.callbacks import Callback, History
-from fgnumba.checkpoints import Checkpoints
 from fgnumba.datasets import Dataset
 from fgnumba.errors import DivergenceError, shown
-from fgnumba.figures import blank, leave
-from fgnumba.metrics import json_object, parsed, real_of, step_of
+from fgnumba.runs.figures import blank, leave
+from fgnumba.training.callbacks import Callback, History
+from fgnumba.training.checkpoints import Checkpoints
+from fgnumba.training.metrics import json_object, parsed, real_of, step_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from fgnumba.callbacks import StepResult
-    from fgnumba.trainer import Trainer
+    from fgnumba.training.callbacks import StepResult
+    from fgnumba.training.trainer import Trainer
 
 LINES, FIGURE = "gradient.jsonl", "gradient.png"
 

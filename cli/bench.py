@@ -54,7 +54,7 @@ def bench(
     from fgnumba.bench.networks import network
     from fgnumba.bench.ratios import Case, cases
     from fgnumba.bench.report import page
-    from fgnumba.figures import attempt
+    from fgnumba.runs.figures import attempt
     from fgnumba.validation import real_number, whole_number
 
     default = 1.0 if quick else 8.0

@@ -51,11 +51,11 @@ def compare(
     Each has its own searched optimiser and learning rate. Prints a table, and leaves data.json and figure.svg.
     """
     import fgnumba as fg
-    from fgnumba.assembly import written_model
     from fgnumba.bench.estimators import Budget
     from fgnumba.bench.estimators import compare as run
     from fgnumba.cli.output import leave, results_folder
-    from fgnumba.configuration import RunConfig, named
+    from fgnumba.runs.assembly import written_model
+    from fgnumba.runs.configuration import RunConfig, named
 
     given = {"steps": steps, "seconds": seconds, "products": products}
     chosen = {kind: amount for kind, amount in given.items() if amount is not None} or {"steps": 2000}

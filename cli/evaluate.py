@@ -16,9 +16,9 @@ from fgnumba.cli.options import RUN
 def evaluate(run: Path, data: str | None, data_dir: str | None, as_json: bool) -> None:
     """Evaluate the model of the run folder RUN on test data."""
     import fgnumba as fg
-    from fgnumba import run_folder
     from fgnumba.errors import printable
-    from fgnumba.metrics import json_object
+    from fgnumba.runs import run_folder
+    from fgnumba.training.metrics import json_object
 
     found = run_folder.read(run)
     directory = data_dir if data_dir is not None or data is not None else found.config.data_dir

@@ -89,14 +89,14 @@ def planned(name: str) -> "tuple[int, Plan]":
     """Return the number of parameters of the model called `name`, and its plan."""
     import numpy as np
 
-    from fgnumba.assembly import written_model
-    from fgnumba.configuration import RunConfig
     from fgnumba.kernels.rules.directions import RANK1
     from fgnumba.kernels.rules.philox import STREAM
     from fgnumba.layers import Perturbation
     from fgnumba.layers.losses import SoftmaxCrossEntropy
     from fgnumba.model.plan import Plan
-    from fgnumba.presets import model_from
+    from fgnumba.runs.assembly import written_model
+    from fgnumba.runs.configuration import RunConfig
+    from fgnumba.runs.presets import model_from
 
     tables, where = written_model(RunConfig(model=name), CLASSES)
     model = model_from(tables, CLASSES, where, IMAGE, device="cpu")

@@ -51,7 +51,7 @@ def results_folder(given: Path | None, default: Path) -> Iterator[Path]:
     RunError
         It has a result already, is another process's, or cannot be written: said before the work, not after.
     """
-    from fgnumba.run_folder import missing_parents, remove_empty
+    from fgnumba.runs.run_folder import missing_parents, remove_empty
 
     for folder in _numbered(default) if given is None else (given,):
         if given is None and _result_in(folder) is not None:
@@ -89,7 +89,7 @@ def _result_in(folder: Path) -> str | None:
 
 def _check_folder(folder: Path) -> None:
     """Raise RunError unless a result may be written into a folder, which need not be there."""
-    from fgnumba.run_folder import check_writable
+    from fgnumba.runs.run_folder import check_writable
 
     found = _result_in(folder)
     if found is not None:
@@ -103,7 +103,7 @@ def _locked(folder: Path) -> "BaseFileLock | None":
     """Make a folder and return its lock, taken; None where another process has it."""
     from filelock import FileLock, Timeout
 
-    from fgnumba.checkpoints import LOCK
+    from fgnumba.training.checkpoints import LOCK
 
     try:
         folder.mkdir(parents=True, exist_ok=True)

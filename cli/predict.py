@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from fgnumba.run_folder import Run
+    from fgnumba.runs.run_folder import Run
 
 
 @click.command()
@@ -27,7 +27,7 @@ def predict(run: Path, inputs: Path, output: Path | None) -> None:
     INPUT.npy holds floating-point features (n, ...) on the scale of the training data (digits and mnist: 0 to 1), of
     the model's input shape or flattened. Without --output, prints the likeliest class of each, a line an example.
     """
-    from fgnumba import run_folder
+    from fgnumba.runs import run_folder
 
     found = run_folder.read(run)
     x = read_inputs(inputs, found)

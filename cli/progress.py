@@ -7,11 +7,11 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from fgnumba.callbacks import Callback, Record
 from fgnumba.cli.message import Terminal, say
 from fgnumba.cli.signals import Interrupt
 from fgnumba.errors import printable
 from fgnumba.kernels.machine.compile import on_compile
+from fgnumba.training.callbacks import Callback, Record
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -9,8 +9,8 @@ from fgnumba.cli.message import say, show
 from fgnumba.cli.options import FILE, RUN
 
 if TYPE_CHECKING:
-    from fgnumba.replay_log import Log
-    from fgnumba.trainer import Trainer
+    from fgnumba.training.replay_log import Log
+    from fgnumba.training.trainer import Trainer
 
 REPORTS = 10
 """Lines of progress."""
@@ -32,12 +32,12 @@ def replay(run: Path, step: int | None, output: Path | None, quiet: bool) -> int
     """
     from safetensors.numpy import save
 
-    from fgnumba import run_folder
-    from fgnumba.checkpoints import REPLAY
     from fgnumba.cli.output import check_output, write_output
     from fgnumba.errors import printable
     from fgnumba.layers.parameters import digest
-    from fgnumba.replay_log import read
+    from fgnumba.runs import run_folder
+    from fgnumba.training.checkpoints import REPLAY
+    from fgnumba.training.replay_log import read
 
     if output is not None:
         check_output(output)
@@ -66,7 +66,7 @@ def retaken(trainer: "Trainer", log: "Log", step: int, quiet: bool) -> int:
     from contextlib import nullcontext
 
     from fgnumba.cli.progress import interruptible, steps_bar
-    from fgnumba.replay import visits
+    from fgnumba.training.replay import visits
 
     display = nullcontext(lambda what: None) if quiet else steps_bar("replay", REPORTS)
     done = 0

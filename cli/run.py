@@ -7,20 +7,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import fgnumba as fg
-from fgnumba import run_folder
-from fgnumba.assembly import Assembled, assemble
-from fgnumba.checkpoints import LOCK
 from fgnumba.cli.message import say, tell
 from fgnumba.cli.progress import progress
 from fgnumba.cli.signals import Signals
-from fgnumba.configuration import named
 from fgnumba.errors import printable, shown
-from fgnumba.run_folder import DATA, RESTORED
+from fgnumba.runs import run_folder
+from fgnumba.runs.assembly import Assembled, assemble
+from fgnumba.runs.configuration import named
+from fgnumba.runs.run_folder import DATA, RESTORED
+from fgnumba.training.checkpoints import LOCK
 from fgnumba.validation import whole_number
 from fgnumba.validation.paths import quoted
 
 if TYPE_CHECKING:
-    from fgnumba.configuration import RunConfig
+    from fgnumba.runs.configuration import RunConfig
 
 RECORDS, FEW_RECORDS = 100, 10
 """Records of a run: one an epoch, but at most about so many, and about so many where there are fewer epochs."""

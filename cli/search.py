@@ -38,12 +38,12 @@ def search(
     Judged by a tenth of the training data, which is held out. Prints the trials and the options for `fgtrain train`.
     """
     import fgnumba as fg
-    from fgnumba.assembly import written_model
     from fgnumba.bench.estimators import recipe_of
-    from fgnumba.configuration import RunConfig
     from fgnumba.errors import printable
-    from fgnumba.search import HELD_OUT, Ledger, Search, Trial
-    from fgnumba.search import search as run
+    from fgnumba.runs.assembly import written_model
+    from fgnumba.runs.configuration import RunConfig
+    from fgnumba.runs.search import HELD_OUT, Ledger, Search, Trial
+    from fgnumba.runs.search import search as run
 
     try:
         powers = tuple(float(part) for part in falls.split(","))

@@ -95,8 +95,8 @@ def train(
     training data gets no better. The test data are evaluated once, at the end. A run that is interrupted goes on with
     --resume, and ends bit for bit as if it had not been.
     """
-    from fgnumba import run_folder
-    from fgnumba.configuration import RunConfig
+    from fgnumba.runs import run_folder
+    from fgnumba.runs.configuration import RunConfig
 
     keeping = {"checkpoint_every": checkpoint_every, "keep": keep, "compact": compact}
     keeping = {name: value for name, value in keeping.items() if value is not None}

@@ -7,11 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fgnumba import callbacks, datasets, device, errors, functions, replay
-    from fgnumba.activities import Feedback, LocalLosses
-    from fgnumba.callbacks import Callback, History, Record, StepResult
-    from fgnumba.checkpoints import Checkpoints
-    from fgnumba.diagnosis import Diagnosis
+    from fgnumba import callbacks, datasets, device, directions, errors, functions, losses, replay, schedules
     from fgnumba.errors import (
         ConfigError,
         DatasetError,
@@ -22,10 +18,10 @@ if TYPE_CHECKING:
         RunError,
         ShapeError,
     )
-    from fgnumba.estimators.activity import ActivityPerturbation
+    from fgnumba.estimators.activity import Feedback, LocalLosses
+    from fgnumba.estimators.activity.estimator import ActivityPerturbation
     from fgnumba.estimators.weight import WeightPerturbation
     from fgnumba.estimators.zeroth import SPSA, CoordinateDifferences, HybridDifferences
-    from fgnumba.evaluation import Evaluation, evaluate
     from fgnumba.layers import (
         Activation,
         Add,
@@ -41,29 +37,35 @@ if TYPE_CHECKING:
         MaxPool2d,
     )
     from fgnumba.layers.losses import MeanSquaredError, SoftmaxCrossEntropy
-    from fgnumba.model import directions
     from fgnumba.model.graph import Graph, Sequential
     from fgnumba.model.jvp import forward_gradient, jvp
     from fgnumba.model.nodes import Node
-    from fgnumba.optimizers import SGD, Adam, AdamW, FrankWolfe, schedules
-    from fgnumba.trainer import Trainer
+    from fgnumba.optimizers import SGD, Adam, AdamW, FrankWolfe
+    from fgnumba.training.callbacks import Callback, History, Record, StepResult
+    from fgnumba.training.checkpoints import Checkpoints
+    from fgnumba.training.diagnosis import Diagnosis
+    from fgnumba.training.evaluation import Evaluation, evaluate
+    from fgnumba.training.trainer import Trainer
 
 __version__ = "0.1.0"
 
-_MODULES = ("callbacks", "datasets", "device", "directions", "errors", "functions", "replay", "schedules")
+_MODULES = (
+    *("callbacks", "datasets", "device", "directions", "errors", "functions"),
+    *("losses", "replay", "schedules"),
+)
 _NAMES = {
-    "callbacks": ("Callback", "History", "Record", "StepResult"),
-    "checkpoints": ("Checkpoints",),
-    "diagnosis": ("Diagnosis",),
+    "training.callbacks": ("Callback", "History", "Record", "StepResult"),
+    "training.checkpoints": ("Checkpoints",),
+    "training.diagnosis": ("Diagnosis",),
     "errors": (
         *("ConfigError", "DatasetError", "DeviceError", "DivergenceError"),
         *("DtypeError", "FgError", "RunError", "ShapeError"),
     ),
-    "activities": ("Feedback", "LocalLosses"),
-    "estimators.activity": ("ActivityPerturbation",),
+    "estimators.activity.settings": ("Feedback", "LocalLosses"),
+    "estimators.activity.estimator": ("ActivityPerturbation",),
     "estimators.weight": ("WeightPerturbation",),
     "estimators.zeroth": ("SPSA", "CoordinateDifferences", "HybridDifferences"),
-    "evaluation": ("Evaluation", "evaluate"),
+    "training.evaluation": ("Evaluation", "evaluate"),
     "model.jvp": ("forward_gradient", "jvp"),
     "model.graph": ("Graph", "Sequential"),
     "layers": (
@@ -73,7 +75,7 @@ _NAMES = {
     "layers.losses": ("MeanSquaredError", "SoftmaxCrossEntropy"),
     "model.nodes": ("Node",),
     "optimizers": ("SGD", "Adam", "AdamW", "FrankWolfe"),
-    "trainer": ("Trainer",),
+    "training.trainer": ("Trainer",),
 }
 _HOME = {name: module for module, names in _NAMES.items() for name in names}
 
@@ -131,6 +133,7 @@ __all__ = [
     "forward_gradient",
     "functions",
     "jvp",
+    "losses",
     "replay",
     "schedules",
 ]

@@ -6,7 +6,7 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fgnumba.diagnosis import Diagnosis
+    from fgnumba.training.diagnosis import Diagnosis
 
 MAX_MESSAGE = 800
 """Characters of the longest message: what an error quotes may be anything that a file holds."""

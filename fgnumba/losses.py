@@ -1,5 +1,13 @@
 """Losses; see :mod:`fgnumba.layers.losses`."""
 
-from fgnumba.layers.losses import Loss as Loss
-from fgnumba.layers.losses import MeanSquaredError as MeanSquaredError
-from fgnumba.layers.losses import SoftmaxCrossEntropy as SoftmaxCrossEntropy
+from fgnumba.layers.losses import (
+    Loss,
+    MeanSquaredError,
+    SoftmaxCrossEntropy,
+)
+
+__all__ = [
+    "Loss",
+    "MeanSquaredError",
+    "SoftmaxCrossEntropy",
+]

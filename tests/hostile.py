@@ -13,10 +13,10 @@ from safetensors.numpy import save
 
 import fgnumba as fg
 from fgnumba.cli.predict import read_inputs
-from fgnumba.configuration import RunConfig
 from fgnumba.datasets import read_idx
 from fgnumba.datasets.npz import load_npz
 from fgnumba.errors import MAX_MESSAGE
+from fgnumba.runs.configuration import RunConfig
 from fgnumba.storage.safetensors import read_tensors
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(fg.__file__).parent.parent), "FGNUMBA_DEVICE": "cpu"}

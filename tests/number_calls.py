@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import fgnumba as fg
-from fgnumba import estimators, presets
+from fgnumba import estimators
 from fgnumba.bench import reverse
-from fgnumba.replay_log import read
+from fgnumba.runs import presets
+from fgnumba.training.replay_log import read
 from tests.number_cases import DATA, LOSS, MODEL, X, Y, after_a_step, fitted, model, state, trainer
 
 

@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 
 import fgnumba as fg
-from fgnumba import configuration, estimators, layers, search
+from fgnumba import estimators, layers
 from fgnumba.bench import reverse
 from fgnumba.kernels.rules.philox import STREAM
 from fgnumba.layers.losses import SoftmaxCrossEntropy
 from fgnumba.model.directions import Direction
+from fgnumba.runs import configuration, search
 
 MODULES = (
     *fg._MODULES,

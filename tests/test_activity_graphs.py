@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 import fgnumba as fg
-from fgnumba.activities.plan import analyzed
 from fgnumba.bench import reverse
+from fgnumba.estimators.activity.plan import analyzed
 from fgnumba.kernels.emit.vector import instruction_set
 from fgnumba.kernels.layout.images import Border, Images
 from fgnumba.kernels.machine import threads

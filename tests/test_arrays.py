@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import fgnumba
-from fgnumba import evaluation
 from fgnumba.bench import reverse
+from fgnumba.training import evaluation
 from fgnumba.validation.arrays import as_array, first_not_finite
 from tests import number_cases
 

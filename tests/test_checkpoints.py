@@ -15,9 +15,9 @@ from safetensors.numpy import load_file
 import fgnumba as fg
 from fgnumba.errors import ConfigError, RunError
 from fgnumba.estimators import RECIPES
-from fgnumba.snapshot import snapshot
 from fgnumba.storage import checkpoint_file
 from fgnumba.storage.checkpoint_file import CheckpointFile
+from fgnumba.training.state import snapshot
 
 STEPS, EVERY, RECORDS = 24, 5, 7
 OPTIMIZERS = {
@@ -161,7 +161,7 @@ def test_what_is_kept_and_when(tmp_path, blobs):
 
 def test_checkpoints_by_the_clock(tmp_path, blobs, monkeypatch):
     now = iter(range(0, 10_000, 30))
-    monkeypatch.setattr("fgnumba.checkpoints.time.monotonic", lambda: next(now))
+    monkeypatch.setattr("fgnumba.training.checkpoints.time.monotonic", lambda: next(now))
     saved = fg.Checkpoints(tmp_path, minutes=2, keep=99)
     trainer().fit(blobs, steps=STEPS, batch_size=16, checkpoints=saved)
     # Every look at the clock is half a minute later, and writing looks once.

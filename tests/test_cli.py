@@ -14,9 +14,9 @@ import pytest
 from safetensors.numpy import load_file
 
 import fgnumba as fg
-from fgnumba.assembly import assemble
 from fgnumba.cli.progress import Interrupt
-from fgnumba.configuration import RunConfig
+from fgnumba.runs.assembly import assemble
+from fgnumba.runs.configuration import RunConfig
 from tests import tolerances
 from tests.conftest import SMALL_RUN
 

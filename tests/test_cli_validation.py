@@ -9,9 +9,9 @@ import pytest
 from safetensors.numpy import load_file
 
 import fgnumba as fg
-from fgnumba import figures, run_folder
-from fgnumba.configuration import HELD_OUT, PATIENCE, RunConfig
 from fgnumba.datasets.split import split
+from fgnumba.runs import figures, run_folder
+from fgnumba.runs.configuration import HELD_OUT, PATIENCE, RunConfig
 from tests.fault_runs import assert_undisturbed, killed, start
 
 # Labels that nothing says: the accuracy on what is held out gets no better.

@@ -13,7 +13,7 @@ from fgnumba.bench import reverse
 from fgnumba.bench.estimators import Budget, compare
 from fgnumba.bench.telemetry import Telemetry
 from fgnumba.bench.telemetry import compare as read
-from fgnumba.configuration import RunConfig
+from fgnumba.runs.configuration import RunConfig
 from tests import tolerances
 from tests.fault_runs import ended, killed, start, wait_for
 

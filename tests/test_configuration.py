@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fgnumba.assembly import written_model
-from fgnumba.configuration import MAX_STEPS, RunConfig, read_settings
 from fgnumba.errors import ConfigError
+from fgnumba.runs.assembly import written_model
+from fgnumba.runs.configuration import MAX_STEPS, RunConfig, read_settings
 
 LAYERS = ({"type": "flatten"}, {"type": "dense", "units": 10, "activation": "relu", "bias": False})
 

@@ -13,8 +13,8 @@ import pytest
 
 import fgnumba as fg
 from fgnumba.bench import reverse
-from fgnumba.callbacks import EarlyStopping
 from fgnumba.estimators import RECIPES, recipe
+from fgnumba.training.callbacks import EarlyStopping
 
 ESTIMATORS = tuple(RECIPES)
 OPTIMIZERS = {

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 import fgnumba as fg
-from fgnumba import run_folder
 from fgnumba.cli import run as cli_run
+from fgnumba.runs import run_folder
 from tests.fault_runs import (
     KINDS,
     assert_undisturbed,

@@ -101,7 +101,7 @@ def state(trainer):
 @pytest.mark.parametrize("optimizer", [fg.SGD(0.01), fg.SGD(0.01, momentum=0.5), fg.Adam(0.01)])
 @pytest.mark.parametrize("name", RECIPES)
 def test_nothing_is_touched(name, optimizer, monkeypatch):
-    diagnose = fg.trainer.diagnose
+    diagnose = fg.training.trainer.diagnose
     seen: list[fg.Diagnosis | None] = []
     trainers: list[fg.Trainer] = []
 
@@ -112,7 +112,7 @@ def test_nothing_is_touched(name, optimizer, monkeypatch):
         return seen[-1]
 
     def run(function):
-        monkeypatch.setattr("fgnumba.trainer.diagnose", function)
+        monkeypatch.setattr("fgnumba.training.trainer.diagnose", function)
         model = averaging(3)
         parameters = model.parameters()
         parameters["1.weight"][...] = 2

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from fgnumba import run_folder
-from fgnumba.checkpoints import MODEL
+from fgnumba.runs import run_folder
+from fgnumba.training.checkpoints import MODEL
 from tests.fault_runs import (
     COMMAND,
     ENVIRONMENT,

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 import fgnumba as fg
-from fgnumba import replay, replay_log
-from fgnumba.callbacks import EarlyStopping
 from fgnumba.errors import RunError
 from fgnumba.storage import checkpoint_file
 from fgnumba.storage.checkpoint_file import CheckpointFile
+from fgnumba.training import replay, replay_log
+from fgnumba.training.callbacks import EarlyStopping
 from tests.test_checkpoints import Stop, bits, blobs, steps_on_disk, trainer, without_time  # noqa: F401
 
 STEPS, EVERY, BEST, END = 60, 4, 4, 20

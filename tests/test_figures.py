@@ -8,9 +8,9 @@ import sys
 import pytest
 
 import fgnumba as fg
-from fgnumba import figures, run_folder
-from fgnumba.checkpoints import MODEL
-from fgnumba.run_folder import FIGURE
+from fgnumba.runs import figures, run_folder
+from fgnumba.runs.run_folder import FIGURE
+from fgnumba.training.checkpoints import MODEL
 from tests import apart
 from tests.fault_runs import COMMAND, ENVIRONMENT
 
@@ -124,7 +124,7 @@ def failing(fault):
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: type(fault).__name__)
 def test_whatever_a_figure_raises_costs_no_run(fgtrain, folder, monkeypatch, fault):
     with monkeypatch.context() as patched:
-        for module in ("fgnumba.figures", "fgnumba.bench.telemetry"):
+        for module in ("fgnumba.runs.figures", "fgnumba.bench.telemetry"):
             patched.setattr(f"{module}.blank", failing(fault))
         done = fgtrain(*TRAIN, "--telemetry", 2)
     assert done.code == 0

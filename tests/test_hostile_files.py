@@ -16,9 +16,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fgnumba.configuration import MAX_TOML, RunConfig
 from fgnumba.datasets import idx, load, npy, read_idx
 from fgnumba.errors import ConfigError, DatasetError, FgError
+from fgnumba.runs.configuration import MAX_TOML, RunConfig
 from fgnumba.storage.safetensors import MAX_HEADER, read_header, read_tensors
 from tests.hostile import ENVIRONMENT, READERS, VALID, mutations, refusal
 

@@ -8,14 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fgnumba as fg
-from fgnumba.assembly import written_model
-from fgnumba.configuration import MAX_TOML, RunConfig
 from fgnumba.errors import ConfigError, FgError, ShapeError, did_you_mean, shown
 from fgnumba.kernels.machine import memory
 from fgnumba.kernels.machine.memory import aligned, physical_memory, readable
 from fgnumba.kernels.rules.philox import MAX_PARAMETERS
 from fgnumba.model import sizes
-from fgnumba.presets import LAYERS, model_from
+from fgnumba.runs.assembly import written_model
+from fgnumba.runs.configuration import MAX_TOML, RunConfig
+from fgnumba.runs.presets import LAYERS, model_from
 from tests.hostile import refusal
 
 SIDE = 1 << 20
@@ -259,7 +259,7 @@ def test_parameters_have_the_shapes_that_were_said(kind):
     table = {"type": kind, **settings_.get(kind, {})} | (
         {"activation": "relu"} if kind == "activation" else {}
     )
-    from fgnumba.presets import layers_from
+    from fgnumba.runs.presets import layers_from
 
     (layer,) = layers_from([table], 3, "here")
     shape = (8,) if kind == "dense" else IMAGE

@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fgnumba as fg
-from fgnumba import run_folder
-from fgnumba.configuration import RunConfig
 from fgnumba.errors import RunError
-from fgnumba.metrics import MAX_RECORDS
-from fgnumba.search import Ledger, Trial
+from fgnumba.runs import run_folder
+from fgnumba.runs.configuration import RunConfig
+from fgnumba.runs.search import Ledger, Trial
+from fgnumba.training.metrics import MAX_RECORDS
 from tests.hostile import mutations, refusal
 
 RECORD = fg.Record(1, 0.5, 1.0, 1.1, 0.5, 0.1, 0.01)

@@ -11,10 +11,11 @@ import pytest
 
 import fgnumba as fg
 from fgnumba.bench import reverse
-from fgnumba.callbacks import EarlyStopping
-from fgnumba.configuration import RunConfig
 from fgnumba.estimators import recipe
-from fgnumba.search import Ledger, Search, search
+from fgnumba.runs.configuration import RunConfig
+from fgnumba.runs.search import Ledger, Search, search
+from fgnumba.training import replay_log
+from fgnumba.training.callbacks import EarlyStopping
 from tests.interrupting import Moments
 from tests.test_copies import bits
 
@@ -199,7 +200,7 @@ def test_a_run_with_checkpoints(name, compact, tmp_path):
         Moments(moment)(lambda folder=folder: run(folder))
         assert bits(run(folder, resume=True)) == expected, moment
         if name == "momentum":
-            log = fg.replay_log.read(folder / "replay.log")
+            log = replay_log.read(folder / "replay.log")
             assert (log.steps, log.cut) == (7, ""), moment
 
 

@@ -10,9 +10,9 @@ import pytest
 
 import fgnumba as fg
 from fgnumba.cli.run import named
-from fgnumba.configuration import RunConfig
 from fgnumba.errors import ConfigError
 from fgnumba.kernels.machine.cache import cache_folder
+from fgnumba.runs.configuration import RunConfig
 from fgnumba.validation.paths import expanded, path_of, quoted, shortened
 from tests import apart
 

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 import fgnumba as fg
-from fgnumba import checkpoints
 from fgnumba.storage import checkpoint_file, durable
+from fgnumba.training import checkpoints
 
 STEPS, EVERY = 9, 3
 

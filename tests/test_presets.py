@@ -8,7 +8,7 @@ import pytest
 import fgnumba as fg
 from fgnumba.errors import ConfigError, ShapeError
 from fgnumba.kernels.rules.philox import MAX_COLUMNS
-from fgnumba.presets import NAMES, default_learning_rate, layers_from, model_from, tables
+from fgnumba.runs.presets import NAMES, default_learning_rate, layers_from, model_from, tables
 from tests import tolerances
 
 

@@ -19,7 +19,8 @@ from fgnumba.kernels.machine.compile import kernel
 from fgnumba.kernels.machine.memory import address
 from fgnumba.kernels.machine.program import Operation
 from fgnumba.model.recent import KEPT
-from fgnumba.snapshot import snapshot
+from fgnumba.training import replay_log
+from fgnumba.training.state import snapshot
 from tests.test_copies import bits, blobs, trainer_of
 
 
@@ -299,7 +300,7 @@ def test_a_log_has_the_scalars_of_the_steps_that_were_taken(change, compact, tmp
     again = fg.Trainer(
         fg.Sequential(trainer.model.layers, 4), loss=Weighed(), optimizer=trainer.optimizer, seed=3
     )
-    fg.replay.replay(again, fg.replay_log.read(tmp_path / "replay.log"))
+    fg.replay.replay(again, replay_log.read(tmp_path / "replay.log"))
     assert bits(again)[:4] == bits(trainer)[:4]
 
 

@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 
 import fgnumba as fg
-from fgnumba import replay
 from fgnumba.errors import ConfigError, RunError
 from fgnumba.estimators import recipe
 from fgnumba.kernels.emit import vector
 from fgnumba.kernels.machine.threads import thread_count
 from fgnumba.layers.parameters import digest
 from fgnumba.model.plan import Plan
-from fgnumba.replay_log import read
 from fgnumba.storage.durable import AppendLog
+from fgnumba.training import replay
+from fgnumba.training.replay_log import read
 
 DIRECTIONS = ("rank1", "orthogonal", "rademacher", "gaussian")
 COMBINATIONS: dict[str, dict[str, Any]] = {

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fgnumba import replay_log
 from fgnumba.errors import RunError
-from fgnumba.replay_log import BLOCK_STEPS, Header, ReplayLog, read
 from fgnumba.storage.durable import AppendLog
+from fgnumba.training import replay_log
+from fgnumba.training.replay_log import BLOCK_STEPS, Header, ReplayLog, read
 
 HEADER = Header(3, 2**64 - 1, b"u" * 32, b"i" * 32, "cpu")
 HEADER_BYTES, HEAD, STEP = 108, 12, 8 + 4 * 3

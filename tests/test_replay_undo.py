@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 import fgnumba as fg
-from fgnumba import replay
 from fgnumba.errors import DivergenceError
-from fgnumba.replay_log import read
 from fgnumba.storage.durable import AppendLog
+from fgnumba.training import replay
+from fgnumba.training.replay_log import read
 from tests.test_replay import BATCH, CLASSES, batch, check_every_state, state
 
 RATES = {6: 1e5, 9: 1e5}

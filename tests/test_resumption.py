@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 import fgnumba as fg
-from fgnumba import replay, replay_log
 from fgnumba.errors import RunError
-from fgnumba.snapshot import restore, snapshot
 from fgnumba.storage import checkpoint_file
 from fgnumba.storage.checkpoint_file import CheckpointFile
 from fgnumba.storage.durable import AppendLog
+from fgnumba.training import replay, replay_log
+from fgnumba.training.state import restore, snapshot
 from tests.test_checkpoints import STEPS, bits, blobs, fit, steps_on_disk, trainer, without_time  # noqa: F401
 
 

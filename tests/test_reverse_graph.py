@@ -10,7 +10,7 @@ from fgnumba.bench import reverse
 from fgnumba.kernels.emit import vector
 from fgnumba.kernels.machine import threads
 from fgnumba.model import tasks
-from fgnumba.presets import model_from, tables
+from fgnumba.runs.presets import model_from, tables
 from tests import tolerances
 from tests.graph_reference import evaluated, softmax_cross_entropy
 from tests.test_graph_jvp import graphs, off_kinks, randomized

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 import fgnumba as fg
-from fgnumba import run_folder
-from fgnumba.configuration import RunConfig
 from fgnumba.errors import RunError
+from fgnumba.runs import run_folder
+from fgnumba.runs.configuration import RunConfig
 
 CONFIG = RunConfig(layers=({"type": "dense", "units": 3},), steps=2)
 RECORD = fg.Record(1, 0.5, 1.0, 1.1, 0.5, 0.1, 0.01)

@@ -14,7 +14,8 @@ import pytest
 from safetensors.numpy import load_file
 
 import fgnumba as fg
-from fgnumba import figures, metrics, run_folder
+from fgnumba.runs import figures, run_folder
+from fgnumba.training import metrics
 from tests import tolerances
 
 RUNS = Path(__file__).parent / "data" / "runs_without_validation"

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import fgnumba as fg
-from fgnumba.configuration import RunConfig
-from fgnumba.search import Ledger, Search, Trial, search
+from fgnumba.runs.configuration import RunConfig
+from fgnumba.runs.search import Ledger, Search, Trial, search
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def test_the_judge_is_held_out(blobs, monkeypatch):
         judged.append(x)
         return fg.evaluate(model, x, y)
 
-    monkeypatch.setattr("fgnumba.search.evaluate", evaluated)
+    monkeypatch.setattr("fgnumba.runs.search.evaluate", evaluated)
     search(CONFIG, blobs, Search(1e-3, 1e-2, 2, steps=3))
     search(CONFIG.updated({"seed": 1}), blobs, Search(1e-3, 1e-3, 1, steps=3))
     # A tenth of the training data by the one way to split, the same for every trial.
@@ -183,7 +183,7 @@ def test_a_disk_that_is_full_ends_no_search(fgtrain, folder, monkeypatch):
             raise OSError(28, "No space left on device")
         file.write(content)
 
-    monkeypatch.setattr("fgnumba.search.write_all", fails_at_the_first_trial)
+    monkeypatch.setattr("fgnumba.runs.search.write_all", fails_at_the_first_trial)
     done = fgtrain("search", "--widths", 4, "--count", 2, "--steps", 2, "--out", "trials")
     assert done.code == 0
     assert "trials: No space left on device; the search goes on" in done.err.splitlines()

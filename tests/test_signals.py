@@ -11,9 +11,9 @@ import time
 
 import pytest
 
-from fgnumba import run_folder
 from fgnumba.cli import message as message_module
 from fgnumba.cli.signals import ENDING, INSISTENT, Ended, Interrupt
+from fgnumba.runs import run_folder
 from tests.fault_runs import (
     COMMAND,
     ENVIRONMENT,

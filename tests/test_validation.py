@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 import fgnumba as fg
-from fgnumba import judge, metrics
-from fgnumba.callbacks import EarlyStopping
 from fgnumba.datasets.split import split
+from fgnumba.training import judge, metrics
+from fgnumba.training.callbacks import EarlyStopping
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ from fgnumba.bench.files import write
 from fgnumba.bench.result import Request
 from fgnumba.datasets import Dataset
 from fgnumba.errors import DivergenceError
-from fgnumba.evaluation import evaluate
+from fgnumba.training.evaluation import evaluate
 
 BATCH = 64
 STATE = "state"

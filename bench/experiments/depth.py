@@ -8,8 +8,8 @@ from fgnumba.bench import machine, networks, reverse
 from fgnumba.bench.machine import Watch, quiet
 from fgnumba.bench.result import Comparison, Request, Result
 from fgnumba.bench.timing import interleaved
-from fgnumba.figures import blank
 from fgnumba.kernels.rules.directions import GAUSSIAN, RANK1
+from fgnumba.runs.figures import blank
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

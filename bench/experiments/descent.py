@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fgnumba.bench.result import Comparison, Request, Result
-from fgnumba.figures import blank
 from fgnumba.functions import Objective, beale, rosenbrock
+from fgnumba.runs.figures import blank
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

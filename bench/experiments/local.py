@@ -10,8 +10,8 @@ import fgnumba as fg
 from fgnumba.bench.estimators import Budget, EstimatorResult, compare_recipes
 from fgnumba.bench.result import Comparison, Request, Result
 from fgnumba.bench.reverse.estimator import RECIPE as REVERSE
-from fgnumba.configuration import RunConfig
 from fgnumba.estimators import Recipe, recipe
+from fgnumba.runs.configuration import RunConfig
 
 STEPS = 30_000
 QUICK = 100

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from fgnumba.bench import machine
 from fgnumba.bench.result import Comparison, Request, Result
 from fgnumba.errors import RunError
-from fgnumba.figures import blank
+from fgnumba.runs.figures import blank
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -14,7 +14,7 @@ from fgnumba.bench.experiments import contest
 from fgnumba.bench.experiments.contest import REVERSE, Curve, Entry
 from fgnumba.bench.ratios import Case, measure
 from fgnumba.bench.result import Comparison, Request, Result
-from fgnumba.figures import blank
+from fgnumba.runs.figures import blank
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

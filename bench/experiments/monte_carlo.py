@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fgnumba.bench.result import Comparison, Request, Result
-from fgnumba.figures import blank
 from fgnumba.functions import beale
+from fgnumba.runs.figures import blank
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -16,7 +16,7 @@ from fgnumba.model.jvp import checked_targets
 from fgnumba.model.recent import Recent
 from fgnumba.objects.attributes import own_attributes, take_attributes
 from fgnumba.optimizers.schedules import Exponential
-from fgnumba.position import Position, Standing
+from fgnumba.training.position import Position, Standing
 from fgnumba.validation import flag, whole_number
 
 

@@ -40,7 +40,7 @@ class WeightPerturbation(Estimator):
 
     Parameters
     ----------
-    direction : ``rank1``, ``orthogonal``, ``rademacher`` or ``gaussian``, see ``fgnumba.model.directions``.
+    direction : ``rank1``, ``orthogonal``, ``rademacher`` or ``gaussian``, see ``fgnumba.directions``.
     directions : T, at least 1.
     combine : ``mean`` or ``projected``.
     control : κ, below 2, of a control variate h, a running mean of past estimates; 0: none, h = 0. With a greater ρ the

@@ -28,7 +28,7 @@ class Optimizer(ABC):
     Parameters
     ----------
     learning_rate : η₀, above 0, or a schedule: a function of the step, counted from 0
-        (``fgnumba.optimizers.schedules``).
+        (``fgnumba.schedules``).
     decay : k of η_i = η₀ exp(-i k); only beside a number.
     """
 

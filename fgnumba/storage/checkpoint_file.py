@@ -15,10 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from fgnumba.errors import RunError, shown
-from fgnumba.metrics import parsed
 from fgnumba.storage.durable import replacing, write_all
 from fgnumba.storage.files import open_regular
 from fgnumba.storage.safetensors import Header, Tensor, header_of
+from fgnumba.training.metrics import parsed
 
 _CHUNK = 1 << 20
 _DTYPES: dict[str, np.dtype[Any]] = {"F32": np.dtype("<f4"), "F64": np.dtype("<f8")}

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 
 import fgnumba as fg
-from fgnumba import replay, replay_log
-from fgnumba.checkpoints import FOLDER as CHECKPOINTS
-from fgnumba.checkpoints import METRICS, REPLAY
-from fgnumba.resumption import LIMIT, resume
+from fgnumba.training import replay, replay_log
+from fgnumba.training.checkpoints import FOLDER as CHECKPOINTS
+from fgnumba.training.checkpoints import METRICS, REPLAY
+from fgnumba.training.resume import LIMIT, resume
 from tests.fuzz import rules
 
 BATCH, FEATURES, CLASSES, DIRECTIONS = 4, 5, 3, 2

@@ -15,13 +15,13 @@ import numpy as np
 from safetensors.numpy import save
 
 import fgnumba as fg
-from fgnumba import run_folder
-from fgnumba.assembly import written_model
 from fgnumba.cli.predict import read_inputs
-from fgnumba.configuration import RunConfig
 from fgnumba.datasets import load, read_idx
 from fgnumba.errors import FgError
-from fgnumba.presets import model_from
+from fgnumba.runs import run_folder
+from fgnumba.runs.assembly import written_model
+from fgnumba.runs.configuration import RunConfig
+from fgnumba.runs.presets import model_from
 from fgnumba.storage.safetensors import read_header, read_tensors
 from tests.fuzz import interrupted, rules
 

@@ -3,9 +3,9 @@
 from dataclasses import fields
 
 import fgnumba.layers
-from fgnumba.configuration import DIRECTIONS, OPTIMIZERS, RunConfig
 from fgnumba.kernels.rules.activations.rules import RULES
-from fgnumba.presets import LAYERS
+from fgnumba.runs.configuration import DIRECTIONS, OPTIMIZERS, RunConfig
+from fgnumba.runs.presets import LAYERS
 from fgnumba.storage.safetensors import SIZES
 
 NUMBERS = (

@@ -20,7 +20,7 @@ from fgnumba.kernels.layout.geometry import Geometry
 from fgnumba.kernels.layout.images import Border
 from fgnumba.kernels.ops.conv2d import cuda as conv2d
 from fgnumba.kernels.ops.dense import cuda as dense
-from fgnumba.presets import defaults, model_from, tables
+from fgnumba.runs.presets import defaults, model_from, tables
 
 from .. import tolerances
 from ..graph_reference import normalized

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 
 import fgnumba as fg
-from fgnumba import replay
 from fgnumba.datasets.dataset import Dataset
 from fgnumba.errors import ConfigError
 from fgnumba.estimators.weight import WeightPerturbation
 from fgnumba.kernels.devices.gpu import Gpu
-from fgnumba.replay_log import read
 from fgnumba.storage.durable import AppendLog
+from fgnumba.training import replay
+from fgnumba.training.replay_log import read
 
 from .test_training import perceptron
 

@@ -327,7 +327,7 @@ def test_data_without_room_are_uploaded_batch_by_batch(device, monkeypatch):
         seen = Steps()
         trainer = fg.Trainer(small(device), optimizer=fg.SGD(1e-3), seed=5)
         if not room:
-            monkeypatch.setattr("fgnumba.resident.ResidentTraining.__init__", no_room)
+            monkeypatch.setattr("fgnumba.training.device_loop.ResidentTraining.__init__", no_room)
         trainer.fit(blobs(), steps=4, batch_size=4, callbacks=[seen])
         results.append(seen.results)
     assert results[0] == results[1]
@@ -338,7 +338,7 @@ def no_room(*arguments):
 
 
 def test_two_full_chunks_are_under_way_at_once(device, monkeypatch):
-    monkeypatch.setattr("fgnumba.resident.CHUNK", 2)
+    monkeypatch.setattr("fgnumba.training.device_loop.CHUNK", 2)
     seen = Steps()
     together, apart = (fg.Trainer(small(device), optimizer=fg.Adam(1e-2), seed=5) for _ in range(2))
     together.fit(blobs(), steps=8, batch_size=3, evaluate_every=8, callbacks=[seen])

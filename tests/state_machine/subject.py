@@ -13,7 +13,7 @@ import joblib
 import numpy as np
 
 import fgnumba as fg
-from fgnumba.snapshot import snapshot
+from fgnumba.training.state import snapshot
 from tests.state_machine.log import DIFFER
 from tests.state_machine.settings import Batch, Data, Recipe
 

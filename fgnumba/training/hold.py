@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from fgnumba.errors import RunError
 
 if TYPE_CHECKING:
-    from fgnumba.checkpoints import Checkpoints
+    from fgnumba.training.checkpoints import Checkpoints
 
 
 class Hold:

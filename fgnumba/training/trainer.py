@@ -7,14 +7,10 @@ from typing import Any, NoReturn
 import numpy as np
 import numpy.typing as npt
 
-from fgnumba.callbacks import Callback, History, StepResult, result_of
-from fgnumba.checkpoints import Checkpoints
 from fgnumba.datasets.dataset import Dataset
-from fgnumba.diagnosis import diagnose
 from fgnumba.errors import ConfigError, DatasetError, DeviceError, DivergenceError, ShapeError
 from fgnumba.estimators import Estimate, Estimator, Setting, State
 from fgnumba.estimators.weight import WeightPerturbation
-from fgnumba.judge import Validation, early_stopping, parts_of
 from fgnumba.kernels.ops.optimizer.cpu import RATES
 from fgnumba.kernels.rules.philox import MAX_SEED, MAX_STEP, STREAM, set_stream
 from fgnumba.kernels.shared.loss.cpu import in_float32
@@ -24,12 +20,16 @@ from fgnumba.model.jvp import checked_batch
 from fgnumba.model.recent import Recent
 from fgnumba.objects.attributes import own_attributes, take_attributes
 from fgnumba.optimizers import Optimizer
-from fgnumba.position import Move, Position, Standing
-from fgnumba.presets import Defaults
-from fgnumba.snapshot import state_of, take_state
-from fgnumba.sources import none_ahead
-from fgnumba.study import Study
-from fgnumba.training import Training
+from fgnumba.runs.presets import Defaults
+from fgnumba.training.callbacks import Callback, History, StepResult, result_of
+from fgnumba.training.checkpoints import Checkpoints
+from fgnumba.training.diagnosis import diagnose
+from fgnumba.training.judge import Validation, early_stopping, parts_of
+from fgnumba.training.loop import Training
+from fgnumba.training.position import Move, Position, Standing
+from fgnumba.training.sources import none_ahead
+from fgnumba.training.state import state_of, take_state
+from fgnumba.training.study import Study
 from fgnumba.validation import flag, optional, real_number, whole_number
 
 _FIXED = ("model", "estimator", "optimizer", "seed")

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from fgnumba import replay, replay_log
 from fgnumba.errors import RunError, shown
-from fgnumba.snapshot import BEST, GOOD, checked_steps, restore
 from fgnumba.storage.checkpoint_file import CheckpointFile, DamagedError
+from fgnumba.training import replay, replay_log
+from fgnumba.training.state import BEST, GOOD, checked_steps, restore
 
 if TYPE_CHECKING:
-    from fgnumba.checkpoints import Checkpoints
-    from fgnumba.trainer import Trainer
+    from fgnumba.training.checkpoints import Checkpoints
+    from fgnumba.training.trainer import Trainer
 
 LIMIT = 1 << 63
 _PROGRESS = {"done": int, "count": int, "total": float, "first_loss": float, "seconds": float}

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fgnumba.activities.forward import ForwardTasks, Observer, cell_means, groups_of, head_name
-from fgnumba.activities.gradients import GradientTasks, Target
-from fgnumba.activities.layout import Layout, lay_out
-from fgnumba.activities.settings import Feedback, LocalLosses
-from fgnumba.activities.units import Memory, SignalTasks, Units
 from fgnumba.errors import ConfigError
+from fgnumba.estimators.activity.error_signals import Memory, SignalTasks, Units
+from fgnumba.estimators.activity.forward import ForwardTasks, Observer, cell_means, groups_of, head_name
+from fgnumba.estimators.activity.gradients import GradientTasks, Target
+from fgnumba.estimators.activity.layout import Layout, lay_out
+from fgnumba.estimators.activity.settings import Feedback, LocalLosses
 from fgnumba.kernels.layout.images import image_shape
 from fgnumba.kernels.machine.program import Operation
 from fgnumba.layers import Activation

@@ -3,16 +3,16 @@
 from collections.abc import Generator, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from fgnumba.callbacks import StepResult, result_of
 from fgnumba.datasets.dataset import Dataset
 from fgnumba.errors import ConfigError, DeviceError
 from fgnumba.estimators import Estimate
 from fgnumba.kernels.rules.philox import MAX_STEP
 from fgnumba.model.jvp import checked_targets
+from fgnumba.training.callbacks import StepResult, result_of
 
 if TYPE_CHECKING:
-    from fgnumba.resident import ResidentTraining
-    from fgnumba.trainer import Trainer
+    from fgnumba.training.device_loop import ResidentTraining
+    from fgnumba.training.trainer import Trainer
 
 
 def none_ahead() -> int:
@@ -115,7 +115,7 @@ def _resident(
     trainer: "Trainer", dataset: Dataset, batch: int, estimate: Estimate
 ) -> "ResidentTraining | None":
     """Return training on data that lie on the device; None without room, or where the host has a part in steps."""
-    from fgnumba.resident import ResidentTraining
+    from fgnumba.training.device_loop import ResidentTraining
 
     with trainer.model.lock:
         if estimate.resident(trainer.steps_done) is None:

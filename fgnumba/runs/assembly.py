@@ -4,15 +4,15 @@ import os
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from fgnumba.configuration import DECADES, RunConfig, read_toml
 from fgnumba.datasets import NAMES, Dataset
 from fgnumba.datasets.split import judges
 from fgnumba.errors import ConfigError, DatasetError, shown
 from fgnumba.estimators import Recipe, recipe
 from fgnumba.model.graph import Graph
 from fgnumba.optimizers import OPTIMIZERS, Optimizer
-from fgnumba.presets import default_learning_rate, defaults, model_from, tables
-from fgnumba.trainer import Trainer
+from fgnumba.runs.configuration import DECADES, RunConfig, read_toml
+from fgnumba.runs.presets import default_learning_rate, defaults, model_from, tables
+from fgnumba.training.trainer import Trainer
 from fgnumba.validation.paths import expanded, path_of
 
 FEWEST_STEPS = 800

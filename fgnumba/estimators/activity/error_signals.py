@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fgnumba.activities.forward import ForwardTasks, Observer
-from fgnumba.activities.layout import Place
-from fgnumba.activities.settings import Feedback
+from fgnumba.estimators.activity.forward import ForwardTasks, Observer
+from fgnumba.estimators.activity.layout import Place
+from fgnumba.estimators.activity.settings import Feedback
 from fgnumba.kernels.emit.vector import PANEL
 from fgnumba.kernels.layout.images import Images, image_shape
 from fgnumba.kernels.machine.memory import round_up

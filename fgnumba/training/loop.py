@@ -7,17 +7,17 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from fgnumba.callbacks import Callback, EarlyStopping, History, Record
-from fgnumba.checkpoints import Checkpoints
-from fgnumba.diagnosis import Diagnosis
 from fgnumba.errors import DivergenceError
-from fgnumba.judge import Best, Judge, Parts
-from fgnumba.resumption import Good, resume
-from fgnumba.snapshot import BEST, GOOD
-from fgnumba.sources import Source, source_of
+from fgnumba.training.callbacks import Callback, EarlyStopping, History, Record
+from fgnumba.training.checkpoints import Checkpoints
+from fgnumba.training.diagnosis import Diagnosis
+from fgnumba.training.judge import Best, Judge, Parts
+from fgnumba.training.resume import Good, resume
+from fgnumba.training.sources import Source, source_of
+from fgnumba.training.state import BEST, GOOD
 
 if TYPE_CHECKING:
-    from fgnumba.trainer import Trainer
+    from fgnumba.training.trainer import Trainer
 
 
 @dataclass

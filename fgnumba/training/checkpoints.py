@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 from fgnumba.callbacks import Record
 from fgnumba.errors import ConfigError, RunError
 from fgnumba.estimators import Estimate
-from fgnumba.hold import Hold
-from fgnumba.metrics import line_of, readable
-from fgnumba.snapshot import snapshot
 from fgnumba.storage import checkpoint_file
 from fgnumba.storage.durable import AppendLog, make_folder, sync_folder
+from fgnumba.training.hold import Hold
+from fgnumba.training.metrics import line_of, readable
+from fgnumba.training.state import snapshot
 from fgnumba.uninterrupted import Uninterrupted
 from fgnumba.validation import flag, optional, real_number, whole_number
 from fgnumba.validation.paths import path_of
@@ -27,8 +27,8 @@ from fgnumba.validation.paths import path_of
 if TYPE_CHECKING:
     from filelock import FileLock
 
-    from fgnumba.replay_log import ReplayLog
-    from fgnumba.trainer import Trainer
+    from fgnumba.training.replay_log import ReplayLog
+    from fgnumba.training.trainer import Trainer
 
 MODEL = "model.safetensors"
 FOLDER, METRICS, REPLAY, LOCK = "checkpoints", "metrics.jsonl", "replay.log", ".lock"
@@ -255,7 +255,7 @@ class Checkpoints:
         ConfigError
             They are not, and checkpoints are compact.
         """
-        from fgnumba import replay
+        from fgnumba.training import replay
 
         before, self._version = self._sizes.get(REPLAY, 0), trainer.model.version
         if estimate.replayable and (trainer.steps_done == 0) == (before == 0):

@@ -24,11 +24,11 @@ from fgnumba.kernels.devices.gpu import Gpu
 from fgnumba.kernels.devices.step_tables import SETTINGS, bind_advance, bind_record
 from fgnumba.kernels.shared.loss.cpu import RESULT
 from fgnumba.objects.bound import Bound
-from fgnumba.sources import none_ahead
+from fgnumba.training.sources import none_ahead
 from fgnumba.uninterrupted import Uninterrupted
 
 if TYPE_CHECKING:
-    from fgnumba.trainer import Trainer
+    from fgnumba.training.trainer import Trainer
 
 CHUNK = 64
 """Steps that are asked for at once, at most."""

@@ -8,10 +8,10 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from fgnumba.activities import ActivityPlan, Feedback, LocalLosses
-from fgnumba.activities.forward import ForwardTasks
-from fgnumba.activities.plan import analyzed, head_shapes
 from fgnumba.errors import ConfigError
+from fgnumba.estimators.activity.forward import ForwardTasks
+from fgnumba.estimators.activity.plan import ActivityPlan, analyzed, head_shapes
+from fgnumba.estimators.activity.settings import Feedback, LocalLosses
 from fgnumba.estimators.base import Estimate, Estimator, Pass, Recipe, Setting
 from fgnumba.kernels.machine.program import Operation
 from fgnumba.kernels.rules.philox import MAX_DIRECTIONS

@@ -8,7 +8,7 @@ from fgnumba.model.graph import Graph
 from fgnumba.model.recent import Recent
 
 if TYPE_CHECKING:
-    from fgnumba.trainer import Trainer
+    from fgnumba.training.trainer import Trainer
 
 
 class Study:

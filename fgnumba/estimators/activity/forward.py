@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fgnumba.activities.layout import Layout, Place
-from fgnumba.activities.settings import LocalLosses
 from fgnumba.errors import ConfigError
+from fgnumba.estimators.activity.layout import Layout, Place
+from fgnumba.estimators.activity.settings import LocalLosses
 from fgnumba.kernels.devices.device import Device
 from fgnumba.kernels.emit.vector import PANEL
 from fgnumba.kernels.layout.images import Images, image_shape

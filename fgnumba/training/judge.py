@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from fgnumba.callbacks import Callback, EarlyStopping, Record
 from fgnumba.datasets.dataset import Dataset
 from fgnumba.datasets.split import split
 from fgnumba.errors import ConfigError, DatasetError, FgError, shown
-from fgnumba.evaluation import Evaluation, evaluate
 from fgnumba.layers.losses import SoftmaxCrossEntropy
 from fgnumba.model.jvp import checked_targets
 from fgnumba.storage.checkpoint_file import digest_of
+from fgnumba.training.callbacks import Callback, EarlyStopping, Record
+from fgnumba.training.evaluation import Evaluation, evaluate
 from fgnumba.validation import as_float
 from fgnumba.validation.arrays import first_not_finite
 

@@ -19,15 +19,15 @@ from typing import Any
 
 import numpy as np
 
-from fgnumba.assembly import assemble
-from fgnumba.configuration import RunConfig
 from fgnumba.datasets import Dataset, validation_split
 from fgnumba.errors import ConfigError, DivergenceError, RunError, shown
 from fgnumba.estimators import Recipe
-from fgnumba.evaluation import evaluate
-from fgnumba.metrics import MAX_RECORDS, parsed
+from fgnumba.runs.assembly import assemble
+from fgnumba.runs.configuration import RunConfig
 from fgnumba.storage.durable import sync_folder, write_all
 from fgnumba.storage.files import read_whole
+from fgnumba.training.evaluation import evaluate
+from fgnumba.training.metrics import MAX_RECORDS, parsed
 from fgnumba.uninterrupted import Uninterrupted
 from fgnumba.validation import optional, real_number, several, store, whole_number
 from fgnumba.validation.paths import path_of

@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import unquote_to_bytes
 
 from fgnumba.errors import ConfigError, did_you_mean, shown
-from fgnumba.presets import Table
+from fgnumba.runs.presets import Table
 from fgnumba.storage.files import read_whole
 from fgnumba.validation import flag, optional, real_number, several, store, whole_number
 from fgnumba.validation.paths import expanded, path_of, shortened

@@ -15,24 +15,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from fgnumba import figures
-from fgnumba.callbacks import Record
-from fgnumba.checkpoints import FOLDER as CHECKPOINTS
-from fgnumba.checkpoints import LOCK, METRICS, MODEL
-from fgnumba.configuration import RunConfig, read_toml
 from fgnumba.errors import ConfigError, DtypeError, RunError, ShapeError, shown
 from fgnumba.kernels.rules.philox import MAX_COLUMNS
 from fgnumba.layers.parameters import shapes_of
-from fgnumba.metrics import line_of, read_records
-from fgnumba.presets import model_from
+from fgnumba.runs import figures
+from fgnumba.runs.configuration import RunConfig, read_toml
+from fgnumba.runs.presets import model_from
 from fgnumba.storage.durable import MAX_NAME, AppendLog, make_folder, replace, sync_folder
 from fgnumba.storage.safetensors import MAX_RANK, read_tensors
+from fgnumba.training.callbacks import Record
+from fgnumba.training.checkpoints import FOLDER as CHECKPOINTS
+from fgnumba.training.checkpoints import LOCK, METRICS, MODEL
+from fgnumba.training.metrics import line_of, read_records
 from fgnumba.validation import whole_number
 from fgnumba.validation.paths import path_of, quoted, shortened
 
 if TYPE_CHECKING:
     from fgnumba.model.graph import Graph
-    from fgnumba.trainer import Trainer
+    from fgnumba.training.trainer import Trainer
 
 T = TypeVar("T")
 
@@ -319,7 +319,7 @@ def read_start(path: Path) -> tuple[RunConfig, "Trainer"]:
     DeviceError
         The run's device is not there.
     """
-    from fgnumba.assembly import trainer
+    from fgnumba.runs.assembly import trainer
 
     path = path_of(path, "run")
     _check_files(path, (CONFIG,))

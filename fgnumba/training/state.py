@@ -13,11 +13,11 @@ from fgnumba.kernels.rules.philox import MAX_STEP
 from fgnumba.layers.losses import Loss
 from fgnumba.layers.parameters import assign_all
 from fgnumba.objects.fingerprint import fingerprint, statement
-from fgnumba.position import Position
 from fgnumba.storage.checkpoint_file import CheckpointFile
+from fgnumba.training.position import Position
 
 if TYPE_CHECKING:
-    from fgnumba.trainer import Trainer
+    from fgnumba.training.trainer import Trainer
 
 GOOD, BEST = "good.", "best."
 """Before the names of the parameters that a run goes back to where it diverges, and that it is given at its end."""

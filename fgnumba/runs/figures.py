@@ -10,9 +10,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fgnumba.callbacks import Record
 from fgnumba.errors import printable
 from fgnumba.storage.durable import replace
+from fgnumba.training.callbacks import Record
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

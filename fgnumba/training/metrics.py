@@ -7,9 +7,9 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from fgnumba.callbacks import Record
 from fgnumba.errors import shown
 from fgnumba.storage.files import read_whole
+from fgnumba.training.callbacks import Record
 
 MAX_LINE, MAX_RECORDS = 4096, 1 << 26
 """Bytes of the longest line, several times what a record takes, and of the longest file that is read whole."""
