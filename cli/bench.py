@@ -48,12 +48,12 @@ def bench(
     Peers run in the same rounds where they are installed: pip install '.[peers]'. Figures of a rank-1 direction at
     batch 64 stand beside their goals, which are for a quiet machine.
     """
-    from fgnumba.bench import suite
-    from fgnumba.bench.files import write
-    from fgnumba.bench.goals import missed
-    from fgnumba.bench.networks import network
-    from fgnumba.bench.ratios import Case, cases
-    from fgnumba.bench.report import page
+    from fgnumba.bench.measure.files import write
+    from fgnumba.bench.measure.goals import missed
+    from fgnumba.bench.measure.networks import network
+    from fgnumba.bench.measure.ratios import Case, cases
+    from fgnumba.bench.report import suite
+    from fgnumba.bench.report.report import page
     from fgnumba.runs.figures import attempt
     from fgnumba.validation import real_number, whole_number
 

@@ -51,8 +51,8 @@ def compare(
     Each has its own searched optimiser and learning rate. Prints a table, and leaves data.json and figure.svg.
     """
     import fgnumba as fg
-    from fgnumba.bench.estimators import Budget
-    from fgnumba.bench.estimators import compare as run
+    from fgnumba.bench.learning.compare_estimators import Budget
+    from fgnumba.bench.learning.compare_estimators import compare as run
     from fgnumba.cli.output import leave, results_folder
     from fgnumba.runs.assembly import written_model
     from fgnumba.runs.configuration import RunConfig, named

@@ -14,7 +14,7 @@ from fgnumba.storage.durable import replace
 if TYPE_CHECKING:
     from filelock import BaseFileLock
 
-    from fgnumba.bench.result import Result
+    from fgnumba.bench.measure.result import Result
 
 
 def check_output(path: Path) -> Path:
@@ -82,7 +82,7 @@ def _numbered(folder: Path) -> Iterator[Path]:
 
 def _result_in(folder: Path) -> str | None:
     """Return the name of a result's file in a folder, None where there is none."""
-    from fgnumba.bench.result import DATA, FIGURE
+    from fgnumba.bench.measure.result import DATA, FIGURE
 
     return next((name for name in (DATA, FIGURE) if os.path.lexists(folder / name)), None)
 

@@ -261,7 +261,7 @@ class _Run:
         found: list[fg.Callback] = [] if self._stopping is None else [self._stopping]
         every = self._facts.get("telemetry")
         if every is not None:
-            from fgnumba.bench.telemetry import Telemetry
+            from fgnumba.bench.learning.telemetry import Telemetry
 
             every = whole_number("telemetry", every)
             found.append(Telemetry(every, self._dataset, self._ready.config.batch_size, saved))

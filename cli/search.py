@@ -38,7 +38,7 @@ def search(
     Judged by a tenth of the training data, which is held out. Prints the trials and the options for `fgtrain train`.
     """
     import fgnumba as fg
-    from fgnumba.bench.estimators import recipe_of
+    from fgnumba.bench.learning.compare_estimators import recipe_of
     from fgnumba.errors import printable
     from fgnumba.runs.assembly import written_model
     from fgnumba.runs.configuration import RunConfig

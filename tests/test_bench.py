@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 
 import fgnumba as fg
-from fgnumba.bench import machine, networks, ratio_goals, ratios, results_page, reverse, suite
-from fgnumba.bench.ratios import RATE, Case, cases, forward_work, measure, reverse_work
-from fgnumba.bench.timing import Timings, interleaved
+from fgnumba.bench import reverse
+from fgnumba.bench.measure import machine, networks, ratio_goals, ratios
+from fgnumba.bench.measure.ratios import RATE, Case, cases, forward_work, measure, reverse_work
+from fgnumba.bench.measure.timing import Timings, interleaved
+from fgnumba.bench.report import results_page, suite
 from fgnumba.kernels.rules.directions import RANK1
 from tests import tolerances
 
@@ -178,7 +180,7 @@ def test_a_report_shows_its_goals_and_one_of_old_has_none(report):
 
 
 def test_the_command_without_peers_and_with_a_goal_that_is_missed(fgtrain, folder, monkeypatch):
-    monkeypatch.setattr("fgnumba.bench.peers._CALLS", {})
+    monkeypatch.setattr("fgnumba.bench.measure.peers._CALLS", {})
     monkeypatch.setattr(ratio_goals, "RATIOS", {"logreg": (1e9, 1e-9)})
     short = ("bench", "--quick", "--network", "logreg", "--seconds", 0.2)
     done = fgtrain(*short, "--json", "out.json")
@@ -202,7 +204,7 @@ def test_what_was_measured_is_printed_whatever_becomes_of_its_files(fgtrain, fol
             raise RuntimeError("no fonts")
         return ""
 
-    monkeypatch.setattr("fgnumba.bench.report.page", fail)
+    monkeypatch.setattr("fgnumba.bench.report.report.page", fail)
     done = fgtrain("bench", "--html", "out.html", "--json", "out.json")
     assert (done.code, "Rf/Rb" in done.out) == (0, True)
     assert "out.html is left out: RuntimeError: no fonts" in done.err.splitlines()
@@ -310,7 +312,7 @@ def test_the_committed_results_are_what_the_page_is_made_of():
 @pytest.fixture(scope="module")
 def html(report):
     pytest.importorskip("plotly")
-    from fgnumba.bench.report import page
+    from fgnumba.bench.report.report import page
 
     return page(report)
 

@@ -7,7 +7,7 @@ import sys
 import pytest
 from click.testing import CliRunner
 
-from fgnumba.bench import compare
+from fgnumba.bench.revisions import compare
 
 # A library whose calls take as long as they say by the clock that the worker reads: no other process is in it.
 SOURCE = """
@@ -54,8 +54,8 @@ def repository(tmp_path, monkeypatch):
         git("add", ".")
         git("commit", "--message", name)
         git("tag", name)
-    worker = root / "bench" / "compare_worker.py"
-    shutil.copy(compare.__file__.replace("compare.py", "compare_worker.py"), worker)
+    worker = root / "bench" / "worker.py"
+    shutil.copy(compare.__file__.replace("compare.py", "worker.py"), worker)
     monkeypatch.setattr(compare, "__file__", str(root / "bench" / "compare.py"))
     return root
 
@@ -106,7 +106,7 @@ def test_bad_arguments(repository, arguments, message):
 
 
 def test_the_worker_runs_this_library():
-    worker = compare.__file__.replace("compare.py", "compare_worker.py")
+    worker = compare.__file__.replace("compare.py", "worker.py")
     lines = '["logreg", "f"]\n["logreg", "rank1 x 4"]\n["logreg", "sideways x 1"]\n'
     done = subprocess.run(
         [sys.executable, "-P", worker],

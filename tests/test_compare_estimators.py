@@ -10,9 +10,9 @@ import pytest
 
 import fgnumba as fg
 from fgnumba.bench import reverse
-from fgnumba.bench.estimators import Budget, compare
-from fgnumba.bench.telemetry import Telemetry
-from fgnumba.bench.telemetry import compare as read
+from fgnumba.bench.learning.compare_estimators import Budget, compare
+from fgnumba.bench.learning.telemetry import Telemetry
+from fgnumba.bench.learning.telemetry import compare as read
 from fgnumba.runs.configuration import RunConfig
 from tests import tolerances
 from tests.fault_runs import ended, killed, start, wait_for
@@ -302,7 +302,7 @@ def test_a_result_that_cannot_be_written_is_printed(fgtrain, folder, monkeypatch
     def full(*_):
         raise fg.RunError("data.json cannot be written: No space left on device")
 
-    monkeypatch.setattr("fgnumba.bench.result.write", full)
+    monkeypatch.setattr("fgnumba.bench.measure.result.write", full)
     done = fgtrain(*SHORT, "--out", "out")
     assert (done.code, "feedback" in done.out) == (2, True)
     assert done.err.splitlines()[-1].endswith("cannot be written: No space left on device")

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from fgnumba.bench import cuda_gate
-from fgnumba.bench.cuda_gate import Row
+from fgnumba.bench.cuda import gate
+from fgnumba.bench.cuda.gate import Row
 from fgnumba.errors import ConfigError
 from fgnumba.kernels.cuda import kernel as kernels
 from fgnumba.kernels.cuda.kernel import kernel
@@ -63,7 +63,7 @@ def _registry(monkeypatch):
     """Begin with an empty list of kernels, in place of the project's."""
     found: dict[str, kernels.Kernel] = {}
     monkeypatch.setattr(kernels, "KERNELS", found)
-    monkeypatch.setattr(cuda_gate, "KERNELS", found)
+    monkeypatch.setattr(gate, "KERNELS", found)
 
 
 @pytest.fixture
@@ -71,12 +71,12 @@ def run(tmp_path, monkeypatch):
     """Return what runs the gate on a test's kernels, with a table of its own."""
     for name in ("ptxas", "nvdisasm"):
         try:
-            cuda_gate.tool(name)
+            gate.tool(name)
         except ConfigError as error:
             pytest.skip(str(error))
-    monkeypatch.setattr(cuda_gate, "TABLE", tmp_path / "table.json")
-    monkeypatch.setattr(cuda_gate, "load", list)
-    return lambda *arguments: CliRunner().invoke(cuda_gate.command, ["--arch", "sm_90", *arguments])
+    monkeypatch.setattr(gate, "TABLE", tmp_path / "table.json")
+    monkeypatch.setattr(gate, "load", list)
+    return lambda *arguments: CliRunner().invoke(gate.command, ["--arch", "sm_90", *arguments])
 
 
 def declared(**options):
@@ -100,34 +100,34 @@ def twice(**options):
 
 def test_every_kernel_has_a_row_for_every_architecture(monkeypatch):
     monkeypatch.setattr(kernels, "KERNELS", PROJECT)
-    assert cuda_gate.load() == []
+    assert gate.load() == []
     # Other tests list kernels of their own.
     ours = {name for name, one in PROJECT.items() if one.function.__module__.startswith("fgnumba.")}
-    expected = {(name, arch) for name in ours for arch in cuda_gate.SHARED_A_PROCESSOR}
-    assert cuda_gate.read().keys() == expected
+    expected = {(name, arch) for name in ours for arch in gate.SHARED_A_PROCESSOR}
+    assert gate.read().keys() == expected
 
 
 def test_resources_are_those_of_the_kernel_and_of_functions_that_it_calls():
-    assert cuda_gate.resources(PTXAS) == {
+    assert gate.resources(PTXAS) == {
         **{"registers": 42, "barriers": 1, "shared": 2048},
         **{"stack": 24, "spill_stores": 24, "spill_loads": 44},
     }
     plain = "Used 8 registers\n 0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads"
-    assert cuda_gate.resources(plain) == {
+    assert gate.resources(plain) == {
         **{"registers": 8, "barriers": 0, "shared": 0},
         **{"stack": 0, "spill_stores": 0, "spill_loads": 0},
     }
     with pytest.raises(ConfigError, match="no registers: nothing"):
-        cuda_gate.resources("nothing")
+        gate.resources("nothing")
 
 
 def test_opcodes_are_counted_without_predicates_data_and_padding():
-    found = cuda_gate.opcodes(SASS)
+    found = gate.opcodes(SASS)
     assert found == Counter(
         ("LDC", "LDG.E.128.CONSTANT", "UIADD3", "LDGSTS.E.BYPASS.128.ZFILL", "LDG.E", "BRA")
     )
     wanted = {"LDG": 2, "LDG.E.128": 1, "LDG.E.64": 0, "LDGSTS": 1, "LDGSTS.128": 1, "LD": 0}
-    assert {name: cuda_gate.occurrences(found, name) for name in wanted} == wanted
+    assert {name: gate.occurrences(found, name) for name in wanted} == wanted
 
 
 # As NVIDIA's occupancy calculator has them.
@@ -151,7 +151,7 @@ def test_opcodes_are_counted_without_predicates_data_and_padding():
     ],
 )
 def test_blocks_that_a_processor_holds(arch, threads, registers, nbytes, blocks):
-    assert cuda_gate.resident_blocks(arch, threads, registers, nbytes) == blocks
+    assert gate.resident_blocks(arch, threads, registers, nbytes) == blocks
 
 
 @pytest.mark.parametrize(
@@ -174,12 +174,12 @@ def test_blocks_that_a_processor_holds(arch, threads, registers, nbytes, blocks)
 )
 def test_kernels_are_refused_for_what_they_are(change, options, fault):
     one = declared(**options)
-    (found,) = cuda_gate.faults(replace(GOOD, **change), one)
+    (found,) = gate.faults(replace(GOOD, **change), one)
     assert fault in found
 
 
 def test_a_good_kernel_has_no_faults():
-    assert not cuda_gate.faults(GOOD, declared(resident=6, opcodes=("FFMA",)))
+    assert not gate.faults(GOOD, declared(resident=6, opcodes=("FFMA",)))
 
 
 @pytest.mark.parametrize(
@@ -191,18 +191,18 @@ def test_a_good_kernel_has_no_faults():
     ],
 )
 def test_kernels_are_refused_that_grew(change, fault):
-    (found,) = cuda_gate.growth(replace(GOOD, **change), GOOD)
+    (found,) = gate.growth(replace(GOOD, **change), GOOD)
     assert found.startswith(fault)
-    newer = cuda_gate.growth(replace(GOOD, **change, ptxas="13.1.1"), GOOD)
+    newer = gate.growth(replace(GOOD, **change, ptxas="13.1.1"), GOOD)
     assert newer[1:] == ["ptxas 13.1.1, the table is of 13.0.88"]
 
 
 def test_other_compilers_may_take_a_few_registers_more():
     better = replace(GOOD, registers=30, shared=0, instructions=50, opcodes={})
     for row in (GOOD, replace(GOOD, registers=48), replace(GOOD, ptxas="13.1.1"), better):
-        assert not cuda_gate.growth(row, GOOD)
+        assert not gate.growth(row, GOOD)
     before = replace(GOOD, opcodes={"DADD": 1})
-    assert not cuda_gate.growth(replace(GOOD, opcodes={"DADD": 4}), before)
+    assert not gate.growth(replace(GOOD, opcodes={"DADD": 4}), before)
 
 
 def test_a_kernel_goes_through_as_it_came(run, tmp_path):
@@ -232,8 +232,8 @@ def test_a_kernel_is_refused_that_is_not_in_the_table(run):
 def test_a_kernel_is_refused_that_takes_more_registers_than_it_did(run):
     twice()
     run("--update")
-    (row,) = cuda_gate.read().values()
-    cuda_gate.write([replace(row, registers=2)])
+    (row,) = gate.read().values()
+    gate.write([replace(row, registers=2)])
     refused = run()
     assert refused.exit_code == 1
     assert f"refused: twice sm_90: {row.registers} registers, 2 in table.json" in refused.stderr
@@ -245,19 +245,19 @@ def test_a_kernel_is_refused_that_takes_more_registers_than_it_did(run):
 def test_rows_of_kernels_that_are_gone_are_refused_and_go_with_the_update(run, monkeypatch):
     twice()
     # Of an architecture that was asked for, and of all: rows are looked through when everything is.
-    monkeypatch.setattr(cuda_gate, "SHARED_A_PROCESSOR", {"sm_90": 233472})
-    cuda_gate.write([GOOD])
-    refused = CliRunner().invoke(cuda_gate.command, [])
+    monkeypatch.setattr(gate, "SHARED_A_PROCESSOR", {"sm_90": 233472})
+    gate.write([GOOD])
+    refused = CliRunner().invoke(gate.command, [])
     assert refused.exit_code == 1
     assert "refused: good sm_90: in table.json, but there is no such kernel" in refused.stderr
     assert run("--update").exit_code == 0
-    assert [row.kernel for row in cuda_gate.read().values()] == ["twice"]
+    assert [row.kernel for row in gate.read().values()] == ["twice"]
 
 
 def test_an_operation_without_kernels_is_refused(run, monkeypatch):
     twice()
     run("--update")
-    monkeypatch.setattr(cuda_gate, "load", lambda: ["dense"])
+    monkeypatch.setattr(gate, "load", lambda: ["dense"])
     refused = run()
     assert refused.exit_code == 1
     assert "refused: dense: kernels/ops/dense/cuda.py does not exist" in refused.stderr
@@ -285,7 +285,7 @@ def test_a_kernel_that_spills_is_refused_and_gets_no_row(run):
     refused = run("--update")
     assert refused.exit_code == 1
     assert "refused: spilling sm_90: spills registers" in refused.stderr
-    assert not cuda_gate.read()
+    assert not gate.read()
 
 
 def test_a_kernel_with_an_array_of_its_own_is_refused(run):
@@ -329,7 +329,7 @@ def test_shared_memory_and_barriers_are_in_the_row(run):
         store_f32(y + 4 * thread(), shared_load_f32(block + 4 * (255 - thread())))
 
     assert run("--update").exit_code == 0
-    (row,) = cuda_gate.read().values()
+    (row,) = gate.read().values()
     assert (row.shared, row.barriers) == (1024, 1)
     assert {"BAR", "LDG", "LDS", "STG", "STS"} <= row.opcodes.keys()
 
@@ -344,11 +344,11 @@ def test_a_kernel_that_does_not_compile_is_refused_and_the_others_looked_at(run)
     refused = run("--update")
     assert refused.exit_code == 1
     assert "refused: broken sm_90: TypingError" in refused.stderr
-    assert [row.kernel for row in cuda_gate.read().values()] == ["twice"]
+    assert [row.kernel for row in gate.read().values()] == ["twice"]
 
 
 def test_the_gate_says_what_it_needs(run, monkeypatch):
-    cuda_gate.TABLE.write_text("{}?")
+    gate.TABLE.write_text("{}?")
     unreadable = run()
     assert unreadable.exit_code == 2
     assert "not a table of this gate's" in unreadable.stderr
@@ -356,6 +356,6 @@ def test_the_gate_says_what_it_needs(run, monkeypatch):
     def missing(name):
         raise ConfigError(f"{name} is not installed: pip install -e '.[gate]'")
 
-    monkeypatch.setattr(cuda_gate, "tool", missing)
+    monkeypatch.setattr(gate, "tool", missing)
     told = run()
     assert (told.exit_code, told.stderr) == (2, "Error: ptxas is not installed: pip install -e '.[gate]'\n")

@@ -124,7 +124,7 @@ def failing(fault):
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: type(fault).__name__)
 def test_whatever_a_figure_raises_costs_no_run(fgtrain, folder, monkeypatch, fault):
     with monkeypatch.context() as patched:
-        for module in ("fgnumba.runs.figures", "fgnumba.bench.telemetry"):
+        for module in ("fgnumba.runs.figures", "fgnumba.bench.learning.telemetry"):
             patched.setattr(f"{module}.blank", failing(fault))
         done = fgtrain(*TRAIN, "--telemetry", 2)
     assert done.code == 0
@@ -137,7 +137,7 @@ def test_whatever_a_figure_raises_costs_no_run(fgtrain, folder, monkeypatch, fau
 
 
 def test_a_figure_that_fails_costs_no_comparison(fgtrain, folder, monkeypatch):
-    monkeypatch.setattr("fgnumba.bench.estimators.blank", failing(RuntimeError("no fonts")))
+    monkeypatch.setattr("fgnumba.bench.learning.compare_estimators.blank", failing(RuntimeError("no fonts")))
     done = fgtrain("compare", "--estimators", "feedback", "--widths", 8, "--steps", 2, "--out", "out")
     assert (done.code, names(folder / "out")) == (0, ["data.json"])
     assert "out/figure.svg is left out: RuntimeError: no fonts" in done.err.splitlines()

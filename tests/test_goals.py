@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import fgnumba.bench
-from fgnumba.bench.goals import Figure, lines, missed
+from fgnumba.bench.measure.goals import Figure, lines, missed
 
 BENCH = Path(fgnumba.bench.__file__).parent
 
@@ -85,8 +85,8 @@ def test_the_table_of_figures():
 
 def benchmarks(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
     """Run `BENCHMARKS` as ``pytest bench`` runs the repository's."""
-    for name in ("conftest.py", "pytest.ini"):
-        (folder / name).write_text((BENCH / name).read_text(encoding="utf-8"))
+    for name in ("suites/conftest.py", "pytest.ini"):
+        (folder / Path(name).name).write_text((BENCH / name).read_text(encoding="utf-8"))
     (folder / "bench_some.py").write_text(BENCHMARKS)
     fast = ("--benchmark-min-time=0.0001", "--benchmark-max-time=0.01", "--benchmark-json=out.json")
     return subprocess.run(

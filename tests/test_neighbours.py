@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from fgnumba.bench.neighbours import Neighbour, busy
-from fgnumba.bench.peers import installed
+from fgnumba.bench.measure.neighbours import Neighbour, busy
+from fgnumba.bench.measure.peers import installed
 
 
 @pytest.fixture

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 import fgnumba as fg
-from fgnumba.bench import networks, reverse
-from fgnumba.bench.peers import CALLS, WIDTHS, jax_loss, peers, torch_layout, torch_loss, versions
+from fgnumba.bench import reverse
+from fgnumba.bench.measure import networks
+from fgnumba.bench.measure.peers import CALLS, WIDTHS, jax_loss, peers, torch_layout, torch_loss, versions
 from tests import tolerances
 
 LOSS = fg.SoftmaxCrossEntropy()

@@ -11,7 +11,7 @@ from fgnumba.bench.experiments import contest, depth, local, memory, mnist
 from fgnumba.bench.experiments.contest import Curve, Entry
 from fgnumba.bench.experiments.descent import SEEDS, SETTINGS, descent
 from fgnumba.bench.experiments.monte_carlo import PAPER_GRADIENT, monte_carlo
-from fgnumba.bench.result import Request
+from fgnumba.bench.measure.result import Request
 from tests import tolerances
 
 # Where the paper's runs end, by its text and replications of its plots.

@@ -9,7 +9,7 @@ from fgnumba.bench.experiments.local import local_losses
 from fgnumba.bench.experiments.memory import peak_memory
 from fgnumba.bench.experiments.mnist import classifiers
 from fgnumba.bench.experiments.monte_carlo import monte_carlo
-from fgnumba.bench.result import Comparison, Request, Result
+from fgnumba.bench.measure.result import Comparison, Request, Result
 
 EXPERIMENTS = {
     "figure1": monte_carlo,

@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 
 import fgnumba as fg
-from fgnumba.bench import networks, reverse
-from fgnumba.bench.files import write
-from fgnumba.bench.result import Request
+from fgnumba.bench import reverse
+from fgnumba.bench.measure import networks
+from fgnumba.bench.measure.files import write
+from fgnumba.bench.measure.result import Request
 from fgnumba.datasets import Dataset
 from fgnumba.errors import DivergenceError
 from fgnumba.training.evaluation import evaluate

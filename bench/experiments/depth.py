@@ -4,10 +4,11 @@ import gc
 from typing import TYPE_CHECKING, Any
 
 import fgnumba as fg
-from fgnumba.bench import machine, networks, reverse
-from fgnumba.bench.machine import Watch, quiet
-from fgnumba.bench.result import Comparison, Request, Result
-from fgnumba.bench.timing import interleaved
+from fgnumba.bench import reverse
+from fgnumba.bench.measure import machine, networks
+from fgnumba.bench.measure.machine import Watch, quiet
+from fgnumba.bench.measure.result import Comparison, Request, Result
+from fgnumba.bench.measure.timing import interleaved
 from fgnumba.kernels.rules.directions import GAUSSIAN, RANK1
 from fgnumba.runs.figures import blank
 

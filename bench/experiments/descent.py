@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fgnumba.bench.result import Comparison, Request, Result
+from fgnumba.bench.measure.result import Comparison, Request, Result
 from fgnumba.functions import Objective, beale, rosenbrock
 from fgnumba.runs.figures import blank
 

@@ -7,8 +7,8 @@ rate that suit it, and as many steps. Feedback, which the paper does not have, s
 from dataclasses import dataclass
 
 import fgnumba as fg
-from fgnumba.bench.estimators import Budget, EstimatorResult, compare_recipes
-from fgnumba.bench.result import Comparison, Request, Result
+from fgnumba.bench.learning.compare_estimators import Budget, EstimatorResult, compare_recipes
+from fgnumba.bench.measure.result import Comparison, Request, Result
 from fgnumba.bench.reverse.estimator import RECIPE as REVERSE
 from fgnumba.estimators import Recipe, recipe
 from fgnumba.runs.configuration import RunConfig

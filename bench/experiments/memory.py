@@ -12,8 +12,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fgnumba.bench import machine
-from fgnumba.bench.result import Comparison, Request, Result
+from fgnumba.bench.measure import machine
+from fgnumba.bench.measure.result import Comparison, Request, Result
 from fgnumba.errors import RunError
 from fgnumba.runs.figures import blank
 
@@ -92,7 +92,8 @@ def _run(mode: str, layers: int) -> int:
     import numpy as np
 
     import fgnumba as fg
-    from fgnumba.bench import networks, reverse
+    from fgnumba.bench import reverse
+    from fgnumba.bench.measure import networks
 
     def model(hidden: int) -> fg.Sequential:
         return networks.perceptron((WIDTH,) * hidden)

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import fgnumba as fg
-from fgnumba.bench import machine
 from fgnumba.bench.experiments import contest
 from fgnumba.bench.experiments.contest import REVERSE, Curve, Entry
-from fgnumba.bench.ratios import Case, measure
-from fgnumba.bench.result import Comparison, Request, Result
+from fgnumba.bench.measure import machine
+from fgnumba.bench.measure.ratios import Case, measure
+from fgnumba.bench.measure.result import Comparison, Request, Result
 from fgnumba.runs.figures import blank
 
 if TYPE_CHECKING:

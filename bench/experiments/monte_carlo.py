@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fgnumba.bench.result import Comparison, Request, Result
+from fgnumba.bench.measure.result import Comparison, Request, Result
 from fgnumba.functions import beale
 from fgnumba.runs.figures import blank
 

@@ -2,7 +2,8 @@
 
 A step of weight perturbation is a function of seed, step, learning rate and a number c_t a direction
 (``fgnumba.estimators.weight_update``). The log (``fgnumba.training.replay_log``) keeps these, and the update of each
-step is run again with the kernels that ran it: parameters, the optimiser's moments and a control variate come out bit for bit.
+step is run again with the kernels that ran it: parameters, the optimiser's moments and a control variate come out
+bit for bit.
 """
 
 import hashlib

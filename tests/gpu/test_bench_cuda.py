@@ -7,10 +7,11 @@ import pytest
 from click.testing import CliRunner
 
 import fgnumba as fg
-from fgnumba.bench import cuda, cuda_card, cuda_measure, cuda_peers, networks, timing
-from fgnumba.bench.cuda_card import rates
-from fgnumba.bench.cuda_measure import Effort, Subject
-from fgnumba.bench.timing import Timings
+from fgnumba.bench.cuda import card, command, measure, peers
+from fgnumba.bench.cuda.card import rates
+from fgnumba.bench.cuda.measure import Effort, Subject
+from fgnumba.bench.measure import networks, timing
+from fgnumba.bench.measure.timing import Timings
 from fgnumba.errors import DeviceError
 from fgnumba.kernels.cuda.driver import SimulatedDriver
 
@@ -31,33 +32,33 @@ def large(seed=0, device="cpu"):
 def bench(monkeypatch):
     """Return a function that runs the command on a GPU that is not there, with small networks."""
     subjects = {"small": Subject(small, (4, 2)), "large": Subject(large, (64, 1 << 17))}
-    monkeypatch.setattr(cuda, "SUBJECTS", subjects)
-    monkeypatch.setattr(cuda_measure, "SUBJECTS", subjects)
-    monkeypatch.setattr(cuda_measure, "SAMPLE_SECONDS", 1e-3)
+    monkeypatch.setattr(command, "SUBJECTS", subjects)
+    monkeypatch.setattr(measure, "SUBJECTS", subjects)
+    monkeypatch.setattr(measure, "SAMPLE_SECONDS", 1e-3)
     monkeypatch.setattr(timing, "LEAST_ROUNDS", 2)
-    monkeypatch.setattr(cuda, "QUICK", EFFORT)
-    monkeypatch.setattr(cuda, "QUICK_NETWORKS", ("small",))
-    monkeypatch.setattr(cuda, "card_driver", lambda: SimulatedDriver(1 << 24))
-    return lambda *arguments: CliRunner().invoke(cuda.command, ["--quick", *arguments])
+    monkeypatch.setattr(command, "QUICK", EFFORT)
+    monkeypatch.setattr(command, "QUICK_NETWORKS", ("small",))
+    monkeypatch.setattr(command, "card_driver", lambda: SimulatedDriver(1 << 24))
+    return lambda *arguments: CliRunner().invoke(command.command, ["--quick", *arguments])
 
 
 def test_the_table_the_file_and_what_is_skipped(bench, monkeypatch, tmp_path):
     def step(name, network, x, y):
         if name != "JAX":
-            raise cuda_peers.ConfigError(f"no {name}") if name == "PyTorch eager" else ValueError("a | b\nc")
+            raise peers.ConfigError(f"no {name}") if name == "PyTorch eager" else ValueError("a | b\nc")
         assert (network, x.shape) == ((4, 2), (3, 4))
-        return cuda_peers.Steps(lambda: None, lambda: None, 0.0)
+        return peers.Steps(lambda: None, lambda: None, 0.0)
 
     def steady(*arguments):
         # Every round takes as long as the middle one, so that a ratio of medians is the median of ratios.
         found = timing.interleaved(*arguments)
         return timing.Timings({name: [found.seconds(name)] * len(s) for name, s in found.samples.items()})
 
-    monkeypatch.setattr(cuda_measure, "interleaved", steady)
-    monkeypatch.setattr(cuda_peers, "steps", step)
-    goal = cuda.Goal("Rf", "rf", 3, "small", at_most=1e9)
-    missed = cuda.Goal("our step / its", "our_step_over_its", 3, peer="JAX", at_most=1e-9)
-    monkeypatch.setattr(cuda, "GOALS", (goal, missed, *cuda.GOALS))
+    monkeypatch.setattr(measure, "interleaved", steady)
+    monkeypatch.setattr(peers, "steps", step)
+    goal = command.Goal("Rf", "rf", 3, "small", at_most=1e9)
+    missed = command.Goal("our step / its", "our_step_over_its", 3, peer="JAX", at_most=1e-9)
+    monkeypatch.setattr(command, "GOALS", (goal, missed, *command.GOALS))
     file = tmp_path / "report.json"
     done = bench("--json", str(file), "--batch", "3", "--network", "large", "--network", "small")
     assert done.exit_code == 0, done.output
@@ -93,7 +94,7 @@ def test_the_table_the_file_and_what_is_skipped(bench, monkeypatch, tmp_path):
     assert "| our step / its | small | 3 |" in done.stdout
     assert "MISSED" in done.stdout
     assert bench("--goals", "--batch", "3", "--network", "small").exit_code == 1
-    monkeypatch.setattr(cuda, "GOALS", (goal, *cuda.GOALS[2:]))
+    monkeypatch.setattr(command, "GOALS", (goal, *command.GOALS[2:]))
     assert bench("--goals", "--batch", "3", "--network", "small").exit_code == 0
 
 
@@ -121,25 +122,25 @@ def test_a_machine_without_a_gpu(monkeypatch):
     def missing():
         raise DeviceError("device: 'cuda' is not available: there is no NVIDIA driver")
 
-    monkeypatch.setattr(cuda, "cuda", missing)
-    done = CliRunner().invoke(cuda.command, [])
+    monkeypatch.setattr(command, "cuda", missing)
+    done = CliRunner().invoke(command.command, [])
     assert (done.exit_code, done.stdout) == (2, "")
     assert done.stderr == "Error: device: 'cuda' is not available: there is no NVIDIA driver\n"
 
 
 def test_cases():
-    everything = cuda.cases((), (), quick=False)
+    everything = command.cases((), (), quick=False)
     assert everything[:3] == [("mlp", 64), ("wide", 64), ("cnn", 64)]
     assert len(everything) == 9
-    assert cuda.cases((), (), quick=True) == [("mlp", 64), ("cnn", 64)]
-    assert cuda.cases(("cnn",), (8, 2), quick=True) == [("cnn", 2), ("cnn", 8)]
+    assert command.cases((), (), quick=True) == [("mlp", 64), ("cnn", 64)]
+    assert command.cases(("cnn",), (8, 2), quick=True) == [("cnn", 2), ("cnn", 8)]
 
 
 def test_the_networks_are_those_of_the_peers():
-    for name, subject in cuda_measure.SUBJECTS.items():
+    for name, subject in measure.SUBJECTS.items():
         shapes = [array.shape for array in subject.make().parameters().values()]
         images = np.zeros((1, *networks.IMAGE), np.float32)
-        theirs = cuda_peers.initial_parameters(subject.peer, images)
+        theirs = peers.initial_parameters(subject.peer, images)
         assert shapes == [array.shape for array in theirs], name
 
 
@@ -159,13 +160,11 @@ def test_shares_are_of_the_rates(monkeypatch):
         seconds = dict(zip(contenders, (1.0, 2.0, 1.25, 0.5, 3.0), strict=True))
         return Timings({name: [second] * 5 for name, second in seconds.items()})
 
-    monkeypatch.setattr(cuda_measure, "SUBJECTS", {"small": Subject(small, (4, 2))})
-    monkeypatch.setattr(cuda_measure, "Asked", lambda ask, wait: None)
-    monkeypatch.setattr(cuda_measure, "timed", timed)
-    monkeypatch.setattr(cuda_measure, "fit", lambda *arguments: (4.0, 5e-6))
-    row, peers = cuda_measure.measure(
-        "small", 2, SimulatedDriver(), cuda_card.Rates(96.0, 960.0), EFFORT, False
-    )
+    monkeypatch.setattr(measure, "SUBJECTS", {"small": Subject(small, (4, 2))})
+    monkeypatch.setattr(measure, "Asked", lambda ask, wait: None)
+    monkeypatch.setattr(measure, "timed", timed)
+    monkeypatch.setattr(measure, "fit", lambda *arguments: (4.0, 5e-6))
+    row, peers = measure.measure("small", 2, SimulatedDriver(), card.Rates(96.0, 960.0), EFFORT, False)
     assert peers == []
     tolerances.COUNTED.check(row["float32_share"], 2 * 16 / 2.0 / 96)
     tolerances.COUNTED.check(row["bf16_share"], 2 * 16 / 0.5 / 960)
@@ -178,20 +177,20 @@ def test_a_run_s_time_is_that_of_one_of_many(monkeypatch):
 
     asked: list[int] = []
     waited = [0]
-    contender = cuda_measure.Asked(ask, lambda: waited.append(waited[-1] + 1))
-    assert 1 < contender.times <= cuda_measure.MOST_AT_ONCE
+    contender = measure.Asked(ask, lambda: waited.append(waited[-1] + 1))
+    assert 1 < contender.times <= measure.MOST_AT_ONCE
     contender.times = 50
     before = len(asked)
     contender()
     # All were asked for before one was waited for.
     assert (len(asked) - before, len(set(asked[before:]))) == (50, 1)
-    monkeypatch.setattr(cuda_measure, "interleaved", lambda *_: timing.Timings({"one": [2.0] * 5}))
-    assert cuda_measure.timed({"one": contender}, EFFORT).seconds("one") == 2.0 / 50
+    monkeypatch.setattr(measure, "interleaved", lambda *_: timing.Timings({"one": [2.0] * 5}))
+    assert measure.timed({"one": contender}, EFFORT).seconds("one") == 2.0 / 50
 
 
 def test_goals():
-    least = cuda.Goal("share", "share", 64, "wide", at_least=0.7)
-    report: cuda.Report = {"rows": [], "peers": []}
+    least = command.Goal("share", "share", 64, "wide", at_least=0.7)
+    report: command.Report = {"rows": [], "peers": []}
     assert [row["met"] for row in least.results(report)] == [None]
     for share, met in ((0.6, False), (0.7, True), (0.8, True), (None, None)):
         rows = [{"network": name, "batch": 64, "share": share} for name in ("mlp", "wide")]
@@ -202,7 +201,7 @@ def test_goals():
 
 def test_waiting_is_not_the_host_s_work():
     driver = SimulatedDriver()
-    with cuda_measure.waiting(driver) as waited:
+    with measure.waiting(driver) as waited:
         assert waited() == 0
         driver.synchronize()
         first = waited()
@@ -216,14 +215,14 @@ def test_waiting_is_not_the_host_s_work():
 @pytest.mark.parametrize(("name", "network"), [("JAX", "mlp"), ("PyTorch eager", "cnn")])
 def test_peers_take_steps_on_a_processor(name, network):
     pytest.importorskip("jax" if name == "JAX" else "torch")
-    subject = cuda_measure.SUBJECTS[network]
+    subject = measure.SUBJECTS[network]
     x, y = networks.data(2)
     rows = x if network == "cnn" else x.reshape(2, -1)
-    steps = cuda_peers.steps(name, subject.peer, rows, y, "cpu")
+    steps = peers.steps(name, subject.peer, rows, y, "cpu")
     steps.ask()
     steps.wait()
     model = subject.make()
-    arrays = cuda_peers.initial_parameters(subject.peer, rows)
+    arrays = peers.initial_parameters(subject.peer, rows)
     if network == "cnn":
         # Channels come first there, so that rows of the dense layer are in another order.
         arrays[8] = arrays[8].reshape(64, 49, -1).transpose(1, 0, 2).reshape(arrays[8].shape)
@@ -232,9 +231,9 @@ def test_peers_take_steps_on_a_processor(name, network):
 
 
 def test_peers_that_are_not_there(monkeypatch):
-    with pytest.raises(cuda_peers.ConfigError, match=r"not installed|installed without"):
-        cuda_peers.steps("JAX", (4, 2), np.zeros((1, 4), np.float32), np.zeros(1, np.int64), "tpu")
-    monkeypatch.setattr(cuda_peers.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(cuda_peers.ConfigError, match="torch is not installed"):
-        cuda_peers.steps("PyTorch compile", (4, 2), np.zeros((1, 4), np.float32), np.zeros(1, np.int64))
-    assert cuda_peers.tf32() == cuda_peers.versions() == {}
+    with pytest.raises(peers.ConfigError, match=r"not installed|installed without"):
+        peers.steps("JAX", (4, 2), np.zeros((1, 4), np.float32), np.zeros(1, np.int64), "tpu")
+    monkeypatch.setattr(peers.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(peers.ConfigError, match="torch is not installed"):
+        peers.steps("PyTorch compile", (4, 2), np.zeros((1, 4), np.float32), np.zeros(1, np.int64))
+    assert peers.tf32() == peers.versions() == {}

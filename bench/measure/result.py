@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from fgnumba.bench.files import write
+from fgnumba.bench.measure.files import write
 from fgnumba.errors import RunError
 from fgnumba.runs.figures import leave
 

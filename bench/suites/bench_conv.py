@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 import fgnumba as fg
-from fgnumba.bench.bench_dense import PEAK_MULTIPLY_ADDS, ROUNDS_OF_PEAK, peak
-from fgnumba.bench.peers import peers
-from fgnumba.bench.ratio_goals import OVER_FASTER_PEER
-from fgnumba.bench.timing import interleaved
+from fgnumba.bench.measure.peers import peers
+from fgnumba.bench.measure.ratio_goals import OVER_FASTER_PEER
+from fgnumba.bench.measure.timing import interleaved
+from fgnumba.bench.suites.bench_dense import PEAK_MULTIPLY_ADDS, ROUNDS_OF_PEAK, peak
 from fgnumba.kernels.machine.program import Program, Stage
 from fgnumba.kernels.rules import directions
 from fgnumba.kernels.rules.philox import STREAM

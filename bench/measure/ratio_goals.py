@@ -6,7 +6,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fgnumba.bench.goals import Figure
+from fgnumba.bench.measure.goals import Figure
 
 BATCH = 64
 RATIOS = {"logreg": (1.5, 1.0), "mlp": (1.75, 0.7), "cnn": (2.2, 0.7)}
@@ -21,7 +21,7 @@ Row = Mapping[str, Any]
 
 
 def of_ratios(row: Row, where: str = "") -> list[Figure]:
-    """Return the goals of a row of :func:`fgnumba.bench.ratios.measure`; none for cases that have none.
+    """Return the goals of a row of :func:`fgnumba.bench.measure.ratios.measure`; none for cases that have none.
 
     Parameters
     ----------
@@ -43,7 +43,7 @@ def of_ratios(row: Row, where: str = "") -> list[Figure]:
 
 
 def of_peers(rows: Sequence[Row]) -> list[Figure]:
-    """Return the goals of steps beside other frameworks, from rows of :func:`fgnumba.bench.suite.measure_peers`.
+    """Return the goals of steps beside other frameworks, from rows of :func:`fgnumba.bench.report.suite.measure_peers`.
 
     A framework that is not installed has no row, and no goal.
     """

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import fgnumba as fg
-from fgnumba.bench.networks import network
-from fgnumba.bench.timing import interleaved
+from fgnumba.bench.measure.networks import network
+from fgnumba.bench.measure.timing import interleaved
 from fgnumba.estimators import RECIPES
 from fgnumba.training.checkpoints import MINUTES
 

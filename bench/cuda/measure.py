@@ -18,10 +18,11 @@ from typing import Any
 import numpy as np
 
 import fgnumba as fg
-from fgnumba.bench import cuda_peers, networks
-from fgnumba.bench.cuda_card import Rates
-from fgnumba.bench.peers import WIDTHS, Network
-from fgnumba.bench.timing import SAMPLE_SECONDS, Timings, interleaved
+from fgnumba.bench.cuda import peers
+from fgnumba.bench.cuda.card import Rates
+from fgnumba.bench.measure import networks
+from fgnumba.bench.measure.peers import WIDTHS, Network
+from fgnumba.bench.measure.timing import SAMPLE_SECONDS, Timings, interleaved
 from fgnumba.datasets.dataset import Dataset
 from fgnumba.errors import ConfigError
 from fgnumba.kernels.cuda.driver import Driver
@@ -261,9 +262,9 @@ def _peers(subject: Subject, x: np.ndarray, y: np.ndarray) -> tuple[dict[str, As
     """Return the peers' steps, and why there are none of some."""
     found, notes = {}, {}
     rows = x if isinstance(subject.peer, str) else x.reshape(len(x), math.prod(x.shape[1:]))
-    for name in cuda_peers.NAMES:
+    for name in peers.NAMES:
         try:
-            steps = cuda_peers.steps(name, subject.peer, rows, y)
+            steps = peers.steps(name, subject.peer, rows, y)
             found[name] = Asked(steps.ask, steps.wait)
         except ConfigError as error:
             notes[name] = str(error)

@@ -1,4 +1,4 @@
-"""What ``bench.compare`` runs in each revision: it reads cases from its input, and answers with seconds a call.
+"""What ``compare`` runs in each revision: it reads cases from its input, and answers with seconds a call.
 
 It uses the library's public names alone, so that older revisions can run it.
 """

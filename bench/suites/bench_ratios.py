@@ -3,10 +3,11 @@
 import pytest
 
 import fgnumba as fg
-from fgnumba.bench import machine, networks, reverse
-from fgnumba.bench.ratio_goals import of_ratios
-from fgnumba.bench.ratios import Case, measure
-from fgnumba.bench.timing import interleaved
+from fgnumba.bench import reverse
+from fgnumba.bench.measure import machine, networks
+from fgnumba.bench.measure.ratio_goals import of_ratios
+from fgnumba.bench.measure.ratios import Case, measure
+from fgnumba.bench.measure.timing import interleaved
 from fgnumba.kernels.machine.program import Program
 
 quick = pytest.mark.quick

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from fgnumba.bench.peers import (
+from fgnumba.bench.measure.peers import (
     RATE,
     Network,
     initial_parameters,

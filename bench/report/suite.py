@@ -4,12 +4,13 @@ import gc
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from fgnumba.bench import machine, networks, reverse
-from fgnumba.bench.goals import Figure
-from fgnumba.bench.peers import CALLS, WIDTHS, peers, versions
-from fgnumba.bench.ratio_goals import BATCH, of_peers, of_ratios
-from fgnumba.bench.ratios import RATE, Case, measure, trainer
-from fgnumba.bench.timing import interleaved
+from fgnumba.bench import reverse
+from fgnumba.bench.measure import machine, networks
+from fgnumba.bench.measure.goals import Figure
+from fgnumba.bench.measure.peers import CALLS, WIDTHS, peers, versions
+from fgnumba.bench.measure.ratio_goals import BATCH, of_peers, of_ratios
+from fgnumba.bench.measure.ratios import RATE, Case, measure, trainer
+from fgnumba.bench.measure.timing import interleaved
 
 Report = dict[str, Any]
 Advance = Callable[[str], None]

@@ -3,7 +3,7 @@
 A figure is printed and stored beside its goal, and a missed goal is reported: on another processor, or beside other
 work, a share of the peak may be lower without anything being wrong. ``--goals`` makes a missed goal fail.
 
-A benchmark adds one by the fixture ``goal`` of ``bench/conftest.py``; a command by a `Figure` of its own:
+A benchmark adds one by the fixture ``goal`` of ``bench/suites/conftest.py``; a command by a `Figure` of its own:
 
     goal("perceptron step over its floor", 1.21, at_most=1.35)
     goal("first step, kernels cached", 0.52, at_most=3, unit="s")

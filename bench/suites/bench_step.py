@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import fgnumba as fg
-from fgnumba.bench.peers import peers
-from fgnumba.bench.timing import Contender, interleaved
+from fgnumba.bench.measure.peers import peers
+from fgnumba.bench.measure.timing import Contender, interleaved
 
 PERCEPTRON, LOGISTIC = (784, 1024, 1024, 10), (784, 10)
 BATCH = 64
@@ -67,7 +67,7 @@ def multiply_adds_an_example(directions: int) -> int:
 @pytest.mark.benchmark(group="steps")
 def test_step_over_its_floor(benchmark, goal, threads):
     """Multiply-adds of a rank-1 step over the peak that the same threads reach."""
-    from fgnumba.bench.bench_dense import PEAK_MULTIPLY_ADDS, ROUNDS_OF_PEAK, peak
+    from fgnumba.bench.suites.bench_dense import PEAK_MULTIPLY_ADDS, ROUNDS_OF_PEAK, peak
 
     ours = forward_step(PERCEPTRON)
     products = BATCH * multiply_adds_an_example(1)

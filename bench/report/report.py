@@ -7,7 +7,7 @@ import html
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fgnumba.bench.suite import BATCH, LEFT, Report, remarks, tables
+from fgnumba.bench.report.suite import BATCH, LEFT, Report, remarks, tables
 from fgnumba.errors import ConfigError
 
 FORWARD, REVERSE, GREY = "#c1440e", "#1f5fa8", "#8a8f98"

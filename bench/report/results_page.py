@@ -9,12 +9,12 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from fgnumba.bench import results_learning
-from fgnumba.bench.suite import remarks, tables
+from fgnumba.bench.report import results_learning
+from fgnumba.bench.report.suite import remarks, tables
 
 Data = dict[str, Any]
 
-FOLDER = Path(__file__).resolve().parent / "results"
+FOLDER = Path(__file__).resolve().parents[1] / "results"
 DATA = FOLDER / "data"
 README = FOLDER.parent.parent / "README.md"
 LEARNING = "<!-- learned: python -m fgnumba.bench.results -->", "<!-- end of learned -->"

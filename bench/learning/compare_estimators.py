@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from fgnumba.bench import machine
-from fgnumba.bench.result import Result
+from fgnumba.bench.measure import machine
+from fgnumba.bench.measure.result import Result
 from fgnumba.bench.reverse.estimator import RECIPE as REVERSE
 from fgnumba.datasets import Dataset
 from fgnumba.errors import ConfigError, DivergenceError, did_you_mean, printable, shown

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from numba import njit
 
-from fgnumba.bench.bench_dense import ISA, bound, useful_multiply_adds
-from fgnumba.bench.timing import interleaved
+from fgnumba.bench.measure.timing import interleaved
+from fgnumba.bench.suites.bench_dense import ISA, bound, useful_multiply_adds
 from fgnumba.kernels.devices import tuning
 from fgnumba.kernels.emit import multiply_add_peak, vector
 from fgnumba.kernels.emit.vector import INSTRUCTION_SETS, InstructionSet

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 import fgnumba as fg
-from fgnumba.bench.networks import network
+from fgnumba.bench.measure.networks import network
+from fgnumba.bench.measure.timing import interleaved
 from fgnumba.bench.reverse import ReverseMode
-from fgnumba.bench.timing import interleaved
 from fgnumba.estimators import RECIPES, Estimator
 
 BATCH = 64

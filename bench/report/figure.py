@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fgnumba.bench.results_page import load
+from fgnumba.bench.report.results_page import load
 from fgnumba.runs.figures import blank, leave
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import numba
 import numpy as np
 
 import fgnumba
-from fgnumba.bench.compare import git
+from fgnumba.bench.revisions.compare import git
 from fgnumba.errors import ConfigError
 from fgnumba.kernels.cuda.cuda_driver import CudaDriver, Driver
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numba import njit
 
-from fgnumba.bench.timing import interleaved
+from fgnumba.bench.measure.timing import interleaved
 from fgnumba.kernels.devices.tuning import tuned
 from fgnumba.kernels.emit import multiply_add_peak
 from fgnumba.kernels.emit.vector import InstructionSet, instruction_set

@@ -2,7 +2,7 @@
 
 For the perceptrons 784-1024-1024-10 and 784-4096-4096-10 and the convolutional network of arXiv 2202.08587: f, the
 dual pass of one rank-1 direction, training steps, the host's work, the share of the card's rates, and reverse-mode
-steps of JAX and PyTorch where they are installed, in the same rounds. Medians and ratios; see ``cuda_measure``. Exit
+steps of JAX and PyTorch where they are installed, in the same rounds. Medians and ratios; see ``measure``. Exit
 status: 0, also where goals are missed, unless ``--goals`` is given, and then 1; 2 where nothing could be measured.
 """
 
@@ -15,10 +15,11 @@ from typing import Any
 
 import click
 
-from fgnumba.bench import cuda_card, cuda_peers
-from fgnumba.bench.cuda_measure import SUBJECTS, Effort, measure
-from fgnumba.bench.files import write
-from fgnumba.bench.goals import Figure
+from fgnumba.bench.cuda import card as cuda_card
+from fgnumba.bench.cuda import peers as cuda_peers
+from fgnumba.bench.cuda.measure import SUBJECTS, Effort, measure
+from fgnumba.bench.measure.files import write
+from fgnumba.bench.measure.goals import Figure
 from fgnumba.device import cuda
 from fgnumba.errors import ConfigError, DeviceError, FgError, did_you_mean
 from fgnumba.kernels.cuda.driver import Driver

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import fgnumba as fg
-from fgnumba.bench.timing import interleaved
+from fgnumba.bench.measure.timing import interleaved
 
 BATCH = 64
 CONVERGED = 1e-7

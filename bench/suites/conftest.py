@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 import fgnumba
-from fgnumba.bench.goals import Figure, lines, missed
-from fgnumba.bench.machine import facts
+from fgnumba.bench.measure.goals import Figure, lines, missed
+from fgnumba.bench.measure.machine import facts
 from fgnumba.kernels.emit.vector import instruction_set
 from fgnumba.kernels.machine.threads import OVERRIDE, most_threads, thread_count
 
@@ -31,7 +31,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def goal(request: pytest.FixtureRequest, benchmark: Any) -> Callable[..., None]:
     """Return a function that reports a figure: ``goal(name, measured, at_least=, at_most=, unit=)``.
 
-    Its parameters are those of :class:`fgnumba.bench.goals.Figure`. It never fails; the figure is stored in the
+    Its parameters are those of :class:`fgnumba.bench.measure.goals.Figure`. It never fails; the figure is stored in the
     benchmark's ``extra_info["figures"]`` and stands in the table at the end.
     """
     own = request.node.stash.setdefault(FIGURES, [])

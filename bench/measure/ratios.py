@@ -22,9 +22,10 @@ import numpy as np
 from numba import carray
 
 import fgnumba as fg
-from fgnumba.bench import networks, reverse
-from fgnumba.bench.machine import Peak, Watch, last_level_cache, quiet
-from fgnumba.bench.timing import Interval, Timings, interleaved
+from fgnumba.bench import reverse
+from fgnumba.bench.measure import networks
+from fgnumba.bench.measure.machine import Peak, Watch, last_level_cache, quiet
+from fgnumba.bench.measure.timing import Interval, Timings, interleaved
 from fgnumba.estimators import Estimate
 from fgnumba.kernels.emit import pointer
 from fgnumba.kernels.emit.vector import PANEL
@@ -44,7 +45,7 @@ class Case:
 
     Parameters
     ----------
-    network : of ``bench.networks``.
+    network : of ``bench.measure.networks``.
     direction, directions : as ``fg.WeightPerturbation`` takes them.
     """
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 import fgnumba as fg
-from fgnumba.bench import networks
-from fgnumba.bench.neighbours import BATCH, Neighbour, busy
-from fgnumba.bench.peers import installed
-from fgnumba.bench.ratio_goals import OVER_FASTER_PEER
+from fgnumba.bench.measure import networks
+from fgnumba.bench.measure.neighbours import BATCH, Neighbour, busy
+from fgnumba.bench.measure.peers import installed
+from fgnumba.bench.measure.ratio_goals import OVER_FASTER_PEER
 from fgnumba.kernels.machine.threads import OVERRIDE, thread_count
 
 Step = Callable[[], object]

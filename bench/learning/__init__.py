@@ -1,0 +1,1 @@
+"""How well estimators learn, and what a run's gradients are like while it trains."""

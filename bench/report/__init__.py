@@ -1,0 +1,1 @@
+"""What measurements become: tables, figures and the page of results."""

@@ -1,0 +1,97 @@
+"""Measure everything and make the results page: ``python -m fgnumba.bench.results --data-dir DIR``.
+
+What has been measured stays as it is; ``--again NAME`` measures it anew. An hour on two cores, most of it the
+convolutional network's training.
+"""
+
+import os
+import subprocess
+import sys
+
+import click
+
+from fgnumba.bench.measure.files import write
+from fgnumba.bench.measure.result import DATA as RESULT
+from fgnumba.bench.measure.result import FIGURE
+from fgnumba.bench.report.figure import write_figure
+from fgnumba.bench.report.results_learning import COMPARISONS
+from fgnumba.bench.report.results_page import (
+    BENCHES,
+    DATA,
+    EXPERIMENTS,
+    FOLDER,
+    LEARNING,
+    README,
+    RUNS,
+    SECONDS,
+    learning_table,
+    page,
+    readme_table,
+    with_table,
+)
+from fgnumba.errors import FgError, did_you_mean
+
+_FGTRAIN = "from fgnumba.cli.main import main; main()"
+
+
+def _fgtrain(*arguments: str, processors: int | None = None) -> None:
+    """Run the command line in a process of its own, on so many processors."""
+    setup = ""
+    if processors is not None and hasattr(os, "sched_setaffinity"):
+        allowed = sorted(os.sched_getaffinity(0))[:processors]
+        setup = f"import os; os.sched_setaffinity(0, {allowed}); "
+    subprocess.run([sys.executable, "-c", setup + _FGTRAIN, *arguments], check=True)
+
+
+def _measure(name: str, data_dir: str | None) -> None:
+    if name in BENCHES:
+        processors = 1 if name == "bench-one" else None
+        for run in range(1, RUNS + 1):
+            file = str(DATA / f"{name}.{run}.json")
+            _fgtrain("bench", "--quick", "--seconds", str(SECONDS), "--json", file, processors=processors)
+        _fgtrain("bench", "--json", str(DATA / f"{name}.json"), processors=processors)
+        return
+    data = ["--data-dir", data_dir] if data_dir is not None else []
+    # What is measured anew is asked for: the commands write over no results by themselves.
+    for file in (RESULT, FIGURE):
+        (DATA / name / file).unlink(missing_ok=True)
+    if name in COMPARISONS:
+        _fgtrain("compare", "--data", "mnist", *data, *COMPARISONS[name].options, "--out", str(DATA / name))
+        return
+    _fgtrain("reproduce", name, "--out", str(DATA / name), *data)
+
+
+@click.command()
+@click.option("--data-dir", metavar="DIR", help="Folder of MNIST's IDX files.")
+@click.option("--again", multiple=True, metavar="NAME", help="What is measured though it has been.")
+@click.option("--only", multiple=True, metavar="NAME", help="What is measured at all where it is missing.")
+def command(data_dir: str | None, again: tuple[str, ...], only: tuple[str, ...]) -> None:
+    """Measure what is missing, and write the results page, the README's table and its figure."""
+    names = [*BENCHES, *EXPERIMENTS, *COMPARISONS]
+    for name in (*again, *only):
+        if name not in names:
+            raise click.UsageError(f"unknown name {name!r}{did_you_mean(name, names)}")
+    if not README.exists():
+        raise click.ClickException(
+            f"{README} is missing: results are made in a checkout, pip install -e '.[peers]'"
+        )
+    DATA.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        path = DATA / f"{name}.json" if name in BENCHES else DATA / name / "data.json"
+        if name in again or (not path.exists() and (not only or name in only)):
+            try:
+                _measure(name, data_dir)
+            except subprocess.CalledProcessError as error:
+                raise click.ClickException(f"{name}: ended with status {error.returncode}") from None
+    try:
+        write(FOLDER / "README.md", page())
+        text = with_table(README.read_text(encoding="utf-8"), readme_table())
+        write(README, with_table(text, learning_table(), *LEARNING))
+        write_figure(FOLDER.parent / "figures" / "step.svg", lambda line: click.echo(line, err=True))
+    except FgError as error:
+        raise click.ClickException(str(error)) from None
+    click.echo(f"results in {FOLDER}", err=True)
+
+
+if __name__ == "__main__":
+    command()

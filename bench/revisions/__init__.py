@@ -1,0 +1,1 @@
+"""Two revisions of the code in one run, interleaved."""
