@@ -5,11 +5,11 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+from tests.places import ROOT
+
 SOURCES = ("fgnumba", "kernels", "cli", "bench", "pyproject.toml", "setup.py", "README.md", "LICENSE")
 
 pytest.importorskip("setuptools", minversion="77")

@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import numba
 import pytest
@@ -11,8 +10,8 @@ import pytest
 from fgnumba.kernels.devices.tuning import tiles
 from fgnumba.kernels.emit.vector import instruction_set
 from fgnumba.kernels.machine.cache import KernelCache
+from tests.places import ROOT
 
-ROOT = Path(__file__).parent.parent
 TILE = next(iter(tiles(instruction_set())))
 
 STEP = """

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import tomllib
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,6 +18,7 @@ from fgnumba.runs.assembly import assemble
 from fgnumba.runs.configuration import RunConfig
 from tests import tolerances
 from tests.conftest import SMALL_RUN
+from tests.places import ROOT
 
 
 def files(path):
@@ -85,7 +85,7 @@ def test_progress_is_a_bar_on_a_terminal(folder):
         stdout=subprocess.PIPE,
         env={
             **os.environ,
-            "PYTHONPATH": str(Path(__file__).parent.parent),
+            "PYTHONPATH": str(ROOT),
             "TERM": "xterm",
             "COLUMNS": "120",
         },

@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,8 +13,8 @@ from fgnumba.estimators import RECIPES
 from fgnumba.kernels.emit import vector
 from tests import determinism_run as runs
 from tests import processors, tolerances
+from tests.places import ROOT
 
-ROOT = Path(__file__).parent.parent
 THREADS = ["1", "2", "5"]
 
 

@@ -1,7 +1,6 @@
 """Directions: Philox's known answers, signs pinned bit for bit, Gaussians against float64, statistics."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,8 +10,9 @@ from scipy import stats
 import fgnumba as fg
 from fgnumba.kernels.emit import philox_words, vector
 from tests import reference, tolerances
+from tests.places import DATA
 
-KNOWN = Path(__file__).parent / "data" / "signs.json"
+KNOWN = DATA / "signs.json"
 
 # From the authors' Random123 library, kat_vectors: counter, key, result.
 PHILOX_ANSWERS = [

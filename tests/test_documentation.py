@@ -2,15 +2,14 @@
 
 import inspect
 import re
-from pathlib import Path
 
 import pytest
 
 import fgnumba as fg
 from fgnumba.estimators import RECIPES
 from fgnumba.kernels.cuda.driver import SimulatedDriver
+from tests.places import ROOT
 
-ROOT = Path(__file__).parent.parent
 ESTIMATORS = (ROOT / "fgnumba" / "estimators" / "README.md").read_text(encoding="utf-8")
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 

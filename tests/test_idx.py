@@ -5,7 +5,6 @@ import math
 import tracemalloc
 from collections.abc import Callable
 from contextlib import contextmanager
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,8 +13,9 @@ from fgnumba.datasets import load, read_idx
 from fgnumba.datasets.idx import MAX_GZIP_RATIO
 from fgnumba.errors import DatasetError
 from tests import tolerances
+from tests.places import SHARED
 
-MNIST = Path(__file__).parents[2] / "shared/data/mnist"
+MNIST = SHARED / "mnist"
 NAMES = (
     "train-images-idx3-ubyte",
     "train-labels-idx1-ubyte",

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from fgnumba.kernels import DEVICES, OPERATIONS, RULES, module_name
+from tests.places import ROOT
 
-ROOT = Path(__file__).parent.parent
 LINKED = ("kernels", "cli", "bench")
 FLOOR = ("fgnumba.errors", "fgnumba.objects", "fgnumba.uninterrupted", "fgnumba.validation")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]

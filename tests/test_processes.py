@@ -5,13 +5,11 @@ import os
 import subprocess
 import sys
 from concurrent.futures import ProcessPoolExecutor
-from pathlib import Path
 
 import pytest
 
+from tests.places import ROOT
 from tests.test_thread_safety import batches, convolutional, perceptron, trained, trainer_of
-
-ROOT = Path(__file__).parent.parent
 
 forks = pytest.mark.skipif(not hasattr(os, "fork") or sys.platform == "darwin", reason="forking is for Linux")
 

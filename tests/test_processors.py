@@ -2,12 +2,12 @@
 
 import subprocess
 import sys
-from pathlib import Path
 
 import llvmlite.binding
 import pytest
 
 from tests import processors
+from tests.places import ROOT
 
 ASKED = """
 import os
@@ -23,7 +23,7 @@ raise SystemExit(7)
 def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
         [sys.executable, "-m", "tests.processors", *arguments],
-        cwd=Path(__file__).parent.parent,
+        cwd=ROOT,
         capture_output=True,
         text=True,
         encoding="utf-8",

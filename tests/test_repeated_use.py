@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 import weakref
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,6 +20,7 @@ from fgnumba.kernels.machine.program import Operation
 from fgnumba.model.recent import KEPT
 from fgnumba.training import replay_log
 from fgnumba.training.state import snapshot
+from tests.places import ROOT
 from tests.test_copies import bits, blobs, trainer_of
 
 
@@ -199,7 +199,7 @@ print(statement(one, one.key))
         subprocess.run(
             [sys.executable, "-c", code],
             env={**os.environ, "PYTHONHASHSEED": seed},
-            cwd=Path(__file__).parent.parent,
+            cwd=ROOT,
             capture_output=True,
             text=True,
             encoding="utf-8",

@@ -7,7 +7,6 @@ figures throughout.
 
 import json
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,8 +16,9 @@ import fgnumba as fg
 from fgnumba.runs import figures, run_folder
 from fgnumba.training import metrics
 from tests import tolerances
+from tests.places import DATA
 
-RUNS = Path(__file__).parent / "data" / "runs_without_validation"
+RUNS = DATA / "runs_without_validation"
 OF_LOSSES = tolerances.Within(tolerances.OTHER_PROCESSORS[100])
 # Continued or ended: the compact one is the other's steps, kept in another way.
 ENDED = {"feedback": "feedback", "weights": "weights", "compact": "weights"}

@@ -5,7 +5,6 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,8 +12,8 @@ import pytest
 import fgnumba as fg
 from fgnumba.estimators import recipe
 from fgnumba.kernels.machine import compile as compilation
+from tests.places import ROOT
 
-ROOT = Path(__file__).parent.parent
 ESTIMATORS = ("weight-perturbation", "projected", "activity", "feedback", "local-feedback", "spsa")
 STEPS = 8
 

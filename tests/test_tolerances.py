@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from tests import tolerances
+from tests.places import TESTS
 
-TESTS = Path(__file__).parent
 TABLE, OWN = TESTS / "tolerances.py", Path(__file__)
 
 COMPARISONS = {

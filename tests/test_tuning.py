@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -12,8 +11,8 @@ import fgnumba as fg
 from fgnumba.kernels.devices import tuning
 from fgnumba.kernels.emit import vector
 from fgnumba.kernels.emit.vector import INSTRUCTION_SETS
+from tests.places import ROOT
 
-ROOT = Path(__file__).parent.parent
 AVX512 = INSTRUCTION_SETS["avx512"]
 NAMES = list(tuning.tiles(AVX512))
 

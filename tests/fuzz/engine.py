@@ -3,13 +3,14 @@
 import os
 import sys
 import tempfile
-from pathlib import Path
 
 import atheris
 
+from tests.places import ROOT
+
 # A kernel's bytecode is compiled as it stands, and NumPy is read before a parser can be.
 READ = ["fgnumba", "zipfile", "gzip", "tomllib", "json", "ast", "tokenize", "numpy.lib"]
-KERNELS = Path(__file__).parents[2] / "kernels"
+KERNELS = ROOT / "kernels"
 LEFT_ALONE = ["fgnumba.kernels"]
 for path in KERNELS.rglob("*.py"):
     parts = path.relative_to(KERNELS).with_suffix("").parts
