@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from tests import tolerances
-from tests.graph_reference import normalized
+from tests.references.graph_reference import normalized
 
 MOST = float(np.finfo(np.float32).max)
 

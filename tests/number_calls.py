@@ -111,15 +111,19 @@ def of_direction(**given: Any) -> list[Any]:
 
 
 CALLS: dict[str, Call] = {
-    "callbacks.EarlyStopping": Call(stopping, {"patience": 100, "min_delta": 0.5, "restore_best": True}),
-    "checkpoints.Checkpoints": Call(checkpoints, {"every": 100, "minutes": 0.5, "keep": 3, "compact": True}),
+    "training.callbacks.EarlyStopping": Call(
+        stopping, {"patience": 100, "min_delta": 0.5, "restore_best": True}
+    ),
+    "training.checkpoints.Checkpoints": Call(
+        checkpoints, {"every": 100, "minutes": 0.5, "keep": 3, "compact": True}
+    ),
     "datasets.dataset.Dataset.order": Call(lambda **given: [DATA.order(**given)], {"seed": 3, "epoch": 5}),
     "datasets.dataset.Dataset.batches": Call(batches, {"batch_size": 5, "seed": 3, "first": 7}),
     "datasets.split.validation_split": Call(
         lambda **given: [fg.datasets.validation_split(DATA, **given).digest], {"fraction": 0.5, "seed": 3}
     ),
     "device.cuda": Call(cuda, {"graph": True}),
-    "directions.Direction.scaled": Call(of_direction, {"factor": 0.5}),
+    "model.directions.Direction.scaled": Call(of_direction, {"factor": 0.5}),
     "estimators.base.Estimator.relative_variance": Call(
         reverse.ReverseMode().relative_variance, {"parameters": 100}
     ),
@@ -135,31 +139,31 @@ CALLS: dict[str, Call] = {
     "estimators.base.Recipe.build": Call(
         lambda **given: estimators.RECIPES["spsa"].build("spsa", None, **given), {"directions": 3}
     ),
-    "forward.forward_gradient": Call(
+    "model.jvp.forward_gradient": Call(
         lambda **given: fg.forward_gradient(model(), LOSS, X, Y, fg.directions.RankOne(1), **given),
         {"training": True},
     ),
-    "forward.jvp": Call(
+    "model.jvp.jvp": Call(
         lambda **given: fg.jvp(model(), LOSS, X, Y, fg.directions.RankOne(1), **given), {"training": True}
     ),
-    "graph.Graph": Call(graph, {"input_shape": 100, "seed": 3}),
-    "graph.Graph.input_shapes": Call(model().input_shapes, {"index": 3}),
-    "graph.Graph.layer_parameters": Call(
+    "model.graph.Graph": Call(graph, {"input_shape": 100, "seed": 3}),
+    "model.graph.Graph.input_shapes": Call(model().input_shapes, {"index": 3}),
+    "model.graph.Graph.layer_parameters": Call(
         lambda **given: sorted(MODEL.layer_parameters(**given)), {"index": 1}
     ),
-    "graph.Graph.plan": Call(planned, {"batch": 100, "kind": 1, "count": 2, "training": True}),
-    "graph.Sequential": Call(sequential, {"input_shape": 100, "seed": 3}),
+    "model.graph.Graph.plan": Call(planned, {"batch": 100, "kind": 1, "count": 2, "training": True}),
+    "model.graph.Sequential": Call(sequential, {"input_shape": 100, "seed": 3}),
     "optimizers.Optimizer.rate": Call(fg.SGD(0.5, decay=0.25).rate, {"step": 100}),
     "optimizers.FrankWolfe.rate": Call(fg.FrankWolfe(2.0, 0.5).rate, {"step": 100}),
     "optimizers.Optimizer.set_rates": Call(rates_of, {"step": 100, "learning_rate": 0.5}),
-    "presets.default_learning_rate": Call(
+    "runs.presets.default_learning_rate": Call(
         presets.default_learning_rate, {"parameters": 100, "directions": 100, "momentum": 0.5, "rate": 0.5}
     ),
-    "presets.layers_from": Call(
+    "runs.presets.layers_from": Call(
         lambda **given: presets.layers_from([{"type": "dense", "units": "classes"}], where="here", **given),
         {"classes": 5},
     ),
-    "presets.model_from": Call(
+    "runs.presets.model_from": Call(
         lambda **given: list(
             presets.model_from([{"type": "dense", "units": "classes"}], where="here", **given)
             .parameters()
@@ -167,16 +171,18 @@ CALLS: dict[str, Call] = {
         ),
         {"classes": 5, "input_shape": (100,), "seed": 3},
     ),
-    "replay.replay": Call(replayed_at_once, {"step": 3}),
-    "replay.visits": Call(replayed, {"step": 3, "every": 2}),
-    "schedules.Constant.__call__": Call(fg.schedules.Constant(0.5), {"step": 100}),
-    "schedules.Cosine.__call__": Call(fg.schedules.Cosine(0.5, 120), {"step": 100}),
-    "schedules.Exponential.__call__": Call(fg.schedules.Exponential(0.5, 0.125), {"step": 100}),
-    "schedules.Warmup.__call__": Call(fg.schedules.Warmup(fg.schedules.Constant(0.5), 120), {"step": 100}),
-    "trainer.Trainer": Call(lambda **given: after_a_step(trainer(**given)), {"seed": 3}),
-    "trainer.Trainer.plan": Call(lambda **given: trainer().plan(**given).nbytes, {"batch": 100}),
-    "trainer.Trainer.set_step": Call(lambda **given: trainer().set_step(**given), {"step": 100}),
-    "trainer.Trainer.fit": Call(
+    "training.replay.replay": Call(replayed_at_once, {"step": 3}),
+    "training.replay.visits": Call(replayed, {"step": 3, "every": 2}),
+    "optimizers.schedules.Constant.__call__": Call(fg.schedules.Constant(0.5), {"step": 100}),
+    "optimizers.schedules.Cosine.__call__": Call(fg.schedules.Cosine(0.5, 120), {"step": 100}),
+    "optimizers.schedules.Exponential.__call__": Call(fg.schedules.Exponential(0.5, 0.125), {"step": 100}),
+    "optimizers.schedules.Warmup.__call__": Call(
+        fg.schedules.Warmup(fg.schedules.Constant(0.5), 120), {"step": 100}
+    ),
+    "training.trainer.Trainer": Call(lambda **given: after_a_step(trainer(**given)), {"seed": 3}),
+    "training.trainer.Trainer.plan": Call(lambda **given: trainer().plan(**given).nbytes, {"batch": 100}),
+    "training.trainer.Trainer.set_step": Call(lambda **given: trainer().set_step(**given), {"step": 100}),
+    "training.trainer.Trainer.fit": Call(
         fitted,
         {
             **{"epochs": 2, "steps": 3, "batch_size": 5, "evaluate_every": 2, "validation": 0.5},

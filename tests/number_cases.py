@@ -20,8 +20,8 @@ from fgnumba.runs import configuration, search
 
 MODULES = (
     *fg._MODULES,
-    *("layers", "optimizers", "estimators", "activities", "configuration", "losses"),
-    *("presets", "search", "bench.reverse"),
+    *("layers", "optimizers", "estimators", "estimators.activity", "layers.losses"),
+    *("runs.configuration", "runs.presets", "runs.search", "bench.reverse"),
 )
 
 X = np.random.default_rng(0).standard_normal((12, 4, 4, 3)).astype(np.float32)
@@ -147,17 +147,22 @@ PROTOCOL = "called by the library with its own numbers: a model's shapes, a run'
 EXEMPT = {
     **dict.fromkeys(
         (
-            *("callbacks.History", "callbacks.Record", "callbacks.StepResult", "diagnosis.Diagnosis"),
-            *("errors.DivergenceError", "evaluation.Evaluation", "presets.Defaults"),
+            *(
+                "training.callbacks.History",
+                "training.callbacks.Record",
+                "training.callbacks.StepResult",
+                "training.diagnosis.Diagnosis",
+            ),
+            *("errors.DivergenceError", "training.evaluation.Evaluation", "runs.presets.Defaults"),
         ),
         RESULTS,
     ),
     **dict.fromkeys(
         (
-            *(f"callbacks.Callback.{name}" for name in ("on_start", "on_resume", "on_step")),
-            *(f"callbacks.EarlyStopping.{name}" for name in ("on_start", "on_resume")),
+            *(f"training.callbacks.Callback.{name}" for name in ("on_start", "on_resume", "on_step")),
+            *(f"training.callbacks.EarlyStopping.{name}" for name in ("on_start", "on_resume")),
             *(
-                f"checkpoints.Checkpoints.{name}"
+                f"training.checkpoints.Checkpoints.{name}"
                 for name in ("opened", "begin", "begin_at", "go_back", "log_end", "due", "save")
             ),
             *(
@@ -166,20 +171,24 @@ EXEMPT = {
             ),
             *(
                 "estimators.base.Estimator.own_parameters",
-                "estimators.activity.ActivityPerturbation.own_parameters",
+                "estimators.activity.estimator.ActivityPerturbation.own_parameters",
             ),
             *("estimators.base.State.array", "optimizers.Optimizer.updates", "optimizers.norm_of"),
-            *("trainer.Trainer.fail", "trainer.Trainer.take", "position.Standing.move_by"),
-            "activities.plan.ActivityPlan",
             *(
-                f"losses.{kind}.{name}"
+                "training.trainer.Trainer.fail",
+                "training.trainer.Trainer.take",
+                "training.position.Standing.move_by",
+            ),
+            "estimators.activity.plan.ActivityPlan",
+            *(
+                f"layers.losses.{kind}.{name}"
                 for kind in ("Loss", "MeanSquaredError", "SoftmaxCrossEntropy")
                 for name in ("bind", "check_target_values", "check_targets", "target_layout")
             ),
         ),
         PROTOCOL,
     ),
-    "presets.tables": "its numbers go into a table, and are checked when a layer is made of it",
+    "runs.presets.tables": "its numbers go into a table, and are checked when a layer is made of it",
 }
 _NUMBER = re.compile(r"\b(int|float|bool)\b")
 
@@ -225,7 +234,7 @@ def public() -> dict[str, Any]:
 
 def _of_a_layer(name: str) -> bool:
     """Whether it is a method of a layer: a model calls those, with its own shapes."""
-    return name.startswith("layers.") and name.count(".") == 3
+    return name.startswith("layers.") and not name.startswith("layers.losses.") and name.count(".") == 3
 
 
 def _name(value: Any) -> str:

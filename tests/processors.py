@@ -1,6 +1,6 @@
 """Code as it is compiled for other processors, run on this one: ``python -m tests.processors NAME ARGUMENT...``.
 
-    python -m tests.processors rocketlake -m pytest tests/test_trainer.py
+    python -m tests.processors rocketlake -m pytest tests/training/test_trainer.py
 
 Starts this Python with the arguments. By the processor, LLVM chooses how wide loops are and which products and sums
 fuse; so losses differ in their last bits, and what hangs on those differs as it would there. What is not the same as

@@ -5,8 +5,7 @@ import pytest
 from fgnumba.errors import DeviceError
 from fgnumba.kernels.cuda.cuda_driver import CudaDriver
 from fgnumba.kernels.cuda.driver import SimulatedDriver
-
-from .harness import Gpu
+from tests.gpu.harness import Gpu
 
 
 @pytest.fixture(scope="session")

@@ -6,8 +6,8 @@ import numpy as np
 
 from fgnumba.kernels.rules import directions
 from fgnumba.kernels.shared.product.product import Weights
-
-from .. import reference, tolerances
+from tests import tolerances
+from tests.references import reference
 
 KINDS = {
     "none": directions.NONE,

@@ -14,8 +14,7 @@ from fgnumba.bench.measure import networks, timing
 from fgnumba.bench.measure.timing import Timings
 from fgnumba.errors import DeviceError
 from fgnumba.kernels.cuda.driver import SimulatedDriver
-
-from .. import tolerances
+from tests import tolerances
 
 EFFORT = Effort(rounds=2, seconds=0.1, steps=2, examples=3)
 

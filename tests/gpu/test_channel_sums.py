@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from fgnumba.kernels.ops.channel_sums import cuda as channel_sums
-
-from .. import tolerances
+from tests import tolerances
 
 
 # One channel and a block for it, a few, more than a warp has lanes; one block of pixels, and several.

@@ -10,9 +10,8 @@ from fgnumba.kernels.cuda.instructions import Instructions
 from fgnumba.kernels.layout.geometry import Geometry
 from fgnumba.kernels.layout.images import Border, Images
 from fgnumba.kernels.ops.conv2d import cuda as conv2d
-
-from .moved_weights import FEW, KINDS, MANY, activated, check, moved, random
-from .patches import grouped_product, output_size, packed_groups, patches
+from tests.gpu.moved_weights import FEW, KINDS, MANY, activated, check, moved, random
+from tests.gpu.patches import grouped_product, output_size, packed_groups, patches
 
 
 class Layer(NamedTuple):

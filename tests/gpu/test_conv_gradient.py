@@ -9,10 +9,9 @@ from fgnumba.kernels.layout.geometry import Geometry
 from fgnumba.kernels.layout.images import Border
 from fgnumba.kernels.layout.packing import pack
 from fgnumba.kernels.ops.conv2d import cuda as conv2d
-
-from .. import tolerances
-from .moved_weights import MANY, random
-from .patches import grouped_gradient, output_size, packed_groups, patches
+from tests import tolerances
+from tests.gpu.moved_weights import MANY, random
+from tests.gpu.patches import grouped_gradient, output_size, packed_groups, patches
 
 RAGGED = Geometry((3, 2), stride=(3, 2), dilation=(2, 3), padding=Border(2, 1, 1, 2))
 SHAPES = {

@@ -8,9 +8,8 @@ import pytest
 from fgnumba.kernels.cuda.instructions import Instructions
 from fgnumba.kernels.layout.images import Images
 from fgnumba.kernels.ops.dense import cuda as dense
-
-from .. import tolerances
-from .moved_weights import FEW, KINDS, MANY, activated, check, moved, random
+from tests import tolerances
+from tests.gpu.moved_weights import FEW, KINDS, MANY, activated, check, moved, random
 
 DRAWN = ("rademacher", "gaussian")
 """What takes the simulator longest."""

@@ -9,8 +9,8 @@ from fgnumba.kernels.ops.descent import cuda as descent
 from fgnumba.kernels.rules import directions
 from fgnumba.kernels.rules.philox import ORTHOGONAL
 from fgnumba.kernels.shared.loss.cpu import RESULT
-
-from .. import reference, tolerances
+from tests import tolerances
+from tests.references import reference
 
 KINDS = {"rank1": directions.RANK1, "rademacher": directions.RADEMACHER, "gaussian": directions.GAUSSIAN}
 SEED, STEP, FIRST, PARAMETER = 2**40 + 3, 17, 6, 2

@@ -5,7 +5,7 @@ import pytest
 
 import fgnumba as fg
 from fgnumba.kernels.devices.gpu import Gpu
-from tests.test_diagnosis import diverged, silent
+from tests.training.test_diagnosis import diverged, silent
 
 
 @pytest.mark.parametrize(

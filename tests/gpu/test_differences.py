@@ -5,8 +5,7 @@ import pytest
 
 from fgnumba.kernels.ops.differences import cuda as differences
 from fgnumba.kernels.shared.loss.cpu import RESULT
-
-from .. import tolerances
+from tests import tolerances
 
 
 def test_a_loss_is_kept(gpu):

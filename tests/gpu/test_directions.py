@@ -9,8 +9,8 @@ from fgnumba.kernels.cuda.primitives import Address, Size, store_f32
 from fgnumba.kernels.cuda.program import Operation
 from fgnumba.kernels.rules.directions.cuda import gaussian, sign_of_vector, sign_words, signed_one
 from fgnumba.kernels.rules.philox import DIRECTION_SHIFT, ENTRY, LEFT, ORTHOGONAL
-
-from .. import reference, tolerances
+from tests import tolerances
+from tests.references import reference
 
 SEED, STEP, PARAMETER = 0xFEDCBA9876543210, 123456, 7
 

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from fgnumba.kernels.ops.dropout import cuda as dropout
-
-from ..reference import MASK, philox
+from tests.references.reference import MASK, philox
 
 SEED, STEP, LAYER, DROPPED = 0xFEDCBA9876543210, 123456, 5, 4
 

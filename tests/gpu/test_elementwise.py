@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from fgnumba.kernels.ops.elementwise import cuda as elementwise
-
-from .. import tolerances
+from tests import tolerances
 
 SHAPES = [(1, (1, 1, 1)), (3, (2, 5, 3)), (7, (1, 1, 37))]
 

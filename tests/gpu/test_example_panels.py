@@ -7,8 +7,7 @@ from fgnumba.kernels.layout.images import Images
 from fgnumba.kernels.layout.packing import unpack
 from fgnumba.kernels.machine.memory import leading
 from fgnumba.kernels.ops.example_panels import cuda as panels
-
-from .. import tolerances
+from tests import tolerances
 
 
 def in_panels(matrix, rows, padding):

@@ -8,10 +8,9 @@ from fgnumba.kernels.ops.example_panels import cuda as example_panels
 from fgnumba.kernels.ops.feedback import cuda as feedback
 from fgnumba.kernels.ops.feedback.cpu import COEFFICIENTS
 from fgnumba.kernels.shared.perturbed_units.cpu import Perturbed
-
-from .. import tolerances
-from ..activity_reference import signs
-from ..test_activations import REFERENCES
+from tests import tolerances
+from tests.kernels.test_activations import REFERENCES
+from tests.references.activity_reference import signs
 
 SEED, STEP, PARAMETER = 0xFFFFFFFFFFFFFFFF, 1, 11
 CASES = [

@@ -21,12 +21,11 @@ from fgnumba.kernels.layout.images import Border
 from fgnumba.kernels.ops.conv2d import cuda as conv2d
 from fgnumba.kernels.ops.dense import cuda as dense
 from fgnumba.runs.presets import defaults, model_from, tables
-
-from .. import tolerances
-from ..graph_reference import normalized
-from . import test_norms, test_pooling
-from .moved_weights import check, moved, random
-from .patches import grouped_product, patches
+from tests import tolerances
+from tests.gpu import test_norms, test_pooling
+from tests.gpu.moved_weights import check, moved, random
+from tests.gpu.patches import grouped_product, patches
+from tests.references.graph_reference import normalized
 
 pytestmark = pytest.mark.gpu
 

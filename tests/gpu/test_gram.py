@@ -13,8 +13,8 @@ from fgnumba.kernels.rules import directions as kinds
 from fgnumba.kernels.rules.philox import ORTHOGONAL
 from fgnumba.kernels.shared.drawn.cpu import Drawn
 from fgnumba.kernels.shared.loss.cpu import RESULT
-
-from .. import reference, tolerances
+from tests import tolerances
+from tests.references import reference
 
 KINDS = {"rank1": kinds.RANK1, "rademacher": kinds.RADEMACHER, "gaussian": kinds.GAUSSIAN}
 SEED, STEP, FIRST, PARAMETER = 2**40 + 3, 17, 6, 2

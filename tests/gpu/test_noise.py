@@ -5,10 +5,9 @@ import pytest
 
 from fgnumba.kernels.ops.noise import cuda as noise
 from fgnumba.kernels.shared.perturbed_units.cpu import Perturbed
-
-from .. import tolerances
-from ..activity_reference import signs
-from ..test_activations import REFERENCES
+from tests import tolerances
+from tests.kernels.test_activations import REFERENCES
+from tests.references.activity_reference import signs
 
 SEED, STEP, PARAMETER = 0x123456789ABCDEF0, 77, 5
 SHAPES = [(1, (1, 1, 1)), (7, (1, 1, 70)), (3, (5, 3, 37))]

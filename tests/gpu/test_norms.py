@@ -8,12 +8,12 @@ from fgnumba.kernels.ops.layer_norm import cuda as layer_norm
 from fgnumba.kernels.rules.directions import EXPLICIT, GAUSSIAN, NONE, RADEMACHER, RANK1
 from fgnumba.kernels.rules.philox import ORTHOGONAL
 from fgnumba.kernels.shared.affine.cpu import Affine
-
-from .. import reference, tolerances
-from ..graph_reference import normalized
-from ..normalization_cases import KINDS as KINDS_OF_NUMBERS
-from ..normalization_cases import TANGENT_KINDS
-from ..normalization_cases import check as check_numbers
+from tests import tolerances
+from tests.normalization_cases import KINDS as KINDS_OF_NUMBERS
+from tests.normalization_cases import TANGENT_KINDS
+from tests.normalization_cases import check as check_numbers
+from tests.references import reference
+from tests.references.graph_reference import normalized
 
 SEED, STEP, FIRST, EPSILON = 0x123456789ABCDEF0, 77, 3, 1e-3
 SCALE, SHIFT = 4, 9

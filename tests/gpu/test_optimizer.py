@@ -6,8 +6,7 @@ import pytest
 from fgnumba.kernels.layout.packing import pack, unpack
 from fgnumba.kernels.ops.optimizer import cuda as optimizer
 from fgnumba.kernels.shared.loss.cpu import RESULT
-
-from .. import tolerances
+from tests import tolerances
 
 SETTING = {
     "learning_rate": 0.05,

@@ -9,9 +9,8 @@ from fgnumba.kernels.layout.images import NO_BORDER, Border
 from fgnumba.kernels.ops.avg_pool2d import cuda as avg_pool2d
 from fgnumba.kernels.ops.max_pool2d import cuda as max_pool2d
 from fgnumba.kernels.shared.windows import cuda as windows
-
-from .. import tolerances
-from ..graph_reference import pooled
+from tests import tolerances
+from tests.references.graph_reference import pooled
 
 POOLS = {"max": max_pool2d, "average": avg_pool2d}
 

@@ -11,8 +11,7 @@ from fgnumba.kernels.devices.gpu import Gpu
 from fgnumba.storage.durable import AppendLog
 from fgnumba.training import replay
 from fgnumba.training.replay_log import read
-
-from .test_training import perceptron
+from tests.gpu.test_training import perceptron
 
 RNG = np.random.default_rng(5)
 X, Y = RNG.standard_normal((6, 3, 3, 1)).astype(np.float32), RNG.integers(0, 4, 6)

@@ -5,8 +5,7 @@ import pytest
 
 from fgnumba.kernels.ops.feedback.cpu import COEFFICIENTS
 from fgnumba.kernels.ops.residual import cuda as residual
-
-from .. import tolerances
+from tests import tolerances
 
 SHAPES = [(1, 1, 1), (2, 7, 10), (3, 131, 3), (1, 5, 67)]
 SHARES = (1.0, 49.0, 0.25)

@@ -6,10 +6,9 @@ import pytest
 from fgnumba.kernels.layout.images import Border, Images
 from fgnumba.kernels.ops.signal import cuda as signal
 from fgnumba.kernels.shared.perturbed_units.cpu import Perturbed
-
-from .. import tolerances
-from ..activity_reference import signs
-from ..test_activations import REFERENCES
+from tests import tolerances
+from tests.kernels.test_activations import REFERENCES
+from tests.references.activity_reference import signs
 
 SEED, STEP, PARAMETER, SCALE = 0xABCDEF, 9, 3, -0.125
 CELLS = np.array([0, 0, 1, 0, 0, 1, 2, 2, 3, 2, 2, 3])

@@ -12,8 +12,7 @@ from fgnumba.estimators import recipe
 from fgnumba.estimators.weight import WeightPerturbation
 from fgnumba.estimators.zeroth import Differences
 from fgnumba.kernels.devices.gpu import Gpu
-
-from .. import tolerances
+from tests import tolerances
 
 RNG = np.random.default_rng(5)
 X, Y = RNG.standard_normal((6, 3, 3, 1)).astype(np.float32), RNG.integers(0, 4, 6)

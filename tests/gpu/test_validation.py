@@ -7,9 +7,8 @@ import fgnumba as fg
 from fgnumba.estimators import recipe
 from fgnumba.kernels.devices.gpu import Gpu
 from fgnumba.training.callbacks import EarlyStopping
-
-from .. import tolerances
-from .test_training import Steps, StopAt, blobs, no_room, small
+from tests import tolerances
+from tests.gpu.test_training import Steps, StopAt, blobs, no_room, small
 
 
 @pytest.fixture

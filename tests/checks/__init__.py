@@ -1,0 +1,1 @@
+"""Tests of what users give: numbers, arrays, names of files."""

@@ -1,0 +1,1 @@
+"""Tests of graphs of layers, their losses and their derivatives."""
