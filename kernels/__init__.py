@@ -38,8 +38,8 @@ OPERATIONS = (
     "noise",
     "optimizer",
     "projection",
-    "residual",
-    "signal",
+    "noise_response",
+    "error_signal",
     "softmax_cross_entropy",
 )
 """Every operation: a folder with a module for each of ``DEVICES``, bound by functions of the same parameters."""

@@ -167,7 +167,7 @@ EXEMPT = {
             ),
             *(
                 f"estimators.base.{name}"
-                for name in ("Estimate.resident", "Estimate.taking_back", "Update.taking_back")
+                for name in ("Estimate.device_pass", "Estimate.taking_back", "Update.taking_back")
             ),
             *(
                 "estimators.base.Estimator.own_parameters",

@@ -14,9 +14,9 @@ from fgnumba.kernels.machine.program import Operation
 from fgnumba.layers.losses import Loss
 from fgnumba.layers.parameters import Parameter
 from fgnumba.model.graph import Graph
+from fgnumba.model.inspection import Inspection
 from fgnumba.model.outcome import Outcome
 from fgnumba.model.plan import InputRows
-from fgnumba.model.rerun import Rerun
 from fgnumba.model.sizes import checked_batch
 from fgnumba.objects.bound import Bound
 from fgnumba.optimizers import SGD, Optimizer
@@ -60,7 +60,7 @@ class Setting(Bound):
     state : shared by all batch sizes of a trainer.
     optimizer, rates : what moves the parameters, and its ``kernels.ops.optimizer.cpu.RATES``; None: the estimate
         stays in `gradients`, and nothing is moved.
-    stopped : (1,) int64 on a device that takes steps by itself: where it is not 0, a step moves nothing.
+    failed : (1,) int64 on a device that takes steps by itself: where it is not 0, a step moves nothing.
     """
 
     model: Graph
@@ -70,7 +70,7 @@ class Setting(Bound):
     state: State
     optimizer: Optimizer | None = None
     rates: Record | None = None
-    stopped: Any = None
+    failed: Any = None
     gradients: dict[str, npt.NDArray[np.float32]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -170,11 +170,11 @@ class Estimate(Bound, ABC):
     def updates(self) -> int:
         """How often the program that moves the parameters ran to its end, see ``Program.runs``."""
 
-    def resident(self, step: int) -> Pass | None:
+    def device_pass(self, step: int) -> Pass | None:
         """Return what a step runs, None where the host has a part in it."""
         return None
 
-    def reruns(self) -> Generator[Rerun, None, None]:
+    def inspections(self) -> Generator[Inspection, None, None]:
         """Yield the forward passes of the last run, to be run again one after another by what looks for a failure.
 
         Where one needs the parameters moved, those of a copy are, from when it is yielded until the next one is asked

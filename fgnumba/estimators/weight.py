@@ -20,13 +20,13 @@ from fgnumba.kernels.shared.loss.cpu import in_float32
 from fgnumba.layers import Perturbation
 from fgnumba.layers.parameters import Parameter
 from fgnumba.model.directions import Direction, by_name
+from fgnumba.model.inspection import Inspection
 from fgnumba.model.plan import Plan
-from fgnumba.model.rerun import Rerun
 from fgnumba.validation import optional, real_number, store, whole_number
 
 COMBINATIONS = ("mean", "projected")
 
-_RERUN_BYTES = 256 * 1024 * 1024  # of a rerun's widest value, which holds the whole batch
+_INSPECTION_BYTES = 256 * 1024 * 1024  # of an inspection's widest value, which holds the whole batch
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,7 @@ class WeightEstimate(Estimate):
         self.last = self._descent.last
         self.plan.append(
             [
-                *setting.device.hold(self.plan.result, setting.stopped),
+                *setting.device.hold(self.plan.result, setting.failed),
                 *combined,
                 *self._descent.operations,
             ]
@@ -233,24 +233,24 @@ class WeightEstimate(Estimate):
         self._setting.device.copy(self.last, self._coefficients)
         return True
 
-    def resident(self, step: int) -> Pass | None:
+    def device_pass(self, step: int) -> Pass | None:
         """Return the program's operations."""
         plan = self.plan
         assert plan.targets is not None
         return Pass(plan.operations, plan.input, plan.targets, plan.outcome, self._coefficients, self.last)
 
-    def reruns(self) -> Generator[Rerun, None, None]:
+    def inspections(self) -> Generator[Inspection, None, None]:
         """Yield the pass of the last run; where all its directions take too much memory, some of them at a time."""
         count, drawn, setting = self._estimator.directions, self._estimator.drawn, self._setting
         failed = np.flatnonzero(~in_float32(self.values[1:])).tolist()
         each = 4 * setting.batch * max(map(math.prod, setting.model.shapes.values()))
-        most = max(1, _RERUN_BYTES // each - 1)
+        most = max(1, _INSPECTION_BYTES // each - 1)
         # Without a direction that failed, the primal has.
         for first in sorted({t // most * most for t in failed} or {0}):
             number = min(most, count - first)
             perturbation = Perturbation(drawn.kind, number, setting.stream.array, drawn.base + first)
             watched = {t - first: t for t in failed if first <= t < first + number}
-            yield Rerun.of_directions(setting.model, setting.batch, perturbation, watched)
+            yield Inspection.of_directions(setting.model, setting.batch, perturbation, watched)
 
     def taking_back(self, learning_rate: float) -> Any:
         """Return what takes the last update back where that is possible, see :class:`Descent`."""

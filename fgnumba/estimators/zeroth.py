@@ -23,9 +23,9 @@ from fgnumba.kernels.shared.loss.cpu import RESULT
 from fgnumba.layers import Perturbation
 from fgnumba.layers.parameters import Parameter, packed_index
 from fgnumba.model.directions import by_name
+from fgnumba.model.inspection import Inspection
 from fgnumba.model.outcome import Outcome
 from fgnumba.model.plan import Plan
-from fgnumba.model.rerun import Rerun
 from fgnumba.validation import real_number, store, whole_number
 
 
@@ -325,13 +325,13 @@ class DifferenceEstimate(Estimate):
         setting.device.assign(self._thetas, thetas)
         setting.device.assign(self._gradients, gradients)
 
-    def reruns(self) -> Generator[Rerun, None, None]:
+    def inspections(self) -> Generator[Inspection, None, None]:
         """Yield the passes in order, a copy's parameters moved as the last run moved them, to rounding."""
         model = copy.copy(self._setting.model)
-        setting = replace(self._setting, model=model, optimizer=None, rates=None, stopped=None, gradients={})
+        setting = replace(self._setting, model=model, optimizer=None, rates=None, failed=None, gradients={})
         yield from DifferenceEstimate(self._parts, self._epsilon, setting)._moved()
 
-    def _moved(self) -> Generator[Rerun, None, None]:
+    def _moved(self) -> Generator[Inspection, None, None]:
         setting, device = self._setting, self._setting.device
         differences = device.kernels("differences")
         saved = device.zeros((self._axes,))
@@ -339,9 +339,9 @@ class DifferenceEstimate(Estimate):
             self._choose()
         still = Perturbation(NONE, 0, setting.stream.array)
 
-        def moved(operations: Sequence[Operation], along: str) -> Rerun:
+        def moved(operations: Sequence[Operation], along: str) -> Inspection:
             device.program(operations).run()
-            return Rerun.of_directions(setting.model, setting.batch, still, moved=along)
+            return Inspection.of_directions(setting.model, setting.batch, still, moved=along)
 
         for t in range(self._random):
             yield moved(self._moves(t, self._epsilon), f"moved along direction {t}")

@@ -193,7 +193,7 @@ def checked_image(kind: str, shape: Shape) -> tuple[int, int, int]:
     return height, width, channels
 
 
-def drawn(shapes: Mapping[str, Shape], gain: float, generator: np.random.Generator) -> Initial:
+def initial_values(shapes: Mapping[str, Shape], gain: float, generator: np.random.Generator) -> Initial:
     """Return a weight (..., N) from N(0, gain / K), K the product of the sizes before N, and zeros for all else."""
     weight = shapes["weight"]
     deviation = np.float32(math.sqrt(gain / math.prod(weight[:-1])))

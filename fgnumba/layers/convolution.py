@@ -19,8 +19,8 @@ from fgnumba.layers.base import (
     Site,
     checked_activation,
     checked_image,
-    drawn,
     gain,
+    initial_values,
     pair,
 )
 from fgnumba.layers.dense import weights_at
@@ -116,7 +116,7 @@ class Conv2d(Layer):
 
     def initial_parameters(self, inputs: Sequence[Shape], generator: np.random.Generator) -> Initial:
         """Return a weight drawn from N(0, g / K), and a bias of zeros."""
-        return drawn(self.parameter_shapes(inputs), gain(self.activation), generator)
+        return initial_values(self.parameter_shapes(inputs), gain(self.activation), generator)
 
     def column_groups(self, inputs: Sequence[Shape]) -> int:
         """Return the groups, but 1 where every channel is one."""

@@ -19,8 +19,8 @@ from fgnumba.layers.base import (
     Shape,
     Site,
     checked_activation,
-    drawn,
     gain,
+    initial_values,
 )
 from fgnumba.validation import flag, store, whole_number
 
@@ -78,7 +78,7 @@ class Dense(Layer):
 
     def initial_parameters(self, inputs: Sequence[Shape], generator: np.random.Generator) -> Initial:
         """Return a weight drawn from N(0, g / K), and a bias of zeros."""
-        return drawn(self.parameter_shapes(inputs), gain(self.activation), generator)
+        return initial_values(self.parameter_shapes(inputs), gain(self.activation), generator)
 
     def multiply_adds(self, inputs: Sequence[Shape]) -> int:
         """Return K N."""

@@ -53,7 +53,7 @@ class _Asked:
     mark: Any
 
 
-class ResidentTraining(Bound):
+class DeviceLoop(Bound):
     """Steps of a trainer on a data set.
 
     Parameters
@@ -104,12 +104,12 @@ class ResidentTraining(Bound):
 
     def _program(self, step: int) -> Program:
         """Return the program of a step: the same for all steps that run the same pass."""
-        found = self._estimate.resident(step)
+        found = self._estimate.device_pass(step)
         assert found is not None
         key = id(found.outcome)
         if key not in self._programs:
             trainer = self._trainer
-            assert trainer.stopped is not None
+            assert trainer.failed is not None
             copies = Operation(
                 "gather",
                 (
@@ -130,7 +130,7 @@ class ResidentTraining(Bound):
                 outcome=found.outcome.all,
                 results=self._results,
                 counter=self._counter,
-                stopped=trainer.stopped,
+                failed=trainer.failed,
                 coefficients=found.coefficients,
                 last=found.last,
             )
@@ -237,7 +237,7 @@ class ResidentTraining(Bound):
                     self._arrive()
                 for taken in itertools.takewhile(lambda taken: taken.finite, self._arrived):
                     self._take(taken)
-                self._device.assign(self._trainer.stopped, 0)
+                self._device.assign(self._trainer.failed, 0)
             self._arrived.clear()
             self._trainer.ahead = none_ahead
 

@@ -15,8 +15,8 @@ from fgnumba.kernels.shared.loss.cpu import in_float32
 from fgnumba.layers.losses import Loss
 from fgnumba.layers.parameters import Parameter
 from fgnumba.model.graph import Graph
+from fgnumba.model.inspection import Inspection
 from fgnumba.model.outcome import Outcome, targets_of
-from fgnumba.model.rerun import Rerun
 from fgnumba.model.wiring import Step
 from fgnumba.validation.arrays import first_not_finite
 
@@ -104,9 +104,9 @@ def _of_passes(
     model: Graph, loss: Loss, estimate: "Estimate", x: npt.NDArray[np.float32], targets: npt.NDArray[Any]
 ) -> Diagnosis | None:
     earliest: tuple[int, Diagnosis] | None = None
-    with contextlib.closing(estimate.reruns()) as reruns:
-        for rerun in reruns:
-            look = _Look(model, rerun, len(estimate.values) > 2)
+    with contextlib.closing(estimate.inspections()) as inspections:
+        for inspection in inspections:
+            look = _Look(model, inspection, len(estimate.values) > 2)
             found = look.through(x, loss, targets)
             if found is not None and found.direction is None:
                 return found
@@ -127,31 +127,36 @@ class _Look:
     place : number of the layer that was found.
     """
 
-    def __init__(self, model: Graph, rerun: Rerun, several: bool) -> None:
-        self._model, self._rerun, self._several, self.place = rerun.model or model, rerun, several, 0
+    def __init__(self, model: Graph, inspection: Inspection, several: bool) -> None:
+        self._model, self._inspection, self._several, self.place = (
+            inspection.model or model,
+            inspection,
+            several,
+            0,
+        )
         self._kinds = {node.name: node.layer.kind for node in model.nodes}
 
     def through(self, x: npt.NDArray[np.float32], loss: Loss, targets: npt.NDArray[Any]) -> Diagnosis | None:
         """Return what is not finite: a parameter or a primal; else the loss; else a tangent; else a derivative."""
         tangent: Diagnosis | None = None
-        for place, (step, buffers) in enumerate(self._rerun.run(x)):
+        for place, (step, buffers) in enumerate(self._inspection.run(x)):
             parameters = self._model.layer_parameters(step.index)
             found = self._of_parameter(step, parameters)
             for buffer in buffers:
-                array = self._rerun.array(buffer, step.output.shape)
+                array = self._inspection.array(buffer, step.output.shape)
                 found = found or self._of_primal(step, array, parameters)
                 if tangent is None and found is None:
                     tangent, self.place = self._of_tangent(step, array, parameters), place
             if found is not None:
                 return found
-        dual = self._rerun.output()
-        values = _losses(self._rerun.device, loss, dual, self._model.outputs, targets)
+        dual = self._inspection.output()
+        values = _losses(self._inspection.device, loss, dual, self._model.outputs, targets)
         if not np.isfinite(values[0]):
             return self._of_loss(loss, targets, dual, None, 0)
         if tangent is not None:
             return tangent
-        self.place = len(self._rerun.layers)
-        for number, direction in self._rerun.watched.items():
+        self.place = len(self._inspection.layers)
+        for number, direction in self._inspection.watched.items():
             if not np.isfinite(values[1 + number]):
                 return self._of_loss(loss, targets, dual, direction, 1 + number)
         return None
@@ -180,7 +185,7 @@ class _Look:
     def _of_tangent(
         self, step: Step, array: npt.NDArray[np.float32], parameters: Mapping[str, Parameter]
     ) -> Diagnosis | None:
-        reaching, watched = self._rerun.reaching, self._rerun.watched
+        reaching, watched = self._inspection.reaching, self._inspection.watched
         if reaching is not None and step not in reaching:
             return None
         for number, direction in watched.items():
@@ -201,7 +206,7 @@ class _Look:
         number: int = 0,
     ) -> Diagnosis:
         inputs = [
-            self._rerun.array(self._rerun.values[one], shape)
+            self._inspection.array(self._inspection.values[one], shape)
             for one, shape in zip(step.inputs, step.shapes, strict=True)
         ]
         known = [f"inputs at most {_most(*(one[0] for one in inputs))}"]
@@ -210,7 +215,7 @@ class _Look:
             known.append(f"their tangents {_most(*tangents)}")
         known += [f"{name} {_most(parameter.array())}" for name, parameter in parameters.items()]
         unit = at[1] if len(at) == 2 else at[1:]
-        moved = f", parameters {self._rerun.moved}" if self._rerun.moved else ""
+        moved = f", parameters {self._inspection.moved}" if self._inspection.moved else ""
         text = (
             f"{self._named(step)}: its {quantity}{self._along(direction)} is the first that is not finite "
             f"({value}, example {at[0]}, unit {unit}{moved}; {', '.join(known)})"
@@ -230,9 +235,9 @@ class _Look:
     ) -> Diagnosis | None:
         """Return the first example whose loss, or derivative from a block of the output, is not finite."""
         outputs, derived = self._model.outputs, direction is not None
-        for example in range(self._rerun.batch):
+        for example in range(self._inspection.batch):
             one = slice(example, example + 1)
-            value = float(_losses(self._rerun.device, loss, dual[:, one], outputs, targets[one])[block])
+            value = float(_losses(self._inspection.device, loss, dual[:, one], outputs, targets[one])[block])
             if np.isfinite(value):
                 continue
             known = f"at most {_most(dual[0, example, :outputs])}"
@@ -241,7 +246,7 @@ class _Look:
             if targets.dtype.kind == "f":
                 known += f", targets {_most(targets[one])}"
             what = type(loss).__name__ + ("'s derivative" if derived else "") + self._along(direction)
-            moved = f" (parameters {self._rerun.moved})" if self._rerun.moved else ""
+            moved = f" (parameters {self._inspection.moved})" if self._inspection.moved else ""
             text = f"{what} is {value} of finite outputs of example {example}, {known}{moved}"
             quantity = "derivative" if derived else "loss"
             return Diagnosis(quantity, None, (example,), value, direction, text)

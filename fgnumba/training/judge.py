@@ -104,7 +104,7 @@ def _checked(model: "Graph", x: Any, y: Any) -> tuple[npt.NDArray[np.float32], n
     return examples, np.ascontiguousarray(on_host[1])
 
 
-def early_stopping(callbacks: Sequence[Callback], validation: Validation) -> EarlyStopping | None:
+def early_stopping_of(callbacks: Sequence[Callback], validation: Validation) -> EarlyStopping | None:
     """Return the early stopping among callbacks; ConfigError where there are several, or no validation part."""
     found = [callback for callback in callbacks if isinstance(callback, EarlyStopping)]
     if len(found) > 1:
@@ -128,15 +128,15 @@ class Judge:
     Parameters
     ----------
     model, parts : of the run.
-    stopping : None without.
+    early_stopping : None without.
 
     Attributes
     ----------
-    best : kept where `stopping` restores it, None before the first.
+    best : kept where `early_stopping` restores it, None before the first.
     """
 
-    def __init__(self, model: "Graph", parts: Parts, stopping: EarlyStopping | None) -> None:
-        self._model, self._parts, self.stopping = model, parts, stopping
+    def __init__(self, model: "Graph", parts: Parts, early_stopping: EarlyStopping | None) -> None:
+        self._model, self._parts, self.early_stopping = model, parts, early_stopping
         self.best: Best | None = None
 
     def validate(self) -> Evaluation:
@@ -166,6 +166,10 @@ class Judge:
 
     def follow(self, record: Record) -> None:
         """Keep the parameters where early stopping found `record` the best so far."""
-        stopping = self.stopping
-        if stopping is not None and stopping.restore_best and stopping.best_step == record.step:
+        early_stopping = self.early_stopping
+        if (
+            early_stopping is not None
+            and early_stopping.restore_best
+            and early_stopping.best_step == record.step
+        ):
             self.best = Best(record.step, self._model.parameters())

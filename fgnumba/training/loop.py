@@ -58,7 +58,7 @@ class Training:
     Parameters
     ----------
     trainer, parts : they fit each other.
-    stopping : the early stopping among `callbacks`, None without.
+    early_stopping : the early stopping among `callbacks`, None without.
     steps, batch_size, every : how many at most; examples of each; steps between records.
     whole : it begins with an epoch.
     callbacks, checkpoints, resume, stop_above : as ``Trainer.fit`` takes them.
@@ -69,7 +69,7 @@ class Training:
         trainer: "Trainer",
         parts: Parts,
         *,
-        stopping: EarlyStopping | None,
+        early_stopping: EarlyStopping | None,
         steps: int,
         whole: bool,
         batch_size: int,
@@ -84,7 +84,7 @@ class Training:
         self._checkpoints, self._resume, self._stop_above = checkpoints, resume, stop_above
         self._per_epoch = len(self._dataset.x_train) // batch_size
         self._history, self._progress = History(), Progress()
-        self._stopping, self._judge = stopping, Judge(trainer.model, parts, stopping)
+        self._early_stopping, self._judge = early_stopping, Judge(trainer.model, parts, early_stopping)
         self._parts = parts
         # Of the callbacks, those that know of the run. Of the batches, the number of the first.
         self._told: list[Callback] = []
@@ -189,14 +189,14 @@ class Training:
         if progress.done % self._every == 0 or last:
             self._record(last)
         last = last or self._history.ended_early
-        stopping = trainer.stopping and not last
-        if stopping or (saved is not None and saved.due(progress.done, last)):
+        interrupted = trainer.stop_requested and not last
+        if interrupted or (saved is not None and saved.due(progress.done, last)):
             # Elsewhere than on the CPU, steps run ahead of what has been seen.
             source.drain()
             if source.ahead == 0:
                 if saved is not None:
                     self._save(saved)
-                self._history.stopped = stopping
+                self._history.stopped = interrupted
 
     def _remember(self) -> None:
         """Keep what to go back to where training diverges."""
@@ -315,7 +315,7 @@ class Training:
     @property
     def _facts(self) -> dict[str, Any]:
         """What a checkpoint must agree in with the run that continues from it."""
-        settings = None if self._stopping is None else self._stopping.statement
+        settings = None if self._early_stopping is None else self._early_stopping.statement
         return {"batch_size": self._batch, **self._parts.facts, "early_stopping": settings}
 
     def _save(self, saved: Checkpoints) -> None:
@@ -328,7 +328,7 @@ class Training:
             "good": {"step": good.step, "mark": good.mark},
             "early": {
                 "ended": self._history.ended_early,
-                "seen": None if self._stopping is None else self._stopping.state,
+                "seen": None if self._early_stopping is None else self._early_stopping.state,
                 "best": None if best is None else best.step,
             },
         }
@@ -346,8 +346,8 @@ class Training:
             self._progress, self._good = Progress(**point.progress), point.good
             self._first = point.first_batch
             self._history.ended_early = point.early.ended
-            if self._stopping is not None and point.early.seen is not None:
-                self._stopping.state = point.early.seen
+            if self._early_stopping is not None and point.early.seen is not None:
+                self._early_stopping.state = point.early.seen
             if point.early.best is not None:
                 self._judge.best = Best(*point.early.best)
         self._history.records += saved.records

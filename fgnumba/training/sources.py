@@ -11,7 +11,7 @@ from fgnumba.model.jvp import checked_targets
 from fgnumba.training.callbacks import StepResult, result_of
 
 if TYPE_CHECKING:
-    from fgnumba.training.device_loop import ResidentTraining
+    from fgnumba.training.device_loop import DeviceLoop
     from fgnumba.training.trainer import Trainer
 
 
@@ -40,13 +40,13 @@ class Source:
         """Take no more."""
 
 
-class ResidentSource(Source):
+class DeviceSource(Source):
     """Steps that a device takes by itself, some of them ahead."""
 
     def __init__(
         self,
         trainer: "Trainer",
-        training: "ResidentTraining",
+        training: "DeviceLoop",
         estimate: Estimate,
         steps: int,
         done: int,
@@ -105,23 +105,21 @@ def source_of(
         left = steps - done
         if trainer.steps_done + left > MAX_STEP + 1:
             raise ConfigError(f"{left} more steps: at most 2**32 steps are possible with one seed")
-        training = _resident(trainer, dataset, batch, estimate)
+        training = _device_loop(trainer, dataset, batch, estimate)
         if training is not None:
-            return ResidentSource(trainer, training, estimate, steps, done, first, periods)
+            return DeviceSource(trainer, training, estimate, steps, done, first, periods)
     return Source(trainer, dataset.batches(batch, trainer.seed, first + done))
 
 
-def _resident(
-    trainer: "Trainer", dataset: Dataset, batch: int, estimate: Estimate
-) -> "ResidentTraining | None":
+def _device_loop(trainer: "Trainer", dataset: Dataset, batch: int, estimate: Estimate) -> "DeviceLoop | None":
     """Return training on data that lie on the device; None without room, or where the host has a part in steps."""
-    from fgnumba.training.device_loop import ResidentTraining
+    from fgnumba.training.device_loop import DeviceLoop
 
     with trainer.model.lock:
-        if estimate.resident(trainer.steps_done) is None:
+        if estimate.device_pass(trainer.steps_done) is None:
             return None
         try:
-            return ResidentTraining(trainer, dataset, batch, estimate)
+            return DeviceLoop(trainer, dataset, batch, estimate)
         except DeviceError:
             # The data do not fit: batches are uploaded one by one.
             return None

@@ -24,7 +24,7 @@ from fgnumba.runs.presets import Defaults
 from fgnumba.training.callbacks import Callback, History, StepResult, result_of
 from fgnumba.training.checkpoints import Checkpoints
 from fgnumba.training.diagnosis import diagnose
-from fgnumba.training.judge import Validation, early_stopping, parts_of
+from fgnumba.training.judge import Validation, early_stopping_of, parts_of
 from fgnumba.training.loop import Training
 from fgnumba.training.position import Move, Position, Standing
 from fgnumba.training.sources import none_ahead
@@ -83,10 +83,10 @@ class Trainer(Standing):
         optimizer.begin_rates(self.rates.host)
         set_stream(self.stream.host, self.seed, 0)
         # A device that takes steps by itself notes here that one did not end finite.
-        self.stopped: Any = None if device.checks_between else device.zeros((1,), np.int64)
+        self.failed: Any = None if device.checks_between else device.zeros((1,), np.int64)
         self.plans: Recent[Any, Estimate] = Recent()
         self._study: Study | None = None
-        self.stopping = False
+        self.stop_requested = False
         # Steps that a device has taken by itself and that are not counted yet.
         self.ahead: Callable[[], int] = none_ahead
         self._own = frozenset((*vars(self), "_own")) - before
@@ -164,7 +164,7 @@ class Trainer(Standing):
                     self.state,
                     self.optimizer,
                     self.rates,
-                    self.stopped,
+                    self.failed,
                 )
             )
 
@@ -313,8 +313,8 @@ class Trainer(Standing):
         try:
             self._check_fits(dataset)
             callbacks = tuple(callbacks)
-            stopping = early_stopping(callbacks, validation)
-            if (epochs is None) == (steps is None) and (epochs is not None or stopping is None):
+            early_stopping = early_stopping_of(callbacks, validation)
+            if (epochs is None) == (steps is None) and (epochs is not None or early_stopping is None):
                 raise ConfigError("fit: give either epochs or steps")
             epochs, steps = optional(whole_number, "epochs", epochs), optional(whole_number, "steps", steps)
             batch_size = whole_number("batch_size", batch_size)
@@ -332,7 +332,7 @@ class Trainer(Standing):
             training = Training(
                 self,
                 parts,
-                stopping=stopping,
+                early_stopping=early_stopping,
                 steps=steps,
                 whole=epochs is not None,
                 batch_size=batch_size,
@@ -344,14 +344,14 @@ class Trainer(Standing):
             )
             return training.run()
         finally:
-            self.stopping = False
+            self.stop_requested = False
 
     def stop(self) -> None:
         """Have :meth:`fit` end after the step that it is in, or its first; from a signal handler or any thread.
 
         The run is interrupted, not ended: see ``Callback.ends`` for that.
         """
-        self.stopping = True
+        self.stop_requested = True
 
     def fail(
         self,

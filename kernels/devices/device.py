@@ -142,8 +142,8 @@ class Device(ABC):
     def staged(self, shape: tuple[int, ...], dtype: npt.DTypeLike = np.float32) -> Staged:
         """Return an array to be filled before each run."""
 
-    def hold(self, result: Any, stopped: Any) -> Sequence[Any]:
-        """Return what sets ``result.finite`` to 0 where `stopped`, (1,) int64, is not; nothing where the host does."""
+    def hold(self, result: Any, failed: Any) -> Sequence[Any]:
+        """Return what sets ``result.finite`` to 0 where `failed`, (1,) int64, is not; nothing where the host does."""
         return ()
 
     @abstractmethod

@@ -92,8 +92,8 @@ class Gpu(Device):
     def adopt(self, x: Any) -> DeviceArray | None:
         return adopt(x, self.driver)
 
-    def hold(self, result: DeviceArray, stopped: DeviceArray | None) -> Sequence[Operation]:
-        return () if stopped is None else (bind_hold(result=result, stopped=stopped),)
+    def hold(self, result: DeviceArray, failed: DeviceArray | None) -> Sequence[Operation]:
+        return () if failed is None else (bind_hold(result=result, failed=failed),)
 
     def staged(self, shape: tuple[int, ...], dtype: npt.DTypeLike = np.float32) -> "StagedUpload":
         return StagedUpload(self.driver, shape, dtype)

@@ -63,16 +63,16 @@ def _advance(table: Address, counter: Address, stream: Address, rates: Address, 
 
 
 @launcher
-def bind_hold(*, result: DeviceArray, stopped: DeviceArray) -> Operation:
-    """Bind ``result.finite`` to 0 where `stopped`, (1,) int64, is not 0: what follows then moves nothing."""
+def bind_hold(*, result: DeviceArray, failed: DeviceArray) -> Operation:
+    """Bind ``result.finite`` to 0 where `failed`, (1,) int64, is not 0: what follows then moves nothing."""
     assert RESULT.itemsize == 8
-    launch = Launch(_hold, (1, 1, 1), {"result": result, "stopped": stopped})
-    return Operation("hold", (launch,), keeps=(result, stopped))
+    launch = Launch(_hold, (1, 1, 1), {"result": result, "failed": failed})
+    return Operation("hold", (launch,), keeps=(result, failed))
 
 
 @kernel("hold", threads=WARP)
-def _hold(result: Address, stopped: Address) -> None:
-    if thread() == 0 and load_i64(stopped) != 0:
+def _hold(result: Address, failed: Address) -> None:
+    if thread() == 0 and load_i64(failed) != 0:
         store_i64(result, 0)
 
 
@@ -82,19 +82,19 @@ def bind_record(
     outcome: DeviceArray,
     results: DeviceArray,
     counter: DeviceArray,
-    stopped: DeviceArray,
+    failed: DeviceArray,
     coefficients: DeviceArray | None = None,
     last: DeviceArray | None = None,
 ) -> Operation:
     """Bind the note of a step's `outcome`, ``RESULT`` and its values, in row `counter` - 1 of `results`.
 
-    `stopped` becomes 1 where the step did not end finite; else `last` takes the `coefficients` of its update.
+    `failed` becomes 1 where the step did not end finite; else `last` takes the `coefficients` of its update.
     """
     arguments: dict[str, Any] = {
         "outcome": outcome,
         "results": results,
         "counter": counter,
-        "stopped": stopped,
+        "failed": failed,
         "coefficients": 0 if coefficients is None else coefficients,
         "last": 0 if last is None else last,
         "count": outcome.size,
@@ -109,7 +109,7 @@ def _record(
     outcome: Address,
     results: Address,
     counter: Address,
-    stopped: Address,
+    failed: Address,
     coefficients: Address,
     last: Address,
     count: Size,
@@ -124,4 +124,4 @@ def _record(
         for i in range(t, remembered, WARP):
             store_f64(last + 8 * i, load_f64(coefficients + 8 * i))
     if t == 0 and finite == 0:
-        store_i64(stopped, 1)
+        store_i64(failed, 1)

@@ -8,7 +8,7 @@ from fgnumba.kernels.emit.calls import call, pointer, prefetch
 from fgnumba.kernels.emit.channels import channel_affine, channel_moments, channel_sums
 from fgnumba.kernels.emit.epilogue import tangent_rows
 from fgnumba.kernels.emit.philox import philox_words
-from fgnumba.kernels.emit.tile import multiply_add_peak, product_tile
+from fgnumba.kernels.emit.register_tile import multiply_add_peak, product_tile
 from fgnumba.kernels.emit.transform import separable, transpose_block
 
 __all__ = [

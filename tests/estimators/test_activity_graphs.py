@@ -11,7 +11,7 @@ from fgnumba.kernels.layout.images import Border, Images
 from fgnumba.kernels.machine import threads
 from fgnumba.kernels.machine.memory import aligned
 from fgnumba.kernels.machine.program import Program
-from fgnumba.kernels.ops.signal import cpu as signal
+from fgnumba.kernels.ops.error_signal import cpu as signal
 from fgnumba.kernels.rules.philox import STREAM, set_stream
 from fgnumba.kernels.shared.perturbed_units.cpu import Perturbed
 from tests import tolerances

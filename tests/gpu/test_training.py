@@ -326,7 +326,7 @@ def test_data_without_room_are_uploaded_batch_by_batch(device, monkeypatch):
         seen = Steps()
         trainer = fg.Trainer(small(device), optimizer=fg.SGD(1e-3), seed=5)
         if not room:
-            monkeypatch.setattr("fgnumba.training.device_loop.ResidentTraining.__init__", no_room)
+            monkeypatch.setattr("fgnumba.training.device_loop.DeviceLoop.__init__", no_room)
         trainer.fit(blobs(), steps=4, batch_size=4, callbacks=[seen])
         results.append(seen.results)
     assert results[0] == results[1]

@@ -55,7 +55,7 @@ def test_a_run_ends_early_and_no_step_is_taken_beyond(device, name, restore):
 def test_steps_by_the_dozen_end_as_those_one_by_one(device, monkeypatch):
     together, history, seen = fit(device)
     with monkeypatch.context() as patched:
-        patched.setattr("fgnumba.training.device_loop.ResidentTraining.__init__", no_room)
+        patched.setattr("fgnumba.training.device_loop.DeviceLoop.__init__", no_room)
         apart, expected, others = fit(device)
     assert seen.results == others.results
     assert_alike(together, apart)

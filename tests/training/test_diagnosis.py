@@ -194,7 +194,7 @@ def test_one_of_sixteen_directions_overflows(direction):
     few = fg.WeightPerturbation(direction, 16)
     with pytest.MonkeyPatch.context() as patch:
         # As where all directions at once would take too much memory.
-        patch.setattr("fgnumba.estimators.weight._RERUN_BYTES", 4 * 5 * 43 * 4)
+        patch.setattr("fgnumba.estimators.weight._INSPECTION_BYTES", 4 * 5 * 43 * 4)
         assert diverged(model, x, y, estimator=few, seed=4).diagnosis == found
         # All the others overflow in the layer after that: the earliest layer is named all the same.
         parameters["2.weight"][...] = 1e20

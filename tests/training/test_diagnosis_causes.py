@@ -155,11 +155,13 @@ def test_estimates_are_diagnosed_too():
 
 def test_what_does_not_fail_again_is_not_named(monkeypatch):
     model = averaging(3, scaled=1)
-    monkeypatch.setattr("fgnumba.estimators.weight.WeightEstimate.reruns", fg.estimators.Estimate.reruns)
+    monkeypatch.setattr(
+        "fgnumba.estimators.weight.WeightEstimate.inspections", fg.estimators.Estimate.inspections
+    )
     error = diverged(model, *ones(5, 4))
     assert error.diagnosis is None
     monkeypatch.undo()
-    monkeypatch.setattr("fgnumba.model.rerun.Rerun.run", no_room)
+    monkeypatch.setattr("fgnumba.model.inspection.Inspection.run", no_room)
     assert diverged(model, *ones(5, 4)).diagnosis is None
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fgnumba.estimators.activity.forward import ForwardTasks, Observer
+from fgnumba.estimators.activity.forward_tasks import ForwardTasks, Observer
 from fgnumba.estimators.activity.layout import Place
 from fgnumba.estimators.activity.settings import Feedback
 from fgnumba.kernels.emit.vector import PANEL
@@ -117,7 +117,7 @@ class SignalTasks:
             found = [loss.bind_residual(self.device, dual[0], targets, observer.residual)]
             if observer.slots:
                 found.append(
-                    self.device.kernels("residual").bind_copy(dual, observer.response, observer.power)
+                    self.device.kernels("noise_response").bind_copy(dual, observer.response, observer.power)
                 )
             return found
 
@@ -228,7 +228,7 @@ class SignalTasks:
 
         def bind() -> list[Operation]:
             return [
-                self.device.kernels("residual").bind_weigh(
+                self.device.kernels("noise_response").bind_weigh(
                     residual=observer.residual,
                     response=observer.response,
                     noise=observer.noise,
@@ -294,7 +294,7 @@ class SignalTasks:
     def signal(self, unit: Units, out: Any, bias: npt.NDArray[np.float32] | None) -> Operation:
         """Bind the signal of units to images, or to panels of features."""
         controlled = self.feedback is None or self.feedback.control > 0
-        bound: Operation = self.device.kernels("signal").bind(
+        bound: Operation = self.device.kernels("error_signal").bind(
             self.isa,
             self.threads,
             site=self._site(unit),
@@ -317,7 +317,7 @@ class SignalTasks:
         bias: npt.NDArray[np.float32] | None,
     ) -> Operation:
         """Bind the signal of the units that a loss reads, which is their residual, to panels of features."""
-        bound: Operation = self.device.kernels("signal").bind(
+        bound: Operation = self.device.kernels("error_signal").bind(
             self.isa,
             self.threads,
             site=Perturbed(self.batch, 0, source, rule, 0, self.forward.stream),

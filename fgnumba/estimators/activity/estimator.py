@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fgnumba.errors import ConfigError
-from fgnumba.estimators.activity.forward import ForwardTasks
+from fgnumba.estimators.activity.forward_tasks import ForwardTasks
 from fgnumba.estimators.activity.plan import ActivityPlan, analyzed, head_shapes
 from fgnumba.estimators.activity.settings import Feedback, LocalLosses
 from fgnumba.estimators.base import Estimate, Estimator, Pass, Recipe, Setting
@@ -18,8 +18,8 @@ from fgnumba.kernels.rules.philox import MAX_DIRECTIONS
 from fgnumba.kernels.shared.loss.cpu import in_float32
 from fgnumba.layers.parameters import Parameter
 from fgnumba.model.graph import Graph
+from fgnumba.model.inspection import Inspection
 from fgnumba.model.plan import InputRows
-from fgnumba.model.rerun import Rerun
 from fgnumba.validation import flag, store, whole_number
 
 
@@ -129,7 +129,7 @@ class ActivityEstimate(Estimate):
                 memory=setting.state.array,
                 target=target,
                 onto=self._plain,
-                stopped=setting.stopped,
+                failed=setting.failed,
                 after=updates,
             )
             for draws in (estimator.draws, 0)[: 1 + (self._every > 1)]
@@ -148,7 +148,7 @@ class ActivityEstimate(Estimate):
         """Whether the step that the stream says goes without noise."""
         return int(self._setting.stream.host["step"][0]) % self._every > 0
 
-    def resident(self, step: int) -> Pass | None:
+    def device_pass(self, step: int) -> Pass | None:
         """Return the pass with noise, or the one without."""
         if self._plain:
             return None
@@ -176,7 +176,7 @@ class ActivityEstimate(Estimate):
         self.values[1 + slots :] = 0.0
         return self._ran.outcome.read(self.values[: 1 + slots])
 
-    def reruns(self) -> Generator[Rerun, None, None]:
+    def inspections(self) -> Generator[Inspection, None, None]:
         """Yield the forward pass of the last run, with its noise."""
         setting, estimator, device = self._setting, self._estimator, self._setting.device
         draws = 0 if self._quiet else estimator.draws
@@ -198,7 +198,7 @@ class ActivityEstimate(Estimate):
         failed = np.flatnonzero(~in_float32(self.values[1:])).tolist()
         # Only the last block's noise reaches the loss that steps report.
         reaching = {step for step in steps if layout.block[step] == len(layout.ends)}
-        yield Rerun(
+        yield Inspection(
             device,
             setting.batch,
             rows,

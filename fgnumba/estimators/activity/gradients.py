@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from fgnumba.errors import ConfigError
 from fgnumba.estimators.activity.error_signals import SignalTasks, Units
-from fgnumba.estimators.activity.forward import ForwardTasks, Observer, Read
+from fgnumba.estimators.activity.forward_tasks import ForwardTasks, Observer, Read
 from fgnumba.kernels.emit.vector import PANEL
 from fgnumba.kernels.layout.images import Border, image_shape
 from fgnumba.kernels.machine.memory import round_up

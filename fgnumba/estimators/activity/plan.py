@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from fgnumba.errors import ConfigError
 from fgnumba.estimators.activity.error_signals import Memory, SignalTasks, Units
-from fgnumba.estimators.activity.forward import ForwardTasks, Observer, cell_means, groups_of, head_name
+from fgnumba.estimators.activity.forward_tasks import ForwardTasks, Observer, cell_means, groups_of, head_name
 from fgnumba.estimators.activity.gradients import GradientTasks, Target
 from fgnumba.estimators.activity.layout import Layout, lay_out
 from fgnumba.estimators.activity.settings import Feedback, LocalLosses
@@ -40,7 +40,7 @@ class ActivityPlan(Bound):
     memory : where feedback matrices are kept.
     target : returns where a parameter's gradient goes, by its name.
     onto : gradients are added there.
-    stopped : (1,) int64 on a device that takes steps by itself: where it is not 0, a step moves nothing.
+    failed : (1,) int64 on a device that takes steps by itself: where it is not 0, a step moves nothing.
     after : operations that follow, given the plan.
 
     Attributes
@@ -70,7 +70,7 @@ class ActivityPlan(Bound):
         memory: Memory,
         target: Target,
         onto: bool,
-        stopped: Any = None,
+        failed: Any = None,
         after: Callable[["ActivityPlan"], Sequence[Operation]] = lambda plan: (),
     ) -> None:
         self.device = model.processor
@@ -120,7 +120,7 @@ class ActivityPlan(Bound):
         first, last = (
             placed.steps[: placed.second],
             [
-                *self.device.hold(self.result, stopped),
+                *self.device.hold(self.result, failed),
                 *placed.steps[placed.second :],
                 *after(self),
             ],

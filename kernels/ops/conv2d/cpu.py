@@ -43,7 +43,7 @@ from fgnumba.kernels.ops.conv2d import filtered_gradient, filtering, weight_grad
 from fgnumba.kernels.rules.directions import EXPLICIT, NONE, RANK1
 from fgnumba.kernels.rules.directions import cpu as directions
 from fgnumba.kernels.shared.product import dots, product
-from fgnumba.kernels.shared.product.tiles import GROUP, LAST, SINGLE, TILE_KINDS
+from fgnumba.kernels.shared.product.register_tiles import GROUP, LAST, SINGLE, TILE_KINDS
 from fgnumba.validation.launcher import launcher
 
 CACHED_DIRECTIONS = 256 * 1024

@@ -28,7 +28,7 @@ from fgnumba.kernels.machine.memory import CACHE_LINE, address
 from fgnumba.kernels.machine.program import Operation
 from fgnumba.kernels.machine.work import heights, parts_for, split, tile_count, tile_rows
 from fgnumba.kernels.ops.conv2d.filtering import INPUT, PLACES, TAPS, transform
-from fgnumba.kernels.shared.product.tiles import SINGLE, TILE_KINDS, tile_table
+from fgnumba.kernels.shared.product.register_tiles import SINGLE, TILE_KINDS, tile_table
 
 COTANGENT = ((1, 0), (0.5, 0.5), (0.5, -0.5), (0, -1))
 """D A"""

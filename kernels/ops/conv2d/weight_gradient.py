@@ -24,7 +24,7 @@ from fgnumba.kernels.machine.compile import kernel
 from fgnumba.kernels.machine.memory import address
 from fgnumba.kernels.machine.program import Operation
 from fgnumba.kernels.machine.work import heights, parts_for, split, tile_count, tile_rows
-from fgnumba.kernels.shared.product.tiles import SINGLE, TILE_KINDS, tile_table
+from fgnumba.kernels.shared.product.register_tiles import SINGLE, TILE_KINDS, tile_table
 
 PIXELS = 1024
 """Output pixels at a time: their panel of dz stays in the second-level cache."""

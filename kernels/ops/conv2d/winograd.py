@@ -46,7 +46,7 @@ from fgnumba.kernels.ops.conv2d.filtering import (
 from fgnumba.kernels.rules.directions import EXPLICIT, RADEMACHER, RANK1
 from fgnumba.kernels.rules.directions import cpu as directions
 from fgnumba.kernels.shared.product import dots, product
-from fgnumba.kernels.shared.product.tiles import GROUP, LAST, ONE_SEGMENT, SINGLE, TILE_KINDS
+from fgnumba.kernels.shared.product.register_tiles import GROUP, LAST, ONE_SEGMENT, SINGLE, TILE_KINDS
 
 CACHED_TILES = 256 * 1024
 """Bytes of transformed tiles that the second-level cache holds; directions beyond that wait for their turn."""

@@ -40,7 +40,7 @@ from fgnumba.kernels.machine.work import (
 from fgnumba.kernels.rules.directions import EXPLICIT, NONE, RADEMACHER, RANK1
 from fgnumba.kernels.rules.directions import cpu as directions
 from fgnumba.kernels.shared.product import dots, product
-from fgnumba.kernels.shared.product.tiles import GROUP, LAST, ONE_SEGMENT, SINGLE, TILE_KINDS
+from fgnumba.kernels.shared.product.register_tiles import GROUP, LAST, ONE_SEGMENT, SINGLE, TILE_KINDS
 from fgnumba.validation.launcher import launcher
 
 PANELS_A_PART = 4

@@ -31,7 +31,7 @@ from fgnumba.kernels.rules.directions import GAUSSIAN, RADEMACHER, RANK1
 from fgnumba.kernels.rules.directions import cpu as directions
 from fgnumba.kernels.rules.philox import DIRECTION_SHIFT, ENTRY, LEFT, RIGHT, STREAM
 from fgnumba.kernels.shared.loss.cpu import RESULT
-from fgnumba.kernels.shared.product.tiles import ONE_SEGMENT, SINGLE, TILE_KINDS, tile_table
+from fgnumba.kernels.shared.product.register_tiles import ONE_SEGMENT, SINGLE, TILE_KINDS, tile_table
 from fgnumba.validation.launcher import launcher
 
 STORE, SGD, MOMENTUM = range(3)

@@ -20,7 +20,7 @@ from fgnumba.kernels.machine.work import tile_count, tile_rows
 from fgnumba.kernels.rules.directions import RANK1
 from fgnumba.kernels.rules.directions import cpu as directions
 from fgnumba.kernels.rules.philox import LEFT
-from fgnumba.kernels.shared.product.tiles import LAST, TILE_KINDS, tile_table
+from fgnumba.kernels.shared.product.register_tiles import LAST, TILE_KINDS, tile_table
 
 FIELDS = ("at_dots", "at_factors", "dot_stride", "dot_total", "dot_rows", "dot_tiles")
 

@@ -23,7 +23,7 @@ from fgnumba.kernels.rules.directions import EXPLICIT, GAUSSIAN, NONE, RADEMACHE
 from fgnumba.kernels.rules.directions import cpu as directions
 from fgnumba.kernels.rules.philox import DIRECTION_SHIFT, ENTRY, RIGHT, STREAM
 from fgnumba.kernels.shared.product import dots
-from fgnumba.kernels.shared.product.tiles import tile_table
+from fgnumba.kernels.shared.product.register_tiles import tile_table
 
 FIELDS = (
     *("weight", "bias", "inputs", "panels", "tallest", "group", "weight_tiles", "tangent_tiles"),
@@ -105,7 +105,7 @@ def fields(
     ----------
     entries : the form in which tangent tiles read V, see :func:`fgnumba.kernels.emit.product_tile`.
     heights, group, last : rows, panels and last columns of the tiles, see
-        :func:`fgnumba.kernels.shared.product.tiles.tile_table`.
+        :func:`fgnumba.kernels.shared.product.register_tiles.tile_table`.
     channelwise, ahead : of all tiles, see :func:`fgnumba.kernels.emit.product_tile`.
     """
     kind, drawn = weights.kind, weights.kind in (RANK1, RADEMACHER, GAUSSIAN)

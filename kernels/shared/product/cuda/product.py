@@ -50,10 +50,10 @@ from fgnumba.kernels.cuda.primitives import (
 from fgnumba.kernels.rules.directions import EXPLICIT, RANK1
 from fgnumba.kernels.rules.directions.cuda import pick, sign_words
 from fgnumba.kernels.rules.philox import DIRECTION_SHIFT, LEFT, RIGHT
-from fgnumba.kernels.shared.product.cuda import epilogue, tensor_tile
+from fgnumba.kernels.shared.product.cuda import epilogue, tensor_fragments
+from fgnumba.kernels.shared.product.cuda.block_tile import LARGE, SMALL, TENSOR, THREADS, Sums, Tile
 from fgnumba.kernels.shared.product.cuda.entries import draw_column, signed_sum
 from fgnumba.kernels.shared.product.cuda.pixels import next_taps, origin, swizzled, within
-from fgnumba.kernels.shared.product.cuda.tile import LARGE, SMALL, TENSOR, THREADS, Sums, Tile
 
 __all__ = ["KERNELS", "LARGE", "SMALL", "TENSOR", "Sums", "Tile"]
 
@@ -87,10 +87,10 @@ def _tile_kernel(tile: Tile, precision: str, sums: Sums, wide: bool) -> Kernel:
     # Of a step on tensor cores: products, and the bytes between the two elements that a lane's words begin at.
     if precision == "tf32":
         products, beside, multiply = 2, 16, mma_tf32
-        rows_of, columns_of = tensor_tile.rows_tf32, tensor_tile.columns_tf32
+        rows_of, columns_of = tensor_fragments.rows_tf32, tensor_fragments.columns_tf32
     else:
         products, beside, multiply = 1, 32, mma_bf16
-        rows_of, columns_of = tensor_tile.rows_bf16, tensor_tile.columns_bf16
+        rows_of, columns_of = tensor_fragments.rows_bf16, tensor_fragments.columns_bf16
     parts = THREADS // rows  # threads that share the dot of a row
     dot_chunks = chunks // parts
     team_chunks = chunks // teams
@@ -192,7 +192,7 @@ def _tile_kernel(tile: Tile, precision: str, sums: Sums, wide: bool) -> Kernel:
         warp, lane = t // 32, t % 32
         fragment_row, fragment_column = 32 * (warp // 4) + lane // 4, 16 * (warp % 4) + lane // 4
         fragment_k = lane % 4 if precision == "tf32" else 2 * (lane % 4)
-        place_x = narrow(tensor_tile.place(fragment_row, fragment_k))
+        place_x = narrow(tensor_fragments.place(fragment_row, fragment_k))
         place_columns = narrow(at_w + fragment_k * w_width + 4 * fragment_column)
         dot, dot_row, dot_part = np.float32(0), t // parts, t % parts
         left_words = np.uint32(0), np.uint32(0), np.uint32(0), np.uint32(0)
@@ -300,7 +300,10 @@ def _tile_kernel(tile: Tile, precision: str, sums: Sums, wide: bool) -> Kernel:
                     for i in range(products):
                         w_at = stage + place_columns + 8 * i * w_width
                         at_0, beside_0 = stage + (place_x ^ 32 * i), stage + (place_x ^ 32 * i + beside)
-                        at_1, beside_1 = at_0 + tensor_tile.SIXTEEN_ROWS, beside_0 + tensor_tile.SIXTEEN_ROWS
+                        at_1, beside_1 = (
+                            at_0 + tensor_fragments.SIXTEEN_ROWS,
+                            beside_0 + tensor_fragments.SIXTEEN_ROWS,
+                        )
                         ws = columns_of(w_at, w_width)
                         xs = rows_of(at_0, beside_0) + rows_of(at_1, beside_1)
                         if primal:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fgnumba.kernels.ops.feedback.cpu import COEFFICIENTS
-from fgnumba.kernels.ops.residual import cuda as residual
+from fgnumba.kernels.ops.noise_response import cuda as residual
 from tests import tolerances
 
 SHAPES = [(1, 1, 1), (2, 7, 10), (3, 131, 3), (1, 5, 67)]

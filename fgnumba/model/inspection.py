@@ -25,7 +25,7 @@ from fgnumba.objects.bound import Bound
 
 
 @dataclass
-class Rerun(Bound):
+class Inspection(Bound):
     """A forward pass of B examples, put down layer by layer.
 
     Parameters
@@ -60,7 +60,7 @@ class Rerun(Bound):
         perturbation: Perturbation,
         watched: Mapping[int, int] | None = None,
         moved: str = "",
-    ) -> "Rerun":
+    ) -> "Inspection":
         """Return the training pass that a ``Plan`` of these directions runs."""
         device = model.processor
         steps, source, result = wire(model, perturbation.count > 0, True, device.by_parts)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fgnumba.kernels.layout.images import Border, Images
-from fgnumba.kernels.ops.signal import cuda as signal
+from fgnumba.kernels.ops.error_signal import cuda as signal
 from fgnumba.kernels.shared.perturbed_units.cpu import Perturbed
 from tests import tolerances
 from tests.kernels.test_activations import REFERENCES

@@ -3,7 +3,7 @@
     δ_i = a'(z) ⊙ h_i + Σ_t r_it u_it                  the second term where a'(z) ≠ 0
 
 h is what is known of the gradient in the layer's output: the residual e of the units that the loss reads, or feedback's
-e Bᵀ, or nothing. r_it is what noise t says of the rest (``kernels.ops.residual``), u its signs, drawn again.
+e Bᵀ, or nothing. r_it is what noise t says of the rest (``kernels.ops.noise_response``), u its signs, drawn again.
 """
 
 from typing import Any
