@@ -18,7 +18,7 @@ def evaluate(run: Path, data: str | None, data_dir: str | None, as_json: bool) -
     import fgnumba as fg
     from fgnumba.errors import printable
     from fgnumba.runs import run_folder
-    from fgnumba.training.metrics import json_object
+    from fgnumba.storage.json_lines import json_object
 
     found = run_folder.read(run)
     directory = data_dir if data_dir is not None or data is not None else found.config.data_dir

@@ -11,7 +11,8 @@ from fgnumba.cli.message import Terminal, say
 from fgnumba.cli.signals import Interrupt
 from fgnumba.errors import printable
 from fgnumba.kernels.machine.compile import on_compile
-from fgnumba.training.callbacks import Callback, Record
+from fgnumba.training.callbacks import Callback
+from fgnumba.training.records import Record
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
         ConfigError,
         DatasetError,
         DeviceError,
+        Diagnosis,
         DivergenceError,
         DtypeError,
         FgError,
@@ -41,10 +42,10 @@ if TYPE_CHECKING:
     from fgnumba.model.jvp import forward_gradient, jvp
     from fgnumba.model.nodes import Node
     from fgnumba.optimizers import SGD, Adam, AdamW, FrankWolfe
-    from fgnumba.training.callbacks import Callback, History, Record, StepResult
+    from fgnumba.training.callbacks import Callback
     from fgnumba.training.checkpoints import Checkpoints
-    from fgnumba.training.diagnosis import Diagnosis
     from fgnumba.training.evaluation import Evaluation, evaluate
+    from fgnumba.training.records import History, Record, StepResult
     from fgnumba.training.trainer import Trainer
 
 __version__ = "0.1.0"
@@ -54,11 +55,11 @@ _MODULES = (
     *("losses", "replay", "schedules"),
 )
 _NAMES = {
-    "training.callbacks": ("Callback", "History", "Record", "StepResult"),
+    "training.callbacks": ("Callback",),
+    "training.records": ("History", "Record", "StepResult"),
     "training.checkpoints": ("Checkpoints",),
-    "training.diagnosis": ("Diagnosis",),
     "errors": (
-        *("ConfigError", "DatasetError", "DeviceError", "DivergenceError"),
+        *("ConfigError", "DatasetError", "DeviceError", "Diagnosis", "DivergenceError"),
         *("DtypeError", "FgError", "RunError", "ShapeError"),
     ),
     "estimators.activity.settings": ("Feedback", "LocalLosses"),

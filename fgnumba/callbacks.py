@@ -1,21 +1,6 @@
-"""What a trainer reports while it runs, and what may end it early; see :mod:`fgnumba.training.callbacks`."""
+"""What a trainer reports while it runs, and what may end it early: the public names of :mod:`fgnumba.training`."""
 
-from fgnumba.training.callbacks import (
-    MONITORS,
-    Callback,
-    EarlyStopping,
-    History,
-    Record,
-    StepResult,
-    result_of,
-)
+from fgnumba.training.callbacks import MONITORS, Callback, EarlyStopping
+from fgnumba.training.records import History, Record, StepResult, result_of
 
-__all__ = [
-    "MONITORS",
-    "Callback",
-    "EarlyStopping",
-    "History",
-    "Record",
-    "StepResult",
-    "result_of",
-]
+__all__ = ["MONITORS", "Callback", "EarlyStopping", "History", "Record", "StepResult", "result_of"]

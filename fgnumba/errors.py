@@ -2,11 +2,9 @@
 
 import reprlib
 from collections.abc import Iterable
+from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from fgnumba.training.diagnosis import Diagnosis
+from typing import Any
 
 MAX_MESSAGE = 800
 """Characters of the longest message: what an error quotes may be anything that a file holds."""
@@ -43,6 +41,33 @@ class RunError(FgError):
     """A run folder that is not one, is damaged, or would be overwritten."""
 
 
+@dataclass(frozen=True)
+class Diagnosis:
+    """What of a pass or an update was the first that is not finite; as text, a part of a line that says so.
+
+    Parameters
+    ----------
+    quantity : ``input``: x, in float32; ``parameter``; ``primal`` or ``tangent`` of a layer's output, or of what its
+        activation is applied to; ``loss`` or ``derivative``: from finite outputs; ``update``: from finite derivatives.
+    layer : the node's name, several joined by ``+`` where they are fused; None where it is no layer.
+    index : (example, *unit) of a primal, a tangent or the input, (example,) of a loss or a derivative, of a parameter
+        its own; () where there is none.
+    value : what is there: inf, -inf or NaN.
+    direction : index in ``StepResult.directional_derivative`` of a tangent, a derivative, an update; else None.
+    text : all that in words.
+    """
+
+    quantity: str
+    layer: str | None
+    index: tuple[int, ...]
+    value: float
+    direction: int | None
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
 class DivergenceError(FgError):
     """Training met a loss or a directional derivative that is not finite.
 
@@ -52,7 +77,7 @@ class DivergenceError(FgError):
     diagnosis : what was the first that is not finite, and in which layer; None where that was not found.
     """
 
-    def __init__(self, message: str, kept: bool = True, diagnosis: "Diagnosis | None" = None) -> None:
+    def __init__(self, message: str, kept: bool = True, diagnosis: Diagnosis | None = None) -> None:
         super().__init__(message)
         self.kept, self.diagnosis = kept, diagnosis
 

@@ -12,6 +12,7 @@ import fgnumba as fg
 from fgnumba import estimators
 from fgnumba.bench import reverse
 from fgnumba.runs import presets
+from fgnumba.training import defaults
 from fgnumba.training.replay_log import read
 from tests.number_cases import DATA, LOSS, MODEL, X, Y, after_a_step, fitted, model, state, trainer
 
@@ -156,8 +157,8 @@ CALLS: dict[str, Call] = {
     "optimizers.Optimizer.rate": Call(fg.SGD(0.5, decay=0.25).rate, {"step": 100}),
     "optimizers.FrankWolfe.rate": Call(fg.FrankWolfe(2.0, 0.5).rate, {"step": 100}),
     "optimizers.Optimizer.set_rates": Call(rates_of, {"step": 100, "learning_rate": 0.5}),
-    "runs.presets.default_learning_rate": Call(
-        presets.default_learning_rate, {"parameters": 100, "directions": 100, "momentum": 0.5, "rate": 0.5}
+    "training.defaults.default_learning_rate": Call(
+        defaults.default_learning_rate, {"parameters": 100, "directions": 100, "momentum": 0.5, "rate": 0.5}
     ),
     "runs.presets.layers_from": Call(
         lambda **given: presets.layers_from([{"type": "dense", "units": "classes"}], where="here", **given),
@@ -180,8 +181,8 @@ CALLS: dict[str, Call] = {
         fg.schedules.Warmup(fg.schedules.Constant(0.5), 120), {"step": 100}
     ),
     "training.trainer.Trainer": Call(lambda **given: after_a_step(trainer(**given)), {"seed": 3}),
-    "training.trainer.Trainer.plan": Call(lambda **given: trainer().plan(**given).nbytes, {"batch": 100}),
-    "training.trainer.Trainer.set_step": Call(lambda **given: trainer().set_step(**given), {"step": 100}),
+    "training.steps.Steps.plan": Call(lambda **given: trainer().plan(**given).nbytes, {"batch": 100}),
+    "training.steps.Steps.set_step": Call(lambda **given: trainer().set_step(**given), {"step": 100}),
     "training.trainer.Trainer.fit": Call(
         fitted,
         {

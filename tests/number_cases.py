@@ -21,7 +21,7 @@ from fgnumba.runs import configuration, search
 MODULES = (
     *fg._MODULES,
     *("layers", "optimizers", "estimators", "estimators.activity", "layers.losses"),
-    *("runs.configuration", "runs.presets", "runs.search", "bench.reverse"),
+    *("training.defaults", "runs.configuration", "runs.presets", "runs.search", "bench.reverse"),
 )
 
 X = np.random.default_rng(0).standard_normal((12, 4, 4, 3)).astype(np.float32)
@@ -148,12 +148,12 @@ EXEMPT = {
     **dict.fromkeys(
         (
             *(
-                "training.callbacks.History",
-                "training.callbacks.Record",
-                "training.callbacks.StepResult",
-                "training.diagnosis.Diagnosis",
+                "training.records.History",
+                "training.records.Record",
+                "training.records.StepResult",
+                "errors.Diagnosis",
             ),
-            *("errors.DivergenceError", "training.evaluation.Evaluation", "runs.presets.Defaults"),
+            *("errors.DivergenceError", "training.evaluation.Evaluation", "training.defaults.Defaults"),
         ),
         RESULTS,
     ),
@@ -175,8 +175,8 @@ EXEMPT = {
             ),
             *("estimators.base.State.array", "optimizers.Optimizer.updates", "optimizers.norm_of"),
             *(
-                "training.trainer.Trainer.fail",
-                "training.trainer.Trainer.take",
+                "training.steps.Steps.fail",
+                "training.steps.Steps.take",
                 "training.position.Standing.move_by",
             ),
             "estimators.activity.plan.ActivityPlan",

@@ -11,14 +11,16 @@ from fgnumba.bench import reverse
 from fgnumba.datasets import Dataset
 from fgnumba.errors import DivergenceError, shown
 from fgnumba.runs.figures import blank, leave
-from fgnumba.training.callbacks import Callback, History
+from fgnumba.storage.json_lines import json_object, parsed
+from fgnumba.training.callbacks import Callback
 from fgnumba.training.checkpoints import Checkpoints
-from fgnumba.training.metrics import json_object, parsed, real_of, step_of
+from fgnumba.training.metrics import real_of, step_of
+from fgnumba.training.records import History
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from fgnumba.training.callbacks import StepResult
+    from fgnumba.training.records import StepResult
     from fgnumba.training.trainer import Trainer
 
 LINES, FIGURE = "gradient.jsonl", "gradient.png"

@@ -7,7 +7,7 @@ from functools import cached_property
 import numpy as np
 
 from fgnumba.errors import ConfigError, DatasetError, shown
-from fgnumba.storage.checkpoint_file import digest_of
+from fgnumba.storage.digests import digest_of
 from fgnumba.validation import store, whole_number
 
 MAX_SEED = (1 << 64) - 1

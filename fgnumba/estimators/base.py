@@ -295,7 +295,7 @@ class Recipe:
     make : returns the estimator, given those of `takes` that were chosen.
     takes : ``direction`` and ``directions``, as far as there is a choice.
     optimizer : by the name of ``fgnumba.optimizers.OPTIMIZERS``.
-    learning_rate : None: ``presets.default_learning_rate``, a formula for weight perturbation.
+    learning_rate : None: ``defaults.default_learning_rate``, a formula for weight perturbation.
     rates : by the name of a model, where another one suits it.
     steps : of a run, None: those that suit the model.
     epochs : passes over the data in which it learns what it can: on small data a run has fewer steps. None: as many as

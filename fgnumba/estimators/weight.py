@@ -271,7 +271,7 @@ def _cut(sizes: Sequence[int]) -> tuple[list[slice], int]:
     return [slice(*place) for place in pairwise(ends)], ends[-1]
 
 
-_EVIDENCE = "presets.default_learning_rate, whose constants were searched on the digits and MNIST"
+_EVIDENCE = "defaults.default_learning_rate, whose constants were searched on the digits and MNIST"
 _searched = partial(
     Recipe, takes=("direction", "directions"), optimizer="sgd", steps=20_000, evidence=_EVIDENCE
 )

@@ -375,7 +375,7 @@ class DifferenceEstimate(Estimate):
 
 
 _BY_FORMULA = (
-    "learning rate by presets.default_learning_rate, as for exact derivatives along as many directions"
+    "learning rate by defaults.default_learning_rate, as for exact derivatives along as many directions"
 )
 
 RECIPES = {

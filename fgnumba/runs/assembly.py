@@ -11,7 +11,8 @@ from fgnumba.estimators import Recipe, recipe
 from fgnumba.model.graph import Graph
 from fgnumba.optimizers import OPTIMIZERS, Optimizer
 from fgnumba.runs.configuration import DECADES, RunConfig, read_toml
-from fgnumba.runs.presets import default_learning_rate, defaults, model_from, tables
+from fgnumba.runs.presets import model_from, tables
+from fgnumba.training.defaults import default_learning_rate, defaults
 from fgnumba.training.trainer import Trainer
 from fgnumba.validation.paths import expanded, path_of
 

@@ -48,7 +48,7 @@ class RunConfig:
     layers : the model as tables; they win over `model`.
     data, data_dir : as ``fgnumba.datasets.load`` takes them.
     estimator, direction, directions : one of ``fgnumba.estimators.RECIPES``, one of the directions, T. None: what suits
-        the model (``presets.defaults``); what the estimator has by itself.
+        the model (``defaults.defaults``); what the estimator has by itself.
     epochs, steps : one of the two. None for both: at most as many as suit estimator and model.
     validation : share of the training data that judges the run and does not train; 0: none. None: 0.05 where neither
         epochs nor steps are given, or `patience` is; else none.

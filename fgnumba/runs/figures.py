@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from fgnumba.errors import printable
 from fgnumba.storage.durable import replace
-from fgnumba.training.callbacks import Record
+from fgnumba.training.records import Record
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

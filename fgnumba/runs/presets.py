@@ -1,11 +1,10 @@
-"""Named models, models as TOML tables, and the settings that suit a model where none are given."""
+"""Named models, and models as TOML tables."""
 
-import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from fgnumba.errors import ConfigError, ShapeError, did_you_mean, shown
-from fgnumba.validation import real_number, several, whole_number
+from fgnumba.validation import several
 
 if TYPE_CHECKING:
     from fgnumba.layers import Layer
@@ -33,35 +32,6 @@ LAYERS = {
     "max_pool2d": "MaxPool2d",
 }
 """Layers by their ``type`` in a table."""
-
-
-class Defaults(NamedTuple):
-    """Settings of a run where none are given.
-
-    Parameters
-    ----------
-    estimator : the best for the model.
-    steps : at most, where the estimator's recipe has none. On MNIST, judged by 7,750 examples that were held out,
-        `feedback` reaches 98.39 % in 12,000 and 98.32 % in 8,000 (two seeds).
-    directions : a step, of estimators whose learning rate is :func:`default_learning_rate`; rate : its c.
-    """
-
-    estimator: str = "feedback"
-    steps: int = 10_000
-    directions: int = 64
-    rate: float = 0.08
-
-
-DEFAULTS = {
-    "cnn": Defaults("local-feedback", 6000, 16, rate=0.06),
-    "resnet": Defaults("local-feedback", 6000, 16, rate=0.4),
-}
-"""For models whose steps are long; the others take many short ones."""
-
-
-def defaults(name: str) -> Defaults:
-    """Return the settings that suit the model called `name`."""
-    return DEFAULTS.get(name, Defaults())
 
 
 def tables(name: str, classes: int, widths: Sequence[int] | None = None) -> list[Table]:
@@ -217,21 +187,3 @@ def _inputs(given: Any) -> tuple[str, ...] | str | None:
     if isinstance(given, list) and given and all(isinstance(name, str) for name in given):
         return tuple(given)
     raise ConfigError(f"inputs is {shown(given)}; the name of a layer, or a list of names, is required")
-
-
-def default_learning_rate(
-    parameters: int, directions: int, momentum: float = 0.0, rate: float = Defaults().rate
-) -> float:
-    """Return a learning rate for weight perturbation with T directions of P parameters.
-
-        η = (1 - μ) c √P T / (P + T + 1)
-
-    T / (P + T + 1) is what the estimator's variance allows beside exact gradients. c = 0.08 and √P were found by
-    search: on the digits and MNIST, for perceptrons of 650 to 1.9 million parameters and 1 to 64 directions, they
-    are within a factor of four of the best; with rectifiers, 0.12 diverges in the long run. The deep network without
-    normalisation, ``cnn``, needs less, and ``resnet``, which is normalised, bears more.
-    Momentum μ makes every step 1 / (1 - μ) times as long in the end.
-    """
-    parameters, directions = whole_number("parameters", parameters), whole_number("directions", directions)
-    momentum, rate = real_number("momentum", momentum, below=1), real_number("rate", rate, above_zero=True)
-    return (1.0 - momentum) * rate * math.sqrt(parameters) * directions / (parameters + directions + 1)

@@ -23,10 +23,10 @@ from fgnumba.runs.configuration import RunConfig, read_toml
 from fgnumba.runs.presets import model_from
 from fgnumba.storage.durable import MAX_NAME, AppendLog, make_folder, replace, sync_folder
 from fgnumba.storage.safetensors import MAX_RANK, read_tensors
-from fgnumba.training.callbacks import Record
 from fgnumba.training.checkpoints import FOLDER as CHECKPOINTS
 from fgnumba.training.checkpoints import LOCK, METRICS, MODEL
 from fgnumba.training.metrics import line_of, read_records
+from fgnumba.training.records import Record
 from fgnumba.validation import whole_number
 from fgnumba.validation.paths import path_of, quoted, shortened
 

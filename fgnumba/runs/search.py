@@ -26,8 +26,9 @@ from fgnumba.runs.assembly import assemble
 from fgnumba.runs.configuration import RunConfig
 from fgnumba.storage.durable import sync_folder, write_all
 from fgnumba.storage.files import read_whole
+from fgnumba.storage.json_lines import parsed
 from fgnumba.training.evaluation import evaluate
-from fgnumba.training.metrics import MAX_RECORDS, parsed
+from fgnumba.training.metrics import MAX_RECORDS
 from fgnumba.uninterrupted import Uninterrupted
 from fgnumba.validation import optional, real_number, several, store, whole_number
 from fgnumba.validation.paths import path_of

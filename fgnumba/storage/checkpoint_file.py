@@ -6,7 +6,7 @@ as JSON, and `sha256`, of the whole file with zeros in the place of these 64 dig
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -15,10 +15,11 @@ import numpy as np
 import numpy.typing as npt
 
 from fgnumba.errors import RunError, shown
+from fgnumba.storage.digests import bytes_of
 from fgnumba.storage.durable import replacing, write_all
 from fgnumba.storage.files import open_regular
+from fgnumba.storage.json_lines import parsed
 from fgnumba.storage.safetensors import Header, Tensor, header_of
-from fgnumba.training.metrics import parsed
 
 _CHUNK = 1 << 20
 _DTYPES: dict[str, np.dtype[Any]] = {"F32": np.dtype("<f4"), "F64": np.dtype("<f8")}
@@ -39,7 +40,7 @@ def write(path: Path, facts: Mapping[str, Any], arrays: Mapping[str, npt.NDArray
     with replacing(path) as file:
         write_all(file, header)
         for array in arrays.values():
-            content = _bytes_of(array)
+            content = bytes_of(array)
             digest.update(content)
             write_all(file, content)
         file.seek(header.index(_BEFORE_DIGEST) + len(_BEFORE_DIGEST))
@@ -119,7 +120,7 @@ class CheckpointFile:
         try:
             with self.path.open("rb", buffering=0) as file:
                 file.seek(entry.start)
-                rest = _bytes_of(found)
+                rest = bytes_of(found)
                 while rest:
                     count = file.readinto(rest)
                     if not count:
@@ -151,16 +152,3 @@ def _digest(file: BinaryIO, header: Header) -> str:
     while chunk := file.read(_CHUNK):
         digest.update(chunk)
     return digest.hexdigest()
-
-
-def digest_of(arrays: Iterable[npt.NDArray[Any]]) -> str:
-    """Return the SHA-256 of arrays: their dtypes, shapes and elements."""
-    digest = hashlib.sha256()
-    for array in arrays:
-        digest.update(f"{array.dtype.str}{array.shape}".encode())
-        digest.update(_bytes_of(array))
-    return digest.hexdigest()
-
-
-def _bytes_of(array: npt.NDArray[Any]) -> memoryview:
-    return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data

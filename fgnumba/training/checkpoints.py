@@ -12,14 +12,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fgnumba.callbacks import Record
 from fgnumba.errors import ConfigError, RunError
 from fgnumba.estimators import Estimate
 from fgnumba.storage import checkpoint_file
 from fgnumba.storage.durable import AppendLog, make_folder, sync_folder
 from fgnumba.training.hold import Hold
 from fgnumba.training.metrics import line_of, readable
+from fgnumba.training.records import Record
 from fgnumba.training.state import snapshot
+from fgnumba.training.steps import Steps
 from fgnumba.uninterrupted import Uninterrupted
 from fgnumba.validation import flag, optional, real_number, whole_number
 from fgnumba.validation.paths import path_of
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from filelock import FileLock
 
     from fgnumba.training.replay_log import ReplayLog
-    from fgnumba.training.trainer import Trainer
 
 MODEL = "model.safetensors"
 FOLDER, METRICS, REPLAY, LOCK = "checkpoints", "metrics.jsonl", "replay.log", ".lock"
@@ -247,7 +247,7 @@ class Checkpoints:
             path.rename(path.with_name(f"{REPLAY}.damaged"))
         self.warn(f"{path} can no longer be written: {why}; the run cannot be replayed")
 
-    def follow(self, trainer: "Trainer", estimate: "Estimate") -> None:
+    def follow(self, trainer: Steps, estimate: "Estimate") -> None:
         """Log the scalars of the steps to come, where they are enough to take the run again.
 
         Raises
@@ -272,7 +272,7 @@ class Checkpoints:
                 f"{trainer.estimator.name!r} after {trainer.steps_done} steps on {trainer.model.device} cannot"
             )
 
-    def log_step(self, trainer: "Trainer") -> None:
+    def log_step(self, trainer: Steps) -> None:
         """Take note of the scalars of a step that has been taken.
 
         Raises
@@ -345,7 +345,7 @@ class Checkpoints:
 
     def save(
         self,
-        trainer: "Trainer",
+        trainer: Steps,
         step: int,
         batch: int,
         facts: Mapping[str, Any],

@@ -10,7 +10,7 @@ import itertools
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -24,11 +24,8 @@ from fgnumba.kernels.devices.gpu import Gpu
 from fgnumba.kernels.devices.step_tables import SETTINGS, bind_advance, bind_record
 from fgnumba.kernels.shared.loss.cpu import RESULT
 from fgnumba.objects.bound import Bound
-from fgnumba.training.sources import none_ahead
+from fgnumba.training.steps import Steps, none_ahead
 from fgnumba.uninterrupted import Uninterrupted
-
-if TYPE_CHECKING:
-    from fgnumba.training.trainer import Trainer
 
 CHUNK = 64
 """Steps that are asked for at once, at most."""
@@ -71,7 +68,7 @@ class DeviceLoop(Bound):
         The data do not fit into the device's memory.
     """
 
-    def __init__(self, trainer: "Trainer", dataset: Dataset, batch_size: int, estimate: Estimate) -> None:
+    def __init__(self, trainer: Steps, dataset: Dataset, batch_size: int, estimate: Estimate) -> None:
         self._trainer, self._dataset, self._batch, self._estimate = trainer, dataset, batch_size, estimate
         device = trainer.model.processor
         assert isinstance(device, Gpu)

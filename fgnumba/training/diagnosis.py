@@ -2,13 +2,13 @@
 
 import contextlib
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from fgnumba.errors import DeviceError
+from fgnumba.errors import DeviceError, Diagnosis
+from fgnumba.estimators.base import Estimate
 from fgnumba.estimators.weight_update import in_update
 from fgnumba.kernels.devices.device import Device
 from fgnumba.kernels.shared.loss.cpu import in_float32
@@ -20,41 +20,11 @@ from fgnumba.model.outcome import Outcome, targets_of
 from fgnumba.model.wiring import Step
 from fgnumba.validation.arrays import first_not_finite
 
-if TYPE_CHECKING:
-    from fgnumba.estimators.base import Estimate
-
-
-@dataclass(frozen=True)
-class Diagnosis:
-    """What of a pass or an update was the first that is not finite; as text, a part of a line that says so.
-
-    Parameters
-    ----------
-    quantity : ``input``: x, in float32; ``parameter``; ``primal`` or ``tangent`` of a layer's output, or of what its
-        activation is applied to; ``loss`` or ``derivative``: from finite outputs; ``update``: from finite derivatives.
-    layer : the node's name, several joined by ``+`` where they are fused; None where it is no layer.
-    index : (example, *unit) of a primal, a tangent or the input, (example,) of a loss or a derivative, of a parameter
-        its own; () where there is none.
-    value : what is there: inf, -inf or NaN.
-    direction : index in ``StepResult.directional_derivative`` of a tangent, a derivative, an update; else None.
-    text : all that in words.
-    """
-
-    quantity: str
-    layer: str | None
-    index: tuple[int, ...]
-    value: float
-    direction: int | None
-    text: str
-
-    def __str__(self) -> str:
-        return self.text
-
 
 def diagnose(
     model: Graph,
     loss: Loss,
-    estimate: "Estimate",
+    estimate: Estimate,
     inputs: npt.NDArray[Any],
     targets: npt.NDArray[Any],
     rate: float,
@@ -101,7 +71,7 @@ def _of_update(values: npt.NDArray[np.float64], rate: float) -> Diagnosis | None
 
 
 def _of_passes(
-    model: Graph, loss: Loss, estimate: "Estimate", x: npt.NDArray[np.float32], targets: npt.NDArray[Any]
+    model: Graph, loss: Loss, estimate: Estimate, x: npt.NDArray[np.float32], targets: npt.NDArray[Any]
 ) -> Diagnosis | None:
     earliest: tuple[int, Diagnosis] | None = None
     with contextlib.closing(estimate.inspections()) as inspections:

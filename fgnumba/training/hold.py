@@ -1,11 +1,27 @@
 """How a run's folder is held: for as long as something is entered."""
 
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import Protocol
 
 from fgnumba.errors import RunError
 
-if TYPE_CHECKING:
-    from fgnumba.training.checkpoints import Checkpoints
+
+class Holdable(Protocol):
+    """A folder that one process at a time may hold, see :class:`fgnumba.Checkpoints`."""
+
+    folder: Path
+
+    def take(self) -> None:
+        """Take the lock."""
+
+    def release(self) -> None:
+        """Give the lock back."""
+
+    def begin(self, resume: bool) -> None:
+        """Begin or continue a run in the folder."""
+
+    def end(self) -> None:
+        """End the run."""
 
 
 class Hold:
@@ -14,7 +30,7 @@ class Hold:
     A class: an interrupt in the midst of a generator's context would leave the lock with whoever keeps the traceback.
     """
 
-    def __init__(self, saved: "Checkpoints", resume: bool | None = None) -> None:
+    def __init__(self, saved: Holdable, resume: bool | None = None) -> None:
         self._saved, self._resume = saved, resume
 
     def __enter__(self) -> None:

@@ -5,7 +5,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,15 +14,14 @@ from fgnumba.datasets.dataset import Dataset
 from fgnumba.datasets.split import split
 from fgnumba.errors import ConfigError, DatasetError, FgError, shown
 from fgnumba.layers.losses import SoftmaxCrossEntropy
+from fgnumba.model.graph import Graph
 from fgnumba.model.jvp import checked_targets
-from fgnumba.storage.checkpoint_file import digest_of
-from fgnumba.training.callbacks import Callback, EarlyStopping, Record
+from fgnumba.storage.digests import digest_of
+from fgnumba.training.callbacks import Callback, EarlyStopping
 from fgnumba.training.evaluation import Evaluation, evaluate
+from fgnumba.training.records import Record
 from fgnumba.validation import as_float
 from fgnumba.validation.arrays import first_not_finite
-
-if TYPE_CHECKING:
-    from fgnumba.model.graph import Graph
 
 Validation = float | tuple[npt.ArrayLike, npt.ArrayLike] | None
 Parameters = dict[str, npt.NDArray[np.float32]]
@@ -57,7 +56,7 @@ class Parts:
         return {"data": self.whole.digest, "validation": given}
 
 
-def parts_of(model: "Graph", dataset: Dataset, validation: Validation, seed: int) -> Parts:
+def parts_of(model: Graph, dataset: Dataset, validation: Validation, seed: int) -> Parts:
     """Return the parts that ``Trainer.fit`` is asked for.
 
     Raises
@@ -88,7 +87,7 @@ def _share(validation: Any) -> float | None:
     return share if share is not None and 0 < share < 1 else None
 
 
-def _checked(model: "Graph", x: Any, y: Any) -> tuple[npt.NDArray[np.float32], npt.NDArray[Any]]:
+def _checked(model: Graph, x: Any, y: Any) -> tuple[npt.NDArray[np.float32], npt.NDArray[Any]]:
     """Return a validation part as arrays of the host, having checked that the model can be judged by it."""
     loss, device = SoftmaxCrossEntropy(), model.processor
     inputs = model.checked_input(x)
@@ -135,7 +134,7 @@ class Judge:
     best : kept where `early_stopping` restores it, None before the first.
     """
 
-    def __init__(self, model: "Graph", parts: Parts, early_stopping: EarlyStopping | None) -> None:
+    def __init__(self, model: Graph, parts: Parts, early_stopping: EarlyStopping | None) -> None:
         self._model, self._parts, self.early_stopping = model, parts, early_stopping
         self.best: Best | None = None
 

@@ -5,19 +5,17 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
-from fgnumba.errors import DivergenceError
-from fgnumba.training.callbacks import Callback, EarlyStopping, History, Record
+from fgnumba.errors import Diagnosis, DivergenceError
+from fgnumba.training.callbacks import Callback, EarlyStopping
 from fgnumba.training.checkpoints import Checkpoints
-from fgnumba.training.diagnosis import Diagnosis
 from fgnumba.training.judge import Best, Judge, Parts
+from fgnumba.training.records import History, Record
 from fgnumba.training.resume import Good, resume
 from fgnumba.training.sources import Source, source_of
 from fgnumba.training.state import BEST, GOOD
-
-if TYPE_CHECKING:
-    from fgnumba.training.trainer import Trainer
+from fgnumba.training.steps import Steps
 
 
 @dataclass
@@ -66,7 +64,7 @@ class Training:
 
     def __init__(
         self,
-        trainer: "Trainer",
+        trainer: Steps,
         parts: Parts,
         *,
         early_stopping: EarlyStopping | None,

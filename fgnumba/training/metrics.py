@@ -1,15 +1,14 @@
 """``metrics.jsonl``: a line of JSON a record of a run."""
 
-import json
 import math
-from collections.abc import Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from fgnumba.errors import shown
 from fgnumba.storage.files import read_whole
-from fgnumba.training.callbacks import Record
+from fgnumba.storage.json_lines import json_object, parsed
+from fgnumba.training.records import Record
 
 MAX_LINE, MAX_RECORDS = 4096, 1 << 26
 """Bytes of the longest line, several times what a record takes, and of the longest file that is read whole."""
@@ -32,15 +31,6 @@ def line_of(record: Record) -> str:
     return json_object(values) + "\n"
 
 
-def json_object(values: Mapping[str, Any]) -> str:
-    """Return one line of JSON, which has no NaN and no infinity: they become null."""
-    finite = {
-        name: None if isinstance(value, float) and not math.isfinite(value) else value
-        for name, value in values.items()
-    }
-    return json.dumps(finite, allow_nan=False)
-
-
 def read_records(path: Path) -> list[Record]:
     """Return the records of a file; a number that JSON lacks, which is written as null, becomes NaN.
 
@@ -58,17 +48,6 @@ def read_records(path: Path) -> list[Record]:
         except ValueError as error:
             raise ValueError(f"line {number}: {error}") from None
     return records
-
-
-def parsed(line: str) -> dict[str, Any]:
-    """Return the JSON object that `line` holds; ValueError where it holds none."""
-    try:
-        found = json.loads(line)
-    except RecursionError:
-        raise ValueError("brackets are nested too deeply") from None
-    if not isinstance(found, dict):
-        raise ValueError(f"{shown(found)} is no object")
-    return found
 
 
 def record(values: dict[str, Any]) -> Record:

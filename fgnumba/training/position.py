@@ -7,16 +7,14 @@ looks next asks whether it was done. Everything that is written meanwhile may be
 """
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy.typing as npt
 
+from fgnumba.estimators import Estimate, Update
 from fgnumba.kernels.rules.philox import MAX_STEP
+from fgnumba.model.graph import Graph
 from fgnumba.validation import whole_number
-
-if TYPE_CHECKING:
-    from fgnumba.estimators import Estimate, Update
-    from fgnumba.model.graph import Graph
 
 
 class Position(NamedTuple):
@@ -33,7 +31,7 @@ class Position(NamedTuple):
 
     steps: int = 0
     rate: float = 0.0
-    last: "Estimate | Update | None" = None
+    last: Estimate | Update | None = None
     batch: int | None = None
     version: object = None
     before: object = None
@@ -92,7 +90,7 @@ class Standing:
     model : that steps move.
     """
 
-    def __init__(self, model: "Graph") -> None:
+    def __init__(self, model: Graph) -> None:
         self.model, self._log = model, Log()
 
     @property

@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Iterator
 from functools import partial
 from itertools import chain, pairwise
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -22,13 +22,11 @@ from fgnumba.storage.durable import AppendLog
 from fgnumba.training.position import Position
 from fgnumba.training.replay_log import Header, Log, ReplayLog, read
 from fgnumba.training.state import update_of
+from fgnumba.training.steps import Steps
 from fgnumba.validation import whole_number
 
-if TYPE_CHECKING:
-    from fgnumba.training.trainer import Trainer
 
-
-def begin(trainer: "Trainer", log: AppendLog) -> ReplayLog:
+def begin(trainer: Steps, log: AppendLog) -> ReplayLog:
     """Return the log of a run that begins, into an empty file.
 
     Raises
@@ -41,7 +39,7 @@ def begin(trainer: "Trainer", log: AppendLog) -> ReplayLog:
     return ReplayLog(log, _header(trainer))
 
 
-def resume(trainer: "Trainer", log: AppendLog) -> ReplayLog:
+def resume(trainer: Steps, log: AppendLog) -> ReplayLog:
     """Return the log of a run that goes on from where `trainer` stands, the log having been cut back to there.
 
     Raises
@@ -61,7 +59,7 @@ def resume(trainer: "Trainer", log: AppendLog) -> ReplayLog:
     return ReplayLog(log, found.header, found.steps)
 
 
-def replay(trainer: "Trainer", log: Log, step: int | None = None) -> None:
+def replay(trainer: Steps, log: Log, step: int | None = None) -> None:
     """Take the steps of a log again, up to `step` (by default all): the trainer is then what the run's was there.
 
     Parameters
@@ -79,7 +77,7 @@ def replay(trainer: "Trainer", log: Log, step: int | None = None) -> None:
         pass
 
 
-def visits(trainer: "Trainer", log: Log, step: int | None = None, every: int | None = None) -> Iterator[int]:
+def visits(trainer: Steps, log: Log, step: int | None = None, every: int | None = None) -> Iterator[int]:
     """Take the steps again in one pass over the log, and yield how many at every multiple of `every` and at `step`.
 
     The trainer is at each what the run's was there: it may be read, not stepped. Where a step was taken back and
@@ -139,7 +137,7 @@ def _check_finite(update: Update, log: Log) -> None:
         raise RunError(f"{log.path} is damaged: one of its updates is not finite in float32")
 
 
-def _header(trainer: "Trainer") -> Header:
+def _header(trainer: Steps) -> Header:
     estimator, optimizer, model = trainer.estimator, trainer.optimizer, trainer.model
     rule = estimator.update_rule
     if rule is None:
@@ -160,12 +158,12 @@ def _header(trainer: "Trainer") -> Header:
     )
 
 
-def _check_fresh(trainer: "Trainer") -> None:
+def _check_fresh(trainer: Steps) -> None:
     if trainer.steps_done:
         raise ConfigError(f"the trainer has taken {trainer.steps_done} steps; a fresh one is required")
 
 
-def _check_alike(trainer: "Trainer", log: Log) -> Header:
+def _check_alike(trainer: Steps, log: Log) -> Header:
     """Return the trainer's header, having checked that its updates are those of the log."""
     ours, theirs = _header(trainer), log.header
     for what, our, their in (
@@ -182,7 +180,7 @@ def _check_alike(trainer: "Trainer", log: Log) -> Header:
     return ours
 
 
-def _checked_update(trainer: "Trainer", log: Log) -> Update:
+def _checked_update(trainer: Steps, log: Log) -> Update:
     _check_fresh(trainer)
     if _check_alike(trainer, log).initial != log.header.initial:
         raise ConfigError(f"{log.path} is of another run: it began with other parameters")

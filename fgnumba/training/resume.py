@@ -3,7 +3,7 @@
 import contextlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -11,11 +11,9 @@ import numpy.typing as npt
 from fgnumba.errors import RunError, shown
 from fgnumba.storage.checkpoint_file import CheckpointFile, DamagedError
 from fgnumba.training import replay, replay_log
+from fgnumba.training.checkpoints import Checkpoints
 from fgnumba.training.state import BEST, GOOD, checked_steps, restore
-
-if TYPE_CHECKING:
-    from fgnumba.training.checkpoints import Checkpoints
-    from fgnumba.training.trainer import Trainer
+from fgnumba.training.steps import Steps
 
 LIMIT = 1 << 63
 _PROGRESS = {"done": int, "count": int, "total": float, "first_loss": float, "seconds": float}
@@ -59,7 +57,7 @@ class Point(NamedTuple):
     first_batch: int = 0
 
 
-def resume(saved: "Checkpoints", trainer: "Trainer", run: Mapping[str, Any], steps: int) -> Point | None:
+def resume(saved: Checkpoints, trainer: Steps, run: Mapping[str, Any], steps: int) -> Point | None:
     """Put `trainer` where the newest whole checkpoint left it, and open the logs of there; None without any.
 
     Parameters
@@ -93,7 +91,7 @@ def resume(saved: "Checkpoints", trainer: "Trainer", run: Mapping[str, Any], ste
     return None
 
 
-def _log(saved: "Checkpoints", trainer: "Trainer", found: CheckpointFile) -> replay_log.Log:
+def _log(saved: Checkpoints, trainer: Steps, found: CheckpointFile) -> replay_log.Log:
     """Return the log that a compact checkpoint is rebuilt from."""
     steps = checked_steps(trainer, found)
     try:
@@ -108,7 +106,7 @@ def _log(saved: "Checkpoints", trainer: "Trainer", found: CheckpointFile) -> rep
 
 def _apply(
     found: CheckpointFile,
-    trainer: "Trainer",
+    trainer: Steps,
     log: replay_log.Log | None,
     run: Mapping[str, Any],
     most: int,
@@ -150,7 +148,7 @@ def _apply(
     return Point(progress, Good(good["step"], kept, good["mark"]), early, first), sizes
 
 
-def _rebuilt(trainer: "Trainer", log: replay_log.Log, steps: int, wanted: set[int]) -> dict[int, Parameters]:
+def _rebuilt(trainer: Steps, log: replay_log.Log, steps: int, wanted: set[int]) -> dict[int, Parameters]:
     """Take the steps of a log, and return the parameters after those numbers of them that are wanted."""
     parameters = dict.fromkeys(wanted, trainer.model.parameters())
     for done in replay.visits(trainer, log, steps, 1):
@@ -159,7 +157,7 @@ def _rebuilt(trainer: "Trainer", log: replay_log.Log, steps: int, wanted: set[in
     return parameters
 
 
-def _kept(found: CheckpointFile, trainer: "Trainer", prefix: str) -> Parameters:
+def _kept(found: CheckpointFile, trainer: Steps, prefix: str) -> Parameters:
     """Return the parameters of a kind; those of the checkpoint itself are not there twice."""
     if not any(name.startswith(prefix) for name in found.entries):
         return trainer.model.parameters()

@@ -1,23 +1,16 @@
 """Where a run's steps come from: one by one, or by a device that takes many by itself."""
 
 from collections.abc import Generator, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fgnumba.datasets.dataset import Dataset
 from fgnumba.errors import ConfigError, DeviceError
 from fgnumba.estimators import Estimate
 from fgnumba.kernels.rules.philox import MAX_STEP
 from fgnumba.model.jvp import checked_targets
-from fgnumba.training.callbacks import StepResult, result_of
-
-if TYPE_CHECKING:
-    from fgnumba.training.device_loop import DeviceLoop
-    from fgnumba.training.trainer import Trainer
-
-
-def none_ahead() -> int:
-    """Return 0: a trainer takes no steps ahead of its count unless a device takes them by itself."""
-    return 0
+from fgnumba.training.device_loop import DeviceLoop
+from fgnumba.training.records import StepResult, result_of
+from fgnumba.training.steps import Steps
 
 
 class Source:
@@ -30,7 +23,7 @@ class Source:
 
     ahead = 0
 
-    def __init__(self, trainer: "Trainer", batches: Iterator[tuple[Any, Any]]) -> None:
+    def __init__(self, trainer: Steps, batches: Iterator[tuple[Any, Any]]) -> None:
         self.results: Iterator[StepResult] = (trainer.step(*batch) for batch in batches)
 
     def drain(self) -> None:
@@ -45,8 +38,8 @@ class DeviceSource(Source):
 
     def __init__(
         self,
-        trainer: "Trainer",
-        training: "DeviceLoop",
+        trainer: Steps,
+        training: DeviceLoop,
         estimate: Estimate,
         steps: int,
         done: int,
@@ -77,7 +70,7 @@ class DeviceSource(Source):
 
 
 def source_of(
-    trainer: "Trainer",
+    trainer: Steps,
     dataset: Dataset,
     batch: int,
     estimate: Estimate,
@@ -111,10 +104,8 @@ def source_of(
     return Source(trainer, dataset.batches(batch, trainer.seed, first + done))
 
 
-def _device_loop(trainer: "Trainer", dataset: Dataset, batch: int, estimate: Estimate) -> "DeviceLoop | None":
+def _device_loop(trainer: Steps, dataset: Dataset, batch: int, estimate: Estimate) -> DeviceLoop | None:
     """Return training on data that lie on the device; None without room, or where the host has a part in steps."""
-    from fgnumba.training.device_loop import DeviceLoop
-
     with trainer.model.lock:
         if estimate.device_pass(trainer.steps_done) is None:
             return None

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import is_dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,9 +15,7 @@ from fgnumba.layers.parameters import assign_all
 from fgnumba.objects.fingerprint import fingerprint, statement
 from fgnumba.storage.checkpoint_file import CheckpointFile
 from fgnumba.training.position import Position
-
-if TYPE_CHECKING:
-    from fgnumba.training.trainer import Trainer
+from fgnumba.training.steps import Steps
 
 GOOD, BEST = "good.", "best."
 """Before the names of the parameters that a run goes back to where it diverges, and that it is given at its end."""
@@ -25,9 +23,7 @@ FORMAT = 1
 """Of the arrays that a trainer's state is kept in: their names, and how the kernels pack them."""
 
 
-def snapshot(
-    trainer: "Trainer", batch: int | None = None
-) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
+def snapshot(trainer: Steps, batch: int | None = None) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
     """Return all that decides the steps to come: facts that JSON can hold, and arrays by name.
 
     `batch`: a last step of another size cannot be taken back once it is restored; None: one of any size can.
@@ -49,7 +45,7 @@ def snapshot(
     }
 
 
-def restore(trainer: "Trainer", found: CheckpointFile) -> None:
+def restore(trainer: Steps, found: CheckpointFile) -> None:
     """Take the state that :func:`snapshot` returned when a checkpoint was written.
 
     Plans must have been bound: what steps keep is there then.
@@ -82,7 +78,7 @@ def restore(trainer: "Trainer", found: CheckpointFile) -> None:
     trainer.move_to(Position(done, rate, last, batch), list(held.values()), values)
 
 
-def checked_steps(trainer: "Trainer", found: CheckpointFile) -> int:
+def checked_steps(trainer: Steps, found: CheckpointFile) -> int:
     """Return the steps that a checkpoint's trainer had taken; RunError where it is not one like this."""
     facts = found.facts.get("trainer")
     facts = facts if isinstance(facts, dict) else {}
@@ -99,7 +95,7 @@ def checked_steps(trainer: "Trainer", found: CheckpointFile) -> int:
     return done
 
 
-def _kind(trainer: "Trainer") -> dict[str, str]:
+def _kind(trainer: Steps) -> dict[str, str]:
     """Return what a run continues with as it began; the learning rate may be another schedule's."""
     constants = " ".join(f"{name}={float(value)!r}" for name, value in trainer.optimizer.constants().items())
     return {
@@ -109,7 +105,7 @@ def _kind(trainer: "Trainer") -> dict[str, str]:
     }
 
 
-def _held(trainer: "Trainer", last: Estimate | Update | None) -> dict[str, Any]:
+def _held(trainer: Steps, last: Estimate | Update | None) -> dict[str, Any]:
     """Return the arrays that decide the steps to come; gradients are written before they are read."""
     arrays = {f"model.{name}": p.packed for name, p in trainer.model.packed_parameters.items()}
     arrays |= {f"own.{name}": p.packed for name, p in trainer.state.parameters.items()}
@@ -126,7 +122,7 @@ def _said(part: object) -> str:
     return statement(part, part.key) if isinstance(part, Loss) else statement(part, fingerprint(part))
 
 
-def state_of(trainer: "Trainer", more: Mapping[str, Any]) -> dict[str, Any]:
+def state_of(trainer: Steps, more: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a copy of a trainer is made from, and takes the same steps from.
 
     Parameters
@@ -163,7 +159,7 @@ def state_of(trainer: "Trainer", more: Mapping[str, Any]) -> dict[str, Any]:
         }
 
 
-def take_state(trainer: "Trainer", state: Mapping[str, Any]) -> None:
+def take_state(trainer: Steps, state: Mapping[str, Any]) -> None:
     """Let a new trainer be what :func:`state_of` returned the state of."""
     device = trainer.model.processor
     trainer.model.put_back(state["parameters"])
@@ -179,7 +175,7 @@ def take_state(trainer: "Trainer", state: Mapping[str, Any]) -> None:
         trainer.stand(Position(state["steps"], rate, last, batch))
 
 
-def update_of(trainer: "Trainer") -> Update:
+def update_of(trainer: Steps) -> Update:
     """Return the update of a trainer's steps without their passes, where its estimator has one."""
     setting = Setting(
         trainer.model, 1, trainer.loss, trainer.stream, trainer.state, trainer.optimizer, trainer.rates
@@ -187,6 +183,6 @@ def update_of(trainer: "Trainer") -> Update:
     return trainer.estimator.update(setting)
 
 
-def _kept(trainer: "Trainer") -> dict[str, Any]:
+def _kept(trainer: Steps) -> dict[str, Any]:
     """Return the arrays of the state that outlive a step; gradients are written before they are read."""
     return {n: array for n, array in trainer.state.arrays.items() if not n.startswith("gradient.")}

@@ -1,14 +1,12 @@
-"""A trainer's estimator bound beside it: to look at an estimate without taking a step."""
+"""An estimator bound a second time, so that an estimate can be looked at without taking a step."""
 
 import copy
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from fgnumba.estimators import Estimate, Setting, State
+from fgnumba.estimators import Estimate, Estimator, Setting, State
+from fgnumba.layers.losses import Loss
 from fgnumba.model.graph import Graph
 from fgnumba.model.recent import Recent
-
-if TYPE_CHECKING:
-    from fgnumba.training.trainer import Trainer
 
 
 class Study:
@@ -19,35 +17,52 @@ class Study:
 
     Parameters
     ----------
-    trainer : whose estimate it is.
+    model : Graph
+        The trainer's model.
+    estimator : Estimator
+        The trainer's estimator.
+    state : State
+        The trainer's state, which is read before each estimate.
 
     Attributes
     ----------
-    model : whose parameters are read.
+    model : Graph
+        The model whose parameters are read.
     """
 
-    def __init__(self, trainer: "Trainer") -> None:
-        self.model: Graph = copy.copy(trainer.model) if trainer.estimator.moves_parameters else trainer.model
-        self._state = State(trainer.state.parameters, trainer.model.processor)
+    def __init__(self, model: Graph, estimator: Estimator, state: State) -> None:
+        self._trained, self._estimator, self._theirs = model, estimator, state
+        self.model = copy.copy(model) if estimator.moves_parameters else model
+        self._state = State(state.parameters, model.processor)
         self._plans: Recent[Any, tuple[Estimate, Setting]] = Recent()
 
-    def plan(self, trainer: "Trainer", batch: int) -> tuple[Estimate, Setting]:
-        """Return the estimate of a batch size and what it is bound to, with the trainer's parameters and state."""
+    def plan(self, batch: int, loss: Loss, stream: Any) -> tuple[Estimate, Setting]:
+        """Return the estimate of a batch size and what it is bound to, with the trainer's parameters and state.
+
+        Parameters
+        ----------
+        batch : int
+            Number of examples.
+        loss : Loss
+            The loss whose gradient is estimated.
+        stream : Record
+            What directions are drawn from.
+        """
 
         def bind() -> tuple[Estimate, Setting]:
-            setting = Setting(self.model, batch, trainer.loss, trainer.stream, self._state)
-            return trainer.estimator.bind(setting), setting
+            setting = Setting(self.model, batch, loss, stream, self._state)
+            return self._estimator.bind(setting), setting
 
-        found = self._plans.of((batch, trainer.loss.key), bind)
-        device, theirs = trainer.model.processor, trainer.state.arrays
+        bound = self._plans.of((batch, loss.key), bind)
+        device, theirs = self._trained.processor, self._theirs.arrays
         for name, array in self._state.arrays.items():
             if name in theirs:
                 device.copy(array, theirs[name])
             else:
                 device.assign(array, 0.0)
-        if self.model is not trainer.model:
+        if self.model is not self._trained:
             for ours, parameter in zip(
-                self.model.packed_parameters.values(), trainer.model.packed_parameters.values(), strict=True
+                self.model.packed_parameters.values(), self._trained.packed_parameters.values(), strict=True
             ):
                 device.copy(ours.packed, parameter.packed)
-        return found
+        return bound

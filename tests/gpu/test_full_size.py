@@ -20,7 +20,8 @@ from fgnumba.kernels.layout.geometry import Geometry
 from fgnumba.kernels.layout.images import Border
 from fgnumba.kernels.ops.conv2d import cuda as conv2d
 from fgnumba.kernels.ops.dense import cuda as dense
-from fgnumba.runs.presets import defaults, model_from, tables
+from fgnumba.runs.presets import model_from, tables
+from fgnumba.training.defaults import defaults
 from tests import tolerances
 from tests.gpu import test_norms, test_pooling
 from tests.gpu.moved_weights import check, moved, random

@@ -55,7 +55,7 @@ def test_experiments_are_drawn_whatever_backend_the_environment_names(folder, co
 
 SCRIPT = """
 import os, sys
-from fgnumba import figures, run_folder
+from fgnumba.runs import figures, run_folder
 assert "matplotlib" not in sys.modules
 figures.blank(1, 1)
 import matplotlib

@@ -8,7 +8,8 @@ import pytest
 import fgnumba as fg
 from fgnumba.errors import ConfigError, ShapeError
 from fgnumba.kernels.rules.philox import MAX_COLUMNS
-from fgnumba.runs.presets import NAMES, default_learning_rate, layers_from, model_from, tables
+from fgnumba.runs.presets import NAMES, layers_from, model_from, tables
+from fgnumba.training.defaults import default_learning_rate
 from tests import tolerances
 
 

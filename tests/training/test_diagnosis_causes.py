@@ -7,6 +7,7 @@ import pytest
 
 import fgnumba as fg
 from fgnumba.estimators import RECIPES, recipe
+from fgnumba.training import steps
 from tests.training.test_diagnosis import BATCHES, averaging, diverged, drawn, ones
 
 
@@ -101,7 +102,7 @@ def state(trainer):
 @pytest.mark.parametrize("optimizer", [fg.SGD(0.01), fg.SGD(0.01, momentum=0.5), fg.Adam(0.01)])
 @pytest.mark.parametrize("name", RECIPES)
 def test_nothing_is_touched(name, optimizer, monkeypatch):
-    diagnose = fg.training.trainer.diagnose
+    diagnose = steps.diagnose
     seen: list[fg.Diagnosis | None] = []
     trainers: list[fg.Trainer] = []
 
@@ -112,7 +113,7 @@ def test_nothing_is_touched(name, optimizer, monkeypatch):
         return seen[-1]
 
     def run(function):
-        monkeypatch.setattr("fgnumba.training.trainer.diagnose", function)
+        monkeypatch.setattr("fgnumba.training.steps.diagnose", function)
         model = averaging(3)
         parameters = model.parameters()
         parameters["1.weight"][...] = 2
