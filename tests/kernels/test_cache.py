@@ -1,14 +1,17 @@
 """The disk cache of kernels: loaded, shared, damaged, absent or read-only, it never changes a result."""
 
 import os
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numba
 import pytest
 
 from fgnumba.kernels.devices.tuning import tiles
 from fgnumba.kernels.emit.vector import instruction_set
+from fgnumba.kernels.machine import cache
 from fgnumba.kernels.machine.cache import KernelCache
 from tests.places import ROOT
 
@@ -16,6 +19,7 @@ TILE = next(iter(tiles(instruction_set())))
 
 STEP = """
 import sys
+from pathlib import Path
 import numpy as np
 import fgnumba as fg
 from fgnumba.kernels.machine.compile import on_compile
@@ -100,10 +104,10 @@ class Codegen:
     "setting", ["BOUNDSCHECK", "OPT", "LOOP_VECTORIZE", "SLP_VECTORIZE", "DEBUGINFO_DEFAULT"]
 )
 def test_a_setting_that_changes_machine_code_has_files_of_its_own(setting, monkeypatch):
-    cache = KernelCache("kernel", __file__)
-    before = cache._path("signature", Codegen)
+    kept = KernelCache("kernel", __file__)
+    before = kept._path("signature", Codegen)
     monkeypatch.setattr(numba.config, setting, 7)
-    assert cache._path("signature", Codegen) != before
+    assert kept._path("signature", Codegen) != before
 
 
 def test_a_folder_that_cannot_be_made_is_done_without(filled, tmp_path):
@@ -123,3 +127,21 @@ def test_a_folder_that_cannot_be_written_is_read(filled, tmp_path):
     locked = tmp_path / "locked"
     locked.mkdir(mode=0o500)
     assert step(locked) == (loss, kernels)
+
+
+SOURCES = sorted(path.relative_to(ROOT / "kernels") for path in (ROOT / "kernels").rglob("*.py"))
+
+
+def test_a_change_of_any_kernel_module_is_noticed(tmp_path, monkeypatch):
+    """Machine code is found by what all modules of the kernels hold, in whichever folder they lie."""
+    copy = tmp_path / "kernels"
+    shutil.copytree(ROOT / "kernels", copy, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(sys.modules["fgnumba.kernels"], "__path__", [str(copy)])
+    digest = cache.sources_digest.__wrapped__
+    digests = {digest()}
+    for number, path in enumerate(SOURCES, 1):
+        if path != Path("__init__.py"):
+            with (copy / path).open("a", encoding="utf-8") as file:
+                file.write("\n")
+            digests.add(digest())
+            assert len(digests) == number, path

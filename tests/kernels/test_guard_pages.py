@@ -58,7 +58,7 @@ cut = guarded.cut_small_pieces
 
 
 def cut_without_slack():
-    from fgnumba import plan
+    from fgnumba.model import plan
     cut()
     # Rounded up to cache lines, a buffer may happen to be long enough.
     plan._SLACK, plan.CACHE_LINE = 0, 4
