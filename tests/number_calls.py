@@ -181,6 +181,7 @@ CALLS: dict[str, Call] = {
         fg.schedules.Warmup(fg.schedules.Constant(0.5), 120), {"step": 100}
     ),
     "training.trainer.Trainer": Call(lambda **given: after_a_step(trainer(**given)), {"seed": 3}),
+    "training.steps.Steps.bind": Call(lambda **given: trainer().bind(**given).nbytes, {"batch": 100}),
     "training.steps.Steps.plan": Call(lambda **given: trainer().plan(**given).nbytes, {"batch": 100}),
     "training.steps.Steps.set_step": Call(lambda **given: trainer().set_step(**given), {"step": 100}),
     "training.trainer.Trainer.fit": Call(

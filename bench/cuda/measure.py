@@ -140,7 +140,7 @@ class Passes:
         trainer = self.trainer()
         # Batch and settings are on the card from here on.
         trainer.step(*self._data)
-        program = self._device.program(trainer.plan(self._batch).operations)
+        program = self._device.program(trainer.bind(self._batch).operations)
         return Asked(program.run, self._device.driver.synchronize)
 
 

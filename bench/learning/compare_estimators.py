@@ -98,7 +98,7 @@ class Runner:
         seconds, products = self._cost(config) if budget.kind != "steps" else (1.0, 1.0)
         self.total = budget.steps(seconds, products)
         self.ready = self._assemble(config.updated({"steps": self.total}))
-        plan = self.ready.trainer.plan(self.batch)
+        plan = self.ready.trainer.bind(self.batch)
         self._products = float(sum(operation.multiply_adds for operation in plan.operations))
         self._batches = dataset.batches(self.batch, config.seed)
         keys = ("estimator", "optimizer", "learning_rate", "decay", "steps", "directions", "batch_size")
@@ -118,7 +118,7 @@ class Runner:
     def _cost(self, config: RunConfig) -> tuple[float, float]:
         """Return the seconds and products of a step, of a trainer that is thrown away."""
         trainer = self._assemble(config.updated({"steps": 1})).trainer
-        plan, batches = trainer.plan(self.batch), self.dataset.batches(self.batch, config.seed)
+        plan, batches = trainer.bind(self.batch), self.dataset.batches(self.batch, config.seed)
         times = []
         for _ in range(20):
             x, y = next(batches)

@@ -93,7 +93,7 @@ class Training:
         history, saved = self._history, self._checkpoints
         with self._trainer.model.lock:
             # What its steps keep must be there to be restored.
-            self._estimate = self._trainer.plan(self._batch)
+            self._estimate = self._trainer.bind(self._batch)
         with contextlib.nullcontext() if saved is None else saved.opened(self._resume):
             try:
                 self._take_steps()

@@ -59,7 +59,7 @@ def restore(trainer: Steps, found: CheckpointFile) -> None:
     rate, batch = facts.get("last_rate"), facts.get("last_batch")
     if not isinstance(rate, float):
         raise RunError(f"{found.path}: last_rate is {shown(rate)}; a number is required")
-    bound = {size: plan for (size, _), plan in trainer.plans.items()}
+    bound = {size: estimate for (size, _), estimate in trainer.estimates.items()}
     if batch is not None and (type(batch) is not int or batch not in bound):
         raise RunError(
             f"{found.path}: last_batch is {shown(batch)}; the run has {', '.join(map(str, bound))}"
@@ -170,7 +170,7 @@ def take_state(trainer: Steps, state: Mapping[str, Any]) -> None:
         trainer.stand(Position(state["steps"]))
     else:
         rate, batch, values = state["last"]
-        last = update_of(trainer) if batch is None else trainer.plan(batch)
+        last = update_of(trainer) if batch is None else trainer.bind(batch)
         device.assign(last.last, values)
         trainer.stand(Position(state["steps"], rate, last, batch))
 

@@ -50,7 +50,7 @@ class Steps(Standing):
         The learning rate and the constants of the optimiser, as the kernels read them.
     failed : array or None
         (1,) int64 on a device that takes steps by itself, where it notes that one did not end finite; None on others.
-    plans : Recent
+    estimates : Recent
         The estimates that were bound last, by batch size and loss.
     stop_requested : bool
         Whether :meth:`stop` was called since the last run began.
@@ -79,7 +79,7 @@ class Steps(Standing):
         set_stream(self.stream.host, self.seed, 0)
         # A device that takes steps by itself notes here that one did not end finite.
         self.failed: Any = None if device.checks_between else device.zeros((1,), np.int64)
-        self.plans: Recent[Any, Estimate] = Recent()
+        self.estimates: Recent[Any, Estimate] = Recent()
         self._study: Study | None = None
         self.stop_requested = False
         # Steps that a device has taken by itself and that are not counted yet.
@@ -113,30 +113,30 @@ class Steps(Standing):
             before = self._log.settle()
             if before.steps > MAX_STEP:
                 raise ConfigError(f"step {before.steps}: at most 2**32 steps are possible with one seed")
-            plan = self._plan(len(inputs))
+            estimate = self._bind(len(inputs))
             rate = self.set_step(before.steps)
             try:
                 self.push_step()
-                move = self._log.move = self._step(before, plan, rate, len(inputs))
-                finite = plan.run(inputs, targets)
+                move = self._log.move = self._step(before, estimate, rate, len(inputs))
+                finite = estimate.run(inputs, targets)
             except DeviceError as error:
                 # What a GPU that failed has done cannot be known.
                 self._log.move = None
                 raise DeviceError(f"step {before.steps}: {error}") from None
             if not finite:
                 self._log.move = None
-                self._diverged(plan, inputs, targets, rate)
+                self._diverged(estimate, inputs, targets, rate)
             self.model.version = move[1].version
             self._log.finish(move)
-            return result_of(plan.values)
+            return result_of(estimate.values)
 
-    def _step(self, before: Position, plan: Estimate, rate: float, batch: int) -> Move:
-        """Return what is done when the plan has run to its end, and that finite."""
-        updates, version = plan.updates, self.model.version
-        after = Position(before.steps + 1, rate, plan, batch, object(), version)
+    def _step(self, before: Position, estimate: Estimate, rate: float, batch: int) -> Move:
+        """Return what is done when the estimate has run to its end, and that finite."""
+        updates, version = estimate.updates, self.model.version
+        after = Position(before.steps + 1, rate, estimate, batch, object(), version)
 
         def done() -> bool:
-            if plan.updates == updates or not plan.read():
+            if estimate.updates == updates or not estimate.read():
                 return False
             if self.model.version is version:
                 self.model.version = after.version
@@ -144,11 +144,21 @@ class Steps(Standing):
 
         return before, after, done
 
-    def plan(self, batch: int) -> Estimate:
-        """Return the estimate that a step on `batch` examples runs, from the few that are kept."""
-        return self._plan(whole_number("batch", batch))
+    def bind(self, batch: int) -> Estimate:
+        """Return the estimate that a step on `batch` examples runs: bound now, or taken from the few that are kept.
 
-    def _plan(self, batch: int) -> Estimate:
+        Parameters
+        ----------
+        batch : int
+            Number of examples.
+        """
+        return self._bind(whole_number("batch", batch))
+
+    def plan(self, batch: int) -> Estimate:
+        """Return :meth:`bind`: the name that it had first."""
+        return self.bind(batch)
+
+    def _bind(self, batch: int) -> Estimate:
         def bind() -> Estimate:
             return self.estimator.bind(
                 Setting(
@@ -163,7 +173,7 @@ class Steps(Standing):
                 )
             )
 
-        return self.plans.of((batch, self.loss.key), bind)
+        return self.estimates.of((batch, self.loss.key), bind)
 
     def estimate(self, x: npt.ArrayLike, y: npt.ArrayLike) -> dict[str, npt.NDArray[np.float32]]:
         """Return the gradient estimate that the next step would follow, arrays shaped like ``model.parameters()``.
@@ -180,11 +190,11 @@ class Steps(Standing):
             position = self._log.settle()
             if self._study is None:
                 self._study = Study(self.model, self.estimator, self.state)
-            plan, setting = self._study.plan(len(inputs), self.loss, self.stream)
+            estimate, setting = self._study.bind(len(inputs), self.loss, self.stream)
             rate = self.set_step(position.steps)
             self.push_step()
-            if not plan.run(inputs, targets):
-                self._diverged(plan, inputs, targets, rate, self._study.model)
+            if not estimate.run(inputs, targets):
+                self._diverged(estimate, inputs, targets, rate, self._study.model)
             return {
                 name: parameter.array(setting.gradient(name))
                 for name, parameter in self.model.packed_parameters.items()
@@ -203,7 +213,7 @@ class Steps(Standing):
 
     def _diverged(
         self,
-        plan: Estimate,
+        estimate: Estimate,
         inputs: npt.NDArray[Any],
         targets: npt.NDArray[Any],
         rate: float,
@@ -220,9 +230,9 @@ class Steps(Standing):
         self.loss.check_target_values(targets, self.model.outputs)
         if not np.isfinite(inputs).all():
             raise DatasetError(f"x is not finite at {tuple(np.argwhere(~np.isfinite(inputs))[0].tolist())}")
-        diagnosis = diagnose(studied or self.model, self.loss, plan, inputs, targets, rate)
+        diagnosis = diagnose(studied or self.model, self.loss, estimate, inputs, targets, rate)
         position = self._log.settle()
-        step, passed = position.steps, bool(in_float32(plan.values).all())
+        step, passed = position.steps, bool(in_float32(estimate.values).all())
         what = "update is too large for float32" if passed else "loss or its derivative is not finite"
         of_input = diagnosis is not None and diagnosis.quantity == "input"
         kept = passed or of_input
@@ -233,7 +243,8 @@ class Steps(Standing):
         found = "the last good parameters are kept" if kept else "the last step is to blame"
         hint = "" if of_input else f"; try a learning rate of {rate / 10:.3g} or less"
         raise DivergenceError(
-            f"step {step}: the {what} (loss {plan.values[0]:.6g}) at learning rate {rate:.6g}; {where}{found}{hint}",
+            f"step {step}: the {what} (loss {estimate.values[0]:.6g}) at learning rate {rate:.6g}; "
+            f"{where}{found}{hint}",
             kept,
             diagnosis,
         )
@@ -259,20 +270,20 @@ class Steps(Standing):
 
     def fail(
         self,
-        plan: Estimate,
+        estimate: Estimate,
         values: npt.NDArray[np.float64],
         inputs: npt.NDArray[Any],
         targets: npt.NDArray[Any],
         rate: float,
     ) -> NoReturn:
         """Raise for a step that a device took by itself and that did not end finite."""
-        plan.values[...] = values
+        estimate.values[...] = values
         self.set_step(self.steps_done)
         self.push_step()
-        self._diverged(plan, inputs, targets, rate)
+        self._diverged(estimate, inputs, targets, rate)
 
-    def take(self, plan: Estimate, values: npt.NDArray[np.float64], rate: float, batch: int) -> None:
+    def take(self, estimate: Estimate, values: npt.NDArray[np.float64], rate: float, batch: int) -> None:
         """Count a step that has been taken elsewhere."""
-        plan.values[...] = values
+        estimate.values[...] = values
         before, self.model.version = self.model.version, object()
-        self.stand(Position(self.position.steps + 1, rate, plan, batch, before=before))
+        self.stand(Position(self.position.steps + 1, rate, estimate, batch, before=before))

@@ -34,9 +34,9 @@ class Study:
         self._trained, self._estimator, self._theirs = model, estimator, state
         self.model = copy.copy(model) if estimator.moves_parameters else model
         self._state = State(state.parameters, model.processor)
-        self._plans: Recent[Any, tuple[Estimate, Setting]] = Recent()
+        self._estimates: Recent[Any, tuple[Estimate, Setting]] = Recent()
 
-    def plan(self, batch: int, loss: Loss, stream: Any) -> tuple[Estimate, Setting]:
+    def bind(self, batch: int, loss: Loss, stream: Any) -> tuple[Estimate, Setting]:
         """Return the estimate of a batch size and what it is bound to, with the trainer's parameters and state.
 
         Parameters
@@ -53,7 +53,7 @@ class Study:
             setting = Setting(self.model, batch, loss, stream, self._state)
             return self._estimator.bind(setting), setting
 
-        bound = self._plans.of((batch, loss.key), bind)
+        bound = self._estimates.of((batch, loss.key), bind)
         device, theirs = self._trained.processor, self._theirs.arrays
         for name, array in self._state.arrays.items():
             if name in theirs:

@@ -26,7 +26,7 @@ class Logged(fg.Callback):
 
     def on_step(self, step, result):
         """Take note of a step."""
-        self.log.step(step - 1, self.trainer.last_rate, self.trainer.plan(BATCH).coefficients())
+        self.log.step(step - 1, self.trainer.last_rate, self.trainer.bind(BATCH).coefficients())
 
 
 def state(trainer):

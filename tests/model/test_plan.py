@@ -99,8 +99,8 @@ def test_training_needs_no_more_memory_than_inference_beyond_tangents():
     trainer = fg.Trainer(model, optimizer=fg.SGD(1e-6))
     x, y = np.zeros((16, 512), np.float32), np.zeros(16, np.int64)
     trainer.step(x, y)
-    (plan,) = trainer.plans.values()
+    (estimate,) = trainer.estimates.values()
     primal = model.plan(16, loss=loss)
-    assert isinstance(plan, WeightEstimate)
-    assert plan.plan.buffer_nbytes <= 2 * primal.buffer_nbytes
-    assert plan.nbytes < 0.2 * 4 * model.parameter_count
+    assert isinstance(estimate, WeightEstimate)
+    assert estimate.plan.buffer_nbytes <= 2 * primal.buffer_nbytes
+    assert estimate.nbytes < 0.2 * 4 * model.parameter_count

@@ -42,7 +42,7 @@ def _plan(subject: Subject, batch: Batch, twice: Callable[[Any], Any]) -> None:
 def _estimate(subject: Subject, batch: Batch, twice: Callable[[Any], Any]) -> None:
     """Have a copy of a bound estimate refused: it belongs to its trainer."""
     try:
-        twice(subject.trainer.plan(batch.size))
+        twice(subject.trainer.bind(batch.size))
     except fg.FgError:
         return
     raise AssertionError("a bound estimate was copied without its trainer")

@@ -367,7 +367,7 @@ def test_the_baseline(how):
 def test_what_is_bound_to_memory_is_refused(name, how):
     trainer = trainer_of(name, "adam")
     trained(trainer, 1)
-    estimate = trainer.plan(6)
+    estimate = trainer.bind(6)
     plans = [
         *trainer.model._plans.values(),
         trainer.model.plan(6),

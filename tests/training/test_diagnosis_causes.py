@@ -94,7 +94,7 @@ def state(trainer):
         **trainer.state.arrays,
         "rates": trainer.rates.host,
         "stream": trainer.stream.host,
-        **{f"values {batch}": plan.values for batch, plan in trainer.plans.items()},
+        **{f"values {batch}": plan.values for batch, plan in trainer.estimates.items()},
     }
     return {name: array.tobytes() for name, array in arrays.items()}, trainer.steps_done, trainer.last_rate
 

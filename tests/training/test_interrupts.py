@@ -221,7 +221,7 @@ def test_a_reader_in_the_midst_of_a_step_hides_nothing():
     """A signal's handler may look before the step has run, and another may raise after that."""
     trainer = CASES["adam"]()
     trainer.step(*batch(0))
-    plan = trainer.plan(6)
+    plan = trainer.bind(6)
     run, whole = plan.run, copy.deepcopy(trainer)
     whole.step(*batch(1))
 

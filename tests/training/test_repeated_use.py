@@ -110,8 +110,10 @@ def test_plans_of_many_batch_sizes_go(name):
             trainer.step(x, y)
             trainer.estimate(x, y)
             trainer.model(x)
-            alive += [weakref.ref(plan) for plan in (*trainer.plans.values(), *trainer.model._plans.values())]
-            alive += [weakref.ref(plan) for plan, _ in trainer._study._plans.values()]
+            alive += [
+                weakref.ref(plan) for plan in (*trainer.estimates.values(), *trainer.model._plans.values())
+            ]
+            alive += [weakref.ref(plan) for plan, _ in trainer._study._estimates.values()]
         assert len({id(ref()) for ref in alive if ref() is not None}) <= 3 * KEPT
     finally:
         gc.enable()
@@ -184,7 +186,7 @@ def test_a_loss_that_says_what_matters_keeps_its_plan():
     trainer = fg.Trainer(model, loss=Counting(), optimizer=fg.SGD(1e-3))
     for _ in range(3):
         trainer.step(x, np.zeros(5, np.int64))
-    assert len(trainer.plans) == 1
+    assert len(trainer.estimates) == 1
 
 
 def test_what_a_loss_holds_is_stated_alike_in_every_process():
@@ -269,7 +271,7 @@ def weigh(trainer, step):
 
 def ask_for_plans(trainer, step):
     for size in range(10, 11 + KEPT):
-        trainer.plan(size)
+        trainer.bind(size)
 
 
 def values_of(n=40):

@@ -83,7 +83,7 @@ def train(trainer, log, steps, every=EVERY):
     states = {}
     for step in range(trainer.steps_done, trainer.steps_done + steps):
         trainer.step(*batch(trainer, step))
-        log.step(step, trainer.last_rate, trainer.plan(BATCH).coefficients())
+        log.step(step, trainer.last_rate, trainer.bind(BATCH).coefficients())
         if (step + 1) % every == 0:
             states[step + 1] = state(trainer)
     return states
@@ -335,7 +335,7 @@ def test_other_estimators_say_that_they_cannot_be_taken_again(tmp_path, small_lo
         return fg.Sequential([fg.Dense(8, activation="relu"), fg.Dense(CLASSES)], 11)
 
     trainer = fg.Trainer(network(), estimator=estimator, optimizer=fg.Adam(1e-3))
-    plan = trainer.plan(BATCH)
+    plan = trainer.bind(BATCH)
     assert (plan.replayable, plan.coefficients()) == (False, None)
     message = re.escape(f"estimator {estimator.name!r}: its steps cannot be taken again without data")
     with AppendLog(tmp_path / "log") as file, pytest.raises(ConfigError, match=message):

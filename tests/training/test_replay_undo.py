@@ -42,7 +42,7 @@ def diverging_steps(trainer, log, steps):
         except DivergenceError:
             log.undone(trainer.steps_done)
         else:
-            log.step(trainer.steps_done - 1, trainer.last_rate, trainer.plan(BATCH).coefficients())
+            log.step(trainer.steps_done - 1, trainer.last_rate, trainer.bind(BATCH).coefficients())
         states[trainer.steps_done] = state(trainer)
     return states
 
