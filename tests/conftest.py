@@ -22,6 +22,17 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("fgnumba")
 
+
+
+def pytest_xdist_auto_num_workers(config):
+    """Return 2 worker processes for a run of all tests, none where files or names are asked for.
+
+    Kernels share the cores by themselves, but most of a test is Python, which keeps one core busy.
+    """
+    everything = config.args_source != config.ArgsSource.ARGS and not config.option.keyword
+    return min(2, os.cpu_count() or 1) if everything else 0
+
+
 SMALL_RUN = ("--steps", "30", "--directions", "2", "--quiet")
 
 
