@@ -180,7 +180,7 @@ class WeightEstimate(Estimate):
         """Return the operations that make coefficients of the derivatives."""
         estimator, parameters = self._estimator, self._setting.model.packed_parameters
         device = self._setting.device
-        projection, gram = device.kernels("projection"), device.kernels("gram")
+        projection, gram = device.kernels.projection, device.kernels.gram
         isa, threads, count = self.plan.isa, self.plan.threads, estimator.directions
         drawn = {name: self._drawn(parameter) for name, parameter in parameters.items()}
         operations: list[Operation] = []

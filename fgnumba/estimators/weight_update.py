@@ -73,7 +73,7 @@ class Descent(Bound):
         if self._fused:
             rule = rules.MOMENTUM if self._momentum else rules.SGD
         parameters = setting.model.packed_parameters
-        found: list[Operation] = setting.device.kernels("descent").bind_all(
+        return setting.device.kernels.descent.bind_all(
             setting.device.isa,
             setting.device.threads,
             thetas=[p.packed if self._fused else setting.gradient(name) for name, p in parameters.items()],
@@ -90,7 +90,6 @@ class Descent(Bound):
             else None,
             first=self._estimator.drawn.base,
         )
-        return found
 
     def _after(self, result: npt.NDArray[Any]) -> list[Operation]:
         """Return what follows a stored gradient: the control variate is put back, and the optimiser's step."""
@@ -103,7 +102,7 @@ class Descent(Bound):
             initial["momentum"] = 1.0 - min(1.0, self._estimator.control * T / P)
             rates = setting.device.array(initial)
             operations = [
-                setting.device.kernels("optimizer").bind(
+                setting.device.kernels.optimizer.bind(
                     setting.device.threads,
                     theta=setting.gradient(name),
                     gradient=setting.gradient(name),

@@ -206,7 +206,7 @@ class DifferenceEstimate(Estimate):
         perturbation = Perturbation(NONE, 0, setting.stream.array)
         self.plan = Plan(setting.model, setting.batch, perturbation, setting.loss, training=True)
         device = setting.device
-        differences = device.kernels("differences")
+        differences = device.kernels.differences
         self.values, self._outcome = np.zeros(1 + random + axes), Outcome(device, random + axes)
         self._result = self._outcome.result
         losses = device.zeros((2 * (random + axes),), np.float64)
@@ -262,7 +262,7 @@ class DifferenceEstimate(Estimate):
         rates: npt.NDArray[Any] | None,
         rule: int,
     ) -> Operation:
-        bound: Operation = self._setting.device.kernels("descent").bind(
+        return self._setting.device.kernels.descent.bind(
             self.plan.isa,
             self.plan.threads,
             theta=theta,
@@ -276,7 +276,6 @@ class DifferenceEstimate(Estimate):
             rates=rates,
             rule=rule,
         )
-        return bound
 
     def _moves(self, t: int, amount: float) -> list[Operation]:
         """Return θ ← θ + amount · v_t."""
@@ -333,7 +332,7 @@ class DifferenceEstimate(Estimate):
 
     def _moved(self) -> Generator[Inspection, None, None]:
         setting, device = self._setting, self._setting.device
-        differences = device.kernels("differences")
+        differences = device.kernels.differences
         saved = device.zeros((self._axes,))
         if self._axes:
             self._choose()

@@ -134,7 +134,7 @@ class Conv2d(Layer):
 
     def bind(self, site: Site) -> list[Operation]:
         """Return the fused convolution."""
-        bound: list[Operation] = site.device.kernels("conv2d").bind(
+        return site.device.kernels.conv2d.bind(
             site.isa,
             site.threads,
             **site.part,
@@ -144,7 +144,6 @@ class Conv2d(Layer):
             weights=weights_at(site),
             activation_name=self.activation,
         )
-        return bound
 
 
 def _pairs(*values: int | tuple[int, int]) -> list[tuple[int, int]]:

@@ -87,7 +87,7 @@ class Dense(Layer):
     def bind(self, site: Site) -> list[Operation]:
         """Return the fused dense operation."""
         return [
-            site.device.kernels("dense").bind(
+            site.device.kernels.dense.bind(
                 site.isa,
                 site.threads,
                 batch=site.batch,

@@ -141,10 +141,9 @@ class SoftmaxCrossEntropy(Loss):
         values: npt.NDArray[np.float64],
     ) -> list[Operation]:
         """Return the fused loss and its mean."""
-        bound: list[Operation] = device.kernels("softmax_cross_entropy").bind(
+        return device.kernels.softmax_cross_entropy.bind(
             device.threads, z=z, classes=outputs, targets=targets, result=result, values=values
         )
-        return bound
 
     def bind_residual(
         self,
@@ -154,10 +153,9 @@ class SoftmaxCrossEntropy(Loss):
         residual: npt.NDArray[np.float32],
     ) -> Operation:
         """Return softmax(z) - onehot(y)."""
-        bound: Operation = device.kernels("softmax_cross_entropy").bind_residual(
+        return device.kernels.softmax_cross_entropy.bind_residual(
             device.threads, z=z, targets=targets, residual=residual
         )
-        return bound
 
     def value(self, outputs: npt.NDArray[np.float32], targets: npt.NDArray[Any]) -> float:
         """Return the mean of logsumexp(z_i) - z_i[y_i]."""
@@ -207,10 +205,9 @@ class MeanSquaredError(Loss):
         values: npt.NDArray[np.float64],
     ) -> list[Operation]:
         """Return the fused loss and its mean."""
-        bound: list[Operation] = device.kernels("mean_squared_error").bind(
+        return device.kernels.mean_squared_error.bind(
             device.threads, z=z, width=outputs, targets=targets, result=result, values=values
         )
-        return bound
 
     def bind_residual(
         self,
@@ -220,10 +217,9 @@ class MeanSquaredError(Loss):
         residual: npt.NDArray[np.float32],
     ) -> Operation:
         """Return 2 (z - y) / N."""
-        bound: Operation = device.kernels("mean_squared_error").bind_residual(
+        return device.kernels.mean_squared_error.bind_residual(
             device.threads, z=z, targets=targets, residual=residual
         )
-        return bound
 
     def value(self, outputs: npt.NDArray[np.float32], targets: npt.NDArray[Any]) -> float:
         """Return the mean of the squared differences."""

@@ -89,7 +89,7 @@ class LayerNorm(_Normalization):
     def bind(self, site: Site) -> list[Operation]:
         """Return the normalisation."""
         return [
-            site.device.kernels("layer_norm").bind(
+            site.device.kernels.layer_norm.bind(
                 site.isa,
                 **site.part,
                 x=site.inputs[0],
@@ -139,7 +139,7 @@ class GroupNorm(_Normalization):
     def bind(self, site: Site) -> list[Operation]:
         """Return the normalisation."""
         return [
-            site.device.kernels("group_norm").bind(
+            site.device.kernels.group_norm.bind(
                 site.isa,
                 **site.part,
                 x=site.inputs[0],

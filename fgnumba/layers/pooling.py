@@ -73,7 +73,7 @@ class MaxPool2d(_Pool2d):
 
     def bind(self, site: Site) -> list[Operation]:
         """Return the pooling."""
-        return [site.device.kernels("max_pool2d").bind(**self._arguments(site))]
+        return [site.device.kernels.max_pool2d.bind(**self._arguments(site))]
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ class AvgPool2d(_Pool2d):
 
     def bind(self, site: Site) -> list[Operation]:
         """Return the pooling."""
-        return [site.device.kernels("avg_pool2d").bind(**self._arguments(site))]
+        return [site.device.kernels.avg_pool2d.bind(**self._arguments(site))]
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ class GlobalAveragePool2d(Layer):
         x = site.inputs[0]
         size = (x.shape[0], x.shape[1])
         return [
-            site.device.kernels("avg_pool2d").bind(
+            site.device.kernels.avg_pool2d.bind(
                 **site.part,
                 count=site.perturbation.count,
                 x=x,

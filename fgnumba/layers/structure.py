@@ -55,7 +55,7 @@ class Activation(Layer):
     def bind(self, site: Site) -> list[Operation]:
         """Return the elementwise operation."""
         return [
-            site.device.kernels("elementwise").bind(
+            site.device.kernels.elementwise.bind(
                 **site.part,
                 count=site.perturbation.count,
                 x=site.inputs[0],
@@ -96,7 +96,7 @@ class Add(Layer):
         operations, x = [], site.inputs[0]
         for index, x2 in enumerate(site.inputs[1:], 2):
             operations.append(
-                site.device.kernels("elementwise").bind(
+                site.device.kernels.elementwise.bind(
                     **site.part,
                     count=site.perturbation.count,
                     x=x,
@@ -132,7 +132,7 @@ class Concatenate(Layer):
         for x in site.inputs:
             channels = x.shape[2]
             operations.append(
-                site.device.kernels("elementwise").bind(
+                site.device.kernels.elementwise.bind(
                     **site.part,
                     count=site.perturbation.count,
                     x=x,
@@ -173,7 +173,7 @@ class Dropout(Layer):
     def bind(self, site: Site) -> list[Operation]:
         """Return the masking."""
         return [
-            site.device.kernels("dropout").bind(
+            site.device.kernels.dropout.bind(
                 site.isa,
                 **site.part,
                 count=site.perturbation.count,

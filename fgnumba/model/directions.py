@@ -61,7 +61,7 @@ class Direction:
         if number is None:
             raise ConfigError(f"factor is {shown(factor)}; a real number is required")
         device = model.processor
-        descent = device.kernels("descent")
+        descent = device.kernels.descent
         stream, result = device.array(self.stream()), device.array(np.ones(1, RESULT))
         values = device.array(np.array([0.0, number]))
         arrays = {name: device.zeros(p.packed.shape) for name, p in model.packed_parameters.items()}

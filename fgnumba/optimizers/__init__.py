@@ -119,7 +119,7 @@ class Optimizer(ABC):
         """Return one rule's pass over all parameters."""
         names = ("moment", "second_moment")[: self.number_of_moments]
         return [
-            device.kernels("optimizer").bind(
+            device.kernels.optimizer.bind(
                 device.threads,
                 theta=parameter.packed,
                 gradient=gradients[name],
@@ -148,7 +148,7 @@ def norm_of(
     ball: bool,
 ) -> list[Operation]:
     """Return the operations that write the norm of all `arrays` together, and the factor that follows from it."""
-    bound = device.kernels("optimizer")
+    bound = device.kernels.optimizer
     sizes = [bound.square_sums(arrays[name].size) for name in parameters]
     squares, start = device.zeros((sum(sizes),), np.float64), 0
     operations = []

@@ -1,17 +1,16 @@
 """Devices: where arrays lie, which kernels operations are bound to, and how bound operations run."""
 
-import importlib
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Sequence
-from functools import cache
+from functools import cached_property
 from itertools import repeat
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from fgnumba.kernels import module_name
+from fgnumba.kernels.devices.kernels import Kernels
 from fgnumba.kernels.devices.tuning import tuned
 from fgnumba.kernels.emit.vector import instruction_set
 from fgnumba.kernels.machine.memory import aligned
@@ -96,9 +95,10 @@ class Device(ABC):
     def threads(self) -> int:
         """What shares the work."""
 
-    def kernels(self, operation: str) -> Any:
-        """Return an operation's module: the functions that bind it."""
-        return _module(operation, self.name)
+    @cached_property
+    def kernels(self) -> Kernels:
+        """The operations, an attribute each: the module whose functions bind it, as ``kernels.dense``."""
+        return Kernels(self.name)
 
     @abstractmethod
     def zeros(self, shape: tuple[int, ...], dtype: npt.DTypeLike = np.float32) -> Any:
@@ -201,8 +201,3 @@ class Cpu(Device):
 
 
 CPU = Cpu()
-
-
-@cache
-def _module(operation: str, device: str) -> Any:
-    return importlib.import_module(module_name(operation, device))

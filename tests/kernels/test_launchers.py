@@ -2,14 +2,16 @@
 
 import inspect
 from importlib import import_module
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import numpy as np
 import pytest
 
 from fgnumba.errors import ConfigError
 from fgnumba.kernels import DEVICES, OPERATIONS, RULES, module_name
+from fgnumba.kernels.devices import signatures
 from fgnumba.kernels.devices.device import CPU
+from fgnumba.kernels.devices.kernels import Kernels
 from fgnumba.kernels.layout import geometry, images
 from fgnumba.kernels.ops.descent import cpu as descent
 from fgnumba.kernels.ops.descent.cpu import STORE
@@ -77,3 +79,29 @@ def drawn(kind):
 @pytest.mark.parametrize("kind", [np.uint8, np.uint64, np.int16])
 def test_a_launcher_of_narrow_numbers_computes_the_same_bits(kind):
     np.testing.assert_array_equal(drawn(kind), drawn(int))
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_type_checkers_see_the_functions_of_every_operation(name, device):
+    declared = get_type_hints(Kernels, vars() | {"signatures": signatures})
+    assert sorted(declared) == sorted(OPERATIONS)
+    (functions,) = get_args(declared[name])
+    seen = {key: value for key, value in vars(functions).items() if isinstance(value, staticmethod)}
+    module = import_module(module_name(name, device))
+    own = {key for key, value in vars(module).items() if getattr(value, "__module__", "") == module.__name__}
+    assert set(seen) >= {key for key in own if key.startswith("bind")}
+    for key, function in seen.items():
+        assert function.__func__ is getattr(import_module(module_name(name, "cpu")), key)
+        assert list(inspect.signature(function.__func__).parameters) == list(
+            inspect.signature(getattr(module, key)).parameters
+        )
+
+
+def test_an_operation_is_an_attribute_of_its_device_and_imported_when_asked_for():
+    kernels: Any = Kernels("cpu")
+    assert not vars(kernels).keys() & set(OPERATIONS)
+    assert kernels.descent is descent
+    assert vars(kernels).keys() & set(OPERATIONS) == {"descent"}
+    with pytest.raises(AttributeError, match=r"^'dens' is not the name of an operation$"):
+        kernels.dens  # noqa: B018

@@ -90,7 +90,7 @@ class SignalTasks:
         self._memory, self.batch = memory, forward.batch
         self.isa, self.threads = forward.isa, forward.threads
         self.device = forward.device
-        self._feedback = self.device.kernels("feedback")
+        self._feedback = self.device.kernels.feedback
 
     def units(self, place: Place, watching: Sequence[Observer]) -> list[Units]:
         """Return the units of a layer, one a group."""
@@ -117,7 +117,7 @@ class SignalTasks:
             found = [loss.bind_residual(self.device, dual[0], targets, observer.residual)]
             if observer.slots:
                 found.append(
-                    self.device.kernels("noise_response").bind_copy(dual, observer.response, observer.power)
+                    self.device.kernels.noise_response.bind_copy(dual, observer.response, observer.power)
                 )
             return found
 
@@ -141,7 +141,7 @@ class SignalTasks:
         self, x: Images, y: Images, rows: int, weight: npt.NDArray[np.float32], outputs: int
     ) -> Operation:
         zeros = self.device.zeros((weight.shape[0] * PANEL,))
-        bound: Operation = self.device.kernels("dense").bind(
+        return self.device.kernels.dense.bind(
             self.isa,
             self.threads,
             batch=rows,
@@ -151,7 +151,6 @@ class SignalTasks:
             weights=Weights(weight, zeros),
             activation_name="identity",
         )
-        return bound
 
     def feed_back(self, unit: Units) -> None:
         """Put down what feedback says, h, and what it predicts of the noise, which is taken from ε."""
@@ -228,7 +227,7 @@ class SignalTasks:
 
         def bind() -> list[Operation]:
             return [
-                self.device.kernels("noise_response").bind_weigh(
+                self.device.kernels.noise_response.bind_weigh(
                     residual=observer.residual,
                     response=observer.response,
                     noise=observer.noise,
@@ -267,14 +266,14 @@ class SignalTasks:
                     out=weighed.array,
                     classes=classes,
                 ),
-                self.device.kernels("example_panels").bind_to_panels(
+                self.device.kernels.example_panels.bind_to_panels(
                     self.isa,
                     self.threads,
                     x=gathered.images(one_a_part=False),
                     panels=panels.array,
                     batch=rows,
                 ),
-                self.device.kernels("example_panels").bind_product(
+                self.device.kernels.example_panels.bind_product(
                     "feedback-learned",
                     self.isa,
                     self.threads,
@@ -294,7 +293,7 @@ class SignalTasks:
     def signal(self, unit: Units, out: Any, bias: npt.NDArray[np.float32] | None) -> Operation:
         """Bind the signal of units to images, or to panels of features."""
         controlled = self.feedback is None or self.feedback.control > 0
-        bound: Operation = self.device.kernels("error_signal").bind(
+        return self.device.kernels.error_signal.bind(
             self.isa,
             self.threads,
             site=self._site(unit),
@@ -306,7 +305,6 @@ class SignalTasks:
             bias=bias,
             onto=self.onto,
         )
-        return bound
 
     def exact(
         self,
@@ -317,7 +315,7 @@ class SignalTasks:
         bias: npt.NDArray[np.float32] | None,
     ) -> Operation:
         """Bind the signal of the units that a loss reads, which is their residual, to panels of features."""
-        bound: Operation = self.device.kernels("error_signal").bind(
+        return self.device.kernels.error_signal.bind(
             self.isa,
             self.threads,
             site=Perturbed(self.batch, 0, source, rule, 0, self.forward.stream),
@@ -327,7 +325,6 @@ class SignalTasks:
             bias=bias,
             onto=self.onto,
         )
-        return bound
 
     def reads(self, units: Sequence[Units]) -> list[Buffer]:
         """Return the buffers that the signals of units are computed from."""

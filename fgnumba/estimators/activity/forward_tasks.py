@@ -193,7 +193,7 @@ class ForwardTasks:
                 [here],
                 [output],
                 lambda: [
-                    self.device.kernels("elementwise").bind(
+                    self.device.kernels.elementwise.bind(
                         batch=self.batch,
                         images_a_part=1,
                         count=tangents,
@@ -210,7 +210,7 @@ class ForwardTasks:
 
         def bind() -> list[Operation]:
             return [
-                self.device.kernels("noise").bind(
+                self.device.kernels.noise.bind(
                     self.isa,
                     self.threads,
                     site=Perturbed(

@@ -69,7 +69,7 @@ class GradientTasks:
         shape = image_shape(step.shapes[0])
         outputs = step.output.shape[-1]
         convolution = isinstance(layer, Conv2d)
-        kernels = self.device.kernels("conv2d")
+        kernels = self.device.kernels.conv2d
         border = kernels.gradient_border(layer.geometry(shape), shape, outputs) if convolution else Border()
         delta = ImageBuffer(self.batch, step.output.shape, border)
         by_image = units[0].by_image
@@ -123,7 +123,7 @@ class GradientTasks:
 
         def bind() -> list[Operation]:
             return [
-                self.device.kernels("channel_sums").bind(
+                self.device.kernels.channel_sums.bind(
                     self.threads,
                     batch=self.batch,
                     x=normalized.images(one_a_part=False),
@@ -177,7 +177,7 @@ class GradientTasks:
         """Put xᵀ δ down, the gradient of a dense layer's weight."""
         features, units = weight.shape
         panels = PanelBuffer(-(-self.batch // PANEL), features)
-        panel_kernels = self.device.kernels("example_panels")
+        panel_kernels = self.device.kernels.example_panels
 
         def bind() -> list[Operation]:
             return [

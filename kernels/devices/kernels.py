@@ -1,0 +1,61 @@
+"""The modules of a device's operations, as attributes: ``device.kernels.dense.bind(...)``."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from fgnumba.kernels import OPERATIONS, module_name
+
+if TYPE_CHECKING:
+    from fgnumba.kernels.devices import signatures
+
+
+class Kernels:
+    """The operations of one device: an attribute each, which is the module whose functions bind the operation.
+
+    A module is imported when its attribute is read for the first time. For type checkers an attribute has the functions
+    of ``fgnumba.kernels.devices.signatures``, so that they refuse an unknown operation, function or parameter.
+
+    Parameters
+    ----------
+    device : str
+        Name of the device, one of ``fgnumba.kernels.DEVICES``.
+
+    Raises
+    ------
+    AttributeError
+        There is no operation of that name.
+    """
+
+    avg_pool2d: "type[signatures.AvgPool2d]"
+    channel_sums: "type[signatures.ChannelSums]"
+    conv2d: "type[signatures.Conv2d]"
+    dense: "type[signatures.Dense]"
+    descent: "type[signatures.Descent]"
+    differences: "type[signatures.Differences]"
+    dropout: "type[signatures.Dropout]"
+    elementwise: "type[signatures.Elementwise]"
+    error_signal: "type[signatures.ErrorSignal]"
+    example_panels: "type[signatures.ExamplePanels]"
+    feedback: "type[signatures.Feedback]"
+    gram: "type[signatures.Gram]"
+    group_norm: "type[signatures.GroupNorm]"
+    layer_norm: "type[signatures.LayerNorm]"
+    max_pool2d: "type[signatures.MaxPool2d]"
+    mean_squared_error: "type[signatures.MeanSquaredError]"
+    noise: "type[signatures.Noise]"
+    noise_response: "type[signatures.NoiseResponse]"
+    optimizer: "type[signatures.Optimizer]"
+    projection: "type[signatures.Projection]"
+    softmax_cross_entropy: "type[signatures.SoftmaxCrossEntropy]"
+
+    def __init__(self, device: str) -> None:
+        self._device = device
+
+    if not TYPE_CHECKING:
+        # Type checkers must not see this function: it would make every name an attribute.
+        def __getattr__(self, name):
+            if name not in OPERATIONS:
+                raise AttributeError(f"{name!r} is not the name of an operation")
+            # Kept, so that the next read finds it without this function.
+            module = self.__dict__[name] = import_module(module_name(name, self._device))
+            return module

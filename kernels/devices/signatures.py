@@ -1,0 +1,131 @@
+"""The functions of each operation that code for any device may call, with the parameters of those for the CPU.
+
+Type checkers read this module to check calls such as ``device.kernels.dense.bind(...)``: a module cannot be declared as
+the type of an attribute, a class with the same functions can. Every other device has the same functions, whose
+parameters have the same names; its arrays are its own, which is why devices return them as ``Any``.
+"""
+
+from fgnumba.kernels.ops.avg_pool2d import cpu as avg_pool2d
+from fgnumba.kernels.ops.channel_sums import cpu as channel_sums
+from fgnumba.kernels.ops.conv2d import cpu as conv2d
+from fgnumba.kernels.ops.dense import cpu as dense
+from fgnumba.kernels.ops.descent import cpu as descent
+from fgnumba.kernels.ops.differences import cpu as differences
+from fgnumba.kernels.ops.dropout import cpu as dropout
+from fgnumba.kernels.ops.elementwise import cpu as elementwise
+from fgnumba.kernels.ops.error_signal import cpu as error_signal
+from fgnumba.kernels.ops.example_panels import cpu as example_panels
+from fgnumba.kernels.ops.feedback import cpu as feedback
+from fgnumba.kernels.ops.gram import cpu as gram
+from fgnumba.kernels.ops.group_norm import cpu as group_norm
+from fgnumba.kernels.ops.layer_norm import cpu as layer_norm
+from fgnumba.kernels.ops.max_pool2d import cpu as max_pool2d
+from fgnumba.kernels.ops.mean_squared_error import cpu as mean_squared_error
+from fgnumba.kernels.ops.noise import cpu as noise
+from fgnumba.kernels.ops.noise_response import cpu as noise_response
+from fgnumba.kernels.ops.optimizer import cpu as optimizer
+from fgnumba.kernels.ops.projection import cpu as projection
+from fgnumba.kernels.ops.softmax_cross_entropy import cpu as softmax_cross_entropy
+
+
+class AvgPool2d:
+    bind = staticmethod(avg_pool2d.bind)
+
+
+class ChannelSums:
+    bind = staticmethod(channel_sums.bind)
+
+
+class Conv2d:
+    bind = staticmethod(conv2d.bind)
+    gradient_border = staticmethod(conv2d.gradient_border)
+    bind_gradient = staticmethod(conv2d.bind_gradient)
+
+
+class Dense:
+    bind = staticmethod(dense.bind)
+
+
+class Descent:
+    bind = staticmethod(descent.bind)
+    bind_all = staticmethod(descent.bind_all)
+
+
+class Differences:
+    bind_keep = staticmethod(differences.bind_keep)
+    bind_nudge = staticmethod(differences.bind_nudge)
+    bind_central = staticmethod(differences.bind_central)
+    bind_scatter = staticmethod(differences.bind_scatter)
+
+
+class Dropout:
+    bind = staticmethod(dropout.bind)
+
+
+class Elementwise:
+    bind = staticmethod(elementwise.bind)
+
+
+class ErrorSignal:
+    bind = staticmethod(error_signal.bind)
+
+
+class ExamplePanels:
+    bind_product = staticmethod(example_panels.bind_product)
+    bind_to_panels = staticmethod(example_panels.bind_to_panels)
+    bind_from_panels = staticmethod(example_panels.bind_from_panels)
+
+
+class Feedback:
+    bind_gather = staticmethod(feedback.bind_gather)
+    bind_subtract = staticmethod(feedback.bind_subtract)
+    bind_weigh = staticmethod(feedback.bind_weigh)
+    bind_turn = staticmethod(feedback.bind_turn)
+
+
+class Gram:
+    bind = staticmethod(gram.bind)
+    shares = staticmethod(gram.shares)
+    bind_combine = staticmethod(gram.bind_combine)
+
+
+class GroupNorm:
+    bind = staticmethod(group_norm.bind)
+
+
+class LayerNorm:
+    bind = staticmethod(layer_norm.bind)
+
+
+class MaxPool2d:
+    bind = staticmethod(max_pool2d.bind)
+
+
+class MeanSquaredError:
+    bind = staticmethod(mean_squared_error.bind)
+    bind_residual = staticmethod(mean_squared_error.bind_residual)
+
+
+class Noise:
+    bind = staticmethod(noise.bind)
+
+
+class NoiseResponse:
+    bind_copy = staticmethod(noise_response.bind_copy)
+    bind_weigh = staticmethod(noise_response.bind_weigh)
+
+
+class Optimizer:
+    bind = staticmethod(optimizer.bind)
+    square_sums = staticmethod(optimizer.square_sums)
+    bind_squares = staticmethod(optimizer.bind_squares)
+    bind_factor = staticmethod(optimizer.bind_factor)
+
+
+class Projection:
+    bind = staticmethod(projection.bind)
+
+
+class SoftmaxCrossEntropy:
+    bind = staticmethod(softmax_cross_entropy.bind)
+    bind_residual = staticmethod(softmax_cross_entropy.bind_residual)
