@@ -30,7 +30,7 @@ from fgnumba.estimators import Estimate
 from fgnumba.kernels.emit import pointer
 from fgnumba.kernels.emit.vector import PANEL
 from fgnumba.kernels.machine.compile import kernel
-from fgnumba.kernels.machine.program import Operation
+from fgnumba.kernels.machine.program import Operation, cpu_operations
 from fgnumba.model.directions import BY_NAME
 from fgnumba.model.graph import Graph
 from fgnumba.model.plan import Plan
@@ -197,7 +197,7 @@ def _fill_in(plan: Estimate, gaussian: bool) -> None:
         else kernel("fill-signs", _fill_signs, 9),
         "draw_vector": kernel("fill-vector", _fill_vector, 10),
     }
-    for operation in plan.operations:
+    for operation in cpu_operations(plan.operations):
         for name, entry in entries.items():
             if name in (operation.arguments.dtype.names or ()) and operation.arguments[name][0]:
                 operation.arguments[name] = entry
@@ -245,7 +245,7 @@ def forward_work(model: Graph, plan: Plan | Estimate, batch: int) -> Work:
     inputs = 4 * batch * math.prod(model.input_shape)
     return Work(
         sum(op.multiply_adds for op in plan.operations),
-        _executed(plan.operations),
+        _executed(cpu_operations(plan.operations)),
         parameters * (3 if updates else 1) + inputs,
         parameters + plan.nbytes,
     )
@@ -267,7 +267,7 @@ def reverse_work(model: Graph, plan: reverse.ReversePlan) -> Work:
     gradients = sum(array.nbytes for array in plan.gradients.values())
     return Work(
         plan.multiply_adds,
-        _executed(plan.operations),
+        _executed(cpu_operations(plan.operations)),
         2 * parameters + (gradients or 2 * parameters) + 2 * inputs + 2 * kept,
         parameters + gradients + plan.nbytes,
     )

@@ -11,8 +11,8 @@ from fgnumba.bench.reverse.passes import Passes
 from fgnumba.kernels.emit.vector import PANEL
 from fgnumba.kernels.layout.geometry import Geometry, is_channelwise
 from fgnumba.kernels.layout.images import Border, Images, image_shape
+from fgnumba.kernels.machine.interfaces import Operation
 from fgnumba.kernels.machine.memory import aligned
-from fgnumba.kernels.machine.program import Operation
 from fgnumba.kernels.ops.conv2d import cpu as conv2d
 from fgnumba.kernels.ops.conv2d import filtered_gradient, weight_gradient
 from fgnumba.kernels.ops.conv2d import filtering as winograd

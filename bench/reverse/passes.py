@@ -12,8 +12,8 @@ from fgnumba.bench.reverse.kernels.convolution import bind_slope
 from fgnumba.kernels.devices.device import CPU
 from fgnumba.kernels.emit.vector import PANEL
 from fgnumba.kernels.layout.images import NO_BORDER
+from fgnumba.kernels.machine.interfaces import Operation
 from fgnumba.kernels.machine.memory import round_up
-from fgnumba.kernels.machine.program import Operation
 from fgnumba.kernels.ops.elementwise import cpu as elementwise
 from fgnumba.kernels.ops.example_panels import cpu as panels
 from fgnumba.kernels.rules.directions import NONE

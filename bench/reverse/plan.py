@@ -11,8 +11,8 @@ from fgnumba.bench.reverse.passes import Passes
 from fgnumba.bench.reverse.rules import rule
 from fgnumba.errors import ConfigError
 from fgnumba.kernels.devices.device import CPU, fill
+from fgnumba.kernels.machine.interfaces import Operation
 from fgnumba.kernels.machine.memory import aligned
-from fgnumba.kernels.machine.program import Operation
 from fgnumba.kernels.rules.philox import STREAM
 from fgnumba.layers.losses import Loss, MeanSquaredError, SoftmaxCrossEntropy
 from fgnumba.model.graph import Graph

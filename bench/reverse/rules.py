@@ -9,8 +9,8 @@ from fgnumba.bench.reverse.passes import Passes
 from fgnumba.errors import ConfigError
 from fgnumba.kernels.emit.vector import PANEL
 from fgnumba.kernels.layout.images import Border, image_shape
+from fgnumba.kernels.machine.interfaces import Operation
 from fgnumba.kernels.machine.memory import aligned
-from fgnumba.kernels.machine.program import Operation
 from fgnumba.kernels.ops.example_panels import cpu as panels
 from fgnumba.layers import (
     Activation,

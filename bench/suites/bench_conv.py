@@ -12,7 +12,7 @@ from fgnumba.bench.measure.peers import peers
 from fgnumba.bench.measure.ratio_goals import OVER_FASTER_PEER
 from fgnumba.bench.measure.timing import interleaved
 from fgnumba.bench.suites.bench_dense import PEAK_MULTIPLY_ADDS, ROUNDS_OF_PEAK, peak
-from fgnumba.kernels.machine.program import Program, Stage
+from fgnumba.kernels.machine.program import Program, Stage, cpu_operations
 from fgnumba.kernels.rules import directions
 from fgnumba.kernels.rules.philox import STREAM
 from fgnumba.layers import Perturbation
@@ -55,7 +55,7 @@ def operations(whole: Plan) -> list[tuple[Any, Program, int]]:
                 alone = Stage((operation,), step.parts, step.threads, step.local_bytes)
                 found.append((operation, Program([alone]), operation.multiply_adds))
         else:
-            found.append((step, Program([step]), step.multiply_adds))
+            found.append((step, Program(cpu_operations([step])), step.multiply_adds))
     return found
 
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from fgnumba.errors import ConfigError
 from fgnumba.kernels.devices.device import CPU, Device, Record, Staged
-from fgnumba.kernels.machine.program import Operation
+from fgnumba.kernels.machine.interfaces import Operation
 from fgnumba.layers.losses import Loss
 from fgnumba.layers.parameters import Parameter
 from fgnumba.model.graph import Graph

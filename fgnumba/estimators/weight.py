@@ -13,7 +13,7 @@ import numpy.typing as npt
 from fgnumba.errors import ConfigError
 from fgnumba.estimators.base import Estimate, Estimator, Pass, Recipe, Setting, UpdateRule
 from fgnumba.estimators.weight_update import Descent, WeightUpdate, control_of
-from fgnumba.kernels.machine.program import Operation
+from fgnumba.kernels.machine.interfaces import Operation
 from fgnumba.kernels.rules.philox import FAMILY, MAX_DIRECTIONS
 from fgnumba.kernels.shared.drawn.cpu import Drawn
 from fgnumba.kernels.shared.loss.cpu import in_float32

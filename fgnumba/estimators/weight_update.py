@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fgnumba.estimators.base import Setting, Update
-from fgnumba.kernels.machine.program import Operation
+from fgnumba.kernels.machine.interfaces import Operation
 from fgnumba.kernels.ops.descent import cpu as rules
 from fgnumba.kernels.ops.optimizer import cpu as optimizer_rules
 from fgnumba.kernels.shared.loss.cpu import RESULT
@@ -73,22 +73,26 @@ class Descent(Bound):
         if self._fused:
             rule = rules.MOMENTUM if self._momentum else rules.SGD
         parameters = setting.model.packed_parameters
-        return setting.device.kernels.descent.bind_all(
-            setting.device.isa,
-            setting.device.threads,
-            thetas=[p.packed if self._fused else setting.gradient(name) for name, p in parameters.items()],
-            kind=self._estimator.drawn.kind,
-            count=self._estimator.directions,
-            parameters=[p.index for p in parameters.values()],
-            stream=setting.stream.array,
-            values=values,
-            result=result,
-            rates=rates,
-            rule=rule,
-            moments=[setting.state.moment("moment", p) for p in parameters.values()]
-            if self._momentum
-            else None,
-            first=self._estimator.drawn.base,
+        return list(
+            setting.device.kernels.descent.bind_all(
+                setting.device.isa,
+                setting.device.threads,
+                thetas=[
+                    p.packed if self._fused else setting.gradient(name) for name, p in parameters.items()
+                ],
+                kind=self._estimator.drawn.kind,
+                count=self._estimator.directions,
+                parameters=[p.index for p in parameters.values()],
+                stream=setting.stream.array,
+                values=values,
+                result=result,
+                rates=rates,
+                rule=rule,
+                moments=[setting.state.moment("moment", p) for p in parameters.values()]
+                if self._momentum
+                else None,
+                first=self._estimator.drawn.base,
+            )
         )
 
     def _after(self, result: npt.NDArray[Any]) -> list[Operation]:

@@ -12,8 +12,9 @@ import numpy.typing as npt
 
 from fgnumba.errors import ConfigError
 from fgnumba.estimators.base import Estimate, Estimator, Recipe, Setting
+from fgnumba.kernels.machine.interfaces import Operation
 from fgnumba.kernels.machine.memory import address
-from fgnumba.kernels.machine.program import Operation, Stage
+from fgnumba.kernels.machine.program import Stage
 from fgnumba.kernels.ops.descent.cpu import SGD, STORE
 from fgnumba.kernels.ops.differences.cpu import BACK, FORTH, RETURN
 from fgnumba.kernels.ops.optimizer.cpu import RATES

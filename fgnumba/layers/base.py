@@ -12,7 +12,7 @@ import numpy.typing as npt
 from fgnumba.errors import ConfigError, ShapeError, did_you_mean, shown
 from fgnumba.kernels.devices.device import Device
 from fgnumba.kernels.layout.images import NO_BORDER, Border, Images
-from fgnumba.kernels.machine.program import Operation
+from fgnumba.kernels.machine.interfaces import Operation
 from fgnumba.kernels.rules.activations.rules import RULES
 from fgnumba.kernels.rules.philox import ORTHOGONAL
 from fgnumba.layers.parameters import Parameter

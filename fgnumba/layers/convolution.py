@@ -9,7 +9,7 @@ import numpy as np
 from fgnumba.errors import ConfigError, ShapeError, shown
 from fgnumba.kernels.layout.geometry import Geometry, is_channelwise
 from fgnumba.kernels.layout.images import NO_BORDER, Border
-from fgnumba.kernels.machine.program import Operation
+from fgnumba.kernels.machine.interfaces import Operation
 from fgnumba.kernels.ops.conv2d import cpu as conv2d
 from fgnumba.kernels.rules.philox import MAX_COLUMNS
 from fgnumba.layers.base import (
@@ -134,15 +134,17 @@ class Conv2d(Layer):
 
     def bind(self, site: Site) -> list[Operation]:
         """Return the fused convolution."""
-        return site.device.kernels.conv2d.bind(
-            site.isa,
-            site.threads,
-            **site.part,
-            x=site.inputs[0],
-            y=site.output,
-            geometry=self.geometry(site.inputs[0].shape),
-            weights=weights_at(site),
-            activation_name=self.activation,
+        return list(
+            site.device.kernels.conv2d.bind(
+                site.isa,
+                site.threads,
+                **site.part,
+                x=site.inputs[0],
+                y=site.output,
+                geometry=self.geometry(site.inputs[0].shape),
+                weights=weights_at(site),
+                activation_name=self.activation,
+            )
         )
 
 

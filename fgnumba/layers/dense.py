@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from fgnumba.errors import ShapeError
 from fgnumba.kernels.emit.vector import PANEL
-from fgnumba.kernels.machine.program import Operation
+from fgnumba.kernels.machine.interfaces import Operation
 from fgnumba.kernels.rules.directions import NONE
 from fgnumba.kernels.rules.philox import MAX_COLUMNS
 from fgnumba.kernels.shared.product.product import Weights

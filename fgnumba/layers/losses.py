@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from fgnumba.errors import DatasetError, DtypeError, ShapeError
 from fgnumba.kernels.devices.device import Device
-from fgnumba.kernels.machine.program import Operation
+from fgnumba.kernels.machine.interfaces import Operation
 from fgnumba.objects.fingerprint import fingerprint
 from fgnumba.validation.arrays import as_array, first_not_finite
 
@@ -141,8 +141,10 @@ class SoftmaxCrossEntropy(Loss):
         values: npt.NDArray[np.float64],
     ) -> list[Operation]:
         """Return the fused loss and its mean."""
-        return device.kernels.softmax_cross_entropy.bind(
-            device.threads, z=z, classes=outputs, targets=targets, result=result, values=values
+        return list(
+            device.kernels.softmax_cross_entropy.bind(
+                device.threads, z=z, classes=outputs, targets=targets, result=result, values=values
+            )
         )
 
     def bind_residual(
@@ -205,8 +207,10 @@ class MeanSquaredError(Loss):
         values: npt.NDArray[np.float64],
     ) -> list[Operation]:
         """Return the fused loss and its mean."""
-        return device.kernels.mean_squared_error.bind(
-            device.threads, z=z, width=outputs, targets=targets, result=result, values=values
+        return list(
+            device.kernels.mean_squared_error.bind(
+                device.threads, z=z, width=outputs, targets=targets, result=result, values=values
+            )
         )
 
     def bind_residual(

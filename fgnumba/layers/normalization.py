@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from fgnumba.errors import ConfigError, ShapeError, shown
-from fgnumba.kernels.machine.program import Operation
+from fgnumba.kernels.machine.interfaces import Operation
 from fgnumba.kernels.rules.moments import LEAST_EPSILON
 from fgnumba.kernels.shared.affine.cpu import Affine
 from fgnumba.layers.base import Initial, Layer, Shape, Site, sizes

@@ -6,7 +6,7 @@ from typing import Any
 
 from fgnumba.errors import ConfigError, shown
 from fgnumba.kernels.layout.images import NO_BORDER, Border
-from fgnumba.kernels.machine.program import Operation
+from fgnumba.kernels.machine.interfaces import Operation
 from fgnumba.layers.base import Layer, Shape, Site, checked_image, pair
 from fgnumba.layers.convolution import Padding, checked_padding, resolved_padding, windows_along
 from fgnumba.validation import store

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from fgnumba.errors import ShapeError
-from fgnumba.kernels.machine.program import Operation
+from fgnumba.kernels.machine.interfaces import Operation
 from fgnumba.layers.base import Layer, Shape, Site, checked_activation, sizes
 from fgnumba.validation import real_number, store
 
@@ -93,7 +93,8 @@ class Add(Layer):
 
     def bind(self, site: Site) -> list[Operation]:
         """Return the sums: of the first two inputs, then of that and each other one."""
-        operations, x = [], site.inputs[0]
+        operations: list[Operation] = []
+        x = site.inputs[0]
         for index, x2 in enumerate(site.inputs[1:], 2):
             operations.append(
                 site.device.kernels.elementwise.bind(
@@ -128,7 +129,8 @@ class Concatenate(Layer):
 
     def bind(self, site: Site) -> list[Operation]:
         """Return a copy for each input."""
-        operations, first = [], 0
+        operations: list[Operation] = []
+        first = 0
         for x in site.inputs:
             channels = x.shape[2]
             operations.append(

@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from fgnumba.kernels.devices.device import Device
-from fgnumba.kernels.machine.program import Operation, Stage
+from fgnumba.kernels.machine.interfaces import Operation
+from fgnumba.kernels.machine.program import Stage, cpu_operations
 from fgnumba.layers import Perturbation, Site
 from fgnumba.model.graph import Graph
 from fgnumba.model.plan import InputRows
@@ -122,7 +123,7 @@ class Inspection(Bound):
         steps: list[Operation | Stage] = [operation for operation in bound if operation.once]
         repeated = [operation for operation in bound if not operation.once]
         if task.by_image and self.device.by_parts:
-            steps.append(Stage(tuple(repeated), self.batch, min(self.batch, self.device.threads), 0))
+            steps.append(Stage(cpu_operations(repeated), self.batch, min(self.batch, self.device.threads), 0))
         else:
             steps += repeated
         program = self.device.program(steps)

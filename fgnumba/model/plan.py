@@ -17,8 +17,9 @@ import numpy.typing as npt
 from fgnumba.errors import ConfigError
 from fgnumba.kernels.devices.device import Device, Staged
 from fgnumba.kernels.layout.images import Images, bordered_size
+from fgnumba.kernels.machine.interfaces import Operation
 from fgnumba.kernels.machine.memory import CACHE_LINE, address, aligned, leading, pads_well, round_up
-from fgnumba.kernels.machine.program import Operation, Stage
+from fgnumba.kernels.machine.program import Stage, cpu_operations
 from fgnumba.kernels.machine.work import PARTS_A_THREAD, threads_for
 from fgnumba.layers import Perturbation, Shape, Site
 from fgnumba.layers.losses import Loss
@@ -94,7 +95,7 @@ class InputRows(Bound):
         """Bytes of the copy, 0 where there is none."""
         return 0 if self._copy is None else self._copy.nbytes
 
-    def read_by(self, x: npt.NDArray[Any], readers: Sequence[tuple[Operation, str, int]]) -> None:
+    def read_by(self, x: npt.NDArray[Any], readers: Sequence[tuple[Any, str, int]]) -> None:
         """Give readers the address of x (B, ...): operations, the field for it, the example that they begin with.
 
         x is read in place where it is contiguous float32 with rows at a distance that the kernels read at
@@ -213,7 +214,7 @@ class Plan(Bound):
                 self.steps += operations
             else:
                 self.steps += [op for op in operations if op.once]
-                repeated = tuple(op for op in operations if not op.once)
+                repeated = cpu_operations(op for op in operations if not op.once)
                 self.steps.append(Stage(repeated, part.count, part.threads, part.nbytes))
         return self._arrays[result]
 

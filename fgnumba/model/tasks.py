@@ -16,8 +16,10 @@ import numpy.typing as npt
 from fgnumba.kernels.devices.device import Device
 from fgnumba.kernels.emit.vector import PANEL
 from fgnumba.kernels.layout.images import NO_BORDER, Border, Images, bordered_size, image_shape
+from fgnumba.kernels.machine import program
+from fgnumba.kernels.machine.interfaces import Operation
 from fgnumba.kernels.machine.memory import CACHE_LINE, address, aligned, leading, round_up
-from fgnumba.kernels.machine.program import Operation, Stage
+from fgnumba.kernels.machine.program import Stage, cpu_operations
 from fgnumba.kernels.machine.work import threads_for
 from fgnumba.layers import Shape
 from fgnumba.model.liveness import Lifetime, assign
@@ -276,22 +278,21 @@ def _place_group(
     written = sum(buffer.size for task in group.by_image for buffer in task.writes)
     work = sum(operation.multiply_adds for operation in repeated) + _ELEMENT_WORK * written
     placed.steps += [operation for operation in bound if operation.once]
+    stage: Sequence[Operation]
+    after: Sequence[Operation]
     for first in range(0, batch, images):
         count = min(images, batch - first)
         if group.chunked:
             window = [(address(b.memory), address(b.memory) + b.size * 4) for b in chunk_buffers]
             stage, after = (
                 [_of_chunk(operation, first, count, batch, window) for operation in operations]
-                for operations in (repeated, summed)
+                for operations in (cpu_operations(repeated), cpu_operations(summed))
             )
         else:
             stage, after = repeated, summed
         if stage:
-            placed.steps.append(
-                Stage(
-                    tuple(stage), count, threads_for(work // -(-batch // count), count, threads), thread_bytes
-                )
-            )
+            threads_of_chunk = threads_for(work // -(-batch // count), count, threads)
+            placed.steps.append(Stage(cpu_operations(stage), count, threads_of_chunk, thread_bytes))
         placed.steps += after
         placed.readers += [(op, name, first) for op in (*stage, *after) for name in op.external]
 
@@ -304,8 +305,8 @@ def _chunk(buffers: Sequence[ImageBuffer], batch: int, threads: int) -> int:
 
 
 def _of_chunk(
-    operation: Operation, first: int, count: int, batch: int, window: Sequence[tuple[int, int]]
-) -> Operation:
+    operation: program.Operation, first: int, count: int, batch: int, window: Sequence[tuple[int, int]]
+) -> program.Operation:
     """Return an operation on `count` images from `first` on; those in `window` begin with the chunk."""
     arguments = operation.arguments.copy()
     names = arguments.dtype.names or ()

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from fgnumba.errors import ConfigError
 from fgnumba.kernels.devices.device import Device
-from fgnumba.kernels.machine.program import Operation
+from fgnumba.kernels.machine.interfaces import Operation
 from fgnumba.kernels.ops.optimizer import cpu as kernels
 from fgnumba.layers.parameters import Parameter
 from fgnumba.optimizers.schedules import Constant, Exponential, Schedule

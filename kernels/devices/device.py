@@ -13,8 +13,9 @@ import numpy.typing as npt
 from fgnumba.kernels.devices.kernels import Kernels
 from fgnumba.kernels.devices.tuning import tuned
 from fgnumba.kernels.emit.vector import instruction_set
+from fgnumba.kernels.machine.interfaces import Operation, Program
 from fgnumba.kernels.machine.memory import aligned
-from fgnumba.kernels.machine.program import Program
+from fgnumba.kernels.machine.program import Program as CpuProgram
 from fgnumba.kernels.machine.threads import thread_count
 from fgnumba.objects.bound import Bound
 
@@ -142,12 +143,12 @@ class Device(ABC):
     def staged(self, shape: tuple[int, ...], dtype: npt.DTypeLike = np.float32) -> Staged:
         """Return an array to be filled before each run."""
 
-    def hold(self, result: Any, failed: Any) -> Sequence[Any]:
+    def hold(self, result: Any, failed: Any) -> Sequence[Operation]:
         """Return what sets ``result.finite`` to 0 where `failed`, (1,) int64, is not; nothing where the host does."""
         return ()
 
     @abstractmethod
-    def program(self, steps: Sequence[Any]) -> Any:
+    def program(self, steps: Sequence[Any]) -> Program:
         """Return bound operations as a program."""
 
 
@@ -196,8 +197,8 @@ class Cpu(Device):
     def staged(self, shape: tuple[int, ...], dtype: npt.DTypeLike = np.float32) -> Staged:
         return Staged(self.zeros(shape, dtype))
 
-    def program(self, steps: Sequence[Any]) -> Program:
-        return Program(steps, self.threads)
+    def program(self, steps: Sequence[Any]) -> CpuProgram:
+        return CpuProgram(steps, self.threads)
 
 
 CPU = Cpu()

@@ -9,14 +9,14 @@ the next begins: what they hand on to each other stays in a thread's own buffers
 in the cache.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 
-from fgnumba.kernels.machine import sharing, workers
+from fgnumba.kernels.machine import interfaces, sharing, workers
 from fgnumba.kernels.machine.memory import CACHE_LINE, address, aligned, round_up
 from fgnumba.kernels.machine.threads import thread_count
 from fgnumba.objects.bound import Bound
@@ -78,6 +78,13 @@ class Stage(Bound):
     parts: int
     threads: int
     local_bytes: int
+
+
+def cpu_operations(operations: Iterable[interfaces.Operation]) -> tuple[Operation, ...]:
+    """Return operations as those of the CPU, which they are: a stage, or a chunk of the batch, takes no others."""
+    found = tuple(operations)
+    assert all(isinstance(operation, Operation) for operation in found)
+    return cast("tuple[Operation, ...]", found)
 
 
 class Program(Bound):

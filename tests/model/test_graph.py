@@ -10,6 +10,7 @@ import pytest
 import fgnumba as fg
 from fgnumba.kernels.machine import threads
 from fgnumba.kernels.machine.compile import compiled_count
+from fgnumba.kernels.machine.program import Program
 from fgnumba.kernels.rules import directions
 from fgnumba.kernels.rules.philox import STREAM, set_stream
 from fgnumba.layers import Perturbation
@@ -193,6 +194,7 @@ def test_nothing_is_read_before_it_is_written(kind):
     plan._local[...] = np.nan
     for array in plan._arrays.values():
         array[...] = np.nan
+    assert isinstance(plan._program, Program)
     plan._program.scratch.view(np.float32)[...] = np.nan
     plan.run(x, y)
     np.testing.assert_array_equal(plan.output[:, :, :4], before)

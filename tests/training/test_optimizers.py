@@ -13,7 +13,6 @@ import fgnumba as fg
 from fgnumba.bench.reverse import ReverseMode
 from fgnumba.kernels.devices.device import CPU
 from fgnumba.kernels.machine.memory import aligned
-from fgnumba.kernels.machine.program import Program
 from fgnumba.kernels.shared.loss.cpu import RESULT
 from fgnumba.layers.parameters import Parameter
 from fgnumba.optimizers import Optimizer
@@ -105,7 +104,7 @@ def check_steps(case, shapes, steps=12):
     def memory(kind, parameter):
         return kept.setdefault((kind, parameter.name), aligned(parameter.packed.shape))
 
-    program = Program(optimizer.bind(CPU, parameters, gradients, rates, result, memory))
+    program = CPU.program(optimizer.bind(CPU, parameters, gradients, rates, result, memory))
     flat = np.concatenate([array.ravel() for array in theta.values()]).astype(np.float64)
     for number in range(steps):
         drawn = {name: rng.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}

@@ -12,8 +12,8 @@ from fgnumba.estimators.activity.layout import Place
 from fgnumba.estimators.activity.settings import Feedback
 from fgnumba.kernels.emit.vector import PANEL
 from fgnumba.kernels.layout.images import Images, image_shape
+from fgnumba.kernels.machine.interfaces import Operation
 from fgnumba.kernels.machine.memory import round_up
-from fgnumba.kernels.machine.program import Operation
 from fgnumba.kernels.ops.feedback.cpu import COEFFICIENTS
 from fgnumba.kernels.shared.perturbed_units.cpu import Perturbed
 from fgnumba.kernels.shared.product.product import Weights

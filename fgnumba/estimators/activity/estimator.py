@@ -13,7 +13,7 @@ from fgnumba.estimators.activity.forward_tasks import ForwardTasks
 from fgnumba.estimators.activity.plan import ActivityPlan, analyzed, head_shapes
 from fgnumba.estimators.activity.settings import Feedback, LocalLosses
 from fgnumba.estimators.base import Estimate, Estimator, Pass, Recipe, Setting
-from fgnumba.kernels.machine.program import Operation
+from fgnumba.kernels.machine.interfaces import Operation
 from fgnumba.kernels.rules.philox import MAX_DIRECTIONS
 from fgnumba.kernels.shared.loss.cpu import in_float32
 from fgnumba.layers.parameters import Parameter

@@ -14,7 +14,7 @@ from fgnumba.estimators.activity.settings import LocalLosses
 from fgnumba.kernels.devices.device import Device
 from fgnumba.kernels.emit.vector import PANEL
 from fgnumba.kernels.layout.images import Images, image_shape
-from fgnumba.kernels.machine.program import Operation
+from fgnumba.kernels.machine.interfaces import Operation
 from fgnumba.kernels.rules.directions import EXPLICIT, NONE
 from fgnumba.kernels.shared.perturbed_units.cpu import SLOPE_FROM_OUTPUT, Perturbed
 from fgnumba.layers import AvgPool2d, Dense, Dropout, Perturbation, Site

@@ -12,8 +12,8 @@ from fgnumba.estimators.activity.error_signals import SignalTasks, Units
 from fgnumba.estimators.activity.forward_tasks import ForwardTasks, Observer, Read
 from fgnumba.kernels.emit.vector import PANEL
 from fgnumba.kernels.layout.images import Border, image_shape
+from fgnumba.kernels.machine.interfaces import Operation
 from fgnumba.kernels.machine.memory import round_up
-from fgnumba.kernels.machine.program import Operation
 from fgnumba.kernels.shared.perturbed_units.cpu import SLOPE_FROM_OUTPUT
 from fgnumba.layers import Conv2d, Dense
 from fgnumba.layers.parameters import Parameter

@@ -14,7 +14,7 @@ from fgnumba.estimators.activity.gradients import GradientTasks, Target
 from fgnumba.estimators.activity.layout import Layout, lay_out
 from fgnumba.estimators.activity.settings import Feedback, LocalLosses
 from fgnumba.kernels.layout.images import image_shape
-from fgnumba.kernels.machine.program import Operation
+from fgnumba.kernels.machine.interfaces import Operation
 from fgnumba.layers import Activation
 from fgnumba.layers.losses import Loss
 from fgnumba.layers.parameters import Parameter
