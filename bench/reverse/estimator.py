@@ -9,7 +9,7 @@ import numpy.typing as npt
 from fgnumba.bench.reverse.plan import ReversePlan
 from fgnumba.estimators import Estimate, Estimator, Recipe, Setting
 from fgnumba.kernels.devices.device import CPU
-from fgnumba.kernels.shared.loss.cpu import RESULT
+from fgnumba.kernels.shared.loss import RESULT
 from fgnumba.validation import flag, store, whole_number
 
 

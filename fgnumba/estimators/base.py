@@ -58,7 +58,7 @@ class Setting(Bound):
     model, batch, loss : what is differentiated, on how many examples.
     stream : ``kernels.rules.philox.STREAM``, of the directions; read when a step runs.
     state : shared by all batch sizes of a trainer.
-    optimizer, rates : what moves the parameters, and its ``kernels.ops.optimizer.cpu.RATES``; None: the estimate
+    optimizer, rates : what moves the parameters, and its ``kernels.ops.optimizer.RATES``; None: the estimate
         stays in `gradients`, and nothing is moved.
     failed : (1,) int64 on a device that takes steps by itself: where it is not 0, a step moves nothing.
     """

@@ -16,7 +16,7 @@ from fgnumba.estimators.weight_update import Descent, WeightUpdate, control_of
 from fgnumba.kernels.machine.interfaces import Operation
 from fgnumba.kernels.rules.philox import FAMILY, MAX_DIRECTIONS
 from fgnumba.kernels.shared.drawn.cpu import Drawn
-from fgnumba.kernels.shared.loss.cpu import in_float32
+from fgnumba.kernels.shared.loss import in_float32
 from fgnumba.layers import Perturbation
 from fgnumba.layers.parameters import Parameter
 from fgnumba.model.directions import Direction, by_name

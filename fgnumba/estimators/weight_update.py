@@ -13,9 +13,9 @@ import numpy.typing as npt
 
 from fgnumba.estimators.base import Setting, Update
 from fgnumba.kernels.machine.interfaces import Operation
-from fgnumba.kernels.ops.descent import cpu as rules
-from fgnumba.kernels.ops.optimizer import cpu as optimizer_rules
-from fgnumba.kernels.shared.loss.cpu import RESULT
+from fgnumba.kernels.ops import descent as rules
+from fgnumba.kernels.ops import optimizer as optimizer_rules
+from fgnumba.kernels.shared.loss import RESULT
 from fgnumba.layers.parameters import Parameter
 from fgnumba.objects.bound import Bound
 from fgnumba.optimizers import SGD

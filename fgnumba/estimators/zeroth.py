@@ -15,12 +15,12 @@ from fgnumba.estimators.base import Estimate, Estimator, Recipe, Setting
 from fgnumba.kernels.machine.interfaces import Operation
 from fgnumba.kernels.machine.memory import address
 from fgnumba.kernels.machine.program import Stage
-from fgnumba.kernels.ops.descent.cpu import SGD, STORE
-from fgnumba.kernels.ops.differences.cpu import BACK, FORTH, RETURN
-from fgnumba.kernels.ops.optimizer.cpu import RATES
+from fgnumba.kernels.ops.descent import SGD, STORE
+from fgnumba.kernels.ops.differences import BACK, FORTH, RETURN
+from fgnumba.kernels.ops.optimizer import RATES
 from fgnumba.kernels.rules.directions import NONE
 from fgnumba.kernels.rules.philox import MAX_DIRECTIONS
-from fgnumba.kernels.shared.loss.cpu import RESULT
+from fgnumba.kernels.shared.loss import RESULT
 from fgnumba.layers import Perturbation
 from fgnumba.layers.parameters import Parameter, packed_index
 from fgnumba.model.directions import by_name

@@ -11,10 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from fgnumba.errors import ConfigError, did_you_mean, shown
-from fgnumba.kernels.ops.descent.cpu import STORE
+from fgnumba.kernels.ops.descent import STORE
 from fgnumba.kernels.rules import directions as kinds
 from fgnumba.kernels.rules.philox import MAX_DIRECTIONS, MAX_SEED, MAX_STEP, ORTHOGONAL, STREAM, set_stream
-from fgnumba.kernels.shared.loss.cpu import RESULT
+from fgnumba.kernels.shared.loss import RESULT
 from fgnumba.validation import as_float, store, whole_number
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fgnumba.kernels.devices.device import Device, Staged
-from fgnumba.kernels.shared.loss.cpu import RESULT
+from fgnumba.kernels.shared.loss import RESULT
 from fgnumba.layers.losses import Loss
 from fgnumba.objects.bound import Bound
 
@@ -18,7 +18,7 @@ class Outcome(Bound):
 
     Attributes
     ----------
-    result : (1,) ``kernels.shared.loss.cpu.RESULT``, whether loss and derivatives are finite.
+    result : (1,) ``kernels.shared.loss.RESULT``, whether loss and derivatives are finite.
     values : (1 + T,) float64, these.
     noted : (noted,) float64. All as kernels write them.
     """

@@ -136,7 +136,7 @@ class Plan(Bound):
     Attributes
     ----------
     values : (1 + T,) float64, the loss and the directional derivatives of the last run.
-    result : (1,) ``kernels.shared.loss.cpu.RESULT``, whether they are finite.
+    result : (1,) ``kernels.shared.loss.RESULT``, whether they are finite.
     output : (1 + T, B, ld) float32, the dual output of the last run.
     rows : what runs, layer by layer.
     steps : the same as bound operations, and stages of them.

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from fgnumba.errors import ConfigError
 from fgnumba.kernels.devices.device import Device
 from fgnumba.kernels.machine.interfaces import Operation
-from fgnumba.kernels.ops.optimizer import cpu as kernels
+from fgnumba.kernels.ops import optimizer as kernels
 from fgnumba.layers.parameters import Parameter
 from fgnumba.optimizers.schedules import Constant, Exponential, Schedule
 from fgnumba.validation import MAX_FLOAT32, flag, optional, real_number, store, whole_number
@@ -62,12 +62,12 @@ class Optimizer(ABC):
 
     @abstractmethod
     def constants(self) -> dict[str, float]:
-        """Return the fields of ``kernels.ops.optimizer.cpu.RATES`` that stay as they are."""
+        """Return the fields of ``kernels.ops.optimizer.RATES`` that stay as they are."""
 
     @property
     @abstractmethod
     def rule(self) -> int:
-        """The rule of ``kernels.ops.optimizer.cpu``."""
+        """The rule of ``kernels.ops.optimizer``."""
 
     def set_rates(self, rates: npt.NDArray[Any], step: int, learning_rate: float | None = None) -> float:
         """Write what a step needs into `rates`, and return its learning rate: the schedule's where none is given."""

@@ -22,7 +22,7 @@ from fgnumba.kernels.cuda.copies import gather_rows
 from fgnumba.kernels.cuda.program import Operation, Program
 from fgnumba.kernels.devices.gpu import Gpu
 from fgnumba.kernels.devices.step_tables import SETTINGS, bind_advance, bind_record
-from fgnumba.kernels.shared.loss.cpu import RESULT
+from fgnumba.kernels.shared.loss import RESULT
 from fgnumba.objects.bound import Bound
 from fgnumba.training.steps import Steps, none_ahead
 from fgnumba.uninterrupted import Uninterrupted

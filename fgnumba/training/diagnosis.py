@@ -11,7 +11,7 @@ from fgnumba.errors import DeviceError, Diagnosis
 from fgnumba.estimators.base import Estimate
 from fgnumba.estimators.weight_update import in_update
 from fgnumba.kernels.devices.device import Device
-from fgnumba.kernels.shared.loss.cpu import in_float32
+from fgnumba.kernels.shared.loss import in_float32
 from fgnumba.layers.losses import Loss
 from fgnumba.layers.parameters import Parameter
 from fgnumba.model.graph import Graph

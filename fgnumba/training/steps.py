@@ -9,9 +9,9 @@ import numpy.typing as npt
 from fgnumba.errors import ConfigError, DatasetError, DeviceError, DivergenceError
 from fgnumba.estimators import Estimate, Estimator, Setting, State
 from fgnumba.estimators.weight import WeightPerturbation
-from fgnumba.kernels.ops.optimizer.cpu import RATES
+from fgnumba.kernels.ops.optimizer import RATES
 from fgnumba.kernels.rules.philox import MAX_SEED, MAX_STEP, STREAM, set_stream
-from fgnumba.kernels.shared.loss.cpu import in_float32
+from fgnumba.kernels.shared.loss import in_float32
 from fgnumba.layers.losses import Loss, SoftmaxCrossEntropy
 from fgnumba.model.graph import Graph
 from fgnumba.model.jvp import checked_batch

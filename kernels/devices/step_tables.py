@@ -23,9 +23,9 @@ from fgnumba.kernels.cuda.primitives import (
     thread,
 )
 from fgnumba.kernels.cuda.program import Launch, Operation
-from fgnumba.kernels.ops.optimizer.cpu import RATES
+from fgnumba.kernels.ops.optimizer import RATES
 from fgnumba.kernels.rules.philox import STREAM
-from fgnumba.kernels.shared.loss.cpu import RESULT
+from fgnumba.kernels.shared.loss import RESULT
 from fgnumba.validation.launcher import launcher
 
 SETTINGS = np.dtype([("stream", STREAM), ("rates", RATES), ("first", np.int64)])

@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 
 from fgnumba.kernels.layout.packing import pack, unpack
-from fgnumba.kernels.ops.descent import cpu as rules
+from fgnumba.kernels.ops import descent as rules
 from fgnumba.kernels.ops.descent import cuda as descent
+from fgnumba.kernels.ops.optimizer import RATES
 from fgnumba.kernels.rules import directions
 from fgnumba.kernels.rules.philox import ORTHOGONAL
-from fgnumba.kernels.shared.loss.cpu import RESULT
+from fgnumba.kernels.shared.loss import RESULT
 from tests import tolerances
 from tests.references import reference
 
@@ -28,7 +29,7 @@ def run(gpu, kind, shape, derivatives, rule, finite=1, rate=0.1, first=FIRST):
     rng = np.random.default_rng(0)
     theta, moment = (rng.standard_normal(shape).astype(np.float32) for _ in range(2))
     packed, packed_moment = gpu.array(pack(theta)), gpu.array(pack(moment))
-    rates, result = np.zeros(1, descent.RATES), gpu.array(np.full(1, finite, RESULT))
+    rates, result = np.zeros(1, RATES), gpu.array(np.full(1, finite, RESULT))
     rates["learning_rate"], rates["momentum"] = rate, 0.75
     operation = descent.bind(
         None,

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fgnumba.kernels.ops.differences import cuda as differences
-from fgnumba.kernels.shared.loss.cpu import RESULT
+from fgnumba.kernels.shared.loss import RESULT
 from tests import tolerances
 
 

@@ -5,8 +5,8 @@ import pytest
 
 from fgnumba.kernels.layout.packing import pack, unpack
 from fgnumba.kernels.ops.example_panels import cuda as example_panels
+from fgnumba.kernels.ops.feedback import COEFFICIENTS
 from fgnumba.kernels.ops.feedback import cuda as feedback
-from fgnumba.kernels.ops.feedback.cpu import COEFFICIENTS
 from fgnumba.kernels.shared.perturbed_units.cpu import Perturbed
 from tests import tolerances
 from tests.kernels.test_activations import REFERENCES

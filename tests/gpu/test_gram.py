@@ -5,14 +5,14 @@ import pytest
 
 from fgnumba.kernels.cuda.driver import SimulatedDriver
 from fgnumba.kernels.layout.packing import pack
-from fgnumba.kernels.ops.descent import cpu as rules
+from fgnumba.kernels.ops import descent as rules
 from fgnumba.kernels.ops.descent import cuda as descent
 from fgnumba.kernels.ops.gram import cuda as gram
 from fgnumba.kernels.ops.projection import cuda as projection
 from fgnumba.kernels.rules import directions as kinds
 from fgnumba.kernels.rules.philox import ORTHOGONAL
 from fgnumba.kernels.shared.drawn.cpu import Drawn
-from fgnumba.kernels.shared.loss.cpu import RESULT
+from fgnumba.kernels.shared.loss import RESULT
 from tests import tolerances
 from tests.references import reference
 

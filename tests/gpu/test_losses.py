@@ -6,7 +6,7 @@ from scipy import special
 
 from fgnumba.kernels.ops.mean_squared_error import cuda as mean_squared_error
 from fgnumba.kernels.ops.softmax_cross_entropy import cuda as softmax_cross_entropy
-from fgnumba.kernels.shared.loss.cpu import RESULT
+from fgnumba.kernels.shared.loss import RESULT
 from tests import loss_cases, tolerances
 
 # More than a block of eight warps, rows longer than a warp, one of each.

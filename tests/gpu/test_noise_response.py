@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fgnumba.kernels.ops.feedback.cpu import COEFFICIENTS
+from fgnumba.kernels.ops.feedback import COEFFICIENTS
 from fgnumba.kernels.ops.noise_response import cuda as residual
 from tests import tolerances
 

@@ -5,7 +5,7 @@ import pytest
 
 from fgnumba.kernels.layout.packing import pack, unpack
 from fgnumba.kernels.ops.optimizer import cuda as optimizer
-from fgnumba.kernels.shared.loss.cpu import RESULT
+from fgnumba.kernels.shared.loss import RESULT
 from tests import tolerances
 
 SETTING = {

@@ -13,11 +13,11 @@ from fgnumba.kernels.devices import signatures
 from fgnumba.kernels.devices.device import CPU
 from fgnumba.kernels.devices.kernels import Kernels
 from fgnumba.kernels.layout import geometry, images
+from fgnumba.kernels.ops.descent import STORE
 from fgnumba.kernels.ops.descent import cpu as descent
-from fgnumba.kernels.ops.descent.cpu import STORE
 from fgnumba.kernels.rules.directions import RANK1
 from fgnumba.kernels.rules.philox import STREAM, set_stream
-from fgnumba.kernels.shared.loss.cpu import RESULT
+from fgnumba.kernels.shared.loss import RESULT
 from fgnumba.validation.launcher import launcher, plain
 
 # What is given here is not what annotations ask for.

@@ -11,7 +11,7 @@ from fgnumba.kernels.machine.memory import aligned
 from fgnumba.kernels.machine.program import Program
 from fgnumba.kernels.ops.mean_squared_error import cpu as mean_squared_error
 from fgnumba.kernels.ops.softmax_cross_entropy import cpu as softmax_cross_entropy
-from fgnumba.kernels.shared.loss.cpu import RESULT
+from fgnumba.kernels.shared.loss import RESULT
 from tests import loss_cases, tolerances
 
 SHAPES = [(1, 1), (1, 2), (2, 1), (7, 3), (64, 10), (61, 31), (3, 33), (5, 1000), (100, 101)]

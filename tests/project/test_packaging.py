@@ -112,3 +112,11 @@ def test_an_operation_is_bound_alike_on_every_device(name):
             if function.startswith("bind") and inspect.isfunction(value)
         }
     assert found["cpu"] == found["cuda"]
+
+
+def test_modules_for_cuda_take_constants_from_the_folder_not_from_its_module_for_the_cpu():
+    for path in (ROOT / "kernels").rglob("*.py"):
+        if path.parts[-2] in ("cuda", "devices") or "cuda" in path.stem:
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                if isinstance(node, ast.ImportFrom) and str(node.module).endswith(".cpu"):
+                    assert not [one.name for one in node.names if one.name.isupper()], path

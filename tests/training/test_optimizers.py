@@ -13,7 +13,7 @@ import fgnumba as fg
 from fgnumba.bench.reverse import ReverseMode
 from fgnumba.kernels.devices.device import CPU
 from fgnumba.kernels.machine.memory import aligned
-from fgnumba.kernels.shared.loss.cpu import RESULT
+from fgnumba.kernels.shared.loss import RESULT
 from fgnumba.layers.parameters import Parameter
 from fgnumba.optimizers import Optimizer
 from tests import tolerances

@@ -13,7 +13,8 @@ from fgnumba.kernels.machine.arguments import filled, record
 from fgnumba.kernels.machine.compile import kernel
 from fgnumba.kernels.machine.memory import round_up
 from fgnumba.kernels.machine.program import Operation
-from fgnumba.kernels.shared.windows.cpu import FIELDS, columns_of, rows_of, window_fields
+from fgnumba.kernels.shared.windows import FIELDS, window_fields
+from fgnumba.kernels.shared.windows.cpu import columns_of, rows_of
 from fgnumba.validation.launcher import launcher
 
 _ARGUMENTS = record(

@@ -14,7 +14,7 @@ from fgnumba.kernels.emit.vector import PANEL
 from fgnumba.kernels.layout.images import Images, image_shape
 from fgnumba.kernels.machine.interfaces import Operation
 from fgnumba.kernels.machine.memory import round_up
-from fgnumba.kernels.ops.feedback.cpu import COEFFICIENTS
+from fgnumba.kernels.ops.feedback import COEFFICIENTS
 from fgnumba.kernels.shared.perturbed_units.cpu import Perturbed
 from fgnumba.kernels.shared.product.product import Weights
 from fgnumba.layers.losses import Loss

@@ -15,7 +15,7 @@ from fgnumba.estimators.activity.settings import Feedback, LocalLosses
 from fgnumba.estimators.base import Estimate, Estimator, Pass, Recipe, Setting
 from fgnumba.kernels.machine.interfaces import Operation
 from fgnumba.kernels.rules.philox import MAX_DIRECTIONS
-from fgnumba.kernels.shared.loss.cpu import in_float32
+from fgnumba.kernels.shared.loss import in_float32
 from fgnumba.layers.parameters import Parameter
 from fgnumba.model.graph import Graph
 from fgnumba.model.inspection import Inspection

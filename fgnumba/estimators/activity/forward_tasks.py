@@ -16,7 +16,8 @@ from fgnumba.kernels.emit.vector import PANEL
 from fgnumba.kernels.layout.images import Images, image_shape
 from fgnumba.kernels.machine.interfaces import Operation
 from fgnumba.kernels.rules.directions import EXPLICIT, NONE
-from fgnumba.kernels.shared.perturbed_units.cpu import SLOPE_FROM_OUTPUT, Perturbed
+from fgnumba.kernels.shared.perturbed_units import SLOPE_FROM_OUTPUT
+from fgnumba.kernels.shared.perturbed_units.cpu import Perturbed
 from fgnumba.layers import AvgPool2d, Dense, Dropout, Perturbation, Site
 from fgnumba.layers.parameters import Parameter
 from fgnumba.model.graph import Graph

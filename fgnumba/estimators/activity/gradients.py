@@ -14,7 +14,7 @@ from fgnumba.kernels.emit.vector import PANEL
 from fgnumba.kernels.layout.images import Border, image_shape
 from fgnumba.kernels.machine.interfaces import Operation
 from fgnumba.kernels.machine.memory import round_up
-from fgnumba.kernels.shared.perturbed_units.cpu import SLOPE_FROM_OUTPUT
+from fgnumba.kernels.shared.perturbed_units import SLOPE_FROM_OUTPUT
 from fgnumba.layers import Conv2d, Dense
 from fgnumba.layers.parameters import Parameter
 from fgnumba.model.tasks import ImageBuffer, PanelBuffer, Task

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from fgnumba.errors import ConfigError
-from fgnumba.kernels.shared.perturbed_units.cpu import SLOPE_FROM_OUTPUT
+from fgnumba.kernels.shared.perturbed_units import SLOPE_FROM_OUTPUT
 from fgnumba.layers import Activation, Conv2d, Dense, GroupNorm, LayerNorm
 from fgnumba.model.wiring import Step, Value
 

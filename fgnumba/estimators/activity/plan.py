@@ -47,7 +47,7 @@ class ActivityPlan(Bound):
     ----------
     outcome : the loss and the mean derivatives along the noise that the model's output sees.
     slots : S, the tangents of that.
-    result : (1,) ``kernels.shared.loss.cpu.RESULT``.
+    result : (1,) ``kernels.shared.loss.RESULT``.
     scale : (1,) float64, what gradients of the summed loss are multiplied by: 1 / B for that of the mean.
 
     Raises

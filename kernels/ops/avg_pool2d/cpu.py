@@ -17,6 +17,7 @@ from fgnumba.kernels.emit.vector import PANEL
 from fgnumba.kernels.machine.compile import kernel
 from fgnumba.kernels.machine.memory import round_up
 from fgnumba.kernels.machine.program import Operation
+from fgnumba.kernels.ops.avg_pool2d import RUN
 from fgnumba.kernels.shared.windows.cpu import ARGUMENTS, columns_of, rows_of
 from fgnumba.kernels.shared.windows.cpu import bind as bind_windows
 from fgnumba.validation.launcher import launcher
@@ -32,9 +33,6 @@ def bind(**arguments: Any) -> Operation:
     scratch = round_up(arguments["y"].shape[2], PANEL) * 12
     return replace(bind_windows("average-pool", _entry(), **arguments), scratch_bytes=scratch)
 
-
-RUN = 16
-"""Numbers whose sum is a float32: wrong by U RUN / 2 of them at most."""
 
 _SHARE = np.float32(1 / RUN)
 

@@ -8,7 +8,7 @@ from fgnumba.kernels.cuda.kernel import kernel
 from fgnumba.kernels.cuda.layout import element, offset, position
 from fgnumba.kernels.cuda.primitives import Address, Size, block_y, load_f32, store_f32
 from fgnumba.kernels.cuda.program import Operation
-from fgnumba.kernels.ops.avg_pool2d.cpu import RUN
+from fgnumba.kernels.ops.avg_pool2d import RUN
 from fgnumba.kernels.shared.windows.cuda import bind as bind_windows
 from fgnumba.kernels.shared.windows.cuda import covered
 from fgnumba.validation.launcher import launcher

@@ -26,15 +26,14 @@ from fgnumba.kernels.machine.compile import kernel
 from fgnumba.kernels.machine.memory import address
 from fgnumba.kernels.machine.program import Operation
 from fgnumba.kernels.machine.work import heights, parts_for, split, tile_count, tile_rows
-from fgnumba.kernels.ops.optimizer.cpu import RATES
+from fgnumba.kernels.ops.descent import SGD, STORE
+from fgnumba.kernels.ops.optimizer import RATES
 from fgnumba.kernels.rules.directions import GAUSSIAN, RADEMACHER, RANK1
 from fgnumba.kernels.rules.directions import cpu as directions
 from fgnumba.kernels.rules.philox import DIRECTION_SHIFT, ENTRY, LEFT, RIGHT, STREAM
-from fgnumba.kernels.shared.loss.cpu import RESULT
+from fgnumba.kernels.shared.loss import RESULT
 from fgnumba.kernels.shared.product.register_tiles import ONE_SEGMENT, SINGLE, TILE_KINDS, tile_table
 from fgnumba.validation.launcher import launcher
-
-STORE, SGD, MOMENTUM = range(3)
 
 BLOCK = 64
 _ARGUMENTS = record(

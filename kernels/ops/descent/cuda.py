@@ -47,7 +47,7 @@ from fgnumba.kernels.cuda.program import Launch, Operation
 from fgnumba.kernels.cuda.sums import SLOT, block_sum
 from fgnumba.kernels.emit.vector import PANEL
 from fgnumba.kernels.machine.memory import address
-from fgnumba.kernels.ops.descent.cpu import SGD
+from fgnumba.kernels.ops.descent import SGD
 from fgnumba.kernels.ops.descent.moves_cuda import move_one, move_rows
 from fgnumba.kernels.ops.optimizer.cuda import LEARNING_RATE, RATES
 from fgnumba.kernels.rules.directions import GAUSSIAN, RADEMACHER, RANK1

@@ -13,7 +13,7 @@ from fgnumba.kernels.cuda.primitives import (
     zeros,
 )
 from fgnumba.kernels.emit.vector import PANEL
-from fgnumba.kernels.ops.descent.cpu import MOMENTUM, STORE
+from fgnumba.kernels.ops.descent import MOMENTUM, STORE
 from fgnumba.kernels.ops.optimizer.cuda import LEARNING_RATE, MOMENTUM_RATE
 
 _ZERO = np.float32(0)

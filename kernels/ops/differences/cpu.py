@@ -18,15 +18,14 @@ from fgnumba.kernels.machine.arguments import filled, record
 from fgnumba.kernels.machine.compile import kernel
 from fgnumba.kernels.machine.memory import address
 from fgnumba.kernels.machine.program import Operation
-from fgnumba.kernels.shared.loss.cpu import RESULT
+from fgnumba.kernels.ops.differences import BACK, FORTH
+from fgnumba.kernels.shared.loss import RESULT
 from fgnumba.validation.launcher import launcher
 
 _KEEP = record("values", "out", "index")
 _NUDGE = record("places", "saved", "index", "side", "epsilon")
 _CENTRAL = record("losses", "count", "epsilon", "values", "result", "weighted", "share")
 _SCATTER = record("places", "values", "count", "factor", "result")
-
-FORTH, BACK, RETURN = range(3)
 
 
 @launcher

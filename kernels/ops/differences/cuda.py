@@ -22,7 +22,7 @@ from fgnumba.kernels.cuda.primitives import (
 )
 from fgnumba.kernels.cuda.program import Launch, Operation
 from fgnumba.kernels.cuda.sums import SLOT, block_sum
-from fgnumba.kernels.ops.differences.cpu import BACK, FORTH, RETURN
+from fgnumba.kernels.ops.differences import BACK, FORTH, RETURN
 from fgnumba.kernels.shared.loss.cuda import FINITE
 from fgnumba.validation.launcher import launcher
 

@@ -23,10 +23,9 @@ from fgnumba.kernels.machine.arguments import filled, record
 from fgnumba.kernels.machine.compile import kernel
 from fgnumba.kernels.machine.memory import address, round_up
 from fgnumba.kernels.machine.program import Operation
+from fgnumba.kernels.ops.dropout import ROW_MULTIPLE
 from fgnumba.kernels.rules.philox import DROPPED, PURPOSE_SHIFT, STREAM
 from fgnumba.validation.launcher import launcher
-
-ROW_MULTIPLE = 64
 
 _ARGUMENTS = record(
     *images.fields("x"),

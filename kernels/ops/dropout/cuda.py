@@ -20,7 +20,7 @@ from fgnumba.kernels.cuda.primitives import (
 from fgnumba.kernels.cuda.program import Operation
 from fgnumba.kernels.layout.images import Images
 from fgnumba.kernels.machine.memory import address, round_up
-from fgnumba.kernels.ops.dropout.cpu import ROW_MULTIPLE
+from fgnumba.kernels.ops.dropout import ROW_MULTIPLE
 from fgnumba.kernels.rules.directions.cuda import pick, words
 from fgnumba.kernels.rules.philox import DROPPED, PURPOSE_SHIFT
 from fgnumba.validation.launcher import launcher

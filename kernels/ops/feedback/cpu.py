@@ -26,12 +26,10 @@ from fgnumba.kernels.machine.memory import address
 from fgnumba.kernels.machine.program import Operation
 from fgnumba.kernels.machine.work import parts_for, split
 from fgnumba.kernels.ops.example_panels.cpu import transpose
+from fgnumba.kernels.ops.feedback import COEFFICIENTS
 from fgnumba.kernels.rules.activations.rules import RULES
 from fgnumba.kernels.shared.perturbed_units import cpu as sites
 from fgnumba.validation.launcher import launcher
-
-COEFFICIENTS = np.dtype([("keep", np.float64), ("gain", np.float64)])
-"""k and c of a step of learning."""
 
 _GATHER = record(
     *sites.FIELDS, "cells", "number", "out", "out_row", "out_slot", "power", "at_slopes", "at_squares"

@@ -36,7 +36,7 @@ from fgnumba.kernels.cuda.primitives import (
 from fgnumba.kernels.cuda.program import Launch, Operation
 from fgnumba.kernels.emit.vector import PANEL
 from fgnumba.kernels.ops.example_panels.cuda import transposition
-from fgnumba.kernels.ops.feedback.cpu import COEFFICIENTS
+from fgnumba.kernels.ops.feedback import COEFFICIENTS
 from fgnumba.kernels.rules.activations.rules import RULES, Rule
 from fgnumba.kernels.rules.directions.cuda import pick, turned
 from fgnumba.kernels.shared.perturbed_units import cuda as sites

@@ -20,7 +20,7 @@ from fgnumba.kernels.machine.arguments import filled, record
 from fgnumba.kernels.machine.compile import kernel
 from fgnumba.kernels.machine.memory import address
 from fgnumba.kernels.machine.program import Operation
-from fgnumba.kernels.ops.feedback.cpu import COEFFICIENTS
+from fgnumba.kernels.ops.feedback import COEFFICIENTS
 from fgnumba.validation.launcher import launcher
 
 _COPY = record("z", "z_block", "z_row", "batch", "slots", "classes", "response", "power")

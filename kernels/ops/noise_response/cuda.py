@@ -28,7 +28,7 @@ from fgnumba.kernels.cuda.primitives import (
     thread,
 )
 from fgnumba.kernels.cuda.program import Launch, Operation
-from fgnumba.kernels.ops.feedback.cpu import COEFFICIENTS
+from fgnumba.kernels.ops.feedback import COEFFICIENTS
 from fgnumba.validation.launcher import launcher
 
 _KEEP, _GAIN = (COEFFICIENTS.fields[name][1] for name in ("keep", "gain"))  # type: ignore[index]

@@ -1,1 +1,16 @@
 """Optimisers: a parameter and its moments, moved by a gradient that is stored."""
+
+import numpy as np
+
+SGD, MOMENTUM, NESTEROV, ADAM, AVERAGE, CORRECT, BALL_L2, BALL_LINF = range(8)
+
+RATES = np.dtype(
+    [
+        (name, np.float64)
+        for name in (
+            *("learning_rate", "momentum", "beta2", "epsilon", "weight_decay", "decoupled_decay"),
+            *("correction", "correction2", "radius", "clip_norm", "factor", "norm"),
+        )
+    ]
+)
+"""What may change from step to step, read when the operations run; `factor` and `norm` are written."""

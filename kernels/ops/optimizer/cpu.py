@@ -29,21 +29,9 @@ from fgnumba.kernels.machine.compile import kernel
 from fgnumba.kernels.machine.memory import address
 from fgnumba.kernels.machine.program import Operation
 from fgnumba.kernels.machine.work import parts_for, split
-from fgnumba.kernels.shared.loss.cpu import RESULT
+from fgnumba.kernels.ops.optimizer import ADAM, AVERAGE, BALL_L2, CORRECT, MOMENTUM, NESTEROV, RATES, SGD
+from fgnumba.kernels.shared.loss import RESULT
 from fgnumba.validation.launcher import launcher
-
-SGD, MOMENTUM, NESTEROV, ADAM, AVERAGE, CORRECT, BALL_L2, BALL_LINF = range(8)
-
-RATES = np.dtype(
-    [
-        (name, np.float64)
-        for name in (
-            *("learning_rate", "momentum", "beta2", "epsilon", "weight_decay", "decoupled_decay"),
-            *("correction", "correction2", "radius", "clip_norm", "factor", "norm"),
-        )
-    ]
-)
-"""What may change from step to step, read when the operations run; `factor` and `norm` are written."""
 
 BLOCK = 16 * 1024
 """Elements whose squares are added up by one thread, however many there are."""

@@ -29,7 +29,7 @@ from fgnumba.kernels.cuda.program import Launch, Operation
 from fgnumba.kernels.cuda.sums import SLOT, block_sum
 from fgnumba.kernels.emit.vector import PANEL
 from fgnumba.kernels.machine.memory import address
-from fgnumba.kernels.ops.optimizer.cpu import (
+from fgnumba.kernels.ops.optimizer import (
     ADAM,
     AVERAGE,
     BALL_L2,

@@ -18,6 +18,7 @@ from fgnumba.kernels.machine.compile import kernel
 from fgnumba.kernels.machine.memory import address, aligned
 from fgnumba.kernels.machine.program import Operation
 from fgnumba.kernels.machine.work import parts_for
+from fgnumba.kernels.shared.loss import MOST
 from fgnumba.validation.launcher import launcher
 
 ROWS = record("z", "ld", "batch", "width", "count", "targets", "rows", "reduce")
@@ -25,16 +26,6 @@ ROWS = record("z", "ld", "batch", "width", "count", "targets", "rows", "reduce")
 
 RESIDUAL = record("z", "ld", "batch", "width", "targets", "residual")
 """Arguments of the kernel that writes the gradient of each example's own loss, (batch, width) float32."""
-
-RESULT = np.dtype([("finite", np.int64)])
-"""Outcome of a pass: `finite` is 1 where loss and directional derivatives are finite in float32, as updates are."""
-MOST = np.float64(np.finfo(np.float32).max)
-"""The largest float32."""
-
-
-def in_float32(values: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
-    """Return which values a pass that ends `finite` may have."""
-    return np.abs(values) <= MOST
 
 
 _MEAN = record("rows", "batch", "count", "result", "values")

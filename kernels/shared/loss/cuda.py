@@ -24,7 +24,7 @@ from fgnumba.kernels.cuda.primitives import (
 )
 from fgnumba.kernels.cuda.program import Launch, Operation
 from fgnumba.kernels.cuda.sums import SLOT, WARPS, block_sum
-from fgnumba.kernels.shared.loss.cpu import MOST, RESULT
+from fgnumba.kernels.shared.loss import MOST, RESULT
 from fgnumba.validation.launcher import launcher
 
 TANGENTS = 4

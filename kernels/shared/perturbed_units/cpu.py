@@ -27,9 +27,6 @@ from fgnumba.kernels.rules.directions import RADEMACHER
 from fgnumba.kernels.rules.directions import cpu as directions
 from fgnumba.kernels.rules.philox import DIRECTION_SHIFT, NOISE, STREAM
 
-SLOPE_FROM_OUTPUT = ("identity", "relu", "leaky_relu")
-"""Activations whose slope is the same function of their output as of what they are applied to."""
-
 ROWS = 64
 """Rows of signs that are drawn at a time."""
 

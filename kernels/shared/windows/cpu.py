@@ -8,13 +8,8 @@ from fgnumba.kernels.layout import images
 from fgnumba.kernels.layout.images import Images, operands
 from fgnumba.kernels.machine.arguments import filled, record
 from fgnumba.kernels.machine.program import Operation
+from fgnumba.kernels.shared.windows import FIELDS, window_fields
 from fgnumba.validation.launcher import launcher
-
-FIELDS = (
-    *("channels", "height", "width", "image_height", "image_width"),
-    *("window_height", "window_width", "down", "across", "top", "left"),
-)
-"""Sizes, and how the windows move."""
 
 ARGUMENTS = record(*images.fields("x"), *images.fields("y"), "batch", "images", "count", *FIELDS)
 
@@ -50,26 +45,6 @@ def bind(
         **window_fields(x, y, window, stride, padding),
     }
     return Operation(name, entry, filled(ARGUMENTS, fields), **memory)
-
-
-def window_fields(
-    x: Images, y: Images, window: tuple[int, int], stride: tuple[int, int], padding: images.Border
-) -> dict[str, int]:
-    """Return the values of `FIELDS`."""
-    height, width, channels = y.shape
-    return {
-        "channels": channels,
-        "height": height,
-        "width": width,
-        "image_height": x.shape[0],
-        "image_width": x.shape[1],
-        "window_height": window[0],
-        "window_width": window[1],
-        "down": stride[0],
-        "across": stride[1],
-        "top": padding.top,
-        "left": padding.left,
-    }
 
 
 @register_jitable

@@ -4,7 +4,7 @@ from fgnumba.kernels.cuda.kernel import Kernel, device_function
 from fgnumba.kernels.cuda.layout import elements, elementwise, images
 from fgnumba.kernels.cuda.program import MAX_BLOCKS_YZ, Operation
 from fgnumba.kernels.layout.images import Border, Images
-from fgnumba.kernels.shared.windows.cpu import window_fields
+from fgnumba.kernels.shared.windows import window_fields
 from fgnumba.validation.launcher import launcher
 
 
