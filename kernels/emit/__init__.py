@@ -1,7 +1,10 @@
-"""The one place that emits LLVM: vector code that Numba would not make, as intrinsics that kernels call.
+"""Emits LLVM code for the vector instructions that Numba would not generate by itself.
 
-Everything else in ``kernels`` is Python that Numba compiles. Addresses travel as int64. The same arguments give
-the same intrinsic: Numba keeps every one that there ever was.
+Each module defines Numba intrinsics: functions that a kernel calls like any other, and whose LLVM code is written here
+by hand. Everything else in ``kernels`` is Python that Numba compiles. Kernels pass addresses as int64.
+
+A function that builds an intrinsic is cached and returns the same intrinsic for the same arguments, because Numba keeps
+every intrinsic that was ever made until the process ends.
 """
 
 from fgnumba.kernels.emit.calls import call, pointer, prefetch

@@ -1,7 +1,8 @@
-"""Words that threads share, waiting, time, and what a processor does with subnormal numbers.
+"""Atomic loads and stores, a short wait, the processor's clock, and its floating-point mode.
 
-Every access is sequentially consistent: there are a few of them a part, and the order that all threads agree
-on is what the sleeping and waking of workers rests upon.
+Worker threads share int64 words through these loads and stores. Every access is sequentially consistent, which costs
+little because each part of an operation makes only a few of them. All threads then see the accesses in the same order,
+and the protocol by which workers sleep and are woken relies on that order.
 """
 
 import platform
@@ -19,14 +20,16 @@ _X86 = _MACHINE in ("x86_64", "amd64", "i386", "i686", "x86")
 _ARM = _MACHINE in ("aarch64", "arm64")
 
 FLUSH = 0x8040 if _X86 else 1 << 24 if _ARM else 0
-"""Bits of the floating-point mode under which subnormal operands and results count as zero: FTZ and DAZ of
-MXCSR on x86, FZ of FPCR on Arm. Elsewhere the mode is left as it is."""
+"""Bits of the floating-point mode that make subnormal operands and results count as zero.
+
+These are FTZ and DAZ of MXCSR on x86, and FZ of FPCR on Arm. Other processors have none, and keep their mode.
+"""
 
 
 _BYTES = BYTE.as_pointer()
 
 if _ARM:
-    # What LLVM has no name for is written as assembly.
+    # LLVM has no names for the Arm instructions below, so they are written as assembly.
     llvm.initialize_native_asmparser()
 
 
@@ -35,7 +38,7 @@ def _word(builder: Any, address: Any) -> Any:
 
 
 def _assembly(builder: Any, result: Any, text: str, constraints: str, arguments: list[Any]) -> Any:
-    """Append one instruction that LLVM may neither drop nor move past another of its kind."""
+    """Append one assembly instruction that LLVM may neither drop nor move past another one of this kind."""
     signature = ir.FunctionType(result, [argument.type for argument in arguments])
     return builder.call(ir.InlineAsm(signature, text, constraints, side_effect=True), arguments)
 
@@ -57,7 +60,7 @@ def load(typingctx, address):  # type: ignore[no-untyped-def]
 
 @intrinsic
 def store(typingctx, address, value):  # type: ignore[no-untyped-def]
-    """Write the int64 `value` at `address`."""
+    """Write the int64 `value` to `address`."""
 
     def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
         builder.store_atomic(values[1], _word(builder, values[0]), "seq_cst", 8)
@@ -68,7 +71,7 @@ def store(typingctx, address, value):  # type: ignore[no-untyped-def]
 
 @intrinsic
 def add(typingctx, address, value):  # type: ignore[no-untyped-def]
-    """Add the int64 `value` to that at `address`, and return what was there."""
+    """Add the int64 `value` to the int64 at `address`, and return the sum's old value."""
 
     def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
         return builder.atomic_rmw("add", _word(builder, values[0]), values[1], "seq_cst")
@@ -78,18 +81,18 @@ def add(typingctx, address, value):  # type: ignore[no-untyped-def]
 
 @intrinsic
 def compare_exchange(typingctx, address, expected, value):  # type: ignore[no-untyped-def]
-    """Write `value` at `address` where `expected` stands there; return what stood there."""
+    """Write `value` to `address` if the int64 there equals `expected`; return the int64 that was there before."""
 
     def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
-        found = builder.cmpxchg(_word(builder, values[0]), values[1], values[2], "seq_cst", "seq_cst")
-        return builder.extract_value(found, 0)
+        previous = builder.cmpxchg(_word(builder, values[0]), values[1], values[2], "seq_cst", "seq_cst")
+        return builder.extract_value(previous, 0)
 
     return types.int64(types.int64, types.int64, types.int64), codegen
 
 
 @intrinsic
 def relax(typingctx):  # type: ignore[no-untyped-def]
-    """Wait for some tens of cycles, and leave the core's units to whoever shares them."""
+    """Wait for some tens of cycles, during which another thread on the same core may use its execution units."""
 
     def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
         if _X86:
@@ -104,7 +107,7 @@ def relax(typingctx):  # type: ignore[no-untyped-def]
 
 @intrinsic
 def ticks(typingctx):  # type: ignore[no-untyped-def]
-    """Return the processor's clock, which runs at one rate on all cores; see ``workers.ticks_a_second``."""
+    """Return the processor's clock, which runs at the same rate on all cores; see ``workers.ticks_a_second``."""
 
     def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
         if _ARM:
@@ -133,7 +136,7 @@ def floating_point_mode(typingctx):  # type: ignore[no-untyped-def]
 
 @intrinsic
 def set_floating_point_mode(typingctx, mode):  # type: ignore[no-untyped-def]
-    """Set this thread's floating-point mode to what :func:`floating_point_mode` returned, or to that with `FLUSH`."""
+    """Set this thread's floating-point mode, an integer as :func:`floating_point_mode` returns it."""
 
     def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
         if _ARM:
@@ -149,7 +152,7 @@ def set_floating_point_mode(typingctx, mode):  # type: ignore[no-untyped-def]
 
 @register_jitable
 def flush_subnormals() -> int:
-    """Let subnormal operands and results count as zero in this thread; return its mode before."""
+    """Make subnormal operands and results count as zero in this thread, and return its previous mode."""
     mode = floating_point_mode()
     set_floating_point_mode(mode | FLUSH)
     return mode

@@ -1,4 +1,4 @@
-"""Calls through addresses, and addresses as pointers."""
+"""Calls compiled functions by address, turns addresses into pointers, and prefetches cache lines."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from fgnumba.kernels.emit.vectors import I64, prefetch_line
 
 @intrinsic
 def pointer(typingctx, address, like):  # type: ignore[no-untyped-def]
-    """Return the int64 `address` as a pointer to the type of `like` (a NumPy scalar type)."""
+    """Return the int64 `address` as a pointer to elements of type `like`, for example ``np.float32``."""
     target = types.CPointer(like.dtype if isinstance(like, types.DType) else like.instance_type)
 
     def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
@@ -22,7 +22,7 @@ def pointer(typingctx, address, like):  # type: ignore[no-untyped-def]
 
 @intrinsic
 def call(typingctx, address, arguments):  # type: ignore[no-untyped-def]
-    """Call the compiled function at `address` with a tuple of int64 `arguments`; it returns nothing."""
+    """Call the compiled function at `address` with a tuple of int64 `arguments`. The function returns nothing."""
     signature = types.void(address, arguments)
 
     def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
@@ -36,7 +36,7 @@ def call(typingctx, address, arguments):  # type: ignore[no-untyped-def]
 
 @intrinsic
 def prefetch(typingctx, address):  # type: ignore[no-untyped-def]
-    """Ask for the cache line at the int64 `address`, which is read soon, in the second-level cache."""
+    """Load the cache line at the int64 `address` into the second-level cache, because it will be read soon."""
 
     def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
         prefetch_line(builder, values[0], level=2)

@@ -1,7 +1,8 @@
-"""Passes over an image that treat each channel by itself: a vector of channels at a time, down all pixels.
+"""Passes over an image that compute with each channel separately, one vector of channels at a time.
 
-What belongs to a channel stays in a register along the way; a loop over pixels that has all channels inside would read
-it anew for every pixel, and check at each whether its arrays overlap.
+The outer loop runs over vectors of channels, and the inner loops run over all pixels. The numbers that belong to a
+channel (its mean, for example) therefore stay in a register. A loop over pixels with all channels inside would load
+them again for every pixel, and would check at every pixel whether its arrays overlap.
 """
 
 from collections.abc import Callable
@@ -18,7 +19,10 @@ from fgnumba.kernels.emit.vectors import F32, I64, Vectors, index
 
 @contextmanager
 def _loop(builder: Any, name: str, n: Any, carried: list[Any]) -> Any:
-    """Append a loop of n >= 1 rounds; yields its counter, the carried values, and the list to put the next ones in."""
+    """Append a loop of n >= 1 iterations.
+
+    Yields the counter, the carried values, and an empty list, to which the caller appends the next carried values.
+    """
     before, body, after = (
         builder.block,
         builder.append_basic_block(name),
@@ -44,11 +48,23 @@ def _loop(builder: Any, name: str, n: Any, carried: list[Any]) -> Any:
 
 @cache
 def channel_sums(isa: InstructionSet) -> Callable[..., None]:
-    """Return the sum over the pixels of an image for each channel, as a Numba intrinsic.
+    """Return a Numba intrinsic that sums each channel over the pixels of an image.
 
-    It takes ``(rows, columns, vectors, x, row, column, out)``, all int64 of at least 1: pixels along both sides;
-    vectors of channels; the address of x; the elements between its rows and between its columns; the address of the
-    sums. A row is summed by itself first: one sum of all pixels would lose more.
+    The intrinsic takes ``(rows, columns, vectors, x, row, column, out)``, all int64 of at least 1:
+
+    - rows, columns: height and width of the image in pixels;
+    - vectors: number of vectors of channels;
+    - x: address of the image;
+    - row, column: elements from one row of x to the next, and from one column to the next;
+    - out: address of the sums.
+
+    The pixels of a row are summed first, then the sums of the rows, because a single running sum over all pixels would
+    lose more precision.
+
+    Parameters
+    ----------
+    isa : InstructionSet
+        The instruction set whose vectors are used.
     """
 
     @intrinsic
@@ -76,14 +92,18 @@ def channel_sums(isa: InstructionSet) -> Callable[..., None]:
 
 
 FACTOR, HIGH, LOW, OWN_FACTOR, OWN_HIGH, OWN_LOW, GAIN, OWN_GAIN, CONSTANT, FIRST, SECOND = range(11)
-"""Vectors of a table of what belongs to channels, for the passes below: f, and the mean of f x as two float32; the same
-of x'; gains of both, and a constant; sums."""
+"""Indices of the vectors in a table of per-channel numbers, which the passes below read and write.
+
+FACTOR is f; HIGH and LOW are the mean of f x, split into two float32; OWN_FACTOR, OWN_HIGH and OWN_LOW are the same for
+the tangent x'. GAIN and OWN_GAIN scale d and e, and CONSTANT is added. FIRST and SECOND receive sums.
+"""
 
 TABLE = SECOND + 1
+"""Number of vectors in the table."""
 
 
 class _Table:
-    """Vectors of a table at an address, `stride` bytes apart, of the channels from `c` on."""
+    """A table of vectors at an address, `stride` bytes apart, seen from channel `c` on."""
 
     def __init__(self, vectors: Vectors, address: Any, stride: Any, c: Any) -> None:
         self._vectors, self._address, self._stride, self._c = vectors, address, stride, c
@@ -94,30 +114,40 @@ class _Table:
         return builder.inttoptr(address, F32.as_pointer())
 
     def load(self, *which: int) -> list[Any]:
-        return [self._vectors.load(self._at(one), self._c) for one in which]
+        return [self._vectors.load(self._at(vector), self._c) for vector in which]
 
     def store(self, value: Any, which: int) -> None:
         self._vectors.store(value, self._at(which), self._c)
 
 
 def _centred(vectors: Vectors, x: Any, factor: Any, high: Any, low: Any) -> Any:
-    """Append (f x - high) - low, in this order: see ``moments``."""
+    """Append (f x - high) - low, subtracted in this order; ``moments`` says why."""
     builder = vectors.builder
     return builder.fsub(vectors.multiply_add(x, factor, builder.fneg(high)), low)
 
 
 @cache
 def channel_moments(isa: InstructionSet, tangent: bool) -> Callable[..., None]:
-    """Return sums over the pixels of an image of d = (f x - high) - low for each channel, as a Numba intrinsic.
+    """Return a Numba intrinsic that sums d = (f x - high) - low over the pixels of an image, for each channel.
 
-    It takes ``(rows, columns, vectors, x, other, row, column, table, stride)``, all int64 of at least 1, but `other`:
-    pixels along both sides; vectors of channels; the addresses of x and of x'; the elements between rows and between
-    columns of both; the address of a table (``FACTOR`` and so on) and the bytes between its vectors. A row is summed by
-    itself first: one sum of all pixels would lose more.
+    The intrinsic takes ``(rows, columns, vectors, x, other, row, column, table, stride)``, all int64, and all but
+    `other` at least 1:
+
+    - rows, columns: height and width of the image in pixels;
+    - vectors: number of vectors of channels;
+    - x, other: addresses of the primal x and the tangent x';
+    - row, column: elements from one row to the next, and from one column to the next, of both;
+    - table, stride: address of the table (``FACTOR`` and so on), and bytes from one of its vectors to the next.
+
+    The pixels of a row are summed first, then the sums of the rows, because a single running sum over all pixels would
+    lose more precision. FIRST and SECOND of the table receive the two sums.
 
     Parameters
     ----------
-    tangent : the sums are Σ e and Σ d e of e = (f' x' - high') - low', else Σ d and Σ d².
+    isa : InstructionSet
+        The instruction set whose vectors are used.
+    tangent : bool
+        True: the sums are Σ e and Σ d e, where e = (f' x' - high') - low'. False: they are Σ d and Σ d².
     """
 
     @intrinsic
@@ -159,15 +189,19 @@ def channel_moments(isa: InstructionSet, tangent: bool) -> Callable[..., None]:
 
 @cache
 def channel_affine(isa: InstructionSet, tangent: bool) -> Callable[..., None]:
-    """Return ``y = g ⊙ d + (h ⊙ e + b)`` over the pixels of an image, as a Numba intrinsic; d and e are those of
-    :func:`channel_moments`.
+    """Return a Numba intrinsic that computes ``y = g ⊙ d + (h ⊙ e + b)`` for all pixels of an image.
 
-    It takes ``(rows, columns, vectors, x, other, row, column, y, y_row, y_column, table, stride)``, all int64 of at
-    least 1, but `other`: what that takes, and y and the elements between its rows and between its columns.
+    d and e are those of :func:`channel_moments`; g, h and b are GAIN, OWN_GAIN and CONSTANT of the table. The intrinsic
+    takes ``(rows, columns, vectors, x, other, row, column, y, y_row, y_column, table, stride)``, all int64, and all but
+    `other` at least 1. They mean what they mean there; `y` is the address of the result, `y_row` and `y_column` are the
+    elements from one of its rows to the next, and from one of its columns to the next.
 
     Parameters
     ----------
-    tangent : with the term h ⊙ e.
+    isa : InstructionSet
+        The instruction set whose vectors are used.
+    tangent : bool
+        Whether the term h ⊙ e is added.
     """
 
     @intrinsic

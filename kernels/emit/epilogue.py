@@ -1,4 +1,7 @@
-"""The end of a tile's tangent, which a loop over this many arrays would not vectorise for fear that they overlap."""
+"""Computes the tangent of a tile from its product, slopes, rank-1 term and bias tangent, in one vectorised pass.
+
+A loop that Numba compiles over this many arrays is not vectorised, because the arrays might overlap.
+"""
 
 from collections.abc import Callable
 from functools import cache
@@ -13,17 +16,30 @@ from fgnumba.kernels.emit.vectors import F32, I64, Vectors, index
 
 @cache
 def tangent_rows(isa: InstructionSet, products: bool, dots: bool) -> Callable[..., None]:
-    """Return ``dy = a' ⊙ (dz + s wᵀ + c)`` over the rows of a tile, as a Numba intrinsic.
+    """Return a Numba intrinsic that computes ``dy = a' ⊙ (dz + s wᵀ + c)`` for the rows of a tile.
 
     The intrinsic takes ``(rows, columns, stride, dz, slopes, dots, dot_stride, right, shift, dy, ld)``, all int64:
-    `columns`, a multiple of the lanes, of `rows` rows; the elements between rows of dz and of the slopes a', from one
-    of s (rows,) to the next, and between rows of dy; the addresses of dz, a', s, w and c (columns,), and dy.
+
+    - rows, columns: size of the tile; `columns` is a multiple of the lanes;
+    - stride: elements from one row of dz, and of the slopes, to the next;
+    - dz, slopes: addresses of dz and of the slopes a';
+    - dots, dot_stride: address of s (rows,), and elements from one entry of s to the next;
+    - right, shift: addresses of w and c (columns,);
+    - dy, ld: address of dy, and elements from one row of it to the next.
 
     Parameters
     ----------
-    products, dots : with the term dz, with the term s wᵀ.
+    isa : InstructionSet
+        The instruction set whose vectors are used.
+    products : bool
+        Whether the term dz is there.
+    dots : bool
+        Whether the term s wᵀ is there.
 
-    Cost: reads dz and a' once and writes dy once; w and c stay in registers along a column.
+    Notes
+    -----
+    Cost: reads dz and a' once and writes dy once; w and c stay in registers while a vector of columns is computed for
+    all rows.
     """
 
     @intrinsic

@@ -1,4 +1,4 @@
-"""Philox4x32-10, several counters at a time."""
+"""Philox4x32-10, the random number generator, computed for several counters at a time."""
 
 from collections.abc import Callable
 from functools import cache
@@ -17,16 +17,19 @@ PHILOX_KEY_STEPS = (0x9E3779B9, 0xBB67AE85)
 
 @cache
 def philox_words(isa: InstructionSet, along_row: bool) -> Callable[..., None]:
-    """Return an intrinsic that writes the Philox4x32-10 words of ``isa.lanes`` neighbouring counters.
+    """Return a Numba intrinsic that writes the Philox4x32-10 words of ``isa.lanes`` neighbouring counters.
 
-    It takes ``(c0, c1, c2, c3, k0, k1, out)``, int64, the first six below 2**32.
+    The intrinsic takes ``(c0, c1, c2, c3, k0, k1, out)``, all int64: the counter and the key, each below 2**32, and the
+    address of the words. Values stay in the low halves of 64-bit lanes, because the widening multiplication reads them
+    there.
 
     Parameters
     ----------
-    along_row : False: counters (c0 + i, c1, c2, c3), words interleaved: ``out[4 i + word]``. True: counters
-        (c0, c1 + i, c2, c3), one plane a word: ``out[16 word + i]``.
-
-    Values stay in the low halves of 64-bit lanes, which is what the widening multiplication takes.
+    isa : InstructionSet
+        The instruction set whose vectors are used.
+    along_row : bool
+        False: the counters are (c0 + i, c1, c2, c3), and the four words of a counter lie side by side: ``out[4 i +
+        word]``. True: the counters are (c0, c1 + i, c2, c3), and equal words lie side by side: ``out[16 word + i]``.
     """
     half = isa.lanes // 2
     i64s = ir.VectorType(I64, half)
@@ -48,10 +51,10 @@ def philox_words(isa: InstructionSet, along_row: bool) -> Callable[..., None]:
                 return builder.shuffle_vector(first, undefined, zeros)
 
             def low(value: Any) -> Any:
-                # Tells LLVM that a 32-bit widening multiplication will do; no instruction comes of it.
+                # The mask tells LLVM that a 32-bit widening multiplication is enough; it generates no instruction.
                 return builder.and_(value, splat(0xFFFFFFFF))
 
-            # Two blocks, round by round in turn: one alone would wait for its own multiplications.
+            # Two blocks take turns round by round. One block alone would wait for its own multiplications.
             state = []
             for block in range(2):
                 c0, c1, c2, c3 = (broadcast(value) for value in args[:4])

@@ -1,4 +1,8 @@
-"""The register tile, and the multiply-add peak that it is measured against."""
+"""The register tile: the inner loop of every matrix product, and the peak multiply-add rate to compare it with.
+
+A register tile is a small block of the result, a few rows of one to four weight panels, whose sums stay in vector
+registers while the loop runs over K.
+"""
 
 from collections.abc import Callable
 from functools import cache
@@ -33,35 +37,53 @@ def product_tile(
     channelwise: bool = False,
     ahead: bool = False,
 ) -> Callable[..., None]:
-    """Return the register tile ``out = a W + c V`` for `rows` rows and `panels` panels, as a Numba intrinsic.
+    """Return a Numba intrinsic that computes the register tile ``out = a W + c V`` for `rows` rows and `panels` panels.
 
-    The intrinsic takes ``(segments, offsets, length, a, c, ld, w, w_stride, v, v_stride, out, onto, next, step)``,
-    all int64. A row of `a` and of `c` is `segments` runs of `length` neighbouring elements, each beginning at one of
-    the int64 `offsets`, in elements from the row's address: K = segments * length. `a` and `c` are the addresses of
-    row 0, `ld` the elements between rows; `w` is the address of the first weight panel, `w_stride` the elements
-    from one panel to the next; the same for V; `out` is the address of (rows, panels * PANEL) float32,
-    contiguous; `onto` says whether the sums begin with what `out` holds (0: with zero); `next` and `step` are read
-    with `ahead` alone.
+    The intrinsic takes ``(segments, offsets, length, a, c, ld, w, w_stride, v, v_stride, out, onto, next, step)``, all
+    int64:
+
+    - segments, offsets, length: a row of a, and of c, is `segments` runs of `length` neighbouring elements, so K =
+      segments * length. `offsets` is the address of `segments` int64: the elements from the row's address to each
+      run;
+    - a, c, ld: addresses of row 0 of a and of c, and elements from one row to the next;
+    - w, w_stride: address of the first panel of W, and elements from one panel to the next;
+    - v, v_stride: the same for V;
+    - out: address of the result, (rows, panels * PANEL) float32, contiguous;
+    - onto: 1: the sums start from the numbers in `out`; 0: they start from zero;
+    - next, step: read only with `ahead`, see there.
 
     Parameters
     ----------
-    weights : with the term a W, W packed (panels, K, PANEL) float32.
-    width : columns of each panel that are computed, a multiple of the lanes; the rest of `out` is left alone.
-    entries : ``"float"``: with the term c V, V packed like W. ``"signs"``: V is one uint32 of sign bits for
-        a panel's row, (panels, K); a set bit is -1. None: without that term.
-    channelwise : column n takes element n of a vector that begins where another tile would read one element:
-        out[n] = Σ a_k[n] W[k, n] + c_k[n] V[k, n].
-    ahead : with every step of K, ask for the cache line at ``next + k * step`` (bytes) in the second-level cache: what
-        later tiles read from memory. Without it the first tile of a panel waits for the memory, the others do not:
-        measured on Zen 5 with 64 rows and weights that no cache holds, 0.86 of the peak, and 0.95 with it.
+    isa : InstructionSet
+        The instruction set whose vectors are used.
+    rows, panels : int
+        Rows of a and panels of W that the tile spans.
+    weights : bool
+        Whether the term a W is there, with W packed as (panels, K, PANEL) float32.
+    entries : str or None
+        ``"float"``: V is packed like W. ``"signs"``: V is (panels, K) uint32, one word of sign bits for each row of a
+        panel, and a set bit means -1. None: there is no term c V.
+    width : int
+        Columns of each panel that are computed, a multiple of the lanes. The other columns of `out` are not written.
+    channelwise : bool
+        True: column n multiplies an element of its own, out[n] = Σ a_k[n] W[k, n] + c_k[n] V[k, n]. A vector of a is
+        loaded where an ordinary tile loads one element for all columns.
+    ahead : bool
+        True: step k of K also loads the cache line at ``next + k * step`` (in bytes) into the second-level cache. The
+        caller points it at what later tiles will read from memory. Without it the first tile of a panel waits for the
+        memory, and the other tiles do not. Measured on Zen 5 with 64 rows and weights too large for any cache: 0.86 of
+        the peak without, 0.95 with it.
 
-    ``isa.near`` rows ahead of those that it multiplies, a tile of one or two panels asks for W, and for V where it is
-    read, in the first-level cache. It matters where the weights come from memory, most to few rows: measured on Zen 5,
-    8 x 1024 x 1024 gains two fifths. Four panels of one or two rows lose by it: the memory is busy anyway.
+    Notes
+    -----
+    A tile of one or two panels also loads W (and a float V) into the first-level cache, ``isa.near`` rows before it
+    multiplies them. This matters where the weights come from memory, and most for few rows: on Zen 5, a product of
+    8 x 1024 x 1024 becomes two fifths faster. Tiles of four panels and one or two rows would become slower, because
+    they keep the memory busy anyway.
 
-    Cost: rows * panels * PANEL multiply-adds a step of K and term, all sums in registers; each step reads a
-    panel row of W and V once and one element (one vector) of each row of a and c. The order of summation over
-    K is plain and the same for every tile shape.
+    Cost: for each step of K and each term, rows * panels * PANEL multiply-adds, with all sums in registers. Each step
+    reads one row of each panel of W and V, and one element (or vector, if `channelwise`) of each row of a and c. The
+    sums run over K in plain order, the same for every tile shape.
     """
     per_panel = width // isa.lanes
     columns = [(n // per_panel, n % per_panel * isa.lanes) for n in range(panels * per_panel)]
@@ -128,8 +150,8 @@ def product_tile(
                         factor = vectors.load(at, index(p * PANEL + lane)) if channelwise else element
                         totals[m][n] = vectors.multiply_add(factor, operand[n], totals[m][n])
 
-            # First of all: the compiler keeps loads on the side of a prefetch where they stand, and loads that all
-            # come before one take registers from the sums.
+            # Prefetches come first. The compiler does not move loads across a prefetch, and loads that all had to come
+            # before one would take registers from the sums.
             if ahead:
                 prefetch_line(builder, builder.add(later, builder.mul(k, step)), level=2)
             if isa.near and panels <= 2:
@@ -173,9 +195,10 @@ def product_tile(
 def _row_distances(builder: Any, ld: Any, rows: int) -> list[Any]:
     """Return the bytes from row 0 to each of `rows` rows.
 
-    Left to itself the compiler steps from row to row by additions, one a row and step of K, and beyond some rows
-    keeps their addresses in memory. Here it is told nothing of how odd multiples of the distance are related, and
-    is left with an address mode for every row: a register, and one of a few others times 1, 2, 4 or 8.
+    Left to itself, the compiler finds each row's address by adding to the previous one, which takes one addition for
+    every row and step of K, and with many rows it keeps the addresses in memory. Here the odd multiples of the
+    distance are hidden from the compiler (``opaque``), so that it cannot relate them. It then addresses every row
+    directly: a base register, plus one of a few distance registers times 1, 2, 4 or 8.
     """
     distances = [index(0)]
     odd: dict[int, Any] = {}
@@ -195,9 +218,14 @@ def _incoming(phis: list[list[Any]], values: list[list[Any]], block: Any) -> Non
 
 @cache
 def multiply_add_peak(isa: InstructionSet) -> Callable[..., float]:
-    """Return an intrinsic ``(n) -> float32``: n rounds of independent multiply-adds that touch no memory.
+    """Return a Numba intrinsic ``(n) -> float32``: n rounds of independent multiply-adds that touch no memory.
 
-    Each round is ``isa.accumulators`` vector multiply-adds; the time for many rounds is the processor's peak.
+    Each round is ``isa.accumulators`` vector multiply-adds. The time of many rounds gives the processor's peak rate.
+
+    Parameters
+    ----------
+    isa : InstructionSet
+        The instruction set whose vectors are used.
     """
 
     @intrinsic
@@ -206,7 +234,7 @@ def multiply_add_peak(isa: InstructionSet) -> Callable[..., float]:
             vectors = Vectors(builder, isa.lanes)
             entry = builder.block
             loop, done = builder.append_basic_block("round"), builder.append_basic_block("done")
-            # Seeds depend on the argument, or the loop would fold to a constant.
+            # The seeds depend on the argument. Otherwise the compiler would replace the loop by a constant.
             seed = vectors.splat(builder.sitofp(values[0], F32))
             builder.branch(loop)
             builder.position_at_end(loop)

@@ -1,4 +1,7 @@
-"""Small matrices applied from both sides to grids of vectors, and square blocks transposed."""
+"""Applies a small matrix to both sides of grids of vectors, and transposes square blocks.
+
+The Winograd convolution uses both.
+"""
 
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -14,17 +17,27 @@ from fgnumba.kernels.emit.vectors import F32, I32, I64, Vectors, index
 
 @cache
 def separable(isa: InstructionSet, matrix: tuple[tuple[float, ...], ...]) -> Callable[..., None]:
-    """Return Y = M X Mᵀ as a Numba intrinsic, for grids X of vectors and a matrix M of few numbers.
+    """Return a Numba intrinsic that computes Y = M X Mᵀ, where X is a grid of vectors and M a small constant matrix.
 
-    The intrinsic takes ``(count, x_step, y_step, length, x, x_row, x_column, y, y_row, y_column)``, all int64: `count`
-    grids, `x_step` and `y_step` elements apart; `length` elements in each place of a grid, a multiple of the
-    lanes; the address of X and the elements between its rows and its columns; the same for Y.
+    The intrinsic takes ``(count, x_step, y_step, length, x, x_row, x_column, y, y_row, y_column)``, all int64:
+
+    - count: number of grids;
+    - x_step, y_step: elements from one grid to the next, in X and in Y;
+    - length: elements in each place of a grid, a multiple of the lanes;
+    - x, x_row, x_column: address of X, and elements from one of its rows to the next, and from one column to the next;
+    - y, y_row, y_column: the same for Y.
 
     Parameters
     ----------
-    matrix : each row has entries 0 and ± one number: it is a sum, scaled where that number is not 1.
+    isa : InstructionSet
+        The instruction set whose vectors are used.
+    matrix : tuple of tuples of float
+        M. The entries of a row are 0, +m or -m for one number m, so that a row costs additions and, if m is not 1, one
+        multiplication.
 
-    Cost: reads X once, writes Y once; additions between.
+    Notes
+    -----
+    Cost: reads X once and writes Y once, with additions between.
     """
     size = len(matrix[0])
 
@@ -91,11 +104,11 @@ def separable(isa: InstructionSet, matrix: tuple[tuple[float, ...], ...]) -> Cal
 
 
 def _apply(builder: Any, vectors: Vectors, matrix: Sequence[Sequence[float]], values: list[Any]) -> list[Any]:
-    """Return M times a vector of `values`."""
+    """Return M times the vector `values`."""
     results = []
     for row in matrix:
         terms = [(value, number) for value, number in zip(values, row, strict=True) if number]
-        # A positive term first, so that no negation is needed.
+        # A positive term comes first, so that no negation is needed.
         terms.sort(key=lambda term: term[1] < 0)
         total, scale = terms[0]
         for value, number in terms[1:]:
@@ -108,11 +121,20 @@ def _apply(builder: Any, vectors: Vectors, matrix: Sequence[Sequence[float]], va
 
 @cache
 def transpose_block(isa: InstructionSet) -> Callable[..., None]:
-    """Return the transposition of a square block of `isa.lanes` rows and columns, as a Numba intrinsic.
+    """Return a Numba intrinsic that transposes a square block of ``isa.lanes`` rows and columns.
 
-    The intrinsic takes ``(x, x_ld, y, y_ld)``, all int64: addresses, and the elements between rows.
+    The intrinsic takes ``(x, x_ld, y, y_ld)``, all int64: the addresses of x and y, each followed by the elements
+    from one row to the next.
 
-    Cost: reads and writes the block once; log2(lanes) shuffles a row, blocks of 1, 2, 4, … elements changing places.
+    Parameters
+    ----------
+    isa : InstructionSet
+        The instruction set whose vectors are used.
+
+    Notes
+    -----
+    Cost: reads and writes the block once, with log2(lanes) shuffles for each row. The shuffles exchange blocks of 1, 2,
+    4, … elements.
     """
     lanes = isa.lanes
 
@@ -127,7 +149,7 @@ def transpose_block(isa: InstructionSet) -> Callable[..., None]:
             rows = [vectors.load(x, builder.mul(x_ld, index(i))) for i in range(lanes)]
             size = 1
             while size < lanes:
-                # In lane numbers of both rows side by side, the second's from `lanes` on.
+                # Lane numbers of both rows side by side; those of the second row begin at `lanes`.
                 first = [j + lanes - size if j & size else j for j in range(lanes)]
                 second = [j + lanes if j & size else j + size for j in range(lanes)]
                 masks = [ir.Constant(ir.VectorType(I32, lanes), order) for order in (first, second)]

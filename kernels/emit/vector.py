@@ -1,7 +1,7 @@
-"""The vector instructions that the kernels are emitted for, chosen from the host.
+"""The vector instruction sets that kernels can be compiled for, and the choice of the host's.
 
-A weight panel is always ``PANEL`` columns wide, whatever the host: packed weights, sign words and results of
-the generators therefore do not depend on the instruction set. Only the register tile's shape does.
+A weight panel always has ``PANEL`` columns. The layout of packed weights, the words of sign bits and the numbers drawn
+are therefore the same on every machine. Only the shape of the register tile depends on the instruction set.
 """
 
 import os
@@ -15,24 +15,31 @@ import llvmlite.binding as llvm
 from fgnumba.errors import DeviceError, did_you_mean
 
 PANEL = 32
-"""Columns of a packed weight panel; one 32-bit word of signs covers a panel's row."""
+"""Columns of a packed weight panel. One 32-bit word holds the signs of one row of a panel."""
 
 CACHE_LINE = 64
+"""Bytes of a cache line."""
 
 OVERRIDE = "FGNUMBA_VECTOR"
+"""Environment variable that names the instruction set to use instead of the host's widest."""
 
 
 @dataclass(frozen=True)
 class InstructionSet:
-    """A vector instruction set, as far as a register tile needs to know it.
+    """A vector instruction set, with the properties that decide the shape of the register tile.
 
     Parameters
     ----------
-    name : one of ``avx512``, ``avx2``, ``neon``, ``generic``.
-    lanes : float32 values in a vector register.
-    accumulators : vector registers that hold sums; what is left holds operands.
-    features : CPU features that the host must report for the set to run at full speed.
-    near : how many rows ahead of those that it multiplies a register tile asks for W; 0: it does not.
+    name : str
+        One of ``avx512``, ``avx2``, ``neon``, ``generic``.
+    lanes : int
+        Number of float32 values in a vector register.
+    accumulators : int
+        Number of vector registers that hold sums; the rest hold operands.
+    features : tuple of str
+        CPU features that the host must report for this set to be usable.
+    near : int
+        How many rows of W ahead of its multiplications a register tile prefetches. 0: it does not prefetch.
     """
 
     name: str
@@ -42,21 +49,22 @@ class InstructionSet:
     near: int = 0
 
     def panels(self, rows: int) -> int:
-        """Panels that a tile of `rows` rows spans: as many of 4, 2, 1 as the accumulators allow.
+        """Return how many panels a tile of `rows` rows spans: the largest of 4, 2, 1 that the accumulators allow.
 
-        Few rows need several panels, or the latency of a multiply-add would show.
+        A tile of few rows needs several panels. With fewer sums in flight, each multiply-add would wait for the
+        previous one.
         """
         per_panel = rows * PANEL // self.lanes
         return next((p for p in (4, 2) if p * per_panel <= self.accumulators), 1)
 
     @property
     def max_rows(self) -> int:
-        """Rows of the tallest tile."""
+        """Number of rows of the tallest tile."""
         return max(1, self.accumulators * self.lanes // PANEL)
 
     @property
     def tile(self) -> str:
-        """Name of the tallest tile: rows x columns, and ``+near``."""
+        """Name of the tallest tile: rows x columns, then ``+near`` if the tile prefetches, for example ``13x32+48``."""
         return f"{self.max_rows}x{PANEL}" + (f"+{self.near}" if self.near else "")
 
 
@@ -75,16 +83,16 @@ INSTRUCTION_SETS = {
 
 @cache
 def host_features() -> frozenset[str]:
-    """Names of the features that LLVM reports for this processor."""
+    """Return the names of the features that LLVM reports for this processor."""
     features = {name for name, present in llvm.get_host_cpu_features().items() if present}
     if platform.machine().lower() in ("aarch64", "arm64"):
-        features.add("neon")  # part of every 64-bit Arm, and not always listed
+        features.add("neon")  # every 64-bit Arm has it, but LLVM does not always list it
     return frozenset(features)
 
 
 @cache
 def processor_name() -> str:
-    """Name of the processor, as its maker writes it where the system says so."""
+    """Return the processor's name, as the maker writes it if the system reports that."""
     try:
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
             if line.startswith("model name"):
@@ -96,12 +104,17 @@ def processor_name() -> str:
 
 @cache
 def executable() -> tuple[str, ...]:
-    """Names of the sets that this machine can execute, widest first; ``generic`` is always among them."""
+    """Return the names of the sets that this machine can execute, widest first. ``generic`` is always among them."""
     return tuple(name for name, isa in INSTRUCTION_SETS.items() if host_features().issuperset(isa.features))
 
 
 def instruction_set(name: str | None = None) -> InstructionSet:
-    """Return the set called `name`, else the one that ``FGNUMBA_VECTOR`` names, else the host's widest.
+    """Return the instruction set called `name`.
+
+    Parameters
+    ----------
+    name : str or None
+        None: the set that the environment variable ``FGNUMBA_VECTOR`` names, else the widest that the host can execute.
 
     Raises
     ------

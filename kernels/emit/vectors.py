@@ -1,4 +1,4 @@
-"""Vector instructions of one width."""
+"""Writes LLVM instructions on vectors of float32, all of one width."""
 
 from typing import Any
 
@@ -8,36 +8,39 @@ BYTE, I32, I64, F32 = ir.IntType(8), ir.IntType(32), ir.IntType(64), ir.FloatTyp
 
 
 def index(n: int) -> ir.Constant:
-    """Return n as an int64."""
+    """Return n as an int64 constant."""
     return ir.Constant(I64, n)
 
 
 def never_unroll(module: ir.Module, branch: Any) -> None:
-    """Mark the loop that `branch` closes: unrolled, a register tile would not keep its sums in registers."""
+    """Forbid LLVM to unroll the loop that `branch` closes.
+
+    An unrolled register tile would not keep its sums in registers.
+    """
     disable = module.add_metadata([ir.MetaDataString(module, "llvm.loop.unroll.disable")])
     loop = module.add_metadata([disable, disable])
-    # What identifies a loop is a node that names itself first.
+    # LLVM identifies a loop by a metadata node whose first operand is the node itself.
     loop.operands = (loop, disable)
     branch.set_metadata("llvm.loop", loop)
 
 
 def opaque(builder: Any, value: Any) -> Any:
-    """Return an int64 `value` of which the compiler knows no more than that it is there."""
+    """Return the int64 `value` in a form about which the compiler knows nothing."""
     return builder.asm(ir.FunctionType(I64, [I64]), "", "=r,0", [value], False)
 
 
 def prefetch_line(builder: Any, address: Any, level: int) -> None:
-    """Ask for the cache line at the int64 `address`, which is read soon, in the cache of `level` 1 or 2."""
+    """Load the cache line at the int64 `address` into the cache of `level` 1 or 2, because it will be read soon."""
     pointer = BYTE.as_pointer()
     signature = ir.FunctionType(ir.VoidType(), [pointer, I32, I32, I32])
     function = builder.module.declare_intrinsic("llvm.prefetch", [pointer], signature)
-    # LLVM counts how near: 3 is the first-level cache, 2 the second.
+    # LLVM's number for the nearness is 3 for the first-level cache and 2 for the second.
     read, near, data = (ir.Constant(I32, number) for number in (0, 4 - level, 1))
     builder.call(function, [builder.inttoptr(address, pointer), read, near, data])
 
 
 class Vectors:
-    """Vector instructions of one width, appended through `builder`."""
+    """Appends instructions on vectors of `lanes` float32 through `builder`."""
 
     def __init__(self, builder: Any, lanes: int) -> None:
         self.builder, self.lanes = builder, lanes
@@ -61,7 +64,7 @@ class Vectors:
         return self.builder.shuffle_vector(first, undefined, mask)
 
     def signs(self, word: Any, first_bit: int) -> Any:
-        """+1 where a bit of `word` is 0, -1 where it is 1; lane 0 is bit `first_bit`."""
+        """Return +1 in each lane whose bit of `word` is 0, and -1 where it is 1. Lane 0 reads bit `first_bit`."""
         shifted = self.builder.lshr(word, ir.Constant(I32, first_bit))
         bits = self.builder.trunc(shifted, ir.IntType(self.lanes))
         mask = self.builder.bitcast(bits, ir.VectorType(ir.IntType(1), self.lanes))
@@ -69,7 +72,7 @@ class Vectors:
         return self.builder.select(mask, minus, plus)
 
     def multiply_add(self, a: Any, b: Any, c: Any) -> Any:
-        """Return a b + c: fused where the target has the instruction, two instructions where it has not."""
+        """Return a b + c: one fused instruction where the target has it, else two instructions."""
         name = f"llvm.fmuladd.v{self.lanes}f32"
         module = self.builder.module
         function = module.globals.get(name) or ir.Function(
