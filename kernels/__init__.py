@@ -1,15 +1,19 @@
-"""Compute kernels: arrays and numbers, no layers.
+"""Compute kernels: functions on arrays and numbers, which know nothing of layers or models.
 
-A package imports those that stand before it, and none after it:
+Each package below may import only the packages that stand before it:
 
 emit      LLVM vector code: register tile, Philox, transformations, instruction sets
-machine   kernels compiled, cached on disk, bound to memory, and run on threads
+machine   compiles kernels, caches them on disk, binds them to memory, and runs them on threads
 layout    how images, packed weights and the windows of convolutions lie in memory
 cuda      the machinery of GPU kernels: primitives, simulator, driver, programs
-rules     what every device compiles: activations, directions, random numbers, means
+rules     formulas that are compiled for every device: activations, directions, random numbers, means
 shared    parts of kernels that several operations share, for the CPU and for CUDA
-ops       the operations: a folder each, with a module a device, which binds a kernel to its arrays
-devices   where arrays lie, and which kernels operations are bound to
+ops       the operations: one folder each, with one module for each device, which binds a kernel to its arrays
+devices   where arrays lie, and whose kernels the operations are bound to
+
+An *operation* is a compiled kernel bound to its arguments, for example the dense layer of one model. A function that
+binds one, such as ``ops.dense.cpu.bind``, is a *launcher*: it checks its arguments once, so that running the operation
+checks nothing.
 """
 
 from fgnumba.kernels.machine import numba_settings as numba_settings
@@ -18,7 +22,7 @@ DEVICES = ("cpu", "cuda")
 
 RULES = ("activations", "directions")
 """Rules that operations on every device compute with: a folder with a module for each of ``DEVICES``."""
-
+"""Rules with one module for each of ``DEVICES``, which operations of that device compute with."""
 OPERATIONS = (
     "avg_pool2d",
     "channel_sums",
@@ -42,9 +46,9 @@ OPERATIONS = (
     "error_signal",
     "softmax_cross_entropy",
 )
-"""Every operation: a folder with a module for each of ``DEVICES``, bound by functions of the same parameters."""
+"""Every operation: a folder with one module for each of ``DEVICES``, whose launchers take the same parameters."""
 
 
 def module_name(name: str, device: str) -> str:
-    """Return the name of the module of an operation, or of a rule, for a device."""
+    """Return the full name of the module that implements an operation, or a rule, on a device."""
     return f"fgnumba.kernels.{'rules' if name in RULES else 'ops'}.{name}.{device}"

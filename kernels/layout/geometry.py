@@ -1,4 +1,4 @@
-"""How a convolution's kernel moves over an image, and the zeros around the image that it reads."""
+"""The sizes that say how a convolution moves over an image, and the border of zeros that it reads around the image."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +13,21 @@ from fgnumba.kernels.layout.images import NO_BORDER, Border, Images
 
 @dataclass(frozen=True)
 class Geometry:
-    """Sizes along (height, width)."""
+    """Sizes of a convolution, each along (height, width).
+
+    Parameters
+    ----------
+    kernel_size : (int, int)
+        Size of the kernel in pixels.
+    stride : (int, int)
+        Pixels from one position of the kernel to the next.
+    dilation : (int, int)
+        Pixels from one element of the kernel to the next.
+    padding : Border
+        Pixels of zeros around the image.
+    groups : int
+        Number of groups that the channels are divided into. Each group of outputs reads only its own group of inputs.
+    """
 
     kernel_size: tuple[int, int]
     stride: tuple[int, int] = (1, 1)
@@ -23,15 +37,24 @@ class Geometry:
 
 
 def is_channelwise(geometry: Geometry, inputs: int, outputs: int) -> bool:
-    """Whether every channel is a group of its own, with one output."""
+    """Whether every input channel forms a group with exactly one output channel."""
     return geometry.groups == inputs == outputs and inputs > 1
 
 
 BORDER_FIELDS = ("clear", "top", "bottom", "left", "right", "image_height", "image_width")
+"""Arguments of a kernel that fills the border of its input with zeros."""
 
 
 def border_fields(x: Images, needed: Border) -> dict[str, int]:
-    """Return the values of `BORDER_FIELDS`: the border is filled with zeros where any of it is `needed`."""
+    """Return the values of `BORDER_FIELDS` for the images x.
+
+    Parameters
+    ----------
+    x : Images
+        The input of the convolution.
+    needed : Border
+        Pixels of zeros that the convolution reads. If there are none, the kernel leaves the border alone.
+    """
     height, width, _ = x.shape
     return {
         "clear": needed != NO_BORDER,
@@ -46,7 +69,7 @@ def border_fields(x: Images, needed: Border) -> dict[str, int]:
 
 @register_jitable
 def clear_border(a: Any, part: int, n: int) -> None:
-    """Fill the border of n images, primal and tangents, with zeros."""
+    """Fill the border around each of n images with zeros, in the primal and in every tangent."""
     whole = a.left + a.image_width + a.right
     for t in range(1 + a.count * a.has_tangent):
         for i in range(n):
@@ -61,7 +84,7 @@ def clear_border(a: Any, part: int, n: int) -> None:
 
 @register_jitable
 def clear(at: int, n: int) -> None:
-    """Fill n float32 with zeros."""
+    """Fill n float32, from the address `at` on, with zeros."""
     values = carray(pointer(at, np.float32), n)
     for i in range(n):
         values[i] = np.float32(0)

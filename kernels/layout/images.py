@@ -1,12 +1,14 @@
-"""Where images lie in memory: strides that kernels walk along, in a whole batch or in a thread's own part of it.
+"""Where images lie in memory: addresses and strides by which kernels find every pixel.
 
-A dual buffer holds blocks: the primal, then T tangents. A block holds examples (H, W, C), channels last; a vector (N,)
-is an image of one pixel. Kernels reach row h of example i in block t of part `part` at
+A *dual buffer* consists of blocks: first the primal, then T tangents. A block holds examples (H, W, C), channels
+last. A vector (N,) is an image of one pixel with N channels. A batch may be divided into *parts*, ranges of examples
+that are computed one after the other. Row h of example i in block t of part `part` is at the address
 
     x + 4 (part * x_part + t * x_block + i * x_image + h * x_row)
 
-where x is the address of the first pixel, the strides are in elements, `x_part` is 0 in a thread's own buffer, and
-i counts from the part's first example. Around an image there may be a border, which a convolution fills with zeros.
+where x is the address of the first pixel, the strides are in elements, and i counts from the part's first example. A
+thread's own buffer holds one part at a time, so its `x_part` is 0. An image may have a border, which a convolution
+fills with zeros.
 """
 
 from collections.abc import Mapping
@@ -20,7 +22,7 @@ from fgnumba.kernels.machine.memory import address
 
 
 class Border(NamedTuple):
-    """Pixels around an image."""
+    """Numbers of pixels on the four sides around an image."""
 
     top: int = 0
     bottom: int = 0
@@ -28,7 +30,7 @@ class Border(NamedTuple):
     right: int = 0
 
     def union(self, other: "Border") -> "Border":
-        """Return the border that holds both."""
+        """Return the smallest border that is at least as wide as both on every side."""
         return Border(*map(max, zip(self, other, strict=True)))
 
 
@@ -37,16 +39,26 @@ NO_BORDER = Border()
 
 @dataclass(frozen=True)
 class Images:
-    """Images of a dual buffer.
+    """The images of one dual buffer.
 
     Parameters
     ----------
-    memory : float32, what the addresses lie in.
-    start : elements from the memory's first to the first pixel.
-    block, image, row, pixel, part : strides in elements.
-    has_tangent : False: only the primal's block is there, the tangent is a symbolic zero.
-    local : in a thread's own buffer, one part at a time.
-    external : the model's input, whose address changes from run to run.
+    memory : array, float32
+        The array that contains all of their addresses.
+    start : int
+        Elements from the first element of `memory` to the first pixel.
+    shape : (int, int, int)
+        Height, width and channels of an image.
+    block, image, row, pixel, part : int
+        Strides, in elements.
+    has_tangent : bool
+        False: only the primal's block exists, and the tangent is a symbolic zero.
+    local : bool
+        Whether the images lie in a thread's own buffer, one part at a time.
+    external : bool
+        Whether they are the model's input, whose address changes from run to run.
+    border : Border
+        Pixels around each image.
     """
 
     memory: npt.NDArray[np.float32]
@@ -71,7 +83,21 @@ class Images:
         images: int = 0,
         external: bool = False,
     ) -> "Images":
-        """Return the images of (blocks, B, ld) float32, `images` of them a part, each `shape` without gaps."""
+        """Return the images in a whole batch's buffer, which lie without gaps and without a border.
+
+        Parameters
+        ----------
+        array : array, (blocks, B, ld) float32
+            The buffer.
+        shape : tuple of int
+            Shape of an image.
+        has_tangent : bool
+            Whether the buffer has tangents.
+        images : int
+            Examples in a part; 0: the batch is not divided into parts.
+        external : bool
+            Whether they are the model's input.
+        """
         _, batch, ld = array.shape
         height, width, channels = image_shape(shape)
         strides = (batch * ld, ld, width * channels, channels, images * ld)
@@ -87,7 +113,23 @@ class Images:
         has_tangent: bool,
         border: Border,
     ) -> "Images":
-        """Return `images` images in a thread's own buffer, from element `start` of its memory on."""
+        """Return the images of one part in a thread's own buffer.
+
+        Parameters
+        ----------
+        memory : array, float32
+            The buffers of all threads.
+        start : int
+            Elements from the first element of `memory` to the first image's border.
+        shape : tuple of int
+            Shape of an image.
+        images : int
+            Number of examples in a part.
+        has_tangent : bool
+            Whether the buffer has tangents.
+        border : Border
+            Pixels around each image.
+        """
         height, width, channels = image_shape(shape)
         row = (width + border.left + border.right) * channels
         image = bordered_size(shape, border)
@@ -96,52 +138,52 @@ class Images:
         return cls(memory, first, (height, width, channels), *strides, has_tangent, local=True, border=border)
 
     def viewed_as(self, shape: tuple[int, ...]) -> "Images":
-        """Return the same elements as images of `shape`; where that is another, they lie without gaps."""
+        """Return the same elements as images of `shape`. If it is another shape, they must lie without gaps."""
         height, width, channels = image_shape(shape)
         if (height, width, channels) == self.shape:
             return self
         return replace(self, shape=(height, width, channels), row=width * channels, pixel=channels)
 
     def channels_from(self, first: int, count: int) -> "Images":
-        """Return `count` of the channels, from `first` on."""
+        """Return only `count` of the channels, from channel `first` on."""
         height, width, _ = self.shape
         return replace(self, start=self.start + first, shape=(height, width, count))
 
     def fields(self, name: str) -> dict[str, int]:
-        """Return the values of :func:`fields` for these images."""
+        """Return the kernel arguments that describe these images, under the names that :func:`fields` gives."""
         strides = (self.block, self.image, self.row, self.pixel, self.part)
         return dict(zip(fields(name), (address(self.memory) + 4 * self.start, *strides), strict=True))
 
 
 def fields(name: str) -> tuple[str, ...]:
-    """Return the fields of a kernel's arguments for images called `name`."""
+    """Return the names of the kernel arguments that describe images: for `name` x, they are ``x``, ``x_block``, …."""
     return (name, *(f"{name}_{stride}" for stride in ("block", "image", "row", "pixel", "part")))
 
 
 def image_shape(shape: tuple[int, ...]) -> tuple[int, int, int]:
-    """Return `shape` as (H, W, C): one pixel for (N,), one row for (W, C)."""
+    """Return `shape` as (H, W, C): (N,) becomes one pixel, and (W, C) becomes one row."""
     height, width, channels = (1, 1, *shape)[-3:]
     return int(np.prod(shape[:-3], initial=height)), width, channels
 
 
 def bordered_size(shape: tuple[int, ...], border: Border) -> int:
-    """Return the elements of an image with its border."""
+    """Return how many elements an image of `shape` takes together with its border."""
     height, width, channels = image_shape(shape)
     return (height + border.top + border.bottom) * (width + border.left + border.right) * channels
 
 
 def operands(**images: Images) -> tuple[dict[str, int], dict[str, Any]]:
-    """Return the fields of all `images` by name, and what an ``Operation`` must know of them."""
+    """Return the kernel arguments that describe `images`, and ``Operation``'s keyword arguments about their memory."""
     values: dict[str, int] = {}
-    for name, one in images.items():
-        values |= one.fields(name)
+    for name, operand in images.items():
+        values |= operand.fields(name)
     return values, {
-        "keeps": tuple(one.memory for one in images.values()),
-        "local": tuple(name for name, one in images.items() if one.local),
-        "external": tuple(name for name, one in images.items() if one.external),
+        "keeps": tuple(operand.memory for operand in images.values()),
+        "local": tuple(name for name, operand in images.items() if operand.local),
+        "external": tuple(name for name, operand in images.items() if operand.external),
     }
 
 
 def part_fields(batch: int, images: int) -> Mapping[str, int]:
-    """Return the fields ``batch`` and ``images``: how many examples there are, and how many are a part."""
+    """Return the kernel arguments ``batch`` and ``images``: the number of examples in all, and in a part."""
     return {"batch": batch, "images": images}

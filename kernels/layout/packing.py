@@ -1,6 +1,8 @@
-"""Packed weights: (panels, K, PANEL), what a register tile reads in a row. Padding begins as zero.
+"""Packed weights: matrices stored as (panels, K, PANEL), in the order in which a register tile reads them.
 
-Columns in G groups, as of a grouped convolution, are padded group by group: ceil(N / G / PANEL) panels each.
+A panel holds PANEL neighbouring columns of the matrix, row after row. If N is no multiple of PANEL, the last panel is
+filled up with columns of zeros. Columns in G groups, as in a grouped convolution, are filled up group by group, so
+each group takes ceil(N / G / PANEL) panels.
 """
 
 import math
@@ -13,12 +15,20 @@ from fgnumba.kernels.machine.memory import aligned
 
 
 def packed_size(shape: tuple[int, ...], groups: int = 1) -> int:
-    """Return the elements that an array (..., N) takes when it is packed."""
+    """Return how many elements an array (..., N) takes when it is packed."""
     return math.prod(shape[:-1]) * groups * -(-shape[-1] // groups // PANEL) * PANEL
 
 
 def pack(matrix: npt.ArrayLike, groups: int = 1) -> npt.NDArray[np.float32]:
-    """Return a (K, N) matrix as (panels, K, PANEL), or a (N,) vector as (panels * PANEL,), aligned."""
+    """Return a packed copy that begins at a cache line.
+
+    Parameters
+    ----------
+    matrix : array
+        (K, N), packed as (panels, K, PANEL), or (N,), packed as (panels * PANEL,).
+    groups : int
+        Number of groups of columns.
+    """
     array = np.asarray(matrix, np.float32)
     panels = groups * -(-array.shape[-1] // groups // PANEL)
     packed = aligned((panels, array.shape[0], PANEL) if array.ndim == 2 else (panels * PANEL,))
@@ -27,7 +37,7 @@ def pack(matrix: npt.ArrayLike, groups: int = 1) -> npt.NDArray[np.float32]:
 
 
 def pack_into(packed: npt.NDArray[np.float32], array: npt.NDArray[np.float32], groups: int = 1) -> None:
-    """Write a (K, N) matrix, or a (N,) vector, into its packed form."""
+    """Write a (K, N) matrix, or an (N,) vector, into the packed array `packed`."""
     each = array.shape[-1] // groups
     if array.ndim == 1:
         packed.reshape(groups, -1)[:, :each] = array.reshape(groups, each)
@@ -40,7 +50,7 @@ def pack_into(packed: npt.NDArray[np.float32], array: npt.NDArray[np.float32], g
 
 
 def unpack(packed: npt.NDArray[np.float32], n: int, groups: int = 1) -> npt.NDArray[np.float32]:
-    """Return the (K, N) matrix or (N,) vector as a contiguous copy."""
+    """Return the (K, N) matrix, or the (N,) vector, of a packed array as a contiguous copy."""
     each = n // groups
     if packed.ndim == 1:
         return packed.reshape(groups, -1)[:, :each].flatten()
