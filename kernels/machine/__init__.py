@@ -1,1 +1,1 @@
-"""Kernels on this machine: compiled, cached on disk, bound to memory, and run on threads."""
+"""Compiles kernels for this machine's CPU, caches them on disk, binds them to memory, and runs them on threads."""

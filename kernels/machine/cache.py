@@ -1,11 +1,13 @@
-"""Compiled kernels on disk: one file a kernel, whole or absent, checked before it is used.
+"""The disk cache of compiled kernels: one file for each kernel, complete or absent, and verified before use.
 
-A file's name is a hash of everything that the machine code depends on: the kernel's name and signature, its code with
-all that is compiled into it (:mod:`fgnumba.kernels.machine.identity`), this package's modules, the versions of Python,
-NumPy, Numba and LLVM, Numba's settings, the processor and its features. A kernel of which one of these is unknown is
-not kept. Two processes that race write the same bytes to the same name, each through a temporary file, and the first
-takes those of the others and of processes that were killed away; a folder that cannot be written, or is full, is
-read; a damaged file counts as absent.
+A file's name is a hash of everything that the machine code depends on: the kernel's name and signature; its code with
+everything that is compiled into it (:mod:`fgnumba.kernels.machine.identity`); this package's modules; the versions of
+Python, NumPy, Numba and LLVM; Numba's settings; the processor and its features. A kernel is not cached if one of these
+is unknown.
+
+Two processes that compile the same kernel at once write the same bytes to the same name, each through a temporary file
+of its own. Whoever finishes first deletes the temporary files of the others, and of processes that were killed. A
+folder that cannot be written to, or is full, is only read from. A damaged file counts as absent.
 """
 
 import contextlib
@@ -31,6 +33,7 @@ from numba.core.serialize import dumps
 from fgnumba.validation.paths import path_of
 
 OVERRIDE = "FGNUMBA_CACHE_DIR"
+"""Environment variable that names the folder of the compiled kernels."""
 _DIGEST_BYTES = hashlib.sha256().digest_size
 
 _SETTINGS = (
@@ -38,13 +41,13 @@ _SETTINGS = (
     *("FULL_TRACEBACKS", "LLVM_REFPRUNE_FLAGS", "LLVM_REFPRUNE_PASS", "LOOP_VECTORIZE", "OPT"),
     *("SLP_VECTORIZE", "USING_SVML"),
 )
-"""Of ``numba.config``, what changes machine code; the processor's features are known to the code generator."""
+"""The settings of ``numba.config`` that change machine code. The code generator knows the processor's features."""
 
 
 def cache_folder() -> Path:
-    """Folder of the compiled kernels: ``FGNUMBA_CACHE_DIR``, else below the user's cache folder.
+    """Return the folder of the compiled kernels: ``FGNUMBA_CACHE_DIR``, else a folder in the user's cache folder.
 
-    Where the user has no home, a path below ``/dev/null``, where nothing is found and nothing can be written.
+    If the user has no home, this is a path below ``/dev/null``, where nothing exists and nothing can be written.
     """
     override = os.environ.get(OVERRIDE)
     if override:
@@ -53,20 +56,20 @@ def cache_folder() -> Path:
 
 
 def _user_folder() -> Path | None:
-    """Return the user's cache folder of fgnumba, as platformdirs has it; None where the user has no home."""
+    """Return fgnumba's folder in the user's cache folder, as platformdirs names it; None if the user has no home."""
     try:
         folder = platformdirs.user_cache_dir("fgnumba")
     except RuntimeError:
         return None
-    # Older versions leave "~", which would be a folder's name in the working folder.
+    # Older versions of platformdirs return "~", which would name a folder in the working folder.
     return None if folder.startswith("~") else Path(folder)
 
 
 @cache
 def sources_digest() -> str | None:
-    """Return a hash of this package's modules and of what compiles them; None where the modules cannot be read.
+    """Return a hash of this package's modules and of what compiles them; None if the modules cannot be read.
 
-    They are read as their loaders do: sources, bytecode where there are no sources, or members of an archive.
+    The modules are read through their loaders: as sources, as bytecode without sources, or as members of an archive.
     """
     package = sys.modules["fgnumba.kernels"]
     digest, found = hashlib.sha256(), 0
@@ -76,14 +79,14 @@ def sources_digest() -> str | None:
         digest.update(f"{name}:{len(content)}:".encode())
         digest.update(content)
         found += name == __name__
-    # Statements that are left out where Python optimizes are not in its bytecode either.
+    # If Python optimizes, its bytecode lacks the assert statements, so the flag is part of the hash.
     for setting in (sys.version, numba.__version__, llvmlite.__version__, np.__version__, sys.flags.optimize):
         digest.update(f"{setting}:".encode())
     return digest.hexdigest() if found else None
 
 
 def _modules(package: str, folders: Iterable[str]) -> Iterator[tuple[str, bytes | None]]:
-    """Yield the names and the contents of a package's modules, None where a loader does not give it."""
+    """Yield the name and the content of each of a package's modules; None if a loader does not give the content."""
     for module in sorted(iter_modules(folders), key=lambda module: module.name):
         name = f"{package}.{module.name}"
         try:
@@ -97,17 +100,20 @@ def _modules(package: str, folders: Iterable[str]) -> Iterator[tuple[str, bytes 
 
 
 def compiler_settings() -> list[str]:
-    """Return the settings of Numba that change machine code."""
+    """Return the values of Numba's settings that change machine code."""
     return [str(getattr(numba.config, setting, None)) for setting in _SETTINGS]
 
 
 class KernelCache:
-    """The disk cache of one kernel, in the form that Numba's dispatchers and callbacks ask for.
+    """The disk cache of one kernel, with the methods that Numba's dispatchers and callbacks call.
 
     Parameters
     ----------
-    name : of the kernel.
-    identity : tells its code from that of every other kernel; None where that cannot be told: it is not kept on disk.
+    name : str
+        Name of the kernel.
+    identity : str or None
+        Digest that distinguishes its code from that of every other kernel. None: there is no such digest, and the
+        kernel is not kept on disk.
     """
 
     def __init__(self, name: str, identity: str | None) -> None:
@@ -125,7 +131,7 @@ class KernelCache:
         return Path(self.cache_path) / f"{_file_name(self._name)}-{digest}.bin"
 
     def load_overload(self, sig: Any, target_context: Any) -> CompileResult | None:
-        """Return the compiled kernel, or None where the file is absent, unreadable or damaged."""
+        """Return the compiled kernel, or None if the file is absent, unreadable or damaged."""
         target_context.refresh()
         path = self._path(sig, target_context.codegen())
         try:
@@ -138,21 +144,24 @@ class KernelCache:
         return CompileResult._rebuild(target_context, *pickle.loads(payload))
 
     def save_overload(self, sig: Any, data: CompileResult) -> None:
-        """Store the compiled kernel, if others can use it; a folder that cannot be written is left as it is."""
+        """Store the compiled kernel, if other processes can use it.
+
+        Nothing happens if the folder cannot be written to.
+        """
         path = self._path(sig, data.codegen)
-        # Addresses of this process are in the one, functions of this process's Python in the other.
+        # Dynamic globals are addresses in this process, and lifted functions belong to this process's Python.
         if path is not None and not (data.library.has_dynamic_globals or data.lifted):
             payload = dumps(data._reduce())
             write_whole(path, hashlib.sha256(payload).digest() + payload)
 
 
 def _file_name(name: str) -> str:
-    """Return the part of a kernel's name that any file may have in its own."""
+    """Return a kernel's name with only those characters that every file system allows."""
     return re.sub(r"[^A-Za-z0-9_.+-]", "_", name)[:80]
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all; a folder that cannot be written, or is full, is left as it is."""
+    """Write a file completely or not at all. Nothing happens if its folder cannot be written to, or is full."""
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name)
@@ -165,7 +174,7 @@ def write_whole(path: Path, content: bytes) -> None:
     except OSError:
         Path(temporary).unlink(missing_ok=True)
         return
-    # Others that are being written hold what is as good; where a process was killed, nobody else takes them away.
+    # Other temporary files for this name hold equivalent content, and nobody else deletes those of killed processes.
     for other in path.parent.glob(f"{path.name}?*"):
         with contextlib.suppress(OSError):
             other.unlink()

@@ -1,8 +1,8 @@
-"""Limits of Linux's control groups: what a container, a service or a job may take of the machine.
+"""Reads the limits of Linux's control groups: how much of the machine a container, a service or a job may use.
 
-A process is in one group of each hierarchy, and every group around it limits it as well, up to the mount point.
-Version 2 has one hierarchy; in version 1 each controller may have its own. ``/proc/self/cgroup`` says which groups,
-``/proc/self/mountinfo`` where their files are.
+A process belongs to one group of each hierarchy, and the limits of all groups around that one, up to the mount point,
+apply to it too. Version 2 has a single hierarchy; in version 1 each controller may have its own. ``/proc/self/cgroup``
+lists the process's groups, and ``/proc/self/mountinfo`` says where their files are.
 """
 
 import math
@@ -13,16 +13,16 @@ from pathlib import Path, PurePosixPath
 
 PROCESS = Path("/proc/self")
 MOUNTED = Path("/sys/fs/cgroup")
-"""Where the files are in most containers: looked at where the system says nothing."""
+"""Where the files are in most containers; used if ``mountinfo`` names no hierarchy."""
 
 
 def cpu_quota() -> float:
-    """Return how many processors' time this process may take; infinity where nothing limits it."""
+    """Return how many processors' worth of time this process may use; infinity if nothing limits it."""
     return min((_quota(version, folder) for version, folder in _groups("cpu")), default=math.inf)
 
 
 def memory_limit() -> float:
-    """Return the bytes of memory that this process may take; infinity where nothing limits it."""
+    """Return how many bytes of memory this process may use; infinity if nothing limits it."""
     limits = (
         _number(_words(folder / ("memory.max" if version == 2 else "memory.limit_in_bytes")), 0)
         for version, folder in _groups("memory")
@@ -36,12 +36,15 @@ def _quota(version: int, folder: Path) -> float:
     else:
         words = _words(folder / "cpu.cfs_quota_us") + _words(folder / "cpu.cfs_period_us")
     quota, period = _number(words, 0), _number(words, 1)
-    # -1 is version 1's word for no limit.
+    # In version 1, -1 means that there is no limit.
     return quota / period if quota > 0 and 0 < period < math.inf else math.inf
 
 
 def _number(words: list[str], place: int) -> float:
-    """Return the number at a place in a file; infinity for ``max``, for anything else, and where there is none."""
+    """Return the number at `place` in a file's words.
+
+    It is infinity for ``max`` or any other word, and if the place is empty.
+    """
     word = words[place] if place < len(words) else ""
     return float(word) if re.fullmatch(r"-?[0-9]{1,20}", word) else math.inf
 
@@ -54,13 +57,13 @@ def _words(path: Path) -> list[str]:
 
 
 def _groups(controller: str) -> Iterator[tuple[int, Path]]:
-    """Yield the version and the folder of the group that this process is in, and of every group around it."""
+    """Yield the version and the folder of this process's group, then of every group around it."""
     paths = _paths(controller)
     mounts = list(_mounts(controller))
     top = PurePosixPath("/")
     for version, root, point in mounts or [(2, top, MOUNTED), (1, top, MOUNTED / controller)]:
         path = paths.get(version, root)
-        # A group outside of what is mounted here, as a container sees it: the mount point is its own group.
+        # In a container, the group may lie outside of what is mounted. Then the mount point is the process's own group.
         inside = (
             path.relative_to(root)
             if path.is_relative_to(root) and ".." not in path.parts
@@ -74,19 +77,19 @@ def _groups(controller: str) -> Iterator[tuple[int, Path]]:
 
 
 def _paths(controller: str) -> dict[int, PurePosixPath]:
-    """Return the group of this process by the version of its hierarchy."""
-    found = {}
+    """Return the path of this process's group for each version, 1 or 2."""
+    paths = {}
     for line in _lines("cgroup"):
         number, controllers, path = (*line.split(":", 2), "", "")[:3]
         if number == "0" and not controllers:
-            found[2] = PurePosixPath(path)
+            paths[2] = PurePosixPath(path)
         elif controller in controllers.split(","):
-            found[1] = PurePosixPath(path)
-    return found
+            paths[1] = PurePosixPath(path)
+    return paths
 
 
 def _mounts(controller: str) -> Iterator[tuple[int, PurePosixPath, Path]]:
-    """Yield the version, the root inside the hierarchy, and the mount point of each hierarchy that has a controller."""
+    """Yield the version, the root in the hierarchy and the mount point of each hierarchy that has the controller."""
     for line in _lines("mountinfo"):
         place, _, kind = line.partition(" - ")
         places, kinds = place.split(" "), kind.split(" ")
@@ -107,5 +110,5 @@ def _lines(name: str) -> list[str]:
 
 
 def _unescaped(path: str) -> str:
-    """Return a path of ``mountinfo``, where blanks and backslashes are octal numbers."""
-    return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), path)
+    """Return a path of ``mountinfo`` as text: blanks and backslashes are written there as octal numbers."""
+    return re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), path)

@@ -1,8 +1,8 @@
-"""Compilation of kernels: Python source in, the address of machine code out, through the disk cache.
+"""Compiles kernels: takes a Python function and returns the address of its machine code, through the disk cache.
 
-A kernel is a function of int64 arguments (addresses and sizes) that returns nothing. It is compiled when it
-is first asked for, and called from other kernels through :func:`fgnumba.kernels.emit.call`: so every kernel
-is compiled once, whatever it is combined with.
+A kernel is a function of int64 arguments (addresses and sizes) that returns nothing. It is compiled when it is first
+asked for. Other kernels call it by its address, through :func:`fgnumba.kernels.emit.call`, so that each kernel is
+compiled only once, however many kernels use it.
 """
 
 import inspect
@@ -22,7 +22,7 @@ from fgnumba.kernels.machine.identity import Identity, identity, short_key
 from fgnumba.kernels.machine.registered import is_known
 from fgnumba.uninterrupted import Uninterrupted
 
-# contract: a b + c may be fused. Nothing may be reordered: results must not depend on how a loop was cut.
+# contract: a b + c may be fused. Nothing may be reordered, because results must not depend on how loops are cut.
 FASTMATH = {"contract", "nsz"}
 
 _lock = threading.RLock()
@@ -32,29 +32,32 @@ _listeners: list[Callable[[str], None]] = []
 
 
 def on_compile(listener: Callable[[str], None]) -> Callable[[], None]:
-    """Call `listener` with a kernel's name before it is compiled (not when it is read from disk).
+    """Call `listener` with a kernel's name each time before one is compiled. Reading one from disk does not count.
 
-    Returns the function that takes the listener off again.
+    Returns
+    -------
+    callable
+        Removes the listener.
     """
     _listeners.append(listener)
     return lambda: _listeners.remove(listener)
 
 
 def announce(name: str) -> None:
-    """Tell the listeners that the kernel `name` is about to be compiled."""
+    """Tell the listeners that the kernel called `name` is about to be compiled."""
     for listener in _listeners:
         listener(name)
 
 
 def dispatcher(name: str, function: Callable[..., Any], **options: Any) -> Any:
-    """Return `function` as Numba compiles it when it is called, through the disk cache of kernels."""
+    """Return `function` as a Numba function that is compiled at its first call, through the disk cache of kernels."""
     if numba_settings.problem() is not None:
         return _refusing
-    found = identity(function, options)
+    function_identity = identity(function, options)
     if not is_known(function.__module__):
-        # It is compiled when it is called, and what its names hold may have changed by then.
-        found = found._replace(lasting=False)
-    return _cached(name, njit(**options)(function), found)
+        # It is compiled only when it is called, and its global names may have other values by then.
+        function_identity = function_identity._replace(lasting=False)
+    return _cached(name, njit(**options)(function), function_identity)
 
 
 def _refusing(*arguments: Any) -> NoReturn:
@@ -69,10 +72,10 @@ def _cached(name: str, compiled: Any, found: Identity) -> Any:
 class _AnnouncedCache(KernelCache):
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         numba_settings.check()
-        found = super().load_overload(sig, target_context)
-        if found is None:
+        compiled = super().load_overload(sig, target_context)
+        if compiled is None:
             announce(self._name)
-        return found
+        return compiled
 
 
 def compiled_count() -> int:
@@ -81,29 +84,35 @@ def compiled_count() -> int:
 
 
 def kernel(name: str, function: Callable[..., None], arguments: int, fastmath: set[str] | None = None) -> int:
-    """Compile `function`, of `arguments` int64 arguments, and return its address.
+    """Compile `function` and return its address.
 
     Parameters
     ----------
-    name : for people, files and messages. Functions of one name and other code, or with other values in their
-        closures and global names, are kernels of their own.
-    fastmath : LLVM's floating-point freedoms; the default lets multiply-adds fuse and nothing else.
+    name : str
+        Name for people, files and messages. It need not be unique: functions of the same name that differ in their
+        code, or in the values of their closures or global names, are different kernels.
+    function : callable
+        A plain Python function, which Numba compiles.
+    arguments : int
+        Number of its arguments, all int64.
+    fastmath : set of str or None
+        LLVM's floating-point freedoms. None: multiply-adds may be fused, and nothing else.
 
     Raises
     ------
     ConfigError
         `function` does not take `arguments` arguments.
     DeviceError
-        Numba cannot compile, as its environment variables set it.
+        Numba cannot compile with its present environment variables.
     """
     _check_arguments(name, function, arguments)
-    # One thread at a time, so that a kernel has one address: that of the callback which is kept.
+    # One thread at a time, so that each kernel has a single address, which belongs to the callback that is kept.
     with _lock:
         freedoms = FASTMATH if fastmath is None else fastmath
         short = short_key(function)
         shortcut = None if short is None else (name, arguments, frozenset(freedoms), short)
         if shortcut is None or shortcut not in _addresses:
-            # An interrupt in the midst would leave Numba's tables broken.
+            # An interrupt in the middle would leave Numba's tables broken.
             with Uninterrupted():
                 address = _compile(name, function, arguments, freedoms)
             if shortcut is None:
@@ -129,15 +138,15 @@ def _check_arguments(name: str, function: Callable[..., None], arguments: int) -
 
 def _compile(name: str, function: Callable[..., None], arguments: int, fastmath: set[str]) -> int:
     options = {"nopython": True, "error_model": "numpy", "fastmath": fastmath}
-    found = identity(function, arguments, options)
-    key = name, found.digest
+    code_identity = identity(function, arguments, options)
+    key = name, code_identity.digest
     if key not in _compiled:
         signature = (types.int64,) * arguments, types.void
-        callback = _cached(name, CFunc(function, signature, {}, options), found)
+        callback = _cached(name, CFunc(function, signature, {}, options), code_identity)
         callback.compile()
-        found.note_compiled()
-        # What is known by its address alone must not give that to another.
-        _compiled[key] = callback, found
+        code_identity.note_compiled()
+        # Objects that the digest names by their addresses must stay alive, or new ones might get the same addresses.
+        _compiled[key] = callback, code_identity
     return int(_compiled[key][0].address)
 
 
@@ -151,7 +160,7 @@ def _let_compile() -> None:
     _lock.release()
 
 
-# A lock that another thread holds at a fork is held for ever in the child.
+# If another thread holds a lock at a fork, nobody in the child ever releases it.
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(
         before=_wait_for_compilation, after_in_parent=_let_compile, after_in_child=_let_compile

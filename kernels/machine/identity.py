@@ -1,13 +1,14 @@
-"""What tells the code of one kernel from another's: everything that Numba compiles into it.
+"""Computes a digest that tells each kernel's code from every other's, including everything that Numba compiles into it.
 
-A function's bytecode does not say what it computes: Numba takes what its closure and its global names hold for
-constants, and compiles the functions among them with it. So all of these are read, and what they refer to in turn.
-Functions of ``fgnumba.kernels``, of Numba and of NumPy are known by their names: their versions, and a digest of
-this package, stand in the name of every file of the cache beside this.
+A function's bytecode alone does not say what it computes. Numba treats the values of its closure and of its global
+names as constants, and compiles the functions among them into it. So all of these are read, and everything that they
+refer to in turn. Functions of ``fgnumba.kernels``, of Numba and of NumPy are identified by their names: the versions of
+Numba and NumPy, and a digest of this package, are part of every file name in the cache as well.
 
-What cannot be read, such as a foreign function's address, is known by the object itself, in this process alone. So is
-what Numba compiled earlier, unless everything was then as it is now: it compiles a function once for given types, and
-what its global names hold later changes nothing.
+Some things cannot be read, such as the address of a foreign function. They are identified by the Python object itself,
+which is valid in this process only. The same holds for a function that Numba compiled earlier, unless everything it
+depends on was the same then: Numba compiles a function once for given types, and later changes of its global names
+have no effect.
 """
 
 import dataclasses
@@ -33,7 +34,7 @@ _PLAIN = (type(None), type(Ellipsis), bool, int, float, complex, str, bytes)
 _SIMPLE = (type(None), bool, int, str)
 
 FROZEN_BYTES = 10**6
-"""Bytes of the largest array that Numba writes into machine code; of others it takes the address."""
+"""Bytes of the largest array that Numba copies into machine code. Of a larger one it takes the address."""
 
 
 class Identity(NamedTuple):
@@ -41,10 +42,15 @@ class Identity(NamedTuple):
 
     Parameters
     ----------
-    digest : hexadecimal.
-    lasting : whether another process would find the same; else the digest holds while `keeps` live.
-    keeps : objects that are known by their addresses.
-    parts : what Numba compiles once for all kernels that are made of it, and the identity of each as it is now.
+    digest : str
+        Hexadecimal digits.
+    lasting : bool
+        True: another process would compute the same digest. False: the digest is valid only in this process, while
+        `keeps` are alive.
+    keeps : tuple of objects
+        The objects that are identified by their addresses.
+    parts : tuple of (object, Identity)
+        What Numba compiles once and uses in several kernels, each with its present identity.
     """
 
     digest: str
@@ -53,19 +59,19 @@ class Identity(NamedTuple):
     parts: tuple[tuple[Any, "Identity"], ...] = ()
 
     def note_compiled(self) -> None:
-        """Remember that what Numba has compiled of the parts was compiled as they were when this was read."""
-        for part, found in self.parts:
+        """Record that every signature compiled so far was compiled from the parts as they are in this identity."""
+        for part, part_identity in self.parts:
             noted = _compiled_as.setdefault(part, {})
             for signature in _signatures(part):
-                noted.setdefault(signature, found)
+                noted.setdefault(signature, part_identity)
 
 
 _compiled_as: WeakKeyDictionary[Any, dict[Any, Identity]] = WeakKeyDictionary()
-"""Of dispatchers and templates, what they were when each of their signatures was compiled for a kernel."""
+"""For each dispatcher and template: the identity that it had when each of its signatures was compiled for a kernel."""
 
 
 def identity(function: Callable[..., Any], *more: Any) -> Identity:
-    """Return what tells a function, compiled with the options `more`, from every other."""
+    """Return the identity of a function that is compiled with the options `more`."""
     reader = _Reader()
     reader.read(function)
     reader.read(more)
@@ -77,7 +83,7 @@ def identity(function: Callable[..., Any], *more: Any) -> Identity:
         if any(
             signature not in noted or noted[signature].digest != now.digest for signature in _signatures(part)
         ):
-            # Its machine code is that of what its names held at a time that is not known.
+            # The machine code was compiled from values of its global names that are not known any more.
             reader.read_address(part)
     return reader.found(tuple(parts))
 
@@ -89,22 +95,22 @@ def _alone(source: Any) -> Identity:
 
 
 def _signatures(part: Any) -> list[Any]:
-    """Return the signatures that a dispatcher, or an overload's or an intrinsic's template, is compiled for."""
+    """Return the signatures for which a dispatcher, or the template of an overload or intrinsic, has been compiled."""
     compiled = part.overloads if isinstance(part, Dispatcher) else getattr(part, "_impl_cache", {})
     return list(compiled)
 
 
 @cache
 def _of_ours(intrinsic: Any) -> Identity:
-    """Return the identity of an intrinsic of a known module, whose closure never changes."""
+    """Return the identity of an intrinsic of a known module. It is cached, because its closure never changes."""
     return identity(intrinsic._defn)
 
 
 def short_key(function: Callable[..., Any]) -> tuple[Any, ...] | None:
-    """Return what tells a function of a known module from every other in this process.
+    """Return a key that tells a function of a known module from every other one in this process.
 
-    None where only its identity does. Binding a model asks for hundreds of kernels, and reading one takes fifty
-    times as long.
+    None means that only the identity can tell it. The key exists because binding a model asks for hundreds of
+    kernels, and reading a kernel's identity takes fifty times as long.
     """
     if not is_known(module_of(function)) or function.__defaults__ or function.__kwdefaults__:
         return None
@@ -115,7 +121,7 @@ def short_key(function: Callable[..., Any]) -> tuple[Any, ...] | None:
         lasts = kind is python.FunctionType and held.__closure__ is None and is_known(module_of(held))
         if not (lasts or kind in _SIMPLE or (kind is _Intrinsic and is_known(module_of(held._defn)))):
             return None
-        # True equals 1.
+        # The type is part of the key because True equals 1.
         key += kind, held
     return tuple(key)
 
@@ -127,11 +133,11 @@ class _Reader:
         self.parts: list[tuple[Any, Any]] = []
         self._registered_read = False
         self._met: dict[int, int] = {}
-        # An address names an object while that lives.
+        # An address identifies an object only while the object is alive.
         self._alive: list[Any] = []
 
     def found(self, parts: tuple[tuple[Any, Identity], ...] = ()) -> Identity:
-        """Return what was read so far."""
+        """Return the identity of everything read so far."""
         return Identity(self.hash.hexdigest(), self.lasting, tuple(self.keeps), parts)
 
     def _say(self, *words: object) -> None:
@@ -150,7 +156,7 @@ class _Reader:
             self._read_all(value)
             return
         if id(value) in self._met:
-            # Met before: functions may refer to themselves.
+            # It was read before. Functions may refer to themselves.
             self._say("again", self._met[id(value)])
             return
         self._met[id(value)] = len(self._met)
@@ -179,16 +185,16 @@ class _Reader:
         self._read_all((type(value), value._compiler.pipeline_class))
         self.parts.append((value, value))
         if not isinstance(value._cache, NullCache):
-            # Numba's own files tell neither what global names hold, nor what is called.
+            # The files of Numba's own cache depend neither on global names nor on the functions that are called.
             self.read_address(value)
 
     def _read_intrinsic(self, value: Any) -> None:
         self._say("intrinsic", value._name)
         if is_known(module_of(value._defn)):
-            found = _of_ours(value)
-            self._say(found.digest)
-            self.lasting = self.lasting and found.lasting
-            self.keeps += found.keeps
+            of_definition = _of_ours(value)
+            self._say(of_definition.digest)
+            self.lasting = self.lasting and of_definition.lasting
+            self.keeps += of_definition.keeps
             return
         self._read_all((value._defn, value._prefer_literal, value._ctor_kwargs))
         self.parts += [(template, value) for template in templates_of(value)]
@@ -208,7 +214,7 @@ class _Reader:
             flags = value.flags
             self._say("array", repr(value.dtype), value.shape, flags.c_contiguous, flags.f_contiguous)
             if value.nbytes > FROZEN_BYTES or not (flags.c_contiguous or flags.f_contiguous):
-                # Numba reads it where it stands.
+                # Numba reads such an array in place, at its address.
                 self.read_address(value)
             else:
                 self._say(flags.aligned)
@@ -242,7 +248,7 @@ class _Reader:
                 self._read_overloads(value)
 
     def read_address(self, value: Any) -> None:
-        """Take an object for itself: what is made of it is known in this process alone, while the object lives."""
+        """Identify an object by its address, which is valid in this process only, while the object is alive."""
         self.lasting = False
         self.keeps.append(value)
         self._say("object", id(value))
@@ -269,7 +275,7 @@ class _Reader:
                 self._read_named(function.__globals__[name], names)
 
     def _read_named(self, value: Any, names: list[str]) -> None:
-        """Read what a function's closure or a global name holds, and of modules whatever the function may take."""
+        """Read the value of a closure's cell or of a global name. Of a module, read what `names` may mean."""
         self.read(value)
         modules, seen = [value], [value]
         while modules:
@@ -277,7 +283,7 @@ class _Reader:
             if not isinstance(module, python.ModuleType) or is_known(module.__name__ + "."):
                 continue
             if "getattr" in names:
-                # The attribute's name may be computed, and nothing tells which it is.
+                # The attribute's name may be computed, so nothing tells which attribute it is.
                 self.read_address(object())
             for name in names:
                 if hasattr(module, name):
@@ -298,7 +304,7 @@ class _Reader:
         self._read_all(code.co_consts)
 
     def _read_overloads(self, value: Any) -> None:
-        """Read what Numba compiles in a function's place: what is called from kernels is registered so."""
+        """Read the implementations, registered by ``numba.extending.overload``, compiled in a function's place."""
         for template in templates_of(value):
             overload = getattr(template, "_overload_func", None)
             if overload is None:
@@ -308,7 +314,10 @@ class _Reader:
                 self._read_template(template, value)
 
     def _read_registered(self) -> None:
-        """Read what users taught Numba of its own types and functions: no name tells whether a kernel takes it."""
+        """Read every extension of Numba that users registered for types and functions other than their own.
+
+        A kernel's names do not tell whether it uses one.
+        """
         if self._registered_read:
             return
         self._registered_read = True
@@ -328,19 +337,19 @@ class _Reader:
 
 
 def _name(value: Any) -> str | None:
-    """Return the module and the name that a value is found by, None where it stands in no module that is known."""
+    """Return the module and name under which a value is found; None if it is not an attribute of a known module."""
     name = getattr(value, "__qualname__", None) or getattr(value, "__name__", None)
     module = "numpy" if isinstance(value, np.ufunc) else getattr(value, "__module__", None)
     if not isinstance(name, str) or not isinstance(module, str) or not is_known(module):
         return None
-    found: Any = sys.modules.get(module)
+    held: Any = sys.modules.get(module)
     for part in name.split("."):
-        found = getattr(found, part, None)
-    return f"{module}.{name}" if found is value else None
+        held = getattr(held, part, None)
+    return f"{module}.{name}" if held is value else None
 
 
 def _names(code: python.CodeType) -> list[str]:
-    """Return the names that a function's code and the code inside of it look up."""
+    """Return the names that a function's code, and the code nested in it, look up."""
     names = dict.fromkeys(code.co_names)
     for constant in code.co_consts:
         if isinstance(constant, python.CodeType):
@@ -349,7 +358,7 @@ def _names(code: python.CodeType) -> list[str]:
 
 
 def _lasts(value: Any) -> bool:
-    """Whether a type of Numba's stands for the same in every process: some have an address in their names."""
+    """Whether a Numba type means the same in every process. Some types have an address in their names."""
     if isinstance(value, types.Type):
         key = None if value.key is value else value.key
         return is_known(type(value).__module__) and _lasts(key)

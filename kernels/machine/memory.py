@@ -1,4 +1,4 @@
-"""Aligned arrays, their addresses, the distance between their rows, and how much memory there is."""
+"""Arrays that begin at a cache line, their addresses, the distance between their rows, and the size of the memory."""
 
 import math
 import os
@@ -15,12 +15,12 @@ from fgnumba.kernels.machine import cgroup
 
 
 class NoRoomError(DeviceError, MemoryError):
-    """More memory is asked for than there is."""
+    """More memory is requested than this process can have."""
 
 
 @cache
 def physical_memory() -> int:
-    """Return the bytes that this process can have at most: the machine's, or its container's."""
+    """Return the most bytes that this process can have: the machine's memory, or its container's limit."""
     limits = [sys.maxsize]
     if "SC_PHYS_PAGES" in getattr(os, "sysconf_names", {}):
         limits.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
@@ -31,7 +31,7 @@ def physical_memory() -> int:
 
 
 def readable(nbytes: int) -> str:
-    """Return bytes as a person reads them, ``"1.5 GiB"``."""
+    """Return a number of bytes as text for people, for example ``"1.5 GiB"``."""
     for power, unit in enumerate(("bytes", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")):
         if nbytes < 1024 ** (power + 1):
             return f"{nbytes / 1024**power:.{min(power, 1)}f} {unit}"
@@ -44,12 +44,20 @@ def round_up(n: int, multiple: int) -> int:
 
 
 def aligned(shape: tuple[int, ...], dtype: npt.DTypeLike = np.float32) -> npt.NDArray[Any]:
-    """Return zeros that begin at a cache line.
+    """Return an array of zeros that begins at a cache line.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Shape of the array.
+    dtype : dtype
+        Type of its elements.
 
     Raises
     ------
     NoRoomError
-        There is not so much memory. The system may grant it nevertheless, and end the process when it is used.
+        The machine has less memory than this. The system might grant the request nevertheless, and then kill the
+        process when the memory is used.
     """
     dtype = np.dtype(dtype)
     size = math.prod(map(int, shape)) * dtype.itemsize
@@ -63,23 +71,23 @@ def aligned(shape: tuple[int, ...], dtype: npt.DTypeLike = np.float32) -> npt.ND
 
 
 def address(array: Any) -> int:
-    """Return the address of an array's first element, on a GPU or the host; 0 for None."""
+    """Return the address of an array's first element, in host or GPU memory; 0 for None."""
     if array is None:
         return 0
     return int(array.ctypes.data if isinstance(array, np.ndarray) else array.address)
 
 
 def leading(width: int) -> int:
-    """Return the elements from one row of a float32 buffer to the next, for rows of `width`.
+    """Return the number of elements from one row of a float32 buffer to the next, for rows of `width` elements.
 
-    Whole panels fit, and the distance is an odd number of cache lines: the rows of a register tile then
-    fall into different sets of the first-level cache. (A power of two would put them all into one: measured
-    at half the speed for twelve rows.)
+    A row has room for whole panels, and the distance is an odd number of cache lines. The rows that a register tile
+    reads then fall into different sets of the first-level cache. With a power of two they would all fall into the
+    same set, which was measured at half the speed for twelve rows.
     """
     lane = CACHE_LINE // 4
     return round_up(width, PANEL) + lane
 
 
 def pads_well(row_elements: int) -> bool:
-    """Whether rows this far apart can be read by a register tile at full speed."""
+    """Whether a register tile can read rows that are `row_elements` apart at full speed."""
     return row_elements * 4 % 1024 != 0 or row_elements < 256

@@ -1,8 +1,8 @@
-"""Numba, as its environment variables set it: imported here first, so that what they break is said in one line.
+"""Imports Numba before any other module does, and turns faults in its environment variables into one-line errors.
 
-Numba reads ``NUMBA_*`` when it is imported, and again whenever it compiles. A value that it cannot read it answers
-with a warning of many lines, or an exception of its own; wrong names of processors reach LLVM, which may end the
-process.
+Numba reads the variables ``NUMBA_*`` when it is imported, and again whenever it compiles. If it cannot read a value, it
+prints a warning of many lines or raises an exception of its own. A wrong name of a processor reaches LLVM, which may
+end the process.
 """
 
 import os
@@ -14,7 +14,7 @@ import warnings
 from fgnumba.errors import DeviceError
 
 FILE = ".numba_config.yaml"
-"""Numba's configuration file, which it looks for in the working folder."""
+"""Numba's configuration file, which Numba looks for in the working folder."""
 
 _UNREADABLE = re.compile(
     r"Environment variable '(\w+)' is defined but its associated value '(.*?)' could not", re.S
@@ -28,12 +28,12 @@ llvm.initialize_native_asmprinter()
 machine = llvm.Target.from_default_triple().create_target_machine(cpu=sys.argv[1], features=sys.argv[2])
 machine.emit_assembly(llvm.parse_assembly("define void @f() { ret void }"))
 """
-"""What ends a process where LLVM takes a processor's names amiss."""
+"""A program that LLVM may end: it compiles a function for the processor and features given as arguments."""
 
 
 def _configured(action: str) -> str | None:
-    """Let Numba read its settings, and return what it says of those that it cannot read."""
-    with warnings.catch_warnings(record=True) as found:
+    """Let Numba read its settings, and return its complaint if it cannot read one, else None."""
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
             if action == "import":
@@ -44,18 +44,18 @@ def _configured(action: str) -> str | None:
             raise
         except Exception as error:
             return f"Numba's settings ({_set()}): {error}; correct or unset them, and start Python again"
-    for warning in found:
+    for warning in caught:
         unreadable = _UNREADABLE.match(str(warning.message))
         if unreadable:
             name, value = unreadable.groups()
             return f"{name}: {value!r} is no value that Numba can read; correct or unset it, and start Python again"
-        # Others' are shown, or not, as they would have been.
+        # Warnings of any other kind are shown, or not, as usual.
         warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
     return None
 
 
 def _environment() -> dict[str, str]:
-    """Return what decides Numba's settings."""
+    """Return everything that decides Numba's settings: environment variables and the configuration file."""
     named = {name: value for name, value in os.environ.items() if name.startswith("NUMBA_")}
     return named | ({FILE: os.path.abspath(FILE)} if os.path.isfile(FILE) else {})
 
@@ -65,13 +65,19 @@ def _set() -> str:
 
 
 def _executable_is_python() -> bool:
-    """Whether there is a Python to start: a frozen program, or one that embeds Python, is another or has no name."""
+    """Whether ``sys.executable`` is Python.
+
+    In a frozen program, or one that embeds Python, it is something else or empty.
+    """
     name = os.path.basename(sys.executable or "").lower()
     return name.startswith(("python", "pypy")) and not getattr(sys, "frozen", False)
 
 
 def _processor_problem(name: str, features: str) -> str | None:
-    """Return what LLVM says of a processor's name and features, asked in a process that it may end."""
+    """Return LLVM's complaint about a processor's name and features, or None.
+
+    A process of its own asks, since LLVM may end it.
+    """
     wrong = [feature for feature in features.split(",") if feature and feature[0] not in "+-"]
     if wrong:
         return f"NUMBA_CPU_FEATURES: {wrong[0]!r} begins neither with + nor with -"
@@ -90,12 +96,12 @@ def _processor_problem(name: str, features: str) -> str | None:
     except (OSError, ValueError, subprocess.SubprocessError):
         return None
     said = done.stderr.strip().splitlines()
-    # An ended process, or an unknown name. An unknown feature is ignored, and LLVM says so by itself.
+    # The process ended, or the name is unknown. LLVM ignores an unknown feature, with a message of its own.
     unknown = [line for line in said if "is not a recognized processor" in line]
     if "Traceback" in done.stderr or not (done.returncode or unknown):
         return None
-    what = (unknown or said or ["the process ended"])[0]
-    return f"NUMBA_CPU_NAME={name!r}, NUMBA_CPU_FEATURES={features!r}: LLVM: {what}"
+    complaint = (unknown or said or ["the process ended"])[0]
+    return f"NUMBA_CPU_NAME={name!r}, NUMBA_CPU_FEATURES={features!r}: LLVM: {complaint}"
 
 
 _seen = _environment()
@@ -110,12 +116,12 @@ _imported_disabled = bool(numba.config.DISABLE_JIT)
 if _problem is None and (numba.config.CPU_NAME or numba.config.CPU_FEATURES):
     _problem = _processor_problem(numba.config.CPU_NAME or "", numba.config.CPU_FEATURES or "")
     if _problem is not None:
-        # Numba hands them to LLVM when it is first asked for anything.
+        # Reset, because Numba hands both to LLVM at the first use of its compiler.
         numba.config.CPU_NAME = numba.config.CPU_FEATURES = None
 
 
 def problem() -> str | None:
-    """Return why Numba cannot compile kernels as it is set, in one line, or None where it can."""
+    """Return, in one line, why Numba cannot compile kernels with its settings; None if it can."""
     global _seen, _problem
     if _problem is None and _environment() != _seen:
         _seen = _environment()
@@ -131,7 +137,7 @@ def problem() -> str | None:
 
 
 def check() -> None:
-    """Raise DeviceError where Numba cannot compile kernels as it is set."""
-    found = problem()
-    if found is not None:
-        raise DeviceError(found)
+    """Raise DeviceError if Numba cannot compile kernels with its settings."""
+    reason = problem()
+    if reason is not None:
+        raise DeviceError(reason)

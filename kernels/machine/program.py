@@ -1,12 +1,12 @@
-"""A program is a list of bound operations; running it is one call, however many layers it has.
+"""A program: a list of bound operations that a single call runs, however many layers the model has.
 
-An operation is a compiled kernel ``(arguments, part, parts)``, the address of its arguments, and the number of
-parts that its work is cut into. Nothing is looked up, checked or allocated when a program runs.
+An operation consists of a compiled kernel ``(arguments, part, parts)``, the address of its arguments, and the number of
+*parts* into which its work is divided. Nothing is looked up, checked or allocated when a program runs.
 
-Operations are cut into more parts than there are threads, and a thread that is free takes the next, see
-:mod:`fgnumba.kernels.machine.sharing`. In a *stage* of several operations each part goes through all of them before
-the next begins: what they hand on to each other stays in a thread's own buffers, which are as small as a part and stay
-in the cache.
+Operations are divided into more parts than there are threads, and a thread that is free takes the next part; see
+:mod:`fgnumba.kernels.machine.sharing`. A *stage* is a series of operations that share their parts: each part goes
+through all of the stage's operations before the next part begins. What one operation hands on to the next stays in
+the thread's own buffers, which are only as large as a part, and therefore stay in the cache.
 """
 
 from collections.abc import Iterable, Sequence
@@ -28,17 +28,29 @@ class Operation(Bound):
 
     Parameters
     ----------
-    name : for plans that print themselves.
-    entry : address of the kernel.
-    arguments : (1,) structured array that the kernel reads; addresses in it stay valid while `keeps` live. A program
-        makes it one copy a thread.
-    parts : pieces that the work is cut into, outside a stage.
-    scratch_bytes : scratch memory that a thread needs; the program sets the field ``scratch``.
-    multiply_adds : products in the operation, for plans and benchmarks.
-    executed : share of them that are executed: a filtered convolution needs fewer.
-    local : fields that hold addresses in the first thread's own buffers of a stage.
-    external : fields that hold the address of the model's input.
-    once : runs before the stage that it belongs to, on the whole of what it prepares.
+    name : str
+        Name that a printed plan shows.
+    entry : int
+        Address of the kernel.
+    arguments : array, (1,) structured
+        What the kernel reads. Addresses in it are valid while `keeps` are alive. A program replaces it by one copy
+        for each thread.
+    parts : int
+        Number of parts that the work is divided into, if the operation is not in a stage of several operations.
+    scratch_bytes : int
+        Scratch memory that a thread needs. The program sets the field ``scratch`` to its address.
+    multiply_adds : int
+        Number of multiply-adds in the operation's products, for plans and benchmarks.
+    executed : float
+        Share of those that are really executed. A Winograd convolution, for example, executes fewer.
+    keeps : tuple
+        Objects that must stay alive as long as the operation, for example its arrays.
+    local : tuple of str
+        Fields that hold addresses in a thread's own buffers, at first those of the first thread.
+    external : tuple of str
+        Fields that hold the address of the model's input.
+    once : bool
+        True: the operation prepares something for its stage, and runs once, completely, before it.
     """
 
     name: str
@@ -54,24 +66,28 @@ class Operation(Bound):
     once: bool = False
 
     def renumber(self, first: int) -> bool:
-        """Let directions be numbered from `first` on; return whether anything that is bound changed."""
+        """Set the number of the first direction. Return whether a captured program would have to be bound again."""
         names = self.arguments.dtype.names or ()
         if "first" in names:
             self.arguments["first"] = first
-        # A program reads its operations' arguments whenever it runs.
+        # It does not, because a program reads its operations' arguments at every run.
         return False
 
 
 @dataclass(frozen=True)
 class Stage(Bound):
-    """Operations that run part by part.
+    """A series of operations that run part by part.
 
     Parameters
     ----------
-    operations : in the order in which they run on each part.
-    parts : number of parts that each operation is cut into.
-    threads : number of threads that share the parts.
-    local_bytes : distance in bytes between the buffers of two threads.
+    operations : tuple of Operation
+        In the order in which they run on each part.
+    parts : int
+        Number of parts that each operation is divided into.
+    threads : int
+        Number of threads that share the parts.
+    local_bytes : int
+        Bytes from one thread's buffers to the next thread's.
     """
 
     operations: tuple[Operation, ...]
@@ -88,13 +104,19 @@ def cpu_operations(operations: Iterable[interfaces.Operation]) -> tuple[Operatio
 
 
 class Program(Bound):
-    """Operations and stages in order, with the scratch memory that they share, ``scratch``.
+    """Operations and stages in the order in which they run, with the scratch memory that they share.
 
     Parameters
     ----------
-    steps : operations and stages, in the order in which they run.
-    threads : number of threads that share the parts of an operation outside a stage; None for as many as the process
-        may use.
+    steps : sequence of Operation or Stage
+        In the order in which they run.
+    threads : int or None
+        Number of threads that share the parts of an operation outside a stage. None: as many as the process may use.
+
+    Attributes
+    ----------
+    scratch : array, uint8
+        The scratch memory.
     """
 
     def __init__(self, steps: Sequence[Operation | Stage], threads: int | None = None) -> None:
@@ -104,7 +126,7 @@ class Program(Bound):
             for step in steps
         ]
         self.operations = tuple(operation for stage in stages for operation in stage.operations)
-        # Computed once a stage: each of its operations asks for the largest of all.
+        # Computed once for each stage, because each of its operations needs the largest size of all.
         scratch = [_scratch_bytes(stage) for stage in stages]
         most = max((size * stage.threads for size, stage in zip(scratch, stages, strict=True)), default=0)
         self.scratch = aligned((most,), np.uint8)
@@ -127,11 +149,11 @@ class Program(Bound):
 
     @property
     def scratch_nbytes(self) -> int:
-        """Bytes of scratch memory."""
+        """Number of bytes of scratch memory."""
         return int(self.scratch.nbytes)
 
     def _place(self, op: Operation, stage: Stage, scratch_bytes: int) -> None:
-        """Give each thread its own arguments: its own scratch memory, its own buffers."""
+        """Give each thread a copy of the arguments, with the addresses of its own scratch memory and buffers."""
         if len(op.arguments) != stage.threads:
             op.arguments = np.repeat(op.arguments[:1], stage.threads)
             for name in op.local:
@@ -142,11 +164,14 @@ class Program(Bound):
 
     @property
     def runs(self) -> int:
-        """How often it ran to its end, counted by the run itself."""
+        """How many runs have ended. The compiled run counts them itself."""
         return int(self._stages[-1, 0])
 
     def forget(self) -> None:
-        """Run as if for the first time: what was bound may have changed."""
+        """Make the next run behave like the first one, because bound arguments may have changed.
+
+        A program on the CPU reads its arguments at every run, so there is nothing to do.
+        """
 
     def run(self) -> None:
         """Run every operation in order, with the help of whichever workers are free."""

@@ -1,4 +1,7 @@
-"""What users taught Numba: implementations of functions, methods and attributes, and lowerings."""
+"""Finds the extensions that users registered with Numba: implementations of functions, methods and attributes.
+
+An implementation is either a template, by which Numba types a call, or a lowering, which writes its LLVM code.
+"""
 
 import contextlib
 import sys
@@ -11,34 +14,35 @@ from numba.core.registry import cpu_target
 from numba.core.typing import templates
 
 KNOWN = ("builtins", "cmath", "llvmlite", "math", "numba", "numpy", "operator")
-"""Packages whose versions are part of every file's name of the cache, or that come with Python's."""
+"""Packages whose versions are part of every file name in the cache, or that come with Python."""
 
 PACKAGE = "fgnumba.kernels"
+"""This package, whose digest is part of every file name in the cache."""
 
 
 def is_known(module: str | None) -> bool:
-    """Whether a module's functions are known by their names."""
+    """Whether a module's functions are identified by their names alone, because the cache knows its version."""
     name = module or ""
     return name.startswith(f"{PACKAGE}.") or name.partition(".")[0] in KNOWN
 
 
 def module_of(function: Any) -> str | None:
-    """Return the module that a function was defined in, whatever it says: ``functools.wraps`` copies another's."""
+    """Return the module in which a function was really defined. ``functools.wraps`` copies another one's name."""
     if isinstance(function, python.FunctionType):
         return function.__globals__.get("__name__")
     return getattr(function, "__module__", None)
 
 
 def templates_of(value: Any) -> tuple[Any, ...]:
-    """Return what Numba types calls of a function by."""
+    """Return the templates by which Numba types calls of a function."""
     context = cpu_target.typing_context
-    # What was registered since Numba compiled last.
+    # Numba loads extensions lazily; this loads those registered since it last compiled.
     context.refresh()
     return tuple(getattr(context._lookup_global(value), "templates", ()))
 
 
 def key_of(template: Any) -> str:
-    """Return the name of what a template is for."""
+    """Return the name of the function or type that a template is for."""
     key = getattr(template, "key", None)
     return str(getattr(key, "__qualname__", type(key).__qualname__))
 
@@ -50,14 +54,14 @@ _LISTS = (
         for name in ("functions", "getattrs", "setattrs", "casts", "constants")
     ),
 )
-"""Where Numba keeps what it is taught by everyone: the lists grow and never shrink."""
+"""The lists to which Numba adds everybody's extensions. They grow and never shrink."""
 
 _read = [0] * len(_LISTS)
 _found: list[Any] = []
 
 
 def registered() -> list[Any]:
-    """Return templates, and functions that lower, of users for what is not theirs: for every kernel to see."""
+    """Return the users' templates and lowerings for things that are not their own, which may affect any kernel."""
     for index, (registry, name) in enumerate(_LISTS):
         entries = getattr(registry, name, [])
         for entry in entries[_read[index] :]:
@@ -67,11 +71,11 @@ def registered() -> list[Any]:
 
 
 def _extensions(entry: Any) -> list[Any]:
-    """Return what of one entry is a user's, for something that is not."""
+    """Return those parts of a list entry that belong to a user and are for something that does not."""
     if isinstance(entry, type):
         return [entry] if _foreign(entry) and _of_others(getattr(entry, "key", None)) else []
     if isinstance(entry[1], types.Function):
-        # A global name, and its templates.
+        # The entry is a global name and its templates.
         return [template for template in entry[1].templates if _foreign(template) and _of_others(entry[0])]
     lowering, target = entry[0], entry[1]
     is_users = isinstance(lowering, python.FunctionType) and not all(map(_is_given, _modules(lowering)))
@@ -79,7 +83,7 @@ def _extensions(entry: Any) -> list[Any]:
 
 
 def _foreign(template: type) -> bool:
-    """Whether a template has anything of a user's."""
+    """Whether any part of a template was written by a user."""
     parts = [part for kind in template.__mro__ for part in vars(kind).values()]
     functions = [getattr(part, "__func__", part) for part in parts]
     modules = [kind.__module__ for kind in template.__mro__]
@@ -87,7 +91,7 @@ def _foreign(template: type) -> bool:
 
 
 def _modules(function: Any) -> list[str | None]:
-    """Return the modules of a function and of those in its closure, nothing of what is no function."""
+    """Return the modules of a function and of the functions in its closure; an empty list if it is no function."""
     if not isinstance(function, python.FunctionType):
         return []
     held = [_modules(value) for value in contents(function) if value is not function]
@@ -95,21 +99,24 @@ def _modules(function: Any) -> list[str | None]:
 
 
 def contents(function: Any) -> list[Any]:
-    """Return what the closure of a function holds, empty cells left out."""
-    found = []
+    """Return the values in a function's closure, without empty cells."""
+    values = []
     for cell in function.__closure__ or ():
         with contextlib.suppress(ValueError):
-            found.append(cell.cell_contents)
-    return found
+            values.append(cell.cell_contents)
+    return values
 
 
 def _of_others(target: Any) -> bool:
-    """Whether something stands in Numba, NumPy or Python: else a kernel that takes it has it in its names."""
+    """Whether something belongs to Numba, NumPy or Python.
+
+    If it does not, a kernel that uses it has it among its names.
+    """
     module = None if isinstance(target, np.ufunc) else getattr(target, "__module__", None)
     return _is_given(str(module or "builtins"))
 
 
 def _is_given(module: str | None) -> bool:
-    """Whether a module is known, or comes with Python."""
+    """Whether a module is known or comes with Python."""
     name = (module or "").partition(".")[0]
     return is_known(module) or (name != "__main__" and name.lstrip("_") in sys.stdlib_module_names)

@@ -1,7 +1,7 @@
-"""Rules on scalars that every device compiles: plain Python functions of NumPy scalars, written once.
+"""Scalar rules: plain Python functions of NumPy scalars, written once and compiled for every device.
 
-``@scalar`` makes a function callable from CPU kernels, and lists it for the CUDA target, which is not imported here.
-Such a function may call others of its kind.
+The decorator ``@scalar`` makes a function callable from CPU kernels, and lists it for the CUDA target, which is not
+imported here. A scalar rule may call other scalar rules.
 """
 
 from collections.abc import Callable
@@ -13,17 +13,17 @@ from numba.extending import register_jitable
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 FUNCTIONS: list[Callable[..., Any]] = []
-"""All of them, in the order in which they were defined."""
+"""All scalar rules, in the order in which they were defined."""
 
 
 @register_jitable(forceinline=True)
 def rounded_product(a: np.float32, b: np.float32) -> np.float32:
-    """Return a b, which a GPU's assembler is kept from joining with a sum: rounded as on the CPU."""
+    """Return a b, rounded as on the CPU: a GPU's assembler may not fuse this product with a sum."""
     return a * b
 
 
 REMEMBERED: dict[Callable[..., Any], Callable[..., Any]] = {}
-"""Functions of GPU kernels that the simulator calls through a cache, and what they are without it."""
+"""Functions of GPU kernels whose results the simulator caches: the caching function, and the original."""
 
 
 def scalar(function: Function) -> Function:

@@ -1,21 +1,24 @@
-"""Parts that several threads share: the memory that they share, and the two loops, of a caller and of a worker.
+"""Lets several threads share the parts of a stage: the memory between them, and the loops of the caller and a worker.
 
-Parts are handed out while a stage runs. The caller *opens* a stage by writing one word: a number that is new for every
-stage, and the range of parts that nobody has begun. Whoever has time takes one part from that range, by one
-compare-and-exchange: the caller from its front, workers from its back, so that on quiet cores each works on
-the same memory in every run. A word that was read before another stage was opened differs in its number, and
-the exchange fails. When no part is left, the caller waits for those that were begun: it never waits for a thread
-that has taken none, and whose core another process may hold for a whole time slice.
+The *caller* is the thread that runs a program; *workers* are the threads that help it. A thread's number is its
+*lane*; the caller's is 0.
 
-Nobody spins for longer than ``workers.SPIN_SECONDS``; then a worker sleeps until a stage is opened, and the caller
-until the last part is done. A sleeping caller also leaves its core to a worker that was interrupted in the
-middle of a part.
+Parts are handed out while a stage runs. The caller *opens* a stage by writing one 64-bit word: a number that is new for
+each stage, and the range of parts that nobody has begun. A thread takes one part from that range by a
+compare-and-exchange, the caller from the front and workers from the back. On quiet cores, each thread therefore works
+on the same memory in every run. If another stage has been opened since the word was read, its number differs and the
+exchange fails. When no part is left, the caller waits for the parts that were begun. It never waits for a thread that
+has taken none: another process may hold that thread's core for a whole time slice.
 
-Where a part that was begun takes much longer than parts do, its worker lost its core to another process. The
-caller then works alone, for `REST_SHARE` times as long as it lost, and at most ``workers.REST_SECONDS``.
+No thread spins for longer than ``workers.SPIN_SECONDS``. Then a worker sleeps until a stage is opened, and the caller
+until the last part is done. A sleeping caller also frees its core for a worker that was interrupted in the middle of a
+part.
 
-Subnormal numbers count as zero while a program runs, on every thread: on some processors an operation on one takes
-a hundred times as long as on another number.
+If a part that was begun takes much longer than the others, its worker has lost its core to another process. The caller
+then works alone, for `REST_SHARE` times as long as it has lost, and at most ``workers.REST_SECONDS``.
+
+While a program runs, subnormal numbers count as zero on every thread, because some processors take a hundred times as
+long for an operation on one.
 """
 
 from typing import Any
@@ -28,38 +31,38 @@ from fgnumba.kernels.emit import atomics, call, pointer
 from fgnumba.kernels.machine.compile import dispatcher
 
 REST_SHARE = 8
-"""Length of a rest, as a multiple of the time that was lost. In as much time, a second thread had gained as much."""
+"""How long the caller works alone, as a multiple of the time it lost. A second thread gains as much in that time."""
 
 SLOWER = 4
-"""How many times as long as this thread's a part may take before its thread counts as one that lost its core."""
+"""How many times as long as this thread's parts a part may take before its thread counts as having lost its core."""
 
 WAKES = 4
-"""Sleeping threads that one thread wakes."""
+"""How many sleeping threads one thread wakes."""
 
-# Places in the shared memory, in bytes. What different threads write lies 128 bytes apart: two cache lines, which
-# processors fetch in pairs.
+# Offsets in the shared memory, in bytes. Words that different threads write are 128 bytes apart: two cache lines,
+# because processors load cache lines in pairs.
 WORD, DONE, REST, OWNER = 0, 128, 256, 384
 FINISHED = DONE + 8
-"""When a thread last reported parts as done, in ticks."""
+"""The time, in ticks, at which a thread last reported parts as done."""
 STAGE = 512
 TABLE, FIRST, LENGTH, PARTS, BASE, COUNT, LANES = (STAGE + 8 * k for k in range(7))
 FACTS = 640
 LOCK, UNLOCK, WAIT, WAKE, SPIN, LONGEST_REST, WORKERS, STOP = (FACTS + 8 * k for k in range(8))
 SLOTS, SLOT = 768, 512
 ASLEEP, MUTEX, CONDITION = 0, 128, 256
-"""Each lane has a slot, the caller's first: whether it sleeps, its mutex and its condition (64 bytes or less each)."""
+"""Each thread has a slot, the caller's first: whether it sleeps, its mutex, its condition (at most 64 bytes each)."""
 
 MOST_PARTS = 0xFFFF
-"""Parts that are open at a time: front and back of the range have 16 bits each in the word, its number 32."""
+"""Most parts that are open at a time. The word has 16 bits for each end of the range and 32 for its number."""
 
 
 @register_jitable
 def _take(pool: int, lane: int) -> int:
-    """Take a part of the open stage and return it, or -1 where there is none for this lane."""
+    """Take one part of the open stage and return it; -1 if there is none for this lane."""
     while True:
         word = atomics.load(pool + WORD)
         front, back = (word >> 16) & MOST_PARTS, word & MOST_PARTS
-        # What stands in the stage is read after the word and holds if the word is still the same.
+        # The stage's fields are read after the word. They are valid if the word is still the same at the exchange.
         if front >= back or lane >= atomics.load(pool + LANES):
             return -1
         part, taken = (front, word + (1 << 16)) if lane == 0 else (back - 1, word - 1)
@@ -77,11 +80,11 @@ def run_part(table: int, first: int, length: int, part: int, parts: int) -> None
 
 @register_jitable
 def _share(pool: int, lane: int) -> int:
-    """Take parts of the open stage and run them until none is left; return how many."""
+    """Take parts of the open stage and run them until none is left; return how many were taken."""
     part, taken = _take(pool, lane), 0
     if part < 0:
         return 0
-    # A part is begun: the stage stays as it is until it is reported as done.
+    # A part has been taken, so the stage's fields cannot change until it is reported as done.
     table, length = atomics.load(pool + TABLE), atomics.load(pool + LENGTH)
     first = atomics.load(pool + FIRST) + lane * length
     base, parts = atomics.load(pool + BASE), atomics.load(pool + PARTS)
@@ -111,7 +114,10 @@ def _wake(pool: int, lane: int) -> None:
 
 @register_jitable
 def _wake_next(pool: int, lane: int, count: int) -> None:
-    """Wake the lanes that this one wakes for a stage of `count` parts: a few each, since waking takes microseconds."""
+    """Wake the lanes that this lane is responsible for in a stage of `count` parts.
+
+    Each thread wakes a few others, because waking one takes microseconds.
+    """
     lanes = min(atomics.load(pool + LANES), count, atomics.load(pool + WORKERS) + 1)
     for other in range(WAKES * lane + 1, min(WAKES * lane + WAKES + 1, lanes)):
         _wake(pool, other)
@@ -119,14 +125,17 @@ def _wake_next(pool: int, lane: int, count: int) -> None:
 
 @register_jitable
 def _sleep(pool: int, lane: int, waited: Any) -> None:
-    """Sleep until woken; not at all where what is waited for is there by the time that others see the sleeper."""
+    """Sleep until another thread wakes this one.
+
+    It does not sleep at all if `waited` is true by the time that other threads can see that it is about to.
+    """
     slot = pool + SLOTS + lane * SLOT
     call(atomics.load(pool + LOCK), (slot + MUTEX,))
     atomics.store(slot + ASLEEP, 1)
     if waited(pool, lane):
         atomics.store(slot + ASLEEP, 0)
     while atomics.load(slot + ASLEEP) != 0:
-        # Windows' function takes a time limit, none here, and flags; POSIX's ignores what it does not know.
+        # Windows' function also takes a time limit (here none) and flags. POSIX's ignores the extra arguments.
         call(atomics.load(pool + WAIT), (slot + CONDITION, slot + MUTEX, 0xFFFFFFFF, 0))
     call(atomics.load(pool + UNLOCK), (slot + MUTEX,))
 
@@ -145,7 +154,7 @@ def _is_done(pool: int, lane: int) -> bool:
 
 @register_jitable
 def _spin(pool: int, lane: int, waited: Any) -> bool:
-    """Wait for a short time and return whether it was enough."""
+    """Wait for a short time until `waited` is true, and return whether it became true."""
     end = atomics.ticks() + atomics.load(pool + SPIN)
     while not waited(pool, lane):
         if atomics.ticks() > end:
@@ -164,7 +173,7 @@ def _serve(pool: int, lane: int) -> None:
 
 @register_jitable
 def _together(pool: int, table: int, first: int, length: int, lanes: int, parts: int) -> int:
-    """Run a stage with the workers, and return the ticks that were lost to one that lost its core."""
+    """Run a stage with the workers. Return the ticks lost to a worker that had lost its core."""
     lost = 0
     for base in range(0, parts, MOST_PARTS):
         count = min(parts - base, MOST_PARTS)
@@ -185,9 +194,9 @@ def _together(pool: int, table: int, first: int, length: int, lanes: int, parts:
         while not _is_done(pool, 0):
             if not _spin(pool, 0, _is_done):
                 _sleep(pool, 0, _is_done)
-        # Not until now: this thread may have lost its own core meanwhile.
+        # Read only now, because this thread may have lost its own core in the meantime.
         waited = atomics.load(pool + FINISHED) - ended
-        # Parts are alike. Where cores are not, a slow one's part may take three times a fast one's.
+        # Parts take equally long. Where cores differ, a slow core may take three times as long as a fast one.
         if own > 0 and waited > atomics.load(pool + SPIN) + SLOWER * (ended - begun) // own:
             lost += waited
     return lost
@@ -198,7 +207,7 @@ def _run(pool: int, stages_at: int, count: int, table: int) -> None:
     stages = carray(pointer(stages_at, np.int64), (count + 1, 4))
     owns = pool != 0 and atomics.compare_exchange(pool + OWNER, 0, 1) == 0
     rest = atomics.load(pool + REST) if owns else 0
-    # The clock of a machine that was suspended, or moved to another host, may have gone back.
+    # If the machine was suspended, or moved to another host, its clock may have gone back.
     if owns and rest - atomics.ticks() > atomics.load(pool + LONGEST_REST):
         rest = 0
     for stage in range(count):
@@ -230,21 +239,23 @@ def _compiled(name: str, function: Any) -> Any:
 
 
 run = _compiled("run", _run)
-"""``run(pool, stages, count, table)``: run a program on the caller's thread, and on the workers of `pool`.
+"""``run(pool, stages, count, table)``: run a program on the caller's thread and on the workers of `pool`.
 
-`stages` is the address of `count` rows of four int64: the first row in the table, operations, lanes (copies of the
-operations in the table: threads that may share the stage), and parts. A row after them begins with the number of runs
-that came to their end: an interrupt that Python raises afterwards cannot hide what has been done. `table` is the
-address of rows of two: a kernel's address, and its arguments'. Where another thread has the workers, or `pool` is 0,
-the caller runs all of it by itself: the parts are the same, and so are the results. The caller's floating-point mode is
-as it was when this returns.
+`stages` is the address of `count` rows of four int64: the stage's first row in the table; its number of operations; its
+lanes, the number of threads that may share it, each with a copy of the operations in the table; its number of parts.
+One more row begins with the number of runs that have ended. The run itself counts there, so that an interrupt which
+Python raises afterwards cannot hide what has been done. `table` is the address of rows of two int64: a kernel's address
+and that of its arguments.
+
+If another thread uses the workers, or `pool` is 0, the caller runs all parts by itself. The parts are the same, and so
+are the results. The caller's floating-point mode is restored before this returns.
 """
 
 serve = _compiled("serve", _serve)
-"""``serve(pool, lane)``: help with the stages that are opened, until `STOP` is set."""
+"""``serve(pool, lane)``: help with every stage that is opened, until `STOP` is set."""
 
 wake = _compiled("wake", _wake_lane)
-"""``wake(pool, lane)``: let a lane that sleeps look for what it waits for."""
+"""``wake(pool, lane)``: wake a lane that sleeps, so that it checks again what it waits for."""
 
 clock = _compiled("clock", _read_clock)
-"""``clock()``: the processor's clock, in ticks."""
+"""``clock()``: return the processor's clock, in ticks."""

@@ -1,4 +1,4 @@
-"""Arithmetic in which subnormal numbers count as zero, for a stretch of Python: as every kernel computes."""
+"""Makes subnormal numbers count as zero while a block of Python runs, as they do in every kernel."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,15 +16,15 @@ def _restore(mode: int) -> None:
 
 
 flush = dispatcher("flush-subnormals", _flush)
-"""``flush()``: set this thread's floating-point mode, and return what it was."""
+"""``flush()``: make subnormal numbers count as zero in this thread, and return its previous floating-point mode."""
 
 restore = dispatcher("restore-floating-point-mode", _restore)
-"""``restore(mode)``: set this thread's floating-point mode to what `flush` returned."""
+"""``restore(mode)``: set this thread's floating-point mode to one that `flush` returned."""
 
 
 @contextmanager
 def flushed() -> Iterator[None]:
-    """Let subnormal operands and results count as zero in this thread."""
+    """Make subnormal operands and results count as zero in this thread while the ``with`` block runs."""
     mode = flush()
     try:
         yield

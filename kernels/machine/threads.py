@@ -1,8 +1,8 @@
-"""How many threads share the work, and what decides it.
+"""Decides how many threads share the work.
 
-What the system allows (the processors that the process is bound to, the quota of its control groups) and
-``NUMBA_NUM_THREADS`` are read when they are first asked for, once a process: memory is laid out for so many threads.
-The other variables are read whenever a model is bound to its buffers.
+The system's limits (the processors that the process is bound to, the CPU quota of its control groups) and
+``NUMBA_NUM_THREADS`` are read once in a process, when they are first needed, because memory is laid out for that many
+threads. The other variables are read whenever a model is bound to its buffers.
 """
 
 import math
@@ -19,28 +19,33 @@ from fgnumba.kernels.machine import cgroup
 OVERRIDE = "FGNUMBA_THREADS"
 NUMBA = "NUMBA_NUM_THREADS"
 OPENMP = ("OMP_NUM_THREADS", "OMP_THREAD_LIMIT")
+"""Environment variables that set the number of threads, or limit it."""
 
 
 @dataclass(frozen=True)
 class Threads:
-    """A number of threads, and what decided it, for people to read."""
+    """A number of threads, and a text that says what decided it."""
 
     count: int
     reason: str
 
 
 def thread_count(requested: int | None = None) -> int:
-    """Return `requested`, else ``FGNUMBA_THREADS``, else as many threads as there are processors to use.
+    """Return the number of threads to use: `requested`, else ``FGNUMBA_THREADS``, else the number of usable processors.
 
-    The processors to use are those that the process is bound to, at most as many as ``OMP_NUM_THREADS`` (the
-    first number of a list), ``OMP_THREAD_LIMIT`` and ``NUMBA_NUM_THREADS`` say, and as the CPU quota of its
-    control groups pays for, rounded up.
+    That is the number of processors that the process is bound to, but at most ``OMP_NUM_THREADS`` (the first number
+    of a list), ``OMP_THREAD_LIMIT``, ``NUMBA_NUM_THREADS``, and the CPU quota of its control groups, rounded up.
+
+    Parameters
+    ----------
+    requested : int or None
+        Number of threads that the user asked for, if any.
 
     Raises
     ------
     DeviceError
-        Not a whole number from 1 to the processors that the process is bound to, or to ``NUMBA_NUM_THREADS`` where
-        that is set; or ``NUMBA_NUM_THREADS`` is no such number.
+        The number is not a whole number from 1 to the number of processors that the process is bound to, or to
+        ``NUMBA_NUM_THREADS`` if that is set; or ``NUMBA_NUM_THREADS`` itself is not a whole number of at least 1.
     """
     if requested is None:
         return chosen().count
@@ -48,7 +53,7 @@ def thread_count(requested: int | None = None) -> int:
 
 
 def chosen() -> Threads:
-    """Return how many threads there are where no number is requested, and why."""
+    """Return how many threads are used if no number is requested, and why."""
     text = os.environ.get(OVERRIDE)
     if text:
         return Threads(_checked(OVERRIDE, _whole(text), text), OVERRIDE)
@@ -57,7 +62,7 @@ def chosen() -> Threads:
         text = os.environ.get(name)
         numbers = [_whole(part.strip()) for part in text.split(",")] if text else []
         if not all(numbers):
-            # As OpenMP's own runtimes do.
+            # OpenMP's own runtimes ignore such a value too.
             ignored += f"; {name}={text} is no number, and ignored"
         elif numbers and numbers[0] <= best.count:
             best = Threads(numbers[0], f"{name}={text}")
@@ -66,13 +71,13 @@ def chosen() -> Threads:
 
 @cache
 def most_threads() -> int:
-    """Return the most threads that may be requested."""
+    """Return the largest number of threads that may be requested."""
     return _numba_threads() or _bound()
 
 
 @cache
 def _processors() -> Threads:
-    """Return how many processors there are to use, and which limit is the narrowest."""
+    """Return how many processors can be used, and which limit is the lowest."""
     bound, quota = _bound(), cgroup.cpu_quota()
     best = Threads(bound, f"processors that this process may use: {bound}")
     if quota <= best.count - 1:
@@ -92,7 +97,7 @@ def _bound() -> int:
 
 
 def _numba_threads() -> int | None:
-    """Return what ``NUMBA_NUM_THREADS`` or Numba's configuration file says, None where they do not."""
+    """Return the number in ``NUMBA_NUM_THREADS``, or in Numba's configuration file; None if neither has one."""
     text = os.environ.get(NUMBA)
     if text is None:
         configured: int = numba.config.NUMBA_NUM_THREADS
@@ -113,5 +118,5 @@ def _checked(source: str, value: int, given: object) -> int:
 
 
 def _whole(text: str) -> int:
-    """Return the whole number that a text is, or 0."""
+    """Return `text` as a whole number, or 0 if it is none."""
     return int(text) if text.isdecimal() and len(text) <= 9 else 0

@@ -1,37 +1,43 @@
-"""How work is cut: ranges for threads, rows for register tiles. Binding and kernels share these functions."""
+"""Divides work: into parts for threads, and into rows for register tiles.
+
+Launchers and kernels share these functions.
+"""
 
 from typing import Any
 
 from numba.extending import register_jitable
 
-# Multiply-adds below which a second thread costs more than it saves: to open a stage takes some 0.2 µs, and a worker
-# that spins sees it within a microsecond, one that sleeps after some ten; one core does 130 multiply-adds a nanosecond.
+# With fewer multiply-adds, a second thread costs more than it saves. Opening a stage takes about 0.2 µs. A worker
+# that spins sees it within 1 µs, and one that sleeps after about 10 µs. A core does 130 multiply-adds a nanosecond.
 THREAD_WORK = 500_000
 
 PARTS_A_THREAD = 4
-"""Parts for each thread. A thread that loses its core in a part holds up the others by that part alone."""
+"""Number of parts for each thread. A thread that loses its core delays the others by only the part it is running."""
 
 
 @register_jitable
 def split(n: int, parts: int, part: int) -> tuple[int, int]:
-    """Return first and last (exclusive) of `part` when `n` things are cut into `parts` even ranges."""
+    """Return the first and last (exclusive) item of range `part`, if `n` items are divided into `parts` even ranges."""
     return n * part // parts, n * (part + 1) // parts
 
 
 @register_jitable
 def tile_count(rows: int, tallest: int) -> int:
-    """Return the number of tiles that `rows` rows are cut into."""
+    """Return the number of register tiles that `rows` rows are divided into."""
     return (rows + tallest - 1) // tallest
 
 
 @register_jitable
 def tile_rows(rows: int, count: int, tile: int) -> int:
-    """Return the rows of tile number `tile`: as even as they get, the taller first."""
+    """Return the number of rows of tile number `tile`.
+
+    Tiles are as even as possible, and the taller ones come first.
+    """
     return rows // count + (1 if tile < rows % count else 0)
 
 
 def heights(rows: int, tallest: int) -> set[int]:
-    """Return the distinct heights of the tiles that `rows` rows are cut into."""
+    """Return the different heights of the tiles that `rows` rows are divided into: one or two."""
     if rows == 0:
         return set()
     count = tile_count(rows, tallest)
@@ -39,15 +45,33 @@ def heights(rows: int, tallest: int) -> set[int]:
 
 
 def threads_for(work: int, limit: int, threads: int) -> int:
-    """Return how many of `threads` threads `work` multiply-adds are worth, given at most `limit` pieces."""
+    """Return how many threads are worth using for `work` multiply-adds.
+
+    Parameters
+    ----------
+    work : int
+        Number of multiply-adds.
+    limit : int
+        The most pieces that the work can be divided into.
+    threads : int
+        Number of threads that there are.
+    """
     return max(1, min(threads, limit, 1 + work // THREAD_WORK if work >= THREAD_WORK else 1))
 
 
 def parts_for(work: int, limit: int, threads: int) -> int:
-    """Return how many parts `work` multiply-adds are cut into for `threads` threads, given at most `limit` pieces.
+    """Return how many parts `work` multiply-adds are divided into.
 
-    Every thread gets the same number of parts: `PARTS_A_THREAD`, or fewer where a part would have less than
-    `THREAD_WORK`.
+    Every thread gets the same number of parts: `PARTS_A_THREAD`, or fewer if a part would have less than `THREAD_WORK`.
+
+    Parameters
+    ----------
+    work : int
+        Number of multiply-adds.
+    limit : int
+        The most pieces that the work can be divided into.
+    threads : int
+        Number of threads that there are.
     """
     sharing = threads_for(work, limit, threads)
     each = threads_for(work, limit, sharing * PARTS_A_THREAD) // sharing
@@ -55,7 +79,10 @@ def parts_for(work: int, limit: int, threads: int) -> int:
 
 
 def grid(columns: int, rows: int, parts: int) -> tuple[int, int]:
-    """Return (column parts, row parts) whose largest piece is smallest; columns first where that is a tie."""
+    """Return (column parts, row parts), whose product is `parts`, such that the largest piece is as small as possible.
+
+    If two divisions are equally good, the one with more column parts is taken.
+    """
 
     def largest(shape: tuple[int, int]) -> Any:
         across, down = shape

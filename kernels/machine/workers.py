@@ -1,9 +1,9 @@
-"""Threads that help a caller with the parts of its stages: their lives, and what they sleep on.
+"""Worker threads, which help a caller with the parts of its stages: how they start, sleep and end.
 
-They are Python's threads, so that every system has them, and each runs one call (``sharing.serve``) that holds no
-lock of Python's. They sleep on the system's own locks, whose addresses stand in the shared memory: POSIX threads, or
-Windows' slim locks. They are begun when a program needs them; a forked child has none of its parent's and begins
-its own.
+They are Python threads, so that they exist on every system. Each runs a single call (``sharing.serve``) that does not
+hold Python's global lock. They sleep on the system's own locks, whose addresses are in the shared memory: POSIX
+threads', or Windows' slim locks. They start when a program needs them. A forked child has none of its parent's workers,
+and starts its own.
 """
 
 import atexit
@@ -24,15 +24,15 @@ from fgnumba.objects.bound import Bound
 from fgnumba.uninterrupted import Uninterrupted
 
 SPIN_SECONDS = 50e-6
-"""How long a thread spins before it sleeps: about the distance between two stages."""
+"""How long a thread spins before it sleeps: about the time from one stage to the next."""
 
 REST_SECONDS = 20e-3
-"""How long a caller works alone, at most, before it tries again whether the workers have their cores back."""
+"""The longest time that a caller works alone before it tries the workers again."""
 
 
 @cache
 def compile_loops() -> None:
-    """Compile what a run needs, so that no later run does."""
+    """Compile everything that a run needs, so that no later run compiles anything."""
     none = np.zeros((1, 4), np.int64)
     stopped = aligned(((sharing.SLOTS + sharing.SLOT) // 8,), np.int64)
     stopped[sharing.STOP // 8] = 1
@@ -45,7 +45,7 @@ def compile_loops() -> None:
 
 @cache
 def ticks_a_second() -> float:
-    """Return the rate of the processor's clock: the median of three short measurements; 0 where it has none."""
+    """Return the rate of the processor's clock, the median of three short measurements; 0 if there is no clock."""
     compile_loops()
     rates = []
     for _ in range(3):
@@ -67,27 +67,28 @@ _FUNCTIONS = (
     if _WINDOWS
     else ("pthread_mutex_lock", "pthread_mutex_unlock", "pthread_cond_wait", "pthread_cond_signal")
 )
-"""What takes a lock, leaves it, sleeps on a condition, and wakes one sleeper."""
+"""The system's functions that take a lock, release it, sleep on a condition, and wake one sleeper, in this order."""
 
 
 @cache
 def _system() -> Any:
-    """Return the library that locks come from."""
+    """Return the library that has these functions."""
     return ctypes.CDLL("kernel32" if _WINDOWS else None)
 
 
 class Workers(Bound):
-    """The workers of a process.
+    """The worker threads of this process.
 
     Parameters
     ----------
-    most : lanes that there is room for, the caller's among them.
+    most : int
+        Number of lanes that there is room for, the caller's included.
     """
 
     def __init__(self, most: int) -> None:
         self._memory = aligned(((sharing.SLOTS + most * sharing.SLOT) // 8,), np.int64)
         self.address = address(self._memory)
-        # Never freed: where a process ends, a thread may still be in the midst of a program.
+        # Never freed, because a worker may still be in the middle of a program when the process ends.
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._memory))
         self.lanes, self._most = 1, most
         self._threads: list[threading.Thread] = []
@@ -98,7 +99,7 @@ class Workers(Bound):
         self._write(sharing.LONGEST_REST, int(REST_SECONDS * ticks_a_second()))
         for lane in range(most):
             slot = self.address + sharing.SLOTS + lane * sharing.SLOT
-            # Windows' locks begin as zeros.
+            # Windows' locks are zeros at first.
             if not _WINDOWS:
                 _system().pthread_mutex_init(ctypes.c_void_p(slot + sharing.MUTEX), None)
                 _system().pthread_cond_init(ctypes.c_void_p(slot + sharing.CONDITION), None)
@@ -112,13 +113,13 @@ class Workers(Bound):
             thread = threading.Thread(
                 target=sharing.serve, args=(self.address, lane), name=f"fgnumba-{lane}", daemon=True
             )
-            # Noted before it starts: an interrupt must not leave a thread of which nobody knows, since the next one
-            # would have the same lane.
+            # Listed before it starts. An interrupt must not leave a thread that is not in the list, because the next
+            # thread would get the same lane.
             self._threads.append(thread)
             try:
                 thread.start()
             except RuntimeError:
-                # A limit on threads, or the interpreter ends: those that there are do the work.
+                # The system allows no more threads, or the interpreter is ending. The present threads do the work.
                 self._threads.pop()
                 self._most = lane
                 break
@@ -126,7 +127,7 @@ class Workers(Bound):
         self.lanes = lanes
 
     def stop(self) -> None:
-        """Let the threads end, and wait for them: they must not run while the interpreter takes their code away."""
+        """Tell the threads to end, and wait for them. They must not run while the interpreter frees their code."""
         self._write(sharing.STOP, 1)
         for lane in range(1, len(self._threads) + 1):
             sharing.wake(self.address, lane)
@@ -141,10 +142,10 @@ _beginning = threading.Lock()
 
 
 def pool(lanes: int) -> int:
-    """Return the address of the memory that is shared with workers for `lanes` lanes.
+    """Return the address of the memory that a caller shares with the workers for `lanes` lanes.
 
-    0 for one lane, and where there are no workers at the moment: the caller then runs all parts by itself. Workers that
-    are missing are begun.
+    Missing workers are started. The result is 0 for one lane, and if there are no workers at the moment; the caller
+    then runs all parts by itself.
     """
     if lanes < 2:
         return 0
@@ -156,7 +157,7 @@ def pool(lanes: int) -> int:
 
 def _begin(lanes: int) -> Workers | None:
     global _workers
-    # Not waited for: a signal's handler, which may run a model too, can interrupt the thread that holds it.
+    # Does not wait for the lock: a signal handler may run a model too, and may have interrupted the thread that has it.
     if _ended or not _beginning.acquire(blocking=False):
         return None
     try:
@@ -178,7 +179,7 @@ def _end() -> None:
 
 
 def _begin_anew() -> None:
-    """Forget, in a forked child, the parent's workers: none of its threads is here."""
+    """Forget the parent's workers in a forked child, where none of their threads exists."""
     global _workers, _beginning
     _workers, _beginning = None, threading.Lock()
 
