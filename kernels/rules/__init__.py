@@ -1,1 +1,1 @@
-"""Rules that every device compiles: activations, directions, random numbers, means."""
+"""Formulas that are compiled for every device: activations, directions, random numbers, means."""

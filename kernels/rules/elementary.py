@@ -1,19 +1,19 @@
-"""Elementary functions in float32 arithmetic that the compiler turns into vector code whole.
+"""Elementary functions in float32 arithmetic, which the compiler can turn into vector code completely.
 
-``math.exp`` and its kin are scalar library calls: a loop that holds one does not vectorise. These functions
-hold additions, products, quotients, selects and integer operations on a float's bits, nothing else. One
-source serves a Numba CPU kernel, a CUDA kernel, and plain Python on ``np.float32`` scalars.
+``math.exp`` and similar functions are scalar library calls, and a loop that contains one is not vectorised. The
+functions here consist only of additions, products, quotients, selects, and integer operations on a float's bits. The
+same source serves a Numba CPU kernel, a CUDA kernel, and plain Python on ``np.float32`` scalars.
 
-Every argument and every result is float32, and so is every constant: an untyped literal, even the 0 of a
-comparison, would promote to float64. Subnormal numbers are kept. NaN in gives NaN out. Fused multiply-adds
-are welcome and not needed: the bounds hold with and without. Plain Python warns of overflow wherever NumPy
-scalars do: call under ``np.errstate``.
+Every argument and every result is float32, and so is every constant: an untyped literal, even the 0 of a comparison,
+would promote to float64. Subnormal numbers are kept. NaN in gives NaN out. Multiply-adds may be fused but need not be:
+the bounds hold with and without. In plain Python, NumPy scalars warn of overflow as usual, so call these functions
+under ``np.errstate``.
 
-Coefficients are weighted minimax fits in float64 (Lawson's reweighted least squares on Chebyshev nodes,
-against the float64 functions of NumPy and SciPy), rounded to float32 one at a time with the others fitted
-anew. Above each table: the function it stands for, the interval, and the largest error with the rounded
-coefficients in exact arithmetic. Everything is forced inline: LLVM leaves the longer functions as calls, and
-a loop over a call stays scalar.
+The coefficients are weighted minimax fits in float64 (Lawson's reweighted least squares on Chebyshev nodes, against
+the float64 functions of NumPy and SciPy). They were rounded to float32 one at a time, and the remaining ones fitted
+again each time. Above each table stand the function that it approximates, the interval, and the largest error with
+the rounded coefficients in exact arithmetic. Everything is forced inline: LLVM would leave the longer functions as
+calls, and a loop with a call in it stays scalar.
 
 Largest errors measured against float64, over every 97th float32, with and without fused multiply-adds:
 
@@ -34,7 +34,7 @@ normal_cdf_pdf, pdf    2.1             2.0e-7
 sincos_eighth          1.6             1.3e-7
 =====================  ==============  ========
 
-Relative errors are over the normal float32 results.
+Relative errors are those of results that are normal float32.
 """
 
 import numpy as np
@@ -50,26 +50,26 @@ _INF = np.float32(np.inf)
 _NEGATIVE_INF = np.float32(-np.inf)
 _NAN = np.float32(np.nan)
 
-_SHIFT = np.int32(23)  # width of a float32's fraction
+_SHIFT = np.int32(23)  # number of bits in a float32's fraction
 _BIAS = np.int32(127)
 _BIT = np.int32(1)
 
-# Adding 1.5 * 2**23 rounds to the nearest integer and leaves it in the low bits of the sum.
+# Adding 1.5 * 2**23 rounds to the nearest integer, and leaves that integer in the low bits of the sum.
 _ROUND = np.float32(12582912.0)
 _ROUND_BITS = np.int32(0x4B400000)
 
 _LOG2E = np.float32(1.442695)
-# ln 2 in two terms (Cody and Waite): the first has 15 bits, so that its product with an exponent is exact.
+# ln 2 as two terms (Cody and Waite). The first has 15 bits, so that its product with an exponent is exact.
 _LN2_HIGH = np.float32(0.69314575)
 _LN2_LOW = np.float32(1.4286068e-06)
 
-# Outside, e**x is inf or rounds to 0; inside, the exponent has 8 bits and a sign.
+# Beyond these bounds, e**x is inf or rounds to 0. Between them, the exponent has 8 bits and a sign.
 _EXP_HIGH = np.float32(89.0)
 _EXP_LOW = np.float32(-105.0)
-# From here on, e**x - 1 and e**x are one float32.
+# From here on, e**x - 1 and e**x are the same float32.
 _EXPM1_IS_EXP = np.float32(20.0)
 
-# (e**r - 1 - r) / r**2, |r| <= 0.3477; 1.4e-8 of e**r - 1
+# (e**r - 1 - r) / r**2, |r| <= 0.3477; error 1.4e-8 of e**r - 1
 _EXPM1 = (
     np.float32(0.49999997),
     np.float32(0.16666545),
@@ -78,7 +78,7 @@ _EXPM1 = (
     np.float32(0.0013870556),
 )
 
-# (log(1 + f) - f + f**2 / 2) / f**3, sqrt(1/2) - 1 <= f <= sqrt(2) - 1; 5.9e-9 of log(1 + f)
+# (log(1 + f) - f + f**2 / 2) / f**3, sqrt(1/2) - 1 <= f <= sqrt(2) - 1; error 5.9e-9 of log(1 + f)
 _LOG = (
     np.float32(0.3333333),
     np.float32(-0.2500082),
@@ -94,7 +94,7 @@ _MIN_NORMAL = np.float32(2.0**-126)
 _TWO_23 = np.float32(2.0**23)
 _FRACTION_BITS = np.float32(23)
 
-# log(1 + e) / e, 0 <= e <= 1; 5.3e-9 of itself
+# log(1 + e) / e, 0 <= e <= 1; relative error 5.3e-9
 _LOG1P_UNIT = (
     np.float32(1.0),
     np.float32(-0.4999993),
@@ -108,7 +108,7 @@ _LOG1P_UNIT = (
     np.float32(-0.0033065395),
 )
 
-# -log(erfc(a)) / a, 0 <= a <= 4; 5.3e-8 of erf(a)
+# -log(erfc(a)) / a, 0 <= a <= 4; error 5.3e-8 of erf(a)
 _ERF = (
     np.float32(1.1283792),
     np.float32(0.6366153),
@@ -122,7 +122,7 @@ _ERF = (
 _ERF_IS_ONE = np.float32(4.0)
 
 # exp(a**2 / 2) * (normal distribution function at -a) as numerator / (1 + a * denominator), 0 <= a <= 15;
-# 1.1e-8 of itself. All coefficients are positive: nothing cancels.
+# relative error 1.1e-8. All coefficients are positive, so nothing cancels.
 _TAIL_NUMERATOR = (
     np.float32(0.5),
     np.float32(0.43859366),
@@ -141,18 +141,18 @@ _TAIL_IS_ZERO = np.float32(15.0)
 _HIGH_12_BITS = np.int32(-4096)
 _INV_SQRT_2PI = np.float32(0.3989423)
 
-# sin(2 pi r) / r by r**2, |r| <= 1/8; 2.8e-8 of itself, which is the rounding of 2 pi
+# sin(2 pi r) / r as a polynomial in r**2, |r| <= 1/8; relative error 2.8e-8, which is the rounding of 2 pi
 _SIN = (np.float32(6.2831855), np.float32(-41.341858), np.float32(81.62352), np.float32(-76.664604))
-# (cos(2 pi r) - 1) / r**2 by r**2, |r| <= 1/8; 4.4e-10 of cos(2 pi r)
+# (cos(2 pi r) - 1) / r**2 as a polynomial in r**2, |r| <= 1/8; error 4.4e-10 of cos(2 pi r)
 _COS = (np.float32(-19.739208), np.float32(64.93915), np.float32(-85.424416), np.float32(58.611397))
 
 
 @scalar
 def _scaled_expm1(high: np.float32, low: np.float32) -> tuple[np.float32, np.float32, np.float32]:
-    """Return p, s, t with e**(high + low) = (1 + p) s t, where |p| < 0.42 and s, t are powers of two.
+    """Return p, s and t with e**(high + low) = (1 + p) s t, where |p| < 0.42, and s and t are powers of two.
 
-    One power of two would not do: 2**128 and 2**-127 to 2**-150 occur, and are no normal float32.
-    `low` is a correction to `high`, small against 1.
+    A single power of two would not do: 2**128, and 2**-127 to 2**-150, occur and are not normal float32. `low` is a
+    correction of `high` that is small against 1.
     """
     x = _EXP_HIGH if high > _EXP_HIGH else high
     x = _EXP_LOW if x < _EXP_LOW else x
@@ -171,14 +171,14 @@ def _scaled_expm1(high: np.float32, low: np.float32) -> tuple[np.float32, np.flo
 
 @scalar
 def exp(x: np.float32) -> np.float32:
-    """Return e**x: inf above 88.7228, subnormal below -87.33, 0 below -103.97."""
+    """Return e**x. The result is inf above 88.7228, subnormal below -87.33, and 0 below -103.97."""
     p, s, t = _scaled_expm1(x, _ZERO)
     return (s + s * p) * t
 
 
 @scalar
 def exp_expm1(x: np.float32) -> tuple[np.float32, np.float32]:
-    """Return e**x and e**x - 1, each to its own relative accuracy, for little more than the price of one."""
+    """Return e**x and e**x - 1, each with a small relative error, for little more than the cost of one."""
     p, s, t = _scaled_expm1(x, _ZERO)
     e = (s + s * p) * t
     scale = s * t
@@ -187,15 +187,15 @@ def exp_expm1(x: np.float32) -> tuple[np.float32, np.float32]:
 
 @scalar
 def expm1(x: np.float32) -> np.float32:
-    """Return e**x - 1: relative accuracy at 0 too, exactly -1 below -17.33, inf above 88.7228."""
+    """Return e**x - 1, with a small relative error near 0 too. It is exactly -1 below -17.33, and inf above 88.7228."""
     return exp_expm1(x)[1]
 
 
 @scalar
 def scaled_log(x: np.float32, scale: np.float32) -> np.float32:
-    """Return log(2**scale x) for positive normal finite x only, `scale` a whole number.
+    """Return log(2**scale x). x must be positive, normal and finite, and `scale` a whole number.
 
-    x = 2**n (1 + f), with 1 + f between sqrt(1/2) and sqrt(2): log x = n ln 2 + log(1 + f).
+    With x = 2**n (1 + f) and 1 + f between sqrt(1/2) and sqrt(2), log x = n ln 2 + log(1 + f).
     """
     bits = np.float32(x).view(np.int32)
     exponent = np.int32(np.int32(bits - _SQRT_HALF_BITS) >> _SHIFT)
@@ -210,7 +210,7 @@ def scaled_log(x: np.float32, scale: np.float32) -> np.float32:
 
 @scalar
 def log(x: np.float32) -> np.float32:
-    """Return the natural logarithm: -inf at 0, NaN below, inf at inf."""
+    """Return the natural logarithm. It is -inf at 0, NaN for negative x, and inf at inf."""
     subnormal = x < _MIN_NORMAL
     y = scaled_log(np.float32(x * _TWO_23 if subnormal else x), -_FRACTION_BITS if subnormal else _ZERO)
     y = y if x < _INF else _INF
@@ -219,7 +219,7 @@ def log(x: np.float32) -> np.float32:
 
 @scalar
 def log1p_unit(e: np.float32) -> np.float32:
-    """Return log(1 + e) for 0 <= e <= 1 only, to relative accuracy."""
+    """Return log(1 + e) with a small relative error. e must be from 0 to 1."""
     c = _LOG1P_UNIT
     q = c[5] + e * (c[6] + e * (c[7] + e * (c[8] + e * c[9])))
     return e * (c[0] + e * (c[1] + e * (c[2] + e * (c[3] + e * (c[4] + e * q)))))
@@ -227,13 +227,13 @@ def log1p_unit(e: np.float32) -> np.float32:
 
 @scalar
 def log1p_exp(x: np.float32) -> np.float32:
-    """Return log(1 + e**x) = max(x, 0) + log(1 + e**-|x|): relative accuracy on both sides, no overflow."""
+    """Return log(1 + e**x) = max(x, 0) + log(1 + e**-|x|), with a small relative error and without overflow."""
     return (x if x > _ZERO else _ZERO) + log1p_unit(exp(-abs(x)))
 
 
 @scalar
 def sigmoid(x: np.float32) -> np.float32:
-    """Return 1 / (1 + e**-x), by e**-|x|: exactly 1 from 17.33 on, 0 below -103.97."""
+    """Return 1 / (1 + e**-x), computed from e**-|x|. It is exactly 1 from 17.33 on, and 0 below -103.97."""
     e = exp(-abs(x))
     r = _ONE / (_ONE + e)
     return r if x >= _ZERO else e * r
@@ -241,9 +241,9 @@ def sigmoid(x: np.float32) -> np.float32:
 
 @scalar
 def tanh_and_slope(x: np.float32) -> tuple[np.float32, np.float32]:
-    """Return tanh x and its derivative 1 - tanh(x)**2, each to relative accuracy.
+    """Return tanh x and its derivative 1 - tanh(x)**2, each with a small relative error.
 
-    With e = e**(-2 |x|) and m = e - 1: tanh |x| = -m / (2 + m), derivative 4 e / (2 + m)**2.
+    With e = e**(-2 |x|) and m = e - 1, tanh |x| = -m / (2 + m), and the derivative is 4 e / (2 + m)**2.
     """
     e, m = exp_expm1(-_TWO * abs(x))
     r = _ONE / (_TWO + m)
@@ -253,15 +253,16 @@ def tanh_and_slope(x: np.float32) -> tuple[np.float32, np.float32]:
 
 @scalar
 def tanh(x: np.float32) -> np.float32:
-    """Return the hyperbolic tangent: exactly ±1 beyond ±9.02."""
+    """Return the hyperbolic tangent. It is exactly ±1 beyond ±9.02."""
     return tanh_and_slope(x)[0]
 
 
 @scalar
 def erf(x: np.float32) -> np.float32:
-    """Return the error function: exactly ±1 beyond ±4.
+    """Return the error function. It is exactly ±1 beyond ±4.
 
-    erf a = 1 - e**(-a P(a)): the exponent is smooth in a, and e**u - 1 is relatively accurate at 0.
+    It is computed as erf a = 1 - e**(-a P(a)), because this exponent is smooth in a, and e**u - 1 has a small
+    relative error near 0.
     """
     a = abs(x)
     a = _ERF_IS_ONE if a > _ERF_IS_ONE else a
@@ -273,11 +274,11 @@ def erf(x: np.float32) -> np.float32:
 
 @scalar
 def normal_cdf_pdf(x: np.float32) -> tuple[np.float32, np.float32]:
-    """Return the standard normal's distribution function and density, to relative accuracy in both tails.
+    """Return the standard normal distribution function and density at x, with a small relative error in both tails.
 
-    With a = |x|: density e**(-a**2 / 2) / sqrt(2 pi), distribution function e**(-a**2 / 2) Q(a) at -a, and 1
-    less that at a. a**2 / 2 in one float32 would cost the tail up to 6e-6: a is cut in two, the square of
-    the first part being exact.
+    With a = |x|, the density is e**(-a**2 / 2) / sqrt(2 pi). The distribution function is e**(-a**2 / 2) Q(a) at -a,
+    and 1 minus that at a. If a**2 / 2 were rounded to one float32, the tail would be wrong by up to 6e-6. So a is
+    split in two, such that the square of the first part is exact.
     """
     a = abs(x)
     a = np.float32(_TAIL_IS_ZERO if a > _TAIL_IS_ZERO else a)
@@ -295,7 +296,7 @@ def normal_cdf_pdf(x: np.float32) -> tuple[np.float32, np.float32]:
 
 @scalar
 def sincos_eighth(r: np.float32) -> tuple[np.float32, np.float32]:
-    """Return cos(2 pi r) and sin(2 pi r), in that order, for |r| <= 1/8 only."""
+    """Return cos(2 pi r) and sin(2 pi r), in that order. |r| must be at most 1/8."""
     v = r * r
     c = _SIN
     sine = rounded_product(r, c[0] + v * (c[1] + v * (c[2] + v * c[3])))

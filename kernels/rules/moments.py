@@ -1,22 +1,25 @@
-"""Means and variances of float32 numbers to float32's own accuracy, whatever their mean and their size.
+"""Means and variances of float32 numbers that are accurate to float32, whatever the numbers' mean and size.
 
-E x² - (E x)² loses everything where the mean is large beside the spread, and the mean itself, rounded to float32, is
-wrong by more than the spread may be: 3·10⁷ + {0, 2, 4} has a mean that is right to 1. So, for everything that is
-normalised together (a unit):
+The formula E x² - (E x)² loses all digits if the mean is large compared with the spread. The mean itself, rounded to
+float32, may be wrong by more than the spread: the mean of 3·10⁷ + {0, 2, 4} is accurate only to 1. Therefore, for all
+numbers that are normalised together (a *unit*):
 
-1. Numbers are taken relative to one of them, p. x - p is exact where the two are within a factor of two of each other,
-   and else rounded by U |x - p|. Sums of at most ``RUN`` of these are float32, sums of sums float64.
-2. The mean, p + Σ (x - p) / n, is kept as two float32, high and low. (x - high) - low is wrong by 2 U of itself.
-3. Σ d and Σ d² of d = (x - high) - low. The mean of d is what the mean was wrong by, up to U |mean - p|, which is
-   much where p is an outlier; it is taken from d. The variance is E d² - (E d)², the second part next to nothing.
+1. Numbers are taken relative to one of them, p. The difference x - p is exact if the two are within a factor of two of
+   each other, and otherwise has the rounding error U |x - p|. At most ``RUN`` differences are summed in float32; sums
+   of these sums are float64.
+2. The mean, p + Σ (x - p) / n, is kept as two float32, high and low. Then (x - high) - low has a relative error of 2 U.
+3. Σ d and Σ d² are computed for d = (x - high) - low. The mean of d is the error of the mean. It may be as large as
+   U |mean - p|, which is much if p is an outlier, so it is subtracted from d. The variance is E d² - (E d)², where the
+   second term is next to nothing.
 
-Squares of float32 numbers may overflow (from 2⁶⁴ on), and so may sums and differences. A unit in which something may
-have is done again, all its numbers times ``SHRUNK``, a power of two; ε takes its square. What is not finite then is
-not: an infinity or NaN among the numbers makes all of them NaN.
+Squares of float32 numbers overflow from 2⁶⁴ on, and sums and differences may overflow too. If that may have happened in
+a unit, the unit is computed again with all its numbers times the power of two ``SHRUNK``, and ε times its square. If a
+result is still not finite, it stays so: an infinity or NaN among the numbers makes all results NaN.
 
-Tangents are taken times a power of two too, next to 1 / √(σ² + ε) where that is below 1 (``tangent_factor``): what is
-computed of them is then of the size of the result, and overflows or is subnormal only where that is. Sums of many may
-overflow all the same; then they are done again times ``TANGENT_SHRUNK``.
+Tangents, too, are multiplied by a power of two, the one next to 1 / √(σ² + ε) if that is below 1
+(``tangent_factor``). What is computed from them then has the size of the result, and overflows or is subnormal only
+if the result is. A sum of many may overflow all the same; then it is computed again with the factor
+``TANGENT_SHRUNK``.
 
 Subnormal differences and tangents count as zero, as everywhere in a program.
 """
@@ -32,27 +35,32 @@ from fgnumba.kernels.emit import pointer
 from fgnumba.kernels.machine.scalar import scalar
 
 MOST_VARIANCE = np.float32(2.0**80)
-"""A larger one, or NaN, may be of squares that overflowed."""
+"""If a variance is larger than this, or NaN, squares in it may have overflowed."""
 
 SHRUNK = np.float32(2.0**-90)
-"""Brings numbers of any size below 2³⁹, whose squares have room for 2³¹ of them; a deviation of 2⁴⁰ is still 2⁻⁵⁰."""
+"""Brings numbers of any size below 2³⁹, so that 2³¹ of their squares can be summed; a deviation of 2⁴⁰ becomes 2⁻⁵⁰."""
 
 TANGENT_SHRUNK = np.float32(2.0**-64)
-"""Brings tangents of any size below 2⁶⁵: times numbers of up to 2⁴⁰, 2²³ of them can be added up."""
+"""Brings tangents of any size below 2⁶⁵, so that 2²³ products of them with numbers up to 2⁴⁰ can be summed."""
 
 LEAST_EPSILON = 2.0**-100
-"""The least ε that a normalisation takes, 8·10⁻³¹: squares below 2⁻¹²⁶ count as zero, and must be nothing beside it;
-and 1 / √ε is at most 2⁵⁰."""
+"""The least ε that a normalisation accepts, 8·10⁻³¹.
+
+Squares below 2⁻¹²⁶ count as zero, and must be negligible compared with ε; and 1 / √ε is at most 2⁵⁰.
+"""
 
 LEAST = np.float32(2.0**-126)
-"""The least normal number."""
+"""The least normal float32."""
 
 RUN = 1024
-"""Numbers whose sum is a float32."""
+"""How many numbers are summed in float32."""
 
 RUN_OF_PRODUCTS = 256
-"""The same of products with x̂, one of which may be as large as all others together: each of these is then rounded by U
-of that, and as like as not all in one direction."""
+"""How many products with x̂ are summed in float32.
+
+One of the products may be as large as all others together. Each of the others is then rounded by U times that, and
+often all of them in the same direction.
+"""
 
 _ZERO = np.float32(0)
 _ORDERED = {"contract", "nsz"}
@@ -61,55 +69,62 @@ _ANY_ORDER = {"contract", "nsz", "reassoc"}
 
 @register_jitable(forceinline=True, fastmath=_ORDERED)
 def apart(x: np.float32, factor: np.float32, pivot: np.float32) -> np.float32:
-    """Return f x - p. Sums of this may be taken in any order, but this difference is taken first."""
+    """Return f x - p. Sums of these differences may be taken in any order, but each difference is taken first."""
     return x * factor - pivot
 
 
 @register_jitable(forceinline=True, fastmath=_ORDERED)
 def centred(x: np.float32, factor: np.float32, high: np.float32, low: np.float32) -> np.float32:
-    """Return f x less the mean, high + low, in this order."""
+    """Return f x minus the mean, high + low, subtracted in this order."""
     return (x * factor - high) - low
 
 
 @scalar
 def mean_of(pivot: np.float32, difference: np.float32) -> tuple[np.float32, np.float32]:
-    """Return p + m as two float32, right to 2 U |m|: exactly where |m| <= |p| (T. J. Dekker's sum)."""
+    """Return p + m as two float32, with an error of at most 2 U |m|; exactly if |m| <= |p| (T. J. Dekker's sum)."""
     high = np.float32(pivot + difference)
     return high, np.float32(difference - np.float32(high - pivot))
 
 
 @scalar
 def inverse_deviation(variance: np.float32, epsilon: np.float32, factor: np.float32) -> np.float32:
-    """Return 1 / √(σ² + ε) of numbers times a factor, whose variance is σ²."""
-    # A rounding may have left less than nothing.
+    """Return 1 / √(σ² + ε) for numbers that were multiplied by `factor`, and whose variance σ² is `variance`."""
+    # Rounding may have made the variance negative.
     positive = np.float32(0) if variance < np.float32(0) else variance
     return np.float32(1) / np.float32(math.sqrt(np.float32(positive + epsilon * (factor * factor))))
 
 
 @scalar
 def power_of_two(x: np.float32) -> np.float32:
-    """Return the largest power of two that is at most x, a normal float32 above 0."""
+    """Return the largest power of two that is at most x. x must be a normal float32 above 0."""
     return np.float32(np.int32(np.float32(x).view(np.int32) & np.int32(0x7F800000)).view(np.float32))
 
 
 @scalar
 def tangent_factor(inverse: np.float32, factor: np.float32) -> np.float32:
-    """Return f' <= min(r, 1) < 2 f', a power of two, of r = 1 / √(σ² + ε): `inverse` is that of numbers times `factor`.
+    """Return the power of two f' with f' <= min(r, 1) < 2 f', where r = 1 / √(σ² + ε).
 
-    At least the least normal number: r itself may be subnormal.
+    f' is at least the least normal number, since r itself may be subnormal.
+
+    Parameters
+    ----------
+    inverse : float32
+        1 / √(σ² + ε) of the numbers times `factor`, see :func:`inverse_deviation`.
+    factor : float32
+        The factor.
     """
     one, r = np.float32(1), np.float32(inverse * factor)
-    # NaN is no factor; it is in x̂.
+    # If r is NaN, so is x̂, and the factor may be any number.
     bounded = r if r < one else one
     return power_of_two(bounded if bounded > LEAST else LEAST)
 
 
 @register_jitable(forceinline=True)
 def _run(at: int, start: int, size: int, most: int = RUN) -> Any:
-    """Return the run of a row of float32 at an address that begins with its element `start`.
+    """Return the run of at most `most` elements that begins at element `start` of a row of float32.
 
-    An array of its own: an index from `start` on might be negative for all that the compiler knows, which keeps a loop
-    scalar.
+    It is an array of its own. For all that the compiler knows, an index counted from `start` might be negative, and the
+    loop would stay scalar.
     """
     return carray(pointer(at + 4 * start, np.float32), min(most, size - start))
 
@@ -124,7 +139,7 @@ def _run_of_differences(x: Any, factor: np.float32, pivot: np.float32) -> np.flo
 
 @register_jitable(forceinline=True)
 def _differences(at: int, size: int, factor: np.float32, pivot: np.float32) -> np.float32:
-    """Return Σ (f x - p) of a row at an address."""
+    """Return Σ (f x - p) over the row at the address `at`."""
     first = _run_of_differences(_run(at, 0, size), factor, pivot)
     if size <= RUN:
         return first
@@ -151,7 +166,7 @@ def _run_of_squares(
 def _squares(
     at: int, size: int, factor: np.float32, high: np.float32, low: np.float32, to: int
 ) -> tuple[np.float32, np.float32]:
-    """Return Σ d and Σ d² of d = (f x - high) - low, which is written to the row at `to`."""
+    """Return Σ d and Σ d² for d = (f x - high) - low, and write d to the row at `to`."""
     first, first_square = _run_of_squares(_run(at, 0, size), factor, high, low, _run(to, 0, size))
     if size <= RUN:
         return first, first_square
@@ -180,7 +195,7 @@ def _run_of_products(
 def _products(
     normals: int, at: int, size: int, factor: np.float32, pivot: np.float32
 ) -> tuple[np.float32, np.float32]:
-    """Return Σ e and Σ x̂ e of e = f x - p, x̂ at the address `normals`."""
+    """Return Σ e and Σ x̂ e for e = f x - p, where x̂ is the row at the address `normals`."""
     first, first_dot = _run_of_products(
         _run(normals, 0, size, RUN_OF_PRODUCTS), _run(at, 0, size, RUN_OF_PRODUCTS), factor, pivot
     )
@@ -200,7 +215,7 @@ def _products(
 def _centre(
     at: int, size: int, share: np.float32, to: int, factor: np.float32
 ) -> tuple[np.float32, np.float32]:
-    """Write d to the row at `to`; return its mean, and the variance of f x."""
+    """Write d to the row at `to`; return the mean of d, and the variance of f x."""
     pivot = carray(pointer(at, np.float32), 1)[0] * factor
     high, low = mean_of(pivot, _differences(at, size, factor, pivot) * share)
     total, square = _squares(at, size, factor, high, low, to)
@@ -210,7 +225,7 @@ def _centre(
 
 @register_jitable
 def _centre_again(at: int, size: int, share: np.float32, to: int) -> tuple[np.float32, np.float32]:
-    # A function of its own, that is not part of every row's: there the factor is 1, and costs nothing.
+    # A function of its own, which is rarely called. In the usual code, the factor is the constant 1 and costs nothing.
     return _centre(at, size, share, to, SHRUNK)
 
 
@@ -218,9 +233,29 @@ def _centre_again(at: int, size: int, share: np.float32, to: int) -> tuple[np.fl
 def centre(
     at: int, size: int, share: np.float32, epsilon: np.float32, to: int
 ) -> tuple[np.float32, np.float32, np.float32]:
-    """Write d of the row x at an address, which is f x less its mean but for a rounding, to that at `to`, both float32.
+    """Write d, the row x times a factor f minus its mean, to another row. d is exact but for one rounding of the mean.
 
-    Return the factor f, the mean of d, and 1 / √(σ² + ε) of numbers times f. `share`: 1 / `size`.
+    Parameters
+    ----------
+    at : int
+        Address of x, `size` float32.
+    size : int
+        Number of elements.
+    share : float32
+        1 / `size`.
+    epsilon : float32
+        ε.
+    to : int
+        Address of d, `size` float32.
+
+    Returns
+    -------
+    factor : float32
+        f, which is 1 unless a square overflows.
+    left : float32
+        The mean of d, which is left to subtract.
+    inverse : float32
+        1 / √(σ² + ε) of the numbers times f.
     """
     factor = np.float32(1)
     left, variance = _centre(at, size, share, to, factor)
@@ -252,12 +287,22 @@ def _project_again(
 def project(
     normals: int, at: int, size: int, share: np.float32, own: np.float32
 ) -> tuple[np.float32, np.float32, np.float32, np.float32]:
-    """Return a factor f' of the tangents dx at an address, their mean times it as two float32, and mean(x̂ f' dx).
+    """Return a factor f' for the tangents dx, the mean of f' dx as two float32, and mean(x̂ f' dx).
 
-    `normals`: the address of x̂; `share`: 1 / `size`; `own`: :func:`tangent_factor` of the row, which is f' unless sums
-    overflow.
+    Parameters
+    ----------
+    normals : int
+        Address of x̂, `size` float32.
+    at : int
+        Address of dx, `size` float32.
+    size : int
+        Number of elements.
+    share : float32
+        1 / `size`.
+    own : float32
+        :func:`tangent_factor` of the row, which f' is unless a sum overflows.
     """
-    found = _project(normals, at, size, share, own)
-    if own > TANGENT_SHRUNK and not (np.isfinite(found[1]) and np.isfinite(found[3])):
-        found = _project_again(normals, at, size, share, TANGENT_SHRUNK)
-    return found
+    moments = _project(normals, at, size, share, own)
+    if own > TANGENT_SHRUNK and not (np.isfinite(moments[1]) and np.isfinite(moments[3])):
+        moments = _project_again(normals, at, size, share, TANGENT_SHRUNK)
+    return moments

@@ -1,1 +1,1 @@
-"""Activations as scalar rules, which the kernels of other operations apply in their epilogues."""
+"""Activations as scalar rules, which the kernels of layers apply to their results (their *epilogue*)."""

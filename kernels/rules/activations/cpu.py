@@ -1,4 +1,4 @@
-"""Activation and slope over a scratch tile: the part of a layer's epilogue that depends on the activation."""
+"""Applies an activation to a tile of pre-activations, and writes its slopes: part of every layer's epilogue."""
 
 import numpy as np
 from numba import carray
@@ -9,10 +9,17 @@ from fgnumba.kernels.rules.activations.rules import RULES
 
 
 def activation(name: str, slope: bool) -> int:
-    """Address of ``(rows, columns, stride, z, bias, y, ld_y, slopes)``: y = a(z + bias), slopes = a'(z + bias).
+    """Return the address of a kernel that computes y = a(z + bias) and, with `slope`, slopes = a'(z + bias).
 
-    Rows of z and slopes are `stride` apart, y's `ld_y`; `columns` of each are read and written. Without `slope`,
-    `slopes` is not touched.
+    The kernel takes ``(rows, columns, stride, z, bias, y, ld_y, slopes)``. Rows of z and slopes are `stride` elements
+    apart, and rows of y `ld_y`. `columns` of each row are read and written.
+
+    Parameters
+    ----------
+    name : str
+        Name of the activation, a key of ``RULES``.
+    slope : bool
+        Whether slopes are written. If not, the address `slopes` is not used.
     """
     rule = RULES[name]
 

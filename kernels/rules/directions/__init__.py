@@ -1,5 +1,9 @@
-"""Directions: what a kernel multiplies the parameters' tangents by. ``cpu`` draws them."""
+"""The kinds of direction: along which tangents of the parameters a pass differentiates. ``cpu`` draws them."""
 
 NONE, RANK1, RADEMACHER, GAUSSIAN, EXPLICIT = range(5)
-"""Kinds, as kernels know them. NONE: the parameters stand still. EXPLICIT: arrays given by the caller. From RADEMACHER
-on, a product with V's entries is computed."""
+"""The kinds, as kernels number them.
+
+NONE: the parameters' tangents are zero. RANK1: V = u wᵀ with vectors of random signs. RADEMACHER: every entry of V is a
+random sign. GAUSSIAN: every entry is a standard normal number. EXPLICIT: the caller gives V as an array. For RADEMACHER
+and every later kind, a pass computes a product with the entries of V.
+"""

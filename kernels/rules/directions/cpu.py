@@ -1,4 +1,9 @@
-"""Signs and Gaussians of one weight panel, drawn from Philox counters (layout: ``kernels.rules.philox``)."""
+"""Draws the signs, or the normal numbers, of one weight panel from Philox counters (see ``kernels.rules.philox``).
+
+A direction kernel writes the rows of one panel of V. Its arguments are ``(first, rows, panel, purpose, c2, step, k0,
+k1, out)``: the first row, a multiple of 4; the number of rows; the panel; the purpose; the counter's words 2 and 3; the
+two halves of the key; and the address of the result.
+"""
 
 from functools import cache
 
@@ -20,9 +25,9 @@ from fgnumba.kernels.rules.philox import (
     PURPOSE_SHIFT,
 )
 
-HALF_BLOCK = 2 * PANEL  # words, and pairs of normals, in four rows of a panel
+HALF_BLOCK = 2 * PANEL  # words, or pairs of normal numbers, in four rows of a panel
 ROW_MULTIPLE = 64
-"""Kernels write whole vectors: an output has room for its rows rounded up to this."""
+"""Kernels write whole vectors, so an output must have room for its number of rows rounded up to a multiple of this."""
 
 _ONE_BITS = np.uint32(0x3F800000)
 _LAST_BIT = np.uint32(1)
@@ -32,7 +37,7 @@ _SIGN_BIT = np.uint32(0x80000000)
 
 @register_jitable
 def walsh(member: int) -> np.uint32:
-    """Return the word whose bit ``lane`` is set where member & lane has an odd number of ones."""
+    """Return the word in which bit ``lane`` is set if member & lane has an odd number of ones."""
     word = _ZERO_WORD
     if member & 1:
         word ^= np.uint32(0xAAAAAAAA)
@@ -48,10 +53,10 @@ def walsh(member: int) -> np.uint32:
 
 
 def sign_words(isa: InstructionSet) -> int:
-    """Address of ``(first, rows, panel, purpose, c2, step, k0, k1, out)``: `out` (rows,) uint32, one word a
-    row.
+    """Return the address of a direction kernel that draws signs: `out` is (rows,) uint32, one word for each row.
 
-    `first`, a multiple of 4, is the row that `out` begins with.
+    The kernel takes ``(first, rows, panel, purpose, c2, step, k0, k1, out)``. Bit ``lane`` of a word is set if the
+    entry in that column is -1.
     """
     words, lanes = philox_words(isa, along_row=False), isa.lanes
 
@@ -73,10 +78,10 @@ def sign_words(isa: InstructionSet) -> int:
 
 
 def gaussians(isa: InstructionSet) -> int:
-    """Address of ``(first, rows, panel, purpose, c2, step, k0, k1, out)``: `out` (rows, PANEL) float32.
+    """Return the address of a direction kernel that draws normal numbers: `out` is (rows, PANEL) float32.
 
-    `first`, a multiple of 4, is the row that `out` begins with. Whole blocks of four rows are written: the
-    words of a block into its second half, then the normals over them.
+    The kernel takes ``(first, rows, panel, purpose, c2, step, k0, k1, out)``. It writes whole blocks of four rows:
+    first the random words into the block's second half, then the normal numbers over the whole block.
     """
     words, lanes = philox_words(isa, along_row=True), isa.lanes
 
@@ -96,12 +101,11 @@ def gaussians(isa: InstructionSet) -> int:
 
 
 def vector() -> int:
-    """Address of ``(draw, gaussian, n, purpose, c2, step, k0, k1, work, out)``: a vector's entries, n
-    float32.
+    """Return the address of a kernel that draws a vector of n entries, float32.
 
-    `draw` is the address of one of the kernels above, `gaussian` says which; n is a multiple of PANEL.
-    `work` has room for what `draw` writes: n float32 rounded up to four rows, or n / PANEL words rounded up
-    to ``ROW_MULTIPLE``.
+    The kernel takes ``(draw, gaussian, n, purpose, c2, step, k0, k1, work, out)``. `draw` is the address of one of
+    the two direction kernels, and `gaussian` says which of them; n is a multiple of PANEL. `work` must have room for
+    what `draw` writes: n float32 rounded up to four rows, or n / PANEL words rounded up to ``ROW_MULTIPLE``.
     """
     return kernel("draw-vector", _draw_vector, 10)
 
@@ -125,10 +129,15 @@ def _draw_vector(
 
 @cache
 def add_entries(gaussian: bool) -> int:
-    """Address of ``(coefficient, rows, drawn, out, onto)``: out = coefficient v, or out + coefficient v if
-    `onto`.
+    """Return the address of a kernel that computes out = coefficient v, or out + coefficient v if `onto` is not 0.
 
-    `coefficient` is the bits of a float32, `drawn` what the kernels above wrote, `out` (rows, PANEL) float32.
+    The kernel takes ``(coefficient, rows, drawn, out, onto)``. `coefficient` holds the bits of a float32, `drawn` is
+    the address of what a direction kernel wrote, and `out` that of (rows, PANEL) float32.
+
+    Parameters
+    ----------
+    gaussian : bool
+        Whether `drawn` holds normal numbers; else it holds words of signs.
     """
     return kernel(
         f"add-{'gaussians' if gaussian else 'signs'}", _add_gaussians if gaussian else _add_signs, 5
@@ -162,7 +171,7 @@ def _add_signs(coefficient: int, rows: int, drawn: int, out: int, onto: int) -> 
 
 
 def draw_bytes(kind: int, rows: int) -> int:
-    """Bytes that drawing `rows` rows of one panel writes."""
+    """Return how many bytes a direction kernel writes for `rows` rows of a panel."""
     if kind == GAUSSIAN:
         return round_up(rows, 4) * PANEL * 4
     return round_up(rows, ROW_MULTIPLE) * 4

@@ -1,7 +1,7 @@
-"""Standard normal numbers from random bits: the scalar rule that every device compiles.
+"""Turns random bits into standard normal numbers: the scalar rule that is compiled for every device.
 
-Box and Muller: with u uniform in (0, 1) and an angle φ uniform on the circle, sqrt(-2 ln u) (cos φ, sin φ)
-is a pair of independent normals (G. E. P. Box, M. E. Muller, 1958, doi 10.1214/aoms/1177706645).
+It is the method of Box and Muller: with u uniform in (0, 1) and an angle φ uniform on the circle, sqrt(-2 ln u) (cos φ,
+sin φ) is a pair of independent normal numbers (G. E. P. Box, M. E. Muller, 1958, doi 10.1214/aoms/1177706645).
 """
 
 import math
@@ -24,14 +24,15 @@ _SIGN = np.uint32(0x80000000)
 
 @scalar
 def normal_pair(word: np.uint32) -> tuple[np.uint32, np.uint32]:
-    """Return the bits of two independent standard normal float32, from one word.
+    """Return the bits of two independent standard normal float32, made from one random word.
 
-    Bits 12 to 31 are the radius, u = (n + 1/2) / 2**20: the largest is 5.4. Bits 2 to 11 are an angle
-    between the first quadrant's bounds, bits 0 and 1 the signs. With φ = π/4 + ψ,
+    Bits 12 to 31 are the integer n of u = (n + 1/2) / 2**20, so the largest radius is 5.4. Bits 2 to 11 are an angle
+    in the first quadrant, and bits 0 and 1 are the signs. With φ = π/4 + ψ,
 
         sqrt(-2 ln u) (cos φ, sin φ) = sqrt(-ln u) (cos ψ - sin ψ, cos ψ + sin ψ),
 
-    and |ψ| < π/4 needs no reduction of its range. Bits, not numbers, so that a loop can write over the words.
+    and since |ψ| < π/4, the range of ψ need not be reduced. The result is bits, not numbers, so that a loop can write
+    it over the words that it reads.
     """
     u = np.float32(np.int32(np.uint32(np.uint32(word >> _RADIUS_DROP) | _ODD)))
     radius = np.float32(math.sqrt(-scaled_log(u, _RADIUS_SCALE)))
