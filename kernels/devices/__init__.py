@@ -1,1 +1,1 @@
-"""Devices: where arrays lie, which kernels operations are bound to, and how bound operations run."""
+"""Devices: where arrays lie, whose kernels the operations are bound to, and how bound operations run."""

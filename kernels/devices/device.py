@@ -1,4 +1,4 @@
-"""Devices: where arrays lie, which kernels operations are bound to, and how bound operations run."""
+"""The interface of a device, and the CPU: where arrays lie, whose kernels operations are bound to, and how they run."""
 
 from abc import ABC, abstractmethod
 from collections import deque
@@ -21,43 +21,53 @@ from fgnumba.objects.bound import Bound
 
 
 class Record(Bound):
-    """A (1,) record that the host writes and kernels read.
+    """A (1,) structured array that the host writes and kernels read.
 
     Attributes
     ----------
-    host : as the host writes it. array : as kernels read it, after :meth:`push`.
+    host : array, (1,) structured
+        The array that the host writes.
+    array : array, (1,) structured
+        The array that kernels read. :meth:`push` copies `host` to it, if it is another array.
     """
 
     def __init__(self, host: npt.NDArray[Any], array: Any) -> None:
         self.host, self.array = host, array
 
     def push(self) -> None:
-        """Let the operations that are asked for next read what the host has written, which it may write again then."""
+        """Make the present values of `host` visible to the operations that are launched next.
+
+        Afterwards the host may write `host` again at once.
+        """
 
 
 class Staged(Bound):
-    """An array that the host fills anew before a run.
+    """An array that the host fills with new values before each run.
 
     Attributes
     ----------
-    array : as kernels read it.
+    array : array
+        The array that kernels read.
     """
 
     def __init__(self, array: Any) -> None:
         self.array = array
 
     def load(self, values: npt.NDArray[Any]) -> None:
-        """Take values; of rows that are longer than theirs, the first columns."""
+        """Copy `values` into the array, or into the first columns of its rows if these are longer."""
         fill(self.array[..., : values.shape[-1]], values)
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the array."""
+        """Number of bytes of the array."""
         return int(self.array.nbytes)
 
 
 def fill(target: npt.NDArray[Any], values: npt.NDArray[Any]) -> None:
-    """Write values into an array; what float32 cannot hold becomes infinite, which what is computed from it shows."""
+    """Write values into an array, converting float64 to float32 if needed.
+
+    A number too large for float32 becomes infinite, so that results computed from it are not finite either.
+    """
     if values.dtype.kind == "f" and values.dtype.itemsize > target.dtype.itemsize:
         with np.errstate(over="ignore"):
             target[...] = values
@@ -66,15 +76,22 @@ def fill(target: npt.NDArray[Any], values: npt.NDArray[Any]) -> None:
 
 
 class Device(ABC):
-    """A device.
+    """A device that models run on.
 
     Attributes
     ----------
-    name : ``cpu`` or ``cuda``.
-    by_parts : operations on images may take a few of them at a time, in a thread's own buffers, with borders around
-        them; else every operation takes the whole batch.
-    checks_between : the host sees the loss of a pass before what follows is run; else a step is asked for as a whole.
-    isa, threads : what operations are bound with: instructions, and what shares the work.
+    name : str
+        ``cpu`` or ``cuda``.
+    by_parts : bool
+        True: operations on images may take a part, a few images, at a time, in a thread's own buffers with borders
+        around the images. False: every operation takes the whole batch.
+    checks_between : bool
+        True: the host sees the loss of a pass before it runs the rest of the step. False: a step is launched as a
+        whole.
+    isa : InstructionSet or Instructions
+        The instructions that operations are bound with.
+    threads : int
+        The number of threads, or of a GPU's multiprocessors, that operations are bound for.
     """
 
     name: str
@@ -83,49 +100,52 @@ class Device(ABC):
 
     @property
     def description(self) -> str:
-        """What people call it."""
+        """The device's name for people."""
         return self.name
 
     @property
     @abstractmethod
     def isa(self) -> Any:
-        """What products are computed with."""
+        """The instructions that products are computed with."""
 
     @property
     @abstractmethod
     def threads(self) -> int:
-        """What shares the work."""
+        """How many threads or multiprocessors share the work."""
 
     @cached_property
     def kernels(self) -> Kernels:
-        """The operations, an attribute each: the module whose functions bind it, as ``kernels.dense``."""
+        """The operations, one attribute each: ``kernels.dense`` is the module with the launchers of dense layers."""
         return Kernels(self.name)
 
     @abstractmethod
     def zeros(self, shape: tuple[int, ...], dtype: npt.DTypeLike = np.float32) -> Any:
-        """Return zeros; DeviceError where there is no room."""
+        """Return an array of zeros. DeviceError is raised if there is not enough memory."""
 
     def array(self, values: npt.NDArray[Any]) -> Any:
-        """Return a copy of host values."""
-        found = self.zeros(values.shape, values.dtype)
-        self.assign(found, values)
-        return found
+        """Return a copy of host values on the device."""
+        array = self.zeros(values.shape, values.dtype)
+        self.assign(array, values)
+        return array
 
     @abstractmethod
     def assign(self, array: Any, values: npt.ArrayLike) -> None:
-        """Write host values into an array."""
+        """Copy host values into an array."""
 
     @abstractmethod
     def assign_all(self, arrays: Sequence[Any], values: Sequence[npt.NDArray[Any]]) -> None:
-        """Write host values of the same shapes and dtypes into arrays: into all of them, whatever interrupts."""
+        """Copy host values into arrays of the same shapes and dtypes.
+
+        An interrupt cannot stop between two of the arrays.
+        """
 
     @abstractmethod
     def values(self, array: Any) -> npt.NDArray[Any]:
-        """Return an array's values on the host: itself where it lies there, else a copy."""
+        """Return an array's values on the host: the array itself if it lies there, else a copy."""
 
     @abstractmethod
     def copy(self, target: Any, source: Any) -> None:
-        """Copy one array into another."""
+        """Copy the array `source` into the array `target`."""
 
     @abstractmethod
     def record(self, dtype: np.dtype[Any]) -> Record:
@@ -133,18 +153,21 @@ class Device(ABC):
 
     @abstractmethod
     def copy_rows(self, target: Any, source: Any) -> None:
-        """Copy rows (B, K) into rows (B, N), as many columns as the narrower of the two has."""
+        """Copy rows (B, K) into rows (B, N): as many columns as the narrower of the two has."""
 
     def adopt(self, x: Any) -> Any:
-        """Return an array that lies on the device already, None for any other."""
+        """Return x as an array of this device if its memory lies on the device already, else None."""
         return None
 
     @abstractmethod
     def staged(self, shape: tuple[int, ...], dtype: npt.DTypeLike = np.float32) -> Staged:
-        """Return an array to be filled before each run."""
+        """Return an array that is to be filled before each run."""
 
     def hold(self, result: Any, failed: Any) -> Sequence[Operation]:
-        """Return what sets ``result.finite`` to 0 where `failed`, (1,) int64, is not; nothing where the host does."""
+        """Return operations that set ``result.finite`` to 0 if `failed`, (1,) int64, is not 0.
+
+        There are none on a device where the host checks a pass itself.
+        """
         return ()
 
     @abstractmethod
@@ -153,18 +176,18 @@ class Device(ABC):
 
 
 class Cpu(Device):
-    """The processor: arrays are NumPy's."""
+    """The CPU. Its arrays are NumPy arrays."""
 
     name, by_parts, checks_between = "cpu", True, True
 
     @property
     def isa(self) -> Any:
-        """The widest instruction set, or the one that the environment names, with the tile that proved fastest."""
+        """The widest instruction set, or the one that the environment names, with the fastest register tile."""
         return tuned(instruction_set())
 
     @property
     def threads(self) -> int:
-        """Threads that share the work."""
+        """Number of threads that share the work."""
         return thread_count()
 
     def __reduce__(self) -> str:
@@ -177,7 +200,7 @@ class Cpu(Device):
         array[...] = values
 
     def assign_all(self, arrays: Sequence[npt.NDArray[Any]], values: Sequence[npt.NDArray[Any]]) -> None:
-        # Python raises an interrupt between two of its own instructions: here are none between the arrays.
+        # Python raises an interrupt only between two of its own instructions. Between the arrays there are none here.
         deque(map(np.ndarray.__setitem__, arrays, repeat(...), values), maxlen=0)
 
     def values(self, array: npt.NDArray[Any]) -> npt.NDArray[Any]:

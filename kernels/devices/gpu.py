@@ -1,4 +1,4 @@
-"""A GPU as a device: arrays in its memory, operations as launches."""
+"""A GPU as a device: arrays lie in its memory, and operations are launches of kernels."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -22,13 +22,19 @@ class Gpu(Device):
 
     Parameters
     ----------
-    driver : of the card.
-    precision, tangent_precision : of products, see :class:`fgnumba.kernels.cuda.instructions.Instructions`.
-    graph : whether programs are captured and replayed; else every kernel is launched by itself.
+    driver : Driver
+        The card's driver.
+    precision : str
+        Precision of the primal's products, see :class:`fgnumba.kernels.cuda.instructions.Instructions`.
+    tangent_precision : str or None
+        Precision of the tangents' products; see there.
+    graph : bool
+        True: a program is captured once and then replayed. False: every kernel is launched separately.
 
     Raises
     ------
     ConfigError
+        A precision is unknown.
     """
 
     name, by_parts, checks_between = "cuda", False, False
@@ -53,7 +59,7 @@ class Gpu(Device):
 
     @property
     def description(self) -> str:
-        """The card's name, its generation and its multiprocessors."""
+        """The card's name, its generation, and its number of multiprocessors."""
         return f"{self.driver.name}, {self._instructions.name}, {self.driver.processors} multiprocessors"
 
     @property
@@ -63,7 +69,7 @@ class Gpu(Device):
 
     @property
     def threads(self) -> int:
-        """Multiprocessors."""
+        """Number of multiprocessors."""
         return self.driver.processors
 
     def zeros(self, shape: tuple[int, ...], dtype: npt.DTypeLike = np.float32) -> DeviceArray:
@@ -74,8 +80,8 @@ class Gpu(Device):
 
     def assign_all(self, arrays: Sequence[DeviceArray], values: Sequence[npt.NDArray[Any]]) -> None:
         with Uninterrupted():
-            for array, one in zip(arrays, values, strict=True):
-                array.upload(one)
+            for array, host in zip(arrays, values, strict=True):
+                array.upload(host)
 
     def values(self, array: DeviceArray) -> npt.NDArray[Any]:
         return array.download()
@@ -103,30 +109,35 @@ class Gpu(Device):
 
 
 def _restored(precision: str, tangent_precision: str | None, graph: bool) -> Gpu:
-    """Return the machine's GPU with these settings."""
+    """Return this machine's GPU with the given settings."""
     from fgnumba.kernels.cuda.cuda_driver import cuda_driver
 
     return Gpu(cuda_driver(), precision, tangent_precision, graph)
 
 
 class RecordUpload(Record):
-    """A record that goes to the GPU through pinned memory."""
+    """A record that the host writes, and that is copied to the GPU through pinned memory."""
 
     def __init__(self, staged: "StagedUpload") -> None:
         super().__init__(np.zeros(1, staged.array.dtype), staged.array)
         self._staged = staged
 
     def push(self) -> None:
-        """Let the operations that are asked for next read what the host has written."""
+        """Make the present values of `host` visible to the operations that are launched next."""
         self._staged.load(self.host)
 
 
 class StagedUpload(Staged):
-    """An array filled through pinned memory of twice its size: one half is filled while the other travels.
+    """An array that is filled through pinned memory of twice its size: one half is filled while the other is copied.
 
     Parameters
     ----------
-    driver, shape, dtype : of the array.
+    driver : Driver
+        The card's driver.
+    shape : tuple of int
+        Shape of the array.
+    dtype : dtype
+        Type of its elements.
     """
 
     def __init__(self, driver: Driver, shape: tuple[int, ...], dtype: npt.DTypeLike) -> None:
@@ -137,7 +148,7 @@ class StagedUpload(Staged):
         self._marks: list[Any] = [None, None]
 
     def load(self, values: npt.NDArray[Any] | DeviceArray) -> None:
-        """Take values of the host through pinned memory, or those of a device array."""
+        """Copy values of the host through pinned memory, or those of a device array directly."""
         if isinstance(values, DeviceArray):
             copy_rows(values, self.array).run(self._driver)
             return

@@ -1,12 +1,13 @@
-"""The register tile that suits a processor best, chosen by a short trial on it.
+"""Chooses the register tile that is fastest on this processor, by a short trial.
 
-How tall a tile is, and how long before it multiplies a row of W it asks for it, changes its speed and nothing else:
-every sum runs over K in one order. Which tile is fastest depends on caches and on how instructions share the
-processor's ports, more than its features say. So where an instruction set has several tiles, they are timed once a
-machine, on the dense kernel itself, and the choice is stored beside the compiled kernels. A trial takes less than a
-tenth of a second beside what it compiles, and the thread's own processor time counts: others may keep the machine busy.
+A tile's height, and how many rows ahead it prefetches W, change its speed and nothing else: every sum runs over K in
+the same order. Which tile is fastest depends on caches, and on how instructions share the processor's ports, more
+than on the processor's features. So if an instruction set has several tiles, they are timed once on each machine,
+with the dense kernel itself, and the choice is stored beside the compiled kernels. A trial takes less than a tenth of
+a second, besides what it compiles. It measures the thread's own processor time, because other processes may keep the
+machine busy.
 
-To choose by hand, set ``FGNUMBA_TILE``; to have it measured again, delete the file ``tile-*.json`` in the cache folder.
+To choose a tile by hand, set ``FGNUMBA_TILE``. To measure again, delete the file ``tile-*.json`` in the cache folder.
 """
 
 import contextlib
@@ -33,19 +34,20 @@ from fgnumba.kernels.machine.cache import cache_folder, compiler_settings, sourc
 from fgnumba.kernels.machine.memory import address, aligned, leading
 
 OVERRIDE = "FGNUMBA_TILE"
+"""Environment variable that names the tile to use."""
 
 ALTERNATIVES = {"avx512": ((26, 48), (26, 8), (22, 48))}
-"""Accumulators and rows asked for ahead, by instruction set; the first is taken where there is no trial."""
+"""Pairs of (accumulators, rows of W that are prefetched) by instruction set; without a trial, the first is used."""
 
 ROUNDS, LEAST_ROUNDS = 9, 3
 SECONDS = 0.1
-"""No round of a trial begins later, after the first ``LEAST_ROUNDS``."""
+"""After this time no further round of a trial begins, except for the first ``LEAST_ROUNDS``."""
 
 ADVANTAGE = 0.02
-"""By how much another tile must be faster than the first to be taken: below that it may be noise."""
+"""How much faster another tile must be to replace the first. A smaller difference may be noise."""
 
 _TILES, _INPUTS, _OUTPUTS = 5, 1024, 1024
-# 64 rows or so: the 4 MB of W are more than a second-level cache, and are read while tiles are computed.
+# About 64 rows. The 4 MB of W do not fit into a second-level cache, and are read while tiles are computed.
 
 _lock = threading.Lock()
 _process = os.getpid()
@@ -53,8 +55,9 @@ _chosen: dict[str, InstructionSet] = {}
 
 
 def tiles(isa: InstructionSet) -> dict[str, InstructionSet]:
-    """Return the tiles of an instruction set by name, as the set with each: ``13x32+48`` is 13 rows of 32 columns that
-    ask for W 48 rows ahead.
+    """Return the tiles of an instruction set by name, each as a copy of the set with that tile.
+
+    For example, ``13x32+48`` has 13 rows of 32 columns, and prefetches W 48 rows ahead.
     """
     pairs = ALTERNATIVES.get(isa.name, ((isa.accumulators, isa.near),))
     sets = [replace(isa, accumulators=accumulators, near=near) for accumulators, near in pairs]
@@ -62,14 +65,20 @@ def tiles(isa: InstructionSet) -> dict[str, InstructionSet]:
 
 
 def tuned(isa: InstructionSet) -> InstructionSet:
-    """Return the set with the tile that ``FGNUMBA_TILE`` names, else the one that proved fastest on this machine.
+    """Return the instruction set with the tile that ``FGNUMBA_TILE`` names, else with the fastest one on this machine.
 
-    Where no trial's result is stored there is a trial. A forked child makes none: its siblings may be running.
+    If no result of a trial is stored, there is a trial. A forked child never makes one, because its siblings may be
+    running at the same time.
+
+    Parameters
+    ----------
+    isa : InstructionSet
+        The instruction set.
 
     Raises
     ------
     DeviceError
-        The set has no such tile.
+        The set has no tile of the name in ``FGNUMBA_TILE``.
     """
     given = _given(isa)
     if given is not None:
@@ -82,14 +91,14 @@ def tuned(isa: InstructionSet) -> InstructionSet:
             seconds = _stored(isa)
             if seconds is None and os.getpid() == _process:
                 measured = trial(list(choices.values()))
-                # The result of another process, which was faster, is as good, and then all have one.
+                # If another process finished first, its result is used, so that all processes use the same tile.
                 seconds = _stored(isa) or _store(isa, dict(zip(choices, measured, strict=True)))
             _chosen[isa.name] = choices[next(iter(choices)) if seconds is None else fastest(seconds)]
         return _chosen[isa.name]
 
 
 def described(isa: InstructionSet) -> str:
-    """Return the tile that :func:`tuned` takes, and why, for people to read. There is no trial."""
+    """Return a text for people: the tile that :func:`tuned` takes, and why. This makes no trial."""
     given, choices = _given(isa), tiles(isa)
     if given is not None:
         return f"{given.tile} ({OVERRIDE})"
@@ -98,22 +107,27 @@ def described(isa: InstructionSet) -> str:
     seconds = _stored(isa)
     if seconds is None:
         return f"{next(iter(choices))} (of {', '.join(choices)}; not measured yet)"
-    chosen = fastest(seconds)
-    ratios = ", ".join(f"{name} {value / seconds[chosen]:.3f}" for name, value in seconds.items())
-    return f"{chosen} (measured times over its own: {ratios})"
+    best = fastest(seconds)
+    ratios = ", ".join(f"{name} {value / seconds[best]:.3f}" for name, value in seconds.items())
+    return f"{best} (measured times over its own: {ratios})"
 
 
 def fastest(seconds: dict[str, float]) -> str:
-    """Return the name of the fastest tile: the first, unless another is faster by more than ``ADVANTAGE``."""
+    """Return the name of the fastest tile: the first, unless another one is faster by more than ``ADVANTAGE``."""
     first = next(iter(seconds))
     best = min(seconds, key=seconds.__getitem__)
     return best if seconds[best] < (1 - ADVANTAGE) * seconds[first] else first
 
 
 def trial(candidates: list[InstructionSet]) -> list[float]:
-    """Return the seconds that a row of a dense layer takes with the tile of each set: the least of some rounds.
+    """Return, for each set's tile, the seconds that a row of a dense layer takes: the least of several rounds.
 
-    The tiles take turns, so that a change of the processor's frequency meets all of them.
+    The tiles take turns, so that a change of the processor's frequency affects all of them.
+
+    Parameters
+    ----------
+    candidates : list of InstructionSet
+        The sets, each with one tile.
     """
     weight = aligned((_OUTPUTS // PANEL, _INPUTS, PANEL))
     weight[...] = np.random.default_rng(0).standard_normal(weight.shape[1:], np.float32)
@@ -134,8 +148,8 @@ def trial(candidates: list[InstructionSet]) -> list[float]:
 
 
 def _operation(isa: InstructionSet, weight: npt.NDArray[np.float32]) -> tuple[Any, int]:
-    """Return a call of a dense layer of whole tiles, and its rows."""
-    # Here, since a kernel's module imports what imports this one.
+    """Return a function that runs a dense layer of whole tiles, and the layer's number of rows."""
+    # Imported here, because the kernel's module imports modules that import this one.
     from fgnumba.kernels.layout.images import Images
     from fgnumba.kernels.ops.dense import cpu as dense
     from fgnumba.kernels.shared.product.product import Weights
@@ -165,9 +179,9 @@ def _operation(isa: InstructionSet, weight: npt.NDArray[np.float32]) -> tuple[An
 
 @cache
 def _clock() -> Any:
-    """Return the clock of the thread's own time, or the wall's where that one is coarse."""
+    """Return the clock of the thread's own time, or the wall clock if the former is coarse."""
     with contextlib.suppress(AttributeError, OSError, ValueError):
-        # Windows names a resolution of 100 ns, and the clock moves every 16 ms.
+        # Windows reports a resolution of 100 ns, but the clock advances only every 16 ms.
         if sys.platform != "win32" and time.get_clock_info("thread_time").resolution <= 1e-6:
             return time.thread_time
     return time.perf_counter
@@ -185,7 +199,10 @@ def _given(isa: InstructionSet) -> InstructionSet | None:
 
 
 def _path(isa: InstructionSet) -> Path:
-    """Return the file of a choice: another for another processor, or version of what is measured."""
+    """Return the file that stores a choice.
+
+    Its name depends on the processor and on the version of what is measured.
+    """
     compiler = numba.config.CPU_NAME, numba.config.CPU_FEATURES, compiler_settings()
     processor = processor_name(), llvm.get_host_cpu_name(), sorted(host_features())
     key = repr((processor, compiler, sources_digest()))
@@ -193,7 +210,7 @@ def _path(isa: InstructionSet) -> Path:
 
 
 def _stored(isa: InstructionSet) -> dict[str, float] | None:
-    """Return the stored seconds of every tile; None where the file is absent or is not what :func:`_store` wrote."""
+    """Return the stored seconds of every tile; None if the file is absent, or is not as :func:`_store` writes it."""
     try:
         seconds = json.loads(_path(isa).read_bytes())
     except (OSError, ValueError, RecursionError):
@@ -210,7 +227,7 @@ def _store(isa: InstructionSet, seconds: dict[str, float]) -> dict[str, float]:
 
 
 def _renew_lock() -> None:
-    """Renew the lock in a forked child: the thread that held it may not be there."""
+    """Replace the lock in a forked child, where the thread that held it may not exist."""
     global _lock
     _lock = threading.Lock()
 
