@@ -1,4 +1,4 @@
-"""Scale and shift of each channel, and the directions that they are moved along: what normalisations share."""
+"""Scale and shift of each channel in a normalisation, and the tangents of both."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -28,15 +28,24 @@ ARGUMENTS = record(
 
 @dataclass(frozen=True)
 class Affine:
-    """Scale and shift, and their directions.
+    """The scale and the shift of a normalisation, and their directions.
 
     Parameters
     ----------
-    scale, shift : (C rounded up to PANEL,) float32.
-    kind, count, first : the kind of direction, how many (T), the index of the first in the counter.
-    scale_parameter, shift_parameter : indices in the counter.
-    stream : (1,) ``philox.STREAM``, read when the operation runs.
-    v_scale, v_shift : for EXPLICIT, (T, C rounded up to PANEL).
+    scale, shift : array, (C rounded up to PANEL,) float32
+        The parameters.
+    kind : int
+        The kind of direction, see ``rules.directions``.
+    count : int
+        Number of directions T.
+    first : int
+        Number of the first direction in the counter.
+    scale_parameter, shift_parameter : int
+        Numbers of the two parameters in the counter.
+    stream : array, (1,) ``philox.STREAM``
+        Seed and step, read when the operation runs.
+    v_scale, v_shift : array, (T, C rounded up to PANEL) float32, or None
+        The directions, if their kind is EXPLICIT.
     """
 
     scale: npt.NDArray[np.float32]
@@ -63,12 +72,26 @@ def fields(
     epsilon: float,
     work_vectors: int,
 ) -> tuple[dict[str, int], int, dict[str, Any]]:
-    """Return the values of `ARGUMENTS`, bytes of scratch memory, and what an ``Operation`` must know of the memory.
+    """Return the values of `ARGUMENTS`, the bytes of scratch memory, and the keyword arguments of ``Operation``.
 
     Parameters
     ----------
-    epsilon : its float32 bits travel in the record.
-    work_vectors : of C float32, at the beginning of the scratch memory.
+    isa : InstructionSet
+        The instruction set to bind for.
+    batch : int
+        Number of examples B.
+    images_a_part : int
+        Number of examples in a part.
+    x, y : Images
+        Input and output, of the same shape.
+    affine : Affine
+        Scale and shift.
+    groups : int
+        Number of groups of channels.
+    epsilon : float
+        ε. Its bits as a float32 are passed in the arguments.
+    work_vectors : int
+        Number of vectors of C float32 that the normalisation keeps at the beginning of the scratch memory.
     """
     height, width, channels = x.shape
     kind, count, padded = affine.kind, affine.count, affine.scale.size
@@ -114,7 +137,7 @@ def fields(
 
 @register_jitable
 def draw(a: Any) -> None:
-    """Draw the tangents of scale and shift for every direction."""
+    """Draw the tangents of scale and shift for every direction, unless they are given."""
     if a.kind == EXPLICIT:
         return
     work = a.scratch + a.at_work
@@ -127,7 +150,7 @@ def draw(a: Any) -> None:
 
 @register_jitable
 def tangents(a: Any, t: int) -> tuple[int, int]:
-    """Return the addresses of the tangents of scale and shift along direction `t`."""
+    """Return the addresses of the tangents of scale and of shift along direction `t`."""
     if a.kind == EXPLICIT:
         return a.v_scale + t * a.padded * 4, a.v_shift + t * a.padded * 4
     at = a.scratch + a.at_vectors + 2 * t * a.padded * 4

@@ -1,1 +1,1 @@
-"""The drawn directions of one parameter."""
+"""Draws the directions of one parameter again, for operations that compute with the directions alone."""

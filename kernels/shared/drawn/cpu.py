@@ -1,4 +1,7 @@
-"""The drawn directions of one parameter, for kernels that compute with them alone: padding does not count there."""
+"""Draws the directions of one parameter again, for operations that compute with the directions alone.
+
+Such operations must know which entries of a panel are padding, and leave them out.
+"""
 
 from dataclasses import dataclass
 from typing import Any
@@ -25,14 +28,26 @@ BLOCK = 64
 
 @dataclass(frozen=True)
 class Drawn:
-    """Directions v_t of a parameter, as a dual pass drew them.
+    """The directions v_t of one parameter, as a dual pass drew them.
 
     Parameters
     ----------
-    shape : of the packed parameter, (panels, K, PANEL) or (panels * PANEL,).
-    columns, groups : of the canonical array, N in so many groups.
-    direction, count, first, parameter : kind and number of the directions, indices in the counter.
-    stream : (1,) ``philox.STREAM``, read when an operation runs.
+    shape : tuple of int
+        Shape of the packed parameter, (panels, K, PANEL) or (panels * PANEL,).
+    columns : int
+        N, the number of columns of the parameter without padding.
+    groups : int
+        Number of groups that the columns are divided into.
+    direction : int
+        The kind of direction, see ``rules.directions``.
+    count : int
+        Number of directions T.
+    first : int
+        Number of the first direction in the counter.
+    parameter : int
+        Number of the parameter in the counter.
+    stream : array, (1,) ``philox.STREAM``
+        Seed and step, read when an operation runs.
     """
 
     shape: tuple[int, ...]
@@ -46,22 +61,25 @@ class Drawn:
 
     @property
     def vector(self) -> bool:
-        """Whether the parameter is a vector: one panel, whose rows are PANEL of its entries."""
+        """Whether the parameter is a vector.
+
+        It counts as one panel, each row of which is PANEL of the vector's entries.
+        """
         return len(self.shape) == 1
 
     @property
     def kind(self) -> int:
-        """The kind, of a vector by its entries."""
+        """The kind of direction. A vector has no rank-1 directions; RADEMACHER replaces them."""
         return RADEMACHER if self.vector and self.direction == RANK1 else self.direction
 
     @property
     def panels(self) -> int:
-        """Panels, 1 of a vector."""
+        """Number of panels; 1 for a vector."""
         return 1 if self.vector else self.shape[0]
 
     @property
     def rows(self) -> int:
-        """Rows of a panel."""
+        """Number of rows of a panel."""
         return self.shape[0] // PANEL if self.vector else self.shape[1]
 
     def fields(self, isa: InstructionSet) -> dict[str, int]:
@@ -83,13 +101,13 @@ class Drawn:
 
 @register_jitable
 def lanes(a: Any, panel: int, row: int) -> int:
-    """Return how many lanes of a row of a panel count; the rows of a vector are panels."""
+    """Return how many lanes of a panel's row are not padding. The rows of a vector are its panels."""
     return int(min(PANEL, a.columns - (row if a.vector else panel) % a.group_panels * PANEL))
 
 
 @register_jitable
 def draw(a: Any, t: int, row: int, rows: int, panel: int, purpose: int, out: int) -> None:
-    """Draw rows of a panel of direction `t`."""
+    """Draw `rows` rows of a panel of direction `t`, from row `row` on, to the address `out`."""
     stream = carray(pointer(a.stream, STREAM), 1)[0]
     c2 = ((a.first + t) << DIRECTION_SHIFT) + a.parameter
     call(a.draw, (row, rows, panel, purpose, c2, stream.step, stream.key_low, stream.key_high, out))

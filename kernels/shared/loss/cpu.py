@@ -1,8 +1,8 @@
-"""What losses share: a kernel that reduces each example to its loss and tangents, and the mean over the
-examples.
+"""What losses share: how a loss kernel is bound, which reduces each example to its loss and tangents, and the mean.
 
-An example's loss may be beyond float32, where its outputs are not: rows are float64, and so are sums over outputs. The
-mean is taken in float64, too, and in order by one thread: the same for any number of threads.
+An example's loss may be too large for float32 although its outputs are not. So the rows of losses are float64, and so
+are sums over outputs. One thread takes the mean, in float64 and in order, so that it is the same for any number of
+threads.
 """
 
 from functools import cache
@@ -22,15 +22,15 @@ from fgnumba.kernels.shared.loss import MOST
 from fgnumba.validation.launcher import launcher
 
 ROWS = record("z", "ld", "batch", "width", "count", "targets", "rows", "reduce")
-"""Arguments of a loss kernel: it writes `rows`, (1 + count, batch) float64; impossible targets give NaN."""
+"""Arguments of a loss kernel. It writes `rows`, (1 + count, batch) float64; an impossible target gives NaN."""
 
 RESIDUAL = record("z", "ld", "batch", "width", "targets", "residual")
-"""Arguments of the kernel that writes the gradient of each example's own loss, (batch, width) float32."""
+"""Arguments of a kernel that writes the gradient of each example's own loss, (batch, width) float32."""
 
 
 _MEAN = record("rows", "batch", "count", "result", "values")
 
-# An exponential costs about as much as this many multiply-adds.
+# An exponential takes about as long as this many multiply-adds.
 _ELEMENT_WORK = 30
 
 
@@ -46,7 +46,29 @@ def bind_loss(
     values: npt.NDArray[np.float64],
     reduce: int = 0,
 ) -> list[Operation]:
-    """Return the loss kernel at `entry`, which may call `reduce`, and the mean over its rows, bound."""
+    """Bind a loss kernel and the mean over its rows.
+
+    Parameters
+    ----------
+    name : str
+        Name of the operation.
+    entry : int
+        Address of the loss kernel.
+    threads : int
+        Number of threads that may share the work.
+    z : array, (1 + T, B, ld) float32
+        A dual buffer of outputs.
+    width : int
+        Number of its columns that are read.
+    targets : array, B examples
+        The targets.
+    result : array, (1,) ``RESULT``
+        Written: whether the values are finite.
+    values : array, (1 + T,) float64
+        Written: the loss, then the directional derivatives.
+    reduce : int
+        Address of a kernel that the loss kernel calls, or 0.
+    """
     blocks, batch, ld = z.shape
     rows = aligned((blocks, batch), np.float64)
     arguments = {
@@ -84,7 +106,23 @@ def bind_loss_residual(
     targets: npt.NDArray[Any],
     residual: npt.NDArray[np.float32],
 ) -> Operation:
-    """Return the kernel at `entry`, which writes the gradient of each example's loss in z (B, ld), bound."""
+    """Bind a kernel that writes the gradient of each example's own loss in its outputs.
+
+    Parameters
+    ----------
+    name : str
+        Name of the operation.
+    entry : int
+        Address of the kernel.
+    threads : int
+        Number of threads that may share the work.
+    z : array, (B, ld) float32
+        The outputs.
+    targets : array, B examples
+        The targets.
+    residual : array, (B, width) float32
+        Written: the gradients.
+    """
     batch, width = residual.shape
     arguments = {
         "z": address(z),

@@ -1,1 +1,1 @@
-"""Normalisation of groups of channels and of examples."""
+"""The parts of group normalisation that its forward and its reverse pass share."""

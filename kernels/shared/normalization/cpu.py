@@ -1,7 +1,8 @@
-"""What group normalisation computes of an image's channels, for its forward and its reverse pass.
+"""What group normalisation computes of an image's channels, for its forward pass and for its reverse pass.
 
-A table in scratch memory has vectors of float32, a number for each channel: those that the passes over pixels read and
-write (``emit.channels``), and 1 / √(σ² + ε). All channels of a group have the same but for sums.
+It keeps a table in scratch memory, whose vectors hold one float32 for each channel. They are the vectors that the
+passes over pixels read and write (``emit.channels``), and INVERSE, which is 1 / √(σ² + ε). All channels of a group
+have the same numbers there, except for the sums.
 """
 
 from functools import cache
@@ -44,33 +45,39 @@ INVERSE = TABLE
 _TOTALS = TABLE + 1
 
 WORK_VECTORS = _TOTALS + 4
-"""Vectors of the table: after the float32 there are two sums of float64 a channel."""
+"""Number of vectors in the table. The last four hold two float64 sums for each channel."""
 
 _ROWS, _COLUMNS = 16, 64
-"""Pixels whose sum is a float32; sums of sums are float64."""
+"""Height and width of the block of pixels that is summed in float32. Sums of these sums are float64."""
 
 _ONE = np.float32(1)
 _FAR = np.float32(2.0**100)
-"""A mean over 1 / x̂, or mean(d e), beyond which something may overflow."""
+"""If a mean times ``_step``, or mean(d e), is larger than this, something may overflow."""
 
 
 @register_jitable
 def vector(a: Any, which: int) -> Any:
-    """Return a vector of the table."""
+    """Return vector number `which` of the table."""
     return carray(pointer(a.scratch + which * a.padded * 4, np.float32), a.channels)
 
 
 @register_jitable
 def centre(a: Any, x: int, epsilon: np.float32) -> None:
-    """Write FACTOR, HIGH, LOW and INVERSE of the image at the address x.
+    """Write the vectors FACTOR, HIGH, LOW and INVERSE for the image at the address x.
 
-    Factors are powers of two that make d of the size of x̂, and INVERSE of order 1 (``_step``): a product with either
-    is as large as one with x̂.
+    The factors are powers of two that bring d to the size of x̂, and INVERSE to the order of 1 (``_step``). A product
+    with either of them is then as large as a product with x̂.
 
     Parameters
     ----------
-    a : height, width, channels, groups, x_row, x_pixel; scratch, padded: the table's address, and elements between
-        its vectors; moments: :func:`moments_entry`.
+    a : record
+        The kernel's arguments. Used are the image's height, width, channels, groups, x_row and x_pixel; scratch, the
+        table's address; padded, the elements from one of its vectors to the next; and moments, see
+        :func:`moments_entry`.
+    x : int
+        Address of the image.
+    epsilon : float32
+        ε.
     """
     factor, high, low, inverse = vector(a, FACTOR), vector(a, HIGH), vector(a, LOW), vector(a, INVERSE)
     values, each = carray(pointer(x, np.float32), a.channels), a.channels // a.groups
@@ -89,14 +96,14 @@ def centre(a: Any, x: int, epsilon: np.float32) -> None:
         _sums(a, x, 0)
         again = False
         for g in range(a.groups):
-            chosen, left = factor[g * each], _mean(a, 0, g)
+            scale, left = factor[g * each], _mean(a, 0, g)
             variance = np.float32(_mean(a, 1, g) - left * left)
             low_left = np.float32(low[g * each] + np.float32(left))
-            if chosen == _ONE and not variance <= MOST_VARIANCE:
-                chosen, again = SHRUNK, True
-            one = inverse_deviation(variance, epsilon, chosen)
+            if scale == _ONE and not variance <= MOST_VARIANCE:
+                scale, again = SHRUNK, True
+            inverse_of_group = inverse_deviation(variance, epsilon, scale)
             for c in range(g * each, (g + 1) * each):
-                factor[c], low[c], inverse[c] = chosen, low_left, one
+                factor[c], low[c], inverse[c] = scale, low_left, inverse_of_group
     for g in range(a.groups):
         step = _step(factor[g * each], high[g * each], inverse[g * each])
         left, sums, wide = _mean(a, 0, g) * a.height * a.width, sums_of_centred(a), np.float64(step)
@@ -107,15 +114,16 @@ def centre(a: Any, x: int, epsilon: np.float32) -> None:
 
 @register_jitable
 def sums_of_centred(a: Any) -> Any:
-    """Return Σ d of each channel, float64: after ``centre``, until ``project``."""
+    """Return Σ d of each channel as float64. It is valid after ``centre`` and until ``project``."""
     return carray(pointer(a.scratch + _TOTALS * a.padded * 4, np.float64), a.channels)
 
 
 @register_jitable
 def _step(factor: np.float32, high: np.float32, inverse: np.float32) -> np.float32:
-    """Return a power of two that brings numbers of a factor and a mean near x̂: `inverse` over it is from 1/4 to 1/2.
+    """Return a power of two that brings the numbers of a factor and a mean near x̂.
 
-    Where that keeps the factor normal, and the numbers finite: only equal ones may be that far from their spread.
+    Usually `inverse` divided by it is from 1/4 to 1/2. The result differs if the factor would not stay normal, or the
+    numbers not finite: only equal numbers can be that far from zero compared with their spread.
     """
     step = np.float32(4) * power_of_two(inverse)
     if abs(high) * step > _FAR:
@@ -125,9 +133,12 @@ def _step(factor: np.float32, high: np.float32, inverse: np.float32) -> np.float
 
 @register_jitable
 def project(a: Any, x: int, dx: int) -> Any:
-    """Write OWN_FACTOR, OWN_HIGH and OWN_LOW of the tangents at the address dx, after ``centre``.
+    """Write the vectors OWN_FACTOR, OWN_HIGH and OWN_LOW for the tangents at the address dx, after ``centre``.
 
-    Return mean(d e) of each channel's group: times INVERSE, it is mean(x̂ f' dx).
+    Returns
+    -------
+    vector
+        mean(d e) over each channel's group. Times INVERSE, it is mean(x̂ f' dx).
     """
     factor, inverse, own = vector(a, FACTOR), vector(a, INVERSE), vector(a, OWN_FACTOR)
     high, low, dots = vector(a, OWN_HIGH), vector(a, OWN_LOW), vector(a, SECOND)
@@ -143,19 +154,19 @@ def project(a: Any, x: int, dx: int) -> Any:
         _sums(a, x, dx)
         again = False
         for g in range(a.groups):
-            chosen, dot = own[g * each], np.float32(_mean(a, 1, g))
+            scale, dot = own[g * each], np.float32(_mean(a, 1, g))
             mean = mean_of(high[g * each], np.float32(_mean(a, 0, g)))
-            if chosen > TANGENT_SHRUNK and not (abs(dot) <= _FAR and np.isfinite(mean[0])):
-                chosen, again = TANGENT_SHRUNK, True
+            if scale > TANGENT_SHRUNK and not (abs(dot) <= _FAR and np.isfinite(mean[0])):
+                scale, again = TANGENT_SHRUNK, True
             for c in range(g * each, (g + 1) * each):
-                own[c], dots[c] = chosen, dot
+                own[c], dots[c] = scale, dot
                 high[c], low[c] = mean
     return dots
 
 
 @register_jitable
 def _mean(a: Any, which: int, g: int) -> float:
-    """Return the mean over a group of what :func:`_sums` added up, its first or its second sum."""
+    """Return the mean over a group of the first (`which` 0) or the second (1) sum that :func:`_sums` wrote."""
     each = a.channels // a.groups
     totals = carray(pointer(a.scratch + (_TOTALS + 2 * which) * a.padded * 4, np.float64), a.channels)
     total = np.float64(0)
@@ -166,7 +177,7 @@ def _mean(a: Any, which: int, g: int) -> float:
 
 @register_jitable
 def _sums(a: Any, x: int, dx: int) -> None:
-    """Add up d and d² over the pixels for each channel; e and d e where there is an address of dx."""
+    """Sum d and d² over the pixels for each channel, or e and d e if the address dx is not 0."""
     call(
         a.moments,
         (a.height, a.width, a.channels, x, dx, a.x_row, a.x_pixel, a.scratch, a.padded * 4),
@@ -175,9 +186,10 @@ def _sums(a: Any, x: int, dx: int) -> None:
 
 @cache
 def moments_entry(isa: InstructionSet) -> int:
-    """Address of the sums of :func:`channel_moments` in float64, for any number of channels instead of vectors of them.
+    """Return the address of a kernel that computes the sums of :func:`channel_moments` in float64.
 
-    ``(rows, columns, channels, x, other, row, column, table, stride)``: with x' where its address is not 0.
+    The kernel takes ``(rows, columns, channels, x, other, row, column, table, stride)``, any number of channels
+    instead of vectors of channels. It uses x' if the address `other` is not 0.
     """
     squares, products = channel_moments(isa, tangent=False), channel_moments(isa, tangent=True)
     lanes = isa.lanes
@@ -227,10 +239,10 @@ def moments_entry(isa: InstructionSet) -> int:
 
 @cache
 def write_entry(isa: InstructionSet) -> int:
-    """Address of the pass of :func:`channel_affine`, for any number of channels instead of vectors of them.
+    """Return the address of a kernel that runs :func:`channel_affine` for any number of channels.
 
-    ``(rows, columns, channels, x, other, row, column, y, y_row, y_column, table, stride)``: with x' where its address
-    is not 0.
+    The kernel takes ``(rows, columns, channels, x, other, row, column, y, y_row, y_column, table, stride)``. It uses
+    x' if the address `other` is not 0.
     """
     primal, dual = channel_affine(isa, tangent=False), channel_affine(isa, tangent=True)
     lanes = isa.lanes
@@ -276,7 +288,10 @@ def _of(table: int, stride: int, which: int, channels: int) -> Any:
 
 @register_jitable
 def _difference(table: int, stride: int, rows: int, c: int, at: int) -> np.float32:
-    """Return the number at an address less its mean; `rows`: ``FACTOR`` or ``OWN_FACTOR``, two others follow it."""
+    """Return the number at an address times its factor, minus its mean.
+
+    `rows` is the first of three neighbouring vectors of the table, ``FACTOR`` or ``OWN_FACTOR``.
+    """
     factor, high, low = (
         _of(table, stride, rows, c + 1)[c],
         _of(table, stride, rows + 1, c + 1)[c],

@@ -1,10 +1,12 @@
-"""Where activities are perturbed: how kernels walk over a layer's units and draw the signs of each.
+"""The units that activity perturbation adds noise to: how kernels walk over a layer's units and draw their signs.
 
-The noise u of a unit is a pure function of (seed, step, slot, parameter, example, pixel, channel): with column = 32
-panel + lane, the word at row `example * pixels + pixel` of the panel, purpose ``philox.NOISE``, bit ``lane`` set
-means -1. It is drawn again wherever it is needed, and never stored. A *slot* is one tangent of the pass.
+A *unit* is one pre-activation z of one example. A *slot* is one tangent of the pass, which carries the noise of some
+layers. The noise u of a unit is a pure function of (seed, step, slot, parameter, example, pixel, channel): with
+channel = 32 panel + lane, it is bit ``lane`` of the word at row `example * pixels + pixel` of the panel, for the
+purpose ``philox.NOISE``. A bit that is set means -1. The noise is drawn again wherever it is needed, and never
+stored.
 
-The slope s = a'(z) is that of the units' activation: from z, or from the output where that says as much
+The slope s = a'(z) of a unit is computed from z, or from the unit's output if that determines the slope too
 (``SLOPE_FROM_OUTPUT``).
 """
 
@@ -41,17 +43,26 @@ _SIGN_BIT = np.uint32(0x80000000)
 
 @dataclass(frozen=True)
 class Perturbed:
-    """Units whose activities are perturbed, and the noise that they get.
+    """The units of a layer that get noise, and where their noise comes from.
 
     Parameters
     ----------
-    batch, images_a_part : B, and the examples of a part; 0: an operation takes the whole batch, and cuts it itself.
-    y : (H, W, C) images whose primal says what the slopes are.
-    activation_name : what the slopes are of.
-    parameter : number of the layer in the counter.
-    stream : (1,) ``philox.STREAM``, read when an operation runs.
-    slot, slots : the tangents that carry the noise.
-    first_channel : what channel 0 of y is called in the counter, a multiple of PANEL.
+    batch : int
+        Number of examples B.
+    images_a_part : int
+        Number of examples in a part. 0: an operation takes the whole batch, and divides it itself.
+    y : Images
+        (H, W, C) images whose primal determines the slopes: outputs or pre-activations.
+    activation_name : str
+        The activation whose slopes are taken.
+    parameter : int
+        Number of the layer in the counter.
+    stream : array, (1,) ``philox.STREAM``
+        Seed and step, read when an operation runs.
+    slot, slots : int
+        The first slot that carries this layer's noise, and the number of such slots.
+    first_channel : int
+        Number of y's channel 0 in the counter, a multiple of PANEL.
     """
 
     batch: int
@@ -66,16 +77,16 @@ class Perturbed:
 
     @property
     def panels(self) -> int:
-        """Panels of channels."""
+        """Number of panels of channels."""
         return -(-self.y.shape[2] // PANEL)
 
     @property
     def elements(self) -> int:
-        """Units of the batch."""
+        """Number of units in the batch."""
         return self.batch * math.prod(self.y.shape)
 
     def fields(self, isa: InstructionSet) -> dict[str, int]:
-        """Return the values of `FIELDS` but those of `y` itself."""
+        """Return the values of `FIELDS`, except those of `y` itself."""
         height, width, channels = self.y.shape
         return {
             "batch": self.batch,
@@ -95,12 +106,12 @@ class Perturbed:
 
 
 WORD_BYTES = directions.draw_bytes(RADEMACHER, ROWS)
-"""Of scratch memory for the signs of ``ROWS`` rows of a panel."""
+"""Bytes of scratch memory for the signs of ``ROWS`` rows of a panel."""
 
 
 @register_jitable
 def examples(a: Any, part: int, parts: int, by_panels: bool) -> tuple[int, int]:
-    """Return first and last (exclusive) example of a part, counted from the first of the batch or chunk."""
+    """Return the first and last (exclusive) example of a part, counted from the first of the batch or chunk."""
     if a.images > 0:
         return part * a.images, min(a.batch, (part + 1) * a.images)
     if by_panels:
@@ -110,7 +121,7 @@ def examples(a: Any, part: int, parts: int, by_panels: bool) -> tuple[int, int]:
 
 @register_jitable
 def panels(a: Any, part: int, parts: int, by_panels: bool) -> tuple[int, int]:
-    """Return first and last (exclusive) panel of a part."""
+    """Return the first and last (exclusive) panel of a part."""
     if a.images == 0 and by_panels:
         return split(a.panels, parts, part)
     return 0, a.panels
@@ -118,13 +129,13 @@ def panels(a: Any, part: int, parts: int, by_panels: bool) -> tuple[int, int]:
 
 @register_jitable
 def origin(a: Any, at: int, part_stride: int, image_stride: int, part: int, first: int) -> int:
-    """Return the address of a part's first example in images at `at`."""
+    """Return the address of a part's first example in the images that begin at the address `at`."""
     return at + 4 * (part * part_stride if a.images > 0 else first * image_stride)
 
 
 @register_jitable
 def draw(a: Any, slot: int, row: int, rows: int, panel: int, out: int) -> None:
-    """Draw the signs of a slot: words of `rows` rows of a panel, from `row`, a multiple of 4, on."""
+    """Draw the words of signs for `rows` rows of a panel, from row `row` on, a multiple of 4, for slot `slot`."""
     stream = carray(pointer(a.stream, STREAM), 1)[0]
     c2 = ((a.slot + slot) << DIRECTION_SHIFT) + a.parameter
     call(
@@ -135,7 +146,7 @@ def draw(a: Any, slot: int, row: int, rows: int, panel: int, out: int) -> None:
 
 @register_jitable
 def place(a: Any, q: int, first: int, image: int, row: int, pixel: int) -> int:
-    """Return the bytes from a part's first example to row `q` of the signs, by the strides of images."""
+    """Return the bytes from a part's first example to row `q` of the signs, in images with the given strides."""
     pixels = a.height * a.width
     i, p = q // pixels - a.example - first, q % pixels
     return 4 * (i * image + p // a.width * row + p % a.width * pixel)
@@ -149,6 +160,6 @@ def unit(a: Any, origin: int, q: int, first: int, panel: int) -> int:
 
 @register_jitable
 def signed(value: np.float32, word: np.uint32, lane: int) -> np.float32:
-    """Return `value` with its sign turned where the lane's bit is set."""
+    """Return `value`, negated if the bit `lane` of the word is set."""
     bits = np.float32(value).view(np.uint32) ^ ((word << np.uint32(31 - lane)) & _SIGN_BIT)
     return np.uint32(bits).view(np.float32)

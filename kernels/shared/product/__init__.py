@@ -1,1 +1,1 @@
-"""Matrix products with packed weights: register tiles on the CPU, shared-memory tiles on a GPU."""
+"""Matrix products with packed weights: register tiles on the CPU, tiles in shared memory on a GPU."""

@@ -1,7 +1,8 @@
-"""x·u for rank-1 directions: the product that x V = (x·u) wᵀ is left of.
+"""Computes x·u for rank-1 directions V = u wᵀ, where x V = (x·u) wᵀ needs no other product.
 
-A few directions are dotted with a row one by one. Many are the columns of a weight panel, and all of their dots are
-one product on the register tile. Rows are those of the layer's own product: examples, or pixels.
+If there are few directions, their vectors u are dotted with a row of x one by one. If there are many, the vectors u
+become the columns of a weight panel, and the register tile computes all of their dots as one product. The rows are
+those of the layer's own product: examples, or pixels.
 """
 
 from collections.abc import Collection
@@ -25,19 +26,28 @@ from fgnumba.kernels.shared.product.register_tiles import LAST, TILE_KINDS, tile
 FIELDS = ("at_dots", "at_factors", "dot_stride", "dot_total", "dot_rows", "dot_tiles")
 
 MANY = 5
-"""Directions from which on a tile of at least a vector's width is faster than dots one by one."""
+"""From this many directions on, a register tile as wide as a vector or more is faster than one dot at a time."""
 
 
 def fields(
     isa: InstructionSet, kind: int, count: int, inputs: int, total: int, heights: Collection[int] = ()
 ) -> tuple[dict[str, int], dict[str, int], Any]:
-    """Return values of `FIELDS`, bytes of scratch memory by field, and what must be kept alive.
+    """Return the values of `FIELDS`, the bytes of scratch memory by field, and an object that must be kept alive.
 
     Parameters
     ----------
-    kind, count, inputs : of the directions and the weight: kind, T, K.
-    total : rows that are dotted.
-    heights : of the tiles that they are cut into; none: dots one by one.
+    isa : InstructionSet
+        The instruction set to bind for.
+    kind : int
+        The kind of direction.
+    count : int
+        Number of directions T.
+    inputs : int
+        K, the number of rows of the weight.
+    total : int
+        Number of rows of x.
+    heights : collection of int
+        Heights of the register tiles that the rows are divided into. Empty: the dots are computed one by one.
     """
     if kind != RANK1:
         return {"dot_stride": 1}, {}, None
@@ -52,13 +62,16 @@ def fields(
 
 @register_jitable
 def blocks(a: Any) -> int:
-    """Return how many times the rows are gone through."""
+    """Return how many blocks of directions there are. The rows of x are read once for each."""
     return a.count if a.dot_stride == 1 else (a.count + PANEL - 1) // PANEL
 
 
 @register_jitable
 def at(a: Any, t: int, row: int) -> int:
-    """Address of the dot of row `row` and direction `t`; those of the next rows are `dot_stride` elements apart."""
+    """Return the address of the dot of row `row` and direction `t`.
+
+    The dots of the following rows are `dot_stride` elements apart.
+    """
     if a.dot_stride == 1:
         return a.scratch + a.at_dots + (t * a.dot_total + row) * 4
     return a.scratch + a.at_dots + ((t // PANEL * a.dot_total + row) * PANEL + t % PANEL) * 4
@@ -66,11 +79,16 @@ def at(a: Any, t: int, row: int) -> int:
 
 @register_jitable
 def draw(a: Any, block: int, draw_vector: Any) -> int:
-    """Draw u of a block's directions, and return where; valid until something else is drawn.
+    """Draw the vectors u of a block of directions, and return their address, which is valid until the next draw.
 
     Parameters
     ----------
-    draw_vector : ``product.draw_vector``.
+    a : record
+        The kernel's arguments, with `FIELDS`.
+    block : int
+        Number of the block.
+    draw_vector : function
+        ``product.draw_vector``, given as an argument because that module imports this one.
     """
     work = a.scratch + a.at_drawn
     n = (a.inputs + PANEL - 1) // PANEL * PANEL
@@ -91,7 +109,7 @@ def draw(a: Any, block: int, draw_vector: Any) -> int:
 def write(
     a: Any, block: int, u: int, rows: int, segments: int, offsets: int, length: int, x: int, ld: int, row: int
 ) -> None:
-    """Write the dots of `rows` rows of x, which lie as a register tile reads them, for a block's directions `u`."""
+    """Write the dots of `rows` rows of x with the vectors `u` of a block. x lies as a register tile reads it."""
     if a.dot_stride == 1:
         call(a.dot_rows, (rows, segments, offsets, length, x, ld, u, at(a, block, row)))
         return
@@ -109,10 +127,11 @@ def write(
 
 @cache
 def dot_rows() -> int:
-    """Address of ``(rows, segments, offsets, length, x, ld, u, out)``: out[i] = x_i · u.
+    """Return the address of a kernel that computes out[i] = x_i · u for several rows of x.
 
-    A row of x lies as a register tile reads it. The sum is reassociated, so that it vectorises; a row's result
-    depends on nothing but the row and how it is cut into segments.
+    The kernel takes ``(rows, segments, offsets, length, x, ld, u, out)``. A row of x lies as a register tile reads
+    it. The order of the sum is left to the compiler, so that it can vectorise it. A row's result depends only on the
+    row and on how it is divided into segments.
     """
     return kernel("dot-rows", _dot_rows, 8, fastmath={"contract", "nsz", "reassoc"})
 
@@ -131,5 +150,5 @@ def _dot_rows(rows: int, segments: int, offsets: int, length: int, x: int, ld: i
 
 
 def factor_bytes(inputs: int) -> int:
-    """Bytes that drawing u takes beside where it ends up."""
+    """Return how many bytes drawing u takes, including the u that is drawn."""
     return directions.draw_bytes(RANK1, -(-inputs // PANEL)) + -(-inputs // PANEL) * PANEL * 4

@@ -1,7 +1,8 @@
-"""What every layer with weights does around its products: directions drawn, tiles chosen, epilogue applied.
+"""What every layer with weights does besides its products: draw directions, choose register tiles, apply the epilogue.
 
-Dense layers and convolutions differ in how they walk over their inputs. What they share is here once: a record of
-arguments that begins with `FIELDS`, and the steps that need nothing but those.
+Dense layers and convolutions differ in how they walk over their inputs. What they have in common is here: a record of
+arguments that begins with `FIELDS`, and the steps that need nothing else. In the notation used here, V = u wᵀ is a
+rank-1 direction of the weight, and c the direction of the bias.
 """
 
 from collections.abc import Collection, Mapping
@@ -36,16 +37,27 @@ FIELDS = (
 
 @dataclass(frozen=True)
 class Weights:
-    """The weights of a layer, and the directions that they are moved along.
+    """The weight and bias of a layer, and their directions.
 
     Parameters
     ----------
-    weight : packed (panels, K, PANEL), see :func:`fgnumba.kernels.layout.packing.pack`.
-    bias : (panels * PANEL,), zeros where the layer has none.
-    kind, count, first : the kind of direction, how many (T), the index of the first in the counter.
-    parameter, bias_parameter : indices in the counter; a `bias_parameter` of -1: no bias, its tangent is zero.
-    stream : (1,) ``philox.STREAM``, read when the operation runs.
-    v, v_bias : for EXPLICIT, (T, panels, K, PANEL) and (T, panels * PANEL).
+    weight : array, (panels, K, PANEL) float32
+        The packed weight, see :func:`fgnumba.kernels.layout.packing.pack`.
+    bias : array, (panels * PANEL,) float32
+        The packed bias, zeros if the layer has none.
+    kind : int
+        The kind of direction, see ``rules.directions``.
+    count : int
+        Number of directions T.
+    first : int
+        Number of the first direction in the counter.
+    parameter, bias_parameter : int
+        Numbers of weight and bias in the counter. A `bias_parameter` of -1 means that there is no bias, and no tangent
+        of it.
+    stream : array, (1,) ``philox.STREAM``
+        Seed and step, read when the operation runs.
+    v, v_bias : array, (T, panels, K, PANEL) and (T, panels * PANEL) float32, or None
+        The directions, if their kind is EXPLICIT.
     """
 
     weight: npt.NDArray[np.float32]
@@ -61,26 +73,26 @@ class Weights:
 
     @property
     def panels(self) -> int:
-        """Panels of the packed weight."""
+        """Number of panels of the packed weight."""
         return self.weight.shape[0]
 
     @property
     def inputs(self) -> int:
-        """K, the rows of the weight."""
+        """K, the number of rows of the weight."""
         return self.weight.shape[1]
 
     @property
     def entries(self) -> str | None:
-        """The form in which V is drawn or given, None where it is of rank 1 or there is none."""
+        """The form in which the entries of V are drawn or given; None if V is of rank 1, or there is no direction."""
         return {RADEMACHER: "signs", GAUSSIAN: "float", EXPLICIT: "float"}.get(self.kind)
 
     def products(self, has_tangent: bool) -> int:
-        """Return the products of a pass: the primal's, and those of T tangents."""
+        """Return how many products a pass computes: the primal's, and those of T tangents."""
         return 1 + self.count * (has_tangent + (self.entries is not None))
 
 
 def vector_bytes(weights: Weights) -> int:
-    """Bytes that drawing u, w or c takes beside where they end up."""
+    """Return how many bytes drawing u, w or c takes, besides the result of w and c."""
     rows = weights.panels
     if weights.kind == RANK1:
         return max(directions.draw_bytes(RANK1, rows), dots.factor_bytes(weights.inputs))
@@ -99,14 +111,28 @@ def fields(
     channelwise: bool = False,
     ahead: bool = False,
 ) -> tuple[dict[str, int], tuple[Any, ...]]:
-    """Return the values of `FIELDS` but for places in scratch memory, and what must be kept alive for them.
+    """Return the values of `FIELDS`, except for offsets in scratch memory, and objects that must be kept alive.
 
     Parameters
     ----------
-    entries : the form in which tangent tiles read V, see :func:`fgnumba.kernels.emit.product_tile`.
-    heights, group, last : rows, panels and last columns of the tiles, see
-        :func:`fgnumba.kernels.shared.product.register_tiles.tile_table`.
-    channelwise, ahead : of all tiles, see :func:`fgnumba.kernels.emit.product_tile`.
+    isa : InstructionSet
+        The instruction set to bind for.
+    weights : Weights
+        The layer's weights.
+    activation_name : str
+        The layer's activation.
+    has_tangent : bool
+        Whether the input has a tangent.
+    entries : str or None
+        The form in which tangent tiles read V, see :func:`fgnumba.kernels.emit.product_tile`.
+    heights : collection of int
+        Heights of the register tiles, see :func:`fgnumba.kernels.shared.product.register_tiles.tile_table`.
+    group : int
+        Panels of a wide tile; see there.
+    last : int
+        Columns of the last panel; see there.
+    channelwise, ahead : bool
+        Properties of all tiles, see :func:`fgnumba.kernels.emit.product_tile`.
     """
     kind, drawn = weights.kind, weights.kind in (RANK1, RADEMACHER, GAUSSIAN)
     primal = tile_table(isa, heights, group, True, None, last, channelwise, ahead)
@@ -142,7 +168,10 @@ def fields(
 
 
 def regions(weights: Weights, sums: int, slopes: int, drawn: int) -> Mapping[str, int]:
-    """Return the bytes of scratch memory by field; `sums` come first, at the scratch memory's own address."""
+    """Return the bytes of scratch memory by field.
+
+    The field ``sums`` comes first, at the beginning of the scratch memory.
+    """
     width = weights.panels * PANEL * 4
     return {
         "sums": sums,
@@ -155,7 +184,7 @@ def regions(weights: Weights, sums: int, slopes: int, drawn: int) -> Mapping[str
 
 @register_jitable
 def draw_right_and_shift(a: Any, t: int) -> None:
-    """Draw w and c of direction `t`; c stays where the caller gave it, and is zero without a bias."""
+    """Draw w and c for direction `t`. If c is given, it is left where it is; without a bias, c is zero."""
     n = a.panels * PANEL
     work, shift = a.scratch + a.at_drawn, a.scratch + a.at_shift + t * n * 4
     if a.kind == RANK1:
@@ -178,7 +207,7 @@ def draw_panel(a: Any, t: int, panel: int, k: int, length: int, out: int) -> Non
 
 @register_jitable
 def draw_vector(a: Any, t: int, n: int, purpose: int, parameter: int, work: int, out: int) -> None:
-    """Draw a vector of direction `t`; `a` needs no more than first, kind, stream, draw and draw_vector."""
+    """Draw a vector of direction `t`. Of `a`, only first, kind, stream, draw and draw_vector are used."""
     stream = carray(pointer(a.stream, STREAM), 1)[0]
     c2 = ((a.first + t) << DIRECTION_SHIFT) + parameter
     key = (c2, stream.step, stream.key_low, stream.key_high)
@@ -189,9 +218,10 @@ def draw_vector(a: Any, t: int, n: int, purpose: int, parameter: int, work: int,
 def finish(
     a: Any, t: int, p: int, rows: int, columns: int, z: int, slopes: int, dotted: int, y: int, ld_y: int
 ) -> None:
-    """Epilogue of `rows` rows of z: t = 0 the primal, else tangent t of it. `columns` are written, from panel p on.
+    """Apply the epilogue to `rows` rows of z, and write `columns` columns of y, from panel p on.
 
-    z and slopes have rows of a.group panels, or of one where fewer remain; `dotted` is 0 or where x·u is.
+    For t = 0 these are rows of the primal, else of tangent t. Rows of z and slopes have a.group panels, or one if
+    fewer than a.group remain. `dotted` is the address of x·u, or 0 if there is none.
     """
     stride = (columns + PANEL - 1) // PANEL * PANEL
     if t == 0:
@@ -208,11 +238,11 @@ def finish(
 
 @cache
 def combine(isa: InstructionSet) -> int:
-    """Address of ``(rows, columns, stride, dz, slopes, dots, dot_stride, right, shift, dy, ld)``: a tile's tangent.
+    """Return the address of a kernel that computes a tile's tangent, dy = a'(z) (dz + (x·u) w + c).
 
-    dy = a'(z) (dz + (x·u) w + c); without dz where its address is 0, without the middle term where that of
-    `dots` is 0. Rows of dz and slopes are `stride` apart, dots `dot_stride`, dy's rows `ld`; `columns` of each are read
-    and written.
+    The kernel takes ``(rows, columns, stride, dz, slopes, dots, dot_stride, right, shift, dy, ld)``. If the address
+    dz is 0, the first term is left out; if `dots` is 0, the second. Rows of dz and slopes are `stride` elements
+    apart, the dots `dot_stride`, and rows of dy `ld`. `columns` of each row are read and written.
     """
     lanes = isa.lanes
     both, sums, factors = (

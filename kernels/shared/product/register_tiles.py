@@ -1,4 +1,4 @@
-"""Register tiles as compiled kernels, and tables of their addresses."""
+"""Compiles register tiles as kernels, and makes tables of their addresses."""
 
 from collections.abc import Iterable
 
@@ -12,7 +12,7 @@ from fgnumba.kernels.machine.memory import round_up
 
 TILE_KINDS = 3
 SINGLE, GROUP, LAST = range(TILE_KINDS)
-"""Columns of a tile table."""
+"""Columns of a table of tiles: a tile of one panel, of a group of panels, of a last panel that is partly padding."""
 
 
 def tile(
@@ -25,9 +25,9 @@ def tile(
     channelwise: bool = False,
     ahead: bool = False,
 ) -> int:
-    """Address of the register tile described in :func:`fgnumba.kernels.emit.product_tile`.
+    """Return the address of the register tile that :func:`fgnumba.kernels.emit.product_tile` describes.
 
-    Its last two arguments are there with `ahead` alone.
+    The kernel has the last two arguments only with `ahead`.
     """
     emitted = product_tile(isa, rows, panels, weights, entries, width, channelwise, ahead)
 
@@ -81,10 +81,10 @@ def tile_table(
     channelwise: bool = False,
     ahead: bool = False,
 ) -> npt.NDArray[np.int64]:
-    """Return addresses of tiles by height: (max_rows + 1, ``TILE_KINDS``) int64.
+    """Return the addresses of register tiles by height: an array (max_rows + 1, ``TILE_KINDS``) int64.
 
-    Of one panel, of `group` panels, and of a last panel of which `last_columns` columns count. Only tiles of
-    `heights` rows are compiled and written; the others stay 0.
+    The columns are: a tile of one panel; one of `group` panels; and one of a single panel of which only `last_columns`
+    columns are computed. Only tiles whose height is in `heights` are compiled; the other addresses are 0.
     """
     table = np.zeros((isa.max_rows + 1, TILE_KINDS), np.int64)
     last = round_up(last_columns, isa.lanes)
@@ -95,4 +95,4 @@ def tile_table(
 
 
 ONE_SEGMENT = np.zeros(1, np.int64)
-"""Offsets of a row that is one run of elements."""
+"""The offsets of a row that is one run of elements."""

@@ -32,10 +32,23 @@ def bind(
 
     Parameters
     ----------
-    count : T.
-    x, y : (H, W, C) and (H', W', C) images. Must not overlap.
-    window, stride, padding : in pixels. What a window covers of the padding counts for nothing; every window
-        covers some of the image.
+    name : str
+        Name of the operation.
+    entry : int
+        Address of the kernel.
+    batch : int
+        Number of examples B.
+    images_a_part : int
+        Number of examples in a part.
+    count : int
+        Number of directions T.
+    x, y : Images
+        (H, W, C) and (H', W', C) images. They must not overlap.
+    window, stride : (int, int)
+        Size of the window, and the distance from one window to the next, in pixels.
+    padding : Border
+        Pixels around the image. A window ignores the pixels of padding that it covers, and always covers some of the
+        image.
     """
     values, memory = operands(x=x, y=y)
     fields = {
@@ -49,13 +62,13 @@ def bind(
 
 @register_jitable
 def rows_of(a: Any, row: int) -> tuple[int, int]:
-    """Return first and last (exclusive) of the image's rows under the windows of output row `row`."""
+    """Return the first and last (exclusive) row of the image that the windows of output row `row` cover."""
     first = row * a.down - a.top
     return max(first, 0), min(first + a.window_height, a.image_height)
 
 
 @register_jitable
 def columns_of(a: Any, column: int) -> tuple[int, int]:
-    """Return first and last (exclusive) of the image's columns under the windows of output column `column`."""
+    """Return the first and last (exclusive) column of the image that the windows of output column `column` cover."""
     first = column * a.across - a.left
     return max(first, 0), min(first + a.window_width, a.image_width)
