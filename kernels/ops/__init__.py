@@ -1,1 +1,1 @@
-"""The operations: a folder each, with its kernels for the CPU (cpu.py) and for CUDA (cuda.py)."""
+"""The operations: one folder each, with the launchers and kernels for the CPU (cpu.py) and for CUDA (cuda.py)."""

@@ -1,4 +1,4 @@
-"""Mean over windows of an image, primal and tangents."""
+"""Average pooling: the mean over windows of an image, primal and tangents."""
 
 RUN = 16
-"""Numbers whose sum is a float32: wrong by U RUN / 2 of them at most."""
+"""How many numbers are summed in float32. The sum's error is at most U RUN / 2 times their size."""

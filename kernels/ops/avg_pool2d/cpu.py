@@ -1,7 +1,7 @@
 """Average pooling on the CPU: y = mean of x over a window, dy_t = mean of dx_t; padding does not count.
 
-Of up to ``RUN`` numbers of a row the sum is a float32, times 1 / ``RUN``: so it is not larger than the largest of them.
-Sums of sums are float64.
+Up to ``RUN`` numbers of a row are summed in float32, each times 1 / ``RUN``, so that the sum is no larger than the
+largest of them. Sums of these sums are float64.
 """
 
 from dataclasses import replace
@@ -25,11 +25,15 @@ from fgnumba.validation.launcher import launcher
 
 @launcher
 def bind(**arguments: Any) -> Operation:
-    """Bind average pooling to its arrays, see :func:`fgnumba.kernels.shared.windows.cpu.bind`.
+    """Bind average pooling to its arrays.
 
-    Cost: reads x and dx once a window that covers them, writes y and dy once.
+    The arguments are those of :func:`fgnumba.kernels.shared.windows.cpu.bind`, except for name and entry.
+
+    Notes
+    -----
+    Cost: reads each pixel of x and dx once for every window that covers it; writes y and dy once.
     """
-    # A float32 and a float64 for each channel.
+    # One float32 and one float64 for each channel.
     scratch = round_up(arguments["y"].shape[2], PANEL) * 12
     return replace(bind_windows("average-pool", _entry(), **arguments), scratch_bytes=scratch)
 
@@ -57,7 +61,7 @@ def _avg_pool(arguments: int, part: int, parts: int) -> None:
 
 @register_jitable
 def _mean(a: Any, x_image: int, rows: tuple[int, int], columns: tuple[int, int], y_at: int) -> None:
-    """Write the mean of a window to the address of a pixel."""
+    """Write the mean of a window to the pixel at the address `y_at`."""
     pixels = (rows[1] - rows[0]) * (columns[1] - columns[0])
     y = carray(pointer(y_at, np.float32), a.channels)
     if pixels <= RUN:
@@ -90,7 +94,7 @@ def _clear(values: Any) -> None:
 
 @register_jitable
 def _add(a: Any, x_row: int, columns: tuple[int, int], sums: Any) -> None:
-    """Add 1 / RUN of some pixels of a row."""
+    """Add 1 / RUN of each of some pixels of a row to the sums."""
     for w in range(columns[0], columns[1]):
         x = carray(pointer(x_row + w * a.x_pixel * 4, np.float32), a.channels)
         for c in range(a.channels):

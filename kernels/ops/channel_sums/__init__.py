@@ -1,1 +1,1 @@
-"""Sums over pixels and examples: the gradient of a scale and a shift of each channel."""
+"""Sums over pixels and examples: the gradient of each channel's scale and shift."""

@@ -1,6 +1,8 @@
-"""Sums over pixels and examples on the CPU: the gradient of y = s x̂ + b in s and b.
+"""Sums over pixels and examples on the CPU: the gradient of y = s x̂ + b with respect to s and b.
 
-Σ_ip δ_ip x̂_ip        Σ_ip δ_ip
+    ∂f/∂s = Σ_ip δ_ip x̂_ip        ∂f/∂b = Σ_ip δ_ip
+
+Here i runs over the examples, p over the pixels, and δ is the gradient with respect to y, or an estimate of it.
 """
 
 from functools import cache
@@ -45,14 +47,24 @@ def bind(
     shift: npt.NDArray[np.float32],
     onto: bool,
 ) -> Operation:
-    """Bind the sums.
+    """Bind the sums to their arrays.
 
     Parameters
     ----------
-    x, delta : (H, W, C) images of the whole batch.
-    scale, shift : (at least C,), written, or added to where `onto`.
+    threads : int
+        Number of threads that may share the work.
+    batch : int
+        Number of examples B.
+    x, delta : Images
+        x̂ and δ, (H, W, C) images of the whole batch.
+    scale, shift : array, (at least C,) float32
+        Written: the two sums.
+    onto : bool
+        Whether the sums are added to what the arrays hold.
 
-    Cost: reads both once.
+    Notes
+    -----
+    Cost: reads x and delta once.
     """
     height, width, channels = x.shape
     values, memory = operands(x=x, delta=delta)

@@ -1,1 +1,1 @@
-"""Two-dimensional convolution with its epilogue, primal and tangents."""
+"""Two-dimensional convolution with bias and activation, primal and tangents, and the gradient of its weights."""

@@ -3,14 +3,14 @@
     y    = a(x * W + b)
     dy_t = a'(z) (dx_t * W + x * V_t + c_t)
 
-An implicit matrix product: neighbouring output pixels are the rows of a register tile, and a row's K elements are
-the pixels under the kernel, where they lie in the image: a run of KW C elements a kernel row (one of C a tap where
-the kernel is dilated or the channels are in groups). No matrix of patches exists. The image's border holds the zeros
-of the padding; the kernel that needs them writes them.
+It is an implicit matrix product: no matrix of patches exists. Neighbouring output pixels are the rows of a register
+tile. The K elements of a row are the pixels under the kernel, read where they lie in the image: one run of KW C
+elements for each row of the kernel, or one run of C for each tap if the kernel is dilated or the channels are in
+groups. The image's border holds the zeros of the padding, which the operation that needs them writes.
 
-For rank-1 directions V = u wᵀ over (KH KW C) x N, and x * V = (x * u) w costs one product of K multiply-adds a pixel.
-Where every channel is a group of its own (depthwise), a tile's operand is a vector of channels instead of one
-element, and V = u wᵀ is written out: a panel of it is small.
+For rank-1 directions V = u wᵀ over (KH KW C) x N, x * V = (x * u) w costs one product of K multiply-adds a pixel. If
+every channel is a group of its own (depthwise), a tile multiplies vectors of channels instead of single elements, and
+V = u wᵀ is written out, because a panel of it is small.
 
 Source: arXiv 2202.08587, section 5.1 (the network of its experiments); rank-1 signs have E[v vᵀ] = I.
 """
@@ -47,10 +47,10 @@ from fgnumba.kernels.shared.product.register_tiles import GROUP, LAST, SINGLE, T
 from fgnumba.validation.launcher import launcher
 
 CACHED_DIRECTIONS = 256 * 1024
-"""Bytes of drawn panels that stay in the second-level cache; more are drawn one direction at a time."""
+"""Bytes of drawn panels that stay in the second-level cache. If there are more, one direction is drawn at a time."""
 
 CACHED_SLOPES = 16 * 1024
-"""Bytes of slopes that stay in the first-level cache between a primal and its tangents."""
+"""Bytes of slopes that stay in the first-level cache from the primal to its tangents."""
 
 ARGUMENTS = record(
     *product.FIELDS,
@@ -76,19 +76,33 @@ def bind(
     weights: product.Weights,
     activation_name: str,
 ) -> list[Operation]:
-    """Bind the convolution to its arrays, as a direct one or by Winograd's filtering where that suits.
+    """Bind the convolution to its arrays, as a direct or as a Winograd convolution, whichever suits.
 
     Parameters
     ----------
-    threads : that may share what runs on the whole of the weights; images go part by part.
-    x : (H, W, C) images, with a border of at least the padding, which is filled with zeros. Without a tangent (a
-        symbolic zero) its product is skipped.
-    y : (H', W', N) images. Must not overlap x.
-    weights : K = KH KW C / groups rows, in the order (row, column, channel); the columns of each group packed in
-        panels of their own, unless :func:`is_channelwise`.
+    isa : InstructionSet
+        The instruction set to bind for.
+    threads : int
+        Number of threads that may share work on all of the weights; images are divided into parts.
+    batch, images_a_part : int
+        Number of examples in all, and in a part.
+    x : Images
+        (H, W, C) images. Their border is at least the padding, and is filled with zeros. If they have no tangent (a
+        symbolic zero), its product is skipped.
+    y : Images
+        (H', W', N) images, which must not overlap x.
+    geometry : Geometry
+        Sizes of the convolution.
+    weights : Weights
+        K = KH KW C / groups rows, in the order (row, column, channel). The columns of each group are packed in panels
+        of their own, unless :func:`is_channelwise`.
+    activation_name : str
+        The activation a.
 
-    Cost: 1 + T products of H' W' K N multiply-adds an image for rank-1 directions (1 where x has no tangent) and
-    T of H' W' K; 1 + 2 T for the others (1 + T). An image is read once a panel of 32 outputs, W once a row.
+    Notes
+    -----
+    Cost: for rank-1 directions, 1 + T products of H' W' K N multiply-adds an image (1 if x has no tangent), and T of
+    H' W' K; for others, 1 + 2 T (1 + T). An image is read once for each panel of 32 outputs, W once for each row.
     """
     if filtering.suits(geometry, x.shape, y.shape, weights, x.has_tangent):
         return winograd.bind(
@@ -181,7 +195,7 @@ def bind(
 
 
 def gradient_border(geometry: Geometry, shape: tuple[int, int, int], outputs: int) -> Border:
-    """Return the border of zeros around dz that :func:`bind_gradient` reads."""
+    """Return the border of zeros around dz that the operation of :func:`bind_gradient` reads."""
     if not filtering.fits(geometry, shape, outputs):
         return Border()
     height, width = filtering.output_size(geometry, shape)
@@ -202,10 +216,10 @@ def bind_gradient(
     onto: bool,
     multiply_adds: int,
 ) -> Operation:
-    """Bind dW and db, by filtering where that suits; see ``weight_gradient`` and ``filtered_gradient``."""
+    """Bind dW and db, see ``weight_gradient.bind``, or ``filtered_gradient.bind`` if Winograd's filtering suits."""
     fits = filtering.fits(geometry, x.shape, dz.shape[2])
-    chosen = filtered_gradient if fits else weight_gradient
-    return chosen.bind(
+    module = filtered_gradient if fits else weight_gradient
+    return module.bind(
         isa,
         threads,
         batch=batch,
@@ -227,7 +241,7 @@ def needed_border(geometry: Geometry, shape: tuple[int, int, int], outputs: int)
 
 
 def _segments(geometry: Geometry, x: Images, channels: int) -> tuple[Any, int]:
-    """Return where the runs of a row begin, in elements from its first, and how long each is."""
+    """Return where the runs of a row begin, in elements from the row's first, and how long each run is."""
     (kernel_rows, kernel_columns), (down, across) = geometry.kernel_size, geometry.dilation
     if channels == x.pixel and (across == 1 or kernel_columns == 1):
         starts, length = [row * down * x.row for row in range(kernel_rows)], kernel_columns * channels
@@ -267,14 +281,14 @@ def _conv2d(arguments: int, part: int, parts: int) -> None:
 
 @register_jitable
 def _row(a: Any, part: int, unit: int) -> int:
-    """Address of the first element under the kernel for row `unit` of the part's output."""
+    """Return the address of the first element under the kernel for row `unit` of the part's output."""
     i, row = unit // a.height, unit % a.height
     return a.x + (part * a.x_part + i * a.x_image + row * a.step_row + a.origin) * 4
 
 
 @register_jitable
 def _dots(a: Any, part: int, n: int) -> None:
-    """Write x * u of every direction, for every output pixel and group."""
+    """Write x * u for every direction, output pixel and group."""
     for block in range(dots.blocks(a)):
         u = dots.draw(a, block, product.draw_vector)
         for g in range(a.groups):
@@ -286,7 +300,7 @@ def _dots(a: Any, part: int, n: int) -> None:
 
 @register_jitable
 def _pixel(a: Any, g: int, unit: int) -> int:
-    """Return the number of a row's first pixel among those that are dotted with u."""
+    """Return the number that a row's first pixel has among the pixels whose dots with u are computed."""
     return (g * a.images * a.height + unit) * a.width
 
 
@@ -308,7 +322,7 @@ def _panels(a: Any, part: int, n: int, p: int, group: int) -> None:
 
 @register_jitable
 def _draw(a: Any, t: int, p: int, group: int, slot: int) -> None:
-    """Draw V_t, `group` panels of it."""
+    """Draw `group` panels of V_t, from panel p on."""
     for panel in range(group):
         out = a.scratch + a.at_panels + (slot * group + panel) * a.v_row
         if a.kind == RANK1:
@@ -325,7 +339,7 @@ def _draw(a: Any, t: int, p: int, group: int, slot: int) -> None:
 
 @register_jitable
 def _tiles(a: Any, part: int, unit: int, at: int, t: int, p: int, group: int) -> None:
-    """Compute a row of outputs of block t (0 the primal); `at` is the row's place among the slopes that are kept."""
+    """Compute a row of outputs of block t (0: the primal). `at` is the row's place among the slopes that are kept."""
     g, q = p // a.group_panels, p % a.group_panels
     columns = min(group * PANEL, a.group_outputs - q * PANEL)
     stride = group * PANEL

@@ -1,13 +1,13 @@
-"""The gradient of a convolution's weights by Winograd's filtering, for what the forward pass filters: F(2x2, 3x3).
+"""The gradient of a convolution's weights by Winograd's filtering F(2x2, 3x3), where the forward pass uses it too.
 
     Y = Aᵀ [(G W Gᵀ) ⊙ (Bᵀ X B)] A        so that        dW = Gᵀ [Σ (A dY Aᵀ) ⊙ (Bᵀ X B)] G
 
-The sum runs over tiles of 2x2 pixels and examples: in each of 16 places a matrix product, channels by tiles by outputs,
-of 16 multiply-adds where the direct sum has 36.
+The sum runs over tiles of 2x2 pixels, and over examples. In each of the 16 places of a tile it is a matrix product,
+channels by tiles by outputs. It takes 16 multiply-adds where the direct sum takes 36.
 
-With G = D G' and D = diag(1, ½, ½, 1), D goes with A, and all matrices hold few numbers.
+With G = D G' and D = diag(1, ½, ½, 1), D is applied together with A. All matrices then have few different entries.
 
-Source: A. Lavin, S. Gray, arXiv 1509.09308, section 4.1; the adjoint of its equation 8.
+Source: A. Lavin, S. Gray, arXiv 1509.09308, section 4.1; this is the adjoint of its equation 8.
 """
 
 from typing import Any
@@ -36,7 +36,7 @@ BACK = ((1, 1, 1, 0), (0, 1, -1, 0), (0, 1, 1, 1))
 """G'ᵀ"""
 
 MIDDLE = 5
-"""Place (1, 1)."""
+"""Index of place (1, 1) among the 16 places of a transformed tile."""
 
 CHANNELS = 16
 """Channels of x in the smallest piece of work."""
@@ -70,11 +70,31 @@ def bind(
 
     Parameters
     ----------
-    x : (H, W, C) images with zeros in a border of at least ``conv2d.filtering.needed_border``, C a multiple of 16.
-    dz : (H', W', N) images with a border of zeros where H' or W' is odd.
-    out, bias : written, or added to where `onto`.
+    isa : InstructionSet
+        The instruction set to bind for.
+    threads : int
+        Number of threads that may share the work.
+    batch : int
+        Number of examples B.
+    x : Images
+        (H, W, C) images with zeros in a border of at least ``conv2d.filtering.needed_border``; C is a multiple of 16.
+    dz : Images
+        (H', W', N) images, with a border of zeros below or to the right if H' or W' is odd.
+    geometry : Geometry
+        Sizes of the convolution.
+    out : array, (panels, K, PANEL) float32
+        Written: dW.
+    bias : array, (panels * PANEL,) float32, or None
+        Written: db.
+    onto : bool
+        Whether the gradients are added to what the arrays hold.
+    multiply_adds : int
+        Number of multiply-adds of the direct sum.
 
-    Cost: 16 multiply-adds a tile of 2x2 pixels, channel and output; reads x once, dz once a piece of the channels.
+    Notes
+    -----
+    Cost: 16 multiply-adds for each tile of 2x2 pixels, channel and output; reads x once, and dz once for each piece of
+    the channels.
     """
     height, width, outputs = dz.shape
     channels, panels = x.shape[2], out.shape[0]
@@ -155,7 +175,7 @@ def _gradient(arguments: int, part: int, parts: int) -> None:
             bands = min(a.bands, a.down - top)
             for band in range(bands):
                 _transform(a, i, top + band, band, first, size)
-            # While this block is multiplied, the next one comes from memory.
+            # While this block is multiplied, the next one is loaded from memory.
             if top + bands < a.down:
                 _expect(a, i, top + bands, min(a.bands, a.down - top - bands))
             elif i + 1 < a.batch:
@@ -169,7 +189,7 @@ def _gradient(arguments: int, part: int, parts: int) -> None:
 
 @register_jitable
 def _transform(a: Any, i: int, row: int, band: int, first: int, size: int) -> None:
-    """Transform a row of tiles of x and of dz."""
+    """Transform one row of tiles of x and of dz."""
     tiles = a.bands * a.across
     x = a.x + (i * a.x_image + a.origin + 2 * row * a.x_row + first) * 4
     plane = tiles * size
@@ -190,9 +210,9 @@ def _transform(a: Any, i: int, row: int, band: int, first: int, size: int) -> No
 
 @register_jitable
 def _expect(a: Any, i: int, top: int, bands: int) -> None:
-    """Prefetch the rows of x and dz that come under some rows of tiles for the first time."""
+    """Prefetch the rows of x and dz that some rows of tiles are the first to read."""
     for row in range(2 * top, 2 * (top + bands)):
-        # Two rows of x that the next tiles read are under these tiles too.
+        # Two of the rows of x that these tiles read are under the tiles before them too.
         x = a.x + (i * a.x_image + a.origin + (row + (2 if top > 0 else 0)) * a.x_row) * 4
         for line in range(0, (2 * a.across + 2) * a.x_pixel * 4, CACHE_LINE):
             prefetch(x + line)
@@ -203,7 +223,7 @@ def _expect(a: Any, i: int, top: int, bands: int) -> None:
 
 @register_jitable
 def _products(a: Any, count: int, size: int, onto: int) -> None:
-    """Add `count` tiles to the sums of all places."""
+    """Add the products of `count` tiles to the sums of all places."""
     tiles = a.bands * a.across
     addresses = carray(pointer(a.tiles, np.int64), TILE_KINDS * (a.tallest + 1))
     offsets = carray(pointer(a.offsets, np.int64), a.channels + 1)[size]
@@ -225,7 +245,7 @@ def _products(a: Any, count: int, size: int, onto: int) -> None:
 
 @register_jitable
 def _finish(a: Any, first: int, size: int) -> None:
-    """Transform the sums back, and hand them over."""
+    """Transform the sums back, and write them to dW or add them to it."""
     row, plane = size * PANEL, a.panels * size * PANEL
     work = carray(pointer(a.scratch + a.at_x, np.float32), (TAPS, size, PANEL))
     for q in range(a.panels):
@@ -249,7 +269,7 @@ def _finish(a: Any, first: int, size: int) -> None:
 
 @register_jitable
 def _add_up(a: Any, count: int) -> None:
-    """Add dz over `count` tiles to db: in place (1, 1) of a transformed tile is a quarter of its sum."""
+    """Add dz of `count` tiles to db. A quarter of a tile's sum stands in place (1, 1) of the transformed tile."""
     tiles = a.bands * a.across
     four = np.float32(4)
     for q in range(a.panels):

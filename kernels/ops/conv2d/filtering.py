@@ -1,4 +1,4 @@
-"""What Winograd's filtering F(2x2, 3x3) is made of: where it applies, its matrices, the transformation of weights.
+"""Winograd's filtering F(2x2, 3x3): when it is used, its matrices, and the transformation of the weights.
 
 Source: A. Lavin, S. Gray, Fast Algorithms for Convolutional Neural Networks, arXiv 1509.09308, section 4.1.
 """
@@ -23,7 +23,9 @@ from fgnumba.kernels.rules.directions import RANK1
 from fgnumba.kernels.shared.product import product
 
 PLACES = 16
+"""Elements of a transformed tile."""
 TAPS = 9
+"""Elements of a kernel."""
 OUTPUT = ((1, 1, 1, 0), (0, 1, -1, -1))
 """Aᵀ"""
 INPUT = ((1, 0, -1, 0), (0, 1, 1, 0), (0, -1, 1, 0), (0, 1, 0, -1))
@@ -32,13 +34,13 @@ KERNEL = ((1, 0, 0), (0.5, 0.5, 0.5), (0.5, -0.5, 0.5), (0, 0, 1))
 """G"""
 
 CACHED_DIRECTIONS = 1024 * 1024
-"""Bytes of transformed tangents of weights; for more, a direct convolution draws them panel by panel."""
+"""Most bytes of transformed tangents of the weights. If there are more, the convolution is direct, panel by panel."""
 
 _WEIGHTS = record("weight", "out", "panels", "channels", "transform")
 
 
 def fits(geometry: Geometry, shape: tuple[int, int, int], outputs: int) -> bool:
-    """Whether the filtering applies to (H, W, C) images, and saves more than transforming costs."""
+    """Whether the filtering is possible for (H, W, C) images, and saves more than its transformations cost."""
     height, width = output_size(geometry, shape)
     return (
         geometry.kernel_size == (3, 3)
@@ -58,7 +60,10 @@ def suits(
     weights: product.Weights,
     has_tangent: bool,
 ) -> bool:
-    """Whether to filter, given the directions too: tangents of weights that are not of rank 1 must fit the cache."""
+    """Whether the filtering is used, given the directions too.
+
+    Tangents of the weights that are not of rank 1 must fit into the cache.
+    """
     if not fits(geometry, shape, output[2]):
         return False
     if weights.kind == RANK1:
@@ -74,7 +79,7 @@ def output_size(geometry: Geometry, shape: tuple[int, int, int]) -> tuple[int, i
 
 
 def needed_border(geometry: Geometry, shape: tuple[int, int, int]) -> Border:
-    """Return the padding, and what an odd last tile reads beyond it."""
+    """Return the border that the input needs: the padding, and what the last tile reads beyond it in odd outputs."""
     height, width = output_size(geometry, shape)
     top, bottom, left, right = geometry.padding
     return Border(
@@ -90,7 +95,20 @@ def transform_weights(
 ) -> Operation:
     """Bind the transformation of packed weights (panels, 9 C, PANEL) to (panels, 16, C, PANEL), once a pass.
 
-    Cost: reads the weights once, writes 16/9 of their size.
+    Parameters
+    ----------
+    isa : InstructionSet
+        The instruction set to bind for.
+    threads : int
+        Number of threads that may share the work.
+    weight : array, (panels, 9 C, PANEL) float32
+        The packed weights.
+    transformed : array, (panels, 16, C, PANEL) float32
+        Written: the transformed weights.
+
+    Notes
+    -----
+    Cost: reads the weights once, and writes 16/9 of their size.
     """
     panels, _, channels, _ = transformed.shape
     fields = {
@@ -112,7 +130,7 @@ def transform_weights(
 
 @cache
 def transform(isa: InstructionSet, name: str, matrix: tuple[tuple[float, ...], ...]) -> int:
-    """Address of the transformation described in :func:`fgnumba.kernels.emit.separable`."""
+    """Return the address of the transformation that :func:`fgnumba.kernels.emit.separable` describes."""
     emitted = separable(isa, matrix)
 
     def apply(
@@ -147,5 +165,5 @@ def _weights(arguments: int, part: int, parts: int) -> None:
 
 @register_jitable
 def transform_panel(transform: int, weight: int, out: int, size: int) -> None:
-    """Transform a panel of weights; `size` elements are one tap's."""
+    """Transform one panel of weights. `size` is the number of elements of one tap."""
     call(transform, (1, 0, 0, size, weight, 3 * size, size, out, 4 * size, size))

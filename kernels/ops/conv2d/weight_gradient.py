@@ -1,9 +1,9 @@
-"""The gradient of a convolution's weights on the CPU, from its input and what its pre-activations are told.
+"""The gradient of a convolution's weights on the CPU, from its input and the error signals of its pre-activations.
 
     g[tap, c, n] = Σ x[pixel + tap, c] δ[pixel, n]
 
-The rows of a register tile are neighbouring elements of x under the kernel, its columns a panel of δ, and its sum runs
-over the pixels.
+The rows of a register tile are neighbouring elements of x under the kernel, its columns are a panel of δ, and its sum
+runs over the pixels. δ is called dz in the code.
 """
 
 from functools import cache
@@ -27,7 +27,7 @@ from fgnumba.kernels.machine.work import heights, parts_for, split, tile_count, 
 from fgnumba.kernels.shared.product.register_tiles import SINGLE, TILE_KINDS, tile_table
 
 PIXELS = 1024
-"""Output pixels at a time: their panel of dz stays in the second-level cache."""
+"""Output pixels that are computed at a time. Their panel of dz stays in the second-level cache."""
 
 _GRADIENT = record(
     *images.fields("x"),
@@ -56,11 +56,30 @@ def bind(
 
     Parameters
     ----------
-    x : (H, W, C) images with a border of at least the padding, which holds zeros.
-    dz : (H', W', N) images.
-    out, bias : written, or added to where `onto`.
+    isa : InstructionSet
+        The instruction set to bind for.
+    threads : int
+        Number of threads that may share the work.
+    batch : int
+        Number of examples B.
+    x : Images
+        (H, W, C) images with a border of at least the padding, which holds zeros.
+    dz : Images
+        (H', W', N) images.
+    geometry : Geometry
+        Sizes of the convolution.
+    out : array, (panels, K, PANEL) float32
+        Written: dW.
+    bias : array, (panels * PANEL,) float32, or None
+        Written: db.
+    onto : bool
+        Whether the gradients are added to what the arrays hold.
+    multiply_adds : int
+        Number of multiply-adds, for plans and benchmarks.
 
-    Cost: H' W' K N multiply-adds an example; reads x once a panel of 32 outputs, dz once.
+    Notes
+    -----
+    Cost: H' W' K N multiply-adds an example; reads x once for each panel of 32 outputs, and dz once.
     """
     (rows, columns), (down, across), (stride, step) = geometry.kernel_size, geometry.dilation, geometry.stride
     height, width, outputs = dz.shape
@@ -125,7 +144,10 @@ def bind(
 
 @cache
 def _sums_entry(isa: InstructionSet) -> int:
-    """Address of ``(rows, columns, x, row, column, out)``: the sums of a panel's channels over the pixels."""
+    """Return the address of a kernel that sums a panel's channels over the pixels.
+
+    The kernel takes ``(rows, columns, x, row, column, out)``, see :func:`fgnumba.kernels.emit.channel_sums`.
+    """
     sums, vectors = channel_sums(isa), PANEL // isa.lanes
 
     def panel_sums(rows: int, columns: int, x: int, row: int, column: int, out: int) -> None:
@@ -137,7 +159,7 @@ def _sums_entry(isa: InstructionSet) -> int:
 def _gradient(arguments: int, part: int, parts: int) -> None:
     a = carray(pointer(arguments, _GRADIENT), 1)[0]
     panels = a.groups * a.group_panels
-    # Neighbouring units are of one panel, so that few parts pack the same one.
+    # Neighbouring pieces of work belong to the same panel, so that few parts pack the same panel.
     first, last = split(panels * a.runs, parts, part)
     if not a.onto:
         for unit in range(first, last):
@@ -160,7 +182,7 @@ def _gradient(arguments: int, part: int, parts: int) -> None:
 
 @register_jitable
 def _channel(a: Any, q: int) -> int:
-    """Return the first output of panel q."""
+    """Return the first output channel of panel q."""
     return q // a.group_panels * a.group_outputs + q % a.group_panels * PANEL
 
 
@@ -171,7 +193,7 @@ def _columns(a: Any, q: int) -> int:
 
 @register_jitable
 def _pack(a: Any, i: int, top: int, rows: int, q: int, sum_up: bool) -> None:
-    """Copy panel q of some rows of dz to scratch memory, and add them up for the bias."""
+    """Copy panel q of some rows of dz to scratch memory, and add them to the bias's gradient if `sum_up`."""
     columns, zero = _columns(a, q), np.float32(0)
     packed = carray(pointer(a.scratch, np.float32), (rows * a.width, PANEL))
     for row in range(rows):

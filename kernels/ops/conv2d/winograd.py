@@ -1,16 +1,16 @@
-"""Convolution by Winograd's minimal filtering, F(2x2, 3x3): for 3x3 kernels of stride 1, 2.25 times fewer products.
+"""Convolution by Winograd's minimal filtering F(2x2, 3x3): 2.25 times fewer products for 3x3 kernels of stride 1.
 
     Y = Aᵀ [ Σ_c (G W Gᵀ) ⊙ (Bᵀ X B) ] A
 
-X is a 4x4 tile of the input, Y a 2x2 tile of the output, W a 3x3 kernel. In each of 16 places of a tile the sum over
-channels is a matrix product, tiles by channels by outputs, on the same register tile as everything else. A row of
-tiles is transformed at a time, which stays in the cache; weights are transformed once a pass, and the tangents of
-weights, where they are not of rank 1, once a part of the batch.
+X is a 4x4 tile of the input, Y a 2x2 tile of the output, and W a 3x3 kernel. In each of the 16 places of a transformed
+tile, the sum over channels is a matrix product, tiles by channels by outputs, computed by the usual register tile. One
+row of tiles is transformed at a time, and stays in the cache. Weights are transformed once a pass. Tangents of the
+weights that are not of rank 1 are transformed once for each part of the batch.
 
-Everything is linear in X and in W, so that tangents go the same way: dx with W, x with V, added up before the
-output is transformed. For rank-1 directions x * V = (x * u) w is computed as in a direct convolution.
+Everything is linear in X and in W, so tangents are computed in the same way: dx with W, and x with V, added up before
+the output is transformed. For rank-1 directions, x * V = (x * u) w is computed as in a direct convolution.
 
-The matrices hold 0, 1 and 1/2 alone; the rounding errors are a small multiple of a direct convolution's.
+The matrices contain only 0, ±1 and ±1/2; rounding errors are a small multiple of a direct convolution's.
 
 Source: A. Lavin, S. Gray, Fast Algorithms for Convolutional Neural Networks, arXiv 1509.09308, section 4.1.
 """
@@ -49,7 +49,7 @@ from fgnumba.kernels.shared.product import dots, product
 from fgnumba.kernels.shared.product.register_tiles import GROUP, LAST, ONE_SEGMENT, SINGLE, TILE_KINDS
 
 CACHED_TILES = 256 * 1024
-"""Bytes of transformed tiles that the second-level cache holds; directions beyond that wait for their turn."""
+"""Bytes of transformed tiles that the second-level cache holds. Directions beyond that are computed later."""
 
 _ONE = int(np.float32(1).view(np.int32))
 
@@ -79,12 +79,14 @@ def bind(
 ) -> list[Operation]:
     """Bind the transformation of the weights, and the convolution, to their arrays.
 
-    Parameters
-    ----------
-    as :func:`fgnumba.kernels.ops.conv2d.cpu.bind`; x has a border of at least :func:`needed_border`.
+    The parameters are those of :func:`fgnumba.kernels.ops.conv2d.cpu.bind`, but the border of x is at least
+    :func:`needed_border`.
 
-    Cost: 16 products of C N multiply-adds a tile of 2 x 2 pixels where a direct convolution has 36; 32 additions
-    an element of x, 24 a place and output. Reads the transformed weights, 16/9 the size of W, once a row of tiles.
+    Notes
+    -----
+    Cost: 16 products of C N multiply-adds for each tile of 2 x 2 pixels, where a direct convolution has 36; 32
+    additions for each element of x, and 24 for each place and output. Reads the transformed weights, 16/9 the size of
+    W, once for each row of tiles.
     """
     height, width, outputs = y.shape
     channels, panels = x.shape[2], weights.panels
@@ -206,7 +208,7 @@ def _corner(a: Any, part: int, t: int, i: int, row: int) -> int:
 
 @register_jitable
 def _dots(a: Any, part: int, n: int) -> None:
-    """Write x * u of every direction, for every output pixel."""
+    """Write x * u for every direction and output pixel."""
     starts = carray(pointer(a.scratch, np.int64), 3)
     for tap in range(3):
         starts[tap] = tap * a.x_row
@@ -236,7 +238,7 @@ def _tangent_weights(a: Any, t: int, p: int) -> None:
 
 @register_jitable
 def _tiles(a: Any, part: int, i: int, band: int, t: int, first: int) -> None:
-    """Transform a row of tiles of block t, to the rows from `first` on of every place."""
+    """Transform a row of tiles of block t, and write them from row `first` of every place on."""
     plane = a.rows * a.channels
     call(
         a.transform_input,
@@ -257,7 +259,7 @@ def _tiles(a: Any, part: int, i: int, band: int, t: int, first: int) -> None:
 
 @register_jitable
 def _panels(a: Any, part: int, i: int, band: int, first: int, last: int, at: int) -> None:
-    """Multiply and finish blocks `first` to `last` of a row of tiles, whose tiles begin at row `at`."""
+    """Multiply and finish blocks `first` to `last` of a row of tiles. Their transformed tiles begin at row `at`."""
     p = 0
     while p < a.panels:
         group = a.group if a.panels - p >= a.group else 1

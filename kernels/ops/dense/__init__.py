@@ -1,1 +1,1 @@
-"""Dense layer: y = a(x W + b) and its tangents. ``cpu`` binds it."""
+"""Dense layer: y = a(x W + b), primal and tangents."""

@@ -1,14 +1,17 @@
-"""Dense layer on the CPU: y = a(x W + b) and, for every direction t, dy_t = a'(z) (dx_t W + x V_t + c_t),
-in one pass.
+"""Dense layer on the CPU: primal and tangents in one pass.
 
-A *dual* buffer is (1 + T, B, ld) float32: the primal first, then the tangents. For rank-1 directions V_t =
-u_t w_tᵀ, so x V_t = (x u_t) w_tᵀ costs no product, and primal and tangents are rows of one product with W.
-Other directions add x V_t to a tangent's product in the same registers.
+    y    = a(x W + b)
+    dy_t = a'(z) (dx_t W + x V_t + c_t)        for every direction t
 
-For each panel of W: draw V's panel, run the register tile over all rows into a scratch tile, and finish it
-there (bias, activation, slope): z never leaves the first-level cache. W's panel stays in the second-level cache
-between its products; where K is too large for that, K is cut into blocks, and sums wait in scratch memory. While the
-tiles of a panel are computed, what the next ones read from memory is fetched into the second-level cache.
+A *dual* buffer is (1 + T, B, ld) float32: first the primal, then the tangents. For rank-1 directions V_t = u_t w_tᵀ,
+the term x V_t = (x u_t) w_tᵀ costs no product, and primal and tangents are rows of a single product with W. For other
+directions, x V_t is added to the tangent's product in the same registers.
+
+For each panel of W, the kernel draws the panel of V, runs the register tile over all rows into a scratch tile, and
+finishes it there (bias, activation, slope), so that z never leaves the first-level cache. W's panel stays in the
+second-level cache from one product to the next. If K is too large for that, K is divided into blocks, and partial sums
+are kept in scratch memory until the last block is added. While the tiles of a panel are computed, what the next ones
+will read from memory is loaded into the second-level cache.
 
 Source: arXiv 2202.08587, section 3; rank-1 signs have E[v vᵀ] = I as independent signs have.
 """
@@ -44,10 +47,10 @@ from fgnumba.kernels.shared.product.register_tiles import GROUP, LAST, ONE_SEGME
 from fgnumba.validation.launcher import launcher
 
 PANELS_A_PART = 4
-"""Panels that a part has at least where there is more than one part a thread."""
+"""Number of panels that a part has at least, if a thread has more than one part."""
 
 CACHED_WEIGHTS = 256 * 1024
-"""Bytes of a group of weight panels that the second-level cache keeps between products, beside all else."""
+"""Bytes of a group of weight panels that stay in the second-level cache between products, besides everything else."""
 
 ARGUMENTS = record(
     *product.FIELDS,
@@ -73,14 +76,28 @@ def bind(
 
     Parameters
     ----------
-    x : B examples of K columns, one pixel each, in a buffer of the whole batch. Without a tangent (a symbolic zero) its
-        product is skipped.
-    y : examples of whole panels, which are all written. Must not overlap x.
-    outputs : N, the columns of y that count: a last panel that is partly padding takes narrower tiles.
+    isa : InstructionSet
+        The instruction set to bind for.
+    threads : int
+        Number of threads that may share the work.
+    batch : int
+        Number of examples B.
+    x : Images
+        B examples of one pixel with K channels, in a buffer of the whole batch. If they have no tangent (a symbolic
+        zero), its product is skipped.
+    y : Images
+        B examples of whole panels, all of which are written. They must not overlap x.
+    outputs : int
+        N, the number of columns of y without padding. A last panel that is partly padding takes narrower tiles.
+    weights : Weights
+        The layer's weights and directions.
+    activation_name : str
+        The activation a.
 
-    Cost: 1 + T products of B K N multiply-adds for rank-1 directions (1 where x has no tangent), 1 + 2 T
-    for the others (1 + T). Reads W once from memory, once from the second-level cache a tile of rows and
-    product.
+    Notes
+    -----
+    Cost: for rank-1 directions, 1 + T products of B K N multiply-adds (1 if x has no tangent); for others, 1 + 2 T
+    (1 + T). Reads W once from memory, and once from the second-level cache for each tile of rows and each product.
     """
     inputs, panels, has_tangent = weights.inputs, weights.panels, x.has_tangent and weights.count > 0
     kind, count, entries = weights.kind, weights.count, weights.entries
@@ -89,8 +106,8 @@ def bind(
     sharing = threads_for(work, max(panels, -(-batch // tallest)), threads)
     column_parts, row_parts = grid(panels, batch, sharing)
     if sharing > 1:
-        # Each part draws u and multiplies it with x again, so it has some panels; each row part draws V's panels again,
-        # so there are no more of those than threads.
+        # Each part draws u and multiplies it with x again, so a part gets several panels. Each row part draws V's
+        # panels again, so there are no more row parts than threads.
         column_parts *= max(1, min(PARTS_A_THREAD, panels // (PANELS_A_PART * column_parts)))
     rows = -(-batch // row_parts)
     stacked = kind in (NONE, RANK1) and has_tangent and row_parts == 1
@@ -182,9 +199,9 @@ def _dense(arguments: int, part: int, parts: int) -> None:
 def _products(
     a: Any, p: int, p_end: int, group: int, i: int, rows: int, first: int, last: int, k: int
 ) -> None:
-    """Multiply examples i to i + rows of blocks `first` to `last` (0 the primal, t tangent t), from W's row k.
+    """Multiply examples i to i + rows of blocks `first` to `last` with W, from row k of W on. Block 0 is the primal.
 
-    Where K is one block, each tile is finished at once; else its sums are left in scratch memory.
+    If K is a single block, each tile is finished at once; otherwise its sums are left in scratch memory.
     """
     whole = a.k_block == a.inputs
     length = min(a.k_block, a.inputs - k)
@@ -227,10 +244,10 @@ def _products(
 
 @register_jitable
 def _following(a: Any, p: int, p_end: int, group: int, t: int, k: int) -> tuple[int, int]:
-    """Return address and bytes of the weights or direction entries to fetch ahead while block t is multiplied with
-    W's rows from k on; 0 bytes: none.
+    """Return address and bytes of what is to be prefetched while block t is multiplied with W from row k on.
 
-    Where a block of K spans several panels, they are those of the first panel.
+    This is a range of the weights or of the directions' entries; 0 bytes: nothing. If a block of K spans several
+    panels, it is the range in the first panel.
     """
     across = group if a.k_block == a.inputs else 1
     if t < a.count and a.kind == EXPLICIT:
@@ -250,7 +267,7 @@ def _following(a: Any, p: int, p_end: int, group: int, t: int, k: int) -> tuple[
 
 @register_jitable
 def _finish(a: Any, z: int, t: int, i: int, at: int, size: int, rows: int, p: int, group: int) -> None:
-    """Epilogue of `size` rows from the part's row `at` on: t = 0 the primal, else tangent t."""
+    """Apply the epilogue to `size` rows from the part's row `at` on: of the primal (t = 0), or of tangent t."""
     columns = group * PANEL
     slopes = a.scratch + a.at_slopes + at * columns * 4
     dotted = dots.at(a, t - 1, at) if a.kind == RANK1 else 0

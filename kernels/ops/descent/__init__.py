@@ -1,3 +1,3 @@
-"""Update of the parameters along a forward gradient, the directions drawn again. ``cpu`` binds it."""
+"""Update of the parameters along a forward gradient, whose directions are drawn again."""
 
 STORE, SGD, MOMENTUM = range(3)

@@ -1,13 +1,13 @@
-"""Descent along a forward gradient on the CPU: one pass over the parameters, the directions drawn again.
+"""Descent along a forward gradient on the CPU: one pass over the parameters, in which the directions are drawn again.
 
     g = (1 / T) Σ_t d_t v_t
     STORE      θ = g
     SGD        θ ← θ - η g
     MOMENTUM   m ← μ m + g,  θ ← θ - η m
 
-Nothing is written unless the pass that gave d_t ended finite and every η d_t / T is finite in float32; else
-``result.finite`` is 0. No direction is ever stored: blocks of 64
-rows of a panel are drawn into the first-level cache and added up there.
+Nothing is written unless the pass that computed d_t ended finite and every η d_t / T is finite in float32. If an update
+would not be finite, ``result.finite`` becomes 0. No direction is ever stored: blocks of 64 rows of a panel are drawn
+into the first-level cache and added up there.
 """
 
 from collections.abc import Sequence
@@ -66,14 +66,35 @@ def bind(
 
     Parameters
     ----------
-    theta : packed weight (panels, K, PANEL) or packed vector (panels * PANEL,), updated in place.
-    kind, count, first, parameter, stream : the directions, as the dual pass drew them.
-    values : (1 + count,) float64 with d_t at 1 + t, as a loss writes them.
-    result : (1,) ``loss.RESULT``: nothing is updated unless its `finite` is 1, and it is set to 0 where an
-        update would not be finite.
-    rates : (1,) ``optimizer.cpu.RATES``, of which the learning rate and the momentum are read; None for STORE.
-    rule : STORE, SGD, or MOMENTUM with `moment` shaped like theta.
+    isa : InstructionSet
+        The instruction set to bind for.
+    threads : int
+        Number of threads that may share the work.
+    theta : array, (panels, K, PANEL) or (panels * PANEL,) float32
+        The packed weight or vector, updated in place.
+    kind : int
+        The kind of direction that the dual pass drew, see ``rules.directions``.
+    count : int
+        Number of directions T.
+    parameter : int
+        Number of the parameter in the counter.
+    stream : array, (1,) ``philox.STREAM``
+        Seed and step, read when the operation runs.
+    values : array, (1 + T,) float64
+        d_t at index 1 + t, as a loss writes them.
+    result : array, (1,) ``loss.RESULT``
+        The update happens only if its `finite` is 1. It is set to 0 if the update would not be finite.
+    rates : array, (1,) ``optimizer.cpu.RATES``, or None
+        Learning rate and momentum are read from it; None for STORE.
+    rule : int
+        STORE, SGD or MOMENTUM.
+    moment : array, shaped like theta, or None
+        m, for MOMENTUM.
+    first : int
+        Number of the first direction in the counter.
 
+    Notes
+    -----
     Cost: reads and writes theta (and moment) once; T multiply-adds an entry.
     """
     is_vector = theta.ndim == 1
@@ -144,7 +165,10 @@ def bind_all(
     moments: Sequence[npt.NDArray[np.float32]] | None = None,
     first: int = 0,
 ) -> list[Operation]:
-    """Bind the update of many parameters: what :func:`bind` takes, a theta, a parameter and a moment each."""
+    """Bind the updates of many parameters.
+
+    The arguments are those of :func:`bind`, but `thetas`, `parameters` and `moments` have one item for each parameter.
+    """
     return [
         bind(
             isa,
@@ -184,7 +208,7 @@ def _descend(arguments: int, part: int, parts: int) -> None:
     values = carray(pointer(a.values, np.float64), 1 + a.count)
     for t in range(a.count):
         if not np.isfinite(rate * np.float32(values[1 + t] / np.float64(a.count))):
-            # Every part of every parameter sees the same: none is updated.
+            # Every part of every parameter finds the same, so that none of them is updated.
             carray(pointer(a.result, RESULT), 1)[0].finite = 0
             return
     if a.kind == RANK1:
@@ -238,7 +262,7 @@ def _right(a: Any, scratch: int, t: int) -> int:
 
 @register_jitable
 def _outer_block(a: Any, scratch: int, panel: int, row: int, rows: int, values: Any) -> None:
-    """Write (1 / T) Σ_t d_t u_t w_tᵀ over a block: a register tile's product, T long."""
+    """Write (1 / T) Σ_t d_t u_t w_tᵀ over a block: a product of register tiles with T as its inner dimension."""
     factors = scratch + a.at_factors
     left = carray(pointer(factors, np.uint32), (rows, a.count))
     right = carray(pointer(factors + BLOCK * a.count * 4, np.uint32), (a.count, PANEL))
@@ -279,7 +303,7 @@ def _outer_block(a: Any, scratch: int, panel: int, row: int, rows: int, values: 
 
 @register_jitable
 def _add_drawn(a: Any, scratch: int, t: int, panel: int, row: int, rows: int, values: Any) -> None:
-    """Add (1 / T) d_t v_t over a block; the first direction is written, not added."""
+    """Add (1 / T) d_t v_t over a block. The first direction is written instead of added."""
     coefficient = np.float32(values[1 + t] / np.float64(a.count))
     stream = carray(pointer(a.stream, STREAM), 1)[0]
     drawn = scratch + a.at_drawn

@@ -1,3 +1,3 @@
-"""Finite differences of a loss: what is kept of each pass, and what follows from two of them."""
+"""Finite differences of a loss: the losses of several passes, and the estimate that follows from them."""
 
 FORTH, BACK, RETURN = range(3)

@@ -1,7 +1,7 @@
-"""Finite differences on the CPU: losses of a model whose parameters are moved between its passes.
+"""Finite differences on the CPU, from the losses of a model whose parameters are moved between its passes.
 
-keep       f_k = the loss of the pass before
-nudge      θ_j ← θ_j + ε, ← θ_j - ε, or as it was; j one entry of all parameters
+keep       f_k = the loss of the last pass
+nudge      θ_j ← θ_j + ε, θ_j - ε, or θ_j as it was; j is one entry of all parameters
 central    d_k = (f_2k - f_2k+1) / 2 ε,  loss = mean f
 scatter    g_j ← g_j + c d_k
 """
@@ -30,7 +30,7 @@ _SCATTER = record("places", "values", "count", "factor", "result")
 
 @launcher
 def bind_keep(values: npt.NDArray[np.float64], out: npt.NDArray[np.float64], index: int) -> Operation:
-    """Bind out[index] = values[0]."""
+    """Bind out[index] = values[0], which stores the loss of the last pass."""
     fields = {"values": address(values), "out": address(out), "index": index}
     return Operation("keep", _keep_entry(), filled(_KEEP, fields), keeps=(values, out))
 
@@ -49,11 +49,20 @@ def _keep(arguments: int, part: int, parts: int) -> None:
 def bind_nudge(
     places: npt.NDArray[np.int64], saved: npt.NDArray[np.float32], index: int, side: int, epsilon: float
 ) -> Operation:
-    """Bind a move of one entry: FORTH by ε from where it is, BACK to ε below that, RETURN.
+    """Bind a move of one entry of the parameters: to ε above its value, to ε below it, or back to it.
 
     Parameters
     ----------
-    places : addresses of float32, read when it runs. saved : as many float32, what stood there.
+    places : array, int64
+        Addresses of entries, float32, read when the operation runs.
+    saved : array, as long as `places`, float32
+        The values of the entries before FORTH moved them.
+    index : int
+        Which of the entries is moved.
+    side : int
+        FORTH, BACK or RETURN. FORTH comes first, because it saves the value.
+    epsilon : float
+        ε.
     """
     fields = {
         "places": address(places),
@@ -94,12 +103,22 @@ def bind_central(
     weighted: npt.NDArray[np.float64],
     share: float,
 ) -> Operation:
-    """Bind the differences of (2 K,) `losses`.
+    """Bind the central differences of pairs of losses.
 
     Parameters
     ----------
-    values : (1 + K,), the mean loss and d_k are written to it; `weighted`: the same with share · d_k.
-    result : (1,) ``loss.RESULT``, whether all are finite.
+    losses : array, (2 K,) float64
+        The losses at +ε and at -ε, in turn.
+    epsilon : float
+        ε.
+    values : array, (1 + K,) float64
+        Written: the mean loss, then d_k.
+    result : array, (1,) ``loss.RESULT``
+        Written: whether all of them are finite.
+    weighted : array, (1 + K,) float64
+        Written: the mean loss, then share · d_k.
+    share : float
+        The factor of d_k in `weighted`.
     """
     fields = {
         "losses": address(losses),
@@ -147,11 +166,18 @@ def bind_scatter(
     factor: float,
     result: npt.NDArray[Any],
 ) -> Operation:
-    """Bind g_j ← g_j + factor d_k at the addresses in `places`, (K,).
+    """Bind g_j ← g_j + factor d_k for K entries.
 
     Parameters
     ----------
-    values : (K,) d. result : (1,) ``loss.RESULT``: nothing is done unless it is finite.
+    places : array, (K,) int64
+        Addresses of the entries g_j, float32.
+    values : array, (K,) float64
+        d_k.
+    factor : float
+        The factor.
+    result : array, (1,) ``loss.RESULT``
+        Nothing is added unless its `finite` is 1.
     """
     fields = {
         "places": address(places),

@@ -1,3 +1,3 @@
-"""Random zeroing of elements, the same for primal and tangents."""
+"""Dropout: random elements become zero, the same ones in the primal and in the tangents."""
 
 ROW_MULTIPLE = 64

@@ -1,10 +1,10 @@
-"""Dropout on the CPU: y = m x / (1 - p), dy_t = m dx_t / (1 - p), with m 0 in a share p of the elements and else 1.
+"""Dropout on the CPU: y = m x / (1 - p), dy_t = m dx_t / (1 - p), where m is 0 for a share p of the elements, else 1.
 
-The mask is a pure function of (seed, step, layer, example, element): Philox words at counter
+The mask m is a pure function of (seed, step, layer, example, element). It is made of the Philox words at counter
 
     (element >> 2, DROPPED << 24 | example, layer, step)
 
-with the elements of each row counted from a multiple of 64; an element is kept where its word is at least p 2**32.
+where the elements of each row are counted from a multiple of 64. An element is kept if its word is at least p 2**32.
 
 Source: N. Srivastava et al., Dropout, Journal of Machine Learning Research 15 (2014).
 """
@@ -51,13 +51,26 @@ def bind(
 
     Parameters
     ----------
-    count : T.
-    x, y : images of one shape; y may be x, and else must not overlap it.
-    layer : number of the layer in the counter.
-    rate : p, at least 0 and below 1.
-    stream : (1,) ``philox.STREAM``, read when the operation runs.
+    isa : InstructionSet
+        The instruction set to bind for.
+    batch : int
+        Number of examples B.
+    images_a_part : int
+        Number of examples in a part.
+    count : int
+        Number of directions T.
+    x, y : Images
+        Images of the same shape. y may be x; otherwise they must not overlap.
+    layer : int
+        Number of the layer in the counter.
+    rate : float
+        p, at least 0 and below 1.
+    stream : array, (1,) ``philox.STREAM``
+        Seed and step, read when the operation runs.
 
-    Cost: reads x once, writes y once, a Philox block of four words for four elements.
+    Notes
+    -----
+    Cost: reads x once, writes y once, and computes one Philox block of four words for four elements.
     """
     values, memory = operands(x=x, y=y)
     height, width, channels = x.shape

@@ -1,1 +1,1 @@
-"""Sum of images and an activation of it, primal and tangents."""
+"""Elementwise operations: the sum of images, and an activation of it, primal and tangents."""

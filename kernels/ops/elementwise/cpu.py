@@ -1,7 +1,7 @@
-"""Elementwise operations on the CPU: y = a(x) or y = a(x + x2), dy_t = a'(z) (dx_t + dx2_t).
+"""Elementwise operations on the CPU: y = a(x) or y = a(x + x2), and dy_t = a'(z) (dx_t + dx2_t).
 
-With the identity and one operand this is a copy, which also moves images to where they have a border or are some
-of the channels.
+With the identity and one operand, this is a copy. It moves images to where they have a border, or where they are some
+of the channels of larger images.
 """
 
 from typing import Any
@@ -42,15 +42,25 @@ def bind(
 
     Parameters
     ----------
-    count : T.
-    x, x2, y : images of one shape; x and x2 may be y, and else must not overlap it. One without a tangent counts as
-        a tangent of zeros where y has one.
+    batch : int
+        Number of examples B.
+    images_a_part : int
+        Number of examples in a part.
+    count : int
+        Number of directions T.
+    x, x2, y : Images
+        Images of the same shape; x2 may be None. x and x2 may each be y, and otherwise must not overlap it. If y has a
+        tangent and one of them has none, that one's tangent is zero.
+    activation_name : str
+        The activation a.
 
-    Cost: reads x and x2 once, writes y once; a slope an element is kept in the first-level cache.
+    Notes
+    -----
+    Cost: reads x and x2 once, and writes y once; one slope for each element stays in the first-level cache.
     """
     values, memory = operands(**({"x": x, "y": y} | ({"x2": x2} if x2 else {})))
     height, width, channels = y.shape
-    joined = all(one.pixel == channels for one in (x, y, x2 or x))
+    joined = all(operand.pixel == channels for operand in (x, y, x2 or x))
     run = width * channels if joined else channels
     tangent2 = x2 is not None and x2.has_tangent
     fields = {
@@ -64,8 +74,8 @@ def bind(
         "runs": 1 if joined else width,
         "run": run,
     }
-    done = ["add"] * (x2 is not None) + [activation_name] * (activation_name != "identity")
-    name = "+".join(done) or "copy"
+    terms = ["add"] * (x2 is not None) + [activation_name] * (activation_name != "identity")
+    name = "+".join(terms) or "copy"
     entry = _entry(activation_name)
     return Operation(name, entry, filled(_ARGUMENTS, fields), scratch_bytes=run * 4, **memory)
 

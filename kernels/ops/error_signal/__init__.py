@@ -1,1 +1,1 @@
-"""Signals: what each pre-activation is told of the loss's gradient, from noise and feedback."""
+"""Error signals: the estimate of ∂f/∂z for every unit of a layer, from noise, feedback or both."""

@@ -1,9 +1,10 @@
-"""Signals on the CPU: δ, the estimate of B ∂f/∂z that each pre-activation of a layer is told, times a scale.
+"""Error signals on the CPU: δ, the estimate of B ∂f/∂z for every unit of a layer, times a scale.
 
-    δ_i = a'(z) ⊙ h_i + Σ_t r_it u_it                  the second term where a'(z) ≠ 0
+    δ_i = a'(z) ⊙ h_i + Σ_t r_it u_it                  the second term only where a'(z) ≠ 0
 
-h is what is known of the gradient in the layer's output: the residual e of the units that the loss reads, or feedback's
-e Bᵀ, or nothing. r_it is what noise t says of the rest (``kernels.ops.noise_response``), u its signs, drawn again.
+h is what is known of the gradient with respect to the layer's output: the loss's own gradient e for the units that the
+loss reads, or feedback's e Bᵀ, or nothing. r_it is what noise t says of the rest (``kernels.ops.noise_response``), and
+u_it are its signs, which are drawn again.
 """
 
 from typing import Any
@@ -49,20 +50,36 @@ def bind(
     bias: npt.NDArray[np.float32] | None = None,
     onto: bool = False,
 ) -> Operation:
-    """Bind the signal of one layer.
+    """Bind the error signal of one layer.
 
     Parameters
     ----------
-    site : its noise counts where `noise` is given.
-    out : images like its y with a border at most below and to the right, which is filled with zeros; or
-        (ceil(N / PANEL), B rounded up, PANEL), panels of features, whose padding is filled with zeros.
-    scale : (1,) float64, a factor.
-    known : (B, at least A N), h: row i, column cell N + n; None without that term.
-    cells : (H W,), the cell of each pixel; None for one.
-    noise : (slots of the pass, B), r; None without that term.
-    bias : of panels of features: Σ_i δ_i is written to it, or added `onto` it.
+    isa : InstructionSet
+        The instruction set to bind for.
+    threads : int
+        Number of threads that may share the work.
+    site : Perturbed
+        The layer's units. Their noise is used only with `noise`.
+    out : Images or array
+        Written: δ. Either images like those of `site`, with a border at most below and to the right, which is filled
+        with zeros; or an array (ceil(N / PANEL), B rounded up, PANEL), panels of features, whose padding is filled
+        with zeros.
+    scale : array, (1,) float64
+        A factor.
+    known : array, (B, at least A N) float32, or None
+        h: row i, column cell N + n. None: there is no such term.
+    cells : array, (H W,) int64, or None
+        The cell of each pixel, one of A; see ``kernels.ops.feedback``. None: all pixels are in one cell.
+    noise : array, (slots of the pass, B) float32, or None
+        r. None: there is no such term.
+    bias : array, (panels * PANEL,) float32, or None
+        Written: Σ_i δ_i. Only possible with panels of features.
+    onto : bool
+        Whether Σ_i δ_i is added to what `bias` holds.
 
-    Cost: reads y and h once a slot, writes δ once; a random bit an element and slot.
+    Notes
+    -----
+    Cost: reads y and h once for each slot, and writes δ once; one random bit for each element and slot.
     """
     slots = site.slots if noise is not None else 0
     border = (0, 0)
@@ -141,7 +158,7 @@ def _entry(activation_name: str) -> int:
                         at = target + sites.place(a, q, first, a.out_image, a.out_row, a.out_pixel)
                         out = carray(pointer(at + panel * a.out_panel * 4, np.float32), PANEL)
                         example = q // pixels
-                        # What is known, or what the slots before have added up to.
+                        # In the first slot this is what is known; in later slots, the sum of the slots before.
                         known, factor = out, one
                         if t == 0:
                             known = carray(
@@ -184,7 +201,7 @@ def _entry(activation_name: str) -> int:
 
 @register_jitable
 def _known(a: Any, example: int, pixel: int, panel: int) -> int:
-    """Return the address of what is known of the gradient in the layer's output: zeros where nothing is."""
+    """Return the address of what is known of the gradient with respect to the layer's output, or of zeros."""
     if a.known == 0:
         return int(a.scratch + a.at_zeros)
     cell = carray(pointer(a.cells, np.int64), a.height * a.width)[pixel] if a.cells else 0
@@ -193,13 +210,13 @@ def _known(a: Any, example: int, pixel: int, panel: int) -> int:
 
 @register_jitable
 def _clear(a: Any, target: int, n: int) -> None:
-    """Fill these channels of the border below and to the right of n images with zeros."""
+    """Fill the border below and to the right of n images with zeros, in these channels."""
     for i in range(n):
         image = target + i * a.out_image * 4
         for row in range(a.height + a.bottom):
             for column in range(a.width if row < a.height else 0, a.width + a.right):
                 at = image + (row * a.out_row + column * a.out_pixel) * 4
-                # The channels beside them are another group's.
+                # The neighbouring channels belong to another group.
                 rest = carray(pointer(at, np.float32), a.channels)
                 for c in range(a.channels):
                     rest[c] = np.float32(0)

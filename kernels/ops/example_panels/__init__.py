@@ -1,1 +1,1 @@
-"""Sums over examples: values and signals in panels, and their product."""
+"""Products that sum over the examples of a batch: values and error signals in panels, and their product."""

@@ -1,9 +1,9 @@
-"""Sums over examples on the CPU: xᵀ δ, the gradient of a weight from what goes into a layer and what its
-pre-activations are told.
+"""Products that sum over examples on the CPU: a weight's gradient xᵀ δ, from a layer's input and its error signals.
 
-x lies in *example panels*: (ceil(B / PANEL), K, PANEL) float32, element [p, k, b] of feature k and example
-p * PANEL + b; δ in panels of its features, (ceil(N / PANEL), B, PANEL). What is beyond the batch is zero. The
-product is then rows by panels on the forward pass's register tile, and comes out packed like the weight:
+x is stored in *example panels*: (ceil(B / PANEL), K, PANEL) float32, where element [p, k, b] is feature k of example
+p * PANEL + b. δ is stored in panels of its features, (ceil(N / PANEL), B, PANEL). Elements beyond the batch are zero.
+The product is then one of rows by panels, on the forward pass's register tile, and its result is packed like the
+weight:
 
     g [q, k, n] = Σ_b x[b, k] δ[b, n]
 """
@@ -34,7 +34,7 @@ _PRODUCT = record(
 )
 _ELEMENT_WORK = 4
 STREAMS = 2
-"""Panels of a that are read at a time where a comes from memory."""
+"""Panels of `a` that are read at a time if `a` comes from memory."""
 
 
 @launcher
@@ -53,17 +53,37 @@ def bind_product(
     multiply_adds: int,
     from_memory: bool = False,
 ) -> Operation:
-    """Bind ``out[q, r] = Σ_s a[s, r] · w[q, s]`` for r < R, each of the three in panels, (panels, rows, PANEL).
+    """Bind ``out[q, r] = Σ_s a[s, r] · w[q, s]`` for r < R. All three are stored in panels, (panels, rows, PANEL).
 
     Parameters
     ----------
-    a : (S, at least R, PANEL). w : (Q, S * PANEL, PANEL). out : (Q, at least R, PANEL), added to where `onto`.
-    rows, terms, columns : R, and how many terms of the sum and columns of out count.
-    multiply_adds : of the product without padding.
-    from_memory : a is in no cache: it is read once, in few streams, and what is written stays in a cache.
+    name : str
+        Name of the operation.
+    isa : InstructionSet
+        The instruction set to bind for.
+    threads : int
+        Number of threads that may share the work.
+    a : array, (S, at least R, PANEL) float32
+        The first factor.
+    w : array, (Q, S * PANEL, PANEL) float32
+        The second factor.
+    out : array, (Q, at least R, PANEL) float32
+        Written: the product.
+    rows : int
+        R.
+    terms, columns : int
+        Numbers of terms of the sum, and of columns of `out`, without padding.
+    onto : bool
+        Whether the product is added to what `out` holds.
+    multiply_adds : int
+        Number of multiply-adds of the product without padding.
+    from_memory : bool
+        Whether `a` is in no cache. It is then read once, a few panels at a time, and what is written stays in a cache.
 
-    Cost: R multiply-adds a term and column, these rounded up to PANEL, or to a vector where there is one panel; reads a
-    once a panel of w, or once.
+    Notes
+    -----
+    Cost: R multiply-adds for each term and column, their numbers rounded up to PANEL (or to a vector, if there is one
+    panel). Reads `a` once for each panel of w, or once with `from_memory`.
     """
     segments = -(-terms // PANEL)
     parts = parts_for(rows * terms * w.shape[0] * PANEL, -(-rows // isa.max_rows), threads)
@@ -102,8 +122,8 @@ def _product(arguments: int, part: int, parts: int) -> None:
     a = carray(pointer(arguments, _PRODUCT), 1)[0]
     first, last = split(a.rows, parts, part)
     count = tile_count(last - first, a.tallest)
-    # Each panel of a is a stream through memory, and a processor foresees but a few: with all 32 panels of 12 MB of
-    # weights at once, the product took three times as long.
+    # Each panel of `a` is one stream through memory, and a processor prefetches only a few streams. With all 32
+    # panels of 12 MB of weights at once, the product took three times as long.
     block = STREAMS if a.streams else a.segments
     for s in range(0, a.segments, block):
         segments = min(block, a.segments - s)
@@ -125,7 +145,10 @@ def _product(arguments: int, part: int, parts: int) -> None:
 
 @register_jitable
 def _tile(a: Any, q: int, row: int, height: int, s: int, segments: int) -> None:
-    """Add `segments` panels of a, from panel s on, to a tile of out; of the very last, the terms that count."""
+    """Add `segments` panels of `a`, from panel s on, to a tile of out.
+
+    Of the very last panel, only the valid terms are used.
+    """
     addresses = carray(pointer(a.tiles, np.int64), TILE_KINDS * (a.tallest + 1))
     entry = addresses[TILE_KINDS * height + LAST]
     operand = a.a + row * PANEL * 4
@@ -143,7 +166,10 @@ def _tile(a: Any, q: int, row: int, height: int, s: int, segments: int) -> None:
 
 @cache
 def transpose(isa: InstructionSet) -> int:
-    """Address of ``(rows, columns, x, x_ld, y, y_ld)``: y[j, i] = x[i, j]."""
+    """Return the address of a kernel that transposes a matrix: y[j, i] = x[i, j].
+
+    The kernel takes ``(rows, columns, x, x_ld, y, y_ld)``.
+    """
     block, lanes = transpose_block(isa), isa.lanes
 
     def transpose(rows: int, columns: int, x: int, x_ld: int, y: int, y_ld: int) -> None:
@@ -167,9 +193,24 @@ _MOVE = record(*images.fields("x"), "batch", "features", "panels", "panel_rows",
 def bind_to_panels(
     isa: InstructionSet, threads: int, *, x: Images, panels: npt.NDArray[np.float32], batch: int
 ) -> Operation:
-    """Bind the copy of examples (B, N), rows of `x`, to example panels, with zeros beyond the batch.
+    """Bind the copy of examples (B, N), the rows of `x`, to example panels, with zeros beyond the batch.
 
-    Cost: reads x once, writes the panels once.
+    Parameters
+    ----------
+    isa : InstructionSet
+        The instruction set to bind for.
+    threads : int
+        Number of threads that may share the work.
+    x : Images
+        The examples.
+    panels : array, (ceil(B / PANEL), at least N, PANEL) float32
+        Written: the example panels.
+    batch : int
+        Number of examples B.
+
+    Notes
+    -----
+    Cost: reads x once, and writes the panels once.
     """
     return _bind_move("to-panels", _to_panels, isa, threads, x, panels, batch)
 
@@ -178,9 +219,13 @@ def bind_to_panels(
 def bind_from_panels(
     isa: InstructionSet, threads: int, *, x: Images, panels: npt.NDArray[np.float32], batch: int
 ) -> Operation:
-    """Bind the copy of example panels to examples (B, N), rows of `x`.
+    """Bind the copy of example panels to examples (B, N), the rows of `x`.
 
-    Cost: reads the panels once, writes x once.
+    The parameters are those of :func:`bind_to_panels`, but `panels` is read and `x` is written.
+
+    Notes
+    -----
+    Cost: reads the panels once, and writes x once.
     """
     return _bind_move("from-panels", _from_panels, isa, threads, x, panels, batch)
 

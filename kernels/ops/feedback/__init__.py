@@ -1,6 +1,6 @@
-"""Feedback matrices: the response of an observed output to noise, predicted and learned."""
+"""Feedback matrices, which predict how an observed output responds to noise on a layer, and are learned from it."""
 
 import numpy as np
 
 COEFFICIENTS = np.dtype([("keep", np.float64), ("gain", np.float64)])
-"""k and c of a step of learning."""
+"""k and c of one step of learning."""

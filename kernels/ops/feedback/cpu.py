@@ -1,14 +1,17 @@
-"""Feedback matrices on the CPU: B (A N, C), how C observed outputs respond to a layer's N channels in A cells.
+"""Feedback matrices on the CPU: B (A N, C), which says how C observed outputs respond to a layer's N channels.
 
-    gather     w_t = Σ over a cell's pixels of a'(z) u_t           (T B, A N), what noise was put in
+An image is divided into A *cells*, rectangles of pixels; all pixels of a cell share the same N rows of B.
+
+    gather     w_t = Σ over a cell's pixels of a'(z) u_t           (T B, A N), the noise that was put in
     subtract   ε_t = ȯ_t - w_t B                                   the response that B does not predict
     weigh      k and c ε                                           for B ← k B + c wᵀ ε
     turn       Bᵀ                                                  for h = e Bᵀ
 
-The products are those of ``kernels.ops.dense`` and ``kernels.ops.example_panels``: B is packed as a weight is.
+The products are those of ``kernels.ops.dense`` and ``kernels.ops.example_panels``, and B is packed like a weight.
 
-Source: F. Bacho, D. Chu, arXiv 2212.07282 (B a running mean of u ⊗ ȯ); with ε in the place of ȯ it is a
-least-mean-squares filter (B. Widrow, M. E. Hoff, 1960), whose noise goes to zero with what it does not predict.
+Source: F. Bacho, D. Chu, arXiv 2212.07282, where B is a running mean of u ⊗ ȯ. With ε in place of ȯ it is a
+least-mean-squares filter (B. Widrow, M. E. Hoff, 1960), whose noise goes to zero with the response that it does not
+predict.
 """
 
 from typing import Any
@@ -53,15 +56,26 @@ def bind_gather(
     out: npt.NDArray[np.float32],
     power: npt.NDArray[np.float32],
 ) -> Operation:
-    """Bind the noise that was put into a layer, cell by cell.
+    """Bind the sums of the noise that was put into a layer, cell by cell.
 
     Parameters
     ----------
-    cells : (H W,), the cell of each pixel.
-    out : (slots B, at least A N), written: row t B + i, column cell N + n.
-    power : (B,), Σ a'(z)² of each example is added to it.
+    isa : InstructionSet
+        The instruction set to bind for.
+    threads : int
+        Number of threads that may share the work.
+    site : Perturbed
+        The layer's units.
+    cells : array, (H W,) int64
+        The cell of each pixel.
+    out : array, (slots B, at least A N) float32
+        Written: w, at row t B + i and column cell N + n.
+    power : array, (B,) float32
+        Σ a'(z)² of each example is added to it.
 
-    Cost: reads y once a slot, writes out once; a random bit an element.
+    Notes
+    -----
+    Cost: reads y once for each slot, and writes out once; one random bit for each element.
     """
     values, memory = operands(y=site.y)
     places, end = lay_out([("words", sites.WORD_BYTES), ("at_slopes", PANEL * 4), ("at_squares", PANEL * 4)])
@@ -131,7 +145,7 @@ def _gather_entry(activation_name: str) -> int:
                             for lane in range(lanes, PANEL):
                                 slopes[lane] = zero
                         if t == 0:
-                            # Folded in a fixed order, vector by vector: the same for any number of threads.
+                            # Added vector by vector, in an order that does not depend on the number of threads.
                             for lane in range(PANEL):
                                 squares[lane] = slopes[lane] * slopes[lane]
                             for lane in range(16):
@@ -150,9 +164,20 @@ def _gather_entry(activation_name: str) -> int:
 def bind_subtract(
     *, predicted: npt.NDArray[np.float32], response: npt.NDArray[np.float32], slot: int, slots: int
 ) -> Operation:
-    """Bind ε_t ← ε_t - `predicted`, (slots B, at least C), for the slots of a layer in `response`, (S, B, C).
+    """Bind ε_t ← ε_t - `predicted` for the slots of one layer.
 
-    Cost: reads both once, writes the response once.
+    Parameters
+    ----------
+    predicted : array, (slots B, at least C) float32
+        w_t B.
+    response : array, (S, B, C) float32
+        ε of all slots of the pass.
+    slot, slots : int
+        The layer's first slot, and the number of its slots.
+
+    Notes
+    -----
+    Cost: reads both arrays once, and writes the response once.
     """
     fields = {
         "predicted": address(predicted),
@@ -192,16 +217,26 @@ def bind_weigh(
     feedback: npt.NDArray[np.float32],
     out: npt.NDArray[np.float32],
 ) -> Operation:
-    """Bind B ← k B and c r, in panels of outputs.
+    """Bind B ← k B, and c r in panels of outputs.
 
     Parameters
     ----------
-    response : (S, B, at least C) r, C being `classes`; `slots` of them from `slot` on.
-    coefficients : (1,) ``COEFFICIENTS``, read when it runs.
-    feedback : (ceil(C / PANEL), A N, PANEL).
-    out : (ceil(C / PANEL), slots B rounded up, PANEL), written, with zeros in the padding.
+    response : array, (S, B, at least C) float32
+        r of all slots of the pass.
+    classes : int
+        C.
+    slot, slots : int
+        The layer's first slot, and the number of its slots.
+    coefficients : array, (1,) ``COEFFICIENTS``
+        k and c, read when the operation runs.
+    feedback : array, (ceil(C / PANEL), A N, PANEL) float32
+        B, updated in place.
+    out : array, (ceil(C / PANEL), slots B rounded up, PANEL) float32
+        Written: c r, with zeros in the padding.
 
-    Cost: reads the response and writes out once; B too, where k is not 1.
+    Notes
+    -----
+    Cost: reads the response and writes out once; reads and writes B once if k is not 1.
     """
     batch = response.shape[1]
     fields = {
@@ -248,9 +283,22 @@ def _weigh(arguments: int, part: int, parts: int) -> None:
 def bind_turn(
     isa: InstructionSet, threads: int, *, feedback: npt.NDArray[np.float32], out: npt.NDArray[np.float32]
 ) -> Operation:
-    """Bind Bᵀ: `feedback` (ceil(C / PANEL), A N, PANEL) to `out`, (ceil(A N / PANEL), C, PANEL).
+    """Bind the transposition of B.
 
-    Cost: reads and writes B once.
+    Parameters
+    ----------
+    isa : InstructionSet
+        The instruction set to bind for.
+    threads : int
+        Number of threads that may share the work.
+    feedback : array, (ceil(C / PANEL), A N, PANEL) float32
+        B.
+    out : array, (ceil(A N / PANEL), C, PANEL) float32
+        Written: Bᵀ.
+
+    Notes
+    -----
+    Cost: reads B once, and writes Bᵀ once.
     """
     fields = {
         "feedback": address(feedback),

@@ -1,1 +1,1 @@
-"""Gram matrices of drawn directions, and the coefficients that combine what was seen along them."""
+"""Gram matrices of drawn directions, and the coefficients of the directions in a forward gradient."""

@@ -1,10 +1,11 @@
-"""Gram matrices on the CPU, G = VᵀV of the directions v_1 … v_T, drawn again, and coefficients c of g = Σ_t c_t v_t.
+"""Gram matrices G = VᵀV of directions that are drawn again, on the CPU, and the coefficients c of g = Σ_t c_t v_t.
 
-    gram       G_ts += Σ over a parameter of v_t v_s: of signs by counting bits; of rank 1, (u_t · u_s)(w_t · w_s)
+    gram       G_ts += Σ over a parameter of v_t v_s; of signs, by counting bits; of rank 1, (u_t · u_s)(w_t · w_s)
     combine    x_t = clip(d_t - h · v_t),  c = x / T;  or G c = x (P / rank G), by Cholesky
 
-A direction that depends on those before it, to 1e-10 of its square, is left out. Source: the projection of ∇f on the
-span of V, V G⁻¹ Vᵀ ∇f, times P over its dimensions.
+A direction that depends linearly on those before it, to 1e-10 of its square, is left out.
+
+Source: the projection of ∇f on the span of V is V G⁻¹ Vᵀ ∇f; it is multiplied by P over the span's dimension.
 """
 
 import math
@@ -59,10 +60,19 @@ def bind(
 
     Parameters
     ----------
-    gram : (``shares(directions)``, count, count) float64; the lower triangles are written, and are added up by
-        ``combine``.
+    isa : InstructionSet
+        The instruction set to bind for.
+    threads : int
+        Number of threads that may share the work.
+    directions : Drawn
+        The directions of the parameter.
+    gram : array, (``shares(directions)``, T, T) float64
+        Written: matrices, of which only the lower triangles are used. ``combine`` adds them up.
 
-    Cost: of rank 1 T² (K + N) / 32 words, else T² / 2 words of 32 signs or T² / 2 multiply-adds an entry.
+    Notes
+    -----
+    Cost: of rank 1, T² (K + N) / 32 words. Otherwise, for each entry, T² / 2 words of 32 signs, or T² / 2
+    multiply-adds.
     """
     kind, count = directions.kind, directions.count
     longest = max(-(-directions.rows // PANEL), directions.panels) if kind == RANK1 else BLOCK
@@ -134,7 +144,7 @@ def _products(a: Any, t: int, s: int, row: int, rows: int, panel: int) -> float:
 
 @register_jitable
 def _agreement(differences: np.uint32, lanes: int) -> int:
-    """Return Σ of the products of so many signs, from the bits where they differ."""
+    """Return the sum of the products of `lanes` pairs of signs, given a word whose bits are set where they differ."""
     word = np.uint32(differences)
     if lanes < PANEL:
         word &= np.uint32((np.uint64(1) << np.uint64(lanes)) - np.uint64(1))
@@ -178,16 +188,26 @@ def bind_combine(
     grams: npt.NDArray[np.float64] | None = None,
     parameters: int = 0,
 ) -> Operation:
-    """Bind T c_t, in the place of d_t, for ``kernels.ops.descent``, which divides by T.
+    """Bind T c_t, which takes the place of d_t in ``kernels.ops.descent``; that operation divides by T.
 
     Parameters
     ----------
-    values : (1 + T,) float64 with d_t at 1 + t. out : like it; the loss at 0 is copied.
-    clip : the greatest |x_t|.
-    projections : (n, T), which add up to h · v_t. grams : (m, T, T), which add up to G; None for the mean.
-    parameters : P.
+    values : array, (1 + T,) float64
+        The loss, then d_t.
+    clip : float
+        The largest allowed |x_t|.
+    out : array, (1 + T,) float64
+        Written: the loss, then T c_t.
+    projections : array, (n, T) float64, or None
+        Its rows add up to h · v_t. None: h is zero.
+    grams : array, (m, T, T) float64, or None
+        Matrices that add up to G. None: c = x / T.
+    parameters : int
+        P.
 
-    Cost: T³ / 6 multiply-adds with G.
+    Notes
+    -----
+    Cost: T³ / 6 multiply-adds with `grams`.
     """
     count = len(values) - 1
     work = np.zeros((count + 1, max(1, count)))
@@ -224,7 +244,7 @@ def _combine(arguments: int, part: int, parts: int) -> None:
         x = values[1 + t]
         for k in range(a.projected):
             x -= projections[k, t]
-        # NaN stays NaN.
+        # Both comparisons are false for NaN, which stays NaN.
         if x > clip:
             x = clip
         elif x < -clip:
@@ -238,7 +258,10 @@ def _combine(arguments: int, part: int, parts: int) -> None:
 
 @register_jitable
 def _solve(a: Any, x: Any) -> float:
-    """Solve G c = x in place by Cholesky, and return G's rank; a direction that depends on those before it gets 0."""
+    """Solve G c = x in place by Cholesky, and return the rank of G.
+
+    The coefficient of a direction that depends on those before it is 0.
+    """
     n = a.count
     lower = carray(pointer(a.work, np.float64), (n, n))
     grams = carray(pointer(a.grams, np.float64), (a.gram_number, n, n))

@@ -1,1 +1,1 @@
-"""Normalisation of each example over groups of channels, primal and tangents."""
+"""Group normalisation: each example is normalised over groups of channels, primal and tangents."""

@@ -1,11 +1,11 @@
-"""Group normalisation on the CPU: each example over the pixels and channels of a group, G groups of C / G channels.
+"""Group normalisation on the CPU: each example over all pixels and the C / G channels of each of G groups.
 
-    x̂  = (x - μ) r,  r = 1 / √(σ² + ε)          μ, σ² mean and variance over a group
-    y  = s ⊙ x̂ + b                              s, b by channel
+    x̂  = (x - μ) r,  r = 1 / √(σ² + ε)          μ, σ²: mean and variance over a group
+    y  = s ⊙ x̂ + b                              s, b: one for each channel
     dy = s ⊙ r (dx - mean(dx) - x̂ mean(x̂ dx)) + ds ⊙ x̂ + db
 
-Sums run over pixels for a vector of channels side by side, whatever the groups; a group's channels are added up after
-that. A group's mean and variance: see :mod:`fgnumba.kernels.rules.moments`.
+Whatever the groups, sums run over the pixels for a vector of channels at a time; afterwards a group's channels are
+added up. For the mean and variance of a group see :mod:`fgnumba.kernels.rules.moments`.
 
 Source: Y. Wu, K. He, arXiv 1803.08494.
 """
@@ -47,11 +47,24 @@ def bind(
 
     Parameters
     ----------
-    x, y : images of one shape. Must not overlap.
-    groups : G, which divides C.
-    epsilon : ε, above 0.
+    isa : InstructionSet
+        The instruction set to bind for.
+    batch : int
+        Number of examples B.
+    images_a_part : int
+        Number of examples in a part.
+    x, y : Images
+        Images of the same shape, which must not overlap.
+    groups : int
+        G, which divides C.
+    weights : Affine
+        Scale and shift.
+    epsilon : float
+        ε, above 0.
 
-    Cost: reads x three times, and x and dx three times and twice a direction; writes y and dy once.
+    Notes
+    -----
+    Cost: reads x three times, and x and dx twice for each direction; writes y and dy once.
     """
     fields, scratch, memory = affine.fields(
         isa,
@@ -99,7 +112,7 @@ def _group_norm(arguments: int, part: int, parts: int) -> None:
                 dots = passes.project(a, x, dx)
                 for c in range(a.channels):
                     own_gain[c] = scale[c] * (inverse[c] * (factor[c] / own_factor[c]))
-                    # Each product is of the size of a term of dy: none overflows, or is subnormal, before that.
+                    # Each product has the size of a term of dy, and overflows, or is subnormal, only if that term is.
                     along = own_gain[c] * (inverse[c] * (inverse[c] * dots[c]))
                     gain[c] = inverse[c] * ds[c] - along
                     constant[c] = db[c]
@@ -111,7 +124,7 @@ def _group_norm(arguments: int, part: int, parts: int) -> None:
 
 @register_jitable
 def _write(a: Any, x: int, dx: int, y: int) -> None:
-    """Write gain d + own_gain e + constant by channel; without e where the address of dx is 0."""
+    """Write gain d + own_gain e + constant for each channel; without the term e if the address dx is 0."""
     stride = a.padded * 4
     call(
         a.write,

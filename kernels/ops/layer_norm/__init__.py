@@ -1,1 +1,1 @@
-"""Normalisation of each pixel over its channels, primal and tangents."""
+"""Layer normalisation: each pixel is normalised over its channels, primal and tangents."""

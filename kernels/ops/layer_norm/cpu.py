@@ -1,10 +1,10 @@
-"""Layer normalisation on the CPU: each pixel (each example, where it is a vector) over its C channels.
+"""Layer normalisation on the CPU: each pixel (or example, if it is a vector) over its C channels.
 
-    x̂  = (x - μ) r,  r = 1 / √(σ² + ε)          μ, σ² mean and variance over the channels
+    x̂  = (x - μ) r,  r = 1 / √(σ² + ε)          μ, σ²: mean and variance over the channels
     y  = s ⊙ x̂ + b
     dy = s ⊙ r (dx - mean(dx) - x̂ mean(x̂ dx)) + ds ⊙ x̂ + db
 
-A row's mean and variance: see :mod:`fgnumba.kernels.rules.moments`.
+For the mean and variance see :mod:`fgnumba.kernels.rules.moments`.
 
 Source: J. L. Ba, J. R. Kiros, G. E. Hinton, arXiv 1607.06450.
 """
@@ -40,10 +40,22 @@ def bind(
 
     Parameters
     ----------
-    x, y : images of one shape. Must not overlap.
-    epsilon : ε, above 0.
+    isa : InstructionSet
+        The instruction set to bind for.
+    batch : int
+        Number of examples B.
+    images_a_part : int
+        Number of examples in a part.
+    x, y : Images
+        Images of the same shape, which must not overlap.
+    weights : Affine
+        Scale and shift.
+    epsilon : float
+        ε, above 0.
 
-    Cost: reads x, x̂ and dx twice each, from the first-level cache after the first time; writes y and dy once.
+    Notes
+    -----
+    Cost: reads x, x̂ and dx twice each, after the first time from the first-level cache; writes y and dy once.
     """
     fields, scratch, memory = affine.fields(
         isa,

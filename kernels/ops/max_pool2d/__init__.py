@@ -1,1 +1,1 @@
-"""Maximum over windows of an image, primal and tangents."""
+"""Max-pooling: the maximum over windows of an image, primal and tangents."""

@@ -1,7 +1,7 @@
-"""Max-pooling on the CPU: y = x[argmax], dy_t = dx_t[argmax], the same index for both.
+"""Max-pooling on the CPU: y = x[argmax] and dy_t = dx_t[argmax], with the same index in both.
 
-Of equal values the first in row-major order is taken, and a NaN before any number. The index is never stored: the
-elements that equal the maximum are where it is.
+Among equal values the first in row-major order is taken, and a NaN before any number. The index is never stored,
+because it is found again as the place where x equals the maximum.
 """
 
 from functools import cache
@@ -21,9 +21,14 @@ from fgnumba.validation.launcher import launcher
 
 @launcher
 def bind(**arguments: Any) -> Operation:
-    """Bind max-pooling to its arrays, see :func:`fgnumba.kernels.shared.windows.cpu.bind`.
+    """Bind max-pooling to its arrays.
 
-    Cost: reads x once a window that covers it, and x and dx once more a direction; writes y and dy once.
+    The arguments are those of :func:`fgnumba.kernels.shared.windows.cpu.bind`, except for name and entry.
+
+    Notes
+    -----
+    Cost: reads each pixel of x once for every window that covers it, and x and dx once more for each direction;
+    writes y and dy once.
     """
     return bind_windows("max-pool", _entry(), **arguments)
 
@@ -51,7 +56,7 @@ def _max_pool(arguments: int, part: int, parts: int) -> None:
                 _maximum(y, x + (h * a.x_row + w * a.x_pixel) * 4, a.channels)
         for t in range(1, 1 + a.count):
             dy = carray(pointer(at + t * a.y_block * 4, np.float32), a.channels)
-            # Backwards, so that of equal elements the first is what remains.
+            # Backwards, so that among equal elements the first one remains.
             for h in range(bottom - top - 1, -1, -1):
                 for w in range(right - left - 1, -1, -1):
                     pixel = x + (h * a.x_row + w * a.x_pixel) * 4
@@ -70,6 +75,6 @@ def _tangent(dy: Any, y: Any, pixel: int, tangent: int, channels: int) -> None:
     x = carray(pointer(pixel, np.float32), channels)
     dx = carray(pointer(tangent, np.float32), channels)
     for c in range(channels):
-        # Both are read whatever the comparison says, or the loop would not vectorise.
+        # Both are read whatever the comparison yields. Otherwise the loop would not be vectorised.
         taken, before = dx[c], dy[c]
         dy[c] = taken if (x[c] == y[c]) | (x[c] != x[c]) else before

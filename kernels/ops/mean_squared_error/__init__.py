@@ -1,1 +1,1 @@
-"""Mean squared error and its directional derivatives. ``cpu`` binds it."""
+"""Mean squared error and its directional derivatives."""

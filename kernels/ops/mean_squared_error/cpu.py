@@ -1,4 +1,4 @@
-"""Mean squared error on the CPU, value and directional derivatives in one pass over the outputs.
+"""Mean squared error on the CPU: value and directional derivatives in one pass over the outputs.
 
 f   = mean_ic (z_ic - y_ic)²
 d_t = mean_ic 2 (z_ic - y_ic) dz_tic
@@ -32,10 +32,21 @@ def bind(
 
     Parameters
     ----------
-    z : (1 + T, B, ld) float32, a dual buffer; `width` columns are read.
-    targets : (B, width) float32, C-contiguous.
-    result, values : as in :func:`fgnumba.kernels.ops.softmax_cross_entropy.cpu.bind`.
+    threads : int
+        Number of threads that may share the work.
+    z : array, (1 + T, B, ld) float32
+        A dual buffer of outputs.
+    width : int
+        Number of its columns that are read.
+    targets : array, (B, width) float32, C-contiguous
+        The targets y.
+    result : array, (1,) ``loss.RESULT``
+        Written: whether the values are finite.
+    values : array, (1 + T,) float64
+        Written: the loss, then the directional derivatives.
 
+    Notes
+    -----
     Cost: one pass over z and the targets.
     """
     return bind_loss("mean squared error", _entry(), threads, z, width, targets, result, values)
@@ -49,11 +60,18 @@ def bind_residual(
     targets: npt.NDArray[np.float32],
     residual: npt.NDArray[np.float32],
 ) -> Operation:
-    """Bind e_i = 2 (z_i - y_i) / N, the gradient of an example's own loss.
+    """Bind e_i = 2 (z_i - y_i) / N, the gradient of an example's own loss in its outputs.
 
     Parameters
     ----------
-    z : (B, ld) float32. targets : (B, N) float32. residual : (B, N), written.
+    threads : int
+        Number of threads that may share the work.
+    z : array, (B, ld) float32
+        The outputs.
+    targets : array, (B, N) float32
+        The targets y.
+    residual : array, (B, N) float32
+        Written: e.
     """
     return bind_loss_residual("squared residual", _residual_entry(), threads, z, targets, residual)
 
@@ -83,7 +101,7 @@ def _rows(arguments: int, part: int, parts: int) -> None:
     a = carray(pointer(arguments, ROWS), 1)[0]
     targets = carray(pointer(a.targets, np.float32), (a.batch, a.width))
     rows = carray(pointer(a.rows, np.float64), (1 + a.count, a.batch))
-    # In float64: squares of what is far from its target, 1e20, are beyond float32.
+    # In float64, because the square of an output that is 1e20 from its target is beyond float32.
     scale = 1.0 / a.width
     for i in range(a.batch * part // parts, a.batch * (part + 1) // parts):
         z = carray(pointer(a.z + i * a.ld * 4, np.float32), a.width)

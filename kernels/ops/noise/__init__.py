@@ -1,1 +1,1 @@
-"""Noise on activities: signs added to the tangents of a layer's pre-activations, example by example."""
+"""Noise on activities: random signs added to the tangents of a layer's pre-activations, different for each example."""

@@ -1,7 +1,7 @@
-"""Noise on activities on the CPU: dy_t = a'(z) u_t, or dy_t + a'(z) u_t, with signs u of every example's own.
+"""Noise on activities on the CPU: dy_t = a'(z) u_t, or dy_t + a'(z) u_t, with random signs u for each example.
 
-With z's tangent moved by u, the loss's directional derivative is Σ ∂f/∂z · u: along the pre-activations, not the
-parameters. A unit whose slope is 0 has no noise.
+If the tangent of z is u, the loss's directional derivative is Σ ∂f/∂z · u: it is taken along the pre-activations
+instead of the parameters. A unit whose slope is 0 gets no noise.
 
 Sources: J. Werfel, X. Xie, H. S. Seung, Neural Computation 17 (2005), node perturbation; M. Ren et al.,
 arXiv 2210.03310.
@@ -39,11 +39,21 @@ def bind(
 
     Parameters
     ----------
-    site : of dual images, see ``sites.SLOPE_FROM_OUTPUT`` for what their primal is.
-    onto : the noise is added to tangents that are there; else they are written.
-    gap, beyond : first and last (exclusive) of tangents that are filled with zeros.
+    isa : InstructionSet
+        The instruction set to bind for.
+    threads : int
+        Number of threads that may share the work.
+    site : Perturbed
+        The layer's units, in dual images. For what their primal holds see ``SLOPE_FROM_OUTPUT``.
+    onto : bool
+        Whether the noise is added to the tangents that are there; else it replaces them.
+    gap, beyond : (int, int)
+        First and last (exclusive) of tangents that are filled with zeros.
 
-    Cost: reads y once; writes `slots` tangents once, having read them where `onto`; a random bit an element.
+    Notes
+    -----
+    Cost: reads y once; writes `slots` tangents once, and reads them before with `onto`; one random bit for each
+    element.
     """
     values, memory = operands(y=site.y)
     flags = {

@@ -1,1 +1,1 @@
-"""Residuals: a loss's gradient in the outputs that it reads, and what noise says about it."""
+"""What noise says of a loss's gradient, from the response of the outputs that the loss reads."""

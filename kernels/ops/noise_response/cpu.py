@@ -1,11 +1,11 @@
-"""Residuals on the CPU: what the noise of each example says of a loss, from the tangents of what the loss reads.
+"""What the noise of each example says of the loss, on the CPU, from the tangents of the outputs that the loss reads.
 
     copy       ε_t = ȯ_t                          the tangents of the observed outputs
     weigh      r_it = f e_i · ε_it                e_i = ∂f_i/∂o_i; c = μ / (mean_i Σ a'² + B T A)
 
-After a feedback's prediction has been taken from ε, r is what the feedback does not know. c is the gain of a
-normalised least-mean-squares filter (``kernels.ops.feedback``) whose matrices are shared by A pixels: the greatest
-eigenvalue of a batch's noise is about its denominator, so that any rate μ below 2 is stable.
+Once a feedback matrix's prediction has been subtracted from ε, r is what the feedback does not know. c is the gain of
+a normalised least-mean-squares filter (``kernels.ops.feedback``) whose matrix is shared by A pixels, those of one
+cell. The largest eigenvalue of a batch's noise is about the denominator of c, so any rate μ below 2 is stable.
 """
 
 from functools import cache
@@ -34,8 +34,19 @@ _WEIGH = record(
 def bind_copy(
     z: npt.NDArray[np.float32], response: npt.NDArray[np.float32], power: npt.NDArray[np.float32]
 ) -> Operation:
-    """Bind the copy of a dual buffer's tangents, `z` (1 + S, B, ld), to `response` (S, B, C); `power` (B,) becomes 0.
+    """Bind the copy of a dual buffer's tangents to ε.
 
+    Parameters
+    ----------
+    z : array, (1 + S, B, ld) float32
+        The dual buffer of the observed outputs.
+    response : array, (S, B, C) float32
+        Written: ε.
+    power : array, (B,) float32
+        Filled with zeros.
+
+    Notes
+    -----
     Cost: reads and writes S B C elements.
     """
     fields = {
@@ -82,14 +93,31 @@ def bind_weigh(
     shares: npt.NDArray[np.float64],
     coefficients: npt.NDArray[Any],
 ) -> Operation:
-    """Bind the weights of the noise.
+    """Bind r, the weights of the noise, and the coefficients of the feedback matrices.
 
     Parameters
     ----------
-    residual : (B, C) e. response : (S, B, C) ε. noise : (S, B), r is written to it. factor : f, 1 / T. draws : T.
-    power : (B,), which add up to Σ a'² over all units of all examples that had noise.
-    rate : (1,) μ. shares : (L,), A of each layer. coefficients : (L,) ``feedback.COEFFICIENTS``, written.
+    residual : array, (B, C) float32
+        e.
+    response : array, (S, B, C) float32
+        ε.
+    noise : array, (S, B) float32
+        Written: r.
+    factor : float
+        f, which is 1 / T.
+    draws : int
+        T, the number of draws of noise.
+    power : array, (B,) float32
+        Σ a'² of each example, over all units that had noise.
+    rate : array, (1,) float64
+        μ.
+    shares : array, (L,) float64
+        For each layer with feedback, the number A of pixels that share a matrix.
+    coefficients : array, (L,) ``feedback.COEFFICIENTS``
+        Written: k = 1 and c of each layer.
 
+    Notes
+    -----
     Cost: S B C multiply-adds.
     """
     slots, batch, classes = response.shape

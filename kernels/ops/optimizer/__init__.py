@@ -1,4 +1,4 @@
-"""Optimisers: a parameter and its moments, moved by a gradient that is stored."""
+"""Optimisers: updates of a parameter and its moments by a stored gradient."""
 
 import numpy as np
 
@@ -13,4 +13,4 @@ RATES = np.dtype(
         )
     ]
 )
-"""What may change from step to step, read when the operations run; `factor` and `norm` are written."""
+"""Numbers that may change from step to step, read when the operations run. The operations write `factor` and `norm`."""

@@ -1,17 +1,19 @@
 """Optimisers on the CPU: one pass over a parameter, its stored gradient g and its moments.
 
-    SGD          θ ← θ - η g'                            g' = f g + λ θ, f a factor that clips
+    SGD          θ ← θ - η g'                            g' = f g + λ θ, where the factor f clips g
     MOMENTUM     m ← μ m + g',  θ ← θ - η m
     NESTEROV     m ← μ m + g',  θ ← θ - η (g' + μ m)
     ADAM         m ← β₁ m + (1 - β₁) g',  v ← β₂ v + (1 - β₂) g'²,
                  θ ← θ - η (m / c₁) / (√(v / c₂) + ε) - η λ' θ      c_k = 1 - β_kⁱ
     AVERAGE      m ← m + (1 - β₁) (g - m)
-    CORRECT      θ ← θ + m,  m ← m + (1 - β₁) (θ - m)    θ a gradient without m: a control variate is put back
+    CORRECT      θ ← θ + m,  m ← m + (1 - β₁) (θ - m)    θ: a gradient without m, the control variate put back here
     BALL_L2      θ ← θ - η (f m + θ)                     f = radius / ‖m‖: Frank–Wolfe
     BALL_LINF    θ ← θ - η (radius sign(m) + θ)
 
-Nothing is written where ``result.finite`` is 0. Sources: B. T. Polyak, 1964; Y. Nesterov, 1983, as I. Sutskever et al.,
-ICML 2013; D. P. Kingma, J. Ba, arXiv 1412.6980; I. Loshchilov, F. Hutter, arXiv 1711.05101; M. Frank, P. Wolfe, 1956.
+Nothing is written if ``result.finite`` is 0.
+
+Sources: B. T. Polyak, 1964; Y. Nesterov, 1983, as in I. Sutskever et al., ICML 2013; D. P. Kingma, J. Ba, arXiv
+1412.6980; I. Loshchilov, F. Hutter, arXiv 1711.05101; M. Frank, P. Wolfe, 1956.
 """
 
 from functools import cache
@@ -34,7 +36,7 @@ from fgnumba.kernels.shared.loss import RESULT
 from fgnumba.validation.launcher import launcher
 
 BLOCK = 16 * 1024
-"""Elements whose squares are added up by one thread, however many there are."""
+"""Elements whose squares one thread sums, whatever the number of threads."""
 
 _UPDATE = record("theta", "gradient", "first_moment", "second_moment", "size", "rule", "rates", "result")
 _SQUARES = record("values", "rows", "panels", "columns", "group_panels", "squares")
@@ -57,10 +59,24 @@ def bind(
 
     Parameters
     ----------
-    theta, gradient, first_moment, second_moment : packed alike; those that the rule names are there.
-    rates : (1,) ``RATES``. result : (1,) ``loss.RESULT``.
+    threads : int
+        Number of threads that may share the work.
+    theta : array, packed, float32
+        The parameter, updated in place.
+    gradient : array, packed like theta, float32
+        g.
+    rule : int
+        SGD, MOMENTUM, NESTEROV, ADAM, AVERAGE, CORRECT, BALL_L2 or BALL_LINF.
+    rates : array, (1,) ``RATES``
+        Learning rate and other numbers of the rule.
+    result : array, (1,) ``loss.RESULT``
+        Nothing is updated unless its `finite` is 1.
+    first_moment, second_moment : array, packed like theta, float32, or None
+        m and v. Those that the rule uses are required.
 
-    Cost: reads each once, writes all but the gradient once.
+    Notes
+    -----
+    Cost: reads each array once, and writes all but the gradient once.
     """
     fields = {
         "theta": address(theta),
@@ -161,11 +177,20 @@ def bind_squares(
 
     Parameters
     ----------
-    values : packed, (panels, K, PANEL) or (panels * PANEL,).
-    columns, groups : of the canonical array, N in so many groups.
-    squares : (``square_sums(values.size)``,) float64, written.
+    threads : int
+        Number of threads that may share the work.
+    values : array, (panels, K, PANEL) or (panels * PANEL,) float32
+        The packed array.
+    columns : int
+        N, its number of columns without padding.
+    groups : int
+        Number of groups that the columns are divided into.
+    squares : array, (``square_sums(values.size)``,) float64
+        Written: the sums.
 
-    Cost: reads the values once. Sums do not depend on the number of threads.
+    Notes
+    -----
+    Cost: reads the values once. The sums do not depend on the number of threads.
     """
     rows = 1 if values.ndim == 1 else values.shape[1]
     panels = values.size // (rows * PANEL)

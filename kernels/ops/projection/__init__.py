@@ -1,1 +1,1 @@
-"""Projections: a stored array along drawn directions."""
+"""Projections: the dot product of a stored array with each drawn direction."""

@@ -1,6 +1,7 @@
-"""Projections on the CPU: h · v_t of an array packed like a parameter, the directions drawn again.
+"""Projections on the CPU: h · v_t, where h is an array packed like a parameter, and the directions are drawn again.
 
-Sums of a panel are added up by one thread, and panels in order: the result does not depend on the number of threads.
+One thread sums a panel, and the sums of the panels are added in order, so the result does not depend on the number of
+threads.
 """
 
 from typing import Any
@@ -38,14 +39,24 @@ def bind(
     directions: Drawn,
     sums: npt.NDArray[np.float64],
 ) -> Operation:
-    """Bind the projection of one array.
+    """Bind the projections of one array.
 
     Parameters
     ----------
-    values : packed like the parameter of the directions.
-    sums : (panels, count) float64, written: for a vector, (1, count).
+    isa : InstructionSet
+        The instruction set to bind for.
+    threads : int
+        Number of threads that may share the work.
+    values : array, packed like the directions' parameter, float32
+        h.
+    directions : Drawn
+        The directions v_t.
+    sums : array, (panels, T) float64, or (1, T) for a vector
+        Written: the dot products, panel by panel.
 
-    Cost: reads the values once a direction, an addition an entry.
+    Notes
+    -----
+    Cost: for each direction, reads the values once, with one addition for each entry.
     """
     rows, panels = directions.rows, directions.panels
     places, end = lay_out(

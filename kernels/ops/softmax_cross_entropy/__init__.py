@@ -1,1 +1,1 @@
-"""Softmax cross-entropy and its directional derivatives. ``cpu`` binds it."""
+"""Softmax cross-entropy and its directional derivatives."""

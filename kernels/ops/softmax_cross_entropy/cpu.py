@@ -1,9 +1,9 @@
-"""Softmax cross-entropy on the CPU, value and directional derivatives in one pass over the logits.
+"""Softmax cross-entropy on the CPU: value and directional derivatives in one pass over the logits.
 
     f   = mean_i (logsumexp(z_i) - z_i[y_i])
     d_t = mean_i ((softmax(z_i) - onehot(y_i)) · dz_ti)
 
-The largest logit of a row is subtracted first: no overflow for any finite logits.
+The largest logit of each row is subtracted first, so that nothing overflows for finite logits.
 """
 
 from functools import cache
@@ -35,12 +35,22 @@ def bind(
 
     Parameters
     ----------
-    z : (1 + T, B, ld) float32, a dual buffer of logits; `classes` columns are read.
-    targets : (B,) int64 in [0, classes).
-    result : (1,) ``loss.RESULT``. A target out of range makes the loss NaN.
-    values : (1 + T,) float64, the loss and the directional derivatives.
+    threads : int
+        Number of threads that may share the work.
+    z : array, (1 + T, B, ld) float32
+        A dual buffer of logits.
+    classes : int
+        Number of its columns that are read.
+    targets : array, (B,) int64
+        The classes y_i, each at least 0 and below `classes`.
+    result : array, (1,) ``loss.RESULT``
+        Written: whether the values are finite. A target out of range makes the loss NaN.
+    values : array, (1 + T,) float64
+        Written: the loss, then the directional derivatives.
 
-    Cost: one pass over z, an exponential an element.
+    Notes
+    -----
+    Cost: one pass over z, with one exponential for each element.
     """
     return bind_loss(
         "softmax cross-entropy", _entry(), threads, z, classes, targets, result, values, _reduce_entry()
@@ -55,11 +65,18 @@ def bind_residual(
     targets: npt.NDArray[np.int64],
     residual: npt.NDArray[np.float32],
 ) -> Operation:
-    """Bind e_i = softmax(z_i) - onehot(y_i), the gradient of an example's own loss.
+    """Bind e_i = softmax(z_i) - onehot(y_i), the gradient of an example's own loss in its logits.
 
     Parameters
     ----------
-    z : (B, ld) float32 logits. targets : (B,) int64 in [0, C); others make e NaN. residual : (B, C), written.
+    threads : int
+        Number of threads that may share the work.
+    z : array, (B, ld) float32
+        The logits.
+    targets : array, (B,) int64
+        The classes y_i. One that is not at least 0 and below C makes e NaN.
+    residual : array, (B, C) float32
+        Written: e.
     """
     return bind_loss_residual("softmax residual", _residual_entry(), threads, z, targets, residual)
 
@@ -85,7 +102,7 @@ def _residual(arguments: int, part: int, parts: int) -> None:
             highest = max(highest, z[n])
         for n in range(a.width):
             e[n] = exp(z[n] - highest)
-        # In float64: of very many classes, most would be lost beside the sum of the others.
+        # In float64, because with very many classes most of them would be lost beside the sum of the others.
         sums = np.float64(0)
         for n in range(a.width):
             sums += np.float64(e[n])
@@ -94,7 +111,7 @@ def _residual(arguments: int, part: int, parts: int) -> None:
             e[n] /= total
             if n != target:
                 others += np.float64(e[n])
-        # The target's own is minus the sum of the others: exact where an example is well classified.
+        # The target's entry is minus the sum of the others, which is accurate even for a well-classified example.
         e[target] = -np.float32(others)
 
 
@@ -128,15 +145,15 @@ def _rows(arguments: int, part: int, parts: int) -> None:
 
 @cache
 def _reduce_entry() -> int:
-    # Sums may be reassociated, so that they vectorise. Exponentials and logarithms may not: their
-    # reductions of the range are sums whose rounding matters.
+    # Sums may be reassociated, so that they are vectorised. Exponentials and logarithms may not, because they reduce
+    # their arguments by sums whose rounding matters.
     return kernel("softmax-reduce", _reduce, 8, fastmath={"contract", "nsz", "reassoc"})
 
 
 def _reduce(
     width: int, count: int, target: int, exponentials: int, z: int, block: int, rows: int, batch: int
 ) -> None:
-    """Write Σ e to a row's first entry, and Σ e (dz_t - dz_t[target]) / Σ e to the others, `batch` apart."""
+    """Write Σ e to a row's first entry, and Σ e (dz_t - dz_t[target]) / Σ e to the others, which are `batch` apart."""
     e = carray(pointer(exponentials, np.float32), width)
     out = carray(pointer(rows, np.float64), count * batch + 1)
     total = np.float64(0)
@@ -145,7 +162,7 @@ def _reduce(
     out[0] = total
     for t in range(count):
         dz = carray(pointer(z + (t + 1) * block, np.float32), width)
-        # Taken from the target's tangent, so that the terms do not cancel where the row is well classified.
+        # Relative to the target's tangent, so that the terms do not cancel if the row is well classified.
         own, dot = np.float64(dz[target]), np.float64(0)
         for n in range(width):
             dot += np.float64(e[n]) * (np.float64(dz[n]) - own)
