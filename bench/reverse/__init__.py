@@ -1,6 +1,6 @@
-"""Reverse mode, to measure forward gradients against: the same register tiles, threads and programs, tuned as hard.
+"""Reverse mode, to compare forward gradients with: the same register tiles, threads and programs, tuned as hard.
 
-Nothing in ``fgnumba`` or ``fgnumba.kernels`` knows it.
+Nothing in ``fgnumba`` or ``fgnumba.kernels`` depends on it.
 """
 
 from fgnumba.bench.reverse.estimator import ReverseMode

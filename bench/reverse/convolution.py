@@ -1,4 +1,7 @@
-"""The reverse pass of a convolution: where its cotangents lie, and which kernels compute them."""
+"""The reverse pass of a convolution: where its cotangents lie, and which kernels compute them.
+
+The *cotangent* of a value is the gradient of the loss with respect to it, for example dz for z.
+"""
 
 import math
 from dataclasses import replace
@@ -22,7 +25,7 @@ from fgnumba.model.wiring import Step
 
 
 def convolution2d(passes: Passes, step: Step) -> None:
-    """Compute dz = dy a'(z), dx = dz * W', dW = Σ x dz, db = Σ dz."""
+    """Compute dz = dy a'(z), dx = dz * W', dW = Σ x dz and db = Σ dz."""
     layer: Any = step.layer
     parameters = passes.parameters(step)
     weight, bias = parameters["weight"], parameters.get("bias")
@@ -86,7 +89,7 @@ def convolution2d(passes: Passes, step: Step) -> None:
 def _backward_geometry(
     geometry: Geometry, shape: tuple[int, ...], spread: tuple[int, ...]
 ) -> tuple[Geometry, tuple[int, int, int, int]]:
-    """Return the convolution from dz to dx, and its padding, which is negative where dz is cropped."""
+    """Return the convolution from dz to dx, and its padding on each side, which is negative where dz is cropped."""
     sides = []
     padding = (geometry.padding.top, geometry.padding.left)
     for axis in range(2):
@@ -128,7 +131,7 @@ def _convolve_back(
             outputs=each[1],
             channelwise=channelwise,
         )
-        # Before the images, like the weights that a filtered convolution transforms.
+        # It runs before the images, like the transformation of the weights in a Winograd convolution.
         turned.once = True
         return [
             turned,
@@ -148,7 +151,7 @@ def _convolve_back(
 
 
 def _crop(images: Images, pads: tuple[int, int, int, int]) -> Images:
-    """Return images without the pixels that no pixel of dx has been under."""
+    """Return images without the pixels that no pixel of dx contributes to."""
     top, bottom, left, right = (max(0, -side) for side in pads)
     if not any((top, bottom, left, right)):
         return images

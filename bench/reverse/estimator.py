@@ -15,11 +15,12 @@ from fgnumba.validation import flag, store, whole_number
 
 @dataclass(frozen=True)
 class ReverseMode(Estimator):
-    """The gradient itself, by reverse accumulation: what estimators are measured against.
+    """The gradient itself, by reverse accumulation: the baseline of all estimators.
 
     Parameters
     ----------
-    checkpoint : whether activations are computed anew instead of kept, see :class:`ReversePlan`.
+    checkpoint : bool
+        Whether activations are computed again instead of kept, see :class:`ReversePlan`.
     """
 
     checkpoint: bool = False
@@ -31,26 +32,26 @@ class ReverseMode(Estimator):
 
     @property
     def unbiased(self) -> bool:
-        """True."""
+        """True, since the gradient is exact."""
         return True
 
     @property
     def statement(self) -> str:
-        """What g is."""
+        """The formula of g."""
         return "g = ∇f"
 
     def relative_variance(self, parameters: int) -> float:
-        """Return 0."""
+        """Return 0, since the gradient is exact."""
         whole_number("parameters", parameters)
         return 0.0
 
     def bind(self, setting: Setting) -> "ReverseEstimate":
-        """Return the gradient at a setting."""
+        """Return the estimate that is bound to a model, a loss and an optimiser."""
         return ReverseEstimate(self, setting)
 
 
 class ReverseEstimate(Estimate):
-    """Reverse mode on B examples; an update that is no more than θ - η ∇f is fused into the products."""
+    """Reverse mode on B examples. An update that is only θ - η ∇f is fused into the products."""
 
     def __init__(self, estimator: ReverseMode, setting: Setting) -> None:
         self._setting = setting
@@ -72,11 +73,11 @@ class ReverseEstimate(Estimate):
 
     @property
     def nbytes(self) -> int:
-        """Bytes of buffers and scratch memory."""
+        """Number of bytes of buffers and scratch memory."""
         return self.plan.nbytes
 
     def run(self, x: npt.NDArray[Any], targets: npt.NDArray[Any]) -> bool:
-        """Run both passes, and the update where it is not fused; False where the loss is not finite."""
+        """Run both passes, and the update if it is not fused. Return False if the loss is not finite."""
         self.plan.stream[...] = self._setting.stream.host
         if self._setting.plain:
             assert self._setting.rates is not None
@@ -88,11 +89,11 @@ class ReverseEstimate(Estimate):
 
     @property
     def updates(self) -> int:
-        """Runs of the program that moves the parameters: of both passes where the update is fused."""
+        """How many runs that move the parameters have ended: runs of both passes, if the update is fused."""
         return self.plan.runs if self._setting.plain else self._updates.runs
 
     def read(self) -> bool:
-        """Read the loss."""
+        """Read the loss, and return whether it is finite."""
         self.values[0] = self.plan.value
         return bool(np.isfinite(self.values[0]))
 
@@ -104,4 +105,4 @@ RECIPE = Recipe(
     rates={"cnn": 2.5e-3, "resnet": 2.5e-3},
     evidence="searched as the estimators: 0.982 held out; convolutional network 0.984",
 )
-"""Reverse mode for comparisons."""
+"""The defaults of reverse mode in comparisons."""

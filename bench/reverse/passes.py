@@ -1,4 +1,4 @@
-"""The forward pass that keeps what the reverse pass reads, and the reverse pass, as tasks."""
+"""The tasks of a forward pass that keeps what the reverse pass reads, and of the reverse pass."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -25,21 +25,33 @@ from fgnumba.model.wiring import Step, Value
 
 Cotangent = ImageBuffer | PanelBuffer
 READ_FROM_OUTPUT = ("identity", "relu")
-"""Activations whose slope is a function of their output: what they were applied to is not kept."""
+"""Activations whose slope is a function of their output. Their pre-activations are not kept."""
 
 
 class Passes:
-    """Tasks of both passes, put down in order.
+    """The tasks of both passes, listed in the order in which they run.
 
     Parameters
     ----------
-    stream : of dropout's masks.
-    gradients : by parameter name, packed; None: gradients are added to the parameters.
+    model : Graph
+        The model.
+    batch : int
+        Number of examples B.
+    source : Value
+        The model's input.
+    rows : InputRows
+        The input's rows.
+    stream : array, (1,) ``philox.STREAM``
+        Seed and step of dropout's masks.
+    gradients : dict or None
+        Arrays for the gradients, by parameter name, packed. None: gradients are added to the parameters.
 
     Attributes
     ----------
-    tasks : so far.
-    values : where what a step wrote is.
+    tasks : list of Task
+        The tasks listed so far.
+    values : dict
+        The buffer of each value that a step has written.
     """
 
     def __init__(
@@ -65,7 +77,7 @@ class Passes:
 
     @property
     def part(self) -> dict[str, Any]:
-        """What operations on images take to walk over a batch."""
+        """The arguments by which operations on images walk over a batch."""
         return {"batch": self.batch, "images_a_part": 1}
 
     @property
@@ -81,46 +93,49 @@ class Passes:
         by_image: bool = True,
         numbered: bool = False,
     ) -> None:
-        """Put a task down; before one of the whole batch come the deferred ones."""
+        """List a task. Deferred tasks are listed before a task that takes the whole batch."""
         if not by_image:
             self.flush()
         self.tasks.append(Task(reads, writes, bind, by_image, numbered=numbered, begins=self._barrier))
         self._barrier = False
 
     def barrier(self) -> None:
-        """Let everything before be done when the next task runs, where gradients are added to the parameters.
+        """Make the next task wait until everything before it is done, if gradients are added to the parameters.
 
-        Without it, a chunk of the batch could be computed anew with weights that the chunk before has updated.
+        Otherwise a chunk of the batch could be computed again with weights that the chunk before has already updated.
         """
         self._barrier = self.onto
 
     def defer(self, reads: Sequence[Buffer], bind: Callable[[], list[Operation]], sums: bool) -> None:
-        """Put a task down where the images that are under way are through; with `sums`, it adds up over images."""
+        """List a task later, when all images that are being computed are done.
+
+        With `sums`, the task sums over images.
+        """
         self._deferred.append(Task(reads, (), bind, by_image=False, sums=sums))
 
     def flush(self) -> None:
-        """Put the deferred tasks down, sums first: they belong to the images before."""
+        """List the deferred tasks, sums first, because they belong to the images before."""
         self.tasks += sorted(self._deferred, key=lambda task: not task.sums)
         self._deferred.clear()
 
     def target(self, parameter: Any) -> npt.NDArray[np.float32]:
-        """Return where the gradient of a parameter goes."""
-        found: npt.NDArray[np.float32] = (
+        """Return the array that a parameter's gradient is written or added to."""
+        target: npt.NDArray[np.float32] = (
             parameter.packed if self._gradients is None else self._gradients[parameter.name]
         )
-        return found
+        return target
 
     def parameters(self, step: Step) -> dict[str, Any]:
-        """Return the parameters of a step by the layer's own names."""
+        """Return the parameters of a step, under the layer's own names."""
         return self.model.layer_parameters(step.index)
 
     def again(self, step: Step) -> None:
-        """Put a step down that has been before, where what its reverse pass reads is gone."""
+        """List a step's forward pass once more, because what its reverse pass reads has been discarded."""
         known = step.output in self.values
         self.forward(step, keep=True)
         output = self.values[step.output]
         if not known and output.border != NO_BORDER:
-            # The convolution that cleared the border may not run again.
+            # The convolution that clears the border may not run again.
             self.add(
                 [output],
                 [output],
@@ -128,7 +143,7 @@ class Passes:
             )
 
     def forward(self, step: Step, keep: bool) -> None:
-        """Put a step down; with `keep`, what its reverse pass reads stays."""
+        """List a step's forward pass. With `keep`, what its reverse pass reads is kept."""
         value = step.output
         recomputed = value in self.values
         output = self.values.setdefault(value, ImageBuffer(self.batch, value.shape, value.border))
@@ -166,7 +181,7 @@ class Passes:
         self.add(inputs, [output], bind, by_image=not layer.whole_batch, numbered=isinstance(layer, Dropout))
 
     def site(self, step: Step, inputs: Sequence[Any], output: Any) -> Site:
-        """Return where a step's layer is bound."""
+        """Return the arguments that a step's layer is bound with."""
         return Site(
             device=CPU,
             batch=self.batch,
@@ -179,14 +194,14 @@ class Passes:
         )
 
     def slope_source(self, step: Step) -> ImageBuffer | None:
-        """Return what the slope of a step's activation is a function of, None for the identity."""
+        """Return the buffer of which the slope of a step's activation is a function; None for the identity."""
         name = getattr(step.layer, "activation", "identity")
         if name == "identity":
             return None
         return self._before_activation.get(step, self.values[step.output])
 
     def panels_of(self, buffer: ImageBuffer) -> PanelBuffer:
-        """Return examples as panels, copied where that has not been done yet."""
+        """Return a buffer's examples as example panels, copied there the first time."""
         if buffer not in self._panels:
             copy = PanelBuffer(-(-self.batch // PANEL), math.prod(buffer.shape))
             self._panels[buffer] = copy
@@ -202,37 +217,40 @@ class Passes:
 
     def cotangent(self, value: Value) -> ImageBuffer:
         """Return the cotangent of a value as images."""
-        found = self._cotangents.pop(value)
-        if isinstance(found, ImageBuffer):
-            return found
-        return self._from_panels(value, found)
+        cotangent = self._cotangents.pop(value)
+        if isinstance(cotangent, ImageBuffer):
+            return cotangent
+        return self._from_panels(value, cotangent)
 
     def _from_panels(self, value: Value, cotangent: PanelBuffer) -> ImageBuffer:
         rows = ImageBuffer(self.batch, value.shape)
 
         def bind() -> list[Operation]:
             x = rows.images((math.prod(value.shape),), one_a_part=False)
-            found = cotangent.array
-            return [panels.bind_from_panels(self.isa, self.threads, x=x, panels=found, batch=self.batch)]
+            array = cotangent.array
+            return [panels.bind_from_panels(self.isa, self.threads, x=x, panels=array, batch=self.batch)]
 
         self.add([cotangent], [rows], bind, by_image=False)
         return rows
 
     def panel_cotangent(self, value: Value) -> PanelBuffer:
-        """Return the cotangent of a value in example panels, of which whole ones count features."""
-        found = self._cotangents.pop(value)
-        if isinstance(found, PanelBuffer):
-            return found
+        """Return the cotangent of a value in example panels, whose number of rows is a multiple of PANEL."""
+        cotangent = self._cotangents.pop(value)
+        if isinstance(cotangent, PanelBuffer):
+            return cotangent
         copy = self.new_panels(math.prod(value.shape))
-        self._to_panels(found, copy)
+        self._to_panels(cotangent, copy)
         return copy
 
     def new_panels(self, features: int) -> PanelBuffer:
-        """Return example panels whose rows are rounded up to whole panels of features."""
+        """Return example panels whose number of rows, the features, is rounded up to a multiple of PANEL."""
         return PanelBuffer(-(-self.batch // PANEL), round_up(features, PANEL))
 
     def send_panels(self, value: Value, cotangent: PanelBuffer) -> None:
-        """Hand a cotangent in example panels to a value, as images where it is not a dense layer's alone."""
+        """Hand a cotangent in example panels to a value.
+
+        It becomes images unless only a dense layer produces and reads it.
+        """
         alone = (
             value.producer is not None and isinstance(value.producer.layer, Dense) and len(value.readers) <= 1
         )
@@ -245,7 +263,7 @@ class Passes:
         bind: Callable[[ImageBuffer], list[Operation]],
         numbered: bool = False,
     ) -> None:
-        """Put a task down that writes a cotangent of a value, where anything depends on it."""
+        """List a task that writes a cotangent of a value, unless the value depends on no parameter."""
         if not value.has_tangent:
             return
         cotangent = ImageBuffer(self.batch, value.shape)
@@ -268,6 +286,6 @@ class Passes:
         self._cotangents[value] = total
 
     def forget(self, values: Sequence[Value]) -> None:
-        """Drop values that a later pass writes anew."""
+        """Remove values that a later pass writes again."""
         for value in values:
             del self.values[value]

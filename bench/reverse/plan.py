@@ -1,4 +1,4 @@
-"""A forward pass that keeps activations, and the reverse pass over them, bound as one program."""
+"""A forward pass that keeps activations and the reverse pass over them, bound as one program."""
 
 import math
 from typing import Any
@@ -35,24 +35,38 @@ class ReversePlan(Bound):
 
     Parameters
     ----------
-    model : its parameters are read in place.
-    batch : B.
-    loss : softmax cross-entropy or mean squared error.
-    update : True: the gradient times `scale` is added to the parameters as it is computed, which with a scale of
-        -η is a step of gradient descent; the gradient itself is never stored. False: it is left in `gradients`.
-    training : whether dropout drops.
-    gradients : arrays that the gradient is left in, instead of new ones.
-    checkpoint : True: of L steps every √L-th keeps its output, and what lies between is computed anew, a segment at a
-        time: one more forward pass, and the memory of about 2 √L steps instead of L (T. Chen et al., arXiv 1604.06174).
+    model : Graph
+        The model, whose parameters are read in place.
+    batch : int
+        Number of examples B.
+    loss : Loss
+        Softmax cross-entropy or mean squared error.
+    update : bool
+        True: the gradient times `scale` is added to the parameters as it is computed, and never stored. With a scale
+        of -η, this is a step of gradient descent. False: the gradient is written to `gradients`.
+    training : bool
+        Whether dropout drops elements.
+    checkpoint : bool
+        True: of L steps only every √L-th keeps its output, and those in between are computed again, one segment at a
+        time. This costs one more forward pass, and needs the memory of about 2 √L steps instead of L (T. Chen et al.,
+        arXiv 1604.06174).
+    gradients : dict or None
+        Arrays to write the gradient to, instead of new ones.
 
     Attributes
     ----------
-    scale : (1,) float64, what the gradient is multiplied by.
-    losses : (B,) float64, of the examples of the last run.
-    gradients : by name, packed like the parameters; empty with `update`.
-    multiply_adds : of the products, recomputed ones included.
-    buffer_nbytes : of what flows forwards and backwards.
-    stream : (1,) ``kernels.rules.philox.STREAM``, of dropout's masks.
+    scale : array, (1,) float64
+        The factor of the gradient.
+    losses : array, (B,) float64
+        The examples' losses in the last run.
+    gradients : dict of arrays
+        The gradient by parameter name, packed like the parameters; empty with `update`.
+    multiply_adds : int
+        Number of multiply-adds of all products, including those that are computed again.
+    buffer_nbytes : int
+        Number of bytes of the buffers of both passes.
+    stream : array, (1,) ``kernels.rules.philox.STREAM``
+        Seed and step of dropout's masks.
 
     Raises
     ------
@@ -97,7 +111,7 @@ class ReversePlan(Bound):
         self._put_down(steps, result, loss, _segments(steps) if checkpoint else [steps])
         placed = place(self._passes.tasks, batch, CPU)
         self.buffer_nbytes, self._keeps = placed.nbytes, placed.keeps
-        # They are bound, and hold this plan: it would wait for the collector, with all its memory.
+        # The tasks are bound, and refer to this plan. With them, the plan would stay until the garbage collector runs.
         self._passes.tasks.clear()
         self._program = CPU.program(placed.steps)
         self.operations = self._program.operations
@@ -146,11 +160,11 @@ class ReversePlan(Bound):
 
     @property
     def nbytes(self) -> int:
-        """Bytes of buffers and scratch memory, the copied input included; gradients and parameters are not."""
+        """Number of bytes of buffers and scratch memory, and of the copied input, without gradients and parameters."""
         return self.buffer_nbytes + self._program.scratch.nbytes + self._input.nbytes
 
     def run(self, x: npt.NDArray[Any], targets: npt.NDArray[Any]) -> float:
-        """Run both passes on checked x (B, ...) and targets, and return the loss."""
+        """Run both passes on the checked input x (B, ...) and its targets, and return the loss."""
         self._input.read_by(x, self._readers)
         fill(self.targets, targets)
         self._program.run()
@@ -163,17 +177,17 @@ class ReversePlan(Bound):
 
     @property
     def runs(self) -> int:
-        """How often both passes ran to their end."""
+        """How many runs of both passes have ended."""
         return self._program.runs
 
 
 def _segments(steps: list[Step]) -> list[list[Step]]:
-    """Cut L steps into about √L runs of as many."""
+    """Divide L steps into about √L segments of about √L steps."""
     length = max(1, round(math.sqrt(len(steps))))
     return [steps[i : i + length] for i in range(0, len(steps), length)]
 
 
 def _outlives(step: Step, segment: list[Step], result: Value) -> bool:
-    """Whether a later segment, or the loss, reads what a step writes."""
+    """Whether a later segment, or the loss, reads the output of a step."""
     value = step.output
     return value is result or any(reader not in segment for reader in value.readers)

@@ -1,4 +1,4 @@
-"""The reverse pass of each layer: from the cotangent of its output to those of its inputs and parameters."""
+"""The reverse pass of each kind of layer: from the cotangent of its output to those of its inputs and parameters."""
 
 from collections.abc import Callable
 from typing import Any
@@ -29,11 +29,11 @@ from fgnumba.model.tasks import ImageBuffer, PanelBuffer
 from fgnumba.model.wiring import Pad, Step
 
 CACHED_PARAMETERS = 8 * 1024 * 1024
-"""Bytes of parameters that a last-level cache, which others use too, is taken to hold from pass to pass."""
+"""Bytes of parameters that are assumed to stay in the last-level cache, which others use too, from pass to pass."""
 
 
 def dense(passes: Passes, step: Step) -> None:
-    """Compute dz = dy a'(z), dx = dz Wᵀ, dW = xᵀ dz, db = Σ dz."""
+    """Compute dz = dy a'(z), dx = dz Wᵀ, dW = xᵀ dz and db = Σ dz."""
     layer: Any = step.layer
     parameters = passes.parameters(step)
     weight, bias = parameters["weight"], parameters.get("bias")
@@ -65,7 +65,7 @@ def dense(passes: Passes, step: Step) -> None:
         by_image=False,
     )
     if value.has_tangent:
-        # The weights that the cotangent goes through are those of the forward pass: before they are updated.
+        # The cotangent must go through the weights of the forward pass, so this comes before they are updated.
         dx = passes.new_panels(features)
 
         def input_gradient() -> list[Operation]:
@@ -126,7 +126,7 @@ def dense(passes: Passes, step: Step) -> None:
 
 
 def pool(passes: Passes, step: Step) -> None:
-    """Return a window's cotangent to its maximum, or to all of it."""
+    """Hand a window's cotangent to its maximum, or in equal shares to all its pixels."""
     layer: Any = step.layer
     value, shape = step.inputs[0], image_shape(step.shapes[0])
     maximum = isinstance(layer, MaxPool2d)
@@ -157,7 +157,7 @@ def pool(passes: Passes, step: Step) -> None:
 
 
 def norm(passes: Passes, step: Step) -> None:
-    """Compute dx = r (g - mean(g) - x̂ mean(g x̂)), ds = Σ dy x̂, db = Σ dy."""
+    """Compute dx = r (g - mean(g) - x̂ mean(g x̂)), ds = Σ dy x̂ and db = Σ dy."""
     layer: Any = step.layer
     parameters = passes.parameters(step)
     scale, shift = parameters["scale"], parameters["shift"]
@@ -212,7 +212,7 @@ def elementwise(passes: Passes, step: Step) -> None:
 
 
 def concatenate(passes: Passes, step: Step) -> None:
-    """Give every input its channels of dy."""
+    """Hand each input its channels of dy."""
     dy, first = passes.cotangent(step.output), 0
     for value, shape in zip(step.inputs, step.shapes, strict=True):
 
@@ -225,7 +225,7 @@ def concatenate(passes: Passes, step: Step) -> None:
 
 
 def dropout(passes: Passes, step: Step) -> None:
-    """Compute dx = m dy / (1 - p): the mask is drawn again."""
+    """Compute dx = m dy / (1 - p), with the mask m drawn again."""
     dy, shape = passes.cotangent(step.output), step.shapes[0]
 
     def bind(dx: ImageBuffer) -> list[Operation]:
@@ -256,7 +256,7 @@ def rule(step: Step) -> Callable[[Passes, Step], None]:
     Raises
     ------
     ConfigError
-        There is none: the layer is not one of the library's.
+        The layer has no reverse pass, because it is not one of the library's.
     """
     if type(step.layer) not in RULES:
         raise ConfigError(f"layer {step.names[0]!r}: {step.layer.kind} has no reverse pass")

@@ -1,4 +1,4 @@
-"""Gradients and gradient descent by reverse mode."""
+"""Gradients by reverse mode, and gradient descent with them."""
 
 import copy
 import math
@@ -23,19 +23,29 @@ from fgnumba.validation import flag, whole_number
 def value_and_grad(
     model: Graph, loss: Loss, x: npt.ArrayLike, y: npt.ArrayLike, *, checkpoint: bool = False
 ) -> tuple[float, dict[str, npt.NDArray[np.float32]]]:
-    """Return the loss and its gradient, arrays shaped like ``model.parameters()``.
+    """Return the loss and its gradient, arrays shaped like ``model.parameters()``. Dropout is off.
 
     Parameters
     ----------
-    x : (B, *input_shape) real numbers.
-    y : targets as `loss` takes them.
-    checkpoint : whether activations are computed anew instead of kept, see :class:`ReversePlan`.
-
-    Dropout is off.
+    model : Graph
+        The model.
+    loss : Loss
+        The loss.
+    x : array, (B, *input_shape)
+        The inputs, real numbers.
+    y : array, B examples
+        The targets, as `loss` takes them.
+    checkpoint : bool
+        Whether activations are computed again instead of kept, see :class:`ReversePlan`.
 
     Raises
     ------
-    ShapeError, DtypeError, DatasetError, ConfigError
+    ShapeError, DtypeError
+        x or y do not fit the model and the loss.
+    DatasetError
+        A target is out of range.
+    ConfigError
+        A layer or the loss has no reverse pass.
     """
     inputs = model.checked_input(x)
     targets = checked_targets(model, loss, inputs, y)
@@ -48,15 +58,20 @@ def value_and_grad(
 
 
 class ReverseTrainer(Standing):
-    """Gradient descent by reverse mode, θ ← θ - η ∇f, the update fused into the products.
+    """Gradient descent by reverse mode, θ ← θ - η ∇f, with the update fused into the products.
 
     Parameters
     ----------
-    model : updated in place.
-    learning_rate, decay : η = η₀ e^(-i k) in step i.
-    loss : :class:`SoftmaxCrossEntropy` by default.
-    seed : of dropout's masks.
-    checkpoint : whether activations are computed anew instead of kept, see :class:`ReversePlan`.
+    model : Graph
+        The model, updated in place.
+    learning_rate, decay : float
+        η₀ and k of the learning rate η = η₀ e^(-i k) in step i.
+    loss : Loss or None
+        None: :class:`SoftmaxCrossEntropy`.
+    seed : int
+        Seed of dropout's masks.
+    checkpoint : bool
+        Whether activations are computed again instead of kept, see :class:`ReversePlan`.
     """
 
     def __init__(
@@ -85,7 +100,7 @@ class ReverseTrainer(Standing):
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        # Plans hold addresses: a copy binds its own.
+        # Plans hold addresses, so a copy binds its own.
         take_attributes(self, state["attributes"])
         super().__init__(self.model)
         self._plans = Recent()
@@ -93,11 +108,18 @@ class ReverseTrainer(Standing):
         self.stand(Position(state["steps"]))
 
     def __copy__(self) -> "ReverseTrainer":
-        # What trains a model has one of its own.
+        # A trainer needs a model of its own, so the copy is deep.
         return copy.deepcopy(self)
 
     def step(self, x: npt.ArrayLike, y: npt.ArrayLike) -> float:
         """Take one step on the batch x, y, and return the loss before it.
+
+        Parameters
+        ----------
+        x : array, (B, *input_shape)
+            The inputs, real numbers.
+        y : array, B examples
+            The targets, as the loss takes them.
 
         Raises
         ------
@@ -106,7 +128,7 @@ class ReverseTrainer(Standing):
         DatasetError
             A target is out of range.
         DivergenceError
-            The loss is not finite. The parameters may not be either.
+            The loss is not finite. The parameters may not be finite either.
         """
         inputs = self.model.checked_input(x)
         targets = checked_targets(self.model, self.loss, inputs, y)
@@ -120,7 +142,7 @@ class ReverseTrainer(Standing):
             def done() -> bool:
                 if plan.runs == runs:
                     return False
-                # Also where the loss is not finite: they have been moved by its gradient.
+                # Also if the loss is not finite, because its gradient has moved the parameters.
                 self.model.version = version
                 return math.isfinite(plan.value)
 
@@ -135,7 +157,7 @@ class ReverseTrainer(Standing):
         return value
 
     def plan(self, batch: int) -> ReversePlan:
-        """Return what a step on `batch` examples runs, from the few that are kept."""
+        """Return the plan of a step on `batch` examples. The few most recent plans are kept."""
         batch = whole_number("batch", batch)
 
         def bind() -> ReversePlan:

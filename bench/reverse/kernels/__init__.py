@@ -1,1 +1,1 @@
-"""Kernels of reverse mode. Forward and backward share register tiles, threads and programs."""
+"""Kernels of reverse mode. They use the same register tiles, threads and programs as forward mode."""

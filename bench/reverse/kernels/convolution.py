@@ -1,9 +1,9 @@
 """The reverse pass of convolutions, channels last.
 
-    dz = dy a'(z)                       with zeros between its pixels where the kernel strides, and around them
+    dz = dy a'(z)                       with zeros around its pixels and, if the kernel has a stride, between them
     dx = dz * W'                        W' is W with its taps reversed, and inputs and outputs exchanged
 
-dx is a convolution of stride 1, and goes through the forward pass's own kernels.
+dx is a convolution of stride 1, computed by the forward pass's own kernels.
 """
 
 from typing import Any
@@ -46,14 +46,28 @@ def bind_slope(
     activation_name: str = "identity",
     stride: tuple[int, int] = (1, 1),
 ) -> Operation:
-    """Bind y = x a'(source), pixels `stride` apart in y; between and around them, in y's border, come zeros.
+    """Bind y = x a'(source), with zeros in y's border and, with a stride, between its pixels.
 
     Parameters
     ----------
-    x, source : (H, W, C) images; a source of None: the identity's slope, 1.
-    y : ((H - 1) stride + 1, …, C) images; y may be x without a stride, and else must not overlap it.
+    batch : int
+        Number of examples B.
+    images_a_part : int
+        Number of examples in a part.
+    x : Images
+        (H, W, C) images.
+    source : Images or None
+        (H, W, C) images of which the slope is a function. None: the identity's slope, 1.
+    y : Images
+        ((H - 1) stride + 1, …, C) images. Without a stride, y may be x; otherwise they must not overlap.
+    activation_name : str
+        The activation a.
+    stride : (int, int)
+        Distance of the pixels in y.
 
-    Cost: reads x and source once, writes y once, twice with a stride.
+    Notes
+    -----
+    Cost: reads x and source once, and writes y once, or twice with a stride.
     """
     height, width, channels = x.shape
     border = y.border
@@ -117,7 +131,7 @@ def _slope_entry(activation_name: str) -> int:
 
 @register_jitable
 def _surround(a: Any, corner: int) -> None:
-    """Fill the border of an image with zeros, from its corner on."""
+    """Fill the border of an image with zeros. `corner` is the address of the border's first pixel."""
     inside = a.width * a.y_pixel
     for row in range(a.fill_height):
         at = corner + row * a.y_row * 4
@@ -146,13 +160,27 @@ def bind_reversed(
     outputs: int,
     channelwise: bool,
 ) -> Operation:
-    """Bind W' of a group's (taps, C, N): W'[tap, n, c] = W[taps - 1 - tap, c, n], both packed.
+    """Bind W' of the weights (taps, C, N) of each group: W'[tap, n, c] = W[taps - 1 - tap, c, n], both packed.
 
     Parameters
     ----------
-    channels, outputs : of one group.
-    channelwise : every channel is a group, packed side by side: only the taps change places.
+    isa : InstructionSet
+        The instruction set to bind for.
+    weight : array, (panels, taps C, PANEL) float32
+        W, packed.
+    out : array, (panels, taps N, PANEL) float32
+        Written: W', packed.
+    taps : int
+        Number of elements of the kernel.
+    groups : int
+        Number of groups.
+    channels, outputs : int
+        C and N of one group.
+    channelwise : bool
+        True: every channel is a group, and they are packed side by side. Then only the taps change places.
 
+    Notes
+    -----
     Cost: reads and writes the weights once.
     """
     fields = {

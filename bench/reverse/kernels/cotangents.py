@@ -1,4 +1,4 @@
-"""What follows the cotangent of a dense layer's output in the reverse pass: dz = dy a'(z), in both layouts."""
+"""The cotangent of a dense layer's pre-activations, dz = dy a'(z), in example panels and in panels of features."""
 
 import numpy as np
 import numpy.typing as npt
@@ -36,16 +36,34 @@ def bind_cotangent(
     batch: int,
     onto: bool,
 ) -> Operation:
-    """Bind what follows a layer's cotangent dy: dz = dy a'(z), dz in panels of features too, and its sum over examples.
+    """Bind dz = dy a'(z), the copy of dz in panels of features, and the sum of dz over examples.
 
     Parameters
     ----------
-    by_examples : (ceil(B / PANEL), N rounded up, PANEL), dy; dz takes its place, with zeros in the padding.
-    by_features : (ceil(N / PANEL), ceil(B / PANEL) * PANEL, PANEL), written, with zeros in the padding.
-    source : example panels of what the slope is a function of: z, or for a rectifier y; None for the identity.
-    bias : (at least N,) written, or added to where `onto`; None without a bias.
+    isa : InstructionSet
+        The instruction set to bind for.
+    threads : int
+        Number of threads that may share the work.
+    by_examples : array, (ceil(B / PANEL), N rounded up, PANEL) float32
+        dy in example panels. It is replaced by dz, with zeros in the padding.
+    by_features : array, (ceil(N / PANEL), ceil(B / PANEL) * PANEL, PANEL) float32
+        Written: dz in panels of features, with zeros in the padding.
+    source : array, example panels, or None
+        The values of which the slope is a function: z, or y for a rectifier. None: the activation is the identity.
+    activation_name : str
+        The activation a.
+    bias : array, (at least N,) float32, or None
+        Written: the sum of dz. None: the layer has no bias.
+    features : int
+        N.
+    batch : int
+        Number of examples B.
+    onto : bool
+        Whether the sum is added to what `bias` holds.
 
-    Cost: reads by_examples and source once, writes both forms once.
+    Notes
+    -----
+    Cost: reads by_examples and source once, and writes dz once in each form.
     """
     fields = {
         "by_examples": address(by_examples),

@@ -1,7 +1,8 @@
-"""The cotangent of a dense layer's input where examples are few: dx = dz Wᵀ, an example at a time.
+"""The cotangent of a dense layer's input for few examples: dx = dz Wᵀ, one example at a time.
 
-A panel of 32 examples would be mostly padding. Here a register tile's rows are rows of W, and its columns the lanes of
-a panel: dx[b, k] = Σ_lane Σ_q W[q, k, lane] dz[b, q, lane], the inner sum in registers, at a multiply-add a product.
+A panel of 32 examples would be mostly padding. Here, the rows of a register tile are rows of W, and its columns are the
+lanes of a panel: dx[b, k] = Σ_lane Σ_q W[q, k, lane] dz[b, q, lane]. The inner sum stays in registers, and each product
+costs one multiply-add.
 """
 
 import numpy as np
@@ -19,7 +20,7 @@ from fgnumba.kernels.shared.product.register_tiles import SINGLE, TILE_KINDS, ti
 from fgnumba.validation.launcher import launcher
 
 EXAMPLES = 12
-"""Up to so many; for more, half a panel or a whole one of them costs less."""
+"""The most examples this is used for. For more, a panel of examples, half of it or all, costs less."""
 
 _FEW = record(
     *("weight", "dz", "dx", "panels", "rows", "batch", "examples", "offsets", "tiles", "tallest", "at_dz"),
@@ -42,10 +43,26 @@ def bind_input_gradient(
 
     Parameters
     ----------
-    weight : (Q, K, PANEL). dz : (Q, at least B, PANEL), panels of features, with zeros in the padding.
-    dx : (1, at least K, PANEL), example panels; the first B columns are written.
+    isa : InstructionSet
+        The instruction set to bind for.
+    threads : int
+        Number of threads that may share the work.
+    weight : array, (Q, K, PANEL) float32
+        W, packed.
+    dz : array, (Q, at least B, PANEL) float32
+        dz in panels of features, with zeros in the padding.
+    dx : array, (1, at least K, PANEL) float32
+        Written: example panels, of which the first B columns are written.
+    batch : int
+        Number of examples B.
+    features : int
+        K.
+    multiply_adds : int
+        Number of multiply-adds, for plans and benchmarks.
 
-    Cost: B K N multiply-adds; reads W once, a tile of its rows again from the first-level cache for each example.
+    Notes
+    -----
+    Cost: B K N multiply-adds; reads W once, and a tile of its rows again from the first-level cache for each example.
     """
     parts = parts_for(multiply_adds, -(-features // isa.max_rows), threads)
     tile_heights = set().union(
@@ -72,7 +89,7 @@ def bind_input_gradient(
     }
     return Operation(
         "input-gradient",
-        # The sum over a panel's lanes may be reassociated, so that it vectorises.
+        # The sum over a panel's lanes may be reassociated, so that it is vectorised.
         kernel("reverse-few", _few, 3, fastmath={"contract", "nsz", "reassoc"}),
         filled(_FEW, fields),
         parts,

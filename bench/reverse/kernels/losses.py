@@ -1,4 +1,4 @@
-"""Losses of examples, and their cotangents in example panels."""
+"""The losses of examples, and the cotangents of their outputs in example panels."""
 
 from functools import cache
 from typing import Any
@@ -18,7 +18,7 @@ from fgnumba.kernels.rules.elementary import exp, log
 from fgnumba.validation.launcher import launcher
 
 LOSS = record("z", "ld", "batch", "width", "targets", "scale", "by_examples", "rows", "panels", "losses")
-"""Arguments of a loss's reverse pass: losses of the examples (B,), and dz by examples, times the float64 at `scale`."""
+"""Arguments of a loss's reverse pass. It writes `losses`, (B,), and dz times the number `scale` to `by_examples`."""
 
 
 @launcher
@@ -32,7 +32,25 @@ def bind_loss(
     by_examples: npt.NDArray[np.float32],
     losses: npt.NDArray[np.float64],
 ) -> Operation:
-    """Bind one of the losses below; `z` is (B, ld), `losses` (B,) float64."""
+    """Bind one of the losses below.
+
+    Parameters
+    ----------
+    entry : int
+        Address of the loss's reverse pass.
+    z : array, (B, ld) float32
+        The model's outputs.
+    width : int
+        Number of columns of z that are read.
+    targets : array, B examples
+        The targets.
+    scale : array, (1,) float64
+        A factor of dz.
+    by_examples : array, (ceil(B / PANEL), at least width, PANEL) float32
+        Written: dz in example panels, with zeros in the padding.
+    losses : array, (B,) float64
+        Written: the losses.
+    """
     fields = {
         "z": address(z),
         "ld": z.shape[1],
@@ -51,7 +69,7 @@ def bind_loss(
 
 @register_jitable
 def _clear(a: Any) -> None:
-    """Fill the cotangent with zeros, which its padding keeps."""
+    """Fill the cotangent with zeros, which remain in its padding."""
     values = carray(pointer(a.by_examples, np.float32), a.panels * a.rows * PANEL)
     for i in range(a.panels * a.rows * PANEL):
         values[i] = np.float32(0)
@@ -59,9 +77,9 @@ def _clear(a: Any) -> None:
 
 @cache
 def softmax_cross_entropy() -> int:
-    """Address of the reverse pass of softmax cross-entropy: dz = (softmax(z) - onehot(y)) / B, times the scale.
+    """Return the address of the reverse pass of softmax cross-entropy.
 
-    A target out of range makes the loss NaN, and dz 0.
+    It computes dz = (softmax(z) - onehot(y)) / B, times the scale. A target out of range makes the loss NaN, and dz 0.
     """
     return kernel("reverse-softmax-cross-entropy", _softmax_cross_entropy, 3)
 
@@ -97,7 +115,7 @@ def _softmax_cross_entropy(arguments: int, part: int, parts: int) -> None:
 
 @cache
 def mean_squared_error() -> int:
-    """Address of the reverse pass of the mean squared error: dz = 2 (z - y) / (B N), times the scale."""
+    """Return the address of the reverse pass of the mean squared error: dz = 2 (z - y) / (B N), times the scale."""
     return kernel("reverse-mean-squared-error", _mean_squared_error, 3)
 
 

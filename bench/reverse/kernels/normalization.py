@@ -1,10 +1,11 @@
 """The reverse pass of layer and group normalisation.
 
     x̂  = (x - μ) r,  r = 1 / √(σ² + ε),  g = s ⊙ dy
-    dx = r (g - mean(g) - x̂ mean(g x̂))          means over what was normalised together
+    dx = r (g - mean(g) - x̂ mean(g x̂))          means over the numbers that are normalised together
     ds = Σ dy x̂,  db = Σ dy                      over pixels and examples
 
-An example's share of ds and db is kept, and added up over the batch after that: the same for any number of threads.
+Each example's share of ds and db is stored, and the shares are summed over the batch afterwards, so that the result is
+the same for any number of threads.
 
 Sources: J. L. Ba et al., arXiv 1607.06450; Y. Wu, K. He, arXiv 1803.08494.
 """
@@ -32,7 +33,7 @@ from fgnumba.validation.launcher import launcher
 
 _PIVOT, _MEAN, _MEAN_LOW, _DOT, _LINE, _LINE_2 = range(passes.WORK_VECTORS, passes.WORK_VECTORS + 6)
 _VECTORS = _LINE_2 + 1
-"""Vectors of scratch memory: the table of ``group_norm.passes``, and sums of their own for each channel."""
+"""Vectors of scratch memory: the table of ``shared.normalization``, and further numbers for each channel."""
 
 _ARGUMENTS = record(
     *images.fields("x"),
@@ -57,15 +58,33 @@ def bind(
     scale: npt.NDArray[np.float32],
     shares: npt.NDArray[np.float32],
 ) -> Operation:
-    """Bind the cotangent dx of images x, and each example's share of ds and db.
+    """Bind the cotangent dx of the images x, and each example's share of ds and db.
 
     Parameters
     ----------
-    dx : written; None where nothing needs it.
-    groups : of channels that are normalised together over all pixels; 0: each pixel over its channels.
-    shares : (B, 2, C), written.
+    isa : InstructionSet
+        The instruction set to bind for.
+    batch : int
+        Number of examples B.
+    images_a_part : int
+        Number of examples in a part.
+    x, dy : Images
+        The input, and the cotangent of the output.
+    dx : Images or None
+        Written: the cotangent of x. None: nothing needs it.
+    groups : int
+        Number of groups of channels, each normalised over all pixels. 0: each pixel is normalised over its channels.
+    epsilon : float
+        ε, above 0.
+    scale : array, (at least C,) float32
+        s.
+    shares : array, (B, 2, C) float32
+        Written: the shares of ds and db.
 
-    Cost: reads x four times and dy twice, writes dx once; mean and variance as in :mod:`fgnumba.kernels.rules.moments`.
+    Notes
+    -----
+    Cost: reads x four times and dy twice, and writes dx once. For mean and variance see
+    :mod:`fgnumba.kernels.rules.moments`.
     """
     height, width, channels = x.shape
     values, memory = operands(**({"x": x, "dy": dy} | ({"dx": dx} if dx else {})))
@@ -145,8 +164,8 @@ def _group_norm(arguments: int, part: int, parts: int) -> None:
         _clear(ds)
         _clear(db)
         passes.centre(a, x_image, epsilon)
-        # Sums are taken row by row: fewer roundings. And of what each channel's cotangents differ by from the first:
-        # their mean may be large.
+        # Each row is summed by itself first, which makes fewer rounding errors. And the cotangents are summed relative
+        # to each channel's first, because their mean may be large.
         pivot[:] = _row(dy_image, channels)
         for row in range(a.height):
             _clear(line)
@@ -180,8 +199,9 @@ def _group_norm(arguments: int, part: int, parts: int) -> None:
 def _project(a: Any, ds: Any, db: Any) -> None:
     """Write _MEAN + _MEAN_LOW, the mean of g over each channel's group, and _DOT, mean(g x̂); complete ds and db.
 
-    These are Σ (dy - p) d and Σ (dy - p), p = _PIVOT. A group's Σ d is 0, a channel's is not: mean(g x̂) has Σ d times
-    what s p is apart from that of the group's first channel.
+    On entry, ds and db hold Σ (dy - p) d and Σ (dy - p), with p = _PIVOT. The sum Σ d is 0 over a group but not over
+    a channel. So mean(g x̂) also has a term for each channel: Σ d, times the difference between s p of this channel
+    and s p of the group's first channel.
     """
     size, pixels, scale = a.channels // a.groups, a.height * a.width, _row(a.scale, a.channels)
     pivot, dot, inverse = passes.vector(a, _PIVOT), passes.vector(a, _DOT), passes.vector(a, passes.INVERSE)
@@ -218,7 +238,17 @@ def bind_sum(
     shift: npt.NDArray[np.float32],
     onto: bool,
 ) -> Operation:
-    """Bind ds and db, the sums of the examples' shares (B, 2, C): written, or added to where `onto`."""
+    """Bind ds and db, the sums of the examples' shares (B, 2, C).
+
+    Parameters
+    ----------
+    shares : array, (B, 2, C) float32
+        The shares of ds and db.
+    scale, shift : array, (at least C,) float32
+        Written: ds and db.
+    onto : bool
+        Whether the sums are added to what the arrays hold.
+    """
     batch, _, channels = shares.shape
     fields = {
         "shares": address(shares),

@@ -1,4 +1,7 @@
-"""The reverse pass of pooling: a window's cotangent goes to its maximum, the first of equal ones, or evenly to all."""
+"""The reverse pass of pooling: a window's cotangent goes to the window's maximum, or in equal shares to all its pixels.
+
+Among equal maxima, the first one gets it.
+"""
 
 from typing import Any
 
@@ -41,14 +44,28 @@ def bind(
     stride: tuple[int, int],
     padding: Border,
 ) -> Operation:
-    """Bind the cotangent dx of images x, pooled to y.
+    """Bind the cotangent dx of the images x, which were pooled to y.
 
     Parameters
     ----------
-    maximum : else the mean over what a window covers of the image.
-    x, y, dy, dx : images; dx is written, and must not overlap the others.
+    maximum : bool
+        True: max-pooling. False: the mean over the pixels of the image that a window covers.
+    batch : int
+        Number of examples B.
+    images_a_part : int
+        Number of examples in a part.
+    x, y, dy : Images
+        Input, output, and the cotangent of the output.
+    dx : Images
+        Written: the cotangent of x. It must not overlap the others.
+    window, stride : (int, int)
+        Size of the window, and the distance from one window to the next, in pixels.
+    padding : Border
+        Pixels around the image.
 
-    Cost: reads dy once, x and y once a window that covers it; reads and writes dx as often.
+    Notes
+    -----
+    Cost: reads dy once, and each pixel of x and y once for every window that covers it; reads and writes dx as often.
     """
     values, memory = operands(x=x, y=y, dy=dy, dx=dx)
     fields = {
@@ -107,7 +124,7 @@ def _max_pool(arguments: int, part: int, parts: int) -> None:
 
 @register_jitable
 def _give(x_at: int, dx_at: int, y: Any, left_over: Any, channels: int) -> None:
-    """Give a pixel what is left where it is the maximum."""
+    """Add what is left of a window's cotangent to a pixel, if the pixel is the maximum."""
     x, dx = carray(pointer(x_at, np.float32), channels), carray(pointer(dx_at, np.float32), channels)
     for c in range(channels):
         taken = (x[c] == y[c]) | (x[c] != x[c])
