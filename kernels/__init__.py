@@ -2,14 +2,14 @@
 
 Each package below may import only the packages that stand before it:
 
-emit      LLVM vector code: register tile, Philox, transformations, instruction sets
-machine   compiles kernels, caches them on disk, binds them to memory, and runs them on threads
-layout    how images, packed weights and the windows of convolutions lie in memory
-cuda      the machinery of GPU kernels: primitives, simulator, driver, programs
-rules     formulas that are compiled for every device: activations, directions, random numbers, means
-shared    parts of kernels that several operations share, for the CPU and for CUDA
-ops       the operations: one folder each, with one module for each device, which binds a kernel to its arrays
-devices   where arrays lie, and whose kernels the operations are bound to
+    emit      LLVM vector code: register tile, Philox, transformations, instruction sets
+    machine   compiles kernels, caches them on disk, binds them to memory, and runs them on threads
+    layout    how images, packed weights and the windows of convolutions lie in memory
+    cuda      the machinery of GPU kernels: primitives, simulator, driver, programs
+    rules     formulas that are compiled for every device: activations, directions, random numbers, means
+    shared    parts of kernels that several operations share, for the CPU and for CUDA
+    ops       the operations: one folder each, with one module for each device, which binds a kernel to its arrays
+    devices   where arrays lie, and whose kernels the operations are bound to
 
 An *operation* is a compiled kernel bound to its arguments, for example the dense layer of one model. A function that
 binds one, such as ``ops.dense.cpu.bind``, is a *launcher*: it checks its arguments once, so that running the operation
@@ -21,8 +21,8 @@ from fgnumba.kernels.machine import numba_settings as numba_settings
 DEVICES = ("cpu", "cuda")
 
 RULES = ("activations", "directions")
-"""Rules that operations on every device compute with: a folder with a module for each of ``DEVICES``."""
 """Rules with one module for each of ``DEVICES``, which operations of that device compute with."""
+
 OPERATIONS = (
     "avg_pool2d",
     "channel_sums",

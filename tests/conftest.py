@@ -23,7 +23,6 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("fgnumba")
 
 
-
 def pytest_xdist_auto_num_workers(config):
     """Return 2 worker processes for a run of all tests, none where files or names are asked for.
 

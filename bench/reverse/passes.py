@@ -93,7 +93,19 @@ class Passes:
         by_image: bool = True,
         numbered: bool = False,
     ) -> None:
-        """List a task. Deferred tasks are listed before a task that takes the whole batch."""
+        """List a task. Deferred tasks are listed before a task that takes the whole batch.
+
+        Parameters
+        ----------
+        reads, writes : sequence of Buffer
+            The buffers that the task reads, and those that it writes.
+        bind : callable
+            Returns the task's operations, once its buffers are in place.
+        by_image : bool
+            True: the task takes one image at a time. False: it takes the whole batch.
+        numbered : bool
+            Whether its operations depend on the number of each example in the batch, as dropout does.
+        """
         if not by_image:
             self.flush()
         self.tasks.append(Task(reads, writes, bind, by_image, numbered=numbered, begins=self._barrier))
@@ -109,7 +121,14 @@ class Passes:
     def defer(self, reads: Sequence[Buffer], bind: Callable[[], list[Operation]], sums: bool) -> None:
         """List a task later, when all images that are being computed are done.
 
-        With `sums`, the task sums over images.
+        Parameters
+        ----------
+        reads : sequence of Buffer
+            The buffers that the task reads.
+        bind : callable
+            Returns the task's operations, once its buffers are in place.
+        sums : bool
+            Whether the task sums over images.
         """
         self._deferred.append(Task(reads, (), bind, by_image=False, sums=sums))
 
@@ -263,7 +282,19 @@ class Passes:
         bind: Callable[[ImageBuffer], list[Operation]],
         numbered: bool = False,
     ) -> None:
-        """List a task that writes a cotangent of a value, unless the value depends on no parameter."""
+        """List a task that writes a cotangent of a value, unless the value depends on no parameter.
+
+        Parameters
+        ----------
+        value : Value
+            The value.
+        reads : sequence of Buffer
+            The buffers that the task reads.
+        bind : callable
+            Returns the task's operations, given the buffer of the cotangent.
+        numbered : bool
+            Whether its operations depend on the number of each example in the batch.
+        """
         if not value.has_tangent:
             return
         cotangent = ImageBuffer(self.batch, value.shape)

@@ -37,7 +37,15 @@ class Geometry:
 
 
 def is_channelwise(geometry: Geometry, inputs: int, outputs: int) -> bool:
-    """Whether every input channel forms a group with exactly one output channel."""
+    """Whether every input channel forms a group with exactly one output channel.
+
+    Parameters
+    ----------
+    geometry : Geometry
+        Sizes of the convolution.
+    inputs, outputs : int
+        Numbers of input and output channels.
+    """
     return geometry.groups == inputs == outputs and inputs > 1
 
 

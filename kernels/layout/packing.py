@@ -50,7 +50,17 @@ def pack_into(packed: npt.NDArray[np.float32], array: npt.NDArray[np.float32], g
 
 
 def unpack(packed: npt.NDArray[np.float32], n: int, groups: int = 1) -> npt.NDArray[np.float32]:
-    """Return the (K, N) matrix, or the (N,) vector, of a packed array as a contiguous copy."""
+    """Return the (K, N) matrix, or the (N,) vector, of a packed array as a contiguous copy.
+
+    Parameters
+    ----------
+    packed : array, (panels, K, PANEL) or (panels * PANEL,) float32
+        The packed array.
+    n : int
+        N, the number of columns without padding.
+    groups : int
+        Number of groups of columns.
+    """
     each = n // groups
     if packed.ndim == 1:
         return packed.reshape(groups, -1)[:, :each].flatten()

@@ -72,17 +72,17 @@ def sources_digest() -> str | None:
     The modules are read through their loaders: as sources, as bytecode without sources, or as members of an archive.
     """
     package = sys.modules["fgnumba.kernels"]
-    digest, found = hashlib.sha256(), 0
+    digest, complete = hashlib.sha256(), 0
     for name, content in _modules(package.__name__, package.__path__):
         if content is None:
             return None
         digest.update(f"{name}:{len(content)}:".encode())
         digest.update(content)
-        found += name == __name__
+        complete += name == __name__
     # If Python optimizes, its bytecode lacks the assert statements, so the flag is part of the hash.
     for setting in (sys.version, numba.__version__, llvmlite.__version__, np.__version__, sys.flags.optimize):
         digest.update(f"{setting}:".encode())
-    return digest.hexdigest() if found else None
+    return digest.hexdigest() if complete else None
 
 
 def _modules(package: str, folders: Iterable[str]) -> Iterator[tuple[str, bytes | None]]:

@@ -72,7 +72,17 @@ def _take(pool: int, lane: int) -> int:
 
 @register_jitable
 def run_part(table: int, first: int, length: int, part: int, parts: int) -> None:
-    """Run the operations in `length` rows of the table at `table`, from row `first` on, on one part."""
+    """Run a stage's operations, one after the other, on one part.
+
+    Parameters
+    ----------
+    table : int
+        Address of the table of operations.
+    first, length : int
+        The first of the stage's rows in the table, and the number of its rows.
+    part, parts : int
+        Number of the part, and how many parts there are.
+    """
     rows = carray(pointer(table, np.int64), (first + length, 2))
     for row in range(first, first + length):
         call(rows[row, 0], (rows[row, 1], part, parts))

@@ -1,8 +1,8 @@
 """Means and variances of float32 numbers that are accurate to float32, whatever the numbers' mean and size.
 
 The formula E x² - (E x)² loses all digits if the mean is large compared with the spread. The mean itself, rounded to
-float32, may be wrong by more than the spread: the mean of 3·10⁷ + {0, 2, 4} is accurate only to 1. Therefore, for all
-numbers that are normalised together (a *unit*):
+float32, may be wrong by more than the spread: the mean of 3·10⁷ + {0, 2, 4} is accurate only to 1. Therefore
+numbers that are normalised together (a *group*) are summed as follows, where U = 2⁻²⁴ is float32's unit roundoff:
 
 1. Numbers are taken relative to one of them, p. The difference x - p is exact if the two are within a factor of two of
    each other, and otherwise has the rounding error U |x - p|. At most ``RUN`` differences are summed in float32; sums
@@ -12,8 +12,8 @@ numbers that are normalised together (a *unit*):
    U |mean - p|, which is much if p is an outlier, so it is subtracted from d. The variance is E d² - (E d)², where the
    second term is next to nothing.
 
-Squares of float32 numbers overflow from 2⁶⁴ on, and sums and differences may overflow too. If that may have happened in
-a unit, the unit is computed again with all its numbers times the power of two ``SHRUNK``, and ε times its square. If a
+Squares of float32 numbers overflow from 2⁶⁴ on, and sums and differences may overflow too. If that may have happened
+in a group, it is computed again with all its numbers times the power of two ``SHRUNK``, and ε times its square. If a
 result is still not finite, it stays so: an infinity or NaN among the numbers makes all results NaN.
 
 Tangents, too, are multiplied by a power of two, the one next to 1 / √(σ² + ε) if that is below 1

@@ -48,6 +48,16 @@ GAUSSIAN_PANEL_SHIFT = 4
 
 
 def set_stream(stream: np.ndarray[Any, Any], seed: int, step: int) -> None:
-    """Write `seed` and `step` into `stream`, a (1,) array of the dtype ``STREAM``."""
+    """Write the seed and the step of the next draws.
+
+    Parameters
+    ----------
+    stream : array, (1,) ``STREAM``
+        Written: the record that kernels read.
+    seed : int
+        The seed, at most ``MAX_SEED``.
+    step : int
+        The step, at most ``MAX_STEP``.
+    """
     seed, step = int(seed), int(step)
     stream["step"], stream["key_low"], stream["key_high"] = step, seed & 0xFFFFFFFF, seed >> 32

@@ -1,5 +1,9 @@
 """Winograd's filtering F(2x2, 3x3): when it is used, its matrices, and the transformation of the weights.
 
+    Y = Aᵀ [(G W Gᵀ) ⊙ (Bᵀ X B)] A
+
+X is a 4x4 tile of the input, Y a 2x2 tile of the output, and W a 3x3 kernel; the transformed tiles are 4x4.
+
 Source: A. Lavin, S. Gray, Fast Algorithms for Convolutional Neural Networks, arXiv 1509.09308, section 4.1.
 """
 
@@ -40,7 +44,17 @@ _WEIGHTS = record("weight", "out", "panels", "channels", "transform")
 
 
 def fits(geometry: Geometry, shape: tuple[int, int, int], outputs: int) -> bool:
-    """Whether the filtering is possible for (H, W, C) images, and saves more than its transformations cost."""
+    """Whether the filtering is possible, and saves more than its transformations cost.
+
+    Parameters
+    ----------
+    geometry : Geometry
+        Sizes of the convolution.
+    shape : (int, int, int)
+        (H, W, C) of the input.
+    outputs : int
+        Number of output channels N.
+    """
     height, width = output_size(geometry, shape)
     return (
         geometry.kernel_size == (3, 3)
@@ -63,6 +77,17 @@ def suits(
     """Whether the filtering is used, given the directions too.
 
     Tangents of the weights that are not of rank 1 must fit into the cache.
+
+    Parameters
+    ----------
+    geometry : Geometry
+        Sizes of the convolution.
+    shape, output : (int, int, int)
+        (H, W, C) of the input, and (H', W', N) of the output.
+    weights : Weights
+        The layer's weights and directions.
+    has_tangent : bool
+        Whether the input has a tangent.
     """
     if not fits(geometry, shape, output[2]):
         return False
@@ -130,7 +155,17 @@ def transform_weights(
 
 @cache
 def transform(isa: InstructionSet, name: str, matrix: tuple[tuple[float, ...], ...]) -> int:
-    """Return the address of the transformation that :func:`fgnumba.kernels.emit.separable` describes."""
+    """Return the address of the transformation that :func:`fgnumba.kernels.emit.separable` describes.
+
+    Parameters
+    ----------
+    isa : InstructionSet
+        The instruction set to bind for.
+    name : str
+        Name of the transformation.
+    matrix : tuple of tuples of float
+        M of Y = M X Mᵀ.
+    """
     emitted = separable(isa, matrix)
 
     def apply(

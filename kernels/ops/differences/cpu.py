@@ -1,9 +1,11 @@
 """Finite differences on the CPU, from the losses of a model whose parameters are moved between its passes.
 
-keep       f_k = the loss of the last pass
-nudge      θ_j ← θ_j + ε, θ_j - ε, or θ_j as it was; j is one entry of all parameters
-central    d_k = (f_2k - f_2k+1) / 2 ε,  loss = mean f
-scatter    g_j ← g_j + c d_k
+    keep       f_k = the loss of the last pass
+    nudge      θ_j ← θ_j + ε, θ_j - ε, or θ_j as it was
+    central    d_k = (f_2k - f_2k+1) / 2 ε,  loss = mean f
+    scatter    g_j ← g_j + c d_k
+
+Here θ_j is one entry of all parameters, and the passes come in pairs, one at +ε and one at -ε.
 """
 
 from functools import cache
@@ -30,7 +32,17 @@ _SCATTER = record("places", "values", "count", "factor", "result")
 
 @launcher
 def bind_keep(values: npt.NDArray[np.float64], out: npt.NDArray[np.float64], index: int) -> Operation:
-    """Bind out[index] = values[0], which stores the loss of the last pass."""
+    """Bind out[index] = values[0], which stores the loss of the last pass.
+
+    Parameters
+    ----------
+    values : array, (at least 1,) float64
+        What the pass wrote, the loss first.
+    out : array, float64
+        Written: one of its entries.
+    index : int
+        Which of its entries.
+    """
     fields = {"values": address(values), "out": address(out), "index": index}
     return Operation("keep", _keep_entry(), filled(_KEEP, fields), keeps=(values, out))
 

@@ -1,7 +1,9 @@
 """Mean squared error on the CPU: value and directional derivatives in one pass over the outputs.
 
-f   = mean_ic (z_ic - y_ic)²
-d_t = mean_ic 2 (z_ic - y_ic) dz_tic
+    f   = mean_ic (z_ic - y_ic)²
+    d_t = mean_ic 2 (z_ic - y_ic) dz_tic
+
+Here i runs over the examples and c over the outputs.
 """
 
 from functools import cache

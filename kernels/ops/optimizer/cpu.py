@@ -232,7 +232,17 @@ def _squares(arguments: int, part: int, parts: int) -> None:
 
 @launcher
 def bind_factor(*, squares: npt.NDArray[np.float64], ball: bool, rates: npt.NDArray[Any]) -> Operation:
-    """Bind norm = √Σ squares, and factor = radius / norm for a `ball`, else min(1, clip_norm / norm)."""
+    """Bind norm = √Σ squares, and the factor that follows from it.
+
+    Parameters
+    ----------
+    squares : array, float64
+        The sums of squares that :func:`bind_squares` wrote.
+    ball : bool
+        True: factor = radius / norm. False: factor = min(1, clip_norm / norm).
+    rates : array, (1,) ``RATES``
+        `radius` or `clip_norm` is read, and `norm` and `factor` are written.
+    """
     fields = {"squares": address(squares), "size": len(squares), "ball": ball, "rates": address(rates)}
     return Operation("norm", _factor_entry(), filled(_FACTOR, fields), keeps=(squares, rates))
 

@@ -107,7 +107,23 @@ def lanes(a: Any, panel: int, row: int) -> int:
 
 @register_jitable
 def draw(a: Any, t: int, row: int, rows: int, panel: int, purpose: int, out: int) -> None:
-    """Draw `rows` rows of a panel of direction `t`, from row `row` on, to the address `out`."""
+    """Draw some rows of a panel of direction `t`.
+
+    Parameters
+    ----------
+    a : record
+        The kernel's arguments, with `FIELDS`.
+    t : int
+        The direction, counted from the first.
+    row, rows : int
+        The first row, a multiple of 4, and the number of rows.
+    panel : int
+        The panel.
+    purpose : int
+        ``philox.ENTRY`` for entries, ``LEFT`` and ``RIGHT`` for the vectors u and w of a rank-1 direction.
+    out : int
+        Address of the signs or normal numbers.
+    """
     stream = carray(pointer(a.stream, STREAM), 1)[0]
     c2 = ((a.first + t) << DIRECTION_SHIFT) + a.parameter
     call(a.draw, (row, rows, panel, purpose, c2, stream.step, stream.key_low, stream.key_high, out))

@@ -111,7 +111,17 @@ WORD_BYTES = directions.draw_bytes(RADEMACHER, ROWS)
 
 @register_jitable
 def examples(a: Any, part: int, parts: int, by_panels: bool) -> tuple[int, int]:
-    """Return the first and last (exclusive) example of a part, counted from the first of the batch or chunk."""
+    """Return the first and last (exclusive) example of a part, counted from the first of the batch or chunk.
+
+    Parameters
+    ----------
+    a : record
+        The kernel's arguments, with `FIELDS`.
+    part, parts : int
+        Number of the part, and how many parts there are.
+    by_panels : bool
+        Whether an operation that takes the whole batch divides it by panels of channels; else it divides by examples.
+    """
     if a.images > 0:
         return part * a.images, min(a.batch, (part + 1) * a.images)
     if by_panels:
@@ -121,7 +131,7 @@ def examples(a: Any, part: int, parts: int, by_panels: bool) -> tuple[int, int]:
 
 @register_jitable
 def panels(a: Any, part: int, parts: int, by_panels: bool) -> tuple[int, int]:
-    """Return the first and last (exclusive) panel of a part."""
+    """Return the first and last (exclusive) panel of a part. The parameters are those of :func:`examples`."""
     if a.images == 0 and by_panels:
         return split(a.panels, parts, part)
     return 0, a.panels
@@ -129,13 +139,41 @@ def panels(a: Any, part: int, parts: int, by_panels: bool) -> tuple[int, int]:
 
 @register_jitable
 def origin(a: Any, at: int, part_stride: int, image_stride: int, part: int, first: int) -> int:
-    """Return the address of a part's first example in the images that begin at the address `at`."""
+    """Return the address of a part's first example.
+
+    Parameters
+    ----------
+    a : record
+        The kernel's arguments, with `FIELDS`.
+    at : int
+        Address of the images.
+    part_stride, image_stride : int
+        Their strides, in elements.
+    part : int
+        Number of the part.
+    first : int
+        The part's first example, see :func:`examples`.
+    """
     return at + 4 * (part * part_stride if a.images > 0 else first * image_stride)
 
 
 @register_jitable
 def draw(a: Any, slot: int, row: int, rows: int, panel: int, out: int) -> None:
-    """Draw the words of signs for `rows` rows of a panel, from row `row` on, a multiple of 4, for slot `slot`."""
+    """Draw the signs of some rows of a panel, for one slot.
+
+    Parameters
+    ----------
+    a : record
+        The kernel's arguments, with `FIELDS`.
+    slot : int
+        The slot, counted from the layer's first.
+    row, rows : int
+        The first row, a multiple of 4, and the number of rows.
+    panel : int
+        The panel.
+    out : int
+        Address of the words of signs.
+    """
     stream = carray(pointer(a.stream, STREAM), 1)[0]
     c2 = ((a.slot + slot) << DIRECTION_SHIFT) + a.parameter
     call(
@@ -146,7 +184,19 @@ def draw(a: Any, slot: int, row: int, rows: int, panel: int, out: int) -> None:
 
 @register_jitable
 def place(a: Any, q: int, first: int, image: int, row: int, pixel: int) -> int:
-    """Return the bytes from a part's first example to row `q` of the signs, in images with the given strides."""
+    """Return the bytes from a part's first example to the pixel of row `q` of the signs.
+
+    Parameters
+    ----------
+    a : record
+        The kernel's arguments, with `FIELDS`.
+    q : int
+        The row of the signs, one for each example and pixel.
+    first : int
+        The part's first example, see :func:`examples`.
+    image, row, pixel : int
+        Strides of the images, in elements.
+    """
     pixels = a.height * a.width
     i, p = q // pixels - a.example - first, q % pixels
     return 4 * (i * image + p // a.width * row + p % a.width * pixel)

@@ -109,7 +109,23 @@ def draw(a: Any, block: int, draw_vector: Any) -> int:
 def write(
     a: Any, block: int, u: int, rows: int, segments: int, offsets: int, length: int, x: int, ld: int, row: int
 ) -> None:
-    """Write the dots of `rows` rows of x with the vectors `u` of a block. x lies as a register tile reads it."""
+    """Write the dots of some rows of x with the vectors u of a block.
+
+    Parameters
+    ----------
+    a : record
+        The kernel's arguments, with `FIELDS`.
+    block : int
+        Number of the block.
+    u : int
+        Address that :func:`draw` returned.
+    rows : int
+        Number of rows.
+    segments, offsets, length, x, ld : int
+        Where the rows of x lie, as for a register tile, see :func:`fgnumba.kernels.emit.product_tile`.
+    row : int
+        Number of the first row's dot.
+    """
     if a.dot_stride == 1:
         call(a.dot_rows, (rows, segments, offsets, length, x, ld, u, at(a, block, row)))
         return

@@ -171,6 +171,17 @@ def regions(weights: Weights, sums: int, slopes: int, drawn: int) -> Mapping[str
     """Return the bytes of scratch memory by field.
 
     The field ``sums`` comes first, at the beginning of the scratch memory.
+
+    Parameters
+    ----------
+    weights : Weights
+        The layer's weights.
+    sums : int
+        Bytes of the products' sums.
+    slopes : int
+        Bytes of the slopes, if there are directions.
+    drawn : int
+        Bytes of drawn panels of V.
     """
     width = weights.panels * PANEL * 4
     return {
@@ -207,7 +218,25 @@ def draw_panel(a: Any, t: int, panel: int, k: int, length: int, out: int) -> Non
 
 @register_jitable
 def draw_vector(a: Any, t: int, n: int, purpose: int, parameter: int, work: int, out: int) -> None:
-    """Draw a vector of direction `t`. Of `a`, only first, kind, stream, draw and draw_vector are used."""
+    """Draw a vector of direction `t`.
+
+    Parameters
+    ----------
+    a : record
+        The kernel's arguments. Only first, kind, stream, draw and draw_vector are used.
+    t : int
+        The direction, counted from the first.
+    n : int
+        Number of entries, a multiple of PANEL.
+    purpose : int
+        ``philox.ENTRY``, ``LEFT`` or ``RIGHT``.
+    parameter : int
+        Number of the parameter in the counter.
+    work : int
+        Address of memory for :func:`fgnumba.kernels.rules.directions.cpu.vector`.
+    out : int
+        Address of the n float32.
+    """
     stream = carray(pointer(a.stream, STREAM), 1)[0]
     c2 = ((a.first + t) << DIRECTION_SHIFT) + parameter
     key = (c2, stream.step, stream.key_low, stream.key_high)
@@ -218,10 +247,26 @@ def draw_vector(a: Any, t: int, n: int, purpose: int, parameter: int, work: int,
 def finish(
     a: Any, t: int, p: int, rows: int, columns: int, z: int, slopes: int, dotted: int, y: int, ld_y: int
 ) -> None:
-    """Apply the epilogue to `rows` rows of z, and write `columns` columns of y, from panel p on.
+    """Apply the epilogue to some rows of z.
 
-    For t = 0 these are rows of the primal, else of tangent t. Rows of z and slopes have a.group panels, or one if
-    fewer than a.group remain. `dotted` is the address of x·u, or 0 if there is none.
+    The primal gets bias and activation; a tangent gets the rank-1 term, the bias's direction and the slope.
+
+    Parameters
+    ----------
+    a : record
+        The kernel's arguments, with `FIELDS`.
+    t : int
+        0: the rows are of the primal. Otherwise they are of tangent t.
+    p : int
+        The panel at which the columns begin.
+    rows, columns : int
+        How many rows and columns of y are written.
+    z, slopes : int
+        Addresses. Their rows have a.group panels, or one if fewer than a.group remain.
+    dotted : int
+        Address of x·u, or 0 if there is none.
+    y, ld_y : int
+        Address of the result, and the elements from one of its rows to the next.
     """
     stride = (columns + PANEL - 1) // PANEL * PANEL
     if t == 0:

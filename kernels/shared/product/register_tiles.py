@@ -25,7 +25,7 @@ def tile(
     channelwise: bool = False,
     ahead: bool = False,
 ) -> int:
-    """Return the address of the register tile that :func:`fgnumba.kernels.emit.product_tile` describes.
+    """Return the address of a register tile, whose parameters :func:`fgnumba.kernels.emit.product_tile` describes.
 
     The kernel has the last two arguments only with `ahead`.
     """
@@ -83,8 +83,18 @@ def tile_table(
 ) -> npt.NDArray[np.int64]:
     """Return the addresses of register tiles by height: an array (max_rows + 1, ``TILE_KINDS``) int64.
 
-    The columns are: a tile of one panel; one of `group` panels; and one of a single panel of which only `last_columns`
-    columns are computed. Only tiles whose height is in `heights` are compiled; the other addresses are 0.
+    Parameters
+    ----------
+    isa : InstructionSet
+        The instruction set whose vectors are used.
+    heights : iterable of int
+        The heights of which tiles are compiled. The addresses of other heights are 0.
+    group : int
+        Panels of the tiles in column ``GROUP``; those in the other columns have one.
+    weights, entries, channelwise, ahead : bool, str or None, bool, bool
+        Properties of all tiles, see :func:`fgnumba.kernels.emit.product_tile`.
+    last_columns : int
+        Number of columns that the tiles in column ``LAST`` compute.
     """
     table = np.zeros((isa.max_rows + 1, TILE_KINDS), np.int64)
     last = round_up(last_columns, isa.lanes)

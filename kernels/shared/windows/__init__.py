@@ -6,13 +6,13 @@ FIELDS = (
     *("channels", "height", "width", "image_height", "image_width"),
     *("window_height", "window_width", "down", "across", "top", "left"),
 )
-"""Sizes, and how the windows move."""
+"""The sizes of both images and of the window, the strides of the window, and the padding."""
 
 
 def window_fields(
     x: Images, y: Images, window: tuple[int, int], stride: tuple[int, int], padding: Border
 ) -> dict[str, int]:
-    """Return the values of `FIELDS`."""
+    """Return the values of `FIELDS`. The parameters are those of :func:`bind`."""
     height, width, channels = y.shape
     return {
         "channels": channels,
