@@ -77,7 +77,7 @@ def bind(
     count : int
         Number of directions T.
     parameter : int
-        Number of the parameter in the counter.
+        Number of the parameter in the Philox counter.
     stream : array, (1,) ``philox.STREAM``
         Seed and step, read when the operation runs.
     values : array, (1 + T,) float64
@@ -91,7 +91,7 @@ def bind(
     moment : array, shaped like theta, or None
         m, for MOMENTUM.
     first : int
-        Number of the first direction in the counter.
+        Number of the first direction in the Philox counter.
 
     Notes
     -----

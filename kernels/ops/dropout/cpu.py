@@ -62,7 +62,7 @@ def bind(
     x, y : Images
         Images of the same shape. y may be x; otherwise they must not overlap.
     layer : int
-        Number of the layer in the counter.
+        Number of the layer in the Philox counter.
     rate : float
         p, at least 0 and below 1.
     stream : array, (1,) ``philox.STREAM``

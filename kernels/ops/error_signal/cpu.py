@@ -1,10 +1,10 @@
-"""Error signals on the CPU: δ, the estimate of B ∂f/∂z for every unit of a layer, times a scale.
+"""Error signals on the CPU: δ, the estimate of ∂f/∂z for every unit of a layer, times the batch size and a scale.
 
     δ_i = a'(z) ⊙ h_i + Σ_t r_it u_it                  the second term only where a'(z) ≠ 0
 
 h is what is known of the gradient with respect to the layer's output: the loss's own gradient e for the units that the
-loss reads, or feedback's e Bᵀ, or nothing. r_it is what noise t says of the rest (``kernels.ops.noise_response``), and
-u_it are its signs, which are drawn again.
+loss reads, or e Bᵀ with a feedback matrix B, or nothing. r_it is what noise t says of the rest
+(``kernels.ops.noise_response``), and u_it are its signs, which are drawn again.
 """
 
 from typing import Any
@@ -72,7 +72,7 @@ def bind(
         The cell of each pixel, one of A; see ``kernels.ops.feedback``. None: all pixels are in one cell.
     noise : array, (slots of the pass, B) float32, or None
         r. None: there is no such term.
-    bias : array, (panels * PANEL,) float32, or None
+    bias : array, (at least N,) float32, or None
         Written: Σ_i δ_i. Only possible with panels of features.
     onto : bool
         Whether Σ_i δ_i is added to what `bias` holds.

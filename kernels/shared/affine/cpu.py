@@ -39,9 +39,9 @@ class Affine:
     count : int
         Number of directions T.
     first : int
-        Number of the first direction in the counter.
+        Number of the first direction in the Philox counter.
     scale_parameter, shift_parameter : int
-        Numbers of the two parameters in the counter.
+        Numbers of the two parameters in the Philox counter.
     stream : array, (1,) ``philox.STREAM``
         Seed and step, read when the operation runs.
     v_scale, v_shift : array, (T, C rounded up to PANEL) float32, or None

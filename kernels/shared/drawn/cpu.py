@@ -43,9 +43,9 @@ class Drawn:
     count : int
         Number of directions T.
     first : int
-        Number of the first direction in the counter.
+        Number of the first direction in the Philox counter.
     parameter : int
-        Number of the parameter in the counter.
+        Number of the parameter in the Philox counter.
     stream : array, (1,) ``philox.STREAM``
         Seed and step, read when an operation runs.
     """

@@ -56,13 +56,13 @@ class Perturbed:
     activation_name : str
         The activation whose slopes are taken.
     parameter : int
-        Number of the layer in the counter.
+        Number of the layer in the Philox counter.
     stream : array, (1,) ``philox.STREAM``
         Seed and step, read when an operation runs.
     slot, slots : int
         The first slot that carries this layer's noise, and the number of such slots.
     first_channel : int
-        Number of y's channel 0 in the counter, a multiple of PANEL.
+        Number of y's channel 0 in the Philox counter, a multiple of PANEL.
     """
 
     batch: int

@@ -50,10 +50,10 @@ class Weights:
     count : int
         Number of directions T.
     first : int
-        Number of the first direction in the counter.
+        Number of the first direction in the Philox counter.
     parameter, bias_parameter : int
-        Numbers of weight and bias in the counter. A `bias_parameter` of -1 means that there is no bias, and no tangent
-        of it.
+        Numbers of weight and bias in the Philox counter. A `bias_parameter` of -1 means that there is no
+        bias, and no tangent of it.
     stream : array, (1,) ``philox.STREAM``
         Seed and step, read when the operation runs.
     v, v_bias : array, (T, panels, K, PANEL) and (T, panels * PANEL) float32, or None
@@ -231,7 +231,7 @@ def draw_vector(a: Any, t: int, n: int, purpose: int, parameter: int, work: int,
     purpose : int
         ``philox.ENTRY``, ``LEFT`` or ``RIGHT``.
     parameter : int
-        Number of the parameter in the counter.
+        Number of the parameter in the Philox counter.
     work : int
         Address of memory for :func:`fgnumba.kernels.rules.directions.cpu.vector`.
     out : int
