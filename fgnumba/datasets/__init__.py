@@ -1,4 +1,4 @@
-"""Data sets: the embedded digits, MNIST and Fashion-MNIST, and one's own as ``.npz`` or IDX files."""
+"""Data sets: the embedded digits, MNIST and Fashion-MNIST, and your own as ``.npz`` or IDX files."""
 
 from fgnumba.datasets.catalog import NAMES, load
 from fgnumba.datasets.dataset import Dataset

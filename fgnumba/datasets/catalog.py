@@ -1,4 +1,4 @@
-"""From a name or a path to a data set."""
+"""Load a data set by its name, or from a file or folder."""
 
 import os
 from collections.abc import Callable
@@ -22,7 +22,8 @@ def load(name: str | os.PathLike[str], data_dir: str | os.PathLike[str] | None =
 
     Parameters
     ----------
-    name : one of
+    name : str or path
+        One of the names, or a path, of this table. Every sample is float32.
 
         ======================= ==============================================================================
         ``"digits"``            embedded: 1,797 handwritten digits, (8, 8, 1) in [0, 1]; 1,438 train, 359 test
@@ -32,14 +33,27 @@ def load(name: str | os.PathLike[str], data_dir: str | os.PathLike[str] | None =
         a path to a folder      the four IDX files, named as MNIST's; images divided by 255
         ======================= ==============================================================================
 
-        A folder called as one of the names is reached by ``./mnist``.
-    data_dir : for MNIST and Fashion-MNIST, the folder that holds the four IDX files, plain or ``.gz``. None:
-        they are downloaded once, checked, and kept in the user's cache.
+        A folder that has the same name as a data set is reached by a path such as ``./mnist``.
+    data_dir : str or path, optional
+        The folder that holds the four IDX files of MNIST or Fashion-MNIST, plain or as ``.gz``. By default
+        they are downloaded once, compared with their checksums, and kept in the user's cache folder.
+
+    Returns
+    -------
+    Dataset
+        The training part and the test part, checked.
 
     Raises
     ------
     DatasetError
-        Where the name is unknown, or the data are missing, damaged or impossible.
+        If the name is unknown, or the data are missing, damaged, or hold impossible values.
+
+    Examples
+    --------
+    >>> import fgnumba as fg
+    >>> digits = fg.datasets.load("digits")
+    >>> digits.x_train.shape, digits.x_test.shape, digits.classes
+    ((1438, 8, 8, 1), (359, 8, 8, 1), 10)
     """
     source = os.fsdecode(name)
     if source not in NAMES:
@@ -54,7 +68,7 @@ def load(name: str | os.PathLike[str], data_dir: str | os.PathLike[str] | None =
 
 
 def _reader(source: str) -> Callable[[str], Dataset]:
-    # os.path's tests, unlike Path's, answer False to names too long or otherwise impossible.
+    # os.path's tests, unlike Path's, answer False for a name that is too long or otherwise impossible.
     if os.path.isdir(source):
         return lambda folder: load_idx_folder(folder, Path(folder).resolve().name)
     is_npz = source.lower().endswith(".npz")

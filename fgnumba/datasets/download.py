@@ -1,4 +1,4 @@
-"""MNIST and Fashion-MNIST from their mirrors, checked against checksums and kept in the user's cache."""
+"""Download MNIST and Fashion-MNIST from mirrors, compare checksums, and keep the files in the user's cache folder."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from fgnumba.errors import DatasetError
 
 @dataclass(frozen=True)
 class Remote:
-    """Where a data set's files are: base addresses, tried in turn, and each file's SHA-256."""
+    """Where the files of a data set are: the mirrors' addresses, tried in turn, and the SHA-256 of each file."""
 
     mirrors: tuple[str, ...]
     checksums: Mapping[str, str]
@@ -46,21 +46,31 @@ REMOTES = {
 
 
 def fetch(name: str) -> Path:
-    """Return the folder with the four files of a data set of `REMOTES`, downloading what is missing.
+    """Return the folder that holds the four files of a data set, after downloading those that are missing.
+
+    Parameters
+    ----------
+    name : str
+        A key of `REMOTES`.
+
+    Returns
+    -------
+    pathlib.Path
+        A folder in the user's cache.
 
     Raises
     ------
     DatasetError
-        Where every mirror failed for a file.
+        If every mirror failed for a file, or the user has no home folder to download to.
     """
-    # Imported here, and pooch below: most runs never download.
+    # platformdirs is imported here, and pooch below, because most runs never download.
     import platformdirs
 
     try:
         cache = platformdirs.user_cache_path("fgnumba", appauthor=False)
     except RuntimeError:
         cache = Path("~")
-    # Older versions leave "~", which would be a folder's name in the working folder.
+    # Older versions of platformdirs leave "~" in the path, which would name a folder in the working folder.
     if cache.parts[0] == "~":
         raise DatasetError(
             f"{name}: there is no home folder to download to; set XDG_CACHE_HOME, or give the folder that holds the "
@@ -87,7 +97,7 @@ def _fetch_file(name: str, file: str, checksum: str, mirrors: tuple[str, ...], f
 
 
 def _try_mirror(mirror: str, file: str, checksum: str, folder: Path) -> str | None:
-    """Have the file in the folder and return None, or return why not."""
+    """Download the file into the folder, unless it is there, and return None; on failure, return the reason."""
     import pooch
 
     try:
@@ -98,7 +108,7 @@ def _try_mirror(mirror: str, file: str, checksum: str, folder: Path) -> str | No
             path=folder,
             downloader=pooch.HTTPDownloader(timeout=30),
         )
-    # All that goes wrong on the network and the disk. What requests has to say of it is a paragraph.
+    # OSError covers every failure of the network and of the disk. The message of requests is a paragraph: it is cut.
     except OSError as error:
         response = getattr(error, "response", None)
         status = f"HTTP status {response.status_code}" if response is not None else None

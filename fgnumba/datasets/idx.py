@@ -1,10 +1,10 @@
 """The IDX format, in which MNIST and its relatives are published.
 
-A file is 0, 0, an element type, the rank, each size as a big-endian uint32, then the elements in C order
-(http://yann.lecun.com/exdb/mnist). Only unsigned bytes (type 8) are read, plain or gzip-compressed.
+A file holds two zero bytes, the element type, the rank, each size as a big-endian uint32, and then the elements in C
+order (http://yann.lecun.com/exdb/mnist). Only files of unsigned bytes (type 8) are read, plain or gzip-compressed.
 
-A file is not to be trusted: its header is held against the file's own size before memory is asked for, and no
-more is decompressed than the header promises.
+A file is not trusted: its header is compared with the file's own size before memory is allocated, and no more bytes
+are decompressed than the header promises.
 """
 
 import gzip
@@ -25,7 +25,7 @@ from fgnumba.storage.safetensors import MAX_RANK
 from fgnumba.validation import optional, whole_number
 from fgnumba.validation.paths import path_of
 
-# As the files are published; the variants have a dot for the second hyphen, or `.gz` at the end.
+# The names under which the files are published. In variants a dot precedes "idx", not a hyphen, or ".gz" follows.
 TRAIN_IMAGES = "train-images-idx3-ubyte"
 TRAIN_LABELS = "train-labels-idx1-ubyte"
 TEST_IMAGES = "t10k-images-idx3-ubyte"
@@ -33,7 +33,7 @@ TEST_LABELS = "t10k-labels-idx1-ubyte"
 
 UNSIGNED_BYTE = 8
 GZIP_MAGIC = b"\x1f\x8b"
-# Deflate's cheapest code spends 2 bits on 258 bytes.
+# Deflate's cheapest code spends 2 bits on 258 bytes, so one compressed byte holds at most 4 · 258 bytes.
 MAX_GZIP_RATIO = 1032
 CHUNK_BYTES = 1 << 20
 
@@ -43,17 +43,19 @@ def read_idx(path: str | os.PathLike[str]) -> np.ndarray:
 
     Parameters
     ----------
-    path : a file, plain or gzip-compressed; which one is decided by its first bytes, not its name.
+    path : str or path
+        The file, plain or gzip-compressed. Its first bytes decide which of the two it is, not its name.
 
     Returns
     -------
-    uint8, C-contiguous, of the rank and sizes that the header states.
+    ndarray, uint8, C-contiguous
+        The elements, in the shape that the header states.
 
     Raises
     ------
     DatasetError
-        Where the file cannot be opened, is not IDX of unsigned bytes, is empty, damaged, or longer or shorter
-        than its header says.
+        If the file cannot be opened, is not an IDX file of unsigned bytes, is empty or damaged, or is longer or
+        shorter than its header states.
     """
     path = path_of(path, "path", DatasetError)
     try:
@@ -76,19 +78,30 @@ def read_idx(path: str | os.PathLike[str]) -> np.ndarray:
 
 
 def load_idx_folder(folder: str | os.PathLike[str], name: str, classes: int | None = None) -> Dataset:
-    """Load the four IDX files of a folder: images divided by 255, (n, H, W, 1) float32.
+    """Load the four IDX files of a folder. The images are divided by 255 and become (n, H, W, 1) float32.
 
     Parameters
     ----------
-    folder : holds ``train-images-idx3-ubyte``, ``train-labels-idx1-ubyte``, ``t10k-images-idx3-ubyte`` and
-        ``t10k-labels-idx1-ubyte``, each plain or with ``.gz``, or with a dot before ``idx``.
-    name : the data set's.
-    classes : labels must be below it; None: the largest label plus 1.
+    folder : str or path
+        The folder that holds ``train-images-idx3-ubyte``, ``train-labels-idx1-ubyte``,
+        ``t10k-images-idx3-ubyte`` and ``t10k-labels-idx1-ubyte``. Each name may end in ``.gz``, and may have a
+        dot before ``idx`` in place of the hyphen.
+    name : str
+        The name of the data set.
+    classes : int, optional
+        The number of classes; every label must be below it. By default it is the largest label plus 1.
+
+    Returns
+    -------
+    Dataset
+        The training part and the test part, checked.
 
     Raises
     ------
+    ConfigError
+        If `classes` is not a whole number of at least 1.
     DatasetError
-        Where a file is missing or bad, or the files do not go together.
+        If a file is missing or damaged, or the numbers of images and labels differ.
     """
     classes = optional(whole_number, "classes", classes)
     folder = path_of(folder, "data_dir", DatasetError)
@@ -103,7 +116,7 @@ def load_idx_folder(folder: str | os.PathLike[str], name: str, classes: int | No
 
 
 def _read(path: Path, stream: io.BufferedReader | gzip.GzipFile, limit: int) -> np.ndarray:
-    """Read header and elements of a stream that yields at most `limit` bytes."""
+    """Return the array of a stream, which yields at most `limit` bytes after decompression."""
     shape = _read_shape(path, stream)
     promised = math.prod(shape)
     if promised == 0:
@@ -129,7 +142,7 @@ def _read(path: Path, stream: io.BufferedReader | gzip.GzipFile, limit: int) -> 
                 f"{path}: truncated: its header promises {promised} bytes, {shape}; it holds {filled}"
             )
         filled += count
-    # Asking past the end also has gzip compare its checksum.
+    # Reading past the end also makes gzip compare its checksum.
     if stream.read(1):
         raise DatasetError(f"{path}: bytes follow the {promised} that its header promises, {shape}")
     return elements
@@ -161,7 +174,7 @@ def _read_pair(folder: Path, images: str, labels: str, classes: int | None) -> t
     if len(pixels) != len(targets):
         raise DatasetError(
             f"{images_path} has {len(pixels)} images and {labels_path.name} {len(targets)} labels; "
-            "they must be as many"
+            "the two numbers must be equal"
         )
     if classes is not None:
         check_labels(f"{labels_path}: label", targets, classes)

@@ -1,7 +1,7 @@
-"""Arrays as NumPy's ``.npy`` files, alone or as members of an archive.
+"""Read arrays in NumPy's ``.npy`` format, from a file of their own or from a member of an archive.
 
-A file is not to be trusted: what its header claims is held against what is there before memory is asked for.
-Nothing in it is unpickled.
+A file is not trusted: what its header claims is compared with the bytes that are there before memory is allocated.
+Nothing is unpickled.
 """
 
 import io
@@ -17,10 +17,10 @@ from fgnumba.kernels.machine.memory import physical_memory, readable
 from fgnumba.storage.safetensors import MAX_RANK
 
 MAX_HEADER = 10_000
-"""Bytes of a header that NumPy reads."""
+"""The number of bytes of the longest header that NumPy is allowed to read."""
 CHUNK_BYTES = 1 << 20
 AS_FEATURES = 5
-"""Bytes that an element is worth besides its own: as float32, and whether it is finite."""
+"""Bytes of memory that each element needs beside its own: 4 for its float32 copy, 1 for the flag "is finite"."""
 
 
 def read_npy(stream: IO[bytes], size: int) -> np.ndarray:
@@ -28,13 +28,21 @@ def read_npy(stream: IO[bytes], size: int) -> np.ndarray:
 
     Parameters
     ----------
-    stream : at the beginning of an ``.npy`` file.
-    size : bytes that it yields at most.
+    stream : binary file object
+        The stream, at the beginning of the ``.npy`` content.
+    size : int
+        The largest number of bytes that the stream can yield.
+
+    Returns
+    -------
+    ndarray
+        The array, in the dtype and shape of the header.
 
     Raises
     ------
     ValueError
-        What the content is instead, for a message of the form "x is ...".
+        If the content is anything else. The text completes a message of the form "x_train is …", for example
+        "damaged: it breaks off after 12 of 400 bytes".
     """
     start = stream.read(MAX_HEADER + 12)
     shape, fortran_order, dtype, header_size = _header(start)
@@ -63,11 +71,11 @@ def read_npy(stream: IO[bytes], size: int) -> np.ndarray:
 
 
 def _header(start: bytes) -> tuple[tuple[int, ...], bool, np.dtype, int]:
-    """Return shape, whether in Fortran's order, dtype, and where the elements begin."""
+    """Return the shape, whether the order is Fortran's, the dtype, and the byte at which the elements begin."""
     stream = io.BytesIO(start)
     try:
         version = np.lib.format.read_magic(stream)
-        # Version 3 differs in the names of fields alone, which numbers have not.
+        # Version 3 differs from version 2 only in the encoding of fields' names, and plain numbers have no fields.
         parse = {
             (1, 0): np.lib.format.read_array_header_1_0,
             (2, 0): np.lib.format.read_array_header_2_0,
@@ -76,7 +84,7 @@ def _header(start: bytes) -> tuple[tuple[int, ...], bool, np.dtype, int]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             shape, fortran_order, dtype = parse(stream, max_header_size=MAX_HEADER)
-    # The header is a Python expression: damage surfaces as whatever its parser met first, MemoryError among them.
+    # The header is a Python expression, so damage can raise any error that Python's parser can, even MemoryError.
     except Exception as error:
         raise ValueError(f"not a readable .npy array ({str(error)[:200]})") from None
     return shape, fortran_order, dtype, stream.tell()

@@ -1,4 +1,4 @@
-"""Data sets of one's own, as NumPy's ``.npz`` archives."""
+"""Load your own data set from NumPy's ``.npz`` archive."""
 
 import os
 import zipfile
@@ -15,10 +15,10 @@ from fgnumba.storage.files import open_regular
 from fgnumba.validation.paths import path_of
 
 KEYS = ("x_train", "y_train", "x_test", "y_test")
-# A label beyond this is an identifier, not a class: a model would be given that many outputs.
+# A larger label is an identifier, not a class: the model would be given that many outputs.
 MAX_CLASSES = 1 << 16
 MAX_RATIO = {zipfile.ZIP_STORED: 1, zipfile.ZIP_DEFLATED: MAX_GZIP_RATIO}
-"""Of what NumPy compresses with: bytes that come of one at most."""
+"""The compression methods that NumPy uses, and the most bytes that one compressed byte can yield in each."""
 MAX_DIRECTORY = 1 << 26
 ENCRYPTED = 1
 
@@ -28,16 +28,22 @@ def load_npz(path: str | os.PathLike[str]) -> Dataset:
 
     Parameters
     ----------
-    path : the archive. Features are (n, K), (n, H, W) or (n, H, W, C) of any real type; they become float32
-        as they are: **nothing is scaled**, so bytes stay 0 to 255. (n, H, W) becomes (n, H, W, 1). Labels are
-        (n,) of any integer type, from 0 up to 65,535; the number of classes is the largest label of both
-        parts plus 1.
+    path : str or path
+        The archive. The features are (n, K), (n, H, W) or (n, H, W, C) of any real dtype, and (n, H, W) becomes
+        (n, H, W, 1). They are converted to float32 and **not scaled**: bytes stay 0 to 255. The labels are (n,)
+        of any integer dtype, from 0 to at most 65,535. The number of classes is the largest label of both parts
+        plus 1.
+
+    Returns
+    -------
+    Dataset
+        The training part and the test part, checked. Its name is the name of the file.
 
     Raises
     ------
     DatasetError
-        Where the archive cannot be opened or is damaged, an array is missing or pickled, or its type, shape
-        or values are not those above. Pickled arrays are never loaded.
+        If the archive cannot be opened or is damaged, if an array is missing or pickled, or if its dtype, shape
+        or values are not as described above. Pickled arrays are never loaded.
     """
     path = path_of(path, "path", DatasetError)
     arrays = _read(path)
@@ -66,13 +72,13 @@ def _read(path: Path) -> dict[str, np.ndarray]:
         raise
     except OSError as error:
         raise DatasetError(f"{path}: cannot be read ({error.strerror or error})") from error
-    # Damaged bytes surface as whatever zipfile or zlib met first.
+    # Damaged bytes can raise any error of zipfile's or zlib's.
     except Exception as error:
         raise DatasetError(f"{path}: not an .npz archive, or a damaged one") from error
 
 
 class _Guarded:
-    """A file that refuses to be read in pieces of any size that a directory claims."""
+    """A file that refuses to read a piece larger than MAX_DIRECTORY, whatever size the archive's directory claims."""
 
     def __init__(self, file: BufferedReader) -> None:
         self._file = file
@@ -85,7 +91,7 @@ class _Guarded:
 
 
 def _members(path: Path, members: list[zipfile.ZipInfo]) -> dict[str, zipfile.ZipInfo]:
-    """Return the member of each key, having checked that it is there once, and may be as long as it claims."""
+    """Return the member of each key, after checking that it is there once and can be as long as it claims."""
     found: dict[str, zipfile.ZipInfo] = {}
     for member in members:
         key = member.filename.removesuffix(".npy")
@@ -115,7 +121,7 @@ def _member(path: Path, archive: zipfile.ZipFile, key: str, member: zipfile.ZipI
     with archive.open(member) as stream:
         try:
             array = read_npy(stream, member.file_size)
-            # Asking past the end also has the checksum compared.
+            # Reading past the end also makes zipfile compare the checksum.
             stream.read(1)
             return array
         except ValueError as error:

@@ -1,4 +1,4 @@
-"""Hold-outs: samples of the training part that judge and do not train. Every class keeps its share in both."""
+"""Hold out a part of the training samples for validation. Every class keeps its share in both parts."""
 
 from dataclasses import replace
 from typing import NamedTuple
@@ -15,8 +15,12 @@ class Split(NamedTuple):
 
     Parameters
     ----------
-    training : the data set without what is held out; its test part is as before.
-    x, y : the samples that are held out, and their labels.
+    training : Dataset
+        The data set without the samples that are held out. Its test part is unchanged.
+    x : ndarray, (n, K) or (n, H, W, C) float32
+        The samples that are held out.
+    y : ndarray, (n,) int64
+        The labels of the samples that are held out.
     """
 
     training: Dataset
@@ -25,20 +29,28 @@ class Split(NamedTuple):
 
 
 def split(dataset: Dataset, fraction: float, seed: int) -> Split:
-    """Hold out a share of the training part, drawn class by class. Samples stay in their order.
+    """Hold out a share of the training part, drawn at random from each class. The samples stay in their order.
 
     Parameters
     ----------
-    dataset : left as it is; the parts are copies.
-    fraction : share of the training part to hold out, in (0, 1). Every class keeps at least one sample to train on.
-    seed : a whole number, 0 or above. The same seed gives the same split.
+    dataset : Dataset
+        The data set. It is not changed; the two parts are copies.
+    fraction : float
+        The share of the training part to hold out, in (0, 1). Every class keeps at least one sample to train on.
+    seed : int
+        The seed of the draw, 0 or above and below 2**64. The same seed gives the same split.
+
+    Returns
+    -------
+    Split
+        The data set that is left to train on, and the samples and labels that are held out.
 
     Raises
     ------
     ConfigError
-        Where `fraction` or `seed` is out of range.
+        If `fraction` or `seed` is out of its range.
     DatasetError
-        Where so few samples leave nothing to hold out.
+        If the training part has so few samples that none can be held out.
     """
     held = judges(dataset, fraction, seed)
     x, y = dataset.x_train, dataset.y_train
@@ -46,7 +58,10 @@ def split(dataset: Dataset, fraction: float, seed: int) -> Split:
 
 
 def judges(dataset: Dataset, fraction: float, seed: int) -> np.ndarray:
-    """Return a mask (n,) bool, True for the training samples that :func:`split` holds out; it raises what that does."""
+    """Return a mask (n,) bool, True for each training sample that :func:`split` holds out.
+
+    Its parameters and errors are those of :func:`split`.
+    """
     share = as_float(fraction)
     if share is None or not 0 < share < 1:
         raise ConfigError(f"fraction is {shown(fraction)}; a number between 0 and 1 is required")
@@ -66,29 +81,48 @@ def judges(dataset: Dataset, fraction: float, seed: int) -> np.ndarray:
 
 
 def validation_split(dataset: Dataset, fraction: float, seed: int) -> Dataset:
-    """Return `dataset` with its test part replaced by what :func:`split` holds out of its training part.
+    """Return `dataset` with its test part replaced by samples that are held out of its training part.
 
-    A search over options that is judged on the result never sees the test samples.
+    A search for the best options that compares them on this test part never sees the true test samples.
 
     Parameters
     ----------
-    dataset : its test part is dropped.
-    fraction, seed : as :func:`split` takes them.
+    dataset : Dataset
+        The data set. It is not changed; its test part is not in the result.
+    fraction : float
+        The share of the training part to hold out, in (0, 1). Every class keeps at least one sample to train on.
+    seed : int
+        The seed of the draw, 0 or above and below 2**64. The same seed gives the same split.
+
+    Returns
+    -------
+    Dataset
+        The two parts as a data set; its name ends in ``-validation``.
 
     Raises
     ------
-    ConfigError, DatasetError
-        As :func:`split`.
+    ConfigError
+        If `fraction` or `seed` is out of its range.
+    DatasetError
+        If the training part has so few samples that none can be held out.
+
+    Examples
+    --------
+    >>> import fgnumba as fg
+    >>> digits = fg.datasets.load("digits")
+    >>> part = fg.datasets.validation_split(digits, 0.25, seed=0)
+    >>> len(part.x_train), len(part.x_test)
+    (1078, 360)
     """
     training, x, y = split(dataset, fraction, seed)
     return replace(training, name=f"{dataset.name}-validation", x_test=x, y_test=y)
 
 
 def held_out(labels: np.ndarray, fraction: float, seed: int) -> np.ndarray:
-    """Return a mask (n,) bool, True for about `fraction` of each class, drawn at random."""
+    """Return a mask (n,) bool that is True for about `fraction` of the samples of each class, drawn at random."""
     generator = np.random.default_rng(seed)
     classes, counts = np.unique(labels, return_counts=True)
-    # Rounding the running total, not each class, keeps the whole to `fraction` where classes are small.
+    # Rounding the running total, not each class's share, keeps the sum near `fraction` even if classes are small.
     totals = np.rint(fraction * np.cumsum(counts)).astype(np.int64)
     shares = np.minimum(np.diff(totals, prepend=0), counts - 1)
     mask = np.zeros(len(labels), bool)
