@@ -1,1 +1,1 @@
-"""Bytes on disk: files that outlive a crash, checkpoints, safetensors. It knows no model."""
+"""Files on disk: files that survive a crash, checkpoints, safetensors, JSON lines. No model is known here."""

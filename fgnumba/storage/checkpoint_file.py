@@ -1,7 +1,8 @@
-"""The file of a checkpoint: facts and arrays, with a checksum over all of it.
+"""The file of a checkpoint: facts and arrays, with a checksum over the whole file.
 
-It is a safetensors file: the length of a JSON header, the header, the arrays. The metadata have two entries: `facts`,
-as JSON, and `sha256`, of the whole file with zeros in the place of these 64 digits. Nothing is pickled.
+It is a safetensors file: the length of a JSON header, the header, and the arrays. Its metadata have two entries:
+`facts`, a JSON object such as ``{"step": 200, ...}``, and `sha256`, the checksum of the whole file. The checksum is
+computed with zeros in the place of its own 64 digits. Nothing is pickled.
 """
 
 import hashlib
@@ -29,11 +30,21 @@ _BEFORE_DIGEST = b'"sha256":"'
 
 
 def write(path: Path, facts: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]]) -> None:
-    """Write a checkpoint, whole or not at all; arrays are float32 or float64.
+    """Write a checkpoint, whole or not at all.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The file; an older file of that name is replaced.
+    facts : mapping of str to JSON values
+        The facts that the checkpoint states.
+    arrays : mapping of str to ndarray
+        The arrays by name, each float32 or float64.
 
     Raises
     ------
     OSError
+        If the file cannot be written. The older file, if there is one, is then unchanged.
     """
     header = _header(facts, arrays)
     digest = hashlib.sha256(header)
@@ -48,7 +59,7 @@ def write(path: Path, facts: Mapping[str, Any], arrays: Mapping[str, npt.NDArray
 
 
 def _header(facts: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]]) -> bytes:
-    # First, so that nothing that a user chose stands before it.
+    # The metadata come first, so that no text that a user chose can precede the checksum and be taken for it.
     table: dict[str, Any] = {"__metadata__": {"sha256": _NO_DIGEST, "facts": json.dumps(facts)}}
     at = 0
     for name, array in arrays.items():
@@ -59,14 +70,14 @@ def _header(facts: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]]) ->
         }
         at += array.nbytes
     text = json.dumps(table, separators=(",", ":")).encode()
-    # Readers map the file: arrays begin at multiples of 8.
+    # Readers may map the file into memory, so the arrays begin at a multiple of 8 bytes.
     text += b" " * (-len(text) % 8)
     return len(text).to_bytes(8, "little") + text
 
 
 @dataclass(frozen=True)
 class Entry:
-    """An array of a checkpoint: what it is, and where its bytes begin in the file."""
+    """An array of a checkpoint: its dtype, its shape, and the position in the file at which its bytes begin."""
 
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
@@ -74,27 +85,32 @@ class Entry:
 
 
 class DamagedError(RunError):
-    """A checkpoint is there, and is not whole."""
+    """The file of a checkpoint is there, but is damaged or incomplete."""
 
 
 class CheckpointFile:
-    """A checkpoint that is there and whole: its checksum has been compared.
+    """A checkpoint file that is whole: its checksum has been compared with its content.
+
+    Opening one allocates no more memory than the header needs; arrays are read one by one.
 
     Parameters
     ----------
-    path : of the file. No more memory is asked for than its header takes; arrays are read one by one.
+    path : pathlib.Path
+        The file.
 
     Attributes
     ----------
-    facts : as they were written.
-    entries : of the arrays, by name.
+    facts : dict
+        The facts that were written.
+    entries : dict of str to Entry
+        The dtype, shape and position of each array, by name.
 
     Raises
     ------
     DamagedError
-        It is no checkpoint, or not whole.
+        If the file is no checkpoint, or is damaged or incomplete.
     RunError
-        It cannot be read.
+        If the file cannot be read.
     """
 
     def __init__(self, path: Path) -> None:
@@ -114,13 +130,29 @@ class CheckpointFile:
             raise DamagedError(f"{path} is damaged: {error}") from None
 
     def array(self, name: str) -> npt.NDArray[Any]:
-        """Return an array; RunError where the file is no longer what it was."""
+        """Read one array.
+
+        Parameters
+        ----------
+        name : str
+            The name under which the array was written.
+
+        Returns
+        -------
+        ndarray
+            The array, float32 or float64.
+
+        Raises
+        ------
+        RunError
+            If the file cannot be read, or has become shorter since it was opened.
+        """
         entry = self.entries[name]
-        found = np.empty(entry.shape, entry.dtype)
+        array = np.empty(entry.shape, entry.dtype)
         try:
             with self.path.open("rb", buffering=0) as file:
                 file.seek(entry.start)
-                rest = bytes_of(found)
+                rest = bytes_of(array)
                 while rest:
                     count = file.readinto(rest)
                     if not count:
@@ -128,7 +160,7 @@ class CheckpointFile:
                     rest = rest[count:]
         except OSError as error:
             raise RunError(f"{self.path}: {name}: {error.strerror or error}") from None
-        return found
+        return array
 
 
 def _entry(name: str, tensor: Tensor, start: int) -> Entry:
@@ -144,7 +176,7 @@ def _facts(metadata: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _digest(file: BinaryIO, header: Header) -> str:
-    """Return the checksum of an open file, read chunk by chunk."""
+    """Return the checksum of an open file, which is read chunk by chunk."""
     file.seek(0)
     text = file.read(header.size)
     stated = _BEFORE_DIGEST + header.metadata["sha256"].encode() + b'"'

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 
 def digest_of(arrays: Iterable[npt.NDArray[Any]]) -> str:
-    """Return the SHA-256 of arrays: their dtypes, shapes and elements."""
+    """Return the SHA-256, in hexadecimal, of the dtypes, shapes and elements of `arrays`."""
     digest = hashlib.sha256()
     for array in arrays:
         digest.update(f"{array.dtype.str}{array.shape}".encode())
@@ -18,5 +18,5 @@ def digest_of(arrays: Iterable[npt.NDArray[Any]]) -> str:
 
 
 def bytes_of(array: npt.NDArray[Any]) -> memoryview:
-    """Return the bytes of an array, a view of its own memory where it is C-contiguous."""
+    """Return the bytes of an array: a view of its own memory if it is C-contiguous, else of a copy."""
     return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data

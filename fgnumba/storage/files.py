@@ -1,4 +1,4 @@
-"""Files that others wrote: only regular ones are opened, and no more is read than was said."""
+"""Read files that somebody else wrote: only regular files are opened, and no more bytes than a stated limit."""
 
 import errno
 import io
@@ -8,12 +8,24 @@ from pathlib import Path
 
 
 def open_regular(path: str | os.PathLike[str]) -> io.BufferedReader:
-    """Open a file for reading: no pipe, which could keep its reader waiting, and no device, which need not end.
+    """Open a regular file for reading.
+
+    Pipes and devices are refused: a pipe can keep its reader waiting, and a device need not end.
+
+    Parameters
+    ----------
+    path : str or path
+        The file.
+
+    Returns
+    -------
+    io.BufferedReader
+        The open file; the caller closes it.
 
     Raises
     ------
     OSError
-        The file cannot be opened, or is no regular one.
+        If the file cannot be opened, or is not a regular file.
     """
     file = open(path, "rb", opener=_without_waiting)  # noqa: SIM115  (the caller closes it)
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
@@ -27,17 +39,24 @@ def _without_waiting(path: str, flags: int) -> int:
 
 
 def size_of(file: io.BufferedReader) -> int:
-    """Return the bytes of an open file."""
+    """Return the number of bytes of an open file."""
     return os.fstat(file.fileno()).st_size
 
 
 def read_whole(path: Path, most: int) -> bytes:
-    """Return what a file of at most so many bytes holds.
+    """Return the content of a regular file.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The file.
+    most : int
+        The largest number of bytes that the file may have.
 
     Raises
     ------
     OSError
-        As :func:`open_regular`, or the file is longer.
+        If the file cannot be opened, is not a regular file, or is longer than `most` bytes.
     """
     with open_regular(path) as file:
         size = size_of(file)

@@ -1,4 +1,4 @@
-"""Lines of JSON: an object a line, without NaN and infinity, which JSON lacks."""
+"""Files of JSON lines: each line is an object. JSON has no NaN and no infinity, so they are written as null."""
 
 import json
 import math
@@ -9,7 +9,7 @@ from fgnumba.errors import shown
 
 
 def json_object(values: Mapping[str, Any]) -> str:
-    """Return one line of JSON, which has no NaN and no infinity: they become null."""
+    """Return `values` as one line of JSON; a float that is NaN or infinite becomes null."""
     finite = {
         name: None if isinstance(value, float) and not math.isfinite(value) else value
         for name, value in values.items()
@@ -18,11 +18,17 @@ def json_object(values: Mapping[str, Any]) -> str:
 
 
 def parsed(line: str) -> dict[str, Any]:
-    """Return the JSON object that `line` holds; ValueError where it holds none."""
+    """Return the JSON object that `line` holds.
+
+    Raises
+    ------
+    ValueError
+        If the line is no JSON, or holds something other than an object.
+    """
     try:
-        found = json.loads(line)
+        value = json.loads(line)
     except RecursionError:
         raise ValueError("brackets are nested too deeply") from None
-    if not isinstance(found, dict):
-        raise ValueError(f"{shown(found)} is no object")
-    return found
+    if not isinstance(value, dict):
+        raise ValueError(f"{shown(value)} is no object")
+    return value

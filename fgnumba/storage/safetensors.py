@@ -1,10 +1,11 @@
-"""Tensors as safetensors files, held against what is expected before any of them is read.
+"""Read tensors from safetensors files, after comparing the header with the tensors that are expected.
 
-A file is the header's length as a little-endian uint64, a JSON object of each tensor's dtype, shape and place, and
-the elements (https://huggingface.co/docs/safetensors). ``__metadata__`` maps text to text.
+A file holds the length of its header as a little-endian uint64, the header, and the elements
+(https://huggingface.co/docs/safetensors). The header is a JSON object that gives the dtype, the shape and the place of
+each tensor; its entry ``__metadata__`` maps text to text.
 
-A file is not to be trusted: what its header claims is held against the file's own size, and against what the caller
-expects, before memory is asked for.
+A file is not trusted: what its header claims is compared with the file's own size, and with what the caller expects,
+before memory is allocated.
 """
 
 import json
@@ -21,8 +22,8 @@ from fgnumba.errors import did_you_mean, shown
 from fgnumba.storage.files import open_regular, size_of
 
 MAX_HEADER = 1 << 24
-"""Bytes of the longest header: the names of all parameters that a model can have, and a few megabytes of metadata."""
-# The fewest dimensions that any supported NumPy can hold.
+"""Bytes of the longest header that is read: the names of a model's parameters, and a few megabytes of metadata."""
+# The most dimensions that an array can have in every supported version of NumPy.
 MAX_RANK = 32
 LENGTH_BYTES = 8
 METADATA = "__metadata__"
@@ -32,11 +33,23 @@ SIZES = {
     **dict.fromkeys(("U32", "I32", "F32"), 4),
     **dict.fromkeys(("U64", "I64", "F64"), 8),
 }
-"""Bytes of an element of each dtype."""
+"""The number of bytes of an element, by the format's name of its dtype."""
 
 
 class Tensor(NamedTuple):
-    """What a header says of a tensor: dtype as safetensors calls it, shape, and its bytes' place behind the header."""
+    """What a header says of one tensor.
+
+    Parameters
+    ----------
+    dtype : str
+        The format's name of the dtype, such as "F32".
+    shape : tuple of int
+        The shape.
+    start : int
+        The position of its first byte, counted from the end of the header.
+    end : int
+        The position after its last byte, counted from the end of the header.
+    """
 
     dtype: str
     shape: tuple[int, ...]
@@ -45,12 +58,22 @@ class Tensor(NamedTuple):
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the elements."""
+        """The number of bytes of the elements."""
         return self.end - self.start
 
 
 class Header(NamedTuple):
-    """A file's tensors by name, its metadata, and where the elements begin."""
+    """The header of a safetensors file.
+
+    Parameters
+    ----------
+    tensors : dict of str to Tensor
+        The tensors by name.
+    metadata : dict of str to str
+        The metadata.
+    size : int
+        The position in the file at which the elements begin, in bytes.
+    """
 
     tensors: dict[str, Tensor]
     metadata: dict[str, str]
@@ -58,14 +81,19 @@ class Header(NamedTuple):
 
 
 def read_header(path: str | os.PathLike[str]) -> Header:
-    """Return the header of a safetensors file, held against the file's size; no element is read.
+    """Return the header of a safetensors file, after comparing it with the file's size. No element is read.
+
+    Parameters
+    ----------
+    path : str or path
+        The file.
 
     Raises
     ------
     OSError
-        The file cannot be opened, or is no regular one.
+        If the file cannot be opened, or is not a regular file.
     ValueError
-        It is no safetensors file, or damaged; the message is one line.
+        If it is no safetensors file, or is damaged. The message is one line.
     """
     with open_regular(path) as file:
         return header_of(file)
@@ -74,12 +102,27 @@ def read_header(path: str | os.PathLike[str]) -> Header:
 def read_tensors(
     path: str | os.PathLike[str], expected: Mapping[str, tuple[int, ...]]
 ) -> dict[str, npt.NDArray[np.float32]]:
-    """Return the tensors of a file that is to hold those of `expected`, name by name and shape by shape.
+    """Return the tensors of a safetensors file that must hold exactly the expected names and shapes.
+
+    Parameters
+    ----------
+    path : str or path
+        The file.
+    expected : mapping of str to tuple of int
+        The shape of each tensor, by name.
+
+    Returns
+    -------
+    dict of str to ndarray, float32
+        The tensors in the order of `expected`.
 
     Raises
     ------
-    OSError, ValueError
-        As :func:`read_header`; or the file holds other tensors, or numbers that are not float32 or not finite.
+    OSError
+        If the file cannot be opened, or is not a regular file.
+    ValueError
+        If it is no safetensors file, is damaged, holds other tensors than expected, or holds numbers that are not
+        float32 or not finite.
     """
     with open_regular(path) as file:
         header = header_of(file)
@@ -88,7 +131,7 @@ def read_tensors(
 
 
 def header_of(file: BufferedReader) -> Header:
-    """Return the header of an open file, as :func:`read_header` does."""
+    """Return the header of an open file; :func:`read_header` says what is checked and raised."""
     size = size_of(file)
     if size < LENGTH_BYTES:
         raise ValueError(f"it has {size} bytes; a safetensors file has at least {LENGTH_BYTES}")
@@ -114,10 +157,10 @@ def header_of(file: BufferedReader) -> Header:
 
 
 def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    entries = dict(pairs)
+    if len(entries) < len(pairs):
         raise ValueError("a name of the header is there twice")
-    return found
+    return entries
 
 
 def _tensor(name: str, entry: Any) -> Tensor:
@@ -145,7 +188,7 @@ def _are_sizes(value: Any) -> bool:
 
 
 def _check_places(tensors: Mapping[str, Tensor], there: int) -> None:
-    """Raise ValueError unless the tensors lie one after another and fill the bytes behind the header."""
+    """Raise ValueError unless the tensors lie one after another and fill the `there` bytes behind the header."""
     end = 0
     for name, tensor in sorted(tensors.items(), key=lambda item: item[1][2:]):
         if tensor.start != end:
