@@ -1,1 +1,1 @@
-"""A graph of layers, bound to a batch size and run: values, tangents, directional derivatives."""
+"""Models: graphs of layers, the plans that run them, and their outputs, tangents and directional derivatives."""

@@ -1,4 +1,4 @@
-"""A graph of layers, and the parameters that they compute with."""
+"""Models: layers that are wired to a graph, with their parameters."""
 
 import math
 import os
@@ -28,52 +28,61 @@ from fgnumba.validation import flag, several, whole_number
 from fgnumba.validation.arrays import REAL, as_array, as_tensor
 
 FORWARD_BATCH, DEVICE_BATCH = 256, 4096
-"""Examples that a forward pass without a loss takes at a time, on the CPU and elsewhere: its buffers stay small."""
+"""Examples that a pass without a loss takes at a time, on the CPU and on a GPU, so that its buffers stay small."""
 
 Provider = Callable[[Mapping[str, Shape]], Mapping[str, npt.ArrayLike]]
-"""Returns parameters, given their names and shapes."""
+"""A function that returns parameters, given their names and shapes."""
 
 
 class Graph:
-    """Layers with explicit wiring.
+    """A model whose layers are wired explicitly.
+
+    A copy of a model (``copy``, ``pickle``) has its own parameters, with the same values.
 
     Parameters
     ----------
-    nodes : in an order in which each reads what comes before it.
-    input_shape : of one example: (K,), or (H, W, C) for images. A whole number K stands for (K,).
-    output : name of the node that is the model's output, by default the last.
-    seed : of the initial parameters; the same on every machine.
-    device : ``auto``, ``cpu`` or ``cuda``; or a device: ``fgnumba.device.cuda(precision=...)``.
-    initial : returns the initial parameters, given their names and shapes. None: they are drawn.
+    nodes : sequence of Node
+        The layers, in an order in which each reads only earlier ones.
+    input_shape : tuple of int, or int
+        The shape of one example: (K,), or (H, W, C) for images. A whole number K stands for (K,).
+    output : str, optional
+        The name of the node whose output is the model's. By default it is the last node.
+    seed : int, optional
+        The seed of the initial parameters, which are the same on every machine. By default 0.
+    device : str or Device, optional
+        ``auto`` (the default), ``cpu``, ``cuda``, or a device such as ``fgnumba.device.cuda(precision="tf32")``.
+    initial : callable, optional
+        A function that returns the initial parameters, given their names and shapes. By default they are drawn.
 
     Attributes
     ----------
-    version : of the parameters: another object each time they are replaced, or a trainer moves them.
-
-    Copies (``copy``, ``pickle``) have parameters of their own and the same values.
-
-    Example: a residual block. ::
-
-        fg.Graph(
-            [
-                fg.Node("stem", fg.Conv2d(16, 3, padding="same", activation="relu")),
-                fg.Node("body", fg.Conv2d(16, 3, padding="same")),
-                fg.Node("sum", fg.Add(activation="relu"), ("stem", "body")),
-                fg.Node("mean", fg.GlobalAveragePool2d()),
-                fg.Node("head", fg.Dense(10)),
-            ],
-            input_shape=(28, 28, 1),
-        )
+    version : object
+        Another object each time the parameters are replaced, or moved by a trainer.
 
     Raises
     ------
     ShapeError
-        A layer does not accept what it is fed, or the model is more than this machine can hold.
+        If a layer does not accept the shape of its input, or the model needs more memory than the machine has.
     ConfigError
-        A name is impossible, unknown, or there twice; a node feeds nothing; there is no layer; the seed is
-        impossible.
+        If a name is impossible, unknown or there twice, a node feeds no other, no layer computes, or the seed is wrong.
     DeviceError
-        The device is unknown or not there.
+        If the device is unknown or not there.
+
+    Examples
+    --------
+    A residual block:
+
+    >>> import fgnumba as fg
+    >>> model = fg.Graph(
+    ...     [
+    ...         fg.Node("stem", fg.Conv2d(16, 3, padding="same", activation="relu")),
+    ...         fg.Node("body", fg.Conv2d(16, 3, padding="same")),
+    ...         fg.Node("sum", fg.Add(activation="relu"), ("stem", "body")),
+    ...         fg.Node("mean", fg.GlobalAveragePool2d()),
+    ...         fg.Node("head", fg.Dense(10)),
+    ...     ],
+    ...     input_shape=(28, 28, 1),
+    ... )
     """
 
     def __init__(
@@ -117,11 +126,11 @@ class Graph:
         _models.add(self)
 
     def _where(self, index: int) -> str:
-        """Return what a message calls node `index`."""
+        """Return the name of node `index` in messages."""
         return f"layer {self.nodes[index].name!r}"
 
     def input_shapes(self, index: int) -> list[Shape]:
-        """Return the shapes that node `index` reads."""
+        """Return the shapes of the inputs of node `index`."""
         index = whole_number("index", index, 0, len(self.nodes) - 1)
         return [self.shapes[name] for name in self.nodes[index].inputs]
 
@@ -152,47 +161,45 @@ class Graph:
 
     @property
     def parameter_count(self) -> int:
-        """P, the number of scalar parameters."""
+        """The number P of scalar parameters."""
         return sum(math.prod(parameter.shape) for parameter in self._parameters.values())
 
     @property
     def packed_parameters(self) -> Mapping[str, Parameter]:
-        """The parameters as the kernels hold them, by name."""
+        """The parameters in the kernels' layout, by name."""
         return self._parameters
 
     def layer_parameters(self, index: int) -> dict[str, Parameter]:
-        """Return the parameters of node `index` by the layer's own names."""
+        """Return the parameters of node `index`, by the layer's own names (``weight``, ``bias``, …)."""
         return self._of_layers[whole_number("index", index, 0, len(self.nodes) - 1)]
 
     def parameters(self) -> dict[str, npt.NDArray[np.float32]]:
-        """Return copies of all parameters, ``{"<layer>.weight": (K, N) float32, ...}``."""
+        """Return copies of all parameters by name: ``{"<layer>.weight": (K, N) float32, ...}``."""
         with self._lock:
             return {name: parameter.array() for name, parameter in self._parameters.items()}
 
     def load_parameters(self, parameters: Mapping[str, npt.ArrayLike]) -> None:
-        """Take a mapping shaped like :meth:`parameters`; on an error nothing is changed.
+        """Replace all parameters by `parameters`, a mapping like that of :meth:`parameters`. An error changes nothing.
 
         Raises
         ------
-        ShapeError
-            A name is missing or unknown, or a shape differs.
-        DtypeError
-            An array does not hold real numbers.
-        ConfigError
-            A number is not finite, or beyond float32.
+        ShapeError, DtypeError, ConfigError
+            If a name or a shape does not fit, an array does not hold real numbers, or a number is not finite in
+            float32.
         """
         arrays = checked(shapes_of(self._parameters), parameters, "parameters")
         with self._lock:
             self.put_back(arrays)
 
     def __call__(self, x: Any) -> Any:
-        """Return the outputs (B, N) float32 of `x` (B, *input_shape); any B >= 1.
+        """Return the outputs (B, *output_shape) float32 of the examples `x` (B, *input_shape), for any B >= 1.
 
-        Of an array on the model's GPU (``__cuda_array_interface__`` or DLPack) they stay there, and offer both.
+        If `x` is an array on the model's GPU (it offers ``__cuda_array_interface__`` or DLPack), so are the outputs.
 
         Raises
         ------
         ShapeError, DtypeError
+            If the shape of `x` does not fit, or it does not hold real numbers (on a GPU, float32).
         """
         inputs = self.checked_input(x)
         if not isinstance(inputs, np.ndarray):
@@ -206,25 +213,25 @@ class Graph:
         return outputs.reshape(len(inputs), *self.output_shape)
 
     def _parts(self, examples: int) -> Iterator[slice]:
-        """Yield the examples that a pass takes at a time."""
+        """Yield slices of the examples, each of which one pass takes."""
         size = FORWARD_BATCH if self.processor.by_parts else DEVICE_BATCH
         for start in range(0, examples, size):
             yield slice(start, min(examples, start + size))
 
     def _on_device(self, inputs: Any) -> Any:
-        """Return the outputs of an array on the device, there."""
+        """Return the outputs of an array that lies on the device, as an array on the device."""
         outputs = self.processor.zeros((len(inputs), self.outputs))
         with self._lock:
             for part in self._parts(len(inputs)):
                 plan = self.plan(part.stop - part.start)
                 plan.run(inputs[part])
                 self.processor.copy_rows(outputs[part], plan.output[0])
-        # The input may go when this returns.
+        # The caller may free the input once this returns, so the device must be done reading it.
         outputs.synchronize()
         return outputs.reshape(len(inputs), *self.output_shape)
 
     def checked_input(self, x: Any) -> Any:
-        """Return `x` as an array of real numbers of shape (B, *input_shape): NumPy's, or one of the device."""
+        """Return `x` as a NumPy array or a device array, after checking that it is (B, *input_shape) real numbers."""
         adopted = None if type(x) is np.ndarray else self.processor.adopt(as_tensor(x))
         array = as_array("x", x) if adopted is None else adopted
         if array.shape[1:] != self.input_shape or array.ndim == 0 or len(array) == 0:
@@ -239,7 +246,7 @@ class Graph:
     def plan(
         self, batch: int, kind: int = NONE, count: int = 0, loss: Loss | None = None, training: bool = False
     ) -> Plan:
-        """Return the plan for these arguments, from the few that are kept; the caller holds :attr:`lock`."""
+        """Return the :class:`Plan` of these arguments, a kept one if there is one; the caller holds :attr:`lock`."""
         batch, training = checked_batch(batch, self.input_shape), flag("training", training)
         kind, count = whole_number("kind", kind, 0, EXPLICIT), whole_number("count", count, 0, MAX_DIRECTIONS)
 
@@ -257,16 +264,16 @@ class Graph:
 
     @property
     def lock(self) -> "threading.RLock":
-        """Held while a plan runs: plans of one model share its parameters."""
+        """The lock that is held while a plan runs, because the plans of a model share its parameters."""
         return self._lock
 
     @property
     def _device_argument(self) -> "str | Device":
-        """The name of the CPU; a GPU itself, which has settings."""
+        """The `device` argument that makes a like model: the name of the CPU, or the GPU itself with its settings."""
         return self.device if self.processor.by_parts else self.processor
 
     def _arguments(self) -> dict[str, Any]:
-        """Return what a graph is made from that is like this one."""
+        """Return the arguments from which a like graph is made."""
         return {
             "nodes": self.nodes,
             "input_shape": self.input_shape,
@@ -276,14 +283,14 @@ class Graph:
         }
 
     def put_back(self, parameters: Mapping[str, npt.NDArray[np.float32]]) -> None:
-        """Take what :meth:`parameters` returned, whatever the numbers are."""
+        """Replace all parameters by what :meth:`parameters` returned; the numbers are not checked."""
         with self._lock:
             self.version = object()
             assign_all(list(self._parameters.values()), [parameters[name] for name in self._parameters])
 
     def __reduce__(self) -> Any:
-        # Plans hold addresses: a copy binds its own. It is whole before it gets the attributes of a class of one's own,
-        # which may hold what trains it.
+        # Plans hold addresses of memory, so a copy makes its own. The copy is complete before it gets the attributes
+        # that a subclass added, since one of them may be a trainer of the model.
         return _copied, (type(self), self._arguments(), self.parameters()), own_attributes(self, self._own)
 
     def __setstate__(self, attributes: dict[str, Any]) -> None:
@@ -297,7 +304,7 @@ class Graph:
 def _copied(
     kind: type[Graph], arguments: dict[str, Any], parameters: dict[str, npt.NDArray[np.float32]]
 ) -> Graph:
-    """Return a model of a class, which may take other arguments, with these parameters."""
+    """Return a model of class `kind`, whose own ``__init__`` may take other arguments, with these parameters."""
     model = kind.__new__(kind)
     zero = np.zeros(1, np.float32)
     Graph.__init__(
@@ -313,7 +320,7 @@ _models: WeakSet[Graph] = WeakSet()
 
 
 def _renew_locks() -> None:
-    """Let a forked child use models that other threads of its parent used."""
+    """Give all models new locks in a forked child, where threads that held the old ones do not exist."""
     for model in _models:
         model._lock = threading.RLock()
 
@@ -323,16 +330,32 @@ if hasattr(os, "register_at_fork"):
 
 
 class Sequential(Graph):
-    """Layers, each fed by the one before; their names are their numbers.
+    """A model in which each layer reads the one before. The layers' names are their numbers, counted from 0.
 
     Parameters
     ----------
-    layers : at least one that computes something.
-    input_shape, seed, device, initial : as :class:`Graph` takes them.
+    layers : sequence of Layer
+        The layers, of which at least one must compute something.
+    input_shape : tuple of int, or int
+        The shape of one example, as for :class:`Graph`.
+    seed : int, optional
+        The seed of the initial parameters. By default 0.
+    device : str or Device, optional
+        The device, as for :class:`Graph`. By default ``auto``.
+    initial : callable, optional
+        A function that returns the initial parameters, as for :class:`Graph`. By default they are drawn.
 
     Raises
     ------
     ShapeError, ConfigError, DeviceError
+        For the same reasons as :class:`Graph`.
+
+    Examples
+    --------
+    >>> import fgnumba as fg
+    >>> model = fg.Sequential([fg.Flatten(), fg.Dense(10)], input_shape=(8, 8, 1))
+    >>> {name: array.shape for name, array in model.parameters().items()}
+    {'1.weight': (64, 10), '1.bias': (10,)}
     """
 
     def __init__(
@@ -365,12 +388,12 @@ def _shape(what: str, shape: Any) -> Shape:
     """Return a shape, or a whole number, as a tuple of Python's ints."""
     sizes = several(shape)
     try:
-        # What is too large for the machine is said by whoever knows how large that is.
-        found = tuple(
+        # There is no upper limit here: check_example compares the size with the machine's memory.
+        checked_shape = tuple(
             whole_number(what, size, high=math.inf) for size in ((shape,) if sizes is None else sizes)
         )
     except ConfigError:
-        found = ()
-    if not found:
+        checked_shape = ()
+    if not checked_shape:
         raise ShapeError(f"{what} is {shown(shape)}; whole numbers of at least 1 are required")
-    return found
+    return checked_shape

@@ -1,8 +1,9 @@
-"""A forward pass run again layer by layer, so that each layer's results can be looked at.
+"""Run a forward pass again layer by layer, so that the results of each layer can be inspected.
 
-A plan's buffers are written over while it runs, and between dense layers they hold a few examples at a time. Here a
-value has memory of its own, of the whole batch, from the layer that writes it to the last that reads it. Kernels,
-parameters, directions and masks are the plan's: how a batch is cut into parts changes no bit of what they compute.
+The buffers of a plan are overwritten while it runs, and between dense layers they hold only a few examples at a time.
+Here each value has memory of its own for the whole batch, from the layer that writes it to the last layer that reads
+it. The kernels, parameters, directions and dropout masks are those of the plan: how a batch is cut into parts changes
+no bit of the results.
 """
 
 import math
@@ -27,18 +28,31 @@ from fgnumba.objects.bound import Bound
 
 @dataclass
 class Inspection(Bound):
-    """A forward pass of B examples, put down layer by layer.
+    """A forward pass of B examples that runs layer by layer.
 
     Parameters
     ----------
-    device, batch : that it runs on, B.
-    rows : of its input.
-    layers : in order, each with its tasks. The last task that writes a value leaves it as others read it.
-    values : where they are. result : the model's output.
-    watched : the tangents that a failure can lie in: their numbers in the buffers, and those of their directions.
-    reaching : the layers whose tangents go into the derivatives; None: all.
-    moved : what was done to the parameters before, for messages.
-    model : whose parameters they are; None: the estimate's.
+    device : Device
+        The device that it runs on.
+    batch : int
+        The number of examples B.
+    rows : InputRows
+        The model's input.
+    layers : sequence of (Step, sequence of Task)
+        The layers in order, each with its tasks. The last task that writes a value leaves it as other layers read it.
+    values : mapping of Value to ImageBuffer
+        The buffer of each value.
+    result : Value
+        The output of the model.
+    watched : mapping of int to int
+        The tangents in which a failure can lie: from the number of the tangent in the buffers to the number of its
+        direction. By default there are none.
+    reaching : collection of Step, optional
+        The layers whose tangents contribute to the directional derivatives. By default all do.
+    moved : str
+        What was done to the parameters before the pass, for messages. By default nothing.
+    model : Graph, optional
+        The model whose parameters are used. By default they are the estimate's.
     """
 
     device: Device
@@ -62,7 +76,21 @@ class Inspection(Bound):
         watched: Mapping[int, int] | None = None,
         moved: str = "",
     ) -> "Inspection":
-        """Return the training pass that a ``Plan`` of these directions runs."""
+        """Return the pass that a ``Plan`` for training with these directions runs.
+
+        Parameters
+        ----------
+        model : Graph
+            The model.
+        batch : int
+            The number of examples B.
+        perturbation : Perturbation
+            The directions.
+        watched : mapping of int to int, optional
+            The tangents in which a failure can lie, as for the class. By default there are none.
+        moved : str, optional
+            What was done to the parameters before the pass, for messages. By default nothing.
+        """
         device = model.processor
         steps, source, result = wire(model, perturbation.count > 0, True, device.by_parts)
         rows = InputRows(device, batch, math.prod(model.input_shape))
@@ -70,7 +98,7 @@ class Inspection(Bound):
         layers: list[tuple[Step, Sequence[Task]]] = []
         for step in steps:
             value, whole = step.output, step.layer.whole_batch
-            inputs = [values[one] for one in step.inputs]
+            inputs = [values[source_value] for source_value in step.inputs]
             output = values[value] = ImageBuffer(
                 batch, value.shape, value.border, perturbation.count * value.has_tangent
             )
@@ -88,8 +116,8 @@ class Inspection(Bound):
                         images=1,
                         index=step.index,
                         inputs=tuple(
-                            one.images(shape, not whole)
-                            for one, shape in zip(inputs, step.shapes, strict=True)
+                            buffer.images(shape, not whole)
+                            for buffer, shape in zip(inputs, step.shapes, strict=True)
                         ),
                         output=output.images(one_a_part=not whole),
                         parameters=model.layer_parameters(step.index),
@@ -101,7 +129,20 @@ class Inspection(Bound):
         return cls(device, batch, rows, layers, values, result, watched or {}, moved=moved, model=model)
 
     def run(self, x: npt.NDArray[np.float32]) -> Iterator[tuple[Step, list[ImageBuffer]]]:
-        """Run layer after layer, and yield each with what it wrote; its inputs are still there."""
+        """Run one layer after another, and yield each with the buffers that it wrote while its inputs are still there.
+
+        Parameters
+        ----------
+        x : ndarray, (B, ...) float32
+            The examples.
+
+        Yields
+        ------
+        step : Step
+            The layer that has run.
+        written : list of ImageBuffer
+            The buffers that it wrote.
+        """
         self._x = x
         left = Counter(buffer for _, tasks in self.layers for task in tasks for buffer in _buffers(task))
         left[self.values[self.result]] += 1
@@ -109,7 +150,7 @@ class Inspection(Bound):
             written: dict[ImageBuffer, None] = {}
             for task in tasks:
                 self._run(task)
-                written |= {one: None for one in task.writes if isinstance(one, ImageBuffer)}
+                written |= {buffer: None for buffer in task.writes if isinstance(buffer, ImageBuffer)}
             yield step, list(written)
             left -= Counter(buffer for task in tasks for buffer in _buffers(task))
             for buffer in {buffer for task in tasks for buffer in _buffers(task)} - set(left):
@@ -131,20 +172,33 @@ class Inspection(Bound):
         program.run()
 
     def output(self) -> npt.NDArray[np.float32]:
-        """Return the model's output and its tangents, (1 + T, B, ld), once all layers have run."""
+        """Return the model's output and its T tangents, (1 + T, B, ld) float32, once all layers have run."""
         return self.device.values(self.values[self.result].dual())
 
     def array(self, buffer: ImageBuffer, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
-        """Return the primal and the tangents that a buffer holds now, (1 + T, B, *shape), without borders."""
+        """Return the primal and the tangents that a buffer holds now, without borders.
+
+        Parameters
+        ----------
+        buffer : ImageBuffer
+            The buffer.
+        shape : tuple of int
+            The shape of one example.
+
+        Returns
+        -------
+        ndarray, (1 + T, B, *shape) float32
+            The primal, then the T tangents.
+        """
         if isinstance(buffer, InputBuffer):
             return np.asarray(self._x, np.float32).reshape(1, self.batch, *shape)
         images = buffer.images()
         memory = self.device.values(buffer.array)[images.start :]
         strides = (images.block, images.image, images.row, images.pixel, 1)
-        found = np.lib.stride_tricks.as_strided(
+        dual = np.lib.stride_tricks.as_strided(
             memory, (buffer.blocks, self.batch, *images.shape), [4 * stride for stride in strides]
         )
-        return found.reshape(buffer.blocks, self.batch, *shape)
+        return dual.reshape(buffer.blocks, self.batch, *shape)
 
 
 def _buffers(task: Task) -> set[Buffer]:

@@ -31,19 +31,52 @@ def jvp(
 
         (f(θ), ∇f(θ) · v)
 
+    The directional derivative is exact up to float32 rounding, never a finite difference.
+
     Parameters
     ----------
-    x : (B, *input_shape) real numbers.
-    y : targets as `loss` takes them.
-    tangents : a direction of ``fgnumba.directions``, or arrays shaped like ``model.parameters()``, finite in float32.
-    training : whether dropout drops, with a mask from the seed and step of the direction (0 for arrays).
+    model : Graph
+        The model, whose parameters are θ.
+    loss : Loss
+        The loss f, a mean over the batch.
+    x : array, (B, *input_shape) of real numbers
+        The examples.
+    y : array
+        The targets, in the shape and dtype that `loss` takes: (B,) integers for :class:`SoftmaxCrossEntropy`.
+    tangents : Direction or mapping of str to array
+        The direction v: one of ``fgnumba.directions``, or arrays with the names and shapes of ``model.parameters()``,
+        finite in float32.
+    training : bool, optional
+        Whether dropout drops units. Its mask is drawn with the seed and the step of the direction; for arrays both
+        are 0. By default False.
 
-    The directional derivative is exact up to float32 rounding, never a finite difference. Targets that are
-    out of range, or a loss that is not finite, give NaN or infinite values.
+    Returns
+    -------
+    value : float
+        The loss f(θ). It is infinite or NaN if the computation overflows.
+    derivative : float
+        The directional derivative ∇f(θ) · v; likewise.
 
     Raises
     ------
-    ShapeError, DtypeError, DatasetError, ConfigError
+    ShapeError
+        If the shape of `x`, of `y` or of a tangent does not fit, or a tangent's name is missing or unknown.
+    DtypeError
+        If an array does not hold the kind of numbers that is required.
+    DatasetError
+        If a target is out of its range.
+    ConfigError
+        If `tangents` is neither a direction nor a mapping, or holds a number that is not finite in float32; or if the
+        output depends on no parameters.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fgnumba as fg
+    >>> model = fg.Sequential([fg.Dense(3)], input_shape=(4,), device="cpu")
+    >>> x, y = np.ones((2, 4), np.float32), np.array([0, 2])
+    >>> v = fg.directions.RankOne(seed=1)
+    >>> value, derivative = fg.jvp(model, fg.SoftmaxCrossEntropy(), x, y, v)
     """
     training = flag("training", training)
     inputs = model.checked_input(x)
@@ -78,10 +111,51 @@ def forward_gradient(
     *,
     training: bool = False,
 ) -> tuple[float, dict[str, npt.NDArray[np.float32]]]:
-    """Return the loss and the forward gradient g = (∇f · v) v, arrays shaped like ``model.parameters()``.
+    """Return the loss and the forward gradient, from one forward pass.
 
-    E[g] = ∇f for a direction drawn with E[v vᵀ] = I. Parameters and errors: as in :func:`jvp`.
+        g = (∇f(θ) · v) v
+
+    For a direction drawn with E[v vᵀ] = I, the forward gradient is an unbiased estimate of the gradient: E[g] = ∇f(θ).
     Source: arXiv 2202.08587, definition 1.
+
+    Parameters
+    ----------
+    model : Graph
+        The model, whose parameters are θ.
+    loss : Loss
+        The loss f, a mean over the batch.
+    x : array, (B, *input_shape) of real numbers
+        The examples.
+    y : array
+        The targets, in the shape and dtype that `loss` takes: (B,) integers for :class:`SoftmaxCrossEntropy`.
+    tangents : Direction or mapping of str to array
+        The direction v: one of ``fgnumba.directions``, or arrays with the names and shapes of ``model.parameters()``,
+        finite in float32.
+    training : bool, optional
+        Whether dropout drops units, as in :func:`jvp`. By default False.
+
+    Returns
+    -------
+    value : float
+        The loss f(θ).
+    gradient : dict of str to ndarray, float32
+        The forward gradient g, with the names and shapes of ``model.parameters()``.
+
+    Raises
+    ------
+    ShapeError, DtypeError, DatasetError, ConfigError
+        For the same reasons as :func:`jvp`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fgnumba as fg
+    >>> model = fg.Sequential([fg.Dense(3)], input_shape=(4,), device="cpu")
+    >>> x, y = np.ones((2, 4), np.float32), np.array([0, 2])
+    >>> v = fg.directions.RankOne(seed=1)
+    >>> value, g = fg.forward_gradient(model, fg.SoftmaxCrossEntropy(), x, y, v)
+    >>> g["0.weight"].shape
+    (4, 3)
     """
     value, derivative = jvp(model, loss, x, y, tangents, training=training)
     if isinstance(tangents, Direction):
@@ -91,17 +165,33 @@ def forward_gradient(
 
 
 def checked_batch(model: Graph, loss: Loss, x: Any, y: Any, look: bool) -> tuple[Any, Any]:
-    """Return a batch as arrays that fit model and loss; where `look`, having looked at its values too.
+    """Return a batch as arrays whose shapes and dtypes fit the model and the loss.
+
+    Parameters
+    ----------
+    model : Graph
+        The model.
+    loss : Loss
+        The loss.
+    x : array, (B, *input_shape) of real numbers
+        The examples.
+    y : array
+        The targets, in the shape and dtype that `loss` takes.
+    look : bool
+        Whether the values are checked too, if they lie in the host's memory.
 
     Raises
     ------
-    ShapeError, DtypeError
+    ShapeError
+        If a shape does not fit.
+    DtypeError
+        If an array does not hold the kind of numbers that is required.
     DatasetError
-        A target is impossible, or an example is not finite in float32.
+        If a target is out of its range, or an example is not finite in float32.
     """
     inputs = model.checked_input(x)
     targets = checked_targets(model, loss, inputs, y)
-    # What lies on a GPU stays there.
+    # Arrays on a GPU stay there, so their values are not looked at.
     if look and isinstance(inputs, np.ndarray) and isinstance(targets, np.ndarray):
         loss.check_target_values(targets, model.outputs)
         wrong = first_not_finite(inputs)
@@ -111,12 +201,12 @@ def checked_batch(model: Graph, loss: Loss, x: Any, y: Any, look: bool) -> tuple
 
 
 def checked_targets(model: Graph, loss: Loss, inputs: Any, targets: Any) -> npt.NDArray[Any]:
-    """Return `targets` as an array of the shape and kind of number that `loss` takes."""
+    """Return `targets` as an array, after checking that its shape and dtype are those that `loss` takes."""
     adopted = None if type(targets) is np.ndarray else model.processor.adopt(as_tensor(targets))
     array = as_array("y", targets) if adopted is None else adopted
     if adopted is not None:
-        wanted = np.dtype(loss.target_layout(len(inputs), model.outputs)[1])
-        if array.dtype != wanted:
-            raise DtypeError(f"targets have dtype {array.dtype} on the GPU; {wanted} is required there")
+        dtype = np.dtype(loss.target_layout(len(inputs), model.outputs)[1])
+        if array.dtype != dtype:
+            raise DtypeError(f"targets have dtype {array.dtype} on the GPU; {dtype} is required there")
     loss.check_targets(array, len(inputs), model.outputs)
     return array

@@ -1,11 +1,21 @@
-"""Assignment of values to buffers: two values share one unless both are needed at the same time."""
+"""Assign values to buffers by liveness: two values may share a buffer unless both are needed at the same time."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
 
 class Lifetime(NamedTuple):
-    """A value of `size` elements, written at time `first` and read for the last time at time `last`."""
+    """The lifetime of a value: from the step that writes it to the last step that reads it.
+
+    Parameters
+    ----------
+    size : int
+        The number of elements of the value.
+    first : int
+        The number of the step that writes it.
+    last : int
+        The number of the last step that reads it.
+    """
 
     size: int
     first: int
@@ -13,15 +23,27 @@ class Lifetime(NamedTuple):
 
 
 def assign(lifetimes: Sequence[Lifetime]) -> tuple[list[int], list[int]]:
-    """Return the slot of each value, and the size of each slot.
+    """Return the slot of each value, and the size of each slot. A slot is a buffer that several values use in turn.
 
-    Values are taken in the order they are written. Each goes to the free slot whose size is nearest, from
-    above if one is large enough; a value that is still being read when another is written never shares its
-    slot.
+    Values are taken in the order in which they are written. Each gets the free slot whose size is nearest to its own:
+    the smallest that is large enough, or else the largest, which then grows. A value that is still read while another
+    is written never shares its slot.
+
+    Parameters
+    ----------
+    lifetimes : sequence of Lifetime
+        The values.
+
+    Returns
+    -------
+    slots : list of int
+        The number of the slot of each value.
+    sizes : list of int
+        The number of elements of each slot.
     """
     slots: list[int] = []
     free_from: list[int] = []
-    chosen = [0] * len(lifetimes)
+    slot_of = [0] * len(lifetimes)
     for index in sorted(range(len(lifetimes)), key=lambda i: lifetimes[i].first):
         size, first, last = lifetimes[index]
         free = [slot for slot, time in enumerate(free_from) if time < first]
@@ -33,5 +55,5 @@ def assign(lifetimes: Sequence[Lifetime]) -> tuple[list[int], list[int]]:
             slot = len(slots)
             slots.append(size)
             free_from.append(last)
-        chosen[index] = slot
-    return chosen, slots
+        slot_of[index] = slot
+    return slot_of, slots

@@ -1,4 +1,4 @@
-"""The nodes of a graph: layers by name, and what each reads."""
+"""The nodes of a graph: each is a layer with a name and the names of the nodes that it reads."""
 
 import re
 from collections.abc import Sequence
@@ -13,14 +13,24 @@ _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*")
 
 @dataclass(frozen=True)
 class Node:
-    """A layer in a graph.
+    """A layer with its name and its inputs, for a :class:`Graph`.
 
     Parameters
     ----------
-    name : letters, digits, ``_`` and ``-``; the parameters' prefix. ``input`` is the graph's input.
-    layer : what it computes.
-    inputs : names of the nodes that it reads, each earlier in the graph; one name, or several. By default the node
-        before, the graph's input for the first.
+    name : str
+        The name: letters, digits, ``_`` and ``-``. It is the prefix of the parameters' names, as in ``head.weight``.
+        The name ``input`` is taken: it stands for the input of the graph.
+    layer : Layer
+        The layer that the node computes.
+    inputs : str or sequence of str, optional
+        The name or names of the nodes whose outputs it reads, each of which stands earlier in the graph. By default it
+        reads the node before it; the first node reads ``input``.
+
+    Examples
+    --------
+    >>> import fgnumba as fg
+    >>> fg.Node("sum", fg.Add(activation="relu"), ("stem", "body")).inputs
+    ('stem', 'body')
     """
 
     name: str
@@ -30,14 +40,21 @@ class Node:
 
 @dataclass(frozen=True)
 class WiredNode(Node):
-    """A node whose inputs are written out."""
+    """A node whose inputs are written out, in place of a single name or the default."""
 
     inputs: tuple[str, ...] = ()
 
 
 def wired(nodes: Sequence[Any]) -> tuple[WiredNode, ...]:
-    """Return the nodes with their inputs written out, having checked names and wiring."""
-    found: list[WiredNode] = []
+    """Return the nodes with their inputs written out, after checking the names and the wiring.
+
+    Raises
+    ------
+    ConfigError
+        If an element is no node, a name is impossible or there twice, or an input is unknown; or if a layer has too
+        few or too many inputs.
+    """
+    wired_nodes: list[WiredNode] = []
     known = {"input": None}
     before = "input"
     for index, node in enumerate(nodes):
@@ -53,11 +70,11 @@ def wired(nodes: Sequence[Any]) -> tuple[WiredNode, ...]:
             raise ConfigError(f"layer {name!r}: the name is there twice; 'input' is the graph's own")
         inputs = (before,) if node.inputs is None else node.inputs
         inputs = (inputs,) if isinstance(inputs, str) else tuple(inputs)
-        for one in inputs:
-            if one not in known:
+        for source in inputs:
+            if source not in known:
                 raise ConfigError(
-                    f"layer {name!r} reads {shown(one)}, which no earlier layer is called"
-                    f"{did_you_mean(str(one), known)}"
+                    f"layer {name!r} reads {shown(source)}, which no earlier layer is called"
+                    f"{did_you_mean(str(source), known)}"
                 )
         least, most = node.layer.inputs
         if len(inputs) < least or (most is not None and len(inputs) > most):
@@ -66,13 +83,13 @@ def wired(nodes: Sequence[Any]) -> tuple[WiredNode, ...]:
                 f"layer {name!r}: {node.layer.kind} reads {len(inputs)} inputs ({', '.join(inputs)}); "
                 f"{required} required"
             )
-        found.append(WiredNode(name, node.layer, inputs))
+        wired_nodes.append(WiredNode(name, node.layer, inputs))
         known[name], before = None, name
-    return tuple(found)
+    return tuple(wired_nodes)
 
 
 def check_uses(nodes: Sequence[WiredNode], output: str) -> None:
-    """Raise ConfigError unless `output` is a node, and every other one feeds a node."""
+    """Raise ConfigError unless `output` is the name of a node, and every other node feeds some node."""
     names = [node.name for node in nodes]
     if output not in names:
         raise ConfigError(f"output: no layer is called {shown(output)}{did_you_mean(str(output), names)}")

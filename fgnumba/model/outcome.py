@@ -1,4 +1,4 @@
-"""What a pass reads beside its inputs, and what it leaves: targets, loss, derivatives."""
+"""The outcome of a pass (loss and directional derivatives), and the memory from which a loss reads its targets."""
 
 import numpy as np
 import numpy.typing as npt
@@ -10,17 +10,26 @@ from fgnumba.objects.bound import Bound
 
 
 class Outcome(Bound):
-    """What a step leaves, next to each other in memory, so that all of it comes to the host at once.
+    """The numbers that a step leaves behind. They lie side by side in memory, so that one copy brings them to the host.
 
     Parameters
     ----------
-    count : T. noted : numbers beside loss and derivatives.
+    device : Device
+        The device whose kernels write the numbers.
+    count : int
+        The number of directions T.
+    noted : int, optional
+        The number of extra scalars that each step records after the loss and the T derivatives. The SPSA estimator
+        records two. By default 0.
 
     Attributes
     ----------
-    result : (1,) ``kernels.shared.loss.RESULT``, whether loss and derivatives are finite.
-    values : (1 + T,) float64, these.
-    noted : (noted,) float64. All as kernels write them.
+    result : device array, (1,) of dtype ``kernels.shared.loss.RESULT``
+        Whether the loss and all derivatives are finite.
+    values : device array, (1 + T,) float64
+        The loss, then the T directional derivatives.
+    noted : device array, (noted,) float64
+        The extra scalars.
     """
 
     def __init__(self, device: Device, count: int, noted: int = 0) -> None:
@@ -31,19 +40,32 @@ class Outcome(Bound):
 
     @property
     def finite(self) -> bool:
-        """Whether the pass ended finite."""
+        """Whether the loss and all derivatives of the last pass are finite."""
         return bool(self._device.values(self.result)["finite"][0] == 1)
 
     def read(self, values: npt.NDArray[np.float64], noted: npt.NDArray[np.float64] | None = None) -> bool:
-        """Copy the values to the host, what is noted too where asked for; return whether the pass ended finite."""
-        found = self._device.values(self.all)
-        values[...] = found[1 : 1 + len(values)]
+        """Copy the outcome to the host.
+
+        Parameters
+        ----------
+        values : ndarray, (1 + T,) float64
+            Written: the loss and the directional derivatives.
+        noted : ndarray, (noted,) float64, optional
+            Written: the extra scalars. By default they are not copied.
+
+        Returns
+        -------
+        bool
+            Whether the loss and all derivatives are finite.
+        """
+        numbers = self._device.values(self.all)
+        values[...] = numbers[1 : 1 + len(values)]
         if noted is not None:
-            noted[...] = found[1 + len(values) :]
-        return bool(found[:1].view(RESULT)["finite"][0] == 1)
+            noted[...] = numbers[1 + len(values) :]
+        return bool(numbers[:1].view(RESULT)["finite"][0] == 1)
 
 
 def targets_of(device: Device, loss: Loss, batch: int, outputs: int) -> Staged:
-    """Return where a loss reads its targets."""
+    """Return memory on the device from which `loss` reads the targets of `batch` examples with `outputs` outputs."""
     shape, dtype = loss.target_layout(batch, outputs)
     return device.staged(shape, dtype)

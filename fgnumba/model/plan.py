@@ -1,8 +1,8 @@
 """A plan: a model bound to a batch size, with buffers assigned by liveness and every kernel bound once.
 
-Layers of the whole batch (dense ones) run one after another. The layers between them run part by part: a few
-examples go through all of them before the next few do, in buffers that stay in a thread's cache. Running a plan looks
-nothing up and allocates nothing.
+Layers that need the whole batch at once (dense ones) run one after another. The layers between them run part by part:
+a few examples go through all of these layers before the next few do, in buffers that stay in a thread's cache. Running
+a plan looks nothing up and allocates nothing.
 """
 
 import math
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from fgnumba.model.graph import Graph
 
 CACHED_PART = 768 * 1024
-"""Bytes of a part's buffers that a thread's cache holds beside the weights."""
+"""The most bytes that the buffers of a part may have, so that a thread's cache holds them beside the weights."""
 
 _ELEMENT_WORK = 4
 _SLACK = 32  # float32 at the end of a buffer: a tile of channels reads whole vectors, past the last pixel
@@ -40,15 +40,13 @@ _SLACK = 32  # float32 at the end of a buffer: a tile of channels reads whole ve
 
 @dataclass(frozen=True)
 class Row:
-    """A line of a plan's table.
+    """A row of the table that ``str(plan)`` shows.
 
-    Parameters
-    ----------
-    layer, operation : the node's names joined by ``+`` where layers are fused; what runs.
-    inputs, output : shapes of one example.
-    buffer : what the output is in: ``batch n`` holds the whole batch, ``part n`` a thread's part of it.
-    nbytes : of the output in its buffer, tangents and border included.
-    primal, dual : multiply-adds of the primal alone and with the tangents, for the batch.
+    `layer` holds the names of the nodes, joined by ``+`` if they are fused, and `operation` those of the kernels.
+    `inputs` and `output` are shapes of one example. `buffer` says where the output is: ``batch 2`` is buffer 2 of those
+    that hold the whole batch, ``part 2`` buffer 2 of those that hold a thread's part of it. `nbytes` is the size of the
+    output in its buffer, with tangents and border. `primal` and `dual` are the multiply-adds for the batch without and
+    with the tangents.
     """
 
     layer: str
@@ -62,11 +60,9 @@ class Row:
 
 
 class InputRows(Bound):
-    """The model's input as its readers see it: in place where it suits them, else copied.
+    """The model's input as operations read it: in the caller's array if its layout suits them, else in a copy.
 
-    Parameters
-    ----------
-    batch, width : of the rows.
+    The input is a matrix of `batch` rows with `width` columns.
     """
 
     def __init__(self, device: Device, batch: int, width: int) -> None:
@@ -78,12 +74,12 @@ class InputRows(Bound):
 
     @property
     def in_place(self) -> bool:
-        """Whether x may be read where it lies."""
+        """Whether the device can read x in the caller's array: the CPU can, a GPU needs a copy."""
         return self._device.by_parts
 
     @property
     def array(self) -> Any:
-        """The rows (1, B, ld) as operations are bound to them: a placeholder of no size where x is read in place."""
+        """The rows (1, B, ld) to which operations are bound; if x is read in place, a placeholder without memory."""
         if self._copy is not None and not self._device.by_parts:
             return self._copy.array.reshape(1, self._batch, leading(self._width))
         return np.lib.stride_tricks.as_strided(
@@ -92,21 +88,22 @@ class InputRows(Bound):
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the copy, 0 where there is none."""
+        """The number of bytes of the copy, 0 if there is none."""
         return 0 if self._copy is None else self._copy.nbytes
 
     def read_by(self, x: npt.NDArray[Any], readers: Sequence[tuple[Any, str, int]]) -> None:
-        """Give readers the address of x (B, ...): operations, the field for it, the example that they begin with.
+        """Tell the readers of the input where x (B, ...) lies.
 
-        x is read in place where it is contiguous float32 with rows at a distance that the kernels read at
-        full speed, and copied elsewhere.
+        A reader is an operation, the field that takes the address, and the first example that it reads. x
+        is read in place if it is C-contiguous float32 and its rows lie at a distance at which the kernels read at full
+        speed; otherwise it is copied.
         """
         if not self._device.by_parts:
             assert self._copy is not None
             self._copy.load(x.reshape(self._batch, self._width))
             return
         rows, flags = x.reshape(self._batch, self._width), x.flags
-        # Of an x that is not contiguous `rows` is a copy, which would be gone before it is read.
+        # If x is not contiguous, `rows` is a temporary copy, which would be freed before it is read.
         if rows.dtype == np.float32 and flags.c_contiguous and flags.aligned and pads_well(self._width):
             at, distance = rows.__array_interface__["data"][0], self._width
         else:
@@ -122,24 +119,35 @@ class InputRows(Bound):
 
 
 class Plan(Bound):
-    """The forward pass of a model on B examples, with T tangents and a loss where asked for.
+    """The forward pass of a model on B examples, with T tangents and, optionally, a loss.
 
     Parameters
     ----------
-    model : its parameters are read in place.
-    batch : B.
-    perturbation : the directions.
-    loss : appended to the pass.
-    training : whether dropout drops.
-    noted : numbers that what is appended leaves in the outcome.
+    model : Graph
+        The model, whose parameters are read in place.
+    batch : int
+        The number of examples B.
+    perturbation : Perturbation
+        The T directions.
+    loss : Loss, optional
+        The loss to compute after the last layer. By default there is none.
+    training : bool, optional
+        Whether dropout drops units. By default False.
+    noted : int, optional
+        The number of extra scalars that operations appended to the pass record in the outcome. By default 0.
 
     Attributes
     ----------
-    values : (1 + T,) float64, the loss and the directional derivatives of the last run.
-    result : (1,) ``kernels.shared.loss.RESULT``, whether they are finite.
-    output : (1 + T, B, ld) float32, the dual output of the last run.
-    rows : what runs, layer by layer.
-    steps : the same as bound operations, and stages of them.
+    values : device array, (1 + T,) float64
+        The loss and the directional derivatives of the last run.
+    result : device array, (1,) of dtype ``kernels.shared.loss.RESULT``
+        Whether they are finite.
+    output : device array, (1 + T, B, ld) float32
+        The output of the model in the last run, primal and tangents.
+    rows : list of Row
+        What runs, layer by layer.
+    steps : list of Operation or Stage
+        The same as bound operations, and stages that run several operations part by part.
     """
 
     def __init__(
@@ -219,7 +227,7 @@ class Plan(Bound):
         return self._arrays[result]
 
     def _place_batch_values(self, steps: list[Step], result: Value) -> None:
-        """Give the values that outlive their stages room for the whole batch."""
+        """Allocate buffers of the whole batch for the values that outlive their stages."""
         kept = [step for step in steps if step.output.kept]
         last = {step.output: max((r.stage for r in step.output.readers), default=step.stage) for step in kept}
         last[result] = len(steps)
@@ -238,14 +246,14 @@ class Plan(Bound):
             self._slots[step.output] = slot
 
     def _is_whole(self, stage: list[Step]) -> bool:
-        """Whether a stage takes the whole batch at once."""
+        """Return whether a stage takes the whole batch at once."""
         return stage[0].layer.whole_batch or not self.device.by_parts
 
     def _blocks(self, value: Value) -> int:
         return 1 + self.perturbation.count * value.has_tangent
 
     def _place_part(self, stage: list[Step]) -> "_Part":
-        """Choose how many examples are a part of the batch for a stage, and where its values lie in it."""
+        """Choose how many examples a part of a stage has, and where its values lie in a thread's memory."""
         if self._is_whole(stage):
             return _Part(0, 1, 1, 0, {}, {})
         local = [(i, step) for i, step in enumerate(stage) if not step.output.kept]
@@ -299,7 +307,7 @@ class Plan(Bound):
         )
 
     def __str__(self) -> str:
-        """Return a table of what runs, layer by layer, with totals."""
+        """Return a table of the layers in the order in which they run, with totals."""
         heads = ("layer", "operation", "input", "output", "buffer", "bytes", "multiply-adds", "with tangents")
         lines = [heads]
         for row in self.rows:
@@ -319,53 +327,52 @@ class Plan(Bound):
         )
 
     def renumber(self, first: int) -> None:
-        """Let the one direction of the pass have the number `first`."""
+        """Change the number of the direction, of which the pass has exactly one, to `first`."""
         assert self.perturbation.count == 1
         changed = [operation.renumber(first) for operation in self.operations]
         if any(changed):
             self._program.forget()
 
     def append(self, operations: Sequence[Operation]) -> None:
-        """Run `operations` after the pass, each time."""
+        """Let each run of the plan end with `operations`."""
         self.steps += operations
         self._program = self.device.program(self.steps)
 
     @property
     def operations(self) -> tuple[Operation, ...]:
-        """What a run executes, in order."""
+        """The operations of a run, in the order in which they run."""
         return self._program.operations
 
     @property
     def runs(self) -> int:
-        """How often it ran to its end."""
+        """The number of runs that have come to their end."""
         return self._program.runs
 
     @property
     def nbytes(self) -> int:
-        """Bytes of buffers and scratch memory, the copied input included."""
+        """The number of bytes of the buffers, the scratch memory and the copied input."""
         return self.buffer_nbytes + self._program.scratch_nbytes + self.input.nbytes
 
     @property
     def input_nbytes(self) -> int:
-        """Bytes of the copied input."""
+        """The number of bytes of the copied input."""
         return self.input.nbytes
 
     @property
     def buffer_nbytes(self) -> int:
-        """Bytes of the values that flow between layers."""
+        """The number of bytes of the buffers that hold the values between layers."""
         return self._batch_nbytes + self._local.nbytes
 
     def run(self, x: npt.NDArray[Any], targets: npt.NDArray[Any] | None = None) -> None:
-        """Run the pass on `x` (B, ...) and, where there is a loss, `targets`; both already checked.
+        """Run the pass on `x` (B, ...) and, if there is a loss, `targets`. Both have been checked before.
 
-        x is read in place where it is contiguous float32 with rows at a distance that the kernels read at
-        full speed, and copied elsewhere.
+        :meth:`InputRows.read_by` says when `x` is read in place and when it is copied.
         """
         self.set_input(x, targets)
         self._program.run()
 
     def set_input(self, x: npt.NDArray[Any], targets: npt.NDArray[Any] | None = None) -> None:
-        """Let the operations read `x` and `targets`, as :meth:`run` does."""
+        """Let the operations read `x` and `targets` in the next run, as :meth:`run` does."""
         self.input.read_by(x, self._readers)
         if self.targets is not None and targets is not None:
             self.targets.load(targets)
@@ -377,7 +384,11 @@ def _times(shape: Shape) -> str:
 
 @dataclass(frozen=True)
 class _Part:
-    """A part of the batch in a stage: examples in it, parts, threads, bytes a thread, and where values lie."""
+    """How a stage is cut into parts.
+
+    `images` is the number of examples a part, `count` the number of parts, `nbytes` the memory of each thread.
+    `places` are the offsets of the values in a thread's memory, `slots` the numbers of their buffers there.
+    """
 
     images: int
     count: int

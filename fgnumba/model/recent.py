@@ -1,4 +1,4 @@
-"""The few things that were asked for last: what is bound to a batch size takes memory, and sizes may be many."""
+"""Keep the few values that were asked for last: plans take memory, and a caller may use many batch sizes."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
@@ -8,18 +8,18 @@ K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
 KEPT = 8
-"""How many plans a model, and a trainer, keep: those that were used last."""
+"""The number of plans that a model or a trainer keeps: those that were used last."""
 
 
 class Recent(OrderedDict[K, V]):
-    """A dictionary of the :data:`KEPT` values that were asked for last."""
+    """A dictionary that keeps the :data:`KEPT` values that were asked for last, and drops older ones."""
 
     def of(self, key: K, make: Callable[[], V]) -> V:
-        """Return the value of `key`, made where it is not there."""
+        """Return the value of `key`; if it is not there, call `make` and keep what it returns."""
         if key in self:
             self.move_to_end(key)
             return self[key]
-        found = self.setdefault(key, make())
+        value = self.setdefault(key, make())
         while len(self) > KEPT:
             self.popitem(last=False)
-        return found
+        return value

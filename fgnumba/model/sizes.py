@@ -1,4 +1,4 @@
-"""What a model needs, held against what the machine has, before any of it is asked for."""
+"""Compare the memory that a model needs with the machine's memory, before any of it is allocated."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -15,7 +15,7 @@ FLOAT_BYTES = 4
 
 
 def check_example(what: str, shape: Shape) -> None:
-    """Raise ShapeError where a single example of `shape` is more than the machine can hold."""
+    """Raise ShapeError, whose message begins with `what`, if one float32 example of `shape` exceeds the memory."""
     needed = math.prod(shape) * FLOAT_BYTES
     if needed > physical_memory():
         raise ShapeError(
@@ -25,14 +25,21 @@ def check_example(what: str, shape: Shape) -> None:
 
 
 def checked_batch(batch: Any, shape: Shape) -> int:
-    """Return the number of examples of `shape` in a batch as an int.
+    """Return the batch size as an int, after checking it.
+
+    Parameters
+    ----------
+    batch : int
+        The number of examples B.
+    shape : tuple of int
+        The shape of one example.
 
     Raises
     ------
     ConfigError
-        It is no whole number of at least 1.
+        If `batch` is no whole number of at least 1.
     ShapeError
-        So many are more than the machine can hold.
+        If B float32 examples need more memory than the machine has.
     """
     number = whole_number("batch", batch)
     needed = number * math.prod(shape) * FLOAT_BYTES
@@ -45,17 +52,19 @@ def checked_batch(batch: Any, shape: Shape) -> int:
 
 
 def check_parameters(layers: Iterable[tuple[str, Mapping[str, Shape], int]]) -> None:
-    """Hold a model's parameters against what is possible.
+    """Check that a model's parameters are not too many or too large.
 
     Parameters
     ----------
-    layers : what messages call each, its parameters' shapes by name, and the groups that their columns are packed in.
+    layers : iterable of (str, mapping of str to tuple of int, int)
+        For each layer, its name in messages, the shapes of its parameters by name, and the number of groups in which
+        their columns are packed.
 
     Raises
     ------
     ShapeError
-        They are more, or have more columns, than is possible; or they need more memory than there is, packed and, one
-        layer at a time, as they are drawn.
+        If there are more parameter arrays, or more columns in one, than a direction can number; or if the parameters
+        need more memory than the machine has. They need it packed and, one layer at a time, as they are drawn.
     """
     arrays = nbytes = 0
     for where, shapes, groups in layers:

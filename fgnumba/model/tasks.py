@@ -1,10 +1,11 @@
-"""What a pass that keeps activations is made of before it has memory: tasks that read and write buffers.
+"""Tasks: the pieces of a pass that keeps activations. Each reads and writes buffers, which get memory at the end.
 
-Tasks are put down in order, and a buffer lives from the task that writes it to the last that reads it. Neighbouring
-tasks that work image by image form a group, which an image goes through as a whole; what only such a group uses lies
-in a thread's own buffers and stays in its cache. Where sums over the images follow, a chunk of the batch goes through
-the group and into the sums before the next chunk does, and what lives no longer is as small as a chunk. All other
-buffers hold the whole batch, and share memory where their lives do not overlap.
+Tasks are listed in the order in which they run, and a buffer lives from the task that writes it to the last task that
+reads it. Consecutive tasks that work image by image form a group, and each image goes through the whole group. A buffer
+that only such a group uses lies in a thread's own memory and stays in its cache. If sums over the images follow, one
+chunk of the batch goes through the group and into the sums before the next chunk does, and a buffer that lives no
+longer than that is as small as a chunk. All other buffers hold the whole batch, and share memory if their lives do not
+overlap.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,10 +27,10 @@ from fgnumba.model.liveness import Lifetime, assign
 from fgnumba.model.plan import InputRows
 
 CHUNK_BYTES = 4 * 1024 * 1024
-"""Of what lives for a chunk of the batch: it stays in the last-level cache."""
+"""Bytes of the buffers that live for a chunk of the batch, so that they stay in the last-level cache."""
 
 CHUNKS = 8
-"""At most so many: each hands its sums over."""
+"""The most chunks of a batch: each adds its sums to those of the chunks before, which takes time."""
 
 SLACK = 32
 """float32 at the end of a buffer: a tile of channels reads whole vectors, past the last pixel."""
@@ -39,20 +40,34 @@ _ELEMENT_WORK = 4
 
 @dataclass(eq=False)
 class Buffer:
-    """float32 elements that live for a while."""
+    """A buffer of float32 elements. It gets memory once all tasks are known.
+
+    Parameters
+    ----------
+    size : int
+        The number of elements.
+    """
 
     size: int
     memory: npt.NDArray[np.float32] | None = field(default=None, init=False)
 
     @property
     def array(self) -> npt.NDArray[np.float32]:
-        """The elements, once they have memory."""
+        """The elements; the buffer must have memory."""
         assert self.memory is not None
         return self.memory[: self.size]
 
 
 class PanelBuffer(Buffer):
-    """Panels of `PANEL` columns."""
+    """A buffer of a matrix that is stored as panels of `PANEL` columns each.
+
+    Parameters
+    ----------
+    panels : int
+        The number of panels.
+    rows : int
+        The number of rows of each panel.
+    """
 
     def __init__(self, panels: int, rows: int) -> None:
         super().__init__(panels * rows * PANEL)
@@ -65,10 +80,22 @@ class PanelBuffer(Buffer):
 
 
 class ImageBuffer(Buffer):
-    """Images of a batch, or one of them in a thread's own memory: the primal, then `tangents` tangents."""
+    """A buffer of the images of a batch, or of one image in a thread's own memory: the primal, then the tangents.
+
+    Parameters
+    ----------
+    batch : int
+        The number of images.
+    shape : tuple of int
+        The shape of one image, or of one row of a matrix.
+    border : Border
+        The pixels around each image. By default there are none.
+    tangents : int
+        The number of tangents. By default 0.
+    """
 
     def __init__(self, batch: int, shape: Shape, border: Border = NO_BORDER, tangents: int = 0) -> None:
-        # Rows of a matrix lie at a distance that a product reads at full speed.
+        # Without a border the images are rows of a matrix, at a distance at which a product reads at full speed.
         bare = border == NO_BORDER
         self.image = leading(int(np.prod(shape))) if bare else bordered_size(shape, border)
         self.blocks = 1 + tangents
@@ -78,16 +105,16 @@ class ImageBuffer(Buffer):
         self.start = 0
 
     def images(self, shape: Shape | None = None, one_a_part: bool = True) -> Images:
-        """Return the images as the kernels see them, as images of another `shape` where that is given."""
+        """Return the images as the kernels take them; `shape`, if it is given, is that of each image instead."""
         if self.local is not None:
-            found = Images.of_part(self.local, self.start, self.shape, 1, self.blocks > 1, self.border)
+            images = Images.of_part(self.local, self.start, self.shape, 1, self.blocks > 1, self.border)
         else:
             height, width, channels = image_shape(self.shape)
             row = (width + self.border.left + self.border.right) * channels
             first = self.border.top * row + self.border.left * channels
             part = self.image if one_a_part else self.batch * self.image
             strides = (self.batch * self.image, self.image, row, channels, part)
-            found = Images(
+            images = Images(
                 self.array,
                 first,
                 (height, width, channels),
@@ -95,23 +122,28 @@ class ImageBuffer(Buffer):
                 has_tangent=self.blocks > 1,
                 border=self.border,
             )
-        return found if shape is None else found.viewed_as(shape)
+        return images if shape is None else images.viewed_as(shape)
 
     def rows(self) -> npt.NDArray[np.float32]:
-        """Return the primal's batch as a matrix (B, ld)."""
+        """Return the primal as a matrix (B, ld)."""
         return self.dual()[0]
 
     def dual(self) -> npt.NDArray[np.float32]:
-        """Return primal and tangents as matrices (1 + T, B, ld)."""
+        """Return the primal and the T tangents as matrices (1 + T, B, ld)."""
         return self.array.reshape(self.blocks, self.batch, self.image)
 
 
 class InputBuffer(ImageBuffer):
-    """The model's input, whose address is set when the pass runs where the device reads it in place.
+    """The model's input. If the device reads it in place, its address is set each time the pass runs.
 
     Parameters
     ----------
-    rows : that it is read by.
+    batch : int
+        The number of examples.
+    shape : tuple of int
+        The shape of one example.
+    rows : InputRows
+        The rows through which it is read.
     """
 
     def __init__(self, batch: int, shape: Shape, rows: InputRows) -> None:
@@ -119,7 +151,8 @@ class InputBuffer(ImageBuffer):
         self._rows = rows
 
     def images(self, shape: Shape | None = None, one_a_part: bool = True) -> Images:
-        """Return the images."""
+        """Return the images as the kernels take them; `shape`, if it is given, is that of each image instead."""
+        # The memory is not the buffer's own, but that of the rows.
         each = 1 if one_a_part else self.batch
         return Images.of_batch(
             self._rows.array, shape or self.shape, False, each, external=self._rows.in_place
@@ -132,11 +165,20 @@ class Task:
 
     Parameters
     ----------
-    bind : returns the operations, once the buffers have memory.
-    by_image : the operations take an image at a time.
-    sums : they add something up over images, which they can do some images at a time.
-    numbered : what they do depends on an example's number in the batch.
-    begins : the task begins a group: everything before it is done when it runs.
+    reads : sequence of Buffer
+        The buffers that the operations read.
+    writes : sequence of Buffer
+        The buffers that the operations write.
+    bind : callable
+        A function that returns the operations, called once the buffers have memory.
+    by_image : bool
+        Whether the operations can take one image at a time. By default True.
+    sums : bool
+        Whether the operations sum over images, and can do so for some of the images at a time. By default False.
+    numbered : bool
+        Whether the result for an example depends on its number in the batch. By default False.
+    begins : bool
+        Whether the task begins a group, so that everything before it is done when it runs. By default False.
     """
 
     reads: Sequence[Buffer]
@@ -150,7 +192,7 @@ class Task:
 
 @dataclass(eq=False)
 class _Group:
-    """Tasks that images go through together, with what is summed over them after that; or one task by itself."""
+    """Tasks that each image goes through, followed by tasks that sum over the images; or one task by itself."""
 
     by_image: list[Task]
     others: list[Task]
@@ -161,18 +203,26 @@ class _Group:
 
     @property
     def chunked(self) -> bool:
-        """Whether a chunk of the batch goes through all of it before the next does."""
+        """Whether one chunk of the batch goes through the whole group before the next chunk does."""
         return bool(self.by_image and self.others) and not any(task.numbered for task in self.by_image)
 
 
 @dataclass
 class Placed:
-    """Tasks with memory: what a program runs, and the bytes of its buffers.
+    """Tasks whose buffers have memory: the steps of a program.
 
     Parameters
     ----------
-    readers : of the model's input: operations, the field that holds its address, the first example.
-    second : number of the first step of the second half.
+    steps : list of Operation or Stage
+        The operations, and stages that run several operations image by image.
+    nbytes : int
+        The number of bytes of all buffers.
+    keeps : list of ndarray
+        The arrays that hold the memory; they must live as long as the steps.
+    readers : list of (Operation, str, int)
+        The operations that read the model's input, each with the field that takes its address and the first example.
+    second : int
+        The number of the first step of the second half of the pass. By default 0: the pass has no halves.
     """
 
     steps: list[Operation | Stage]
@@ -187,7 +237,15 @@ def place(tasks: Sequence[Task], batch: int, device: Device, second: Task | None
 
     Parameters
     ----------
-    second : the first task of a second half, which begins a group: ``Placed.second`` is its first step.
+    tasks : sequence of Task
+        The tasks, in the order in which they run.
+    batch : int
+        The number of examples B.
+    device : Device
+        The device that runs them.
+    second : Task, optional
+        The first task of the second half of the pass, which must begin a group; ``Placed.second`` is then the number
+        of its first step. By default the pass has no halves.
     """
     threads = device.threads
     groups = _grouped(tasks) if device.by_parts else [_Group([], [task]) for task in tasks]
@@ -216,7 +274,7 @@ def place(tasks: Sequence[Task], batch: int, device: Device, second: Task | None
         _place_locally(buffers, group.by_image) for buffers, group in zip(local, groups, strict=True)
     ]
     shared = aligned((max(thread_bytes, default=0) * threads // 4,))
-    for buffer in (one for buffers in local for one in buffers):
+    for buffer in (local_buffer for buffers in local for local_buffer in buffers):
         buffer.local = shared
     placed = Placed([], 0, [*arenas, shared], [])
     for group, buffers, nbytes in zip(groups, chunk, thread_bytes, strict=True):
@@ -243,7 +301,7 @@ def _grouped(tasks: Sequence[Task]) -> list[_Group]:
 
 
 def _place_locally(images: Sequence[ImageBuffer], tasks: Sequence[Task]) -> int:
-    """Place buffers of one image in a thread's memory, and return its bytes."""
+    """Place buffers of one image each in a thread's own memory, and return the bytes that they need there."""
     lives: dict[Buffer, tuple[int, int]] = {}
     for time, task in enumerate(tasks):
         for buffer in (*task.reads, *task.writes):
@@ -266,7 +324,7 @@ def _place_group(
     batch: int,
     threads: int,
 ) -> None:
-    """Bind a group, for one chunk of the batch after another where it is in chunks."""
+    """Bind the tasks of a group; if it runs in chunks, once for each chunk of the batch."""
     images = _chunk(chunk_buffers, batch, threads) if group.chunked else batch
     for buffer in chunk_buffers:
         buffer.batch, buffer.size = images, buffer.blocks * images * buffer.image
@@ -298,7 +356,7 @@ def _place_group(
 
 
 def _chunk(buffers: Sequence[ImageBuffer], batch: int, threads: int) -> int:
-    """Return the images of a chunk: as many as a cache holds, but no more than so many chunks."""
+    """Return the number of images of a chunk: as many as the cache holds, but enough that there are few chunks."""
     nbytes = 4 * sum(buffer.blocks * buffer.image for buffer in buffers)
     most = max(threads, -(-batch // CHUNKS), CHUNK_BYTES // max(1, nbytes))
     return -(-batch // -(-batch // min(batch, most)))
@@ -307,7 +365,11 @@ def _chunk(buffers: Sequence[ImageBuffer], batch: int, threads: int) -> int:
 def _of_chunk(
     operation: program.Operation, first: int, count: int, batch: int, window: Sequence[tuple[int, int]]
 ) -> program.Operation:
-    """Return an operation on `count` images from `first` on; those in `window` begin with the chunk."""
+    """Return `operation` restricted to `count` images of the batch, from image `first` on.
+
+    An argument whose address lies in `window` (ranges of addresses) is a buffer of a chunk, which holds only these
+    images; its address stays. The addresses of all other images move to image `first`.
+    """
     arguments = operation.arguments.copy()
     names = arguments.dtype.names or ()
     for name in names:

@@ -1,4 +1,8 @@
-"""From a graph of layers to steps over values: what is fused, what is a view, which steps run part by part together."""
+"""Turn a graph of layers into steps over values.
+
+This decides which layers are fused (an activation joins the layer that feeds it), which are views that compute nothing,
+and which steps form a stage, that is, run together on one part of the batch (a few examples) after another.
+"""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -13,14 +17,24 @@ if TYPE_CHECKING:
 
 @dataclass(eq=False)
 class Value:
-    """What a step writes and others read.
+    """The output of a step, or the input of the model: a primal with its tangents, if it has any.
 
     Parameters
     ----------
-    shape : of one example.
-    has_tangent : False: its tangent is a symbolic zero.
-    border : pixels around it, for the convolutions that read it.
-    kept : it outlives its stage: another stage or the caller reads it.
+    shape : tuple of int
+        The shape of one example.
+    has_tangent : bool
+        Whether there are tangents. If not, they are symbolic zeros.
+    producer : Step, optional
+        The step that writes the value. By default None, as for the input of the model.
+    readers : list of Step
+        The steps that read it. By default there are none yet.
+    border : Border
+        The pixels around it that the convolutions that read it take as zeros. By default there are none.
+    kept : bool
+        Whether it outlives its stage, because another stage or the caller reads it. By default False.
+    flattened : bool
+        Whether a step reads it under another shape, which a border would not allow. By default False.
     """
 
     shape: Shape
@@ -38,10 +52,21 @@ class Step:
 
     Parameters
     ----------
-    names : of the nodes that it computes, the layer's own first.
-    inputs, shapes : what it reads, and under which shapes.
-    index : number of the node in the graph.
-    stage : steps of one stage run part by part together; a layer of the whole batch is a stage by itself.
+    names : list of str
+        The names of the nodes that it computes: the layer's own, then those that are fused with it.
+    layer : Layer
+        The layer, with the activation that is fused with it.
+    inputs : list of Value
+        The values that it reads.
+    shapes : list of tuple of int
+        The shape of one example under which it reads each of them.
+    output : Value
+        The value that it writes.
+    index : int
+        The number of the node in the graph.
+    stage : int
+        The number of its stage. The steps of a stage run together on one part of the batch after another; a layer that
+        needs the whole batch at once is a stage by itself. By default 0, until stages are assigned.
     """
 
     names: list[str]
@@ -54,7 +79,7 @@ class Step:
 
 
 class Pad(Activation):
-    """Moves an image to where there is a border around it."""
+    """A copy of an image to memory in which there is a border around it."""
 
     @property
     def kind(self) -> str:
@@ -64,23 +89,29 @@ class Pad(Activation):
 def wire(
     graph: "Graph", tangents: bool, training: bool, by_parts: bool = True
 ) -> tuple[list[Step], Value, Value]:
-    """Return the steps of a graph in order, the value of its input and that of its output.
+    """Return the steps of a graph in order, the value of its input and the value of its output.
 
     Parameters
     ----------
-    tangents : whether there are directions.
-    training : whether dropout drops.
-    by_parts : whether the device goes through images part by part, with borders around them; else each step is a stage.
+    graph : Graph
+        The graph.
+    tangents : bool
+        Whether there are directions, and so tangents.
+    training : bool
+        Whether dropout drops units.
+    by_parts : bool
+        Whether the device takes images part by part, with borders around them (the CPU does). If not, each step is a
+        stage by itself. By default True.
     """
     source = Value(graph.input_shape, has_tangent=False, kept=True)
-    found: dict[str, tuple[Value, Shape]] = {"input": (source, graph.input_shape)}
+    outputs: dict[str, tuple[Value, Shape]] = {"input": (source, graph.input_shape)}
     uses = Counter([graph.output, *(name for node in graph.nodes for name in node.inputs)])
     steps: list[Step] = []
     for index, node in enumerate(graph.nodes):
-        read = [found[name] for name in node.inputs]
+        read = [outputs[name] for name in node.inputs]
         value, shape = read[0]
         if node.layer.is_view(training):
-            found[node.name] = value, graph.shapes[node.name]
+            outputs[node.name] = value, graph.shapes[node.name]
             value.flattened |= graph.shapes[node.name] != shape
             continue
         fused = None
@@ -90,19 +121,19 @@ def wire(
         if fused and producer and uses[node.inputs[0]] == 1:
             producer.layer = fused
             producer.names.append(node.name)
-            found[node.name] = value, shape
+            outputs[node.name] = value, shape
             continue
         has_tangent = tangents and (
-            bool(graph.layer_parameters(index)) or any(one.has_tangent for one, _ in read)
+            bool(graph.layer_parameters(index)) or any(source.has_tangent for source, _ in read)
         )
         output = Value(graph.shapes[node.name], has_tangent)
         step = Step([node.name], node.layer, [v for v, _ in read], [s for _, s in read], output, index)
         output.producer = step
-        for one, _ in read:
-            one.readers.append(step)
-        found[node.name] = output, output.shape
+        for source_value, _ in read:
+            source_value.readers.append(step)
+        outputs[node.name] = output, output.shape
         steps.append(step)
-    result = found[graph.output][0]
+    result = outputs[graph.output][0]
     result.kept = True
     _assign_stages(steps, by_parts)
     for step in steps if by_parts else ():
@@ -123,9 +154,9 @@ def _assign_stages(steps: list[Step], by_parts: bool) -> None:
 
 
 def _provide_border(steps: list[Step], step: Step) -> None:
-    """Give the input of a convolution the border that it reads: its own, or that of a copy."""
+    """Give the input of a convolution the border that the convolution reads, or a copy with that border."""
     border, value = step.layer.border(step.shapes), step.inputs[0]
-    # A caller's array ends where it ends.
+    # Nothing may be read past the end of the caller's array, which is the model's input.
     beyond = value.producer is None and step.layer.reads_beyond(step.shapes)
     if border == NO_BORDER and not beyond:
         return
