@@ -1,6 +1,6 @@
 """fgnumba: train neural networks with forward gradients, on fused Numba kernels, without a reverse pass.
 
-Names are imported when they are first used: ``import fgnumba`` alone loads neither NumPy nor Numba.
+Each name is imported when it is first used, so ``import fgnumba`` alone loads neither NumPy nor Numba.
 """
 
 from importlib import import_module

@@ -1,4 +1,4 @@
-"""``python -m fgnumba``: the command ``fgtrain``."""
+"""``python -m fgnumba`` runs the command ``fgtrain``."""
 
 from fgnumba.cli.main import main
 

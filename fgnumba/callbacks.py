@@ -1,4 +1,4 @@
-"""What a trainer reports while it runs, and what may end it early: the public names of :mod:`fgnumba.training`."""
+"""Callbacks, and the records that a trainer gives them; see :mod:`fgnumba.training`."""
 
 from fgnumba.training.callbacks import MONITORS, Callback, EarlyStopping
 from fgnumba.training.records import History, Record, StepResult, result_of

@@ -1,4 +1,4 @@
-"""Devices by name."""
+"""Find a device, the CPU or a GPU, by its name."""
 
 import os
 from typing import TYPE_CHECKING
@@ -14,20 +14,34 @@ __all__ = ["cuda", "resolve"]
 
 NAMES = ("auto", "cpu", "cuda")
 OVERRIDE = "FGNUMBA_DEVICE"
-"""Environment variable that says what ``auto`` stands for."""
+"""The environment variable that says which device ``auto`` stands for."""
 
 
 def resolve(name: str | Device) -> Device:
     """Return the device that `name` stands for.
 
-    ``auto`` is what the environment variable ``FGNUMBA_DEVICE`` says, else a GPU where there is one, else the CPU.
+    Parameters
+    ----------
+    name : str or Device
+        ``cpu``, ``cuda`` or ``auto``. ``auto`` stands for the device that the environment variable ``FGNUMBA_DEVICE``
+        names; if that is not set, for the GPU if the machine has one, and else for the CPU. A device, such as a GPU
+        that :func:`cuda` returned with its own settings, stands for itself.
 
-    A :class:`fgnumba.kernels.devices.gpu.Gpu` stands for itself: one of other precision, or without graphs.
+    Returns
+    -------
+    Device
+        The device.
 
     Raises
     ------
     DeviceError
-        The name is unknown, or the device is not there: only ``auto`` chooses.
+        If the name is unknown, or the machine does not have the device. Only ``auto`` falls back to the CPU.
+
+    Examples
+    --------
+    >>> import fgnumba as fg
+    >>> fg.device.resolve("cpu").name
+    'cpu'
     """
     if isinstance(name, Device):
         return name
@@ -47,20 +61,30 @@ def resolve(name: str | Device) -> Device:
 
 
 def cuda(precision: str = "float32", tangent_precision: str | None = None, graph: bool = True) -> Device:
-    """Return the machine's GPU.
+    """Return the machine's GPU, with the settings given.
 
     Parameters
     ----------
-    precision : of products: ``float32``, ``tf32`` or ``bf16``; their sums are float32.
-    tangent_precision : of the tangents' products; None: the same.
-    graph : whether a step is captured as one CUDA graph and replayed; else every kernel is launched by itself.
+    precision : str, optional
+        The number format in which matrix products multiply: ``float32``, ``tf32`` or ``bf16``. The products are
+        summed in float32 in each case. By default ``float32``.
+    tangent_precision : str, optional
+        The number format of the products of tangents. By default it is `precision`.
+    graph : bool, optional
+        Whether a training step is captured as one CUDA graph, which is then replayed. If not, every kernel is launched
+        by itself. By default True.
+
+    Returns
+    -------
+    Device
+        The GPU, for the argument ``device`` of a model.
 
     Raises
     ------
     DeviceError
-        There is no GPU, no driver, or no package for it; the message says which.
+        If the GPU, its driver or a Python package for it is missing. The message says which.
     ConfigError
-        The precision is unknown, or `graph` neither true nor false.
+        If a precision is unknown, or `graph` is neither true nor false.
     """
     from fgnumba.kernels.devices.gpu import Gpu
 

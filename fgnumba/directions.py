@@ -1,4 +1,4 @@
-"""Directions v, the tangents given to the parameters; see :mod:`fgnumba.model.directions`."""
+"""Directions v: random tangents of the parameters; see :mod:`fgnumba.model.directions`."""
 
 from fgnumba.model.directions import (
     BY_NAME,

@@ -1,4 +1,4 @@
-"""Errors that a user can cause. Each message is one line: what is wrong, where, and what would be right."""
+"""Errors that a user can cause. Each message is one line that says what is wrong, where, and what would be right."""
 
 import reprlib
 from collections.abc import Iterable
@@ -7,54 +7,68 @@ from difflib import get_close_matches
 from typing import Any
 
 MAX_MESSAGE = 800
-"""Characters of the longest message: what an error quotes may be anything that a file holds."""
+"""The most characters of a message: an error may quote the content of a file, which can be of any length."""
 
 
 class FgError(Exception):
-    """Base of every error that bad input or bad configuration raises."""
+    """The base class of every error that bad input or bad configuration raises.
+
+    Parameters
+    ----------
+    message : str, optional
+        The message. It is made one printable line of at most 800 characters. By default it is empty.
+    """
 
     def __init__(self, message: str = "") -> None:
         super().__init__(printable(message))
 
 
 class ShapeError(FgError):
-    """An array's shape, or a set of parameter names, does not fit the model."""
+    """The shape of an array, or a set of parameter names, does not fit the model."""
 
 
 class DtypeError(FgError):
-    """An array's dtype is not the one required."""
+    """The dtype of an array is not the one required."""
 
 
 class DeviceError(FgError):
-    """A device, vector width or thread count that this machine does not have."""
+    """The machine does not have the device, the vector width or the number of threads that was asked for."""
 
 
 class DatasetError(FgError):
-    """A data set that is missing, damaged, or holds impossible values."""
+    """A data set is missing, is damaged, or holds impossible values."""
 
 
 class ConfigError(FgError):
-    """An unknown option or key, or a value out of its range."""
+    """An option or a key is unknown, or a value is out of its range."""
 
 
 class RunError(FgError):
-    """A run folder that is not one, is damaged, or would be overwritten."""
+    """A run folder is damaged, would be overwritten, or is no run folder at all."""
 
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What of a pass or an update was the first that is not finite; as text, a part of a line that says so.
+    """The first number of a training step that is not finite: what it is, where it is, and the same as text.
 
     Parameters
     ----------
-    quantity : ``input``: x, in float32; ``parameter``; ``primal`` or ``tangent`` of a layer's output, or of what its
-        activation is applied to; ``loss`` or ``derivative``: from finite outputs; ``update``: from finite derivatives.
-    layer : the node's name, several joined by ``+`` where they are fused; None where it is no layer.
-    index : (example, *unit) of a primal, a tangent or the input, (example,) of a loss or a derivative, of a parameter
-        its own; () where there is none.
-    value : what is there: inf, -inf or NaN.
-    direction : index in ``StepResult.directional_derivative`` of a tangent, a derivative, an update; else None.
-    text : all that in words.
+    quantity : str
+        What the number is: ``input`` (x, in float32); ``parameter``; ``primal`` or ``tangent`` (an element of a layer's
+        output, or of the input of its activation); ``loss`` or ``derivative`` (computed from finite outputs); or
+        ``update`` (computed from finite derivatives).
+    layer : str or None
+        The name of the node, several joined by ``+`` if they are fused; None if the number belongs to no layer.
+    index : tuple of int
+        Where the number is: (example, *unit) for a primal, a tangent or the input, (example,) for a loss or a
+        derivative, and the index in the array for a parameter; () if it has no index.
+    value : float
+        The number: inf, -inf or NaN.
+    direction : int or None
+        For a tangent, a derivative or an update, the index of its direction in
+        ``StepResult.directional_derivative``; else None.
+    text : str
+        All of that in words, as a part of the error's message.
     """
 
     quantity: str
@@ -69,12 +83,16 @@ class Diagnosis:
 
 
 class DivergenceError(FgError):
-    """Training met a loss or a directional derivative that is not finite.
+    """Training has diverged: a loss or a directional derivative is not finite.
 
     Parameters
     ----------
-    kept : the model has the last parameters whose loss was finite.
-    diagnosis : what was the first that is not finite, and in which layer; None where that was not found.
+    message : str
+        The message.
+    kept : bool, optional
+        Whether the model has the last parameters whose loss was finite. By default True.
+    diagnosis : Diagnosis, optional
+        The first number that is not finite. By default None: it was not found.
     """
 
     def __init__(self, message: str, kept: bool = True, diagnosis: Diagnosis | None = None) -> None:
@@ -83,7 +101,10 @@ class DivergenceError(FgError):
 
 
 def printable(message: str) -> str:
-    """Return `message` without line breaks, without what a terminal would obey, its middle cut out where it is long."""
+    """Return `message` as one printable line of at most `MAX_MESSAGE` characters.
+
+    Line breaks become spaces, characters that a terminal would obey are escaped, and a long message loses its middle.
+    """
     if not message.isprintable():
         joined = " ".join(message.splitlines())
         message = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in joined)
@@ -100,7 +121,7 @@ class _Quoted(reprlib.Repr):
         self.maxstring = self.maxother = 200
 
     def repr_int(self, x: int, level: int) -> str:
-        # Python shows no number of more digits than 4,300.
+        # Python refuses to print a number of more than 4,300 digits.
         return repr(x) if x.bit_length() <= 400 else f"a number of {x.bit_length()} bits"
 
 
@@ -108,13 +129,13 @@ _QUOTED = _Quoted()
 
 
 def shown(value: Any) -> str:
-    """Return what a message quotes of a value that may be anything: its repr, shortened."""
+    """Return the repr of `value`, shortened, for a message that quotes it."""
     return _QUOTED.repr(value)
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Return `" (did you mean 'x'?)"`, or the choices where nothing is near, for the end of a message."""
+    """Return `" (did you mean 'x'?)"` for the end of a message, or all choices if none is like `word`."""
     choices = sorted(known)
-    # The comparison takes as long as the word and its choices are long.
+    # The time of the comparison grows with the length of the word and the number of choices, so both are limited.
     near = get_close_matches(word, choices[:1000], n=1) if len(word) <= 100 else []
     return f" (did you mean {near[0]!r}?)" if near else f" (choose from {', '.join(choices)})"

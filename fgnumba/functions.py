@@ -1,6 +1,6 @@
-"""Test functions on which forward gradients can be watched, each with its dual formula.
+"""Test functions on which forward gradients can be watched, each with the formula of its directional derivative.
 
-Source: arXiv 2202.08587, which descends along both.
+Source: arXiv 2202.08587, which descends on both functions.
 """
 
 from abc import ABC, abstractmethod
@@ -13,47 +13,66 @@ from fgnumba.validation.arrays import as_array
 
 
 class Objective(ABC):
-    """A scalar function of a point that gives its value and directional derivative, and no gradient.
+    """A scalar function f of a point θ that gives its value and its directional derivatives, but no gradient.
 
-    ``f(theta)`` is the value, ``f.jvp(theta, v)`` value and directional derivative ∇f(θ)·v, in float64. Where
-    float64 overflows, they are infinite or NaN.
+    ``f(theta)`` is the value, and ``f.jvp(theta, v)`` is the value and the directional derivative ∇f(θ)·v, all in
+    float64. If float64 overflows, they are infinite or NaN.
     """
 
     @property
     @abstractmethod
     def minimum(self) -> np.ndarray:
-        """The point (2,) float64 of the least value, which is 0. A copy."""
+        """The point, (2,) float64, at which the function of two variables has its least value, 0. It is a copy."""
 
     @abstractmethod
     def jvp(self, theta: ArrayLike, v: ArrayLike) -> tuple[float, float]:
-        """Return f(θ) and ∇f(θ)·v, exact up to rounding.
+        """Return the value f(θ) and the directional derivative ∇f(θ)·v, exact up to rounding.
 
         Parameters
         ----------
-        theta, v : the point and the direction, of one shape; computed in float64.
+        theta : array, (n,) of real numbers
+            The point θ.
+        v : array, (n,) of real numbers
+            The direction.
+
+        Returns
+        -------
+        value : float
+            The value f(θ), computed in float64.
+        derivative : float
+            The directional derivative ∇f(θ)·v, computed in float64.
 
         Raises
         ------
         ShapeError
-            Where the function has no such points, or the shapes differ.
+            If the function is not defined for n variables, or the two shapes differ.
         DtypeError
-            Where the numbers are not real.
+            If an array does not hold real numbers.
         """
 
     def __call__(self, theta: ArrayLike) -> float:
-        """Return f(θ); see `jvp` for what is raised."""
+        """Return the value f(θ); :meth:`jvp` says what is raised."""
         theta = _vector("theta", theta)
         return self.jvp(theta, np.zeros_like(theta))[0]
 
 
 class Beale(Objective):
-    """Beale's function, of two variables; minimum 0 at (3, 0.5).
+    """Beale's function of two variables. Its minimum is 0, at (3, 0.5).
 
         f(x, y) = Σ_k r_k²,   r_k = c_k − x + x yᵏ,   c = (1.5, 2.25, 2.625),   k = 1, 2, 3
         d       = Σ_k 2 r_k dr_k,   dr_k = (yᵏ − 1) dx + k x yᵏ⁻¹ dy
 
+    d is the directional derivative along (dx, dy).
     Source: E. M. L. Beale, On an iterative method for finding a local minimum of a function of more than one
     variable, Princeton, 1958.
+
+    Examples
+    --------
+    >>> import fgnumba as fg
+    >>> fg.functions.beale([3.0, 0.5])
+    0.0
+    >>> fg.functions.beale.jvp([1.0, 1.0], [1.0, 0.0])  # (f, ∂f/∂x)
+    (14.203125, 0.0)
     """
 
     @property
@@ -64,7 +83,7 @@ class Beale(Objective):
         point, direction = _pair(theta, v)
         if point.shape != (2,):
             raise ShapeError(f"theta has shape {point.shape}; Beale's function takes (2,)")
-        # Python floats, and products in place of powers, overflow to infinity without a warning or an error.
+        # Products of Python floats overflow to infinity without a warning or an error; a power would raise one.
         x, y = point.tolist()
         dx, dy = direction.tolist()
         value = derivative = 0.0
@@ -79,13 +98,20 @@ class Beale(Objective):
 
 
 class Rosenbrock(Objective):
-    """Rosenbrock's valley with a = 1, b = 100, of n ≥ 2 variables; minimum 0 at (1, …, 1).
+    """Rosenbrock's valley of n ≥ 2 variables, with a = 1 and b = 100. Its minimum is 0, at (1, …, 1).
 
         f(θ) = Σ_i 100 t_i² + (1 − θ_i)²,   t_i = θ_{i+1} − θ_i²,   i = 1, …, n − 1
         d    = Σ_i 200 t_i dt_i − 2 (1 − θ_i) v_i,   dt_i = v_{i+1} − 2 θ_i v_i
 
+    d is the directional derivative along v.
     Source: H. H. Rosenbrock, An automatic method for finding the greatest or least value of a function, The
     Computer Journal 3, 1960.
+
+    Examples
+    --------
+    >>> import fgnumba as fg
+    >>> fg.functions.rosenbrock([1.0, 1.0, 1.0])
+    0.0
     """
 
     @property

@@ -1,4 +1,4 @@
-"""Losses; see :mod:`fgnumba.layers.losses`."""
+"""Losses, each of which is a mean over a batch; see :mod:`fgnumba.layers.losses`."""
 
 from fgnumba.layers.losses import (
     Loss,

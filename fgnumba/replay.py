@@ -1,4 +1,4 @@
-"""Replay of a run from its log; see :mod:`fgnumba.training.replay`."""
+"""Replay a run from its log; see :mod:`fgnumba.training.replay`."""
 
 from fgnumba.training.replay import (
     begin,

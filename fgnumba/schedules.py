@@ -1,4 +1,4 @@
-"""Learning rates as functions of the step; see :mod:`fgnumba.optimizers.schedules`."""
+"""Schedules: learning rates as functions of the step; see :mod:`fgnumba.optimizers.schedules`."""
 
 from fgnumba.optimizers.schedules import (
     Constant,

@@ -1,7 +1,8 @@
-"""What a signal must not cut in two: kernels that are compiled, and work that a GPU is asked for piece by piece.
+"""Hold back signals while work is done that must not be cut in two.
 
-Python runs handlers between two of its own instructions, in the main thread. One that raises in the midst of Numba's
-tables would leave them broken for good, and one between two launches half a step.
+Python runs a signal's handler between two of its own instructions, in the main thread. A handler that raises while
+Numba compiles a kernel would leave Numba's tables broken for the rest of the process, and one that raises between two
+launches on a GPU would leave half a step.
 """
 
 import signal
@@ -14,13 +15,14 @@ _NAMES = (
     *("SIGPWR", "SIGALRM", "SIGVTALRM", "SIGPROF"),
 )
 HELD = tuple(signal.Signals[name] for name in _NAMES if hasattr(signal, name))
-"""Those whose handlers raise, as a rule."""
+"""The signals that are held back: those whose handlers usually raise an exception."""
 
 
 class Uninterrupted:
-    """Holds signals back while it is entered, and lets their handlers run when it is left; nothing in other threads.
+    """A context manager that holds signals back inside it, and runs their handlers when it is left.
 
-    Handlers that are not Python's are left as they are.
+    It does nothing outside the main thread, where Python runs no handlers. Handlers that are not Python functions are
+    left as they are.
     """
 
     def __init__(self) -> None:
@@ -44,7 +46,7 @@ class Uninterrupted:
         self._let_through()
 
     def _let_through(self) -> None:
-        """Run the handlers that waited, each of them, whichever raises."""
+        """Run the handlers of all signals that were held back, even if some of the handlers raise."""
         if self._heard:
             number, frame = self._heard.pop(0)
             try:

@@ -1,1 +1,1 @@
-"""Objects: what they hold, how two of them compare, and which of them may be copied."""
+"""Tools for objects: their attributes, a value by which two can be compared, and a base of those without copies."""

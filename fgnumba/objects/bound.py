@@ -1,4 +1,4 @@
-"""What is bound to memory: objects that hold addresses, which a copy would share or outlive."""
+"""Objects that hold addresses of memory, and so must not be copied: a copy would share the memory or outlive it."""
 
 from typing import Any, NoReturn, SupportsIndex
 
@@ -6,9 +6,9 @@ from fgnumba.errors import ConfigError
 
 
 class Bound:
-    """Base of what holds addresses of memory: it is neither copied nor pickled.
+    """Base class of objects that hold addresses of memory. They can be neither copied nor pickled: ConfigError.
 
-    Models and trainers can be: their copies bind themselves anew.
+    Models and trainers can be, because their copies bind kernels to memory of their own.
     """
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:

@@ -1,7 +1,7 @@
-"""What an object is, as a value that can be compared: its class and all that it holds.
+"""Fingerprints: a hashable value that stands for the class of an object and everything that it holds.
 
-What is bound for an object is kept by this and not by its class: two losses of one class may differ in a number, and
-the number may change.
+The plan that is bound for a loss is kept under the loss's fingerprint, not under its class: two losses of one class may
+differ in a number, and the number may change.
 """
 
 import hashlib
@@ -16,7 +16,7 @@ _PLAIN = (type(None), bool, int, float, complex, str, bytes)
 
 
 class _Same:
-    """Stands for one object and equals nothing else; the object lives as long as it does."""
+    """A stand-in for one object, equal only to a stand-in for the same object, which it keeps alive."""
 
     def __init__(self, value: object) -> None:
         self._value = value
@@ -33,16 +33,16 @@ class _Same:
 
 
 def fingerprint(value: object) -> Hashable:
-    """Return what equals that of another object if both have one class and hold the same.
+    """Return a hashable value that is equal for two objects if they have the same class and hold the same.
 
-    Numbers, text, arrays and collections of them are compared by what they are, and objects by what a copy of them
-    would be made of. Functions, and what cannot be copied, stand for themselves.
+    Numbers, text, arrays and collections of them are compared by their values, and other objects by what a copy of them
+    would be made of. Functions, and objects that cannot be copied, equal only themselves.
     """
     return _of(value, ())
 
 
 def statement(value: object, key: Hashable) -> str:
-    """Return the class of an object in words, with a digest of its `key` where it holds anything."""
+    """Return the name of an object's class, followed by a digest of its `key` if the object has attributes."""
     name = type(value).__name__
     return (
         f"{name} {hashlib.sha256(repr(key).encode()).hexdigest()[:16]}" if own_attributes(value, ()) else name
@@ -51,7 +51,7 @@ def statement(value: object, key: Hashable) -> str:
 
 def _of(value: Any, above: tuple[int, ...]) -> Any:
     if isinstance(value, _PLAIN):
-        # 1, 1.0 and True are equal, NaN is not equal to itself, and 0.0 is to -0.0: none of that is meant.
+        # In Python 1, 1.0 and True are equal, as are 0.0 and -0.0, and NaN does not equal itself; here, the reverse.
         return type(value), repr(value)
     if isinstance(value, (np.ndarray, np.generic)) and not value.dtype.hasobject:
         array = np.asarray(value)
@@ -60,16 +60,16 @@ def _of(value: Any, above: tuple[int, ...]) -> Any:
         return _Same(value)
     above = (*above, id(value))
     if isinstance(value, (list, tuple)):
-        return type(value), *(_of(one, above) for one in value)
+        return type(value), *(_of(item, above) for item in value)
     if isinstance(value, (set, frozenset)):
-        # Their order is another one in each process.
-        return type(value), *sorted((_of(one, above) for one in value), key=repr)
+        # The order of a set differs between processes, so it is sorted.
+        return type(value), *sorted((_of(item, above) for item in value), key=repr)
     if isinstance(value, dict):
-        return type(value), *((_of(name, above), _of(one, above)) for name, one in value.items())
+        return type(value), *((_of(name, above), _of(item, above)) for name, item in value.items())
     try:
-        # What a copy would be made of.
-        made, arguments, *state = value.__reduce_ex__(4)
+        # This is what a copy would be made of: a function, its arguments, and the state.
+        make, arguments, *state = value.__reduce_ex__(4)
     except Exception:
         return _Same(value)
-    parts = [list(one) if hasattr(one, "__next__") else one for one in (arguments, *state)]
-    return type(value), _Same(made), *(_of(one, above) for one in parts if one is not None)
+    parts = [list(part) if hasattr(part, "__next__") else part for part in (arguments, *state)]
+    return type(value), _Same(make), *(_of(part, above) for part in parts if part is not None)

@@ -1,4 +1,4 @@
-"""Arrays that a user gives, as NumPy's: of numbers, whatever library they come from."""
+"""Turn a user's arrays, of whatever library, into NumPy arrays of numbers."""
 
 from numbers import Integral, Real
 from typing import Any
@@ -10,23 +10,31 @@ from fgnumba.errors import DatasetError, DtypeError, ShapeError, shown
 from fgnumba.validation import MAX_FLOAT32
 
 REAL = "fiub"
-"""Kinds of NumPy's dtypes that hold real numbers."""
+"""The kinds of NumPy dtypes that hold real numbers: float, signed, unsigned and bool."""
 
 
 def as_array(what: str, value: Any) -> npt.NDArray[Any]:
-    """Return `value` as an array; of real numbers, where it is plain which they are.
+    """Return `value` as a NumPy array.
 
-    A tensor that asks for gradients is read without them; bfloat16, which NumPy does not have, is widened to float32.
-    An array of objects, such as pandas makes of its nullable columns, is taken where every object is a real number.
+    A tensor that records gradients is read without them. bfloat16, which NumPy does not have, is widened to float32.
+    An array of objects, such as pandas makes of its nullable columns, becomes an array of numbers if every object is a
+    real number. The caller checks the dtype of the result: it may be text, for example.
+
+    Parameters
+    ----------
+    what : str
+        The name of the array, for messages.
+    value : object
+        A NumPy array, a tensor or an array of another library, a list of numbers, or a number.
 
     Raises
     ------
     ShapeError
-        It is ragged.
+        If it is a ragged list.
     DtypeError
-        It is no array, lies on another device, or has something in it that is no real number.
+        If it is no array, lies on another device, or is an array of objects some of which are no real numbers.
     DatasetError
-        A masked array has masked elements.
+        If it is a masked array with masked elements.
     """
     if type(value) is np.ndarray and value.dtype.kind in REAL:
         return value
@@ -34,7 +42,7 @@ def as_array(what: str, value: Any) -> npt.NDArray[Any]:
         raise DatasetError(f"{what} has {np.ma.count_masked(value)} masked elements; every one is required")
     try:
         array = np.asarray(as_tensor(value))
-        # A type that a library added to NumPy: bfloat16, or an even narrower one.
+        # This is a dtype that a library added to NumPy: bfloat16 or an even narrower float.
         if array.dtype.kind == "V" and array.dtype.names is None and "float" in array.dtype.name:
             array = array.astype(np.float32)
     except (TypeError, ValueError, RuntimeError, BufferError) as error:
@@ -47,7 +55,7 @@ def as_array(what: str, value: Any) -> npt.NDArray[Any]:
 
 
 def as_tensor(value: Any) -> Any:
-    """Return a tensor without its gradient's history, and as float32 where it is bfloat16; anything else as it is."""
+    """Return a tensor without the record of its gradient, a bfloat16 one as float32, and anything else unchanged."""
     if isinstance(value, np.ndarray):
         return value
     if callable(getattr(value, "detach", None)):
@@ -58,10 +66,10 @@ def as_tensor(value: Any) -> Any:
 
 
 def _of_objects(what: str, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Return an array of objects as one of the numbers that they are."""
+    """Return an array of objects that are all real numbers as an array of bool, int64 or float64."""
     kinds = {type(item) for item in array.flat}
     wrong = tuple(
-        # NumPy counts lengths of time among the whole numbers.
+        # NumPy makes a length of time a subclass of the whole numbers, but it is no number here.
         kind
         for kind in kinds
         if issubclass(kind, np.timedelta64) or not issubclass(kind, Real | np.bool_)
@@ -87,18 +95,18 @@ def _of_objects(what: str, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
 def _is_finite(array: npt.NDArray[Any]) -> bool:
     if array.dtype == np.float32 and array.flags.c_contiguous:
         flat = array.reshape(-1)
-        # One pass: a sum of squares that is finite has none that is not.
+        # One pass over memory settles most arrays: if the sum of the squares is finite, so is every element.
         with np.errstate(over="ignore", invalid="ignore"):
             if flat.dot(flat) <= MAX_FLOAT32:
                 return True
-    # NaN is within no bounds. Python's numbers: float16 does not hold the bound.
+    # NaN fails every comparison. Python's floats are compared because the bound overflows in float16.
     return not array.size or (float(array.min()) >= -MAX_FLOAT32 and float(array.max()) <= MAX_FLOAT32)
 
 
 def first_not_finite(array: npt.NDArray[Any]) -> tuple[int, ...] | None:
-    """Return the index of the first element that is not finite in float32, None where there is none.
+    """Return the index of the first element that is not finite in float32, or None if all are finite.
 
-    No array is made unless there is one.
+    No temporary array is made if all elements are finite.
     """
     if array.dtype.kind != "f" or _is_finite(array):
         return None

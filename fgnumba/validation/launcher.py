@@ -1,4 +1,7 @@
-"""What launchers take: Python's own numbers, for NumPy's arithmetic wraps."""
+"""Turn the arguments of launchers into Python's own numbers, because NumPy's arithmetic wraps.
+
+A launcher is a function that checks its arguments and returns the operations that run a kernel.
+"""
 
 import dataclasses
 import inspect
@@ -18,17 +21,18 @@ MOST = (1 << 63) - 1
 
 
 def launcher(bind: Callable[P, R]) -> Callable[P, R]:
-    """Return a launcher that computes with Python's numbers, whatever kind of number it is given.
+    """Return the launcher `bind`, changed so that it computes with Python's numbers whatever numbers it is given.
 
-    An argument that is annotated as ``int`` must be one that fits into 64 bits, and those inside tuples, lists and
-    dataclasses are Python's too.
+    NumPy's numbers become Python's, also inside tuples, lists and dataclasses. An argument that is annotated as ``int``
+    must be a whole number of at most 64 bits; the changed launcher raises ConfigError if it is not.
 
-    Raises
-    ------
-    ConfigError
+    Parameters
+    ----------
+    bind : callable
+        The launcher.
     """
     signature = inspect.signature(bind)
-    whole = {name for name, one in signature.parameters.items() if one.annotation is int}
+    whole = {name for name, parameter in signature.parameters.items() if parameter.annotation is int}
 
     @wraps(bind)
     def bound(*args: P.args, **named: P.kwargs) -> R:
@@ -41,7 +45,7 @@ def launcher(bind: Callable[P, R]) -> Callable[P, R]:
 
 
 def plain(value: Any) -> Any:
-    """Return NumPy's scalars as Python's, those inside tuples, lists and dataclasses too; all else as it is."""
+    """Return NumPy's scalars as Python's, also inside tuples, lists and dataclasses, and anything else unchanged."""
     if isinstance(value, np.number | np.bool_):
         return value.item()
     if isinstance(value, tuple | list):
@@ -51,14 +55,16 @@ def plain(value: Any) -> Any:
         return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value) if field.init}
-        changed = {name: plain(one) for name, one in fields.items() if isinstance(one, np.number | np.bool_)}
+        changed = {
+            name: plain(item) for name, item in fields.items() if isinstance(item, np.number | np.bool_)
+        }
         return dataclasses.replace(value, **changed) if changed else value
     return value
 
 
 def _whole(name: str, value: Any) -> int:
     try:
-        # A flag is a whole number to Python; kernels count.
+        # To Python a flag is a whole number, but no launcher takes a flag where it takes a number.
         number = None if isinstance(value, bool | np.bool_) else operator.index(value)
     except TypeError:
         number = None

@@ -1,4 +1,4 @@
-"""Paths as people write them: in options, in files of settings, in the environment."""
+"""Read paths as people write them in options, configuration files and environment variables."""
 
 import os
 import shlex
@@ -10,39 +10,44 @@ AnyPath = str | os.PathLike[str] | bytes | os.PathLike[bytes]
 
 
 def path_of(value: AnyPath, what: str, error: type[FgError] = ConfigError) -> Path:
-    """Return a path, its beginning as :func:`expanded` says."""
+    """Return `value` as a path in which a home folder is written out; see :func:`expanded` for the parameters."""
     path = Path(expanded(value, what, error))
-    # A path drops the "./" that made a name of "~": absolute, it is not taken for a home folder later.
+    # Path drops the "./" that protects a file named "~…". An absolute path is not taken for a home folder later.
     return path.absolute() if path.parts[:1] and path.parts[0].startswith("~") else path
 
 
 def expanded(value: AnyPath, what: str, error: type[FgError] = ConfigError) -> str:
-    """Return a path with the folder that ``~`` or ``~user`` at its beginning stands for.
+    """Return a path in which ``~`` or ``~user`` at the beginning is replaced by that user's home folder.
 
     Parameters
     ----------
-    what : the argument, for messages.
+    value : str or path
+        The path.
+    what : str
+        The name of the argument, for messages.
+    error : type of FgError
+        The error to raise. By default ConfigError.
 
     Raises
     ------
     error
-        It holds a null byte, or names a user whom there is not, unless there is a file of that name.
+        If the path holds a null byte, or names an unknown user and no file has that name.
     """
     text = _in_file_system(os.fsdecode(value))
     if "\0" in text:
         raise error(f"{what} is {shown(text)}; a path holds no null byte")
-    found = os.path.expanduser(text)
-    if found == text and text.startswith("~") and not os.path.lexists(text):
+    path = os.path.expanduser(text)
+    if path == text and text.startswith("~") and not os.path.lexists(text):
         user = text.replace(os.sep, "/").partition("/")[0]
         raise error(
             f"{what} is {shown(text)}; no home folder of {shown(user)} is known, and a file of that name "
             f"is written {shown('./' + text)}"
         )
-    return found
+    return path
 
 
 def quoted(path: str | os.PathLike[str]) -> str:
-    """Return a path as a shell takes it, in one line of what can be shown whatever its bytes are."""
+    """Return a path quoted for a shell, as one printable line whatever its bytes are."""
     text = os.fspath(path)
     if text.isprintable():
         return shlex.quote(text)
@@ -50,7 +55,7 @@ def quoted(path: str | os.PathLike[str]) -> str:
 
 
 def shortened(name: str, most: int) -> str:
-    """Return as much of a file's name as fits into so many bytes."""
+    """Return the beginning of a file's name: as many characters as fit into `most` bytes."""
     name = _in_file_system(name)
     while len(os.fsencode(name)) > most:
         name = name[:-1]
@@ -66,7 +71,7 @@ def _escaped(character: str) -> str:
 
 
 def _in_file_system(text: str) -> str:
-    """Return a name as this process's locale spells it: in the C locale, the bytes of what is not ASCII."""
+    """Return a name in the encoding of this process's locale; in the C locale, the bytes of characters beyond ASCII."""
     try:
         os.fsencode(text)
     except UnicodeEncodeError:
