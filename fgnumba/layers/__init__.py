@@ -1,4 +1,4 @@
-"""Layers: shapes, initial parameters, the operations that they are bound to. A model owns the parameters."""
+"""Layers: each says its shapes and its initial parameters, and binds operations. The parameters belong to a model."""
 
 from fgnumba.layers.base import Layer, Perturbation, Shape, Site
 from fgnumba.layers.convolution import Conv2d

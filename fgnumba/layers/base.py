@@ -1,4 +1,4 @@
-"""What every layer is: shapes, parameters, and a way to be bound to memory."""
+"""The base class of layers, and what a layer is given when its kernels are bound to memory."""
 
 import math
 from abc import ABC, abstractmethod
@@ -19,10 +19,10 @@ from fgnumba.layers.parameters import Parameter
 from fgnumba.validation import several, store, whole_number
 
 MAX_PIXELS = 1 << 20
-"""Of a window, a step or a border, along a side: products of two fit kernels' integers."""
+"""The most pixels of a window, a stride or a border along one side, so that the product of two fits into int64."""
 
 MAX_DRAWN = 2 * ORTHOGONAL
-"""Above the number of any direction: those of families come after the others."""
+"""A bound above the number of every direction; the numbers of orthogonal families come after all others."""
 
 Shape = tuple[int, ...]
 Initial = dict[str, npt.NDArray[np.float32]]
@@ -34,11 +34,22 @@ class Perturbation:
 
     Parameters
     ----------
-    kind : of ``kernels.rules.directions``.
-    count : T, how many directions share the primal; 0 for the primal alone.
-    stream : (1,) ``kernels.rules.philox.STREAM``, read when the pass runs.
-    first : index of the first.
-    explicit : for EXPLICIT, a packed array a parameter name, with a leading axis of length T.
+    kind : int
+        The kind of the directions, a constant of ``kernels.rules.directions``.
+    count : int
+        The number of directions T, which share one primal pass; 0 for the primal alone.
+    stream : device array, (1,) of dtype ``kernels.rules.philox.STREAM``
+        The seed and the step from which the directions are drawn. It is read each time the pass runs.
+    first : int
+        The number of the first direction. By default 0.
+    explicit : mapping of str to device array, optional
+        If `kind` is EXPLICIT, the directions as arrays: for each parameter name a packed array with a leading axis of
+        length T. By default the directions are drawn.
+
+    Raises
+    ------
+    ConfigError
+        If a number is out of its range.
     """
 
     kind: int
@@ -52,21 +63,32 @@ class Perturbation:
             store(self, **{name: whole_number(name, getattr(self, name), 0, MAX_DRAWN)})
 
     def of(self, parameter: Parameter | None) -> npt.NDArray[np.float32] | None:
-        """Return the explicit tangents of a parameter, None where directions are drawn."""
+        """Return the explicit tangents of a parameter, or None if the directions are drawn."""
         return self.explicit[parameter.name] if self.explicit is not None and parameter else None
 
 
 @dataclass(frozen=True)
 class Site:
-    """Where a layer is bound: its input and output buffers, its parameters, the directions.
+    """The place in a model at which a layer is bound: its device, its buffers, its parameters and the directions.
 
     Parameters
     ----------
-    device : whose kernels are bound.
-    batch, images : B, and how many examples are a part of the batch.
-    index : number of the layer in the model.
-    inputs, output : examples as the kernels see them.
-    parameters : by the layer's own names.
+    device : Device
+        The device whose kernels are bound.
+    batch : int
+        The number of examples B.
+    images : int
+        The number of examples that a thread takes at a time (a part of the batch).
+    index : int
+        The number of the layer in the model.
+    inputs : tuple of Images
+        The layer's inputs, as the kernels take them.
+    output : Images
+        The layer's output, as the kernels take it.
+    parameters : mapping of str to Parameter
+        The layer's parameters, by its own names.
+    perturbation : Perturbation
+        The directions.
     """
 
     device: Device
@@ -88,25 +110,31 @@ class Site:
 
     @property
     def isa(self) -> Any:
-        """The device's instructions."""
+        """The instruction set for which the device's kernels are compiled."""
         return self.device.isa
 
     @property
     def threads(self) -> int:
-        """What the device shares work among."""
+        """The number of threads among which the device shares its work."""
         return self.device.threads
 
     @property
     def part(self) -> dict[str, Any]:
-        """What operations on images take to walk over a part of the batch."""
+        """The arguments by which operations on images take the batch part by part."""
         return {"batch": self.batch, "images_a_part": self.images}
 
 
 class Layer(ABC):
-    """One layer of a model: a value, which holds no parameters.
+    """The base class of layers. A layer is an immutable value that describes a computation and holds no parameters.
 
-    ``inputs`` is how many inputs it takes, least and most; `whole_batch` says that it is bound to the whole batch at
-    once, not part by part.
+    In the methods below, `inputs` are the shapes of one example of each input: [(784,)] for a dense layer on MNIST.
+
+    Attributes
+    ----------
+    inputs : tuple of (int, int or None)
+        The least and the greatest number of inputs that the layer takes; None stands for any number.
+    whole_batch : bool
+        Whether the layer is bound to the whole batch at once. If not, it is bound to one part after another.
     """
 
     inputs: ClassVar[tuple[int, int | None]] = (1, 1)
@@ -114,38 +142,38 @@ class Layer(ABC):
 
     @abstractmethod
     def output_shape(self, *inputs: Shape) -> Shape:
-        """Return the shape of one example's output; ShapeError where an input does not fit."""
+        """Return the shape of one example's output; raise ShapeError if the layer cannot take an input's shape."""
 
     def parameter_shapes(self, inputs: Sequence[Shape]) -> dict[str, Shape]:
         """Return the shapes of the parameters by name."""
         return {}
 
     def initial_parameters(self, inputs: Sequence[Shape], generator: np.random.Generator) -> Initial:
-        """Return the initial parameters by name, in the shapes that :meth:`parameter_shapes` says."""
+        """Return the initial parameters by name, float32, in the shapes that :meth:`parameter_shapes` returns."""
         return {}
 
     def column_groups(self, inputs: Sequence[Shape]) -> int:
-        """Return into how many groups the parameters' columns are packed."""
+        """Return the number of groups in which the columns of the parameters are packed."""
         return 1
 
     def is_view(self, training: bool) -> bool:
-        """Whether the output is the input, perhaps under another shape: nothing is computed."""
+        """Return whether the output is the input itself, perhaps under another shape, so that nothing is computed."""
         return False
 
     def border(self, inputs: Sequence[Shape]) -> Border:
-        """Return the pixels around its input that the layer reads as zeros."""
+        """Return how many pixels around its input the layer reads, which must be zeros in memory."""
         return NO_BORDER
 
     def reads_beyond(self, inputs: Sequence[Shape]) -> bool:
-        """Return whether the layer reads memory past the end of its input, without using it."""
+        """Return whether the layer reads memory past the end of its input, although it does not use what it reads."""
         return False
 
     def multiply_adds(self, inputs: Sequence[Shape]) -> int:
-        """Return the multiply-adds of the layer's product for one example."""
+        """Return the number of multiply-adds of the layer's matrix product for one example."""
         return 0
 
     def with_activation(self, activation: str) -> "Layer | None":
-        """Return the layer with `activation` applied to its output, or None where that cannot be fused."""
+        """Return the layer with `activation` fused to its output, or None if the layer cannot take it."""
         if getattr(self, "activation", None) != "identity":
             return None
         return replace(self, activation=activation)  # type: ignore[type-var]
@@ -156,12 +184,12 @@ class Layer(ABC):
 
     @property
     def kind(self) -> str:
-        """The layer's name, for messages and plans."""
+        """The name of the layer's class, for messages and plans."""
         return type(self).__name__
 
 
 def checked_activation(kind: str, activation: str) -> str:
-    """Return `activation`; ConfigError unless it is the name of one."""
+    """Return `activation` after checking that an activation has that name; raise ConfigError if none has."""
     if not isinstance(activation, str) or activation not in RULES:
         raise ConfigError(
             f"{kind}: unknown activation {shown(activation)}{did_you_mean(shown(activation), RULES)}"
@@ -170,7 +198,7 @@ def checked_activation(kind: str, activation: str) -> str:
 
 
 def pair(name: str, value: Any, low: int = 1) -> tuple[int, int]:
-    """Return a whole number, or two of them, as (of height, of width)."""
+    """Return `value`, a whole number or a pair (height, width), as a pair of numbers of at least `low`, or raise."""
     both = several(value)
     both = (value, value) if both is None else both
     if len(both) != 2:
@@ -181,12 +209,12 @@ def pair(name: str, value: Any, low: int = 1) -> tuple[int, int]:
 
 
 def sizes(shape: Shape) -> Shape:
-    """Return a shape in Python's numbers: products of NumPy's may wrap."""
+    """Return a shape in Python's numbers, because products of NumPy's numbers may wrap."""
     return tuple(map(int, shape))
 
 
 def checked_image(kind: str, shape: Shape) -> tuple[int, int, int]:
-    """Return `shape` as (H, W, C); ShapeError where it is no image's."""
+    """Return `shape` as (H, W, C); raise ShapeError if it is not the shape of an image."""
     if len(shape) != 3:
         raise ShapeError(f"{kind}: the input's shape is {shape}; an image (H, W, C) is required")
     height, width, channels = map(int, shape)
@@ -194,7 +222,10 @@ def checked_image(kind: str, shape: Shape) -> tuple[int, int, int]:
 
 
 def initial_values(shapes: Mapping[str, Shape], gain: float, generator: np.random.Generator) -> Initial:
-    """Return a weight (..., N) from N(0, gain / K), K the product of the sizes before N, and zeros for all else."""
+    """Return a weight (..., N) drawn from N(0, `gain` / K), and zeros for all other parameters.
+
+    K is the product of the sizes before N, the number of inputs of each output.
+    """
     weight = shapes["weight"]
     deviation = np.float32(math.sqrt(gain / math.prod(weight[:-1])))
     zeros = {name: np.zeros(shape, np.float32) for name, shape in shapes.items() if name != "weight"}
@@ -202,7 +233,7 @@ def initial_values(shapes: Mapping[str, Shape], gain: float, generator: np.rando
 
 
 def gain(activation: str) -> float:
-    """Return g of initial weights N(0, g / K): 2 before rectifiers, 1 elsewhere.
+    """Return the g of initial weights N(0, g / K): 2 before a rectifier (ReLU and its kin), else 1.
 
     Source: K. He et al., arXiv 1502.01852.
     """

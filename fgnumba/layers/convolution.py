@@ -1,4 +1,4 @@
-"""Convolutions."""
+"""Convolutional layers."""
 
 import math
 from collections.abc import Sequence
@@ -31,30 +31,49 @@ Padding = str | int | tuple[int, int] | tuple[tuple[int, int], tuple[int, int]] 
 
 @dataclass(frozen=True)
 class Conv2d(Layer):
-    """Two-dimensional convolution, channels last (a cross-correlation, as everywhere in this field).
+    """A two-dimensional convolution of images with the channels last.
 
         y  = a(x * W + b)
         dy = a'(x * W + b) ⊙ (dx * W + x * V + c)
 
+    As is usual in this field, x * W is a cross-correlation: the kernel is not flipped. V and c are the tangents of W
+    and b. x is (H, W, C), and W is (KH, KW, C / groups, N), drawn from N(0, g / K) with K = KH KW C / groups and the g
+    of :class:`Dense`. b starts at 0.
+
     Parameters
     ----------
-    filters : N, the channels of the output; at least 1.
-    kernel_size, stride, dilation : a whole number, or (height, width).
-    padding : ``valid``: none. ``same``: zeros such that the output is ceil(H / stride) x ceil(W / stride), what is odd
-        at the bottom and right. A number, (height, width) or ((top, bottom), (left, right)): so many zeros.
-    groups : channels in and out are cut into so many groups, each convolved by itself; C for a depthwise
-        convolution.
-    activation : as in :class:`Dense`.
-    bias : with b (N,).
-
-    x is (H, W, C), W is (KH, KW, C / groups, N), drawn as a dense layer's with K = KH KW C / groups; b starts at 0.
+    filters : int
+        The number N of channels of the output, at least 1.
+    kernel_size : int or (int, int), optional
+        The height and the width of the kernel in pixels, or one number for both. By default 3.
+    stride : int or (int, int), optional
+        The distance in pixels from one position of the kernel to the next, along height and width. By default 1.
+    padding : str, int, (int, int) or ((int, int), (int, int)), optional
+        The zeros around the image. ``valid`` (the default) adds none. ``same`` adds so many that the output has
+        ceil(H / stride) x ceil(W / stride) pixels; if that is an odd number, one more at the bottom or right. A number,
+        (height, width) or ((top, bottom), (left, right)) adds that many.
+    dilation : int or (int, int), optional
+        The distance in pixels between neighbouring elements of the kernel, along height and width. By default 1.
+    groups : int, optional
+        The number of groups into which the channels of input and output are cut; each group is convolved by itself.
+        C groups make a depthwise convolution. By default 1.
+    activation : str, optional
+        The activation a, as in :class:`Dense`. By default ``identity``.
+    bias : bool, optional
+        Whether there is a bias b (N,). By default True.
 
     Raises
     ------
     ConfigError
-        An argument is not possible.
+        If an argument is impossible.
     ShapeError
-        The input is no image, is smaller than the kernel, or its channels cannot be cut into the groups.
+        If the input is no image, is smaller than the kernel, or its channels cannot be cut into the groups.
+
+    Examples
+    --------
+    >>> import fgnumba as fg
+    >>> fg.Conv2d(64, kernel_size=3, padding="same", activation="relu").output_shape((28, 28, 1))
+    (28, 28, 64)
     """
 
     filters: int
@@ -82,14 +101,14 @@ class Conv2d(Layer):
             raise ConfigError(f"Conv2d: {self.filters} filters cannot be cut into {self.groups} equal groups")
 
     def geometry(self, shape: Shape) -> Geometry:
-        """Return how the kernel moves over an image (H, W, C)."""
+        """Return how the kernel moves over an image of the shape (H, W, C)."""
         shape = checked_image("Conv2d", shape)
         size, stride, dilation = _pairs(self.kernel_size, self.stride, self.dilation)
         padding = resolved_padding(self.padding, shape, _extent(size, dilation), stride)
         return Geometry(size, stride, dilation, padding, self.groups)
 
     def border(self, inputs: Sequence[Shape]) -> Border:
-        """Return the pixels around its input that are read: the padding, and what fills up the last tiles."""
+        """Return the border that is read: the padding, and those that fill the last register tiles."""
         shape = checked_image("Conv2d", inputs[0])
         return conv2d.needed_border(self.geometry(shape), shape, self.filters)
 
@@ -119,11 +138,11 @@ class Conv2d(Layer):
         return initial_values(self.parameter_shapes(inputs), gain(self.activation), generator)
 
     def column_groups(self, inputs: Sequence[Shape]) -> int:
-        """Return the groups, but 1 where every channel is one."""
+        """Return the number of groups, but 1 for a depthwise convolution, whose kernels read vectors of channels."""
         return 1 if self.reads_beyond(inputs) else self.groups
 
     def reads_beyond(self, inputs: Sequence[Shape]) -> bool:
-        """Return whether every channel is a group: then vectors of channels are read."""
+        """Return whether every channel is a group; then vectors of channels are read, the last past the image's end."""
         return is_channelwise(self.geometry(inputs[0]), inputs[0][2], self.filters)
 
     def multiply_adds(self, inputs: Sequence[Shape]) -> int:
@@ -157,7 +176,7 @@ def _extent(size: tuple[int, int], dilation: tuple[int, int]) -> tuple[int, int]
 
 
 def checked_padding(kind: str, padding: Padding) -> str | Border:
-    """Return `padding` as ``valid``, ``same`` or a border; ConfigError where it is none."""
+    """Return `padding` as ``valid``, ``same`` or a border; raise ConfigError if it is none of these."""
     if isinstance(padding, str):
         if padding in ("valid", "same"):
             return str(padding)
@@ -179,7 +198,7 @@ def checked_padding(kind: str, padding: Padding) -> str | Border:
 def resolved_padding(
     padding: Padding, shape: Shape, extent: tuple[int, int], stride: tuple[int, int]
 ) -> Border:
-    """Return the zeros around an image (H, W, C) for a window of `extent` pixels."""
+    """Return how many zeros stand around an image (H, W, C) for a window of `extent` pixels."""
     if isinstance(padding, Border):
         return padding
     if padding == "valid":
@@ -194,7 +213,13 @@ def resolved_padding(
 def windows_along(
     kind: str, what: str, shape: Shape, extent: tuple[int, int], stride: tuple[int, int], padding: Border
 ) -> tuple[int, int]:
-    """Return how many windows of `extent` fit into the padded image, along height and width."""
+    """Return how many windows of `extent` pixels fit into the padded image, along height and width.
+
+    Raises
+    ------
+    ShapeError
+        If a window is larger than the padded image.
+    """
     height, width = shape[0] + padding.top + padding.bottom, shape[1] + padding.left + padding.right
     if extent[0] > height or extent[1] > width:
         padded = "" if padding == NO_BORDER else f", padded to {height} x {width}"

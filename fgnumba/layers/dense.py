@@ -27,26 +27,35 @@ from fgnumba.validation import flag, store, whole_number
 
 @dataclass(frozen=True)
 class Dense(Layer):
-    """Dense layer.
+    """A dense (fully connected) layer.
 
         y  = a(x W + b)
         dy = a'(x W + b) ⊙ (dx W + x V + c)
 
+    V and c are the tangents of W and b. W is (K, N), drawn from N(0, g / K): g is 2 if the activation is a rectifier
+    (relu, leaky_relu, gelu, silu, elu, softplus; K. He et al., arXiv 1502.01852), else 1. b starts at 0.
+
     Parameters
     ----------
-    units : N, the columns of W; at least 1.
-    activation : identity, relu, leaky_relu, tanh, sigmoid, gelu, silu, softplus or elu.
-    bias : with b (N,).
-
-    W is (K, N), drawn from N(0, g / K) with g = 2 where the activation is a rectifier (relu, leaky_relu,
-    gelu, silu, elu, softplus; K. He et al., arXiv 1502.01852) and 1 elsewhere; b starts at 0.
+    units : int
+        The number N of outputs, which are the columns of W; at least 1.
+    activation : str, optional
+        The activation a: identity (the default), relu, leaky_relu, tanh, sigmoid, gelu, silu, softplus or elu.
+    bias : bool, optional
+        Whether there is a bias b (N,). By default True.
 
     Raises
     ------
     ConfigError
-        Units or activation are not possible.
+        If an argument is impossible.
     ShapeError
-        The input is not (K,): put ``Flatten()`` before.
+        If the shape of the input is not (K,). Put ``Flatten()`` before the layer.
+
+    Examples
+    --------
+    >>> import fgnumba as fg
+    >>> fg.Dense(10, activation="relu").parameter_shapes([(64,)])
+    {'weight': (64, 10), 'bias': (10,)}
     """
 
     units: int
@@ -101,7 +110,7 @@ class Dense(Layer):
 
 
 def weights_at(site: Site) -> Weights:
-    """Return the weight, the bias and their directions as the kernels take them."""
+    """Return the weight, the bias and their directions in the form that the kernels take."""
     weight, bias, p = site.parameters["weight"], site.parameters.get("bias"), site.perturbation
     biases: npt.NDArray[np.float32] = (
         bias.packed if bias else site.device.zeros((weight.packed.shape[0] * PANEL,))
@@ -113,7 +122,7 @@ def weights_at(site: Site) -> Weights:
         count=p.count,
         first=p.first,
         parameter=weight.index,
-        # Without directions the bias has a tangent of zero, as if there were none.
+        # Without directions the tangent of the bias is zero, as if there were no bias.
         bias_parameter=bias.index if bias and p.kind != NONE else -1,
         stream=p.stream,
         v=p.of(weight),

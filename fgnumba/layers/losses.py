@@ -1,9 +1,9 @@
-"""Losses: the value of a batch, and its directional derivatives along the outputs' tangents.
+"""Losses: the value for a batch, and its directional derivatives along the tangents of the outputs.
 
-Sums over outputs and over the batch are float64, on every device but for a GPU's softmax (float32 there), and so are
-results: a loss that is beyond float32, as the squared error of 10²⁵ is, is told as it is. No training step is taken
-along it: a pass ends well where loss and derivatives are finite in float32. Outputs that are not finite give what
-float64 arithmetic says, see the losses, and never an exception or a warning.
+Sums over outputs and over the batch are float64 on every device, except the sums of a GPU's softmax, which are float32.
+Results are float64 too, so a loss beyond float32, such as the square of an error of 10²⁵, is reported as it is. No
+training step is taken with it, because a step requires that loss and derivatives are finite in float32. Outputs that
+are not finite give what float64 arithmetic gives (see each loss), and never an exception or a warning.
 """
 
 from abc import ABC, abstractmethod
@@ -21,11 +21,12 @@ from fgnumba.validation.arrays import as_array, first_not_finite
 
 
 class Loss(ABC):
-    """A loss that is a mean over a batch.
+    """The base class of losses, each of which is a mean over the batch.
 
-    What is bound for a loss is kept for its class and all that it holds: another number in an attribute is another
-    loss, also where it was changed in place. A class that holds what does not matter to its kernels (a counter, a
-    cache) says by :attr:`key` what does: otherwise each change costs a new plan, and a run cannot be resumed.
+    A plan that is bound for a loss is kept under the loss's :attr:`key`, which by default stands for its class and all
+    of its attributes: a loss whose attribute is changed, even in place, counts as another loss. A class with attributes
+    that its kernels do not use (a counter, a cache) should override :attr:`key`. Otherwise each change of them costs a
+    new plan, and a run cannot be resumed.
     """
 
     _slotted: ClassVar[bool] = False
@@ -36,21 +37,21 @@ class Loss(ABC):
 
     @property
     def key(self) -> Hashable:
-        """What plans are kept by, and what a resumed run must agree in."""
-        # Asked for in every step: a loss that holds nothing is its class.
+        """The value under which plans are kept, and which must be equal when a run is resumed."""
+        # It is asked for in every step, so a loss without attributes takes the short way: its class.
         return fingerprint(self) if self.__dict__ or self._slotted else type(self)
 
     @abstractmethod
     def target_layout(self, batch: int, outputs: int) -> tuple[tuple[int, ...], type]:
-        """Return the shape and the dtype in which the kernels read targets."""
+        """Return the shape and the dtype in which the kernels read the targets of a batch."""
 
     @abstractmethod
     def check_targets(self, targets: npt.NDArray[Any], batch: int, outputs: int) -> None:
-        """Raise ShapeError or DtypeError unless targets are of the right shape and kind of number."""
+        """Raise ShapeError or DtypeError unless the targets of a batch have the right shape and kind of dtype."""
 
     @abstractmethod
     def check_target_values(self, targets: npt.NDArray[Any], outputs: int) -> None:
-        """Raise DatasetError where a target is impossible."""
+        """Raise DatasetError if a target has an impossible value."""
 
     @abstractmethod
     def bind(
@@ -62,7 +63,23 @@ class Loss(ABC):
         result: npt.NDArray[Any],
         values: npt.NDArray[np.float64],
     ) -> list[Operation]:
-        """Return the operations that write the value and the directional derivatives of a dual buffer `z`."""
+        """Return the operations that write the loss of a batch and its directional derivatives.
+
+        Parameters
+        ----------
+        device : Device
+            The device whose kernels are bound.
+        z : device array, (1 + T, B, ld) float32
+            The model's outputs, primal and T tangents; the first `outputs` columns count.
+        outputs : int
+            The number N of outputs of the model.
+        targets : device array
+            The targets, in the shape and dtype of :meth:`target_layout`.
+        result : device array, (1,) of dtype ``kernels.shared.loss.RESULT``
+            Written: whether the loss and all derivatives are finite.
+        values : device array, (1 + T,) float64
+            Written: the loss, then the T directional derivatives.
+        """
 
     @abstractmethod
     def bind_residual(
@@ -72,22 +89,41 @@ class Loss(ABC):
         targets: npt.NDArray[Any],
         residual: npt.NDArray[np.float32],
     ) -> Operation:
-        """Return the operation that writes ∂f_i/∂z_i, (B, N), the gradient of each example's own loss in z (B, ld)."""
+        """Return the operation that writes the residual ∂f_i/∂z_i: the gradient of each example's own loss f_i.
+
+        Parameters
+        ----------
+        device : Device
+            The device whose kernels are bound.
+        z : device array, (B, ld) float32
+            The model's outputs.
+        targets : device array
+            The targets, in the shape and dtype of :meth:`target_layout`.
+        residual : device array, (B, N) float32
+            Written.
+        """
 
     @abstractmethod
     def value(self, outputs: npt.NDArray[np.float32], targets: npt.NDArray[Any]) -> float:
-        """Return the loss of (B, N) outputs, computed in float64.
+        """Return the loss of a batch, computed in float64.
+
+        Parameters
+        ----------
+        outputs : ndarray, (B, N) float32
+            The model's outputs.
+        targets : ndarray
+            The targets, in the shape and kind of dtype of :meth:`target_layout`.
 
         Raises
         ------
         ShapeError, DtypeError, DatasetError
-            Outputs or targets are not possible.
+            If the shape, the dtype or a value of the outputs or targets is impossible.
         """
 
     def checked_pair(
         self, outputs: npt.ArrayLike, targets: npt.ArrayLike
     ) -> tuple[npt.NDArray[np.float64], npt.NDArray[Any]]:
-        """Return outputs as (B, N) float64, and targets as they are kept, having checked that they fit each other."""
+        """Return the outputs as (B, N) float64 and the targets in the kernels' dtype, after checking that they fit."""
         z, y = as_array("outputs", outputs), as_array("targets", targets)
         if z.ndim < 2 or z.size == 0:
             raise ShapeError(f"outputs have shape {z.shape}; (B, N) is required")
@@ -99,15 +135,23 @@ class Loss(ABC):
 
 
 class SoftmaxCrossEntropy(Loss):
-    """Softmax cross-entropy of logits z (B, C) against integer targets y (B,), each in [0, C).
+    """Softmax cross-entropy of logits z (B, C) with integer targets y (B,), each in [0, C).
 
-    f = mean_i (logsumexp(z_i) - z_i[y_i])
-    d = mean_i ((softmax(z_i) - onehot(y_i)) · dz_i)
+        f = mean_i (logsumexp(z_i) - z_i[y_i])
+        d = mean_i ((softmax(z_i) - onehot(y_i)) · dz_i)
 
-    The largest logit is subtracted first: f is right to 16 U = 9.5e-7 of itself or of 1 for any finite logits, also
-    with a large offset in common. Of one class f, d and the residual are 0; of C equal logits f is log C. A logit of
-    minus infinity has probability 0, and where it is the target's, f is infinite. A row that holds infinity or NaN, or
-    minus infinity alone, has NaN for f, d and its residual. Residuals of a row add up to 0.
+    The largest logit of a row is subtracted first. For any finite logits, also those with a large common offset, the
+    error of f is at most 16 U = 9.5e-7, U = 2⁻²⁴, relative to f or to 1, whichever is larger. If there is one class, f,
+    d and the residual are 0; if the C logits are equal, f is log C. A logit of minus infinity has probability 0; if it
+    is the target's, f is infinite. A row that holds plus infinity or NaN, or nothing but minus infinity, makes f, d and
+    its own residual NaN. The residuals of a row sum to 0.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fgnumba as fg
+    >>> round(fg.SoftmaxCrossEntropy().value(np.zeros((2, 10), np.float32), np.array([3, 7])), 6)  # log 10
+    2.302585
     """
 
     def target_layout(self, batch: int, outputs: int) -> tuple[tuple[int, ...], type]:
@@ -125,7 +169,7 @@ class SoftmaxCrossEntropy(Loss):
         """Raise unless every target is in [0, C)."""
         targets = np.asarray(targets)
         if targets.dtype == np.int64 and targets.size and targets.view(np.uint64).max() < outputs:
-            # In one pass: what is below 0 would be beyond every class.
+            # One pass over memory checks both bounds: as an unsigned number, a negative target exceeds every class.
             return
         wrong = np.flatnonzero((targets < 0) | (targets >= outputs))
         if wrong.size:
@@ -162,20 +206,21 @@ class SoftmaxCrossEntropy(Loss):
     def value(self, outputs: npt.NDArray[np.float32], targets: npt.NDArray[Any]) -> float:
         """Return the mean of logsumexp(z_i) - z_i[y_i]."""
         z, targets = self.checked_pair(outputs, targets)
-        # Of a model that has diverged it is NaN, and that is no news.
+        # The logits of a model that has diverged are NaN, of which NumPy must not warn.
         with np.errstate(invalid="ignore"):
             z -= z.max(axis=1, keepdims=True)
-            chosen = np.take_along_axis(z, targets[:, None], axis=1)[:, 0]
-            return float(np.mean(np.log(np.exp(z).sum(axis=1)) - chosen))
+            target_logits = np.take_along_axis(z, targets[:, None], axis=1)[:, 0]
+            return float(np.mean(np.log(np.exp(z).sum(axis=1)) - target_logits))
 
 
 class MeanSquaredError(Loss):
-    """Mean squared error of outputs z (B, N) against targets y (B, N).
+    """Mean squared error of outputs z (B, N) with targets y (B, N).
 
-    f = mean_in (z_in - y_in)²
-    d = mean_in 2 (z_in - y_in) dz_in
+        f = mean_in (z_in - y_in)²
+        d = mean_in 2 (z_in - y_in) dz_in
 
-    Differences and squares are float64: exact differences of float32, whatever their size.
+    i counts examples and n outputs. Differences and squares are float64, so the differences of float32 numbers are
+    exact, whatever their size.
     """
 
     def target_layout(self, batch: int, outputs: int) -> tuple[tuple[int, ...], type]:
@@ -190,7 +235,7 @@ class MeanSquaredError(Loss):
             raise DtypeError(f"targets have dtype {targets.dtype}; real numbers are required")
 
     def check_target_values(self, targets: npt.NDArray[Any], outputs: int) -> None:
-        """Raise unless every target is finite, in float32 too."""
+        """Raise unless every target is finite in float32."""
         targets = np.asarray(targets)
         wrong = first_not_finite(targets)
         if wrong is not None:

@@ -1,16 +1,18 @@
-"""Normalisations.
+"""Normalisation layers.
 
-Values and tangents agree with float64 arithmetic on the same float32 numbers to 16 U = 9.5e-7, U = 2⁻²⁴, of a scale of
-the unit that is normalised together (a pixel's channels, an example's group), whatever its mean and its size:
+A set is the numbers that are normalised together: the channels of a pixel, or a group of an example. Values and
+tangents agree with float64 arithmetic on the same float32 numbers. The error is at most 16 U = 9.5e-7, U = 2⁻²⁴, times
+a scale that is the maximum over the set, whatever its mean and its size:
 
     y:   max |scale x̂| + |shift|
     dy:  max |scale r (dx - mean dx)| + |dscale x̂| + |dshift|,   r = 1 / √(σ² + ε)
 
-over the unit. dy may be smaller than its terms: along dx = x, r (dx - mean dx) and x̂ mean(x̂ dx) cancel but for ε. So
-rows of 10⁶ and a spread of 1 are right, and of 3·10⁷ + {0, 2, 4}; equal numbers give the shift exactly, and
-dy = scale (dx - mean dx) / √ε + dshift; numbers up to float32's largest are normalised though their squares overflow.
-A result beyond float32, or whose r (dx - mean dx) is, may be infinite or NaN; an infinity or NaN in a unit makes all of
-it NaN. Numbers, differences and tangents below 1.2e-38 count as zero. ``kernels.rules.moments`` says how.
+dy may be smaller than its terms: along dx = x, r (dx - mean dx) and x̂ mean(x̂ dx) cancel except for the effect of ε.
+Sets of numbers around 10⁶ with a spread of 1 are therefore normalised correctly, and so are 3·10⁷ + {0, 2, 4}. Equal
+numbers give exactly the shift, and dy = scale (dx - mean dx) / √ε + dshift. Numbers up to the largest float32 are
+normalised although their squares overflow. A result that is beyond float32, or whose r (dx - mean dx) is, may be
+infinite or NaN. An infinity or a NaN makes its whole set NaN. Numbers, differences and tangents below 1.2e-38 count as
+zero. ``kernels.rules.moments`` says how this is computed.
 """
 
 from collections.abc import Sequence
@@ -28,11 +30,12 @@ from fgnumba.validation import MAX_FLOAT32, real_number, store, whole_number
 
 
 def _checked_epsilon(name: str, value: Any) -> float:
-    """Return ε; ConfigError unless float32 can add it to a variance."""
+    """Return ε as a float; raise ConfigError if squares that float32 rounds to 0 would matter beside it."""
     epsilon = real_number(name, value, above_zero=True, below=MAX_FLOAT32)
     if epsilon < LEAST_EPSILON:
         raise ConfigError(
-            f"{name} is {shown(value)}; at least {LEAST_EPSILON:.2g} is required: float32 squares lose what is less"
+            f"{name} is {shown(value)}; at least {LEAST_EPSILON:.2g} is required, "
+            "so that squares which float32 rounds to 0 do not matter"
         )
     return epsilon
 
@@ -66,15 +69,24 @@ class _Normalization(Layer):
 
 @dataclass(frozen=True)
 class LayerNorm(_Normalization):
-    """Layer normalisation: of each pixel over its channels, of a vector over its elements.
+    """Layer normalisation: each pixel is normalised over its channels, and a vector over its elements.
 
         x̂ = (x - μ) / √(σ² + ε),  y = scale ⊙ x̂ + shift
 
+    μ and σ² are the mean and the variance of the C channels. The parameters scale and shift are (C,) and start
+    at 1 and 0.
+    Source: J. L. Ba et al., arXiv 1607.06450.
+
     Parameters
     ----------
-    epsilon : ε, at least 7.9e-31 (float32's squares of what is less are nothing).
+    epsilon : float, optional
+        The number ε, at least 7.9e-31, beside which the squares that float32 rounds to 0 do not matter. By default
+        1e-5.
 
-    scale and shift are (C,), at first 1 and 0. Source: J. L. Ba et al., arXiv 1607.06450.
+    Raises
+    ------
+    ConfigError
+        If `epsilon` is out of its range.
     """
 
     epsilon: float = 1e-5
@@ -102,22 +114,27 @@ class LayerNorm(_Normalization):
 
 @dataclass(frozen=True)
 class GroupNorm(_Normalization):
-    """Group normalisation: of each example over the pixels and the channels of a group.
+    """Group normalisation: each example is normalised over all pixels and the channels of a group.
 
         x̂ = (x - μ) / √(σ² + ε),  y = scale ⊙ x̂ + shift
 
+    μ and σ² are the mean and the variance of the group. The parameters scale and shift are (C,) and start at 1 and 0.
+    Source: Y. Wu, K. He, arXiv 1803.08494.
+
     Parameters
     ----------
-    groups : that the channels are cut into; 1 normalises over all of them.
-    epsilon : ε, at least 7.9e-31 (float32's squares of what is less are nothing).
-
-    scale and shift are (C,), at first 1 and 0. Source: Y. Wu, K. He, arXiv 1803.08494.
+    groups : int, optional
+        The number of groups into which the C channels are cut; 1 normalises over all channels. By default 8.
+    epsilon : float, optional
+        The number ε, at least 7.9e-31, beside which the squares that float32 rounds to 0 do not matter. By default
+        1e-5.
 
     Raises
     ------
     ConfigError
+        If an argument is out of its range.
     ShapeError
-        The channels cannot be cut into the groups.
+        If the channels cannot be cut into the groups.
     """
 
     groups: int = 8

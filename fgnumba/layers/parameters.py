@@ -1,4 +1,4 @@
-"""A model's parameters: canonical arrays outside, the kernels' packed layout inside."""
+"""The parameters of a model: arrays in their usual shape (canonical) outside, in the kernels' packed layout inside."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -16,17 +16,23 @@ from fgnumba.validation.arrays import REAL, as_array, first_not_finite
 
 @dataclass(frozen=True)
 class Parameter:
-    """One parameter of a model.
+    """One parameter array of a model.
 
     Parameters
     ----------
-    name : ``<layer>.<weight, bias, scale or shift>``.
-    index : the parameter's number in the model, its place in the counter that directions are drawn from.
-    shape : of the canonical array: (K, N) for a dense weight, (KH, KW, C / groups, N) for a convolution's, (N,) for a
-        bias.
-    packed : float32 in the kernels' layout, see ``kernels.layout.packing``; updated in place.
-    groups : of columns, packed apart.
-    device : that holds it.
+    name : str
+        The name: that of the layer, a dot, and ``weight``, ``bias``, ``scale`` or ``shift``.
+    index : int
+        The number of the parameter in the model, which is a part of the counter from which directions are drawn.
+    shape : tuple of int
+        The shape of the canonical array: (K, N) for a dense weight, (KH, KW, C / groups, N) for a convolution's, (N,)
+        for a bias.
+    packed : device array, float32
+        The numbers in the kernels' layout (see ``kernels.layout.packing``), updated in place.
+    groups : int
+        The number of groups of columns, each of which is packed by itself. By default 1.
+    device : Device
+        The device that holds the numbers. By default the CPU.
     """
 
     name: str
@@ -45,12 +51,12 @@ class Parameter:
         return cls(name, index, values.shape, packed, groups, device)
 
     def array(self, packed: npt.NDArray[np.float32] | None = None) -> npt.NDArray[np.float32]:
-        """Return the canonical array, a copy; or that of `packed`, which is packed alike."""
+        """Return a copy of the canonical array, or that of another array `packed` in the same layout."""
         values = self.device.values(self.packed if packed is None else packed)
         return unpack(values, self.shape[-1], self.groups).reshape(self.shape)
 
     def assign(self, values: npt.NDArray[np.float32], packed: npt.NDArray[np.float32] | None = None) -> None:
-        """Take `values`, of the canonical shape; or pack them into `packed`, which is packed alike."""
+        """Replace the numbers by `values` of the canonical shape; if `packed` is given, replace its numbers instead."""
         target = self.packed if packed is None else packed
         host = self.device.values(target)
         pack_into(host, _matrix(values), self.groups)
@@ -59,14 +65,17 @@ class Parameter:
 
 
 def assign_all(parameters: Sequence[Parameter], values: Sequence[npt.NDArray[np.float32]]) -> None:
-    """Let parameters of one device take values of their canonical shapes: all of them, whatever interrupts."""
+    """Replace the numbers of parameters of one device by `values` of their canonical shapes.
+
+    An interrupt cannot come in between: either all parameters have the new values or none has.
+    """
     if parameters:
-        packed = [pack(_matrix(one), p.groups) for p, one in zip(parameters, values, strict=True)]
+        packed = [pack(_matrix(array), p.groups) for p, array in zip(parameters, values, strict=True)]
         parameters[0].device.assign_all([p.packed for p in parameters], packed)
 
 
 def packed_index(parameter: Parameter, index: int) -> int:
-    """Return where entry `index` of the canonical array is in the packed one."""
+    """Return the flat index in the packed array of the element that has flat index `index` in the canonical array."""
     row, column = divmod(index, parameter.shape[-1])
     packed = parameter.packed
     panels, rows, lanes = packed.shape if packed.ndim == 3 else (packed.size // PANEL, 1, PANEL)
@@ -87,16 +96,25 @@ def shapes_of(parameters: Mapping[str, Parameter]) -> dict[str, tuple[int, ...]]
 def checked(
     shapes: Mapping[str, tuple[int, ...]], arrays: Mapping[str, npt.ArrayLike], what: str
 ) -> dict[str, npt.NDArray[np.float32]]:
-    """Return `arrays` as float32, having checked that they have these names and shapes, and hold finite numbers.
+    """Return `arrays` as float32, after checking their names, their shapes, and that all numbers are finite.
+
+    Parameters
+    ----------
+    shapes : mapping of str to tuple of int
+        The shape of each array that is required, by name.
+    arrays : mapping of str to array
+        The arrays by name.
+    what : str
+        The name of the argument, for messages.
 
     Raises
     ------
     ShapeError
-        A name is missing or unknown, or a shape differs.
+        If a name is missing or unknown, or a shape differs.
     DtypeError
-        An array does not hold real numbers.
+        If an array does not hold real numbers.
     ConfigError
-        A number is not finite, or beyond float32.
+        If a number is not finite in float32, or `arrays` is no mapping.
     """
     if not isinstance(arrays, Mapping):
         raise ConfigError(f"{what} is a {type(arrays).__name__}; a mapping from names to arrays is required")
@@ -123,9 +141,9 @@ def checked(
 
 
 def digest(parameters: Mapping[str, npt.NDArray[np.float32]]) -> str:
-    """Return SHA-256 of parameters, 64 hexadecimal digits: of names in order, shapes and little-endian float32."""
-    found = hashlib.sha256()
+    """Return the SHA-256, in hexadecimal, of parameters: sorted names, shapes and little-endian float32 bytes."""
+    checksum = hashlib.sha256()
     for name, array in sorted(parameters.items()):
-        found.update(f"{name} {list(array.shape)}\n".encode())
-        found.update(np.ascontiguousarray(array, "<f4").tobytes())
-    return found.hexdigest()
+        checksum.update(f"{name} {list(array.shape)}\n".encode())
+        checksum.update(np.ascontiguousarray(array, "<f4").tobytes())
+    return checksum.hexdigest()

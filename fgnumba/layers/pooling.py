@@ -1,4 +1,4 @@
-"""Pooling."""
+"""Pooling layers."""
 
 from abc import abstractmethod
 from dataclasses import dataclass
@@ -32,7 +32,7 @@ class _Pool2d(Layer):
         store(self, pool_size=window, stride=stride, padding=padding)
 
     def border_of(self, shape: Shape) -> Border:
-        """Return the padding of an image (H, W, C)."""
+        """Return the padding around an image of the shape (H, W, C)."""
         return resolved_padding(self.padding, shape, self.pool_size, self.stride)  # type: ignore[arg-type]
 
     def output_shape(self, *inputs: Shape) -> Shape:
@@ -59,16 +59,28 @@ class _Pool2d(Layer):
 
 @dataclass(frozen=True)
 class MaxPool2d(_Pool2d):
-    """Maximum over windows: y = x[argmax], dy = dx[argmax], the first of equal values.
+    """Maximum pooling: each output is the maximum of a window of its channel.
+
+        y = x[argmax],   dy = dx[argmax]
+
+    Of equal values the first counts.
 
     Parameters
     ----------
-    pool_size, stride : a whole number, or (height, width); windows side by side without a stride.
-    padding : as :class:`Conv2d` takes it, less than the window; it is never the maximum.
+    pool_size : int or (int, int), optional
+        The height and the width of a window in pixels, or one number for both. By default 2.
+    stride : int or (int, int), optional
+        The distance in pixels from one window to the next. By default the windows lie side by side.
+    padding : str, int, (int, int) or ((int, int), (int, int)), optional
+        The pixels added around the image, as :class:`Conv2d` takes them, fewer than the window has. They are never the
+        maximum. By default ``valid``: none.
 
     Raises
     ------
-    ConfigError, ShapeError
+    ConfigError
+        If an argument is impossible.
+    ShapeError
+        If the input is no image, or is smaller than the window.
     """
 
     def bind(self, site: Site) -> list[Operation]:
@@ -78,18 +90,29 @@ class MaxPool2d(_Pool2d):
 
 @dataclass(frozen=True)
 class AvgPool2d(_Pool2d):
-    """Mean over windows: y = mean x, dy = mean dx, over the pixels of the image that a window covers.
+    """Average pooling: each output is the mean of a window of its channel.
 
-    Right to 9.5e-7 of the mean of |x| for windows of any size; no sum overflows.
+        y = mean x,   dy = mean dx
+
+    The mean is over the pixels of the image that the window covers. Its error is at most 9.5e-7 of the mean of |x|, for
+    windows of any size, and no sum overflows.
 
     Parameters
     ----------
-    pool_size, stride : a whole number, or (height, width); windows side by side without a stride.
-    padding : as :class:`Conv2d` takes it, less than the window; it does not count.
+    pool_size : int or (int, int), optional
+        The height and the width of a window in pixels, or one number for both. By default 2.
+    stride : int or (int, int), optional
+        The distance in pixels from one window to the next. By default the windows lie side by side.
+    padding : str, int, (int, int) or ((int, int), (int, int)), optional
+        The pixels added around the image, as :class:`Conv2d` takes them, fewer than the window has. They do not count
+        in the mean. By default ``valid``: none.
 
     Raises
     ------
-    ConfigError, ShapeError
+    ConfigError
+        If an argument is impossible.
+    ShapeError
+        If the input is no image, or is smaller than the window.
     """
 
     def bind(self, site: Site) -> list[Operation]:
@@ -99,7 +122,7 @@ class AvgPool2d(_Pool2d):
 
 @dataclass(frozen=True)
 class GlobalAveragePool2d(Layer):
-    """Mean over all pixels: (H, W, C) becomes (C,), as accurate as :class:`AvgPool2d`."""
+    """The mean of each channel over all pixels: (H, W, C) becomes (C,). It is as accurate as :class:`AvgPool2d`."""
 
     def output_shape(self, *inputs: Shape) -> Shape:
         """Return (C,)."""

@@ -1,4 +1,4 @@
-"""Layers without parameters that shape, join or thin out what flows through a model."""
+"""Layers without parameters: they reshape, activate, add, concatenate, or drop elements."""
 
 import math
 from dataclasses import dataclass
@@ -12,10 +12,10 @@ from fgnumba.validation import real_number, store
 
 @dataclass(frozen=True)
 class Flatten(Layer):
-    """Take (H, W, C), or any shape, as one row: y = x, row-major. Computes and moves nothing."""
+    """Turn each example, (H, W, C) or another shape, into a row in C order: y = x. Nothing is computed or moved."""
 
     def output_shape(self, *inputs: Shape) -> Shape:
-        """Return (K,), K the product of the input's shape."""
+        """Return (K,), where K is the number of elements of the input."""
         return (math.prod(sizes(inputs[0])),)
 
     def is_view(self, training: bool) -> bool:
@@ -29,11 +29,19 @@ class Flatten(Layer):
 
 @dataclass(frozen=True)
 class Activation(Layer):
-    """An activation by itself: y = a(x). Fused into the layer before where that has none of its own.
+    """An activation as a layer: y = a(x), dy = a'(x) ⊙ dx.
+
+    It is fused into the layer before it if that layer has no activation of its own and no other layer reads it.
 
     Parameters
     ----------
-    activation : as in :class:`Dense`.
+    activation : str
+        The activation a, as in :class:`Dense`.
+
+    Raises
+    ------
+    ConfigError
+        If the activation is unknown.
     """
 
     activation: str
@@ -46,10 +54,10 @@ class Activation(Layer):
         return sizes(inputs[0])
 
     def with_activation(self, activation: str) -> None:
-        """Return None: one activation at a time."""
+        """Return None, because an activation layer cannot take a second activation."""
 
     def is_view(self, training: bool) -> bool:
-        """Return whether it is the identity."""
+        """Return whether the activation is the identity."""
         return self.activation == "identity"
 
     def bind(self, site: Site) -> list[Operation]:
@@ -67,11 +75,19 @@ class Activation(Layer):
 
 @dataclass(frozen=True)
 class Add(Layer):
-    """Sum of inputs of one shape, and an activation: y = a(x₁ + x₂ + …).
+    """The sum of at least two inputs of one shape, followed by an activation: y = a(x₁ + x₂ + …).
 
     Parameters
     ----------
-    activation : as in :class:`Dense`.
+    activation : str, optional
+        The activation a, as in :class:`Dense`. By default ``identity``.
+
+    Raises
+    ------
+    ConfigError
+        If the activation is unknown.
+    ShapeError
+        If the shapes of the inputs differ.
     """
 
     activation: str = "identity"
@@ -82,7 +98,7 @@ class Add(Layer):
         store(self, activation=checked_activation("Add", self.activation))
 
     def output_shape(self, *inputs: Shape) -> Shape:
-        """Return the inputs' shape; ShapeError where they differ."""
+        """Return the shape of the inputs; raise ShapeError if they differ."""
         inputs = tuple(map(sizes, inputs))
         for shape in inputs[1:]:
             if shape != inputs[0]:
@@ -92,7 +108,7 @@ class Add(Layer):
         return sizes(inputs[0])
 
     def bind(self, site: Site) -> list[Operation]:
-        """Return the sums: of the first two inputs, then of that and each other one."""
+        """Return the sum of the first two inputs, then for each further input its sum with the result so far."""
         operations: list[Operation] = []
         x = site.inputs[0]
         for index, x2 in enumerate(site.inputs[1:], 2):
@@ -112,12 +128,12 @@ class Add(Layer):
 
 @dataclass(frozen=True)
 class Concatenate(Layer):
-    """Inputs side by side along their last axis: channels of images, elements of vectors."""
+    """The inputs side by side along their last axis: the channels of images, or the elements of vectors."""
 
     inputs: ClassVar[tuple[int, int | None]] = (2, None)
 
     def output_shape(self, *inputs: Shape) -> Shape:
-        """Return (H, W, C₁ + C₂ + …), or (N₁ + N₂ + …,); ShapeError where the other sizes differ."""
+        """Return (H, W, C₁ + C₂ + …), or (N₁ + N₂ + …,); raise ShapeError if the other sizes differ."""
         inputs = tuple(map(sizes, inputs))
         for shape in inputs[1:]:
             if shape[:-1] != inputs[0][:-1]:
@@ -147,16 +163,21 @@ class Concatenate(Layer):
 
 @dataclass(frozen=True)
 class Dropout(Layer):
-    """Dropout: in training, a share of the elements becomes 0 and the others x / (1 - rate).
+    """Dropout: in training, each element becomes 0 with probability `rate`, and otherwise x / (1 - rate).
 
-    The mask is a function of (seed, step, layer, example, element), the same for primal and tangents and for any number
-    of threads. Off in evaluation.
+    The mask is a function of (seed, step, layer, example, element), the same for the primal and the tangents and for
+    any number of threads. In evaluation the layer does nothing.
+    Source: N. Srivastava et al., Journal of Machine Learning Research 15 (2014).
 
     Parameters
     ----------
-    rate : share of elements that become 0, at least 0 and below 1.
+    rate : float, optional
+        The probability that an element becomes 0, at least 0 and below 1. By default 0.5.
 
-    Source: N. Srivastava et al., Journal of Machine Learning Research 15 (2014).
+    Raises
+    ------
+    ConfigError
+        If `rate` is out of its range.
     """
 
     rate: float = 0.5
@@ -169,7 +190,7 @@ class Dropout(Layer):
         return sizes(inputs[0])
 
     def is_view(self, training: bool) -> bool:
-        """Return whether nothing is dropped."""
+        """Return whether no element is dropped."""
         return not training or self.rate == 0
 
     def bind(self, site: Site) -> list[Operation]:
