@@ -1,4 +1,4 @@
-"""Activity perturbation: where noise goes in, what is observed, and the pass that turns both into gradients."""
+"""Activity perturbation: add noise to what layers compute, and estimate gradients from how the outputs change."""
 
 from fgnumba.estimators.activity.estimator import RECIPES, ActivityPerturbation
 from fgnumba.estimators.activity.plan import ActivityPlan

@@ -1,4 +1,8 @@
-"""What a layer's units are told: noise weighed by what it did, and feedback that learns to predict it."""
+"""Error signals: the estimate of ∂f/∂z for every unit of a layer, from noise, feedback or both.
+
+Noise gives an error signal when it is weighed by its effect on the loss. Feedback predicts that signal from the
+residual of the outputs, and learns from the part of the response that it did not predict.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,20 +25,35 @@ from fgnumba.layers.losses import Loss
 from fgnumba.model.tasks import Buffer, ImageBuffer, PanelBuffer
 
 Memory = Callable[[str, tuple[int, ...]], npt.NDArray[np.float32]]
-"""Returns an estimator's array of a name, zeros at first: the same one every time."""
+"""A function that returns the same array of an estimator each time it is given the same name; zeros at first."""
 
 
 @dataclass(eq=False)
 class Units:
-    """Channels of a layer that one observer watches.
+    """The units of a layer whose noise one observer watches: a group of channels.
 
     Parameters
     ----------
-    place : where the noise goes in.
-    source, rule : what the slope is a function of, and of which activation.
-    first, count : channels. observer : of them.
-    cells : of each pixel. feedback : B, packed (ceil(C / PANEL), A N, PANEL); None without feedback.
-    gathered, known : what noise was put in, and what feedback says, cell by cell.
+    place : Place
+        The layer, and the tangents that carry its noise.
+    source : ImageBuffer
+        The values from which the slope a' of the activation is computed.
+    rule : str
+        The activation.
+    first : int
+        The first channel.
+    count : int
+        The number N of channels.
+    observer : Observer
+        The observer that watches them.
+    cells : ndarray, int64
+        The number of the cell of each pixel; A is the number of cells.
+    feedback : device array, (ceil(C / PANEL), A N, PANEL) float32, optional
+        The feedback matrix B, packed, for C outputs. By default there is no feedback.
+    gathered : ImageBuffer, optional
+        The noise that was added, summed over each cell. By default None, as without feedback.
+    known : ImageBuffer, optional
+        The error signal that feedback predicts, e Bᵀ, for each cell. By default None, as without feedback.
     """
 
     place: Place
@@ -50,31 +69,37 @@ class Units:
 
     @property
     def by_image(self) -> bool:
-        """Whether operations take an image at a time."""
+        """Whether the units are pixels of images, so that operations take one image at a time."""
         return image_shape(self.place.step.output.shape)[:2] != (1, 1)
 
     @property
     def width(self) -> int:
-        """A N, the rows of B."""
+        """The number A N of rows of B."""
         return (int(self.cells.max()) + 1) * self.count
 
     def images(self, one_a_part: bool) -> Images:
-        """Return the source's channels."""
-        found = self.source.images(self.place.step.output.shape, one_a_part)
-        return found.channels_from(self.first, self.count)
+        """Return the channels of `source` as the kernels take them."""
+        images = self.source.images(self.place.step.output.shape, one_a_part)
+        return images.channels_from(self.first, self.count)
 
 
 class SignalTasks:
-    """Puts down what turns observations into signals.
+    """Appends the tasks that turn observations into error signals to the tasks of a pass.
 
     Parameters
     ----------
-    forward : the pass that comes before; its list of tasks goes on.
-    feedback : None without.
-    memory : where feedback matrices are kept.
-    draws : T.
-    scale : (1,) float64, what signals are multiplied by.
-    onto : biases' gradients are added to their targets.
+    forward : ForwardTasks
+        The forward pass, to whose list of tasks these are appended.
+    feedback : Feedback or None
+        The learned feedback, if there is any.
+    memory : callable
+        A function that returns the array in which a feedback matrix is kept, given its name and shape.
+    draws : int
+        The number of draws of noise T.
+    scale : device array, (1,) float64
+        The factor by which error signals are multiplied.
+    onto : bool
+        Whether the gradients of biases are added to their arrays; if not, they replace their content.
     """
 
     def __init__(
@@ -93,11 +118,11 @@ class SignalTasks:
         self._feedback = self.device.kernels.feedback
 
     def units(self, place: Place, watching: Sequence[Observer]) -> list[Units]:
-        """Return the units of a layer, one a group."""
+        """Return the units of a layer, one :class:`Units` for each observer that watches the layer."""
         source, rule = self.forward.sources[place.step]
         shape = place.step.output.shape
         size = shape[-1] // len(watching)
-        found = []
+        groups = []
         for group, observer in enumerate(watching):
             unit = Units(place, source, rule, group * size, size, observer, _cells(shape, 1))
             if self.feedback is not None:
@@ -106,11 +131,11 @@ class SignalTasks:
                 unit.feedback = self._memory(
                     f"feedback.{place.step.names[0]}.{group}", (-(-classes // PANEL), unit.width, PANEL)
                 )
-            found.append(unit)
-        return found
+            groups.append(unit)
+        return groups
 
     def residual(self, observer: Observer, loss: Loss, targets: npt.NDArray[Any]) -> None:
-        """Put down e, and ε as far as nothing is predicted."""
+        """Append the residual e of an observer, and ε, which is the response before any prediction is subtracted."""
 
         def bind() -> list[Operation]:
             dual = observer.z.dual()
@@ -153,7 +178,7 @@ class SignalTasks:
         )
 
     def feed_back(self, unit: Units) -> None:
-        """Put down what feedback says, h, and what it predicts of the noise, which is taken from ε."""
+        """Append the error signal e Bᵀ that feedback predicts, and subtract the predicted response from ε."""
         assert self.feedback is not None
         assert unit.feedback is not None
         matrix, observer, slots = unit.feedback, unit.observer, unit.place.slots
@@ -173,7 +198,7 @@ class SignalTasks:
         self.forward.add([], [turned, known], know)
 
     def _predict(self, unit: Units) -> None:
-        """Put down the noise that went in, and what feedback predicts of its response."""
+        """Append the noise that was added, gathered by cells, and the response to it that feedback predicts."""
         assert self.feedback is not None
         assert unit.feedback is not None
         matrix, observer, slots = unit.feedback, unit.observer, unit.place.slots
@@ -212,18 +237,24 @@ class SignalTasks:
             self.forward.add([gathered], [predicted], predict)
 
     def weigh(self, observer: Observer, units: Sequence[Units]) -> dict[Units, npt.NDArray[Any]]:
-        """Put down the weights of an observer's noise, and return the coefficients of each layer's learning."""
+        """Append the weights of an observer's noise.
+
+        Returns
+        -------
+        dict of Units to device array
+            The coefficients with which the feedback of each of the units learns.
+        """
         feedback = self.feedback
         filtered = feedback is not None and feedback.rule == "filter"
-        chosen = feedback.rate if feedback else 0.0
+        learning_rate = feedback.rate if feedback else 0.0
         initial = np.zeros(max(1, len(units)), COEFFICIENTS)
         if feedback is not None and not filtered:
-            initial["keep"] = 1.0 - chosen
-            initial["gain"] = chosen / (self.batch * self.draws)
+            initial["keep"] = 1.0 - learning_rate
+            initial["gain"] = learning_rate / (self.batch * self.draws)
         shares = self.device.array(
             np.array([len(unit.cells) / (unit.cells.max() + 1) for unit in units if filtered])
         )
-        coefficients, rate = self.device.array(initial), self.device.array(np.array([chosen]))
+        coefficients, rate = self.device.array(initial), self.device.array(np.array([learning_rate]))
 
         def bind() -> list[Operation]:
             return [
@@ -244,7 +275,7 @@ class SignalTasks:
         return {unit: coefficients[i : i + 1] for i, unit in enumerate(units)}
 
     def learn(self, unit: Units, coefficients: npt.NDArray[Any]) -> None:
-        """Put down a step of learning a feedback matrix."""
+        """Append a step in which a feedback matrix learns."""
         assert self.feedback is not None
         assert unit.feedback is not None
         assert unit.gathered is not None
@@ -291,7 +322,7 @@ class SignalTasks:
         self.forward.add([gathered, observer.z], [weighed, panels], bind)
 
     def signal(self, unit: Units, out: Any, bias: npt.NDArray[np.float32] | None) -> Operation:
-        """Bind the signal of units to images, or to panels of features."""
+        """Return the operation that writes the error signal δ of units, to images or to panels of features."""
         controlled = self.feedback is None or self.feedback.control > 0
         return self.device.kernels.error_signal.bind(
             self.isa,
@@ -314,7 +345,7 @@ class SignalTasks:
         rule: str,
         bias: npt.NDArray[np.float32] | None,
     ) -> Operation:
-        """Bind the signal of the units that a loss reads, which is their residual, to panels of features."""
+        """Return the operation that writes the exact error signal of the units that a loss reads: their residual."""
         return self.device.kernels.error_signal.bind(
             self.isa,
             self.threads,
@@ -327,12 +358,12 @@ class SignalTasks:
         )
 
     def reads(self, units: Sequence[Units]) -> list[Buffer]:
-        """Return the buffers that the signals of units are computed from."""
+        """Return the buffers from which the error signals of units are computed."""
         return [units[0].source, *(unit.known for unit in units if unit.known is not None)]
 
 
 def _cells(shape: tuple[int, ...], cells: int) -> npt.NDArray[np.int64]:
-    """Return the cell of each pixel, for so many cells in each direction."""
+    """Return the number of the cell of each pixel, with `cells` cells along height and along width (or one a pixel)."""
     height, width, _ = image_shape(shape)
     down, across = min(cells, height), min(cells, width)
     rows, columns = np.arange(height) * down // height, np.arange(width) * across // width

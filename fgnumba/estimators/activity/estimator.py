@@ -1,4 +1,4 @@
-"""Activity perturbation: noise on what layers compute instead of on what they are made of."""
+"""Activity perturbation: noise on the activities that layers compute, in place of noise on their parameters."""
 
 import math
 from collections.abc import Generator, Mapping
@@ -25,27 +25,45 @@ from fgnumba.validation import flag, store, whole_number
 
 @dataclass(frozen=True)
 class ActivityPerturbation(Estimator):
-    """Activity perturbation: every example's pre-activations z_l are moved along signs u of their own.
+    """Activity perturbation: the pre-activations z_il of each example i and layer l move along signs u of their own.
 
         d_i = Σ_l ∂f_i/∂z_il · u_il                    exact, from the tangents of one pass
         ∂f_i/∂z_il ≈ (1 / T) Σ_t d_it u_ilt            on active units; ∂f/∂W_l = mean_i x_ilᵀ ∂f_i/∂z_il
 
-    Parameters
-    ----------
-    draws : T, at least 1; they share the primal and the product xᵀ δ.
-    layerwise : noise goes into one layer at a time, each with tangents of its own, which begin at that layer.
-    feedback : see :class:`Feedback`.
-    local : the losses that noise is observed at, see :class:`LocalLosses`; None: the model's own.
+    The gradient of the layer whose output the loss reads is computed in closed form.
 
-    The gradient of the layer that the loss reads is in closed form. Unbiased, but with feedback alone or local losses;
-    relative variance of the order of (active units) / (B T), not of the number of parameters. Products the size of
-    x W, the primal included: 2 + T, in the first layer 2; layer by layer T L / 2 instead of T; with local losses 2.
+    Bias: none, except with local losses or if feedback is not fully corrected by noise (``Feedback(control=1)`` is).
+
+    Relative variance: of the order of (active units) / (B T), not of the number of parameters.
+
+    Cost, in products the size of x W in a hidden layer, the primal included: 2 + T, in the first layer 2; layer by
+    layer T L / 2 in place of T for L layers; with local losses 2.
     Sources: J. Werfel et al., Neural Computation 17 (2005); M. Ren et al., arXiv 2210.03310; F. Bacho, D. Chu,
     arXiv 2212.07282.
+
+    Parameters
+    ----------
+    draws : int, optional
+        The number of draws of noise T, at least 1, which share the primal pass and the product xᵀ δ. By default 1.
+    layerwise : bool, optional
+        Whether one layer at a time is perturbed: each layer's noise has tangents of its own, which begin at that layer.
+        By default all layers are perturbed at once.
+    feedback : Feedback, optional
+        The learned feedback. By default there is none.
+    local : LocalLosses, optional
+        The local losses at which the effect of noise is observed. By default it is the model's own loss.
 
     Raises
     ------
     ConfigError
+        If an argument is out of its range or of another kind.
+
+    Examples
+    --------
+    >>> import fgnumba as fg
+    >>> estimator = fg.ActivityPerturbation(draws=2, feedback=fg.Feedback(control=0.3))
+    >>> estimator.unbiased, estimator.statement
+    (False, "g is the learned feedback's idea of ∇f")
     """
 
     draws: int = 1
@@ -54,7 +72,7 @@ class ActivityPerturbation(Estimator):
     local: LocalLosses | None = None
 
     name: ClassVar[str] = "activity"
-    # Where an activation saturates, an infinite example leaves the loss finite, and the gradient of its weights is NaN.
+    # If an activation saturates, an infinite example leaves the loss finite but makes the weights' gradient NaN.
     trusts_batches: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
@@ -70,12 +88,12 @@ class ActivityPerturbation(Estimator):
 
     @property
     def unbiased(self) -> bool:
-        """Whether the global loss is what is observed, and noise has the last word."""
+        """Whether E[g] = ∇f: the model's own loss is observed, and noise corrects any feedback in full."""
         return self.local is None and (self.feedback is None or self.feedback.control == 1)
 
     @property
     def statement(self) -> str:
-        """What E[g] is."""
+        """What E[g] is, as a line of text."""
         if self.local is not None and (self.feedback is None or self.feedback.control == 1):
             return "E[g] is each block's gradient of its own head's loss"
         if self.local is not None:
@@ -83,19 +101,19 @@ class ActivityPerturbation(Estimator):
         return "E[g] = ∇f" if self.unbiased else "g is the learned feedback's idea of ∇f"
 
     def own_parameters(self, model: Graph, seed: int) -> dict[str, Parameter]:
-        """Return the heads of local losses: weights and biases of zeros."""
+        """Return the weights and biases of the heads of local losses, which start as zeros."""
         if self.local is None:
             return {}
-        found = {}
+        heads = {}
         for name, shape in head_shapes(model, self.local).items():
             for part, size in (("weight", shape), ("bias", shape[1:])):
-                found[f"{name}.{part}"] = Parameter.create(
+                heads[f"{name}.{part}"] = Parameter.create(
                     f"{name}.{part}", 0, np.zeros(size, np.float32), device=model.processor
                 )
-        return found
+        return heads
 
     def bind(self, setting: Setting) -> "ActivityEstimate":
-        """Return the estimate at a setting."""
+        """Return the estimator bound to a setting."""
         return ActivityEstimate(self, setting)
 
 
@@ -103,7 +121,7 @@ class ActivityEstimate(Estimate):
     """Activity perturbation on B examples: one pass for the loss, one for the gradients, and the update."""
 
     def __init__(self, estimator: ActivityPerturbation, setting: Setting) -> None:
-        # Gradients are added to the parameters at once only where the host sees the loss before.
+        # Gradients are added to the parameters directly only if the host checks the loss before they are computed.
         self._estimator, self._setting = estimator, setting
         self._plain = setting.plain and setting.device.checks_between
         self._every = estimator.feedback.every if estimator.feedback else 1
@@ -140,23 +158,23 @@ class ActivityEstimate(Estimate):
 
     @property
     def nbytes(self) -> int:
-        """Bytes of buffers and scratch memory."""
+        """The number of bytes of buffers and scratch memory."""
         return sum(plan.nbytes for plan in self._plans)
 
     @property
     def _quiet(self) -> bool:
-        """Whether the step that the stream says goes without noise."""
+        """Whether the step whose number the stream holds runs without noise."""
         return int(self._setting.stream.host["step"][0]) % self._every > 0
 
     def device_pass(self, step: int) -> Pass | None:
-        """Return the pass with noise, or the one without."""
+        """Return step number `step`, with or without noise, as a pass that the device takes by itself."""
         if self._plain:
             return None
         plan = self._plans[step % self._every > 0]
         return Pass(plan.operations, plan.input, plan.targets, plan.outcome)
 
     def run(self, x: npt.NDArray[Any], targets: npt.NDArray[Any]) -> bool:
-        """Run the pass; nothing is moved where its loss is not finite. Derivatives are 0 in a step without noise."""
+        """Run a step; nothing is moved if its loss is not finite. In a step without noise the derivatives are 0."""
         plan = self._ran = self._plans[self._quiet]
         if self._plain:
             rates = self._setting.rates
@@ -167,11 +185,11 @@ class ActivityEstimate(Estimate):
 
     @property
     def updates(self) -> int:
-        """Runs of the program that moves the parameters, of either plan."""
+        """The number of runs, of either plan, of the program that moves the parameters."""
         return sum(plan.updates for plan in self._plans)
 
     def read(self) -> bool:
-        """Read loss and derivatives of the plan that ran last."""
+        """Read the loss and the derivatives of the plan that ran last."""
         slots = self._ran.slots
         self.values[1 + slots :] = 0.0
         return self._ran.outcome.read(self.values[: 1 + slots])
@@ -196,7 +214,7 @@ class ActivityEstimate(Estimate):
         )
         forward.forward(steps, result)
         failed = np.flatnonzero(~in_float32(self.values[1:])).tolist()
-        # Only the last block's noise reaches the loss that steps report.
+        # Only the noise of the last block reaches the loss that a step reports.
         reaching = {step for step in steps if layout.block[step] == len(layout.ends)}
         yield Inspection(
             device,
@@ -212,8 +230,10 @@ class ActivityEstimate(Estimate):
 
 _MLP = "MNIST, 784-1024-1024-10, 2,000 steps of Adam, nine rates: {} held out"
 _ENOUGH = 50
-"""Passes over the data. On the digits, a fifth of whose training data was held out to choose this: 98.3 % where the
-rate falls by e^4 in 50 passes, 98.1 % in 75, 97.8 % in 125, 97.7 % in 500 (means of six to eight seeds)."""
+"""The number of passes over the data that suffice. It was chosen on the digits, with a fifth of the training data held
+out: the accuracy is 98.3 % if the learning rate falls by e^4 in 50 passes, 98.1 % in 75, 97.8 % in 125 and 97.7 % in
+500
+(means of six to eight seeds)."""
 _CNN = "; convolutional network, 600 steps, six rates: {}"
 
 
@@ -227,7 +247,7 @@ def _recipe(
     cnn: tuple[float, str] | None = None,
     epochs: int | None = None,
 ) -> Recipe:
-    """Return a recipe with its searched rates, and the accuracy that each was found with (bench/results/search)."""
+    """Return a recipe with the searched learning rates and the accuracies that they gave (bench/results/search)."""
 
     def make(directions: int = 1) -> ActivityPerturbation:
         return ActivityPerturbation(directions, layerwise, feedback, local)

@@ -1,4 +1,4 @@
-"""The forward pass of activity perturbation as tasks: layers, their noise, local heads, and what is observed."""
+"""The forward pass of activity perturbation as tasks: layers, their noise, local heads, and the observed outputs."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -26,18 +26,33 @@ from fgnumba.model.tasks import Buffer, ImageBuffer, InputBuffer, Task
 from fgnumba.model.wiring import Step, Value
 
 Read = Callable[[], Images]
-"""Returns images of the whole batch, once their buffer has memory."""
+"""A function that returns images of the whole batch; it is called once their buffer has memory."""
 
 
 @dataclass(eq=False)
 class Observer:
-    """What noise is observed at: the model's output, or a head's.
+    """An output at which the effect of noise is observed: the model's, or that of a local head.
 
     Parameters
     ----------
-    z : the output. slots : tangents.
-    residual : (B, C) e. response : (S, B, C) ε. noise : (S, B) r. power : (B,).
-    head : name of the head, None for the model's output. features, read : what the head reads.
+    z : ImageBuffer
+        The output, C numbers an example, with its tangents.
+    slots : int
+        The number S of tangents.
+    residual : device array, (B, C) float32
+        The residual e, the gradient of each example's loss in z.
+    response : device array, (S, B, C) float32
+        The response to the noise, from which the predicted response is subtracted: then it is ε.
+    noise : device array, (S, B) float32
+        The weights r by which the noise is multiplied.
+    power : device array, (B,) float32
+        The power of each example's noise: Σ a'(z)² over the units that get noise.
+    head : str, optional
+        The name of the local head. By default the output is the model's.
+    features : ImageBuffer, optional
+        The buffer that the local head reads. By default None, as for the model's output.
+    read : callable, optional
+        A function that returns the images in that buffer which the head reads. By default None.
     """
 
     z: ImageBuffer
@@ -60,7 +75,7 @@ class Observer:
         features: ImageBuffer | None = None,
         read: Read | None = None,
     ) -> "Observer":
-        """Return the observer of an output with its tangents."""
+        """Return the observer of an output, with arrays allocated on `device`; see the class for the parameters."""
         batch, (classes,) = z.batch, z.shape
         residual, response = device.zeros((batch, classes)), device.zeros((slots, batch, classes))
         noise, power = device.zeros((slots, batch)), device.zeros((batch,))
@@ -68,20 +83,37 @@ class Observer:
 
 
 class ForwardTasks:
-    """Puts the forward pass down, with noise at its places.
+    """Lists the tasks of a forward pass, with noise added to the layers of a layout.
 
     Parameters
     ----------
-    model, batch, stream : what runs.
-    layout : where noise goes.
-    source, rows : the value of the model's input, and what it is read by.
-    local, heads : the heads at the ends of blocks, and their parameters.
+    model : Graph
+        The model.
+    batch : int
+        The number of examples B.
+    stream : device array, (1,) of dtype ``kernels.rules.philox.STREAM``
+        The seed and the step from which the noise is drawn.
+    layout : Layout
+        The layers that get noise, and the tangents that carry it.
+    source : Value
+        The value of the model's input.
+    rows : InputRows
+        The rows through which the input is read.
+    local : LocalLosses or None
+        The local losses, if there are any.
+    heads : mapping of str to Parameter
+        The parameters of the heads of local losses.
 
     Attributes
     ----------
-    tasks : so far. values : where what a step wrote is.
-    layers : the tasks of each step, without those of heads.
-    sources : what the slope of a layer's units is a function of, and of which activation, by the layer's step.
+    tasks : list of Task
+        The tasks so far.
+    values : dict of Value to ImageBuffer
+        The buffer of each value.
+    layers : list of (Step, sequence of Task)
+        The tasks of each step, without those of heads.
+    sources : dict of Step to (ImageBuffer, str)
+        For each layer with noise, the buffer from which the slope of its activation is computed, and the activation.
     """
 
     def __init__(
@@ -112,7 +144,7 @@ class ForwardTasks:
         by_image: bool = False,
         numbered: bool = False,
     ) -> None:
-        """Put a task down."""
+        """Append a task; see :class:`Task` for the parameters."""
         self.tasks.append(Task(reads, writes, bind, by_image, numbered=numbered))
 
     def site(
@@ -123,7 +155,7 @@ class ForwardTasks:
         tangents: int = 0,
         index: int = 0,
     ) -> Site:
-        """Return where a layer is bound: its parameters stand still, its inputs have so many tangents."""
+        """Return the site at which a layer is bound. Its parameters have no tangents; its inputs have `tangents`."""
         perturbation = Perturbation(NONE, tangents, self.stream)
         if "scale" in parameters:
             zeros = {
@@ -142,11 +174,17 @@ class ForwardTasks:
         )
 
     def number(self, step: Step) -> int:
-        """Return the number of a layer's noise in the counter: that of its first parameter."""
+        """Return the number that stands for a layer's noise in the Philox counter: that of its first parameter."""
         return min(parameter.index for parameter in self.model.layer_parameters(step.index).values())
 
     def forward(self, steps: Sequence[Step], result: Value) -> list[list[Observer]]:
-        """Put all steps down, and return each block's observers, one a group; the last is the model's output."""
+        """Append the tasks of all steps.
+
+        Returns
+        -------
+        list of list of Observer
+            For each block its observers, one for each group of channels. The last block's is the model's output.
+        """
         observers: list[list[Observer]] = []
         heads: list[Task] = []
         for step in steps:
@@ -162,12 +200,13 @@ class ForwardTasks:
         layer: Any = step.layer
         value, layout = step.output, self.layout
         incoming, tangents = layout.incoming[step], layout.blocks[value]
-        place = next((one for one in layout.places if one.carrier is step), None)
+        place = next((candidate for candidate in layout.places if candidate.carrier is step), None)
         output = self.values[value] = ImageBuffer(self.batch, value.shape, value.border, tangents)
         here, name = output, getattr(layer, "activation", "identity")
         apart = place is not None and name not in SLOPE_FROM_OUTPUT
         if apart:
-            # The slope is no function of the output: what the activation is applied to is kept beside it.
+            # The slope cannot be computed from the output, so the input of the activation is kept in a buffer of its
+            # own.
             here = ImageBuffer(self.batch, value.shape, tangents=tangents)
             layer = replace(layer, activation="identity")
         inputs = [self.values[v] for v in step.inputs]
@@ -185,7 +224,7 @@ class ForwardTasks:
 
         self.add(inputs, [here], bind, not whole, numbered=isinstance(layer, Dropout))
         if place is not None:
-            # An activation of its own layer comes after the noise where it carries it: so it is its input's slope.
+            # An activation that is a layer of its own carries the noise of the layer before it, and gives the slope.
             self.sources[place.step] = here, name
         if (place is not None and place.slots) or value in layout.beyond:
             self._noise(here, place, "identity" if apart else name, step, whole)
@@ -233,10 +272,10 @@ class ForwardTasks:
         self.add([buffer], [buffer], bind, not whole)
 
     def _heads(self, end: Step, heads: list[Task]) -> list[Observer]:
-        """Put the heads at the end of a block down; what they average image by image at once, the rest in `heads`."""
+        """Append the averages that the heads at the end of a block read, and add the tasks of the heads to `heads`."""
         assert self.local is not None
         value, slots = self.values[end.output], self.layout.blocks[end.output]
-        found = []
+        observers = []
         for group, (first, count) in enumerate(groups_of(end, self.local.groups)):
             features, read = self._features(value, end.output.shape, first, count, slots)
             name, z = head_name(end, group), ImageBuffer(self.batch, (self.model.outputs,), tangents=slots)
@@ -248,13 +287,16 @@ class ForwardTasks:
                 )
 
             heads.append(Task([features], [z], bind, by_image=False))
-            found.append(Observer.of(z, slots, self.device, name, features, read))
-        return found
+            observers.append(Observer.of(z, slots, self.device, name, features, read))
+        return observers
 
     def _features(
         self, value: ImageBuffer, shape: tuple[int, ...], first: int, count: int, slots: int
     ) -> tuple[ImageBuffer, Read]:
-        """Return what a head reads of some channels: of images, means over cells."""
+        """Return the buffer that a head reads, for `count` channels from `first` on, and a function that reads it.
+
+        Of images, a head reads means over cells.
+        """
         assert self.local is not None
         height, width, _ = image_shape(shape)
         if (height, width) == (1, 1):
@@ -272,12 +314,18 @@ class ForwardTasks:
 
 
 def cell_means(height: int, width: int, cells: int) -> AvgPool2d:
-    """Return the pooling of an image into about `cells` by `cells` means."""
+    """Return the layer that averages an image into at least `cells` by `cells` means, and less than twice that."""
     return AvgPool2d((max(1, height // cells), max(1, width // cells)))
 
 
 def groups_of(end: Step, groups: int) -> list[tuple[int, int]]:
-    """Return the first channel of each group, and how many it has."""
+    """Return the first channel and the number of channels of each group.
+
+    Raises
+    ------
+    ConfigError
+        If the channels cannot be cut into groups of a multiple of PANEL channels.
+    """
     channels = end.output.shape[-1]
     if channels % groups or (groups > 1 and channels // groups % PANEL):
         raise ConfigError(
@@ -288,5 +336,5 @@ def groups_of(end: Step, groups: int) -> list[tuple[int, int]]:
 
 
 def head_name(end: Step, group: int) -> str:
-    """Return the name of the head at the end of a block, of one group."""
+    """Return the name of the head that reads group `group` at the end of a block."""
     return f"head.{end.names[0]}.{group}"

@@ -1,4 +1,4 @@
-"""Gradients of parameters from the signals of pre-activations, as tasks."""
+"""Tasks that compute the gradients of parameters from the error signals of pre-activations."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -21,16 +21,22 @@ from fgnumba.model.tasks import ImageBuffer, PanelBuffer, Task
 from fgnumba.model.wiring import Step
 
 Target = Callable[[str], npt.NDArray[np.float32]]
-"""Returns where a parameter's gradient goes, by its name."""
+"""A function that returns the array to which a parameter's gradient is written, given the parameter's name."""
 
 
 class GradientTasks:
-    """Puts the gradients down.
+    """Appends the tasks that compute error signals and gradients to the tasks of a pass.
 
     Parameters
     ----------
-    forward, signals : the passes before; the list of tasks goes on.
-    target : of the gradients. onto : they are added there.
+    forward : ForwardTasks
+        The forward pass, to whose list of tasks these are appended.
+    signals : SignalTasks
+        The tasks before these, which weigh the noise.
+    target : callable
+        A function that returns the array to which a parameter's gradient is written, given the parameter's name.
+    onto : bool
+        Whether gradients are added to these arrays; if not, they replace their content.
     """
 
     def __init__(self, forward: ForwardTasks, signals: SignalTasks, target: Target, onto: bool) -> None:
@@ -39,7 +45,7 @@ class GradientTasks:
         self.isa, self.threads = forward.isa, forward.threads
 
     def layer(self, step: Step, units: Sequence[Units]) -> None:
-        """Put the signals of a layer and the gradients of its parameters down."""
+        """Append the tasks for the error signals δ of a layer and the gradients of its parameters."""
         parameters = self.forward.model.layer_parameters(step.index)
         x, shape = self.forward.values[step.inputs[0]], step.shapes[0]
         if not isinstance(step.layer, Dense):
@@ -108,7 +114,10 @@ class GradientTasks:
     def _norm(
         self, step: Step, parameters: Mapping[str, Parameter], x: ImageBuffer, delta: ImageBuffer
     ) -> None:
-        """Compute x̂ again, the layer without scale and shift, and sum δ x̂ and δ over pixels and examples."""
+        """Append the gradients of a normalisation's scale and shift: sums of δ x̂ and of δ over pixels and examples.
+
+        x̂ is computed again, as the layer's output with a scale of 1 and a shift of 0.
+        """
         plain = {
             name: Parameter.create(
                 p.name, 0, np.full(p.shape, float(name == "scale"), np.float32), device=self.device
@@ -138,7 +147,7 @@ class GradientTasks:
         self.forward.add([normalized, delta], [], bind)
 
     def output(self, observer: Observer, step: Step) -> None:
-        """Put the gradient of the layer that the loss reads down, in closed form."""
+        """Append the gradient of the layer whose output the loss reads, in closed form."""
         name = getattr(step.layer, "activation", "identity")
         if name not in SLOPE_FROM_OUTPUT:
             known = ", ".join(SLOPE_FROM_OUTPUT)
@@ -151,7 +160,7 @@ class GradientTasks:
         self._outer(parameters["weight"], x, lambda: x.images(shape, one_a_part=False), delta)
 
     def head(self, observer: Observer) -> None:
-        """Put the gradient of a head down, in closed form."""
+        """Append the gradient of a head, in closed form."""
         assert observer.features is not None
         assert observer.read is not None
         heads, name = self.forward.heads, observer.head
@@ -174,7 +183,7 @@ class GradientTasks:
         return PanelBuffer(-(-features // PANEL), round_up(self.batch, PANEL))
 
     def _outer(self, weight: Parameter, x: ImageBuffer, read: Read, delta: PanelBuffer) -> None:
-        """Put xᵀ δ down, the gradient of a dense layer's weight."""
+        """Append the product xᵀ δ, which is the gradient of a dense layer's weight."""
         features, units = weight.shape
         panels = PanelBuffer(-(-self.batch // PANEL), features)
         panel_kernels = self.device.kernels.example_panels

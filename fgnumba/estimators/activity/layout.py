@@ -1,4 +1,4 @@
-"""Where the noise of activity perturbation goes in, which tangents carry it, and where blocks end."""
+"""The layout of activity perturbation: which layers get noise, which tangents carry it, and where blocks end."""
 
 from dataclasses import dataclass, field
 
@@ -13,15 +13,22 @@ LAYERS = (Dense, Conv2d, GroupNorm, LayerNorm)
 
 @dataclass(eq=False)
 class Place:
-    """A layer whose pre-activations get noise.
+    """A layer whose pre-activations z get noise.
 
     Parameters
     ----------
-    step : the layer.
-    carrier : the step whose output the noise is added to: the layer's own, or that of the activation after it.
-    activation : what is applied to the pre-activations.
-    block : number of its block.
-    slot, slots : the tangents of its noise.
+    step : Step
+        The layer.
+    carrier : Step
+        The step to whose output the noise is added: the layer itself, or the activation after it.
+    activation : str
+        The activation that is applied to the pre-activations.
+    block : int
+        The number of its block.
+    slot : int
+        The number of the first tangent that carries its noise.
+    slots : int
+        The number of tangents that carry its noise.
     """
 
     step: Step
@@ -34,18 +41,29 @@ class Place:
 
 @dataclass
 class Layout:
-    """What activity perturbation does to each step of a model.
+    """What activity perturbation does to each step of a model. By default every field is empty.
 
     Parameters
     ----------
-    places : of noise, in order.
-    block : of each step.
-    ends : the step that each block but the last ends with.
-    output : the layer whose output the loss reads, where that is all that it is: its gradient is exact.
-    incoming : tangents that a step computes with.
-    blocks : tangents of a value's buffer.
-    gap, beyond : tangents of a value that are zero: other layers' noise, before and after its own.
-    slots : tangents that carry noise, of each block.
+    places : list of Place
+        The layers that get noise, in the order in which they run.
+    block : dict of Step to int
+        The number of the block of each step.
+    ends : list of Step
+        The last step of each block but the last block.
+    output : Step, optional
+        The dense layer whose output only the loss reads, so that its gradient is exact; None if there is no such layer.
+    incoming : dict of Step to int
+        The number of tangents that each step computes from its inputs.
+    blocks : dict of Value to int
+        The number of tangents in the buffer of each value.
+    gap : dict of Value to (int, int)
+        The first and the end of the tangents before a value's own noise that are zero, because they carry the noise of
+        layers that the value does not depend on.
+    beyond : dict of Value to (int, int)
+        The same for the tangents after those that the value has.
+    slots : list of int
+        The number of tangents that carry noise in each block.
     """
 
     places: list[Place] = field(default_factory=list)
@@ -59,7 +77,7 @@ class Layout:
     slots: list[int] = field(default_factory=list)
 
     def tangents(self, value: Value, reader: Step) -> int:
-        """Return the tangents of a value that a reader sees: none across blocks."""
+        """Return how many tangents of a value a step reads: none if the two are in different blocks."""
         producer = value.producer
         if producer is None or self.block[producer] != self.block[reader]:
             return 0
@@ -69,18 +87,27 @@ class Layout:
 def lay_out(
     steps: list[Step], result: Value, has_parameters: set[Step], draws: int, layerwise: bool, local: bool
 ) -> Layout:
-    """Return where noise goes.
+    """Return the layout of a model.
 
     Parameters
     ----------
-    has_parameters : the steps that have any.
-    draws : T. layerwise : every layer has tangents of its own.
-    local : blocks are cut.
+    steps : list of Step
+        The steps of the model, in the order in which they run.
+    result : Value
+        The output of the model.
+    has_parameters : set of Step
+        The steps whose layers have parameters.
+    draws : int
+        The number of draws of noise T.
+    layerwise : bool
+        Whether each layer's noise has tangents of its own.
+    local : bool
+        Whether the model is cut into blocks, for local losses.
 
     Raises
     ------
     ConfigError
-        A layer with parameters is none of ours.
+        If a layer has parameters for which activity perturbation has no gradient.
     """
     layout = Layout()
     last = result.producer
@@ -104,7 +131,7 @@ def lay_out(
         layout.incoming[step] = most
         for value, count in zip(step.inputs, inputs, strict=True):
             if 0 < count < most:
-                # Another branch carries more noise: this one's share of it is zero.
+                # Another input carries more tangents than this one, whose missing tangents are zero.
                 layout.beyond[value] = (count, max(most, layout.beyond.get(value, (0, 0))[1]))
         if step in has_parameters and step is not layout.output:
             carrier, activation = _carrier(step)
@@ -126,9 +153,9 @@ def lay_out(
 
 
 def _cut(layout: Layout, steps: list[Step], result: Value, local: bool) -> None:
-    """Say which block each step is of: that of the first end that it reaches, the last one's where it reaches none."""
+    """Assign each step to the block of the first block end that it reaches, or to the last block if it reaches none."""
     hidden = [step for step in steps if _ends_block(step)] if local else []
-    # The model's own output is what the last block is observed at.
+    # The last block needs no end, because its noise is observed at the model's own output.
     if hidden and layout.output is not None:
         hidden.pop()
     layout.ends = [step for step in hidden if step.output is not result]
@@ -148,11 +175,12 @@ def _ends_block(step: Step) -> bool:
 
 
 def _carrier(step: Step) -> tuple[Step, str]:
-    """Return the step whose output noise is added to, and the activation of the noisy pre-activations."""
+    """Return the step to whose output the noise is added, and the activation of the noisy pre-activations."""
     name = getattr(step.layer, "activation", "identity")
     if name == "identity" and len(step.output.readers) == 1:
         reader = step.output.readers[0]
-        # Only what goes through an activation counts; so only that gets noise.
+        # An activation follows as a layer of its own. Noise on inactive units would have no effect, so it is added
+        # there.
         if type(reader.layer) is Activation and reader.layer.activation in SLOPE_FROM_OUTPUT:
             return reader, reader.layer.activation
     return step, name

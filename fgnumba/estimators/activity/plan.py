@@ -1,4 +1,4 @@
-"""Activity perturbation bound to a batch size: noise on what layers compute, and gradients from what it changes."""
+"""The plan of activity perturbation: a model bound to a batch size, with noise on its activities."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -27,32 +27,54 @@ from fgnumba.objects.bound import Bound
 
 
 class ActivityPlan(Bound):
-    """Loss and gradient estimate of a model on B examples, from noise on its activities.
+    """The loss and the estimate of the gradient of a model on B examples, from noise on its activities.
 
     Parameters
     ----------
-    model, batch, loss : its parameters are read in place.
-    stream : (1,) ``kernels.rules.philox.STREAM``.
-    draws : T; 0: no noise, feedback as it is.
-    layerwise : noise goes into one layer at a time, each with tangents of its own.
-    feedback, local : None without.
-    heads : the parameters of local heads, by name, see :func:`head_shapes`.
-    memory : where feedback matrices are kept.
-    target : returns where a parameter's gradient goes, by its name.
-    onto : gradients are added there.
-    failed : (1,) int64 on a device that takes steps by itself: where it is not 0, a step moves nothing.
-    after : operations that follow, given the plan.
+    model : Graph
+        The model, whose parameters are read in place.
+    batch : int
+        The number of examples B.
+    loss : Loss
+        The loss.
+    stream : device array, (1,) of dtype ``kernels.rules.philox.STREAM``
+        The seed and the step from which the noise is drawn.
+    draws : int
+        The number of draws of noise T. With 0 there is no noise: feedback alone gives the error signals.
+    layerwise : bool
+        Whether each layer's noise has tangents of its own, so that one layer at a time is perturbed.
+    feedback : Feedback or None
+        The learned feedback, if there is any.
+    local : LocalLosses or None
+        The local losses, if there are any.
+    heads : mapping of str to Parameter
+        The parameters of the heads of local losses, by name; see :func:`head_shapes`.
+    memory : callable
+        A function that returns the array in which a feedback matrix is kept, given its name and shape.
+    target : callable
+        A function that returns the array to which a parameter's gradient is written, given its name.
+    onto : bool
+        Whether gradients are added to these arrays; if not, they replace their content.
+    failed : device array, (1,) int64, optional
+        On a device that takes steps by itself: if it is not 0, a step moves nothing. By default None.
+    after : callable, optional
+        A function that returns the operations which follow, given the plan. By default none follow.
 
     Attributes
     ----------
-    outcome : the loss and the mean derivatives along the noise that the model's output sees.
-    slots : S, the tangents of that.
-    result : (1,) ``kernels.shared.loss.RESULT``.
-    scale : (1,) float64, what gradients of the summed loss are multiplied by: 1 / B for that of the mean.
+    outcome : Outcome
+        The loss, and the mean derivatives along the noise that reaches the model's output.
+    slots : int
+        The number S of tangents of the model's output.
+    result : device array, (1,) of dtype ``kernels.shared.loss.RESULT``
+        Whether the loss and the derivatives are finite.
+    scale : array, (1,) float64
+        The factor of the gradient of the loss summed over the batch: 1 / B gives that of the mean.
 
     Raises
     ------
     ConfigError
+        If activity perturbation cannot train the model.
     """
 
     def __init__(
@@ -114,7 +136,8 @@ class ActivityPlan(Bound):
             placed.nbytes,
             placed.readers,
         )
-        # They are bound, and hold this plan: it would wait for the collector, with all its memory.
+        # The tasks have been bound. They hold references to this plan, whose memory would wait for the garbage
+        # collector.
         forward.tasks.clear()
         forward.layers.clear()
         first, last = (
@@ -137,22 +160,22 @@ class ActivityPlan(Bound):
 
     @property
     def nbytes(self) -> int:
-        """Bytes of buffers and scratch memory, the copied input included; gradients and state are not."""
+        """The number of bytes of buffers, scratch memory and the copied input, without gradients and state."""
         scratch = sum(program.scratch_nbytes for program in self._programs)
         return self.buffer_nbytes + scratch + self.input.nbytes
 
     def set_input(self, x: npt.NDArray[Any], targets: npt.NDArray[Any]) -> None:
-        """Let the operations read checked x (B, ...) and targets."""
+        """Let the operations read `x` (B, ...) and `targets`, both already checked."""
         self.input.read_by(x, self._readers)
         self.targets.load(targets)
 
     @property
     def updates(self) -> int:
-        """How often the program that moves the parameters ran to its end."""
+        """The number of runs of the program that moves the parameters that came to their end."""
         return self._programs[-1].runs
 
     def run(self, x: npt.NDArray[Any], targets: npt.NDArray[Any]) -> None:
-        """Run the pass; gradients follow only where its loss is finite."""
+        """Run the pass; the gradients are computed only if its loss is finite."""
         self.set_input(x, targets)
         for program in self._programs:
             program.run()
@@ -161,7 +184,7 @@ class ActivityPlan(Bound):
 
 
 def _check_groups(layout: Layout, groups: int) -> None:
-    """Raise ConfigError where noise on a layer would reach the heads of several groups."""
+    """Raise ConfigError if the noise of a layer would reach the heads of several groups."""
     for one in layout.places:
         if one.block < len(layout.ends) and one.carrier is not layout.ends[one.block]:
             raise ConfigError(
@@ -173,7 +196,13 @@ def _check_groups(layout: Layout, groups: int) -> None:
 def analyzed(
     model: Graph, draws: int, layerwise: bool, local: bool
 ) -> tuple[list[Step], Value, Value, Layout]:
-    """Return a model's steps, its input's value and its output's, and where noise goes."""
+    """Return the steps of a model, the value of its input, the value of its output, and its layout.
+
+    Raises
+    ------
+    ConfigError
+        If activity perturbation cannot train the model.
+    """
     steps, source, result = wire(model, True, True, model.processor.by_parts)
     if not result.has_tangent:
         raise ConfigError("the model has no parameters that its output depends on: nothing can be trained")
@@ -186,7 +215,7 @@ def analyzed(
 
 
 def head_shapes(model: Graph, local: LocalLosses) -> dict[str, tuple[int, int]]:
-    """Return the shape of each local head's weight, by its name."""
+    """Return the shape of the weight of each local head, by the name of the head."""
     *_, layout = analyzed(model, 1, False, True)
     shapes = {}
     for end in layout.ends:

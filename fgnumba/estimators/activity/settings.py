@@ -1,4 +1,4 @@
-"""What activity perturbation is made of besides noise: feedback, and the scope of the loss."""
+"""The options of activity perturbation: learned feedback, and local losses."""
 
 from dataclasses import dataclass
 
@@ -10,29 +10,38 @@ RULES = ("filter", "average")
 
 @dataclass(frozen=True)
 class Feedback:
-    """Matrices B that carry the residual e of what is observed straight to every layer.
+    """Learned feedback: a matrix B for each layer, which carries the residual e of the outputs straight to the layer.
 
-        h = a'(z) ⊙ (e Bᵀ)
-        δ = h + (κ / T) Σ_t (d_t - h · u_t) u_t
+        h = a'(z) ⊙ (e Bᵀ)                                      the error signal that feedback predicts
+        δ = h + (κ / T) Σ_t (d_t - h · u_t) u_t                  the error signal after correction by noise
+
+    u_t are the signs of the noise, and d_t the derivative of an example's loss along them. ȯ is the response, the
+    change of the outputs to the noise w = a'(z) u. B starts as zeros and learns to predict ȯ. Since h · u is e · (w B),
+    one product serves prediction, correction and learning. Sources: F. Bacho, D. Chu, arXiv 2212.07282; the correction
+    and the filter are measured in ``fgnumba/estimators/README.md``.
 
     Parameters
     ----------
-    rate : of learning B, above 0.
-    rule : ``filter``: B ← B + c Σ w ⊗ ε with the response that B did not predict, ε = ȯ - w B, w = a'(z) u, and
-        c = rate over the noise's power; up to 2. ``average``: B ← (1 - rate) B + rate · mean w ⊗ ȯ; up to 1: FDFA as
-        published.
-    control : κ, from 0 to 1, how far noise corrects what feedback says. 1: unbiased for any B. 0: biased, and without
-        the noise of d.
-    cells : an image's pixels share B in so many cells, in each direction.
-    every : noise goes in, and B learns, in one of so many steps; the others cost a primal pass and the update. Above 1
-        only where κ is 0.
-
-    B begins as zeros. h · u is e · (w B), so that one product serves prediction, control and learning.
-    Sources: F. Bacho, D. Chu, arXiv 2212.07282; the control variate and the filter are measured in the documentation.
+    rate : float, optional
+        The rate at which B learns, above 0 and at most 2 (``filter``) or 1 (``average``). By default 0.5.
+    rule : str, optional
+        How B learns. ``filter`` (the default): B ← B + c Σ w ⊗ ε, where ε = ȯ - w B is the part of the response that B
+        did not predict, and c is `rate` over the power of the noise. ``average``: B ← (1 - rate) B + rate · mean w ⊗ ȯ,
+        which is FDFA as published.
+    control : float, optional
+        The factor κ, from 0 to 1, by which noise corrects feedback. With 1 (the default) the estimate is unbiased for
+        any B. With 0 it is biased, but free of the noise of d.
+    cells : int, optional
+        The number of cells, along height and along width, into which an image is cut; the pixels of a cell share their
+        rows of B. By default 7.
+    every : int, optional
+        Noise is added, and B learns, in one of so many steps; the other steps cost a primal pass and the update. Above
+        1 only if κ is 0. By default 1.
 
     Raises
     ------
     ConfigError
+        If an argument is out of its range or unknown.
     """
 
     rate: float = 0.5
@@ -64,22 +73,27 @@ class Feedback:
 
 @dataclass(frozen=True)
 class LocalLosses:
-    """A linear head with a loss of its own at the end of every block; nothing crosses from block to block.
+    """Local losses: each block of layers ends in a linear head with a loss of its own, and trains for that loss alone.
 
-    A block ends where an activation is applied; the last one ends in the model's own output layer.
+    A block ends where an activation is applied, and the last block ends in the model's own output layer. The effect of
+    noise in one block is not observed in any other. The gradients of the heads are computed in closed form.
+    Source: M. Ren et al., arXiv 2210.03310, whose heads read the same means.
 
     Parameters
     ----------
-    cells : a head reads an image's means over windows of ⌊side / cells⌋ pixels: at least so many in each direction and
-        fewer than twice as many; what is left at the end of a side is not read.
-    groups : G, a block's channels are cut into so many groups, each with a head of its own: noise in one does not
-        disturb what is observed of another. More than one asks for blocks of one layer.
-
-    The heads' gradients are in closed form. Source: M. Ren et al., arXiv 2210.03310, whose heads read what ours do.
+    cells : int, optional
+        A head reads the means of an image over windows of ⌊side / cells⌋ pixels. Along a side there are at least
+        `cells` windows and fewer than twice as many; pixels that are left over at the end of the side are not read. By
+        default 7.
+    groups : int, optional
+        The number of groups into which the channels of a block are cut. Each group has a head of its own, so that noise
+        in one group does not disturb what is observed of another. More than 1 requires blocks of one layer. By
+        default 1.
 
     Raises
     ------
     ConfigError
+        If an argument is out of its range.
     """
 
     cells: int = 7
