@@ -1,6 +1,7 @@
-"""Estimators of the gradient that cost forward passes alone: a module a family, found by itself.
+"""Estimators of the gradient that need forward passes only.
 
-A module's ``RECIPES`` are its estimators by the names that configurations use.
+Each module of this folder holds one family of estimators and is found by searching the folder. The dictionary
+``RECIPES`` of a module holds its estimators by the names that configurations use.
 """
 
 from importlib import import_module
@@ -10,10 +11,10 @@ from fgnumba.errors import ConfigError, did_you_mean
 from fgnumba.estimators.base import Estimate, Estimator, Recipe, Setting, State, Update
 
 RECIPES: dict[str, Recipe] = {}
-"""Every estimator by name."""
+"""The recipes of all estimators, by name."""
 
 FAMILIES = ("activity", "weight", "zeroth")
-"""What there is where a loader cannot search the folder, as that of a frozen program."""
+"""The modules to load if the folder cannot be searched, as in a program that was frozen into one file."""
 
 for _name in sorted({module.name for module in iter_modules(__path__)} or FAMILIES):
     RECIPES |= getattr(import_module(f"{__name__}.{_name}"), "RECIPES", {})
@@ -22,7 +23,7 @@ __all__ = ["RECIPES", "Estimate", "Estimator", "Recipe", "Setting", "State", "Up
 
 
 def recipe(name: str) -> Recipe:
-    """Return the recipe called `name`; ConfigError where there is none."""
+    """Return the recipe called `name`; raise ConfigError if there is none."""
     if not isinstance(name, str) or name not in RECIPES:
         raise ConfigError(f"estimator: unknown estimator {name!r}{did_you_mean(str(name), RECIPES)}")
     return RECIPES[name]

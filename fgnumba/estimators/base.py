@@ -1,4 +1,9 @@
-"""What every estimator is: a value that says what it estimates, and binds itself to a model and a batch size."""
+"""The base classes of estimators.
+
+An :class:`Estimator` is an immutable value that says what it estimates. Bound to a :class:`Setting` (a model, a batch
+size, an optimiser, …) it becomes an :class:`Estimate`, which runs steps. A :class:`State` holds what lives from step to
+step, and a :class:`Recipe` the settings that were searched for an estimator.
+"""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Mapping
@@ -24,12 +29,14 @@ from fgnumba.validation import optional, real_number, store, whole_number
 
 
 class State(Bound):
-    """What an estimator and an optimiser keep from step to step: arrays by name, and parameters of their own.
+    """The arrays that an estimator and an optimiser keep from step to step, by name, and the estimator's parameters.
 
     Parameters
     ----------
-    parameters : beside the model's, trained like them: the heads of local losses.
-    device : that holds the arrays.
+    parameters : mapping of str to Parameter
+        The parameters of the estimator itself, which are trained like the model's: the heads of local losses.
+    device : Device, optional
+        The device that holds the arrays. By default the CPU.
     """
 
     def __init__(self, parameters: Mapping[str, Parameter], device: Device = CPU) -> None:
@@ -37,30 +44,43 @@ class State(Bound):
         self.arrays: dict[str, npt.NDArray[np.float32]] = {}
 
     def array(self, name: str, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
-        """Return the array of a name, zeros when it is first asked for."""
+        """Return the array called `name`, which is all zeros when it is first asked for."""
         if name not in self.arrays:
             self.arrays[name] = self.device.zeros(shape)
-        found = self.arrays[name]
-        assert found.shape == shape
-        return found
+        array = self.arrays[name]
+        assert array.shape == shape
+        return array
 
     def moment(self, kind: str, parameter: Parameter) -> npt.NDArray[np.float32]:
-        """Return an optimiser's array of a kind for a parameter."""
+        """Return the array of one kind that an optimiser keeps for a parameter, for example its momentum."""
         return self.array(f"{kind}.{parameter.name}", parameter.packed.shape)
 
 
 @dataclass(frozen=True)
 class Setting(Bound):
-    """What an estimator is bound to.
+    """Everything that an estimator is bound to.
 
     Parameters
     ----------
-    model, batch, loss : what is differentiated, on how many examples.
-    stream : ``kernels.rules.philox.STREAM``, of the directions; read when a step runs.
-    state : shared by all batch sizes of a trainer.
-    optimizer, rates : what moves the parameters, and its ``kernels.ops.optimizer.RATES``; None: the estimate
-        stays in `gradients`, and nothing is moved.
-    failed : (1,) int64 on a device that takes steps by itself: where it is not 0, a step moves nothing.
+    model : Graph
+        The model, whose parameters are trained.
+    batch : int
+        The number of examples B.
+    loss : Loss
+        The loss.
+    stream : Record
+        The seed and the step of the directions, of dtype ``kernels.rules.philox.STREAM``, read when a step runs.
+    state : State
+        The arrays that live from step to step. All batch sizes of a trainer share them.
+    optimizer : Optimizer, optional
+        The optimiser that moves the parameters. By default nothing is moved, and the estimate stays in `gradients`.
+    rates : Record, optional
+        The numbers that the optimiser reads in a step, of dtype ``kernels.ops.optimizer.RATES``. By default None,
+        as without an optimiser.
+    failed : device array, (1,) int64, optional
+        On a device that takes steps by itself: if it is not 0, a step moves nothing. By default None.
+    gradients : dict of str to device array, float32
+        The gradients that are stored, by parameter name, packed like the parameters. By default there are none yet.
     """
 
     model: Graph
@@ -78,7 +98,7 @@ class Setting(Bound):
 
     @property
     def parameters(self) -> dict[str, Parameter]:
-        """All that is trained: the model's parameters, and the estimator's own."""
+        """All parameters that are trained, by name: the model's and the estimator's own."""
         return {**self.model.packed_parameters, **self.state.parameters}
 
     @property
@@ -88,14 +108,14 @@ class Setting(Bound):
 
     @property
     def plain(self) -> bool:
-        """Whether a step is θ - η g and no more: then g need not be stored."""
+        """Whether a step is θ ← θ - η g and no more, so that g need not be stored."""
         return isinstance(self.optimizer, SGD) and self.optimizer.plain
 
     def gradient(self, name: str) -> npt.NDArray[np.float32]:
-        """Return the array that a parameter's gradient is stored in, packed like the parameter."""
+        """Return the array in which the gradient of parameter `name` is stored, packed like the parameter."""
         if name not in self.gradients:
             shape = self.parameters[name].packed.shape
-            # One for all batch sizes where it is but handed on to the optimiser.
+            # If an optimiser uses the gradient up within the step, all batch sizes share one array.
             self.gradients[name] = (
                 self.device.zeros(shape)
                 if self.optimizer is None
@@ -104,7 +124,7 @@ class Setting(Bound):
         return self.gradients[name]
 
     def updates(self, result: npt.NDArray[Any]) -> list[Operation]:
-        """Return what moves the parameters along the stored gradients."""
+        """Return the operations that move the parameters along the stored gradients, if `result` says "finite"."""
         if self.optimizer is None:
             return []
         assert self.rates is not None
@@ -116,12 +136,22 @@ class Setting(Bound):
 
 @dataclass(frozen=True)
 class Pass(Bound):
-    """A step that a device can take by itself.
+    """A step that a device can take by itself, without the host.
 
     Parameters
     ----------
-    operations : all of it. input, targets : where it reads a batch. outcome : what it leaves.
-    coefficients, last : of an update that can be taken back: where they are, and where they are kept.
+    operations : tuple of Operation
+        All operations of the step, in the order in which they run.
+    input : InputRows
+        The memory from which the step reads its examples.
+    targets : Staged
+        The memory from which it reads its targets.
+    outcome : Outcome
+        The loss and the derivatives that it leaves.
+    coefficients : device array, optional
+        The coefficients of an update that can be taken back. By default None: it cannot.
+    last : device array, optional
+        The memory to which the coefficients of such an update are copied. By default None.
     """
 
     operations: tuple[Operation, ...]
@@ -133,15 +163,18 @@ class Pass(Bound):
 
 
 class Estimate(Bound, ABC):
-    """An estimator bound to a setting.
+    """An estimator that is bound to a setting, so that it can run steps.
 
     Attributes
     ----------
-    values : (1 + T,) float64, the loss of the last run and what was seen along each direction.
-    operations : what a run executes, in order.
-    nbytes : of buffers and scratch memory; parameters and state are not.
-    last : (1 + T,) float64 on the device, what :meth:`taking_back` reads; None where nothing can be taken back.
-    noted : numbers that a step leaves beside the values, for :meth:`note`.
+    values : ndarray, (1 + T,) float64
+        The loss of the last run, then for each direction the derivative (or the difference) along it.
+    operations : tuple of Operation
+        The operations of a run, in the order in which they run.
+    last : device array, (1 + T,) float64, or None
+        The numbers that :meth:`taking_back` reads; None if no update can be taken back.
+    noted : int
+        The number of extra scalars that a step records after the values, for :meth:`note`.
     """
 
     last: Any = None
@@ -152,83 +185,109 @@ class Estimate(Bound, ABC):
     @property
     @abstractmethod
     def nbytes(self) -> int:
-        """Bytes of buffers and scratch memory."""
+        """The number of bytes of buffers and scratch memory, without parameters and state."""
 
     @abstractmethod
     def run(self, x: npt.NDArray[Any], targets: npt.NDArray[Any]) -> bool:
-        """Estimate, move the parameters, and :meth:`read`.
+        """Run a step: estimate the gradient, move the parameters, and :meth:`read` the outcome.
 
-        What moves parameters and state is one program: it runs to its end, or they stay as they are.
+        One program moves the parameters and the state. It runs to its end, or they stay as they are.
+
+        Parameters
+        ----------
+        x : array, (B, ...) float32
+            The examples, already checked.
+        targets : array
+            The targets, already checked.
+
+        Returns
+        -------
+        bool
+            Whether the loss and the update are finite; if not, nothing was moved.
         """
 
     @abstractmethod
     def read(self) -> bool:
-        """Read what the last run left, as often as asked; False where the loss or an update is not finite."""
+        """Read the outcome of the last run into `values`; return False if the loss or the update is not finite."""
 
     @property
     @abstractmethod
     def updates(self) -> int:
-        """How often the program that moves the parameters ran to its end, see ``Program.runs``."""
+        """The number of runs of the program that moves the parameters that came to their end; see ``Program.runs``."""
 
     def device_pass(self, step: int) -> Pass | None:
-        """Return what a step runs, None where the host has a part in it."""
+        """Return step number `step` as a pass that the device takes by itself, or None if the host has a part in it."""
         return None
 
     def inspections(self) -> Generator[Inspection, None, None]:
-        """Yield the forward passes of the last run, to be run again one after another by what looks for a failure.
+        """Yield the forward passes of the last run, so that the diagnosis of a failure can run them layer by layer.
 
-        Where one needs the parameters moved, those of a copy are, from when it is yielded until the next one is asked
-        for. None by default: then a failure is not looked for.
+        If a pass needs the parameters moved, those of a copy of the model are moved, from when the pass is yielded
+        until the next one is asked for. By default no pass is yielded, and a failure is not traced to a layer.
         """
         yield from ()
 
     def note(self, found: npt.NDArray[np.float64]) -> None:
-        """Take what a step left beside the values, which a device took by itself."""
+        """Take the extra scalars, (noted,), of a step that a device took by itself."""
         assert len(found) == self.noted
 
     def taking_back(self, learning_rate: float) -> Any:
-        """Return a program that takes the last update back, of the step that the stream says; None where none can."""
+        """Return a program that takes the last update back, or None if no update can be taken back.
+
+        The stream must hold the seed and the step of that update, and `learning_rate` must be the step's.
+        """
         return None
 
     def coefficients(self) -> npt.NDArray[np.float64] | None:
-        """Return T c_t of the last step at 1 + t, (1 + T,); None where c is not enough to take the step again.
+        """Return the coefficients of the last step, (1 + T,) with T c_t at index 1 + t.
 
-        The array is the estimate's own, and :meth:`Update.run` is given c, rounded as the update rounds it. Right
-        after :meth:`run`, or ``Trainer.take``; whether there are any never changes: :attr:`replayable`.
+        An update is g = Σ_t c_t v_t, so the c_t are all that is needed to take a step again without its pass;
+        :meth:`Update.run` takes them rounded as the update rounds them. The array belongs to the estimate and is valid
+        right after :meth:`run` or ``Trainer.take``. None means that the coefficients do not suffice, which never
+        changes during a run: see :attr:`replayable`.
         """
         return None
 
     @property
     def replayable(self) -> bool:
-        """Whether a step can be taken again from its :meth:`coefficients`, without the pass."""
+        """Whether a step can be taken again from its :meth:`coefficients`, without its pass."""
         return self.coefficients() is not None
 
 
 class UpdateRule(NamedTuple):
-    """T, and all else that decides an update beside its coefficients, in a line."""
+    """The number of directions T, and as a line of text everything else that an update depends on.
+
+    The coefficients of the update are not a part of it.
+    """
 
     directions: int
     text: str
 
 
 class Update(Bound, ABC):
-    """A step without its pass: what the pass found is given. `last` is as in :class:`Estimate`."""
+    """A step without its pass: the coefficients that the pass would compute are given.
+
+    Attributes
+    ----------
+    last : device array or None
+        As in :class:`Estimate`.
+    """
 
     last: Any = None
 
     @property
     @abstractmethod
     def runs(self) -> int:
-        """How often it ran to its end."""
+        """The number of runs that have come to their end."""
 
     @abstractmethod
     def run(self, coefficients: npt.NDArray[np.float32]) -> None:
-        """Move the parameters as the step did whose :meth:`Estimate.coefficients` these were, to the last bit."""
+        """Move the parameters by Σ_t c_t v_t, bit for bit as the step with these coefficients (T,) did."""
 
     @property
     @abstractmethod
     def finite(self) -> bool:
-        """Whether every update so far was finite in float32; one that is not moves nothing, nor do those after it."""
+        """Whether every update so far was finite in float32. After one that is not, nothing is moved any more."""
 
     @abstractmethod
     def taking_back(self, learning_rate: float) -> Any:
@@ -236,11 +295,18 @@ class Update(Bound, ABC):
 
 
 class Estimator(ABC):
-    """An estimator of the gradient that costs forward passes alone.
+    """The base class of estimators of the gradient, all of which need forward passes only.
 
-    A value: what it keeps from step to step is a :class:`State`. `name` is what configurations call the class;
-    `moves_parameters` says that a run moves the parameters and takes them back, to rounding; `trusts_batches` that it
-    may move parameters by examples or targets which are no finite numbers: they are looked at before.
+    An estimator is an immutable value. What lives from step to step is kept in a :class:`State`.
+
+    Attributes
+    ----------
+    name : str
+        The name of the class in configurations.
+    moves_parameters : bool
+        Whether a run moves the parameters and then moves them back, up to rounding.
+    trusts_batches : bool
+        Whether examples or targets that are not finite could move the parameters, so that each batch is checked before.
     """
 
     name: ClassVar[str]
@@ -255,52 +321,65 @@ class Estimator(ABC):
     @property
     @abstractmethod
     def statement(self) -> str:
-        """What E[g] is, in a line."""
+        """What E[g] is, as a line of text."""
 
     def relative_variance(self, parameters: int) -> float | None:
-        """Return E‖g - E g‖² / ‖∇f‖² for P parameters, where theory has it."""
+        """Return E‖g - E g‖² / ‖∇f‖² for a model of P parameters, or None if theory has no formula for it."""
         whole_number("parameters", parameters)
         return None
 
     @property
     def update_rule(self) -> UpdateRule | None:
-        """What an update is, where it takes but a number a direction; None elsewhere."""
+        """The rule of an update, if an update needs only one coefficient a direction; else None."""
         return None
 
     def own_parameters(self, model: Graph, seed: int) -> dict[str, Parameter]:
-        """Return initial parameters of the estimator's own, by name."""
+        """Return the initial values of the estimator's own parameters, by name."""
         return {}
 
     @abstractmethod
     def bind(self, setting: Setting) -> Estimate:
-        """Return the estimate at a setting.
+        """Return the estimator bound to a setting.
 
         Raises
         ------
         ConfigError
-            The model, or the optimiser, is not one that it can train.
+            If it cannot train the model, or cannot use the optimiser.
         """
 
     def update(self, setting: Setting) -> Update:
-        """Return the update of a step without the pass, where there is an :attr:`update_rule`."""
+        """Return the update of a step without its pass; only estimators with an :attr:`update_rule` have one."""
         raise NotImplementedError
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """An estimator by a name that configurations use, with the settings that search found for it.
+    """An estimator under a name that configurations use, with the settings that a search found for it.
 
     Parameters
     ----------
-    make : returns the estimator, given those of `takes` that were chosen.
-    takes : ``direction`` and ``directions``, as far as there is a choice.
-    optimizer : by the name of ``fgnumba.optimizers.OPTIMIZERS``.
-    learning_rate : None: ``defaults.default_learning_rate``, a formula for weight perturbation.
-    rates : by the name of a model, where another one suits it.
-    steps : of a run, None: those that suit the model.
-    epochs : passes over the data in which it learns what it can: on small data a run has fewer steps. None: as many as
-        there are steps for.
-    evidence : of the learning rates: what was searched, and what was found.
+    make : callable
+        A function that returns the estimator. Its keyword arguments are the options in `takes` that were chosen.
+    takes : tuple of str
+        The options that the user may choose: ``direction``, ``directions``, both or none. By default ``directions``.
+    optimizer : str
+        The name of the optimiser in ``fgnumba.optimizers.OPTIMIZERS``. By default ``adam``.
+    learning_rate : float, optional
+        The learning rate. By default it is ``defaults.default_learning_rate``, a formula for weight perturbation.
+    rates : mapping of str to float
+        The learning rates of those models, by name, that need another one. By default no model does.
+    steps : int, optional
+        The number of steps of a run. By default it is the number that suits the model.
+    epochs : int, optional
+        The number of passes over the data after which more do not help, so that a run on small data has fewer steps.
+        By default there is no limit.
+    evidence : str
+        The evidence for the learning rates: what was searched, and with which result. By default there is none.
+
+    Raises
+    ------
+    ConfigError
+        If a number is out of its range.
     """
 
     make: Callable[..., Estimator]
@@ -322,9 +401,24 @@ class Recipe:
         )
 
     def build(self, name: str, direction: str | None, directions: int | None) -> Estimator:
-        """Return the estimator called `name`; ConfigError where it has no such choice."""
-        chosen = {"direction": direction, "directions": directions}
-        for option, value in chosen.items():
+        """Return the estimator.
+
+        Parameters
+        ----------
+        name : str
+            The name of the recipe, for messages.
+        direction : str or None
+            The kind of the directions; None leaves the recipe's own.
+        directions : int or None
+            The number of directions T; None leaves the recipe's own.
+
+        Raises
+        ------
+        ConfigError
+            If an option is given that the estimator does not take.
+        """
+        options = {"direction": direction, "directions": directions}
+        for option, value in options.items():
             if value is not None and option not in self.takes:
                 raise ConfigError(f"{option} is {value!r}; the estimator {name!r} has none to choose")
-        return self.make(**{option: value for option, value in chosen.items() if value is not None})
+        return self.make(**{option: value for option, value in options.items() if value is not None})

@@ -1,4 +1,4 @@
-"""Weight perturbation: the parameters themselves are moved along random directions."""
+"""Weight perturbation: forward gradients along random directions of the parameters."""
 
 import math
 from collections.abc import Generator, Sequence
@@ -31,32 +31,51 @@ _INSPECTION_BYTES = 256 * 1024 * 1024  # of an inspection's widest value, which 
 
 @dataclass(frozen=True)
 class WeightPerturbation(Estimator):
-    """Weight perturbation: forward gradients along T directions, whose passes share the primal.
+    """Weight perturbation: forward gradients along T directions of the parameters, which share one primal pass.
 
         x_t = ∇f · v_t - h · v_t
         g   = h + (1 / T) Σ_t x_t v_t                    ``mean``
         g   = h + (P / R) V (VᵀV)⁻¹ x                    ``projected``: ∇f - h on the span, of R ≤ T dimensions
         h   ← h + ρ (g - h),  ρ = κ T / P                 after each step, from 0
 
+    Bias: none, unless x_t is clipped. A projection on rank-1 signs is unbiased up to the symmetries of the signs, see
+    `statement`.
+
+    Relative variance: (P - 1) / T for signs and (P + 1) / T for Gaussians; P / T - 1 if projected, or with up to 32
+    orthogonal directions, which come in families of 32. A control variate multiplies it by ‖∇f - h‖² / ‖∇f‖².
+
+    Cost, in products the size of x W in a hidden layer, the primal included: 1 + T for rank-1 directions and 1 + 2 T
+    for the others; in the first layer 1 and 1 + T. A projection adds a Gram matrix (``kernels.ops.gram``), and a
+    control variate a pass over the parameters and two arrays of their size.
+    Source: arXiv 2202.08587.
+
     Parameters
     ----------
-    direction : ``rank1``, ``orthogonal``, ``rademacher`` or ``gaussian``, see ``fgnumba.directions``.
-    directions : T, at least 1.
-    combine : ``mean`` or ``projected``.
-    control : κ, below 2, of a control variate h, a running mean of past estimates; 0: none, h = 0. With a greater ρ the
-        noise of h would add to the estimate's more than it takes away, without bound.
-    clip : the greatest |x_t|, None for any.
-
-    Unbiased but where it is clipped; of a projection of signs to their symmetries, see `statement`. Relative variance
-    (P - 1) / T for signs, (P + 1) / T for Gaussians, P / T - 1 projected or with up to 32 orthogonal directions, which
-    come in families of 32; with h, times ‖∇f - h‖² / ‖∇f‖². Products the size of x W in a hidden layer, the primal
-    included: 1 + T for rank-1, 1 + 2 T for the others; in the first layer 1 and 1 + T. A projection adds a Gram matrix
-    (``kernels.ops.gram``), h a pass over the parameters and two arrays of their size.
-    Source: arXiv 2202.08587.
+    direction : str, optional
+        The kind of the directions: ``rank1`` (the default), ``orthogonal``, ``rademacher`` or ``gaussian``; see
+        ``fgnumba.directions``.
+    directions : int, optional
+        The number of directions T, at least 1. By default 1.
+    combine : str, optional
+        How the directions are combined: ``mean`` (the default) or ``projected``.
+    control : float, optional
+        The factor κ of a control variate h, a running mean of past estimates; at least 0 and below 2. With a larger κ
+        the noise of h would add more to the noise of the estimate than it takes away, without bound. By default 0:
+        there is no control variate, h = 0.
+    clip : float, optional
+        The greatest |x_t|; larger ones are clipped to it. By default none is clipped.
 
     Raises
     ------
     ConfigError
+        If an argument is out of its range or unknown.
+
+    Examples
+    --------
+    >>> import fgnumba as fg
+    >>> estimator = fg.WeightPerturbation("rank1", directions=8)
+    >>> estimator.statement, estimator.relative_variance(parameters=801)
+    ('E[g] = ∇f', 100.0)
     """
 
     direction: str = "rank1"
@@ -84,22 +103,22 @@ class WeightPerturbation(Estimator):
 
     @property
     def drawn(self) -> type[Direction]:
-        """The directions' class."""
+        """The class of the directions."""
         return by_name(self.direction)
 
     @property
     def unbiased(self) -> bool:
-        """Whether nothing is clipped."""
+        """Whether E[g] = ∇f, which holds unless derivatives are clipped."""
         return self.clip is None
 
     @property
     def plain(self) -> bool:
-        """Whether the derivatives are the coefficients as they are."""
+        """Whether the directional derivatives themselves are the coefficients of the directions."""
         return self.combine == "mean" and self.control == 0 and self.clip is None
 
     @property
     def statement(self) -> str:
-        """What E[g] is."""
+        """What E[g] is, as a line of text."""
         if self.clip is not None:
             return f"E[g] is shorter than ∇f where |∇f · v| exceeds {self.clip:g}"
         if self.combine == "projected" and self.direction in ("rank1", "orthogonal") and self.directions > 1:
@@ -107,7 +126,7 @@ class WeightPerturbation(Estimator):
         return "E[g] = ∇f"
 
     def relative_variance(self, parameters: int) -> float | None:
-        """Return what theory says without h and clipping, None with them."""
+        """Return E‖g - E g‖² / ‖∇f‖² for a model of P parameters, or None with a control variate or clipping."""
         parameters = whole_number("parameters", parameters)
         if self.control > 0 or self.clip is not None:
             return None
@@ -121,21 +140,21 @@ class WeightPerturbation(Estimator):
         return ratio + (1 if self.direction == "gaussian" else -1) / self.directions
 
     def bind(self, setting: Setting) -> "WeightEstimate":
-        """Return the estimate at a setting."""
+        """Return the estimator bound to a setting."""
         return WeightEstimate(self, setting)
 
     @property
     def update_rule(self) -> UpdateRule:
-        """Directions and their combination."""
+        """The number of directions, their kind and how they are combined."""
         return UpdateRule(self.directions, f"{self.direction} {self.combine} {self.control!r} {self.clip!r}")
 
     def update(self, setting: Setting) -> WeightUpdate:
-        """Return the update without the pass."""
+        """Return the update of a step without its pass."""
         return WeightUpdate(self, setting)
 
 
 class WeightEstimate(Estimate):
-    """Weight perturbation on B examples: dual pass, loss and update as one program."""
+    """Weight perturbation on B examples: the dual pass, the loss and the update as one program."""
 
     def __init__(self, estimator: WeightPerturbation, setting: Setting) -> None:
         self._estimator, self._setting = estimator, setting
@@ -161,7 +180,7 @@ class WeightEstimate(Estimate):
 
     @property
     def nbytes(self) -> int:
-        """Bytes of buffers and scratch memory."""
+        """The number of bytes of buffers and scratch memory."""
         return self.plan.nbytes
 
     def _drawn(self, parameter: Parameter) -> Drawn:
@@ -177,7 +196,7 @@ class WeightEstimate(Estimate):
         )
 
     def _combination(self) -> Sequence[Operation]:
-        """Return the operations that make coefficients of the derivatives."""
+        """Return the operations that turn the derivatives into the coefficients of the directions."""
         estimator, parameters = self._estimator, self._setting.model.packed_parameters
         device = self._setting.device
         projection, gram = device.kernels.projection, device.kernels.gram
@@ -217,35 +236,35 @@ class WeightEstimate(Estimate):
         return [*operations, combined]
 
     def run(self, x: npt.NDArray[Any], targets: npt.NDArray[Any]) -> bool:
-        """Run the program; nothing is moved where the loss or an update is not finite."""
+        """Run a step; nothing is moved if the loss or the update is not finite."""
         self.plan.run(x, targets)
         return self.read()
 
     @property
     def updates(self) -> int:
-        """Runs of the program."""
+        """The number of runs of the program that came to their end."""
         return self.plan.runs
 
     def read(self) -> bool:
-        """Read loss, derivatives and coefficients."""
+        """Read the loss, the derivatives and the coefficients of the last run."""
         if not self.plan.outcome.read(self.values, self._noted):
             return False
         self._setting.device.copy(self.last, self._coefficients)
         return True
 
     def device_pass(self, step: int) -> Pass | None:
-        """Return the program's operations."""
+        """Return the step as a pass that the device takes by itself."""
         plan = self.plan
         assert plan.targets is not None
         return Pass(plan.operations, plan.input, plan.targets, plan.outcome, self._coefficients, self.last)
 
     def inspections(self) -> Generator[Inspection, None, None]:
-        """Yield the pass of the last run; where all its directions take too much memory, some of them at a time."""
+        """Yield the pass of the last run, or several with some of its directions each if all need too much memory."""
         count, drawn, setting = self._estimator.directions, self._estimator.drawn, self._setting
         failed = np.flatnonzero(~in_float32(self.values[1:])).tolist()
         each = 4 * setting.batch * max(map(math.prod, setting.model.shapes.values()))
         most = max(1, _INSPECTION_BYTES // each - 1)
-        # Without a direction that failed, the primal has.
+        # If no direction failed, the primal did, and the pass of the first directions shows it.
         for first in sorted({t // most * most for t in failed} or {0}):
             number = min(most, count - first)
             perturbation = Perturbation(drawn.kind, number, setting.stream.array, drawn.base + first)
@@ -253,20 +272,20 @@ class WeightEstimate(Estimate):
             yield Inspection.of_directions(setting.model, setting.batch, perturbation, watched)
 
     def taking_back(self, learning_rate: float) -> Any:
-        """Return what takes the last update back where that is possible, see :class:`Descent`."""
+        """Return a program that takes the last update back, or None; see :class:`Descent`."""
         return self._descent.taking_back(learning_rate)
 
     def note(self, found: npt.NDArray[np.float64]) -> None:
-        """Take the coefficients of a combination."""
+        """Take the coefficients, (1 + T,), of a step that the device took by itself."""
         self._noted[...] = found
 
     def coefficients(self) -> npt.NDArray[np.float64]:
-        """Return T times what the directions were multiplied by, at 1 + t, (1 + T,)."""
+        """Return the coefficients of the last step, (1 + T,) with T c_t at index 1 + t."""
         return self._noted if self.noted else self.values
 
 
 def _cut(sizes: Sequence[int]) -> tuple[list[slice], int]:
-    """Return the places of things of such sizes one after another, and the end."""
+    """Return the slices of an array in which things of the given sizes lie one after another, and the total size."""
     ends = list(accumulate(sizes, initial=0))
     return [slice(*place) for place in pairwise(ends)], ends[-1]
 

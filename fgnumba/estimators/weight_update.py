@@ -1,9 +1,10 @@
-"""The second half of weight perturbation: what a step does once it knows what each direction is multiplied by.
+"""The update of weight perturbation: the second half of a step, once the coefficient of each direction is known.
 
     g = h + Σ_t c_t v_t,  c_t in float32
 
-and the optimiser's step along g. The directions are drawn again, so that seed, step, c and the learning rate are all
-that an update is made of: with those in a log, a run can be taken again without data and without a pass.
+is followed by the optimiser's step along g. The directions are drawn again here, so an update depends on the seed, the
+step, the coefficients c and the learning rate alone: a log of these is enough to replay a run without data and without
+a forward pass.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -25,12 +26,12 @@ if TYPE_CHECKING:
 
 
 def control_of(setting: Setting, parameter: Parameter) -> npt.NDArray[np.float32]:
-    """Return a parameter's control variate h."""
+    """Return the control variate h of a parameter, an array of the state."""
     return setting.state.moment("control", parameter)
 
 
 def in_update(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
-    """Return c, (..., T), of (..., 1 + T) values as ``kernels.ops.descent`` takes them: the float32 it computes."""
+    """Return the coefficients c (..., T) float32 that ``kernels.ops.descent`` computes from `values` (..., 1 + T)."""
     return (values[..., 1:] / (values.shape[-1] - 1)).astype(np.float32)
 
 
@@ -39,13 +40,22 @@ class Descent(Bound):
 
     Parameters
     ----------
-    values : (1 + T,) float64 with T c_t at 1 + t, read when the operations run.
-    result : (1,) ``loss.RESULT``: nothing is moved unless its `finite` is 1.
-    last : where the values of the last update are kept; by default an array of its own.
+    estimator : WeightPerturbation
+        The estimator.
+    setting : Setting
+        The setting to which it is bound.
+    values : device array, (1 + T,) float64
+        The coefficients, T c_t at index 1 + t, read when the operations run.
+    result : device array, (1,) of dtype ``kernels.shared.loss.RESULT``
+        Nothing is moved unless its field `finite` is 1.
+    last : device array, (1 + T,) float64, optional
+        The memory in which the coefficients of the last update are kept. By default an array of its own.
 
     Attributes
     ----------
-    operations : in order: one pass over the parameters with plain or heavy-ball SGD and h = 0.
+    operations : tuple of Operation
+        The operations in the order in which they run. If the optimiser is plain SGD or has heavy-ball momentum, and
+        h = 0, they make one pass over the parameters.
     """
 
     def __init__(
@@ -96,7 +106,7 @@ class Descent(Bound):
         )
 
     def _after(self, result: npt.NDArray[Any]) -> list[Operation]:
-        """Return what follows a stored gradient: the control variate is put back, and the optimiser's step."""
+        """Return what follows a stored gradient: the control variate is added and updated, then the optimiser steps."""
         if self._fused:
             return []
         operations, setting = [], self._setting
@@ -120,26 +130,26 @@ class Descent(Bound):
         return operations + setting.updates(result)
 
     def taking_back(self, learning_rate: float) -> Any:
-        """Return what takes the last update back: θ + η g, its directions drawn again; θ + η m with momentum.
+        """Return a program that takes the last update back, or None if the update is not one pass over the parameters.
 
-        None elsewhere.
+        It computes θ + η g with the directions drawn again, or θ + η m if there is a momentum m.
         """
         if not self._fused:
             return None
         values, device = self.last, self._setting.device
         assert self._setting.rates is not None
-        # Settings of its own: those of the steps stay as they are, whatever interrupts it.
+        # The program has rates of its own, so an interrupt cannot leave those of the steps changed.
         rates = self._setting.rates.host.copy()
         rates["learning_rate"] = -learning_rate
         if self._momentum:
-            # m ← 1 m + 0 leaves the moment as it is.
+            # With a momentum factor of 1 and a gradient of 0, m ← 1 m + 0 leaves the momentum unchanged.
             rates["momentum"], values = 1.0, device.zeros(values.shape, np.float64)
         good = device.array(np.ones(1, RESULT))
         return device.program(self._along(values, good, device.array(rates)))
 
 
 class WeightUpdate(Update):
-    """An update as a program of its own."""
+    """The update of a step without its pass, as a program of its own."""
 
     def __init__(self, estimator: "WeightPerturbation", setting: Setting) -> None:
         self._device = setting.device
@@ -152,21 +162,21 @@ class WeightUpdate(Update):
 
     @property
     def runs(self) -> int:
-        """Runs of the program."""
+        """The number of runs of the program that came to their end."""
         return self._program.runs
 
     def run(self, coefficients: npt.NDArray[np.float32]) -> None:
-        """Move the parameters along Σ_t c_t v_t."""
-        # T c_t has at most 24 + 20 bits: the kernel's division gives c_t back.
+        """Move the parameters by the optimiser's step along Σ_t c_t v_t."""
+        # T c_t has at most 24 + 20 bits and is exact in float64, so the kernel's division by T gives c_t back.
         np.multiply(coefficients, len(coefficients), out=self._host[1:], dtype=np.float64)
         self._values.load(self._host)
         self._program.run()
 
     @property
     def finite(self) -> bool:
-        """Whether every update so far was."""
+        """Whether every update so far was finite."""
         return bool(self._device.values(self._result)["finite"][0] == 1)
 
     def taking_back(self, learning_rate: float) -> Any:
-        """Return what takes the last update back, of the step that the stream says; None where nothing can."""
+        """Return a program that takes the last update back, or None; see :meth:`Descent.taking_back`."""
         return self._descent.taking_back(learning_rate)
