@@ -1,4 +1,7 @@
-"""Learning rates as pure functions of the step, counted from 0."""
+"""Schedules: learning rates η_i as pure functions of the step i, counted from 0.
+
+Any function of the step can be a schedule; these are the usual ones.
+"""
 
 import math
 from collections.abc import Callable
@@ -12,15 +15,17 @@ Schedule = Callable[[int], float]
 
 @dataclass(frozen=True)
 class Constant:
-    """The same learning rate at every step.
+    """The same learning rate at every step: η_i = η₀.
 
     Parameters
     ----------
-    learning_rate : above 0.
+    learning_rate : float
+        The learning rate η₀, above 0.
 
     Raises
     ------
     ConfigError
+        If it is out of its range.
     """
 
     learning_rate: float
@@ -35,20 +40,23 @@ class Constant:
 
 @dataclass(frozen=True)
 class Exponential:
-    """Exponential decay.
+    """Exponential decay of the learning rate.
 
         η_i = η₀ exp(−i k)
 
+    Source: arXiv 2202.08587.
+
     Parameters
     ----------
-    learning_rate : η₀, above 0.
-    decay : k, 0 or above.
+    learning_rate : float
+        The learning rate η₀ of the first step, above 0.
+    decay : float
+        The decay k for each step, 0 or above.
 
     Raises
     ------
     ConfigError
-
-    Source: arXiv 2202.08587.
+        If an argument is out of its range.
     """
 
     learning_rate: float
@@ -67,21 +75,33 @@ class Exponential:
 
 @dataclass(frozen=True)
 class Cosine:
-    """Half a cosine from one learning rate to another, which then stays.
+    """A fall along half a cosine from one learning rate to another, which then stays.
 
         η_i = η₀ s + η_S (1 − s),   s = (1 + cos(π min(i, S) / S)) / 2
 
+    Source: arXiv 1608.03983, equation 5, without restarts.
+
     Parameters
     ----------
-    learning_rate : η₀, above 0.
-    steps : S, at least 1.
-    final : η_S, 0 or above.
+    learning_rate : float
+        The learning rate η₀ of the first step, above 0.
+    steps : int
+        The number of steps S after which the final learning rate is reached, at least 1.
+    final : float, optional
+        The final learning rate η_S, 0 or above. By default 0.
 
     Raises
     ------
     ConfigError
+        If an argument is out of its range.
 
-    Source: arXiv 1608.03983, equation 5, without restarts.
+    Examples
+    --------
+    >>> import fgnumba as fg
+    >>> schedule = fg.schedules.Cosine(0.1, steps=100)
+    >>> schedule(0), schedule(100)
+    (0.1, 0.0)
+    >>> optimizer = fg.SGD(schedule)
     """
 
     learning_rate: float
@@ -99,24 +119,27 @@ class Cosine:
     def __call__(self, step: int) -> float:
         done = min(whole_number("step", step, 0), self.steps)
         share = (1.0 + math.cos(math.pi * done / self.steps)) / 2.0
-        # As a weighted mean, not final plus a share of the difference: exact at both ends.
+        # A weighted mean is exact at both ends, which `final` plus a share of the difference would not be.
         return self.learning_rate * share + self.final * (1.0 - share)
 
 
 @dataclass(frozen=True)
 class Warmup:
-    """Another schedule, its first steps scaled up linearly.
+    """A warm-up: another schedule whose first learning rates are scaled up linearly.
 
         η_i = schedule(i) min(1, (i + 1) / S)
 
     Parameters
     ----------
-    schedule : any function of the step; it sees the same step, so that its own clock runs during the warm-up.
-    steps : S, at least 1. Step S − 1 is the first at full rate.
+    schedule : callable
+        Any function of the step. It is given the same step, so its own decay proceeds during the warm-up.
+    steps : int
+        The number of steps S, at least 1. Step S − 1 is the first with the full learning rate.
 
     Raises
     ------
     ConfigError
+        If an argument is of the wrong kind or out of its range, or the schedule returns no learning rate.
     """
 
     schedule: Schedule
