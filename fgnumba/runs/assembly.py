@@ -66,7 +66,7 @@ def assemble(config: RunConfig, dataset: Dataset, chosen: Recipe | None = None) 
     rate = config.learning_rate or chosen.rates.get(config.model, chosen.learning_rate)
     if rate is None:
         count = directions or 1
-        rate = default_learning_rate(model.parameter_count, count, config.momentum, suited.rate)
+        rate = default_learning_rate(model.parameter_count, count, config.momentum or 0.0, suited.rate)
     decay = DECADES / steps if config.decay is None else config.decay
     config = config.updated({"steps": steps, "optimizer": kind, "learning_rate": rate, "decay": decay})
     return Assembled(config, model, trainer(config, model, chosen), per_epoch)
@@ -107,10 +107,8 @@ def _optimizer(config: RunConfig) -> Optimizer:
     settings: dict[str, Any] = {"learning_rate": config.learning_rate, "decay": config.decay}
     for name in ("momentum", "nesterov", "weight_decay", "clip_norm", "radius"):
         value = getattr(config, name)
-        # Momentum is off unless asked for; the others' defaults give way to any number, 0 among them.
-        if value is None or (name in ("momentum", "nesterov") and not value):
-            continue
-        if value == 0 and name not in known:
+        # The optimiser's own defaults give way to any number, 0 among them.
+        if value is None:
             continue
         if name not in known:
             raise ConfigError(f"{name} is {value!r}; the optimizer {config.optimizer!r} has none")

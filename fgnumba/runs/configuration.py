@@ -57,7 +57,8 @@ class RunConfig:
     restore_best : whether a run with patience leaves the parameters of its best record, not those of its last step.
     optimizer : ``sgd``, ``adam``, ``adamw`` or ``frank-wolfe``. None: the estimator's.
     learning_rate, decay : None: the estimator's, found by search; e⁻⁴ over the run.
-    momentum, nesterov : of ``sgd``. weight_decay, clip_norm, radius : as the optimisers take them.
+    momentum, nesterov : of ``sgd``. None: 0, and the heavy ball.
+    weight_decay, clip_norm, radius : as the optimisers take them.
     stop_above : a run whose loss exceeds this many times its first has diverged. None: any finite loss will do.
     batch_size, seed, device : as the library takes them.
 
@@ -83,8 +84,8 @@ class RunConfig:
     learning_rate: float | None = None
     decay: float | None = None
     optimizer: str | None = None
-    momentum: float = 0.0
-    nesterov: bool = False
+    momentum: float | None = None
+    nesterov: bool | None = None
     weight_decay: float | None = None
     clip_norm: float | None = None
     radius: float | None = None
@@ -118,8 +119,7 @@ class RunConfig:
             self,
             batch_size=whole_number("batch_size", self.batch_size),
             seed=whole_number("seed", self.seed, 0, (1 << 64) - 1),
-            momentum=real_number("momentum", self.momentum, below=1),
-            nesterov=flag("nesterov", self.nesterov),
+            nesterov=optional(flag, "nesterov", self.nesterov),
             restore_best=flag("restore_best", self.restore_best),
         )
         whole("directions", 1, MAX_DIRECTIONS)
@@ -127,6 +127,7 @@ class RunConfig:
         whole("steps", 1, MAX_STEPS)
         whole("patience", 0, MAX_STEPS)
         real("validation", below=1)
+        real("momentum", below=1)
         for name in ("decay", "weight_decay"):
             real(name)
         for name in ("learning_rate", "clip_norm", "radius", "stop_above"):
@@ -210,7 +211,12 @@ def read_settings(path: Path) -> dict[str, Any]:
         The file is missing or no TOML, or a key is unknown.
     """
     table = read_toml(path, "config")
-    table.pop("run", None)
+    if "run" in table:
+        del table["run"]
+        # Earlier versions wrote both into the file of every run, also where the optimiser takes neither.
+        for name in ("momentum", "nesterov") if table.get("optimizer", "sgd") != "sgd" else ():
+            if table.get(name) in (0, False):
+                del table[name]
     known = [field.name for field in fields(RunConfig)]
     for key in table:
         if key not in known:

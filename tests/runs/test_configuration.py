@@ -23,7 +23,7 @@ configs = st.builds(
     steps=st.none() | st.integers(1, MAX_STEPS),
     learning_rate=st.none() | st.floats(1e-300, 1e300),
     decay=st.none() | st.floats(0, 1e300),
-    momentum=st.floats(0, 1, exclude_max=True),
+    momentum=st.none() | st.floats(0, 1, exclude_max=True),
     seed=st.integers(0, 2**63 - 1),
 )
 
@@ -33,6 +33,15 @@ def test_toml_round_trip(tmp_path_factory, config):
     path = tmp_path_factory.mktemp("toml") / "config.toml"
     path.write_text(config.to_toml({"version": "1"}), encoding="utf-8")
     assert RunConfig.from_toml(path) == config
+
+
+def test_zeros_that_earlier_runs_wrote_beside_every_optimizer_are_read_as_not_given(tmp_path):
+    path = tmp_path / "config.toml"
+    zeros = 'optimizer = "adam"\nmomentum = 0.0\nnesterov = false\n'
+    path.write_text(zeros + '[run]\nversion = "0.1"\n', encoding="utf-8")
+    assert RunConfig.from_toml(path) == RunConfig(optimizer="adam")
+    path.write_text(zeros, encoding="utf-8")
+    assert RunConfig.from_toml(path) == RunConfig(optimizer="adam", momentum=0.0, nesterov=False)
 
 
 def test_a_configuration_does_not_change():
