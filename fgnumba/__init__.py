@@ -7,7 +7,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fgnumba import callbacks, datasets, device, directions, errors, functions, losses, replay, schedules
+    from fgnumba import (
+        callbacks,
+        datasets,
+        device,
+        directions,
+        errors,
+        functions,
+        losses,
+        replay,
+        schedules,
+        testing,
+    )
     from fgnumba.errors import (
         ConfigError,
         DatasetError,
@@ -52,7 +63,7 @@ __version__ = "0.1.0"
 
 _MODULES = (
     *("callbacks", "datasets", "device", "directions", "errors", "functions"),
-    *("losses", "replay", "schedules"),
+    *("losses", "replay", "schedules", "testing"),
 )
 _NAMES = {
     "training.callbacks": ("Callback",),
@@ -137,6 +148,7 @@ __all__ = [
     "losses",
     "replay",
     "schedules",
+    "testing",
 ]
 
 

@@ -76,8 +76,6 @@ SUBNORMAL_ACTIVATION = 256 * 2.0**-149
 """A product of z, below 110 in the tests, and of an exponential that has run into the subnormals."""
 CROSSING_WIDTH, CROSSING = 0.25, 1e-7
 """So near its zero a derivative is the difference of two numbers near 0.25, each wrong by up to three roundings."""
-DIFFERENCED_ACTIVATION = Within(16 * U, 16 * U)
-"""Derivatives of activations beside float64 differences, which are right to 1e-10: the largest bound above is 1e-6."""
 ELEMENTWISE = Within(32 * U, 32 * U)
 """A sum, an activation, and its slope times a tangent of up to 4: tanh is wrong by 7 U, 1 - tanh² by 14 U."""
 CARRIED = Within(16 * U)
@@ -209,6 +207,10 @@ ALONG_NOISE = Within(1600 * U)
 PEERS_GRADIENT = 1600 * U
 """Of a gradient's norm, beside another framework's: both are wrong by `DERIVATIVE` at most, theirs in convolutions of
 3,136 products (√3136 / √256 as much) and with whatever algorithm they choose."""
+CHECKED_LAYER = 160 * U
+"""Of the largest value or tangent of a layer's output: sums of up to some hundred terms, `sums`, and `NORMALISED`."""
+CHECKED_LOSS = 32 * U
+"""Of a loss, as `LOSS`; of a derivative, of what its terms add up to without their signs."""
 
 PROJECTED = 1600 * U
 """Of a projected estimate's norm: `DERIVATIVE` times the condition, below 10, of directions nearly orthogonal."""
@@ -381,8 +383,6 @@ OF_CONFIDENCE, SQUARED_ERROR = 6, 6
 """Standard errors of a share of 300 intervals; the squared error of a mean of n estimates, over 1 / n of one's."""
 MEAN_ROUNDING = 1e-10
 """Of a gradient's squared norm: the mean's own rounding, (1e-5)², `DERIVATIVE`."""
-VARIANCE_ROUNDING = 1e-4
-"""Of a variance: float32's roundings of estimates and gradient, squared and averaged, `DERIVATIVE` by ten."""
 ESTIMATE_ROUNDING = 1e-6
 """Of the mean of estimates, an entry: 16 U of entries up to 1."""
 
