@@ -1,6 +1,7 @@
 """Losses against float64: values, directional derivatives, extremes, impossible targets."""
 
 import warnings
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,9 +13,30 @@ from fgnumba.kernels.machine.program import Program
 from fgnumba.kernels.ops.mean_squared_error import cpu as mean_squared_error
 from fgnumba.kernels.ops.softmax_cross_entropy import cpu as softmax_cross_entropy
 from fgnumba.kernels.shared.loss import RESULT
+from fgnumba.testing import check_loss
 from tests import loss_cases, tolerances
+from tests.state_machine.own_loss import Scaled
 
-SHAPES = [(1, 1), (1, 2), (2, 1), (7, 3), (64, 10), (61, 31), (3, 33), (5, 1000), (100, 101)]
+SHAPES = [(5, 1000), (100, 101)]
+"""Larger than those that `check_loss` takes differences of."""
+LOSSES: dict[str, tuple[fg.losses.Loss, Any]] = {
+    "cross-entropy": (
+        fg.SoftmaxCrossEntropy(),
+        lambda z, y: float(np.mean(special.logsumexp(z, axis=1) - z[np.arange(len(y)), y])),
+    ),
+    "squared": (fg.MeanSquaredError(), lambda z, y: float(np.mean((z - y) ** 2))),
+    "scaled": (Scaled(3.0), lambda z, y: 3 * float(np.mean((z - y) ** 2))),
+}
+
+
+@pytest.mark.parametrize("scale", [1.0, 30.0])
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_loss_passes_its_check(name, scale):
+    loss, reference = LOSSES[name]
+    check_loss(
+        loss, reference=reference, scale=scale, tolerance=tolerances.CHECKED_LOSS, outputs=(1, 2, 3, 10, 33)
+    )
+    check_loss(loss, scale=scale, tolerance=tolerances.CHECKED_LOSS)
 
 
 def dual(batch, width, count, scale=1.0, seed=0):
