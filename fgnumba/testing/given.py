@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from fgnumba.kernels.devices.device import Cpu, Device
 from fgnumba.kernels.layout.images import Images
-from fgnumba.kernels.machine.program import Operation
+from fgnumba.kernels.machine.interfaces import Operation
 from fgnumba.kernels.machine.threads import thread_count
 from fgnumba.kernels.rules.directions import EXPLICIT
 from fgnumba.kernels.rules.philox import STREAM, set_stream

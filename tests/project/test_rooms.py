@@ -20,7 +20,14 @@ ROOMS = (
     *("fgnumba.kernels.rules", "fgnumba.kernels.shared", "fgnumba.kernels.ops", "fgnumba.kernels.devices"),
     # The library.
     *("fgnumba.device", "fgnumba.functions", "fgnumba.storage", "fgnumba.datasets", "fgnumba.layers"),
-    *("fgnumba.model", "fgnumba.optimizers", "fgnumba.estimators", "fgnumba.training", "fgnumba.runs"),
+    *(
+        "fgnumba.model",
+        "fgnumba.optimizers",
+        "fgnumba.estimators",
+        "fgnumba.training",
+        "fgnumba.testing",
+        "fgnumba.runs",
+    ),
     # What uses it.
     *("fgnumba.bench", "fgnumba.cli"),
 )

@@ -8,6 +8,7 @@ import numpy as np
 from numba import carray
 
 from fgnumba.kernels.emit import pointer
+from fgnumba.kernels.machine import interfaces
 from fgnumba.kernels.machine.arguments import filled
 from fgnumba.kernels.machine.compile import kernel
 from fgnumba.kernels.machine.program import Operation
@@ -99,7 +100,7 @@ class ScaleShift(Layer):
     def with_activation(self, activation: str) -> "ScaleShift | None":
         return replace(self, activation=activation) if self.fault == "ignores the activation" else None
 
-    def bind(self, site: Site) -> list[Operation]:
+    def bind(self, site: Site) -> list[interfaces.Operation]:
         scale, shift, p = site.parameters["scale"], site.parameters["shift"], site.perturbation
         swapped = self.fault == "draws" and p.kind != EXPLICIT
         fields, scratch, memory = affine.fields(
