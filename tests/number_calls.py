@@ -154,9 +154,9 @@ CALLS: dict[str, Call] = {
     ),
     "model.graph.Graph.plan": Call(planned, {"batch": 100, "kind": 1, "count": 2, "training": True}),
     "model.graph.Sequential": Call(sequential, {"input_shape": 100, "seed": 3}),
-    "optimizers.Optimizer.rate": Call(fg.SGD(0.5, decay=0.25).rate, {"step": 100}),
-    "optimizers.FrankWolfe.rate": Call(fg.FrankWolfe(2.0, 0.5).rate, {"step": 100}),
-    "optimizers.Optimizer.set_rates": Call(rates_of, {"step": 100, "learning_rate": 0.5}),
+    "optimizers.base.Optimizer.rate": Call(fg.SGD(0.5, decay=0.25).rate, {"step": 100}),
+    "optimizers.frank_wolfe.FrankWolfe.rate": Call(fg.FrankWolfe(2.0, 0.5).rate, {"step": 100}),
+    "optimizers.base.Optimizer.set_rates": Call(rates_of, {"step": 100, "learning_rate": 0.5}),
     "training.defaults.default_learning_rate": Call(
         defaults.default_learning_rate, {"parameters": 100, "directions": 100, "momentum": 0.5, "rate": 0.5}
     ),

@@ -20,7 +20,7 @@ from fgnumba.runs import configuration, search
 
 MODULES = (
     *fg._MODULES,
-    *("layers", "optimizers", "estimators", "estimators.activity", "layers.losses"),
+    *("layers", "optimizers", "optimizers.base", "estimators", "estimators.activity", "layers.losses"),
     *("training.defaults", "runs.configuration", "runs.presets", "runs.search", "bench.reverse"),
 )
 
@@ -173,7 +173,12 @@ EXEMPT = {
                 "estimators.base.Estimator.own_parameters",
                 "estimators.activity.estimator.ActivityPerturbation.own_parameters",
             ),
-            *("estimators.base.State.array", "optimizers.Optimizer.updates", "optimizers.norm_of"),
+            *(
+                "estimators.base.State.array",
+                "optimizers.base.Optimizer.updates",
+                "optimizers.base.clipping",
+                "optimizers.base.norm_of",
+            ),
             *(
                 "training.steps.Steps.fail",
                 "training.steps.Steps.take",
