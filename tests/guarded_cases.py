@@ -16,11 +16,11 @@ from fgnumba.estimators import RECIPES
 from fgnumba.kernels import OPERATIONS
 from fgnumba.kernels.devices.device import CPU
 from fgnumba.kernels.emit import vector
+from fgnumba.kernels.rules.activations.rules import RULES
 from tests.graph_cases import CONVOLUTIONS, WIRINGS
 
 TALLEST = vector.instruction_set().max_rows
 DIRECTIONS = ("rank1", "orthogonal", "rademacher", "gaussian")
-ACTIVATIONS = ("identity", "relu", "leaky_relu", "tanh", "sigmoid", "gelu", "silu", "softplus", "elu")
 
 
 def bound_operations():
@@ -122,7 +122,7 @@ for batch, inputs, units, outputs in (
     network = partial(dense, inputs, units, outputs)
     CASES[f"dense {batch} x {inputs}-{units}-{outputs}"] = partial(derivatives, network, batch)
 
-for activation in ACTIVATIONS:
+for activation in RULES:
     CASES[f"activation {activation}"] = partial(derivatives, partial(dense, 3, 37, 2, activation), 3)
 
 for name, layer in CONVOLUTIONS.items():

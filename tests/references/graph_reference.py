@@ -26,8 +26,8 @@ def noted(margins: Margins, distances: Any, values: Any) -> None:
 
 def activated(name: str, dual: Dual, margins: Margins) -> Dual:
     z, dz = dual
-    if REFERENCES[name].kink:
-        noted(margins, z, z)
+    for kink in REFERENCES[name].kinks:
+        noted(margins, z - kink, z)
     return REFERENCES[name].value(z), REFERENCES[name].derivative(z) * dz
 
 
