@@ -1,4 +1,4 @@
-"""``fgtrain bench``."""
+"""``fgtrain bench``: measure forward gradients against reverse mode on this machine."""
 
 import json
 import os
@@ -7,29 +7,63 @@ from pathlib import Path
 import click
 
 from fgnumba.cli.message import say, show
-from fgnumba.cli.options import FILE_IN_A_FOLDER
+from fgnumba.cli.options import FILE_IN_A_FOLDER, examples
 from fgnumba.cli.progress import interruptible, steps_bar
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        "fgtrain bench --quick",
+        "fgtrain bench --network mlp --batch 256",
+        "fgtrain bench --html report.html --json report.json",
+    )
+)
 @click.option(
-    "--json", "json_file", type=FILE_IN_A_FOLDER, metavar="FILE", help="Also as JSON: machine, ratios, peers."
+    "--json",
+    "json_file",
+    type=FILE_IN_A_FOLDER,
+    metavar="FILE",
+    help="Also write the machine's properties and all measurements to this file as JSON.",
 )
 @click.option(
     "--html",
     "html_file",
     type=FILE_IN_A_FOLDER,
     metavar="FILE",
-    help="Also as one page with figures, for any browser.",
+    help="Also write a page with tables and figures to this file, for any browser.",
 )
-@click.option("--quick", is_flag=True, help="One rank-1 direction, batch 64, a second each.")
 @click.option(
-    "--network", "networks", multiple=True, metavar="NAME", help="logreg, mlp or cnn; all by default."
+    "--quick", is_flag=True, help="Measure only one rank-1 direction at batch size 64, for a second each."
 )
-@click.option("--batch", type=int, metavar="N", help="Only cases with this batch size.")
-@click.option("--peers/--no-peers", default=True, help="Whether JAX and PyTorch, where installed, run too.")
-@click.option("--seconds", type=float, metavar="X", help="About so long a case.  [default: 8]")
-@click.option("--goals", is_flag=True, help="Exit with status 1 where a goal is missed.")
+@click.option(
+    "--network",
+    "networks",
+    multiple=True,
+    metavar="NAME",
+    help="Network to measure: logreg, mlp or cnn. May be given more than once.  [default: all three]",
+)
+@click.option(
+    "--batch",
+    type=int,
+    metavar="N",
+    help="Measure only at this batch size.  [default: 64, and 1, 8, 256 and 1024 with one direction]",
+)
+@click.option(
+    "--peers/--no-peers",
+    default=True,
+    help="Measure JAX and PyTorch too, where they are installed.  [default: --peers]",
+)
+@click.option(
+    "--seconds",
+    type=float,
+    metavar="X",
+    help="Approximate time to measure each case, in seconds.  [default: 8; 1 with --quick]",
+)
+@click.option(
+    "--goals",
+    is_flag=True,
+    help="Exit with status 1 if a measurement misses its goal.  [default: exit with 0]",
+)
 @click.pass_context
 def bench(
     context: click.Context,
@@ -42,11 +76,15 @@ def bench(
     seconds: float | None,
     goals: bool,
 ) -> None:
-    """Measure Rf, Rb and training steps against reverse mode on the same kernels.
+    """Measure forward gradients against reverse mode on this machine.
 
-    Rf is the time of a forward gradient, its direction drawn, over the time of f; Rb that of a reverse-mode gradient.
-    Peers run in the same rounds where they are installed: pip install '.[peers]'. Figures of a rank-1 direction at
-    batch 64 stand beside their goals, which are for a quiet machine.
+    Both run on the same kernels. f is the loss of a batch. Rf is the time of a forward gradient, including the draw
+    of its direction, divided by the time of f. Rb is the time of a reverse-mode gradient divided by the time of f.
+    Training steps are measured as well.
+
+    JAX and PyTorch run in the same rounds where they are installed: pip install 'fgnumba[peers]'. The measurements of
+    one rank-1 direction at batch size 64 are printed beside their goals, which assume that the machine is otherwise
+    idle.
     """
     from fgnumba.bench.measure.files import write
     from fgnumba.bench.measure.goals import missed
@@ -62,23 +100,24 @@ def bench(
     for name in networks:
         network(name)
     json_file, html_file = _place("--json", json_file), _place("--html", html_file)
-    chosen = [case for case in cases(quick) if not networks or case.network in networks]
+    selected = [case for case in cases(quick) if not networks or case.network in networks]
     if batch is not None:
         whole_number("batch", batch)
-        chosen = [case for case in chosen if case.batch == batch] or [
-            Case(name, batch=batch) for name in dict.fromkeys(case.network for case in chosen)
+        selected = [case for case in selected if case.batch == batch] or [
+            Case(name, batch=batch) for name in dict.fromkeys(case.network for case in selected)
         ]
     if html_file is not None:
+        # A missing package for figures is reported now, not after the measurements.
         page({"machine": {}, "ratios": [], "peers": []})
-    with interruptible(steps_bar("measuring", suite.steps(chosen, peers))) as advance:
-        report = suite.run(chosen, peers, length, advance)
+    with interruptible(steps_bar("measuring", suite.steps(selected, peers))) as advance:
+        report = suite.run(selected, peers, length, advance)
     try:
         if json_file is not None:
             write(json_file, json.dumps(report, indent=1, allow_nan=False) + "\n")
         if html_file is not None:
             attempt(html_file, lambda: page(report).encode(), say)
     finally:
-        # What cannot be written is printed all the same.
+        # The report is printed even where its files cannot be written.
         show(suite.as_text(report))
     missing = missed(suite.goals(report)) if goals else []
     for line in missing:
@@ -88,7 +127,7 @@ def bench(
 
 
 def _place(option: str, file: Path | None) -> Path | None:
-    """Return where a file is to be written: what a link leads to; ConfigError where that cannot be."""
+    """Return the path of a file to write, with a link resolved; raise ConfigError where it cannot be written."""
     from fgnumba.errors import ConfigError
 
     if file is None:
@@ -99,7 +138,7 @@ def _place(option: str, file: Path | None) -> Path | None:
         raise ConfigError(f"{option}: {str(file)!r} is in no folder that exists")
     if place.is_dir() or not os.access(folder, os.W_OK):
         raise ConfigError(f"{option}: {str(file)!r} is a folder, or in one that is not writable")
-    # Another file would take its place.
+    # An ordinary file would take the place of a device or a pipe.
     if place.exists() and not place.is_file():
         raise ConfigError(f"{option}: {str(file)!r} is no file; a file to write or replace is required")
     return place

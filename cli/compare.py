@@ -1,38 +1,75 @@
-"""``fgtrain compare``."""
+"""``fgtrain compare``: train with several gradient estimators at an equal budget."""
 
 from pathlib import Path
 from typing import Any
 
 import click
 
-from fgnumba.cli.options import FOLDER, shared
+from fgnumba.cli.options import FOLDER, examples, shared
 from fgnumba.cli.progress import interruptible, spinner
 
 DEFAULT = "feedback,local-feedback,activity-layerwise,weight-perturbation,reverse-mode"
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        "fgtrain compare",
+        "fgtrain compare --target 0.95 --seeds 3",
+        "fgtrain compare --estimators feedback,reverse-mode --model cnn --data mnist --seconds 60",
+    )
+)
 @click.option(
     "--estimators",
     default=DEFAULT,
     metavar="NAME,...",
-    help=f"As `fgtrain train` takes them, and reverse-mode.  [default: {DEFAULT}]",
+    help="Estimators to compare, separated by commas: names that `fgtrain info` lists, and reverse-mode "
+    f"(backpropagation).  [default: {DEFAULT}]",
 )
 @shared(
     "model", "widths", "data", "data_dir", "direction", "directions", "optimizer", "learning_rate", "decay"
 )
 @shared("momentum", "nesterov", "weight_decay", "clip_norm", "radius", "batch_size", "seed", "config")
-@click.option("--seeds", type=int, default=1, metavar="N", help="Runs of each.  [default: 1]")
-@click.option("--steps", type=int, metavar="N", help="Budget of each: steps.  [default: 2000]")
-@click.option("--seconds", type=float, metavar="X", help="Budget of each: seconds of steps.")
-@click.option("--products", type=float, metavar="X", help="Budget of each: multiply-adds.")
-@click.option("--evaluations", type=int, default=20, metavar="N", help="Of each run.  [default: 20]")
-@click.option("--target", type=float, metavar="X", help="Report when an accuracy was first reached.")
+@click.option(
+    "--seeds",
+    type=int,
+    default=1,
+    metavar="N",
+    help="Number of runs of each estimator, with the seeds SEED, SEED + 1, ....  [default: 1]",
+)
+@click.option(
+    "--steps", type=int, metavar="N", help="Budget of each run: a number of training steps.  [default: 2000]"
+)
+@click.option(
+    "--seconds",
+    type=float,
+    metavar="X",
+    help="Budget of each run: seconds of training, evaluations not counted. Give one budget.",
+)
+@click.option(
+    "--products",
+    type=float,
+    metavar="X",
+    help="Budget of each run: a number of multiply-adds, such as 1e12. Give one budget.",
+)
+@click.option(
+    "--evaluations",
+    type=int,
+    default=20,
+    metavar="N",
+    help="Number of evaluations of each run, the points of its curves.  [default: 20]",
+)
+@click.option(
+    "--target",
+    type=float,
+    metavar="X",
+    help="Report how many steps and seconds each estimator took to reach the test accuracy X, such as 0.95.",
+)
 @click.option(
     "--out",
     type=FOLDER,
     metavar="DIR",
-    help="Folder of data and figure, without a result.  [default: compared/DATA-MODEL, -2, -3, ...]",
+    help="Folder to write data.json and figure.svg into; it must not hold a result already.  "
+    "[default: compared/DATA-MODEL; compared/DATA-MODEL-2, -3, ... if it does]",
 )
 def compare(
     estimators: str,
@@ -46,9 +83,11 @@ def compare(
     config: Path | None,
     **options: Any,
 ) -> None:
-    """Train with several estimators at an equal budget: loss and accuracy over steps, time and products.
+    """Train a model with several estimators at an equal budget.
 
-    Each has its own searched optimiser and learning rate. Prints a table, and leaves data.json and figure.svg.
+    The budget is a number of steps, of seconds, or of multiply-adds. Each estimator uses the optimizer and the learning
+    rate that a search found for it. The command prints a table of losses and accuracies, and writes all curves to
+    data.json and figure.svg.
     """
     import fgnumba as fg
     from fgnumba.bench.learning.compare_estimators import Budget
@@ -58,20 +97,20 @@ def compare(
     from fgnumba.runs.configuration import RunConfig, named
 
     given = {"steps": steps, "seconds": seconds, "products": products}
-    chosen = {kind: amount for kind, amount in given.items() if amount is not None} or {"steps": 2000}
-    if len(chosen) > 1:
-        raise fg.ConfigError(f"{' and '.join(chosen)} are both given; give one budget")
-    ((kind, amount),) = chosen.items()
+    budgets = {kind: amount for kind, amount in given.items() if amount is not None} or {"steps": 2000}
+    if len(budgets) > 1:
+        raise fg.ConfigError(f"{' and '.join(budgets)} are both given; give one budget")
+    ((kind, amount),) = budgets.items()
     settings = RunConfig() if config is None else RunConfig.from_toml(config)
     settings = settings.updated({name: value for name, value in options.items() if value is not None})
     name = named(settings)
     with results_folder(out, Path("compared", name)) as folder:
         dataset = fg.datasets.load(settings.data, data_dir=settings.data_dir)
-        # What is refused is said before the work.
+        # A model that cannot be built is reported before the work begins.
         written_model(settings, dataset.classes)
         with interruptible(spinner(f"comparing on {name}")) as advance:
             result = run(
-                [one.strip() for one in estimators.split(",") if one.strip()],
+                [name.strip() for name in estimators.split(",") if name.strip()],
                 settings,
                 dataset,
                 Budget(kind, amount),

@@ -1,40 +1,65 @@
-"""``fgtrain evaluate``."""
+"""``fgtrain evaluate``: accuracy and loss of a trained model on test data."""
 
 from pathlib import Path
 
 import click
 
 from fgnumba.cli.message import say, show
-from fgnumba.cli.options import RUN
+from fgnumba.cli.options import RUN, examples
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        "fgtrain evaluate runs/digits-mlp-1",
+        "fgtrain evaluate runs/digits-mlp-1 --json",
+        "fgtrain evaluate runs/mnist-cnn-1 --data fashion-mnist",
+    )
+)
 @click.argument("run", type=RUN, metavar="RUN")
-@click.option("--data", metavar="NAME|FILE", help="Another data set of the same shape.  [default: the run's]")
-@click.option("--data-dir", metavar="DIR", help="Folder of the IDX files of mnist or fashion-mnist.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object: accuracy, loss, n.")
+@click.option(
+    "--data",
+    metavar="NAME|FILE",
+    help="Another data set whose examples have the same shape, as `fgtrain train --data` takes it.  "
+    "[default: the data set that the run trained on]",
+)
+@click.option(
+    "--data-dir",
+    metavar="DIR",
+    help="Folder that holds the IDX files of mnist or fashion-mnist.  [default: the run's, if --data is not given]",
+)
+@click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="Print one JSON object with accuracy, loss and n, the number of test examples.",
+)
 def evaluate(run: Path, data: str | None, data_dir: str | None, as_json: bool) -> None:
-    """Evaluate the model of the run folder RUN on test data."""
+    """Evaluate the trained model in RUN on test data.
+
+    RUN is the folder of a run that has ended. The command prints the accuracy (from 0 to 1), the mean loss of an
+    example, and the number of test examples.
+    """
     import fgnumba as fg
     from fgnumba.errors import printable
     from fgnumba.runs import run_folder
     from fgnumba.storage.json_lines import json_object
 
-    found = run_folder.read(run)
-    directory = data_dir if data_dir is not None or data is not None else found.config.data_dir
-    dataset = fg.datasets.load(found.config.data if data is None else data, data_dir=directory)
-    if dataset.input_shape != found.model.input_shape or dataset.classes > found.model.outputs:
+    trained = run_folder.read(run)
+    directory = data_dir if data_dir is not None or data is not None else trained.config.data_dir
+    dataset = fg.datasets.load(trained.config.data if data is None else data, data_dir=directory)
+    if dataset.input_shape != trained.model.input_shape or dataset.classes > trained.model.outputs:
         raise fg.ShapeError(
-            f"{dataset.name}: examples {dataset.input_shape} in {dataset.classes} classes; the model of {run} "
-            f"takes {found.model.input_shape} in {found.model.outputs}"
+            f"{dataset.name}: examples have shape {dataset.input_shape} and {dataset.classes} classes; "
+            f"the model of {run} takes {trained.model.input_shape} and {trained.model.outputs}"
         )
-    if data is None and found.data_sha256 not in (None, dataset.digest):
+    if data is None and trained.data_sha256 not in (None, dataset.digest):
         say(
             printable(
-                f"{run}: the data have changed since the run trained: {dataset.name} is not what it was"
+                f"{run}: the data set {dataset.name} has changed since the run trained on it; "
+                f"the result is of the changed data"
             )
         )
-    result = fg.evaluate(found.model, dataset.x_test, dataset.y_test)
+    result = fg.evaluate(trained.model, dataset.x_test, dataset.y_test)
     if as_json:
         show(json_object(result._asdict()))
     else:

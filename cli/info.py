@@ -1,4 +1,4 @@
-"""``fgtrain info``."""
+"""``fgtrain info``: versions, the machine, and the plan of a model."""
 
 import json
 import platform
@@ -11,24 +11,37 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fgnumba.cli.message import show
+from fgnumba.cli.options import examples
 
 if TYPE_CHECKING:
     from fgnumba.model.plan import Plan
 
 
 IMAGE, CLASSES, BATCH = (28, 28, 1), 10, 64
-"""What a model is planned for."""
+"""The input shape, number of classes and batch size that the plan of a model is shown for."""
 
 
-@click.command()
-@click.option(
-    "--model", metavar="NAME|FILE.toml", help="Also the plan of a model: layers, buffers, multiply-adds."
+@click.command(
+    epilog=examples(
+        "fgtrain info",
+        "fgtrain info --model cnn    # the kernel calls of one training step, with their cost",
+        "fgtrain info --json",
+    )
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option(
+    "--model",
+    metavar="NAME|FILE.toml",
+    help="Also print the plan of this model (logreg, mlp, cnn, resnet, or a TOML file): each operation of a "
+    "step, its shape, its buffers and its number of multiply-adds.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print all of it as one JSON object.")
 def info(model: str | None, as_json: bool) -> None:
-    """Print versions, processor, vector width, threads, cache folder, GPU and estimators.
+    """Print the versions, the machine and the gradient estimators.
 
-    A model is planned for 28x28x1 images in 10 classes, a batch of 64 and one rank-1 direction.
+    Shown are the versions, the processor and its vector width, the number of threads and why it was chosen, the folder
+    of cached kernels, the GPU, and the names of all gradient estimators.
+
+    A plan is computed for images of shape 28x28x1 in 10 classes, batches of 64, and one rank-1 direction.
     """
     facts, plan = gather(), None
     if model is not None:
@@ -47,7 +60,7 @@ def info(model: str | None, as_json: bool) -> None:
 
 
 def gather() -> dict[str, Any]:
-    """Return what there is to know about this installation and machine."""
+    """Return the versions, the machine's properties and the estimators, by the names that ``--json`` prints."""
     import numpy as np
 
     from fgnumba import __version__
@@ -58,7 +71,7 @@ def gather() -> dict[str, Any]:
     from fgnumba.kernels.machine.cache import cache_folder
     from fgnumba.kernels.machine.threads import chosen
 
-    # After the library, which says in a line what is wrong with Numba's settings.
+    # Imported after the library, which reports a wrong setting of Numba on one line.
     import llvmlite  # isort: skip
     import numba  # isort: skip
 
@@ -86,7 +99,13 @@ def gather() -> dict[str, Any]:
 
 
 def planned(name: str) -> "tuple[int, Plan]":
-    """Return the number of parameters of the model called `name`, and its plan."""
+    """Return the number of parameters of a model, and its plan.
+
+    Parameters
+    ----------
+    name : str
+        A model's name, such as ``cnn``, or the path of a TOML file.
+    """
     import numpy as np
 
     from fgnumba.kernels.rules.directions import RANK1
@@ -116,7 +135,7 @@ def cuda() -> str:
 
 
 def gpu() -> str:
-    """Return the names of NVIDIA GPUs, as their driver's own tool knows them, or ``none``."""
+    """Return the names of the NVIDIA GPUs that ``nvidia-smi`` lists, or ``none``."""
     tool = shutil.which("nvidia-smi")
     if tool is None:
         return "none"

@@ -1,4 +1,7 @@
-"""What commands print: messages on standard error, results on standard output, whatever these lead to."""
+"""Output of the commands: messages on standard error and results on standard output.
+
+Both work whatever the two streams lead to: a terminal, a full disk, a pipe whose reader has ended, or nothing at all.
+"""
 
 import contextlib
 import io
@@ -11,23 +14,24 @@ import click
 from fgnumba.errors import RunError
 
 ESCAPED = "backslashreplace"
-"""How characters are written that the encoding of a stream does not have."""
+"""Error handler of encodings: a character that a stream cannot encode is written as an escape such as ``\\u2192``."""
 
 
 def prepare() -> None:
-    """Make standard input, output and error usable, whatever the process was begun with.
+    """Make standard input, output and error usable, even if the process was started without some of them.
 
-    A descriptor that is closed would be the next file's that is opened: what a library prints would go into a log or a
-    model. So each that is missing leads nowhere, as with ``>/dev/null``.
+    The next file that is opened would otherwise get the descriptor of a closed stream, and what a library prints would
+    end up in a log or a model. So a missing stream is connected to ``/dev/null``.
     """
     for number in range(3):
         try:
             os.fstat(number)
         except OSError:
-            # The lowest that is free: this one, since those below it are taken. Children have it, too.
+            # `open` takes the lowest free descriptor, which is this one, since those below it are taken. Child
+            # processes inherit it.
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
     for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
-        # Python's own names for what there was at the start, too: not all libraries ask the others.
+        # `sys.__stdout__` and its like, the streams that Python started with, too: some libraries use these.
         for attribute in (name, f"__{name}__"):
             if getattr(sys, attribute) is None:
                 setattr(sys, attribute, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115
@@ -37,20 +41,28 @@ def prepare() -> None:
 
 
 def say(message: str) -> None:
-    """Print a line; a run outlives its reader, and the disk that its messages go to.
+    """Print a line on standard error, and drop it where that is impossible.
 
-    Not by a buffered stream: what that could not write would fail once more when the process ends, and another thread
-    may be writing to it.
+    A run must go on when the reader of its messages has ended or the disk that they go to is full. The line does not
+    pass through a buffered stream: what such a stream could not write would fail again when the process ends, and
+    another thread may be writing to it.
+
+    Parameters
+    ----------
+    message : str
+        Text without a final line break.
     """
     Terminal().write(f"{message}\n")
 
 
 class Terminal(io.TextIOBase):
-    """Standard error as a stream that never fails; what cannot be written is dropped.
+    """Standard error as a stream that never fails: text that cannot be written is dropped.
 
     Parameters
     ----------
-    errors : how characters are written that its encoding does not have.
+    errors : str
+        Error handler for characters that the stream's encoding lacks, as ``str.encode`` takes it. Default:
+        ``"backslashreplace"``.
     """
 
     def __init__(self, errors: str = ESCAPED) -> None:
@@ -58,7 +70,7 @@ class Terminal(io.TextIOBase):
 
     @property
     def encoding(self) -> str:  # type: ignore[override]
-        """That of standard error."""
+        """The encoding of standard error."""
         return getattr(self._stream, "encoding", None) or "utf-8"
 
     def isatty(self) -> bool:
@@ -69,19 +81,19 @@ class Terminal(io.TextIOBase):
 
     @property
     def _stream(self) -> Any:
-        # While a bar is shown, another stream, which has no encoding and is no terminal, stands in its place.
+        # While a progress bar is shown, rich replaces sys.stderr by a stream that has no encoding and is no terminal.
         return getattr(sys.stderr, "rich_proxied_file", sys.stderr)
 
     def fileno(self) -> int:
-        """Return the descriptor."""
+        """Return the file descriptor of standard error, 2."""
         return 2
 
     def writable(self) -> bool:
-        """Return True."""
+        """Return True: the stream accepts text at any time."""
         return True
 
     def write(self, text: str) -> int:
-        """Write all of `text`, as far as that can be done."""
+        """Write `text` as far as possible, and return its length in characters in any case."""
         rest = text.encode(self.encoding, self._errors)
         with contextlib.suppress(OSError):
             while rest:
@@ -92,12 +104,18 @@ class Terminal(io.TextIOBase):
 def show(text: str) -> None:
     """Print a result on standard output.
 
+    Parameters
+    ----------
+    text : str
+        The result, without a final line break.
+
     Raises
     ------
     click.exceptions.Exit
-        Its reader has gone, as ``head`` does: status 1, and not a word.
+        The reader of standard output has ended, as ``head`` does after some lines. The command exits with status 1
+        and prints no message.
     RunError
-        It cannot be written for another reason.
+        The result cannot be written for another reason, such as a full disk.
     """
     error = _print(text)
     if isinstance(error, BrokenPipeError):
@@ -107,21 +125,21 @@ def show(text: str) -> None:
 
 
 def tell(text: str) -> None:
-    """Print on standard output what a command can do without: what was asked for is in its files."""
+    """Print a summary on standard output, and ignore a failure, since the command's result is in its files."""
     _print(text)
 
 
 def finish() -> None:
-    """Write what waits for standard output; where that fails it is dropped, and the exit status stays what it is."""
+    """Flush standard output; where that fails, drop the rest and leave the exit status unchanged."""
     _print("", end="")
 
 
 def _print(text: str, end: str = "\n") -> Exception | None:
-    """Print, and return why that failed."""
+    """Print, and return the error where that failed, else None."""
     try:
         print(text, end=end, flush=True)
     except (OSError, ValueError) as error:
-        # What waits would fail once more when the process ends.
+        # What the stream still buffers would fail again when the process ends, so it goes to /dev/null.
         with contextlib.suppress(OSError, ValueError):
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, sys.stdout.fileno())

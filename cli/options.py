@@ -1,4 +1,4 @@
-"""Options that several commands have, each written once."""
+"""Options that several commands share, each defined once, and the examples below a command's help."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -11,15 +11,31 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+def examples(*lines: str) -> str:
+    """Return the text that a command's help ends with: commands to copy, each on a line of its own.
+
+    Parameters
+    ----------
+    lines : str
+        One command each, with a comment after ``#`` where the command does not explain itself.
+
+    Returns
+    -------
+    str
+        The ``epilog`` of a click command. Its first line, a backspace, tells click to keep the line breaks.
+    """
+    return "\n".join(("\b", "Examples:", *(f"  {line}" for line in lines)))
+
+
 class Widths(click.ParamType):
-    """Whole numbers with commas between."""
+    """Whole numbers separated by commas, such as ``1024,1024``."""
 
     name = "N,N,..."
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> tuple[int, ...]:
-        """Return the numbers."""
+        """Return the numbers, or report on one line that `value` is no such list."""
         try:
             return tuple(int(part) for part in str(value).split(","))
         except ValueError:
@@ -27,11 +43,12 @@ class Widths(click.ParamType):
 
 
 class PathName(click.ParamType):
-    """The name of a file or folder, which may begin with ``~``.
+    """The path of a file or folder. It may begin with ``~``, which stands for the home folder.
 
     Parameters
     ----------
-    empty : what is wrong with an empty one, for messages.
+    empty : str
+        The message about an empty path. It follows the option's name, such as ``--out``, immediately.
     """
 
     name = "path"
@@ -40,7 +57,7 @@ class PathName(click.ParamType):
         self._empty = empty
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> "Path":
-        """Return the path."""
+        """Return the path, with ``~`` expanded; report an empty or impossible one on one line."""
         from fgnumba.validation.paths import path_of
 
         assert param is not None
@@ -51,7 +68,7 @@ class PathName(click.ParamType):
 
 
 FILE, FOLDER, RUN = (
-    PathName(f" is empty; a {what} is required") for what in ("file", "folder", "run folder")
+    PathName(f" is empty; a {kind} is required") for kind in ("file", "folder", "run folder")
 )
 FILE_IN_A_FOLDER = PathName(": '' is in no folder that exists")
 
@@ -59,62 +76,121 @@ _SHARED: dict[str, Callable[[F], F]] = {
     "model": click.option(
         "--model",
         metavar="NAME|FILE.toml",
-        help="logreg, mlp, cnn, resnet, or a file with [[layers]].  [default: mlp]",
+        help="Model to use: logreg, mlp, cnn, resnet, or a TOML file that describes one with [[layers]].  "
+        "[default: mlp]",
     ),
-    "widths": click.option("--widths", type=Widths(), help="Hidden layers of mlp.  [default: 1024,1024]"),
+    "widths": click.option(
+        "--widths",
+        type=Widths(),
+        help="Number of units in each hidden layer of mlp, for instance 256,128 for two layers.  "
+        "[default: 1024,1024]",
+    ),
     "data": click.option(
         "--data",
         metavar="NAME|FILE",
-        help="digits, mnist, fashion-mnist, an .npz file or IDX folder.  [default: digits]",
+        help="Data set: digits (included), mnist, fashion-mnist, an .npz file or a folder of IDX files.  "
+        "[default: digits]",
     ),
     "data_dir": click.option(
-        "--data-dir", metavar="DIR", help="Folder of the IDX files of mnist or fashion-mnist."
+        "--data-dir",
+        metavar="DIR",
+        help="Folder that holds the IDX files of mnist or fashion-mnist.  [default: the files are downloaded "
+        "once and kept in the user's cache]",
     ),
     "direction": click.option(
-        "--direction", metavar="NAME", help="rank1, orthogonal, rademacher or gaussian, of the weights."
+        "--direction",
+        metavar="NAME",
+        help="Distribution of the random directions of weight perturbation: rank1, orthogonal, rademacher or "
+        "gaussian.  [default: the estimator's]",
     ),
     "directions": click.option(
-        "--directions", type=int, metavar="T", help="Directions, or draws of noise, a step."
+        "--directions",
+        type=int,
+        metavar="T",
+        help="Number of random directions (for activity perturbation: of noise draws) in each step.  "
+        "[default: the estimator's]",
     ),
-    "batch_size": click.option("--batch-size", type=int, metavar="N", help="[default: 64]"),
+    "batch_size": click.option(
+        "--batch-size", type=int, metavar="N", help="Number of training examples in each step.  [default: 64]"
+    ),
     "optimizer": click.option(
-        "--optimizer", metavar="NAME", help="sgd, adam, adamw or frank-wolfe.  [default: the estimator's]"
+        "--optimizer",
+        metavar="NAME",
+        help="Optimizer: sgd, adam, adamw or frank-wolfe.  [default: the estimator's]",
     ),
     "learning_rate": click.option(
         "--learning-rate",
         type=float,
         metavar="X",
-        help="At the first step.  [default: the estimator's, searched]",
+        help="Learning rate of the first step.  [default: the rate that a search found for the estimator]",
     ),
     "decay": click.option(
-        "--decay", type=float, metavar="X", help="k of rate × exp(-k step).  [default: 4 / steps]"
+        "--decay",
+        type=float,
+        metavar="K",
+        help="Decay of the learning rate: step i, counted from 0, uses learning rate × exp(-K i); 0 keeps it "
+        "constant.  [default: 4 / steps]",
     ),
-    "momentum": click.option("--momentum", type=float, metavar="X", help="Of sgd.  [default: 0]"),
+    "momentum": click.option(
+        "--momentum",
+        type=float,
+        metavar="X",
+        help="Momentum of sgd, from 0 (none) to below 1.  [default: 0]",
+    ),
     "nesterov": click.option(
-        "--nesterov/--no-nesterov", default=None, help="Nesterov's momentum.  [default: the heavy ball]"
+        "--nesterov/--no-nesterov",
+        default=None,
+        help="Use Nesterov's momentum in place of classical (heavy-ball) momentum.  [default: --no-nesterov]",
     ),
     "weight_decay": click.option(
-        "--weight-decay", type=float, metavar="X", help="[default: 0; 0.01 for adamw]"
+        "--weight-decay",
+        type=float,
+        metavar="X",
+        help="Weight decay coefficient of the optimizer.  [default: 0; 0.01 for adamw]",
     ),
     "clip_norm": click.option(
-        "--clip-norm", type=float, metavar="X", help="Greatest norm of a gradient.  [default: none]"
+        "--clip-norm",
+        type=float,
+        metavar="X",
+        help="Largest Euclidean norm of a gradient; a longer gradient is scaled down to it.  "
+        "[default: no limit]",
     ),
-    "radius": click.option("--radius", type=float, metavar="X", help="Of frank-wolfe's ball."),
-    "seed": click.option("--seed", type=int, metavar="N", help="[default: 0]"),
+    "radius": click.option(
+        "--radius",
+        type=float,
+        metavar="X",
+        help="Radius of the ball in which frank-wolfe keeps the parameters; frank-wolfe requires it.",
+    ),
+    "seed": click.option(
+        "--seed",
+        type=int,
+        metavar="N",
+        help="Seed of everything random; the same seed gives the same result.  [default: 0]",
+    ),
     "device": click.option(
-        "--device", metavar="NAME", help="auto (a GPU where there is one), cpu or cuda.  [default: auto]"
+        "--device",
+        metavar="NAME",
+        help="Where the model runs: cpu, cuda (an NVIDIA GPU), or auto, which takes the GPU if there is one.  "
+        "[default: auto]",
     ),
     "config": click.option(
         "--config",
         type=FILE,
         metavar="FILE.toml",
-        help="Settings, by the names of train's options; options win.",
+        help="TOML file of settings. Its keys are the options of `fgtrain train` with underscores, such as "
+        "batch_size = 32. An option on the command line overrides the file.",
     ),
 }
 
 
 def shared(*names: str) -> Callable[[F], F]:
-    """Return a decorator that gives a command these options, in this order."""
+    """Return a decorator that gives a command the named shared options, in this order.
+
+    Parameters
+    ----------
+    names : str
+        Keys of the table of shared options, such as ``"batch_size"``.
+    """
 
     def decorate(command: F) -> F:
         for name in reversed(names):

@@ -1,4 +1,4 @@
-"""Files that commands write where they are told to."""
+"""Files and folders that commands write where the user asks for them."""
 
 import os
 from collections.abc import Iterator
@@ -18,9 +18,25 @@ if TYPE_CHECKING:
 
 
 def check_output(path: Path) -> Path:
-    """Return where `path` leads; RunError where no file can be written or replaced there."""
+    """Check that an output file can be written or replaced, and return its path with links resolved.
+
+    Parameters
+    ----------
+    path : Path
+        The file that the user named.
+
+    Returns
+    -------
+    Path
+        The file itself, where `path` is a link to it.
+
+    Raises
+    ------
+    RunError
+        The path is a folder or a device, or its folder is missing or not writable.
+    """
     path = Path(os.path.realpath(path))
-    # Replacing a device would put a file in its place.
+    # Replacing a device, such as /dev/null, would put an ordinary file in its place.
     if path.exists() and not path.is_file():
         raise RunError(f"output: {path} is no file; a file to write or replace is required")
     if not path.parent.is_dir():
@@ -31,7 +47,15 @@ def check_output(path: Path) -> Path:
 
 
 def write_output(path: Path, content: bytes) -> None:
-    """Write a file, whole or not at all; RunError where that fails."""
+    """Write an output file completely or not at all; raise RunError where that fails.
+
+    Parameters
+    ----------
+    path : Path
+        The file; an existing one is replaced.
+    content : bytes
+        All of its bytes.
+    """
     path = check_output(path)
     try:
         replace(path, content)
@@ -41,15 +65,28 @@ def write_output(path: Path, content: bytes) -> None:
 
 @contextmanager
 def results_folder(given: Path | None, default: Path) -> Iterator[Path]:
-    """Hold the folder of a result: the one that is given, or the first of default, default-2, ... that is free.
+    """Reserve the folder of a result while the result is computed.
 
-    Free is one without a result, in which no other process works on one. Held, it is there; left without anything in
-    it, it goes again.
+    The folder is created and locked on entry. On exit the lock is released, and the folder is removed if it is empty.
+    All checks are made on entry, so that an error comes before the work and not after it.
+
+    Parameters
+    ----------
+    given : Path or None
+        The folder that the user named. None chooses the first free folder of ``default``, ``default-2``,
+        ``default-3``, ...: one that holds no result and is not reserved by another process.
+    default : Path
+        The first folder to try where none is given.
+
+    Yields
+    ------
+    Path
+        The reserved folder.
 
     Raises
     ------
     RunError
-        It has a result already, is another process's, or cannot be written: said before the work, not after.
+        The folder that was named holds a result already, is reserved by another process, or is not writable.
     """
     from fgnumba.runs.run_folder import missing_parents, remove_empty
 
@@ -63,7 +100,7 @@ def results_folder(given: Path | None, default: Path) -> Iterator[Path]:
             if lock is None:
                 continue
             try:
-                # Another process may have ended since this one looked.
+                # Another process may have written its result since the check above.
                 if _result_in(folder) is None:
                     yield folder
                     return
@@ -71,7 +108,7 @@ def results_folder(given: Path | None, default: Path) -> Iterator[Path]:
                 _unlock(lock)
         finally:
             remove_empty(created)
-    raise RunError(f"out: {given}: another process works on a result there; name another folder")
+    raise RunError(f"out: {given}: another process is writing a result there; name another folder")
 
 
 def _numbered(folder: Path) -> Iterator[Path]:
@@ -81,26 +118,26 @@ def _numbered(folder: Path) -> Iterator[Path]:
 
 
 def _result_in(folder: Path) -> str | None:
-    """Return the name of a result's file in a folder, None where there is none."""
+    """Return the name of a result's file in a folder, such as ``data.json``, or None where there is none."""
     from fgnumba.bench.measure.result import DATA, FIGURE
 
     return next((name for name in (DATA, FIGURE) if os.path.lexists(folder / name)), None)
 
 
 def _check_folder(folder: Path) -> None:
-    """Raise RunError unless a result may be written into a folder, which need not be there."""
+    """Raise RunError unless a result can be written into a folder, which need not exist yet."""
     from fgnumba.runs.run_folder import check_writable
 
-    found = _result_in(folder)
-    if found is not None:
-        raise RunError(f"out: {folder} holds a result, {found}; name another folder")
+    name = _result_in(folder)
+    if name is not None:
+        raise RunError(f"out: {folder} holds a result, {name}; name another folder")
     if folder.exists() and not folder.is_dir():
         raise RunError(f"out: {folder} is a file; a folder is required")
     check_writable(folder, (folder, *folder.absolute().parents))
 
 
 def _locked(folder: Path) -> "BaseFileLock | None":
-    """Make a folder and return its lock, taken; None where another process has it."""
+    """Create a folder and return its lock, acquired, or None where another process holds the lock."""
     from filelock import FileLock, Timeout
 
     from fgnumba.training.checkpoints import LOCK
@@ -117,7 +154,11 @@ def _locked(folder: Path) -> "BaseFileLock | None":
 
 
 def _unlock(lock: "BaseFileLock") -> None:
-    """Give a lock back and remove its file: while it is held, where the system lets it be removed then."""
+    """Release a lock and remove its file.
+
+    The file is removed while the lock is held, so that no other process can acquire it in between. Where the system
+    forbids that, as Windows does, the file is removed afterwards.
+    """
     file = Path(lock.lock_file)
     try:
         file.unlink(missing_ok=True)
@@ -130,18 +171,26 @@ def _unlock(lock: "BaseFileLock") -> None:
 
 
 def leave(result: "Result", folder: Path) -> None:
-    """Write a result into its folder and print it; what cannot be written is printed all the same.
+    """Write a result into its folder and print it; print it also where it cannot be written.
 
-    Where another result has come into the folder meanwhile, it stays, and this one goes into the next that is free.
+    A result that another program has put into the folder in the meantime stays, and this one goes into the next free
+    folder.
+
+    Parameters
+    ----------
+    result : Result
+        The result, with its title, table, data and figure.
+    folder : Path
+        The folder that :func:`results_folder` reserved.
     """
     try:
-        found = _result_in(folder)
-        if found is None:
+        name = _result_in(folder)
+        if name is None:
             result.write(folder, say)
         else:
             base = folder if folder.name not in ("", "..") else folder.resolve()
             with results_folder(None, base) as beside:
-                say(printable(f"{folder} got a result meanwhile, {found}; this one is written beside it"))
+                say(printable(f"{folder} got a result meanwhile, {name}; this one is written beside it"))
                 result.write(beside, say)
                 folder = beside
     finally:

@@ -1,4 +1,4 @@
-"""``fgtrain predict``."""
+"""``fgtrain predict``: classes or class probabilities of new examples."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from fgnumba.cli.message import show
-from fgnumba.cli.options import FILE, RUN
+from fgnumba.cli.options import FILE, RUN, examples
 
 if TYPE_CHECKING:
     import numpy as np
@@ -15,23 +15,35 @@ if TYPE_CHECKING:
     from fgnumba.runs.run_folder import Run
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        "fgtrain predict runs/digits-mlp-1 images.npy",
+        "fgtrain predict runs/digits-mlp-1 images.npy --output probabilities.npy",
+    )
+)
 @click.argument("run", type=RUN, metavar="RUN")
 @click.argument("inputs", type=FILE, metavar="INPUT.npy")
 @click.option(
-    "--output", type=FILE, metavar="FILE", help="Write class probabilities (n, classes) as float32 .npy."
+    "--output",
+    type=FILE,
+    metavar="FILE.npy",
+    help="Write the class probabilities to this file, a float32 array of shape (n, classes), and print "
+    "nothing.  [default: print the most probable classes]",
 )
 def predict(run: Path, inputs: Path, output: Path | None) -> None:
-    """Predict the classes of the examples in INPUT.npy.
+    """Predict the classes of new examples with the model in RUN.
 
-    INPUT.npy holds floating-point features (n, ...) on the scale of the training data (digits and mnist: 0 to 1), of
-    the model's input shape or flattened. Without --output, prints the likeliest class of each, a line an example.
+    RUN is the folder of a run that has ended. INPUT.npy is an array of n examples, saved by numpy.save. Its shape is
+    that of the training data, such as (n, 28, 28, 1) for mnist, or flattened to (n, features), such as (n, 784). Its
+    values are floating-point numbers on the scale of the training data, which is 0 to 1 for digits and mnist.
+
+    Without --output, the command prints the number of the most probable class of each example, one on each line.
     """
     from fgnumba.runs import run_folder
 
-    found = run_folder.read(run)
-    x = read_inputs(inputs, found)
-    probabilities = softmax(found.model(x))
+    trained = run_folder.read(run)
+    x = read_inputs(inputs, trained)
+    probabilities = softmax(trained.model(x))
     if output is None:
         show("\n".join(map(str, probabilities.argmax(axis=1))))
     else:
@@ -39,7 +51,27 @@ def predict(run: Path, inputs: Path, output: Path | None) -> None:
 
 
 def read_inputs(path: Path, run: "Run") -> "npt.NDArray[np.floating]":
-    """Return the examples in `path`, checked, in the shape that the model of `run` takes."""
+    """Read examples from a .npy file and check them.
+
+    Parameters
+    ----------
+    path : Path
+        File of floating-point features of shape (n, ``*input_shape``) or (n, features), n >= 1.
+    run : Run
+        Run whose model will take the examples.
+
+    Returns
+    -------
+    ndarray
+        The examples as (n, ``*input_shape``) float32.
+
+    Raises
+    ------
+    DatasetError
+        The file cannot be read, or a feature is not a finite float32.
+    DtypeError, ShapeError
+        The array's dtype or shape is not what the model takes.
+    """
     import math
 
     import numpy as np
@@ -73,7 +105,7 @@ def read_inputs(path: Path, run: "Run") -> "npt.NDArray[np.floating]":
 
 
 def softmax(logits: "npt.NDArray[np.float32]") -> "npt.NDArray[np.float32]":
-    """Return probabilities (n, classes) float32, computed in float64."""
+    """Return the class probabilities of (n, classes) logits as float32, computed in float64."""
     import numpy as np
 
     z = logits.astype(np.float64)
@@ -82,7 +114,7 @@ def softmax(logits: "npt.NDArray[np.float32]") -> "npt.NDArray[np.float32]":
 
 
 def write_array(path: Path, array: "npt.NDArray[np.float32]") -> None:
-    """Write a .npy file, whole or not at all."""
+    """Write an array to a .npy file, completely or not at all."""
     import io
 
     import numpy as np

@@ -1,4 +1,4 @@
-"""Progress of a training run on standard error: a bar on a terminal, plain lines elsewhere, nothing when quiet."""
+"""Progress of a command on standard error: a bar on a terminal, plain lines elsewhere, nothing with ``--quiet``."""
 
 import math
 import time
@@ -18,27 +18,27 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 LINES = 10
-"""Plain lines of a run, about."""
+"""Approximate number of plain progress lines in one run."""
 
 
 def console() -> "Console":
-    """Return standard error for bars; writing to it never fails."""
+    """Return a rich console on standard error for progress bars; writing to it never fails."""
     from rich.console import Console
 
-    # What the encoding lacks takes one place in a line, as it would have.
+    # A character that the encoding lacks becomes "?", so that it keeps its width of one column.
     return Console(file=Terminal("replace"))  # type: ignore[arg-type]
 
 
 class Lines(Callback):
-    """Plain lines."""
+    """Prints about `LINES` plain lines of progress in a run, where standard error is no terminal."""
 
     def on_start(self, trainer: Any, steps: int) -> None:
-        """Take note of the length of the run."""
+        """Record how many steps the run will take, to decide which records are printed."""
         self._every, self._due = steps / LINES, 0.0
         self._steps, self._width = steps, len(str(steps))
 
     def on_record(self, record: Record) -> None:
-        """Print a line where one is due."""
+        """Print the record as a line if it is due or the run's last."""
         if record.step >= self._due or record.step == self._steps:
             self._due = record.step + self._every * 0.999
             judged = (
@@ -53,16 +53,22 @@ class Lines(Callback):
 
 
 class Bar(Callback):
-    """A bar with loss, accuracy, steps a second and time left."""
+    """Shows a progress bar with the loss, the validation accuracy, the steps per second and the remaining time.
 
-    # Clock and screen are looked at every so many steps, more often where steps are slow.
+    Parameters
+    ----------
+    title : str
+        Text to the left of the bar.
+    """
+
+    # The bar is updated about every 0.1 s: reading the clock at every step would slow down short steps.
     _SECONDS = 0.1
 
     def __init__(self, title: str) -> None:
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
         self._progress = Progress(
-            # A name may hold what would be markup.
+            # A data set's name may contain square brackets, which rich would take for markup.
             TextColumn("{task.description}", markup=False),
             BarColumn(),
             TextColumn(
@@ -78,11 +84,11 @@ class Bar(Callback):
         self._total = 0.0
 
     def on_start(self, trainer: Any, steps: int) -> None:
-        """Show the empty bar."""
+        """Show an empty bar."""
         self.on_resume(trainer, steps, 0)
 
     def on_resume(self, trainer: Any, steps: int, done: int) -> None:
-        """Show what is done."""
+        """Show a bar that is filled as far as the run has come."""
         self._progress.start()
         self._task = self._progress.add_task(
             self._title, total=steps, completed=done, loss="-", accuracy="-", speed="-"
@@ -91,7 +97,7 @@ class Bar(Callback):
         self._clock = self._began = time.perf_counter()
 
     def on_step(self, step: int, result: Any) -> None:
-        """Move the bar now and then."""
+        """Add the step's loss to the mean, and update the bar when it is due."""
         self._total += result.loss
         if step < self._next:
             return
@@ -108,7 +114,7 @@ class Bar(Callback):
         self._next, self._clock = step + self._every, now
 
     def on_record(self, record: Record) -> None:
-        """Show the accuracy on the validation part."""
+        """Show the accuracy on the validation data."""
         accuracy = record.validation_accuracy
         shown = "-" if math.isnan(accuracy) else f"{accuracy:.4f}"
         self._progress.update(self._task, completed=record.step, accuracy=shown)
@@ -124,12 +130,18 @@ class Bar(Callback):
 
 @dataclass
 class Display:
-    """Where a run is shown.
+    """The place where a run's progress is shown.
 
     Parameters
     ----------
-    callbacks : what follows the run.
-    say : prints a line. stop : leaves the terminal as it was. bar : whether it is a bar.
+    callbacks : list of Callback
+        Callbacks to pass to ``Trainer.fit``; they show the progress.
+    say : callable
+        Prints a line of text, above the bar if there is one.
+    stop : callable
+        Removes the bar and restores the terminal. Called without arguments.
+    bar : bool
+        Whether a bar is shown. Default: False.
     """
 
     callbacks: list[Callback]
@@ -140,7 +152,20 @@ class Display:
 
 @contextmanager
 def progress(quiet: bool, title: str) -> Iterator[Display]:
-    """Show the progress of what runs inside."""
+    """Show the progress of the run inside the ``with`` block, and say once if kernels must be compiled.
+
+    Parameters
+    ----------
+    quiet : bool
+        Whether to show no progress.
+    title : str
+        Description of the run: text beside the bar, or the first line.
+
+    Yields
+    ------
+    Display
+        The callbacks to pass to ``Trainer.fit``, and functions that print and clean up.
+    """
     title, shown = printable(title), Display([], say, lambda: None)
     said: list[str] = []
 
@@ -166,27 +191,51 @@ def progress(quiet: bool, title: str) -> Iterator[Display]:
 
 @contextmanager
 def interruptible(display: AbstractContextManager[Callable[[str], None]]) -> Iterator[Callable[[str], None]]:
-    """Show what a display shows; what it gives raises an interrupt that was lost."""
+    """Add the handling of signals to a display.
+
+    Parameters
+    ----------
+    display : context manager
+        A display, such as :func:`spinner`, that gives a function to call with the description of each step.
+
+    Yields
+    ------
+    callable
+        The display's function, which also raises a signal whose exception Python has dropped.
+    """
     with Interrupt() as interrupt, display as show:
 
-        def advance(what: str) -> None:
+        def advance(description: str) -> None:
             interrupt.check()
-            show(what)
+            show(description)
 
         yield advance
 
 
 @contextmanager
 def steps_bar(title: str, total: int) -> Iterator[Callable[[str], None]]:
-    """Show which of `total` things runs: a bar on a terminal, a line each elsewhere; call what it gives with each."""
+    """Show the progress of a command with a known number of parts: a bar on a terminal, a line for each part elsewhere.
+
+    Parameters
+    ----------
+    title : str
+        Name of the whole.
+    total : int
+        Number of parts.
+
+    Yields
+    ------
+    callable
+        Function to call with the description of each part before it begins.
+    """
     title = printable(title)
     if not Terminal().isatty():
         done = 0
 
-        def line(what: str) -> None:
+        def line(description: str) -> None:
             nonlocal done
             done += 1
-            say(f"{title} {done}/{total}: {what}")
+            say(f"{title} {done}/{total}: {description}")
 
         yield line
         return
@@ -203,9 +252,9 @@ def steps_bar(title: str, total: int) -> Iterator[Callable[[str], None]]:
         task = bar.add_task(title, total=total)
         count = 0
 
-        def advance(what: str) -> None:
+        def advance(description: str) -> None:
             nonlocal count
-            bar.update(task, description=f"{title} {what}", completed=count)
+            bar.update(task, description=f"{title} {description}", completed=count)
             count += 1
 
         yield advance
@@ -214,14 +263,25 @@ def steps_bar(title: str, total: int) -> Iterator[Callable[[str], None]]:
 
 @contextmanager
 def spinner(title: str) -> Iterator[Callable[[str], None]]:
-    """Show what runs now: on a terminal what is called last, elsewhere a line each time."""
+    """Show what a command is doing: on a terminal the latest description, elsewhere a line for each.
+
+    Parameters
+    ----------
+    title : str
+        Name of the whole.
+
+    Yields
+    ------
+    callable
+        Function to call with each description.
+    """
     title = printable(title)
     if not Terminal().isatty():
-        yield lambda what: say(f"{title}: {what}")
+        yield lambda description: say(f"{title}: {description}")
         return
     from rich.markup import escape
 
     screen = console()
     wheel = "line" if screen.options.ascii_only else "dots"
     with screen.status(escape(title), spinner=wheel) as status:
-        yield lambda what: status.update(escape(f"{title}: {what}"))
+        yield lambda description: status.update(escape(f"{title}: {description}"))

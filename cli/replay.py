@@ -1,4 +1,4 @@
-"""``fgtrain replay``."""
+"""``fgtrain replay``: rebuild the parameters of a run from its seed and its log of scalars."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -6,29 +6,47 @@ from typing import TYPE_CHECKING
 import click
 
 from fgnumba.cli.message import say, show
-from fgnumba.cli.options import FILE, RUN
+from fgnumba.cli.options import FILE, RUN, examples
 
 if TYPE_CHECKING:
     from fgnumba.training.replay_log import Log
     from fgnumba.training.trainer import Trainer
 
 REPORTS = 10
-"""Lines of progress."""
+"""Number of progress messages in one replay."""
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        "fgtrain train --estimator weight-perturbation --out runs/weights",
+        "fgtrain replay runs/weights                        # compare with the trained model",
+        "fgtrain replay runs/weights --step 500 --output step-500.safetensors",
+    )
+)
 @click.argument("run", type=RUN, metavar="RUN")
 @click.option(
-    "--step", type=int, metavar="N", help="Steps to take again.  [default: those that led to RUN's model]"
+    "--step",
+    type=int,
+    metavar="N",
+    help="Rebuild the parameters after step N; 0 gives the initial ones.  [default: the step of the "
+    "parameters in RUN's model.safetensors]",
 )
-@click.option("--output", type=FILE, metavar="FILE.safetensors", help="Write the parameters.")
-@click.option("--quiet", is_flag=True, help="Show the result and errors alone.")
+@click.option(
+    "--output",
+    type=FILE,
+    metavar="FILE.safetensors",
+    help="Write the rebuilt parameters to this file.  [default: they are not written]",
+)
+@click.option("--quiet", is_flag=True, help="Print nothing but the result and errors.")
 def replay(run: Path, step: int | None, output: Path | None, quiet: bool) -> int:
-    """Rebuild the parameters of any step of the run folder RUN from its seed and its log, without data.
+    """Rebuild the parameters of any step of RUN without its data.
 
-    The run trained with weight perturbation; it need not have ended. Prints the step and a SHA-256 of the
-    parameters, and after the step whose parameters RUN left (its last, or its best with --restore-best) whether they
-    are those, bit for bit: exit status 1 where they are not.
+    RUN is the folder of a run that was trained with weight perturbation, whose updates follow from the seed and the
+    numbers in replay.log alone. The run need not have ended.
+
+    Prints the step and the SHA-256 of the parameters. If they are of the same step as RUN's model.safetensors (the
+    last step, or the best one with --restore-best), the command also prints whether the two are bit-identical, and
+    exits with status 1 if they are not.
     """
     from safetensors.numpy import save
 
@@ -50,19 +68,36 @@ def replay(run: Path, step: int | None, output: Path | None, quiet: bool) -> int
     parameters = trainer.model.parameters()
     if output is not None:
         write_output(output, save(parameters))
-    found = digest(parameters)
+    rebuilt = digest(parameters)
     trained = run_folder.read_parameters(run, trainer.model) if done == left else None
     if trained is None:
-        show(f"step {done}, sha256 {found}")
+        show(f"step {done}, sha256 {rebuilt}")
         return 0
-    alike = digest(trained) == found
+    alike = digest(trained) == rebuilt
     verdict = f"{'identical to' if alike else 'NOT those of'} {run_folder.MODEL}"
-    show(f"step {done}, sha256 {found}, {verdict}")
+    show(f"step {done}, sha256 {rebuilt}, {verdict}")
     return 0 if alike else 1
 
 
 def retaken(trainer: "Trainer", log: "Log", step: int, quiet: bool) -> int:
-    """Take the steps of a log up to `step` again and show how far that is; return how many there were."""
+    """Repeat the updates in a log up to a step, and show the progress.
+
+    Parameters
+    ----------
+    trainer : Trainer
+        The run's trainer in its initial state; its model's parameters are updated.
+    log : Log
+        The contents of the run's ``replay.log``.
+    step : int
+        Number of steps to repeat.
+    quiet : bool
+        Whether to show no progress.
+
+    Returns
+    -------
+    int
+        Number of steps that were repeated.
+    """
     from contextlib import nullcontext
 
     from fgnumba.cli.progress import interruptible, steps_bar

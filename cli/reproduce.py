@@ -1,29 +1,52 @@
-"""``fgtrain reproduce``."""
+"""``fgtrain reproduce``: run an experiment of a paper and compare its numbers."""
 
 from pathlib import Path
 
 import click
 
-from fgnumba.cli.options import FOLDER
+from fgnumba.cli.options import FOLDER, examples
 from fgnumba.cli.progress import interruptible, spinner
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        "fgtrain reproduce beale            # gradient descent in two dimensions",
+        "fgtrain reproduce mlp --quick",
+        "fgtrain reproduce cnn --data-dir mnist --out reproduced/cnn",
+    )
+)
 @click.argument("name", metavar="NAME")
-@click.option("--quick", is_flag=True, help="A shortened run, which says so.")
-@click.option("--data-dir", metavar="DIR", help="Folder of MNIST's IDX files.")
-@click.option("--seed", type=int, default=0, metavar="N", help="[default: 0]")
+@click.option(
+    "--quick", is_flag=True, help="Run a shortened version of the experiment; its title says that it is one."
+)
+@click.option(
+    "--data-dir",
+    metavar="DIR",
+    help="Folder that holds MNIST's IDX files.  [default: the files are downloaded once and kept in the user's "
+    "cache]",
+)
+@click.option(
+    "--seed",
+    type=int,
+    default=0,
+    metavar="N",
+    help="Seed of everything random; the same seed gives the same result.  [default: 0]",
+)
 @click.option(
     "--out",
     type=FOLDER,
     metavar="DIR",
-    help="Folder of data and figure, without a result.  [default: reproduced/NAME, -2, -3, ...]",
+    help="Folder to write data.json and figure.svg into; it must not hold a result already.  "
+    "[default: reproduced/NAME; reproduced/NAME-2, -3, ... if it does]",
 )
 def reproduce(name: str, quick: bool, data_dir: str | None, seed: int, out: Path | None) -> None:
-    """Run one of the paper's experiments: figure1, beale, rosenbrock, logreg, mlp, cnn, depth, memory or local-losses.
+    """Run an experiment of a paper and compare its numbers.
 
-    Prints numbers beside those of arXiv 2202.08587 (local-losses: arXiv 2210.03310), and leaves data.json and
-    figure.svg. The trainings (logreg, mlp, cnn) go on where they were interrupted, when they are called again alike.
+    NAME is figure1, beale, rosenbrock, logreg, mlp, cnn, depth or memory, which are of arXiv 2202.08587, or
+    local-losses, which is of arXiv 2210.03310. The command prints the numbers beside the paper's, and
+    writes data.json and figure.svg.
+
+    An interrupted training (logreg, mlp, cnn) continues where it was interrupted when the same command is run again.
     """
     from fgnumba.bench.experiments import EXPERIMENTS, Request
     from fgnumba.bench.experiments.contest import STATE
@@ -41,6 +64,6 @@ def reproduce(name: str, quick: bool, data_dir: str | None, seed: int, out: Path
                 result = EXPERIMENTS[name](Request(name, seed, quick, data_dir, folder, advance))
             except Ended as ended:
                 if (folder / STATE).exists():
-                    raise Ended(ended.number, "the same command goes on from here") from None
+                    raise Ended(ended.number, "run the same command again to continue") from None
                 raise
         leave(result, folder)

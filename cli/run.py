@@ -1,4 +1,4 @@
-"""A training run from the command line: begun or continued, shown, ended by signals, written."""
+"""A training run from the command line: start or resume it, show its progress, end it on a signal, write its folder."""
 
 import signal
 from collections.abc import Callable, Iterator, Mapping
@@ -23,19 +23,36 @@ if TYPE_CHECKING:
     from fgnumba.runs.configuration import RunConfig
 
 RECORDS, FEW_RECORDS = 100, 10
-"""Records of a run: one an epoch, but at most about so many, and about so many where there are fewer epochs."""
+"""A run without patience has one record (evaluation) in each epoch, but at most about RECORDS of them, and about
+FEW_RECORDS where it has fewer epochs than that."""
 JUDGED_RECORDS = 20
-"""Of a run with patience: what ends it is counted in records, and must not depend on the size of the data."""
+"""A run with patience has about this many records: patience is counted in records, and the moment at which it ends a
+run must not depend on the size of the data."""
 
 
 def begun(
     config: "RunConfig", out: Path | None, quiet: bool, telemetry: int | None, keeping: Mapping[str, Any]
 ) -> int:
-    """Train as `config` says, from the start, and return the exit status.
+    """Train from the start and write a run folder.
 
     Parameters
     ----------
-    keeping : of ``checkpoint_every``, ``keep`` and ``compact``, those that are chosen. The run remembers them.
+    config : RunConfig
+        The run's settings.
+    out : Path or None
+        The run folder. None takes ``runs/DATA-MODEL-N`` with the first number N that is free.
+    quiet : bool
+        Whether to print nothing but errors.
+    telemetry : int or None
+        Number of steps between comparisons with the exact gradient. None makes no comparisons.
+    keeping : mapping
+        Those of ``checkpoint_every``, ``keep`` and ``compact`` that the user gave. They are written into the run
+        folder, so that ``--resume`` uses them again.
+
+    Returns
+    -------
+    int
+        Exit status: 0, or 128 plus the number of the signal that ended the run.
     """
     _kept("", keeping)
     dataset = fg.datasets.load(config.data, data_dir=config.data_dir)
@@ -44,7 +61,7 @@ def begun(
         whole_number("telemetry", telemetry)
         if not ready.model.processor.by_parts:
             raise fg.ConfigError(
-                "telemetry compares with reverse mode, which is the CPU's: --device cpu is required"
+                "telemetry compares with reverse mode, which runs on the CPU alone: --device cpu is required"
             )
     name = named(ready.config)
     destination = out or run_folder.next_free(Path("runs"), name)
@@ -71,22 +88,34 @@ def begun(
 
 
 def continued(folder: Path, data: Mapping[str, Any], quiet: bool, keeping: Mapping[str, Any]) -> int:
-    """Continue the run in `folder`, and return the exit status.
+    """Continue an interrupted run.
 
     Parameters
     ----------
-    data : where its data set is now, if elsewhere.
+    folder : Path
+        The run folder.
+    data : mapping
+        ``data`` and ``data_dir`` where the data set has been moved since the run began; else empty.
+    quiet : bool
+        Whether to print nothing but errors.
+    keeping : mapping
+        Those of ``checkpoint_every``, ``keep`` and ``compact`` that the user gave; they replace the run's.
+
+    Returns
+    -------
+    int
+        Exit status: 0, or 128 plus the number of the signal that ended the run.
     """
     config, facts = run_folder.read_unfinished(folder)
     if _has_ended(folder, facts):
         return 0
     config = config.updated(data)
     dataset = fg.datasets.load(config.data, data_dir=config.data_dir)
-    theirs = facts.get(DATA, dataset.digest)
-    if theirs != dataset.digest:
+    digest = facts.get(DATA, dataset.digest)
+    if digest != dataset.digest:
         raise fg.RunError(
-            f"{folder}: the data have changed since the run began: {dataset.name} is not what it was; "
-            f"a run goes on with the data that it began with"
+            f"{folder}: the data set {dataset.name} has changed since the run began; "
+            f"a run continues with the data that it began with"
         )
     facts = {**facts, **keeping}
     _kept(folder, facts)
@@ -94,13 +123,13 @@ def continued(folder: Path, data: Mapping[str, Any], quiet: bool, keeping: Mappi
 
 
 def _has_ended(folder: Path, facts: Mapping[str, Any]) -> bool:
-    """Return whether the run in `folder` has ended, and say so."""
+    """Return whether the run in `folder` has ended; if it has, print a message and complete the folder."""
     if not (folder / run_folder.MODEL).exists():
         return False
     ended = facts.get("diverged_at_step")
     how = "has ended" if ended is None else f"has ended: it diverged at step {ended}"
     say(printable(f"{folder} {how}; there is nothing to continue"))
-    # A process that was killed as it ended may have left it.
+    # A process that was killed as it ended may have left checkpoints, or not have drawn the figure.
     run_folder.complete(folder, say)
     return True
 
@@ -108,7 +137,7 @@ def _has_ended(folder: Path, facts: Mapping[str, Any]) -> bool:
 def _kept(
     folder: Path | str, facts: Mapping[str, Any], warn: Callable[[str], None] | None = None
 ) -> fg.Checkpoints:
-    """Return a run's checkpoints as its facts say."""
+    """Return the checkpoints that a run's facts ask for: how often they are written, how many are kept, which kind."""
     every, steps, minutes = facts.get("checkpoint_every", "5m"), None, None
     try:
         if every.endswith("m"):
@@ -119,12 +148,12 @@ def _kept(
         raise fg.ConfigError(
             f"checkpoint_every is {shown(every)}; steps like 1000 or minutes like 10m are required"
         ) from None
-    chosen = {name: facts[name] for name in ("keep", "compact") if name in facts}
-    return fg.Checkpoints(folder, every=steps, minutes=minutes, warn=warn, **chosen)
+    options = {name: facts[name] for name in ("keep", "compact") if name in facts}
+    return fg.Checkpoints(folder, every=steps, minutes=minutes, warn=warn, **options)
 
 
 class _Run:
-    """A run in its folder."""
+    """A training run and its run folder."""
 
     def __init__(
         self,
@@ -144,7 +173,7 @@ class _Run:
         )
 
     def train(self, resume: bool) -> int:
-        """Train to the end or to a signal."""
+        """Train until the run or a signal ends it, and return the exit status."""
         model, trainer = self._ready.model, self._ready.trainer
         title = f"{named(self._ready.config)}, {model.parameter_count:,} parameters, on {model.processor.description}"
         with (
@@ -152,10 +181,10 @@ class _Run:
             Signals(trainer.stop, shown.stop, shown.bar) as signals,
         ):
             saved = _kept(self._folder, self._facts, shown.say)
-            # From here on the folder may be another process's, too.
+            # From here on another process may use the folder, too, so that `begun` must not remove it.
             self.begun = True
             with self._held(saved, resume):
-                # Another process may have ended the run since this one looked.
+                # Another process may have ended the run since the check in `continued`.
                 if _has_ended(self._folder, self._facts):
                     return 0
                 if resume:
@@ -165,11 +194,11 @@ class _Run:
                     self._finish(saved, self._ended(history))
         if history.stopped:
             again = f"fgtrain train --resume {quoted(self._folder)}"
-            say(f"stopped after step {trainer.steps_done}; to go on from step {saved.saved_step}: {again}")
+            say(f"stopped after step {trainer.steps_done}; to continue from step {saved.saved_step}: {again}")
             return signals.status
         if signals.number is not None:
             name = signal.Signals(signals.number).name
-            say(printable(f"{name} came after the last step: the run has ended, {self._folder} is whole"))
+            say(printable(f"{name} came after the last step: the run has ended, {self._folder} is complete"))
         if not self._quiet and saved.records:
             self._say_why(history)
             final = saved.records[-1]
@@ -182,37 +211,39 @@ class _Run:
 
     @contextmanager
     def _held(self, saved: fg.Checkpoints, resume: bool) -> Iterator[None]:
-        """Hold the run's folder; one that the disk has no room for goes."""
+        """Hold the lock of the run's folder; remove a new folder whose lock the disk has no room for."""
         held = False
         try:
             with saved.held():
                 held = True
                 yield
         except fg.RunError:
-            # Where there is no lock, no other process has it.
+            # No other process uses a folder that has no lock file.
             if not held and not resume and not (self._folder / LOCK).exists():
                 run_folder.discard(self._folder)
             raise
 
     def _ended(self, history: fg.History) -> dict[str, Any]:
-        """Return the facts of a run that has ended."""
+        """Return the facts of a run that has ended, among them the step whose parameters were restored, if any."""
         restored = history.restored_step
         return {**self._facts, **({} if restored is None else {RESTORED: restored})}
 
     def _say_why(self, history: fg.History) -> None:
-        """Say what was special about the end of a run."""
+        """Print a message if the run ended early, or if earlier parameters were restored."""
         if self._stopping is not None and history.ended_early:
             best = self._stopping
             say(
-                f"ended early: validation accuracy {best.best:.4f} at step {best.best_step} was not exceeded since"
+                f"ended early: validation accuracy {best.best:.4f} at step {best.best_step} "
+                f"was not exceeded afterwards"
             )
         if history.restored_step is not None:
-            say(f"the parameters are those of step {history.restored_step}, the best on the validation part")
+            say(f"the parameters are those of step {history.restored_step}, the best on the validation data")
 
     def _fit(self, saved: fg.Checkpoints, callbacks: list[fg.Callback], resume: bool) -> fg.History:
-        """Train, and return the history. Where it diverges, what it leaves is written.
+        """Train, and return the history.
 
-        What fails before there is anything to go on from leaves nothing.
+        A run that diverges after its first record still leaves a complete run folder. A new run that fails before its
+        first checkpoint, from which it could continue, leaves no folder.
         """
         try:
             return self._taken(saved, callbacks, resume)
@@ -252,17 +283,17 @@ class _Run:
         )
 
     def _every(self, steps: int) -> int:
-        """Return the steps between records."""
+        """Return the number of steps between two records of a run of `steps` steps."""
         if self._ready.config.patience:
             return -(-steps // JUDGED_RECORDS)
         return max(min(self._ready.per_epoch, -(-steps // FEW_RECORDS)), -(-steps // RECORDS))
 
     def _followers(self, saved: fg.Checkpoints) -> list[fg.Callback]:
-        found: list[fg.Callback] = [] if self._stopping is None else [self._stopping]
+        callbacks: list[fg.Callback] = [] if self._stopping is None else [self._stopping]
         every = self._facts.get("telemetry")
         if every is not None:
             from fgnumba.bench.learning.telemetry import Telemetry
 
             every = whole_number("telemetry", every)
-            found.append(Telemetry(every, self._dataset, self._ready.config.batch_size, saved))
-        return found
+            callbacks.append(Telemetry(every, self._dataset, self._ready.config.batch_size, saved))
+        return callbacks

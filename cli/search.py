@@ -1,4 +1,4 @@
-"""``fgtrain search``."""
+"""``fgtrain search``: search the learning rate of an estimator on a model and data set."""
 
 from pathlib import Path
 from typing import Any
@@ -6,23 +6,60 @@ from typing import Any
 import click
 
 from fgnumba.cli.message import say, show
-from fgnumba.cli.options import FILE, shared
+from fgnumba.cli.options import FILE, examples, shared
 from fgnumba.cli.progress import interruptible, spinner
 from fgnumba.cli.signals import Ended
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        "fgtrain search",
+        "fgtrain search --model cnn --data mnist --estimator activity --out trials.jsonl",
+        "fgtrain search --lowest 1e-4 --highest 1e-1 --count 8 --falls 0,4 --steps 1000",
+    )
+)
 @click.option(
-    "--estimator", metavar="NAME", help="As `fgtrain train` takes it.  [default: what suits the model]"
+    "--estimator",
+    metavar="NAME",
+    help="Gradient estimator, one of those that `fgtrain info` lists.  [default: feedback; local-feedback for "
+    "cnn and resnet]",
 )
 @shared("direction", "directions", "optimizer", "momentum", "nesterov", "weight_decay", "clip_norm", "radius")
 @shared("model", "widths", "data", "data_dir", "batch_size", "seed", "device", "config")
-@click.option("--lowest", type=float, default=1e-5, metavar="X", help="Least learning rate.  [default: 1e-5]")
-@click.option("--highest", type=float, default=1.0, metavar="X", help="Greatest learning rate.  [default: 1]")
-@click.option("--count", type=int, default=16, metavar="N", help="Learning rates.  [default: 16]")
-@click.option("--falls", default="4", metavar="X,X,...", help="Powers of e that they fall by.  [default: 4]")
-@click.option("--steps", type=int, default=2000, metavar="N", help="Of the longest runs.  [default: 2000]")
-@click.option("--out", type=FILE, metavar="FILE", help="Finished trials; the same search goes on from them.")
+@click.option(
+    "--lowest", type=float, default=1e-5, metavar="X", help="Lowest learning rate to try.  [default: 1e-5]"
+)
+@click.option(
+    "--highest", type=float, default=1.0, metavar="X", help="Highest learning rate to try.  [default: 1]"
+)
+@click.option(
+    "--count",
+    type=int,
+    default=16,
+    metavar="N",
+    help="Number of learning rates, evenly spaced on a logarithmic scale.  [default: 16]",
+)
+@click.option(
+    "--falls",
+    default="4",
+    metavar="X,X,...",
+    help="Decays to try with each learning rate, separated by commas: with X, the learning rate falls by the "
+    "factor exp(X) from the first step to the last.  [default: 4, a factor of about 55]",
+)
+@click.option(
+    "--steps",
+    type=int,
+    default=2000,
+    metavar="N",
+    help="Number of steps in the longest trials, those of the last round.  [default: 2000]",
+)
+@click.option(
+    "--out",
+    type=FILE,
+    metavar="FILE",
+    help="File of finished trials, one JSON object on each line. The same search, run again with the same "
+    "file, does not repeat them.  [default: they are not written]",
+)
 def search(
     lowest: float,
     highest: float,
@@ -33,9 +70,13 @@ def search(
     config: Path | None,
     **options: Any,
 ) -> None:
-    """Search a learning rate, and how far it falls, by successive halving.
+    """Search for the best learning rate by successive halving.
 
-    Judged by a tenth of the training data, which is held out. Prints the trials and the options for `fgtrain train`.
+    Many learning rates are tried in short runs. The best third is tried again in runs three times as long, and so on,
+    until one or two are left. Each trial is judged on a tenth of the training data, which is held out; the test data
+    are not used.
+
+    The command prints all trials, and the options of `fgtrain train` that use the best one.
     """
     import fgnumba as fg
     from fgnumba.bench.learning.compare_estimators import recipe_of
@@ -49,18 +90,18 @@ def search(
         powers = tuple(float(part) for part in falls.split(","))
     except ValueError:
         raise fg.ConfigError(f"falls is {falls!r}; numbers with commas between are required") from None
-    what = Search(lowest, highest, count, powers, steps)
+    ladder = Search(lowest, highest, count, powers, steps)
     settings = RunConfig() if config is None else RunConfig.from_toml(config)
     settings = settings.updated({name: value for name, value in options.items() if value is not None})
     dataset = fg.datasets.load(settings.data, data_dir=settings.data_dir)
-    # What is refused leaves no file.
+    # A model that cannot be built is reported before the file of trials is created.
     written_model(settings, dataset.classes)
-    chosen = recipe_of(settings.estimator) if settings.estimator else None
-    # Not where the data lie, but how many there are.
+    recipe = recipe_of(settings.estimator) if settings.estimator else None
+    # The file belongs to these settings. The data may move, but their number must stay.
     facts = {name: value for name, value in settings.settings().items() if name != "data_dir"}
     facts |= {"version": fg.__version__, "examples": len(dataset.x_train), "held_out": HELD_OUT}
     ledger = Ledger(out, facts) if out else None
-    total = sum(number for number, _ in what.rungs())
+    total = sum(number for number, _ in ladder.rungs())
     done = 0
     with interruptible(spinner(f"{total} trials")) as advance:
 
@@ -75,17 +116,17 @@ def search(
             advance(f"{done} of {total} trials: {_shown(trial)}")
 
         try:
-            found = run(settings, dataset, what, ledger.trials if ledger else (), tell, chosen)
+            trials = run(settings, dataset, ladder, ledger.trials if ledger else (), tell, recipe)
         except Ended as ended:
-            raise Ended(ended.number, "the same command goes on from here" if ledger else "") from None
+            raise Ended(ended.number, "run the same command again to continue" if ledger else "") from None
     lines = [f"{'steps':>7}  {'learning rate':>13}  {'falls by e to':>13}  {'accuracy':>8}  {'loss':>8}"]
-    for trial in found:
+    for trial in trials:
         outcome = "diverged" if trial.accuracy is None else f"{trial.accuracy:8.4f}  {trial.loss:8.4f}"
         lines.append(f"{trial.steps:7}  {trial.learning_rate:13g}  {trial.fall:13g}  {outcome}")
     show("\n".join(lines))
-    best = found[0]
+    best = trials[0]
     if best.accuracy is None:
-        raise fg.DivergenceError("every trial of the last rung diverged; search lower learning rates")
+        raise fg.DivergenceError("every trial of the last round diverged; search lower learning rates")
     decay = best.fall / best.steps
     show(f"best: --learning-rate {best.learning_rate:g} --steps {best.steps} --decay {decay:.4g}")
 

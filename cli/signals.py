@@ -1,4 +1,7 @@
-"""Signals that end a process: while a model trains, the first ends it after its step, the second at once."""
+"""Signals that end a process, such as Ctrl-C's SIGINT.
+
+While a model trains, the first signal ends the run after the current step, and a second one ends it immediately.
+"""
 
 import os
 import signal
@@ -9,7 +12,7 @@ from collections.abc import Callable
 from fgnumba.cli.message import say
 
 LEAVING = 1.0
-"""Seconds that the terminal has to be restored: it may take nothing any more."""
+"""Seconds in which the terminal must be restored before the process ends: one that hangs takes no output any more."""
 
 
 _NAMES = (
@@ -17,21 +20,26 @@ _NAMES = (
     *("SIGPWR", "SIGALRM", "SIGVTALRM", "SIGPROF"),
 )
 ENDING = tuple(signal.Signals[name] for name in _NAMES if hasattr(signal, name))
-"""People's signals, a closed terminal's, those by which clusters say that time is nearly up, a power supply's, timers'.
+"""Signals that end a run: those that people send, that of a closed terminal, those by which clusters announce that a
+job's time is nearly over (SIGUSR1, SIGUSR2, SIGXCPU), that of a failing power supply, and those of timers.
 
-Not SIGQUIT: who sends it wants a process that ends at once, and its memory."""
+SIGQUIT is not among them: its sender wants the process to end immediately and to leave a memory image."""
 INSISTENT = tuple(number for number in ENDING if number.name in ("SIGINT", "SIGTERM", "SIGBREAK"))
-"""Those that end a process at once where another one came before.
+"""Signals that end a process immediately if any ending signal came before them.
 
-A closed terminal's signal comes from the system and from the shell, and that of a limit of time every second."""
+The others do not, because they may come twice without anybody insisting: a closed terminal's signal comes from the
+system and from the shell, and that of a time limit comes every second."""
 
 
 class Ended(KeyboardInterrupt):
-    """A signal ends what runs.
+    """Raised where a signal ends a command.
 
     Parameters
     ----------
-    hint : what can be done about it.
+    number : int
+        Number of the signal.
+    hint : str
+        What the user can do next, such as running the command again. Empty (the default): nothing to say.
     """
 
     def __init__(self, number: int, hint: str = "") -> None:
@@ -40,10 +48,12 @@ class Ended(KeyboardInterrupt):
 
 
 class Interrupt:
-    """Raises `Ended` at each signal that ends a process, and at the next step where that was lost.
+    """A context manager that raises `Ended` when a signal of `ENDING` arrives.
 
-    Python prints and drops what is raised in a destructor or in a callback from C, a KeyboardInterrupt too. Signals
-    that are ignored, as in the background, stay ignored. May be nested; what the outer one lost is raised on entry.
+    Python prints and drops an exception that is raised in a destructor or in a callback from C, even a
+    KeyboardInterrupt. So a signal is also remembered, and :meth:`check`, which commands call between steps, raises it
+    again. Signals that are ignored, as those of a background job, stay ignored. The context manager may be nested: a
+    signal whose exception was dropped in the outer one is raised when the inner one is entered.
     """
 
     def __init__(self) -> None:
@@ -66,17 +76,17 @@ class Interrupt:
             raise Ended(number)
 
     def check(self) -> None:
-        """Raise what was lost."""
+        """Raise `Ended` if a signal has arrived."""
         if self._came is not None:
             raise Ended(self._came)
 
 
 def _replaceable() -> dict[int, object]:
-    """Return the handlers that may be replaced, by signal: the system's, Python's, and those of an `Interrupt`.
+    """Return the signal handlers that may be replaced, by signal: the system's, Python's, and those of an `Interrupt`.
 
-    None in another thread than the main one, which Python lets set none.
+    The result is empty outside the main thread, the only one in which Python sets handlers.
     """
-    found: dict[int, object] = {}
+    handlers: dict[int, object] = {}
     if threading.current_thread() is threading.main_thread():
         for number in ENDING:
             handler = signal.getsignal(number)
@@ -84,24 +94,33 @@ def _replaceable() -> dict[int, object]:
             if isinstance(outer, Interrupt):
                 outer.check()
             if isinstance(outer, Interrupt) or handler in (signal.default_int_handler, signal.SIG_DFL):
-                found[number] = handler
-    return found
+                handlers[number] = handler
+    return handlers
 
 
 class Signals:
-    """Hears these signals while it is entered; one that is ignored, as by a job in the background, stays so.
+    """A context manager that ends a training run on a signal of `ENDING`.
 
-    Python runs handlers between two of its own instructions, and a step may be one long instruction. So they are heard
-    by a thread, which the system's handler wakes at once.
+    The first signal asks the run to stop after the current step; a second one ends the process immediately. Signals
+    that are ignored, as those of a background job, stay ignored.
+
+    Python runs signal handlers between two of its own instructions, and a training step may be one long instruction.
+    So a thread waits for the signals, which the system's handler wakes immediately.
 
     Parameters
     ----------
-    stop : called at the first. leave : called before the process ends at the second. Both from another thread.
-    below_a_bar : whether what is said at the first begins on a line of its own.
+    stop : callable
+        Called without arguments, from another thread, at the first signal.
+    leave : callable
+        Called without arguments, from another thread, at the second signal, before the process ends.
+    below_a_bar : bool
+        Whether a progress bar is shown, below which the message about the first signal needs a new line. Default:
+        False.
 
     Attributes
     ----------
-    number : of the first signal that came, None before.
+    number : int or None
+        Number of the first signal, or None before one has arrived.
     """
 
     def __init__(
@@ -120,7 +139,7 @@ class Signals:
         self._thread = threading.Thread(target=self._listen, daemon=True)
         self._thread.start()
         for number in self._before:
-            # Some handler of Python's there must be, or the thread is not woken.
+            # Without a handler of Python's own the thread would not be woken.
             signal.signal(number, lambda *_: None)
         return self
 
@@ -134,7 +153,7 @@ class Signals:
 
     @property
     def status(self) -> int:
-        """What a process that ends for the signal exits with."""
+        """Exit status of a process that the signal ended: 128 plus the signal's number, as in a shell."""
         assert self.number is not None
         return 128 + self.number
 
@@ -150,8 +169,8 @@ class Signals:
             leaving = threading.Thread(target=self._leave, daemon=True)
             leaving.start()
             leaving.join(LEAVING)
-            # No handler, no destructor: whatever is under way may be stuck. Files are whole at every moment.
+            # Exit without running handlers or destructors, which may hang. Files are complete at every moment.
             os._exit(128 + number)
         self.number = number
         self._stop()
-        say(f"{self._lead}stopping after this step; once more to stop at once")
+        say(f"{self._lead}stopping after this step; interrupt again to stop at once")

@@ -1,83 +1,111 @@
-"""``fgtrain train``."""
+"""``fgtrain train``: train a model and write a run folder."""
 
 from pathlib import Path
 from typing import Any
 
 import click
 
-from fgnumba.cli.options import FOLDER, RUN, shared
+from fgnumba.cli.options import FOLDER, RUN, examples, shared
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        "fgtrain train                                        # stops by itself after some seconds",
+        "fgtrain train --data mnist --model cnn --epochs 3",
+        "fgtrain train --widths 256,128 --steps 2000 --seed 1",
+        "fgtrain train --data digits.npz --config settings.toml --out runs/mine",
+        "fgtrain train --resume runs/mine                     # continue an interrupted run",
+    )
+)
 @shared("model", "widths", "data", "data_dir")
 @click.option(
     "--estimator",
     metavar="NAME",
-    help="feedback, local-feedback, activity, weight-perturbation, ...; `fgtrain info` lists them.  "
-    "[default: what suits the model]",
+    help="Gradient estimator: feedback, local-feedback, activity, weight-perturbation, ...; `fgtrain info` "
+    "lists all of them.  [default: feedback; local-feedback for cnn and resnet]",
 )
 @shared("direction", "directions")
-@click.option("--epochs", type=int, metavar="N", help="Passes over the training data.")
+@click.option(
+    "--epochs", type=int, metavar="N", help="Number of passes over the training data; excludes --steps."
+)
 @click.option(
     "--steps",
     type=int,
     metavar="N",
-    help="Steps, instead of epochs.  [default: at most what suits estimator and model, see --patience]",
+    help="Number of training steps; excludes --epochs.  [default: a limit that suits the estimator and the "
+    "model, but --patience can end the run earlier]",
 )
 @click.option(
     "--validation",
     type=float,
     metavar="X",
-    help="Share of the training data that judges and does not train, 0 for none.  "
-    "[default: 0.05 without --epochs and --steps, or with --patience; else 0]",
+    help="Fraction of the training data, from 0 to below 1, that is held out to judge the run and not trained "
+    "on; 0 holds out none.  [default: 0.05 with --patience, or with neither --epochs nor --steps; else 0]",
 )
 @click.option(
     "--patience",
     type=int,
     metavar="N",
-    help="End after N records (of about 20) in a row without a better validation accuracy, 0 for never.  "
-    "[default: 8 without --epochs and --steps; else 0]",
+    help="End the run after N evaluations in a row without a better validation accuracy (a full run has about "
+    "20); 0 never ends it early.  [default: 8 with neither --epochs nor --steps; else 0]",
 )
 @click.option(
     "--restore-best/--no-restore-best",
     default=None,
-    help="With patience, leave the parameters of the best record.  [default: those of the last step]",
+    help="With --patience, keep the parameters of the evaluation with the best validation accuracy in place "
+    "of those of the last step.  [default: --no-restore-best]",
 )
 @shared("batch_size", "optimizer", "learning_rate", "decay", "momentum", "nesterov")
 @shared("weight_decay", "clip_norm", "radius")
 @click.option(
-    "--telemetry", type=int, metavar="M", help="Every M steps, compare the estimate with the exact gradient."
+    "--telemetry",
+    type=int,
+    metavar="M",
+    help="Every M steps, compare the estimated gradient with the exact one, and write the angle and the error "
+    "to gradient.jsonl in the run folder (CPU only).  [default: never]",
 )
 @shared("seed", "device")
 @click.option(
     "--stop-above",
     type=float,
     metavar="X",
-    help="Stop where a loss is above X times the first.  [default: never]",
+    help="Report divergence and stop once the training loss exceeds X times the loss of the first step.  "
+    "[default: only once the loss is not finite]",
 )
 @click.option(
-    "--out", type=FOLDER, metavar="DIR", help="Run folder, new or empty.  [default: runs/DATA-MODEL-N]"
+    "--out",
+    type=FOLDER,
+    metavar="DIR",
+    help="Run folder to write; it must be new or empty.  [default: runs/DATA-MODEL-N, such as "
+    "runs/digits-mlp-1, with the first N that is free]",
 )
 @shared("config")
 @click.option(
     "--checkpoint-every",
     metavar="N|Mm",
-    help="Steps between checkpoints, or minutes as in 10m.  [default: 5m]",
+    help="Interval between checkpoints: a number of steps, such as 1000, or of minutes, such as 10m.  "
+    "[default: 5m]",
 )
-@click.option("--keep", type=int, metavar="K", help="Checkpoints that are kept.  [default: 2]")
+@click.option(
+    "--keep",
+    type=int,
+    metavar="K",
+    help="Number of latest checkpoints to keep; older ones are removed.  [default: 2]",
+)
 @click.option(
     "--compact",
     is_flag=True,
     default=None,
-    help="Checkpoints without arrays: rebuilt by replay, for weight perturbation.",
+    help="Write checkpoints without the parameters, which --resume rebuilds by repeating all updates from "
+    "replay.log; only for weight perturbation.",
 )
 @click.option(
     "--resume",
     type=RUN,
     metavar="RUN",
-    help="Continue the run in the folder RUN where it was interrupted.",
+    help="Continue the interrupted run in the folder RUN from its last checkpoint, with its own settings.",
 )
-@click.option("--quiet", is_flag=True, help="Show errors alone.")
+@click.option("--quiet", is_flag=True, help="Print nothing but errors.")
 def train(
     out: Path | None,
     config: Path | None,
@@ -89,11 +117,15 @@ def train(
     telemetry: int | None,
     **options: Any,
 ) -> int:
-    """Train a model and leave a run folder.
+    """Train a model with forward gradients and write a run folder.
 
-    Without options: a perceptron on the embedded handwritten digits, until the accuracy on a held-out part of the
-    training data gets no better. The test data are evaluated once, at the end. A run that is interrupted goes on with
-    --resume, and ends bit for bit as if it had not been.
+    Without options, the command trains a multilayer perceptron on the handwritten digits that fgnumba includes, until
+    the accuracy on held-out training data stops improving. It evaluates the test data once, at the end. The run folder
+    holds config.toml (all settings), metrics.jsonl (losses and accuracies), model.safetensors (parameters) and
+    loss.png.
+
+    Ctrl-C ends the run after the current step with a checkpoint. --resume then continues it, and the result is
+    bit-identical to that of an uninterrupted run.
     """
     from fgnumba.runs import run_folder
     from fgnumba.runs.configuration import RunConfig
@@ -108,7 +140,8 @@ def train(
         for name, value in others.items():
             if value is not None and name not in ("data", "data_dir"):
                 raise click.UsageError(
-                    f"--{name.replace('_', '-')} beside --resume: a run continues as it was begun"
+                    f"--{name.replace('_', '-')} and --resume are both given; "
+                    f"a run continues with the settings that it began with"
                 )
         return continued(resume, given, quiet, keeping)
     from fgnumba.cli.run import begun

@@ -254,7 +254,7 @@ def test_damaged_run_folders(refused, folder, finished, name, change, message):
 
 def test_data_that_do_not_fit_the_run(refused, folder, finished):
     save(folder)
-    assert "examples (4,) in 2 classes" in refused("evaluate", finished, "--data", "data.npz")
+    assert "examples have shape (4,) and 2 classes" in refused("evaluate", finished, "--data", "data.npz")
 
 
 @pytest.mark.parametrize(

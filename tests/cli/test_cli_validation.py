@@ -203,7 +203,7 @@ def test_a_restored_best_is_what_is_left_and_what_a_replay_leads_to(fgtrain, fol
     end, best = end_of(run)
     assert end == lines(run)[-1]["step"]
     assert config(run)["run"]["restored_step"] == best < end
-    assert f"the parameters are those of step {best}, the best on the validation part" in done.err
+    assert f"the parameters are those of step {best}, the best on the validation data" in done.err
     last = lines(run)[-1]
     evaluated = fgtrain("evaluate", "run", "--json").json()
     assert (evaluated["accuracy"], evaluated["loss"]) == (last["test_accuracy"], last["test_loss"])

@@ -254,7 +254,7 @@ def test_two_comparisons_at_once_keep_both_results(fgtrain, folder):
     assert fgtrain(*SHORT).code == 0
     assert [path.parent.name for path in folder.glob("compared/*/data.json")] == ["digits-mlp-2"]
     error = fgtrain(*SHORT, "--out", "compared/digits-mlp").error
-    expected = "another process works on a result there; name another folder"
+    expected = "another process is writing a result there; name another folder"
     assert error == f"out: compared/digits-mlp: {expected}"
     # One that gets nothing goes; one whose process was killed is free.
     process.send_signal(signal.SIGTERM)

@@ -58,7 +58,7 @@ def has_said(process, text):
 def resumption(errors):
     """Return the step after which a run stopped, that it goes on from, and the command for it."""
     line = errors.splitlines()[-1]
-    stopped, _, rest = line.removeprefix("stopped after step ").partition("; to go on from step ")
+    stopped, _, rest = line.removeprefix("stopped after step ").partition("; to continue from step ")
     step, _, command = rest.partition(": ")
     return int(stopped), int(step), command
 
@@ -70,7 +70,7 @@ def test_the_command_that_an_interrupt_leaves_continues_the_run(folder):
         "train", *SETTINGS, "--checkpoint-every", 1000, "--quiet", "--out", run, cwd=folder, hold=1000
     )
     process.send_signal(signal.SIGINT)
-    wait_for(has_said(process, "once more to stop at once"), process)
+    wait_for(has_said(process, "interrupt again to stop at once"), process)
     process.release()
     status, out, errors = ended(process)
     assert (status, out) == (130, "")
@@ -132,7 +132,7 @@ def test_a_second_signal_ends_a_long_step_and_restores_the_terminal(folder):
             time.sleep(1)
             process.send_signal(signal.SIGINT)
             signals = 1
-        if signals == 1 and b"once more to stop at once" in shown:
+        if signals == 1 and b"interrupt again to stop at once" in shown:
             process.send_signal(signal.SIGTERM)
             signals = 2
     os.close(leader)
@@ -147,7 +147,7 @@ def test_signals_while_kernels_are_compiled(folder):
     process = start("train", *SETTINGS, "--out", "run", cwd=folder, FGNUMBA_CACHE_DIR=str(folder / "cache"))
     wait_for(has_said(process, "compiling kernels"), process)
     process.send_signal(signal.SIGINT)
-    wait_for(has_said(process, "once more to stop at once"), process)
+    wait_for(has_said(process, "interrupt again to stop at once"), process)
     process.send_signal(signal.SIGINT)
     assert ended(process)[0] == 130
     assert newest(folder / "run") == 0
@@ -207,7 +207,7 @@ def test_every_signal_that_ends_a_process_leaves_a_checkpoint(folder, number):
     # A closed terminal and a limit of time say it more than once: the step is finished all the same.
     for _ in range(3):
         process.send_signal(number)
-        wait_for(has_said(process, "once more to stop at once"), process)
+        wait_for(has_said(process, "interrupt again to stop at once"), process)
     process.release()
     status, _, errors = ended(process)
     assert status == 128 + number
@@ -238,7 +238,7 @@ def test_other_commands_end_with_one_line(folder, name, number):
     status, out, errors = ended(process)
     assert (status, out) == (128 + number, "")
     last = f"fgtrain: ended by {number.name}"
-    hint = "; the same command goes on from here" if name == "search" else ""
+    hint = "; run the same command again to continue" if name == "search" else ""
     assert errors.splitlines()[-1] == last + hint
     assert "Traceback" not in errors
     assert not (folder / "compared").exists()
@@ -329,7 +329,7 @@ def test_a_signal_after_the_last_step(fgtrain, folder, monkeypatch, quiet):
     monkeypatch.setattr(run_folder, "finish", signalled)
     done = fgtrain("train", "--steps", 3, "--widths", 8, "--out", "run", *quiet)
     assert done.code == 0
-    assert done.err.splitlines()[-1] == "SIGTERM came after the last step: the run has ended, run is whole"
+    assert done.err.splitlines()[-1] == "SIGTERM came after the last step: the run has ended, run is complete"
     assert fgtrain("evaluate", "run").code == 0
 
 
@@ -338,8 +338,8 @@ def test_a_quiet_run_that_is_stopped_says_two_lines(folder):
         "train", *SETTINGS, "--checkpoint-every", 500, "--quiet", "--out", "run", cwd=folder, hold=500
     )
     process.send_signal(signal.SIGTERM)
-    wait_for(has_said(process, "once more to stop at once"), process)
+    wait_for(has_said(process, "interrupt again to stop at once"), process)
     process.release()
     first, second = ended(process)[2].splitlines()
-    assert first == "stopping after this step; once more to stop at once"
+    assert first == "stopping after this step; interrupt again to stop at once"
     assert second.startswith("stopped after step ")

@@ -198,7 +198,8 @@ def test_finished_runs_and_what_are_none(fgtrain, folder, finished):
 )
 def test_a_run_continues_as_it_was_begun(fgtrain, finished, option):
     error = fgtrain("train", "--resume", finished, *option).error
-    assert error == f"{option[0]} beside --resume: a run continues as it was begun"
+    reason = "a run continues with the settings that it began with"
+    assert error == f"{option[0]} and --resume are both given; {reason}"
 
 
 def test_a_run_remembers_what_it_was_told_when_it_continued(fgtrain, folder, monkeypatch):

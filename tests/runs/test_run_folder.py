@@ -142,12 +142,13 @@ def test_a_run_knows_the_data_that_it_trained_on(fgtrain, folder, blobs):
     np.savez(folder / blobs, **arrays)
     # Also where there is no checkpoint yet, as in the first minutes of a run.
     error = fgtrain("train", "--resume", "run").error
-    assert error.startswith(f"run: the data have changed since the run began: {blobs} is not what it was; ")
+    assert error.startswith(f"run: the data set {blobs} has changed since the run began; ")
     (folder / "model/model.safetensors").rename(folder / "run/model.safetensors")
     done = fgtrain("evaluate", "run", "--json")
     assert done.code == 0
     assert done.json()["n"] == 20
-    assert done.err == f"run: the data have changed since the run trained: {blobs} is not what it was\n"
+    changed = f"the data set {blobs} has changed since the run trained on it"
+    assert done.err == f"run: {changed}; the result is of the changed data\n"
     # Others that are asked for are no surprise; and what a run of before does not know, it does not say.
     assert fgtrain("evaluate", "run", "--data", blobs).err == ""
     config = folder / "run/config.toml"
