@@ -1,1 +1,1 @@
-"""Runs as people start them: a configuration, the model and trainer it stands for, and the folder that is left."""
+"""Training runs as ``fgtrain`` starts them: a run's configuration, its model and trainer, and the folder it writes."""

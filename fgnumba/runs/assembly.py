@@ -1,4 +1,8 @@
-"""From a configuration to a trainer: what is not given is chosen, and written down."""
+"""From a run's configuration to its model and trainer.
+
+A setting that the user did not give gets the value that suits the model and the data, and this value is written into
+the configuration, so that the run folder's config.toml holds everything that decided the run.
+"""
 
 import os
 from dataclasses import dataclass, fields, replace
@@ -17,7 +21,7 @@ from fgnumba.training.trainer import Trainer
 from fgnumba.validation.paths import expanded, path_of
 
 FEWEST_STEPS = 800
-"""Of a run whose length is not given, however small its data."""
+"""Smallest limit on the steps of a run whose length is not given, however small its data set."""
 
 
 @dataclass(frozen=True)
@@ -26,8 +30,14 @@ class Assembled:
 
     Parameters
     ----------
-    config : with everything written out that decides it.
-    per_epoch : steps of a pass over the data that train.
+    config : RunConfig
+        The configuration, in which every setting that decides the run is written out.
+    model : Graph
+        The model with its initial parameters.
+    trainer : Trainer
+        The trainer before its first step.
+    per_epoch : int
+        Number of steps in one pass over the training data, without the part that is held out for validation.
     """
 
     config: RunConfig
@@ -37,17 +47,30 @@ class Assembled:
 
 
 def assemble(config: RunConfig, dataset: Dataset, chosen: Recipe | None = None) -> Assembled:
-    """Return the trainer of a configuration on a data set.
+    """Return the model and the trainer of a configuration on a data set.
 
     Parameters
     ----------
-    chosen : the recipe of the configuration's estimator, where it is none of the library's.
+    config : RunConfig
+        The settings that the user gave. The others are chosen here.
+    dataset : Dataset
+        The data set to train on; its shape and size decide the model and the length of the run.
+    chosen : Recipe, optional
+        The recipe of the estimator, where it is not one of ``fgnumba.estimators.RECIPES``, such as that of reverse
+        mode. None (the default) looks up the recipe that `config` names.
+
+    Returns
+    -------
+    Assembled
+        The run, ready to begin.
 
     Raises
     ------
     ConfigError, ShapeError
+        A setting is impossible, or the model does not fit the data.
     DatasetError
-        The share to hold out that was given, or that patience needs, is less than an example.
+        The fraction of the training data to hold out, which was given or which patience requires, is less than one
+        example.
     """
     suited = defaults(config.model)
     name = config.estimator or suited.estimator
@@ -73,28 +96,38 @@ def assemble(config: RunConfig, dataset: Dataset, chosen: Recipe | None = None) 
 
 
 def _judged(config: RunConfig, dataset: Dataset) -> RunConfig:
-    """Write out what is held out; nothing where nobody asked for it and the data are too few."""
-    found = config.judged()
-    if config.validation is None and not config.patience and found.validation:
+    """Write out how much is held out: nothing where nobody asked for it and the data set is too small."""
+    judged = config.judged()
+    if config.validation is None and not config.patience and judged.validation:
         try:
-            judges(dataset, found.validation, config.seed)
+            judges(dataset, judged.validation, config.seed)
         except DatasetError:
             return replace(config, validation=0.0).judged()
-    return found
+    return judged
 
 
 def _examples(config: RunConfig, dataset: Dataset) -> int:
-    """Return how many examples are left to train on."""
+    """Return the number of training examples that are not held out."""
     held = judges(dataset, config.validation, config.seed).sum() if config.validation else 0
     return len(dataset.x_train) - int(held)
 
 
 def trainer(config: RunConfig, model: Graph, chosen: Recipe | None = None) -> Trainer:
-    """Return a fresh trainer of a configuration in which everything is written out.
+    """Return a new trainer.
+
+    Parameters
+    ----------
+    config : RunConfig
+        A configuration in which every setting is written out, as in :class:`Assembled`.
+    model : Graph
+        The model to train.
+    chosen : Recipe, optional
+        The recipe of the estimator. None (the default) looks up the one that `config` names.
 
     Raises
     ------
     ConfigError
+        A setting is impossible, or the optimizer does not take it.
     """
     name = str(config.estimator)
     estimator = (chosen or recipe(name)).build(name, config.direction, config.directions)
@@ -119,7 +152,27 @@ def _optimizer(config: RunConfig) -> Optimizer:
 
 
 def written_model(config: RunConfig, classes: int) -> tuple[list[dict[str, Any]], str]:
-    """Return the tables of a configuration's model, and what they stand in."""
+    """Return the layers of a configuration's model as tables.
+
+    Parameters
+    ----------
+    config : RunConfig
+        The configuration: its ``layers``, or else its ``model`` and ``widths``.
+    classes : int
+        Number of classes, the units of a named model's last layer.
+
+    Returns
+    -------
+    tables : list of dict
+        One table for each layer, as in a TOML file.
+    where : str
+        Where the tables come from, for error messages, such as ``model cnn``.
+
+    Raises
+    ------
+    ConfigError
+        There is no such model, or its file is damaged.
+    """
     where = f"model {config.model}"
     if config.layers is not None:
         return list(config.layers), "config"
@@ -138,14 +191,22 @@ def written_model(config: RunConfig, classes: int) -> tuple[list[dict[str, Any]]
 
 
 def build(config: RunConfig, dataset: Dataset) -> tuple[RunConfig, Graph]:
-    """Return the configuration with the model's layers written out, and the model."""
+    """Return the configuration with the model's layers, device and absolute paths written out, and the model.
+
+    Parameters
+    ----------
+    config : RunConfig
+        The settings; an estimator, optimizer and length need not be written out.
+    dataset : Dataset
+        The data set, which decides the input shape and the number of classes.
+    """
     written, where = written_model(config, dataset.classes)
     model = model_from(written, dataset.classes, where, dataset.input_shape, config.seed, config.device)
     resolved = [
         {**table, **({"units": dataset.classes} if table.get("units") == "classes" else {})}
         for table in written
     ]
-    # Absolute, so that the run's configuration holds from every folder.
+    # The paths become absolute, so that the run's configuration is valid from every working folder.
     paths = {
         name: os.path.abspath(expanded(path, name))
         for name, path in (("data", config.data), ("data_dir", config.data_dir))

@@ -1,4 +1,4 @@
-"""The configuration of a training run: defaults, a TOML file over them, options over both."""
+"""The configuration of a training run: default settings, overridden by a TOML file, and that by options."""
 
 import math
 import os
@@ -20,51 +20,96 @@ DIRECTIONS = ("rank1", "orthogonal", "rademacher", "gaussian")
 OPTIMIZERS = ("sgd", "adam", "adamw", "frank-wolfe")
 MAX_DIRECTIONS = 1 << 20
 MAX_STEPS = 1 << 32
-"""As many as one seed has directions for."""
+"""Largest number of steps: one seed has directions for this many."""
 MAX_TOML = 1 << 20
-"""Bytes of the longest file of settings or layers."""
+"""Largest size of a TOML file of settings or layers, in bytes."""
 MAX_KEY_PARTS = 16
-# tomllib takes time with the square of a key's parts.
+# The time that tomllib takes grows with the square of the number of parts of a dotted key such as a.b.c.
 _DEEP_KEY = re.compile(
     rf"""(?<![\w-])(?:(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){{{MAX_KEY_PARTS}}}"""
 )
 _PATHS, _URI = ("data", "data_dir", "model"), "file://"
 DECADES = 4.0
-"""By default the learning rate falls by e to this power over a run."""
+"""By default the learning rate falls over a run by the factor e to this power, about 55."""
 HELD_OUT, PATIENCE = 0.05, 8
-"""Share of the training data that judges, and records without progress that end a run, where these are not given.
+"""Default fraction of the training data that is held out for validation, and default number of records without a better
+validation accuracy after which a run ends.
 
-A tenth costs 0.15 % of accuracy on the digits (seven seeds, judged by a fifth that was held out apart)."""
+Holding out a tenth instead costs 0.15 % of accuracy on the digits (seven seeds, judged on a separate fifth)."""
 
 
 @dataclass(frozen=True)
 class RunConfig:
-    """Everything that decides a training run.
+    """All settings that decide a training run.
+
+    Every parameter is also an option of ``fgtrain train`` (`batch_size` is ``--batch-size``) and a key of a TOML file,
+    but for `layers`, which a TOML file alone can give.
 
     Parameters
     ----------
-    model : ``logreg``, ``mlp``, ``cnn``, ``resnet``, or the path of a TOML file with ``[[layers]]``.
-    widths : hidden layers of ``mlp``.
-    layers : the model as tables; they win over `model`.
-    data, data_dir : as ``fgnumba.datasets.load`` takes them.
-    estimator, direction, directions : one of ``fgnumba.estimators.RECIPES``, one of the directions, T. None: what suits
-        the model (``defaults.defaults``); what the estimator has by itself.
-    epochs, steps : one of the two. None for both: at most as many as suit estimator and model.
-    validation : share of the training data that judges the run and does not train; 0: none. None: 0.05 where neither
-        epochs nor steps are given, or `patience` is; else none.
-    patience : records in a row without a better validation accuracy that end the run; 0: it takes all its steps. None:
-        eight where neither epochs nor steps are given and there is a validation part; else 0.
-    restore_best : whether a run with patience leaves the parameters of its best record, not those of its last step.
-    optimizer : ``sgd``, ``adam``, ``adamw`` or ``frank-wolfe``. None: the estimator's.
-    learning_rate, decay : None: the estimator's, found by search; e⁻⁴ over the run.
-    momentum, nesterov : of ``sgd``. None: 0, and the heavy ball.
-    weight_decay, clip_norm, radius : as the optimisers take them.
-    stop_above : a run whose loss exceeds this many times its first has diverged. None: any finite loss will do.
-    batch_size, seed, device : as the library takes them.
+    model : str
+        ``logreg``, ``mlp``, ``cnn``, ``resnet``, or the path of a TOML file with ``[[layers]]``. Default: ``"mlp"``.
+    widths : tuple of int, optional
+        Number of units in each hidden layer of ``mlp``. None (the default): 1024, 1024.
+    layers : tuple of dict, optional
+        The model as one table for each layer; it takes precedence over `model`. None (the default): `model` decides.
+    data : str
+        Name or path of the data set, as ``fgnumba.datasets.load`` takes it. Default: ``"digits"``.
+    data_dir : str, optional
+        Folder of the IDX files of ``mnist`` or ``fashion-mnist``. None (the default): they are downloaded once.
+    estimator : str, optional
+        Name of the gradient estimator, a key of ``fgnumba.estimators.RECIPES``. None (the default): the one that suits
+        the model (``fgnumba.training.defaults``).
+    direction : str, optional
+        Distribution of the directions of weight perturbation: ``rank1``, ``orthogonal``, ``rademacher`` or
+        ``gaussian``. None (the default): the estimator's.
+    directions : int, optional
+        Number of directions T, or of noise draws, in each step. None (the default): the estimator's.
+    epochs : int, optional
+        Number of passes over the training data. Give `epochs` or `steps`, not both. None (the default) for both: a
+        limit on the steps that suits the estimator and the model.
+    steps : int, optional
+        Number of training steps.
+    validation : float, optional
+        Fraction of the training data that is held out to judge the run and not trained on; 0: nothing is held out.
+        None (the default): 0.05 if neither `epochs` nor `steps` is given, or if `patience` is given; else 0.
+    patience : int, optional
+        Number of records in a row without a better validation accuracy after which the run ends; 0: it takes all its
+        steps. None (the default): 8 if neither `epochs` nor `steps` is given and data are held out; else 0.
+    restore_best : bool
+        Whether a run with patience keeps the parameters of its best record and not those of its last step. Default:
+        False.
+    batch_size : int
+        Number of examples in each step. Default: 64.
+    learning_rate : float, optional
+        Learning rate of the first step. None (the default): the estimator's, which was found by search.
+    decay : float, optional
+        Decay k: step i, counted from 0, uses the learning rate ``learning_rate`` exp(-k i). None (the default):
+        4 / steps, so that the learning rate falls by e⁻⁴ over the run.
+    optimizer : str, optional
+        ``sgd``, ``adam``, ``adamw`` or ``frank-wolfe``. None (the default): the estimator's.
+    momentum : float, optional
+        Momentum of ``sgd``, from 0 to below 1. None (the default): 0 for ``sgd``; the other optimisers take none.
+    nesterov : bool, optional
+        Whether the momentum of ``sgd`` is Nesterov's. None (the default): the classical (heavy-ball) momentum.
+    weight_decay : float, optional
+        Coefficient of weight decay. None (the default): the optimizer's, 0.01 for ``adamw``, else 0.
+    clip_norm : float, optional
+        Largest Euclidean norm of a gradient; a longer one is scaled down to it. None (the default): no limit.
+    radius : float, optional
+        Radius of the ball in which ``frank-wolfe`` keeps the parameters; it requires one. None is the default.
+    stop_above : float, optional
+        The run has diverged if its loss exceeds this many times the loss of its first step. None (the default): only
+        a loss that is not finite counts as divergence.
+    seed : int
+        Seed of everything random. Default: 0.
+    device : str
+        ``cpu``, ``cuda``, or ``auto``, which takes a GPU if there is one. Default: ``"auto"``.
 
     Raises
     ------
     ConfigError
+        A value is impossible, or `epochs` and `steps` are both given.
     """
 
     model: str = "mlp"
@@ -142,7 +187,16 @@ class RunConfig:
             )
 
     def updated(self, settings: Mapping[str, Any]) -> "RunConfig":
-        """Return a copy with `settings` over it; a new model or duration replaces the old one whole."""
+        """Return a copy in which some settings are replaced.
+
+        A new `model` or `widths` also removes `layers`, and new `epochs` remove `steps` or the reverse, because the old
+        value describes the same thing.
+
+        Parameters
+        ----------
+        settings : mapping
+            New values by the names of the parameters.
+        """
         changes = dict(settings)
         if "epochs" in changes and "steps" not in changes:
             changes["steps"] = None
@@ -153,12 +207,12 @@ class RunConfig:
         return replace(self, **changes)
 
     def judged(self) -> "RunConfig":
-        """Return a copy in which it is written out what is held out, and how patient the run is.
+        """Return a copy in which `validation` and `patience` are numbers and not None.
 
         Raises
         ------
         ConfigError
-            Patience without a validation part, or a best record to restore without patience.
+            There is patience but nothing is held out, or a best record is to be restored without patience.
         """
         open_ended = self.epochs is None and self.steps is None
         validation, patience = self.validation, self.patience
@@ -178,7 +232,18 @@ class RunConfig:
 
     @classmethod
     def from_toml(cls, path: Path) -> "RunConfig":
-        """Return the defaults with the settings of a TOML file over them; ConfigError names the file."""
+        """Return a configuration with the settings in a TOML file, and the default settings for the rest.
+
+        Parameters
+        ----------
+        path : Path
+            The file. A ``[run]`` table in it is ignored, so that a run folder's config.toml can be used again.
+
+        Raises
+        ------
+        ConfigError
+            The file is missing or is not TOML, a key is unknown, or a value is impossible. The message names the file.
+        """
         settings = read_settings(path)
         try:
             return cls().updated(settings)
@@ -186,7 +251,14 @@ class RunConfig:
             raise ConfigError(f"{path}: {error}") from None
 
     def to_toml(self, run: Mapping[str, Any] | None = None) -> str:
-        """Return TOML that :meth:`from_toml` reads back, with facts of a run as its ``[run]`` table."""
+        """Return the settings as TOML text, which :meth:`from_toml` reads back.
+
+        Parameters
+        ----------
+        run : mapping, optional
+            Facts of a run, such as its input shape, for the ``[run]`` table. None (the default): there is no such
+            table.
+        """
         import tomli_w
 
         settings = self.settings()
@@ -194,7 +266,7 @@ class RunConfig:
         return tomli_w.dumps({**settings, **paths, **({"run": dict(run)} if run else {})})
 
     def settings(self) -> dict[str, Any]:
-        """Return what differs from None, as TOML values."""
+        """Return the settings that are not None, as TOML values: a list for each tuple."""
         return {
             name: list(value) if isinstance(value, tuple) else value
             for name, value in asdict(self).items()
@@ -203,12 +275,17 @@ class RunConfig:
 
 
 def read_settings(path: Path) -> dict[str, Any]:
-    """Return the settings of a TOML file; a ``[run]`` table, which a run folder's file has, is left out.
+    """Return the settings in a TOML file by the names of :class:`RunConfig`'s parameters.
+
+    Parameters
+    ----------
+    path : Path
+        The file. A ``[run]`` table, which a run folder's config.toml has, is left out.
 
     Raises
     ------
     ConfigError
-        The file is missing or no TOML, or a key is unknown.
+        The file is missing or is not TOML, or a key is unknown.
     """
     table = read_toml(path, "config")
     if "run" in table:
@@ -233,13 +310,28 @@ def read_settings(path: Path) -> dict[str, Any]:
 
 
 def read_toml(path: Path, what: str) -> dict[str, Any]:
-    """Return a TOML file as a dictionary; ConfigError with one line where that fails."""
+    """Return the contents of a TOML file as a dictionary.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    what : str
+        What the file is, for error messages: ``config`` or ``model``.
+
+    Raises
+    ------
+    ConfigError
+        The file cannot be read or is not TOML. The message is one line and names the file.
+    """
     try:
         path = path_of(path, what)
-        # Editors of Windows begin UTF-8 with a mark.
+        # Some editors on Windows begin a UTF-8 file with a byte-order mark, which "utf-8-sig" skips.
         text = read_whole(path, MAX_TOML).decode("utf-8-sig")
         if _DEEP_KEY.search(text):
-            raise ConfigError(f"{what} {path}: a key of more than {MAX_KEY_PARTS} parts; none has so many")
+            raise ConfigError(
+                f"{what} {path}: a key has more than {MAX_KEY_PARTS} parts; no setting has so many"
+            )
         return tomllib.loads(text)
     except OSError as error:
         raise ConfigError(f"{what} {path}: {error.strerror or error}") from None
@@ -247,18 +339,25 @@ def read_toml(path: Path, what: str) -> dict[str, Any]:
         raise ConfigError(f"{what} {path}: not UTF-8 text; save it as UTF-8") from None
     except RecursionError:
         raise ConfigError(f"{what} {path}: brackets are nested too deeply") from None
-    # Not TOML, or not a possible path.
+    # The text is not TOML, or the path is impossible.
     except ValueError as error:
         raise ConfigError(f"{what} {path}: {error}") from None
 
 
 def named(config: RunConfig) -> str:
-    """Return what a run's folder is called where nobody says: as much as leaves room for a number in a file's name."""
+    """Return the default name of a run's folder, such as ``digits-mlp``, before a number is appended.
+
+    Parameters
+    ----------
+    config : RunConfig
+        The configuration, whose data set and model give the name. Both are cut to 100 bytes, so that the name with a
+        number is short enough for a file name.
+    """
     return "-".join(shortened(Path(name).stem, 100) for name in (config.data, config.model))
 
 
 def _path_in(file: Path, key: str, uri: str) -> str:
-    """Return the path that a ``file://`` URI in a file of settings stands for."""
+    """Return the path that a ``file://`` URI in a TOML file stands for."""
     host, slash, rest = uri.removeprefix(_URI).partition("/")
     if host not in ("", "localhost") or not slash:
         raise ConfigError(f"{file}: {key} is {shown(uri)}; a file of this machine, file:///..., is required")
@@ -266,7 +365,7 @@ def _path_in(file: Path, key: str, uri: str) -> str:
 
 
 def _held(path: str) -> str:
-    """Return a path as TOML, which is UTF-8, can hold it: one of other bytes as a URI."""
+    """Return a path in a form that TOML, which is UTF-8, can hold: a path of other bytes becomes a ``file://`` URI."""
     try:
         path.encode()
     except UnicodeEncodeError:

@@ -1,4 +1,8 @@
-"""Figures: drawn without a window, a backend or the user's settings of one, and never what a run depends on."""
+"""Figures of runs and experiments.
+
+A figure is drawn without a window and without matplotlib's backend or the user's choice of one. A run never depends on
+its figure: where the figure cannot be drawn, the run says so on one line and goes on.
+"""
 
 import io
 import logging
@@ -19,13 +23,23 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _BACKEND = "MPLBACKEND"
-# Without a date, the same numbers are the same file.
+# The date is left out, so that the same numbers give the same file.
 _OPTIONS: dict[str, dict[str, Any]] = {".png": {"dpi": 150}, ".svg": {"metadata": {"Date": None}}}
 _LOSS, _ACCURACY = "#c1440e", "#33658a"
 
 
 def leave(path: Path, draw: "Callable[[], Figure]", warn: Callable[[str], None]) -> None:
-    """Write a figure in the format that its name ends in, as :func:`attempt` does."""
+    """Draw a figure and write it in the format of its file name, ``.png`` or ``.svg``.
+
+    Parameters
+    ----------
+    path : Path
+        The file; an existing one is replaced.
+    draw : callable
+        Returns the figure.
+    warn : callable
+        Called with a line of text where the figure cannot be drawn or written; no exception is raised then.
+    """
 
     def content() -> bytes:
         with _silent():
@@ -37,10 +51,19 @@ def leave(path: Path, draw: "Callable[[], Figure]", warn: Callable[[str], None])
 
 
 def attempt(path: Path, content: Callable[[], bytes], warn: Callable[[str], None]) -> None:
-    """Write what `content` makes; where that fails for whatever reason, say so in a line.
+    """Compute the content of a file and write it; where either fails for any reason, warn on one line.
 
-    An installation without fonts, a broken matplotlib, a full disk: none of them is worth what was computed. Only who
-    interrupts it is heard: a module that calls ``sys.exit`` is broken as others are.
+    The reason may be an installation without fonts, a broken matplotlib or a full disk. None of these may lose the
+    results that have been computed. Only an interrupt passes through; even a ``sys.exit`` in a broken module does not.
+
+    Parameters
+    ----------
+    path : Path
+        The file; an existing one is replaced.
+    content : callable
+        Returns the bytes of the file.
+    warn : callable
+        Called with a line of text where the file is left out.
     """
     try:
         replace(path, content())
@@ -52,7 +75,13 @@ def attempt(path: Path, content: Callable[[], bytes], warn: Callable[[str], None
 
 
 def blank(width: float, height: float) -> "Figure":
-    """Return an empty figure of so many inches, which draws by itself: no backend is chosen, and none is loaded."""
+    """Return an empty figure that can be drawn without choosing or loading a backend of matplotlib.
+
+    Parameters
+    ----------
+    width, height : float
+        Size in inches.
+    """
     _load()
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -63,11 +92,11 @@ def blank(width: float, height: float) -> "Figure":
 
 
 def _load() -> None:
-    """Import matplotlib whatever backend the environment names: a bad name would fail the import."""
+    """Import matplotlib without the backend that ``MPLBACKEND`` names: an unknown name would fail the import."""
     with _without_backend() as named:
         import matplotlib
     if named:
-        # As the import would have done: the process may go on to draw figures of its own.
+        # Select the backend as the import would have done, because the program may draw figures of its own later.
         with suppress(ValueError):
             matplotlib.rcParams["backend"] = named
 
@@ -84,7 +113,7 @@ def _without_backend() -> Iterator[str | None]:
 
 @contextmanager
 def _silent() -> Iterator[None]:
-    """Drop what matplotlib has to say of folders, settings and fonts."""
+    """Suppress matplotlib's warnings about folders, settings and fonts."""
     logger = logging.getLogger("matplotlib")
     before = logger.level
     logger.setLevel(logging.CRITICAL)
@@ -97,17 +126,23 @@ def _silent() -> Iterator[None]:
 
 
 def of_records(records: Sequence[Record]) -> "Figure":
-    """Return the figure of a run: losses and accuracies over steps. What was not taken is not drawn.
+    """Return the figure of a run: its losses and accuracies over the steps.
 
-    Training and validation are lines, the test figures a dot each, where the run ended.
+    Training and validation are drawn as lines, the test loss and accuracy as dots at the step where the run ended.
+    Quantities that no record has are left out.
+
+    Parameters
+    ----------
+    records : sequence of Record
+        The run's records, in the order of their steps.
     """
     figure = blank(7, 4)
     axis = figure.subplots()
     right = axis.twinx()
     _plot(axis, records, "loss", "training loss", color=_LOSS)
-    for on, what, color in ((axis, "loss", _LOSS), (right, "accuracy", _ACCURACY)):
-        _plot(on, records, f"validation_{what}", f"validation {what}", color=color, ls="--")
-        _plot(on, records, f"test_{what}", f"test {what}", color=color, ls="", marker="o")
+    for on, quantity, color in ((axis, "loss", _LOSS), (right, "accuracy", _ACCURACY)):
+        _plot(on, records, f"validation_{quantity}", f"validation {quantity}", color=color, ls="--")
+        _plot(on, records, f"test_{quantity}", f"test {quantity}", color=color, ls="", marker="o")
     axis.set(xlabel="step", ylabel="loss", yscale="log")
     right.set_ylabel("accuracy", color=_ACCURACY)
     right.set_ylim(0, 1)
@@ -117,7 +152,7 @@ def of_records(records: Sequence[Record]) -> "Figure":
 
 
 def _plot(axis: "Axes", records: Sequence[Record], what: str, label: str, **style: Any) -> None:
-    """Draw a figure of the records that have it."""
+    """Draw the quantity `what`, a field of `Record`, over the steps of those records in which it is not NaN."""
     points = [(r.step, getattr(r, what)) for r in records if not math.isnan(getattr(r, what))]
     if points:
         axis.plot(*zip(*points, strict=True), label=label, **style)

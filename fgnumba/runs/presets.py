@@ -1,4 +1,4 @@
-"""Named models, and models as TOML tables."""
+"""Named models such as ``cnn``, and models as TOML tables."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 Table = dict[str, Any]
 
 MLP_WIDTHS = (1024, 1024)
-"""Hidden layers of ``mlp``, those of arXiv 2202.08587."""
+"""Default number of units in each hidden layer of ``mlp``: the network of arXiv 2202.08587."""
 
 NAMES = ("logreg", "mlp", "cnn", "resnet")
 
@@ -31,21 +31,35 @@ LAYERS = {
     "layer_norm": "LayerNorm",
     "max_pool2d": "MaxPool2d",
 }
-"""Layers by their ``type`` in a table."""
+"""Names of the layer classes in ``fgnumba.layers``, by the ``type`` that a table gives."""
 
 
 def tables(name: str, classes: int, widths: Sequence[int] | None = None) -> list[Table]:
-    """Return the layers of the model called `name` as TOML tables.
+    """Return the layers of a named model as TOML tables.
 
     ``logreg`` is multinomial logistic regression. ``mlp`` is a perceptron with ReLU and hidden layers of `widths`.
     ``cnn`` is the convolutional network of arXiv 2202.08587: four 3x3 convolutions of 64 channels with ReLU, 2x2
     max-pooling after the second and fourth, dense 1024. ``resnet`` is a small residual network (K. He et al., arXiv
     1512.03385) with group normalisation: three blocks of two 3x3 convolutions, of 16, 32 and 64 channels.
 
+    Parameters
+    ----------
+    name : str
+        ``logreg``, ``mlp``, ``cnn`` or ``resnet``.
+    classes : int
+        Number of classes, the units of the last layer.
+    widths : sequence of int, optional
+        Number of units in each hidden layer of ``mlp``. None (the default) takes two layers of 1024.
+
+    Returns
+    -------
+    list of dict
+        One table for each layer, such as ``{"type": "dense", "units": 10}``.
+
     Raises
     ------
     ConfigError
-        There is no such model, or it has no widths to choose.
+        There is no such model, or `widths` is given for a model other than ``mlp``.
     """
     if name not in NAMES:
         raise ConfigError(f"model: unknown model {shown(name)}{did_you_mean(name, NAMES)}, or a TOML file")
@@ -59,10 +73,10 @@ def tables(name: str, classes: int, widths: Sequence[int] | None = None) -> list
         return [dict(table) for table in (*half, *half, {"type": "flatten"}, hidden, head)]
     if name == "resnet":
         return [*_residual_tables(), {"name": "head", **head}]
-    chosen = (several(widths) if widths is not None else MLP_WIDTHS) if name == "mlp" else ()
-    if chosen is None:
+    sizes = (several(widths) if widths is not None else MLP_WIDTHS) if name == "mlp" else ()
+    if sizes is None:
         raise ConfigError(f"widths is {shown(widths)}; several whole numbers are required")
-    hidden_layers = [{"type": "dense", "units": units, "activation": "relu"} for units in chosen]
+    hidden_layers = [{"type": "dense", "units": units, "activation": "relu"} for units in sizes]
     return [{"type": "flatten"}, *hidden_layers, head]
 
 
@@ -94,16 +108,21 @@ def _residual_tables() -> list[Table]:
 
 
 def layers_from(tables: Sequence[Mapping[str, Any]], classes: int, where: str) -> "list[Layer]":
-    """Return the layers that `tables` describe, their names and inputs aside; ``"classes"`` stands for `classes`.
+    """Return the layers that tables describe. The tables' ``name`` and ``inputs`` are ignored.
 
     Parameters
     ----------
-    where : what the tables stand in, for messages.
+    tables : sequence of mapping
+        One table for each layer, such as ``{"type": "dense", "units": "classes"}``.
+    classes : int
+        Number of classes, which ``units = "classes"`` stands for.
+    where : str
+        Where the tables come from, for error messages, such as ``model net.toml``.
 
     Raises
     ------
     ConfigError
-        A type or key is unknown or missing, or a value impossible.
+        A type or key is unknown or missing, or a value is impossible.
     """
     from dataclasses import MISSING, fields
 
@@ -145,19 +164,33 @@ def model_from(
     device: str = "auto",
     initial: "Provider | None" = None,
 ) -> "Graph":
-    """Return the classifier that `tables` describe: a graph where any has ``name`` or ``inputs``, else a sequence.
+    """Return the classifier that tables describe.
 
-    In a graph a layer without a name is called by its number.
+    It is a :class:`fgnumba.Graph` if any table has ``name`` or ``inputs``, else a :class:`fgnumba.Sequential`. In a
+    graph, the name of a layer without one is its index, such as ``"3"``.
 
     Parameters
     ----------
-    where : what the tables stand in, for messages.
-    input_shape, seed, device, initial : as :class:`fgnumba.Graph` takes them.
+    tables : sequence of mapping
+        One table for each layer, as :func:`layers_from` takes them.
+    classes : int
+        Number of classes, which must be the number of the model's outputs.
+    where : str
+        Where the tables come from, for error messages, such as ``model net.toml``.
+    input_shape : tuple of int
+        Shape of one example, as :class:`fgnumba.Graph` takes it.
+    seed : int
+        Seed of the initial parameters. Default: 0.
+    device : str
+        Where the model runs. Default: ``"auto"``.
+    initial : callable, optional
+        Returns the initial parameters, as :class:`fgnumba.Graph` takes it. None (the default) draws them.
 
     Raises
     ------
     ConfigError, ShapeError
-        As :func:`layers_from`, the wiring or the shapes do not fit, or the output is not one number a class.
+        A table is wrong (see :func:`layers_from`), the layers' connections or shapes do not fit, or the output is not
+        one number for each class.
     """
     from fgnumba.model.graph import Graph, Sequential
     from fgnumba.model.nodes import Node
@@ -176,8 +209,8 @@ def model_from(
     except (ConfigError, ShapeError) as error:
         raise type(error)(f"{where}: {error}") from None
     if model.output_shape != (classes,):
-        found = f"the output's shape is {model.output_shape}"
-        raise ConfigError(f"{where}: {found}; ({classes},), one number a class, is required")
+        shape = f"the output's shape is {model.output_shape}"
+        raise ConfigError(f"{where}: {shape}; ({classes},), one number a class, is required")
     return model
 
 

@@ -1,7 +1,13 @@
-"""Run folders: config.toml, metrics.jsonl, model.safetensors, loss.png; while a run trains, its checkpoints.
+"""Run folders: what a training run writes, and how it is read back.
 
-A run that has ended has a model.safetensors, the last that is written of what makes a run; one that has not can be
-resumed. The figure comes after it, and may be missing.
+    config.toml          all settings of the run, and facts such as the input shape in a ``[run]`` table
+    metrics.jsonl        a record (losses, accuracies) on each line
+    model.safetensors    the trained parameters
+    loss.png             a figure of the records
+    checkpoints/         only while the run trains, or after an interruption
+
+``model.safetensors`` is written last, so that a folder with this file is that of a run that has ended. A run without it
+can be resumed. Only the figure is drawn later, and it may be missing.
 """
 
 import contextlib
@@ -38,19 +44,25 @@ T = TypeVar("T")
 
 CONFIG, FIGURE = "config.toml", "loss.png"
 DATA = "data_sha256"
-"""In the ``[run]`` table: the digest of the data that the run trained on."""
+"""Key in the ``[run]`` table: the SHA-256 of the data that the run trained on."""
 RESTORED = "restored_step"
-"""In the ``[run]`` table: the step whose parameters the run left, where they are not those of its last."""
+"""Key in the ``[run]`` table: the step whose parameters the run kept, if that is not its last step."""
 
 
 def check_destination(path: Path) -> None:
-    """Raise RunError unless `path` is free: absent, or an empty folder."""
+    """Raise RunError unless a run folder can be created at a path.
+
+    Parameters
+    ----------
+    path : Path
+        A path at which nothing exists, or an empty folder.
+    """
     path = path_of(path, "out")
     if path.is_dir():
         if any(path.iterdir()):
-            what = "holds another run" if (path / CONFIG).exists() else "is not empty"
-            raise RunError(f"out: {path} {what}; a new or empty folder is required")
-        # The finished folder takes the place of this one, which neither of these allows.
+            problem = "holds another run" if (path / CONFIG).exists() else "is not empty"
+            raise RunError(f"out: {path} {problem}; a new or empty folder is required")
+        # The new folder is renamed to this path, which the system allows for neither of these.
         if path.samefile(os.curdir) or path.is_mount():
             raise RunError(f"out: {path} is the current folder or a mount point; name a folder in it")
     elif path.exists() or path.is_symlink():
@@ -59,7 +71,15 @@ def check_destination(path: Path) -> None:
 
 
 def check_writable(path: Path, folders: Iterable[Path]) -> None:
-    """Raise RunError unless `path` can be made in the nearest of these folders that is there."""
+    """Raise RunError unless a folder can be created.
+
+    Parameters
+    ----------
+    path : Path
+        The folder to create.
+    folders : iterable of Path
+        The folders above it, innermost first. The first one that exists must be a writable folder.
+    """
     nearest = next((folder for folder in folders if folder.exists()), None)
     if nearest is not None and not nearest.is_dir():
         raise RunError(f"out: {nearest} is a file; {path} cannot be below it")
@@ -68,7 +88,15 @@ def check_writable(path: Path, folders: Iterable[Path]) -> None:
 
 
 def next_free(base: Path, name: str) -> Path:
-    """Return ``base/name-N`` with the first number that is free."""
+    """Return ``base/name-N`` with the smallest number N from 1 at which nothing exists.
+
+    Parameters
+    ----------
+    base : Path
+        Folder of the run folders, such as ``runs``.
+    name : str
+        Name without the number, such as ``digits-mlp``.
+    """
     number = 1
     while (base / f"{name}-{number}").exists():
         number += 1
@@ -76,23 +104,32 @@ def next_free(base: Path, name: str) -> Path:
 
 
 def begin(path: Path, config: RunConfig, run: Mapping[str, Any], numbered: bool = False) -> Path:
-    """Make the folder of a run that is about to train: with its config.toml, or not at all.
-
-    Returns where it is.
+    """Create the folder of a run that is about to train, complete with its config.toml, or not at all.
 
     Parameters
     ----------
-    config : with ``layers``, so that the run can be rebuilt from the folder alone.
-    run : facts of the run for the ``[run]`` table of config.toml, input shape and classes among them.
-    numbered : the name ends in a number, which is counted up where it is taken meanwhile.
+    path : Path
+        The folder, at which nothing or an empty folder exists.
+    config : RunConfig
+        The configuration with ``layers``, so that the run can be rebuilt from the folder alone.
+    run : mapping
+        Facts of the run for the ``[run]`` table of config.toml; ``input_shape`` and ``classes`` are required.
+    numbered : bool
+        Whether the name ends in a number that may be increased, because another process has created a folder of that
+        name in the meantime. Default: False.
+
+    Returns
+    -------
+    Path
+        The folder that was created.
 
     Raises
     ------
     RunError
-        The folder cannot be written, or is taken; nothing is left behind.
+        The folder cannot be written, or another run has taken it. Nothing is left behind.
     """
     path = path_of(path, "out")
-    # A link to an empty folder stays one.
+    # A link to an empty folder stays a link.
     path = path.resolve() if path.is_symlink() else path
     temporary = None
     created = missing_parents(path)
@@ -103,9 +140,9 @@ def begin(path: Path, config: RunConfig, run: Mapping[str, Any], numbered: bool 
         mask = os.umask(0)
         os.umask(mask)
         temporary.chmod(0o777 & ~mask)
-        found = _rename(temporary, path, numbered)
-        sync_folder(found.parent)
-        return found
+        folder = _rename(temporary, path, numbered)
+        sync_folder(folder.parent)
+        return folder
     except OSError as error:
         raise RunError(f"out: {path} cannot be written: {error.strerror or error}") from None
     finally:
@@ -115,7 +152,17 @@ def begin(path: Path, config: RunConfig, run: Mapping[str, Any], numbered: bool 
 
 
 def remember(folder: Path, config: RunConfig, run: Mapping[str, Any]) -> None:
-    """Write what a run that continues was told anew, where that can be done: it continues in any case."""
+    """Write the settings and facts with which a run is resumed; a failure is ignored, since the run can go on.
+
+    Parameters
+    ----------
+    folder : Path
+        The run folder.
+    config : RunConfig
+        The configuration, with a new path of the data set if the user gave one.
+    run : mapping
+        The facts, with a new interval or number of checkpoints if the user gave one.
+    """
     with contextlib.suppress(OSError):
         replace(folder / CONFIG, config.to_toml(run).encode())
 
@@ -129,17 +176,30 @@ def finish(
     logs: Sequence[AppendLog] = (),
     warn: Callable[[str], None] = lambda line: None,
 ) -> None:
-    """Write what a run leaves when it has ended; its checkpoints go when all of it is on the disk.
+    """Write the files of a run that has ended, and remove its checkpoints once all files are on the disk.
 
     Parameters
     ----------
-    logs : of the run, still open: a disk that was full may have room for their ends by now.
-    warn : told in a line where the figure, which a run does not need, is left out.
+    folder : Path
+        The run folder.
+    config : RunConfig
+        All settings of the run.
+    model : Graph
+        The model with its trained parameters.
+    records : sequence of Record
+        The run's records.
+    run : mapping
+        Facts of the run for the ``[run]`` table of config.toml.
+    logs : sequence of AppendLog
+        The run's logs, still open: their last lines may not have been written while the disk was full. Default: none.
+    warn : callable
+        Called with a line of text where the figure, which a run does not need, is left out. Default: ignores it.
 
     Raises
     ------
     RunError
-        The folder cannot be written: the run is in another one, which the message names.
+        The folder cannot be written. The message names another folder, into which the run was written instead, or says
+        how to continue.
     """
     try:
         for log in logs:
@@ -148,18 +208,26 @@ def finish(
     except OSError as error:
         reason = f"out: {folder} cannot be written: {error.strerror or error}"
         for place in (Path(), Path(tempfile.gettempdir())):
-            found = _write_elsewhere(place, folder.name, config, model, records, run, logs, warn)
-            if found is not None:
-                raise RunError(f"{reason}; the run that has ended is in {found.resolve()}") from None
+            other = _write_elsewhere(place, folder.name, config, model, records, run, logs, warn)
+            if other is not None:
+                raise RunError(f"{reason}; the run that has ended is in {other.resolve()}") from None
         again = f"fgtrain train --resume {quoted(folder)}"
         raise RunError(f"{reason}; make room and continue: {again}") from None
     complete(folder, warn)
 
 
 def complete(folder: Path, warn: Callable[[str], None]) -> None:
-    """Remove what only the training of a run needed that has ended; draw its figure, where there is none.
+    """Remove the checkpoints and the lock of a run that has ended, and draw its figure if it is missing.
 
-    Both as far as that can be done: the run is whole without. The figure is last: who interrupts it leaves no rest.
+    Failures are ignored, because the run is complete without either. The figure comes last, so that an interrupt while
+    it is drawn leaves no checkpoints behind.
+
+    Parameters
+    ----------
+    folder : Path
+        The run folder.
+    warn : callable
+        Called with a line of text where the figure is left out.
     """
     discard(folder / CHECKPOINTS)
     with contextlib.suppress(OSError):
@@ -175,7 +243,7 @@ def _write_end(
 
     replace(folder / METRICS, "".join(map(line_of, records)).encode())
     replace(folder / CONFIG, config.to_toml(run).encode())
-    # The last of what makes a run: a folder with a model is that of one that has ended.
+    # The model is written last: a folder with a model is that of a run that has ended.
     replace(folder / MODEL, save(model.parameters()))
 
 
@@ -189,7 +257,7 @@ def _write_elsewhere(
     logs: Sequence[AppendLog],
     warn: Callable[[str], None],
 ) -> Path | None:
-    """Write a run that has ended into a new folder in `place`; None where that cannot be done either."""
+    """Write a run that has ended into a new folder in `place`, and return it, or None where that fails as well."""
     try:
         folder = begin(next_free(place, name), config, run, numbered=True)
     except RunError:
@@ -206,19 +274,37 @@ def _write_elsewhere(
 
 
 def missing_parents(path: Path) -> list[Path]:
-    """Return the folders above `path` that are not there, the innermost first."""
+    """Return the folders above a path that do not exist, innermost first.
+
+    Parameters
+    ----------
+    path : Path
+        Any path.
+    """
     return [parent for parent in path.parents if not parent.exists()]
 
 
 def remove_empty(folders: Sequence[Path]) -> None:
-    """Remove folders in which nothing stands."""
+    """Remove those of some folders that are empty.
+
+    Parameters
+    ----------
+    folders : sequence of Path
+        The folders, innermost first.
+    """
     for folder in folders:
         with contextlib.suppress(OSError):
             folder.rmdir()
 
 
 def discard(folder: Path) -> None:
-    """Remove a folder, as far as that can be done."""
+    """Remove a folder and everything in it, and ignore failures.
+
+    Parameters
+    ----------
+    folder : Path
+        The folder, which need not exist.
+    """
     shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -237,14 +323,18 @@ def _rename(folder: Path, path: Path, numbered: bool) -> Path:
 
 @dataclass(frozen=True)
 class Run:
-    """A run read back.
+    """A run that was read from its folder.
 
     Parameters
     ----------
-    config : its configuration.
-    model : with its trained parameters.
-    records : of its history.
-    data_sha256 : digest of the data that it trained on; None where it was not written down.
+    config : RunConfig
+        All settings of the run.
+    model : Graph
+        The model with its trained parameters.
+    records : list of Record
+        The run's records, in the order of their steps.
+    data_sha256 : str, optional
+        SHA-256 of the data that it trained on. None (the default): the folder does not say.
     """
 
     config: RunConfig
@@ -254,13 +344,21 @@ class Run:
 
 
 def read(path: Path, device: str = "auto") -> Run:
-    """Return the run in the folder `path`.
+    """Return the run in a folder.
+
+    Parameters
+    ----------
+    path : Path
+        The folder of a run that has ended.
+    device : str
+        Where its model shall run: ``cpu``, ``cuda`` or ``auto``. Default: ``"auto"``.
 
     Raises
     ------
     RunError
-        `path` is no run folder, or one of its files is missing or damaged.
+        The folder is not a run folder, the run has not ended, or a file is missing or damaged.
     DeviceError
+        The device is not available.
     """
     path = path_of(path, "run")
     if (path / CHECKPOINTS).is_dir() and not (path / MODEL).exists():
@@ -280,12 +378,17 @@ def read(path: Path, device: str = "auto") -> Run:
 
 
 def read_unfinished(path: Path) -> tuple[RunConfig, dict[str, Any]]:
-    """Return the configuration of the run in the folder `path`, and the facts in its ``[run]`` table.
+    """Return the configuration of a run, and the facts in its ``[run]`` table.
+
+    Parameters
+    ----------
+    path : Path
+        The run folder. The run need not have ended.
 
     Raises
     ------
     RunError
-        `path` is no run folder, or its config.toml is damaged.
+        The folder is not a run folder, or its config.toml is damaged.
     """
     path = path_of(path, "run")
     _check_files(path, (CONFIG,))
@@ -294,30 +397,40 @@ def read_unfinished(path: Path) -> tuple[RunConfig, dict[str, Any]]:
 
 
 def left_step(path: Path, logged: int) -> int:
-    """Return the step whose parameters the run in the folder `path` left, of so many that its log has.
+    """Return the step whose parameters a run kept: the last one, or the best one with ``--restore-best``.
+
+    Parameters
+    ----------
+    path : Path
+        The run folder.
+    logged : int
+        Number of steps in the run's replay log.
 
     Raises
     ------
     RunError
-        `path` is no run folder, or its config.toml is damaged.
+        The folder is not a run folder, or its config.toml is damaged.
     """
     _, facts = read_unfinished(path)
     step = _damage(path / CONFIG, lambda: whole_number(RESTORED, facts.get(RESTORED, logged), 0))
-    # A log that was torn before it leads as far as it goes.
+    # A log that ends before that step, because a crash tore it, can only be replayed to its end.
     return min(step, logged)
 
 
 def read_start(path: Path) -> tuple[RunConfig, "Trainer"]:
-    """Return the configuration of the run in the folder `path`, and its trainer as it was before the first step.
+    """Return the configuration of a run, and its trainer in the state before the first step.
 
-    The run need not have ended.
+    Parameters
+    ----------
+    path : Path
+        The run folder. The run need not have ended.
 
     Raises
     ------
     RunError
-        `path` is no run folder, or its config.toml is damaged.
+        The folder is not a run folder, or its config.toml is damaged.
     DeviceError
-        The run's device is not there.
+        The run's device is not available.
     """
     from fgnumba.runs.assembly import trainer
 
@@ -334,12 +447,19 @@ def read_start(path: Path) -> tuple[RunConfig, "Trainer"]:
 
 
 def read_parameters(path: Path, model: "Graph") -> dict[str, Any] | None:
-    """Return the trained parameters in the run folder `path`, None where there are none yet.
+    """Return the trained parameters of a run by their names, or None if the run has not ended.
+
+    Parameters
+    ----------
+    path : Path
+        The run folder.
+    model : Graph
+        The run's model, whose names and shapes the parameters must have.
 
     Raises
     ------
     RunError
-        They are damaged, or not those of `model`.
+        The parameters are damaged, or not those of `model`.
     """
     path = path_of(path, "run")
     if not (path / MODEL).exists():
@@ -358,7 +478,7 @@ def _check_files(path: Path, names: Iterable[str]) -> None:
 
 
 def _read_config(path: Path) -> tuple[RunConfig, dict[str, Any], tuple[int, ...], int]:
-    """Return the configuration, the facts of the run, of which the shape of an example and the number of classes."""
+    """Return the configuration, the facts in the ``[run]`` table, and two of these: input shape, number of classes."""
     config = RunConfig.from_toml(path)
     facts = read_toml(path, "config").get("run", {})
     if not isinstance(facts, dict):
@@ -376,7 +496,7 @@ def _read_config(path: Path) -> tuple[RunConfig, dict[str, Any], tuple[int, ...]
 
 
 def _damage(path: Path, read: Callable[[], T]) -> T:
-    """Return what `read` does, any of its complaints turned into one that names the file."""
+    """Call `read`, and turn an error that it raises into a RunError that says which file is damaged."""
     try:
         return read()
     except (ConfigError, ShapeError, DtypeError, OSError, ValueError, TypeError, KeyError) as error:

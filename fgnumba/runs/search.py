@@ -1,8 +1,10 @@
-"""Learning rates by successive halving: many on a short run, the best third on one three times as long, and so on.
+"""Search for a learning rate by successive halving.
 
-Each trial is a run by itself on nine tenths of the training data, judged by the rest, which has the same share of every
-class (``fgnumba.datasets.validation_split``): the test data are not seen. A trial is a function of its settings, so
-that what a file of finished trials holds is never run again.
+Many learning rates are tried in short runs, the best third of them in runs three times as long, and so on. Each of
+these rounds is called a rung, and each run a trial. A trial starts anew and trains on nine tenths of the training data.
+It is judged on the rest, which has the same fraction of every class (``fgnumba.datasets.validation_split``); the test
+data are not used. The outcome of a trial depends on its settings alone, so that trials in a file of finished ones are
+never run again.
 
 Source: K. Jamieson, A. Talwalkar, arXiv 1502.07943.
 """
@@ -34,21 +36,29 @@ from fgnumba.validation import optional, real_number, several, store, whole_numb
 from fgnumba.validation.paths import path_of
 
 KEPT = 3
-"""One in so many trials goes on."""
+"""One in this many trials goes on to the next rung."""
 
 HELD_OUT = 0.1
-"""The share of the training data that judges: more than that of a run, since trials that are close are told apart."""
+"""Fraction of the training data that judges the trials: more than in a run, because trials of nearly equal quality must
+be told apart."""
 
 
 @dataclass(frozen=True)
 class Trial:
-    """A run and its outcome.
+    """A run of the search and its outcome.
 
     Parameters
     ----------
-    learning_rate, fall : at the first step, and by which power of e it falls until the last.
-    steps : of the run.
-    accuracy, loss : on what was held out; None where it diverged.
+    learning_rate : float
+        Learning rate of the first step.
+    fall : float
+        The learning rate falls by the factor exp(-fall) from the first step to the last.
+    steps : int
+        Number of steps.
+    accuracy : float or None
+        Accuracy on the held-out data, from 0 to 1. None: the run diverged.
+    loss : float or None
+        Mean loss on the held-out data. None: the run diverged.
     """
 
     learning_rate: float
@@ -58,7 +68,7 @@ class Trial:
     loss: float | None
 
     def __post_init__(self) -> None:
-        # They are known by these three numbers: 0.1 is not np.float32(0.1).
+        # Trials are looked up by the first three numbers. So these become plain floats: 0.1 is not np.float32(0.1).
         store(
             self,
             learning_rate=real_number("learning_rate", self.learning_rate),
@@ -70,7 +80,7 @@ class Trial:
 
     @property
     def score(self) -> tuple[float, float]:
-        """What trials are ranked by: accuracy, then loss."""
+        """Sort key of trials, larger is better: the accuracy, then the negative loss."""
         if self.accuracy is None or self.loss is None:
             return -1.0, -math.inf
         return self.accuracy, -self.loss
@@ -78,17 +88,26 @@ class Trial:
 
 @dataclass(frozen=True)
 class Search:
-    """What is searched.
+    """The learning rates and decays to search.
 
     Parameters
     ----------
-    lowest, highest : learning rates; `count` of them, evenly spaced by their logarithms.
-    falls : powers of e by which the rate falls over a run.
-    steps : of the longest runs.
+    lowest : float
+        Lowest learning rate. Default: 1e-5.
+    highest : float
+        Highest learning rate. Default: 1.
+    count : int
+        Number of learning rates, evenly spaced on a logarithmic scale. Default: 16.
+    falls : tuple of float
+        Decays to combine with each learning rate: with x, the learning rate falls by the factor exp(-x) over a run.
+        Default: ``(4.0,)``.
+    steps : int
+        Number of steps in a trial of the last rung. Default: 2000.
 
     Raises
     ------
     ConfigError
+        A value is impossible, such as a highest learning rate below the lowest.
     """
 
     lowest: float = 1e-5
@@ -117,20 +136,20 @@ class Search:
             raise ConfigError("falls is empty; at least one is required")
 
     def candidates(self) -> list[tuple[float, float]]:
-        """Return (learning rate, fall) of every trial of the first rung, rates to three digits."""
+        """Return (learning rate, fall) of every trial of the first rung; the rates have three significant digits."""
         rates = np.geomspace(self.lowest, self.highest, self.count)
         return list(dict.fromkeys(product((float(f"{rate:.3g}") for rate in rates), self.falls)))
 
     def rungs(self) -> list[tuple[int, int]]:
-        """Return (trials, steps) of each rung."""
+        """Return (number of trials, number of steps) of each rung, the first rung first."""
         number = len(self.candidates())
-        found = []
+        counts = []
         while True:
-            found.append(number)
+            counts.append(number)
             if number <= 2:
                 break
             number = max(1, round(number / KEPT))
-        return [(n, max(1, self.steps // KEPT ** (len(found) - 1 - i))) for i, n in enumerate(found)]
+        return [(n, max(1, self.steps // KEPT ** (len(counts) - 1 - i))) for i, n in enumerate(counts)]
 
 
 def search(
@@ -141,23 +160,38 @@ def search(
     tell: Callable[[Trial], None] = lambda trial: None,
     chosen: Recipe | None = None,
 ) -> list[Trial]:
-    """Return all trials, rung by rung; the best is the first of the last rung.
+    """Search for a learning rate.
 
     Parameters
     ----------
-    config : of the runs, learning rate, decay and length aside.
-    known : trials that have been run with the same settings.
-    tell : told of each trial that was run.
-    chosen : the recipe of the estimator, where it is none of the library's.
+    config : RunConfig
+        Settings of all trials. Their learning rate, decay and number of steps are replaced.
+    dataset : Dataset
+        The data set, whose test data are not used.
+    what : Search
+        The learning rates and decays to search.
+    known : sequence of Trial
+        Trials that have been run with the same settings and need not be run again. Default: none.
+    tell : callable
+        Called with each trial that was run. Default: ignores it.
+    chosen : Recipe, optional
+        The recipe of the estimator, where it is not one of ``fgnumba.estimators.RECIPES``. None (the default) looks up
+        the one that `config` names.
+
+    Returns
+    -------
+    list of Trial
+        All trials, the last rung first, and each rung from its best trial to its worst. So the first one is the best.
 
     Raises
     ------
     ConfigError
+        A setting is impossible.
     """
     # The same examples judge every trial, whatever its seed.
     data = validation_split(dataset, HELD_OUT, 0)
     done = {(trial.learning_rate, trial.fall, trial.steps): trial for trial in known}
-    candidates, found = what.candidates(), list[Trial]()
+    candidates, trials = what.candidates(), list[Trial]()
     for number, steps in what.rungs():
         rung = []
         for rate, fall in candidates[:number]:
@@ -169,8 +203,8 @@ def search(
             rung.append(trial)
         rung.sort(key=lambda trial: trial.score, reverse=True)
         candidates = [(trial.learning_rate, trial.fall) for trial in rung]
-        found = [*rung, *found]
-    return found
+        trials = [*rung, *trials]
+    return trials
 
 
 def _run(
@@ -191,7 +225,7 @@ def _run(
 
 
 def _trial(values: dict[str, Any]) -> Trial:
-    """Return a trial of `values`, by its fields' names; ValueError where it is none."""
+    """Return the trial with these values, by the names of its fields; raise ValueError where it is none."""
     names = [field.name for field in fields(Trial)]
     if sorted(values) != sorted(names):
         raise ValueError("another set of fields")
@@ -203,7 +237,7 @@ def _trial(values: dict[str, Any]) -> Trial:
 
 
 def _alike(line: str, head: str) -> bool:
-    """Whether two lines state the same settings; 0 and 0.0 are one number."""
+    """Return whether two lines of JSON hold the same settings; 0 and 0.0 are the same number."""
     try:
         return bool(parsed(line) == parsed(head))
     except ValueError:
@@ -211,12 +245,24 @@ def _alike(line: str, head: str) -> bool:
 
 
 class Ledger:
-    """A file of finished trials, one JSON object a line, under the settings that they belong to.
+    """A file of finished trials.
+
+    The first line holds the settings that all trials share, each further line one trial, as JSON objects. The file only
+    grows at its end, so that several searches with the same settings may use it at the same time.
 
     Parameters
     ----------
-    path : created with its folder where it is not there. It grows at its end alone: several searches may share it.
-    settings : anything that a trial's outcome depends on beside its own.
+    path : Path
+        The file. It and its folder are created if they do not exist.
+    settings : dict
+        Everything that the outcome of a trial depends on, apart from its learning rate, decay and number of steps.
+
+    Attributes
+    ----------
+    path : Path
+        The file.
+    trials : list of Trial
+        The finished trials.
 
     Raises
     ------
@@ -226,10 +272,10 @@ class Ledger:
 
     def __init__(self, path: Path, settings: dict[str, Any]) -> None:
         self.path, self.trials = path_of(path, "out"), list[Trial]()
-        # A link stays one; the file that it leads to grows.
+        # A link stays a link, and the file that it leads to grows.
         self._file = Path(os.path.realpath(self.path))
         self._head = json.dumps(settings, sort_keys=True)
-        # What waits for the disk to have room.
+        # Trials that could not be written yet, because the disk was full.
         self._waiting = list[Trial]()
         try:
             self._file.parent.mkdir(parents=True, exist_ok=True)
@@ -237,7 +283,7 @@ class Ledger:
                 os.close(os.open(self._file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
                 sync_folder(self._file.parent)
             text = read_whole(self._file, MAX_RECORDS).decode("utf-8-sig")
-            # New, or its process was killed before it had a whole line.
+            # The file is new, or its process was killed before it had written the whole first line.
             if "\n" not in text and (self._head.startswith(text) or _alike(text, self._head)):
                 self._append()
                 return
@@ -248,9 +294,9 @@ class Ledger:
     def _read(self, lines: list[str]) -> None:
         if not _alike(lines[0], self._head):
             raise RunError(f"{self.path} is a search with other settings; name another file")
-        # The last line may have been cut short; it is run again.
+        # A last line without a line break was cut short by a kill; its trial is run again.
         for number, line in enumerate(lines[1:-1], 2):
-            # Of another search that began the file at the same moment.
+            # Another search began the file at the same moment and wrote the first line, too.
             if line == self._head:
                 continue
             try:
@@ -259,21 +305,32 @@ class Ledger:
                 raise RunError(f"{self.path} is damaged in line {number}") from None
 
     def add(self, trial: Trial) -> None:
-        """Write a trial down; OSError where that fails, and it goes with the next one."""
+        """Write a trial to the file.
+
+        Parameters
+        ----------
+        trial : Trial
+            The trial.
+
+        Raises
+        ------
+        OSError
+            The trial cannot be written, because the disk is full for instance. It is written with the next one.
+        """
         self.trials.append(trial)
         self._waiting.append(trial)
-        # What has been written must be known to be: an interrupt waits.
+        # An interrupt between the write and the note that it succeeded would write the trial twice: it has to wait.
         with Uninterrupted():
             self._append()
 
     def _append(self) -> None:
-        """Write what waits after the last whole line, which may be another search's."""
+        """Write the waiting trials after the last complete line, which may be another search's."""
         with open(self._file, "ab+", buffering=0) as file:
             size = file.seek(0, os.SEEK_END)
             file.seek(0)
             whole = file.read(size).rfind(b"\n") + 1
             if whole < size:
-                # Of a write that failed in its midst, or whose process was killed.
+                # An incomplete last line is what a failed write or a killed process has left.
                 file.truncate(whole)
             trials = [json.dumps(asdict(trial)) for trial in (self._waiting if whole else self.trials)]
             lines = trials if whole else [self._head, *trials]
