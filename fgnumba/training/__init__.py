@@ -1,1 +1,1 @@
-"""Training: steps along forward gradients, and runs of them on data, with records, checkpoints and replay."""
+"""Training along forward gradients: single steps, and runs on a data set with records, checkpoints and replay."""

@@ -1,4 +1,4 @@
-"""Checkpoints: where a run is kept, how often, and how it is found again."""
+"""Checkpoints: where and how often a run is saved to disk, and how its checkpoints are found again."""
 
 import contextlib
 import errno
@@ -42,34 +42,45 @@ def _warn(message: str) -> None:
 
 
 class Checkpoints:
-    """Keeps a run on disk while it trains, so that it can be resumed bit for bit.
+    """Saves a run to disk while it trains, so that it can be resumed with a bit-identical result.
+
+    A checkpoint holds the parameters, the state of optimiser and estimator, counters and the position in the data. It
+    is as large as the parameters and the optimiser's moments. It has a checksum, and is named only once it is on disk.
 
     Parameters
     ----------
-    folder : of the run, made where it is not there. It gets ``metrics.jsonl``, a line a record, and
-        ``checkpoints/step-N.safetensors``; with weight perturbation ``replay.log``, to take the run again
-        (``fgnumba.replay``). One process at a time can train in it.
-    every : steps between checkpoints; None: only by the clock.
-    minutes : between checkpoints, above 0; None: only by steps. The last step, and one that ``Trainer.stop`` ends a run
-        at, leave one in any case.
-    keep : how many of the newest ones are kept, at least 1.
-    compact : checkpoints hold no arrays; what a run of weight perturbation resumes from is rebuilt from ``replay.log``.
-        That takes a pass over the parameters for each step that the run has taken.
-    warn : told in a line of what went wrong without ending the run: a disk that is full, a damaged checkpoint that was
-        passed over. By default a ``RuntimeWarning``.
+    folder : str or path
+        The run's folder, created if missing, in which one process at a time can train. It gets ``metrics.jsonl``,
+        ``checkpoints/step-N.safetensors`` and, with weight perturbation, ``replay.log`` (see ``fgnumba.replay``).
+    every : int, optional
+        Number of steps between checkpoints. None (the default): only the time decides.
+    minutes : float, optional
+        Minutes between checkpoints, above 0. Default: 5. None: only the steps decide. The last step of a run, and one
+        after which ``Trainer.stop`` ends it, have a checkpoint in any case.
+    keep : int
+        Number of newest checkpoints to keep, at least 1. Default: 2.
+    compact : bool
+        Whether checkpoints hold no arrays. A run of weight perturbation then rebuilds them from ``replay.log``, which
+        takes a pass over the parameters for each step that it has taken. Default: False.
+    warn : callable, optional
+        Called with a line of text about a fault that does not end the run, such as a full disk or a damaged checkpoint
+        that is not used. None (the default): issues a ``RuntimeWarning``.
 
     Attributes
     ----------
-    records : of the run, those of before a resumption among them.
-    saved_step : that the newest checkpoint is of, 0 without any.
-    written, seconds : checkpoints that this process wrote, and the time that took.
-
-    A checkpoint holds parameters, the states of optimiser and estimator, counters and the place in the data: the bytes
-    of the parameters, and as many for each moment. It is on the disk before it takes its name, and has a checksum.
+    records : list of Record
+        The run's records, among them those from before it was resumed.
+    saved_step : int
+        Step of the newest checkpoint; 0 if there is none.
+    written : int
+        Number of checkpoints that this process has written.
+    seconds : float
+        Seconds that it took to write them.
 
     Raises
     ------
     ConfigError
+        A value is impossible.
     """
 
     def __init__(
@@ -98,7 +109,7 @@ class Checkpoints:
         self._lock: FileLock | None = None
         self._depth = 0
         self._replay: ReplayLog | None = None
-        # Of the parameters that the last step in the log left.
+        # Version of the parameters after the last step in the replay log.
         self._version: object = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -108,44 +119,32 @@ class Checkpoints:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
-        # Files and the lock are the original's.
+        # A copy does not share the open files and the lock.
         self._hold_nothing()
 
     def held(self) -> Hold:
-        """Keep other processes from training in the folder; may be nested. Errors: as :meth:`take`."""
+        """Return a context manager that keeps other processes from training in the folder; may be nested."""
         return Hold(self)
 
     def opened(self, resume: bool) -> Hold:
-        """Hold the folder, and its logs, for a run.
-
-        Raises
-        ------
-        RunError
-            As :meth:`take`; or it has another run that is not to be resumed.
-        """
+        """Return a context manager that holds the folder for a run, begins or resumes the run, and ends it."""
         return Hold(self, resume)
 
     def take(self) -> None:
-        """Take the lock; :meth:`release` gives it back.
-
-        Raises
-        ------
-        RunError
-            The folder cannot be written, or another process trains in it.
-        """
+        """Acquire the lock; raise RunError if the folder is not writable or another process trains in it."""
         from filelock import FileLock, Timeout
 
         before = self._depth
         if self._lock is None:
             self._lock = FileLock(self.folder / LOCK)
         try:
-            # An interrupt comes before the lock is taken, or when it is known to be.
+            # An interrupt must come before the lock is acquired or after that is recorded, not in between.
             with Uninterrupted():
                 make_folder(self.folder / FOLDER)
                 try:
                     self._lock.acquire(timeout=0)
                 except Timeout:
-                    # A run of this process that was interrupted may hold it still, if nothing else does that run.
+                    # An interrupted run of this process may still hold it until its objects are collected.
                     gc.collect()
                     self._lock.acquire(timeout=0)
                 self._depth += 1
@@ -160,7 +159,7 @@ class Checkpoints:
             raise
 
     def release(self) -> None:
-        """Give the lock back."""
+        """Release the lock."""
         assert self._lock is not None
         with Uninterrupted():
             self._depth -= 1
@@ -169,7 +168,7 @@ class Checkpoints:
             self._lock.release()
 
     def begin(self, resume: bool) -> None:
-        """Begin or continue a run in the folder, which is held."""
+        """Begin a run in the folder, whose lock is held, or continue the run there if `resume` is True."""
         metrics = self.folder / METRICS
         if not resume and (self.found() or (metrics.exists() and metrics.stat().st_size)):
             raise RunError(f"{self.folder} holds another run; resume it, or name another folder")
@@ -184,7 +183,7 @@ class Checkpoints:
             self.begin_at(0, {})
 
     def end(self) -> None:
-        """End a run, or leave it to be continued."""
+        """Write the last block of the replay log, when a run has ended or was interrupted."""
         self._end_block()
         self._replay = None
 
@@ -195,29 +194,29 @@ class Checkpoints:
 
     @property
     def logs(self) -> list[AppendLog]:
-        """Those of the run, open for as long as the folder is held."""
+        """The run's logs, which are open for as long as the folder is held."""
         return list(self._logs.values())
 
     def log(self, name: str) -> AppendLog:
-        """Return a log of the run, by its file's name: a resumed run has what it had at the checkpoint."""
+        """Return the log with this file name; in a resumed run, it is cut back to its size at the checkpoint."""
         if name not in self._logs:
             self._logs[name] = AppendLog(self.folder / name, self._sizes.get(name, 0))
             sync_folder(self.folder)
         return self._logs[name]
 
     def found(self) -> list[Path]:
-        """Return the checkpoints that are there, the newest first."""
+        """Return the paths of the checkpoints in the folder, the newest first."""
         folder = self.folder / FOLDER
         files = [path for path in folder.iterdir() if _NAME.fullmatch(path.name)] if folder.is_dir() else []
         return sorted(files, reverse=True)
 
     @property
     def replay_path(self) -> Path:
-        """The log of scalars."""
+        """The path of the replay log."""
         return self.folder / REPLAY
 
     def begin_at(self, step: int, sizes: Mapping[str, int]) -> None:
-        """Open the logs, cut back to what they had at the checkpoint of `step`."""
+        """Open the logs and cut them back to `sizes`, their sizes at the checkpoint of `step` by their names."""
         self._sizes, self.saved_step, self._tried_step = sizes, step, step
         path, size = self.folder / METRICS, sizes.get(METRICS, 0)
         self.records, whole, wrong = [], 0, None
@@ -233,13 +232,13 @@ class Checkpoints:
         sync_folder(self.folder)
 
     def log_record(self, record: Record) -> None:
-        """Write a line of ``metrics.jsonl``."""
+        """Append a record to ``metrics.jsonl``."""
         self.records.append(record)
         self.append(METRICS, line_of(record))
         self._end_block()
 
     def _log_no_more(self, why: str) -> None:
-        """Put the log of scalars aside: the run can no longer be replayed."""
+        """Rename the replay log and write no more to it, because the run can no longer be replayed."""
         path, self._replay = self.replay_path, None
         if REPLAY in self._logs:
             self._logs.pop(REPLAY).close()
@@ -248,12 +247,12 @@ class Checkpoints:
         self.warn(f"{path} can no longer be written: {why}; the run cannot be replayed")
 
     def follow(self, trainer: Steps, estimate: "Estimate") -> None:
-        """Log the scalars of the steps to come, where they are enough to take the run again.
+        """Begin to write the replay log, if the estimate's steps can be replayed from the first one on.
 
         Raises
         ------
         ConfigError
-            They are not, and checkpoints are compact.
+            They cannot, but checkpoints are compact and need the log.
         """
         from fgnumba.training import replay
 
@@ -273,12 +272,12 @@ class Checkpoints:
             )
 
     def log_step(self, trainer: Steps) -> None:
-        """Take note of the scalars of a step that has been taken.
+        """Append the step that the trainer has just taken to the replay log.
 
         Raises
         ------
         ConfigError
-            The step before was not the log's last, or left other parameters, and checkpoints are compact.
+            Parameters were changed or other steps taken since the last step in the log, and checkpoints are compact.
         """
         if self._replay is None:
             return
@@ -295,50 +294,50 @@ class Checkpoints:
         self._replay.step(position.steps - 1, position.rate, coefficients)
 
     def drop_record(self) -> Record:
-        """Take the last record back, and return it."""
+        """Remove the last record from ``metrics.jsonl``, and return it."""
         record = self.records.pop()
         log = self.log(METRICS)
         log.cut(log.size - len(line_of(record).encode()))
         return record
 
     def mark(self) -> int:
-        """Return where the scalars of the steps so far end in their log."""
+        """Return the size of the replay log after the steps so far, in bytes; 0 without one."""
         if self._replay is None:
             return 0
         self._replay.end_block()
         return self.log(REPLAY).size
 
     def go_back(self, mark: int) -> None:
-        """Drop the scalars after a :meth:`mark`, and log no more: the run ends with the parameters of there."""
+        """Cut the replay log back to a :meth:`mark`, and write no more to it: the run ends with the parameters then."""
         if self._replay is not None:
             self._replay = None
             self.log(REPLAY).cut(mark)
 
     def log_end(self, steps: int) -> None:
-        """Take note that training diverged and left `steps` taken."""
+        """Note in the replay log that training diverged, and that the parameters are those after `steps` steps."""
         if self._replay is not None:
             self._replay.undone(steps)
 
     def _end_block(self) -> None:
-        """Write the scalars so far."""
+        """Write the steps so far to the replay log."""
         if self._replay is not None:
             self._replay.end_block()
             self.flush(REPLAY)
 
     def append(self, name: str, line: str) -> None:
-        """Write a line of a log; what a full disk refuses is written with what comes next."""
+        """Append a line to a log. If the disk is full, the line is written together with the next one."""
         self.log(name).append(line.encode())
         self.flush(name)
 
     def flush(self, name: str) -> None:
-        """Write what waits of a log."""
+        """Write the lines of a log that have not been written yet."""
         try:
             self.log(name).flush()
         except OSError as error:
             self._complain(f"the end of {name} waits to be written", error)
 
     def due(self, step: int, last: bool) -> bool:
-        """Return whether a checkpoint is due after `step`."""
+        """Return whether a checkpoint is due after `step`, which may be the run's `last`."""
         if last or time.monotonic() - self._clock >= self._seconds_between:
             return True
         return self.every is not None and step // self.every > self._tried_step // self.every
@@ -351,15 +350,15 @@ class Checkpoints:
         facts: Mapping[str, Any],
         more: Mapping[str, Any] | None = None,
     ) -> bool:
-        """Write the checkpoint of `step`, `more` arrays in it; where that fails, say so, and return False.
+        """Write the checkpoint of `step` and return whether that was possible; warn if it was not.
 
-        `batch`: of the run's steps.
+        It holds the trainer's state for a run with steps of `batch` examples, the run's `facts`, and `more` arrays.
         """
         start = time.perf_counter()
         try:
             if self._replay is not None:
                 self._replay.end_block()
-            # Before the checkpoint: it may not count what a log does not have.
+            # The logs are written first, because a checkpoint must not count lines that a log does not have.
             for log in self._logs.values():
                 log.sync()
             sizes = {name: log.size for name, log in self._logs.items()}
@@ -384,7 +383,7 @@ class Checkpoints:
         except OSError as error:
             if error.errno not in _NO_ROOM or len(self.found()) < 2:
                 raise
-            # One whole checkpoint stays; the room of the others may be enough.
+            # Remove all checkpoints but one; that may make enough room.
             self._prune(1)
             checkpoint_file.write(path, facts, arrays)
 

@@ -1,8 +1,8 @@
-"""Training on a device that takes steps by itself: the data lie there, and the host asks for many steps at once.
+"""The training loop on a GPU: the data stay in its memory, and the host launches many steps at once.
 
-A step is one program: its settings come from a table that the host has written ahead, its batch is gathered from the
-data by the order of the epoch, and its results go to another table, which comes back while the next steps run. A step
-that does not end finite stops all that follow: they move nothing until the host has seen it.
+A step is one program. It reads its settings from a table that the host has written in advance, gathers its batch from
+the data by the epoch's order, and writes its results to another table, which is copied to the host while the next steps
+run. If a step does not end finite, the steps launched after it do not change the parameters until the host has seen it.
 """
 
 import contextlib
@@ -28,11 +28,23 @@ from fgnumba.training.steps import Steps, none_ahead
 from fgnumba.uninterrupted import Uninterrupted
 
 CHUNK = 64
-"""Steps that are asked for at once, at most."""
+"""Largest number of steps that are launched at once."""
 
 
 class Taken(NamedTuple):
-    """A step: whether it ended finite, its loss and derivatives, its learning rate, what else the estimate notes."""
+    """The result of a step.
+
+    Parameters
+    ----------
+    finite : bool
+        Whether the loss, the derivatives and the update were finite.
+    values : ndarray
+        (1 + T,) float64: the loss, then the directional derivatives.
+    rate : float
+        The learning rate.
+    noted : ndarray
+        Further scalars that the estimate records in each step, float64; the SPSA estimator records two.
+    """
 
     finite: bool
     values: npt.NDArray[np.float64]
@@ -42,7 +54,7 @@ class Taken(NamedTuple):
 
 @dataclass
 class _Asked:
-    """Steps that have been asked for: the first, their rates, where their results arrive, and when."""
+    """Steps that were launched together: the first one's number, their learning rates, results, and final event."""
 
     first: int
     rates: list[float]
@@ -51,16 +63,24 @@ class _Asked:
 
 
 class DeviceLoop(Bound):
-    """Steps of a trainer on a data set.
+    """The steps of a trainer on a data set in a GPU's memory.
 
     Parameters
     ----------
-    trainer, dataset, batch_size : labels are classes.
-    estimate : the trainer's plan for this batch size; each of its steps has a ``resident`` pass.
+    trainer : Steps
+        The trainer.
+    dataset : Dataset
+        The data set to train on.
+    batch_size : int
+        Number of examples in each step.
+    estimate : Estimate
+        The trainer's estimate for this batch size. It must have a ``device_pass`` for each step.
 
     Attributes
     ----------
-    draining : no step is asked for before those that were have been yielded; then it is False again.
+    draining : bool
+        Set to True to launch no further step before the results of all launched ones have been yielded; it is then set
+        back to False.
 
     Raises
     ------
@@ -96,23 +116,26 @@ class DeviceLoop(Bound):
 
     @property
     def ahead(self) -> int:
-        """Steps that have been asked for and not been yielded."""
+        """Number of steps that have been launched and whose results have not been yielded yet."""
         return sum(len(asked.rates) for asked in self._asked) + len(self._arrived)
 
     def _program(self, step: int) -> Program:
-        """Return the program of a step: the same for all steps that run the same pass."""
-        found = self._estimate.device_pass(step)
-        assert found is not None
-        key = id(found.outcome)
+        """Return the program of a step; all steps that run the same pass share it."""
+        device_pass = self._estimate.device_pass(step)
+        assert device_pass is not None
+        key = id(device_pass.outcome)
         if key not in self._programs:
             trainer = self._trainer
             assert trainer.failed is not None
             copies = Operation(
                 "gather",
                 (
-                    gather_rows(self._x, found.input.array[0], self._order.array, self._first),
+                    gather_rows(self._x, device_pass.input.array[0], self._order.array, self._first),
                     gather_rows(
-                        self._y, found.targets.array.reshape(self._batch, -1), self._order.array, self._first
+                        self._y,
+                        device_pass.targets.array.reshape(self._batch, -1),
+                        self._order.array,
+                        self._first,
                     ),
                 ),
             )
@@ -124,25 +147,35 @@ class DeviceLoop(Bound):
                 first=self._first,
             )
             record = bind_record(
-                outcome=found.outcome.all,
+                outcome=device_pass.outcome.all,
                 results=self._results,
                 counter=self._counter,
                 failed=trainer.failed,
-                coefficients=found.coefficients,
-                last=found.last,
+                coefficients=device_pass.coefficients,
+                last=device_pass.last,
             )
-            self._programs[key] = self._device.program([advance, copies, *found.operations, record])
+            self._programs[key] = self._device.program([advance, copies, *device_pass.operations, record])
         return self._programs[key]
 
     def steps(
         self, steps: int, periods: Sequence[int], done: int = 0, first: int = 0
     ) -> Generator[Taken, None, None]:
-        """Yield the steps after `done` up to `steps`; at multiples of any of `periods`, none beyond has been asked for.
+        """Take the remaining steps of a run, and yield their results.
 
-        Step 0 takes batch `first`, counted from the beginning of epoch 0.
+        A step counts as taken before its result is yielded. If the generator is closed early, steps whose results were
+        not yielded but that have run are counted as well, so that the trainer's count agrees with the parameters.
 
-        Each counts as taken before it is yielded. Closed early, what has run by then counts as well: the trainer's
-        count and the parameters agree, though the last steps have not been seen.
+        Parameters
+        ----------
+        steps : int
+            Number of steps of the whole run.
+        periods : sequence of int
+            When the result of a step is yielded whose number is a multiple of any of these, no later step has been
+            launched.
+        done : int
+            Number of steps that the run has taken already. Default: 0.
+        first : int
+            Number of the batch that step 0 of the run takes, counted from the beginning of epoch 0. Default: 0.
         """
         self._trainer.ahead = lambda: self.ahead
         try:
@@ -174,7 +207,7 @@ class DeviceLoop(Bound):
                 raise error
 
     def _ask(self, first: int, wanted: int, number: int) -> tuple[int, Exception | None]:
-        """Ask for steps, from batch `number` of the epoch on; return how many, and what stopped that."""
+        """Launch steps from batch `number` of the epoch on; return how many, and the error that prevented more."""
         turn = next(self._turns)
         sent, received = self._sent[turn], self._received[turn]
         sent[0] = 0
@@ -187,9 +220,9 @@ class DeviceLoop(Bound):
         for i in range(wanted):
             try:
                 rates.append(trainer.set_step(first + i))
-            except Exception as found:
-                # A schedule may fail: the steps before that are taken.
-                error = found
+            except Exception as failure:
+                # A user's learning-rate schedule may raise an error; the steps before that are still taken.
+                error = failure
                 break
             rows[i]["stream"], rows[i]["rates"] = trainer.stream.host[0], trainer.rates.host[0]
             rows[i]["first"] = (number + i) * self._batch
@@ -203,7 +236,7 @@ class DeviceLoop(Bound):
         return len(rates), error
 
     def _read(self) -> Iterator[Taken]:
-        """Yield the steps that were asked for first."""
+        """Yield the results of the steps that were launched first."""
         with Uninterrupted():
             self._arrive()
         while self._arrived:
@@ -227,7 +260,7 @@ class DeviceLoop(Bound):
             self._arrived.append(Taken(finite, row[1:end], rate, row[end:]))
 
     def _settle(self) -> None:
-        """Count what has run and was not seen, and let the trainer's next step move again."""
+        """Count the steps that have run and were not yielded, and let further steps change the parameters again."""
         with Uninterrupted():
             with contextlib.suppress(DeviceError):
                 while self._asked:
@@ -239,17 +272,23 @@ class DeviceLoop(Bound):
             self._trainer.ahead = none_ahead
 
     def batch(self, number: int) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-        """Return a batch by its number, counted from the beginning of epoch 0."""
+        """Return the examples and the labels of a batch.
+
+        Parameters
+        ----------
+        number : int
+            Number of the batch, counted from the beginning of epoch 0.
+        """
         epoch, number = divmod(number, len(self._dataset.x_train) // self._batch)
-        chosen = self._dataset.order(self._trainer.seed, epoch)[
+        rows = self._dataset.order(self._trainer.seed, epoch)[
             number * self._batch : (number + 1) * self._batch
         ]
-        return self._dataset.x_train[chosen], self._dataset.y_train[chosen]
+        return self._dataset.x_train[rows], self._dataset.y_train[rows]
 
 
 @contextlib.contextmanager
 def _named(first: int, count: int) -> Iterator[None]:
-    """Name the steps that a failure of the GPU was seen at."""
+    """Add to an error of the GPU between which steps it occurred."""
     try:
         yield
     except DeviceError as error:

@@ -1,4 +1,7 @@
-"""Where a pass that did not end finite first went wrong: its layers are run again and looked at, one after another."""
+"""Diagnosis of divergence: find the first value in a pass that is not finite.
+
+The pass is run again layer by layer, and the parameters and results of each layer are inspected.
+"""
 
 import contextlib
 from collections.abc import Mapping
@@ -29,17 +32,34 @@ def diagnose(
     targets: npt.NDArray[Any],
     rate: float,
 ) -> Diagnosis | None:
-    """Return what went wrong in the last run of an estimate, None where running it again does not show that.
+    """Return the first value that was not finite in the last run of an estimate.
 
-    Layers are looked at in the order in which they run. A primal that is not finite goes before any tangent, since it
-    is what spoils the loss; of several directions, the one whose tangent is spoilt by the earliest layer is named.
+    Layers are inspected in the order in which they run. A primal that is not finite is reported before any tangent,
+    because it is what makes the loss not finite. Of several directions, the one whose tangent is not finite in the
+    earliest layer is reported.
+
+    Cost: one pass, and memory for what a few layers compute for the whole batch.
 
     Parameters
     ----------
-    model, estimate : with the parameters of that run, and its step in the stream. They are left as they are.
-    inputs, targets : of that run, on the host. rate : its learning rate.
+    model : Graph
+        The model, with the parameters that the run had. They are not changed.
+    loss : Loss
+        The loss.
+    estimate : Estimate
+        The estimate that was run, with the run's step still in its stream of directions. It is not changed.
+    inputs : ndarray
+        The run's batch, in host memory.
+    targets : ndarray
+        The run's targets, in host memory.
+    rate : float
+        The run's learning rate.
 
-    Cost: a pass, and memory for what a few layers compute of the whole batch.
+    Returns
+    -------
+    Diagnosis or None
+        What was not finite, and where. None: running the pass again does not show it, or there is too little memory
+        to do so.
     """
     try:
         with model.lock, np.errstate(all="ignore"):
@@ -52,12 +72,12 @@ def diagnose(
                 return _of_update(estimate.values, rate)
             return _of_passes(model, loss, estimate, x, targets)
     except (DeviceError, MemoryError):
-        # Without room for it the failure is told without its place.
+        # Without the memory for another pass, the divergence is reported without its place.
         return None
 
 
 def _of_update(values: npt.NDArray[np.float64], rate: float) -> Diagnosis | None:
-    """Return the derivative whose share of the update is too large, as the kernels compute it."""
+    """Return the derivative whose product with the learning rate is not finite in the kernels' float32."""
     eta = np.float32(rate)
     if not np.isfinite(eta):
         return Diagnosis("update", None, (), float(eta), None, "the learning rate is too large for float32")
@@ -77,24 +97,30 @@ def _of_passes(
     with contextlib.closing(estimate.inspections()) as inspections:
         for inspection in inspections:
             look = _Look(model, inspection, len(estimate.values) > 2)
-            found = look.through(x, loss, targets)
-            if found is not None and found.direction is None:
-                return found
-            if found is not None and (earliest is None or look.place < earliest[0]):
-                earliest = look.place, found
+            diagnosis = look.through(x, loss, targets)
+            if diagnosis is not None and diagnosis.direction is None:
+                return diagnosis
+            if diagnosis is not None and (earliest is None or look.place < earliest[0]):
+                earliest = look.place, diagnosis
     return earliest[1] if earliest else None
 
 
 class _Look:
-    """A look through one pass.
+    """The inspection of one pass, layer by layer.
 
     Parameters
     ----------
-    several : directions are named.
+    model : Graph
+        The model.
+    inspection : Inspection
+        The pass, which can be run again layer by layer.
+    several : bool
+        Whether there are several directions, so that a message must say along which one a tangent is.
 
     Attributes
     ----------
-    place : number of the layer that was found.
+    place : int
+        Index of the layer whose tangent was the first that is not finite.
     """
 
     def __init__(self, model: Graph, inspection: Inspection, several: bool) -> None:
@@ -107,18 +133,18 @@ class _Look:
         self._kinds = {node.name: node.layer.kind for node in model.nodes}
 
     def through(self, x: npt.NDArray[np.float32], loss: Loss, targets: npt.NDArray[Any]) -> Diagnosis | None:
-        """Return what is not finite: a parameter or a primal; else the loss; else a tangent; else a derivative."""
+        """Return what is not finite: the first parameter or primal, else the loss, a tangent or a derivative."""
         tangent: Diagnosis | None = None
         for place, (step, buffers) in enumerate(self._inspection.run(x)):
             parameters = self._model.layer_parameters(step.index)
-            found = self._of_parameter(step, parameters)
+            diagnosis = self._of_parameter(step, parameters)
             for buffer in buffers:
                 array = self._inspection.array(buffer, step.output.shape)
-                found = found or self._of_primal(step, array, parameters)
-                if tangent is None and found is None:
+                diagnosis = diagnosis or self._of_primal(step, array, parameters)
+                if tangent is None and diagnosis is None:
                     tangent, self.place = self._of_tangent(step, array, parameters), place
-            if found is not None:
-                return found
+            if diagnosis is not None:
+                return diagnosis
         dual = self._inspection.output()
         values = _losses(self._inspection.device, loss, dual, self._model.outputs, targets)
         if not np.isfinite(values[0]):
@@ -176,11 +202,11 @@ class _Look:
         number: int = 0,
     ) -> Diagnosis:
         inputs = [
-            self._inspection.array(self._inspection.values[one], shape)
-            for one, shape in zip(step.inputs, step.shapes, strict=True)
+            self._inspection.array(self._inspection.values[source], shape)
+            for source, shape in zip(step.inputs, step.shapes, strict=True)
         ]
-        known = [f"inputs at most {_most(*(one[0] for one in inputs))}"]
-        tangents = [one[1 + number] for one in inputs if 1 + number < len(one)]
+        known = [f"inputs at most {_most(*(dual[0] for dual in inputs))}"]
+        tangents = [dual[1 + number] for dual in inputs if 1 + number < len(dual)]
         if direction is not None and tangents:
             known.append(f"their tangents {_most(*tangents)}")
         known += [f"{name} {_most(parameter.array())}" for name, parameter in parameters.items()]
@@ -206,18 +232,20 @@ class _Look:
         """Return the first example whose loss, or derivative from a block of the output, is not finite."""
         outputs, derived = self._model.outputs, direction is not None
         for example in range(self._inspection.batch):
-            one = slice(example, example + 1)
-            value = float(_losses(self._inspection.device, loss, dual[:, one], outputs, targets[one])[block])
+            rows = slice(example, example + 1)
+            value = float(
+                _losses(self._inspection.device, loss, dual[:, rows], outputs, targets[rows])[block]
+            )
             if np.isfinite(value):
                 continue
             known = f"at most {_most(dual[0, example, :outputs])}"
             if derived:
                 known += f", their tangents {_most(dual[block, example, :outputs])}"
             if targets.dtype.kind == "f":
-                known += f", targets {_most(targets[one])}"
-            what = type(loss).__name__ + ("'s derivative" if derived else "") + self._along(direction)
+                known += f", targets {_most(targets[rows])}"
+            name = type(loss).__name__ + ("'s derivative" if derived else "") + self._along(direction)
             moved = f" (parameters {self._inspection.moved})" if self._inspection.moved else ""
-            text = f"{what} is {value} of finite outputs of example {example}, {known}{moved}"
+            text = f"{name} is {value} of finite outputs of example {example}, {known}{moved}"
             quantity = "derivative" if derived else "loss"
             return Diagnosis(quantity, None, (example,), value, direction, text)
         return None
@@ -230,7 +258,7 @@ def _losses(
     outputs: int,
     targets: npt.NDArray[Any],
 ) -> npt.NDArray[np.float32]:
-    """Return the loss and the derivatives of a dual output (1 + T, B, ld): infinite where they are beyond float32."""
+    """Return the loss and T derivatives of a dual output (1 + T, B, ld), infinite beyond float32's range."""
     blocks, batch, _ = dual.shape
     read, outcome = targets_of(device, loss, batch, outputs), Outcome(device, blocks - 1)
     read.load(targets)

@@ -11,7 +11,17 @@ from fgnumba.model.jvp import checked_targets
 
 
 class Evaluation(NamedTuple):
-    """Share of examples classified right, mean loss, number of examples."""
+    """The result of an evaluation.
+
+    Parameters
+    ----------
+    accuracy : float
+        Fraction of the examples that were classified correctly, from 0 to 1.
+    loss : float
+        Mean loss of an example.
+    n : int
+        Number of examples.
+    """
 
     accuracy: float
     loss: float
@@ -19,13 +29,30 @@ class Evaluation(NamedTuple):
 
 
 def evaluate(model: Graph, x: npt.ArrayLike, y: npt.ArrayLike) -> Evaluation:
-    """Return accuracy and softmax cross-entropy of `model` on x (n, *input_shape) with labels y (n,).
+    """Return the accuracy and the mean softmax cross-entropy of a classifier.
 
-    A tie between logits goes to the lowest class.
+    The predicted class is that of the largest logit; among equal ones, the lowest class.
+
+    Parameters
+    ----------
+    model : Graph
+        The classifier, with one output for each class.
+    x : array_like
+        Examples, (n, ``*input_shape``).
+    y : array_like
+        Labels, (n,) integers from 0.
+
+    Returns
+    -------
+    Evaluation
+        Accuracy, loss and number of examples.
 
     Raises
     ------
-    ShapeError, DtypeError, DatasetError
+    ShapeError, DtypeError
+        `x` or `y` does not fit the model.
+    DatasetError
+        A label is not a class of the model.
     """
     loss = SoftmaxCrossEntropy()
     inputs = model.checked_input(x)

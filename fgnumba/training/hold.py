@@ -1,4 +1,4 @@
-"""How a run's folder is held: for as long as something is entered."""
+"""A context manager that holds the lock of a run's folder."""
 
 from pathlib import Path
 from typing import Protocol
@@ -7,27 +7,35 @@ from fgnumba.errors import RunError
 
 
 class Holdable(Protocol):
-    """A folder that one process at a time may hold, see :class:`fgnumba.Checkpoints`."""
+    """A folder that one process at a time may hold: the interface of :class:`fgnumba.Checkpoints` that is used here."""
 
     folder: Path
 
     def take(self) -> None:
-        """Take the lock."""
+        """Acquire the lock."""
 
     def release(self) -> None:
-        """Give the lock back."""
+        """Release the lock."""
 
     def begin(self, resume: bool) -> None:
-        """Begin or continue a run in the folder."""
+        """Begin a run in the folder, or continue the one in it if `resume` is True."""
 
     def end(self) -> None:
-        """End the run."""
+        """Close the logs of the run."""
 
 
 class Hold:
-    """A folder that is held while this is entered; with `resume`, for a run.
+    """A context manager that holds a folder, and optionally begins and ends a run in it.
 
-    A class: an interrupt in the midst of a generator's context would leave the lock with whoever keeps the traceback.
+    It is a class and no generator, because an interrupt inside a generator's context would leave the lock acquired for
+    as long as anything keeps the traceback.
+
+    Parameters
+    ----------
+    saved : Holdable
+        The folder.
+    resume : bool, optional
+        False begins a run on entry, True continues one. None (the default): only the lock is acquired.
     """
 
     def __init__(self, saved: Holdable, resume: bool | None = None) -> None:
@@ -47,13 +55,13 @@ class Hold:
         try:
             if self._resume is not None:
                 self._saved.end()
-        except OSError as found:
-            self._name(found)
+        except OSError as failure:
+            self._name(failure)
         finally:
             self._saved.release()
         self._name(error)
 
     def _name(self, error: BaseException | None) -> None:
-        """Raise RunError for what the system refused to a run."""
+        """Raise RunError with the file's name for an OSError of a run."""
         if self._resume is not None and isinstance(error, OSError):
             raise RunError(f"{error.filename or self._saved.folder}: {error.strerror or error}") from None

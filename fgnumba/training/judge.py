@@ -1,4 +1,4 @@
-"""How a run is judged: by a validation part while it trains, by the test data once, at its end."""
+"""Evaluation of a run: on validation data while it trains, and on the test data once, at its end."""
 
 import copy
 import math
@@ -27,21 +27,27 @@ Validation = float | tuple[npt.ArrayLike, npt.ArrayLike] | None
 Parameters = dict[str, npt.NDArray[np.float32]]
 
 STAND_IN = 1024
-"""Without a validation part, so many training examples say whether parameters are good to go back to."""
+"""Without validation data, the loss on this many training examples decides whether parameters are good ones, to which a
+run can return after it has diverged."""
 
 _NONE = Evaluation(math.nan, math.nan, 0)
 
 
 @dataclass(frozen=True)
 class Parts:
-    """The parts of a data set in a run.
+    """The training and validation data of a run.
 
     Parameters
     ----------
-    whole : the data set as it was given.
-    training : what the run trains on; its test part is that of the whole.
-    validation : examples and labels that judge it meanwhile, None without.
-    share : of the training data that is held out for that, None where other data were given.
+    whole : Dataset
+        The data set as the user gave it.
+    training : Dataset
+        The data set without the training data that are held out. Its test data are those of `whole`.
+    validation : tuple of ndarray, optional
+        Examples and labels on which the run is judged while it trains. None (the default): there are none.
+    share : float, optional
+        The fraction of the training data that is held out as validation data. None (the default): the user gave other
+        data, or none.
     """
 
     whole: Dataset
@@ -51,18 +57,29 @@ class Parts:
 
     @cached_property
     def facts(self) -> dict[str, Any]:
-        """What decides the parts, as a checkpoint states it: a run is resumed with the same."""
+        """What identifies the data, as a checkpoint holds it: a run must be resumed with the same data."""
         given = None if self.validation is None else self.share or digest_of(self.validation)
         return {"data": self.whole.digest, "validation": given}
 
 
 def parts_of(model: Graph, dataset: Dataset, validation: Validation, seed: int) -> Parts:
-    """Return the parts that ``Trainer.fit`` is asked for.
+    """Return the training and validation data of a run.
+
+    Parameters
+    ----------
+    model : Graph
+        The model, which the validation data must fit.
+    dataset : Dataset
+        The data set.
+    validation : float, tuple of array_like or None
+        The fraction of the training data to hold out, a pair (x, y), or None, as ``Trainer.fit`` takes it.
+    seed : int
+        Seed of the choice of the held-out examples.
 
     Raises
     ------
     ConfigError, ShapeError, DtypeError, DatasetError
-        `validation` is none, or does not fit the model.
+        `validation` is nothing of this kind, or does not fit the model.
     """
     if validation is None:
         return Parts(dataset, dataset)
@@ -82,19 +99,19 @@ def parts_of(model: Graph, dataset: Dataset, validation: Validation, seed: int) 
 
 
 def _share(validation: Any) -> float | None:
-    """Return a share of the training data as a float, None for anything else."""
+    """Return a fraction of the training data as a float, or None for anything else."""
     share = as_float(validation)
     return share if share is not None and 0 < share < 1 else None
 
 
 def _checked(model: Graph, x: Any, y: Any) -> tuple[npt.NDArray[np.float32], npt.NDArray[Any]]:
-    """Return a validation part as arrays of the host, having checked that the model can be judged by it."""
+    """Check that a model can be evaluated on validation data, and return them as arrays in host memory."""
     loss, device = SoftmaxCrossEntropy(), model.processor
     inputs = model.checked_input(x)
     labels = checked_targets(model, loss, inputs, y)
     on_host = [a if isinstance(a, np.ndarray) else device.values(a) for a in (inputs, labels)]
     loss.check_target_values(on_host[1], model.outputs)
-    # What float32 cannot hold becomes infinite, and is refused below.
+    # A number that is too large for float32 becomes infinite, and is refused below.
     with np.errstate(over="ignore"):
         examples = np.ascontiguousarray(on_host[0], np.float32)
     wrong = first_not_finite(examples)
@@ -104,34 +121,61 @@ def _checked(model: Graph, x: Any, y: Any) -> tuple[npt.NDArray[np.float32], npt
 
 
 def early_stopping_of(callbacks: Sequence[Callback], validation: Validation) -> EarlyStopping | None:
-    """Return the early stopping among callbacks; ConfigError where there are several, or no validation part."""
-    found = [callback for callback in callbacks if isinstance(callback, EarlyStopping)]
-    if len(found) > 1:
-        raise ConfigError(f"callbacks: {len(found)} are EarlyStopping; one is possible")
-    if found and validation is None:
-        raise ConfigError("callbacks: EarlyStopping needs a validation part, such as validation=0.1")
-    return found[0] if found else None
+    """Return the early stopping among a run's callbacks, or None.
+
+    Parameters
+    ----------
+    callbacks : sequence of Callback
+        The callbacks.
+    validation : float, tuple of array_like or None
+        The validation data, as ``Trainer.fit`` takes them.
+
+    Raises
+    ------
+    ConfigError
+        There are several, or there are no validation data for it.
+    """
+    stoppings = [callback for callback in callbacks if isinstance(callback, EarlyStopping)]
+    if len(stoppings) > 1:
+        raise ConfigError(f"callbacks: {len(stoppings)} are EarlyStopping; one is possible")
+    if stoppings and validation is None:
+        raise ConfigError("callbacks: EarlyStopping needs validation data, such as validation=0.1")
+    return stoppings[0] if stoppings else None
 
 
 @dataclass
 class Best:
-    """The parameters of the best record so far, and the step of it, of the run."""
+    """The parameters of the best record so far.
+
+    Parameters
+    ----------
+    step : int
+        The record's step, counted from the beginning of the run.
+    parameters : dict of str to ndarray
+        The parameters by their names.
+    """
 
     step: int
     parameters: Parameters
 
 
 class Judge:
-    """What a run's records say beside the training loss, and which parameters it leaves.
+    """Evaluates the model of a run, and keeps its best parameters.
 
     Parameters
     ----------
-    model, parts : of the run.
-    early_stopping : None without.
+    model : Graph
+        The model.
+    parts : Parts
+        The run's training, validation and test data.
+    early_stopping : EarlyStopping or None
+        The run's early stopping, which decides which record is the best.
 
     Attributes
     ----------
-    best : kept where `early_stopping` restores it, None before the first.
+    best : Best or None
+        The best parameters so far, if `early_stopping` restores them at the end. None: it does not, or there are none
+        yet.
     """
 
     def __init__(self, model: Graph, parts: Parts, early_stopping: EarlyStopping | None) -> None:
@@ -139,24 +183,33 @@ class Judge:
         self.best: Best | None = None
 
     def validate(self) -> Evaluation:
-        """Return the figures of the validation part; NaN without one."""
+        """Return the accuracy and the loss on the validation data; NaN if there are none."""
         return _NONE if self._parts.validation is None else evaluate(self._model, *self._parts.validation)
 
     def test(self, step: int) -> Evaluation:
-        """Return the figures of the test data, with the parameters that a run which ends after `step` leaves."""
+        """Return the accuracy and the loss on the test data, with the parameters that the run keeps.
+
+        Parameters
+        ----------
+        step : int
+            The step after which the run ends. If this is not the best step, the best parameters are evaluated.
+        """
         model = self._model
         if self.best is not None and self.best.step != step:
-            # Of its own: an interrupt must not leave the model with other parameters than the trainer's.
+            # A copy gets the best parameters: an interrupt must not leave them in the trainer's model.
             model = copy.copy(model)
             model.put_back(self.best.parameters)
         return evaluate(model, self._parts.training.x_test, self._parts.training.y_test)
 
     def loss(self, record: Record | None = None) -> float:
-        """Return the loss that says whether the parameters that the model has are good to go back to.
+        """Return the loss that decides whether a run can return to the model's parameters after it has diverged.
+
+        It is the loss on the validation data, or on the first `STAND_IN` training examples if there are none.
 
         Parameters
         ----------
-        record : theirs, None where there is none.
+        record : Record, optional
+            The record of these parameters, which saves an evaluation. None (the default): there is none.
         """
         if self._parts.validation is not None:
             return self.validate().loss if record is None else record.validation_loss
@@ -164,7 +217,13 @@ class Judge:
         return evaluate(self._model, x[:STAND_IN], y[:STAND_IN]).loss
 
     def follow(self, record: Record) -> None:
-        """Keep the parameters where early stopping found `record` the best so far."""
+        """Keep the model's parameters if early stopping restores the best record, and this is the best so far.
+
+        Parameters
+        ----------
+        record : Record
+            The record that was just made.
+        """
         early_stopping = self.early_stopping
         if (
             early_stopping is not None

@@ -1,4 +1,4 @@
-"""A training run on a data set: steps, records, checkpoints, and how it ends."""
+"""The training loop: a run's steps on a data set, its records and checkpoints, and the ways in which it ends."""
 
 import contextlib
 import math
@@ -20,14 +20,20 @@ from fgnumba.training.steps import Steps
 
 @dataclass
 class Progress:
-    """Where a run stands between two steps, beside what its trainer holds.
+    """The progress of a run between two steps, apart from the state of its trainer.
 
     Parameters
     ----------
-    done : steps.
-    count, total : of the losses since the last record.
-    first_loss : of the first step, None before it.
-    seconds : that it has taken.
+    done : int
+        Number of steps taken.
+    count : int
+        Number of steps since the last record.
+    total : float
+        Sum of the losses of these steps.
+    first_loss : float or None
+        Loss of the run's first step, or None before it.
+    seconds : float
+        Time that the run has taken before it was last resumed, in seconds.
     """
 
     done: int = 0
@@ -37,7 +43,13 @@ class Progress:
     seconds: float = 0.0
 
     def add(self, loss: float) -> None:
-        """Count a step."""
+        """Count a step.
+
+        Parameters
+        ----------
+        loss : float
+            Loss of the step.
+        """
         self.done += 1
         self.count += 1
         self.total += loss
@@ -45,21 +57,38 @@ class Progress:
             self.first_loss = loss
 
     def take_mean(self) -> float:
-        """Return the mean loss since the last record, and begin anew; NaN where no step was taken."""
+        """Return the mean loss since the last record, NaN if no step was taken, and begin a new mean."""
         mean, self.count, self.total = self.total / self.count if self.count else math.nan, 0, 0.0
         return mean
 
 
 class Training:
-    """A run of so many steps, or fewer where a callback ends it.
+    """A training run on a data set.
 
     Parameters
     ----------
-    trainer, parts : they fit each other.
-    early_stopping : the early stopping among `callbacks`, None without.
-    steps, batch_size, every : how many at most; examples of each; steps between records.
-    whole : it begins with an epoch.
-    callbacks, checkpoints, resume, stop_above : as ``Trainer.fit`` takes them.
+    trainer : Steps
+        The trainer that takes the steps.
+    parts : Parts
+        The training, validation and test data, which fit the trainer's model.
+    early_stopping : EarlyStopping or None
+        The early stopping among `callbacks`, if there is one.
+    steps : int
+        Number of steps; the run takes fewer if a callback ends it.
+    whole : bool
+        Whether the run begins at the beginning of an epoch.
+    batch_size : int
+        Number of examples in each step.
+    every : int
+        Number of steps between records.
+    callbacks : sequence of Callback
+        Objects that follow the run and may end it.
+    checkpoints : Checkpoints or None
+        Where the run is saved to disk, if it is.
+    resume : bool
+        Whether to continue from the newest checkpoint.
+    stop_above : float or None
+        Largest ratio of a loss to the first one, beyond which the run has diverged.
     """
 
     def __init__(
@@ -84,15 +113,15 @@ class Training:
         self._history, self._progress = History(), Progress()
         self._early_stopping, self._judge = early_stopping, Judge(trainer.model, parts, early_stopping)
         self._parts = parts
-        # Of the callbacks, those that know of the run. Of the batches, the number of the first.
+        # `_told`: the callbacks that know of the run and must be told of its end. `_first`: number of the first batch.
         self._told: list[Callback] = []
         self._first = 0
 
     def run(self) -> History:
-        """Take the steps that are left, and return the history; each callback is told of the end, whatever it is."""
+        """Take the remaining steps, and return the history. Each callback is told of the end, whatever its reason."""
         history, saved = self._history, self._checkpoints
         with self._trainer.model.lock:
-            # What its steps keep must be there to be restored.
+            # Binding creates the arrays that steps keep, into which a checkpoint is restored.
             self._estimate = self._trainer.bind(self._batch)
         with contextlib.nullcontext() if saved is None else saved.opened(self._resume):
             try:
@@ -108,14 +137,14 @@ class Training:
         return history
 
     def _tell_end(self) -> Exception | None:
-        """Tell each callback of the end, and return the first error of theirs."""
-        found = None
+        """Tell each callback of the end, and return the first error that any of them raises, or None."""
+        failure = None
         for callback in self._told:
             try:
                 callback.on_end(self._history)
             except Exception as error:
-                found = found or error
-        return found
+                failure = failure or error
+        return failure
 
     def _take_steps(self) -> None:
         self._clock, self._rate = time.perf_counter(), 0.0
@@ -142,7 +171,7 @@ class Training:
             while self._progress.done < self._steps and not (history.stopped or history.ended_early):
                 self._one(source)
             if not history.stopped and not self._has_figures():
-                # Resumed where it was meant to go on, and told that this is the end.
+                # The run was stopped at this step with more to come, and is resumed with no further steps.
                 if self._progress.count:
                     self._record(last=True)
                 else:
@@ -166,7 +195,7 @@ class Training:
         )
 
     def _one(self, source: Source) -> None:
-        """Take a step, and what is due after it."""
+        """Take a step, and make the record and the checkpoint that are due after it."""
         progress, trainer, saved = self._progress, self._trainer, self._checkpoints
         try:
             result = next(source.results)
@@ -189,7 +218,7 @@ class Training:
         last = last or self._history.ended_early
         interrupted = trainer.stop_requested and not last
         if interrupted or (saved is not None and saved.due(progress.done, last)):
-            # Elsewhere than on the CPU, steps run ahead of what has been seen.
+            # On a GPU, steps have been taken whose results are still to come; a checkpoint must wait for these.
             source.drain()
             if source.ahead == 0:
                 if saved is not None:
@@ -197,7 +226,7 @@ class Training:
                 self._history.stopped = interrupted
 
     def _remember(self) -> None:
-        """Keep what to go back to where training diverges."""
+        """Keep the parameters, to which the model returns if training diverges."""
         mark = 0 if self._checkpoints is None else self._checkpoints.mark()
         self._good = Good(self._trainer.steps_done, self._trainer.model.parameters(), mark)
 
@@ -206,9 +235,9 @@ class Training:
         return self._stop_above is not None and first is not None and loss > self._stop_above * first
 
     def _record(self, last: bool) -> None:
-        """Record how far the model is, `last` or as a callback says; what is good is kept to go back to."""
+        """Make a record, ask the callbacks whether it ends the run, and keep the parameters if their loss is finite."""
         record = self._measured(self._progress.done, self._progress.take_mean())
-        # Each of them sees every record, also where one before it ends the run.
+        # Each callback is asked about every record, also if one before it ends the run.
         votes = [callback.ends(record) for callback in self._callbacks]
         early = any(votes)
         self._history.ended_early = early and not last
@@ -219,7 +248,7 @@ class Training:
             self._remember()
 
     def _measured(self, step: int, loss: float) -> Record:
-        found = self._judge.validate()
+        validation = self._judge.validate()
         return Record(
             step=step,
             epoch=step / self._per_epoch,
@@ -228,14 +257,14 @@ class Training:
             test_accuracy=math.nan,
             learning_rate=self._rate,
             seconds=self._seconds(),
-            validation_loss=found.loss,
-            validation_accuracy=found.accuracy,
+            validation_loss=validation.loss,
+            validation_accuracy=validation.accuracy,
         )
 
     def _tested(self, record: Record) -> Record:
-        """Return the record that a run ends with, with the test figures of the parameters that it leaves."""
-        found = self._judge.test(record.step)
-        return replace(record, test_loss=found.loss, test_accuracy=found.accuracy)
+        """Return the last record of a run, with the test loss and accuracy of the parameters that the run keeps."""
+        test = self._judge.test(record.step)
+        return replace(record, test_loss=test.loss, test_accuracy=test.accuracy)
 
     def _append(self, record: Record) -> None:
         self._write(record)
@@ -248,12 +277,12 @@ class Training:
             self._checkpoints.log_record(record)
 
     def _has_figures(self) -> bool:
-        """Return whether the last record has the test figures."""
+        """Return whether the last record has a test loss and accuracy."""
         records = self._history.records
         return bool(records) and not math.isnan(records[-1].test_accuracy)
 
     def _leave_best(self) -> None:
-        """Give the model the parameters of its best record, where that was asked for."""
+        """Give the model back the parameters of its best record, if early stopping restores them."""
         best = self._judge.best
         if best is not None and best.step != self._progress.done:
             self._trainer.model.put_back(best.parameters)
@@ -263,10 +292,10 @@ class Training:
         return self._progress.seconds + time.perf_counter() - self._clock
 
     def _diverged(self, error: DivergenceError) -> NoReturn:
-        """Raise `error`, the last good parameters in place and recorded."""
+        """Give the model the last good parameters, make their record, and raise `error`."""
         trainer, records = self._trainer, self._history.records
         done = trainer.steps_done - self._begun
-        # What is kept is the last good, not the best before it.
+        # A run that diverges keeps the last good parameters, not the best ones before them.
         self._judge.best = None
         if self._checkpoints is not None:
             self._checkpoints.log_end(trainer.steps_done)
@@ -279,19 +308,19 @@ class Training:
         raise error
 
     def _end_at(self, step: int) -> None:
-        """Make the record of `step` the last one, with the test figures: what is recorded is what is kept."""
-        records, found = self._history.records, None
+        """Make the record of `step` the last one, with the test loss and accuracy, since its parameters are kept."""
+        records, dropped = self._history.records, None
         while records and records[-1].step >= step:
-            found = self._drop()
-        if found is not None and found.step == step:
-            self._write(self._tested(found))
+            dropped = self._drop()
+        if dropped is not None and dropped.step == step:
+            self._write(self._tested(dropped))
         else:
-            # Of a step that has been taken back, or that no record was due after.
-            loss = self._progress.take_mean() if found is None else found.loss
+            # The last step has been taken back, or no record was due after `step`.
+            loss = self._progress.take_mean() if dropped is None else dropped.loss
             self._append(self._tested(self._measured(step, loss)))
 
     def _drop(self) -> Record:
-        """Take the last record back, and return it."""
+        """Remove the last record, and return it."""
         if self._checkpoints is not None:
             self._checkpoints.drop_record()
         return self._history.records.pop()
@@ -312,7 +341,7 @@ class Training:
 
     @property
     def _facts(self) -> dict[str, Any]:
-        """What a checkpoint must agree in with the run that continues from it."""
+        """The facts in which a checkpoint must agree with the run that continues from it."""
         settings = None if self._early_stopping is None else self._early_stopping.statement
         return {"batch_size": self._batch, **self._parts.facts, "early_stopping": settings}
 
@@ -338,7 +367,7 @@ class Training:
         saved.save(trainer, self._progress.done, self._batch, facts, more)
 
     def _restore(self, saved: Checkpoints) -> None:
-        """Continue from the newest checkpoint that is whole, from the start where there is none."""
+        """Continue from the newest undamaged checkpoint, or from the start if there is none."""
         point = resume(saved, self._trainer, self._facts, self._steps)
         if point is not None:
             self._progress, self._good = Progress(**point.progress), point.good
@@ -352,7 +381,7 @@ class Training:
 
 
 def _reason(error: BaseException) -> str:
-    """Return what ended a run, as :attr:`History.ended_by` says it."""
+    """Return the value of :attr:`History.ended_by` for a run that an exception ended."""
     if isinstance(error, DivergenceError):
         return "divergence"
     return "error" if isinstance(error, Exception) else "interrupt"

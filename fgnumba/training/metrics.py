@@ -1,4 +1,4 @@
-"""``metrics.jsonl``: a line of JSON a record of a run."""
+"""``metrics.jsonl``: the records of a run, one JSON object on each line."""
 
 import math
 from dataclasses import asdict, fields
@@ -11,18 +11,24 @@ from fgnumba.storage.json_lines import json_object, parsed
 from fgnumba.training.records import Record
 
 MAX_LINE, MAX_RECORDS = 4096, 1 << 26
-"""Bytes of the longest line, several times what a record takes, and of the longest file that is read whole."""
+"""Largest size of a line, several times that of a record, and of a file that is read as a whole, in bytes."""
 _NAMES = frozenset(field.name for field in fields(Record))
 _PARTS = "test", "validation"
 _FIGURES = frozenset(f"{part}_{figure}" for part in _PARTS for figure in ("loss", "accuracy"))
-"""What a record need not have."""
+"""Names that the line of a record may lack."""
 
 
 def line_of(record: Record) -> str:
-    """Return a record as a line, without the figures that were not taken: those of a part whose accuracy is NaN.
+    """Return a record as a line of ``metrics.jsonl``.
 
-    A loss that was taken and is not finite is written as null, so that a record which is read and written again is the
-    same line.
+    The test or validation loss and accuracy are left out if they were not measured, which a NaN accuracy says. A loss
+    that was measured and is not finite is written as null, so that reading the line and writing it again does not
+    change it.
+
+    Parameters
+    ----------
+    record : Record
+        The record.
     """
     values = asdict(record)
     for part in _PARTS:
@@ -32,14 +38,19 @@ def line_of(record: Record) -> str:
 
 
 def read_records(path: Path) -> list[Record]:
-    """Return the records of a file; a number that JSON lacks, which is written as null, becomes NaN.
+    """Return the records in a file. A null in it, which stands for a number that JSON lacks, becomes NaN.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
 
     Raises
     ------
     OSError
-        The file cannot be opened, is no regular one, or longer than `MAX_RECORDS`.
+        The file cannot be opened, is not a regular file, or is longer than `MAX_RECORDS` bytes.
     ValueError
-        A line is no record; the message names it.
+        A line is not a record. The message gives its number.
     """
     records = []
     for number, line in enumerate(read_whole(path, MAX_RECORDS).decode("utf-8-sig").splitlines(), 1):
@@ -51,12 +62,17 @@ def read_records(path: Path) -> list[Record]:
 
 
 def record(values: dict[str, Any]) -> Record:
-    """Return a record of `values`, by its fields' names.
+    """Return the record with these values.
+
+    Parameters
+    ----------
+    values : dict
+        Values by the names of the record's fields, as JSON gives them. Test and validation values may be missing.
 
     Raises
     ------
     ValueError
-        A field is missing or unknown, or its value is no number that it can have.
+        A field is missing or unknown, or its value is not a number that it can have.
     """
     missing, unknown = sorted(_NAMES - _FIGURES - values.keys()), sorted(values.keys() - _NAMES)
     if missing or unknown:
@@ -70,14 +86,38 @@ def record(values: dict[str, Any]) -> Record:
 
 
 def step_of(value: Any) -> int:
-    """Return the step that a line states; ValueError where it is none."""
+    """Return a step number from a line.
+
+    Parameters
+    ----------
+    value : object
+        The value in the line.
+
+    Raises
+    ------
+    ValueError
+        It is not a whole number of 0 or above.
+    """
     if type(value) is not int or value < 0:
         raise ValueError(f"step is {shown(value)}; a whole number, 0 or above, is required")
     return value
 
 
 def real_of(name: str, value: Any) -> float:
-    """Return the number that a line states, NaN for null; ValueError where it is none."""
+    """Return a number from a line as a float, NaN for null.
+
+    Parameters
+    ----------
+    name : str
+        Name of the value, for the error message.
+    value : object
+        The value in the line.
+
+    Raises
+    ------
+    ValueError
+        It is not a number, or too large for a float.
+    """
     if value is None:
         return math.nan
     if type(value) in (int, float):
@@ -89,9 +129,23 @@ def real_of(name: str, value: Any) -> float:
 
 
 def readable(file: BinaryIO, size: int) -> tuple[list[Record], int, str | None]:
-    """Return the records in the first `size` bytes up to a line that is none, the bytes they take, and what is wrong.
+    """Read the records at the beginning of a file, up to the first damaged line, with one line in memory at a time.
 
-    No more than a line is in memory at a time.
+    Parameters
+    ----------
+    file : file object
+        The file, opened in binary mode.
+    size : int
+        Number of bytes to read.
+
+    Returns
+    -------
+    records : list of Record
+        The records before the first damaged line.
+    read : int
+        Number of bytes that they take.
+    wrong : str or None
+        What is wrong with the damaged line, or None if there is none.
     """
     records: list[Record] = []
     read = 0
@@ -100,11 +154,11 @@ def readable(file: BinaryIO, size: int) -> tuple[list[Record], int, str | None]:
         try:
             if not line.endswith(b"\n"):
                 raise ValueError("it breaks off" if len(line) <= MAX_LINE else "it is too long")
-            found = record(parsed(line.decode()))
-            if records and found.step <= records[-1].step:
-                raise ValueError(f"step {found.step} comes after step {records[-1].step}")
+            latest = record(parsed(line.decode()))
+            if records and latest.step <= records[-1].step:
+                raise ValueError(f"step {latest.step} comes after step {records[-1].step}")
         except ValueError as error:
             return records, read, f"line {len(records) + 1}: {error}"
-        records.append(found)
+        records.append(latest)
         read += len(line)
     return records, read, None

@@ -1,9 +1,10 @@
-"""Where a trainer stands between two steps, so that an interrupt at any moment leaves it there or one step on.
+"""The position of a trainer between two steps, kept so that an interrupt leaves it before or after a step.
 
-Python raises an interrupt between two of its own instructions. What a step does to parameters and optimiser is one
-native run, which counts itself when it is done (``kernels.machine.program.Program.runs``); the trainer's own count is
-written after that. An interrupt between the two is made up for: what was under way is noted before it runs, and whoever
-looks next asks whether it was done. Everything that is written meanwhile may be written again.
+Python raises an interrupt between two of its own instructions. What a step does to the parameters and the optimiser's
+state is one native call, which increments a counter when it is done (``kernels.machine.program.Program.runs``). The
+trainer's own count of steps is written after that, and an interrupt may come between the two. So the step under way is
+noted before it runs, and the next one to ask for the position checks whether the step was done, and counts it then.
+Everything that is written in between may safely be written again.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,15 +19,23 @@ from fgnumba.validation import whole_number
 
 
 class Position(NamedTuple):
-    """Where a trainer stands.
+    """The position of a trainer: how many steps it has taken, and what is needed to take the last one back.
 
     Parameters
     ----------
-    steps : taken.
-    rate, last, batch : of the last one, with which it can be taken back: its learning rate, what ran it, and on how
-        many examples (None: it was replayed). 0.0 and None where it cannot be.
-    version, before : of the model's parameters after it and before. Where they have another one by now, nothing can be
-        taken back.
+    steps : int
+        Number of steps taken.
+    rate : float
+        Learning rate of the last step; 0.0 if it cannot be taken back.
+    last : Estimate, Update or None
+        What the last step ran; None if it cannot be taken back.
+    batch : int or None
+        Number of examples in the last step; None if it was replayed or cannot be taken back.
+    version : object
+        Version of the model's parameters after the last step. If the model has another version by now, its parameters
+        were changed otherwise, and the step cannot be taken back.
+    before : object
+        Version of the model's parameters before the last step.
     """
 
     steps: int = 0
@@ -38,7 +47,9 @@ class Position(NamedTuple):
 
 
 Move = tuple[Position, Position, Callable[[], bool]]
-"""What leads from one position to another, and what says whether it has been done, as often as it is asked."""
+"""A change of position: the position before it, the position after it, and a function that returns whether it was done.
+
+The function may be called several times."""
 
 
 class Log:
@@ -46,7 +57,9 @@ class Log:
 
     Attributes
     ----------
-    move : noted before it is made; :meth:`settle` counts it. None where nothing is under way.
+    move : Move or None
+        The move that is under way, noted before it is made; :meth:`settle` counts it once it was done. None: there is
+        no such move.
     """
 
     def __init__(self) -> None:
@@ -54,40 +67,54 @@ class Log:
         self.move: Move | None = None
 
     def finish(self, move: Move) -> None:
-        """Count a move that has been done."""
+        """Count a move that has been done.
+
+        Parameters
+        ----------
+        move : Move
+            The move.
+        """
         self._now = move[1]
         self.move = None
 
     @property
     def now(self) -> Position:
-        """The position, as far as it has been counted."""
+        """The position without the move that is under way."""
         return self._now
 
     def settle(self) -> Position:
-        """Return the position, having counted what was done and not counted.
+        """Count the noted move if it has been done, and return the position.
 
-        A move that has not been done stays noted: who looks may be a signal's handler in the midst of it.
+        A move that has not been done stays noted, because the caller may be a signal handler in the middle of it.
         """
         move = self.move
         if move is not None:
             before, after, done = move
-            # An instruction at a time, each of which can be the last before an interrupt.
+            # Each of these instructions can be the last one before an interrupt, and none of them must leave a wrong
+            # position.
             if self._now is before and done():
                 self._now = after
         return self._now
 
     def set(self, position: Position) -> None:
-        """Stand elsewhere; nothing is under way."""
+        """Set the position, with no move under way.
+
+        Parameters
+        ----------
+        position : Position
+            The new position.
+        """
         self.move = None
         self._now = position
 
 
 class Standing:
-    """What trains a model by steps, and knows at any moment which of them the model has taken.
+    """Base class of a trainer: knows at any moment how many steps its model has taken.
 
     Parameters
     ----------
-    model : that steps move.
+    model : Graph
+        The model whose parameters the steps move.
     """
 
     def __init__(self, model: Graph) -> None:
@@ -95,21 +122,37 @@ class Standing:
 
     @property
     def position(self) -> Position:
-        """Where it stands between two steps, an interrupted one counted if it was taken."""
+        """The position between two steps; an interrupted step is counted if it was taken."""
         if self._log.move is None:
-            found = self._log.now
+            current = self._log.now
         else:
             with self.model.lock:
-                found = self._log.settle()
-        # Of parameters that the last step did not leave, it cannot be taken back.
-        return found if found.version is self.model.version else Position(found.steps)
+                current = self._log.settle()
+        # The last step cannot be taken back if the parameters have been changed since.
+        return current if current.version is self.model.version else Position(current.steps)
 
     def stand(self, position: Position) -> None:
-        """Stand elsewhere, where model and state already are."""
+        """Set the position, where the model and the state have its values already.
+
+        Parameters
+        ----------
+        position : Position
+            The new position.
+        """
         self._log.set(position._replace(version=self.model.version))
 
     def move_to(self, position: Position, arrays: Sequence[Any], values: Sequence[npt.NDArray[Any]]) -> None:
-        """Stand elsewhere, where `arrays` of model and state have these values: all of it, whatever interrupts."""
+        """Set the position and the arrays of model and state, all or nothing even if an interrupt comes.
+
+        Parameters
+        ----------
+        position : Position
+            The new position.
+        arrays : sequence of array
+            Arrays on the model's device.
+        values : sequence of ndarray
+            Their new values, in the same order.
+        """
         version = object()
 
         def done() -> bool:
@@ -123,7 +166,17 @@ class Standing:
             self._log.settle()
 
     def move_by(self, after: Position, runs: Callable[[], int], run: Callable[[], None]) -> None:
-        """Do what leads elsewhere: `run`, one native run, of which `runs` tells how many there were."""
+        """Change the position by one native call, so that an interrupt leaves the position before or after it.
+
+        Parameters
+        ----------
+        after : Position
+            The position after the call.
+        runs : callable
+            Returns how many times the native call has been made.
+        run : callable
+            Makes the native call.
+        """
         before, version = self._log.settle(), object()
         already = runs()
 
@@ -139,7 +192,10 @@ class Standing:
 
     @property
     def steps_done(self) -> int:
-        """Steps taken: the number of the next one. It decides directions, learning rate, and batches of :meth:`fit`."""
+        """Number of steps taken, which is the number of the next step.
+
+        It decides the next step's directions and learning rate, and its batch in ``Trainer.fit``.
+        """
         return self.position.steps
 
     @steps_done.setter
@@ -148,5 +204,5 @@ class Standing:
 
     @property
     def last_rate(self) -> float:
-        """The learning rate of the last step, 0.0 where there is none that could be taken back."""
+        """Learning rate of the last step; 0.0 if there is none, or if the parameters have been changed since."""
         return self.position.rate

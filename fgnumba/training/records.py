@@ -1,4 +1,4 @@
-"""What a run returns: the result of a step, records, and their history."""
+"""What a training run returns: results of steps, records (evaluations after some steps), and their history."""
 
 import math
 from dataclasses import dataclass, field, replace
@@ -9,34 +9,60 @@ import numpy.typing as npt
 
 
 class StepResult(NamedTuple):
-    """Loss before the step, and what was seen along the directions: the derivative d, or (T,) for T > 1 of them."""
+    """The result of a training step.
+
+    Parameters
+    ----------
+    loss : float
+        Mean loss of the batch before the step.
+    directional_derivative : float or ndarray
+        The directional derivative along the step's direction, or a (T,) float64 array of them for T > 1 directions.
+    """
 
     loss: float
     directional_derivative: float | npt.NDArray[np.float64]
 
 
 def result_of(values: npt.NDArray[np.float64]) -> StepResult:
-    """Return the result of a step that left these values, (1 + T,)."""
+    """Return the result of a step from the values that its estimate left.
+
+    Parameters
+    ----------
+    values : ndarray
+        (1 + T,) float64: the loss, then the T directional derivatives.
+    """
     return StepResult(float(values[0]), float(values[1]) if len(values) == 2 else values[1:].copy())
 
 
 @dataclass(frozen=True)
 class Record:
-    """Where training stood after a step.
+    """An evaluation of the model during a run, and the run's progress at that moment.
 
-    A figure that was not taken is NaN: those of the validation part where there is none, those of the test data in
-    every record but that of a run's end. A line of ``metrics.jsonl`` does not have it.
+    A quantity that was not measured is NaN: the validation loss and accuracy if there are no validation data, and the
+    test loss and accuracy in every record but the last one of a run. Such a quantity is left out of the record's line
+    in ``metrics.jsonl``.
 
     Parameters
     ----------
-    step : steps done.
-    epoch : passes over the training data done.
-    loss : mean training loss over the steps since the last record.
-    test_loss, test_accuracy : of the test data, in the last record of a run that has ended, of the parameters that it
-        leaves (see :attr:`History.restored_step`). Where such a run is given more steps, that record keeps them.
-    learning_rate : of the step.
-    seconds : since training began.
-    validation_loss, validation_accuracy : of the validation part, after the step.
+    step : int
+        Number of steps taken.
+    epoch : float
+        Number of passes over the training data.
+    loss : float
+        Mean training loss of the steps since the previous record.
+    test_loss : float
+        Mean loss on the test data, in the last record of a run that has ended. It belongs to the parameters that the
+        run keeps (see :attr:`History.restored_step`). If such a run is continued with more steps, this record keeps it.
+    test_accuracy : float
+        Accuracy on the test data, from 0 to 1, under the same conditions.
+    learning_rate : float
+        Learning rate of the last step.
+    seconds : float
+        Seconds since training began, without interruptions.
+    validation_loss : float
+        Mean loss on the validation data after the step.
+    validation_accuracy : float
+        Accuracy on the validation data after the step, from 0 to 1.
     """
 
     step: int
@@ -52,17 +78,24 @@ class Record:
 
 @dataclass
 class History:
-    """The records of a run, in order.
+    """The records of a training run and the reason for its end.
 
     Parameters
     ----------
-    records : with those of before, where a run was resumed.
-    stopped : ``Trainer.stop`` interrupted it before its last step: it may be resumed, and has no test figures.
-    ended_early : a callback ended it before its last step.
-    ended_by : what ended it, None while it runs: ``"steps"``, its last one; ``"callback"``, see :meth:`Callback.ends`;
-        ``"stop"``, see ``Trainer.stop``; ``"divergence"``; ``"interrupt"``, as by Ctrl-C; ``"error"``, any other.
-    restored_step : the step whose parameters the model was given back at the end, by :class:`EarlyStopping` with
-        ``restore_best``; None where it keeps those of the last step.
+    records : list of Record
+        The records in the order of their steps. Those made before a resumed run was interrupted are included.
+    stopped : bool
+        Whether ``Trainer.stop`` interrupted the run before its last step. Such a run can be resumed, and has no test
+        loss and accuracy.
+    ended_early : bool
+        Whether a callback ended the run before its last step.
+    restored_step : int or None
+        The step whose parameters the model got back at the end, by :class:`EarlyStopping` with ``restore_best``. None:
+        the model keeps the parameters of the last step.
+    ended_by : str or None
+        What ended the run, or None while it goes on: ``"steps"`` (it took all of them), ``"callback"`` (see
+        :meth:`Callback.ends`), ``"stop"`` (see ``Trainer.stop``), ``"divergence"``, ``"interrupt"`` (such as Ctrl-C),
+        or ``"error"`` (any other exception).
     """
 
     records: list[Record] = field(default_factory=list)

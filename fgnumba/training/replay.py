@@ -1,9 +1,9 @@
-"""Replay: the parameters of any step from the initial ones and a run's log, without data and without a pass.
+"""Replay: rebuild the parameters after any step of a run from its initial ones and its log, without data or passes.
 
-A step of weight perturbation is a function of seed, step, learning rate and a number c_t a direction
-(``fgnumba.estimators.weight_update``). The log (``fgnumba.training.replay_log``) keeps these, and the update of each
-step is run again with the kernels that ran it: parameters, the optimiser's moments and a control variate come out
-bit for bit.
+A step of weight perturbation depends only on the seed, the step's number, the learning rate and a coefficient c_t for
+each direction (``fgnumba.estimators.weight_update``). The log (``fgnumba.training.replay_log``) holds these. Replay
+repeats the update of each step with the kernels that ran it first, so that the parameters, the optimiser's moments and
+a control variate are bit-identical to those of the run.
 """
 
 import hashlib
@@ -27,12 +27,19 @@ from fgnumba.validation import whole_number
 
 
 def begin(trainer: Steps, log: AppendLog) -> ReplayLog:
-    """Return the log of a run that begins, into an empty file.
+    """Return the log of a run that is about to begin.
+
+    Parameters
+    ----------
+    trainer : Steps
+        The run's trainer before its first step.
+    log : AppendLog
+        An empty file.
 
     Raises
     ------
     ConfigError
-        The estimator's steps cannot be taken again, or some have been taken.
+        The estimator's steps cannot be replayed, or the trainer has taken steps.
     """
     _check_fresh(trainer)
     assert log.size == 0
@@ -40,53 +47,83 @@ def begin(trainer: Steps, log: AppendLog) -> ReplayLog:
 
 
 def resume(trainer: Steps, log: AppendLog) -> ReplayLog:
-    """Return the log of a run that goes on from where `trainer` stands, the log having been cut back to there.
-
-    Raises
-    ------
-    ConfigError
-        The log is another run's.
-    RunError
-        It is damaged, or does not end where the trainer stands.
-    """
-    log.flush()
-    found = read(log.path)
-    _check_alike(trainer, found)
-    if found.cut:
-        raise RunError(found.cut)
-    if found.steps != trainer.steps_done:
-        raise RunError(f"{log.path} ends at step {found.steps}; the run goes on at step {trainer.steps_done}")
-    return ReplayLog(log, found.header, found.steps)
-
-
-def replay(trainer: Steps, log: Log, step: int | None = None) -> None:
-    """Take the steps of a log again, up to `step` (by default all): the trainer is then what the run's was there.
+    """Return the log of a run that continues.
 
     Parameters
     ----------
-    trainer : fresh, made with the run's arguments; its learning rates are not read.
+    trainer : Steps
+        The run's trainer after some steps.
+    log : AppendLog
+        The run's log, cut back to these steps.
 
     Raises
     ------
     ConfigError
-        The log is another run's, or the trainer is not fresh.
+        The log is that of another run.
     RunError
-        The log does not reach `step`.
+        The log is damaged, or holds another number of steps than the trainer has taken.
+    """
+    log.flush()
+    written = read(log.path)
+    _check_alike(trainer, written)
+    if written.cut:
+        raise RunError(written.cut)
+    if written.steps != trainer.steps_done:
+        raise RunError(
+            f"{log.path} ends at step {written.steps}; the run goes on at step {trainer.steps_done}"
+        )
+    return ReplayLog(log, written.header, written.steps)
+
+
+def replay(trainer: Steps, log: Log, step: int | None = None) -> None:
+    """Repeat the updates of a log, so that the trainer is in the state in which the run's was after a step.
+
+    Parameters
+    ----------
+    trainer : Steps
+        A new trainer with the run's arguments. Its learning rates are not used, since the log holds them.
+    log : Log
+        The run's log.
+    step : int, optional
+        Number of steps to repeat. None (the default): all.
+
+    Raises
+    ------
+    ConfigError
+        The log is that of another run, or the trainer has taken steps.
+    RunError
+        The log holds fewer steps than `step`.
     """
     for _ in visits(trainer, log, step):
         pass
 
 
 def visits(trainer: Steps, log: Log, step: int | None = None, every: int | None = None) -> Iterator[int]:
-    """Take the steps again in one pass over the log, and yield how many at every multiple of `every` and at `step`.
+    """Repeat the updates of a log in one pass over it, and pause after some steps.
 
-    The trainer is at each what the run's was there: it may be read, not stepped. Where a step was taken back and
-    another one taken, the number stands for the later.
+    At each pause the trainer is in the state in which the run's was after that step. It may be read there, but must not
+    be stepped. If the run took a step back and then took another one of the same number, the later one counts.
+
+    Parameters
+    ----------
+    trainer : Steps
+        A new trainer with the run's arguments.
+    log : Log
+        The run's log.
+    step : int, optional
+        Number of steps to repeat. None (the default): all.
+    every : int, optional
+        Number of steps between pauses. None (the default): the only pause is at the end.
+
+    Yields
+    ------
+    int
+        Number of steps repeated so far: each multiple of `every`, then `step`.
 
     Raises
     ------
     ConfigError, RunError
-        As :func:`replay`.
+        As in :func:`replay`.
     """
     last = log.steps if step is None else whole_number("step", step, 0)
     every = whole_number("every", last + 1 if every is None else every)
@@ -122,7 +159,7 @@ class _Taken(NamedTuple):
 
 
 def _taken(log: Log) -> Iterator[_Taken]:
-    """Yield the steps of a log; `undone`: what follows is that the update is taken back."""
+    """Yield the steps of a log; `undone` says that the run took the step's update back afterwards."""
     for block, following in pairwise(chain(log.blocks(), [None])):
         assert block is not None
         count = len(block.rates)
@@ -146,7 +183,7 @@ def _header(trainer: Steps) -> Header:
             "perturbation can"
         )
     lines = [rule.text, type(optimizer).__name__, f"rule {optimizer.rule}"]
-    # η is in the log; 0 and 0.0 are one number.
+    # The learning rate η is not part of the description, since the log holds it. `float` makes 0 and 0.0 equal.
     lines += [f"{name} {float(value)!r}" for name, value in sorted(optimizer.constants().items())]
     lines += [f"{p.index} {p.name} {p.shape} {p.groups}" for p in model.packed_parameters.values()]
     return Header(
@@ -164,15 +201,15 @@ def _check_fresh(trainer: Steps) -> None:
 
 
 def _check_alike(trainer: Steps, log: Log) -> Header:
-    """Return the trainer's header, having checked that its updates are those of the log."""
+    """Check that a trainer's updates are those of a log, and return the header of the trainer's own log."""
     ours, theirs = _header(trainer), log.header
-    for what, our, their in (
+    for quantity, our, their in (
         ("directions a step", ours.directions, theirs.directions),
         ("seed", ours.seed, theirs.seed),
         ("device", ours.device, theirs.device),
     ):
         if our != their:
-            raise ConfigError(f"{log.path} is of another run: {what} {their!r}; here {our!r}")
+            raise ConfigError(f"{log.path} is of another run: {quantity} {their!r}; here {our!r}")
     if ours.update != theirs.update:
         raise ConfigError(
             f"{log.path} is of another run: its estimator, its optimiser or the shapes of its parameters differ"

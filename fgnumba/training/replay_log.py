@@ -1,11 +1,15 @@
-"""Logs of runs that can be taken again: of every step its learning rate, and what each direction was multiplied by.
+"""Replay logs: the few numbers of each step from which the updates of a run can be repeated without its data.
 
-    header   magic, version, T, seed, digests of the update and of the initial parameters, device; CRC-32
-    block    CRC-32, first step, n; n times η float64 and c_1 … c_T float32
-    undone   a block of no steps: the update of step `first`, the one before, has been taken back
+A step of weight perturbation moves the parameters by η (c_1 v_1 + ... + c_T v_T). The directions v_t follow from the
+seed, so that the log only needs the learning rate η and the T coefficients c_t of each step.
 
-Little-endian, 8 + 4 T bytes a step and 12 a block. c_t is the very float32 that the kernels multiply v_t by. A checksum
-covers all of its block: what a crash tears off, or a disk damages, ends the log there, and what is before it counts.
+    header   magic bytes, version, T, seed, digests of the update and of the initial parameters, device; CRC-32
+    block    CRC-32, number of the first step, number of steps n; then n times η (float64) and c_1 … c_T (float32)
+    undone   a block of no steps: the update of step `first`, the last one before, has been taken back
+
+The file is little-endian and takes 8 + 4 T bytes for each step and 12 for each block. c_t is exactly the float32 that
+the kernels multiply v_t by. The checksum covers the whole block. A block that a crash has cut short or a disk has
+damaged ends the log; the blocks before it are valid.
 """
 
 import struct
@@ -29,7 +33,7 @@ from fgnumba.validation.paths import path_of
 
 VERSION = 1
 BLOCK_STEPS, BLOCK_BYTES = 256, 1 << 16
-"""A block ends at so many steps, or with the step that reaches so many bytes."""
+"""A block ends with step number BLOCK_STEPS in it, or with the step that makes it at least BLOCK_BYTES long."""
 
 _MAGIC = b"fgreplay"
 _HEADER = struct.Struct("<8sIIQ32s32s16sI")
@@ -38,13 +42,21 @@ _BLOCK = struct.Struct("<III")
 
 @dataclass(frozen=True)
 class Header:
-    """What a run must have in common with the one that wrote a log.
+    """The properties that a trainer must share with the run that wrote a log, to be able to repeat its updates.
 
     Parameters
     ----------
-    directions, seed : T, and the seed that directions are drawn from.
-    update, initial : SHA-256 of what an update is, and of the initial parameters.
-    device : its name; updates are the same to the last bit on every processor, and on every GPU.
+    directions : int
+        Number of directions T in each step.
+    seed : int
+        The seed from which directions are drawn.
+    update : bytes
+        SHA-256 of a description of the update: the estimator's rule, the optimizer's constants and the parameters'
+        names and shapes.
+    initial : bytes
+        SHA-256 of the initial parameters.
+    device : str
+        ``cpu`` or ``cuda``. Updates are bit-identical on all processors, and on all GPUs, but not between the two.
     """
 
     directions: int
@@ -55,23 +67,27 @@ class Header:
 
     @property
     def row(self) -> np.dtype[Any]:
-        """A step in a block."""
+        """The dtype of one step in a block."""
         return np.dtype([("rate", "<f8"), ("coefficients", "<f4", (self.directions,))])
 
     def packed(self) -> bytes:
-        """Return the header as it stands in a file."""
+        """Return the header as the bytes of a file."""
         fields = (self.directions, self.seed, self.update, self.initial, self.device.encode())
         content = _HEADER.pack(_MAGIC, VERSION, *fields, 0)[:-4]
         return content + struct.pack("<I", zlib.crc32(content))
 
 
 class ReplayLog:
-    """A log that is being written, block by block.
+    """A replay log that is being written, block by block.
 
     Parameters
     ----------
-    log : where whole blocks go; an empty one is given the header.
-    steps : that it holds already.
+    log : AppendLog
+        The file, to which complete blocks are appended. An empty file gets the header first.
+    header : Header
+        The run's properties.
+    steps : int
+        Number of steps that the file holds already. Default: 0.
     """
 
     def __init__(self, log: AppendLog, header: Header, steps: int = 0) -> None:
@@ -84,10 +100,19 @@ class ReplayLog:
             log.append(header.packed())
 
     def step(self, step: int, rate: float, coefficients: npt.NDArray[np.float64]) -> None:
-        """Take note of a step that has been taken: its number, η, and ``Estimate.coefficients``.
+        """Record a step that has been taken.
 
-        These are copied as they are: right after a step nothing is in a cache, and arithmetic would take several times
-        as long there as for the whole block at its end.
+        The values are copied and converted only at the end of a block: right after a step the processor's caches hold
+        none of what a conversion needs, and it would take several times as long as one for the whole block.
+
+        Parameters
+        ----------
+        step : int
+            Number of the step, counted from 0; it must follow the last one.
+        rate : float
+            Learning rate η.
+        coefficients : ndarray
+            (1 + T,) float64, as ``Estimate.coefficients`` returns them.
         """
         assert step == self.steps
         assert coefficients.shape == self._noted["values"].shape
@@ -99,7 +124,13 @@ class ReplayLog:
             self.end_block()
 
     def undone(self, steps: int) -> None:
-        """Take note that training diverged and left `steps` taken: one less where the last update was taken back."""
+        """Record that training diverged, and whether its last update was taken back.
+
+        Parameters
+        ----------
+        steps : int
+            Number of steps whose updates the parameters hold: all, or one less if the last one was taken back.
+        """
         assert self.steps - steps in (0, 1)
         if steps < self.steps:
             with Uninterrupted():
@@ -108,8 +139,8 @@ class ReplayLog:
                 self._append(0)
 
     def end_block(self) -> None:
-        """Hand the steps so far to the log; nothing where there are none since the last block."""
-        # An interrupt in the midst would write a block twice, or half.
+        """Append the steps since the last block to the file as a block, if there are any."""
+        # An interrupt in between would write a block twice, or half of it.
         with Uninterrupted():
             if self.steps > self._first:
                 self._append(self.steps - self._first)
@@ -125,7 +156,17 @@ class ReplayLog:
 
 
 class Block(NamedTuple):
-    """Steps from number `first` on: η (n,) and c (n, T). Of none: the update of step `first` has been taken back."""
+    """A block of n steps. A block of no steps says that the update of step `first` has been taken back.
+
+    Parameters
+    ----------
+    first : int
+        Number of its first step.
+    rates : ndarray
+        Learning rates η, (n,) float64.
+    coefficients : ndarray
+        Coefficients of the directions, (n, T) float32.
+    """
 
     first: int
     rates: npt.NDArray[np.float64]
@@ -134,13 +175,20 @@ class Block(NamedTuple):
 
 @dataclass(frozen=True)
 class Log:
-    """A log that has been checked.
+    """A replay log that has been read and checked.
 
     Parameters
     ----------
-    steps : that the run had taken at its end.
-    size : bytes that count.
-    cut : what is wrong with those that follow, a line; empty where none do.
+    path : Path
+        The file.
+    header : Header
+        The properties of the run.
+    steps : int
+        Number of steps that can be repeated.
+    size : int
+        Number of valid bytes at the beginning of the file.
+    cut : str
+        A line that says what is wrong with the bytes after them; empty if there are none.
     """
 
     path: Path
@@ -150,7 +198,7 @@ class Log:
     cut: str
 
     def blocks(self) -> Iterator[Block]:
-        """Yield the blocks that count, one of them in memory at a time.
+        """Yield the valid blocks, with one of them in memory at a time.
 
         Raises
         ------
@@ -167,14 +215,22 @@ class Log:
 
 
 def read(path: Path) -> Log:
-    """Return the log at `path`, checked from its first byte to its last in the memory of a block.
+    """Read and check a whole replay log, with one block in memory at a time.
 
-    A torn or damaged block ends it; ``cut`` says so.
+    Parameters
+    ----------
+    path : Path
+        The file.
+
+    Returns
+    -------
+    Log
+        The log up to its first torn or damaged block, which the log's ``cut`` describes.
 
     Raises
     ------
     RunError
-        There is no log, or its header is damaged.
+        There is no such file, or its header is damaged.
     """
     path = path_of(path, "path")
     with _opened(path) as file:
@@ -194,7 +250,7 @@ def read(path: Path) -> Log:
 
 
 class _DamageError(Exception):
-    """A block is not whole."""
+    """A block is torn or damaged. The message continues a sentence that begins with "the block"."""
 
 
 def _opened(path: Path) -> BufferedReader:
@@ -209,21 +265,21 @@ def _opened(path: Path) -> BufferedReader:
 def _header(path: Path, file: BinaryIO) -> Header:
     content = file.read(_HEADER.size)
     if not content.startswith(_MAGIC):
-        raise RunError(f"{path} is no replay log: it does not begin as one")
+        raise RunError(f"{path} is no replay log: its first bytes are not those of one")
     if len(content) < _HEADER.size:
         raise RunError(f"{path} is damaged: it ends within its header")
     _, version, directions, seed, update, initial, device, checksum = _HEADER.unpack(content)
     if version != VERSION:
         raise RunError(f"{path} is a replay log of version {version}; version {VERSION} is read")
     if zlib.crc32(content[:-4]) != checksum:
-        raise RunError(f"{path} is damaged: its header has another checksum")
+        raise RunError(f"{path} is damaged: the checksum of its header is wrong")
     if not 1 <= directions <= MAX_DIRECTIONS:
         raise RunError(f"{path} is damaged: {directions} directions; 1 to {MAX_DIRECTIONS} are possible")
     return Header(directions, seed, update, initial, device.rstrip(b"\0").decode("ascii", "replace"))
 
 
 def _blocks(file: BinaryIO, header: Header, end: int) -> Iterator[tuple[Block, int]]:
-    """Yield the blocks up to byte `end`, and where each ends."""
+    """Yield the blocks up to byte `end`, each with the position of its end in the file; check each of them first."""
     row, at = header.row, _HEADER.size
     steps, undoable = 0, False
     while at < end:

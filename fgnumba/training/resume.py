@@ -1,4 +1,4 @@
-"""Where a run is resumed from: the newest of its checkpoints that is whole, and what that one says."""
+"""Resumption of a run: find its newest undamaged checkpoint, and restore the trainer and the run's progress from it."""
 
 import contextlib
 from collections.abc import Mapping
@@ -23,7 +23,17 @@ Parameters = dict[str, npt.NDArray[np.float32]]
 
 
 class Good(NamedTuple):
-    """What a run goes back to where it diverges: steps of its trainer, parameters, the end of its log of scalars."""
+    """The state to which a run returns if it diverges.
+
+    Parameters
+    ----------
+    step : int
+        Number of steps that the trainer had taken.
+    parameters : dict of str to ndarray
+        The parameters by their names.
+    mark : int
+        Size of the replay log after that step, in bytes.
+    """
 
     step: int
     parameters: Parameters
@@ -31,13 +41,16 @@ class Good(NamedTuple):
 
 
 class Early(NamedTuple):
-    """What a run knew of its end.
+    """The early stopping of a run, as a checkpoint holds it.
 
     Parameters
     ----------
-    ended : a callback had ended it.
-    seen : the state of its early stopping, None without.
-    best : step and parameters of its best record, None where they are not restored.
+    ended : bool
+        Whether a callback had ended the run.
+    seen : dict or None
+        The state of its early stopping, or None if it has none.
+    best : tuple or None
+        The step and the parameters of its best record, or None if they are not restored at the end.
     """
 
     ended: bool = False
@@ -46,9 +59,18 @@ class Early(NamedTuple):
 
 
 class Point(NamedTuple):
-    """Where a run stood: the fields of ``training.Progress``, what it goes back to, what it knew of its end.
+    """The state of a run, as a checkpoint holds it.
 
-    `first_batch` is the number of the batch that it began with.
+    Parameters
+    ----------
+    progress : dict
+        The fields of ``loop.Progress``.
+    good : Good
+        The state to which the run returns if it diverges.
+    early : Early
+        The early stopping.
+    first_batch : int
+        Number of the batch with which the run began. Default: 0.
     """
 
     progress: dict[str, Any]
@@ -58,26 +80,38 @@ class Point(NamedTuple):
 
 
 def resume(saved: Checkpoints, trainer: Steps, run: Mapping[str, Any], steps: int) -> Point | None:
-    """Put `trainer` where the newest whole checkpoint left it, and open the logs of there; None without any.
+    """Restore a trainer from the newest undamaged checkpoint, and open the run's logs as they were then.
 
     Parameters
     ----------
-    run : facts that the checkpoint must agree in. steps : of the run.
+    saved : Checkpoints
+        The checkpoints in the run's folder.
+    trainer : Steps
+        The trainer that continues the run.
+    run : mapping
+        The facts in which the checkpoint must agree with the run.
+    steps : int
+        Number of steps of the whole run.
+
+    Returns
+    -------
+    Point or None
+        The state of the run, or None if there is no checkpoint, so that it begins anew.
 
     Raises
     ------
     RunError
-        No checkpoint is whole, one cannot be read, or it is that of another run.
+        All checkpoints are damaged, one cannot be read, or it is that of another run.
     """
     paths = saved.found()
     for number, path in enumerate(paths):
         try:
-            found = CheckpointFile(path)
-            log = None if found.entries else _log(saved, trainer, found)
+            checkpoint = CheckpointFile(path)
+            log = None if checkpoint.entries else _log(saved, trainer, checkpoint)
         except DamagedError as error:
             saved.warn(f"{error}; {'it is the last' if path == paths[-1] else 'the one before it is used'}")
             continue
-        point, sizes = _apply(found, trainer, log, run, steps)
+        point, sizes = _apply(checkpoint, trainer, log, run, steps)
         for damaged in paths[:number]:
             with contextlib.suppress(OSError):
                 damaged.rename(damaged.with_name(f"{damaged.name}.damaged"))
@@ -92,7 +126,7 @@ def resume(saved: Checkpoints, trainer: Steps, run: Mapping[str, Any], steps: in
 
 
 def _log(saved: Checkpoints, trainer: Steps, found: CheckpointFile) -> replay_log.Log:
-    """Return the log that a compact checkpoint is rebuilt from."""
+    """Return the replay log from which a compact checkpoint, which holds no arrays, is rebuilt."""
     steps = checked_steps(trainer, found)
     try:
         log = replay_log.read(saved.replay_path)
@@ -111,7 +145,7 @@ def _apply(
     run: Mapping[str, Any],
     most: int,
 ) -> tuple[Point, dict[str, int]]:
-    """Return what a checkpoint says, having put `trainer` there."""
+    """Restore a trainer from a checkpoint, and return the state of the run and the sizes of its logs."""
     path, facts = found.path, found.facts
     agreed = facts.get("run")
     for name, value in run.items():
@@ -127,7 +161,7 @@ def _apply(
             f"{path.parent.parent}: its checkpoint is of step {progress['done']}; the run has {most} steps"
         )
     good = _numbers(path, "what the run goes back to", facts.get("good"), _GOOD)
-    # Once, every run began with batch 0, whatever its trainer had done before.
+    # Checkpoints of earlier versions lack this: every run began with batch 0, whatever its trainer had done before.
     first = facts.get("first_batch", 0)
     if type(first) is not int or not 0 <= first < LIMIT:
         raise RunError(f"{path}: first_batch is {shown(first)}, which is impossible")
@@ -136,7 +170,7 @@ def _apply(
     if not isinstance(sizes, dict) or not all(type(n) is int and 0 <= n < LIMIT for n in sizes.values()):
         raise RunError(f"{path}: the sizes of the run's logs are {shown(sizes)}, which is impossible")
     steps = checked_steps(trainer, found)
-    # Records count the run's steps, a log those of its trainer.
+    # Records count the run's steps, but a replay log counts the steps of its trainer.
     of_best = good["step"] if best is None else steps - progress["done"] + best
     if log is not None:
         parameters = _rebuilt(trainer, log, steps, {good["step"], of_best})
@@ -149,7 +183,7 @@ def _apply(
 
 
 def _rebuilt(trainer: Steps, log: replay_log.Log, steps: int, wanted: set[int]) -> dict[int, Parameters]:
-    """Take the steps of a log, and return the parameters after those numbers of them that are wanted."""
+    """Repeat the updates of a log, and return the parameters after each of the wanted steps."""
     parameters = dict.fromkeys(wanted, trainer.model.parameters())
     for done in replay.visits(trainer, log, steps, 1):
         if done in wanted:
@@ -158,7 +192,7 @@ def _rebuilt(trainer: Steps, log: replay_log.Log, steps: int, wanted: set[int]) 
 
 
 def _kept(found: CheckpointFile, trainer: Steps, prefix: str) -> Parameters:
-    """Return the parameters of a kind; those of the checkpoint itself are not there twice."""
+    """Return the good or the best parameters; a checkpoint leaves them out if they are its own parameters."""
     if not any(name.startswith(prefix) for name in found.entries):
         return trainer.model.parameters()
     parameters = {}
@@ -171,9 +205,9 @@ def _kept(found: CheckpointFile, trainer: Steps, prefix: str) -> Parameters:
 
 
 def _early(path: Path, found: Any, done: int) -> tuple[bool, dict[str, Any] | None, int | None]:
-    """Return whether the run had ended, what its early stopping had seen, and the step of its best record."""
+    """Return whether the run had ended, the state of its early stopping, and the step of its best record."""
     if found is None:
-        # Written before there was early stopping.
+        # The checkpoint was written by a version without early stopping.
         return False, None, None
     if not isinstance(found, dict) or found.keys() != {"ended", "seen", "best"}:
         raise RunError(
@@ -192,7 +226,7 @@ def _early(path: Path, found: Any, done: int) -> tuple[bool, dict[str, Any] | No
 
 
 def _numbers(path: Path, what: str, found: Any, kinds: Mapping[str, type]) -> dict[str, Any]:
-    """Return `found`, having checked that it has numbers of such kinds by such names."""
+    """Check that `found` is a dict with numbers of these types by these names, and return it."""
     if not isinstance(found, dict) or found.keys() != kinds.keys():
         raise RunError(f"{path}: {what} is {shown(found)}; {', '.join(kinds)} are required")
     for name, kind in kinds.items():

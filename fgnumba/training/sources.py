@@ -1,4 +1,4 @@
-"""Where a run's steps come from: one by one, or by a device that takes many by itself."""
+"""The steps of a run as a sequence of results, whether they are taken one by one or many at once on a GPU."""
 
 from collections.abc import Generator, Iterator, Sequence
 from typing import Any
@@ -14,11 +14,21 @@ from fgnumba.training.steps import Steps
 
 
 class Source:
-    """The results of steps, one after another.
+    """The results of a run's steps, which are taken one by one.
+
+    Parameters
+    ----------
+    trainer : Steps
+        The trainer that takes the steps.
+    batches : iterator
+        The batches, one pair (x, y) for each step.
 
     Attributes
     ----------
-    results : of the steps. ahead : steps that have been taken and are not among them yet.
+    results : iterator of StepResult
+        The results; each step is taken when its result is asked for.
+    ahead : int
+        Number of steps that have been taken and whose results have not been returned yet; here 0.
     """
 
     ahead = 0
@@ -27,14 +37,32 @@ class Source:
         self.results: Iterator[StepResult] = (trainer.step(*batch) for batch in batches)
 
     def drain(self) -> None:
-        """Let no further step be taken before all that were have been seen."""
+        """Make sure that no further step is taken before the results of all taken steps have been returned."""
 
     def close(self) -> None:
-        """Take no more."""
+        """Take no further steps."""
 
 
 class DeviceSource(Source):
-    """Steps that a device takes by itself, some of them ahead."""
+    """The results of a run's steps, many of which are taken at once on a GPU.
+
+    Parameters
+    ----------
+    trainer : Steps
+        The trainer whose steps they are.
+    training : DeviceLoop
+        The loop on the GPU.
+    estimate : Estimate
+        The estimate that the steps run.
+    steps : int
+        Number of steps of the whole run.
+    done : int
+        Number of steps that the run has taken already.
+    first : int
+        Number of the batch with which the run began.
+    periods : sequence of int
+        At each multiple of any of these, all results so far are returned before a further step is taken.
+    """
 
     def __init__(
         self,
@@ -59,7 +87,7 @@ class DeviceSource(Source):
 
     @property
     def ahead(self) -> int:  # type: ignore[override]
-        """Steps that have been asked for and not been seen."""
+        """Number of steps that the GPU was asked for and whose results have not been returned yet."""
         return self._training.ahead
 
     def drain(self) -> None:
@@ -79,19 +107,34 @@ def source_of(
     first: int,
     periods: Sequence[int],
 ) -> Source:
-    """Return where the steps of a run after `done` come from.
+    """Return the source of a run's remaining steps: many at once on a GPU where that is possible, else one by one.
 
     Parameters
     ----------
-    trainer, dataset, batch : of the run; `dataset` is what it trains on.
-    estimate : the trainer's plan for this batch size.
-    steps, done : of the run, and those that have been taken.
-    first : number of the batch that the run began with.
-    periods : at multiples of any of these, no step beyond has been asked for.
+    trainer : Steps
+        The trainer.
+    dataset : Dataset
+        The data set, whose training data are trained on.
+    batch : int
+        Number of examples in each step.
+    estimate : Estimate
+        The trainer's estimate for this batch size.
+    steps : int
+        Number of steps of the whole run.
+    done : int
+        Number of steps that the run has taken already.
+    first : int
+        Number of the batch with which the run began.
+    periods : sequence of int
+        At each multiple of any of these, all results so far are returned before a further step is taken, so that the
+        model can be evaluated or saved there.
 
     Raises
     ------
-    ConfigError, ShapeError
+    ConfigError
+        More steps remain than one seed has directions for.
+    ShapeError
+        The data do not fit the model.
     """
     if not trainer.model.processor.checks_between:
         checked_targets(trainer.model, trainer.loss, dataset.x_train[:batch], dataset.y_train[:batch])
@@ -105,12 +148,12 @@ def source_of(
 
 
 def _device_loop(trainer: Steps, dataset: Dataset, batch: int, estimate: Estimate) -> DeviceLoop | None:
-    """Return training on data that lie on the device; None without room, or where the host has a part in steps."""
+    """Return a loop on the GPU, or None if the data do not fit into its memory or the host takes part in each step."""
     with trainer.model.lock:
         if estimate.device_pass(trainer.steps_done) is None:
             return None
         try:
             return DeviceLoop(trainer, dataset, batch, estimate)
         except DeviceError:
-            # The data do not fit: batches are uploaded one by one.
+            # The data do not fit into the GPU's memory, so that each batch is uploaded before its step.
             return None

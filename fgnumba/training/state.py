@@ -1,4 +1,4 @@
-"""The state of a trainer between two steps: all that decides the steps to come."""
+"""The state of a trainer between two steps: everything on which its further steps depend."""
 
 from collections.abc import Mapping
 from dataclasses import is_dataclass
@@ -18,17 +18,28 @@ from fgnumba.training.position import Position
 from fgnumba.training.steps import Steps
 
 GOOD, BEST = "good.", "best."
-"""Before the names of the parameters that a run goes back to where it diverges, and that it is given at its end."""
+"""Prefixes of parameters' names in a checkpoint: those to which a run returns if it diverges, and its best ones."""
 FORMAT = 1
-"""Of the arrays that a trainer's state is kept in: their names, and how the kernels pack them."""
+"""Version of the arrays in which a trainer's state is kept: of their names, and of how the kernels pack them."""
 
 
 def snapshot(trainer: Steps, batch: int | None = None) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
-    """Return all that decides the steps to come: facts that JSON can hold, and arrays by name.
+    """Return the state of a trainer.
 
-    `batch`: a last step of another size cannot be taken back once it is restored; None: one of any size can.
+    Parameters
+    ----------
+    trainer : Steps
+        The trainer.
+    batch : int, optional
+        Batch size of the run. A last step of another size cannot be taken back after the state is restored. None (the
+        default): a last step of any size can.
 
-    Arrays are as the kernels pack them; on the CPU they are the trainer's own, not copies.
+    Returns
+    -------
+    facts : dict
+        Values that JSON can hold.
+    arrays : dict of str to ndarray
+        Arrays by their names, as the kernels pack them. On the CPU they are the trainer's own arrays and no copies.
     """
     facts = {
         "format": FORMAT,
@@ -38,7 +49,7 @@ def snapshot(trainer: Steps, batch: int | None = None) -> tuple[dict[str, Any], 
         "last_batch": None if batch not in (None, trainer.position.batch) else trainer.position.batch,
         **_kind(trainer),
     }
-    # An update that was replayed is no plan's, and is not taken back later.
+    # A replayed update belongs to no estimate, and cannot be taken back after the state is restored.
     last = None if facts["last_batch"] is None else trainer.position.last
     return facts, {
         name: trainer.model.processor.values(array) for name, array in _held(trainer, last).items()
@@ -46,14 +57,19 @@ def snapshot(trainer: Steps, batch: int | None = None) -> tuple[dict[str, Any], 
 
 
 def restore(trainer: Steps, found: CheckpointFile) -> None:
-    """Take the state that :func:`snapshot` returned when a checkpoint was written.
+    """Restore the state of a trainer from a checkpoint, for which :func:`snapshot` returned it.
 
-    Plans must have been bound: what steps keep is there then.
+    Parameters
+    ----------
+    trainer : Steps
+        The trainer. Its estimate for the run's batch size must have been bound, which creates the arrays to restore.
+    found : CheckpointFile
+        The checkpoint.
 
     Raises
     ------
     RunError
-        It is the state of another kind of trainer or model: nothing is changed.
+        The state is that of another kind of trainer or model. Nothing is changed.
     """
     done, facts = checked_steps(trainer, found), found.facts["trainer"]
     rate, batch = facts.get("last_rate"), facts.get("last_batch")
@@ -74,17 +90,30 @@ def restore(trainer: Steps, found: CheckpointFile) -> None:
         if theirs != ours:
             raise RunError(f"{found.path}: {name} has shape {theirs}; the trainer that continues has {ours}")
     values = [found.array(name) for name in held]
-    # Where it stands is known again when all of it is there.
+    # The position is only set when all arrays have been restored.
     trainer.move_to(Position(done, rate, last, batch), list(held.values()), values)
 
 
 def checked_steps(trainer: Steps, found: CheckpointFile) -> int:
-    """Return the steps that a checkpoint's trainer had taken; RunError where it is not one like this."""
+    """Return the number of steps that a checkpoint's trainer had taken.
+
+    Parameters
+    ----------
+    trainer : Steps
+        The trainer that continues.
+    found : CheckpointFile
+        The checkpoint.
+
+    Raises
+    ------
+    RunError
+        The checkpoint's trainer had another loss, estimator, optimizer or seed.
+    """
     facts = found.facts.get("trainer")
     facts = facts if isinstance(facts, dict) else {}
     for name, value in {"format": FORMAT, "seed": trainer.seed, **_kind(trainer)}.items():
         theirs = facts.get(name)
-        # Once, what is no dataclass was said by its name alone.
+        # Earlier versions described an object that is no dataclass by the name of its class alone.
         if theirs != value and not (isinstance(value, str) and theirs == value.split()[0]):
             raise RunError(
                 f"{found.path}: {name} is {shown(theirs)}; the trainer that continues has {value!r}"
@@ -96,7 +125,7 @@ def checked_steps(trainer: Steps, found: CheckpointFile) -> int:
 
 
 def _kind(trainer: Steps) -> dict[str, str]:
-    """Return what a run continues with as it began; the learning rate may be another schedule's."""
+    """Return the parts of a trainer that must be the same when a run continues; the learning rate may differ."""
     constants = " ".join(f"{name}={float(value)!r}" for name, value in trainer.optimizer.constants().items())
     return {
         "loss": _said(trainer.loss),
@@ -106,7 +135,7 @@ def _kind(trainer: Steps) -> dict[str, str]:
 
 
 def _held(trainer: Steps, last: Estimate | Update | None) -> dict[str, Any]:
-    """Return the arrays that decide the steps to come; gradients are written before they are read."""
+    """Return the arrays on which further steps depend; gradients are not, since each step writes them first."""
     arrays = {f"model.{name}": p.packed for name, p in trainer.model.packed_parameters.items()}
     arrays |= {f"own.{name}": p.packed for name, p in trainer.state.parameters.items()}
     arrays |= {f"state.{name}": array for name, array in _kept(trainer).items()}
@@ -116,23 +145,26 @@ def _held(trainer: Steps, last: Estimate | Update | None) -> dict[str, Any]:
 
 
 def _said(part: object) -> str:
-    # What is no dataclass may show its address.
+    # The repr of an object that is no dataclass may contain its address, which changes from process to process.
     if is_dataclass(part):
         return repr(part)
     return statement(part, part.key) if isinstance(part, Loss) else statement(part, fingerprint(part))
 
 
 def state_of(trainer: Steps, more: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a copy of a trainer is made from, and takes the same steps from.
+    """Return the state from which a copy of a trainer is made that takes the same further steps.
 
     Parameters
     ----------
-    more : attributes of a class of one's own.
+    trainer : Steps
+        The trainer.
+    more : mapping
+        Attributes that a user's subclass has added.
 
     Raises
     ------
     ConfigError
-        A device has taken steps by itself that are not counted yet.
+        A GPU has taken steps that ``steps_done`` does not count yet.
     """
     with trainer.model.lock:
         position = trainer.position
@@ -151,7 +183,7 @@ def state_of(trainer: Steps, more: Mapping[str, Any]) -> dict[str, Any]:
             "steps": position.steps,
             "own": {name: p.array() for name, p in trainer.state.parameters.items()},
             "arrays": {name: np.array(values(array)) for name, array in _kept(trainer).items()},
-            # With which the last step can be taken back.
+            # The arrays with which the last step can be taken back.
             "last": None
             if last is None or last.last is None
             else (position.rate, position.batch, np.array(values(last.last))),
@@ -160,7 +192,15 @@ def state_of(trainer: Steps, more: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def take_state(trainer: Steps, state: Mapping[str, Any]) -> None:
-    """Let a new trainer be what :func:`state_of` returned the state of."""
+    """Give a new trainer the state that :func:`state_of` returned.
+
+    Parameters
+    ----------
+    trainer : Steps
+        A new trainer with the arguments in the state.
+    state : mapping
+        The state.
+    """
     device = trainer.model.processor
     trainer.model.put_back(state["parameters"])
     assign_all(list(trainer.state.parameters.values()), list(state["own"].values()))
@@ -176,7 +216,13 @@ def take_state(trainer: Steps, state: Mapping[str, Any]) -> None:
 
 
 def update_of(trainer: Steps) -> Update:
-    """Return the update of a trainer's steps without their passes, where its estimator has one."""
+    """Return the update of a trainer's steps without their passes.
+
+    Parameters
+    ----------
+    trainer : Steps
+        The trainer, whose estimator must have such an update, as weight perturbation has.
+    """
     setting = Setting(
         trainer.model, 1, trainer.loss, trainer.stream, trainer.state, trainer.optimizer, trainer.rates
     )
@@ -184,5 +230,5 @@ def update_of(trainer: Steps) -> Update:
 
 
 def _kept(trainer: Steps) -> dict[str, Any]:
-    """Return the arrays of the state that outlive a step; gradients are written before they are read."""
+    """Return the arrays that are kept from step to step; gradients are not, since each step writes them first."""
     return {n: array for n, array in trainer.state.arrays.items() if not n.startswith("gradient.")}

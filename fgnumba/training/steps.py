@@ -1,4 +1,4 @@
-"""Steps along forward gradients: one batch after another, each of them whole or not taken."""
+"""Training steps along forward gradients, one for each batch. A step is taken completely or not at all."""
 
 from collections.abc import Callable
 from typing import Any, NoReturn
@@ -27,35 +27,46 @@ _FIXED = ("model", "estimator", "optimizer", "seed")
 
 
 def none_ahead() -> int:
-    """Return 0: no steps are ahead of the count unless a device takes them by itself."""
+    """Return 0: no steps are ahead of ``steps_done`` unless a GPU takes several of them at once."""
     return 0
 
 
 class Steps(Standing):
-    """Takes the steps of a :class:`fgnumba.Trainer`, which adds runs on data sets to them.
+    """The part of :class:`fgnumba.Trainer` that takes single steps, without its runs on data sets.
 
-    Loops, checkpoints and replay know a trainer as this.
+    The training loop, checkpoints and replay use a trainer through this class, so that their modules need not import
+    the trainer's, which imports them.
 
     Parameters
     ----------
-    model, loss, estimator, optimizer, seed : see :class:`fgnumba.Trainer`.
+    model : Graph
+        The model, whose parameters are updated in place.
+    loss : Loss, optional
+        The loss to minimise. None (the default): :class:`SoftmaxCrossEntropy`.
+    estimator : Estimator, optional
+        The gradient estimator. None (the default): :class:`WeightPerturbation` with one rank-1 direction.
+    optimizer : Optimizer
+        How a step follows the estimate.
+    seed : int
+        Seed of the directions and of the order of the training data. Default: 0.
 
     Attributes
     ----------
     state : State
-        What the estimator and the optimiser keep from step to step.
+        The arrays that the estimator and the optimiser keep from step to step.
     stream : Record
-        What directions are drawn from: the seed, and the step that is written by :meth:`set_step`.
+        The seed and the step from which directions are drawn; :meth:`set_step` writes the step.
     rates : Record
         The learning rate and the constants of the optimiser, as the kernels read them.
     failed : array or None
-        (1,) int64 on a device that takes steps by itself, where it notes that one did not end finite; None on others.
+        (1,) int64 on a GPU, which takes several steps at once and sets this when one of them did not end finite. None
+        on the CPU.
     estimates : Recent
         The estimates that were bound last, by batch size and loss.
     stop_requested : bool
         Whether :meth:`stop` was called since the last run began.
     ahead : callable
-        Returns how many steps a device has taken by itself that are not counted yet.
+        Returns how many steps a GPU has taken that ``steps_done`` does not count yet.
     """
 
     def __init__(
@@ -77,12 +88,10 @@ class Steps(Standing):
         self.stream, self.rates = device.record(STREAM), device.record(RATES)
         optimizer.begin_rates(self.rates.host)
         set_stream(self.stream.host, self.seed, 0)
-        # A device that takes steps by itself notes here that one did not end finite.
         self.failed: Any = None if device.checks_between else device.zeros((1,), np.int64)
         self.estimates: Recent[Any, Estimate] = Recent()
         self._study: Study | None = None
         self.stop_requested = False
-        # Steps that a device has taken by itself and that are not counted yet.
         self.ahead: Callable[[], int] = none_ahead
         self._own = frozenset((*vars(self), "_own")) - before
 
@@ -92,21 +101,33 @@ class Steps(Standing):
         super().__setattr__(name, value)
 
     def step(self, x: Any, y: Any) -> StepResult:
-        """Take one step on the batch x (B, *input_shape), y.
+        """Take one training step on a batch.
 
-        The second step of a batch size compiles nothing and allocates no array but the result. float32,
-        C-contiguous x is read in place; on a GPU, arrays that lie there already are copied there.
+        From the second step of a batch size on, a step compiles nothing and allocates no array but its result. A
+        C-contiguous float32 `x` is read in place. Arrays that already are in a GPU's memory are copied within it.
+
+        Parameters
+        ----------
+        x : array_like
+            Examples, (B, ``*input_shape``).
+        y : array_like
+            Targets, as the loss takes them: for classification, (B,) integer labels.
+
+        Returns
+        -------
+        StepResult
+            The loss before the step, and the directional derivatives.
 
         Raises
         ------
         ShapeError, DtypeError
-            x or y do not fit; nothing is changed.
+            `x` or `y` does not fit the model. Nothing is changed.
         DatasetError
-            x is not finite or y is out of range; nothing is changed.
+            `x` is not finite, or `y` is out of range. Nothing is changed.
         DivergenceError
-            The loss or a directional derivative is not finite, or an update would be: this step is not
-            taken. Where the last one is to blame and the estimator can take it back (weight perturbation with SGD),
-            the model keeps the last parameters with a finite loss, to rounding; else ``kept`` is False.
+            The loss, a directional derivative or the update is not finite. This step is not taken. If the step before
+            it is the cause and the estimator can take that back (weight perturbation with SGD), the model keeps the
+            last parameters with a finite loss, up to rounding. Otherwise the error's ``kept`` is False.
         """
         inputs, targets = checked_batch(self.model, self.loss, x, y, self.estimator.trusts_batches)
         with self.model.lock:
@@ -120,7 +141,7 @@ class Steps(Standing):
                 move = self._log.move = self._step(before, estimate, rate, len(inputs))
                 finite = estimate.run(inputs, targets)
             except DeviceError as error:
-                # What a GPU that failed has done cannot be known.
+                # It is unknown how much of the step a GPU had done when it failed.
                 self._log.move = None
                 raise DeviceError(f"step {before.steps}: {error}") from None
             if not finite:
@@ -131,7 +152,7 @@ class Steps(Standing):
             return result_of(estimate.values)
 
     def _step(self, before: Position, estimate: Estimate, rate: float, batch: int) -> Move:
-        """Return what is done when the estimate has run to its end, and that finite."""
+        """Return the move that the step makes, which is done when the estimate has run to its end and was finite."""
         updates, version = estimate.updates, self.model.version
         after = Position(before.steps + 1, rate, estimate, batch, object(), version)
 
@@ -145,17 +166,23 @@ class Steps(Standing):
         return before, after, done
 
     def bind(self, batch: int) -> Estimate:
-        """Return the estimate that a step on `batch` examples runs: bound now, or taken from the few that are kept.
+        """Return the estimate that a step runs. The estimates of the last few batch sizes are kept and returned again.
 
         Parameters
         ----------
         batch : int
-            Number of examples.
+            Number of examples in the step.
         """
         return self._bind(whole_number("batch", batch))
 
     def plan(self, batch: int) -> Estimate:
-        """Return :meth:`bind`: the name that it had first."""
+        """Return the result of :meth:`bind`, which had this name first.
+
+        Parameters
+        ----------
+        batch : int
+            Number of examples in the step.
+        """
         return self.bind(batch)
 
     def _bind(self, batch: int) -> Estimate:
@@ -176,14 +203,27 @@ class Steps(Standing):
         return self.estimates.of((batch, self.loss.key), bind)
 
     def estimate(self, x: npt.ArrayLike, y: npt.ArrayLike) -> dict[str, npt.NDArray[np.float32]]:
-        """Return the gradient estimate that the next step would follow, arrays shaped like ``model.parameters()``.
+        """Return the gradient estimate that the next step would follow, without taking the step.
 
-        The parameters stay as they are; what the estimator learns from step to step (feedback, a running mean) is
-        read as the next step would read it, and left as it is.
+        The parameters are not changed. What the estimator learns from step to step, such as feedback or a running mean,
+        is read as the next step would read it, and not changed either.
+
+        Parameters
+        ----------
+        x : array_like
+            Examples, (B, ``*input_shape``).
+        y : array_like
+            Targets, as :meth:`step` takes them.
+
+        Returns
+        -------
+        dict of str to ndarray
+            The estimate, as float32 arrays with the names and shapes of ``model.parameters()``.
 
         Raises
         ------
         ShapeError, DtypeError, DatasetError, DivergenceError
+            As in :meth:`step`.
         """
         inputs, targets = checked_batch(self.model, self.loss, x, y, self.estimator.trusts_batches)
         with self.model.lock:
@@ -201,13 +241,19 @@ class Steps(Standing):
             }
 
     def set_step(self, step: int) -> float:
-        """Write what belongs to a step, and return its learning rate."""
+        """Write a step's number and learning rate where the kernels read them, and return the learning rate.
+
+        Parameters
+        ----------
+        step : int
+            Number of the step, counted from 0.
+        """
         step = whole_number("step", step, 0, MAX_STEP)
         self.stream.host["step"] = step
         return self.optimizer.set_rates(self.rates.host, step)
 
     def push_step(self) -> None:
-        """Let operations read what has been written."""
+        """Copy what :meth:`set_step` has written to the device, if it is a GPU."""
         self.stream.push()
         self.rates.push()
 
@@ -219,13 +265,14 @@ class Steps(Standing):
         rate: float,
         studied: Graph | None = None,
     ) -> NoReturn:
-        """Raise for a pass that did not end finite, the parameters being those that it ran with.
+        """Raise DivergenceError for a pass that did not end finite. The parameters are those with which it ran.
 
-        The last step is taken back where it is to blame and that can be done, unless the pass was but `studied`.
+        The last step is taken back if it is the cause and the estimator can do so. A pass on the model `studied`, which
+        :meth:`estimate` runs, takes nothing back.
         """
         inputs, targets = (
-            one if isinstance(one, np.ndarray) else self.model.processor.values(one)
-            for one in (inputs, targets)
+            array if isinstance(array, np.ndarray) else self.model.processor.values(array)
+            for array in (inputs, targets)
         )
         self.loss.check_target_values(targets, self.model.outputs)
         if not np.isfinite(inputs).all():
@@ -233,24 +280,24 @@ class Steps(Standing):
         diagnosis = diagnose(studied or self.model, self.loss, estimate, inputs, targets, rate)
         position = self._log.settle()
         step, passed = position.steps, bool(in_float32(estimate.values).all())
-        what = "update is too large for float32" if passed else "loss or its derivative is not finite"
+        problem = "update is too large for float32" if passed else "loss or its derivative is not finite"
         of_input = diagnosis is not None and diagnosis.quantity == "input"
         kept = passed or of_input
         if not kept and studied is None:
             kept = self._take_back(position)
         kept = kept or step == 0
         where = f"{diagnosis}; " if diagnosis else ""
-        found = "the last good parameters are kept" if kept else "the last step is to blame"
+        outcome = "the last good parameters are kept" if kept else "the last step is to blame"
         hint = "" if of_input else f"; try a learning rate of {rate / 10:.3g} or less"
         raise DivergenceError(
-            f"step {step}: the {what} (loss {estimate.values[0]:.6g}) at learning rate {rate:.6g}; "
-            f"{where}{found}{hint}",
+            f"step {step}: the {problem} (loss {estimate.values[0]:.6g}) at learning rate {rate:.6g}; "
+            f"{where}{outcome}{hint}",
             kept,
             diagnosis,
         )
 
     def _take_back(self, position: Position) -> bool:
-        """Take the last step back; False where that cannot be done."""
+        """Take the last step back, and return whether that was possible."""
         if position.last is None or position.version is not self.model.version:
             return False
         self.stream.host["step"] = position.steps - 1
@@ -262,9 +309,9 @@ class Steps(Standing):
         return True
 
     def stop(self) -> None:
-        """Have :meth:`fit` end after the step that it is in, or its first; from a signal handler or any thread.
+        """Make :meth:`fit` return after its current step; may be called from a signal handler or any thread.
 
-        The run is interrupted, not ended: see ``Callback.ends`` for that.
+        The run counts as interrupted, so that it can be resumed. To end a run for good, use ``Callback.ends``.
         """
         self.stop_requested = True
 
@@ -276,14 +323,40 @@ class Steps(Standing):
         targets: npt.NDArray[Any],
         rate: float,
     ) -> NoReturn:
-        """Raise for a step that a device took by itself and that did not end finite."""
+        """Raise DivergenceError for a step that a GPU took as one of several and that did not end finite.
+
+        Parameters
+        ----------
+        estimate : Estimate
+            The estimate that the step ran.
+        values : ndarray
+            (1 + T,) float64: the step's loss and directional derivatives.
+        inputs : ndarray
+            The step's examples.
+        targets : ndarray
+            The step's targets.
+        rate : float
+            The step's learning rate.
+        """
         estimate.values[...] = values
         self.set_step(self.steps_done)
         self.push_step()
         self._diverged(estimate, inputs, targets, rate)
 
     def take(self, estimate: Estimate, values: npt.NDArray[np.float64], rate: float, batch: int) -> None:
-        """Count a step that has been taken elsewhere."""
+        """Count a step that a GPU took as one of several.
+
+        Parameters
+        ----------
+        estimate : Estimate
+            The estimate that the step ran.
+        values : ndarray
+            (1 + T,) float64: the step's loss and directional derivatives.
+        rate : float
+            The step's learning rate.
+        batch : int
+            Number of examples in the step.
+        """
         estimate.values[...] = values
         before, self.model.version = self.model.version, object()
         self.stand(Position(self.position.steps + 1, rate, estimate, batch, before=before))

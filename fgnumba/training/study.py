@@ -1,4 +1,4 @@
-"""An estimator bound a second time, so that an estimate can be looked at without taking a step."""
+"""A second binding of a trainer's estimator, with which a gradient estimate is computed without taking a step."""
 
 import copy
 from typing import Any
@@ -10,10 +10,10 @@ from fgnumba.model.recent import Recent
 
 
 class Study:
-    """What :meth:`fgnumba.Trainer.estimate` runs.
+    """The estimates that :meth:`fgnumba.Trainer.estimate` runs.
 
-    It has a state of its own, and a model of its own where the estimator moves parameters: whatever interrupts it, the
-    trainer's are as they were.
+    They have a state of their own, and a model of their own if the estimator moves parameters. So an interrupt leaves
+    the trainer's state and model unchanged.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ class Study:
         self._estimates: Recent[Any, tuple[Estimate, Setting]] = Recent()
 
     def bind(self, batch: int, loss: Loss, stream: Any) -> tuple[Estimate, Setting]:
-        """Return the estimate of a batch size and what it is bound to, with the trainer's parameters and state.
+        """Copy the trainer's parameters and state, and return the estimate of a batch size with its setting.
 
         Parameters
         ----------
@@ -46,7 +46,7 @@ class Study:
         loss : Loss
             The loss whose gradient is estimated.
         stream : Record
-            What directions are drawn from.
+            The seed and the step from which directions are drawn.
         """
 
         def bind() -> tuple[Estimate, Setting]:

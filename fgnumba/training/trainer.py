@@ -1,4 +1,4 @@
-"""The trainer: descends along forward gradients."""
+"""The trainer: trains a model along forward gradients, step by step or in runs on a data set."""
 
 import copy
 from collections.abc import Sequence
@@ -19,31 +19,38 @@ from fgnumba.validation import flag, optional, real_number, whole_number
 
 
 class Trainer(Steps):
-    """Trains a model with forward passes alone.
+    """Trains a model with forward passes only.
 
-    Each step estimates the gradient and moves the parameters along it. With weight perturbation that is one
-    fused program: it draws directions, runs one dual pass for loss and directional derivatives, and updates
-    the parameters, drawing the directions again: g is never stored, and no activation is kept.
+    Each step estimates the gradient and moves the parameters against it. With weight perturbation, a step is one fused
+    program: it draws directions, runs one dual pass for the loss and the directional derivatives, and updates the
+    parameters, for which it draws the same directions again. So the gradient estimate g is never stored, and no
+    activation is kept.
+
+    An interrupt (Ctrl-C, or any other exception from a signal handler) may come at any moment. Parameters, state and
+    ``steps_done`` are then those before the interrupted step or those after it, and never a mixture.
+
+    A copy (``copy``, ``pickle``) has a model and a state of its own, and takes the steps that the original would take.
+
+    Two trainers with equal arguments that get the same batches take bit-identical steps, on any number of threads, if
+    their directions are random signs.
 
     Parameters
     ----------
-    model : updated in place.
-    loss : :class:`SoftmaxCrossEntropy` by default.
-    estimator : :class:`WeightPerturbation` with one rank-1 direction by default.
-    optimizer : :class:`SGD`, :class:`Adam`, ...
-    seed : of the directions and of the order of the training data.
-
-    An interrupt (Ctrl-C, or any other exception of a signal's handler) may come at any moment: parameters, state and
-    ``steps_done`` are those before the step that it fell into, or those after it.
-
-    Copies (``copy``, ``pickle``) have a model and a state of their own, and take the steps that it would take.
-
-    Two trainers alike in every argument, fed the same batches, take bit-identical steps with signs on any
-    number of threads.
+    model : Graph
+        The model, whose parameters are updated in place.
+    loss : Loss, optional
+        The loss to minimise. None (the default): :class:`SoftmaxCrossEntropy`.
+    estimator : Estimator, optional
+        The gradient estimator. None (the default): :class:`WeightPerturbation` with one rank-1 direction.
+    optimizer : Optimizer
+        How a step follows the estimate, such as :class:`SGD` or :class:`Adam`.
+    seed : int
+        Seed of the directions and of the order of the training data. Default: 0.
 
     Raises
     ------
     ConfigError
+        The seed is impossible, or the estimator does not suit the model.
     """
 
     def fit(
@@ -60,46 +67,67 @@ class Trainer(Steps):
         resume: bool = False,
         stop_above: float | None = None,
     ) -> History:
-        """Train on a data set, for `epochs` passes over it or for `steps` steps, or until a callback ends it.
+        """Train on a data set for a number of epochs or steps, or until a callback ends the run.
 
-        An epoch is a fresh order of the training data, a function of (seed, epoch), cut into batches of
-        `batch_size` (of all the data where there is less); what is left over at its end rests. Step i of a trainer
-        takes batch i, counted from the first epoch on: fits one after another are one fit. With `epochs`, where the
-        trainer stands in the midst of one, a run begins with the next.
+        An epoch is a new random order of the training data, which depends on the seed and the epoch's number, cut into
+        batches of `batch_size` examples. Examples that are left over at the end of an epoch are not used in it. Step i
+        of a trainer takes batch i, counted from the first epoch on, so that several calls of this method continue one
+        another. A run with `epochs` begins with a whole epoch: if the trainer is in the middle of one, with the next.
 
-        The test data are evaluated once, at the end: ``history.final`` has their loss and accuracy, with a validation
-        part and without.
+        The test data are evaluated once, at the end: ``history.final`` has their loss and accuracy.
+
+        :meth:`stop` interrupts the run, which then has a checkpoint but no test loss and accuracy. If training diverges
+        and the last step cannot be taken back, the model gets back the parameters of the last record whose loss was
+        finite, on the validation data or else on the first 1,024 training examples.
 
         Parameters
         ----------
-        dataset : its training part trains, its test part is for the end alone.
-        epochs, steps : one of the two; neither with :class:`fgnumba.callbacks.EarlyStopping`: at most 10,000 steps.
-        batch_size : examples a step.
-        evaluate_every : steps between records, by default one epoch. The last step is recorded in any case, and where
-            training diverges, what the parameters that are kept reach.
-        validation : what judges the run at every record, and does not train. A number in (0, 1): that share of the
-            training data, the same of every class, drawn by the trainer's seed (the rest is copied). A pair (x, y):
-            these examples and their labels. None: records have the training loss alone.
-        callbacks : told of every step and record, in order; each may end the run.
-            :class:`fgnumba.callbacks.EarlyStopping` does so by the validation part.
-        checkpoints : where and how often the run is kept on disk, see :class:`fgnumba.Checkpoints`.
-        resume : continue from the newest whole checkpoint there, from the start where there is none. With the same
-            model, trainer, data set, validation part and callbacks, the run is bit for bit the one that was never
-            interrupted.
-        stop_above : a run whose loss exceeds this many times that of its first step has diverged; None for any loss
-            that is finite.
+        dataset : Dataset
+            The data set. Its training data are trained on; its test data are only used at the end.
+        epochs : int, optional
+            Number of passes over the training data. Give `epochs` or `steps`. With
+            :class:`fgnumba.callbacks.EarlyStopping` neither is needed: the run then has at most 10,000 steps.
+        steps : int, optional
+            Number of steps.
+        batch_size : int
+            Number of examples in each step; all training data if there are fewer. Default: 64.
+        evaluate_every : int, optional
+            Number of steps between records. None (the default): one epoch. The last step has a record in any case, and
+            if training diverges, so have the parameters that the model keeps.
+        validation : float or tuple of array_like, optional
+            Data that judge the run in each record and are not trained on. A number between 0 and 1 is a fraction of the
+            training data, the same of every class, drawn by the trainer's seed (the other training data are copied). A
+            pair (x, y) is examples and their labels. None (the default): records have the training loss only.
+        callbacks : sequence of Callback
+            Objects that follow each step and record, in this order, and that may end the run.
+            :class:`fgnumba.callbacks.EarlyStopping` does so by the validation data. Default: none.
+        checkpoints : Checkpoints, optional
+            Where and how often the run is saved to disk. None (the default): it is not saved.
+        resume : bool
+            Whether to continue from the newest undamaged checkpoint, or from the start if there is none. With the same
+            model, trainer, data set, validation data and callbacks, the result is bit-identical to that of an
+            uninterrupted run. Default: False.
+        stop_above : float, optional
+            The run has diverged if its loss exceeds this many times the loss of its first step. None (the default):
+            only a loss that is not finite counts as divergence.
 
-        :meth:`stop` interrupts it, with a checkpoint and without test figures. Where training diverges and the last
-        step cannot be taken back, the model goes back to the parameters of the last record whose loss was finite (of
-        the validation part, or of the first 1,024 training examples).
+        Returns
+        -------
+        History
+            The records of the run and the reason for its end.
 
         Raises
         ------
-        ShapeError, DtypeError, ConfigError, DivergenceError
+        ShapeError, DtypeError
+            The data set or the validation data do not fit the model.
+        ConfigError
+            An argument is impossible, or two of them contradict each other.
+        DivergenceError
+            The loss is not finite, or above `stop_above` times the first one.
         DatasetError
-            So few examples leave none to validate on.
+            The data set is too small to hold out the fraction that `validation` asks for.
         RunError
-            The folder of the checkpoints is another run's or in use, or no checkpoint in it is whole.
+            The checkpoints' folder is that of another run or in use, or all checkpoints in it are damaged.
         """
         try:
             self._check_fits(dataset)
@@ -141,13 +169,14 @@ class Trainer(Steps):
         return state_of(self, own_attributes(self, self._own))
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        # Plans hold addresses: a copy binds its own. The class may be one's own, with other arguments.
+        # Estimates hold addresses of arrays, so that a copy must bind its own. `Trainer.__init__` is called by name,
+        # because the class may be a user's subclass with other arguments.
         Trainer.__init__(self, **state["arguments"])
         take_attributes(self, state["more"])
         take_state(self, state)
 
     def __copy__(self) -> "Trainer":
-        # What trains a model has one of its own.
+        # Two trainers must not update the same parameters, so that even a shallow copy copies the model.
         return copy.deepcopy(self)
 
     def _check_fits(self, dataset: Dataset) -> None:

@@ -389,7 +389,7 @@ def test_early_stopping_that_cannot_be(options, message):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"callbacks": [EarlyStopping()]}, "EarlyStopping needs a validation part, such as validation=0.1"),
+        ({"callbacks": [EarlyStopping()]}, "EarlyStopping needs validation data, such as validation=0.1"),
         ({"callbacks": [EarlyStopping(), EarlyStopping()], "validation": 0.2}, "2 are EarlyStopping; one is"),
         ({"validation": 0.2, "steps": None}, "either epochs or steps"),
         ({"callbacks": [EarlyStopping()], "validation": 0.2, "epochs": 1}, "either epochs or steps"),
