@@ -138,20 +138,9 @@ class Setting(Bound):
 class Pass(Bound):
     """A step that a device can take by itself, without the host.
 
-    Parameters
-    ----------
-    operations : tuple of Operation
-        All operations of the step, in the order in which they run.
-    input : InputRows
-        The memory from which the step reads its examples.
-    targets : Staged
-        The memory from which it reads its targets.
-    outcome : Outcome
-        The loss and the derivatives that it leaves.
-    coefficients : device array, optional
-        The coefficients of an update that can be taken back. By default None: it cannot.
-    last : device array, optional
-        The memory to which the coefficients of such an update are copied. By default None.
+    `operations` are all operations of the step, in order. They read a batch from `input` and `targets` and leave the
+    loss and the derivatives in `outcome`. If the update can be taken back, `coefficients` are those that it uses, and
+    `last` is the memory to which they are copied; else both are None.
     """
 
     operations: tuple[Operation, ...]
@@ -191,19 +180,8 @@ class Estimate(Bound, ABC):
     def run(self, x: npt.NDArray[Any], targets: npt.NDArray[Any]) -> bool:
         """Run a step: estimate the gradient, move the parameters, and :meth:`read` the outcome.
 
-        One program moves the parameters and the state. It runs to its end, or they stay as they are.
-
-        Parameters
-        ----------
-        x : array, (B, ...) float32
-            The examples, already checked.
-        targets : array
-            The targets, already checked.
-
-        Returns
-        -------
-        bool
-            Whether the loss and the update are finite; if not, nothing was moved.
+        `x` (B, ...) and `targets` have been checked. Return whether the loss and the update are finite; if not, nothing
+        was moved. One program moves the parameters and the state: it runs to its end, or they stay as they are.
         """
 
     @abstractmethod
@@ -401,21 +379,9 @@ class Recipe:
         )
 
     def build(self, name: str, direction: str | None, directions: int | None) -> Estimator:
-        """Return the estimator.
+        """Return the estimator with these options; an option that is None stays the recipe's own.
 
-        Parameters
-        ----------
-        name : str
-            The name of the recipe, for messages.
-        direction : str or None
-            The kind of the directions; None leaves the recipe's own.
-        directions : int or None
-            The number of directions T; None leaves the recipe's own.
-
-        Raises
-        ------
-        ConfigError
-            If an option is given that the estimator does not take.
+        `name` is the name of the recipe, for messages. ConfigError is raised if the estimator does not take an option.
         """
         options = {"direction": direction, "directions": directions}
         for option, value in options.items():
