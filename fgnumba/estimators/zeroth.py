@@ -1,4 +1,4 @@
-"""Zeroth-order estimators: differences of losses, on the same primal kernels; no derivative is computed."""
+"""Zeroth-order estimators: differences of losses, computed with the primal kernels. No derivative is computed."""
 
 from abc import abstractmethod
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from fgnumba.validation import real_number, store, whole_number
 
 
 class Differences(Estimator):
-    """Central differences along random directions and coordinates."""
+    """The base class of estimators by central differences along random directions and coordinates."""
 
     epsilon: float
     moves_parameters: ClassVar[bool] = True
@@ -22,20 +22,20 @@ class Differences(Estimator):
     @property
     @abstractmethod
     def parts(self) -> Parts:
-        """What they are taken along."""
+        """The directions along which differences are taken."""
 
     @property
     def unbiased(self) -> bool:
-        """False: a difference is no derivative."""
+        """False, because a difference is not exactly a derivative."""
         return False
 
     @property
     def statement(self) -> str:
-        """What E[g] is."""
+        """What E[g] is, as a line of text."""
         return f"E[g] = ∇f + O(ε²), ε = {self.epsilon:g}, and the loss's rounding over ε"
 
     def relative_variance(self, parameters: int) -> float:
-        """Return that of exact derivatives along the same directions."""
+        """Return E‖g - E g‖² / ‖∇f‖² of exact derivatives along the same directions, for P parameters."""
         parameters = whole_number("parameters", parameters)
         direction, random, axes = self.parts
         share = self.parts.share(parameters)
@@ -43,7 +43,7 @@ class Differences(Estimator):
         return share**2 * along + (1 - share) ** 2 * (parameters / max(1, axes) - 1)
 
     def bind(self, setting: Setting) -> "DifferenceEstimate":
-        """Return the estimate at a setting."""
+        """Return the estimator bound to a setting."""
         if self.parts.axes > setting.model.parameter_count:
             raise ConfigError(
                 f"coordinates is {self.parts.axes}; the model has {setting.model.parameter_count} parameters"
@@ -53,22 +53,27 @@ class Differences(Estimator):
 
 @dataclass(frozen=True)
 class SPSA(Differences):
-    """Simultaneous perturbation: two passes a direction, and the memory of inference.
+    """Simultaneous perturbation: two passes for each direction, with no more memory than inference needs.
 
         g = (1 / T) Σ_t (f(θ + ε v_t) - f(θ - ε v_t)) / 2 ε · v_t
 
+    v is drawn again for each move, and the parameters come back up to rounding. The estimate is biased by O(ε²), and by
+    the rounding of the loss divided by ε. Cost, in products the size of x W: 2 T.
+    Sources: J. C. Spall, IEEE TAC 37 (1992); S. Malladi et al., arXiv 2305.17333 (MeZO).
+
     Parameters
     ----------
-    direction, directions : as for :class:`fgnumba.WeightPerturbation`.
-    epsilon : ε, above 0.
-
-    v is drawn again for each move; the parameters come back to rounding. Biased by O(ε²), and by the rounding of the
-    loss over ε. Products the size of x W: 2 T. Sources: J. C. Spall, IEEE TAC 37 (1992); S. Malladi et al.,
-    arXiv 2305.17333 (MeZO).
+    direction : str, optional
+        The kind of the directions, as for :class:`fgnumba.WeightPerturbation`. By default ``rank1``.
+    directions : int, optional
+        The number of directions T, at least 1. By default 1.
+    epsilon : float, optional
+        The distance ε of a move along a direction, above 0. By default 1e-3.
 
     Raises
     ------
     ConfigError
+        If an argument is out of its range or unknown.
     """
 
     direction: str = "rank1"
@@ -87,27 +92,30 @@ class SPSA(Differences):
 
     @property
     def parts(self) -> Parts:
-        """T random directions."""
+        """The directions of the differences: T random ones."""
         return Parts(self.direction, self.directions, 0)
 
 
 @dataclass(frozen=True)
 class CoordinateDifferences(Differences):
-    """Central differences along T coordinates of the P, drawn anew in each step without repetition.
+    """Central differences along T of the P coordinates, which each step draws anew without repetition.
 
         g = (P / T) Σ_j (f(θ + ε e_j) - f(θ - ε e_j)) / 2 ε · e_j
 
+    The estimate is biased by O(ε²), and by the rounding of the loss divided by ε. Its relative variance is P / T - 1.
+    Cost, in products the size of x W: 2 T. Source: J. Kiefer, J. Wolfowitz, 1952.
+
     Parameters
     ----------
-    coordinates : T, at least 1.
-    epsilon : ε, above 0.
-
-    Biased by O(ε²), and by the rounding of the loss over ε; relative variance P / T - 1. Products the size of x W: 2 T.
-    Source: J. Kiefer, J. Wolfowitz, 1952.
+    coordinates : int, optional
+        The number of coordinates T, at least 1 and at most P. By default 1.
+    epsilon : float, optional
+        The distance ε of a move along a coordinate, above 0. By default 1e-2.
 
     Raises
     ------
     ConfigError
+        If an argument is out of its range.
     """
 
     coordinates: int = 1
@@ -124,7 +132,7 @@ class CoordinateDifferences(Differences):
 
     @property
     def parts(self) -> Parts:
-        """T coordinates."""
+        """The directions of the differences: T coordinates."""
         return Parts("rank1", 0, self.coordinates)
 
 
@@ -134,15 +142,23 @@ class HybridDifferences(Differences):
 
         g = w g_random + (1 - w) g_coordinates,  w = Var g_coordinates / (Var g_random + Var g_coordinates)
 
+    Cost, in products the size of x W: 2 (T + S).
+
     Parameters
     ----------
-    direction, directions, coordinates, epsilon : as for the two.
-
-    Products the size of x W: 2 (T + S).
+    direction : str, optional
+        The kind of the random directions, as for :class:`fgnumba.WeightPerturbation`. By default ``rank1``.
+    directions : int, optional
+        The number of random directions T, at least 1. By default 1.
+    coordinates : int, optional
+        The number of coordinates S, at least 1 and at most P. By default 1.
+    epsilon : float, optional
+        The distance ε of a move, above 0. By default 1e-3.
 
     Raises
     ------
     ConfigError
+        If an argument is out of its range or unknown.
     """
 
     direction: str = "rank1"
@@ -159,7 +175,7 @@ class HybridDifferences(Differences):
 
     @property
     def parts(self) -> Parts:
-        """T random directions and S coordinates."""
+        """The directions of the differences: T random ones and S coordinates."""
         return Parts(self.direction, self.directions, self.coordinates)
 
 

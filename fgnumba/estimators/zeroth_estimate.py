@@ -27,14 +27,14 @@ from fgnumba.model.plan import Plan
 
 
 class Parts(NamedTuple):
-    """What differences are taken along: so many random directions of a kind, and so many coordinates."""
+    """The directions of the differences: `random` random ones of the kind `direction`, and `axes` coordinates."""
 
     direction: str
     random: int
     axes: int
 
     def share(self, parameters: int) -> float:
-        """Return the weight of the random directions, the one that makes the variance least."""
+        """Return the weight of the random directions that makes the variance of the estimate least."""
         if not self.axes or not self.random:
             return float(self.random > 0)
         random, axes = (parameters - 1) / self.random, parameters / self.axes - 1
@@ -42,7 +42,7 @@ class Parts(NamedTuple):
 
 
 class DifferenceEstimate(Estimate):
-    """T random directions and S coordinates on B examples, as one program."""
+    """Differences along T random directions and S coordinates on B examples, as one program."""
 
     def __init__(self, parts: Parts, epsilon: float, setting: Setting) -> None:
         direction, random, axes = self._parts = parts
@@ -94,7 +94,7 @@ class DifferenceEstimate(Estimate):
 
     @property
     def nbytes(self) -> int:
-        """Bytes of buffers and scratch memory."""
+        """The number of bytes of buffers and scratch memory."""
         return self.plan.buffer_nbytes + self._program.scratch_nbytes + self.plan.input_nbytes
 
     def _bind_descent(
@@ -124,7 +124,7 @@ class DifferenceEstimate(Estimate):
         )
 
     def _moves(self, t: int, amount: float) -> list[Operation]:
-        """Return θ ← θ + amount · v_t."""
+        """Return the operations of θ ← θ + amount · v_t."""
         device, initial = self._setting.device, np.zeros(1, RATES)
         initial["learning_rate"] = -amount
         rates, one = device.array(initial), device.array(np.array([0.0, 1.0]))
@@ -135,7 +135,7 @@ class DifferenceEstimate(Estimate):
         ]
 
     def _updates(self, fused: bool) -> list[Operation]:
-        """Return the step along the random directions, or their share of the gradient."""
+        """Return the operations of the step along the random directions, or of their share of the stored gradient."""
         setting, random = self._setting, self._random
         if not random:
             return []
@@ -152,16 +152,16 @@ class DifferenceEstimate(Estimate):
         ]
 
     def _choose(self) -> None:
-        """Draw the coordinates of a step."""
+        """Draw the coordinates of a step, and write the addresses of their parameters and gradients."""
         setting = self._setting
         stream = setting.stream.host[0]
         key = [int(stream["key_low"]) | int(stream["key_high"]) << 32, int(stream["step"])]
-        chosen = np.random.Generator(np.random.Philox(key=np.array(key, np.uint64))).choice(
+        coordinates = np.random.Generator(np.random.Philox(key=np.array(key, np.uint64))).choice(
             self._ends[-1], self._axes, replace=False
         )
         parameters = list(setting.model.packed_parameters.items())
         thetas, gradients = np.zeros((2, self._axes), np.int64)
-        for k, j in enumerate(chosen):
+        for k, j in enumerate(coordinates):
             which = int(np.searchsorted(self._ends, j, side="right"))
             name, parameter = parameters[which]
             offset = 4 * packed_index(parameter, int(j - self._ends[which]) + math.prod(parameter.shape))
@@ -171,7 +171,7 @@ class DifferenceEstimate(Estimate):
         setting.device.assign(self._gradients, gradients)
 
     def inspections(self) -> Generator[Inspection, None, None]:
-        """Yield the passes in order, a copy's parameters moved as the last run moved them, to rounding."""
+        """Yield the passes of the last run in order, with a copy's parameters moved as they were, up to rounding."""
         model = copy.copy(self._setting.model)
         setting = replace(self._setting, model=model, optimizer=None, rates=None, failed=None, gradients={})
         yield from DifferenceEstimate(self._parts, self._epsilon, setting)._moved()
@@ -199,7 +199,7 @@ class DifferenceEstimate(Estimate):
             device.program([differences.bind_nudge(self._thetas, saved, k, RETURN, self._epsilon)]).run()
 
     def run(self, x: npt.NDArray[Any], targets: npt.NDArray[Any]) -> bool:
-        """Run the passes and the update; nothing is moved where a loss is not finite."""
+        """Run a step; nothing is moved if a loss is not finite."""
         if self._axes:
             if not self._random:
                 for name in self._setting.model.packed_parameters:
@@ -211,9 +211,9 @@ class DifferenceEstimate(Estimate):
 
     @property
     def updates(self) -> int:
-        """Runs of the program."""
+        """The number of runs of the program that came to their end."""
         return self._program.runs
 
     def read(self) -> bool:
-        """Read loss and differences."""
+        """Read the loss and the differences of the last run."""
         return self._outcome.read(self.values)
