@@ -108,7 +108,7 @@ class Conv2d(Layer):
         return Geometry(size, stride, dilation, padding, self.groups)
 
     def border(self, inputs: Sequence[Shape]) -> Border:
-        """Return the border that is read: the padding, and those that fill the last register tiles."""
+        """Return the border that is read: the padding, and the pixels that fill the last register tiles."""
         shape = checked_image("Conv2d", inputs[0])
         return conv2d.needed_border(self.geometry(shape), shape, self.filters)
 

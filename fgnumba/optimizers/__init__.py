@@ -1,4 +1,4 @@
-"""Optimisers: how a step follows a gradient."""
+"""Optimisers: rules by which a training step moves the parameters along a gradient estimate."""
 
 from fgnumba.optimizers.adam import Adam, AdamW
 from fgnumba.optimizers.base import Gradients, Memory, Optimizer
@@ -8,4 +8,4 @@ from fgnumba.optimizers.sgd import SGD
 __all__ = ["OPTIMIZERS", "SGD", "Adam", "AdamW", "FrankWolfe", "Gradients", "Memory", "Optimizer"]
 
 OPTIMIZERS = {"sgd": SGD, "adam": Adam, "adamw": AdamW, "frank-wolfe": FrankWolfe}
-"""By the names that configurations use."""
+"""The optimisers, by the names that configurations use."""

@@ -17,20 +17,32 @@ class Adam(Optimizer):
         m ← β₁ m + (1 - β₁) g',  v ← β₂ v + (1 - β₂) g'²
         θ ← θ - η_i (m / (1 - β₁ⁱ)) / (√(v / (1 - β₂ⁱ)) + ε)
 
+    In the powers, i counts the steps from 1. Adam needs two more arrays of the size of the parameters, and one for the
+    gradient. Its steps follow the signs of a noisy gradient more than its size, so even with an unbiased estimate the
+    direction of a step is biased.
+    Source: D. P. Kingma, J. Ba, arXiv 1412.6980.
+
     Parameters
     ----------
-    learning_rate, decay : as every optimiser takes them, see :class:`Optimizer`.
-    beta1, beta2 : from 0 to below 1.
-    epsilon : ε, above 0.
-    weight_decay : λ, 0 or above.
-    clip_norm : as for :class:`SGD`.
-
-    Needs two more arrays the size of the parameters, and one for the gradient. Its steps follow the signs of a noisy
-    gradient more than its size: the direction is biased. Source: D. P. Kingma, J. Ba, arXiv 1412.6980.
+    learning_rate : float or callable, optional
+        The learning rate η₀, above 0, or a schedule; see :class:`Optimizer`. By default 1e-3.
+    decay : float, optional
+        The decay k of η_i = η₀ exp(-i k). By default 0.
+    beta1 : float, optional
+        The factor β₁ of the mean of gradients, at least 0 and below 1. By default 0.9.
+    beta2 : float, optional
+        The factor β₂ of the mean of squared gradients, at least 0 and below 1. By default 0.999.
+    epsilon : float, optional
+        The number ε in the denominator, above 0. By default 1e-8.
+    weight_decay : float, optional
+        The factor λ, 0 or above. By default 0.
+    clip_norm : float, optional
+        The greatest norm of the gradient of all parameters together, as for :class:`SGD`. By default none is clipped.
 
     Raises
     ------
     ConfigError
+        If an argument is out of its range.
     """
 
     learning_rate: float | Schedule = 1e-3
@@ -55,7 +67,7 @@ class Adam(Optimizer):
         )
 
     def constants(self) -> dict[str, float]:
-        """Return the betas, epsilon, decay and clipping."""
+        """Return β₁, β₂, ε, weight decay and clipping norm."""
         return {
             "momentum": self.beta1,
             "beta2": self.beta2,
@@ -66,20 +78,41 @@ class Adam(Optimizer):
 
     @property
     def rule(self) -> int:
-        """ADAM."""
+        """The rule of the kernel: ADAM."""
         return kernels.ADAM
 
 
 @dataclass(frozen=True)
 class AdamW(Adam):
-    """Adam with weight decay apart from the gradient: θ ← θ - η_i λ θ beside Adam's own step.
+    """Adam with weight decay that is kept out of the gradient: θ ← θ - η_i λ θ in addition to Adam's own step.
 
-    Parameters: as for :class:`Adam`; `weight_decay` 0.01 by default. Source: I. Loshchilov, F. Hutter,
-    arXiv 1711.05101.
+    Source: I. Loshchilov, F. Hutter, arXiv 1711.05101.
+
+    Parameters
+    ----------
+    learning_rate : float or callable, optional
+        The learning rate η₀, above 0, or a schedule; see :class:`Optimizer`. By default 1e-3.
+    decay : float, optional
+        The decay k of η_i = η₀ exp(-i k). By default 0.
+    beta1 : float, optional
+        The factor β₁ of the mean of gradients, at least 0 and below 1. By default 0.9.
+    beta2 : float, optional
+        The factor β₂ of the mean of squared gradients, at least 0 and below 1. By default 0.999.
+    epsilon : float, optional
+        The number ε in the denominator, above 0. By default 1e-8.
+    weight_decay : float, optional
+        The factor λ, 0 or above. By default 0.01.
+    clip_norm : float, optional
+        The greatest norm of the gradient of all parameters together, as for :class:`SGD`. By default none is clipped.
+
+    Raises
+    ------
+    ConfigError
+        If an argument is out of its range.
     """
 
     weight_decay: float = 0.01
 
     def constants(self) -> dict[str, float]:
-        """Return Adam's, with the decay decoupled."""
+        """Return Adam's constants, with the weight decay outside the gradient."""
         return {**super().constants(), "weight_decay": 0.0, "decoupled_decay": self.weight_decay}

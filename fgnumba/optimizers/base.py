@@ -1,4 +1,4 @@
-"""What every optimiser is: a learning rate for each step, and the operations that move the parameters."""
+"""The base class of optimisers: a learning rate for each step, and the operations that move the parameters."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -18,17 +18,32 @@ from fgnumba.validation import real_number, store, whole_number
 
 Gradients = Mapping[str, npt.NDArray[np.float32]]
 Memory = Callable[[str, Parameter], npt.NDArray[np.float32]]
-"""Returns an optimiser's array of a kind for a parameter, packed like it: the same one every time."""
+"""A function that returns the array of one kind ("moment", …) that an optimiser keeps for a parameter, packed like it.
+
+It returns the same array every time.
+"""
 
 
 class Optimizer(ABC):
-    """What turns gradients into steps; `moments` is how many arrays the size of the parameters it keeps.
+    """The base class of optimisers, which turn gradients into steps of the parameters.
 
     Parameters
     ----------
-    learning_rate : η₀, above 0, or a schedule: a function of the step, counted from 0
+    learning_rate : float or callable
+        The learning rate η₀, above 0; or a schedule, which is a function of the step, counted from 0
         (``fgnumba.schedules``).
-    decay : k of η_i = η₀ exp(-i k); only beside a number.
+    decay : float
+        The decay k of the learning rate η_i = η₀ exp(-i k), 0 or above. It must be 0 with a schedule.
+
+    Attributes
+    ----------
+    moments : int
+        The number of arrays of the size of the parameters that the optimiser keeps.
+
+    Raises
+    ------
+    ConfigError
+        If an argument is out of its range, or there is a decay beside a schedule.
     """
 
     moments: ClassVar[int] = 0
@@ -50,26 +65,41 @@ class Optimizer(ABC):
         return Exponential(self.learning_rate, self.decay) if self.decay else Constant(self.learning_rate)
 
     def rate(self, step: int) -> float:
-        """Return η at `step`; ConfigError where a schedule returns what is no learning rate."""
+        """Return the learning rate at `step`; raise ConfigError unless it is a finite number, 0 or above."""
         rate = self.schedule(whole_number("step", step, 0))
         return real_number(f"the schedule's learning rate at step {step}", rate)
 
     @property
     def plain(self) -> bool:
-        """Whether a step is θ - η g and no more, which an estimator may take without storing g."""
+        """Whether a step is θ ← θ - η g and no more, which an estimator may take without storing g."""
         return False
 
     @abstractmethod
     def constants(self) -> dict[str, float]:
-        """Return the fields of ``kernels.ops.optimizer.RATES`` that stay as they are."""
+        """Return the fields of ``kernels.ops.optimizer.RATES`` that are the same in every step."""
 
     @property
     @abstractmethod
     def rule(self) -> int:
-        """The rule of ``kernels.ops.optimizer``."""
+        """The rule by which the kernel computes a step, a constant of ``kernels.ops.optimizer``."""
 
     def set_rates(self, rates: npt.NDArray[Any], step: int, learning_rate: float | None = None) -> float:
-        """Write what a step needs into `rates`, and return its learning rate: the schedule's where none is given."""
+        """Write the numbers that a step needs into `rates`.
+
+        Parameters
+        ----------
+        rates : ndarray, (1,) of dtype ``kernels.ops.optimizer.RATES``
+            Written.
+        step : int
+            The number of the step, counted from 0.
+        learning_rate : float, optional
+            The learning rate. By default it is the schedule's.
+
+        Returns
+        -------
+        float
+            The learning rate.
+        """
         step = whole_number("step", step, 0)
         rate = self.rate(step) if learning_rate is None else real_number("learning_rate", learning_rate)
         rates["learning_rate"] = rate
@@ -78,13 +108,13 @@ class Optimizer(ABC):
         return rate
 
     def new_rates(self) -> npt.NDArray[Any]:
-        """Return (1,) ``RATES`` with the constants in it."""
+        """Return a new array, (1,) of dtype ``RATES``, that holds the constants."""
         rates = np.zeros(1, kernels.RATES)
         self.begin_rates(rates)
         return rates
 
     def begin_rates(self, rates: npt.NDArray[Any]) -> None:
-        """Write the constants into (1,) ``RATES``, and zeros elsewhere."""
+        """Write the constants into `rates`, (1,) of dtype ``RATES``, and zeros into its other fields."""
         rates[...] = np.zeros(1, kernels.RATES)
         rates["factor"], rates["clip_norm"] = 1.0, np.inf
         for name, value in self.constants().items():
@@ -99,7 +129,23 @@ class Optimizer(ABC):
         result: npt.NDArray[Any],
         memory: Memory,
     ) -> list[Operation]:
-        """Return the operations of a step on all `parameters`, whose gradients are packed like them."""
+        """Return the operations of a step on all parameters.
+
+        Parameters
+        ----------
+        device : Device
+            The device whose kernels are bound.
+        parameters : mapping of str to Parameter
+            The parameters by name.
+        gradients : mapping of str to device array
+            Their gradients by name, packed like the parameters.
+        rates : device array, (1,) of dtype ``kernels.ops.optimizer.RATES``
+            The numbers that a step needs, read when the operations run.
+        result : device array, (1,) of dtype ``kernels.shared.loss.RESULT``
+            Nothing is moved unless its field `finite` is 1.
+        memory : callable
+            A function that returns the array of one kind that is kept for a parameter.
+        """
         operations: list[Operation] = []
         if self.constants().get("clip_norm", np.inf) < np.inf:
             operations += norm_of(device, parameters, gradients, rates, ball=False)
@@ -115,7 +161,7 @@ class Optimizer(ABC):
         memory: Memory,
         rule: int,
     ) -> list[Operation]:
-        """Return one rule's pass over all parameters."""
+        """Return the operations by which one rule of the kernel passes over all parameters; see :meth:`bind`."""
         names = ("moment", "second_moment")[: self.number_of_moments]
         return [
             device.kernels.optimizer.bind(
@@ -135,7 +181,7 @@ class Optimizer(ABC):
 
     @property
     def number_of_moments(self) -> int:
-        """Arrays the size of the parameters that the rule keeps."""
+        """The number of arrays of the size of the parameters that the rule uses."""
         return self.moments
 
 
@@ -146,7 +192,10 @@ def norm_of(
     rates: npt.NDArray[Any],
     ball: bool,
 ) -> list[Operation]:
-    """Return the operations that write the norm of all `arrays` together, and the factor that follows from it."""
+    """Return the operations that write the norm of all `arrays` together, and the factor that follows from it.
+
+    The factor is radius / norm for a `ball`, which takes a step to its surface; else min(1, clip_norm / norm).
+    """
     bound = device.kernels.optimizer
     sizes = [bound.square_sums(arrays[name].size) for name in parameters]
     squares, start = device.zeros((sum(sizes),), np.float64), 0
@@ -166,5 +215,5 @@ def norm_of(
 
 
 def clipping(clip_norm: float | None) -> dict[str, float]:
-    """Return the field of ``RATES`` that says the greatest norm, none where the gradient is not clipped."""
+    """Return the field of ``RATES`` that holds the greatest norm, or no field if gradients are not clipped."""
     return {} if clip_norm is None else {"clip_norm": clip_norm}
