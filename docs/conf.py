@@ -1,0 +1,103 @@
+"""Sphinx's settings for the documentation site.
+
+    sphinx-build -W --keep-going -n docs OUT
+
+builds the site into OUT. The build needs no network and writes nothing beside the sources (see the extension
+``copied_sources``). Every code cell of every page is executed.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+import fgnumba
+
+EXTENSIONS = Path(__file__).parent / "_extensions"
+sys.path.insert(0, str(EXTENSIONS))
+
+# A page's cells run in a process of their own, which inherits these.
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(EXTENSIONS), os.environ.get("PYTHONPATH"))))
+os.environ["FGNUMBA_DEVICE"] = "cpu"
+
+project = "fgnumba"
+author = "The fgnumba developers"
+project_copyright = f"2026, {author}"
+version = release = fgnumba.__version__
+
+extensions = [
+    "copied_sources",
+    "repository_links",
+    "needs_mnist",
+    "myst_nb",
+    "numpydoc",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.mathjax",
+    "sphinx-mathjax-offline",
+    "sphinx_click",
+    "sphinx_gallery.gen_gallery",
+]
+exclude_patterns = [
+    "_extensions",
+    "_templates",
+    # What sphinx-gallery writes beside the pages of the gallery.
+    "examples/*.ipynb",
+    "**/sg_execution_times.rst",
+]
+templates_path = ["_templates"]
+
+# Pages.
+myst_enable_extensions = ["amsmath", "colon_fence", "deflist", "dollarmath", "substitution"]
+myst_heading_anchors = 4
+nb_execution_mode = "force"
+nb_execution_in_temp = True
+nb_execution_raise_on_error = True
+nb_execution_timeout = 120
+nb_merge_streams = True
+
+# Reference. Docstrings say the types of parameters, so that signatures need not.
+autodoc_typehints = "none"
+autodoc_member_order = "bysource"
+autosummary_imported_members = True
+numpydoc_show_class_members = False
+numpydoc_xref_param_type = False
+
+# Where a name cannot be a link, and why.
+nitpick_ignore_regex = [
+    # Other projects: linking to them needs their inventories, and so a network.
+    (r"py:.*", r"(collections|numba|np|numpy|numpy\.typing|npt|pathlib|typing)\..*"),
+    # Python's own names, for the same reason.
+    (
+        r"py:.*",
+        r"(abc\.)?ABC|bool|bytes|dict|float|int|list|object|str|tuple|type|(\w+Error)|Any|Callable|Iterable",
+    ),
+    # Modules whose names are not public: the reference has no pages for them.
+    (r"py:.*", r"fgnumba\.(kernels|layers|model|optimizers|estimators|training|runs|storage)\..*"),
+]
+
+sphinx_gallery_conf = {
+    "examples_dirs": str(Path(__file__).parent.parent / "examples"),
+    "gallery_dirs": "examples",
+    "filename_pattern": r"\.py$",
+    "abort_on_example_error": False,
+    "download_all_examples": False,
+    "show_signature": False,
+    "min_reported_time": 1e9,
+    "plot_gallery": True,
+}
+
+# Appearance.
+html_theme = "pydata_sphinx_theme"
+html_title = "fgnumba"
+html_static_path = ["_static"]
+html_css_files = ["fgnumba.css"]
+html_show_sourcelink = False
+html_theme_options = {
+    "header_links_before_dropdown": 8,
+    "navigation_with_keys": False,
+    "secondary_sidebar_items": ["page-toc"],
+    "show_toc_level": 2,
+    "footer_start": ["copyright"],
+    "footer_end": [],
+}
+html_context = {"default_mode": "auto"}
