@@ -32,6 +32,8 @@ extensions = [
     "numpydoc",
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
+    "docstring_text",
+    "public_names",
     "sphinx.ext.mathjax",
     "sphinx-mathjax-offline",
     "sphinx_click",
@@ -71,8 +73,8 @@ nitpick_ignore_regex = [
         r"py:.*",
         r"(abc\.)?ABC|bool|bytes|dict|float|int|list|object|str|tuple|type|(\w+Error)|Any|Callable|Iterable",
     ),
-    # Modules whose names are not public: the reference has no pages for them.
-    (r"py:.*", r"fgnumba\.(kernels|layers|model|optimizers|estimators|training|runs|storage)\..*"),
+    # Names of the library that are not public: the reference has no pages for them.
+    (r"py:.*", r"fgnumba\.kernels\..*|Optimizer|lock|split"),
 ]
 
 sphinx_gallery_conf = {

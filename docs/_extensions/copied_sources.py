@@ -29,8 +29,9 @@ INCLUDED = (
 
 def setup(app: Sphinx) -> dict[str, Any]:
     """Copy the sources and make the copy Sphinx's source folder."""
+    # Every build reads all pages: Sphinx looks for generated pages among those of the build before.
+    shutil.rmtree(app.doctreedir, ignore_errors=True)
     copy = Path(app.doctreedir) / "source"
-    shutil.rmtree(copy, ignore_errors=True)
     pages = Path(app.srcdir)
     built = (Path(app.outdir), Path(app.doctreedir), pages / "_extensions")
     for file in _files([ROOT / name for name in INCLUDED] + [pages]):
