@@ -15,7 +15,8 @@ import fgnumba
 EXTENSIONS = Path(__file__).parent / "_extensions"
 sys.path.insert(0, str(EXTENSIONS))
 
-# A page's cells run in a process of their own, which inherits these.
+# A page's cells run in a process of their own, which inherits these: ``!fgtrain`` is the one of this Python.
+os.environ["PATH"] = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", "")))
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(EXTENSIONS), os.environ.get("PYTHONPATH"))))
 os.environ["FGNUMBA_DEVICE"] = "cpu"
 

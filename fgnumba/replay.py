@@ -6,9 +6,11 @@ from fgnumba.training.replay import (
     resume,
     visits,
 )
+from fgnumba.training.replay_log import read
 
 __all__ = [
     "begin",
+    "read",
     "replay",
     "resume",
     "visits",

@@ -5,6 +5,6 @@ simulator that the tests of GPU kernels use, on any machine.
 """
 
 import fgnumba.device
-from fgnumba.kernels.gpu.driver import SimulatedDriver
+from fgnumba.kernels.cuda.driver import SimulatedDriver
 
 fgnumba.device._driver = SimulatedDriver  # type: ignore[assignment]

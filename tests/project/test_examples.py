@@ -1,0 +1,43 @@
+"""Examples: every script in ``examples/`` runs by itself, prints a result, and opens as the gallery wants it."""
+
+import ast
+import re
+
+import pytest
+
+from tests.apart import python
+from tests.places import ROOT
+
+SCRIPTS = sorted((ROOT / "examples").glob("*.py"))
+
+
+def test_there_are_examples():
+    assert len(SCRIPTS) >= 8
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
+def test_an_example_runs_by_itself(script, tmp_path):
+    process = python(str(script), folder=tmp_path, MPLBACKEND="Agg")
+    assert process.returncode == 0, process.stderr
+    assert process.stdout.strip()
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
+def test_an_example_is_short_and_opens_with_a_title(script):
+    text = script.read_text(encoding="utf-8")
+    assert 30 <= len(text.splitlines()) <= 60
+    title, line, *explanation = (ast.get_docstring(ast.parse(text)) or "").splitlines()
+    assert re.fullmatch("=+", line)
+    assert len(line) == len(title)
+    assert len(" ".join(explanation)) > 100
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
+def test_an_example_uses_public_names_alone(script):
+    allowed = {"fgnumba", "fgnumba.bench", "fgnumba.bench.reverse"}
+    for node in ast.walk(ast.parse(script.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and str(node.module).startswith("fgnumba"):
+            assert node.module in allowed
+        elif isinstance(node, ast.Import):
+            assert {alias.name for alias in node.names if alias.name.startswith("fgnumba")} <= {"fgnumba"}
