@@ -15,7 +15,7 @@ import fgnumba
 EXTENSIONS = Path(__file__).parent / "_extensions"
 sys.path.insert(0, str(EXTENSIONS))
 
-# A page's cells run in a process of their own, which inherits these: ``!fgtrain`` is the one of this Python.
+# A page's cells run in a process of their own, which inherits these: ``fgtrain`` is the one of this Python.
 os.environ["PATH"] = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", "")))
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(EXTENSIONS), os.environ.get("PYTHONPATH"))))
 os.environ["FGNUMBA_DEVICE"] = "cpu"
@@ -60,6 +60,7 @@ nb_merge_streams = True
 
 # Reference. Docstrings say the types of parameters, so that signatures need not.
 autodoc_typehints = "none"
+toc_object_entries_show_parents = "hide"
 autodoc_member_order = "bysource"
 autosummary_imported_members = True
 numpydoc_show_class_members = False

@@ -1,7 +1,8 @@
 """A Sphinx extension: docstrings are read as the plain text that they are.
 
-In a docstring an indented paragraph outside of a numpydoc section is a formula or a program, and ``|x|`` and
-``(B, *input_shape)`` are mathematics. reStructuredText would fill the paragraph, and take the characters for markup.
+An indented paragraph outside of numpydoc's sections is a formula or a program, and ``|x|`` and ``(B, *input_shape)``
+are mathematics: reStructuredText would fill the paragraph, and take the characters for markup. A paragraph behind the
+entries of a section (a cost, a source) is a note: numpydoc would take it for one more entry.
 """
 
 import re
@@ -9,7 +10,11 @@ from typing import Any
 
 from sphinx.application import Sphinx
 
+LISTS = ("Parameters", "Attributes", "Raises")
 _CODE = re.compile(r"(``.+?``|:\w+:`.+?`)")
+_ENTRY = re.compile(r"[\w*, .]+ : |[A-Z]\w*Error(, [A-Z]\w*Error)*$")
+
+Section = tuple[str, list[str]]
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
@@ -19,21 +24,58 @@ def setup(app: Sphinx) -> dict[str, Any]:
 
 
 def _as_text(app: Sphinx, kind: str, name: str, value: Any, options: Any, lines: list[str]) -> None:
-    """Make formulas literal blocks, and escape what only looks like markup."""
-    text: list[str] = []
-    in_section = in_block = False
+    """Escape what only looks like markup, and give formulas and notes their places."""
+    (_, opening), *sections = _sections(lines)
+    notes: list[str] = []
+    kept: list[Section] = []
+    for title, text in sections:
+        start = _end_of_entries(text) if title in LISTS else len(text)
+        kept.append((title, text[:start]))
+        notes += text[start:]
+    if notes:
+        rest = [text for title, text in kept if title == "Notes"]
+        kept = [section for section in kept if section[0] != "Notes"]
+        kept.append(("Notes", [line for text in rest for line in text] + notes))
+    lines[:] = _with_blocks(opening)
+    for title, text in kept:
+        found = _with_blocks(text) if title == "Notes" else [_escaped(line) for line in text]
+        lines += ["", title, "-" * len(title), *found]
+
+
+def _sections(lines: list[str]) -> list[Section]:
+    """Return the parts of a docstring; the first one has no title."""
+    parts: list[Section] = [("", [])]
     for number, line in enumerate(lines):
+        if line and number + 1 < len(lines) and re.fullmatch("-{3,}", lines[number + 1]):
+            parts.append((line, []))
+        elif not (parts[-1][0] and not parts[-1][1] and re.fullmatch("-{3,}", line)):
+            parts[-1][1].append(line)
+    return parts
+
+
+def _end_of_entries(lines: list[str]) -> int:
+    """Return where in a section a paragraph begins that is no entry."""
+    for number, line in enumerate(lines[1:], 1):
+        described = number + 1 < len(lines) and lines[number + 1].startswith(" ")
+        if line and not lines[number - 1] and line[0] != " " and not described and not _ENTRY.match(line):
+            return number
+    return len(lines)
+
+
+def _with_blocks(lines: list[str]) -> list[str]:
+    """Return text whose indented paragraphs are literal blocks."""
+    text: list[str] = []
+    in_block = False
+    for line in lines:
         indented = line.startswith("    ")
-        if number + 1 < len(lines) and line and set(lines[number + 1]) == {"-"}:
-            in_section = True
-        if in_block and line and not indented:
-            in_block = False
-        if not in_section and not in_block and indented and (not text or not text[-1]):
+        if indented and not in_block and (not text or not text[-1]):
             in_block = True
             if not any(previous.endswith("::") for previous in text[-2:]):
                 text += ["::", ""]
+        elif line and not indented:
+            in_block = False
         text.append(line if in_block else _escaped(line))
-    lines[:] = text
+    return text
 
 
 def _escaped(line: str) -> str:

@@ -13,11 +13,11 @@ from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 
 METHODS = {
-    "fgnumba.Checkpoints": {"found", "replay_path"},
-    "fgnumba.Graph": {"load_parameters", "parameter_count", "parameters", "plan"},
-    "fgnumba.Sequential": set(),
-    "fgnumba.Trainer": {"estimate", "fit", "plan", "step", "stop"},
-    "fgnumba.bench.reverse.ReversePlan": {"nbytes", "run", "value"},
+    "fgnumba.Checkpoints": ("found", "replay_path"),
+    "fgnumba.Graph": ("load_parameters", "parameter_count", "parameters", "plan"),
+    "fgnumba.Sequential": (),
+    "fgnumba.Trainer": ("estimate", "fit", "plan", "step", "stop"),
+    "fgnumba.bench.reverse.ReversePlan": ("nbytes", "run", "value"),
 }
 """The methods that are shown of a class, where these are not all of them."""
 
