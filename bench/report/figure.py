@@ -1,4 +1,4 @@
-"""The README's figure: a training step here and in the peers, from the results measured on one core."""
+"""The figure of a training step, here and in the peers, from the results measured on one core."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -17,16 +17,16 @@ from fgnumba.bench.report.figure import write_figure
 from fgnumba.bench.report.results_learning import COMPARISONS
 from fgnumba.bench.report.results_page import (
     BENCHES,
+    BENCHMARKS,
     DATA,
     EXPERIMENTS,
     FOLDER,
     LEARNING,
-    README,
     RUNS,
     SECONDS,
     learning_table,
     page,
-    readme_table,
+    ratios_table,
     with_table,
 )
 from fgnumba.errors import FgError, did_you_mean
@@ -66,14 +66,14 @@ def _measure(name: str, data_dir: str | None) -> None:
 @click.option("--again", multiple=True, metavar="NAME", help="What is measured though it has been.")
 @click.option("--only", multiple=True, metavar="NAME", help="What is measured at all where it is missing.")
 def command(data_dir: str | None, again: tuple[str, ...], only: tuple[str, ...]) -> None:
-    """Measure what is missing, and write the results page, the README's table and its figure."""
+    """Measure what is missing, and write the results page, the tables of the page of benchmarks and its figure."""
     names = [*BENCHES, *EXPERIMENTS, *COMPARISONS]
     for name in (*again, *only):
         if name not in names:
             raise click.UsageError(f"unknown name {name!r}{did_you_mean(name, names)}")
-    if not README.exists():
+    if not BENCHMARKS.exists():
         raise click.ClickException(
-            f"{README} is missing: results are made in a checkout, pip install -e '.[peers]'"
+            f"{BENCHMARKS} is missing: results are made in a checkout, pip install -e '.[peers]'"
         )
     DATA.mkdir(parents=True, exist_ok=True)
     for name in names:
@@ -85,8 +85,8 @@ def command(data_dir: str | None, again: tuple[str, ...], only: tuple[str, ...])
                 raise click.ClickException(f"{name}: ended with status {error.returncode}") from None
     try:
         write(FOLDER / "README.md", page())
-        text = with_table(README.read_text(encoding="utf-8"), readme_table())
-        write(README, with_table(text, learning_table(), *LEARNING))
+        text = with_table(BENCHMARKS.read_text(encoding="utf-8"), ratios_table())
+        write(BENCHMARKS, with_table(text, learning_table(), *LEARNING))
         write_figure(FOLDER.parent / "figures" / "step.svg", lambda line: click.echo(line, err=True))
     except FgError as error:
         raise click.ClickException(str(error)) from None

@@ -1,4 +1,4 @@
-"""What the results page and the README say of learning: estimators compared, from the data that was measured."""
+"""Tables of learning for two pages, results and benchmarks: estimators compared, from the measured data."""
 
 from statistics import mean
 from typing import Any, NamedTuple

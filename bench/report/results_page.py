@@ -1,4 +1,4 @@
-"""The results page and the README's table, from the data that was measured.
+"""The results page and the tables of the page of benchmarks, from the data that was measured.
 
 Every figure in them is computed from ``results/data``; nothing is typed in.
 """
@@ -16,13 +16,13 @@ Data = dict[str, Any]
 
 FOLDER = Path(__file__).resolve().parents[1] / "results"
 DATA = FOLDER / "data"
-README = FOLDER.parent.parent / "README.md"
+BENCHMARKS = FOLDER.parent.parent / "docs" / "project" / "benchmarks.md"
 LEARNING = "<!-- learned: python -m fgnumba.bench.results -->", "<!-- end of learned -->"
 BEGIN, END = "<!-- measured: python -m fgnumba.bench.results -->", "<!-- end of measured -->"
 
 BENCHES = {"bench-one": "One core", "bench-all": "All cores"}
 RUNS, SECONDS = 3, 4
-"""Of the README's table, and how long a case in each."""
+"""Of the table of ratios, and how long a case in each."""
 
 SHORT = {
     "bench-one": f"taskset -c 0 fgtrain bench --quick --seconds {SECONDS}",
@@ -160,8 +160,8 @@ LINES: tuple[tuple[str, Cell], ...] = (
 )
 
 
-def readme_table() -> str:
-    """Return the README's table, of what there is."""
+def ratios_table() -> str:
+    """Return the table of ratios for the page of benchmarks, of what there is."""
     present = {name: reports for name in BENCHES if (reports := repeated(name))}
     heads = [f"{BENCHES[name].lower()}, `{SHORT[name]}`" for name in present]
     lines = [f"| one rank-1 direction, batch 64 | {' | '.join(heads)} |", f"| --- |{' --- |' * len(heads)}"]
@@ -338,13 +338,13 @@ def page() -> str:
 
 
 def learning_table() -> str:
-    """Return the README's table of learning, in Markdown."""
+    """Return the table of learning for the page of benchmarks, in Markdown."""
     data = load("estimators-mlp")
     return "" if data is None else _markdown(*results_learning.table(data))
 
 
-def with_table(readme: str, table: str, begin: str = BEGIN, end: str = END) -> str:
-    """Return the README's text with `table` between its marks."""
-    before, _, rest = readme.partition(begin)
+def with_table(text: str, table: str, begin: str = BEGIN, end: str = END) -> str:
+    """Return a page's text with `table` between its marks."""
+    before, _, rest = text.partition(begin)
     _, _, after = rest.partition(end)
     return f"{before}{begin}\n\n{table}\n\n{end}{after}"

@@ -284,19 +284,19 @@ def test_the_table_of_a_report(report):
     assert "NOT QUIET during logreg, 1 x rank1, batch 64: others took 30%" in suite.as_text(disturbed)
 
 
-def test_the_readme_table_and_the_page(report, tmp_path, monkeypatch):
+def test_the_table_of_ratios_and_the_page(report, tmp_path, monkeypatch):
     monkeypatch.setattr(results_page, "DATA", tmp_path)
     for name in results_page.BENCHES:
         for run in ("", ".1", ".2"):
             (tmp_path / f"{name}{run}.json").write_text(json.dumps(report))
-    table = results_page.readme_table()
+    table = results_page.ratios_table()
     assert all(line.count("|") == 4 for line in table.splitlines())
     assert len(table.splitlines()) == 2 + len(results_page.LINES)
-    readme = results_page.with_table(f"before {results_page.BEGIN} old {results_page.END} after", table)
-    assert readme.startswith("before ")
-    assert readme.endswith(" after")
-    assert " old " not in readme
-    assert results_page.with_table(readme, table) == readme
+    text = results_page.with_table(f"before {results_page.BEGIN} old {results_page.END} after", table)
+    assert text.startswith("before ")
+    assert text.endswith(" after")
+    assert " old " not in text
+    assert results_page.with_table(text, table) == text
     assert "## One core" in results_page.page()
 
 
@@ -305,8 +305,8 @@ def test_the_committed_results_are_what_the_page_is_made_of():
     if not (folder / "README.md").exists():
         pytest.skip("installed without the repository")
     assert (folder / "README.md").read_text(encoding="utf-8") == results_page.page()
-    assert results_page.readme_table() in results_page.README.read_text(encoding="utf-8")
-    assert results_page.learning_table() in results_page.README.read_text(encoding="utf-8")
+    assert results_page.ratios_table() in results_page.BENCHMARKS.read_text(encoding="utf-8")
+    assert results_page.learning_table() in results_page.BENCHMARKS.read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")

@@ -3,11 +3,11 @@
 import inspect
 import re
 
+import numpy as np
 import pytest
 
 import fgnumba as fg
 from fgnumba.estimators import RECIPES
-from fgnumba.kernels.cuda.driver import SimulatedDriver
 from tests.places import ROOT
 
 ESTIMATORS = (ROOT / "fgnumba" / "estimators" / "README.md").read_text(encoding="utf-8")
@@ -19,11 +19,9 @@ def test_every_estimator_has_its_line():
     assert named == set(RECIPES)
 
 
-def test_the_code_in_the_readmes_runs(capsys, monkeypatch):
-    # What asks for a GPU gets a simulated one.
-    monkeypatch.setattr("fgnumba.device._driver", SimulatedDriver)
+def test_the_code_in_the_readmes_runs(capsys):
     codes = re.findall(r"```python\n(.*?)```", README + ESTIMATORS, re.S)
-    assert len(codes) == 6
+    assert len(codes) == 3
     for code in codes:
         exec(compile(code, "README.md", "exec"), {})
         printed = capsys.readouterr().out
@@ -31,6 +29,30 @@ def test_the_code_in_the_readmes_runs(capsys, monkeypatch):
         if promised:
             assert float(printed) >= float(promised[1])
         assert bool(printed) == ("print(" in code)
+
+
+def test_the_code_that_made_the_digits_makes_them(tmp_path, monkeypatch):
+    folder = ROOT / "fgnumba" / "datasets"
+    (code,) = re.findall(r"```python\n(.*?)```", (folder / "README.md").read_text(encoding="utf-8"), re.S)
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, "README.md", "exec"), {})
+    with np.load(folder / "digits.npz") as kept, np.load("digits.npz") as made:
+        assert set(kept) == set(made)
+        for name in kept:
+            assert np.array_equal(kept[name], made[name])
+
+
+def test_the_readme_has_the_two_commands():
+    assert "\n    pip install . && fgtrain train" in README
+    assert "\n    pip install -e '.[test]' && pytest" in README
+
+
+def test_the_figures_of_the_readme_are_those_of_the_page_of_benchmarks():
+    page = (ROOT / "docs" / "project" / "benchmarks.md").read_text(encoding="utf-8").splitlines()
+    rows = re.findall(r"^\| .*\d\.\d.* \|$", README, re.M)
+    assert len(rows) == 5
+    for row in rows:
+        assert row in page
 
 
 def public():

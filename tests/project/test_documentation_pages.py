@@ -1,0 +1,116 @@
+"""The pages of the documentation: links lead somewhere, code is executed, and the reference leaves nothing out."""
+
+import ast
+import importlib
+import inspect
+import re
+from dataclasses import fields
+
+import pytest
+
+import fgnumba as fg
+from fgnumba.callbacks import Record
+from fgnumba.runs.configuration import RunConfig
+from tests.places import ROOT
+
+DOCS = ROOT / "docs"
+REFERENCE = DOCS / "reference"
+PAGES = sorted(DOCS.rglob("*.md"))
+FILES = [*PAGES, *ROOT.glob("*.md"), *ROOT.glob(".github/**/*.md"), ROOT / "bench" / "results" / "README.md"]
+FILES += [ROOT / "fgnumba" / folder / "README.md" for folder in ("datasets", "estimators")]
+MODULES = ("callbacks", "datasets", "device", "directions", "functions", "losses", "replay", "schedules")
+UNDOCUMENTED = {"by_name", "result_of"}
+"""What a module exports for the library's own use."""
+
+
+def text_of(path):
+    """Return a file without its blocks of code."""
+    return re.sub(r"^(```+|:::+).*?^\1$", "", path.read_text(encoding="utf-8"), flags=re.M | re.S)
+
+
+def anchors(path):
+    """Return what links into a Markdown file can lead to: its headings, as GitHub and MyST write them."""
+    headings = re.findall(r"^#+ +(.*)$", text_of(path), re.M)
+    labels = re.findall(r"^\((.+)\)=$", path.read_text(encoding="utf-8"), re.M)
+    return {re.sub(r"[^\w -]", "", heading.lower()).strip().replace(" ", "-") for heading in headings} | set(
+        labels
+    )
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_every_link_leads_somewhere(path):
+    for target in re.findall(r"\]\(([^)\s]+)\)", text_of(path)):
+        if re.match(r"[a-z]+:", target):
+            continue
+        name, _, anchor = target.partition("#")
+        # Sphinx reads a leading slash as the folder of the pages.
+        place = DOCS / name[1:] if name.startswith("/") else path.parent / name
+        file = place if name else path
+        if file.resolve() == (DOCS / "examples" / "index.rst").resolve():
+            continue  # The gallery is made when the site is built.
+        assert file.exists(), target
+        if anchor and file.suffix == ".md":
+            assert anchor in anchors(file), target
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.relative_to(DOCS).as_posix())
+def test_the_code_of_a_page_is_executed_when_the_site_is_built(path):
+    text = path.read_text(encoding="utf-8")
+    assert not re.search(r"^```+ *(python|py|bash|sh|console)\b", text, re.M), "write {code-cell}"
+    if "{code-cell}" in text:
+        assert text.startswith("---\nfile_format: mystnb\nkernelspec:\n  name: python3\n---\n")
+
+
+def documented():
+    """Return the names that the reference of the library lists, each with its module."""
+    found = set()
+    for page in (REFERENCE / "api").glob("*.md"):
+        for module, names in re.findall(
+            r"currentmodule:: (\S+)\n\n.. autosummary::\n.*?\n\n(.*?)```",
+            page.read_text(encoding="utf-8"),
+            re.S,
+        ):
+            found |= {f"{module}.{name}" for name in names.split()}
+    return found
+
+
+def test_the_reference_lists_every_public_name():
+    names = documented()
+    shown = {getattr(importlib.import_module(m), n) for m, _, n in (name.rpartition(".") for name in names)}
+    for name in fg.__all__:
+        if name not in (*MODULES, "errors"):
+            assert f"fgnumba.{name}" in names
+    for module in MODULES:
+        for name in getattr(importlib.import_module(f"fgnumba.{module}"), "__all__", ()):
+            value = getattr(fg, module).__dict__[name]
+            if (inspect.isclass(value) or inspect.isroutine(value)) and name not in UNDOCUMENTED:
+                assert value in shown, f"fgnumba.{module}.{name}"
+
+
+def test_the_methods_that_the_reference_shows_are_there():
+    extension = (DOCS / "_extensions" / "public_names.py").read_text(encoding="utf-8")
+    (table,) = re.findall(r"^METHODS = (.*?^})", extension, re.M | re.S)
+    for name, methods in ast.literal_eval(table).items():
+        module, _, kind = name.rpartition(".")
+        for method in methods:
+            assert hasattr(getattr(importlib.import_module(module), kind), method), f"{name}.{method}"
+
+
+def test_the_page_of_environment_variables_has_all_that_the_code_reads():
+    sources = [
+        path for folder in ("fgnumba", "kernels", "cli", "bench") for path in (ROOT / folder).rglob("*.py")
+    ]
+    sources += [*(DOCS / "_extensions").glob("*.py")]
+    read = {
+        name
+        for path in sources
+        for name in re.findall(r'"(FGNUMBA_[A-Z_]+)"', path.read_text(encoding="utf-8"))
+    }
+    page = (REFERENCE / "environment.md").read_text(encoding="utf-8")
+    assert read == set(re.findall(r"^\| `(FGNUMBA_[A-Z_]+)` \|", page, re.M))
+
+
+def test_the_page_of_files_has_every_setting_and_every_figure_of_a_record():
+    page = (REFERENCE / "files.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`(\w+)`", "".join(re.findall(r"^\| (`.*?) \|", page, re.M))))
+    assert {field.name for field in fields(RunConfig)} | {field.name for field in fields(Record)} <= named
