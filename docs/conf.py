@@ -63,6 +63,15 @@ autodoc_typehints = "none"
 toc_object_entries_show_parents = "hide"
 autodoc_member_order = "bysource"
 autosummary_imported_members = True
+# The methods that are shown of a class, where these are not all of them: the others serve the library's own modules.
+METHODS = {
+    "fgnumba.Checkpoints": ("found", "replay_path"),
+    "fgnumba.Graph": ("load_parameters", "parameter_count", "parameters", "plan"),
+    "fgnumba.Sequential": (),
+    "fgnumba.Trainer": ("bind", "estimate", "fit", "step", "stop"),
+    "fgnumba.bench.reverse.ReversePlan": ("nbytes", "run", "value"),
+}
+autosummary_context = {"shown_methods": METHODS}
 numpydoc_show_class_members = False
 numpydoc_xref_param_type = False
 
