@@ -56,7 +56,6 @@ nb_execution_mode = "force"
 nb_execution_in_temp = True
 nb_execution_raise_on_error = True
 nb_execution_timeout = 120
-nb_merge_streams = True
 
 # Reference. Docstrings say the types of parameters, so that signatures need not.
 autodoc_typehints = "none"

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 TITLES = {
     "logreg": "784-10 logistic regression",
     "mlp": "784-1024-1024-10 perceptron",
-    "cnn": "four 3x3 convolutions, 64 channels",
+    "cnn": "4 convolutions, 64 channels",
 }
 COLOURS = {
     "forward gradient": "#c1440e",
