@@ -20,7 +20,7 @@ from fgnumba.kernels.rules.activations.rules import RULES
 from tests.graph_cases import CONVOLUTIONS, WIRINGS
 
 TALLEST = vector.instruction_set().max_rows
-DIRECTIONS = ("rank1", "orthogonal", "rademacher", "gaussian")
+DIRECTIONS = tuple(fg.directions.BY_NAME)
 
 
 def bound_operations():

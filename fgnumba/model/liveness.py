@@ -3,6 +3,9 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
+SLACK = 32
+"""float32 at the end of a buffer: a tile of channels reads whole vectors, past the last pixel."""
+
 
 class Lifetime(NamedTuple):
     """The lifetime of a value: from the step that writes it to the last step that reads it.

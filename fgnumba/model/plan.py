@@ -20,10 +20,10 @@ from fgnumba.kernels.layout.images import Images, bordered_size
 from fgnumba.kernels.machine.interfaces import Operation
 from fgnumba.kernels.machine.memory import CACHE_LINE, address, aligned, leading, pads_well, round_up
 from fgnumba.kernels.machine.program import Stage, cpu_operations
-from fgnumba.kernels.machine.work import PARTS_A_THREAD, threads_for
+from fgnumba.kernels.machine.work import ELEMENT_WORK, PARTS_A_THREAD, threads_for
 from fgnumba.layers import Perturbation, Shape, Site
 from fgnumba.layers.losses import Loss
-from fgnumba.model.liveness import Lifetime, assign
+from fgnumba.model.liveness import SLACK, Lifetime, assign
 from fgnumba.model.outcome import Outcome, targets_of
 from fgnumba.model.wiring import Step, Value, wire
 from fgnumba.objects.bound import Bound
@@ -33,9 +33,6 @@ if TYPE_CHECKING:
 
 CACHED_PART = 768 * 1024
 """The most bytes that the buffers of a part may have, so that a thread's cache holds them beside the weights."""
-
-_ELEMENT_WORK = 4
-_SLACK = 32  # float32 at the end of a buffer: a tile of channels reads whole vectors, past the last pixel
 
 
 @dataclass(frozen=True)
@@ -238,7 +235,7 @@ class Plan(Bound):
             Lifetime(size, step.stage, last[step.output]) for size, step in zip(sizes, kept, strict=True)
         ]
         slots, capacities = assign(lifetimes)
-        arenas = [self.device.zeros((capacity + _SLACK,)) for capacity in capacities]
+        arenas = [self.device.zeros((capacity + SLACK,)) for capacity in capacities]
         self._batch_nbytes = sum(arena.nbytes for arena in arenas)
         self._arrays, self._slots = {}, {}
         for step, slot, size in zip(kept, slots, sizes, strict=True):
@@ -268,7 +265,7 @@ class Plan(Bound):
         ]
         slots, capacities = assign(lifetimes)
         work = sum(
-            step.layer.multiply_adds(step.shapes) + _ELEMENT_WORK * math.prod(step.output.shape)
+            step.layer.multiply_adds(step.shapes) + ELEMENT_WORK * math.prod(step.output.shape)
             for step in stage
         )
         most = max(1, CACHED_PART // max(1, 4 * sum(capacities)))
@@ -279,7 +276,7 @@ class Plan(Bound):
         starts = []
         for capacity in capacities:
             starts.append(end)
-            end += round_up((capacity * images + _SLACK) * 4, CACHE_LINE) // 4
+            end += round_up((capacity * images + SLACK) * 4, CACHE_LINE) // 4
         for (_, step), slot in zip(local, slots, strict=True):
             places[step.output] = starts[slot]
         names = {step.output: slot for (_, step), slot in zip(local, slots, strict=True)}

@@ -21,9 +21,9 @@ from fgnumba.kernels.machine import program
 from fgnumba.kernels.machine.interfaces import Operation
 from fgnumba.kernels.machine.memory import CACHE_LINE, address, aligned, leading, round_up
 from fgnumba.kernels.machine.program import Stage, cpu_operations
-from fgnumba.kernels.machine.work import threads_for
+from fgnumba.kernels.machine.work import ELEMENT_WORK, threads_for
 from fgnumba.layers import Shape
-from fgnumba.model.liveness import Lifetime, assign
+from fgnumba.model.liveness import SLACK, Lifetime, assign
 from fgnumba.model.plan import InputRows
 
 CHUNK_BYTES = 4 * 1024 * 1024
@@ -31,11 +31,6 @@ CHUNK_BYTES = 4 * 1024 * 1024
 
 CHUNKS = 8
 """The most chunks of a batch: each adds its sums to those of the chunks before, which takes time."""
-
-SLACK = 32
-"""float32 at the end of a buffer: a tile of channels reads whole vectors, past the last pixel."""
-
-_ELEMENT_WORK = 4
 
 
 @dataclass(eq=False)
@@ -334,7 +329,7 @@ def _place_group(
     summed = [operation for task in group.others for operation in task.bind()]
     repeated = [operation for operation in bound if not operation.once]
     written = sum(buffer.size for task in group.by_image for buffer in task.writes)
-    work = sum(operation.multiply_adds for operation in repeated) + _ELEMENT_WORK * written
+    work = sum(operation.multiply_adds for operation in repeated) + ELEMENT_WORK * written
     placed.steps += [operation for operation in bound if operation.once]
     stage: Sequence[Operation]
     after: Sequence[Operation]

@@ -11,6 +11,9 @@ from numba.extending import register_jitable
 # that spins sees it within 1 µs, and one that sleeps after about 10 µs. A core does 130 multiply-adds a nanosecond.
 THREAD_WORK = 500_000
 
+ELEMENT_WORK = 4
+"""Multiply-adds that take as long as reading, computing and writing one element."""
+
 PARTS_A_THREAD = 4
 """Number of parts for each thread. A thread that loses its core delays the others by only the part it is running."""
 

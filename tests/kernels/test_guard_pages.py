@@ -61,7 +61,7 @@ def cut_without_slack():
     from fgnumba.model import plan
     cut()
     # Rounded up to cache lines, a buffer may happen to be long enough.
-    plan._SLACK, plan.CACHE_LINE = 0, 4
+    plan.SLACK, plan.CACHE_LINE = 0, 4
 
 
 guarded.cut_small_pieces = cut_without_slack

@@ -1,12 +1,20 @@
 """Configurations: round trip through TOML, what overrides what, and what is refused."""
 
 import dataclasses
+import re
 
+import click
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fgnumba import device, layers, optimizers
+from fgnumba.cli.train import train
 from fgnumba.errors import ConfigError
+from fgnumba.kernels import DEVICES
+from fgnumba.kernels.rules import philox
+from fgnumba.model.directions import BY_NAME
+from fgnumba.runs import configuration, presets
 from fgnumba.runs.assembly import written_model
 from fgnumba.runs.configuration import MAX_STEPS, RunConfig, read_settings
 
@@ -113,3 +121,21 @@ def test_text_of_another_encoding_is_one_line(tmp_path, encoding):
     with pytest.raises(ConfigError, match=r"settings\.toml: .*") as caught:
         RunConfig.from_toml(path)
     assert len(str(caught.value).splitlines()) == 1
+
+
+def test_names_and_limits_that_are_written_without_the_library_are_its_own():
+    """Options are checked before the library is imported, from lists of their own."""
+    assert tuple(BY_NAME) == configuration.DIRECTIONS
+    assert tuple(optimizers.OPTIMIZERS) == configuration.OPTIMIZERS
+    assert configuration.MAX_DIRECTIONS == philox.MAX_DIRECTIONS
+    assert configuration.MAX_STEPS == philox.MAX_STEP + 1
+    assert ("auto", *DEVICES) == device.NAMES
+    assert all(issubclass(getattr(layers, name), layers.Layer) for name in presets.LAYERS.values())
+    helps = {option.name: option.help for option in train.params if isinstance(option, click.Option)}
+    for name, listed in (
+        ("direction", configuration.DIRECTIONS),
+        ("optimizer", configuration.OPTIMIZERS),
+        ("device", device.NAMES),
+        ("model", presets.NAMES),
+    ):
+        assert not [one for one in listed if not re.search(rf"\b{one}\b", helps[name] or "")], name

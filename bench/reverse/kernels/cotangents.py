@@ -10,12 +10,11 @@ from fgnumba.kernels.machine.arguments import filled, record
 from fgnumba.kernels.machine.compile import kernel
 from fgnumba.kernels.machine.memory import address
 from fgnumba.kernels.machine.program import Operation
-from fgnumba.kernels.machine.work import parts_for, split
+from fgnumba.kernels.machine.work import ELEMENT_WORK, parts_for, split
 from fgnumba.kernels.ops.example_panels.cpu import transpose
 from fgnumba.kernels.rules.activations.rules import RULES
 from fgnumba.validation.launcher import launcher
 
-_ELEMENT_WORK = 4
 _COTANGENT = record(
     *("by_examples", "by_features", "source", "source_rows", "bias", "rows", "features", "examples", "batch"),
     *("onto", "transpose"),
@@ -82,7 +81,7 @@ def bind_cotangent(
         "cotangent",
         _cotangent_entry("identity" if source is None else activation_name),
         filled(_COTANGENT, fields),
-        parts_for(batch * features * _ELEMENT_WORK, by_features.shape[0], threads),
+        parts_for(batch * features * ELEMENT_WORK, by_features.shape[0], threads),
         scratch_bytes=PANEL * 4,
         keeps=(by_examples, by_features, source, bias),
     )

@@ -19,7 +19,7 @@ from fgnumba.kernels.machine.arguments import filled, record
 from fgnumba.kernels.machine.compile import kernel
 from fgnumba.kernels.machine.memory import address
 from fgnumba.kernels.machine.program import Operation
-from fgnumba.kernels.machine.work import parts_for, split
+from fgnumba.kernels.machine.work import ELEMENT_WORK, parts_for, split
 from fgnumba.validation.launcher import launcher
 
 _ARGUMENTS = record(
@@ -33,7 +33,6 @@ _ARGUMENTS = record(
     "shift",
     "onto",
 )
-_ELEMENT_WORK = 4
 
 
 @launcher
@@ -79,7 +78,7 @@ def bind(
         "onto": onto,
     }
     memory["keeps"] = (memory["keeps"], scale, shift)
-    parts = parts_for(batch * height * width * channels * _ELEMENT_WORK, -(-channels // PANEL), threads)
+    parts = parts_for(batch * height * width * channels * ELEMENT_WORK, -(-channels // PANEL), threads)
     return Operation(
         "channel-sums", _entry(), filled(_ARGUMENTS, fields), parts, scratch_bytes=2 * PANEL * 4, **memory
     )

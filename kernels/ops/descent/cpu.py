@@ -31,11 +31,11 @@ from fgnumba.kernels.ops.optimizer import RATES
 from fgnumba.kernels.rules.directions import GAUSSIAN, RADEMACHER, RANK1
 from fgnumba.kernels.rules.directions import cpu as directions
 from fgnumba.kernels.rules.philox import DIRECTION_SHIFT, ENTRY, LEFT, RIGHT, STREAM
+from fgnumba.kernels.shared.drawn.cpu import BLOCK
 from fgnumba.kernels.shared.loss import RESULT
 from fgnumba.kernels.shared.product.register_tiles import ONE_SEGMENT, SINGLE, TILE_KINDS, tile_table
 from fgnumba.validation.launcher import launcher
 
-BLOCK = 64
 _ARGUMENTS = record(
     *("theta", "moment", "rows", "panels", "kind", "count", "first", "parameter", "stream"),
     *("values", "result", "rates", "rule", "draw", "add", "tiles", "offsets", "tallest"),

@@ -22,7 +22,7 @@ from fgnumba.kernels.machine.arguments import filled, lay_out, record
 from fgnumba.kernels.machine.compile import kernel
 from fgnumba.kernels.machine.memory import address
 from fgnumba.kernels.machine.program import Operation
-from fgnumba.kernels.machine.work import parts_for
+from fgnumba.kernels.machine.work import ELEMENT_WORK, parts_for
 from fgnumba.kernels.rules.activations.rules import RULES
 from fgnumba.kernels.shared.perturbed_units import cpu as sites
 from fgnumba.validation.launcher import launcher
@@ -33,7 +33,6 @@ _ARGUMENTS = record(
     *("out_panel", "examples", "bottom", "right", "bias", "onto", "scale"),
     *("known", "known_row", "cells", "noise", "noise_row", "at_sums", "at_zeros"),
 )
-_ELEMENT_WORK = 4
 
 
 @launcher
@@ -118,7 +117,7 @@ def bind(
         "signal",
         _entry(site.activation_name),
         filled(_ARGUMENTS, values | site.fields(isa) | more),
-        parts_for(site.elements * _ELEMENT_WORK * (1 + slots), site.panels, threads),
+        parts_for(site.elements * ELEMENT_WORK * (1 + slots), site.panels, threads),
         scratch_bytes=end,
         **memory,
     )
@@ -135,7 +134,7 @@ def _entry(activation_name: str) -> int:
         begin, end = (a.example + first) * pixels, (a.example + last) * pixels
         source = sites.origin(a, a.y, a.y_part, a.y_image, part, first)
         target = sites.origin(a, a.out, a.out_part, a.out_image, part, first)
-        words = carray(pointer(a.scratch, np.uint32), sites.ROWS)
+        words = carray(pointer(a.scratch, np.uint32), sites.BLOCK)
         zeros = carray(pointer(a.scratch + a.at_zeros, np.float32), PANEL)
         sums = carray(pointer(a.scratch + a.at_sums, np.float32), PANEL)
         scale = np.float32(carray(pointer(a.scale, np.float64), 1)[0])
@@ -147,8 +146,8 @@ def _entry(activation_name: str) -> int:
             lanes = min(PANEL, a.channels - panel * PANEL)
             for lane in range(PANEL):
                 sums[lane] = zero
-            for block in range(begin // 4 * 4, end, sites.ROWS):
-                rows = min(sites.ROWS, end - block)
+            for block in range(begin // 4 * 4, end, sites.BLOCK):
+                rows = min(sites.BLOCK, end - block)
                 for t in range(max(1, a.slots)):
                     if a.slots > 0:
                         sites.draw(a, t, block, rows, panel, a.scratch)

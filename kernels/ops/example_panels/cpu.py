@@ -24,7 +24,7 @@ from fgnumba.kernels.machine.arguments import filled, record
 from fgnumba.kernels.machine.compile import kernel
 from fgnumba.kernels.machine.memory import address
 from fgnumba.kernels.machine.program import Operation
-from fgnumba.kernels.machine.work import heights, parts_for, split, tile_count, tile_rows
+from fgnumba.kernels.machine.work import ELEMENT_WORK, heights, parts_for, split, tile_count, tile_rows
 from fgnumba.kernels.shared.product.register_tiles import LAST, TILE_KINDS, tile_table
 from fgnumba.validation.launcher import launcher
 
@@ -32,7 +32,6 @@ _PRODUCT = record(
     *("a", "segments", "offsets", "rows", "panels", "w", "w_rows", "out", "out_rows"),
     *("onto", "streams", "rest", "tiles", "tallest"),
 )
-_ELEMENT_WORK = 4
 STREAMS = 2
 """Panels of `a` that are read at a time if `a` comes from memory."""
 
@@ -250,7 +249,7 @@ def _bind_move(
         "transpose": transpose(isa),
     }
     memory["keeps"] = (memory["keeps"], panels)
-    parts = parts_for(batch * features * _ELEMENT_WORK, panels.shape[0], threads)
+    parts = parts_for(batch * features * ELEMENT_WORK, panels.shape[0], threads)
     return Operation(name, kernel(name, body, 3), filled(_MOVE, fields), parts, **memory)
 
 

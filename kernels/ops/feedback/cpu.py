@@ -27,7 +27,7 @@ from fgnumba.kernels.machine.arguments import filled, lay_out, record
 from fgnumba.kernels.machine.compile import kernel
 from fgnumba.kernels.machine.memory import address
 from fgnumba.kernels.machine.program import Operation
-from fgnumba.kernels.machine.work import parts_for, split
+from fgnumba.kernels.machine.work import ELEMENT_WORK, parts_for, split
 from fgnumba.kernels.ops.example_panels.cpu import transpose
 from fgnumba.kernels.ops.feedback import COEFFICIENTS
 from fgnumba.kernels.rules.activations.rules import RULES
@@ -43,7 +43,6 @@ _WEIGH = record(
     *("out", "out_rows", "feedback", "size", "coefficients"),
 )
 _TURN = record("feedback", "rows", "out", "classes", "transpose")
-_ELEMENT_WORK = 4
 
 
 @launcher
@@ -94,7 +93,7 @@ def bind_gather(
         "gather",
         _gather_entry(site.activation_name),
         filled(_GATHER, values | site.fields(isa) | more),
-        parts_for(site.elements * site.slots * _ELEMENT_WORK, site.batch, threads),
+        parts_for(site.elements * site.slots * ELEMENT_WORK, site.batch, threads),
         scratch_bytes=end,
         **memory,
     )
@@ -109,7 +108,7 @@ def _gather_entry(activation_name: str) -> int:
         pixels = a.height * a.width
         begin, end = (a.example + first) * pixels, (a.example + last) * pixels
         origin = sites.origin(a, a.y, a.y_part, a.y_image, part, first)
-        words = carray(pointer(a.scratch, np.uint32), sites.ROWS)
+        words = carray(pointer(a.scratch, np.uint32), sites.BLOCK)
         cells = carray(pointer(a.cells, np.int64), pixels)
         slopes = carray(pointer(a.scratch + a.at_slopes, np.float32), PANEL)
         squares = carray(pointer(a.scratch + a.at_squares, np.float32), PANEL)
@@ -120,8 +119,8 @@ def _gather_entry(activation_name: str) -> int:
                 )
                 for j in range(a.number * a.channels):
                     row[j] = zero
-            for block in range(begin // 4 * 4, end, sites.ROWS):
-                rows = min(sites.ROWS, end - block)
+            for block in range(begin // 4 * 4, end, sites.BLOCK):
+                rows = min(sites.BLOCK, end - block)
                 for panel in range(a.panels):
                     lanes = min(PANEL, a.channels - panel * PANEL)
                     sites.draw(a, t, block, rows, panel, a.scratch)
@@ -307,7 +306,7 @@ def bind_turn(
         "classes": out.shape[1],
         "transpose": transpose(isa),
     }
-    parts = parts_for(feedback.size * _ELEMENT_WORK, out.shape[0], threads)
+    parts = parts_for(feedback.size * ELEMENT_WORK, out.shape[0], threads)
     return Operation(
         "turn", kernel("feedback-turn", _turn, 3), filled(_TURN, fields), parts, keeps=(feedback, out)
     )

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fgnumba.kernels.cuda.kernel import Kernel, kernel
+from fgnumba.kernels.cuda.layout import THREADS as _THREADS
 from fgnumba.kernels.cuda.layout import element, elementwise, offset
 from fgnumba.kernels.cuda.memory import DeviceArray
 from fgnumba.kernels.cuda.primitives import (
@@ -44,7 +45,6 @@ from fgnumba.kernels.shared.perturbed_units.cpu import Perturbed
 from fgnumba.validation.launcher import launcher
 
 _KEEP, _GAIN = (COEFFICIENTS.fields[name][1] for name in ("keep", "gain"))  # type: ignore[index]
-_THREADS = 256
 _CHECKS = WARP
 """Most blocks that look for numbers which are not finite: a warp reads what they found at once."""
 _ZERO, _ONE, _NO_SIGN = np.float32(0), np.float32(1), np.uint32(0)

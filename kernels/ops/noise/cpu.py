@@ -16,13 +16,12 @@ from fgnumba.kernels.layout.images import operands
 from fgnumba.kernels.machine.arguments import filled, record
 from fgnumba.kernels.machine.compile import kernel
 from fgnumba.kernels.machine.program import Operation
-from fgnumba.kernels.machine.work import parts_for
+from fgnumba.kernels.machine.work import ELEMENT_WORK, parts_for
 from fgnumba.kernels.rules.activations.rules import RULES
 from fgnumba.kernels.shared.perturbed_units import cpu as sites
 from fgnumba.validation.launcher import launcher
 
 _ARGUMENTS = record(*sites.FIELDS, "onto", "gap", "gap_end", "beyond", "beyond_end")
-_ELEMENT_WORK = 4
 
 
 @launcher
@@ -68,7 +67,7 @@ def bind(
         "noise",
         _entry(site.activation_name),
         filled(_ARGUMENTS, values | site.fields(isa) | flags),
-        parts_for(site.elements * site.slots * _ELEMENT_WORK, site.panels, threads),
+        parts_for(site.elements * site.slots * ELEMENT_WORK, site.panels, threads),
         scratch_bytes=sites.WORD_BYTES,
         **memory,
     )
@@ -84,9 +83,9 @@ def _entry(activation_name: str) -> int:
         pixels = a.height * a.width
         begin, end = (a.example + first) * pixels, (a.example + last) * pixels
         origin = sites.origin(a, a.y, a.y_part, a.y_image, part, first)
-        words = carray(pointer(a.scratch, np.uint32), sites.ROWS)
-        for block in range(begin // 4 * 4, end, sites.ROWS):
-            rows = min(sites.ROWS, end - block)
+        words = carray(pointer(a.scratch, np.uint32), sites.BLOCK)
+        for block in range(begin // 4 * 4, end, sites.BLOCK):
+            rows = min(sites.BLOCK, end - block)
             for panel in range(low, high):
                 lanes = min(PANEL, a.channels - panel * PANEL)
                 for t in range(a.slots):

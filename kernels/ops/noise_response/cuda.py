@@ -7,6 +7,7 @@ weigh      r_it = f e_i · ε_it                e_i = ∂f_i/∂o_i; c = μ / (m
 import numpy as np
 
 from fgnumba.kernels.cuda.kernel import kernel
+from fgnumba.kernels.cuda.layout import THREADS as _THREADS
 from fgnumba.kernels.cuda.layout import element, elementwise
 from fgnumba.kernels.cuda.memory import DeviceArray
 from fgnumba.kernels.cuda.primitives import (
@@ -33,7 +34,6 @@ from fgnumba.validation.launcher import launcher
 
 _KEEP, _GAIN = (COEFFICIENTS.fields[name][1] for name in ("keep", "gain"))  # type: ignore[index]
 _COEFFICIENTS_BYTES = COEFFICIENTS.itemsize
-_THREADS = 256
 _ROWS_A_BLOCK = 8
 _ZERO, _ONE, _NAN = np.float64(0), np.float64(1), np.float64(np.nan)
 

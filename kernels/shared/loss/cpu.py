@@ -31,7 +31,7 @@ RESIDUAL = record("z", "ld", "batch", "width", "targets", "residual")
 _MEAN = record("rows", "batch", "count", "result", "values")
 
 # An exponential takes about as long as this many multiply-adds.
-_ELEMENT_WORK = 30
+_EXPONENTIAL_WORK = 30
 
 
 @launcher
@@ -88,7 +88,7 @@ def bind_loss(
         "result": address(result),
         "values": address(values),
     }
-    parts = parts_for(blocks * batch * width * _ELEMENT_WORK, batch, threads)
+    parts = parts_for(blocks * batch * width * _EXPONENTIAL_WORK, batch, threads)
     return [
         Operation(
             name, entry, filled(ROWS, arguments), parts, scratch_bytes=width * 4, keeps=(z, targets, rows)
@@ -132,7 +132,7 @@ def bind_loss_residual(
         "targets": address(targets),
         "residual": address(residual),
     }
-    parts = parts_for(batch * width * _ELEMENT_WORK, batch, threads)
+    parts = parts_for(batch * width * _EXPONENTIAL_WORK, batch, threads)
     return Operation(name, entry, filled(RESIDUAL, arguments), parts, keeps=(z, targets, residual))
 
 

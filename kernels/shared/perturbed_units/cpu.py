@@ -28,9 +28,7 @@ from fgnumba.kernels.machine.work import split
 from fgnumba.kernels.rules.directions import RADEMACHER
 from fgnumba.kernels.rules.directions import cpu as directions
 from fgnumba.kernels.rules.philox import DIRECTION_SHIFT, NOISE, STREAM
-
-ROWS = 64
-"""Rows of signs that are drawn at a time."""
+from fgnumba.kernels.shared.drawn.cpu import BLOCK
 
 FIELDS = (
     *images.fields("y"),
@@ -105,8 +103,8 @@ class Perturbed:
         }
 
 
-WORD_BYTES = directions.draw_bytes(RADEMACHER, ROWS)
-"""Bytes of scratch memory for the signs of ``ROWS`` rows of a panel."""
+WORD_BYTES = directions.draw_bytes(RADEMACHER, BLOCK)
+"""Bytes of scratch memory for the signs of ``BLOCK`` rows of a panel."""
 
 
 @register_jitable
