@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from fgnumba.errors import DeviceError
 from fgnumba.kernels.cuda.driver import Blocks, Driver, out_of_memory
-from fgnumba.kernels.cuda.kernel import Kernel
+from fgnumba.kernels.cuda.kernel import Kernel, converted
 
 LOADING = "CUDA_MODULE_LOADING"
 
@@ -226,7 +226,9 @@ class CudaDriver(Driver):
             raise DeviceError(f"device: kernel {kernel.name} cannot be loaded: {_one_line(error)}") from error
 
     def launch(self, kernel: Kernel, blocks: Blocks, values: tuple[Any, ...]) -> None:
-        typed = tuple(_NUMPY[kind](value) for kind, value in zip(kernel.kinds, values, strict=True))
+        typed = tuple(
+            converted(kind, value, _as_numpy) for kind, value in zip(kernel.kinds, values, strict=True)
+        )
         configured = self._compiled(kernel)[blocks, (kernel.threads, 1, 1), self._numba_stream]
         try:
             self._call(lambda: configured(*typed) or ())
@@ -285,6 +287,10 @@ class CudaDriver(Driver):
 
 def _data(array: npt.NDArray[Any]) -> int:
     return int(array.__array_interface__["data"][0])
+
+
+def _as_numpy(kind: str, value: Any) -> Any:
+    return _NUMPY[kind](value)
 
 
 def _one_line(error: BaseException) -> str:

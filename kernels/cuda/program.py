@@ -37,8 +37,12 @@ class Launch(Bound):
                 f"{self.kernel.name}: {self.blocks} blocks are too many; a smaller batch is required"
             )
         if min(self.blocks) > 0:
-            found = {n: v.address if isinstance(v, DeviceArray) else v for n, v in self.arguments.items()}
+            found = {name: _addressed(value) for name, value in self.arguments.items()}
             driver.launch(self.kernel, self.blocks, self.kernel.values(found))
+
+
+def _addressed(value: Any) -> Any:
+    return value.address if isinstance(value, DeviceArray) else value
 
 
 @dataclass

@@ -30,6 +30,7 @@ from numba.cuda.extending import overload, register_jitable
 from numba.cuda.typing.templates import AbstractTemplate, ConcreteTemplate
 from numba.cuda.typing.templates import signature as signature
 
+from fgnumba.kernels.cuda.kernel import Kind, fields
 from fgnumba.kernels.machine import scalar
 from fgnumba.kernels.machine.cache import cache_folder, sources_digest
 from fgnumba.kernels.machine.compile import announce
@@ -107,8 +108,15 @@ def _learn() -> None:
 cuda.config.CUDA_LOW_OCCUPANCY_WARNINGS = 0
 
 
-def _signature(kinds: Sequence[str]) -> Any:
-    return types.void(*(_TYPES[kind] for kind in kinds))
+def _type(kind: Kind) -> Any:
+    if isinstance(kind, str):
+        return _TYPES[kind]
+    # What a value of the bundle is to Numba: its fields become parameters of their own in PTX.
+    return types.BaseTuple.from_types([_type(one) for one in fields(kind).values()], kind)
+
+
+def _signature(kinds: Sequence[Kind]) -> Any:
+    return types.void(*map(_type, kinds))
 
 
 _ours = threading.local()
@@ -148,7 +156,7 @@ def _compile_ours(module: Any, name: str, value: Any) -> Iterator[None]:
 
 
 def ptx(
-    function: Callable[..., None], kinds: Sequence[str], threads: int, resident: int, cc: tuple[int, int]
+    function: Callable[..., None], kinds: Sequence[Kind], threads: int, resident: int, cc: tuple[int, int]
 ) -> str:
     """Return a kernel as PTX for a compute capability; neither driver nor GPU is needed.
 
@@ -164,7 +172,7 @@ def ptx(
     return str(text)
 
 
-def dispatcher(function: Callable[..., None], kinds: Sequence[str], threads: int, resident: int) -> Any:
+def dispatcher(function: Callable[..., None], kinds: Sequence[Kind], threads: int, resident: int) -> Any:
     """Return a kernel compiled for the device that there is, to be launched as ``kernel[blocks, threads, stream]``.
 
     Machine code is kept on disk, in a folder that changes with the sources: Numba looks at a kernel's own file alone.

@@ -5,12 +5,12 @@ from typing import Any
 import numpy as np
 
 from fgnumba.kernels.cuda.kernel import kernel
-from fgnumba.kernels.cuda.layout import element, offset, position
-from fgnumba.kernels.cuda.primitives import Address, Size, block_y, load_f32, store_f32
+from fgnumba.kernels.cuda.layout import DualImages, element, place, position
+from fgnumba.kernels.cuda.primitives import Size, block_y, load_f32, store_f32
 from fgnumba.kernels.cuda.program import Operation
 from fgnumba.kernels.ops.avg_pool2d import RUN
+from fgnumba.kernels.shared.windows.cuda import Windows, covered_columns, covered_rows
 from fgnumba.kernels.shared.windows.cuda import bind as bind_windows
-from fgnumba.kernels.shared.windows.cuda import covered
 from fgnumba.validation.launcher import launcher
 
 _SHARE = np.float32(1 / RUN)
@@ -28,27 +28,9 @@ def bind(**arguments: Any) -> Operation:
 
 @kernel("avg-pool2d")
 def _avg_pool(
-    x: Address,
-    x_block: Size,
-    x_image: Size,
-    x_row: Size,
-    x_pixel: Size,
-    y: Address,
-    y_block: Size,
-    y_image: Size,
-    y_row: Size,
-    y_pixel: Size,
-    channels: Size,
-    height: Size,
-    width: Size,
-    image_height: Size,
-    image_width: Size,
-    window_height: Size,
-    window_width: Size,
-    down: Size,
-    across: Size,
-    top: Size,
-    left: Size,
+    x: DualImages,
+    y: DualImages,
+    windows: Windows,
     n: Size,
     count: Size,
     slices: Size,
@@ -56,11 +38,11 @@ def _avg_pool(
     e = element()
     if e >= n:
         return
-    i, row, column, c = position(e, height, width, channels)
-    first, last = covered(row, down, top, window_height, image_height)
-    begin, end = covered(column, across, left, window_width, image_width)
-    source = x + offset(i, 0, 0, c, x_image, x_row, x_pixel)
-    out = y + offset(i, row, column, c, y_image, y_row, y_pixel)
+    i, row, column, c = position(e, windows.height, windows.width, windows.channels)
+    first, last = covered_rows(windows, row)
+    begin, end = covered_columns(windows, column)
+    source = place(x, i, 0, 0, c)
+    out = place(y, i, row, column, c)
     scale = np.float64(RUN) / np.float64((last - first) * (end - begin))
     t = block_y()
     while t <= count:
@@ -69,7 +51,7 @@ def _avg_pool(
             for run in range(begin, end, RUN):
                 line = np.float32(0)
                 for w in range(run, min(run + RUN, end)):
-                    line += _SHARE * load_f32(source + 4 * (t * x_block + h * x_row + w * x_pixel))
+                    line += _SHARE * load_f32(source + 4 * (t * x.block + h * x.row + w * x.pixel))
                 total += np.float64(line)
-        store_f32(out + 4 * t * y_block, np.float32(scale * total))
+        store_f32(out + 4 * t * y.block, np.float32(scale * total))
         t += slices

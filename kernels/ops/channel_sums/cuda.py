@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fgnumba.kernels.cuda.kernel import kernel
-from fgnumba.kernels.cuda.layout import THREADS, element, elementwise, images
+from fgnumba.kernels.cuda.layout import THREADS, BlockPixels, element, elementwise, images
 from fgnumba.kernels.cuda.memory import DeviceArray
 from fgnumba.kernels.cuda.primitives import (
     WARP,
@@ -61,7 +61,8 @@ def bind(
     parts = min(wanted, -(-pixels // _PIXELS_A_BLOCK), MAX_BLOCKS_YZ)
     partial = DeviceArray.zeros(driver, (2, parts, channels))
     sums = {
-        **images(("image", "pixel"), x=x, delta=delta),
+        "x": images(BlockPixels, x),
+        "delta": images(BlockPixels, delta),
         "partial": partial,
         "pixels": pixels,
         "inside": height * width,
@@ -84,12 +85,8 @@ def bind(
 
 @kernel("channel-sums", resident=6)
 def _sums(
-    x: Address,
-    x_image: Size,
-    x_pixel: Size,
-    delta: Address,
-    delta_image: Size,
-    delta_pixel: Size,
+    x: BlockPixels,
+    delta: BlockPixels,
     partial: Address,
     pixels: Size,
     inside: Size,
@@ -106,8 +103,8 @@ def _sums(
     p = block_y() * rows + row if row < rows and channel < channels else pixels
     while p < pixels:
         i, place = divide(p, inside)
-        d = load_f32(delta + 4 * (i * delta_image + place * delta_pixel + channel))
-        product += d * load_f32(x + 4 * (i * x_image + place * x_pixel + channel))
+        d = load_f32(delta.address + 4 * (i * delta.image + place * delta.pixel + channel))
+        product += d * load_f32(x.address + 4 * (i * x.image + place * x.pixel + channel))
         total += d
         p += parts * rows
     mine = buffer + 8 * thread()

@@ -10,12 +10,11 @@ just read.
 import numpy as np
 
 from fgnumba.kernels.cuda.kernel import kernel
-from fgnumba.kernels.cuda.layout import element, elements, elementwise, images, position
-from fgnumba.kernels.cuda.primitives import Address, Real, Size, block_y, fma, load_f32, store_f32
+from fgnumba.kernels.cuda.layout import DualImages, element, elements, elementwise, images, place, position
+from fgnumba.kernels.cuda.primitives import Real, Size, block_y, fma, load_f32, store_f32
 from fgnumba.kernels.cuda.program import Operation
 from fgnumba.kernels.layout.geometry import Geometry
 from fgnumba.kernels.layout.images import Images
-from fgnumba.kernels.machine.memory import address
 from fgnumba.kernels.ops.elementwise import cuda as elementwise_operation
 from fgnumba.kernels.rules.activations.cuda import ALPHA, leaky
 from fgnumba.kernels.rules.directions import EXPLICIT, GAUSSIAN, RADEMACHER, RANK1
@@ -28,6 +27,9 @@ from fgnumba.kernels.rules.directions.cuda import (
     signed_one,
 )
 from fgnumba.kernels.rules.philox import DIRECTION_SHIFT, ENTRY, LEFT, RIGHT
+from fgnumba.kernels.shared.product.cuda.operands import Directions, PackedWeights, packed_weights
+from fgnumba.kernels.shared.product.cuda.operands import directions as directions_of
+from fgnumba.kernels.shared.product.cuda.pixels import Taps, taps_of, within
 from fgnumba.kernels.shared.product.product import Weights
 
 
@@ -44,36 +46,17 @@ def bind(
 
     Cost: KH KW (2 + T) multiply-adds an element and tangent; reads x and its tangents once from memory.
     """
-    height, width, _ = x.shape
-    out_high, out_wide, channels = y.shape
     count = weights.count
     arguments = {
-        **images(x=x, y=y),
-        "weight": weights.weight,
-        "bias": weights.bias,
-        "v": address(weights.v),
-        "v_bias": address(weights.v_bias),
-        "stream": address(weights.stream),
+        "x": images(DualImages, x),
+        "y": images(DualImages, y),
+        "weights": packed_weights(weights, 1),
+        "directions": directions_of(weights, weights.kind, 0),
+        "taps": taps_of(geometry, x, y),
         "n": elements(batch, y),
+        "channels": y.shape[2],
         "has_tangent": int(x.has_tangent and count > 0),
-        "kind": weights.kind,
         "first": weights.first,
-        "parameter": weights.parameter,
-        "bias_parameter": weights.bias_parameter,
-        "k_rows": weights.inputs,
-        "panels": weights.panels,
-        "height": height,
-        "width": width,
-        "channels": channels,
-        "out_high": out_high,
-        "out_wide": out_wide,
-        "taps_wide": geometry.kernel_size[1],
-        "stride_high": geometry.stride[0],
-        "stride_wide": geometry.stride[1],
-        "dilation_high": geometry.dilation[0],
-        "dilation_wide": geometry.dilation[1],
-        "top": geometry.padding.top,
-        "left": geometry.padding.left,
         "alpha": ALPHA.get(activation_name, 1.0),
     }
     launches = [elementwise(_depthwise, elements(batch, y), arguments, across=1 + count)]
@@ -93,41 +76,15 @@ def bind(
 
 @kernel("conv2d-depthwise")
 def _depthwise(
-    x: Address,
-    x_block: Size,
-    x_image: Size,
-    x_row: Size,
-    x_pixel: Size,
-    y: Address,
-    y_block: Size,
-    y_image: Size,
-    y_row: Size,
-    y_pixel: Size,
-    weight: Address,
-    bias: Address,
-    v: Address,
-    v_bias: Address,
-    stream: Address,
+    x: DualImages,
+    y: DualImages,
+    weights: PackedWeights,
+    directions: Directions,
+    taps: Taps,
     n: Size,
-    has_tangent: Size,
-    kind: Size,
-    first: Size,
-    parameter: Size,
-    bias_parameter: Size,
-    k_rows: Size,
-    panels: Size,
-    height: Size,
-    width: Size,
     channels: Size,
-    out_high: Size,
-    out_wide: Size,
-    taps_wide: Size,
-    stride_high: Size,
-    stride_wide: Size,
-    dilation_high: Size,
-    dilation_wide: Size,
-    top: Size,
-    left: Size,
+    has_tangent: Size,
+    first: Size,
     alpha: Real,
 ) -> None:
     e = element()
@@ -135,48 +92,52 @@ def _depthwise(
         return
     # 0 is the primal, t tangent t.
     t = block_y()
-    i, h, w, c = position(e, out_high, out_wide, channels)
+    i, h, w, c = position(e, taps.out_high, taps.out_wide, channels)
     panel, lane = c >> 5, c & 31
-    c2 = ((first + t - 1) << DIRECTION_SHIFT) + parameter
+    c2 = ((first + t - 1) << DIRECTION_SHIFT) + directions.parameter
     right = np.float32(0)
-    if t > 0 and kind == RANK1:
-        right = sign_of_vector(stream, c, RIGHT, c2)
-    z, dz = load_f32(bias + 4 * c), np.float32(0)
-    row, first_column = h * stride_high - top, w * stride_wide - left
+    if t > 0 and directions.kind == RANK1:
+        right = sign_of_vector(directions.stream, c, RIGHT, c2)
+    z, dz = load_f32(weights.bias + 4 * c), np.float32(0)
+    row, first_column = h * taps.stride_high - taps.top, w * taps.stride_wide - taps.left
     column, tap = first_column, 0
-    for k in range(k_rows):
-        if 0 <= row < height and 0 <= column < width:
-            at = x + 4 * (i * x_image + row * x_row + column * x_pixel + c)
-            place = 4 * ((panel * k_rows + k) * 32 + lane)
-            value, factor = load_f32(at), load_f32(weight + place)
+    for k in range(weights.rows):
+        if within(row, column, taps):
+            at = place(x, i, row, column, c)
+            in_weight = 4 * ((panel * weights.rows + k) * 32 + lane)
+            value, factor = load_f32(at), load_f32(weights.weight + in_weight)
             z = fma(value, factor, z)
             if t > 0:
                 entry = np.float32(0)
-                if kind == RANK1:
-                    entry = sign_of_vector(stream, k, LEFT, c2) * right
-                elif kind == RADEMACHER:
-                    entry = signed_one(pick(sign_words(stream, k >> 2, panel, ENTRY, c2), k & 3), lane)
-                elif kind == GAUSSIAN:
-                    entry = gaussian(stream, k, panel, lane, ENTRY, c2)
-                elif kind == EXPLICIT:
-                    entry = load_f32(v + 4 * (t - 1) * panels * k_rows * 32 + place)
+                if directions.kind == RANK1:
+                    entry = sign_of_vector(directions.stream, k, LEFT, c2) * right
+                elif directions.kind == RADEMACHER:
+                    entry = signed_one(
+                        pick(sign_words(directions.stream, k >> 2, panel, ENTRY, c2), k & 3), lane
+                    )
+                elif directions.kind == GAUSSIAN:
+                    entry = gaussian(directions.stream, k, panel, lane, ENTRY, c2)
+                elif directions.kind == EXPLICIT:
+                    entry = load_f32(
+                        directions.v + 4 * (t - 1) * weights.panels * weights.rows * 32 + in_weight
+                    )
                 dz = fma(value, entry, dz)
                 if has_tangent:
-                    dz = fma(load_f32(at + 4 * t * x_block), factor, dz)
-        column, tap = column + dilation_wide, tap + 1
-        if tap == taps_wide:
-            row, column, tap = row + dilation_high, first_column, 0
+                    dz = fma(load_f32(at + 4 * t * x.block), factor, dz)
+        column, tap = column + taps.dilation_wide, tap + 1
+        if tap == taps.across:
+            row, column, tap = row + taps.dilation_high, first_column, 0
     value, slope = leaky(z, np.float32(alpha))
-    out = y + 4 * (i * y_image + h * y_row + w * y_pixel + c)
+    out = place(y, i, h, w, c)
     if t == 0:
         store_f32(out, value)
         return
-    if bias_parameter >= 0:
-        bias_c2 = ((first + t - 1) << DIRECTION_SHIFT) + bias_parameter
-        if kind == EXPLICIT:
-            dz = dz + load_f32(v_bias + 4 * ((t - 1) * panels * 32 + c))
-        elif kind == GAUSSIAN:
-            dz = dz + gaussian_of_vector(stream, c, ENTRY, bias_c2)
+    if directions.bias_parameter >= 0:
+        bias_c2 = ((first + t - 1) << DIRECTION_SHIFT) + directions.bias_parameter
+        if directions.kind == EXPLICIT:
+            dz = dz + load_f32(directions.v_bias + 4 * ((t - 1) * weights.panels * 32 + c))
+        elif directions.kind == GAUSSIAN:
+            dz = dz + gaussian_of_vector(directions.stream, c, ENTRY, bias_c2)
         else:
-            dz = dz + sign_of_vector(stream, c, ENTRY, bias_c2)
-    store_f32(out + 4 * t * y_block, slope * dz)
+            dz = dz + sign_of_vector(directions.stream, c, ENTRY, bias_c2)
+    store_f32(out + 4 * t * y.block, slope * dz)

@@ -10,7 +10,7 @@ apart and added up in order by a second kernel. The result does not depend on ho
 import numpy as np
 
 from fgnumba.kernels.cuda.kernel import kernel
-from fgnumba.kernels.cuda.layout import element, elementwise, images
+from fgnumba.kernels.cuda.layout import BlockImages, element, elementwise, images
 from fgnumba.kernels.cuda.memory import DeviceArray
 from fgnumba.kernels.cuda.primitives import (
     Address,
@@ -35,6 +35,7 @@ from fgnumba.kernels.cuda.primitives import (
 from fgnumba.kernels.cuda.program import MAX_BLOCKS_YZ, Launch, Operation
 from fgnumba.kernels.layout.geometry import Geometry, is_channelwise
 from fgnumba.kernels.layout.images import Images
+from fgnumba.kernels.shared.product.cuda.pixels import Taps, taps_of
 
 TILE = 64
 """Rows and columns of dW that a block sums."""
@@ -63,7 +64,7 @@ def bind(
 
     Cost: H' W' K N multiply-adds an example; reads x once a tile of 64 outputs, δ once a tile of 64 rows of dW.
     """
-    height, width, channels = x.shape
+    channels = x.shape[2]
     out_high, out_wide, outputs = dz.shape
     channelwise = is_channelwise(geometry, channels, outputs)
     groups = 1 if channelwise else geometry.groups
@@ -78,7 +79,8 @@ def bind(
     sums = DeviceArray.zeros(out.driver, (shares, out.size))
     bias_sums = DeviceArray.zeros(out.driver, (shares, out.shape[0] * 32))
     arguments = {
-        **images(x=x, dz=dz),
+        "x": images(BlockImages, x),
+        "dz": images(BlockImages, dz),
         "sums": sums,
         "bias_sums": bias_sums,
         "m_rows": rows,
@@ -89,19 +91,8 @@ def bind(
         "group_tiles": tiles_n,
         "shares": shares,
         "channels": channels // groups,
-        "taps_wide": geometry.kernel_size[1],
-        "height": height,
-        "width": width,
-        "out_high": out_high,
-        "out_wide": out_wide,
-        "stride_high": geometry.stride[0],
-        "stride_wide": geometry.stride[1],
-        "dilation_high": geometry.dilation[0],
-        "dilation_wide": geometry.dilation[1],
-        "top": geometry.padding.top,
-        "left": geometry.padding.left,
+        "taps": taps_of(geometry, x, dz),
     }
-    del arguments["x_block"], arguments["dz_block"]
     if channelwise:
         for name in ("channels", "group_tiles", "panels"):
             del arguments[name]
@@ -121,14 +112,8 @@ def bind(
 
 @kernel("conv2d-gradient", THREADS, opcodes=("FFMA.FTZ",))
 def _sums(
-    x: Address,
-    x_image: Size,
-    x_row: Size,
-    x_pixel: Size,
-    dz: Address,
-    dz_image: Size,
-    dz_row: Size,
-    dz_pixel: Size,
+    x: BlockImages,
+    dz: BlockImages,
     sums: Address,
     bias_sums: Address,
     m_rows: Size,
@@ -139,17 +124,7 @@ def _sums(
     group_tiles: Size,
     shares: Size,
     channels: Size,
-    taps_wide: Size,
-    height: Size,
-    width: Size,
-    out_high: Size,
-    out_wide: Size,
-    stride_high: Size,
-    stride_wide: Size,
-    dilation_high: Size,
-    dilation_wide: Size,
-    top: Size,
-    left: Size,
+    taps: Taps,
 ) -> None:
     at = shared(8192)
     at_d = at + 4 * STEP * TILE
@@ -160,9 +135,10 @@ def _sums(
     # One column of x, four pixels apart, and one of δ.
     column, row = t % TILE, t // TILE
     tap, channel = divide(k0 + column, channels)
-    tap_row, tap_column = divide(tap, taps_wide)
-    high_at, wide_at = tap_row * dilation_high - top, tap_column * dilation_wide - left
-    x_at, dz_at = x + 4 * (group * channels + channel), dz + 4 * (group * outputs + n0 + column)
+    tap_row, tap_column = divide(tap, taps.across)
+    high_at, wide_at = tap_row * taps.dilation_high - taps.top, tap_column * taps.dilation_wide - taps.left
+    x_at = x.address + 4 * (group * channels + channel)
+    dz_at = dz.address + 4 * (group * outputs + n0 + column)
     has_k, has_n = k0 + column < k_rows, n0 + column < outputs
     tr, tc = t // 16, t % 16
     total, bias_total = zeros(16), np.float32(0)
@@ -172,13 +148,13 @@ def _sums(
             p = row + 4 * e
             value, told = np.float32(0), np.float32(0)
             if start + p < end:
-                i, pixel = divide(start + p, out_high * out_wide)
-                h, w = divide(pixel, out_wide)
-                high, wide = h * stride_high + high_at, w * stride_wide + wide_at
-                if has_k and 0 <= high < height and 0 <= wide < width:
-                    value = load_f32(x_at + 4 * (i * x_image + high * x_row + wide * x_pixel))
+                i, pixel = divide(start + p, taps.out_high * taps.out_wide)
+                h, w = divide(pixel, taps.out_wide)
+                high, wide = h * taps.stride_high + high_at, w * taps.stride_wide + wide_at
+                if has_k and 0 <= high < taps.height and 0 <= wide < taps.width:
+                    value = load_f32(x_at + 4 * (i * x.image + high * x.row + wide * x.pixel))
                 if has_n:
-                    told = load_f32(dz_at + 4 * (i * dz_image + h * dz_row + w * dz_pixel))
+                    told = load_f32(dz_at + 4 * (i * dz.image + h * dz.row + w * dz.pixel))
             shared_store_f32(at + 4 * (p * TILE + column), value)
             shared_store_f32(at_d + 4 * (p * TILE + column), told)
         barrier()
@@ -207,14 +183,8 @@ def _sums(
 
 @kernel("conv2d-gradient-depthwise", THREADS)
 def _depthwise_sums(
-    x: Address,
-    x_image: Size,
-    x_row: Size,
-    x_pixel: Size,
-    dz: Address,
-    dz_image: Size,
-    dz_row: Size,
-    dz_pixel: Size,
+    x: BlockImages,
+    dz: BlockImages,
     sums: Address,
     bias_sums: Address,
     m_rows: Size,
@@ -222,17 +192,7 @@ def _depthwise_sums(
     outputs: Size,
     all_panels: Size,
     shares: Size,
-    taps_wide: Size,
-    height: Size,
-    width: Size,
-    out_high: Size,
-    out_wide: Size,
-    stride_high: Size,
-    stride_wide: Size,
-    dilation_high: Size,
-    dilation_wide: Size,
-    top: Size,
-    left: Size,
+    taps: Taps,
 ) -> None:
     # A block takes 32 channels and one tap: eight pixels at a time, whose sums are added up in order.
     at = shared(2048)
@@ -240,18 +200,18 @@ def _depthwise_sums(
     lane, line = t & 31, t >> 5
     panel, tap, share = block_x(), block_y(), block_z()
     c = panel * 32 + lane
-    high_at = tap // taps_wide * dilation_high - top
-    wide_at = tap % taps_wide * dilation_wide - left
+    high_at = tap // taps.across * taps.dilation_high - taps.top
+    wide_at = tap % taps.across * taps.dilation_wide - taps.left
     total, bias_total = np.float32(0), np.float32(0)
     if c < outputs:
         for p in range(m_rows * share // shares + line, m_rows * (share + 1) // shares, 8):
-            i, pixel = divide(p, out_high * out_wide)
-            h, w = divide(pixel, out_wide)
-            told = load_f32(dz + 4 * (i * dz_image + h * dz_row + w * dz_pixel + c))
+            i, pixel = divide(p, taps.out_high * taps.out_wide)
+            h, w = divide(pixel, taps.out_wide)
+            told = load_f32(dz.address + 4 * (i * dz.image + h * dz.row + w * dz.pixel + c))
             bias_total = bias_total + told
-            high, wide = h * stride_high + high_at, w * stride_wide + wide_at
-            if 0 <= high < height and 0 <= wide < width:
-                value = load_f32(x + 4 * (i * x_image + high * x_row + wide * x_pixel + c))
+            high, wide = h * taps.stride_high + high_at, w * taps.stride_wide + wide_at
+            if 0 <= high < taps.height and 0 <= wide < taps.width:
+                value = load_f32(x.address + 4 * (i * x.image + high * x.row + wide * x.pixel + c))
                 total = fma(value, told, total)
     shared_store_f32(at + 4 * t, total)
     shared_store_f32(at + 1024 + 4 * t, bias_total)

@@ -5,13 +5,14 @@ from typing import Any
 from fgnumba.errors import DeviceError
 from fgnumba.kernels.cuda.instructions import Instructions
 from fgnumba.kernels.cuda.kernel import Kernel
-from fgnumba.kernels.cuda.layout import images
+from fgnumba.kernels.cuda.layout import DualImages, first_pixel, images
 from fgnumba.kernels.cuda.program import Launch, Operation
 from fgnumba.kernels.layout.geometry import Geometry
 from fgnumba.kernels.layout.images import Images
-from fgnumba.kernels.machine.memory import address
 from fgnumba.kernels.ops.elementwise import cuda as elementwise
 from fgnumba.kernels.rules.activations.cuda import ALPHA
+from fgnumba.kernels.shared.product.cuda.operands import directions, packed_weights
+from fgnumba.kernels.shared.product.cuda.pixels import taps_of
 from fgnumba.kernels.shared.product.cuda.product import KERNELS, LARGE, SMALL, TENSOR, Sums, Tile
 from fgnumba.kernels.shared.product.product import Weights
 from fgnumba.validation.launcher import launcher
@@ -109,7 +110,7 @@ def _launch(
     alpha: float,
 ) -> Launch:
     first, slots = tangents
-    height, width, channels = x.shape
+    channels = x.shape[2]
     out_high, out_wide, _ = y.shape
     groups = geometry.groups
     own, columns = channels // groups, outputs // groups
@@ -119,47 +120,23 @@ def _launch(
     column_tiles, row_tiles = -(-columns // tile.columns), -(-rows // tile.rows)
     if rows > MOST_ROWS:
         raise DeviceError(f"{rows} rows of a product are too many for a GPU; a smaller batch is required")
-    v, v_bias = weights.v, weights.v_bias
-    total_panels, per_group = weights.panels, weights.panels // groups
-    where = images(x=x, y=y)
     arguments = {
-        "x": where["x"],
-        "dx": where["x"] + 4 * (1 + first) * x.block,
-        "weight": weights.weight,
-        "bias": weights.bias,
-        "v": address(v) + 4 * first * total_panels * weights.inputs * 32 if v is not None else 0,
-        "v_bias": address(v_bias) + 4 * first * total_panels * 32 if v_bias is not None else 0,
-        "y": where["y"],
-        "dy": where["y"] + 4 * (1 + first) * y.block,
-        "stream": address(weights.stream),
-        "x_block": x.block,
-        "y_block": y.block,
-        "v_block": total_panels * weights.inputs * 32,
-        "v_bias_block": total_panels * 32,
+        "x": images(DualImages, x),
+        "dx": first_pixel(x) + 4 * (1 + first) * x.block,
+        "y": images(DualImages, y),
+        "dy": first_pixel(y) + 4 * (1 + first) * y.block,
+        "weights": packed_weights(weights, groups),
+        "directions": directions(weights, weights.kind if slots else 0, first),
+        "taps": taps_of(geometry, x, y),
+        "v_block": weights.panels * weights.inputs * 32,
+        "v_bias_block": weights.panels * 32,
         "first": weights.first + first,
-        "parameter": weights.parameter,
-        "bias_parameter": weights.bias_parameter,
-        "kind": weights.kind if slots else 0,
         "has_dy": int(slots > 0),
         "m_rows": rows,
-        "k_rows": weights.inputs,
         "outputs": columns,
-        "panels": per_group,
         "column_blocks": column_tiles * groups,
         "group_tiles": column_tiles,
         "channels": own,
-        "taps_wide": geometry.kernel_size[1],
-        **{name: where[name] for name in ("x_image", "x_row", "x_pixel", "y_image", "y_row", "y_pixel")},
-        "height": height,
-        "width": width,
-        "out_high": out_high,
-        "out_wide": out_wide,
-        "stride_high": geometry.stride[0],
-        "stride_wide": geometry.stride[1],
-        "dilation_high": geometry.dilation[0],
-        "dilation_wide": geometry.dilation[1],
-        "top": geometry.padding.top,
-        "left": geometry.padding.left,
         "wide_stores": int(_aligned(y) and columns % 4 == 0),
         "alpha": alpha,
     }

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fgnumba.kernels.cuda.kernel import kernel
-from fgnumba.kernels.cuda.layout import element, elementwise, images
+from fgnumba.kernels.cuda.layout import DualVectors, element, elementwise, images
 from fgnumba.kernels.cuda.primitives import (
     Address,
     Real,
@@ -50,12 +50,14 @@ def bind(
     row = width * channels
     quads = -(-row // _WORDS)
     n = batch * height * quads
-    operands = images(("block", "image"), x=x, y=y)
+    source, target = images(DualVectors, x), images(DualVectors, y)
     wide = row % _WORDS == 0 and all(
-        value % (_WORDS if "_" in name else 4 * _WORDS) == 0 for name, value in operands.items()
+        one.address % (4 * _WORDS) == one.block % _WORDS == one.image % _WORDS == 0
+        for one in (source, target)
     )
     arguments = {
-        **operands,
+        "x": source,
+        "y": target,
         "n": n,
         "count": count if x.has_tangent else 0,
         "height": height,
@@ -74,12 +76,8 @@ def bind(
 
 @kernel("dropout")
 def _dropout(
-    x: Address,
-    x_block: Size,
-    x_image: Size,
-    y: Address,
-    y_block: Size,
-    y_image: Size,
+    x: DualVectors,
+    y: DualVectors,
     n: Size,
     count: Size,
     height: Size,
@@ -100,18 +98,18 @@ def _dropout(
     four = words(stream, h * counters + quad, (DROPPED << PURPOSE_SHIFT) + i, layer)
     zero = np.float32(0)
     inside = h * row + _WORDS * quad
-    source, out = x + 4 * (i * x_image + inside), y + 4 * (i * y_image + inside)
+    source, out = x.address + 4 * (i * x.image + inside), y.address + 4 * (i * y.image + inside)
     if wide:
         first = scale if np.int64(four[0]) >= threshold else zero
         second = scale if np.int64(four[1]) >= threshold else zero
         third = scale if np.int64(four[2]) >= threshold else zero
         fourth = scale if np.int64(four[3]) >= threshold else zero
         for t in range(count + 1):
-            a, b, c, d = load_f32x4(source + 4 * t * x_block)
-            store_f32x4(out + 4 * t * y_block, (a * first, b * second, c * third, d * fourth))
+            a, b, c, d = load_f32x4(source + 4 * t * x.block)
+            store_f32x4(out + 4 * t * y.block, (a * first, b * second, c * third, d * fourth))
     else:
         for j in range(min(_WORDS, row - _WORDS * quad)):
             factor = scale if np.int64(pick(four, j)) >= threshold else zero
             for t in range(count + 1):
-                value = load_f32(source + 4 * (t * x_block + j))
-                store_f32(out + 4 * (t * y_block + j), factor * value)
+                value = load_f32(source + 4 * (t * x.block + j))
+                store_f32(out + 4 * (t * y.block + j), factor * value)

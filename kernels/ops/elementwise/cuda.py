@@ -3,8 +3,8 @@
 import numpy as np
 
 from fgnumba.kernels.cuda.kernel import Kernel, kernel
-from fgnumba.kernels.cuda.layout import element, elements, elementwise, images, offset, position
-from fgnumba.kernels.cuda.primitives import Address, Size, load_f32, store_f32
+from fgnumba.kernels.cuda.layout import DualImages, element, elements, elementwise, images, place, position
+from fgnumba.kernels.cuda.primitives import Size, load_f32, store_f32
 from fgnumba.kernels.cuda.program import Operation
 from fgnumba.kernels.layout.images import Images
 from fgnumba.kernels.rules.activations.rules import RULES, Rule
@@ -29,7 +29,9 @@ def bind(
     height, width, channels = y.shape
     n = elements(batch, y)
     arguments = {
-        **images(x=x, x2=x2 or x, y=y),
+        "x": images(DualImages, x),
+        "x2": images(DualImages, x2 or x),
+        "y": images(DualImages, y),
         "n": n,
         "count": count if y.has_tangent else 0,
         "tangent": int(x.has_tangent),
@@ -48,21 +50,9 @@ def bind(
 def _kernel(name: str, rule: Rule) -> Kernel:
     @kernel(f"elementwise-{name}")
     def apply(
-        x: Address,
-        x_block: Size,
-        x_image: Size,
-        x_row: Size,
-        x_pixel: Size,
-        x2: Address,
-        x2_block: Size,
-        x2_image: Size,
-        x2_row: Size,
-        x2_pixel: Size,
-        y: Address,
-        y_block: Size,
-        y_image: Size,
-        y_row: Size,
-        y_pixel: Size,
+        x: DualImages,
+        x2: DualImages,
+        y: DualImages,
         n: Size,
         count: Size,
         tangent: Size,
@@ -76,9 +66,7 @@ def _kernel(name: str, rule: Rule) -> Kernel:
         if e >= n:
             return
         i, h, w, c = position(e, height, width, channels)
-        first = x + offset(i, h, w, c, x_image, x_row, x_pixel)
-        second = x2 + offset(i, h, w, c, x2_image, x2_row, x2_pixel)
-        out = y + offset(i, h, w, c, y_image, y_row, y_pixel)
+        first, second, out = place(x, i, h, w, c), place(x2, i, h, w, c), place(y, i, h, w, c)
         z = load_f32(first)
         if two:
             z = z + load_f32(second)
@@ -87,10 +75,10 @@ def _kernel(name: str, rule: Rule) -> Kernel:
         for t in range(1, count + 1):
             dz = np.float32(0)
             if tangent:
-                dz = load_f32(first + 4 * t * x_block)
+                dz = load_f32(first + 4 * t * x.block)
             if tangent2:
-                dz = dz + load_f32(second + 4 * t * x2_block)
-            store_f32(out + 4 * t * y_block, slope * dz)
+                dz = dz + load_f32(second + 4 * t * x2.block)
+            store_f32(out + 4 * t * y.block, slope * dz)
 
     return apply
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fgnumba.kernels.cuda.kernel import Kernel, kernel
-from fgnumba.kernels.cuda.layout import element, elementwise, images, offset
+from fgnumba.kernels.cuda.layout import BlockImages, element, elementwise, images, place
 from fgnumba.kernels.cuda.memory import DeviceArray
 from fgnumba.kernels.cuda.primitives import (
     Address,
@@ -34,6 +34,7 @@ from fgnumba.kernels.rules.activations.rules import RULES, Rule
 from fgnumba.kernels.rules.directions.cuda import pick, turned
 from fgnumba.kernels.shared.perturbed_units import cuda as sites
 from fgnumba.kernels.shared.perturbed_units.cpu import Perturbed
+from fgnumba.kernels.shared.perturbed_units.cuda import Units
 from fgnumba.validation.launcher import launcher
 
 _ZERO, _ONE, _NO_SIGN = np.float32(0), np.float32(1), np.uint32(0)
@@ -64,18 +65,21 @@ def bind(
     """
     rows, channels = sites.rows_of(site), site.y.shape[2]
     if isinstance(out, Images):
-        memory, at = out.memory, images(out=out)
-        del at["out_block"]
-        layout = {**at, "out_panel": PANEL, "out_rows": rows, "out_channels": channels}
+        memory, at = out.memory, images(BlockImages, out)
+        layout = {"out": at, "out_panel": PANEL, "out_rows": rows, "out_channels": channels}
     else:
-        memory = out
-        at = {"out": out, "out_image": PANEL, "out_row": 0, "out_pixel": 0, "out_panel": out.shape[1] * PANEL}
-        layout = {**at, "out_rows": out.shape[1], "out_channels": site.panels * PANEL}
+        memory, at = out, BlockImages(address(out), image=PANEL, row=0, pixel=0)
+        layout = {
+            "out": at,
+            "out_panel": out.shape[1] * PANEL,
+            "out_rows": out.shape[1],
+            "out_channels": site.panels * PANEL,
+        }
     placed = None if cells is None else sites.uploaded(cells, scale.driver)
     n = sites.quads(layout["out_rows"]) * layout["out_channels"]
+    units = sites.perturbed(site)._replace(slots=0 if noise is None else site.slots)
     arguments = {
-        **sites.perturbed(site),
-        "slots": 0 if noise is None else site.slots,
+        "units": units,
         **layout,
         "n": n,
         "rows": rows,
@@ -90,8 +94,16 @@ def bind(
     if isinstance(out, Images):
         launches += _clear(site.batch, out)
     if bias is not None:
-        names = ("out", "out_image", "out_row", "out_pixel", "out_panel", "pixels", "width", "channels")
-        sums = {name: arguments[name] for name in names} | {"rows": rows, "bias": bias, "onto": int(onto)}
+        sums = {
+            "out": at,
+            "out_panel": layout["out_panel"],
+            "pixels": units.pixels,
+            "width": units.width,
+            "channels": units.channels,
+            "rows": rows,
+            "bias": bias,
+            "onto": int(onto),
+        }
         launches.append(Launch(_sum_rows, (site.panels, 1, 1), sums))
     keeps = (site.y.memory, site.stream, memory, scale, known, placed, noise, bias)
     return Operation("signal", tuple(launches), keeps=keeps)
@@ -100,23 +112,8 @@ def bind(
 def _kernel(name: str, rule: Rule) -> Kernel:
     @kernel(f"signal-{name}")
     def signal(
-        y: Address,
-        y_block: Size,
-        y_image: Size,
-        y_row: Size,
-        y_pixel: Size,
-        pixels: Size,
-        width: Size,
-        channels: Size,
-        first_panel: Size,
-        slot: Size,
-        slots: Size,
-        parameter: Size,
-        stream: Address,
-        out: Address,
-        out_image: Size,
-        out_row: Size,
-        out_pixel: Size,
+        units: Units,
+        out: BlockImages,
         out_panel: Size,
         out_rows: Size,
         out_channels: Size,
@@ -136,24 +133,26 @@ def _kernel(name: str, rule: Rule) -> Kernel:
         factor = np.float32(load_f64(scale))
         four = (_NO_SIGN, _NO_SIGN, _NO_SIGN, _NO_SIGN)
         # What the slots before have added up to stays in the output, as on the CPU: there mostly is but one.
-        for t in range(max(1, slots)):
-            if t < slots:
-                four = sites.signs(stream, quad, c, first_panel, slot + t, parameter)
+        for t in range(max(1, units.slots)):
+            if t < units.slots:
+                four = sites.signs(units, quad, c, units.slot + t)
             for q in range(4 * quad, min(4 * quad + 4, out_rows)):
-                i, p, h, w = sites.place(q, pixels, width)
-                place = out + offset(i, h, w, (c >> 5) * out_panel + (c & 31), out_image, out_row, out_pixel)
+                i, p, h, w = sites.row_place(q, units.pixels, units.width)
+                at = place(out, i, h, w, (c >> 5) * out_panel + (c & 31))
                 total = _ZERO
-                if q < rows and c < channels:
-                    slope = rule(load_f32(y + offset(i, h, w, c, y_image, y_row, y_pixel)))[1]
+                if q < rows and c < units.channels:
+                    slope = rule(load_f32(place(units.y, i, h, w, c)))[1]
                     if t > 0:
-                        total = load_f32(place)
+                        total = load_f32(at)
                     elif known != 0:
                         cell = load_i64(cells + 8 * p) if cells != 0 else 0
-                        total = factor * slope * load_f32(known + 4 * (i * known_row + cell * channels + c))
-                    if t < slots and slope != _ZERO:
-                        r = factor * load_f32(noise + 4 * ((slot + t) * noise_row + i))
+                        total = (
+                            factor * slope * load_f32(known + 4 * (i * known_row + cell * units.channels + c))
+                        )
+                    if t < units.slots and slope != _ZERO:
+                        r = factor * load_f32(noise + 4 * ((units.slot + t) * noise_row + i))
                         total = total + turned(r, pick(four, q & 3), c & 31)
-                store_f32(place, total)
+                store_f32(at, total)
 
     return signal
 
@@ -169,7 +168,7 @@ def _clear(batch: int, out: Images) -> list[Launch]:
     if n == 0:
         return []
     arguments = {
-        **images(out=out),
+        "out": images(BlockImages, out),
         "n": n,
         "height": height,
         "width": width,
@@ -177,16 +176,12 @@ def _clear(batch: int, out: Images) -> list[Launch]:
         "bottom": bottom,
         "right": right,
     }
-    del arguments["out_block"]
     return [elementwise(_border, n, arguments)]
 
 
 @kernel("signal-border")
 def _border(
-    out: Address,
-    out_image: Size,
-    out_row: Size,
-    out_pixel: Size,
+    out: BlockImages,
     n: Size,
     height: Size,
     width: Size,
@@ -205,15 +200,12 @@ def _border(
     else:
         h, w = divide(p - height * right, width + right)
         h += height
-    store_f32(out + offset(i, h, w, c, out_image, out_row, out_pixel), _ZERO)
+    store_f32(place(out, i, h, w, c), _ZERO)
 
 
 @kernel("signal-bias")
 def _sum_rows(
-    out: Address,
-    out_image: Size,
-    out_row: Size,
-    out_pixel: Size,
+    out: BlockImages,
     out_panel: Size,
     pixels: Size,
     width: Size,
@@ -229,9 +221,8 @@ def _sum_rows(
     total = _ZERO
     if c < channels:
         for q in range(strip, rows, 8):
-            i, _, h, w = sites.place(q, pixels, width)
-            at = offset(i, h, w, block_x() * out_panel + lane, out_image, out_row, out_pixel)
-            total = total + load_f32(out + at)
+            i, _, h, w = sites.row_place(q, pixels, width)
+            total = total + load_f32(place(out, i, h, w, block_x() * out_panel + lane))
     shared_store_f32(sums + 4 * thread(), total)
     barrier()
     if strip == 0 and c < channels:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from fgnumba.kernels.cuda.kernel import device_function, kernel
-from fgnumba.kernels.cuda.layout import images
+from fgnumba.kernels.cuda.layout import first_pixel
 from fgnumba.kernels.cuda.memory import DeviceArray
 from fgnumba.kernels.cuda.primitives import (
     Address,
@@ -167,7 +167,7 @@ def bind_to_panels(isa: object, threads: int, *, x: Images, panels: DeviceArray,
     Cost: reads x once, writes the panels once.
     """
     features = x.shape[0] * x.shape[1] * x.shape[2]
-    rows, filled = images(x=x)["x"], PANEL * panels.shape[0]
+    rows, filled = first_pixel(x), PANEL * panels.shape[0]
     launch = transposition(
         (rows, PANEL, x.image), (panels, panels.shape[1] * PANEL, PANEL), batch, features, filled
     )
@@ -181,7 +181,7 @@ def bind_from_panels(isa: object, threads: int, *, x: Images, panels: DeviceArra
     Cost: reads the panels once, writes x once.
     """
     features = x.shape[0] * x.shape[1] * x.shape[2]
-    rows = images(x=x)["x"]
+    rows = first_pixel(x)
     launch = transposition(
         (panels, panels.shape[1] * PANEL, PANEL), (rows, PANEL, x.image), features, batch, features
     )

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from fgnumba.kernels.cuda.kernel import Kernel, kernel
 from fgnumba.kernels.cuda.layout import THREADS as _THREADS
-from fgnumba.kernels.cuda.layout import element, elementwise, offset
+from fgnumba.kernels.cuda.layout import BlockImages, element, elementwise, images, place
 from fgnumba.kernels.cuda.memory import DeviceArray
 from fgnumba.kernels.cuda.primitives import (
     WARP,
@@ -42,6 +42,7 @@ from fgnumba.kernels.rules.activations.rules import RULES, Rule
 from fgnumba.kernels.rules.directions.cuda import pick, turned
 from fgnumba.kernels.shared.perturbed_units import cuda as sites
 from fgnumba.kernels.shared.perturbed_units.cpu import Perturbed
+from fgnumba.kernels.shared.perturbed_units.cuda import Units
 from fgnumba.validation.launcher import launcher
 
 _KEEP, _GAIN = (COEFFICIENTS.fields[name][1] for name in ("keep", "gain"))  # type: ignore[index]
@@ -78,7 +79,7 @@ def bind_gather(
     units = sites.perturbed(site)
     n = site.batch * number * channels
     gather = {
-        **units,
+        "units": units,
         "n": n,
         "order": order,
         "begins": begins,
@@ -87,8 +88,13 @@ def bind_gather(
         "out_slot": site.batch * out.shape[1],
         "span": number * channels,
     }
-    strides = ("y", "y_image", "y_row", "y_pixel", "pixels", "width", "channels")
-    squares = {name: units[name] for name in strides} | {"power": power}
+    squares = {
+        "y": images(BlockImages, site.y),
+        "pixels": units.pixels,
+        "width": units.width,
+        "channels": units.channels,
+        "power": power,
+    }
     gathering, squaring = _KERNELS[site.activation_name]
     launches = (
         elementwise(gathering, n, gather),
@@ -100,19 +106,7 @@ def bind_gather(
 def _kernels(name: str, rule: Rule) -> tuple[Kernel, Kernel]:
     @kernel(f"feedback-gather-{name}")
     def gather(
-        y: Address,
-        y_block: Size,
-        y_image: Size,
-        y_row: Size,
-        y_pixel: Size,
-        pixels: Size,
-        width: Size,
-        channels: Size,
-        first_panel: Size,
-        slot: Size,
-        slots: Size,
-        parameter: Size,
-        stream: Address,
+        units: Units,
         n: Size,
         order: Address,
         begins: Address,
@@ -125,29 +119,26 @@ def _kernels(name: str, rule: Rule) -> tuple[Kernel, Kernel]:
         if e >= n:
             return
         i, column = divide(e, span)
-        cell, c = divide(column, channels)
+        cell, c = divide(column, units.channels)
         first, last = load_i64(begins + 8 * cell), load_i64(begins + 8 * (cell + 1))
-        for t in range(slots):
+        for t in range(units.slots):
             total, drawn = _ZERO, -1
             four = (_NO_SIGN, _NO_SIGN, _NO_SIGN, _NO_SIGN)
             for k in range(first, last):
                 p = load_i64(order + 8 * k)
-                h, w = divide(p, width)
-                q = i * pixels + p
+                h, w = divide(p, units.width)
+                q = i * units.pixels + p
                 if q >> 2 != drawn:
                     drawn = q >> 2
-                    four = sites.signs(stream, drawn, c, first_panel, slot + t, parameter)
-                slope = rule(load_f32(y + offset(i, h, w, c, y_image, y_row, y_pixel)))[1]
+                    four = sites.signs(units, drawn, c, units.slot + t)
+                slope = rule(load_f32(place(units.y, i, h, w, c)))[1]
                 if finite(np.float64(slope)):
                     total += turned(slope, pick(four, q & 3), c & 31)
             store_f32(out + 4 * (t * out_slot + i * out_row + column), total)
 
     @kernel(f"feedback-power-{name}")
     def power_of(
-        y: Address,
-        y_image: Size,
-        y_row: Size,
-        y_pixel: Size,
+        y: BlockImages,
         pixels: Size,
         width: Size,
         channels: Size,
@@ -158,7 +149,7 @@ def _kernels(name: str, rule: Rule) -> tuple[Kernel, Kernel]:
         for e in range(thread(), pixels * channels, _THREADS):
             p, c = divide(e, channels)
             h, w = divide(p, width)
-            slope = rule(load_f32(y + offset(block_x(), h, w, c, y_image, y_row, y_pixel)))[1]
+            slope = rule(load_f32(place(y, block_x(), h, w, c)))[1]
             total += slope * slope
         shared_store_f32(sums + 4 * thread(), total)
         barrier()

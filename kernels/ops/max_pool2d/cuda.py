@@ -3,11 +3,11 @@
 from typing import Any
 
 from fgnumba.kernels.cuda.kernel import kernel
-from fgnumba.kernels.cuda.layout import element, offset, position
-from fgnumba.kernels.cuda.primitives import Address, Size, load_f32, store_f32
+from fgnumba.kernels.cuda.layout import DualImages, element, place, position
+from fgnumba.kernels.cuda.primitives import Size, load_f32, store_f32
 from fgnumba.kernels.cuda.program import Operation
+from fgnumba.kernels.shared.windows.cuda import Windows, covered_columns, covered_rows
 from fgnumba.kernels.shared.windows.cuda import bind as bind_windows
-from fgnumba.kernels.shared.windows.cuda import covered
 from fgnumba.validation.launcher import launcher
 
 
@@ -22,46 +22,28 @@ def bind(**arguments: Any) -> Operation:
 
 @kernel("max-pool2d", resident=5)
 def _max_pool(
-    x: Address,
-    x_block: Size,
-    x_image: Size,
-    x_row: Size,
-    x_pixel: Size,
-    y: Address,
-    y_block: Size,
-    y_image: Size,
-    y_row: Size,
-    y_pixel: Size,
-    channels: Size,
-    height: Size,
-    width: Size,
-    image_height: Size,
-    image_width: Size,
-    window_height: Size,
-    window_width: Size,
-    down: Size,
-    across: Size,
-    top: Size,
-    left: Size,
+    x: DualImages,
+    y: DualImages,
+    windows: Windows,
     n: Size,
     count: Size,
 ) -> None:
     e = element()
     if e >= n:
         return
-    i, row, column, c = position(e, height, width, channels)
-    first, last = covered(row, down, top, window_height, image_height)
-    begin, end = covered(column, across, left, window_width, image_width)
-    at = x + offset(i, first, begin, c, x_image, x_row, x_pixel)
+    i, row, column, c = position(e, windows.height, windows.width, windows.channels)
+    first, last = covered_rows(windows, row)
+    begin, end = covered_columns(windows, column)
+    at = place(x, i, first, begin, c)
     best = load_f32(at)
     for h in range(first, last):
         for w in range(begin, end):
-            here = x + offset(i, h, w, c, x_image, x_row, x_pixel)
+            here = place(x, i, h, w, c)
             value = load_f32(here)
             # The first of equal values, and the first NaN before any number.
             if value > best or (value != value and best == best):
                 best, at = value, here
-    out = y + offset(i, row, column, c, y_image, y_row, y_pixel)
+    out = place(y, i, row, column, c)
     store_f32(out, best)
     for t in range(1, count + 1):
-        store_f32(out + 4 * t * y_block, load_f32(at + 4 * t * x_block))
+        store_f32(out + 4 * t * y.block, load_f32(at + 4 * t * x.block))

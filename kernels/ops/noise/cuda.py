@@ -3,13 +3,14 @@
 import numpy as np
 
 from fgnumba.kernels.cuda.kernel import Kernel, kernel
-from fgnumba.kernels.cuda.layout import element, elementwise, offset
-from fgnumba.kernels.cuda.primitives import Address, Size, divide, load_f32, store_f32
+from fgnumba.kernels.cuda.layout import element, elementwise, place
+from fgnumba.kernels.cuda.primitives import Size, divide, load_f32, store_f32
 from fgnumba.kernels.cuda.program import Operation
 from fgnumba.kernels.rules.activations.rules import RULES, Rule
 from fgnumba.kernels.rules.directions.cuda import pick, turned
 from fgnumba.kernels.shared.perturbed_units import cuda as sites
 from fgnumba.kernels.shared.perturbed_units.cpu import Perturbed
+from fgnumba.kernels.shared.perturbed_units.cuda import Units
 from fgnumba.validation.launcher import launcher
 
 
@@ -31,7 +32,7 @@ def bind(
     rows = sites.rows_of(site)
     n = sites.quads(rows) * site.y.shape[2]
     arguments = {
-        **sites.perturbed(site),
+        "units": sites.perturbed(site),
         "n": n,
         "rows": rows,
         "onto": int(onto),
@@ -47,19 +48,7 @@ def bind(
 def _kernel(name: str, rule: Rule) -> Kernel:
     @kernel(f"noise-{name}")
     def noise(
-        y: Address,
-        y_block: Size,
-        y_image: Size,
-        y_row: Size,
-        y_pixel: Size,
-        pixels: Size,
-        width: Size,
-        channels: Size,
-        first_panel: Size,
-        slot: Size,
-        slots: Size,
-        parameter: Size,
-        stream: Address,
+        units: Units,
         n: Size,
         rows: Size,
         onto: Size,
@@ -71,14 +60,14 @@ def _kernel(name: str, rule: Rule) -> Kernel:
         e = element()
         if e >= n:
             return
-        quad, c = divide(e, channels)
+        quad, c = divide(e, units.channels)
         last = min(4 * quad + 4, rows)
-        for t in range(slots):
-            four = sites.signs(stream, quad, c, first_panel, slot + t, parameter)
+        for t in range(units.slots):
+            four = sites.signs(units, quad, c, units.slot + t)
             for q in range(4 * quad, last):
-                i, _, h, w = sites.place(q, pixels, width)
-                at = y + offset(i, h, w, c, y_image, y_row, y_pixel)
-                out = at + 4 * (1 + slot + t) * y_block
+                i, _, h, w = sites.row_place(q, units.pixels, units.width)
+                at = place(units.y, i, h, w, c)
+                out = at + 4 * (1 + units.slot + t) * units.y.block
                 u = turned(rule(load_f32(at))[1], pick(four, q & 3), c & 31)
                 if onto:
                     u = load_f32(out) + u
@@ -86,9 +75,9 @@ def _kernel(name: str, rule: Rule) -> Kernel:
         for t in range(gap, zeros_end):
             if t < gap_end or t >= beyond:
                 for q in range(4 * quad, last):
-                    i, _, h, w = sites.place(q, pixels, width)
-                    at = y + offset(i, h, w, c, y_image, y_row, y_pixel)
-                    store_f32(at + 4 * (1 + t) * y_block, np.float32(0))
+                    i, _, h, w = sites.row_place(q, units.pixels, units.width)
+                    at = place(units.y, i, h, w, c)
+                    store_f32(at + 4 * (1 + t) * units.y.block, np.float32(0))
 
     return noise
 

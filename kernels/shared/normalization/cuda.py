@@ -10,12 +10,12 @@ in the same order. What is done for units of large means, and again for such as 
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from fgnumba.kernels.cuda.kernel import Kernel, device_function, kernel
-from fgnumba.kernels.cuda.layout import THREADS, blocks_for, images
+from fgnumba.kernels.cuda.layout import THREADS, DualPixels, blocks_for, images
 from fgnumba.kernels.cuda.primitives import (
     WARP,
     Address,
@@ -63,6 +63,61 @@ SMALL_UNIT = 512
 """Elements of the largest unit that a warp takes."""
 
 
+class Units(NamedTuple):
+    """Units of images, and how a team of threads walks over one of them.
+
+    Parameters
+    ----------
+    number : Size
+        Number of units.
+    inner : Size
+        Number of units of an example.
+    x_step, y_step : Size
+        Elements from one unit of an example to the next, in x and in y.
+    first_step : Size
+        Channels from one unit of an example to the next.
+    pixels, channels : Size
+        Pixels and channels of a unit.
+    lanes : Size
+        Number of threads side by side along the channels.
+    rows : Size
+        Number of pixels that a team reads at once.
+    share : Real
+        One over the number of elements of a unit.
+    """
+
+    number: Size
+    inner: Size
+    x_step: Size
+    y_step: Size
+    first_step: Size
+    pixels: Size
+    channels: Size
+    lanes: Size
+    rows: Size
+    share: Real
+
+
+class Scales(NamedTuple):
+    """The weights of a normalisation, and their directions.
+
+    Parameters
+    ----------
+    scale, shift : Address
+        Addresses of s and b.
+    v_scale, v_shift : Address
+        Addresses of their first direction.
+    padded : Size
+        Elements from one direction to the next.
+    """
+
+    scale: Address
+    shift: Address
+    v_scale: Address
+    v_shift: Address
+    padded: Size
+
+
 @launcher
 def bind(
     name: str,
@@ -79,11 +134,28 @@ def bind(
 
     Parameters
     ----------
-    x, y : images of one shape. Must not overlap.
-    groups : of the channels, each a unit.
-    by_pixel : whether each pixel is a unit, else all pixels are one.
-    epsilon : ε, above 0.
+    name : str
+        Name of the operation.
+    batch : int
+        Number of examples B.
+    x, y : Images
+        Images of one shape. They must not overlap.
+    groups : int
+        Number of groups of channels; the channels of a group are a unit.
+    by_pixel : bool
+        Whether each pixel is a unit of its own; else all pixels of an image belong to one.
+    weights : Affine
+        s and b, and the directions along which they move.
+    epsilon : float
+        ε, above 0.
 
+    Returns
+    -------
+    Operation
+        The launches.
+
+    Notes
+    -----
     Cost: reads x three times, and x and dx twice a direction, all but once from caches where a unit is small; writes y
     and dy once. Where there are few units, several teams share the directions of one.
     """
@@ -95,27 +167,33 @@ def bind(
     chosen, team = (_BY_WARP, WARP) if size <= SMALL_UNIT else (_BY_BLOCK, THREADS)
     lanes = min(each, team)
     scale: Any = weights.scale
+    share: Any = np.float32(1 / size)
     v_scale, v_shift, draw = affine.tangents(weights)
     blocks = blocks_for(units, THREADS // team)
     slices = max(1, min(weights.count, -(-2 * scale.driver.processors // blocks)))
     arguments = {
-        **images(("block", "image", "pixel"), x=x, y=y),
-        "units": units,
-        "inner": inner,
-        "x_step": x.pixel if by_pixel else each,
-        "y_step": y.pixel if by_pixel else each,
-        "first_step": 0 if by_pixel else each,
-        "pixels": 1 if by_pixel else pixels,
-        "channels": each,
-        "lanes": lanes,
-        "rows": team // lanes,
-        "share": np.float32(1 / size),
+        "x": images(DualPixels, x),
+        "y": images(DualPixels, y),
+        "units": Units(
+            number=units,
+            inner=inner,
+            x_step=x.pixel if by_pixel else each,
+            y_step=y.pixel if by_pixel else each,
+            first_step=0 if by_pixel else each,
+            pixels=1 if by_pixel else pixels,
+            channels=each,
+            lanes=lanes,
+            rows=team // lanes,
+            share=share,
+        ),
         "epsilon": np.float32(epsilon),
-        "scale": address(weights.scale),
-        "shift": address(weights.shift),
-        "v_scale": address(v_scale),
-        "v_shift": address(v_shift),
-        "padded": scale.size,
+        "scales": Scales(
+            scale=address(weights.scale),
+            shift=address(weights.shift),
+            v_scale=address(v_scale),
+            v_shift=address(v_shift),
+            padded=scale.size,
+        ),
         "count": weights.count,
         "tangent": int(x.has_tangent and weights.count > 0),
         "slices": slices,
@@ -155,45 +233,34 @@ def _kernel(
 
     @kernel(name, resident=resident)
     def normalize(
-        x: Address,
-        x_block: Size,
-        x_image: Size,
-        x_pixel: Size,
-        y: Address,
-        y_block: Size,
-        y_image: Size,
-        y_pixel: Size,
-        units: Size,
-        inner: Size,
-        x_step: Size,
-        y_step: Size,
-        first_step: Size,
-        pixels: Size,
-        channels: Size,
-        lanes: Size,
-        rows: Size,
-        share: Real,
+        x: DualPixels,
+        y: DualPixels,
+        units: Units,
         epsilon: Real,
-        scale: Address,
-        shift: Address,
-        v_scale: Address,
-        v_shift: Address,
-        padded: Size,
+        scales: Scales,
         count: Size,
         tangent: Size,
         slices: Size,
     ) -> None:
         slots = shared(128)
         unit = block_x() * teams + thread() // team
-        if unit >= units:
+        if unit >= units.number:
             # All threads of a team return, or none.
             return
-        i, j = divide(unit, inner)
+        pixels, channels, lanes, rows, share = (
+            units.pixels,
+            units.channels,
+            units.lanes,
+            units.rows,
+            units.share,
+        )
+        i, j = divide(unit, units.inner)
         row, lane = divide(thread() % team, lanes)
         # Threads that are left over have no channel, and take part in sums.
         begin = lane if row < rows else channels
-        source, out = x + 4 * (i * x_image + j * x_step), y + 4 * (i * y_image + j * y_step)
-        first = 4 * j * first_step
+        source = x.address + 4 * (i * x.image + j * units.x_step)
+        out = y.address + 4 * (i * y.image + j * units.y_step)
+        first = 4 * j * units.first_step
         zero, one = np.float32(0), np.float32(1)
 
         factor, again = one, True
@@ -204,7 +271,7 @@ def _kernel(
             while c < channels:
                 p = row
                 while p < pixels:
-                    total += load_f32(source + 4 * (p * x_pixel + c)) * factor - pivot
+                    total += load_f32(source + 4 * (p * x.pixel + c)) * factor - pivot
                     p += rows
                 c += lanes
             total, _ = sums(total, zero, slots)
@@ -215,7 +282,7 @@ def _kernel(
             while c < channels:
                 p = row
                 while p < pixels:
-                    d = (load_f32(source + 4 * (p * x_pixel + c)) * factor - high) - low
+                    d = (load_f32(source + 4 * (p * x.pixel + c)) * factor - high) - low
                     total += d
                     square += d * d
                     p += rows
@@ -232,18 +299,18 @@ def _kernel(
         if block_y() == 0:
             c = begin
             while c < channels:
-                s, b = load_f32(scale + first + 4 * c), load_f32(shift + first + 4 * c)
+                s, b = load_f32(scales.scale + first + 4 * c), load_f32(scales.shift + first + 4 * c)
                 p = row
                 while p < pixels:
-                    d = (load_f32(source + 4 * (p * x_pixel + c)) * factor - high) - low
-                    store_f32(out + 4 * (p * y_pixel + c), s * (d * inverse) + b)
+                    d = (load_f32(source + 4 * (p * x.pixel + c)) * factor - high) - low
+                    store_f32(out + 4 * (p * y.pixel + c), s * (d * inverse) + b)
                     p += rows
                 c += lanes
 
         t, slot = block_y(), 0
         while t < count:
-            dx, dy = source + 4 * (t + 1) * x_block, out + 4 * (t + 1) * y_block
-            direction = first + 4 * t * padded
+            dx, dy = source + 4 * (t + 1) * x.block, out + 4 * (t + 1) * y.block
+            direction = first + 4 * t * scales.padded
             own, again = tangent_factor(inverse, factor), tangent > 0
             own_high, own_low, dot = zero, zero, zero
             while again:
@@ -252,7 +319,7 @@ def _kernel(
                 while c < channels:
                     p = row
                     while p < pixels:
-                        at = 4 * (p * x_pixel + c)
+                        at = 4 * (p * x.pixel + c)
                         e = load_f32(dx + at) * own - pivot
                         d = (load_f32(source + at) * factor - high) - low
                         total += e
@@ -269,17 +336,18 @@ def _kernel(
             gain = inverse * (factor / own)
             c = begin
             while c < channels:
-                s = load_f32(scale + first + 4 * c) * gain
-                ds, db = load_f32(v_scale + direction + 4 * c), load_f32(v_shift + direction + 4 * c)
+                s = load_f32(scales.scale + first + 4 * c) * gain
+                ds = load_f32(scales.v_scale + direction + 4 * c)
+                db = load_f32(scales.v_shift + direction + 4 * c)
                 p = row
                 while p < pixels:
-                    at = 4 * (p * x_pixel + c)
+                    at = 4 * (p * x.pixel + c)
                     normal = ((load_f32(source + at) * factor - high) - low) * inverse
                     value = ds * normal + db
                     if tangent:
                         e = (load_f32(dx + at) * own - own_high) - own_low
                         value += s * (e - normal * dot)
-                    store_f32(dy + 4 * (p * y_pixel + c), value)
+                    store_f32(dy + 4 * (p * y.pixel + c), value)
                     p += rows
                 c += lanes
             t += slices

@@ -4,36 +4,73 @@ The signs of a unit are those of the CPU, bit for bit. One draw of Philox holds 
 takes four rows of one channel; a row is a pixel of an example, example * pixels + pixel.
 """
 
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from fgnumba.kernels.cuda.driver import Driver
 from fgnumba.kernels.cuda.kernel import device_function
-from fgnumba.kernels.cuda.layout import images
+from fgnumba.kernels.cuda.layout import DualImages, images
 from fgnumba.kernels.cuda.memory import DeviceArray
-from fgnumba.kernels.cuda.primitives import divide
+from fgnumba.kernels.cuda.primitives import Address, Size, divide
 from fgnumba.kernels.emit.vector import PANEL
+from fgnumba.kernels.machine.memory import address
 from fgnumba.kernels.rules.directions.cuda import Words, sign_words
 from fgnumba.kernels.rules.philox import DIRECTION_SHIFT, NOISE
 from fgnumba.kernels.shared.perturbed_units.cpu import Perturbed
 
 
-def perturbed(site: Perturbed) -> dict[str, Any]:
-    """Return the arguments of a layer's units and their noise."""
+class Units(NamedTuple):
+    """The perturbed units of a layer, and the draw of their noise, as kernels take them.
+
+    Parameters
+    ----------
+    y : DualImages
+        Output of the layer.
+    pixels : Size
+        Pixels of an image.
+    width : Size
+        Pixels of a row.
+    channels : Size
+        Channels C.
+    first_panel : Size
+        Number of the layer's first panel of 32 channels, among those of all layers whose noise has one counter.
+    slot : Size
+        First direction of the noise.
+    slots : Size
+        Number of directions of the noise.
+    parameter : Size
+        Index of the layer's noise in the counter.
+    stream : Address
+        Address of the ``philox.STREAM`` from which signs are drawn.
+    """
+
+    y: DualImages
+    pixels: Size
+    width: Size
+    channels: Size
+    first_panel: Size
+    slot: Size
+    slots: Size
+    parameter: Size
+    stream: Address
+
+
+def perturbed(site: Perturbed) -> Units:
+    """Return a layer's units and their noise as kernels take them."""
     height, width, channels = site.y.shape
-    return {
-        **images(y=site.y),
-        "pixels": height * width,
-        "width": width,
-        "channels": channels,
-        "first_panel": site.first_channel // PANEL,
-        "slot": site.slot,
-        "slots": site.slots,
-        "parameter": site.parameter,
-        "stream": site.stream,
-    }
+    return Units(
+        y=images(DualImages, site.y),
+        pixels=height * width,
+        width=width,
+        channels=channels,
+        first_panel=site.first_channel // PANEL,
+        slot=site.slot,
+        slots=site.slots,
+        parameter=site.parameter,
+        stream=address(site.stream),
+    )
 
 
 def rows_of(site: Perturbed) -> int:
@@ -56,15 +93,47 @@ def uploaded(values: npt.ArrayLike, driver: Driver) -> DeviceArray:
 
 
 @device_function
-def signs(stream: int, quad: int, channel: int, first_panel: int, slot: int, parameter: int) -> Words:
-    """Return the signs of four rows of a channel's panel."""
-    c2 = (slot << DIRECTION_SHIFT) + parameter
-    return sign_words(stream, quad, first_panel + (channel >> 5), NOISE, c2)
+def signs(units: Units, quad: int, channel: int, slot: int) -> Words:
+    """Return the signs of four rows of a channel's panel.
+
+    Parameters
+    ----------
+    units : Units
+        The layer's units.
+    quad : int
+        Number of the four rows: ``4 * quad`` is the first of them.
+    channel : int
+        The channel.
+    slot : int
+        The direction.
+
+    Returns
+    -------
+    tuple of uint32
+        A word for each row; bit ``channel % 32`` is set where the sign is -1.
+    """
+    c2 = (slot << DIRECTION_SHIFT) + units.parameter
+    return sign_words(units.stream, quad, units.first_panel + (channel >> 5), NOISE, c2)
 
 
 @device_function
-def place(q: int, pixels: int, width: int) -> tuple[int, int, int, int]:
-    """Return (example, pixel of the image, its row, its column) of a row of signs."""
+def row_place(q: int, pixels: int, width: int) -> tuple[int, int, int, int]:
+    """Return where a row of signs lies.
+
+    Parameters
+    ----------
+    q : int
+        Number of the row: example * pixels + pixel.
+    pixels : int
+        Pixels of an image.
+    width : int
+        Pixels of a row of an image.
+
+    Returns
+    -------
+    tuple of int
+        Example, pixel of the image, and the row and the column of that pixel.
+    """
     example, p = divide(q, pixels)
     row, column = divide(p, width)
     return example, p, row, column

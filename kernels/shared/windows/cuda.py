@@ -1,11 +1,46 @@
 """Windows that move over an image: what the pooling operations on a GPU share."""
 
+from typing import NamedTuple
+
 from fgnumba.kernels.cuda.kernel import Kernel, device_function
-from fgnumba.kernels.cuda.layout import elements, elementwise, images
+from fgnumba.kernels.cuda.layout import DualImages, elements, elementwise, images
+from fgnumba.kernels.cuda.primitives import Size
 from fgnumba.kernels.cuda.program import MAX_BLOCKS_YZ, Operation
 from fgnumba.kernels.layout.images import Border, Images
 from fgnumba.kernels.shared.windows import window_fields
 from fgnumba.validation.launcher import launcher
+
+
+class Windows(NamedTuple):
+    """Windows of a pooling operation, as its kernel takes them; there is one for each pixel of the output.
+
+    Parameters
+    ----------
+    channels : Size
+        Channels C.
+    height, width : Size
+        Pixels of an output image.
+    image_height, image_width : Size
+        Pixels of an input image.
+    window_height, window_width : Size
+        Pixels of a window.
+    down, across : Size
+        Pixels from one window to the next, along the height and along the width.
+    top, left : Size
+        Pixels of padding above an input image and to its left.
+    """
+
+    channels: Size
+    height: Size
+    width: Size
+    image_height: Size
+    image_width: Size
+    window_height: Size
+    window_width: Size
+    down: Size
+    across: Size
+    top: Size
+    left: Size
 
 
 @launcher
@@ -29,8 +64,9 @@ def bind(
     n, tangents = elements(batch, y), count if x.has_tangent else 0
     slices = min(1 + tangents, MAX_BLOCKS_YZ) if "slices" in entry.parameters else 1
     arguments = {
-        **images(x=x, y=y),
-        **window_fields(x, y, window, stride, padding),
+        "x": images(DualImages, x),
+        "y": images(DualImages, y),
+        "windows": Windows(**window_fields(x, y, window, stride, padding)),
         "n": n,
         "count": tangents,
     }
@@ -40,10 +76,14 @@ def bind(
 
 
 @device_function
-def covered(place: int, step: int, before: int, window: int, size: int) -> tuple[int, int]:
-    """Return first and last (exclusive) of the image's rows, or columns, under the windows of a row of y.
+def covered_rows(windows: Windows, row: int) -> tuple[int, int]:
+    """Return the first and the last (exclusive) row of an input image under the windows of an output row."""
+    first = row * windows.down - windows.top
+    return max(first, 0), min(first + windows.window_height, windows.image_height)
 
-    `step` is the windows' distance, `before` the padding before the first of `size` rows.
-    """
-    first = place * step - before
-    return max(first, 0), min(first + window, size)
+
+@device_function
+def covered_columns(windows: Windows, column: int) -> tuple[int, int]:
+    """Return the first and the last (exclusive) column of an input image under the windows of an output column."""
+    first = column * windows.across - windows.left
+    return max(first, 0), min(first + windows.window_width, windows.image_width)

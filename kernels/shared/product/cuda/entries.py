@@ -7,14 +7,34 @@ from fgnumba.kernels.cuda.primitives import Floats, shared_store_f32
 from fgnumba.kernels.rules.directions import GAUSSIAN
 from fgnumba.kernels.rules.directions.cuda import gaussian, sign_words, signed_one, turned
 from fgnumba.kernels.rules.philox import ENTRY
+from fgnumba.kernels.shared.product.cuda.operands import Directions
 
 
 @device_function
 def draw_column(
-    at: int, stride: int, kind: int, stream: int, quad: int, panel: int, lane: int, c2: int
+    at: int, stride: int, directions: Directions, quad: int, panel: int, lane: int, c2: int
 ) -> None:
-    """Write rows 4 quad to 4 quad + 3 of a column of V, Gaussian or signs, `stride` bytes apart."""
-    if kind == GAUSSIAN:
+    """Draw four rows of a column of V, Gaussian or signs, into shared memory.
+
+    Parameters
+    ----------
+    at : int
+        Address in shared memory of the first row's entry.
+    stride : int
+        Bytes from one row to the next.
+    directions : Directions
+        Directions of the layer; their kind is Gaussian, else entries are signs.
+    quad : int
+        Number of the four rows: ``4 * quad`` is the first of them.
+    panel : int
+        Number of the column's panel.
+    lane : int
+        Number of the column in its panel.
+    c2 : int
+        Direction and parameter, as the counter takes them.
+    """
+    stream = directions.stream
+    if directions.kind == GAUSSIAN:
         for i in range(4):
             shared_store_f32(at + i * stride, gaussian(stream, 4 * quad + i, panel, lane, ENTRY, c2))
     else:

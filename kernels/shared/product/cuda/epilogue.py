@@ -17,6 +17,7 @@ from fgnumba.kernels.rules.activations.cuda import leaky
 from fgnumba.kernels.rules.directions import EXPLICIT, GAUSSIAN
 from fgnumba.kernels.rules.directions.cuda import gaussian_of_vector, pick, sign_words, signed_one
 from fgnumba.kernels.rules.philox import ENTRY
+from fgnumba.kernels.shared.product.cuda.operands import Directions
 
 
 @device_function
@@ -27,18 +28,36 @@ def four_signs_of_vector(stream: int, n: int, purpose: int, c2: int) -> Floats:
 
 
 @device_function
-def four_of_bias(kind: int, v_bias: int, stream: int, n: int, c2: int) -> Floats:
-    """Return the entries n to n + 3, `n` a multiple of 4, of a bias's direction of a kind."""
-    if kind == EXPLICIT:
-        return load_f32x4(v_bias + 4 * n)
-    if kind == GAUSSIAN:
+def four_of_bias(directions: Directions, given: int, n: int, c2: int) -> Floats:
+    """Return four entries of a bias's direction.
+
+    Parameters
+    ----------
+    directions : Directions
+        Directions of the layer.
+    given : int
+        Elements from ``directions.v_bias`` to the first entry, where directions are given.
+    n : int
+        Number of the first entry, a multiple of 4.
+    c2 : int
+        Direction and parameter, as the counter takes them.
+
+    Returns
+    -------
+    tuple of float32
+        Entries n to n + 3.
+    """
+    if directions.kind == EXPLICIT:
+        return load_f32x4(directions.v_bias + 4 * given)
+    if directions.kind == GAUSSIAN:
+        stream = directions.stream
         return (
             gaussian_of_vector(stream, n, ENTRY, c2),
             gaussian_of_vector(stream, n + 1, ENTRY, c2),
             gaussian_of_vector(stream, n + 2, ENTRY, c2),
             gaussian_of_vector(stream, n + 3, ENTRY, c2),
         )
-    return four_signs_of_vector(stream, n, ENTRY, c2)
+    return four_signs_of_vector(directions.stream, n, ENTRY, c2)
 
 
 @device_function

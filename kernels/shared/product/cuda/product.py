@@ -21,6 +21,7 @@ Source: arXiv 2202.08587, section 3; rank-1 signs have E[v vᵀ] = I.
 import numpy as np
 
 from fgnumba.kernels.cuda.kernel import Kernel
+from fgnumba.kernels.cuda.layout import DualImages
 from fgnumba.kernels.cuda.primitives import (
     Address,
     Real,
@@ -53,7 +54,8 @@ from fgnumba.kernels.rules.philox import DIRECTION_SHIFT, LEFT, RIGHT
 from fgnumba.kernels.shared.product.cuda import epilogue, tensor_fragments
 from fgnumba.kernels.shared.product.cuda.block_tile import LARGE, SMALL, TENSOR, THREADS, Sums, Tile
 from fgnumba.kernels.shared.product.cuda.entries import draw_column, signed_sum
-from fgnumba.kernels.shared.product.cuda.pixels import next_taps, origin, swizzled, within
+from fgnumba.kernels.shared.product.cuda.operands import Directions, PackedWeights
+from fgnumba.kernels.shared.product.cuda.pixels import Taps, next_taps, origin, swizzled, within
 
 __all__ = ["KERNELS", "LARGE", "SMALL", "TENSOR", "Sums", "Tile"]
 
@@ -103,48 +105,22 @@ def _tile_kernel(tile: Tile, precision: str, sums: Sums, wide: bool) -> Kernel:
     visits = half_rows * quads // THREADS
 
     def product(
-        x: Address,
+        x: DualImages,
         dx: Address,
-        weight: Address,
-        bias: Address,
-        v: Address,
-        v_bias: Address,
-        y: Address,
+        y: DualImages,
         dy: Address,
-        stream: Address,
-        x_block: Size,
-        y_block: Size,
+        weights: PackedWeights,
+        directions: Directions,
+        taps: Taps,
         v_block: Size,
         v_bias_block: Size,
         first: Size,
-        parameter: Size,
-        bias_parameter: Size,
-        kind: Size,
         has_dy: Size,
         m_rows: Size,
-        k_rows: Size,
         outputs: Size,
-        panels: Size,
         column_blocks: Size,
         group_tiles: Size,
         channels: Size,
-        taps_wide: Size,
-        x_image: Size,
-        x_row: Size,
-        x_pixel: Size,
-        height: Size,
-        width: Size,
-        out_high: Size,
-        out_wide: Size,
-        stride_high: Size,
-        stride_wide: Size,
-        dilation_high: Size,
-        dilation_wide: Size,
-        top: Size,
-        left: Size,
-        y_image: Size,
-        y_row: Size,
-        y_pixel: Size,
         wide_stores: Size,
         alpha: Real,
     ) -> None:
@@ -154,34 +130,36 @@ def _tile_kernel(tile: Tile, precision: str, sums: Sums, wide: bool) -> Kernel:
         group, column_tile = divide(column_block, group_tiles)
         bn, bm = column_tile * columns, row_tile * rows
         slot = block_z()
-        c2 = ((first + slot) << DIRECTION_SHIFT) + parameter
-        x_from = x + 4 * group * channels
-        dx_apart = dx + 4 * slot * x_block - x
+        c2 = ((first + slot) << DIRECTION_SHIFT) + directions.parameter
+        x_from = x.address + 4 * group * channels
+        dx_apart = dx + 4 * slot * x.block - x.address
 
         # What this thread loads of X: element k of rows that lie some rows apart, `left_k` elements before the end.
         if wide:
             row_loaded, k_loaded = t // chunks, 4 * (t % chunks)
         else:
             row_loaded, k_loaded = t // depth, t % depth
-        left_k = narrow(k_rows - k_loaded)
+        left_k = narrow(weights.rows - k_loaded)
         tap, first_channel = divide(k_loaded, channels)
-        first_row, first_column = divide(tap, taps_wide)
+        first_row, first_column = divide(tap, taps.across)
         channel, tap_row, tap_column = narrow(first_channel), narrow(first_row), narrow(first_column)
         m_0, m_1 = narrow(bm + row_loaded), narrow(bm + row_loaded + rows // 2)
-        base_0, top_0, left_0 = origin(m_0, out_high, out_wide, stride_high, stride_wide, top, left, x_image)
-        base_1, top_1, left_1 = origin(m_1, out_high, out_wide, stride_high, stride_wide, top, left, x_image)
+        base_0, top_0, left_0 = origin(m_0, taps, x.image)
+        base_1, top_1, left_1 = origin(m_1, taps, x.image)
         place_0 = narrow(swizzled(row_loaded, k_loaded >> 2, chunks, swizzled_rows))
         place_1 = narrow(swizzled(row_loaded + rows // 2, k_loaded >> 2, chunks, swizzled_rows))
-        x_0, x_1, here_0, here_1, moved = x, x, False, False, True
+        x_0, x_1, here_0, here_1, moved = x.address, x.address, False, False, True
         # Of W and V: as many rows as a step has, four columns; of a V that is drawn, four rows of a column.
         k_w, n_w = t // quads, 4 * (t % quads)
         panel_w = (bn + n_w) >> 5
-        w_from = weight + 4 * (((group * panels + panel_w) * k_rows + k_w) * 32 + ((bn + n_w) & 31))
-        v_apart = v + 4 * slot * v_block - weight
-        left_w = narrow(k_rows - k_w if panel_w < panels else 0)
+        w_from = weights.weight + 4 * (
+            ((group * weights.panels + panel_w) * weights.rows + k_w) * 32 + ((bn + n_w) & 31)
+        )
+        v_apart = directions.v + 4 * slot * v_block - weights.weight
+        left_w = narrow(weights.rows - k_w if panel_w < weights.panels else 0)
         place_w = narrow(at_w + k_w * w_width + 4 * n_w)
         quad, n_v = narrow(t // columns), t % columns
-        panel_v, lane_v = group * panels + ((bn + n_v) >> 5), (bn + n_v) & 31
+        panel_v, lane_v = group * weights.panels + ((bn + n_v) >> 5), (bn + n_v) & 31
         place_v = narrow(at_v + 4 * (t // columns) * w_width + 4 * n_v)
 
         # What this thread multiplies.
@@ -199,23 +177,23 @@ def _tile_kernel(tile: Tile, precision: str, sums: Sums, wide: bool) -> Kernel:
 
         load_stage, read_stage = narrow(0), narrow(0)
         k0 = narrow(-ahead)
-        while k0 < k_rows:
+        while k0 < weights.rows:
             if k0 >= 0:
                 # After this, the step's tiles are there, and those of the step before have been read by all.
                 wait_copies(under_way)
                 barrier()
-            if k0 < narrow(k_rows - ahead):
+            if k0 < narrow(weights.rows - ahead):
                 stage = at + load_stage
                 if wide:
                     if moved:
-                        high_at, wide_at = tap_row * dilation_high, tap_column * dilation_wide
+                        high_at, wide_at = tap_row * taps.dilation_high, tap_column * taps.dilation_wide
                         h, w = narrow(high_at + top_0), narrow(wide_at + left_0)
-                        here_0 = m_0 < m_rows and within(h, w, height, width)
-                        x_0 = x_from + base_0 + 4 * (h * x_row + w * x_pixel + channel)
+                        here_0 = m_0 < m_rows and within(h, w, taps)
+                        x_0 = x_from + base_0 + 4 * (h * x.row + w * x.pixel + channel)
                         if loads == 2:
                             h, w = narrow(high_at + top_1), narrow(wide_at + left_1)
-                            here_1 = m_1 < m_rows and within(h, w, height, width)
-                            x_1 = x_from + base_1 + 4 * (h * x_row + w * x_pixel + channel)
+                            here_1 = m_1 < m_rows and within(h, w, taps)
+                            x_1 = x_from + base_1 + 4 * (h * x.row + w * x.pixel + channel)
                     # Past the end of K less than 16 bytes are left where there is one tap alone.
                     room = narrow(4 * left_k if left_k < 4 else 16)
                     nbytes = room if here_0 and left_k > 0 else narrow(0)
@@ -231,12 +209,10 @@ def _tile_kernel(tile: Tile, precision: str, sums: Sums, wide: bool) -> Kernel:
                 else:
                     for e in range(singles):
                         row = row_loaded + e * (THREADS // depth)
-                        base, h, w = origin(
-                            bm + row, out_high, out_wide, stride_high, stride_wide, top, left, x_image
-                        )
-                        h, w = h + tap_row * dilation_high, w + tap_column * dilation_wide
-                        here = left_k > 0 and bm + row < m_rows and within(h, w, height, width)
-                        source = x_from + base + 4 * (h * x_row + w * x_pixel + channel)
+                        base, h, w = origin(bm + row, taps, x.image)
+                        h, w = h + tap_row * taps.dilation_high, w + tap_column * taps.dilation_wide
+                        here = left_k > 0 and bm + row < m_rows and within(h, w, taps)
+                        source = x_from + base + 4 * (h * x.row + w * x.pixel + channel)
                         nbytes = narrow(4 if here else 0)
                         place = swizzled(row, k_loaded >> 2, chunks, swizzled_rows) + 4 * (k_loaded & 3)
                         copy4(stage + place, source, nbytes)
@@ -246,25 +222,25 @@ def _tile_kernel(tile: Tile, precision: str, sums: Sums, wide: bool) -> Kernel:
                 moved = channel >= channels
                 if moved:
                     channel, tap_column, tap_row = next_taps(
-                        channel, tap_column, tap_row, channels, taps_wide
+                        channel, tap_column, tap_row, channels, taps.across
                     )
                 nbytes = narrow(16 if left_w > 0 else 0)
                 if primal or tangent:
                     copy16(stage + place_w, w_from, nbytes)
                 if entries:
-                    if kind == EXPLICIT:
+                    if directions.kind == EXPLICIT:
                         copy16(stage + place_w + w_bytes, w_from + v_apart, nbytes)
                     else:
-                        draw_column(stage + place_v, w_width, kind, stream, quad, panel_v, lane_v, c2)
+                        draw_column(stage + place_v, w_width, directions, quad, panel_v, lane_v, c2)
                 w_from, left_w, quad = w_from + 128 * depth, narrow(left_w - depth), narrow(quad + chunks)
             commit_copies()
             load_stage = narrow(load_stage + stage_bytes if load_stage < last_stage else 0)
             if k0 >= 0:
                 stage = at + read_stage
                 read_stage = narrow(read_stage + stage_bytes if read_stage < last_stage else 0)
-                if kind == RANK1:
+                if directions.kind == RANK1:
                     if k0 & 127 == 0:
-                        left_words = sign_words(stream, k0 >> 7, 0, LEFT, c2)
+                        left_words = sign_words(directions.stream, k0 >> 7, 0, LEFT, c2)
                     word = pick(left_words, (k0 >> 5) & 3)
                     word = np.uint32(word >> np.uint32((k0 & 31) + 4 * dot_part * dot_chunks))
                     for i in range(dot_chunks):
@@ -319,15 +295,15 @@ def _tile_kernel(tile: Tile, precision: str, sums: Sums, wide: bool) -> Kernel:
 
         # The sums go through shared memory, so that a row's columns are written next to each other.
         n = bn + 4 * (t % quads)
-        at_n = group * panels * 32 + n
+        at_n = group * weights.panels * 32 + n
         biases, rights, shifts = zeros(4), zeros(4), zeros(4)
         if n < outputs:
-            biases = load_f32x4(bias + 4 * at_n)
-            if has_dy and kind == RANK1:
-                rights = epilogue.four_signs_of_vector(stream, at_n, RIGHT, c2)
-            if has_dy and bias_parameter >= 0:
-                bias_c2 = ((first + slot) << DIRECTION_SHIFT) + bias_parameter
-                shifts = epilogue.four_of_bias(kind, v_bias + 4 * slot * v_bias_block, stream, at_n, bias_c2)
+            biases = load_f32x4(weights.bias + 4 * at_n)
+            if has_dy and directions.kind == RANK1:
+                rights = epilogue.four_signs_of_vector(directions.stream, at_n, RIGHT, c2)
+            if has_dy and directions.bias_parameter >= 0:
+                bias_c2 = ((first + slot) << DIRECTION_SHIFT) + directions.bias_parameter
+                shifts = epilogue.four_of_bias(directions, slot * v_bias_block + at_n, at_n, bias_c2)
         shared_store_f32(at + at_dots + 4 * (dot_row * parts + dot_part), dot)
         for half in range(halves):
             if exact and tr * high // half_rows == half:
@@ -347,21 +323,23 @@ def _tile_kernel(tile: Tile, precision: str, sums: Sums, wide: bool) -> Kernel:
                 row = (t + visit * THREADS) // quads
                 m = bm + half * half_rows + row
                 if m < m_rows and n < outputs:
-                    i, pixel = divide(m, out_high * out_wide)
-                    h, w = divide(pixel, out_wide)
-                    to = 4 * (i * y_image + h * y_row + w * y_pixel + group * outputs + n)
+                    i, pixel = divide(m, taps.out_high * taps.out_wide)
+                    h, w = divide(pixel, taps.out_wide)
+                    to = 4 * (i * y.image + h * y.row + w * y.pixel + group * outputs + n)
                     count = min(4, outputs - n)
                     place = at + 4 * (row * columns + 4 * (t % quads))
                     value, slopes = zeros(4), zeros(4)
                     if primal:
                         z = epilogue.plus(epilogue.summed(place, 4 * half_rows * columns, teams), biases)
                         value, slopes = epilogue.activated(z, np.float32(alpha))
-                        epilogue.write(y + to, value, count, wide_stores)
+                        epilogue.write(y.address + to, value, count, wide_stores)
                     if has_dy:
                         if not primal:
-                            slopes = epilogue.activated(epilogue.read(y + to, count), np.float32(alpha))[1]
+                            slopes = epilogue.activated(
+                                epilogue.read(y.address + to, count), np.float32(alpha)
+                            )[1]
                         dots = np.float32(0)
-                        if kind == RANK1:
+                        if directions.kind == RANK1:
                             place_dots = at + at_dots + 4 * (half * half_rows + row) * parts
                             dots = epilogue.added(place_dots, parts)
                         dz = epilogue.scaled(dots, rights, shifts)
@@ -370,7 +348,7 @@ def _tile_kernel(tile: Tile, precision: str, sums: Sums, wide: bool) -> Kernel:
                                 epilogue.summed(place + at_dz, 4 * half_rows * columns, teams), dz
                             )
                         epilogue.write(
-                            dy + 4 * slot * y_block + to, epilogue.times(slopes, dz), count, wide_stores
+                            dy + 4 * slot * y.block + to, epilogue.times(slopes, dz), count, wide_stores
                         )
             barrier()
 
