@@ -38,6 +38,9 @@ class Kernel:
         Number of blocks that a multiprocessor must be able to hold at once. It bounds the registers of a thread.
     opcodes : tuple of str
         Instructions that the machine code must contain: ``FFMA``, ``LDG.E.128``, ``HMMA``...
+    family : str or None
+        Name of the kernels that one rule generates, such as ``noise-{activation}``. The table of machine code has one
+        row for a family, so that a new member needs no row of its own. None: the kernel has a row of its own.
     """
 
     def __init__(
@@ -47,12 +50,18 @@ class Kernel:
         threads: int,
         resident: int = 1,
         opcodes: tuple[str, ...] = (),
+        family: str | None = None,
     ) -> None:
         assert name not in KERNELS, name
         self.name, self.function, self.threads, self.resident = name, function, threads, resident
-        self.opcodes = opcodes
+        self.opcodes, self.family = opcodes, family
         self.parameters = _kinds_of(function)
         KERNELS[name] = self
+
+    @property
+    def row(self) -> str:
+        """Name of the kernel's row in the table of machine code."""
+        return self.family or self.name
 
     @property
     def kinds(self) -> list[Kind]:
@@ -171,7 +180,11 @@ def pure_function(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def kernel(
-    name: str, threads: int = 256, resident: int = 1, opcodes: tuple[str, ...] = ()
+    name: str,
+    threads: int = 256,
+    resident: int = 1,
+    opcodes: tuple[str, ...] = (),
+    family: str | None = None,
 ) -> Callable[[Callable[..., None]], Kernel]:
     """Return the decorator that makes a function a kernel.
 
@@ -185,10 +198,12 @@ def kernel(
         Number of blocks that a multiprocessor must be able to hold at once.
     opcodes : tuple of str
         Instructions that the machine code must contain.
+    family : str or None
+        Name of the kernels that one rule generates; None for a kernel by itself.
 
     Returns
     -------
     callable
         Takes the function and returns its :class:`Kernel`.
     """
-    return lambda function: Kernel(name, function, threads, resident, opcodes)
+    return lambda function: Kernel(name, function, threads, resident, opcodes, family)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from fgnumba.bench.cuda import gate
-from fgnumba.bench.cuda.gate import Row
+from fgnumba.bench.cuda import gate, machine_code
+from fgnumba.bench.cuda.machine_code import Row
 from fgnumba.errors import ConfigError
 from fgnumba.kernels.cuda import kernel as kernels
 from fgnumba.kernels.cuda.kernel import kernel
@@ -28,6 +28,7 @@ from fgnumba.kernels.cuda.primitives import (
     thread,
     zeros,
 )
+from fgnumba.kernels.rules.activations.rules import RULES as ACTIVATIONS
 
 PTXAS = """ptxas info    : 72 bytes gmem, 72 bytes cmem[4]
 ptxas info    : Compiling entry function '_Z5apply' for 'sm_90'
@@ -57,13 +58,17 @@ GOOD = Row("good", "sm_90", 40, 1024, 1, 100, {"FFMA": 8}, "13.0.88")
 
 PROJECT = kernels.KERNELS
 
+RULES_OF_ACTIVATIONS = ("elementwise", "feedback-gather", "feedback-power", "noise", "signal")
+"""Kernels of which there is one for each activation."""
+
 
 @pytest.fixture(autouse=True)
 def _registry(monkeypatch):
     """Begin with an empty list of kernels, in place of the project's."""
     found: dict[str, kernels.Kernel] = {}
     monkeypatch.setattr(kernels, "KERNELS", found)
-    monkeypatch.setattr(gate, "KERNELS", found)
+    for module in (gate, machine_code):
+        monkeypatch.setattr(module, "KERNELS", found)
 
 
 @pytest.fixture
@@ -79,55 +84,63 @@ def run(tmp_path, monkeypatch):
     return lambda *arguments: CliRunner().invoke(gate.command, ["--arch", "sm_90", *arguments])
 
 
-def declared(**options):
+def declared(name="good", **options):
     """Return a kernel that does nothing."""
 
-    @kernel("good", **options)
+    @kernel(name, **options)
     def nothing() -> None:
         """Do nothing."""
 
     return nothing
 
 
-def twice(**options):
+def twice(name="twice", **options):
     """List a kernel that doubles what it reads."""
 
-    @kernel("twice", **options)
+    @kernel(name, **options)
     def apply(x: Address, y: Address, n: Size) -> None:
         if thread() < n:
             store_f32(y + 4 * thread(), load_f32(x + 4 * thread()) * np.float32(2))
 
 
-def test_every_kernel_has_a_row_for_every_architecture(monkeypatch):
+def test_every_kernel_or_its_family_has_a_row_for_every_architecture(monkeypatch):
     monkeypatch.setattr(kernels, "KERNELS", PROJECT)
     assert gate.load() == []
     # Other tests list kernels of their own.
-    ours = {name for name, one in PROJECT.items() if one.function.__module__.startswith("fgnumba.")}
-    expected = {(name, arch) for name in ours for arch in gate.SHARED_A_PROCESSOR}
+    ours = {one.row for one in PROJECT.values() if one.function.__module__.startswith("fgnumba.")}
+    expected = {(row, arch) for row in ours for arch in gate.SHARED_A_PROCESSOR}
     assert gate.read().keys() == expected
 
 
+def test_an_activation_needs_no_row_of_its_own(monkeypatch):
+    monkeypatch.setattr(kernels, "KERNELS", PROJECT)
+    gate.load()
+    for name in ACTIVATIONS:
+        rows = {one.row for one in PROJECT.values() if one.name.endswith(f"-{name}")}
+        assert rows == {f"{rule}-{{activation}}" for rule in RULES_OF_ACTIVATIONS}
+
+
 def test_resources_are_those_of_the_kernel_and_of_functions_that_it_calls():
-    assert gate.resources(PTXAS) == {
+    assert machine_code.resources(PTXAS) == {
         **{"registers": 42, "barriers": 1, "shared": 2048},
         **{"stack": 24, "spill_stores": 24, "spill_loads": 44},
     }
     plain = "Used 8 registers\n 0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads"
-    assert gate.resources(plain) == {
+    assert machine_code.resources(plain) == {
         **{"registers": 8, "barriers": 0, "shared": 0},
         **{"stack": 0, "spill_stores": 0, "spill_loads": 0},
     }
     with pytest.raises(ConfigError, match="no registers: nothing"):
-        gate.resources("nothing")
+        machine_code.resources("nothing")
 
 
 def test_opcodes_are_counted_without_predicates_data_and_padding():
-    found = gate.opcodes(SASS)
+    found = machine_code.opcodes(SASS)
     assert found == Counter(
         ("LDC", "LDG.E.128.CONSTANT", "UIADD3", "LDGSTS.E.BYPASS.128.ZFILL", "LDG.E", "BRA")
     )
     wanted = {"LDG": 2, "LDG.E.128": 1, "LDG.E.64": 0, "LDGSTS": 1, "LDGSTS.128": 1, "LD": 0}
-    assert {name: gate.occurrences(found, name) for name in wanted} == wanted
+    assert {name: machine_code.occurrences(found, name) for name in wanted} == wanted
 
 
 # As NVIDIA's occupancy calculator has them.
@@ -203,6 +216,40 @@ def test_other_compilers_may_take_a_few_registers_more():
         assert not gate.growth(row, GOOD)
     before = replace(GOOD, opcodes={"DADD": 1})
     assert not gate.growth(replace(GOOD, opcodes={"DADD": 4}), before)
+
+
+def test_a_row_of_a_family_has_the_largest_numbers_of_its_members():
+    for name in ("one-a", "one-b"):
+        declared(name=name, family="one-{letter}")
+    declared(name="alone")
+    first = replace(GOOD, kernel="one-a", registers=30, opcodes={"FFMA": 8, "LDG": 1})
+    second = replace(GOOD, kernel="one-b", instructions=200, opcodes={"FFMA": 9})
+    alone = replace(GOOD, kernel="alone")
+    found = gate.bounds([first, second, alone])
+    largest = replace(GOOD, kernel="one-{letter}", instructions=200, opcodes={"FFMA": 9, "LDG": 1})
+    assert found == {largest.key: largest, alone.key: alone}
+
+
+def test_members_of_a_family_are_held_against_its_row(run):
+    twice(family="{number}")
+    assert run("--update").exit_code == 0
+    (row,) = gate.read().values()
+    assert row.kernel == "{number}"
+    # A member that is new has a row already; one that is larger than all others is refused.
+    twice(name="thrice", family="{number}")
+    assert run().exit_code == 0
+    gate.write([replace(row, registers=2)])
+    refused = run("--kernel", "thrice")
+    assert f"refused: thrice sm_90: {row.registers} registers, 2 in table.json" in refused.stderr
+
+
+def test_the_row_of_a_family_is_updated_from_all_members(run):
+    twice(family="{number}")
+    twice(name="thrice", family="{number}")
+    updated = run("--update", "--kernel", "thrice")
+    assert updated.exit_code == 0
+    assert "2 kernels for sm_90" in updated.stdout
+    assert run().exit_code == 0
 
 
 def test_a_kernel_goes_through_as_it_came(run, tmp_path):

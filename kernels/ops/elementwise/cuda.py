@@ -48,7 +48,7 @@ def bind(
 
 
 def _kernel(name: str, rule: Rule) -> Kernel:
-    @kernel(f"elementwise-{name}")
+    @kernel(f"elementwise-{name}", family="elementwise-{activation}")
     def apply(
         x: DualImages,
         x2: DualImages,

@@ -110,7 +110,7 @@ def bind(
 
 
 def _kernel(name: str, rule: Rule) -> Kernel:
-    @kernel(f"signal-{name}")
+    @kernel(f"signal-{name}", family="signal-{activation}")
     def signal(
         units: Units,
         out: BlockImages,

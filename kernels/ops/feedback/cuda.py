@@ -104,7 +104,7 @@ def bind_gather(
 
 
 def _kernels(name: str, rule: Rule) -> tuple[Kernel, Kernel]:
-    @kernel(f"feedback-gather-{name}")
+    @kernel(f"feedback-gather-{name}", family="feedback-gather-{activation}")
     def gather(
         units: Units,
         n: Size,
@@ -136,7 +136,7 @@ def _kernels(name: str, rule: Rule) -> tuple[Kernel, Kernel]:
                     total += turned(slope, pick(four, q & 3), c & 31)
             store_f32(out + 4 * (t * out_slot + i * out_row + column), total)
 
-    @kernel(f"feedback-power-{name}")
+    @kernel(f"feedback-power-{name}", family="feedback-power-{activation}")
     def power_of(
         y: BlockImages,
         pixels: Size,

@@ -46,7 +46,7 @@ def bind(
 
 
 def _kernel(name: str, rule: Rule) -> Kernel:
-    @kernel(f"noise-{name}")
+    @kernel(f"noise-{name}", family="noise-{activation}")
     def noise(
         units: Units,
         n: Size,
