@@ -15,6 +15,8 @@ from fgnumba.runs import presets
 from fgnumba.training import defaults
 from fgnumba.training.replay_log import read
 from tests.number_cases import DATA, LOSS, MODEL, X, Y, after_a_step, fitted, model, state, trainer
+from tests.testing.own_estimator import Own
+from tests.testing.own_layer import ScaleShift
 
 
 class Call(NamedTuple):
@@ -45,6 +47,24 @@ def sequential(**given: Any) -> list[Any]:
     """Return shapes and parameters of a sequence."""
     one = fg.Sequential([fg.Flatten(), fg.Dense(3)], **given)
     return [one.shapes, one.seed, *one.parameters().values()]
+
+
+def failed(check: Any) -> Any:
+    """Return a function that calls a check with what it must refuse, and returns the message."""
+
+    def message(**given: Any) -> str:
+        try:
+            check(**given)
+        except AssertionError as error:
+            return str(error)
+        raise RuntimeError("the check passed")
+
+    return message
+
+
+def untyped(z: np.float32) -> Any:
+    """Return an activation's value and slope, as no kernel may."""
+    return float(z), 1.0
 
 
 @cache
@@ -179,6 +199,22 @@ CALLS: dict[str, Call] = {
     "optimizers.schedules.Exponential.__call__": Call(fg.schedules.Exponential(0.5, 0.125), {"step": 100}),
     "optimizers.schedules.Warmup.__call__": Call(
         fg.schedules.Warmup(fg.schedules.Constant(0.5), 120), {"step": 100}
+    ),
+    "testing.activations.check_activation": Call(
+        failed(lambda **given: fg.testing.check_activation(untyped, **given)),
+        {"tolerance": 0.5, "derivative_tolerance": 0.5, "zeros": (0.5,), "kinks": (0.5,)},
+    ),
+    "testing.estimators.check_estimator": Call(
+        failed(lambda **given: fg.testing.check_estimator(Own("statement"), **given)),
+        {"draws": 100, "bias": 0.5, "rounding": 0.5, "seed": 3},
+    ),
+    "testing.layers.check_layer": Call(
+        failed(lambda **given: fg.testing.check_layer(ScaleShift("shape"), **given)),
+        {"input_shape": 100, "tolerance": 0.5, "scale": 0.5, "training": True, "seed": 3},
+    ),
+    "testing.losses.check_loss": Call(
+        failed(lambda **given: fg.testing.check_loss(LOSS, reference=lambda z, y: 1e3, **given)),
+        {"outputs": (100,), "tolerance": 0.5, "scale": 0.5, "seed": 3},
     ),
     "training.trainer.Trainer": Call(lambda **given: after_a_step(trainer(**given)), {"seed": 3}),
     "training.steps.Steps.bind": Call(lambda **given: trainer().bind(**given).nbytes, {"batch": 100}),

@@ -152,6 +152,7 @@ EXEMPT = {
                 "training.records.Record",
                 "training.records.StepResult",
                 "errors.Diagnosis",
+                "testing.estimators.EstimatorReport",
             ),
             *("errors.DivergenceError", "training.evaluation.Evaluation", "training.defaults.Defaults"),
         ),

@@ -1,6 +1,7 @@
 """The check of an activation."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numba
@@ -14,6 +15,7 @@ from fgnumba.kernels.rules.activations.rules import RULES, Rule
 from fgnumba.layers import Activation
 from fgnumba.testing.comparison import largest, require
 from fgnumba.testing.layers import check_layer
+from fgnumba.validation import as_float, optional, real_number, several
 
 Array = npt.NDArray[Any]
 Function = Callable[[Array], npt.ArrayLike]
@@ -37,9 +39,10 @@ def check_activation(
     value: Function | None = None,
     derivative: Function | None = None,
     *,
-    tolerance: float | tuple[float, float] = 1e-6,
-    zeros: tuple[float, ...] = (),
-    kinks: tuple[float, ...] = (),
+    tolerance: float = 1e-6,
+    derivative_tolerance: float | None = None,
+    zeros: Sequence[float] = (),
+    kinks: Sequence[float] = (),
 ) -> None:
     """Check that an activation's rule z → (a(z), a'(z)) is right for every float32, in every form that is compiled.
 
@@ -60,12 +63,14 @@ def check_activation(
         Name of an activation; or a function of one ``np.float32`` that returns two.
     value, derivative : callable, optional
         a and a' in float64, of arrays.
-    tolerance : float or tuple of float
-        Greatest error as a share of what is expected; two numbers are for the value and for the derivative.
-    zeros : tuple of float
+    tolerance : float
+        Greatest error of the value, as a share of what is expected.
+    derivative_tolerance : float, optional
+        The same for the derivative. None: as for the value.
+    zeros : sequence of float
         Zeros of the derivative. Within 1/4 of one, the derivative may be wrong by 1e-7 beside that: it is the
         difference of two numbers there.
-    kinks : tuple of float
+    kinks : sequence of float
         Numbers at which the derivative jumps: differences are not taken across them.
 
     Raises
@@ -73,7 +78,7 @@ def check_activation(
     AssertionError
         The activation breaks one of the rules; the message says which, at which z, and by how much.
     ConfigError
-        There is no activation of that name.
+        There is no activation of that name, or a number is not possible.
 
     Examples
     --------
@@ -87,13 +92,17 @@ def check_activation(
         name, function = rule, RULES[rule]
     else:
         name, function = getattr(rule, "__name__", "rule"), rule
-    shares = tolerance if isinstance(tolerance, tuple) else (tolerance, tolerance)
-    forms = {form: _compiled(function, fastmath) for form, fastmath in FORMS.items()}
+    of_value = real_number("tolerance", tolerance)
+    of_slope = optional(real_number, "derivative_tolerance", derivative_tolerance)
+    shares = of_value, of_value if of_slope is None else of_slope
+    zeros, kinks = _points("zeros", zeros), _points("kinks", kinks)
     z = _numbers()
-    results = {form: _evaluated(loop, z) for form, loop in forms.items()}
     few = np.concatenate([z[:: max(1, len(z) // 1000)], _EDGES, -_EDGES])
+    plain = _plain(name, function, few)
+    forms = {form: _compiled(function, fastmath) for form, fastmath in FORMS.items()}
+    results = {form: _evaluated(loop, z) for form, loop in forms.items()}
     points = {"fused": z, "unfused": z, "plain Python": few}
-    results["plain Python"] = _plain(name, function, few)
+    results["plain Python"] = plain
     for form, (a, slope) in results.items():
         at = points[form]
         for what, found in (("value", a), ("derivative", slope)):
@@ -122,6 +131,14 @@ def check_activation(
     _at_the_ends(f"{name}, plain Python", lambda z: _plain(name, function, z))
     if isinstance(rule, str):
         check_layer(Activation(rule), (5,), value if rule != "identity" else None)
+
+
+def _points(name: str, given: Any) -> tuple[float, ...]:
+    """Return numbers of either sign, having checked that they are finite."""
+    numbers = tuple(as_float(one) for one in several(given) or ())
+    if several(given) is None or not all(one is not None and math.isfinite(one) for one in numbers):
+        raise ConfigError(f"{name} is {shown(given)}; several finite numbers are required")
+    return tuple(one for one in numbers if one is not None)
 
 
 _EDGES = np.array(
@@ -182,7 +199,7 @@ def _within(what: str, z: Array, found: Array, right: Array, allowed: Array) -> 
     )
 
 
-def _consistent(name: str, loop: Any, value: Function | None, kinks: tuple[float, ...]) -> None:
+def _consistent(name: str, loop: Any, value: Function | None, kinks: Sequence[float]) -> None:
     """Compare the derivative with differences of the value."""
     z = np.round(np.linspace(-12, 12, 4801) * 4096).astype(np.float32) / np.float32(4096)
     for kink in kinks:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from fgnumba.errors import DivergenceError
 from fgnumba.estimators import Estimator
+from fgnumba.kernels.rules.philox import MAX_SEED
 from fgnumba.layers import Dense
 from fgnumba.layers.losses import Loss, SoftmaxCrossEntropy
 from fgnumba.model.graph import Graph, Sequential
@@ -18,6 +19,7 @@ from fgnumba.model.jvp import jvp
 from fgnumba.optimizers import SGD
 from fgnumba.testing.comparison import compare, largest, require, same_bits
 from fgnumba.training.trainer import Trainer
+from fgnumba.validation import optional, real_number, whole_number
 
 Array = npt.NDArray[Any]
 
@@ -121,6 +123,8 @@ def check_estimator(
     ------
     AssertionError
         The estimator breaks one of the rules; the message says which, where, and by how much.
+    ConfigError
+        A number is not possible.
 
     Examples
     --------
@@ -129,6 +133,8 @@ def check_estimator(
     >>> report.biased_entries
     0
     """
+    draws, seed = whole_number("draws", draws, 2), whole_number("seed", seed, 0, MAX_SEED)
+    bias, rounding = optional(real_number, "bias", bias), real_number("rounding", rounding)
     if model is None:
         model, x, y = _problem(seed)
     require(x is not None and y is not None, "check_estimator: a model needs examples x and targets y")

@@ -9,15 +9,18 @@ import numpy as np
 import numpy.typing as npt
 
 from fgnumba import device as devices
+from fgnumba.errors import ShapeError, shown
 from fgnumba.kernels.devices.device import Device
 from fgnumba.kernels.machine.threads import most_threads
 from fgnumba.kernels.machine.work import THREAD_WORK
 from fgnumba.kernels.rules.directions import EXPLICIT
+from fgnumba.kernels.rules.philox import MAX_SEED
 from fgnumba.layers import Layer, Shape
 from fgnumba.model.directions import BY_NAME
 from fgnumba.testing.comparison import compare, largest, require, same_bits
 from fgnumba.testing.differences import OWN_TOLERANCE, along, along_own
 from fgnumba.testing.given import LAYER, Array, OfThreads, Pass, Point, Subject, Tangent
+from fgnumba.validation import flag, real_number, several, whole_number
 
 Reference = Callable[..., npt.ArrayLike]
 """Function of the inputs (B, ...), float64 arrays, and of the parameters as keyword arguments; returns the outputs."""
@@ -89,6 +92,8 @@ def check_layer(
     ------
     AssertionError
         The layer breaks one of the rules; the message says which, where, and by how much.
+    ShapeError, ConfigError
+        A shape or a number is not possible.
 
     Examples
     --------
@@ -121,11 +126,13 @@ class _LayerCheck:
         device: str | Device,
         seed: int,
     ) -> None:
-        self.layer, self.reference, self.tolerance, self.scale = layer, reference, tolerance, scale
+        self.layer, self.reference = layer, reference
+        self.tolerance = real_number("tolerance", tolerance)
+        self.scale = real_number("scale", scale, above_zero=True)
         self.kind = layer.kind
         self.inputs = _shapes(input_shape)
-        self.subject = Subject(layer, self.inputs, devices.resolve(device), training)
-        self.training, self.seed = training, seed
+        self.training, self.seed = flag("training", training), whole_number("seed", seed, 0, MAX_SEED)
+        self.subject = Subject(layer, self.inputs, devices.resolve(device), self.training)
         self.parameters = self._parameters(parameters)
         self.small = BATCHES[2]
 
@@ -255,7 +262,7 @@ class _LayerCheck:
             return
         point, directions = self.point(self.small), self.directions(self.small)[:2]
         for name, family in BY_NAME.items():
-            one = family(seed=self.seed + 7, step=3, index=2)
+            one = family(seed=self.seed, step=3, index=2)
             drawn, model = [], self.subject.graph(point, directions)
             for t, tangent in enumerate(directions):
                 v = family(one.seed, one.step, one.index + t).materialize(model)
@@ -351,11 +358,15 @@ class _LayerCheck:
 
 
 def _shapes(given: Any) -> tuple[Shape, ...]:
-    if isinstance(given, int):
-        return ((given,),)
-    if isinstance(given, tuple):
-        return (tuple(int(size) for size in given),)
-    return tuple(tuple(int(size) for size in shape) for shape in given)
+    """Return the shape of each input, having checked that they are whole numbers."""
+    sizes = several(given)
+    if sizes is None:
+        return ((whole_number("input_shape", given),),)
+    if not sizes:
+        raise ShapeError(f"input_shape is {shown(given)}; whole numbers of at least 1 are required")
+    if any(several(one) is not None for one in sizes):
+        return tuple(_shapes(one)[0] for one in sizes)
+    return (tuple(whole_number("input_shape", one) for one in sizes),)
 
 
 def _choices(inputs: int) -> list[tuple[bool, ...]]:

@@ -7,13 +7,15 @@ import numpy as np
 import numpy.typing as npt
 
 from fgnumba import device as devices
-from fgnumba.errors import DtypeError, ShapeError
+from fgnumba.errors import ConfigError, DtypeError, ShapeError, shown
 from fgnumba.kernels.devices.device import Device
 from fgnumba.kernels.machine.threads import most_threads
+from fgnumba.kernels.rules.philox import MAX_SEED
 from fgnumba.layers.losses import Loss
 from fgnumba.model.outcome import Outcome, targets_of
 from fgnumba.testing.comparison import compare, largest, require, same_bits
 from fgnumba.testing.given import Array, OfThreads
+from fgnumba.validation import real_number, several, whole_number
 
 Targets = Callable[[np.random.Generator, int, int], npt.ArrayLike]
 """Function of a generator, the number of examples and the number of outputs; returns targets that are possible."""
@@ -78,19 +80,25 @@ def check_loss(
     ------
     AssertionError
         The loss breaks one of the rules; the message says which, where, and by how much.
+    ConfigError
+        A number is not possible.
 
     Examples
     --------
     >>> import fgnumba as fg
     >>> fg.testing.check_loss(fg.MeanSquaredError(), reference=lambda z, y: ((z - y) ** 2).mean())
     """
+    given = several(outputs)
+    if not given:
+        raise ConfigError(f"outputs is {shown(outputs)}; several whole numbers are required")
+    widths = [whole_number("outputs", width) for width in given]
     check = _LossCheck(
         loss, targets, reference or loss.value, tolerance, scale, devices.resolve(device), seed
     )
-    for width in outputs:
+    for width in widths:
         for batch in BATCHES:
             check.size(batch, width)
-    check.refusals(BATCHES[2], outputs[-1])
+    check.refusals(BATCHES[2], widths[-1])
     require(copy.deepcopy(loss).key == loss.key, f"{check.kind}: a copy of the loss has another key")
 
 
@@ -106,7 +114,9 @@ class _LossCheck:
         seed: int,
     ) -> None:
         self.loss, self.targets, self.reference = loss, targets, reference
-        self.tolerance, self.scale, self.device, self.seed = tolerance, scale, device, seed
+        self.tolerance = real_number("tolerance", tolerance)
+        self.scale = real_number("scale", scale, above_zero=True)
+        self.device, self.seed = device, whole_number("seed", seed, 0, MAX_SEED)
         self.kind = type(loss).__name__
 
     def _targets(self, batch: int, width: int) -> Array:

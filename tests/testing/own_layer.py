@@ -30,6 +30,7 @@ FAULTS = (
     "number of the part",
     "what was there",
     "ignores the activation",
+    "shape",
 )
 
 
@@ -88,7 +89,8 @@ class ScaleShift(Layer):
     whole_batch: ClassVar[bool] = False
 
     def output_shape(self, *inputs: Shape) -> Shape:
-        return tuple(map(int, inputs[0]))
+        shape = tuple(map(int, inputs[0]))
+        return np.array(shape) if self.fault == "shape" else shape  # type: ignore[return-value]
 
     def parameter_shapes(self, inputs: Sequence[Shape]) -> dict[str, Shape]:
         return dict.fromkeys(("scale", "shift"), (int(inputs[0][-1]),))

@@ -108,6 +108,7 @@ MESSAGES = {
     "in place": r"input 0 once the layer has run\[",
     "number of the example": r"examples 1 to 1 alone, beside a batch of 13: result\[",
     "what was there": r"run again: result\[",
+    "shape": r"output_shape returned array\(.*\); a tuple of whole numbers",
     "ignores the activation": r"with tanh fused into it: value\[",
 }
 
@@ -136,11 +137,6 @@ def test_a_fault_of_tangents_fails_without_a_reference(fault):
         check_layer(ScaleShift(fault), (3, 2, 5))
 
 
-class Misstated(ScaleShift):
-    def output_shape(self, *inputs):
-        return (*inputs[0][:-1], np.int64(inputs[0][-1]))
-
-
 class Unseeded(ScaleShift):
     def initial_parameters(self, inputs, generator):
         values = np.random.default_rng().standard_normal(inputs[0][-1]).astype(np.float32)
@@ -163,7 +159,6 @@ class Renamed(ScaleShift):
 @pytest.mark.parametrize(
     ("kind", "message"),
     [
-        (Misstated, r"output_shape returned \(3, 2, np.int64\(5\)\); a tuple of whole numbers"),
         (Unseeded, r"initial parameter 'scale', drawn again from the same seed,\["),
         (Wide, r"initial parameter 'scale' is float64; finite float32 is expected"),
         (Renamed, r"parameter_shapes returned {'gain': \(5,\)}, and initial_parameters has shapes {'scale'"),
