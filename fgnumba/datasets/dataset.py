@@ -61,7 +61,7 @@ class Dataset:
             store(self, classes=whole_number("classes", self.classes))
         except ConfigError:
             raise DatasetError(
-                f"{self.name}: classes is {shown(self.classes)}; at least 1 is required, a whole number"
+                f"{self.name}: classes is {shown(self.classes)}; a whole number of at least 1 is required"
             ) from None
         for part in ("train", "test"):
             features, labels = getattr(self, f"x_{part}"), getattr(self, f"y_{part}")

@@ -96,7 +96,7 @@ def _members(path: Path, members: list[zipfile.ZipInfo]) -> dict[str, zipfile.Zi
     for member in members:
         key = member.filename.removesuffix(".npy")
         if key in found:
-            raise DatasetError(f"{path}: {key} is there twice")
+            raise DatasetError(f"{path}: {key} occurs twice")
         if key in KEYS:
             found[key] = member
     missing = [key for key in KEYS if key not in found]

@@ -69,7 +69,7 @@ def judges(dataset: Dataset, fraction: float, seed: int) -> np.ndarray:
         number = whole_number("seed", seed, 0, MAX_SEED)
     except ConfigError:
         raise ConfigError(
-            f"seed is {shown(seed)}; a whole number, 0 or above, is required, and below 2**64"
+            f"seed is {shown(seed)}; a whole number, 0 or above and below 2**64, is required"
         ) from None
     held = held_out(dataset.y_train, share, number)
     if not held.any():

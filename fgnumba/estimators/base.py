@@ -386,5 +386,5 @@ class Recipe:
         options = {"direction": direction, "directions": directions}
         for option, value in options.items():
             if value is not None and option not in self.takes:
-                raise ConfigError(f"{option} is {value!r}; the estimator {name!r} has none to choose")
+                raise ConfigError(f"{option} is {value!r}; the estimator {name!r} does not take that option")
         return self.make(**{option: value for option, value in options.items() if value is not None})

@@ -99,7 +99,7 @@ class WeightPerturbation(Estimator):
                 f"combine is {self.combine!r}; {' or '.join(map(repr, COMBINATIONS))} is required"
             )
         if self.combine == "projected" and self.directions > 1024:
-            raise ConfigError(f"directions is {self.directions}; at most 1024 can be projected on")
+            raise ConfigError(f"directions is {self.directions}; a projection takes at most 1024")
 
     @property
     def drawn(self) -> type[Direction]:

@@ -240,7 +240,9 @@ class MeanSquaredError(Loss):
         wrong = first_not_finite(targets)
         if wrong is not None:
             at = ", ".join(map(str, wrong))
-            raise DatasetError(f"targets[{at}] is {targets[wrong]}; finite is required, in float32")
+            raise DatasetError(
+                f"targets[{at}] is {targets[wrong]}; a number that is finite in float32 is required"
+            )
 
     def bind(
         self,

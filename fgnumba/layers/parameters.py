@@ -134,7 +134,7 @@ def checked(
         if wrong is not None:
             at = ", ".join(map(str, wrong))
             raise ConfigError(
-                f"{what}: {name!r}[{at}] is {array[wrong]}; a number finite in float32 is required"
+                f"{what}: {name!r}[{at}] is {array[wrong]}; a number that is finite in float32 is required"
             )
         result[name] = array.astype(np.float32, copy=False)
     return result

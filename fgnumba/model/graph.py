@@ -373,7 +373,7 @@ class Sequential(Graph):
                     f"layers[{index}] is {shown(layer)}; a layer is required, for example Dense(10)"
                 )
             if layer.inputs[0] > 1:
-                raise ConfigError(f"layers[{index}]: {layer.kind} joins several inputs; a Graph wires them")
+                raise ConfigError(f"layers[{index}]: {layer.kind} joins several inputs; use a Graph")
         nodes = [Node(str(index), layer) for index, layer in enumerate(self.layers)]
         super().__init__(nodes, input_shape, seed=seed, device=device, initial=initial)
 

@@ -196,7 +196,7 @@ def checked_batch(model: Graph, loss: Loss, x: Any, y: Any, look: bool) -> tuple
         loss.check_target_values(targets, model.outputs)
         wrong = first_not_finite(inputs)
         if wrong is not None:
-            raise DatasetError(f"x is not finite in float32 at {wrong}")
+            raise DatasetError(f"x is not finite in float32 at {wrong}; finite numbers are required")
     return inputs, targets
 
 

@@ -67,21 +67,23 @@ def wired(nodes: Sequence[Any]) -> tuple[WiredNode, ...]:
         if not isinstance(name, str) or not _NAME.fullmatch(name):
             raise ConfigError(f"nodes[{index}]: name is {shown(name)}; letters, digits, _ and - are required")
         if name in known:
-            raise ConfigError(f"layer {name!r}: the name is there twice; 'input' is the graph's own")
+            raise ConfigError(
+                f"layer {name!r}: the name is taken; another is required ('input' is the graph's own)"
+            )
         inputs = (before,) if node.inputs is None else node.inputs
         inputs = (inputs,) if isinstance(inputs, str) else tuple(inputs)
         for source in inputs:
             if source not in known:
                 raise ConfigError(
-                    f"layer {name!r} reads {shown(source)}, which no earlier layer is called"
+                    f"layer {name!r} reads {shown(source)}, but no earlier layer has that name"
                     f"{did_you_mean(str(source), known)}"
                 )
         least, most = node.layer.inputs
         if len(inputs) < least or (most is not None and len(inputs) > most):
             required = f"{least}" if most == least else f"at least {least}"
             raise ConfigError(
-                f"layer {name!r}: {node.layer.kind} reads {len(inputs)} inputs ({', '.join(inputs)}); "
-                f"{required} required"
+                f"layer {name!r}: {node.layer.kind} is given {len(inputs)} inputs ({', '.join(inputs)}); "
+                f"it takes {required}"
             )
         wired_nodes.append(WiredNode(name, node.layer, inputs))
         known[name], before = None, name

@@ -71,7 +71,7 @@ def check_parameters(layers: Iterable[tuple[str, Mapping[str, Shape], int]]) -> 
         arrays += len(shapes)
         if arrays > MAX_PARAMETERS:
             raise ShapeError(
-                f"{where}: with it there are {arrays} parameter arrays; at most {MAX_PARAMETERS} can be"
+                f"{where}: with it there are {arrays} parameter arrays; at most {MAX_PARAMETERS} are possible"
             )
         for name, shape in shapes.items():
             if shape[-1] > MAX_COLUMNS:

@@ -14,7 +14,7 @@ class Bound:
     def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
         raise ConfigError(
             f"a {type(self).__name__} is bound to addresses of memory and cannot be copied or pickled; "
-            "copy the model or the trainer, which bind anew"
+            "copy the model or the trainer, whose copies use memory of their own"
         )
 
     def __reduce__(self) -> Any:

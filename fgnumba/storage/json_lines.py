@@ -30,5 +30,5 @@ def parsed(line: str) -> dict[str, Any]:
     except RecursionError:
         raise ValueError("brackets are nested too deeply") from None
     if not isinstance(value, dict):
-        raise ValueError(f"{shown(value)} is no object")
+        raise ValueError(f"{shown(value)} is no JSON object")
     return value

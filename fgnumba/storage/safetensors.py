@@ -159,7 +159,7 @@ def header_of(file: BufferedReader) -> Header:
 def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     entries = dict(pairs)
     if len(entries) < len(pairs):
-        raise ValueError("a name of the header is there twice")
+        raise ValueError("a name occurs twice in the header")
     return entries
 
 
@@ -178,7 +178,7 @@ def _tensor(name: str, entry: Any) -> Tensor:
     promised = math.prod(shape) * SIZES[dtype]
     if tensor.nbytes != promised:
         raise ValueError(
-            f"{where}: {dtype} {shown(tensor.shape)} has {shown(promised)} bytes; {shown(place)} is its place"
+            f"{where}: {dtype} {shown(tensor.shape)} needs {shown(promised)} bytes; its data_offsets are {shown(place)}"
         )
     return tensor
 
@@ -221,5 +221,5 @@ def _elements(file: BufferedReader, header: Header, name: str) -> npt.NDArray[np
     if file.readinto(elements.reshape(-1).view(np.uint8).data) != tensor.nbytes:
         raise ValueError(f"{name!r} breaks off")
     if not np.isfinite(elements).all():
-        raise ValueError(f"{name} is not finite")
+        raise ValueError(f"{name!r} holds a number that is not finite")
     return elements.astype(np.float32, copy=False)

@@ -89,7 +89,9 @@ def _of_objects(what: str, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
             return array.astype(np.int64)
         return array.astype(np.float64)
     except OverflowError:
-        raise DtypeError(f"{what} holds a number that is too large; 64 bits are what there is") from None
+        raise DtypeError(
+            f"{what} holds a number that is too large; numbers of at most 64 bits are required"
+        ) from None
 
 
 def _is_finite(array: npt.NDArray[Any]) -> bool:

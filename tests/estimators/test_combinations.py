@@ -166,7 +166,7 @@ def test_steps_follow_the_estimate(optimizer, more):
     ("settings", "message"),
     [
         ({"combine": "sum"}, "combine is 'sum'; 'mean' or 'projected'"),
-        ({"combine": "projected", "directions": 2000}, "at most 1024 can be projected on"),
+        ({"combine": "projected", "directions": 2000}, "a projection takes at most 1024"),
         ({"control": 2.0}, "control is 2.0"),
         ({"clip": 0.0}, "clip is 0.0"),
     ],

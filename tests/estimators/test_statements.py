@@ -66,7 +66,7 @@ def test_a_choice_that_there_is_not_is_refused(name):
     for option in {"direction", "directions"} - set(recipe(name).takes):
         given = {"direction": None, "directions": None, option: "rank1" if option == "direction" else 2}
         with pytest.raises(
-            fg.ConfigError, match=f"{option} is .*; the estimator '{name}' has none to choose"
+            fg.ConfigError, match=f"{option} is .*; the estimator '{name}' does not take that option"
         ):
             recipe(name).build(name, **given)  # type: ignore[arg-type]
 

@@ -309,10 +309,10 @@ DENSE = fg.Dense(3)
         (
             [fg.Node("a", DENSE, "b"), fg.Node("b", DENSE)],
             None,
-            "layer 'a' reads 'b', which no earlier layer",
+            "layer 'a' reads 'b', but no earlier layer has that name",
         ),
-        ([fg.Node("a", DENSE), fg.Node("a", DENSE)], None, "layer 'a': the name is there twice"),
-        ([fg.Node("input", DENSE)], None, "layer 'input': the name is there twice"),
+        ([fg.Node("a", DENSE), fg.Node("a", DENSE)], None, "layer 'a': the name is taken"),
+        ([fg.Node("input", DENSE)], None, "layer 'input': the name is taken"),
         (
             [fg.Node("a", DENSE), fg.Node("b", DENSE, "input")],
             None,
@@ -321,7 +321,7 @@ DENSE = fg.Dense(3)
         (
             [fg.Node("a", fg.Add(), "input")],
             None,
-            "layer 'a': Add reads 1 inputs (input); at least 2 required",
+            "layer 'a': Add is given 1 inputs (input); it takes at least 2",
         ),
         ([fg.Node("a", DENSE)], "c", "output: no layer is called 'c'"),
         ([fg.Node("", DENSE)], None, "nodes[0]: name is ''"),
@@ -337,7 +337,7 @@ def test_impossible_wiring(nodes, output, message):
 
 
 def test_a_sequence_joins_nothing():
-    with pytest.raises(fg.ConfigError, match=r"layers\[1\]: Add joins several inputs; a Graph wires them"):
+    with pytest.raises(fg.ConfigError, match=r"layers\[1\]: Add joins several inputs; use a Graph"):
         fg.Sequential([fg.Dense(3), fg.Add()], 5)
 
 

@@ -163,7 +163,7 @@ def test_an_archive_with_a_member_twice(tmp_path):
     archive_of(tmp_path / "data.npz")
     with zipfile.ZipFile(tmp_path / "data.npz", "a") as archive, pytest.warns(UserWarning, match="Duplicate"):
         archive.writestr("y_test.npy", written(np.arange(4)))
-    refused_npz(tmp_path / "data.npz", "y_test is there twice")
+    refused_npz(tmp_path / "data.npz", "y_test occurs twice")
 
 
 def test_a_zip_bomb(tmp_path):
@@ -232,7 +232,7 @@ BAD_TENSORS = {
     "nested": (tensors_file(b"[" * 100_000), "nested too deeply"),
     "a list": (tensors_file([]), r"the header is \[\]"),
     "a number of many digits": (tensors_file(b'{"w": ' + b"9" * 5000 + b"}"), "digits"),
-    "twice": (tensors_file(b'{"w": 1, "w": 1}'), "there twice"),
+    "twice": (tensors_file(b'{"w": 1, "w": 1}'), "occurs twice"),
     "metadata of numbers": (tensors_file({"__metadata__": {"a": 1}}), "__metadata__ is"),
     "metadata that is text": (tensors_file({"__metadata__": "a"}), "__metadata__ is"),
     "no table": (tensors_file({"w": 1}), "'w' is 1"),
@@ -240,8 +240,11 @@ BAD_TENSORS = {
     "unknown dtype": (tensors_file({"w": entry(dtype="F128")}), "dtype is 'F128'"),
     "a list as dtype": (tensors_file({"w": entry(dtype=["F32"])}), "dtype is"),
     "a terabyte": (tensors_file({"w": entry((TERABYTE,), place=(0, 4 * TERABYTE))}), "0 are there"),
-    "another size": (tensors_file({"w": entry((3,))}, bytes(8)), "has 12 bytes"),
-    "beyond 64 bits": (tensors_file({"w": entry((1 << 62, 1 << 62))}, bytes(8)), "bits bytes|has \\d+ bytes"),
+    "another size": (tensors_file({"w": entry((3,))}, bytes(8)), "needs 12 bytes"),
+    "beyond 64 bits": (
+        tensors_file({"w": entry((1 << 62, 1 << 62))}, bytes(8)),
+        "bits bytes|needs \\d+ bytes",
+    ),
     "a negative size": (tensors_file({"w": entry((-1, -2))}, bytes(8)), "shape is"),
     "a real size": (tensors_file({"w": entry((2.0,))}, bytes(8)), "shape is"),
     "a true size": (tensors_file({"w": entry((True, 2))}, bytes(8)), "shape is"),
@@ -256,7 +259,7 @@ BAD_TENSORS = {
     "another shape": (tensors_file({"w": entry((1, 2))}, bytes(8)), r"shape \(1, 2\); \(2,\) is required"),
     "not finite": (
         tensors_file({"w": entry()}, np.array([1, np.inf], np.float32).tobytes()),
-        "w is not finite",
+        "'w' holds a number that is not finite",
     ),
 }
 

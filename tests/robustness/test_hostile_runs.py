@@ -66,7 +66,7 @@ BAD_RECORDS = {
     "no step": (line(step=None), "step is None"),
     "a field too many": (line(more=1), r"\['more'\] are unknown"),
     "a field too few": ('{"step": 1}', r"\['epoch', 'learning_rate', 'loss', .* are missing"),
-    "no object": ("[1]", r"\[1\] is no object"),
+    "no object": ("[1]", r"\[1\] is no JSON object"),
     "nothing": ("", "Expecting value"),
     "nested lists": ("[" * 100_000, "nested too deeply"),
     "nested objects": ('{"a":' * 100_000, "nested too deeply"),

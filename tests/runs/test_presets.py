@@ -118,11 +118,11 @@ def test_tables_with_names_are_a_graph():
 @pytest.mark.parametrize(
     ("table", "message"),
     [
-        ({"inputs": ["nowhere"]}, "layer 'head' reads 'nowhere', which no earlier layer is called"),
+        ({"inputs": ["nowhere"]}, "layer 'head' reads 'nowhere', but no earlier layer has that name"),
         ({"inputs": []}, "inputs is []; the name of a layer, or a list of names, is required"),
-        ({"inputs": ["a", "input"]}, "layer 'head': Dense reads 2 inputs (a, input); 1 required"),
+        ({"inputs": ["a", "input"]}, "layer 'head': Dense is given 2 inputs (a, input); it takes 1"),
         ({"inputs": "input"}, "layer 'a' feeds no other layer"),
-        ({"name": "a"}, "layer 'a': the name is there twice"),
+        ({"name": "a"}, "layer 'a': the name is taken"),
         ({"name": "a.b"}, "name is 'a.b'; letters, digits, _ and - are required"),
     ],
 )

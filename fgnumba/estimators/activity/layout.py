@@ -116,7 +116,7 @@ def lay_out(
     for step in steps:
         if step in has_parameters and type(step.layer) not in LAYERS:
             raise ConfigError(
-                f"layer {step.names[0]!r}: {step.layer.kind} has parameters that noise on activities cannot train"
+                f"layer {step.names[0]!r}: {step.layer.kind} has parameters that activity perturbation cannot train"
             )
     _cut(layout, steps, result, local)
     counts: dict[Value, int] = {}

@@ -189,7 +189,7 @@ def _check_groups(layout: Layout, groups: int) -> None:
         if one.block < len(layout.ends) and one.carrier is not layout.ends[one.block]:
             raise ConfigError(
                 f"layer {one.step.names[0]!r}: not the only layer with parameters in its block; "
-                f"local losses in {groups} groups need blocks of one"
+                f"local losses in {groups} groups need one such layer a block"
             )
 
 

@@ -65,7 +65,8 @@ class Feedback:
             raise ConfigError(f"feedback: control is {self.control!r}; a number from 0 to 1 is required")
         if every > 1 and control > 0:
             raise ConfigError(
-                f"feedback: every is {self.every!r}; with a control above 0 noise is needed in every step"
+                f"feedback: every is {self.every!r}; 1 is required unless control is 0, "
+                "because noise is needed in every step"
             )
         cells = whole_number("feedback: cells", self.cells)
         store(self, rate=rate, control=control, cells=cells, every=every)
