@@ -1,1 +1,1 @@
-"""Benchmarks: interleaved measurements, peers, and the suites that ``pytest bench`` runs."""
+"""Benchmarks: interleaved measurements, other frameworks to compare with, and the suites that ``pytest bench`` runs."""

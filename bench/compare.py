@@ -1,4 +1,4 @@
-"""``python -m fgnumba.bench.compare``: two revisions in one run; see :mod:`fgnumba.bench.revisions.compare`."""
+"""``python -m fgnumba.bench.compare``: time two revisions in turn; see :mod:`fgnumba.bench.revisions.compare`."""
 
 from fgnumba.bench.revisions.compare import command
 

@@ -1,4 +1,4 @@
-"""``python -m fgnumba.bench.cuda_gate``: machine code of all GPU kernels; see :mod:`fgnumba.bench.cuda.gate`."""
+"""``python -m fgnumba.bench.cuda_gate``: check all GPU kernels' machine code; see :mod:`fgnumba.bench.cuda.gate`."""
 
 from fgnumba.bench.cuda.gate import command
 

@@ -1,4 +1,4 @@
-"""``python -m fgnumba.bench.neighbours``: a peer in a process of its own; see ``bench.measure.neighbours``."""
+"""``python -m fgnumba.bench.neighbours``: another framework in its own process; see ``bench.measure.neighbours``."""
 
 from fgnumba.bench.measure.neighbours import serve
 

@@ -1,1 +1,1 @@
-"""Measurements of the GPU kernels on a card, and the gate that holds their machine code against a table."""
+"""Measurements of the GPU kernels on a GPU, and the gate that compares their machine code with a table without one."""

@@ -1,4 +1,4 @@
-"""``python -m fgnumba.bench.cuda``: everything there is to measure on a GPU; see :mod:`fgnumba.bench.cuda.command`."""
+"""``python -m fgnumba.bench.cuda``: measure training on this machine's GPU; see :mod:`fgnumba.bench.cuda.command`."""
 
 from fgnumba.bench.cuda.command import command
 

@@ -1,4 +1,4 @@
-"""The GPU that a measurement ran on: what it is, and the rates that its data sheet gives it."""
+"""The GPU that a measurement ran on: its properties, and its peak rates by the data sheet."""
 
 import platform
 import re
@@ -18,7 +18,10 @@ PACKAGES = ("numba-cuda", "cuda-bindings", "nvidia-cuda-nvcc", "nvidia-nvjitlink
 
 
 class Rates(NamedTuple):
-    """Floating-point operations a second: float32 without tensor cores, dense bf16 with them; None: not known."""
+    """Peak rates of a GPU in floating-point operations per second, or None where one is not known.
+
+    They are that of float32 without tensor cores, and that of bf16 with tensor cores and without sparsity.
+    """
 
     float32: float | None
     bf16: float | None
@@ -29,21 +32,39 @@ DATA_SHEETS = {
     r"\bH100\b.*HBM3": Rates(67e12, 989.4e12),
     r"\bA100\b": Rates(19.5e12, 312e12),
 }
-"""Rates by what a card's name matches. Source: NVIDIA's data sheets of the H200, H100 (SXM) and A100."""
+"""Rates by a pattern of the GPU's name. Source: NVIDIA's data sheets of the H200, H100 (SXM) and A100."""
 
 
 def rates(name: str, capability: tuple[int, int], processors: int, clock: float | None) -> Rates:
-    """Return a card's rates: those of its data sheet, else float32's from its `clock` in Hz."""
+    """Return the peak rates of a GPU: those of its data sheet, else float32's from its clock.
+
+    Parameters
+    ----------
+    name : str
+        Name of the GPU.
+    capability : tuple of int
+        Its compute capability, such as (9, 0).
+    processors : int
+        Number of its multiprocessors.
+    clock : float or None
+        Its highest clock rate in Hz, if it is known.
+    """
     for pattern, found in DATA_SHEETS.items():
         if re.search(pattern, name):
             return found
-    # Source: CUDA C++ Programming Guide, "Arithmetic Instructions": float32 results a clock and multiprocessor.
+    # Float32 results per clock and multiprocessor. Source: CUDA C++ Programming Guide, "Arithmetic Instructions".
     lanes = 64 if capability == (8, 0) else 128
     return Rates(None if clock is None else 2.0 * lanes * processors * clock, None)
 
 
 def card(driver: Driver) -> dict[str, Any]:
-    """Return the card, its driver and its rates as JSON values."""
+    """Return the properties of a GPU, its driver and its rates as JSON values.
+
+    Parameters
+    ----------
+    driver : Driver
+        The driver of the GPU.
+    """
     cuda, clock = _asked(driver)
     found = rates(driver.name, driver.capability, driver.processors, clock)
     return {
@@ -59,7 +80,7 @@ def card(driver: Driver) -> dict[str, Any]:
 
 
 def _asked(driver: Driver) -> tuple[str | None, float | None]:
-    """Return the CUDA version that the driver supports, and the card's greatest clock in Hz."""
+    """Return the CUDA version that the driver supports, and the GPU's highest clock rate in Hz."""
     if not isinstance(driver, CudaDriver):
         return None, None
     from cuda.bindings import driver as api
@@ -83,7 +104,7 @@ def _driver_version() -> str | None:
 
 
 def versions() -> dict[str, str | None]:
-    """Return versions, and the commit of the checkout."""
+    """Return the versions of the packages, and the commit of the checkout."""
     found: dict[str, str | None] = {
         "fgnumba": fgnumba.__version__,
         "commit": _commit(),

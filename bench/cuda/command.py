@@ -1,9 +1,10 @@
-"""Everything there is to measure on a GPU: ``python -m fgnumba.bench.cuda --json FILE``.
+"""Measure training on this machine's GPU: ``python -m fgnumba.bench.cuda --json FILE``.
 
-For the perceptrons 784-1024-1024-10 and 784-4096-4096-10 and the convolutional network of arXiv 2202.08587: f, the
-dual pass of one rank-1 direction, training steps, the host's work, the share of the card's rates, and reverse-mode
-steps of JAX and PyTorch where they are installed, in the same rounds. Medians and ratios; see ``measure``. Exit
-status: 0, also where goals are missed, unless ``--goals`` is given, and then 1; 2 where nothing could be measured.
+Measured are the perceptrons 784-1024-1024-10 and 784-4096-4096-10 and the convolutional network of arXiv 2202.08587:
+the loss f, the dual pass of one rank-1 direction, training steps, the host's work, the share of the GPU's peak rates,
+and, in the same rounds, reverse-mode steps of JAX and PyTorch where they are installed. Reported are medians and
+ratios; see ``measure``. The exit status is 0, or 1 if ``--goals`` is given and a goal is missed, or 2 if nothing could
+be measured.
 """
 
 import gc
@@ -36,12 +37,24 @@ QUICK_NETWORKS, QUICK_BATCHES = ("mlp", "cnn"), (64,)
 
 @dataclass(frozen=True)
 class Goal:
-    """A bound on a figure.
+    """A bound on a measurement.
 
     Parameters
     ----------
-    key, batch, network, peer : the figure of rows of this batch size; of all networks where none is named, of a peer's
-        rows where one is.
+    what : str
+        Description of the measurement.
+    key : str
+        Name of the measurement in the rows of the report.
+    batch : int
+        Batch size of the rows.
+    network : str, optional
+        Network of the rows. None (the default): all networks.
+    peer : str, optional
+        The other framework whose rows are meant. None (the default): our own rows.
+    at_least : float, optional
+        Smallest value that meets the goal. None (the default): there is no such bound.
+    at_most : float, optional
+        Largest value that meets the goal. None (the default): there is no such bound.
     """
 
     what: str
@@ -53,16 +66,22 @@ class Goal:
     at_most: float | None = None
 
     def results(self, report: Report) -> list[Row]:
-        """Return what was found, a row each; `met` None where nothing was measured."""
+        """Return a row for each measurement that the goal is about; its `met` is None if nothing was measured.
+
+        Parameters
+        ----------
+        report : dict
+            The report, as :func:`run` makes it.
+        """
         rows = report["peers"] if self.peer else report["rows"]
-        found = [
+        measured = [
             (row["network"], row.get(self.key))
             for row in rows
             if row["batch"] == self.batch
             and self.network in (None, row["network"])
             and row.get("peer") == self.peer
         ]
-        return [self._row(*one) for one in found or [(self.network or "all", None)]]
+        return [self._row(*pair) for pair in measured or [(self.network or "all", None)]]
 
     def _row(self, network: str, measured: float | None) -> Row:
         figure = Figure(self.what, measured, self.at_least, self.at_most)
@@ -86,7 +105,7 @@ GOALS = (
     Goal("bf16 dual pass, share of the bf16 rate", "bf16_share", 8192, "wide", at_least=0.4),
     Goal("Rf with bf16 tangents", "rf_bf16_tangents", 8192, "wide", at_most=1.3),
 )
-"""What an H200 is to reach."""
+"""The goals for an H200."""
 
 
 def run(
@@ -96,7 +115,20 @@ def run(
     with_peers: bool = True,
     advance: Callable[[str], None] = lambda what: None,
 ) -> Report:
-    """Measure `cases`, networks with batch sizes; those that the memory does not hold are skipped with a note.
+    """Measure some cases, and return the report. Cases that do not fit into the GPU's memory are skipped with a note.
+
+    Parameters
+    ----------
+    driver : Driver
+        The driver of the GPU.
+    cases : sequence of tuple
+        The cases, each a network's name and a batch size.
+    effort : Effort
+        How long to measure.
+    with_peers : bool
+        Whether to measure other frameworks too. Default: True.
+    advance : callable
+        Called with a description of what is measured next. Default: ignores it.
 
     Raises
     ------
@@ -123,7 +155,7 @@ def run(
     if with_peers:
         report["versions"] |= cuda_peers.versions()
         report["tf32"] = cuda_peers.tf32()
-    report["goals"] = [found for goal in GOALS for found in goal.results(report)]
+    report["goals"] = [row for goal in GOALS for row in goal.results(report)]
     return report
 
 
@@ -184,7 +216,13 @@ def _table(columns: Columns, rows: Sequence[Row]) -> list[str]:
 
 
 def markdown(report: Report) -> str:
-    """Return a report as tables for people."""
+    """Return a report as tables in Markdown.
+
+    Parameters
+    ----------
+    report : dict
+        The report, as :func:`run` makes it.
+    """
     card, versions = report["card"], report["versions"]
     known = ", ".join(f"{name} {version}" for name, version in versions.items() if version is not None)
     rates = [
@@ -214,14 +252,24 @@ class _NotRunError(click.ClickException):
 
 
 def card_driver() -> Driver:
-    """Return the driver of the machine's GPU; DeviceError where there is none."""
+    """Return the driver of the machine's GPU; raise DeviceError if there is none."""
     device = cuda()
     assert isinstance(device, Gpu)
     return device.driver
 
 
 def cases(networks: Sequence[str], batches: Sequence[int], quick: bool) -> list[tuple[str, int]]:
-    """Return what is measured, small batches first: all networks, and all batch sizes, where none are named."""
+    """Return the cases to measure, small batches first.
+
+    Parameters
+    ----------
+    networks : sequence of str
+        Names of the networks. Empty: all.
+    batches : sequence of int
+        Batch sizes. Empty: all.
+    quick : bool
+        Whether "all" means only the smallest ones.
+    """
     for name in networks:
         if name not in SUBJECTS:
             raise ConfigError(f"network: unknown network {name!r}{did_you_mean(name, SUBJECTS)}")
@@ -234,15 +282,37 @@ def cases(networks: Sequence[str], batches: Sequence[int], quick: bool) -> list[
 
 @click.command()
 @click.option(
-    "--json", "file", type=click.Path(dir_okay=False, path_type=Path), help="Also write it as JSON."
+    "--json",
+    "file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Also write the report to this file as JSON.",
 )
-@click.option("--quick", is_flag=True, help="Few rounds, the smallest sizes.")
+@click.option("--quick", is_flag=True, help="Measure only the smallest sizes, in few rounds.")
 @click.option(
-    "--network", "networks", multiple=True, metavar="NAME", help="mlp, wide or cnn; all by default."
+    "--network",
+    "networks",
+    multiple=True,
+    metavar="NAME",
+    help="Network to measure: mlp, wide or cnn. May be given more than once.  [default: all three]",
 )
-@click.option("--batch", "batches", multiple=True, type=int, metavar="N", help="[default: 64, 1024, 8192]")
-@click.option("--peers/--no-peers", default=True, help="Whether JAX and PyTorch, where installed, run too.")
-@click.option("--goals", is_flag=True, help="Exit with status 1 where a goal is missed.")
+@click.option(
+    "--batch",
+    "batches",
+    multiple=True,
+    type=int,
+    metavar="N",
+    help="Batch size to measure. May be given more than once.  [default: 64, 1024, 8192]",
+)
+@click.option(
+    "--peers/--no-peers",
+    default=True,
+    help="Measure JAX and PyTorch too, where they are installed.  [default: --peers]",
+)
+@click.option(
+    "--goals",
+    is_flag=True,
+    help="Exit with status 1 if a measurement misses its goal.  [default: exit with 0]",
+)
 @click.pass_context
 def command(
     context: click.Context,
@@ -253,16 +323,16 @@ def command(
     peers: bool,
     goals: bool,
 ) -> None:
-    """Measure passes and training steps on this machine's GPU, beside JAX and PyTorch."""
+    """Measure passes and training steps on this machine's GPU, and those of JAX and PyTorch."""
     try:
         if file is not None and not file.absolute().parent.is_dir():
             raise ConfigError(f"--json: {str(file)!r} is in no folder that exists")
-        chosen = cases(networks, batches, quick)
+        selected = cases(networks, batches, quick)
 
         def advance(what: str) -> None:
             click.echo(f"measuring {what}", err=True)
 
-        report = run(card_driver(), chosen, QUICK if quick else Effort(), peers, advance)
+        report = run(card_driver(), selected, QUICK if quick else Effort(), peers, advance)
         if file is not None:
             write(file, json.dumps(report, indent=1, allow_nan=False) + "\n")
     except FgError as error:

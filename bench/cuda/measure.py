@@ -1,11 +1,12 @@
-"""One network and batch size on a GPU: passes, training steps, the host's part in them, peers in the same rounds.
+"""Measurement of one network and batch size on a GPU: passes, training steps, the host's work, and other frameworks.
 
-Whatever is timed is asked for many times and waited for once, by the host's clock.
+Each call is launched many times and waited for once, and timed by the host's clock. All are measured in the same
+rounds.
 
-    f, dual       loss of a batch; loss and ∇f·v of one rank-1 direction: captured graphs, the batch on the card
-    step          dual pass and update as one captured graph, the batch on the card, as the peers' steps have it
+    f, dual       loss of a batch; loss and ∇f·v of one rank-1 direction. Captured graphs, the batch in GPU memory
+    step          dual pass and update as one captured graph, the batch in GPU memory, like the other frameworks' steps
     fit           a step of ``Trainer.fit``: settings, the batch gathered from the data, loss and derivative kept
-    CPU           of it, the host's work: its time without what it waits for the card
+    CPU           the host's work in such a step: its time without that in which it waits for the GPU
 """
 
 import math
@@ -31,23 +32,29 @@ from fgnumba.kernels.rules.directions import RANK1
 from fgnumba.model.plan import Plan
 from fgnumba.training.device_loop import CHUNK
 
-# So short a step that parameters stay what they are, and long enough that nothing is a subnormal number.
+# The learning rate is so small that parameters do not change, and large enough that no product is subnormal.
 RATE = 1e-12
 
 MOST_AT_ONCE = 1000
-"""Runs that are asked for before they are waited for, at most: a driver's queue holds about so many."""
+"""Largest number of runs that are launched before one is waited for: a driver's queue holds about this many."""
 
 BF16 = "bf16"
 
 
 @dataclass(frozen=True)
 class Effort:
-    """How long is measured.
+    """The extent of a measurement.
 
     Parameters
     ----------
-    rounds, seconds : of passes and steps: no more than that, but for the least number of rounds.
-    steps, examples : of ``Trainer.fit``: those measured, at most, after some more; the data's size, about MNIST's.
+    rounds : int
+        Largest number of rounds for passes and steps.
+    seconds : float
+        No round begins later than this, but for the first few that are always taken.
+    steps : int
+        Largest number of measured steps of ``Trainer.fit``, which come after some that are not measured.
+    examples : int
+        Number of examples in the data, about that of MNIST.
     """
 
     rounds: int = 21
@@ -58,7 +65,7 @@ class Effort:
 
 @dataclass(frozen=True)
 class Subject:
-    """A network: how it is made for a device, and what it is to the peers."""
+    """A network: the function that makes it for a device, and its description for the other frameworks."""
 
     make: Callable[..., fg.Graph]
     peer: Network
@@ -73,17 +80,17 @@ SUBJECTS: dict[str, Subject] = {
 
 @dataclass
 class Asked:
-    """What is asked for `times` times, then waited for."""
+    """A call that launches work `times` times and then waits for it."""
 
     ask: Callable[[], object]
     wait: Callable[[], object]
     times: int = field(default=1, init=False)
 
     def __post_init__(self) -> None:
-        # The first run compiles and loads, the second is captured as a graph.
+        # The first run compiles and loads the kernels, and the second one is captured as a graph.
         for _ in range(2):
             self()
-        # Twice: a single run's time is mostly that of waiting.
+        # The second time counts, because most of a single run's time is spent on waiting.
         for _ in range(2):
             start = time.perf_counter()
             self()
@@ -97,17 +104,35 @@ class Asked:
 
 
 def timed(contenders: Mapping[str, Asked], effort: Effort) -> Timings:
-    """Return the time of each contender's single run, all of them in turn."""
+    """Return the time of a single run of each contender, measured in turn.
+
+    Parameters
+    ----------
+    contenders : mapping
+        The calls by their names.
+    effort : Effort
+        The extent of the measurement.
+    """
     found = interleaved(contenders, effort.rounds, effort.seconds)
     return Timings({name: [s / contenders[name].times for s in found.samples[name]] for name in contenders})
 
 
 class Passes:
-    """f and the dual pass of a network in one precision, and its training step.
+    """The loss f, the dual pass and the training step of a network in one precision.
+
+    Parameters
+    ----------
+    subject : Subject
+        The network.
+    device : Gpu
+        The GPU with its precision.
+    batch : int
+        Number of examples.
 
     Attributes
     ----------
-    multiply_adds : of the dual pass.
+    multiply_adds : int
+        Number of multiply-adds of the dual pass.
     """
 
     def __init__(self, subject: Subject, device: Gpu, batch: int) -> None:
@@ -118,11 +143,11 @@ class Passes:
         self.multiply_adds = 0
 
     def f(self) -> Asked:
-        """Return the loss."""
+        """Return the call that computes the loss."""
         return self._of(self.model.plan(self._batch, loss=self._loss))
 
     def dual(self) -> Asked:
-        """Return the loss and the derivative along one rank-1 direction."""
+        """Return the call that computes the loss and the derivative along one rank-1 direction."""
         plan = self.model.plan(self._batch, RANK1, 1, self._loss)
         self.multiply_adds = sum(row.dual for row in plan.rows)
         return self._of(plan)
@@ -132,27 +157,46 @@ class Passes:
         return Asked(self._device.program(plan.operations).run, self._device.driver.synchronize)
 
     def trainer(self) -> fg.Trainer:
-        """Return a trainer whose steps move nothing."""
+        """Return a trainer with a learning rate so small that its steps do not change the parameters."""
         return fg.Trainer(self.model, estimator=fg.WeightPerturbation("rank1"), optimizer=fg.SGD(RATE))
 
     def step(self) -> Asked:
-        """Return a training step."""
+        """Return the call that takes a training step."""
         trainer = self.trainer()
-        # Batch and settings are on the card from here on.
+        # After this step, the batch and the settings are in GPU memory.
         trainer.step(*self._data)
         program = self._device.program(trainer.bind(self._batch).operations)
         return Asked(program.run, self._device.driver.synchronize)
 
 
 def data(model: fg.Graph, examples: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return random examples and classes, the same ones every time."""
+    """Return random examples and classes, the same in every call.
+
+    Parameters
+    ----------
+    model : Graph
+        The model that they are for.
+    examples : int
+        Number of examples.
+    """
     rng = np.random.default_rng(0)
     return rng.random((examples, *model.input_shape), np.float32), rng.integers(0, model.outputs, examples)
 
 
 @contextmanager
 def waiting(driver: Driver) -> Iterator[Callable[[], float]]:
-    """Within it, the function returned says how many seconds were waited for the card so far."""
+    """Measure how long the host waits for the GPU inside the ``with`` block.
+
+    Parameters
+    ----------
+    driver : Driver
+        The driver of the GPU.
+
+    Yields
+    ------
+    callable
+        Returns the seconds that the host has waited so far.
+    """
     seconds = 0.0
 
     def watched(method: Callable[..., None]) -> Callable[..., None]:
@@ -177,7 +221,7 @@ def waiting(driver: Driver) -> Iterator[Callable[[], float]]:
 
 
 class _Watch(fg.Callback):
-    """Notes the time, and what was waited of it, after the steps numbered `first` and `last`."""
+    """Records the time, and how much of it the host has waited, after the steps numbered `first` and `last`."""
 
     def __init__(self, first: int, last: int, waited: Callable[[], float]) -> None:
         self._steps, self._waited = (first, last), waited
@@ -191,10 +235,25 @@ class _Watch(fg.Callback):
 def fit(
     passes: Passes, driver: Driver, batch: int, effort: Effort, step_seconds: float
 ) -> tuple[float, float]:
-    """Return seconds a step of ``Trainer.fit``, and of them those of the host's own work."""
+    """Return the seconds of a step of ``Trainer.fit``, and how many of them are the host's own work.
+
+    Parameters
+    ----------
+    passes : Passes
+        The network.
+    driver : Driver
+        The driver of the GPU.
+    batch : int
+        Number of examples in a step.
+    effort : Effort
+        The extent of the measurement.
+    step_seconds : float
+        Approximate time of a step, from which the number of steps is chosen.
+    """
     x, y = data(passes.model, max(effort.examples, batch))
     dataset = Dataset("random", x, y, x[:batch], y[:batch], passes.model.outputs)
-    # Results come many steps at a time: what is noted are the first of two lots, a whole number of lots apart.
+    # The results of many steps arrive together. So the time is taken at the first step of two such lots, a whole number
+    # of lots apart.
     lot = min(CHUNK, len(x) // batch)
     lots = -(-min(effort.steps, max(8, round(effort.seconds / 4 / step_seconds))) // lot)
     first = 1 + lot * max(2, lots // 4)
@@ -211,12 +270,27 @@ def fit(
 def measure(
     name: str, batch: int, driver: Driver, rates: Rates, effort: Effort, with_peers: bool
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Measure a network at a batch size, and return its row and those of its peers as JSON values.
+    """Measure a network at a batch size, and return its row and those of other frameworks as JSON values.
+
+    Parameters
+    ----------
+    name : str
+        Name of the network.
+    batch : int
+        Number of examples.
+    driver : Driver
+        The driver of the GPU.
+    rates : Rates
+        The GPU's peak rates.
+    effort : Effort
+        The extent of the measurement.
+    with_peers : bool
+        Whether to measure other frameworks too.
 
     Raises
     ------
     DeviceError
-        There is not memory enough, or the card failed.
+        There is too little GPU memory, or the GPU failed.
     """
     subject = SUBJECTS[name]
     plain = Passes(subject, Gpu(driver), batch)
@@ -242,7 +316,7 @@ def measure(
         "batch": batch,
         "parameters": plain.model.parameter_count,
         "dual_multiply_adds": plain.multiply_adds,
-        **{f"{one.replace(' ', '_')}_ms": timings.seconds(one) * 1e3 for one in ours},
+        **{f"{call.replace(' ', '_')}_ms": timings.seconds(call) * 1e3 for call in ours},
         "fit_ms": fit_seconds * 1e3,
         "cpu_us": cpu_seconds * 1e6,
         "rf": rf.value,
@@ -259,7 +333,7 @@ def measure(
 
 
 def _peers(subject: Subject, x: np.ndarray, y: np.ndarray) -> tuple[dict[str, Asked], dict[str, str]]:
-    """Return the peers' steps, and why there are none of some."""
+    """Return the steps of other frameworks, and for each framework without any the reason."""
     found, notes = {}, {}
     rows = x if isinstance(subject.peer, str) else x.reshape(len(x), math.prod(x.shape[1:]))
     for name in peers.NAMES:
@@ -268,7 +342,7 @@ def _peers(subject: Subject, x: np.ndarray, y: np.ndarray) -> tuple[dict[str, As
             found[name] = Asked(steps.ask, steps.wait)
         except ConfigError as error:
             notes[name] = str(error)
-        # Memory that does not suffice, a compiler that is not there: each framework has errors of its own.
+        # Each framework raises errors of its own, for too little memory or a missing compiler for instance.
         except Exception as error:
             notes[name] = f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"
     return found, notes

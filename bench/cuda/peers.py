@@ -1,7 +1,7 @@
-"""Steps of gradient descent by reverse mode in other frameworks, on the GPU that they find.
+"""Steps of reverse-mode gradient descent in other frameworks ("peers") on the GPU that they choose.
 
-float32, ReLU, softmax cross-entropy, the batch on the card; a step is asked for, and not waited for. Whether float32
-products may be rounded to TF32 is left as each framework has it, and noted: :func:`tf32`.
+All use float32, ReLU and softmax cross-entropy, with the batch in GPU memory. A step is launched and not waited for.
+Whether float32 products may be rounded to TF32 is each framework's own setting, which :func:`tf32` reports.
 
     JAX                  one jitted step, its parameters donated
     PyTorch eager        forward, ``backward()``, ``torch.optim.SGD``
@@ -37,7 +37,7 @@ _WARM_UP = 3
 
 
 class Steps(NamedTuple):
-    """A peer's steps: `ask` for one, `wait` for all, the `loss` at the first."""
+    """The steps of another framework: `ask` launches one, `wait` waits for all, `loss` is that of the first."""
 
     ask: Callable[[], object]
     wait: Callable[[], object]
@@ -45,16 +45,25 @@ class Steps(NamedTuple):
 
 
 def steps(name: str, network: Network, x: Array, y: Array, device: str = "cuda") -> Steps:
-    """Return the steps of the peer called `name` with `network` on images x (B, H, W, C) or rows x (B, K).
+    """Return the steps of another framework.
 
     Parameters
     ----------
-    device : ``cuda``, or ``cpu`` for tests.
+    name : str
+        Name of the framework and its mode, such as ``PyTorch eager``.
+    network : tuple of int or str
+        The network.
+    x : ndarray
+        Images (B, H, W, C) or rows (B, K).
+    y : ndarray
+        Labels (B,).
+    device : str
+        ``cuda`` (the default), or ``cpu`` for tests.
 
     Raises
     ------
     ConfigError
-        The peer is not installed, or not for CUDA.
+        The framework is not installed, or is installed without CUDA.
     """
     package = "jax" if name == JAX else "torch"
     if importlib.util.find_spec(package) is None:
@@ -67,8 +76,8 @@ def steps(name: str, network: Network, x: Array, y: Array, device: str = "cuda")
 
 
 def jax_steps(network: Network, x: Array, y: Array, device: str) -> Steps:
-    """Return JAX's steps."""
-    # Else it takes three quarters of the card's memory when it is first used.
+    """Return the steps of JAX; the parameters are those of :func:`steps`."""
+    # By default JAX reserves three quarters of the GPU's memory when it is first used.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     import jax
 
@@ -92,7 +101,7 @@ def jax_steps(network: Network, x: Array, y: Array, device: str) -> Steps:
 
 
 def torch_steps(name: str, network: Network, x: Array, y: Array, device: str) -> Steps:
-    """Return PyTorch's steps."""
+    """Return the steps of PyTorch; the parameters are those of :func:`steps`."""
     import torch
 
     if device == "cuda" and not torch.cuda.is_available():
@@ -116,7 +125,7 @@ def torch_steps(name: str, network: Network, x: Array, y: Array, device: str) ->
 
 
 def _captured(step: Callable[[], object]) -> Callable[[], object]:
-    """Return a step as a graph that is replayed, captured as PyTorch's notes on CUDA say."""
+    """Capture a step as a CUDA graph, as PyTorch's notes on CUDA describe, and return a function that replays it."""
     import torch
 
     beside = torch.cuda.Stream()
@@ -133,7 +142,7 @@ def _captured(step: Callable[[], object]) -> Callable[[], object]:
 
 
 def release() -> None:
-    """Give back what PyTorch keeps of the card's memory for later."""
+    """Release the GPU memory that PyTorch keeps for later allocations."""
     if importlib.util.find_spec("torch") is not None:
         import torch
 
@@ -148,7 +157,7 @@ def versions() -> dict[str, str]:
 
 
 def tf32() -> dict[str, str]:
-    """Return what each framework that is installed does with float32 products, in words."""
+    """Return a description of how each installed framework computes float32 products."""
     found = {}
     if importlib.util.find_spec("jax") is not None:
         import jax

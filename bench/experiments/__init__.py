@@ -1,6 +1,6 @@
-"""Experiments of papers, run again: numbers beside theirs, data, a figure.
+"""Experiments of papers, repeated here: each gives our numbers and the paper's, its data, and a figure.
 
-Those of arXiv 2202.08587, and the MNIST row of arXiv 2210.03310 (``local-losses``).
+They are those of arXiv 2202.08587, and the MNIST row of arXiv 2210.03310 (``local-losses``).
 """
 
 from fgnumba.bench.experiments.depth import by_depth
@@ -22,6 +22,6 @@ EXPERIMENTS = {
     "memory": peak_memory,
     "local-losses": local_losses,
 }
-"""Functions of a request by the names of the experiments."""
+"""The function of each experiment by its name. It takes a `Request` and returns a `Result`."""
 
 __all__ = ["EXPERIMENTS", "Comparison", "Request", "Result"]

@@ -1,8 +1,7 @@
-"""Training runs side by side: the same batches, the same number of steps, a block of each in turn.
+"""Several training runs in turn ("a contest"): the same batches and number of steps for all, a block of steps of each.
 
-What keeps the machine busy for a while slows all alike. Between blocks the runs are evaluated, and everything is
-written down: a contest that is interrupted goes on from its last block, and ends with the losses that it would have
-had.
+Other work on the machine thus slows all runs alike. Between blocks the runs are evaluated and their state is written to
+disk. An interrupted contest continues from its last block, and its losses are those of an uninterrupted one.
 """
 
 import json
@@ -30,12 +29,18 @@ REVERSE = "reverse"
 
 @dataclass(frozen=True)
 class Entry:
-    """A way to train.
+    """A way to train that takes part in a contest.
 
     Parameters
     ----------
-    label : its name in tables and figures.
-    direction : of a forward gradient, or `REVERSE`.
+    label : str
+        Name in tables and figures.
+    direction : str
+        Distribution of the direction of a forward gradient, or `REVERSE`.
+    learning_rate : float
+        Learning rate of the first step.
+    decay : float
+        Decay k: step i uses the learning rate ``learning_rate`` exp(-k i). Default: 1e-4.
     """
 
     label: str
@@ -46,12 +51,20 @@ class Entry:
 
 @dataclass
 class Curve:
-    """How a run went.
+    """The course of a run.
 
     Parameters
     ----------
-    steps, seconds, losses, accuracies : of the evaluations; seconds are those of steps alone.
-    ended : why it ended early.
+    steps : list of int
+        Number of steps before each evaluation.
+    seconds : list of float
+        Time that these steps took, without the evaluations.
+    losses : list of float
+        Test loss in each evaluation.
+    accuracies : list of float
+        Test accuracy in each evaluation.
+    ended : str or None
+        Why the run ended early, or None if it did not.
     """
 
     steps: list[int] = field(default_factory=list)
@@ -61,7 +74,13 @@ class Curve:
     ended: str | None = None
 
     def seconds_to(self, loss: float) -> float | None:
-        """Return the time at which the loss first was as low, between evaluations by interpolation."""
+        """Return the seconds after which the loss was first as low as a value, or None if it never was.
+
+        Parameters
+        ----------
+        loss : float
+            The value. The time between two evaluations is interpolated.
+        """
         for i, value in enumerate(self.losses):
             if value <= loss:
                 if i == 0:
@@ -90,7 +109,7 @@ class _Run:
         self.seconds = 0.0
 
     def block(self, dataset: Dataset, seed: int, steps: int) -> None:
-        """Take `steps` steps, and stop where the loss is not finite."""
+        """Take `steps` steps, or fewer if the loss is not finite."""
         batches = dataset.batches(BATCH, seed, first=self.trainer.steps_done)
         x, y = np.empty(0), np.empty(0)
         for _ in range(steps):
@@ -124,9 +143,26 @@ def run(
     request: Request,
     name: str = "main",
 ) -> dict[str, Curve]:
-    """Train all entries for `steps` steps, and return their curves by label.
+    """Train all entries, and return their curves by label.
 
-    A finished contest leaves its state behind, below `name`, until :func:`forget`.
+    A finished contest keeps its state on disk until :func:`forget` removes it.
+
+    Parameters
+    ----------
+    network : str
+        Name of the network.
+    entries : list of Entry
+        The ways to train.
+    dataset : Dataset
+        The data set.
+    steps : int
+        Number of steps of each.
+    evaluations : int
+        Number of evaluations of each.
+    request : Request
+        The seed, the folder for the state, and the function that is told of the progress.
+    name : str
+        Name of the contest's folder in the state. Default: ``"main"``.
     """
     runs = [_Run(network, entry, request.seed) for entry in entries]
     every = max(1, steps // evaluations)
@@ -143,7 +179,7 @@ def run(
     done = _resume(runs, key, path)
     if done == 0:
         for one in runs:
-            # What is bound and compiled is not a step's time.
+            # Kernels are compiled before any step is timed.
             one.trainer.plan(BATCH)
             one.evaluate(dataset)
     while done < steps:
@@ -159,7 +195,7 @@ def run(
 
 
 def _save(runs: list[_Run], key: dict[str, Any], done: int, path: Path | None) -> None:
-    """Write parameters, each under a new name, then what refers to them, then drop the old ones."""
+    """Write the parameters under new names, then the state that refers to them, and then remove the old parameters."""
     if path is None:
         return
     from safetensors.numpy import save
@@ -184,7 +220,7 @@ def _save(runs: list[_Run], key: dict[str, Any], done: int, path: Path | None) -
 
 
 def _resume(runs: list[_Run], key: dict[str, Any], path: Path | None) -> int:
-    """Put runs where an interrupted contest of the same settings was, and return its steps."""
+    """Restore the runs of an interrupted contest with the same settings, and return the number of its steps."""
     if path is None:
         return 0
     try:
@@ -203,6 +239,12 @@ def _resume(runs: list[_Run], key: dict[str, Any], path: Path | None) -> int:
 
 
 def forget(folder: Path | None) -> None:
-    """Remove the state of finished contests."""
+    """Remove the state of finished contests.
+
+    Parameters
+    ----------
+    folder : Path or None
+        The experiment's folder; None: there is no state.
+    """
     if folder is not None:
         shutil.rmtree(folder / STATE, ignore_errors=True)

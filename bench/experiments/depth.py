@@ -1,4 +1,7 @@
-"""Rf, Rb and memory by depth: arXiv 2202.08587, section 5.4, figure 6: 1 to 100 layers of width 1024, batch 64."""
+"""Rf, Rb and memory over the depth of a network, as in arXiv 2202.08587, section 5.4, figure 6.
+
+The network has 1 to 100 hidden layers of width 1024; the batch size is 64.
+"""
 
 import gc
 from typing import TYPE_CHECKING, Any
@@ -22,7 +25,13 @@ PAPER_RATIOS = {depth: "under 0.6" for depth in DEPTHS if depth <= 10} | {100: "
 
 
 def by_depth(request: Request) -> Result:
-    """Measure every depth, all contenders interleaved."""
+    """Measure the ratios and the memory at every depth.
+
+    Parameters
+    ----------
+    request : Request
+        The way in which the experiment is to be run.
+    """
     depths = QUICK_DEPTHS if request.quick else DEPTHS
     rows = []
     for layers in depths:
@@ -66,7 +75,15 @@ def by_depth(request: Request) -> Result:
 
 
 def measured(layers: int, seconds: float) -> dict[str, Any]:
-    """Return ratios and bytes of a perceptron with `layers` hidden layers."""
+    """Return the ratios and the memory of a perceptron, from interleaved measurements.
+
+    Parameters
+    ----------
+    layers : int
+        Number of hidden layers.
+    seconds : float
+        Approximate time to measure, in seconds.
+    """
     model = networks.perceptron((WIDTH,) * layers)
     x, y = networks.data(BATCH)
     loss = fg.SoftmaxCrossEntropy()

@@ -1,8 +1,8 @@
-"""Descent along forward gradients on Beale's and Rosenbrock's functions: arXiv 2202.08587, section 5, figure 2.
+"""Descent along forward gradients on Beale's and Rosenbrock's functions, as in arXiv 2202.08587, section 5, figure 2.
 
     θ ← θ - η (∇f·v) v,  v ~ N(0, I)
 
-beside descent along exact gradients, with the same learning rate from the same point.
+It is compared with descent along exact gradients, with the same learning rate and from the same point.
 """
 
 from dataclasses import dataclass
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 SEEDS = 10
 QUICK = 10
-"""A quick run takes one step where the paper takes so many."""
+"""A quick run takes one step for this many of the paper's."""
 
 
 @dataclass(frozen=True)
 class Setting:
-    """The paper's setting; `final` is where the paper's runs end."""
+    """The paper's settings for a function; `final` holds the values at which the paper's runs end."""
 
     objective: Objective
     start: tuple[float, float]
@@ -40,7 +40,13 @@ SETTINGS = {
 
 
 def descent(request: Request) -> Result:
-    """Run `SEEDS` descents along forward gradients, seeds from `seed` on, and one along exact gradients."""
+    """Run `SEEDS` descents along forward gradients and one along exact gradients.
+
+    Parameters
+    ----------
+    request : Request
+        The way in which the experiment is to be run. The descents use the seeds from its `seed` on.
+    """
     name, seed, quick = request.name, request.seed, request.quick
     setting = SETTINGS[name]
     steps = setting.steps // QUICK if quick else setting.steps
@@ -70,13 +76,13 @@ def descent(request: Request) -> Result:
 
 
 def _descend(setting: Setting, steps: int, generator: "np.random.Generator | None") -> dict[str, list[Any]]:
-    """Return values and points of a descent, along exact gradients where there is no generator."""
+    """Return the values and points of a descent, along exact gradients if there is no generator of directions."""
     f, theta = setting.objective, np.array(setting.start)
     values, points, steps_kept = [f(theta)], [theta.tolist()], [0]
     kept = max(1, steps // 250)
     for step in range(1, steps + 1):
         if generator is None:
-            # Two directional derivatives along the axes are the gradient.
+            # The directional derivatives along the two axes are the entries of the gradient.
             gradient = np.array([f.jvp(theta, axis)[1] for axis in np.eye(2)])
         else:
             v = generator.standard_normal(2)

@@ -1,7 +1,8 @@
-"""The MNIST row of M. Ren et al., arXiv 2210.03310: noise on weights, on activities, with local losses; reverse mode.
+"""The MNIST row of M. Ren et al., arXiv 2210.03310: perturbed weights or activities, local losses, reverse mode.
 
-The perceptron, its two hidden layers of 256, the batches and the seed are shared; each estimator has an optimiser and a
-rate that suit it, and as many steps. Feedback, which the paper does not have, stands beside them.
+All estimators train the same perceptron, which has two hidden layers of 256 units, with the same batches, seed and
+number of steps. Each has an optimiser and a learning rate that suit it. Feedback, which the paper does not have, is
+added for comparison.
 """
 
 from dataclasses import dataclass
@@ -15,18 +16,16 @@ from fgnumba.runs.configuration import RunConfig
 
 STEPS = 30_000
 QUICK = 100
-"""A quick run takes one step where a whole one takes so many."""
+"""A quick run takes one step for this many of a whole one."""
 
 WIDTHS = (256, 256)
 
 
 @dataclass(frozen=True)
 class Row:
-    """An estimator, and the error that the paper reports, in percent; None where it has none.
+    """An estimator, its settings, and the test error in percent that the paper reports, or None if it reports none.
 
-    Parameters
-    ----------
-    settings : of the run's configuration, beside the shared ones.
+    The settings are those of the run's configuration that differ from the shared ones.
     """
 
     label: str
@@ -36,7 +35,7 @@ class Row:
 
 
 def rows() -> list[Row]:
-    """Return the rows: reverse mode, the paper's three estimators, and feedback."""
+    """Return the rows of the table: reverse mode, the paper's three estimators, and feedback."""
     momentum: dict[str, object] = {"optimizer": "sgd", "momentum": 0.9, "learning_rate": 0.02}
     weights, layerwise, local = recipe("weight-perturbation"), recipe("activity-layerwise"), recipe("local")
     return [
@@ -50,7 +49,13 @@ def rows() -> list[Row]:
 
 
 def local_losses(request: Request) -> Result:
-    """Train with each, and stand the errors beside the paper's."""
+    """Train with each estimator, and compare the test errors with the paper's.
+
+    Parameters
+    ----------
+    request : Request
+        The way in which the experiment is to be run.
+    """
     dataset = fg.datasets.load("mnist", data_dir=request.data_dir)
     steps = STEPS // QUICK if request.quick else STEPS
     config = RunConfig(device="cpu", model="mlp", widths=WIDTHS, data="mnist", seed=request.seed)

@@ -1,8 +1,9 @@
-"""Peak memory of whole processes by depth: inference, forward gradients, reverse mode, reverse mode checkpointed.
+"""Peak memory of whole processes over the depth of a network.
 
-Each mode runs in a process of its own; what counts is the rise of its resident memory while it takes a few steps,
-beyond what it held when the model was there. The activations of a batch of 1024 are as large as a layer's parameters.
-Linux alone tells a process its highest resident memory from a moment on.
+Compared are inference, forward gradients, reverse mode, and reverse mode with activation checkpointing. Each runs in a
+process of its own. What counts is by how much the process's resident memory rises, while it takes a few steps, above
+its size when the model had been made. The activations of a batch of 1024 are as large as a layer's parameters. Only
+Linux reports a process's highest resident memory since a chosen moment.
 """
 
 import gc
@@ -32,7 +33,13 @@ COLOURS = {"inference": "#8a8f98", "forward": "#c1440e", "reverse": "#1f5fa8", "
 
 
 def peak_memory(request: Request) -> Result:
-    """Measure every mode at every depth, each in a process of its own."""
+    """Measure every mode at every depth, each in a process of its own.
+
+    Parameters
+    ----------
+    request : Request
+        The way in which the experiment is to be run.
+    """
     if not Path("/proc/self/clear_refs").exists():
         raise RunError("memory: this experiment reads /proc/self, which Linux has")
     depths = QUICK_DEPTHS if request.quick else DEPTHS
@@ -63,7 +70,7 @@ def peak_memory(request: Request) -> Result:
 
 
 def _measured(mode: str, layers: int) -> int:
-    """Return the bytes by which a process's resident memory rises."""
+    """Return by how many bytes the resident memory of a process rises."""
     source = f"from {__name__} import print_measured; print_measured({mode!r}, {layers})"
     command = [sys.executable, "-c", source]
     done = subprocess.run(command, capture_output=True, text=True)
@@ -75,16 +82,24 @@ def _measured(mode: str, layers: int) -> int:
 
 
 def _resident(what: str) -> int:
-    """Return the resident memory of this process in bytes: ``VmRSS``, what it is, or ``VmHWM``, its highest."""
+    """Return the resident memory of this process in bytes: ``VmRSS`` is the present one, ``VmHWM`` the highest one."""
     for line in Path("/proc/self/status").read_text().splitlines():
         name, _, value = line.partition(":")
         if name == what:
             return int(value.split()[0]) * 1024
-    raise RunError(f"memory: this system does not tell {what}")
+    raise RunError(f"memory: this system does not report {what}")
 
 
 def print_measured(mode: str, layers: int) -> None:
-    """Measure in this process, and print the bytes."""
+    """Measure a mode in this process, and print the bytes.
+
+    Parameters
+    ----------
+    mode : str
+        The mode, such as ``inference``.
+    layers : int
+        Number of hidden layers.
+    """
     print(_run(mode, layers))
 
 
@@ -112,11 +127,11 @@ def _run(mode: str, layers: int) -> int:
 
     rng = np.random.default_rng(0)
     x, y = rng.random((BATCH, *networks.IMAGE), np.float32), rng.integers(0, 10, BATCH)
-    # Compiled code is there before, whichever mode it is for.
+    # Kernels are compiled before the measurement, for every mode.
     steps(model(2), x[:32], y[:32])
     one = model(layers)
     gc.collect()
-    # Forgets the highest so far, which making the model took.
+    # Resets the highest resident memory, which the making of the model may have raised.
     Path("/proc/self/clear_refs").write_text("5")
     before = _resident("VmRSS")
     steps(one, x, y)

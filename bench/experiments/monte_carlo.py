@@ -1,7 +1,7 @@
-"""Forward gradients at a point of Beale's function, and their mean: arXiv 2202.08587, figure 1.
+"""Forward gradients at a point of Beale's function, and their mean, as in arXiv 2202.08587, figure 1.
 
-At (1.5, -0.1) the gradient is (-3.434, -0.808). Each forward gradient is (∇f·v) v for v ~ N(0, I); their mean tends to
-the gradient, with a standard error that falls with the square root of their number.
+At (1.5, -0.1) the gradient is (-3.434, -0.808). Each forward gradient is (∇f·v) v for v ~ N(0, I). Their mean tends to
+the gradient, and its standard error falls with the square root of their number.
 """
 
 from typing import TYPE_CHECKING
@@ -21,7 +21,13 @@ SHOWN, MANY, QUICK_MANY = 5, 100_000, 1000
 
 
 def monte_carlo(request: Request) -> Result:
-    """Draw five forward gradients to look at, and many for their mean."""
+    """Draw five forward gradients for the figure, and many for their mean.
+
+    Parameters
+    ----------
+    request : Request
+        The way in which the experiment is to be run.
+    """
     name, seed, quick = request.name, request.seed, request.quick
     count = QUICK_MANY if quick else MANY
     gradient = np.array([beale.jvp(POINT, axis)[1] for axis in np.eye(2)])

@@ -1,1 +1,1 @@
-"""How well estimators learn, and what a run's gradients are like while it trains."""
+"""Comparisons of how well gradient estimators train, and of a run's estimates with the exact gradient."""

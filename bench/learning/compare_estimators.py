@@ -1,4 +1,6 @@
-"""Estimators on equal terms: the same model, data and batches, and as many steps, seconds or products for each."""
+"""Comparison of gradient estimators at an equal budget: the same model, data and batches, and equally many steps,
+seconds or multiply-adds ("products") for each.
+"""
 
 import math
 import time
@@ -27,7 +29,13 @@ COLOURS = ("#c1440e", "#1f5fa8", "#3d8b37", "#b08900", "#7a4fa3", "#d1709f", "#5
 
 
 def recipe_of(name: str) -> Recipe:
-    """Return the recipe of an estimator, or of reverse mode; ConfigError where there is none."""
+    """Return the recipe of an estimator, or of reverse mode; raise ConfigError if there is none of that name.
+
+    Parameters
+    ----------
+    name : str
+        Name of an estimator, or ``reverse-mode``.
+    """
     known = {**RECIPES, REVERSE_MODE: REVERSE}
     if not isinstance(name, str) or name not in known:
         raise ConfigError(f"estimator: unknown estimator {shown(name)}{did_you_mean(str(name), known)}")
@@ -36,16 +44,19 @@ def recipe_of(name: str) -> Recipe:
 
 @dataclass(frozen=True)
 class Budget:
-    """What each entry may use up.
+    """The budget of each run of a comparison.
 
     Parameters
     ----------
-    kind : ``steps``, ``seconds`` of steps (not of evaluations), or ``products``: multiply-adds.
-    amount : of them.
+    kind : str
+        ``steps``, ``seconds`` (time of steps, without evaluations), or ``products`` (multiply-adds).
+    amount : float
+        How many of them, above 0.
 
     Raises
     ------
     ConfigError
+        There is no such kind, or the amount is not above 0.
     """
 
     kind: str
@@ -57,19 +68,43 @@ class Budget:
         real_number(self.kind, self.amount, above_zero=True)
 
     def steps(self, seconds: float, products: float) -> int:
-        """Return how many steps it is worth, of so many seconds and products each."""
+        """Return the number of steps that the budget allows, at least 1.
+
+        Parameters
+        ----------
+        seconds : float
+            Time of a step in seconds.
+        products : float
+            Number of multiply-adds of a step.
+        """
         each = {"steps": 1.0, "seconds": seconds, "products": products}[self.kind]
         return max(1, int(self.amount / each))
 
 
 @dataclass
 class Curve:
-    """What an entry reached.
+    """The course of a run. Its first evaluation is before the first step.
 
     Parameters
     ----------
-    steps, seconds, products, losses, accuracies : of each evaluation, on the test data; the first is before any step.
-    ended : why it ended before its budget, None where it did not.
+    name : str
+        Name of the estimator.
+    seed : int
+        Seed of the run.
+    settings : dict
+        Settings of the run, as JSON values.
+    steps : list of int
+        Number of steps before each evaluation.
+    seconds : list of float
+        Time that these steps took, without evaluations.
+    products : list of float
+        Number of multiply-adds of these steps.
+    losses : list of float
+        Test loss in each evaluation.
+    accuracies : list of float
+        Test accuracy in each evaluation.
+    ended : str or None
+        Why the run ended before its budget was used up, or None (the default) if it did not.
     """
 
     name: str
@@ -83,13 +118,35 @@ class Curve:
     ended: str | None = None
 
     def first(self, accuracy: float, what: str) -> float | None:
-        """Return what it had used up of ``steps``, ``seconds`` or ``products`` when it first reached an accuracy."""
+        """Return how much the run had used when it first reached an accuracy, or None if it never did.
+
+        Parameters
+        ----------
+        accuracy : float
+            The test accuracy, from 0 to 1.
+        what : str
+            The quantity to return: ``steps``, ``seconds`` or ``products``.
+        """
         used: list[float] = getattr(self, what)
         return next((u for u, a in zip(used, self.accuracies, strict=True) if a >= accuracy), None)
 
 
 class Runner:
-    """An entry at work: its trainer, its batches, its curve."""
+    """A run of the comparison: its trainer, its batches and its curve.
+
+    Parameters
+    ----------
+    name : str
+        Name of the estimator.
+    chosen : Recipe
+        The estimator's recipe.
+    config : RunConfig
+        The settings of the run.
+    dataset : Dataset
+        The data set.
+    budget : Budget
+        The budget.
+    """
 
     def __init__(
         self, name: str, chosen: Recipe, config: RunConfig, dataset: Dataset, budget: Budget
@@ -109,14 +166,14 @@ class Runner:
         self._evaluate()
 
     def _assemble(self, config: RunConfig) -> Assembled:
-        # Directions that were asked for go to those that take any.
+        # The options --direction and --directions only apply to estimators that take them.
         asked = {name: getattr(config, name) for name in ("direction", "directions")}
         taken = {name: value if name in self._recipe.takes else None for name, value in asked.items()}
-        # The exact gradient that the others are compared with is computed on the CPU.
+        # Everything runs on the CPU, because reverse mode, with which the estimators are compared, runs there only.
         return assemble(config.updated({**taken, "device": "cpu"}), self.dataset, self._recipe)
 
     def _cost(self, config: RunConfig) -> tuple[float, float]:
-        """Return the seconds and products of a step, of a trainer that is thrown away."""
+        """Return the seconds and multiply-adds of a step, measured with a trainer that is not used further."""
         trainer = self._assemble(config.updated({"steps": 1})).trainer
         plan, batches = trainer.bind(self.batch), self.dataset.batches(self.batch, config.seed)
         times = []
@@ -129,22 +186,28 @@ class Runner:
                 break
             times.append(time.perf_counter() - start)
         products = float(sum(operation.multiply_adds for operation in plan.operations))
-        # One step is enough of what diverges in its first.
+        # If the first step diverges, an infinite time gives the run a budget of one step.
         return sorted(times)[len(times) // 2] if times else math.inf, max(1.0, products)
 
     def _evaluate(self) -> None:
-        found, steps = (
+        evaluation, steps = (
             evaluate(self.ready.model, self.dataset.x_test, self.dataset.y_test),
             self.ready.trainer.steps_done,
         )
         self.curve.steps.append(steps)
         self.curve.seconds.append(self._seconds)
         self.curve.products.append(steps * self._products)
-        self.curve.losses.append(found.loss)
-        self.curve.accuracies.append(found.accuracy)
+        self.curve.losses.append(evaluation.loss)
+        self.curve.accuracies.append(evaluation.accuracy)
 
     def run_to(self, share: float) -> None:
-        """Take steps up to a share of the budget, and evaluate."""
+        """Take steps until a share of the budget is used up, and evaluate the model.
+
+        Parameters
+        ----------
+        share : float
+            The share, above 0 to 1.
+        """
         until = round(self.total * share)
         trainer = self.ready.trainer
         if self.curve.ended or trainer.steps_done >= until:
@@ -172,19 +235,36 @@ def compare(
     target: float | None = None,
     advance: Callable[[str], None] = lambda what: None,
 ) -> "EstimatorResult":
-    """Train with each estimator in turn, a part of its budget at a time, and return curves, table and figure.
+    """Train with several estimators in turn, a part of the budget of each at a time.
 
     Parameters
     ----------
-    names : of ``fgnumba.estimators.RECIPES``, or ``reverse-mode``; each with its own optimiser and learning rate where
-        `config` gives none.
-    config : of all of them.
-    seeds : runs of each, with the seeds of `config` and those after.
-    target : accuracy whose first time is reported.
+    names : sequence of str
+        Names from ``fgnumba.estimators.RECIPES``, or ``reverse-mode``.
+    config : RunConfig
+        The settings of all runs. Where it gives no optimiser or learning rate, each estimator uses its own.
+    dataset : Dataset
+        The data set.
+    budget : Budget
+        The budget of each run.
+    seeds : int
+        Number of runs of each estimator, with the seeds from that of `config` on. Default: 1.
+    evaluations : int
+        Number of evaluations of each run after the first. Default: 20.
+    target : float, optional
+        A test accuracy; the table then shows when each estimator first reached it. None is the default.
+    advance : callable
+        Called with a description of the progress. Default: ignores it.
+
+    Returns
+    -------
+    EstimatorResult
+        The curves, table and figure.
 
     Raises
     ------
     ConfigError
+        An estimator is unknown, or a setting is impossible.
     """
     if not names:
         raise ConfigError("estimators: none is named")
@@ -204,7 +284,25 @@ def compare_recipes(
     target: float | None = None,
     advance: Callable[[str], None] = lambda what: None,
 ) -> "EstimatorResult":
-    """Compare recipes, each with a configuration of its own, as :func:`compare` does; results go by their names."""
+    """Compare recipes, each with a configuration of its own, as :func:`compare` does.
+
+    Parameters
+    ----------
+    entries : mapping
+        A recipe and a configuration by each name in the table.
+    dataset : Dataset
+        The data set.
+    budget : Budget
+        The budget of each run.
+    seeds : int
+        Number of runs of each entry. Default: 1.
+    evaluations : int
+        Number of evaluations of each run after the first. Default: 20.
+    target : float, optional
+        A test accuracy; the table then shows when each entry first reached it. None is the default.
+    advance : callable
+        Called with a description of the progress. Default: ignores it.
+    """
     whole_number("seeds", seeds)
     whole_number("evaluations", evaluations)
     if target is not None and real_number("target", target) > 1:
@@ -227,7 +325,7 @@ def compare_recipes(
     title += f", {budget.amount:g} {budget.kind} each, {seeds} seed(s)"
     data = {
         "machine": machine.facts(),
-        # What all share; the folder of the data is a matter of the machine.
+        # The settings that all runs share, without the folder of the data, which differs from machine to machine.
         "config": {
             name: value for name, value in first.settings().items() if name not in ("data_dir", "estimator")
         },
@@ -244,7 +342,7 @@ def _finite(value: float) -> float | None:
 
 @dataclass(frozen=True)
 class EstimatorResult(Result):
-    """Outcome of a comparison: a row an estimator, means over seeds."""
+    """The result of a comparison. Its table has a row for each estimator, with means over the seeds."""
 
     names: Sequence[str] = ()
     curves: Sequence[Curve] = ()
@@ -266,7 +364,13 @@ class EstimatorResult(Result):
         )
 
     def of(self, name: str) -> list[Curve]:
-        """Return an estimator's curves, a seed each."""
+        """Return the curves of an estimator, one for each seed.
+
+        Parameters
+        ----------
+        name : str
+            The estimator.
+        """
         return [curve for curve in self.curves if curve.name == name]
 
     def _row(self, name: str) -> list[str]:
@@ -284,14 +388,24 @@ class EstimatorResult(Result):
         ]
         if self.target is not None:
             for what in ("steps", "seconds"):
-                found = [c.first(self.target, what) for c in curves]
-                reached = [value for value in found if value is not None]
+                amounts = [c.first(self.target, what) for c in curves]
+                reached = [value for value in amounts if value is not None]
                 row.append("never" if len(reached) < n else f"{sum(reached) / n:.4g}")
         return row
 
 
 def draw(title: str, names: Sequence[str], curves: Sequence[Curve]) -> "Figure":
-    """Return the figure: test loss and error over steps, seconds and products; a line a seed."""
+    """Return the figure of a comparison: test loss and error over steps, seconds and multiply-adds.
+
+    Parameters
+    ----------
+    title : str
+        Title of the figure.
+    names : sequence of str
+        The estimators, each of which has a colour.
+    curves : sequence of Curve
+        The runs; each is a line.
+    """
     figure = blank(11, 5.6)
     axes = figure.subplots(2, 3, sharey="row", sharex="col")
     for index, name in enumerate(names):
@@ -309,6 +423,6 @@ def draw(title: str, names: Sequence[str], curves: Sequence[Curve]) -> "Figure":
     axes[0, 0].set(ylabel="test loss", yscale="log")
     axes[1, 0].set(ylabel="test error, %", yscale="log")
     axes[0, 0].legend(fontsize=7, frameon=False)
-    # Names of files may hold anything, dollar signs too.
+    # A file name in the title may contain dollar signs, which must not be read as mathematics.
     figure.suptitle(title, fontsize=10, parse_math=False)
     return figure

@@ -1,4 +1,7 @@
-"""How good an estimate is while it is used: its angle with the exact gradient, and its error, beside theory."""
+"""Telemetry: the quality of a run's gradient estimates, measured while it trains.
+
+It is the angle between an estimate and the exact gradient, and the estimate's error compared with theory.
+"""
 
 import math
 from dataclasses import asdict, dataclass, fields
@@ -28,15 +31,20 @@ LINES, FIGURE = "gradient.jsonl", "gradient.png"
 
 @dataclass(frozen=True)
 class Reading:
-    """An estimate beside the exact gradient.
+    """A comparison of an estimate g with the exact gradient ∇f.
 
     Parameters
     ----------
-    step : steps done.
-    cosine : of the angle between g and ∇f; 0 where one of them is.
-    relative_error : ‖g - ∇f‖² / ‖∇f‖².
-    gradient_norm : ‖∇f‖.
-    theory : E‖g - E g‖² / ‖∇f‖², where it is known.
+    step : int
+        Number of steps that the run had taken.
+    cosine : float
+        Cosine of the angle between g and ∇f; 0 if one of them is zero.
+    relative_error : float
+        ‖g - ∇f‖² / ‖∇f‖².
+    gradient_norm : float
+        ‖∇f‖.
+    theory : float or None
+        The expected relative error of an unbiased estimate, E‖g - E g‖² / ‖∇f‖², or None if it is not known.
     """
 
     step: int
@@ -49,7 +57,19 @@ class Reading:
 def compare(
     estimate: dict[str, npt.NDArray[Any]], exact: dict[str, npt.NDArray[Any]], step: int, theory: float | None
 ) -> Reading:
-    """Return the reading of two gradients, arrays by the same names."""
+    """Return the comparison of an estimate with the exact gradient.
+
+    Parameters
+    ----------
+    estimate : dict of str to ndarray
+        The estimate, as arrays with the parameters' names.
+    exact : dict of str to ndarray
+        The exact gradient, likewise.
+    step : int
+        Number of steps that the run has taken.
+    theory : float or None
+        The expected relative error, if it is known.
+    """
     g = np.concatenate([np.asarray(estimate[name], np.float64).ravel() for name in exact])
     f = np.concatenate([np.asarray(array, np.float64).ravel() for array in exact.values()])
     norms = float(np.linalg.norm(g)), float(np.linalg.norm(f))
@@ -59,16 +79,22 @@ def compare(
 
 
 class Telemetry(Callback):
-    """Compares what a trainer follows with the exact gradient of the baseline, on one batch, every so many steps.
+    """A callback that regularly compares a trainer's estimate with the exact gradient on the same batch.
+
+    The exact gradient is computed by reverse mode. Neither the parameters nor what the estimator has learned are
+    changed. Dropout is on for the estimate and off for the exact gradient.
 
     Parameters
     ----------
-    every : steps between readings; the first is before the first step.
-    dataset, batch_size : of which the batch is the first examples.
-    checkpoints : in whose folder ``gradient.jsonl`` gets a line a reading, and at the end ``gradient.png`` appears.
-
-    What the estimator learns is left as it is, and so are the parameters. Dropout is on for the estimate, and off for
-    the gradient.
+    every : int
+        Number of steps between comparisons. The first one is made before the first step.
+    dataset : Dataset
+        The data set, whose first training examples are the batch.
+    batch_size : int
+        Number of examples in the batch.
+    checkpoints : Checkpoints
+        The run's checkpoints. ``gradient.jsonl`` in their folder gets a line for each comparison, and ``gradient.png``
+        is drawn at the end.
     """
 
     def __init__(self, every: int, dataset: Dataset, batch_size: int, checkpoints: Checkpoints) -> None:
@@ -78,12 +104,12 @@ class Telemetry(Callback):
         self._trainer: Trainer | None = None
 
     def on_start(self, trainer: "Trainer", steps: int) -> None:
-        """Take the first reading."""
+        """Make the first comparison."""
         self._trainer = trainer
         self._read(0)
 
     def on_resume(self, trainer: "Trainer", steps: int, done: int) -> None:
-        """Go on from the readings that there are."""
+        """Read the comparisons that were made before the interruption."""
         self._trainer = trainer
         log = self._checkpoints.log(LINES)
         try:
@@ -93,12 +119,12 @@ class Telemetry(Callback):
             log.cut(0)
 
     def on_step(self, step: int, result: "StepResult") -> None:
-        """Take a reading where it is due."""
+        """Make a comparison if one is due."""
         if step % self.every == 0:
             self._read(step)
 
     def on_end(self, history: History) -> None:
-        """Leave the figure of a run that has ended."""
+        """Draw the figure if the run has ended for good."""
         if history.ended_by not in ("stop", "interrupt", "error"):
             leave(self._checkpoints.folder / FIGURE, lambda: draw(self.readings), self._checkpoints.warn)
 
@@ -110,14 +136,14 @@ class Telemetry(Callback):
         try:
             estimate = trainer.estimate(self.x, self.y)
         except DivergenceError:
-            # The step that follows says so, and the trainer mends it.
+            # The next step reports the divergence, and the trainer handles it.
             return
         self.readings.append(compare(estimate, exact, step, theory))
         self._checkpoints.append(LINES, json_object(asdict(self.readings[-1])) + "\n")
 
 
 def _reading(line: str) -> Reading:
-    """Return the reading of a line; a null is NaN, but for theory. ValueError where it is none."""
+    """Return the comparison in a line, with NaN for a null other than theory's; raise ValueError if it is none."""
     values = parsed(line)
     if values.keys() != {field.name for field in fields(Reading)}:
         raise ValueError(f"{shown(list(values))} are not what a reading has")
@@ -127,7 +153,13 @@ def _reading(line: str) -> Reading:
 
 
 def draw(readings: list[Reading]) -> "Figure":
-    """Return the figure: cosine and relative error over steps, theory beside it."""
+    """Return the figure of a run's comparisons: the cosine, and the relative error with theory, over the steps.
+
+    Parameters
+    ----------
+    readings : list of Reading
+        The comparisons.
+    """
     figure = blank(8, 3.2)
     angle, error = figure.subplots(1, 2)
     steps = [reading.step for reading in readings]

@@ -1,1 +1,1 @@
-"""What is measured with: clocks, the machine, networks, and the systems that ours is measured beside."""
+"""The tools of the measurements: timing, the machine's properties, networks, and other frameworks to compare with."""

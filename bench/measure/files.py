@@ -1,4 +1,4 @@
-"""Files written whole or not at all."""
+"""Writing of result files, completely or not at all."""
 
 import os
 import tempfile
@@ -10,12 +10,19 @@ from fgnumba.validation.paths import shortened
 
 
 def write(path: Path, content: bytes | str) -> None:
-    """Write a file; what was there is replaced when all is written.
+    """Write a file. An existing file is replaced only once the new one is complete.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    content : bytes or str
+        Its contents; text is written as UTF-8.
 
     Raises
     ------
     RunError
-        The file cannot be written; what was there stays.
+        The file cannot be written. An existing file is left unchanged.
     """
     data = content.encode() if isinstance(content, str) else content
     try:

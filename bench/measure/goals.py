@@ -1,9 +1,10 @@
-"""Goals of the benchmarks: figures that were measured, each beside the bound that it should keep.
+"""Goals of the benchmarks: measured numbers ("figures"), each with a bound that it should keep.
 
-A figure is printed and stored beside its goal, and a missed goal is reported: on another processor, or beside other
-work, a share of the peak may be lower without anything being wrong. ``--goals`` makes a missed goal fail.
+A figure is printed and stored beside its goal. A missed goal is reported but is no failure, because on another
+processor, or on a machine that does other work, a lower share of the peak need not mean that anything is wrong.
+``--goals`` makes a missed goal a failure.
 
-A benchmark adds one by the fixture ``goal`` of ``bench/suites/conftest.py``; a command by a `Figure` of its own:
+A benchmark adds a figure by the fixture ``goal`` of ``bench/suites/conftest.py``, a command by making a `Figure`:
 
     goal("perceptron step over its floor", 1.21, at_most=1.35)
     goal("first step, kernels cached", 0.52, at_most=3, unit="s")
@@ -17,15 +18,20 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure that was measured, and its goal if it has one.
+    """A measured number, and its goal if it has one.
 
     Parameters
     ----------
-    name : what was measured.
-    measured : its value; None where it could not be measured here, so that its goal is neither met nor missed.
-    at_least : goal of a figure that should be large, such as a share of the peak.
-    at_most : goal of a figure that should be small, such as a time; given instead of `at_least`.
-    unit : text that follows the number, after a space; empty for a ratio.
+    name : str
+        What was measured.
+    measured : float or None
+        The number. None: it could not be measured here, so that its goal is neither met nor missed.
+    at_least : float, optional
+        Goal of a number that should be large, such as a share of the peak. None (the default): there is no such goal.
+    at_most : float, optional
+        Goal of a number that should be small, such as a time; given in place of `at_least`. None is the default.
+    unit : str
+        Unit, which is printed after the number and a space. Default: empty, for a ratio.
 
     Raises
     ------
@@ -45,33 +51,33 @@ class Figure:
 
     @property
     def goal(self) -> float | None:
-        """The bound, None where there is no goal."""
+        """The bound, or None if there is no goal."""
         return self.at_most if self.at_least is None else self.at_least
 
     @property
     def direction(self) -> str | None:
-        """``at_least`` or ``at_most``, None where there is no goal."""
+        """``at_least`` or ``at_most``, or None if there is no goal."""
         if self.goal is None:
             return None
         return "at_most" if self.at_least is None else "at_least"
 
     @property
     def bound(self) -> str:
-        """The goal as text, such as ``<= 1.35``; empty where there is none."""
+        """The goal as text, such as ``<= 1.35``; empty if there is none."""
         if self.goal is None:
             return ""
         return f"{'<=' if self.at_least is None else '>='} {self.goal:g}"
 
     @property
     def met(self) -> bool | None:
-        """Whether the goal is met, None where there is none or nothing was measured. NaN meets no goal."""
+        """Whether the goal is met, or None if there is no goal or nothing was measured. NaN meets no goal."""
         if self.measured is None or self.goal is None:
             return None
         return self.measured <= self.goal if self.at_least is None else self.measured >= self.goal
 
     @property
     def verdict(self) -> str:
-        """``met``, ``MISSED``, ``not measured``, or nothing where there is no goal."""
+        """``met``, ``MISSED`` or ``not measured``; empty if there is no goal."""
         if self.goal is None:
             return ""
         return {True: "met", False: "MISSED", None: "not measured"}[self.met]
@@ -94,22 +100,42 @@ class Figure:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "Figure":
-        """Return the figure that :meth:`as_json` made `values` of."""
+        """Return a figure from its JSON values.
+
+        Parameters
+        ----------
+        values : mapping
+            The values that :meth:`as_json` returned.
+        """
         bound = {} if values["direction"] is None else {values["direction"]: values["goal"]}
         return cls(values["name"], values["measured"], unit=values["unit"], **bound)
 
 
 def missed(figures: Sequence[Figure]) -> list[str]:
-    """Return a line for each figure that misses its goal."""
-    return [f"{one.name}: {one.value}, goal {one.bound}" for one in figures if one.met is False]
+    """Return a line of text for each figure that misses its goal.
+
+    Parameters
+    ----------
+    figures : sequence of Figure
+        The figures.
+    """
+    return [
+        f"{figure.name}: {figure.value}, goal {figure.bound}" for figure in figures if figure.met is False
+    ]
 
 
 def lines(figures: Sequence[Figure]) -> list[str]:
-    """Return figures as aligned text, a line each: name, value, goal, verdict; then how many goals are met."""
+    """Return figures as aligned lines of name, value, goal and verdict, and a last line that counts the goals met.
+
+    Parameters
+    ----------
+    figures : sequence of Figure
+        The figures.
+    """
     if not figures:
         return []
-    cells = [(one.name, one.value, one.bound, one.verdict) for one in figures]
+    cells = [(figure.name, figure.value, figure.bound, figure.verdict) for figure in figures]
     name, value, bound = (max(len(line[column]) for line in cells) for column in range(3))
     table = [f"{a:{name}}  {b:>{value}}  {c:>{bound}}  {d}".rstrip() for a, b, c, d in cells]
-    judged = [one.met for one in figures if one.met is not None]
+    judged = [figure.met for figure in figures if figure.met is not None]
     return [*table, f"{sum(judged)} of {len(judged)} goals are met"]

@@ -1,4 +1,4 @@
-"""The machine that a measurement ran on: what it is, its measured peaks, and whether it was quiet."""
+"""The machine that a measurement ran on: its properties, its measured peaks, and whether it was otherwise idle."""
 
 import os
 import platform
@@ -26,14 +26,15 @@ from fgnumba.kernels.machine.work import split
 PEAK_ROUNDS = 20_000
 BANDWIDTH_BYTES = 256 * 1024 * 1024
 FOREIGN_SHARE, PEAK_SPREAD = 0.05, 0.05
-"""Above these a machine was not quiet: processor time that others took, quartiles of the peak's time."""
+"""Limits above which a machine counts as disturbed: the share of processor time that other processes took, and the
+distance between the quartiles of the peak's time over its median."""
 
 _PEAK = record("rounds", "out")
 _TRIAD = record("x", "y", "size")
 
 
 def facts() -> dict[str, Any]:
-    """Return the processor, its caches, versions, and how many threads are used."""
+    """Return the processor, its caches, the versions of software and the number of threads, as JSON values."""
     isa = instruction_set()
     return {
         "processor": processor_name(),
@@ -52,7 +53,7 @@ def facts() -> dict[str, Any]:
 
 @cache
 def last_level_cache() -> int:
-    """Return the bytes of the largest cache, 0 where the system does not say."""
+    """Return the size of the largest cache in bytes, or 0 if the system does not report it."""
     sizes = [0]
     for path in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size"):
         try:
@@ -64,11 +65,17 @@ def last_level_cache() -> int:
 
 
 class Peak:
-    """Multiply-adds that touch no memory, on every thread: the processor's peak.
+    """A call of many multiply-adds that touch no memory, on all threads, to measure the processor's peak.
+
+    Parameters
+    ----------
+    threads : int, optional
+        Number of threads. None (the default): as many as training steps use.
 
     Attributes
     ----------
-    multiply_adds : of a call.
+    multiply_adds : int
+        Number of multiply-adds in a call.
     """
 
     def __init__(self, threads: int | None = None) -> None:
@@ -90,11 +97,12 @@ class Peak:
 
 
 class Triad:
-    """y ← y + x / 2 over arrays that no cache holds: the memory's bandwidth.
+    """A call of y ← y + x / 2 on arrays that are too large for any cache, to measure the memory's bandwidth.
 
     Attributes
     ----------
-    nbytes : read and written by a call.
+    nbytes : int
+        Number of bytes that a call reads and writes.
     """
 
     def __init__(self) -> None:
@@ -120,7 +128,13 @@ def _triad(arguments: int, part: int, parts: int) -> None:
 
 
 def bandwidth(rounds: int = 7) -> float:
-    """Return the memory's bandwidth on all threads in bytes a second: the median of some triads."""
+    """Return the memory's bandwidth on all threads, in bytes per second.
+
+    Parameters
+    ----------
+    rounds : int
+        Number of calls of `Triad`, whose median counts. Default: 7.
+    """
     triad = Triad()
     triad()
     seconds = []
@@ -132,13 +146,13 @@ def bandwidth(rounds: int = 7) -> float:
 
 
 class Watch:
-    """Time that other processes, and a virtual machine's host, take of the processors that this one may use."""
+    """Measures the time that other processes, and a virtual machine's host, take from this process's processors."""
 
     def __init__(self) -> None:
         self._start = _times()
 
     def foreign_share(self) -> float | None:
-        """Return the share since the watch was made, None where the system does not say."""
+        """Return this share of processor time since the object was made, or None if the system does not report it."""
         start, now = self._start, _times()
         if start is None or now is None or now[2] <= start[2]:
             return None
@@ -147,7 +161,7 @@ class Watch:
 
 
 def _times() -> tuple[float, float, float] | None:
-    """Return busy, own and total seconds of the processors that this process may use."""
+    """Return seconds of the processors that this process may use: busy ones, those of this process, and all."""
     if not hasattr(os, "sched_getaffinity"):
         return None
     allowed = os.sched_getaffinity(0)
@@ -166,7 +180,15 @@ def _times() -> tuple[float, float, float] | None:
 
 
 def quiet(foreign_share: float | None, peak_spread: float) -> str | None:
-    """Return None where a machine was quiet, else why it was not."""
+    """Return None if a machine was otherwise idle during a measurement, else the reason why it was not.
+
+    Parameters
+    ----------
+    foreign_share : float or None
+        Share of processor time that other processes took, or None if it is not known.
+    peak_spread : float
+        Distance between the quartiles of the peak's time, over its median.
+    """
     if foreign_share is not None and foreign_share > FOREIGN_SHARE:
         return f"others took {foreign_share:.0%} of the processors"
     if peak_spread > PEAK_SPREAD:

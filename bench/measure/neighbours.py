@@ -1,7 +1,7 @@
-"""Other processes on the same cores: one that is busy, and frameworks that take turns with us.
+"""Other processes on the same cores: a busy one, and frameworks that take their training steps in turn with fgnumba.
 
-``python -m fgnumba.bench.neighbours JAX mlp 2`` is such a framework's process: for every number of steps that it reads
-from standard input, it takes so many by reverse mode, and prints the seconds of each as a line of JSON.
+``python -m fgnumba.bench.neighbours JAX mlp 2`` starts the process of such a framework. It reads a number of steps from
+standard input, takes this many reverse-mode steps, prints the seconds of each as a line of JSON, and reads again.
 """
 
 import json
@@ -22,7 +22,7 @@ BATCH = 64
 
 @contextmanager
 def busy() -> Iterator[None]:
-    """Keep one core busy with another process; leaving the block waits until it has ended."""
+    """Keep one core busy with another process inside the ``with`` block, and wait on exit until it has ended."""
     process = subprocess.Popen(
         [sys.executable, "-c", "print(flush=True)\nwhile True: pass"], stdout=subprocess.PIPE
     )
@@ -38,13 +38,16 @@ def busy() -> Iterator[None]:
 
 
 class Neighbour:
-    """A framework in a process of its own.
+    """A framework that runs in a process of its own.
 
     Parameters
     ----------
-    framework : one of ``peers.installed()``.
-    network : a key of ``peers.WIDTHS``.
-    processors : that the process may use.
+    framework : str
+        Name of the framework, a key of ``peers.installed()``.
+    network : str
+        Name of the network, a key of ``peers.WIDTHS``.
+    processors : int
+        Number of processors that the process may use.
     """
 
     def __init__(self, framework: str, network: str, processors: int) -> None:
@@ -57,10 +60,16 @@ class Neighbour:
         )
 
     def steps(self, count: int) -> list[float]:
-        """Return the seconds of `count` steps by reverse mode."""
+        """Take reverse-mode steps, and return the seconds of each.
+
+        Parameters
+        ----------
+        count : int
+            Number of steps.
+        """
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        # Where the process has ended, its exit status says more than a broken pipe.
+        # If the process has ended, its exit status below says more than a broken pipe.
         with suppress(BrokenPipeError):
             print(count, file=self._process.stdin, flush=True)
         line = self._process.stdout.readline()
@@ -79,7 +88,17 @@ class Neighbour:
 @click.argument("network", type=click.Choice(sorted(WIDTHS)))
 @click.argument("processors", type=int)
 def serve(framework: str, network: str, processors: int) -> None:
-    """Take as many steps as standard input asks for, and print their seconds."""
+    """Take as many reverse-mode steps as each line of standard input asks for, and print their seconds.
+
+    Parameters
+    ----------
+    framework : str
+        Name of the framework, a key of ``peers.installed()``.
+    network : str
+        Name of the network, a key of ``peers.WIDTHS``.
+    processors : int
+        Number of processors that the process may use.
+    """
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:processors])
     step = installed()[framework](WIDTHS[network], *data(BATCH), "rank1")["reverse step"]

@@ -1,4 +1,4 @@
-"""The networks that are measured: those of arXiv 2202.08587, section 5, on images of 28x28 pixels in ten classes."""
+"""The networks of the measurements: those of arXiv 2202.08587, section 5, for 28x28 images in ten classes."""
 
 from collections.abc import Callable
 from typing import Any
@@ -44,13 +44,25 @@ NETWORKS: dict[str, Callable[[], fg.Graph]] = {"logreg": logreg, "mlp": mlp, "cn
 
 
 def network(name: str) -> fg.Graph:
-    """Return the network called `name`; ConfigError where there is none."""
+    """Return a network by its name; raise ConfigError if there is none.
+
+    Parameters
+    ----------
+    name : str
+        ``logreg``, ``mlp`` or ``cnn``.
+    """
     if name not in NETWORKS:
         raise ConfigError(f"network: unknown network {name!r}{did_you_mean(name, NETWORKS)}")
     return NETWORKS[name]()
 
 
 def data(batch: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
-    """Return random images and classes, the same ones every time."""
+    """Return random images and classes, the same in every call.
+
+    Parameters
+    ----------
+    batch : int
+        Number of images.
+    """
     rng = np.random.default_rng(0)
     return rng.random((batch, *IMAGE), np.float32), rng.integers(0, CLASSES, batch)

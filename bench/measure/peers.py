@@ -1,12 +1,13 @@
-"""The same work in other frameworks, as somebody who knows them would write it: float32, ReLU, softmax cross-entropy.
+"""The same computations in other frameworks ("peers"), as somebody who knows these would write them.
 
-JAX: everything jitted, parameters donated where they are updated, its default generator, which on a processor is
-faster than ``rbg``. PyTorch: eager, forward mode by ``torch.func.jvp`` under ``no_grad``, updates in place. Both use as
-many threads as this process may (``taskset -c 0`` measures all on one).
+All use float32, ReLU and softmax cross-entropy. In JAX everything is jitted, parameters are donated where they are
+updated, and random numbers come from the default generator, which is faster on a CPU than ``rbg``. PyTorch runs
+eagerly, computes forward mode by ``torch.func.jvp`` under ``no_grad``, and updates in place. Both use as many threads
+as this process may (``taskset -c 0`` measures everything on one).
 
-Each framework has its own layout of images. Signs are the bits of random words, which in both is several times faster
-than what either offers for signs. A rank-1 direction is drawn as two vectors of signs and multiplied out: neither
-framework can do with less.
+Each framework uses its own layout of images. Random signs are taken from the bits of random words, which in both
+frameworks is several times faster than what either offers for signs. A rank-1 direction is drawn as two vectors of
+signs and multiplied out to a matrix, since neither framework can use the vectors directly.
 """
 
 import importlib.util
@@ -21,17 +22,26 @@ import numpy.typing as npt
 
 Call = Callable[[], object]
 Network = tuple[int, ...] | str
-"""Widths of a perceptron, or ``cnn``, the convolutional network of arXiv 2202.08587."""
+"""The widths of a perceptron's layers, or ``cnn`` for the convolutional network of arXiv 2202.08587."""
 
 CALLS = ("f", "jvp", "grad", "forward step", "reverse step")
-"""What a peer does: the loss, one forward gradient's pass with its drawing, a gradient, and whole steps of SGD."""
+"""The computations of a peer: the loss, the pass of a forward gradient with the draw of its direction, a reverse-mode
+gradient, and whole SGD steps along either gradient."""
 
 WIDTHS: dict[str, Network] = {"logreg": (784, 10), "mlp": (784, 1024, 1024, 10), "cnn": "cnn"}
 RATE = 1e-7
 
 
 def initial_parameters(network: Network, x: npt.NDArray[np.float32]) -> list[npt.NDArray[np.float32]]:
-    """Return weights, (K, N) or (KH, KW, C, N), each followed by its bias."""
+    """Return initial parameters: weights of shape (K, N) or (KH, KW, C, N), each followed by its bias.
+
+    Parameters
+    ----------
+    network : tuple of int or str
+        The network.
+    x : ndarray
+        A batch, whose shape decides that of the first weight.
+    """
     shapes: list[tuple[int, ...]] = list(pairwise(network)) if isinstance(network, tuple) else []
     if network == "cnn":
         _, height, width, channels = x.shape
@@ -49,7 +59,17 @@ def initial_parameters(network: Network, x: npt.NDArray[np.float32]) -> list[npt
 
 
 def jax_loss(parameters: Any, x: Any, y: Any) -> Any:
-    """Return the loss; a weight of four axes is a convolution, after every second of which comes max-pooling."""
+    """Return the loss in JAX. A weight with four axes is a convolution; max-pooling follows every second one.
+
+    Parameters
+    ----------
+    parameters : list of array
+        Weights, each followed by its bias.
+    x : array
+        Images (B, H, W, C) or rows (B, K).
+    y : array
+        Labels (B,).
+    """
     import jax
     import jax.numpy as jnp
 
@@ -94,7 +114,19 @@ def _jax_direction(direction: str, key: Any, parameters: Any) -> Any:
 def jax_calls(
     network: Network, x: npt.NDArray[np.float32], y: npt.NDArray[np.int64], direction: str
 ) -> Mapping[str, Call]:
-    """Return what JAX does, a call each of `CALLS` that waits for its result."""
+    """Return JAX's computations: a function for each name in `CALLS`, which waits for its result.
+
+    Parameters
+    ----------
+    network : tuple of int or str
+        The network.
+    x : ndarray
+        Images (B, H, W, C) or rows (B, K).
+    y : ndarray
+        Labels (B,).
+    direction : str
+        Distribution of the direction: ``rank1`` or ``gaussian``.
+    """
     import jax
 
     inputs, targets = jax.device_put(x), jax.device_put(y.astype(np.int32))
@@ -146,7 +178,17 @@ def jax_calls(
 
 
 def torch_loss(parameters: Any, x: Any, y: Any) -> Any:
-    """Return the loss in PyTorch's layouts: weights (N, K) and (N, C, KH, KW), images channels first."""
+    """Return the loss in PyTorch, with weights (N, K) and (N, C, KH, KW), and images with their channels first.
+
+    Parameters
+    ----------
+    parameters : list of Tensor
+        Weights, each followed by its bias.
+    x : Tensor
+        Images (B, C, H, W) or rows (B, K).
+    y : Tensor
+        Labels (B,).
+    """
     import torch
 
     functional, convolutions, layers = torch.nn.functional, 0, len(parameters) // 2
@@ -176,7 +218,19 @@ def torch_layout(array: npt.NDArray[np.float32]) -> Any:
 def torch_calls(
     network: Network, x: npt.NDArray[np.float32], y: npt.NDArray[np.int64], direction: str
 ) -> Mapping[str, Call]:
-    """Return what PyTorch does, a call each of `CALLS`."""
+    """Return PyTorch's computations: a function for each name in `CALLS`.
+
+    Parameters
+    ----------
+    network : tuple of int or str
+        The network.
+    x : ndarray
+        Images (B, H, W, C) or rows (B, K).
+    y : ndarray
+        Labels (B,).
+    direction : str
+        Distribution of the direction: ``rank1`` or ``gaussian``.
+    """
     import torch
 
     torch.set_num_threads(
@@ -247,7 +301,7 @@ _CALLS: dict[str, tuple[str, Calls]] = {"JAX": ("jax", jax_calls), "PyTorch": ("
 
 
 def installed() -> dict[str, Calls]:
-    """Return the frameworks that are installed, and what gives each one's calls."""
+    """Return the functions that make the computations of each framework that is installed, by its name."""
     return {
         name: calls
         for name, (package, calls) in _CALLS.items()
@@ -258,7 +312,19 @@ def installed() -> dict[str, Calls]:
 def peers(
     network: Network, x: npt.NDArray[np.float32], y: npt.NDArray[np.int64], direction: str = "rank1"
 ) -> dict[str, Mapping[str, Call]]:
-    """Return what each framework that is installed does with `network` on images x (B, H, W, C) or rows x (B, K)."""
+    """Return the computations of each framework that is installed, by its name.
+
+    Parameters
+    ----------
+    network : tuple of int or str
+        The network.
+    x : ndarray
+        Images (B, H, W, C) or rows (B, K).
+    y : ndarray
+        Labels (B,).
+    direction : str
+        Distribution of the direction: ``rank1`` (the default) or ``gaussian``.
+    """
     return {name: calls(network, x, y, direction) for name, calls in installed().items()}
 
 

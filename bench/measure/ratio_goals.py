@@ -1,6 +1,6 @@
-"""Goals of passes and steps, for a quiet machine: of one direction at batch 64, and beside other frameworks.
+"""Goals of passes and steps with one direction at batch size 64, alone and compared with other frameworks.
 
-``pytest bench`` and ``fgtrain bench`` have the same.
+They are for a machine that is otherwise idle. ``pytest bench`` and ``fgtrain bench`` use the same ones.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,23 +10,25 @@ from fgnumba.bench.measure.goals import Figure
 
 BATCH = 64
 RATIOS = {"logreg": (1.5, 1.0), "mlp": (1.75, 0.7), "cnn": (2.2, 0.7)}
-"""Rf of a rank-1 direction; its Rf/Rb, and its step over a reverse-mode step."""
+"""Largest Rf of a rank-1 direction, and largest Rf/Rb, which also bounds its step over a reverse-mode step."""
 DRAWING = 0.03
-"""A direction's drawing, of a step."""
+"""Largest share of a step that the draw of a direction may take."""
 DRAWN_SIGNS = ("rank1", "rademacher")
 OVER_FASTER_PEER = {"logreg": 0.5, "mlp": 0.5, "cnn": 0.36}
-"""A rank-1 step over the reverse-mode step of the faster of the frameworks that are installed."""
+"""Largest ratio of a rank-1 step to the reverse-mode step of the faster framework that is installed."""
 
 Row = Mapping[str, Any]
 
 
 def of_ratios(row: Row, where: str = "") -> list[Figure]:
-    """Return the goals of a row of :func:`fgnumba.bench.measure.ratios.measure`; none for cases that have none.
+    """Return the measurements of a case with their goals; an empty list for a case without goals.
 
     Parameters
     ----------
-    row : figures of one case.
-    where : text that follows the case's name, the number of threads for example.
+    row : dict
+        The measurements, as :func:`fgnumba.bench.measure.ratios.measure` returns them.
+    where : str
+        Text that follows the case's name, for example the number of threads. Default: empty.
     """
     if row["batch"] != BATCH or row["directions"] != 1 or row["direction"] not in DRAWN_SIGNS:
         return []
@@ -43,9 +45,13 @@ def of_ratios(row: Row, where: str = "") -> list[Figure]:
 
 
 def of_peers(rows: Sequence[Row]) -> list[Figure]:
-    """Return the goals of steps beside other frameworks, from rows of :func:`fgnumba.bench.report.suite.measure_peers`.
+    """Return the ratios of steps to those of other frameworks, with their goals.
 
-    A framework that is not installed has no row, and no goal.
+    Parameters
+    ----------
+    rows : sequence of dict
+        The measurements, as :func:`fgnumba.bench.report.suite.measure_peers` returns them. A framework that is not
+        installed has none, and no goal.
     """
     figures = []
     for network, most in OVER_FASTER_PEER.items():

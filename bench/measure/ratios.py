@@ -1,16 +1,17 @@
-"""Rf, Rb and what they are made of: one case at a time, all contenders interleaved.
+"""The ratios Rf and Rb, and the times from which they follow, measured for one case at a time with interleaved calls.
 
-    Rf = time of a forward gradient / time of f        drawing v included
+    Rf = time of a forward gradient / time of f        including the draw of v
     Rb = time of a reverse-mode gradient / time of f
 
-f is the loss of a batch. A forward gradient's pass leaves loss and ∇f·v; g itself is never stored, and v is drawn again
-where a step uses it: so whole steps are measured beside the passes. Beside each ratio stand
+f is the loss of a batch. The pass of a forward gradient computes the loss and ∇f·v; the estimate g itself is never
+stored, and a step draws v again where it uses it. Therefore whole steps are measured as well as passes. Each ratio is
+reported with
 
     ideal       multiply-adds of the pass over those of f
-    floor       max(multiply-adds / peak, bytes / bandwidth) of the pass over that of f; the peak and the bandwidth are
-                measured, and bytes count where parameters and buffers do not fit into the last-level cache
+    floor       max(multiply-adds / peak, bytes / bandwidth) of the pass over that of f. The peak and the bandwidth are
+                measured. Bytes count only if parameters and buffers do not fit into the last-level cache.
 
-and how far above its floor the pass is.
+and with the ratio of the pass's time to its floor.
 """
 
 import math
@@ -35,18 +36,24 @@ from fgnumba.model.directions import BY_NAME
 from fgnumba.model.graph import Graph
 from fgnumba.model.plan import Plan
 
-# So short a step that parameters stay what they are, and long enough that nothing is a subnormal number.
+# The learning rate is so small that parameters do not change, and large enough that no product is subnormal.
 RATE = 1e-12
 
 
 @dataclass(frozen=True)
 class Case:
-    """What is measured.
+    """A case of the measurement.
 
     Parameters
     ----------
-    network : of ``bench.measure.networks``.
-    direction, directions : as ``fg.WeightPerturbation`` takes them.
+    network : str
+        Name of the network, as ``bench.measure.networks.network`` takes it.
+    direction : str
+        Distribution of the directions, as ``fg.WeightPerturbation`` takes it. Default: ``"rank1"``.
+    directions : int
+        Number of directions T. Default: 1.
+    batch : int
+        Batch size. Default: 64.
     """
 
     network: str
@@ -60,13 +67,18 @@ class Case:
 
 @dataclass(frozen=True)
 class Work:
-    """What a pass does.
+    """The work of a pass.
 
     Parameters
     ----------
-    multiply_adds : of its products; executed : of those, what runs where convolutions are filtered.
-    traffic : bytes to and from memory at least, were nothing but a layer's own tile in a cache.
-    peak_bytes : parameters, gradients, buffers and scratch memory.
+    multiply_adds : int
+        Number of multiply-adds of its matrix products, with convolutions counted as direct ones.
+    executed : float
+        Number of multiply-adds that run: fewer where a convolution uses Winograd's minimal filtering.
+    traffic : int
+        Smallest number of bytes that are read from and written to memory, if only a layer's own tile were cached.
+    peak_bytes : int
+        Size of parameters, gradients, buffers and scratch memory in bytes.
     """
 
     multiply_adds: int
@@ -75,7 +87,15 @@ class Work:
     peak_bytes: int
 
     def floor(self, peak: float, bandwidth: float) -> float:
-        """Return seconds at `peak` multiply-adds and `bandwidth` bytes a second."""
+        """Return the shortest possible time in seconds.
+
+        Parameters
+        ----------
+        peak : float
+            Multiply-adds per second of the processor.
+        bandwidth : float
+            Bytes per second of the memory.
+        """
         traffic = self.traffic if self.peak_bytes > last_level_cache() else 0
         return max(self.executed / peak, traffic / bandwidth)
 
@@ -87,12 +107,20 @@ def measure(
     rounds: int = 21,
     after_round: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
-    """Measure a case, and return its row as JSON values.
+    """Measure a case, and return its measurements as JSON values.
 
     Parameters
     ----------
-    bandwidth : of the memory, bytes a second.
-    seconds, rounds : no more than that, but for the least number of rounds.
+    case : Case
+        The case.
+    bandwidth : float
+        Bytes per second of the memory.
+    seconds : float
+        No round begins later than this, but for the first few that are always taken. Default: 8.
+    rounds : int
+        Largest number of rounds. Default: 21.
+    after_round : callable
+        Called without arguments after each round. Default: does nothing.
     """
     model = networks.network(case.network)
     x, y = networks.data(case.batch)
@@ -129,7 +157,7 @@ def measure(
         "reverse": reverse_work(model, backward),
     }
     step = forward_work(model, forward_steps.plan(case.batch), case.batch)
-    floors = {name: one.floor(rate, bandwidth) for name, one in work.items()}
+    floors = {name: amount.floor(rate, bandwidth) for name, amount in work.items()}
     row = {
         "name": case.network,
         "direction": case.direction,
@@ -151,9 +179,9 @@ def measure(
         "reverse_ms": timings.seconds("reverse") * 1e3,
         "step_ms": timings.seconds("forward step") * 1e3,
         "reverse_step_ms": timings.seconds("reverse step") * 1e3,
-        **{f"{name}_gflops": 2e-9 * one.multiply_adds / timings.seconds(name) for name, one in work.items()},
+        **{f"{name}_gflops": 2e-9 * did.multiply_adds / timings.seconds(name) for name, did in work.items()},
         "peak_gflops": 2e-9 * rate,
-        **{f"{name}_traffic_bytes": one.traffic for name, one in work.items()},
+        **{f"{name}_traffic_bytes": amount.traffic for name, amount in work.items()},
         **_drawing(timings),
         "parameter_bytes": _parameter_bytes(model),
         "inference_peak_bytes": f.peak_bytes,
@@ -168,7 +196,13 @@ def measure(
 
 
 def trainer(case: Case) -> fg.Trainer:
-    """Return a trainer whose steps are a case's, and move nothing."""
+    """Return a trainer for a case, with a learning rate so small that its steps do not change the parameters.
+
+    Parameters
+    ----------
+    case : Case
+        The case.
+    """
     return fg.Trainer(
         networks.network(case.network),
         estimator=fg.WeightPerturbation(case.direction, case.directions),
@@ -181,7 +215,7 @@ def _interval(name: str, interval: Interval) -> dict[str, Any]:
 
 
 def _drawing(timings: Timings) -> dict[str, Any]:
-    """Return the share of a step that drawing takes: what it is shorter by where ones are filled in instead."""
+    """Return the share of a step that drawing takes: the time that filling in ones in its place saves."""
     without = timings.interval("step without drawing", "forward step")
     return {
         "drawing_share": 1 - without.value,
@@ -190,7 +224,7 @@ def _drawing(timings: Timings) -> dict[str, Any]:
 
 
 def _fill_in(plan: Estimate, gaussian: bool) -> None:
-    """Let everything in a plan that would draw fill in ones."""
+    """Replace all drawing in a plan by filling in ones."""
     entries = {
         "draw": kernel("fill-entries", _fill_entries, 9)
         if gaussian
@@ -236,9 +270,18 @@ def _executed(operations: "tuple[Operation, ...]") -> float:
 
 
 def forward_work(model: Graph, plan: Plan | Estimate, batch: int) -> Work:
-    """Return the work of a primal or dual pass, or of a step where the plan ends with its update.
+    """Return the work of a primal or dual pass, or of a step if the plan ends with an update.
 
-    Traffic: the parameters and the input once, and for an update the parameters twice more.
+    The traffic is the parameters and the input once, and for an update the parameters twice more.
+
+    Parameters
+    ----------
+    model : Graph
+        The network.
+    plan : Plan or Estimate
+        The operations.
+    batch : int
+        Number of examples.
     """
     parameters = _parameter_bytes(model)
     updates = any(op.name == "descent" for op in plan.operations)
@@ -254,8 +297,15 @@ def forward_work(model: Graph, plan: Plan | Estimate, batch: int) -> Work:
 def reverse_work(model: Graph, plan: reverse.ReversePlan) -> Work:
     """Return the work of a reverse-mode gradient, or of a step.
 
-    Traffic: the parameters twice, the gradient once (an update: the parameters twice more), the input twice, and
-    what is kept of the forward pass written and read.
+    The traffic is the parameters twice, the gradient once (in a step, the parameters twice more instead), the input
+    twice, and what is kept of the forward pass, which is written and read.
+
+    Parameters
+    ----------
+    model : Graph
+        The network.
+    plan : ReversePlan
+        The operations.
     """
     parameters = _parameter_bytes(model)
     kept = sum(
@@ -274,13 +324,21 @@ def reverse_work(model: Graph, plan: reverse.ReversePlan) -> Work:
 
 
 def cases(quick: bool = False) -> list[Case]:
-    """Return what is measured by default: each direction with 1, 4 and 16 of it, then one direction by batch size."""
+    """Return the default cases: 1, 4 and 16 directions of each distribution, then one rank-1 direction by batch size.
+
+    Parameters
+    ----------
+    quick : bool
+        Whether to return only one rank-1 direction at batch size 64 for each network. Default: False.
+    """
     if quick:
         return [Case(name) for name in networks.NETWORKS]
-    found = [
+    by_direction = [
         Case(name, direction, directions)
         for name in networks.NETWORKS
         for direction in BY_NAME
         for directions in (1, 4, 16)
     ]
-    return found + [Case(name, batch=batch) for name in networks.NETWORKS for batch in (1, 8, 256, 1024)]
+    return by_direction + [
+        Case(name, batch=batch) for name in networks.NETWORKS for batch in (1, 8, 256, 1024)
+    ]

@@ -1,4 +1,4 @@
-"""What an experiment found, and how it is kept."""
+"""The result of an experiment: its numbers and its figure, and the files in which they are kept."""
 
 import json
 from collections.abc import Callable
@@ -18,16 +18,23 @@ DATA, FIGURE = "data.json", "figure.svg"
 
 @dataclass(frozen=True)
 class Request:
-    """How an experiment is to be run.
+    """The way in which an experiment is to be run.
 
     Parameters
     ----------
-    name : of the experiment.
-    seed : of everything random.
-    quick : a shortened run, which says so.
-    data_dir : folder of MNIST's files; None: where the library keeps them.
-    folder : of data and figure, and of what an interrupted run goes on from.
-    advance : told now and then what runs.
+    name : str
+        Name of the experiment.
+    seed : int
+        Seed of everything random. Default: 0.
+    quick : bool
+        Whether to run a shortened version, whose title says so. Default: False.
+    data_dir : str, optional
+        Folder of MNIST's IDX files. None (the default): they are downloaded once and kept in the user's cache.
+    folder : Path, optional
+        Folder for data, figure, and the state from which an interrupted experiment continues. None (the default): no
+        such state is kept.
+    advance : callable
+        Called with a description of what runs now. Default: ignores it.
     """
 
     name: str
@@ -39,7 +46,17 @@ class Request:
 
 
 class Comparison(NamedTuple):
-    """A number here, beside the paper's where the paper gives one."""
+    """A number of an experiment and the paper's.
+
+    Parameters
+    ----------
+    what : str
+        What was measured.
+    here : str
+        Our number.
+    paper : str
+        The paper's number; empty (the default) if it gives none.
+    """
 
     what: str
     here: str
@@ -48,14 +65,18 @@ class Comparison(NamedTuple):
 
 @dataclass(frozen=True)
 class Result:
-    """Outcome of an experiment.
+    """The result of an experiment.
 
     Parameters
     ----------
-    title : what was run, in a line.
-    comparisons : numbers beside the paper's.
-    data : everything that the figure shows, as JSON values; settings and seeds among it.
-    draw : returns the figure.
+    title : str
+        A line that says what was run.
+    comparisons : list of Comparison
+        Our numbers and the paper's.
+    data : dict
+        Everything that the figure shows, with settings and seeds, as JSON values.
+    draw : callable
+        Returns the figure.
     """
 
     title: str
@@ -72,11 +93,14 @@ class Result:
         )
 
     def write(self, folder: Path, warn: Callable[[str], None] = lambda line: None) -> None:
-        """Write ``data.json`` and ``figure.svg``, each whole or not at all; what was there is replaced.
+        """Write ``data.json`` and ``figure.svg``, each completely or not at all, and replace existing ones.
 
         Parameters
         ----------
-        warn : told in a line where the figure cannot be drawn.
+        folder : Path
+            The folder, created if it does not exist.
+        warn : callable
+            Called with a line of text if the figure cannot be drawn. Default: ignores it.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""Interleaved timing: every contender in every round, A B C A B C, so that a busy machine slows all alike."""
+"""Interleaved timing: each round measures every contender, A B C A B C, so that a busy machine slows all alike."""
 
 import gc
 import time
@@ -11,19 +11,19 @@ import numpy as np
 
 Contender = Callable[[], object]
 
-# A sample is long enough that a contender has its own data back in the caches for most of it.
+# A sample is so long that for most of it a contender has its own data in the caches again.
 SAMPLE_SECONDS = 20e-3
 
 SETTLE_SECONDS = 5e-3
-"""Before each sample: threads of other frameworks spin for some milliseconds after their work, and would take a core
-from whoever is next."""
+"""Pause before each sample: threads of other frameworks spin for some milliseconds after their work, and would take a
+core from the next contender."""
 LEAST_ROUNDS = 5
 CONFIDENCE = 0.95
 _RESAMPLES = 2000
 
 
 class Interval(NamedTuple):
-    """A median, and the bounds that hold it with a confidence of `CONFIDENCE`."""
+    """A median and its confidence interval of level `CONFIDENCE`."""
 
     value: float
     low: float
@@ -35,20 +35,42 @@ class Interval(NamedTuple):
 
 @dataclass(frozen=True)
 class Timings:
-    """Seconds a call, a sample a round and contender; round r of all contenders was measured together."""
+    """The seconds of a call of each contender in each round. Samples of the same round were taken one after another."""
 
     samples: Mapping[str, list[float]]
 
     def seconds(self, name: str) -> float:
-        """Return the median time of a call."""
+        """Return the median time of a contender's call in seconds.
+
+        Parameters
+        ----------
+        name : str
+            The contender.
+        """
         return median(self.samples[name])
 
     def ratio(self, name: str, over: str) -> float:
-        """Return the median over rounds of one contender's time over another's."""
+        """Return the ratio of two contenders' times: the median of the rounds' ratios.
+
+        Parameters
+        ----------
+        name : str
+            The contender in the numerator.
+        over : str
+            The contender in the denominator.
+        """
         return median(self._ratios(name, over))
 
     def interval(self, name: str, over: str) -> Interval:
-        """Return :meth:`ratio` with its confidence interval, by the percentile bootstrap over rounds."""
+        """Return :meth:`ratio` with its confidence interval, from the percentile bootstrap over the rounds.
+
+        Parameters
+        ----------
+        name : str
+            The contender in the numerator.
+        over : str
+            The contender in the denominator.
+        """
         ratios = np.array(self._ratios(name, over))
         chosen = np.random.default_rng(0).integers(0, len(ratios), (_RESAMPLES, len(ratios)))
         medians = np.median(ratios[chosen], axis=1)
@@ -57,7 +79,13 @@ class Timings:
         return Interval(float(np.median(ratios)), float(low), float(high))
 
     def spread(self, name: str) -> float:
-        """Return the distance between the quartiles of a contender's time over its median."""
+        """Return the distance between the quartiles of a contender's times, divided by their median.
+
+        Parameters
+        ----------
+        name : str
+            The contender.
+        """
         low, high = np.percentile(self.samples[name], [25, 75])
         return float((high - low) / self.seconds(name))
 
@@ -71,12 +99,21 @@ def interleaved(
     seconds: float | None = None,
     after_round: Callable[[], None] = lambda: None,
 ) -> Timings:
-    """Time `contenders`: each warmed up, then one sample each a round. A sample repeats short calls after one more.
+    """Measure the time of several calls in turn.
+
+    Each contender is called first without measuring it. Then each round takes a sample of each contender, which repeats
+    a short call many times, after one more call that is not measured.
 
     Parameters
     ----------
-    seconds : no round begins later, after the first `LEAST_ROUNDS`.
-    after_round : called after each.
+    contenders : mapping
+        Functions without arguments, by their names.
+    rounds : int
+        Largest number of rounds. Default: 21.
+    seconds : float, optional
+        No round begins later than this, after the first `LEAST_ROUNDS`. None (the default): all rounds are taken.
+    after_round : callable
+        Called without arguments after each round. Default: does nothing.
     """
     repeats = {}
     for name, call in contenders.items():
@@ -97,7 +134,8 @@ def interleaved(
                 n = repeats[name]
                 time.sleep(SETTLE_SECONDS)
                 if n > 1:
-                    # The others have emptied the caches; a call of those with more data would suffer more.
+                    # The other contenders have emptied the caches, which would slow down this call, and the more the
+                    # larger its data.
                     call()
                 start = time.perf_counter()
                 for _ in range(n):

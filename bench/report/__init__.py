@@ -1,1 +1,1 @@
-"""What measurements become: tables, figures and the page of results."""
+"""The presentation of measurements: tables, figures, and the page of results."""

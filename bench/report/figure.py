@@ -1,4 +1,4 @@
-"""The figure of a training step, here and in the peers, from the results measured on one core."""
+"""The figure of a training step: its time here and in other frameworks, measured on one core."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -24,7 +24,15 @@ COLOURS = {
 
 
 def write_figure(path: Path, warn: Callable[[str], None]) -> None:
-    """Draw the time of a training step: by forward gradient, and by reverse mode here and in the peers."""
+    """Draw the time of a training step along a forward gradient, and by reverse mode here and in other frameworks.
+
+    Parameters
+    ----------
+    path : Path
+        The file to write.
+    warn : callable
+        Called with a line of text if the figure cannot be drawn.
+    """
     report = load("bench-one")
     if report is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -52,7 +60,7 @@ def _draw(report: dict[str, Any]) -> "Figure":
 
 
 def _times(report: dict[str, Any], network: str) -> dict[str, float]:
-    """Return milliseconds."""
+    """Return the times of a network's training steps in milliseconds, by their labels in the figure."""
     rows = [row for row in report["ratios"] if (row["name"], row["batch"]) == (network, 64)]
     ours = next(row for row in rows if (row["direction"], row["directions"]) == ("rank1", 1))
     times = {"forward gradient": ours["step_ms"], "reverse mode": ours["reverse_step_ms"]}

@@ -1,6 +1,6 @@
-"""A benchmark report as one page: tables and interactive figures in one file, which needs no network.
+"""A benchmark report as an HTML page: tables and interactive figures in one file, which needs no internet connection.
 
-The figures are Plotly's; its script is part of the page.
+The figures are drawn by Plotly, whose script is part of the page.
 """
 
 import html
@@ -28,7 +28,14 @@ thead th { position: sticky; top: 0; background: #fff; }
 
 
 def page(report: Report, title: str = "fgnumba: forward gradients against reverse mode") -> str:
-    """Return the page.
+    """Return a report as an HTML page.
+
+    Parameters
+    ----------
+    report : dict
+        The report, as :func:`fgnumba.bench.report.suite.run` returns it.
+    title : str
+        Title of the page. Default: "fgnumba: forward gradients against reverse mode".
 
     Raises
     ------
@@ -83,7 +90,13 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def figures(report: Report) -> list[tuple[str, Any]]:
-    """Return headings and figures of what was measured."""
+    """Return the figures of a report, each with its heading; those without measurements are left out.
+
+    Parameters
+    ----------
+    report : dict
+        The report, as :func:`fgnumba.bench.report.suite.run` returns it.
+    """
     rows = report["ratios"]
     found = []
     single = [row for row in rows if row["directions"] == 1 and row["direction"] == "rank1"]

@@ -1,7 +1,7 @@
-"""Measure everything and make the results page: ``python -m fgnumba.bench.results --data-dir DIR``.
+"""Measure everything and write the results page: ``python -m fgnumba.bench.results --data-dir DIR``.
 
-What has been measured stays as it is; ``--again NAME`` measures it anew. An hour on two cores, most of it the
-convolutional network's training.
+Results that exist are kept; ``--again NAME`` measures one anew. Everything takes an hour on two cores, most of it for
+the training of the convolutional network.
 """
 
 import os
@@ -35,7 +35,7 @@ _FGTRAIN = "from fgnumba.cli.main import main; main()"
 
 
 def _fgtrain(*arguments: str, processors: int | None = None) -> None:
-    """Run the command line in a process of its own, on so many processors."""
+    """Run ``fgtrain`` in a process of its own, on a number of processors; None: on all."""
     setup = ""
     if processors is not None and hasattr(os, "sched_setaffinity"):
         allowed = sorted(os.sched_getaffinity(0))[:processors]
@@ -52,7 +52,7 @@ def _measure(name: str, data_dir: str | None) -> None:
         _fgtrain("bench", "--json", str(DATA / f"{name}.json"), processors=processors)
         return
     data = ["--data-dir", data_dir] if data_dir is not None else []
-    # What is measured anew is asked for: the commands write over no results by themselves.
+    # The commands refuse to overwrite a result, so that one to be measured anew is removed first.
     for file in (RESULT, FIGURE):
         (DATA / name / file).unlink(missing_ok=True)
     if name in COMPARISONS:
@@ -62,11 +62,25 @@ def _measure(name: str, data_dir: str | None) -> None:
 
 
 @click.command()
-@click.option("--data-dir", metavar="DIR", help="Folder of MNIST's IDX files.")
-@click.option("--again", multiple=True, metavar="NAME", help="What is measured though it has been.")
-@click.option("--only", multiple=True, metavar="NAME", help="What is measured at all where it is missing.")
+@click.option(
+    "--data-dir",
+    metavar="DIR",
+    help="Folder that holds MNIST's IDX files.  [default: they are downloaded once]",
+)
+@click.option(
+    "--again",
+    multiple=True,
+    metavar="NAME",
+    help="Measure this result anew, though it exists. May be given more than once.",
+)
+@click.option(
+    "--only",
+    multiple=True,
+    metavar="NAME",
+    help="Of the missing results, measure only this one. May be given more than once.  [default: all]",
+)
 def command(data_dir: str | None, again: tuple[str, ...], only: tuple[str, ...]) -> None:
-    """Measure what is missing, and write the results page, the tables of the page of benchmarks and its figure."""
+    """Measure all missing results; write the results page, and the tables and figure of the page of benchmarks."""
     names = [*BENCHES, *EXPERIMENTS, *COMPARISONS]
     for name in (*again, *only):
         if name not in names:

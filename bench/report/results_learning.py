@@ -1,4 +1,4 @@
-"""Tables of learning for two pages, results and benchmarks: estimators compared, from the measured data."""
+"""The comparisons of estimators on the results page and the page of benchmarks, computed from the measured data."""
 
 from statistics import mean
 from typing import Any, NamedTuple
@@ -11,11 +11,14 @@ REFERENCE = ReverseMode.name
 
 
 class Comparison(NamedTuple):
-    """A comparison of the page.
+    """A comparison of estimators on the results page.
 
     Parameters
     ----------
-    heading : of its section. options : of ``fgtrain compare``.
+    heading : str
+        Heading of its section.
+    options : tuple of str
+        Options of ``fgtrain compare``.
     """
 
     heading: str
@@ -62,12 +65,24 @@ COMPARISONS = {
 
 
 def command(name: str) -> str:
-    """Return the command that repeats a comparison."""
+    """Return the command that repeats a comparison.
+
+    Parameters
+    ----------
+    name : str
+        Name of the comparison.
+    """
     return " ".join(("fgtrain compare --data mnist --data-dir DIR", *COMPARISONS[name].options))
 
 
 def table(data: Data) -> tuple[list[str], list[list[str]]]:
-    """Return the heads and rows of a comparison: means over seeds, and times over reverse mode's."""
+    """Return the heads and rows of a comparison's table: means over the seeds, and times over reverse mode's.
+
+    Parameters
+    ----------
+    data : dict
+        The measured data of the comparison.
+    """
     target = data["target"]
     heads = ["estimator", "rate", "steps", "seconds", "ms a step", "MB of buffers", "test accuracy, %"]
     if target is not None:

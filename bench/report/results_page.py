@@ -1,6 +1,6 @@
-"""The results page and the tables of the page of benchmarks, from the data that was measured.
+"""The results page and the tables of the page of benchmarks, made from the measured data.
 
-Every figure in them is computed from ``results/data``; nothing is typed in.
+Every number in them is computed from ``results/data``; none is written by hand.
 """
 
 import json
@@ -22,17 +22,23 @@ BEGIN, END = "<!-- measured: python -m fgnumba.bench.results -->", "<!-- end of 
 
 BENCHES = {"bench-one": "One core", "bench-all": "All cores"}
 RUNS, SECONDS = 3, 4
-"""Of the table of ratios, and how long a case in each."""
+"""Number of runs from which the table of ratios is made, and the seconds of each case in a run."""
 
 SHORT = {
     "bench-one": f"taskset -c 0 fgtrain bench --quick --seconds {SECONDS}",
     "bench-all": f"fgtrain bench --quick --seconds {SECONDS}",
 }
-"""Commands that repeat a run."""
+"""The command that repeats each run."""
 
 
 def load(name: str) -> Data | None:
-    """Return what was measured under `name`, None where nothing was."""
+    """Return a result's data, or None if it has not been measured.
+
+    Parameters
+    ----------
+    name : str
+        Name of the result.
+    """
     path = DATA / f"{name}.json" if name in BENCHES else DATA / name / "data.json"
     try:
         found: Data = json.loads(path.read_text(encoding="utf-8"))
@@ -42,7 +48,13 @@ def load(name: str) -> Data | None:
 
 
 def repeated(name: str) -> list[Data]:
-    """Return the short reports of runs one after another, each in a process of its own."""
+    """Return the reports of several short runs, made one after another, each in a process of its own.
+
+    Parameters
+    ----------
+    name : str
+        Name of the runs.
+    """
     found = []
     for path in sorted(DATA.glob(f"{name}.[0-9]*.json")):
         report: Data = json.loads(path.read_text(encoding="utf-8"))
@@ -54,7 +66,7 @@ Cell = Callable[[Sequence[Data]], str]
 
 
 def _row(report: Data, network: str) -> Data:
-    """Return the row of one rank-1 direction."""
+    """Return the row of a network with one rank-1 direction."""
     wanted = (network, "rank1", 1, 64)
     found: Data = next(
         row
@@ -69,7 +81,7 @@ def _range(values: Sequence[float], low: float, high: float) -> str:
 
 
 def _ratio(key: str, network: str) -> Cell:
-    """Return a cell: the median of the runs, and the interval that holds all of theirs."""
+    """Return a function that makes a cell: the median over the runs, and an interval that contains all of theirs."""
 
     def cell(reports: Sequence[Data]) -> str:
         rows = [_row(report, network) for report in reports]
@@ -121,7 +133,7 @@ def _memory(network: str) -> Cell:
 
 
 NETWORKS = {"logreg": ("1.00", "2.00"), "mlp": ("1.57", "2.57"), "cnn": ("1.99", "2.99")}
-"""Networks, with Rf and Rb by products."""
+"""Each network with the Rf and the Rb that its number of multiply-adds alone would give."""
 
 LINES: tuple[tuple[str, Cell], ...] = (
     *((f"Rf, `{name}` (products: {ideal})", _ratio("rf", name)) for name, (ideal, _) in NETWORKS.items()),
@@ -161,7 +173,7 @@ LINES: tuple[tuple[str, Cell], ...] = (
 
 
 def ratios_table() -> str:
-    """Return the table of ratios for the page of benchmarks, of what there is."""
+    """Return the table of ratios for the page of benchmarks, of those results that have been measured, in Markdown."""
     present = {name: reports for name in BENCHES if (reports := repeated(name))}
     heads = [f"{BENCHES[name].lower()}, `{SHORT[name]}`" for name in present]
     lines = [f"| one rank-1 direction, batch 64 | {' | '.join(heads)} |", f"| --- |{' --- |' * len(heads)}"]
@@ -176,16 +188,16 @@ def _markdown(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def _training_remark(data: Data) -> str:
     rank1, gaussian = data["ratios"]["rank1"], data["ratios"]["gaussian"]
-    overheads = "what the paper has beyond products are overheads, of a framework and a device."
+    overheads = "whatever the paper's ratio has beyond that is overhead of a framework and a device."
     if data["paper"]["rb"] < gaussian["rb_ideal"]:
         overheads = (
-            "the paper's are less than products alone would give: there f took longer than its products."
+            "the paper's ratios are below those of the products, because its f took longer than its products."
         )
     sentences = [
-        f"A rank-1 direction makes Rf {rank1['rf']:.2f} where the paper has {data['paper']['rf']:.2f}: it costs "
-        f"{rank1['rf_ideal']:.2f} in products, and drawing it nothing that shows. "
-        f"With the paper's Gaussian directions Rf is {gaussian['rf']:.2f} ({gaussian['rf_ideal']:.2f} in products). "
-        f"Rb is {rank1['rb']:.2f}, the paper's {data['paper']['rb']:.2f} ({rank1['rb_ideal']:.2f} in products): "
+        f"With a rank-1 direction, Rf is {rank1['rf']:.2f}; the paper's is {data['paper']['rf']:.2f}. The matrix "
+        f"products alone would give {rank1['rf_ideal']:.2f}, and the draw of the direction costs nothing measurable. "
+        f"With the paper's Gaussian directions, Rf is {gaussian['rf']:.2f} ({gaussian['rf_ideal']:.2f} by products). "
+        f"Rb is {rank1['rb']:.2f}; the paper's is {data['paper']['rb']:.2f} ({rank1['rb_ideal']:.2f} by products): "
         + overheads
     ]
     for row in data["times"]:
@@ -197,29 +209,29 @@ def _training_remark(data: Data) -> str:
         curve = data["curves"][f"forward, rank1, rate {rate:g}"]
         if curve["ended"]:
             sentences.append(
-                f"At the rate {rate:g} forward gradients diverge here{beside}. Initial weights are He's; the paper "
-                "does not say which it began with, and smaller ones bear the rate, and descend more slowly."
+                f"With the learning rate {rate:g}, forward gradients diverge here{beside}. Our initial weights are "
+                "He's; the paper does not say which it used. Smaller ones tolerate this rate, but descend more slowly."
             )
             continue
         if shared is not None:
             end = data["curves"][f"reverse mode, rate {rate:g}"]["losses"][-1]
             sentences.append(
-                f"At the rate {rate:g} that both share, Tf/Tb is {shared:.2f}{beside}; forward gradients end at a loss "
-                f"of {curve['losses'][-1]:.3f}, reverse mode at {end:.3f}. At so small a rate both descend about "
-                "alike, step by step, and a step of forward gradients is shorter."
+                f"With the learning rate {rate:g} for both, Tf/Tb is {shared:.2f}{beside}; forward gradients end at a "
+                f"loss of {curve['losses'][-1]:.3f}, reverse mode at {end:.3f}. With so small a rate, a step of either "
+                "lowers the loss by about as much, and a step of forward gradients is shorter."
             )
         if own is None:
             sentences.append(
-                f"Reverse mode with a rate of its own, {data['own_rate']:g}, reaches losses that forward gradients "
-                "along one direction never do in these steps."
+                f"Reverse mode with a learning rate of its own, {data['own_rate']:g}, reaches losses that forward "
+                "gradients along one direction do not reach in these steps."
             )
         else:
             sentences.append(
-                f"Against reverse mode with a rate of its own, {data['own_rate']:g}, Tf/Tb is {own:.0f}: the variance "
-                "of one direction in so many dimensions asks for the small rate, reverse mode does not."
+                f"Compared with reverse mode at a learning rate of its own, {data['own_rate']:g}, Tf/Tb is {own:.0f}: "
+                "the variance of one direction in so many dimensions requires the small rate; reverse mode does not."
             )
     if data["name"] == "cnn":
-        sentences.append("The paper's text gives no number of steps for this network; these are ours.")
+        sentences.append("The paper gives no number of steps for this network; the number is ours.")
     return " ".join(sentences)
 
 
@@ -236,10 +248,11 @@ def _depth_remark(data: Data) -> str:
         )
     )
     return (
-        f"Rf/Rb lies between {min(ratios):.2f} and {max(ratios):.2f} at every depth, with Gaussian directions between "
-        f"{min(gaussian):.2f} and {max(gaussian):.2f}; the paper's rises from under 0.6 to a little over 0.8. "
-        "By products it would be 2/3 for many layers. From ten layers on the parameters fit no cache, and reverse mode "
-        f"reads them twice and writes a gradient as large. Buffers beside parameters and gradient grow: {buffers}."
+        f"Rf/Rb lies between {min(ratios):.2f} and {max(ratios):.2f} over all depths, and with Gaussian directions "
+        f"between {min(gaussian):.2f} and {max(gaussian):.2f}. The paper's rises from under 0.6 to a little over 0.8. "
+        "The matrix products alone would give 2/3 for many layers. From ten layers on, the parameters fit into no "
+        "cache; reverse mode reads them twice and writes a gradient of the same size. The buffers, without parameters "
+        f"and gradient, grow with the depth: {buffers}."
     )
 
 
@@ -254,24 +267,30 @@ def _memory_remark(data: Data) -> str:
         )
     )
     return (
-        f"From {first['layers']} to {last['layers']} layers, what a step needs beside the model rises: {rises}. "
-        "Whole processes are measured, Python's own objects for each layer among what grows; the paper gives no "
-        "figures of memory."
+        f"From {first['layers']} to {last['layers']} layers, the memory that a step needs beside the model rises: "
+        f"{rises}. Whole processes are measured, so that Python's objects for each layer are included. The paper gives "
+        "no measurements of memory."
     )
 
 
 EXPERIMENTS: dict[str, tuple[str, Callable[[Data], str]]] = {
     "figure1": (
         "Figure 1: forward gradients of Beale's function",
-        lambda data: "The gradient is the paper's, and the mean of many forward gradients is the gradient.",
+        lambda data: (
+            "The gradient agrees with the paper's, and the mean of many forward gradients tends to it."
+        ),
     ),
     "beale": (
         "Figure 2: Beale",
-        lambda data: "Forward gradients end where exact ones do, every seed, and where the paper's runs do.",
+        lambda data: (
+            "With every seed, forward gradients end where exact ones do, and where the paper's runs do."
+        ),
     ),
     "rosenbrock": (
         "Figure 2: Rosenbrock",
-        lambda data: "Forward gradients end where exact ones do, every seed, and where the paper's runs do.",
+        lambda data: (
+            "With every seed, forward gradients end where exact ones do, and where the paper's runs do."
+        ),
     ),
     "logreg": ("Logistic regression", _training_remark),
     "mlp": ("Perceptron", _training_remark),
@@ -281,23 +300,24 @@ EXPERIMENTS: dict[str, tuple[str, Callable[[Data], str]]] = {
     "local-losses": (
         "Local losses",
         lambda data: (
-            "The paper's column is the MNIST row of arXiv 2210.03310, whose network and schedule differ. Each of ours "
-            "has an optimiser and a rate that suit it; all take as many steps."
+            'The column "paper" is the MNIST row of arXiv 2210.03310, whose network and schedule differ. Here each '
+            "estimator has an optimiser and a learning rate that suit it, and all take the same number of steps."
         ),
     ),
 }
-"""Headings and sentences of the experiments, in the page's order."""
+"""Heading of each experiment, and a function that returns its sentences, in the page's order."""
 
 
 def page() -> str:
-    """Return the results page, of what there is, in Markdown."""
+    """Return the results page of those results that have been measured, in Markdown."""
     blocks = [
         "# Results",
-        "Made by `python -m fgnumba.bench.results --data-dir DIR`, DIR holding MNIST's IDX files, from what is in "
-        "`data/`. Ratios are medians of interleaved rounds with 95 % intervals by bootstrap. Rf and Rb are the times "
-        "of a forward gradient, its direction drawn, and of a reverse-mode gradient on the same kernels, over the time "
-        "of f; `ideal` is what their multiply-adds alone would give, `/floor` how many times the time is of what the "
-        "measured peaks of multiply-adds and memory allow.",
+        "`python -m fgnumba.bench.results --data-dir DIR` makes this page from the files in `data/`, where DIR is the "
+        "folder of MNIST's IDX files. f is the loss of a batch. Rf is the time of a forward gradient, including the "
+        "draw of its direction, divided by the time of f. Rb is the time of a reverse-mode gradient on the same "
+        "kernels, divided by the time of f. All ratios are medians over interleaved rounds, with 95 % intervals from "
+        "the bootstrap. `ideal` is the ratio that the numbers of multiply-adds alone would give. `/floor` is the time "
+        "divided by the shortest time that the measured peak rates of multiply-adds and memory allow.",
     ]
     for name, title in BENCHES.items():
         report = load(name)
@@ -308,7 +328,7 @@ def page() -> str:
                 blocks += [f"### {heading}", _markdown(heads, rows)]
     blocks += [
         "## The paper's experiments",
-        "Beside the figures of [arXiv 2202.08587](https://arxiv.org/abs/2202.08587).",
+        "Our numbers are shown beside those of [arXiv 2202.08587](https://arxiv.org/abs/2202.08587).",
     ]
     for name, (heading, remark) in EXPERIMENTS.items():
         data = load(name)
@@ -322,7 +342,8 @@ def page() -> str:
             f"![{heading}](data/{name}/figure.svg)",
             remark(data),
         ]
-    blocks += ["## Learning", "Estimators with their own searched optimisers and rates, on MNIST, batch 64."]
+    learning = "Each estimator uses the optimiser and the learning rate that a search found for it, on MNIST, batch 64."
+    blocks += ["## Learning", learning]
     for name, comparison in results_learning.COMPARISONS.items():
         data = load(name)
         if data is None:
@@ -344,7 +365,19 @@ def learning_table() -> str:
 
 
 def with_table(text: str, table: str, begin: str = BEGIN, end: str = END) -> str:
-    """Return a page's text with `table` between its marks."""
+    """Return a page's text with a table between its marks.
+
+    Parameters
+    ----------
+    text : str
+        The text.
+    table : str
+        The table, which replaces everything between the marks.
+    begin : str
+        The mark before the table. Default: that of the table of ratios.
+    end : str
+        The mark after the table.
+    """
     before, _, rest = text.partition(begin)
     _, _, after = rest.partition(end)
     return f"{before}{begin}\n\n{table}\n\n{end}{after}"

@@ -1,4 +1,4 @@
-"""What ``fgtrain bench`` runs, and its result as JSON values and as a table."""
+"""The measurements of ``fgtrain bench``, and their report as JSON values and as text."""
 
 import gc
 from collections.abc import Callable, Mapping, Sequence
@@ -24,12 +24,18 @@ def run(
     seconds: float = 8.0,
     advance: Advance = lambda what: None,
 ) -> Report:
-    """Measure `cases`, and the peers that are installed on the same networks.
+    """Measure some cases, and the installed other frameworks on the same networks.
 
     Parameters
     ----------
-    seconds : about so many a case.
-    advance : told what is measured next.
+    cases : sequence of Case
+        The cases.
+    with_peers : bool
+        Whether to measure other frameworks too. Default: True.
+    seconds : float
+        Approximate time of each case in seconds. Default: 8.
+    advance : callable
+        Called with a description of what is measured next. Default: ignores it.
     """
     advance("memory bandwidth")
     bandwidth = machine.bandwidth()
@@ -62,13 +68,33 @@ def run(
 
 
 def steps(cases: Sequence[Case], with_peers: bool) -> int:
-    """Return how often :func:`run` advances."""
+    """Return how often :func:`run` calls `advance`.
+
+    Parameters
+    ----------
+    cases : sequence of Case
+        The cases.
+    with_peers : bool
+        Whether other frameworks are measured too.
+    """
     rows = len(dict.fromkeys(case.network for case in cases)) * len(PEER_DIRECTIONS)
     return 1 + len(cases) + rows * with_peers
 
 
 def measure_peers(network: str, direction: str, seconds: float, rounds: int = 15) -> list[dict[str, Any]]:
-    """Measure the peers, and our steps beside them in the same rounds: a row a framework."""
+    """Measure the installed other frameworks, and our steps in the same rounds; return a row for each framework.
+
+    Parameters
+    ----------
+    network : str
+        Name of the network.
+    direction : str
+        Distribution of the direction.
+    seconds : float
+        Approximate time to measure, in seconds.
+    rounds : int
+        Largest number of rounds. Default: 15.
+    """
     images, y = networks.data(BATCH)
     x = images if network == "cnn" else images.reshape(BATCH, -1)
     found = peers(WIDTHS[network], x, y, direction)
@@ -134,7 +160,7 @@ COLUMNS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "MB": lambda row: _number(row["peak_bytes"] / 1e6),
     "reverse MB": lambda row: _number(row["reverse_peak_bytes"] / 1e6),
 }
-"""Columns of the table of ratios."""
+"""Heads of the table of ratios, each with the function that makes its cell from a row."""
 
 PEER_COLUMNS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "network": lambda row: row["name"],
@@ -148,7 +174,7 @@ PEER_COLUMNS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "Rb": lambda row: f"{row['rb']:.2f}",
     "our step/its reverse step": lambda row: f"{row['our_step_over_its_reverse_step']:.2f}",
 }
-"""Columns of the table of peers."""
+"""Heads of the table of other frameworks, each with the function that makes its cell from a row."""
 
 GOAL_COLUMNS: dict[str, Callable[[Figure], str]] = {
     "goal": lambda figure: figure.name,
@@ -156,14 +182,20 @@ GOAL_COLUMNS: dict[str, Callable[[Figure], str]] = {
     "bound": lambda figure: figure.bound,
     "": lambda figure: figure.verdict,
 }
-"""Columns of the table of goals."""
+"""Heads of the table of goals, each with the function that makes its cell from a figure."""
 
 LEFT = ("network", "direction", "peer", "goal", "")
-"""Columns of words."""
+"""Heads of columns that hold words and are aligned to the left."""
 
 
 def tables(report: Report) -> list[tuple[str, list[str], list[list[str]]]]:
-    """Return the tables of a report: title, heads, rows."""
+    """Return the tables of a report, each as its title, its heads and its rows.
+
+    Parameters
+    ----------
+    report : dict
+        The report, as :func:`run` returns it.
+    """
     found = []
     for title, key, columns in (
         ("Ratios", "ratios", COLUMNS),
@@ -179,12 +211,24 @@ def tables(report: Report) -> list[tuple[str, list[str], list[list[str]]]]:
 
 
 def goals(report: Report) -> list[Figure]:
-    """Return the figures of a report that have a goal; a report that was written before there were any has none."""
+    """Return the measurements of a report that have a goal. Reports of versions without goals have none.
+
+    Parameters
+    ----------
+    report : dict
+        The report, as :func:`run` returns it.
+    """
     return [Figure.from_json(values) for values in report.get("goals", ())]
 
 
 def remarks(report: Report) -> list[str]:
-    """Return what a reader must know: the machine, and which rows were disturbed."""
+    """Return what a reader must know about a report: the machine, and which measurements were disturbed.
+
+    Parameters
+    ----------
+    report : dict
+        The report, as :func:`run` returns it.
+    """
     facts = report["machine"]
     lines = [
         f"{facts['processor']} ({facts['architecture']}), {facts['vector']}, {facts['threads']} threads; "
@@ -200,7 +244,13 @@ def remarks(report: Report) -> list[str]:
 
 
 def as_text(report: Report) -> str:
-    """Return the tables as aligned text."""
+    """Return the tables of a report as aligned text.
+
+    Parameters
+    ----------
+    report : dict
+        The report, as :func:`run` returns it.
+    """
     blocks = []
     for title, heads, rows in tables(report):
         widths = [max(len(line[column]) for line in [heads, *rows]) for column in range(len(heads))]

@@ -1,1 +1,1 @@
-"""Two revisions of the code in one run, interleaved."""
+"""Comparison of two revisions of the code: their steps are timed in turn within one run."""

@@ -1,4 +1,4 @@
-"""``python -m fgnumba.bench.revisions``: two revisions in one interleaved run; see ``compare``."""
+"""``python -m fgnumba.bench.revisions``: time two revisions in turn; see ``compare``."""
 
 from fgnumba.bench.revisions.compare import command
 

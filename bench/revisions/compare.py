@@ -1,7 +1,7 @@
-"""Two revisions of this repository in one interleaved run: ``python -m fgnumba.bench.compare REVISION [OTHER]``.
+"""Time two revisions of this repository in turn: ``python -m fgnumba.bench.compare REVISION [OTHER]``.
 
-Each revision is checked out into a folder of its own, and runs in a process of its own; samples are taken in turn.
-OTHER is the working tree where it is not given.
+Each revision is checked out into a folder of its own and runs in a process of its own. Samples are taken in turn, so
+that a busy machine slows both alike. Without OTHER, REVISION is compared with the working tree.
 """
 
 import json
@@ -23,11 +23,17 @@ NETWORKS = ("logreg", "mlp", "cnn")
 
 
 class Worker:
-    """A process that runs the library of a folder."""
+    """A process that runs the library in a folder.
+
+    Parameters
+    ----------
+    folder : Path
+        A checkout of the repository.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._process = subprocess.Popen(
-            # -P: nothing of the folder that the worker's file stands in.
+            # With -P, Python does not search the folder of the worker's file for modules.
             [sys.executable, "-P", str(Path(__file__).with_name("worker.py"))],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -36,7 +42,15 @@ class Worker:
         )
 
     def sample(self, network: str, case: str) -> float:
-        """Return seconds a call; ConfigError where the revision cannot run it."""
+        """Return the seconds of a call; raise ConfigError if the revision cannot run it.
+
+        Parameters
+        ----------
+        network : str
+            Name of the network.
+        case : str
+            ``f``, or a training step such as ``rank1 x 1``.
+        """
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(json.dumps([network, case]) + "\n")
@@ -60,7 +74,13 @@ class Worker:
 
 
 def git(*arguments: str) -> str:
-    """Return what git prints in this repository; ConfigError where it fails."""
+    """Run git in this repository and return what it prints; raise ConfigError if it fails.
+
+    Parameters
+    ----------
+    arguments : str
+        Arguments of the command.
+    """
     command = ["git", "-C", str(Path(__file__).resolve().parent), *arguments]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=True)
@@ -73,7 +93,19 @@ def git(*arguments: str) -> str:
 
 
 def compare(first: str, second: str | None, networks: tuple[str, ...], rounds: int) -> list[str]:
-    """Return a line a case: medians of both revisions, and the second's time over the first's."""
+    """Return a line for each case: the median times of both revisions, and the second's time over the first's.
+
+    Parameters
+    ----------
+    first : str
+        A revision, as git takes it.
+    second : str or None
+        Another revision; None is the working tree.
+    networks : tuple of str
+        Names of the networks.
+    rounds : int
+        Number of samples of each.
+    """
     root = Path(git("rev-parse", "--show-toplevel"))
     with tempfile.TemporaryDirectory() as temporary:
         folders: list[Path] = []
@@ -117,11 +149,17 @@ def _line(one: Worker, other: Worker, network: str, case: str, rounds: int) -> s
 @click.argument("revision")
 @click.argument("other", required=False)
 @click.option(
-    "--network", "networks", multiple=True, metavar="NAME", help="logreg, mlp or cnn; all by default."
+    "--network",
+    "networks",
+    multiple=True,
+    metavar="NAME",
+    help="Network to time: logreg, mlp or cnn. May be given more than once.  [default: all three]",
 )
-@click.option("--rounds", default=21, metavar="N", help="[default: 21]")
+@click.option(
+    "--rounds", default=21, metavar="N", help="Number of samples of each call, at least 5.  [default: 21]"
+)
 def command(revision: str, other: str | None, networks: tuple[str, ...], rounds: int) -> None:
-    """Measure REVISION and OTHER, by default the working tree, in turn."""
+    """Time the steps of REVISION and OTHER in turn. OTHER is the working tree by default."""
     try:
         whole_number("rounds", rounds, 5)
         for name in networks:

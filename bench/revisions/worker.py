@@ -1,6 +1,6 @@
-"""What ``compare`` runs in each revision: it reads cases from its input, and answers with seconds a call.
+"""The process that ``compare`` runs in each revision: it reads cases from its input, and answers with their seconds.
 
-It uses the library's public names alone, so that older revisions can run it.
+It uses only public names of the library, so that older revisions can run it.
 """
 
 import json
@@ -20,7 +20,13 @@ BATCH = 64
 
 
 def model(network: str) -> Any:
-    """Return the network, on images of 28x28 pixels."""
+    """Return a network for images of 28x28 pixels.
+
+    Parameters
+    ----------
+    network : str
+        Its name.
+    """
     if network in WIDTHS:
         hidden = [fg.Dense(units, activation="relu") for units in WIDTHS[network]]
         return fg.Sequential([fg.Flatten(), *hidden, fg.Dense(10)], (28, 28, 1))
@@ -30,7 +36,15 @@ def model(network: str) -> Any:
 
 
 def contender(network: str, what: str) -> Callable[[], object]:
-    """Return a call: ``f`` the model's outputs, else a training step, ``<direction> x <number>``."""
+    """Return a function without arguments that computes the model's outputs or takes a training step.
+
+    Parameters
+    ----------
+    network : str
+        Name of the network.
+    what : str
+        ``f`` for the outputs, else the directions of a training step, such as ``rank1 x 16``.
+    """
     one = model(network)
     rng = np.random.default_rng(0)
     x, y = rng.random((BATCH, 28, 28, 1), np.float32), rng.integers(0, 10, BATCH)
@@ -43,8 +57,8 @@ def contender(network: str, what: str) -> Callable[[], object]:
 
 
 def main() -> None:
-    """Answer requests, a line of JSON each, until there is none."""
-    # Revisions are compared on the CPU, whatever the machine has.
+    """Answer requests, one line of JSON each, until standard input ends."""
+    # Revisions are compared on the CPU, even if the machine has a GPU.
     os.environ["FGNUMBA_DEVICE"] = "cpu"
     calls: dict[tuple[str, str], tuple[Callable[[], object], int]] = {}
     for line in sys.stdin:
@@ -52,7 +66,7 @@ def main() -> None:
         try:
             if (network, what) not in calls:
                 call = contender(network, what)
-                # More than the few runs after which a program settles on threads.
+                # A program chooses its number of threads in its first few runs; these are more.
                 for _ in range(10):
                     start = time.perf_counter()
                     call()

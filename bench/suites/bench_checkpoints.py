@@ -1,7 +1,7 @@
-"""What checkpoints cost: one of them over a training step, and their share of a run that writes one every five minutes.
+"""The cost of checkpoints: the time of one over that of a step, and their share of a run that writes one in 5 minutes.
 
-The floor of a checkpoint is its bytes, hashed once and written once; then it waits for the disk. A log of scalars costs
-a step some bytes in memory, and a small write a block.
+The least work of a checkpoint is to hash its bytes once and to write them once; then it waits for the disk. The replay
+log costs some bytes in memory in each step, and a small write in each block of steps.
 """
 
 import numpy as np

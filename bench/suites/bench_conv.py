@@ -1,5 +1,7 @@
-"""The convolutional network of arXiv 2202.08587, 28x28x1, batch 64: its operations over the multiply-add peak, its dual
-pass over its primal, its step against the peers.
+"""The convolutional network of arXiv 2202.08587 on 28x28x1 images at batch size 64.
+
+Measured are its operations' shares of the multiply-add peak, its dual pass over its primal pass, and its step over
+those of other frameworks.
 """
 
 from typing import Any
@@ -46,7 +48,7 @@ def plan(kind: str, loss: bool = True) -> Plan:
 
 
 def operations(whole: Plan) -> list[tuple[Any, Program, int]]:
-    """Return each operation of a plan as a program of its own, with its useful multiply-adds."""
+    """Return each operation of a plan as a program of its own, with the number of multiply-adds that it needs."""
     whole.run(*data())
     found: list[tuple[Any, Program, int]] = []
     for step in whole.steps:
@@ -62,8 +64,8 @@ def operations(whole: Plan) -> list[tuple[Any, Program, int]]:
 @pytest.mark.benchmark(group="convolutions")
 @pytest.mark.parametrize("kind", KINDS)
 def test_share_of_peak(benchmark, goal, threads, kind):
-    """Convolutions by themselves: 1 to 64 channels, and 64 to 64."""
-    convolutions = [found for found in operations(plan(kind)) if found[0].name == "conv2d"]
+    """Single convolutions: from 1 to 64 channels, and from 64 to 64."""
+    convolutions = [entry for entry in operations(plan(kind)) if entry[0].name == "conv2d"]
     contenders = {f"{i}": program.run for i, (_, program, _) in enumerate(convolutions)}
     timings = interleaved({**contenders, "peak": lambda: peak(ROUNDS_OF_PEAK)}, rounds=15)
     benchmark.pedantic(convolutions[1][1].run, rounds=10, iterations=1, warmup_rounds=1)
@@ -80,7 +82,7 @@ def test_share_of_peak(benchmark, goal, threads, kind):
 @pytest.mark.benchmark(group="convolutions")
 @pytest.mark.parametrize(("kind", "limit"), [("rank1", 2.15), ("signs", 3.2)])
 def test_dual_pass_over_primal(benchmark, goal, threads, kind, limit):
-    """Rf: a forward gradient's pass, drawing included, over the primal's."""
+    """Rf: the pass of a forward gradient, including the draw of its direction, over the primal pass."""
     x, y = data()
     dual, primal = plan(kind), plan("primal")
     timings = interleaved({"dual": lambda: dual.run(x, y), "primal": lambda: primal.run(x, y)}, rounds=15)
@@ -120,7 +122,7 @@ def test_step_against_peers(benchmark, goal, threads):
 
 @pytest.mark.benchmark(group="convolutions")
 def test_share_of_what_multiplies_nothing(benchmark, goal, threads):
-    """Pooling and copies over a whole rank-1 step, activations measured as part of the convolutions that hold them."""
+    """Pooling and copies over a whole rank-1 step. Activations are measured as part of their convolutions."""
     x, y = data()
     trainer = fg.Trainer(network(), optimizer=fg.SGD(1e-7))
     trainer.step(x, y)

@@ -1,6 +1,7 @@
-"""What `fgtrain train` takes and reaches by its defaults: a process of its own a seed, kernels cached.
+"""Time and test accuracy of `fgtrain train` with its default settings.
 
-Seconds are those of the whole command, from the start of Python to the last file of the run folder.
+Each seed runs in a process of its own, with kernels compiled before. The time is that of the whole command, from the
+start of Python to the last file of the run folder.
 """
 
 import re
@@ -17,7 +18,7 @@ SEEDS = {"digits": (0, 1, 2), "mnist": (0, 1)}
 
 
 def trained(folder: Path, *options: str) -> tuple[float, float]:
-    """Return the seconds that a run takes, and its test accuracy."""
+    """Return the seconds and the test accuracy of a run."""
     start = time.perf_counter()
     done = subprocess.run(
         [sys.executable, "-c", COMMAND, "train", *options, "--device", "cpu", "--out", str(folder)],
@@ -26,9 +27,9 @@ def trained(folder: Path, *options: str) -> tuple[float, float]:
         check=True,
     )
     seconds = time.perf_counter() - start
-    found = re.match(r"test accuracy (\S+),", done.stdout)
-    assert found, done.stdout
-    return seconds, float(found[1])
+    summary = re.match(r"test accuracy (\S+),", done.stdout)
+    assert summary, done.stdout
+    return seconds, float(summary[1])
 
 
 @pytest.mark.benchmark(group="defaults")

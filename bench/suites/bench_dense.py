@@ -1,4 +1,4 @@
-"""The dense kernel in every variant, over the multiply-add peak or the memory bandwidth of the same run."""
+"""The dense kernel in every variant: its share of the multiply-add peak or the memory bandwidth of the same run."""
 
 import numpy as np
 import pytest
@@ -24,7 +24,7 @@ _peak = multiply_add_peak(ISA)
 
 @njit
 def peak(rounds):
-    """Run `rounds` rounds of register-only multiply-adds."""
+    """Run `rounds` rounds of multiply-adds that touch only registers."""
     return _peak(rounds)
 
 
@@ -77,7 +77,7 @@ def bound(
 
 
 def useful_multiply_adds(variant: str, batch: int, inputs: int, outputs: int) -> int:
-    """Return the products that the mathematics asks for; padding and drawing are not among them."""
+    """Return the number of multiply-adds of the mathematical operation, without those for padding and drawing."""
     kind, count, has_tangent = VARIANTS[variant]
     own = kind not in (directions.NONE, directions.RANK1)
     return batch * inputs * outputs * (1 + count * (has_tangent + own))
@@ -132,7 +132,7 @@ def read(array):
 @pytest.mark.benchmark(group="one example")
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_one_example(benchmark, goal, variant):
-    """A batch of one: bound by reading the weights, and V where it is given, or by multiplying."""
+    """A batch of one example, which is limited by reading W (and V, if it is given) or by multiplying."""
     inputs = outputs = 4096
     operation = bound(variant, 1, inputs, outputs, threads=1)
     program = Program([operation])

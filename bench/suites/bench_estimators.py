@@ -1,4 +1,4 @@
-"""A training step of every estimator over the reverse-mode step of the same engine, and the memory beside each."""
+"""A training step of every estimator over a reverse-mode step on the same kernels, with the memory of both."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ from fgnumba.estimators import RECIPES, Estimator
 BATCH = 64
 
 LIMITS = {"activity": 1.15}
-"""Of a step over reverse mode's, both with plain gradient descent fused into their products."""
+"""Largest ratio of a step to reverse mode's, if both fuse plain gradient descent into their matrix products."""
 
 
 def trainer(estimator: Estimator, adam: bool) -> fg.Trainer:

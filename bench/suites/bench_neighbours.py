@@ -1,4 +1,4 @@
-"""Steps beside other processes: one that keeps a core busy, and frameworks that take turns with us."""
+"""Training steps while other processes run: one that keeps a core busy, and frameworks that take steps in turn."""
 
 import time
 from collections.abc import Callable
@@ -20,7 +20,7 @@ ROUNDS, SAMPLE_SECONDS = 12, 0.25
 
 @pytest.fixture
 def step_on(monkeypatch):
-    """Return a function that gives a training step of a network on so many threads."""
+    """Return a function that makes a training step of a network on a number of threads."""
 
     def make(network: str, threads: int) -> Step:
         monkeypatch.setenv(OVERRIDE, str(threads))
@@ -39,7 +39,7 @@ def two_processors():
 
 
 def sample(step: Step, seconds: float = SAMPLE_SECONDS) -> list[float]:
-    """Return the seconds of each step, for so long."""
+    """Take steps for some seconds, and return the time of each."""
     found, end = [], time.perf_counter() + seconds
     while (start := time.perf_counter()) < end:
         step()
@@ -63,7 +63,7 @@ def test_beside_a_busy_process(benchmark, goal, step_on, two_processors, network
     with busy():
         alone, shared = means(one, both)
         benchmark.pedantic(both, rounds=20)
-    # Means: a step that waits for a time slice is rare, and costs most of what there is to lose.
+    # Means are compared: a step that waits for a time slice is rare, but accounts for most of the lost time.
     goal(f"{network}: mean step on two threads over one thread's, a core busy", shared / alone, at_most=1.1)
 
 

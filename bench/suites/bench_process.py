@@ -1,4 +1,4 @@
-"""What only a whole process shows: memory at its peak, time to start, time to the first step."""
+"""Measurements that need a whole process: its peak memory, its start time, and the time to its first step."""
 
 import json
 import os
@@ -54,7 +54,7 @@ def run(source: str, *arguments: str, **environment: str) -> str:
 @pytest.mark.benchmark(group="processes")
 @pytest.mark.parametrize(("network", "least"), [("perceptron", 250e6), ("cnn", 13e6)])
 def test_peak_memory_of_training(benchmark, goal, network, least):
-    """Of a whole process, batch 64, with the interpreter and the libraries in it."""
+    """Peak memory of a whole process, with the interpreter and the libraries, at batch size 64."""
     pytest.importorskip("resource")
     peaks = {mode: json.loads(run(MEMORY, mode, network)) for mode in ("inference", "training")}
     assert peaks["inference"]["parameters"] > least

@@ -1,4 +1,4 @@
-"""Rf and Rb: a forward gradient's pass and a reverse-mode gradient, each over the primal, on the same tiles."""
+"""Rf and Rb: the times of a forward and of a reverse-mode gradient over the primal pass's, on the same kernels."""
 
 import pytest
 
@@ -44,9 +44,10 @@ def test_ratios(benchmark, goal, threads, bandwidth, name, direction):
 @pytest.mark.benchmark(group="reverse")
 @pytest.mark.parametrize("name", ["mlp", "cnn"])
 def test_products_of_the_reverse_pass(benchmark, goal, threads, name):
-    """The baseline is tuned: its large products run at the peak, each by itself and warm.
+    """The reverse-mode baseline is well tuned: each of its large matrix products runs near the peak.
 
-    A convolution's are counted as the direct ones, of which filtering saves some.
+    Each is measured alone, with warm caches. The products of a convolution are counted as those of a direct one, some
+    of which Winograd's filtering saves.
     """
     x, y = networks.data(64)
     plan = reverse.ReversePlan(networks.network(name), 64, fg.SoftmaxCrossEntropy())
@@ -61,12 +62,12 @@ def test_products_of_the_reverse_pass(benchmark, goal, threads, name):
     for i, operation in enumerate(large):
         share = operation.multiply_adds / peak.multiply_adds / timings.ratio(f"{i}", "peak")
         names = operation.arguments.dtype.names or ()
-        # A direct convolution's gradient is here that of the first layer, and has nine rows.
+        # Only the first layer's convolution is a direct one here; the product of its gradient has nine rows.
         kind = "filtered" if operation.executed < 1 else "first layer" if "run_rows" in names else "dense"
         shares.setdefault(f"{kind} {operation.name}", []).append(share)
-    for kind, found in shares.items():
+    for kind, measured in shares.items():
         goal(
             f"reverse pass of {name}, {kind}, {threads} threads: least share of peak",
-            min(found),
+            min(measured),
             at_least=0.1 if kind.startswith("first") else 0.85,
         )

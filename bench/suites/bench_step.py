@@ -1,4 +1,4 @@
-"""A whole training step (directions, dual pass, loss, update), against the peers and between directions."""
+"""A whole training step (directions, dual pass, loss, update), over those of other frameworks and other directions."""
 
 from itertools import pairwise
 
@@ -19,7 +19,7 @@ def data() -> tuple[np.ndarray, np.ndarray]:
 
 
 def forward_step(widths: tuple[int, ...], direction: str = "rank1", directions: int = 1) -> Contender:
-    """Return a call that takes one training step."""
+    """Return a function that takes one training step."""
     layers = [fg.Dense(n, activation="relu") for n in widths[1:-1]] + [fg.Dense(widths[-1])]
     trainer = fg.Trainer(
         fg.Sequential(layers, widths[0], device="cpu"),
@@ -58,7 +58,7 @@ def test_step_against_peers(benchmark, goal, name, widths, limits):
 
 
 def multiply_adds_an_example(directions: int) -> int:
-    """Return the products of a rank-1 dual pass: 1 + T a hidden layer, 1 the first."""
+    """Return the multiply-adds of a rank-1 dual pass: 1 + T products in a hidden layer, 1 in the first layer."""
     first, *hidden = (k * n for k, n in pairwise(PERCEPTRON))
     return first + (1 + directions) * sum(hidden)
 
@@ -66,7 +66,7 @@ def multiply_adds_an_example(directions: int) -> int:
 @pytest.mark.quick
 @pytest.mark.benchmark(group="steps")
 def test_step_over_its_floor(benchmark, goal, threads):
-    """Multiply-adds of a rank-1 step over the peak that the same threads reach."""
+    """The time of a rank-1 step over that of its multiply-adds at the peak rate of the same threads."""
     from fgnumba.bench.suites.bench_dense import PEAK_MULTIPLY_ADDS, ROUNDS_OF_PEAK, peak
 
     ours = forward_step(PERCEPTRON)

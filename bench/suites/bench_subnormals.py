@@ -1,4 +1,4 @@
-"""Subnormal numbers: they slow no step, neither as a loss goes to zero nor where inputs hold them."""
+"""Subnormal numbers do not slow down a step, neither when the loss goes to zero nor when the inputs hold them."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ BATCH = 64
 CONVERGED = 1e-7
 MOST_STEPS = 20_000
 STILL = 1e-12
-"""A learning rate under which a model stays where it begins."""
+"""A learning rate so small that the parameters do not change."""
 
 
 def trainer(learning_rate: float) -> fg.Trainer:

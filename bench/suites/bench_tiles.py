@@ -1,6 +1,7 @@
-"""Every register tile that this processor can execute: the dense kernel's share of the multiply-add peak with each.
+"""The dense kernel's share of the multiply-add peak with every register tile that this processor can execute.
 
-The weights of one layer stay in a last-level cache from call to call; those of many layers in turn come from memory.
+The weights of one layer stay in the last-level cache from call to call; those of many layers, used in turn, come from
+memory.
 """
 
 import numpy as np
@@ -16,13 +17,13 @@ from fgnumba.kernels.machine.program import Program
 
 SHAPE = (64, 1024, 1024)
 LAYERS = 24
-"""Layers whose weights are read in turn: 96 MB."""
+"""Number of layers whose weights are read in turn; together they take 96 MB."""
 
 ROUNDS_OF_PEAK = 20_000
 
 
 def peak_of(isa: InstructionSet):
-    """Return a call of many multiply-adds that touch no memory, and how many they are."""
+    """Return a function of many multiply-adds that touch no memory, and their number."""
     emitted = multiply_add_peak(isa)
 
     @njit
@@ -37,7 +38,7 @@ def peak_of(isa: InstructionSet):
 @pytest.mark.parametrize("variant", ["primal", "rank1", "signs", "explicit"])
 @pytest.mark.parametrize("name", vector.executable())
 def test_share_of_peak(benchmark, goal, name, variant, layers):
-    """The goal is that of the tile that is used, with weights that stay in a cache."""
+    """Only the tile that training uses has a goal, and only with weights that stay in a cache."""
     peak, peak_multiply_adds = peak_of(INSTRUCTION_SETS[name])
     programs = {
         tile: Program([bound(variant, *SHAPE, threads=1, isa=isa) for _ in range(layers)], 1)
@@ -59,7 +60,7 @@ def test_share_of_peak(benchmark, goal, name, variant, layers):
 
 @pytest.mark.benchmark(group="tiles")
 def test_trial(benchmark, goal):
-    """The trial that chooses a tile, its kernels compiled: once a machine."""
+    """The trial that chooses the tile once on each machine, with its kernels compiled before."""
     candidates = list(tuning.tiles(ISA).values())
     tuning.trial(candidates)
     seconds = benchmark.pedantic(tuning.trial, args=(candidates,), rounds=5, iterations=1)

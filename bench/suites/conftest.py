@@ -1,6 +1,6 @@
-"""What every benchmark shares: figures beside their goals, printed at the end and stored with the benchmark.
+"""Fixtures of all benchmarks: measured numbers ("figures") with goals, printed at the end and stored with the data.
 
-``--goals`` makes a benchmark that misses a goal fail; without it only wrong results do.
+``--goals`` makes a benchmark fail if it misses a goal. Without it, only a wrong result is a failure.
 """
 
 import platform
@@ -18,21 +18,23 @@ from fgnumba.kernels.emit.vector import instruction_set
 from fgnumba.kernels.machine.threads import OVERRIDE, most_threads, thread_count
 
 FIGURES = pytest.StashKey[list[Figure]]()
-"""Figures of a benchmark, and of all of them in the configuration's stash."""
+"""Key of the figures: those of one benchmark in its item's stash, those of all benchmarks in the configuration's."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add ``--goals`` and ``--mnist``."""
-    parser.addoption("--goals", action="store_true", help="a benchmark that misses a goal fails")
-    parser.addoption("--mnist", metavar="DIR", help="folder of MNIST's IDX files, for what trains on them")
+    parser.addoption("--goals", action="store_true", help="fail a benchmark that misses a goal")
+    parser.addoption(
+        "--mnist", metavar="DIR", help="folder of MNIST's IDX files, for benchmarks that train on them"
+    )
 
 
 @pytest.fixture
 def goal(request: pytest.FixtureRequest, benchmark: Any) -> Callable[..., None]:
     """Return a function that reports a figure: ``goal(name, measured, at_least=, at_most=, unit=)``.
 
-    Its parameters are those of :class:`fgnumba.bench.measure.goals.Figure`. It never fails; the figure is stored in the
-    benchmark's ``extra_info["figures"]`` and stands in the table at the end.
+    Its parameters are those of :class:`fgnumba.bench.measure.goals.Figure`. It never fails. The figure is stored in the
+    benchmark's ``extra_info["figures"]`` and printed in the table at the end.
     """
     own = request.node.stash.setdefault(FIGURES, [])
     everything = request.config.stash.setdefault(FIGURES, [])
@@ -56,19 +58,19 @@ def goal(request: pytest.FixtureRequest, benchmark: Any) -> Callable[..., None]:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
-    """Fail a benchmark whose goals are missed, where ``--goals`` asks for it."""
+    """Fail a benchmark that misses a goal, if ``--goals`` is given."""
     result = yield
     if item.config.getoption("goals"):
         figures = item.stash.setdefault(FIGURES, [])
-        found = missed(figures)
-        if found:
-            pytest.fail("\n".join(["goals missed", *found]), pytrace=False)
+        misses = missed(figures)
+        if misses:
+            pytest.fail("\n".join(["goals missed", *misses]), pytrace=False)
     return result
 
 
 @pytest.fixture(params=[1, 2], ids=["1-thread", "2-threads"])
 def threads(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
-    """Plans made in the benchmark use this many threads."""
+    """Return the number of threads that plans made in the benchmark use."""
     count: int = request.param
     if count > most_threads():
         pytest.skip(f"this process may use {most_threads()} processor")
@@ -77,7 +79,7 @@ def threads(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def pytest_report_header() -> str:
-    """Stamp the run with hardware and versions."""
+    """Print the hardware and the versions at the beginning."""
     return (
         f"fgnumba {fgnumba.__version__}, numba {numba.__version__}, numpy {np.__version__}, "
         f"{instruction_set().name}, {thread_count()} threads, {platform.machine()} {platform.platform()}"
@@ -86,7 +88,7 @@ def pytest_report_header() -> str:
 
 @pytest.hookimpl(trylast=True)
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    """Print every figure beside its goal."""
+    """Print every figure with its goal."""
     figures = config.stash.setdefault(FIGURES, [])
     if figures:
         terminalreporter.section("figures beside their goals")
