@@ -1,4 +1,4 @@
-"""Python in a process of its own, as tests need it that crash, or that settings of the environment decide."""
+"""Run Python in a process of its own, for tests that may crash or that depend on environment variables."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""What several test modules share."""
+"""Fixtures that several test modules share."""
 
 import json
 import os

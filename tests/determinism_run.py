@@ -1,12 +1,13 @@
-"""What ``test_determinism`` starts in processes of its own: short runs on several numbers of threads, as digests.
+"""The processes that ``test_determinism`` starts: short runs on several numbers of threads, printed as digests.
 
     python -m tests.determinism_run small 1 2 5
     python -m tests.determinism_run large 1 2 5
 
     python -m tests.determinism_run losses
 
-prints ``{run: {threads: digest}}``, and under ``whole`` that of one thread. Small networks are cut as finely as large
-ones beside that, which cuts nothing of them. The last prints ``{run: losses of 100 steps}``.
+The first two print ``{run: {threads: digest}}``, with the digest of one thread under ``whole``. For the others, small
+networks are divided into as many parts as large ones, while ``whole`` does not divide them. The last command prints
+``{run: losses of 100 steps}``.
 """
 
 import contextlib

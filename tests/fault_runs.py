@@ -1,6 +1,4 @@
-"""Runs in processes of their own, to be killed, and what a run that went through it must have in common with one that
-did not.
-"""
+"""Runs in processes of their own that tests kill, and the comparison of a resumed run with an uninterrupted one."""
 
 import contextlib
 import io

@@ -1,4 +1,4 @@
-"""Convolutions of every kind, and graphs wired in unusual ways."""
+"""Networks for tests: convolutions of every kind, and graphs with unusual connections."""
 
 import fgnumba as fg
 

@@ -1,12 +1,12 @@
-"""Memory in which an access outside of an array is a crash or is noticed, and a process that runs the cases in it.
+"""Memory in which an access outside of an array crashes or is detected, and the process that runs cases in it.
 
-Every buffer that a kernel gets the address of lies between two inaccessible pages: its last byte before one of them
-(``end``), or its first byte behind the other (``start``). What is left of the pages that it lies on holds canaries: NaN
-where they are read as floats, so that what was computed from them shows, and noticed where they are written. A guard
-may keep what is gone: the pages of a buffer that was freed stay inaccessible, so that a late access is a crash, too.
+Every buffer whose address a kernel gets lies between two inaccessible pages: its last byte is just before one of them
+(``end``), or its first byte just behind the other (``start``). The rest of the buffer's own pages holds canaries. They
+are NaN when read as floats, so that a result computed from them shows, and a change of them is detected. A guard can
+also keep the pages of a freed buffer inaccessible, so that a late access crashes, too.
 
 ``python -m tests.guarded [CASE ...]`` runs the cases of ``tests/guarded_cases.py``, and prints the name of each before
-it begins. Linux only.
+it begins. It requires Linux.
 """
 
 import ctypes

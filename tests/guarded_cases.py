@@ -1,7 +1,7 @@
-"""Ragged shapes of every operation on the CPU: sizes of 1, primes, and one more or fewer than a tile or a panel.
+"""Every CPU operation at ragged shapes: sizes of 1, primes, and one more or less than a tile or a panel.
 
-A case is a function of `place`, which puts its inputs where they are to lie; it returns arrays that say whether what it
-computed is right.
+A case is a function of `place`, which puts an input at a guarded address. It returns arrays that say whether its
+results are right.
 """
 
 from collections.abc import Callable

@@ -1,7 +1,7 @@
-"""Interrupts at a chosen moment: where Python looks for signals, and at no other place.
+"""Interrupts at a chosen moment, and only at moments at which Python checks for signals.
 
-CPython runs a signal's handler between two instructions, but only where it looks for one: when a function begins, after
-a call, and at a jump backwards. An exception of a handler is raised there.
+CPython runs signal handlers between two instructions, but checks for signals only when a function begins, after a call,
+and at a backward jump. An exception of a handler is raised there.
 """
 
 import dis

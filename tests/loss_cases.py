@@ -1,4 +1,4 @@
-"""Losses of extreme outputs in float64, for every device: no code of ours."""
+"""Losses of extreme outputs in float64, for tests on every device; they share no code with the library."""
 
 from typing import Any
 

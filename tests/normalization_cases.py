@@ -1,4 +1,4 @@
-"""Units of float32 numbers that are hard to normalise, and float64 of exactly these numbers: no code of ours."""
+"""Float32 numbers that are hard to normalise, and their float64 normalisation, without code of the library."""
 
 from typing import Any
 

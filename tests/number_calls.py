@@ -1,4 +1,4 @@
-"""Functions that take numbers, and classes that are no dataclasses: how each is called."""
+"""Calls of functions that take numbers, and of classes that are no dataclasses."""
 
 import contextlib
 import tempfile

@@ -1,6 +1,6 @@
-"""What takes numbers, and how each is made: the table that ``test_numbers.py`` holds the library to.
+"""The table of everything that takes a number, with a way to make each; ``test_numbers.py`` goes through it.
 
-A class or function that takes a number and is missing here, or a new argument of one, fails that test.
+The test fails if a class or function that takes a number, or an argument of one, is missing in the table.
 """
 
 import inspect

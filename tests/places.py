@@ -1,4 +1,4 @@
-"""Where files of the repository lie, and data that checks by hand may have beside it."""
+"""Where files of the repository lie, and where data for checks by hand may lie."""
 
 from pathlib import Path
 

@@ -1,10 +1,10 @@
-"""Code as it is compiled for other processors, run on this one: ``python -m tests.processors NAME ARGUMENT...``.
+"""Run Python with code compiled for another processor: ``python -m tests.processors NAME ARGUMENT...``.
 
     python -m tests.processors rocketlake -m pytest tests/training/test_trainer.py
 
-Starts this Python with the arguments. By the processor, LLVM chooses how wide loops are and which products and sums
-fuse; so losses differ in their last bits, and what hangs on those differs as it would there. What is not the same as
-there: speed, and bits that NumPy's own code computes.
+This starts the present Python with the arguments. Depending on the processor, LLVM chooses the width of loops and which
+products and sums are fused. So losses differ in their last bits, with the same consequences as on that processor. Speed
+is not the same as there, nor are bits that NumPy's own code computes.
 """
 
 import os

@@ -1,13 +1,13 @@
-"""Every tolerance of the numeric tests, by dtype and quantity, with where it comes from.
+"""Every tolerance of the numeric tests, by dtype and quantity, with its source.
 
-A numeric test has no tolerance of its own (``test_tolerances.py`` sees to that): it compares by an entry of this
-table, and a bound that is to grow needs a derivation that says so. Comparisons with a float64 reference are of
-float32 results unless an entry says otherwise.
+A numeric test has no tolerance of its own (``test_tolerances.py`` checks that): it compares by an entry of this table,
+and a bound may only grow together with a derivation that says why. Comparisons with a float64 reference are of float32
+results unless an entry says otherwise.
 
-Two rules give most of them. A rounding of a float32 number x is at most U |x|, U = 2**-24, half the spacing of
-floats just above a power of two; of float64, D = 2**-53. And roundings are of both signs: many of them add up like a
-random walk, of which `DEVIATIONS` standard deviations are allowed. Compilers choose the order of sums, and which
-products and sums fuse, by processor: no bound may rest on either.
+Two rules give most of the bounds. The rounding error of a float32 number x is at most U |x|, where U = 2**-24 is half
+the spacing of floats just above a power of two; for float64 it is D |x| with D = 2**-53. Rounding errors have both
+signs, so that many of them add up like a random walk, of which `DEVIATIONS` standard deviations are allowed. The
+order of sums, and which products and sums are fused, depend on the processor: no bound may depend on either.
 """
 
 import math

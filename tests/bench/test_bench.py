@@ -1,4 +1,4 @@
-"""The benchmark harness: its statistics, its rows, its command, its page in a browser, its figures in the results."""
+"""The benchmark harness: statistics, rows, the command, the HTML page in a browser, the results in the repository."""
 
 import json
 import os

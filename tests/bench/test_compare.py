@@ -1,4 +1,4 @@
-"""Two revisions in one run: each measures its own code, and nothing stays behind."""
+"""Comparison of two revisions: each runs its own code, and nothing is left behind."""
 
 import shutil
 import subprocess

@@ -1,4 +1,4 @@
-"""The gate of GPU kernels: what it reads in compilers' output, and what it refuses."""
+"""The gate of GPU kernels: how it reads the compilers' output, and which kernels it refuses."""
 
 import json
 from collections import Counter

@@ -1,4 +1,4 @@
-"""Goals of the benchmarks: a missed one is reported, and fails with --goals; a wrong result fails in any case."""
+"""Goals of the benchmarks: a missed one is reported, and is a failure with --goals; a wrong result always is one."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""Processes beside a benchmark: they are there while it runs, and gone after it."""
+"""Processes that run during a benchmark: they are there while it runs, and have ended after it."""
 
 import subprocess
 import sys

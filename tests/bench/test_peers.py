@@ -1,4 +1,4 @@
-"""The peers, where they are installed: the same loss and gradient as here, and calls that run."""
+"""Other frameworks, where installed: their loss and gradient are ours, and their computations run."""
 
 import numpy as np
 import pytest

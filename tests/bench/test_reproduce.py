@@ -1,4 +1,4 @@
-"""Experiments of the paper, run again: where they end, that they repeat, what they leave."""
+"""Experiments of papers: their results, that they are repeatable, and which files they write."""
 
 import json
 from pathlib import Path

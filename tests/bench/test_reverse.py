@@ -1,4 +1,4 @@
-"""The reverse-mode baseline of the benchmarks: gradients against float64, steps against gradients, refusals."""
+"""The reverse-mode baseline of the benchmarks: gradients against float64, steps against gradients, refused models."""
 
 import numpy as np
 import pytest

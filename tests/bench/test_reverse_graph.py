@@ -1,4 +1,4 @@
-"""Reverse mode through any graph, against float64 forward mode along probes; checkpointed, updating, masked."""
+"""Reverse mode through any graph against float64 forward mode; with checkpointing, updates and dropout masks."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The reverse pass of normalisations on the CPU: cotangents of any mean, and of x of any size, against float64."""
+"""The reverse pass of normalisations on the CPU against float64, for cotangents of any mean and x of any size."""
 
 import numpy as np
 import pytest

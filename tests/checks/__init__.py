@@ -1,1 +1,1 @@
-"""Tests of what users give: numbers, arrays, names of files."""
+"""Tests of the checks of users' input: numbers, arrays and paths."""

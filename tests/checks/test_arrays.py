@@ -1,4 +1,4 @@
-"""Arrays of every kind of number, layout and library: the same bits, or a line that says what is required."""
+"""Arrays of every dtype, layout and library: the bits are the same, or an error says what is required."""
 
 from decimal import Decimal
 from fractions import Fraction

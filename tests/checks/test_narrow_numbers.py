@@ -1,4 +1,4 @@
-"""What is computed with narrow numbers: the same bits as with Python's."""
+"""Computation with numbers of narrow types, such as np.uint8: the bits are those of Python's numbers."""
 
 import dataclasses
 from fractions import Fraction

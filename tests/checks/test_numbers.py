@@ -1,4 +1,4 @@
-"""Numbers of every kind: what is stored is Python's own, or a line says what is required."""
+"""Numbers of every type: they are stored as Python's own, or an error says what is required."""
 
 import copy
 import dataclasses

@@ -1,4 +1,4 @@
-"""Names of files: of any bytes, as long as a file system allows, and with a home folder at their beginning."""
+"""Paths with names of any bytes, of the greatest length, and with ``~`` at their beginning."""
 
 import os
 import sys

@@ -1,4 +1,4 @@
-"""Bad input on the command line: exit status 2, one line on standard error, nothing left behind."""
+"""Bad input on the command line: exit status 2, one line on standard error, and nothing is left behind."""
 
 import gzip
 import os

@@ -1,4 +1,4 @@
-"""``fgtrain replay``: a run folder's parameters from its seed and its log."""
+"""``fgtrain replay``: the parameters of a run are rebuilt from its seed and its log."""
 
 import re
 import shutil

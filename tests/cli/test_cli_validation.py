@@ -1,4 +1,4 @@
-"""Validation and early stopping from the command line, in run folders, and in what reads them."""
+"""Validation and early stopping: on the command line, in run folders, and in the commands that read these."""
 
 import json
 import re

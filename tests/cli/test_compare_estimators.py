@@ -1,4 +1,4 @@
-"""Estimators compared at an equal budget, and estimates beside the exact gradient."""
+"""Estimators at an equal budget (``fgtrain compare``), and estimates against the exact gradient (``--telemetry``)."""
 
 import json
 import signal

@@ -1,4 +1,4 @@
-"""Signals that end a process: a run after its step, at a second one at once; other commands with a line."""
+"""Signals: the first ends a run after its step, the second immediately; other commands end with one line."""
 
 import os
 import random

@@ -1,4 +1,4 @@
-"""Standard input, output and error that are closed, full, broken, or of another encoding."""
+"""Standard input, output and error that are closed, full, broken or of another encoding."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Data sets: the embedded one, one's own, the downloads (never the network), and what is refused."""
+"""Data sets: the included one, users' own, downloads (never over the network), and what is refused."""
 
 import gzip
 import hashlib

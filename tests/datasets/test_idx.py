@@ -1,4 +1,4 @@
-"""The IDX reader: what it must read, and every way in which a file can be wrong."""
+"""The IDX reader: files that it must read, and every way in which a file can be wrong."""
 
 import gzip
 import math

@@ -1,4 +1,4 @@
-"""Data sets of one's own as ``.npz``: what is read as what, and every way an archive can be wrong."""
+"""Users' data sets as ``.npz``: how each array is read, and every way in which an archive can be wrong."""
 
 import gzip
 import io

@@ -1,4 +1,4 @@
-"""Activity perturbation of images and graphs: unbiased, laid out by the wiring, the same on any number of threads."""
+"""Activity perturbation of images and graphs: unbiased, laid out by the wiring, independent of the threads."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""How weight perturbation combines directions: projections, orthogonal families, control variates, clipping."""
+"""Combinations of directions in weight perturbation: projections, orthogonal families, control variates, clipping."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Estimators: unbiased, and of the variance that they declare."""
+"""Estimators: they are unbiased, and have the variance that they declare."""
 
 import numpy as np
 import pytest

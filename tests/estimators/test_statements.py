@@ -1,4 +1,4 @@
-"""Every estimator held to what it says of itself: unbiased or not, and of which variance."""
+"""Every estimator's statement about itself, checked by statistics: its bias and its variance."""
 
 import tracemalloc
 

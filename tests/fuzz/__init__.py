@@ -1,1 +1,1 @@
-"""Coverage-guided fuzzing of everything that reads what others wrote: ``python -m tests.fuzz TARGET --minutes 30``."""
+"""Coverage-guided fuzzing of every parser of files: ``python -m tests.fuzz TARGET --minutes 30``."""

@@ -1,7 +1,7 @@
-"""``python -m tests.fuzz TARGET``: fuzz a parser for a while, and say what came of it.
+"""``python -m tests.fuzz TARGET``: fuzz a parser for some minutes, and print the result.
 
-A failure is printed with its traceback, kept as a file, and the search goes on without stopping; at the end there is
-one line of figures.
+A failure is printed with its traceback and kept as a file, and the search goes on. At the end, one line gives the
+numbers of inputs and failures.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""The process that tries inputs: atheris with our parsers, and the libraries below them, instrumented."""
+"""The process that tries inputs: atheris with our parsers and the libraries that they use, instrumented."""
 
 import os
 import sys

@@ -1,4 +1,4 @@
-"""Checkpoints and logs of scalars, as they are and with their checksums mended: else nothing would get past these."""
+"""Fuzzing of checkpoints and replay logs, also with corrected checksums, since few other inputs would pass these."""
 
 import contextlib
 import hashlib

@@ -1,4 +1,4 @@
-"""How a parser is called, and what counts as a failure of it."""
+"""How the fuzzer calls a parser, and which outcomes count as failures."""
 
 import resource
 import tempfile

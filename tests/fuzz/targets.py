@@ -1,7 +1,7 @@
-"""What is fuzzed: a function of bytes for each parser, and the valid files that its inputs begin as.
+"""The targets of fuzzing: a function of bytes for each parser, and the valid files from which its inputs are derived.
 
-A function returns where its input is read, and where it is refused with an FgError; all else is a failure. So is a
-refusal that came after memory had run out: sizes are checked before memory is asked for.
+A function returns if its input is read, or refused with an FgError; everything else is a failure. A refusal after
+memory has run out is a failure, too, because sizes must be checked before memory is allocated.
 """
 
 import gzip

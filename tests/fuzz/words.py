@@ -1,4 +1,4 @@
-"""Words that inputs are put together from, as libFuzzer's dictionaries have them."""
+"""Words from which inputs are composed, like those of libFuzzer's dictionaries."""
 
 from dataclasses import fields
 

@@ -1,4 +1,4 @@
-"""A GPU for the tests of its kernels: the machine's own where there is one, else the simulator."""
+"""The GPU for the tests of its kernels: the machine's own if it has one, else the simulator."""
 
 import pytest
 

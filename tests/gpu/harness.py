@@ -1,4 +1,4 @@
-"""What tests of GPU kernels share: arrays there and back, and operations run."""
+"""Functions that tests of GPU kernels share: they copy arrays to the GPU and back, and run operations."""
 
 import numpy as np
 

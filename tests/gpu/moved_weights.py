@@ -1,4 +1,4 @@
-"""Weights of layers under test, what they are moved along, and both in float64."""
+"""Weights of layers under test, the directions along which they are moved, and both in float64."""
 
 from typing import NamedTuple
 

@@ -1,4 +1,4 @@
-"""Convolutions in float64: pixels under a kernel as rows of a matrix, K counting (row, column, channel)."""
+"""Convolutions in float64: the pixels under a kernel are rows of a matrix, whose columns are (row, column, channel)."""
 
 import numpy as np
 

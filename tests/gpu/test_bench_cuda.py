@@ -1,4 +1,4 @@
-"""What a GPU is measured by: everything but the peers' own card, on a GPU that is not there."""
+"""The benchmark for GPUs, run on a simulated one; only the other frameworks' GPU is missing."""
 
 import json
 

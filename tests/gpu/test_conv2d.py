@@ -1,4 +1,4 @@
-"""Convolutions on a GPU against float64: a sum over taps, of images with zeros around them."""
+"""Convolutions on a GPU against float64 sums over the taps of zero-padded images."""
 
 from dataclasses import replace
 from typing import NamedTuple

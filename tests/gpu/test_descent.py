@@ -1,4 +1,4 @@
-"""Descent on a GPU against float64: stores, steps and moments; nothing is written where a pass was not finite."""
+"""Descent on a GPU against float64: stores, steps and moments; nothing is written if a pass was not finite."""
 
 import numpy as np
 import pytest

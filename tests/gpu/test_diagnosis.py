@@ -1,4 +1,4 @@
-"""Diagnosis of a divergence on a GPU: the layer that is named is the CPU's."""
+"""Diagnosis of a divergence on a GPU: it names the same layer as on the CPU."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Finite differences on a GPU: losses kept, entries moved there and back, differences, what becomes of a gradient."""
+"""Finite differences on a GPU: stored losses, entries moved there and back, differences, and their gradient."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Directions drawn inside GPU kernels against plain Python."""
+"""Directions that GPU kernels draw, against plain Python."""
 
 import numpy as np
 import pytest

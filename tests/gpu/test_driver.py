@@ -1,4 +1,4 @@
-"""What is asked of a GPU's driver, and what it answers: a double of CUDA's driver API stands in for one."""
+"""Calls of the GPU's driver and the handling of its answers, with a double of CUDA's driver API."""
 
 import sys
 import threading

@@ -1,4 +1,4 @@
-"""Dropout on a GPU: the masks are those of Philox, read by a second reader of the counter."""
+"""Dropout on a GPU: the masks are those of Philox, computed by a second implementation."""
 
 import numpy as np
 import pytest

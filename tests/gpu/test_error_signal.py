@@ -1,4 +1,4 @@
-"""Signals on a GPU against float64, their signs from Philox's definition."""
+"""Error signals on a GPU against float64, with signs from Philox's definition."""
 
 import numpy as np
 import pytest

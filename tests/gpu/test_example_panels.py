@@ -1,4 +1,4 @@
-"""Sums over examples on a GPU against float64: matrices in panels, and their products."""
+"""Sums over examples on a GPU against float64: matrices stored in panels, and their products."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Feedback matrices on a GPU against float64, the signs of what is gathered from Philox's definition."""
+"""Feedback matrices on a GPU against float64, with gathered signs from Philox's definition."""
 
 import numpy as np
 import pytest

@@ -1,6 +1,6 @@
-"""Kernels and training at full sizes, on a GPU alone: products of gigabytes, graphs, what the driver says of failures.
+"""Kernels and training at full size, on a real GPU only: products of gigabytes, graphs, errors of the driver.
 
-References are float64 on some rows or images of many.
+They are compared with float64 on some of the rows or images.
 """
 
 import re

@@ -1,4 +1,4 @@
-"""Gram matrices and projections on a GPU against float64: what the directions themselves give, without padding."""
+"""Gram matrices and projections on a GPU against float64 of the directions themselves, without padding."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Arrays of other libraries on a GPU: taken without a copy, and given."""
+"""Arrays of other libraries on a GPU: taken and given without a copy."""
 
 import gc
 

@@ -1,4 +1,4 @@
-"""Noise on activities on a GPU against float64, its signs from Philox's definition."""
+"""Noise on activities on a GPU against float64, with signs from Philox's definition."""
 
 import numpy as np
 import pytest

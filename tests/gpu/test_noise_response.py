@@ -1,4 +1,4 @@
-"""Residuals on a GPU against float64."""
+"""Noise responses on a GPU against float64."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Optimisers on a GPU against float64: every rule, norms without padding, nothing moved where a pass was not finite."""
+"""Optimisers on a GPU against float64: every rule, norms without padding; nothing is moved if a pass was not finite."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Runs on a GPU are taken again there, bit for bit, whether the host saw each step or asked for many at once."""
+"""Replay of runs on a GPU: bit-identical, whether the steps were taken one by one or many at once."""
 
 import numpy as np
 import pytest

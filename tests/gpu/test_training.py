@@ -1,4 +1,4 @@
-"""Models on a GPU compute and train as those on the CPU do, captured or not, step by step or by the dozen."""
+"""Models on a GPU compute and train as those on the CPU do, with and without graphs, one step or many at once."""
 
 import copy
 

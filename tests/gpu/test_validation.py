@@ -1,4 +1,4 @@
-"""Validation parts and early stopping where a GPU takes steps by itself: as on the CPU, and as one by one."""
+"""Validation and early stopping with many steps at once on a GPU: as on the CPU, and as with single steps."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The activation rules against float64: value, derivative, and the two against each other."""
+"""The activation rules against float64: values, derivatives, and the consistency of the two."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Average pooling on the CPU of numbers that are hard to average, against float64 of the same numbers."""
+"""Average pooling on the CPU against float64, with numbers that are hard to average."""
 
 import numpy as np
 import pytest

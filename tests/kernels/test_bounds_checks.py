@@ -1,4 +1,4 @@
-"""Numba's bounds checks: in force in every kernel where they are asked for, and never in force."""
+"""Numba's bounds checks: if they are asked for, they are active in every kernel and never find anything."""
 
 import sys
 from pathlib import Path

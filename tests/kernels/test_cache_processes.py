@@ -1,4 +1,4 @@
-"""The disk cache among processes: ten that begin cold at once, one killed while it writes, a disk that is full."""
+"""The disk cache and several processes: ten that start without it, one killed while it writes, a full disk."""
 
 import os
 import signal

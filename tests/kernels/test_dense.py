@@ -1,4 +1,4 @@
-"""The dense kernel beyond what JVPs of models cover: memory it must not touch, cuts, threads, NaN."""
+"""The dense kernel beyond the JVPs of models: memory that it must not touch, parts, threads, NaN."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Descent: stores, steps and moments against their formula; nothing written where a pass was not finite."""
+"""Descent: stores, steps and moments against their formula; nothing is written if a pass was not finite."""
 
 import numpy as np
 import pytest

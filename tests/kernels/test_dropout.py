@@ -1,4 +1,4 @@
-"""Dropout: its masks are the generator's, drop their share, and are off in evaluation."""
+"""Dropout: its masks are the generator's, drop the given share, and are off in evaluation."""
 
 import numpy as np
 

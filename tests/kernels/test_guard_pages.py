@@ -1,4 +1,4 @@
-"""No kernel reads or writes outside of its arrays: each lies between inaccessible pages, at ragged shapes."""
+"""No kernel reads or writes outside of its arrays, which lie between inaccessible pages, at ragged shapes."""
 
 import signal
 import sys

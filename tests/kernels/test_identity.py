@@ -1,4 +1,4 @@
-"""Kernels of one name and other code: in cells that are run again, in scripts without a file, in other processes."""
+"""Kernels of the same name and other code: in notebook cells, in scripts without a file, in other processes."""
 
 import ctypes
 import sys

@@ -1,4 +1,4 @@
-"""What cannot be identified for sure is compiled anew, or kept from the disk: the same key means the same code."""
+"""Kernels that cannot be identified with certainty are compiled anew: the same key always means the same code."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""What launchers of kernels do with numbers that are not Python's."""
+"""Launchers of kernels that are given numbers of types other than Python's."""
 
 import inspect
 from importlib import import_module

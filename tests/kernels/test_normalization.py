@@ -1,4 +1,4 @@
-"""Layer and group normalisation on the CPU: numbers that are hard to normalise, against float64 of the same."""
+"""Layer and group normalisation on the CPU against float64, with numbers that are hard to normalise."""
 
 import numpy as np
 import pytest

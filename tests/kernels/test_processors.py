@@ -1,4 +1,4 @@
-"""Code for other processors: it is compiled for them, in a cache of its own, and refused where it cannot run."""
+"""Code for other processors: it is compiled for them, has its own cache, and is refused where it cannot run."""
 
 import subprocess
 import sys

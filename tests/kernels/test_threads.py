@@ -1,4 +1,4 @@
-"""How many threads and how much memory: variables, processors, and the limits of pretended control groups."""
+"""The number of threads and the memory limit: variables, processors, and simulated control groups."""
 
 import math
 import os

@@ -1,4 +1,4 @@
-"""Register tiles: whichever is chosen, results are the same bits, and sums stay in registers."""
+"""Register tiles: each gives the same bits, and keeps its sums in registers."""
 
 import re
 from dataclasses import replace

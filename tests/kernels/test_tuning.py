@@ -1,4 +1,4 @@
-"""The choice of a register tile by trial: stored, named, damaged, forked, raced for."""
+"""The choice of a register tile by a trial: stored, given by name, damaged, after a fork, in several processes."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Instruction sets, threads, tiling: overrides and their errors, cuts that cover everything once."""
+"""Instruction sets, threads and tiling: overrides, their errors, and parts that cover everything exactly once."""
 
 import pytest
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""Winograd's filtering against direct convolutions, which random graphs hold to a float64 reference."""
+"""Winograd's filtering against direct convolutions, which other tests compare with float64."""
 
 import numpy as np
 import pytest

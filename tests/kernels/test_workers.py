@@ -1,4 +1,4 @@
-"""Parts that threads share: each runs once, nobody waits for a thread that has begun none, and idle threads sleep."""
+"""Parts that threads share: each runs once, nobody waits for a thread that has begun none, idle threads sleep."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""Directions: Philox's known answers, signs pinned bit for bit, Gaussians against float64, statistics."""
+"""Directions: Philox's published answers, fixed bits of signs, Gaussians against float64, statistics."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""JVPs of random convolutional and residual graphs against float64 forward mode with no code of ours."""
+"""JVPs of random convolutional and residual graphs against float64 forward mode that shares no code with ours."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Models: shapes, parameters in and out, outputs, errors."""
+"""Models: shapes, reading and loading of parameters, outputs, errors."""
 
 import copy
 import pickle

@@ -1,4 +1,4 @@
-"""Plans: buffers by liveness, and nothing compiled or allocated after the first run."""
+"""Plans: buffers are shared by liveness, and nothing is compiled or allocated after the first run."""
 
 import tracemalloc
 

@@ -1,4 +1,4 @@
-"""The wheel: what is in it, and that an old build folder leaves nothing in it."""
+"""The wheel: its contents, and that an old build folder leaves nothing in it."""
 
 import os
 import shutil

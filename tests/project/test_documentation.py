@@ -1,4 +1,4 @@
-"""Documentation: the README's code runs and says the truth, and everything public explains itself."""
+"""Documentation: the README's code runs and states the truth, and every public name has a docstring."""
 
 import inspect
 import re

@@ -1,4 +1,4 @@
-"""The table of tolerances: no numeric test has one of its own, every entry is used, and bounds are what they say."""
+"""The table of tolerances: no numeric test has its own, each entry is used, and the bounds hold."""
 
 import ast
 import re

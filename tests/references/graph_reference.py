@@ -1,6 +1,6 @@
-"""Forward mode in float64 NumPy for graphs of layers: no code of ours, only the layers' own descriptions.
+"""Forward mode in float64 NumPy for graphs of layers; only the layers' descriptions are the library's.
 
-A dual is a pair (x, dx): x (B, ...), dx (T, B, ...). Convolutions are sums over the taps of shifted images.
+A dual is a pair (x, dx) of shapes (B, ...) and (T, B, ...). Convolutions are sums over the taps of shifted images.
 """
 
 from typing import Any

@@ -1,4 +1,4 @@
-"""Runs that were killed and whose folders or data are not what they were when they are resumed."""
+"""Runs that were killed and whose folders or data have changed when they are resumed."""
 
 import shutil
 import tomllib

@@ -1,4 +1,4 @@
-"""Determinism: the same seed takes the same steps, bit for bit, whatever shares the work and in whichever process."""
+"""Determinism: the same seed gives the same bits, however work is shared and in whichever process."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Disks that fill, that become read-only, and data that go away while a run trains."""
+"""Disks that become full or read-only, and data that vanish, while a run trains."""
 
 import contextlib
 import errno

@@ -1,4 +1,4 @@
-"""What the environment says, and what is left in it: Numba's variables, and ``os.environ`` after an import."""
+"""Environment variables: Numba's, which are checked, and ``os.environ``, which an import leaves unchanged."""
 
 import re
 import sys

@@ -1,4 +1,4 @@
-"""The fuzzer itself: its targets are those that can be asked for, its seeds are read, and it notices what it is for."""
+"""The fuzzer itself: its targets can be chosen, its seeds are valid, and it detects failures."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Files that lie: every parser refuses them with one line, and asks for no more memory than a file can be worth."""
+"""Files with false headers: every parser refuses them on one line, without allocating more memory than they justify."""
 
 import gzip
 import io

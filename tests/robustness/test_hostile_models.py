@@ -1,4 +1,4 @@
-"""Models that no machine can hold, or that nobody would write: refused with one line, before memory is asked for."""
+"""Models that no machine can hold: refused on one line, before memory is allocated."""
 
 import tomllib
 

@@ -1,4 +1,4 @@
-"""Run folders from elsewhere: whatever is in them, they are read or refused with one line that names the file."""
+"""Run folders from untrusted sources: they are read, or refused on one line that names the file."""
 
 import json
 import os

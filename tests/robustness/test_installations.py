@@ -1,4 +1,4 @@
-"""Installations of other kinds: bytecode alone, archives, folders that cannot be written, loaders that tell nothing."""
+"""Unusual installations: bytecode only, archives, read-only folders, loaders without information about modules."""
 
 import compileall
 import shutil

@@ -1,4 +1,4 @@
-"""Runs that are killed: resumed, they end bit for bit as if they had not been."""
+"""Runs that are killed and resumed: they end with the bits of an uninterrupted run."""
 
 import random
 import signal

@@ -1,7 +1,7 @@
-"""A crash at any moment of a run: whatever the disk has by then, the run resumes from what was safely written.
+"""A power loss at any moment of a run: the run resumes from what was flushed to the disk.
 
-A crash leaves of each folder the names of its last fsync or the present ones, and of each file the content of its last
-fsync, the present one, or a part of what came between.
+A power loss leaves each folder with the names at its last fsync or the present ones, and each file with its content at
+its last fsync, the present one, or a part of what was written in between.
 """
 
 import contextlib

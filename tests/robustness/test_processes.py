@@ -1,4 +1,4 @@
-"""Children of a process, forked and spawned: they train as their parent does, whatever its threads were doing."""
+"""Child processes, forked and spawned: they train like their parent, whatever its threads were doing."""
 
 import multiprocessing
 import os

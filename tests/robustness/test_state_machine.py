@@ -1,4 +1,4 @@
-"""Public calls in any order: a minute's worth of random sequences; and the machine notices what it is for."""
+"""Public calls in random order for about a minute, and checks that the state machine detects failures."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Threads of one process: models trained at once are those trained alone, bit for bit."""
+"""Threads of one process: models trained at the same time have the bits of models trained alone."""
 
 import os
 import subprocess

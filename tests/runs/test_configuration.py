@@ -1,4 +1,4 @@
-"""Configurations: round trip through TOML, what overrides what, and what is refused."""
+"""Configurations: written as TOML and read again, what overrides what, and what is refused."""
 
 import dataclasses
 import re

@@ -1,4 +1,4 @@
-"""Figures: drawn whatever backend is named, and never what a run depends on."""
+"""Figures: they are drawn whatever backend is named, and no run depends on them."""
 
 import errno
 import os

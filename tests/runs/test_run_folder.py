@@ -1,4 +1,4 @@
-"""Run folders: written whole or not at all, never over another, and read back."""
+"""Run folders: written completely or not at all, never over another one, and read back."""
 
 import json
 import math

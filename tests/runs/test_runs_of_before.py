@@ -1,8 +1,8 @@
-"""Runs that were made before there were validation parts: evaluated, repeated, replayed, and continued to their end.
+"""Runs of a version without validation data: evaluated, repeated, replayed, and continued to their end.
 
-``data/runs_without_validation`` has three runs of 60 steps on the digits, of the kinds of `tests/fault_runs.py`, each
-killed after its checkpoint of step 40, and as it ends undisturbed; ``loss.png`` is left out. Their records have test
-figures throughout.
+``data/runs_without_validation`` holds three runs of 60 steps on the digits, of the kinds of `tests/fault_runs.py`.
+Each is there twice: killed after its checkpoint of step 40, and as it ends without an interruption. ``loss.png`` is
+left out. All their records have a test loss and accuracy.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Search of learning rates by successive halving: its rungs, its ledger, what it finds."""
+"""Search of learning rates by successive halving: its rungs, its file of trials, its result."""
 
 import dataclasses
 import json

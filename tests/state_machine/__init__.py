@@ -1,1 +1,1 @@
-"""A search for sequences of public calls after which anything is wrong: ``python -m tests.state_machine``."""
+"""A search for sequences of public calls that lead to a failure: ``python -m tests.state_machine``."""

@@ -1,8 +1,8 @@
-"""``python -m tests.state_machine``: take random sequences of public calls, and say what came of them.
+"""``python -m tests.state_machine``: make random sequences of public calls, and report failures.
 
-Sequences run in processes of their own. Where one fails, or crashes, the shortest sequence that does the same is looked
-for and printed, and the search goes on, passing over what is known. At the end there are figures, also where SIGINT or
-SIGTERM ends it. Linux only.
+Sequences run in processes of their own. If one fails or crashes, the shortest sequence with the same failure is
+searched for and printed, and the search goes on without repeating known failures. Statistics are printed at the end,
+also if SIGINT or SIGTERM ends the search. It requires Linux.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""What a rule does to the trainers under test, and what has to hold afterwards."""
+"""The actions of rules on the trainers under test, and the conditions that must hold afterwards."""
 
 import contextlib
 import gc

@@ -1,4 +1,4 @@
-"""What the rules are built on: trainers by number, the log, and failures that are known."""
+"""The base of the rules: trainers by number, the log, and known failures."""
 
 import functools
 from collections.abc import Callable

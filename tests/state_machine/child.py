@@ -1,4 +1,4 @@
-"""The process that sequences run in: it may crash, and its log says after what."""
+"""The process in which sequences run: it may crash, and its log says after which rule."""
 
 import contextlib
 import faulthandler

@@ -1,4 +1,4 @@
-"""What cannot be right: each of these is refused in one line, and nothing is changed."""
+"""Impossible arguments: each must be refused on one line, and nothing may change."""
 
 from collections.abc import Callable
 from functools import partial

@@ -1,4 +1,4 @@
-"""Ctrl-C at a moment that can be found again: after so many calls of the package's own."""
+"""Ctrl-C at a repeatable moment: after a given number of calls within the package."""
 
 import contextlib
 import inspect

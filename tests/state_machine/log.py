@@ -1,4 +1,4 @@
-"""The rules that a sequence takes, on disk before each is taken: a crash leaves the sequence that led to it."""
+"""The log of a sequence's rules, each written to disk before it runs, so that a crash leaves the sequence."""
 
 import re
 import traceback

@@ -1,4 +1,4 @@
-"""The machine: public calls in any order, on trainers and models of any kind, on guarded memory."""
+"""The state machine: public calls in random order, on trainers and models of any kind, in guarded memory."""
 
 import functools
 import pickle

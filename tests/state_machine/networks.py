@@ -1,4 +1,4 @@
-"""Small networks as values: a line of text that makes the same network again, with Python's numbers or NumPy's."""
+"""Small networks as lines of text that make the same network again, with Python's or NumPy's numbers."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

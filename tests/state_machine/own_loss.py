@@ -1,4 +1,4 @@
-"""A loss as somebody writes one for themselves: with a parameter, and a kernel of its own."""
+"""A loss as a user may define it: with a parameter, and a kernel of its own."""
 
 from typing import Any
 

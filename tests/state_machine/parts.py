@@ -1,4 +1,4 @@
-"""Copies of what trainers, models and runs are made of."""
+"""Copies of the parts of trainers, models and runs."""
 
 import math
 import tempfile

@@ -1,4 +1,4 @@
-"""Runs on data sets: in pieces, stopped, failed, interrupted, copied, kept and resumed."""
+"""Runs on data sets: in parts, stopped, failed, interrupted, copied, saved and resumed."""
 
 import tempfile
 from typing import Any

@@ -1,4 +1,4 @@
-"""What trainers are made of and fed with, as values: each is a line of text that makes the same thing again."""
+"""Arguments of trainers and their batches as lines of text that make the same thing again."""
 
 from dataclasses import dataclass
 from typing import Any

@@ -1,4 +1,4 @@
-"""A trainer under test beside a replica, made afresh from the same arguments and given what the trainer was given."""
+"""A trainer under test and its replica, which is made from the same arguments and given the same calls."""
 
 import copy
 import io

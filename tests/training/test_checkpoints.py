@@ -1,4 +1,4 @@
-"""Checkpoints: a run that is resumed is the run that was never interrupted, and nothing damaged is ever used."""
+"""Checkpoints: a resumed run has the bits of an uninterrupted one, and damaged data are never used."""
 
 import hashlib
 import json

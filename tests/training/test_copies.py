@@ -1,4 +1,4 @@
-"""Copies of whatever holds a trainer: each works by itself, and what is bound to memory is not copied."""
+"""Copies of trainers and of objects that hold one: each works by itself; objects bound to memory are not copied."""
 
 import copy
 import gc

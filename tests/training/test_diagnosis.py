@@ -1,6 +1,6 @@
-"""Diagnosis of a divergence: the layer that is named is the one that failed, and nothing is touched.
+"""Diagnosis of a divergence: it names the layer that failed, and changes nothing.
 
-Where the answer does not follow from how a network is built, it comes from a forward pass in float64.
+If the right answer does not follow from how a network is built, it comes from a forward pass in float64.
 """
 
 import numpy as np

@@ -1,4 +1,4 @@
-"""Diagnosis of a divergence that no layer is to blame for; and that nothing is touched by looking."""
+"""Diagnosis of a divergence that no layer causes; and that a diagnosis changes nothing."""
 
 import pickle
 

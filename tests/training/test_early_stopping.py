@@ -1,4 +1,4 @@
-"""Early stopping across interruptions: a run that is resumed ends where the undisturbed one ends, bit for bit."""
+"""Early stopping and interruptions: a resumed run ends at the same step, with the same bits."""
 
 import json
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Ctrl-C at any moment: parameters, state and count are of one step, and what follows is as if it had not come."""
+"""Ctrl-C at any moment: parameters, state and count belong to the same step, and training can go on."""
 
 import copy
 import gc

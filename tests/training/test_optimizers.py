@@ -1,4 +1,4 @@
-"""Optimisers: against float64 written out step by step, and on functions whose minimum is known."""
+"""Optimisers: against float64 formulas step by step, and on functions with a known minimum."""
 
 import copy
 import math

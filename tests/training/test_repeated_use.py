@@ -1,4 +1,4 @@
-"""Use again and again: fits one after another, many batch sizes, losses that change, and how callbacks hear of ends."""
+"""Repeated use: several calls of ``fit``, many batch sizes, losses that change, callbacks that hear of the end."""
 
 import copy
 import gc

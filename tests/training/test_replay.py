@@ -1,4 +1,4 @@
-"""Replay: parameters and optimiser state of any step from the log alone, bit for bit; what it refuses."""
+"""Replay: parameters and optimiser state of any step from the log alone, with the same bits; what is refused."""
 
 import hashlib
 import itertools

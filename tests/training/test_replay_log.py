@@ -1,4 +1,4 @@
-"""The log of a replay: its format to the byte, what is torn off or damaged, what a hostile one claims."""
+"""The replay log: its format to the byte, torn and damaged logs, false claims in hostile ones."""
 
 import itertools
 import os

@@ -1,4 +1,4 @@
-"""Updates that training took back when it diverged: a replay takes them, and takes them back, to the same bits."""
+"""Updates that were taken back when training diverged: a replay repeats them and takes them back, to the same bits."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Resuming where something is wrong, or where training diverges: nothing is lost, and nothing ends otherwise."""
+"""Resumption with damaged files or after divergence: nothing is lost, and the run ends as it should."""
 
 import errno
 import json

@@ -1,4 +1,4 @@
-"""How a run may end, and what callbacks hear of it."""
+"""The ways in which a run may end, and what callbacks are told."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Validation parts, early stopping, and test figures that are given once."""
+"""Validation data, early stopping, and the test loss and accuracy, which are computed once."""
 
 import json
 import math
