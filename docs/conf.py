@@ -83,8 +83,6 @@ nitpick_ignore_regex = [
         r"py:.*",
         r"(abc\.)?ABC|bool|bytes|dict|float|int|list|object|str|tuple|type|(\w+Error)|Any|Callable|Iterable",
     ),
-    # Names of the library that are not public: the reference has no pages for them.
-    (r"py:.*", r"fgnumba\.kernels\..*|Optimizer|lock|split"),
 ]
 
 sphinx_gallery_conf = {
