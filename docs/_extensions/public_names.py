@@ -1,8 +1,8 @@
 """A Sphinx extension: the reference knows public names alone.
 
 A docstring may name a class by the module that defines it, ``fgnumba.training.trainer.Trainer``. The reference has it
-as ``fgnumba.Trainer``, and links of both kinds lead there. A name that the library has and does not make public stays plain text; a name that it
-does not have at all is a warning, as Sphinx would have it.
+as ``fgnumba.Trainer``, and links of both kinds lead there. A name that the library has and does not make public stays
+plain text; a name that it does not have at all is a warning, as Sphinx would have it.
 """
 
 import inspect
