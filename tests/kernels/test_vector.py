@@ -61,11 +61,11 @@ def test_ranges_cover_everything_once(n, parts):
 
 
 @given(st.integers(0, 10**9), st.integers(1, 1000), st.integers(1, 64))
-def test_work_is_cut_into_as_many_parts_for_every_thread(work, limit, threads):
-    sharing, parts = work.threads_for(work, limit, threads), work.parts_for(work, limit, threads)
+def test_work_is_cut_into_as_many_parts_for_every_thread(amount, limit, threads):
+    sharing, parts = work.threads_for(amount, limit, threads), work.parts_for(amount, limit, threads)
     assert 1 <= sharing <= parts <= min(limit, threads * work.PARTS_A_THREAD)
     assert parts % sharing == 0
-    assert parts == 1 or work >= (parts - 1) * work.THREAD_WORK
+    assert parts == 1 or amount >= (parts - 1) * work.THREAD_WORK
 
 
 @given(st.integers(1, 500), st.integers(1, 24))
