@@ -17,7 +17,7 @@ from fgnumba.kernels.machine.memory import round_up
 from fgnumba.kernels.ops.elementwise import cpu as elementwise
 from fgnumba.kernels.ops.example_panels import cpu as panels
 from fgnumba.kernels.rules.directions import NONE
-from fgnumba.layers import Activation, Dense, Dropout, Perturbation, Site
+from fgnumba.layers import Activation, Dense, Perturbation, Site
 from fgnumba.model.graph import Graph
 from fgnumba.model.plan import InputRows
 from fgnumba.model.tasks import Buffer, ImageBuffer, InputBuffer, PanelBuffer, Task
@@ -197,7 +197,7 @@ class Passes:
                 )
             )
 
-        self.add(inputs, [output], bind, by_image=not layer.whole_batch, numbered=isinstance(layer, Dropout))
+        self.add(inputs, [output], bind, by_image=not layer.whole_batch, numbered=layer.numbers_examples)
 
     def site(self, step: Step, inputs: Sequence[Any], output: Any) -> Site:
         """Return the arguments that a step's layer is bound with."""

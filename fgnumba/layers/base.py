@@ -14,6 +14,7 @@ from fgnumba.kernels.devices.device import Device
 from fgnumba.kernels.layout.images import NO_BORDER, Border, Images
 from fgnumba.kernels.machine.interfaces import Operation
 from fgnumba.kernels.rules.activations.rules import RULES
+from fgnumba.kernels.rules.directions import NONE
 from fgnumba.kernels.rules.philox import ORTHOGONAL
 from fgnumba.layers.parameters import Parameter
 from fgnumba.validation import several, store, whole_number
@@ -135,10 +136,17 @@ class Layer(ABC):
         The least and the greatest number of inputs that the layer takes; None stands for any number.
     whole_batch : bool
         Whether the layer is bound to the whole batch at once. If not, it is bound to one part after another.
+    numbers_examples : bool
+        Whether the kernel counts the examples of the batch from 0, as dropout does to draw each one's mask.
+    still : int
+        The kind of directions that the layer is bound with where its inputs have tangents and its parameters have none.
+        EXPLICIT: it reads tangents of its parameters, which are zeros.
     """
 
     inputs: ClassVar[tuple[int, int | None]] = (1, 1)
     whole_batch: ClassVar[bool] = False
+    numbers_examples: ClassVar[bool] = False
+    still: ClassVar[int] = NONE
 
     @abstractmethod
     def output_shape(self, *inputs: Shape) -> Shape:
@@ -177,6 +185,20 @@ class Layer(ABC):
         if getattr(self, "activation", None) != "identity":
             return None
         return replace(self, activation=activation)  # type: ignore[type-var]
+
+    @property
+    def fused_activation(self) -> str:
+        """The activation that the layer applies to its output itself, ``identity`` if it applies none."""
+        return getattr(self, "activation", "identity")
+
+    @property
+    def lone_activation(self) -> str:
+        """The activation if it is all that the layer computes, else ``identity``."""
+        return "identity"
+
+    def without_activation(self) -> "Layer":
+        """Return the layer without its activation: its output is what the activation would be applied to."""
+        return replace(self, activation="identity")  # type: ignore[type-var]
 
     @abstractmethod
     def bind(self, site: Site) -> list[Operation]:

@@ -17,12 +17,13 @@ zero. ``kernels.rules.moments`` says how this is computed.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from fgnumba.errors import ConfigError, ShapeError, shown
 from fgnumba.kernels.machine.interfaces import Operation
+from fgnumba.kernels.rules.directions import EXPLICIT
 from fgnumba.kernels.rules.moments import LEAST_EPSILON
 from fgnumba.kernels.shared.affine.cpu import Affine
 from fgnumba.layers.base import Initial, Layer, Shape, Site, sizes
@@ -42,6 +43,8 @@ def _checked_epsilon(name: str, value: Any) -> float:
 
 @dataclass(frozen=True)
 class _Normalization(Layer):
+    still: ClassVar[int] = EXPLICIT
+
     def parameter_shapes(self, inputs: Sequence[Shape]) -> dict[str, Shape]:
         """Return ``scale`` (C,) and ``shift`` (C,)."""
         return dict.fromkeys(("scale", "shift"), (int(inputs[0][-1]),))

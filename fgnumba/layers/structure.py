@@ -53,6 +53,11 @@ class Activation(Layer):
         """Return the input's shape."""
         return sizes(inputs[0])
 
+    @property
+    def lone_activation(self) -> str:
+        """The activation."""
+        return self.activation
+
     def with_activation(self, activation: str) -> None:
         """Return None, because an activation layer cannot take a second activation."""
 
@@ -181,6 +186,8 @@ class Dropout(Layer):
     """
 
     rate: float = 0.5
+
+    numbers_examples: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         store(self, rate=real_number("Dropout: rate", self.rate, below=1))

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fgnumba as fg
+from fgnumba.estimators.activity import rules
 from fgnumba.kernels.emit import vector
 from tests import tolerances
 from tests.kernels.test_activations import REFERENCES
@@ -286,3 +287,24 @@ def test_models_that_cannot_be_trained_so_are_refused():
         step([fg.Dense(64), fg.Dense(64, "relu"), fg.Dense(8, "relu"), fg.Dense(3)], groups)
     with pytest.raises(fg.ConfigError, match="nothing can be trained"):
         step([fg.Activation("relu")], fg.ActivityPerturbation())
+
+
+def test_a_layer_of_ones_own_is_trained_once_it_has_a_rule(monkeypatch):
+    class Own(fg.Dense):
+        """A dense layer of another class."""
+
+    def estimated(kind):
+        layers = [kind(33, activation="relu"), fg.Dense(17, activation="tanh"), fg.Dense(3)]
+        model, x, y = problem(layers, 7, 5, 1)
+        trainer = fg.Trainer(
+            model, estimator=fg.ActivityPerturbation(2), optimizer=fg.SGD(1e-3, momentum=0.5), seed=3
+        )
+        return trainer.estimate(x, y)
+
+    missing = r"^layer .0.: Own has parameters that .* cannot train; a rule in \S+\.RULES is missing$"
+    with pytest.raises(fg.ConfigError, match=missing):
+        estimated(Own)
+    monkeypatch.setitem(rules.RULES, Own, rules.RULES[fg.Dense])
+    expected = estimated(fg.Dense)
+    for name, array in estimated(Own).items():
+        np.testing.assert_array_equal(array, expected[name])

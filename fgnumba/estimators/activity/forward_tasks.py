@@ -18,7 +18,7 @@ from fgnumba.kernels.machine.interfaces import Operation
 from fgnumba.kernels.rules.directions import EXPLICIT, NONE
 from fgnumba.kernels.shared.perturbed_units import SLOPE_FROM_OUTPUT
 from fgnumba.kernels.shared.perturbed_units.cpu import Perturbed
-from fgnumba.layers import AvgPool2d, Dense, Dropout, Perturbation, Site
+from fgnumba.layers import AvgPool2d, Dense, Perturbation, Site
 from fgnumba.layers.parameters import Parameter
 from fgnumba.model.graph import Graph
 from fgnumba.model.plan import InputRows
@@ -154,14 +154,15 @@ class ForwardTasks:
         parameters: Mapping[str, Parameter],
         tangents: int = 0,
         index: int = 0,
+        still: int = NONE,
     ) -> Site:
-        """Return the site at which a layer is bound. Its parameters have no tangents; its inputs have `tangents`."""
-        perturbation = Perturbation(NONE, tangents, self.stream)
-        if "scale" in parameters:
+        """Return the site at which a layer is bound. Its parameters stand `still`; its inputs have `tangents`."""
+        zeros = None
+        if still == EXPLICIT:
             zeros = {
                 p.name: self.device.zeros((max(1, tangents), p.packed.size)) for p in parameters.values()
             }
-            perturbation = Perturbation(EXPLICIT, tangents, self.stream, explicit=zeros)
+        perturbation = Perturbation(still, tangents, self.stream, explicit=zeros)
         return Site(
             device=self.device,
             batch=self.batch,
@@ -197,18 +198,18 @@ class ForwardTasks:
         return [*observers, [Observer.of(self.values[result], self.layout.blocks[result], self.device)]]
 
     def _step(self, step: Step) -> None:
-        layer: Any = step.layer
+        layer = step.layer
         value, layout = step.output, self.layout
         incoming, tangents = layout.incoming[step], layout.blocks[value]
         place = next((candidate for candidate in layout.places if candidate.carrier is step), None)
         output = self.values[value] = ImageBuffer(self.batch, value.shape, value.border, tangents)
-        here, name = output, getattr(layer, "activation", "identity")
+        here, name = output, layer.fused_activation
         apart = place is not None and name not in SLOPE_FROM_OUTPUT
         if apart:
             # The slope cannot be computed from the output, so the input of the activation is kept in a buffer of its
             # own.
             here = ImageBuffer(self.batch, value.shape, tangents=tangents)
-            layer = replace(layer, activation="identity")
+            layer = layer.without_activation()
         inputs = [self.values[v] for v in step.inputs]
         seen = [layout.tangents(v, step) > 0 for v in step.inputs]
         whole = layer.whole_batch
@@ -220,9 +221,9 @@ class ForwardTasks:
             ]
             written = replace(here.images(value.shape, not whole), has_tangent=incoming > 0)
             parameters = self.model.layer_parameters(step.index)
-            return list(layer.bind(self.site(read, written, parameters, incoming, step.index)))
+            return list(layer.bind(self.site(read, written, parameters, incoming, step.index, layer.still)))
 
-        self.add(inputs, [here], bind, not whole, numbered=isinstance(layer, Dropout))
+        self.add(inputs, [here], bind, not whole, numbered=layer.numbers_examples)
         if place is not None:
             # An activation that is a layer of its own carries the noise of the layer before it, and gives the slope.
             self.sources[place.step] = here, name

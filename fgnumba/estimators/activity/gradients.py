@@ -1,6 +1,6 @@
 """Tasks that compute the gradients of parameters from the error signals of pre-activations."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,11 +11,10 @@ from fgnumba.errors import ConfigError
 from fgnumba.estimators.activity.error_signals import SignalTasks, Units
 from fgnumba.estimators.activity.forward_tasks import ForwardTasks, Observer, Read
 from fgnumba.kernels.emit.vector import PANEL
-from fgnumba.kernels.layout.images import Border, image_shape
+from fgnumba.kernels.layout.images import NO_BORDER, Border, image_shape
 from fgnumba.kernels.machine.interfaces import Operation
 from fgnumba.kernels.machine.memory import round_up
 from fgnumba.kernels.shared.perturbed_units import SLOPE_FROM_OUTPUT
-from fgnumba.layers import Conv2d, Dense
 from fgnumba.layers.parameters import Parameter
 from fgnumba.model.tasks import ImageBuffer, PanelBuffer, Task
 from fgnumba.model.wiring import Step
@@ -44,15 +43,12 @@ class GradientTasks:
         self.batch, self.device = forward.batch, forward.device
         self.isa, self.threads = forward.isa, forward.threads
 
-    def layer(self, step: Step, units: Sequence[Units]) -> None:
-        """Append the tasks for the error signals δ of a layer and the gradients of its parameters."""
+    def dense(self, step: Step, units: Sequence[Units]) -> None:
+        """Append the tasks for the error signals δ of a dense layer and the gradients of its weight and bias."""
         parameters = self.forward.model.layer_parameters(step.index)
         x, shape = self.forward.values[step.inputs[0]], step.shapes[0]
-        if not isinstance(step.layer, Dense):
-            self._of_images(step, units, parameters, x)
-            return
         bias = parameters.get("bias")
-        delta = self._panels(step.layer.units)
+        delta = self._panels(step.output.shape[-1])
 
         def bind() -> list[Operation]:
             target = self.target(bias.name) if bias else None
@@ -68,15 +64,8 @@ class GradientTasks:
         self.forward.add(self.signals.reads(units), [delta], bind)
         self._outer(parameters["weight"], x, lambda: x.images(shape, one_a_part=False), delta)
 
-    def _of_images(
-        self, step: Step, units: Sequence[Units], parameters: Mapping[str, Parameter], x: ImageBuffer
-    ) -> None:
-        layer: Any = step.layer
-        shape = image_shape(step.shapes[0])
-        outputs = step.output.shape[-1]
-        convolution = isinstance(layer, Conv2d)
-        kernels = self.device.kernels.conv2d
-        border = kernels.gradient_border(layer.geometry(shape), shape, outputs) if convolution else Border()
+    def _signals(self, step: Step, units: Sequence[Units], border: Border = NO_BORDER) -> ImageBuffer:
+        """Append the error signals δ of a layer whose output is images; return the images they are written to."""
         delta = ImageBuffer(self.batch, step.output.shape, border)
         by_image = units[0].by_image
 
@@ -88,10 +77,17 @@ class GradientTasks:
             ]
 
         self.forward.add(self.signals.reads(units), [delta], bind, by_image)
-        if not convolution:
-            self._norm(step, parameters, x, delta)
-            return
+        return delta
+
+    def convolution(self, step: Step, units: Sequence[Units]) -> None:
+        """Append the tasks for the error signals δ of a convolution and the gradients of its weight and bias."""
+        layer: Any = step.layer
+        parameters, x = self.forward.model.layer_parameters(step.index), self.forward.values[step.inputs[0]]
         weight, bias = parameters["weight"], parameters.get("bias")
+        shape = image_shape(step.shapes[0])
+        kernels = self.device.kernels.conv2d
+        border = kernels.gradient_border(layer.geometry(shape), shape, step.output.shape[-1])
+        delta = self._signals(step, units, border)
 
         def gradient() -> list[Operation]:
             return [
@@ -109,15 +105,15 @@ class GradientTasks:
                 )
             ]
 
-        self.forward.tasks.append(Task([x, delta], [], gradient, by_image=False, sums=by_image))
+        self.forward.tasks.append(Task([x, delta], [], gradient, by_image=False, sums=units[0].by_image))
 
-    def _norm(
-        self, step: Step, parameters: Mapping[str, Parameter], x: ImageBuffer, delta: ImageBuffer
-    ) -> None:
+    def normalization(self, step: Step, units: Sequence[Units]) -> None:
         """Append the gradients of a normalisation's scale and shift: sums of δ x̂ and of δ over pixels and examples.
 
         x̂ is computed again, as the layer's output with a scale of 1 and a shift of 0.
         """
+        parameters, x = self.forward.model.layer_parameters(step.index), self.forward.values[step.inputs[0]]
+        delta = self._signals(step, units)
         plain = {
             name: Parameter.create(
                 p.name, 0, np.full(p.shape, float(name == "scale"), np.float32), device=self.device
@@ -128,7 +124,9 @@ class GradientTasks:
 
         def again() -> list[Operation]:
             read = replace(x.images(shape), has_tangent=False)
-            return list(step.layer.bind(self.forward.site([read], normalized.images(), plain)))
+            return list(
+                step.layer.bind(self.forward.site([read], normalized.images(), plain, still=step.layer.still))
+            )
 
         def bind() -> list[Operation]:
             return [
@@ -148,7 +146,7 @@ class GradientTasks:
 
     def output(self, observer: Observer, step: Step) -> None:
         """Append the gradient of the layer whose output the loss reads, in closed form."""
-        name = getattr(step.layer, "activation", "identity")
+        name = step.layer.fused_activation
         if name not in SLOPE_FROM_OUTPUT:
             known = ", ".join(SLOPE_FROM_OUTPUT)
             raise ConfigError(

@@ -2,13 +2,8 @@
 
 from dataclasses import dataclass, field
 
-from fgnumba.errors import ConfigError
 from fgnumba.kernels.shared.perturbed_units import SLOPE_FROM_OUTPUT
-from fgnumba.layers import Activation, Conv2d, Dense, GroupNorm, LayerNorm
 from fgnumba.model.wiring import Step, Value
-
-LAYERS = (Dense, Conv2d, GroupNorm, LayerNorm)
-"""Layers with parameters whose gradient follows from their pre-activations'."""
 
 
 @dataclass(eq=False)
@@ -85,7 +80,13 @@ class Layout:
 
 
 def lay_out(
-    steps: list[Step], result: Value, has_parameters: set[Step], draws: int, layerwise: bool, local: bool
+    steps: list[Step],
+    result: Value,
+    has_parameters: set[Step],
+    output: Step | None,
+    draws: int,
+    layerwise: bool,
+    local: bool,
 ) -> Layout:
     """Return the layout of a model.
 
@@ -97,27 +98,16 @@ def lay_out(
         The output of the model.
     has_parameters : set of Step
         The steps whose layers have parameters.
+    output : Step or None
+        The step whose output the loss reads, if its gradient is known in closed form.
     draws : int
         The number of draws of noise T.
     layerwise : bool
         Whether each layer's noise has tangents of its own.
     local : bool
         Whether the model is cut into blocks, for local losses.
-
-    Raises
-    ------
-    ConfigError
-        If a layer has parameters for which activity perturbation has no gradient.
     """
-    layout = Layout()
-    last = result.producer
-    if last is not None and isinstance(last.layer, Dense) and not result.readers:
-        layout.output = last
-    for step in steps:
-        if step in has_parameters and type(step.layer) not in LAYERS:
-            raise ConfigError(
-                f"layer {step.names[0]!r}: {step.layer.kind} has parameters that activity perturbation cannot train"
-            )
+    layout = Layout(output=output)
     _cut(layout, steps, result, local)
     counts: dict[Value, int] = {}
     places: dict[Step, Place] = {}
@@ -171,16 +161,17 @@ def _cut(layout: Layout, steps: list[Step], result: Value, local: bool) -> None:
 
 
 def _ends_block(step: Step) -> bool:
-    return getattr(step.layer, "activation", "identity") != "identity"
+    return step.layer.fused_activation != "identity"
 
 
 def _carrier(step: Step) -> tuple[Step, str]:
     """Return the step to whose output the noise is added, and the activation of the noisy pre-activations."""
-    name = getattr(step.layer, "activation", "identity")
+    name = step.layer.fused_activation
     if name == "identity" and len(step.output.readers) == 1:
         reader = step.output.readers[0]
         # An activation follows as a layer of its own. Noise on inactive units would have no effect, so it is added
         # there.
-        if type(reader.layer) is Activation and reader.layer.activation in SLOPE_FROM_OUTPUT:
-            return reader, reader.layer.activation
+        lone = reader.layer.lone_activation
+        if lone != "identity" and lone in SLOPE_FROM_OUTPUT:
+            return reader, lone
     return step, name

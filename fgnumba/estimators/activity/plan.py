@@ -12,10 +12,10 @@ from fgnumba.estimators.activity.error_signals import Memory, SignalTasks, Units
 from fgnumba.estimators.activity.forward_tasks import ForwardTasks, Observer, cell_means, groups_of, head_name
 from fgnumba.estimators.activity.gradients import GradientTasks, Target
 from fgnumba.estimators.activity.layout import Layout, lay_out
+from fgnumba.estimators.activity.rules import rule
 from fgnumba.estimators.activity.settings import Feedback, LocalLosses
 from fgnumba.kernels.layout.images import image_shape
 from fgnumba.kernels.machine.interfaces import Operation
-from fgnumba.layers import Activation
 from fgnumba.layers.losses import Loss
 from fgnumba.layers.parameters import Parameter
 from fgnumba.model.graph import Graph
@@ -123,9 +123,11 @@ class ActivityPlan(Bound):
             if observer.slots:
                 coefficients |= signals.weigh(observer, [unit for unit in units if unit.observer is observer])
         for one in layout.places:
-            gradients.layer(one.step, [unit for unit in units if unit.place is one])
+            rule(one.step).gradients(gradients, one.step, [unit for unit in units if unit.place is one])
         if layout.output is not None:
-            gradients.output(main, layout.output)
+            closed_form = rule(layout.output).closed_form
+            assert closed_form is not None
+            closed_form(gradients, main, layout.output)
         for observer in every[:-1]:
             gradients.head(observer)
         for unit in units if feedback is not None and draws else ():
@@ -206,12 +208,11 @@ def analyzed(
     steps, source, result = wire(model, True, True, model.processor.by_parts)
     if not result.has_tangent:
         raise ConfigError("the model has no parameters that its output depends on: nothing can be trained")
-    trained = {
-        step
-        for step in steps
-        if not isinstance(step.layer, Activation) and model.layer_parameters(step.index)
-    }
-    return steps, source, result, lay_out(steps, result, trained, draws, layerwise, local)
+    rules = {step: rule(step) for step in steps if step.layer.parameter_shapes(step.shapes)}
+    last = result.producer
+    exact = last in rules and rules[last].closed_form is not None and not result.readers
+    layout = lay_out(steps, result, set(rules), last if exact else None, draws, layerwise, local)
+    return steps, source, result, layout
 
 
 def head_shapes(model: Graph, local: LocalLosses) -> dict[str, tuple[int, int]]:
