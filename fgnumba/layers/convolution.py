@@ -113,7 +113,7 @@ class Conv2d(Layer):
         return conv2d.needed_border(self.geometry(shape), shape, self.filters)
 
     def output_shape(self, *inputs: Shape) -> Shape:
-        """Return (H', W', N)."""
+        """Return the shape of the output, (H', W', N)."""
         shape = checked_image("Conv2d", inputs[0])
         if shape[2] % self.groups:
             raise ShapeError(
@@ -128,13 +128,13 @@ class Conv2d(Layer):
         )
 
     def parameter_shapes(self, inputs: Sequence[Shape]) -> dict[str, Shape]:
-        """Return ``weight`` (KH, KW, C / groups, N) and, with a bias, ``bias`` (N,)."""
+        """Return the shapes of ``weight`` (KH, KW, C / groups, N) and, with a bias, of ``bias`` (N,)."""
         (size,) = _pairs(self.kernel_size)
         weight = (*size, int(inputs[0][2]) // self.groups, self.filters)
         return {"weight": weight, **({"bias": (self.filters,)} if self.bias else {})}
 
     def initial_parameters(self, inputs: Sequence[Shape], generator: np.random.Generator) -> Initial:
-        """Return a weight drawn from N(0, g / K), and a bias of zeros."""
+        """Return the initial parameters: a weight drawn from N(0, g / K), and a bias of zeros."""
         return initial_values(self.parameter_shapes(inputs), gain(self.activation), generator)
 
     def column_groups(self, inputs: Sequence[Shape]) -> int:
@@ -146,13 +146,13 @@ class Conv2d(Layer):
         return is_channelwise(self.geometry(inputs[0]), inputs[0][2], self.filters)
 
     def multiply_adds(self, inputs: Sequence[Shape]) -> int:
-        """Return H' W' K N."""
+        """Return the number of multiply-adds for one example, H' W' K N with K = KH KW C / groups."""
         height, width, filters = self.output_shape(*inputs)
         (size,) = _pairs(self.kernel_size)
         return height * width * filters * math.prod(size) * int(inputs[0][2]) // self.groups
 
     def bind(self, site: Site) -> list[Operation]:
-        """Return the fused convolution."""
+        """Return the operation that computes the layer at `site`: convolution, bias and activation in one."""
         return list(
             site.device.kernels.conv2d.bind(
                 site.isa,

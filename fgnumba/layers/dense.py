@@ -73,7 +73,7 @@ class Dense(Layer):
         )
 
     def output_shape(self, *inputs: Shape) -> Shape:
-        """Return (N,)."""
+        """Return the shape of the output, (N,)."""
         if len(inputs[0]) != 1:
             raise ShapeError(
                 f"Dense: the input's shape is {inputs[0]}; (K,) is required, put Flatten() before"
@@ -81,20 +81,20 @@ class Dense(Layer):
         return (self.units,)
 
     def parameter_shapes(self, inputs: Sequence[Shape]) -> dict[str, Shape]:
-        """Return ``weight`` (K, N) and, with a bias, ``bias`` (N,)."""
+        """Return the shapes of the parameters: ``weight`` (K, N) and, with a bias, ``bias`` (N,)."""
         ((rows,),) = inputs
         return {"weight": (int(rows), self.units), **({"bias": (self.units,)} if self.bias else {})}
 
     def initial_parameters(self, inputs: Sequence[Shape], generator: np.random.Generator) -> Initial:
-        """Return a weight drawn from N(0, g / K), and a bias of zeros."""
+        """Return the initial parameters: a weight drawn from N(0, g / K), and a bias of zeros."""
         return initial_values(self.parameter_shapes(inputs), gain(self.activation), generator)
 
     def multiply_adds(self, inputs: Sequence[Shape]) -> int:
-        """Return K N."""
+        """Return the number of multiply-adds for one example, K N."""
         return int(inputs[0][0]) * self.units
 
     def bind(self, site: Site) -> list[Operation]:
-        """Return the fused dense operation."""
+        """Return the operation that computes the layer at `site`: product, bias and activation in one."""
         return [
             site.device.kernels.dense.bind(
                 site.isa,

@@ -155,18 +155,18 @@ class SoftmaxCrossEntropy(Loss):
     """
 
     def target_layout(self, batch: int, outputs: int) -> tuple[tuple[int, ...], type]:
-        """Return (B,), int64."""
+        """Return the shape (B,) and the dtype int64 in which the kernels read targets."""
         return (batch,), np.int64
 
     def check_targets(self, targets: npt.NDArray[Any], batch: int, outputs: int) -> None:
-        """Raise unless targets are (B,) integers."""
+        """Raise ShapeError or DtypeError unless targets are (B,) integers."""
         if targets.shape != (batch,):
             raise ShapeError(f"targets have shape {targets.shape}; ({batch},), a class each, is required")
         if targets.dtype.kind not in "iu":
             raise DtypeError(f"targets have dtype {targets.dtype}; integers are required")
 
     def check_target_values(self, targets: npt.NDArray[Any], outputs: int) -> None:
-        """Raise unless every target is in [0, C)."""
+        """Raise DatasetError unless every target is in [0, C)."""
         targets = np.asarray(targets)
         if targets.dtype == np.int64 and targets.size and targets.view(np.uint64).max() < outputs:
             # One pass over memory checks both bounds: as an unsigned number, a negative target exceeds every class.
@@ -184,7 +184,7 @@ class SoftmaxCrossEntropy(Loss):
         result: npt.NDArray[Any],
         values: npt.NDArray[np.float64],
     ) -> list[Operation]:
-        """Return the fused loss and its mean."""
+        """Return the operations that write the loss and its derivatives; see :meth:`Loss.bind`."""
         return list(
             device.kernels.softmax_cross_entropy.bind(
                 device.threads, z=z, classes=outputs, targets=targets, result=result, values=values
@@ -198,13 +198,13 @@ class SoftmaxCrossEntropy(Loss):
         targets: npt.NDArray[Any],
         residual: npt.NDArray[np.float32],
     ) -> Operation:
-        """Return softmax(z) - onehot(y)."""
+        """Return the operation that writes the residual, softmax(z) - onehot(y)."""
         return device.kernels.softmax_cross_entropy.bind_residual(
             device.threads, z=z, targets=targets, residual=residual
         )
 
     def value(self, outputs: npt.NDArray[np.float32], targets: npt.NDArray[Any]) -> float:
-        """Return the mean of logsumexp(z_i) - z_i[y_i]."""
+        """Return the loss, the mean of logsumexp(z_i) - z_i[y_i], computed in float64."""
         z, targets = self.checked_pair(outputs, targets)
         # The logits of a model that has diverged are NaN, of which NumPy must not warn.
         with np.errstate(invalid="ignore"):
@@ -224,18 +224,18 @@ class MeanSquaredError(Loss):
     """
 
     def target_layout(self, batch: int, outputs: int) -> tuple[tuple[int, ...], type]:
-        """Return (B, N), float32."""
+        """Return the shape (B, N) and the dtype float32 in which the kernels read targets."""
         return (batch, outputs), np.float32
 
     def check_targets(self, targets: npt.NDArray[Any], batch: int, outputs: int) -> None:
-        """Raise unless targets are (B, N) real numbers."""
+        """Raise ShapeError or DtypeError unless targets are (B, N) real numbers."""
         if targets.shape != (batch, outputs):
             raise ShapeError(f"targets have shape {targets.shape}; ({batch}, {outputs}) is required")
         if targets.dtype.kind not in "fiub":
             raise DtypeError(f"targets have dtype {targets.dtype}; real numbers are required")
 
     def check_target_values(self, targets: npt.NDArray[Any], outputs: int) -> None:
-        """Raise unless every target is finite in float32."""
+        """Raise DatasetError unless every target is finite in float32."""
         targets = np.asarray(targets)
         wrong = first_not_finite(targets)
         if wrong is not None:
@@ -253,7 +253,7 @@ class MeanSquaredError(Loss):
         result: npt.NDArray[Any],
         values: npt.NDArray[np.float64],
     ) -> list[Operation]:
-        """Return the fused loss and its mean."""
+        """Return the operations that write the loss and its derivatives; see :meth:`Loss.bind`."""
         return list(
             device.kernels.mean_squared_error.bind(
                 device.threads, z=z, width=outputs, targets=targets, result=result, values=values
@@ -267,12 +267,12 @@ class MeanSquaredError(Loss):
         targets: npt.NDArray[Any],
         residual: npt.NDArray[np.float32],
     ) -> Operation:
-        """Return 2 (z - y) / N."""
+        """Return the operation that writes the residual, 2 (z - y) / N."""
         return device.kernels.mean_squared_error.bind_residual(
             device.threads, z=z, targets=targets, residual=residual
         )
 
     def value(self, outputs: npt.NDArray[np.float32], targets: npt.NDArray[Any]) -> float:
-        """Return the mean of the squared differences."""
+        """Return the loss, the mean of the squared differences, computed in float64."""
         z, targets = self.checked_pair(outputs, targets)
         return float(np.mean((z - targets) ** 2))

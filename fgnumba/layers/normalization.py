@@ -46,11 +46,11 @@ class _Normalization(Layer):
     still: ClassVar[int] = EXPLICIT
 
     def parameter_shapes(self, inputs: Sequence[Shape]) -> dict[str, Shape]:
-        """Return ``scale`` (C,) and ``shift`` (C,)."""
+        """Return the shapes of the parameters: ``scale`` (C,) and ``shift`` (C,)."""
         return dict.fromkeys(("scale", "shift"), (int(inputs[0][-1]),))
 
     def initial_parameters(self, inputs: Sequence[Shape], generator: np.random.Generator) -> Initial:
-        """Return ``scale`` (C,), ones, and ``shift`` (C,), zeros."""
+        """Return the initial parameters: ``scale`` (C,) of ones and ``shift`` (C,) of zeros."""
         channels = inputs[0][-1]
         return {"scale": np.ones(channels, np.float32), "shift": np.zeros(channels, np.float32)}
 
@@ -98,11 +98,11 @@ class LayerNorm(_Normalization):
         store(self, epsilon=_checked_epsilon("LayerNorm: epsilon", self.epsilon))
 
     def output_shape(self, *inputs: Shape) -> Shape:
-        """Return the input's shape."""
+        """Return the shape of the output, which is that of the input."""
         return sizes(inputs[0])
 
     def bind(self, site: Site) -> list[Operation]:
-        """Return the normalisation."""
+        """Return the operation that computes the layer at `site`."""
         return [
             site.device.kernels.layer_norm.bind(
                 site.isa,
@@ -148,7 +148,7 @@ class GroupNorm(_Normalization):
         store(self, groups=groups, epsilon=_checked_epsilon("GroupNorm: epsilon", self.epsilon))
 
     def output_shape(self, *inputs: Shape) -> Shape:
-        """Return the input's shape."""
+        """Return the shape of the output, which is that of the input."""
         if inputs[0][-1] % self.groups:
             raise ShapeError(
                 f"GroupNorm: the input's shape is {inputs[0]}; its channels cannot be cut into "
@@ -157,7 +157,7 @@ class GroupNorm(_Normalization):
         return sizes(inputs[0])
 
     def bind(self, site: Site) -> list[Operation]:
-        """Return the normalisation."""
+        """Return the operation that computes the layer at `site`."""
         return [
             site.device.kernels.group_norm.bind(
                 site.isa,

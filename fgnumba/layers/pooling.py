@@ -36,7 +36,7 @@ class _Pool2d(Layer):
         return resolved_padding(self.padding, shape, self.pool_size, self.stride)  # type: ignore[arg-type]
 
     def output_shape(self, *inputs: Shape) -> Shape:
-        """Return (H', W', C)."""
+        """Return the shape of the output, (H', W', C)."""
         shape = checked_image(self.kind, inputs[0])
         window, stride = pair("", self.pool_size), pair("", self.stride)
         return (*windows_along(self.kind, "window", shape, window, stride, self.border_of(shape)), shape[2])
@@ -84,7 +84,7 @@ class MaxPool2d(_Pool2d):
     """
 
     def bind(self, site: Site) -> list[Operation]:
-        """Return the pooling."""
+        """Return the operation that computes the layer at `site`."""
         return [site.device.kernels.max_pool2d.bind(**self._arguments(site))]
 
 
@@ -116,7 +116,7 @@ class AvgPool2d(_Pool2d):
     """
 
     def bind(self, site: Site) -> list[Operation]:
-        """Return the pooling."""
+        """Return the operation that computes the layer at `site`."""
         return [site.device.kernels.avg_pool2d.bind(**self._arguments(site))]
 
 
@@ -125,11 +125,11 @@ class GlobalAveragePool2d(Layer):
     """The mean of each channel over all pixels: (H, W, C) becomes (C,). It is as accurate as :class:`AvgPool2d`."""
 
     def output_shape(self, *inputs: Shape) -> Shape:
-        """Return (C,)."""
+        """Return the shape of the output, (C,)."""
         return (checked_image("GlobalAveragePool2d", inputs[0])[2],)
 
     def bind(self, site: Site) -> list[Operation]:
-        """Return the average pooling of one window, the image."""
+        """Return the operation that computes the layer at `site`: average pooling with the image as the window."""
         x = site.inputs[0]
         size = (x.shape[0], x.shape[1])
         return [

@@ -15,15 +15,15 @@ class Flatten(Layer):
     """Turn each example, (H, W, C) or another shape, into a row in C order: y = x. Nothing is computed or moved."""
 
     def output_shape(self, *inputs: Shape) -> Shape:
-        """Return (K,), where K is the number of elements of the input."""
+        """Return the shape of the output, (K,), where K is the number of elements of the input."""
         return (math.prod(sizes(inputs[0])),)
 
     def is_view(self, training: bool) -> bool:
-        """Return true."""
+        """Return True, because the output is the input under another shape."""
         return True
 
     def bind(self, site: Site) -> list[Operation]:
-        """Return no operation."""
+        """Return no operation, because nothing is computed."""
         return []
 
 
@@ -50,7 +50,7 @@ class Activation(Layer):
         store(self, activation=checked_activation("Activation", self.activation))
 
     def output_shape(self, *inputs: Shape) -> Shape:
-        """Return the input's shape."""
+        """Return the shape of the output, which is that of the input."""
         return sizes(inputs[0])
 
     @property
@@ -66,7 +66,7 @@ class Activation(Layer):
         return self.activation == "identity"
 
     def bind(self, site: Site) -> list[Operation]:
-        """Return the elementwise operation."""
+        """Return the operation that computes the layer at `site`."""
         return [
             site.device.kernels.elementwise.bind(
                 **site.part,
@@ -103,7 +103,7 @@ class Add(Layer):
         store(self, activation=checked_activation("Add", self.activation))
 
     def output_shape(self, *inputs: Shape) -> Shape:
-        """Return the shape of the inputs; raise ShapeError if they differ."""
+        """Return the shape of the output, which is that of every input; raise ShapeError if their shapes differ."""
         inputs = tuple(map(sizes, inputs))
         for shape in inputs[1:]:
             if shape != inputs[0]:
@@ -113,7 +113,7 @@ class Add(Layer):
         return sizes(inputs[0])
 
     def bind(self, site: Site) -> list[Operation]:
-        """Return the sum of the first two inputs, then for each further input its sum with the result so far."""
+        """Return the operations at `site`: the sum of two inputs, then the sum of the result and each further input."""
         operations: list[Operation] = []
         x = site.inputs[0]
         for index, x2 in enumerate(site.inputs[1:], 2):
@@ -138,7 +138,7 @@ class Concatenate(Layer):
     inputs: ClassVar[tuple[int, int | None]] = (2, None)
 
     def output_shape(self, *inputs: Shape) -> Shape:
-        """Return (H, W, C₁ + C₂ + …), or (N₁ + N₂ + …,); raise ShapeError if the other sizes differ."""
+        """Return the output's shape, (H, W, C₁ + C₂ + …) or (N₁ + N₂ + …,); raise ShapeError if other sizes differ."""
         inputs = tuple(map(sizes, inputs))
         for shape in inputs[1:]:
             if shape[:-1] != inputs[0][:-1]:
@@ -149,7 +149,7 @@ class Concatenate(Layer):
         return (*inputs[0][:-1], sum(shape[-1] for shape in inputs))
 
     def bind(self, site: Site) -> list[Operation]:
-        """Return a copy for each input."""
+        """Return the operations at `site`: each copies an input to its place in the output."""
         operations: list[Operation] = []
         first = 0
         for x in site.inputs:
@@ -193,7 +193,7 @@ class Dropout(Layer):
         store(self, rate=real_number("Dropout: rate", self.rate, below=1))
 
     def output_shape(self, *inputs: Shape) -> Shape:
-        """Return the input's shape."""
+        """Return the shape of the output, which is that of the input."""
         return sizes(inputs[0])
 
     def is_view(self, training: bool) -> bool:
@@ -201,7 +201,7 @@ class Dropout(Layer):
         return not training or self.rate == 0
 
     def bind(self, site: Site) -> list[Operation]:
-        """Return the masking."""
+        """Return the operation that computes the layer at `site`."""
         return [
             site.device.kernels.dropout.bind(
                 site.isa,

@@ -246,7 +246,7 @@ class Graph:
     def plan(
         self, batch: int, kind: int = NONE, count: int = 0, loss: Loss | None = None, training: bool = False
     ) -> Plan:
-        """Return the :class:`Plan` of these arguments, a kept one if there is one; the caller holds :attr:`lock`."""
+        """Return the plan of these arguments, a kept one if there is one; the caller holds :attr:`lock`."""
         batch, training = checked_batch(batch, self.input_shape), flag("training", training)
         kind, count = whole_number("kind", kind, 0, EXPLICIT), whole_number("count", count, 0, MAX_DIRECTIONS)
 

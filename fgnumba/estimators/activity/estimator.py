@@ -32,7 +32,8 @@ class ActivityPerturbation(Estimator):
 
     The gradient of the layer whose output the loss reads is computed in closed form.
 
-    Bias: none, except with local losses or if feedback is not fully corrected by noise (``Feedback(control=1)`` is).
+    Bias: none, except with local losses, or if noise corrects feedback only in part or not at all (its `control` is
+    below 1).
 
     Relative variance: of the order of (active units) / (B T), not of the number of parameters.
 
