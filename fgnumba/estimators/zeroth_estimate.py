@@ -78,13 +78,15 @@ class DifferenceEstimate(Estimate):
                 run_pass()
             steps.append(differences.bind_nudge(self._thetas, saved, k, RETURN, epsilon))
         self._weighted = device.zeros((1 + random + axes,), np.float64)
-        found = self._outcome.values
-        steps.append(differences.bind_central(losses, epsilon, found, self._result, self._weighted, share))
+        derivatives = self._outcome.values
+        steps.append(
+            differences.bind_central(losses, epsilon, derivatives, self._result, self._weighted, share)
+        )
         fused = setting.plain and not axes
         steps += self._updates(fused)
         if axes:
             factor = (1.0 - share) * setting.model.parameter_count / axes
-            along = found[1 + random :]
+            along = derivatives[1 + random :]
             steps.append(differences.bind_scatter(self._gradients, along, factor, self._result))
         if not fused:
             steps += setting.updates(self._result)

@@ -33,7 +33,7 @@ class Loss(ABC):
 
     def __init_subclass__(cls, **more: Any) -> None:
         super().__init_subclass__(**more)
-        cls._slotted = any(vars(one).get("__slots__") for one in cls.__mro__)
+        cls._slotted = any(vars(base).get("__slots__") for base in cls.__mro__)
 
     @property
     def key(self) -> Hashable:

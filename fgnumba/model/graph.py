@@ -140,11 +140,11 @@ class Graph:
             for i, node in enumerate(self.nodes)
         ]
         groups = [node.layer.column_groups(self.input_shapes(i)) for i, node in enumerate(self.nodes)]
-        check_parameters((self._where(i), one, groups[i]) for i, one in enumerate(needed))
+        check_parameters((self._where(i), own, groups[i]) for i, own in enumerate(needed))
         given = None
         if initial is not None:
             named = zip(self.nodes, needed, strict=True)
-            shapes = {f"{node.name}.{name}": one[name] for node, one in named for name in one}
+            shapes = {f"{node.name}.{name}": own[name] for node, own in named for name in own}
             given = checked(shapes, initial(shapes), "parameters")
         for index, node in enumerate(self.nodes):
             if given is None:

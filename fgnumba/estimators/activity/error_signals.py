@@ -139,12 +139,12 @@ class SignalTasks:
 
         def bind() -> list[Operation]:
             dual = observer.z.dual()
-            found = [loss.bind_residual(self.device, dual[0], targets, observer.residual)]
+            operations = [loss.bind_residual(self.device, dual[0], targets, observer.residual)]
             if observer.slots:
-                found.append(
+                operations.append(
                     self.device.kernels.noise_response.bind_copy(dual, observer.response, observer.power)
                 )
-            return found
+            return operations
 
         self.forward.add([observer.z], [], bind)
 
