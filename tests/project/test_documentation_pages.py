@@ -18,7 +18,17 @@ REFERENCE = DOCS / "reference"
 PAGES = sorted(DOCS.rglob("*.md"))
 FILES = [*PAGES, *ROOT.glob("*.md"), *ROOT.glob(".github/**/*.md"), ROOT / "bench" / "results" / "README.md"]
 FILES += [ROOT / "fgnumba" / folder / "README.md" for folder in ("datasets", "estimators")]
-MODULES = ("callbacks", "datasets", "device", "directions", "functions", "losses", "replay", "schedules")
+MODULES = (
+    "callbacks",
+    "datasets",
+    "device",
+    "directions",
+    "functions",
+    "losses",
+    "replay",
+    "schedules",
+    "testing",
+)
 UNDOCUMENTED = {"by_name", "result_of"}
 """What a module exports for the library's own use."""
 
