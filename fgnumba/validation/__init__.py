@@ -42,6 +42,14 @@ def plain(value: Any) -> Any:
     return value.item()
 
 
+def as_whole(value: Any) -> int | None:
+    """Return a whole number as an int, and None for anything else, a flag among them."""
+    number = plain(value)
+    if isinstance(number, bool) or not isinstance(number, Integral):
+        return None
+    return int(number)
+
+
 def whole_number(name: str, value: Any, low: int = 1, high: float | None = None) -> int:
     """Return `value` as an int, after checking that it is a whole number in its range.
 
@@ -64,13 +72,12 @@ def whole_number(name: str, value: Any, low: int = 1, high: float | None = None)
     most = MAX_WHOLE if high is None else high
     if type(value) is int and low <= value <= most:
         return value
-    number = plain(value)
-    is_whole = isinstance(number, Integral) and not isinstance(number, bool)
-    if is_whole and low <= number <= most:
-        return int(number)
+    number = as_whole(value)
+    if number is not None and low <= number <= most:
+        return number
     bound = f"from {low} to {high}"
     if high is None:
-        bound = f"of at least {low}" + (" and below 2**63" if is_whole and number > most else "")
+        bound = f"of at least {low}" + (" and below 2**63" if number is not None and number > most else "")
     raise ConfigError(f"{name} is {shown(value)}; a whole number {bound} is required")
 
 

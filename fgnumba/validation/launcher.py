@@ -5,7 +5,6 @@ A launcher is a function that checks its arguments and returns the operations th
 
 import dataclasses
 import inspect
-import operator
 from collections.abc import Callable
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
@@ -13,11 +12,10 @@ from typing import Any, ParamSpec, TypeVar
 import numpy as np
 
 from fgnumba.errors import ConfigError, shown
+from fgnumba.validation import MAX_WHOLE, as_whole, plain
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-MOST = (1 << 63) - 1
 
 
 def launcher(bind: Callable[P, R]) -> Callable[P, R]:
@@ -38,18 +36,18 @@ def launcher(bind: Callable[P, R]) -> Callable[P, R]:
     def bound(*args: P.args, **named: P.kwargs) -> R:
         given = signature.bind(*args, **named)
         for name, value in given.arguments.items():
-            given.arguments[name] = _whole(name, value) if name in whole else plain(value)
+            given.arguments[name] = _whole(name, value) if name in whole else with_plain_numbers(value)
         return bind(*given.args, **given.kwargs)
 
     return bound
 
 
-def plain(value: Any) -> Any:
+def with_plain_numbers(value: Any) -> Any:
     """Return NumPy's scalars as Python's, also inside tuples, lists and dataclasses, and anything else unchanged."""
     if isinstance(value, np.number | np.bool_):
-        return value.item()
+        return plain(value)
     if isinstance(value, tuple | list):
-        items = [plain(item) for item in value]
+        items = [with_plain_numbers(item) for item in value]
         if all(new is old for new, old in zip(items, value, strict=True)):
             return value
         return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
@@ -63,11 +61,7 @@ def plain(value: Any) -> Any:
 
 
 def _whole(name: str, value: Any) -> int:
-    try:
-        # To Python a flag is a whole number, but no launcher takes a flag where it takes a number.
-        number = None if isinstance(value, bool | np.bool_) else operator.index(value)
-    except TypeError:
-        number = None
-    if number is None or abs(number) > MOST:
+    number = as_whole(value)
+    if number is None or abs(number) > MAX_WHOLE:
         raise ConfigError(f"{name} is {shown(value)}; a whole number of 64 bits is required")
     return number

@@ -18,7 +18,7 @@ from fgnumba.kernels.ops.descent import cpu as descent
 from fgnumba.kernels.rules.directions import RANK1
 from fgnumba.kernels.rules.philox import STREAM, set_stream
 from fgnumba.kernels.shared.loss import RESULT
-from fgnumba.validation.launcher import launcher, plain
+from fgnumba.validation.launcher import launcher, with_plain_numbers
 
 # What is given here is not what annotations ask for.
 Border: Any = images.Border
@@ -35,10 +35,10 @@ def test_every_launcher_computes_with_pythons_numbers(name, device):
 
 def test_numbers_are_converted_wherever_they_are():
     border, moves = Border(np.uint8(1), 0, 0, np.int64(2)), Geometry(*[np.uint8(3)] * 5)
-    found = plain([np.uint8(3), (np.float32(0.5), np.True_), border, moves, "a", None])
+    found = with_plain_numbers([np.uint8(3), (np.float32(0.5), np.True_), border, moves, "a", None])
     assert repr(found) == repr([3, (0.5, True), Border(1, 0, 0, 2), Geometry(*[3] * 5), "a", None])
     same = [np.zeros(3), (1, 2)]
-    assert plain(same) is same
+    assert with_plain_numbers(same) is same
 
 
 def test_a_size_does_not_wrap():
