@@ -343,7 +343,8 @@ class Recipe:
     optimizer : str
         The name of the optimiser in ``fgnumba.optimizers.OPTIMIZERS``. By default ``adam``.
     learning_rate : float, optional
-        The learning rate. By default it is ``defaults.default_learning_rate``, a formula for weight perturbation.
+        The learning rate. By default it is ``fgnumba.training.defaults.default_learning_rate``, a formula
+        for weight perturbation.
     rates : mapping of str to float
         The learning rates of those models, by name, that need another one. By default no model does.
     steps : int, optional

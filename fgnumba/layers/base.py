@@ -79,7 +79,7 @@ class Site:
     batch : int
         The number of examples B.
     images : int
-        The number of examples that a thread takes at a time (a part of the batch).
+        The number of examples that a thread takes at a time (a part of the batch), 0 for the whole batch at once.
     index : int
         The number of the layer in the model.
     inputs : tuple of Images
