@@ -150,14 +150,33 @@ class Layer(ABC):
 
     @abstractmethod
     def output_shape(self, *inputs: Shape) -> Shape:
-        """Return the shape of one example's output; raise ShapeError if the layer cannot take an input's shape."""
+        """Return the shape of one example's output.
+
+        Parameters
+        ----------
+        *inputs : tuple of int
+            The shape of one example of each input.
+
+        Raises
+        ------
+        ShapeError
+            If the layer cannot take an input of that shape.
+        """
 
     def parameter_shapes(self, inputs: Sequence[Shape]) -> dict[str, Shape]:
         """Return the shapes of the parameters by name."""
         return {}
 
     def initial_parameters(self, inputs: Sequence[Shape], generator: np.random.Generator) -> Initial:
-        """Return the initial parameters by name, float32, in the shapes that :meth:`parameter_shapes` returns."""
+        """Return the initial parameters by name, float32, in the shapes that :meth:`parameter_shapes` returns.
+
+        Parameters
+        ----------
+        inputs : sequence of tuple of int
+            The shape of one example of each input.
+        generator : numpy.random.Generator
+            The generator to draw from. Each layer of a model has its own, which depends on the model's seed.
+        """
         return {}
 
     def column_groups(self, inputs: Sequence[Shape]) -> int:

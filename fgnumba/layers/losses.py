@@ -43,15 +43,51 @@ class Loss(ABC):
 
     @abstractmethod
     def target_layout(self, batch: int, outputs: int) -> tuple[tuple[int, ...], type]:
-        """Return the shape and the dtype in which the kernels read the targets of a batch."""
+        """Return the shape and the dtype in which the kernels read the targets of a batch.
+
+        Parameters
+        ----------
+        batch : int
+            The number of examples B.
+        outputs : int
+            The number N of outputs of the model.
+        """
 
     @abstractmethod
     def check_targets(self, targets: npt.NDArray[Any], batch: int, outputs: int) -> None:
-        """Raise ShapeError or DtypeError unless the targets of a batch have the right shape and kind of dtype."""
+        """Check the shape and the dtype of the targets of a batch.
+
+        Parameters
+        ----------
+        targets : array
+            The targets, whose values are not read: they may lie on a GPU.
+        batch : int
+            The number of examples B.
+        outputs : int
+            The number N of outputs of the model.
+
+        Raises
+        ------
+        ShapeError, DtypeError
+            If the shape or the kind of the dtype is wrong.
+        """
 
     @abstractmethod
     def check_target_values(self, targets: npt.NDArray[Any], outputs: int) -> None:
-        """Raise DatasetError if a target has an impossible value."""
+        """Check the values of targets.
+
+        Parameters
+        ----------
+        targets : array
+            Targets that have passed :meth:`check_targets`.
+        outputs : int
+            The number N of outputs of the model.
+
+        Raises
+        ------
+        DatasetError
+            If a target has an impossible value.
+        """
 
     @abstractmethod
     def bind(

@@ -195,11 +195,7 @@ class Graph:
         """Return the outputs (B, *output_shape) float32 of the examples `x` (B, *input_shape), for any B >= 1.
 
         If `x` is an array on the model's GPU (it offers ``__cuda_array_interface__`` or DLPack), so are the outputs.
-
-        Raises
-        ------
-        ShapeError, DtypeError
-            If the shape of `x` does not fit, or it does not hold real numbers (on a GPU, float32).
+        ShapeError or DtypeError is raised unless it has that shape and holds real numbers (on a GPU, float32).
         """
         inputs = self.checked_input(x)
         if not isinstance(inputs, np.ndarray):
@@ -246,7 +242,11 @@ class Graph:
     def plan(
         self, batch: int, kind: int = NONE, count: int = 0, loss: Loss | None = None, training: bool = False
     ) -> Plan:
-        """Return the plan of these arguments, a kept one if there is one; the caller holds :attr:`lock`."""
+        """Return the plan of these arguments, a kept one if there is one; the caller holds :attr:`lock`.
+
+        `batch` is B, `kind` (a constant of ``kernels.rules.directions``) and `count` say kind and number of directions,
+        a given `loss` is computed after the last layer, and `training` says whether dropout drops units.
+        """
         batch, training = checked_batch(batch, self.input_shape), flag("training", training)
         kind, count = whole_number("kind", kind, 0, EXPLICIT), whole_number("count", count, 0, MAX_DIRECTIONS)
 
