@@ -261,7 +261,7 @@ def test_a_loss_that_is_not_finite_moves_nothing():
         (lambda: fg.Feedback(control=1.5), "control is 1.5; a number from 0 to 1"),
         (lambda: fg.Feedback(cells=0), "cells is 0"),
         (lambda: fg.Feedback(control=0.0, every=0), "every is 0"),
-        (lambda: fg.Feedback(every=2), "every is 2; with a control above 0"),
+        (lambda: fg.Feedback(every=2), "every is 2; 1 is required unless control is 0"),
         (lambda: fg.LocalLosses(cells=0), "cells is 0"),
         (lambda: fg.LocalLosses(groups=0), "groups is 0"),
     ],
