@@ -48,6 +48,8 @@ exclude_patterns = [
     "**/sg_execution_times.rst",
 ]
 templates_path = ["_templates"]
+# Two hyphens stay two hyphens: the help texts of commands name options such as --epochs, which readers copy.
+smartquotes = False
 
 # Pages.
 myst_enable_extensions = ["amsmath", "colon_fence", "deflist", "dollarmath", "substitution"]
