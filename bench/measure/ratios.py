@@ -5,7 +5,7 @@
 
 f is the loss of a batch. The pass of a forward gradient computes the loss and ∇f·v; the estimate g itself is never
 stored, and a step draws v again where it uses it. Therefore whole steps are measured as well as passes. Each ratio is
-reported with
+reported with::
 
     ideal       multiply-adds of the pass over those of f
     floor       max(multiply-adds / peak, bytes / bandwidth) of the pass over that of f. The peak and the bandwidth are

@@ -14,7 +14,7 @@ MONITORS = {"validation_accuracy": 1.0, "validation_loss": -1.0}
 class Callback:
     """Base class of objects that follow a training run. Each method does nothing unless a subclass overrides it.
 
-    For example, a callback that prints the training loss of each record:
+    For example, a callback that prints the training loss of each record::
 
         class Printer(fgnumba.Callback):
             def on_record(self, record):
