@@ -21,7 +21,7 @@ from fgnumba.kernels.machine.threads import thread_count
 
 KIB = 1024
 SHARED_A_PROCESSOR = {"sm_80": 164 * KIB, "sm_90": 228 * KIB}
-"""Architectures, with the bytes of shared memory that all blocks on a multiprocessor have together."""
+"""Architectures, with the bytes of shared memory that all blocks on a multiprocessor share."""
 REGISTERS_A_PROCESSOR, WARPS_A_PROCESSOR, BLOCKS_A_PROCESSOR = 65536, 64, 32
 WARP = 32
 
@@ -35,10 +35,10 @@ COUNTED = (
 """Instructions that a row counts, besides those that its kernel declares."""
 
 TASKS_A_WORKER = 8
-"""Number of compilations that are worth a process, which takes seconds to start."""
+"""Number of compilations for which another process is started, which takes seconds."""
 
 _OPCODE = re.compile(r"^\s*/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+\s+)?([A-Z][\w.]*)", re.MULTILINE)
-# The assembler's own steps of a correctly rounded division or root have no modifier: so PTX is what is looked at.
+# PTX is searched: the SASS instructions of a correctly rounded division or root have no modifier.
 _FLOAT32 = re.compile(r"(?<![.\w])(?:add|div|ex2|fma|lg2|max|min|mul|rcp|r?sqrt|setp|sub)\.\S*f32(?:x2)?\b")
 _FRAME = re.compile(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads")
 FRAME_FIELDS = ("stack", "spill_stores", "spill_loads")
@@ -47,7 +47,7 @@ FRAME_FIELDS = ("stack", "spill_stores", "spill_loads")
 
 @dataclass(frozen=True)
 class Row:
-    """What the machine code of a kernel for one architecture is made of.
+    """The resources and instructions of a kernel's machine code for one architecture.
 
     Parameters
     ----------
@@ -71,8 +71,10 @@ class Row:
         Number of float32 instructions that do not flush subnormal numbers to zero.
     stack : int
         Bytes of the stack frame.
-    spill_stores, spill_loads : int
-        Bytes of spilled registers that are stored, and loaded.
+    spill_stores : int
+        Bytes of spilled registers that are stored.
+    spill_loads : int
+        Bytes of spilled registers that are loaded.
     """
 
     kernel: str
@@ -90,7 +92,7 @@ class Row:
 
     @property
     def key(self) -> tuple[str, str]:
-        """What tells rows apart."""
+        """The kernel and the architecture, which identify a row."""
         return self.kernel, self.arch
 
 
@@ -139,12 +141,12 @@ def _run(*command: str) -> str:
 
 
 def resources(text: str) -> dict[str, int]:
-    """Return what ``ptxas -v`` says that a kernel uses; functions that it calls are included.
+    """Return the resources that ``ptxas -v`` reports for a kernel, with the functions that it calls.
 
     Parameters
     ----------
     text : str
-        What ``ptxas -v`` printed.
+        The output of ``ptxas -v``.
 
     Returns
     -------
@@ -177,7 +179,7 @@ def opcodes(sass: str) -> Counter[str]:
 
 
 def occurrences(found: Counter[str], wanted: str) -> int:
-    """Return how often an opcode occurs with at least the modifiers named.
+    """Return how often an opcode occurs with at least the given modifiers.
 
     Parameters
     ----------
@@ -200,7 +202,7 @@ def occurrences(found: Counter[str], wanted: str) -> int:
 
 
 def compiled(kernel: Kernel, arch: str) -> Row:
-    """Compile a kernel and return what its machine code is made of.
+    """Compile a kernel, and return the resources and instructions of its machine code.
 
     Parameters
     ----------
@@ -212,7 +214,7 @@ def compiled(kernel: Kernel, arch: str) -> Row:
     Returns
     -------
     Row
-        What was found.
+        The kernel's row.
 
     Raises
     ------
@@ -245,7 +247,7 @@ def _compile(task: tuple[str, str]) -> Row | str:
     name, arch = task
     try:
         return compiled(KERNELS[name], arch)
-    # Whatever a compiler raises concerns this kernel: the others are looked at all the same.
+    # An error of a compiler concerns this kernel only: the others are still compiled.
     except Exception as error:
         return f"{name} {arch}: {type(error).__name__}: {str(error).strip()}"
 
@@ -279,8 +281,8 @@ def compile_all(tasks: Sequence[tuple[str, str]], load: Callable[[], object]) ->
 def resident_blocks(arch: str, threads: int, registers: int, shared: int) -> int:
     """Return the number of blocks of a kernel that a multiprocessor can hold at once.
 
-    Registers are given to warps by 256, and to warps of a processor's four quarters alike; shared memory to blocks
-    by 128 bytes, after 1 KiB for the system.
+    A warp gets registers in multiples of 256, and each of a multiprocessor's four quarters holds as many warps. A block
+    gets shared memory in multiples of 128 bytes, after 1 KiB for the system.
 
     Parameters
     ----------
