@@ -1,8 +1,9 @@
-"""What the GPU kernels of all operations are made of.
+"""What the GPU kernels of all operations are built on.
 
-A kernel is a plain function of ``primitives``, listed by ``kernel``. ``target`` compiles it, the only module that
-imports the CUDA target, and ``lowering`` says what primitives are there; ``simulator`` runs it without a GPU.
-``driver`` is what a GPU is asked for, ``cuda_driver`` a real one. ``memory`` holds arrays, ``program`` launches bound
-operations or replays them as one graph. ``layout`` walks over images, ``product`` is the tile of dense layers and
-convolutions. Nothing of CUDA is imported before a CUDA device is asked for.
+A kernel is a plain Python function that calls ``primitives``; ``kernel`` lists it. ``target`` compiles kernels and is
+the only module that imports the CUDA target; ``lowering`` gives each primitive its instructions. ``simulator`` runs
+kernels without a GPU. ``driver`` declares what the library asks of a GPU, and ``cuda_driver`` asks it of a real one.
+``memory`` holds arrays. ``program`` launches bound operations, or replays them as one graph. ``layout`` says how
+kernels walk over images, ``sums`` adds up over threads, and ``copies`` copies rows. Nothing of CUDA is imported before
+a CUDA device is asked for.
 """

@@ -1,4 +1,4 @@
-"""Copies on a GPU: rows into a buffer whose rows are further apart, gathered by number where that is wanted."""
+"""Copies on a GPU: rows are copied to a buffer whose rows are further apart, in order or gathered by number."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,18 +11,42 @@ from fgnumba.kernels.cuda.program import Launch
 
 
 def copy_rows(source: DeviceArray, target: DeviceArray) -> Launch:
-    """Return the copy of (B, K) to (B, N), the narrower of the two; or of (B,) to (B,): float32 or int64."""
+    """Return the launch that copies rows.
+
+    Parameters
+    ----------
+    source : DeviceArray
+        (B, K) or (B,), float32 or int64.
+    target : DeviceArray
+        (B, N) or (B,) of the same dtype, written. Where K and N differ, the first min(K, N) columns are copied.
+
+    Returns
+    -------
+    Launch
+        The launch.
+    """
     width = source.shape[-1]
     return gather_rows(source.reshape(-1, width), target.reshape(-1, target.shape[-1]), 0, 0)
 
 
 def gather_rows(source: DeviceArray, target: DeviceArray, order: Any, first: Any) -> Launch:
-    """Return the copy of rows (n, K) to (B, ld): row order[first + i] goes to row i.
+    """Return the launch that gathers rows: row ``order[first + i]`` of the source goes to row i of the target.
 
     Parameters
     ----------
-    source, target : float32, or int64.
-    order : (n,) int64 on the GPU, or 0: rows as they lie. first : where an int64 on the GPU says it, or 0.
+    source : DeviceArray
+        (n, K), float32 or int64.
+    target : DeviceArray
+        (B, N) of the same dtype, written. Where K and N differ, the first min(K, N) columns are copied.
+    order : DeviceArray or int
+        (n,) int64, or 0: row i of the source goes to row i of the target.
+    first : DeviceArray or int
+        (1,) int64, read when the launch runs; 0 where there is no `order`.
+
+    Returns
+    -------
+    Launch
+        The launch.
     """
     assert source.dtype == target.dtype
     arguments = {
@@ -39,7 +63,7 @@ def gather_rows(source: DeviceArray, target: DeviceArray, order: Any, first: Any
 
 
 def _kernel(name: str, load: Callable[..., Any], store: Callable[..., None], size: int) -> Kernel:
-    """Return the kernel for elements of so many bytes."""
+    """Return the kernel that copies elements of `size` bytes."""
 
     @kernel(name)
     def gather(
@@ -69,4 +93,4 @@ _KERNELS = {
     4: _kernel("gather-f32", load_f32, store_f32, 4),
     8: _kernel("gather-i64", load_i64, store_i64, 8),
 }
-"""By the bytes of an element."""
+"""Kernels by the number of bytes of an element."""

@@ -1,4 +1,4 @@
-"""An NVIDIA GPU, asked through CUDA's driver API; kernels are launched by numba-cuda.
+"""The driver of an NVIDIA GPU: memory, copies and graphs through CUDA's driver API, launches through numba-cuda.
 
 Source: docs.nvidia.com, CUDA Driver API; nvidia.github.io, cuda.bindings.
 """
@@ -23,7 +23,7 @@ from fgnumba.kernels.cuda.kernel import Kernel, converted
 LOADING = "CUDA_MODULE_LOADING"
 
 MINIMUM_DRIVER = 13000
-"""CUDA's version that the driver must support at least, 1000 major + 10 minor: kernels are compiled by CUDA 13.0."""
+"""Oldest version of CUDA that the driver must support, as 1000 major + 10 minor: kernels are compiled by CUDA 13.0."""
 
 _NUMPY: dict[str, Callable[[Any], Any]] = {
     "int32": np.int32,
@@ -35,9 +35,9 @@ _NUMPY: dict[str, Callable[[Any], Any]] = {
 
 @contextlib.contextmanager
 def _modules_loaded_at_once() -> Iterator[None]:
-    """Have kernels loaded when they are compiled, not at a launch that might be captured, while CUDA is initialized.
+    """Initialise CUDA such that kernels are loaded when they are compiled, not by a launch that might be captured.
 
-    ``cuInit`` reads the variable, once; whatever else the process starts does not inherit it.
+    ``cuInit`` reads an environment variable, once. It is removed again, so that no process started later inherits it.
     """
     if LOADING in os.environ:
         yield
@@ -51,7 +51,7 @@ def _modules_loaded_at_once() -> Iterator[None]:
 
 @cache
 def cuda_driver() -> "CudaDriver":
-    """Return the one driver of the process; DeviceError where there is no GPU."""
+    """Return the process's one driver; DeviceError where there is no GPU."""
     return CudaDriver()
 
 
@@ -63,9 +63,9 @@ class _Graph:
 
 
 class CudaDriver(Driver):
-    """The first NVIDIA GPU that CUDA shows (``CUDA_VISIBLE_DEVICES`` says which these are).
+    """The first NVIDIA GPU that CUDA lists; the environment variable ``CUDA_VISIBLE_DEVICES`` selects what it lists.
 
-    One stream serves all models and threads: a lock keeps others out while a graph is captured.
+    One stream serves all models and threads; while a graph is captured, a lock keeps other threads out.
 
     Raises
     ------
@@ -130,13 +130,13 @@ class CudaDriver(Driver):
             )
 
     def _text(self, status: Any) -> str:
-        """Return what CUDA says of a status."""
+        """Return CUDA's description of a status."""
         error, text = self._api.cuGetErrorString(status)
         known = error == self._api.CUresult.CUDA_SUCCESS and text
         return f"{text.decode()} ({status.name})" if known else str(status)
 
     def _call(self, function: Callable[..., Any], *arguments: Any) -> tuple[Any, ...]:
-        """Call the driver, in this thread's turn and with its context, and return the status and what comes with it."""
+        """Call the driver's API with its context set in this thread, one thread at a time; return all results."""
         with self._lock:
             if self._context is not None and not getattr(self._thread, "ready", False):
                 # A context is a thread's own to set.
@@ -147,14 +147,14 @@ class CudaDriver(Driver):
             return found
 
     def _ask(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """Call the driver and return what it returns beside the status; DeviceError where it failed."""
+        """Call the driver's API and return its results without the status; DeviceError where it failed."""
         status, *results = self._call(function, *arguments)
         if status != self._api.CUresult.CUDA_SUCCESS:
             raise DeviceError(f"device: the GPU failed: {self._text(status)} in {function.__name__}")
         return results[0] if len(results) == 1 else tuple(results)
 
     def _drain(self) -> None:
-        """Give back what was given up, once nothing that was asked for can use it."""
+        """Give back memory and graphs that nobody refers to, after everything that was asked for has ended."""
         given_up, self._given_up = self._given_up, []
         self._api.cuStreamSynchronize(self._stream)
         for function, handle in given_up:
@@ -192,7 +192,7 @@ class CudaDriver(Driver):
 
     @staticmethod
     def _is_pinned(array: npt.NDArray[Any]) -> bool:
-        """Whether an array lies in memory of :meth:`pinned`: the only arrays here that stand on a ctypes array."""
+        """Whether an array lies in memory of :meth:`pinned`: only those arrays have a ctypes array as their base."""
         base: Any = array
         while isinstance(base, np.ndarray):
             base = base.base

@@ -1,6 +1,7 @@
-"""What a GPU's driver is asked for: memory, copies, launches, graphs. The simulator's is here, ``cuda_driver`` a GPU's.
+"""What the library asks of a GPU: memory, copies, launches and graphs.
 
-Everything goes through one stream: operations run in the order in which they are asked for, some time after that.
+The driver of the simulated GPU is here; that of a real one is ``cuda_driver``. Everything goes through one stream:
+operations run in the order in which they are asked for, some time after that.
 """
 
 from abc import ABC, abstractmethod
@@ -23,9 +24,18 @@ class Driver(Bound, ABC):
 
     Attributes
     ----------
-    name, capability, processors : the card, its compute capability, its multiprocessors.
-    dlpack_device, number : what DLPack calls this kind of device, and the card's number.
-    stream : of all operations, as other libraries take it; None where there is none.
+    name : str
+        Name of the card.
+    capability : tuple of int
+        Compute capability, such as (9, 0).
+    processors : int
+        Number of multiprocessors.
+    dlpack_device : int
+        DLPack's number for this kind of device.
+    number : int
+        Number of the card.
+    stream : int or None
+        Handle of the stream of all operations, as other libraries take it; None where there is no stream.
     """
 
     name: str
@@ -37,31 +47,31 @@ class Driver(Bound, ABC):
 
     @abstractmethod
     def allocate(self, nbytes: int) -> int:
-        """Return the address of `nbytes` of memory, zeros; DeviceError where there are not so many."""
+        """Return the address of `nbytes` bytes of memory, filled with zeros; DeviceError where there is no room."""
 
     @abstractmethod
     def free(self, address: int) -> None:
-        """Give memory back."""
+        """Give the memory at an address back."""
 
     @abstractmethod
     def pinned(self, nbytes: int) -> npt.NDArray[np.uint8]:
-        """Return zeros of the host that copies can read and write while it goes on."""
+        """Return `nbytes` bytes of the host's memory, zeros, which copies can use while the host goes on."""
 
     @abstractmethod
     def to_device(self, address: int, source: npt.NDArray[Any]) -> None:
-        """Copy a contiguous host array; it may change again when this returns, unless it is pinned."""
+        """Copy a contiguous host array to an address. The array may change once this returns, unless it is pinned."""
 
     @abstractmethod
     def to_host(self, target: npt.NDArray[Any], address: int) -> None:
-        """Copy to a contiguous host array; it is there when this returns, unless it is pinned."""
+        """Copy from an address to a contiguous host array, which is filled once this returns, unless it is pinned."""
 
     @abstractmethod
     def on_device(self, target: int, source: int, nbytes: int) -> None:
-        """Copy from device to device."""
+        """Copy `nbytes` bytes from one address of the GPU to another."""
 
     @abstractmethod
     def launch(self, kernel: Kernel, blocks: Blocks, values: tuple[Any, ...]) -> None:
-        """Launch a kernel."""
+        """Launch a kernel on a grid of blocks, with the values of its parameters in order."""
 
     @abstractmethod
     def load(self, kernel: Kernel) -> None:
@@ -69,41 +79,47 @@ class Driver(Bound, ABC):
 
     @abstractmethod
     def capture(self, work: Callable[[], None]) -> Any:
-        """Return what `work` asks for as a graph, without doing it; DeviceError where that cannot be captured."""
+        """Return what `work` asks for as a graph, without running it; DeviceError where it cannot be captured."""
 
     @abstractmethod
     def replay(self, graph: Any) -> None:
-        """Do what a graph holds."""
+        """Ask for everything that a graph holds."""
 
     @abstractmethod
     def synchronize(self) -> None:
-        """Wait for all that was asked for; DeviceError where some of it failed."""
+        """Wait for everything that was asked for; DeviceError where some of it failed."""
 
     @abstractmethod
     def wait_for_stream(self, stream: int) -> None:
-        """Wait for all that another library has asked a stream of its own for."""
+        """Wait for everything that another library has put into a stream of its own."""
 
     @abstractmethod
     def check_place(self, address: int) -> None:
-        """Raise DeviceError where another library's array is on another GPU."""
+        """Raise DeviceError where the array of another library at this address is on another GPU."""
 
     @abstractmethod
     def mark(self) -> Any:
-        """Return a mark behind all that was asked for so far."""
+        """Return a mark behind everything that was asked for so far."""
 
     @abstractmethod
     def wait(self, mark: Any) -> None:
-        """Wait for all before a mark; DeviceError where some of it failed."""
+        """Wait for everything before a mark; DeviceError where some of it failed."""
 
 
 class _Pinned(np.ndarray[Any, Any]):
-    """Memory of the host that copies of the simulated GPU use some time later, and its views."""
+    """Memory of the host that copies of the simulated GPU read or write later; its views are of this type too."""
 
 
 class SimulatedDriver(Driver):
-    """A GPU that is not there: host memory, and kernels run by ``gpu.simulator``.
+    """A GPU that is not there: its memory is the host's, and the ``simulator`` runs its kernels.
 
-    As on a GPU, nothing is done before it is waited for: what the host changes too early is seen.
+    As on a GPU, operations run after they were asked for, here when they are waited for. So a test sees it where the
+    host changes an array too early.
+
+    Parameters
+    ----------
+    total : int
+        Bytes of memory that can be allocated.
     """
 
     name, capability, processors = "simulated GPU", (9, 0), 4
@@ -124,7 +140,7 @@ class SimulatedDriver(Driver):
         (self._asked if self._captured is None else self._captured).append(work)
 
     def _flush(self, until: int | None = None) -> None:
-        """Do what was asked for, the first `until` of all ever."""
+        """Run what was asked for: everything, or the first `until` operations since the driver was made."""
         assert self._captured is None, "a stream that is captured cannot be waited for"
         self._busy = True
         try:
@@ -222,7 +238,22 @@ class SimulatedDriver(Driver):
 
 
 def out_of_memory(name: str, asked: int, free: int) -> DeviceError:
-    """Return the error for memory that is not there."""
+    """Return the error for memory that is not there.
+
+    Parameters
+    ----------
+    name : str
+        Name of the card.
+    asked : int
+        Bytes that were asked for.
+    free : int
+        Bytes that are free.
+
+    Returns
+    -------
+    DeviceError
+        The error, to be raised.
+    """
     return DeviceError(
         f"device: {name} has no room: {asked:,} bytes asked for, {free:,} bytes free; "
         f"take a smaller batch, fewer directions or a smaller model"

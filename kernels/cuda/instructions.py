@@ -1,4 +1,4 @@
-"""Which instructions products take on a GPU: float32 on its cores, or tensor cores with less precise factors."""
+"""Which instructions a GPU's products use: float32 on ordinary cores, or tensor cores, whose factors are less exact."""
 
 from dataclasses import dataclass
 
@@ -11,17 +11,22 @@ PRECISIONS = ("float32", "tf32", "bf16")
 class Instructions:
     """The instruction set of a GPU, as operations are bound to it.
 
+    Only the factors of products can be less precise than float32; sums and everything else are float32.
+
     Parameters
     ----------
-    name : ``sm_90`` and the like.
-    precision : of the primal's products: ``float32``; ``tf32``, factors rounded to 10 bits of fraction; ``bf16``, to 7.
-        Sums are float32 in any case.
-    tangent_precision : of the tangents' products; None: as the primal's. Elsewhere than in a product's factors all is
-        float32.
+    name : str
+        Architecture, such as ``sm_90``.
+    precision : str
+        Precision of the factors in the primal's products: ``float32``; ``tf32``, rounded to 10 bits of fraction; or
+        ``bf16``, rounded to 7 bits.
+    tangent_precision : str or None
+        Precision of the factors in the tangents' products. None: the primal's.
 
     Raises
     ------
     ConfigError
+        A precision has an unknown name.
     """
 
     name: str
@@ -35,5 +40,5 @@ class Instructions:
 
     @property
     def of_tangents(self) -> str:
-        """The tangents' precision."""
+        """Precision of the factors in the tangents' products."""
         return self.precision if self.tangent_precision is None else self.tangent_precision

@@ -1,4 +1,4 @@
-"""Arrays of other libraries on a GPU, without a copy: the CUDA array interface (version 3) and DLPack, both ways.
+"""Arrays on a GPU, exchanged with other libraries without a copy: CUDA array interface (version 3) and DLPack.
 
 Sources: numba.readthedocs.io, CUDA Array Interface; dmlc.github.io/dlpack, C API.
 """
@@ -49,7 +49,7 @@ _api.PyCapsule_GetPointer.argtypes = (ctypes.py_object, ctypes.c_char_p)
 _api.PyCapsule_SetName.argtypes = (ctypes.py_object, ctypes.c_char_p)
 
 _lent: dict[int, tuple[Any, ...]] = {}
-"""What must live until whoever took a capsule gives it back, by the address of its structure."""
+"""What a capsule points to, by the address of its structure; it must live until the capsule's taker gives it back."""
 
 
 @_Deleter
@@ -58,7 +58,7 @@ def _give_back(managed: Any) -> None:
 
 
 def capsule(array: DeviceArray) -> Any:
-    """Return an array as a DLPack capsule. One that nobody takes keeps its array until the process ends."""
+    """Return an array as a DLPack capsule. A capsule that nobody takes keeps its array until the process ends."""
     sizes = (ctypes.c_int64 * array.ndim)(*array.shape)
     managed = _Managed()
     managed.tensor = _Tensor(
@@ -80,14 +80,26 @@ def capsule(array: DeviceArray) -> Any:
 
 
 def adopt(x: Any, driver: Driver) -> DeviceArray | None:
-    """Return an array of another library as ours, sharing its memory; None where it is none of a GPU's.
+    """Return an array of another library as one of ours, which shares its memory.
+
+    Parameters
+    ----------
+    x : object
+        The array.
+    driver : Driver
+        Driver of the GPU.
+
+    Returns
+    -------
+    DeviceArray or None
+        The array; None where `x` is no array on a GPU.
 
     Raises
     ------
     DeviceError
-        It lies on another GPU, or its elements do not lie next to each other.
+        The array lies on another GPU, or is not C-contiguous.
     DtypeError
-        Its elements are not plain numbers.
+        Its elements are not real numbers.
     """
     if isinstance(x, DeviceArray):
         return x
@@ -134,7 +146,7 @@ def _of_dlpack(x: Any, number: int, driver: Driver) -> DeviceArray:
 
 
 def _check(shape: tuple[int, ...], strides: list[int] | None, name: str) -> None:
-    """Raise DeviceError unless elements lie next to each other, rows first."""
+    """Raise DeviceError unless an array is C-contiguous; `strides` are in elements."""
     if strides is None or math.prod(shape) == 0:
         return
     expected = 1
@@ -147,7 +159,7 @@ def _check(shape: tuple[int, ...], strides: list[int] | None, name: str) -> None
 
 
 class _Taken:
-    """Holds what a DLPack capsule lent, and gives it back when nobody needs it any more."""
+    """Holds the array of a DLPack capsule, and gives it back when nothing refers to this object any more."""
 
     def __init__(self, managed: Any) -> None:
         self._managed = managed

@@ -1,4 +1,4 @@
-"""The primitives of GPU kernels as LLVM instructions and PTX: what the twins in ``primitives`` stand for."""
+"""The instructions, LLVM or PTX, of each primitive of GPU kernels; its Python twin is in ``primitives``."""
 
 from collections.abc import Callable, Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""Arrays on a GPU: an address, a shape, a dtype; what they hold is read and written by kernels and copies alone."""
+"""Arrays on a GPU: an address, a shape and a dtype. Only kernels and copies read and write their elements."""
 
 import math
 import weakref
@@ -12,16 +12,23 @@ from fgnumba.objects.bound import Bound
 
 
 class DeviceArray(Bound):
-    """A contiguous array on a GPU.
+    """A C-contiguous array on a GPU.
 
-    It can be cut along its first axis, and seen under another shape; both share its memory. Other libraries take it
-    without a copy by ``__cuda_array_interface__`` (version 3) or DLPack, which wait for what was asked of the GPU.
+    Parts along the first axis, and the array under another shape, share its memory. Other libraries take the array
+    without a copy through ``__cuda_array_interface__`` (version 3) or DLPack, which wait for what was asked of the GPU.
 
     Parameters
     ----------
-    address, shape, dtype : of the first element.
-    owner : what keeps the memory alive.
-    driver : of the GPU.
+    address : int
+        Address of the first element.
+    shape : tuple of int
+        Shape.
+    dtype : numpy.dtype
+        Type of the elements.
+    owner : object
+        What keeps the memory alive.
+    driver : Driver
+        Driver of the GPU.
     """
 
     def __init__(
@@ -34,7 +41,27 @@ class DeviceArray(Bound):
     def zeros(
         cls, driver: Driver, shape: tuple[int, ...], dtype: npt.DTypeLike = np.float32
     ) -> "DeviceArray":
-        """Return zeros; DeviceError where there is no room."""
+        """Return an array of zeros.
+
+        Parameters
+        ----------
+        driver : Driver
+            Driver of the GPU.
+        shape : tuple of int
+            Shape.
+        dtype : dtype
+            Type of the elements.
+
+        Returns
+        -------
+        DeviceArray
+            The array.
+
+        Raises
+        ------
+        DeviceError
+            There is no room for it.
+        """
         kind = np.dtype(dtype)
         # Tiles load 16 bytes at a time: the last of them may begin in the array and end past it.
         address = driver.allocate(-(-math.prod(shape) * kind.itemsize // 16) * 16)
@@ -44,29 +71,29 @@ class DeviceArray(Bound):
 
     @property
     def driver(self) -> Driver:
-        """The driver of the GPU that it is on."""
+        """The driver of the GPU that the array is on."""
         return self._driver
 
     @property
     def ndim(self) -> int:
-        """Axes."""
+        """Number of axes."""
         return len(self.shape)
 
     @property
     def size(self) -> int:
-        """Elements."""
+        """Number of elements."""
         return math.prod(self.shape)
 
     @property
     def nbytes(self) -> int:
-        """Bytes."""
+        """Number of bytes."""
         return self.size * self.dtype.itemsize
 
     def __len__(self) -> int:
         return self.shape[0]
 
     def reshape(self, *shape: Any) -> "DeviceArray":
-        """Return the same elements under another shape; one axis may be -1."""
+        """Return the same elements under another shape; -1 stands for the axis that follows from the others."""
         sizes = list(shape[0] if len(shape) == 1 and isinstance(shape[0], (tuple, list)) else shape)
         if -1 in sizes:
             known = -math.prod(sizes)
@@ -89,18 +116,18 @@ class DeviceArray(Bound):
         return DeviceArray(self.address + start * row, shape, self.dtype, self._owner, self._driver)
 
     def view(self, dtype: npt.DTypeLike) -> "DeviceArray":
-        """Return the same bytes as elements of another dtype, along the last axis."""
+        """Return the same bytes as elements of another dtype; the last axis changes its length."""
         kind = np.dtype(dtype)
         last = self.shape[-1] * self.dtype.itemsize // kind.itemsize
         return DeviceArray(self.address, (*self.shape[:-1], last), kind, self._owner, self._driver)
 
     def upload(self, values: npt.ArrayLike) -> None:
-        """Take values of this shape from the host."""
+        """Copy values from the host; they are broadcast to the array's shape."""
         array = np.ascontiguousarray(np.broadcast_to(np.asarray(values, self.dtype), self.shape))
         self._driver.to_device(self.address, array)
 
     def download(self) -> npt.NDArray[Any]:
-        """Return a copy on the host."""
+        """Return a copy of the array on the host."""
         found = np.empty(self.shape, self.dtype)
         self._driver.to_host(found, self.address)
         return found
@@ -119,12 +146,12 @@ class DeviceArray(Bound):
         return self.__copy__()
 
     def copy_from(self, other: "DeviceArray") -> None:
-        """Take the values of an array of this size on the same GPU."""
+        """Copy the elements of an array of the same number of bytes on the same GPU."""
         assert other.nbytes == self.nbytes
         self._driver.on_device(self.address, other.address, self.nbytes)
 
     def synchronize(self) -> None:
-        """Wait for all that was asked of the GPU."""
+        """Wait for everything that was asked of the GPU."""
         self._driver.synchronize()
 
     def __dlpack__(self, **unused: Any) -> Any:
@@ -154,6 +181,6 @@ class DeviceArray(Bound):
 
 
 class _Owner:
-    """Keeps memory while something refers to it."""
+    """Stands for the memory: it is freed when nothing refers to this object any more."""
 
     __slots__ = ("__weakref__",)

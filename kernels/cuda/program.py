@@ -1,4 +1,4 @@
-"""Bound operations on a GPU: launches in order, run one by one or replayed as one graph."""
+"""Bound operations on a GPU: their launches run one by one in order, or are replayed as one graph."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,18 +12,23 @@ from fgnumba.objects.bound import Bound
 from fgnumba.uninterrupted import Uninterrupted
 
 MAX_BLOCKS_YZ = 65_535
-"""Of a grid along its second and its third axis."""
+"""Most blocks of a grid along its second axis, and along its third."""
 
 _MOST_BLOCKS = (2**31 - 1, MAX_BLOCKS_YZ, MAX_BLOCKS_YZ)
 
 
 @dataclass
 class Launch(Bound):
-    """A kernel with its grid and its arguments: numbers, or arrays whose addresses are passed.
+    """A kernel with its grid and its arguments.
 
     Parameters
     ----------
-    blocks : along the three axes of the grid; a launch of no blocks does nothing.
+    kernel : Kernel
+        The kernel.
+    blocks : tuple of int
+        Number of blocks along the three axes of the grid. A launch of no blocks does nothing.
+    arguments : dict
+        The kernel's arguments by name: numbers, bundles of numbers, and arrays, whose addresses are passed.
     """
 
     kernel: Kernel
@@ -31,7 +36,18 @@ class Launch(Bound):
     arguments: dict[str, Any]
 
     def run(self, driver: Driver) -> None:
-        """Launch it; DeviceError where the grid is larger than a GPU takes."""
+        """Launch the kernel.
+
+        Parameters
+        ----------
+        driver : Driver
+            The GPU's driver.
+
+        Raises
+        ------
+        DeviceError
+            The grid is larger than a GPU takes, or an argument does not fit into 32 bits.
+        """
         if any(have > most for have, most in zip(self.blocks, _MOST_BLOCKS, strict=True)):
             raise DeviceError(
                 f"{self.kernel.name}: {self.blocks} blocks are too many; a smaller batch is required"
@@ -51,9 +67,20 @@ class Operation(Bound):
 
     Parameters
     ----------
-    name : for plans that print themselves.
-    multiply_adds : products in the operation. executed : share of them that are executed.
-    keeps : arrays that must live as long as it does.
+    name : str
+        Name by which a plan prints the operation.
+    launches : tuple of Launch
+        Launches in the order in which they run.
+    multiply_adds : int
+        Number of multiply-adds of the operation's products.
+    executed : float
+        Share of those that the GPU executes.
+    keeps : tuple
+        Arrays that must live as long as the operation does.
+    once : bool
+        Not used on a GPU; on a CPU, whether the operation runs once before the stage that it belongs to.
+    external : tuple of str
+        Not used on a GPU, where the input is copied to one place; on a CPU, arguments that hold the input's address.
     """
 
     name: str
@@ -65,7 +92,18 @@ class Operation(Bound):
     external: tuple[str, ...] = ()
 
     def renumber(self, first: int) -> bool:
-        """Let directions be numbered from `first` on; return whether anything that is bound changed."""
+        """Let the directions be numbered from `first` on.
+
+        Parameters
+        ----------
+        first : int
+            Number of the first direction.
+
+        Returns
+        -------
+        bool
+            Whether an argument of a launch changed.
+        """
         changed = False
         for launch in self.launches:
             if launch.arguments.get("first", first) != first:
@@ -74,24 +112,32 @@ class Operation(Bound):
 
 
 class Program(Bound):
-    """Operations in order.
+    """Operations that run in order.
 
-    The first run launches one kernel after another: it compiles and loads what is not yet. The second is captured as a
-    graph, which later ones replay: one call, however many layers there are. Addresses and sizes are part of a graph;
-    what changes from run to run is read from device memory.
+    The first run launches one kernel after another, and compiles and loads kernels that are not loaded yet. The second
+    run is captured as a graph, and later runs replay it: one call, however many layers there are. Addresses and sizes
+    are part of the graph; what changes from run to run is read from device memory.
 
     Parameters
     ----------
-    graph : False: every run launches one kernel after another.
+    driver : Driver
+        The GPU's driver.
+    operations : sequence of Operation
+        The operations.
+    graph : bool
+        Whether runs are replayed as a graph; else every run launches one kernel after another.
 
     Attributes
     ----------
-    runs : how often all of it was asked for.
+    operations : tuple of Operation
+        The operations.
+    runs : int
+        Number of runs so far.
 
     Raises
     ------
     DeviceError
-        Capturing failed, or a launch did.
+        A kernel cannot be loaded, a launch failed, or a graph cannot be captured.
     """
 
     scratch_nbytes = 0
@@ -106,11 +152,11 @@ class Program(Bound):
             driver.load(launch.kernel)
 
     def forget(self) -> None:
-        """Run as if for the first time: what was bound may have changed."""
+        """Run the next time as if for the first time, because an argument of a launch may have changed."""
         self._warm, self._graph = False, None
 
     def run(self) -> None:
-        """Ask for all operations; they may still be under way when this returns."""
+        """Ask the GPU for all operations; they may still be running when this returns."""
         with Uninterrupted():
             self._run()
             self.runs += 1

@@ -1,15 +1,15 @@
-"""Runs GPU kernels without a GPU: block after block, thread after thread, watched.
+"""A simulator of GPU kernels: it runs block after block and thread after thread, and watches what they do.
 
-A thread runs until it reaches a barrier, then the next one does, in an order that a seed shuffles: what a kernel
-computes must not depend on it. Besides the result, these are checked:
+A thread runs until it reaches a barrier, then the next one does. A seed shuffles the order of the threads: a kernel's
+result must not depend on it. Besides running the kernel, the simulator checks that
 
-- every access to global memory lies inside an array, at a multiple of its size;
-- no two threads touch a word of shared or global memory without a barrier between them, one of them writing; of global
-  memory, no two blocks at all;
-- every thread reaches every barrier, and the copies that it began have ended when it ends;
-- shared memory begins as NaN, and asynchronous copies arrive no sooner than they are waited for.
+- every access to global memory lies inside an array, at a multiple of the access's size;
+- where one thread writes a word and another reads or writes it, there is a barrier between them; for global memory,
+  they must also be in one block;
+- every thread reaches every barrier, and has waited for the copies that it began before it ends.
 
-Memory is the host's: an array is at home at its own address.
+Shared memory begins as NaN, and an asynchronous copy arrives only when it is waited for. Memory is the host's: the
+address of an array is its own.
 """
 
 import bisect
@@ -30,30 +30,50 @@ _SIZES = {"f4": 4, "u4": 4, "f8": 8, "i8": 8}
 
 
 class SimulatedError(RuntimeError):
-    """A kernel did what it must not do; the message says what, where, and which thread."""
+    """A kernel did what it must not do; the message says what it did, where, and in which thread."""
 
 
 class Memory:
-    """Arrays by address."""
+    """The arrays of the simulated GPU, found by address."""
 
     def __init__(self) -> None:
         self._starts: list[int] = []
         self._arrays: list[npt.NDArray[np.uint8]] = []
 
     def add(self, array: npt.NDArray[np.uint8]) -> None:
-        """Take an array of bytes in."""
+        """Add an array of bytes."""
         start = array.ctypes.data
         at = bisect.bisect_left(self._starts, start)
         self._starts.insert(at, start)
         self._arrays.insert(at, array)
 
     def remove(self, array: npt.NDArray[np.uint8]) -> None:
-        """Forget an array."""
+        """Remove an array."""
         at = bisect.bisect_left(self._starts, array.ctypes.data)
         del self._starts[at], self._arrays[at]
 
     def at(self, address: int, nbytes: int, size: int) -> npt.NDArray[np.uint8]:
-        """Return the bytes at an address; SimulatedError where they are in no array or cross an access's bounds."""
+        """Return the bytes at an address.
+
+        Parameters
+        ----------
+        address : int
+            The address.
+        nbytes : int
+            Number of bytes.
+        size : int
+            What the address must be a multiple of.
+
+        Returns
+        -------
+        ndarray of uint8
+            A view of an array's bytes.
+
+        Raises
+        ------
+        SimulatedError
+            The bytes do not lie in one array, or the address is no multiple of `size`.
+        """
         found = bisect.bisect_right(self._starts, address) - 1
         offset = address - self._starts[found] if found >= 0 else -1
         if found < 0 or offset + nbytes > self._arrays[found].nbytes:
@@ -64,20 +84,20 @@ class Memory:
 
 
 memory = Memory()
-"""Of the simulated device."""
+"""Memory of the simulated GPU."""
 
 _running: "_Thread | None" = None
 
 
 def running() -> "_Thread":
-    """Return the thread that runs; RuntimeError outside of a kernel."""
+    """Return the thread that is running; RuntimeError outside of a kernel."""
     if _running is None:
         raise RuntimeError("a GPU primitive was called outside of a kernel")
     return _running
 
 
 class _Accesses:
-    """Who touched which word of global memory: finds two threads that do without a barrier between them."""
+    """The last accesses to each word of global memory, to find two threads without a barrier between them."""
 
     def __init__(self) -> None:
         # Of each word: the block, epoch and thread of the last write; those of the last read, thread -2 for several.
@@ -105,9 +125,10 @@ class _Accesses:
 
 
 class _SharedAccesses:
-    """The same for shared memory, whose words are few and touched often: last accesses as numbers in lists.
+    """The last accesses to each word of shared memory: lists of numbers, for its words are few and touched often.
 
-    A number is 1024 times the epoch plus the thread; `_SEVERAL` in place of the thread means that several have read.
+    A number is 1024 times the epoch (the number of barriers so far) plus the thread; `_SEVERAL` in place of the thread
+    means that several threads have read the word.
     """
 
     _SEVERAL = 1023
@@ -153,7 +174,7 @@ class _Group:
 
 
 class _Thread:
-    """What a thread can do; primitives ask the one that runs."""
+    """A thread of a simulated block; the twins of primitives call the methods of the thread that is running."""
 
     def __init__(self, group: _Group, block: tuple[int, int, int], thread: int) -> None:
         self.group, self.block, self.thread = group, block, thread
@@ -224,15 +245,15 @@ class _Thread:
                 self._shared(target, len(arriving), writes=True)[:] = arriving
 
     def under_way(self) -> bool:
-        """Whether copies that were begun have not been waited for."""
+        """Whether the thread began copies that it has not waited for."""
         return any(self._copies)
 
     def exchange(self, value: Any, mask: int) -> Any:
-        """Return the value of the lane that differs by `mask`."""
+        """Return the value of the lane whose number differs from this one's by the bits of `mask`."""
         return self._gather(value)[(self.thread % _WARP) ^ int(mask)]
 
     def _gather(self, value: Any) -> dict[int, Any]:
-        """Return the values of all lanes of the warp, once all are there."""
+        """Return the values of all lanes of the warp, after every lane has given its own."""
         warp, lane = divmod(self.thread, _WARP)
         values = self.group.waiting.setdefault(warp, {})
         values[lane] = value
@@ -245,7 +266,22 @@ class _Thread:
     def matrix_multiply(
         self, total: Any, a: Sequence[Any], b: Sequence[Any], kind: str
     ) -> npt.NDArray[np.float32]:
-        """Return a lane's part of total + A B, in tiles; fragments are laid out as the PTX manual has them."""
+        """Return a lane's numbers of total + A B.
+
+        Parameters
+        ----------
+        total : floats
+            The lane's numbers of the sum so far.
+        a, b : sequence of uint32
+            The lane's words of A and B, laid out as the PTX manual has them.
+        kind : str
+            ``tf32`` or ``bf16``.
+
+        Returns
+        -------
+        ndarray of float32
+            Four numbers a tile.
+        """
         lanes = self._gather((a, b))
         if _PRODUCT not in lanes:
             # The first lane to go on multiplies for all.
@@ -261,7 +297,7 @@ class _Thread:
 
 
 def _tiles(words: Sequence[Sequence[Any]], kind: str, right: bool = False) -> npt.NDArray[np.float64]:
-    """Return the matrix whose words the lanes hold: A, tiles below each other, or B, tiles side by side."""
+    """Return the matrix whose words the lanes hold: A, a column of tiles, or B (`right`), a row of tiles."""
     bits = np.array(words, np.uint32)  # (lanes, words)
     if kind == "tf32":
         values = bits.view(np.float32)[..., None]
@@ -284,12 +320,25 @@ def run(
     threads: int,
     seed: int = 0,
 ) -> None:
-    """Run a kernel's function over a grid.
+    """Run a kernel's function in every thread of a grid.
+
+    Parameters
+    ----------
+    function : callable
+        The kernel's function.
+    arguments : sequence
+        Its arguments in order.
+    blocks : tuple of int
+        Number of blocks along the three axes of the grid.
+    threads : int
+        Number of threads of a block.
+    seed : int
+        Seed of the order in which threads run.
 
     Raises
     ------
     SimulatedError
-        Whatever is checked, see above.
+        The kernel did something that the simulator checks for.
     """
     accesses = _Accesses()
     generator = np.random.default_rng(seed)

@@ -1,4 +1,7 @@
-"""Sums over the threads of a warp or a block, always in the same order: no result depends on which thread is first."""
+"""Sums over the threads of a warp or a block.
+
+Numbers are always added in the same order, so that no result depends on the order in which threads run.
+"""
 
 import numpy as np
 
@@ -15,10 +18,10 @@ from fgnumba.kernels.cuda.primitives import (
 )
 
 WARPS = THREADS // WARP
-"""Warps of a block of ``layout.THREADS``."""
+"""Number of warps of a block of ``layout.THREADS`` threads."""
 
 SLOT = 8 * WARPS
-"""Bytes of shared memory that :func:`block_sum` needs."""
+"""Bytes of shared memory that :func:`block_sum` uses."""
 
 _STEPS = 5
 _HALF_WARP = WARP // 2
@@ -26,7 +29,7 @@ _HALF_WARP = WARP // 2
 
 @device_function
 def warp_sum(value: np.float32) -> np.float32:
-    """Return the sum over a warp, to each of its lanes."""
+    """Return the sum of a float32 over the lanes of a warp; every lane gets it."""
     for step in range(_STEPS):
         value = value + lanes_xor_f32(value, _HALF_WARP >> step)
     return value
@@ -34,7 +37,7 @@ def warp_sum(value: np.float32) -> np.float32:
 
 @device_function
 def warp_max(value: np.float32) -> np.float32:
-    """Return the greatest of a warp's values, to each of its lanes."""
+    """Return the greatest float32 of the lanes of a warp; every lane gets it."""
     for step in range(_STEPS):
         other = lanes_xor_f32(value, _HALF_WARP >> step)
         value = other if other > value else value
@@ -43,7 +46,7 @@ def warp_max(value: np.float32) -> np.float32:
 
 @device_function
 def warp_sum_f64(value: np.float64) -> np.float64:
-    """Return the sum over a warp, to each of its lanes."""
+    """Return the sum of a float64 over the lanes of a warp; every lane gets it."""
     for step in range(_STEPS):
         value = value + lanes_xor_f64(value, _HALF_WARP >> step)
     return value
@@ -51,9 +54,22 @@ def warp_sum_f64(value: np.float64) -> np.float64:
 
 @device_function
 def block_sum(value: np.float64, at: int) -> np.float64:
-    """Return the sum over a block, to each of its threads, through ``SLOT`` bytes of shared memory at `at`.
+    """Return the sum of a float64 over the threads of a block; every thread gets it.
 
-    Threads may still read there when it returns: the next sum wants another slot, or a barrier.
+    Threads may still read shared memory when the function returns: the next sum must use another slot, or a barrier
+    must come before it.
+
+    Parameters
+    ----------
+    value : float64
+        The thread's number.
+    at : int
+        Address of ``SLOT`` bytes of shared memory, through which the sum goes.
+
+    Returns
+    -------
+    float64
+        The sum.
     """
     total = warp_sum_f64(value)
     if thread() % WARP == 0:

@@ -1,10 +1,10 @@
-"""The one module that imports the CUDA target: how primitives are declared to it, and how kernels are compiled.
+"""The one module that imports the CUDA target: it declares the primitives, and compiles kernels.
 
-numba-cuda and not numba-cuda-mlir: both compile such kernels, but primitives are written as LLVM instructions
-(``lowering``), through llvmlite, which numba-cuda-mlir has no place for (its builders are MLIR's). Kernels do not see
-which it is: were it to change, these two modules would.
+The target is numba-cuda and not numba-cuda-mlir. Both compile such kernels, but primitives are written as LLVM
+instructions (``lowering``), through llvmlite, and numba-cuda-mlir's builders are MLIR's. Kernels do not depend on the
+choice: with another target, this module and ``lowering`` would change.
 
-Every argument of a kernel is a number, so that each kernel has one signature.
+Every argument of a kernel is a number or a bundle of numbers, so that each kernel has one signature.
 """
 
 import importlib
@@ -50,7 +50,22 @@ def _lowered(function: Callable[..., Any], typed: Any, codegen: Codegen) -> None
 
 
 def primitive(function: Callable[..., Any], result: Any, *arguments: Any) -> Callable[[Codegen], Codegen]:
-    """Say what a primitive of fixed types is."""
+    """Declare a primitive whose types are fixed.
+
+    Parameters
+    ----------
+    function : callable
+        The Python twin of ``primitives``.
+    result : Numba type
+        Type of the result.
+    *arguments : Numba type
+        Types of the arguments.
+
+    Returns
+    -------
+    callable
+        Decorator of the function that emits the primitive's instructions.
+    """
 
     class Typed(ConcreteTemplate):
         key = function
@@ -66,7 +81,20 @@ def primitive(function: Callable[..., Any], result: Any, *arguments: Any) -> Cal
 
 
 def generic(function: Callable[..., Any], typed: Callable[..., Any]) -> Callable[[Any], Any]:
-    """Say what a primitive is whose types depend on its arguments': `typed` returns the signature."""
+    """Declare a primitive whose types depend on those of its arguments.
+
+    Parameters
+    ----------
+    function : callable
+        The Python twin of ``primitives``.
+    typed : callable
+        Takes the arguments' types and returns the signature; None where there is none for them.
+
+    Returns
+    -------
+    callable
+        Decorator of the function that emits the primitive's instructions.
+    """
 
     class Typed(AbstractTemplate):
         key = function
@@ -87,12 +115,12 @@ _known: set[Callable[..., Any]] = set()
 
 
 def _itself(function: Callable[..., Any], *types_of_arguments: Any) -> Callable[..., Any]:
-    """Return what is compiled where a function is called through its cache."""
+    """Return the function that is compiled in place of its cache, which only the simulator calls."""
     return function
 
 
 def _learn() -> None:
-    """Make the primitives, and the rules that have been defined so far, callable from kernels."""
+    """Make the primitives callable from kernels, and the rules and device functions that are defined by now."""
     importlib.import_module("fgnumba.kernels.cuda.lowering")
     for rule in scalar.FUNCTIONS:
         if rule not in _known:
@@ -120,13 +148,13 @@ def _signature(kinds: Sequence[Kind]) -> Any:
 
 
 _ours = threading.local()
-"""Whether this thread compiles a kernel of ours now."""
+"""Whether this thread is compiling one of our kernels."""
 
 
 def _flush_ours(compile_cuda: Callable[..., Any]) -> Callable[..., Any]:
-    """Return `compile_cuda`, with NVVM's option that subnormal numbers count as zero for our kernels, as on the CPU.
+    """Return `compile_cuda` with another option for our kernels: subnormal numbers count as zero, as on the CPU.
 
-    Numba sets that option only together with divisions and roots that are not rounded correctly.
+    Numba itself sets that option only together with divisions and roots that are not rounded correctly.
     """
 
     def compile_ours(*arguments: Any, **more: Any) -> Any:
@@ -145,7 +173,7 @@ _compiling = threading.RLock()
 
 @contextmanager
 def _compile_ours(module: Any, name: str, value: Any) -> Iterator[None]:
-    """Let a module of Numba's have another attribute while this thread compiles, one thread at a time."""
+    """Replace an attribute of a module of Numba while this thread compiles; threads compile one at a time."""
     _learn()
     with _compiling, patch.object(module, name, value):
         _ours.compiling = True
@@ -158,12 +186,25 @@ def _compile_ours(module: Any, name: str, value: Any) -> Iterator[None]:
 def ptx(
     function: Callable[..., None], kinds: Sequence[Kind], threads: int, resident: int, cc: tuple[int, int]
 ) -> str:
-    """Return a kernel as PTX for a compute capability; neither driver nor GPU is needed.
+    """Return a kernel as PTX. Neither a driver nor a GPU is needed.
 
     Parameters
     ----------
-    kinds : types of the parameters, by their names.
-    threads, resident : of a block, and blocks that a processor is to hold at once, which bounds the registers.
+    function : callable
+        The kernel's function.
+    kinds : sequence
+        Types of its parameters, see ``kernel.Kind``.
+    threads : int
+        Threads of a block.
+    resident : int
+        Blocks that a multiprocessor must be able to hold at once, which bounds the registers.
+    cc : tuple of int
+        Compute capability.
+
+    Returns
+    -------
+    str
+        The PTX.
     """
     # Functions that a kernel calls are compiled for the current device, which need not be there.
     device = SimpleNamespace(compute_capability=cc)
@@ -173,9 +214,26 @@ def ptx(
 
 
 def dispatcher(function: Callable[..., None], kinds: Sequence[Kind], threads: int, resident: int) -> Any:
-    """Return a kernel compiled for the device that there is, to be launched as ``kernel[blocks, threads, stream]``.
+    """Return a kernel compiled for the GPU of this machine, to be launched as ``kernel[blocks, threads, stream]``.
 
-    Machine code is kept on disk, in a folder that changes with the sources: Numba looks at a kernel's own file alone.
+    Machine code is kept on disk, in a folder whose name changes with the sources: Numba itself notices only changes of
+    a kernel's own file.
+
+    Parameters
+    ----------
+    function : callable
+        The kernel's function.
+    kinds : sequence
+        Types of its parameters, see ``kernel.Kind``.
+    threads : int
+        Threads of a block.
+    resident : int
+        Blocks that a multiprocessor must be able to hold at once, which bounds the registers.
+
+    Returns
+    -------
+    object
+        Numba's dispatcher, compiled.
     """
     digest = sources_digest()
     # Numba keeps what it compiles beside the stamp of a source file: there is none in an archive.
@@ -191,15 +249,15 @@ def dispatcher(function: Callable[..., None], kinds: Sequence[Kind], threads: in
 
 @cache
 def _is_new(folder: Path) -> bool:
-    """Whether there was no such folder when the first kernel was asked for: then all of them are compiled."""
+    """Whether the folder did not exist when the first kernel was asked for: then every kernel is compiled anew."""
     return not folder.exists()
 
 
 def current_device() -> Any:
-    """Return the GPU that there is, its context made current."""
+    """Return this machine's GPU, after its context was made current."""
     return cuda.current_context().device
 
 
 def stream(handle: int) -> Any:
-    """Return a stream of the driver's as launches take it."""
+    """Return a stream of the driver, given by its handle, as launches take it."""
     return cuda.external_stream(handle)

@@ -1,8 +1,8 @@
-"""What lets a GPU take steps that the host does not wait for: their settings in a table, their results in another.
+"""Tables that let a GPU take many steps while the host does not wait: one of settings, and one of results.
 
-advance    the settings of the next step go from the table to where operations read them
-hold       after a step that did not end finite, none of the next moves anything
-record     what a step found goes to the table of results
+advance    copies the settings of the next step from their table to where operations read them
+hold       keeps the steps after one that did not end finite from changing anything
+record     writes what a step found to the table of results
 """
 
 from typing import Any
@@ -29,7 +29,7 @@ from fgnumba.kernels.shared.loss import RESULT
 from fgnumba.validation.launcher import launcher
 
 SETTINGS = np.dtype([("stream", STREAM), ("rates", RATES), ("first", np.int64)])
-"""Of a step: what it draws from, its rates, the number of its first example in the order of the data."""
+"""Settings of a step: the stream that it draws from, its rates, and its first example's number in the data's order."""
 
 _STREAM_WORDS, _RATES_WORDS = STREAM.itemsize // 8, RATES.itemsize // 8
 _WORDS = SETTINGS.itemsize // 8
@@ -39,7 +39,26 @@ _WORDS = SETTINGS.itemsize // 8
 def bind_advance(
     *, table: DeviceArray, counter: DeviceArray, stream: DeviceArray, rates: DeviceArray, first: DeviceArray
 ) -> Operation:
-    """Bind the next step's settings: row `counter` (1,) of `table` (K,) ``SETTINGS``; the counter goes on by one."""
+    """Bind the copy of the next step's settings; the counter goes up by one.
+
+    Parameters
+    ----------
+    table : DeviceArray
+        (K,) ``SETTINGS``.
+    counter : DeviceArray
+        (1,) int64, the row of the table.
+    stream : DeviceArray
+        (1,) ``philox.STREAM``, written.
+    rates : DeviceArray
+        (1,) ``optimizer.cpu.RATES``, written.
+    first : DeviceArray
+        (1,) int64, written: the number of the step's first example.
+
+    Returns
+    -------
+    Operation
+        The launch.
+    """
     arguments = {"table": table, "counter": counter, "stream": stream, "rates": rates, "first": first}
     launch = Launch(_advance, (1, 1, 1), arguments)
     return Operation("advance", (launch,), keeps=tuple(arguments.values()))
@@ -64,7 +83,20 @@ def _advance(table: Address, counter: Address, stream: Address, rates: Address, 
 
 @launcher
 def bind_hold(*, result: DeviceArray, failed: DeviceArray) -> Operation:
-    """Bind ``result.finite`` to 0 where `failed`, (1,) int64, is not 0: what follows then moves nothing."""
+    """Bind the setting of ``result.finite`` to 0 after a failed step, so that later operations change nothing.
+
+    Parameters
+    ----------
+    result : DeviceArray
+        (1,) ``loss.RESULT``, written.
+    failed : DeviceArray
+        (1,) int64, not 0 after a failed step.
+
+    Returns
+    -------
+    Operation
+        The launch.
+    """
     assert RESULT.itemsize == 8
     launch = Launch(_hold, (1, 1, 1), {"result": result, "failed": failed})
     return Operation("hold", (launch,), keeps=(result, failed))
@@ -86,9 +118,27 @@ def bind_record(
     coefficients: DeviceArray | None = None,
     last: DeviceArray | None = None,
 ) -> Operation:
-    """Bind the note of a step's `outcome`, ``RESULT`` and its values, in row `counter` - 1 of `results`.
+    """Bind the record of a step's outcome in the table of results.
 
-    `failed` becomes 1 where the step did not end finite; else `last` takes the `coefficients` of its update.
+    Parameters
+    ----------
+    outcome : DeviceArray
+        ``loss.RESULT`` and the values of the step, in words of 64 bits.
+    results : DeviceArray
+        (K, width), the table; row `counter` - 1 is written.
+    counter : DeviceArray
+        (1,) int64, the number of steps so far.
+    failed : DeviceArray
+        (1,) int64, set to 1 where the step did not end finite.
+    coefficients : DeviceArray or None
+        Float64, the coefficients of the step's update.
+    last : DeviceArray or None
+        Float64, written: the coefficients of the last step that ended finite.
+
+    Returns
+    -------
+    Operation
+        The launch.
     """
     arguments: dict[str, Any] = {
         "outcome": outcome,

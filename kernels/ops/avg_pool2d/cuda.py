@@ -18,10 +18,22 @@ _SHARE = np.float32(1 / RUN)
 
 @launcher
 def bind(**arguments: Any) -> Operation:
-    """Bind average pooling to its arrays, see :func:`fgnumba.kernels.shared.windows.cuda.bind`.
+    """Bind average pooling to its arrays.
 
-    Cost: reads x and dx once a window that covers them, writes y and dy once; primal and tangents side by side, for
-    there are few threads where one window is the whole image.
+    Parameters
+    ----------
+    **arguments : Any
+        The arguments of :func:`fgnumba.kernels.shared.windows.cuda.bind` after its second.
+
+    Returns
+    -------
+    Operation
+        The launch.
+
+    Notes
+    -----
+    Cost: reads an element of x and dx once for each window that covers it; writes y and dy once. The primal and the
+    tangents have threads of their own, for where one window is the whole image there are few elements.
     """
     return bind_windows("average-pool", _avg_pool, **arguments)
 

@@ -2,7 +2,7 @@
 
     Σ_ip δ_ip x̂_ip        Σ_ip δ_ip
 
-A block sums a share of the pixels for a few channels, a second launch adds up the blocks' sums in their order.
+A block sums a share of the pixels for a few channels; a second launch adds up the blocks' sums in order.
 """
 
 from typing import Any
@@ -50,7 +50,29 @@ def bind(
 ) -> Operation:
     """Bind the sums, as ``cpu.bind`` does.
 
-    Cost: reads both once; some hundred partial sums a channel at most are written and read again.
+    Parameters
+    ----------
+    threads : int
+        Not used.
+    batch : int
+        Number of examples B.
+    x : Images
+        Normalised input x̂.
+    delta : Images
+        Error signal δ.
+    scale, shift : DeviceArray
+        (at least C,) float32, written: Σ δ x̂ and Σ δ.
+    onto : bool
+        Whether the sums are added to what `scale` and `shift` hold.
+
+    Returns
+    -------
+    Operation
+        The launches.
+
+    Notes
+    -----
+    Cost: reads both images once; at most some hundred partial sums a channel are written and read again.
     """
     height, width, channels = x.shape
     memory: Any = x.memory
@@ -99,7 +121,7 @@ def _sums(
     row, lane = divide(thread(), lanes)
     channel = block_x() * lanes + lane
     product, total = np.float32(0), np.float32(0)
-    # Threads that are left over have no pixel.
+    # Threads without a channel, or beyond the rows, take no pixel.
     p = block_y() * rows + row if row < rows and channel < channels else pixels
     while p < pixels:
         i, place = divide(p, inside)

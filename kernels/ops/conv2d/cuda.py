@@ -3,8 +3,9 @@
     y    = a(x * W + b)
     dy_t = a'(z) (dx_t * W + x * V_t + c_t)
 
-The tile of ``gpu.product``: rows are output pixels, and an element of K is read where it lies in the image, zeros
-outside of it. Where every channel is a group of its own, ``depthwise_cuda`` takes a thread an output element.
+The convolution is a matrix product (``shared.product.cuda``): its rows are output pixels, and an element of K is read
+where it lies in the image; outside of the image there are zeros. Where every channel is a group of its own,
+``depthwise_cuda`` uses a thread for each element of the output.
 """
 
 from typing import Any
@@ -32,14 +33,38 @@ def bind(
     weights: Weights,
     activation_name: str,
 ) -> list[Operation]:
-    """Bind the convolution to its arrays, as ``cpu.bind`` does; the whole batch at once, whatever `images_a_part`.
+    """Bind the convolution to its arrays, as ``cpu.bind`` does.
 
     Parameters
     ----------
-    isa : says the products' precision. threads : multiprocessors.
+    isa : Instructions
+        Precision of the products.
+    threads : int
+        Number of multiprocessors.
+    batch : int
+        Number of examples B.
+    images_a_part : int
+        Not used: a GPU takes the whole batch at once.
+    x : Images
+        Input.
+    y : Images
+        Output, written.
+    geometry : Geometry
+        Size of the kernel, and how it moves.
+    weights : Weights
+        W and b, and the directions along which they move.
+    activation_name : str
+        Name of the activation a.
 
-    Cost: as on the CPU, without filtering. Reads W once a tile of rows, the pixels under the kernel once a tile of
-    columns.
+    Returns
+    -------
+    list of Operation
+        The launches.
+
+    Notes
+    -----
+    Cost: as on the CPU, without filtering. Reads W once for each tile of rows, and the pixels under the kernel once for
+    each tile of columns.
     """
     channels, outputs = x.shape[2], y.shape[2]
     if is_channelwise(geometry, channels, outputs):
@@ -70,7 +95,22 @@ def bind(
 
 
 def gradient_border(geometry: Geometry, shape: tuple[int, int, int], outputs: int) -> Border:
-    """Return the border of zeros around dz that :func:`bind_gradient` reads: none."""
+    """Return the border of zeros that :func:`bind_gradient` reads around dz: none on a GPU.
+
+    Parameters
+    ----------
+    geometry : Geometry
+        Not used.
+    shape : tuple of int
+        Not used.
+    outputs : int
+        Not used.
+
+    Returns
+    -------
+    Border
+        No border.
+    """
     return NO_BORDER
 
 
@@ -88,7 +128,36 @@ def bind_gradient(
     onto: bool,
     multiply_adds: int,
 ) -> Operation:
-    """Bind dW, packed like W, and db, as ``cpu.bind_gradient`` does."""
+    """Bind the gradient in the weights, as ``cpu.bind_gradient`` does.
+
+    Parameters
+    ----------
+    isa : Instructions
+        Not used.
+    threads : int
+        Number of multiprocessors.
+    batch : int
+        Number of examples B.
+    x : Images
+        Input of the convolution.
+    dz : Images
+        Error signal δ of its pre-activations.
+    geometry : Geometry
+        Size of the kernel, and how it moves.
+    out : DeviceArray
+        dW, packed like W, written.
+    bias : DeviceArray or None
+        db, written; None where the layer has no bias.
+    onto : bool
+        Whether the gradient is added to what `out` and `bias` hold.
+    multiply_adds : int
+        Number of multiply-adds, for the plan.
+
+    Returns
+    -------
+    Operation
+        The launches.
+    """
     return gradient_cuda.bind(
         threads,
         batch=batch,

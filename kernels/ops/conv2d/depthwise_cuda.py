@@ -1,10 +1,10 @@
-"""Depthwise convolution on a GPU: every channel is a group of its own, a thread computes an element of the output.
+"""Depthwise convolution on a GPU: every channel is a group of its own, and a thread computes an element of the output.
 
     z[p, c]  = Σ_k x[p + k, c] W[k, c] + b[c]
     dz[p, c] = Σ_k dx[p + k, c] W[k, c] + x[p + k, c] V[k, c] + v[c]
 
-The kernel's taps are few, so that a tangent's thread computes the primal again for its slope: it reads what others have
-just read.
+The kernel has few taps. So the thread of a tangent computes the primal again, whose slope it needs: what it reads for
+that is in caches, for other threads have just read it.
 """
 
 import numpy as np
@@ -44,6 +44,28 @@ def bind(
 ) -> Operation:
     """Bind the convolution to its arrays.
 
+    Parameters
+    ----------
+    batch : int
+        Number of examples B.
+    x : Images
+        Input.
+    y : Images
+        Output, written.
+    geometry : Geometry
+        Size of the kernel, and how it moves.
+    weights : Weights
+        W and b, and the directions along which they move.
+    activation_name : str
+        Name of the activation a.
+
+    Returns
+    -------
+    Operation
+        The launches.
+
+    Notes
+    -----
     Cost: KH KW (2 + T) multiply-adds an element and tangent; reads x and its tangents once from memory.
     """
     count = weights.count

@@ -1,10 +1,10 @@
-"""The gradient of a convolution's weights on a GPU, from its input and what its pre-activations are told.
+"""The gradient of a convolution's weights on a GPU, from its input x and the error signal δ of its pre-activations.
 
     dW[k, n] = Σ_p x[p, k] δ[p, n]        p an output pixel of an example, k an element of the pixels under the kernel
     db[n]    = Σ_p δ[p, n]
 
-The sum is over all pixels of the batch, and dW is small: so the pixels are cut into shares, whose sums are written
-apart and added up in order by a second kernel. The result does not depend on how blocks are scheduled.
+The sum is over all pixels of the batch, and dW is small. So the pixels are cut into shares; each share has a sum of its
+own, and a second kernel adds these up in order. The result does not depend on how blocks are scheduled.
 """
 
 import numpy as np
@@ -38,14 +38,14 @@ from fgnumba.kernels.layout.images import Images
 from fgnumba.kernels.shared.product.cuda.pixels import Taps, taps_of
 
 TILE = 64
-"""Rows and columns of dW that a block sums."""
+"""Number of rows, and of columns, of dW that a block sums."""
 
 STEP = 16
-"""Pixels at a time."""
+"""Number of pixels that are in shared memory at a time."""
 
 THREADS = 256
 LEAST_SHARE = 256
-"""Pixels of a share at least: what follows is a pass over its sums."""
+"""Fewest pixels of a share: each share costs a pass over its sums."""
 
 
 def bind(
@@ -62,7 +62,36 @@ def bind(
 ) -> Operation:
     """Bind dW, packed like W, and db.
 
-    Cost: H' W' K N multiply-adds an example; reads x once a tile of 64 outputs, δ once a tile of 64 rows of dW.
+    Parameters
+    ----------
+    processors : int
+        Number of multiprocessors.
+    batch : int
+        Number of examples B.
+    x : Images
+        Input of the convolution.
+    dz : Images
+        Error signal δ of its pre-activations.
+    geometry : Geometry
+        Size of the kernel, and how it moves.
+    out : DeviceArray
+        dW, packed like W, written.
+    bias : DeviceArray or None
+        db, written; None where the layer has no bias.
+    onto : bool
+        Whether the gradient is added to what `out` and `bias` hold.
+    multiply_adds : int
+        Number of multiply-adds, for the plan.
+
+    Returns
+    -------
+    Operation
+        The launches.
+
+    Notes
+    -----
+    Cost: H' W' K N multiply-adds an example; reads x once for each tile of 64 outputs, and δ once for each tile of 64
+    rows of dW.
     """
     channels = x.shape[2]
     out_high, out_wide, outputs = dz.shape

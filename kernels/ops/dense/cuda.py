@@ -1,6 +1,7 @@
 """Dense layer on a GPU: y = a(x W + b) and, for every direction t, dy_t = a'(z) (dx_t W + x V_t + c_t); see ``cpu``.
 
-The tile of ``gpu.product``, over an image of one pixel. Primal and first tangent share the loads of W and of x.
+A dense layer is a convolution of an image of one pixel (``shared.product.cuda``). The primal and the first tangent
+share the loads of W and of x.
 """
 
 from fgnumba.kernels.cuda.instructions import Instructions
@@ -28,11 +29,32 @@ def bind(
 
     Parameters
     ----------
-    isa : says the products' precision. threads : multiprocessors.
-    x, y : in buffers whose rows begin at multiples of 16 bytes. Of y, N columns are written.
+    isa : Instructions
+        Precision of the products.
+    threads : int
+        Number of multiprocessors.
+    batch : int
+        Number of examples B.
+    x : Images
+        Input (B, K), in a buffer whose rows begin at multiples of 16 bytes.
+    y : Images
+        Output, in such a buffer; its first N columns are written.
+    outputs : int
+        Number of outputs N.
+    weights : Weights
+        W and b, and the directions along which they move.
+    activation_name : str
+        Name of the activation a.
 
+    Returns
+    -------
+    Operation
+        The launches.
+
+    Notes
+    -----
     Cost: 1 + T products of B K N multiply-adds for rank-1 directions (1 where x has no tangent), 1 + 2 T for the others
-    (1 + T). Reads W once a tile of rows, x and its tangents once a tile of columns.
+    (1 + T). Reads W once for each tile of rows, x and its tangents once for each tile of columns.
     """
     return linear_cuda.bind(
         "dense",

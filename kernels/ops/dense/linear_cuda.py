@@ -1,4 +1,4 @@
-"""Layers with a weight matrix on a GPU: which kernels of ``product`` they launch."""
+"""Layers with a weight matrix on a GPU: which kernels of ``shared.product.cuda.product`` they launch."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ from fgnumba.kernels.shared.product.product import Weights
 from fgnumba.validation.launcher import launcher
 
 MOST_ROWS = 2**31 - 256
-"""Of a product: the rows of the last tile are numbered in 32 bits."""
+"""Most rows of a product: the rows of the last tile are numbered in 32 bits."""
 
 
 @launcher
@@ -35,15 +35,43 @@ def bind(
     weights: Weights,
     activation_name: str,
 ) -> Operation:
-    """Bind y = a(X W + b) and its tangents, X the pixels of x under the kernel of a `geometry`.
+    """Bind y = a(X W + b) and its tangents; a row of X has the pixels of x under the taps of a convolution.
+
+    The primal and the first tangent are one launch where they have the same precision; further tangents are another. An
+    activation whose slope does not follow from its output is an operation after the product, in place.
 
     Parameters
     ----------
-    processors : multiprocessors to be kept busy.
-    outputs : N, columns of all groups together.
+    name : str
+        Name of the operation.
+    instructions : Instructions
+        Precision of the products.
+    processors : int
+        Number of multiprocessors to be kept busy.
+    batch : int
+        Number of examples B.
+    x : Images
+        Input.
+    y : Images
+        Output, written.
+    outputs : int
+        Number of columns N of W, of all groups together.
+    geometry : Geometry
+        How the taps move over x.
+    weights : Weights
+        W and b, and the directions along which they move.
+    activation_name : str
+        Name of the activation a.
 
-    The primal and the first tangent are one launch where they have one precision, further tangents another. An
-    activation whose slope does not follow from its output is an operation after the product, in place.
+    Returns
+    -------
+    Operation
+        The launches.
+
+    Raises
+    ------
+    DeviceError
+        The product has too many rows for a GPU.
     """
     fused = activation_name in ALPHA
     count = weights.count if y.has_tangent or weights.count else 0
@@ -82,7 +110,7 @@ def bind(
 def _passes(
     instructions: Instructions, weights: Weights, has_tangent: bool, count: int
 ) -> list[tuple[Sums, int, int, str]]:
-    """Return what is summed launch by launch: with how many tangents, from which on, in which precision."""
+    """Return what each launch sums: the products, the number of tangents, the first of them, and the precision."""
     entries = weights.entries is not None
     primal, tangents = instructions.precision, instructions.of_tangents
     if count == 0:
@@ -147,7 +175,7 @@ def _launch(
 def _kernel(
     precision: str, processors: int, sums: Sums, wide: bool, rows: int, columns: int, groups: int
 ) -> tuple[Kernel, Tile]:
-    """Return the kernel and its tile: the largest that gives most processors a block."""
+    """Return the kernel and its tile: the largest tile with which most multiprocessors have a block."""
     if not any(sums):
         precision = "float32"
     if precision != "float32" and wide:

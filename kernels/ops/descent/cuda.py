@@ -5,11 +5,11 @@
     SGD        θ ← θ - η g
     MOMENTUM   m ← μ m + g,  θ ← θ - η m
 
-A first kernel decides whether anything is updated, and writes d_t / T in float32 for a second, one of three:
+A first kernel decides whether anything is updated, and writes d_t / T in float32. A second updates; there are three:
 
-- rank 1: a block takes 128 rows of a panel. For 16 directions at a time it draws u and d w / T into shared memory as
-  numbers; a thread adds up the outer products of 4 rows and 4 lanes in registers, 18 instructions a direction.
-- signs: the same, but for 8 directions at a time the words of the rows' signs are drawn, one draw a thread.
+- rank 1: a block takes 128 rows of a panel. For 16 directions at a time, it draws u and d w / T into shared memory as
+  numbers; a thread adds up the outer products of 4 rows and 4 lanes in registers, in 18 instructions a direction.
+- signs: likewise, but for 8 directions at a time, words with the rows' signs are drawn, one draw a thread.
 - Gaussian: a thread takes the 8 entries that one draw of Philox gives.
 """
 
@@ -58,7 +58,7 @@ from fgnumba.kernels.shared.loss.cuda import FINITE
 from fgnumba.validation.launcher import launcher
 
 _ROWS = 128
-"""Rows of a panel that a block takes: one draw of Philox holds their signs in u."""
+"""Number of rows of a panel that a block takes: one draw of Philox holds their signs in u."""
 
 _OUTER = 16  # directions at a time, of rank 1
 _FACTORS = 4 * (_ROWS + PANEL)  # bytes of u and w
@@ -71,7 +71,7 @@ _SIGN_BYTES = _SIGNS * _ROWS * 4
 _ZERO = np.float32(0)
 
 _PARAMETER = np.dtype([(name, np.int64) for name in ("theta", "moment", "rows", "down", "work", "parameter")])
-"""A parameter in a launch's table: addresses, and how its panels are cut."""
+"""An entry of a launch's table of parameters: addresses, and how its panels are shared by blocks."""
 
 _ENTRY = _PARAMETER.itemsize
 _WORK = 4
@@ -96,7 +96,35 @@ def bind(
 ) -> Operation:
     """Bind the update of one parameter, as ``cpu.bind`` does.
 
-    Cost: reads and writes theta (and moment) once; a multiply-add an entry and direction.
+    Parameters
+    ----------
+    isa, threads : object, int
+        Not used.
+    theta : DeviceArray
+        The parameter, packed, updated.
+    kind, count, parameter, first : int
+        The directions, as the dual pass drew them: kind, number T, index of the parameter and of the first direction.
+    stream : DeviceArray
+        (1,) ``philox.STREAM``.
+    values : DeviceArray
+        (1 + T,) float64, the loss and d_t.
+    result : DeviceArray
+        (1,) ``loss.RESULT``. Nothing is updated where `finite` is 0; it becomes 0 where an update were not finite.
+    rates : DeviceArray or None
+        (1,) ``optimizer.cpu.RATES``: learning rate and momentum; None for STORE.
+    rule : int
+        STORE, SGD or MOMENTUM.
+    moment : DeviceArray or None
+        m for MOMENTUM, packed like theta.
+
+    Returns
+    -------
+    Operation
+        The launches.
+
+    Notes
+    -----
+    Cost: reads and writes theta (and moment) once; one multiply-add an entry and direction.
     """
     (operation,) = bind_all(
         isa,
@@ -133,9 +161,11 @@ def bind_all(
     moments: Sequence[DeviceArray] | None = None,
     first: int = 0,
 ) -> list[Operation]:
-    """Bind the update of many parameters, as ``cpu.bind_all`` does: one launch for all of one kind of directions.
+    """Bind the update of many parameters, as ``cpu.bind_all`` does: one launch for all that one kernel can update.
 
-    Cost: as that of each; two or three launches, however many parameters there are.
+    Parameters are those of :func:`bind`, with a list of parameters, of their indices and of their moments.
+
+    Cost: the sum of the parameters' costs, in two or three launches.
     """
     driver = thetas[0].driver
     rates = DeviceArray.zeros(driver, (1,), RATES) if rates is None else rates
@@ -169,7 +199,7 @@ def bind_all(
 
 
 def _shares(theta: DeviceArray, kind: int) -> tuple[int, int, int]:
-    """Return rows of a panel, their shares, and blocks; or threads, where one takes what one draw gives."""
+    """Return the rows of a panel, their shares, and the number of blocks (of threads where it is Gaussian)."""
     panels, rows = (1, theta.size // PANEL) if theta.ndim == 1 else theta.shape[:2]
     if kind == GAUSSIAN:
         quads = -(-rows // 4)
@@ -187,14 +217,14 @@ def _decide(values: Address, count: Size, result: Address, rates: Address, coeff
         if not finite(np.float64(rate * coefficient)):
             bad = np.float64(1)
     bad = block_sum(bad, slot)
-    # Every parameter's own kernel decides the same: none is updated.
+    # Every block comes to the same decision: no parameter is updated.
     if thread() == 0 and bad > np.float64(0):
         store_i64(result + FINITE, 0)
 
 
 @device_function
 def _parameter(table: int) -> tuple[int, int, int, int, int, int]:
-    """Return the launch's entry of a block's parameter, the number of which is the block's along the second axis."""
+    """Return the address of the table's entry for a block's parameter, numbered along the grid's second axis."""
     entry = table + _ENTRY * block_y()
     return (
         load_i64(entry),
@@ -256,7 +286,7 @@ def _outer(
 
 @device_function
 def _added(g: Floats, coefficient: np.float32, word: np.uint32, lane: int) -> Floats:
-    """Return four entries with those of one more direction."""
+    """Return four entries of g, after those of one more direction of signs are added."""
     return (
         g[0] + turned(coefficient, word, lane),
         g[1] + turned(coefficient, word, lane + 1),

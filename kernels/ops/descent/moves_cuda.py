@@ -1,4 +1,4 @@
-"""What a descent on a GPU does with an entry of a parameter, once its g is known; the rules are those of ``cpu``."""
+"""How a descent on a GPU updates entries of a parameter, once g is known for them; the rules are those of ``cpu``."""
 
 import numpy as np
 
@@ -23,7 +23,7 @@ _ZERO = np.float32(0)
 def _moved(
     rule: int, rate: np.float32, momentum: np.float32, theta: np.float32, moment: np.float32, g: np.float32
 ) -> tuple[np.float32, np.float32]:
-    """Return θ and m after a step."""
+    """Return an entry of θ, and its m, after a step."""
     if rule == STORE:
         return g, moment
     moment = momentum * moment + g if rule == MOMENTUM else g
@@ -32,7 +32,7 @@ def _moved(
 
 @device_function
 def _move_four(rule: int, rates: int, theta: int, moment: int, at: int, g: Floats) -> None:
-    """Update four entries, `at` bytes from the parameter's first."""
+    """Update four entries that lie `at` bytes from the parameter's first."""
     rate, momentum = np.float32(load_f64(rates + LEARNING_RATE)), np.float32(load_f64(rates + MOMENTUM_RATE))
     x, m = zeros(4), zeros(4)
     if rule != STORE:
@@ -61,7 +61,23 @@ def move_rows(
     c: Floats,
     d: Floats,
 ) -> None:
-    """Update four entries of each of four rows, of which `left` are the panel's."""
+    """Update four entries of each of four rows.
+
+    Parameters
+    ----------
+    rule : int
+        STORE, SGD or MOMENTUM.
+    rates : int
+        Address of a ``RATES``.
+    theta, moment : int
+        Addresses of the parameter and of its m.
+    at : int
+        Bytes from the parameter's first entry to the first of these.
+    left : int
+        Number of rows from the first of the four to the panel's end.
+    a, b, c, d : floats
+        g of the four entries of each row.
+    """
     if left > 0:
         _move_four(rule, rates, theta, moment, at, a)
     if left > 1:
@@ -74,7 +90,21 @@ def move_rows(
 
 @device_function
 def move_one(rule: int, rates: int, theta: int, moment: int, at: int, g: np.float32) -> None:
-    """Update one entry, `at` bytes from the parameter's first."""
+    """Update one entry.
+
+    Parameters
+    ----------
+    rule : int
+        STORE, SGD or MOMENTUM.
+    rates : int
+        Address of a ``RATES``.
+    theta, moment : int
+        Addresses of the parameter and of its m.
+    at : int
+        Bytes from the parameter's first entry to this one.
+    g : float32
+        g of the entry.
+    """
     rate, momentum = np.float32(load_f64(rates + LEARNING_RATE)), np.float32(load_f64(rates + MOMENTUM_RATE))
     x, m = _ZERO, _ZERO
     if rule != STORE:

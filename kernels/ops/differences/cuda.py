@@ -1,4 +1,4 @@
-"""Finite differences on a GPU: losses of a model whose parameters are moved between its passes; see ``cpu``."""
+"""Finite differences on a GPU, of losses of a model whose parameters are moved between its passes; see ``cpu``."""
 
 import numpy as np
 
@@ -33,7 +33,22 @@ _BYTES = 2 * SLOT
 
 @launcher
 def bind_keep(values: DeviceArray, out: DeviceArray, index: int) -> Operation:
-    """Bind out[index] = values[0]."""
+    """Bind ``out[index] = values[0]``.
+
+    Parameters
+    ----------
+    values : DeviceArray
+        Float64, whose first is copied.
+    out : DeviceArray
+        Float64, written.
+    index : int
+        Place in `out`.
+
+    Returns
+    -------
+    Operation
+        The launch.
+    """
     arguments = {"values": values, "out": out[index : index + 1]}
     return Operation("keep", (Launch(_keep, (1, 1, 1), arguments),), keeps=(values, out))
 
@@ -46,11 +61,27 @@ def _keep(values: Address, out: Address) -> None:
 
 @launcher
 def bind_nudge(places: DeviceArray, saved: DeviceArray, index: int, side: int, epsilon: float) -> Operation:
-    """Bind a move of one entry: FORTH by ε from where it is, BACK to ε below that, RETURN.
+    """Bind a move of one entry of a parameter.
+
+    FORTH saves the entry and adds ε, BACK sets it to ε below what was saved, RETURN sets it to what was saved.
 
     Parameters
     ----------
-    places : addresses of float32 on the GPU, read when it runs. saved : as many float32, what stood there.
+    places : DeviceArray
+        (K,) int64, addresses of entries on the GPU, read when the operation runs.
+    saved : DeviceArray
+        (K,) float32, the saved entries.
+    index : int
+        Number of the entry.
+    side : int
+        FORTH, BACK or RETURN.
+    epsilon : float
+        ε.
+
+    Returns
+    -------
+    Operation
+        The launch.
     """
     arguments = {
         "place": places[index : index + 1],
@@ -85,7 +116,28 @@ def bind_central(
     weighted: DeviceArray,
     share: float,
 ) -> Operation:
-    """Bind the differences of (2 K,) `losses`, as ``cpu.bind_central`` does."""
+    """Bind the central differences of losses, as ``cpu.bind_central`` does.
+
+    Parameters
+    ----------
+    losses : DeviceArray
+        (2 K,) float64, the losses after each move forth and back.
+    epsilon : float
+        ε.
+    values : DeviceArray
+        (1 + K,) float64, written: the mean loss and the differences d_k.
+    result : DeviceArray
+        (1,) ``loss.RESULT``, written: whether all are finite.
+    weighted : DeviceArray
+        (1 + K,) float64, written: the mean loss and share · d_k.
+    share : float
+        The factor.
+
+    Returns
+    -------
+    Operation
+        The launch.
+    """
     arguments = {
         "losses": losses,
         "count": len(losses) // 2,
@@ -134,7 +186,24 @@ def bind_scatter(
     factor: float,
     result: DeviceArray,
 ) -> Operation:
-    """Bind g_j ← g_j + factor d_k at the addresses in `places`, (K,), all different; as ``cpu.bind_scatter`` does."""
+    """Bind g_j ← g_j + factor d_k for some entries of a gradient, as ``cpu.bind_scatter`` does.
+
+    Parameters
+    ----------
+    places : DeviceArray
+        (K,) int64, addresses of the entries, all different.
+    values : DeviceArray
+        (K,) float64, d.
+    factor : float
+        The factor.
+    result : DeviceArray
+        (1,) ``loss.RESULT``; nothing is done where it is not finite.
+
+    Returns
+    -------
+    Operation
+        The launch.
+    """
     arguments = {
         "places": places,
         "values": values,

@@ -1,4 +1,4 @@
-"""Dropout on a GPU: y = m x / (1 - p), dy_t = m dx_t / (1 - p), with the masks of the CPU, bit for bit; see ``cpu``."""
+"""Dropout on a GPU: y = m x / (1 - p), dy_t = m dx_t / (1 - p), with the same masks m as on the CPU; see ``cpu``."""
 
 from typing import Any
 
@@ -26,7 +26,7 @@ from fgnumba.kernels.rules.philox import DROPPED, PURPOSE_SHIFT
 from fgnumba.validation.launcher import launcher
 
 _WORDS = 4
-"""Of a counter: elements side by side that one thread takes."""
+"""Words that one counter gives: elements side by side that one thread takes."""
 
 
 @launcher
@@ -42,9 +42,37 @@ def bind(
     rate: float,
     stream: npt.NDArray[Any],
 ) -> Operation:
-    """Bind dropout to its arrays, as ``cpu.bind`` does; the whole batch at once, whatever `images_a_part`.
+    """Bind dropout to its arrays, as ``cpu.bind`` does.
 
-    Cost: reads x once, writes y once; a thread draws a Philox block for four elements, of the primal and all tangents.
+    Parameters
+    ----------
+    isa : Any
+        Not used.
+    batch : int
+        Number of examples B.
+    images_a_part : int
+        Not used: a GPU takes the whole batch at once.
+    count : int
+        Number of tangents T.
+    x : Images
+        Input.
+    y : Images
+        Output, written. It is `x` itself, or does not overlap it.
+    layer : int
+        Number of the layer in the counter.
+    rate : float
+        p, at least 0 and below 1.
+    stream : DeviceArray
+        (1,) ``philox.STREAM``, read when the operation runs.
+
+    Returns
+    -------
+    Operation
+        The launch.
+
+    Notes
+    -----
+    Cost: reads x once, writes y once. A thread draws a Philox block for four elements of the primal and all tangents.
     """
     height, width, channels = x.shape
     row = width * channels

@@ -22,9 +22,33 @@ def bind(
     x2: Images | None = None,
     activation_name: str = "identity",
 ) -> Operation:
-    """Bind the operation to its arrays, as ``cpu.bind`` does; the whole batch at once, whatever `images_a_part`.
+    """Bind the operation to its arrays, as ``cpu.bind`` does.
 
-    Cost: reads x and x2 once, writes y once; one thread an element, which holds the slope for all tangents.
+    Parameters
+    ----------
+    batch : int
+        Number of examples B.
+    images_a_part : int
+        Not used: a GPU takes the whole batch at once.
+    count : int
+        Number of tangents T.
+    x : Images
+        First operand.
+    y : Images
+        Result, written. It may be `x`.
+    x2 : Images or None
+        Second operand; None: there is one operand.
+    activation_name : str
+        Name of the activation a.
+
+    Returns
+    -------
+    Operation
+        The launch.
+
+    Notes
+    -----
+    Cost: reads x and x2 once, writes y once. A thread takes an element, and holds its slope for all tangents.
     """
     height, width, channels = y.shape
     n = elements(batch, y)

@@ -1,4 +1,4 @@
-"""Signals on a GPU: δ, the estimate of B ∂f/∂z that each pre-activation of a layer is told, times a scale; see ``cpu``.
+"""Error signals on a GPU: δ, the estimate of B ∂f/∂z for each pre-activation of a layer, times a scale; see ``cpu``.
 
 δ_i = a'(z) ⊙ h_i + Σ_t r_it u_it                  the second term where a'(z) ≠ 0
 """
@@ -54,14 +54,40 @@ def bind(
     bias: DeviceArray | None = None,
     onto: bool = False,
 ) -> Operation:
-    """Bind the signal of one layer, as ``cpu.bind`` does; of the border, its own channels are filled with zeros.
+    """Bind the error signal of one layer, as ``cpu.bind`` does.
 
     Parameters
     ----------
-    cells : on the host; they go to the device when the operation is bound.
+    isa, threads : object, int
+        Not used.
+    site : Perturbed
+        The layer's units, and their noise, which counts where `noise` is given.
+    out : Images or DeviceArray
+        δ, written: images like y, whose border (below and to the right) is filled with zeros in their own channels; or
+        panels of features (ceil(N / 32), B rounded up, 32), whose padding is filled with zeros.
+    scale : DeviceArray
+        (1,) float64, a factor of δ.
+    known : DeviceArray or None
+        (B, at least A N) float32, h: row i, column cell N + n. None: there is no such term.
+    cells : ndarray or None
+        (H W,) int64 on the host, the cell of each pixel; they are copied to the GPU when the operation is bound. None:
+        there is one cell.
+    noise : DeviceArray or None
+        (slots of the pass, B) float32, r. None: there is no such term.
+    bias : DeviceArray or None
+        Σ_i δ_i, written, of panels of features.
+    onto : bool
+        Whether the sum is added to what `bias` holds.
 
-    Cost: reads y once a slot and h once, writes δ once a slot, and reads it again for a bias; a thread draws the signs
-    of four elements and slot.
+    Returns
+    -------
+    Operation
+        The launches.
+
+    Notes
+    -----
+    Cost: reads y once a slot and h once, writes δ once a slot, and reads it again for a bias. A thread draws the signs
+    of four elements and a slot.
     """
     rows, channels = sites.rows_of(site), site.y.shape[2]
     if isinstance(out, Images):
@@ -132,7 +158,7 @@ def _kernel(name: str, rule: Rule) -> Kernel:
         quad, c = divide(e, out_channels)
         factor = np.float32(load_f64(scale))
         four = (_NO_SIGN, _NO_SIGN, _NO_SIGN, _NO_SIGN)
-        # What the slots before have added up to stays in the output, as on the CPU: there mostly is but one.
+        # The sum over earlier slots is read from the output again, as on the CPU: mostly there is one slot.
         for t in range(max(1, units.slots)):
             if t < units.slots:
                 four = sites.signs(units, quad, c, units.slot + t)
@@ -161,7 +187,7 @@ _KERNELS = {name: _kernel(name, rule) for name, rule in RULES.items()}
 
 
 def _clear(batch: int, out: Images) -> list[Launch]:
-    """Return the launch that fills the border below images and to their right with zeros; none without one."""
+    """Return the launch that fills the border below images and to their right with zeros, if there is a border."""
     height, width, channels = out.shape
     bottom, right = out.border.bottom, out.border.right
     n = batch * (height * right + bottom * (width + right)) * channels
@@ -214,7 +240,7 @@ def _sum_rows(
     bias: Address,
     onto: Size,
 ) -> None:
-    # A block sums a panel: eight threads a channel, then the eight sums in a fixed order.
+    # A block sums a panel: eight threads sum a channel, then one adds up their sums in a fixed order.
     sums = shared(1024)
     lane, strip = thread() & 31, thread() >> 5
     c = 32 * block_x() + lane

@@ -1,9 +1,8 @@
-"""Sums over examples on a GPU: xᵀ δ, the gradient of a weight from what goes into a layer and what its pre-activations
-are told.
+"""Sums over examples on a GPU: xᵀ δ, the gradient of a weight from its layer's input x and error signal δ.
 
     g [q, k, n] = Σ_b x[b, k] δ[b, n]
 
-Both come in panels, and the product comes out packed like the weight; see ``cpu``. A block of the product computes 64
+Both factors come in panels, and the product is packed like the weight; see ``cpu``. A block of the product computes 64
 rows of one panel of g: 64 x 32 of x and 32 x 32 of δ at a time pass through shared memory.
 """
 
@@ -41,7 +40,7 @@ from fgnumba.kernels.layout.images import Images
 from fgnumba.validation.launcher import launcher
 
 _ROWS, _THREADS = 64, 128
-# Rows of the tile of a lie 36 elements apart in shared memory: the four of a warp fall into different banks.
+# Rows of a's tile lie 36 elements apart in shared memory: the four that a warp reads fall into different banks.
 _LEADING = 36
 _W_TILE = 4 * _ROWS * _LEADING
 _ROW_STEP = 4 * 16 * _LEADING
@@ -64,12 +63,40 @@ def bind_product(
     multiply_adds: int,
     from_memory: bool = False,
 ) -> Operation:
-    """Bind ``out[q, r] = Σ_s a[s, r] · w[q, s]`` for r < R, as ``cpu.bind_product`` does, wherever a comes from.
+    """Bind ``out[q, r] = Σ_s a[s, r] · w[q, s]`` for r < R, as ``cpu.bind_product`` does.
 
-    Whole panels of out are written: what w has in the columns of its padding shows in that of out.
+    Whole panels of `out` are written: the padding of w comes out as the padding of `out`.
 
-    Cost: 64 ceil(R / 64) multiply-adds a term and column, these rounded up to PANEL; reads a once a panel of w, and
-    w once for 64 rows.
+    Parameters
+    ----------
+    name : str
+        Name of the operation.
+    isa, threads : object, int
+        Not used.
+    a : DeviceArray
+        (panels of terms, at least R, 32) float32.
+    w : DeviceArray
+        (panels of columns, at least S, 32) float32.
+    out : DeviceArray
+        (panels of columns, at least R, 32) float32, written.
+    rows, terms, columns : int
+        R, S and the number of columns.
+    onto : bool
+        Whether the product is added to what `out` holds.
+    multiply_adds : int
+        Number of multiply-adds, for the plan.
+    from_memory : bool
+        Not used.
+
+    Returns
+    -------
+    Operation
+        The launch.
+
+    Notes
+    -----
+    Cost: 64 ceil(R / 64) multiply-adds for each term and column, columns rounded up to 32; reads a once for each panel
+    of w, and w once for each 64 rows.
     """
     arguments = {
         "a": a,
@@ -101,7 +128,7 @@ def _product(
     tile_a = shared(13312)
     tile_w = tile_a + _W_TILE
     first, q = _ROWS * block_x(), block_y()
-    # A thread's rows are 16 apart, its four columns neighbours.
+    # A thread sums four rows, 16 apart, of four neighbouring columns.
     row, column = thread() >> 3, 4 * (thread() & 7)
     total = zeros(16)
     for p in range((terms + 31) >> 5):
@@ -141,7 +168,7 @@ def _product(
 
 @device_function
 def _kept(x: Any, count: int) -> Any:
-    """Return four numbers, zeros from number `count` on: what lies beyond the terms may be anything."""
+    """Return four numbers of which those from number `count` on are replaced by zeros: they lie beyond the terms."""
     return (
         x[0] if count > 0 else _ZERO,
         x[1] if count > 1 else _ZERO,
@@ -152,7 +179,7 @@ def _kept(x: Any, count: int) -> Any:
 
 @device_function
 def _put(at: int, values: Any, onto: int) -> None:
-    """Write four numbers, or add them to what is there."""
+    """Write four numbers to an address, or, where `onto`, add them to what is there."""
     if onto:
         old = load_f32x4(at)
         store_f32x4(at, (old[0] + values[0], old[1] + values[1], old[2] + values[2], old[3] + values[3]))
@@ -162,8 +189,26 @@ def _put(at: int, values: Any, onto: int) -> None:
 
 @launcher
 def bind_to_panels(isa: object, threads: int, *, x: Images, panels: DeviceArray, batch: int) -> Operation:
-    """Bind the copy of examples (B, N), rows of `x`, to example panels, with zeros beyond the batch.
+    """Bind the copy of examples to example panels, with zeros beyond the batch.
 
+    Parameters
+    ----------
+    isa, threads : object, int
+        Not used.
+    x : Images
+        Examples (B, N).
+    panels : DeviceArray
+        (ceil(B / 32), at least N, 32) float32, written.
+    batch : int
+        Number of examples B.
+
+    Returns
+    -------
+    Operation
+        The launch.
+
+    Notes
+    -----
     Cost: reads x once, writes the panels once.
     """
     features = x.shape[0] * x.shape[1] * x.shape[2]
@@ -176,8 +221,26 @@ def bind_to_panels(isa: object, threads: int, *, x: Images, panels: DeviceArray,
 
 @launcher
 def bind_from_panels(isa: object, threads: int, *, x: Images, panels: DeviceArray, batch: int) -> Operation:
-    """Bind the copy of example panels to examples (B, N), rows of `x`.
+    """Bind the copy of example panels to examples.
 
+    Parameters
+    ----------
+    isa, threads : object, int
+        Not used.
+    x : Images
+        Examples (B, N), written.
+    panels : DeviceArray
+        (ceil(B / 32), at least N, 32) float32.
+    batch : int
+        Number of examples B.
+
+    Returns
+    -------
+    Operation
+        The launch.
+
+    Notes
+    -----
     Cost: reads the panels once, writes x once.
     """
     features = x.shape[0] * x.shape[1] * x.shape[2]
@@ -191,14 +254,22 @@ def bind_from_panels(isa: object, threads: int, *, x: Images, panels: DeviceArra
 def transposition(
     x: tuple[Any, int, int], y: tuple[Any, int, int], rows: int, columns: int, filled: int
 ) -> Launch:
-    """Return the launch of y[j, i] = x[i, j].
+    """Return the launch of the transposition y[j, i] = x[i, j].
 
     Parameters
     ----------
-    x, y : an address, the elements from one panel of 32 columns to the next, and those from one row to the next; rows
-        without panels are panels 32 elements apart.
-    rows, columns : of x.
-    filled : columns of y that are written, at least `rows`; those beyond become zero.
+    x, y : tuple
+        An address, the number of elements from one panel of 32 columns to the next, and from one row to the next. A
+        matrix without panels has panels that are 32 elements apart.
+    rows, columns : int
+        Shape of x.
+    filled : int
+        Number of columns of y that are written, at least `rows`; those beyond `rows` become zero.
+
+    Returns
+    -------
+    Launch
+        The launch.
     """
     across = -(-columns // PANEL)
     arguments = {
@@ -229,7 +300,7 @@ def _transpose(
     filled: Size,
     across: Size,
 ) -> None:
-    # 32 x 32 elements through shared memory, rows 33 apart: the threads of a warp meet in no bank, reading or writing.
+    # 32 x 32 elements pass through shared memory, in rows 33 apart: a warp reads and writes different banks.
     tile = shared(4224)
     down, right = divide(block_x(), across)
     lane, strip = thread() & 31, thread() >> 5

@@ -1,12 +1,12 @@
-"""Feedback matrices on a GPU: B (A N, C), how C outputs respond to a layer's N channels in A cells; see ``cpu``.
+"""Feedback matrices on a GPU: B (A N, C) predicts how C outputs respond to N channels in A cells; see ``cpu``.
 
-    gather     w_t = Σ over a cell's pixels of a'(z) u_t           (T B, A N), what noise was put in
+    gather     w_t = Σ over a cell's pixels of a'(z) u_t           (T B, A N), the noise that was put in
     subtract   ε_t = ȯ_t - w_t B                                   the response that B does not predict
     weigh      k and c ε                                           for B ← k B + c wᵀ ε
     turn       Bᵀ                                                  for h = e Bᵀ
 
-All that follows a loss runs whatever it is, and where it is not finite B must stay as it is: what is gathered is finite
-whatever the slopes are, and what is weighed are zeros, with k = 1, where c or a response is not finite.
+Everything after a loss runs even where the loss is not finite, and B must then stay as it is. So w is finite whatever
+the slopes are, and where c or a response is not finite, c ε is replaced by zeros and k by 1.
 """
 
 import numpy as np
@@ -47,7 +47,7 @@ from fgnumba.validation.launcher import launcher
 
 _KEEP, _GAIN = (COEFFICIENTS.fields[name][1] for name in ("keep", "gain"))  # type: ignore[index]
 _CHECKS = WARP
-"""Most blocks that look for numbers which are not finite: a warp reads what they found at once."""
+"""Most blocks that look for numbers which are not finite: one warp reads what they found in one access."""
 _ZERO, _ONE, _NO_SIGN = np.float32(0), np.float32(1), np.uint32(0)
 
 
@@ -67,10 +67,27 @@ def bind_gather(
 
     Parameters
     ----------
-    cells : on the host; they go to the device, sorted, when the operation is bound.
+    isa, threads : object, int
+        Not used.
+    site : Perturbed
+        The layer's units, and their noise.
+    cells : ndarray
+        (H W,) int64 on the host, the cell of each pixel. They are sorted and copied to the GPU when the operation is
+        bound.
+    out : DeviceArray
+        (slots B, at least A N) float32, written: w, with row t B + i and column cell N + n.
+    power : DeviceArray
+        (B,) float32; Σ a'(z)² of each example is added to it.
 
-    Cost: reads y once a slot and once for its power, writes out once; a thread adds up a channel of a cell, and draws
-    signs once a run of four pixels.
+    Returns
+    -------
+    Operation
+        The launches.
+
+    Notes
+    -----
+    Cost: reads y once a slot and once for its power, writes out once. A thread adds up a channel of a cell, and draws
+    signs once for each run of four pixels.
     """
     channels, numbers = site.y.shape[2], np.asarray(cells)
     number = int(numbers.max()) + 1
@@ -172,9 +189,25 @@ _KERNELS = {name: _kernels(name, rule) for name, rule in RULES.items()}
 
 @launcher
 def bind_subtract(*, predicted: DeviceArray, response: DeviceArray, slot: int, slots: int) -> Operation:
-    """Bind ε_t ← ε_t - `predicted`, (slots B, at least C), for the slots of a layer in `response`, (S, B, C).
+    """Bind ε_t ← ε_t - w_t B for the slots of one layer.
 
-    Cost: reads both once, writes the response once.
+    Parameters
+    ----------
+    predicted : DeviceArray
+        (slots B, at least C) float32, w B.
+    response : DeviceArray
+        (S, B, C) float32, ε, updated.
+    slot, slots : int
+        First slot of the layer, and their number.
+
+    Returns
+    -------
+    Operation
+        The launch.
+
+    Notes
+    -----
+    Cost: reads both arrays once, writes the response once.
     """
     _, batch, classes = response.shape
     n = slots * batch * classes
@@ -212,12 +245,34 @@ def bind_weigh(
     feedback: DeviceArray,
     out: DeviceArray,
 ) -> Operation:
-    """Bind B ← k B and c r, in panels of outputs, as ``cpu.bind_weigh`` does.
+    """Bind B ← k B and c ε, in panels of outputs, as ``cpu.bind_weigh`` does.
 
-    Where k, c or one of the responses is not finite, B is left alone and out becomes zeros, so that nothing is added to
-    B. A first launch looks for such responses.
+    Where k, c or a response is not finite, B stays as it is and `out` becomes zeros, so that nothing is added to B. A
+    first launch looks for such responses.
 
-    Cost: reads the response twice and writes out once; reads and writes B too, where k is not 1.
+    Parameters
+    ----------
+    response : DeviceArray
+        (S, B, at least C) float32, ε.
+    classes : int
+        Number of outputs C.
+    slot, slots : int
+        First slot of the layer, and their number.
+    coefficients : DeviceArray
+        (1,) ``COEFFICIENTS``, k and c, read when the operation runs.
+    feedback : DeviceArray
+        B in panels of outputs, (ceil(C / 32), A N, 32), updated.
+    out : DeviceArray
+        (ceil(C / 32), slots B rounded up, 32), written: c ε, with zeros in the padding.
+
+    Returns
+    -------
+    Operation
+        The launches.
+
+    Notes
+    -----
+    Cost: reads the response twice and writes `out` once; reads and writes B too, where k is not 1.
     """
     _, batch, width = response.shape
     rows = slots * batch
@@ -282,7 +337,7 @@ def _weigh(
     found: Address,
 ) -> None:
     e = element()
-    # All lanes of a warp add up what the blocks before found, those past the last element too.
+    # All lanes of a warp take part in the sum over the blocks before, those past the last element too.
     wrong = load_f32(found + 4 * (thread() & 31))
     mask = 16
     while mask > 0:
@@ -303,8 +358,24 @@ def _weigh(
 
 @launcher
 def bind_turn(isa: object, threads: int, *, feedback: DeviceArray, out: DeviceArray) -> Operation:
-    """Bind Bᵀ: `feedback` (ceil(C / PANEL), A N, PANEL) to `out`, (ceil(A N / PANEL), C, PANEL).
+    """Bind the transposition of B.
 
+    Parameters
+    ----------
+    isa, threads : object, int
+        Not used.
+    feedback : DeviceArray
+        B in panels of outputs, (ceil(C / 32), A N, 32).
+    out : DeviceArray
+        Bᵀ in panels of channels, (ceil(A N / 32), C, 32), written.
+
+    Returns
+    -------
+    Operation
+        The launch.
+
+    Notes
+    -----
     Cost: reads and writes B once.
     """
     rows, classes = feedback.shape[1], out.shape[1]

@@ -1,8 +1,8 @@
 """Gram matrices on a GPU, G = VᵀV of directions drawn again, and coefficients c of g = Σ_t c_t v_t; see ``cpu``.
 
-A block takes 16 x 16 pairs of directions, a pair a thread, and some of the panels: it draws a few rows of its
-directions into shared memory, where each row serves 16 pairs. Padding is drawn as zeros: bits that do not differ, or
-no product.
+A block takes 16 x 16 pairs of directions, one pair a thread, and some of the panels. It draws a few rows of its
+directions into shared memory, where each row serves 16 pairs. Padding adds nothing: its signs are all equal, so that
+words do not differ there, and its numbers are zeros.
 """
 
 import math
@@ -61,7 +61,7 @@ _DEPENDENT = np.float64(1e-10)
 
 
 def shares(directions: Drawn) -> int:
-    """Return how many matrices a parameter adds to G: as many as fill a GPU, one where its pairs do."""
+    """Return the number of matrices that a parameter adds to G."""
     if directions.kind == RANK1:
         return 1
     tiles = -(-directions.count // _TILE)
@@ -76,7 +76,16 @@ def bind(
     directions: Drawn,
     gram: DeviceArray,
 ) -> Operation:
-    """Bind one parameter's share of G, as ``cpu.bind`` does; `gram` has as many matrices as :func:`shares` says.
+    """Bind one parameter's share of G, as ``cpu.bind`` does.
+
+    Parameters
+    ----------
+    isa, threads : object, int
+        Not used.
+    directions : Drawn
+        The parameter's directions.
+    gram : DeviceArray
+        (``shares(directions)``, T, T) float64; the lower triangles are written, and ``combine`` adds them up.
 
     Cost: of rank 1 T² (K + N) / 32 words, else T² / 2 words of 32 signs or T² / 2 multiply-adds an entry. The
     directions are drawn T / 16 times.
@@ -107,7 +116,7 @@ def bind(
 
 @device_function
 def _ones(word: np.uint32) -> int:
-    """Return how many bits of a word are set."""
+    """Return the number of set bits of a word."""
     pairs = np.uint32(np.uint32(word >> np.uint32(1)) & np.uint32(0x55555555))
     word = np.uint32(word - pairs)
     fours = np.uint32(np.uint32(word >> np.uint32(2)) & np.uint32(0x33333333))
@@ -118,7 +127,7 @@ def _ones(word: np.uint32) -> int:
 
 @device_function
 def _kept(word: np.uint32, row: int, rows: int, count: int) -> np.uint32:
-    """Return a row's signs with those of its padding 0."""
+    """Return a row's word of signs, with 0 bits for its padding."""
     if row >= rows:
         return _NO_WORD
     return np.uint32(word & np.uint32(_ALL >> np.uint32(PANEL - count)))
@@ -126,7 +135,7 @@ def _kept(word: np.uint32, row: int, rows: int, count: int) -> np.uint32:
 
 @device_function
 def _direction_of(member: int) -> int:
-    """Return the direction of a row of the block's shared memory: 16 of its first, then 16 of its second."""
+    """Return the direction in a row of shared memory: 16 first ones of the pairs, then 16 second ones."""
     if member < _TILE:
         return block_x() * _TILE + member
     return block_y() * _TILE + member - _TILE
@@ -134,7 +143,7 @@ def _direction_of(member: int) -> int:
 
 @device_function
 def _second_of() -> int:
-    """Return where the second directions of the block's pairs begin: on the diagonal they are the first."""
+    """Return the row of shared memory where second directions begin; on the diagonal, they are the first."""
     return 0 if block_x() == block_y() else _TILE
 
 
@@ -249,7 +258,7 @@ def _store_row(
     width: int,
     period: int,
 ) -> None:
-    """Write two entries of a row, zeros in its padding."""
+    """Write two entries of a row to shared memory, and zeros in its padding."""
     count = lanes(place, width, period) if row < rows else 0
     shared_store_f32(at, low if j < count else _ZERO)
     shared_store_f32(at + 4 * PAIRS, high if PAIRS + j < count else _ZERO)
@@ -265,9 +274,22 @@ def bind_combine(
     grams: DeviceArray | None = None,
     parameters: int = 0,
 ) -> Operation:
-    """Bind T c_t, in the place of d_t, for ``descent``, which divides by T; as ``cpu.bind_combine`` does.
+    """Bind T c_t in place of d_t, as ``cpu.bind_combine`` does, for ``descent``, which divides by T.
 
-    Cost: T³ / 6 multiply-adds with G, by one block, a column of the triangle after the other.
+    Parameters
+    ----------
+    values, out : DeviceArray
+        (1 + T,) float64: the loss and d_t; written, the loss and T c_t.
+    clip : float
+        Largest allowed |x_t|.
+    projections : DeviceArray or None
+        (n, T) float64, which add up to h · v_t.
+    grams : DeviceArray or None
+        (m, T, T) float64, which add up to G. None: the mean over directions, without G.
+    parameters : int
+        Number of parameters P.
+
+    Cost: T³ / 6 multiply-adds with G, by one block, one column of the triangle after another.
     """
     count = len(values) - 1
     clipped = {
@@ -281,7 +303,7 @@ def bind_combine(
     launches = [Launch(_clip, (count, 1, 1), clipped)]
     work = None
     if grams is not None:
-        # The triangle's columns with a row below for x, and its diagonal.
+        # The columns of the triangle, with one row more for x, then its diagonal.
         work = DeviceArray.zeros(values.driver, (count * (count + 2),), np.float64)
         added = {"grams": grams, "number": len(grams), "count": count, "work": work}
         solved = {"count": count, "parameters": float(parameters), "work": work, "out": out}
@@ -327,13 +349,13 @@ def _add(grams: Address, number: Size, count: Size, work: Address) -> None:
 
 @device_function
 def _entry(work: int, count: int, s: int, t: int) -> int:
-    """Return the address of L_ts; row `count` of L is what becomes of x."""
+    """Return the address of L_ts, an entry of the triangle; row `count` of L holds x, which becomes the solution."""
     return work + 8 * (s * (count + 1) + t)
 
 
 @kernel("combine-solve")
 def _solve(count: Size, parameters: Double, work: Address, out: Address) -> None:
-    """Solve G c = x by Cholesky, x a further row of the triangle; a direction that depends on those before gets 0."""
+    """Solve G c = x by Cholesky. A direction that depends linearly on those before it gets the coefficient 0."""
     pivots = work + 8 * count * (count + 1)
     for s in range(count):
         for t in range(s + thread(), count + 1, THREADS):

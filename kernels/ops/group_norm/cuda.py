@@ -26,9 +26,35 @@ def bind(
     weights: affine.Affine,
     epsilon: float,
 ) -> Operation:
-    """Bind group normalisation to its arrays, as ``cpu.bind`` does; the whole batch at once, whatever `images_a_part`.
+    """Bind group normalisation to its arrays, as ``cpu.bind`` does.
 
-    Cost: see :func:`fgnumba.kernels.shared.normalization.cuda.bind`, a unit for each group of each example.
+    Parameters
+    ----------
+    isa : Any
+        Not used.
+    batch : int
+        Number of examples B.
+    images_a_part : int
+        Not used: a GPU takes the whole batch at once.
+    x : Images
+        Input.
+    y : Images
+        Output, written. It must not overlap `x`.
+    groups : int
+        Number of groups of the channels.
+    weights : Affine
+        s and b, and the directions along which they move.
+    epsilon : float
+        ε, above 0.
+
+    Returns
+    -------
+    Operation
+        The launches.
+
+    Notes
+    -----
+    Cost: see :func:`fgnumba.kernels.shared.normalization.cuda.bind`, with a unit for each group of each example.
     """
     return normalization.bind(
         "group-norm", batch=batch, x=x, y=y, groups=groups, by_pixel=False, weights=weights, epsilon=epsilon

@@ -25,9 +25,33 @@ def bind(
     weights: affine.Affine,
     epsilon: float,
 ) -> Operation:
-    """Bind layer normalisation to its arrays, as ``cpu.bind`` does; the whole batch at once, whatever `images_a_part`.
+    """Bind layer normalisation to its arrays, as ``cpu.bind`` does.
 
-    Cost: see :func:`fgnumba.kernels.shared.normalization.cuda.bind`, a unit for each pixel.
+    Parameters
+    ----------
+    isa : Any
+        Not used.
+    batch : int
+        Number of examples B.
+    images_a_part : int
+        Not used: a GPU takes the whole batch at once.
+    x : Images
+        Input.
+    y : Images
+        Output, written. It must not overlap `x`.
+    weights : Affine
+        s and b, and the directions along which they move.
+    epsilon : float
+        ε, above 0.
+
+    Returns
+    -------
+    Operation
+        The launches.
+
+    Notes
+    -----
+    Cost: see :func:`fgnumba.kernels.shared.normalization.cuda.bind`, with a unit for each pixel.
     """
     return normalization.bind(
         "layer-norm", batch=batch, x=x, y=y, groups=1, by_pixel=True, weights=weights, epsilon=epsilon

@@ -13,9 +13,22 @@ from fgnumba.validation.launcher import launcher
 
 @launcher
 def bind(**arguments: Any) -> Operation:
-    """Bind max-pooling to its arrays, see :func:`fgnumba.kernels.shared.windows.cuda.bind`.
+    """Bind max-pooling to its arrays.
 
-    Cost: reads x once a window that covers it, one element of dx_t a window; writes y and dy once.
+    Parameters
+    ----------
+    **arguments : Any
+        The arguments of :func:`fgnumba.kernels.shared.windows.cuda.bind` after its second.
+
+    Returns
+    -------
+    Operation
+        The launch.
+
+    Notes
+    -----
+    Cost: reads an element of x once for each window that covers it, and one element of dx_t for each window; writes y
+    and dy once.
     """
     return bind_windows("max-pool", _max_pool, **arguments)
 

@@ -45,6 +45,28 @@ def bind(
 ) -> list[Operation]:
     """Bind the loss to its arrays, as ``cpu.bind`` does.
 
+    Parameters
+    ----------
+    threads : int
+        Not used.
+    z : DeviceArray
+        (1 + T, B, ld) float32, outputs and their tangents.
+    width : int
+        Number of columns of z that are outputs.
+    targets : DeviceArray
+        (B, width) float32.
+    result : DeviceArray
+        (1,) ``loss.RESULT``, written.
+    values : DeviceArray
+        (1 + T,) float64, written: the loss and the directional derivatives.
+
+    Returns
+    -------
+    list of Operation
+        The loss of each example, then the mean.
+
+    Notes
+    -----
     Cost: reads z and the targets once for every four tangents, all but once from caches, and the tangents once.
     """
     return bind_loss("mean squared error", _rows, threads, z, width, targets, result, values)
@@ -58,8 +80,26 @@ def bind_residual(
     targets: DeviceArray,
     residual: DeviceArray,
 ) -> Operation:
-    """Bind e_i = 2 (z_i - y_i) / N, the gradient of an example's own loss, as ``cpu.bind_residual`` does.
+    """Bind e_i = 2 (z_i - y_i) / N, the gradient of each example's loss in its outputs, as ``cpu.bind_residual`` does.
 
+    Parameters
+    ----------
+    threads : int
+        Not used.
+    z : DeviceArray
+        (B, ld) float32, outputs.
+    targets : DeviceArray
+        (B, N) float32.
+    residual : DeviceArray
+        (B, N) float32, written: e.
+
+    Returns
+    -------
+    Operation
+        The launch.
+
+    Notes
+    -----
     Cost: reads z and the targets once, writes e once.
     """
     return bind_loss_residual("squared residual", _residual, threads, z, targets, residual)
@@ -81,7 +121,7 @@ def _rows(
         return
     left, at, y, out = count - t, z + 4 * i * ld, targets + 4 * i * width, rows + 8 * i
     dz = at + 4 * (t + 1) * block
-    # In float64: squares of what is far from its target, 1e20, are beyond float32.
+    # In float64: where an output is far from its target, by 1e20, the square is beyond float32.
     total, first, second, third, fourth = _ZERO, _ZERO, _ZERO, _ZERO, _ZERO
     for n in range(lane, width, WARP):
         difference = np.float64(load_f32(at + 4 * n)) - np.float64(load_f32(y + 4 * n))

@@ -1,4 +1,4 @@
-"""Noise on activities on a GPU: dy_t = a'(z) u_t, or dy_t + a'(z) u_t, signs u of every example's own; see ``cpu``."""
+"""Noise on activities on a GPU: dy_t = a'(z) u_t, or this is added to dy_t; signs u for each example; see ``cpu``."""
 
 import numpy as np
 
@@ -24,10 +24,28 @@ def bind(
     gap: tuple[int, int] = (0, 0),
     beyond: tuple[int, int] = (0, 0),
 ) -> Operation:
-    """Bind the noise of one layer, as ``cpu.bind`` does; the whole batch at once.
+    """Bind the noise of one layer, as ``cpu.bind`` does.
 
-    Cost: reads y once a slot; writes `slots` tangents once, having read them where `onto`; a thread draws the signs of
-    four elements and slot.
+    Parameters
+    ----------
+    isa, threads : object, int
+        Not used.
+    site : Perturbed
+        The layer's units, and their noise.
+    onto : bool
+        Whether the noise is added to the tangents that are there; else it replaces them.
+    gap, beyond : tuple of int
+        First and last (exclusive) of tangents that are filled with zeros.
+
+    Returns
+    -------
+    Operation
+        The launch.
+
+    Notes
+    -----
+    Cost: reads y once a slot; writes `slots` tangents once, and reads them too where `onto`. A thread draws the signs
+    of four elements and a slot.
     """
     rows = sites.rows_of(site)
     n = sites.quads(rows) * site.y.shape[2]

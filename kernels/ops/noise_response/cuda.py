@@ -1,4 +1,6 @@
-"""Residuals on a GPU: what the noise of each example says of a loss, from tangents of what the loss reads; see ``cpu``.
+"""Responses to noise on a GPU: how the loss of each example responds to its noise, from tangents of the outputs.
+
+See ``cpu``.
 
 copy       ε_t = ȯ_t                          the tangents of the observed outputs
 weigh      r_it = f e_i · ε_it                e_i = ∂f_i/∂o_i; c = μ / (mean_i Σ a'² + B T A)
@@ -40,8 +42,24 @@ _ZERO, _ONE, _NAN = np.float64(0), np.float64(1), np.float64(np.nan)
 
 @launcher
 def bind_copy(z: DeviceArray, response: DeviceArray, power: DeviceArray) -> Operation:
-    """Bind the copy of a dual buffer's tangents, `z` (1 + S, B, ld), to `response` (S, B, C); `power` (B,) becomes 0.
+    """Bind the copy of the outputs' tangents, as ``cpu.bind_copy`` does.
 
+    Parameters
+    ----------
+    z : DeviceArray
+        (1 + S, B, ld) float32, a dual buffer of the outputs.
+    response : DeviceArray
+        (S, B, C) float32, written: ε.
+    power : DeviceArray
+        (B,) float32, set to 0.
+
+    Returns
+    -------
+    Operation
+        The launch.
+
+    Notes
+    -----
     Cost: reads and writes S B C elements.
     """
     slots, batch, classes = response.shape
@@ -85,11 +103,39 @@ def bind_weigh(
     shares: DeviceArray,
     coefficients: DeviceArray,
 ) -> Operation:
-    """Bind the weights of the noise, as ``cpu.bind_weigh`` does.
+    """Bind the weights r of the noise, as ``cpu.bind_weigh`` does.
 
-    All that follows a loss runs whatever it is. Where an r or the power of the noise is not finite, as after a loss
-    that is not, the gain c is 0, and feedback stays as it is (``feedback.cuda.bind_weigh``).
+    Everything after a loss runs even where the loss is not finite. Where an r or the power of the noise is not finite,
+    the gain c is 0, and feedback stays as it is (``feedback.cuda.bind_weigh``).
 
+    Parameters
+    ----------
+    residual : DeviceArray
+        (B, C) float32, e.
+    response : DeviceArray
+        (S, B, C) float32, ε.
+    noise : DeviceArray
+        (S, B) float32, written: r.
+    factor : float
+        f, 1 / T.
+    draws : int
+        Number of draws T.
+    power : DeviceArray
+        (B,) float32, which add up to Σ a'² over all units of all examples that had noise.
+    rate : DeviceArray
+        (1,) float64, μ.
+    shares : DeviceArray
+        (L,) float64, the cells A of each layer; of size 0 where no feedback is learned.
+    coefficients : DeviceArray
+        (L,) ``feedback.COEFFICIENTS``, written.
+
+    Returns
+    -------
+    Operation
+        The launches.
+
+    Notes
+    -----
     Cost: S B C multiply-adds, a warp for each r; reads the S B r once more where there are `shares`.
     """
     slots, batch, classes = response.shape
@@ -132,7 +178,7 @@ def _weigh(
     classes: Size,
 ) -> None:
     row, lane = _ROWS_A_BLOCK * block_x() + (thread() >> 5), thread() & 31
-    # A warp as a whole: its lanes wait for one another below.
+    # All lanes of a warp return, or none: they wait for one another below.
     if row >= rows:
         return
     _, i = divide(row, batch)
@@ -164,7 +210,7 @@ def _gains(
     for i in range(thread(), batch, _THREADS):
         total += np.float64(load_f32(power + 4 * i))
     for row in range(thread(), rows, _THREADS):
-        # One r that is not finite shows in the sum.
+        # Where one r is not finite, the sum is not either.
         if not finite(np.float64(load_f32(noise + 4 * row))):
             total = _NAN
     shared_store_f64(sums + 8 * thread(), total)

@@ -1,6 +1,6 @@
-"""Optimisers on a GPU: one pass over a parameter, its stored gradient and its moments; the rules are those of ``cpu``.
+"""Optimisers on a GPU: one pass over a parameter, its stored gradient and its moments.
 
-Nothing is written where ``result.finite`` is 0.
+The update rules are those of ``cpu``. Nothing is written where ``result.finite`` is 0.
 """
 
 import math
@@ -60,14 +60,14 @@ __all__ = [
 ]
 
 BLOCK = 4096
-"""Elements whose squares a block of threads adds up."""
+"""Number of elements whose squares a block of threads adds up."""
 
 _LINES = BLOCK // PANEL
 _QUADS = PANEL // 4
 
 _OFFSETS = {name: offset for name, (_, offset, *_) in (RATES.fields or {}).items()}
 LEARNING_RATE, MOMENTUM_RATE = _OFFSETS["learning_rate"], _OFFSETS["momentum"]
-"""Bytes from a ``RATES`` to its fields."""
+"""Bytes from the beginning of a ``RATES`` to each of its fields."""
 _BETA2, _EPSILON = _OFFSETS["beta2"], _OFFSETS["epsilon"]
 _WEIGHT_DECAY, _DECOUPLED_DECAY = _OFFSETS["weight_decay"], _OFFSETS["decoupled_decay"]
 _CORRECTION, _CORRECTION2 = _OFFSETS["correction"], _OFFSETS["correction2"]
@@ -90,6 +90,30 @@ def bind(
 ) -> Operation:
     """Bind the update of one parameter, as ``cpu.bind`` does.
 
+    Parameters
+    ----------
+    threads : int
+        Not used.
+    theta : DeviceArray
+        The parameter, packed, updated.
+    gradient : DeviceArray
+        Its gradient, packed alike.
+    rule : int
+        The optimiser's rule, one of the numbers of ``cpu``.
+    rates : DeviceArray
+        (1,) ``RATES``, read when the operation runs.
+    result : DeviceArray
+        (1,) ``loss.RESULT``.
+    first_moment, second_moment : DeviceArray or None
+        Moments, packed alike and updated, where the rule has them.
+
+    Returns
+    -------
+    Operation
+        The launch.
+
+    Notes
+    -----
     Cost: reads each array that the rule names once, writes all but the gradient once; four elements a thread.
     """
     arguments = {
@@ -187,7 +211,7 @@ def _update(
 
 
 def square_sums(size: int) -> int:
-    """Return how many sums :func:`bind_squares` writes for an array of `size` elements."""
+    """Return the number of sums that :func:`bind_squares` writes for an array of `size` elements."""
     return -(-size // BLOCK)
 
 
@@ -200,8 +224,28 @@ def bind_squares(
     groups: int,
     squares: DeviceArray,
 ) -> Operation:
-    """Bind the sums of an array's squares, ``square_sums`` of them, as ``cpu.bind_squares`` does.
+    """Bind the sums of an array's squares, as ``cpu.bind_squares`` does.
 
+    Parameters
+    ----------
+    threads : int
+        Not used.
+    values : DeviceArray
+        The array, packed: (panels, K, 32) or (panels * 32,).
+    columns : int
+        Number of columns of the canonical array N; those of the padding count as 0.
+    groups : int
+        Number of groups of the columns.
+    squares : DeviceArray
+        (``square_sums(values.size)``,) float64, written.
+
+    Returns
+    -------
+    Operation
+        The launch.
+
+    Notes
+    -----
     Cost: reads the values once.
     """
     rows = 1 if values.ndim == 1 else values.shape[1]
@@ -221,7 +265,7 @@ def bind_squares(
 
 @device_function
 def _square(values: Floats, lanes: int) -> np.float32:
-    """Return the sum of the squares of the first of four."""
+    """Return the sum of the squares of the first `lanes` of four numbers."""
     total = values[0] * values[0]
     total = total + (values[1] * values[1] if lanes > 1 else _ZERO)
     total = total + (values[2] * values[2] if lanes > 2 else _ZERO)
@@ -249,7 +293,24 @@ def _squares(
 
 @launcher
 def bind_factor(*, squares: DeviceArray, ball: bool, rates: DeviceArray) -> Operation:
-    """Bind norm = √Σ squares, and factor = radius / norm for a `ball`, else min(1, clip_norm / norm)."""
+    """Bind the norm of a gradient, and the factor by which an update scales it, as ``cpu.bind_factor`` does.
+
+    norm = √Σ squares, and factor = radius / norm for a `ball`, else min(1, clip_norm / norm).
+
+    Parameters
+    ----------
+    squares : DeviceArray
+        Sums of squares, float64.
+    ball : bool
+        Whether updates stay in a ball.
+    rates : DeviceArray
+        (1,) ``RATES``, whose norm and factor are written.
+
+    Returns
+    -------
+    Operation
+        The launch.
+    """
     arguments = {"squares": squares, "size": len(squares), "ball": int(ball), "rates": rates}
     return Operation("norm", (Launch(_norm_and_factor, (1, 1, 1), arguments),), keeps=(squares, rates))
 

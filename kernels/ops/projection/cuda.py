@@ -1,7 +1,7 @@
 """Projections on a GPU: h · v_t of an array packed like a parameter, the directions drawn again; see ``cpu``.
 
-A block takes a panel and up to eight directions; its warps share them, and where there are fewer directions than warps,
-the rows of one. Sums are added up lane by lane and warp by warp, always in the same order.
+A block takes a panel and up to eight directions, one for each warp; where there are fewer directions than warps,
+several warps share the rows of one direction. Sums are added up by lane, then by warp, always in the same order.
 """
 
 import numpy as np
@@ -44,7 +44,7 @@ from fgnumba.kernels.shared.drawn.cuda import (
 from fgnumba.validation.launcher import launcher
 
 _ROWS = 4 * WARP
-"""Rows of a panel whose signs a warp draws at a time."""
+"""Number of rows of a panel whose signs a warp draws at a time."""
 
 _BYTES = SLOT + WARPS * _ROWS * 4
 
@@ -62,7 +62,25 @@ def bind(
 ) -> Operation:
     """Bind the projection of one array, as ``cpu.bind`` does.
 
-    Cost: reads the values once a direction, all but once in eight from caches; an addition an entry.
+    Parameters
+    ----------
+    isa, threads : object, int
+        Not used.
+    values : DeviceArray
+        The array h, packed like the parameter of the directions.
+    directions : Drawn
+        The parameter's directions.
+    sums : DeviceArray
+        (panels, T) float64, written, which add up to h · v_t; (1, T) for a vector.
+
+    Returns
+    -------
+    Operation
+        The launch.
+
+    Notes
+    -----
+    Cost: reads the values once for each direction, seven times of eight from caches; one addition an entry.
     """
     across = 1
     while across < min(WARPS, directions.count):
@@ -85,7 +103,7 @@ def bind(
 
 @device_function
 def _row(h: int, word: np.uint32, lane: int, count: int) -> np.float32:
-    """Return the sum of four entries of a row, without its padding."""
+    """Return the sum of four entries of a row of h v; padding counts as 0."""
     four = load_f32x4(h + 4 * lane)
     total = turned(four[0], word, lane) if lane < count else _ZERO
     total = total + (turned(four[1], word, lane + 1) if lane + 1 < count else _ZERO)
@@ -95,7 +113,7 @@ def _row(h: int, word: np.uint32, lane: int, count: int) -> np.float32:
 
 @device_function
 def _store_sums(total: np.float64, at: int, sums: int, count: int, across: int) -> None:
-    """Write the sums of the block's directions, of each over the warps that share it."""
+    """Write the sum of each of the block's directions, over the warps that share it."""
     total = warp_sum_f64(total)
     if thread() % WARP == 0:
         shared_store_f64(at + thread() // WARP * 8, total)
@@ -151,7 +169,7 @@ def _signs(
 
 @device_function
 def _two(h: int, j: int, low: np.float32, high: np.float32, count: int) -> np.float32:
-    """Return the sum of two entries of a row, without its padding."""
+    """Return the sum of two entries of a row of h v; padding counts as 0."""
     total = load_f32(h + 4 * j) * low if j < count else _ZERO
     return total + (load_f32(h + 4 * (PAIRS + j)) * high if PAIRS + j < count else _ZERO)
 

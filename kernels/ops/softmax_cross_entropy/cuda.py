@@ -50,7 +50,29 @@ def bind(
 ) -> list[Operation]:
     """Bind the loss to its arrays, as ``cpu.bind`` does.
 
-    Cost: reads z twice for every four tangents, all but once from caches, and the tangents once; an exponential an
+    Parameters
+    ----------
+    threads : int
+        Not used.
+    z : DeviceArray
+        (1 + T, B, ld) float32, logits and their tangents.
+    classes : int
+        Number of columns of z that are logits.
+    targets : DeviceArray
+        (B,) int64 in [0, classes). A target out of range makes the loss NaN.
+    result : DeviceArray
+        (1,) ``loss.RESULT``, written.
+    values : DeviceArray
+        (1 + T,) float64, written: the loss and the directional derivatives.
+
+    Returns
+    -------
+    list of Operation
+        The loss of each example, then the mean.
+
+    Notes
+    -----
+    Cost: reads z twice for every four tangents, all but once from caches, and the tangents once; one exponential an
     element for every four tangents.
     """
     return bind_loss("softmax cross-entropy", _rows, threads, z, classes, targets, result, values)
@@ -64,8 +86,26 @@ def bind_residual(
     targets: DeviceArray,
     residual: DeviceArray,
 ) -> Operation:
-    """Bind e_i = softmax(z_i) - onehot(y_i), the gradient of an example's own loss, as ``cpu.bind_residual`` does.
+    """Bind e_i = softmax(z_i) - onehot(y_i), as ``cpu.bind_residual`` does: the gradient of each example's loss in z.
 
+    Parameters
+    ----------
+    threads : int
+        Not used.
+    z : DeviceArray
+        (B, ld) float32, logits.
+    targets : DeviceArray
+        (B,) int64 in [0, C). A target out of range makes e NaN.
+    residual : DeviceArray
+        (B, C) float32, written: e.
+
+    Returns
+    -------
+    Operation
+        The launch.
+
+    Notes
+    -----
     Cost: reads z three times, all but once from caches; writes e once.
     """
     return bind_loss_residual("softmax residual", _residual, threads, z, targets, residual)
@@ -73,7 +113,7 @@ def bind_residual(
 
 @device_function
 def _highest(z: int, width: int) -> np.float32:
-    """Return the largest logit of the warp's example; NaN is passed over, and comes out of the exponentials."""
+    """Return the largest logit of the warp's example. A NaN is left out here; the exponentials bring it back."""
     highest = _LOWEST
     for n in range(thread() % WARP, width, WARP):
         logit = load_f32(z + 4 * n)
@@ -105,7 +145,7 @@ def _rows(
             store_tangents(out + 8 * (t + 1) * batch, batch, left, (_NAN_64, _NAN_64, _NAN_64, _NAN_64))
         return
     highest = _highest(at, width)
-    # Taken from the target's tangents, so that the terms do not cancel where the row is well classified.
+    # Relative to the target's tangent, so that the terms do not cancel where the example is well classified.
     own = tangents_at(dz + 4 * target, block, left)
     total, dots = _ZERO, zeros(4)
     for n in range(lane, width, WARP):
@@ -147,6 +187,6 @@ def _residual(z: Address, ld: Size, batch: Size, width: Size, targets: Address, 
             store_f32(out + 4 * n, e)
             others = others + e
     others = warp_sum(others)
-    # The target's own is minus the sum of the others: exact where an example is well classified.
+    # The target's entry is minus the sum of the others: exact where an example is well classified.
     if lane == 0:
         store_f32(out + 4 * target, -others)

@@ -1,7 +1,8 @@
-"""Directions drawn inside GPU kernels: the counters of ``kernels.rules.philox``, bit for bit those of the CPU.
+"""Directions that are drawn inside GPU kernels, from the counters of ``kernels.rules.philox``; they equal the CPU's.
 
-Functions take `stream`, the address of a ``philox.STREAM``, and `c2`, direction << 12 | parameter as 64 bits, of which
-the counter sees the lower 32 (``philox.ORTHOGONAL``).
+Functions take `stream`, the address of a ``philox.STREAM``, and `c2`, which is direction << 12 | parameter in 64 bits;
+the lower 32 are part of the counter (see ``philox.ORTHOGONAL``). A panel is 32 columns of a matrix; a lane is one of
+these.
 """
 
 from typing import Any
@@ -33,7 +34,7 @@ _ONE_BITS, _LAST = np.uint32(0x3F800000), np.uint32(31)
 
 @pure_function
 def philox(c0: Any, c1: Any, c2: Any, c3: Any, k0: Any, k1: Any) -> Words:
-    """Return Philox4x32-10 of a counter and a key."""
+    """Return the four words of Philox4x32-10 for a counter (c0 to c3) and a key (k0 and k1)."""
     for _ in range(_ROUNDS):
         high_0, low_0 = mul_hi_lo(_MULTIPLIER_0, c0)
         high_1, low_1 = mul_hi_lo(_MULTIPLIER_1, c2)
@@ -45,7 +46,7 @@ def philox(c0: Any, c1: Any, c2: Any, c3: Any, k0: Any, k1: Any) -> Words:
 
 @device_function
 def words(stream: int, c0: int, c1: int, c2: int) -> Words:
-    """Return the four words of a counter in the stream's step."""
+    """Return the four words that the stream's step gives for a counter."""
     step, low, high = load_i64(stream + _STEP), load_i64(stream + _KEY_LOW), load_i64(stream + _KEY_HIGH)
     return philox(
         np.uint32(c0 & _MASK),
@@ -59,7 +60,7 @@ def words(stream: int, c0: int, c1: int, c2: int) -> Words:
 
 @device_function
 def pick(four: Words, i: int) -> np.uint32:
-    """Return one of four words; an index into a tuple would put it into local memory."""
+    """Return word `i` of four; indexing the tuple would put it into local memory."""
     low = four[0] if i & 1 == 0 else four[1]
     high = four[2] if i & 1 == 0 else four[3]
     return low if i & 2 == 0 else high
@@ -99,7 +100,7 @@ def sign_words(stream: int, quad: int, panel: int, purpose: int, c2: int) -> Wor
 
 @device_function
 def signed_one(word: np.uint32, lane: int) -> np.float32:
-    """Return the sign of a lane, as 1 or -1."""
+    """Return 1 or -1, the sign of a lane in a word of signs."""
     return float_of(
         np.uint32(np.uint32(np.uint32(np.uint32(word >> np.uint32(lane)) & _ONE) << _LAST) | _ONE_BITS)
     )
@@ -107,7 +108,7 @@ def signed_one(word: np.uint32, lane: int) -> np.float32:
 
 @device_function
 def turned(value: np.float32, word: np.uint32, lane: int) -> np.float32:
-    """Return `value`, its sign turned where the lane's bit is set."""
+    """Return `value`, whose sign is turned where the lane's bit of the word is set."""
     return float_of(
         np.uint32(bits_of(value) ^ np.uint32(np.uint32(np.uint32(word >> np.uint32(lane)) & _ONE) << _LAST))
     )
@@ -115,7 +116,7 @@ def turned(value: np.float32, word: np.uint32, lane: int) -> np.float32:
 
 @device_function
 def gaussian(stream: int, row: int, panel: int, lane: int, purpose: int, c2: int) -> np.float32:
-    """Return one entry of a Gaussian direction."""
+    """Return the entry of a Gaussian direction in a row, a panel and a lane."""
     entry = 32 * (row & 3) + lane
     place = entry & 63
     c1 = (purpose << PURPOSE_SHIFT) + (panel << GAUSSIAN_PANEL_SHIFT) + (place & 15)
@@ -125,7 +126,7 @@ def gaussian(stream: int, row: int, panel: int, lane: int, purpose: int, c2: int
 
 @device_function
 def sign_of_vector(stream: int, i: int, purpose: int, c2: int) -> np.float32:
-    """Return entry `i` of a vector of signs: it is laid out as one panel of 32 columns."""
+    """Return entry `i` of a vector of signs, which is laid out as one panel of 32 columns."""
     return signed_one(pick(sign_words(stream, i >> 7, 0, purpose, c2), (i >> 5) & 3), i & 31)
 
 

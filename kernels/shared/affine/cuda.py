@@ -1,7 +1,7 @@
-"""Directions of scale and shift of each channel on a GPU: what normalisations share; see ``kernels.shared.affine.cpu``.
+"""Directions of the scale and the shift of each channel on a GPU, for normalisations; see ``cpu``.
 
-They are drawn into memory before the layer, C entries each: every pixel reads them, and drawing an entry takes ten
-times the instructions of what a pixel does with it.
+They are drawn into memory before the layer, C entries each. Every pixel reads them, and to draw an entry takes ten
+times the instructions that a pixel needs to use it.
 """
 
 from typing import Any
@@ -19,10 +19,21 @@ from fgnumba.kernels.shared.affine.cpu import Affine
 
 
 def tangents(affine: Affine) -> tuple[Any, Any, tuple[Launch, ...]]:
-    """Return (v_scale, v_shift, launches): where the directions are, (T, C rounded up) each, and what draws them there.
+    """Return the directions of a layer's scale and shift, and the launches that draw them.
 
-    None for both where there are no directions.
+    Parameters
+    ----------
+    affine : Affine
+        Scale and shift, and the directions along which they move.
 
+    Returns
+    -------
+    tuple
+        The directions of the scale and those of the shift, (T, C rounded up) each, or None where there are none; then
+        the launches.
+
+    Notes
+    -----
     Cost: a Philox block an entry.
     """
     scale: Any = affine.scale

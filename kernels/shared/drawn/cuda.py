@@ -1,4 +1,4 @@
-"""The drawn directions of one parameter on a GPU, for kernels that compute with them alone; see ``cpu``."""
+"""Drawn directions of one parameter on a GPU, for kernels that need nothing else of the parameter; see ``cpu``."""
 
 from typing import Any
 
@@ -20,14 +20,14 @@ from fgnumba.kernels.rules.philox import (
 from fgnumba.kernels.shared.drawn.cpu import Drawn
 
 PAIRS = PANEL // 2
-"""Threads that draw the Gaussians of four rows of a panel, eight each: lanes j and PANEL / 2 + j."""
+"""Number of threads that draw the Gaussians of four rows of a panel. Each draws eight: lanes j and PANEL / 2 + j."""
 
 _GAUSSIAN_CELL = ENTRY << PURPOSE_SHIFT
 _ALL, _BIT = np.uint32(0xFFFFFFFF), np.uint32(1)
 
 
 def arguments(directions: Drawn) -> dict[str, Any]:
-    """Return the arguments that say which directions these are."""
+    """Return the arguments of a kernel that say which directions these are."""
     return {
         "count": directions.count,
         "first": directions.first,
@@ -37,9 +37,18 @@ def arguments(directions: Drawn) -> dict[str, Any]:
 
 
 def layout(directions: Drawn) -> dict[str, int]:
-    """Return the arguments of the rows of panels and their padding: `by_row` where a row is a panel of a vector.
+    """Return the arguments of a kernel that say how a parameter's panels are cut into rows, and where padding lies.
 
-    Lanes of a row that count are :func:`lanes` of its row's number, or else its panel's.
+    Parameters
+    ----------
+    directions : Drawn
+        The directions.
+
+    Returns
+    -------
+    dict
+        ``by_row`` is 1 for a vector, whose rows are panels of their own. The number of a row's lanes without padding is
+        :func:`lanes` of the row's number where ``by_row`` is 1, else of the panel's.
     """
     across = directions.rows if directions.vector else directions.panels
     return {
@@ -53,13 +62,28 @@ def layout(directions: Drawn) -> dict[str, int]:
 
 @device_function
 def counter(first: int, t: int, parameter: int) -> int:
-    """Return the third word of direction `t`'s counters."""
+    """Return the third word of the counters of direction `t`."""
     return ((first + t) << DIRECTION_SHIFT) + parameter
 
 
 @device_function
 def lanes(place: int, width: int, period: int) -> int:
-    """Return how many lanes of a row count: of each `period` rows (or panels), `width` entries."""
+    """Return the number of lanes of a row that are no padding.
+
+    Parameters
+    ----------
+    place : int
+        Number of the row, or of its panel.
+    width : int
+        Number of entries of each `period` rows (or panels); the lanes after them are padding.
+    period : int
+        Number of rows (or panels) that belong together: those of a group of columns.
+
+    Returns
+    -------
+    int
+        Number of lanes.
+    """
     _, across = divide(place, period)
     left = width - across * PANEL
     return left if left < PANEL else PANEL
@@ -67,7 +91,7 @@ def lanes(place: int, width: int, period: int) -> int:
 
 @device_function
 def outer_words(stream: int, quad: int, panel: int, c2: int) -> Words:
-    """Return the signs of rows 4 quad to 4 quad + 3 of a rank-1 direction, as ``sign_words`` does of others."""
+    """Return the signs of rows 4 quad to 4 quad + 3 of a rank-1 direction, as ``sign_words`` does for others."""
     left = pick(sign_words(stream, quad >> 5, 0, LEFT, c2), (quad >> 3) & 3)
     right = pick(sign_words(stream, panel >> 2, 0, RIGHT, c2), panel & 3)
     bits = np.uint32(left >> np.uint32(4 * (quad & 7)))
@@ -81,7 +105,7 @@ def outer_words(stream: int, quad: int, panel: int, c2: int) -> Words:
 
 @device_function
 def store_words(at: int, four: Words) -> None:
-    """Write the signs of four rows to shared memory."""
+    """Write four words, the signs of four rows, to shared memory."""
     shared_store_u32(at, four[0])
     shared_store_u32(at + 4, four[1])
     shared_store_u32(at + 8, four[2])
@@ -90,7 +114,7 @@ def store_words(at: int, four: Words) -> None:
 
 @device_function
 def gaussian_quad(stream: int, quad: int, panel: int, j: int, c2: int) -> Floats:
-    """Return eight entries of a Gaussian direction: rows 4 quad to 4 quad + 3, of each lanes j and 16 + j."""
+    """Return eight entries of a Gaussian direction: lane j of rows 4 quad to 4 quad + 3, then lane 16 + j of them."""
     four = words(stream, quad, _GAUSSIAN_CELL + (panel << GAUSSIAN_PANEL_SHIFT) + j, c2)
     a, b, c, d = normal_pair(four[0]), normal_pair(four[1]), normal_pair(four[2]), normal_pair(four[3])
     return (

@@ -1,7 +1,7 @@
-"""What losses share on a GPU: a warp reduces an example to its loss and tangents, then the mean; see ``cpu``.
+"""Losses on a GPU: launchers that they share, and the mean over the batch; see ``cpu``.
 
-Losses of examples are float64, for they may be beyond float32. So is their mean, in an order that depends on the batch
-alone.
+A warp reduces an example to its loss and tangents. These are float64, for they may be beyond float32. So is their mean,
+whose terms are added in an order that depends on the batch size alone.
 """
 
 import numpy as np
@@ -28,10 +28,10 @@ from fgnumba.kernels.shared.loss import MOST, RESULT
 from fgnumba.validation.launcher import launcher
 
 TANGENTS = 4
-"""Tangents that a warp reduces at once: what it computes of the primal serves them all."""
+"""Number of tangents that a warp reduces at once: all of them use what it computes of the primal."""
 
 FINITE: int = RESULT.fields["finite"][1]  # type: ignore[index]
-"""Bytes from a ``loss.RESULT`` to its flag."""
+"""Bytes from the beginning of a ``loss.RESULT`` to its flag ``finite``."""
 
 _ZERO = np.float32(0)
 
@@ -50,12 +50,33 @@ def bind_loss(
     values: DeviceArray,
     reduce: int = 0,
 ) -> list[Operation]:
-    """Return the loss kernel `entry` and the mean over its rows, bound.
+    """Bind a loss, and its mean over the batch.
 
     Parameters
     ----------
-    entry : a kernel in which a warp takes an example and four tangents.
-    threads, reduce : not needed here.
+    name : str
+        Name of the operation.
+    entry : Kernel
+        Kernel in which a warp takes an example and four tangents.
+    threads : int
+        Not used.
+    z : DeviceArray
+        (1 + T, B, ld) float32, outputs and their tangents.
+    width : int
+        Number of columns of z that are outputs.
+    targets : DeviceArray
+        The loss's targets.
+    result : DeviceArray
+        (1,) ``loss.RESULT``, written.
+    values : DeviceArray
+        (1 + T,) float64, written: the loss and the directional derivatives.
+    reduce : int
+        Not used.
+
+    Returns
+    -------
+    list of Operation
+        The loss of each example, then the mean.
     """
     blocks, batch, ld = z.shape
     count = blocks - 1
@@ -94,7 +115,28 @@ def bind_loss_residual(
     targets: DeviceArray,
     residual: DeviceArray,
 ) -> Operation:
-    """Return the kernel `entry`, a warp an example, which writes the gradient of its loss in z (B, ld), bound."""
+    """Bind the gradient of each example's loss in its outputs.
+
+    Parameters
+    ----------
+    name : str
+        Name of the operation.
+    entry : Kernel
+        Kernel in which a warp takes an example.
+    threads : int
+        Not used.
+    z : DeviceArray
+        (B, ld) float32, outputs.
+    targets : DeviceArray
+        The loss's targets.
+    residual : DeviceArray
+        (B, C) float32, written: the gradient.
+
+    Returns
+    -------
+    Operation
+        The launch.
+    """
     batch, width = residual.shape
     arguments = {
         "z": z,
@@ -108,19 +150,34 @@ def bind_loss_residual(
 
 
 def _blocks(batch: int) -> int:
-    """Return the blocks that have a warp for each example."""
+    """Return the number of blocks that have a warp for each example."""
     return blocks_for(batch, WARPS)
 
 
 @device_function
 def example() -> int:
-    """Return the number of the warp's example; it may lie past the last."""
+    """Return the number of the warp's example; it may lie past the last one."""
     return block_x() * WARPS + thread() // WARP
 
 
 @device_function
 def tangents_at(at: int, block: int, left: int) -> Floats:
-    """Return entries of four tangents, `block` elements apart; 0 of those that are not `left`."""
+    """Return an entry of four tangents.
+
+    Parameters
+    ----------
+    at : int
+        Address of the first tangent's entry.
+    block : int
+        Elements from one tangent to the next.
+    left : int
+        Number of tangents from the first to the last; of those beyond, the entry is 0.
+
+    Returns
+    -------
+    tuple of float32
+        Four entries.
+    """
     first = load_f32(at) if left > 0 else _ZERO
     second = load_f32(at + 4 * block) if left > 1 else _ZERO
     third = load_f32(at + 8 * block) if left > 2 else _ZERO
@@ -130,7 +187,19 @@ def tangents_at(at: int, block: int, left: int) -> Floats:
 
 @device_function
 def store_tangents(at: int, block: int, left: int, values: Doubles) -> None:
-    """Write entries of four tangents, float64, `block` elements apart; none of those that are not `left`."""
+    """Write a float64 for each of four tangents.
+
+    Parameters
+    ----------
+    at : int
+        Address for the first tangent.
+    block : int
+        Elements from one tangent to the next.
+    left : int
+        Number of tangents from the first to the last; nothing is written for those beyond.
+    values : tuple of float64
+        Four numbers.
+    """
     if left > 0:
         store_f64(at, values[0])
     if left > 1:

@@ -1,12 +1,13 @@
-"""Normalisation of units on a GPU, a unit being some pixels and channels of an example; see ``layer_norm.cpu``.
+"""Normalisation of units on a GPU; a unit is some pixels and channels of an example. See ``layer_norm.cpu``.
 
     x̂  = (x - μ) r,  r = 1 / √(σ² + ε)          μ, σ² mean and variance over the unit
     y  = s ⊙ x̂ + b                              s, b by channel
     dy = s ⊙ r (dx - mean(dx) - x̂ mean(x̂ dx)) + ds ⊙ x̂ + db
 
-A team of threads takes a unit: a warp a small one, a block a large one. Neighbouring threads take neighbouring
-channels, and a thread the same channels at every pixel. Sums are added up thread by thread, then over the team, always
-in the same order. What is done for units of large means, and again for such as overflow: see ``kernels.rules.moments``.
+A team of threads takes a unit: a warp takes a small one, a block a large one. Neighbouring threads take neighbouring
+channels, and a thread takes the same channels at every pixel. Each thread sums its own elements, then sums are added up
+over the team, always in the same order. ``kernels.rules.moments`` says how units with a large mean, and units whose
+squares overflow, are treated.
 """
 
 from collections.abc import Callable
@@ -54,13 +55,13 @@ _WARPS = THREADS // WARP
 _STEPS = 5
 _HALF_WARP = WARP // 2
 _SLOT = 8 * _WARPS
-"""Bytes of the two sums of each warp. There are two slots, so that one barrier a sum is enough: who writes into a slot
-has passed the barrier of the other, and so has everyone who reads what was there before."""
+"""Bytes of the two sums of each warp. There are two slots, so that one barrier a sum is enough: a thread that writes
+into a slot has passed the barrier of the other slot, and so has every thread that read what the slot held before."""
 
 _MOST = np.float32(np.finfo(np.float32).max)
 
 SMALL_UNIT = 512
-"""Elements of the largest unit that a warp takes."""
+"""Number of elements of the largest unit that a warp takes."""
 
 
 class Units(NamedTuple):
@@ -256,7 +257,7 @@ def _kernel(
         )
         i, j = divide(unit, units.inner)
         row, lane = divide(thread() % team, lanes)
-        # Threads that are left over have no channel, and take part in sums.
+        # Threads beyond the rows have no channel, but take part in sums.
         begin = lane if row < rows else channels
         source = x.address + 4 * (i * x.image + j * units.x_step)
         out = y.address + 4 * (i * y.image + j * units.y_step)
@@ -355,6 +356,6 @@ def _kernel(
     return normalize
 
 
-# As many blocks at once as there are registers for without spilling any.
+# As many resident blocks as there are registers for, without spilling any.
 _BY_WARP = _kernel("normalization-by-warp", WARP, 5, _warp_sums)
 _BY_BLOCK = _kernel("normalization-by-block", THREADS, 4, _block_sums)

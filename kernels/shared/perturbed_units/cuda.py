@@ -1,7 +1,8 @@
-"""Where activities are perturbed, on a GPU: arguments, addresses and signs of a layer's units; see ``cpu``.
+"""Perturbed units of a layer on a GPU: what kernels take of them, where they lie, and the signs of their noise.
 
-The signs of a unit are those of the CPU, bit for bit. One draw of Philox holds the signs of four rows, so a thread
-takes four rows of one channel; a row is a pixel of an example, example * pixels + pixel.
+See ``cpu``. The signs of a unit are those of the CPU, bit for bit. A row of signs is a pixel of an example, with the
+number example * pixels + pixel. One draw of Philox has the signs of four rows, so that a thread takes four rows of one
+channel.
 """
 
 from typing import NamedTuple
@@ -74,18 +75,18 @@ def perturbed(site: Perturbed) -> Units:
 
 
 def rows_of(site: Perturbed) -> int:
-    """Return the pixels of a batch."""
+    """Return the number of rows of signs: the pixels of a batch."""
     height, width, _ = site.y.shape
     return site.batch * height * width
 
 
 def quads(rows: int) -> int:
-    """Return the threads that take so many rows of a channel, four each."""
+    """Return the number of threads for `rows` rows of a channel; a thread takes four."""
     return -(-rows // 4)
 
 
 def uploaded(values: npt.ArrayLike, driver: Driver) -> DeviceArray:
-    """Return whole numbers that never change, on the device."""
+    """Return a copy on the GPU of whole numbers, as int64."""
     numbers = np.asarray(values, np.int64)
     found = DeviceArray.zeros(driver, numbers.shape, np.int64)
     found.upload(numbers)

@@ -1,4 +1,4 @@
-"""Windows that move over an image: what the pooling operations on a GPU share."""
+"""Windows that move over an image, on a GPU: the launcher that pooling operations share, and where windows lie."""
 
 from typing import NamedTuple
 
@@ -57,9 +57,38 @@ def bind(
     stride: tuple[int, int],
     padding: Border,
 ) -> Operation:
-    """Bind a pooling kernel to its arrays, as ``kernels.shared.windows.cpu.bind`` does; a thread an element of y.
+    """Bind a pooling kernel to its arrays, as ``kernels.shared.windows.cpu.bind`` does.
 
-    Where `entry` takes ``slices``, so many threads share an element's primal and tangents.
+    A thread takes an element of y. Where the kernel has a parameter ``slices``, several threads share the primal and
+    the tangents of an element.
+
+    Parameters
+    ----------
+    name : str
+        Name of the operation.
+    entry : Kernel
+        The pooling kernel.
+    batch : int
+        Number of examples B.
+    images_a_part : int
+        Not used: a GPU takes the whole batch at once.
+    count : int
+        Number of tangents T.
+    x : Images
+        Input.
+    y : Images
+        Output, written. It must not overlap `x`.
+    window : tuple of int
+        Height and width of a window in pixels.
+    stride : tuple of int
+        Pixels from one window to the next, along the height and along the width.
+    padding : Border
+        Pixels around the image, which count for nothing. Every window covers some pixels of the image.
+
+    Returns
+    -------
+    Operation
+        The launch.
     """
     n, tangents = elements(batch, y), count if x.has_tangent else 0
     slices = min(1 + tangents, MAX_BLOCKS_YZ) if "slices" in entry.parameters else 1

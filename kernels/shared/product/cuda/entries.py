@@ -1,4 +1,4 @@
-"""Entries of directions: drawn into a tile of shared memory, or multiplied with what is there."""
+"""Entries of directions, which are drawn into a tile of shared memory, or whose signs turn those of numbers there."""
 
 import numpy as np
 
@@ -47,6 +47,6 @@ def draw_column(
 
 @device_function
 def signed_sum(total: np.float32, values: Floats, word: np.uint32, lane: int) -> np.float32:
-    """Return the total and four values, each with the sign of its lane of a word, from `lane` on."""
+    """Return the total plus four values, whose signs are turned where bits `lane` to `lane` + 3 of a word are set."""
     total = total + turned(values[0], word, lane) + turned(values[1], word, lane + 1)
     return total + turned(values[2], word, lane + 2) + turned(values[3], word, lane + 3)

@@ -1,4 +1,4 @@
-"""What follows a tile's sums: four columns of a row at a time, their biases, directions, slopes, and where they go."""
+"""Steps by which the sums of a tile are finished, four columns of a row at a time: biases, directions, activations."""
 
 import numpy as np
 
@@ -22,7 +22,7 @@ from fgnumba.kernels.shared.product.cuda.operands import Directions
 
 @device_function
 def four_signs_of_vector(stream: int, n: int, purpose: int, c2: int) -> Floats:
-    """Return the signs n to n + 3, `n` a multiple of 4, of a vector."""
+    """Return entries n to n + 3 of a vector of signs; `n` is a multiple of 4."""
     word = np.uint32(pick(sign_words(stream, n >> 7, 0, purpose, c2), (n >> 5) & 3) >> np.uint32(n & 31))
     return signed_one(word, 0), signed_one(word, 1), signed_one(word, 2), signed_one(word, 3)
 
@@ -62,7 +62,7 @@ def four_of_bias(directions: Directions, given: int, n: int, c2: int) -> Floats:
 
 @device_function
 def plus(a: Floats, b: Floats) -> Floats:
-    """Return a + b."""
+    """Return a + b, entry by entry."""
     return a[0] + b[0], a[1] + b[1], a[2] + b[2], a[3] + b[3]
 
 
@@ -74,7 +74,7 @@ def times(a: Floats, b: Floats) -> Floats:
 
 @device_function
 def scaled(factor: np.float32, a: Floats, b: Floats) -> Floats:
-    """Return factor a + b."""
+    """Return factor a + b, entry by entry, each rounded once."""
     return (
         fma(factor, a[0], b[0]),
         fma(factor, a[1], b[1]),
@@ -85,7 +85,22 @@ def scaled(factor: np.float32, a: Floats, b: Floats) -> Floats:
 
 @device_function
 def summed(place: int, stride: int, teams: int) -> Floats:
-    """Return what the teams have summed, in their order."""
+    """Return four sums, added up over the teams in order.
+
+    Parameters
+    ----------
+    place : int
+        Address in shared memory of the first team's sums.
+    stride : int
+        Bytes from one team's sums to the next team's.
+    teams : int
+        Number of teams.
+
+    Returns
+    -------
+    tuple of float32
+        Four sums.
+    """
     found = shared_load_f32x4(place)
     for team in range(1, teams):
         found = plus(found, shared_load_f32x4(place + team * stride))
@@ -94,7 +109,7 @@ def summed(place: int, stride: int, teams: int) -> Floats:
 
 @device_function
 def added(place: int, count: int) -> np.float32:
-    """Return the sum of so many numbers in shared memory, in their order."""
+    """Return the sum of `count` neighbouring float32 in shared memory, added in order."""
     total = np.float32(0)
     for i in range(count):
         total = total + shared_load_f32(place + 4 * i)
@@ -103,7 +118,7 @@ def added(place: int, count: int) -> np.float32:
 
 @device_function
 def activated(z: Floats, alpha: np.float32) -> tuple[Floats, Floats]:
-    """Return a(z) and a'(z)."""
+    """Return a(z) and a'(z) of four numbers, for the activations that are part of a product."""
     (a, da), (b, db) = leaky(z[0], alpha), leaky(z[1], alpha)
     (c, dc), (d, dd) = leaky(z[2], alpha), leaky(z[3], alpha)
     return (a, b, c, d), (da, db, dc, dd)
@@ -111,7 +126,7 @@ def activated(z: Floats, alpha: np.float32) -> tuple[Floats, Floats]:
 
 @device_function
 def write(at: int, values: Floats, count: int, wide: int) -> None:
-    """Write the first `count` values; `wide`: there are always four, at multiples of 16 bytes."""
+    """Write the first `count` of four values; where `wide`, all four in one access to a multiple of 16 bytes."""
     if wide:
         store_f32x4(at, values)
     else:
@@ -126,7 +141,7 @@ def write(at: int, values: Floats, count: int, wide: int) -> None:
 
 @device_function
 def read(at: int, count: int) -> Floats:
-    """Return `count` values, and zeros."""
+    """Return the `count` float32 that begin at an address, up to four, followed by zeros."""
     zero = np.float32(0)
     return (
         load_f32(at),

@@ -1,4 +1,8 @@
-"""Where an element of an implicit matrix of patches lies: in an image, and in a tile of shared memory."""
+"""Where an element of the matrix of patches lies: in an image, and in a tile of shared memory.
+
+The matrix of patches has a row for each output pixel: the input pixels under the taps of a convolution's kernel. It
+exists in no memory.
+"""
 
 from typing import NamedTuple
 
@@ -72,7 +76,24 @@ def taps_of(geometry: Geometry, x: Images, y: Images) -> Taps:
 
 @device_function
 def swizzled(row: int, chunk: int, chunks: int, rows: int) -> int:
-    """Return the place of 16 bytes of a row of X: those of `rows` rows at a time are moved to other banks."""
+    """Return the place of a chunk of 16 bytes in a tile of X, such that a warp reads from different banks.
+
+    Parameters
+    ----------
+    row : int
+        Row of the tile.
+    chunk : int
+        Chunk of the row.
+    chunks : int
+        Number of chunks of a row, a power of 2.
+    rows : int
+        Number of neighbouring rows whose chunks are permuted alike.
+
+    Returns
+    -------
+    int
+        Bytes from the beginning of the tile.
+    """
     return 16 * (row * chunks + (chunk ^ (row // rows & (chunks - 1))))
 
 
@@ -108,7 +129,24 @@ def within(h: int, w: int, taps: Taps) -> bool:
 
 @device_function
 def next_taps(channel: int, column: int, row: int, channels: int, columns: int) -> tuple[int, int, int]:
-    """Return (channel, column, row) of an element of K whose channel lies past the last of `channels`."""
+    """Return the tap that an element of K belongs to, from one whose channel may lie past the last.
+
+    Parameters
+    ----------
+    channel : int
+        Channel, counted from the first channel of the tap.
+    column, row : int
+        Column and row of the tap.
+    channels : int
+        Number of channels.
+    columns : int
+        Number of taps in a row of the kernel.
+
+    Returns
+    -------
+    tuple of int
+        Channel, column and row.
+    """
     while channel >= channels:
         channel = narrow(channel - channels)
         column = narrow(column + 1)
