@@ -49,9 +49,9 @@ def rates(name: str, capability: tuple[int, int], processors: int, clock: float 
     clock : float or None
         Its highest clock rate in Hz, if it is known.
     """
-    for pattern, found in DATA_SHEETS.items():
+    for pattern, known in DATA_SHEETS.items():
         if re.search(pattern, name):
-            return found
+            return known
     # Float32 results per clock and multiprocessor. Source: CUDA C++ Programming Guide, "Arithmetic Instructions".
     lanes = 64 if capability == (8, 0) else 128
     return Rates(None if clock is None else 2.0 * lanes * processors * clock, None)
@@ -66,14 +66,14 @@ def card(driver: Driver) -> dict[str, Any]:
         The driver of the GPU.
     """
     cuda, clock = _asked(driver)
-    found = rates(driver.name, driver.capability, driver.processors, clock)
+    peaks = rates(driver.name, driver.capability, driver.processors, clock)
     return {
         "name": driver.name,
         "capability": ".".join(map(str, driver.capability)),
         "processors": driver.processors,
         "clock_hz": clock,
-        "float32_flops": found.float32,
-        "bf16_flops": found.bf16,
+        "float32_flops": peaks.float32,
+        "bf16_flops": peaks.bf16,
         "driver": _driver_version(),
         "cuda": cuda,
     }
@@ -99,8 +99,8 @@ def _driver_version() -> str | None:
         text = Path("/proc/driver/nvidia/version").read_text()
     except OSError:
         return None
-    found = re.search(r"\s(\d+\.\d+(?:\.\d+)*)\s", text)
-    return found[1] if found else None
+    match = re.search(r"\s(\d+\.\d+(?:\.\d+)*)\s", text)
+    return match[1] if match else None
 
 
 def versions() -> dict[str, str | None]:

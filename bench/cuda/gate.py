@@ -84,26 +84,26 @@ def faults(row: Row, kernel: Kernel) -> list[str]:
     list of str
         A line for each fault.
     """
-    found = []
+    lines = []
     if row.spill_stores or row.spill_loads:
-        found.append(f"spills registers: {row.spill_stores} bytes stored, {row.spill_loads} bytes loaded")
+        lines.append(f"spills registers: {row.spill_stores} bytes stored, {row.spill_loads} bytes loaded")
     if row.stack:
-        found.append(f"a stack frame of {row.stack} bytes")
+        lines.append(f"a stack frame of {row.stack} bytes")
     accesses = sum(row.opcodes.get(opcode, 0) for opcode in LOCAL)
     if accesses:
-        found.append(f"{accesses} accesses to local memory (LDL, STL)")
+        lines.append(f"{accesses} accesses to local memory (LDL, STL)")
     if row.plain:
-        found.append(f"{row.plain} float32 instructions without .ftz: subnormal numbers would not be zero")
+        lines.append(f"{row.plain} float32 instructions without .ftz: subnormal numbers would not be zero")
     if row.shared > SHARED_A_BLOCK:
-        found.append(f"{row.shared} bytes of shared memory, {SHARED_A_BLOCK} is the most")
+        lines.append(f"{row.shared} bytes of shared memory, {SHARED_A_BLOCK} is the most")
     blocks = resident_blocks(row.arch, kernel.threads, row.registers, row.shared)
     if blocks < kernel.resident:
-        found.append(
+        lines.append(
             f"a processor holds {blocks} of its blocks, {kernel.resident} are wanted: {kernel.threads} threads, "
             f"{row.registers} registers each, {row.shared} bytes of shared memory"
         )
-    found += [f"no {opcode}, which it declares" for opcode in kernel.opcodes if not row.opcodes.get(opcode)]
-    return found
+    lines += [f"no {opcode}, which it declares" for opcode in kernel.opcodes if not row.opcodes.get(opcode)]
+    return lines
 
 
 def growth(row: Row, before: Row | None) -> list[str]:
@@ -123,17 +123,17 @@ def growth(row: Row, before: Row | None) -> list[str]:
     """
     if before is None:
         return [f"not in {TABLE.name}"]
-    found = []
+    lines = []
     if row.registers > before.registers * GROWTH + SLACK:
-        found.append(f"{row.registers} registers, {before.registers} in {TABLE.name}")
+        lines.append(f"{row.registers} registers, {before.registers} in {TABLE.name}")
     if row.shared > before.shared:
-        found.append(f"{row.shared} bytes of shared memory, {before.shared} in {TABLE.name}")
+        lines.append(f"{row.shared} bytes of shared memory, {before.shared} in {TABLE.name}")
     # An untyped literal turns float32 arithmetic into float64: results hardly change, but the kernel is very slow.
     if not _doubles(before) and _doubles(row):
-        found.append(f"{_doubles(row)} float64 instructions, none in {TABLE.name}")
-    if found and row.ptxas != before.ptxas:
-        found.append(f"ptxas {row.ptxas}, the table is of {before.ptxas}")
-    return found
+        lines.append(f"{_doubles(row)} float64 instructions, none in {TABLE.name}")
+    if lines and row.ptxas != before.ptxas:
+        lines.append(f"ptxas {row.ptxas}, the table is of {before.ptxas}")
+    return lines
 
 
 def _doubles(row: Row) -> int:
@@ -153,11 +153,11 @@ def bounds(rows: Iterable[Row]) -> dict[tuple[str, str], Row]:
     dict
         Rows by their keys. The row of a family has the largest of its members' numbers.
     """
-    found: dict[tuple[str, str], Row] = {}
+    table: dict[tuple[str, str], Row] = {}
     for row in rows:
-        one = replace(row, kernel=KERNELS[row.kernel].row)
-        found[one.key] = _largest(one, found.get(one.key, one))
-    return found
+        listed = replace(row, kernel=KERNELS[row.kernel].row)
+        table[listed.key] = _largest(listed, table.get(listed.key, listed))
+    return table
 
 
 def _largest(a: Row, b: Row) -> Row:
@@ -297,8 +297,8 @@ def command(
     try:
         rows, refused = check(names, archs, update)
         if file is not None:
-            found = {"refused": refused, "rows": [asdict(row) for row in rows]}
-            file.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+            report = {"refused": refused, "rows": [asdict(row) for row in rows]}
+            file.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     except (FgError, OSError) as error:
         raise _NotRunError(str(error)) from None
     if as_markdown:

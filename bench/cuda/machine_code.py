@@ -119,18 +119,18 @@ def tool(name: str) -> str:
         from cuda import pathfinder
     except ImportError:
         raise ConfigError("numba-cuda is not installed: pip install -e '.[gate]'") from None
-    found = pathfinder.find_nvidia_binary_utility(name) or shutil.which(name)
-    if found is None:
+    path = pathfinder.find_nvidia_binary_utility(name) or shutil.which(name)
+    if path is None:
         raise ConfigError(f"{name} is not installed: pip install -e '.[gate]'")
-    return str(found)
+    return str(path)
 
 
 @cache
 def version() -> str:
     """Return the version of ptxas."""
     text = _run(tool("ptxas"), "--version")
-    found = re.search(r"V(\d[\d.]*)", text)
-    return found[1] if found else text.strip()
+    match = re.search(r"V(\d[\d.]*)", text)
+    return match[1] if match else text.strip()
 
 
 def _run(*command: str) -> str:
@@ -173,9 +173,9 @@ def resources(text: str) -> dict[str, int]:
 
 def opcodes(sass: str) -> Counter[str]:
     """Return how often each opcode with its modifiers occurs in the output of nvdisasm; padding is left out."""
-    found = Counter(_OPCODE.findall(sass))
-    del found["NOP"]
-    return found
+    counts = Counter(_OPCODE.findall(sass))
+    del counts["NOP"]
+    return counts
 
 
 def occurrences(found: Counter[str], wanted: str) -> int:
@@ -269,13 +269,13 @@ def compile_all(tasks: Sequence[tuple[str, str]], load: Callable[[], object]) ->
     """
     workers = min(thread_count(), -(-len(tasks) // TASKS_A_WORKER))
     if workers <= 1:
-        found = [_compile(task) for task in tasks]
+        results = [_compile(task) for task in tasks]
     else:
         context = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(workers, mp_context=context, initializer=load) as pool:
-            found = list(pool.map(_compile, tasks, chunksize=TASKS_A_WORKER // 2))
-    rows = [one for one in found if isinstance(one, Row)]
-    return rows, [one for one in found if isinstance(one, str)]
+            results = list(pool.map(_compile, tasks, chunksize=TASKS_A_WORKER // 2))
+    rows = [result for result in results if isinstance(result, Row)]
+    return rows, [result for result in results if isinstance(result, str)]
 
 
 def resident_blocks(arch: str, threads: int, registers: int, shared: int) -> int:

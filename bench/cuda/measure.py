@@ -113,8 +113,8 @@ def timed(contenders: Mapping[str, Asked], effort: Effort) -> Timings:
     effort : Effort
         The extent of the measurement.
     """
-    found = interleaved(contenders, effort.rounds, effort.seconds)
-    return Timings({name: [s / contenders[name].times for s in found.samples[name]] for name in contenders})
+    timings = interleaved(contenders, effort.rounds, effort.seconds)
+    return Timings({name: [s / contenders[name].times for s in timings.samples[name]] for name in contenders})
 
 
 class Passes:
@@ -334,18 +334,18 @@ def measure(
 
 def _peers(subject: Subject, x: np.ndarray, y: np.ndarray) -> tuple[dict[str, Asked], dict[str, str]]:
     """Return the steps of other frameworks, and for each framework without any the reason."""
-    found, notes = {}, {}
+    calls, notes = {}, {}
     rows = x if isinstance(subject.peer, str) else x.reshape(len(x), math.prod(x.shape[1:]))
     for name in peers.NAMES:
         try:
             steps = peers.steps(name, subject.peer, rows, y)
-            found[name] = Asked(steps.ask, steps.wait)
+            calls[name] = Asked(steps.ask, steps.wait)
         except ConfigError as error:
             notes[name] = str(error)
         # Each framework raises errors of its own, for too little memory or a missing compiler for instance.
         except Exception as error:
             notes[name] = f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"
-    return found, notes
+    return calls, notes
 
 
 def _beside(peer: str, timings: Timings) -> dict[str, Any]:

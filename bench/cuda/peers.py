@@ -158,19 +158,21 @@ def versions() -> dict[str, str]:
 
 def tf32() -> dict[str, str]:
     """Return a description of how each installed framework computes float32 products."""
-    found = {}
+    descriptions = {}
     if importlib.util.find_spec("jax") is not None:
         import jax
 
         settings: Any = jax.config
-        chosen = settings.jax_default_matmul_precision
-        found["jax"] = "TF32 where the card has it, the default" if chosen is None else f"{chosen}"
+        precision = settings.jax_default_matmul_precision
+        descriptions["jax"] = (
+            "TF32 where the card has it, the default" if precision is None else f"{precision}"
+        )
     if importlib.util.find_spec("torch") is not None:
         import torch
 
         products = torch.get_float32_matmul_precision()
         convolutions = "allowed" if torch.backends.cudnn.allow_tf32 else "not allowed"
-        found["torch"] = (
+        descriptions["torch"] = (
             f"products {'float32' if products == 'highest' else products}, TF32 in convolutions {convolutions}"
         )
-    return found
+    return descriptions

@@ -123,15 +123,15 @@ class _Run:
             self.seconds += time.perf_counter() - start
 
     def evaluate(self, dataset: Dataset) -> None:
-        found = evaluate(self.model, dataset.x_test, dataset.y_test)
-        if not np.isfinite(found.loss):
+        evaluation = evaluate(self.model, dataset.x_test, dataset.y_test)
+        if not np.isfinite(evaluation.loss):
             self.curve.ended = self.curve.ended or "the test loss is not finite"
             return
         curve = self.curve
         curve.steps.append(self.trainer.steps_done)
         curve.seconds.append(self.seconds)
-        curve.losses.append(found.loss)
-        curve.accuracies.append(found.accuracy)
+        curve.losses.append(evaluation.loss)
+        curve.accuracies.append(evaluation.accuracy)
 
 
 def run(
@@ -178,20 +178,20 @@ def run(
     path = None if request.folder is None else request.folder / STATE / name
     done = _resume(runs, key, path)
     if done == 0:
-        for one in runs:
+        for entrant in runs:
             # Kernels are compiled before any step is timed.
-            one.trainer.plan(BATCH)
-            one.evaluate(dataset)
+            entrant.trainer.plan(BATCH)
+            entrant.evaluate(dataset)
     while done < steps:
         block = min(every, steps - done)
         request.advance(f"{network}: step {done} of {steps}")
-        for one in runs:
-            if one.curve.ended is None:
-                one.block(dataset, request.seed, block)
-                one.evaluate(dataset)
+        for entrant in runs:
+            if entrant.curve.ended is None:
+                entrant.block(dataset, request.seed, block)
+                entrant.evaluate(dataset)
         done += block
         _save(runs, key, done, path)
-    return {one.entry.label: one.curve for one in runs}
+    return {entrant.entry.label: entrant.curve for entrant in runs}
 
 
 def _save(runs: list[_Run], key: dict[str, Any], done: int, path: Path | None) -> None:
@@ -202,16 +202,16 @@ def _save(runs: list[_Run], key: dict[str, Any], done: int, path: Path | None) -
 
     path.mkdir(parents=True, exist_ok=True)
     names = [f"{index}-{done}.safetensors" for index in range(len(runs))]
-    for one, name in zip(runs, names, strict=True):
-        write(path / name, save(one.model.parameters()))
+    for entrant, name in zip(runs, names, strict=True):
+        write(path / name, save(entrant.model.parameters()))
     rows = [
         {
             "file": name,
-            "steps_done": one.trainer.steps_done,
-            "seconds": one.seconds,
-            "curve": vars(one.curve),
+            "steps_done": entrant.trainer.steps_done,
+            "seconds": entrant.seconds,
+            "curve": vars(entrant.curve),
         }
-        for one, name in zip(runs, names, strict=True)
+        for entrant, name in zip(runs, names, strict=True)
     ]
     write(path / "contest.json", json.dumps({"key": key, "done": done, "runs": rows}))
     for old in path.glob("*.safetensors"):
@@ -231,10 +231,10 @@ def _resume(runs: list[_Run], key: dict[str, Any], path: Path | None) -> int:
         return 0
     from safetensors.numpy import load_file
 
-    for one, row in zip(runs, state["runs"], strict=True):
-        one.model.load_parameters(load_file(path / row["file"]))
-        one.trainer.steps_done, one.seconds = row["steps_done"], row["seconds"]
-        one.curve = Curve(**row["curve"])
+    for entrant, row in zip(runs, state["runs"], strict=True):
+        entrant.model.load_parameters(load_file(path / row["file"]))
+        entrant.trainer.steps_done, entrant.seconds = row["steps_done"], row["seconds"]
+        entrant.curve = Curve(**row["curve"])
     return int(state["done"])
 
 

@@ -72,8 +72,8 @@ def local_losses(request: Request) -> Result:
         (curve,) = found.of(row.label)
         error = 100 * (1 - curve.accuracies[-1])
         paper = "" if row.paper is None or request.quick else f"{row.paper:.2f}"
-        what = f"test error, %: {row.label}"
-        comparisons.append(Comparison(what, "diverged" if curve.ended else f"{error:.2f}", paper))
+        quantity = f"test error, %: {row.label}"
+        comparisons.append(Comparison(quantity, "diverged" if curve.ended else f"{error:.2f}", paper))
     length = f"{steps} steps of {STEPS}" if request.quick else f"{steps} steps"
     title = f"784-256-256-10 perceptron on MNIST, batch {config.batch_size}, {length}, seed {request.seed}"
     data = {"name": request.name, "quick": request.quick, "seed": request.seed, "steps": steps, **found.data}

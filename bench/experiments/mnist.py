@@ -164,8 +164,10 @@ def _result(
                     _shown(paper_ratio) if paper_ratio and not request.quick else "",
                 )
             )
-            what = f"Tf/Tb, {direction}, rate {rate:g}, reverse mode with {own:g}"
-            comparisons.append(Comparison(what, "diverged" if forward.ended else _shown(alone["tf_over_tb"])))
+            quantity = f"Tf/Tb, {direction}, rate {rate:g}, reverse mode with {own:g}"
+            comparisons.append(
+                Comparison(quantity, "diverged" if forward.ended else _shown(alone["tf_over_tb"]))
+            )
     for label, curve in curves.items():
         here = curve.ended or f"{curve.losses[-1]:.4f}, accuracy {curve.accuracies[-1]:.4f}"
         comparisons.append(Comparison(f"final test loss: {label}", here if not curve.ended else "diverged"))

@@ -98,19 +98,19 @@ def figures(report: Report) -> list[tuple[str, Any]]:
         The report, as :func:`fgnumba.bench.report.suite.run` returns it.
     """
     rows = report["ratios"]
-    found = []
+    drawn = []
     single = [row for row in rows if row["directions"] == 1 and row["direction"] == "rank1"]
     at_batch = [row for row in single if row["batch"] == BATCH]
     if at_batch:
-        found.append((f"A training step, batch {BATCH}", _steps(at_batch, report["peers"])))
-        found.append(("Peak memory of a step", _memory(at_batch)))
+        drawn.append((f"A training step, batch {BATCH}", _steps(at_batch, report["peers"])))
+        drawn.append(("Peak memory of a step", _memory(at_batch)))
     for network in dict.fromkeys(row["name"] for row in rows):
         by_count = [row for row in rows if row["name"] == network and row["batch"] == BATCH]
         if len({row["directions"] for row in by_count}) > 1:
-            found.append((f"{network}: Rf by the number of directions, batch {BATCH}", _by_count(by_count)))
+            drawn.append((f"{network}: Rf by the number of directions, batch {BATCH}", _by_count(by_count)))
     if len({row["batch"] for row in single}) > 1:
-        found.append(("Rf / Rb of a rank-1 direction by batch size", _by_batch(single)))
-    return found
+        drawn.append(("Rf / Rb of a rank-1 direction by batch size", _by_batch(single)))
+    return drawn
 
 
 def _figure(**layout: Any) -> Any:
@@ -136,9 +136,9 @@ def _steps(rows: Sequence[Mapping[str, Any]], peers: Sequence[Mapping[str, Any]]
     ):
         figure.add_bar(x=names, y=[row[key] for row in rows], name=label, marker_color=colour)
     for peer, colour in PEER_COLOURS.items():
-        found = {row["name"]: row for row in peers if row["peer"] == peer and row["direction"] == "rank1"}
-        if found:
-            times = [found[name]["reverse_step_ms"] if name in found else None for name in names]
+        by_name = {row["name"]: row for row in peers if row["peer"] == peer and row["direction"] == "rank1"}
+        if by_name:
+            times = [by_name[name]["reverse_step_ms"] if name in by_name else None for name in names]
             figure.add_bar(x=names, y=times, name=f"{peer}, reverse mode", marker_color=colour)
     return figure
 
@@ -167,13 +167,13 @@ def _errors(row_values: Sequence[Mapping[str, Any]], name: str) -> dict[str, Any
 def _by_count(rows: Sequence[Mapping[str, Any]]) -> Any:
     figure = _figure(xaxis={"title": "directions", "type": "log"}, yaxis={"title": "Rf", "type": "log"})
     for direction, colour in DIRECTION_COLOURS.items():
-        found = sorted((r for r in rows if r["direction"] == direction), key=lambda row: row["directions"])
-        counts = [row["directions"] for row in found]
-        values = [row["rf"] for row in found]
+        selected = sorted((r for r in rows if r["direction"] == direction), key=lambda row: row["directions"])
+        counts = [row["directions"] for row in selected]
+        values = [row["rf"] for row in selected]
         figure.add_scatter(
-            x=counts, y=values, error_y=_errors(found, "rf"), name=direction, line_color=colour
+            x=counts, y=values, error_y=_errors(selected, "rf"), name=direction, line_color=colour
         )
-        ideal = [row["rf_ideal"] for row in found]
+        ideal = [row["rf_ideal"] for row in selected]
         dotted = {"color": colour, "dash": "dot"}
         figure.add_scatter(x=counts, y=ideal, name=f"{direction}, by products", mode="lines", line=dotted)
     return figure
@@ -184,11 +184,11 @@ def _by_batch(rows: Sequence[Mapping[str, Any]]) -> Any:
         xaxis={"title": "batch", "type": "log"}, yaxis={"title": "Rf / Rb", "rangemode": "tozero"}
     )
     for name in dict.fromkeys(row["name"] for row in rows):
-        found = sorted((row for row in rows if row["name"] == name), key=lambda row: row["batch"])
+        selected = sorted((row for row in rows if row["name"] == name), key=lambda row: row["batch"])
         figure.add_scatter(
-            x=[row["batch"] for row in found],
-            y=[row["rf_over_rb"] for row in found],
-            error_y=_errors(found, "rf_over_rb"),
+            x=[row["batch"] for row in selected],
+            y=[row["rf_over_rb"] for row in selected],
+            error_y=_errors(selected, "rf_over_rb"),
             name=name,
         )
     return figure

@@ -98,15 +98,15 @@ def _first(curves: list[Data], target: float | None, what: str) -> float | None:
     """Return the mean of what curves had used up when they first reached the target; None where one never did."""
     if target is None or not curves:
         return None
-    found = [
+    amounts = [
         next(
             (used for used, accuracy in zip(c[what], c["accuracies"], strict=True) if accuracy >= target),
             None,
         )
         for c in curves
     ]
-    reached = [value for value in found if value is not None]
-    return mean(reached) if len(reached) == len(found) else None
+    reached = [value for value in amounts if value is not None]
+    return mean(reached) if len(reached) == len(amounts) else None
 
 
 def _row(name: str, curves: list[Data], target: float | None, reference: float | None) -> list[str]:

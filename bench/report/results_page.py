@@ -55,11 +55,11 @@ def repeated(name: str) -> list[Data]:
     name : str
         Name of the runs.
     """
-    found = []
+    reports = []
     for path in sorted(DATA.glob(f"{name}.[0-9]*.json")):
         report: Data = json.loads(path.read_text(encoding="utf-8"))
-        found.append(report)
-    return found
+        reports.append(report)
+    return reports
 
 
 Cell = Callable[[Sequence[Data]], str]

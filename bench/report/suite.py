@@ -196,18 +196,18 @@ def tables(report: Report) -> list[tuple[str, list[str], list[list[str]]]]:
     report : dict
         The report, as :func:`run` returns it.
     """
-    found = []
+    result = []
     for title, key, columns in (
         ("Ratios", "ratios", COLUMNS),
         (f"Peers, batch {BATCH}, milliseconds", "peers", PEER_COLUMNS),
     ):
         if report[key]:
             rows = [[cell(row) for cell in columns.values()] for row in report[key]]
-            found.append((title, [head.strip() for head in columns], rows))
+            result.append((title, [head.strip() for head in columns], rows))
     if goals(report):
         rows = [[cell(figure) for cell in GOAL_COLUMNS.values()] for figure in goals(report)]
-        found.append(("Goals, for a quiet machine", list(GOAL_COLUMNS), rows))
-    return found
+        result.append(("Goals, for a quiet machine", list(GOAL_COLUMNS), rows))
+    return result
 
 
 def goals(report: Report) -> list[Figure]:
@@ -238,8 +238,8 @@ def remarks(report: Report) -> list[str]:
     ]
     for row in report["ratios"]:
         if row["disturbed"]:
-            what = Case(row["name"], row["direction"], row["directions"], row["batch"])
-            lines.append(f"NOT QUIET during {what}: {row['disturbed']}; measure again before you believe it")
+            case = Case(row["name"], row["direction"], row["directions"], row["batch"])
+            lines.append(f"NOT QUIET during {case}: {row['disturbed']}; measure again before you believe it")
     return lines
 
 

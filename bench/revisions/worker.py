@@ -45,14 +45,14 @@ def contender(network: str, what: str) -> Callable[[], object]:
     what : str
         ``f`` for the outputs, else the directions of a training step, such as ``rank1 x 16``.
     """
-    one = model(network)
+    trained = model(network)
     rng = np.random.default_rng(0)
     x, y = rng.random((BATCH, 28, 28, 1), np.float32), rng.integers(0, 10, BATCH)
     if what == "f":
-        return lambda: one(x)
+        return lambda: trained(x)
     direction, _, count = what.partition(" x ")
     estimator = fg.WeightPerturbation(direction, int(count))
-    trainer = fg.Trainer(one, estimator=estimator, optimizer=fg.SGD(1e-12))
+    trainer = fg.Trainer(trained, estimator=estimator, optimizer=fg.SGD(1e-12))
     return lambda: trainer.step(x, y)
 
 

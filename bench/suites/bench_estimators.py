@@ -31,10 +31,10 @@ def test_step_over_reverse_mode(benchmark, goal, threads, name, optimizer):
     ours, theirs = trainer(RECIPES[name].build(name, None, None), adam), trainer(ReverseMode(), adam)
     timings = interleaved({"ours": lambda: ours.step(x, y), "reverse": lambda: theirs.step(x, y)})
     benchmark.pedantic(lambda: ours.step(x, y), rounds=10, iterations=2, warmup_rounds=1)
-    nbytes = {key: one.plan(BATCH).nbytes for key, one in (("ours", ours), ("reverse", theirs))}
+    nbytes = {key: contender.plan(BATCH).nbytes for key, contender in (("ours", ours), ("reverse", theirs))}
     benchmark.extra_info["milliseconds"] = {key: 1e3 * timings.seconds(key) for key in timings.samples}
     benchmark.extra_info["bytes_beside_parameters"] = nbytes
     memory = f"{nbytes['ours'] / 1e6:.1f} MB to {nbytes['reverse'] / 1e6:.1f}"
     limit = LIMITS.get(name) if optimizer == "sgd" else None
-    what = f"{name} step over reverse mode's, {optimizer}, {threads} threads ({memory})"
-    goal(what, timings.ratio("ours", "reverse"), at_most=limit)
+    title = f"{name} step over reverse mode's, {optimizer}, {threads} threads ({memory})"
+    goal(title, timings.ratio("ours", "reverse"), at_most=limit)

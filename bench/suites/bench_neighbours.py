@@ -40,20 +40,20 @@ def two_processors():
 
 def sample(step: Step, seconds: float = SAMPLE_SECONDS) -> list[float]:
     """Take steps for some seconds, and return the time of each."""
-    found, end = [], time.perf_counter() + seconds
+    times, end = [], time.perf_counter() + seconds
     while (start := time.perf_counter()) < end:
         step()
-        found.append(time.perf_counter() - start)
-    return found
+        times.append(time.perf_counter() - start)
+    return times
 
 
 def means(*steps: Step) -> list[float]:
     """Return the mean seconds of each of several steps, measured in turn."""
     samples: list[list[float]] = [[] for _ in steps]
     for _ in range(ROUNDS):
-        for found, step in zip(samples, steps, strict=True):
-            found += sample(step)
-    return [fmean(found) for found in samples]
+        for times, step in zip(samples, steps, strict=True):
+            times += sample(step)
+    return [fmean(times) for times in samples]
 
 
 @pytest.mark.benchmark(group="neighbours")
@@ -108,7 +108,7 @@ def test_in_turn_with_other_frameworks(benchmark, goal, step_on, threads, networ
     finally:
         for neighbour in theirs.values():
             neighbour.close()
-    seconds = {name: float(np.median(found)) for name, found in samples.items()}
+    seconds = {name: float(np.median(times)) for name, times in samples.items()}
     benchmark.extra_info["seconds"] = seconds
     where = f"{network}, {threads} threads"
     goal(f"{where}: step in turn with others over a quiet one", seconds["fgnumba"] / quiet, at_most=1.15)
