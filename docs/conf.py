@@ -25,8 +25,10 @@ author = "The fgnumba developers"
 project_copyright = f"2026, {author}"
 version = release = fgnumba.__version__
 
+# `copied_sources` first: it empties the folder that others write to.
 extensions = [
     "copied_sources",
+    "shell_cells",
     "repository_links",
     "needs_mnist",
     "myst_nb",
@@ -58,6 +60,7 @@ nb_execution_mode = "force"
 nb_execution_in_temp = True
 nb_execution_raise_on_error = True
 nb_execution_timeout = 120
+nb_merge_streams = True
 
 # Reference. Docstrings say the types of parameters, so that signatures need not.
 autodoc_typehints = "none"
