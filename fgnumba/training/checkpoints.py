@@ -334,7 +334,7 @@ class Checkpoints:
         try:
             self.log(name).flush()
         except OSError as error:
-            self._complain(f"the end of {name} waits to be written", error)
+            self._complain(f"the end of {name} is not written yet, training goes on", error)
 
     def due(self, step: int, last: bool) -> bool:
         """Return whether a checkpoint is due after `step`, which may be the run's `last`."""

@@ -119,7 +119,7 @@ def resume(saved: Checkpoints, trainer: Steps, run: Mapping[str, Any], steps: in
         return point
     if paths:
         raise RunError(
-            f"{paths[0].parent}: no checkpoint is whole; a whole one, or none to begin again, is required"
+            f"{paths[0].parent}: no checkpoint is whole; restore an undamaged one, or remove them all to begin again"
         )
     saved.begin_at(0, {})
     return None

@@ -134,7 +134,9 @@ def complaints(process):
 def assert_a_line_each(lines, run):
     """Assert that a full disk was said in a line a checkpoint, and few more for the two logs between these."""
     failed = [line for line in lines if "is not written, training goes on: No space left on device" in line]
-    waits = [line for line in lines if "waits to be written: No space left on device" in line]
+    waits = [
+        line for line in lines if "is not written yet, training goes on: No space left on device" in line
+    ]
     # The figure is the last to be written, and no run waits for it.
     left = [line for line in lines if f"{run}/loss.png is left out: " in line]
     assert len(failed) + len(waits) + len(left) == len(lines)
