@@ -64,8 +64,13 @@ def begun(
                 "telemetry compares with reverse mode, which runs on the CPU alone: --device cpu is required"
             )
     name = named(ready.config)
-    destination = out or run_folder.next_free(Path("runs"), name)
-    run_folder.check_destination(destination)
+    if out is None:
+        destination = run_folder.next_free(Path("runs"), name)
+        # Whether it is still free is seen when it is created: another process may take the number in the meantime.
+        run_folder.check_writable(destination, destination.parents)
+    else:
+        destination = out
+        run_folder.check_destination(destination)
     facts = {
         "input_shape": list(ready.model.input_shape),
         "classes": ready.model.outputs,
