@@ -129,6 +129,24 @@ def test_runs_side_by_side_take_a_name_each(tmp_path):
     assert seeds == {0, 1, 2}
 
 
+def test_a_number_that_is_taken_in_the_meantime_is_counted_up(fgtrain, folder, monkeypatch):
+    choose, lost = run_folder.next_free, []
+
+    def choose_and_lose(base, name):
+        path = choose(base, name)
+        if not lost:
+            lost.append(path)
+            path.mkdir(parents=True)
+            (path / run_folder.CONFIG).touch()
+        return path
+
+    monkeypatch.setattr(run_folder, "next_free", choose_and_lose)
+    done = fgtrain("train", "--steps", 2, "--widths", 8, "--quiet")
+    assert (done.code, done.err) == (0, "")
+    assert names(folder / "runs") == ["digits-mlp-1", "digits-mlp-2"]
+    assert (folder / "runs/digits-mlp-2" / run_folder.MODEL).exists()
+
+
 def test_a_run_knows_the_data_that_it_trained_on(fgtrain, folder, blobs):
     settings = ("--data", blobs, "--widths", 8, "--steps", 4, "--quiet")
     assert fgtrain("train", *settings, "--out", "run").code == 0
