@@ -1,8 +1,8 @@
 """The gate of GPU kernels: how it reads the compilers' output, and which kernels it refuses."""
 
 import json
-from collections import Counter
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -29,29 +29,6 @@ from fgnumba.kernels.cuda.primitives import (
     zeros,
 )
 from fgnumba.kernels.rules.activations.rules import RULES as ACTIVATIONS
-
-PTXAS = """ptxas info    : 72 bytes gmem, 72 bytes cmem[4]
-ptxas info    : Compiling entry function '_Z5apply' for 'sm_90'
-ptxas info    : Function properties for _Z5apply
-    16 bytes stack frame, 24 bytes spill stores, 40 bytes spill loads
-ptxas info    : Function properties for _Z5slowly
-    8 bytes stack frame, 0 bytes spill stores, 4 bytes spill loads
-ptxas info    : Used 42 registers, used 1 barriers, 24 bytes cumulative stack size, 2048 bytes smem, 456 bytes cmem[0]
-"""
-
-SASS = """
-\t.section\t.text._Z5apply,"ax",@progbits
-        /*0000*/                   LDC R1, c[0x0][0x28] ;
-        /*0010*/              @!P0 LDG.E.128.CONSTANT R4, desc[UR4][R2.64] ;
-        /*0020*/             @!UPT UIADD3 URZ, URZ, URZ, URZ ;
-        /*0030*/                   LDGSTS.E.BYPASS.128.ZFILL [R17], desc[UR4][R2.64], P1 ;
-        /*0040*/                   LDG.E R4, desc[UR4][R2.64] ;
-.L_x_1:
-        /*0050*/                   BRA `(.L_x_1);
-        /*0060*/                   NOP;
-        /*0070*/                   NOP;
-        /*0010*/ \t.byte\t0xff, 0xff, 0xff, 0xff
-"""
 
 GOOD = Row("good", "sm_90", 40, 1024, 1, 100, {"FFMA": 8}, "13.0.88")
 
@@ -118,53 +95,6 @@ def test_an_activation_needs_no_row_of_its_own(monkeypatch):
     for name in ACTIVATIONS:
         rows = {one.row for one in PROJECT.values() if one.name.endswith(f"-{name}")}
         assert rows == {f"{rule}-{{activation}}" for rule in RULES_OF_ACTIVATIONS}
-
-
-def test_resources_are_those_of_the_kernel_and_of_functions_that_it_calls():
-    assert machine_code.resources(PTXAS) == {
-        **{"registers": 42, "barriers": 1, "shared": 2048},
-        **{"stack": 24, "spill_stores": 24, "spill_loads": 44},
-    }
-    plain = "Used 8 registers\n 0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads"
-    assert machine_code.resources(plain) == {
-        **{"registers": 8, "barriers": 0, "shared": 0},
-        **{"stack": 0, "spill_stores": 0, "spill_loads": 0},
-    }
-    with pytest.raises(ConfigError, match="no registers: nothing"):
-        machine_code.resources("nothing")
-
-
-def test_opcodes_are_counted_without_predicates_data_and_padding():
-    found = machine_code.opcodes(SASS)
-    assert found == Counter(
-        ("LDC", "LDG.E.128.CONSTANT", "UIADD3", "LDGSTS.E.BYPASS.128.ZFILL", "LDG.E", "BRA")
-    )
-    wanted = {"LDG": 2, "LDG.E.128": 1, "LDG.E.64": 0, "LDGSTS": 1, "LDGSTS.128": 1, "LD": 0}
-    assert {name: machine_code.occurrences(found, name) for name in wanted} == wanted
-
-
-# As NVIDIA's occupancy calculator has them.
-@pytest.mark.parametrize(
-    ("arch", "threads", "registers", "nbytes", "blocks"),
-    [
-        ("sm_90", 256, 32, 0, 8),
-        ("sm_90", 256, 33, 0, 6),
-        ("sm_90", 256, 64, 0, 4),
-        ("sm_90", 256, 65, 0, 3),
-        ("sm_90", 128, 255, 0, 2),
-        ("sm_90", 1024, 64, 0, 1),
-        ("sm_90", 1024, 65, 0, 0),
-        ("sm_90", 32, 16, 0, 32),
-        ("sm_90", 33, 16, 0, 32),
-        ("sm_90", 32, 88, 0, 20),
-        ("sm_80", 64, 16, 48 * 1024, 3),
-        ("sm_90", 64, 16, 48 * 1024, 4),
-        ("sm_80", 64, 16, 40 * 1024, 4),
-        ("sm_80", 64, 16, 40 * 1024 + 1, 3),
-    ],
-)
-def test_blocks_that_a_processor_holds(arch, threads, registers, nbytes, blocks):
-    assert gate.resident_blocks(arch, threads, registers, nbytes) == blocks
 
 
 @pytest.mark.parametrize(
@@ -365,6 +295,25 @@ def test_a_kernel_is_refused_whose_literal_made_it_float64(run):
     assert refused.exit_code == 1
     # The product, and what flushes it where it becomes a float32 again.
     assert "refused: twice sm_90: 2 float64 instructions, none in table.json" in refused.stderr
+
+
+class Rows(NamedTuple):
+    address: Address
+    row: Size
+
+
+def test_a_bundle_compiles_to_the_code_of_its_numbers(run):
+    @kernel("numbers")
+    def numbers(x: Address, x_row: Size, y: Address, y_row: Size) -> None:
+        store_f32(y + 4 * thread() * y_row, load_f32(x + 4 * thread() * x_row))
+
+    @kernel("bundles")
+    def bundles(x: Rows, y: Rows) -> None:
+        store_f32(y.address + 4 * thread() * y.row, load_f32(x.address + 4 * thread() * x.row))
+
+    assert run("--update").exit_code == 0
+    found = gate.read()
+    assert found["bundles", "sm_90"] == replace(found["numbers", "sm_90"], kernel="bundles")
 
 
 def test_shared_memory_and_barriers_are_in_the_row(run):

@@ -1,14 +1,13 @@
 """Parameters of GPU kernels: bundles in the source, numbers in the compiled kernel."""
 
-import importlib
 import inspect
 from typing import NamedTuple
 
 import numpy as np
 import pytest
 
+from fgnumba.bench.cuda.gate import load
 from fgnumba.errors import DeviceError
-from fgnumba.kernels import OPERATIONS, RULES, module_name
 from fgnumba.kernels.cuda import kernel as kernels
 from fgnumba.kernels.cuda.kernel import Kernel, converted
 from fgnumba.kernels.cuda.primitives import Address, Real, Size
@@ -38,8 +37,7 @@ def matrix_kernel(monkeypatch):
 
 
 def test_heads_are_short():
-    for operation in (*OPERATIONS, *RULES):
-        importlib.import_module(module_name(operation, "cuda"))
+    load()
     for one in kernels.KERNELS.values():
         assert len(inspect.signature(one.function).parameters) <= MOST_PARAMETERS, one.name
 
@@ -68,9 +66,3 @@ def test_numbers_of_a_bundle_are_converted_one_by_one():
 def test_a_size_in_a_bundle_must_fit_into_32_bits(matrix_kernel):
     with pytest.raises(DeviceError, match=r"test-matrix: matrix\.rows\.row is 2147483648; below 2\*\*31"):
         matrix_kernel.values({"scale": 1.0, "matrix": Matrix(Rows(0, 2**31), 5)})
-
-
-def test_numba_sees_a_bundle_as_its_type_of_the_same_class():
-    target = pytest.importorskip("fgnumba.kernels.cuda.target")
-    found = target.types.BaseTuple.from_types([target.types.int64, target.types.int32], Rows)
-    assert target._signature([Rows]).args == (found,)
