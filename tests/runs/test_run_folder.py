@@ -130,7 +130,8 @@ def test_runs_side_by_side_take_a_name_each(tmp_path):
 
 
 def test_a_number_that_is_taken_in_the_meantime_is_counted_up(fgtrain, folder, monkeypatch):
-    choose, lost = run_folder.next_free, []
+    choose = run_folder.next_free
+    lost: list[object] = []
 
     def choose_and_lose(base, name):
         path = choose(base, name)
