@@ -1,6 +1,7 @@
 """Goals of the benchmarks: a missed one is reported, and is a failure with --goals; a wrong result always is one."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -92,6 +93,8 @@ def benchmarks(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *fast, *options],
         cwd=folder,
+        # This test may run in a worker process of pytest-xdist, in which benchmarks do not run.
+        env={name: value for name, value in os.environ.items() if not name.startswith("PYTEST_XDIST")},
         capture_output=True,
         text=True,
         encoding="utf-8",

@@ -263,8 +263,8 @@ def test_data_that_vanish_between_kill_and_resumption(fgtrain, folder, blobs, ki
     arrays["y_train"] = arrays["y_train"][::-1]
     np.savez(data, **arrays) if kind == "npz" else idx_of(data, arrays)
     error = fgtrain("train", "--resume", "run", "--quiet").error
-    assert "the data have changed" in error
-    assert "a run goes on with the data that it began with" in error
+    assert "has changed since the run began" in error
+    assert "a run continues with the data that it began with" in error
     shutil.copytree("run", "other")
     assert fgtrain("train", "--resume", "other", "--quiet", "--data", aside).code == 0
     assert records(folder / "other") == records(folder / "reference")

@@ -163,7 +163,7 @@ def test_files_of_layers_that_are_too_long(tmp_path):
 def test_keys_of_many_parts(tmp_path, form, key):
     path = tmp_path / "settings.toml"
     path.write_text(form.format(key))
-    with pytest.raises(ConfigError, match="a key of more than 16 parts"):
+    with pytest.raises(ConfigError, match="a key has more than 16 parts; no setting has so many"):
         RunConfig.from_toml(path)
 
 
