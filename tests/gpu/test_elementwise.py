@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from fgnumba.kernels.ops.elementwise import cuda as elementwise
+from fgnumba.kernels.rules.activations.rules import RULES
 from tests import tolerances
+from tests.kernels.test_activations import assert_within
 
 SHAPES = [(1, (1, 1, 1)), (3, (2, 5, 3)), (7, (1, 1, 37))]
 
@@ -25,6 +27,16 @@ def test_a_sum_of_images_with_tanh(gpu, batch, shape, tangents):
     dz = tangents[0] * x[1:] + tangents[1] * x2[1:]
     expected = np.concatenate([value[None], (1 - value**2) * dz])
     tolerances.ELEMENTWISE.check(gpu.values(y), expected)
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_every_activation(gpu, name):
+    z = np.concatenate([np.linspace(-9, 9, 41), [-1e4, -1e-3, 0.0, 1e-3, 1e4]]).astype(np.float32)
+    x = np.stack([z, np.ones_like(z)]).reshape(2, 2, 1, 1, 23)
+    y = gpu.images(shape=(1, 1, 23), blocks=2, batch=2)
+    gpu.run(elementwise.bind(batch=2, images_a_part=0, count=1, x=gpu.images(x), y=y, activation_name=name))
+    value, derivative = gpu.values(y).reshape(2, 46)
+    assert_within(name, z, value, derivative)
 
 
 def test_a_copy_without_tangents(gpu):

@@ -10,6 +10,7 @@ import pytest
 
 import fgnumba as fg
 from fgnumba.callbacks import Record
+from fgnumba.kernels.rules.activations.rules import RULES
 from fgnumba.runs.configuration import RunConfig
 from tests.places import ROOT
 
@@ -124,3 +125,12 @@ def test_the_page_of_files_has_every_setting_and_every_figure_of_a_record():
     page = (REFERENCE / "files.md").read_text(encoding="utf-8")
     named = set(re.findall(r"`(\w+)`", "".join(re.findall(r"^\| (`.*?) \|", page, re.M))))
     assert {field.name for field in fields(RunConfig)} | {field.name for field in fields(Record)} <= named
+
+
+@pytest.mark.parametrize(
+    "path", ["fgnumba/layers/dense.py", "docs/reference/api/models.md", "docs/concepts/models.md"]
+)
+def test_lists_of_activations_are_whole(path):
+    text = (ROOT / path).read_text(encoding="utf-8")
+    missing = {name for name in RULES if not re.search(rf"\b{name}\b", text)}
+    assert not missing, f"{path} lacks {sorted(missing)}"
