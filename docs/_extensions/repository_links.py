@@ -1,7 +1,8 @@
 """A Sphinx extension: links in included files of the repository lead to the site's pages.
 
 README.md and its sisters link to each other by their places in the repository. On the site each of them has a page.
-A link to a folder or a file that has no page becomes plain text, with the name that it had.
+A link to a folder or a file that has no page becomes plain text, with the name that it had. A page's link to the folder
+``examples`` leads to the gallery, which exists on the site alone.
 """
 
 import re
@@ -22,11 +23,19 @@ PAGES = {
 }
 _LINK = re.compile(r"(?P<image>!?)\[(?P<text>[^\]]*)\]\((?P<target>[^)#\s]*)(?P<anchor>#[^)\s]*)?\)")
 
+_EXAMPLES = re.compile(r"\]\((\.\./)+examples\)")
+
 
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register the rewriting of links."""
     app.connect("include-read", _rewrite)
+    app.connect("source-read", _to_gallery)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
+
+
+def _to_gallery(app: Sphinx, page: str, content: list[str]) -> None:
+    """Let a page's links to the folder of examples lead to the gallery."""
+    content[0] = _EXAMPLES.sub("](/examples/index.rst)", content[0])
 
 
 def _rewrite(app: Sphinx, relative_path: Path, parent: str, content: list[str]) -> None:
