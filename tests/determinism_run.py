@@ -78,11 +78,16 @@ NETWORKS = {**SMALL, **LARGE}
 
 
 def cases():
-    """Return the small runs by name: recipes on both networks, optimisers with fused and with kept gradients."""
-    found = [(recipe, "sgd", network) for recipe in RECIPES for network in SMALL]
+    """Return the small runs by name: recipes on both networks, optimisers with fused and with kept gradients.
+
+    A run of weight perturbation may name the kind of its directions, where these are not those of its recipe.
+    """
+    found: list[tuple[str, ...]] = [(recipe, "sgd", network) for recipe in RECIPES for network in SMALL]
     found += [(recipe, "adam", "residual") for recipe in RECIPES]
     found += [("weight-perturbation", optimizer, "residual") for optimizer in OPTIMIZERS]
     found += [("activity", optimizer, "perceptron") for optimizer in OPTIMIZERS]
+    directions = ("rademacher", "gaussian")
+    found += [("weight-perturbation", "sgd", network, kind) for network in SMALL for kind in directions]
     return {" ".join(case): case for case in found}
 
 
@@ -99,14 +104,14 @@ def compared():
     return {" ".join(case): case for case in found}
 
 
-def trained(recipe, optimizer, network, steps=STEPS, seed=7):
+def trained(recipe, optimizer, network, direction=None, steps=STEPS, seed=7):
     """Return a trainer after so many steps, and its losses."""
     rng, batch = np.random.default_rng(0), 61 if network in LARGE else 13
     model = NETWORKS[network]()
     x = rng.standard_normal((batch, *model.input_shape)).astype(np.float32)
     y = rng.integers(0, model.outputs, batch)
     takes = RECIPES[recipe].takes
-    estimator = RECIPES[recipe].build(recipe, None, 3 if "directions" in takes else None)
+    estimator = RECIPES[recipe].build(recipe, direction, 3 if "directions" in takes else None)
     trainer = fg.Trainer(model, estimator=estimator, optimizer=OPTIMIZERS[optimizer], seed=seed)
     return trainer, [trainer.step(x, y).loss for _ in range(steps)]
 
@@ -124,7 +129,7 @@ def digest(trainer, losses):
 def main(size, *threads):
     if size == "losses":
         runs = {
-            name: trained(recipe, optimizer, network, 100)
+            name: trained(recipe, optimizer, network, steps=100)
             for name, (recipe, optimizer, network) in compared().items()
         }
         print(json.dumps({name: losses for name, (_, losses) in runs.items()}))

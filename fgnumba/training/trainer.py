@@ -31,8 +31,8 @@ class Trainer(Steps):
 
     A copy (``copy``, ``pickle``) has a model and a state of its own, and takes the steps that the original would take.
 
-    Two trainers with equal arguments that get the same batches take bit-identical steps, on any number of threads, if
-    their directions are random signs.
+    Two trainers with equal arguments that get the same batches take bit-identical steps on one processor, on any number
+    of threads.
 
     Parameters
     ----------
@@ -41,7 +41,8 @@ class Trainer(Steps):
     loss : Loss, optional
         The loss to minimise. None (the default): :class:`SoftmaxCrossEntropy`.
     estimator : Estimator, optional
-        The gradient estimator. None (the default): :class:`WeightPerturbation` with one rank-1 direction.
+        The gradient estimator. None (the default): :class:`WeightPerturbation` with one rank-1 direction, which learns
+        slowly; ``fgtrain train`` chooses ``ActivityPerturbation(feedback=Feedback(control=0.0))`` for most models.
     optimizer : Optimizer
         How a step follows the estimate, such as :class:`SGD` or :class:`Adam`.
     seed : int
