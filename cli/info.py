@@ -82,7 +82,7 @@ def gather() -> dict[str, Any]:
         "numpy": np.__version__,
         "numba": numba.__version__,
         "llvmlite": llvmlite.__version__,
-        "compiler": numba_settings.problem() or "compiles",
+        "compiler": numba_settings.problem() or "works",
         "platform": platform.platform(),
         "processor": str(llvmlite.binding.get_host_cpu_name()),
         "vector": f"{isa.name}, {isa.lanes} float32 lanes",

@@ -283,13 +283,14 @@ class Estimator(ABC):
         The name of the class in configurations.
     moves_parameters : bool
         Whether a run moves the parameters and then moves them back, up to rounding.
-    trusts_batches : bool
-        Whether examples or targets that are not finite could move the parameters, so that each batch is checked before.
+    needs_finite_batches : bool
+        Whether the trainer must check before each step that examples and targets are finite, because the estimator
+        would otherwise move the parameters.
     """
 
     name: ClassVar[str]
     moves_parameters: ClassVar[bool] = False
-    trusts_batches: ClassVar[bool] = False
+    needs_finite_batches: ClassVar[bool] = False
 
     @property
     @abstractmethod

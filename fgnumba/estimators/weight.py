@@ -36,7 +36,7 @@ class WeightPerturbation(Estimator):
         x_t = ∇f · v_t - h · v_t
         g   = h + (1 / T) Σ_t x_t v_t                    ``mean``
         g   = h + (P / R) V (VᵀV)⁻¹ x                    ``projected``: ∇f - h on the span, of R ≤ T dimensions
-        h   ← h + ρ (g - h),  ρ = κ T / P                 after each step, from 0
+        h   ← h + ρ (g - h),  ρ = c T / P                 after each step, from 0
 
     Bias: none, unless x_t is clipped. A projection on rank-1 signs is unbiased up to the symmetries of the signs, see
     `statement`.
@@ -59,7 +59,7 @@ class WeightPerturbation(Estimator):
     combine : str, optional
         How the directions are combined: ``mean`` (the default) or ``projected``.
     control : float, optional
-        The factor κ of a control variate h, a running mean of past estimates; at least 0 and below 2. With a larger κ
+        The factor c of a control variate h, a running mean of past estimates; at least 0 and below 2. With a larger c
         the noise of h would add more to the noise of the estimate than it takes away, without bound. By default 0:
         there is no control variate, h = 0.
     clip : float, optional

@@ -17,7 +17,7 @@ class Differences(Estimator):
 
     epsilon: float
     moves_parameters: ClassVar[bool] = True
-    trusts_batches: ClassVar[bool] = True
+    needs_finite_batches: ClassVar[bool] = True
 
     @property
     @abstractmethod

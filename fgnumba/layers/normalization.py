@@ -83,8 +83,8 @@ class LayerNorm(_Normalization):
     Parameters
     ----------
     epsilon : float, optional
-        The number ε, at least 7.9e-31, beside which the squares that float32 rounds to 0 do not matter. By default
-        1e-5.
+        The number ε, at least 7.9e-31: beside a smaller one, squares that float32 rounds to 0 would change the result.
+        By default 1e-5.
 
     Raises
     ------
@@ -129,8 +129,8 @@ class GroupNorm(_Normalization):
     groups : int, optional
         The number of groups into which the C channels are cut; 1 normalises over all channels. By default 8.
     epsilon : float, optional
-        The number ε, at least 7.9e-31, beside which the squares that float32 rounds to 0 do not matter. By default
-        1e-5.
+        The number ε, at least 7.9e-31: beside a smaller one, squares that float32 rounds to 0 would change the result.
+        By default 1e-5.
 
     Raises
     ------

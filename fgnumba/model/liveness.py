@@ -26,11 +26,11 @@ class Lifetime(NamedTuple):
 
 
 def assign(lifetimes: Sequence[Lifetime]) -> tuple[list[int], list[int]]:
-    """Return the slot of each value, and the size of each slot. A slot is a buffer that several values use in turn.
+    """Return the buffer of each value, and the size of each buffer. Several values may use a buffer in turn.
 
-    Values are taken in the order in which they are written. Each gets the free slot whose size is nearest to its own:
+    Values are taken in the order in which they are written. Each gets the free buffer whose size is nearest to its own:
     the smallest that is large enough, or else the largest, which then grows. A value that is still read while another
-    is written never shares its slot.
+    is written never shares its buffer.
 
     Parameters
     ----------
@@ -39,24 +39,24 @@ def assign(lifetimes: Sequence[Lifetime]) -> tuple[list[int], list[int]]:
 
     Returns
     -------
-    slots : list of int
-        The number of the slot of each value.
+    buffers : list of int
+        The number of the buffer of each value.
     sizes : list of int
-        The number of elements of each slot.
+        The number of elements of each buffer.
     """
-    slots: list[int] = []
+    sizes: list[int] = []
     free_from: list[int] = []
-    slot_of = [0] * len(lifetimes)
+    buffer_of = [0] * len(lifetimes)
     for index in sorted(range(len(lifetimes)), key=lambda i: lifetimes[i].first):
         size, first, last = lifetimes[index]
-        free = [slot for slot, time in enumerate(free_from) if time < first]
+        free = [buffer for buffer, time in enumerate(free_from) if time < first]
         if free:
-            slot = min(free, key=lambda s: (slots[s] < size, abs(slots[s] - size)))
-            slots[slot] = max(slots[slot], size)
-            free_from[slot] = last
+            buffer = min(free, key=lambda b: (sizes[b] < size, abs(sizes[b] - size)))
+            sizes[buffer] = max(sizes[buffer], size)
+            free_from[buffer] = last
         else:
-            slot = len(slots)
-            slots.append(size)
+            buffer = len(sizes)
+            sizes.append(size)
             free_from.append(last)
-        slot_of[index] = slot
-    return slot_of, slots
+        buffer_of[index] = buffer
+    return buffer_of, sizes

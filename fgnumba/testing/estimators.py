@@ -81,8 +81,9 @@ def check_estimator(
     The estimator is held to the following.
 
     - Where it says that it is unbiased, every entry of the mean of `draws` estimates agrees with the gradient, to the
-      mean's own noise. All entries together do so by chance with a probability of 1 - 10⁻⁶ (Bonferroni's inequality,
-      normal quantiles). So does the mean's share along the gradient, 1, which tells a wrong factor from noise.
+      mean's own noise. A correct estimator passes this for all entries together with a probability of at least 1 - 10⁻⁶
+      (Bonferroni's inequality, normal quantiles). The mean's component along the gradient must be 1 in the same way,
+      which tells a wrong factor from noise.
     - Where it states its variance, so does the mean squared error of the estimates.
     - ``Trainer.estimate`` leaves parameters as they are, and returns the same for the same step, bit for bit.
     - A step of SGD, with momentum and without, moves the parameters by the learning rate times what

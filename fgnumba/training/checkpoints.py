@@ -44,6 +44,9 @@ def _warn(message: str) -> None:
 class Checkpoints:
     """Saves a run to disk while it trains, so that it can be resumed with a bit-identical result.
 
+    A program creates this object and passes it to ``Trainer.fit``, which calls its methods. A program itself needs only
+    the attributes below.
+
     A checkpoint holds the parameters, the state of optimiser and estimator, counters and the position in the data. It
     is as large as the parameters and the optimiser's moments. It has a checksum, and is named only once it is on disk.
 

@@ -78,7 +78,7 @@ class Record:
 
 @dataclass
 class History:
-    """The records of a training run and the reason for its end.
+    """The records of a training run and the reason for its end, which is `ended_by`.
 
     Parameters
     ----------

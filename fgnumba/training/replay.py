@@ -27,14 +27,14 @@ from fgnumba.validation import whole_number
 
 
 def begin(trainer: Steps, log: AppendLog) -> ReplayLog:
-    """Return the log of a run that is about to begin.
+    """Return the log of a run that is about to begin. ``Checkpoints`` calls this; a program passes it to ``fit``.
 
     Parameters
     ----------
     trainer : Steps
         The run's trainer before its first step.
     log : AppendLog
-        An empty file.
+        An empty file of the library's own kind, to which blocks are appended.
 
     Raises
     ------
@@ -47,7 +47,7 @@ def begin(trainer: Steps, log: AppendLog) -> ReplayLog:
 
 
 def resume(trainer: Steps, log: AppendLog) -> ReplayLog:
-    """Return the log of a run that continues.
+    """Return the log of a run that continues. ``Checkpoints`` calls this; a program passes it to ``fit``.
 
     Parameters
     ----------

@@ -129,7 +129,7 @@ class Steps(Standing):
             it is the cause and the estimator can take that back (weight perturbation with SGD), the model keeps the
             last parameters with a finite loss, up to rounding. Otherwise the error's ``kept`` is False.
         """
-        inputs, targets = checked_batch(self.model, self.loss, x, y, self.estimator.trusts_batches)
+        inputs, targets = checked_batch(self.model, self.loss, x, y, self.estimator.needs_finite_batches)
         with self.model.lock:
             before = self._log.settle()
             if before.steps > MAX_STEP:
@@ -176,7 +176,7 @@ class Steps(Standing):
         return self._bind(whole_number("batch", batch))
 
     def plan(self, batch: int) -> Estimate:
-        """Return the result of :meth:`bind`, which had this name first.
+        """Return the same estimate as :meth:`bind`. This is its former name, which old programs use.
 
         Parameters
         ----------
@@ -225,7 +225,7 @@ class Steps(Standing):
         ShapeError, DtypeError, DatasetError, DivergenceError
             As in :meth:`step`.
         """
-        inputs, targets = checked_batch(self.model, self.loss, x, y, self.estimator.trusts_batches)
+        inputs, targets = checked_batch(self.model, self.loss, x, y, self.estimator.needs_finite_batches)
         with self.model.lock:
             position = self._log.settle()
             if self._study is None:

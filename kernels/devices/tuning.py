@@ -108,8 +108,10 @@ def described(isa: InstructionSet) -> str:
     if seconds is None:
         return f"{next(iter(choices))} (of {', '.join(choices)}; not measured yet)"
     best = fastest(seconds)
-    ratios = ", ".join(f"{name} {value / seconds[best]:.3f}" for name, value in seconds.items())
-    return f"{best} (measured times over its own: {ratios})"
+    others = [
+        f"{name} takes {value / seconds[best]:.3f} times" for name, value in seconds.items() if name != best
+    ]
+    return f"{best} (chosen by a trial: {', '.join(others)} as long)"
 
 
 def fastest(seconds: dict[str, float]) -> str:

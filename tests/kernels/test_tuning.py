@@ -51,7 +51,7 @@ def test_a_trial_is_made_once_and_its_choice_is_stored(trials, tmp_path, monkeyp
     assert trials == [NAMES]
     (path,) = files(tmp_path)
     assert json.loads(path.read_bytes()) == dict(zip(NAMES, [1.0, 0.5, 0.75], strict=True))
-    assert tuning.described(AVX512).startswith(f"{NAMES[1]} (measured")
+    assert tuning.described(AVX512).startswith(f"{NAMES[1]} (chosen by a trial: ")
 
 
 def test_the_first_stays_unless_another_is_clearly_faster():

@@ -64,7 +64,7 @@ class ActivityPerturbation(Estimator):
     >>> import fgnumba as fg
     >>> estimator = fg.ActivityPerturbation(draws=2, feedback=fg.Feedback(control=0.3))
     >>> estimator.unbiased, estimator.statement
-    (False, "g is the learned feedback's idea of ∇f")
+    (False, 'biased: g is the gradient that learned feedback predicts')
     """
 
     draws: int = 1
@@ -74,7 +74,7 @@ class ActivityPerturbation(Estimator):
 
     name: ClassVar[str] = "activity"
     # If an activation saturates, an infinite example leaves the loss finite but makes the weights' gradient NaN.
-    trusts_batches: ClassVar[bool] = True
+    needs_finite_batches: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         store(
@@ -98,8 +98,8 @@ class ActivityPerturbation(Estimator):
         if self.local is not None and (self.feedback is None or self.feedback.control == 1):
             return "E[g] is each block's gradient of its own head's loss"
         if self.local is not None:
-            return "g is the learned feedback's idea of each block's gradient of its own head's loss"
-        return "E[g] = ∇f" if self.unbiased else "g is the learned feedback's idea of ∇f"
+            return "biased: g is the gradient of each block's own loss that learned feedback predicts"
+        return "E[g] = ∇f" if self.unbiased else "biased: g is the gradient that learned feedback predicts"
 
     def own_parameters(self, model: Graph, seed: int) -> dict[str, Parameter]:
         """Return the weights and biases of the heads of local losses, which start as zeros."""
