@@ -64,6 +64,13 @@ def test_every_link_leads_somewhere(path):
             assert anchor in anchors(file), target
 
 
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_every_path_that_a_page_names_is_there(path):
+    folders = "fgnumba|kernels|cli|bench|tests|docs|examples"
+    for name in re.findall(rf"`((?:{folders})/[\w./*-]*)`", text_of(path)):
+        assert list(ROOT.glob(name.rstrip("/"))), name
+
+
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.relative_to(DOCS).as_posix())
 def test_the_code_of_a_page_is_executed_when_the_site_is_built(path):
     text = path.read_text(encoding="utf-8")
