@@ -290,8 +290,10 @@ def read_settings(path: Path) -> dict[str, Any]:
     table = read_toml(path, "config")
     if "run" in table:
         del table["run"]
-        # Earlier versions wrote both into the file of every run, also where the optimiser takes neither.
-        for name in ("momentum", "nesterov") if table.get("optimizer", "sgd") != "sgd" else ():
+        # Earlier versions wrote zeros into the file of a run whose optimiser has no such number, and another optimiser
+        # may be given beside the file. To adamw alone, a weight decay of 0 is not the default.
+        decay = ("weight_decay",) if table.get("optimizer") == "frank-wolfe" else ()
+        for name in ("momentum", "nesterov", *decay):
             if table.get(name) in (0, False):
                 del table[name]
     known = [field.name for field in fields(RunConfig)]

@@ -237,11 +237,19 @@ def _trial(values: dict[str, Any]) -> Trial:
 
 
 def _alike(line: str, head: str) -> bool:
-    """Return whether two lines of JSON hold the same settings; 0 and 0.0 are the same number."""
+    """Return whether two lines of JSON hold the same settings.
+
+    0 and 0.0 are the same number. Earlier versions wrote that there was no momentum, which is now left out.
+    """
     try:
-        return bool(parsed(line) == parsed(head))
+        ours, theirs = parsed(line), parsed(head)
     except ValueError:
         return False
+    for settings in (ours, theirs):
+        for name in ("momentum", "nesterov"):
+            if settings.get(name) in (0, False):
+                del settings[name]
+    return bool(ours == theirs)
 
 
 class Ledger:

@@ -285,7 +285,8 @@ class Steps(Standing):
         kept = passed or of_input
         if not kept and studied is None:
             kept = self._take_back(position)
-        kept = kept or step == 0
+        # A step whose update is part of its pass, as with reverse mode, has moved the parameters all the same.
+        kept = (kept or step == 0) and all(np.isfinite(a).all() for a in self.model.parameters().values())
         where = f"{diagnosis}; " if diagnosis else ""
         outcome = "the last good parameters are kept" if kept else "the last step is to blame"
         hint = "" if of_input else f"; try a learning rate of {rate / 10:.3g} or less"

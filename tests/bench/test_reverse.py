@@ -117,3 +117,17 @@ def test_bad_input_is_refused():
         reverse.ReverseTrainer(model, 0)
     with pytest.raises(fg.DivergenceError, match="step 0: the loss is nan"):
         trainer.step(np.full((2, 5), np.nan), np.zeros(2, int))
+
+
+@pytest.mark.parametrize("optimizer", [fg.SGD(1e-2), fg.Adam(1e-2)], ids=["sgd", "adam"])
+def test_parameters_that_are_not_finite_are_not_said_to_be_kept(optimizer):
+    model = fg.Sequential([fg.Dense(9, activation="relu"), fg.Dense(3)], 5, seed=2)
+    signs = np.random.default_rng(0)
+    model.load_parameters(
+        {name: signs.choice([-1e30, 1e30], array.shape) for name, array in model.parameters().items()}
+    )
+    trainer = fg.Trainer(model, estimator=reverse.ReverseMode(), optimizer=optimizer)
+    with pytest.raises(fg.DivergenceError) as caught:
+        trainer.step(np.ones((6, 5), np.float32), np.arange(6) % 3)
+    finite = all(np.isfinite(array).all() for array in model.parameters().values())
+    assert caught.value.kept == finite

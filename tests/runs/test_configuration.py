@@ -40,7 +40,8 @@ configs = st.builds(
 def test_toml_round_trip(tmp_path_factory, config):
     path = tmp_path_factory.mktemp("toml") / "config.toml"
     path.write_text(config.to_toml({"version": "1"}), encoding="utf-8")
-    assert RunConfig.from_toml(path) == config
+    # A momentum of 0 and none that is given are the same.
+    assert RunConfig.from_toml(path) == dataclasses.replace(config, momentum=config.momentum or None)
 
 
 def test_zeros_that_earlier_runs_wrote_beside_every_optimizer_are_read_as_not_given(tmp_path):
@@ -50,6 +51,18 @@ def test_zeros_that_earlier_runs_wrote_beside_every_optimizer_are_read_as_not_gi
     assert RunConfig.from_toml(path) == RunConfig(optimizer="adam")
     path.write_text(zeros, encoding="utf-8")
     assert RunConfig.from_toml(path) == RunConfig(optimizer="adam", momentum=0.0, nesterov=False)
+    # Another optimiser may be given beside the file of a run of sgd.
+    path.write_text('momentum = 0.0\nnesterov = false\n[run]\nversion = "0.1"\n', encoding="utf-8")
+    assert RunConfig.from_toml(path).updated({"optimizer": "adam"}) == RunConfig(optimizer="adam")
+
+
+@pytest.mark.parametrize(("optimizer", "left"), [("frank-wolfe", None), ("adamw", 0.0), ("sgd", 0.0)])
+def test_a_weight_decay_of_zero_stays_where_it_says_anything(tmp_path, optimizer, left):
+    path = tmp_path / "config.toml"
+    path.write_text(
+        f'optimizer = "{optimizer}"\nweight_decay = 0.0\n[run]\nversion = "0.1"\n', encoding="utf-8"
+    )
+    assert RunConfig.from_toml(path) == RunConfig(optimizer=optimizer, weight_decay=left)
 
 
 def test_a_configuration_does_not_change():

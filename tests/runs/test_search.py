@@ -99,6 +99,14 @@ def test_a_ledger_goes_on_where_it_was_cut(tmp_path):
         Ledger(path, settings)
 
 
+def test_a_ledger_that_says_there_is_no_momentum_goes_on(tmp_path):
+    path, trial = tmp_path / "trials.jsonl", Trial(0.1, 4.0, 30, 0.5, 1.0)
+    Ledger(path, {"model": "mlp", "momentum": 0.0, "nesterov": False}).add(trial)
+    assert Ledger(path, {"model": "mlp"}).trials == [trial]
+    with pytest.raises(fg.RunError, match="a search with other settings"):
+        Ledger(path, {"model": "mlp", "momentum": 0.9})
+
+
 def test_the_command(fgtrain, folder):
     which = ("search", "--estimator", "local-feedback", "--count", 3, "--lowest", 1e-3, "--highest", 1e-1)
     options = (*which, "--steps", 30, "--config", "c.toml", "--out", "trials.jsonl")
