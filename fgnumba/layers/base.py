@@ -229,8 +229,10 @@ class Layer(ABC):
         return type(self).__name__
 
 
-def checked_activation(kind: str, activation: str) -> str:
-    """Return `activation` after checking that an activation has that name; raise ConfigError if none has."""
+def checked_activation(kind: str, activation: str | None) -> str:
+    """Return the name of an activation, identity for None; raise ConfigError if no activation has that name."""
+    if activation is None:
+        return "identity"
     if not isinstance(activation, str) or activation not in RULES:
         raise ConfigError(
             f"{kind}: unknown activation {shown(activation)}{did_you_mean(shown(activation), RULES)}"

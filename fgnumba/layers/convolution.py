@@ -82,7 +82,7 @@ class Conv2d(Layer):
     padding: Padding = "valid"
     dilation: int | tuple[int, int] = 1
     groups: int = 1
-    activation: str = "identity"
+    activation: str | None = "identity"
     bias: bool = True
 
     def __post_init__(self) -> None:
@@ -135,7 +135,7 @@ class Conv2d(Layer):
 
     def initial_parameters(self, inputs: Sequence[Shape], generator: np.random.Generator) -> Initial:
         """Return the initial parameters: a weight drawn from N(0, g / K), and a bias of zeros."""
-        return initial_values(self.parameter_shapes(inputs), gain(self.activation), generator)
+        return initial_values(self.parameter_shapes(inputs), gain(str(self.activation)), generator)
 
     def column_groups(self, inputs: Sequence[Shape]) -> int:
         """Return the number of groups, but 1 for a depthwise convolution, whose kernels read vectors of channels."""
@@ -162,7 +162,7 @@ class Conv2d(Layer):
                 y=site.output,
                 geometry=self.geometry(site.inputs[0].shape),
                 weights=weights_at(site),
-                activation_name=self.activation,
+                activation_name=str(self.activation),
             )
         )
 

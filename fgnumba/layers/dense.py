@@ -59,7 +59,7 @@ class Dense(Layer):
     """
 
     units: int
-    activation: str = "identity"
+    activation: str | None = "identity"
     bias: bool = True
 
     whole_batch: ClassVar[bool] = True
@@ -87,7 +87,7 @@ class Dense(Layer):
 
     def initial_parameters(self, inputs: Sequence[Shape], generator: np.random.Generator) -> Initial:
         """Return the initial parameters: a weight drawn from N(0, g / K), and a bias of zeros."""
-        return initial_values(self.parameter_shapes(inputs), gain(self.activation), generator)
+        return initial_values(self.parameter_shapes(inputs), gain(str(self.activation)), generator)
 
     def multiply_adds(self, inputs: Sequence[Shape]) -> int:
         """Return the number of multiply-adds for one example, K N."""
@@ -104,7 +104,7 @@ class Dense(Layer):
                 y=site.output,
                 outputs=self.units,
                 weights=weights_at(site),
-                activation_name=self.activation,
+                activation_name=str(self.activation),
             )
         ]
 

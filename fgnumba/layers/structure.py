@@ -73,7 +73,7 @@ class Activation(Layer):
                 count=site.perturbation.count,
                 x=site.inputs[0],
                 y=site.output,
-                activation_name=self.activation,
+                activation_name=str(self.activation),
             )
         ]
 
@@ -95,7 +95,7 @@ class Add(Layer):
         If the shapes of the inputs differ.
     """
 
-    activation: str = "identity"
+    activation: str | None = "identity"
 
     inputs: ClassVar[tuple[int, int | None]] = (2, None)
 
@@ -124,7 +124,7 @@ class Add(Layer):
                     x=x,
                     x2=x2,
                     y=site.output,
-                    activation_name=self.activation if index == len(site.inputs) else "identity",
+                    activation_name=str(self.activation) if index == len(site.inputs) else "identity",
                 )
             )
             x = site.output

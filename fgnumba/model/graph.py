@@ -366,12 +366,12 @@ class Sequential(Graph):
         device: str | Device = "auto",
         initial: Provider | None = None,
     ) -> None:
+        if not hasattr(layers, "__iter__"):
+            raise ConfigError(f"layers is {shown(layers)}; several layers are required, as [Dense(10)]")
         self.layers = tuple(layers)
         for index, layer in enumerate(self.layers):
             if not isinstance(layer, Layer):
-                raise ConfigError(
-                    f"layers[{index}] is {shown(layer)}; a layer is required, for example Dense(10)"
-                )
+                raise ConfigError(f"layers[{index}] is {shown(layer)}; a layer is required, as Dense(10)")
             if layer.inputs[0] > 1:
                 raise ConfigError(f"layers[{index}]: {layer.kind} joins several inputs; use a Graph")
         nodes = [Node(str(index), layer) for index, layer in enumerate(self.layers)]

@@ -8,16 +8,16 @@ import numpy.typing as npt
 
 from fgnumba.errors import ConfigError, DatasetError, DeviceError, DivergenceError
 from fgnumba.estimators import Estimate, Estimator, Setting, State
-from fgnumba.estimators.weight import WeightPerturbation
 from fgnumba.kernels.ops.optimizer import RATES
 from fgnumba.kernels.rules.philox import MAX_SEED, MAX_STEP, STREAM, set_stream
 from fgnumba.kernels.shared.loss import in_float32
-from fgnumba.layers.losses import Loss, SoftmaxCrossEntropy
+from fgnumba.layers.losses import Loss
 from fgnumba.model.graph import Graph
 from fgnumba.model.jvp import checked_batch
 from fgnumba.model.recent import Recent
 from fgnumba.optimizers import Optimizer
 from fgnumba.training.diagnosis import diagnose
+from fgnumba.training.names import estimator_of, loss_of, optimizer_of
 from fgnumba.training.position import Move, Position, Standing
 from fgnumba.training.records import StepResult, result_of
 from fgnumba.training.study import Study
@@ -73,20 +73,20 @@ class Steps(Standing):
         self,
         model: Graph,
         *,
-        loss: Loss | None = None,
-        estimator: Estimator | None = None,
-        optimizer: Optimizer,
+        loss: Loss | str | None = None,
+        estimator: Estimator | str | None = None,
+        optimizer: Optimizer | str,
         seed: int = 0,
     ) -> None:
         before = frozenset(vars(self))
         super().__init__(model)
-        self.loss = loss or SoftmaxCrossEntropy()
-        self.estimator, self.optimizer = estimator or WeightPerturbation(), optimizer
+        self.loss, self.estimator = loss_of(loss), estimator_of(estimator)
+        self.optimizer = optimizer_of(optimizer, self.estimator, model)
         self.seed = whole_number("seed", seed, 0, MAX_SEED)
         device = model.processor
         self.state = State(self.estimator.own_parameters(model, self.seed), device)
         self.stream, self.rates = device.record(STREAM), device.record(RATES)
-        optimizer.begin_rates(self.rates.host)
+        self.optimizer.begin_rates(self.rates.host)
         set_stream(self.stream.host, self.seed, 0)
         self.failed: Any = None if device.checks_between else device.zeros((1,), np.int64)
         self.estimates: Recent[Any, Estimate] = Recent()

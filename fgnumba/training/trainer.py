@@ -38,20 +38,23 @@ class Trainer(Steps):
     ----------
     model : Graph
         The model, whose parameters are updated in place.
-    loss : Loss, optional
-        The loss to minimise. None (the default): :class:`SoftmaxCrossEntropy`.
-    estimator : Estimator, optional
-        The gradient estimator. None (the default): :class:`WeightPerturbation` with one rank-1 direction, which learns
-        slowly; ``fgtrain train`` chooses ``ActivityPerturbation(feedback=Feedback(control=0.0))`` for most models.
-    optimizer : Optimizer
-        How a step follows the estimate, such as :class:`SGD` or :class:`Adam`.
+    loss : Loss or str, optional
+        The loss to minimise, or its name: ``"cross-entropy"`` or ``"mse"``. None (the default):
+        :class:`SoftmaxCrossEntropy`.
+    estimator : Estimator or str, optional
+        The gradient estimator, or a name that ``fgtrain train --estimator`` takes. None (the default):
+        :class:`WeightPerturbation` with one rank-1 direction, which learns slowly. ``fgtrain train`` chooses
+        ``"feedback"``, which is ``ActivityPerturbation(feedback=Feedback(control=0.0))``, for most models.
+    optimizer : Optimizer or str
+        How a step follows the estimate, such as :class:`SGD` or :class:`Adam`; or ``"sgd"``, ``"adam"`` or ``"adamw"``,
+        with the learning rate that a search found for the estimator.
     seed : int
         Seed of the directions and of the order of the training data. Default: 0.
 
     Raises
     ------
     ConfigError
-        The seed is impossible, or the estimator does not suit the model.
+        The seed is impossible, a name is unknown, or the estimator does not suit the model.
     """
 
     def fit(
@@ -181,6 +184,11 @@ class Trainer(Steps):
         return copy.deepcopy(self)
 
     def _check_fits(self, dataset: Dataset) -> None:
+        if not isinstance(dataset, Dataset):
+            raise ConfigError(
+                f"dataset is a {type(dataset).__name__}; a fgnumba.datasets.Dataset is required, such as "
+                f"fgnumba.datasets.load('digits') returns"
+            )
         if dataset.input_shape != self.model.input_shape:
             raise ShapeError(
                 f"{dataset.name}: examples have shape {dataset.input_shape}; "
