@@ -53,21 +53,44 @@ def compare(
 
 
 def same_bits(what: str, result: npt.NDArray[Any], expected: npt.NDArray[Any]) -> None:
-    """Raise AssertionError unless two arrays hold the same numbers, bit for bit; NaN equals NaN.
+    """Raise AssertionError unless two arrays have the same dtype, shape and bits; NaN equals NaN.
+
+    Zero and minus zero differ, and so do whole numbers that float64 cannot tell apart.
 
     Parameters
     ----------
     what : str
         What is compared; the message begins with it.
     result, expected : ndarray
-        Arrays of one shape.
+        Arrays of numbers.
 
     Raises
     ------
     AssertionError
-        An entry differs, however little.
+        The dtypes or the shapes differ, or an entry differs, however little.
     """
-    compare(what, result, expected, 0.0)
+    found, right = np.asarray(result), np.asarray(expected)
+    require(found.dtype == right.dtype, f"{what} is {found.dtype}; {right.dtype} is expected")
+    require(found.shape == right.shape, f"{what} has shape {found.shape}; {right.shape} is expected")
+    ours, theirs = _bytes(found), _bytes(right)
+    if np.array_equal(ours, theirs):
+        return
+    differs = (ours != theirs).any(axis=1).reshape(right.shape)
+    if right.dtype.kind in "fc":
+        differs &= ~(np.isnan(found) & np.isnan(right))
+    if not differs.any():
+        return
+    first = np.unravel_index(int(np.argmax(differs)), right.shape)
+    raise AssertionError(
+        f"{what}{place(first)} is {found[first]!r}; {right[first]!r} is expected, bit for bit; "
+        f"{int(differs.sum())} of {differs.size} entries differ"
+    )
+
+
+def _bytes(array: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+    """Return an array's bytes, (entries, bytes of an entry)."""
+    flat = np.ascontiguousarray(array).reshape(-1)
+    return flat.view(np.uint8).reshape(flat.size, array.dtype.itemsize)
 
 
 def require(condition: bool, message: str) -> None:
