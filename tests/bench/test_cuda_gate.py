@@ -160,6 +160,23 @@ def test_a_row_of_a_family_has_the_largest_numbers_of_its_members():
     assert found == {largest.key: largest, alone.key: alone}
 
 
+def test_a_row_of_a_family_has_the_float64_instructions_of_the_member_with_the_fewest():
+    for name in ("one-a", "one-b", "one-c"):
+        declared(name=name, family="one-{letter}")
+    most = replace(GOOD, kernel="one-a", opcodes={"FFMA": 8, "DADD": 1, "DMUL": 2})
+    fewest = replace(GOOD, kernel="one-b", opcodes={"FFMA": 9, "DSETP": 1})
+    none = replace(GOOD, kernel="one-c", opcodes={"FFMA": 7})
+    for members in ([most, fewest], [fewest, most]):
+        (row,) = gate.bounds(members).values()
+        assert row.opcodes == {"FFMA": 9, "DSETP": 1}
+        assert not gate.growth(fewest, row)
+    for members in ([most, none], [none, most], [most, fewest, none]):
+        (row,) = gate.bounds(members).values()
+        assert not row.opcodes.keys() & set(machine_code.DOUBLES)
+        (fault,) = gate.growth(most, row)
+        assert fault.startswith("3 float64 instructions, none in")
+
+
 def test_members_of_a_family_are_held_against_its_row(run):
     twice(family="{number}")
     assert run("--update").exit_code == 0
