@@ -17,10 +17,11 @@ from fgnumba.kernels.rules.directions import EXPLICIT
 from fgnumba.kernels.rules.philox import MAX_SEED
 from fgnumba.layers import Layer, Shape
 from fgnumba.model.directions import BY_NAME
+from fgnumba.testing.arguments import function, instance, numbers, returned
 from fgnumba.testing.comparison import compare, largest, require, same_bits
 from fgnumba.testing.differences import OWN_TOLERANCE, along, along_own
 from fgnumba.testing.given import LAYER, Array, OfThreads, Pass, Point, Subject, Tangent
-from fgnumba.validation import flag, real_number, several, whole_number
+from fgnumba.validation import flag, optional, real_number, several, whole_number
 
 Reference = Callable[..., npt.ArrayLike]
 """Function of the inputs (B, ...), float64 arrays, and of the parameters as keyword arguments; returns the outputs."""
@@ -93,7 +94,7 @@ def check_layer(
     AssertionError
         The layer breaks one of the rules; the message says which, where, and by how much.
     ShapeError, ConfigError
-        A shape or a number is not possible.
+        An argument is not of its kind, or a shape or a number is not possible.
 
     Examples
     --------
@@ -101,6 +102,8 @@ def check_layer(
     >>> import fgnumba as fg
     >>> fg.testing.check_layer(fg.Dense(3), 5, lambda x, weight, bias: x @ weight + bias)
     """
+    instance("layer", layer, Layer)
+    optional(function, "reference", reference)
     check = _LayerCheck(layer, input_shape, reference, parameters, tolerance, scale, training, device, seed)
     check.shapes()
     for batch in BATCHES:
@@ -138,7 +141,7 @@ class _LayerCheck:
 
     def _parameters(self, given: Mapping[str, npt.ArrayLike] | None) -> dict[str, Array]:
         if given is not None:
-            return {name: np.asarray(values, np.float32) for name, values in given.items()}
+            return {name: values.astype(np.float32) for name, values in numbers("parameters", given).items()}
         rng = np.random.default_rng(self.seed)
         initial = self.layer.initial_parameters(self.inputs, np.random.default_rng(self.seed))
         return {
@@ -170,7 +173,7 @@ class _LayerCheck:
 
     def expected(self, point: Point) -> Array:
         assert self.reference is not None
-        return np.asarray(self.reference(*point.inputs, **point.parameters), np.float64)
+        return returned(f"{self.kind}: reference", self.reference(*point.inputs, **point.parameters))
 
     def shapes(self) -> None:
         shape = self.layer.output_shape(*self.inputs)

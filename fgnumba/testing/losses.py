@@ -13,9 +13,10 @@ from fgnumba.kernels.machine.threads import most_threads
 from fgnumba.kernels.rules.philox import MAX_SEED
 from fgnumba.layers.losses import Loss
 from fgnumba.model.outcome import Outcome, targets_of
+from fgnumba.testing.arguments import function, instance, returned
 from fgnumba.testing.comparison import compare, largest, require, same_bits
 from fgnumba.testing.given import Array, OfThreads
-from fgnumba.validation import real_number, several, whole_number
+from fgnumba.validation import optional, real_number, several, whole_number
 
 Targets = Callable[[np.random.Generator, int, int], npt.ArrayLike]
 """Function of a generator, the number of examples and the number of outputs; returns targets that are possible."""
@@ -81,13 +82,16 @@ def check_loss(
     AssertionError
         The loss breaks one of the rules; the message says which, where, and by how much.
     ConfigError
-        A number is not possible.
+        An argument is not of its kind, or a number is not possible.
 
     Examples
     --------
     >>> import fgnumba as fg
     >>> fg.testing.check_loss(fg.MeanSquaredError(), reference=lambda z, y: ((z - y) ** 2).mean())
     """
+    instance("loss", loss, Loss)
+    optional(function, "targets", targets)
+    optional(function, "reference", reference)
     given = several(outputs)
     if not given:
         raise ConfigError(f"outputs is {shown(outputs)}; several whole numbers are required")
@@ -166,7 +170,7 @@ class _LossCheck:
         self.loss.check_target_values(y, width)
         z = self._dual(batch, width, COUNTS[-1])
         wide = z[:, :, :width].astype(np.float64)
-        value = float(self.reference(wide[0], y))
+        value = self.value(wide[0], y)
         allowed = self.tolerance * (1 + abs(value))
         compare(f"{where}: value()", self.loss.value(z[0, :, :width], y), value, allowed)
         gradient = self._differences(wide[0], y)
@@ -196,6 +200,15 @@ class _LossCheck:
             for threads in range(1, min(3, most_threads()) + 1):
                 same_bits(f"{where}, on {threads} threads: result", self.run(z, width, y, threads)[0], values)
 
+    def value(self, z: Array, y: Array) -> float:
+        """Return the reference's loss, having checked that it is one number."""
+        result = self.reference(z, y)
+        if type(result) is float:
+            return result
+        number = returned(f"{self.kind}: reference", result)
+        require(number.size == 1, f"{self.kind}: reference has shape {number.shape}; one number is expected")
+        return float(number.reshape(()))
+
     def _differences(self, z: Array, y: Array) -> Array:
         """Return ∂f_i/∂z_i, (B, N), from central differences: B times those of the mean."""
         gradient = np.empty(z.shape)
@@ -204,7 +217,7 @@ class _LossCheck:
             for step in (STEP, -STEP):
                 moved = z[index[0] : index[0] + 1].copy()
                 moved[0, index[1]] += step
-                sides.append(float(self.reference(moved, y[index[0] : index[0] + 1])))
+                sides.append(self.value(moved, y[index[0] : index[0] + 1]))
             gradient[index] = (sides[0] - sides[1]) / (2 * STEP)
         return gradient
 

@@ -185,3 +185,29 @@ def test_a_function_without_derivatives_is_refused():
             dense(fg.Dense(4, activation="relu")),
             parameters={"weight": np.zeros((3, 4)), "bias": np.zeros(4)},
         )
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"layer": 3}, "layer is 3; a Layer is required"),
+        ({"reference": 3}, "reference is 3; a function is required"),
+        ({"parameters": 3}, "parameters is 3; a mapping from names to arrays is required"),
+        ({"parameters": {"scale": [["a"]]}}, "parameters: 'scale' is .*; an array of numbers is required"),
+    ],
+)
+def test_arguments_of_another_kind_are_refused(given, message):
+    with pytest.raises(fg.ConfigError, match=message):
+        check_layer(**{"layer": ScaleShift(), "input_shape": 5} | given)
+
+
+@pytest.mark.parametrize(
+    ("result", "message"),
+    [
+        ("a", "reference returned 'a'; an array of numbers is expected"),
+        ([[1, 2], [3]], "reference returned .*; an array of numbers is expected"),
+    ],
+)
+def test_a_reference_that_returns_something_else_fails(result, message):
+    with pytest.raises(AssertionError, match=message):
+        check_layer(ScaleShift(), 5, lambda x, scale, shift: result)

@@ -97,3 +97,29 @@ def test_targets_of_ones_own_are_taken():
 
     check_loss(fg.SoftmaxCrossEntropy(), targets, outputs=(3,))
     assert set(seen) == {(1, 3), (2, 3), (7, 3), (61, 3)}
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"loss": 3}, "loss is 3; a Loss is required"),
+        ({"targets": 3}, "targets is 3; a function is required"),
+        ({"reference": 3}, "reference is 3; a function is required"),
+    ],
+)
+def test_arguments_of_another_kind_are_refused(given, message):
+    with pytest.raises(fg.ConfigError, match=message):
+        check_loss(**{"loss": Scaled(3.0)} | given)
+
+
+@pytest.mark.parametrize(
+    ("result", "message"),
+    [
+        ("a", "reference returned 'a'; an array of numbers is expected"),
+        ([[1, 2], [3]], "reference returned .*; an array of numbers is expected"),
+        (np.zeros(3), r"reference has shape \(3,\); one number is expected"),
+    ],
+)
+def test_a_reference_that_returns_something_else_fails(result, message):
+    with pytest.raises(AssertionError, match=message):
+        check_loss(Scaled(3.0), reference=lambda z, y: result)
