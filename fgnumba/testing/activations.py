@@ -1,19 +1,24 @@
 """The check of an activation."""
 
 import math
+import re
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numba
 import numpy as np
 import numpy.typing as npt
+from numba.core.errors import NumbaError
 from numba.extending import register_jitable
 
 from fgnumba.errors import ConfigError, did_you_mean, shown
 from fgnumba.kernels.machine.scalar import FUNCTIONS
 from fgnumba.kernels.rules.activations.rules import RULES, Rule
 from fgnumba.layers import Activation
-from fgnumba.testing.comparison import largest, require
+from fgnumba.testing.arguments import function as function_required
+from fgnumba.testing.arguments import returned
+from fgnumba.testing.comparison import require
 from fgnumba.testing.layers import check_layer
 from fgnumba.validation import as_float, optional, real_number, several
 
@@ -24,10 +29,17 @@ Function = Callable[[Array], npt.ArrayLike]
 MOST = float(np.finfo(np.float32).max)
 FORMS = {"fused": {"contract", "nsz"}, "unfused": False}
 """Ways to compile a rule: as kernels are, where a product and a sum may become one operation, and exactly."""
-STEP, OWN_STEP = 1e-5, 2.0**-7
-"""Steps of differences: in float64 of a formula, in float32 of the rule itself."""
+STEP, OWN_STEP = 2.0**-20, 2.0**-10
+"""Steps of differences, as shares of |z| or of 8: in float64 of a formula, in float32 of the rule itself."""
 DIFFERENCED, OWN_DIFFERENCED = 1e-6, 2e-3
-"""What such differences are wrong by: truncation 1e-10 and rounding 1e-11; some 300 roundings of a value up to 12."""
+"""What such differences are wrong by: truncation 1e-9 and rounding 1e-10; some ten roundings of a value as large as z.
+For derivatives above 1 in size they are shares of the derivative."""
+WIDE_ROUNDING, OWN_ROUNDING = 2.0**-50, 2.0**-20
+"""What the difference of two values is wrong by, as a share of them: it counts where a kink makes the step short."""
+NEAR_KINK = 2.0**-16
+"""Where a kink is in float32, as a share of it: a rule may have rounded what it compares."""
+SMALLEST = 2.0**-120
+"""The smallest size of z, beside 0, at which differences are taken: in float32 their steps are still exact."""
 CROSSING_WIDTH, CROSSING = 0.25, 1e-7
 """So near a zero a derivative is the difference of two numbers near 0.25, each wrong by up to three roundings."""
 SUBNORMAL = 256 * 2.0**-149
@@ -53,7 +65,9 @@ def check_activation(
       operations, it computes in float32 throughout, and its loop becomes vector code without calls.
     - Its value and its derivative agree with `value` and `derivative` in every form.
     - Its derivative is that of its value, by central differences: of `value` in float64 where it is given, else of the
-      rule's own values.
+      rule's own values. They are taken densely between -110 and 110, and at all sizes of z from 2⁻¹²⁰ on, with steps
+      that grow with the size. An error shows that is larger than 1e-6, or without `value` 2e-3; for derivatives above 1
+      in size, these are shares of the derivative.
     - Both are finite for every finite z. At infinity neither is NaN, and NaN gives a NaN value.
     - A layer ``Activation(rule)`` of that name passes :func:`check_layer`.
 
@@ -71,14 +85,14 @@ def check_activation(
         Zeros of the derivative. Within 1/4 of one, the derivative may be wrong by 1e-7 beside that: it is the
         difference of two numbers there.
     kinks : sequence of float
-        Numbers at which the derivative jumps: differences are not taken across them.
+        Numbers at which the derivative jumps: differences are taken on either side, not across them.
 
     Raises
     ------
     AssertionError
         The activation breaks one of the rules; the message says which, at which z, and by how much.
     ConfigError
-        There is no activation of that name, or a number is not possible.
+        There is no activation of that name, an argument is not of its kind, or a number is not possible.
 
     Examples
     --------
@@ -90,45 +104,32 @@ def check_activation(
         if rule not in RULES:
             raise ConfigError(f"rule: unknown activation {shown(rule)}{did_you_mean(rule, RULES)}")
         name, function = rule, RULES[rule]
-    else:
+    elif callable(rule):
         name, function = getattr(rule, "__name__", "rule"), rule
+    else:
+        raise ConfigError(f"rule is {shown(rule)}; an activation's name or a function is required")
+    optional(function_required, "value", value)
+    optional(function_required, "derivative", derivative)
     of_value = real_number("tolerance", tolerance)
     of_slope = optional(real_number, "derivative_tolerance", derivative_tolerance)
     shares = of_value, of_value if of_slope is None else of_slope
     zeros, kinks = _points("zeros", zeros), _points("kinks", kinks)
     z = _numbers()
     few = np.concatenate([z[:: max(1, len(z) // 1000)], _EDGES, -_EDGES])
-    plain = _plain(name, function, few)
-    forms = {form: _compiled(function, fastmath) for form, fastmath in FORMS.items()}
-    results = {form: _evaluated(loop, z) for form, loop in forms.items()}
-    points = {"fused": z, "unfused": z, "plain Python": few}
-    results["plain Python"] = plain
-    for form, (a, slope) in results.items():
-        at = points[form]
-        for what, found in (("value", a), ("derivative", slope)):
-            endless = np.flatnonzero(~np.isfinite(found))
-            if endless.size:
-                first = endless[0]
-                raise AssertionError(
-                    f"{name}, {form}: {what} at z = {at[first]!r} is {found[first]}; a finite number is expected, "
-                    f"as for every finite z; {endless.size} of {at.size} are not"
-                )
-        wide = at.astype(np.float64)
-        with np.errstate(all="ignore"):
-            if value is not None:
-                right = np.asarray(value(wide), np.float64)
-                _within(f"{name}, {form}: value", at, a, right, shares[0] * np.abs(right) + SUBNORMAL)
-            if derivative is not None:
-                right = np.asarray(derivative(wide), np.float64)
-                allowed = shares[1] * np.abs(right) + SUBNORMAL
-                for zero in zeros:
-                    allowed += CROSSING * (np.abs(wide - zero) < CROSSING_WIDTH)
-                _within(f"{name}, {form}: derivative", at, slope, right, allowed)
-    _consistent(name, forms["fused"], value, kinks)
-    for form, loop in forms.items():
-        _vector_code(f"{name}, {form}", loop)
-        _at_the_ends(f"{name}, {form}", lambda z, loop=loop: _evaluated(loop, z))  # type: ignore[misc]
-    _at_the_ends(f"{name}, plain Python", lambda z: _plain(name, function, z))
+    plain = f"{name}, plain Python"
+    of_plain = _plain(plain, function, few)
+    expected = _expected(z, value, derivative, shares, zeros)
+    for form, fastmath in FORMS.items():
+        what = f"{name}, {form}"
+        loop = _compiled(what, function, fastmath)
+        evaluate = partial(_evaluated, loop)
+        _right(what, z, evaluate(z), expected)
+        if form == "fused":
+            _consistent(name, loop, value, kinks)
+        _vector_code(what, loop)
+        _at_the_ends(what, evaluate)
+    _right(plain, few, of_plain, _expected(few, value, derivative, shares, zeros))
+    _at_the_ends(plain, partial(_plain, plain, function))
     if isinstance(rule, str):
         check_layer(Activation(rule), (5,), value if rule != "identity" else None)
 
@@ -154,16 +155,83 @@ def _numbers() -> Array:
     return z[np.isfinite(z)]
 
 
-def _compiled(rule: Rule, fastmath: Any) -> Any:
+def _expected(
+    z: Array,
+    value: Function | None,
+    derivative: Function | None,
+    shares: tuple[float, float],
+    zeros: Sequence[float],
+) -> list[tuple[Array, Array] | None]:
+    """Return what value and derivative are by the formulas, where there are any, and by how much they may be off."""
+    wide = z.astype(np.float64)
+    expected: list[tuple[Array, Array] | None] = []
+    for what, formula, share in zip(("value", "derivative"), (value, derivative), shares, strict=True):
+        if formula is None:
+            expected.append(None)
+            continue
+        with np.errstate(all="ignore"):
+            right = _formula(what, formula, wide)
+            allowed = share * np.abs(right) + SUBNORMAL
+        for zero in zeros if what == "derivative" else ():
+            allowed += CROSSING * (np.abs(wide - zero) < CROSSING_WIDTH)
+        expected.append((right, allowed))
+    return expected
+
+
+def _right(
+    what: str, z: Array, results: tuple[Array, Array], expected: list[tuple[Array, Array] | None]
+) -> None:
+    """Require finite values and derivatives, and those that are expected."""
+    for which, found in zip(("value", "derivative"), results, strict=True):
+        endless = np.flatnonzero(~np.isfinite(found))
+        if endless.size:
+            first = endless[0]
+            raise AssertionError(
+                f"{what}: {which} at z = {z[first]!r} is {found[first]}; a finite number is expected, "
+                f"as for every finite z; {endless.size} of {z.size} are not"
+            )
+    for which, found, one in zip(("value", "derivative"), results, expected, strict=True):
+        if one is not None:
+            _within(f"{what}: {which}", z, found, *one)
+
+
+def _formula(what: str, function: Function, z: Array) -> Array:
+    """Return what a caller's formula gives, a number for each z."""
+    found = returned(what, function(z))
+    require(found.shape in ((), z.shape), f"{what} has shape {found.shape}; {z.shape} is expected")
+    return np.broadcast_to(found, z.shape)
+
+
+def _binade(size: Array) -> Array:
+    """Return the largest powers of two that are at most so large."""
+    return np.ldexp(1.0, np.frexp(size)[1] - 1)
+
+
+def _where_differenced() -> Array:
+    """Return numbers of 16 bits, densely between -12 and 12 and between -110 and 110, and of every size."""
+    sizes = SMALLEST * 2.0 ** np.arange(0, 247.9, 1 / 16)
+    z = np.concatenate([np.linspace(-12, 12, 4801), np.linspace(-110, 110, 9_901), sizes, -sizes])
+    unit = _binade(np.maximum(np.abs(z), SMALLEST)) * 2.0**-15
+    return (np.round(z / unit) * unit).astype(np.float32)
+
+
+_DIFFERENCED = _where_differenced()
+
+
+def _compiled(what: str, rule: Rule, fastmath: Any) -> Any:
     if rule not in FUNCTIONS and not hasattr(rule, "py_func"):
         register_jitable(rule)
 
-    @numba.njit("void(float32[::1], float32[::1], float32[::1])", error_model="numpy", fastmath=fastmath)
     def loop(z: Any, value: Any, derivative: Any) -> None:
         for i in range(z.size):
             value[i], derivative[i] = rule(z[i])
 
-    return loop
+    signature = "void(float32[::1], float32[::1], float32[::1])"
+    try:
+        return numba.njit(signature, error_model="numpy", fastmath=fastmath)(loop)
+    except NumbaError as error:
+        reason = " ".join(line.strip() for line in str(error).splitlines() if line.strip())
+        raise AssertionError(f"{what}: it does not compile: {reason[:300]}") from error
 
 
 def _evaluated(loop: Any, z: Array) -> tuple[Array, Array]:
@@ -172,16 +240,22 @@ def _evaluated(loop: Any, z: Array) -> tuple[Array, Array]:
     return value, derivative
 
 
-def _plain(name: str, rule: Rule, z: Array) -> tuple[Array, Array]:
+def _plain(what: str, rule: Rule, z: Array) -> tuple[Array, Array]:
     rule = getattr(rule, "py_func", rule)
     value, derivative = np.empty_like(z), np.empty_like(z)
     with np.errstate(all="ignore"):
         for i, number in enumerate(z):
-            result = rule(number)
-            kinds = [type(one).__name__ for one in result]
+            try:
+                result = rule(number)
+            except Exception as error:
+                raise AssertionError(
+                    f"{what}: of {number!r} it raises {type(error).__name__}: {error}"
+                ) from error
+            is_pair = isinstance(result, tuple | list)
+            kinds = [type(one).__name__ for one in result] if is_pair else type(result).__name__
             require(
                 kinds == ["float32", "float32"],
-                f"{name}, plain Python: of {number!r} it returns {kinds}; two np.float32 are expected",
+                f"{what}: of {number!r} it returns {kinds}; two np.float32 are expected",
             )
             value[i], derivative[i] = result
     return value, derivative
@@ -200,25 +274,36 @@ def _within(what: str, z: Array, found: Array, right: Array, allowed: Array) -> 
 
 
 def _consistent(name: str, loop: Any, value: Function | None, kinks: Sequence[float]) -> None:
-    """Compare the derivative with differences of the value."""
-    z = np.round(np.linspace(-12, 12, 4801) * 4096).astype(np.float32) / np.float32(4096)
-    for kink in kinks:
-        z = z[np.abs(z - kink) > OWN_STEP]
-    slope = _evaluated(loop, z)[1]
+    """Compare the derivative with differences of the value, at each z with the longest step that crosses no kink."""
+    z = _DIFFERENCED
     wide = z.astype(np.float64)
+    gap = np.full(z.shape, np.inf)
+    for kink in kinks:
+        apart = np.abs(wide - kink)
+        gap = np.minimum(gap, np.where(apart > max(NEAR_KINK * abs(kink), SMALLEST), apart, 0.0))
+    z, wide, gap = z[gap > 0], wide[gap > 0], gap[gap > 0]
+    slope = _evaluated(loop, z)[1]
+    # Powers of two, so that the sum of z and a step is not rounded.
+    share = OWN_STEP if value is None else STEP
+    step = np.minimum(share * _binade(np.maximum(np.abs(wide), 8.0)), _binade(np.minimum(gap, MOST)) / 2)
+
+    def values(at: Array) -> Array:
+        if value is not None:
+            with np.errstate(all="ignore"):
+                return _formula("value", value, at)
+        return _evaluated(loop, at.astype(np.float32))[0].astype(np.float64)
+
+    def central(step: Array) -> tuple[Array, Array]:
+        after, before = values(wide + step), values(wide - step)
+        return (after - before) / (2 * step), np.maximum(np.abs(after), np.abs(before))
+
     if value is not None:
-        sides = [np.asarray(value(wide + step), np.float64) for step in (STEP, -STEP)]
-        difference, error = (sides[0] - sides[1]) / (2 * STEP), DIFFERENCED
+        difference, size = central(step)
+        error, rounding = DIFFERENCED, WIDE_ROUNDING * size / step
     else:
-
-        def central(step: float) -> Array:
-            after, before = (
-                _evaluated(loop, z + np.float32(by))[0].astype(np.float64) for by in (step, -step)
-            )
-            return (after - before) / (2 * step)
-
-        difference, error = (4 * central(OWN_STEP / 2) - central(OWN_STEP)) / 3, OWN_DIFFERENCED
-    allowed = np.full(z.shape, error * max(1.0, largest(difference)))
+        (coarse, size), (fine, _) = central(step), central(step / 2)
+        difference, error, rounding = (4 * fine - coarse) / 3, OWN_DIFFERENCED, OWN_ROUNDING * size / step
+    allowed = np.maximum(error * np.maximum(1.0, np.abs(difference)), rounding)
     _within(f"{name}: derivative, beside differences of the value,", z, slope, difference, allowed)
 
 
@@ -237,7 +322,8 @@ def _vector_code(what: str, loop: Any) -> None:
         "double" not in body,
         f"{what}: it computes in float64; write constants as np.float32(...), or make results np.float32",
     )
-    require("x float>" in body, f"{what}: a loop over it does not become vector code")
+    is_vector = re.search(r"store <\d+ x float>", body) is not None
+    require(is_vector, f"{what}: a loop over it does not become vector code")
 
 
 def _at_the_ends(what: str, evaluate: Callable[[Array], tuple[Array, Array]]) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import fgnumba as fg
-from fgnumba.testing import check_activation
+from fgnumba.testing import activations, check_activation
 
 ZERO, ONE, THREE, SIX = np.float32(0), np.float32(1), np.float32(3), np.float32(6)
 
@@ -44,6 +44,42 @@ def wide(z):
 def untyped(z):
     a, slope = hardtanh(z)
     return a * 1.0, float(slope)
+
+
+def flat_between(low, high):
+    """Return a ReLU whose derivative is 0 where low < z < high, as it must not be."""
+    low, high = np.float32(low), np.float32(high)
+
+    def rule(z):
+        is_up = not z <= ZERO
+        slope = ONE if is_up else ZERO
+        if low < z and z < high:
+            slope = ZERO
+        return z if is_up else ZERO, slope
+
+    return rule
+
+
+def raising(z):
+    return z, np.float32(math.sqrt(z))
+
+
+def uncompilable(z):
+    return z, globals()["ONE"]
+
+
+def alone(z):
+    return z
+
+
+def sequential(z):
+    """Return min(|z|, 3), by a loop whose length depends on z."""
+    total, rest = ZERO, abs(z)
+    while rest > ZERO and total < THREE:
+        total += min(rest, ONE)
+        rest -= ONE
+    slope = ZERO if total >= THREE else ONE
+    return total if z == z else z, slope if z >= ZERO else -slope
 
 
 def overflowing(z):
@@ -87,6 +123,105 @@ def test_a_rule_of_ones_own_passes():
 def test_a_fault_fails(rule, message):
     with pytest.raises(AssertionError, match=message):
         check_activation(rule, value, derivative, kinks=(-1.0, 1.0))
+
+
+def above_zero(z):
+    return np.maximum(z, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("between", "value"),
+    [
+        ((20, math.inf), above_zero),
+        ((20.3, 20.6), None),
+        ((1e30, 4e30), above_zero),
+        ((1e6, 1e7), None),
+        ((1e-8, 1e-6), above_zero),
+        ((1e-35, 1e-33), None),
+    ],
+)
+def test_a_derivative_that_is_wrong_at_some_magnitude_fails(between, value):
+    with pytest.raises(AssertionError, match="derivative, beside differences of the value, at z = "):
+        check_activation(flat_between(*between), value, kinks=(0.0,))
+
+
+@pytest.mark.parametrize("value", [above_zero, None])
+def test_differences_are_not_taken_across_a_kink(value):
+    rule = flat_between(math.inf, math.inf)
+    check_activation(rule, value, kinks=(0.0,))
+    with pytest.raises(AssertionError, match=r"derivative, beside differences of the value, at z = "):
+        check_activation(rule, value)
+
+
+def test_a_steep_part_does_not_hide_an_error_elsewhere():
+    def steep(z):
+        if z > np.float32(5):
+            rest = z - np.float32(5)
+            return np.float32(5) + np.float32(8000) * min(rest, ONE), np.float32(8000) if rest < ONE else ZERO
+        return z, np.float32(1.001) if z < -ONE else ONE
+
+    def value(z):
+        return np.where(z > 5, 5 + 8000 * np.clip(z - 5, 0, 1), z)
+
+    with pytest.raises(AssertionError, match=r"differences of the value, .* is .*1\.001"):
+        check_activation(steep, value, kinks=(5.0, 6.0))
+
+
+@pytest.mark.parametrize(
+    ("rule", "message"),
+    [
+        (alone, "alone, plain Python: of .* it returns float32; two np.float32 are expected"),
+        (raising, "raising, plain Python: of .* it raises ValueError: "),
+        (uncompilable, "uncompilable, fused: it does not compile: "),
+        (sequential, "sequential, .*: a loop over it does not become vector code"),
+    ],
+)
+def test_a_rule_that_cannot_be_run_fails_with_a_line(rule, message):
+    with pytest.raises(AssertionError, match=message) as caught:
+        check_activation(rule, kinks=(-3.0, 0.0, 3.0))
+    assert "\n" not in str(caught.value)
+
+
+class Loop:
+    """What has machine code of its own."""
+
+    def __init__(self, stored):
+        self._code = f"define void @loop() {{\n  %3 = fmul <4 x float> %1, %2\n  store {stored}, ptr %0\n}}\n"
+
+    def inspect_llvm(self):
+        return {(): self._code}
+
+
+def test_vector_code_stores_vectors():
+    activations._vector_code("loop", Loop("<4 x float> %3"))
+    with pytest.raises(AssertionError, match="loop: a loop over it does not become vector code"):
+        activations._vector_code("loop", Loop("float %4"))
+
+
+@pytest.mark.parametrize(
+    ("formulas", "message"),
+    [
+        ({"value": lambda z: z[:3]}, r"value has shape \(3,\); \(\d+,\) is expected"),
+        ({"value": lambda z: "a"}, "value returned 'a'; an array of numbers is expected"),
+        ({"derivative": lambda z: None}, "derivative at z = .* nan is expected"),
+    ],
+)
+def test_a_formula_that_returns_something_else_fails(formulas, message):
+    with pytest.raises(AssertionError, match=message):
+        check_activation(hardtanh, **formulas, kinks=(-1.0, 1.0))
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"rule": 3}, "rule is 3; an activation's name or a function is required"),
+        ({"rule": "tanh", "value": 3}, "value is 3; a function is required"),
+        ({"rule": "tanh", "derivative": "x"}, "derivative is 'x'; a function is required"),
+    ],
+)
+def test_arguments_of_another_kind_are_refused(given, message):
+    with pytest.raises(fg.ConfigError, match=message):
+        check_activation(**given)
 
 
 def test_a_wrong_slope_fails_without_a_reference():
