@@ -16,10 +16,12 @@ from fgnumba.layers import Dense
 from fgnumba.layers.losses import Loss, SoftmaxCrossEntropy
 from fgnumba.model.graph import Graph, Sequential
 from fgnumba.model.jvp import jvp
+from fgnumba.objects.fingerprint import fingerprint
 from fgnumba.optimizers import SGD
+from fgnumba.testing.arguments import instance, numbers
 from fgnumba.testing.comparison import compare, largest, require, same_bits
 from fgnumba.training.trainer import Trainer
-from fgnumba.validation import optional, real_number, whole_number
+from fgnumba.validation import as_float, optional, real_number, whole_number
 
 Array = npt.NDArray[Any]
 
@@ -28,7 +30,7 @@ CONFIDENCE = 1 - 1e-6
 WARM_UP = 20
 """Steps before the first estimate: what an estimator learns from step to step is there then."""
 STANDING = 1e-9
-"""Learning rate at which parameters stay where they are."""
+"""Learning rate at which parameters hardly move."""
 ROUNDING = 1e-6
 """What the mean of estimates is wrong by, of entries up to 1: sixteen roundings of float32."""
 HUGE = 3e38
@@ -88,9 +90,11 @@ def check_estimator(
     - ``Trainer.estimate`` leaves parameters as they are, and returns the same for the same step, bit for bit.
     - A step of SGD, with momentum and without, moves the parameters by the learning rate times what
       ``Trainer.estimate`` returned before it, and reports the model's loss.
-    - All that it keeps from step to step is in the trainer's state: a copy of a trainer takes the same steps, bit for
-      bit.
+    - All that it keeps from step to step is in the trainer's state: steps leave the estimator itself as it is, and a
+      copy of a trainer, with the estimator as it was before any step, takes the same steps, bit for bit.
     - A step whose loss is not finite raises ``DivergenceError`` and leaves the parameters as they are.
+
+    All of this is done with copies of the model, at the model's parameters; the model itself is left as it is.
 
     Parameters
     ----------
@@ -123,9 +127,10 @@ def check_estimator(
     Raises
     ------
     AssertionError
-        The estimator breaks one of the rules; the message says which, where, and by how much.
+        The estimator breaks one of the rules; the message says which, where, and by how much. Or there is nothing to
+        compare with: the gradient or an estimate is zero throughout, or not finite, or the loss is not.
     ConfigError
-        A number is not possible.
+        An argument is not of its kind, or a number is not possible.
 
     Examples
     --------
@@ -134,6 +139,9 @@ def check_estimator(
     >>> report.biased_entries
     0
     """
+    instance("estimator", estimator, Estimator)
+    optional(instance, "model", model, Graph)
+    optional(instance, "loss", loss, Loss)
     draws, seed = whole_number("draws", draws, 2), whole_number("seed", seed, 0, MAX_SEED)
     bias, rounding = optional(real_number, "bias", bias), real_number("rounding", rounding)
     if model is None:
@@ -142,11 +150,16 @@ def check_estimator(
     check = _EstimatorCheck(
         estimator, model, loss or SoftmaxCrossEntropy(), np.asarray(x), np.asarray(y), seed
     )
+    shapes = {name: values.shape for name, values in model.parameters().items()}
+    exact = optional(numbers, "gradient", gradient, shapes)
     check.words()
-    check.steps()
-    check.copies()
-    check.divergence()
-    return check.statistics(gradient, draws, bias, rounding)
+    try:
+        check.steps()
+        check.copies()
+        check.divergence()
+        return check.statistics(exact, draws, bias, rounding)
+    except DivergenceError as error:
+        raise AssertionError(f"{check.kind}: a step at the model's parameters diverged: {error}") from error
 
 
 def gradient_by_coordinates(
@@ -192,9 +205,19 @@ def _flat(arrays: Mapping[str, npt.ArrayLike]) -> Array:
 
 class _EstimatorCheck:
     def __init__(self, estimator: Estimator, model: Graph, loss: Loss, x: Array, y: Array, seed: int) -> None:
-        self.estimator, self.model, self.loss = estimator, model, loss
+        self.estimator, self.model, self.loss = estimator, copy.deepcopy(model), loss
+        self.unused, self.held = copy.deepcopy(estimator), fingerprint(estimator)
         self.x, self.y, self.seed = x, y, seed
         self.kind = type(estimator).__name__
+
+    def unchanged(self) -> None:
+        # What cannot be copied may have another fingerprint each time: the trainer's copy tells then.
+        held = fingerprint(self.estimator)
+        require(
+            held == self.held or held != fingerprint(self.estimator),
+            f"{self.kind}: steps changed the estimator itself; what it keeps from step to step is expected in the "
+            "trainer's state",
+        )
 
     def trainer(self, model: Graph | None = None, optimizer: SGD | None = None) -> Trainer:
         return Trainer(
@@ -235,7 +258,12 @@ class _EstimatorCheck:
                 same_bits(f"{where}: {name!r} after an estimate", values, before[name])
             for name, again in trainer.estimate(self.x, self.y).items():
                 same_bits(f"{where}: estimate of {name!r}, asked for again,", again, estimate[name])
-            rate = 0.01 / max(largest(g) for g in estimate.values())
+            size = max(largest(g) for g in estimate.values())
+            require(
+                size > 0,
+                f"{where}: the estimate is zero for every parameter; no step can be compared with it",
+            )
+            rate = 0.01 / size
             other = self.trainer(copy.deepcopy(model), SGD(rate, momentum=momentum))
             other.steps_done = trainer.steps_done
             for name in trainer.state.arrays:
@@ -250,13 +278,15 @@ class _EstimatorCheck:
                 expected = -rate * estimate[name].astype(np.float64)
                 allowed = 1e-5 + 2 * np.spacing(np.abs(before[name]))
                 compare(f"{where}: what a step moves {name!r} by", moved, expected, allowed)
+        self.unchanged()
 
     def copies(self) -> None:
-        """Let a trainer and its copy take the same steps."""
+        """Let a trainer and its copy, which has the estimator as it was before any step, take the same steps."""
         trainer = self.trainer(copy.deepcopy(self.model), SGD(1e-4))
         for _ in range(5):
             trainer.step(self.x, self.y)
-        other = copy.deepcopy(trainer)
+        # The copy holds this in the estimator's place.
+        other = copy.deepcopy(trainer, {id(trainer.estimator): copy.deepcopy(self.unused)})
         for batch in (len(self.x), max(1, len(self.x) // 2), len(self.x)):
             for one in (trainer, other):
                 one.step(self.x[:batch], self.y[:batch])
@@ -266,6 +296,7 @@ class _EstimatorCheck:
                 values,
                 trainer.model.parameters()[name],
             )
+        self.unchanged()
 
     def divergence(self) -> None:
         model = copy.deepcopy(self.model)
@@ -294,12 +325,18 @@ class _EstimatorCheck:
     def statistics(
         self, given: Mapping[str, npt.ArrayLike] | None, draws: int, bias: float | None, rounding: float
     ) -> EstimatorReport:
-        trainer = self.trainer()
+        trainer, parameters = self.trainer(), self.model.parameters()
         for _ in range(WARM_UP):
             trainer.step(self.x, self.y)
-        names = list(self.model.parameters())
+        # The steps are small, but the estimates are meant to be those at the parameters that were given.
+        self.model.load_parameters(parameters)
+        names = list(parameters)
         exact = gradient_by_coordinates(self.model, self.loss, self.x, self.y) if given is None else given
         gradient = _flat({name: exact[name] for name in names})
+        require(
+            bool(np.isfinite(gradient).all()) and bool(gradient.any()),
+            f"{self.kind}: the gradient is zero or not finite; estimates cannot be compared with it",
+        )
         found = np.empty((draws, gradient.size))
         for draw in range(draws):
             trainer.steps_done = WARM_UP + draw
@@ -330,6 +367,10 @@ class _EstimatorCheck:
             )
         theory = self.estimator.relative_variance(self.model.parameter_count)
         if theory is not None:
+            require(
+                as_float(theory) is not None,
+                f"{self.kind}: relative_variance returned {theory!r}; a number or None is expected",
+            )
             noise = _quantile(1) * float(squared.std(ddof=1)) / np.sqrt(draws)
             compare(
                 f"{self.kind}: E‖g - ∇f‖² / ‖∇f‖² of {draws} estimates",

@@ -12,7 +12,9 @@ from fgnumba.layers import Perturbation
 from fgnumba.model.plan import Plan
 
 
-class _Estimate(Estimate):
+class OwnEstimate(Estimate):
+    """What `Own` binds."""
+
     def __init__(self, setting: Setting, fault: str) -> None:
         self._setting, self._fault, self._calls = setting, fault, 0
         stream = setting.stream.array
@@ -81,7 +83,7 @@ class Own(Estimator):
         return parameters * (0.7 if self.fault == "variance" else 1.0) - 1
 
     def bind(self, setting: Setting) -> Estimate:
-        return _Estimate(setting, self.fault)
+        return OwnEstimate(setting, self.fault)
 
 
 FAULTS = (
