@@ -3,7 +3,7 @@
 import math
 import re
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import numba
@@ -147,6 +147,7 @@ _EDGES = np.array(
 )
 
 
+@cache
 def _numbers() -> Array:
     """Return every 12,289th float32, the edges of what exponentials can be, and small numbers densely."""
     bits = np.arange(0, 2**32, 12289, dtype=np.int64).astype(np.uint32).view(np.float32)
