@@ -7,7 +7,6 @@ import numpy as np
 import numpy.typing as npt
 
 from fgnumba.errors import ConfigError, shown
-from fgnumba.testing.comparison import require
 
 Array = npt.NDArray[Any]
 
@@ -92,9 +91,7 @@ def returned(what: str, result: Any) -> Array:
         It is not an array of numbers.
     """
     try:
-        array = np.asarray(result, np.float64)
+        return np.asarray(result, np.float64)
     except (TypeError, ValueError):
-        array = None
-    require(array is not None, f"{what} returned {shown(result)}; an array of numbers is expected")
-    assert array is not None
-    return array
+        message = f"{what} returned {shown(result)}; an array of numbers is expected"
+    raise AssertionError(message)

@@ -154,7 +154,7 @@ def test_estimates_are_taken_at_the_parameters_of_the_model(monkeypatch):
     monkeypatch.setattr(estimators, "STANDING", 0.05)
     model, loss, x, y = problem()
     exact = reverse.value_and_grad(model, loss, x, y)[1]
-    assert check_estimator(Own(), model, loss, x, y, gradient=exact).biased_entries == 0
+    assert check_estimator(Own(), model, loss, x, y, gradient=exact, draws=300).biased_entries == 0
 
 
 class _Constant(OwnEstimate):
