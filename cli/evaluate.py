@@ -41,10 +41,10 @@ def evaluate(run: Path, data: str | None, data_dir: str | None, as_json: bool) -
     """
     import fgnumba as fg
     from fgnumba.errors import printable
-    from fgnumba.runs import run_folder
+    from fgnumba.runs import saved_run
     from fgnumba.storage.json_lines import json_object
 
-    trained = run_folder.read(run)
+    trained = saved_run.read(run)
     directory = data_dir if data_dir is not None or data is not None else trained.config.data_dir
     dataset = fg.datasets.load(trained.config.data if data is None else data, data_dir=directory)
     if dataset.input_shape != trained.model.input_shape or dataset.classes > trained.model.outputs:

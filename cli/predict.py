@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from fgnumba.runs.run_folder import Run
+    from fgnumba.runs.saved_run import Run
 
 
 @click.command(
@@ -39,9 +39,9 @@ def predict(run: Path, inputs: Path, output: Path | None) -> None:
 
     Without --output, the command prints the number of the most probable class of each example, one on each line.
     """
-    from fgnumba.runs import run_folder
+    from fgnumba.runs import saved_run
 
-    trained = run_folder.read(run)
+    trained = saved_run.read(run)
     x = read_inputs(inputs, trained)
     probabilities = softmax(trained.model(x))
     if output is None:

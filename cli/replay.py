@@ -53,15 +53,15 @@ def replay(run: Path, step: int | None, output: Path | None, quiet: bool) -> int
     from fgnumba.cli.output import check_output, write_output
     from fgnumba.errors import printable
     from fgnumba.layers.parameters import digest
-    from fgnumba.runs import run_folder
+    from fgnumba.runs import run_folder, saved_run
     from fgnumba.training.checkpoints import REPLAY
     from fgnumba.training.replay_log import read
 
     if output is not None:
         check_output(output)
-    _, trainer = run_folder.read_start(run)
+    _, trainer = saved_run.read_start(run)
     log = read(run / REPLAY)
-    left = run_folder.left_step(run, log.steps)
+    left = saved_run.left_step(run, log.steps)
     done = retaken(trainer, log, left if step is None else step, quiet)
     if log.cut and not quiet:
         say(printable(log.cut))
@@ -69,7 +69,7 @@ def replay(run: Path, step: int | None, output: Path | None, quiet: bool) -> int
     if output is not None:
         write_output(output, save(parameters))
     rebuilt = digest(parameters)
-    trained = run_folder.read_parameters(run, trainer.model) if done == left else None
+    trained = saved_run.read_parameters(run, trainer.model) if done == left else None
     if trained is None:
         show(f"step {done}, sha256 {rebuilt}")
         return 0

@@ -11,7 +11,7 @@ from fgnumba.cli.message import say, tell
 from fgnumba.cli.progress import progress
 from fgnumba.cli.signals import Signals
 from fgnumba.errors import printable, shown
-from fgnumba.runs import run_folder
+from fgnumba.runs import run_folder, saved_run
 from fgnumba.runs.assembly import Assembled, assemble
 from fgnumba.runs.configuration import named
 from fgnumba.runs.run_folder import DATA, RESTORED
@@ -111,7 +111,7 @@ def continued(folder: Path, data: Mapping[str, Any], quiet: bool, keeping: Mappi
     int
         Exit status: 0, or 128 plus the number of the signal that ended the run.
     """
-    config, facts = run_folder.read_unfinished(folder)
+    config, facts = saved_run.read_unfinished(folder)
     if _has_ended(folder, facts):
         return 0
     config = config.updated(data)

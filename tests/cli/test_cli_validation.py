@@ -10,7 +10,7 @@ from safetensors.numpy import load_file
 
 import fgnumba as fg
 from fgnumba.datasets.split import split
-from fgnumba.runs import figures, run_folder
+from fgnumba.runs import figures, saved_run
 from fgnumba.runs.configuration import HELD_OUT, PATIENCE, RunConfig
 from tests.fault_runs import assert_undisturbed, killed, start
 
@@ -73,7 +73,7 @@ def test_without_steps_a_run_ends_where_it_gets_no_better(fgtrain, folder, noise
     # What judged is what the library holds out with this seed.
     data = fg.datasets.load("noise.npz")
     _, x, y = split(data, HELD_OUT, 0)
-    judged = fg.evaluate(run_folder.read(run).model, x, y)
+    judged = fg.evaluate(saved_run.read(run).model, x, y)
     assert (judged.accuracy, judged.loss) == (last["validation_accuracy"], last["validation_loss"])
     # The run's own configuration repeats it.
     assert fgtrain("train", "--config", "run/config.toml", "--out", "again", "--quiet").code == 0

@@ -18,7 +18,7 @@ import fgnumba as fg
 from fgnumba.cli.predict import read_inputs
 from fgnumba.datasets import load, read_idx
 from fgnumba.errors import FgError
-from fgnumba.runs import run_folder
+from fgnumba.runs import run_folder, saved_run
 from fgnumba.runs.assembly import written_model
 from fgnumba.runs.configuration import RunConfig
 from fgnumba.runs.presets import model_from
@@ -152,7 +152,7 @@ def read_run_folder(content: bytes) -> None:
     files = [*content.split(SEPARATOR), b"", b""]
     for name, part in zip((run_folder.CONFIG, run_folder.METRICS, run_folder.MODEL), files, strict=False):
         rules.written(name, part)
-    rules.refuses_well(lambda: run_folder.read(rules.FOLDER, "cpu"))
+    rules.refuses_well(lambda: saved_run.read(rules.FOLDER, "cpu"))
 
 
 def array_file(array: np.ndarray, version: tuple[int, int] | None = None) -> bytes:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import fgnumba as fg
 from fgnumba.errors import RunError
-from fgnumba.runs import run_folder
+from fgnumba.runs import run_folder, saved_run
 from fgnumba.runs.configuration import RunConfig
 from fgnumba.runs.search import Ledger, Trial
 from fgnumba.training.metrics import MAX_RECORDS
@@ -43,13 +43,13 @@ def run(valid, tmp_path):
 def test_a_damaged_run_folder_is_read_or_refused(valid, tmp_path_factory, name, data):
     path = shutil.copytree(valid, tmp_path_factory.mktemp("damaged") / "run")
     (path / name).write_bytes(data.draw(mutations((valid / name).read_bytes())))
-    message = refusal(lambda: run_folder.read(path, "cpu"))
+    message = refusal(lambda: saved_run.read(path, "cpu"))
     assert message is None or name in message or run_folder.MODEL in message
 
 
 def refused(path, match):
     with pytest.raises(RunError, match=match) as caught:
-        run_folder.read(path, "cpu")
+        saved_run.read(path, "cpu")
     assert "\n" not in str(caught.value)
 
 
@@ -93,7 +93,7 @@ def test_trials_of_a_search_that_are_none(tmp_path, text):
 
 def test_numbers_that_are_none_are_read_as_nan(run):
     (run / run_folder.METRICS).write_text(line(loss=None) + "\n" + line(loss=float("inf")) + "\n")
-    first, second = run_folder.read(run).records
+    first, second = saved_run.read(run).records
     assert np.isnan(first.loss)
     assert np.isinf(second.loss)
 

@@ -13,7 +13,7 @@ import pytest
 
 import fgnumba as fg
 from fgnumba.errors import RunError
-from fgnumba.runs import run_folder
+from fgnumba.runs import run_folder, saved_run
 from fgnumba.runs.configuration import RunConfig
 
 CONFIG = RunConfig(layers=({"type": "dense", "units": 3},), steps=2)
@@ -46,7 +46,7 @@ def test_what_is_written_is_read_back(tmp_path, model, prepare):
     prepare(path)
     assert write(path, model) == path
     assert names(tmp_path) == ["run"]
-    found = run_folder.read(path)
+    found = saved_run.read(path)
     assert (found.config, found.records) == (CONFIG, RECORDS)
     for name, array in model.parameters().items():
         np.testing.assert_array_equal(found.model.parameters()[name], array)
@@ -78,7 +78,7 @@ def test_a_link_to_an_empty_folder_stays_one(tmp_path, model):
     (tmp_path / "link").symlink_to(tmp_path / "target")
     write(tmp_path / "link", model)
     assert (tmp_path / "link").is_symlink()
-    assert run_folder.read(tmp_path / "link").config == CONFIG
+    assert saved_run.read(tmp_path / "link").config == CONFIG
     assert names(tmp_path) == ["link", "target"]
 
 
@@ -114,7 +114,7 @@ def test_a_configuration_without_its_run(tmp_path, model, key):
     text = (path / "config.toml").read_text(encoding="utf-8")
     (path / "config.toml").write_text(text.replace(key, f"not_{key}"))
     with pytest.raises(RunError, match=rf"config.toml is damaged: \[run\] has no {key}"):
-        run_folder.read(path)
+        saved_run.read(path)
 
 
 def test_runs_side_by_side_take_a_name_each(tmp_path):
@@ -125,7 +125,7 @@ def test_runs_side_by_side_take_a_name_each(tmp_path):
     ]
     assert [run.wait() for run in runs] == [0, 0, 0]
     assert names(tmp_path / "runs") == ["digits-mlp-1", "digits-mlp-2", "digits-mlp-3"]
-    seeds = {run_folder.read(path).config.seed for path in (tmp_path / "runs").iterdir()}
+    seeds = {saved_run.read(path).config.seed for path in (tmp_path / "runs").iterdir()}
     assert seeds == {0, 1, 2}
 
 
@@ -151,7 +151,7 @@ def test_a_number_that_is_taken_in_the_meantime_is_counted_up(fgtrain, folder, m
 def test_a_run_knows_the_data_that_it_trained_on(fgtrain, folder, blobs):
     settings = ("--data", blobs, "--widths", 8, "--steps", 4, "--quiet")
     assert fgtrain("train", *settings, "--out", "run").code == 0
-    facts = run_folder.read_unfinished(folder / "run")[1]
+    facts = saved_run.read_unfinished(folder / "run")[1]
     assert facts[run_folder.DATA] == fg.datasets.load(blobs).digest
     assert fgtrain("evaluate", "run").err == ""
     (folder / "model").mkdir()

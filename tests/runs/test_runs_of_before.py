@@ -13,7 +13,7 @@ import pytest
 from safetensors.numpy import load_file
 
 import fgnumba as fg
-from fgnumba.runs import figures, run_folder
+from fgnumba.runs import figures, saved_run
 from fgnumba.training import metrics
 from tests import tolerances
 from tests.places import DATA
@@ -60,7 +60,7 @@ def test_a_run_is_evaluated_and_predicts(fgtrain, folder, kind):
 
 @pytest.mark.parametrize("kind", ["feedback", "weights"])
 def test_records_and_configuration_are_read(kind):
-    run = run_folder.read(RUNS / kind / "ended")
+    run = saved_run.read(RUNS / kind / "ended")
     assert [record.step for record in run.records] == list(range(6, 61, 6))
     assert np.isfinite([(r.test_loss, r.test_accuracy) for r in run.records]).all()
     assert np.isnan([(r.validation_loss, r.validation_accuracy) for r in run.records]).all()
