@@ -8,7 +8,8 @@ added for comparison.
 from dataclasses import dataclass
 
 import fgnumba as fg
-from fgnumba.bench.learning.compare_estimators import Budget, EstimatorResult, compare_recipes
+from fgnumba.bench.learning.compare_estimators import Budget, compare_recipes
+from fgnumba.bench.learning.curves import EstimatorResult
 from fgnumba.bench.measure.result import Comparison, Request, Result
 from fgnumba.bench.reverse.estimator import RECIPE as REVERSE
 from fgnumba.estimators import Recipe, recipe

@@ -5,27 +5,21 @@ seconds or multiply-adds ("products") for each.
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, dataclass
 
+from fgnumba.bench.learning.curves import Curve, EstimatorResult, draw
 from fgnumba.bench.measure import machine
-from fgnumba.bench.measure.result import Result
 from fgnumba.bench.reverse.estimator import RECIPE as REVERSE
 from fgnumba.datasets import Dataset
 from fgnumba.errors import ConfigError, DivergenceError, did_you_mean, printable, shown
 from fgnumba.estimators import RECIPES, Recipe
 from fgnumba.runs.assembly import Assembled, assemble
 from fgnumba.runs.configuration import RunConfig
-from fgnumba.runs.figures import blank
 from fgnumba.training.evaluation import evaluate
 from fgnumba.validation import real_number, whole_number
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
 REVERSE_MODE = "reverse-mode"
 BUDGETS = ("steps", "seconds", "products")
-COLOURS = ("#c1440e", "#1f5fa8", "#3d8b37", "#b08900", "#7a4fa3", "#d1709f", "#5b5b5b", "#2aa5a0", "#8a5a2b")
 
 
 def recipe_of(name: str) -> Recipe:
@@ -79,56 +73,6 @@ class Budget:
         """
         each = {"steps": 1.0, "seconds": seconds, "products": products}[self.kind]
         return max(1, int(self.amount / each))
-
-
-@dataclass
-class Curve:
-    """The course of a run. Its first evaluation is before the first step.
-
-    Parameters
-    ----------
-    name : str
-        Name of the estimator.
-    seed : int
-        Seed of the run.
-    settings : dict
-        Settings of the run, as JSON values.
-    steps : list of int
-        Number of steps before each evaluation.
-    seconds : list of float
-        Time that these steps took, without evaluations.
-    products : list of float
-        Number of multiply-adds of these steps.
-    losses : list of float
-        Test loss in each evaluation.
-    accuracies : list of float
-        Test accuracy in each evaluation.
-    ended : str or None
-        Why the run ended before its budget was used up, or None (the default) if it did not.
-    """
-
-    name: str
-    seed: int
-    settings: dict[str, Any]
-    steps: list[int] = field(default_factory=list)
-    seconds: list[float] = field(default_factory=list)
-    products: list[float] = field(default_factory=list)
-    losses: list[float] = field(default_factory=list)
-    accuracies: list[float] = field(default_factory=list)
-    ended: str | None = None
-
-    def first(self, accuracy: float, what: str) -> float | None:
-        """Return how much the run had used when it first reached an accuracy, or None if it never did.
-
-        Parameters
-        ----------
-        accuracy : float
-            The test accuracy, from 0 to 1.
-        what : str
-            The quantity to return: ``steps``, ``seconds`` or ``products``.
-        """
-        used: list[float] = getattr(self, what)
-        return next((u for u, a in zip(used, self.accuracies, strict=True) if a >= accuracy), None)
 
 
 class Runner:
@@ -338,91 +282,3 @@ def compare_recipes(
 
 def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
-
-
-@dataclass(frozen=True)
-class EstimatorResult(Result):
-    """The result of a comparison. Its table has a row for each estimator, with means over the seeds."""
-
-    names: Sequence[str] = ()
-    curves: Sequence[Curve] = ()
-    target: float | None = None
-
-    def table(self) -> str:
-        """Return the rows as aligned text."""
-        heads = ["estimator", "rate", "steps", "seconds", "products", "test loss", "accuracy"]
-        if self.target is not None:
-            heads += [f"steps to {self.target:g}", "seconds"]
-        lines = [heads, *(self._row(name) for name in self.names)]
-        widths = [max(len(line[column]) for line in lines) for column in range(len(heads))]
-        return "\n".join(
-            "  ".join(
-                f"{cell:{width}}" if column == 0 else f"{cell:>{width}}"
-                for column, (cell, width) in enumerate(zip(line, widths, strict=True))
-            )
-            for line in lines
-        )
-
-    def of(self, name: str) -> list[Curve]:
-        """Return the curves of an estimator, one for each seed.
-
-        Parameters
-        ----------
-        name : str
-            The estimator.
-        """
-        return [curve for curve in self.curves if curve.name == name]
-
-    def _row(self, name: str) -> list[str]:
-        curves = self.of(name)
-        n = len(curves)
-        ended = sum(curve.ended is not None for curve in curves)
-        row = [
-            name,
-            f"{curves[0].settings['learning_rate']:.3g}",
-            f"{sum(c.steps[-1] for c in curves) / n:.0f}",
-            f"{sum(c.seconds[-1] for c in curves) / n:.1f}",
-            f"{sum(c.products[-1] for c in curves) / n:.2e}",
-            "diverged" if ended else f"{sum(c.losses[-1] for c in curves) / n:.4f}",
-            f"{sum(c.accuracies[-1] for c in curves) / n:.4f}",
-        ]
-        if self.target is not None:
-            for what in ("steps", "seconds"):
-                amounts = [c.first(self.target, what) for c in curves]
-                reached = [value for value in amounts if value is not None]
-                row.append("never" if len(reached) < n else f"{sum(reached) / n:.4g}")
-        return row
-
-
-def draw(title: str, names: Sequence[str], curves: Sequence[Curve]) -> "Figure":
-    """Return the figure of a comparison: test loss and error over steps, seconds and multiply-adds.
-
-    Parameters
-    ----------
-    title : str
-        Title of the figure.
-    names : sequence of str
-        The estimators, each of which has a colour.
-    curves : sequence of Curve
-        The runs; each is a line.
-    """
-    figure = blank(11, 5.6)
-    axes = figure.subplots(2, 3, sharey="row", sharex="col")
-    for index, name in enumerate(names):
-        for number, curve in enumerate(c for c in curves if c.name == name):
-            style: dict[str, Any] = {"color": COLOURS[index % len(COLOURS)], "linewidth": 1.2}
-            errors = [100 * (1 - accuracy) for accuracy in curve.accuracies]
-            for column, what in enumerate(("steps", "seconds", "products")):
-                used = getattr(curve, what)
-                label = name if number == 0 and column == 0 else None
-                axes[0, column].plot(used, curve.losses, label=label, **style)
-                axes[1, column].plot(used, errors, **style)
-    for column, what in enumerate(("step", "seconds of steps", "multiply-adds")):
-        axes[1, column].set_xlabel(what)
-        axes[1, column].locator_params(axis="x", nbins=5)
-    axes[0, 0].set(ylabel="test loss", yscale="log")
-    axes[1, 0].set(ylabel="test error, %", yscale="log")
-    axes[0, 0].legend(fontsize=7, frameon=False)
-    # A file name in the title may contain dollar signs, which must not be read as mathematics.
-    figure.suptitle(title, fontsize=10, parse_math=False)
-    return figure

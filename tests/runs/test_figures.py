@@ -137,7 +137,7 @@ def test_whatever_a_figure_raises_costs_no_run(fgtrain, folder, monkeypatch, fau
 
 
 def test_a_figure_that_fails_costs_no_comparison(fgtrain, folder, monkeypatch):
-    monkeypatch.setattr("fgnumba.bench.learning.compare_estimators.blank", failing(RuntimeError("no fonts")))
+    monkeypatch.setattr("fgnumba.bench.learning.curves.blank", failing(RuntimeError("no fonts")))
     done = fgtrain("compare", "--estimators", "feedback", "--widths", 8, "--steps", 2, "--out", "out")
     assert (done.code, names(folder / "out")) == (0, ["data.json"])
     assert "out/figure.svg is left out: RuntimeError: no fonts" in done.err.splitlines()
