@@ -59,7 +59,7 @@ def estimator_of(given: Estimator | str | None) -> Estimator:
     if given is None:
         return WeightPerturbation()
     if isinstance(given, str):
-        return recipe(_known("estimator", given, RECIPES)).make()
+        return recipe(given).make()
     estimator: Estimator = _object("estimator", given, Estimator, RECIPES)
     return estimator
 

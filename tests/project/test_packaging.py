@@ -10,9 +10,11 @@ import pytest
 
 from fgnumba.kernels import DEVICES, OPERATIONS, RULES, module_name
 from tests.places import ROOT
+from tests.project.test_rooms import ROOMS
 
 LINKED = ("kernels", "cli", "bench")
-FLOOR = ("fgnumba.errors", "fgnumba.objects", "fgnumba.uninterrupted", "fgnumba.validation")
+FLOOR = ROOMS[: ROOMS.index("fgnumba.kernels.emit")]
+"""What kernels may use beside kernels."""
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
 
 
