@@ -107,7 +107,7 @@ def compare(
     with results_folder(out, Path("compared", name)) as folder:
         dataset = fg.datasets.load(settings.data, data_dir=settings.data_dir)
         # A model that cannot be built is reported before the work begins.
-        written_model(settings, dataset.classes)
+        written_model(settings, dataset.outputs)
         with interruptible(spinner(f"comparing on {name}")) as advance:
             result = run(
                 [name.strip() for name in estimators.split(",") if name.strip()],

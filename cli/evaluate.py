@@ -47,9 +47,9 @@ def evaluate(run: Path, data: str | None, data_dir: str | None, as_json: bool) -
     trained = saved_run.read(run)
     directory = data_dir if data_dir is not None or data is not None else trained.config.data_dir
     dataset = fg.datasets.load(trained.config.data if data is None else data, data_dir=directory)
-    if dataset.input_shape != trained.model.input_shape or dataset.classes > trained.model.outputs:
+    if dataset.input_shape != trained.model.input_shape or dataset.outputs > trained.model.outputs:
         raise fg.ShapeError(
-            f"{dataset.name}: examples have shape {dataset.input_shape} and {dataset.classes} classes; "
+            f"{dataset.name}: examples have shape {dataset.input_shape} and {dataset.outputs} classes; "
             f"the model of {run} takes {trained.model.input_shape} and {trained.model.outputs}"
         )
     if data is None and trained.data_sha256 not in (None, dataset.digest):
@@ -61,6 +61,6 @@ def evaluate(run: Path, data: str | None, data_dir: str | None, as_json: bool) -
         )
     result = fg.evaluate(trained.model, dataset.x_test, dataset.y_test)
     if as_json:
-        show(json_object(result._asdict()))
+        show(json_object({"accuracy": result.accuracy, "loss": result.loss, "n": result.n, **result.metrics}))
     else:
         show(f"accuracy {result.accuracy:.4f}, loss {result.loss:.4f} on {result.n} test examples")

@@ -16,6 +16,7 @@ from fgnumba.runs.assembly import Assembled, assemble
 from fgnumba.runs.configuration import named
 from fgnumba.runs.run_folder import DATA, RESTORED
 from fgnumba.training.checkpoints import LOCK
+from fgnumba.training.defaults import JUDGED_RECORDS
 from fgnumba.validation import whole_number
 from fgnumba.validation.paths import quoted
 
@@ -25,9 +26,6 @@ if TYPE_CHECKING:
 RECORDS, FEW_RECORDS = 100, 10
 """A run without patience has one record (evaluation) in each epoch, but at most about RECORDS of them, and about
 FEW_RECORDS where it has fewer epochs than that."""
-JUDGED_RECORDS = 20
-"""A run with patience has about this many records: patience is counted in records, and the moment at which it ends a
-run must not depend on the size of the data."""
 
 
 def begun(

@@ -95,7 +95,7 @@ def search(
     settings = settings.updated({name: value for name, value in options.items() if value is not None})
     dataset = fg.datasets.load(settings.data, data_dir=settings.data_dir)
     # A model that cannot be built is reported before the file of trials is created.
-    written_model(settings, dataset.classes)
+    written_model(settings, dataset.outputs)
     recipe = recipe_of(settings.estimator) if settings.estimator else None
     # The file belongs to these settings. The data may move, but their number must stay.
     facts = {name: value for name, value in settings.settings().items() if name != "data_dir"}

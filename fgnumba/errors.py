@@ -47,6 +47,10 @@ class RunError(FgError):
     """A run folder is damaged, would be overwritten, or is no run folder at all."""
 
 
+class FgWarning(UserWarning):
+    """A warning about input that can be used but is doubtful, such as a class without an example."""
+
+
 @dataclass(frozen=True)
 class Diagnosis:
     """The first number of a training step that is not finite: what it is, where it is, and the same as text.

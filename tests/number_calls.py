@@ -180,6 +180,7 @@ CALLS: dict[str, Call] = {
     "training.defaults.default_learning_rate": Call(
         defaults.default_learning_rate, {"parameters": 100, "directions": 100, "momentum": 0.5, "rate": 0.5}
     ),
+    "training.defaults.step_limit": Call(defaults.step_limit, {"steps": 100, "epochs": 3, "per_epoch": 5}),
     "runs.presets.layers_from": Call(
         lambda **given: presets.layers_from([{"type": "dense", "units": "classes"}], where="here", **given),
         {"classes": 5},

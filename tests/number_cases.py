@@ -13,6 +13,7 @@ import numpy as np
 import fgnumba as fg
 from fgnumba import estimators, layers
 from fgnumba.bench import reverse
+from fgnumba.datasets import augmentation
 from fgnumba.kernels.rules.philox import STREAM
 from fgnumba.layers.losses import SoftmaxCrossEntropy
 from fgnumba.model.directions import Direction
@@ -122,6 +123,8 @@ VALUES: Kinds = {
     estimators.Setting: {"batch": 5},
     layers.Perturbation: {"kind": 1, "count": 100, "first": 3},
     layers.Site: {"batch": 100, "images": 3, "index": 2},
+    augmentation.RandomCrop: {"padding": 3, "fill": 0.5},
+    augmentation.RandomFlip: {"p": 0.5},
     search.Search: {"lowest": 0.25, "highest": 0.5, "count": 4, "falls": (0.5, 2.0), "steps": 100},
     search.Trial: {"learning_rate": 0.5, "fall": 0.5, "steps": 100, "accuracy": 0.5, "loss": 0.5},
 }

@@ -3,21 +3,24 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
 from fgnumba.errors import ConfigError, DatasetError, shown
 from fgnumba.storage.digests import digest_of
-from fgnumba.validation import store, whole_number
+from fgnumba.validation import optional, store, whole_number
 
 MAX_SEED = (1 << 64) - 1
+Labels = tuple[Any, ...]
 
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Training and test samples with integer labels.
+    """Training and test samples with their targets: class labels, or real numbers.
 
-    n is the number of samples, K the number of features, and H, W, C are height, width and channels of an image.
+    n is the number of samples, K the number of features, H, W, C are height, width and channels of an image, and N is
+    the number of real targets of a sample.
 
     Parameters
     ----------
@@ -25,14 +28,18 @@ class Dataset:
         The name of the data set in messages and reports.
     x_train : ndarray, (n, K) or (n, H, W, C) float32, C-contiguous
         The training samples. Every number is finite.
-    y_train : ndarray, (n,) int64
-        The labels of the training samples, each in [0, `classes`).
-    x_test : ndarray, (n, K) or (n, H, W, C) float32, C-contiguous
-        The test samples, each of the same shape as a training sample.
-    y_test : ndarray, (n,) int64
-        The labels of the test samples, each in [0, `classes`).
-    classes : int
-        The number of classes, at least 1.
+    y_train : ndarray, (n,) int64 or (n, N) float32, C-contiguous
+        The targets of the training samples: labels, each in [0, `classes`); or, if `classes` is None, finite real
+        numbers, for regression and for losses of several labels a sample.
+    x_test : ndarray, (n, K) or (n, H, W, C) float32, C-contiguous, optional
+        The test samples, each of the same shape as a training sample. None (the default): there are no test data, and
+        the attribute is an array of no samples.
+    y_test : ndarray, (n,) int64 or (n, N) float32, C-contiguous, optional
+        The targets of the test samples.
+    classes : int, optional
+        The number of classes, at least 1. None (the default): the targets are real numbers.
+    labels : tuple of str, int or float, optional
+        What each class is called in the data that the data set was made from. None (the default): 0, 1, ….
 
     Raises
     ------
@@ -52,17 +59,20 @@ class Dataset:
     name: str
     x_train: np.ndarray = field(repr=False)
     y_train: np.ndarray = field(repr=False)
-    x_test: np.ndarray = field(repr=False)
-    y_test: np.ndarray = field(repr=False)
-    classes: int
+    x_test: np.ndarray = field(default=None, repr=False)  # type: ignore[arg-type]
+    y_test: np.ndarray = field(default=None, repr=False)  # type: ignore[arg-type]
+    classes: int | None = None
+    labels: Labels | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         try:
-            store(self, classes=whole_number("classes", self.classes))
+            store(self, classes=optional(whole_number, "classes", self.classes))
         except ConfigError:
             raise DatasetError(
                 f"{self.name}: classes is {shown(self.classes)}; a whole number of at least 1 is required"
             ) from None
+        self._check_names()
+        self._store_test_part()
         for part in ("train", "test"):
             features, labels = getattr(self, f"x_{part}"), getattr(self, f"y_{part}")
             for key, array in ((f"x_{part}", features), (f"y_{part}", labels)):
@@ -70,18 +80,33 @@ class Dataset:
                     raise DatasetError(
                         f"{self.name}: {key} is a {type(array).__name__}; a NumPy array is required"
                     )
-            self._check_features(f"{self.name}: x_{part}", features)
-            self._check_labels(f"{self.name}: y_{part}", labels)
+            self._check_features(f"{self.name}: x_{part}", features, 1 if part == "train" else 0)
+            self._check_targets(f"{self.name}: y_{part}", labels)
             if len(features) != len(labels):
                 raise DatasetError(
-                    f"{self.name}: x_{part} has {len(features)} samples and y_{part} {len(labels)} labels; "
-                    "the two numbers must be equal"
+                    f"{self.name}: x_{part} has {len(features)} samples and y_{part} {len(labels)} "
+                    f"{'targets' if self.classes is None else 'labels'}; the two numbers must be equal"
                 )
         if self.x_train.shape[1:] != self.x_test.shape[1:]:
             raise DatasetError(
                 f"{self.name}: a sample of x_train has shape {self.x_train.shape[1:]} and one of x_test "
                 f"{self.x_test.shape[1:]}; they must be the same"
             )
+        if self.y_train.shape[1:] != self.y_test.shape[1:]:
+            raise DatasetError(
+                f"{self.name}: a sample has {self.y_train.shape[1]} targets in y_train and {self.y_test.shape[1]} "
+                "in y_test; the two numbers must be equal"
+            )
+
+    @property
+    def outputs(self) -> int:
+        """The number of outputs that a model for these data has: one for each class, or for each real target."""
+        return int(self.y_train.shape[1]) if self.classes is None else self.classes
+
+    @property
+    def has_test(self) -> bool:
+        """Whether there are test data."""
+        return len(self.x_test) > 0
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -137,8 +162,8 @@ class Dataset:
         ------
         x : ndarray, (B, K) or (B, H, W, C) float32
             The samples of the batch.
-        y : ndarray, (B,) int64
-            Their labels.
+        y : ndarray, (B,) int64 or (B, N) float32
+            Their targets.
 
         Raises
         ------
@@ -153,7 +178,7 @@ class Dataset:
 
     def _batches(self, batch_size: int, seed: int, first: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         x, y = self.x_train, self.y_train
-        x_batch, y_batch = np.empty((batch_size, *x.shape[1:]), x.dtype), np.empty(batch_size, y.dtype)
+        x_batch, y_batch = (np.empty((batch_size, *a.shape[1:]), a.dtype) for a in (x, y))
         per_epoch = len(x) // batch_size
         epoch, number = divmod(first, per_epoch)
         while True:
@@ -166,11 +191,30 @@ class Dataset:
                 yield x_batch, y_batch
             epoch, number = epoch + 1, 0
 
+    def _store_test_part(self) -> None:
+        test: tuple[Any, Any] = self.x_test, self.y_test
+        if (test[0] is None) != (test[1] is None):
+            raise DatasetError(f"{self.name}: x_test and y_test are required, or neither of them")
+        if test[0] is None and all(isinstance(array, np.ndarray) for array in (self.x_train, self.y_train)):
+            store(self, x_test=self.x_train[:0], y_test=self.y_train[:0])
+
+    def _check_names(self) -> None:
+        if self.labels is None:
+            return
+        names = tuple(self.labels)
+        if len(names) != self.classes or len(set(names)) != len(names):
+            raise DatasetError(
+                f"{self.name}: labels are {shown(names)}; {self.classes} different ones are required"
+                if self.classes is not None
+                else f"{self.name}: labels are given without classes; both or neither are required"
+            )
+        store(self, labels=names)
+
     @staticmethod
-    def _check_features(where: str, features: np.ndarray) -> None:
+    def _check_features(where: str, features: np.ndarray, least: int) -> None:
         if features.ndim not in (2, 4):
             raise DatasetError(f"{where} has shape {features.shape}; (n, K) or (n, H, W, C) is required")
-        if features.size == 0:
+        if len(features) < least or 0 in features.shape[1:]:
             raise DatasetError(f"{where} is empty: shape {features.shape}; every size must be at least 1")
         if features.dtype != np.float32 or not features.flags.c_contiguous:
             order = "C-contiguous" if features.flags.c_contiguous else "not C-contiguous"
@@ -180,7 +224,23 @@ class Dataset:
             index = first_false(finite)
             raise DatasetError(f"{where}[{index}] is {features.item(*index)}; every feature must be finite")
 
-    def _check_labels(self, where: str, labels: np.ndarray) -> None:
+    def _check_targets(self, where: str, labels: np.ndarray) -> None:
+        if self.classes is None:
+            if (
+                labels.ndim != 2
+                or labels.dtype != np.float32
+                or not labels.flags.c_contiguous
+                or not labels.shape[1]
+            ):
+                raise DatasetError(
+                    f"{where} has shape {labels.shape}, {labels.dtype}; (n, N) float32, C-contiguous, is required "
+                    "where there are no classes"
+                )
+            finite = np.isfinite(labels)
+            if not finite.all():
+                index = first_false(finite)
+                raise DatasetError(f"{where}[{index}] is {labels.item(*index)}; every target must be finite")
+            return
         if labels.ndim != 1 or labels.dtype != np.int64:
             raise DatasetError(f"{where} has shape {labels.shape}, {labels.dtype}; (n,) int64 is required")
         check_labels(where, labels, self.classes)

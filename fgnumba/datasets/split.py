@@ -19,8 +19,8 @@ class Split(NamedTuple):
         The data set without the samples that are held out. Its test part is unchanged.
     x : ndarray, (n, K) or (n, H, W, C) float32
         The samples that are held out.
-    y : ndarray, (n,) int64
-        The labels of the samples that are held out.
+    y : ndarray, (n,) int64 or (n, N) float32
+        The targets of the samples that are held out.
     """
 
     training: Dataset
@@ -30,6 +30,8 @@ class Split(NamedTuple):
 
 def split(dataset: Dataset, fraction: float, seed: int) -> Split:
     """Hold out a share of the training part, drawn at random from each class. The samples stay in their order.
+
+    Where the targets are real numbers, the share is drawn from all samples alike.
 
     Parameters
     ----------
@@ -71,7 +73,8 @@ def judges(dataset: Dataset, fraction: float, seed: int) -> np.ndarray:
         raise ConfigError(
             f"seed is {shown(seed)}; a whole number, 0 or above and below 2**64, is required"
         ) from None
-    held = held_out(dataset.y_train, share, number)
+    strata = dataset.y_train if dataset.classes is not None else np.zeros(len(dataset.y_train), np.int64)
+    held = held_out(strata, share, number)
     if not held.any():
         raise DatasetError(
             f"{dataset.name}: {share} of {len(held)} training samples leaves none to validate on; "

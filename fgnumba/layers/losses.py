@@ -41,6 +41,32 @@ class Loss(ABC):
         # It is asked for in every step, so a loss without attributes takes the short way: its class.
         return fingerprint(self) if self.__dict__ or self._slotted else type(self)
 
+    @property
+    def takes_labels(self) -> bool:
+        """Whether a target is a class label, a whole number; else it is real numbers, one for each output."""
+        return np.dtype(self.target_layout(1, 1)[1]).kind in "iu"
+
+    @property
+    def metric(self) -> str:
+        """The name of the metric by which models with this loss are judged: ``"accuracy"`` or ``"r2"``."""
+        return "accuracy" if self.takes_labels else "r2"
+
+    def predictions(self, outputs: npt.NDArray[np.float32]) -> npt.NDArray[Any]:
+        """Return what a model with this loss predicts, in the form of the targets.
+
+        Parameters
+        ----------
+        outputs : ndarray, (B, N) float32
+            The model's outputs.
+
+        Returns
+        -------
+        ndarray
+            (B,) int64, the class of the largest output (the lowest one among equals), if targets are labels; else the
+            outputs themselves.
+        """
+        return outputs.argmax(axis=1) if self.takes_labels else outputs
+
     @abstractmethod
     def target_layout(self, batch: int, outputs: int) -> tuple[tuple[int, ...], type]:
         """Return the shape and the dtype in which the kernels read the targets of a batch.

@@ -22,9 +22,9 @@ from fgnumba.layers.parameters import Parameter, assign_all, checked, shapes_of
 from fgnumba.model.nodes import Node, check_uses, wired
 from fgnumba.model.plan import Plan
 from fgnumba.model.recent import Recent
-from fgnumba.model.sizes import check_example, check_parameters, checked_batch
+from fgnumba.model.sizes import check_example, check_parameters, checked_batch, shape_of
 from fgnumba.objects.attributes import own_attributes, take_attributes
-from fgnumba.validation import flag, several, whole_number
+from fgnumba.validation import flag, whole_number
 from fgnumba.validation.arrays import REAL, as_array, as_tensor
 
 FORWARD_BATCH, DEVICE_BATCH = 256, 4096
@@ -58,6 +58,8 @@ class Graph:
     ----------
     version : object
         Another object each time the parameters are replaced, or moved by a trainer.
+    classes : tuple of str, int or float, or None
+        What each class is called in the data on which the model was trained; None: 0, 1, ….
 
     Raises
     ------
@@ -97,7 +99,7 @@ class Graph:
         before = frozenset(vars(self))
         self.processor = devices.resolve(device)
         self.device = self.processor.name
-        self.input_shape = _shape("input_shape", input_shape)
+        self.input_shape = shape_of("input_shape", input_shape)
         check_example("input_shape", self.input_shape)
         self.seed = whole_number("seed", seed, 0, MAX_SEED)
         self.nodes = wired(nodes)
@@ -111,7 +113,7 @@ class Graph:
                 shape = node.layer.output_shape(*self.input_shapes(index))
             except ShapeError as error:
                 raise ShapeError(f"{self._where(index)}: {error}") from None
-            shape = _shape(f"{self._where(index)}: the output's shape", shape)
+            shape = shape_of(f"{self._where(index)}: the output's shape", shape)
             check_example(f"{self._where(index)}: the output", shape)
             self.shapes[node.name] = shape
         self.output_shape = self.shapes[self.output]
@@ -121,6 +123,7 @@ class Graph:
         self._create_parameters(initial)
         self._plans: Recent[Any, Plan] = Recent()
         self.version = object()
+        self.classes: tuple[Any, ...] | None = None
         self._lock = threading.RLock()
         self._own = frozenset((*vars(self), "_own")) - before
         _models.add(self)
@@ -291,7 +294,8 @@ class Graph:
     def __reduce__(self) -> Any:
         # Plans hold addresses of memory, so a copy makes its own. The copy is complete before it gets the attributes
         # that a subclass added, since one of them may be a trainer of the model.
-        return _copied, (type(self), self._arguments(), self.parameters()), own_attributes(self, self._own)
+        more = {"classes": self.classes, **own_attributes(self, self._own)}
+        return _copied, (type(self), self._arguments(), self.parameters()), more
 
     def __setstate__(self, attributes: dict[str, Any]) -> None:
         take_attributes(self, attributes)
@@ -382,18 +386,3 @@ class Sequential(Graph):
 
     def __repr__(self) -> str:
         return f"Sequential({list(self.layers)}, input_shape={self.input_shape}, device={self.device!r})"
-
-
-def _shape(what: str, shape: Any) -> Shape:
-    """Return a shape, or a whole number, as a tuple of Python's ints."""
-    sizes = several(shape)
-    try:
-        # There is no upper limit here: check_example compares the size with the machine's memory.
-        checked_shape = tuple(
-            whole_number(what, size, high=math.inf) for size in ((shape,) if sizes is None else sizes)
-        )
-    except ConfigError:
-        checked_shape = ()
-    if not checked_shape:
-        raise ShapeError(f"{what} is {shown(shape)}; whole numbers of at least 1 are required")
-    return checked_shape

@@ -4,12 +4,12 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from fgnumba.errors import ShapeError, shown
+from fgnumba.errors import ConfigError, ShapeError, shown
 from fgnumba.kernels.layout.packing import packed_size
 from fgnumba.kernels.machine.memory import physical_memory, readable
 from fgnumba.kernels.rules.philox import MAX_COLUMNS, MAX_PARAMETERS
 from fgnumba.layers import Shape
-from fgnumba.validation import whole_number
+from fgnumba.validation import several, whole_number
 
 FLOAT_BYTES = 4
 
@@ -86,3 +86,31 @@ def check_parameters(layers: Iterable[tuple[str, Mapping[str, Shape], int]]) -> 
                 f"{where}: with its {listed} the parameters need {readable(nbytes + drawn)}; "
                 f"this machine has {readable(physical_memory())}"
             )
+
+
+def shape_of(what: str, shape: Any) -> Shape:
+    """Return a shape, or a whole number, as a tuple of Python's ints.
+
+    Parameters
+    ----------
+    what : str
+        What has the shape, for the message.
+    shape : sequence of int, or int
+        The sizes, each at least 1; a whole number K stands for (K,).
+
+    Raises
+    ------
+    ShapeError
+        It is nothing of this kind.
+    """
+    sizes = several(shape)
+    try:
+        # There is no upper limit here: check_example compares the size with the machine's memory.
+        checked_shape = tuple(
+            whole_number(what, size, high=math.inf) for size in ((shape,) if sizes is None else sizes)
+        )
+    except ConfigError:
+        checked_shape = ()
+    if not checked_shape:
+        raise ShapeError(f"{what} is {shown(shape)}; whole numbers of at least 1 are required")
+    return checked_shape

@@ -16,12 +16,9 @@ from fgnumba.model.graph import Graph
 from fgnumba.optimizers import OPTIMIZERS, Optimizer
 from fgnumba.runs.configuration import DECADES, RunConfig, read_toml
 from fgnumba.runs.presets import model_from, tables
-from fgnumba.training.defaults import default_learning_rate, defaults
+from fgnumba.training.defaults import default_learning_rate, defaults, step_limit
 from fgnumba.training.trainer import Trainer
 from fgnumba.validation.paths import expanded, path_of
-
-FEWEST_STEPS = 800
-"""Smallest limit on the steps of a run whose length is not given, however small its data set."""
 
 
 @dataclass(frozen=True)
@@ -81,9 +78,7 @@ def assemble(config: RunConfig, dataset: Dataset, chosen: Recipe | None = None) 
     judged = _judged(config, dataset)
     config, model = build(judged.updated({"estimator": name, "directions": directions}), dataset)
     per_epoch = max(1, _examples(config, dataset) // config.batch_size)
-    most = chosen.steps or suited.steps
-    if chosen.epochs is not None:
-        most = min(most, max(FEWEST_STEPS, per_epoch * chosen.epochs))
+    most = step_limit(chosen.steps or suited.steps, chosen.epochs, per_epoch)
     steps = config.steps or (per_epoch * config.epochs if config.epochs else most)
     kind = config.optimizer or chosen.optimizer
     rate = config.learning_rate or chosen.rates.get(config.model, chosen.learning_rate)
@@ -200,10 +195,10 @@ def build(config: RunConfig, dataset: Dataset) -> tuple[RunConfig, Graph]:
     dataset : Dataset
         The data set, which decides the input shape and the number of classes.
     """
-    written, where = written_model(config, dataset.classes)
-    model = model_from(written, dataset.classes, where, dataset.input_shape, config.seed, config.device)
+    written, where = written_model(config, dataset.outputs)
+    model = model_from(written, dataset.outputs, where, dataset.input_shape, config.seed, config.device)
     resolved = [
-        {**table, **({"units": dataset.classes} if table.get("units") == "classes" else {})}
+        {**table, **({"units": dataset.outputs} if table.get("units") == "classes" else {})}
         for table in written
     ]
     # The paths become absolute, so that the run's configuration is valid from every working folder.

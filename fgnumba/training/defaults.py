@@ -3,7 +3,18 @@
 import math
 from typing import NamedTuple
 
-from fgnumba.validation import real_number, whole_number
+from fgnumba.validation import optional, real_number, whole_number
+
+HELD_OUT, PATIENCE = 0.05, 8
+"""Default fraction of the training data that is held out for validation, and default number of records without a better
+validation accuracy after which a run ends.
+
+Holding out a tenth instead costs 0.15 % of accuracy on the digits (seven seeds, judged on a separate fifth)."""
+JUDGED_RECORDS = 20
+"""A run with patience has about this many records: patience is counted in records, and the moment at which it ends a
+run must not depend on the size of the data."""
+FEWEST_STEPS = 800
+"""Smallest limit on the steps of a run whose length is not given, however small its data set."""
 
 
 class Defaults(NamedTuple):
@@ -46,6 +57,23 @@ def defaults(name: str) -> Defaults:
         A model's name, such as ``cnn``, or the path of a TOML file.
     """
     return DEFAULTS.get(name, Defaults())
+
+
+def step_limit(steps: int, epochs: int | None, per_epoch: int) -> int:
+    """Return the largest number of steps of a run whose length is not given.
+
+    Parameters
+    ----------
+    steps : int
+        The number of steps that suits estimator and model.
+    epochs : int or None
+        The number of passes over the data after which the estimator learns nothing more; None: there is no such number.
+    per_epoch : int
+        Number of steps in a pass.
+    """
+    steps, per_epoch = whole_number("steps", steps), whole_number("per_epoch", per_epoch)
+    epochs = optional(whole_number, "epochs", epochs)
+    return steps if epochs is None else min(steps, max(FEWEST_STEPS, per_epoch * epochs))
 
 
 def default_learning_rate(

@@ -1,13 +1,18 @@
-"""Evaluation of a classifier on labelled data."""
+"""Evaluation of a model on data with targets: the loss and metrics."""
 
-from typing import NamedTuple
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from fgnumba.layers.losses import SoftmaxCrossEntropy
+from fgnumba.layers.losses import Loss
 from fgnumba.model.graph import Graph
 from fgnumba.model.jvp import checked_targets
+from fgnumba.training.names import loss_of
+from fgnumba.training.scoring import Metric, Metrics, metrics_of, scored
+from fgnumba.training.targets import encoded
 
 
 class Evaluation(NamedTuple):
@@ -16,49 +21,88 @@ class Evaluation(NamedTuple):
     Parameters
     ----------
     accuracy : float
-        Fraction of the examples that were classified correctly, from 0 to 1.
+        Fraction of the labels that were predicted correctly, from 0 to 1. NaN where targets are real numbers.
     loss : float
         Mean loss of an example.
     n : int
         Number of examples.
+    metrics : mapping of str to float
+        All metrics by name, the accuracy among them.
     """
 
     accuracy: float
     loss: float
     n: int
+    metrics: Mapping[str, float] = {}
 
 
-def evaluate(model: Graph, x: npt.ArrayLike, y: npt.ArrayLike) -> Evaluation:
-    """Return the accuracy and the mean softmax cross-entropy of a classifier.
+def evaluate(
+    model: Graph,
+    x: npt.ArrayLike,
+    y: Any,
+    loss: Loss | str | None = None,
+    metrics: Metrics = None,
+) -> Evaluation:
+    """Return the mean loss of a model and metrics of its predictions.
 
-    The predicted class is that of the largest logit; among equal ones, the lowest class.
+    A classifier predicts the class of the largest output; among equal ones, the lowest class.
 
     Parameters
     ----------
     model : Graph
-        The classifier, with one output for each class.
+        The model. A classifier has one output for each class.
     x : array_like
         Examples, (n, ``*input_shape``).
     y : array_like
-        Labels, (n,) integers from 0.
+        Targets, as the loss takes them: for classification (n,) integers from 0, or the labels in ``model.classes``;
+        for regression (n, N) real numbers, or (n,) for one output.
+    loss : Loss or str, optional
+        The loss, or its name. None (the default): :class:`fgnumba.SoftmaxCrossEntropy`.
+    metrics : str, callable, sequence of them, or mapping of str to callable, optional
+        Metrics beside the one that suits the loss: ``"accuracy"``, ``"r2"``, ``"mae"``, ``"rmse"``, or functions
+        ``f(targets, predictions)`` such as scikit-learn's, which get class numbers, or real numbers. Default: none.
 
     Returns
     -------
     Evaluation
-        Accuracy, loss and number of examples.
+        Accuracy, loss, number of examples, and all metrics.
 
     Raises
     ------
     ShapeError, DtypeError
         `x` or `y` does not fit the model.
     DatasetError
-        A label is not a class of the model.
+        A label is not a class of the model, or a target is not finite.
+    ConfigError
+        The loss or a metric is unknown.
     """
-    loss = SoftmaxCrossEntropy()
+    measure = loss_of(loss)
+    chosen = metrics_of(metrics, measure)
     inputs = model.checked_input(x)
-    labels = checked_targets(model, loss, inputs, y)
-    loss.check_target_values(labels, model.outputs)
-    outputs = model(inputs)
-    outputs, labels = np.asarray(outputs), np.asarray(labels)
-    accuracy = float(np.mean(outputs.argmax(axis=1) == labels))
-    return Evaluation(accuracy, loss.value(outputs, labels), len(inputs))
+    targets = checked_targets(model, measure, inputs, encoded(measure, model, y))
+    measure.check_target_values(targets, model.outputs)
+    return evaluated(model, measure, chosen, inputs, targets)
+
+
+def evaluated(model: Graph, loss: Loss, metrics: Sequence[Metric], inputs: Any, targets: Any) -> Evaluation:
+    """Return the mean loss and the metrics of a model on data that were checked.
+
+    Parameters
+    ----------
+    model : Graph
+        The model.
+    loss : Loss
+        The loss.
+    metrics : sequence of Metric
+        The metrics.
+    inputs : array
+        Examples, (n, ``*input_shape``).
+    targets : array
+        Targets in the form of ``loss.target_layout``.
+    """
+    outputs = np.asarray(model(inputs)).reshape(len(inputs), model.outputs)
+    host = np.asarray(targets)
+    # The outputs of a model that has diverged are not finite, of which NumPy must not warn.
+    with np.errstate(invalid="ignore", over="ignore"):
+        values = scored(metrics, host, loss.predictions(outputs))
+    return Evaluation(values.get("accuracy", math.nan), loss.value(outputs, host), len(inputs), values)

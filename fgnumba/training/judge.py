@@ -12,18 +12,18 @@ import numpy.typing as npt
 
 from fgnumba.datasets.dataset import Dataset
 from fgnumba.datasets.split import split
-from fgnumba.errors import ConfigError, DatasetError, FgError, shown
-from fgnumba.layers.losses import SoftmaxCrossEntropy
+from fgnumba.errors import ConfigError, FgError, shown
+from fgnumba.layers.losses import Loss
 from fgnumba.model.graph import Graph
-from fgnumba.model.jvp import checked_targets
 from fgnumba.storage.digests import digest_of
 from fgnumba.training.callbacks import Callback, EarlyStopping
-from fgnumba.training.evaluation import Evaluation, evaluate
+from fgnumba.training.evaluation import Evaluation, evaluated
+from fgnumba.training.given import pair_of
 from fgnumba.training.records import Record
+from fgnumba.training.scoring import Metric
 from fgnumba.validation import as_float
-from fgnumba.validation.arrays import first_not_finite
 
-Validation = float | tuple[npt.ArrayLike, npt.ArrayLike] | None
+Validation = float | tuple[Any, Any] | None
 Parameters = dict[str, npt.NDArray[np.float32]]
 
 STAND_IN = 1024
@@ -52,7 +52,7 @@ class Parts:
 
     whole: Dataset
     training: Dataset
-    validation: tuple[npt.NDArray[np.float32], npt.NDArray[Any]] | None = None
+    validation: tuple[npt.NDArray[Any], npt.NDArray[Any]] | None = None
     share: float | None = None
 
     @cached_property
@@ -62,13 +62,15 @@ class Parts:
         return {"data": self.whole.digest, "validation": given}
 
 
-def parts_of(model: Graph, dataset: Dataset, validation: Validation, seed: int) -> Parts:
+def parts_of(model: Graph, loss: Loss, dataset: Dataset, validation: Validation, seed: int) -> Parts:
     """Return the training and validation data of a run.
 
     Parameters
     ----------
     model : Graph
         The model, which the validation data must fit.
+    loss : Loss
+        The loss, which the validation data's targets must fit.
     dataset : Dataset
         The data set.
     validation : float, tuple of array_like or None
@@ -93,7 +95,7 @@ def parts_of(model: Graph, dataset: Dataset, validation: Validation, seed: int) 
             "a pair (x, y) or None is required"
         )
     try:
-        return Parts(dataset, dataset, _checked(model, *validation))
+        return Parts(dataset, dataset, pair_of(model, loss, dataset, *validation))
     except FgError as error:
         raise type(error)(f"validation: {error}") from None
 
@@ -102,22 +104,6 @@ def _share(validation: Any) -> float | None:
     """Return a fraction of the training data as a float, or None for anything else."""
     share = as_float(validation)
     return share if share is not None and 0 < share < 1 else None
-
-
-def _checked(model: Graph, x: Any, y: Any) -> tuple[npt.NDArray[np.float32], npt.NDArray[Any]]:
-    """Check that a model can be evaluated on validation data, and return them as arrays in host memory."""
-    loss, device = SoftmaxCrossEntropy(), model.processor
-    inputs = model.checked_input(x)
-    labels = checked_targets(model, loss, inputs, y)
-    on_host = [a if isinstance(a, np.ndarray) else device.values(a) for a in (inputs, labels)]
-    loss.check_target_values(on_host[1], model.outputs)
-    # A number that is too large for float32 becomes infinite, and is refused below.
-    with np.errstate(over="ignore"):
-        examples = np.ascontiguousarray(on_host[0], np.float32)
-    wrong = first_not_finite(examples)
-    if wrong is not None:
-        raise DatasetError(f"x is not finite at {wrong}")
-    return examples, np.ascontiguousarray(on_host[1])
 
 
 def early_stopping_of(callbacks: Sequence[Callback], validation: Validation) -> EarlyStopping | None:
@@ -166,6 +152,10 @@ class Judge:
     ----------
     model : Graph
         The model.
+    loss : Loss
+        The loss that is trained.
+    metrics : sequence of Metric
+        What is measured beside the loss.
     parts : Parts
         The run's training, validation and test data.
     early_stopping : EarlyStopping or None
@@ -178,28 +168,48 @@ class Judge:
         yet.
     """
 
-    def __init__(self, model: Graph, parts: Parts, early_stopping: EarlyStopping | None) -> None:
-        self._model, self._parts, self.early_stopping = model, parts, early_stopping
+    def __init__(
+        self,
+        model: Graph,
+        loss: Loss,
+        metrics: Sequence[Metric],
+        parts: Parts,
+        early_stopping: EarlyStopping | None,
+    ) -> None:
+        self._model, self._loss, self._parts, self.early_stopping = model, loss, parts, early_stopping
+        self._metrics = metrics
         self.best: Best | None = None
 
+    def _evaluate(self, model: Graph, x: npt.NDArray[Any], y: npt.NDArray[Any]) -> Evaluation:
+        return evaluated(model, self._loss, self._metrics, x, y)
+
     def validate(self) -> Evaluation:
-        """Return the accuracy and the loss on the validation data; NaN if there are none."""
-        return _NONE if self._parts.validation is None else evaluate(self._model, *self._parts.validation)
+        """Return the loss and the metrics on the validation data; NaN and none if there are no such data."""
+        return (
+            _NONE if self._parts.validation is None else self._evaluate(self._model, *self._parts.validation)
+        )
+
+    @property
+    def tests(self) -> bool:
+        """Whether there are test data."""
+        return self._parts.training.has_test
 
     def test(self, step: int) -> Evaluation:
-        """Return the accuracy and the loss on the test data, with the parameters that the run keeps.
+        """Return the loss and the metrics on the test data, if there are any, with the parameters that the run keeps.
 
         Parameters
         ----------
         step : int
             The step after which the run ends. If this is not the best step, the best parameters are evaluated.
         """
+        if not self.tests:
+            return _NONE
         model = self._model
         if self.best is not None and self.best.step != step:
             # A copy gets the best parameters: an interrupt must not leave them in the trainer's model.
             model = copy.copy(model)
             model.put_back(self.best.parameters)
-        return evaluate(model, self._parts.training.x_test, self._parts.training.y_test)
+        return self._evaluate(model, self._parts.training.x_test, self._parts.training.y_test)
 
     def loss(self, record: Record | None = None) -> float:
         """Return the loss that decides whether a run can return to the model's parameters after it has diverged.
@@ -214,7 +224,7 @@ class Judge:
         if self._parts.validation is not None:
             return self.validate().loss if record is None else record.validation_loss
         x, y = self._parts.training.x_train, self._parts.training.y_train
-        return evaluate(self._model, x[:STAND_IN], y[:STAND_IN]).loss
+        return evaluated(self._model, self._loss, (), x[:STAND_IN], y[:STAND_IN]).loss
 
     def follow(self, record: Record) -> None:
         """Keep the model's parameters if early stopping restores the best record, and this is the best so far.

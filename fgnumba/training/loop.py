@@ -10,10 +10,12 @@ from typing import Any, NoReturn
 from fgnumba.errors import Diagnosis, DivergenceError
 from fgnumba.training.callbacks import Callback, EarlyStopping
 from fgnumba.training.checkpoints import Checkpoints
+from fgnumba.training.evaluation import Evaluation
 from fgnumba.training.judge import Best, Judge, Parts
 from fgnumba.training.records import History, Record
 from fgnumba.training.resume import Good, resume
-from fgnumba.training.sources import Source, source_of
+from fgnumba.training.scoring import Metric
+from fgnumba.training.sources import Feed, Source, source_of
 from fgnumba.training.state import BEST, GOOD
 from fgnumba.training.steps import Steps
 
@@ -73,6 +75,10 @@ class Training:
         The training, validation and test data, which fit the trainer's model.
     early_stopping : EarlyStopping or None
         The early stopping among `callbacks`, if there is one.
+    metrics : sequence of Metric
+        What records have beside the loss.
+    feed : Feed
+        Where the batches come from.
     steps : int
         Number of steps; the run takes fewer if a callback ends it.
     whole : bool
@@ -97,6 +103,8 @@ class Training:
         parts: Parts,
         *,
         early_stopping: EarlyStopping | None,
+        metrics: Sequence[Metric],
+        feed: Feed,
         steps: int,
         whole: bool,
         batch_size: int,
@@ -109,9 +117,10 @@ class Training:
         self._trainer, self._dataset, self._callbacks = trainer, parts.training, callbacks
         self._steps, self._batch, self._every, self._whole = steps, batch_size, every, whole
         self._checkpoints, self._resume, self._stop_above = checkpoints, resume, stop_above
-        self._per_epoch = len(self._dataset.x_train) // batch_size
+        self._feed, self._per_epoch = feed, feed.per_epoch
         self._history, self._progress = History(), Progress()
-        self._early_stopping, self._judge = early_stopping, Judge(trainer.model, parts, early_stopping)
+        self._early_stopping = early_stopping
+        self._judge = Judge(trainer.model, trainer.loss, metrics, parts, early_stopping)
         self._parts = parts
         # `_told`: the callbacks that know of the run and must be told of its end. `_first`: number of the first batch.
         self._told: list[Callback] = []
@@ -130,11 +139,19 @@ class Training:
                 history.ended_by = _reason(error)
                 self._tell_end()
                 raise
-            history.ended_by = "stop" if history.stopped else "callback" if history.ended_early else "steps"
+            history.ended_by = self._end()
             error_at_end = self._tell_end()
         if error_at_end is not None:
             raise error_at_end
         return history
+
+    def _end(self) -> str:
+        """Return the value of :attr:`History.ended_by` for a run that no exception ended."""
+        if self._history.stopped:
+            return "stop"
+        if self._history.ended_early:
+            return "callback"
+        return "steps" if self._progress.done == self._steps else "data"
 
     def _tell_end(self) -> Exception | None:
         """Tell each callback of the end, and return the first error that any of them raises, or None."""
@@ -156,7 +173,7 @@ class Training:
             self._checkpoints.follow(trainer, self._estimate)
         if not self._progress.done:
             self._first = trainer.steps_done
-            if self._whole:
+            if self._whole and self._per_epoch:
                 self._first = -(-self._first // self._per_epoch) * self._per_epoch
         for callback in self._callbacks:
             self._told.append(callback)
@@ -169,7 +186,8 @@ class Training:
             self._remember()
         with contextlib.closing(self._source()) as source:
             while self._progress.done < self._steps and not (history.stopped or history.ended_early):
-                self._one(source)
+                if not self._one(source):
+                    break
             if not history.stopped and not self._has_figures():
                 # The run was stopped at this step with more to come, and is resumed with no further steps.
                 if self._progress.count:
@@ -185,7 +203,7 @@ class Training:
             periods.append(self._checkpoints.every)
         return source_of(
             self._trainer,
-            self._dataset,
+            self._feed,
             self._batch,
             self._estimate,
             self._steps,
@@ -194,13 +212,15 @@ class Training:
             periods,
         )
 
-    def _one(self, source: Source) -> None:
-        """Take a step, and make the record and the checkpoint that are due after it."""
+    def _one(self, source: Source) -> bool:
+        """Take a step, make the record and the checkpoint that are due, and return whether there was a batch."""
         progress, trainer, saved = self._progress, self._trainer, self._checkpoints
         try:
-            result = next(source.results)
+            result = next(source.results, None)
         except DivergenceError as error:
             self._diverged(error)
+        if result is None:
+            return False
         self._rate = trainer.last_rate
         progress.add(result.loss)
         if saved is not None:
@@ -224,6 +244,7 @@ class Training:
                 if saved is not None:
                     self._save(saved)
                 self._history.stopped = interrupted
+        return True
 
     def _remember(self) -> None:
         """Keep the parameters, to which the model returns if training diverges."""
@@ -251,7 +272,7 @@ class Training:
         validation = self._judge.validate()
         return Record(
             step=step,
-            epoch=step / self._per_epoch,
+            epoch=step / self._per_epoch if self._per_epoch else math.nan,
             loss=loss,
             test_loss=math.nan,
             test_accuracy=math.nan,
@@ -259,12 +280,14 @@ class Training:
             seconds=self._seconds(),
             validation_loss=validation.loss,
             validation_accuracy=validation.accuracy,
+            metrics=_named("validation", validation),
         )
 
     def _tested(self, record: Record) -> Record:
         """Return the last record of a run, with the test loss and accuracy of the parameters that the run keeps."""
         test = self._judge.test(record.step)
-        return replace(record, test_loss=test.loss, test_accuracy=test.accuracy)
+        metrics = {**record.metrics, **_named("test", test)}
+        return replace(record, test_loss=test.loss, test_accuracy=test.accuracy, metrics=metrics)
 
     def _append(self, record: Record) -> None:
         self._write(record)
@@ -277,9 +300,15 @@ class Training:
             self._checkpoints.log_record(record)
 
     def _has_figures(self) -> bool:
-        """Return whether the last record has a test loss and accuracy."""
+        """Return whether the last record is that of the run's end, with the test loss where there are test data."""
         records = self._history.records
-        return bool(records) and not math.isnan(records[-1].test_accuracy)
+        if not records or (not self._judge.tests and records[-1].step != self._progress.done):
+            return False
+        last = records[-1]
+        measured = not math.isnan(last.test_accuracy) or any(
+            name.startswith("test_") for name in last.metrics
+        )
+        return measured or not self._judge.tests
 
     def _leave_best(self) -> None:
         """Give the model back the parameters of its best record, if early stopping restores them."""
@@ -343,7 +372,12 @@ class Training:
     def _facts(self) -> dict[str, Any]:
         """The facts in which a checkpoint must agree with the run that continues from it."""
         settings = None if self._early_stopping is None else self._early_stopping.statement
-        return {"batch_size": self._batch, **self._parts.facts, "early_stopping": settings}
+        return {
+            "batch_size": self._batch,
+            **self._parts.facts,
+            "early_stopping": settings,
+            **self._feed.facts,
+        }
 
     def _save(self, saved: Checkpoints) -> None:
         now = {**asdict(self._progress), "seconds": self._seconds()}
@@ -378,6 +412,11 @@ class Training:
             if point.early.best is not None:
                 self._judge.best = Best(*point.early.best)
         self._history.records += saved.records
+
+
+def _named(part: str, evaluation: Evaluation) -> dict[str, float]:
+    """Return the metrics of an evaluation, but for the accuracy, by the names that they have in a record."""
+    return {f"{part}_{name}": value for name, value in evaluation.metrics.items() if name != "accuracy"}
 
 
 def _reason(error: BaseException) -> str:

@@ -1,6 +1,7 @@
 """``metrics.jsonl``: the records of a run, one JSON object on each line."""
 
 import math
+import re
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -12,8 +13,10 @@ from fgnumba.training.records import Record
 
 MAX_LINE, MAX_RECORDS = 4096, 1 << 26
 """Largest size of a line, several times that of a record, and of a file that is read as a whole, in bytes."""
-_NAMES = frozenset(field.name for field in fields(Record))
+_NAMES = frozenset(field.name for field in fields(Record)) - {"metrics"}
 _PARTS = "test", "validation"
+_METRIC = re.compile(r"(?:test|validation)_[A-Za-z_]\w{0,99}", re.ASCII)
+MAX_METRICS = 64
 _FIGURES = frozenset(f"{part}_{figure}" for part in _PARTS for figure in ("loss", "accuracy"))
 """Names that the line of a record may lack."""
 
@@ -21,9 +24,9 @@ _FIGURES = frozenset(f"{part}_{figure}" for part in _PARTS for figure in ("loss"
 def line_of(record: Record) -> str:
     """Return a record as a line of ``metrics.jsonl``.
 
-    The test or validation loss and accuracy are left out if they were not measured, which a NaN accuracy says. A loss
-    that was measured and is not finite is written as null, so that reading the line and writing it again does not
-    change it.
+    The test or validation loss and accuracy are left out if they were not measured, which a NaN accuracy says where
+    there is no other metric. A loss that was measured and is not finite is written as null, so that a line that is read
+    and written again is the same.
 
     Parameters
     ----------
@@ -31,10 +34,13 @@ def line_of(record: Record) -> str:
         The record.
     """
     values = asdict(record)
+    metrics = values.pop("metrics")
     for part in _PARTS:
         if math.isnan(values[f"{part}_accuracy"]):
-            del values[f"{part}_loss"], values[f"{part}_accuracy"]
-    return json_object(values) + "\n"
+            del values[f"{part}_accuracy"]
+            if not any(name.startswith(f"{part}_") for name in metrics):
+                del values[f"{part}_loss"]
+    return json_object({**values, **metrics}) + "\n"
 
 
 def read_records(path: Path) -> list[Record]:
@@ -74,15 +80,22 @@ def record(values: dict[str, Any]) -> Record:
     ValueError
         A field is missing or unknown, or its value is not a number that it can have.
     """
-    missing, unknown = sorted(_NAMES - _FIGURES - values.keys()), sorted(values.keys() - _NAMES)
+    metrics = sorted(name for name in values.keys() - _NAMES if _METRIC.fullmatch(name))
+    missing, unknown = (
+        sorted(_NAMES - _FIGURES - values.keys()),
+        sorted(values.keys() - _NAMES - set(metrics)),
+    )
     if missing or unknown:
         raise ValueError(
             f"{shown(missing)} are missing and {shown(unknown)} unknown"
             if missing
             else f"{shown(unknown)} are unknown"
         )
+    if len(metrics) > MAX_METRICS:
+        raise ValueError(f"{len(metrics)} metrics; at most {MAX_METRICS} are possible")
     reals = {name: real_of(name, value) for name, value in values.items() if name != "step"}
-    return Record(step=step_of(values["step"]), **reals)
+    own = {name: reals.pop(name) for name in values if name in metrics}
+    return Record(step=step_of(values["step"]), **reals, metrics=own)
 
 
 def step_of(value: Any) -> int:

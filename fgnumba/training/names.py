@@ -98,7 +98,7 @@ def optimizer_of(given: Optimizer | str, estimator: Estimator, model: Graph) -> 
 
 def _rate(kind: str, estimator: Estimator, model: Graph) -> float:
     """Return the learning rate that is known for an estimator."""
-    searched = next((entry for entry in RECIPES.values() if _makes(entry, estimator)), None)
+    searched = recipe_of(estimator)
     if searched is not None and searched.learning_rate is not None:
         return searched.learning_rate
     if searched is None and not isinstance(estimator, WeightPerturbation):
@@ -107,6 +107,17 @@ def _rate(kind: str, estimator: Estimator, model: Graph) -> float:
             f"{kind}(learning_rate=...) is required"
         )
     return default_learning_rate(model.parameter_count, getattr(estimator, "directions", None) or 1)
+
+
+def recipe_of(estimator: Estimator) -> Recipe | None:
+    """Return the recipe that makes an estimator when none of its options is chosen, or None if there is none.
+
+    Parameters
+    ----------
+    estimator : Estimator
+        The estimator.
+    """
+    return next((entry for entry in RECIPES.values() if _makes(entry, estimator)), None)
 
 
 def _makes(entry: Recipe, estimator: Estimator) -> bool:

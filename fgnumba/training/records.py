@@ -1,6 +1,7 @@
 """What a training run returns: results of steps, records (evaluations after some steps), and their history."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -62,7 +63,10 @@ class Record:
     validation_loss : float
         Mean loss on the validation data after the step.
     validation_accuracy : float
-        Accuracy on the validation data after the step, from 0 to 1.
+        Accuracy on the validation data after the step, from 0 to 1. NaN also where targets are real numbers.
+    metrics : mapping of str to float
+        The metrics other than loss and accuracy: ``validation_<name>`` and, in the last record, ``test_<name>``, such
+        as ``validation_r2``. Default: none.
     """
 
     step: int
@@ -74,6 +78,17 @@ class Record:
     seconds: float = math.nan
     validation_loss: float = math.nan
     validation_accuracy: float = math.nan
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+    def value(self, name: str) -> float:
+        """Return a quantity of the record, or NaN if it has none of this name.
+
+        Parameters
+        ----------
+        name : str
+            The name of a field, such as ``validation_loss``, or of one of the `metrics`.
+        """
+        return float(self.metrics.get(name, getattr(self, name, math.nan)))
 
 
 @dataclass
@@ -95,7 +110,7 @@ class History:
     ended_by : str or None
         What ended the run, or None while it goes on: ``"steps"`` (it took all of them), ``"callback"`` (see
         :meth:`Callback.ends`), ``"stop"`` (see ``Trainer.stop``), ``"divergence"``, ``"interrupt"`` (such as Ctrl-C),
-        or ``"error"`` (any other exception).
+        ``"data"`` (an iterator of batches came to its end), or ``"error"`` (any other exception).
     """
 
     records: list[Record] = field(default_factory=list)

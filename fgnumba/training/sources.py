@@ -1,16 +1,80 @@
 """The steps of a run as a sequence of results, whether they are taken one by one or many at once on a GPU."""
 
 from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+from fgnumba.datasets.augmentation import Augment, augmented, statement_of
 from fgnumba.datasets.dataset import Dataset
 from fgnumba.errors import ConfigError, DeviceError
 from fgnumba.estimators import Estimate
 from fgnumba.kernels.rules.philox import MAX_STEP
 from fgnumba.model.jvp import checked_targets
+from fgnumba.training.batches import Batches
 from fgnumba.training.device_loop import DeviceLoop
 from fgnumba.training.records import StepResult, result_of
 from fgnumba.training.steps import Steps
+
+
+@dataclass(frozen=True)
+class Feed:
+    """Where the batches of a run come from.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        The training data; of a run on an iterable, its first batch.
+    batch_size : int
+        Number of examples in each step.
+    seed : int
+        Seed of the order of the data and of the augmentation.
+    batches : Batches, optional
+        The batches of an iterable. None (the default): the data set's.
+    augment : callable, optional
+        A function ``augment(x, generator)`` that returns another version of a batch's examples. None (the default):
+        the examples stay as they are.
+    """
+
+    dataset: Dataset
+    batch_size: int
+    seed: int
+    batches: Batches | None = None
+    augment: Augment | None = None
+
+    @property
+    def per_epoch(self) -> int | None:
+        """Number of batches in a pass over the data, or None if that is not known."""
+        if self.batches is not None:
+            return self.batches.per_epoch
+        return len(self.dataset.x_train) // self.batch_size
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """What a run must have in common with the one that it continues, beside the data."""
+        return {} if self.augment is None else {"augment": statement_of(self.augment)}
+
+    @property
+    def stays(self) -> bool:
+        """Whether the batches are rows of the data set, which can then be gathered in a GPU's memory."""
+        return self.batches is None and self.augment is None
+
+    def pairs(self, first: int) -> Iterator[tuple[Any, Any]]:
+        """Yield the batches (x, y) from one on.
+
+        Parameters
+        ----------
+        first : int
+            Number of the batch, counted from the beginning of the first epoch.
+        """
+        if self.batches is not None:
+            pairs = iter(self.batches)
+        else:
+            pairs = self.dataset.batches(self.batch_size, self.seed, first)
+        if self.augment is None:
+            return pairs
+        return (
+            (augmented(self.augment, x, self.seed, number), y) for number, (x, y) in enumerate(pairs, first)
+        )
 
 
 class Source:
@@ -99,7 +163,7 @@ class DeviceSource(Source):
 
 def source_of(
     trainer: Steps,
-    dataset: Dataset,
+    feed: Feed,
     batch: int,
     estimate: Estimate,
     steps: int,
@@ -113,8 +177,8 @@ def source_of(
     ----------
     trainer : Steps
         The trainer.
-    dataset : Dataset
-        The data set, whose training data are trained on.
+    feed : Feed
+        Where the batches come from.
     batch : int
         Number of examples in each step.
     estimate : Estimate
@@ -136,7 +200,8 @@ def source_of(
     ShapeError
         The data do not fit the model.
     """
-    if not trainer.model.processor.checks_between:
+    dataset = feed.dataset
+    if feed.stays and not trainer.model.processor.checks_between:
         checked_targets(trainer.model, trainer.loss, dataset.x_train[:batch], dataset.y_train[:batch])
         left = steps - done
         if trainer.steps_done + left > MAX_STEP + 1:
@@ -144,7 +209,7 @@ def source_of(
         training = _device_loop(trainer, dataset, batch, estimate)
         if training is not None:
             return DeviceSource(trainer, training, estimate, steps, done, first, periods)
-    return Source(trainer, dataset.batches(batch, trainer.seed, first + done))
+    return Source(trainer, feed.pairs(first + done))
 
 
 def _device_loop(trainer: Steps, dataset: Dataset, batch: int, estimate: Estimate) -> DeviceLoop | None:

@@ -4,15 +4,15 @@ import copy
 from collections.abc import Sequence
 from typing import Any
 
-from fgnumba.datasets.dataset import Dataset
-from fgnumba.errors import ConfigError, ShapeError
+from fgnumba.datasets.augmentation import Augment, checked_augment
 from fgnumba.objects.attributes import own_attributes, take_attributes
 from fgnumba.training.callbacks import Callback
 from fgnumba.training.checkpoints import Checkpoints
-from fgnumba.training.defaults import Defaults
-from fgnumba.training.judge import Validation, early_stopping_of, parts_of
-from fgnumba.training.loop import Training
+from fgnumba.training.given import data_of
+from fgnumba.training.judge import Validation
 from fgnumba.training.records import History
+from fgnumba.training.runs import RunSetting, training_of
+from fgnumba.training.scoring import Metrics, metrics_of
 from fgnumba.training.state import state_of, take_state
 from fgnumba.training.steps import Steps
 from fgnumba.validation import flag, optional, real_number, whole_number
@@ -59,26 +59,33 @@ class Trainer(Steps):
 
     def fit(
         self,
-        dataset: Dataset,
+        dataset: Any,
+        y: Any = None,
         *,
         epochs: int | None = None,
         steps: int | None = None,
         batch_size: int = 64,
         evaluate_every: int | None = None,
         validation: Validation = None,
+        metrics: Metrics = None,
+        augment: Augment | None = None,
         callbacks: Sequence[Callback] = (),
         checkpoints: Checkpoints | None = None,
         resume: bool = False,
         stop_above: float | None = None,
     ) -> History:
-        """Train on a data set for a number of epochs or steps, or until a callback ends the run.
+        """Train on data for a number of epochs or steps, or until the run stops improving.
 
         An epoch is a new random order of the training data, which depends on the seed and the epoch's number, cut into
         batches of `batch_size` examples. Examples that are left over at the end of an epoch are not used in it. Step i
         of a trainer takes batch i, counted from the first epoch on, so that several calls of this method continue one
         another. A run with `epochs` begins with a whole epoch: if the trainer is in the middle of one, with the next.
 
-        The test data are evaluated once, at the end: ``history.final`` has their loss and accuracy.
+        Without `epochs` and `steps`, the run is one as ``fgtrain train`` makes it by default: 5 % of the training data
+        are held out, unless `validation` says otherwise, and the run ends when they have not been predicted better for
+        8 records, or after a number of steps that suits the estimator (10,000 for most).
+
+        The test data of a data set are evaluated once, at the end: ``history.final`` has their loss and accuracy.
 
         :meth:`stop` interrupts the run, which then has a checkpoint but no test loss and accuracy. If training diverges
         and the last step cannot be taken back, the model gets back the parameters of the last record whose loss was
@@ -86,22 +93,45 @@ class Trainer(Steps):
 
         Parameters
         ----------
-        dataset : Dataset
-            The data set. Its training data are trained on; its test data are only used at the end.
+        dataset : array_like, data frame, Dataset, str, path, or iterable of batches
+            What to train on:
+
+            - Examples X, (n, ``*input_shape``) real numbers of any dtype and order, with their targets in `y`; a data
+              frame of numbers; a tensor on the CPU. They are converted to C-contiguous float32 once, which the log of
+              ``fgnumba`` says, or used as they are if they are that already. (X, y) as one tuple is the same.
+            - A :class:`fgnumba.datasets.Dataset`, whose test data are only used at the end, or what
+              :func:`fgnumba.datasets.load` takes: a name or a path.
+            - An iterable of batches (x, y), such as a list, a generator or a PyTorch DataLoader, which is passed over
+              again as often as needed. `batch_size` has no meaning then. Such a run cannot be resumed, since its
+              batches cannot be had again.
+        y : array_like or series, optional
+            The targets of X, as the loss takes them: class labels (n,), which may be text or any whole numbers; or real
+            numbers (n, N), or (n,) for a model of one output. Labels other than 0 to C - 1 are numbered in sorted
+            order, and ``model.classes`` then says what each class is called.
         epochs : int, optional
-            Number of passes over the training data. Give `epochs` or `steps`. With
-            :class:`fgnumba.callbacks.EarlyStopping` neither is needed: the run then has at most 10,000 steps.
+            Number of passes over the training data; excludes `steps`.
         steps : int, optional
             Number of steps.
         batch_size : int
             Number of examples in each step; all training data if there are fewer. Default: 64.
         evaluate_every : int, optional
-            Number of steps between records. None (the default): one epoch. The last step has a record in any case, and
-            if training diverges, so have the parameters that the model keeps.
-        validation : float or tuple of array_like, optional
+            Number of steps between records. None (the default): one epoch; a twentieth of the run if it has neither
+            `epochs` nor `steps`. The last step has a record in any case, and if training diverges, so have the
+            parameters that the model keeps.
+        validation : float or tuple (x, y), optional
             Data that judge the run in each record and are not trained on. A number between 0 and 1 is a fraction of the
             training data, the same of every class, drawn by the trainer's seed (the other training data are copied). A
-            pair (x, y) is examples and their labels. None (the default): records have the training loss only.
+            pair (x, y) is examples and their targets, of the same kinds as X and `y`. None (the default): records have
+            the training loss only.
+        metrics : str, callable, sequence of them, or mapping of str to callable, optional
+            What is measured on validation and test data beside the loss and the metric that suits it (the accuracy for
+            labels, R² for real targets): ``"accuracy"``, ``"r2"``, ``"mae"``, ``"rmse"``, or functions
+            ``f(targets, predictions)`` such as scikit-learn's. ``Record.metrics`` has their values.
+        augment : callable, optional
+            A function ``augment(x, generator)`` that returns another version of a batch's examples x, (B,
+            ``*input_shape``), such as ``fgnumba.datasets.RandomFlip()``. Its generator depends on the trainer's seed
+            and the batch alone, so that a resumed run augments as an uninterrupted one. On a GPU, augmented batches are
+            uploaded one by one. None (the default): examples stay as they are.
         callbacks : sequence of Callback
             Objects that follow each step and record, in this order, and that may end the run.
             :class:`fgnumba.callbacks.EarlyStopping` does so by the validation data. Default: none.
@@ -109,7 +139,7 @@ class Trainer(Steps):
             Where and how often the run is saved to disk. None (the default): it is not saved.
         resume : bool
             Whether to continue from the newest undamaged checkpoint, or from the start if there is none. With the same
-            model, trainer, data set, validation data and callbacks, the result is bit-identical to that of an
+            model, trainer, data, validation data and callbacks, the result is bit-identical to that of an
             uninterrupted run. Default: False.
         stop_above : float, optional
             The run has diverged if its loss exceeds this many times the loss of its first step. None (the default):
@@ -123,49 +153,36 @@ class Trainer(Steps):
         Raises
         ------
         ShapeError, DtypeError
-            The data set or the validation data do not fit the model.
+            The data or the validation data do not fit the model or the loss.
         ConfigError
             An argument is impossible, or two of them contradict each other.
         DivergenceError
             The loss is not finite, or above `stop_above` times the first one.
         DatasetError
-            The data set is too small to hold out the fraction that `validation` asks for.
+            A value of the data is impossible, or they are too few to hold out the fraction that `validation` asks for.
         RunError
             The checkpoints' folder is that of another run or in use, or all checkpoints in it are damaged.
+
+        Warns
+        -----
+        FgWarning
+            The data are doubtful: a class without an example, or images of bytes that were not scaled.
         """
         try:
-            self._check_fits(dataset)
-            callbacks = tuple(callbacks)
-            early_stopping = early_stopping_of(callbacks, validation)
-            if (epochs is None) == (steps is None) and (epochs is not None or early_stopping is None):
-                raise ConfigError("fit: give either epochs or steps")
-            epochs, steps = optional(whole_number, "epochs", epochs), optional(whole_number, "steps", steps)
-            batch_size = whole_number("batch_size", batch_size)
-            evaluate_every = optional(whole_number, "evaluate_every", evaluate_every)
-            stop_above = optional(real_number, "stop_above", stop_above, above_zero=True)
-            resume = flag("resume", resume)
-            if resume and checkpoints is None:
-                raise ConfigError("resume: checkpoints is None; the folder to resume from is required")
-            parts = parts_of(self.model, dataset, validation, self.seed)
-            examples = len(parts.training.x_train)
-            batch_size = min(batch_size, examples)
-            per_epoch = examples // batch_size
-            if steps is None:
-                steps = Defaults().steps if epochs is None else epochs * per_epoch
-            training = Training(
-                self,
-                parts,
-                early_stopping=early_stopping,
-                steps=steps,
-                whole=epochs is not None,
-                batch_size=batch_size,
-                every=evaluate_every or per_epoch,
-                callbacks=callbacks,
+            setting = RunSetting(
+                epochs=optional(whole_number, "epochs", epochs),
+                steps=optional(whole_number, "steps", steps),
+                batch_size=whole_number("batch_size", batch_size),
+                evaluate_every=optional(whole_number, "evaluate_every", evaluate_every),
+                validation=validation,
+                metrics=metrics_of(metrics, self.loss),
+                augment=optional(lambda _, given: checked_augment(given), "augment", augment),
+                callbacks=tuple(callbacks),
                 checkpoints=checkpoints,
-                resume=resume,
-                stop_above=stop_above,
+                resume=flag("resume", resume),
+                stop_above=optional(real_number, "stop_above", stop_above, above_zero=True),
             )
-            return training.run()
+            return training_of(self, data_of(self.model, self.loss, dataset, y), setting).run()
         finally:
             self.stop_requested = False
 
@@ -182,19 +199,3 @@ class Trainer(Steps):
     def __copy__(self) -> "Trainer":
         # Two trainers must not update the same parameters, so that even a shallow copy copies the model.
         return copy.deepcopy(self)
-
-    def _check_fits(self, dataset: Dataset) -> None:
-        if not isinstance(dataset, Dataset):
-            raise ConfigError(
-                f"dataset is a {type(dataset).__name__}; a fgnumba.datasets.Dataset is required, such as "
-                f"fgnumba.datasets.load('digits') returns"
-            )
-        if dataset.input_shape != self.model.input_shape:
-            raise ShapeError(
-                f"{dataset.name}: examples have shape {dataset.input_shape}; "
-                f"the model takes {self.model.input_shape}"
-            )
-        if dataset.classes > self.model.outputs:
-            raise ShapeError(
-                f"{dataset.name}: {dataset.classes} classes; the model has {self.model.outputs} outputs"
-            )

@@ -336,7 +336,7 @@ def test_columns_of_pandas(expected):
 
 def test_evaluation_takes_no_narrow_count():
     found = evaluation.evaluate(cases.model(seed=1), EXAMPLES, LABELS.astype(np.uint8))
-    assert [type(one) for one in found] == [float, float, int]
+    assert [type(one) for one in found] == [float, float, int, dict]
 
 
 def test_masked_numbers_are_none():

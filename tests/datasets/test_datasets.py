@@ -73,7 +73,21 @@ BAD_DATASETS = {
     ),
     "label matrix": (changed("y_test", np.zeros((4, 1), np.int64)), r"y_test has shape \(4, 1\)"),
     "counts": (changed("y_test", np.zeros(5, np.int64)), "x_test has 4 samples and y_test 5 labels"),
-    "no samples": (changed("x_test", np.zeros((0, 5), np.float32)), r"x_test is empty: shape \(0, 5\)"),
+    "no samples": (
+        lambda content: content | {key: content[key][:0] for key in ("x_train", "y_train")},
+        r"x_train is empty: shape \(0, 5\)",
+    ),
+    "no test features": (changed("x_test", None), "x_test and y_test are required, or neither of them"),
+    "labels": (changed("labels", ("a", "b")), r"labels are \('a', 'b'\); 3 different ones are required"),
+    "equal labels": (changed("labels", ("a", "b", "b")), "3 different ones are required"),
+    "real targets with classes": (
+        changed("y_train", np.zeros((6, 1), np.float32)),
+        r"\(n,\) int64 is required",
+    ),
+    "labels without classes": (
+        changed("classes", None),
+        r"y_train has shape \(6,\), int64; \(n, N\) float32",
+    ),
     "no features": (changed("x_test", np.zeros((4, 0), np.float32)), r"x_test is empty: shape \(4, 0\)"),
     "sample shapes": (
         changed("x_test", np.zeros((4, 6), np.float32)),

@@ -191,6 +191,9 @@ def test_a_run_with_checkpoints(name, compact, tmp_path):
             resume=resume,
             callbacks=[EarlyStopping(50)],
         )
+        # A run that is resumed after its last step has that step's loss from no checkpoint. A further step shows
+        # that everything on which training depends is there.
+        one.step(*batch(9))
         return one
 
     numbers = iter(range(1000))

@@ -84,12 +84,6 @@ def test_what_is_none_of_these_is_refused_in_a_line(given, message):
     assert str(caught.value).startswith(message)
 
 
-@pytest.mark.parametrize("dataset", ["digits", (X, Y), X], ids=["name", "pair", "array"])
-def test_data_that_are_no_data_set(dataset):
-    with pytest.raises(fg.ConfigError, match=r"dataset is a .*; a fgnumba.datasets.Dataset is required"):
-        fg.Trainer(model(), optimizer="sgd").fit(dataset, steps=1)
-
-
 @pytest.mark.parametrize("layers", [fg.Dense(3), 3, None])
 def test_layers_that_are_not_several(layers):
     with pytest.raises(fg.ConfigError, match=r"layers is .*; several layers are required"):

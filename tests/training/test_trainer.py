@@ -267,8 +267,7 @@ def test_bad_batches_change_nothing(change, error, message):
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({}, fg.ConfigError, "either epochs or steps"),
-        ({"epochs": 1, "steps": 1}, fg.ConfigError, "either epochs or steps"),
+        ({"epochs": 1, "steps": 1}, fg.ConfigError, "epochs and steps are both given"),
         ({"epochs": 0}, fg.ConfigError, "epochs is 0"),
         ({"steps": 2.5}, fg.ConfigError, "steps is 2.5"),
         ({"steps": 1, "batch_size": True}, fg.ConfigError, "batch_size is True"),
