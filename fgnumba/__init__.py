@@ -48,7 +48,7 @@ if TYPE_CHECKING:
         LayerNorm,
         MaxPool2d,
     )
-    from fgnumba.layers.losses import MeanSquaredError, SoftmaxCrossEntropy
+    from fgnumba.layers.losses import BinaryCrossEntropy, Huber, MeanSquaredError, SoftmaxCrossEntropy
     from fgnumba.model.graph import Graph, Sequential
     from fgnumba.model.jvp import forward_gradient, jvp
     from fgnumba.model.nodes import Node
@@ -84,7 +84,7 @@ _NAMES = {
         *("Activation", "Add", "AvgPool2d", "Concatenate", "Conv2d", "Dense", "Dropout", "Flatten"),
         *("GlobalAveragePool2d", "GroupNorm", "LayerNorm", "MaxPool2d"),
     ),
-    "layers.losses": ("MeanSquaredError", "SoftmaxCrossEntropy"),
+    "layers.losses": ("BinaryCrossEntropy", "Huber", "MeanSquaredError", "SoftmaxCrossEntropy"),
     "model.nodes": ("Node",),
     "optimizers": ("SGD", "Adam", "AdamW", "FrankWolfe"),
     "training.trainer": ("Trainer",),
@@ -100,6 +100,7 @@ __all__ = [
     "AdamW",
     "Add",
     "AvgPool2d",
+    "BinaryCrossEntropy",
     "Callback",
     "Checkpoints",
     "Concatenate",
@@ -122,6 +123,7 @@ __all__ = [
     "Graph",
     "GroupNorm",
     "History",
+    "Huber",
     "HybridDifferences",
     "LayerNorm",
     "LocalLosses",

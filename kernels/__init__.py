@@ -25,6 +25,7 @@ RULES = ("activations", "directions")
 
 OPERATIONS = (
     "avg_pool2d",
+    "binary_cross_entropy",
     "channel_sums",
     "conv2d",
     "dense",
@@ -36,6 +37,7 @@ OPERATIONS = (
     "feedback",
     "gram",
     "group_norm",
+    "huber",
     "layer_norm",
     "max_pool2d",
     "mean_squared_error",
@@ -45,6 +47,7 @@ OPERATIONS = (
     "noise_response",
     "error_signal",
     "softmax_cross_entropy",
+    "weighted_cross_entropy",
 )
 """Every operation: a folder with one module for each of ``DEVICES``, whose launchers take the same parameters."""
 

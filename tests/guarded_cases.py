@@ -31,7 +31,12 @@ def bound_operations():
 def data(model, batch, place, loss=None):
     rng = np.random.default_rng(batch)
     x = rng.standard_normal((batch, *model.input_shape)).astype(np.float32)
-    if isinstance(loss, fg.MeanSquaredError):
+    if isinstance(loss, fg.losses.ExampleWeights):
+        targets = data(model, batch, lambda array: array, loss.loss)[1]
+        return place(x), place(loss.pack(targets, rng.random(batch) + 0.5))
+    if isinstance(loss, fg.BinaryCrossEntropy):
+        return place(x), place(rng.random((batch, model.outputs)).astype(np.float32))
+    if isinstance(loss, fg.MeanSquaredError | fg.Huber):
         return place(x), place(rng.standard_normal((batch, model.outputs)).astype(np.float32))
     return place(x), place(rng.integers(0, model.outputs, batch))
 
@@ -193,3 +198,10 @@ for optimizer in (
         CASES[title] = partial(
             trained, partial(dense, 1, 97, 1 if "Mean" in title else 37), 13, None, optimizer, loss=loss
         )
+
+for each in (fg.SoftmaxCrossEntropy(0.1, range(1, 38)), fg.BinaryCrossEntropy(), fg.Huber(0.5)):
+    for weighted in (False, True):
+        chosen: fg.losses.Loss = each.with_example_weights() if weighted else each
+        for name, one in (("weights", fg.WeightPerturbation()), ("activities", fg.ActivityPerturbation())):
+            title = f"{type(each).__name__}{' with weights' if weighted else ''}, {name}"
+            CASES[title] = partial(trained, partial(dense, 1, 97, 37), 13, one, fg.SGD(1e-3), loss=chosen)

@@ -18,6 +18,8 @@ from tests.number_cases import DATA, LOSS, MODEL, X, Y, after_a_step, fitted, mo
 from tests.testing.own_estimator import Own
 from tests.testing.own_layer import ScaleShift
 
+OUTPUTS = np.array([[0.5, 1.0, -4.0], [2.0, 0.25, 3.0]], np.float32)
+
 
 class Call(NamedTuple):
     """A function, or a class that is no dataclass: what it returns for these arguments, as something to compare."""
@@ -212,6 +214,13 @@ CALLS: dict[str, Call] = {
     "testing.layers.check_layer": Call(
         failed(lambda **given: fg.testing.check_layer(ScaleShift("shape"), **given)),
         {"input_shape": 100, "tolerance": 0.5, "scale": 0.5, "training": True, "seed": 3},
+    ),
+    "layers.losses.cross_entropy.SoftmaxCrossEntropy": Call(
+        lambda **given: fg.SoftmaxCrossEntropy(**given).value(OUTPUTS, np.array([0, 2])),
+        {"label_smoothing": 0.5, "class_weight": (0.5, 2.0, 4.0)},
+    ),
+    "layers.losses.real_targets.Huber": Call(
+        lambda **given: fg.Huber(**given).value(OUTPUTS, np.ones((2, 3))), {"delta": 0.5}
     ),
     "testing.losses.check_loss": Call(
         failed(lambda **given: fg.testing.check_loss(LOSS, reference=lambda z, y: 1e3, **given)),

@@ -191,8 +191,18 @@ EXEMPT = {
             "estimators.activity.plan.ActivityPlan",
             *(
                 f"layers.losses.{kind}.{name}"
-                for kind in ("Loss", "MeanSquaredError", "SoftmaxCrossEntropy")
-                for name in ("bind", "check_target_values", "check_targets", "target_layout")
+                for kind, names in (
+                    ("base.Loss", "bind laid_out target_layout check_targets check_target_values"),
+                    ("example_weights.WeighableLoss", "bind"),
+                    (
+                        "example_weights.ExampleWeights",
+                        "bind target_layout check_targets check_target_values",
+                    ),
+                    ("cross_entropy.SoftmaxCrossEntropy", "target_layout check_targets check_target_values"),
+                    ("real_targets.RealTargets", "target_layout check_targets check_target_values"),
+                    ("real_targets.BinaryCrossEntropy", "check_target_values"),
+                )
+                for name in names.split()
             ),
         ),
         PROTOCOL,

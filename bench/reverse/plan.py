@@ -1,6 +1,7 @@
 """A forward pass that keeps activations and the reverse pass over them, bound as one program."""
 
 import math
+from collections.abc import Callable, Hashable
 from typing import Any
 
 import numpy as np
@@ -14,20 +15,22 @@ from fgnumba.kernels.devices.device import CPU, fill
 from fgnumba.kernels.machine.interfaces import Operation
 from fgnumba.kernels.machine.memory import aligned
 from fgnumba.kernels.rules.philox import STREAM
+from fgnumba.kernels.shared.loss import RESULT
 from fgnumba.layers.losses import Loss, MeanSquaredError, SoftmaxCrossEntropy
 from fgnumba.model.graph import Graph
 from fgnumba.model.outcome import targets_of
 from fgnumba.model.plan import InputRows
 from fgnumba.model.sizes import checked_batch
-from fgnumba.model.tasks import place
+from fgnumba.model.tasks import ImageBuffer, PanelBuffer, place
 from fgnumba.model.wiring import Step, Value, wire
 from fgnumba.objects.bound import Bound
 from fgnumba.validation import flag
 
-_LOSSES = {
+_TUNED: dict[Hashable, Callable[[], int]] = {
     SoftmaxCrossEntropy: losses.softmax_cross_entropy,
     MeanSquaredError: losses.mean_squared_error,
 }
+"""Losses with a kernel of their own, by their keys. Any other one is its value and its residual, bound apart."""
 
 
 class ReversePlan(Bound):
@@ -40,7 +43,7 @@ class ReversePlan(Bound):
     batch : int
         Number of examples B.
     loss : Loss
-        Softmax cross-entropy or mean squared error.
+        The loss.
     update : bool
         True: the gradient times `scale` is added to the parameters as it is computed, and never stored. With a scale
         of -η, this is a step of gradient descent. False: the gradient is written to `gradients`.
@@ -57,8 +60,9 @@ class ReversePlan(Bound):
     ----------
     scale : array, (1,) float64
         The factor of the gradient.
-    losses : array, (B,) float64
-        The examples' losses in the last run.
+    losses : array, (B,) or (1,) float64
+        The examples' losses in the last run, or their mean alone: only the two losses of the benchmarks, softmax
+        cross-entropy and the mean squared error, are kept by example.
     gradients : dict of arrays
         The gradient by parameter name, packed like the parameters; empty with `update`.
     multiply_adds : int
@@ -71,7 +75,7 @@ class ReversePlan(Bound):
     Raises
     ------
     ConfigError
-        A layer or the loss has no reverse pass.
+        A layer has no reverse pass.
     """
 
     def __init__(
@@ -84,15 +88,14 @@ class ReversePlan(Bound):
         checkpoint: bool = False,
         gradients: dict[str, npt.NDArray[np.float32]] | None = None,
     ) -> None:
-        if type(loss) not in _LOSSES:
-            raise ConfigError(f"{type(loss).__name__} has no reverse pass")
         batch, update = checked_batch(batch, model.input_shape), flag("update", update)
         training, checkpoint = flag("training", training), flag("checkpoint", checkpoint)
         self.model, self.batch, self.update = model, batch, update
         if model.processor is not CPU:
             raise ConfigError(f"reverse mode runs on the CPU; the model is on {model.device!r}")
         self.isa, self.threads = CPU.isa, CPU.threads
-        self.scale, self.losses, self.stream = np.ones(1), np.zeros(batch), np.zeros(1, STREAM)
+        self.scale, self.stream = np.ones(1), np.zeros(1, STREAM)
+        self.losses = np.zeros(batch if loss.key in _TUNED else 1)
         self.gradients = gradients or {
             name: aligned(p.packed.shape) for name, p in model.packed_parameters.items() if not update
         }
@@ -143,9 +146,11 @@ class ReversePlan(Bound):
         cotangent = passes.new_panels(self.model.outputs)
 
         def bind() -> list[Operation]:
+            if loss.key not in _TUNED:
+                return self._untuned(loss, z, cotangent)
             return [
                 losses.bind_loss(
-                    _LOSSES[type(loss)](),
+                    _TUNED[loss.key](),
                     z=z.rows(),
                     width=self.model.outputs,
                     targets=self.targets,
@@ -157,6 +162,15 @@ class ReversePlan(Bound):
 
         passes.add([z], [cotangent], bind, by_image=False)
         passes.send_panels(result, cotangent)
+
+    def _untuned(self, loss: Loss, z: ImageBuffer, cotangent: PanelBuffer) -> list[Operation]:
+        residual, result = aligned((self.batch, self.model.outputs)), np.zeros(1, RESULT)
+        values = self.losses
+        return [
+            *loss.bind(CPU, z.rows()[None], self.model.outputs, self.targets, result, values),
+            loss.bind_residual(CPU, z.rows(), self.targets, residual),
+            losses.bind_cotangent(residual=residual, scale=self.scale, by_examples=cotangent.array),
+        ]
 
     @property
     def nbytes(self) -> int:

@@ -45,7 +45,7 @@ def value_and_grad(
     DatasetError
         A target is out of range.
     ConfigError
-        A layer or the loss has no reverse pass.
+        A layer has no reverse pass.
     """
     inputs = model.checked_input(x)
     targets = checked_targets(model, loss, inputs, y)

@@ -201,7 +201,7 @@ def checked_batch(model: Graph, loss: Loss, x: Any, y: Any, look: bool) -> tuple
 
 
 def checked_targets(model: Graph, loss: Loss, inputs: Any, targets: Any) -> npt.NDArray[Any]:
-    """Return `targets` as an array, after checking that its shape and dtype are those that `loss` takes."""
+    """Return `targets` in the shape that kernels read, after checking that shape and dtype are what `loss` takes."""
     adopted = None if type(targets) is np.ndarray else model.processor.adopt(as_tensor(targets))
     array = as_array("y", targets) if adopted is None else adopted
     if adopted is not None:
@@ -209,4 +209,5 @@ def checked_targets(model: Graph, loss: Loss, inputs: Any, targets: Any) -> npt.
         if array.dtype != dtype:
             raise DtypeError(f"targets have dtype {array.dtype} on the GPU; {dtype} is required there")
     loss.check_targets(array, len(inputs), model.outputs)
-    return array
+    laid_out: npt.NDArray[Any] = loss.laid_out(array, model.outputs)
+    return laid_out

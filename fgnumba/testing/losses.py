@@ -146,7 +146,7 @@ class _LossCheck:
         device = self.device if threads is None else OfThreads(threads)
         outcome = Outcome(device, len(z) - 1)
         staged = targets_of(device, self.loss, z.shape[1], width)
-        staged.load(y)
+        staged.load(self.loss.laid_out(y, width))
         operations = self.loss.bind(
             device, device.array(z), width, staged.array, outcome.result, outcome.values
         )
@@ -157,7 +157,7 @@ class _LossCheck:
     def residual(self, z: Array, width: int, y: Array) -> Array:
         """Return the residuals that the kernels write, (B, N)."""
         staged = targets_of(self.device, self.loss, z.shape[1], width)
-        staged.load(y)
+        staged.load(self.loss.laid_out(y, width))
         e = self.device.array(np.full((z.shape[1], width), np.nan, np.float32))
         primal = self.device.array(np.ascontiguousarray(z[0]))
         self.device.program([self.loss.bind_residual(self.device, primal, staged.array, e)]).run()

@@ -261,7 +261,7 @@ def _losses(
     """Return the loss and T derivatives of a dual output (1 + T, B, ld), infinite beyond float32's range."""
     blocks, batch, _ = dual.shape
     read, outcome = targets_of(device, loss, batch, outputs), Outcome(device, blocks - 1)
-    read.load(targets)
+    read.load(loss.laid_out(targets, outputs))
     z = device.array(np.ascontiguousarray(dual))
     device.program(loss.bind(device, z, outputs, read.array, outcome.result, outcome.values)).run()
     values = np.zeros(blocks)

@@ -7,7 +7,7 @@ from typing import Any
 from fgnumba.errors import ConfigError, did_you_mean, shown
 from fgnumba.estimators import RECIPES, Estimator, Recipe, recipe
 from fgnumba.estimators.weight import WeightPerturbation
-from fgnumba.layers.losses import Loss, MeanSquaredError, SoftmaxCrossEntropy
+from fgnumba.layers.losses import BinaryCrossEntropy, Huber, Loss, MeanSquaredError, SoftmaxCrossEntropy
 from fgnumba.model.graph import Graph
 from fgnumba.optimizers import OPTIMIZERS, Optimizer
 from fgnumba.training.defaults import default_learning_rate
@@ -15,6 +15,9 @@ from fgnumba.training.defaults import default_learning_rate
 LOSSES: dict[str, type[Loss]] = {
     "cross-entropy": SoftmaxCrossEntropy,
     "softmax-cross-entropy": SoftmaxCrossEntropy,
+    "bce": BinaryCrossEntropy,
+    "binary-cross-entropy": BinaryCrossEntropy,
+    "huber": Huber,
     "mse": MeanSquaredError,
     "mean-squared-error": MeanSquaredError,
 }

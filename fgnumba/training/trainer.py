@@ -39,7 +39,7 @@ class Trainer(Steps):
     model : Graph
         The model, whose parameters are updated in place.
     loss : Loss or str, optional
-        The loss to minimise, or its name: ``"cross-entropy"`` or ``"mse"``. None (the default):
+        The loss to minimise, or its name: ``"cross-entropy"``, ``"bce"``, ``"mse"`` or ``"huber"``. None (the default):
         :class:`SoftmaxCrossEntropy`.
     estimator : Estimator or str, optional
         The gradient estimator, or a name that ``fgtrain train --estimator`` takes. None (the default):

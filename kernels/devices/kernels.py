@@ -27,6 +27,7 @@ class Kernels:
     """
 
     avg_pool2d: "type[signatures.AvgPool2d]"
+    binary_cross_entropy: "type[signatures.BinaryCrossEntropy]"
     channel_sums: "type[signatures.ChannelSums]"
     conv2d: "type[signatures.Conv2d]"
     dense: "type[signatures.Dense]"
@@ -39,6 +40,7 @@ class Kernels:
     feedback: "type[signatures.Feedback]"
     gram: "type[signatures.Gram]"
     group_norm: "type[signatures.GroupNorm]"
+    huber: "type[signatures.Huber]"
     layer_norm: "type[signatures.LayerNorm]"
     max_pool2d: "type[signatures.MaxPool2d]"
     mean_squared_error: "type[signatures.MeanSquaredError]"
@@ -47,6 +49,7 @@ class Kernels:
     optimizer: "type[signatures.Optimizer]"
     projection: "type[signatures.Projection]"
     softmax_cross_entropy: "type[signatures.SoftmaxCrossEntropy]"
+    weighted_cross_entropy: "type[signatures.WeightedCrossEntropy]"
 
     def __init__(self, device: str) -> None:
         self._device = device

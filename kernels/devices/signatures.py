@@ -6,6 +6,7 @@ parameters have the same names; its arrays are its own, which is why devices ret
 """
 
 from fgnumba.kernels.ops.avg_pool2d import cpu as avg_pool2d
+from fgnumba.kernels.ops.binary_cross_entropy import cpu as binary_cross_entropy
 from fgnumba.kernels.ops.channel_sums import cpu as channel_sums
 from fgnumba.kernels.ops.conv2d import cpu as conv2d
 from fgnumba.kernels.ops.dense import cpu as dense
@@ -18,6 +19,7 @@ from fgnumba.kernels.ops.example_panels import cpu as example_panels
 from fgnumba.kernels.ops.feedback import cpu as feedback
 from fgnumba.kernels.ops.gram import cpu as gram
 from fgnumba.kernels.ops.group_norm import cpu as group_norm
+from fgnumba.kernels.ops.huber import cpu as huber
 from fgnumba.kernels.ops.layer_norm import cpu as layer_norm
 from fgnumba.kernels.ops.max_pool2d import cpu as max_pool2d
 from fgnumba.kernels.ops.mean_squared_error import cpu as mean_squared_error
@@ -26,10 +28,16 @@ from fgnumba.kernels.ops.noise_response import cpu as noise_response
 from fgnumba.kernels.ops.optimizer import cpu as optimizer
 from fgnumba.kernels.ops.projection import cpu as projection
 from fgnumba.kernels.ops.softmax_cross_entropy import cpu as softmax_cross_entropy
+from fgnumba.kernels.ops.weighted_cross_entropy import cpu as weighted_cross_entropy
 
 
 class AvgPool2d:
     bind = staticmethod(avg_pool2d.bind)
+
+
+class BinaryCrossEntropy:
+    bind = staticmethod(binary_cross_entropy.bind)
+    bind_residual = staticmethod(binary_cross_entropy.bind_residual)
 
 
 class ChannelSums:
@@ -93,6 +101,11 @@ class GroupNorm:
     bind = staticmethod(group_norm.bind)
 
 
+class Huber:
+    bind = staticmethod(huber.bind)
+    bind_residual = staticmethod(huber.bind_residual)
+
+
 class LayerNorm:
     bind = staticmethod(layer_norm.bind)
 
@@ -129,3 +142,8 @@ class Projection:
 class SoftmaxCrossEntropy:
     bind = staticmethod(softmax_cross_entropy.bind)
     bind_residual = staticmethod(softmax_cross_entropy.bind_residual)
+
+
+class WeightedCrossEntropy:
+    bind = staticmethod(weighted_cross_entropy.bind)
+    bind_residual = staticmethod(weighted_cross_entropy.bind_residual)

@@ -19,12 +19,23 @@ from tests.state_machine.own_loss import Scaled
 
 SHAPES = [(5, 1000), (100, 101)]
 """Larger than those that `check_loss` takes differences of."""
+
+
+def smoothed(z, y, smoothing=0.25):
+    q = np.full(z.shape, smoothing / z.shape[1])
+    q[np.arange(len(y)), y] += 1 - smoothing
+    return float(np.mean(special.logsumexp(z, axis=1) - (q * z).sum(axis=1)))
+
+
 LOSSES: dict[str, tuple[fg.losses.Loss, Any]] = {
     "cross-entropy": (
         fg.SoftmaxCrossEntropy(),
         lambda z, y: float(np.mean(special.logsumexp(z, axis=1) - z[np.arange(len(y)), y])),
     ),
     "squared": (fg.MeanSquaredError(), lambda z, y: float(np.mean((z - y) ** 2))),
+    "smoothed": (fg.SoftmaxCrossEntropy(label_smoothing=0.25), smoothed),
+    "binary": (fg.BinaryCrossEntropy(), lambda z, y: float(np.mean(np.logaddexp(0, z) - y * z))),
+    "huber": (fg.Huber(delta=0.7), lambda z, y: float(np.mean(special.huber(0.7, z - y)))),
     "scaled": (Scaled(3.0), lambda z, y: 3 * float(np.mean((z - y) ** 2))),
 }
 
@@ -33,10 +44,21 @@ LOSSES: dict[str, tuple[fg.losses.Loss, Any]] = {
 @pytest.mark.parametrize("name", LOSSES)
 def test_a_loss_passes_its_check(name, scale):
     loss, reference = LOSSES[name]
+    targets = labels if name == "binary" else None
     check_loss(
-        loss, reference=reference, scale=scale, tolerance=tolerances.CHECKED_LOSS, outputs=(1, 2, 3, 10, 33)
+        loss,
+        targets,
+        reference,
+        scale=scale,
+        tolerance=tolerances.CHECKED_LOSS,
+        outputs=(1, 2, 3, 10, 33),
     )
-    check_loss(loss, scale=scale, tolerance=tolerances.CHECKED_LOSS)
+    check_loss(loss, targets, scale=scale, tolerance=tolerances.CHECKED_LOSS)
+
+
+def labels(rng, batch, width):
+    """Return labels of 0 and 1, and some between."""
+    return np.clip(2 * rng.random((batch, width)) - 0.5, 0, 1)
 
 
 def dual(batch, width, count, scale=1.0, seed=0):

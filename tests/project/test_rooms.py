@@ -67,7 +67,7 @@ PUBLIC = {
         "ShapeError",
     ),
     "functions": ("beale", "rosenbrock"),
-    "losses": ("Loss", "MeanSquaredError", "SoftmaxCrossEntropy"),
+    "losses": ("BinaryCrossEntropy", "Huber", "Loss", "MeanSquaredError", "SoftmaxCrossEntropy"),
     "replay": ("replay", "visits"),
     "schedules": ("Constant", "Cosine", "Exponential", "Warmup"),
 }

@@ -149,7 +149,7 @@ def interrupt(subject: Subject, call: str, events: int, batch: Batch, data: Data
 
 def change_loss(subject: Subject, made: Made, in_place: bool) -> None:
     """Give a trainer another loss that takes the same targets, or its loss another number."""
-    if subject.classifies or made.kind == "SoftmaxCrossEntropy":
+    if not {subject.recipe.loss.kind, made.kind} <= {"MeanSquaredError", "Huber", "Scaled"}:
         return
     loss = subject.trainer.loss
     if in_place and isinstance(loss, Scaled) and made.kind == "Scaled":

@@ -28,6 +28,9 @@ KINDS: dict[str, Any] = {
     "Exponential": fg.schedules.Exponential,
     "SoftmaxCrossEntropy": fg.SoftmaxCrossEntropy,
     "MeanSquaredError": fg.MeanSquaredError,
+    "BinaryCrossEntropy": fg.BinaryCrossEntropy,
+    "Huber": fg.Huber,
+    "ExampleWeights": fg.losses.ExampleWeights,
     "Scaled": Scaled,
 }
 
@@ -123,7 +126,14 @@ def losses() -> st.SearchStrategy[Made]:
     """Return the package's losses, and one of one's own."""
     return st.one_of(
         made("SoftmaxCrossEntropy"),
+        made("SoftmaxCrossEntropy", label_smoothing=st.sampled_from((0.0, 0.1))),
         made("MeanSquaredError"),
+        made("BinaryCrossEntropy"),
+        made("Huber", delta=st.sampled_from((1, 0.5))),
+        made(
+            "ExampleWeights",
+            loss=st.one_of(made("SoftmaxCrossEntropy"), made("Huber"), made("BinaryCrossEntropy")),
+        ),
         made("Scaled", factor=st.sampled_from((1, 3, 10))),
     )
 
@@ -178,6 +188,14 @@ class Batch:
     def y(self, loss: Made, outputs: int) -> np.ndarray:
         """Return targets as a loss takes them."""
         rng = np.random.default_rng([self.seed, self.size, 1])
+        if loss.kind == "ExampleWeights":
+            arguments: dict[str, Any] = dict(loss.arguments)
+            weights = rng.integers(0, 3, self.size)
+            weights[0] = 1
+            packed: np.ndarray = loss.build("int").pack(self.y(arguments["loss"], outputs), weights)
+            return packed
+        if loss.kind == "BinaryCrossEntropy":
+            return rng.random((self.size, outputs)).astype(np.float32)
         if loss.kind != "SoftmaxCrossEntropy":
             return rng.standard_normal((self.size, outputs)).astype(np.float32)
         dtype = (np.int64, np.uint8, np.int32)[self.seed % 3]

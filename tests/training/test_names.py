@@ -52,6 +52,10 @@ def test_a_loss_by_name():
         trainer = fg.Trainer(model(), loss=name, optimizer="sgd")
         assert isinstance(trainer.loss, fg.MeanSquaredError)
         trainer.step(X, np.zeros((8, 3), np.float32))
+    for name in ("bce", "binary-cross-entropy", "huber"):
+        trainer = fg.Trainer(model(), loss=name, optimizer="sgd")
+        assert isinstance(trainer.loss, fg.Huber if name == "huber" else fg.BinaryCrossEntropy)
+        trainer.step(X, np.zeros((8, 3)))
     for same in ("cross-entropy", "softmax-cross-entropy", None):
         assert isinstance(fg.Trainer(model(), loss=same, optimizer="sgd").loss, fg.SoftmaxCrossEntropy)
 
@@ -59,9 +63,9 @@ def test_a_loss_by_name():
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"loss": "hinge"}, "loss: unknown loss 'hinge' (choose from cross-entropy, "),
+        ({"loss": "hinge"}, "loss: unknown loss 'hinge' (choose from bce, "),
         ({"loss": fg.MeanSquaredError}, "loss is the class MeanSquaredError; an object is required: "),
-        ({"loss": 3}, "loss is 3; an object of class Loss, or one of the names cross-entropy, "),
+        ({"loss": 3}, "loss is 3; an object of class Loss, or one of the names bce, "),
         ({"estimator": "feedbak"}, "estimator: unknown estimator 'feedbak' (did you mean 'feedback'?)"),
         ({"estimator": fg.SPSA}, "estimator is the class SPSA; an object is required: SPSA(...)"),
         (

@@ -1,4 +1,4 @@
-"""The losses of examples, and the cotangents of their outputs in example panels."""
+"""The losses of examples, and the cotangents of outputs in example panels."""
 
 from functools import cache
 from typing import Any
@@ -19,6 +19,9 @@ from fgnumba.validation.launcher import launcher
 
 LOSS = record("z", "ld", "batch", "width", "targets", "scale", "by_examples", "rows", "panels", "losses")
 """Arguments of a loss's reverse pass. It writes `losses`, (B,), and dz times the number `scale` to `by_examples`."""
+
+COTANGENT = record("residual", "batch", "width", "scale", "by_examples", "rows", "panels")
+"""Arguments of the kernel that writes a residual to `by_examples`, times the number `scale` and divided by B."""
 
 
 @launcher
@@ -65,6 +68,49 @@ def bind_loss(
     }
     keeps = (z, targets, scale, by_examples, losses)
     return Operation("loss", entry, filled(LOSS, fields), scratch_bytes=width * 4, keeps=keeps)
+
+
+@launcher
+def bind_cotangent(
+    *,
+    residual: npt.NDArray[np.float32],
+    scale: npt.NDArray[np.float64],
+    by_examples: npt.NDArray[np.float32],
+) -> Operation:
+    """Bind dz = e / B, times the scale, where e is the gradient of each example's own loss.
+
+    Parameters
+    ----------
+    residual : array, (B, N) float32
+        The gradients e.
+    scale : array, (1,) float64
+        A factor of dz.
+    by_examples : array, (ceil(B / PANEL), at least N, PANEL) float32
+        Written: dz in example panels, with zeros in the padding.
+    """
+    fields = {
+        "residual": address(residual),
+        "batch": len(residual),
+        "width": residual.shape[1],
+        "scale": address(scale),
+        "by_examples": address(by_examples),
+        "rows": by_examples.shape[1],
+        "panels": by_examples.shape[0],
+    }
+    entry = kernel("reverse-residual", _cotangent, 3)
+    return Operation("loss", entry, filled(COTANGENT, fields), keeps=(residual, scale, by_examples))
+
+
+def _cotangent(arguments: int, part: int, parts: int) -> None:
+    a = carray(pointer(arguments, COTANGENT), 1)[0]
+    _clear(a)
+    residual = carray(pointer(a.residual, np.float32), (a.batch, a.width))
+    factor = carray(pointer(a.scale, np.float64), 1)[0] / a.batch
+    for i in range(a.batch):
+        at = a.by_examples + (i // PANEL * a.rows * PANEL + i % PANEL) * 4
+        dz = carray(pointer(at, np.float32), (a.width, PANEL))
+        for n in range(a.width):
+            dz[n, 0] = factor * np.float64(residual[i, n])
 
 
 @register_jitable

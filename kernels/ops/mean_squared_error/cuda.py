@@ -42,6 +42,7 @@ def bind(
     targets: DeviceArray,
     result: DeviceArray,
     values: DeviceArray,
+    weighted: bool = False,
 ) -> list[Operation]:
     """Bind the loss to its arrays, as ``cpu.bind`` does.
 
@@ -54,11 +55,13 @@ def bind(
     width : int
         Number of columns of z that are outputs.
     targets : DeviceArray
-        (B, width) float32.
+        (B, width) float32; where `weighted`, (B, 1 + width), each example's weight before its targets.
     result : DeviceArray
         (1,) ``loss.RESULT``, written.
     values : DeviceArray
         (1 + T,) float64, written: the loss and the directional derivatives.
+    weighted : bool
+        Whether the examples have weights w_i: the mean is then (1/B) Σ_i w_i f_i.
 
     Returns
     -------
@@ -69,7 +72,9 @@ def bind(
     -----
     Cost: reads z and the targets once for every four tangents, all but once from caches, and the tangents once.
     """
-    return bind_loss("mean squared error", _rows, threads, z, width, targets, result, values)
+    return bind_loss(
+        "mean squared error", _rows, threads, z, width, targets, result, values, weighted=weighted
+    )
 
 
 @launcher
@@ -79,6 +84,7 @@ def bind_residual(
     z: DeviceArray,
     targets: DeviceArray,
     residual: DeviceArray,
+    weighted: bool = False,
 ) -> Operation:
     """Bind e_i = 2 (z_i - y_i) / N, the gradient of each example's loss in its outputs, as ``cpu.bind_residual`` does.
 
@@ -89,9 +95,11 @@ def bind_residual(
     z : DeviceArray
         (B, ld) float32, outputs.
     targets : DeviceArray
-        (B, N) float32.
+        (B, N) float32; where `weighted`, (B, 1 + N), each example's weight before its targets.
     residual : DeviceArray
         (B, N) float32, written: e.
+    weighted : bool
+        Whether the examples have weights w_i, with which e_i is multiplied.
 
     Returns
     -------
@@ -102,7 +110,7 @@ def bind_residual(
     -----
     Cost: reads z and the targets once, writes e once.
     """
-    return bind_loss_residual("squared residual", _residual, threads, z, targets, residual)
+    return bind_loss_residual("squared residual", _residual, threads, z, targets, residual, weighted)
 
 
 @kernel("mean-squared-error", resident=5)
@@ -114,13 +122,15 @@ def _rows(
     width: Size,
     count: Size,
     targets: Address,
+    ahead: Size,
     rows: Address,
 ) -> None:
     i, lane, t = example(), thread() % WARP, TANGENTS * block_y()
     if i >= batch:
         return
-    left, at, y, out = count - t, z + 4 * i * ld, targets + 4 * i * width, rows + 8 * i
-    dz = at + 4 * (t + 1) * block
+    left, at, out = count - t, z + 4 * i * ld, rows + 8 * i
+    # From the width, which is in a register anyway: with the stride as one more number, the kernel spills on sm_90.
+    dz, y = at + 4 * (t + 1) * block, targets + 4 * i * (width + ahead)
     # In float64: where an output is far from its target, by 1e20, the square is beyond float32.
     total, first, second, third, fourth = _ZERO, _ZERO, _ZERO, _ZERO, _ZERO
     for n in range(lane, width, WARP):
@@ -142,13 +152,24 @@ def _rows(
 
 
 @kernel("squared-residual")
-def _residual(z: Address, ld: Size, batch: Size, width: Size, targets: Address, residual: Address) -> None:
+def _residual(
+    z: Address,
+    ld: Size,
+    batch: Size,
+    width: Size,
+    targets: Address,
+    stride: Size,
+    weights: Address,
+    residual: Address,
+) -> None:
     i = example()
     if i >= batch:
         return
     factor = _TWO / np.float64(width)
+    if weights != 0:
+        factor = factor * np.float64(load_f32(weights + 4 * i * stride))
     for n in range(thread() % WARP, width, WARP):
         difference = np.float64(load_f32(z + 4 * (i * ld + n))) - np.float64(
-            load_f32(targets + 4 * (i * width + n))
+            load_f32(targets + 4 * (i * stride + n))
         )
         store_f32(residual + 4 * (i * width + n), np.float32(factor * difference))

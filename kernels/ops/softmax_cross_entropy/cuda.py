@@ -6,7 +6,7 @@ d_t = mean_i ((softmax(z_i) - onehot(y_i)) · dz_ti)
 
 import numpy as np
 
-from fgnumba.kernels.cuda.kernel import device_function, kernel
+from fgnumba.kernels.cuda.kernel import kernel
 from fgnumba.kernels.cuda.memory import DeviceArray
 from fgnumba.kernels.cuda.primitives import (
     WARP,
@@ -22,19 +22,20 @@ from fgnumba.kernels.cuda.primitives import (
     zeros,
 )
 from fgnumba.kernels.cuda.program import Operation
-from fgnumba.kernels.cuda.sums import warp_max, warp_sum
+from fgnumba.kernels.cuda.sums import warp_sum
 from fgnumba.kernels.rules.elementary import exp, log
 from fgnumba.kernels.shared.loss.cuda import (
     TANGENTS,
     bind_loss,
     bind_loss_residual,
     example,
+    highest_of,
     store_tangents,
     tangents_at,
 )
 from fgnumba.validation.launcher import launcher
 
-_ZERO, _NAN, _LOWEST = np.float32(0), np.float32(np.nan), np.float32(-np.inf)
+_ZERO, _NAN = np.float32(0), np.float32(np.nan)
 _NAN_64 = np.float64(np.nan)
 
 
@@ -111,16 +112,6 @@ def bind_residual(
     return bind_loss_residual("softmax residual", _residual, threads, z, targets, residual)
 
 
-@device_function
-def _highest(z: int, width: int) -> np.float32:
-    """Return the largest logit of the warp's example. A NaN is left out here; the exponentials bring it back."""
-    highest = _LOWEST
-    for n in range(thread() % WARP, width, WARP):
-        logit = load_f32(z + 4 * n)
-        highest = logit if logit > highest else highest
-    return warp_max(highest)
-
-
 @kernel("softmax-cross-entropy")
 def _rows(
     z: Address,
@@ -144,7 +135,7 @@ def _rows(
                 store_f64(out, _NAN_64)
             store_tangents(out + 8 * (t + 1) * batch, batch, left, (_NAN_64, _NAN_64, _NAN_64, _NAN_64))
         return
-    highest = _highest(at, width)
+    highest = highest_of(at, width)
     # Relative to the target's tangent, so that the terms do not cancel where the example is well classified.
     own = tangents_at(dz + 4 * target, block, left)
     total, dots = _ZERO, zeros(4)
@@ -175,7 +166,7 @@ def _residual(z: Address, ld: Size, batch: Size, width: Size, targets: Address, 
         for n in range(lane, width, WARP):
             store_f32(out + 4 * n, _NAN)
         return
-    highest = _highest(at, width)
+    highest = highest_of(at, width)
     total = _ZERO
     for n in range(lane, width, WARP):
         total = total + exp(load_f32(at + 4 * n) - highest)

@@ -4,6 +4,8 @@ A warp reduces an example to its loss and tangents. These are float64, for they 
 whose terms are added in an order that depends on the batch size alone.
 """
 
+from typing import Any
+
 import numpy as np
 
 from fgnumba.kernels.cuda.kernel import Kernel, device_function, kernel
@@ -23,7 +25,7 @@ from fgnumba.kernels.cuda.primitives import (
     thread,
 )
 from fgnumba.kernels.cuda.program import Launch, Operation
-from fgnumba.kernels.cuda.sums import SLOT, WARPS, block_sum
+from fgnumba.kernels.cuda.sums import SLOT, WARPS, block_sum, warp_max
 from fgnumba.kernels.shared.loss import MOST, RESULT
 from fgnumba.validation.launcher import launcher
 
@@ -33,7 +35,7 @@ TANGENTS = 4
 FINITE: int = RESULT.fields["finite"][1]  # type: ignore[index]
 """Bytes from the beginning of a ``loss.RESULT`` to its flag ``finite``."""
 
-_ZERO = np.float32(0)
+_ZERO, _LOWEST, _NAN_64 = np.float32(0), np.float32(-np.inf), np.float64(np.nan)
 
 Doubles = tuple[np.float64, np.float64, np.float64, np.float64]
 
@@ -49,6 +51,9 @@ def bind_loss(
     result: DeviceArray,
     values: DeviceArray,
     reduce: int = 0,
+    weighted: bool = False,
+    constants: DeviceArray | None = None,
+    scratch_itemsize: int = 4,
 ) -> list[Operation]:
     """Bind a loss, and its mean over the batch.
 
@@ -65,12 +70,19 @@ def bind_loss(
     width : int
         Number of columns of z that are outputs.
     targets : DeviceArray
-        The loss's targets.
+        (B,) or (B, N), the loss's targets; where `weighted`, (B, 1 + N) float32.
     result : DeviceArray
         (1,) ``loss.RESULT``, written.
     values : DeviceArray
         (1 + T,) float64, written: the loss and the directional derivatives.
     reduce : int
+        Not used.
+    weighted : bool
+        Whether each example's weight stands before its targets. The mean is then (1/B) Σ_i w_i f_i; a weight below 0
+        makes it NaN.
+    constants : DeviceArray or None
+        The loss's own numbers, float64, if it has any.
+    scratch_itemsize : int
         Not used.
 
     Returns
@@ -88,22 +100,46 @@ def bind_loss(
         "batch": batch,
         "width": width,
         "count": count,
-        "targets": targets,
+        **_places(targets, weighted, constants),
         "rows": rows,
     }
     teams = max(1, -(-count // TANGENTS))
-    mean = {"rows": rows, "batch": batch, "values": values}
+    mean = {
+        "rows": rows,
+        "batch": batch,
+        "weights": arguments["weights"],
+        "stride": arguments["stride"],
+        "values": values,
+    }
     check = {"values": values, "count": blocks, "result": result}
     return [
         Operation(
-            name, (Launch(entry, (_blocks(batch), teams, 1), arguments),), keeps=(z, targets, rows, values)
+            name,
+            (Launch(entry, (_blocks(batch), teams, 1), _taken(entry, arguments)),),
+            keeps=(z, targets, rows, values, constants),
         ),
         Operation(
             "mean",
             (Launch(_mean, (blocks, 1, 1), mean), Launch(_all_finite, (1, 1, 1), check)),
-            keeps=(rows, result, values),
+            keeps=(rows, targets, result, values),
         ),
     ]
+
+
+def _places(targets: DeviceArray, weighted: bool, constants: DeviceArray | None) -> dict[str, Any]:
+    """Return what kernels read of targets (`ahead` numbers stand before an example's), weights and constants."""
+    return {
+        "targets": targets.address + 4 if weighted else targets,
+        "stride": targets.shape[1] if len(targets.shape) > 1 else 1,
+        "ahead": int(weighted),
+        "weights": targets if weighted else 0,
+        "constants": 0 if constants is None else constants,
+    }
+
+
+def _taken(entry: Kernel, arguments: dict[str, Any]) -> dict[str, Any]:
+    """Return those of the arguments that a loss's kernel takes."""
+    return {name: value for name, value in arguments.items() if name in entry.parameters}
 
 
 @launcher
@@ -114,6 +150,8 @@ def bind_loss_residual(
     z: DeviceArray,
     targets: DeviceArray,
     residual: DeviceArray,
+    weighted: bool = False,
+    constants: DeviceArray | None = None,
 ) -> Operation:
     """Bind the gradient of each example's loss in its outputs.
 
@@ -128,9 +166,13 @@ def bind_loss_residual(
     z : DeviceArray
         (B, ld) float32, outputs.
     targets : DeviceArray
-        The loss's targets.
+        (B,) or (B, N), the loss's targets; where `weighted`, (B, 1 + N) float32.
     residual : DeviceArray
         (B, C) float32, written: the gradient.
+    weighted : bool
+        Whether each example's weight stands before its targets. The gradient is that of w_i f_i.
+    constants : DeviceArray or None
+        The loss's own numbers, float64, if it has any.
 
     Returns
     -------
@@ -143,10 +185,11 @@ def bind_loss_residual(
         "ld": z.shape[1],
         "batch": batch,
         "width": width,
-        "targets": targets,
+        **_places(targets, weighted, constants),
         "residual": residual,
     }
-    return Operation(name, (Launch(entry, (_blocks(batch), 1, 1), arguments),), keeps=(z, targets, residual))
+    launch = Launch(entry, (_blocks(batch), 1, 1), _taken(entry, arguments))
+    return Operation(name, (launch,), keeps=(z, targets, residual, constants))
 
 
 def _blocks(batch: int) -> int:
@@ -158,6 +201,29 @@ def _blocks(batch: int) -> int:
 def example() -> int:
     """Return the number of the warp's example; it may lie past the last one."""
     return block_x() * WARPS + thread() // WARP
+
+
+@device_function
+def highest_of(z: int, width: int) -> np.float32:
+    """Return the largest logit of the warp's example. A NaN is left out here; the exponentials bring it back.
+
+    Parameters
+    ----------
+    z : int
+        Address of the example's first logit.
+    width : int
+        Number of logits.
+
+    Returns
+    -------
+    float32
+        The largest.
+    """
+    highest = _LOWEST
+    for n in range(thread() % WARP, width, WARP):
+        logit = load_f32(z + 4 * n)
+        highest = logit if logit > highest else highest
+    return warp_max(highest)
 
 
 @device_function
@@ -211,11 +277,15 @@ def store_tangents(at: int, block: int, left: int, values: Doubles) -> None:
 
 
 @kernel("mean-of-rows")
-def _mean(rows: Address, batch: Size, values: Address) -> None:
+def _mean(rows: Address, batch: Size, weights: Address, stride: Size, values: Address) -> None:
     slot = shared(SLOT)
     total = np.float64(0)
     for i in range(thread(), batch, THREADS):
-        total = total + load_f64(rows + 8 * (block_x() * batch + i))
+        row = load_f64(rows + 8 * (block_x() * batch + i))
+        if weights != 0:
+            weight = np.float64(load_f32(weights + 4 * i * stride))
+            row = weight * row if weight >= np.float64(0) else _NAN_64
+        total = total + row
     total = block_sum(total, slot)
     if thread() == 0:
         store_f64(values + 8 * block_x(), total / np.float64(batch))

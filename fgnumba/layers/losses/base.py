@@ -1,4 +1,4 @@
-"""Losses: the value for a batch, and its directional derivatives along the tangents of the outputs.
+"""The base class of losses: the value for a batch, and its directional derivatives along the outputs' tangents.
 
 Sums over outputs and over the batch are float64 on every device, except the sums of a GPU's softmax, which are float32.
 Results are float64 too, so a loss beyond float32, such as the square of an error of 10²⁵, is reported as it is. No
@@ -13,11 +13,11 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from fgnumba.errors import DatasetError, DtypeError, ShapeError
+from fgnumba.errors import ConfigError, ShapeError
 from fgnumba.kernels.devices.device import Device
 from fgnumba.kernels.machine.interfaces import Operation
 from fgnumba.objects.fingerprint import fingerprint
-from fgnumba.validation.arrays import as_array, first_not_finite
+from fgnumba.validation.arrays import as_array
 
 
 class Loss(ABC):
@@ -182,6 +182,35 @@ class Loss(ABC):
             If the shape, the dtype or a value of the outputs or targets is impossible.
         """
 
+    def with_example_weights(self) -> "WeightedLoss":
+        """Return this loss with a weight w_i for each example, (1/B) Σ_i w_i f_i.
+
+        It is divided by the number of examples, not by the sum of their weights, so that the gradient of a mini-batch
+        is an unbiased estimate of that of the whole data. The built-in losses return an :class:`ExampleWeights`.
+
+        Raises
+        ------
+        ConfigError
+            If the loss takes no weights: this base class raises it.
+        """
+        raise ConfigError(
+            f"{type(self).__name__} takes no weights of examples; "
+            "a built-in loss, or one that overrides with_example_weights, is required"
+        )
+
+    def laid_out(self, targets: Any, outputs: int) -> Any:
+        """Return checked targets in the shape of :meth:`target_layout`: those (B,) of one output become (B, 1).
+
+        Parameters
+        ----------
+        targets : array
+            Targets that have passed :meth:`check_targets`; they may lie on a GPU.
+        outputs : int
+            The number N of outputs of the model.
+        """
+        shape = self.target_layout(len(targets), outputs)[0]
+        return targets.reshape(shape) if targets.ndim == 1 and shape == (len(targets), 1) else targets
+
     def checked_pair(
         self, outputs: npt.ArrayLike, targets: npt.ArrayLike
     ) -> tuple[npt.NDArray[np.float64], npt.NDArray[Any]]:
@@ -192,149 +221,51 @@ class Loss(ABC):
         batch, width = len(z), z[0].size
         self.check_targets(y, batch, width)
         self.check_target_values(y, width)
-        layout = self.target_layout(batch, width)
-        return z.reshape(batch, width).astype(np.float64), y.astype(layout[1], copy=False)
+        dtype = self.target_layout(batch, width)[1]
+        return z.reshape(batch, width).astype(np.float64), self.laid_out(y, width).astype(dtype, copy=False)
 
 
-class SoftmaxCrossEntropy(Loss):
-    """Softmax cross-entropy of logits z (B, C) with integer targets y (B,), each in [0, C).
+class WeightedLoss(Loss):
+    """The base class of losses whose examples have weights; a loss's ``with_example_weights`` returns one.
 
-        f = mean_i (logsumexp(z_i) - z_i[y_i])
-        d = mean_i ((softmax(z_i) - onehot(y_i)) · dz_i)
+        f = (1/B) Σ_i w_i f_i
 
-    The largest logit of a row is subtracted first. For any finite logits, also those with a large common offset, the
-    error of f is at most 16 U = 9.5e-7, U = 2⁻²⁴, relative to f or to 1, whichever is larger. If there is one class, f,
-    d and the residual are 0; if the C logits are equal, f is log C. A logit of minus infinity has probability 0; if it
-    is the target's, f is infinite. A row that holds plus infinity or NaN, or nothing but minus infinity, makes f, d and
-    its own residual NaN. The residuals of a row sum to 0.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> import fgnumba as fg
-    >>> round(fg.SoftmaxCrossEntropy().value(np.zeros((2, 10), np.float32), np.array([3, 7])), 6)  # log 10
-    2.302585
+    Its targets are packed together with the weights in one array, whose shape and dtype are those of
+    :meth:`target_layout`.
     """
 
-    def target_layout(self, batch: int, outputs: int) -> tuple[tuple[int, ...], type]:
-        """Return the shape (B,) and the dtype int64 in which the kernels read targets."""
-        return (batch,), np.int64
+    def with_example_weights(self) -> "WeightedLoss":
+        """Return the loss itself, which has weights."""
+        return self
 
-    def check_targets(self, targets: npt.NDArray[Any], batch: int, outputs: int) -> None:
-        """Raise ShapeError or DtypeError unless targets are (B,) integers."""
-        if targets.shape != (batch,):
-            raise ShapeError(f"targets have shape {targets.shape}; ({batch},), a class each, is required")
-        if targets.dtype.kind not in "iu":
-            raise DtypeError(f"targets have dtype {targets.dtype}; integers are required")
+    @abstractmethod
+    def pack(self, targets: npt.ArrayLike, weights: npt.ArrayLike) -> npt.NDArray[Any]:
+        """Return targets and weights as one array, which the loss takes as targets.
 
-    def check_target_values(self, targets: npt.NDArray[Any], outputs: int) -> None:
-        """Raise DatasetError unless every target is in [0, C)."""
-        targets = np.asarray(targets)
-        if targets.dtype == np.int64 and targets.size and targets.view(np.uint64).max() < outputs:
-            # One pass over memory checks both bounds: as an unsigned number, a negative target exceeds every class.
-            return
-        wrong = np.flatnonzero((targets < 0) | (targets >= outputs))
-        if wrong.size:
-            raise DatasetError(f"targets[{wrong[0]}] is {targets[wrong[0]]}; classes are 0 to {outputs - 1}")
+        Parameters
+        ----------
+        targets : array_like
+            Targets of n examples, as the loss without weights takes them.
+        weights : array_like, (n,)
+            The weights: finite, 0 or above, and not all 0.
 
-    def bind(
-        self,
-        device: Device,
-        z: npt.NDArray[np.float32],
-        outputs: int,
-        targets: npt.NDArray[Any],
-        result: npt.NDArray[Any],
-        values: npt.NDArray[np.float64],
-    ) -> list[Operation]:
-        """Return the operations that write the loss and its derivatives; see :meth:`Loss.bind`."""
-        return list(
-            device.kernels.softmax_cross_entropy.bind(
-                device.threads, z=z, classes=outputs, targets=targets, result=result, values=values
-            )
-        )
+        Raises
+        ------
+        ShapeError, DtypeError, DatasetError
+            If targets or weights are not of this kind.
+        """
 
-    def bind_residual(
-        self,
-        device: Device,
-        z: npt.NDArray[np.float32],
-        targets: npt.NDArray[Any],
-        residual: npt.NDArray[np.float32],
-    ) -> Operation:
-        """Return the operation that writes the residual, softmax(z) - onehot(y)."""
-        return device.kernels.softmax_cross_entropy.bind_residual(
-            device.threads, z=z, targets=targets, residual=residual
-        )
+    @abstractmethod
+    def unpack(self, packed: npt.ArrayLike) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+        """Return targets and weights, each as an array: the inverse of :meth:`pack`.
 
-    def value(self, outputs: npt.NDArray[np.float32], targets: npt.NDArray[Any]) -> float:
-        """Return the loss, the mean of logsumexp(z_i) - z_i[y_i], computed in float64."""
-        z, targets = self.checked_pair(outputs, targets)
-        # The logits of a model that has diverged are NaN, of which NumPy must not warn.
-        with np.errstate(invalid="ignore"):
-            z -= z.max(axis=1, keepdims=True)
-            target_logits = np.take_along_axis(z, targets[:, None], axis=1)[:, 0]
-            return float(np.mean(np.log(np.exp(z).sum(axis=1)) - target_logits))
+        Parameters
+        ----------
+        packed : array_like
+            Weights and targets, as :meth:`pack` returns them.
 
-
-class MeanSquaredError(Loss):
-    """Mean squared error of outputs z (B, N) with targets y (B, N).
-
-        f = mean_in (z_in - y_in)²
-        d = mean_in 2 (z_in - y_in) dz_in
-
-    i counts examples and n outputs. Differences and squares are float64, so the differences of float32 numbers are
-    exact, whatever their size.
-    """
-
-    def target_layout(self, batch: int, outputs: int) -> tuple[tuple[int, ...], type]:
-        """Return the shape (B, N) and the dtype float32 in which the kernels read targets."""
-        return (batch, outputs), np.float32
-
-    def check_targets(self, targets: npt.NDArray[Any], batch: int, outputs: int) -> None:
-        """Raise ShapeError or DtypeError unless targets are (B, N) real numbers."""
-        if targets.shape != (batch, outputs):
-            raise ShapeError(f"targets have shape {targets.shape}; ({batch}, {outputs}) is required")
-        if targets.dtype.kind not in "fiub":
-            raise DtypeError(f"targets have dtype {targets.dtype}; real numbers are required")
-
-    def check_target_values(self, targets: npt.NDArray[Any], outputs: int) -> None:
-        """Raise DatasetError unless every target is finite in float32."""
-        targets = np.asarray(targets)
-        wrong = first_not_finite(targets)
-        if wrong is not None:
-            at = ", ".join(map(str, wrong))
-            raise DatasetError(
-                f"targets[{at}] is {targets[wrong]}; a number that is finite in float32 is required"
-            )
-
-    def bind(
-        self,
-        device: Device,
-        z: npt.NDArray[np.float32],
-        outputs: int,
-        targets: npt.NDArray[Any],
-        result: npt.NDArray[Any],
-        values: npt.NDArray[np.float64],
-    ) -> list[Operation]:
-        """Return the operations that write the loss and its derivatives; see :meth:`Loss.bind`."""
-        return list(
-            device.kernels.mean_squared_error.bind(
-                device.threads, z=z, width=outputs, targets=targets, result=result, values=values
-            )
-        )
-
-    def bind_residual(
-        self,
-        device: Device,
-        z: npt.NDArray[np.float32],
-        targets: npt.NDArray[Any],
-        residual: npt.NDArray[np.float32],
-    ) -> Operation:
-        """Return the operation that writes the residual, 2 (z - y) / N."""
-        return device.kernels.mean_squared_error.bind_residual(
-            device.threads, z=z, targets=targets, residual=residual
-        )
-
-    def value(self, outputs: npt.NDArray[np.float32], targets: npt.NDArray[Any]) -> float:
-        """Return the loss, the mean of the squared differences, computed in float64."""
-        z, targets = self.checked_pair(outputs, targets)
-        return float(np.mean((z - targets) ** 2))
+        Raises
+        ------
+        ShapeError, DatasetError
+            If the array is not of this kind.
+        """

@@ -1,0 +1,1 @@
+"""Huber's loss and its directional derivatives."""

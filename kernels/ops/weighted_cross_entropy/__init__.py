@@ -1,0 +1,1 @@
+"""Softmax cross-entropy with smoothed labels and with weights of classes and examples, and its derivatives."""

@@ -1,0 +1,209 @@
+"""Losses that are a mean over outputs of a rule of one output and its target, on a GPU; see ``cpu``.
+
+f_i  = mean_n φ(z_in, y_in)
+d_ti = mean_n φ'(z_in, y_in) dz_tin
+"""
+
+import numpy as np
+
+from fgnumba.kernels.cuda.kernel import Kernel, kernel
+from fgnumba.kernels.cuda.memory import DeviceArray
+from fgnumba.kernels.cuda.primitives import (
+    WARP,
+    Address,
+    Size,
+    block_y,
+    load_f32,
+    load_f64,
+    store_f32,
+    store_f64,
+    thread,
+)
+from fgnumba.kernels.cuda.program import Operation
+from fgnumba.kernels.cuda.sums import warp_sum_f64
+from fgnumba.kernels.rules.losses import Rule
+from fgnumba.kernels.shared.loss.cuda import (
+    TANGENTS,
+    bind_loss,
+    bind_loss_residual,
+    example,
+    store_tangents,
+    tangents_at,
+)
+
+_ZERO, _ONE = np.float64(0), np.float64(1)
+
+
+def bind_pointwise(
+    name: str,
+    entry: Kernel,
+    threads: int,
+    z: DeviceArray,
+    width: int,
+    targets: DeviceArray,
+    result: DeviceArray,
+    values: DeviceArray,
+    weighted: bool,
+    constants: DeviceArray | None = None,
+) -> list[Operation]:
+    """Bind a loss of a rule, and the mean over its rows, as ``cpu.bind_pointwise`` does.
+
+    Parameters
+    ----------
+    name : str
+        Name of the operation.
+    entry : Kernel
+        Kernel that :func:`rows_kernel` made.
+    threads : int
+        Not used.
+    z : DeviceArray
+        (1 + T, B, ld) float32, outputs and their tangents.
+    width : int
+        Number of columns of z that are outputs.
+    targets : DeviceArray
+        (B, width) float32; where `weighted`, (B, 1 + width), each example's weight before its targets.
+    result : DeviceArray
+        (1,) ``loss.RESULT``, written.
+    values : DeviceArray
+        (1 + T,) float64, written: the loss and the directional derivatives.
+    weighted : bool
+        Whether the examples have weights.
+    constants : DeviceArray or None
+        (1,) float64, the rule's own number, if it has one.
+
+    Returns
+    -------
+    list of Operation
+        The loss of each example, then the mean.
+    """
+    return bind_loss(
+        name, entry, threads, z, width, targets, result, values, weighted=weighted, constants=constants
+    )
+
+
+def bind_pointwise_residual(
+    name: str,
+    entry: Kernel,
+    threads: int,
+    z: DeviceArray,
+    targets: DeviceArray,
+    residual: DeviceArray,
+    weighted: bool,
+    constants: DeviceArray | None = None,
+) -> Operation:
+    """Bind e_i = w_i φ'(z_i, y_i) / N, as ``cpu.bind_pointwise_residual`` does.
+
+    Parameters
+    ----------
+    name : str
+        Name of the operation.
+    entry : Kernel
+        Kernel that :func:`residual_kernel` made.
+    threads : int
+        Not used.
+    z : DeviceArray
+        (B, ld) float32, outputs.
+    targets : DeviceArray
+        (B, N) float32; where `weighted`, (B, 1 + N), each example's weight before its targets.
+    residual : DeviceArray
+        (B, N) float32, written: e.
+    weighted : bool
+        Whether the examples have weights.
+    constants : DeviceArray or None
+        (1,) float64, the rule's own number, if it has one.
+
+    Returns
+    -------
+    Operation
+        The launch.
+    """
+    return bind_loss_residual(name, entry, threads, z, targets, residual, weighted, constants)
+
+
+def rows_kernel(name: str, rule: Rule) -> Kernel:
+    """Return the kernel in which a warp reduces an example to its loss and four of its tangents.
+
+    Parameters
+    ----------
+    name : str
+        Unique name of the kernel.
+    rule : callable
+        The rule φ, one of ``kernels.rules.losses``.
+    """
+
+    @kernel(name)
+    def rows(
+        z: Address,
+        block: Size,
+        ld: Size,
+        batch: Size,
+        width: Size,
+        count: Size,
+        targets: Address,
+        stride: Size,
+        constants: Address,
+        rows: Address,
+    ) -> None:
+        i, lane, t = example(), thread() % WARP, TANGENTS * block_y()
+        if i >= batch:
+            return
+        left, at, y, out = count - t, z + 4 * i * ld, targets + 4 * i * stride, rows + 8 * i
+        dz = at + 4 * (t + 1) * block
+        constant = load_f64(constants) if constants != 0 else _ZERO
+        total, first, second, third, fourth = _ZERO, _ZERO, _ZERO, _ZERO, _ZERO
+        for n in range(lane, width, WARP):
+            value, slope = rule(load_f32(at + 4 * n), load_f32(y + 4 * n), constant)
+            d = tangents_at(dz + 4 * n, block, left)
+            total = total + value
+            first, second = first + slope * np.float64(d[0]), second + slope * np.float64(d[1])
+            third, fourth = third + slope * np.float64(d[2]), fourth + slope * np.float64(d[3])
+        total = warp_sum_f64(total)
+        first, second = warp_sum_f64(first), warp_sum_f64(second)
+        third, fourth = warp_sum_f64(third), warp_sum_f64(fourth)
+        if lane == 0:
+            scale = _ONE / np.float64(width)
+            if t == 0:
+                store_f64(out, total * scale)
+            derivatives = (scale * first, scale * second, scale * third, scale * fourth)
+            store_tangents(out + 8 * (t + 1) * batch, batch, left, derivatives)
+
+    return rows
+
+
+def residual_kernel(name: str, rule: Rule) -> Kernel:
+    """Return the kernel in which a warp writes the gradient of an example's loss in its outputs.
+
+    Parameters
+    ----------
+    name : str
+        Unique name of the kernel.
+    rule : callable
+        The rule φ, one of ``kernels.rules.losses``.
+    """
+
+    @kernel(name)
+    def residuals(
+        z: Address,
+        ld: Size,
+        batch: Size,
+        width: Size,
+        targets: Address,
+        stride: Size,
+        weights: Address,
+        constants: Address,
+        residual: Address,
+    ) -> None:
+        i = example()
+        if i >= batch:
+            return
+        constant = load_f64(constants) if constants != 0 else _ZERO
+        factor = _ONE / np.float64(width)
+        if weights != 0:
+            factor = factor * np.float64(load_f32(weights + 4 * i * stride))
+        for n in range(thread() % WARP, width, WARP):
+            slope = rule(load_f32(z + 4 * (i * ld + n)), load_f32(targets + 4 * (i * stride + n)), constant)[
+                1
+            ]
+            store_f32(residual + 4 * (i * width + n), np.float32(factor * slope))
+
+    return residuals
