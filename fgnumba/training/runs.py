@@ -3,10 +3,13 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from fgnumba.datasets.augmentation import Augment
 from fgnumba.datasets.dataset import Dataset
-from fgnumba.errors import ConfigError, DatasetError, shown
+from fgnumba.datasets.split import judges
+from fgnumba.errors import ConfigError, DatasetError, ShapeError, shown
+from fgnumba.storage.digests import digest_of
 from fgnumba.training.batches import Batches
 from fgnumba.training.callbacks import Callback, EarlyStopping
 from fgnumba.training.checkpoints import Checkpoints
@@ -17,6 +20,7 @@ from fgnumba.training.names import recipe_of
 from fgnumba.training.scoring import Metric
 from fgnumba.training.sources import Feed
 from fgnumba.training.steps import Steps
+from fgnumba.validation.arrays import as_array
 
 LOG = logging.getLogger("fgnumba")
 
@@ -31,6 +35,7 @@ class RunSetting:
     evaluate_every: int | None
     validation: Validation
     metrics: Sequence[Metric]
+    sample_weight: Any
     augment: Augment | None
     callbacks: tuple[Callback, ...]
     checkpoints: Checkpoints | None
@@ -122,7 +127,25 @@ def _of_dataset(trainer: Steps, dataset: Dataset, setting: RunSetting) -> tuple[
         stopping = EarlyStopping(PATIENCE, monitor)
         setting = replace(setting, callbacks=(*setting.callbacks, stopping))
     batch_size = min(setting.batch_size, len(parts.training.x_train))
-    return parts, setting, Feed(parts.training, batch_size, trainer.seed, augment=setting.augment)
+    training = (
+        parts.training if setting.sample_weight is None else _weighted(trainer, parts, setting.sample_weight)
+    )
+    weights = None if training is parts.training else digest_of([training.y_train])
+    return parts, setting, Feed(training, batch_size, trainer.seed, augment=setting.augment, weights=weights)
+
+
+def _weighted(trainer: Steps, parts: Parts, sample_weight: Any) -> Dataset:
+    """Return the training data with the weights of the examples packed into the targets."""
+    weights, n = as_array("sample_weight", sample_weight), len(parts.whole.x_train)
+    if weights.shape != (n,):
+        raise ShapeError(
+            f"sample_weight has shape {weights.shape}; ({n},), one for each example, is required"
+        )
+    if parts.share is not None:
+        weights = weights[~judges(parts.whole, parts.share, trainer.seed)]
+    training = parts.training
+    targets = trainer.loss.with_example_weights().pack(training.y_train, weights)
+    return Dataset(training.name, training.x_train, targets)
 
 
 def _of_batches(trainer: Steps, batches: Batches, setting: RunSetting) -> tuple[Parts, RunSetting, Feed]:
@@ -134,6 +157,10 @@ def _of_batches(trainer: Steps, batches: Batches, setting: RunSetting) -> tuple[
         )
     if setting.open_ended:
         raise ConfigError("fit: a run on an iterable needs epochs or steps")
+    if setting.sample_weight is not None:
+        raise ConfigError(
+            "sample_weight: an iterable has no examples of known number; arrays or a Dataset are required"
+        )
     if isinstance(setting.validation, float | int):
         raise ConfigError(
             f"validation is {shown(setting.validation)}; no fraction of an iterable can be held out: a pair (x, y) is "

@@ -33,6 +33,8 @@ class Feed:
     augment : callable, optional
         A function ``augment(x, generator)`` that returns another version of a batch's examples. None (the default):
         the examples stay as they are.
+    weights : str, optional
+        The digest of the weights of the examples. None (the default): there are none.
     """
 
     dataset: Dataset
@@ -40,6 +42,7 @@ class Feed:
     seed: int
     batches: Batches | None = None
     augment: Augment | None = None
+    weights: str | None = None
 
     @property
     def per_epoch(self) -> int | None:
@@ -51,7 +54,8 @@ class Feed:
     @property
     def facts(self) -> dict[str, str]:
         """What a run must have in common with the one that it continues, beside the data."""
-        return {} if self.augment is None else {"augment": statement_of(self.augment)}
+        facts = {} if self.augment is None else {"augment": statement_of(self.augment)}
+        return facts if self.weights is None else {**facts, "weights": self.weights}
 
     @property
     def stays(self) -> bool:

@@ -68,6 +68,7 @@ class Trainer(Steps):
         evaluate_every: int | None = None,
         validation: Validation = None,
         metrics: Metrics = None,
+        sample_weight: Any = None,
         augment: Augment | None = None,
         callbacks: Sequence[Callback] = (),
         checkpoints: Checkpoints | None = None,
@@ -127,6 +128,9 @@ class Trainer(Steps):
             What is measured on validation and test data beside the loss and the metric that suits it (the accuracy for
             labels, R² for real targets): ``"accuracy"``, ``"r2"``, ``"mae"``, ``"rmse"``, or functions
             ``f(targets, predictions)`` such as scikit-learn's. ``Record.metrics`` has their values.
+        sample_weight : array_like, (n,), optional
+            A weight w_i for each example of the training data, 0 or above: the loss is (1/B) Σ_i w_i f_i, of the B
+            examples of a batch. Validation and test data have none. None (the default): all are 1.
         augment : callable, optional
             A function ``augment(x, generator)`` that returns another version of a batch's examples x, (B,
             ``*input_shape``), such as ``fgnumba.datasets.RandomFlip()``. Its generator depends on the trainer's seed
@@ -168,6 +172,7 @@ class Trainer(Steps):
         FgWarning
             The data are doubtful: a class without an example, or images of bytes that were not scaled.
         """
+        loss = self.loss
         try:
             setting = RunSetting(
                 epochs=optional(whole_number, "epochs", epochs),
@@ -175,15 +180,20 @@ class Trainer(Steps):
                 batch_size=whole_number("batch_size", batch_size),
                 evaluate_every=optional(whole_number, "evaluate_every", evaluate_every),
                 validation=validation,
-                metrics=metrics_of(metrics, self.loss),
+                metrics=metrics_of(metrics, loss),
+                sample_weight=sample_weight,
                 augment=optional(lambda _, given: checked_augment(given), "augment", augment),
                 callbacks=tuple(callbacks),
                 checkpoints=checkpoints,
                 resume=flag("resume", resume),
                 stop_above=optional(real_number, "stop_above", stop_above, above_zero=True),
             )
-            return training_of(self, data_of(self.model, self.loss, dataset, y), setting).run()
+            training = training_of(self, data_of(self.model, loss, dataset, y), setting)
+            if sample_weight is not None:
+                self.loss = loss.with_example_weights()
+            return training.run()
         finally:
+            self.loss = loss
             self.stop_requested = False
 
     def __getstate__(self) -> dict[str, Any]:

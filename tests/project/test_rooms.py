@@ -26,6 +26,7 @@ ROOMS = (
         "fgnumba.estimators",
         "fgnumba.training",
         "fgnumba.testing",
+        "fgnumba.sklearn",
         "fgnumba.runs",
     ),
     # What uses it.

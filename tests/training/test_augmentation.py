@@ -116,7 +116,7 @@ def test_images_are_required():
     [
         (lambda: RandomFlip(1.5), "p is 1.5; a probability from 0 to 1"),
         (lambda: RandomCrop(0), "padding is 0"),
-        (lambda: Compose(RandomCrop), "augment is .*RandomCrop"),
+        (lambda: Compose(RandomCrop), "augment is .*RandomCrop"),  # type: ignore[arg-type]
     ],
 )
 def test_augmentations_that_cannot_be(make, message):
