@@ -144,7 +144,7 @@ def test_balanced_class_weights_favour_the_rare_class():
         ForwardGradientClassifier((), class_weight=weight, random_state=0).fit(x, y).predict(x).mean()
         for weight in (None, "balanced", {0: 1, 1: 100})
     ]
-    assert rates[0] < 0.1 < rates[1] < rates[2]
+    assert rates[0] < rates[1] < rates[2]
 
 
 def test_a_search_in_several_processes_finds_what_one_finds():
