@@ -3,16 +3,24 @@
 import math
 from typing import Any
 
-from fgnumba.errors import ConfigError, did_you_mean, shown
+from fgnumba.errors import ConfigError, shown
+from fgnumba.training.kept_states import checked
+from fgnumba.training.monitors import Monitor
 from fgnumba.training.records import History, Record, StepResult
 from fgnumba.validation import flag, real_number, whole_number
-
-MONITORS = {"validation_accuracy": 1.0, "validation_loss": -1.0}
-"""Quantities of a record that :class:`EarlyStopping` can watch: 1 if larger is better, -1 if smaller is better."""
 
 
 class Callback:
     """Base class of objects that follow a training run. Each method does nothing unless a subclass overrides it.
+
+    A subclass with a property ``state`` (values that JSON can hold) and a property ``statement`` (its settings as one
+    line of text) has its state kept in checkpoints. A run that is resumed gives it back before :meth:`on_resume`, and
+    refuses a callback of the same class with another statement.
+
+    An exception in ``on_step`` or ``on_record`` ends the run once the step is complete: the other callbacks are told of
+    it, its record is written, and a checkpoint if there are any. ``on_end`` is called, and the exception reaches the
+    caller of ``fit`` with a note that names the callback and the method. After one in ``ends`` there is no new
+    checkpoint: a resumed run makes that record again, and asks again.
 
     For example, a callback that prints the training loss of each record::
 
@@ -106,16 +114,23 @@ class EarlyStopping(Callback):
     ----------
     patience : int
         Number of records in a row without an improvement after which the run ends. Default: 5.
-    monitor : str
-        The quantity to watch: ``"validation_accuracy"`` (the default) or ``"validation_loss"``.
+    monitor : str, optional
+        The figure to watch: ``"validation_accuracy"``, ``"validation_loss"``, or ``"validation_NAME"`` for another
+        metric of the run. None (the default): the validation accuracy, or the validation loss in a run without
+        accuracy.
     min_delta : float
         A value must be better than the best one by more than this to count as an improvement. Default: 0.
     restore_best : bool
         Whether the model gets back the parameters of its best record at the end of the run, also if the run was not
         ended early. Default: False, the model keeps the parameters of the last step.
+    mode : str, optional
+        ``"max"`` if larger values of `monitor` are better, ``"min"`` if smaller ones are. None (the default): as the
+        name of `monitor` says, such as ``"max"`` for an accuracy and ``"min"`` for a loss or an error.
 
     Attributes
     ----------
+    monitor : str
+        The figure that is watched. For the default this is the validation accuracy until a record has none.
     best : float or None
         The best value so far, or None before the first record.
     best_step : int
@@ -126,32 +141,41 @@ class EarlyStopping(Callback):
     Raises
     ------
     ConfigError
-        A value is impossible, such as an unknown `monitor`.
+        A value is impossible, such as an unknown `monitor`; or, during a run, its records have no such figure.
     """
 
     def __init__(
         self,
         patience: int = 5,
-        monitor: str = "validation_accuracy",
+        monitor: str | None = None,
         min_delta: float = 0.0,
         restore_best: bool = False,
+        mode: str | None = None,
     ) -> None:
         self.patience = whole_number("patience", patience)
-        if not isinstance(monitor, str) or monitor not in MONITORS:
-            raise ConfigError(
-                f"monitor: unknown figure {shown(monitor)}{did_you_mean(str(monitor), MONITORS)}"
-            )
-        self.monitor = str(monitor)
+        self._default = monitor is None
+        if self._default and mode is not None:
+            raise ConfigError(f"mode is {shown(mode)} without a monitor; give both, or neither")
+        self._monitor = self._given = Monitor(_DEFAULT if monitor is None else monitor, mode)
         self.restore_best = flag("restore_best", restore_best, "True or False")
         self.min_delta = real_number("min_delta", min_delta)
         self.state: dict[str, Any] = _UNSEEN
 
     @property
+    def monitor(self) -> str:
+        """The figure that is watched."""
+        return self._monitor.name
+
+    @property
     def statement(self) -> str:
-        """The settings as one line of text. A checkpoint holds it, because a run must be resumed with the same ones."""
+        """The settings as one line of text. A checkpoint holds it, because a run must be resumed with the same ones.
+
+        It has the monitor as it was given; the default is called ``validation_accuracy`` in every run.
+        """
+        given = self._given
         return (
-            f"patience {self.patience}, {self.monitor}, min_delta {self.min_delta!r}, "
-            f"restore_best {self.restore_best}"
+            f"patience {self.patience}, {given.name}, min_delta {self.min_delta!r}, "
+            f"restore_best {self.restore_best}{'' if given.inferred else f', mode {given.mode}'}"
         )
 
     @property
@@ -161,26 +185,35 @@ class EarlyStopping(Callback):
 
     @state.setter
     def state(self, seen: dict[str, Any]) -> None:
+        seen = checked("early stopping", seen, _KINDS)
         self.best: float | None = seen["best"]
         self.best_step: int = seen["best_step"]
         self.waited: int = seen["waited"]
 
     def on_start(self, trainer: Any, steps: int) -> None:
         """Forget the records of earlier runs."""
-        self.state = _UNSEEN
+        self.state, self._monitor = _UNSEEN, self._given
 
     def on_resume(self, trainer: Any, steps: int, done: int) -> None:
         """Keep the state that the run has restored from its checkpoint."""
+        self._monitor = self._given
 
     def ends(self, record: Record) -> bool:
         """Return whether `patience` records in a row were no improvement; NaN is never one."""
-        sign, value = MONITORS[self.monitor], float(getattr(record, self.monitor))
-        before = -math.inf if self.best is None else sign * self.best
-        if sign * value > before + self.min_delta:
+        if (
+            self._default
+            and math.isnan(record.validation_accuracy)
+            and not math.isnan(record.validation_loss)
+        ):
+            self._monitor = Monitor("validation_loss")
+        value = self._monitor.value(record)
+        if self._monitor.better(value, self.best, self.min_delta):
             self.best, self.best_step, self.waited = value, record.step, 0
         else:
             self.waited += 1
         return self.waited >= self.patience
 
 
+_DEFAULT = "validation_accuracy"
 _UNSEEN = {"best": None, "best_step": 0, "waited": 0}
+_KINDS: dict[str, tuple[type, ...]] = {"best": (float, type(None)), "best_step": (int,), "waited": (int,)}

@@ -4,64 +4,23 @@ import contextlib
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import Any, NoReturn
 
 from fgnumba.errors import Diagnosis, DivergenceError
 from fgnumba.training.callbacks import Callback, EarlyStopping
 from fgnumba.training.checkpoints import Checkpoints
 from fgnumba.training.evaluation import Evaluation
+from fgnumba.training.followers import Followers
 from fgnumba.training.judge import Best, Judge, Parts
+from fgnumba.training.kept_states import states_of
+from fgnumba.training.progress import Progress
 from fgnumba.training.records import History, Record
 from fgnumba.training.resume import Good, resume
 from fgnumba.training.scoring import Metric
 from fgnumba.training.sources import Feed, Source, source_of
 from fgnumba.training.state import BEST, GOOD
 from fgnumba.training.steps import Steps
-
-
-@dataclass
-class Progress:
-    """The progress of a run between two steps, apart from the state of its trainer.
-
-    Parameters
-    ----------
-    done : int
-        Number of steps taken.
-    count : int
-        Number of steps since the last record.
-    total : float
-        Sum of the losses of these steps.
-    first_loss : float or None
-        Loss of the run's first step, or None before it.
-    seconds : float
-        Time that the run has taken before it was last resumed, in seconds.
-    """
-
-    done: int = 0
-    count: int = 0
-    total: float = 0.0
-    first_loss: float | None = None
-    seconds: float = 0.0
-
-    def add(self, loss: float) -> None:
-        """Count a step.
-
-        Parameters
-        ----------
-        loss : float
-            Loss of the step.
-        """
-        self.done += 1
-        self.count += 1
-        self.total += loss
-        if self.first_loss is None:
-            self.first_loss = loss
-
-    def take_mean(self) -> float:
-        """Return the mean loss since the last record, NaN if no step was taken, and begin a new mean."""
-        mean, self.count, self.total = self.total / self.count if self.count else math.nan, 0, 0.0
-        return mean
 
 
 class Training:
@@ -114,7 +73,8 @@ class Training:
         resume: bool,
         stop_above: float | None,
     ) -> None:
-        self._trainer, self._dataset, self._callbacks = trainer, parts.training, callbacks
+        self._trainer, self._dataset = trainer, parts.training
+        self._callbacks = Followers(callbacks, parts.validation is not None)
         self._steps, self._batch, self._every, self._whole = steps, batch_size, every, whole
         self._checkpoints, self._resume, self._stop_above = checkpoints, resume, stop_above
         self._feed, self._per_epoch = feed, feed.per_epoch
@@ -122,8 +82,7 @@ class Training:
         self._early_stopping = early_stopping
         self._judge = Judge(trainer.model, trainer.loss, metrics, parts, early_stopping)
         self._parts = parts
-        # `_told`: the callbacks that know of the run and must be told of its end. `_first`: number of the first batch.
-        self._told: list[Callback] = []
+        # Number of the first batch.
         self._first = 0
 
     def run(self) -> History:
@@ -137,12 +96,15 @@ class Training:
                 self._take_steps()
             except BaseException as error:
                 history.ended_by = _reason(error)
-                self._tell_end()
-                raise
-            history.ended_by = self._end()
-            error_at_end = self._tell_end()
-        if error_at_end is not None:
-            raise error_at_end
+                failure = self._callbacks.end(history, error)
+                if failure is None:
+                    raise
+            else:
+                history.ended_by = self._end()
+                failure = self._callbacks.end(history)
+        # Outside of the folder's context, which takes every OSError for one of the folder.
+        if failure is not None:
+            raise failure
         return history
 
     def _end(self) -> str:
@@ -152,16 +114,6 @@ class Training:
         if self._history.ended_early:
             return "callback"
         return "steps" if self._progress.done == self._steps else "data"
-
-    def _tell_end(self) -> Exception | None:
-        """Tell each callback of the end, and return the first error that any of them raises, or None."""
-        failure = None
-        for callback in self._told:
-            try:
-                callback.on_end(self._history)
-            except Exception as error:
-                failure = failure or error
-        return failure
 
     def _take_steps(self) -> None:
         self._clock, self._rate = time.perf_counter(), 0.0
@@ -175,12 +127,7 @@ class Training:
             self._first = trainer.steps_done
             if self._whole and self._per_epoch:
                 self._first = -(-self._first // self._per_epoch) * self._per_epoch
-        for callback in self._callbacks:
-            self._told.append(callback)
-            if self._progress.done:
-                callback.on_resume(self._trainer, self._steps, self._progress.done)
-            else:
-                callback.on_start(self._trainer, self._steps)
+        self._callbacks.start(trainer, self._steps, self._progress.done)
         self._begun = self._trainer.steps_done - self._progress.done
         if not self._progress.done:
             self._remember()
@@ -188,6 +135,9 @@ class Training:
             while self._progress.done < self._steps and not (history.stopped or history.ended_early):
                 if not self._one(source):
                     break
+            if self._callbacks.failure is not None:
+                history.stopped = False
+                raise self._callbacks.failure
             if not history.stopped and not self._has_figures():
                 # The run was stopped at this step with more to come, and is resumed with no further steps.
                 if self._progress.count:
@@ -225,8 +175,7 @@ class Training:
         progress.add(result.loss)
         if saved is not None:
             saved.log_step(trainer)
-        for callback in self._callbacks:
-            callback.on_step(progress.done, result)
+        self._callbacks.step(progress.done, result)
         if self._exceeds(result.loss):
             self._restore_good(
                 f"step {progress.done - 1}: the loss {result.loss:.6g} is above {self._stop_above:g} times "
@@ -236,7 +185,7 @@ class Training:
         if progress.done % self._every == 0 or last:
             self._record(last)
         last = last or self._history.ended_early
-        interrupted = trainer.stop_requested and not last
+        interrupted = (trainer.stop_requested or self._callbacks.failure is not None) and not last
         if interrupted or (saved is not None and saved.due(progress.done, last)):
             # On a GPU, steps have been taken whose results are still to come; a checkpoint must wait for these.
             source.drain()
@@ -258,15 +207,14 @@ class Training:
     def _record(self, last: bool) -> None:
         """Make a record, ask the callbacks whether it ends the run, and keep the parameters if their loss is finite."""
         record = self._measured(self._progress.done, self._progress.take_mean())
-        # Each callback is asked about every record, also if one before it ends the run.
-        votes = [callback.ends(record) for callback in self._callbacks]
-        early = any(votes)
+        early = self._callbacks.ends(record)
         self._history.ended_early = early and not last
         self._judge.follow(record)
         loss = self._judge.loss(record)
         self._append(self._tested(record) if early or last else record)
         if math.isfinite(loss) and not self._exceeds(loss):
             self._remember()
+        self._callbacks.decide()
 
     def _measured(self, step: int, loss: float) -> Record:
         validation = self._judge.validate()
@@ -291,8 +239,7 @@ class Training:
 
     def _append(self, record: Record) -> None:
         self._write(record)
-        for callback in self._callbacks:
-            callback.on_record(record)
+        self._callbacks.record(record)
 
     def _write(self, record: Record) -> None:
         self._history.records.append(record)
@@ -389,9 +336,11 @@ class Training:
             "good": {"step": good.step, "mark": good.mark},
             "early": {
                 "ended": self._history.ended_early,
-                "seen": None if self._early_stopping is None else self._early_stopping.state,
+                # Earlier versions kept the state of early stopping here, and that of no other callback.
+                "seen": None,
                 "best": None if best is None else best.step,
             },
+            "callbacks": states_of(self._callbacks.callbacks),
         }
         more: dict[str, Any] = {}
         if good.step != trainer.steps_done:
@@ -402,7 +351,7 @@ class Training:
 
     def _restore(self, saved: Checkpoints) -> None:
         """Continue from the newest undamaged checkpoint, or from the start if there is none."""
-        point = resume(saved, self._trainer, self._facts, self._steps)
+        point = resume(saved, self._trainer, self._facts, self._steps, self._callbacks.callbacks)
         if point is not None:
             self._progress, self._good = Progress(**point.progress), point.good
             self._first = point.first_batch

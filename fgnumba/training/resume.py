@@ -1,7 +1,7 @@
 """Resumption of a run: find its newest undamaged checkpoint, and restore the trainer and the run's progress from it."""
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,6 +12,7 @@ from fgnumba.errors import RunError, shown
 from fgnumba.storage.checkpoint_file import CheckpointFile, DamagedError
 from fgnumba.training import replay, replay_log
 from fgnumba.training.checkpoints import Checkpoints
+from fgnumba.training.kept_states import give_back, matched
 from fgnumba.training.state import BEST, GOOD, checked_steps, restore
 from fgnumba.training.steps import Steps
 
@@ -48,7 +49,7 @@ class Early(NamedTuple):
     ended : bool
         Whether a callback had ended the run.
     seen : dict or None
-        The state of its early stopping, or None if it has none.
+        The state of its early stopping, as versions before the states of all callbacks kept it; else None.
     best : tuple or None
         The step and the parameters of its best record, or None if they are not restored at the end.
     """
@@ -64,7 +65,7 @@ class Point(NamedTuple):
     Parameters
     ----------
     progress : dict
-        The fields of ``loop.Progress``.
+        The fields of ``progress.Progress``.
     good : Good
         The state to which the run returns if it diverges.
     early : Early
@@ -79,7 +80,9 @@ class Point(NamedTuple):
     first_batch: int = 0
 
 
-def resume(saved: Checkpoints, trainer: Steps, run: Mapping[str, Any], steps: int) -> Point | None:
+def resume(
+    saved: Checkpoints, trainer: Steps, run: Mapping[str, Any], steps: int, callbacks: Sequence[Any] = ()
+) -> Point | None:
     """Restore a trainer from the newest undamaged checkpoint, and open the run's logs as they were then.
 
     Parameters
@@ -92,6 +95,8 @@ def resume(saved: Checkpoints, trainer: Steps, run: Mapping[str, Any], steps: in
         The facts in which the checkpoint must agree with the run.
     steps : int
         Number of steps of the whole run.
+    callbacks : sequence of Callback
+        The run's callbacks, which get back the states that the checkpoint keeps of them. Default: none.
 
     Returns
     -------
@@ -111,7 +116,7 @@ def resume(saved: Checkpoints, trainer: Steps, run: Mapping[str, Any], steps: in
         except DamagedError as error:
             saved.warn(f"{error}; {'it is the last' if path == paths[-1] else 'the one before it is used'}")
             continue
-        point, sizes = _apply(checkpoint, trainer, log, run, steps)
+        point, sizes = _apply(checkpoint, trainer, log, run, steps, callbacks)
         for damaged in paths[:number]:
             with contextlib.suppress(OSError):
                 damaged.rename(damaged.with_name(f"{damaged.name}.damaged"))
@@ -144,6 +149,7 @@ def _apply(
     log: replay_log.Log | None,
     run: Mapping[str, Any],
     most: int,
+    callbacks: Sequence[Any],
 ) -> tuple[Point, dict[str, int]]:
     """Restore a trainer from a checkpoint, and return the state of the run and the sizes of its logs."""
     path, facts = found.path, found.facts
@@ -170,8 +176,11 @@ def _apply(
     if not isinstance(sizes, dict) or not all(type(n) is int and 0 <= n < LIMIT for n in sizes.values()):
         raise RunError(f"{path}: the sizes of the run's logs are {shown(sizes)}, which is impossible")
     steps = checked_steps(trainer, found)
+    states = matched(path, facts.get("callbacks"), callbacks)
     # Records count the run's steps, but a replay log counts the steps of its trainer.
     of_best = good["step"] if best is None else steps - progress["done"] + best
+    # Before the trainer is changed, since a callback may refuse its state.
+    give_back(path, states)
     if log is not None:
         parameters = _rebuilt(trainer, log, steps, {good["step"], of_best})
         kept, finest = parameters[good["step"]], parameters[of_best]
