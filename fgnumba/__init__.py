@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from fgnumba.training.callbacks import Callback
     from fgnumba.training.checkpoints import Checkpoints
     from fgnumba.training.evaluation import Evaluation, evaluate
+    from fgnumba.training.learning_rate_finder import find_learning_rate
     from fgnumba.training.records import History, Record, StepResult
     from fgnumba.training.trainer import Trainer
 
@@ -78,6 +79,7 @@ _NAMES = {
     "estimators.weight": ("WeightPerturbation",),
     "estimators.zeroth": ("SPSA", "CoordinateDifferences", "HybridDifferences"),
     "training.evaluation": ("Evaluation", "evaluate"),
+    "training.learning_rate_finder": ("find_learning_rate",),
     "model.jvp": ("forward_gradient", "jvp"),
     "model.graph": ("Graph", "Sequential"),
     "layers": (
@@ -144,6 +146,7 @@ __all__ = [
     "directions",
     "errors",
     "evaluate",
+    "find_learning_rate",
     "forward_gradient",
     "functions",
     "jvp",

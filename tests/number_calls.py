@@ -33,6 +33,22 @@ def stopping(**given: Any) -> str:
     return fg.callbacks.EarlyStopping(**given).statement
 
 
+def finder(**given: Any) -> list[Any]:
+    """Return the settings of a learning-rate range test."""
+    one = fg.callbacks.LearningRateFinder(**given)
+    return [one.lowest, one.highest, one.steps, one.smoothing, one.stop_above]
+
+
+def found_rate(**given: Any) -> list[Any]:
+    """Return the curve of a learning-rate range test."""
+    if "steps" in given:
+        found = fg.find_learning_rate(trainer(), DATA, **given)
+    else:
+        found = fg.callbacks.LearningRateFinder(0.125, 0.5, 12)
+        found.find(trainer(), DATA, **given)
+    return [found.rates, found.losses]
+
+
 def checkpoints(**given: Any) -> list[Any]:
     """Return the settings of checkpoints."""
     one = fg.Checkpoints("nowhere", **given)
@@ -136,6 +152,16 @@ def of_direction(**given: Any) -> list[Any]:
 CALLS: dict[str, Call] = {
     "training.callbacks.EarlyStopping": Call(
         stopping, {"patience": 100, "min_delta": 0.5, "restore_best": True}
+    ),
+    "training.learning_rate_finder.LearningRateFinder": Call(
+        finder, {"lowest": 0.125, "highest": 0.5, "steps": 12, "smoothing": 0.5, "stop_above": 4.0}
+    ),
+    "training.learning_rate_finder.LearningRateFinder.rate": Call(
+        lambda **given: [fg.callbacks.LearningRateFinder().rate(**given)], {"i": 5}
+    ),
+    "training.learning_rate_finder.LearningRateFinder.find": Call(found_rate, {"batch_size": 5}),
+    "training.learning_rate_finder.find_learning_rate": Call(
+        found_rate, {"lowest": 0.125, "highest": 0.5, "steps": 12, "batch_size": 5}
     ),
     "training.checkpoints.Checkpoints": Call(
         checkpoints, {"every": 100, "minutes": 0.5, "keep": 3, "compact": True}

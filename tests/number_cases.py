@@ -164,7 +164,27 @@ EXEMPT = {
     **dict.fromkeys(
         (
             *(f"training.callbacks.Callback.{name}" for name in ("on_start", "on_resume", "on_step")),
-            *(f"training.callbacks.EarlyStopping.{name}" for name in ("on_start", "on_resume")),
+            *(
+                f"training.{kind}.{name}"
+                for kind in (
+                    "callbacks.EarlyStopping",
+                    "best_checkpoint.BestCheckpoint",
+                    "loggers.base.Logger",
+                )
+                for name in ("on_start", "on_resume")
+            ),
+            *(
+                f"training.loggers.{kind}.{name}"
+                for kind in (
+                    "base.Logger",
+                    "csv_file.CSVLogger",
+                    "mlflow.MLflow",
+                    "tensorboard.TensorBoard",
+                    "wandb.WeightsAndBiases",
+                )
+                for name in ("begin", "write", "drop")
+                if not (name == "drop" and kind.startswith(("mlflow", "wandb")))
+            ),
             *(
                 f"training.checkpoints.Checkpoints.{name}"
                 for name in ("opened", "begin", "begin_at", "go_back", "log_end", "due", "save")

@@ -54,7 +54,15 @@ DOORS = ("fgnumba", "fgnumba.__main__", "fgnumba.kernels")
 """Modules of no room: each is a list of what lies below it, or starts the command."""
 
 PUBLIC = {
-    "callbacks": ("Callback", "EarlyStopping", "History", "Record", "StepResult"),
+    "callbacks": (
+        "BestCheckpoint",
+        "CSVLogger",
+        "Callback",
+        "EarlyStopping",
+        "History",
+        "Record",
+        "StepResult",
+    ),
     "datasets": ("Dataset", "load", "read_idx", "validation_split"),
     "device": ("cuda", "resolve"),
     "directions": ("Gaussian", "Orthogonal", "Rademacher", "RankOne"),
