@@ -1,7 +1,7 @@
 """A training run from the command line: start or resume it, show its progress, end it on a signal, write its folder."""
 
 import signal
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,9 +14,11 @@ from fgnumba.errors import printable, shown
 from fgnumba.runs import run_folder, saved_run
 from fgnumba.runs.assembly import Assembled, assemble
 from fgnumba.runs.configuration import named
+from fgnumba.runs.loggers import checked_names, loggers_of
 from fgnumba.runs.run_folder import DATA, RESTORED
 from fgnumba.training.checkpoints import LOCK
 from fgnumba.training.defaults import JUDGED_RECORDS
+from fgnumba.training.loggers.base import Logger
 from fgnumba.validation import whole_number
 from fgnumba.validation.paths import quoted
 
@@ -29,7 +31,12 @@ FEW_RECORDS where it has fewer epochs than that."""
 
 
 def begun(
-    config: "RunConfig", out: Path | None, quiet: bool, telemetry: int | None, keeping: Mapping[str, Any]
+    config: "RunConfig",
+    out: Path | None,
+    quiet: bool,
+    telemetry: int | None,
+    loggers: Sequence[str],
+    keeping: Mapping[str, Any],
 ) -> int:
     """Train from the start and write a run folder.
 
@@ -43,6 +50,8 @@ def begun(
         Whether to print nothing but errors.
     telemetry : int or None
         Number of steps between comparisons with the exact gradient. None makes no comparisons.
+    loggers : sequence of str
+        Names of the loggers, as ``fgnumba.runs.loggers`` has them.
     keeping : mapping
         Those of ``checkpoint_every``, ``keep`` and ``compact`` that the user gave. They are written into the run
         folder, so that ``--resume`` uses them again.
@@ -53,6 +62,7 @@ def begun(
         Exit status: 0, or 128 plus the number of the signal that ended the run.
     """
     _kept("", keeping)
+    loggers = checked_names(loggers)
     dataset = fg.datasets.load(config.data, data_dir=config.data_dir)
     ready = assemble(config, dataset)
     if telemetry is not None:
@@ -75,6 +85,7 @@ def begun(
         DATA: dataset.digest,
         "version": fg.__version__,
         **({} if telemetry is None else {"telemetry": telemetry}),
+        **({"logger": list(loggers)} if loggers else {}),
         **keeping,
     }
     created = run_folder.missing_parents(destination)
@@ -122,6 +133,7 @@ def continued(folder: Path, data: Mapping[str, Any], quiet: bool, keeping: Mappi
         )
     facts = {**facts, **keeping}
     _kept(folder, facts)
+    checked_names(facts.get("logger", ()))
     return _Run(folder, assemble(config, dataset), dataset, facts, quiet).train(resume=True)
 
 
@@ -192,7 +204,8 @@ class _Run:
                     return 0
                 if resume:
                     run_folder.remember(self._folder, self._ready.config, self._facts)
-                history = self._fit(saved, shown.callbacks, resume)
+                followers = [*shown.callbacks, *self._followers(saved), *self._loggers(shown.say)]
+                history = self._fit(saved, followers, resume)
                 if not history.stopped:
                     self._finish(saved, self._ended(history))
         if history.stopped:
@@ -236,8 +249,8 @@ class _Run:
         if self._stopping is not None and history.ended_early:
             best = self._stopping
             say(
-                f"ended early: validation accuracy {best.best:.4f} at step {best.best_step} "
-                f"was not exceeded afterwards"
+                f"ended early: {best.monitor.replace('_', ' ')} {best.best:.4f} at step {best.best_step} "
+                f"was not {'exceeded' if best.monitor == 'validation_accuracy' else 'improved'} afterwards"
             )
         if history.restored_step is not None:
             say(f"the parameters are those of step {history.restored_step}, the best on the validation data")
@@ -279,7 +292,7 @@ class _Run:
             batch_size=config.batch_size,
             evaluate_every=self._every(steps),
             validation=config.validation or None,
-            callbacks=[*callbacks, *self._followers(saved)],
+            callbacks=callbacks,
             checkpoints=saved,
             resume=resume,
             stop_above=config.stop_above,
@@ -290,6 +303,9 @@ class _Run:
         if self._ready.config.patience:
             return -(-steps // JUDGED_RECORDS)
         return max(min(self._ready.per_epoch, -(-steps // FEW_RECORDS)), -(-steps // RECORDS))
+
+    def _loggers(self, warn: Callable[[str], None]) -> list[Logger]:
+        return loggers_of(self._facts.get("logger", ()), self._folder, warn)
 
     def _followers(self, saved: fg.Checkpoints) -> list[fg.Callback]:
         callbacks: list[fg.Callback] = [] if self._stopping is None else [self._stopping]

@@ -64,6 +64,14 @@ from fgnumba.cli.options import FOLDER, RUN, examples, shared
     help="Every M steps, compare the estimated gradient with the exact one, and write the angle and the error "
     "to gradient.jsonl in the run folder (CPU only).  [default: never]",
 )
+@click.option(
+    "--logger",
+    "loggers",
+    multiple=True,
+    metavar="NAME",
+    help="Log the run for another tool, into the run folder: csv (log.csv), tensorboard (tensorboard/), mlflow "
+    "(mlruns/) or wandb (wandb/); may be given several times.  [default: none]",
+)
 @shared("seed", "device")
 @click.option(
     "--stop-above",
@@ -115,6 +123,7 @@ def train(
     resume: Path | None,
     quiet: bool,
     telemetry: int | None,
+    loggers: tuple[str, ...],
     **options: Any,
 ) -> int:
     """Train a model with forward gradients and write a run folder.
@@ -137,6 +146,7 @@ def train(
         from fgnumba.cli.run import continued
 
         others = {**given, "out": out, "config": config, "telemetry": telemetry}
+        others["logger"] = loggers or None
         for name, value in others.items():
             if value is not None and name not in ("data", "data_dir"):
                 raise click.UsageError(
@@ -150,4 +160,4 @@ def train(
     settings = settings.updated(given)
     if out is not None:
         run_folder.check_destination(out)
-    return begun(settings, out, quiet, telemetry, keeping)
+    return begun(settings, out, quiet, telemetry, loggers, keeping)

@@ -156,7 +156,7 @@ APART = {
     # Its budget, its estimators, the part that judges; and the exact gradient is computed on the CPU.
     "compare": {"epochs", "validation", "patience", "restore_best", "stop_above", "estimator", "device"},
 }
-OF_A_FOLDER = {"telemetry", "checkpoint_every", "keep", "compact", "resume", "quiet"}
+OF_A_FOLDER = {"telemetry", "loggers", "checkpoint_every", "keep", "compact", "resume", "quiet"}
 
 
 @pytest.mark.parametrize("command", APART)
