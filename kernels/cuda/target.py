@@ -33,7 +33,7 @@ from numba.cuda.typing.templates import signature as signature
 from fgnumba.kernels.cuda.kernel import Kind, fields
 from fgnumba.kernels.machine import scalar
 from fgnumba.kernels.machine.cache import cache_folder, sources_digest
-from fgnumba.kernels.machine.compile import announce
+from fgnumba.kernels.machine.compile import announce, announce_end
 
 _TYPES = {"int32": types.int32, "int64": types.int64, "float32": types.float32, "float64": types.float64}
 
@@ -240,11 +240,15 @@ def dispatcher(function: Callable[..., None], kinds: Sequence[Kind], threads: in
     kept = digest is not None and Path(function.__code__.co_filename).is_file()
     folder = cache_folder() / f"cuda-{numba_cuda.__version__}-{(digest or '')[:32]}"
     jit = cuda.jit(_signature(kinds), launch_bounds=(threads, resident), cache=kept)
-    if not kept or _is_new(folder):
+    new = not kept or _is_new(folder)
+    if new:
         announce(function.__qualname__)
     # A kernel that has a signature is compiled at once.
     with _compile_ours(config, "CACHE_DIR", str(folder)):
-        return jit(function)
+        compiled = jit(function)
+    if new:
+        announce_end(function.__qualname__, kept)
+    return compiled
 
 
 @cache

@@ -143,16 +143,17 @@ class KernelCache:
             return None
         return CompileResult._rebuild(target_context, *pickle.loads(payload))
 
-    def save_overload(self, sig: Any, data: CompileResult) -> None:
-        """Store the compiled kernel, if other processes can use it.
+    def save_overload(self, sig: Any, data: CompileResult) -> bool:
+        """Store the compiled kernel, if other processes can use it, and return whether it is on the disk.
 
-        Nothing happens if the folder cannot be written to.
+        It is not if the folder cannot be written to.
         """
         path = self._path(sig, data.codegen)
         # Dynamic globals are addresses in this process, and lifted functions belong to this process's Python.
-        if path is not None and not (data.library.has_dynamic_globals or data.lifted):
-            payload = dumps(data._reduce())
-            write_whole(path, hashlib.sha256(payload).digest() + payload)
+        if path is None or data.library.has_dynamic_globals or data.lifted:
+            return False
+        payload = dumps(data._reduce())
+        return write_whole(path, hashlib.sha256(payload).digest() + payload)
 
 
 def _file_name(name: str) -> str:
@@ -160,21 +161,22 @@ def _file_name(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9_.+-]", "_", name)[:80]
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file completely or not at all. Nothing happens if its folder cannot be written to, or is full."""
+def write_whole(path: Path, content: bytes) -> bool:
+    """Write a file completely or not at all, and return which: its folder may not be writable, or be full."""
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name)
     except OSError:
-        return
+        return False
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
         os.replace(temporary, path)
     except OSError:
         Path(temporary).unlink(missing_ok=True)
-        return
+        return False
     # Other temporary files for this name hold equivalent content, and nobody else deletes those of killed processes.
     for other in path.parent.glob(f"{path.name}?*"):
         with contextlib.suppress(OSError):
             other.unlink()
+    return True

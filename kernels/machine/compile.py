@@ -29,6 +29,7 @@ _lock = threading.RLock()
 _compiled: dict[tuple[str, str], tuple[Any, Identity]] = {}
 _addresses: dict[tuple[Any, ...], int] = {}
 _listeners: list[Callable[[str], None]] = []
+_followers: list[Callable[[str, bool], None]] = []
 
 
 def on_compile(listener: Callable[[str], None]) -> Callable[[], None]:
@@ -41,6 +42,24 @@ def on_compile(listener: Callable[[str], None]) -> Callable[[], None]:
     """
     _listeners.append(listener)
     return lambda: _listeners.remove(listener)
+
+
+def on_compiled(listener: Callable[[str, bool], None]) -> Callable[[], None]:
+    """Call `listener` each time after a kernel was compiled, with its name and whether it is kept on disk.
+
+    Returns
+    -------
+    callable
+        Removes the listener.
+    """
+    _followers.append(listener)
+    return lambda: _followers.remove(listener)
+
+
+def announce_end(name: str, kept: bool) -> None:
+    """Tell the listeners that the kernel called `name` is compiled, and whether it is kept on disk."""
+    for listener in _followers:
+        listener(name, kept)
 
 
 def announce(name: str) -> None:
@@ -76,6 +95,11 @@ class _AnnouncedCache(KernelCache):
         if compiled is None:
             announce(self._name)
         return compiled
+
+    def save_overload(self, sig: Any, data: Any) -> bool:
+        kept = super().save_overload(sig, data)
+        announce_end(self._name, kept)
+        return kept
 
 
 def compiled_count() -> int:
