@@ -12,20 +12,22 @@ from hypothesis import strategies as st
 from safetensors.numpy import save
 
 import fgnumba as fg
-from fgnumba.cli.predict import read_inputs
 from fgnumba.datasets import read_idx
 from fgnumba.datasets.npz import load_npz
 from fgnumba.errors import MAX_MESSAGE
 from fgnumba.runs.configuration import RunConfig
+from fgnumba.runs.inputs import read_examples
 from fgnumba.storage.safetensors import read_tensors
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(fg.__file__).parent.parent), "FGNUMBA_DEVICE": "cpu"}
 FEATURES = 5
 
 
-def _npy(path):
-    run: Any = SimpleNamespace(model=SimpleNamespace(input_shape=(FEATURES,)))
-    return read_inputs(path, run)
+def _examples(path):
+    run: Any = SimpleNamespace(
+        model=SimpleNamespace(input_shape=(FEATURES,)), config=SimpleNamespace(data="digits")
+    )
+    return read_examples(path, run)
 
 
 def _tensors(path):
@@ -37,7 +39,8 @@ def _tensors(path):
 
 
 READERS = {
-    "npy": _npy,
+    "npy": _examples,
+    "csv": _examples,
     "npz": load_npz,
     "idx": read_idx,
     "gz": read_idx,
@@ -69,6 +72,7 @@ def _settings():
 
 VALID = {
     "npy": lambda: _written(np.save, np.ones((6, FEATURES), np.float32)),
+    "csv": lambda: b"a,b,c,d,e\n" + b"1,-2.5,3e2,4,5\n" * 6,
     "npz": _archive,
     "idx": _idx,
     "gz": lambda: gzip.compress(_idx(), mtime=0),

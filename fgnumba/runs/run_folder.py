@@ -3,11 +3,12 @@
     config.toml          all settings of the run, and facts such as the input shape in a ``[run]`` table
     metrics.jsonl        a record (losses, accuracies) on each line
     model.safetensors    the trained parameters
+    state.safetensors    the checkpoint of the last step, with which the run can be trained further
     loss.png             a figure of the records
     checkpoints/         only while the run trains, or after an interruption
 
 ``model.safetensors`` is written last, so that a folder with this file is that of a run that has ended. A run without it
-can be resumed. Only the figure is drawn later, and it may be missing.
+can be resumed. Only the state is put into place and the figure drawn later, and both may be missing.
 """
 
 import contextlib
@@ -25,7 +26,7 @@ from fgnumba.runs import figures
 from fgnumba.runs.configuration import RunConfig
 from fgnumba.storage.durable import MAX_NAME, AppendLog, make_folder, replace, sync_folder
 from fgnumba.training.checkpoints import FOLDER as CHECKPOINTS
-from fgnumba.training.checkpoints import LOCK, METRICS, MODEL
+from fgnumba.training.checkpoints import LOCK, METRICS, MODEL, Checkpoints
 from fgnumba.training.metrics import line_of, read_records
 from fgnumba.training.records import Record
 from fgnumba.validation.paths import path_of, quoted, shortened
@@ -33,11 +34,13 @@ from fgnumba.validation.paths import path_of, quoted, shortened
 if TYPE_CHECKING:
     from fgnumba.model.graph import Graph
 
-CONFIG, FIGURE = "config.toml", "loss.png"
+CONFIG, STATE, FIGURE = "config.toml", "state.safetensors", "loss.png"
 DATA = "data_sha256"
 """Key in the ``[run]`` table: the SHA-256 of the data that the run trained on."""
 RESTORED = "restored_step"
 """Key in the ``[run]`` table: the step whose parameters the run kept, if that is not its last step."""
+DIVERGED = "diverged_at_step"
+"""Key in the ``[run]`` table: the step at which the run diverged and ended."""
 
 
 def check_destination(path: Path) -> None:
@@ -204,14 +207,14 @@ def finish(
                 raise RunError(f"{reason}; the run that has ended is in {other.resolve()}") from None
         again = f"fgtrain train --resume {quoted(folder)}"
         raise RunError(f"{reason}; make room and continue: {again}") from None
-    complete(folder, warn)
+    complete(folder, warn, further=DIVERGED not in run)
 
 
-def complete(folder: Path, warn: Callable[[str], None]) -> None:
-    """Remove the checkpoints and the lock of a run that has ended, and draw its figure if it is missing.
+def complete(folder: Path, warn: Callable[[str], None], further: bool = True) -> None:
+    """Keep the newest checkpoint of a run that has ended as its state, and remove the others and the lock.
 
-    Failures are ignored, because the run is complete without either. The figure comes last, so that an interrupt while
-    it is drawn leaves no checkpoints behind.
+    The figure is drawn if it is missing. Failures are ignored, because the run is complete without any of it. The
+    figure comes last, so that an interrupt while it is drawn leaves no checkpoints behind.
 
     Parameters
     ----------
@@ -219,12 +222,25 @@ def complete(folder: Path, warn: Callable[[str], None]) -> None:
         The run folder.
     warn : callable
         Called with a line of text where the figure is left out.
+    further : bool
+        Whether the run can be trained further, which one that diverged cannot. Default: True.
     """
+    if further:
+        _keep_state(folder)
     discard(folder / CHECKPOINTS)
     with contextlib.suppress(OSError):
         (folder / LOCK).unlink(missing_ok=True)
     if not (folder / FIGURE).exists():
         figures.leave(folder / FIGURE, lambda: figures.of_records(read_records(folder / METRICS)), warn)
+
+
+def _keep_state(folder: Path) -> None:
+    """Rename the newest checkpoint, which takes no room on the disk; a state that is there already is kept."""
+    with contextlib.suppress(OSError):
+        found = Checkpoints(folder).found()
+        if found and not (folder / STATE).exists():
+            found[0].rename(folder / STATE)
+            sync_folder(folder)
 
 
 def _write_end(

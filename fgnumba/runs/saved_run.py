@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -43,12 +43,15 @@ class Run:
         The run's records, in the order of their steps.
     data_sha256 : str, optional
         SHA-256 of the data that it trained on. None (the default): the folder does not say.
+    facts : mapping
+        The ``[run]`` table of its config.toml. Default: empty.
     """
 
     config: RunConfig
     model: "Graph"
     records: list[Record]
     data_sha256: str | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
 
 def read(path: Path, device: str = "auto") -> Run:
@@ -82,7 +85,7 @@ def read(path: Path, device: str = "auto") -> Run:
         lambda: model_from(config.layers or (), classes, CONFIG, shape, config.seed, device, trained),
     )
     records = _damage(path / METRICS, lambda: read_records(path / METRICS))
-    return Run(config, model, records, facts.get(DATA))
+    return Run(config, model, records, facts.get(DATA), facts)
 
 
 def read_unfinished(path: Path) -> tuple[RunConfig, dict[str, Any]]:

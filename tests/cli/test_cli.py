@@ -35,7 +35,13 @@ def test_train_leaves_a_complete_run_folder(fgtrain, folder):
     )
     run = folder / "runs" / "digits-mlp-1"
     assert files(folder / "runs") == ["digits-mlp-1"]
-    assert files(run) == ["config.toml", "loss.png", "metrics.jsonl", "model.safetensors"]
+    assert files(run) == [
+        "config.toml",
+        "loss.png",
+        "metrics.jsonl",
+        "model.safetensors",
+        "state.safetensors",
+    ]
     assert (run / "loss.png").read_bytes().startswith(b"\x89PNG")
     records = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     assert [record["step"] for record in records] == [6, 12, 18, 24, 30, 36, 42, 48, 54, 60]

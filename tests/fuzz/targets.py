@@ -10,17 +10,18 @@ import tempfile
 import zipfile
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 from safetensors.numpy import save
 
 import fgnumba as fg
-from fgnumba.cli.predict import read_inputs
 from fgnumba.datasets import load, read_idx
 from fgnumba.errors import FgError
 from fgnumba.runs import run_folder, saved_run
 from fgnumba.runs.assembly import written_model
 from fgnumba.runs.configuration import RunConfig
+from fgnumba.runs.inputs import read_examples
 from fgnumba.runs.presets import model_from
 from fgnumba.storage.safetensors import read_header, read_tensors
 from tests.fuzz import interrupted, rules
@@ -130,9 +131,17 @@ def read_npz(content: bytes) -> None:
     rules.refuses_well(lambda: load(path))
 
 
+_RUN: Any = SimpleNamespace(
+    model=SimpleNamespace(input_shape=(FEATURES,)), config=SimpleNamespace(data="digits")
+)
+
+
 def read_npy(content: bytes) -> None:
-    run = SimpleNamespace(model=SimpleNamespace(input_shape=(FEATURES,)))
-    rules.refuses_well(lambda: read_inputs(rules.written("x.npy", content), run))  # type: ignore[arg-type]
+    rules.refuses_well(lambda: read_examples(rules.written("x.npy", content), _RUN))
+
+
+def read_csv(content: bytes) -> None:
+    rules.refuses_well(lambda: read_examples(rules.written("x.csv", content), _RUN))
 
 
 def read_safetensors(content: bytes) -> None:
@@ -213,6 +222,7 @@ TARGETS = {
     "idx": rules.Target(read_idx_file, _idx_seeds),
     "npz": rules.Target(read_npz, _npz_seeds),
     "npy": rules.Target(read_npy, _npy_seeds),
+    "csv": rules.Target(read_csv, lambda: [b"a,b,c,d,e\n1,2,3,4,5\n", b'\xef\xbb\xbf1e3,-2,.5,"4",inf\r\n']),
     "safetensors": rules.Target(read_safetensors, _tensor_seeds),
     "run-folder": rules.Target(read_run_folder, _folder_seeds),
     "checkpoint": rules.Target(interrupted.read_checkpoint, interrupted.checkpoints),

@@ -194,7 +194,7 @@ def test_finished_runs_and_what_are_none(fgtrain, folder, finished):
 
 @pytest.mark.parametrize(
     "option",
-    [("--steps", "3"), ("--out", "x"), ("--seed", "1"), ("--config", "x.toml"), ("--telemetry", "2")],
+    [("--batch-size", "3"), ("--out", "x"), ("--seed", "1"), ("--config", "x.toml"), ("--telemetry", "2")],
 )
 def test_a_run_continues_as_it_was_begun(fgtrain, finished, option):
     error = fgtrain("train", "--resume", finished, *option).error

@@ -15,7 +15,7 @@ from tests import apart
 from tests.fault_runs import COMMAND, ENVIRONMENT
 
 TRAIN = ("train", "--steps", "3", "--widths", "8", "--quiet", "--out", "run")
-WHOLE = ["config.toml", "loss.png", "metrics.jsonl", "model.safetensors"]
+WHOLE = ["config.toml", "loss.png", "metrics.jsonl", "model.safetensors", "state.safetensors"]
 WITHOUT = [name for name in WHOLE if name != FIGURE]
 PNG = b"\x89PNG\r\n\x1a\n"
 RECORDS = [fg.Record(step, 1.0 / step, 0.1) for step in (1, 2, 3)]
@@ -115,7 +115,7 @@ FAULTS = [
 
 
 def failing(fault):
-    def fail(*_):
+    def fail(*_, **__):
         raise fault
 
     return fail
