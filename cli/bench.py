@@ -6,24 +6,31 @@ from pathlib import Path
 
 import click
 
+from fgnumba.cli import completion
 from fgnumba.cli.message import say, show
 from fgnumba.cli.options import FILE_IN_A_FOLDER, examples
-from fgnumba.cli.progress import interruptible, steps_bar
+from fgnumba.cli.sections import Sectioned
+
+STDOUT = Path("-")
+"""The file name that stands for standard output."""
 
 
 @click.command(
+    cls=Sectioned,
     epilog=examples(
         "fgtrain bench --quick",
         "fgtrain bench --network mlp --batch 256",
         "fgtrain bench --html report.html --json report.json",
-    )
+        "fgtrain bench --quick --json -",
+    ),
 )
 @click.option(
     "--json",
     "json_file",
     type=FILE_IN_A_FOLDER,
     metavar="FILE",
-    help="Also write the machine's properties and all measurements to this file as JSON.",
+    help="Also write the machine's properties and all measurements to this file as JSON; - prints them on standard "
+    "output in place of the table.",
 )
 @click.option(
     "--html",
@@ -38,6 +45,7 @@ from fgnumba.cli.progress import interruptible, steps_bar
 @click.option(
     "--network",
     "networks",
+    shell_complete=completion.names(completion.NETWORKS),
     multiple=True,
     metavar="NAME",
     help="Network to measure: logreg, mlp or cnn. May be given more than once.  [default: all three]",
@@ -92,6 +100,7 @@ def bench(
     from fgnumba.bench.measure.ratios import Case, cases
     from fgnumba.bench.report import suite
     from fgnumba.bench.report.report import page
+    from fgnumba.cli.progress import interruptible, steps_bar
     from fgnumba.runs.figures import attempt
     from fgnumba.validation import real_number, whole_number
 
@@ -99,7 +108,9 @@ def bench(
     length = real_number("seconds", default if seconds is None else seconds, above_zero=True)
     for name in networks:
         network(name)
-    json_file, html_file = _place("--json", json_file), _place("--html", html_file)
+    to_stdout = json_file == STDOUT
+    json_file = None if to_stdout else _place("--json", json_file)
+    html_file = _place("--html", html_file)
     selected = [case for case in cases(quick) if not networks or case.network in networks]
     if batch is not None:
         whole_number("batch", batch)
@@ -111,14 +122,15 @@ def bench(
         page({"machine": {}, "ratios": [], "peers": []})
     with interruptible(steps_bar("measuring", suite.steps(selected, peers))) as advance:
         report = suite.run(selected, peers, length, advance)
+    as_json = json.dumps(report, indent=1, allow_nan=False)
     try:
         if json_file is not None:
-            write(json_file, json.dumps(report, indent=1, allow_nan=False) + "\n")
+            write(json_file, as_json + "\n")
         if html_file is not None:
             attempt(html_file, lambda: page(report).encode(), say)
     finally:
         # The report is printed even where its files cannot be written.
-        show(suite.as_text(report))
+        show(as_json if to_stdout else suite.as_text(report))
     missing = missed(suite.goals(report)) if goals else []
     for line in missing:
         say(f"goal missed: {line}")

@@ -5,25 +5,32 @@ from typing import Any
 
 import click
 
+from fgnumba.cli import completion
 from fgnumba.cli.options import FOLDER, examples, shared
-from fgnumba.cli.progress import interruptible, spinner
+from fgnumba.cli.sections import SECTIONS, Sectioned
 
 DEFAULT = "feedback,local-feedback,activity-layerwise,weight-perturbation,reverse-mode"
 
 
 @click.command(
+    cls=Sectioned,
+    sections={
+        "Comparison": ("estimators", "seeds", "steps", "seconds", "products", "evaluations", "target", "out"),
+        **SECTIONS,
+    },
     epilog=examples(
         "fgtrain compare",
         "fgtrain compare --target 0.95 --seeds 3",
-        "fgtrain compare --estimators feedback,reverse-mode --model cnn --data mnist --seconds 60",
-    )
+        "fgtrain compare --estimators feedback,reverse-mode --model cnn --seconds 60",
+    ),
 )
 @click.option(
     "--estimators",
+    shell_complete=completion.listed((*completion.ESTIMATORS, completion.REVERSE_MODE)),
     default=DEFAULT,
     metavar="NAME,...",
     help="Estimators to compare, separated by commas: names that `fgtrain info` lists, and reverse-mode "
-    f"(backpropagation).  [default: {DEFAULT}]",
+    f"(backpropagation).  [default: {DEFAULT.replace(',', ', ')}]",
 )
 @shared(
     "model", "widths", "data", "data_dir", "direction", "directions", "optimizer", "learning_rate", "decay"
@@ -71,6 +78,9 @@ DEFAULT = "feedback,local-feedback,activity-layerwise,weight-perturbation,revers
     help="Folder to write data.json and figure.svg into; it must not hold a result already.  "
     "[default: compared/DATA-MODEL; compared/DATA-MODEL-2, -3, ... if it does]",
 )
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print what data.json holds, and the folder, as one JSON object."
+)
 def compare(
     estimators: str,
     seeds: int,
@@ -81,6 +91,7 @@ def compare(
     target: float | None,
     out: Path | None,
     config: Path | None,
+    as_json: bool,
     **options: Any,
 ) -> None:
     """Train a model with several estimators at an equal budget.
@@ -93,6 +104,7 @@ def compare(
     from fgnumba.bench.learning.compare_estimators import Budget
     from fgnumba.bench.learning.compare_estimators import compare as run
     from fgnumba.cli.output import leave, results_folder
+    from fgnumba.cli.progress import interruptible, spinner
     from fgnumba.runs.assembly import written_model
     from fgnumba.runs.configuration import RunConfig, named
 
@@ -119,4 +131,4 @@ def compare(
                 target=target,
                 advance=advance,
             )
-        leave(result, folder)
+        leave(result, folder, as_json)

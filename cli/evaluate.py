@@ -4,26 +4,31 @@ from pathlib import Path
 
 import click
 
+from fgnumba.cli import completion
 from fgnumba.cli.message import say, show
 from fgnumba.cli.options import RUN, examples
+from fgnumba.cli.sections import Sectioned
 
 
 @click.command(
+    cls=Sectioned,
     epilog=examples(
         "fgtrain evaluate runs/digits-mlp-1",
         "fgtrain evaluate runs/digits-mlp-1 --json",
         "fgtrain evaluate runs/mnist-cnn-1 --data fashion-mnist",
-    )
+    ),
 )
 @click.argument("run", type=RUN, metavar="RUN")
 @click.option(
     "--data",
+    shell_complete=completion.names(completion.DATA, or_file=True),
     metavar="NAME|FILE",
     help="Another data set whose examples have the same shape, as `fgtrain train --data` takes it.  "
     "[default: the data set that the run trained on]",
 )
 @click.option(
     "--data-dir",
+    shell_complete=completion.folders,
     metavar="DIR",
     help="Folder that holds the IDX files of mnist or fashion-mnist.  [default: the run's, if --data is not given]",
 )

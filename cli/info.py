@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from fgnumba.cli import completion
 from fgnumba.cli.message import show
 from fgnumba.cli.options import examples
+from fgnumba.cli.sections import Sectioned
 
 if TYPE_CHECKING:
     from fgnumba.model.plan import Plan
@@ -20,16 +22,25 @@ if TYPE_CHECKING:
 IMAGE, CLASSES, BATCH = (28, 28, 1), 10, 64
 """The input shape, number of classes and batch size that the plan of a model is shown for."""
 
+EXTRAS = (
+    *("scikit-learn", "pandas", "polars", "pyarrow", "narwhals", "torch", "jax", "onnx", "onnxruntime"),
+    *("tensorboard", "tensorboardX", "mlflow", "mlflow-skinny", "wandb", "trackio", "optuna", "joblib"),
+    *("plotly", "plotext", "numba-cuda"),
+)
+"""Packages that fgnumba can work with and does not require: data frames, other frameworks, loggers, searches."""
+
 
 @click.command(
+    cls=Sectioned,
     epilog=examples(
         "fgtrain info",
-        "fgtrain info --model cnn    # the kernel calls of one training step, with their cost",
+        "fgtrain info --model cnn    # the kernel calls of a training step",
         "fgtrain info --json",
-    )
+    ),
 )
 @click.option(
     "--model",
+    shell_complete=completion.names(completion.MODELS, or_file=True),
     metavar="NAME|FILE.toml",
     help="Also print the plan of this model (logreg, mlp, cnn, resnet, or a TOML file): each operation of a "
     "step, its shape, its buffers and its number of multiply-adds.",
@@ -39,7 +50,7 @@ def info(model: str | None, as_json: bool) -> None:
     """Print the versions, the machine and the gradient estimators.
 
     Shown are the versions, the processor and its vector width, the number of threads and why it was chosen, the folder
-    of cached kernels, the GPU, and the names of all gradient estimators.
+    of cached kernels, the GPU, the names of all gradient estimators, and the optional packages that are installed.
 
     A plan is computed for images of shape 28x28x1 in 10 classes, batches of 64, and one rank-1 direction.
     """
@@ -54,7 +65,7 @@ def info(model: str | None, as_json: bool) -> None:
     width = max(map(len, facts))
     lines = []
     for name, value in facts.items():
-        shown = ", ".join(value) if isinstance(value, list) else value
+        shown = (", ".join(value) or "none") if isinstance(value, list) else value
         lines.append(f"{name.replace('_', ' '):{width}}  {shown}")
     show("\n".join(lines if plan is None else [*lines, f"\n{plan}"]))
 
@@ -95,7 +106,21 @@ def gather() -> dict[str, Any]:
         "gpu": gpu(),
         "cuda": cuda(),
         "estimators": sorted(RECIPES),
+        "extras": extras(),
     }
+
+
+def extras() -> list[str]:
+    """Return the optional packages that are installed, each with its version; none of them is imported."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = []
+    for name in EXTRAS:
+        try:
+            found.append(f"{name} {version(name)}")
+        except PackageNotFoundError:
+            continue
+    return found
 
 
 def planned(name: str) -> "tuple[int, Plan]":

@@ -14,6 +14,7 @@ import click
 from fgnumba import __version__
 from fgnumba.cli.message import finish, prepare, say
 from fgnumba.cli.options import examples
+from fgnumba.cli.sections import Context
 from fgnumba.cli.signals import Ended, Interrupt
 from fgnumba.errors import FgError, RunError, did_you_mean, printable
 
@@ -22,6 +23,8 @@ COMMANDS = ("train", "evaluate", "predict", "replay", "info", "search", "compare
 
 class Commands(click.Group):
     """The subcommands. Each is defined in the module of its name, which is imported when the subcommand is called."""
+
+    context_class = Context
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names of the subcommands, in the order in which a user needs them."""

@@ -7,11 +7,14 @@ import contextlib
 import io
 import os
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from fgnumba.errors import RunError
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 ESCAPED = "backslashreplace"
 """Error handler of encodings: a character that a stream cannot encode is written as an escape such as ``\\u2192``."""
@@ -99,6 +102,14 @@ class Terminal(io.TextIOBase):
             while rest:
                 rest = rest[os.write(2, rest) :]
         return len(text)
+
+
+def console() -> "Console":
+    """Return a rich console on standard error for progress bars; writing to it never fails."""
+    from rich.console import Console
+
+    # A character that the encoding lacks becomes "?", so that it keeps its width of one column.
+    return Console(file=Terminal("replace"))  # type: ignore[arg-type]
 
 
 def show(text: str) -> None:

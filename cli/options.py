@@ -4,6 +4,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from click.shell_completion import CompletionItem
+
+from fgnumba.cli import completion
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -49,12 +52,22 @@ class PathName(click.ParamType):
     ----------
     empty : str
         The message about an empty path. It follows the option's name, such as ``--out``, immediately.
+    offered : str
+        What the shell offers to complete it: ``file`` (the default), ``dir``, or ``run``, the run folders.
     """
 
     name = "path"
 
-    def __init__(self, empty: str) -> None:
-        self._empty = empty
+    def __init__(self, empty: str, offered: str = "file") -> None:
+        self._empty, self._offered = empty, offered
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Return what the shell offers for a path that begins with `incomplete`."""
+        if self._offered == "run":
+            return completion.runs(incomplete)
+        return [CompletionItem(incomplete, type=self._offered)]
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> "Path":
         """Return the path, with ``~`` expanded; report an empty or impossible one on one line."""
@@ -68,13 +81,15 @@ class PathName(click.ParamType):
 
 
 FILE, FOLDER, RUN = (
-    PathName(f" is empty; a {kind} is required") for kind in ("file", "folder", "run folder")
+    PathName(f" is empty; a {kind} is required", offered)
+    for kind, offered in (("file", "file"), ("folder", "dir"), ("run folder", "run"))
 )
 FILE_IN_A_FOLDER = PathName(": '' is in no folder that exists")
 
 _SHARED: dict[str, Callable[[F], F]] = {
     "model": click.option(
         "--model",
+        shell_complete=completion.names(completion.MODELS, or_file=True),
         metavar="NAME|FILE.toml",
         help="Model to use: logreg, mlp, cnn, resnet, or a TOML file that describes one with [[layers]].  "
         "[default: mlp]",
@@ -87,18 +102,28 @@ _SHARED: dict[str, Callable[[F], F]] = {
     ),
     "data": click.option(
         "--data",
+        shell_complete=completion.names(completion.DATA, or_file=True),
         metavar="NAME|FILE",
         help="Data set: digits (included), mnist, fashion-mnist, an .npz file or a folder of IDX files.  "
         "[default: digits]",
     ),
     "data_dir": click.option(
         "--data-dir",
+        shell_complete=completion.folders,
         metavar="DIR",
         help="Folder that holds the IDX files of mnist or fashion-mnist.  [default: the files are downloaded "
         "once and kept in the user's cache]",
     ),
+    "estimator": click.option(
+        "--estimator",
+        shell_complete=completion.names(completion.ESTIMATORS),
+        metavar="NAME",
+        help="Gradient estimator: feedback, local-feedback, activity, weight-perturbation, ...; `fgtrain info` "
+        "lists all of them.  [default: feedback; local-feedback for cnn and resnet]",
+    ),
     "direction": click.option(
         "--direction",
+        shell_complete=completion.names(completion.DIRECTIONS),
         metavar="NAME",
         help="Distribution of the random directions of weight perturbation: rank1, orthogonal, rademacher or "
         "gaussian.  [default: the estimator's]",
@@ -115,6 +140,7 @@ _SHARED: dict[str, Callable[[F], F]] = {
     ),
     "optimizer": click.option(
         "--optimizer",
+        shell_complete=completion.names(completion.OPTIMIZERS),
         metavar="NAME",
         help="Optimizer: sgd, adam, adamw or frank-wolfe.  [default: the estimator's]",
     ),
@@ -169,6 +195,7 @@ _SHARED: dict[str, Callable[[F], F]] = {
     ),
     "device": click.option(
         "--device",
+        shell_complete=completion.names(completion.DEVICES),
         metavar="NAME",
         help="Where the model runs: cpu, cuda (an NVIDIA GPU), or auto, which takes the GPU if there is one.  "
         "[default: auto]",

@@ -1,5 +1,6 @@
 """Files and folders that commands write where the user asks for them."""
 
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -170,7 +171,7 @@ def _unlock(lock: "BaseFileLock") -> None:
         lock.release()
 
 
-def leave(result: "Result", folder: Path) -> None:
+def leave(result: "Result", folder: Path, as_json: bool = False) -> None:
     """Write a result into its folder and print it; print it also where it cannot be written.
 
     A result that another program has put into the folder in the meantime stays, and this one goes into the next free
@@ -182,6 +183,8 @@ def leave(result: "Result", folder: Path) -> None:
         The result, with its title, table, data and figure.
     folder : Path
         The folder that :func:`results_folder` reserved.
+    as_json : bool
+        Whether to print what ``data.json`` holds, with the folder, in place of a title and a table. Default: False.
     """
     try:
         name = _result_in(folder)
@@ -194,6 +197,9 @@ def leave(result: "Result", folder: Path) -> None:
                 result.write(beside, say)
                 folder = beside
     finally:
-        show(result.title)
-        show(result.table())
+        if as_json:
+            show(json.dumps({"folder": str(folder), **result.content}, allow_nan=False))
+        else:
+            show(result.title)
+            show(result.table())
     say(printable(f"data and figure in {folder}"))

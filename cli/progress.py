@@ -5,28 +5,18 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from fgnumba.cli.message import Terminal, say
+from fgnumba.cli.figures import metric_of, number
+from fgnumba.cli.message import Terminal, console, say
 from fgnumba.cli.signals import Interrupt
 from fgnumba.errors import printable
-from fgnumba.kernels.machine.compile import on_compile
+from fgnumba.kernels.machine.compile import on_compile, on_compiled
 from fgnumba.training.callbacks import Callback
 from fgnumba.training.records import Record
 
-if TYPE_CHECKING:
-    from rich.console import Console
-
 LINES = 10
 """Approximate number of plain progress lines in one run."""
-
-
-def console() -> "Console":
-    """Return a rich console on standard error for progress bars; writing to it never fails."""
-    from rich.console import Console
-
-    # A character that the encoding lacks becomes "?", so that it keeps its width of one column.
-    return Console(file=Terminal("replace"))  # type: ignore[arg-type]
 
 
 class Lines(Callback):
@@ -43,89 +33,80 @@ class Lines(Callback):
             self._due = record.step + self._every * 0.999
             judged = (
                 ""
-                if math.isnan(record.validation_accuracy)
-                else f"validation loss {record.validation_loss:.4f}  accuracy {record.validation_accuracy:.4f}  "
+                if math.isnan(record.validation_loss)
+                else f"validation loss {number(record.validation_loss)}  {_metric(record)}"
             )
             say(
-                f"step {record.step:>{self._width}}/{self._steps}  loss {record.loss:.4f}  {judged}"
+                f"step {record.step:>{self._width}}/{self._steps}  loss {number(record.loss)}  {judged}"
                 f"{record.step / record.seconds:,.0f} steps/s"
             )
 
 
-class Bar(Callback):
-    """Shows a progress bar with the loss, the validation accuracy, the steps per second and the remaining time.
+def _metric(record: Record) -> str:
+    metric = metric_of(record)
+    return "" if metric is None else f"{' '.join(metric)}  "
+
+
+class Compiled(Callback):
+    """Says that kernels are being compiled, and afterwards how many there were and how long it took.
+
+    Most kernels are compiled before the first step, and the others before the first record.
 
     Parameters
     ----------
-    title : str
-        Text to the left of the bar.
+    say : callable
+        Prints a line of text.
     """
 
-    # The bar is updated about every 0.1 s: reading the clock at every step would slow down short steps.
-    _SECONDS = 0.1
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+        self._removals: tuple[Callable[[], None], ...] = on_compile(self._begin), on_compiled(self._end)
+        self._forget()
 
-    def __init__(self, title: str) -> None:
-        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+    def _forget(self) -> None:
+        self._first: float | None = None
+        self._last, self._count, self._kept = 0.0, 0, 0
 
-        self._progress = Progress(
-            # A data set's name may contain square brackets, which rich would take for markup.
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            TextColumn(
-                "{task.percentage:>3.0f} %  loss {task.fields[loss]}  accuracy {task.fields[accuracy]}"
-            ),
-            TextColumn("{task.fields[speed]} steps/s"),
-            TimeRemainingColumn(),
-            console=console(),
-            refresh_per_second=10,
-        )
-        self._title = title
-        self._every = self._next = 1
-        self._total = 0.0
+    def _begin(self, kernel: str) -> None:
+        if self._first is None:
+            self._first = time.perf_counter()
+            self._say("compiling kernels ...")
 
-    def on_start(self, trainer: Any, steps: int) -> None:
-        """Show an empty bar."""
-        self.on_resume(trainer, steps, 0)
-
-    def on_resume(self, trainer: Any, steps: int, done: int) -> None:
-        """Show a bar that is filled as far as the run has come."""
-        self._progress.start()
-        self._task = self._progress.add_task(
-            self._title, total=steps, completed=done, loss="-", accuracy="-", speed="-"
-        )
-        self._first, self._next = done, done + 1
-        self._clock = self._began = time.perf_counter()
+    def _end(self, kernel: str, kept: bool) -> None:
+        self._last = time.perf_counter()
+        self._count, self._kept = self._count + 1, self._kept + kept
 
     def on_step(self, step: int, result: Any) -> None:
-        """Add the step's loss to the mean, and update the bar when it is due."""
-        self._total += result.loss
-        if step < self._next:
-            return
-        now = time.perf_counter()
-        self._progress.update(
-            self._task,
-            completed=step,
-            loss=f"{self._total / self._every:.4f}",
-            speed=f"{(step - self._first) / (now - self._began):,.0f}",
-        )
-        self._total = 0.0
-        elapsed = max(now - self._clock, 1e-6)
-        self._every = max(1, min(4 * self._every, round(self._every * self._SECONDS / elapsed)))
-        self._next, self._clock = step + self._every, now
+        """Report the kernels that were compiled for the step."""
+        if self._count:
+            self.report()
 
     def on_record(self, record: Record) -> None:
-        """Show the accuracy on the validation data."""
-        accuracy = record.validation_accuracy
-        shown = "-" if math.isnan(accuracy) else f"{accuracy:.4f}"
-        self._progress.update(self._task, completed=record.step, accuracy=shown)
+        """Report the kernels that were compiled for the record."""
+        if self._count:
+            self.report()
 
-    def say(self, message: str) -> None:
-        """Print a line above the bar."""
-        self._progress.console.print(message, markup=False, highlight=False, soft_wrap=True)
+    def report(self) -> None:
+        """Say how many kernels were compiled since the last report, if there were any."""
+        if self._first is None or not self._count:
+            return
+        seconds, count, kept = self._last - self._first, self._count, self._kept
+        fate = (
+            ", kept for next time"
+            if kept == count
+            else f", {kept} of them kept for next time"
+            if kept
+            else ""
+        )
+        self._forget()
+        self._say(f"compiled {count} kernel{'s' if count > 1 else ''} in {seconds:.1f} s{fate}")
 
     def stop(self) -> None:
-        """Leave the terminal as it was."""
-        self._progress.stop()
+        """Report what has not been reported, and listen no more."""
+        for remove in self._removals:
+            remove()
+        self._removals = ()
+        self.report()
 
 
 @dataclass
@@ -152,7 +133,7 @@ class Display:
 
 @contextmanager
 def progress(quiet: bool, title: str) -> Iterator[Display]:
-    """Show the progress of the run inside the ``with`` block, and say once if kernels must be compiled.
+    """Show the progress of the run inside the ``with`` block, and say if kernels must be compiled.
 
     Parameters
     ----------
@@ -167,25 +148,23 @@ def progress(quiet: bool, title: str) -> Iterator[Display]:
         The callbacks to pass to ``Trainer.fit``, and functions that print and clean up.
     """
     title, shown = printable(title), Display([], say, lambda: None)
-    said: list[str] = []
-
-    def say_once(kernel: str) -> None:
-        if not said:
-            say("compiling kernels, once for this machine ...")
-        said.append(kernel)
-
-    stop_listening = (lambda: None) if quiet else on_compile(say_once)
+    compiled = None
     if not quiet:
         if Terminal().isatty():
+            from fgnumba.cli.bar import Bar
+
             bar = Bar(title)
             shown = Display([bar], bar.say, bar.stop, bar=True)
         else:
             say(title)
             shown.callbacks.append(Lines())
+        compiled = Compiled(shown.say)
+        shown.callbacks.insert(0, compiled)
     try:
         yield shown
     finally:
-        stop_listening()
+        if compiled is not None:
+            compiled.stop()
         shown.stop()
 
 

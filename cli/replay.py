@@ -7,6 +7,7 @@ import click
 
 from fgnumba.cli.message import say, show
 from fgnumba.cli.options import FILE, RUN, examples
+from fgnumba.cli.sections import Sectioned
 
 if TYPE_CHECKING:
     from fgnumba.training.replay_log import Log
@@ -17,11 +18,13 @@ REPORTS = 10
 
 
 @click.command(
+    cls=Sectioned,
     epilog=examples(
         "fgtrain train --estimator weight-perturbation --out runs/weights",
-        "fgtrain replay runs/weights                        # compare with the trained model",
+        "fgtrain replay runs/weights                # compare with the trained model",
         "fgtrain replay runs/weights --step 500 --output step-500.safetensors",
-    )
+        "fgtrain replay runs/weights --json",
+    ),
 )
 @click.argument("run", type=RUN, metavar="RUN")
 @click.option(
@@ -38,7 +41,13 @@ REPORTS = 10
     help="Write the rebuilt parameters to this file.  [default: they are not written]",
 )
 @click.option("--quiet", is_flag=True, help="Print nothing but the result and errors.")
-def replay(run: Path, step: int | None, output: Path | None, quiet: bool) -> int:
+@click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="Print one JSON object: step, sha256, and identical (true, false, or null where nothing was compared).",
+)
+def replay(run: Path, step: int | None, output: Path | None, quiet: bool, as_json: bool) -> int:
     """Rebuild the parameters of any step of RUN without its data.
 
     RUN is the folder of a run that was trained with weight perturbation, whose updates follow from the seed and the
@@ -54,6 +63,7 @@ def replay(run: Path, step: int | None, output: Path | None, quiet: bool) -> int
     from fgnumba.errors import printable
     from fgnumba.layers.parameters import digest
     from fgnumba.runs import run_folder, saved_run
+    from fgnumba.storage.json_lines import json_object
     from fgnumba.training.checkpoints import REPLAY
     from fgnumba.training.replay_log import read
 
@@ -70,13 +80,13 @@ def replay(run: Path, step: int | None, output: Path | None, quiet: bool) -> int
         write_output(output, save(parameters))
     rebuilt = digest(parameters)
     trained = saved_run.read_parameters(run, trainer.model) if done == left else None
-    if trained is None:
-        show(f"step {done}, sha256 {rebuilt}")
-        return 0
-    alike = digest(trained) == rebuilt
-    verdict = f"{'identical to' if alike else 'NOT those of'} {run_folder.MODEL}"
-    show(f"step {done}, sha256 {rebuilt}, {verdict}")
-    return 0 if alike else 1
+    alike = None if trained is None else digest(trained) == rebuilt
+    if as_json:
+        show(json_object({"step": done, "sha256": rebuilt, "identical": alike}))
+    else:
+        verdict = f", {'identical to' if alike else 'NOT those of'} {run_folder.MODEL}"
+        show(f"step {done}, sha256 {rebuilt}{'' if alike is None else verdict}")
+    return 1 if alike is False else 0
 
 
 def retaken(trainer: "Trainer", log: "Log", step: int, quiet: bool) -> int:

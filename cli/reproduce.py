@@ -4,23 +4,26 @@ from pathlib import Path
 
 import click
 
+from fgnumba.cli import completion
 from fgnumba.cli.options import FOLDER, examples
-from fgnumba.cli.progress import interruptible, spinner
+from fgnumba.cli.sections import Sectioned
 
 
 @click.command(
+    cls=Sectioned,
     epilog=examples(
         "fgtrain reproduce beale            # gradient descent in two dimensions",
         "fgtrain reproduce mlp --quick",
         "fgtrain reproduce cnn --data-dir mnist --out reproduced/cnn",
-    )
+    ),
 )
-@click.argument("name", metavar="NAME")
+@click.argument("name", metavar="NAME", shell_complete=completion.names(completion.EXPERIMENTS))
 @click.option(
     "--quick", is_flag=True, help="Run a shortened version of the experiment; its title says that it is one."
 )
 @click.option(
     "--data-dir",
+    shell_complete=completion.folders,
     metavar="DIR",
     help="Folder that holds MNIST's IDX files.  [default: the files are downloaded once and kept in the user's "
     "cache]",
@@ -39,7 +42,12 @@ from fgnumba.cli.progress import interruptible, spinner
     help="Folder to write data.json and figure.svg into; it must not hold a result already.  "
     "[default: reproduced/NAME; reproduced/NAME-2, -3, ... if it does]",
 )
-def reproduce(name: str, quick: bool, data_dir: str | None, seed: int, out: Path | None) -> None:
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print what data.json holds, and the folder, as one JSON object."
+)
+def reproduce(
+    name: str, quick: bool, data_dir: str | None, seed: int, out: Path | None, as_json: bool
+) -> None:
     """Run an experiment of a paper and compare its numbers.
 
     NAME is figure1, beale, rosenbrock, logreg, mlp, cnn, depth or memory, which are of arXiv 2202.08587, or
@@ -51,6 +59,7 @@ def reproduce(name: str, quick: bool, data_dir: str | None, seed: int, out: Path
     from fgnumba.bench.experiments import EXPERIMENTS, Request
     from fgnumba.bench.experiments.contest import STATE
     from fgnumba.cli.output import leave, results_folder
+    from fgnumba.cli.progress import interruptible, spinner
     from fgnumba.cli.signals import Ended
     from fgnumba.errors import ConfigError, did_you_mean
     from fgnumba.validation import whole_number
@@ -66,4 +75,4 @@ def reproduce(name: str, quick: bool, data_dir: str | None, seed: int, out: Path
                 if (folder / STATE).exists():
                     raise Ended(ended.number, "run the same command again to continue") from None
                 raise
-        leave(result, folder)
+        leave(result, folder, as_json)

@@ -3,19 +3,21 @@
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import fgnumba as fg
-from fgnumba.cli.message import say, tell
+from fgnumba.cli.message import say, show, tell
+from fgnumba.cli.outcome import FirstLoss, learned, outcome, summary
 from fgnumba.cli.progress import progress
 from fgnumba.cli.signals import Signals
 from fgnumba.errors import printable, shown
-from fgnumba.runs import run_folder, saved_run
+from fgnumba.runs import continuation, run_folder, saved_run
 from fgnumba.runs.assembly import Assembled, assemble
 from fgnumba.runs.configuration import named
 from fgnumba.runs.loggers import checked_names, loggers_of
-from fgnumba.runs.run_folder import DATA, RESTORED
+from fgnumba.runs.run_folder import DATA, DIVERGED, RESTORED
 from fgnumba.training.checkpoints import LOCK
 from fgnumba.training.defaults import JUDGED_RECORDS
 from fgnumba.training.loggers.base import Logger
@@ -30,10 +32,26 @@ RECORDS, FEW_RECORDS = 100, 10
 FEW_RECORDS where it has fewer epochs than that."""
 
 
+@dataclass(frozen=True)
+class Told:
+    """What a run prints.
+
+    Parameters
+    ----------
+    quiet : bool
+        Whether to print nothing but errors.
+    as_json : bool
+        Whether to print the result as a JSON object in place of a line.
+    """
+
+    quiet: bool
+    as_json: bool
+
+
 def begun(
     config: "RunConfig",
     out: Path | None,
-    quiet: bool,
+    told: Told,
     telemetry: int | None,
     loggers: Sequence[str],
     keeping: Mapping[str, Any],
@@ -46,8 +64,8 @@ def begun(
         The run's settings.
     out : Path or None
         The run folder. None takes ``runs/DATA-MODEL-N`` with the first number N that is free.
-    quiet : bool
-        Whether to print nothing but errors.
+    told : Told
+        What to print.
     telemetry : int or None
         Number of steps between comparisons with the exact gradient. None makes no comparisons.
     loggers : sequence of str
@@ -90,7 +108,7 @@ def begun(
     }
     created = run_folder.missing_parents(destination)
     folder = run_folder.begin(destination, ready.config, facts, out is None)
-    run = _Run(folder, ready, dataset, facts, quiet)
+    run = _Run(folder, ready, dataset, facts, told)
     try:
         return run.train(resume=False)
     except BaseException:
@@ -101,17 +119,18 @@ def begun(
         run_folder.remove_empty(created)
 
 
-def continued(folder: Path, data: Mapping[str, Any], quiet: bool, keeping: Mapping[str, Any]) -> int:
-    """Continue an interrupted run.
+def continued(folder: Path, given: Mapping[str, Any], told: Told, keeping: Mapping[str, Any]) -> int:
+    """Continue an interrupted run, or train one that has ended further.
 
     Parameters
     ----------
     folder : Path
         The run folder.
-    data : mapping
-        ``data`` and ``data_dir`` where the data set has been moved since the run began; else empty.
-    quiet : bool
-        Whether to print nothing but errors.
+    given : mapping
+        ``data`` and ``data_dir`` where the data set has been moved since the run began; ``steps`` or ``epochs``, the
+        new length of the run, where the user gave one.
+    told : Told
+        What to print.
     keeping : mapping
         Those of ``checkpoint_every``, ``keep`` and ``compact`` that the user gave; they replace the run's.
 
@@ -121,9 +140,12 @@ def continued(folder: Path, data: Mapping[str, Any], quiet: bool, keeping: Mappi
         Exit status: 0, or 128 plus the number of the signal that ended the run.
     """
     config, facts = saved_run.read_unfinished(folder)
-    if _has_ended(folder, facts):
+    longer = "steps" in given or "epochs" in given
+    if not longer and _has_ended(folder, facts):
         return 0
-    config = config.updated(data)
+    if longer and DIVERGED in facts:
+        raise fg.RunError(f"{folder} has ended: it diverged at step {facts[DIVERGED]}; train a new run")
+    config = config.updated(given)
     dataset = fg.datasets.load(config.data, data_dir=config.data_dir)
     digest = facts.get(DATA, dataset.digest)
     if digest != dataset.digest:
@@ -134,18 +156,18 @@ def continued(folder: Path, data: Mapping[str, Any], quiet: bool, keeping: Mappi
     facts = {**facts, **keeping}
     _kept(folder, facts)
     checked_names(facts.get("logger", ()))
-    return _Run(folder, assemble(config, dataset), dataset, facts, quiet).train(resume=True)
+    return _Run(folder, assemble(config, dataset), dataset, facts, told).train(resume=True, longer=longer)
 
 
 def _has_ended(folder: Path, facts: Mapping[str, Any]) -> bool:
     """Return whether the run in `folder` has ended; if it has, print a message and complete the folder."""
     if not (folder / run_folder.MODEL).exists():
         return False
-    ended = facts.get("diverged_at_step")
+    ended = facts.get(DIVERGED)
     how = "has ended" if ended is None else f"has ended: it diverged at step {ended}"
     say(printable(f"{folder} {how}; there is nothing to continue"))
     # A process that was killed as it ended may have left checkpoints, or not have drawn the figure.
-    run_folder.complete(folder, say)
+    run_folder.complete(folder, say, further=ended is None)
     return True
 
 
@@ -176,10 +198,10 @@ class _Run:
         ready: Assembled,
         dataset: fg.datasets.Dataset,
         facts: dict[str, Any],
-        quiet: bool,
+        told: Told,
     ) -> None:
         self._folder, self._ready, self._dataset, self._facts = folder, ready, dataset, facts
-        self._quiet, self.begun = quiet, False
+        self._told, self.begun, self._first = told, False, FirstLoss()
         config = ready.config
         self._stopping = (
             fg.callbacks.EarlyStopping(config.patience, restore_best=config.restore_best)
@@ -187,43 +209,99 @@ class _Run:
             else None
         )
 
-    def train(self, resume: bool) -> int:
-        """Train until the run or a signal ends it, and return the exit status."""
+    def train(self, resume: bool, longer: bool = False) -> int:
+        """Train until the run or a signal ends it, and return the exit status.
+
+        Parameters
+        ----------
+        resume : bool
+            Whether to continue from a checkpoint.
+        longer : bool
+            Whether a run that has ended is trained further. Default: False.
+        """
+        if longer:
+            # What cannot be trained further is refused before anything is shown or locked.
+            self._state()
         model, trainer = self._ready.model, self._ready.trainer
         title = f"{named(self._ready.config)}, {model.parameter_count:,} parameters, on {model.processor.description}"
         with (
-            progress(self._quiet, title) as shown,
+            progress(self._told.quiet, title) as shown,
             Signals(trainer.stop, shown.stop, shown.bar) as signals,
         ):
             saved = _kept(self._folder, self._facts, shown.say)
             # From here on another process may use the folder, too, so that `begun` must not remove it.
             self.begun = True
             with self._held(saved, resume):
+                if longer:
+                    self._reopen(shown.say)
                 # Another process may have ended the run since the check in `continued`.
-                if _has_ended(self._folder, self._facts):
+                elif _has_ended(self._folder, self._facts):
                     return 0
                 if resume:
                     run_folder.remember(self._folder, self._ready.config, self._facts)
-                followers = [*shown.callbacks, *self._followers(saved), *self._loggers(shown.say)]
+                followers = [
+                    *shown.callbacks,
+                    self._first,
+                    *self._followers(saved),
+                    *self._loggers(shown.say),
+                ]
                 history = self._fit(saved, followers, resume)
                 if not history.stopped:
                     self._finish(saved, self._ended(history))
         if history.stopped:
             again = f"fgtrain train --resume {quoted(self._folder)}"
             say(f"stopped after step {trainer.steps_done}; to continue from step {saved.saved_step}: {again}")
+        self._report(history, saved)
+        if history.stopped:
             return signals.status
         if signals.number is not None:
             name = signal.Signals(signals.number).name
             say(printable(f"{name} came after the last step: the run has ended, {self._folder} is complete"))
-        if not self._quiet and saved.records:
-            self._say_why(history)
-            final = saved.records[-1]
-            tell(
-                f"test accuracy {final.test_accuracy:.4f}, test loss {final.test_loss:.4f} "
-                f"after {final.step} steps in {final.seconds:.1f} s; "
-                + printable(f"run folder {self._folder}")
-            )
         return 0
+
+    def _state(self) -> continuation.Ended | None:
+        """Return the state from which a run that has ended is trained further; None of an interrupted run.
+
+        Raises
+        ------
+        RunError
+            The run cannot be trained further, or its new length is less than what it has taken.
+        """
+        steps = self._ready.config.steps or 0
+        if (self._folder / run_folder.MODEL).exists():
+            return continuation.ended(self._folder, self._ready.trainer, steps)
+        continuation.check_length(self._folder, steps)
+        return None
+
+    def _reopen(self, tell_user: Callable[[str], None]) -> None:
+        """Make a run that has ended ready to be trained further; an interrupted one is, and only gets longer."""
+        state = self._state()
+        if state is None:
+            return
+        self._facts.pop(RESTORED, None)
+        continuation.reopen(self._folder, state)
+        if not self._told.quiet:
+            patience = "; its patience begins anew" if state.early else ""
+            tell_user(
+                printable(
+                    f"{self._folder} is trained further, from step {state.done} to {self._ready.config.steps}, with "
+                    f"the decay of its learning rate{patience}"
+                )
+            )
+
+    def _report(self, history: fg.History, saved: fg.Checkpoints) -> None:
+        """Print the result of the run: as JSON, or as a line if it has ended."""
+        ready, found = self._ready, []
+        if saved.records and not history.stopped:
+            found = learned(saved.records, self._first, self._dataset, ready.config)
+        if not self._told.quiet and not history.stopped:
+            self._say_why(history)
+            for warning in found:
+                say(f"warning: {warning}")
+        if self._told.as_json:
+            show(outcome(self._folder, ready, saved.records, history, found))
+        elif saved.records and not history.stopped and not self._told.quiet:
+            tell(f"{summary(saved.records[-1])}; " + printable(f"run folder {self._folder}"))
 
     @contextmanager
     def _held(self, saved: fg.Checkpoints, resume: bool) -> Iterator[None]:
@@ -267,7 +345,10 @@ class _Run:
             if not saved.records:
                 self._discard_new(saved, resume)
                 raise
-            self._finish(saved, {**self._facts, "diverged_at_step": self._ready.trainer.steps_done})
+            self._finish(saved, {**self._facts, DIVERGED: self._ready.trainer.steps_done})
+            if self._told.as_json:
+                ended = fg.History(saved.records, ended_by="divergence")
+                show(outcome(self._folder, self._ready, saved.records, ended, [str(error)]))
             raise fg.DivergenceError(
                 f"{error}; they are in {self._folder}", diagnosis=error.diagnosis
             ) from None

@@ -1,29 +1,33 @@
 """``fgtrain search``: search the learning rate of an estimator on a model and data set."""
 
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from fgnumba.cli.message import say, show
 from fgnumba.cli.options import FILE, examples, shared
-from fgnumba.cli.progress import interruptible, spinner
+from fgnumba.cli.sections import SECTIONS, Sectioned
 from fgnumba.cli.signals import Ended
+
+if TYPE_CHECKING:
+    from fgnumba.runs.search import Trial
 
 
 @click.command(
+    cls=Sectioned,
+    sections={"Search": ("lowest", "highest", "count", "falls", "steps", "out"), **SECTIONS},
     epilog=examples(
         "fgtrain search",
-        "fgtrain search --model cnn --data mnist --estimator activity --out trials.jsonl",
-        "fgtrain search --lowest 1e-4 --highest 1e-1 --count 8 --falls 0,4 --steps 1000",
-    )
+        "fgtrain search --model cnn --data mnist --estimator activity",
+        "fgtrain search --lowest 1e-4 --highest 1e-1 --count 8 --out trials.jsonl",
+        "fgtrain search --json > trials.json",
+    ),
 )
-@click.option(
-    "--estimator",
-    metavar="NAME",
-    help="Gradient estimator, one of those that `fgtrain info` lists.  [default: feedback; local-feedback for "
-    "cnn and resnet]",
-)
+@shared("estimator")
 @shared("direction", "directions", "optimizer", "momentum", "nesterov", "weight_decay", "clip_norm", "radius")
 @shared("model", "widths", "data", "data_dir", "batch_size", "seed", "device", "config")
 @click.option(
@@ -60,6 +64,12 @@ from fgnumba.cli.signals import Ended
     help="File of finished trials, one JSON object on each line. The same search, run again with the same "
     "file, does not repeat them.  [default: they are not written]",
 )
+@click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="Print one JSON object in place of a table: trials, the best first, and the settings of the best one.",
+)
 def search(
     lowest: float,
     highest: float,
@@ -68,6 +78,7 @@ def search(
     steps: int,
     out: Path | None,
     config: Path | None,
+    as_json: bool,
     **options: Any,
 ) -> None:
     """Search for the best learning rate by successive halving.
@@ -80,6 +91,7 @@ def search(
     """
     import fgnumba as fg
     from fgnumba.bench.learning.compare_estimators import recipe_of
+    from fgnumba.cli.progress import interruptible, spinner
     from fgnumba.errors import printable
     from fgnumba.runs.assembly import written_model
     from fgnumba.runs.configuration import RunConfig
@@ -119,18 +131,28 @@ def search(
             trials = run(settings, dataset, ladder, ledger.trials if ledger else (), tell, recipe)
         except Ended as ended:
             raise Ended(ended.number, "run the same command again to continue" if ledger else "") from None
+    if not as_json:
+        show(_table(trials))
+    best = trials[0]
+    if best.accuracy is None:
+        raise fg.DivergenceError("every trial of the last round diverged; search lower learning rates")
+    chosen = {"learning_rate": best.learning_rate, "steps": best.steps, "decay": best.fall / best.steps}
+    if as_json:
+        show(json.dumps({"trials": [asdict(trial) for trial in trials], "best": chosen}))
+    else:
+        show(
+            f"best: --learning-rate {best.learning_rate:g} --steps {best.steps} --decay {chosen['decay']:.4g}"
+        )
+
+
+def _table(trials: Sequence["Trial"]) -> str:
     lines = [f"{'steps':>7}  {'learning rate':>13}  {'falls by e to':>13}  {'accuracy':>8}  {'loss':>8}"]
     for trial in trials:
         outcome = "diverged" if trial.accuracy is None else f"{trial.accuracy:8.4f}  {trial.loss:8.4f}"
         lines.append(f"{trial.steps:7}  {trial.learning_rate:13g}  {trial.fall:13g}  {outcome}")
-    show("\n".join(lines))
-    best = trials[0]
-    if best.accuracy is None:
-        raise fg.DivergenceError("every trial of the last round diverged; search lower learning rates")
-    decay = best.fall / best.steps
-    show(f"best: --learning-rate {best.learning_rate:g} --steps {best.steps} --decay {decay:.4g}")
+    return "\n".join(lines)
 
 
-def _shown(trial: Any) -> str:
+def _shown(trial: "Trial") -> str:
     outcome = "diverged" if trial.accuracy is None else f"accuracy {trial.accuracy:.4f}"
     return f"{trial.learning_rate:g}, {trial.steps} steps, {outcome}"

@@ -5,26 +5,28 @@ from typing import Any
 
 import click
 
+from fgnumba.cli.completion import LOGGERS, names
 from fgnumba.cli.options import FOLDER, RUN, examples, shared
+from fgnumba.cli.sections import SECTIONS, Sectioned
+
+CONTINUED = ("data", "data_dir", "steps", "epochs")
+"""Settings that may be given beside ``--resume``: where the data are now, and the length of the run."""
 
 
 @click.command(
+    cls=Sectioned,
+    sections=SECTIONS,
     epilog=examples(
-        "fgtrain train                                        # stops by itself after some seconds",
+        "fgtrain train                                  # ends by itself",
         "fgtrain train --data mnist --model cnn --epochs 3",
         "fgtrain train --widths 256,128 --steps 2000 --seed 1",
         "fgtrain train --data digits.npz --config settings.toml --out runs/mine",
-        "fgtrain train --resume runs/mine                     # continue an interrupted run",
-    )
+        "fgtrain train --resume runs/mine               # continue an interrupted run",
+        "fgtrain train --resume runs/mine --steps 4000  # train it further",
+        "fgtrain train --json > result.json",
+    ),
 )
-@shared("model", "widths", "data", "data_dir")
-@click.option(
-    "--estimator",
-    metavar="NAME",
-    help="Gradient estimator: feedback, local-feedback, activity, weight-perturbation, ...; `fgtrain info` "
-    "lists all of them.  [default: feedback; local-feedback for cnn and resnet]",
-)
-@shared("direction", "directions")
+@shared("model", "widths", "data", "data_dir", "estimator", "direction", "directions")
 @click.option(
     "--epochs", type=int, metavar="N", help="Number of passes over the training data; excludes --steps."
 )
@@ -69,6 +71,7 @@ from fgnumba.cli.options import FOLDER, RUN, examples, shared
     "loggers",
     multiple=True,
     metavar="NAME",
+    shell_complete=names(LOGGERS),
     help="Log the run for another tool, into the run folder: csv (log.csv), tensorboard (tensorboard/), mlflow "
     "(mlruns/) or wandb (wandb/); may be given several times.  [default: none]",
 )
@@ -111,9 +114,17 @@ from fgnumba.cli.options import FOLDER, RUN, examples, shared
     "--resume",
     type=RUN,
     metavar="RUN",
-    help="Continue the interrupted run in the folder RUN from its last checkpoint, with its own settings.",
+    help="Continue the run in the folder RUN from its last checkpoint, with its own settings. --steps or --epochs, "
+    "counted from its first step, train it further, also if it has ended.",
 )
 @click.option("--quiet", is_flag=True, help="Print nothing but errors.")
+@click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="Print the result as one JSON object in place of a line: run folder, steps, seconds, losses and accuracies, "
+    "what ended the run.",
+)
 def train(
     out: Path | None,
     config: Path | None,
@@ -122,6 +133,7 @@ def train(
     compact: bool | None,
     resume: Path | None,
     quiet: bool,
+    as_json: bool,
     telemetry: int | None,
     loggers: tuple[str, ...],
     **options: Any,
@@ -134,7 +146,7 @@ def train(
     loss.png.
 
     Ctrl-C ends the run after the current step with a checkpoint. --resume then continues it, and the result is
-    bit-identical to that of an uninterrupted run.
+    bit-identical to that of an uninterrupted run. So is that of a run which --resume with --steps trains further.
     """
     from fgnumba.runs import run_folder
     from fgnumba.runs.configuration import RunConfig
@@ -143,21 +155,21 @@ def train(
     keeping = {name: value for name, value in keeping.items() if value is not None}
     given = {name: value for name, value in options.items() if value is not None}
     if resume is not None:
-        from fgnumba.cli.run import continued
+        from fgnumba.cli.run import Told, continued
 
         others = {**given, "out": out, "config": config, "telemetry": telemetry}
         others["logger"] = loggers or None
         for name, value in others.items():
-            if value is not None and name not in ("data", "data_dir"):
+            if value is not None and name not in CONTINUED:
                 raise click.UsageError(
                     f"--{name.replace('_', '-')} and --resume are both given; "
                     f"a run continues with the settings that it began with"
                 )
-        return continued(resume, given, quiet, keeping)
-    from fgnumba.cli.run import begun
+        return continued(resume, given, Told(quiet, as_json), keeping)
+    from fgnumba.cli.run import Told, begun
 
     settings = RunConfig() if config is None else RunConfig.from_toml(config)
     settings = settings.updated(given)
     if out is not None:
         run_folder.check_destination(out)
-    return begun(settings, out, quiet, telemetry, loggers, keeping)
+    return begun(settings, out, Told(quiet, as_json), telemetry, loggers, keeping)

@@ -84,6 +84,11 @@ class Result:
     data: dict[str, Any]
     draw: "Callable[[], Figure]"
 
+    @property
+    def content(self) -> dict[str, Any]:
+        """What ``data.json`` holds: the title, the comparisons and the data, as JSON values."""
+        return {"title": self.title, "comparisons": [list(line) for line in self.comparisons], **self.data}
+
     def table(self) -> str:
         """Return the comparisons as aligned text."""
         lines = [Comparison("", "here", "paper"), *self.comparisons]
@@ -111,6 +116,5 @@ class Result:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise RunError(f"out: {folder} cannot be written: {error.strerror or error}") from None
-        shown = {"title": self.title, "comparisons": [list(line) for line in self.comparisons]}
-        write(folder / DATA, json.dumps({**shown, **self.data}, indent=1, allow_nan=False) + "\n")
+        write(folder / DATA, json.dumps(self.content, indent=1, allow_nan=False) + "\n")
         leave(folder / FIGURE, self.draw, warn)

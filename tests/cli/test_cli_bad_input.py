@@ -264,7 +264,7 @@ def test_data_that_do_not_fit_the_run(refused, folder, finished):
         (np.zeros((0, 64), np.float32), "n >= 1"),
         (np.float32(0), "shape ()"),
         (np.full((1, 64), np.nan), "nan at (0, 0)"),
-        (np.zeros((1, 64), np.uint8), "dtype uint8; floating-point features"),
+        (np.zeros((1, 64), np.int64), "dtype int64; floating-point features"),
         (np.array([{}]), "a pickled array of Python objects"),
     ],
 )
