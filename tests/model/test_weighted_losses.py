@@ -414,3 +414,31 @@ def test_a_loss_whose_option_is_set_later_is_another_loss():
     loss.label_smoothing = 7.0
     with pytest.raises(fg.ConfigError, match=r"^label_smoothing is 7.0"):
         fg.jvp(model, loss, x, y, v)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_unpacked_targets_are_those_that_were_packed(name):
+    loss = LOSSES[name]
+    y, w = targets_of(loss, 5), weights_of(5)
+    targets, weights = loss.with_example_weights().unpack(loss.with_example_weights().pack(y, w))
+    assert targets.dtype == (np.int64 if y.ndim == 1 else np.float32)
+    np.testing.assert_array_equal(targets, y.astype(targets.dtype))
+    np.testing.assert_array_equal(weights, w.astype(np.float32))
+    with pytest.raises(
+        fg.ShapeError, match=r"^packed has shape \(5,\); \(n, 1 \+ N\), as pack returns, is required$"
+    ):
+        loss.with_example_weights().unpack(w)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_predictions_and_metric_are_those_of_the_loss_without_weights(name):
+    loss, z = LOSSES[name], np.array([[0.5, -1.0, 2.0], [0.0, -3.0, -1.0]], np.float32)
+    weighted = loss.with_example_weights()
+    assert weighted.metric == loss.metric == ("r2" if name in ("squared", "huber") else "accuracy")
+    np.testing.assert_array_equal(weighted.predictions(z), loss.predictions(z))
+    if name == "binary":
+        np.testing.assert_array_equal(loss.predictions(z), [[True, False, True], [False, False, False]])
+        model = fg.Sequential([fg.Dense(3, bias=False)], 3)
+        model.load_parameters({"0.weight": np.eye(3)})
+        found = fg.evaluate(model, z, np.array([[1, 0, 0], [0, 0, 0]]), loss="bce")
+        assert found.accuracy == found.metrics["accuracy"] == 5 / 6
