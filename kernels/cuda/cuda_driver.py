@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fgnumba.errors import DeviceError
-from fgnumba.kernels.cuda.driver import Blocks, Driver, out_of_memory
+from fgnumba.kernels.cuda.driver import Blocks, Driver, View, out_of_memory
 from fgnumba.kernels.cuda.kernel import Kernel, converted
 
 LOADING = "CUDA_MODULE_LOADING"
@@ -275,6 +275,9 @@ class CudaDriver(Driver):
         if found != self.number:
             raise DeviceError(f"an array lies on GPU {found}; GPU {self.number} is required")
 
+    def view(self, x: Any) -> View:
+        return view_of(x, self.stream)
+
     def mark(self) -> Any:
         event = self._ask(self._api.cuEventCreate, self._api.CUevent_flags.CU_EVENT_DISABLE_TIMING)
         self._ask(self._api.cuEventRecord, event, self._stream)
@@ -283,6 +286,32 @@ class CudaDriver(Driver):
     def wait(self, mark: Any) -> None:
         self._ask(self._api.cuEventSynchronize, mark)
         self._ask(self._api.cuEventDestroy, mark)
+
+
+def view_of(x: Any, stream: int | None) -> View:
+    """Take an array of another library through DLPack by cuda-core, which needs no driver for it.
+
+    Parameters
+    ----------
+    x : object
+        The array.
+    stream : int or None
+        The stream that waits for what the other library still writes.
+
+    Returns
+    -------
+    View
+        The array. Its owner gives the array back when nothing refers to it any more.
+
+    Raises
+    ------
+    BufferError, NotImplementedError, TypeError, RuntimeError
+        The array's type cannot be read.
+    """
+    from cuda.core.utils import StridedMemoryView
+
+    found = StridedMemoryView.from_dlpack(x, stream_ptr=stream)
+    return View(found.ptr, tuple(found.shape), found.strides, found.dtype, found)
 
 
 def _data(array: npt.NDArray[Any]) -> int:

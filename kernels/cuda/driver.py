@@ -6,7 +6,7 @@ operations run in the order in which they are asked for, some time after that.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,30 @@ from fgnumba.kernels.cuda.kernel import Kernel
 from fgnumba.objects.bound import Bound
 
 Blocks = tuple[int, int, int]
+
+
+class View(NamedTuple):
+    """An array of another library.
+
+    Parameters
+    ----------
+    address : int
+        Address of the first element.
+    shape : tuple of int
+        Shape.
+    strides : tuple of int or None
+        Distance of neighbours along each axis, in elements. None: the array is C-contiguous.
+    dtype : numpy.dtype or None
+        Type of the elements; None if NumPy has none for it.
+    owner : object
+        What keeps the memory alive.
+    """
+
+    address: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...] | None
+    dtype: np.dtype[Any] | None
+    owner: Any
 
 
 class Driver(Bound, ABC):
@@ -96,6 +120,13 @@ class Driver(Bound, ABC):
     @abstractmethod
     def check_place(self, address: int) -> None:
         """Raise DeviceError where the array of another library at this address is on another GPU."""
+
+    @abstractmethod
+    def view(self, x: Any) -> View:
+        """Take an array through DLPack, after what its library still writes to it.
+
+        BufferError, NotImplementedError, TypeError or RuntimeError where its type cannot be read.
+        """
 
     @abstractmethod
     def mark(self) -> Any:
@@ -229,6 +260,11 @@ class SimulatedDriver(Driver):
 
     def check_place(self, address: int) -> None:
         simulator.memory.at(address, 1, 1)
+
+    def view(self, x: Any) -> View:
+        found = np.from_dlpack(x)
+        strides = tuple(stride // found.itemsize for stride in found.strides)
+        return View(found.ctypes.data, found.shape, strides, found.dtype, found)
 
     def mark(self) -> Any:
         return self._done + len(self._asked)

@@ -1,10 +1,17 @@
 """Arrays on a GPU, exchanged with other libraries without a copy: CUDA array interface (version 3) and DLPack.
 
-Sources: numba.readthedocs.io, CUDA Array Interface; dmlc.github.io/dlpack, C API.
+NumPy writes the capsules that are given, cuda-core reads those that are taken, and the one of the simulated GPU, whose
+memory is the host's, NumPy reads. What cuda-core does only where there is a driver is done here for both: it asks the
+driver about each address before it gives a capsule or reads the CUDA array interface. It also refuses version 2 of that
+interface, which PyTorch has.
+
+Sources: numba.readthedocs.io, CUDA Array Interface; dmlc.github.io/dlpack, C API; nvidia.github.io, cuda.core,
+StridedMemoryView.
 """
 
 import ctypes
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,70 +20,46 @@ from fgnumba.errors import DeviceError, DtypeError
 from fgnumba.kernels.cuda.driver import Driver
 from fgnumba.kernels.cuda.memory import DeviceArray
 
-_CODES = {"i": 0, "u": 1, "f": 2}
-_KINDS = {code: kind for kind, code in _CODES.items()}
+_NUMBERS = "iuf"
 _WITH_STREAM, _LEGACY_STREAM = 3, 1
-_NAME, _USED = b"dltensor", b"used_dltensor"
+_NAME = b"dltensor"
 
 
-class _Tensor(ctypes.Structure):
-    _fields_ = (
-        ("data", ctypes.c_void_p),
-        ("device_type", ctypes.c_int32),
-        ("device_id", ctypes.c_int32),
-        ("ndim", ctypes.c_int32),
-        ("code", ctypes.c_uint8),
-        ("bits", ctypes.c_uint8),
-        ("lanes", ctypes.c_uint16),
-        ("shape", ctypes.POINTER(ctypes.c_int64)),
-        ("strides", ctypes.POINTER(ctypes.c_int64)),
-        ("byte_offset", ctypes.c_uint64),
-    )
+class _Head(ctypes.Structure):
+    """The beginning of DLPack's ``DLManagedTensor``."""
+
+    _fields_ = (("data", ctypes.c_void_p), ("device_type", ctypes.c_int32), ("device_id", ctypes.c_int32))
 
 
-class _Managed(ctypes.Structure):
-    pass
+_pointer = ctypes.pythonapi.PyCapsule_GetPointer
+_pointer.restype, _pointer.argtypes = ctypes.c_void_p, (ctypes.py_object, ctypes.c_char_p)
 
 
-_Deleter = ctypes.CFUNCTYPE(None, ctypes.POINTER(_Managed))
-_Managed._fields_ = (("tensor", _Tensor), ("context", ctypes.c_void_p), ("deleter", _Deleter))
+class _Lent:
+    """Shows an array's memory to NumPy, as if it were the host's, and keeps it alive as long as NumPy does."""
 
-_api = ctypes.pythonapi
-_api.PyCapsule_New.restype = ctypes.py_object
-_api.PyCapsule_New.argtypes = (ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p)
-_api.PyCapsule_GetPointer.restype = ctypes.c_void_p
-_api.PyCapsule_GetPointer.argtypes = (ctypes.py_object, ctypes.c_char_p)
-_api.PyCapsule_SetName.argtypes = (ctypes.py_object, ctypes.c_char_p)
+    def __init__(self, array: DeviceArray) -> None:
+        self._array = array
 
-_lent: dict[int, tuple[Any, ...]] = {}
-"""What a capsule points to, by the address of its structure; it must live until the capsule's taker gives it back."""
-
-
-@_Deleter
-def _give_back(managed: Any) -> None:
-    _lent.pop(ctypes.addressof(managed.contents), None)
+    @property
+    def __array_interface__(self) -> dict[str, Any]:
+        array = self._array
+        return {
+            "shape": array.shape,
+            "typestr": array.dtype.str,
+            "data": (array.address, False),
+            "version": 3,
+        }
 
 
 def capsule(array: DeviceArray) -> Any:
-    """Return an array as a DLPack capsule. A capsule that nobody takes keeps its array until the process ends."""
-    sizes = (ctypes.c_int64 * array.ndim)(*array.shape)
-    managed = _Managed()
-    managed.tensor = _Tensor(
-        array.address,
-        array.driver.dlpack_device,
-        array.driver.number,
-        array.ndim,
-        _CODES[array.dtype.kind],
-        8 * array.dtype.itemsize,
-        1,
-        sizes,
-        None,
-        0,
-    )
-    managed.deleter = _give_back
-    address = ctypes.addressof(managed)
-    _lent[address] = (managed, sizes, array)
-    return _api.PyCapsule_New(address, _NAME, None)
+    """Return an array as a DLPack capsule, which keeps the array alive until its taker, or else itself, is gone."""
+    # NumPy reads no element. Its capsule has a destructor and a deleter in C, which may run at any time: while an
+    # exception is raised, or in a thread that Python does not know. Functions of Python could not.
+    found = np.asarray(_Lent(array)).__dlpack__()
+    head = _Head.from_address(_pointer(found, _NAME))
+    head.device_type, head.device_id = array.driver.dlpack_device, array.driver.number
+    return found
 
 
 def adopt(x: Any, driver: Driver) -> DeviceArray | None:
@@ -117,7 +100,7 @@ def _of_interface(x: Any, interface: dict[str, Any], driver: Driver) -> DeviceAr
     shape, dtype = tuple(interface["shape"]), np.dtype(interface["typestr"])
     strides = interface.get("strides")
     _check(shape, None if strides is None else [s // dtype.itemsize for s in strides], type(x).__name__)
-    if dtype.kind not in _CODES:
+    if dtype.kind not in _NUMBERS:
         raise DtypeError(f"an array on the GPU has dtype {dtype}; real numbers are required")
     driver.check_place(int(interface["data"][0]))
     if interface.get("stream") is not None:
@@ -130,22 +113,20 @@ def _of_interface(x: Any, interface: dict[str, Any], driver: Driver) -> DeviceAr
 def _of_dlpack(x: Any, number: int, driver: Driver) -> DeviceArray:
     if number != driver.number:
         raise DeviceError(f"an array lies on GPU {number}; GPU {driver.number} is required")
-    found = x.__dlpack__() if driver.stream is None else x.__dlpack__(stream=driver.stream)
-    address = _api.PyCapsule_GetPointer(found, _NAME)
-    managed = _Managed.from_address(address)
-    tensor = managed.tensor
-    shape = tuple(tensor.shape[i] for i in range(tensor.ndim))
-    strides = [tensor.strides[i] for i in range(tensor.ndim)] if tensor.strides else None
-    if tensor.code not in _KINDS or tensor.lanes != 1:
-        raise DtypeError(f"an array on the GPU has DLPack's type {tensor.code}; real numbers are required")
-    _check(shape, strides, type(x).__name__)
-    _api.PyCapsule_SetName(found, _USED)
-    dtype = np.dtype(f"{_KINDS[tensor.code]}{tensor.bits // 8}")
-    at = int(tensor.data) + int(tensor.byte_offset)
-    return DeviceArray(at, shape, dtype, _Taken(managed), driver)
+    try:
+        found = driver.view(x)
+        dtype = found.dtype
+    except (BufferError, NotImplementedError, TypeError, RuntimeError) as error:
+        raise DtypeError(
+            f"a {type(x).__name__} on the GPU cannot be read: {error}; an array of real numbers is required"
+        ) from None
+    if dtype is None or dtype.kind not in _NUMBERS:
+        raise DtypeError(f"an array on the GPU has dtype {dtype}; real numbers are required")
+    _check(found.shape, found.strides, type(x).__name__)
+    return DeviceArray(found.address, found.shape, dtype, found.owner, driver)
 
 
-def _check(shape: tuple[int, ...], strides: list[int] | None, name: str) -> None:
+def _check(shape: tuple[int, ...], strides: Sequence[int] | None, name: str) -> None:
     """Raise DeviceError unless an array is C-contiguous; `strides` are in elements."""
     if strides is None or math.prod(shape) == 0:
         return
@@ -156,14 +137,3 @@ def _check(shape: tuple[int, ...], strides: list[int] | None, name: str) -> None
                 f"a {name} of shape {shape} is not C-contiguous on the GPU; a contiguous copy is required"
             )
         expected *= size
-
-
-class _Taken:
-    """Holds the array of a DLPack capsule, and gives it back when nothing refers to this object any more."""
-
-    def __init__(self, managed: Any) -> None:
-        self._managed = managed
-
-    def __del__(self) -> None:
-        if self._managed.deleter:
-            self._managed.deleter(ctypes.byref(self._managed))

@@ -1,12 +1,16 @@
 """Arrays of other libraries on a GPU: taken and given without a copy."""
 
 import gc
+import sys
+import weakref
 
 import numpy as np
 import pytest
 
 import fgnumba as fg
 from fgnumba.kernels.cuda import interchange
+from fgnumba.kernels.cuda.cuda_driver import view_of
+from fgnumba.kernels.cuda.driver import SimulatedDriver
 from fgnumba.kernels.cuda.interchange import adopt
 from fgnumba.kernels.cuda.memory import DeviceArray
 from fgnumba.kernels.devices.gpu import Gpu
@@ -50,15 +54,98 @@ def test_memory_is_shared(gpu, wrap):
     np.testing.assert_array_equal(taken.download(), VALUES + 1)
 
 
+def memory_of(array):
+    """Return a reference to what holds an array's memory: dead, once that is given back."""
+    return weakref.ref(array._owner)
+
+
 def test_what_a_capsule_lends_lives_until_it_is_given_back(gpu):
-    taken = adopt(ByDlpack(gpu.array(VALUES)), gpu.driver)
+    array = gpu.array(VALUES)
+    memory = memory_of(array)
+    taken = adopt(ByDlpack(array), gpu.driver)
     assert taken is not None
+    del array
     gc.collect()
-    assert len(interchange._lent) == 1
     np.testing.assert_array_equal(taken.download(), VALUES)
     del taken
     gc.collect()
-    assert not interchange._lent
+    assert memory() is None
+
+
+def test_a_capsule_that_nobody_takes_gives_back(gpu):
+    array = gpu.array(VALUES)
+    memory, capsule = memory_of(array), array.__dlpack__()
+    del array
+    gc.collect()
+    assert memory() is not None
+    del capsule
+    gc.collect()
+    assert memory() is None
+
+    def refuse(capsule):
+        raise RuntimeError("not taken")
+
+    # The capsule goes while an exception is raised, which stays what it is.
+    array = gpu.array(VALUES)
+    memory = memory_of(array)
+    with pytest.raises(RuntimeError, match="not taken"):
+        refuse(array.__dlpack__())
+    del array
+    gc.collect()
+    assert memory() is None
+
+
+def test_a_capsule_says_where_the_array_is(gpu):
+    """A taker that looks at the capsule alone, as PyTorch does, finds the device and the address."""
+    array = gpu.array(VALUES)
+    for part in (array, array[1:], array[:0]):
+        capsule = part.__dlpack__()
+        head = interchange._Head.from_address(interchange._pointer(capsule, b"dltensor"))
+        assert (head.device_type, head.device_id) == part.__dlpack_device__()
+        assert head.data == part.address
+
+
+class OfCuda:
+    """An array of the host that says it were on a GPU, and notes what it is asked with."""
+
+    def __init__(self, array):
+        self.array, self.asked = array, []
+
+    def __dlpack__(self, **asked):
+        self.asked.append(asked)
+        return self.array.__dlpack__()
+
+    def __dlpack_device__(self):
+        return 2, 0
+
+
+def test_cuda_core_takes_arrays_without_a_driver():
+    pytest.importorskip("cuda.core")
+    values = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
+    array = OfCuda(values[:, ::2])
+    before = sys.getrefcount(values)
+    found = view_of(array, 7)
+    assert array.asked[0]["stream"] == 7
+    assert (found.address, found.shape, found.dtype) == (values.ctypes.data, (2, 2, 4), np.float32)
+    assert found.strides == (12, 8, 1)
+    del found
+    assert sys.getrefcount(values) == before
+    with pytest.raises(fg.DtypeError, match="dtype complex64; real numbers are required"):
+        adopt(OfCuda(values.astype(np.complex64)), Cuda())
+    taken = adopt(OfCuda(values), Cuda())
+    assert taken is not None
+    assert taken.address == values.ctypes.data
+    with pytest.raises(fg.DeviceError, match=r"a OfCuda of shape \(2, 2, 4\) is not C-contiguous"):
+        adopt(array, Cuda())
+
+
+class Cuda(SimulatedDriver):
+    """The simulated GPU, except that it takes arrays as a real one does."""
+
+    dlpack_device, stream = 2, 7
+
+    def view(self, x):
+        return view_of(x, self.stream)
 
 
 def test_numpy_reads_what_the_simulator_gives(gpu):
