@@ -9,6 +9,7 @@ from fgnumba.training.loggers.mlflow import MLflow
 from fgnumba.training.loggers.tensorboard import TensorBoard
 from fgnumba.training.loggers.wandb import WeightsAndBiases
 from fgnumba.training.monitors import MONITORS
+from fgnumba.training.optuna_pruning import OptunaPruning
 from fgnumba.training.records import History, Record, StepResult, result_of
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "LearningRateFinder",
     "Logger",
     "MLflow",
+    "OptunaPruning",
     "Record",
     "StepResult",
     "TensorBoard",
