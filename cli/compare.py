@@ -15,12 +15,16 @@ DEFAULT = "feedback,local-feedback,activity-layerwise,weight-perturbation,revers
 @click.command(
     cls=Sectioned,
     sections={
-        "Comparison": ("estimators", "seeds", "steps", "seconds", "products", "evaluations", "target", "out"),
+        "Comparison": (
+            *("estimators", "seeds", "steps", "seconds", "products", "evaluations", "target"),
+            *("jobs", "out"),
+        ),
         **SECTIONS,
     },
     epilog=examples(
         "fgtrain compare",
         "fgtrain compare --target 0.95 --seeds 3",
+        "fgtrain compare --seeds 4 --jobs 2",
         "fgtrain compare --estimators feedback,reverse-mode --model cnn --seconds 60",
     ),
 )
@@ -71,6 +75,7 @@ DEFAULT = "feedback,local-feedback,activity-layerwise,weight-perturbation,revers
     metavar="X",
     help="Report how many steps and seconds each estimator took to reach the test accuracy X, such as 0.95.",
 )
+@shared("jobs")
 @click.option(
     "--out",
     type=FOLDER,
@@ -89,6 +94,7 @@ def compare(
     products: float | None,
     evaluations: int,
     target: float | None,
+    jobs: int,
     out: Path | None,
     config: Path | None,
     as_json: bool,
@@ -107,12 +113,14 @@ def compare(
     from fgnumba.cli.progress import interruptible, spinner
     from fgnumba.runs.assembly import written_model
     from fgnumba.runs.configuration import RunConfig, named
+    from fgnumba.runs.jobs import mapper_of
 
     given = {"steps": steps, "seconds": seconds, "products": products}
     budgets = {kind: amount for kind, amount in given.items() if amount is not None} or {"steps": 2000}
     if len(budgets) > 1:
         raise fg.ConfigError(f"{' and '.join(budgets)} are both given; give one budget")
     ((kind, amount),) = budgets.items()
+    mapper = mapper_of(jobs)
     settings = RunConfig() if config is None else RunConfig.from_toml(config)
     settings = settings.updated({name: value for name, value in options.items() if value is not None})
     name = named(settings)
@@ -130,5 +138,6 @@ def compare(
                 evaluations=evaluations,
                 target=target,
                 advance=advance,
+                mapper=mapper if jobs > 1 else None,
             )
         leave(result, folder, as_json)

@@ -200,6 +200,15 @@ _SHARED: dict[str, Callable[[F], F]] = {
         help="Where the model runs: cpu, cuda (an NVIDIA GPU), or auto, which takes the GPU if there is one.  "
         "[default: auto]",
     ),
+    "jobs": click.option(
+        "--jobs",
+        type=int,
+        default=1,
+        metavar="N",
+        help="Number of runs at the same time, each in a process of its own with its share of the threads. But "
+        "for times, the result is the same for any number. More than 1 needs `pip install 'fgnumba[jobs]'`.  "
+        "[default: 1]",
+    ),
     "config": click.option(
         "--config",
         type=FILE,

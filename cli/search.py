@@ -8,22 +8,36 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from fgnumba.cli.completion import names
 from fgnumba.cli.message import say, show
 from fgnumba.cli.options import FILE, examples, shared
 from fgnumba.cli.sections import SECTIONS, Sectioned
 from fgnumba.cli.signals import Ended
 
+ENGINES = ("halving", "optuna")
+
 if TYPE_CHECKING:
-    from fgnumba.runs.search import Trial
+    from fgnumba.datasets import Dataset
+    from fgnumba.estimators import Recipe
+    from fgnumba.runs.configuration import RunConfig
+    from fgnumba.runs.jobs import Mapper
+    from fgnumba.runs.search import Search, Trial
 
 
 @click.command(
     cls=Sectioned,
-    sections={"Search": ("lowest", "highest", "count", "falls", "steps", "out"), **SECTIONS},
+    sections={
+        "Search": (
+            *("lowest", "highest", "engine", "count", "trials", "falls", "steps"),
+            *("jobs", "out"),
+        ),
+        **SECTIONS,
+    },
     epilog=examples(
         "fgtrain search",
         "fgtrain search --model cnn --data mnist --estimator activity",
         "fgtrain search --lowest 1e-4 --highest 1e-1 --count 8 --out trials.jsonl",
+        "fgtrain search --engine optuna --trials 40 --jobs 2",
         "fgtrain search --json > trials.json",
     ),
 )
@@ -37,11 +51,24 @@ if TYPE_CHECKING:
     "--highest", type=float, default=1.0, metavar="X", help="Highest learning rate to try.  [default: 1]"
 )
 @click.option(
+    "--engine",
+    default="halving",
+    metavar="NAME",
+    shell_complete=names(ENGINES),
+    help="What chooses the trials: halving (successive halving), or optuna, whose sampler suggests each trial "
+    "from the outcomes of those before; it needs `pip install 'fgnumba[optuna]'`.  [default: halving]",
+)
+@click.option(
     "--count",
     type=int,
-    default=16,
     metavar="N",
-    help="Number of learning rates, evenly spaced on a logarithmic scale.  [default: 16]",
+    help="Number of learning rates that halving tries, evenly spaced on a logarithmic scale.  [default: 16]",
+)
+@click.option(
+    "--trials",
+    type=int,
+    metavar="N",
+    help="Number of trials that optuna makes, those in the file of --out included.  [default: 40]",
 )
 @click.option(
     "--falls",
@@ -55,14 +82,16 @@ if TYPE_CHECKING:
     type=int,
     default=2000,
     metavar="N",
-    help="Number of steps in the longest trials, those of the last round.  [default: 2000]",
+    help="Number of steps in the longest trials: those of the last round of halving, those of optuna that are not "
+    "pruned.  [default: 2000]",
 )
+@shared("jobs")
 @click.option(
     "--out",
     type=FILE,
     metavar="FILE",
-    help="File of finished trials, one JSON object on each line. The same search, run again with the same "
-    "file, does not repeat them.  [default: they are not written]",
+    help="File of trials, one JSON object on each line: for optuna, a journal that Optuna's own tools read. The "
+    "same search, run again with the same file, does not repeat what has ended.  [default: they are not written]",
 )
 @click.option(
     "--json",
@@ -71,38 +100,47 @@ if TYPE_CHECKING:
     help="Print one JSON object in place of a table: trials, the best first, and the settings of the best one.",
 )
 def search(
+    engine: str,
     lowest: float,
     highest: float,
-    count: int,
+    count: int | None,
+    trials: int | None,
     falls: str,
     steps: int,
+    jobs: int,
     out: Path | None,
     config: Path | None,
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Search for the best learning rate by successive halving.
+    """Search for the best learning rate.
 
-    Many learning rates are tried in short runs. The best third is tried again in runs three times as long, and so on,
-    until one or two are left. Each trial is judged on a tenth of the training data, which is held out; the test data
-    are not used.
+    By default by successive halving: many learning rates are tried in short runs. The best third is tried again in runs
+    three times as long, and so on, until one or two are left. With `--engine optuna`, each trial is suggested from the
+    outcomes of those before, and is ended early if it is worse than most were at the same step.
 
-    The command prints all trials, and the options of `fgtrain train` that use the best one.
+    Each trial is judged on a tenth of the training data, which is held out; the test data are not used. The command
+    prints all trials, and the options of `fgtrain train` that use the best one.
     """
     import fgnumba as fg
     from fgnumba.bench.learning.compare_estimators import recipe_of
-    from fgnumba.cli.progress import interruptible, spinner
-    from fgnumba.errors import printable
+    from fgnumba.errors import did_you_mean, shown
     from fgnumba.runs.assembly import written_model
     from fgnumba.runs.configuration import RunConfig
-    from fgnumba.runs.search import HELD_OUT, Ledger, Search, Trial
-    from fgnumba.runs.search import search as run
+    from fgnumba.runs.jobs import mapper_of
+    from fgnumba.runs.search import HELD_OUT, Search
 
+    if engine not in ENGINES:
+        raise fg.ConfigError(f"engine: unknown engine {shown(engine)}{did_you_mean(engine, ENGINES)}")
+    for name, given, owner in (("count", count, "halving"), ("trials", trials, "optuna")):
+        if given is not None and engine != owner:
+            raise fg.ConfigError(f"{name} is {given}, and the engine {engine} has none; {owner} has")
     try:
         powers = tuple(float(part) for part in falls.split(","))
     except ValueError:
         raise fg.ConfigError(f"falls is {falls!r}; numbers with commas between are required") from None
-    ladder = Search(lowest, highest, count, powers, steps)
+    what = Search(lowest, highest, 16 if count is None else count, powers, steps)
+    mapper = mapper_of(jobs)
     settings = RunConfig() if config is None else RunConfig.from_toml(config)
     settings = settings.updated({name: value for name, value in options.items() if value is not None})
     dataset = fg.datasets.load(settings.data, data_dir=settings.data_dir)
@@ -112,9 +150,34 @@ def search(
     # The file belongs to these settings. The data may move, but their number must stay.
     facts = {name: value for name, value in settings.settings().items() if name != "data_dir"}
     facts |= {"version": fg.__version__, "examples": len(dataset.x_train), "held_out": HELD_OUT}
+    try:
+        if engine == "halving":
+            _halve(settings, dataset, what, out, facts, recipe, mapper, as_json)
+        else:
+            _ask_optuna(
+                settings, dataset, what, 40 if trials is None else trials, out, facts, recipe, mapper, as_json
+            )
+    except Ended as ended:
+        raise Ended(ended.number, "run the same command again to continue" if out else "") from None
+
+
+def _halve(
+    settings: "RunConfig",
+    dataset: "Dataset",
+    what: "Search",
+    out: Path | None,
+    facts: dict[str, Any],
+    recipe: "Recipe | None",
+    mapper: "Mapper",
+    as_json: bool,
+) -> None:
+    from fgnumba.cli.progress import interruptible, spinner
+    from fgnumba.errors import printable
+    from fgnumba.runs.search import Ledger, Trial
+    from fgnumba.runs.search import search as run
+
     ledger = Ledger(out, facts) if out else None
-    total = sum(number for number, _ in ladder.rungs())
-    done = 0
+    total, done = sum(number for number, _ in what.rungs()), 0
     with interruptible(spinner(f"{total} trials")) as advance:
 
         def tell(trial: Trial) -> None:
@@ -125,34 +188,75 @@ def search(
                     ledger.add(trial)
                 except OSError as error:
                     say(printable(f"{out}: {error.strerror or error}; the search goes on"))
-            advance(f"{done} of {total} trials: {_shown(trial)}")
+            advance(f"{done} of {total} trials: {_shown(trial, trial.steps)}")
 
-        try:
-            trials = run(settings, dataset, ladder, ledger.trials if ledger else (), tell, recipe)
-        except Ended as ended:
-            raise Ended(ended.number, "run the same command again to continue" if ledger else "") from None
+        trials = run(settings, dataset, what, ledger.trials if ledger else (), tell, recipe, mapper)
+    _report([(trial, trial.steps) for trial in trials], "every trial of the last round", as_json)
+
+
+def _ask_optuna(
+    settings: "RunConfig",
+    dataset: "Dataset",
+    what: "Search",
+    total: int,
+    out: Path | None,
+    facts: dict[str, Any],
+    recipe: "Recipe | None",
+    mapper: "Mapper",
+    as_json: bool,
+) -> None:
+    from fgnumba.cli.progress import interruptible, spinner
+    from fgnumba.runs import optuna_search
+
+    done = 0
+    with interruptible(spinner(f"{total} trials")) as advance:
+
+        def tell(ended: optuna_search.Finished) -> None:
+            nonlocal done
+            done += 1
+            advance(f"{done} of {total} trials: {_shown(ended.trial, ended.taken)}")
+
+        found = optuna_search.search_with_optuna(
+            settings, dataset, what, total, out, facts, tell, recipe, mapper
+        )
+    _report([(ended.trial, ended.taken) for ended in found], "every trial", as_json)
+
+
+def _report(trials: "Sequence[tuple[Trial, int]]", all_of_them: str, as_json: bool) -> None:
+    """Print all trials, each with the number of steps that it took, and the settings of the first, the best."""
+    from fgnumba.errors import DivergenceError
+
     if not as_json:
         show(_table(trials))
-    best = trials[0]
+    best = trials[0][0]
     if best.accuracy is None:
-        raise fg.DivergenceError("every trial of the last round diverged; search lower learning rates")
+        raise DivergenceError(f"{all_of_them} diverged; search lower learning rates")
     chosen = {"learning_rate": best.learning_rate, "steps": best.steps, "decay": best.fall / best.steps}
     if as_json:
-        show(json.dumps({"trials": [asdict(trial) for trial in trials], "best": chosen}))
+        show(
+            json.dumps(
+                {"trials": [asdict(trial) | {"taken": taken} for trial, taken in trials], "best": chosen}
+            )
+        )
     else:
         show(
             f"best: --learning-rate {best.learning_rate:g} --steps {best.steps} --decay {chosen['decay']:.4g}"
         )
 
 
-def _table(trials: Sequence["Trial"]) -> str:
+def _table(trials: "Sequence[tuple[Trial, int]]") -> str:
     lines = [f"{'steps':>7}  {'learning rate':>13}  {'falls by e to':>13}  {'accuracy':>8}  {'loss':>8}"]
-    for trial in trials:
+    for trial, taken in trials:
         outcome = "diverged" if trial.accuracy is None else f"{trial.accuracy:8.4f}  {trial.loss:8.4f}"
-        lines.append(f"{trial.steps:7}  {trial.learning_rate:13g}  {trial.fall:13g}  {outcome}")
+        outcome += f"  pruned of {trial.steps} steps" if _pruned(trial, taken) else ""
+        lines.append(f"{taken:7}  {trial.learning_rate:13g}  {trial.fall:13g}  {outcome}")
     return "\n".join(lines)
 
 
-def _shown(trial: "Trial") -> str:
+def _pruned(trial: "Trial", taken: int) -> bool:
+    return trial.accuracy is not None and taken < trial.steps
+
+
+def _shown(trial: "Trial", taken: int) -> str:
     outcome = "diverged" if trial.accuracy is None else f"accuracy {trial.accuracy:.4f}"
-    return f"{trial.learning_rate:g}, {trial.steps} steps, {outcome}"
+    return f"{trial.learning_rate:g}, {taken} steps, {outcome}" + (", pruned" * _pruned(trial, taken))

@@ -2,10 +2,12 @@
 seconds or multiply-adds ("products") for each.
 """
 
+import contextlib
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import NamedTuple
 
 from fgnumba.bench.learning.curves import Curve, EstimatorResult, draw
 from fgnumba.bench.measure import machine
@@ -15,6 +17,7 @@ from fgnumba.errors import ConfigError, DivergenceError, did_you_mean, printable
 from fgnumba.estimators import RECIPES, Recipe
 from fgnumba.runs.assembly import Assembled, assemble
 from fgnumba.runs.configuration import RunConfig
+from fgnumba.runs.jobs import Mapper
 from fgnumba.training.evaluation import evaluate
 from fgnumba.validation import real_number, whole_number
 
@@ -178,6 +181,7 @@ def compare(
     evaluations: int = 20,
     target: float | None = None,
     advance: Callable[[str], None] = lambda what: None,
+    mapper: Mapper | None = None,
 ) -> "EstimatorResult":
     """Train with several estimators in turn, a part of the budget of each at a time.
 
@@ -199,6 +203,9 @@ def compare(
         A test accuracy; the table then shows when each estimator first reached it. None is the default.
     advance : callable
         Called with a description of the progress. Default: ignores it.
+    mapper : Mapper, optional
+        Runs whole runs, several at a time, as one of ``fgnumba.runs.jobs.mapper_of`` does. The curves are the same, but
+        for their seconds. None (the default): all runs of a seed take turns in this process.
 
     Returns
     -------
@@ -208,13 +215,21 @@ def compare(
     Raises
     ------
     ConfigError
-        An estimator is unknown, or a setting is impossible.
+        An estimator is unknown, or a setting is impossible; or there is a mapper, and the budget is one of seconds,
+        which would depend on what else runs.
     """
     if not names:
         raise ConfigError("estimators: none is named")
     entries = {name: (recipe_of(name), config.updated({"estimator": name})) for name in names}
     return compare_recipes(
-        entries, dataset, budget, seeds=seeds, evaluations=evaluations, target=target, advance=advance
+        entries,
+        dataset,
+        budget,
+        seeds=seeds,
+        evaluations=evaluations,
+        target=target,
+        advance=advance,
+        mapper=mapper,
     )
 
 
@@ -227,6 +242,7 @@ def compare_recipes(
     evaluations: int = 20,
     target: float | None = None,
     advance: Callable[[str], None] = lambda what: None,
+    mapper: Mapper | None = None,
 ) -> "EstimatorResult":
     """Compare recipes, each with a configuration of its own, as :func:`compare` does.
 
@@ -246,25 +262,26 @@ def compare_recipes(
         A test accuracy; the table then shows when each entry first reached it. None is the default.
     advance : callable
         Called with a description of the progress. Default: ignores it.
+    mapper : Mapper, optional
+        Runs whole runs, several at a time; see :func:`compare`. Default: None.
     """
     whole_number("seeds", seeds)
     whole_number("evaluations", evaluations)
     if target is not None and real_number("target", target) > 1:
         raise ConfigError(f"target is {target!r}; an accuracy from 0 to 1 is required")
-    curves: list[Curve] = []
+    if mapper is not None and budget.kind == "seconds":
+        raise ConfigError(
+            "seconds: runs at the same time slow each other down; a budget of seconds needs one job"
+        )
     names, first = list(entries), next(iter(entries.values()))[1]
-    for seed in range(first.seed, first.seed + seeds):
-        advance(f"seed {seed}")
-        runners = [
-            Runner(name, chosen, config.updated({"seed": seed}), dataset, budget)
+    runs = [
+        [
+            _Run(name, chosen, config.updated({"seed": seed}), dataset, budget, evaluations)
             for name, (chosen, config) in entries.items()
         ]
-        for part in range(1, evaluations + 1):
-            for runner in runners:
-                runner.run_to(part / evaluations)
-                last = runner.curve
-                advance(f"seed {seed}, {part} of {evaluations}: {last.name} {last.accuracies[-1]:.4f}")
-        curves += [runner.curve for runner in runners]
+        for seed in range(first.seed, first.seed + seeds)
+    ]
+    curves = _in_turn(runs, advance) if mapper is None else _side_by_side(runs, advance, mapper)
     title = printable(f"{first.model} on {dataset.name}")
     title += f", {budget.amount:g} {budget.kind} each, {seeds} seed(s)"
     data = {
@@ -278,6 +295,56 @@ def compare_recipes(
         "curves": [{**asdict(curve), "losses": [_finite(loss) for loss in curve.losses]} for curve in curves],
     }
     return EstimatorResult(title, [], data, lambda: draw(title, names, curves), names, curves, target)
+
+
+class _Run(NamedTuple):
+    name: str
+    chosen: Recipe
+    config: RunConfig
+    dataset: Dataset
+    budget: Budget
+    evaluations: int
+
+    def runner(self) -> Runner:
+        return Runner(self.name, self.chosen, self.config, self.dataset, self.budget)
+
+
+def _in_turn(runs: Sequence[Sequence[_Run]], advance: Callable[[str], None]) -> list[Curve]:
+    """Return the curves of the runs of each seed, which take turns: what slows the machine down meets all of them."""
+    curves = []
+    for runs_of_seed in runs:
+        seed, evaluations = runs_of_seed[0].config.seed, runs_of_seed[0].evaluations
+        advance(f"seed {seed}")
+        runners = [run.runner() for run in runs_of_seed]
+        for part in range(1, evaluations + 1):
+            for runner in runners:
+                runner.run_to(part / evaluations)
+                last = runner.curve
+                advance(f"seed {seed}, {part} of {evaluations}: {last.name} {last.accuracies[-1]:.4f}")
+        curves += [runner.curve for runner in runners]
+    return curves
+
+
+def _side_by_side(
+    runs: Sequence[Sequence[_Run]], advance: Callable[[str], None], mapper: Mapper
+) -> list[Curve]:
+    """Return the curves of all runs, in the order of the runs and not of their ends."""
+    tasks = [run for runs_of_seed in runs for run in runs_of_seed]
+    curves = dict[int, Curve]()
+    advance(f"{len(tasks)} runs")
+    with contextlib.closing(mapper(_whole, tasks)) as results:
+        for index, curve in results:
+            curves[index] = curve
+            ended = f"seed {curve.seed}, {curve.name} {curve.accuracies[-1]:.4f}"
+            advance(f"{len(curves)} of {len(tasks)} runs: {ended}")
+    return [curves[index] for index in range(len(tasks))]
+
+
+def _whole(run: _Run) -> Curve:
+    runner = run.runner()
+    for part in range(1, run.evaluations + 1):
+        runner.run_to(part / run.evaluations)
+    return runner.curve
 
 
 def _finite(value: float) -> float | None:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -26,6 +26,7 @@ from fgnumba.errors import ConfigError, DivergenceError, RunError, shown
 from fgnumba.estimators import Recipe
 from fgnumba.runs.assembly import assemble
 from fgnumba.runs.configuration import RunConfig
+from fgnumba.runs.jobs import Mapper, in_turn
 from fgnumba.storage.durable import sync_folder, write_all
 from fgnumba.storage.files import read_whole
 from fgnumba.storage.json_lines import parsed
@@ -159,8 +160,9 @@ def search(
     known: Sequence[Trial] = (),
     tell: Callable[[Trial], None] = lambda trial: None,
     chosen: Recipe | None = None,
+    mapper: Mapper = in_turn,
 ) -> list[Trial]:
-    """Search for a learning rate.
+    """Search for a learning rate by successive halving.
 
     Parameters
     ----------
@@ -173,10 +175,13 @@ def search(
     known : sequence of Trial
         Trials that have been run with the same settings and need not be run again. Default: none.
     tell : callable
-        Called with each trial that was run. Default: ignores it.
+        Called with each trial that was run, when it has ended. Default: ignores it.
     chosen : Recipe, optional
         The recipe of the estimator, where it is not one of ``fgnumba.estimators.RECIPES``. None (the default) looks up
         the one that `config` names.
+    mapper : Mapper
+        Runs the trials of a rung. Default: one after another. ``fgnumba.runs.jobs.mapper_of`` gives others; the result
+        is the same with each.
 
     Returns
     -------
@@ -193,23 +198,30 @@ def search(
     done = {(trial.learning_rate, trial.fall, trial.steps): trial for trial in known}
     candidates, trials = what.candidates(), list[Trial]()
     for number, steps in what.rungs():
-        rung = []
-        for rate, fall in candidates[:number]:
-            trial = done.get((rate, fall, steps))
-            if trial is None:
-                trial = _run(config, data, rate, fall, steps, chosen)
-                done[rate, fall, steps] = trial
+        keys = [(rate, fall, steps) for rate, fall in candidates[:number]]
+        missing = [key for key in keys if key not in done]
+        tasks = [_Task(config, data, *key, chosen) for key in missing]
+        with contextlib.closing(mapper(_run, tasks)) as results:
+            for index, trial in results:
+                done[missing[index]] = trial
                 tell(trial)
-            rung.append(trial)
-        rung.sort(key=lambda trial: trial.score, reverse=True)
+        rung = sorted((done[key] for key in keys), key=lambda trial: trial.score, reverse=True)
         candidates = [(trial.learning_rate, trial.fall) for trial in rung]
         trials = [*rung, *trials]
     return trials
 
 
-def _run(
-    config: RunConfig, data: Dataset, rate: float, fall: float, steps: int, chosen: Recipe | None
-) -> Trial:
+class _Task(NamedTuple):
+    config: RunConfig
+    data: Dataset
+    rate: float
+    fall: float
+    steps: int
+    chosen: Recipe | None
+
+
+def _run(task: _Task) -> Trial:
+    config, data, rate, fall, steps, chosen = task
     settings = {"learning_rate": rate, "decay": fall / steps, "steps": steps}
     trainer = assemble(config.updated(settings), data, chosen).trainer
     batches = data.batches(min(config.batch_size, len(data.x_train)), config.seed)
@@ -236,8 +248,8 @@ def _trial(values: dict[str, Any]) -> Trial:
     return Trial(**values)
 
 
-def _alike(line: str, head: str) -> bool:
-    """Return whether two lines of JSON hold the same settings.
+def alike(line: str, head: str) -> bool:
+    """Return whether two lines of JSON, each of which is an object, hold the same settings.
 
     0 and 0.0 are the same number. Earlier versions wrote that there was no momentum, which is now left out.
     """
@@ -292,7 +304,7 @@ class Ledger:
                 sync_folder(self._file.parent)
             text = read_whole(self._file, MAX_RECORDS).decode("utf-8-sig")
             # The file is new, or its process was killed before it had written the whole first line.
-            if "\n" not in text and (self._head.startswith(text) or _alike(text, self._head)):
+            if "\n" not in text and (self._head.startswith(text) or alike(text, self._head)):
                 self._append()
                 return
         except (OSError, UnicodeDecodeError) as error:
@@ -300,7 +312,7 @@ class Ledger:
         self._read(text.split("\n"))
 
     def _read(self, lines: list[str]) -> None:
-        if not _alike(lines[0], self._head):
+        if not alike(lines[0], self._head):
             raise RunError(f"{self.path} is a search with other settings; name another file")
         # A last line without a line break was cut short by a kill; its trial is run again.
         for number, line in enumerate(lines[1:-1], 2):

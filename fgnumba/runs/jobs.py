@@ -1,0 +1,162 @@
+"""Tasks that run one after another in this process, or several at a time in processes of their own.
+
+A *mapper* calls a function with each task of a list. What searches and comparisons ask of it is small, so that another
+one can take its place, such as one that sends the tasks to other machines: function, tasks and results can be pickled,
+a task's result depends on the task alone, and results come as (index, result) in the order in which they are ready.
+"""
+
+import contextlib
+import os
+import re
+import signal
+import warnings
+from collections.abc import Callable, Generator, Iterator, Sequence
+from typing import Any, Protocol, TypeVar
+
+from fgnumba.errors import ConfigError, RunError
+from fgnumba.kernels.machine.threads import OVERRIDE, most_threads, thread_count
+from fgnumba.validation import whole_number
+
+Task = TypeVar("Task")
+Found = TypeVar("Found")
+Results = Generator[tuple[int, Found], None, None]
+
+
+class Mapper(Protocol):
+    """A function that calls another one with each task of a list."""
+
+    def __call__(self, function: Callable[[Task], Found], tasks: Sequence[Task]) -> Results[Found]:
+        """Yield (index of the task, result) for each task, in the order in which the results are ready.
+
+        Parameters
+        ----------
+        function : callable
+            The function, which a module defines at its top level.
+        tasks : sequence
+            Its arguments, which can be pickled.
+
+        Yields
+        ------
+        tuple
+            The index of a task in `tasks`, and what `function` returned for it.
+
+        Raises
+        ------
+        Exception
+            What `function` raises; the other tasks are given up. They are, too, if the generator is closed.
+        """
+        ...
+
+
+def in_turn(function: Callable[[Task], Found], tasks: Sequence[Task]) -> Results[Found]:
+    """Call a function with one task after another in this process: the mapper of a single job."""
+    for index, task in enumerate(tasks):
+        yield index, function(task)
+
+
+def mapper_of(jobs: int) -> Mapper:
+    """Return the mapper that runs a number of tasks at a time.
+
+    Parameters
+    ----------
+    jobs : int
+        Number of tasks that run at the same time, from 1 to the number of threads that a process may use. For 1 they
+        run in this process. Otherwise each job has a process, and the threads are divided among these.
+
+    Returns
+    -------
+    Mapper
+        The mapper. Results are the same bits for any number of jobs, because they do not depend on the threads.
+
+    Raises
+    ------
+    ConfigError
+        The number is impossible, or joblib, which starts the processes, is not installed.
+    """
+    jobs = whole_number("jobs", jobs, 1, most_threads())
+    if jobs == 1:
+        return in_turn
+    try:
+        import joblib  # noqa: F401
+    except ImportError:
+        raise ConfigError(
+            f"jobs is {jobs}; joblib, which starts processes, is not installed: pip install 'fgnumba[jobs]'"
+        ) from None
+    return Processes(jobs)
+
+
+class Processes:
+    """The mapper of several jobs, each of which is a process that joblib starts.
+
+    Parameters
+    ----------
+    jobs : int
+        Number of processes, at least 2.
+    """
+
+    def __init__(self, jobs: int) -> None:
+        self._jobs = jobs
+
+    def __call__(self, function: Callable[[Task], Found], tasks: Sequence[Task]) -> Results[Found]:
+        """Yield (index, result) of each task; see :class:`Mapper`.
+
+        Raises
+        ------
+        RunError
+            A process ended before its task did, as one does that the system kills for want of memory.
+        """
+        from joblib.externals.loky.process_executor import TerminatedWorkerError
+
+        if not tasks:
+            return
+        results = self._start(function, tasks)
+        try:
+            for result in results:  # noqa: UP028  (what closes this generator must not close the other one)
+                yield result
+        except TerminatedWorkerError as error:
+            # The text has several lines, and names the signals between braces: {SIGKILL(-9)}.
+            how = re.search(r"\{([^}]*)\}", str(error))
+            raise RunError(
+                f"jobs: a process ended before its task did ({how[1] if how else 'without a status'}); "
+                f"fewer than {self._jobs} jobs need less memory"
+            ) from None
+        finally:
+            # If the consumer of the results stops, joblib kills the processes, and warns of what it has cancelled.
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", UserWarning)
+                results.close()
+
+    def _start(self, function: Callable[[Task], Found], tasks: Sequence[Task]) -> Results[Found]:
+        import joblib
+
+        threads = max(1, thread_count() // self._jobs)
+        calls = (joblib.delayed(_call)(function, index, task, threads) for index, task in enumerate(tasks))
+        # joblib sets NUMBA_NUM_THREADS and OMP_NUM_THREADS in the processes' environment before they begin.
+        with joblib.parallel_config(backend="loky", inner_max_num_threads=threads):
+            parallel = joblib.Parallel(n_jobs=self._jobs, return_as="generator_unordered", batch_size=1)
+        with _interrupts_kept_from_children():
+            results: Results[Found] = parallel(calls)
+        return results
+
+
+@contextlib.contextmanager
+def _interrupts_kept_from_children() -> Iterator[None]:
+    """Block Ctrl-C's signal while processes are started: they inherit the mask, and would each print a traceback.
+
+    A terminal sends the signal to all processes of a command. The one that started them gets it afterwards, and ends
+    them.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _call(function: Callable[[Any], Any], index: int, task: Any, threads: int) -> tuple[int, Any]:
+    # The variable may have been inherited, and may say more than is this process's share.
+    os.environ[OVERRIDE] = str(threads)
+    return index, function(task)
