@@ -272,6 +272,19 @@ def test_tensors_whose_headers_lie(tmp_path, content, message):
         read_tensors(path, {"w": (2,)})
 
 
+def test_tensors_of_a_file_that_becomes_shorter(tmp_path, monkeypatch):
+    """It happens after the header was read: a map of the file would kill the process."""
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(tensors_file({"w": entry((1 << 16,), place=(0, 1 << 18))}, bytes(1 << 18)))
+
+    def cut(*_):
+        os.truncate(path, 4096)
+
+    monkeypatch.setattr("fgnumba.storage.safetensors._compare", cut)
+    with pytest.raises(ValueError, match=r"^'w' breaks off$"):
+        read_tensors(path, {"w": (1 << 16,)})
+
+
 def test_a_header_says_what_is_there(tmp_path):
     from safetensors.numpy import load_file, save
 
