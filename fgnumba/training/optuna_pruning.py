@@ -66,6 +66,7 @@ class OptunaPruning(Callback):
             )
         self.monitor, self._trial = str(monitor), trial
         self.pruned: int | None = None
+        self._reported = False
         directions: Sequence[Any] = getattr(getattr(trial, "study", None), "directions", ())
         required = DIRECTIONS[MONITORS[self.monitor]]
         if len(directions) == 1 and directions[0].name != required:
@@ -76,21 +77,30 @@ class OptunaPruning(Callback):
 
     def on_start(self, trainer: Any, steps: int) -> None:
         """Forget that an earlier run was pruned."""
-        self.pruned = None
+        self.pruned, self._reported = None, False
 
     def ends(self, record: Record) -> bool:
         """Report the record's figure, and return whether the run ends."""
-        if math.isnan(record.validation_loss) and math.isnan(record.validation_accuracy):
-            raise ConfigError("callbacks: OptunaPruning needs validation data, such as validation=0.1")
         value = float(getattr(record, self.monitor))
         if math.isnan(value):
+            self._check(record)
             # Optuna's pruners would end it too, some with a warning of NumPy's.
             self.pruned = record.step
             return True
+        self._reported = True
         self._trial.report(value, record.step)
         if self._trial.should_prune():
             self.pruned = record.step
         return self.pruned is not None
+
+    def _check(self, record: Record) -> None:
+        """Raise ConfigError if the record has no such figure, and not one that is not a number."""
+        if self.monitor == "validation_accuracy" and not math.isnan(record.validation_loss):
+            raise ConfigError(
+                "monitor is 'validation_accuracy', and real targets have none; 'validation_loss' is required"
+            )
+        if not self._reported and math.isnan(record.validation_accuracy):
+            raise ConfigError("callbacks: OptunaPruning needs validation data, such as validation=0.1")
 
     def on_end(self, history: History) -> None:
         """Raise ``optuna.TrialPruned`` if this object ended the run."""

@@ -111,6 +111,18 @@ def test_what_is_refused(blobs):
         trainer().fit(blobs, steps=3, batch_size=30, callbacks=[pruning])
 
 
+def test_real_targets_have_no_accuracy():
+    x = np.random.default_rng(0).standard_normal((60, 8)).astype(np.float32)
+    study = optuna.create_study(direction="maximize")
+    one = fg.Trainer(fg.Sequential([fg.Dense(1)], 8), loss=fg.MeanSquaredError(), optimizer=fg.SGD(0.01))
+    fit: dict[str, Any] = {"steps": 4, "batch_size": 10, "evaluate_every": 2, "validation": 0.2}
+    with pytest.raises(fg.ConfigError, match="real targets have none; 'validation_loss' is required"):
+        one.fit(x, x[:, :1], **fit, callbacks=[fg.callbacks.OptunaPruning(study.ask())])
+    study = optuna.create_study(direction="minimize")
+    one.fit(x, x[:, :1], **fit, callbacks=[fg.callbacks.OptunaPruning(study.ask(), "validation_loss")])
+    assert sorted(study.get_trials()[0].intermediate_values) == [2, 4]
+
+
 def test_a_loss_that_is_not_finite_prunes(blobs):
     study = optuna.create_study(direction="minimize", pruner=optuna.pruners.NopPruner())
     pruning = fg.callbacks.OptunaPruning(study.ask(), "validation_loss")
