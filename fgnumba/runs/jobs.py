@@ -9,8 +9,11 @@ import contextlib
 import os
 import re
 import signal
+import threading
+import time
 import warnings
 from collections.abc import Callable, Generator, Iterator, Sequence
+from functools import cache
 from typing import Any, Protocol, TypeVar
 
 from fgnumba.errors import ConfigError, RunError
@@ -20,6 +23,8 @@ from fgnumba.validation import whole_number
 Task = TypeVar("Task")
 Found = TypeVar("Found")
 Results = Generator[tuple[int, Found], None, None]
+WATCH = 1.0
+"""Seconds between two looks of a process at whether its parent is still there."""
 
 
 class Mapper(Protocol):
@@ -130,7 +135,10 @@ class Processes:
         import joblib
 
         threads = max(1, thread_count() // self._jobs)
-        calls = (joblib.delayed(_call)(function, index, task, threads) for index, task in enumerate(tasks))
+        calls = (
+            joblib.delayed(_call)(function, index, task, threads, os.getpid())
+            for index, task in enumerate(tasks)
+        )
         # joblib sets NUMBA_NUM_THREADS and OMP_NUM_THREADS in the processes' environment before they begin.
         with joblib.parallel_config(backend="loky", inner_max_num_threads=threads):
             parallel = joblib.Parallel(n_jobs=self._jobs, return_as="generator_unordered", batch_size=1)
@@ -156,7 +164,25 @@ def _interrupts_kept_from_children() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _call(function: Callable[[Any], Any], index: int, task: Any, threads: int) -> tuple[int, Any]:
+def _call(
+    function: Callable[[Any], Any], index: int, task: Any, threads: int, parent: int
+) -> tuple[int, Any]:
+    _end_with(parent)
     # The variable may have been inherited, and may say more than is this process's share.
     os.environ[OVERRIDE] = str(threads)
     return index, function(task)
+
+
+@cache
+def _end_with(parent: int) -> None:
+    """Let this process end when its parent is gone, which may be killed and then ends no other process.
+
+    Windows does not say that a parent is gone: there, a process ends after its task.
+    """
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(WATCH)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

@@ -1,5 +1,7 @@
 """Tasks in processes of their own: the same results, a share of the threads each, and an end of all of them."""
 
+import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -16,6 +18,7 @@ from fgnumba.runs.configuration import RunConfig
 from fgnumba.runs.jobs import in_turn, mapper_of
 from fgnumba.runs.search import Search, Trial, search
 from tests.fault_runs import COMMAND, ENVIRONMENT, PATIENCE
+from tests.places import ROOT
 
 pytest.importorskip("joblib")
 needs_two = pytest.mark.skipif(most_threads() < 2, reason="needs two processors")
@@ -176,15 +179,29 @@ def test_commands_print_the_same(fgtrain, folder):
 @needs_two
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_ctrl_c_ends_all_processes_and_leaves_what_has_ended(folder):
-    options = ("--widths", "4", "--lowest", "1e-3", "--highest", "1e-2", "--count", "6", "--jobs", "2")
-    # The first rung is short and the last has no end.
-    command = [*COMMAND, "search", *options, "--steps", str(3 * 10**8), "--falls", "0"]
+    options = (
+        "search",
+        "--widths",
+        "4",
+        "--count",
+        "200",
+        "--steps",
+        "100000",
+        "--jobs",
+        "2",
+        "--out",
+        "trials",
+    )
     with (folder / "stderr").open("wb") as errors:
         process = subprocess.Popen(
-            [*command, "--out", "trials"], cwd=folder, env=ENVIRONMENT, stderr=errors, start_new_session=True
+            [*COMMAND, *options], cwd=folder, env=ENVIRONMENT, stderr=errors, start_new_session=True
         )
+
+    def trials():
+        return (folder / "trials").read_text().splitlines()[1:] if (folder / "trials").exists() else []
+
     try:
-        until(lambda: len(children_of(process.pid)) >= 2 or process.poll() is not None)
+        until(lambda: len(trials()) >= 2 or process.poll() is not None)
         children = children_of(process.pid)
         # What a terminal does: all processes of the group get the signal.
         os.killpg(process.pid, signal.SIGINT)
@@ -192,9 +209,41 @@ def test_ctrl_c_ends_all_processes_and_leaves_what_has_ended(folder):
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
+    assert len(children) >= 2
+    assert all(json.loads(line)["steps"] == 1234 for line in trials())
     until(lambda: not any(map(is_alive, children)))
-    (last,) = [line for line in (folder / "stderr").read_text().splitlines() if "trials:" not in line]
+    (last,) = [line for line in (folder / "stderr").read_text().splitlines() if "trials: " not in line]
     assert last == "fgtrain: ended by SIGINT; run the same command again to continue"
+
+
+@needs_two
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_processes_end_with_one_that_is_killed(folder):
+    code = "from tests.runs.test_jobs import *\nlist(mapper_of(2)(sleeping, [10.0 * PATIENCE] * 2))"
+    process = subprocess.Popen([sys.executable, "-c", code], env={**ENVIRONMENT, "PYTHONPATH": str(ROOT)})
+    try:
+        until(lambda: len(workers_of(process.pid)) == 2 or process.poll() is not None)
+        workers = workers_of(process.pid)
+        # They look for their parent from their first task on, which comes some time after their start.
+        until(lambda: all(count_of_threads(worker) >= 2 for worker in workers))
+    finally:
+        process.kill()
+    assert process.wait() == -signal.SIGKILL
+    until(lambda: not any(map(is_alive, workers)))
+
+
+def workers_of(process):
+    """Return the numbers of the processes that joblib started for the tasks of another one."""
+    found = []
+    for child in children_of(process):
+        with contextlib.suppress(OSError), open(f"/proc/{child}/cmdline", "rb") as file:
+            if b"popen_loky" in file.read():
+                found.append(child)
+    return found
+
+
+def count_of_threads(process):
+    return len(os.listdir(f"/proc/{process}/task"))
 
 
 def children_of(process):
