@@ -7,13 +7,13 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from fgnumba.errors import ConfigError, did_you_mean, shown
+from fgnumba.errors import ConfigError, shown
 from fgnumba.training.callbacks import Callback
-from fgnumba.training.monitors import MONITORS
+from fgnumba.training.monitors import Monitor
 from fgnumba.training.records import History, Record
 
-DIRECTIONS = {1.0: "MAXIMIZE", -1.0: "MINIMIZE"}
-"""Optuna's name for the direction of a study whose figure has this sign in ``MONITORS``."""
+DIRECTIONS = {"max": "MAXIMIZE", "min": "MINIMIZE"}
+"""Optuna's name for the direction of a study, by the mode of the figure."""
 
 
 class OptunaPruning(Callback):
@@ -28,7 +28,9 @@ class OptunaPruning(Callback):
         The trial that the run belongs to.
     monitor : str
         The figure to report: ``"validation_accuracy"`` (the default), for a study that maximises, or
-        ``"validation_loss"``, for one that minimises.
+        ``"validation_loss"``, for one that minimises; or ``"validation_NAME"`` for another metric of the run.
+    mode : str, optional
+        ``"max"`` if a larger figure is better, ``"min"`` if a smaller one is. None (the default): as the name tells.
 
     Attributes
     ----------
@@ -57,18 +59,15 @@ class OptunaPruning(Callback):
         study.optimize(objective, n_trials=30)
     """
 
-    def __init__(self, trial: Any, monitor: str = "validation_accuracy") -> None:
+    def __init__(self, trial: Any, monitor: str = "validation_accuracy", mode: str | None = None) -> None:
         if not callable(getattr(trial, "report", None)) or not callable(getattr(trial, "should_prune", None)):
             raise ConfigError(f"trial is {shown(trial)}; a trial of an Optuna study is required")
-        if not isinstance(monitor, str) or monitor not in MONITORS:
-            raise ConfigError(
-                f"monitor: unknown figure {shown(monitor)}{did_you_mean(str(monitor), MONITORS)}"
-            )
-        self.monitor, self._trial = str(monitor), trial
+        self._monitor, self._trial = Monitor(monitor, mode), trial
+        self.monitor = self._monitor.name
         self.pruned: int | None = None
         self._reported = False
         directions: Sequence[Any] = getattr(getattr(trial, "study", None), "directions", ())
-        required = DIRECTIONS[MONITORS[self.monitor]]
+        required = DIRECTIONS[self._monitor.mode]
         if len(directions) == 1 and directions[0].name != required:
             raise ConfigError(
                 f"monitor is {self.monitor!r}, and the study's direction {directions[0].name.lower()}; "
@@ -81,7 +80,7 @@ class OptunaPruning(Callback):
 
     def ends(self, record: Record) -> bool:
         """Report the record's figure, and return whether the run ends."""
-        value = float(getattr(record, self.monitor))
+        value = self._monitor.value(record)
         if math.isnan(value):
             self._check(record)
             # Optuna's pruners would end it too, some with a warning of NumPy's.
@@ -94,11 +93,7 @@ class OptunaPruning(Callback):
         return self.pruned is not None
 
     def _check(self, record: Record) -> None:
-        """Raise ConfigError if the record has no such figure, and not one that is not a number."""
-        if self.monitor == "validation_accuracy" and not math.isnan(record.validation_loss):
-            raise ConfigError(
-                "monitor is 'validation_accuracy', and real targets have none; 'validation_loss' is required"
-            )
+        """Raise ConfigError if there are no validation data: then the figure is not one that is not a number."""
         if not self._reported and math.isnan(record.validation_accuracy):
             raise ConfigError("callbacks: OptunaPruning needs validation data, such as validation=0.1")
 

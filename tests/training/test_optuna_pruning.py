@@ -116,7 +116,9 @@ def test_real_targets_have_no_accuracy():
     study = optuna.create_study(direction="maximize")
     one = fg.Trainer(fg.Sequential([fg.Dense(1)], 8), loss=fg.MeanSquaredError(), optimizer=fg.SGD(0.01))
     fit: dict[str, Any] = {"steps": 4, "batch_size": 10, "evaluate_every": 2, "validation": 0.2}
-    with pytest.raises(fg.ConfigError, match="real targets have none; 'validation_loss' is required"):
+    with pytest.raises(
+        fg.ConfigError, match="the run has no validation_accuracy; it has loss, validation_loss"
+    ):
         one.fit(x, x[:, :1], **fit, callbacks=[fg.callbacks.OptunaPruning(study.ask())])
     study = optuna.create_study(direction="minimize")
     one.fit(x, x[:, :1], **fit, callbacks=[fg.callbacks.OptunaPruning(study.ask(), "validation_loss")])
