@@ -73,9 +73,7 @@ METHODS = {
     "fgnumba.Graph": ("load_parameters", "parameter_count", "parameters", "plan"),
     "fgnumba.Sequential": (),
     "fgnumba.Trainer": ("bind", "estimate", "fit", "step", "stop"),
-    "fgnumba.sklearn.ForwardGradientClassifier": (
-        *("fit", "partial_fit", "predict", "predict_proba", "predict_log_proba"),
-    ),
+    "fgnumba.sklearn.ForwardGradientClassifier": ("fit", "partial_fit", "predict", "predict_proba"),
     "fgnumba.sklearn.ForwardGradientRegressor": ("fit", "partial_fit", "predict"),
     "fgnumba.bench.reverse.ReversePlan": ("nbytes", "run", "value"),
 }

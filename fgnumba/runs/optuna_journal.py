@@ -143,7 +143,8 @@ def _study(file: Path, path: Path, settings: str, begun: bool) -> "Study":
     from optuna.storages.journal import JournalFileBackend, JournalStorage
 
     try:
-        storage = JournalStorage(JournalFileBackend(str(file), lock_obj=_Held()))  # type: ignore[arg-type]
+        lock: Any = _Held()
+        storage = JournalStorage(JournalFileBackend(str(file), lock_obj=lock))
         if storage.get_all_studies():
             study = optuna.load_study(storage=storage, study_name=NAME)
         else:

@@ -3,6 +3,7 @@
 import io
 import math
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -24,9 +25,7 @@ def rendered(monkeypatch, width, loss=0.1234, metrics=None):
         shown.on_step(step, StepResult(loss, 0.0))
     record = Record(4500, 1.0, loss, validation_loss=0.5, validation_accuracy=0.98125)
     if metrics is not None:
-        record = SimpleNamespace(
-            step=4500, validation_accuracy=math.nan, test_accuracy=math.nan, metrics=metrics
-        )
+        record = Record(4500, 1.0, loss, metrics=metrics)
     shown.on_record(record)
     task = shown._progress.tasks[0]
     task.fields |= {"loss": figures.number(loss), "speed": "1,234"}
@@ -86,13 +85,15 @@ def test_numbers_stay_short():
     ("seconds", "expected"), [(None, "-:--"), (0, "0:00"), (64.2, "1:05"), (7265, "2:01:05")]
 )
 def test_time_left(seconds, expected):
-    assert bar.time_left(SimpleNamespace(time_remaining=seconds)) == expected
+    task: Any = SimpleNamespace(time_remaining=seconds)
+    assert bar.time_left(task) == expected
 
 
 @pytest.fixture
 def compiled(monkeypatch):
     """Return a `Compiled`, the lines that it says, and a clock that tests set."""
-    clock, lines = [0.0], []
+    clock: list[float] = [0.0]
+    lines: list[str] = []
     monkeypatch.setattr(progress.time, "perf_counter", lambda: clock[0])
     made = progress.Compiled(lines.append)
     yield made, lines, clock

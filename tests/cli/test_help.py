@@ -1,6 +1,7 @@
 """Help texts: lines that 80 columns hold, options under headings, names that are not broken."""
 
 import re
+from typing import Any
 
 import click
 import pytest
@@ -23,7 +24,8 @@ def test_help_fits_a_terminal_of_80_columns(fgtrain, monkeypatch, name):
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_option_is_shown_once(fgtrain, name):
     text = fgtrain(name, "--help").out
-    for parameter in command.get_command(click.Context(command), name).params:
+    shown: Any = command.get_command(click.Context(command), name)
+    for parameter in shown.params:
         if isinstance(parameter, click.Option):
             assert len(re.findall(rf"^  {parameter.opts[0]}(?![\w-])", text, re.M)) == 1, parameter.name
 
