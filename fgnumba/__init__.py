@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from fgnumba.model.jvp import forward_gradient, jvp
     from fgnumba.model.nodes import Node
     from fgnumba.optimizers import SGD, Adam, AdamW, FrankWolfe
+    from fgnumba.runs.loading import load
     from fgnumba.training.callbacks import Callback
     from fgnumba.training.checkpoints import Checkpoints
     from fgnumba.training.evaluation import Evaluation, evaluate
@@ -86,6 +87,7 @@ _NAMES = {
         *("Activation", "Add", "AvgPool2d", "Concatenate", "Conv2d", "Dense", "Dropout", "Flatten"),
         *("GlobalAveragePool2d", "GroupNorm", "LayerNorm", "MaxPool2d"),
     ),
+    "runs.loading": ("load",),
     "layers.losses": ("BinaryCrossEntropy", "Huber", "MeanSquaredError", "SoftmaxCrossEntropy"),
     "model.nodes": ("Node",),
     "optimizers": ("SGD", "Adam", "AdamW", "FrankWolfe"),
@@ -150,6 +152,7 @@ __all__ = [
     "forward_gradient",
     "functions",
     "jvp",
+    "load",
     "losses",
     "replay",
     "schedules",

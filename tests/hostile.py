@@ -3,6 +3,7 @@
 import gzip
 import io
 import os
+import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Literal
@@ -45,6 +46,7 @@ READERS = {
     "idx": read_idx,
     "gz": read_idx,
     "safetensors": _tensors,
+    "model": lambda path: fg.load(path, "cpu"),
     "toml": RunConfig.from_toml,
 }
 
@@ -70,6 +72,13 @@ def _settings():
     return config.to_toml({"input_shape": [8, 8, 1]}).encode()
 
 
+def _model():
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "model")
+        fg.Sequential([fg.Conv2d(4, 2, padding=1), fg.Flatten(), fg.Dense(3)], (4, 3, 2)).save(path)
+        return path.read_bytes()
+
+
 VALID = {
     "npy": lambda: _written(np.save, np.ones((6, FEATURES), np.float32)),
     "csv": lambda: b"a,b,c,d,e\n" + b"1,-2.5,3e2,4,5\n" * 6,
@@ -77,6 +86,7 @@ VALID = {
     "idx": _idx,
     "gz": lambda: gzip.compress(_idx(), mtime=0),
     "safetensors": lambda: save({"w": np.ones((2, 3), np.float32)}, {"made": "by hand"}),
+    "model": _model,
     "toml": _settings,
 }
 

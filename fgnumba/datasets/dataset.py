@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from fgnumba.errors import ConfigError, DatasetError, shown
+from fgnumba.objects.table import as_html
 from fgnumba.storage.digests import digest_of
 from fgnumba.validation import optional, store, whole_number
 
@@ -209,6 +210,15 @@ class Dataset:
                 else f"{self.name}: labels are given without classes; both or neither are required"
             )
         store(self, labels=names)
+
+    def _repr_html_(self) -> str:
+        rows = []
+        for name in ("x_train", "y_train", "x_test", "y_test"):
+            array = getattr(self, name)
+            extent = f"{array.min():.5g} to {array.max():.5g}" if array.size else ""
+            rows.append((name, "x".join(map(str, array.shape)), str(array.dtype), extent))
+        classes = f", {self.classes} classes" if self.classes else ""
+        return as_html(f"{self.name}{classes}", ("array", "shape", "dtype", "values"), rows, 0)
 
     @staticmethod
     def _check_features(where: str, features: np.ndarray, least: int) -> None:

@@ -19,6 +19,7 @@ from fgnumba.layers import Layer, Perturbation, Shape
 from fgnumba.layers.base import sizes
 from fgnumba.layers.losses import Loss
 from fgnumba.layers.parameters import Parameter, assign_all, checked, shapes_of
+from fgnumba.model.described import Described
 from fgnumba.model.nodes import Node, check_uses, wired
 from fgnumba.model.plan import Plan
 from fgnumba.model.recent import Recent
@@ -34,7 +35,7 @@ Provider = Callable[[Mapping[str, Shape]], Mapping[str, npt.ArrayLike]]
 """A function that returns parameters, given their names and shapes."""
 
 
-class Graph:
+class Graph(Described):
     """A model whose layers are wired explicitly.
 
     A copy of a model (``copy``, ``pickle``) has its own parameters, with the same values.

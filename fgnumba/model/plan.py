@@ -27,6 +27,7 @@ from fgnumba.model.liveness import SLACK, Lifetime, assign
 from fgnumba.model.outcome import Outcome, targets_of
 from fgnumba.model.wiring import Step, Value, wire
 from fgnumba.objects.bound import Bound
+from fgnumba.objects.table import as_text
 
 if TYPE_CHECKING:
     from fgnumba.model.graph import Graph
@@ -306,22 +307,14 @@ class Plan(Bound):
     def __str__(self) -> str:
         """Return a table of the layers in the order in which they run, with totals."""
         heads = ("layer", "operation", "input", "output", "buffer", "bytes", "multiply-adds", "with tangents")
-        lines = [heads]
+        lines = []
         for row in self.rows:
             inputs, output = " ".join(map(_times, row.inputs)), _times(row.output)
             numbers = (f"{row.nbytes:,}", f"{row.primal:,}", f"{row.dual:,}")
             lines.append((row.layer, row.operation, inputs, output, row.buffer, *numbers))
         primal, dual = sum(row.primal for row in self.rows), sum(row.dual for row in self.rows)
         lines.append(("total", "", "", "", "", f"{self.nbytes:,}", f"{primal:,}", f"{dual:,}"))
-        widths = [max(len(line[column]) for line in lines) for column in range(len(heads))]
-        numeric = len(heads) - 3
-        return "\n".join(
-            "  ".join(
-                f"{cell:>{width}}" if column >= numeric else f"{cell:{width}}"
-                for column, (cell, width) in enumerate(zip(line, widths, strict=True))
-            ).rstrip()
-            for line in lines
-        )
+        return as_text(heads, lines, 3)
 
     def renumber(self, first: int) -> None:
         """Change the number of the direction, of which the pass has exactly one, to `first`."""

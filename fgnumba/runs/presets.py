@@ -7,6 +7,7 @@ from fgnumba.errors import ConfigError, ShapeError, did_you_mean, shown
 from fgnumba.validation import several
 
 if TYPE_CHECKING:
+    from fgnumba.kernels.devices.device import Device
     from fgnumba.layers import Layer
     from fgnumba.model.graph import Graph, Provider
 
@@ -16,22 +17,6 @@ MLP_WIDTHS = (1024, 1024)
 """Default number of units in each hidden layer of ``mlp``: the network of arXiv 2202.08587."""
 
 NAMES = ("logreg", "mlp", "cnn", "resnet")
-
-LAYERS = {
-    "activation": "Activation",
-    "add": "Add",
-    "avg_pool2d": "AvgPool2d",
-    "concatenate": "Concatenate",
-    "conv2d": "Conv2d",
-    "dense": "Dense",
-    "dropout": "Dropout",
-    "flatten": "Flatten",
-    "global_average_pool2d": "GlobalAveragePool2d",
-    "group_norm": "GroupNorm",
-    "layer_norm": "LayerNorm",
-    "max_pool2d": "MaxPool2d",
-}
-"""Names of the layer classes in ``fgnumba.layers``, by the ``type`` that a table gives."""
 
 
 def tables(name: str, classes: int, widths: Sequence[int] | None = None) -> list[Table]:
@@ -124,34 +109,13 @@ def layers_from(tables: Sequence[Mapping[str, Any]], classes: int, where: str) -
     ConfigError
         A type or key is unknown or missing, or a value is impossible.
     """
-    from dataclasses import MISSING, fields
-
-    import fgnumba.layers
+    from fgnumba.layers.tables import layer_of
 
     layers: list[Layer] = []
     for index, table in enumerate(tables):
-        here = f"{where}: layers[{index}]"
-        if not isinstance(table, Mapping):
-            raise ConfigError(f"{here} is {shown(table)}; a table is required")
-        given = {key: value for key, value in table.items() if key not in ("name", "inputs")}
-        kind = given.pop("type", None)
-        if not isinstance(kind, str) or kind not in LAYERS:
-            raise ConfigError(f"{here}: type is {shown(kind)}{did_you_mean(shown(kind), LAYERS)}")
-        layer = getattr(fgnumba.layers, LAYERS[kind])
-        keys = [field.name for field in fields(layer)]
-        for key in given:
-            if key not in keys:
-                known = [*keys, "type", "name", "inputs"]
-                raise ConfigError(f"{here}: unknown key {shown(key)}{did_you_mean(key, known)}")
-        for field in fields(layer):
-            if field.default is MISSING and field.name not in given:
-                raise ConfigError(f"{here}: {field.name} is missing")
-        if given.get("units") == "classes":
-            given["units"] = classes
-        try:
-            layers.append(layer(**given))
-        except ConfigError as error:
-            raise ConfigError(f"{here}: {error}") from None
+        if isinstance(table, Mapping) and table.get("units") == "classes":
+            table = {**table, "units": classes}
+        layers.append(layer_of(table, f"{where}: layers[{index}]"))
     return layers
 
 
@@ -161,7 +125,7 @@ def model_from(
     where: str,
     input_shape: tuple[int, ...],
     seed: int = 0,
-    device: str = "auto",
+    device: "str | Device" = "auto",
     initial: "Provider | None" = None,
 ) -> "Graph":
     """Return the classifier that tables describe.
@@ -181,7 +145,7 @@ def model_from(
         Shape of one example, as :class:`fgnumba.Graph` takes it.
     seed : int
         Seed of the initial parameters. Default: 0.
-    device : str
+    device : str or Device
         Where the model runs. Default: ``"auto"``.
     initial : callable, optional
         Returns the initial parameters, as :class:`fgnumba.Graph` takes it. None (the default) draws them.
@@ -192,31 +156,14 @@ def model_from(
         A table is wrong (see :func:`layers_from`), the layers' connections or shapes do not fit, or the output is not
         one number for each class.
     """
-    from fgnumba.model.graph import Graph, Sequential
-    from fgnumba.model.nodes import Node
+    from fgnumba.model.saved_model import graph_of
 
     layers = layers_from(tables, classes, where)
     try:
-        model: Graph
-        if any("name" in table or "inputs" in table for table in tables):
-            nodes = [
-                Node(table.get("name", str(index)), layer, _inputs(table.get("inputs")))
-                for index, (table, layer) in enumerate(zip(tables, layers, strict=True))
-            ]
-            model = Graph(nodes, input_shape, seed=seed, device=device, initial=initial)
-        else:
-            model = Sequential(layers, input_shape, seed=seed, device=device, initial=initial)
+        model = graph_of(tables, layers, input_shape, seed=seed, device=device, initial=initial)
     except (ConfigError, ShapeError) as error:
         raise type(error)(f"{where}: {error}") from None
     if model.output_shape != (classes,):
         shape = f"the output's shape is {model.output_shape}"
         raise ConfigError(f"{where}: {shape}; ({classes},), one number a class, is required")
     return model
-
-
-def _inputs(given: Any) -> tuple[str, ...] | str | None:
-    if given is None or isinstance(given, str):
-        return given
-    if isinstance(given, list) and given and all(isinstance(name, str) for name in given):
-        return tuple(given)
-    raise ConfigError(f"inputs is {shown(given)}; the name of a layer, or a list of names, is required")

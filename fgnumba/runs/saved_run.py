@@ -3,17 +3,18 @@
 ``fgnumba.runs.run_folder`` writes them, and says what a folder holds.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
-from fgnumba.errors import ConfigError, DtypeError, RunError, ShapeError, shown
+from fgnumba.errors import RunError, shown
 from fgnumba.kernels.rules.philox import MAX_COLUMNS
 from fgnumba.layers.parameters import shapes_of
 from fgnumba.runs.configuration import RunConfig, read_toml
 from fgnumba.runs.presets import model_from
 from fgnumba.runs.run_folder import CONFIG, DATA, RESTORED
+from fgnumba.storage.damage import undamaged
 from fgnumba.storage.safetensors import MAX_RANK, read_tensors
 from fgnumba.training.checkpoints import FOLDER as CHECKPOINTS
 from fgnumba.training.checkpoints import METRICS, MODEL
@@ -23,10 +24,9 @@ from fgnumba.validation import whole_number
 from fgnumba.validation.paths import path_of, quoted
 
 if TYPE_CHECKING:
+    from fgnumba.kernels.devices.device import Device
     from fgnumba.model.graph import Graph
     from fgnumba.training.trainer import Trainer
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -54,14 +54,14 @@ class Run:
     facts: Mapping[str, Any] = field(default_factory=dict)
 
 
-def read(path: Path, device: str = "auto") -> Run:
+def read(path: Path, device: "str | Device" = "auto") -> Run:
     """Return the run in a folder.
 
     Parameters
     ----------
     path : Path
         The folder of a run that has ended.
-    device : str
+    device : str or Device
         Where its model shall run: ``cpu``, ``cuda`` or ``auto``. Default: ``"auto"``.
 
     Raises
@@ -75,16 +75,16 @@ def read(path: Path, device: str = "auto") -> Run:
     if (path / CHECKPOINTS).is_dir() and not (path / MODEL).exists():
         raise RunError(f"{path} has not ended; continue: fgtrain train --resume {quoted(path)}")
     _check_files(path, (CONFIG, METRICS, MODEL))
-    config, facts, shape, classes = _damage(path / CONFIG, lambda: _read_config(path / CONFIG))
+    config, facts, shape, classes = undamaged(path / CONFIG, lambda: _read_config(path / CONFIG))
 
     def trained(shapes: Mapping[str, tuple[int, ...]]) -> Mapping[str, Any]:
-        return _damage(path / MODEL, lambda: read_tensors(path / MODEL, shapes))
+        return undamaged(path / MODEL, lambda: read_tensors(path / MODEL, shapes))
 
-    model = _damage(
+    model = undamaged(
         path / CONFIG,
         lambda: model_from(config.layers or (), classes, CONFIG, shape, config.seed, device, trained),
     )
-    records = _damage(path / METRICS, lambda: read_records(path / METRICS))
+    records = undamaged(path / METRICS, lambda: read_records(path / METRICS))
     return Run(config, model, records, facts.get(DATA), facts)
 
 
@@ -103,7 +103,7 @@ def read_unfinished(path: Path) -> tuple[RunConfig, dict[str, Any]]:
     """
     path = path_of(path, "run")
     _check_files(path, (CONFIG,))
-    config, facts, *_ = _damage(path / CONFIG, lambda: _read_config(path / CONFIG))
+    config, facts, *_ = undamaged(path / CONFIG, lambda: _read_config(path / CONFIG))
     return config, facts
 
 
@@ -123,7 +123,7 @@ def left_step(path: Path, logged: int) -> int:
         The folder is not a run folder, or its config.toml is damaged.
     """
     _, facts = read_unfinished(path)
-    step = _damage(path / CONFIG, lambda: whole_number(RESTORED, facts.get(RESTORED, logged), 0))
+    step = undamaged(path / CONFIG, lambda: whole_number(RESTORED, facts.get(RESTORED, logged), 0))
     # A log that ends before that step, because a crash tore it, can only be replayed to its end.
     return min(step, logged)
 
@@ -154,7 +154,7 @@ def read_start(path: Path) -> tuple[RunConfig, "Trainer"]:
         model = model_from(layers, classes, CONFIG, shape, config.seed, config.device)
         return config, trainer(config, model)
 
-    return _damage(path / CONFIG, start)
+    return undamaged(path / CONFIG, start)
 
 
 def read_parameters(path: Path, model: "Graph") -> dict[str, Any] | None:
@@ -175,7 +175,7 @@ def read_parameters(path: Path, model: "Graph") -> dict[str, Any] | None:
     path = path_of(path, "run")
     if not (path / MODEL).exists():
         return None
-    return _damage(path / MODEL, lambda: read_tensors(path / MODEL, shapes_of(model.packed_parameters)))
+    return undamaged(path / MODEL, lambda: read_tensors(path / MODEL, shapes_of(model.packed_parameters)))
 
 
 def _check_files(path: Path, names: Iterable[str]) -> None:
@@ -204,12 +204,3 @@ def _read_config(path: Path) -> tuple[RunConfig, dict[str, Any], tuple[int, ...]
         )
     sizes = tuple(whole_number("input_shape", size) for size in shape)
     return config, facts, sizes, whole_number("classes", facts["classes"], 1, MAX_COLUMNS)
-
-
-def _damage(path: Path, read: Callable[[], T]) -> T:
-    """Call `read`, and turn an error that it raises into a RunError that says which file is damaged."""
-    try:
-        return read()
-    except (ConfigError, ShapeError, DtypeError, OSError, ValueError, TypeError, KeyError) as error:
-        message = " ".join(str(error).split())
-        raise RunError(f"{path} is damaged: {message.removeprefix(f'{path}: ')}") from None

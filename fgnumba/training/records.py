@@ -8,6 +8,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from fgnumba.objects.table import of_records
+
 
 class StepResult(NamedTuple):
     """The result of a training step.
@@ -121,6 +123,9 @@ class History:
 
     def __copy__(self) -> "History":
         return replace(self, records=list(self.records))
+
+    def _repr_html_(self) -> str:
+        return of_records(self.records, f"History, ended by {self.ended_by}" if self.ended_by else "History")
 
     @property
     def final(self) -> Record:

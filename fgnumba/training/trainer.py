@@ -6,6 +6,7 @@ from typing import Any
 
 from fgnumba.datasets.augmentation import Augment, checked_augment
 from fgnumba.objects.attributes import own_attributes, take_attributes
+from fgnumba.objects.table import as_html
 from fgnumba.training.callbacks import Callback
 from fgnumba.training.checkpoints import Checkpoints
 from fgnumba.training.given import data_of
@@ -205,6 +206,17 @@ class Trainer(Steps):
         Trainer.__init__(self, **state["arguments"])
         take_attributes(self, state["more"])
         take_state(self, state)
+
+    def _repr_html_(self) -> str:
+        model = self.model
+        rows = [
+            ("model", f"{type(model).__name__} of {model.parameter_count:,} parameters, on {model.device}"),
+            # A loss may have no text of its own but its address.
+            ("loss", type(self.loss).__name__),
+            *((name, str(getattr(self, name))) for name in ("estimator", "optimizer", "seed")),
+            ("steps done", f"{self.steps_done:,}"),
+        ]
+        return as_html(type(self).__name__, ("", ""), rows, 0)
 
     def __copy__(self) -> "Trainer":
         # Two trainers must not update the same parameters, so that even a shallow copy copies the model.

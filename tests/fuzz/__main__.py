@@ -13,7 +13,10 @@ import tempfile
 import time
 from pathlib import Path
 
-NAMES = ("config", "model", "idx", "npz", "npy", "csv", "safetensors", "run-folder", "checkpoint", "replay")
+NAMES = (
+    *("config", "model", "idx", "npz", "npy", "csv", "safetensors", "saved-model"),
+    *("run-folder", "checkpoint", "replay"),
+)
 MOST_FAILURES = 10
 MEMORY = "/dev/shm"
 LIMITS = ("-rss_limit_mb=2048", "-timeout=10", "-max_len=16384", "-print_final_stats=1")

@@ -157,6 +157,10 @@ def read_safetensors(content: bytes) -> None:
     rules.refuses_well(read)
 
 
+def read_saved_model(content: bytes) -> None:
+    rules.refuses_well(lambda: fg.load(rules.written("saved.safetensors", content), "cpu"))
+
+
 def read_run_folder(content: bytes) -> None:
     files = [*content.split(SEPARATOR), b"", b""]
     for name, part in zip((run_folder.CONFIG, run_folder.METRICS, run_folder.MODEL), files, strict=False):
@@ -202,6 +206,35 @@ def _tensor_seeds() -> list[bytes]:
     return [save(arrays), save(arrays | others, {"settings": '{"a": [1, 2.5e3]}'}), save({})]
 
 
+def _models() -> list[fg.Graph]:
+    row = [
+        fg.Conv2d(4, 3, 2, "same", groups=2, activation="silu"),
+        fg.MaxPool2d(2),
+        fg.LayerNorm(),
+        fg.Flatten(),
+    ]
+    nodes = [
+        fg.Node("a", fg.Dense(4, "gelu")),
+        fg.Node("b", fg.GroupNorm(2)),
+        fg.Node("c", fg.Add(), ("a", "b")),
+        fg.Node("d", fg.Concatenate(), ("a", "c")),
+        fg.Node("e", fg.Dense(CLASSES)),
+    ]
+    found = [fg.Graph(nodes, FEATURES), fg.Sequential([*row, fg.Dropout(0.25), fg.Dense(CLASSES)], (5, 4, 2))]
+    for model in found:
+        model.classes = ("a", 1, 0.5)
+    return found
+
+
+def _model_seeds() -> list[bytes]:
+    with tempfile.TemporaryDirectory() as base:
+        path, found = Path(base, "model"), []
+        for model in _models():
+            model.save(path)
+            found.append(path.read_bytes())
+        return found
+
+
 def _folder_seeds() -> list[bytes]:
     config = RunConfig(layers=({"type": "dense", "units": CLASSES},), steps=2)
     records = [
@@ -224,6 +257,7 @@ TARGETS = {
     "npy": rules.Target(read_npy, _npy_seeds),
     "csv": rules.Target(read_csv, lambda: [b"a,b,c,d,e\n1,2,3,4,5\n", b'\xef\xbb\xbf1e3,-2,.5,"4",inf\r\n']),
     "safetensors": rules.Target(read_safetensors, _tensor_seeds),
+    "saved-model": rules.Target(read_saved_model, _model_seeds),
     "run-folder": rules.Target(read_run_folder, _folder_seeds),
     "checkpoint": rules.Target(interrupted.read_checkpoint, interrupted.checkpoints),
     "replay": rules.Target(interrupted.read_log, interrupted.logs),

@@ -1,11 +1,11 @@
 """Words from which inputs are composed, like those of libFuzzer's dictionaries."""
 
 from dataclasses import fields
+from typing import Any
 
-import fgnumba.layers
 from fgnumba.kernels.rules.activations.rules import RULES
+from fgnumba.layers.tables import LAYERS
 from fgnumba.runs.configuration import DIRECTIONS, OPTIMIZERS, RunConfig
-from fgnumba.runs.presets import LAYERS
 from fgnumba.storage.safetensors import SIZES
 
 NUMBERS = (
@@ -51,7 +51,7 @@ TENSORS = ("__metadata__", '"dtype":', '"shape":', '"data_offsets":', *map('"{}"
 
 def dictionary() -> str:
     """Return the words, one a line."""
-    layers = [getattr(fgnumba.layers, kind) for kind in LAYERS.values()]
+    layers: list[Any] = list(LAYERS.values())
     keys = {field.name for kind in (RunConfig, *layers) for field in fields(kind)}
     texts = {*LAYERS, *RULES, *DIRECTIONS, *OPTIMIZERS}
     words = [

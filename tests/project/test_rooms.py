@@ -43,6 +43,7 @@ NARROW = {
     # How much memory there is decides what may be read.
     "fgnumba.datasets": {
         "fgnumba.errors",
+        "fgnumba.objects",
         "fgnumba.validation",
         "fgnumba.storage",
         "fgnumba.kernels.machine",

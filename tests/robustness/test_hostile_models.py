@@ -12,10 +12,11 @@ from fgnumba.errors import ConfigError, FgError, ShapeError, did_you_mean, shown
 from fgnumba.kernels.machine import memory
 from fgnumba.kernels.machine.memory import aligned, physical_memory, readable
 from fgnumba.kernels.rules.philox import MAX_PARAMETERS
+from fgnumba.layers.tables import LAYERS
 from fgnumba.model import sizes
 from fgnumba.runs.assembly import written_model
 from fgnumba.runs.configuration import MAX_TOML, RunConfig
-from fgnumba.runs.presets import LAYERS, model_from
+from fgnumba.runs.presets import model_from
 from tests.hostile import refusal
 
 SIDE = 1 << 20

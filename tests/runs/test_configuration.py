@@ -13,6 +13,7 @@ from fgnumba.cli.train import train
 from fgnumba.errors import ConfigError
 from fgnumba.kernels import DEVICES
 from fgnumba.kernels.rules import philox
+from fgnumba.layers.tables import LAYERS as LAYER_TABLES
 from fgnumba.model.directions import BY_NAME
 from fgnumba.runs import configuration, presets
 from fgnumba.runs.assembly import written_model
@@ -143,7 +144,9 @@ def test_names_and_limits_that_are_written_without_the_library_are_its_own():
     assert configuration.MAX_DIRECTIONS == philox.MAX_DIRECTIONS
     assert configuration.MAX_STEPS == philox.MAX_STEP + 1
     assert ("auto", *DEVICES) == device.NAMES
-    assert all(issubclass(getattr(layers, name), layers.Layer) for name in presets.LAYERS.values())
+    assert {layer.__name__ for layer in LAYER_TABLES.values()} == set(layers.__all__) - {
+        *("Layer", "Perturbation", "Shape", "Site")
+    }
     helps = {option.name: option.help for option in train.params if isinstance(option, click.Option)}
     for name, listed in (
         ("direction", configuration.DIRECTIONS),

@@ -1,0 +1,107 @@
+"""Layers as tables of plain values, such as ``{"type": "dense", "units": 10}``: in TOML files and in saved models."""
+
+from collections.abc import Mapping
+from dataclasses import MISSING, fields
+from typing import Any
+
+from fgnumba.errors import ConfigError, did_you_mean, shown
+from fgnumba.kernels.layout.images import Border
+from fgnumba.layers.base import Layer
+from fgnumba.layers.convolution import Conv2d
+from fgnumba.layers.dense import Dense
+from fgnumba.layers.normalization import GroupNorm, LayerNorm
+from fgnumba.layers.pooling import AvgPool2d, GlobalAveragePool2d, MaxPool2d
+from fgnumba.layers.structure import Activation, Add, Concatenate, Dropout, Flatten
+
+Table = dict[str, Any]
+
+LAYERS: dict[str, type[Any]] = {
+    "activation": Activation,
+    "add": Add,
+    "avg_pool2d": AvgPool2d,
+    "concatenate": Concatenate,
+    "conv2d": Conv2d,
+    "dense": Dense,
+    "dropout": Dropout,
+    "flatten": Flatten,
+    "global_average_pool2d": GlobalAveragePool2d,
+    "group_norm": GroupNorm,
+    "layer_norm": LayerNorm,
+    "max_pool2d": MaxPool2d,
+}
+"""The layers that a table can describe, by its ``type``."""
+
+_KINDS = {layer: kind for kind, layer in LAYERS.items()}
+
+PLACE = ("name", "inputs")
+"""The keys of a table that belong to the node and not to the layer."""
+
+
+def layer_of(table: Any, where: str) -> Layer:
+    """Return the layer that a table describes. The table's ``name`` and ``inputs`` are ignored.
+
+    Parameters
+    ----------
+    table : mapping
+        The table. It may come from anybody.
+    where : str
+        Where it comes from, for messages, such as ``model net.toml: layers[2]``.
+
+    Raises
+    ------
+    ConfigError
+        It is no table, its type or a key is unknown or missing, or a value is impossible.
+    """
+    if not isinstance(table, Mapping):
+        raise ConfigError(f"{where} is {shown(table)}; a table is required")
+    given = {key: value for key, value in table.items() if key not in PLACE}
+    kind = given.pop("type", None)
+    if not isinstance(kind, str) or kind not in LAYERS:
+        raise ConfigError(f"{where}: type is {shown(kind)}{did_you_mean(shown(kind), LAYERS)}")
+    layer = LAYERS[kind]
+    keys = [field.name for field in fields(layer)]
+    for key in given:
+        if key not in keys:
+            raise ConfigError(
+                f"{where}: unknown key {shown(key)}{did_you_mean(key, [*keys, 'type', *PLACE])}"
+            )
+    for field in fields(layer):
+        if field.default is MISSING and field.name not in given:
+            raise ConfigError(f"{where}: {field.name} is missing")
+    try:
+        made: Layer = layer(**given)
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from None
+    return made
+
+
+def table_of(layer: Layer) -> Table | None:
+    """Return the table that describes a layer, without the arguments that have their defaults.
+
+    Parameters
+    ----------
+    layer : Layer
+        The layer.
+
+    Returns
+    -------
+    dict or None
+        The table, of text, numbers, flags and lists. None if no table can describe the layer, because its class is not
+        one of :data:`LAYERS`.
+    """
+    kind = _KINDS.get(type(layer))
+    if kind is None:
+        return None
+    given = {
+        field.name: _plain(getattr(layer, field.name))
+        for field in fields(layer)  # type: ignore[arg-type]
+        if getattr(layer, field.name) != field.default
+    }
+    return {"type": kind, **given}
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as JSON and TOML have it: a border as two pairs, a tuple as a list."""
+    if isinstance(value, Border):
+        return [[value.top, value.bottom], [value.left, value.right]]
+    return list(value) if isinstance(value, tuple) else value

@@ -1,0 +1,51 @@
+"""Load a model that was trained before: from a run folder, or from a file that ``model.save`` wrote."""
+
+from typing import TYPE_CHECKING
+
+from fgnumba.errors import RunError
+from fgnumba.validation.paths import AnyPath, path_of
+
+if TYPE_CHECKING:
+    from fgnumba.kernels.devices.device import Device
+    from fgnumba.model.graph import Graph
+
+
+def load(path: AnyPath, device: "str | Device" = "auto") -> "Graph":
+    """Return a model with its trained parameters.
+
+    Parameters
+    ----------
+    path : str or path
+        The folder of a run of ``fgtrain train`` that has ended, or a file that :meth:`fgnumba.Graph.save` wrote.
+    device : str or Device, optional
+        Where the model shall run, as for :class:`fgnumba.Graph`. By default ``auto``.
+
+    Returns
+    -------
+    Graph
+        The model: a :class:`fgnumba.Sequential` if it is a row of layers.
+
+    Raises
+    ------
+    RunError
+        There is no such folder or file, the run has not ended, or what is there is damaged or no model.
+    DeviceError
+        The device is unknown or not there.
+
+    Examples
+    --------
+    >>> import fgnumba as fg
+    >>> model = fg.Sequential([fg.Dense(3)], input_shape=5)
+    >>> model.save("three.safetensors")  # doctest: +SKIP
+    >>> fg.load("three.safetensors")  # doctest: +SKIP
+    Sequential([Dense(units=3, activation='identity', bias=True)], input_shape=(5,), device='cpu')
+    """
+    from fgnumba.model.saved_model import read_model
+    from fgnumba.runs import saved_run
+
+    place = path_of(path, "path")
+    if place.is_dir():
+        return saved_run.read(place, device).model
+    if not place.exists():
+        raise RunError(f"{place}: no such file or folder; a run folder, or a file of model.save, is required")
+    return read_model(place, device)
