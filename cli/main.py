@@ -18,7 +18,18 @@ from fgnumba.cli.sections import Context
 from fgnumba.cli.signals import Ended, Interrupt
 from fgnumba.errors import FgError, RunError, did_you_mean, printable
 
-COMMANDS = ("train", "evaluate", "predict", "replay", "info", "search", "compare", "bench", "reproduce")
+COMMANDS = (
+    "train",
+    "evaluate",
+    "predict",
+    "export",
+    "replay",
+    "info",
+    "search",
+    "compare",
+    "bench",
+    "reproduce",
+)
 
 
 class Commands(click.Group):

@@ -8,6 +8,7 @@ builds the site into OUT. The build needs no network and writes nothing beside t
 
 import os
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import fgnumba
@@ -31,6 +32,7 @@ extensions = [
     "shell_cells",
     "repository_links",
     "needs_mnist",
+    "needs_extras",
     "myst_nb",
     "numpydoc",
     "sphinx.ext.autodoc",
@@ -70,7 +72,7 @@ autosummary_imported_members = True
 # The methods that are shown of a class, where these are not all of them: the others serve the library's own modules.
 METHODS = {
     "fgnumba.Checkpoints": ("found", "replay_path"),
-    "fgnumba.Graph": ("load_parameters", "parameter_count", "parameters", "plan"),
+    "fgnumba.Graph": ("load_parameters", "parameter_count", "parameters", "plan", "save", "summary"),
     "fgnumba.Sequential": (),
     "fgnumba.Trainer": ("bind", "estimate", "fit", "step", "stop"),
     "fgnumba.sklearn.ForwardGradientClassifier": ("fit", "partial_fit", "predict", "predict_proba"),
@@ -92,10 +94,12 @@ nitpick_ignore_regex = [
     ),
 ]
 
+EXTRAS = all(find_spec(package) for package in ("torch", "onnx", "onnxruntime"))
 sphinx_gallery_conf = {
     "examples_dirs": str(Path(__file__).parent.parent / "examples"),
     "gallery_dirs": "examples",
-    "filename_pattern": r"\.py$",
+    # The one that needs PyTorch and onnx is shown without its output where they are missing.
+    "filename_pattern": r"\.py$" if EXTRAS else r"/(?!pytorch_in_onnx_out)\w+\.py$",
     "abort_on_example_error": False,
     "download_all_examples": False,
     "show_signature": False,

@@ -34,6 +34,10 @@ if TYPE_CHECKING:
     from fgnumba.estimators.activity.estimator import ActivityPerturbation
     from fgnumba.estimators.weight import WeightPerturbation
     from fgnumba.estimators.zeroth import SPSA, CoordinateDifferences, HybridDifferences
+    from fgnumba.interchange.onnx_in import from_onnx
+    from fgnumba.interchange.onnx_out import to_onnx
+    from fgnumba.interchange.torch_in import from_torch
+    from fgnumba.interchange.torch_out import to_torch
     from fgnumba.layers import (
         Activation,
         Add,
@@ -88,6 +92,10 @@ _NAMES = {
         *("GlobalAveragePool2d", "GroupNorm", "LayerNorm", "MaxPool2d"),
     ),
     "runs.loading": ("load",),
+    "interchange.onnx_in": ("from_onnx",),
+    "interchange.onnx_out": ("to_onnx",),
+    "interchange.torch_in": ("from_torch",),
+    "interchange.torch_out": ("to_torch",),
     "layers.losses": ("BinaryCrossEntropy", "Huber", "MeanSquaredError", "SoftmaxCrossEntropy"),
     "model.nodes": ("Node",),
     "optimizers": ("SGD", "Adam", "AdamW", "FrankWolfe"),
@@ -150,6 +158,8 @@ __all__ = [
     "evaluate",
     "find_learning_rate",
     "forward_gradient",
+    "from_onnx",
+    "from_torch",
     "functions",
     "jvp",
     "load",
@@ -157,6 +167,8 @@ __all__ = [
     "replay",
     "schedules",
     "testing",
+    "to_onnx",
+    "to_torch",
 ]
 
 

@@ -4,6 +4,7 @@ import gzip
 import io
 import os
 import tempfile
+from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Literal
@@ -79,6 +80,13 @@ def _model():
         return path.read_bytes()
 
 
+def _network():
+    from fgnumba.interchange.onnx_out import content_of
+
+    nodes = [fg.Node("a", fg.Conv2d(2, 3, padding=1)), fg.Node("b", fg.Add("silu"), ("a", "input"))]
+    return content_of(fg.Graph([*nodes, fg.Node("c", fg.Flatten()), fg.Node("d", fg.Dense(3))], (4, 3, 2)))
+
+
 VALID = {
     "npy": lambda: _written(np.save, np.ones((6, FEATURES), np.float32)),
     "csv": lambda: b"a,b,c,d,e\n" + b"1,-2.5,3e2,4,5\n" * 6,
@@ -89,6 +97,10 @@ VALID = {
     "model": _model,
     "toml": _settings,
 }
+
+if find_spec("onnx") is not None:
+    READERS["onnx"] = lambda path: fg.from_onnx(path, "cpu")
+    VALID["onnx"] = _network
 
 ORDERS: tuple[Literal["big", "little"], ...] = ("big", "little")
 VAST = [n.to_bytes(k, order) for k in (2, 4, 8) for order in ORDERS for n in (0, 1 << 15, 256**k - 1)]

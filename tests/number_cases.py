@@ -227,6 +227,8 @@ EXEMPT = {
         ),
         PROTOCOL,
     ),
+    # PyTorch may be missing: tests/interchange/test_torch.py.
+    "interchange.torch_in.from_torch": "its shape is checked as that of a Graph, by shape_of",
     "runs.presets.tables": "its numbers go into a table, and are checked when a layer is made of it",
 }
 _NUMBER = re.compile(r"\b(int|float|bool)\b")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from fgnumba.datasets import idx, npy
 from fgnumba.errors import MAX_MESSAGE, FgError
+from fgnumba.interchange import onnx_file
 from fgnumba.kernels.machine import memory
 from fgnumba.model import sizes
 
@@ -39,7 +40,7 @@ MACHINE_BYTES = 32 << 20
 
 def shrink_the_machine() -> None:
     """Let parsers believe that there are `MACHINE_BYTES`."""
-    for module in (sizes, npy, idx, memory):
+    for module in (sizes, npy, idx, memory, onnx_file):
         module.physical_memory = lambda: MACHINE_BYTES  # type: ignore[attr-defined]
 
 

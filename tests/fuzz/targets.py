@@ -161,6 +161,10 @@ def read_saved_model(content: bytes) -> None:
     rules.refuses_well(lambda: fg.load(rules.written("saved.safetensors", content), "cpu"))
 
 
+def read_onnx(content: bytes) -> None:
+    rules.refuses_well(lambda: fg.from_onnx(rules.written("x.onnx", content), "cpu"))
+
+
 def read_run_folder(content: bytes) -> None:
     files = [*content.split(SEPARATOR), b"", b""]
     for name, part in zip((run_folder.CONFIG, run_folder.METRICS, run_folder.MODEL), files, strict=False):
@@ -235,6 +239,12 @@ def _model_seeds() -> list[bytes]:
         return found
 
 
+def _onnx_seeds() -> list[bytes]:
+    from fgnumba.interchange.onnx_out import content_of
+
+    return [content_of(model) for model in _models()]
+
+
 def _folder_seeds() -> list[bytes]:
     config = RunConfig(layers=({"type": "dense", "units": CLASSES},), steps=2)
     records = [
@@ -258,6 +268,7 @@ TARGETS = {
     "csv": rules.Target(read_csv, lambda: [b"a,b,c,d,e\n1,2,3,4,5\n", b'\xef\xbb\xbf1e3,-2,.5,"4",inf\r\n']),
     "safetensors": rules.Target(read_safetensors, _tensor_seeds),
     "saved-model": rules.Target(read_saved_model, _model_seeds),
+    "onnx": rules.Target(read_onnx, _onnx_seeds),
     "run-folder": rules.Target(read_run_folder, _folder_seeds),
     "checkpoint": rules.Target(interrupted.read_checkpoint, interrupted.checkpoints),
     "replay": rules.Target(interrupted.read_log, interrupted.logs),

@@ -28,6 +28,7 @@ ROOMS = (
         "fgnumba.testing",
         "fgnumba.sklearn",
         "fgnumba.runs",
+        "fgnumba.interchange",
     ),
     # What uses it.
     *("fgnumba.bench", "fgnumba.cli"),
