@@ -135,6 +135,8 @@ class NodeReader:
     def _simple(self, node: Any, where: str) -> Value:
         attributes_of(node, where, {})
         x = self._one(node, where)
+        if node.op_type == "Identity":
+            return x
         if node.op_type == "Sigmoid":
             self._sigmoids[node.output[0]] = node.input[0]
         return self.builder.activation(where, x, SIMPLE[node.op_type])

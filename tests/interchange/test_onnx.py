@@ -81,6 +81,7 @@ def test_what_is_in_a_file(tmp_path):
     assert json.loads({p.key: p.value for p in read.metadata_props}["classes"]) == ["a", "b", "c"]
     back = fg.from_onnx(tmp_path / "a.onnx")
     assert isinstance(back, fg.Sequential)
+    assert back.layers == model.layers
 
 
 def network(nodes, constants, x=("batch", 4), opset=21, inputs=1, outputs=("y",)):

@@ -1,6 +1,8 @@
 """Models that are saved to one file and loaded again, and files that are none."""
 
+import errno
 import json
+import os
 
 import numpy as np
 import pytest
@@ -129,6 +131,31 @@ def test_classes_that_are_none(tmp_path, classes):
 def test_a_file_that_cannot_be_written(tmp_path):
     with pytest.raises(RunError, match="cannot be written"):
         sequential().save(tmp_path / "missing" / "model")
+
+
+def test_a_full_disk_leaves_the_file_that_was_there(tmp_path, monkeypatch):
+    path = tmp_path / "model"
+    model = sequential()
+    model.save(path)
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    other = fg.Sequential([fg.Dense(2)], 3)
+    for name in ("fsync", "replace"):
+        with monkeypatch.context() as patch:
+            patch.setattr(os, name, full)
+            with pytest.raises(RunError, match="model cannot be written: No space left on device"):
+                other.save(path)
+        assert [one.name for one in tmp_path.iterdir()] == ["model"]
+        assert_same(fg.load(path), model)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes")
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(RunError, match="not a regular file"):
+        fg.load(tmp_path / "pipe")
 
 
 def test_what_is_not_there_or_no_model(tmp_path):
