@@ -1,10 +1,5 @@
 """Tolerances of models that came from elsewhere or go there; ``tests.tolerances`` says what a tolerance needs."""
 
-from tests.tolerances import Within
-
 SAME_NETWORK = 1e-5
 """Two outputs in float32, relative to the largest: sums of up to some thousand products that are added in two orders,
 each rounding by 6e-8 of its size, layer after layer. Weights in a wrong order give 0.1 and more."""
-
-MEANS = Within(relative=2e-6, absolute=2e-6)
-"""Outputs below 4 of one or two small layers in float32 and in NumPy's float64: some tens of roundings of 6e-8."""

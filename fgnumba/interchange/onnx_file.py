@@ -5,6 +5,7 @@ may take a hundred in memory, so that a file is walked through first: all of it 
 must be short.
 """
 
+import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ import numpy.typing as npt
 
 from fgnumba.errors import did_you_mean, shown
 from fgnumba.kernels.machine.memory import physical_memory, readable
+from fgnumba.model.described import checked_classes
 from fgnumba.storage.files import open_regular, size_of
 from fgnumba.storage.safetensors import MAX_RANK
 
@@ -25,6 +27,9 @@ MAX_FILE = 1 << 31
 COPIES = 4
 """How often a file's elements are in memory at the same time: as bytes, parsed, as arrays, and as parameters."""
 OLDEST_OPSET, NEWEST_OPSET = 9, 26
+
+PRODUCER, CLASSES = "fgnumba", "classes"
+"""The producer's name in a file that this library wrote, and the entry of its metadata with the names of classes."""
 
 GRAPH, INITIALIZER, RAW, FLOATS = 7, 5, 9, 4
 """The numbers of fields: a model's graph, a graph's initializer, a tensor's elements as bytes and as floats."""
@@ -54,6 +59,8 @@ class Network(NamedTuple):
         The shape of one example of the input, as the file has it.
     output : str
         The name of the one output.
+    classes : tuple or None
+        The names of the classes, if this library wrote the file and the model had them.
     """
 
     nodes: list[Any]
@@ -61,6 +68,7 @@ class Network(NamedTuple):
     input: str
     shape: tuple[int, ...]
     output: str
+    classes: tuple[str | int | float, ...] | None
 
 
 def read_network(path: Path) -> Network:
@@ -170,7 +178,20 @@ def _network(model: Any) -> Network:
     for what, values in (("inputs", inputs), ("outputs", graph.output)):
         if len(values) != 1:
             raise ValueError(f"it has {len(values)} {what}; one is required")
-    return Network(list(graph.node), constants, inputs[0].name, _shape(inputs[0]), graph.output[0].name)
+    return Network(
+        list(graph.node), constants, inputs[0].name, _shape(inputs[0]), graph.output[0].name, _classes(model)
+    )
+
+
+def _classes(model: Any) -> tuple[str | int | float, ...] | None:
+    """Return the names of classes that ``onnx_out`` wrote; what others mean by this entry is not known."""
+    found = [entry.value for entry in model.metadata_props if entry.key == CLASSES]
+    if model.producer_name != PRODUCER or not found:
+        return None
+    try:
+        return checked_classes(json.loads(found[0]))
+    except RecursionError:
+        raise ValueError(f"the brackets of {CLASSES} are nested too deeply") from None
 
 
 def _shape(value: Any) -> tuple[int, ...]:

@@ -81,4 +81,6 @@ def _model(path: Path, device: Device) -> Graph:
     reader = NodeReader(network, Builder(shape, last))
     for index, node in enumerate(network.nodes):
         reader.read(index, node)
-    return reader.builder.model(reader.value(network.output, "the output"), device)
+    model = reader.builder.model(reader.value(network.output, "the output"), device)
+    model.classes = network.classes
+    return model

@@ -15,12 +15,13 @@ from fgnumba.errors import ConfigError, RunError
 from fgnumba.interchange.agreement import check, inputs_of, on_cpu
 from fgnumba.interchange.axes import examples_outside, outside
 from fgnumba.interchange.extras import required
+from fgnumba.interchange.onnx_file import CLASSES, PRODUCER
 from fgnumba.interchange.outward import Step, counterpart, steps_of
 from fgnumba.kernels.machine.memory import readable
 from fgnumba.layers import Shape
+from fgnumba.model.described import checked_classes
 from fgnumba.model.graph import Graph
 from fgnumba.storage.durable import replace
-from fgnumba.validation import plain
 from fgnumba.validation.paths import AnyPath, path_of
 
 OPSET, IR = 21, 10
@@ -123,12 +124,12 @@ def content_of(model: Graph) -> bytes:
         graph,
         opset_imports=[helper.make_opsetid("", OPSET)],
         ir_version=IR,
-        producer_name="fgnumba",
+        producer_name=PRODUCER,
         producer_version=import_module("fgnumba").__version__,
         doc_string="Images have their channels first: (batch, C, H, W).",
     )
     if model.classes is not None:
-        helper.set_model_props(made, {"classes": json.dumps([plain(label) for label in model.classes])})
+        helper.set_model_props(made, {CLASSES: json.dumps(checked_classes(model.classes))})
     checker.check_model(made)
     return bytes(made.SerializeToString(deterministic=True))
 

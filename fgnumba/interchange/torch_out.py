@@ -17,8 +17,8 @@ from fgnumba.interchange.axes import examples_outside, outside
 from fgnumba.interchange.extras import required
 from fgnumba.interchange.outward import Step, counterpart, steps_of, symmetric
 from fgnumba.kernels.layout.images import Border
+from fgnumba.model.described import checked_classes
 from fgnumba.model.graph import Graph
-from fgnumba.validation import plain
 
 Module = tuple[str, tuple[Any, ...], dict[str, Any]]
 """The class of a module of ``torch.nn``, and its arguments."""
@@ -238,7 +238,7 @@ def source(model: Graph, steps: Sequence[Step]) -> str:
         value = f"self.step{index}({read[0]})" if known else _functional(step, read, f"self.step{index}")
         forward.append(f"        x{index} = {value}")
     made_lines, forward_lines = "\n".join(made), "\n".join(forward)
-    classes = "" if model.classes is None else f"\n\nCLASSES = {[plain(c) for c in model.classes]!r}"
+    classes = "" if model.classes is None else f"\n\nCLASSES = {list(checked_classes(model.classes))!r}"
     between = "\n" if made else ""
     return f'''"""A network that fgnumba {version} exported.
 

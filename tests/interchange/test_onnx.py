@@ -16,6 +16,7 @@ from tests import tolerances_interchange as tolerances
 from tests.graph_cases import CONVOLUTIONS, WIRINGS
 from tests.hostile import mutations, refusal
 from tests.interchange.networks import batch, first, random_chain, relative_difference, trained
+from tests.robustness.test_hostile_files import little_memory
 from tests.testing.own_layer import ScaleShift
 
 onnx = pytest.importorskip("onnx")
@@ -81,7 +82,7 @@ def test_what_is_in_a_file(tmp_path):
     assert json.loads({p.key: p.value for p in read.metadata_props}["classes"]) == ["a", "b", "c"]
     back = fg.from_onnx(tmp_path / "a.onnx")
     assert isinstance(back, fg.Sequential)
-    assert back.layers == model.layers
+    assert (back.layers, back.classes) == (model.layers, ("a", "b", "c"))
 
 
 def network(nodes, constants, x=("batch", 4), opset=21, inputs=1, outputs=("y",)):
@@ -277,6 +278,21 @@ def test_networks_of_another_form(tmp_path):
         fg.from_onnx(tmp_path)
 
 
+@pytest.mark.parametrize("text", ["[" * 100_000, "{}", "[]", "[null]", "[1e999]", "x"])
+def test_names_of_classes_that_are_none(tmp_path, text):
+    path = tmp_path / "x.onnx"
+    fg.to_onnx(fg.Sequential([fg.Dense(3)], 5), path)
+    model = onnx.load(path)
+    helper.set_model_props(model, {"classes": text})
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(RunError, match=r"x\.onnx: "):
+        fg.from_onnx(path)
+    # What another program calls so is its own affair.
+    model.producer_name = "other"
+    path.write_bytes(model.SerializeToString())
+    assert fg.from_onnx(path).classes is None
+
+
 def lying(**changes):
     """Return a network whose one initializer is changed."""
     model = onnx.load_from_string(network([node("Gemm", "x w")], WEIGHT))
@@ -308,6 +324,18 @@ def test_tensors_that_lie(tmp_path, changes, message):
     path = tmp_path / "x.onnx"
     path.write_bytes(lying(**changes))
     with pytest.raises(RunError, match=message):
+        fg.from_onnx(path)
+
+
+def test_a_vast_image_that_is_flattened_takes_no_memory(tmp_path):
+    path = tmp_path / "x.onnx"
+    path.write_bytes(
+        network([node("Flatten", "x", "f"), node("Gemm", "f w")], WEIGHT, (1, 2, 1 << 12, 1 << 12))
+    )
+    with (
+        little_memory(),
+        pytest.raises(RunError, match=r"weight has shape \(3, 4\); \(N, 33554432\) is required"),
+    ):
         fg.from_onnx(path)
 
 
