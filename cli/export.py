@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 @click.command(
     epilog=examples(
         "fgtrain export runs/digits-mlp-1 --format onnx --output digits.onnx",
-        "fgtrain export runs/digits-mlp-1 --format torch --output digits  # digits.py and digits.safetensors",
+        "fgtrain export runs/digits-mlp-1 --format torch --output digits",
     )
 )
 @click.argument("run", type=RUN, metavar="RUN")

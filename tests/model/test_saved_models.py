@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 
 import numpy as np
 import pytest
@@ -110,6 +111,17 @@ def test_a_run_folder_is_loaded(finished):
     assert_same_parameters = load_file(finished / "model.safetensors")
     for name, array in loaded.parameters().items():
         assert np.array_equal(array, assert_same_parameters[name])
+
+
+def test_a_run_folder_gives_the_names_of_its_classes(finished, tmp_path):
+    folder = shutil.copytree(finished, tmp_path / "run")
+    text = (folder / "config.toml").read_text(encoding="utf-8")
+    names = [f"digit {number}" for number in range(10)]
+    for labels, expected in ((names, tuple(names)), (names[:3], None)):
+        (folder / "config.toml").write_text(
+            text.replace("[run]", f"[run]\nlabels = {labels}"), encoding="utf-8"
+        )
+        assert fg.load(folder).classes == expected
 
 
 def test_a_layer_of_ones_own_is_named(tmp_path):
