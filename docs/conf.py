@@ -94,12 +94,23 @@ nitpick_ignore_regex = [
     ),
 ]
 
-EXTRAS = all(find_spec(package) for package in ("torch", "onnx", "onnxruntime"))
+EXAMPLES = Path(__file__).parent.parent / "examples"
+
+
+def executed(script: Path) -> bool:
+    """Return whether all packages are installed that a script imports."""
+    lines = script.read_text(encoding="utf-8").splitlines()
+    imports = {line.split()[1].partition(".")[0] for line in lines if line.startswith(("import ", "from "))}
+    return all(find_spec(package) is not None for package in imports)
+
+
 sphinx_gallery_conf = {
-    "examples_dirs": str(Path(__file__).parent.parent / "examples"),
+    "examples_dirs": str(EXAMPLES),
     "gallery_dirs": "examples",
-    # The one that needs PyTorch and onnx is shown without its output where they are missing.
-    "filename_pattern": r"\.py$" if EXTRAS else r"/(?!pytorch_in_onnx_out)\w+\.py$",
+    # Those whose packages are missing are shown without their output.
+    "filename_pattern": "|".join(
+        rf"/{script.stem}\.py$" for script in EXAMPLES.glob("*.py") if executed(script)
+    ),
     "abort_on_example_error": False,
     "download_all_examples": False,
     "show_signature": False,

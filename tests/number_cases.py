@@ -164,6 +164,7 @@ EXEMPT = {
     **dict.fromkeys(
         (
             *(f"training.callbacks.Callback.{name}" for name in ("on_start", "on_resume", "on_step")),
+            "training.optuna_pruning.OptunaPruning.on_start",
             *(
                 f"training.{kind}.{name}"
                 for kind in (
