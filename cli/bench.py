@@ -37,7 +37,7 @@ STDOUT = Path("-")
     "html_file",
     type=FILE_IN_A_FOLDER,
     metavar="FILE",
-    help="Also write a page with tables and figures to this file, for any browser.",
+    help="Also write a page with bars and tables to this file, for any browser or phone.",
 )
 @click.option(
     "--quick", is_flag=True, help="Measure only one rank-1 direction at batch size 64, for a second each."
@@ -117,9 +117,6 @@ def bench(
         selected = [case for case in selected if case.batch == batch] or [
             Case(name, batch=batch) for name in dict.fromkeys(case.network for case in selected)
         ]
-    if html_file is not None:
-        # A missing package for figures is reported now, not after the measurements.
-        page({"machine": {}, "ratios": [], "peers": []})
     with interruptible(steps_bar("measuring", suite.steps(selected, peers))) as advance:
         report = suite.run(selected, peers, length, advance)
     as_json = json.dumps(report, indent=1, allow_nan=False)

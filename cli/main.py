@@ -23,6 +23,8 @@ COMMANDS = (
     "evaluate",
     "predict",
     "export",
+    "runs",
+    "show",
     "replay",
     "info",
     "search",

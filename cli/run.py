@@ -17,7 +17,9 @@ from fgnumba.runs import continuation, run_folder, saved_run
 from fgnumba.runs.assembly import Assembled, assemble
 from fgnumba.runs.configuration import named
 from fgnumba.runs.loggers import checked_names, loggers_of
+from fgnumba.runs.loss_log import LossLog
 from fgnumba.runs.run_folder import DATA, DIVERGED, RESTORED
+from fgnumba.runs.surroundings import surroundings
 from fgnumba.training.checkpoints import LOCK
 from fgnumba.training.defaults import JUDGED_RECORDS
 from fgnumba.training.loggers.base import Logger
@@ -101,7 +103,7 @@ def begun(
         "input_shape": list(ready.model.input_shape),
         "classes": ready.model.outputs,
         DATA: dataset.digest,
-        "version": fg.__version__,
+        **surroundings(ready.model, fg.__version__),
         **({} if telemetry is None else {"telemetry": telemetry}),
         **({"logger": list(loggers)} if loggers else {}),
         **keeping,
@@ -389,7 +391,9 @@ class _Run:
         return loggers_of(self._facts.get("logger", ()), self._folder, warn)
 
     def _followers(self, saved: fg.Checkpoints) -> list[fg.Callback]:
-        callbacks: list[fg.Callback] = [] if self._stopping is None else [self._stopping]
+        callbacks: list[fg.Callback] = [LossLog(saved)]
+        if self._stopping is not None:
+            callbacks.append(self._stopping)
         every = self._facts.get("telemetry")
         if every is not None:
             from fgnumba.bench.learning.telemetry import Telemetry

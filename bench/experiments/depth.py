@@ -12,6 +12,7 @@ from fgnumba.bench.measure import machine, networks
 from fgnumba.bench.measure.machine import Watch, quiet
 from fgnumba.bench.measure.result import Comparison, Request, Result
 from fgnumba.bench.measure.timing import interleaved
+from fgnumba.colours import CHECKPOINTED, DIRECTIONS, FORWARD, REVERSE, Style
 from fgnumba.kernels.rules.directions import GAUSSIAN, RANK1
 from fgnumba.runs.figures import blank
 
@@ -21,6 +22,17 @@ if TYPE_CHECKING:
 DEPTHS = (1, 2, 3, 5, 10, 20, 30, 50, 70, 100)
 QUICK_DEPTHS = (1, 3, 10)
 BATCH, WIDTH = 64, 1024
+STYLES = {
+    "rf": Style(FORWARD),
+    "rf_gaussian": DIRECTIONS["gaussian"],
+    "rb": Style(REVERSE),
+    "rb_checkpointed": Style(CHECKPOINTED, "--"),
+    "rf_over_rb": Style(FORWARD),
+    "rf_over_rb_gaussian": DIRECTIONS["gaussian"],
+    "forward_bytes": Style(FORWARD),
+    "reverse_bytes": Style(REVERSE),
+    "checkpointed_bytes": Style(CHECKPOINTED, "--"),
+}
 PAPER_RATIOS = {depth: "under 0.6" for depth in DEPTHS if depth <= 10} | {100: "a little over 0.8"}
 
 
@@ -144,10 +156,23 @@ def _draw(title: str, rows: list[dict[str, Any]]) -> "Figure":
     ):
         for key, label in lines.items():
             scale = 1e-6 if key.endswith("bytes") else 1
-            axis.plot(layers, [row[key] * scale for row in rows], marker="o", markersize=3, label=label)
+            colour, dash = STYLES[key]
+            values = [row[key] * scale for row in rows]
+            axis.plot(layers, values, color=colour, linestyle=dash, marker="o", markersize=3, label=label)
         axis.set_xlabel("layers")
         axis.set_ylim(bottom=0)
         axis.legend(fontsize=7, frameon=False)
     memory.set_title("MB beside parameters", loc="left", fontsize=9)
     figure.suptitle(title, fontsize=10)
     return figure
+
+
+def redrawn(data: dict[str, Any]) -> "Figure":
+    """Return the figure of a result again.
+
+    Parameters
+    ----------
+    data : dict
+        The result's ``data.json``.
+    """
+    return _draw(data["title"], data["rows"])

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fgnumba.bench.measure.result import Comparison, Request, Result
+from fgnumba.colours import FORWARD, GRID, REVERSE
 from fgnumba.functions import Objective, beale, rosenbrock
 from fgnumba.runs.figures import blank
 
@@ -104,19 +105,28 @@ def _draw(
     low, high = points.min(axis=(0, 1)) - 0.3, points.max(axis=(0, 1)) + 0.3
     x, y = np.meshgrid(*(np.linspace(a, b, 120) for a, b in zip(low, high, strict=True)))
     heights = np.array([setting.objective(point) for point in np.stack([x.ravel(), y.ravel()], axis=1)])
-    paths.contour(
-        x, y, np.log10(heights.reshape(x.shape) + 1e-6), levels=18, colors="#c8ccd2", linewidths=0.6
-    )
+    paths.contour(x, y, np.log10(heights.reshape(x.shape) + 1e-6), levels=18, colors=GRID, linewidths=0.6)
     steps = exact["steps"]
     for run in forward:
-        paths.plot(*np.array(run["points"]).T, color="#c1440e", alpha=0.35, linewidth=0.8)
-        curves.semilogy(steps, run["values"], color="#c1440e", alpha=0.35, linewidth=0.8)
-    paths.plot(*np.array(exact["points"]).T, color="black", linewidth=1.2, label="exact gradient")
-    curves.semilogy(steps, exact["values"], color="black", linewidth=1.2, label="exact gradient")
-    paths.plot([], [], color="#c1440e", label="forward gradients")
+        paths.plot(*np.array(run["points"]).T, color=FORWARD, alpha=0.35, linewidth=0.8)
+        curves.semilogy(steps, run["values"], color=FORWARD, alpha=0.35, linewidth=0.8)
+    paths.plot(*np.array(exact["points"]).T, color=REVERSE, linewidth=1.6, label="exact gradient")
+    curves.semilogy(steps, exact["values"], color=REVERSE, linewidth=1.6, label="exact gradient")
+    paths.plot([], [], color=FORWARD, label="forward gradients")
     paths.plot(*setting.objective.minimum, marker="+", color="black", linestyle="none", label="minimum")
     paths.legend(fontsize=8, frameon=False)
     curves.set_xlabel("step")
     curves.set_title("f", loc="left", fontsize=10)
     figure.suptitle(title, fontsize=10)
     return figure
+
+
+def redrawn(data: dict[str, Any]) -> "Figure":
+    """Return the figure of a result again.
+
+    Parameters
+    ----------
+    data : dict
+        The result's ``data.json``.
+    """
+    return _draw(data["title"], SETTINGS[data["name"]], data["exact"], data["forward"])

@@ -6,8 +6,10 @@ added for comparison.
 """
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import fgnumba as fg
+from fgnumba.bench.learning import curves
 from fgnumba.bench.learning.compare_estimators import Budget, compare_recipes
 from fgnumba.bench.learning.curves import EstimatorResult
 from fgnumba.bench.measure.result import Comparison, Request, Result
@@ -15,11 +17,23 @@ from fgnumba.bench.reverse.estimator import RECIPE as REVERSE
 from fgnumba.estimators import Recipe, recipe
 from fgnumba.runs.configuration import RunConfig
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 STEPS = 30_000
 QUICK = 100
 """A quick run takes one step for this many of a whole one."""
 
 WIDTHS = (256, 256)
+LIKE = {
+    "reverse mode": "reverse-mode",
+    "weights, 64 directions": "weight-perturbation",
+    "activities, 8 draws": "activity-layerwise",
+    "activities, local losses, 32 draws": "local",
+    "feedback": "feedback",
+    "feedback, local losses": "local-feedback",
+}
+"""The estimator of each row, after which its curve is drawn."""
 
 
 @dataclass(frozen=True)
@@ -78,4 +92,15 @@ def local_losses(request: Request) -> Result:
     length = f"{steps} steps of {STEPS}" if request.quick else f"{steps} steps"
     title = f"784-256-256-10 perceptron on MNIST, batch {config.batch_size}, {length}, seed {request.seed}"
     data = {"name": request.name, "quick": request.quick, "seed": request.seed, "steps": steps, **found.data}
-    return Result(title, comparisons, data, found.draw)
+    return Result(title, comparisons, data, lambda: redrawn({"title": found.title, **found.data}))
+
+
+def redrawn(data: dict[str, Any]) -> "Figure":
+    """Return the figure of a result again.
+
+    Parameters
+    ----------
+    data : dict
+        The result's ``data.json``.
+    """
+    return curves.redrawn(data, LIKE)

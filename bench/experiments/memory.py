@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from fgnumba.bench.measure import machine
 from fgnumba.bench.measure.result import Comparison, Request, Result
+from fgnumba.colours import CHECKPOINTED, FORWARD, INFERENCE, REVERSE
 from fgnumba.errors import RunError
 from fgnumba.runs.figures import blank
 
@@ -29,7 +30,7 @@ MODES = {
     "reverse": "reverse mode",
     "checkpointed": "reverse mode, checkpointed",
 }
-COLOURS = {"inference": "#8a8f98", "forward": "#c1440e", "reverse": "#1f5fa8", "checkpointed": "#2e7d32"}
+COLOURS = {"inference": INFERENCE, "forward": FORWARD, "reverse": REVERSE, "checkpointed": CHECKPOINTED}
 
 
 def peak_memory(request: Request) -> Result:
@@ -150,3 +151,14 @@ def _draw(title: str, rows: list[dict[str, Any]]) -> "Figure":
     axis.legend(fontsize=8, frameon=False)
     axis.set_title(title, fontsize=9, loc="left")
     return figure
+
+
+def redrawn(data: dict[str, Any]) -> "Figure":
+    """Return the figure of a result again.
+
+    Parameters
+    ----------
+    data : dict
+        The result's ``data.json``.
+    """
+    return _draw(data["title"], data["rows"])

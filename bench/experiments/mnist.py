@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import fgnumba as fg
+from fgnumba import colours
 from fgnumba.bench.experiments import contest
 from fgnumba.bench.experiments.contest import REVERSE, Curve, Entry
 from fgnumba.bench.measure import machine
 from fgnumba.bench.measure.ratios import Case, measure
 from fgnumba.bench.measure.result import Comparison, Request, Result
+from fgnumba.colours import DIRECTIONS
 from fgnumba.runs.figures import blank
 
 if TYPE_CHECKING:
@@ -26,7 +28,7 @@ QUICK = 50
 OWN_RATES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 """Learning rates from which the best one for reverse mode is chosen."""
 
-COLOURS = {"rank1": "#c1440e", "gaussian": "#b08900", REVERSE: "#1f5fa8"}
+COLOURS = {**{name: style.colour for name, style in DIRECTIONS.items()}, REVERSE: colours.REVERSE}
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,7 @@ def classifiers(request: Request) -> Result:
         for rate in setting.learning_rates
         for direction in ("rank1", "gaussian", REVERSE)
     ]
-    entries.append(Entry(f"reverse mode, own rate {own:g}", REVERSE, own, DECAY))
+    entries.append(Entry(f"{_OWN}{own:g}", REVERSE, own, DECAY))
     curves = contest.run(request.name, entries, dataset, steps, evaluations, request)
     request.advance(f"{request.name}: Rf and Rb")
     bandwidth = machine.bandwidth()
@@ -94,6 +96,9 @@ def classifiers(request: Request) -> Result:
     }
     contest.forget(request.folder)
     return _result(request, setting, steps, own, entries, curves, ratios)
+
+
+_OWN = "reverse mode, own rate "
 
 
 def _label(direction: str, rate: float) -> str:
@@ -215,3 +220,19 @@ def _draw(title: str, entries: list[Entry], curves: dict[str, Curve]) -> "Figure
     by_step.legend(fontsize=7, frameon=False)
     figure.suptitle(title, fontsize=10)
     return figure
+
+
+def redrawn(data: dict[str, Any]) -> "Figure":
+    """Return the figure of a result again.
+
+    Parameters
+    ----------
+    data : dict
+        The result's ``data.json``.
+    """
+    directions = ("rank1", "gaussian", REVERSE)
+    rates = [float(rate) for rate in data["paper_tf_over_tb"]]
+    entries = [Entry(_label(direction, rate), direction, rate) for rate in rates for direction in directions]
+    own = float(data["own_rate"])
+    entries.append(Entry(f"{_OWN}{own:g}", REVERSE, own))
+    return _draw(data["title"], entries, {label: Curve(**curve) for label, curve in data["curves"].items()})

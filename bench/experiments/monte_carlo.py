@@ -4,11 +4,12 @@ At (1.5, -0.1) the gradient is (-3.434, -0.808). Each forward gradient is (âˆ‡fÂ
 the gradient, and its standard error falls with the square root of their number.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fgnumba.bench.measure.result import Comparison, Request, Result
+from fgnumba.colours import ACTIVITY, FORWARD, GREY, MEAN, REVERSE
 from fgnumba.functions import beale
 from fgnumba.runs.figures import blank
 
@@ -67,10 +68,10 @@ def _draw(
     figure = blank(5, 4.4)
     axis = figure.subplots()
     origin, tail = np.array(POINT), POINT
-    arrows = [(v, "#8a8f98", "direction v" if i == 0 else None) for i, v in enumerate(directions)]
-    arrows += [(g, "#c1440e", "forward gradient" if i == 0 else None) for i, g in enumerate(shown)]
-    arrows += [(shown.mean(axis=0), "#1f5fa8", f"mean of {SHOWN}"), (mean, "#2e7d32", "mean of many")]
-    arrows += [(gradient, "black", "gradient")]
+    arrows = [(v, GREY, "direction v" if i == 0 else None) for i, v in enumerate(directions)]
+    arrows += [(g, FORWARD, "forward gradient" if i == 0 else None) for i, g in enumerate(shown)]
+    arrows += [(shown.mean(axis=0), ACTIVITY, f"mean of {SHOWN}"), (mean, MEAN, "mean of many")]
+    arrows += [(gradient, REVERSE, "gradient")]
     for vector, colour, label in arrows:
         axis.annotate(
             "",
@@ -85,3 +86,15 @@ def _draw(
     axis.legend(fontsize=8, frameon=False)
     axis.set_title(title, fontsize=9, loc="left")
     return figure
+
+
+def redrawn(data: dict[str, Any]) -> "Figure":
+    """Return the figure of a result again.
+
+    Parameters
+    ----------
+    data : dict
+        The result's ``data.json``.
+    """
+    names = ("gradient", "directions", "forward_gradients", "mean")
+    return _draw(data["title"], *(np.array(data[name]) for name in names))

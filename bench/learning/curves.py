@@ -1,16 +1,16 @@
 """What a comparison of estimators found: a curve for each run, a table of their ends, and a figure."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from fgnumba.bench.measure.result import Result
+from fgnumba.colours import GRID, styles
 from fgnumba.runs.figures import blank
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-COLOURS = ("#c1440e", "#1f5fa8", "#3d8b37", "#b08900", "#7a4fa3", "#d1709f", "#5b5b5b", "#2aa5a0", "#8a5a2b")
 
 
 @dataclass
@@ -117,7 +117,9 @@ class EstimatorResult(Result):
         return row
 
 
-def draw(title: str, names: Sequence[str], curves: Sequence[Curve]) -> "Figure":
+def draw(
+    title: str, names: Sequence[str], curves: Sequence[Curve], like: Mapping[str, str] | None = None
+) -> "Figure":
     """Return the figure of a comparison: test loss and error over steps, seconds and multiply-adds.
 
     Parameters
@@ -125,15 +127,21 @@ def draw(title: str, names: Sequence[str], curves: Sequence[Curve]) -> "Figure":
     title : str
         Title of the figure.
     names : sequence of str
-        The estimators, each of which has a colour.
+        The estimators, each of which is drawn as ``fgnumba.colours`` says.
     curves : sequence of Curve
         The runs; each is a line.
+    like : mapping of str to str, optional
+        For labels that are not names of estimators, the estimator that each stands for. None (the default): there are
+        no such labels.
     """
     figure = blank(11, 5.6)
     axes = figure.subplots(2, 3, sharey="row", sharex="col")
-    for index, name in enumerate(names):
+    meant = {name: (like or {}).get(name, name) for name in names}
+    drawn_as = styles(meant.values())
+    for name in names:
+        drawn = drawn_as[meant[name]]
         for number, curve in enumerate(c for c in curves if c.name == name):
-            style: dict[str, Any] = {"color": COLOURS[index % len(COLOURS)], "linewidth": 1.2}
+            style: dict[str, Any] = {"color": drawn.colour, "linestyle": drawn.dash, "linewidth": 1.4}
             errors = [100 * (1 - accuracy) for accuracy in curve.accuracies]
             for column, what in enumerate(("steps", "seconds", "products")):
                 used = getattr(curve, what)
@@ -143,9 +151,29 @@ def draw(title: str, names: Sequence[str], curves: Sequence[Curve]) -> "Figure":
     for column, what in enumerate(("step", "seconds of steps", "multiply-adds")):
         axes[1, column].set_xlabel(what)
         axes[1, column].locator_params(axis="x", nbins=5)
+        for row in range(2):
+            axes[row, column].grid(color=GRID, linewidth=0.6)
+            axes[row, column].spines[["top", "right"]].set_visible(False)
     axes[0, 0].set(ylabel="test loss", yscale="log")
     axes[1, 0].set(ylabel="test error, %", yscale="log")
     axes[0, 0].legend(fontsize=7, frameon=False)
     # A file name in the title may contain dollar signs, which must not be read as mathematics.
     figure.suptitle(title, fontsize=10, parse_math=False)
     return figure
+
+
+def redrawn(data: dict[str, Any], like: Mapping[str, str] | None = None) -> "Figure":
+    """Return the figure of a comparison again.
+
+    Parameters
+    ----------
+    data : dict
+        The comparison's ``data.json``.
+    like : mapping of str to str, optional
+        As :func:`draw` takes it. Default: None.
+    """
+    curves = []
+    for values in data["curves"]:
+        losses = [math.nan if loss is None else loss for loss in values["losses"]]
+        curves.append(Curve(**{**values, "losses": losses}))
+    return draw(data["title"], list(dict.fromkeys(curve.name for curve in curves)), curves, like)

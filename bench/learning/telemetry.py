@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fgnumba.bench import reverse
+from fgnumba.colours import FORWARD, GREY
 from fgnumba.datasets import Dataset
 from fgnumba.errors import DivergenceError, shown
 from fgnumba.runs.figures import blank, leave
@@ -163,11 +164,11 @@ def draw(readings: list[Reading]) -> "Figure":
     figure = blank(8, 3.2)
     angle, error = figure.subplots(1, 2)
     steps = [reading.step for reading in readings]
-    angle.plot(steps, [reading.cosine for reading in readings], color="#c1440e")
+    angle.plot(steps, [reading.cosine for reading in readings], color=FORWARD)
     angle.set(xlabel="step", ylabel="cosine with the exact gradient", ylim=(min(0.0, *angle.get_ylim()), 1))
-    error.plot(steps, [reading.relative_error for reading in readings], color="#c1440e", label="measured")
+    error.plot(steps, [reading.relative_error for reading in readings], color=FORWARD, label="measured")
     if readings and readings[0].theory:
-        error.plot(steps, [reading.theory for reading in readings], color="#33658a", ls="--", label="theory")
+        error.plot(steps, [reading.theory for reading in readings], color=GREY, ls="--", label="theory")
         error.legend(frameon=False)
     error.set(xlabel="step", ylabel="relative squared error", yscale="log")
     return figure

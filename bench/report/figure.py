@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fgnumba.bench.report.results_page import load
+from fgnumba.colours import FORWARD, JAX, PYTORCH, REVERSE
 from fgnumba.runs.figures import blank, leave
 
 if TYPE_CHECKING:
@@ -15,12 +16,7 @@ TITLES = {
     "mlp": "784-1024-1024-10 perceptron",
     "cnn": "4 convolutions, 64 channels",
 }
-COLOURS = {
-    "forward gradient": "#c1440e",
-    "reverse mode": "#1f5fa8",
-    "JAX": "#8a8f98",
-    "PyTorch": "#b9bec6",
-}
+COLOURS = {"forward gradient": FORWARD, "reverse mode": REVERSE, "JAX": JAX, "PyTorch": PYTORCH}
 
 
 def write_figure(path: Path, warn: Callable[[str], None]) -> None:

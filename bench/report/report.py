@@ -1,30 +1,33 @@
-"""A benchmark report as an HTML page: tables and interactive figures in one file, which needs no internet connection.
-
-The figures are drawn by Plotly, whose script is part of the page.
-"""
+"""A benchmark report as an HTML page: a sentence, bars with intervals, and tables, in one file without scripts."""
 
 import html
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from fgnumba.bench.report.suite import BATCH, LEFT, Report, remarks, tables
-from fgnumba.errors import ConfigError
+from fgnumba.colours import DIRECTIONS, FORWARD, GREY, INFERENCE, JAX, PYTORCH, REVERSE
+from fgnumba.runs import page as pages
+from fgnumba.runs.page import Bar
 
-FORWARD, REVERSE, GREY = "#c1440e", "#1f5fa8", "#8a8f98"
-DIRECTION_COLOURS = {"rank1": FORWARD, "rademacher": "#b08900", "gaussian": "#5a7d2b"}
-PEER_COLOURS = {"JAX": "#8a8f98", "PyTorch": "#b9bec6"}
+PEERS = {"JAX": JAX, "PyTorch": PYTORCH}
+NAMES = {
+    "logreg": "logreg: 784-10",
+    "mlp": "mlp: 784-1024-1024-10",
+    "cnn": "cnn: 4 convolutions of 64 channels",
+}
+_FIRST = ("mlp", "cnn", "logreg")
+"""Networks in the order in which the headline prefers them."""
+_COLOURS = (
+    FORWARD,
+    REVERSE,
+    GREY,
+    INFERENCE,
+    *PEERS.values(),
+    *(style.colour for style in DIRECTIONS.values()),
+)
 
-_STYLE = """
-:root { color-scheme: light; }
-body { font: 16px/1.5 system-ui, sans-serif; color: #222; margin: 0 auto; padding: 1rem; max-width: 72rem; }
-h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2rem; }
-.wide { overflow-x: auto; }
-table { border-collapse: collapse; font-size: .85rem; font-variant-numeric: tabular-nums; white-space: nowrap; }
-th, td { padding: .25rem .6rem; text-align: right; border-bottom: 1px solid #ddd; }
-th.word, td.word { text-align: left; }
-thead th { position: sticky; top: 0; background: #fff; }
-.warning { color: #a00; font-weight: 600; }
-"""
+Row = Mapping[str, Any]
+Group = tuple[str, Sequence[Bar]]
 
 
 def page(report: Report, title: str = "fgnumba: forward gradients against reverse mode") -> str:
@@ -36,159 +39,174 @@ def page(report: Report, title: str = "fgnumba: forward gradients against revers
         The report, as :func:`fgnumba.bench.report.suite.run` returns it.
     title : str
         Title of the page. Default: "fgnumba: forward gradients against reverse mode".
-
-    Raises
-    ------
-    ConfigError
-        Plotly is not installed.
     """
-    try:
-        from plotly.offline import get_plotlyjs
-    except ImportError:
-        raise ConfigError("an HTML report needs Plotly: pip install 'fgnumba[report]'") from None
     body = [f"<h1>{html.escape(title)}</h1>"]
-    if report["machine"]:
-        for line in remarks(report):
-            warning = ' class="warning"' if line.startswith("NOT QUIET") else ""
-            body.append(f"<p{warning}>{html.escape(line)}</p>")
-    for heading, figure in figures(report):
+    sentence = headline(report)
+    if sentence is not None:
+        body.append(f'<p class="lead">{html.escape(sentence)}</p>')
+    body += _remarks(report)
+    for heading, about, groups, common in charts(report):
         body.append(f"<h2>{html.escape(heading)}</h2>")
-        body.append(
-            figure.to_html(
-                full_html=False,
-                include_plotlyjs=False,
-                default_width="100%",
-                config={"responsive": True, "displayModeBar": False},
-            )
-        )
+        body.append(f"<p>{html.escape(about)}</p>")
+        body.append(pages.bars(groups, common))
     for heading, heads, rows in tables(report):
         body.append(f"<h2>{html.escape(heading)}</h2>")
-        body.append(_table(heads, rows))
-    return "\n".join(
-        [
-            "<!doctype html>",
-            '<html lang="en"><head><meta charset="utf-8">',
-            '<meta name="viewport" content="width=device-width, initial-scale=1">',
-            f"<title>{html.escape(title)}</title>",
-            f"<style>{_STYLE}</style>",
-            f"<script>{get_plotlyjs()}</script>",
-            "</head><body>",
-            *body,
-            "</body></html>\n",
-        ]
-    )
+        body.append(pages.table(heads, rows, LEFT))
+    return pages.document(title, body, _COLOURS)
 
 
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    def line(cells: Sequence[str], tag: str) -> str:
-        kinds = [' class="word"' if head in LEFT else "" for head in heads]
-        pairs = zip(cells, kinds, strict=True)
-        return "<tr>" + "".join(f"<{tag}{kind}>{html.escape(cell)}</{tag}>" for cell, kind in pairs) + "</tr>"
+def _remarks(report: Report) -> list[str]:
+    """Return what a reader must know; where many measurements were disturbed, the list of them can be unfolded."""
+    lines = remarks(report)
+    loud = [line for line in lines if line.startswith("NOT QUIET")]
+    parts = [f'<p class="soft">{html.escape(line)}</p>' for line in lines if line not in loud]
+    if loud:
+        sentence = f"The machine was not quiet during {len(loud)} of {len(report['ratios'])} cases: measure these again."
+        items = "".join(f"<li>{html.escape(line)}</li>" for line in loud)
+        parts.append(f'<details><summary class="warning">{sentence}</summary><ul>{items}</ul></details>')
+    return parts
 
-    body = "".join(line(row, "td") for row in rows)
-    return f'<div class="wide"><table><thead>{line(heads, "th")}</thead><tbody>{body}</tbody></table></div>'
 
-
-def figures(report: Report) -> list[tuple[str, Any]]:
-    """Return the figures of a report, each with its heading; those without measurements are left out.
+def headline(report: Report) -> str | None:
+    """Return what was found as one sentence, or None if the case that it is about was not measured.
 
     Parameters
     ----------
     report : dict
-        The report, as :func:`fgnumba.bench.report.suite.run` returns it.
+        The report.
+    """
+    rows = {row["name"]: row for row in _single(report["ratios"]) if row["batch"] == BATCH}
+    name = next((name for name in _FIRST if name in rows), None)
+    if name is None:
+        return None
+    row = rows[name]
+    ratio = row["rf_over_rb"]
+    compared = f"{1 / ratio:.2f} times as fast as" if ratio < 1 else f"{ratio:.2f} times as slow as"
+    return (
+        f"One forward gradient of {name} takes {row['rf']:.2f} times as long as its loss alone, and reverse mode "
+        f"{row['rb']:.2f} times: along one rank-1 direction, at batch size {BATCH}, the forward gradient is "
+        f"{compared} reverse mode on the same kernels."
+    )
+
+
+def charts(report: Report) -> list[tuple[str, str, list[Group], bool]]:
+    """Return the charts of a report; those without measurements are left out.
+
+    Parameters
+    ----------
+    report : dict
+        The report.
+
+    Returns
+    -------
+    list of (str, str, list, bool)
+        For each chart its heading, a sentence about it, its bars in groups, and whether the groups have one scale.
     """
     rows = report["ratios"]
-    drawn = []
-    single = [row for row in rows if row["directions"] == 1 and row["direction"] == "rank1"]
+    single = _single(rows)
     at_batch = [row for row in single if row["batch"] == BATCH]
-    if at_batch:
-        drawn.append((f"A training step, batch {BATCH}", _steps(at_batch, report["peers"])))
-        drawn.append(("Peak memory of a step", _memory(at_batch)))
-    for network in dict.fromkeys(row["name"] for row in rows):
-        by_count = [row for row in rows if row["name"] == network and row["batch"] == BATCH]
-        if len({row["directions"] for row in by_count}) > 1:
-            drawn.append((f"{network}: Rf by the number of directions, batch {BATCH}", _by_count(by_count)))
-    if len({row["batch"] for row in single}) > 1:
-        drawn.append(("Rf / Rb of a rank-1 direction by batch size", _by_batch(single)))
-    return drawn
+    counted = [row for row in rows if row["batch"] == BATCH]
+    found: list[tuple[str, str, list[Group], bool]] = [
+        (
+            f"Rf and Rb, one rank-1 direction, batch {BATCH}",
+            "Rf is the time of a forward gradient, with the draw of its direction, divided by the time of the loss f "
+            "alone: at 1 the gradient would be free. Rb is the same quotient for reverse mode. Shorter is better.",
+            [(_name(row), _ratios(row)) for row in at_batch],
+            True,
+        ),
+        (
+            f"A training step, batch {BATCH}, milliseconds",
+            "A whole step with its update. JAX and PyTorch take it by reverse mode. Each network has its own scale.",
+            [(_name(row), _steps(row, report["peers"])) for row in at_batch],
+            False,
+        ),
+        (
+            "Peak memory of a step, megabytes",
+            "Memory beside the parameters. Inference is a forward pass that keeps nothing.",
+            [(_name(row), _memory(row)) for row in at_batch],
+            False,
+        ),
+        (
+            f"Rf by the number of directions T, batch {BATCH}",
+            "All directions of a step share one primal pass. The number in parentheses is what the products alone "
+            "would take.",
+            _by_count(counted),
+            False,
+        ),
+        (
+            "Rf / Rb of one rank-1 direction by batch size",
+            "Below 1 the forward gradient is faster than reverse mode.",
+            _by_batch(single),
+            True,
+        ),
+    ]
+    return [one for one in found if one[2]]
 
 
-def _figure(**layout: Any) -> Any:
-    import plotly.graph_objects as go
+def _single(rows: Iterable[Row]) -> list[Row]:
+    return [row for row in rows if row["directions"] == 1 and row["direction"] == "rank1"]
 
-    return go.Figure(
-        layout={
-            "template": "simple_white",
-            "height": 340,
-            "margin": {"l": 50, "r": 10, "t": 10, "b": 40},
-            "legend": {"orientation": "h", "yanchor": "bottom", "y": 1.02, "x": 0},
-            **layout,
-        }
+
+def _name(row: Row) -> str:
+    name = str(row["name"])
+    return NAMES.get(name, name)
+
+
+def _with_interval(label: str, row: Row, key: str, colour: str, more: str = "") -> Bar:
+    low, high = row[f"{key}_interval"]
+    return Bar(label, row[key], f"{row[key]:.2f} [{low:.2f}, {high:.2f}]{more}", colour, (low, high))
+
+
+def _ratios(row: Row) -> list[Bar]:
+    return [_with_interval("Rf", row, "rf", FORWARD), _with_interval("Rb", row, "rb", REVERSE)]
+
+
+def _steps(row: Row, peers: Iterable[Row]) -> list[Bar]:
+    times = [("forward", row["step_ms"], FORWARD), ("reverse", row["reverse_step_ms"], REVERSE)]
+    times += [
+        (peer["peer"], peer["reverse_step_ms"], PEERS.get(peer["peer"], GREY))
+        for peer in peers
+        if (peer["name"], peer["direction"]) == (row["name"], "rank1")
+    ]
+    return [Bar(label, value, f"{value:.3g} ms", colour) for label, value, colour in times]
+
+
+def _memory(row: Row) -> list[Bar]:
+    bytes_of = (
+        ("inference", "inference_peak_bytes", INFERENCE),
+        ("forward", "peak_bytes", FORWARD),
+        ("reverse", "reverse_step_peak_bytes", REVERSE),
     )
+    return [Bar(label, row[key] / 1e6, f"{row[key] / 1e6:.3g} MB", colour) for label, key, colour in bytes_of]
 
 
-def _steps(rows: Sequence[Mapping[str, Any]], peers: Sequence[Mapping[str, Any]]) -> Any:
-    figure = _figure(barmode="group", yaxis={"title": "milliseconds", "type": "log"})
-    names = [row["name"] for row in rows]
-    for label, key, colour in (
-        ("forward gradient", "step_ms", FORWARD),
-        ("reverse mode, same kernels", "reverse_step_ms", REVERSE),
-    ):
-        figure.add_bar(x=names, y=[row[key] for row in rows], name=label, marker_color=colour)
-    for peer, colour in PEER_COLOURS.items():
-        by_name = {row["name"]: row for row in peers if row["peer"] == peer and row["direction"] == "rank1"}
-        if by_name:
-            times = [by_name[name]["reverse_step_ms"] if name in by_name else None for name in names]
-            figure.add_bar(x=names, y=times, name=f"{peer}, reverse mode", marker_color=colour)
-    return figure
-
-
-def _memory(rows: Sequence[Mapping[str, Any]]) -> Any:
-    figure = _figure(barmode="group", yaxis={"title": "MB", "type": "log"})
-    for label, key, colour in (
-        ("inference", "inference_peak_bytes", GREY),
-        ("forward gradient", "peak_bytes", FORWARD),
-        ("reverse mode", "reverse_step_peak_bytes", REVERSE),
-    ):
-        megabytes = [row[key] / 1e6 for row in rows]
-        figure.add_bar(x=[row["name"] for row in rows], y=megabytes, name=label, marker_color=colour)
-    return figure
-
-
-def _errors(row_values: Sequence[Mapping[str, Any]], name: str) -> dict[str, Any]:
-    return {
-        "type": "data",
-        "symmetric": False,
-        "array": [row[f"{name}_interval"][1] - row[name] for row in row_values],
-        "arrayminus": [row[name] - row[f"{name}_interval"][0] for row in row_values],
-    }
-
-
-def _by_count(rows: Sequence[Mapping[str, Any]]) -> Any:
-    figure = _figure(xaxis={"title": "directions", "type": "log"}, yaxis={"title": "Rf", "type": "log"})
-    for direction, colour in DIRECTION_COLOURS.items():
-        selected = sorted((r for r in rows if r["direction"] == direction), key=lambda row: row["directions"])
-        counts = [row["directions"] for row in selected]
-        values = [row["rf"] for row in selected]
-        figure.add_scatter(
-            x=counts, y=values, error_y=_errors(selected, "rf"), name=direction, line_color=colour
-        )
-        ideal = [row["rf_ideal"] for row in selected]
-        dotted = {"color": colour, "dash": "dot"}
-        figure.add_scatter(x=counts, y=ideal, name=f"{direction}, by products", mode="lines", line=dotted)
-    return figure
-
-
-def _by_batch(rows: Sequence[Mapping[str, Any]]) -> Any:
-    figure = _figure(
-        xaxis={"title": "batch", "type": "log"}, yaxis={"title": "Rf / Rb", "rangemode": "tozero"}
-    )
+def _by_count(rows: Sequence[Row]) -> list[Group]:
+    groups: list[Group] = []
     for name in dict.fromkeys(row["name"] for row in rows):
-        selected = sorted((row for row in rows if row["name"] == name), key=lambda row: row["batch"])
-        figure.add_scatter(
-            x=[row["batch"] for row in selected],
-            y=[row["rf_over_rb"] for row in selected],
-            error_y=_errors(selected, "rf_over_rb"),
-            name=name,
-        )
-    return figure
+        mine = [row for row in rows if row["name"] == name]
+        if len({row["directions"] for row in mine}) < 2:
+            continue
+        order = list(DIRECTIONS)
+        mine.sort(key=lambda row: (order.index(row["direction"]), row["directions"]))
+        bars = [
+            _with_interval(
+                f"{row['direction']}, T = {row['directions']}",
+                row,
+                "rf",
+                DIRECTIONS[row["direction"]].colour,
+                f" ({row['rf_ideal']:.2f})",
+            )
+            for row in mine
+        ]
+        groups.append((_name(mine[0]), bars))
+    return groups
+
+
+def _by_batch(single: Sequence[Row]) -> list[Group]:
+    groups: list[Group] = []
+    for name in dict.fromkeys(row["name"] for row in single):
+        mine = sorted((row for row in single if row["name"] == name), key=lambda row: row["batch"])
+        bars = [_with_interval(f"batch {row['batch']:,}", row, "rf_over_rb", FORWARD) for row in mine]
+        if len(bars) > 1:
+            groups.append((_name(mine[0]), bars))
+    return groups

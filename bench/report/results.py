@@ -14,6 +14,7 @@ from fgnumba.bench.measure.files import write
 from fgnumba.bench.measure.result import DATA as RESULT
 from fgnumba.bench.measure.result import FIGURE
 from fgnumba.bench.report.figure import write_figure
+from fgnumba.bench.report.redraw import redraw
 from fgnumba.bench.report.results_learning import COMPARISONS
 from fgnumba.bench.report.results_page import (
     BENCHES,
@@ -61,6 +62,10 @@ def _measure(name: str, data_dir: str | None) -> None:
     _fgtrain("reproduce", name, "--out", str(DATA / name), *data)
 
 
+def _say(line: str) -> None:
+    click.echo(line, err=True)
+
+
 @click.command()
 @click.option(
     "--data-dir",
@@ -79,7 +84,13 @@ def _measure(name: str, data_dir: str | None) -> None:
     metavar="NAME",
     help="Of the missing results, measure only this one. May be given more than once.  [default: all]",
 )
-def command(data_dir: str | None, again: tuple[str, ...], only: tuple[str, ...]) -> None:
+@click.option(
+    "--redraw",
+    "redrawing",
+    is_flag=True,
+    help="Measure nothing; draw the figures of all results that exist again, from their numbers.",
+)
+def command(data_dir: str | None, again: tuple[str, ...], only: tuple[str, ...], redrawing: bool) -> None:
     """Measure all missing results; write the results page, and the tables and figure of the page of benchmarks."""
     names = [*BENCHES, *EXPERIMENTS, *COMPARISONS]
     for name in (*again, *only):
@@ -89,6 +100,11 @@ def command(data_dir: str | None, again: tuple[str, ...], only: tuple[str, ...])
         raise click.ClickException(
             f"{BENCHMARKS} is missing: results are made in a checkout, pip install -e '.[peers]'"
         )
+    if redrawing:
+        for path in sorted(DATA.glob(f"*/{RESULT}")):
+            redraw(path.parent, _say)
+        write_figure(FOLDER.parent / "figures" / "step.svg", _say)
+        return
     DATA.mkdir(parents=True, exist_ok=True)
     for name in names:
         path = DATA / f"{name}.json" if name in BENCHES else DATA / name / "data.json"
@@ -101,7 +117,7 @@ def command(data_dir: str | None, again: tuple[str, ...], only: tuple[str, ...])
         write(FOLDER / "README.md", page())
         text = with_table(BENCHMARKS.read_text(encoding="utf-8"), ratios_table())
         write(BENCHMARKS, with_table(text, learning_table(), *LEARNING))
-        write_figure(FOLDER.parent / "figures" / "step.svg", lambda line: click.echo(line, err=True))
+        write_figure(FOLDER.parent / "figures" / "step.svg", _say)
     except FgError as error:
         raise click.ClickException(str(error)) from None
     click.echo(f"results in {FOLDER}", err=True)

@@ -17,6 +17,8 @@ from fgnumba.training.defaults import HELD_OUT, PATIENCE
 from fgnumba.validation import flag, optional, real_number, several, store, whole_number
 from fgnumba.validation.paths import expanded, path_of, shortened
 
+CONFIG = "config.toml"
+"""Name of the file of settings in a run folder."""
 DIRECTIONS = ("rank1", "orthogonal", "rademacher", "gaussian")
 OPTIMIZERS = ("sgd", "adam", "adamw", "frank-wolfe")
 MAX_DIRECTIONS = 1 << 20

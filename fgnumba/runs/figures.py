@@ -6,7 +6,6 @@ its figure: where the figure cannot be drawn, the run says so on one line and go
 
 import io
 import logging
-import math
 import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -14,18 +13,23 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fgnumba import colours
+from fgnumba.colours import UNKNOWN, Style
 from fgnumba.errors import printable
+from fgnumba.runs.configuration import CONFIG, RunConfig, named
+from fgnumba.runs.loss_log import read_losses
 from fgnumba.storage.durable import replace
+from fgnumba.training import curves
+from fgnumba.training.checkpoints import METRICS
+from fgnumba.training.metrics import read_records
 from fgnumba.training.records import Record
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 _BACKEND = "MPLBACKEND"
 # The date is left out, so that the same numbers give the same file.
 _OPTIONS: dict[str, dict[str, Any]] = {".png": {"dpi": 150}, ".svg": {"metadata": {"Date": None}}}
-_LOSS, _ACCURACY = "#c1440e", "#33658a"
 
 
 def leave(path: Path, draw: "Callable[[], Figure]", warn: Callable[[str], None]) -> None:
@@ -125,34 +129,64 @@ def _silent() -> Iterator[None]:
         logger.setLevel(before)
 
 
-def of_records(records: Sequence[Record]) -> "Figure":
-    """Return the figure of a run: its losses and accuracies over the steps.
+def of_records(
+    records: Sequence[Record],
+    losses: curves.Losses | None = None,
+    title: str = "",
+    style: Style = UNKNOWN,
+) -> "Figure":
+    """Return the figure of a run: the loss in one panel, the error or the metric of a regression below it.
 
-    Training and validation are drawn as lines, the test loss and accuracy as dots at the step where the run ended.
-    Quantities that no record has are left out.
+    The second panel is left out where neither was measured; it says more than the first, which depends on the scale
+    of the loss. See ``fgnumba.training.curves`` for what the lines and marks mean.
 
     Parameters
     ----------
     records : sequence of Record
         The run's records, in the order of their steps.
+    losses : sequence of float, optional
+        The training loss of each step. None (the default): the records' means are drawn.
+    title : str
+        Text above the panels. Default: none.
+    style : Style
+        The colour of the run's estimator. Default: that of text.
     """
-    figure = blank(7, 4)
-    axis = figure.subplots()
-    right = axis.twinx()
-    _plot(axis, records, "loss", "training loss", color=_LOSS)
-    for on, quantity, color in ((axis, "loss", _LOSS), (right, "accuracy", _ACCURACY)):
-        _plot(on, records, f"validation_{quantity}", f"validation {quantity}", color=color, ls="--")
-        _plot(on, records, f"test_{quantity}", f"test {quantity}", color=color, ls="", marker="o")
-    axis.set(xlabel="step", ylabel="loss", yscale="log")
-    right.set_ylabel("accuracy", color=_ACCURACY)
-    right.set_ylim(0, 1)
-    lines = [*axis.get_lines(), *right.get_lines()]
-    axis.legend(lines, [str(line.get_label()) for line in lines], loc="center right", frameon=False)
+    found = curves.measure(records)
+    count = 1 if found is None else 2
+    figure = blank(7, 0.6 + 2.5 * count)
+    axes = figure.subplots(count, 1, sharex=True, squeeze=False)[:, 0]
+    curves.draw_loss(axes[0], records, losses, style)
+    if found is not None:
+        curves.draw_measure(axes[1], records, found, style)
+    axes[-1].set_xlabel("step")
+    # A file name in the title may contain dollar signs, which must not be read as mathematics.
+    figure.suptitle(title, fontsize=10, parse_math=False)
     return figure
 
 
-def _plot(axis: "Axes", records: Sequence[Record], what: str, label: str, **style: Any) -> None:
-    """Draw the quantity `what`, a field of `Record`, over the steps of those records in which it is not NaN."""
-    points = [(r.step, getattr(r, what)) for r in records if not math.isnan(getattr(r, what))]
-    if points:
-        axis.plot(*zip(*points, strict=True), label=label, **style)
+def of_run(folder: Path) -> "Figure":
+    """Return the figure of the run in a folder, in the colour of its estimator.
+
+    Parameters
+    ----------
+    folder : Path
+        The run folder.
+    """
+    config = RunConfig.from_toml(folder / CONFIG)
+    records = read_records(folder / METRICS)
+    return of_records(records, read_losses(folder), title_of(config), colours.style(config.estimator))
+
+
+def title_of(config: RunConfig) -> str:
+    """Return a line that says what was trained and how: the data, the model, estimator, optimiser and learning rate.
+
+    Parameters
+    ----------
+    config : RunConfig
+        The settings of the run, with every one written out.
+    """
+    estimator = config.estimator or "estimator by default"
+    if config.directions is not None and config.directions > 1:
+        estimator += f", T = {config.directions}"
+    rate = "" if config.learning_rate is None else f" at rate {config.learning_rate:.3g}"
+    return printable(f"{named(config)}: {estimator}, {config.optimizer or 'optimiser by default'}{rate}")

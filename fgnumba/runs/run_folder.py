@@ -4,7 +4,8 @@
     metrics.jsonl        a record (losses, accuracies) on each line
     model.safetensors    the trained parameters
     state.safetensors    the checkpoint of the last step, with which the run can be trained further
-    loss.png             a figure of the records
+    losses.f64           the training loss of each step
+    loss.png             a figure of the losses and the records
     checkpoints/         only while the run trains, or after an interruption
 
 ``model.safetensors`` is written last, so that a folder with this file is that of a run that has ended. A run without it
@@ -23,18 +24,18 @@ from typing import TYPE_CHECKING, Any
 
 from fgnumba.errors import RunError
 from fgnumba.runs import figures
-from fgnumba.runs.configuration import RunConfig
+from fgnumba.runs.configuration import CONFIG, RunConfig
 from fgnumba.storage.durable import MAX_NAME, AppendLog, make_folder, replace, sync_folder
 from fgnumba.training.checkpoints import FOLDER as CHECKPOINTS
 from fgnumba.training.checkpoints import LOCK, METRICS, MODEL, Checkpoints
-from fgnumba.training.metrics import line_of, read_records
+from fgnumba.training.metrics import line_of
 from fgnumba.training.records import Record
 from fgnumba.validation.paths import path_of, quoted, shortened
 
 if TYPE_CHECKING:
     from fgnumba.model.graph import Graph
 
-CONFIG, STATE, FIGURE = "config.toml", "state.safetensors", "loss.png"
+STATE, FIGURE = "state.safetensors", "loss.png"
 DATA = "data_sha256"
 """Key in the ``[run]`` table: the SHA-256 of the data that the run trained on."""
 RESTORED = "restored_step"
@@ -231,7 +232,7 @@ def complete(folder: Path, warn: Callable[[str], None], further: bool = True) ->
     with contextlib.suppress(OSError):
         (folder / LOCK).unlink(missing_ok=True)
     if not (folder / FIGURE).exists():
-        figures.leave(folder / FIGURE, lambda: figures.of_records(read_records(folder / METRICS)), warn)
+        figures.leave(folder / FIGURE, lambda: figures.of_run(folder), warn)
 
 
 def _keep_state(folder: Path) -> None:

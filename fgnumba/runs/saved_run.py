@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 from fgnumba.errors import RunError, shown
 from fgnumba.kernels.rules.philox import MAX_COLUMNS
 from fgnumba.layers.parameters import shapes_of
-from fgnumba.runs.configuration import RunConfig, read_toml
+from fgnumba.runs.configuration import CONFIG, RunConfig, read_toml
 from fgnumba.runs.presets import model_from
-from fgnumba.runs.run_folder import CONFIG, DATA, RESTORED
+from fgnumba.runs.run_folder import DATA, RESTORED
 from fgnumba.storage.damage import undamaged
 from fgnumba.storage.safetensors import MAX_RANK, read_tensors
 from fgnumba.training.checkpoints import FOLDER as CHECKPOINTS

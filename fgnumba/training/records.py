@@ -1,14 +1,22 @@
 """What a training run returns: results of steps, records (evaluations after some steps), and their history."""
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from fgnumba.errors import ConfigError, shown
 from fgnumba.objects.table import of_records
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+FRAMES = ("pandas", "polars")
+"""Libraries of data frames that :meth:`History.to_frame` can use, in the order in which it looks for them."""
 
 
 class StepResult(NamedTuple):
@@ -131,3 +139,75 @@ class History:
     def final(self) -> Record:
         """The last record."""
         return self.records[-1]
+
+    def plot(self, ax: "Axes | Sequence[Axes] | None" = None) -> "list[Axes]":
+        """Draw the curves of the run with matplotlib, and return the axes.
+
+        The first panel has the loss. The second one has the error in per cent, or the metric of a regression; it is
+        left out if neither was measured. A ring marks the best record on the validation data.
+
+        Parameters
+        ----------
+        ax : Axes or sequence of Axes, optional
+            Where to draw: one for the loss alone, or two for both. None (the default): a new figure of
+            ``matplotlib.pyplot``.
+
+        Returns
+        -------
+        list of Axes
+            The axes that were drawn on.
+
+        Raises
+        ------
+        ConfigError
+            The history has no records, or `ax` is neither one nor two axes.
+        """
+        from fgnumba.training.curves import draw
+
+        return draw(self.records, ax)
+
+    def to_frame(self, backend: str | None = None) -> Any:
+        """Return the records as a data frame with a row for each of them and a column for each quantity.
+
+        The columns are the fields of :class:`Record`. Quantities that no record has are left out, and those that some
+        records lack are NaN there. The frame is a copy.
+
+        Parameters
+        ----------
+        backend : str, optional
+            ``"pandas"`` or ``"polars"``. None (the default): pandas if it is installed, or else polars.
+
+        Returns
+        -------
+        pandas.DataFrame or polars.DataFrame
+            The frame, with int64 steps and float64 numbers.
+
+        Raises
+        ------
+        ConfigError
+            `backend` is unknown, or the library is not installed.
+        """
+        from importlib import import_module
+
+        if backend is not None and (not isinstance(backend, str) or backend not in FRAMES):
+            raise ConfigError(f"backend is {shown(backend)}; {' or '.join(map(repr, FRAMES))} is required")
+        wanted = FRAMES if backend is None else (backend,)
+        name = next((name for name in wanted if find_spec(name) is not None), None)
+        if name is None:
+            raise ConfigError(f"to_frame needs {' or '.join(wanted)}: pip install {wanted[0]}")
+        return import_module(name).DataFrame(_columns(self.records))
+
+
+def _columns(records: Sequence[Record]) -> dict[str, npt.NDArray[Any]]:
+    """Return the quantities of records as columns, without those that no record has."""
+    rows = []
+    for record in records:
+        row = asdict(record)
+        rows.append({**row, **(row.pop("metrics", None) or {})})
+    names = dict.fromkeys(name for row in rows for name in row if name != "metrics")
+    columns = {
+        name: np.array([row.get(name, math.nan) for row in rows], np.int64 if name == "step" else np.float64)
+        for name in names or ("step", "epoch", "loss")
+    }
+    kept = ("step", "epoch", "loss")
+    return {name: column for name, column in columns.items() if name in kept or not np.isnan(column).all()}

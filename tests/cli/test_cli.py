@@ -38,6 +38,7 @@ def test_train_leaves_a_complete_run_folder(fgtrain, folder):
     assert files(run) == [
         "config.toml",
         "loss.png",
+        "losses.f64",
         "metrics.jsonl",
         "model.safetensors",
         "state.safetensors",

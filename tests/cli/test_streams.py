@@ -16,7 +16,7 @@ from tests.fault_runs import COMMAND, ENVIRONMENT, PATIENCE
 pytestmark = pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a shell and a full device")
 
 TRAIN = ("train", "--steps", "3", "--widths", "8", "--out", "run")
-WHOLE = ["config.toml", "loss.png", "metrics.jsonl", "model.safetensors", "state.safetensors"]
+WHOLE = ["config.toml", "loss.png", "losses.f64", "metrics.jsonl", "model.safetensors", "state.safetensors"]
 
 
 def process(*arguments, cwd, redirections="", command=COMMAND, **environment):

@@ -14,7 +14,7 @@ from tests.places import ROOT
 
 ROOMS = (
     # What every room may use.
-    *("fgnumba.errors", "fgnumba.objects", "fgnumba.validation", "fgnumba.uninterrupted"),
+    *("fgnumba.errors", "fgnumba.objects", "fgnumba.validation", "fgnumba.uninterrupted", "fgnumba.colours"),
     # Kernels know arrays and numbers, no layers.
     *("fgnumba.kernels.emit", "fgnumba.kernels.machine", "fgnumba.kernels.layout", "fgnumba.kernels.cuda"),
     *("fgnumba.kernels.rules", "fgnumba.kernels.shared", "fgnumba.kernels.ops", "fgnumba.kernels.devices"),
@@ -39,6 +39,7 @@ NARROW = {
     "fgnumba.objects": {"fgnumba.errors"},
     "fgnumba.validation": {"fgnumba.errors"},
     "fgnumba.uninterrupted": set(),
+    "fgnumba.colours": set(),
     "fgnumba.functions": {"fgnumba.errors", "fgnumba.validation"},
     "fgnumba.storage": {"fgnumba.errors", "fgnumba.validation", "fgnumba.uninterrupted"},
     # How much memory there is decides what may be read.

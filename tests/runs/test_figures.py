@@ -2,20 +2,23 @@
 
 import errno
 import os
+import shutil
 import subprocess
 import sys
 
 import pytest
 
 import fgnumba as fg
+from fgnumba import colours
 from fgnumba.runs import figures, run_folder
 from fgnumba.runs.run_folder import FIGURE
 from fgnumba.training.checkpoints import MODEL
+from fgnumba.training.metrics import read_records
 from tests import apart
 from tests.fault_runs import COMMAND, ENVIRONMENT
 
 TRAIN = ("train", "--steps", "3", "--widths", "8", "--quiet", "--out", "run")
-WHOLE = ["config.toml", "loss.png", "metrics.jsonl", "model.safetensors", "state.safetensors"]
+WHOLE = ["config.toml", "loss.png", "losses.f64", "metrics.jsonl", "model.safetensors", "state.safetensors"]
 WITHOUT = [name for name in WHOLE if name != FIGURE]
 PNG = b"\x89PNG\r\n\x1a\n"
 RECORDS = [fg.Record(step, 1.0 / step, 0.1) for step in (1, 2, 3)]
@@ -144,7 +147,7 @@ def test_a_figure_that_fails_costs_no_comparison(fgtrain, folder, monkeypatch):
     assert "feedback" in done.out
 
 
-@pytest.mark.parametrize("what", ["leave", "of_records", "replace"])
+@pytest.mark.parametrize("what", ["leave", "of_run", "of_records", "replace"])
 def test_a_process_that_dies_before_the_figure_has_ended_its_run(fgtrain, folder, monkeypatch, what):
     with monkeypatch.context() as patched:
         patched.setattr(figures, what, failing(KeyboardInterrupt()))
@@ -178,3 +181,37 @@ def test_a_figure_has_no_date(folder):
     figures.leave(path, lambda: figures.of_records(RECORDS), pytest.fail)
     assert b"<svg" in path.read_bytes()
     assert b"<dc:date>" not in path.read_bytes()
+
+
+def drawn_line(axes, label):
+    (found,) = [line for line in axes.get_lines() if str(line.get_label()).startswith(label)]
+    return found
+
+
+def test_the_figure_of_a_run_has_its_curves_and_its_title(fgtrain, folder):
+    settings = ("--steps", "200", "--validation", "0.1", "--widths", "8", "--estimator", "activity")
+    assert fgtrain("train", *settings, "--quiet", "--out", "run").code == 0
+    figure = figures.of_run(folder / "run")
+    loss, error = figure.axes
+    assert figure.get_suptitle() == "digits-mlp: activity, adam at rate 0.0032"
+    # Most of the training curve's points are between the records.
+    assert len(drawn_line(loss, "training").get_xdata()) == 100
+    assert len(drawn_line(error, "validation").get_xdata()) == 10
+    assert drawn_line(loss, "training").get_color() == colours.style("activity").colour
+    assert drawn_line(error, "best: ") is not None
+    assert drawn_line(error, "test: ") is not None
+    assert error.get_ylabel() == "error, %"
+
+
+def test_a_run_without_its_losses_is_drawn_from_its_records(finished, tmp_path):
+    shutil.copytree(finished, tmp_path / "run")
+    (tmp_path / "run" / "losses.f64").unlink()
+    (axes, *_) = figures.of_run(tmp_path / "run").axes
+    records = read_records(finished / "metrics.jsonl")
+    assert len(drawn_line(axes, "training").get_xdata()) == len(records)
+
+
+def test_a_title_is_no_mathematics(tmp_path):
+    path = tmp_path / "loss.png"
+    figures.leave(path, lambda: figures.of_records(RECORDS, title="a$b$_{"), pytest.fail)
+    assert path.read_bytes().startswith(PNG)
