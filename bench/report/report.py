@@ -61,7 +61,8 @@ def _remarks(report: Report) -> list[str]:
     loud = [line for line in lines if line.startswith("NOT QUIET")]
     parts = [f'<p class="soft">{html.escape(line)}</p>' for line in lines if line not in loud]
     if loud:
-        sentence = f"The machine was not quiet during {len(loud)} of {len(report['ratios'])} cases: measure these again."
+        cases = f"{len(loud)} of {len(report['ratios'])} cases"
+        sentence = f"The machine was not quiet during {cases}: measure these again."
         items = "".join(f"<li>{html.escape(line)}</li>" for line in loud)
         parts.append(f'<details><summary class="warning">{sentence}</summary><ul>{items}</ul></details>')
     return parts
@@ -122,7 +123,7 @@ def charts(report: Report) -> list[tuple[str, str, list[Group], bool]]:
         ),
         (
             "Peak memory of a step, megabytes",
-            "Memory beside the parameters. Inference is a forward pass that keeps nothing.",
+            "Parameters, gradients and buffers. Inference is a forward pass that keeps nothing.",
             [(_name(row), _memory(row)) for row in at_batch],
             False,
         ),

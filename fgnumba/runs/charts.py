@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 400, 210, 46, 10, 8, 36
+WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 400, 210, 46, 16, 8, 36
 LARGEST = 1e150
 """Numbers beyond this are left out of drawings: differences and quotients of two of them may not be finite."""
 Points = Sequence[tuple[float, float]]

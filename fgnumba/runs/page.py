@@ -27,7 +27,7 @@ th.word, td.word { text-align: left; }
 .charts { display: flex; flex-wrap: wrap; gap: 1rem 2rem; }
 .charts figure { flex: 1 1 20rem; max-width: 34rem; margin: 0; }
 figcaption { font-weight: 600; font-size: .9rem; }
-.chart { width: 100%; height: auto; display: block; }
+.chart { width: 100%; height: auto; display: block; overflow: visible; }
 .chart text { font-size: 11px; fill: var(--soft); }
 .chart path { fill: none; stroke-linejoin: round; }
 .chart .grid { stroke: var(--line); stroke-width: .7; }
@@ -39,21 +39,21 @@ figcaption { font-weight: 600; font-size: .9rem; }
 .key { list-style: none; padding: 0; margin: .3rem 0; font-size: .85rem;
   display: flex; flex-wrap: wrap; gap: .1rem 1rem; }
 .key .chart { display: inline-block; width: 26px; height: 12px; vertical-align: middle; margin-right: .3rem; }
-.bars { display: grid; grid-template-columns: minmax(5rem, max-content) 1fr; gap: .3rem .7rem; align-items: center;
-  font-size: .9rem; max-width: 45rem; }
+.bars { display: grid; grid-template-columns: max-content minmax(0, 1fr) max-content; gap: .3rem .7rem;
+  align-items: center; font-size: .9rem; max-width: 45rem; }
 .bars h3 { grid-column: 1 / -1; font-size: .95rem; margin: .7rem 0 0; }
-.bars .track { display: flex; align-items: center; gap: .5rem; min-width: 0; }
-.bars .room { position: relative; height: 1rem; flex: 1 1 0; min-width: 0; }
+.bars .room { position: relative; height: 1rem; }
 .bars .bar { position: absolute; inset: 0 auto 0 0; border-radius: 1px; }
 .bars .whisker { position: absolute; top: 50%; height: 0; border-top: 2px solid var(--ink); min-width: 2px; }
 .bars .whisker::before, .bars .whisker::after { content: ""; position: absolute; top: -5px; height: 8px;
   border-left: 2px solid var(--ink); }
 .bars .whisker::after { right: 0; }
-.bars .value { flex: 0 0 11.5rem; font-variant-numeric: tabular-nums; white-space: nowrap; }
+.bars .value { font-variant-numeric: tabular-nums; white-space: nowrap; }
 @media (max-width: 30rem) {
-  .bars { grid-template-columns: 1fr; gap: 0; }
-  .bars .track { margin-bottom: .4rem; }
-  .bars .value { flex-basis: 10.5rem; font-size: .8rem; }
+  .bars { grid-template-columns: minmax(0, 1fr) max-content; gap: 0 .5rem; }
+  .bars .name { grid-column: 1 / -1; }
+  .bars .room, .bars .value { margin-bottom: .4rem; }
+  .bars .value { font-size: .8rem; }
 }
 @media print { .bars .bar { print-color-adjust: exact; } }
 @media (prefers-color-scheme: dark) {
@@ -185,6 +185,5 @@ def _bar(bar: Bar, scale: float) -> str:
         )
     label, text = html.escape(bar.label), html.escape(bar.text)
     return (
-        f'<span>{label}</span><span class="track"><span class="room">{drawn}</span>'
-        f'<span class="value">{text}</span></span>'
+        f'<span class="name">{label}</span><span class="room">{drawn}</span><span class="value">{text}</span>'
     )

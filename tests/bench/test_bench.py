@@ -352,7 +352,7 @@ def test_bars_are_as_long_as_what_they_show(html, report):
 
 def test_the_page_has_the_colours_of_all_pictures(html):
     section = html.split("<h2>Rf and Rb")[1].split("<h2>")[0]
-    kinds = re.findall(r"<span>(R[fb])</span>(?:<[^>]+>){2}<span class=.bar (\w+)", section)
+    kinds = re.findall(r"<span class=.name.>(R[fb])</span><span class=.room.><span class=.bar (\w+)", section)
     assert dict(kinds) == {"Rf": f"c{colours.FORWARD[1:]}", "Rb": f"c{colours.REVERSE[1:]}"}
     for colour in (colours.FORWARD, colours.REVERSE):
         assert f".c{colour[1:]} {{ background: {colour}; }}" in html

@@ -48,13 +48,13 @@ def test_a_chart_has_its_lines_where_they_belong():
     drawn = ElementTree.fromstring(charts.svg(lines, "loss"))
     assert drawn.attrib["aria-label"] == "loss over the step: training <b>, validation, best, test"
     paths = {path.attrib["class"]: path.attrib["d"] for path in drawn.findall("path")}
-    left, right, top, bottom = 46, 390, 8, 174
+    left, right, top, bottom = 46, 384, 8, 174
     assert (
         paths["thin"]
         == f"M{left:.1f} {top:.1f}L{(left + right) / 2:.1f} {(top + bottom) / 2:.1f}L{right:.1f} {bottom:.1f}"
     )
     circles = [(c.attrib["class"], c.attrib["cx"], c.attrib["cy"]) for c in drawn.findall("circle")]
-    assert circles == [("dot", "390.0", "91.0"), ("ring", "390.0", "91.0")]
+    assert circles == [("dot", "384.0", "91.0"), ("ring", "384.0", "91.0")]
     texts = [text.text for text in drawn.findall("text")]
     assert {"0.1", "1", "10", "step", "100"} <= set(texts)
 
