@@ -156,7 +156,8 @@ def draw(
             axes[row, column].spines[["top", "right"]].set_visible(False)
     axes[0, 0].set(ylabel="test loss", yscale="log")
     axes[1, 0].set(ylabel="test error, %", yscale="log")
-    axes[0, 0].legend(fontsize=7, frameon=False)
+    # Below the panels: of sixteen estimators, a legend inside of one would cover their curves.
+    figure.legend(loc="outside lower center", ncols=min(6, len(names)), fontsize=8, frameon=False)
     # A file name in the title may contain dollar signs, which must not be read as mathematics.
     figure.suptitle(title, fontsize=10, parse_math=False)
     return figure

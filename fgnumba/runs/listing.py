@@ -17,7 +17,6 @@ from fgnumba.runs import saved_run
 from fgnumba.runs.configuration import CONFIG, RunConfig
 from fgnumba.runs.run_folder import RESTORED
 from fgnumba.storage.files import open_regular, size_of
-from fgnumba.training import curves
 from fgnumba.training.checkpoints import METRICS, MODEL
 from fgnumba.training.metrics import MAX_RECORDS, readable
 from fgnumba.training.records import Record
@@ -45,7 +44,7 @@ class Summary:
     accuracy : float
         Accuracy on the test data, or else on the validation data, from 0 to 1.
     metrics : dict of str to float
-        Metrics of the last record; a classifier may have none.
+        Metrics on the test data, or else on the validation data; a classifier may have none.
     seconds : float
         Seconds that the run took.
     ended : str
@@ -207,7 +206,7 @@ def read(path: Path) -> Shown:
         planned=config.steps,
         loss=_last(last, "loss"),
         accuracy=_last(last, "accuracy"),
-        metrics=dict(curves.metrics_of(last)) if last else {},
+        metrics=_metrics(last),
         seconds=last.seconds if last else math.nan,
         ended=_ended(config, facts, last, ended),
         date=_date(path),
@@ -239,6 +238,17 @@ def _last(record: Record | None, quantity: str) -> float:
     names = (f"test_{quantity}", f"validation_{quantity}", quantity)
     values = (float(getattr(record, name, math.nan)) for name in names)
     return next((value for value in values if math.isfinite(value)), math.nan)
+
+
+def _metrics(record: Record | None) -> dict[str, float]:
+    """Return the metrics of a record on the test data, or else on the validation data."""
+    if record is None:
+        return {}
+    parts = (
+        {name: value for name, value in record.metrics.items() if name.startswith(part)}
+        for part in ("test_", "validation_")
+    )
+    return next((part for part in parts if part), {})
 
 
 def _ended(config: RunConfig, facts: Mapping[str, Any], last: Record | None, ended: bool) -> str:

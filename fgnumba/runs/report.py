@@ -1,8 +1,8 @@
 """A run as an HTML page: what came of it, its curves, its settings, its model, its records, and where it took place."""
 
+import dataclasses
 import html
 import math
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -129,15 +129,13 @@ def _table(records: list[Record]) -> list[str]:
     """Return the table of records, without the quantities that no record has."""
     if not records:
         return []
-    rows = [
-        {**{field.name: getattr(record, field.name) for field in fields(record)}, **curves.metrics_of(record)}
-        for record in records
-    ]
+    fields = [field.name for field in dataclasses.fields(Record) if field.name != "metrics"]
+    rows = [{**{name: getattr(record, name) for name in fields}, **record.metrics} for record in records]
     order = ("step", "epoch", "loss", "validation_loss", "validation_accuracy")
     names = [
         name
         for name in dict.fromkeys((*order, *(name for row in rows for name in row)))
-        if name != "metrics" and any(math.isfinite(row.get(name, math.nan)) for row in rows)
+        if any(math.isfinite(row.get(name, math.nan)) for row in rows)
     ]
     kept = sorted({round(i * (len(rows) - 1) / max(1, MOST_ROWS - 1)) for i in range(MOST_ROWS)})
     kept = list(range(len(rows))) if len(rows) <= MOST_ROWS else kept

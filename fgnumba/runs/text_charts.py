@@ -18,19 +18,19 @@ class Characters(NamedTuple):
     ----------
     marks : dict of str to str
         The mark of each kind of line.
-    axes : str
+    axes : tuple of str
         Vertical axis, a tick on it, its corner, and the horizontal axis.
     braille : bool
         Whether a thin line consists of braille dots, eight to a character.
     """
 
     marks: dict[str, str]
-    axes: str
+    axes: tuple[str, str, str, str]
     braille: bool
 
 
-UNICODE = Characters({"thin": "⠒", "strong": "•", "ring": "◯", "square": "■"}, "│┤└─", True)
-ASCII = Characters({"thin": ".", "strong": "o", "ring": "@", "square": "#"}, "||+-", False)
+UNICODE = Characters({"thin": "⠒", "strong": "•", "ring": "◯", "square": "■"}, ("│", "┤", "└", "─"), True)
+ASCII = Characters({"thin": ".", "strong": "o", "ring": "@", "square": "#"}, ("|", "|", "+", "-"), False)
 
 
 def text_chart(

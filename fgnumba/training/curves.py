@@ -5,7 +5,7 @@ they can be told apart without any colour. A ring marks the best record on the v
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -14,6 +14,7 @@ import numpy.typing as npt
 from fgnumba.colours import GREY, GRID, INK, UNKNOWN, Style
 from fgnumba.errors import ConfigError, shown
 from fgnumba.training.records import Record
+from fgnumba.training.scoring import SMALLER_IS_BETTER
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -63,17 +64,6 @@ def points(records: Sequence[Record], name: str) -> Points:
     return [(step, value) for step, value in pairs if math.isfinite(value)]
 
 
-def metrics_of(record: Record) -> Mapping[str, float]:
-    """Return the metrics of a record by their names; a record of an accuracy alone has none.
-
-    Parameters
-    ----------
-    record : Record
-        The record.
-    """
-    return getattr(record, "metrics", None) or {}
-
-
 def measure(records: Sequence[Record]) -> Measure | None:
     """Return what the lower panel of a run shows, or None if nothing but losses was measured.
 
@@ -86,21 +76,19 @@ def measure(records: Sequence[Record]) -> Measure | None:
     if any(parts):
         errors = [[(step, 100 * (1 - accuracy)) for step, accuracy in part] for part in parts]
         return Measure("error", "error, %", errors[0], errors[1], False)
-    names = dict.fromkeys(name for record in records for name in metrics_of(record))
+    names = dict.fromkeys(name for record in records for name in record.metrics)
     for name in dict.fromkeys(name.removeprefix("validation_").removeprefix("test_") for name in names):
         found = [_metric(records, f"{part}_{name}") for part in ("validation", "test")]
         if any(found):
-            return Measure(name, _LABELS.get(name, name), found[0], found[1], name in _LARGEST)
+            return Measure(name, _LABELS.get(name, name), found[0], found[1], name not in SMALLER_IS_BETTER)
     return None
 
 
 _LABELS = {"r2": "R²", "mae": "mean absolute error", "rmse": "root mean squared error"}
-_LARGEST = ("r2", "accuracy", "f1", "explained_variance")
-"""Metrics of which the largest value is the best one."""
 
 
 def _metric(records: Sequence[Record], name: str) -> Points:
-    pairs = ((record.step, float(metrics_of(record).get(name, math.nan))) for record in records)
+    pairs = ((record.step, float(record.metrics.get(name, math.nan))) for record in records)
     return [(step, value) for step, value in pairs if math.isfinite(value)]
 
 

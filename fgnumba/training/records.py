@@ -203,8 +203,9 @@ def _columns(records: Sequence[Record]) -> dict[str, npt.NDArray[Any]]:
     rows = []
     for record in records:
         row = asdict(record)
-        rows.append({**row, **(row.pop("metrics", None) or {})})
-    names = dict.fromkeys(name for row in rows for name in row if name != "metrics")
+        metrics = row.pop("metrics")
+        rows.append({**row, **metrics})
+    names = dict.fromkeys(name for row in rows for name in row)
     columns = {
         name: np.array([row.get(name, math.nan) for row in rows], np.int64 if name == "step" else np.float64)
         for name in names or ("step", "epoch", "loss")

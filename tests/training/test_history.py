@@ -1,7 +1,6 @@
 """A run's history as curves and as a data frame."""
 
 import math
-from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
@@ -71,15 +70,8 @@ def test_plot_of_nothing_is_refused():
         fg.History().plot()
 
 
-@dataclass(frozen=True)
-class WithMetrics(fg.Record):
-    """A record of a regression."""
-
-    metrics: dict[str, float] = field(default_factory=dict)
-
-
 def regression(step, **metrics):
-    return WithMetrics(step, step / 10, 1 / step, validation_loss=2 / step, metrics=metrics)
+    return fg.Record(step, step / 10, 1 / step, validation_loss=2 / step, metrics=metrics)
 
 
 def test_a_regression_is_judged_by_its_metric():
