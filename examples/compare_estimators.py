@@ -13,19 +13,21 @@ import matplotlib.pyplot as plt
 
 import fgnumba as fg
 from fgnumba.bench.reverse import ReverseMode
+from fgnumba.colours import style
 
 data = fg.datasets.load("digits")
 feedback = fg.Feedback(control=0.0)
 contenders = {
-    "reverse mode": (ReverseMode(), fg.Adam(3e-3)),
+    "reverse-mode": (ReverseMode(), fg.Adam(3e-3)),
     "feedback": (fg.ActivityPerturbation(feedback=feedback), fg.Adam(3e-3)),
-    "local losses": (fg.ActivityPerturbation(local=fg.LocalLosses()), fg.Adam(3e-3)),
+    "local": (fg.ActivityPerturbation(local=fg.LocalLosses()), fg.Adam(3e-3)),
     "activity": (fg.ActivityPerturbation(), fg.Adam(3e-3)),
-    "weights, 16 directions": (fg.WeightPerturbation("rank1", directions=16), fg.SGD(2e-2)),
+    "weight-perturbation": (fg.WeightPerturbation("rank1", directions=16), fg.SGD(2e-2)),
 }
 
 # %%
-# Records are taken with every pass over the training data. A fifth of the data judges, and does not train.
+# Records are taken with every pass over the training data. A fifth of the data judges, and does not train. Each
+# estimator has the colour and the dashes that it has in all pictures of fgnumba.
 
 figure, axes = plt.subplots(figsize=(6.5, 4), layout="constrained")
 for name, (estimator, optimizer) in contenders.items():
@@ -34,7 +36,9 @@ for name, (estimator, optimizer) in contenders.items():
     trainer = fg.Trainer(model, estimator=estimator, optimizer=optimizer)
     history = trainer.fit(data, steps=600, validation=0.2)
     steps = [record.step for record in history.records]
-    axes.plot(steps, [record.validation_accuracy for record in history.records], label=name)
+    color, dash = style(name)
+    accuracies = [record.validation_accuracy for record in history.records]
+    axes.plot(steps, accuracies, dash, color=color, label=name)
     print(f"{name:24}  {history.final.validation_accuracy:.3f}")
 axes.set(xlabel="step", ylabel="accuracy on the held-out fifth", ylim=(0, 1))
 axes.legend()

@@ -137,8 +137,8 @@ def of_records(
 ) -> "Figure":
     """Return the figure of a run: the loss in one panel, the error or the metric of a regression below it.
 
-    The second panel is left out where neither was measured; it says more than the first, which depends on the scale
-    of the loss. See ``fgnumba.training.curves`` for what the lines and marks mean.
+    The second panel is left out where neither was measured on validation data. ``fgnumba.training.curves`` says what
+    the lines and marks mean.
 
     Parameters
     ----------

@@ -65,7 +65,7 @@ def points(records: Sequence[Record], name: str) -> Points:
 
 
 def measure(records: Sequence[Record]) -> Measure | None:
-    """Return what the lower panel of a run shows, or None if nothing but losses was measured.
+    """Return what the lower panel of a run shows, or None if validation measured nothing but losses.
 
     Parameters
     ----------
@@ -73,13 +73,13 @@ def measure(records: Sequence[Record]) -> Measure | None:
         The records of the run.
     """
     parts = [points(records, f"{part}_accuracy") for part in ("validation", "test")]
-    if any(parts):
+    if parts[0]:
         errors = [[(step, 100 * (1 - accuracy)) for step, accuracy in part] for part in parts]
         return Measure("error", "error, %", errors[0], errors[1], False)
     names = dict.fromkeys(name for record in records for name in record.metrics)
     for name in dict.fromkeys(name.removeprefix("validation_").removeprefix("test_") for name in names):
         found = [_metric(records, f"{part}_{name}") for part in ("validation", "test")]
-        if any(found):
+        if found[0]:
             return Measure(name, _LABELS.get(name, name), found[0], found[1], name not in SMALLER_IS_BETTER)
     return None
 

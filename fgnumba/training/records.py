@@ -144,7 +144,7 @@ class History:
         """Draw the curves of the run with matplotlib, and return the axes.
 
         The first panel has the loss. The second one has the error in per cent, or the metric of a regression; it is
-        left out if neither was measured. A ring marks the best record on the validation data.
+        left out if neither was measured on validation data. A ring marks the best record on the validation data.
 
         Parameters
         ----------

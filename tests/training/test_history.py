@@ -46,7 +46,8 @@ def test_plot_draws_the_loss_and_the_error(pyplot):
 
 
 def test_plot_without_validation_draws_the_loss_alone(pyplot):
-    (loss,) = fg.History(PLAIN).plot()
+    tested = records.replace(PLAIN[-1], test_loss=0.2, test_accuracy=0.8)
+    (loss,) = fg.History([*PLAIN[:-1], tested]).plot()
     assert line(loss, "training") == [[10, 0.1], [20, 0.05]]
     assert len(pyplot.gcf().axes) == 1
 
