@@ -391,13 +391,10 @@ class _Run:
         return loggers_of(self._facts.get("logger", ()), self._folder, warn)
 
     def _followers(self, saved: fg.Checkpoints) -> list[fg.Callback]:
-        callbacks: list[fg.Callback] = [LossLog(saved)]
-        if self._stopping is not None:
-            callbacks.append(self._stopping)
-        every = self._facts.get("telemetry")
-        if every is not None:
+        callbacks: list[fg.Callback] = [LossLog(saved), *filter(None, [self._stopping])]
+        if self._facts.get("telemetry") is not None:
             from fgnumba.bench.learning.telemetry import Telemetry
 
-            every = whole_number("telemetry", every)
+            every = whole_number("telemetry", self._facts["telemetry"])
             callbacks.append(Telemetry(every, self._dataset, self._ready.config.batch_size, saved))
         return callbacks
