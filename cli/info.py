@@ -25,7 +25,7 @@ IMAGE, CLASSES, BATCH = (28, 28, 1), 10, 64
 EXTRAS = (
     *("scikit-learn", "pandas", "polars", "pyarrow", "narwhals", "torch", "jax", "onnx", "onnxruntime"),
     *("tensorboard", "tensorboardX", "mlflow", "mlflow-skinny", "wandb", "trackio", "optuna", "joblib"),
-    *("plotly", "plotext", "numba-cuda"),
+    "numba-cuda",
 )
 """Packages that fgnumba can work with and does not require: data frames, other frameworks, loggers, searches."""
 
