@@ -13,7 +13,6 @@ import matplotlib.pyplot as plt
 
 import fgnumba as fg
 from fgnumba.bench.reverse import ReverseMode
-from fgnumba.colours import style
 
 data = fg.datasets.load("digits")
 feedback = fg.Feedback(control=0.0)
@@ -36,9 +35,8 @@ for name, (estimator, optimizer) in contenders.items():
     trainer = fg.Trainer(model, estimator=estimator, optimizer=optimizer)
     history = trainer.fit(data, steps=600, validation=0.2)
     steps = [record.step for record in history.records]
-    color, dash = style(name)
     accuracies = [record.validation_accuracy for record in history.records]
-    axes.plot(steps, accuracies, dash, color=color, label=name)
+    axes.plot(steps, accuracies, label=name)
     print(f"{name:24}  {history.final.validation_accuracy:.3f}")
 axes.set(xlabel="step", ylabel="accuracy on the held-out fifth", ylim=(0, 1))
 axes.legend()
