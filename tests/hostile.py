@@ -3,6 +3,7 @@
 import gzip
 import io
 import os
+import tarfile
 import tempfile
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,6 +16,8 @@ from safetensors.numpy import save
 
 import fgnumba as fg
 from fgnumba.datasets import read_idx
+from fgnumba.datasets.archives import read_tar
+from fgnumba.datasets.cifar import RECORD, TEST, TRAIN
 from fgnumba.datasets.npz import load_npz
 from fgnumba.errors import MAX_MESSAGE
 from fgnumba.runs.configuration import RunConfig
@@ -40,6 +43,10 @@ def _tensors(path):
         raise fg.RunError(f"{path}: {error}") from None
 
 
+def _members(path):
+    return read_tar(path, (*TRAIN, TEST), lambda name, stream, size: stream.read(min(size, RECORD)))
+
+
 READERS = {
     "npy": _examples,
     "csv": _examples,
@@ -49,6 +56,7 @@ READERS = {
     "safetensors": _tensors,
     "model": lambda path: fg.load(path, "cpu"),
     "toml": RunConfig.from_toml,
+    "tgz": _members,
 }
 
 
@@ -65,6 +73,16 @@ def _archive():
 
 def _idx():
     return bytes([0, 0, 8, 2, 0, 0, 0, 6, 0, 0, 0, 5]) + bytes(30)
+
+
+def _cifar():
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w:gz") as archive:
+        for name in (*TRAIN, TEST):
+            member = tarfile.TarInfo(name)
+            member.size = RECORD
+            archive.addfile(member, io.BytesIO(bytes(RECORD)))
+    return stream.getvalue()
 
 
 def _settings():
@@ -96,6 +114,7 @@ VALID = {
     "safetensors": lambda: save({"w": np.ones((2, 3), np.float32)}, {"made": "by hand"}),
     "model": _model,
     "toml": _settings,
+    "tgz": _cifar,
 }
 
 if find_spec("onnx") is not None:

@@ -2,17 +2,19 @@
 
 import os
 from collections.abc import Callable
+from functools import partial
 from importlib import resources
 from pathlib import Path
 
 import numpy as np
 
+from fgnumba.datasets.cifar import holds_cifar, load_cifar
 from fgnumba.datasets.dataset import Dataset
 from fgnumba.datasets.download import REMOTES, fetch
-from fgnumba.datasets.idx import load_idx_folder
+from fgnumba.datasets.idx_folder import load_emnist_letters, load_idx_folder, names_a_prefix
 from fgnumba.datasets.npz import load_npz
 from fgnumba.errors import DatasetError, did_you_mean
-from fgnumba.validation.paths import expanded
+from fgnumba.validation.paths import expanded, path_of
 
 NAMES = ("digits", *REMOTES)
 
@@ -29,14 +31,20 @@ def load(name: str | os.PathLike[str], data_dir: str | os.PathLike[str] | None =
         ``"digits"``            embedded: 1,797 handwritten digits, (8, 8, 1) in [0, 1]; 1,438 train, 359 test
         ``"mnist"``             60,000 and 10,000 handwritten digits, (28, 28, 1) in [0, 1]
         ``"fashion-mnist"``     60,000 and 10,000 pieces of clothing, (28, 28, 1) in [0, 1]
-        a path to an ``.npz``   keys x_train, y_train, x_test, y_test; features as they are, **not scaled**
-        a path to a folder      the four IDX files, named as MNIST's; images divided by 255
+        ``"kmnist"``            60,000 and 10,000 Japanese characters, (28, 28, 1) in [0, 1]
+        ``"emnist-letters"``    124,800 and 20,800 letters A to Z, upright, (28, 28, 1) in [0, 1]
+        ``"cifar-10"``          50,000 and 10,000 colour images of ten kinds, (32, 32, 3) in [0, 1]
+        a path to an ``.npz``   keys x_train, y_train, x_test, y_test; bytes above 127 are divided by 255
+        a path to a folder      four IDX files, whose names end like MNIST's; or CIFAR-10's binary files
         ======================= ==============================================================================
 
-        A folder that has the same name as a data set is reached by a path such as ``./mnist``.
+        A folder that has the same name as a data set is reached by a path such as ``./mnist``. Where a folder holds
+        IDX files of several data sets, such as ``emnist-digits-…`` and ``emnist-letters-…``, the path goes on with
+        what their names begin with: ``DIR/emnist-digits``.
     data_dir : str or path, optional
-        The folder that holds the four IDX files of MNIST or Fashion-MNIST, plain or as ``.gz``. By default
-        they are downloaded once, compared with their checksums, and kept in the user's cache folder.
+        The folder that holds the files of a data set that is not included: four IDX files, plain or as ``.gz``; for
+        emnist-letters, also ``gzip.zip``; for cifar-10, the six ``.bin`` files or ``cifar-10-binary.tar.gz``. By
+        default they are downloaded once, compared with their checksums, and kept in the user's cache folder.
 
     Returns
     -------
@@ -47,6 +55,11 @@ def load(name: str | os.PathLike[str], data_dir: str | os.PathLike[str] | None =
     ------
     DatasetError
         If the name is unknown, or the data are missing, damaged, or hold impossible values.
+
+    Warns
+    -----
+    FgWarning
+        If the data can be used but are doubtful, or if something was done to them that the table does not say.
 
     Examples
     --------
@@ -59,23 +72,39 @@ def load(name: str | os.PathLike[str], data_dir: str | os.PathLike[str] | None =
     if source not in NAMES:
         source = expanded(source, "data", DatasetError)
     if data_dir is not None and source not in REMOTES:
-        raise DatasetError(f"data_dir applies to {' and '.join(REMOTES)}; {source!r} is not read from one")
+        raise DatasetError(f"data_dir applies to {', '.join(REMOTES)}; {source!r} is not read from one")
     if source == "digits":
         return _digits()
     if source in REMOTES:
-        return load_idx_folder(fetch(source) if data_dir is None else data_dir, source, classes=10)
+        folder = fetch(source) if data_dir is None else path_of(data_dir, "data_dir", DatasetError)
+        return _NAMED[source](folder, source)
     return _reader(source)(source)
 
 
+_NAMED: dict[str, Callable[[Path, str], Dataset]] = {
+    **dict.fromkeys(("mnist", "fashion-mnist", "kmnist"), partial(load_idx_folder, classes=10)),
+    "emnist-letters": load_emnist_letters,
+    "cifar-10": load_cifar,
+}
+
+
 def _reader(source: str) -> Callable[[str], Dataset]:
+    path = Path(source)
     # os.path's tests, unlike Path's, answer False for a name that is too long or otherwise impossible.
     if os.path.isdir(source):
-        return lambda folder: load_idx_folder(folder, Path(folder).resolve().name)
+        name = path.resolve().name
+        return lambda _: load_cifar(path, name) if holds_cifar(path) else load_idx_folder(path, name)
+    if os.path.isfile(source) and holds_cifar(path):
+        return lambda _: load_cifar(path, path.name)
+    if names_a_prefix(path):
+        return lambda _: load_idx_folder(path, path.name)
     is_npz = source.lower().endswith(".npz")
     if os.path.exists(source):
         if is_npz:
             return load_npz
-        raise DatasetError(f"{source}: neither an .npz file nor a folder with IDX files")
+        raise DatasetError(
+            f"{source}: neither an .npz file nor a folder with IDX files nor CIFAR-10's archive"
+        )
     if is_npz or Path(source).name != source:
         raise DatasetError(f"{source}: no such file or folder")
     raise DatasetError(f"no data set is called {source!r}{did_you_mean(source, NAMES)}")

@@ -1,20 +1,40 @@
-"""Download MNIST and Fashion-MNIST from mirrors, compare checksums, and keep the files in the user's cache folder."""
+"""Download data sets from mirrors, compare checksums, and keep the files in the user's cache folder.
+
+The addresses and SHA-256 of KMNIST, EMNIST and CIFAR-10 are those that TensorFlow Datasets records
+(https://github.com/tensorflow/datasets, tensorflow_datasets/url_checksums, commit 333639b). The present address of
+EMNIST is torchvision's (https://github.com/pytorch/vision, torchvision/datasets/mnist.py), which has one MD5 for both
+addresses. Nothing was downloaded from them when they were written down here.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from fgnumba.datasets.idx import TEST_IMAGES, TEST_LABELS, TRAIN_IMAGES, TRAIN_LABELS
+from fgnumba.datasets.cifar import ARCHIVE
+from fgnumba.datasets.idx_folder import EMNIST_ARCHIVE, TEST_IMAGES, TEST_LABELS, TRAIN_IMAGES, TRAIN_LABELS
 from fgnumba.errors import DatasetError
+
+FOUR_FILES = "the four IDX files"
 
 
 @dataclass(frozen=True)
 class Remote:
-    """Where the files of a data set are: the mirrors' addresses, tried in turn, and the SHA-256 of each file."""
+    """Where the files of a data set are.
+
+    Parameters
+    ----------
+    mirrors : tuple of str
+        The addresses of the folders that hold the files; they are tried in turn.
+    checksums : mapping
+        The SHA-256 of each file by its name.
+    holds : str, optional
+        What a folder of the user's own must hold, for messages. By default four IDX files.
+    """
 
     mirrors: tuple[str, ...]
     checksums: Mapping[str, str]
+    holds: str = FOUR_FILES
 
 
 REMOTES = {
@@ -42,11 +62,36 @@ REMOTES = {
             f"{TEST_LABELS}.gz": "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5",
         },
     ),
+    "kmnist": Remote(
+        mirrors=(
+            "https://codh.rois.ac.jp/kmnist/dataset/kmnist/",
+            "http://codh.rois.ac.jp/kmnist/dataset/kmnist/",
+        ),
+        checksums={
+            f"{TRAIN_IMAGES}.gz": "51467d22d8cc72929e2a028a0428f2086b092bb31cfb79c69cc0a90ce135fde4",
+            f"{TRAIN_LABELS}.gz": "e38f9ebcd0f3ebcdec7fc8eabdcdaef93bb0df8ea12bee65224341c8183d8e17",
+            f"{TEST_IMAGES}.gz": "edd7a857845ad6bb1d0ba43fe7e794d164fe2dce499a1694695a792adfac43c5",
+            f"{TEST_LABELS}.gz": "20bb9a0ef54c7db3efc55a92eef5582c109615df22683c380526788f98e42a1c",
+        },
+    ),
+    "emnist-letters": Remote(
+        mirrors=(
+            "https://biometrics.nist.gov/cs_links/EMNIST/",
+            "https://www.itl.nist.gov/iaui/vip/cs_links/EMNIST/",
+        ),
+        checksums={EMNIST_ARCHIVE: "fb9bb67e33772a9cc0b895e4ecf36d2cf35be8b709693c3564cea2a019fcda8e"},
+        holds=f"{EMNIST_ARCHIVE} or its four files emnist-letters-…",
+    ),
+    "cifar-10": Remote(
+        mirrors=("https://www.cs.toronto.edu/~kriz/", "https://cave.cs.toronto.edu/kriz/"),
+        checksums={ARCHIVE: "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"},
+        holds=f"{ARCHIVE} or its six .bin files",
+    ),
 }
 
 
 def fetch(name: str) -> Path:
-    """Return the folder that holds the four files of a data set, after downloading those that are missing.
+    """Return the folder that holds the files of a data set, after downloading those that are missing.
 
     Parameters
     ----------
@@ -73,8 +118,8 @@ def fetch(name: str) -> Path:
     # Older versions of platformdirs leave "~" in the path, which would name a folder in the working folder.
     if cache.parts[0] == "~":
         raise DatasetError(
-            f"{name}: there is no home folder to download to; set XDG_CACHE_HOME, or give the folder that holds the "
-            "four IDX files as data_dir (--data-dir)"
+            f"{name}: there is no home folder to download to; set XDG_CACHE_HOME, or give the folder that holds "
+            f"{REMOTES[name].holds} as data_dir (--data-dir)"
         )
     folder = cache / name
     remote = REMOTES[name]
@@ -92,7 +137,7 @@ def _fetch_file(name: str, file: str, checksum: str, mirrors: tuple[str, ...], f
         failures.append(f"{urlsplit(mirror).hostname}: {failure}")
     raise DatasetError(
         f"{name}: {file} could not be downloaded ({'; '.join(failures)}); "
-        "give the folder that holds the four IDX files as data_dir (--data-dir)"
+        f"give the folder that holds {REMOTES[name].holds} as data_dir (--data-dir)"
     )
 
 

@@ -23,8 +23,8 @@ AS_FEATURES = 5
 """Bytes of memory that each element needs beside its own: 4 for its float32 copy, 1 for the flag "is finite"."""
 
 
-def read_npy(stream: IO[bytes], size: int) -> np.ndarray:
-    """Return the array of real numbers that `stream` holds.
+def read_npy(stream: IO[bytes], size: int, text: bool = False) -> np.ndarray:
+    """Return the array of real numbers, or of text, that `stream` holds.
 
     Parameters
     ----------
@@ -32,6 +32,8 @@ def read_npy(stream: IO[bytes], size: int) -> np.ndarray:
         The stream, at the beginning of the ``.npy`` content.
     size : int
         The largest number of bytes that the stream can yield.
+    text : bool, optional
+        Whether the array may hold text of a fixed width. By default False.
 
     Returns
     -------
@@ -48,8 +50,8 @@ def read_npy(stream: IO[bytes], size: int) -> np.ndarray:
     shape, fortran_order, dtype, header_size = _header(start)
     if dtype.hasobject:
         raise ValueError("a pickled array of Python objects; save it as numbers")
-    if dtype.kind not in "fiub":
-        raise ValueError(f"{str(dtype)[:100]}; real numbers are required")
+    if dtype.kind not in ("fiubUS" if text else "fiub") or dtype.itemsize == 0:
+        raise ValueError(f"{str(dtype)[:100]}; real numbers{' or text' if text else ''} are required")
     if len(shape) > MAX_RANK or any(type(n) is not int or not 0 <= n <= sys.maxsize for n in shape):
         raise ValueError(f"damaged: its header claims an impossible shape, {shown(shape)}")
     count = math.prod(shape)
@@ -58,7 +60,9 @@ def read_npy(stream: IO[bytes], size: int) -> np.ndarray:
         raise ValueError(
             f"damaged: its header claims {promised} bytes, {shown(shape)} {dtype}; at most {max(there, 0)} are there"
         )
-    needed, memory = count * (dtype.itemsize + AS_FEATURES), physical_memory()
+    # Texts are sorted and compared, which takes copies of all of them.
+    copies = 4 if dtype.kind in "US" else 1
+    needed, memory = count * (copies * dtype.itemsize + AS_FEATURES), physical_memory()
     if needed > memory:
         raise ValueError(
             f"too large: {shown(shape)} {dtype} needs {readable(needed)}; this machine has {readable(memory)}"

@@ -2,37 +2,40 @@
 
 import os
 import zipfile
-from io import BufferedReader
 from pathlib import Path
 
 import numpy as np
 
+from fgnumba.datasets.archives import Guarded, check_member
 from fgnumba.datasets.dataset import Dataset, first_false
-from fgnumba.datasets.idx import MAX_GZIP_RATIO
+from fgnumba.datasets.images import channels_seem_first
+from fgnumba.datasets.labels import classes_of, counted, warn
 from fgnumba.datasets.npy import read_npy
 from fgnumba.errors import DatasetError
-from fgnumba.storage.files import open_regular
+from fgnumba.storage.files import open_regular, size_of
 from fgnumba.validation.paths import path_of
 
 KEYS = ("x_train", "y_train", "x_test", "y_test")
-# A larger label is an identifier, not a class: the model would be given that many outputs.
-MAX_CLASSES = 1 << 16
-MAX_RATIO = {zipfile.ZIP_STORED: 1, zipfile.ZIP_DEFLATED: MAX_GZIP_RATIO}
-"""The compression methods that NumPy uses, and the most bytes that one compressed byte can yield in each."""
-MAX_DIRECTORY = 1 << 26
-ENCRYPTED = 1
+BYTES, LARGE, FEW = 127, 100.0, 20
+"""Bytes above `BYTES` are taken for pixels, which are divided by 255. Features above `LARGE` are doubtful: initial
+weights are drawn for inputs of about unit size. Whole numbers of at most `FEW` values are rarely real targets."""
 
 
-def load_npz(path: str | os.PathLike[str]) -> Dataset:
+def load_npz(path: str | os.PathLike[str], as_stored: bool = False) -> Dataset:
     """Load ``x_train``, ``y_train``, ``x_test`` and ``y_test`` from an ``.npz`` archive.
 
     Parameters
     ----------
     path : str or path
         The archive. The features are (n, K), (n, H, W) or (n, H, W, C) of any real dtype, and (n, H, W) becomes
-        (n, H, W, 1). They are converted to float32 and **not scaled**: bytes stay 0 to 255. The labels are (n,)
-        of any integer dtype, from 0 to at most 65,535. The number of classes is the largest label of both parts
-        plus 1.
+        (n, H, W, 1). They are converted to float32. Bytes (uint8) whose largest value in the training part is above
+        127 are pixels and divided by 255; nothing else is scaled. The labels are (n,) whole numbers or text. Whole
+        numbers from 0 to at most 65,535 are classes as they are, and the number of classes is the largest label of
+        both parts plus 1. Whole numbers that do not begin at 0, and text, become classes in sorted order. Targets of
+        floating-point numbers, (n,) or (n, N), are real targets.
+    as_stored : bool, optional
+        Whether to read as earlier versions did, for runs that they trained: nothing is scaled, and labels are classes
+        as they are. By default False.
 
     Returns
     -------
@@ -44,18 +47,42 @@ def load_npz(path: str | os.PathLike[str]) -> Dataset:
     DatasetError
         If the archive cannot be opened or is damaged, if an array is missing or pickled, or if its dtype, shape
         or values are not as described above. Pickled arrays are never loaded.
+
+    Warns
+    -----
+    FgWarning
+        If the features are divided by 255, if they are far from unit size, if an image's channels seem to come first,
+        if a class has no training example, or if labels become classes of other numbers.
     """
     path = path_of(path, "path", DatasetError)
     arrays = _read(path)
-    labels = {part: _labels(path, f"y_{part}", arrays[f"y_{part}"]) for part in ("train", "test")}
-    return Dataset(
-        name=path.name,
-        x_train=_features(path, "x_train", arrays["x_train"]),
-        y_train=labels["train"],
-        x_test=_features(path, "x_test", arrays["x_test"]),
-        y_test=labels["test"],
-        classes=1 + max(int(part.max()) for part in labels.values()),
-    )
+    targets = {key: _targets(path, key, arrays.pop(key)) for key in ("y_train", "y_test")}
+    features = [_features(path, key, arrays[key]) for key in ("x_train", "x_test")]
+    y_train, y_test = targets.values()
+    for part, x, y in (("train", features[0], y_train), ("test", features[1], y_test)):
+        if len(x) and len(x) != len(y):
+            raise DatasetError(
+                f"{path}: x_{part} has {len(x)} samples and y_{part} {len(y)} labels; the two numbers must be equal"
+            )
+    if as_stored:
+        if {y_train.dtype.kind, y_test.dtype.kind} - set("iu"):
+            raise DatasetError(
+                f"{path}: y_train is {y_train.dtype}, y_test {y_test.dtype}; integer labels are required"
+            )
+        known = counted(str(path), y_train, y_test, quiet=True)
+        return Dataset(path.name, features[0], known.train, features[1], known.test, known.count)
+    text = [y.dtype.kind == "U" or y.dtype.kind == "S" for y in (y_train, y_test)]
+    if text[0] != text[1] or (y_test.dtype.kind == "f" and y_train.dtype.kind != "f"):
+        raise DatasetError(
+            f"{path}: y_train is {y_train.dtype} and y_test {y_test.dtype}; the same kind is required"
+        )
+    x_train, x_test = _scaled(path, arrays, features)
+    if y_train.dtype.kind == "f":
+        y_test = y_test.reshape(len(y_test), -1).astype(np.float32, copy=False)
+        _warn_of_whole_targets(path, y_train)
+        return Dataset(path.name, x_train, y_train, x_test, y_test)
+    known = classes_of(str(path), y_train, y_test)
+    return Dataset(path.name, x_train, known.train, x_test, known.test, known.count, known.names)
 
 
 def _read(path: Path) -> dict[str, np.ndarray]:
@@ -65,8 +92,8 @@ def _read(path: Path) -> dict[str, np.ndarray]:
                 raise DatasetError(
                     f"{path}: holds a single array; an .npz archive of {', '.join(KEYS)} is required"
                 )
-            with zipfile.ZipFile(_Guarded(file)) as archive:
-                members = _members(path, archive.infolist())
+            with zipfile.ZipFile(Guarded(file)) as archive:
+                members = _members(path, archive.infolist(), size_of(file))
                 return {key: _member(path, archive, key, member) for key, member in members.items()}
     except DatasetError:
         raise
@@ -77,20 +104,7 @@ def _read(path: Path) -> dict[str, np.ndarray]:
         raise DatasetError(f"{path}: not an .npz archive, or a damaged one") from error
 
 
-class _Guarded:
-    """A file that refuses to read a piece larger than MAX_DIRECTORY, whatever size the archive's directory claims."""
-
-    def __init__(self, file: BufferedReader) -> None:
-        self._file = file
-        self.seek, self.tell, self.seekable = file.seek, file.tell, file.seekable
-
-    def read(self, size: int = -1) -> bytes:
-        if size > MAX_DIRECTORY:
-            raise zipfile.BadZipFile("a directory of so many members")
-        return self._file.read(size)
-
-
-def _members(path: Path, members: list[zipfile.ZipInfo]) -> dict[str, zipfile.ZipInfo]:
+def _members(path: Path, members: list[zipfile.ZipInfo], there: int) -> dict[str, zipfile.ZipInfo]:
     """Return the member of each key, after checking that it is there once and can be as long as it claims."""
     found: dict[str, zipfile.ZipInfo] = {}
     for member in members:
@@ -103,24 +117,14 @@ def _members(path: Path, members: list[zipfile.ZipInfo]) -> dict[str, zipfile.Zi
     if missing:
         raise DatasetError(f"{path}: no {', '.join(missing)}; {', '.join(KEYS)} are required")
     for key, member in found.items():
-        if member.flag_bits & ENCRYPTED:
-            raise DatasetError(f"{path}: {key} is encrypted; save it with numpy.savez")
-        if member.compress_type not in MAX_RATIO:
-            raise DatasetError(
-                f"{path}: {key} is compressed by method {member.compress_type}; save it with numpy.savez"
-            )
-        if member.file_size > member.compress_size * MAX_RATIO[member.compress_type]:
-            raise DatasetError(
-                f"{path}: {key} is damaged: {member.compress_size} bytes cannot hold the {member.file_size} "
-                "that they claim"
-            )
+        check_member(f"{path}: {key}", member, there)
     return found
 
 
 def _member(path: Path, archive: zipfile.ZipFile, key: str, member: zipfile.ZipInfo) -> np.ndarray:
     with archive.open(member) as stream:
         try:
-            array = read_npy(stream, member.file_size)
+            array = read_npy(stream, member.file_size, text=key.startswith("y"))
             # Reading past the end also makes zipfile compare the checksum.
             stream.read(1)
             return array
@@ -146,15 +150,51 @@ def _features(path: Path, key: str, array: np.ndarray) -> np.ndarray:
     return features[..., np.newaxis] if array.ndim == 3 else features
 
 
-def _labels(path: Path, key: str, array: np.ndarray) -> np.ndarray:
-    if array.dtype.kind not in "iu":
-        raise DatasetError(f"{path}: {key} is {array.dtype}; integer labels are required")
+def _targets(path: Path, key: str, array: np.ndarray) -> np.ndarray:
+    """Return labels as they are, and real targets as (n, N) float32."""
+    if array.dtype.kind == "f":
+        if array.ndim not in (1, 2) or 0 in array.shape:
+            raise DatasetError(f"{path}: {key} has shape {array.shape}; real targets are (n,) or (n, N)")
+        with np.errstate(over="ignore"):
+            targets = np.ascontiguousarray(array.reshape(len(array), -1), np.float32)
+        if not (finite := np.isfinite(targets)).all():
+            index = first_false(finite)
+            raise DatasetError(
+                f"{path}: {key}[{index}] is {targets.item(*index)}; finite targets are required"
+            )
+        return targets
     if array.ndim != 1 or array.size == 0:
         raise DatasetError(f"{path}: {key} has shape {array.shape}; (n,) with at least one label is required")
-    possible = (array >= 0) & (array < MAX_CLASSES)
-    if not possible.all():
-        index = first_false(possible)
-        raise DatasetError(
-            f"{path}: {key}[{index}] is {array.item(*index)}; labels are 0 to at most {MAX_CLASSES - 1}"
+    return array
+
+
+def _scaled(path: Path, arrays: dict[str, np.ndarray], features: list[np.ndarray]) -> list[np.ndarray]:
+    """Divide features that were bytes of pixels by 255, and warn of others that look wrong."""
+    train = features[0]
+    shape = train.shape
+    if len(shape) == 4 and arrays["x_train"].ndim == 4 and channels_seem_first(shape[1:]):
+        warn(
+            f"{path}: x_train has shape {shape}; do the channels come first? Images are (n, height, width, channels), "
+            "and numpy.moveaxis(x, 1, -1) puts the channels last"
         )
-    return array.astype(np.int64)
+    if train.size == 0:
+        return features
+    largest = max(float(train.max()), -float(train.min()))
+    if {array.dtype.str for array in arrays.values()} == {"|u1"} and largest > BYTES:
+        warn(f"{path}: the features are bytes up to {largest:.0f}; they are divided by 255")
+        return [np.divide(array, 255, out=array) for array in features]
+    if largest > LARGE:
+        warn(
+            f"{path}: the features reach {largest:.4g} and are not scaled; weights are drawn for inputs of about unit "
+            "size, so bring each feature to a mean near 0 and a deviation near 1"
+        )
+    return features
+
+
+def _warn_of_whole_targets(path: Path, targets: np.ndarray) -> None:
+    values = np.unique(targets[:, 0])
+    if targets.shape[1] == 1 and len(values) <= FEW and (values == np.rint(values)).all():
+        warn(
+            f"{path}: y_train is floating-point, so its {len(values)} values are real targets (regression); for "
+            "classes, save it as whole numbers"
+        )

@@ -130,7 +130,7 @@ def test_digits_never_change():
 def test_unknown_name():
     with refused(r"no data set is called 'mnits' .did you mean 'mnist'"):
         load("mnits")
-    with refused(r"no data set is called '' .choose from digits, fashion-mnist, mnist"):
+    with refused(f"no data set is called '' .choose from {', '.join(sorted(NAMES))}"):
         load("")
     with refused("no data set is called"):
         load("x" * 10_000)
@@ -151,7 +151,7 @@ def test_paths_that_lead_nowhere(tmp_path):
 
 
 def test_data_dir_of_what_has_none(tmp_path):
-    with refused("data_dir applies to mnist and fashion-mnist; 'digits'"):
+    with refused("data_dir applies to mnist, fashion-mnist, kmnist, emnist-letters, cifar-10; 'digits'"):
         load("digits", data_dir=tmp_path)
 
 
@@ -256,10 +256,11 @@ def test_cache_that_cannot_be_written(web, tmp_path):
 
 
 def test_remotes():
-    assert NAMES == ("digits", "mnist", "fashion-mnist")
-    for remote in REMOTES.values():
+    assert NAMES == ("digits", "mnist", "fashion-mnist", "kmnist", "emnist-letters", "cifar-10")
+    for name, remote in REMOTES.items():
         assert len(remote.mirrors) == 2
-        assert len(remote.checksums) == 4
+        assert all(mirror.endswith("/") for mirror in remote.mirrors)
+        assert len(remote.checksums) == (4 if name.endswith("mnist") else 1)
         assert all(len(bytes.fromhex(checksum)) == 32 for checksum in remote.checksums.values())
 
 

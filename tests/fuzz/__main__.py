@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 NAMES = (
-    *("config", "model", "idx", "npz", "npy", "csv", "safetensors", "saved-model", "onnx"),
+    *("config", "model", "idx", "npz", "npy", "csv", "cifar", "emnist", "safetensors", "saved-model", "onnx"),
     *("run-folder", "checkpoint", "replay"),
 )
 MOST_FAILURES = 10

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from fgnumba.datasets import idx, npy
+from fgnumba.datasets import cifar, idx, npy
 from fgnumba.errors import MAX_MESSAGE, FgError
 from fgnumba.interchange import onnx_file
 from fgnumba.kernels.machine import memory
@@ -40,7 +40,7 @@ MACHINE_BYTES = 32 << 20
 
 def shrink_the_machine() -> None:
     """Let parsers believe that there are `MACHINE_BYTES`."""
-    for module in (sizes, npy, idx, memory, onnx_file):
+    for module in (sizes, npy, idx, cifar, memory, onnx_file):
         module.physical_memory = lambda: MACHINE_BYTES  # type: ignore[attr-defined]
 
 

@@ -6,6 +6,7 @@ memory has run out is a failure, too, because sizes must be checked before memor
 
 import gzip
 import io
+import tarfile
 import tempfile
 import zipfile
 from pathlib import Path
@@ -16,7 +17,7 @@ import numpy as np
 from safetensors.numpy import save
 
 import fgnumba as fg
-from fgnumba.datasets import load, read_idx
+from fgnumba.datasets import cifar, load, read_idx
 from fgnumba.errors import FgError
 from fgnumba.runs import run_folder, saved_run
 from fgnumba.runs.assembly import written_model
@@ -172,6 +173,42 @@ def read_run_folder(content: bytes) -> None:
     rules.refuses_well(lambda: saved_run.read(rules.FOLDER, "cpu"))
 
 
+def read_cifar(content: bytes) -> None:
+    rules.refuses_well(lambda: load(rules.written("cifar-10-binary.tar.gz", content)))
+    # A mutated stream seldom has the checksum that lets its members be read.
+    packed = gzip.compress(content, 1, mtime=0)
+    rules.refuses_well(lambda: load(rules.written("cifar-10-binary.tar.gz", packed)))
+
+
+def read_emnist(content: bytes) -> None:
+    rules.written("gzip.zip", content)
+    rules.refuses_well(lambda: load("emnist-letters", data_dir=rules.FOLDER))
+
+
+def _cifar_seeds() -> list[bytes]:
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w") as archive:
+        for name in (*cifar.TRAIN, cifar.TEST):
+            member = tarfile.TarInfo(f"{cifar.FOLDER}/{name}")
+            member.size = cifar.RECORD
+            archive.addfile(member, io.BytesIO(bytes(cifar.RECORD)))
+    return [gzip.compress(stream.getvalue(), mtime=0), stream.getvalue()]
+
+
+def _emnist_seeds() -> list[bytes]:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        for part in ("train", "test"):
+            for what, sizes, content in (
+                ("images-idx3", (2, 3, 4), bytes(24)),
+                ("labels-idx1", (2,), b"\1\x1a"),
+            ):
+                header = bytes([0, 0, 8, len(sizes)]) + b"".join(n.to_bytes(4, "big") for n in sizes)
+                packed = gzip.compress(header + content, mtime=0)
+                archive.writestr(f"gzip/emnist-letters-{part}-{what}-ubyte.gz", packed)
+    return [stream.getvalue()]
+
+
 def array_file(array: np.ndarray, version: tuple[int, int] | None = None) -> bytes:
     stream = io.BytesIO()
     np.lib.format.write_array(stream, array, version)
@@ -266,6 +303,8 @@ TARGETS = {
     "npz": rules.Target(read_npz, _npz_seeds),
     "npy": rules.Target(read_npy, _npy_seeds),
     "csv": rules.Target(read_csv, lambda: [b"a,b,c,d,e\n1,2,3,4,5\n", b'\xef\xbb\xbf1e3,-2,.5,"4",inf\r\n']),
+    "cifar": rules.Target(read_cifar, _cifar_seeds),
+    "emnist": rules.Target(read_emnist, _emnist_seeds),
     "safetensors": rules.Target(read_safetensors, _tensor_seeds),
     "saved-model": rules.Target(read_saved_model, _model_seeds),
     "onnx": rules.Target(read_onnx, _onnx_seeds),

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fgnumba.datasets import idx, load, npy, read_idx
+from fgnumba.datasets import idx_folder, load, npy, read_idx
 from fgnumba.errors import ConfigError, DatasetError, FgError
 from fgnumba.runs.configuration import MAX_TOML, RunConfig
 from fgnumba.storage.safetensors import MAX_HEADER, read_header, read_tensors
@@ -315,9 +315,14 @@ def test_pipes_and_devices_are_not_waited_for(tmp_path, kind):
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
 def test_a_pipe_among_the_files_of_a_folder(tmp_path):
-    for name in (idx.TRAIN_IMAGES, idx.TRAIN_LABELS, idx.TEST_IMAGES, idx.TEST_LABELS):
+    for name in (
+        idx_folder.TRAIN_IMAGES,
+        idx_folder.TRAIN_LABELS,
+        idx_folder.TEST_IMAGES,
+        idx_folder.TEST_LABELS,
+    ):
         os.mkfifo(tmp_path / name)
-    with pytest.raises(DatasetError, match=f"no file {idx.TRAIN_IMAGES}"):
+    with pytest.raises(DatasetError, match=f"no file {idx_folder.TRAIN_IMAGES}"):
         load(tmp_path)
 
 
