@@ -112,7 +112,7 @@ def compare(
     from fgnumba.cli.output import leave, results_folder
     from fgnumba.cli.progress import interruptible, spinner
     from fgnumba.runs.assembly import written_model
-    from fgnumba.runs.configuration import RunConfig, named
+    from fgnumba.runs.configuration import configured, named
     from fgnumba.runs.jobs import mapper_of
 
     given = {"steps": steps, "seconds": seconds, "products": products}
@@ -121,8 +121,7 @@ def compare(
         raise fg.ConfigError(f"{' and '.join(budgets)} are both given; give one budget")
     ((kind, amount),) = budgets.items()
     mapper = mapper_of(jobs)
-    settings = RunConfig() if config is None else RunConfig.from_toml(config)
-    settings = settings.updated({name: value for name, value in options.items() if value is not None})
+    settings = configured(config, {name: value for name, value in options.items() if value is not None})
     name = named(settings)
     with results_folder(out, Path("compared", name)) as folder:
         dataset = fg.datasets.load(settings.data, data_dir=settings.data_dir)

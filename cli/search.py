@@ -126,7 +126,7 @@ def search(
     from fgnumba.bench.learning.compare_estimators import recipe_of
     from fgnumba.errors import did_you_mean, shown
     from fgnumba.runs.assembly import written_model
-    from fgnumba.runs.configuration import RunConfig
+    from fgnumba.runs.configuration import configured
     from fgnumba.runs.jobs import mapper_of
     from fgnumba.runs.search import HELD_OUT, Search
 
@@ -141,8 +141,7 @@ def search(
         raise fg.ConfigError(f"falls is {falls!r}; numbers with commas between are required") from None
     what = Search(lowest, highest, 16 if count is None else count, powers, steps)
     mapper = mapper_of(jobs)
-    settings = RunConfig() if config is None else RunConfig.from_toml(config)
-    settings = settings.updated({name: value for name, value in options.items() if value is not None})
+    settings = configured(config, {name: value for name, value in options.items() if value is not None})
     dataset = fg.datasets.load(settings.data, data_dir=settings.data_dir)
     # A model that cannot be built is reported before the file of trials is created.
     written_model(settings, dataset.outputs)

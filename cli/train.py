@@ -149,7 +149,7 @@ def train(
     bit-identical to that of an uninterrupted run. So is that of a run which --resume with --steps trains further.
     """
     from fgnumba.runs import run_folder
-    from fgnumba.runs.configuration import RunConfig
+    from fgnumba.runs.configuration import configured
 
     keeping = {"checkpoint_every": checkpoint_every, "keep": keep, "compact": compact}
     keeping = {name: value for name, value in keeping.items() if value is not None}
@@ -168,8 +168,7 @@ def train(
         return continued(resume, given, Told(quiet, as_json), keeping)
     from fgnumba.cli.run import Told, begun
 
-    settings = RunConfig() if config is None else RunConfig.from_toml(config)
-    settings = settings.updated(given)
+    settings = configured(config, given)
     if out is not None:
         run_folder.check_destination(out)
     return begun(settings, out, Told(quiet, as_json), telemetry, loggers, keeping)

@@ -1,21 +1,20 @@
 """The configuration of a training run: default settings, overridden by a TOML file, and that by options."""
 
 import math
-import os
 import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote_to_bytes
 
 from fgnumba.errors import ConfigError, did_you_mean, shown
+from fgnumba.runs.places import URI, beside, check_places, held, path_in
 from fgnumba.runs.presets import Table
 from fgnumba.storage.files import read_whole
 from fgnumba.training.defaults import HELD_OUT, PATIENCE
 from fgnumba.validation import flag, optional, real_number, several, store, whole_number
-from fgnumba.validation.paths import expanded, path_of, shortened
+from fgnumba.validation.paths import path_of, shortened
 
 CONFIG = "config.toml"
 """Name of the file of settings in a run folder."""
@@ -31,7 +30,7 @@ MAX_KEY_PARTS = 16
 _DEEP_KEY = re.compile(
     rf"""(?<![\w-])(?:(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){{{MAX_KEY_PARTS}}}"""
 )
-_PATHS, _URI = ("data", "data_dir", "model"), "file://"
+_PATHS = ("data", "data_dir", "model")
 DECADES = 4.0
 """By default the learning rate falls over a run by the factor e to this power, about 55."""
 
@@ -260,7 +259,7 @@ class RunConfig:
         import tomli_w
 
         settings = self.settings()
-        paths = {name: _held(settings[name]) for name in _PATHS if name in settings}
+        paths = {name: held(settings[name]) for name in _PATHS if name in settings}
         return tomli_w.dumps({**settings, **paths, **({"run": dict(run)} if run else {})})
 
     def settings(self) -> dict[str, Any]:
@@ -272,13 +271,37 @@ class RunConfig:
         }
 
 
+def configured(file: Path | None, given: Mapping[str, Any]) -> RunConfig:
+    """Return the configuration of a file, overridden by options.
+
+    Parameters
+    ----------
+    file : Path, optional
+        The TOML file. None: the default settings.
+    given : mapping
+        The options by the names of the parameters.
+
+    Raises
+    ------
+    ConfigError
+        As for :meth:`RunConfig.from_toml`, or if a path in the file leads nowhere, from the working folder or the
+        folder of the file, and no option overrides it.
+    """
+    if file is None:
+        return RunConfig().updated(given)
+    config = RunConfig.from_toml(file).updated(given)
+    check_places(file, {key: getattr(config, key) for key in _PATHS if key not in given})
+    return config
+
+
 def read_settings(path: Path) -> dict[str, Any]:
     """Return the settings in a TOML file by the names of :class:`RunConfig`'s parameters.
 
     Parameters
     ----------
     path : Path
-        The file. A ``[run]`` table, which a run folder's config.toml has, is left out.
+        The file. A ``[run]`` table, which a run folder's config.toml has, is left out. A path leads from the working
+        folder or, where nothing is there, from the folder of the file.
 
     Raises
     ------
@@ -299,8 +322,10 @@ def read_settings(path: Path) -> dict[str, Any]:
         if key not in known:
             raise ConfigError(f"{path}: unknown key {shown(key)}{did_you_mean(key, known)}")
     for key in _PATHS:
-        if str(table.get(key, "")).startswith(_URI):
-            table[key] = _path_in(path, key, table[key])
+        if str(table.get(key, "")).startswith(URI):
+            table[key] = path_in(path, key, table[key])
+        elif isinstance(table.get(key), str):
+            table[key] = beside(path, key, table[key])
     for key in ("widths", "layers"):
         if key in table:
             if not isinstance(table[key], list):
@@ -354,23 +379,6 @@ def named(config: RunConfig) -> str:
         number is short enough for a file name.
     """
     return "-".join(shortened(Path(name).stem, 100) for name in (config.data, config.model))
-
-
-def _path_in(file: Path, key: str, uri: str) -> str:
-    """Return the path that a ``file://`` URI in a TOML file stands for."""
-    host, slash, rest = uri.removeprefix(_URI).partition("/")
-    if host not in ("", "localhost") or not slash:
-        raise ConfigError(f"{file}: {key} is {shown(uri)}; a file of this machine, file:///..., is required")
-    return os.fsdecode(unquote_to_bytes(f"/{rest}"))
-
-
-def _held(path: str) -> str:
-    """Return a path in a form that TOML, which is UTF-8, can hold: a path of other bytes becomes a ``file://`` URI."""
-    try:
-        path.encode()
-    except UnicodeEncodeError:
-        return Path(os.path.abspath(expanded(path, "path"))).as_uri()
-    return path
 
 
 def _text(name: str, value: Any) -> None:
