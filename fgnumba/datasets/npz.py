@@ -8,11 +8,11 @@ import numpy as np
 
 from fgnumba.datasets.archives import Guarded, check_member
 from fgnumba.datasets.dataset import Dataset, first_false
-from fgnumba.datasets.images import channels_seem_first
 from fgnumba.datasets.labels import classes_of, counted, warn
 from fgnumba.datasets.npy import read_npy
 from fgnumba.errors import DatasetError
 from fgnumba.storage.files import open_regular, size_of
+from fgnumba.validation.images import channels_seem_first
 from fgnumba.validation.paths import path_of
 
 KEYS = ("x_train", "y_train", "x_test", "y_test")

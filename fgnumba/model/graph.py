@@ -20,7 +20,7 @@ from fgnumba.layers.base import sizes
 from fgnumba.layers.losses import Loss
 from fgnumba.layers.parameters import Parameter, assign_all, checked, shapes_of
 from fgnumba.model.described import Described
-from fgnumba.model.nodes import Node, check_uses, wired
+from fgnumba.model.nodes import Node, check_channels_last, check_uses, wired
 from fgnumba.model.plan import Plan
 from fgnumba.model.recent import Recent
 from fgnumba.model.sizes import check_example, check_parameters, checked_batch, shape_of
@@ -353,7 +353,8 @@ class Sequential(Graph):
     Raises
     ------
     ShapeError, ConfigError, DeviceError
-        For the same reasons as :class:`Graph`.
+        For the same reasons as :class:`Graph`. An input shape such as (1, 28, 28) or (3, 32, 32) with convolutions or
+        pooling is refused, since it has the channels first; a :class:`Graph` takes it.
 
     Examples
     --------
@@ -379,6 +380,7 @@ class Sequential(Graph):
                 raise ConfigError(f"layers[{index}] is {shown(layer)}; a layer is required, as Dense(10)")
             if layer.inputs[0] > 1:
                 raise ConfigError(f"layers[{index}]: {layer.kind} joins several inputs; use a Graph")
+        check_channels_last(self.layers, input_shape)
         nodes = [Node(str(index), layer) for index, layer in enumerate(self.layers)]
         super().__init__(nodes, input_shape, seed=seed, device=device, initial=initial)
 

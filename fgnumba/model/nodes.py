@@ -5,8 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fgnumba.errors import ConfigError, did_you_mean, shown
-from fgnumba.layers import Layer
+from fgnumba.errors import ConfigError, ShapeError, did_you_mean, shown
+from fgnumba.layers import AvgPool2d, Conv2d, Dense, Flatten, Layer, MaxPool2d
+from fgnumba.validation import several
+from fgnumba.validation.images import channels_seem_first
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*")
 
@@ -99,3 +101,28 @@ def check_uses(nodes: Sequence[WiredNode], output: str) -> None:
     for name in names:
         if name not in used:
             raise ConfigError(f"layer {name!r} feeds no other layer, and is not the output {output!r}")
+
+
+def check_channels_last(layers: Sequence[Layer], input_shape: Any) -> None:
+    """Raise ShapeError if images seem to have their channels first and a layer would take them for rows.
+
+    Parameters
+    ----------
+    layers : sequence of Layer
+        The layers, each of which reads the one before.
+    input_shape : tuple of int, or int
+        The shape of one example.
+    """
+    shape = several(input_shape)
+    if shape is None or not channels_seem_first(shape):
+        return
+    for layer in layers:
+        if isinstance(layer, Dense | Flatten):
+            return
+        if isinstance(layer, Conv2d | MaxPool2d | AvgPool2d):
+            channels, height, width = shape
+            raise ShapeError(
+                f"input_shape is {shown(tuple(shape))}; do the channels come first? Images are (height, "
+                f"width, channels), as ({height}, {width}, {channels}), which numpy.moveaxis(x, 1, -1) makes of a batch. "
+                f"If {channels} high and {width} channels is meant, build the model with fgnumba.Graph"
+            )

@@ -196,7 +196,16 @@ def build(config: RunConfig, dataset: Dataset) -> tuple[RunConfig, Graph]:
         The data set, which decides the input shape and the number of classes.
     """
     written, where = written_model(config, dataset.outputs)
-    model = model_from(written, dataset.outputs, where, dataset.input_shape, config.seed, config.device)
+    # The layers of a run that is continued are as they were meant.
+    model = model_from(
+        written,
+        dataset.outputs,
+        where,
+        dataset.input_shape,
+        config.seed,
+        config.device,
+        saved=config.layers is not None,
+    )
     resolved = [
         {**table, **({"units": dataset.outputs} if table.get("units") == "classes" else {})}
         for table in written

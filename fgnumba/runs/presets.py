@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from fgnumba.errors import ConfigError, ShapeError, did_you_mean, shown
 from fgnumba.validation import several
+from fgnumba.validation.images import channels_seem_first
 
 if TYPE_CHECKING:
     from fgnumba.kernels.devices.device import Device
@@ -127,6 +128,7 @@ def model_from(
     seed: int = 0,
     device: "str | Device" = "auto",
     initial: "Provider | None" = None,
+    saved: bool = False,
 ) -> "Graph":
     """Return the classifier that tables describe.
 
@@ -149,6 +151,8 @@ def model_from(
         Where the model runs. Default: ``"auto"``.
     initial : callable, optional
         Returns the initial parameters, as :class:`fgnumba.Graph` takes it. None (the default) draws them.
+    saved : bool
+        Whether the tables are those of a run that is saved, whose input shape is as it was meant. Default: False.
 
     Raises
     ------
@@ -160,7 +164,10 @@ def model_from(
 
     layers = layers_from(tables, classes, where)
     try:
-        model = graph_of(tables, layers, input_shape, seed=seed, device=device, initial=initial)
+        # With its output named, it is a Graph, which takes any shape.
+        as_meant = saved and tables and channels_seem_first(input_shape)
+        output = tables[-1].get("name", str(len(tables) - 1)) if as_meant else None
+        model = graph_of(tables, layers, input_shape, output, seed=seed, device=device, initial=initial)
     except (ConfigError, ShapeError) as error:
         raise type(error)(f"{where}: {error}") from None
     if model.output_shape != (classes,):

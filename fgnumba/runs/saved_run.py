@@ -82,7 +82,9 @@ def read(path: Path, device: "str | Device" = "auto") -> Run:
 
     model = undamaged(
         path / CONFIG,
-        lambda: model_from(config.layers or (), classes, CONFIG, shape, config.seed, device, trained),
+        lambda: model_from(
+            config.layers or (), classes, CONFIG, shape, config.seed, device, trained, saved=True
+        ),
     )
     records = undamaged(path / METRICS, lambda: read_records(path / METRICS))
     return Run(config, model, records, facts.get(DATA), facts)
@@ -151,7 +153,7 @@ def read_start(path: Path) -> tuple[RunConfig, "Trainer"]:
     def start() -> "tuple[RunConfig, Trainer]":
         config, _, shape, classes = _read_config(path / CONFIG)
         layers = config.layers or ()
-        model = model_from(layers, classes, CONFIG, shape, config.seed, config.device)
+        model = model_from(layers, classes, CONFIG, shape, config.seed, config.device, saved=True)
         return config, trainer(config, model)
 
     return undamaged(path / CONFIG, start)

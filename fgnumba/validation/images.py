@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 CHANNELS = (1, 3)
-SMALLEST = 5
-"""Smallest size of an image that is taken for one: four channels of 4x4 activations are no image."""
+SMALLEST = 8
+"""Smallest height of what is taken for an image; the embedded digits have it."""
 
 
 def channels_seem_first(shape: Sequence[int]) -> bool:
