@@ -37,7 +37,16 @@ DEFAULT = "feedback,local-feedback,activity-layerwise,weight-perturbation,revers
     f"(backpropagation).  [default: {DEFAULT.replace(',', ', ')}]",
 )
 @shared(
-    "model", "widths", "data", "data_dir", "direction", "directions", "optimizer", "learning_rate", "decay"
+    "model",
+    "widths",
+    "data",
+    "data_dir",
+    "loss",
+    "direction",
+    "directions",
+    "optimizer",
+    "learning_rate",
+    "decay",
 )
 @shared("momentum", "nesterov", "weight_decay", "clip_norm", "radius", "batch_size", "seed", "config")
 @click.option(
@@ -113,6 +122,7 @@ def compare(
     from fgnumba.cli.progress import interruptible, spinner
     from fgnumba.runs.assembly import written_model
     from fgnumba.runs.configuration import configured, named
+    from fgnumba.runs.data import load_data
     from fgnumba.runs.jobs import mapper_of
 
     given = {"steps": steps, "seconds": seconds, "products": products}
@@ -124,7 +134,11 @@ def compare(
     settings = configured(config, {name: value for name, value in options.items() if value is not None})
     name = named(settings)
     with results_folder(out, Path("compared", name)) as folder:
-        dataset = fg.datasets.load(settings.data, data_dir=settings.data_dir)
+        dataset = load_data(settings)
+        if dataset.classes is None:
+            raise fg.ConfigError(
+                f"{dataset.name}: estimators are compared by accuracy, and regression has none"
+            )
         # A model that cannot be built is reported before the work begins.
         written_model(settings, dataset.outputs)
         with interruptible(spinner(f"comparing on {name}")) as advance:

@@ -47,11 +47,11 @@ def evaluate(run: Path, data: str | None, data_dir: str | None, as_json: bool) -
     import fgnumba as fg
     from fgnumba.errors import printable
     from fgnumba.runs import saved_run
+    from fgnumba.runs.data import for_evaluation
     from fgnumba.storage.json_lines import json_object
 
     trained = saved_run.read(run)
-    directory = data_dir if data_dir is not None or data is not None else trained.config.data_dir
-    dataset = fg.datasets.load(trained.config.data if data is None else data, data_dir=directory)
+    dataset = for_evaluation(trained.config, run, trained.labels, trained.data_sha256, data, data_dir)
     if dataset.input_shape != trained.model.input_shape or dataset.outputs > trained.model.outputs:
         raise fg.ShapeError(
             f"{dataset.name}: examples have shape {dataset.input_shape} and {dataset.outputs} classes; "
@@ -64,8 +64,9 @@ def evaluate(run: Path, data: str | None, data_dir: str | None, as_json: bool) -
                 f"the result is of the changed data"
             )
         )
-    result = fg.evaluate(trained.model, dataset.x_test, dataset.y_test)
+    result = fg.evaluate(trained.model, dataset.x_test, dataset.y_test, loss=trained.config.loss)
     if as_json:
         show(json_object({"accuracy": result.accuracy, "loss": result.loss, "n": result.n, **result.metrics}))
     else:
-        show(f"accuracy {result.accuracy:.4f}, loss {result.loss:.4f} on {result.n} test examples")
+        name = "accuracy" if "accuracy" in result.metrics else "r2"
+        show(f"{name} {result.metrics[name]:.4f}, loss {result.loss:.4f} on {result.n} test examples")

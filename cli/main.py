@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from fgnumba import __version__
-from fgnumba.cli.message import finish, prepare, say
+from fgnumba.cli.message import finish, prepare, say, show_warnings
 from fgnumba.cli.options import examples
 from fgnumba.cli.sections import Context
 from fgnumba.cli.signals import Ended, Interrupt
@@ -96,6 +96,7 @@ def main(arguments: list[str] | None = None) -> None:
         Arguments of the command line after the program's name. None (the default) takes those of the process.
     """
     prepare()
+    show_warnings()
     try:
         status = _status(arguments)
     finally:

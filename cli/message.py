@@ -7,11 +7,12 @@ import contextlib
 import io
 import os
 import sys
-from typing import TYPE_CHECKING, Any
+import warnings
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
-from fgnumba.errors import RunError
+from fgnumba.errors import FgWarning, RunError, printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -41,6 +42,27 @@ def prepare() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors=ESCAPED)
+
+
+def show_warnings() -> None:
+    """Print every FgWarning as one line on standard error, and other warnings as Python does."""
+    shown_before = warnings.showwarning
+
+    def showwarning(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        if issubclass(category, FgWarning):
+            say(printable(f"fgtrain: warning: {message}"))
+        else:
+            shown_before(message, category, filename, lineno, file, line)
+
+    warnings.showwarning = showwarning
+    warnings.simplefilter("always", FgWarning)
 
 
 def say(message: str) -> None:

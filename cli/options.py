@@ -45,6 +45,21 @@ class Widths(click.ParamType):
             self.fail(f"{value!r} is not a list of whole numbers like 1024,1024", param, ctx)
 
 
+class Columns(click.ParamType):
+    """Names of columns, separated by commas."""
+
+    name = "COLUMN,..."
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> str | tuple[str, ...]:
+        """Return the name, or the names where there are several."""
+        if not isinstance(value, str):
+            return tuple(value)
+        names = tuple(part.strip() for part in value.split(","))
+        return names[0] if len(names) == 1 else names
+
+
 class PathName(click.ParamType):
     """The path of a file or folder. It may begin with ``~``, which stands for the home folder.
 
@@ -104,15 +119,27 @@ _SHARED: dict[str, Callable[[F], F]] = {
         "--data",
         shell_complete=completion.names(completion.DATA, or_file=True),
         metavar="NAME|FILE",
-        help="Data set: digits (included), mnist, fashion-mnist, an .npz file or a folder of IDX files.  "
-        "[default: digits]",
+        help="Data set: digits (included), mnist, fashion-mnist, kmnist, emnist-letters, cifar-10, an .npz file, a "
+        "folder of IDX files, or, with --target, a table (.csv, .parquet).  [default: digits]",
     ),
     "data_dir": click.option(
         "--data-dir",
         shell_complete=completion.folders,
         metavar="DIR",
-        help="Folder that holds the IDX files of mnist or fashion-mnist.  [default: the files are downloaded "
-        "once and kept in the user's cache]",
+        help="Folder that holds the files of mnist, fashion-mnist, kmnist, emnist-letters or cifar-10.  [default: "
+        "they are downloaded once and kept in the user's cache]",
+    ),
+    "target": click.option(
+        "--target",
+        type=Columns(),
+        help="Column of a table that is to be predicted; several of numbers with commas between.  [default: the data "
+        "are no table]",
+    ),
+    "loss": click.option(
+        "--loss",
+        metavar="NAME",
+        help="Loss: cross-entropy (classes) or mse (mean squared error, for regression); it also decides what the "
+        "target of a table is taken for.  [default: the one that the targets call for]",
     ),
     "estimator": click.option(
         "--estimator",

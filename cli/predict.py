@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         "fgtrain predict runs/digits-mlp-1 images.npy",
         "fgtrain predict runs/digits-mlp-1 images.npy --output probabilities.npy",
         "fgtrain predict runs/digits-mlp-1 images.csv --output probabilities.csv",
+        "fgtrain predict runs/iris-mlp-1 new.csv",
     ),
 )
 @click.argument("run", type=RUN, metavar="RUN")
@@ -43,19 +44,26 @@ def predict(run: Path, inputs: Path, output: Path | None) -> None:
     digits and mnist. Pixels that are bytes (uint8) are divided as in training.
 
     A file that ends in .csv is read as text: an example on each line, its features with commas between. A first line of
-    names is skipped.
+    names is skipped. If the run trained on a table, INPUT is a table with the same columns (.csv, .parquet), of which
+    the target's need not be there: what was done to the columns in training is done to them.
 
     Without --output, the command prints the most probable class of each example, one on each line: its label, or its
     number. Of a regression it prints the outputs.
     """
+    from fgnumba.cli.predict_table import predict_table
     from fgnumba.errors import RunError
     from fgnumba.runs import saved_run
+    from fgnumba.runs.data import read_rules
     from fgnumba.runs.inputs import read_examples
     from fgnumba.runs.prediction import answers, predicted
 
     if output is not None and output.exists() and inputs.exists() and output.samefile(inputs):
         raise RunError(f"output: {output} is the input, which would be overwritten; name another file")
     trained = saved_run.read(run)
+    rules = read_rules(run)
+    if rules is not None and inputs.suffix.lower() != ".npy":
+        predict_table(rules, trained, inputs, output)
+        return
     values = predicted(trained, read_examples(inputs, trained))
     if output is None:
         show("\n".join(answers(trained, values)))

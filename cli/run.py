@@ -16,9 +16,10 @@ from fgnumba.errors import printable, shown
 from fgnumba.runs import continuation, run_folder, saved_run
 from fgnumba.runs.assembly import Assembled, assemble
 from fgnumba.runs.configuration import named
+from fgnumba.runs.data import load_data, write_rules
 from fgnumba.runs.loggers import checked_names, loggers_of
 from fgnumba.runs.loss_log import LossLog
-from fgnumba.runs.run_folder import DATA, DIVERGED, RESTORED
+from fgnumba.runs.run_folder import DATA, DIVERGED, LABELS, RESTORED
 from fgnumba.runs.surroundings import surroundings
 from fgnumba.training.checkpoints import LOCK
 from fgnumba.training.defaults import JUDGED_RECORDS
@@ -83,7 +84,10 @@ def begun(
     """
     _kept("", keeping)
     loggers = checked_names(loggers)
-    dataset = fg.datasets.load(config.data, data_dir=config.data_dir)
+    dataset = load_data(config)
+    if not told.quiet:
+        for line in getattr(dataset, "notes", ()):
+            say(printable(line))
     ready = assemble(config, dataset)
     if telemetry is not None:
         whole_number("telemetry", telemetry)
@@ -103,6 +107,7 @@ def begun(
         "input_shape": list(ready.model.input_shape),
         "classes": ready.model.outputs,
         DATA: dataset.digest,
+        **({} if dataset.labels is None else {LABELS: list(dataset.labels)}),
         **surroundings(ready.model, fg.__version__),
         **({} if telemetry is None else {"telemetry": telemetry}),
         **({"logger": list(loggers)} if loggers else {}),
@@ -148,7 +153,7 @@ def continued(folder: Path, given: Mapping[str, Any], told: Told, keeping: Mappi
     if longer and DIVERGED in facts:
         raise fg.RunError(f"{folder} has ended: it diverged at step {facts[DIVERGED]}; train a new run")
     config = config.updated(given)
-    dataset = fg.datasets.load(config.data, data_dir=config.data_dir)
+    dataset = load_data(config, facts.get(DATA))
     digest = facts.get(DATA, dataset.digest)
     if digest != dataset.digest:
         raise fg.RunError(
@@ -206,7 +211,11 @@ class _Run:
         self._told, self.begun, self._first = told, False, FirstLoss()
         config = ready.config
         self._stopping = (
-            fg.callbacks.EarlyStopping(config.patience, restore_best=config.restore_best)
+            fg.callbacks.EarlyStopping(
+                config.patience,
+                "validation_accuracy" if ready.trainer.loss.metric == "accuracy" else "validation_loss",
+                restore_best=config.restore_best,
+            )
             if config.patience
             else None
         )
@@ -239,6 +248,7 @@ class _Run:
                 # Another process may have ended the run since the check in `continued`.
                 elif _has_ended(self._folder, self._facts):
                     return 0
+                write_rules(self._folder, self._dataset)
                 if resume:
                     run_folder.remember(self._folder, self._ready.config, self._facts)
                 followers = [

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 )
 @shared("estimator")
 @shared("direction", "directions", "optimizer", "momentum", "nesterov", "weight_decay", "clip_norm", "radius")
-@shared("model", "widths", "data", "data_dir", "batch_size", "seed", "device", "config")
+@shared("model", "widths", "data", "data_dir", "target", "loss", "batch_size", "seed", "device", "config")
 @click.option(
     "--lowest", type=float, default=1e-5, metavar="X", help="Lowest learning rate to try.  [default: 1e-5]"
 )
@@ -127,6 +127,7 @@ def search(
     from fgnumba.errors import did_you_mean, shown
     from fgnumba.runs.assembly import written_model
     from fgnumba.runs.configuration import configured
+    from fgnumba.runs.data import load_data
     from fgnumba.runs.jobs import mapper_of
     from fgnumba.runs.search import HELD_OUT, Search
 
@@ -142,7 +143,9 @@ def search(
     what = Search(lowest, highest, 16 if count is None else count, powers, steps)
     mapper = mapper_of(jobs)
     settings = configured(config, {name: value for name, value in options.items() if value is not None})
-    dataset = fg.datasets.load(settings.data, data_dir=settings.data_dir)
+    dataset = load_data(settings)
+    if dataset.classes is None:
+        raise fg.ConfigError(f"{dataset.name}: a search compares accuracies, and regression has none")
     # A model that cannot be built is reported before the file of trials is created.
     written_model(settings, dataset.outputs)
     recipe = recipe_of(settings.estimator) if settings.estimator else None

@@ -21,12 +21,13 @@ CONTINUED = ("data", "data_dir", "steps", "epochs")
         "fgtrain train --data mnist --model cnn --epochs 3",
         "fgtrain train --widths 256,128 --steps 2000 --seed 1",
         "fgtrain train --data digits.npz --config settings.toml --out runs/mine",
+        "fgtrain train --data iris.csv --target species",
         "fgtrain train --resume runs/mine               # continue an interrupted run",
         "fgtrain train --resume runs/mine --steps 4000  # train it further",
         "fgtrain train --json > result.json",
     ),
 )
-@shared("model", "widths", "data", "data_dir", "estimator", "direction", "directions")
+@shared("model", "widths", "data", "data_dir", "target", "loss", "estimator", "direction", "directions")
 @click.option(
     "--epochs", type=int, metavar="N", help="Number of passes over the training data; excludes --steps."
 )

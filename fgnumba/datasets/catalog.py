@@ -1,10 +1,11 @@
 """Load a data set by its name, or from a file or folder."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from importlib import resources
 from pathlib import Path
+from typing import overload
 
 import numpy as np
 
@@ -13,13 +14,39 @@ from fgnumba.datasets.dataset import Dataset
 from fgnumba.datasets.download import REMOTES, fetch
 from fgnumba.datasets.idx_folder import load_emnist_letters, load_idx_folder, names_a_prefix
 from fgnumba.datasets.npz import load_npz
+from fgnumba.datasets.tables import TableDataset, load_table
+from fgnumba.datasets.tables.reading import is_table
 from fgnumba.errors import DatasetError, did_you_mean
 from fgnumba.validation.paths import expanded, path_of
 
 NAMES = ("digits", *REMOTES)
 
 
-def load(name: str | os.PathLike[str], data_dir: str | os.PathLike[str] | None = None) -> Dataset:
+@overload
+def load(
+    name: str | os.PathLike[str],
+    data_dir: str | os.PathLike[str] | None = None,
+    target: None = None,
+    task: str | None = None,
+) -> Dataset: ...
+
+
+@overload
+def load(
+    name: str | os.PathLike[str],
+    data_dir: str | os.PathLike[str] | None = None,
+    *,
+    target: str | Sequence[str],
+    task: str | None = None,
+) -> TableDataset: ...
+
+
+def load(
+    name: str | os.PathLike[str],
+    data_dir: str | os.PathLike[str] | None = None,
+    target: str | Sequence[str] | None = None,
+    task: str | None = None,
+) -> Dataset:
     """Load a data set by name, or from a path.
 
     Parameters
@@ -36,6 +63,7 @@ def load(name: str | os.PathLike[str], data_dir: str | os.PathLike[str] | None =
         ``"cifar-10"``          50,000 and 10,000 colour images of ten kinds, (32, 32, 3) in [0, 1]
         a path to an ``.npz``   keys x_train, y_train, x_test, y_test; bytes above 127 are divided by 255
         a path to a folder      four IDX files, whose names end like MNIST's; or CIFAR-10's binary files
+        a path to a table       with `target`: ``.csv``, ``.tsv``, ``.parquet``, or ``.npz`` of columns (n,)
         ======================= ==============================================================================
 
         A folder that has the same name as a data set is reached by a path such as ``./mnist``. Where a folder holds
@@ -45,14 +73,24 @@ def load(name: str | os.PathLike[str], data_dir: str | os.PathLike[str] | None =
         The folder that holds the files of a data set that is not included: four IDX files, plain or as ``.gz``; for
         emnist-letters, also ``gzip.zip``; for cifar-10, the six ``.bin`` files or ``cifar-10-binary.tar.gz``. By
         default they are downloaded once, compared with their checksums, and kept in the user's cache folder.
+    target : str or sequence of str, optional
+        The name of the column of a table that is to be predicted, or several of numbers. The other columns are the
+        features: numbers are standardised, text becomes one feature for each category, missing cells are replaced and
+        marked. A fifth of the rows, stratified by class, is the test part. None (the default): the data are no table.
+    task : str, optional
+        ``"classification"`` or ``"regression"``: what the target of a table is taken for. None (the default): text,
+        flags and at most 20 different whole numbers are classes, and other numbers real targets.
 
     Returns
     -------
     Dataset
-        The training part and the test part, checked.
+        The training part and the test part, checked. Of a table it is a :class:`TableDataset`, whose ``rules`` bring
+        other files to the same features.
 
     Raises
     ------
+    ConfigError
+        If `target` or `task` is impossible.
     DatasetError
         If the name is unknown, or the data are missing, damaged, or hold impossible values.
 
@@ -71,6 +109,12 @@ def load(name: str | os.PathLike[str], data_dir: str | os.PathLike[str] | None =
     source = os.fsdecode(name)
     if source not in NAMES:
         source = expanded(source, "data", DatasetError)
+    if target is not None and source not in NAMES:
+        if os.path.isdir(source):
+            raise DatasetError(f"{source}: a folder is no table; target applies to a file")
+        return load_table(source, target, task)
+    if target is not None:
+        raise DatasetError(f"target applies to tables; {source!r} has its own labels")
     if data_dir is not None and source not in REMOTES:
         raise DatasetError(f"data_dir applies to {', '.join(REMOTES)}; {source!r} is not read from one")
     if source == "digits":
@@ -98,6 +142,10 @@ def _reader(source: str) -> Callable[[str], Dataset]:
         return lambda _: load_cifar(path, path.name)
     if names_a_prefix(path):
         return lambda _: load_idx_folder(path, path.name)
+    if is_table(source) and os.path.exists(source):
+        raise DatasetError(
+            f"{source}: a table: target, the name of the column that is to be predicted, is required (--target)"
+        )
     is_npz = source.lower().endswith(".npz")
     if os.path.exists(source):
         if is_npz:

@@ -122,7 +122,7 @@ def check_channels_last(layers: Sequence[Layer], input_shape: Any) -> None:
         if isinstance(layer, Conv2d | MaxPool2d | AvgPool2d):
             channels, height, width = shape
             raise ShapeError(
-                f"input_shape is {shown(tuple(shape))}; do the channels come first? Images are (height, "
-                f"width, channels), as ({height}, {width}, {channels}), which numpy.moveaxis(x, 1, -1) makes of a batch. "
-                f"If {channels} high and {width} channels is meant, build the model with fgnumba.Graph"
+                f"input_shape is {shown(tuple(shape))}; do the channels come first? Images are (height, width, "
+                f"channels), as ({height}, {width}, {channels}); numpy.moveaxis(x, 1, -1) makes this of a batch. If "
+                f"{channels} high and {width} channels is meant, build the model with fgnumba.Graph"
             )

@@ -15,6 +15,7 @@ from fgnumba.estimators import Recipe, recipe
 from fgnumba.model.graph import Graph
 from fgnumba.optimizers import OPTIMIZERS, Optimizer
 from fgnumba.runs.configuration import DECADES, RunConfig, read_toml
+from fgnumba.runs.data import with_loss
 from fgnumba.runs.presets import model_from, tables
 from fgnumba.training.defaults import default_learning_rate, defaults, step_limit
 from fgnumba.training.trainer import Trainer
@@ -70,6 +71,7 @@ def assemble(config: RunConfig, dataset: Dataset, chosen: Recipe | None = None) 
         example.
     """
     suited = defaults(config.model)
+    config = with_loss(config, dataset)
     name = config.estimator or suited.estimator
     chosen = chosen or recipe(name)
     directions = config.directions
@@ -126,7 +128,9 @@ def trainer(config: RunConfig, model: Graph, chosen: Recipe | None = None) -> Tr
     """
     name = str(config.estimator)
     estimator = (chosen or recipe(name)).build(name, config.direction, config.directions)
-    return Trainer(model, estimator=estimator, optimizer=_optimizer(config), seed=config.seed)
+    return Trainer(
+        model, loss=config.loss, estimator=estimator, optimizer=_optimizer(config), seed=config.seed
+    )
 
 
 def _optimizer(config: RunConfig) -> Optimizer:

@@ -54,6 +54,11 @@ class RunConfig:
         Name or path of the data set, as ``fgnumba.datasets.load`` takes it. Default: ``"digits"``.
     data_dir : str, optional
         Folder of the IDX files of ``mnist`` or ``fashion-mnist``. None (the default): they are downloaded once.
+    target : str or tuple of str, optional
+        The column of a table that is to be predicted, or several. None (the default): the data are no table.
+    loss : str, optional
+        ``cross-entropy`` for classes, ``mse`` for real targets, or another name in ``fgnumba.training.names.LOSSES``.
+        None (the default): the one of the two that the targets call for.
     estimator : str, optional
         Name of the gradient estimator, a key of ``fgnumba.estimators.RECIPES``. None (the default): the one that suits
         the model (``fgnumba.training.defaults``).
@@ -114,6 +119,8 @@ class RunConfig:
     layers: tuple[Table, ...] | None = None
     data: str = "digits"
     data_dir: str | None = None
+    target: str | tuple[str, ...] | None = None
+    loss: str | None = None
     estimator: str | None = None
     direction: str | None = None
     directions: int | None = None
@@ -140,8 +147,11 @@ class RunConfig:
             _text(name, getattr(self, name))
         if self.data_dir is not None:
             _text("data_dir", self.data_dir)
-        if self.estimator is not None:
-            _text("estimator", self.estimator)
+        for name in ("estimator", "loss"):
+            if getattr(self, name) is not None:
+                _text(name, getattr(self, name))
+        if self.target is not None:
+            store(self, target=_columns(self.target))
         if self.direction is not None:
             _one_of("direction", self.direction, DIRECTIONS)
         if self.optimizer is not None:
@@ -272,20 +282,14 @@ class RunConfig:
 
 
 def configured(file: Path | None, given: Mapping[str, Any]) -> RunConfig:
-    """Return the configuration of a file, overridden by options.
+    """Return the configuration of a file, or the default one, overridden by options.
 
     Parameters
     ----------
     file : Path, optional
-        The TOML file. None: the default settings.
+        The TOML file. A path in it that leads nowhere is refused, unless an option overrides it.
     given : mapping
         The options by the names of the parameters.
-
-    Raises
-    ------
-    ConfigError
-        As for :meth:`RunConfig.from_toml`, or if a path in the file leads nowhere, from the working folder or the
-        folder of the file, and no option overrides it.
     """
     if file is None:
         return RunConfig().updated(given)
@@ -379,6 +383,13 @@ def named(config: RunConfig) -> str:
         number is short enough for a file name.
     """
     return "-".join(shortened(Path(name).stem, 100) for name in (config.data, config.model))
+
+
+def _columns(target: Any) -> str | tuple[str, ...]:
+    names = several(target) if not isinstance(target, str) else (target,)
+    if not names or not all(isinstance(name, str) and name for name in names) or len(set(names)) < len(names):
+        raise ConfigError(f"target is {shown(target)}; the name of a column, or several, is required")
+    return names[0] if len(names) == 1 else tuple(names)
 
 
 def _text(name: str, value: Any) -> None:

@@ -1,6 +1,7 @@
 """Run folders: what a training run writes. ``fgnumba.runs.saved_run`` reads it back.
 
     config.toml          all settings of the run, and facts such as the input shape in a ``[run]`` table
+    table.json           what was done to each column, if the data are a table
     metrics.jsonl        a record (losses, accuracies) on each line
     model.safetensors    the trained parameters
     state.safetensors    the checkpoint of the last step, with which the run can be trained further
@@ -35,9 +36,12 @@ from fgnumba.validation.paths import path_of, quoted, shortened
 if TYPE_CHECKING:
     from fgnumba.model.graph import Graph
 
+RULES = "table.json"
 STATE, FIGURE = "state.safetensors", "loss.png"
 DATA = "data_sha256"
 """Key in the ``[run]`` table: the SHA-256 of the data that the run trained on."""
+LABELS = "labels"
+"""Key in the ``[run]`` table: what each class is called in the data, if not 0, 1, …."""
 RESTORED = "restored_step"
 """Key in the ``[run]`` table: the step whose parameters the run kept, if that is not its last step."""
 DIVERGED = "diverged_at_step"
@@ -203,7 +207,7 @@ def finish(
     except OSError as error:
         reason = f"out: {folder} cannot be written: {error.strerror or error}"
         for place in (Path(), Path(tempfile.gettempdir())):
-            other = _write_elsewhere(place, folder.name, config, model, records, run, logs, warn)
+            other = _write_elsewhere(place, folder, config, model, records, run, logs, warn)
             if other is not None:
                 raise RunError(f"{reason}; the run that has ended is in {other.resolve()}") from None
         again = f"fgtrain train --resume {quoted(folder)}"
@@ -257,7 +261,7 @@ def _write_end(
 
 def _write_elsewhere(
     place: Path,
-    name: str,
+    source: Path,
     config: RunConfig,
     model: "Graph",
     records: Sequence[Record],
@@ -267,10 +271,13 @@ def _write_elsewhere(
 ) -> Path | None:
     """Write a run that has ended into a new folder in `place`, and return it, or None where that fails as well."""
     try:
-        folder = begin(next_free(place, name), config, run, numbered=True)
+        folder = begin(next_free(place, source.name), config, run, numbered=True)
     except RunError:
         return None
     try:
+        rules = source / RULES
+        if rules.exists():
+            replace(folder / RULES, rules.read_bytes())
         for log in logs:
             log.copy_to(folder / log.path.name)
         _write_end(folder, config, model, records, run)

@@ -13,7 +13,7 @@ from fgnumba.kernels.rules.philox import MAX_COLUMNS
 from fgnumba.layers.parameters import shapes_of
 from fgnumba.runs.configuration import CONFIG, RunConfig, read_toml
 from fgnumba.runs.presets import model_from
-from fgnumba.runs.run_folder import DATA, RESTORED
+from fgnumba.runs.run_folder import DATA, LABELS, RESTORED
 from fgnumba.storage.damage import undamaged
 from fgnumba.storage.safetensors import MAX_RANK, read_tensors
 from fgnumba.training.checkpoints import FOLDER as CHECKPOINTS
@@ -45,6 +45,8 @@ class Run:
         SHA-256 of the data that it trained on. None (the default): the folder does not say.
     facts : mapping
         The ``[run]`` table of its config.toml. Default: empty.
+    labels : tuple of str, int or float, optional
+        What the classes are called in these data. None (the default): 0, 1, ….
     """
 
     config: RunConfig
@@ -52,6 +54,7 @@ class Run:
     records: list[Record]
     data_sha256: str | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
+    labels: tuple[str | int | float, ...] | None = None
 
 
 def read(path: Path, device: "str | Device" = "auto") -> Run:
@@ -87,7 +90,8 @@ def read(path: Path, device: "str | Device" = "auto") -> Run:
         ),
     )
     records = undamaged(path / METRICS, lambda: read_records(path / METRICS))
-    return Run(config, model, records, facts.get(DATA), facts)
+    labels = undamaged(path / CONFIG, lambda: _labels(facts.get(LABELS), model.outputs))
+    return Run(config, model, records, facts.get(DATA), facts, labels)
 
 
 def read_unfinished(path: Path) -> tuple[RunConfig, dict[str, Any]]:
@@ -206,3 +210,16 @@ def _read_config(path: Path) -> tuple[RunConfig, dict[str, Any], tuple[int, ...]
         )
     sizes = tuple(whole_number("input_shape", size) for size in shape)
     return config, facts, sizes, whole_number("classes", facts["classes"], 1, MAX_COLUMNS)
+
+
+def _labels(given: Any, outputs: int) -> tuple[str | int | float, ...] | None:
+    """Return the names of the classes in the ``[run]`` table."""
+    if given is None:
+        return None
+    if (
+        not isinstance(given, list)
+        or len(given) != outputs
+        or not all(type(n) in (str, int, float) for n in given)
+    ):
+        raise ValueError(f"{LABELS} is {shown(given)}; a list of {outputs} names is required")
+    return tuple(given)

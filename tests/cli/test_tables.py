@@ -1,0 +1,200 @@
+"""Tables on the command line: trained on, evaluated, and applied to new files by the rules in the run folder."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+
+from fgnumba.datasets import TableRules, load
+
+SMALL = ("--widths", 8, "--steps", 300, "--device", "cpu")
+
+
+def write_table(path, *targets, rows=60, seed=0):
+    """Write a table of a size and a colour, from which a kind and a weight follow; `targets` are those to write."""
+    generator = np.random.default_rng(seed)
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["size", "colour", *targets])
+        for _ in range(rows):
+            size, colour = round(generator.uniform(0, 900), 2), generator.choice(["red", "blue"])
+            known = {
+                "kind": "owl" if size > 400 else "ant",
+                "weight": round(3 * size + 1000 * (colour == "red"), 2),
+            }
+            writer.writerow([size, colour, *(known[target] for target in targets)])
+    return path
+
+
+@pytest.fixture
+def trained(fgtrain, folder):
+    """Train a classifier and a regression on a table each."""
+    for folder_name, target in (("c", "kind"), ("r", "weight")):
+        data = write_table(folder / f"{target}.csv", target)
+        done = fgtrain("train", "--data", data, "--target", target, "--out", folder_name, *SMALL, "--quiet")
+        assert done.code == 0, done.err
+    return fgtrain
+
+
+def test_training_says_what_the_target_is_and_keeps_the_rules(fgtrain, folder):
+    write_table(folder / "t.csv", "kind")
+    done = fgtrain("train", "--data", "t.csv", "--target", "kind", "--out", "c", *SMALL)
+    assert done.code == 0
+    assert "t.csv: the target 'kind' holds text: classification\n" in done.err
+    assert "12 of 60 rows are the test data, a fifth of each class, drawn with seed 0" in done.err
+    data = load(folder / "t.csv", target="kind")
+    assert TableRules.from_json(folder / "c" / "table.json") == data.rules
+    text = (folder / "c" / "config.toml").read_text(encoding="utf-8")
+    assert 'target = "kind"' in text
+    assert '"ant",\n    "owl",\n' in text.partition("[run]")[2]
+
+
+def test_predictions_are_in_the_words_and_units_of_the_table(trained, folder):
+    new = write_table(folder / "new.csv", rows=5, seed=1)
+    done = trained("predict", "c", "new.csv")
+    assert done.code == 0
+    answers = done.out.split()
+    assert len(answers) == 5
+    assert set(answers) <= {"ant", "owl"}
+    done = trained("predict", "r", "new.csv")
+    assert len(done.out.split()) == 5
+    # In the table's own unit, of which the mean is about 2,000, and not standardised.
+    assert np.mean([float(value) for value in done.out.split()]) > 300
+    assert trained("predict", "c", "new.csv", "--output", "p.csv").out == ""
+    with (folder / "p.csv").open(newline="", encoding="utf-8") as file:
+        table = list(csv.DictReader(file))
+    assert [row["kind"] for row in table] == answers
+    assert all(0 <= float(row["probability of owl"]) <= 1 for row in table)
+    assert trained("predict", "c", str(new), "--output", "p.npy").code == 0
+    assert np.load(folder / "p.npy").shape == (5, 2)
+    assert trained("predict", "r", str(new), "--output", "p.csv").code == 0
+    assert (folder / "p.csv").read_text(encoding="utf-8").startswith("weight\n")
+
+
+def test_evaluation(trained, folder):
+    assert "on 12 test examples" in trained("evaluate", "c").out
+    result = json.loads(trained("evaluate", "r", "--json").out)
+    assert (result["n"], result["accuracy"]) == (12, None)
+    assert result["r2"] > 0.5
+    write_table(folder / "other.csv", "weight", "kind", rows=30, seed=2)
+    done = trained("evaluate", "c", "--data", "other.csv")
+    assert done.out.endswith("on 30 test examples\n")
+    assert done.out.startswith("accuracy ")
+    assert "r2 " in trained("evaluate", "r", "--data", "other.csv").out
+
+
+def test_the_loss_decides_what_a_target_is(fgtrain, folder):
+    lines = "".join(f"{i * i},{i % 3}\n" for i in range(40))
+    (folder / "t.csv").write_text(f"x,grade\n{lines}", encoding="utf-8")
+    done = fgtrain("train", "--data", "t.csv", "--target", "grade", "--loss", "mse", "--out", "r", *SMALL)
+    assert "'grade' holds numbers: regression" in done.err
+    assert done.out.startswith("test r2 ")
+    done = fgtrain("train", "--data", "t.csv", "--target", "grade", "--out", "c", *SMALL)
+    assert "'grade' has 3 different whole numbers: classification" in done.err
+
+
+def test_several_targets_and_a_configuration(fgtrain, folder):
+    write_table(folder / "t.csv", "weight")
+    (folder / "a").mkdir()
+    (folder / "a" / "c.toml").write_text('data = "t.csv"\ntarget = ["weight", "size"]\n', encoding="utf-8")
+    (folder / "t.csv").rename(folder / "a" / "t.csv")
+    assert fgtrain("train", "--config", "a/c.toml", "--out", "r", *SMALL, "--quiet").code == 0
+    write_table(folder / "new.csv", rows=3)
+    assert [len(line.split()) for line in fgtrain("predict", "r", "new.csv").out.splitlines()] == [2, 2, 2]
+    assert (
+        fgtrain(
+            "train", "--data", "a/t.csv", "--target", "weight, size", "--out", "s", *SMALL, "--quiet"
+        ).code
+        == 0
+    )
+
+
+def test_a_run_ends_early_by_its_validation_loss(fgtrain, folder):
+    write_table(folder / "t.csv", "weight", rows=200)
+    options = ("--data", "t.csv", "--target", "weight", "--widths", 8, "--device", "cpu", "--out", "r")
+    done = fgtrain("train", *options, "--steps", 400, "--patience", 1, "--validation", 0.2)
+    assert done.code == 0
+    if "ended early" in done.err:
+        assert "validation loss" in done.err
+
+
+REFUSED = {
+    "no target": (("train", "--data", "kind.csv"), "kind.csv: a table: target, the name of the column"),
+    "unknown": (
+        ("train", "--data", "kind.csv", "--target", "mass"),
+        "no column 'mass'; the columns are 'size'",
+    ),
+    "unknown loss": (("train", "--data", "kind.csv", "--target", "kind", "--loss", "mae2"), "loss"),
+    "a target of digits": (
+        ("train", "--target", "kind"),
+        "target applies to tables; 'digits' has its own labels",
+    ),
+    "a text as a number": (
+        ("train", "--data", "kind.csv", "--target", "kind", "--loss", "mse"),
+        "regression needs numbers",
+    ),
+    "search": (("search", "--data", "weight.csv", "--target", "weight"), "a search compares accuracies"),
+    "no column": (("predict", "c", "x.csv"), "x.csv: no column 'colour'; the columns are 'size'"),
+    "no table": (("predict", "c", "x.json"), "no table; a file that ends in .csv"),
+    "another class": (
+        ("evaluate", "c", "--data", "y.csv"),
+        "'cow' in column 'kind' is none of the classes, 'ant', 'owl'",
+    ),
+}
+
+
+@pytest.mark.parametrize(("arguments", "message"), REFUSED.values(), ids=REFUSED)
+def test_what_is_refused_on_one_line(trained, folder, arguments, message):
+    (folder / "x.csv").write_text("size\n1\n", encoding="utf-8")
+    (folder / "x.json").write_text("{}", encoding="utf-8")
+    (folder / "y.csv").write_text("size,colour,kind\n1,red,cow\n", encoding="utf-8")
+    done = trained(*arguments)
+    assert (done.code, done.out) == (2, "")
+    assert message in done.err.splitlines()[-1]
+    assert "Traceback" not in done.err
+
+
+def test_damaged_rules_are_one_line(trained, folder):
+    write_table(folder / "new.csv", rows=3)
+    good = (folder / "c" / "table.json").read_text(encoding="utf-8")
+    for text, message in (
+        ("{", "damaged: Expecting"),
+        (good.replace('"red"', '"red", "x"'), "its rules make 4 features"),
+    ):
+        (folder / "c" / "table.json").write_text(text, encoding="utf-8")
+        done = trained("predict", "c", "new.csv")
+        assert (done.code, len(done.err.splitlines())) == (2, 1)
+        assert message in done.err
+
+
+def test_labels_that_are_text_are_kept_in_the_run_folder(fgtrain, folder):
+    x = np.random.default_rng(0).standard_normal((30, 4)).astype(np.float32)
+    y = np.array(["fox", "hen", "cat"] * 10)
+    np.savez(folder / "d.npz", x_train=x, y_train=y, x_test=x, y_test=y)
+    done = fgtrain("train", "--data", "d.npz", "--out", "d", *SMALL)
+    assert (done.code, done.err.count("warning: ")) == (0, 1)
+    assert (
+        "d.npz: the labels are 'cat', 'fox', 'hen'; they become the classes 0 to 2 in this order\n"
+        in done.err
+    )
+    assert 'labels = [\n    "cat",\n' in (folder / "d" / "config.toml").read_text(encoding="utf-8")
+    np.savez(folder / "e.npz", x_train=x, y_train=y[1:2].repeat(30), x_test=x, y_test=y[1:2].repeat(30))
+    assert fgtrain("evaluate", "d", "--data", "e.npz").code == 0
+    np.savez(
+        folder / "e.npz", x_train=x, y_train=np.array(["dog"] * 30), x_test=x, y_test=np.array(["dog"] * 30)
+    )
+    done = fgtrain("evaluate", "d", "--data", "e.npz")
+    assert "the label 'dog' is none of those that the model was trained on, 'cat', 'fox', 'hen'" in done.err
+
+
+def test_a_run_on_bytes_of_an_earlier_version_is_evaluated_on_them_as_they_are(fgtrain, folder):
+    x = np.random.default_rng(0).integers(0, 256, (40, 6)).astype(np.uint8)
+    y = (x[:, 0] > 127).astype(np.int64)
+    np.savez(folder / "b.npz", x_train=x.astype(np.float32), y_train=y, x_test=x.astype(np.float32), y_test=y)
+    assert fgtrain("train", "--data", "b.npz", "--out", "b", *SMALL, "--quiet").code == 0
+    before = fgtrain("evaluate", "b").out
+    # An earlier version read the same numbers from bytes.
+    np.savez(folder / "b.npz", x_train=x, y_train=y, x_test=x, y_test=y)
+    done = fgtrain("evaluate", "b")
+    assert (done.out, done.err) == (before, "")
