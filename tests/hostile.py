@@ -5,6 +5,7 @@ import io
 import os
 import tarfile
 import tempfile
+import warnings
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,6 +20,9 @@ from fgnumba.datasets import read_idx
 from fgnumba.datasets.archives import read_tar
 from fgnumba.datasets.cifar import RECORD, TEST, TRAIN
 from fgnumba.datasets.npz import load_npz
+from fgnumba.datasets.tables import TableRules, load_table
+from fgnumba.datasets.tables.features import CategoryRule, NumberRule
+from fgnumba.datasets.tables.targets import ClassTarget
 from fgnumba.errors import MAX_MESSAGE
 from fgnumba.runs.configuration import RunConfig
 from fgnumba.runs.inputs import read_examples
@@ -57,6 +61,8 @@ READERS = {
     "model": lambda path: fg.load(path, "cpu"),
     "toml": RunConfig.from_toml,
     "tgz": _members,
+    "csv": lambda path: load_table(path, "kind"),
+    "json": TableRules.from_json,
 }
 
 
@@ -73,6 +79,16 @@ def _archive():
 
 def _idx():
     return bytes([0, 0, 8, 2, 0, 0, 0, 6, 0, 0, 0, 5]) + bytes(30)
+
+
+def _csv():
+    rows = [f"{i * i / 4},{'red' if i % 3 else 'blue'},{'ant' if i % 2 else 'owl'}" for i in range(8)]
+    return ("\n".join(["size,colour,kind", *rows]) + "\n").encode()
+
+
+def _rules():
+    features = (NumberRule("size", 1.0, 2.0, 3.0, True), CategoryRule("colour", ("blue", "red"), False))
+    return TableRules(features, ClassTarget("kind", ("ant", "owl"))).to_json().encode()
 
 
 def _cifar():
@@ -115,6 +131,8 @@ VALID = {
     "model": _model,
     "toml": _settings,
     "tgz": _cifar,
+    "csv": _csv,
+    "json": _rules,
 }
 
 if find_spec("onnx") is not None:
@@ -129,7 +147,9 @@ WORDS = [*(b"9" * 19, b"-1", b"1e999", b"nan", b"[[layers]]"), *(bytes([c]) for 
 def refusal(read):
     """Return why `read` refuses its input, None where it does not; no other exception is a refusal."""
     try:
-        read()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", fg.errors.FgWarning)
+            read()
     except fg.FgError as error:
         message = str(error)
     else:

@@ -219,7 +219,7 @@ CALLS: dict[str, Call] = {
             .parameters()
             .values()
         ),
-        {"classes": 5, "input_shape": (100,), "seed": 3},
+        {"classes": 5, "input_shape": (100,), "seed": 3, "saved": True},
     ),
     "training.replay.replay": Call(replayed_at_once, {"step": 3}),
     "training.replay.visits": Call(replayed, {"step": 3, "every": 2}),

@@ -107,6 +107,7 @@ VALUES: Kinds = {
     fg.Feedback: {"rate": 0.5, "control": 0.0, "cells": 3, "every": 2},
     fg.LocalLosses: {"cells": 3, "groups": 2},
     fg.datasets.Dataset: {"classes": 5},
+    fg.datasets.TableDataset: {"classes": 5},
     configuration.RunConfig: {
         **{"widths": (5, 7), "directions": 3, "epochs": 2, "steps": 2, "validation": 0.5, "patience": 3},
         **{"restore_best": True, "batch_size": 100, "learning_rate": 0.5, "decay": 0.5, "momentum": 0.5},
@@ -134,6 +135,14 @@ OTHERS: Kinds = {
     fg.Activation: {"activation": "relu"},
     fg.schedules.Warmup: {"schedule": fg.schedules.Constant(0.5)},
     fg.datasets.Dataset: {"name": "few", "x_train": X, "y_train": Y, "x_test": X, "y_test": Y},
+    fg.datasets.TableDataset: {
+        "name": "few",
+        "x_train": X,
+        "y_train": Y,
+        "x_test": X,
+        "y_test": Y,
+        "rules": None,
+    },
     estimators.Recipe: {"make": fg.SPSA},
     estimators.Setting: dict.fromkeys(("loss", "stream", "state")) | {"model": MODEL},
     layers.Perturbation: {"stream": np.zeros(1, STREAM)},

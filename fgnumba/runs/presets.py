@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from fgnumba.errors import ConfigError, ShapeError, did_you_mean, shown
-from fgnumba.validation import several
+from fgnumba.validation import flag, several
 from fgnumba.validation.images import channels_seem_first
 
 if TYPE_CHECKING:
@@ -165,7 +165,7 @@ def model_from(
     layers = layers_from(tables, classes, where)
     try:
         # With its output named, it is a Graph, which takes any shape.
-        as_meant = saved and tables and channels_seem_first(input_shape)
+        as_meant = flag("saved", saved) and tables and channels_seem_first(input_shape)
         output = tables[-1].get("name", str(len(tables) - 1)) if as_meant else None
         model = graph_of(tables, layers, input_shape, output, seed=seed, device=device, initial=initial)
     except (ConfigError, ShapeError) as error:

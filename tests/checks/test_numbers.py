@@ -159,6 +159,7 @@ def test_what_a_dataclass_stores_is_what_its_check_returned(kind, name):
         assert getattr(found, name) == getattr(expected, name)
         if kind not in (
             fg.datasets.Dataset,
+            fg.datasets.TableDataset,
             cases.estimators.Setting,
             cases.layers.Site,
             cases.layers.Perturbation,

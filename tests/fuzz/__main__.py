@@ -14,8 +14,8 @@ import time
 from pathlib import Path
 
 NAMES = (
-    *("config", "model", "idx", "npz", "npy", "csv", "cifar", "emnist", "safetensors", "saved-model", "onnx"),
-    *("run-folder", "checkpoint", "replay"),
+    *("config", "model", "idx", "npz", "npy", "csv", "cifar", "emnist", "table-csv", "parquet", "table"),
+    *("safetensors", "saved-model", "onnx", "run-folder", "checkpoint", "replay"),
 )
 MOST_FAILURES = 10
 MEMORY = "/dev/shm"

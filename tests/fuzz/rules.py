@@ -2,13 +2,16 @@
 
 import resource
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from fgnumba.datasets import cifar, idx, npy
-from fgnumba.errors import MAX_MESSAGE, FgError
+from fgnumba.datasets.tables import frame
+from fgnumba.datasets.tables import rules as table_rules
+from fgnumba.errors import MAX_MESSAGE, FgError, FgWarning
 from fgnumba.interchange import onnx_file
 from fgnumba.kernels.machine import memory
 from fgnumba.model import sizes
@@ -40,7 +43,7 @@ MACHINE_BYTES = 32 << 20
 
 def shrink_the_machine() -> None:
     """Let parsers believe that there are `MACHINE_BYTES`."""
-    for module in (sizes, npy, idx, cifar, memory, onnx_file):
+    for module in (sizes, npy, idx, cifar, frame, table_rules, memory, onnx_file):
         module.physical_memory = lambda: MACHINE_BYTES  # type: ignore[attr-defined]
 
 
@@ -64,7 +67,8 @@ def _spare_memory() -> Iterator[None]:
 def outcome(read: Callable[[], object]) -> FgError | None:
     """Return the error with which `read` refuses its input, None where it succeeds."""
     try:
-        with _spare_memory():
+        with _spare_memory(), warnings.catch_warnings():
+            warnings.simplefilter("ignore", FgWarning)
             read()
     except FgError as error:
         return error

@@ -9,6 +9,7 @@ import io
 import tarfile
 import tempfile
 import zipfile
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,7 +18,9 @@ import numpy as np
 from safetensors.numpy import save
 
 import fgnumba as fg
-from fgnumba.datasets import cifar, load, read_idx
+from fgnumba.datasets import TableRules, cifar, load, read_idx
+from fgnumba.datasets.tables.features import CategoryRule, NumberRule
+from fgnumba.datasets.tables.targets import ClassTarget, RealTarget
 from fgnumba.errors import FgError
 from fgnumba.runs import run_folder, saved_run
 from fgnumba.runs.assembly import written_model
@@ -185,6 +188,59 @@ def read_emnist(content: bytes) -> None:
     rules.refuses_well(lambda: load("emnist-letters", data_dir=rules.FOLDER))
 
 
+def read_table_csv(content: bytes) -> None:
+    path = rules.written("t.csv", content)
+    for target in ("kind", "size"):
+        rules.refuses_well(partial(load, path, target=target))
+    known = TableRules.from_json(rules.written("table.json", _rules()))
+    rules.refuses_well(lambda: known.apply(path))
+    rules.refuses_well(lambda: known.labelled(path))
+
+
+def read_parquet(content: bytes) -> None:
+    path = rules.written("t.parquet", content)
+    rules.refuses_well(lambda: load(path, target="kind"))
+
+
+def read_rules(content: bytes) -> None:
+    rules.refuses_well(lambda: TableRules.from_json(rules.written("table.json", content)))
+
+
+def _rules() -> bytes:
+    features = (NumberRule("size", 1.0, 2.0, 3.0, True), CategoryRule("colour", ("blue", "red"), False))
+    return TableRules(features, ClassTarget("kind", ("ant", "owl"))).to_json().encode()
+
+
+def _rules_seeds() -> list[bytes]:
+    real = TableRules(
+        (NumberRule("n", 0.0, 0.0, 1.0, False),), RealTarget(("a", "b"), (0.0, 1.0), (1.0, 2.0))
+    )
+    return [_rules(), real.to_json().encode()]
+
+
+def _csv_seeds() -> list[bytes]:
+    rows = [f"{i * i / 4},{'red' if i % 3 else 'blue'},{'ant' if i % 2 else 'owl'}" for i in range(12)]
+    text = "\n".join(["size,colour,kind", *rows]) + "\n"
+    quoted = text.replace("red", '"dark ""red"""').replace("\n", "\r\n")
+    return [text.encode(), text.replace(",", ";").encode("utf-16"), quoted.encode("utf-8-sig")]
+
+
+def _parquet_seeds() -> list[bytes]:
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ImportError:
+        return [b"PAR1"]
+    columns = {
+        "size": [float(i * i) for i in range(12)],
+        "flag": [True, None, False] * 4,
+        "kind": ["ant", "owl"] * 6,
+    }
+    stream = io.BytesIO()
+    parquet.write_table(pyarrow.table(columns), stream)
+    return [stream.getvalue()]
+
+
 def _cifar_seeds() -> list[bytes]:
     stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode="w") as archive:
@@ -305,6 +361,9 @@ TARGETS = {
     "csv": rules.Target(read_csv, lambda: [b"a,b,c,d,e\n1,2,3,4,5\n", b'\xef\xbb\xbf1e3,-2,.5,"4",inf\r\n']),
     "cifar": rules.Target(read_cifar, _cifar_seeds),
     "emnist": rules.Target(read_emnist, _emnist_seeds),
+    "table-csv": rules.Target(read_table_csv, _csv_seeds),
+    "parquet": rules.Target(read_parquet, _parquet_seeds),
+    "table": rules.Target(read_rules, _rules_seeds),
     "safetensors": rules.Target(read_safetensors, _tensor_seeds),
     "saved-model": rules.Target(read_saved_model, _model_seeds),
     "onnx": rules.Target(read_onnx, _onnx_seeds),

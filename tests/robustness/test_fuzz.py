@@ -21,8 +21,9 @@ def test_every_target_can_be_asked_for():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_seeds_are_read_and_their_halves_refused(monkeypatch, tmp_path, name):
-    if name == "onnx":
-        pytest.importorskip("onnx")
+    for target, package in (("onnx", "onnx"), ("parquet", "pyarrow")):
+        if name == target:
+            pytest.importorskip(package)
     monkeypatch.setattr(rules, "FOLDER", tmp_path)
     refused = []
     monkeypatch.setattr(rules, "refuses_well", lambda read: refused.append(rules.outcome(read)))
