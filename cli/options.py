@@ -138,8 +138,8 @@ _SHARED: dict[str, Callable[[F], F]] = {
     "loss": click.option(
         "--loss",
         metavar="NAME",
-        help="Loss: cross-entropy (classes) or mse (mean squared error, for regression); it also decides what the "
-        "target of a table is taken for.  [default: the one that the targets call for]",
+        help="Loss: cross-entropy (classes), mse or huber (regression), or bce (several labels of an example); it "
+        "also decides what the target of a table is taken for.  [default: the one that the targets call for]",
     ),
     "estimator": click.option(
         "--estimator",

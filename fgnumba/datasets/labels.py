@@ -64,7 +64,8 @@ def classes_of(where: str, train: np.ndarray, test: np.ndarray) -> Classes:
         array.astype(np.uint8) if array.dtype.kind == "b" else _text(where, array) for array in (train, test)
     ]
     train, test = parts
-    if train.dtype.kind != "U" and int(train.min()) == 0:
+    # A negative number is no class, and often stands for an unknown one; but -1 and 1 are two classes.
+    if train.dtype.kind != "U" and int(train.min()) <= 0 and set(np.unique(train).tolist()) != {-1, 1}:
         return counted(where, train, test)
     names = np.union1d(train, test)
     _check_names(where, names)

@@ -12,7 +12,8 @@ from fgnumba.datasets.labels import recoded
 from fgnumba.datasets.npz import load_npz
 from fgnumba.datasets.tables import TableDataset, TableRules
 from fgnumba.datasets.tables.targets import ClassTarget, RealTarget
-from fgnumba.errors import DatasetError, RunError
+from fgnumba.errors import ConfigError, DatasetError, RunError
+from fgnumba.layers.losses import BinaryCrossEntropy
 from fgnumba.runs.configuration import RunConfig
 from fgnumba.runs.run_folder import RULES
 from fgnumba.storage.durable import replace
@@ -175,4 +176,10 @@ def table_values(rules: TableRules, outputs: np.ndarray) -> np.ndarray:
 def _task(config: RunConfig) -> str | None:
     if config.loss is None:
         return None
-    return "classification" if loss_of(config.loss).takes_labels else "regression"
+    loss = loss_of(config.loss)
+    if config.target is not None and isinstance(loss, BinaryCrossEntropy):
+        raise ConfigError(
+            f"loss is {config.loss!r}, which takes several labels of an example; the target of a table takes "
+            "cross-entropy, mse or huber"
+        )
+    return "classification" if loss.takes_labels else "regression"

@@ -134,6 +134,10 @@ REFUSED = {
         ("train", "--data", "kind.csv", "--target", "kind", "--loss", "mse"),
         "regression needs numbers",
     ),
+    "labels of their own": (
+        ("train", "--data", "kind.csv", "--target", "kind", "--loss", "bce"),
+        "takes cross-entropy",
+    ),
     "search": (("search", "--data", "weight.csv", "--target", "weight"), "a search compares accuracies"),
     "no column": (("predict", "c", "x.csv"), "x.csv: no column 'colour'; the columns are 'size'"),
     "no table": (("predict", "c", "x.json"), "no table; a file that ends in .csv"),

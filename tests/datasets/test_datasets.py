@@ -141,9 +141,9 @@ def test_paths_that_lead_nowhere(tmp_path):
         load("absent.npz")
     with refused("absent: no such file or folder"):
         load(tmp_path / "absent")
-    (tmp_path / "data.csv").write_text("1,2")
-    with refused(r"data\.csv: neither an \.npz file nor a folder"):
-        load(tmp_path / "data.csv")
+    (tmp_path / "data.json").write_text("1,2")
+    with refused(r"data\.json: neither an \.npz file nor a folder"):
+        load(tmp_path / "data.json")
     with refused("no file train-images-idx3-ubyte"):
         load(tmp_path)
     with refused("absent: no file train-images-idx3-ubyte"):

@@ -121,6 +121,7 @@ BAD_NPZ = {
     "no labels": (changed("y_train", np.zeros(0, int)), r"y_train has shape \(0,\)"),
     "one-hot labels": (changed("y_train", np.eye(6, dtype=int)), r"y_train has shape \(6, 6\)"),
     "negative label": (with_value("y_test", 2, -3), r"y_test\[2\] is -3; labels are 0 to"),
+    "unknown labels": (with_value("y_train", 1, -1), r"y_train\[1\] is -1; labels are 0 to"),
     "identifiers": (with_value("y_train", 1, 10**12), r"y_train\[1\] is 1000000000000; labels are 0 to"),
     "unsigned": (changed("y_test", np.full(4, 2**64 - 1, np.uint64)), r"y_test\[0\] is 18446744073709551615"),
     "counts": (changed("y_train", np.zeros(7, int)), "x_train has 6 samples and y_train 7 labels"),
