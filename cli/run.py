@@ -14,7 +14,7 @@ from fgnumba.cli.progress import progress
 from fgnumba.cli.signals import Signals
 from fgnumba.errors import printable, shown
 from fgnumba.runs import continuation, run_folder, saved_run
-from fgnumba.runs.assembly import Assembled, assemble
+from fgnumba.runs.assembly import Assembled, assemble, stopping
 from fgnumba.runs.configuration import named
 from fgnumba.runs.data import load_data, write_rules
 from fgnumba.runs.loggers import checked_names, loggers_of
@@ -209,16 +209,7 @@ class _Run:
     ) -> None:
         self._folder, self._ready, self._dataset, self._facts = folder, ready, dataset, facts
         self._told, self.begun, self._first = told, False, FirstLoss()
-        config = ready.config
-        self._stopping = (
-            fg.callbacks.EarlyStopping(
-                config.patience,
-                "validation_accuracy" if ready.trainer.loss.metric == "accuracy" else "validation_loss",
-                restore_best=config.restore_best,
-            )
-            if config.patience
-            else None
-        )
+        self._stopping = stopping(ready.config, ready.trainer)
 
     def train(self, resume: bool, longer: bool = False) -> int:
         """Train until the run or a signal ends it, and return the exit status.

@@ -61,7 +61,7 @@ READERS = {
     "model": lambda path: fg.load(path, "cpu"),
     "toml": RunConfig.from_toml,
     "tgz": _members,
-    "csv": lambda path: load_table(path, "kind"),
+    "tsv": lambda path: load_table(path, "kind"),
     "json": TableRules.from_json,
 }
 
@@ -81,7 +81,7 @@ def _idx():
     return bytes([0, 0, 8, 2, 0, 0, 0, 6, 0, 0, 0, 5]) + bytes(30)
 
 
-def _csv():
+def _table():
     rows = [f"{i * i / 4},{'red' if i % 3 else 'blue'},{'ant' if i % 2 else 'owl'}" for i in range(8)]
     return ("\n".join(["size,colour,kind", *rows]) + "\n").encode()
 
@@ -131,7 +131,7 @@ VALID = {
     "model": _model,
     "toml": _settings,
     "tgz": _cifar,
-    "csv": _csv,
+    "tsv": _table,
     "json": _rules,
 }
 
