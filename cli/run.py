@@ -85,9 +85,8 @@ def begun(
     _kept("", keeping)
     loggers = checked_names(loggers)
     dataset = load_data(config)
-    if not told.quiet:
-        for line in getattr(dataset, "notes", ()):
-            say(printable(line))
+    for line in () if told.quiet else getattr(dataset, "notes", ()):
+        say(printable(line))
     ready = assemble(config, dataset)
     if telemetry is not None:
         whole_number("telemetry", telemetry)

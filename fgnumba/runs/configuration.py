@@ -55,10 +55,9 @@ class RunConfig:
     data_dir : str, optional
         Folder of the IDX files of ``mnist`` or ``fashion-mnist``. None (the default): they are downloaded once.
     target : str or tuple of str, optional
-        The column of a table that is to be predicted, or several. None (the default): the data are no table.
+        The column or columns of a table that are to be predicted. None (the default): the data are no table.
     loss : str, optional
-        ``cross-entropy`` for classes, ``mse`` for real targets, or another name in ``fgnumba.training.names.LOSSES``.
-        None (the default): the one of the two that the targets call for.
+        Name of the loss, such as ``cross-entropy`` or ``mse``. None (the default): the one that the targets call for.
     estimator : str, optional
         Name of the gradient estimator, a key of ``fgnumba.estimators.RECIPES``. None (the default): the one that suits
         the model (``fgnumba.training.defaults``).
@@ -147,9 +146,8 @@ class RunConfig:
             _text(name, getattr(self, name))
         if self.data_dir is not None:
             _text("data_dir", self.data_dir)
-        for name in ("estimator", "loss"):
-            if getattr(self, name) is not None:
-                _text(name, getattr(self, name))
+        for name in (one for one in ("estimator", "loss") if getattr(self, one) is not None):
+            _text(name, getattr(self, name))
         if self.target is not None:
             store(self, target=_columns(self.target))
         if self.direction is not None:
@@ -286,15 +284,15 @@ def configured(file: Path | None, given: Mapping[str, Any]) -> RunConfig:
 
     Parameters
     ----------
-    file : Path, optional
-        The TOML file. A path in it that leads nowhere is refused, unless an option overrides it.
-    given : mapping
-        The options by the names of the parameters.
+    file, given : Path, optional; mapping
+        The TOML file, in which a path that leads nowhere and is not overridden is refused; and the options.
     """
     if file is None:
-        return RunConfig().updated(given)
+        return RunConfig(**given)
     config = RunConfig.from_toml(file).updated(given)
-    check_places(file, {key: getattr(config, key) for key in _PATHS if key not in given})
+    # With layers, the model's file is not read: that of a run folder's config.toml may be gone.
+    keys = [key for key in _PATHS if key not in given and not (key == "model" and config.layers)]
+    check_places(file, {key: getattr(config, key) for key in keys})
     return config
 
 
@@ -304,8 +302,7 @@ def read_settings(path: Path) -> dict[str, Any]:
     Parameters
     ----------
     path : Path
-        The file. A ``[run]`` table, which a run folder's config.toml has, is left out. A path leads from the working
-        folder or, where nothing is there, from the folder of the file.
+        The file. A ``[run]`` table, which a run folder's config.toml has, is left out. Paths may lead from beside it.
 
     Raises
     ------

@@ -79,6 +79,11 @@ def test_a_path_that_leads_nowhere_is_named_with_both_places(conf, tmp_path, key
     assert getattr(configured(file, {key: "other"}), key) == "other"
 
 
+def test_the_file_of_a_model_whose_layers_are_given_may_be_gone(conf):
+    file = write(conf, "model = 'net.toml'\n[[layers]]\ntype = 'dense'\nunits = 3")
+    assert configured(file, {}).model == "net.toml"
+
+
 def test_a_configuration_beside_its_data_is_used_from_above(conf, tmp_path):
     from fgnumba.datasets import load
 
