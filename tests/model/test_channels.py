@@ -1,5 +1,7 @@
 """Images whose channels seem to come first: refused where a layer would take them for rows, and built where meant."""
 
+from typing import Any
+
 import pytest
 
 import fgnumba as fg
@@ -44,7 +46,7 @@ def test_named_models_ask_and_saved_runs_are_read():
         fg.ShapeError, match=r"model cnn: input_shape is .3, 32, 32.; do the channels come first"
     ):
         model_from(tables("cnn", 3), 3, "model cnn", (3, 32, 32))
-    written = [
+    written: list[dict[str, Any]] = [
         {"type": "conv2d", "filters": 2, "padding": "same"},
         {"type": "flatten"},
         {"type": "dense", "units": 3},
