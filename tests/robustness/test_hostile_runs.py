@@ -54,7 +54,8 @@ def refused(path, match):
 
 
 def line(**changes):
-    return json.dumps({**asdict(RECORD), **changes})
+    values = {name: value for name, value in asdict(RECORD).items() if name != "metrics"}
+    return json.dumps({**values, **changes})
 
 
 BAD_RECORDS = {

@@ -68,7 +68,8 @@ def ask(subject: Subject, question: str, batch: Batch, **more: Any) -> None:
         if question == "estimate":
             return trainer.estimate(x, y)
         if question == "evaluate":
-            return fg.evaluate(model, x, labels)
+            result = fg.evaluate(model, x, labels)
+            return (*result[:3], *result.metrics.values())
         return model(x)
 
     found = unchanged(subject, question, lambda: _found(lambda: answer(subject.trainer)))

@@ -68,7 +68,6 @@ PARAMETERS: dict[str, Callable[[dict[str, np.ndarray]], Any]] = {
     "None": lambda p: {**p, _last(p): None},
 }
 FITS: dict[str, dict[str, Any]] = {
-    "neither": {},
     "both": {"steps": 1, "epochs": 1},
     "no steps": {"steps": 0},
     "fewer than none": {"steps": -1},
