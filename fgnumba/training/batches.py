@@ -13,7 +13,7 @@ from fgnumba.layers.losses import Loss
 from fgnumba.model.graph import Graph
 from fgnumba.model.jvp import checked_targets
 from fgnumba.training.examples import examples_of
-from fgnumba.training.targets import encoded
+from fgnumba.training.targets import encoded, names_of
 from fgnumba.validation import as_whole
 
 Batch = tuple[Any, Any]
@@ -66,7 +66,7 @@ class Batches:
         layout = loss.target_layout(len(x), model.outputs)
         targets: npt.NDArray[Any] = np.ascontiguousarray(y, layout[1]).reshape(layout[0])
         labelled = loss.takes_labels
-        classes, names = (model.outputs, model.classes) if labelled else (None, None)
+        classes, names = (model.outputs, names_of(model)) if labelled else (None, None)
         if names is not None and len(names) != classes:
             classes = len(names)
         self.dataset = Dataset("batches", x, targets, classes=classes, labels=names)

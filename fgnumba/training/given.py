@@ -14,7 +14,7 @@ from fgnumba.layers.losses import Loss
 from fgnumba.model.graph import Graph
 from fgnumba.training.batches import Batches
 from fgnumba.training.examples import examples_of
-from fgnumba.training.targets import check_kind, classes_of, real_targets, warn_of_missing
+from fgnumba.training.targets import check_kind, classes_of, names_of, real_targets, warn_of_missing
 from fgnumba.validation.frames import is_frame
 
 _POSSIBLE = (
@@ -61,13 +61,13 @@ def data_of(model: Graph, loss: Loss, data: Any, y: Any) -> Dataset | Batches:
 
 
 def _is_array(value: Any) -> bool:
-    """Return whether a value is an array, a tensor, a data frame, or nested lists of numbers."""
+    """Return whether a value is an array, a tensor, a data frame, or nested lists of numbers or text."""
     if is_frame(value) or hasattr(value, "__array__") or hasattr(value, "__dlpack__"):
         return True
     first = value
     while isinstance(first, list) and first:
         first = first[0]
-    return isinstance(value, list) and isinstance(first, int | float | np.generic)
+    return isinstance(value, list) and isinstance(first, int | float | str | np.generic)
 
 
 def check_fits(model: Graph, loss: Loss, dataset: Dataset) -> None:
@@ -123,7 +123,7 @@ def from_arrays(model: Graph, loss: Loss, x: Any, y: Any) -> Dataset:
     """
     examples = examples_of("X", x, model.input_shape)
     if loss.takes_labels:
-        targets, names = classes_of("y", y, model.outputs, model.classes)
+        targets, names = classes_of("y", y, model.outputs, names_of(model))
         if len(targets) == len(examples):
             warn_of_missing("y", targets, model.outputs)
         classes = None if names is None else len(names)

@@ -20,6 +20,7 @@ from fgnumba.training.names import recipe_of
 from fgnumba.training.scoring import Metric
 from fgnumba.training.sources import Feed
 from fgnumba.training.steps import Steps
+from fgnumba.training.targets import names_of
 from fgnumba.validation.arrays import as_array
 
 LOG = logging.getLogger("fgnumba")
@@ -177,9 +178,15 @@ def _name_classes(trainer: Steps, dataset: Dataset) -> None:
     model = trainer.model
     if dataset.labels is None:
         return
-    if model.classes is not None and model.classes != dataset.labels:
+    known = names_of(model)
+    if known is not None and known != dataset.labels:
         raise ConfigError(
             f"{dataset.name}: the classes are {shown(list(dataset.labels))}; the model was trained on "
-            f"{shown(list(model.classes))}"
+            f"{shown(list(known))}"
+        )
+    if known is None and trainer.steps_done:
+        raise ConfigError(
+            f"{dataset.name}: the classes are {shown(list(dataset.labels))}; the model was trained on class numbers: "
+            "set model.classes to the names of the classes, in the order of the outputs"
         )
     model.classes = dataset.labels

@@ -10,7 +10,9 @@ import numpy.typing as npt
 from fgnumba.datasets.dataset import Labels
 from fgnumba.errors import ConfigError, DatasetError, DtypeError, FgWarning, ShapeError, shown
 from fgnumba.layers.losses import Loss
+from fgnumba.model.described import checked_classes
 from fgnumba.model.graph import Graph
+from fgnumba.validation import plain
 from fgnumba.validation.arrays import REAL, as_array, as_tensor
 from fgnumba.validation.frames import is_frame, is_series, of_frame, of_series, only_column
 
@@ -35,12 +37,22 @@ def encoded(loss: Loss, model: Graph, y: Any) -> Any:
     ------
     DatasetError
         A label is none of the model's classes.
+    DtypeError
+        The labels are text, and ``model.classes`` is None.
     """
     if loss.takes_labels:
-        if model.classes is None and not (is_series(y) or is_frame(y)):
+        names = names_of(model)
+        if names is None and not (is_series(y) or is_frame(y) or _may_be_text(y)):
             return y
         labels = _flat(as_labels("y", y))
-        return labels if model.classes is None else numbers_of("y", labels, model.classes)
+        if names is not None:
+            return numbers_of("y", labels, names)
+        if labels.dtype.kind == "O" and labels.size:
+            raise DtypeError(
+                f"y is text, such as {shown(labels.flat[0])}, and the model has no names of classes: set model.classes "
+                "to them, in the order of the outputs"
+            )
+        return labels
     if is_frame(y):
         y = of_frame("y", y)
     elif is_series(y):
@@ -48,6 +60,37 @@ def encoded(loss: Loss, model: Graph, y: Any) -> Any:
     if model.outputs == 1 and getattr(y, "ndim", None) == 1:
         y = y.reshape(-1, 1)
     return y
+
+
+def _may_be_text(y: Any) -> bool:
+    if isinstance(y, np.ndarray):
+        return y.dtype.kind in "UTO"
+    return isinstance(y, list | tuple) and len(y) > 0 and isinstance(y[0], str)
+
+
+def names_of(model: Graph) -> Labels | None:
+    """Return what each class is called, or None if the classes of a model have no names.
+
+    Parameters
+    ----------
+    model : Graph
+        The model, whose ``classes`` a user may have set to any sequence.
+
+    Raises
+    ------
+    ConfigError
+        ``model.classes`` is no sequence of names.
+    ShapeError
+        It has more names than the model has outputs.
+    """
+    if model.classes is None:
+        return None
+    names = checked_classes(model.classes)
+    if len(names) > model.outputs:
+        raise ShapeError(
+            f"model.classes has {len(names)} names, {shown(list(names))}; the model has {model.outputs} outputs"
+        )
+    return names
 
 
 def as_labels(what: str, y: Any) -> npt.NDArray[Any]:
@@ -92,12 +135,30 @@ def _objects(what: str, labels: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Return an array of objects as numbers if all are, and unchanged if all are text."""
     if all(isinstance(label, str) for label in labels.flat):
         return labels
+    text = other = None
     for index, label in np.ndenumerate(labels):
-        if label is None or label != label:
+        if _is_missing(label):
             raise DatasetError(
                 f"{what}[{', '.join(map(str, index))}] is {shown(label)}; every label is required"
             )
+        if isinstance(label, str):
+            text = label if text is None else text
+        elif other is None:
+            other = label
+    if text is not None:
+        raise DtypeError(
+            f"{what} has labels of two kinds, such as {shown(text)} and {shown(other)}; all text or all whole numbers "
+            "are required"
+        )
     return as_array(what, labels)
+
+
+def _is_missing(label: Any) -> bool:
+    try:
+        return label is None or bool(label != label)
+    except (TypeError, ValueError):
+        # The truth of a comparison with pandas' NA is not known, and neither is that of arrays.
+        return type(label).__name__ == "NAType"
 
 
 def _flat(labels: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -149,7 +210,7 @@ def classes_of(
         labels = labels.astype(np.int64)
     if labels.dtype.kind in "iu" and labels.size and int(labels.min()) >= 0 and int(labels.max()) < outputs:
         return labels.astype(np.int64), None
-    names = tuple(sorted(set(labels.tolist())))
+    names = tuple(sorted({plain(label) for label in labels.tolist()}))
     if len(names) > outputs:
         raise ShapeError(
             f"{what} has {len(names)} classes, {shown(list(names[:6]))}{' and so on' if len(names) > 6 else ''}; "

@@ -173,7 +173,7 @@ class Trainer(Steps):
         FgWarning
             The data are doubtful: a class without an example, or images of bytes that were not scaled.
         """
-        loss = self.loss
+        loss, classes, done = self.loss, self.model.classes, self.steps_done
         try:
             setting = RunSetting(
                 epochs=optional(whole_number, "epochs", epochs),
@@ -193,6 +193,11 @@ class Trainer(Steps):
             if sample_weight is not None:
                 self.loss = loss.with_example_weights()
             return training.run()
+        except BaseException:
+            if self.steps_done == done:
+                # The model has learned nothing about these classes, and may be trained on others.
+                self.model.classes = classes
+            raise
         finally:
             self.loss = loss
             self.stop_requested = False

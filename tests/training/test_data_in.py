@@ -307,7 +307,7 @@ WRONG = [
         r"y has 60 classes, \[0, 1, 2, 3, 4, 5\] and so on; the model has 3 out",
     ),
     (X, [None, *LABELS[1:].tolist()], fg.DatasetError, r"y\[0\] is None; every label is required"),
-    (X, ["a", 3, *LABELS[2:].tolist()], fg.DtypeError, "y is no array of numbers: 'a'"),
+    (X, ["a", 3, *LABELS[2:].tolist()], fg.DtypeError, "y has labels of two kinds, such as 'a' and 3"),
     ([], None, fg.DatasetError, "the iterable yields no batch"),
     ([X, X, X], None, fg.ConfigError, "batch 0 is .*not a pair"),
     ([(X, LABELS), (X[:, :2], LABELS)], None, fg.ShapeError, r"batch 1: x has shape \(60, 2\)"),
