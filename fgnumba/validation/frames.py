@@ -6,17 +6,20 @@ import numpy as np
 import numpy.typing as npt
 
 from fgnumba.errors import ConfigError, DatasetError, DtypeError, ShapeError, shown
+from fgnumba.validation.arrays import as_array
 
 
 def is_frame(value: Any) -> bool:
     """Return whether `value` is a table with named columns, of whatever library."""
-    return not isinstance(value, np.ndarray) and (
-        hasattr(value, "columns") or hasattr(value, "column_names") or hasattr(value, "__dataframe__")
+    # Their class is asked, because a lazy frame would compute the names of its columns.
+    kind = type(value)
+    return not isinstance(value, np.ndarray) and any(
+        hasattr(kind, name) for name in ("columns", "column_names", "__dataframe__")
     )
 
 
 def is_series(value: Any) -> bool:
-    """Return whether `value` is one column of a table, of whatever library."""
+    """Return whether `value` is one column of a table, or an index or array of such a library."""
     library = type(value).__module__.partition(".")[0]
     return library in ("pandas", "polars", "pyarrow", "modin", "cudf") and not is_frame(value)
 
@@ -39,14 +42,15 @@ def of_frame(what: str, frame: Any) -> npt.NDArray[Any]:
     Raises
     ------
     DtypeError
-        A column is text, a category, a date or anything else that is no number.
+        The frame cannot be read, such as one that is not in memory; or a column is text, a category, a date or anything
+        else that is no number.
     DatasetError
         A value is missing.
     ConfigError
         narwhals is not installed.
     """
     narwhals = _narwhals()
-    columns = list(narwhals.from_native(frame, eager_only=True).iter_columns())
+    columns = _columns(what, frame)
     for column in columns:
         if not (column.dtype.is_numeric() or column.dtype == narwhals.Boolean):
             raise DtypeError(
@@ -81,7 +85,13 @@ def of_series(what: str, series: Any) -> npt.NDArray[Any]:
     ConfigError
         narwhals is not installed.
     """
-    column = _narwhals().from_native(series, series_only=True)
+    try:
+        column = _narwhals().from_native(series, series_only=True)
+    except TypeError:
+        # It is an array or an index of such a library, which NumPy reads.
+        array = np.asarray(series)
+        text = array.dtype.kind == "O" and any(isinstance(value, str) for value in array.flat)
+        return array if text else as_array(what, array)
     missing = column.null_count()
     if missing:
         raise DatasetError(f"{what} has {missing} missing values; leave out their rows")
@@ -107,10 +117,22 @@ def only_column(what: str, frame: Any) -> Any:
     ConfigError
         narwhals is not installed.
     """
-    columns = list(_narwhals().from_native(frame, eager_only=True).iter_columns())
+    columns = _columns(what, frame)
     if len(columns) != 1:
         raise ShapeError(f"{what} has {len(columns)} columns; one column of labels is required")
     return columns[0].to_native()
+
+
+def _columns(what: str, frame: Any) -> list[Any]:
+    """Return the columns of a frame as narwhals has them."""
+    narwhals = _narwhals()
+    try:
+        return list(narwhals.from_native(frame, eager_only=True).iter_columns())
+    except (TypeError, narwhals.exceptions.NarwhalsError) as error:
+        raise DtypeError(
+            f"{what} is a {type(frame).__name__} that cannot be read ({' '.join(str(error).split())}); a data frame in "
+            "memory is required: a lazy one must be collected first"
+        ) from None
 
 
 def _narwhals() -> Any:
