@@ -14,6 +14,7 @@ from fgnumba.datasets.dataset import Dataset
 from fgnumba.datasets.split import split
 from fgnumba.errors import ConfigError, FgError, shown
 from fgnumba.layers.losses import Loss
+from fgnumba.model.described import checked_classes
 from fgnumba.model.graph import Graph
 from fgnumba.storage.digests import digest_of
 from fgnumba.training.callbacks import Callback, EarlyStopping
@@ -59,7 +60,10 @@ class Parts:
     def facts(self) -> dict[str, Any]:
         """What identifies the data, as a checkpoint holds it: a run must be resumed with the same data."""
         given = None if self.validation is None else self.share or digest_of(self.validation)
-        return {"data": self.whole.digest, "validation": given}
+        facts = {"data": self.whole.digest, "validation": given}
+        # The digest of the data is that of class numbers.
+        names = self.whole.labels
+        return facts if names is None else {**facts, "classes": list(checked_classes(names))}
 
 
 def parts_of(model: Graph, loss: Loss, dataset: Dataset, validation: Validation, seed: int) -> Parts:

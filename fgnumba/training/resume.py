@@ -154,9 +154,12 @@ def _apply(
     """Restore a trainer from a checkpoint, and return the state of the run and the sizes of its logs."""
     path, facts = found.path, found.facts
     agreed = facts.get("run")
-    for name, value in run.items():
-        theirs = agreed.get(name) if isinstance(agreed, dict) else None
-        if theirs != value:
+    if not isinstance(agreed, dict):
+        agreed = {}
+    for name in {**run, **agreed}:
+        theirs, value = agreed.get(name), run.get(name)
+        # Checkpoints of earlier versions lack what the classes are called.
+        if theirs != value and (name != "classes" or theirs is not None):
             because = "; the data have changed since the run began" if name == "data" else ""
             raise RunError(
                 f"{path}: {name} is {shown(theirs)}; the run that continues has {shown(value)}{because}"

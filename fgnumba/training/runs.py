@@ -9,6 +9,7 @@ from fgnumba.datasets.augmentation import Augment
 from fgnumba.datasets.dataset import Dataset
 from fgnumba.datasets.split import judges
 from fgnumba.errors import ConfigError, DatasetError, ShapeError, shown
+from fgnumba.model.described import checked_classes
 from fgnumba.storage.digests import digest_of
 from fgnumba.training.batches import Batches
 from fgnumba.training.callbacks import Callback, EarlyStopping
@@ -179,14 +180,15 @@ def _name_classes(trainer: Steps, dataset: Dataset) -> None:
     if dataset.labels is None:
         return
     known = names_of(model)
-    if known is not None and known != dataset.labels:
+    names = checked_classes(dataset.labels)
+    if known is not None and known != names:
         raise ConfigError(
-            f"{dataset.name}: the classes are {shown(list(dataset.labels))}; the model was trained on "
+            f"{dataset.name}: the classes are {shown(list(names))}; the model was trained on "
             f"{shown(list(known))}"
         )
     if known is None and trainer.steps_done:
         raise ConfigError(
-            f"{dataset.name}: the classes are {shown(list(dataset.labels))}; the model was trained on class numbers: "
+            f"{dataset.name}: the classes are {shown(list(names))}; the model was trained on class numbers: "
             "set model.classes to the names of the classes, in the order of the outputs"
         )
-    model.classes = dataset.labels
+    model.classes = names
