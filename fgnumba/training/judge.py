@@ -225,10 +225,11 @@ class Judge:
         record : Record, optional
             The record of these parameters, which saves an evaluation. None (the default): there is none.
         """
-        if self._parts.validation is not None:
-            return self.validate().loss if record is None else record.validation_loss
-        x, y = self._parts.training.x_train, self._parts.training.y_train
-        return evaluated(self._model, self._loss, (), x[:STAND_IN], y[:STAND_IN]).loss
+        if self._parts.validation is not None and record is not None:
+            return record.validation_loss
+        training = self._parts.training
+        x, y = self._parts.validation or (training.x_train[:STAND_IN], training.y_train[:STAND_IN])
+        return evaluated(self._model, self._loss, (), x, y).loss
 
     def follow(self, record: Record) -> None:
         """Keep the model's parameters if early stopping restores the best record, and this is the best so far.

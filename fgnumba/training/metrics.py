@@ -11,8 +11,8 @@ from fgnumba.storage.files import read_whole
 from fgnumba.storage.json_lines import json_object, parsed
 from fgnumba.training.records import Record
 
-MAX_LINE, MAX_RECORDS = 4096, 1 << 26
-"""Largest size of a line, several times that of a record, and of a file that is read as a whole, in bytes."""
+MAX_LINE, MAX_RECORDS = 16384, 1 << 26
+"""Largest size of a line, which holds a record with `MAX_METRICS`, and of a file that is read as a whole, in bytes."""
 _NAMES = frozenset(field.name for field in fields(Record)) - {"metrics"}
 _PARTS = "test", "validation"
 _METRIC = re.compile(r"(?:test|validation)_[A-Za-z_]\w{0,99}", re.ASCII)

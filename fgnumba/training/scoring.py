@@ -1,5 +1,7 @@
 """Metrics: numbers beside the loss that say how good a model's predictions are."""
 
+import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -60,6 +62,9 @@ def rmse(targets: npt.NDArray[Any], predictions: npt.NDArray[Any]) -> float:
 
 METRICS: dict[str, Function] = {"accuracy": accuracy, "mae": mae, "r2": r2, "rmse": rmse}
 """The metrics by name."""
+MAX_NAME, MOST = 100, 32
+"""Largest length of a metric's name, and largest number of metrics, so that a record fits into a line of a file."""
+_NAME = re.compile(rf"[A-Za-z_]\w{{0,{MAX_NAME - 1}}}", re.ASCII)
 SMALLER_IS_BETTER = frozenset(("loss", "mae", "rmse"))
 """Names of quantities that are better if they are smaller."""
 
@@ -78,7 +83,8 @@ def metrics_of(given: Metrics, loss: Loss) -> tuple[Metric, ...]:
     Raises
     ------
     ConfigError
-        There is no metric of a name, two have the same name, or one is neither a name nor a function.
+        There is no metric of a name, two have the same name, one is neither a name nor a function, there are too many,
+        or the accuracy is asked for where targets are real numbers.
     """
     if isinstance(given, Mapping):
         named = [_named(name, function) for name, function in given.items()]
@@ -89,6 +95,13 @@ def metrics_of(given: Metrics, loss: Loss) -> tuple[Metric, ...]:
         named = [_metric(one) for one in several]
     if loss.metric not in (metric.name for metric in named):
         named.insert(0, Metric(loss.metric, METRICS[loss.metric]))
+    if len(named) > MOST:
+        raise ConfigError(f"metrics: there are {len(named)}; at most {MOST} are possible")
+    if loss.metric != "accuracy" and any(metric.function is accuracy for metric in named):
+        raise ConfigError(
+            f"metrics: accuracy is that of labels; {type(loss).__name__} takes real numbers, for which "
+            "r2, mae and rmse are known"
+        )
     names = [metric.name for metric in named]
     for name in names:
         if names.count(name) > 1 or name == "loss":
@@ -106,9 +119,10 @@ def _metric(given: Any) -> Metric:
 
 
 def _named(name: Any, function: Any) -> Metric:
-    if not isinstance(name, str) or not name.isidentifier():
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise ConfigError(
-            f"metrics: the name {shown(name)} is no word of letters, digits and _; one like macro_f1 is required"
+            f"metrics: the name {shown(name)} is no word of at most {MAX_NAME} letters from a to z, digits and _; "
+            "one like macro_f1 is required"
         )
     if isinstance(function, str):
         return Metric(name, _metric(function).function)
@@ -123,7 +137,7 @@ def _named(name: Any, function: Any) -> Metric:
 def scored(
     metrics: Sequence[Metric], targets: npt.NDArray[Any], predictions: npt.NDArray[Any]
 ) -> dict[str, float]:
-    """Return the value of each metric by its name.
+    """Return the value of each metric by its name: NaN where a prediction is not finite, of which no metric is asked.
 
     Parameters
     ----------
@@ -139,9 +153,16 @@ def scored(
     ConfigError
         A metric returns something that is not a number.
     """
+    if predictions.dtype.kind == "f" and not np.isfinite(predictions).all():
+        # Those of scikit-learn raise errors then, which would hide that the run has diverged.
+        return {metric.name: math.nan for metric in metrics}
     values = {}
     for metric in metrics:
-        result = metric.function(targets, predictions)
+        try:
+            result = metric.function(targets, predictions)
+        except Exception as error:
+            error.add_note(f"raised by the metric {metric.name}")
+            raise
         value = as_float(result)
         if value is None:
             raise ConfigError(f"metrics: {metric.name} returned {shown(result)}; a number is required")
