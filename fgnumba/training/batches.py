@@ -62,7 +62,7 @@ class Batches:
         except StopIteration:
             raise DatasetError("dataset: the iterable yields no batch; pairs (x, y) are required") from None
         self.first = self._pair(0, head)
-        x, y = (model.processor.values(a) if not isinstance(a, np.ndarray) else a for a in self.first)
+        x, y = map(self.on_host, self.first)
         layout = loss.target_layout(len(x), model.outputs)
         targets: npt.NDArray[Any] = np.ascontiguousarray(y, layout[1]).reshape(layout[0])
         labelled = loss.takes_labels
@@ -87,6 +87,16 @@ class Batches:
             except StopIteration:
                 return
 
+    def on_host(self, array: Any) -> npt.NDArray[Any]:
+        """Return an array of a batch that may be in the memory of a GPU as one of NumPy's.
+
+        Parameters
+        ----------
+        array : array
+            Examples or targets of a batch.
+        """
+        return array if isinstance(array, np.ndarray) else self._model.processor.values(array)
+
     def _pair(self, number: int, item: Any) -> Batch:
         """Return an item as a pair of arrays that fit the model and the loss."""
         if not isinstance(item, tuple | list) or len(item) != 2:
@@ -95,9 +105,12 @@ class Batches:
             )
         x, y = item
         try:
-            if not isinstance(x, np.ndarray) and self._model.processor.adopt(x) is not None:
-                return self._model.checked_input(x), y
-            inputs = examples_of("x", x, self._model.input_shape)
+            there = not isinstance(x, np.ndarray) and self._model.processor.adopt(x) is not None
+            inputs = (
+                self._model.checked_input(x)
+                if there
+                else examples_of("x", x, self._model.input_shape, number)
+            )
             return inputs, checked_targets(
                 self._model, self._loss, inputs, encoded(self._loss, self._model, y)
             )

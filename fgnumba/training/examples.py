@@ -16,7 +16,7 @@ from fgnumba.validation.frames import is_frame, of_frame
 LOG = logging.getLogger("fgnumba")
 
 
-def examples_of(what: str, x: Any, shape: Shape) -> npt.NDArray[np.float32]:
+def examples_of(what: str, x: Any, shape: Shape, number: int = 0) -> npt.NDArray[np.float32]:
     """Return examples as a C-contiguous float32 array (n, *shape).
 
     An array of that dtype and order is not copied; what is converted is said in the log. Images without their one
@@ -30,6 +30,8 @@ def examples_of(what: str, x: Any, shape: Shape) -> npt.NDArray[np.float32]:
         The examples: (n, *shape), (n, K) with K the product of `shape`, or (n, H, W) for `shape` (H, W, 1).
     shape : tuple of int
         The model's input shape.
+    number : int
+        Number of the batch, if they are one of several; what is said of the first is not repeated. Default: 0.
 
     Raises
     ------
@@ -49,11 +51,13 @@ def examples_of(what: str, x: Any, shape: Shape) -> npt.NDArray[np.float32]:
         )
     if len(array) == 0:
         raise ShapeError(f"{what} has no examples; at least one is required")
-    _warn_of_bytes(what, array, shape)
+    if not number:
+        _warn_of_bytes(what, array, shape)
     with np.errstate(over="ignore"):
         examples = np.ascontiguousarray(array.reshape(len(array), *shape), np.float32)
     if array.dtype != np.float32 or not array.flags.c_contiguous:
-        LOG.info("%s: %s converted once to C-contiguous float32", what, array.dtype)
+        if not number:
+            LOG.info("%s: %s converted once to C-contiguous float32", what, array.dtype)
         _check_finite(what, array, examples)
     return examples
 

@@ -8,10 +8,39 @@ undecided whether the run ends with the record, so the record is written and no 
 from collections.abc import Sequence
 from typing import Any
 
-from fgnumba.errors import ConfigError
+from fgnumba.errors import ConfigError, shown
 from fgnumba.training.callbacks import Callback
 from fgnumba.training.kept_states import states_of
 from fgnumba.training.records import History, Record, StepResult
+
+
+def callbacks_of(given: Any) -> tuple[Callback, ...]:
+    """Return the callbacks of a run.
+
+    Parameters
+    ----------
+    given : sequence of Callback
+        The callbacks.
+
+    Raises
+    ------
+    ConfigError
+        It is one callback, or holds something that is none.
+    """
+    try:
+        callbacks = tuple(given)
+    except TypeError:
+        raise ConfigError(
+            f"callbacks is a {type(given).__name__}; a sequence of callbacks is required: callbacks=[...]"
+        ) from None
+    for callback in callbacks:
+        if isinstance(callback, type) and issubclass(callback, Callback):
+            raise ConfigError(
+                f"callbacks: {callback.__name__} is a class; an object is required: {callback.__name__}(...)"
+            )
+        if not isinstance(callback, Callback):
+            raise ConfigError(f"callbacks: {shown(callback)} is no object of a subclass of fgnumba.Callback")
+    return callbacks
 
 
 class Followers:

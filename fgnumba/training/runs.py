@@ -22,6 +22,7 @@ from fgnumba.training.scoring import Metric
 from fgnumba.training.sources import Feed
 from fgnumba.training.steps import Steps
 from fgnumba.training.targets import names_of
+from fgnumba.validation import as_float
 from fgnumba.validation.arrays import as_array
 
 LOG = logging.getLogger("fgnumba")
@@ -115,7 +116,7 @@ def _of_dataset(trainer: Steps, dataset: Dataset, setting: RunSetting) -> tuple[
         setting.callbacks, HELD_OUT if setting.validation is None else setting.validation
     )
     parts = None
-    if setting.open_ended and setting.validation is None and given is None:
+    if setting.open_ended and setting.validation is None:
         try:
             parts = parts_of(trainer.model, trainer.loss, dataset, HELD_OUT, trainer.seed)
         except DatasetError:
@@ -163,7 +164,7 @@ def _of_batches(trainer: Steps, batches: Batches, setting: RunSetting) -> tuple[
         raise ConfigError(
             "sample_weight: an iterable has no examples of known number; arrays or a Dataset are required"
         )
-    if isinstance(setting.validation, float | int):
+    if as_float(setting.validation) is not None:
         raise ConfigError(
             f"validation is {shown(setting.validation)}; no fraction of an iterable can be held out: a pair (x, y) is "
             "required"

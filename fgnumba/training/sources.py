@@ -70,10 +70,13 @@ class Feed:
         first : int
             Number of the batch, counted from the beginning of the first epoch.
         """
-        if self.batches is not None:
+        if self.batches is None:
+            pairs = self.dataset.batches(self.batch_size, self.seed, first)
+        elif self.augment is None:
             pairs = iter(self.batches)
         else:
-            pairs = self.dataset.batches(self.batch_size, self.seed, first)
+            # An augmentation may change its examples, and these can be the user's own.
+            pairs = ((self.batches.on_host(x).copy(), y) for x, y in self.batches)
         if self.augment is None:
             return pairs
         return (

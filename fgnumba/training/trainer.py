@@ -9,6 +9,7 @@ from fgnumba.objects.attributes import own_attributes, take_attributes
 from fgnumba.objects.table import as_html
 from fgnumba.training.callbacks import Callback
 from fgnumba.training.checkpoints import Checkpoints
+from fgnumba.training.followers import callbacks_of
 from fgnumba.training.given import data_of
 from fgnumba.training.judge import Validation
 from fgnumba.training.records import History
@@ -85,7 +86,8 @@ class Trainer(Steps):
 
         Without `epochs` and `steps`, the run is one as ``fgtrain train`` makes it by default: 5 % of the training data
         are held out, unless `validation` says otherwise, and the run ends when they have not been predicted better for
-        8 records, or after a number of steps that suits the estimator (10,000 for most).
+        8 records (or as an ``EarlyStopping`` among `callbacks` says), or after a number of steps that suits the
+        estimator (10,000 for most).
 
         The test data of a data set are evaluated once, at the end: ``history.final`` has their loss and accuracy.
 
@@ -184,7 +186,7 @@ class Trainer(Steps):
                 metrics=metrics_of(metrics, loss),
                 sample_weight=sample_weight,
                 augment=optional(lambda _, given: checked_augment(given), "augment", augment),
-                callbacks=tuple(callbacks),
+                callbacks=callbacks_of(callbacks),
                 checkpoints=checkpoints,
                 resume=flag("resume", resume),
                 stop_above=optional(real_number, "stop_above", stop_above, above_zero=True),

@@ -40,3 +40,16 @@ def test_real_targets_stay_on_the_device(driver):
     here, there = run("cpu"), run(Gpu(driver))
     assert (here.step, here.metrics.keys()) == (there.step, there.metrics.keys())
     tolerances.GPU_TRAINING.check(there.validation_loss, here.validation_loss)
+
+
+def test_batches_that_are_on_the_device(driver):
+    host = trained(driver, [(X[:4], Y[:4]), (X[4:], Y[4:])])
+    gpu = Gpu(driver)
+    examples = [gpu.array(X[:4]), gpu.array(X[4:])]
+    for labels in ([Y[:4].tolist(), Y[4:].tolist()], [gpu.array(Y[:4]), gpu.array(Y[4:])]):
+        assert trained(driver, list(zip(examples, labels, strict=True))) == host
+    # What augments is given arrays of the host, which it may change.
+    augmented = trained(
+        driver, list(zip(examples, [Y[:4], Y[4:]], strict=True)), augment=fg.datasets.RandomFlip(1)
+    )
+    assert augmented == trained(driver, [(X[:4, :, ::-1], Y[:4]), (X[4:, :, ::-1], Y[4:])])

@@ -122,3 +122,17 @@ def test_images_are_required():
 def test_augmentations_that_cannot_be(make, message):
     with pytest.raises(fg.ConfigError, match=message):
         make()
+
+
+def test_an_augmentation_that_changes_its_examples_leaves_the_batches_of_an_iterable_alone():
+    def darken(x, generator):
+        x *= 0.5
+        return x
+
+    images = IMAGES.copy()
+    one = trainer()
+    one.fit([(images[:20], LABELS[:20]), (images[20:], LABELS[20:])], epochs=3, augment=darken)
+    np.testing.assert_array_equal(images, IMAGES)
+    other = trainer()
+    other.fit([(IMAGES[:20] / 2, LABELS[:20]), (IMAGES[20:] / 2, LABELS[20:])], epochs=3)
+    assert bits(one) == bits(other)
