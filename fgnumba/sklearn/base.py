@@ -10,6 +10,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
+from fgnumba.datasets.dataset import Dataset
 from fgnumba.errors import ConfigError, shown
 from fgnumba.estimators import Estimator
 from fgnumba.layers import Dense, Layer
@@ -17,8 +18,11 @@ from fgnumba.layers.losses import Loss
 from fgnumba.model.graph import Sequential
 from fgnumba.optimizers import OPTIMIZERS, Optimizer
 from fgnumba.training.callbacks import Callback, EarlyStopping
+from fgnumba.training.examples import examples_of
 from fgnumba.training.records import Record
+from fgnumba.training.targets import real_targets
 from fgnumba.training.trainer import Trainer
+from fgnumba.validation import as_whole, flag, plain, real_number, whole_number
 
 
 class _Curve(Callback):
@@ -62,7 +66,7 @@ class ForwardGradientEstimator(BaseEstimator):
 
     def __init__(
         self,
-        hidden_layer_sizes: Sequence[int] = (100,),
+        hidden_layer_sizes: Sequence[int] | int = (100,),
         *,
         activation: str | None = "relu",
         layers: Sequence[Layer] | None = None,
@@ -102,17 +106,71 @@ class ForwardGradientEstimator(BaseEstimator):
     def _loss(self) -> Loss:
         raise NotImplementedError
 
+    def _check(self) -> None:
+        """Raise ConfigError for a parameter that is impossible and that no other object checks."""
+        for name in ("batch_size", "max_iter", "n_iter_no_change"):
+            whole_number(name, getattr(self, name))
+        real_number("tol", self.tol)
+        flag("warm_start", self.warm_start)
+        if flag("early_stopping", self.early_stopping):
+            real_number("validation_fraction", self.validation_fraction, above_zero=True, below=1)
+
+    def _hidden(self) -> tuple[Any, ...]:
+        """Return the number of units of each hidden layer, or the layers themselves if they are given."""
+        name = "hidden_layer_sizes" if self.layers is None else "layers"
+        given = getattr(self, name)
+        # Many write (100) for a tuple of one, which scikit-learn takes.
+        if name == "hidden_layer_sizes" and as_whole(given) is not None:
+            return (as_whole(given),)
+        try:
+            return tuple(map(plain, given))
+        except TypeError:
+            raise ConfigError(f"{name} is {shown(given)}; a sequence is required") from None
+
+    def _of_model(self) -> dict[str, Any]:
+        """Return the parameters that a model is made from."""
+        return {
+            "hidden_layer_sizes" if self.layers is None else "layers": self._hidden(),
+            "activation": self.activation,
+            "device": self.device,
+        }
+
+    def _of_trainer(self) -> tuple[Any, ...]:
+        """Return the parameters that a trainer is made from."""
+        return self.loss, self.estimator, self.optimizer, self.learning_rate
+
     def _begin(self, outputs: int) -> None:
         """Make the model and its trainer."""
         seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
-        hidden = (
-            [Dense(units, activation=self.activation) for units in self.hidden_layer_sizes]
-            if self.layers is None
-            else list(self.layers)
-        )
-        self.model_ = Sequential(
-            [*hidden, Dense(outputs)], self.n_features_in_, seed=seed, device=self.device
-        )
+        hidden = self._hidden()
+        if self.layers is None:
+            hidden = tuple(Dense(units, activation=self.activation) for units in hidden)
+        model = Sequential([*hidden, Dense(outputs)], self.n_features_in_, seed=seed, device=self.device)
+        self.trainer_ = self._trainer(model, seed)
+        self.model_, self._made = model, self._of_model()
+        self.loss_curve_: list[float] = []
+        self.validation_scores_: Any = [] if self.early_stopping else None
+        self.n_iter_ = 0
+
+    def _go_on(self) -> None:
+        """Keep the model, with a new trainer if parameters of the trainer were changed.
+
+        Raises
+        ------
+        ConfigError
+            Parameters of the model were changed.
+        """
+        wanted = self._of_model()
+        for name in {**wanted, **self._made}:
+            if wanted.get(name) != self._made.get(name):
+                raise ConfigError(
+                    f"{name} is {shown(wanted.get(name))}, and {shown(self._made.get(name))} in the model that "
+                    "warm_start and partial_fit go on with; fit without warm_start makes another"
+                )
+        if self._of_trainer() != self._told:
+            self.trainer_ = self._trainer(self.model_, self.trainer_.seed)
+
+    def _trainer(self, model: Sequential, seed: int) -> Trainer:
         optimizer: Any = self.optimizer
         if self.learning_rate is not None:
             if not isinstance(optimizer, str) or optimizer not in OPTIMIZERS:
@@ -121,12 +179,9 @@ class ForwardGradientEstimator(BaseEstimator):
                     f"to an optimizer that is given by its name: {', '.join(OPTIMIZERS)}"
                 )
             optimizer = OPTIMIZERS[optimizer](learning_rate=self.learning_rate)
-        self.trainer_ = Trainer(
-            self.model_, loss=self._loss(), estimator=self.estimator, optimizer=optimizer, seed=seed
-        )
-        self.loss_curve_: list[float] = []
-        self.validation_scores_: Any = [] if self.early_stopping else None
-        self.n_iter_ = 0
+        trainer = Trainer(model, loss=self._loss(), estimator=self.estimator, optimizer=optimizer, seed=seed)
+        self._told = self._of_trainer()
+        return trainer
 
     def _train(self, x: Any, y: Any, weights: Any, epochs: int, whole: bool) -> None:
         """Take passes over the data.
@@ -156,9 +211,16 @@ class ForwardGradientEstimator(BaseEstimator):
             callbacks.append(
                 EarlyStopping(self.n_iter_no_change, monitor, min_delta=self.tol, restore_best=True)
             )
+        loss, outputs = self.trainer_.loss, self.model_.outputs
+        # A data set, of which `fit` does not warn that a part of the data has no example of some class.
+        data = Dataset(
+            "X, y",
+            examples_of("X", x, self.model_.input_shape),
+            y if loss.takes_labels else real_targets("y", y, outputs, loss),
+            classes=outputs if loss.takes_labels else None,
+        )
         self.trainer_.fit(
-            x,
-            y,
+            data,
             sample_weight=weights,
             epochs=epochs,
             batch_size=size,
@@ -166,8 +228,8 @@ class ForwardGradientEstimator(BaseEstimator):
             callbacks=callbacks,
         )
         self.loss_curve_ += curve.losses
-        if judged and self.validation_scores_ is not None:
-            self.validation_scores_ += curve.scores
+        if judged:
+            self.validation_scores_ = [*(self.validation_scores_ or ()), *curve.scores]
         self.loss_ = self.loss_curve_[-1]
         self.n_iter_ += len(curve.losses)
 

@@ -24,8 +24,8 @@ class ForwardGradientClassifier(ClassifierMixin, ForwardGradientEstimator):
 
     Parameters
     ----------
-    hidden_layer_sizes : sequence of int
-        Number of units in each hidden layer. Default: (100,).
+    hidden_layer_sizes : sequence of int, or int
+        Number of units in each hidden layer, or in the only one. Default: (100,).
     activation : str or None
         Activation of the hidden layers, as :class:`fgnumba.Dense` takes it. Default: ``"relu"``.
     layers : sequence of Layer, optional
@@ -56,7 +56,8 @@ class ForwardGradientClassifier(ClassifierMixin, ForwardGradientEstimator):
     class_weight : dict, "balanced" or None
         Weights of the classes, as in scikit-learn. Default: None, all 1.
     warm_start : bool
-        Whether ``fit`` goes on from the model of the call before. Default: False.
+        Whether ``fit`` goes on from the model of the call before. Parameters of the trainer, such as the learning
+        rate, may have changed, and those of the model may not. Default: False.
     device : str
         ``"cpu"``, ``"cuda"``, or ``"auto"``, which takes a GPU if there is one. Default: ``"auto"``.
     random_state : int, RandomState or None
@@ -104,7 +105,7 @@ class ForwardGradientClassifier(ClassifierMixin, ForwardGradientEstimator):
 
     def __init__(
         self,
-        hidden_layer_sizes: Sequence[int] = (100,),
+        hidden_layer_sizes: Sequence[int] | int = (100,),
         *,
         activation: str | None = "relu",
         layers: Sequence[Layer] | None = None,
@@ -168,14 +169,19 @@ class ForwardGradientClassifier(ClassifierMixin, ForwardGradientEstimator):
         ForwardGradientClassifier
             This object.
         """
+        self._check()
         fresh = self._fresh()
         x, y = validate_data(self, X, y, dtype=(np.float32, np.float64), reset=fresh)
         check_classification_targets(y)
         x, y, weights = weighed(x, y, sample_weight)
         if fresh:
             self.classes_ = np.unique(y)
+        numbers, weights = self._numbers(y), self._weighed(y, weights)
+        if fresh:
             self._begin(max(len(self.classes_), 1))
-        self._train(x, self._numbers(y), self._weighed(y, weights), self.max_iter, whole=True)
+        else:
+            self._go_on()
+        self._train(x, numbers, weights, self.max_iter, whole=True)
         return self
 
     def partial_fit(
@@ -199,6 +205,11 @@ class ForwardGradientClassifier(ClassifierMixin, ForwardGradientEstimator):
         ForwardGradientClassifier
             This object.
         """
+        self._check()
+        if isinstance(self.class_weight, str):
+            raise ValueError(
+                f"class_weight is {shown(self.class_weight)}, which needs all data; partial_fit takes a dict"
+            )
         first = not hasattr(self, "model_")
         x, y = validate_data(self, X, y, dtype=(np.float32, np.float64), reset=first)
         check_classification_targets(y)
@@ -209,10 +220,14 @@ class ForwardGradientClassifier(ClassifierMixin, ForwardGradientEstimator):
                     "classes is None; the first call of partial_fit needs all labels that there are"
                 )
             self.classes_ = np.unique(classes)
-            self._begin(len(self.classes_))
         elif classes is not None and not np.array_equal(np.unique(classes), self.classes_):
             raise ValueError(f"classes are {shown(list(classes))}; those of the first call are required")
-        self._train(x, self._numbers(y), self._weighed(y, weights), 1, whole=False)
+        numbers, weights = self._numbers(y), self._weighed(y, weights)
+        if first:
+            self._begin(len(self.classes_))
+        else:
+            self._go_on()
+        self._train(x, numbers, weights, 1, whole=False)
         return self
 
     def predict(self, X: Any) -> npt.NDArray[Any]:
@@ -264,7 +279,8 @@ class ForwardGradientClassifier(ClassifierMixin, ForwardGradientEstimator):
         """Return the weights of the examples, those of their classes included."""
         if self.class_weight is None:
             return weights
-        present = np.unique(y)
+        # A part of the data may lack classes that have a weight.
+        present = self.classes_ if isinstance(self.class_weight, dict) else np.unique(y)
         of_class = compute_class_weight(self.class_weight, classes=present, y=y)
         factors = of_class[np.searchsorted(present, y)]
         return factors if weights is None else factors * weights

@@ -20,8 +20,8 @@ class ForwardGradientRegressor(RegressorMixin, ForwardGradientEstimator):
 
     Parameters
     ----------
-    hidden_layer_sizes : sequence of int
-        Number of units in each hidden layer. Default: (100,).
+    hidden_layer_sizes : sequence of int, or int
+        Number of units in each hidden layer, or in the only one. Default: (100,).
     activation : str or None
         Activation of the hidden layers, as :class:`fgnumba.Dense` takes it. Default: ``"relu"``.
     layers : sequence of Layer, optional
@@ -50,7 +50,8 @@ class ForwardGradientRegressor(RegressorMixin, ForwardGradientEstimator):
     validation_fraction : float
         The fraction that `early_stopping` holds out. Default: 0.1.
     warm_start : bool
-        Whether ``fit`` goes on from the model of the call before. Default: False.
+        Whether ``fit`` goes on from the model of the call before. Parameters of the trainer, such as the learning
+        rate, may have changed, and those of the model may not. Default: False.
     device : str
         ``"cpu"``, ``"cuda"``, or ``"auto"``, which takes a GPU if there is one. Default: ``"auto"``.
     random_state : int, RandomState or None
@@ -150,6 +151,7 @@ class ForwardGradientRegressor(RegressorMixin, ForwardGradientEstimator):
     def _fitted(
         self, X: Any, y: Any, sample_weight: Any, epochs: int, fresh: bool, whole: bool
     ) -> "ForwardGradientRegressor":
+        self._check()
         x, y = validate_data(
             self, X, y, dtype=(np.float32, np.float64), multi_output=True, y_numeric=True, reset=fresh
         )
@@ -162,10 +164,13 @@ class ForwardGradientRegressor(RegressorMixin, ForwardGradientEstimator):
             deviation = np.sqrt(np.average((of_each - self.target_mean_) ** 2, axis=0, weights=weights))
             # A target that is always the same has no scale.
             self.target_scale_ = np.where(deviation > 0, deviation, 1.0)
-            self._begin(of_each.shape[1])
         columns = targets.reshape(len(targets), -1)
         if columns.shape[1] != len(self.target_mean_):
             raise ValueError(f"y has {columns.shape[1]} targets; {len(self.target_mean_)} are required")
+        if fresh:
+            self._begin(columns.shape[1])
+        else:
+            self._go_on()
         standard = (columns - self.target_mean_) / self.target_scale_
         self._train(x, standard, weights, epochs, whole)
         return self
