@@ -13,7 +13,7 @@ from fgnumba.layers.losses import Loss
 from fgnumba.model.described import checked_classes
 from fgnumba.model.graph import Graph
 from fgnumba.validation import plain
-from fgnumba.validation.arrays import REAL, as_array, as_tensor
+from fgnumba.validation.arrays import REAL, as_array, as_tensor, first_not_finite
 from fgnumba.validation.frames import is_frame, is_series, of_frame, of_series, only_column
 
 LOG = logging.getLogger("fgnumba")
@@ -122,10 +122,11 @@ def as_labels(what: str, y: Any) -> npt.NDArray[Any]:
         labels = np.array(y, object) if objects else as_array(what, y)
     else:
         labels = as_array(what, as_tensor(y))
-    if labels.dtype.kind in "UT":
+    if labels.dtype.kind == "U":
         return labels.astype(object)
-    if labels.dtype.kind == "O":
-        return _objects(what, labels)
+    # NumPy's text of any length may have gaps.
+    if labels.dtype.kind in "OT":
+        return _objects(what, labels.astype(object))
     if labels.dtype.kind not in REAL:
         raise DtypeError(f"{what} has dtype {labels.dtype}; labels are whole numbers or text")
     return labels
@@ -297,6 +298,8 @@ def real_targets(what: str, y: Any, outputs: int, loss: Loss) -> npt.NDArray[np.
     ------
     ShapeError, DtypeError
         They are no such array.
+    DatasetError
+        One is not finite, or too large for float32.
     """
     name = type(loss).__name__
     array = (
@@ -321,7 +324,13 @@ def real_targets(what: str, y: Any, outputs: int, loss: Loss) -> npt.NDArray[np.
             f"{what} has shape {np.shape(y)}; (n, {outputs}) is required for {outputs} outputs{hint}"
         )
     with np.errstate(over="ignore"):
-        return np.ascontiguousarray(array, np.float32)
+        targets = np.ascontiguousarray(array, np.float32)
+    index = first_not_finite(targets)
+    if index is not None:
+        raise DatasetError(
+            f"{what}[{', '.join(map(str, index))}] is {array[index]}; a number that is finite in float32 is required"
+        )
+    return targets
 
 
 def check_kind(where: str, loss: Loss, classes: int | None) -> None:

@@ -1,5 +1,7 @@
 """What the classes of a model are called: labels of every kind, runs that fail, and runs on other labels."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -116,3 +118,27 @@ def test_text_in_batches_needs_names():
     for labels in (TEXT, TEXT.tolist(), TEXT.astype(object)):
         with pytest.raises(fg.DtypeError, match=message):
             classifier().fit([(X, labels)], steps=1)
+
+
+@pytest.mark.skipif(
+    not hasattr(np, "dtypes") or not hasattr(np.dtypes, "StringDType"), reason="NumPy 1 has no such text"
+)
+def test_gaps_in_text_of_any_length():
+    for missing in (None, float("nan")):
+        labels = np.array([missing, *TEXT[1:]], np.dtypes.StringDType(na_object=missing))
+        with pytest.raises(fg.DatasetError, match=r"y\[0\] is .*; every label is required"):
+            classifier().fit(X, labels, steps=1)
+    trainer = classifier()
+    trainer.fit(X, TEXT.astype(np.dtypes.StringDType()), steps=1)
+    assert trainer.model.classes == ("cat", "dog", "eel")
+
+
+@pytest.mark.parametrize("bad", [1e300, float("nan"), -float("inf")])
+def test_real_targets_that_are_not_finite_are_quoted_as_given(bad):
+    model = fg.Sequential([fg.Dense(2)], 4, device="cpu")
+    targets = np.zeros((30, 2))
+    targets[7, 1] = bad
+    with pytest.raises(
+        fg.DatasetError, match=rf"y\[7, 1\] is {re.escape(str(bad))}; a number that is finite in float32"
+    ):
+        fg.Trainer(model, loss="mse", optimizer=fg.SGD(0.1)).fit(X, targets, steps=1)

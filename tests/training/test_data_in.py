@@ -333,7 +333,7 @@ def test_what_is_no_data_is_refused_in_a_line(data, y, error, message):
         (NAMES[LABELS], fg.DtypeError, 'MeanSquaredError takes real numbers. .* loss="cross-entropy"'),
         (LABELS, fg.ShapeError, r'y has shape \(60,\); \(n, 2\) is required .* loss="cross-entropy"'),
         (REAL[:, :1].repeat(3, 1), fg.ShapeError, r"y has shape \(60, 3\); \(n, 2\) is required"),
-        (REAL * np.inf, fg.DatasetError, r"y_train\[0, 0\] is -?inf; every target must be finite"),
+        (REAL * np.inf, fg.DatasetError, r"y\[0, 0\] is -?inf; a number that is finite in float32"),
     ],
 )
 def test_targets_that_are_no_real_numbers(y, error, message):
