@@ -106,12 +106,13 @@ class Trainer(Steps):
             - A :class:`fgnumba.datasets.Dataset`, whose test data are only used at the end, or what
               :func:`fgnumba.datasets.load` takes: a name or a path.
             - An iterable of batches (x, y), such as a list, a generator or a PyTorch DataLoader, which is passed over
-              again as often as needed. `batch_size` has no meaning then. Such a run cannot be resumed, since its
-              batches cannot be had again.
+              again as often as needed. Each call of this method begins with its first batch. `batch_size` has no
+              meaning then. Such a run cannot be resumed, since its batches cannot be had again.
         y : array_like or series, optional
             The targets of X, as the loss takes them: class labels (n,), which may be text or any whole numbers; or real
             numbers (n, N), or (n,) for a model of one output. Labels other than 0 to C - 1 are numbered in sorted
-            order, and ``model.classes`` then says what each class is called.
+            order, and ``model.classes`` then says what each class is called. A model that was trained on class numbers
+            takes others only if ``model.classes`` has been set.
         epochs : int, optional
             Number of passes over the training data; excludes `steps`.
         steps : int, optional
@@ -130,7 +131,8 @@ class Trainer(Steps):
         metrics : str, callable, sequence of them, or mapping of str to callable, optional
             What is measured on validation and test data beside the loss and the metric that suits it (the accuracy for
             labels, R² for real targets): ``"accuracy"``, ``"r2"``, ``"mae"``, ``"rmse"``, or functions
-            ``f(targets, predictions)`` such as scikit-learn's. ``Record.metrics`` has their values.
+            ``f(targets, predictions)`` such as scikit-learn's. ``Record.metrics`` has their values, which are NaN where
+            a prediction is not finite.
         sample_weight : array_like, (n,), optional
             A weight w_i for each example of the training data, 0 or above: the loss is (1/B) Σ_i w_i f_i, of the B
             examples of a batch. Validation and test data have none. None (the default): all are 1.
