@@ -87,3 +87,20 @@ def test_metrics_of_predictions_that_are_not_finite_are_nan():
     found = fg.evaluate(trainer.model, X, TARGETS, "mse", metrics=strict)
     assert math.isnan(found.metrics["r2"])
     assert math.isnan(found.metrics["strict"])
+
+
+def test_a_metric_that_changes_its_arguments_changes_nothing_else():
+    def greedy(targets, predictions):
+        targets[...] = predictions[...] = 0
+        return 1.0
+
+    labels = NUMBERS.copy()
+    trainer = classifier()
+    found = fg.evaluate(trainer.model, X, labels, metrics=[greedy, "accuracy"])
+    np.testing.assert_array_equal(labels, NUMBERS)
+    assert found.metrics == {"greedy": 1.0, "accuracy": fg.evaluate(trainer.model, X, NUMBERS).accuracy}
+    data = fg.datasets.Dataset("points", X, labels, X, labels, 3)
+    trainer.fit(data, steps=1, metrics=greedy)
+    np.testing.assert_array_equal(data.y_test, NUMBERS)
+    one, other = (fg.evaluate(regressor(0.1).model, X, TARGETS, "mse", metrics=f) for f in (greedy, None))
+    assert one.loss == other.loss
