@@ -1,5 +1,7 @@
 """Parameters of the estimators for scikit-learn: what is impossible, and what changes between two calls of ``fit``."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -13,7 +15,7 @@ from fgnumba.sklearn import ForwardGradientClassifier, ForwardGradientRegressor
 rng = np.random.default_rng(1)
 X, REAL = rng.standard_normal((60, 4)), rng.standard_normal(60)
 TEXT = np.array(["a", "b", "c"])[np.arange(60) % 3]
-OPTIONS = {"max_iter": 2, "random_state": 0, "device": "cpu"}
+OPTIONS: dict[str, Any] = {"max_iter": 2, "random_state": 0, "device": "cpu"}
 BOTH = pytest.mark.parametrize(
     ("kind", "y"), [(ForwardGradientClassifier, TEXT), (ForwardGradientRegressor, REAL)]
 )

@@ -1,6 +1,7 @@
 """Metrics of a run: names that its files can hold, functions that raise, and models that diverge."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -34,7 +35,8 @@ def test_the_most_and_longest_metrics_are_read_again(tmp_path):
     options = {"metrics": most, "validation": (X, NUMBERS), "evaluate_every": 1}
     history = classifier().fit(X, NUMBERS, steps=2, checkpoints=fg.Checkpoints(tmp_path, every=1), **options)
     assert len(history.final.metrics) == scoring.MOST - 1
-    whole = Record(**dict.fromkeys(lines._NAMES - {"step"}, math.pi), step=1)
+    reals: dict[str, Any] = dict.fromkeys(lines._NAMES - {"step"}, math.pi)
+    whole = Record(step=1, **reals)
     values = {f"{part}_{name}": third(0, 0) for part in ("test", "validation") for name in most}
     assert len(lines.line_of(Record(**{**vars(whole), "metrics": values}))) < lines.MAX_LINE
     # A resumption that does not find them would warn, which fails the test.
