@@ -52,7 +52,7 @@ def load(
     Parameters
     ----------
     name : str or path
-        One of the names, or a path, of this table. Every sample is float32.
+        One of the names, or a path, of this table. Every example is float32.
 
         ======================= ==============================================================================
         ``"digits"``            embedded: 1,797 handwritten digits, (8, 8, 1) in [0, 1]; 1,438 train, 359 test

@@ -18,25 +18,25 @@ Labels = tuple[Any, ...]
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Training and test samples with their targets: class labels, or real numbers.
+    """Training and test examples with their targets: class labels, or real numbers.
 
-    n is the number of samples, K the number of features, H, W, C are height, width and channels of an image, and N is
-    the number of real targets of a sample.
+    n is the number of examples, K the number of features, H, W, C are height, width and channels of an image, and N is
+    the number of real targets of an example.
 
     Parameters
     ----------
     name : str
         The name of the data set in messages and reports.
     x_train : ndarray, (n, K) or (n, H, W, C) float32, C-contiguous
-        The training samples. Every number is finite.
+        The training examples. Every number is finite.
     y_train : ndarray, (n,) int64 or (n, N) float32, C-contiguous
-        The targets of the training samples: labels, each in [0, `classes`); or, if `classes` is None, finite real
-        numbers, for regression and for losses of several labels a sample.
+        The targets of the training examples: labels, each in [0, `classes`); or, if `classes` is None, finite real
+        numbers, for regression and for losses of several labels for each example.
     x_test : ndarray, (n, K) or (n, H, W, C) float32, C-contiguous, optional
-        The test samples, each of the same shape as a training sample. None (the default): there are no test data, and
-        the attribute is an array of no samples.
+        The test examples, each of the same shape as a training example. None (the default): there are no test data,
+        and the attribute is an array of no examples.
     y_test : ndarray, (n,) int64 or (n, N) float32, C-contiguous, optional
-        The targets of the test samples.
+        The targets of the test examples.
     classes : int, optional
         The number of classes, at least 1. None (the default): the targets are real numbers.
     labels : tuple of str, int or float, optional
@@ -85,17 +85,17 @@ class Dataset:
             self._check_targets(f"{self.name}: y_{part}", labels)
             if len(features) != len(labels):
                 raise DatasetError(
-                    f"{self.name}: x_{part} has {len(features)} samples and y_{part} {len(labels)} "
+                    f"{self.name}: x_{part} has {len(features)} examples and y_{part} {len(labels)} "
                     f"{'targets' if self.classes is None else 'labels'}; the two numbers must be equal"
                 )
         if self.x_train.shape[1:] != self.x_test.shape[1:]:
             raise DatasetError(
-                f"{self.name}: a sample of x_train has shape {self.x_train.shape[1:]} and one of x_test "
+                f"{self.name}: an example of x_train has shape {self.x_train.shape[1:]} and one of x_test "
                 f"{self.x_test.shape[1:]}; they must be the same"
             )
         if self.y_train.shape[1:] != self.y_test.shape[1:]:
             raise DatasetError(
-                f"{self.name}: a sample has {self.y_train.shape[1]} targets in y_train and {self.y_test.shape[1]} "
+                f"{self.name}: an example has {self.y_train.shape[1]} targets in y_train and {self.y_test.shape[1]} "
                 "in y_test; the two numbers must be equal"
             )
 
@@ -111,7 +111,7 @@ class Dataset:
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """The shape of one sample: (K,) or (H, W, C)."""
+        """The shape of one example: (K,) or (H, W, C)."""
         return self.x_train.shape[1:]
 
     @cached_property
@@ -120,7 +120,7 @@ class Dataset:
         return digest_of([self.x_train, self.y_train, self.x_test, self.y_test])
 
     def order(self, seed: int, epoch: int) -> np.ndarray:
-        """Return the order in which an epoch visits the training samples.
+        """Return the order in which an epoch visits the training examples.
 
         Parameters
         ----------
@@ -147,13 +147,13 @@ class Dataset:
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield batches (x, y) of the training data without end. Each batch overwrites the arrays of the one before.
 
-        Each epoch draws a new order of the samples (see :meth:`order`) and cuts it into batches. Samples that do not
-        fill a last batch are left out of that epoch: of 1,438 samples, batches of 64 use 22 · 64 = 1,408.
+        Each epoch draws a new order of the examples (see :meth:`order`) and cuts it into batches. Examples that do not
+        fill a last batch are left out of that epoch: of 1,438 examples, batches of 64 use 22 · 64 = 1,408.
 
         Parameters
         ----------
         batch_size : int
-            The number of samples B of a batch, from 1 to the number of training samples.
+            The number of examples B of a batch, from 1 to the number of training examples.
         seed : int, optional
             The seed of the orders, 0 or above and below 2**64. By default 0.
         first : int, optional
@@ -162,7 +162,7 @@ class Dataset:
         Yields
         ------
         x : ndarray, (B, K) or (B, H, W, C) float32
-            The samples of the batch.
+            The examples of the batch.
         y : ndarray, (B,) int64 or (B, N) float32
             Their targets.
 
@@ -185,10 +185,10 @@ class Dataset:
         while True:
             order = self.order(seed, epoch)
             for start in range(number * batch_size, per_epoch * batch_size, batch_size):
-                samples = order[start : start + batch_size]
+                examples = order[start : start + batch_size]
                 # With mode="raise", NumPy would fill a copy of `out` first.
-                np.take(x, samples, axis=0, out=x_batch, mode="clip")
-                np.take(y, samples, axis=0, out=y_batch, mode="clip")
+                np.take(x, examples, axis=0, out=x_batch, mode="clip")
+                np.take(y, examples, axis=0, out=y_batch, mode="clip")
                 yield x_batch, y_batch
             epoch, number = epoch + 1, 0
 

@@ -27,7 +27,7 @@ class Classes:
     Parameters
     ----------
     train, test : ndarray, (n,) int64
-        The classes of the samples, each in [0, `count`).
+        The classes of the examples, each in [0, `count`).
     count : int
         The number of classes.
     names : tuple of str or int, optional

@@ -62,7 +62,7 @@ def load_npz(path: str | os.PathLike[str], as_stored: bool = False) -> Dataset:
     for part, x, y in (("train", features[0], y_train), ("test", features[1], y_test)):
         if len(x) and len(x) != len(y):
             raise DatasetError(
-                f"{path}: x_{part} has {len(x)} samples and y_{part} {len(y)} labels; the two numbers must be equal"
+                f"{path}: x_{part} has {len(x)} examples and y_{part} {len(y)} labels; the two numbers must be equal"
             )
     if as_stored:
         if {y_train.dtype.kind, y_test.dtype.kind} - set("iu"):

@@ -1,4 +1,4 @@
-"""Hold out a part of the training samples for validation. Every class keeps its share in both parts."""
+"""Hold out a part of the training examples for validation. Every class keeps its share in both parts."""
 
 from dataclasses import replace
 from typing import NamedTuple
@@ -16,11 +16,11 @@ class Split(NamedTuple):
     Parameters
     ----------
     training : Dataset
-        The data set without the samples that are held out. Its test part is unchanged.
+        The data set without the examples that are held out. Its test part is unchanged.
     x : ndarray, (n, K) or (n, H, W, C) float32
-        The samples that are held out.
+        The examples that are held out.
     y : ndarray, (n,) int64 or (n, N) float32
-        The targets of the samples that are held out.
+        The targets of the examples that are held out.
     """
 
     training: Dataset
@@ -29,30 +29,30 @@ class Split(NamedTuple):
 
 
 def split(dataset: Dataset, fraction: float, seed: int) -> Split:
-    """Hold out a share of the training part, drawn at random from each class. The samples stay in their order.
+    """Hold out a share of the training part, drawn at random from each class. The examples stay in their order.
 
-    Where the targets are real numbers, the share is drawn from all samples alike.
+    Where the targets are real numbers, the share is drawn from all examples alike.
 
     Parameters
     ----------
     dataset : Dataset
         The data set. It is not changed; the two parts are copies.
     fraction : float
-        The share of the training part to hold out, in (0, 1). Every class keeps at least one sample to train on.
+        The share of the training part to hold out, in (0, 1). Every class keeps at least one example to train on.
     seed : int
         The seed of the draw, 0 or above and below 2**64. The same seed gives the same split.
 
     Returns
     -------
     Split
-        The data set that is left to train on, and the samples and labels that are held out.
+        The data set that is left to train on, and the examples and labels that are held out.
 
     Raises
     ------
     ConfigError
         If `fraction` or `seed` is out of its range.
     DatasetError
-        If the training part has so few samples that none can be held out.
+        If the training part has so few examples that none can be held out.
     """
     held = judges(dataset, fraction, seed)
     x, y = dataset.x_train, dataset.y_train
@@ -60,7 +60,7 @@ def split(dataset: Dataset, fraction: float, seed: int) -> Split:
 
 
 def judges(dataset: Dataset, fraction: float, seed: int) -> np.ndarray:
-    """Return a mask (n,) bool, True for each training sample that :func:`split` holds out.
+    """Return a mask (n,) bool, True for each training example that :func:`split` holds out.
 
     Its parameters and errors are those of :func:`split`.
     """
@@ -77,23 +77,23 @@ def judges(dataset: Dataset, fraction: float, seed: int) -> np.ndarray:
     held = held_out(strata, share, number)
     if not held.any():
         raise DatasetError(
-            f"{dataset.name}: {share} of {len(held)} training samples leaves none to validate on; "
+            f"{dataset.name}: {share} of {len(held)} training examples leave none to validate on; "
             "a larger fraction or data set is required"
         )
     return held
 
 
 def validation_split(dataset: Dataset, fraction: float, seed: int) -> Dataset:
-    """Return `dataset` with its test part replaced by samples that are held out of its training part.
+    """Return `dataset` with its test part replaced by examples that are held out of its training part.
 
-    A search for the best options that compares them on this test part never sees the true test samples.
+    A search for the best options that compares them on this test part never sees the true test examples.
 
     Parameters
     ----------
     dataset : Dataset
         The data set. It is not changed; its test part is not in the result.
     fraction : float
-        The share of the training part to hold out, in (0, 1). Every class keeps at least one sample to train on.
+        The share of the training part to hold out, in (0, 1). Every class keeps at least one example to train on.
     seed : int
         The seed of the draw, 0 or above and below 2**64. The same seed gives the same split.
 
@@ -107,7 +107,7 @@ def validation_split(dataset: Dataset, fraction: float, seed: int) -> Dataset:
     ConfigError
         If `fraction` or `seed` is out of its range.
     DatasetError
-        If the training part has so few samples that none can be held out.
+        If the training part has so few examples that none can be held out.
 
     Examples
     --------
@@ -122,7 +122,7 @@ def validation_split(dataset: Dataset, fraction: float, seed: int) -> Dataset:
 
 
 def held_out(labels: np.ndarray, fraction: float, seed: int) -> np.ndarray:
-    """Return a mask (n,) bool that is True for about `fraction` of the samples of each class, drawn at random."""
+    """Return a mask (n,) bool that is True for about `fraction` of the examples of each class, drawn at random."""
     generator = np.random.default_rng(seed)
     classes, counts = np.unique(labels, return_counts=True)
     # Rounding the running total, not each class's share, keeps the sum near `fraction` even if classes are small.

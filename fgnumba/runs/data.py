@@ -86,7 +86,7 @@ def for_evaluation(
     if rules is not None:
         x, y = rules.labelled(data)
         names = rules.target.names if isinstance(rules.target, ClassTarget) else None
-        # A data set has training samples; all rows of the other file are for testing.
+        # A data set has training examples; all rows of the other file are for testing.
         return Dataset(Path(data).name, x, y, x, y, None if names is None else len(names), names)
     return recoded(load(data, data_dir=data_dir, task=_task(config)), labels)
 

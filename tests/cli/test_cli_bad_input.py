@@ -49,7 +49,7 @@ def save(folder, **arrays):
         ({"x_train": np.full((6, 4), np.nan, np.float32)}, "x_train[0, 0] is nan"),
         ({"x_test": np.full((4, 4), np.inf, np.float32)}, "x_test[0, 0] is inf"),
         ({"y_train": np.array([0, 1, -1, 0, 1, 0])}, "y_train[2] is -1"),
-        ({"y_train": np.arange(5) % 2}, "6 samples and y_train 5 labels"),
+        ({"y_train": np.arange(5) % 2}, "6 examples and y_train 5 labels"),
         ({"y_test": None}, "y_test"),
         ({"x_test": np.zeros((4, 3), np.float32)}, "must be the same"),
         ({"y_train": np.array([{}] * 6, dtype=object)}, "y_train"),

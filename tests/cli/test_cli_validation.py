@@ -161,7 +161,7 @@ def test_data_too_few_to_hold_any_out_train_without(fgtrain, folder):
     for given in (("--validation", "0.05"), ("--patience", "3")):
         done = fgtrain(*few, *given, "--out", "b")
         assert done.code == 2
-        assert "0.05 of 8 training samples leaves none to validate on" in done.err
+        assert "0.05 of 8 training examples leave none to validate on" in done.err
 
 
 def test_a_run_that_diverged_is_kept_whatever_its_test_data(fgtrain, folder, noise):

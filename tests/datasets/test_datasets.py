@@ -72,8 +72,8 @@ BAD_DATASETS = {
         r"y_train has shape \(6,\), int32; \(n,\) int64",
     ),
     "label matrix": (changed("y_test", np.zeros((4, 1), np.int64)), r"y_test has shape \(4, 1\)"),
-    "counts": (changed("y_test", np.zeros(5, np.int64)), "x_test has 4 samples and y_test 5 labels"),
-    "no samples": (
+    "counts": (changed("y_test", np.zeros(5, np.int64)), "x_test has 4 examples and y_test 5 labels"),
+    "no examples": (
         lambda content: content | {key: content[key][:0] for key in ("x_train", "y_train")},
         r"x_train is empty: shape \(0, 5\)",
     ),
@@ -291,7 +291,7 @@ def test_validation_split_leaves_every_class_something_to_train_on():
 
 def test_validation_split_of_too_little():
     data = Dataset("mine", **arrays(train=3, classes=3), classes=3)
-    with refused("mine: 0.5 of 3 training samples leaves none to validate on"):
+    with refused("mine: 0.5 of 3 training examples leave none to validate on"):
         validation_split(data, 0.5, seed=0)
 
 

@@ -124,7 +124,7 @@ BAD_NPZ = {
     "unknown labels": (with_value("y_train", 1, -1), r"y_train\[1\] is -1; labels are 0 to"),
     "identifiers": (with_value("y_train", 1, 10**12), r"y_train\[1\] is 1000000000000; labels are 0 to"),
     "unsigned": (changed("y_test", np.full(4, 2**64 - 1, np.uint64)), r"y_test\[0\] is 18446744073709551615"),
-    "counts": (changed("y_train", np.zeros(7, int)), "x_train has 6 samples and y_train 7 labels"),
+    "counts": (changed("y_train", np.zeros(7, int)), "x_train has 6 examples and y_train 7 labels"),
     "sample shapes": (changed("x_test", np.zeros((4, 6))), r"has shape \(5,\) and one of x_test \(6,\)"),
 }
 

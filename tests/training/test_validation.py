@@ -355,7 +355,7 @@ def test_lines_have_what_was_taken(tmp_path, blobs):
         (math.nan, fg.ConfigError, "validation is nan"),
         pytest.param(10**400, fg.ConfigError, "validation is a number of 1329 bits", id="10**400"),
         ((1, 2, 3), fg.ConfigError, r"validation is \(1, 2, 3\)"),
-        (1e-3, fg.DatasetError, "blobs: 0.001 of 70 training samples leaves none to validate on"),
+        (1e-3, fg.DatasetError, "blobs: 0.001 of 70 training examples leave none to validate on"),
         ((np.zeros((2, 5)), [0, 1]), fg.ShapeError, r"^validation: x has shape \(2, 5\); \(n, 6\)"),
         ((np.zeros((2, 6)), [0]), fg.ShapeError, "^validation: x has 2 examples and y 1 targets"),
         (

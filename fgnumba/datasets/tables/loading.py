@@ -29,7 +29,7 @@ class TableDataset(Dataset):
     Parameters
     ----------
     name, x_train, y_train, x_test, y_test, classes, labels
-        As for :class:`Dataset`. A sample is a row of the table; real targets are standardised.
+        As for :class:`Dataset`. An example is a row of the table; real targets are standardised.
     rules : TableRules
         What was done to each column.
     notes : tuple of str
