@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 def show(run: Path, html_file: Path | None, as_json: bool) -> None:
     """Show the settings and the curves of RUN.
 
-    RUN is a run folder; the run need not have ended. The curves are those of its loss.png: the loss, and the error in
-    per cent or the metric of a regression, on logarithmic axes.
+    RUN is a run folder; the run need not have ended. The curves are those of its loss.png: the loss and the error in
+    per cent on logarithmic axes, or the metric of a regression on a linear one.
     """
     from fgnumba.errors import printable
     from fgnumba.runs import listing
@@ -74,7 +74,7 @@ def _as_json(found: "Shown") -> str:
 def _as_text(run: Path, found: "Shown", width: int) -> str:
     from fgnumba.runs.listing import headline, settings
     from fgnumba.runs.loss_log import read_losses
-    from fgnumba.runs.report import lines_of
+    from fgnumba.runs.report import charts_of
     from fgnumba.runs.text_charts import ASCII, UNICODE, text_chart
 
     rows = list(settings(found.config))
@@ -82,7 +82,7 @@ def _as_text(run: Path, found: "Shown", width: int) -> str:
     sentence = textwrap.wrap(headline(found.summary), min(width, WIDE) - 1)
     parts = [*sentence, "", *(f"{name:{wide}}  {text}" for name, text in rows)]
     characters = UNICODE if can_print("⠒•◯■│") else ASCII
-    for label, lines in lines_of(found.records, read_losses(run)):
-        drawn = text_chart(lines, label, min(width, WIDE) - 1, characters)
+    for label, lines, logarithmic in charts_of(found.records, read_losses(run)):
+        drawn = text_chart(lines, label, min(width, WIDE) - 1, characters, logarithmic)
         parts += ["", *drawn] if drawn else []
     return "\n".join(parts)

@@ -55,6 +55,8 @@ def ticks(low: float, high: float, most: int = 5) -> list[float]:
 def log_ticks(low: float, high: float) -> list[float]:
     """Return powers of ten from `low` to `high`, with 2 and 5 times them if there are few.
 
+    Between numbers so close that fewer than two of these lie between them, multiples of a round number are returned.
+
     Parameters
     ----------
     low, high : float
@@ -64,7 +66,8 @@ def log_ticks(low: float, high: float) -> list[float]:
     factors = (1,) if decades > 2 else (1, 2, 5) if decades > 0.9 else (1, 1.5, 2, 3, 5, 7)
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1, max(1, round(decades / 5)))
     values = [f * 10.0**p for p in powers for f in factors]
-    return [v for v in values if low * (1 - 1e-9) <= v <= high * (1 + 1e-9)] or [low, high]
+    found = [v for v in values if low * (1 - 1e-9) <= v <= high * (1 + 1e-9)]
+    return found if len(found) > 1 else ticks(low, high)
 
 
 def drawable(lines: Sequence[Line]) -> list[Line]:
@@ -135,9 +138,7 @@ def svg(lines: Sequence[Line], label: str, logarithmic: bool = True, x_label: st
     x_label : str
         What the horizontal axis shows. Default: ``"step"``.
     """
-    lines = [
-        line._replace(points=[point for point in line.points if abs(point[1]) < LARGEST]) for line in lines
-    ]
+    lines = drawable(lines)
     everything = [point for line in lines for point in line.points]
     if not everything:
         return ""

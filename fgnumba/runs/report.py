@@ -4,7 +4,7 @@ import dataclasses
 import html
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from fgnumba.colours import style
 from fgnumba.errors import printable
@@ -21,6 +21,24 @@ from fgnumba.training.records import Record
 
 MOST_ROWS = 60
 """Largest number of records in the table; of more, some are left out evenly."""
+
+
+class Chart(NamedTuple):
+    """A chart of a run.
+
+    Parameters
+    ----------
+    label : str
+        What the vertical axis shows.
+    lines : list of Line
+        The lines.
+    logarithmic : bool
+        Whether the vertical axis is logarithmic.
+    """
+
+    label: str
+    lines: list[Line]
+    logarithmic: bool = True
 
 
 def report(folder: Path, run: Shown) -> str:
@@ -51,8 +69,8 @@ def report(folder: Path, run: Shown) -> str:
     return page.document(f"{one.name}: a run of fgnumba", body, run=style(run.config.estimator).colour)
 
 
-def lines_of(records: list[Record], losses: curves.Losses | None) -> list[tuple[str, list[Line]]]:
-    """Return the charts of a run: for each its label and its lines.
+def charts_of(records: list[Record], losses: curves.Losses | None) -> list[Chart]:
+    """Return the charts of a run. Losses and errors have a logarithmic axis, the metric of a regression a linear one.
 
     Parameters
     ----------
@@ -75,17 +93,18 @@ def lines_of(records: list[Record], losses: curves.Losses | None) -> list[tuple[
 
     training = Line("training", curves.training_loss(records, losses), "thin")
     parts = [curves.points(records, f"{part}_loss") for part in ("validation", "test")]
-    found = [("loss", [training, *judged(*parts)])]
+    found = [Chart("loss", [training, *judged(*parts)])]
     measured = curves.measure(records)
     if measured is not None:
-        found.append((measured.label, judged(measured.validation, measured.test)))
+        lines = judged(measured.validation, measured.test)
+        found.append(Chart(measured.label, lines, measured.name == "error"))
     return found
 
 
 def _curves(records: list[Record], losses: curves.Losses | None) -> list[str]:
     parts = []
-    for label, lines in lines_of(records, losses):
-        drawn = charts.svg(lines, label)
+    for label, lines, logarithmic in charts_of(records, losses):
+        drawn = charts.svg(lines, label, logarithmic)
         if drawn:
             key = "".join(_key(line) for line in lines if line.points)
             caption = f"<figcaption>{html.escape(label)}</figcaption>"

@@ -65,8 +65,18 @@ def text_chart(
             continue
         for step, value in line.points:
             grid[round(y.at(value))][round(x.at(step))] = characters.marks[line.kind]
-    key = "   ".join(f"{characters.marks[line.kind]} {line.label}" for line in lines)
-    return [f"{label}:   {key}", *_framed(grid, x, y, characters)]
+    return [*_key(lines, label, width, characters), *_framed(grid, x, y, characters)]
+
+
+def _key(lines: Sequence[Line], label: str, width: int, characters: Characters) -> list[str]:
+    """Return what the marks mean, on as many rows as the width asks for."""
+    rows = [f"{label}:"]
+    for line in lines:
+        entry = f"   {characters.marks[line.kind]} {line.label}"
+        if len(rows[-1]) + len(entry) > width:
+            rows.append(" " * (len(label) + 1))
+        rows[-1] += entry
+    return rows
 
 
 def _draw_dots(grid: list[list[str]], line: Line, x: Scale, y: Scale) -> None:

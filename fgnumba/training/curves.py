@@ -223,7 +223,7 @@ def _judged(axes: "Axes", validation: Points, test: Points, step: int | None, st
     marked = [point for point in validation if point[0] == step]
     if marked:
         ring = {"marker": "o", "markersize": 11, "markerfacecolor": "none", "markeredgewidth": 1.6}
-        label = f"best: {marked[0][1]:.3g} at step {step:,}"
+        label = f"best record: {marked[0][1]:.3g} at step {step:,}"
         _line(axes, marked, label, color=INK, linestyle="", **ring)
     ends = {"marker": "s", "markersize": 6, "markerfacecolor": "white", "markeredgewidth": 1.6}
     if test:

@@ -7,9 +7,10 @@ import shutil
 
 import pytest
 
+import fgnumba as fg
 from fgnumba.cli import runs as runs_command
 from fgnumba.cli import screen, show
-from fgnumba.runs import listing
+from fgnumba.runs import charts, listing, report
 from fgnumba.runs.text_charts import HEIGHT
 
 JUDGED = ("--steps", 60, "--validation", 0.1, "--widths", 8, "--estimator", "feedback", "--quiet")
@@ -217,6 +218,16 @@ def test_a_page_is_written_whole_or_not_at_all(finished, fgtrain, folder):
     (folder / "taken").mkdir()
     assert "is no file" in fgtrain("show", finished, "--html", "taken").error
     assert fgtrain("show", "nothing").error == "nothing: no such folder; a run folder is required"
+
+
+def test_a_metric_has_a_linear_axis_as_in_the_figure():
+    records = [
+        fg.Record(s, 1.0 / s, 0.1, metrics={"validation_r2": r}) for s, r in ((1, 0.8), (2, 0.9), (3, 0.97))
+    ]
+    loss, metric = report.charts_of(records, None)
+    assert (loss.label, loss.logarithmic) == ("loss", True)
+    assert (metric.label, metric.logarithmic) == ("R²", False)
+    assert charts.svg(metric.lines, metric.label, metric.logarithmic).count('class="grid"') > 2
 
 
 def test_headlines_say_how_a_run_ended():

@@ -31,7 +31,8 @@ def test_ticks_are_round(low, high, expected):
         (0.3, 2.4, [0.5, 1, 2]),
         (1e-3, 2, [1e-3, 1e-2, 0.1, 1]),
         (1e-30, 1e30, [1e-30, 1e-18, 1e-6, 1e6, 1e18, 1e30]),
-        (0.11, 0.12, [0.11, 0.12]),
+        (0.11, 0.12, [0.11, 0.112, 0.114, 0.116, 0.118, 0.12]),
+        (0.9, 1.1, [0.9, 0.95, 1, 1.05, 1.1]),
     ],
 )
 def test_ticks_of_a_logarithmic_axis(low, high, expected):
@@ -135,3 +136,13 @@ def test_bars_of_zero_are_drawn():
     drawn = page.bars([("none", [Bar("a", 0.0, "0", "#112233")]), ("empty", [])])
     assert "width:0.00%" in drawn
     assert "empty" not in drawn
+
+
+def test_the_key_of_a_chart_of_text_is_as_wide_as_the_chart():
+    lines = [Line(f"what number {i} is", [(i, 1.0)], "strong") for i in range(3)]
+    drawn = text_chart(lines, "loss", 50, ASCII)
+    assert drawn[:2] == [
+        "loss:   o what number 0 is   o what number 1 is",
+        "        o what number 2 is",
+    ]
+    assert max(map(len, drawn)) <= 50

@@ -198,7 +198,7 @@ def test_the_figure_of_a_run_has_its_curves_and_its_title(fgtrain, folder):
     assert len(drawn_line(loss, "training").get_xdata()) == 100
     assert len(drawn_line(error, "validation").get_xdata()) == 10
     assert drawn_line(loss, "training").get_color() == colours.style("activity").colour
-    assert drawn_line(error, "best: ") is not None
+    assert drawn_line(error, "best record: ") is not None
     assert drawn_line(error, "test: ") is not None
     assert error.get_ylabel() == "error, %"
 

@@ -40,7 +40,7 @@ def test_plot_draws_the_loss_and_the_error(pyplot):
     assert line(loss, "training") == [[10, 0.1], [20, 0.05], [30, 1 / 30]]
     assert line(loss, "validation") == [[10, 0.2], [20, 0.1], [30, 2 / 30]]
     DRAWN.check(line(error, "validation"), [[10, 50], [20, 10], [30, 30]])
-    DRAWN.check(line(error, "best: 10 at step 20"), [[20, 10]])
+    DRAWN.check(line(error, "best record: 10 at step 20"), [[20, 10]])
     DRAWN.check(line(error, "test: 20"), [[30, 20]])
     assert (error.get_yscale(), error.get_ylabel()) == ("log", "error, %")
 
