@@ -19,7 +19,8 @@ def test_every_estimator_has_its_line():
     assert named == set(RECIPES)
 
 
-def test_the_code_in_the_readmes_runs(capsys):
+def test_the_code_in_the_readmes_runs(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     codes = re.findall(r"```python\n(.*?)```", README + ESTIMATORS, re.S)
     assert len(codes) == 2
     for code in codes:
