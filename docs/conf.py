@@ -111,6 +111,7 @@ sphinx_gallery_conf = {
     "filename_pattern": "|".join(
         rf"/{script.stem}\.py$" for script in EXAMPLES.glob("*.py") if executed(script)
     ),
+    "within_subsection_order": "gallery_order.Order",
     "abort_on_example_error": False,
     "download_all_examples": False,
     "show_signature": False,
@@ -124,6 +125,8 @@ html_title = "fgnumba"
 html_static_path = ["_static"]
 html_css_files = ["fgnumba.css"]
 html_show_sourcelink = False
+# A page without pages beside it needs no list of them.
+html_sidebars = {"index": [], "getting-started": []}
 html_theme_options = {
     "header_links_before_dropdown": 8,
     "navigation_with_keys": False,

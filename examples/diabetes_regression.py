@@ -1,6 +1,6 @@
 """
-Regression
-==========
+Regression, by scikit-learn and by a trainer
+============================================
 
 With the mean squared error as its loss, a model predicts real numbers, and a run is judged by R². This script predicts
 the progression of diabetes from ten measurements: once with ``ForwardGradientRegressor`` in a scikit-learn pipeline,

@@ -9,6 +9,7 @@ ONNX Runtime runs. Needed are ``pip install 'fgnumba[torch,onnx]' onnxruntime``.
 import tempfile
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 import onnxruntime
 import torch
@@ -35,7 +36,9 @@ print(f"accuracy before training {fg.evaluate(model, data.x_test, data.y_test).a
 
 estimator = fg.ActivityPerturbation(feedback=fg.Feedback(control=0.0))
 trainer = fg.Trainer(model, estimator=estimator, optimizer=fg.Adam(learning_rate=3e-3, decay=1e-3))
-history = trainer.fit(data, steps=600)
+history = trainer.fit(data, steps=600, validation=0.1)
+history.plot()
+plt.show()
 print(f"accuracy after training  {history.final.test_accuracy:.3f}")
 
 # %%

@@ -6,6 +6,8 @@ A residual network as a graph
 convolutions are bridged by a sum, which is a residual block.
 """
 
+import matplotlib.pyplot as plt
+
 import fgnumba as fg
 
 data = fg.datasets.load("digits")
@@ -34,6 +36,6 @@ print(model.plan(64))
 estimator = fg.ActivityPerturbation(feedback=fg.Feedback(control=0.0), local=fg.LocalLosses())
 trainer = fg.Trainer(model, estimator=estimator, optimizer=fg.Adam(learning_rate=3e-3, decay=1e-3))
 history = trainer.fit(data, epochs=20, batch_size=64)
-for record in history.records[::4]:
-    print(f"step {record.step:4}  training loss {record.loss:.3f}")
+history.plot()
+plt.show()
 print(f"test accuracy {history.final.test_accuracy:.3f}")

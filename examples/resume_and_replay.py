@@ -10,6 +10,7 @@ any step, without data.
 import tempfile
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 
 import fgnumba as fg
@@ -48,3 +49,10 @@ with tempfile.TemporaryDirectory() as folder:
     third = new_trainer()
     replay.replay(third, log)
     print("replayed, the same bits:", np.array_equal(parameters(third), parameters(undisturbed)))
+
+# %%
+# The losses of the resumed run, of both parts.
+
+axes = history.plot()
+axes[0].axvline(150, linestyle="--", color="gray")
+plt.show()
