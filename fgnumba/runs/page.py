@@ -13,7 +13,7 @@ body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(
 h1 { font-size: 1.5rem; line-height: 1.25; }
 h2 { font-size: 1.15rem; margin: 2rem 0 .5rem; }
 p { max-width: 45rem; }
-.lead { font-size: 1.15rem; }
+.lead { font-size: 1.15rem; text-wrap: pretty; }
 .soft { color: var(--soft); }
 .warning { color: var(--warn); font-weight: 600; }
 .wide { overflow-x: auto; }
