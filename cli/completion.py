@@ -12,7 +12,7 @@ import click
 from click.shell_completion import CompletionItem
 
 MODELS = ("logreg", "mlp", "cnn", "resnet")
-DATA = ("digits", "mnist", "fashion-mnist")
+DATA = ("digits", "mnist", "fashion-mnist", "kmnist", "emnist-letters", "cifar-10")
 ESTIMATORS = (
     *("feedback", "local-feedback", "local", "fdfa", "activity", "activity-layerwise"),
     *("activity-feedback", "activity-layerwise-feedback", "weight-perturbation", "orthogonal", "projected"),
