@@ -18,6 +18,7 @@ ESTIMATORS = (
     *("activity-feedback", "activity-layerwise-feedback", "weight-perturbation", "orthogonal", "projected"),
     *("control-variate", "spsa", "coordinates", "hybrid"),
 )
+LOSSES = ("cross-entropy", "mse", "huber", "bce")
 DIRECTIONS = ("rank1", "orthogonal", "rademacher", "gaussian")
 OPTIMIZERS = ("sgd", "adam", "adamw", "frank-wolfe")
 DEVICES = ("auto", "cpu", "cuda")

@@ -30,7 +30,7 @@ from fgnumba.cli.sections import Sectioned
     "--data-dir",
     shell_complete=completion.folders,
     metavar="DIR",
-    help="Folder that holds the IDX files of mnist or fashion-mnist.  [default: the run's, if --data is not given]",
+    help="Folder that holds the files of a published data set.  [default: the run's, if --data is not given]",
 )
 @click.option(
     "--json",

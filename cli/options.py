@@ -137,6 +137,7 @@ _SHARED: dict[str, Callable[[F], F]] = {
     ),
     "loss": click.option(
         "--loss",
+        shell_complete=completion.names(completion.LOSSES),
         metavar="NAME",
         help="Loss: cross-entropy (classes), mse or huber (regression), or bce (several labels of an example); it "
         "also decides what the target of a table is taken for.  [default: the one that the targets call for]",

@@ -17,6 +17,7 @@ from fgnumba.estimators import RECIPES
 from fgnumba.optimizers import OPTIMIZERS
 from fgnumba.runs import configuration, loggers
 from fgnumba.runs.presets import tables
+from fgnumba.training.names import LOSSES
 
 
 def offered(*arguments):
@@ -38,6 +39,9 @@ def test_the_names_are_those_of_the_library():
     assert set(completion.EXPERIMENTS) == set(EXPERIMENTS)
     assert set(completion.NETWORKS) == set(NETWORKS)
     assert set(completion.LOGGERS) == set(loggers.LOGGERS)
+    # Each loss once, by its shortest name.
+    assert {LOSSES[name] for name in completion.LOSSES} == set(LOSSES.values())
+    assert len(completion.LOSSES) == len(set(LOSSES.values()))
     with pytest.raises(FgError) as unknown:
         tables("?", 10)
     assert all(name in str(unknown.value) for name in completion.MODELS)
@@ -55,6 +59,7 @@ def test_the_names_are_those_of_the_library():
         (("train", "--optimizer", "adam"), ["adam", "adamw"]),
         (("train", "--device", ""), ["auto", "cpu", "cuda"]),
         (("train", "--logger", "t"), ["tensorboard"]),
+        (("train", "--loss", "m"), ["mse"]),
         (("search", "--estimator", "fd"), ["fdfa"]),
         (("compare", "--estimators", "fdfa,re"), ["fdfa,reverse-mode"]),
         (("compare", "--estimators", "fdfa,fd"), []),
