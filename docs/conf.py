@@ -97,11 +97,17 @@ nitpick_ignore_regex = [
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
 
+BEHIND = {"pandas": "narwhals", "polars": "narwhals", "pyarrow": "narwhals", "onnxruntime": "onnx"}
+"""Packages by which fgnumba reads or writes what those that a script imports hold."""
+
+
 def executed(script: Path) -> bool:
-    """Return whether all packages are installed that a script imports."""
+    """Return whether all packages are installed that a script needs."""
     lines = script.read_text(encoding="utf-8").splitlines()
     imports = {line.split()[1].partition(".")[0] for line in lines if line.startswith(("import ", "from "))}
-    return all(find_spec(package) is not None for package in imports)
+    return all(
+        find_spec(package) is not None for package in imports | {BEHIND.get(one, one) for one in imports}
+    )
 
 
 sphinx_gallery_conf = {
