@@ -25,8 +25,7 @@ contenders = {
 }
 
 # %%
-# Records are taken with every pass over the training data. A fifth of the data judges, and does not train. Each
-# estimator has the colour and the dashes that it has in all pictures of fgnumba.
+# Records are taken with every pass over the training data. A fifth of the data judges, and does not train.
 
 figure, axes = plt.subplots(figsize=(6.5, 4), layout="constrained")
 for name, (estimator, optimizer) in contenders.items():
