@@ -25,7 +25,7 @@ finder = fg.find_learning_rate(trainer, data, lowest=1e-5)
 print(f"suggested learning rate {finder.suggestion:.1e}")
 
 # %%
-# The loggers, and a file with the parameters of the best record.
+# The loggers, and a file with the model of the best record.
 
 trainer = fg.Trainer(model, estimator="feedback", optimizer=fg.Adam(finder.suggestion))
 with tempfile.TemporaryDirectory() as name:

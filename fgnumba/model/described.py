@@ -118,19 +118,35 @@ class Described:
         RunError
             The file cannot be written.
         """
-        from safetensors.numpy import save
-
         file = path_of(path, "path")
-        text = json.dumps(description(self), separators=(",", ":"), allow_nan=False)
-        if len(text) > MAX_DESCRIPTION:
-            raise ConfigError(
-                f"the model's description has {len(text):,} characters; at most {MAX_DESCRIPTION:,} are possible"
-            )
-        content = save(self.parameters(), {KEY: text})
+        content = content_of(self)
         try:
             replace(file, content)
         except OSError as error:
             raise RunError(f"{file} cannot be written: {error.strerror or error}") from None
+
+
+def content_of(model: Described) -> bytes:
+    """Return a model as the content of a file, which ``fgnumba.load`` reads.
+
+    Parameters
+    ----------
+    model : Described
+        The model.
+
+    Raises
+    ------
+    ConfigError
+        A layer is of a class that no table describes, or the description is too long.
+    """
+    from safetensors.numpy import save
+
+    text = json.dumps(description(model), separators=(",", ":"), allow_nan=False)
+    if len(text) > MAX_DESCRIPTION:
+        raise ConfigError(
+            f"the model's description has {len(text):,} characters; at most {MAX_DESCRIPTION:,} are possible"
+        )
+    return save(model.parameters(), {KEY: text})
 
 
 def _kind(node: WiredNode) -> str:

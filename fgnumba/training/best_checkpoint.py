@@ -1,4 +1,4 @@
-"""The parameters of a run's best record, kept in a file while the run goes on."""
+"""The model of a run's best record, kept in a file while the run goes on."""
 
 import os
 import warnings
@@ -6,9 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
+from fgnumba.errors import ConfigError
+from fgnumba.model.described import content_of
 from fgnumba.storage.durable import make_folder, replace
 from fgnumba.training.callbacks import Callback
 from fgnumba.training.kept_states import checked
@@ -18,11 +17,12 @@ from fgnumba.validation.paths import path_of
 
 
 class BestCheckpoint(Callback):
-    """Writes the parameters of the best record so far into a file, each time there is a better one.
+    """Writes the model of the best record so far into a file, each time there is a better one.
 
-    The file is replaced as a whole, so that another process may read it at any moment. It is a safetensors file with
-    the names of ``model.parameters()``: ``model.load_parameters(safetensors.numpy.load_file(path))`` reads it. A file
-    that is there when a run begins is replaced at the first record.
+    The file is what ``model.save`` writes: :func:`fgnumba.load` reads it. It is replaced as a whole, so that another
+    process may read it at any moment. A file that is there when a run begins is replaced at the first record. A model
+    that ``model.save`` refuses, because a layer is of a class of your own, is written as its parameters alone:
+    ``model.load_parameters(safetensors.numpy.load_file(path))`` reads both kinds of file.
 
     The object's state is kept in checkpoints, so that a resumed run only replaces the file by parameters that are
     better than those before the interruption. If the file is gone by then, the next record is written.
@@ -72,11 +72,11 @@ class BestCheckpoint(Callback):
         self.best: float | None = None
         self.best_step = 0
         self._restored, self._warned = False, False
-        # Parameters that could not be written yet.
-        self._left: dict[str, npt.NDArray[np.float32]] | None = None
+        # What could not be written yet.
+        self._left: bytes | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        # A copy must not write the parameters of the original's model.
+        # A copy must not write the original's model.
         return {**vars(self), "_trainer": None}
 
     @property
@@ -119,34 +119,42 @@ class BestCheckpoint(Callback):
         self._restored, self._trainer = False, trainer
 
     def on_record(self, record: Record) -> None:
-        """Write the parameters if the record is better than all before it."""
+        """Write the model if the record is better than all before it."""
         value = self._monitor.value(record)
         if self._monitor.better(value, self.best):
             self.best, self.best_step = value, record.step
-            self._left = self._trainer.model.parameters()
+            self._left = _content(self._trainer.model)
         self._write()
 
     def on_end(self, history: History) -> None:
-        """Try once more to write parameters that could not be written."""
+        """Try once more to write a model that could not be written."""
         self._write()
         self._trainer = None
 
     def _write(self) -> None:
         if self._left is None:
             return
-        from safetensors.numpy import save
-
         try:
             make_folder(self.path.parent)
-            replace(Path(os.path.realpath(self.path)), save(self._left))
+            replace(Path(os.path.realpath(self.path)), self._left)
             self._left = None
         except OSError as error:
             if not self._warned:
                 self._warn(
-                    f"{self.path}: the parameters of step {self.best_step} are not written, training goes on: "
+                    f"{self.path}: the model of step {self.best_step} is not written, training goes on: "
                     f"{error.strerror or error}"
                 )
             self._warned = True
+
+
+def _content(model: Any) -> bytes:
+    from safetensors.numpy import save
+
+    try:
+        return content_of(model)
+    except ConfigError:
+        # Nothing that a file cannot say of a model may cost the run.
+        return save(model.parameters())
 
 
 def _warn(message: str) -> None:

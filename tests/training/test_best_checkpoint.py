@@ -1,4 +1,4 @@
-"""The parameters of the best record in a file: they are there while the run goes on, and after it is resumed."""
+"""The model of the best record in a file: they are there while the run goes on, and after it is resumed."""
 
 import copy
 import math
@@ -52,6 +52,34 @@ def test_the_file_has_the_best_record_at_every_moment(tmp_path, monitor, sign):
         assert alike(found, keeps.parameters[first])
     assert (best.best, best.best_step) == (sign * max(values.values()), first)
     assert [one.name for one in path.parent.iterdir()] == [path.name]
+
+
+def test_the_file_is_a_model(tmp_path):
+    best, trainer = BestCheckpoint(tmp_path / "best.safetensors"), trainer_of("feedback", "adam")
+    trainer.model.classes = ["a", "b", "c"]
+    keeps = Keeps(best.path)
+    trainer.fit(blobs(), steps=8, callbacks=[best, keeps], **FIT)
+    loaded = fg.load(best.path, "cpu")
+    assert alike(loaded.parameters(), keeps.parameters[best.best_step])
+    assert loaded.nodes == trainer.model.nodes
+    assert loaded.classes == ("a", "b", "c")
+    trainer.model.load_parameters(loaded.parameters())
+    trainer.model.save(tmp_path / "saved.safetensors")
+    assert best.path.read_bytes() == (tmp_path / "saved.safetensors").read_bytes()
+
+
+class OwnDense(fg.Dense):
+    """A layer that no file can describe."""
+
+
+def test_a_model_with_a_layer_of_ones_own_is_written_as_its_parameters(tmp_path):
+    model = fg.Sequential([fg.Flatten(), OwnDense(3)], (4, 3, 2), device="cpu")
+    best, keeps = BestCheckpoint(tmp_path / "best"), Keeps(tmp_path / "best")
+    trainer = fg.Trainer(model, optimizer=fg.SGD(1e-3))
+    trainer.fit(blobs(), steps=4, callbacks=[best, keeps], **FIT)
+    assert alike(load_file(best.path), keeps.parameters[best.best_step])
+    with pytest.raises(fg.RunError, match="holds tensors and no description of a model"):
+        fg.load(best.path)
 
 
 @pytest.mark.parametrize("stop", [1, 3, 4, 11])
@@ -119,7 +147,7 @@ def test_a_full_disk_costs_no_run(tmp_path, monkeypatch):
     history = trainer_of("feedback", "adam").fit(blobs(), steps=8, callbacks=[Frees(), best], **FIT)
     assert history.ended_by == "steps"
     (line,) = said
-    assert line.startswith(f"{path}: the parameters of step 2 are not written, training goes on: No space")
+    assert line.startswith(f"{path}: the model of step 2 is not written, training goes on: No space")
     assert path.exists()
 
 
@@ -128,7 +156,7 @@ def test_without_somewhere_to_say_it_a_full_disk_is_a_warning(tmp_path, monkeypa
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("fgnumba.training.best_checkpoint.replace", replace)
-    with pytest.warns(RuntimeWarning, match="are not written, training goes on"):
+    with pytest.warns(RuntimeWarning, match="is not written, training goes on"):
         trainer_of().fit(blobs(), steps=2, callbacks=[BestCheckpoint(tmp_path / "best")], **FIT)
 
 
