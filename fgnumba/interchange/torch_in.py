@@ -94,9 +94,12 @@ def _read(torch: Any, builder: Builder, module: Any) -> Value:
     value, seen, border, padded = builder.input, dict[int, str](), NO_BORDER, ""
     for path, leaf in _leaves(torch.nn, "", module):
         where = f"{path}: {type(leaf).__name__}" if path else type(leaf).__name__
-        if id(leaf) in seen and any(True for _ in leaf.parameters()):
-            raise ConfigError(f"{where} is also {seen[id(leaf)]}; shared parameters have no counterpart")
-        seen[id(leaf)] = path
+        for name, parameter in leaf.named_parameters():
+            if id(parameter) in seen:
+                raise ConfigError(
+                    f"{where}: its {name} is also that of {seen[id(parameter)]}; shared parameters have no counterpart"
+                )
+        seen |= {id(parameter): path for parameter in leaf.parameters()}
         if type(leaf) is torch.nn.ZeroPad2d:
             if padded:
                 raise ConfigError(f"{padded} has no counterpart unless a Conv2d follows")
@@ -149,6 +152,8 @@ def _outputs(torch: Any, module: Any, x: npt.NDArray[Any]) -> tuple[npt.NDArray[
 
 
 def _array(tensor: Any) -> npt.NDArray[np.float32] | None:
+    if tensor is not None and tensor.is_complex():
+        raise ConfigError(f"a parameter has dtype {tensor.dtype}; real numbers are required")
     try:
         return None if tensor is None else tensor.detach().cpu().float().numpy().copy()
     except RuntimeError as error:

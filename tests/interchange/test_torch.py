@@ -199,7 +199,9 @@ def refused():
         "a part flattened": (nn.Flatten(2), (4, 4, 2), "Flatten: start_dim 2"),
         "padding at the end": (nn.ZeroPad2d(1), (4, 4, 2), "ZeroPad2d has no counterpart unless a Conv2d follows"),
         "padding before a pool": (nn.Sequential(nn.ZeroPad2d(1), nn.MaxPool2d(2)), (4, 4, 2), "0: ZeroPad2d has no"),
-        "shared": (nn.Sequential(shared, nn.ReLU(), shared), 3, "2: Linear is also 0; shared parameters"),
+        "shared": (nn.Sequential(shared, nn.ReLU(), shared), 3, "2: Linear: its weight is also that of 0; shared"),
+        "tied": (tied(), 3, "2: Linear: its bias is also that of 0; shared parameters have no counterpart"),
+        "complex numbers": (nn.Linear(3, 3, dtype=torch.complex64), 3, "a parameter has dtype torch.complex64; real"),
         "everything dropped": (nn.Sequential(nn.Linear(3, 3), nn.Dropout(1.0)), 3, "1: Dropout: Dropout: rate is 1"),
         "a flattened output": (nn.Sequential(nn.ReLU(), nn.Flatten()), (2, 2, 2), "output is a flattened image"),
         "groups of a flattened image": (
@@ -209,6 +211,12 @@ def refused():
         "not finite": (nn.Sequential(infinite()), 3, "weight"),
         "no module": (3, 3, "module is a int; a torch.nn.Module"),
     }  # fmt: skip
+
+
+def tied():
+    module = nn.Sequential(nn.Linear(3, 3), nn.ReLU(), nn.Linear(3, 3))
+    module[2].bias = module[0].bias
+    return module
 
 
 def infinite():
