@@ -57,6 +57,8 @@ class Network(NamedTuple):
         The name of the one input.
     shape : tuple of int
         The shape of one example of the input, as the file has it.
+    batch : int
+        The number of examples that the file was made for; 0 if it is free.
     output : str
         The name of the one output.
     classes : tuple or None
@@ -67,6 +69,7 @@ class Network(NamedTuple):
     constants: dict[str, Array]
     input: str
     shape: tuple[int, ...]
+    batch: int
     output: str
     classes: tuple[str | int | float, ...] | None
 
@@ -178,8 +181,15 @@ def _network(model: Any) -> Network:
     for what, values in (("inputs", inputs), ("outputs", graph.output)):
         if len(values) != 1:
             raise ValueError(f"it has {len(values)} {what}; one is required")
+    batch, *shape = _sizes(inputs[0])
     return Network(
-        list(graph.node), constants, inputs[0].name, _shape(inputs[0]), graph.output[0].name, _classes(model)
+        list(graph.node),
+        constants,
+        inputs[0].name,
+        tuple(shape),
+        max(batch, 0),
+        graph.output[0].name,
+        _classes(model),
     )
 
 
@@ -194,8 +204,8 @@ def _classes(model: Any) -> tuple[str | int | float, ...] | None:
         raise ValueError(f"the brackets of {CLASSES} are nested too deeply") from None
 
 
-def _shape(value: Any) -> tuple[int, ...]:
-    """Return the shape of one example of the input."""
+def _sizes(value: Any) -> list[int]:
+    """Return the sizes of the input, of which the first is that of the batch, or 0."""
     kind = value.type.tensor_type
     sizes = [axis.dim_value if axis.HasField("dim_value") else 0 for axis in kind.shape.dim]
     if kind.elem_type != 1 or len(sizes) not in (2, 4) or min(sizes[1:]) < 1:
@@ -203,7 +213,7 @@ def _shape(value: Any) -> tuple[int, ...]:
             f"its input {shown(value.name)} has the sizes {shown(sizes)} (0 where they are free) and type "
             f"{kind.elem_type}; float32 (batch, K) or (batch, C, H, W) with K, C, H and W fixed is required"
         )
-    return tuple(sizes[1:])
+    return sizes
 
 
 def array_of(tensor: Any) -> Array:

@@ -50,6 +50,7 @@ class NodeReader:
     def __init__(self, network: Network, builder: Builder) -> None:
         self.builder = builder
         self.constants = dict(network.constants)
+        self._batch = network.batch
         self.values: dict[str, Value] = {network.input: builder.input}
         self._readers: dict[str, Callable[[Any, str], Value]] = {
             **dict.fromkeys(SIMPLE, self._simple),
@@ -89,6 +90,11 @@ class NodeReader:
             if value is None:
                 raise ValueError(f"{where}: value is missing")
             self.constants[outputs[0]] = value
+            return
+        if node.op_type == "Identity" and list(node.input)[:1] and node.input[0] in self.constants:
+            # PyTorch's exporter stores equal parameters once, and gives them further names in this way.
+            attributes_of(node, where, {})
+            self.constants[outputs[0]] = self.constants[node.input[0]]
             return
         try:
             self.values[outputs[0]] = self._readers[node.op_type](node, where)
@@ -314,9 +320,13 @@ class NodeReader:
         return self.builder.flatten(where, x)
 
     def _is_row(self, target: list[int], x: Value) -> bool:
-        """Whether a shape stands for (batch, K): one of its two sizes may be left open, and 0 is the batch."""
+        """Whether a shape stands for (batch, K): one of its two sizes may be left open, and 0 is the batch.
+
+        A network that was exported for batches of one size may have that number there.
+        """
         size = int(np.prod(x.shape, dtype=object))
-        return tuple(target) in ((0, -1), (0, size), (-1, size))
+        fixed = ((self._batch, -1), (self._batch, size)) if self._batch else ()
+        return tuple(target) in ((0, -1), (0, size), (-1, size), *fixed)
 
     def _whole(self, node: Any, where: str) -> list[int]:
         name = node.input[1] if len(node.input) > 1 else ""
