@@ -1,10 +1,11 @@
 """Loggers of a run by name, with their files in the run folder."""
 
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from fgnumba.errors import ConfigError, did_you_mean, shown
+from fgnumba.errors import ConfigError, did_you_mean, printable, shown
 from fgnumba.training.loggers.base import Logger, require
 from fgnumba.training.loggers.csv_file import CSVLogger
 from fgnumba.training.loggers.mlflow import MLflow
@@ -18,6 +19,13 @@ LOGGERS: dict[str, Callable[[Path, Callable[[str], None]], Logger]] = {
     "wandb": lambda folder, warn: WeightsAndBiases(folder=folder, warn=warn),
 }
 """The loggers of ``fgtrain train --logger`` by name: functions of the run folder and of what prints a warning."""
+FILES = {
+    "csv": ("log.csv", "log.settings.json"),
+    "tensorboard": ("tensorboard",),
+    "mlflow": ("mlruns",),
+    "wandb": ("wandb", ".*.step"),
+}
+"""What each of them leaves in the run folder: names, and patterns of names."""
 _MODULES = {
     "tensorboard": ("tensorboardX",),
     "mlflow": ("mlflow", "sqlalchemy", "alembic"),
@@ -61,3 +69,31 @@ def loggers_of(names: Sequence[str], folder: Path, warn: Callable[[str], None]) 
         Called with a line of text if one of them fails.
     """
     return [LOGGERS[name](folder, warn) for name in checked_names(names)]
+
+
+def copy_logs(names: Sequence[str], source: Path, folder: Path, warn: Callable[[str], None]) -> None:
+    """Copy what the loggers of a run have written into another folder; what cannot be copied is said in a line.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Names of the loggers.
+    source : Path
+        The run folder.
+    folder : Path
+        The other folder.
+    warn : callable
+        Called with a line of text if something cannot be copied.
+    """
+    for found in [path for name in names for pattern in FILES[name] for path in sorted(source.glob(pattern))]:
+        copy = folder / found.name
+        try:
+            if found.is_dir():
+                shutil.copytree(found, copy, symlinks=True)
+            else:
+                shutil.copyfile(found, copy)
+        except OSError as error:
+            shutil.rmtree(copy, ignore_errors=True)
+            copy.unlink(missing_ok=True)
+            # A folder's error is a list of all files that failed.
+            warn(printable(f"{found} is not copied to {folder}: {error.strerror or type(error).__name__}"))

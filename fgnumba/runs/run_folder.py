@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 from fgnumba.errors import RunError
 from fgnumba.runs import figures
 from fgnumba.runs.configuration import CONFIG, RunConfig
+from fgnumba.runs.loggers import copy_logs
 from fgnumba.storage.durable import MAX_NAME, AppendLog, make_folder, replace, sync_folder
 from fgnumba.training.checkpoints import FOLDER as CHECKPOINTS
 from fgnumba.training.checkpoints import LOCK, METRICS, MODEL, Checkpoints
@@ -284,6 +285,7 @@ def _write_elsewhere(
     except OSError:
         discard(folder)
         return None
+    copy_logs(run.get("logger", ()), source, folder, warn)
     complete(folder, warn)
     return folder
 

@@ -6,6 +6,7 @@ import tomllib
 
 import pytest
 
+from fgnumba.runs import loggers, run_folder
 from fgnumba.training.loggers import base
 from tests.fault_runs import killed, start
 
@@ -45,8 +46,8 @@ def test_without_loggers_there_are_none(fgtrain, folder):
 def test_a_resumed_run_goes_on_with_its_loggers(fgtrain, folder):
     pytest.importorskip("tensorboardX")
     accumulators = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    loggers = ("--logger", "csv", "--logger", "tensorboard")
-    killed(start(*TRAIN, *loggers, "--out", "run", cwd=folder, hold=8))
+    options = ("--logger", "csv", "--logger", "tensorboard")
+    killed(start(*TRAIN, *options, "--out", "run", cwd=folder, hold=8))
     run = folder / "run"
     assert len(rows(run / "log.csv")) < 12
     assert fgtrain("train", "--resume", "run", "--quiet").code == 0
@@ -110,3 +111,42 @@ def test_a_logger_that_fails_costs_no_run(fgtrain, folder, monkeypatch):
     assert done.code == 0
     assert (folder / "run" / "model.safetensors").exists()
     assert done.err.count("CSVLogger logs no more, training goes on: OSError: No space left on device") == 1
+
+
+def test_a_run_that_is_written_elsewhere_takes_its_logs_along(fgtrain, folder, monkeypatch):
+    write_end = run_folder._write_end
+
+    def full(place, *rest):
+        if place.name == "run":
+            raise OSError(28, "No space left on device")
+        (folder / "run" / "tensorboard").mkdir()
+        (folder / "run" / "tensorboard" / "events").write_bytes(b"events")
+        write_end(place, *rest)
+
+    monkeypatch.setattr(run_folder, "_write_end", full)
+    monkeypatch.setattr(loggers, "LOGGERS", {**loggers.LOGGERS, "tensorboard": loggers.LOGGERS["csv"]})
+    done = fgtrain(*TRAIN, "--logger", "csv", "--logger", "tensorboard", "--out", "run")
+    assert done.code == 2
+    assert done.error.endswith(f"the run that has ended is in {folder / 'run-1'}")
+    for name in ("log.csv", "log.settings.json", "tensorboard/events"):
+        assert (folder / "run-1" / name).read_bytes() == (folder / "run" / name).read_bytes()
+    assert [int(row["step"]) for row in rows(folder / "run-1" / "log.csv")] == [
+        record["step"] for record in records(folder / "run-1")
+    ]
+
+
+def test_logs_that_cannot_be_taken_along_are_said(tmp_path, monkeypatch):
+    def no_room(source, copy):
+        copy.write_bytes(b"a part")
+        raise OSError(28, "No space left on device")
+
+    (tmp_path / "run").mkdir()
+    (tmp_path / "other").mkdir()
+    (tmp_path / "run" / "log.csv").write_text("step")
+    monkeypatch.setattr(loggers.shutil, "copyfile", no_room)
+    said: list[str] = []
+    loggers.copy_logs(["csv", "mlflow"], tmp_path / "run", tmp_path / "other", said.append)
+    assert said == [
+        f"{tmp_path / 'run' / 'log.csv'} is not copied to {tmp_path / 'other'}: No space left on device"
+    ]
+    assert list((tmp_path / "other").iterdir()) == []
