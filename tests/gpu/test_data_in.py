@@ -1,6 +1,7 @@
 """``Trainer.fit`` on a GPU with data that do not stay in its memory: augmented batches, and batches of an iterable."""
 
 import numpy as np
+import pytest
 
 import fgnumba as fg
 from fgnumba.kernels.devices.gpu import Gpu
@@ -27,6 +28,26 @@ def test_augmented_batches(driver):
 def test_batches_of_an_iterable(driver):
     one = trained(driver, [(X[:4], Y[:4]), (X[4:], Y[4:])])
     assert one == trained(driver, iter([(X[:4], Y[:4]), (X[4:], Y[4:]), (X[:4], Y[:4])]))
+
+
+@pytest.mark.parametrize(
+    ("loss", "estimator"),
+    [("cross-entropy", "feedback"), ("huber", "feedback"), ("bce", "weight-perturbation")],
+)
+def test_weights_of_examples_count_as_on_the_cpu(driver, loss, estimator):
+    y = Y if loss == "cross-entropy" else RNG.random((8, 4)).astype(np.float32)
+    weights = np.array([0, 0.5, 1, 4, 1, 0, 2, 0.25])
+
+    def run(device, **more):
+        layers = [fg.Flatten(), fg.Dense(5, activation="tanh"), fg.Dense(4)]
+        model = fg.Sequential(layers, input_shape=(3, 4, 1), seed=1, device=device)
+        trainer = fg.Trainer(model, loss=loss, estimator=estimator, optimizer=fg.SGD(0.1), seed=3)
+        history = trainer.fit(X, y, steps=5, batch_size=3, evaluate_every=2, validation=(X, y), **more)
+        return [(one.loss, one.validation_loss) for one in history.records]
+
+    here, there = (run(device, sample_weight=weights) for device in ("cpu", Gpu(driver)))
+    tolerances.GPU_TRAINING.check(there, here)
+    assert not np.allclose(here, run("cpu"), rtol=1e-3)
 
 
 def test_real_targets_stay_on_the_device(driver):
