@@ -76,7 +76,7 @@ def mapper_of(jobs: int) -> Mapper:
     Raises
     ------
     ConfigError
-        The number is impossible, or joblib, which starts the processes, is not installed.
+        The number is impossible, or joblib, which starts the processes, is not installed or cannot start any here.
     """
     jobs = whole_number("jobs", jobs, 1, most_threads())
     if jobs == 1:
@@ -87,7 +87,27 @@ def mapper_of(jobs: int) -> Mapper:
         raise ConfigError(
             f"jobs is {jobs}; joblib, which starts processes, is not installed: pip install 'fgnumba[jobs]'"
         ) from None
+    if not _may_start(jobs):
+        raise ConfigError(
+            f"jobs is {jobs}; joblib starts no processes here, in a process of a pool, in a thread of a parallel loop "
+            f"or with JOBLIB_MULTIPROCESSING=0: 1 is required"
+        )
     return Processes(jobs)
+
+
+def _may_start(jobs: int) -> bool:
+    """Return whether joblib would start processes, and not fall back to threads or to this process."""
+    import joblib
+    from joblib.parallel import get_active_backend
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        with joblib.parallel_config(backend="loky"):
+            # Threads do not take the option by which processes share the processors.
+            return (
+                get_active_backend()[0].supports_inner_max_num_threads
+                and joblib.effective_n_jobs(jobs) == jobs
+            )
 
 
 class Processes:

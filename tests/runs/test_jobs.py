@@ -118,6 +118,47 @@ def test_impossible_numbers_of_jobs(jobs):
         mapper_of(jobs)
 
 
+NO_PROCESSES = """
+import multiprocessing
+
+from fgnumba.errors import ConfigError
+from fgnumba.runs.jobs import mapper_of
+
+
+def refusal(jobs):
+    try:
+        mapper_of(jobs)
+    except ConfigError as error:
+        return str(error)
+
+
+if __name__ == "__main__":
+    print(refusal(2))
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        print(pool.map(refusal, [2])[0])
+"""
+
+
+@needs_two
+@pytest.mark.parametrize("allowed", ["0", "1"])
+def test_several_jobs_are_refused_where_no_processes_can_be_started(tmp_path, allowed):
+    script = tmp_path / "script.py"
+    script.write_text(NO_PROCESSES)
+    done = subprocess.run(
+        [sys.executable, script],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "JOBLIB_MULTIPROCESSING": allowed},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
+    here, in_a_pool = done.stdout.splitlines()
+    expected = (
+        "jobs is 2; joblib starts no processes here, in a process of a pool, in a thread of a parallel loop"
+    )
+    assert in_a_pool.startswith(expected)
+    assert here.startswith(expected) if allowed == "0" else here == "None"
+
+
 @needs_two
 def test_joblib_is_named_where_it_is_missing(fgtrain, monkeypatch):
     monkeypatch.setitem(sys.modules, "joblib", None)
