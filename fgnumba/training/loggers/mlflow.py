@@ -144,7 +144,7 @@ class MLflow(Logger):
     def _connected(self) -> Any:
         if self.folder is not None:
             make_folder(self.folder)
-            uri = f"sqlite:///{self.folder.absolute() / DATABASE}"
+            uri = _uri_of(self.folder.absolute() / DATABASE)
         else:
             uri = self._uri
         from mlflow.tracking import MlflowClient
@@ -171,6 +171,21 @@ class MLflow(Logger):
         for name in self._client.get_run(self.run_id).data.metrics:
             history = self._client.get_metric_history(self.run_id, name)
             self._there[name] = {metric.step for metric in history}
+
+
+def _uri_of(file: Path) -> str:
+    """Return the URI of a database; ConfigError is raised if it would lead to another file.
+
+    A path is not quoted: MLflow would make a folder of the quoted name beside it.
+    """
+    from sqlalchemy.engine import make_url
+
+    uri = f"sqlite:///{file}"
+    if make_url(uri).database != str(file):
+        raise ConfigError(
+            f"store is {shown(str(file.parent))}; a folder whose path has no ? and no % before digits is required"
+        )
+    return uri
 
 
 @contextmanager

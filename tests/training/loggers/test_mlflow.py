@@ -63,6 +63,26 @@ def test_a_run_in_parts_is_one_run(tmp_path, store, disturbed):
     assert run.data.params["optimizer"].startswith("Adam(")
 
 
+@pytest.mark.parametrize("name", ["per%20cent", "what?mode=ro"])
+def test_a_folder_that_a_uri_cannot_name_costs_no_run_and_no_time(tmp_path, name):
+    said: list[str] = []
+    history = fit(fg.callbacks.MLflow(tmp_path / name, warn=said.append))
+    assert history.ended_by == "steps"
+    (line,) = said
+    assert line.startswith("MLflow logs no more, training goes on: ConfigError: store is ")
+    assert line.endswith("a folder whose path has no ? and no % before digits is required")
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_a_folder_with_other_signs(tmp_path, database):
+    folder = tmp_path / "100% #1 & [x]"
+    folder.mkdir(parents=True)
+    shutil.copy(database, folder)
+    fit(fg.callbacks.MLflow(folder, warn=pytest.fail))
+    assert [path.name for path in tmp_path.iterdir()] == [folder.name]
+    assert read(folder)[0].info.status == "FINISHED"
+
+
 def test_a_run_that_fails_says_so(store):
     with pytest.raises(ValueError, match="mine"):
         fit(fg.callbacks.MLflow(store, run_name="here"), Stops(4, ValueError("mine")))
