@@ -156,11 +156,13 @@ def residual_kernel(name: str, rule: Rule) -> int:
         a = carray(pointer(arguments, RESIDUAL), 1)[0]
         constant = carray(pointer(a.constants, np.float64), 1)[0] if a.constants != 0 else np.float64(0)
         weights = carray(pointer(a.weights, np.float32), a.batch * a.stride)
+        # A division in the loop is not moved out of it: the width might be among what the loop writes.
+        scale = 1.0 / a.width
         for i in range(a.batch * part // parts, a.batch * (part + 1) // parts):
             z = carray(pointer(a.z + i * a.ld * 4, np.float32), a.width)
             y = carray(pointer(a.targets + i * a.stride * 4, np.float32), a.width)
             e = carray(pointer(a.residual + i * a.width * 4, np.float32), a.width)
-            factor = 1.0 / a.width
+            factor = scale
             if a.weights != 0:
                 factor *= np.float64(weights[i * a.stride])
             for n in range(a.width):
