@@ -99,9 +99,14 @@ def adopt(x: Any, driver: Driver) -> DeviceArray | None:
 def _of_interface(x: Any, interface: dict[str, Any], driver: Driver) -> DeviceArray:
     shape, dtype = tuple(interface["shape"]), np.dtype(interface["typestr"])
     strides = interface.get("strides")
-    _check(shape, None if strides is None else [s // dtype.itemsize for s in strides], type(x).__name__)
-    if dtype.kind not in _NUMBERS:
-        raise DtypeError(f"an array on the GPU has dtype {dtype}; real numbers are required")
+    # A stride that is no whole number of elements stays one that is not contiguous.
+    _check(shape, None if strides is None else [s / dtype.itemsize for s in strides], type(x).__name__)
+    if dtype.kind not in _NUMBERS or not dtype.isnative:
+        raise DtypeError(
+            f"an array on the GPU has dtype {dtype}; real numbers are required, in this machine's byte order"
+        )
+    if interface.get("mask") is not None:
+        raise DtypeError(f"a {type(x).__name__} on the GPU has a mask; an array without one is required")
     driver.check_place(int(interface["data"][0]))
     if interface.get("stream") is not None:
         driver.wait_for_stream(int(interface["stream"]))
@@ -126,7 +131,7 @@ def _of_dlpack(x: Any, number: int, driver: Driver) -> DeviceArray:
     return DeviceArray(found.address, found.shape, dtype, found.owner, driver)
 
 
-def _check(shape: tuple[int, ...], strides: Sequence[int] | None, name: str) -> None:
+def _check(shape: tuple[int, ...], strides: Sequence[float] | None, name: str) -> None:
     """Raise DeviceError unless an array is C-contiguous; `strides` are in elements."""
     if strides is None or math.prod(shape) == 0:
         return

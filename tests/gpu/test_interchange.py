@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import fgnumba as fg
+from fgnumba.errors import DeviceError, DtypeError
 from fgnumba.kernels.cuda import interchange
 from fgnumba.kernels.cuda.cuda_driver import view_of
 from fgnumba.kernels.cuda.driver import SimulatedDriver
@@ -199,3 +200,20 @@ def test_other_dtypes_of_the_device_are_refused(gpu):
             gpu.array(np.zeros(3, np.int32)),
             fg.directions.RankOne(0),
         )
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"shape": (4,), "strides": (6,)}, DeviceError, "is not C-contiguous"),
+        (
+            {"typestr": ">f4"},
+            DtypeError,
+            "dtype >f4; real numbers are required, in this machine's byte order",
+        ),
+        ({"mask": "anything"}, DtypeError, "a ByInterface on the GPU has a mask"),
+    ],
+)
+def test_an_interface_whose_elements_lie_otherwise_is_refused(gpu, changes, error, message):
+    with pytest.raises(error, match=message):
+        adopt(ByInterface(gpu.array(VALUES), **changes), gpu.driver)
