@@ -12,27 +12,23 @@ from fgnumba.cli.message import say, show, tell
 from fgnumba.cli.outcome import FirstLoss, learned, outcome, summary
 from fgnumba.cli.progress import progress
 from fgnumba.cli.signals import Signals
-from fgnumba.errors import printable, shown
+from fgnumba.cli.telemetry import check_telemetry, telemetry_of
+from fgnumba.errors import printable
 from fgnumba.runs import continuation, run_folder, saved_run
 from fgnumba.runs.assembly import Assembled, assemble, stopping
 from fgnumba.runs.configuration import named
 from fgnumba.runs.data import load_data, write_rules
+from fgnumba.runs.intervals import checkpoints_of, record_every
 from fgnumba.runs.loggers import checked_names, loggers_of
 from fgnumba.runs.loss_log import LossLog
 from fgnumba.runs.run_folder import DATA, DIVERGED, LABELS, RESTORED
 from fgnumba.runs.surroundings import surroundings
 from fgnumba.training.checkpoints import LOCK
-from fgnumba.training.defaults import JUDGED_RECORDS
 from fgnumba.training.loggers.base import Logger
-from fgnumba.validation import whole_number
 from fgnumba.validation.paths import quoted
 
 if TYPE_CHECKING:
     from fgnumba.runs.configuration import RunConfig
-
-RECORDS, FEW_RECORDS = 100, 10
-"""A run without patience has one record (evaluation) in each epoch, but at most about RECORDS of them, and about
-FEW_RECORDS where it has fewer epochs than that."""
 
 
 @dataclass(frozen=True)
@@ -82,18 +78,14 @@ def begun(
     int
         Exit status: 0, or 128 plus the number of the signal that ended the run.
     """
-    _kept("", keeping)
+    checkpoints_of("", keeping)
     loggers = checked_names(loggers)
     dataset = load_data(config)
     for line in () if told.quiet else getattr(dataset, "notes", ()):
         say(printable(line))
     ready = assemble(config, dataset)
     if telemetry is not None:
-        whole_number("telemetry", telemetry)
-        if not ready.model.processor.by_parts:
-            raise fg.ConfigError(
-                "telemetry compares with reverse mode, which runs on the CPU alone: --device cpu is required"
-            )
+        check_telemetry(telemetry, ready.model)
     name = named(ready.config)
     if out is None:
         destination = run_folder.next_free(Path("runs"), name)
@@ -160,7 +152,7 @@ def continued(folder: Path, given: Mapping[str, Any], told: Told, keeping: Mappi
             f"a run continues with the data that it began with"
         )
     facts = {**facts, **keeping}
-    _kept(folder, facts)
+    checkpoints_of(folder, facts)
     checked_names(facts.get("logger", ()))
     return _Run(folder, assemble(config, dataset), dataset, facts, told).train(resume=True, longer=longer)
 
@@ -175,24 +167,6 @@ def _has_ended(folder: Path, facts: Mapping[str, Any]) -> bool:
     # A process that was killed as it ended may have left checkpoints, or not have drawn the figure.
     run_folder.complete(folder, say, further=ended is None)
     return True
-
-
-def _kept(
-    folder: Path | str, facts: Mapping[str, Any], warn: Callable[[str], None] | None = None
-) -> fg.Checkpoints:
-    """Return the checkpoints that a run's facts ask for: how often they are written, how many are kept, which kind."""
-    every, steps, minutes = facts.get("checkpoint_every", "5m"), None, None
-    try:
-        if every.endswith("m"):
-            minutes = float(every[:-1])
-        else:
-            steps = int(every)
-    except (ValueError, AttributeError):
-        raise fg.ConfigError(
-            f"checkpoint_every is {shown(every)}; steps like 1000 or minutes like 10m are required"
-        ) from None
-    options = {name: facts[name] for name in ("keep", "compact") if name in facts}
-    return fg.Checkpoints(folder, every=steps, minutes=minutes, warn=warn, **options)
 
 
 class _Run:
@@ -229,7 +203,7 @@ class _Run:
             progress(self._told.quiet, title) as shown,
             Signals(trainer.stop, shown.stop, shown.bar) as signals,
         ):
-            saved = _kept(self._folder, self._facts, shown.say)
+            saved = checkpoints_of(self._folder, self._facts, shown.say)
             # From here on another process may use the folder, too, so that `begun` must not remove it.
             self.begun = True
             with self._held(saved, resume):
@@ -373,7 +347,7 @@ class _Run:
             self._dataset,
             steps=steps,
             batch_size=config.batch_size,
-            evaluate_every=self._every(steps),
+            evaluate_every=record_every(steps, self._ready.per_epoch, bool(config.patience)),
             validation=config.validation or None,
             callbacks=callbacks,
             checkpoints=saved,
@@ -381,20 +355,12 @@ class _Run:
             stop_above=config.stop_above,
         )
 
-    def _every(self, steps: int) -> int:
-        """Return the number of steps between two records of a run of `steps` steps."""
-        if self._ready.config.patience:
-            return -(-steps // JUDGED_RECORDS)
-        return max(min(self._ready.per_epoch, -(-steps // FEW_RECORDS)), -(-steps // RECORDS))
-
     def _loggers(self, warn: Callable[[str], None]) -> list[Logger]:
         return loggers_of(self._facts.get("logger", ()), self._folder, warn)
 
     def _followers(self, saved: fg.Checkpoints) -> list[fg.Callback]:
         callbacks: list[fg.Callback] = [LossLog(saved), *filter(None, [self._stopping])]
         if self._facts.get("telemetry") is not None:
-            from fgnumba.bench.learning.telemetry import Telemetry
-
-            every = whole_number("telemetry", self._facts["telemetry"])
-            callbacks.append(Telemetry(every, self._dataset, self._ready.config.batch_size, saved))
+            every, batch_size = self._facts["telemetry"], self._ready.config.batch_size
+            callbacks.append(telemetry_of(every, self._dataset, batch_size, saved))
         return callbacks

@@ -14,9 +14,10 @@ from fgnumba.errors import ConfigError, DatasetError, shown
 from fgnumba.estimators import Recipe, recipe
 from fgnumba.model.graph import Graph
 from fgnumba.optimizers import OPTIMIZERS, Optimizer
-from fgnumba.runs.configuration import DECADES, RunConfig, read_toml
+from fgnumba.runs.configuration import DECADES, RunConfig
 from fgnumba.runs.data import with_loss
 from fgnumba.runs.presets import model_from, tables
+from fgnumba.runs.toml_file import read_toml
 from fgnumba.training.callbacks import EarlyStopping
 from fgnumba.training.defaults import default_learning_rate, defaults, step_limit
 from fgnumba.training.trainer import Trainer

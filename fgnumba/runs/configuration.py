@@ -1,8 +1,6 @@
 """The configuration of a training run: default settings, overridden by a TOML file, and that by options."""
 
 import math
-import re
-import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -11,10 +9,10 @@ from typing import Any
 from fgnumba.errors import ConfigError, did_you_mean, shown
 from fgnumba.runs.places import URI, beside, check_places, held, path_in
 from fgnumba.runs.presets import Table
-from fgnumba.storage.files import read_whole
+from fgnumba.runs.toml_file import read_toml
 from fgnumba.training.defaults import HELD_OUT, PATIENCE
 from fgnumba.validation import flag, optional, real_number, several, store, whole_number
-from fgnumba.validation.paths import path_of, shortened
+from fgnumba.validation.paths import shortened
 
 CONFIG = "config.toml"
 """Name of the file of settings in a run folder."""
@@ -23,13 +21,6 @@ OPTIMIZERS = ("sgd", "adam", "adamw", "frank-wolfe")
 MAX_DIRECTIONS = 1 << 20
 MAX_STEPS = 1 << 32
 """Largest number of steps: one seed has directions for this many."""
-MAX_TOML = 1 << 20
-"""Largest size of a TOML file of settings or layers, in bytes."""
-MAX_KEY_PARTS = 16
-# The time that tomllib takes grows with the square of the number of parts of a dotted key such as a.b.c.
-_DEEP_KEY = re.compile(
-    rf"""(?<![\w-])(?:(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){{{MAX_KEY_PARTS}}}"""
-)
 _PATHS = ("data", "data_dir", "model")
 DECADES = 4.0
 """By default the learning rate falls over a run by the factor e to this power, about 55."""
@@ -333,41 +324,6 @@ def read_settings(path: Path) -> dict[str, Any]:
                 raise ConfigError(f"{path}: {key} is {shown(table[key])}; a list is required")
             table[key] = tuple(table[key])
     return table
-
-
-def read_toml(path: Path, what: str) -> dict[str, Any]:
-    """Return the contents of a TOML file as a dictionary.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-    what : str
-        What the file is, for error messages: ``config`` or ``model``.
-
-    Raises
-    ------
-    ConfigError
-        The file cannot be read or is not TOML. The message is one line and names the file.
-    """
-    try:
-        path = path_of(path, what)
-        # Some editors on Windows begin a UTF-8 file with a byte-order mark, which "utf-8-sig" skips.
-        text = read_whole(path, MAX_TOML).decode("utf-8-sig")
-        if _DEEP_KEY.search(text):
-            raise ConfigError(
-                f"{what} {path}: a key has more than {MAX_KEY_PARTS} parts; no setting has so many"
-            )
-        return tomllib.loads(text)
-    except OSError as error:
-        raise ConfigError(f"{what} {path}: {error.strerror or error}") from None
-    except UnicodeDecodeError:
-        raise ConfigError(f"{what} {path}: not UTF-8 text; save it as UTF-8") from None
-    except RecursionError:
-        raise ConfigError(f"{what} {path}: brackets are nested too deeply") from None
-    # The text is not TOML, or the path is impossible.
-    except ValueError as error:
-        raise ConfigError(f"{what} {path}: {error}") from None
 
 
 def named(config: RunConfig) -> str:

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 from fgnumba.errors import RunError, shown
 from fgnumba.kernels.rules.philox import MAX_COLUMNS
 from fgnumba.layers.parameters import shapes_of
-from fgnumba.runs.configuration import CONFIG, RunConfig, read_toml
+from fgnumba.runs.configuration import CONFIG, RunConfig
 from fgnumba.runs.presets import model_from
 from fgnumba.runs.run_folder import DATA, LABELS, RESTORED
+from fgnumba.runs.toml_file import read_toml
 from fgnumba.storage.damage import undamaged
 from fgnumba.storage.safetensors import MAX_RANK, read_tensors
 from fgnumba.training.checkpoints import FOLDER as CHECKPOINTS
