@@ -41,14 +41,15 @@ def predict(run: Path, inputs: Path, output: Path | None) -> None:
     RUN is the folder of a run that has ended. INPUT.npy is an array of n examples, saved by numpy.save. Its shape is
     that of the training data, such as (n, 28, 28, 1) for mnist, or (n, 28, 28), or flattened to (n, features), such as
     (n, 784); one example needs no n. Floating-point numbers are on the scale of the training data, which is 0 to 1 for
-    digits and mnist. Pixels that are bytes (uint8) are divided as in training.
+    digits and mnist. Pixels that are bytes (uint8) are divided as in training, also those of an .npz file.
 
     A file that ends in .csv is read as text: an example on each line, its features with commas between. A first line of
     names is skipped. If the run trained on a table, INPUT is a table with the same columns (.csv, .parquet), of which
     the target's need not be there: what was done to the columns in training is done to them.
 
     Without --output, the command prints the most probable class of each example, one on each line: its label, or its
-    number. Of a regression it prints the outputs.
+    number. Of a regression it prints the outputs, and where an example has several labels (bce), 1 or 0 for each of
+    them.
     """
     from fgnumba.cli.predict_table import predict_table
     from fgnumba.errors import RunError
@@ -61,7 +62,7 @@ def predict(run: Path, inputs: Path, output: Path | None) -> None:
         raise RunError(f"output: {output} is the input, which would be overwritten; name another file")
     trained = saved_run.read(run)
     rules = read_rules(run)
-    if rules is not None and inputs.suffix.lower() != ".npy":
+    if rules is not None:
         predict_table(rules, trained, inputs, output)
         return
     values = predicted(trained, read_examples(inputs, trained))

@@ -18,7 +18,8 @@ def predict_table(rules: "TableRules", trained: "Run", inputs: Path, output: Pat
     trained : Run
         The run.
     inputs : Path
-        The table, with the columns that the run's table had; the target's need not be there.
+        The table, with the columns that the run's table had; the target's need not be there. Or a ``.npy`` array of
+        features, as the rules make them.
     output : Path or None
         A ``.npy`` file for class probabilities, (n, classes), or targets, (n, N), as float32; or a ``.csv`` file for
         the predictions, with names. None prints a line for each row.
@@ -36,6 +37,7 @@ def predict_table(rules: "TableRules", trained: "Run", inputs: Path, output: Pat
     from fgnumba.cli.output import write_output
     from fgnumba.errors import RunError
     from fgnumba.runs.data import table_values
+    from fgnumba.runs.inputs import read_examples
     from fgnumba.runs.run_folder import RULES
 
     model = trained.model
@@ -44,7 +46,9 @@ def predict_table(rules: "TableRules", trained: "Run", inputs: Path, output: Pat
             f"{RULES} is damaged: its rules make {rules.width} features and {rules.target.outputs} outputs; the model "
             f"takes {model.input_shape} and has {model.outputs}"
         )
-    outputs = np.asarray(model(rules.apply(inputs)))
+    # An array has the features as the rules make them.
+    array = inputs.suffix.lower() == ".npy"
+    outputs = np.asarray(model(read_examples(inputs, trained) if array else rules.apply(inputs)))
     decoded = rules.decode(outputs).tolist()
     if output is None:
         show("\n".join(_line(row) for row in decoded))

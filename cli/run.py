@@ -13,6 +13,7 @@ from fgnumba.cli.outcome import FirstLoss, learned, outcome, summary
 from fgnumba.cli.progress import progress
 from fgnumba.cli.signals import Signals
 from fgnumba.cli.telemetry import check_telemetry, telemetry_of
+from fgnumba.datasets.npz import BytesDataset
 from fgnumba.errors import printable
 from fgnumba.runs import continuation, run_folder, saved_run
 from fgnumba.runs.assembly import Assembled, assemble, stopping
@@ -21,7 +22,7 @@ from fgnumba.runs.data import load_data, write_rules
 from fgnumba.runs.intervals import checkpoints_of, record_every
 from fgnumba.runs.loggers import checked_names, loggers_of
 from fgnumba.runs.loss_log import LossLog
-from fgnumba.runs.run_folder import DATA, DIVERGED, LABELS, RESTORED
+from fgnumba.runs.run_folder import DATA, DIVERGED, DIVISOR, LABELS, RESTORED
 from fgnumba.runs.surroundings import surroundings
 from fgnumba.training.checkpoints import LOCK
 from fgnumba.training.loggers.base import Logger
@@ -99,6 +100,7 @@ def begun(
         "classes": ready.model.outputs,
         DATA: dataset.digest,
         **({} if dataset.labels is None else {LABELS: list(dataset.labels)}),
+        **({DIVISOR: dataset.divisor} if isinstance(dataset, BytesDataset) else {}),
         **surroundings(ready.model, fg.__version__),
         **({} if telemetry is None else {"telemetry": telemetry}),
         **({"logger": list(loggers)} if loggers else {}),

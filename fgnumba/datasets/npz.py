@@ -2,6 +2,9 @@
 
 import os
 import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +22,21 @@ KEYS = ("x_train", "y_train", "x_test", "y_test")
 BYTES, LARGE, FEW = 127, 100.0, 20
 """Bytes above `BYTES` are taken for pixels, which are divided by 255. Features above `LARGE` are doubtful: initial
 weights are drawn for inputs of about unit size. Whole numbers of at most `FEW` values are rarely real targets."""
+
+
+@dataclass(frozen=True, eq=False)
+class BytesDataset(Dataset):
+    """A data set whose features were bytes (uint8) in its file.
+
+    Parameters
+    ----------
+    name, x_train, y_train, x_test, y_test, classes, labels
+        As for :class:`Dataset`.
+    divisor : int
+        What the bytes were divided by: 255, or 1 where they were too small for pixels.
+    """
+
+    divisor: int = field(kw_only=True)
 
 
 def load_npz(path: str | os.PathLike[str], as_stored: bool = False) -> Dataset:
@@ -76,13 +94,17 @@ def load_npz(path: str | os.PathLike[str], as_stored: bool = False) -> Dataset:
         raise DatasetError(
             f"{path}: y_train is {y_train.dtype} and y_test {y_test.dtype}; the same kind is required"
         )
+    kind: Callable[..., Dataset] = Dataset
+    if _are_bytes(arrays):
+        # Before they are scaled, which is done in place.
+        kind = partial(BytesDataset, divisor=255 if _largest(features[0]) > BYTES else 1)
     x_train, x_test = _scaled(path, arrays, features)
     if y_train.dtype.kind == "f":
         y_test = y_test.reshape(len(y_test), -1).astype(np.float32, copy=False)
         _warn_of_whole_targets(path, y_train)
-        return Dataset(path.name, x_train, y_train, x_test, y_test)
+        return kind(path.name, x_train, y_train, x_test, y_test)
     known = classes_of(str(path), y_train, y_test)
-    return Dataset(path.name, x_train, known.train, x_test, known.test, known.count, known.names)
+    return kind(path.name, x_train, known.train, x_test, known.test, known.count, known.names)
 
 
 def _read(path: Path) -> dict[str, np.ndarray]:
@@ -177,10 +199,8 @@ def _scaled(path: Path, arrays: dict[str, np.ndarray], features: list[np.ndarray
             f"{path}: x_train has shape {shape}; do the channels come first? Images are (n, height, width, channels), "
             "and numpy.moveaxis(x, 1, -1) puts the channels last"
         )
-    if train.size == 0:
-        return features
-    largest = max(float(train.max()), -float(train.min()))
-    if {array.dtype.str for array in arrays.values()} == {"|u1"} and largest > BYTES:
+    largest = _largest(train)
+    if _are_bytes(arrays) and largest > BYTES:
         warn(f"{path}: the features are bytes up to {largest:.0f}; they are divided by 255")
         return [np.divide(array, 255, out=array) for array in features]
     if largest > LARGE:
@@ -189,6 +209,14 @@ def _scaled(path: Path, arrays: dict[str, np.ndarray], features: list[np.ndarray
             "size, so bring each feature to a mean near 0 and a deviation near 1"
         )
     return features
+
+
+def _are_bytes(arrays: dict[str, np.ndarray]) -> bool:
+    return {array.dtype.str for array in arrays.values()} == {"|u1"}
+
+
+def _largest(features: np.ndarray) -> float:
+    return max(float(features.max()), -float(features.min())) if features.size else 0.0
 
 
 def _warn_of_whole_targets(path: Path, targets: np.ndarray) -> None:

@@ -11,9 +11,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from fgnumba.datasets.labels import warn
 from fgnumba.datasets.npy import read_npy
-from fgnumba.errors import DatasetError, DtypeError, ShapeError, shown
+from fgnumba.errors import DatasetError, DtypeError, RunError, ShapeError, shown
 from fgnumba.kernels.machine.memory import physical_memory, readable
+from fgnumba.runs.configuration import CONFIG
+from fgnumba.runs.run_folder import DIVISOR
 from fgnumba.storage.files import open_regular, size_of
 
 if TYPE_CHECKING:
@@ -23,6 +26,8 @@ DIGITS, PIXELS = 16.0, 255.0
 """Largest pixel of the digits data, and of images of bytes: training divided by it."""
 MAX_LINE = 1 << 20
 """Number of characters that a line of a CSV file may not reach."""
+FAR = 2.0
+"""Largest feature of which nothing is said where those of the training data are from 0 to 1."""
 AS_NUMBERS = 10
 """Bytes of memory that a byte of a CSV file may need: two characters are a float64, its float32, and a flag."""
 
@@ -51,6 +56,13 @@ def read_examples(path: Path, run: "Run") -> npt.NDArray[np.float32]:
         The file cannot be read, or a feature is not a finite float32.
     DtypeError, ShapeError
         The array's dtype or shape is not what the model takes.
+    RunError
+        The run folder is damaged.
+
+    Warns
+    -----
+    FgWarning
+        If floating-point features are far beyond the training data, which were from 0 to 1.
     """
     table = path.suffix.lower() == ".csv"
     try:
@@ -75,6 +87,8 @@ def read_examples(path: Path, run: "Run") -> npt.NDArray[np.float32]:
     if not finite.all():
         index = tuple(np.argwhere(~finite)[0].tolist())
         raise DatasetError(f"{path}: {x[index]} at {index}; every feature must be a finite float32")
+    if x.dtype.kind == "f":
+        _warn_of_scale(path, run, features)
     return features.reshape(len(x), *run.model.input_shape)
 
 
@@ -90,17 +104,37 @@ def _shaped(path: Path, x: npt.NDArray[np.generic], shape: tuple[int, ...]) -> n
     return x
 
 
-def _scale(path: Path, run: "Run") -> float:
-    """Return the number by which the pixels of a run's data were divided before it trained on them."""
+def _divisor(run: "Run") -> float | None:
+    """Return what the bytes of a run's data were divided by, or None if they were no bytes."""
     data = run.config.data
     if data == "digits":
         return DIGITS
-    if not data.lower().endswith(".npz"):
-        return PIXELS
-    raise DtypeError(
-        f"{path}: dtype uint8; the data of the run, {shown(Path(data).name)}, have a scale of their own: "
-        f"floating-point features on it are required"
-    )
+    if DIVISOR in run.facts:
+        divisor = run.facts[DIVISOR]
+        if type(divisor) is not int or divisor not in (1, int(PIXELS)):
+            raise RunError(f"{CONFIG} is damaged: {DIVISOR} is {shown(divisor)}; 1 or 255 is required")
+        return float(divisor)
+    return None if data.lower().endswith(".npz") or run.config.target is not None else PIXELS
+
+
+def _warn_of_scale(path: Path, run: "Run", features: npt.NDArray[np.float32]) -> None:
+    """Warn of features that are pixels as they are, where training divided them."""
+    if _divisor(run) in (DIGITS, PIXELS) and (largest := float(np.abs(features).max())) > FAR:
+        warn(
+            f"{path}: the features reach {largest:.4g}; those that the model was trained on are from 0 to 1, because "
+            f"they were divided by {_divisor(run):g}"
+        )
+
+
+def _scale(path: Path, run: "Run") -> float:
+    """Return the number by which the pixels of a run's data were divided before it trained on them."""
+    scale = _divisor(run)
+    if scale is None:
+        raise DtypeError(
+            f"{path}: dtype uint8; the data of the run, {shown(Path(run.config.data).name)}, have a scale of their "
+            f"own: floating-point features on it are required"
+        )
+    return scale
 
 
 def _read_csv(file: io.BufferedReader) -> npt.NDArray[np.float64]:

@@ -1,9 +1,12 @@
-"""What a trained model says about examples: probabilities of classes, or the outputs of a regression."""
+"""What a trained model says about examples: probabilities of classes or labels, or the outputs of a regression."""
 
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+
+from fgnumba.layers.losses import BinaryCrossEntropy, Loss, SoftmaxCrossEntropy
+from fgnumba.training.names import loss_of
 
 if TYPE_CHECKING:
     from fgnumba.runs.saved_run import Run
@@ -20,12 +23,15 @@ def is_classifier(run: "Run") -> bool:
     run : Run
         The run.
     """
-    loss = getattr(run.config, "loss", None)
-    return loss is None or "entropy" in loss
+    return isinstance(_loss(run), SoftmaxCrossEntropy)
+
+
+def _loss(run: "Run") -> Loss:
+    return loss_of(getattr(run.config, "loss", None))
 
 
 def predicted(run: "Run", x: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Return the class probabilities of examples, (n, classes), or the outputs of a regression, (n, outputs).
+    """Return the probabilities of classes, (n, classes), or labels, (n, labels), or a regression's outputs.
 
     Parameters
     ----------
@@ -35,7 +41,26 @@ def predicted(run: "Run", x: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]
         Examples, (n, ``*input_shape``) float32.
     """
     outputs: npt.NDArray[np.float32] = np.asarray(run.model(x))
+    if isinstance(_loss(run), BinaryCrossEntropy):
+        return sigmoid(outputs)
     return softmax(outputs) if is_classifier(run) else outputs
+
+
+def sigmoid(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Return the probability of each label of logits: 1 / (1 + exp(-z)).
+
+    Parameters
+    ----------
+    logits : ndarray
+        (n, labels) float32.
+
+    Returns
+    -------
+    ndarray
+        (n, labels) float32, computed in float64.
+    """
+    small = np.exp(-np.abs(logits.astype(np.float64)))
+    return (np.where(logits >= 0, 1.0, small) / (1.0 + small)).astype(np.float32)
 
 
 def softmax(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
@@ -71,7 +96,10 @@ def columns(run: "Run") -> list[str]:
 
 
 def answers(run: "Run", values: npt.NDArray[np.float32]) -> list[str]:
-    """Return the answer to each example as text: the name of its most probable class, or its outputs with spaces.
+    """Return the answer to each example as text.
+
+    It is the name of the most probable class; or 1 or 0 for each label, with spaces between, as its probability is
+    above a half or not; or the outputs of a regression, with spaces between.
 
     Parameters
     ----------
@@ -83,4 +111,6 @@ def answers(run: "Run", values: npt.NDArray[np.float32]) -> list[str]:
     if is_classifier(run):
         names = columns(run)
         return [names[number] for number in values.argmax(axis=1).tolist()]
+    if isinstance(_loss(run), BinaryCrossEntropy):
+        return [" ".join(str(int(value > 0.5)) for value in row) for row in values.tolist()]
     return [" ".join(f"{value:.9g}" for value in row) for row in values.tolist()]

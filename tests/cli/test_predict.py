@@ -46,10 +46,44 @@ def test_shapes_and_bytes_are_those_of_the_data(answered, images):
     ("data", "scale"), [("digits", 16), ("mnist", 255), ("fashion-mnist", 255), ("/somewhere/idx", 255)]
 )
 def test_bytes_are_scaled_as_in_training(tmp_path, data, scale):
-    run: Any = SimpleNamespace(model=SimpleNamespace(input_shape=(2,)), config=SimpleNamespace(data=data))
+    config = SimpleNamespace(data=data, target=None)
+    run: Any = SimpleNamespace(model=SimpleNamespace(input_shape=(2,)), config=config, facts={})
     np.save(tmp_path / "x.npy", np.array([[0, 8]], np.uint8))
     expected = np.array([[0, np.float32(8) / np.float32(scale)]], np.float32)
     np.testing.assert_array_equal(read_examples(tmp_path / "x.npy", run), expected)
+
+
+@pytest.mark.parametrize(("largest", "divisor"), [(255, 255), (100, 1)])
+def test_bytes_are_divided_as_the_bytes_of_the_runs_archive_were(fgtrain, folder, largest, divisor):
+    generator = np.random.default_rng(0)
+    x = generator.integers(0, largest, (40, 4, 4), np.uint8, endpoint=True)
+    x[0, 0, 0] = largest
+    y = np.arange(40) % 2
+    np.savez(folder / "bytes.npz", x_train=x, y_train=y, x_test=x[:9], y_test=y[:9])
+    assert (
+        fgtrain(
+            *("train", "--data", "bytes.npz", "--widths", 4, "--steps", 3, "--out", "run", "--quiet")
+        ).code
+        == 0
+    )
+    assert f"divisor = {divisor}\n" in (folder / "run" / "config.toml").read_text(encoding="utf-8")
+    np.save(folder / "x.npy", x[:9])
+    np.save(folder / "real.npy", x[:9, ..., None].astype(np.float32) / np.float32(divisor))
+    for inputs, output in (("x.npy", "p.npy"), ("real.npy", "q.npy")):
+        assert fgtrain("predict", "run", inputs, "--output", output).code == 0
+    np.testing.assert_array_equal(np.load(folder / "p.npy"), np.load(folder / "q.npy"))
+    expected = fg.load(folder / "run")(fg.datasets.load(folder / "bytes.npz").x_test)
+    np.testing.assert_array_equal(np.load(folder / "p.npy"), prediction.softmax(np.asarray(expected)))
+    text = (folder / "run" / "config.toml").read_text(encoding="utf-8")
+    (folder / "run" / "config.toml").write_text(text.replace(f"divisor = {divisor}", "divisor = 0"))
+    assert "divisor is 0; 1 or 255 is required" in fgtrain("predict", "run", "x.npy").error
+
+
+def test_pixels_that_were_not_divided_are_noticed(fgtrain, folder, finished, images):
+    np.save(folder / "x.npy", images * 16)
+    done = fgtrain("predict", finished, "x.npy")
+    assert done.code == 0
+    assert "x.npy: the features reach 16; those that the model was trained on are from 0 to 1" in done.err
 
 
 def test_bytes_without_a_known_scale_are_refused(fgtrain, folder, blobs):
@@ -119,3 +153,13 @@ def test_a_regression_prints_its_outputs():
     run: Any = SimpleNamespace(config=SimpleNamespace(loss="mse"), model=lambda x: outputs)
     assert prediction.predicted(run, outputs) is outputs
     assert prediction.answers(run, outputs) == ["0.5 -2", "0.00100000005 3"]
+
+
+def test_labels_of_an_example_have_probabilities_of_their_own():
+    outputs = np.array([[0.0, -1000.0, 2.0], [3.0, 3.0, -1.0]], np.float32)
+    run: Any = SimpleNamespace(config=SimpleNamespace(loss="binary-cross-entropy"), model=lambda x: outputs)
+    values = prediction.predicted(run, outputs)
+    # 1 / (1 + exp(-z)), in float64.
+    expected = [[0.5, 0.0, 0.8807970779778823], [0.9525741268224334, 0.9525741268224334, 0.2689414213699951]]
+    np.testing.assert_array_equal(values, np.array(expected, np.float32))
+    assert prediction.answers(run, values) == ["0 0 1", "1 1 0"]

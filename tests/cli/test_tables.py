@@ -72,6 +72,17 @@ def test_predictions_are_in_the_words_and_units_of_the_table(trained, folder):
     assert (folder / "p.csv").read_text(encoding="utf-8").startswith("weight\n")
 
 
+def test_an_array_of_features_is_answered_in_the_units_of_the_table(trained, folder):
+    new = write_table(folder / "new.csv", rows=5, seed=1)
+    for run in ("c", "r"):
+        np.save(folder / "x.npy", TableRules.from_json(folder / run / "table.json").apply(new))
+        assert trained("predict", run, "x.npy").out == trained("predict", run, "new.csv").out
+    np.save(folder / "x.npy", np.ones((2, 3), np.uint8))
+    assert "dtype uint8; the data of the run, 'weight.csv', have a scale of their own" in (
+        trained("predict", "r", "x.npy").error
+    )
+
+
 def test_evaluation(trained, folder):
     assert "on 12 test examples" in trained("evaluate", "c").out
     result = json.loads(trained("evaluate", "r", "--json").out)
