@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from fgnumba.cli import completion
-from fgnumba.cli.options import FOLDER, examples, shared
+from fgnumba.cli.options import FOLDER, Columns, examples, joined, shared
 from fgnumba.cli.sections import SECTIONS, Sectioned
 
 DEFAULT = "feedback,local-feedback,activity-layerwise,weight-perturbation,reverse-mode"
@@ -20,6 +20,7 @@ DEFAULT = "feedback,local-feedback,activity-layerwise,weight-perturbation,revers
             *("jobs", "out"),
         ),
         **SECTIONS,
+        "Data": ("data", "data_dir", "column", "drop"),
     },
     epilog=examples(
         "fgtrain compare",
@@ -41,12 +42,21 @@ DEFAULT = "feedback,local-feedback,activity-layerwise,weight-perturbation,revers
     "widths",
     "data",
     "data_dir",
+    "drop",
     "loss",
     "direction",
     "directions",
     "optimizer",
     "learning_rate",
     "decay",
+)
+@click.option(
+    "--column",
+    type=Columns(),
+    multiple=True,
+    callback=joined,
+    help="Column of a table that is to be predicted: what `fgtrain train` calls --target, which is an accuracy here.  "
+    "[default: the data are no table]",
 )
 @shared("momentum", "nesterov", "weight_decay", "clip_norm", "radius", "batch_size", "seed", "config")
 @click.option(
@@ -103,6 +113,7 @@ def compare(
     products: float | None,
     evaluations: int,
     target: float | None,
+    column: str | tuple[str, ...] | None,
     jobs: int,
     out: Path | None,
     config: Path | None,
@@ -131,6 +142,7 @@ def compare(
         raise fg.ConfigError(f"{' and '.join(budgets)} are both given; give one budget")
     ((kind, amount),) = budgets.items()
     mapper = mapper_of(jobs)
+    options["target"] = column
     settings = configured(config, {name: value for name, value in options.items() if value is not None})
     name = named(settings)
     with results_folder(out, Path("compared", name)) as folder:

@@ -60,6 +60,22 @@ class Columns(click.ParamType):
         return names[0] if len(names) == 1 else names
 
 
+def joined(
+    ctx: click.Context, param: click.Parameter, values: tuple[str | tuple[str, ...], ...]
+) -> str | tuple[str, ...] | None:
+    """Return the columns of all options of a name; None if it was not given.
+
+    Parameters
+    ----------
+    ctx, param : click.Context, click.Parameter
+        As click passes them.
+    values : tuple
+        What :class:`Columns` made of each.
+    """
+    names = tuple(name for value in values for name in ((value,) if isinstance(value, str) else value))
+    return (names[0] if len(names) == 1 else names) if names else None
+
+
 class PathName(click.ParamType):
     """The path of a file or folder. It may begin with ``~``, which stands for the home folder.
 
@@ -132,8 +148,18 @@ _SHARED: dict[str, Callable[[F], F]] = {
     "target": click.option(
         "--target",
         type=Columns(),
-        help="Column of a table that is to be predicted; several of numbers with commas between.  [default: the data "
-        "are no table]",
+        multiple=True,
+        callback=joined,
+        help="Column of a table that is to be predicted; several of numbers with commas between, or by several "
+        "options.  [default: the data are no table]",
+    ),
+    "drop": click.option(
+        "--drop",
+        type=Columns(),
+        multiple=True,
+        callback=joined,
+        help="Column of a table that the model shall not read, such as a row's number; several with commas between, or "
+        "by several options.  [default: none]",
     ),
     "loss": click.option(
         "--loss",

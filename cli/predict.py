@@ -52,12 +52,14 @@ def predict(run: Path, inputs: Path, output: Path | None) -> None:
     them.
     """
     from fgnumba.cli.predict_table import predict_table
-    from fgnumba.errors import RunError
+    from fgnumba.errors import RunError, shown
     from fgnumba.runs import saved_run
     from fgnumba.runs.data import read_rules
     from fgnumba.runs.inputs import read_examples
     from fgnumba.runs.prediction import answers, predicted
 
+    if output is not None and output.suffix.lower() not in ("", ".npy", ".csv"):
+        raise RunError(f"output: {shown(output.name)}; a file that ends in .npy or .csv is required")
     if output is not None and output.exists() and inputs.exists() and output.samefile(inputs):
         raise RunError(f"output: {output} is the input, which would be overwritten; name another file")
     trained = saved_run.read(run)

@@ -61,15 +61,19 @@ def predict_table(rules: "TableRules", trained: "Run", inputs: Path, output: Pat
 
 
 def _line(row: Any) -> str:
-    return " ".join(f"{value:.9g}" for value in row) if isinstance(row, list) else str(row)
+    return " ".join(map(_cell, row)) if isinstance(row, list) else str(row)
+
+
+def _cell(value: Any) -> str:
+    return f"{value:.9g}" if isinstance(value, float) else str(value)
 
 
 def _csv(rules: "TableRules", decoded: list[Any], values: Any) -> str:
-    """Return the predictions as CSV: the class and the probability of each class, or the targets."""
+    """Return the predictions as CSV: classes or labels with their probabilities, or targets."""
     import csv
     import io
 
-    from fgnumba.datasets.tables.targets import ClassTarget
+    from fgnumba.datasets.tables.targets import ClassTarget, LabelTarget
 
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -77,6 +81,12 @@ def _csv(rules: "TableRules", decoded: list[Any], values: Any) -> str:
         writer.writerow([rules.target.column, *(f"probability of {name}" for name in rules.target.names)])
         rows = zip(decoded, values.tolist(), strict=True)
         writer.writerows([name, *(f"{value:.9g}" for value in row)] for name, row in rows)
+    elif isinstance(rules.target, LabelTarget):
+        columns, names = rules.target.columns, rules.target.names
+        pairs = zip(columns, names, strict=True)
+        writer.writerow([*columns, *(f"probability of {column} {yes}" for column, (_, yes) in pairs)])
+        rows = zip(decoded, values.tolist(), strict=True)
+        writer.writerows([*row, *(f"{value:.9g}" for value in chances)] for row, chances in rows)
     else:
         writer.writerow(rules.target.columns)
         writer.writerows([f"{value:.9g}" for value in row] for row in decoded)

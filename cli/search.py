@@ -43,7 +43,9 @@ if TYPE_CHECKING:
 )
 @shared("estimator")
 @shared("direction", "directions", "optimizer", "momentum", "nesterov", "weight_decay", "clip_norm", "radius")
-@shared("model", "widths", "data", "data_dir", "target", "loss", "batch_size", "seed", "device", "config")
+@shared(
+    "model", "widths", "data", "data_dir", "target", "drop", "loss", "batch_size", "seed", "device", "config"
+)
 @click.option(
     "--lowest", type=float, default=1e-5, metavar="X", help="Lowest learning rate to try.  [default: 1e-5]"
 )

@@ -12,11 +12,12 @@ FIRST_COLUMN = 22
 
 SECTIONS = {
     "Model": ("model", "widths"),
-    "Data": ("data", "data_dir", "validation"),
+    "Data": ("data", "data_dir", "target", "drop", "validation"),
     "Training": (
         "epochs",
         "steps",
         "batch_size",
+        "loss",
         "patience",
         "restore_best",
         "stop_above",

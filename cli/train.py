@@ -27,7 +27,9 @@ CONTINUED = ("data", "data_dir", "steps", "epochs")
         "fgtrain train --json > result.json",
     ),
 )
-@shared("model", "widths", "data", "data_dir", "target", "loss", "estimator", "direction", "directions")
+@shared(
+    "model", "widths", "data", "data_dir", "target", "drop", "loss", "estimator", "direction", "directions"
+)
 @click.option(
     "--epochs", type=int, metavar="N", help="Number of passes over the training data; excludes --steps."
 )

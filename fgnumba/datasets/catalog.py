@@ -28,6 +28,7 @@ def load(
     data_dir: str | os.PathLike[str] | None = None,
     target: None = None,
     task: str | None = None,
+    drop: None = None,
 ) -> Dataset: ...
 
 
@@ -38,6 +39,7 @@ def load(
     *,
     target: str | Sequence[str],
     task: str | None = None,
+    drop: str | Sequence[str] | None = None,
 ) -> TableDataset: ...
 
 
@@ -46,6 +48,7 @@ def load(
     data_dir: str | os.PathLike[str] | None = None,
     target: str | Sequence[str] | None = None,
     task: str | None = None,
+    drop: str | Sequence[str] | None = None,
 ) -> Dataset:
     """Load a data set by name, or from a path.
 
@@ -78,8 +81,11 @@ def load(
         features: numbers are standardised, text becomes one feature for each category, missing cells are replaced and
         marked. A fifth of the rows, stratified by class, is the test part. None (the default): the data are no table.
     task : str, optional
-        ``"classification"`` or ``"regression"``: what the target of a table is taken for. None (the default): text,
-        flags and at most 20 different whole numbers are classes, and other numbers real targets.
+        What the target of a table is taken for: ``"classification"``; ``"regression"``; or ``"labels"``, one column
+        of two values for each label, which become 0 and 1 for a loss such as :class:`fgnumba.BinaryCrossEntropy`. None
+        (the default): text, flags and at most 20 different whole numbers are classes, and other numbers real targets.
+    drop : str or sequence of str, optional
+        The name of a column of a table that is not read, or several. None (the default): all columns are features.
 
     Returns
     -------
@@ -90,7 +96,7 @@ def load(
     Raises
     ------
     ConfigError
-        If `target` or `task` is impossible.
+        If `target`, `task` or `drop` is impossible.
     DatasetError
         If the name is unknown, or the data are missing, damaged, or hold impossible values.
 
@@ -112,9 +118,11 @@ def load(
     if target is not None and source not in NAMES:
         if os.path.isdir(source):
             raise DatasetError(f"{source}: a folder is no table; target applies to a file")
-        return load_table(source, target, task)
+        return load_table(source, target, task, drop)
     if target is not None:
         raise DatasetError(f"target applies to tables; {source!r} has its own labels")
+    if drop is not None:
+        raise DatasetError(f"drop applies to tables, which have a target; {source!r} is loaded as a whole")
     if data_dir is not None and source not in REMOTES:
         raise DatasetError(f"data_dir applies to {', '.join(REMOTES)}; {source!r} is not read from one")
     if source == "digits":

@@ -47,6 +47,8 @@ class RunConfig:
         Folder of the IDX files of ``mnist`` or ``fashion-mnist``. None (the default): they are downloaded once.
     target : str or tuple of str, optional
         The column or columns of a table that are to be predicted. None (the default): the data are no table.
+    drop : str or tuple of str, optional
+        The column or columns of a table that a model shall not read, such as a row's number. None (the default): none.
     loss : str, optional
         Name of the loss, such as ``cross-entropy`` or ``mse``. None (the default): the one that the targets call for.
     estimator : str, optional
@@ -110,6 +112,7 @@ class RunConfig:
     data: str = "digits"
     data_dir: str | None = None
     target: str | tuple[str, ...] | None = None
+    drop: str | tuple[str, ...] | None = None
     loss: str | None = None
     estimator: str | None = None
     direction: str | None = None
@@ -139,8 +142,12 @@ class RunConfig:
             _text("data_dir", self.data_dir)
         for name in (one for one in ("estimator", "loss") if getattr(self, one) is not None):
             _text(name, getattr(self, name))
-        if self.target is not None:
-            store(self, target=_columns(self.target))
+        for name in (one for one in ("target", "drop") if getattr(self, one) is not None):
+            store(self, **{name: _columns(name, getattr(self, name))})
+        if self.drop is not None and self.target is None:
+            raise ConfigError(
+                f"drop is {shown(self.drop)}, and there is no target; the data are no table without one"
+            )
         if self.direction is not None:
             _one_of("direction", self.direction, DIRECTIONS)
         if self.optimizer is not None:
@@ -338,10 +345,10 @@ def named(config: RunConfig) -> str:
     return "-".join(shortened(Path(name).stem, 100) for name in (config.data, config.model))
 
 
-def _columns(target: Any) -> str | tuple[str, ...]:
+def _columns(name: str, target: Any) -> str | tuple[str, ...]:
     names = several(target) if not isinstance(target, str) else (target,)
-    if not names or not all(isinstance(name, str) and name for name in names) or len(set(names)) < len(names):
-        raise ConfigError(f"target is {shown(target)}; the name of a column, or several, is required")
+    if not names or not all(isinstance(one, str) and one for one in names) or len(set(names)) < len(names):
+        raise ConfigError(f"{name} is {shown(target)}; the name of a column, or several, is required")
     return names[0] if len(names) == 1 else tuple(names)
 
 

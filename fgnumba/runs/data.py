@@ -11,10 +11,11 @@ from fgnumba.datasets import Dataset, load
 from fgnumba.datasets.labels import recoded
 from fgnumba.datasets.npz import load_npz
 from fgnumba.datasets.tables import TableDataset, TableRules
-from fgnumba.datasets.tables.targets import ClassTarget, RealTarget
+from fgnumba.datasets.tables.targets import ClassTarget, LabelTarget, RealTarget
 from fgnumba.errors import ConfigError, DatasetError, RunError
 from fgnumba.layers.losses import BinaryCrossEntropy
 from fgnumba.runs.configuration import RunConfig
+from fgnumba.runs.probabilities import sigmoid, softmax
 from fgnumba.runs.run_folder import RULES
 from fgnumba.storage.durable import replace
 from fgnumba.training.names import loss_of
@@ -46,7 +47,9 @@ def load_data(config: RunConfig, digest: str | None = None) -> Dataset:
             before = load_npz(path_of(config.data, "data", DatasetError), as_stored=True)
             if before.digest == digest:
                 return before
-    return load(config.data, data_dir=config.data_dir, target=config.target, task=_task(config))
+    return load(
+        config.data, data_dir=config.data_dir, target=config.target, task=_task(config), drop=config.drop
+    )
 
 
 def for_evaluation(
@@ -100,9 +103,21 @@ def with_loss(config: RunConfig, dataset: Dataset) -> RunConfig:
         The configuration.
     dataset : Dataset
         The data set. Classes take the trainer's own default, which is not written out.
+
+    Raises
+    ------
+    ConfigError
+        The loss of the configuration does not take such targets.
     """
-    if config.loss is None and dataset.classes is None:
-        return replaced(config, loss="mse")
+    if config.loss is None:
+        return replaced(config, loss="mse") if dataset.classes is None else config
+    if loss_of(config.loss).takes_labels != (dataset.classes is not None):
+        have, required = (
+            ("real numbers", "mse, huber or bce") if dataset.classes is None else ("classes", "cross-entropy")
+        )
+        raise ConfigError(
+            f"loss is {config.loss!r}, and the targets of {dataset.name} are {have}; {required} is required"
+        )
     return config
 
 
@@ -151,7 +166,7 @@ def read_rules(folder: Path) -> TableRules | None:
 
 
 def table_values(rules: TableRules, outputs: np.ndarray) -> np.ndarray:
-    """Return class probabilities, or targets in their own units, of a model's outputs for rows of a table.
+    """Return probabilities of classes or labels, or targets in their own units, of a model's outputs for a table.
 
     Parameters
     ----------
@@ -163,23 +178,18 @@ def table_values(rules: TableRules, outputs: np.ndarray) -> np.ndarray:
     Returns
     -------
     ndarray
-        (n, N) float64.
+        (n, N) float32, or targets as float64.
     """
     if isinstance(rules.target, RealTarget):
         values: np.ndarray = rules.decode(outputs)
         return values
-    powers = np.exp(outputs.astype(np.float64) - outputs.max(axis=1, keepdims=True))
-    values = powers / powers.sum(axis=1, keepdims=True)
-    return values
+    return sigmoid(outputs) if isinstance(rules.target, LabelTarget) else softmax(outputs)
 
 
 def _task(config: RunConfig) -> str | None:
     if config.loss is None:
         return None
     loss = loss_of(config.loss)
-    if config.target is not None and isinstance(loss, BinaryCrossEntropy):
-        raise ConfigError(
-            f"loss is {config.loss!r}, which takes several labels of an example; the target of a table takes "
-            "cross-entropy, mse or huber"
-        )
+    if isinstance(loss, BinaryCrossEntropy):
+        return "labels"
     return "classification" if loss.takes_labels else "regression"

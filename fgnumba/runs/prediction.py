@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fgnumba.layers.losses import BinaryCrossEntropy, Loss, SoftmaxCrossEntropy
+from fgnumba.runs.probabilities import sigmoid, softmax
 from fgnumba.training.names import loss_of
 
 if TYPE_CHECKING:
@@ -44,41 +45,6 @@ def predicted(run: "Run", x: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]
     if isinstance(_loss(run), BinaryCrossEntropy):
         return sigmoid(outputs)
     return softmax(outputs) if is_classifier(run) else outputs
-
-
-def sigmoid(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Return the probability of each label of logits: 1 / (1 + exp(-z)).
-
-    Parameters
-    ----------
-    logits : ndarray
-        (n, labels) float32.
-
-    Returns
-    -------
-    ndarray
-        (n, labels) float32, computed in float64.
-    """
-    small = np.exp(-np.abs(logits.astype(np.float64)))
-    return (np.where(logits >= 0, 1.0, small) / (1.0 + small)).astype(np.float32)
-
-
-def softmax(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Return the class probabilities of logits.
-
-    Parameters
-    ----------
-    logits : ndarray
-        (n, classes) float32.
-
-    Returns
-    -------
-    ndarray
-        (n, classes) float32, computed in float64.
-    """
-    z = logits.astype(np.float64)
-    z = np.exp(z - z.max(axis=1, keepdims=True))
-    return (z / z.sum(axis=1, keepdims=True)).astype(np.float32)
 
 
 def columns(run: "Run") -> list[str]:

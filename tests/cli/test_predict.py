@@ -11,6 +11,7 @@ import pytest
 import fgnumba as fg
 from fgnumba.runs import prediction
 from fgnumba.runs.inputs import read_examples
+from fgnumba.runs.probabilities import softmax
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +74,7 @@ def test_bytes_are_divided_as_the_bytes_of_the_runs_archive_were(fgtrain, folder
         assert fgtrain("predict", "run", inputs, "--output", output).code == 0
     np.testing.assert_array_equal(np.load(folder / "p.npy"), np.load(folder / "q.npy"))
     expected = fg.load(folder / "run")(fg.datasets.load(folder / "bytes.npz").x_test)
-    np.testing.assert_array_equal(np.load(folder / "p.npy"), prediction.softmax(np.asarray(expected)))
+    np.testing.assert_array_equal(np.load(folder / "p.npy"), softmax(np.asarray(expected)))
     text = (folder / "run" / "config.toml").read_text(encoding="utf-8")
     (folder / "run" / "config.toml").write_text(text.replace(f"divisor = {divisor}", "divisor = 0"))
     assert "divisor is 0; 1 or 255 is required" in fgtrain("predict", "run", "x.npy").error

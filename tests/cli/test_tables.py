@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 
+import fgnumba as fg
 from fgnumba.datasets import TableRules, load
 
 SMALL = ("--widths", 8, "--steps", 300, "--device", "cpu")
@@ -121,6 +122,55 @@ def test_several_targets_and_a_configuration(fgtrain, folder):
     )
 
 
+def test_columns_are_left_out(fgtrain, folder):
+    write_table(folder / "t.csv", "kind", "weight")
+    (folder / "c.toml").write_text('data = "t.csv"\ntarget = "kind"\ndrop = ["weight", "colour"]\n')
+    for number, arguments in enumerate(
+        (
+            ("--data", "t.csv", "--target", "kind", "--drop", "weight,colour"),
+            ("--data", "t.csv", "--target", "kind", "--drop", "weight", "--drop", "colour"),
+            ("--config", "c.toml"),
+        )
+    ):
+        assert fgtrain("train", *arguments, "--out", f"r{number}", *SMALL, "--quiet").code == 0
+        rules = TableRules.from_json(folder / f"r{number}" / "table.json")
+        assert [rule.column for rule in rules.features] == ["size"]
+    (folder / "new.csv").write_text("size\n10\n890\n", encoding="utf-8")
+    assert fgtrain("predict", "r0", "new.csv").out.split() == ["ant", "owl"]
+    assert fgtrain("train", "--resume", "r0", "--steps", 310, "--quiet").code == 0
+
+
+def test_targets_of_several_options_are_several_targets(fgtrain, folder):
+    write_table(folder / "t.csv", "weight")
+    arguments = ("--data", "t.csv", "--target", "weight", "--target", "size")
+    assert fgtrain("train", *arguments, "--out", "r", *SMALL, "--quiet").code == 0
+    assert TableRules.from_json(folder / "r" / "table.json").target.columns == ("weight", "size")
+
+
+def test_labels_of_a_table(fgtrain, folder):
+    lines = "".join(f"{2 * i - 60},{'yes' if i > 30 else 'no'},{int(i < 20)}\n" for i in range(60))
+    (folder / "t.csv").write_text(f"x,late,early\n{lines}", encoding="utf-8")
+    arguments = ("--data", "t.csv", "--target", "late,early", "--loss", "bce", "--learning-rate", 0.05)
+    done = fgtrain("train", *arguments, "--out", "r", *SMALL)
+    assert "'late' is 1 for 'yes', 0 for 'no'" in done.err
+    (folder / "new.csv").write_text("x\n-60\n58\n", encoding="utf-8")
+    assert fgtrain("predict", "r", "new.csv").out.splitlines() == ["no 1", "yes 0"]
+    assert fgtrain("predict", "r", "new.csv", "--output", "p.csv").code == 0
+    with (folder / "p.csv").open(newline="", encoding="utf-8") as file:
+        table = list(csv.reader(file))
+    assert table[0] == ["late", "early", "probability of late yes", "probability of early 1"]
+    model, rules = fg.load(folder / "r"), TableRules.from_json(folder / "r" / "table.json")
+    expected = 1 / (1 + np.exp(-np.asarray(model(rules.apply(folder / "new.csv")), np.float64)))
+    np.testing.assert_array_equal(
+        np.array([row[2:] for row in table[1:]], np.float32), expected.astype(np.float32)
+    )
+    record = json.loads((folder / "r" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()[-1])
+    result = json.loads(fgtrain("evaluate", "r", "--json").out)
+    assert (result["accuracy"], result["loss"]) == (record["test_accuracy"], record["test_loss"])
+    assert result["accuracy"] > 0.8
+    assert json.loads(fgtrain("evaluate", "r", "--data", "t.csv", "--json").out)["n"] == 60
+
+
 def test_a_run_ends_early_by_its_validation_loss(fgtrain, folder):
     write_table(folder / "t.csv", "weight", rows=200)
     options = ("--data", "t.csv", "--target", "weight", "--widths", 8, "--device", "cpu", "--out", "r")
@@ -145,9 +195,34 @@ REFUSED = {
         ("train", "--data", "kind.csv", "--target", "kind", "--loss", "mse"),
         "regression needs numbers",
     ),
-    "labels of their own": (
-        ("train", "--data", "kind.csv", "--target", "kind", "--loss", "bce"),
-        "takes cross-entropy",
+    "classes that are no numbers": (
+        ("train", "--loss", "mse"),
+        "the targets of digits are classes; cross-entropy",
+    ),
+    "no label": (
+        ("train", "--data", "weight.csv", "--target", "weight", "--loss", "bce"),
+        "(60 in all); a label has two, such as 0 and 1",
+    ),
+    "a target that is left out": (
+        ("train", "--data", "kind.csv", "--target", "kind", "--drop", "size,kind"),
+        "the column 'kind' is a target",
+    ),
+    "nothing to leave out": (
+        ("train", "--data", "kind.csv", "--target", "kind", "--drop", "mass"),
+        "no column 'mass'; the columns are 'size'",
+    ),
+    "no table to leave out of": (("train", "--drop", "size"), "drop is 'size', and there is no target"),
+    "an archive of no table": (
+        ("predict", "c", "x.npz"),
+        "x.npz: no column 'size'; the columns are 'x_train'",
+    ),
+    "an output of another kind": (
+        ("predict", "c", "kind.csv", "--output", "p.txt"),
+        "'p.txt'; a file that ends in .npy or .csv is required",
+    ),
+    "a table without a target": (
+        ("compare", "--data", "kind.csv"),
+        "the name of the column that is to be predicted, is required",
     ),
     "search": (("search", "--data", "weight.csv", "--target", "weight"), "a search compares accuracies"),
     "no column": (("predict", "c", "x.csv"), "x.csv: no column 'colour'; the columns are 'size'"),
@@ -163,6 +238,7 @@ REFUSED = {
 def test_what_is_refused_on_one_line(trained, folder, arguments, message):
     (folder / "x.csv").write_text("size\n1\n", encoding="utf-8")
     (folder / "x.json").write_text("{}", encoding="utf-8")
+    np.savez(folder / "x.npz", x_train=np.zeros(3))
     (folder / "y.csv").write_text("size,colour,kind\n1,red,cow\n", encoding="utf-8")
     done = trained(*arguments)
     assert (done.code, done.out) == (2, "")

@@ -9,6 +9,7 @@ import io
 import tarfile
 import tempfile
 import zipfile
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,7 +21,7 @@ from safetensors.numpy import save
 import fgnumba as fg
 from fgnumba.datasets import TableRules, cifar, load, read_idx
 from fgnumba.datasets.tables.features import CategoryRule, NumberRule
-from fgnumba.datasets.tables.targets import ClassTarget, RealTarget
+from fgnumba.datasets.tables.targets import ClassTarget, LabelTarget, RealTarget
 from fgnumba.errors import FgError
 from fgnumba.runs import run_folder, saved_run
 from fgnumba.runs.assembly import written_model
@@ -215,7 +216,8 @@ def _rules_seeds() -> list[bytes]:
     real = TableRules(
         (NumberRule("n", 0.0, 0.0, 1.0, False),), RealTarget(("a", "b"), (0.0, 1.0), (1.0, 2.0))
     )
-    return [_rules(), real.to_json().encode()]
+    labels = replace(real, target=LabelTarget(("a", "b"), (("no", "yes"), (0, 1))))
+    return [_rules(), real.to_json().encode(), labels.to_json().encode()]
 
 
 def _csv_seeds() -> list[bytes]:

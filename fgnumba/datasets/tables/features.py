@@ -203,12 +203,13 @@ def _rule(where: str, training: Column, name: str, rows: int) -> Rule:
     if all(_DATE.fullmatch(text) for text in used):
         raise DatasetError(
             f"{where}: column {shown(name)} holds dates or times, such as {shown(used[0])}; numbers, such as days "
-            "since one of them, are required, or the column taken out"
+            "since one of them, are required, or the column left out (drop)"
         )
     if training.many or len(used) > MAX_CATEGORIES or (len(used) > FEW_CATEGORIES and 2 * len(used) > rows):
         count = f"more than {len(used):,}" if training.many else f"{len(used):,}"
         raise DatasetError(
             f"{where}: column {shown(name)} has {count} different texts in {rows:,} training rows, such as "
-            f"{listed(used[:3])}; categories, at most {MAX_CATEGORIES}, are required, or the column taken out"
+            f"{listed(used[:3])}; categories, at most {MAX_CATEGORIES}, are required, or the column left out "
+            "(drop)"
         )
     return CategoryRule(name, tuple(used), missing)

@@ -14,7 +14,15 @@ from fgnumba.datasets.tables.features import Rule, fitted
 from fgnumba.datasets.tables.frame import Frame, listed
 from fgnumba.datasets.tables.reading import read_table
 from fgnumba.datasets.tables.rules import TableRules
-from fgnumba.datasets.tables.targets import CLASSIFICATION, Target, chosen, class_target, real_target
+from fgnumba.datasets.tables.targets import (
+    CLASSIFICATION,
+    LABELS,
+    Target,
+    chosen,
+    class_target,
+    label_target,
+    real_target,
+)
 from fgnumba.errors import ConfigError, DatasetError, shown
 from fgnumba.validation import several
 
@@ -41,7 +49,10 @@ class TableDataset(Dataset):
 
 
 def load_table(
-    path: str | os.PathLike[str], target: str | Sequence[str], task: str | None = None
+    path: str | os.PathLike[str],
+    target: str | Sequence[str],
+    task: str | None = None,
+    drop: str | Sequence[str] | None = None,
 ) -> TableDataset:
     """Load a table as a data set.
 
@@ -55,7 +66,10 @@ def load_table(
     target : str or sequence of str
         The name of the column to predict, or those of several columns of numbers.
     task : str, optional
-        ``"classification"`` or ``"regression"``. None (the default): the target decides.
+        ``"classification"``, ``"regression"``, or ``"labels"``, where each target column has two values. None (the
+        default): the target decides.
+    drop : str or sequence of str, optional
+        The name of a column that is no feature, or several. None (the default): none.
 
     Returns
     -------
@@ -65,7 +79,7 @@ def load_table(
     Raises
     ------
     ConfigError
-        If `target` is no name, or `task` is neither.
+        If `target` or `drop` is no name, a column is in both, or `task` is neither.
     DatasetError
         If the file cannot be used; the message says why.
 
@@ -74,8 +88,13 @@ def load_table(
     FgWarning
         For each column that is left out or has missing cells, and for what is doubtful about the file.
     """
-    names = _names(target)
+    names = _names("target", target)
+    left_out = () if drop is None else _names("drop", drop)
+    if both := [name for name in left_out if name in names]:
+        raise ConfigError(f"drop is {shown(drop)}, and the column {shown(both[0])} is a target")
     frame = read_table(Path(path))
+    for name in left_out:
+        frame.column(name)
     for line in frame.notes:
         warn(line)
     if frame.rows < FEWEST_ROWS:
@@ -84,11 +103,23 @@ def load_table(
     notes = [f"{frame.where}: {why}"]
     # Each is learned from the training rows; which rows these are depends on the classes of all.
     classes = class_target(frame, names[0]) if kind == CLASSIFICATION else None
-    strata = classes.encode(frame) if classes is not None else np.zeros(frame.rows, np.int64)
+    labels = label_target(frame, names) if kind == LABELS else None
+    if classes is not None:
+        strata = classes.encode(frame)
+    elif labels is not None and len(names) == 1:
+        strata = labels.encode(frame)[:, 0].astype(np.int64)
+    else:
+        strata = np.zeros(frame.rows, np.int64)
     test = held_out(strata, TEST_SHARE, SPLIT_SEED)
     training = np.flatnonzero(~test)
-    known: Target = classes if classes is not None else real_target(frame, names, training)
-    rules = TableRules(_features(frame, names, training), known)
+    if labels is not None:
+        pairs = zip(labels.columns, labels.names, strict=True)
+        notes += [
+            f"{frame.where}: {shown(name)} is 1 for {shown(yes)}, 0 for {shown(no)}"
+            for name, (no, yes) in pairs
+        ]
+    known: Target = classes or labels or real_target(frame, names, training)
+    rules = TableRules(_features(frame, (*names, *left_out), training), known)
     notes.append(
         f"{frame.where}: {test.sum():,} of {frame.rows:,} rows are the test data, "
         f"{'a fifth of each class' if classes is not None else 'a fifth'}, drawn with seed {SPLIT_SEED}"
@@ -104,8 +135,8 @@ def load_table(
     )
 
 
-def _features(frame: Frame, targets: tuple[str, ...], training: np.ndarray) -> tuple[Rule, ...]:
-    names = [name for name in frame.columns if name not in targets]
+def _features(frame: Frame, apart: tuple[str, ...], training: np.ndarray) -> tuple[Rule, ...]:
+    names = [name for name in frame.columns if name not in apart]
     rules, notes = fitted(frame, names, training)
     for line in notes:
         warn(f"{frame.where}: {line}")
@@ -116,10 +147,10 @@ def _features(frame: Frame, targets: tuple[str, ...], training: np.ndarray) -> t
     return tuple(rules)
 
 
-def _names(target: str | Sequence[str]) -> tuple[str, ...]:
+def _names(what: str, target: str | Sequence[str]) -> tuple[str, ...]:
     names = (target,) if isinstance(target, str) else several(target)
     if not names or not all(isinstance(name, str) and name for name in names):
-        raise ConfigError(f"target is {shown(target)}; the name of a column, or several, is required")
+        raise ConfigError(f"{what} is {shown(target)}; the name of a column, or several, is required")
     if len(set(names)) < len(names):
-        raise ConfigError(f"target is {shown(target)}; each column once is required")
+        raise ConfigError(f"{what} is {shown(target)}; each column once is required")
     return tuple(names)

@@ -20,6 +20,7 @@ from fgnumba.datasets.tables.frame import (
     check_memory,
     check_names,
     finite,
+    listed,
 )
 from fgnumba.errors import DatasetError, shown
 from fgnumba.storage.files import open_regular, size_of
@@ -146,6 +147,8 @@ def read_npz_table(path: Path, texts: Mapping[str, bool] | None = None) -> Frame
         members = archive.infolist()
         names = [member.filename.removesuffix(".npy") for member in members]
         check_names(str(path), names)
+        if absent := [name for name in texts or () if name not in names]:
+            raise DatasetError(f"{path}: no column {shown(absent[0])}; the columns are {listed(names)}")
         for name, member in zip(names, members, strict=True):
             if texts is None or name in texts:
                 check_member(f"{path}: {name}", member, os.path.getsize(path))

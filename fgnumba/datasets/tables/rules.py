@@ -16,7 +16,7 @@ from fgnumba.datasets.labels import MAX_CHARACTERS, MAX_CLASSES, warn
 from fgnumba.datasets.tables.features import CategoryRule, NumberRule, Rule
 from fgnumba.datasets.tables.frame import MAX_COLUMNS, Frame, Numbers, check_memory
 from fgnumba.datasets.tables.reading import read_table
-from fgnumba.datasets.tables.targets import ClassTarget, RealTarget, Target
+from fgnumba.datasets.tables.targets import ClassTarget, LabelTarget, RealTarget, Target
 from fgnumba.errors import DatasetError, ShapeError, shown
 from fgnumba.kernels.machine.memory import physical_memory, readable
 from fgnumba.storage.files import read_whole
@@ -26,6 +26,7 @@ from fgnumba.validation.paths import path_of
 MAX_RULES = 1 << 24
 """Largest size of a file of rules, in bytes."""
 VERSION = 1
+_KINDS = {"classes": ClassTarget, "numbers": RealTarget, "labels": LabelTarget}
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class TableRules:
     features : tuple of NumberRule or CategoryRule
         The rule of each column that a model reads, in the order of its features: numbers are standardised, and text
         becomes one feature for each category.
-    target : ClassTarget or RealTarget
+    target : ClassTarget, RealTarget or LabelTarget
         What a model predicts.
     """
 
@@ -87,7 +88,7 @@ class TableRules:
         x : ndarray, (n, K) float32
             The features.
         y : ndarray, (n,) int64 or (n, N) float32
-            The classes, or the standardised targets.
+            The classes; or the standardised targets, or 0 or 1 for each label.
 
         Raises
         ------
@@ -109,7 +110,7 @@ class TableRules:
         -------
         ndarray
             The name of each class, (n,) of text or numbers (of outputs, that of the largest one); or the targets in
-            their columns' own units, (n, N) float64.
+            their columns' own units, (n, N) float64; or the value of each label, (n, N) of text or numbers.
 
         Raises
         ------
@@ -165,7 +166,7 @@ class TableRules:
     def _read(self, path: str | os.PathLike[str], with_target: bool) -> Frame:
         texts = {rule.column: isinstance(rule, CategoryRule) for rule in self.features}
         if with_target:
-            texts |= dict.fromkeys(self.target.columns, self.target.text)
+            texts |= self.target.texts
         frame = read_table(path_of(path, "path", DatasetError), texts)
         for line in frame.notes:
             warn(line)
@@ -181,7 +182,7 @@ class TableRules:
             for rule in self.features
         ]
         target = {
-            "kind": "classes" if isinstance(self.target, ClassTarget) else "numbers",
+            "kind": next(kind for kind, type_ in _KINDS.items() if isinstance(self.target, type_)),
             **asdict(self.target),
         }
         return json.dumps(
@@ -258,18 +259,13 @@ def _above_zero(deviation: float) -> float:
 def _target_from(entry: Any) -> Target:
     if isinstance(entry, dict) and entry.get("kind") == "classes":
         _keys("target", entry, {"kind", "column", "names"})
-        names = entry["names"]
-        if not isinstance(names, list) or not 2 <= len(names) <= MAX_CLASSES or len(set(names)) < len(names):
-            raise ValueError(
-                f"names is {shown(names)}; the different names of at least two classes are required"
-            )
-        kinds = {type(name) for name in names}
-        if kinds != {str} and not kinds <= {int, float}:
-            raise ValueError(f"names is {shown(names)}; text or numbers are required")
-        if sum(len(str(name)) for name in names) > MAX_CHARACTERS:
-            raise ValueError(f"names have more than {MAX_CHARACTERS} characters")
-        known = [name if isinstance(name, str) else _number("names", name) and name for name in names]
-        return ClassTarget(_text("column", entry["column"]), tuple(known))
+        return ClassTarget(_text("column", entry["column"]), _names(entry["names"], MAX_CLASSES))
+    if isinstance(entry, dict) and entry.get("kind") == "labels":
+        _keys("target", entry, {"kind", "columns", "names"})
+        labels, pairs = _texts("columns", entry["columns"], MAX_CLASSES), entry["names"]
+        if not isinstance(pairs, list) or len(pairs) != len(labels):
+            raise ValueError(f"names is {shown(pairs)}; {len(labels)} pairs of values are required")
+        return LabelTarget(labels, tuple(_names(pair, 2) for pair in pairs))
     _keys("target", entry, {"kind", "columns", "mean", "deviation"})
     if entry["kind"] != "numbers":
         raise ValueError(f"kind is {shown(entry['kind'])}; classes or numbers is required")
@@ -282,6 +278,17 @@ def _target_from(entry: Any) -> Target:
         moments.append(tuple(_number(name, value) for value in values))
     _above_zero(min(moments[1]))
     return RealTarget(columns, *moments)
+
+
+def _names(names: Any, most: int) -> tuple[str | int | float, ...]:
+    if not isinstance(names, list) or not 2 <= len(names) <= most or len(set(names)) < len(names):
+        raise ValueError(f"names is {shown(names)}; the different names of at least two classes are required")
+    kinds = {type(name) for name in names}
+    if kinds != {str} and not kinds <= {int, float}:
+        raise ValueError(f"names is {shown(names)}; text or numbers are required")
+    if sum(len(str(name)) for name in names) > MAX_CHARACTERS:
+        raise ValueError(f"names have more than {MAX_CHARACTERS} characters")
+    return tuple(name if isinstance(name, str) else _number("names", name) and name for name in names)
 
 
 def _keys(what: str, table: Any, keys: set[str]) -> None:

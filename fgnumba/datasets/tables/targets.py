@@ -1,8 +1,9 @@
-"""What a model shall predict from a table: the class that a column names, or the numbers of one or more columns.
+"""What a model shall predict from a table: the class that a column names, or the numbers or labels of columns.
 
 classes     the different values of the column, sorted, are the classes 0, 1, …
 numbers     (v − m) / s, with the mean m and the standard deviation s of the training rows, so that a model learns
 at the same rate whatever the unit is. `undo` returns the column's own unit.
+labels      1 where a column has the second of its two values, sorted, and 0 where it has the first.
 """
 
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from fgnumba.errors import ConfigError, DatasetError, shown
 
 FEW_CLASSES = 20
 """Most different whole numbers of a target that are taken for classes where nobody says what they are."""
-CLASSIFICATION, REGRESSION = "classification", "regression"
+CLASSIFICATION, REGRESSION, LABELS = "classification", "regression", "labels"
 
 
 @dataclass(frozen=True)
@@ -40,9 +41,9 @@ class ClassTarget:
         return (self.column,)
 
     @property
-    def text(self) -> bool:
-        """Whether the values are text."""
-        return isinstance(self.names[0], str)
+    def texts(self) -> dict[str, bool]:
+        """Whether the values of the column are text."""
+        return {self.column: isinstance(self.names[0], str)}
 
     @property
     def outputs(self) -> int:
@@ -51,17 +52,7 @@ class ClassTarget:
 
     def encode(self, frame: Frame) -> np.ndarray:
         """Return the classes (n,) int64 of a table's rows, or raise DatasetError where a value is none of them."""
-        column = present(frame, self.column)
-        values = np.array(column.names, object)[column.codes] if isinstance(column, Texts) else column.values
-        number = {name: index for index, name in enumerate(self.names)}
-        classes = np.array([number.get(value, -1) for value in values.tolist()], np.int64)
-        if (classes < 0).any():
-            row = int(np.argmax(classes < 0))
-            raise DatasetError(
-                f"{frame.where}: row {row + 1}: {shown(values.tolist()[row])} in column {shown(self.column)} is none "
-                f"of the classes, {listed(list(map(str, self.names)))}"
-            )
-        return classes
+        return _numbered(frame, self.column, self.names)
 
 
 @dataclass(frozen=True)
@@ -79,7 +70,11 @@ class RealTarget:
     columns: tuple[str, ...]
     mean: tuple[float, ...]
     deviation: tuple[float, ...]
-    text = False
+
+    @property
+    def texts(self) -> dict[str, bool]:
+        """Whether the values of each column are text: none is."""
+        return dict.fromkeys(self.columns, False)
 
     @property
     def outputs(self) -> int:
@@ -105,7 +100,65 @@ class RealTarget:
         return result
 
 
-Target = ClassTarget | RealTarget
+@dataclass(frozen=True)
+class LabelTarget:
+    """A target of labels that a row has or has not, any number of them: one column of two values for each.
+
+    Parameters
+    ----------
+    columns : tuple of str
+        The columns' names.
+    names : tuple of tuple of str, int or float
+        The two values of each column: what a row without the label has, and what a row with it has.
+    """
+
+    columns: tuple[str, ...]
+    names: tuple[Labels, ...]
+
+    @property
+    def texts(self) -> dict[str, bool]:
+        """Whether the values of each column are text."""
+        return {
+            name: isinstance(values[0], str) for name, values in zip(self.columns, self.names, strict=True)
+        }
+
+    @property
+    def outputs(self) -> int:
+        """The number of outputs of a model."""
+        return len(self.columns)
+
+    def encode(self, frame: Frame) -> np.ndarray:
+        """Return 1 for each label that a row has and 0 for the others, (n, N) float32."""
+        pairs = zip(self.columns, self.names, strict=True)
+        labels = np.stack([_numbered(frame, name, values) for name, values in pairs], axis=1)
+        return np.ascontiguousarray(labels, np.float32)
+
+    def undo(self, outputs: np.ndarray) -> np.ndarray:
+        """Return the values that a model's outputs, logits (n, N), mean in the columns, (n, N) of text or numbers."""
+        columns = [
+            np.array(values, object)[(column > 0).astype(np.int64)]
+            for column, values in zip(outputs.T, self.names, strict=True)
+        ]
+        result: np.ndarray = np.stack(columns, axis=1)
+        return result
+
+
+Target = ClassTarget | RealTarget | LabelTarget
+
+
+def _numbered(frame: Frame, name: str, names: Labels) -> np.ndarray:
+    """Return the place in `names` of each row's value, (n,) int64, or raise DatasetError where it has none."""
+    column = present(frame, name)
+    values = np.array(column.names, object)[column.codes] if isinstance(column, Texts) else column.values
+    number = {value: index for index, value in enumerate(names)}
+    classes = np.array([number.get(value, -1) for value in values.tolist()], np.int64)
+    if (classes < 0).any():
+        row = int(np.argmax(classes < 0))
+        raise DatasetError(
+            f"{frame.where}: row {row + 1}: {shown(values.tolist()[row])} in column {shown(name)} is none "
+            f"of the classes, {listed(list(map(str, names)))}"
+        )
+    return classes
 
 
 def chosen(frame: Frame, names: tuple[str, ...], task: str | None) -> tuple[str, str]:
@@ -118,16 +171,20 @@ def chosen(frame: Frame, names: tuple[str, ...], task: str | None) -> tuple[str,
     names : tuple of str
         The target's columns.
     task : str, optional
-        ``"classification"`` or ``"regression"``. None: the target decides. Text, flags and at most `FEW_CLASSES`
-        different whole numbers are classes, but not if they are more than half as many as the rows.
+        ``"classification"``, ``"regression"`` or ``"labels"``. None: the target decides. Text, flags and at most
+        `FEW_CLASSES` different whole numbers are classes, but not if they are more than half as many as the rows.
 
     Raises
     ------
     ConfigError, DatasetError
         If there is no such column, or if it cannot be what `task` says.
     """
-    if task not in (None, CLASSIFICATION, REGRESSION):
-        raise ConfigError(f"task is {shown(task)}; {CLASSIFICATION!r}, {REGRESSION!r} or None is required")
+    if task not in (None, CLASSIFICATION, REGRESSION, LABELS):
+        raise ConfigError(
+            f"task is {shown(task)}; {CLASSIFICATION!r}, {REGRESSION!r}, {LABELS!r} or None is required"
+        )
+    if task == LABELS:
+        return LABELS, f"the values of {listed(list(names))} are labels, of which a row may have any number"
     columns = [present(frame, name) for name in names]
     text = [name for name, column in zip(names, columns, strict=True) if isinstance(column, Texts)]
     if len(names) > 1:
@@ -190,6 +247,18 @@ def class_target(frame: Frame, name: str) -> ClassTarget:
             f"classes, whose names have at most {MAX_CHARACTERS:,} characters together, are possible"
         )
     return ClassTarget(name, names)
+
+
+def label_target(frame: Frame, names: tuple[str, ...]) -> LabelTarget:
+    """Return the two values of each column, or raise DatasetError if one has another number of them."""
+    targets = [class_target(frame, name) for name in names]
+    for target in targets:
+        if len(target.names) != 2:
+            raise DatasetError(
+                f"{frame.where}: the target {shown(target.column)} has {len(target.names)} different values, "
+                f"{listed(list(map(str, target.names)), 3)}; a label has two, such as 0 and 1"
+            )
+    return LabelTarget(names, tuple(target.names for target in targets))
 
 
 def real_target(frame: Frame, names: tuple[str, ...], training: np.ndarray) -> RealTarget:
