@@ -121,8 +121,9 @@ def search(
     three times as long, and so on, until one or two are left. With `--engine optuna`, each trial is suggested from the
     outcomes of those before, and is ended early if it is worse than most were at the same step.
 
-    Each trial is judged on a tenth of the training data, which is held out; the test data are not used. The command
-    prints all trials, and the options of `fgtrain train` that use the best one.
+    Each trial is judged on a tenth of the training data, which is held out: by its accuracy, or by its loss where
+    targets are real numbers. The test data are not used. The command prints all trials, and the options of
+    `fgtrain train` that use the best one.
     """
     import fgnumba as fg
     from fgnumba.bench.learning.compare_estimators import recipe_of
@@ -146,8 +147,6 @@ def search(
     mapper = mapper_of(jobs)
     settings = configured(config, {name: value for name, value in options.items() if value is not None})
     dataset = load_data(settings)
-    if dataset.classes is None:
-        raise fg.ConfigError(f"{dataset.name}: a search compares accuracies, and regression has none")
     # A model that cannot be built is reported before the file of trials is created.
     written_model(settings, dataset.outputs)
     recipe = recipe_of(settings.estimator) if settings.estimator else None
@@ -233,7 +232,7 @@ def _report(trials: "Sequence[tuple[Trial, int]]", all_of_them: str, as_json: bo
     if not as_json:
         show(_table(trials))
     best = trials[0][0]
-    if best.accuracy is None:
+    if best.loss is None:
         raise DivergenceError(f"{all_of_them} diverged; search lower learning rates")
     chosen = {"learning_rate": best.learning_rate, "steps": best.steps, "decay": best.fall / best.steps}
     if as_json:
@@ -249,18 +248,25 @@ def _report(trials: "Sequence[tuple[Trial, int]]", all_of_them: str, as_json: bo
 
 
 def _table(trials: "Sequence[tuple[Trial, int]]") -> str:
-    lines = [f"{'steps':>7}  {'learning rate':>13}  {'falls by e to':>13}  {'accuracy':>8}  {'loss':>8}"]
+    # Real targets have losses alone.
+    accuracies = any(trial.accuracy is not None for trial, _ in trials)
+    head = f"{'steps':>7}  {'learning rate':>13}  {'falls by e to':>13}"
+    lines = [head + f"  {'accuracy':>8}" * accuracies + f"  {'loss':>8}"]
     for trial, taken in trials:
-        outcome = "diverged" if trial.accuracy is None else f"{trial.accuracy:8.4f}  {trial.loss:8.4f}"
+        figures = [trial.accuracy] * accuracies + [trial.loss]
+        outcome = "diverged" if trial.loss is None else "  ".join(f"{figure:8.4f}" for figure in figures)
         outcome += f"  pruned of {trial.steps} steps" if _pruned(trial, taken) else ""
         lines.append(f"{taken:7}  {trial.learning_rate:13g}  {trial.fall:13g}  {outcome}")
     return "\n".join(lines)
 
 
 def _pruned(trial: "Trial", taken: int) -> bool:
-    return trial.accuracy is not None and taken < trial.steps
+    return trial.loss is not None and taken < trial.steps
 
 
 def _shown(trial: "Trial", taken: int) -> str:
-    outcome = "diverged" if trial.accuracy is None else f"accuracy {trial.accuracy:.4f}"
+    if trial.loss is None:
+        outcome = "diverged"
+    else:
+        outcome = f"loss {trial.loss:.4f}" if trial.accuracy is None else f"accuracy {trial.accuracy:.4f}"
     return f"{trial.learning_rate:g}, {taken} steps, {outcome}" + (", pruned" * _pruned(trial, taken))

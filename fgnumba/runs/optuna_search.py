@@ -55,11 +55,12 @@ class Finished:
     Parameters
     ----------
     trial : Trial
-        Its settings, and its accuracy and loss when it ended; None for both if it diverged.
+        Its settings, and its accuracy and loss when it ended; None for both if it diverged. Real targets have no
+        accuracy.
     taken : int
         Number of steps that it took; fewer than its steps if it was pruned.
     reports : tuple of (int, float)
-        Step and accuracy of each evaluation.
+        Step of each evaluation, and accuracy, or the negative loss of real targets.
     """
 
     trial: Trial
@@ -69,12 +70,18 @@ class Finished:
     @property
     def pruned(self) -> bool:
         """Whether the pruner ended the trial."""
-        return self.trial.accuracy is not None and self.taken < self.trial.steps
+        return self.trial.loss is not None and self.taken < self.trial.steps
+
+    @property
+    def value(self) -> float:
+        """What the study maximises: the accuracy, or the negative loss of real targets; -inf if the trial diverged."""
+        accuracy, loss = self.trial.accuracy, self.trial.loss
+        return accuracy if accuracy is not None else -math.inf if loss is None else -loss
 
     @property
     def score(self) -> tuple[int, tuple[float, float]]:
         """Sort key, larger is better: whole trials before pruned ones, and these before those that diverged."""
-        return (-1 if self.trial.accuracy is None else self.taken), self.trial.score
+        return (-1 if self.trial.loss is None else self.taken), self.trial.score
 
 
 def search_with_optuna(
@@ -135,7 +142,7 @@ def search_with_optuna(
             first = len(found) // BATCH * BATCH
             numbers = [n for n in range(first, min(first + BATCH, trials)) if n not in found]
             before = [found[n] for n in sorted(found) if n < first]
-            whole = [(one.trial.accuracy, one.reports) for one in before if one.score[0] == what.steps]
+            whole = [(one.value, one.reports) for one in before if one.score[0] == what.steps]
             batch = [_suggested(study, what, number, config.seed, path) for number in numbers]
             tasks = [_Task(config, data, rate, fall, what.steps, chosen, whole) for _, rate, fall in batch]
             with contextlib.closing(mapper(_run, tasks)) as results:
@@ -188,7 +195,7 @@ def _ended(frozen: "FrozenTrial", what: Search) -> Finished:
     reports = tuple((int(step), float(value)) for step, value in sorted(frozen.intermediate_values.items()))
     finished = Finished(trial, whole_number("taken", outcome["taken"], 0, what.steps), reports)
     whole = finished.score[0] == what.steps
-    if (trial.accuracy is None) != (trial.loss is None) or fall not in what.falls:
+    if (trial.loss is None and trial.accuracy is not None) or fall not in what.falls:
         raise ValueError
     if frozen.state != (TrialState.COMPLETE if whole else TrialState.PRUNED):
         raise ValueError
@@ -232,11 +239,11 @@ def _write(study: "Study", suggestion: "Suggestion", ended: Finished, path: Path
                 suggestion.report(value, step)
         outcome = {"accuracy": trial.accuracy, "loss": trial.loss, "taken": ended.taken}
         suggestion.set_user_attr("outcome", outcome)
-        if trial.accuracy is None or ended.pruned:
+        if trial.loss is None or ended.pruned:
             # The sampler ranks a trial that diverged, which has no reports, below every other one.
             study.tell(suggestion, state=TrialState.PRUNED)
         else:
-            study.tell(suggestion, trial.accuracy)
+            study.tell(suggestion, ended.value)
 
 
 class _Task(NamedTuple):
@@ -246,7 +253,7 @@ class _Task(NamedTuple):
     fall: float
     steps: int
     chosen: Recipe | None
-    whole: Sequence[tuple[float | None, tuple[tuple[int, float], ...]]]
+    whole: Sequence[tuple[float, tuple[tuple[int, float], ...]]]
 
 
 class _Records(Callback):
@@ -261,16 +268,21 @@ class _Records(Callback):
 def _run(task: _Task) -> Finished:
     import optuna
 
+    settings = {"learning_rate": task.rate, "decay": task.fall / task.steps, "steps": task.steps}
+    config = task.config.updated(settings)
+    trainer = assemble(config, task.data, task.chosen).trainer
+    judged = trainer.loss.metric == "accuracy"
+    monitor, direction, sign = (
+        ("validation_accuracy", "maximize", 1.0) if judged else ("validation_loss", "minimize", -1.0)
+    )
     with _quiet():
         # Optuna's pruner compares within a study: this one is in memory, and has the trials of earlier batches.
-        study = optuna.create_study(direction="maximize", pruner=_pruner(task.steps))
-        for accuracy, reports in task.whole:
-            study.add_trial(optuna.trial.create_trial(value=accuracy, intermediate_values=dict(reports)))
+        study = optuna.create_study(direction=direction, pruner=_pruner(task.steps))
+        for value, reports in task.whole:
+            known = {step: sign * reported for step, reported in reports}
+            study.add_trial(optuna.trial.create_trial(value=sign * value, intermediate_values=known))
         suggestion = study.ask()
-        pruning, records = OptunaPruning(suggestion), _Records()
-        settings = {"learning_rate": task.rate, "decay": task.fall / task.steps, "steps": task.steps}
-        config = task.config.updated(settings)
-        trainer = assemble(config, task.data, task.chosen).trainer
+        pruning, records = OptunaPruning(suggestion, monitor), _Records()
         accuracy, loss = None, None
         try:
             with contextlib.suppress(optuna.TrialPruned):
@@ -279,17 +291,23 @@ def _run(task: _Task) -> Finished:
                     steps=task.steps,
                     batch_size=config.batch_size,
                     evaluate_every=max(1, task.steps // RECORDS),
-                    validation=(task.data.x_test, task.data.y_test),
+                    validation=(task.data.x_test, _labels(task.data)),
                     callbacks=[pruning, records],
                 )
             if math.isfinite(records.last.validation_loss):
-                accuracy, loss = records.last.validation_accuracy, records.last.validation_loss
+                loss = records.last.validation_loss
+                accuracy = records.last.validation_accuracy if judged else None
         except DivergenceError:
             pass
     trial = Trial(task.rate, task.fall, task.steps, accuracy, loss)
     reported = study.get_trials(deepcopy=False)[-1].intermediate_values
-    reports = () if accuracy is None else tuple(sorted(reported.items()))
+    reports = () if loss is None else tuple((step, sign * reported[step]) for step in sorted(reported))
     return Finished(trial, trainer.steps_done, reports)
+
+
+def _labels(data: Dataset) -> Any:
+    """Return the targets of the held-out data as `Trainer.fit` takes them beside a data set: classes by their names."""
+    return data.y_test if data.labels is None else [data.labels[number] for number in data.y_test.tolist()]
 
 
 def _pruner(steps: int) -> "MedianPruner":

@@ -57,7 +57,7 @@ class Trial:
     steps : int
         Number of steps.
     accuracy : float or None
-        Accuracy on the held-out data, from 0 to 1. None: the run diverged.
+        Accuracy on the held-out data, from 0 to 1. None: the run diverged, or targets are real numbers.
     loss : float or None
         Mean loss on the held-out data. None: the run diverged.
     """
@@ -81,10 +81,10 @@ class Trial:
 
     @property
     def score(self) -> tuple[float, float]:
-        """Sort key of trials, larger is better: the accuracy, then the negative loss."""
-        if self.accuracy is None or self.loss is None:
+        """Sort key of trials, larger is better: the accuracy if there is one, then the negative loss."""
+        if self.loss is None:
             return -1.0, -math.inf
-        return self.accuracy, -self.loss
+        return 0.0 if self.accuracy is None else self.accuracy, -self.loss
 
 
 @dataclass(frozen=True)
@@ -230,10 +230,10 @@ def _run(task: _Task) -> Trial:
             trainer.step(*next(batches))
     except DivergenceError:
         return Trial(rate, fall, steps, None, None)
-    judged = evaluate(trainer.model, data.x_test, data.y_test)
+    judged = evaluate(trainer.model, data.x_test, data.y_test, loss=trainer.loss)
     if not math.isfinite(judged.loss):
         return Trial(rate, fall, steps, None, None)
-    return Trial(rate, fall, steps, judged.accuracy, judged.loss)
+    return Trial(rate, fall, steps, judged.metrics.get("accuracy"), judged.loss)
 
 
 def _trial(values: dict[str, Any]) -> Trial:

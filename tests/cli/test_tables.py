@@ -180,6 +180,36 @@ def test_a_run_ends_early_by_its_validation_loss(fgtrain, folder):
         assert "validation loss" in done.err
 
 
+ENGINES = (("--count", 2), ("--engine", "optuna", "--trials", 9))
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("target", ["weight", "kind"])
+def test_a_search_on_a_table(fgtrain, folder, engine, target):
+    if "optuna" in engine:
+        pytest.importorskip("optuna")
+    # Of so few rows one is held out, and R² of a single row is not defined.
+    write_table(folder / "t.csv", target, rows=12 if target == "weight" else 40)
+    arguments = ("--data", "t.csv", "--target", target, "--widths", 4, "--steps", 12, "--device", "cpu")
+    done = fgtrain("search", *arguments, *engine, "--highest", 0.1, "--json", "--out", "trials")
+    assert done.code == 0, done.err
+    result = json.loads(done.out)
+    whole = [trial for trial in result["trials"] if trial["taken"] == 12]
+    assert len(whole) > 1
+    if target == "weight":
+        assert {trial["accuracy"] for trial in result["trials"]} == {None}
+        assert whole == sorted(whole, key=lambda trial: trial["loss"])
+    else:
+        assert whole == sorted(whole, key=lambda trial: (-trial["accuracy"], trial["loss"]))
+    assert result["best"]["learning_rate"] == whole[0]["learning_rate"]
+    # What has ended is read again.
+    assert (
+        fgtrain("search", *arguments, *engine, "--highest", 0.1, "--json", "--out", "trials").out == done.out
+    )
+    table = fgtrain("search", *arguments, *engine, "--highest", 0.1, "--out", "trials").out
+    assert ("accuracy" in table) == (target == "kind")
+
+
 REFUSED = {
     "no target": (("train", "--data", "kind.csv"), "kind.csv: a table: target, the name of the column"),
     "unknown": (
@@ -224,7 +254,6 @@ REFUSED = {
         ("compare", "--data", "kind.csv"),
         "the name of the column that is to be predicted, is required",
     ),
-    "search": (("search", "--data", "weight.csv", "--target", "weight"), "a search compares accuracies"),
     "no column": (("predict", "c", "x.csv"), "x.csv: no column 'colour'; the columns are 'size'"),
     "no table": (("predict", "c", "x.json"), "no table; a file that ends in .csv"),
     "another class": (
