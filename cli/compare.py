@@ -133,8 +133,9 @@ def compare(
     from fgnumba.cli.progress import interruptible, spinner
     from fgnumba.runs.assembly import written_model
     from fgnumba.runs.configuration import configured, named
-    from fgnumba.runs.data import load_data
+    from fgnumba.runs.data import load_data, with_loss
     from fgnumba.runs.jobs import mapper_of
+    from fgnumba.training.names import loss_of
 
     given = {"steps": steps, "seconds": seconds, "products": products}
     budgets = {kind: amount for kind, amount in given.items() if amount is not None} or {"steps": 2000}
@@ -147,7 +148,7 @@ def compare(
     name = named(settings)
     with results_folder(out, Path("compared", name)) as folder:
         dataset = load_data(settings)
-        if dataset.classes is None:
+        if loss_of(with_loss(settings, dataset).loss).metric != "accuracy":
             raise fg.ConfigError(
                 f"{dataset.name}: estimators are compared by accuracy, and regression has none"
             )

@@ -28,7 +28,7 @@ def load(
     data_dir: str | os.PathLike[str] | None = None,
     target: None = None,
     task: str | None = None,
-    drop: None = None,
+    drop: str | Sequence[str] | None = None,
 ) -> Dataset: ...
 
 

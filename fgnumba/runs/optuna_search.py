@@ -272,12 +272,12 @@ def _run(task: _Task) -> Finished:
     config = task.config.updated(settings)
     trainer = assemble(config, task.data, task.chosen).trainer
     judged = trainer.loss.metric == "accuracy"
-    monitor, direction, sign = (
-        ("validation_accuracy", "maximize", 1.0) if judged else ("validation_loss", "minimize", -1.0)
-    )
+    monitor, sign = ("validation_accuracy", 1.0) if judged else ("validation_loss", -1.0)
     with _quiet():
         # Optuna's pruner compares within a study: this one is in memory, and has the trials of earlier batches.
-        study = optuna.create_study(direction=direction, pruner=_pruner(task.steps))
+        study = optuna.create_study(
+            direction="maximize" if judged else "minimize", pruner=_pruner(task.steps)
+        )
         for value, reports in task.whole:
             known = {step: sign * reported for step, reported in reports}
             study.add_trial(optuna.trial.create_trial(value=sign * value, intermediate_values=known))

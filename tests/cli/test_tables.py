@@ -210,6 +210,19 @@ def test_a_search_on_a_table(fgtrain, folder, engine, target):
     assert ("accuracy" in table) == (target == "kind")
 
 
+def test_a_comparison_on_labels_of_a_table(fgtrain, folder):
+    lines = "".join(f"{2 * i - 60},{int(i > 30)},{int(i < 20)}\n" for i in range(60))
+    (folder / "t.csv").write_text(f"x,late,early\n{lines}", encoding="utf-8")
+    arguments = ("--data", "t.csv", "--column", "late", "--column", "early", "--loss", "bce", "--widths", 4)
+    done = fgtrain("compare", *arguments, "--estimators", "feedback", "--steps", 20, "--out", "c", "--json")
+    assert done.code == 0, done.err
+    curve = json.loads(done.out)["curves"][0]
+    settings = (*arguments, "--steps", 20, "--device", "cpu", "--out", "r", "--quiet")
+    assert fgtrain("train", *("--target" if a == "--column" else a for a in settings)).code == 0
+    result = json.loads(fgtrain("evaluate", "r", "--json").out)
+    assert (curve["losses"][-1], curve["accuracies"][-1]) == (result["loss"], result["accuracy"])
+
+
 REFUSED = {
     "no target": (("train", "--data", "kind.csv"), "kind.csv: a table: target, the name of the column"),
     "unknown": (
@@ -249,6 +262,10 @@ REFUSED = {
     "an output of another kind": (
         ("predict", "c", "kind.csv", "--output", "p.txt"),
         "'p.txt'; a file that ends in .npy or .csv is required",
+    ),
+    "a comparison": (
+        ("compare", "--data", "weight.csv", "--column", "weight"),
+        "compared by accuracy, and regression has none",
     ),
     "a table without a target": (
         ("compare", "--data", "kind.csv"),
