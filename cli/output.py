@@ -17,6 +17,12 @@ if TYPE_CHECKING:
 
     from fgnumba.bench.measure.result import Result
 
+RUN_FILES = (
+    *("config.toml", "metrics.jsonl", "model.safetensors", "state.safetensors", "table.json"),
+    *("losses.f64", "replay.log"),
+)
+"""Names of the files from which a run folder is read; every run that has a record has the first two."""
+
 
 def check_output(path: Path) -> Path:
     """Check that an output file can be written or replaced, and return its path with links resolved.
@@ -34,7 +40,8 @@ def check_output(path: Path) -> Path:
     Raises
     ------
     RunError
-        The path is a folder or a device, or its folder is missing or not writable.
+        The path is a folder or a device, its folder is missing or not writable, or it is one of the files from which a
+        run is read.
     """
     path = Path(os.path.realpath(path))
     # Replacing a device, such as /dev/null, would put an ordinary file in its place.
@@ -44,6 +51,8 @@ def check_output(path: Path) -> Path:
         raise RunError(f"output: {path}: there is no folder {path.parent}")
     if not os.access(path.parent, os.W_OK):
         raise RunError(f"output: {path}: its folder is not writable")
+    if path.name in RUN_FILES and all((path.parent / name).is_file() for name in (path.name, *RUN_FILES[:2])):
+        raise RunError(f"output: {path} is a file of the run in that folder; name another file")
     return path
 
 

@@ -86,7 +86,7 @@ def _csv(rules: "TableRules", decoded: list[Any], values: Any) -> str:
         pairs = zip(columns, names, strict=True)
         writer.writerow([*columns, *(f"probability of {column} {yes}" for column, (_, yes) in pairs)])
         rows = zip(decoded, values.tolist(), strict=True)
-        writer.writerows([*row, *(f"{value:.9g}" for value in chances)] for row, chances in rows)
+        writer.writerows([*map(_cell, row), *(f"{value:.9g}" for value in chances)] for row, chances in rows)
     else:
         writer.writerow(rules.target.columns)
         writer.writerows([f"{value:.9g}" for value in row] for row in decoded)

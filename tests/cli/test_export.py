@@ -1,6 +1,7 @@
 """``fgtrain export``: files that other programs run."""
 
 import importlib.util
+import shutil
 import sys
 
 import numpy as np
@@ -87,3 +88,21 @@ def test_what_is_refused(fgtrain, finished, folder, monkeypatch):
         done = fgtrain("export", finished, "--format", package, "--output", "b")
         assert f"pip install 'fgnumba[{package}]'" in done.error
     assert [path.name for path in folder.iterdir()] == ["a.py"]
+
+
+def test_no_file_of_a_run_is_overwritten(fgtrain, folder, finished):
+    run = shutil.copytree(finished, folder / "run")
+    before = {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()}
+    np.save(folder / "x.npy", np.zeros((1, 64), np.float32))
+    for arguments in (
+        ("export", run, "--format", "torch", "--output", "run/model"),
+        ("export", run, "--format", "onnx", "--output", "run/model.safetensors"),
+        ("show", run, "--html", "run/config.toml"),
+    ):
+        assert "is a file of the run in that folder; name another file" in fgtrain(*arguments).error
+    assert {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()} == before
+    assert fgtrain("predict", run, "x.npy", "--output", "run/p.csv").code == 0
+    assert fgtrain("show", run, "--html", "run/report.html").code == 0
+    # Such a name elsewhere is any file.
+    for _ in range(2):
+        assert fgtrain("show", run, "--html", "config.toml").code == 0

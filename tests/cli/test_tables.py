@@ -122,6 +122,26 @@ def test_several_targets_and_a_configuration(fgtrain, folder):
     )
 
 
+@pytest.mark.parametrize(
+    ("values", "loss"), [((0, 1), None), ((-1, 2), None), ((0, 1), "bce"), ((0, 0.5), "bce")]
+)
+def test_predictions_are_written_as_the_numbers_of_the_table(fgtrain, folder, values, loss):
+    lines = "".join(f"{2 * i},{values[i > 30]}\n" for i in range(60))
+    (folder / "t.csv").write_text(f"x,y\n{lines}", encoding="utf-8")
+    options = () if loss is None else ("--loss", loss)
+    assert (
+        fgtrain("train", "--data", "t.csv", "--target", "y", *options, "--out", "r", *SMALL, "--quiet").code
+        == 0
+    )
+    answers = fgtrain("predict", "r", "t.csv").out.split()
+    assert set(answers) == set(map(str, values))
+    fgtrain("predict", "r", "t.csv", "--output", "p.csv")
+    with (folder / "p.csv").open(newline="", encoding="utf-8") as file:
+        assert [row["y"] for row in csv.DictReader(file)] == answers
+    file = folder / "r" / "table.json"
+    assert TableRules.from_json(file).to_json() == file.read_text(encoding="utf-8")
+
+
 def test_columns_are_left_out(fgtrain, folder):
     write_table(folder / "t.csv", "kind", "weight")
     (folder / "c.toml").write_text('data = "t.csv"\ntarget = "kind"\ndrop = ["weight", "colour"]\n')

@@ -288,7 +288,9 @@ def _names(names: Any, most: int) -> tuple[str | int | float, ...]:
         raise ValueError(f"names is {shown(names)}; text or numbers are required")
     if sum(len(str(name)) for name in names) > MAX_CHARACTERS:
         raise ValueError(f"names have more than {MAX_CHARACTERS} characters")
-    return tuple(name if isinstance(name, str) else _number("names", name) and name for name in names)
+    for name in (name for name in names if not isinstance(name, str)):
+        _number("names", name)
+    return tuple(names)
 
 
 def _keys(what: str, table: Any, keys: set[str]) -> None:
