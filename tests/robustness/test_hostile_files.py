@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 
 from fgnumba.datasets import idx_folder, load, npy, read_idx
 from fgnumba.errors import ConfigError, DatasetError, FgError
-from fgnumba.runs.configuration import MAX_TOML, RunConfig
+from fgnumba.runs.configuration import RunConfig
+from fgnumba.runs.toml_file import MAX_TOML
 from fgnumba.storage.safetensors import MAX_HEADER, read_header, read_tensors
 from tests.hostile import ENVIRONMENT, READERS, VALID, mutations, refusal
 

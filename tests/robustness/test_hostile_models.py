@@ -15,8 +15,9 @@ from fgnumba.kernels.rules.philox import MAX_PARAMETERS
 from fgnumba.layers.tables import LAYERS
 from fgnumba.model import sizes
 from fgnumba.runs.assembly import written_model
-from fgnumba.runs.configuration import MAX_TOML, RunConfig
+from fgnumba.runs.configuration import RunConfig
 from fgnumba.runs.presets import model_from
+from fgnumba.runs.toml_file import MAX_TOML
 from tests.hostile import refusal
 
 SIDE = 1 << 20
