@@ -130,6 +130,17 @@ def reopen(folder: Path, state: Ended) -> None:
 def _waiting_anew(facts: dict[str, Any]) -> dict[str, Any]:
     """Return the facts of a checkpoint whose run waits for a better record from now on."""
     early = {**facts["early"], "ended": False}
+    # Earlier versions kept what early stopping had seen here; now it is among the states of callbacks.
     if isinstance(early.get("seen"), dict):
         early["seen"] = {**early["seen"], "waited": 0}
-    return {**facts, "early": early}
+    kept = facts.get("callbacks")
+    if isinstance(kept, list):
+        kept = [_waiting(one) for one in kept]
+    return {**facts, "early": early, **({} if kept is None else {"callbacks": kept})}
+
+
+def _waiting(kept: Any) -> Any:
+    """Return a callback's state as a checkpoint holds it; of early stopping, with no record waited for yet."""
+    if not isinstance(kept, dict) or not isinstance(kept.get("state"), dict) or "waited" not in kept["state"]:
+        return kept
+    return {**kept, "state": {**kept["state"], "waited": 0}}
