@@ -129,7 +129,7 @@ _SHARED: dict[str, Callable[[F], F]] = {
         "--widths",
         type=Widths(),
         help="Number of units in each hidden layer of mlp, for instance 256,128 for two layers.  "
-        "[default: 1024,1024]",
+        "[default: 1024,1024; 64 for a table]",
     ),
     "data": click.option(
         "--data",

@@ -58,7 +58,7 @@ CONTINUED = ("data", "data_dir", "steps", "epochs")
     "--restore-best/--no-restore-best",
     default=None,
     help="With --patience, keep the parameters of the evaluation with the best validation accuracy in place "
-    "of those of the last step.  [default: --no-restore-best]",
+    "of those of the last step.  [default: --no-restore-best; --restore-best for a table]",
 )
 @shared("batch_size", "optimizer", "learning_rate", "decay", "momentum", "nesterov")
 @shared("weight_decay", "clip_norm", "radius")

@@ -38,7 +38,7 @@ class RunConfig:
     model : str
         ``logreg``, ``mlp``, ``cnn``, ``resnet``, or the path of a TOML file with ``[[layers]]``. Default: ``"mlp"``.
     widths : tuple of int, optional
-        Number of units in each hidden layer of ``mlp``. None (the default): 1024, 1024.
+        Number of units in each hidden layer of ``mlp``. None (the default): 1024, 1024; 64 on a table.
     layers : tuple of dict, optional
         The model as one table for each layer; it takes precedence over `model`. None (the default): `model` decides.
     data : str
@@ -70,9 +70,9 @@ class RunConfig:
     patience : int, optional
         Number of records in a row without a better validation accuracy after which the run ends; 0: it takes all its
         steps. None (the default): 8 if neither `epochs` nor `steps` is given and data are held out; else 0.
-    restore_best : bool
-        Whether a run with patience keeps the parameters of its best record and not those of its last step. Default:
-        False.
+    restore_best : bool, optional
+        Whether a run with patience keeps the parameters of its best record and not those of its last step. None (the
+        default): a run on a table does, others do not.
     batch_size : int
         Number of examples in each step. Default: 64.
     learning_rate : float, optional
@@ -121,7 +121,7 @@ class RunConfig:
     steps: int | None = None
     validation: float | None = None
     patience: int | None = None
-    restore_best: bool = False
+    restore_best: bool | None = None
     batch_size: int = 64
     learning_rate: float | None = None
     decay: float | None = None
@@ -168,7 +168,7 @@ class RunConfig:
             batch_size=whole_number("batch_size", self.batch_size),
             seed=whole_number("seed", self.seed, 0, (1 << 64) - 1),
             nesterov=optional(flag, "nesterov", self.nesterov),
-            restore_best=flag("restore_best", self.restore_best),
+            restore_best=optional(flag, "restore_best", self.restore_best),
         )
         whole("directions", 1, MAX_DIRECTIONS)
         whole("epochs", 1, MAX_STEPS)

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import tomllib
 
 import numpy as np
 import pytest
@@ -355,3 +356,19 @@ def test_a_run_on_bytes_of_an_earlier_version_is_evaluated_on_them_as_they_are(f
     np.savez(folder / "b.npz", x_train=x, y_train=y, x_test=x, y_test=y)
     done = fgtrain("evaluate", "b")
     assert (done.out, done.err) == (before, "")
+
+
+def test_a_table_gets_few_units_and_the_best_parameters_unless_told(fgtrain, folder):
+    data = write_table(folder / "weight.csv", "weight", rows=200)
+    options = ("--data", data, "--target", "weight", "--device", "cpu", "--quiet")
+
+    def written(*more):
+        assert fgtrain("train", *options, "--out", f"run{len(more)}", *more).code == 0
+        with (folder / f"run{len(more)}" / "config.toml").open("rb") as file:
+            config = tomllib.load(file)
+        return [layer.get("units") for layer in config["layers"]], config["restore_best"]
+
+    assert written() == ([None, 64, 1], True)
+    assert written("--widths", "5,6") == ([None, 5, 6, 1], True)
+    assert written("--no-restore-best", "--widths", "7") == ([None, 7, 1], False)
+    assert written("--steps", 20, "--model", "logreg") == ([None, 1], False)

@@ -64,7 +64,7 @@ def test_records_and_configuration_are_read(kind):
     assert [record.step for record in run.records] == list(range(6, 61, 6))
     assert np.isfinite([(r.test_loss, r.test_accuracy) for r in run.records]).all()
     assert np.isnan([(r.validation_loss, r.validation_accuracy) for r in run.records]).all()
-    assert (run.config.steps, run.config.validation, run.config.restore_best) == (60, None, False)
+    assert (run.config.steps, run.config.validation, run.config.restore_best) == (60, None, None)
     assert figures.of_records(run.records).axes[0].get_legend_handles_labels()[1]
     # Written again they are the same lines.
     written = [metrics.line_of(record) for record in run.records]
