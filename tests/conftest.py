@@ -12,6 +12,7 @@ import pytest
 
 from fgnumba.cli.main import main
 from fgnumba.cli.message import prepare
+from tests.extras import needs_extras
 
 # pytest asks for standard error's descriptor, which may be closed.
 prepare()
@@ -30,6 +31,14 @@ def pytest_xdist_auto_num_workers(config):
     """
     everything = config.args_source != config.ArgsSource.ARGS and not config.option.keyword
     return min(2, os.cpu_count() or 1) if everything else 0
+
+
+def pytest_collection_modifyitems(config, items):
+    """Mark the tests of optional parts, if the marks are asked for."""
+    if "extras" in config.option.markexpr:
+        for item in items:
+            if needs_extras(item):
+                item.add_marker("extras")
 
 
 SMALL_RUN = ("--steps", "30", "--directions", "2", "--quiet")

@@ -25,6 +25,7 @@ from fgnumba.model.plan import Plan
 from fgnumba.model.recent import Recent
 from fgnumba.model.sizes import check_example, check_parameters, checked_batch, shape_of
 from fgnumba.objects.attributes import own_attributes, take_attributes
+from fgnumba.uninterrupted import Uninterrupted
 from fgnumba.validation import flag, whole_number
 from fgnumba.validation.arrays import REAL, as_array, as_tensor
 
@@ -288,7 +289,7 @@ class Graph(Described):
 
     def put_back(self, parameters: Mapping[str, npt.NDArray[np.float32]]) -> None:
         """Replace all parameters by what :meth:`parameters` returned; the numbers are not checked."""
-        with self._lock:
+        with self._lock, Uninterrupted():
             self.version = object()
             assign_all(list(self._parameters.values()), [parameters[name] for name in self._parameters])
 

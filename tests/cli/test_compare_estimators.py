@@ -3,7 +3,6 @@
 import json
 import signal
 import sys
-from importlib import import_module
 
 import numpy as np
 import pytest
@@ -13,6 +12,7 @@ from fgnumba.bench import reverse
 from fgnumba.bench.learning.compare_estimators import Budget, compare
 from fgnumba.bench.learning.telemetry import Telemetry
 from fgnumba.bench.learning.telemetry import compare as read
+from fgnumba.cli import progress
 from fgnumba.runs.configuration import RunConfig
 from tests import tolerances
 from tests.fault_runs import ended, killed, start, wait_for
@@ -272,15 +272,14 @@ def test_two_comparisons_at_once_keep_both_results(fgtrain, folder):
 
 @pytest.mark.parametrize("command", [SHORT, ("reproduce", "beale", "--quick")])
 def test_a_result_that_came_meanwhile_stays(fgtrain, folder, monkeypatch, command):
-    module = import_module(f"fgnumba.cli.{command[0]}")
-    shown = module.interruptible
+    shown = progress.interruptible
 
     def another_ends(display):
         (folder / "out" / "data.json").write_text("another's")
         return shown(display)
 
     (folder / "out").mkdir()
-    monkeypatch.setattr(module, "interruptible", another_ends)
+    monkeypatch.setattr(progress, "interruptible", another_ends)
     done = fgtrain(*command, "--out", "out")
     assert done.code == 0
     assert (folder / "out" / "data.json").read_text() == "another's"
