@@ -25,12 +25,13 @@ hypothesis.settings.load_profile("fgnumba")
 
 
 def pytest_xdist_auto_num_workers(config):
-    """Return 2 worker processes for a run of all tests, none where files or names are asked for.
+    """Return up to 3 worker processes for a run of all tests, none where files or names are asked for.
 
-    Kernels share the cores by themselves, but most of a test is Python, which keeps one core busy.
+    Kernels share the cores by themselves, but most of a test is Python, which keeps one core busy, or waits for other
+    processes: on two cores, two workers leave a third of the time unused.
     """
     everything = config.args_source != config.ArgsSource.ARGS and not config.option.keyword
-    return min(2, os.cpu_count() or 1) if everything else 0
+    return min(3, 1 + (os.cpu_count() or 1)) if everything else 0
 
 
 def pytest_collection_modifyitems(config, items):
