@@ -20,11 +20,13 @@ from fgnumba.kernels.machine.compile import kernel
 from fgnumba.kernels.machine.program import Operation
 from fgnumba.kernels.rules.losses import Rule
 from fgnumba.kernels.shared.loss.cpu import RESIDUAL, ROWS, bind_loss, bind_loss_residual
+from fgnumba.validation.launcher import launcher
 
 _SCRATCH_ITEMSIZE = 16
 """Bytes of scratch memory for an output: its value and its slope."""
 
 
+@launcher
 def bind_pointwise(
     name: str,
     entry: int,
@@ -78,6 +80,7 @@ def bind_pointwise(
     )
 
 
+@launcher
 def bind_pointwise_residual(
     name: str,
     entry: int,

@@ -30,10 +30,12 @@ from fgnumba.kernels.shared.loss.cuda import (
     store_tangents,
     tangents_at,
 )
+from fgnumba.validation.launcher import launcher
 
 _ZERO, _ONE = np.float64(0), np.float64(1)
 
 
+@launcher
 def bind_pointwise(
     name: str,
     entry: Kernel,
@@ -81,6 +83,7 @@ def bind_pointwise(
     )
 
 
+@launcher
 def bind_pointwise_residual(
     name: str,
     entry: Kernel,
