@@ -5,8 +5,8 @@ float32, may be wrong by more than the spread: the mean of 3·10⁷ + {0, 2, 4} 
 numbers that are normalised together (a *group*) are summed as follows, where U = 2⁻²⁴ is float32's unit roundoff:
 
 1. Numbers are taken relative to one of them, p. The difference x - p is exact if the two are within a factor of two of
-   each other, and otherwise has the rounding error U |x - p|. At most ``RUN`` differences are summed in float32; sums
-   of these sums are float64.
+   each other, and otherwise has the rounding error U |x - p|. At most ``RUN`` differences are summed in float32, or
+   ``RUN_OF_PRODUCTS`` squares and products; sums of these sums are float64.
 2. The mean, p + Σ (x - p) / n, is kept as two float32, high and low. Then (x - high) - low has a relative error of 2 U.
 3. Σ d and Σ d² are computed for d = (x - high) - low. The mean of d is the error of the mean. It may be as large as
    U |mean - p|, which is much if p is an outlier, so it is subtracted from d. The variance is E d² - (E d)², where the
@@ -53,13 +53,14 @@ LEAST = np.float32(2.0**-126)
 """The least normal float32."""
 
 RUN = 1024
-"""How many numbers are summed in float32."""
+"""How many differences are summed in float32."""
 
 RUN_OF_PRODUCTS = 256
-"""How many products with x̂ are summed in float32.
+"""How many squares, or products with x̂, are summed in float32.
 
-One of the products may be as large as all others together. Each of the others is then rounded by U times that, and
-often all of them in the same direction.
+One of them may be as large as all others together. Each of the others that is added to it is then rounded by up to U
+times that, and often all of them in the same direction. How many are depends on the processor: with vectors of eight
+numbers, four of which are summed side by side, it is one in 32, which is 32 U of 1024 numbers but 8 U of 256.
 """
 
 _ZERO = np.float32(0)
@@ -167,12 +168,14 @@ def _squares(
     at: int, size: int, factor: np.float32, high: np.float32, low: np.float32, to: int
 ) -> tuple[np.float32, np.float32]:
     """Return Σ d and Σ d² for d = (f x - high) - low, and write d to the row at `to`."""
-    first, first_square = _run_of_squares(_run(at, 0, size), factor, high, low, _run(to, 0, size))
-    if size <= RUN:
+    first, first_square = _run_of_squares(
+        _run(at, 0, size, RUN_OF_PRODUCTS), factor, high, low, _run(to, 0, size, RUN_OF_PRODUCTS)
+    )
+    if size <= RUN_OF_PRODUCTS:
         return first, first_square
     total, square = np.float64(first), np.float64(first_square)
-    for start in range(RUN, size, RUN):
-        x, out = _run(at, start, size), _run(to, start, size)
+    for start in range(RUN_OF_PRODUCTS, size, RUN_OF_PRODUCTS):
+        x, out = _run(at, start, size, RUN_OF_PRODUCTS), _run(to, start, size, RUN_OF_PRODUCTS)
         part, part_square = _run_of_squares(x, factor, high, low, out)
         total += np.float64(part)
         square += np.float64(part_square)
