@@ -11,6 +11,7 @@ from fgnumba.errors import ConfigError, DatasetError, shown
 from fgnumba.objects.table import as_html
 from fgnumba.storage.digests import digest_of
 from fgnumba.validation import optional, store, whole_number
+from fgnumba.validation.arrays import first_not_finite
 
 MAX_SEED = (1 << 64) - 1
 Labels = tuple[Any, ...]
@@ -229,10 +230,7 @@ class Dataset:
         if features.dtype != np.float32 or not features.flags.c_contiguous:
             order = "C-contiguous" if features.flags.c_contiguous else "not C-contiguous"
             raise DatasetError(f"{where} is {features.dtype}, {order}; C-contiguous float32 is required")
-        finite = np.isfinite(features)
-        if not finite.all():
-            index = first_false(finite)
-            raise DatasetError(f"{where}[{index}] is {features.item(*index)}; every feature must be finite")
+        _check_finite(where, features, "feature")
 
     def _check_targets(self, where: str, labels: np.ndarray) -> None:
         if self.classes is None:
@@ -246,14 +244,17 @@ class Dataset:
                     f"{where} has shape {labels.shape}, {labels.dtype}; (n, N) float32, C-contiguous, is required "
                     "where there are no classes"
                 )
-            finite = np.isfinite(labels)
-            if not finite.all():
-                index = first_false(finite)
-                raise DatasetError(f"{where}[{index}] is {labels.item(*index)}; every target must be finite")
+            _check_finite(where, labels, "target")
             return
         if labels.ndim != 1 or labels.dtype != np.int64:
             raise DatasetError(f"{where} has shape {labels.shape}, {labels.dtype}; (n,) int64 is required")
         check_labels(where, labels, self.classes)
+
+
+def _check_finite(where: str, array: np.ndarray, noun: str) -> None:
+    index = first_not_finite(array)
+    if index is not None:
+        raise DatasetError(f"{where}[{Index(index)}] is {array.item(*index)}; every {noun} must be finite")
 
 
 class Index(tuple[int, ...]):

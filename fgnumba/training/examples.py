@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fgnumba.errors import DatasetError, DtypeError, FgWarning, ShapeError
+from fgnumba.errors import DtypeError, FgWarning, ShapeError
 from fgnumba.layers.base import Shape
-from fgnumba.validation.arrays import REAL, as_array, as_tensor
+from fgnumba.validation.arrays import REAL, as_array, as_tensor, check_finite
 from fgnumba.validation.frames import is_frame, of_frame
 
 LOG = logging.getLogger("fgnumba")
@@ -58,7 +58,7 @@ def examples_of(what: str, x: Any, shape: Shape, number: int = 0) -> npt.NDArray
     if array.dtype != np.float32 or not array.flags.c_contiguous:
         if not number:
             LOG.info("%s: %s converted once to C-contiguous float32", what, array.dtype)
-        _check_finite(what, array, examples)
+        check_finite(what, examples, array)
     return examples
 
 
@@ -85,13 +85,3 @@ def _warn_of_bytes(what: str, array: npt.NDArray[Any], shape: Shape) -> None:
             FgWarning,
             stacklevel=5,
         )
-
-
-def _check_finite(what: str, given: npt.NDArray[Any], examples: npt.NDArray[np.float32]) -> None:
-    """Raise DatasetError that quotes the number as it was given, where it is infinite in float32 or not a number."""
-    if np.isfinite(examples).all():
-        return
-    index = tuple(np.argwhere(~np.isfinite(examples.reshape(given.shape)))[0].tolist())
-    raise DatasetError(
-        f"{what}[{', '.join(map(str, index))}] is {given[index]}; a number that is finite in float32 is required"
-    )

@@ -13,7 +13,7 @@ from fgnumba.layers.losses import Loss
 from fgnumba.model.described import checked_classes
 from fgnumba.model.graph import Graph
 from fgnumba.validation import plain
-from fgnumba.validation.arrays import REAL, as_array, as_tensor, first_not_finite
+from fgnumba.validation.arrays import REAL, as_array, as_tensor, check_finite
 from fgnumba.validation.frames import is_frame, is_series, of_frame, of_series, only_column
 
 LOG = logging.getLogger("fgnumba")
@@ -325,11 +325,7 @@ def real_targets(what: str, y: Any, outputs: int, loss: Loss) -> npt.NDArray[np.
         )
     with np.errstate(over="ignore"):
         targets = np.ascontiguousarray(array, np.float32)
-    index = first_not_finite(targets)
-    if index is not None:
-        raise DatasetError(
-            f"{what}[{', '.join(map(str, index))}] is {array[index]}; a number that is finite in float32 is required"
-        )
+    check_finite(what, targets, array)
     return targets
 
 

@@ -105,6 +105,26 @@ def _is_finite(array: npt.NDArray[Any]) -> bool:
     return not array.size or (float(array.min()) >= -MAX_FLOAT32 and float(array.max()) <= MAX_FLOAT32)
 
 
+def check_finite(what: str, array: npt.NDArray[Any], given: npt.NDArray[Any] | None = None) -> None:
+    """Raise DatasetError unless every element is finite in float32.
+
+    Parameters
+    ----------
+    what : str
+        The name of the array, for the message.
+    array : ndarray
+        The array.
+    given : ndarray, optional
+        The array from which `array` was converted, of the same size, whose element the message quotes. None (the
+        default): `array` itself.
+    """
+    given = array if given is None else given
+    index = first_not_finite(array.reshape(given.shape))
+    if index is not None:
+        at = ", ".join(map(str, index))
+        raise DatasetError(f"{what}[{at}] is {given[index]}; a number that is finite in float32 is required")
+
+
 def first_not_finite(array: npt.NDArray[Any]) -> tuple[int, ...] | None:
     """Return the index of the first element that is not finite in float32, or None if all are finite.
 

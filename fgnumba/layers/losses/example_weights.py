@@ -27,8 +27,8 @@ class WeighableLoss(Loss):
         ConfigError
             If this is an object of a user's subclass, whose own kernels may not know of weights.
         """
-        if "_bind" not in vars(type(self)):
-            built_in = next(kind.__name__ for kind in type(self).__mro__ if "_bind" in vars(kind))
+        if not _is_built_in(self):
+            built_in = next(kind.__name__ for kind in type(self).__mro__ if "_losses" in vars(kind))
             raise ConfigError(
                 f"{type(self).__name__} takes no weights of examples, being a subclass of {built_in}; "
                 f"{built_in} itself, or a with_example_weights of its own, is required"
@@ -136,7 +136,7 @@ class ExampleWeights(WeightedLoss):
     """
 
     def __init__(self, loss: Loss) -> None:
-        if not isinstance(loss, WeighableLoss) or "_bind" not in vars(type(loss)):
+        if not isinstance(loss, WeighableLoss) or not _is_built_in(loss):
             raise ConfigError(f"loss is {shown(loss)}; a built-in loss is required")
         self.loss = loss
 
@@ -271,6 +271,11 @@ class ExampleWeights(WeightedLoss):
         with np.errstate(invalid="ignore"):
             losses = self.loss._losses(z, self.loss._unpacked(packed[:, 1:])).reshape(len(z), -1)
             return float(np.mean(packed[:, 0].astype(np.float64) * losses.mean(axis=1)))
+
+
+def _is_built_in(loss: Loss) -> bool:
+    """Return whether a loss is of one of this package's classes, and not of a user's subclass of one."""
+    return "_losses" in vars(type(loss))
 
 
 def _check_weights(weights: npt.NDArray[Any]) -> None:

@@ -1,5 +1,6 @@
 """Losses of real targets: a mean over examples and outputs of a function of one output and its target."""
 
+from abc import abstractmethod
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from fgnumba.kernels.devices.device import Device
 from fgnumba.kernels.machine.interfaces import Operation
 from fgnumba.layers.losses.example_weights import WeighableLoss
 from fgnumba.validation import real_number
-from fgnumba.validation.arrays import REAL, first_not_finite
+from fgnumba.validation.arrays import REAL, check_finite
 
 
 class RealTargets(WeighableLoss):
@@ -29,12 +30,43 @@ class RealTargets(WeighableLoss):
 
     def check_target_values(self, targets: npt.NDArray[Any], outputs: int) -> None:
         """Raise DatasetError unless every target is finite in float32."""
-        targets = np.asarray(targets)
-        wrong = first_not_finite(targets)
-        if wrong is not None:
-            raise DatasetError(
-                f"targets[{_listed(wrong)}] is {targets[wrong]}; a number that is finite in float32 is required"
-            )
+        check_finite("targets", np.asarray(targets))
+
+    @abstractmethod
+    def _kernels(self, device: Device) -> Any:
+        """Return the operation's functions on a device."""
+
+    def _constants(self, device: Device) -> dict[str, Any]:
+        """Return the loss's own numbers, as an argument of its kernels; by default there are none."""
+        return {}
+
+    def _bind(
+        self,
+        device: Device,
+        z: npt.NDArray[np.float32],
+        outputs: int,
+        targets: npt.NDArray[Any],
+        result: npt.NDArray[Any],
+        values: npt.NDArray[np.float64],
+        weighted: bool,
+    ) -> list[Operation]:
+        arrays = {"z": z, "targets": targets, "result": result, "values": values, **self._constants(device)}
+        bound = self._kernels(device).bind(device.threads, width=outputs, weighted=weighted, **arrays)
+        return list(bound)
+
+    def _bind_residual(
+        self,
+        device: Device,
+        z: npt.NDArray[np.float32],
+        targets: npt.NDArray[Any],
+        residual: npt.NDArray[np.float32],
+        weighted: bool,
+    ) -> Operation:
+        arrays = {"z": z, "targets": targets, "residual": residual, **self._constants(device)}
+        operation: Operation = self._kernels(device).bind_residual(
+            device.threads, weighted=weighted, **arrays
+        )
+        return operation
 
     def _packable(self, targets: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
         rows = targets[:, None] if targets.ndim == 1 else targets
@@ -48,10 +80,6 @@ class RealTargets(WeighableLoss):
         return targets
 
 
-def _listed(index: tuple[int, ...]) -> str:
-    return ", ".join(map(str, index))
-
-
 class MeanSquaredError(RealTargets):
     """Mean squared error of outputs z (B, N) with targets y (B, N), or (B,) where N is 1.
 
@@ -62,31 +90,8 @@ class MeanSquaredError(RealTargets):
     exact, whatever their size.
     """
 
-    def _bind(
-        self,
-        device: Device,
-        z: npt.NDArray[np.float32],
-        outputs: int,
-        targets: npt.NDArray[Any],
-        result: npt.NDArray[Any],
-        values: npt.NDArray[np.float64],
-        weighted: bool,
-    ) -> list[Operation]:
-        arrays: dict[str, Any] = {"z": z, "targets": targets, "result": result, "values": values}
-        return list(
-            device.kernels.mean_squared_error.bind(device.threads, width=outputs, weighted=weighted, **arrays)
-        )
-
-    def _bind_residual(
-        self,
-        device: Device,
-        z: npt.NDArray[np.float32],
-        targets: npt.NDArray[Any],
-        residual: npt.NDArray[np.float32],
-        weighted: bool,
-    ) -> Operation:
-        arrays: dict[str, Any] = {"z": z, "targets": targets, "residual": residual}
-        return device.kernels.mean_squared_error.bind_residual(device.threads, weighted=weighted, **arrays)
+    def _kernels(self, device: Device) -> Any:
+        return device.kernels.mean_squared_error
 
     def _losses(self, z: npt.NDArray[np.float64], y: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
         losses: npt.NDArray[np.float64] = (z - y) ** 2
@@ -130,44 +135,12 @@ class Huber(RealTargets):
     def __init__(self, delta: float = 1.0) -> None:
         self.delta = real_number("delta", delta, above_zero=True)
 
-    def _bind(
-        self,
-        device: Device,
-        z: npt.NDArray[np.float32],
-        outputs: int,
-        targets: npt.NDArray[Any],
-        result: npt.NDArray[Any],
-        values: npt.NDArray[np.float64],
-        weighted: bool,
-    ) -> list[Operation]:
-        arrays: dict[str, Any] = {
-            "z": z,
-            "targets": targets,
-            "result": result,
-            "values": values,
-            "constants": self._constants(device),
-        }
-        return list(device.kernels.huber.bind(device.threads, width=outputs, weighted=weighted, **arrays))
+    def _kernels(self, device: Device) -> Any:
+        return device.kernels.huber
 
-    def _bind_residual(
-        self,
-        device: Device,
-        z: npt.NDArray[np.float32],
-        targets: npt.NDArray[Any],
-        residual: npt.NDArray[np.float32],
-        weighted: bool,
-    ) -> Operation:
-        arrays: dict[str, Any] = {
-            "z": z,
-            "targets": targets,
-            "residual": residual,
-            "constants": self._constants(device),
-        }
-        return device.kernels.huber.bind_residual(device.threads, weighted=weighted, **arrays)
-
-    def _constants(self, device: Device) -> Any:
+    def _constants(self, device: Device) -> dict[str, Any]:
         # It is checked again: the attribute may have been set since.
-        return device.array(np.array([real_number("delta", self.delta, above_zero=True)]))
+        return {"constants": device.array(np.array([real_number("delta", self.delta, above_zero=True)]))}
 
     def _losses(self, z: npt.NDArray[np.float64], y: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
         size, delta = np.abs(z - y), real_number("delta", self.delta, above_zero=True)
@@ -226,35 +199,11 @@ class BinaryCrossEntropy(RealTargets):
         wrong = np.argwhere(~((targets >= 0) & (targets <= 1)))
         if len(wrong):
             at = tuple(wrong[0].tolist())
-            raise DatasetError(f"targets[{_listed(at)}] is {targets[at]}; a number from 0 to 1 is required")
+            where = ", ".join(map(str, at))
+            raise DatasetError(f"targets[{where}] is {targets[at]}; a number from 0 to 1 is required")
 
-    def _bind(
-        self,
-        device: Device,
-        z: npt.NDArray[np.float32],
-        outputs: int,
-        targets: npt.NDArray[Any],
-        result: npt.NDArray[Any],
-        values: npt.NDArray[np.float64],
-        weighted: bool,
-    ) -> list[Operation]:
-        arrays: dict[str, Any] = {"z": z, "targets": targets, "result": result, "values": values}
-        return list(
-            device.kernels.binary_cross_entropy.bind(
-                device.threads, width=outputs, weighted=weighted, **arrays
-            )
-        )
-
-    def _bind_residual(
-        self,
-        device: Device,
-        z: npt.NDArray[np.float32],
-        targets: npt.NDArray[Any],
-        residual: npt.NDArray[np.float32],
-        weighted: bool,
-    ) -> Operation:
-        arrays: dict[str, Any] = {"z": z, "targets": targets, "residual": residual}
-        return device.kernels.binary_cross_entropy.bind_residual(device.threads, weighted=weighted, **arrays)
+    def _kernels(self, device: Device) -> Any:
+        return device.kernels.binary_cross_entropy
 
     def _losses(self, z: npt.NDArray[np.float64], y: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
         size = np.abs(z)

@@ -13,9 +13,10 @@ import numpy.typing as npt
 
 from fgnumba.kernels.machine.program import Operation
 from fgnumba.kernels.rules.losses import binary_cross_entropy
+from fgnumba.kernels.shared.loss.cpu import bind_loss, bind_loss_residual
 from fgnumba.kernels.shared.pointwise_loss.cpu import (
-    bind_pointwise,
-    bind_pointwise_residual,
+    SCRATCH_ITEMSIZE,
+    reduce_entry,
     residual_kernel,
     rows_kernel,
 )
@@ -56,7 +57,7 @@ def bind(
     -----
     Cost: one pass over z and the targets, with one exponential for each output.
     """
-    return bind_pointwise(
+    return bind_loss(
         "binary cross-entropy",
         rows_kernel("binary-cross-entropy", binary_cross_entropy),
         threads,
@@ -65,7 +66,9 @@ def bind(
         targets,
         result,
         values,
-        weighted,
+        reduce_entry(),
+        weighted=weighted,
+        scratch_itemsize=SCRATCH_ITEMSIZE,
     )
 
 
@@ -93,7 +96,7 @@ def bind_residual(
     weighted : bool
         Whether the examples have weights w_i, with which e_i is multiplied.
     """
-    return bind_pointwise_residual(
+    return bind_loss_residual(
         "binary residual",
         residual_kernel("binary-residual", binary_cross_entropy),
         threads,

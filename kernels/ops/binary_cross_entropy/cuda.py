@@ -9,12 +9,8 @@ Here i runs over the examples and n over the outputs, each of which is a label o
 from fgnumba.kernels.cuda.memory import DeviceArray
 from fgnumba.kernels.cuda.program import Operation
 from fgnumba.kernels.rules.losses import binary_cross_entropy
-from fgnumba.kernels.shared.pointwise_loss.cuda import (
-    bind_pointwise,
-    bind_pointwise_residual,
-    residual_kernel,
-    rows_kernel,
-)
+from fgnumba.kernels.shared.loss.cuda import bind_loss, bind_loss_residual
+from fgnumba.kernels.shared.pointwise_loss.cuda import residual_kernel, rows_kernel
 from fgnumba.validation.launcher import launcher
 
 _ROWS = rows_kernel("binary-cross-entropy", binary_cross_entropy)
@@ -60,7 +56,9 @@ def bind(
     -----
     Cost: reads z and the targets once for every four tangents, all but once from caches, and the tangents once.
     """
-    return bind_pointwise("binary cross-entropy", _ROWS, threads, z, width, targets, result, values, weighted)
+    return bind_loss(
+        "binary cross-entropy", _ROWS, threads, z, width, targets, result, values, weighted=weighted
+    )
 
 
 @launcher
@@ -96,4 +94,4 @@ def bind_residual(
     -----
     Cost: reads z and the targets once, writes e once.
     """
-    return bind_pointwise_residual("binary residual", _RESIDUAL, threads, z, targets, residual, weighted)
+    return bind_loss_residual("binary residual", _RESIDUAL, threads, z, targets, residual, weighted)

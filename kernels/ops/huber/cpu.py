@@ -13,9 +13,10 @@ import numpy.typing as npt
 
 from fgnumba.kernels.machine.program import Operation
 from fgnumba.kernels.rules.losses import huber
+from fgnumba.kernels.shared.loss.cpu import bind_loss, bind_loss_residual
 from fgnumba.kernels.shared.pointwise_loss.cpu import (
-    bind_pointwise,
-    bind_pointwise_residual,
+    SCRATCH_ITEMSIZE,
+    reduce_entry,
     residual_kernel,
     rows_kernel,
 )
@@ -59,8 +60,19 @@ def bind(
     -----
     Cost: one pass over z and the targets.
     """
-    return bind_pointwise(
-        "huber", rows_kernel("huber", huber), threads, z, width, targets, result, values, weighted, constants
+    return bind_loss(
+        "huber",
+        rows_kernel("huber", huber),
+        threads,
+        z,
+        width,
+        targets,
+        result,
+        values,
+        reduce_entry(),
+        weighted=weighted,
+        constants=constants,
+        scratch_itemsize=SCRATCH_ITEMSIZE,
     )
 
 
@@ -91,7 +103,7 @@ def bind_residual(
     weighted : bool
         Whether the examples have weights w_i, with which e_i is multiplied.
     """
-    return bind_pointwise_residual(
+    return bind_loss_residual(
         "huber residual",
         residual_kernel("huber-residual", huber),
         threads,

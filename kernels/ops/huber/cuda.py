@@ -9,12 +9,8 @@ Here i runs over the examples and n over the outputs; φ(d) is d² / 2 up to |d|
 from fgnumba.kernels.cuda.memory import DeviceArray
 from fgnumba.kernels.cuda.program import Operation
 from fgnumba.kernels.rules.losses import huber
-from fgnumba.kernels.shared.pointwise_loss.cuda import (
-    bind_pointwise,
-    bind_pointwise_residual,
-    residual_kernel,
-    rows_kernel,
-)
+from fgnumba.kernels.shared.loss.cuda import bind_loss, bind_loss_residual
+from fgnumba.kernels.shared.pointwise_loss.cuda import residual_kernel, rows_kernel
 from fgnumba.validation.launcher import launcher
 
 _ROWS = rows_kernel("huber", huber)
@@ -63,7 +59,9 @@ def bind(
     -----
     Cost: reads z and the targets once for every four tangents, all but once from caches, and the tangents once.
     """
-    return bind_pointwise("huber", _ROWS, threads, z, width, targets, result, values, weighted, constants)
+    return bind_loss(
+        "huber", _ROWS, threads, z, width, targets, result, values, weighted=weighted, constants=constants
+    )
 
 
 @launcher
@@ -102,6 +100,4 @@ def bind_residual(
     -----
     Cost: reads z and the targets once, writes e once.
     """
-    return bind_pointwise_residual(
-        "huber residual", _RESIDUAL, threads, z, targets, residual, weighted, constants
-    )
+    return bind_loss_residual("huber residual", _RESIDUAL, threads, z, targets, residual, weighted, constants)

@@ -9,110 +9,17 @@ rounding matters.
 """
 
 from functools import cache
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from numba import carray
 
 from fgnumba.kernels.emit import call, pointer
 from fgnumba.kernels.machine.compile import kernel
-from fgnumba.kernels.machine.program import Operation
 from fgnumba.kernels.rules.losses import Rule
-from fgnumba.kernels.shared.loss.cpu import RESIDUAL, ROWS, bind_loss, bind_loss_residual
-from fgnumba.validation.launcher import launcher
+from fgnumba.kernels.shared.loss.cpu import RESIDUAL, ROWS
 
-_SCRATCH_ITEMSIZE = 16
+SCRATCH_ITEMSIZE = 16
 """Bytes of scratch memory for an output: its value and its slope."""
-
-
-@launcher
-def bind_pointwise(
-    name: str,
-    entry: int,
-    threads: int,
-    z: npt.NDArray[np.float32],
-    width: int,
-    targets: npt.NDArray[np.float32],
-    result: npt.NDArray[Any],
-    values: npt.NDArray[np.float64],
-    weighted: bool,
-    constants: npt.NDArray[np.float64] | None = None,
-) -> list[Operation]:
-    """Bind a loss of a rule, and the mean over its rows.
-
-    Parameters
-    ----------
-    name : str
-        Name of the operation.
-    entry : int
-        Address of the kernel that :func:`rows_kernel` made.
-    threads : int
-        Number of threads that may share the work.
-    z : array, (1 + T, B, ld) float32
-        A dual buffer of outputs.
-    width : int
-        Number of its columns that are read.
-    targets : array, (B, width) float32, C-contiguous
-        The targets y; where `weighted`, (B, 1 + width), each example's weight before its targets.
-    result : array, (1,) ``RESULT``
-        Written: whether the values are finite.
-    values : array, (1 + T,) float64
-        Written: the loss, then the directional derivatives.
-    weighted : bool
-        Whether the examples have weights.
-    constants : array, (1,) float64, or None
-        The rule's own number, if it has one.
-    """
-    return bind_loss(
-        name,
-        entry,
-        threads,
-        z,
-        width,
-        targets,
-        result,
-        values,
-        _reduce_entry(),
-        weighted,
-        constants,
-        _SCRATCH_ITEMSIZE,
-    )
-
-
-@launcher
-def bind_pointwise_residual(
-    name: str,
-    entry: int,
-    threads: int,
-    z: npt.NDArray[np.float32],
-    targets: npt.NDArray[np.float32],
-    residual: npt.NDArray[np.float32],
-    weighted: bool,
-    constants: npt.NDArray[np.float64] | None = None,
-) -> Operation:
-    """Bind e_i = w_i φ'(z_i, y_i) / N, the gradient of an example's own loss in its outputs.
-
-    Parameters
-    ----------
-    name : str
-        Name of the operation.
-    entry : int
-        Address of the kernel that :func:`residual_kernel` made.
-    threads : int
-        Number of threads that may share the work.
-    z : array, (B, ld) float32
-        The outputs.
-    targets : array, (B, N) float32, C-contiguous
-        The targets y; where `weighted`, (B, 1 + N), each example's weight w_i before its targets.
-    residual : array, (B, N) float32
-        Written: e.
-    weighted : bool
-        Whether the examples have weights.
-    constants : array, (1,) float64, or None
-        The rule's own number, if it has one.
-    """
-    return bind_loss_residual(name, entry, threads, z, targets, residual, weighted, constants)
 
 
 @cache
@@ -175,7 +82,8 @@ def residual_kernel(name: str, rule: Rule) -> int:
 
 
 @cache
-def _reduce_entry() -> int:
+def reduce_entry() -> int:
+    """Return the address of the kernel that sums an example's values and slopes over its outputs."""
     return kernel("pointwise-reduce", _reduce, 7, fastmath={"contract", "nsz", "reassoc"})
 
 

@@ -7,7 +7,6 @@ d_ti = mean_n φ'(z_in, y_in) dz_tin
 import numpy as np
 
 from fgnumba.kernels.cuda.kernel import Kernel, kernel
-from fgnumba.kernels.cuda.memory import DeviceArray
 from fgnumba.kernels.cuda.primitives import (
     WARP,
     Address,
@@ -19,108 +18,16 @@ from fgnumba.kernels.cuda.primitives import (
     store_f64,
     thread,
 )
-from fgnumba.kernels.cuda.program import Operation
 from fgnumba.kernels.cuda.sums import warp_sum_f64
 from fgnumba.kernels.rules.losses import Rule
 from fgnumba.kernels.shared.loss.cuda import (
     TANGENTS,
-    bind_loss,
-    bind_loss_residual,
     example,
     store_tangents,
     tangents_at,
 )
-from fgnumba.validation.launcher import launcher
 
 _ZERO, _ONE = np.float64(0), np.float64(1)
-
-
-@launcher
-def bind_pointwise(
-    name: str,
-    entry: Kernel,
-    threads: int,
-    z: DeviceArray,
-    width: int,
-    targets: DeviceArray,
-    result: DeviceArray,
-    values: DeviceArray,
-    weighted: bool,
-    constants: DeviceArray | None = None,
-) -> list[Operation]:
-    """Bind a loss of a rule, and the mean over its rows, as ``cpu.bind_pointwise`` does.
-
-    Parameters
-    ----------
-    name : str
-        Name of the operation.
-    entry : Kernel
-        Kernel that :func:`rows_kernel` made.
-    threads : int
-        Not used.
-    z : DeviceArray
-        (1 + T, B, ld) float32, outputs and their tangents.
-    width : int
-        Number of columns of z that are outputs.
-    targets : DeviceArray
-        (B, width) float32; where `weighted`, (B, 1 + width), each example's weight before its targets.
-    result : DeviceArray
-        (1,) ``loss.RESULT``, written.
-    values : DeviceArray
-        (1 + T,) float64, written: the loss and the directional derivatives.
-    weighted : bool
-        Whether the examples have weights.
-    constants : DeviceArray or None
-        (1,) float64, the rule's own number, if it has one.
-
-    Returns
-    -------
-    list of Operation
-        The loss of each example, then the mean.
-    """
-    return bind_loss(
-        name, entry, threads, z, width, targets, result, values, weighted=weighted, constants=constants
-    )
-
-
-@launcher
-def bind_pointwise_residual(
-    name: str,
-    entry: Kernel,
-    threads: int,
-    z: DeviceArray,
-    targets: DeviceArray,
-    residual: DeviceArray,
-    weighted: bool,
-    constants: DeviceArray | None = None,
-) -> Operation:
-    """Bind e_i = w_i φ'(z_i, y_i) / N, as ``cpu.bind_pointwise_residual`` does.
-
-    Parameters
-    ----------
-    name : str
-        Name of the operation.
-    entry : Kernel
-        Kernel that :func:`residual_kernel` made.
-    threads : int
-        Not used.
-    z : DeviceArray
-        (B, ld) float32, outputs.
-    targets : DeviceArray
-        (B, N) float32; where `weighted`, (B, 1 + N), each example's weight before its targets.
-    residual : DeviceArray
-        (B, N) float32, written: e.
-    weighted : bool
-        Whether the examples have weights.
-    constants : DeviceArray or None
-        (1,) float64, the rule's own number, if it has one.
-
-    Returns
-    -------
-    Operation
-        The launch.
-    """
-    return bind_loss_residual(name, entry, threads, z, targets, residual, weighted, constants)
 
 
 def rows_kernel(name: str, rule: Rule) -> Kernel:
