@@ -83,6 +83,28 @@ def check_member(where: str, member: zipfile.ZipInfo, there: int) -> None:
 
 
 @contextlib.contextmanager
+def read_or_refused(path: Path, otherwise: str) -> Iterator[None]:
+    """Turn whatever is raised while an archive is read into a DatasetError.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The archive.
+    otherwise : str
+        What the message says where the file can be read and something else is raised: damaged bytes can raise any error
+        of zipfile's, tarfile's or zlib's.
+    """
+    try:
+        yield
+    except DatasetError:
+        raise
+    except OSError as error:
+        raise DatasetError(f"{path}: cannot be read ({error.strerror or error})") from error
+    except Exception as error:
+        raise DatasetError(f"{path}: {otherwise}") from error
+
+
+@contextlib.contextmanager
 def opened_zip(path: Path) -> Iterator[zipfile.ZipFile]:
     """Open a zip archive for reading; whatever is wrong with it is a DatasetError.
 
@@ -91,16 +113,12 @@ def opened_zip(path: Path) -> Iterator[zipfile.ZipFile]:
     path : pathlib.Path
         The archive.
     """
-    try:
-        with open_regular(path) as file, zipfile.ZipFile(Guarded(file)) as archive:
-            yield archive
-    except DatasetError:
-        raise
-    except OSError as error:
-        raise DatasetError(f"{path}: cannot be read ({error.strerror or error})") from error
-    # Damaged bytes can raise any error of zipfile's or zlib's.
-    except Exception as error:
-        raise DatasetError(f"{path}: not a zip archive, or a damaged one") from error
+    with (
+        read_or_refused(path, "not a zip archive, or a damaged one"),
+        open_regular(path) as file,
+        zipfile.ZipFile(Guarded(file)) as archive,
+    ):
+        yield archive
 
 
 def read_tar(path: Path, names: Iterable[str], read: Callable[[str, IO[bytes], int], T]) -> dict[str, T]:
@@ -122,44 +140,43 @@ def read_tar(path: Path, names: Iterable[str], read: Callable[[str, IO[bytes], i
         If the file is no such archive or is damaged, or if a member of such a name occurs twice or is not a regular
         file.
     """
-    wanted, found = set(names), {}
-    try:
-        with open_regular(path) as file, gzip.open(file, "rb") as unpacked:
-            stream: Any = Guarded(unpacked, MAX_UNPACKED)
-            with tarfile.open(fileobj=stream, mode="r:") as archive:
-                for count, member in enumerate(archive):
-                    if count == MAX_MEMBERS:
-                        raise DatasetError(f"{path}: more than {MAX_MEMBERS} members")
-                    name = member.name.rpartition("/")[2]
-                    if name not in wanted:
-                        continue
-                    if name in found:
-                        raise DatasetError(f"{path}: {name} occurs twice")
-                    if not member.isreg() or member.issparse():
-                        raise DatasetError(
-                            f"{path}: {name} is no regular file; links and devices are not read"
-                        )
-                    content = archive.extractfile(member)
-                    assert content is not None
-                    found[name] = read(name, content, member.size)
-            # The end of the stream makes gzip compare its checksum.
-            while unpacked.read(PIECE):
-                if unpacked.tell() > MAX_UNPACKED:
-                    raise DatasetError(f"{path}: more than {MAX_UNPACKED:,} bytes after decompression")
-        return found
-    except DatasetError:
-        raise
-    except EOFError as error:
-        raise DatasetError(f"{path}: the archive breaks off; fetch it again") from error
-    except (gzip.BadGzipFile, zlib.error) as error:
-        raise DatasetError(
-            f"{path}: not a gzip-compressed archive, or a damaged one; fetch it again"
-        ) from error
-    except OSError as error:
-        raise DatasetError(f"{path}: cannot be read ({error.strerror or error})") from error
-    # Damaged bytes can raise any error of tarfile's.
-    except Exception as error:
-        raise DatasetError(f"{path}: not a tar archive, or a damaged one; fetch it again") from error
+    with read_or_refused(path, "not a tar archive, or a damaged one; fetch it again"):
+        try:
+            with open_regular(path) as file, gzip.open(file, "rb") as unpacked:
+                stream: Any = Guarded(unpacked, MAX_UNPACKED)
+                with tarfile.open(fileobj=stream, mode="r:") as archive:
+                    found = _members(path, archive, set(names), read)
+                # The end of the stream makes gzip compare its checksum.
+                while unpacked.read(PIECE):
+                    if unpacked.tell() > MAX_UNPACKED:
+                        raise DatasetError(f"{path}: more than {MAX_UNPACKED:,} bytes after decompression")
+            return found
+        except EOFError as error:
+            raise DatasetError(f"{path}: the archive breaks off; fetch it again") from error
+        except (gzip.BadGzipFile, zlib.error) as error:
+            raise DatasetError(
+                f"{path}: not a gzip-compressed archive, or a damaged one; fetch it again"
+            ) from error
+
+
+def _members(
+    path: Path, archive: tarfile.TarFile, names: set[str], read: Callable[[str, IO[bytes], int], T]
+) -> dict[str, T]:
+    found: dict[str, T] = {}
+    for count, member in enumerate(archive):
+        if count == MAX_MEMBERS:
+            raise DatasetError(f"{path}: more than {MAX_MEMBERS} members")
+        name = member.name.rpartition("/")[2]
+        if name not in names:
+            continue
+        if name in found:
+            raise DatasetError(f"{path}: {name} occurs twice")
+        if not member.isreg() or member.issparse():
+            raise DatasetError(f"{path}: {name} is no regular file; links and devices are not read")
+        content = archive.extractfile(member)
+        assert content is not None
+        found[name] = read(name, content, member.size)
+    return found
 
 
 def contents(folder: Path) -> list[str]:

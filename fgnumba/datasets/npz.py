@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fgnumba.datasets.archives import Guarded, check_member
+from fgnumba.datasets.archives import Guarded, check_member, read_or_refused
 from fgnumba.datasets.dataset import Dataset, first_false
 from fgnumba.datasets.labels import classes_of, counted, warn
 from fgnumba.datasets.npy import read_npy
@@ -108,22 +108,14 @@ def load_npz(path: str | os.PathLike[str], as_stored: bool = False) -> Dataset:
 
 
 def _read(path: Path) -> dict[str, np.ndarray]:
-    try:
-        with open_regular(path) as file:
-            if file.read(len(np.lib.format.MAGIC_PREFIX)) == np.lib.format.MAGIC_PREFIX:
-                raise DatasetError(
-                    f"{path}: holds a single array; an .npz archive of {', '.join(KEYS)} is required"
-                )
-            with zipfile.ZipFile(Guarded(file)) as archive:
-                members = _members(path, archive.infolist(), size_of(file))
-                return {key: _member(path, archive, key, member) for key, member in members.items()}
-    except DatasetError:
-        raise
-    except OSError as error:
-        raise DatasetError(f"{path}: cannot be read ({error.strerror or error})") from error
-    # Damaged bytes can raise any error of zipfile's or zlib's.
-    except Exception as error:
-        raise DatasetError(f"{path}: not an .npz archive, or a damaged one") from error
+    with read_or_refused(path, "not an .npz archive, or a damaged one"), open_regular(path) as file:
+        if file.read(len(np.lib.format.MAGIC_PREFIX)) == np.lib.format.MAGIC_PREFIX:
+            raise DatasetError(
+                f"{path}: holds a single array; an .npz archive of {', '.join(KEYS)} is required"
+            )
+        with zipfile.ZipFile(Guarded(file)) as archive:
+            members = _members(path, archive.infolist(), size_of(file))
+            return {key: _member(path, archive, key, member) for key, member in members.items()}
 
 
 def _members(path: Path, members: list[zipfile.ZipInfo], there: int) -> dict[str, zipfile.ZipInfo]:

@@ -54,7 +54,19 @@ def split(dataset: Dataset, fraction: float, seed: int) -> Split:
     DatasetError
         If the training part has so few examples that none can be held out.
     """
-    held = judges(dataset, fraction, seed)
+    return cut(dataset, judges(dataset, fraction, seed))
+
+
+def cut(dataset: Dataset, held: np.ndarray) -> Split:
+    """Return a data set whose training part is cut in two by a mask.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        The data set. It is not changed; the two parts are copies.
+    held : ndarray, (n,) bool
+        True for each example that is held out, as :func:`judges` returns it.
+    """
     x, y = dataset.x_train, dataset.y_train
     return Split(replace(dataset, x_train=x[~held], y_train=y[~held]), x[held], y[held])
 

@@ -4,7 +4,6 @@ A file is not trusted. Its description is checked as a run's ``config.toml`` is,
 compared with the machine's memory and with the file before memory is taken.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from fgnumba.model.described import FORMAT, KEY, MAX_DESCRIPTION, checked_classe
 from fgnumba.model.graph import Graph, Provider, Sequential
 from fgnumba.model.nodes import Node
 from fgnumba.storage.damage import undamaged
+from fgnumba.storage.json_lines import parsed
 from fgnumba.storage.safetensors import MAX_RANK, read_header, read_tensors
 from fgnumba.validation import whole_number
 
@@ -120,12 +120,7 @@ def _described(text: str) -> dict[str, Any]:
         raise ValueError(
             f"its description has {len(text):,} characters; at most {MAX_DESCRIPTION:,} are read"
         )
-    try:
-        found = json.loads(text)
-    except RecursionError:
-        raise ValueError("the brackets of its description are nested too deeply") from None
-    if not isinstance(found, dict):
-        raise ValueError(f"its description is {shown(found)}; an object is required")
+    found = parsed(text)
     if whole_number("format", found.get("format")) > FORMAT:
         raise ValueError(f"format is {found['format']}; this version of fgnumba reads up to {FORMAT}")
     for key in found:

@@ -5,13 +5,15 @@ record is written, and so is a checkpoint. Then the run ends with that exception
 undecided whether the run ends with the record, so the record is written and no checkpoint: a resumed run asks again.
 """
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 from fgnumba.errors import ConfigError, shown
 from fgnumba.training.callbacks import Callback
 from fgnumba.training.kept_states import states_of
 from fgnumba.training.records import History, Record, StepResult
+
+T = TypeVar("T")
 
 
 def callbacks_of(given: Any) -> tuple[Callback, ...]:
@@ -113,14 +115,7 @@ class Followers:
         result : StepResult
             Its result.
         """
-        for callback in self.callbacks:
-            try:
-                callback.on_step(step, result)
-            except Exception as error:
-                self._fail(callback, "on_step", error)
-            except BaseException as error:
-                self._fail(callback, "on_step", error)
-                raise
+        self._tell("on_step", lambda callback: callback.on_step(step, result))
 
     def ends(self, record: Record) -> bool:
         """Return whether any callback ends the run with a record; each is asked, also if one before it ends the run.
@@ -130,17 +125,9 @@ class Followers:
         record : Record
             The record.
         """
-        early = False
-        for callback in self.callbacks:
-            try:
-                early |= bool(callback.ends(record))
-            except Exception as error:
-                self._fail(callback, "ends", error)
-                self._undecided = True
-            except BaseException as error:
-                self._fail(callback, "ends", error)
-                raise
-        return early
+        votes = self._tell("ends", lambda callback: bool(callback.ends(record)))
+        self._undecided |= len(votes) < len(self.callbacks)
+        return any(votes)
 
     def record(self, record: Record) -> None:
         """Tell all callbacks of a record; an exception is held in :attr:`failure`.
@@ -150,14 +137,20 @@ class Followers:
         record : Record
             The record.
         """
+        self._tell("on_record", lambda callback: callback.on_record(record))
+
+    def _tell(self, method: str, tell: Callable[[Callback], T]) -> list[T]:
+        """Return what each callback says; one that raises an exception says nothing, and keeps no other from it."""
+        said = []
         for callback in self.callbacks:
             try:
-                callback.on_record(record)
+                said.append(tell(callback))
             except Exception as error:
-                self._fail(callback, "on_record", error)
+                self._fail(callback, method, error)
             except BaseException as error:
-                self._fail(callback, "on_record", error)
+                self._fail(callback, method, error)
                 raise
+        return said
 
     def decide(self) -> None:
         """Raise the exception of a callback that could not say whether the run ends, if there is one."""
