@@ -6,13 +6,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fgnumba.cli.message import say, show
 from fgnumba.errors import RunError, printable
 from fgnumba.storage.durable import replace
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
     from filelock import BaseFileLock
 
     from fgnumba.bench.measure.result import Result
@@ -71,6 +72,25 @@ def write_output(path: Path, content: bytes) -> None:
         replace(path, content)
     except OSError as error:
         raise RunError(f"output: {path}: {error.strerror or error}") from None
+
+
+def write_npy(path: Path, array: "npt.NDArray[Any]") -> None:
+    """Write an array to a ``.npy`` file, completely or not at all; raise RunError where that fails.
+
+    Parameters
+    ----------
+    path : Path
+        The file; an existing one is replaced.
+    array : ndarray
+        The array.
+    """
+    import io
+
+    import numpy as np
+
+    content = io.BytesIO()
+    np.save(content, array)
+    write_output(path, content.getvalue())
 
 
 @contextmanager

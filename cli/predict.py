@@ -89,9 +89,7 @@ def write_values(path: Path, values: "npt.NDArray[np.float32]", run: "Run") -> N
     import csv
     import io
 
-    import numpy as np
-
-    from fgnumba.cli.output import write_output
+    from fgnumba.cli.output import write_npy, write_output
     from fgnumba.runs.prediction import columns
 
     if path.suffix.lower() == ".csv":
@@ -101,6 +99,4 @@ def write_values(path: Path, values: "npt.NDArray[np.float32]", run: "Run") -> N
         csv.writer(text, lineterminator="\n").writerows([columns(run), *lines])
         write_output(path, text.getvalue().encode())
         return
-    content = io.BytesIO()
-    np.save(content, values)
-    write_output(path, content.getvalue())
+    write_npy(path, values)

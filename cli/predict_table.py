@@ -34,7 +34,7 @@ def predict_table(rules: "TableRules", trained: "Run", inputs: Path, output: Pat
     import numpy as np
 
     from fgnumba.cli.message import show
-    from fgnumba.cli.output import write_output
+    from fgnumba.cli.output import write_npy, write_output
     from fgnumba.errors import RunError
     from fgnumba.runs.data import table_values
     from fgnumba.runs.inputs import read_examples
@@ -57,7 +57,7 @@ def predict_table(rules: "TableRules", trained: "Run", inputs: Path, output: Pat
     if output.suffix.lower() == ".csv":
         write_output(output, _csv(rules, decoded, values).encode())
     else:
-        write_output(output, _npy(values))
+        write_npy(output, values)
 
 
 def _line(row: Any) -> str:
@@ -91,13 +91,3 @@ def _csv(rules: "TableRules", decoded: list[Any], values: Any) -> str:
         writer.writerow(rules.target.columns)
         writer.writerows([f"{value:.9g}" for value in row] for row in decoded)
     return text.getvalue()
-
-
-def _npy(values: Any) -> bytes:
-    import io
-
-    import numpy as np
-
-    content = io.BytesIO()
-    np.save(content, values)
-    return content.getvalue()

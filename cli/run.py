@@ -16,7 +16,7 @@ from fgnumba.cli.telemetry import check_telemetry, telemetry_of
 from fgnumba.datasets.npz import BytesDataset
 from fgnumba.errors import printable
 from fgnumba.runs import continuation, run_folder, saved_run
-from fgnumba.runs.assembly import Assembled, assemble, stopping
+from fgnumba.runs.assembly import Assembled, assemble
 from fgnumba.runs.configuration import named
 from fgnumba.runs.data import load_data, write_rules
 from fgnumba.runs.intervals import checkpoints_of, record_every
@@ -184,7 +184,12 @@ class _Run:
     ) -> None:
         self._folder, self._ready, self._dataset, self._facts = folder, ready, dataset, facts
         self._told, self.begun, self._first = told, False, FirstLoss()
-        self._stopping = stopping(ready.config, ready.trainer)
+        config = ready.config
+        self._stopping = (
+            fg.callbacks.EarlyStopping(config.patience, restore_best=bool(config.restore_best))
+            if config.patience
+            else None
+        )
 
     def train(self, resume: bool, longer: bool = False) -> int:
         """Train until the run or a signal ends it, and return the exit status.

@@ -19,7 +19,6 @@ from fgnumba.runs.configuration import DECADES, RunConfig
 from fgnumba.runs.data import with_loss
 from fgnumba.runs.presets import model_from, tables
 from fgnumba.runs.toml_file import read_toml
-from fgnumba.training.callbacks import EarlyStopping
 from fgnumba.training.defaults import default_learning_rate, defaults, step_limit
 from fgnumba.training.trainer import Trainer
 from fgnumba.validation.paths import expanded, path_of
@@ -151,22 +150,6 @@ def trainer(config: RunConfig, model: Graph, chosen: Recipe | None = None) -> Tr
     return Trainer(
         model, loss=config.loss, estimator=estimator, optimizer=_optimizer(config), seed=config.seed
     )
-
-
-def stopping(config: RunConfig, trainer: Trainer) -> EarlyStopping | None:
-    """Return what ends a run early: its validation accuracy, or its validation loss where targets are real numbers.
-
-    Parameters
-    ----------
-    config : RunConfig
-        The configuration. Without patience, nothing ends the run.
-    trainer : Trainer
-        The run's trainer.
-    """
-    if not config.patience:
-        return None
-    monitor = "validation_accuracy" if trainer.loss.metric == "accuracy" else "validation_loss"
-    return EarlyStopping(config.patience, monitor, restore_best=bool(config.restore_best))
 
 
 def _optimizer(config: RunConfig) -> Optimizer:

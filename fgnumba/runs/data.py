@@ -14,8 +14,8 @@ from fgnumba.datasets.tables import TableDataset, TableRules
 from fgnumba.datasets.tables.targets import ClassTarget, LabelTarget, RealTarget
 from fgnumba.errors import ConfigError, DatasetError, RunError
 from fgnumba.layers.losses import BinaryCrossEntropy
+from fgnumba.layers.probabilities import sigmoid, softmax
 from fgnumba.runs.configuration import RunConfig
-from fgnumba.runs.probabilities import sigmoid, softmax
 from fgnumba.runs.run_folder import RULES
 from fgnumba.storage.durable import replace
 from fgnumba.training.names import loss_of

@@ -40,19 +40,13 @@ def load(path: AnyPath, device: "str | Device" = "auto") -> "Graph":
     >>> fg.load("three.safetensors")  # doctest: +SKIP
     Sequential([Dense(units=3, activation='identity', bias=True)], input_shape=(5,), device='cpu')
     """
-    from fgnumba.model.described import checked_classes
     from fgnumba.model.saved_model import read_model
     from fgnumba.runs import saved_run
-    from fgnumba.runs.prediction import LABELS
-    from fgnumba.runs.run_folder import CONFIG
-    from fgnumba.storage.damage import undamaged
 
     place = path_of(path, "path")
     if place.is_dir():
         run = saved_run.read(place, device)
-        labels = run.facts.get(LABELS)
-        if isinstance(labels, list) and len(labels) == run.model.outputs:
-            run.model.classes = undamaged(place / CONFIG, lambda: checked_classes(labels))
+        run.model.classes = run.labels
         return run.model
     if not place.exists():
         raise RunError(f"{place}: no such file or folder; a run folder, or a file of model.save, is required")

@@ -6,14 +6,11 @@ import numpy as np
 import numpy.typing as npt
 
 from fgnumba.layers.losses import BinaryCrossEntropy, Loss, SoftmaxCrossEntropy
-from fgnumba.runs.probabilities import sigmoid, softmax
+from fgnumba.layers.probabilities import sigmoid, softmax
 from fgnumba.training.names import loss_of
 
 if TYPE_CHECKING:
     from fgnumba.runs.saved_run import Run
-
-LABELS = "labels"
-"""Key in the ``[run]`` table: the names of the classes."""
 
 
 def is_classifier(run: "Run") -> bool:
@@ -28,7 +25,7 @@ def is_classifier(run: "Run") -> bool:
 
 
 def _loss(run: "Run") -> Loss:
-    return loss_of(getattr(run.config, "loss", None))
+    return loss_of(run.config.loss)
 
 
 def predicted(run: "Run", x: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
@@ -55,10 +52,7 @@ def columns(run: "Run") -> list[str]:
     run : Run
         The run.
     """
-    labels, count = run.facts.get(LABELS), run.model.outputs
-    if isinstance(labels, list) and len(labels) == count:
-        return [str(label) for label in labels]
-    return [str(number) for number in range(count)]
+    return [str(label) for label in run.labels or range(run.model.outputs)]
 
 
 def answers(run: "Run", values: npt.NDArray[np.float32]) -> list[str]:

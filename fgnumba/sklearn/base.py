@@ -207,10 +207,7 @@ class ForwardGradientEstimator(BaseEstimator):
         curve = _Curve(self.tol, self.n_iter_no_change if whole and not judged else None, self.verbose)
         callbacks: list[Callback] = [curve]
         if judged:
-            monitor = "validation_accuracy" if self.trainer_.loss.metric == "accuracy" else "validation_loss"
-            callbacks.append(
-                EarlyStopping(self.n_iter_no_change, monitor, min_delta=self.tol, restore_best=True)
-            )
+            callbacks.append(EarlyStopping(self.n_iter_no_change, min_delta=self.tol, restore_best=True))
         loss, outputs = self.trainer_.loss, self.model_.outputs
         # A data set, of which `fit` does not warn that a part of the data has no example of some class.
         data = Dataset(

@@ -14,6 +14,7 @@ from fgnumba.errors import ConfigError, shown
 from fgnumba.estimators import Estimator
 from fgnumba.layers import Layer
 from fgnumba.layers.losses import Loss, SoftmaxCrossEntropy
+from fgnumba.layers.probabilities import softmax
 from fgnumba.optimizers import Optimizer
 from fgnumba.sklearn.base import ForwardGradientEstimator, weighed
 from fgnumba.training.names import loss_of
@@ -249,9 +250,7 @@ class ForwardGradientClassifier(ClassifierMixin, ForwardGradientEstimator):
         X : array_like, (n, K)
             The examples.
         """
-        z = self._outputs(X)
-        z = np.exp(z - z.max(axis=1, keepdims=True))
-        return np.asarray(z / z.sum(axis=1, keepdims=True))
+        return softmax(self._outputs(X))
 
     def predict_log_proba(self, X: Any) -> npt.NDArray[np.float64]:
         """Return the logarithms of the probabilities of the classes, (n, C).

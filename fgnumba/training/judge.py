@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fgnumba.datasets.dataset import Dataset
-from fgnumba.datasets.split import split
+from fgnumba.datasets.split import cut, judges
 from fgnumba.errors import ConfigError, FgError, shown
 from fgnumba.layers.losses import Loss
 from fgnumba.model.described import checked_classes
@@ -49,12 +49,15 @@ class Parts:
     share : float, optional
         The fraction of the training data that is held out as validation data. None (the default): the user gave other
         data, or none.
+    held : ndarray, (n,) bool, optional
+        Which examples of the whole training data these are. None (the default): none is held out.
     """
 
     whole: Dataset
     training: Dataset
     validation: tuple[npt.NDArray[Any], npt.NDArray[Any]] | None = None
     share: float | None = None
+    held: npt.NDArray[np.bool_] | None = None
 
     @cached_property
     def facts(self) -> dict[str, Any]:
@@ -91,8 +94,9 @@ def parts_of(model: Graph, loss: Loss, dataset: Dataset, validation: Validation,
         return Parts(dataset, dataset)
     share = _share(validation)
     if share is not None:
-        training, x, y = split(dataset, share, seed)
-        return Parts(dataset, training, (x, y), share)
+        held = judges(dataset, share, seed)
+        training, x, y = cut(dataset, held)
+        return Parts(dataset, training, (x, y), share, held)
     if not isinstance(validation, tuple | list) or len(validation) != 2:
         raise ConfigError(
             f"validation is {shown(validation)}; a share of the training data between 0 and 1, "

@@ -7,7 +7,6 @@ from typing import Any
 
 from fgnumba.datasets.augmentation import Augment
 from fgnumba.datasets.dataset import Dataset
-from fgnumba.datasets.split import judges
 from fgnumba.errors import ConfigError, DatasetError, ShapeError, shown
 from fgnumba.model.described import checked_classes
 from fgnumba.storage.digests import digest_of
@@ -126,9 +125,7 @@ def _of_dataset(trainer: Steps, dataset: Dataset, setting: RunSetting) -> tuple[
     if parts is None:
         parts = parts_of(trainer.model, trainer.loss, dataset, setting.validation, trainer.seed)
     if setting.open_ended and given is None and setting.validation is not None:
-        monitor = "validation_accuracy" if trainer.loss.metric == "accuracy" else "validation_loss"
-        stopping = EarlyStopping(PATIENCE, monitor)
-        setting = replace(setting, callbacks=(*setting.callbacks, stopping))
+        setting = replace(setting, callbacks=(*setting.callbacks, EarlyStopping(PATIENCE)))
     batch_size = min(setting.batch_size, len(parts.training.x_train))
     training = (
         parts.training if setting.sample_weight is None else _weighted(trainer, parts, setting.sample_weight)
@@ -144,8 +141,8 @@ def _weighted(trainer: Steps, parts: Parts, sample_weight: Any) -> Dataset:
         raise ShapeError(
             f"sample_weight has shape {weights.shape}; ({n},), one for each example, is required"
         )
-    if parts.share is not None:
-        weights = weights[~judges(parts.whole, parts.share, trainer.seed)]
+    if parts.held is not None:
+        weights = weights[~parts.held]
     training = parts.training
     targets = trainer.loss.with_example_weights().pack(training.y_train, weights)
     return Dataset(training.name, training.x_train, targets)

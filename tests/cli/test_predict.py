@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 import fgnumba as fg
+from fgnumba.layers.probabilities import softmax
 from fgnumba.runs import prediction
 from fgnumba.runs.inputs import read_examples
-from fgnumba.runs.probabilities import softmax
 
 
 @pytest.fixture(scope="module")
