@@ -40,7 +40,7 @@ NARROW = {
     "fgnumba.validation": {"fgnumba.errors"},
     "fgnumba.uninterrupted": set(),
     "fgnumba.colours": set(),
-    "fgnumba.functions": {"fgnumba.errors", "fgnumba.validation"},
+    "fgnumba.functions": {"fgnumba.errors", "fgnumba.validation", "fgnumba.kernels.machine"},
     "fgnumba.storage": {"fgnumba.errors", "fgnumba.validation", "fgnumba.uninterrupted"},
     # How much memory there is decides what may be read.
     "fgnumba.datasets": {
