@@ -47,6 +47,10 @@ class RunError(FgError):
     """A run folder is damaged, would be overwritten, or is no run folder at all."""
 
 
+class DifferentiationError(FgError):
+    """A function does something that has no derivative rule, or Numba cannot compile it."""
+
+
 class FgWarning(UserWarning):
     """A warning about input that can be used but is doubtful, such as a class without an example."""
 

@@ -1,0 +1,81 @@
+"""Single tangents out of vectors of several, and back: for rules that know one tangent at a time."""
+
+from typing import Any
+
+import numpy as np
+from numba.core import types
+from numba.extending import overload
+
+from fgnumba.functions.tangents import Tangents, lane, with_lane
+from fgnumba.functions.zeros import zeros_beside
+
+
+def pick(tangents: Any, index: int) -> Any:
+    """Return one tangent of a number, array or tuple that has several. For compiled code."""
+    raise NotImplementedError("it is for code that Numba compiles")
+
+
+def placed(tangents: Any, index: int, tangent: Any) -> Any:
+    """Return vectors in which one tangent is replaced; arrays are changed in place. For compiled code."""
+    raise NotImplementedError("it is for code that Numba compiles")
+
+
+def begun(tangent: Any, zero: Any) -> Any:
+    """Return zero vectors of the shape of one tangent. For compiled code."""
+    raise NotImplementedError("it is for code that Numba compiles")
+
+
+def count_of(zero: Any) -> int:
+    """Return the number of tangents in a vector. For compiled code."""
+    raise NotImplementedError("it is for code that Numba compiles")
+
+
+@overload(count_of)
+def _count_of(zero: Any) -> Any:
+    count = zero.count
+    return lambda zero: count
+
+
+@overload(pick)
+def _pick(tangents: Any, index: Any) -> Any:
+    if isinstance(tangents, Tangents):
+        return lambda tangents, index: lane(tangents, index)
+    if isinstance(tangents, types.Array) and isinstance(tangents.dtype, Tangents):
+        dtype = _NUMPY[tangents.dtype.dtype]
+
+        def array(tangents, index):
+            result = np.empty(tangents.shape, dtype)
+            for where, value in np.ndenumerate(tangents):
+                result[where] = lane(value, index)
+            return result
+
+        return array
+    if isinstance(tangents, types.BaseTuple) and len(tangents) == 1:
+        return lambda tangents, index: (pick(tangents[0], index),)
+    if isinstance(tangents, types.BaseTuple):
+        return lambda tangents, index: (pick(tangents[0], index), *pick(tangents[1:], index))
+    return lambda tangents, index: tangents
+
+
+_NUMPY = {types.float32: np.float32, types.float64: np.float64}
+
+
+@overload(placed)
+def _placed(tangents: Any, index: Any, tangent: Any) -> Any:
+    if isinstance(tangents, Tangents):
+        return lambda tangents, index, tangent: with_lane(tangents, index, tangent)
+
+    def array(tangents, index, tangent):
+        for where in np.ndindex(tangents.shape):
+            tangents[where] = with_lane(tangents[where], index, tangent[where])
+        return tangents
+
+    return array
+
+
+@overload(begun)
+def _begun(tangent: Any, zero: Any) -> Any:
+    if isinstance(tangent, types.Array):
+        return lambda tangent, zero: zeros_beside(tangent, zero)
+    return lambda tangent, zero: zero
+

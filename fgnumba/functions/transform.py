@@ -1,0 +1,386 @@
+"""Writes a function's tangent: beside each statement, the statement that computes the tangent of its value.
+
+    y = a * b          y = a * b;  dy = da * b + db * a
+
+The result is a function of the arguments and their tangents, in Numba's intermediate representation, with the blocks,
+loops and branches of the first. It can be transformed once more, for derivatives of second order.
+"""
+
+import operator
+from typing import Any
+
+from numba.core import ir, types
+
+from fgnumba.errors import DifferentiationError
+from fgnumba.functions.activity import (
+    ITEMS,
+    Activity,
+    activity_of,
+    arguments_of,
+    bound,
+    function_called,
+    kind_of,
+)
+from fgnumba.functions.array_expressions import in_place_kernel, kernel_of
+from fgnumba.functions.carriers import carries
+from fgnumba.functions.names import NAMES
+from fgnumba.functions.registry import RULES
+from fgnumba.functions.rules import tangent_of_call
+from fgnumba.functions.scalars import write_scalar
+from fgnumba.functions.tangents import Tangents
+from fgnumba.functions.writer import Writer
+
+
+class Transformation:
+    """The tangent of one function for given types.
+
+    Parameters
+    ----------
+    activity : Activity
+        The function and its active variables.
+    vectors : Tangents or None
+        The vectors in which several tangents travel; None for one tangent.
+    tangent_dispatcher : callable
+        Returns the dispatcher of another function's tangent.
+    parallel : bool
+        Whether loops over the elements of arrays may run on several threads.
+    """
+
+    def __init__(
+        self, activity: Activity, vectors: Tangents | None, tangent_dispatcher: Any, parallel: bool
+    ) -> None:
+        self.activity, self.vectors, self.parallel = activity, vectors, parallel
+        self.tangent_dispatcher = tangent_dispatcher
+        self.source = activity.typed.func_ir
+        self.scope = ir.Scope(None, self.source.loc)
+        self.writer = Writer(self.scope, vectors)
+        self.constants = _constants(activity)
+
+    def blocks(self) -> dict[int, ir.Block]:
+        """Return the blocks of the tangent's function."""
+        result = {}
+        for label, block in self.source.blocks.items():
+            self.writer.body = []
+            for statement in block.body:
+                if not isinstance(statement, ir.Del):
+                    self.writer.loc = statement.loc
+                    self.statement(statement)
+            result[label] = ir.Block(self.scope, block.loc)
+            result[label].body = self.writer.body
+        return result
+
+    # Variables.
+
+    def primal(self, variable: ir.Var) -> ir.Var:
+        """Return the variable of a value in the new function."""
+        return self.writer.variable(_renamed(variable.name))
+
+    def own(self, variable: ir.Var) -> ir.Var:
+        """Return the variable of a tangent."""
+        return self.writer.variable(_renamed(variable.name) + "'")
+
+    def active(self, variable: Any) -> bool:
+        """Return whether a variable carries a tangent."""
+        return self.activity.is_active(variable)
+
+    def kind(self, variable: ir.Var) -> types.Type:
+        """Return the type of a variable."""
+        return self.activity.kind(variable)
+
+    def tangent(self, variable: ir.Var, kind: types.Type | None = None) -> ir.Var:
+        """Return a variable's tangent; zero if it carries none."""
+        if self.active(variable):
+            return self.own(variable)
+        return self.writer.zero(self.primal(variable), self.kind(variable) if kind is None else kind)
+
+    def optional(self, variable: Any) -> ir.Var | None:
+        """Return a variable's tangent; None if it carries none."""
+        return self.own(variable) if self.active(variable) else None
+
+    # Statements.
+
+    def statement(self, statement: Any) -> None:
+        """Write a statement and, if its target is active, its tangent's."""
+        if isinstance(statement, ir.Assign):
+            self.assign(statement)
+        elif isinstance(statement, (ir.SetItem, ir.StaticSetItem)):
+            self.store(statement)
+        elif isinstance(statement, ir.Return):
+            self.give_back(statement)
+        else:
+            self.writer.body.append(self.copied(statement))
+
+    def copied(self, statement: Any) -> Any:
+        """Return a statement with the new function's variables."""
+        loc = statement.loc
+        if isinstance(statement, ir.Jump):
+            return ir.Jump(statement.target, loc)
+        if isinstance(statement, ir.Branch):
+            return ir.Branch(self.primal(statement.cond), statement.truebr, statement.falsebr, loc)
+        result = statement.__class__.__new__(statement.__class__)
+        for name, value in vars(statement).items():
+            setattr(result, name, _with_variables(value, self.primal))
+        return result
+
+    def assign(self, statement: ir.Assign) -> None:
+        """Write an assignment."""
+        target, value = statement.target, statement.value
+        if isinstance(value, ir.Expr):
+            if value.op == "null":
+                return
+            self.expression(target, value)
+            return
+        if isinstance(value, ir.Var):
+            self.writer.assign(self.primal(value), self.primal(target))
+            if self.active(target):
+                self.writer.assign(self.tangent(value, self._kind_at(value, target)), self.own(target))
+            return
+        self.writer.assign(value, self.primal(target))
+        if self.active(target):
+            self.writer.assign(self._first_tangent(target, value), self.own(target))
+
+    def _kind_at(self, source: ir.Var, target: ir.Var) -> types.Type:
+        """Return the type for a zero: a number that begins as an integer is a float where loops meet."""
+        kind = self.kind(source)
+        return kind if isinstance(kind, (types.Array, types.BaseTuple)) and carries(kind) else self.kind(target)
+
+    def _first_tangent(self, target: ir.Var, value: Any) -> Any:
+        if isinstance(value, ir.Arg) and self.activity.given[value.index]:
+            count = len(self.source.arg_names)
+            return ir.Arg(f"tangent_{value.name}", count + value.index, self.writer.loc)
+        return self.writer.zero(self.primal(target), self.kind(target))
+
+    def store(self, statement: Any) -> None:
+        """Write a store into an array."""
+        self.writer.body.append(self.copied(statement))
+        if not self.active(statement.target):
+            return
+        self._store_tangent(statement, self._stored(statement.value))
+
+    def _stored(self, value: ir.Var) -> ir.Var:
+        if self.active(value):
+            return self.own(value)
+        kind = self.kind(value)
+        dtype = kind.dtype if isinstance(kind, types.Array) else kind
+        return self.writer.zero(self.primal(value), dtype if isinstance(dtype, types.Float) else types.float64)
+
+    def _store_tangent(self, statement: Any, value: ir.Var) -> None:
+        target, loc = self.own(statement.target), statement.loc
+        if isinstance(statement, ir.SetItem):
+            self.writer.body.append(ir.SetItem(target, self.primal(statement.index), value, loc))
+        else:
+            index = self.primal(statement.index_var)
+            self.writer.body.append(ir.StaticSetItem(target, statement.index, index, value, loc))
+
+    def give_back(self, statement: ir.Return) -> None:
+        """Write the return of a value with its tangent."""
+        value = statement.value
+        pair = self.writer.members(self.primal(value), self.tangent(value, self.activity.typed.return_type))
+        result = self.writer.assign(ir.Expr.cast(pair, statement.loc))
+        self.writer.body.append(ir.Return(result, statement.loc))
+
+    # Expressions.
+
+    def expression(self, target: ir.Var, value: ir.Expr) -> None:
+        """Write the assignment of an expression."""
+        if value.op == "call" and self.call(target, value):
+            return
+        if value.op == "arrayexpr":
+            self.array_expression(target, value)
+            return
+        if value.op == "inplace_binop" and self.active(target) and isinstance(self.kind(target), types.Array):
+            self.in_place(target, value)
+            return
+        self.writer.assign(self.copied_expression(value), self.primal(target))
+        if self.active(target):
+            self.writer.assign(self.tangent_of(target, value), self.own(target))
+
+    def copied_expression(self, value: ir.Expr) -> ir.Expr:
+        """Return an expression with the new function's variables."""
+        members = {name: _with_variables(member, self.primal) for name, member in value._kws.items()}
+        return ir.Expr(value.op, self.writer.loc, **members)
+
+    def shadow(self, value: ir.Expr) -> ir.Expr:
+        """Return the same expression of tangents; indices and counts stay."""
+        members = {}
+        for name, member in value._kws.items():
+            change = self.primal if name in ("index", "index_var") else self.tangent
+            members[name] = _with_variables(member, change)
+        return ir.Expr(value.op, self.writer.loc, **members)
+
+    def tangent_of(self, target: ir.Var, value: ir.Expr) -> Any:
+        """Return the tangent of an expression that is no call."""
+        if not any(self.active(operand) for operand in value.list_vars()):
+            return self.writer.zero(self.primal(target), self.kind(target))
+        if value.op in ("binop", "inplace_binop", "unary"):
+            return self.operation(target, value)
+        if value.op == "getattr" and isinstance(self.kind(value.value), types.BaseNamedTuple):
+            index = self.kind(value.value).fields.index(value.attr)
+            return ir.Expr.static_getitem(self.own(value.value), index, None, self.writer.loc)
+        if value.op in ITEMS and not self.active(value.value):
+            return self.writer.zero(self.primal(target), self.kind(target))
+        return self.shadow(value)
+
+    def operation(self, target: ir.Var, value: ir.Expr) -> Any:
+        """Return the tangent of an operator."""
+        if value.op == "unary":
+            operands = [value.value]
+        else:
+            operands = [value.lhs, value.rhs]
+        kind = self.kind(target)
+        if isinstance(kind, types.BaseTuple):
+            return self.shadow(value)
+        if value.fn in RULES:
+            values = [self.primal(one) for one in operands]
+            return tangent_of_call(self, value.fn, values, {}, operands, {}, target)
+        return write_scalar(
+            self.writer,
+            NAMES[value.fn],
+            [self.primal(operand) for operand in operands],
+            [self.optional(operand) for operand in operands],
+            self.primal(target),
+            types.unliteral(kind),
+            self.constants.get(operands[-1].name) if len(operands) == 2 else None,
+        )
+
+    def array_expression(self, target: ir.Var, value: ir.Expr) -> None:
+        """Write an array expression: one loop over the elements that computes values and tangents."""
+        kernel, leaves, tangents = kernel_of(self, value.expr, self.kind(target), self.active(target))
+        result = self.writer.call(kernel, *[self.primal(leaf) for leaf in leaves], *tangents)
+        if not self.active(target):
+            self.writer.assign(result, self.primal(target))
+            return
+        self.writer.assign(self.writer.item(result, 0), self.primal(target))
+        self.writer.assign(self.writer.item(result, 1), self.own(target))
+
+    def in_place(self, target: ir.Var, value: ir.Expr) -> None:
+        """Write ``x op= y`` of an array: one loop that changes values and tangents."""
+        kernel, tangents = in_place_kernel(self, value)
+        self.writer.call(kernel, self.primal(value.lhs), self.primal(value.rhs), self.own(value.lhs), *tangents)
+        self.writer.assign(self.primal(value.lhs), self.primal(target))
+        self.writer.assign(self.own(value.lhs), self.own(target))
+
+    # Calls.
+
+    def call(self, target: ir.Var, value: ir.Expr) -> bool:
+        """Write a call that needs more than its own copy; return whether it did."""
+        function, owner = function_called(self.activity, value)
+        if isinstance(self.activity.typed.typemap[value.func.name], types.Dispatcher):
+            return self.call_of_function(target, value)
+        if not self.active(target):
+            return False
+        positional, named = arguments_of(value, owner)
+        if not any(self.active(one) for one in (*positional, *named.values())):
+            return False
+        self.writer.assign(self.copied_expression(value), self.primal(target))
+        tangent = self.tangent_of_known(function, target, positional, named)
+        self.writer.assign(tangent, self.own(target))
+        return True
+
+    def tangent_of_known(self, function: Any, target: ir.Var, positional: list[Any], named: Any) -> Any:
+        """Return the tangent of a call of a function that Numba or NumPy provides."""
+        kind = self.kind(target)
+        values = [self.primal(one) for one in positional]
+        if function in RULES:
+            by_name = {name: self.primal(one) for name, one in named.items()}
+            return tangent_of_call(self, function, values, by_name, positional, named, target)
+        if isinstance(function, types.NamedTupleClass):
+            return self.writer.members(*[self.tangent(one) for one in positional])
+        if function is tuple:
+            return self.own(positional[0])
+        if isinstance(function, types.NumberClass) or function in (float, complex):
+            return self.converted(positional[0], kind)
+        name = NAMES[function]
+        if name in ("maximum", "minimum") and len(positional) > 2:
+            return self.extreme_of_several(function, positional, kind)
+        exponent = self.constants.get(positional[-1].name) if name == "power" else None
+        tangents = [self.optional(one) for one in positional]
+        return write_scalar(self.writer, name, values, tangents, self.primal(target), kind, exponent)
+
+    def converted(self, source: ir.Var, kind: types.Type) -> ir.Var:
+        """Write the conversion of a tangent to another type of number."""
+        if self.vectors is None:
+            return self.writer.call(kind, self.own(source))
+        # A product with 1 of the wider type widens; narrowing happens where the tangent is stored.
+        return self.writer.binary(operator.mul, self.own(source), self.writer.number(1.0, kind))
+
+    def extreme_of_several(self, function: Any, operands: list[Any], kind: types.Type) -> ir.Var:
+        """Write max(a, b, c, …) as a chain of two."""
+        value, tangent = self.primal(operands[0]), self.optional(operands[0])
+        for operand in operands[1:]:
+            both = [value, self.primal(operand)]
+            value = self.writer.call(function, *both)
+            if tangent is not None or self.active(operand):
+                tangent = write_scalar(
+                    self.writer, NAMES[function], both, [tangent, self.optional(operand)], value, kind
+                )
+        assert tangent is not None
+        return tangent
+
+    def call_of_function(self, target: ir.Var, value: ir.Expr) -> bool:
+        """Write the call of another compiled function as the call of its tangent."""
+        dispatcher = self.activity.typed.typemap[value.func.name].dispatcher
+        if value.vararg is not None:
+            return False
+        operands = bound(dispatcher, *arguments_of(value, None))
+        if not any(self.active(one) for one in operands):
+            return False
+        arguments = [self.primal(one) if isinstance(one, ir.Var) else self.writer.constant(one) for one in operands]
+        tangents = [self.own(one) if self.active(one) else self.writer.constant(None) for one in operands]
+        kinds = tuple(kind_of(self.activity, one) for one in operands)
+        activity_of(dispatcher, kinds, tuple(self.active(one) for one in operands))
+        pair = self.writer.call(self.tangent_dispatcher(dispatcher), *arguments, *tangents)
+        self.writer.assign(self.writer.item(pair, 0), self.primal(target))
+        if self.active(target):
+            self.writer.assign(self.writer.item(pair, 1), self.own(target))
+        return True
+
+
+def _renamed(name: str) -> str:
+    # Numba numbers the versions of a variable by a dot.
+    return name.replace(".", "_")
+
+
+def _with_variables(value: Any, change: Any) -> Any:
+    """Return a member of a statement with its variables replaced."""
+    if isinstance(value, ir.Var):
+        return change(value)
+    if isinstance(value, (list, tuple)):
+        return type(value)(_with_variables(member, change) for member in value) if _plain(value) else value
+    return value
+
+
+def _plain(value: Any) -> bool:
+    return type(value) in (list, tuple)
+
+
+def _constants(activity: Activity) -> dict[str, Any]:
+    """Return the numbers that variables hold which are assigned once, from a constant."""
+    values: dict[str, list[Any]] = {}
+    for block in activity.typed.func_ir.blocks.values():
+        for statement in block.body:
+            if isinstance(statement, ir.Assign):
+                values.setdefault(statement.target.name, []).append(statement.value)
+    result = {}
+    for name, definitions in values.items():
+        value = definitions[0]
+        if len(definitions) == 1 and isinstance(value, (ir.Const, ir.Global, ir.FreeVar)):
+            if type(value.value) in (int, float):
+                result[name] = value.value
+    return result
+
+
+def checked_arguments(activity: Activity, nondiff: frozenset[str]) -> None:
+    """Refuse an argument without a tangent that is written with values that carry one.
+
+    Raises
+    ------
+    DifferentiationError
+        The argument is not in `nondiff`.
+    """
+    for index, name in enumerate(activity.typed.func_ir.arg_names):
+        if activity.active_argument(index) and not activity.given[index] and name not in nondiff:
+            raise DifferentiationError(
+                f"{activity.function.__qualname__}: argument {name!r} is written with values that carry a tangent; "
+                f"give it a tangent (zeros), or name it in nondiff="
+            )

@@ -1,0 +1,38 @@
+"""Arrays of zero tangents beside arrays of values."""
+
+from typing import Any
+
+import numpy as np
+from numba.core import types
+from numba.extending import overload
+
+from fgnumba.functions.registry import constant
+from fgnumba.functions.tangents import Tangents, view_of
+
+
+def zeros_beside(array: Any, zero: Any) -> Any:
+    """Return zero tangents of an array's shape; `zero` is the tangent of one number. For compiled code."""
+    raise NotImplementedError("it is for code that Numba compiles")
+
+
+@overload(zeros_beside)
+def _zeros_beside(array: Any, zero: Any) -> Any:
+    if not isinstance(array, types.Array):
+        return None
+    dtype = array.dtype
+    if not isinstance(zero, Tangents):
+
+        def one(array, zero):
+            return np.zeros(array.shape, dtype)
+
+        return one
+    count = zero.count
+    view = view_of(dtype, count, zero.collapsed)
+
+    def several(array, zero):
+        return view(np.zeros((*array.shape, count), dtype))
+
+    return several
+
+
+constant(zeros_beside)
