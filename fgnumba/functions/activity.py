@@ -92,6 +92,15 @@ class Activity:
                 self.roots.discard(other)
                 self.roots.add(one)
 
+    def definition(self, variable: ir.Var) -> ir.Expr:
+        """Return the expression whose value a variable has."""
+        for statement in statements(self.typed):
+            if isinstance(statement, ir.Assign) and statement.target.name == variable.name:
+                if isinstance(statement.value, ir.Var):
+                    return self.definition(statement.value)
+                return statement.value
+        raise AssertionError(f"{variable.name} has no definition")
+
     def refuse(self, what: str, loc: ir.Loc) -> NoReturn:
         """Raise the error of an operation that has no rule."""
         raise DifferentiationError(
@@ -282,7 +291,7 @@ def function_called(activity: Activity, value: ir.Expr) -> tuple[Any, ir.Var | N
     """Return the function that an expression calls, and the array of whose methods it is one."""
     kind = activity.typed.typemap[value.func.name]
     if isinstance(kind, types.BoundFunction):
-        definition = _definition(activity, value.func)
+        definition = activity.definition(value.func)
         method = kind.typing_key if isinstance(kind.typing_key, str) else definition.attr
         return METHODS.get((type(kind.this).__name__, definition.attr), method), definition.value
     if isinstance(kind, types.Dispatcher):
@@ -292,15 +301,6 @@ def function_called(activity: Activity, value: ir.Expr) -> tuple[Any, ir.Var | N
     if isinstance(kind, types.Function):
         return kind.typing_key, None
     return kind, None
-
-
-def _definition(activity: Activity, variable: ir.Var) -> ir.Expr:
-    for statement in statements(activity.typed):
-        if isinstance(statement, ir.Assign) and statement.target.name == variable.name:
-            if isinstance(statement.value, ir.Var):
-                return _definition(activity, statement.value)
-            return statement.value
-    raise AssertionError(f"{variable.name} has no definition")
 
 
 def arguments_of(value: ir.Expr, owner: ir.Var | None) -> tuple[list[Any], dict[str, Any]]:

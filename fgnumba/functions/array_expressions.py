@@ -6,14 +6,16 @@ common is computed once.
 """
 
 import operator
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
 import numpy as np
-from numba import njit
+from numba import njit, prange
 from numba.core import ir, types
 from numba.np.numpy_support import as_dtype
 
+from fgnumba.functions.auxiliary import INNER
 from fgnumba.functions.carriers import carries
 from fgnumba.functions.zeros import zeros_beside
 
@@ -115,15 +117,59 @@ def _scalar_function(source: str, count: int, functions: tuple[Any, ...]) -> Any
     names = ", ".join(f"x{index}" for index in range(count))
     space = {f"f{index}": function for index, function in enumerate(functions)}
     exec(f"def element({names}):\n    return {source}\n", space)  # noqa: S102
-    return njit(error_model="numpy")(space["element"])
+    return njit(error_model="numpy", **INNER)(space["element"])
 
 
-def _element(name: str, dimensions: int, result: int) -> str:
-    """Return an operand's element where the loops stand: trailing dimensions, as broadcasting has it."""
+def _element(name: str, dimensions: int, result: int, stretch: bool = False) -> str:
+    """Return an operand's element where the loops stand: trailing dimensions, as broadcasting has it.
+
+    With `stretch`, an operand's axis of length 1 stays at its only element.
+    """
     if dimensions < 0:
         return name
-    indices = ", ".join(f"i{axis}" for axis in range(result - dimensions, result))
+    places = range(result - dimensions, result)
+    if stretch:
+        indices = ", ".join(f"i{axis} * {name}_{axis}" for axis in places)
+    else:
+        indices = ", ".join(f"i{axis}" for axis in places)
     return f"{name}[{indices}]" if indices else f"{name}[()]"
+
+
+def _shape_lines(names: list[str], dimensions: tuple[int, ...], result: int) -> list[str]:
+    """Return the lines that find the common shape, and refuse shapes that do not fit."""
+    lines = []
+    for axis in range(result):
+        lengths = [
+            f"{name}.shape[{axis - result + count}]"
+            for name, count in zip(names, dimensions, strict=True)
+            if count > 0 and axis >= result - count
+        ]
+        lines.append(f"    n{axis} = {lengths[0]}")
+        for length in lengths[1:]:
+            lines.append(f"    if n{axis} == 1:")
+            lines.append(f"        n{axis} = {length}")
+            lines.append(f"    elif {length} != 1 and {length} != n{axis}:")
+            lines.append("        raise ValueError('operands of an array expression have shapes that do not fit')")
+    return lines
+
+
+def _stretch_lines(names: list[str], dimensions: tuple[int, ...], result: int) -> list[str]:
+    """Return the lines that find which operands are stretched, and along which axes."""
+    lines, tests = [], []
+    for name, count in zip(names, dimensions, strict=True):
+        for axis in range(result - max(count, 0), result):
+            lines.append(f"    {name}_{axis} = 1 if {name}.shape[{axis - result + count}] == n{axis} else 0")
+            tests.append(f"{name}_{axis}")
+    return [*lines, f"    full = {' and '.join(f'{test} == 1' for test in tests) or 'True'}"]
+
+
+def _loops(result: int, parallel: bool, depth: int, body: str) -> list[str]:
+    """Return nested loops over all elements around a line."""
+    lines, indent = [], "    " * depth
+    for axis in range(result):
+        lines.append(f"{indent}for i{axis} in {'prange' if parallel and axis == 0 else 'range'}(n{axis}):")
+        indent += "    "
+    return [*lines, indent + body]
 
 
 @cache
@@ -137,75 +183,65 @@ def _loop(
     parallel: bool,
 ) -> Any:
     names = [f"x{index}" for index in range(len(dimensions))]
-    arrays = [name for name, count in zip(names, dimensions, strict=True) if count >= 0]
     tangents = [f"d{name}" for name in names] if active else []
     arguments = [*names, *tangents, *(["zero"] if active else [])]
-    lines = [f"def loop({', '.join(arguments)}):"]
-    shapes = ", ".join(f"{name}.shape" for name in arrays)
-    lines.append(f"    shape = broadcast({shapes})" if len(arrays) > 1 else f"    shape = {arrays[0]}.shape")
-    for name, count, on in zip(names, dimensions, mask, strict=True):
-        if count > 0 and len(arrays) > 1:
-            # An operand that is stretched is copied once at its full size, so that the loop below is the only one.
-            lines.append(f"    if {name}.shape != shape[{result - count}:]:")
-            lines.append(f"        {name} = stretched({name}, shape[{result - count}:])")
-            if on:
-                lines.append(f"        d{name} = stretched(d{name}, shape[{result - count}:])")
-    lines.append("    y = empty(shape, dtype)")
+    lines = [f"def loop({', '.join(arguments)}):", *_shape_lines(names, dimensions, result)]
+    shape = "".join(f"n{axis}, " for axis in range(result))
+    lines.append(f"    y = empty(({shape}), dtype)")
     if active:
         lines.append("    dy = zeros_beside(y, zero)")
-    indent = "    "
-    for axis in range(result):
-        lines.append(f"{indent}for i{axis} in {'prange' if parallel and axis == 0 else 'range'}(shape[{axis}]):")
-        indent += "    "
-    values = [_element(name, count, result) for name, count in zip(names, dimensions, strict=True)]
-    here = _element("y", result, result)
-    if active:
-        values += [
-            _element(f"d{name}", count, result) if on else "None"
-            for name, count, on in zip(names, dimensions, mask, strict=True)
-        ]
-        lines.append(f"{indent}{here}, {_element('dy', result, result)} = element({', '.join(values)})")
-        lines.append("    return y, dy")
-    else:
-        lines.append(f"{indent}{here} = element({', '.join(values)})")
-        lines.append("    return y")
+
+    def body(stretch: bool) -> str:
+        values = [_element(name, count, result, stretch) for name, count in zip(names, dimensions, strict=True)]
+        here = _element("y", result, result)
+        if not active:
+            return f"{here} = element({', '.join(values)})"
+        for value, on in zip(list(values), mask, strict=True):
+            values.append(f"d{value}" if on else "None")
+        return f"{here}, {_element('dy', result, result)} = element({', '.join(values)})"
+
+    lines += _choice(names, dimensions, result, parallel, body)
+    lines.append("    return y, dy" if active else "    return y")
     return _compiled(lines, function, dtype, parallel)
+
+
+def _choice(
+    names: list[str], dimensions: tuple[int, ...], result: int, parallel: bool, body: Callable[[bool], str]
+) -> list[str]:
+    """Return the loops: plain ones where all operands have the full shape, others where one is stretched."""
+    if sum(count > 0 for count in dimensions) < 2:
+        return _loops(result, parallel, 1, body(False))
+    return [
+        *_stretch_lines(names, dimensions, result),
+        *("    if full:", *_loops(result, parallel, 2, body(False))),
+        *("    else:", *_loops(result, parallel, 2, body(True))),
+    ]
 
 
 @cache
 def _loop_in_place(function: Any, result: int, right: int, active: bool, parallel: bool) -> Any:
-    lines = ["def loop(y, x, dy, dx):"]
-    if right > 0:
-        lines.append(f"    if x.shape != y.shape[{result - right}:]:")
-        lines.append(f"        x = stretched(x, y.shape[{result - right}:])")
-        if active:
-            lines.append(f"        dx = stretched(dx, y.shape[{result - right}:])")
-    indent = "    "
-    for axis in range(result):
-        lines.append(f"{indent}for i{axis} in {'prange' if parallel and axis == 0 else 'range'}(y.shape[{axis}]):")
-        indent += "    "
-    here, tangent = _element("y", result, result), _element("dy", result, result)
-    other = _element("dx", right, result) if active else "None"
-    lines.append(f"{indent}{here}, {tangent} = element({here}, {_element('x', right, result)}, {tangent}, {other})")
+    lines = ["def loop(y, x, dy, dx):", *[f"    n{axis} = y.shape[{axis}]" for axis in range(result)]]
+    for axis in range(result - max(right, 0), result):
+        length = f"x.shape[{axis - result + right}]"
+        lines.append(f"    if {length} != 1 and {length} != n{axis}:")
+        lines.append("        raise ValueError('the right-hand side does not fit the array that is changed')")
+
+    def body(stretch: bool) -> str:
+        here, tangent = _element("y", result, result), _element("dy", result, result)
+        other = _element("x", right, result, stretch)
+        return f"{here}, {tangent} = element({here}, {other}, {tangent}, {'d' + other if active else 'None'})"
+
+    lines += _choice(["x", "y"], (right, result if right > 0 else -1), result, parallel, body)
     return _compiled(lines, function, np.dtype(np.float64), parallel)
 
 
 def _compiled(lines: list[str], function: Any, dtype: np.dtype[Any], parallel: bool) -> Any:
-    from numba import prange
-
     space = {
         "element": function,
-        "broadcast": np.broadcast_shapes,
-        "stretched": _stretched,
         "empty": np.empty,
         "zeros_beside": zeros_beside,
         "dtype": dtype.type,
         "prange": prange,
     }
     exec("\n".join(lines) + "\n", space)  # noqa: S102
-    return njit(parallel=parallel, error_model="numpy")(space["loop"])
-
-
-@njit
-def _stretched(array, shape):
-    return np.broadcast_to(array, shape).copy()
+    return njit(parallel=parallel, error_model="numpy", **INNER)(space["loop"])

@@ -9,6 +9,9 @@ from numba.core import types
 from numba.core.typing.templates import signature
 from numba.extending import intrinsic
 
+INNER = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+"""Options of functions that only compiled code calls: they compile faster, and take vectors, which Python has not."""
+
 
 def _float_of(*kinds: types.Type) -> types.Type:
     """Return the type of a quotient: float32 only if no operand needs more."""
@@ -31,31 +34,31 @@ def quotient(typingctx: Any, a: Any, b: Any) -> Any:
     return signature(kind, kind, kind), lowered
 
 
-@njit(error_model="numpy")
+@njit(error_model="numpy", **INNER)
 def divided(a, b):
     return a / b
 
 
-@njit
+@njit(**INNER)
 def power_slope(a, b):
     if b == 0:
         return 0.0 * a
     return b * np.power(a, b - 1.0)
 
 
-@njit
+@njit(**INNER)
 def nonzero(x):
     return x if x != 0 else x + 1
 
 
-@njit
+@njit(**INNER)
 def larger_share(a, b):
     if a > b:
         return 1.0
     return 0.5 if a == b else 0.0
 
 
-@njit(error_model="numpy")
+@njit(error_model="numpy", **INNER)
 def sinc_slope(x):
     """sin(π x) / (π x), differentiated; near 0 by its series, since the quotient cancels there."""
     z = math.pi * x
@@ -69,7 +72,7 @@ def sinc_slope(x):
     return (math.cos(z) - math.sin(z) / z) / x
 
 
-@njit(error_model="numpy")
+@njit(error_model="numpy", **INNER)
 def digamma(x):
     """Derivative of log Γ: reflection below 0, recurrence up to 10, then Stirling's series."""
     result = 0.0 * x
@@ -90,7 +93,7 @@ def digamma(x):
     return result + math.log(x) - 0.5 / x - series
 
 
-@njit
+@njit(**INNER)
 def where(condition, a, b):
     return a if condition else b
 

@@ -34,6 +34,9 @@ class _WriteTangent(FunctionPass):  # type: ignore[misc]
     def run_pass(self, state: Any) -> bool:
         tangent = state.func_id.func.__fgnumba_tangent__
         state.func_ir = tangent.statements(tuple(state.args), state.func_id)
+        # The statements name functions that were made just now, which the contexts do not know yet.
+        state.typingctx.refresh()
+        state.targetctx.refresh()
         return True
 
 
@@ -45,6 +48,10 @@ class _TangentCompiler(CompilerBase):  # type: ignore[misc]
         return passes
 
     def define_pipelines(self) -> list[Any]:
+        # Vectors exist in compiled code alone: Python cannot be given any.
+        if any(True for _ in vectors_in(tuple(self.state.args))):
+            self.state.flags.no_cpython_wrapper = True
+            self.state.flags.no_cfunc_wrapper = True
         passes = self.untyped_pipeline(self.state)
         for part in (
             DefaultPassBuilder.define_typed_pipeline(self.state),

@@ -273,9 +273,22 @@ class Transformation:
         if not any(self.active(one) for one in (*positional, *named.values())):
             return False
         self.writer.assign(self.copied_expression(value), self.primal(target))
-        tangent = self.tangent_of_known(function, target, positional, named)
+        if owner is not None and function in RULES and RULES[function].kind == "same":
+            tangent = self.same_method(owner, value)
+        else:
+            tangent = self.tangent_of_known(function, target, positional, named)
         self.writer.assign(tangent, self.own(target))
         return True
+
+    def same_method(self, owner: ir.Var, value: ir.Expr) -> ir.Var:
+        """Write the call of the same method of the tangents; its arguments are counts and sizes."""
+        if any(self.active(operand) for operand in (*value.args, *dict(value.kws).values())):
+            self.activity.refuse("a method with arguments that carry a tangent", self.writer.loc)
+        name = self.activity.definition(value.func).attr
+        method = self.writer.assign(ir.Expr.getattr(self.own(owner), name, self.writer.loc))
+        arguments = [self.primal(one) for one in value.args]
+        named = [(key, self.primal(one)) for key, one in value.kws]
+        return self.writer.assign(ir.Expr.call(method, arguments, named, self.writer.loc))
 
     def tangent_of_known(self, function: Any, target: ir.Var, positional: list[Any], named: Any) -> Any:
         """Return the tangent of a call of a function that Numba or NumPy provides."""

@@ -15,7 +15,7 @@ def zeros_beside(array: Any, zero: Any) -> Any:
     raise NotImplementedError("it is for code that Numba compiles")
 
 
-@overload(zeros_beside)
+@overload(zeros_beside, strict=False)
 def _zeros_beside(array: Any, zero: Any) -> Any:
     if not isinstance(array, types.Array):
         return None

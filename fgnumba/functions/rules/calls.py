@@ -7,6 +7,7 @@ from numba import njit
 from numba.core import ir, types
 
 from fgnumba.errors import DifferentiationError
+from fgnumba.functions.auxiliary import INNER
 from fgnumba.functions.registry import RULES, Rule
 from fgnumba.functions.rules.lanes import begun, count_of, pick, placed
 
@@ -88,7 +89,7 @@ def _bound(rule: Rule, function: Any, positional: list[Any], named: dict[str, An
 
 @cache
 def _formula(rule: Rule) -> Any:
-    return njit(error_model="numpy")(rule.tangent)
+    return njit(error_model="numpy", **INNER)(rule.tangent)
 
 
 @cache
@@ -101,7 +102,7 @@ def _linear(function: Any, rule: Rule) -> Any:
     exec(  # noqa: S102
         f"def tangent(y, {', '.join((*names, *tangents))}):\n    return function({', '.join(inner)})\n", space
     )
-    return njit(space["tangent"])
+    return njit(**INNER)(space["tangent"])
 
 
 @cache
@@ -121,4 +122,4 @@ def _lane_by_lane(tangent: Any, count: int, mask: tuple[bool, ...]) -> Any:
     ]
     space = {"tangent": tangent, "pick": pick, "placed": placed, "begun": begun, "count_of": count_of}
     exec("\n".join(lines) + "\n", space)  # noqa: S102
-    return njit(space["lanes"])
+    return njit(**INNER)(space["lanes"])

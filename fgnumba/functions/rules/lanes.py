@@ -30,13 +30,13 @@ def count_of(zero: Any) -> int:
     raise NotImplementedError("it is for code that Numba compiles")
 
 
-@overload(count_of)
+@overload(count_of, strict=False)
 def _count_of(zero: Any) -> Any:
     count = zero.count
     return lambda zero: count
 
 
-@overload(pick)
+@overload(pick, strict=False)
 def _pick(tangents: Any, index: Any) -> Any:
     if isinstance(tangents, Tangents):
         return lambda tangents, index: lane(tangents, index)
@@ -60,7 +60,7 @@ def _pick(tangents: Any, index: Any) -> Any:
 _NUMPY = {types.float32: np.float32, types.float64: np.float64}
 
 
-@overload(placed)
+@overload(placed, strict=False)
 def _placed(tangents: Any, index: Any, tangent: Any) -> Any:
     if isinstance(tangents, Tangents):
         return lambda tangents, index, tangent: with_lane(tangents, index, tangent)
@@ -73,7 +73,7 @@ def _placed(tangents: Any, index: Any, tangent: Any) -> Any:
     return array
 
 
-@overload(begun)
+@overload(begun, strict=False)
 def _begun(tangent: Any, zero: Any) -> Any:
     if isinstance(tangent, types.Array):
         return lambda tangent, zero: zeros_beside(tangent, zero)
