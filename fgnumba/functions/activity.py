@@ -333,7 +333,7 @@ def _call(activity: Activity, target: ir.Var, value: ir.Expr, loc: ir.Loc) -> No
     if value.vararg is not None:
         activity.refuse("a call with *arguments", loc)
     kind = activity.kind(target)
-    if _is_zero(function, kind, rule):
+    if is_zero(function, kind, rule):
         return
     if not (
         rule is not None
@@ -347,7 +347,8 @@ def _call(activity: Activity, target: ir.Var, value: ir.Expr, loc: ir.Loc) -> No
         activity.activate(target.name)
 
 
-def _is_zero(function: Any, kind: types.Type, rule: Rule | None) -> bool:
+def is_zero(function: Any, kind: types.Type, rule: Rule | None) -> bool:
+    """Return whether the derivative of a call is zero wherever there is one."""
     if is_constant(function) or (rule is not None and rule.kind == "constant"):
         return True
     conversion = isinstance(function, types.NumberClass) or function in (int, bool, len, str)

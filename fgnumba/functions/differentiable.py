@@ -68,14 +68,15 @@ class _Tangent:
 
     def __init__(self, primal: Any, nondiff: frozenset[str] = frozenset()) -> None:
         self.primal, self.nondiff = primal, nondiff
-        self.names = list(inspect.signature(primal.py_func).parameters)
+        self.names = names_of(primal)
+        self.tangents = _tangent_names(self.names)
         options = {name: primal.targetoptions[name] for name in _OPTIONS if name in primal.targetoptions}
         self.parallel = bool(options.get("parallel"))
         self.dispatcher = njit(pipeline_class=_TangentCompiler, **options)(self._stub())
 
     def _stub(self) -> Callable[..., Any]:
         name = f"{self.primal.py_func.__name__}_tangent"
-        parameters = ", ".join((*self.names, *(f"tangent_{one}" for one in self.names)))
+        parameters = ", ".join((*self.names, *self.tangents))
         space: dict[str, Any] = {"__name__": self.primal.py_func.__module__}
         exec(f"def {name}({parameters}):\n    pass\n", space)  # noqa: S102
         stub: Any = space[name]
@@ -91,7 +92,7 @@ class _Tangent:
         activity = analysed(typed, self.primal.py_func, given)
         checked_arguments(activity, self.nondiff)
         vectors = next(vectors_in(kinds[count:]), None)
-        return Transformation(activity, vectors, tangent_of, self.parallel)
+        return Transformation(activity, self.tangents, vectors, tangent_of, self.parallel)
 
     def statements(self, kinds: tuple[types.Type, ...], func_id: Any) -> ir.FunctionIR:
         """Return the tangent's statements."""
@@ -99,9 +100,23 @@ class _Tangent:
         source = transformation.source
         result = source.derive(transformation.blocks())
         result.func_id, result.arg_count = func_id, 2 * len(self.names)
-        result.arg_names = [*self.names, *(f"tangent_{name}" for name in self.names)]
+        result.arg_names = [*self.names, *self.tangents]
         result._definitions = build_definitions(result.blocks)
         return result
+
+
+def _tangent_names(names: list[str]) -> list[str]:
+    """Return a name for each argument's tangent that no argument has; those of a tangent may have them already."""
+    prefix, level = "tangent_", 1
+    while any(prefix + name in names for name in names):
+        level += 1
+        prefix = f"tangent{level}_"
+    return [prefix + name for name in names]
+
+
+def names_of(primal: Any) -> list[str]:
+    """Return the names of a Numba function's parameters."""
+    return list(inspect.signature(primal.py_func).parameters)
 
 
 def tangent_of(primal: Any, nondiff: frozenset[str] = frozenset()) -> Any:

@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 
+from fgnumba.functions.auxiliary import quotient
 from fgnumba.functions.partials import SCALAR_FUNCTIONS
 
 _OPERATORS: dict[str, tuple[Any, ...]] = {
     "add": (operator.add, operator.iadd),
     "subtract": (operator.sub, operator.isub),
     "multiply": (operator.mul, operator.imul),
-    "divide": (operator.truediv, operator.itruediv, np.true_divide),
+    "divide": (operator.truediv, operator.itruediv, np.true_divide, quotient),
     "power": (operator.pow, operator.ipow, pow, math.pow, np.float_power),
     "remainder": (operator.mod, operator.imod, np.mod),
     "floor_divide": (operator.floordiv, operator.ifloordiv),

@@ -7,6 +7,7 @@ from typing import Any
 from numba.core import ir, types
 
 from fgnumba.functions.auxiliary import CALLABLES
+from fgnumba.functions.curvature import bent, is_linear, slopes
 from fgnumba.functions.names import callable_of
 from fgnumba.functions.partials import SCALAR_FUNCTIONS, expression
 from fgnumba.functions.writer import Writer
@@ -61,6 +62,31 @@ def write_scalar(
             total = writer.binary(operator.sub if negative else operator.add, total, term)
     if total is None:
         return writer.zero(value, kind)
+    if writer.vectors is not None and writer.vectors.collapsed and not is_linear(name):
+        return _with_curvature(writer, name, arguments, tangents, value, total)
+    return total
+
+
+def _with_curvature(
+    writer: Writer,
+    name: str,
+    arguments: list[ir.Var],
+    tangents: list[ir.Var | None],
+    value: ir.Var,
+    total: ir.Var,
+) -> ir.Var:
+    """Write the second derivatives along all lanes' directions, added to lane 0."""
+    function = slopes(name)
+    first = writer.call(function, *arguments, value)
+    twice, none = writer.tangent_dispatcher(function), writer.constant(None)
+    active = [index for index, tangent in enumerate(tangents) if tangent is not None]
+    for index in active:
+        units = [writer.constant(1.0) if other == index else none for other in range(len(arguments))]
+        pair = writer.call(twice, *arguments, value, *units, writer.item(first, index))
+        second = writer.item(pair, 1)
+        for other in active:
+            coefficient = writer.item(second, other)
+            total = writer.call(bent, total, coefficient, tangents[index], tangents[other])
     return total
 
 

@@ -19,6 +19,7 @@ from fgnumba.functions.activity import (
     arguments_of,
     bound,
     function_called,
+    is_zero,
     kind_of,
 )
 from fgnumba.functions.array_expressions import in_place_kernel, kernel_of
@@ -30,6 +31,9 @@ from fgnumba.functions.scalars import write_scalar
 from fgnumba.functions.tangents import Tangents
 from fgnumba.functions.writer import Writer
 
+# Letters, because Numba writes loops that run in parallel as Python, with the variables' names.
+PRIME, VERSION = "\N{MODIFIER LETTER PRIME}", "\N{MODIFIER LETTER HALF TRIANGULAR COLON}"
+
 
 class Transformation:
     """The tangent of one function for given types.
@@ -38,6 +42,8 @@ class Transformation:
     ----------
     activity : Activity
         The function and its active variables.
+    names : list of str
+        A name for each argument's tangent.
     vectors : Tangents or None
         The vectors in which several tangents travel; None for one tangent.
     tangent_dispatcher : callable
@@ -47,14 +53,24 @@ class Transformation:
     """
 
     def __init__(
-        self, activity: Activity, vectors: Tangents | None, tangent_dispatcher: Any, parallel: bool
+        self,
+        activity: Activity,
+        names: list[str],
+        vectors: Tangents | None,
+        tangent_dispatcher: Any,
+        parallel: bool,
     ) -> None:
         self.activity, self.vectors, self.parallel = activity, vectors, parallel
+        self.names = names
         self.tangent_dispatcher = tangent_dispatcher
         self.source = activity.typed.func_ir
         self.scope = ir.Scope(None, self.source.loc)
-        self.writer = Writer(self.scope, vectors)
+        self.writer = Writer(self.scope, vectors, tangent_dispatcher)
         self.constants = _constants(activity)
+        # A tangent that is transformed once more has names with marks already: longer ones are new.
+        self.mark = PRIME
+        while any(self.mark in name for name in activity.typed.typemap):
+            self.mark += PRIME
 
     def blocks(self) -> dict[int, ir.Block]:
         """Return the blocks of the tangent's function."""
@@ -77,7 +93,7 @@ class Transformation:
 
     def own(self, variable: ir.Var) -> ir.Var:
         """Return the variable of a tangent."""
-        return self.writer.variable(_renamed(variable.name) + "'")
+        return self.writer.variable(_renamed(variable.name) + self.mark)
 
     def active(self, variable: Any) -> bool:
         """Return whether a variable carries a tangent."""
@@ -147,7 +163,7 @@ class Transformation:
     def _first_tangent(self, target: ir.Var, value: Any) -> Any:
         if isinstance(value, ir.Arg) and self.activity.given[value.index]:
             count = len(self.source.arg_names)
-            return ir.Arg(f"tangent_{value.name}", count + value.index, self.writer.loc)
+            return ir.Arg(self.names[value.index], count + value.index, self.writer.loc)
         return self.writer.zero(self.primal(target), self.kind(target))
 
     def store(self, statement: Any) -> None:
@@ -273,7 +289,9 @@ class Transformation:
         if not any(self.active(one) for one in (*positional, *named.values())):
             return False
         self.writer.assign(self.copied_expression(value), self.primal(target))
-        if owner is not None and function in RULES and RULES[function].kind == "same":
+        if is_zero(function, self.kind(target), RULES.get(function)):
+            tangent = self.writer.zero(self.primal(target), self.kind(target))
+        elif owner is not None and function in RULES and RULES[function].kind == "same":
             tangent = self.same_method(owner, value)
         else:
             tangent = self.tangent_of_known(function, target, positional, named)
@@ -350,8 +368,8 @@ class Transformation:
 
 
 def _renamed(name: str) -> str:
-    # Numba numbers the versions of a variable by a dot.
-    return name.replace(".", "_")
+    # Numba numbers the versions of a variable by a dot, and gives new versions numbers of their own.
+    return name.replace(".", VERSION)
 
 
 def _with_variables(value: Any, change: Any) -> Any:

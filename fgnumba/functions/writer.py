@@ -24,10 +24,12 @@ class Writer:
         The scope of all variables.
     vectors : Tangents or None
         The vectors in which several tangents travel; None for one tangent.
+    tangent_dispatcher : callable
+        Returns the Numba function that is the tangent of another.
     """
 
-    def __init__(self, scope: ir.Scope, vectors: Tangents | None) -> None:
-        self.scope, self.vectors = scope, vectors
+    def __init__(self, scope: ir.Scope, vectors: Tangents | None, tangent_dispatcher: Any) -> None:
+        self.scope, self.vectors, self.tangent_dispatcher = scope, vectors, tangent_dispatcher
         self.body: list[Any] = []
         self.loc = ir.unknown_loc
         self._count = 0

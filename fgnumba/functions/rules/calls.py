@@ -66,7 +66,14 @@ def tangent_of_call(
     kind = transformation.kind(target)
     dtype = kind.dtype if isinstance(kind, types.Array) else kind
     zero = writer.zero(y, dtype)
-    return writer.call(_lane_by_lane(tangent, len(given), mask), zero, y, *given, *tangents)
+    twice = None
+    if transformation.vectors.collapsed and rule.kind != "linear":
+        twice = transformation.tangent_dispatcher(tangent)
+    differentiated = tuple(
+        rule.differentiated.index(name) if name in rule.differentiated else -1 for name in rule.arguments
+    )
+    lanes = _lane_by_lane(tangent, twice, differentiated, mask)
+    return writer.call(lanes, zero, y, *given, *tangents)
 
 
 def _with_defaults(rule: Rule) -> list[tuple[str, Any]]:
@@ -106,9 +113,13 @@ def _linear(function: Any, rule: Rule) -> Any:
 
 
 @cache
-def _lane_by_lane(tangent: Any, count: int, mask: tuple[bool, ...]) -> Any:
-    """Return the Numba function that computes several tangents one after another."""
-    arguments = [f"a{index}" for index in range(count)]
+def _lane_by_lane(tangent: Any, twice: Any, differentiated: tuple[int, ...], mask: tuple[bool, ...]) -> Any:
+    """Return the Numba function that computes several tangents one after another.
+
+    With `twice`, the tangent of `tangent`, lane 0 is a sum of second derivatives: those of the function itself, along
+    the directions of the other lanes, are added to it.
+    """
+    arguments = [f"a{index}" for index in range(len(differentiated))]
     tangents = [f"d{index}" for index in range(len(mask))]
     chosen = [f"pick({name}, lane)" if on else name for name, on in zip(tangents, mask, strict=True)]
     first = [text.replace("lane)", "0)") for text in chosen]
@@ -117,9 +128,13 @@ def _lane_by_lane(tangent: Any, count: int, mask: tuple[bool, ...]) -> Any:
         f"    one = tangent({', '.join(('y', *arguments, *first))})",
         "    result = placed(begun(one, zero), 0, one)",
         "    for lane in range(1, count_of(zero)):",
-        f"        result = placed(result, lane, tangent({', '.join(('y', *arguments, *chosen))}))",
-        "    return result",
+        f"        change = tangent({', '.join(('y', *arguments, *chosen))})",
+        "        result = placed(result, lane, change)",
     ]
-    space = {"tangent": tangent, "pick": pick, "placed": placed, "begun": begun, "count_of": count_of}
-    exec("\n".join(lines) + "\n", space)  # noqa: S102
+    if twice is not None:
+        inner = [chosen[index] if index >= 0 and mask[index] else "None" for index in differentiated]
+        call = ", ".join(("y", *arguments, *chosen, "change", *inner, *("None" for _ in tangents)))
+        lines += [f"        _, second = twice({call})", "        one = one + second", "    result = placed(result, 0, one)"]
+    space = {"tangent": tangent, "twice": twice, "pick": pick, "placed": placed, "begun": begun, "count_of": count_of}
+    exec("\n".join([*lines, "    return result"]) + "\n", space)  # noqa: S102
     return njit(**INNER)(space["lanes"])

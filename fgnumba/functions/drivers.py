@@ -1,0 +1,263 @@
+"""Compiled loops around tangents: gradients, Jacobians, products with Hessians, Taylor coefficients, Laplacians.
+
+Each driver is a Numba function of the same arguments as the function that it differentiates, with as many passes as
+its vectors need. They are made from source, because the number of arguments differs, and each only once.
+"""
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numba.core import types
+from numba.extending import overload
+
+from fgnumba.functions.carriers import NUMBERS, carries
+from fgnumba.functions.differentiable import names_of, tangent_of
+from fgnumba.functions.leaves import copied, leaf_count, seeded, shaped
+from fgnumba.functions.rules.lanes import pick
+from fgnumba.functions.tangents import Tangents, lane, vector_of
+
+TWINS: dict[Any, Any] = {}
+"""For a driver whose passes have several tangents, the driver with one, which can itself be differentiated."""
+
+
+@cache
+def zero_maker(chunk: int | None, collapsed: bool = False) -> Any:
+    """Return the Numba function whose value is the zero tangent, or vector of them, of an argument's numbers."""
+
+    def zero_for(argument: Any) -> Any:
+        raise NotImplementedError("it is for code that Numba compiles")
+
+    @overload(zero_for, strict=False)
+    def implementation(argument: Any) -> Any:
+        dtype = _dtype(argument)
+        if chunk is None:
+            zero = np.float32(0) if dtype == types.float32 else 0.0
+            return lambda argument: zero
+        vector = vector_of(dtype, chunk, collapsed)
+        return lambda argument: vector()
+
+    return zero_for
+
+
+def _dtype(argument: types.Type) -> types.Float:
+    """Return the type of an argument's numbers, the widest of them."""
+    if isinstance(argument, types.Array):
+        return _dtype(argument.dtype)
+    if isinstance(argument, types.BaseTuple):
+        kinds = [_dtype(member) for member in argument.types if carries(member)]
+        return types.float32 if kinds and all(kind == types.float32 for kind in kinds) else types.float64
+    return types.float32 if argument in (types.float32, types.complex64) else types.float64
+
+
+def one_lane(tangent: Any, index: int) -> Any:
+    """Return one tangent of a number; 0 of what carries none. For compiled code."""
+    raise NotImplementedError("it is for code that Numba compiles")
+
+
+@overload(one_lane, strict=False)
+def _one_lane(tangent: Any, index: Any) -> Any:
+    if isinstance(tangent, Tangents):
+        return lambda tangent, index: lane(tangent, index)
+    if isinstance(tangent, NUMBERS):
+        return lambda tangent, index: tangent
+    return lambda tangent, index: 0.0
+
+
+def put_column(result: Any, column: int, tangent: Any, index: int) -> Any:
+    """Write one tangent of an array, number or tuple into a column of the Jacobian. For compiled code."""
+    raise NotImplementedError("it is for code that Numba compiles")
+
+
+@overload(put_column, strict=False)
+def _put_column(result: Any, column: Any, tangent: Any, index: Any) -> Any:
+    if isinstance(tangent, types.BaseTuple):
+        if len(tangent) == 0:
+            return lambda result, column, tangent, index: 0
+
+        def members(result, column, tangent, index):
+            rows = put_column(result, column, tangent[0], index)
+            return rows + put_column(result[rows:], column, tangent[1:], index)
+
+        return members
+    if isinstance(tangent, types.Array):
+
+        def array(result, column, tangent, index):
+            row = 0
+            for where in np.ndindex(tangent.shape):
+                result[row, column] = one_lane(tangent[where], index)
+                row += 1
+            return row
+
+        return array
+
+    if tangent is types.none:
+        return lambda result, column, tangent, index: 0
+
+    def number(result, column, tangent, index):
+        result[0, column] = one_lane(tangent, index)
+        return 1
+
+    return number
+
+
+_SPACE = {
+    **{"leaf_count": leaf_count, "seeded": seeded, "shaped": shaped, "copied": copied, "one_lane": one_lane},
+    **{"put_column": put_column, "empty": np.empty, "zeros": np.zeros, "pick": pick},
+}
+
+
+def compiled(name: str, lines: list[str], **space: Any) -> Any:
+    """Return the Numba function whose source is `lines`, a definition of `name`."""
+    names = {**_SPACE, **space}
+    exec("\n".join(lines) + "\n", names)  # noqa: S102
+    return njit(names[name])
+
+
+def _call(names: list[str], here: str, seed: str) -> str:
+    """Return the arguments of a tangent's call: copies of what is differentiated, and its unit tangents."""
+    values = [f"copied({name})" if name == here else name for name in names]
+    return ", ".join((*values, *(seed if name == here else "None" for name in names)))
+
+
+@cache
+def gradient_driver(primal: Any, position: int, chunk: int | None) -> Any:
+    """Return the Numba function ``gradient(*arguments)``; `chunk` None takes one tangent a pass, without vectors."""
+    names = names_of(primal)
+    here, width = names[position], chunk or 1
+    lines = [
+        f"def gradient({', '.join(names)}):",
+        f"    _count = leaf_count({here})",
+        f"    _zero = _zero_for({here})",
+        f"    _numbers = empty(_count, _dtype_of({here}))",
+        f"    for _first in range(0, _count, {width}):",
+        f"        _value, _tangent = _function({_call(names, here, f'seeded({here}, _zero, _first)')})",
+        f"        for _index in range(min({width}, _count - _first)):",
+        "            _numbers[_first + _index] = one_lane(_tangent, _index)",
+        f"    return shaped({here}, _numbers, 0)",
+    ]
+    driver = compiled(
+        "gradient", lines, _function=tangent_of(primal), _zero_for=zero_maker(chunk), _dtype_of=dtype_for
+    )
+    if chunk is not None:
+        TWINS[driver] = lambda: gradient_driver(primal, position, None)
+    return driver
+
+
+def dtype_for(argument: Any) -> Any:
+    """Return the NumPy type of an argument's numbers. For compiled code."""
+    raise NotImplementedError("it is for code that Numba compiles")
+
+
+@overload(dtype_for, strict=False)
+def _dtype_for(argument: Any) -> Any:
+    dtype = np.float32 if _dtype(argument) == types.float32 else np.float64
+    return lambda argument: dtype
+
+
+@cache
+def jacobian_driver(primal: Any, position: int, chunk: int | None) -> Any:
+    """Return the Numba function ``jacobian(rows, *arguments)``: derivatives (rows, n) of n numbers of an argument."""
+    names = names_of(primal)
+    here, width = names[position], chunk or 1
+    lines = [
+        f"def jacobian(_rows, {', '.join(names)}):",
+        f"    _count = leaf_count({here})",
+        f"    _zero = _zero_for({here})",
+        f"    _result = zeros((_rows, _count), _dtype_of({here}))",
+        f"    for _first in range(0, _count, {width}):",
+        f"        _value, _tangent = _function({_call(names, here, f'seeded({here}, _zero, _first)')})",
+        f"        for _index in range(min({width}, _count - _first)):",
+        "            put_column(_result, _first + _index, _tangent, _index)",
+        "    return _result",
+    ]
+    driver = compiled(
+        "jacobian", lines, _function=tangent_of(primal), _zero_for=zero_maker(chunk), _dtype_of=dtype_for
+    )
+    if chunk is not None:
+        TWINS[driver] = lambda: jacobian_driver(primal, position, None)
+    return driver
+
+
+@cache
+def hvp_driver(primal: Any, chunk: int | None) -> Any:
+    """Return the Numba function ``hvp(x, v)`` of a function of one argument: H v, in the structure of x."""
+    width = chunk or 1
+    lines = [
+        "def hvp(x, v):",
+        "    count = leaf_count(x)",
+        "    zero = zero_for(x)",
+        "    numbers = empty(count, dtype_of(x))",
+        f"    for first in range(0, count, {width}):",
+        "        values, tangents = function(copied(x), copied(v), seeded(x, zero, first), None)",
+        f"        for index in range(min({width}, count - first)):",
+        "            numbers[first + index] = one_lane(tangents[1], index)",
+        "    return shaped(x, numbers, 0)",
+    ]
+    twice = tangent_of(tangent_of(primal))
+    return compiled("hvp", lines, function=twice, zero_for=zero_maker(chunk), dtype_of=dtype_for)
+
+
+@cache
+def hessian_driver(primal: Any, chunk: int | None) -> Any:
+    """Return the Numba function ``hessian(x)``: second derivatives (n, n) in the n numbers of x.
+
+    Row i needs the columns up to i alone; the others are their mirror images.
+    """
+    width = chunk or 1
+    lines = [
+        "def hessian(x):",
+        "    count = leaf_count(x)",
+        "    zero = zero_for(x)",
+        "    result = zeros((count, count), dtype_of(x))",
+        "    for row in range(count):",
+        "        v = seeded(x, one_zero(x), row)",
+        f"        for first in range(0, row + 1, {width}):",
+        "            values, tangents = function(copied(x), copied(v), seeded(x, zero, first), None)",
+        f"            for index in range(min({width}, row + 1 - first)):",
+        "                second = one_lane(tangents[1], index)",
+        "                result[row, first + index] = second",
+        "                result[first + index, row] = second",
+        "    return result",
+    ]
+    twice = tangent_of(tangent_of(primal))
+    return compiled(
+        "hessian",
+        lines,
+        **{"function": twice, "zero_for": zero_maker(chunk), "dtype_of": dtype_for, "one_zero": zero_maker(None)},
+    )
+
+
+@cache
+def taylor_driver(primal: Any, order: int) -> Any:
+    """Return the Numba function ``taylor(x, v)``: the tuple of dᵏ/dtᵏ f(x + t v) at t = 0, k = 0, …, order."""
+    if order == 0:
+        return compiled("taylor", ["def taylor(x, v):", "    return (function(copied(x)),)"], function=primal)
+    lines = [
+        "def taylor(x, v):",
+        # x moves along v, and v itself stays.
+        "    values, tangents = function(copied(x), copied(v), copied(v), None)",
+        "    return (*values, tangents[-1])",
+    ]
+    return compiled("taylor", lines, function=tangent_of(taylor_driver(primal, order - 1)))
+
+
+@cache
+def laplacian_driver(primal: Any, lanes: int) -> Any:
+    """Return the Numba function ``laplacian(x)``: Σ_i ∂²f/∂x_i², by vectors of `lanes` lanes.
+
+    Lane 0 is the sum of second derivatives along the directions of the others, so that D directions cost D + D / lanes
+    tangents beside the value, and not 2 D.
+    """
+    lines = [
+        "def laplacian(x):",
+        "    count = leaf_count(x)",
+        "    zero = zero_for(x)",
+        "    total = 0.0",
+        f"    for first in range(0, count, {lanes - 1}):",
+        "        value, tangent = function(copied(x), seeded(x, zero, first))",
+        "        total += one_lane(tangent, 0)",
+        "    return total",
+    ]
+    return compiled("laplacian", lines, function=tangent_of(primal), zero_for=zero_maker(lanes, True))
