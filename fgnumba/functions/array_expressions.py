@@ -87,11 +87,16 @@ def kernel_of(
     scalar = _scalar_function(source, len(leaves), tuple(functions))
     function = transformation.tangent_dispatcher(scalar) if active else scalar
     mask = tuple(active and transformation.active(leaf) for leaf in leaves)
-    kernel = _loop(function, dimensions, mask, kind.ndim, as_dtype(kind.dtype), active, transformation.parallel)
+    kernel = _loop(
+        function, dimensions, mask, kind.ndim, as_dtype(kind.dtype), active, transformation.parallel
+    )
     writer = transformation.writer
     if not active:
         return kernel, leaves, []
-    tangents = [transformation.own(leaf) if on else writer.constant(None) for leaf, on in zip(leaves, mask, strict=True)]
+    tangents = [
+        transformation.own(leaf) if on else writer.constant(None)
+        for leaf, on in zip(leaves, mask, strict=True)
+    ]
     dtype = kind.dtype if carries(kind) else types.float64
     return kernel, leaves, [*tangents, writer.zero(leaves[0], dtype)]
 
@@ -149,7 +154,9 @@ def _shape_lines(names: list[str], dimensions: tuple[int, ...], result: int) -> 
             lines.append(f"    if n{axis} == 1:")
             lines.append(f"        n{axis} = {length}")
             lines.append(f"    elif {length} != 1 and {length} != n{axis}:")
-            lines.append("        raise ValueError('operands of an array expression have shapes that do not fit')")
+            lines.append(
+                "        raise ValueError('operands of an array expression have shapes that do not fit')"
+            )
     return lines
 
 
@@ -192,7 +199,9 @@ def _loop(
         lines.append("    dy = zeros_beside(y, zero)")
 
     def body(stretch: bool) -> str:
-        values = [_element(name, count, result, stretch) for name, count in zip(names, dimensions, strict=True)]
+        values = [
+            _element(name, count, result, stretch) for name, count in zip(names, dimensions, strict=True)
+        ]
         here = _element("y", result, result)
         if not active:
             return f"{here} = element({', '.join(values)})"

@@ -7,7 +7,14 @@ from numba.core import types
 from fgnumba.functions.tangents import Tangents, tangents_array
 
 NUMBERS = (types.Float, types.Complex)
-_PLAIN = (types.Integer, types.Boolean, types.StringLiteral, types.UnicodeType, types.NoneType, types.SliceType)
+_PLAIN = (
+    types.Integer,
+    types.Boolean,
+    types.StringLiteral,
+    types.UnicodeType,
+    types.NoneType,
+    types.SliceType,
+)
 
 
 def carries(kind: types.Type) -> bool:

@@ -77,4 +77,3 @@ class _Quotients(ast.NodeTransformer):
 def is_linear(name: str) -> bool:
     """Return whether all partial derivatives of a scalar function are constants."""
     return all(partial in ("0", "1", "-1") for partial in SCALAR_FUNCTIONS[name].partials)
-

@@ -5,21 +5,24 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from numba import njit, types
+from numba import njit, typeof, types
 from numba.core import ir
 from numba.core.compiler import CompilerBase, DefaultPassBuilder
 from numba.core.compiler_machinery import FunctionPass, register_pass
 from numba.core.ir_utils import build_definitions
-from numba.extending import is_jitted
+from numba.extending import is_jitted, typeof_impl
 
-from fgnumba.errors import ConfigError
+from fgnumba.errors import ConfigError, shown
 from fgnumba.functions.activity import analysed
-from fgnumba.functions.carriers import vectors_in
+from fgnumba.functions.carriers import tangent_type, vectors_in
+from fgnumba.functions.source_text import written
 from fgnumba.functions.transform import Transformation, checked_arguments
-from fgnumba.functions.typed import typed_function
+from fgnumba.functions.typed import place_of, typed_function
 
 _OPTIONS = ("error_model", "fastmath", "boundscheck", "parallel", "nogil")
 _TANGENTS: dict[Any, Any] = {}
+TWINS: dict[Any, Callable[[], Any]] = {}
+"""For a function whose passes have several tangents, what makes the one with single tangents, to be differentiated."""
 
 
 @register_pass(mutates_CFG=True, analysis_only=False)
@@ -75,7 +78,8 @@ class _Tangent:
         self.dispatcher = njit(pipeline_class=_TangentCompiler, **options)(self._stub())
 
     def _stub(self) -> Callable[..., Any]:
-        name = f"{self.primal.py_func.__name__}_tangent"
+        own = self.primal.py_func.__name__
+        name = f"{own if own.isidentifier() else 'function'}_tangent"
         parameters = ", ".join((*self.names, *self.tangents))
         space: dict[str, Any] = {"__name__": self.primal.py_func.__module__}
         exec(f"def {name}({parameters}):\n    pass\n", space)  # noqa: S102
@@ -124,35 +128,147 @@ def tangent_of(primal: Any, nondiff: frozenset[str] = frozenset()) -> Any:
 
     Its value is the pair of the function's value and the value's tangent.
     """
+    # A pass of vectors cannot be differentiated; the same passes with single tangents can.
+    primal = TWINS[primal]() if primal in TWINS else primal
     key = primal, nondiff
     if key not in _TANGENTS:
         _TANGENTS[key] = _Tangent(primal, nondiff)
     return _TANGENTS[key].dispatcher
 
 
+@functools.lru_cache(maxsize=1024)
+def _compiled(function: Any) -> Any:
+    """Return a Python function under ``@njit``; the same for the same function, so that it is compiled once."""
+    return njit(function)
+
+
 class Differentiable:
-    """A function with a tangent; :func:`differentiable` makes it."""
+    """A function with a tangent, which Python and compiled code call as the function itself.
+
+    :func:`differentiable` makes it.
+
+    Parameters
+    ----------
+    function : callable
+        A Python function, or one under ``@njit``.
+    nondiff : str or sequence of str
+        Names of arguments that carry no tangent.
+
+    Attributes
+    ----------
+    primal : numba dispatcher
+        The function under ``@njit``.
+    nondiff : frozenset of str
+        Names of arguments that carry no tangent.
+    """
 
     def __init__(self, function: Any, nondiff: Any = ()) -> None:
-        self.primal = function if is_jitted(function) else njit(function)
+        self.primal = function if is_jitted(function) else _compiled(function)
         self.nondiff = frozenset((nondiff,) if isinstance(nondiff, str) else nondiff)
         functools.update_wrapper(self, self.primal.py_func)
+        unknown = sorted(self.nondiff.difference(names_of(self.primal)))
+        if unknown:
+            raise ConfigError(f"nondiff: {place_of(self.primal.py_func)} has no argument {unknown[0]!r}")
 
     @property
     def tangent(self) -> Any:
-        """The Numba function ``tangent(*arguments, *tangents)``, whose value is (value, tangent)."""
+        """The Numba function ``tangent(*arguments, *tangents)``, whose value is (value, tangent).
+
+        It takes all arguments, and then a tangent for each: None for one that carries none.
+        """
         return tangent_of(self.primal, self.nondiff)
+
+    def tangent_source(self, *arguments: Any) -> str:
+        """Return the statements of value and tangent as text, for arguments like those given.
+
+        Parameters
+        ----------
+        *arguments : object
+            Values of the arguments, of which only the types matter.
+
+        Returns
+        -------
+        str
+            Below each line of the function, the statements that it became; x′ is the tangent of x.
+
+        Raises
+        ------
+        DifferentiationError
+            If Numba cannot compile the function, or something that it does has no derivative rule.
+        """
+        return source_text(self, arguments)
 
     def __call__(self, *arguments: Any, **named: Any) -> Any:
         return self.primal(*arguments, **named)
 
+    def __repr__(self) -> str:
+        return f"<differentiable function {self.__name__}>"
+
+
+@typeof_impl.register(Differentiable)
+def _type_in_compiled_code(value: Differentiable, context: Any) -> types.Dispatcher:
+    return types.Dispatcher(value.primal)
+
 
 def differentiable(function: Any = None, *, nondiff: Any = ()) -> Any:
-    """Return a function of numbers, arrays and tuples that can be differentiated."""
+    """Return a function that Numba compiles as one that can be differentiated by forward mode.
+
+    Beside each statement stands the statement of its tangent: ``y = a * b`` has dy = da b + a db. It may take numbers,
+    arrays, tuples and named tuples, and use loops, branches, slices, views, writes into arrays, closures, and other
+    compiled functions. What has no derivative rule is refused when it is compiled, by name, file and line; no tangent
+    is dropped.
+
+    Parameters
+    ----------
+    function : callable
+        A Python function, or one under ``@njit``, whose options are kept. None: return a decorator.
+    nondiff : str or sequence of str, optional
+        Names of arguments that carry no tangent: constants, and arrays that the function uses as workspace. Integers,
+        truth values and strings carry none anyway.
+
+    Returns
+    -------
+    Differentiable
+        The function, to be called as before, and to be given to ``fg.jvp``, ``fg.gradient`` and the others. They take
+        plain functions, too.
+
+    Raises
+    ------
+    ConfigError
+        If `function` is no Python function, or has no argument of a name in `nondiff`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fgnumba as fg
+    >>> @fg.differentiable
+    ... def energy(theta):
+    ...     total = 0.0
+    ...     for i in range(len(theta)):
+    ...         total += theta[i] ** 2
+    ...     return total
+    >>> fg.jvp(energy, (np.array([1.0, 2.0]),), (np.array([1.0, 0.0]),))
+    (5.0, 2.0)
+    """
     if function is None:
         return functools.partial(differentiable, nondiff=nondiff)
     if isinstance(function, Differentiable):
         return function
     if not is_jitted(function) and not inspect.isfunction(function):
-        raise ConfigError(f"{function!r} is no function; a Python function or one under @njit is required")
+        raise ConfigError(
+            f"{shown(function)} is no function; a Python function or one under @njit is required"
+        )
     return Differentiable(function, nondiff)
+
+
+def source_text(function: Differentiable, arguments: tuple[Any, ...]) -> str:
+    """Return the text of :meth:`Differentiable.tangent_source`."""
+    kinds = [types.unliteral(typeof(argument)) for argument in arguments]
+    names = names_of(function.primal)
+    given = [
+        types.none if name in function.nondiff else tangent_type(kind, None)
+        for name, kind in zip(names, kinds, strict=True)
+    ]
+    tangent_of(function.primal, function.nondiff)
+    tangent = _TANGENTS[function.primal, function.nondiff]
+    return written(tangent.transformation((*kinds, *given)), function.primal.py_func)

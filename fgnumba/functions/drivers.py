@@ -13,13 +13,10 @@ from numba.core import types
 from numba.extending import overload
 
 from fgnumba.functions.carriers import NUMBERS, carries
-from fgnumba.functions.differentiable import names_of, tangent_of
+from fgnumba.functions.differentiable import TWINS, names_of, tangent_of
 from fgnumba.functions.leaves import copied, leaf_count, seeded, shaped
-from fgnumba.functions.rules.lanes import pick
+from fgnumba.functions.registry import constant, identity
 from fgnumba.functions.tangents import Tangents, lane, vector_of
-
-TWINS: dict[Any, Any] = {}
-"""For a driver whose passes have several tangents, the driver with one, which can itself be differentiated."""
 
 
 @cache
@@ -38,6 +35,7 @@ def zero_maker(chunk: int | None, collapsed: bool = False) -> Any:
         vector = vector_of(dtype, chunk, collapsed)
         return lambda argument: vector()
 
+    constant(zero_for)
     return zero_for
 
 
@@ -102,9 +100,33 @@ def _put_column(result: Any, column: Any, tangent: Any, index: Any) -> Any:
     return number
 
 
+def tangent_or_zero(tangent: Any) -> Any:
+    """Return a tangent; 0 where there is none. For compiled code."""
+    raise NotImplementedError("it is for code that Numba compiles")
+
+
+@overload(tangent_or_zero, strict=False)
+def _tangent_or_zero(tangent: Any) -> Any:
+    if tangent is types.none:
+        return lambda tangent: 0.0
+    return lambda tangent: tangent
+
+
+def dtype_for(argument: Any) -> Any:
+    """Return the NumPy type of an argument's numbers. For compiled code."""
+    raise NotImplementedError("it is for code that Numba compiles")
+
+
+@overload(dtype_for, strict=False)
+def _dtype_for(argument: Any) -> Any:
+    dtype = np.float32 if _dtype(argument) == types.float32 else np.float64
+    return lambda argument: dtype
+
+
 _SPACE = {
     **{"leaf_count": leaf_count, "seeded": seeded, "shaped": shaped, "copied": copied, "one_lane": one_lane},
-    **{"put_column": put_column, "empty": np.empty, "zeros": np.zeros, "pick": pick},
+    **{"put_column": put_column, "empty": np.empty, "zeros": np.zeros},
+    "tangent_or_zero": tangent_or_zero,
 }
 
 
@@ -119,6 +141,11 @@ def _call(names: list[str], here: str, seed: str) -> str:
     """Return the arguments of a tangent's call: copies of what is differentiated, and its unit tangents."""
     values = [f"copied({name})" if name == here else name for name in names]
     return ", ".join((*values, *(seed if name == here else "None" for name in names)))
+
+
+constant(dtype_for)
+identity(one_lane, "*tangent, index")
+identity(tangent_or_zero, "*tangent")
 
 
 @cache
@@ -145,17 +172,6 @@ def gradient_driver(primal: Any, position: int, chunk: int | None) -> Any:
     return driver
 
 
-def dtype_for(argument: Any) -> Any:
-    """Return the NumPy type of an argument's numbers. For compiled code."""
-    raise NotImplementedError("it is for code that Numba compiles")
-
-
-@overload(dtype_for, strict=False)
-def _dtype_for(argument: Any) -> Any:
-    dtype = np.float32 if _dtype(argument) == types.float32 else np.float64
-    return lambda argument: dtype
-
-
 @cache
 def jacobian_driver(primal: Any, position: int, chunk: int | None) -> Any:
     """Return the Numba function ``jacobian(rows, *arguments)``: derivatives (rows, n) of n numbers of an argument."""
@@ -178,6 +194,19 @@ def jacobian_driver(primal: Any, position: int, chunk: int | None) -> Any:
     if chunk is not None:
         TWINS[driver] = lambda: jacobian_driver(primal, position, None)
     return driver
+
+
+@cache
+def derivative_driver(primal: Any) -> Any:
+    """Return the Numba function ``derivative(*arguments)``: the derivative in the first argument, a number."""
+    names = names_of(primal)
+    lines = [
+        f"def derivative({', '.join(names)}):",
+        f"    _zero = _zero_for({names[0]})",
+        f"    _value, _tangent = _function({_call(names, names[0], f'seeded({names[0]}, _zero, 0)')})",
+        "    return tangent_or_zero(_tangent)",
+    ]
+    return compiled("derivative", lines, _function=tangent_of(primal), _zero_for=zero_maker(None))
 
 
 @cache
@@ -225,7 +254,12 @@ def hessian_driver(primal: Any, chunk: int | None) -> Any:
     return compiled(
         "hessian",
         lines,
-        **{"function": twice, "zero_for": zero_maker(chunk), "dtype_of": dtype_for, "one_zero": zero_maker(None)},
+        **{
+            "function": twice,
+            "zero_for": zero_maker(chunk),
+            "dtype_of": dtype_for,
+            "one_zero": zero_maker(None),
+        },
     )
 
 

@@ -11,6 +11,7 @@ from numba.core import types
 from numba.extending import overload
 
 from fgnumba.functions.carriers import carries
+from fgnumba.functions.registry import constant, same
 from fgnumba.functions.rules.lanes import count_of
 from fgnumba.functions.tangents import Tangents, with_lane
 from fgnumba.functions.zeros import zeros_beside
@@ -132,3 +133,8 @@ def _copied(argument: Any) -> Any:
     if isinstance(argument, types.Array):
         return lambda argument: argument.copy()
     return lambda argument: argument
+
+
+constant(leaf_count, seeded)
+same(copied, "*argument")
+same(shaped, "&argument, *numbers, first")

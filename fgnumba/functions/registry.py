@@ -18,7 +18,8 @@ class Rule:
     kind : str
         ``constant``: the derivative is zero wherever there is one, as of rounding and of counting.
         ``same``: the function of the tangents, with the same other arguments, is the tangent; it only moves numbers.
-        ``linear``: the same, for one tangent after another; it adds numbers.
+        ``identity``: the tangent of an argument is the tangent.
+        ``linear``: the same as ``same``, for one tangent after another; it adds numbers.
         ``formula``: `tangent` computes the tangent.
     views : bool
         Whether the value may be a view of an argument, so that writing to one writes to the other.
@@ -29,6 +30,8 @@ class Rule:
         Names of the function's arguments, of which those after `required` have the defaults in `defaults`.
     differentiated : tuple of str
         Names of the arguments that may carry a tangent.
+    shapes : tuple of str
+        Names of arguments of which only shape and structure matter, whatever they carry.
     """
 
     kind: str
@@ -37,6 +40,7 @@ class Rule:
     arguments: tuple[str, ...] = ()
     defaults: tuple[Any, ...] = ()
     differentiated: tuple[str, ...] = ()
+    shapes: tuple[str, ...] = ()
 
 
 RULES: dict[Any, Rule] = {}
@@ -58,11 +62,17 @@ def same(function: Any, signature: str, views: bool = False) -> None:
     function : callable
         The function.
     signature : str
-        Its arguments as in a definition; a name with ``*`` before it may carry a tangent.
+        Its arguments as in a definition; a name with ``*`` before it may carry a tangent, and of one with ``&`` only
+        shape and structure matter.
     views : bool
         Whether the value may be a view.
     """
     RULES[function] = _parsed("same", signature, views, None)
+
+
+def identity(function: Any, signature: str) -> None:
+    """Note a function whose tangent is that of the one argument marked by ``*``."""
+    RULES[function] = _parsed("identity", signature, False, None)
 
 
 def linear(function: Any, signature: str) -> None:
@@ -81,15 +91,18 @@ def formula(function: Any, signature: str) -> Callable[[Callable[..., Any]], Cal
 
 
 def _parsed(kind: str, text: str, views: bool, tangent: Callable[..., Any] | None) -> Rule:
-    arguments, defaults, differentiated = [], [], []
+    arguments, defaults, differentiated, shapes = [], [], [], []
     for part in text.split(","):
         name, _, default = (piece.strip() for piece in part.partition("="))
         if name.startswith("*"):
             name = name[1:]
             differentiated.append(name)
+        elif name.startswith("&"):
+            name = name[1:]
+            shapes.append(name)
         arguments.append(name)
         if default:
             defaults.append({"None": None, "True": True, "False": False}.get(default, default))
             if isinstance(defaults[-1], str):
                 defaults[-1] = float(default) if "." in default else int(default)
-    return Rule(kind, views, tangent, tuple(arguments), tuple(defaults), tuple(differentiated))
+    return Rule(kind, views, tangent, tuple(arguments), tuple(defaults), tuple(differentiated), tuple(shapes))

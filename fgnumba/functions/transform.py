@@ -158,7 +158,9 @@ class Transformation:
     def _kind_at(self, source: ir.Var, target: ir.Var) -> types.Type:
         """Return the type for a zero: a number that begins as an integer is a float where loops meet."""
         kind = self.kind(source)
-        return kind if isinstance(kind, (types.Array, types.BaseTuple)) and carries(kind) else self.kind(target)
+        return (
+            kind if isinstance(kind, (types.Array, types.BaseTuple)) and carries(kind) else self.kind(target)
+        )
 
     def _first_tangent(self, target: ir.Var, value: Any) -> Any:
         if isinstance(value, ir.Arg) and self.activity.given[value.index]:
@@ -178,7 +180,9 @@ class Transformation:
             return self.own(value)
         kind = self.kind(value)
         dtype = kind.dtype if isinstance(kind, types.Array) else kind
-        return self.writer.zero(self.primal(value), dtype if isinstance(dtype, types.Float) else types.float64)
+        return self.writer.zero(
+            self.primal(value), dtype if isinstance(dtype, types.Float) else types.float64
+        )
 
     def _store_tangent(self, statement: Any, value: ir.Var) -> None:
         target, loc = self.own(statement.target), statement.loc
@@ -272,7 +276,9 @@ class Transformation:
     def in_place(self, target: ir.Var, value: ir.Expr) -> None:
         """Write ``x op= y`` of an array: one loop that changes values and tangents."""
         kernel, tangents = in_place_kernel(self, value)
-        self.writer.call(kernel, self.primal(value.lhs), self.primal(value.rhs), self.own(value.lhs), *tangents)
+        self.writer.call(
+            kernel, self.primal(value.lhs), self.primal(value.rhs), self.own(value.lhs), *tangents
+        )
         self.writer.assign(self.primal(value.lhs), self.primal(target))
         self.writer.assign(self.own(value.lhs), self.own(target))
 
@@ -356,7 +362,9 @@ class Transformation:
         operands = bound(dispatcher, *arguments_of(value, None))
         if not any(self.active(one) for one in operands):
             return False
-        arguments = [self.primal(one) if isinstance(one, ir.Var) else self.writer.constant(one) for one in operands]
+        arguments = [
+            self.primal(one) if isinstance(one, ir.Var) else self.writer.constant(one) for one in operands
+        ]
         tangents = [self.own(one) if self.active(one) else self.writer.constant(None) for one in operands]
         kinds = tuple(kind_of(self.activity, one) for one in operands)
         activity_of(dispatcher, kinds, tuple(self.active(one) for one in operands))

@@ -40,11 +40,14 @@ def tangent_of_call(
     arguments = _bound(rule, function, values, values_by_name, writer.loc)
     originals = _bound(rule, function, operands, operands_by_name, writer.loc)
     for name, original in originals.items():
-        if name not in rule.differentiated and transformation.active(original):
+        fixed = name not in rule.differentiated and name not in rule.shapes
+        if fixed and transformation.active(original):
             raise DifferentiationError(
                 f"{transformation.activity.function.__qualname__}: argument {name!r} of {function.__name__} must not "
                 f"depend on what is differentiated ({writer.loc.filename}:{writer.loc.line})"
             )
+    if rule.kind == "identity":
+        return transformation.tangent(originals[rule.differentiated[0]])
     if rule.kind == "same" or (rule.kind == "linear" and transformation.vectors is None):
         moved = [
             transformation.tangent(originals[name]) if name in rule.differentiated else value
@@ -81,7 +84,9 @@ def _with_defaults(rule: Rule) -> list[tuple[str, Any]]:
     return list(zip(rule.arguments, (None,) * required + rule.defaults, strict=True))
 
 
-def _bound(rule: Rule, function: Any, positional: list[Any], named: dict[str, Any], loc: ir.Loc) -> dict[str, Any]:
+def _bound(
+    rule: Rule, function: Any, positional: list[Any], named: dict[str, Any], loc: ir.Loc
+) -> dict[str, Any]:
     """Return the arguments of a call by name, in the function's order."""
     unknown = [name for name in named if name not in rule.arguments]
     if unknown or len(positional) > len(rule.arguments):
@@ -134,7 +139,18 @@ def _lane_by_lane(tangent: Any, twice: Any, differentiated: tuple[int, ...], mas
     if twice is not None:
         inner = [chosen[index] if index >= 0 and mask[index] else "None" for index in differentiated]
         call = ", ".join(("y", *arguments, *chosen, "change", *inner, *("None" for _ in tangents)))
-        lines += [f"        _, second = twice({call})", "        one = one + second", "    result = placed(result, 0, one)"]
-    space = {"tangent": tangent, "twice": twice, "pick": pick, "placed": placed, "begun": begun, "count_of": count_of}
+        lines += [
+            f"        _, second = twice({call})",
+            "        one = one + second",
+            "    result = placed(result, 0, one)",
+        ]
+    space = {
+        "tangent": tangent,
+        "twice": twice,
+        "pick": pick,
+        "placed": placed,
+        "begun": begun,
+        "count_of": count_of,
+    }
     exec("\n".join([*lines, "    return result"]) + "\n", space)  # noqa: S102
     return njit(**INNER)(space["lanes"])

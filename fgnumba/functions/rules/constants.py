@@ -8,9 +8,23 @@ from fgnumba.functions.registry import METHODS, constant
 
 constant(len, range, round, isinstance, hash, bool, int, str, repr, all, any, slice)
 constant(math.floor, math.ceil, math.trunc, math.isnan, math.isinf, math.isfinite)
-constant(np.argmax, np.argmin, np.argsort, np.argwhere, np.nonzero, np.flatnonzero, np.searchsorted, np.digitize)
-constant(np.any, np.all, np.count_nonzero, np.isnan, np.isinf, np.isfinite, np.signbit, np.isclose, np.allclose)
-constant(np.array_equal, np.shape, np.size, np.ndim, np.zeros_like, np.ones_like, np.empty_like, np.round, np.around)
+constant(
+    np.argmax, np.argmin, np.argsort, np.argwhere, np.nonzero, np.flatnonzero, np.searchsorted, np.digitize
+)
+constant(
+    np.any, np.all, np.count_nonzero, np.isnan, np.isinf, np.isfinite, np.signbit, np.isclose, np.allclose
+)
+constant(
+    np.array_equal,
+    np.shape,
+    np.size,
+    np.ndim,
+    np.zeros_like,
+    np.ones_like,
+    np.empty_like,
+    np.round,
+    np.around,
+)
 constant(np.floor, np.ceil, np.trunc, np.rint, np.sign, np.nanargmax, np.nanargmin, np.isreal, np.iscomplex)
 constant(np.iscomplexobj, np.isrealobj, np.broadcast_shapes, np.linalg.matrix_rank, np.ndindex)
 for _name in ("argmax", "argmin", "argsort", "any", "all", "nonzero", "searchsorted"):

@@ -78,4 +78,3 @@ def _begun(tangent: Any, zero: Any) -> Any:
     if isinstance(tangent, types.Array):
         return lambda tangent, zero: zeros_beside(tangent, zero)
     return lambda tangent, zero: zero
-

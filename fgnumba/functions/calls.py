@@ -1,0 +1,515 @@
+"""Derivatives of functions, as they are called from Python: values are checked, then one compiled function runs."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numba import typeof
+from numba.core import types
+
+from fgnumba.errors import ConfigError, DtypeError, ShapeError, shown
+from fgnumba.functions.carriers import carries
+from fgnumba.functions.differentiable import Differentiable, differentiable, names_of, tangent_of
+from fgnumba.functions.drivers import (
+    derivative_driver,
+    gradient_driver,
+    hessian_driver,
+    hvp_driver,
+    jacobian_driver,
+    laplacian_driver,
+    taylor_driver,
+)
+from fgnumba.functions.typed import place_of, typed_function
+from fgnumba.validation import whole_number
+
+CHUNKS = (4, 8, 16)
+DEFAULT_CHUNK = 8
+MAX_ORDER = 4
+
+
+def jvp_of_function(function: Any, primals: Any, tangents: Any) -> tuple[Any, Any]:
+    """Return a function's value and its derivative along tangents; :func:`fgnumba.jvp` has the documentation."""
+    function = differentiable(function)
+    if not isinstance(primals, tuple | list) or not isinstance(tangents, tuple | list):
+        raise ConfigError(
+            "jvp: primals and tangents are tuples, an entry for each argument: fg.jvp(f, (x,), (v,))"
+        )
+    values = _bound(function, tuple(primals), {})
+    if len(tangents) != len(primals):
+        raise ConfigError(f"jvp: {len(primals)} primals and {len(tangents)} tangents; as many are required")
+    names = names_of(function.primal)
+    pairs = zip(names, values, [*tangents, *[None] * (len(values) - len(tangents))], strict=True)
+    given = [_tangent(name, value, tangent, name in function.nondiff) for name, value, tangent in pairs]
+    value, tangent = function.tangent(*values, *given)
+    return value, _filled(value, tangent)
+
+
+def forward_gradient_of_function(function: Any, x: Any, v: Any) -> tuple[Any, Any]:
+    """Return f(x) and (∇f(x) · v) v; :func:`fgnumba.forward_gradient` has the documentation."""
+    value, derivative = jvp_of_function(function, (x,), (v,))
+    if not isinstance(derivative, float | np.floating):
+        raise ShapeError(f"forward_gradient: f gives {_described(value)}; a number is required")
+    return value, _scaled(v, float(derivative))
+
+
+def _scaled(v: Any, factor: float) -> Any:
+    if isinstance(v, tuple):
+        return _tuple_like(v, [_scaled(member, factor) for member in v])
+    return None if v is None else factor * np.asarray(v)[()]
+
+
+class Derivative(Differentiable):
+    """A derivative of a function: a function itself, in Python and in compiled code.
+
+    Parameters
+    ----------
+    name : str
+        Name of the call that made it, for messages.
+    function : Differentiable
+        The function that is differentiated.
+    driver : numba dispatcher
+        The compiled function.
+    position : int
+        Index of the argument in which it is differentiated.
+    number : bool
+        Whether the value of the function must be a number.
+    """
+
+    def __init__(
+        self, name: str, function: Differentiable, driver: Any, position: int = 0, number: bool = True
+    ):
+        super().__init__(driver)
+        self.__name__ = self.__qualname__ = f"{name}({function.__name__})"
+        self._name, self._function, self._position, self._number = name, function, position, number
+
+    def __call__(self, *arguments: Any, **named: Any) -> Any:
+        values = self._checked(arguments, named)
+        return self.primal(*values)
+
+    def _checked(self, arguments: tuple[Any, ...], named: dict[str, Any]) -> list[Any]:
+        values = _bound(self._function, arguments, named)
+        here = names_of(self._function.primal)[self._position]
+        _check_carrier(self._name, here, values[self._position])
+        kinds = tuple(typeof(value) for value in values)
+        result = typed_function(self._function.primal, kinds).return_type
+        if self._number and not isinstance(result, types.Number | types.Boolean):
+            raise ShapeError(
+                f"{self._name}: {self._function.__name__} gives {result}; a number is required "
+                f"(fg.jacobian takes arrays)"
+            )
+        return values
+
+
+class Jacobian(Derivative):
+    """Derivatives of arrays; :func:`jacobian` makes it."""
+
+    def __call__(self, *arguments: Any, **named: Any) -> Any:
+        values = self._checked(arguments, named)
+        y = self._function.primal(*[_copy(value) for value in values])
+        x = values[self._position]
+        rows = _count(y)
+        numbers = self.primal(rows, *values)
+        return _blocks(numbers, y, _shape(x))[0]
+
+
+class _Shaped(Derivative):
+    def __call__(self, *arguments: Any, **named: Any) -> Any:
+        values = self._checked(arguments, named)
+        shape = _shape(values[0])
+        return self.primal(*values).reshape(shape + shape)
+
+
+def derivative(f: Any) -> Callable[..., Any]:
+    """Return the derivative of a function of one number.
+
+        f'(x)
+
+    Parameters
+    ----------
+    f : callable
+        A function of a float, whose value is a number, an array, or a tuple of them: a Python function, one under
+        ``@njit``, or one of :func:`differentiable`.
+
+    Returns
+    -------
+    callable
+        ``derivative(f)(x)``, in the structure of the value. It can be differentiated again.
+
+    Raises
+    ------
+    ConfigError
+        If `f` is no function of one argument.
+    DifferentiationError
+        At the call: if Numba cannot compile `f`, or something that it does has no derivative rule.
+    DtypeError
+        At the call: if x is no float.
+
+    Examples
+    --------
+    >>> import fgnumba as fg
+    >>> fg.derivative(lambda x: x**3)(2.0)
+    12.0
+    """
+    function = _of_one("derivative", f)
+    return Derivative("derivative", function, derivative_driver(function.primal), number=False)
+
+
+def gradient(f: Any, argnum: int = 0, *, chunk: int = DEFAULT_CHUNK) -> Callable[..., Any]:
+    """Return the gradient of a function whose value is a number, by forward mode.
+
+        ∂f/∂x_i,  i = 1, …, n
+
+    `chunk` unit tangents travel together, so n numbers take ⌈n / chunk⌉ passes.
+
+    Parameters
+    ----------
+    f : callable
+        The function: a Python function, one under ``@njit``, or one of :func:`differentiable`.
+    argnum : int, optional
+        Index of the argument in which it is differentiated. By default 0.
+    chunk : int, optional
+        Number of tangents of a pass: 4, 8 or 16. By default 8. A pass needs the memory of f, 1 + chunk times.
+
+    Returns
+    -------
+    callable
+        ``gradient(f)(*arguments)``: the gradient in the structure of the argument, a number, array or tuple.
+
+    Raises
+    ------
+    ConfigError
+        If `f` is no function, has no such argument, or `chunk` is another number.
+    DifferentiationError
+        At the call: if Numba cannot compile `f`, or something that it does has no derivative rule.
+    DtypeError, ShapeError
+        At the call: if the argument holds no floats, or the value is no number.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fgnumba as fg
+    >>> fg.gradient(lambda x: np.sum(x**2))(np.array([1.0, 2.0]))
+    array([2., 4.])
+    """
+    function = differentiable(f)
+    position = _position("gradient", function, argnum)
+    driver = gradient_driver(function.primal, position, _chunk("gradient", chunk))
+    return Derivative("gradient", function, driver, position)
+
+
+def jacobian(f: Any, argnum: int = 0, *, chunk: int = DEFAULT_CHUNK) -> Callable[..., Any]:
+    """Return the Jacobian of a function of an array (or number), by forward mode.
+
+        J[i, j] = ∂y_i/∂x_j
+
+    Parameters
+    ----------
+    f : callable
+        The function; its value is an array, a number, or a tuple of them.
+    argnum : int, optional
+        Index of the argument in which it is differentiated. By default 0.
+    chunk : int, optional
+        Number of tangents of a pass: 4, 8 or 16. By default 8. Beside the Jacobian itself, a pass needs the memory of
+        f 1 + chunk times, however many numbers x has.
+
+    Returns
+    -------
+    callable
+        ``jacobian(f)(*arguments)``, of shape (*y.shape, *x.shape); a tuple of them for a tuple of values.
+
+    Raises
+    ------
+    ConfigError, DifferentiationError, DtypeError
+        As :func:`gradient`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fgnumba as fg
+    >>> fg.jacobian(lambda x: x * x[0])(np.array([2.0, 3.0]))
+    array([[4., 0.],
+           [3., 2.]])
+    """
+    function = differentiable(f)
+    position = _position("jacobian", function, argnum)
+    driver = jacobian_driver(function.primal, position, _chunk("jacobian", chunk))
+    return Jacobian("jacobian", function, driver, position, number=False)
+
+
+def hvp(f: Any, x: Any, v: Any, *, chunk: int = DEFAULT_CHUNK) -> Any:
+    """Return the product of a function's Hessian with a vector.
+
+        (H v)_i = Σ_j ∂²f/∂x_i∂x_j v_j
+
+    Parameters
+    ----------
+    f : callable
+        A function of one argument whose value is a number.
+    x : float, array or tuple
+        Where.
+    v : float, array or tuple
+        The vector, in the structure of x.
+    chunk : int, optional
+        Number of tangents of a pass: 4, 8 or 16. By default 8.
+
+    Returns
+    -------
+    float, ndarray or tuple
+        H v, in the structure of x.
+
+    Raises
+    ------
+    ConfigError, DifferentiationError, DtypeError, ShapeError
+        As :func:`gradient`; ShapeError too if v has another shape.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fgnumba as fg
+    >>> fg.hvp(lambda x: x[0] ** 2 * x[1], np.array([1.0, 2.0]), np.array([1.0, 0.0]))
+    array([4., 2.])
+    """
+    function = _of_one("hvp", f)
+    made = Derivative("hvp", function, hvp_driver(function.primal, _chunk("hvp", chunk)))
+    (x,) = made._checked((x,), {})
+    return made.primal(x, _tangent("v", x, v, False))
+
+
+def hessian(f: Any, *, chunk: int = DEFAULT_CHUNK) -> Callable[..., Any]:
+    """Return the Hessian of a function of an array (or number), by hyper-dual numbers: exact, without differences.
+
+        H[i, j] = ∂²f/∂x_i∂x_j
+
+    Parameters
+    ----------
+    f : callable
+        A function of one argument whose value is a number.
+    chunk : int, optional
+        Number of second tangents of a pass: 4, 8 or 16. By default 8.
+
+    Returns
+    -------
+    callable
+        ``hessian(f)(x)``, of shape (*x.shape, *x.shape).
+
+    Raises
+    ------
+    ConfigError, DifferentiationError, DtypeError, ShapeError
+        As :func:`gradient`.
+
+    Notes
+    -----
+    Source: J. A. Fike and J. J. Alonso, The development of hyper-dual numbers for exact second-derivative
+    calculations, AIAA 2011-886.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fgnumba as fg
+    >>> fg.hessian(lambda x: x[0] ** 2 * x[1])(np.array([1.0, 2.0]))
+    array([[4., 2.],
+           [2., 0.]])
+    """
+    function = _of_one("hessian", f)
+    return _Shaped("hessian", function, hessian_driver(function.primal, _chunk("hessian", chunk)))
+
+
+def taylor(f: Any, x: Any, v: Any, order: int) -> list[Any]:
+    """Return the derivatives of t ↦ f(x + t v) at t = 0.
+
+        dᵏ/dtᵏ f(x + t v),  k = 0, …, order
+
+    Divided by k!, they are the coefficients of the Taylor series.
+
+    Parameters
+    ----------
+    f : callable
+        A function of one argument.
+    x : float, array or tuple
+        Where.
+    v : float, array or tuple
+        The direction, in the structure of x.
+    order : int
+        The highest derivative, 0 to 4. The time of compiling doubles with each.
+
+    Returns
+    -------
+    list
+        order + 1 values in the structure of f's value; the first is f(x).
+
+    Raises
+    ------
+    ConfigError
+        If `order` is no whole number from 0 to 4.
+    DifferentiationError, DtypeError, ShapeError
+        As :func:`hvp`.
+
+    Examples
+    --------
+    >>> import fgnumba as fg
+    >>> fg.taylor(lambda x: x**3, 2.0, 1.0, order=4)
+    [8.0, 12.0, 12.0, 6.0, 0.0]
+    """
+    function = _of_one("taylor", f)
+    order = whole_number("order", order, 0)
+    if order > MAX_ORDER:
+        raise ConfigError(f"order is {order}; at most {MAX_ORDER}")
+    made = Derivative("taylor", function, taylor_driver(function.primal, order), number=False)
+    (x,) = made._checked((x,), {})
+    return list(made.primal(x, _tangent("v", x, v, False)))
+
+
+def laplacian_of_function(f: Any, *, chunk: int = DEFAULT_CHUNK) -> Callable[..., Any]:
+    """Return the Laplacian of a function; :func:`fgnumba.laplacian` has the documentation."""
+    function = _of_one("laplacian", f)
+    return Derivative("laplacian", function, laplacian_driver(function.primal, _chunk("laplacian", chunk)))
+
+
+def _of_one(name: str, f: Any) -> Differentiable:
+    function: Differentiable = differentiable(f)
+    count = len(names_of(function.primal))
+    if count != 1:
+        raise ConfigError(
+            f"{name}: {place_of(function.primal.py_func)} has {count} arguments; one is required (a tuple holds several)"
+        )
+    return function
+
+
+def _chunk(name: str, chunk: Any) -> int:
+    if chunk not in CHUNKS or isinstance(chunk, bool):
+        raise ConfigError(f"{name}: chunk is {shown(chunk)}; 4, 8 or 16 are required")
+    return int(chunk)
+
+
+def _position(name: str, function: Differentiable, argnum: Any) -> int:
+    count = len(names_of(function.primal))
+    position = whole_number("argnum", argnum, 0)
+    if position >= count:
+        raise ConfigError(f"{name}: argnum is {position}; {function.__name__} has {count} arguments")
+    return position
+
+
+def _bound(function: Differentiable, arguments: tuple[Any, ...], named: dict[str, Any]) -> list[Any]:
+    """Return one value for each argument of a function."""
+    try:
+        filled = inspect.signature(function.primal.py_func).bind(*arguments, **named)
+    except TypeError as error:
+        raise ConfigError(f"{place_of(function.primal.py_func)}: {error}") from None
+    filled.apply_defaults()
+    return [_plain(name, value) for name, value in filled.arguments.items()]
+
+
+def _plain(name: str, value: Any) -> Any:
+    if isinstance(value, list):
+        raise DtypeError(f"{name} is a list; an array or a tuple is required")
+    if isinstance(value, np.ndarray) and value.dtype.kind == "O":
+        raise DtypeError(f"{name} is an array of Python objects; an array of numbers is required")
+    return value
+
+
+def _check_carrier(call: str, name: str, value: Any) -> None:
+    if not carries(typeof(value)):
+        raise DtypeError(
+            f"{call}: {name} is {_described(value)}; what is differentiated must hold floats, as 3.0 or "
+            "an array of float64"
+        )
+
+
+def _tangent(name: str, value: Any, tangent: Any, nondiff: bool) -> Any:
+    """Return a tangent in the type of its value."""
+    if tangent is None or nondiff:
+        return None
+    kind = typeof(value)
+    if isinstance(value, tuple):
+        if not isinstance(tangent, tuple | list) or len(tangent) != len(value):
+            raise ShapeError(
+                f"the tangent of {name} is {_described(tangent)}; a tuple of {len(value)} is required"
+            )
+        return tuple(
+            _member(f"{name}[{i}]", *pair) for i, pair in enumerate(zip(value, tangent, strict=True))
+        )
+    if not carries(kind):
+        raise DtypeError(
+            f"{name} is {_described(value)} and carries no tangent; None is required for it, or a float as its value"
+        )
+    array = np.asarray(tangent)
+    if array.dtype.kind not in "fiubc" or (array.dtype.kind == "c" and not _is_complex(value)):
+        raise DtypeError(f"the tangent of {name} is {array.dtype}; real numbers are required")
+    if array.shape != np.shape(value):
+        raise ShapeError(
+            f"{name} has shape {np.shape(value)} and its tangent {array.shape}; the same is required"
+        )
+    if isinstance(value, np.ndarray):
+        # A tangent is written to where the value is, so the caller's array is given where it fits.
+        return np.ascontiguousarray(array, value.dtype) if array.ndim else array.astype(value.dtype)
+    return type(value)(array[()]) if not isinstance(value, complex) else complex(array[()])
+
+
+def _member(name: str, value: Any, tangent: Any) -> Any:
+    if not carries(typeof(value)):
+        return None
+    if tangent is None:
+        return _zero_like(value)
+    return _tangent(name, value, tangent, False)
+
+
+def _zero_like(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return tuple(_member("", member, None) for member in value)
+    return np.zeros_like(value) if isinstance(value, np.ndarray) else type(value)(0)
+
+
+def _is_complex(value: Any) -> bool:
+    return np.asarray(value).dtype.kind == "c"
+
+
+def _filled(value: Any, tangent: Any) -> Any:
+    """Return the tangent of a result, with zeros for integers, whose derivative is zero."""
+    if isinstance(value, tuple):
+        parts = tangent if isinstance(tangent, tuple) else (None,) * len(value)
+        return _tuple_like(value, [_filled(*pair) for pair in zip(value, parts, strict=True)])
+    if tangent is not None or value is None:
+        return tangent
+    return np.zeros(value.shape) if isinstance(value, np.ndarray) else 0.0
+
+
+def _tuple_like(value: tuple[Any, ...], members: list[Any]) -> Any:
+    make = getattr(type(value), "_make", tuple)
+    return make(members)
+
+
+def _described(value: Any) -> str:
+    if isinstance(value, np.ndarray):
+        return f"an array of {value.dtype}"
+    return shown(value)
+
+
+def _copy(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return _tuple_like(value, [_copy(member) for member in value])
+    return value.copy() if isinstance(value, np.ndarray) else value
+
+
+def _count(value: Any) -> int:
+    if isinstance(value, tuple):
+        return sum(_count(member) for member in value)
+    return int(np.size(value)) if carries(typeof(value)) else 0
+
+
+def _shape(value: Any) -> tuple[int, ...]:
+    return (_count(value),) if isinstance(value, tuple) else np.shape(value)
+
+
+def _blocks(numbers: np.ndarray, y: Any, shape: tuple[int, ...]) -> tuple[Any, np.ndarray]:
+    """Return the Jacobian of a value in its structure, and the rows that are left."""
+    if isinstance(y, tuple):
+        members = []
+        for member in y:
+            block, numbers = _blocks(numbers, member, shape)
+            members.append(block)
+        return _tuple_like(y, members), numbers
+    if not carries(typeof(y)):
+        return np.zeros(np.shape(y) + shape)[()], numbers
+    count = int(np.size(y))
+    return numbers[:count].reshape(np.shape(y) + shape)[()], numbers[count:]
