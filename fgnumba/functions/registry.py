@@ -4,6 +4,7 @@ A function that has no rule is refused if an argument carries a tangent. Scalar 
 rule here: :mod:`fgnumba.functions.partials` is their table.
 """
 
+import ast
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -21,11 +22,16 @@ class Rule:
         ``identity``: the tangent of an argument is the tangent.
         ``linear``: the same as ``same``, for one tangent after another; it adds numbers.
         ``formula``: `tangent` computes the tangent.
+        ``composed``: `tangent` computes the value from functions that have rules, and is differentiated.
     views : bool
         Whether the value may be a view of an argument, so that writing to one writes to the other.
     tangent : callable or None
-        ``tangent(y, *arguments, *tangents)`` in code that Numba compiles: y is the value, and a tangent is None where
-        an argument carries none. Its signature gives names and defaults of the arguments.
+        Takes the Numba types of its arguments, as a function under ``numba.extending.overload`` does, and returns the
+        Python function that Numba compiles. Arguments of a formula: ``(y, *arguments, *tangents, zero)``, where y is
+        the value, a tangent is None where an argument carries none, and zero is the zero tangent of one number.
+        Arguments of a composition: ``arguments``.
+    several : bool
+        Whether a formula takes vectors of several tangents, too; otherwise it is called for one after another.
     arguments : tuple of str
         Names of the function's arguments, of which those after `required` have the defaults in `defaults`.
     differentiated : tuple of str
@@ -37,6 +43,7 @@ class Rule:
     kind: str
     views: bool = False
     tangent: Callable[..., Any] | None = None
+    several: bool = False
     arguments: tuple[str, ...] = ()
     defaults: tuple[Any, ...] = ()
     differentiated: tuple[str, ...] = ()
@@ -67,30 +74,40 @@ def same(function: Any, signature: str, views: bool = False) -> None:
     views : bool
         Whether the value may be a view.
     """
-    RULES[function] = _parsed("same", signature, views, None)
+    RULES[function] = _parsed("same", signature, views=views)
 
 
 def identity(function: Any, signature: str) -> None:
     """Note a function whose tangent is that of the one argument marked by ``*``."""
-    RULES[function] = _parsed("identity", signature, False, None)
+    RULES[function] = _parsed("identity", signature)
 
 
 def linear(function: Any, signature: str) -> None:
     """Note a function that is linear in each argument marked by ``*``, if the others are constant, as a sum is."""
-    RULES[function] = _parsed("linear", signature, False, None)
+    RULES[function] = _parsed("linear", signature)
 
 
-def formula(function: Any, signature: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Note the function under the decorator as the tangent of `function`."""
+def formula(function: Any, signature: str, several: bool = False) -> Callable[[Callable[..., Any]], Any]:
+    """Note the function under the decorator as the tangent of `function`; see :class:`Rule` for its arguments."""
 
     def note(tangent: Callable[..., Any]) -> Callable[..., Any]:
-        RULES[function] = _parsed("formula", signature, False, tangent)
+        RULES[function] = _parsed("formula", signature, tangent=tangent, several=several)
         return tangent
 
     return note
 
 
-def _parsed(kind: str, text: str, views: bool, tangent: Callable[..., Any] | None) -> Rule:
+def composed(function: Any, signature: str) -> Callable[[Callable[..., Any]], Any]:
+    """Note the function under the decorator as one that computes `function` from functions that have rules."""
+
+    def note(tangent: Callable[..., Any]) -> Callable[..., Any]:
+        RULES[function] = _parsed("composed", signature, tangent=tangent)
+        return tangent
+
+    return note
+
+
+def _parsed(kind: str, text: str, **members: Any) -> Rule:
     arguments, defaults, differentiated, shapes = [], [], [], []
     for part in text.split(","):
         name, _, default = (piece.strip() for piece in part.partition("="))
@@ -102,7 +119,12 @@ def _parsed(kind: str, text: str, views: bool, tangent: Callable[..., Any] | Non
             shapes.append(name)
         arguments.append(name)
         if default:
-            defaults.append({"None": None, "True": True, "False": False}.get(default, default))
-            if isinstance(defaults[-1], str):
-                defaults[-1] = float(default) if "." in default else int(default)
-    return Rule(kind, views, tangent, tuple(arguments), tuple(defaults), tuple(differentiated), tuple(shapes))
+            defaults.append(ast.literal_eval(default))
+    return Rule(
+        kind,
+        arguments=tuple(arguments),
+        defaults=tuple(defaults),
+        differentiated=tuple(differentiated),
+        shapes=tuple(shapes),
+        **members,
+    )

@@ -237,9 +237,18 @@ class Transformation:
         if value.op == "getattr" and isinstance(self.kind(value.value), types.BaseNamedTuple):
             index = self.kind(value.value).fields.index(value.attr)
             return ir.Expr.static_getitem(self.own(value.value), index, None, self.writer.loc)
+        if value.op == "build_list":
+            dtype = self.kind(target).dtype
+            return ir.Expr.build_list(
+                [self.tangent(one, self._member_kind(one, dtype)) for one in value.items], self.writer.loc
+            )
         if value.op in ITEMS and not self.active(value.value):
             return self.writer.zero(self.primal(target), self.kind(target))
         return self.shadow(value)
+
+    def _member_kind(self, member: ir.Var, dtype: types.Type) -> types.Type:
+        """Return the type for a zero in a list of numbers, where an integer becomes a float."""
+        return dtype if isinstance(dtype, types.Number) else self.kind(member)
 
     def operation(self, target: ir.Var, value: ir.Expr) -> Any:
         """Return the tangent of an operator."""

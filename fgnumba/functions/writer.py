@@ -10,7 +10,7 @@ from numba.core import ir, types
 from fgnumba.functions.auxiliary import quotient
 from fgnumba.functions.carriers import carries
 from fgnumba.functions.tangents import Tangents, vector_of
-from fgnumba.functions.zeros import zeros_beside
+from fgnumba.functions.zeros import zero_list, zeros_beside
 
 zero_vector = cache(vector_of)
 
@@ -98,6 +98,8 @@ class Writer:
             return self.members(*members)
         if isinstance(kind, types.Array) and carries(kind):
             return self.call(zeros_beside, variable, self.zero(variable, kind.dtype))
+        if isinstance(kind, types.List) and carries(kind):
+            return self.call(zero_list, variable, self.zero(variable, _number_in(kind)))
         if isinstance(kind, types.Float) and self.vectors is not None:
             return self.call(zero_vector(kind, self.vectors.count, self.vectors.collapsed))
         if isinstance(kind, types.Complex):
@@ -105,3 +107,8 @@ class Writer:
         if isinstance(kind, types.Float):
             return self.number(0.0, kind)
         return self.constant(None)
+
+
+def _number_in(kind: types.Type) -> types.Type:
+    """Return the type of the numbers in nested lists and arrays."""
+    return _number_in(kind.dtype) if isinstance(kind, (types.List, types.Array)) else kind

@@ -1,4 +1,4 @@
-"""Arrays of zero tangents beside arrays of values."""
+"""Arrays and lists of zero tangents beside those of values."""
 
 from typing import Any
 
@@ -35,4 +35,18 @@ def _zeros_beside(array: Any, zero: Any) -> Any:
     return several
 
 
-constant(zeros_beside)
+def zero_list(values: Any, zero: Any) -> Any:
+    """Return zero tangents of a list, of which lists may be members. For compiled code."""
+    raise NotImplementedError("it is for code that Numba compiles")
+
+
+@overload(zero_list, strict=False)
+def _zero_list(values: Any, zero: Any) -> Any:
+    if isinstance(values.dtype, types.Array):
+        return lambda values, zero: [zeros_beside(value, zero) for value in values]
+    if isinstance(values.dtype, types.List):
+        return lambda values, zero: [zero_list(value, zero) for value in values]
+    return lambda values, zero: [zero for _ in values]
+
+
+constant(zeros_beside, zero_list)

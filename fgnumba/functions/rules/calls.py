@@ -3,11 +3,12 @@
 from functools import cache
 from typing import Any
 
-from numba import njit
+from numba import njit, typeof
 from numba.core import ir, types
 
 from fgnumba.errors import DifferentiationError
 from fgnumba.functions.auxiliary import INNER
+from fgnumba.functions.carriers import carries, tangent_type
 from fgnumba.functions.registry import RULES, Rule
 from fgnumba.functions.rules.lanes import begun, count_of, pick, placed
 
@@ -36,121 +37,224 @@ def tangent_of_call(
     target : Var
         The variable of the original function that takes the value.
     """
-    rule, writer = RULES[function], transformation.writer
-    arguments = _bound(rule, function, values, values_by_name, writer.loc)
-    originals = _bound(rule, function, operands, operands_by_name, writer.loc)
-    for name, original in originals.items():
-        fixed = name not in rule.differentiated and name not in rule.shapes
-        if fixed and transformation.active(original):
-            raise DifferentiationError(
-                f"{transformation.activity.function.__qualname__}: argument {name!r} of {function.__name__} must not "
-                f"depend on what is differentiated ({writer.loc.filename}:{writer.loc.line})"
-            )
-    if rule.kind == "identity":
-        return transformation.tangent(originals[rule.differentiated[0]])
-    if rule.kind == "same" or (rule.kind == "linear" and transformation.vectors is None):
-        moved = [
-            transformation.tangent(originals[name]) if name in rule.differentiated else value
-            for name, value in arguments.items()
-        ]
-        return writer.call(function, *moved)
-    given = [
-        value if isinstance(value, ir.Var) else writer.constant(value)
-        for value in (arguments.get(name, default) for name, default in _with_defaults(rule))
-    ]
-    tangents = [
-        transformation.optional(originals.get(name)) or writer.constant(None) for name in rule.differentiated
-    ]
-    tangent = _linear(function, rule) if rule.kind == "linear" else _formula(rule)
-    y = transformation.primal(target)
-    if transformation.vectors is None:
-        return writer.call(tangent, y, *given, *tangents)
-    mask = tuple(transformation.active(originals.get(name)) for name in rule.differentiated)
-    kind = transformation.kind(target)
-    dtype = kind.dtype if isinstance(kind, types.Array) else kind
-    zero = writer.zero(y, dtype)
-    twice = None
-    if transformation.vectors.collapsed and rule.kind != "linear":
-        twice = transformation.tangent_dispatcher(tangent)
-    differentiated = tuple(
-        rule.differentiated.index(name) if name in rule.differentiated else -1 for name in rule.arguments
-    )
-    lanes = _lane_by_lane(tangent, twice, differentiated, mask)
-    return writer.call(lanes, zero, y, *given, *tangents)
+    call = _Call(transformation, function, values, values_by_name, operands, operands_by_name, target)
+    call.check()
+    if call.rule.kind == "identity":
+        return transformation.tangent(call.originals[call.rule.differentiated[0]])
+    if call.rule.kind == "same" or (call.rule.kind == "linear" and transformation.vectors is None):
+        return call.of_tangents()
+    if call.rule.kind == "composed":
+        return call.composed()
+    return call.formula()
 
 
-def _with_defaults(rule: Rule) -> list[tuple[str, Any]]:
-    required = len(rule.arguments) - len(rule.defaults)
-    return list(zip(rule.arguments, (None,) * required + rule.defaults, strict=True))
+class _Call:
+    def __init__(
+        self,
+        transformation: Any,
+        function: Any,
+        values: list[ir.Var],
+        values_by_name: dict[str, ir.Var],
+        operands: list[Any],
+        operands_by_name: dict[str, Any],
+        target: ir.Var,
+    ) -> None:
+        self.transformation, self.writer = transformation, transformation.writer
+        self.function, self.rule, self.target = function, RULES[function], target
+        self.values = self._bound(values, values_by_name)
+        self.originals = self._bound(operands, operands_by_name)
 
+    def _bound(self, positional: list[Any], named: dict[str, Any]) -> dict[str, Any]:
+        """Return the arguments of the call by name, in the function's order."""
+        names = self.rule.arguments
+        unknown = [name for name in named if name not in names]
+        if unknown:
+            self._refuse(f"argument {unknown[0]!r} of {self.function.__name__}")
+        if len(positional) > len(names):
+            self._refuse(f"an argument of {self.function.__name__} after {names[-1]!r}")
+        found = {**dict(zip(names, positional, strict=False)), **named}
+        return {name: found[name] for name in names if name in found}
 
-def _bound(
-    rule: Rule, function: Any, positional: list[Any], named: dict[str, Any], loc: ir.Loc
-) -> dict[str, Any]:
-    """Return the arguments of a call by name, in the function's order."""
-    unknown = [name for name in named if name not in rule.arguments]
-    if unknown or len(positional) > len(rule.arguments):
-        which = unknown[0] if unknown else rule.arguments[-1]
-        raise DifferentiationError(
-            f"{function.__name__}: an argument {'named ' if unknown else 'after '}{which!r} has no derivative rule "
-            f"({loc.filename}:{loc.line})"
+    def _refuse(self, what: str, why: str = "has no derivative rule") -> None:
+        name, loc = self.transformation.activity.function.__qualname__, self.writer.loc
+        raise DifferentiationError(f"{name}: {what} {why} ({loc.filename}:{loc.line})")
+
+    def check(self) -> None:
+        """Refuse arguments that carry a tangent where the rule knows none."""
+        for name, original in self.originals.items():
+            free = name in self.rule.differentiated or name in self.rule.shapes
+            if not free and self.transformation.active(original):
+                what = f"argument {name!r} of {self.function.__name__}"
+                self._refuse(what, "must not depend on what is differentiated")
+
+    def of_tangents(self) -> ir.Var:
+        """Write the call of the same function of the tangents."""
+        positional: list[ir.Var] = []
+        named: list[tuple[str, ir.Var]] = []
+        for name, default in self._with_defaults():
+            if name not in self.values:
+                continue
+            value = self.values[name]
+            if name in self.rule.differentiated:
+                value = self.transformation.tangent(self.originals[name])
+            if len(positional) == self.rule.arguments.index(name):
+                positional.append(value)
+            else:
+                named.append((name, value))
+        return self.writer.call(self.function, *positional, named=named)
+
+    def composed(self) -> ir.Var:
+        """Write the call of the tangent of a function that computes the same."""
+        kinds, given = self._given()
+        function = _compiled(self.rule, kinds)
+        pair = self.writer.call(
+            self.transformation.tangent_dispatcher(function), *given, *self._all_tangents()
         )
-    found = {**dict(zip(rule.arguments, positional, strict=False)), **named}
-    return {name: found[name] for name in rule.arguments if name in found}
+        return self.writer.item(pair, 1)
+
+    def formula(self) -> ir.Var:
+        """Write the call of the formula."""
+        transformation, rule = self.transformation, self.rule
+        (kinds, given), tangents = self._given(), self._tangents()
+        y, kind = transformation.primal(self.target), transformation.kind(self.target)
+        element = _element(kind)
+        zero = self.writer.zero(y, element)
+        # Second derivatives along the lanes' directions are taken from one lane after another.
+        collapsed = transformation.vectors is not None and transformation.vectors.collapsed
+        several = rule.several and not collapsed
+        vectors = transformation.vectors if several else None
+        masked = [self._active(name) for name in rule.differentiated]
+        tangent_kinds = [
+            tangent_type(self._kind(name), vectors) if active else types.none
+            for name, active in zip(rule.differentiated, masked, strict=True)
+        ]
+        if rule.kind == "linear":
+            tangent = _linear(self.function, rule, tuple(self.values))
+        else:
+            tangent = _compiled(rule, (kind, *kinds, *tangent_kinds, tangent_type(element, vectors)))
+        if transformation.vectors is None or several:
+            return self.writer.call(tangent, y, *given, *tangents, zero)
+        single = self.writer.number(0.0, element)
+        twice = transformation.tangent_dispatcher(tangent) if collapsed and rule.kind != "linear" else None
+        places = tuple(
+            rule.differentiated.index(name) if name in rule.differentiated else -1 for name in rule.arguments
+        )
+        lanes = _lane_by_lane(tangent, twice, places, tuple(masked))
+        return self.writer.call(lanes, zero, y, *given, *tangents, single)
+
+    def _with_defaults(self) -> list[tuple[str, Any]]:
+        rule = self.rule
+        required = len(rule.arguments) - len(rule.defaults)
+        return list(zip(rule.arguments, (None,) * required + rule.defaults, strict=True))
+
+    def _given(self) -> tuple[tuple[types.Type, ...], list[ir.Var]]:
+        """Return types and variables of all arguments, defaults among them."""
+        kinds, given = [], []
+        for name, default in self._with_defaults():
+            if name in self.values:
+                kinds.append(self._kind(name))
+                given.append(self.values[name])
+            else:
+                kinds.append(typeof(default))
+                given.append(self.writer.constant(default))
+        return tuple(kinds), given
+
+    def _kind(self, name: str) -> types.Type:
+        kind: types.Type = self.transformation.kind(self.originals[name])
+        return kind
+
+    def _active(self, name: str) -> bool:
+        return name in self.originals and bool(self.transformation.active(self.originals[name]))
+
+    def _tangents(self) -> list[ir.Var]:
+        return [
+            self.transformation.own(self.originals[name])
+            if self._active(name)
+            else self.writer.constant(None)
+            for name in self.rule.differentiated
+        ]
+
+    def _all_tangents(self) -> list[ir.Var]:
+        return [
+            self.transformation.own(self.originals[name])
+            if self._active(name)
+            else self.writer.constant(None)
+            for name in self.rule.arguments
+        ]
+
+
+def _element(kind: types.Type) -> types.Type:
+    """Return the type of the numbers in a value, of the first in a tuple."""
+    if isinstance(kind, (types.Array, types.List)):
+        return _element(kind.dtype)
+    if isinstance(kind, types.BaseTuple):
+        return next(_element(member) for member in kind.types if carries(member))
+    return types.unliteral(kind)
 
 
 @cache
-def _formula(rule: Rule) -> Any:
-    return njit(error_model="numpy", **INNER)(rule.tangent)
+def _compiled(rule: Rule, kinds: tuple[types.Type, ...]) -> Any:
+    """Return the Numba function that a rule has for these types of arguments."""
+    assert rule.tangent is not None
+    python = rule.tangent(*kinds)
+    return _jitted(python)
 
 
 @cache
-def _linear(function: Any, rule: Rule) -> Any:
+def _jitted(python: Any) -> Any:
+    return njit(error_model="numpy", **INNER)(python)
+
+
+@cache
+def _linear(function: Any, rule: Rule, names: tuple[str, ...]) -> Any:
     """Return the tangent of a linear function: the function of its arguments' tangents."""
-    names = list(rule.arguments)
     tangents = [f"d_{name}" for name in rule.differentiated]
-    inner = [f"d_{name}" if name in rule.differentiated else name for name in names]
+    inner = []
+    for index, name in enumerate(names):
+        value = f"d_{name}" if name in rule.differentiated else name
+        inner.append(value if rule.arguments[index] == name else f"{name}={value}")
     space = {"function": function}
-    exec(  # noqa: S102
-        f"def tangent(y, {', '.join((*names, *tangents))}):\n    return function({', '.join(inner)})\n", space
+    exec(
+        f"def tangent(y, {', '.join((*rule.arguments, *tangents))}, zero):\n    return function({', '.join(inner)})\n",
+        space,
     )
     return njit(**INNER)(space["tangent"])
 
 
 @cache
-def _lane_by_lane(tangent: Any, twice: Any, differentiated: tuple[int, ...], mask: tuple[bool, ...]) -> Any:
+def _lane_by_lane(tangent: Any, twice: Any, places: tuple[int, ...], mask: tuple[bool, ...]) -> Any:
     """Return the Numba function that computes several tangents one after another.
 
-    With `twice`, the tangent of `tangent`, lane 0 is a sum of second derivatives: those of the function itself, along
-    the directions of the other lanes, are added to it.
+    Parameters
+    ----------
+    tangent : numba dispatcher
+        The tangent of a function, for one tangent of each argument.
+    twice : numba dispatcher or None
+        The tangent of `tangent`, if lane 0 is a sum of second derivatives: those of the function itself, along the
+        directions of the other lanes, are then added to it.
+    places : tuple of int
+        For each argument, which of the differentiated ones it is; -1 for none of them.
+    mask : tuple of bool
+        Which of the differentiated arguments carry tangents.
     """
-    arguments = [f"a{index}" for index in range(len(differentiated))]
+    arguments = [f"a{index}" for index in range(len(places))]
     tangents = [f"d{index}" for index in range(len(mask))]
     chosen = [f"pick({name}, lane)" if on else name for name, on in zip(tangents, mask, strict=True)]
     first = [text.replace("lane)", "0)") for text in chosen]
     lines = [
-        f"def lanes(zero, {', '.join(('y', *arguments, *tangents))}):",
-        f"    one = tangent({', '.join(('y', *arguments, *first))})",
+        f"def lanes(zero, {', '.join(('y', *arguments, *tangents, 'single'))}):",
+        f"    one = tangent({', '.join(('y', *arguments, *first, 'single'))})",
         "    result = placed(begun(one, zero), 0, one)",
         "    for lane in range(1, count_of(zero)):",
-        f"        change = tangent({', '.join(('y', *arguments, *chosen))})",
+        f"        change = tangent({', '.join(('y', *arguments, *chosen, 'single'))})",
         "        result = placed(result, lane, change)",
     ]
     if twice is not None:
-        inner = [chosen[index] if index >= 0 and mask[index] else "None" for index in differentiated]
-        call = ", ".join(("y", *arguments, *chosen, "change", *inner, *("None" for _ in tangents)))
-        lines += [
-            f"        _, second = twice({call})",
-            "        one = one + second",
-            "    result = placed(result, 0, one)",
-        ]
-    space = {
-        "tangent": tangent,
-        "twice": twice,
-        "pick": pick,
-        "placed": placed,
-        "begun": begun,
-        "count_of": count_of,
-    }
-    exec("\n".join([*lines, "    return result"]) + "\n", space)  # noqa: S102
+        inner = [chosen[place] if place >= 0 and mask[place] else "None" for place in places]
+        values = ", ".join(("y", *arguments, *chosen, "single"))
+        call = ", ".join((values, "change", *inner, *("None" for _ in (*tangents, "single"))))
+        lines += [f"        _, second = twice({call})", "        one = one + second", "    result = placed(result, 0, one)"]
+    space = {"tangent": tangent, "twice": twice}
+    space |= {"pick": pick, "placed": placed, "begun": begun, "count_of": count_of}
+    exec("\n".join([*lines, "    return result"]) + "\n", space)
     return njit(**INNER)(space["lanes"])

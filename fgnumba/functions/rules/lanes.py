@@ -64,6 +64,15 @@ _NUMPY = {types.float32: np.float32, types.float64: np.float64}
 def _placed(tangents: Any, index: Any, tangent: Any) -> Any:
     if isinstance(tangents, Tangents):
         return lambda tangents, index, tangent: with_lane(tangents, index, tangent)
+    if tangents is types.none:
+        return lambda tangents, index, tangent: None
+    if isinstance(tangents, types.BaseTuple) and len(tangents) == 1:
+        return lambda tangents, index, tangent: (placed(tangents[0], index, tangent[0]),)
+    if isinstance(tangents, types.BaseTuple):
+        return lambda tangents, index, tangent: (
+            placed(tangents[0], index, tangent[0]),
+            *placed(tangents[1:], index, tangent[1:]),
+        )
 
     def array(tangents, index, tangent):
         for where in np.ndindex(tangents.shape):
@@ -77,4 +86,10 @@ def _placed(tangents: Any, index: Any, tangent: Any) -> Any:
 def _begun(tangent: Any, zero: Any) -> Any:
     if isinstance(tangent, types.Array):
         return lambda tangent, zero: zeros_beside(tangent, zero)
+    if tangent is types.none:
+        return lambda tangent, zero: None
+    if isinstance(tangent, types.BaseTuple) and len(tangent) == 1:
+        return lambda tangent, zero: (begun(tangent[0], zero),)
+    if isinstance(tangent, types.BaseTuple):
+        return lambda tangent, zero: (begun(tangent[0], zero), *begun(tangent[1:], zero))
     return lambda tangent, zero: zero

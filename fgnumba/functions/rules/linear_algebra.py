@@ -1,68 +1,89 @@
-"""Products and solutions of linear equations.
+"""Solutions of linear equations, inverses, determinants and factors of matrices.
 
 Source: M. B. Giles, An extended collection of matrix derivative results for forward and reverse mode algorithmic
 differentiation, Oxford University Computing Laboratory NA-08/01, 2008.
 """
 
-import operator
+from typing import Any
 
 import numpy as np
+from numba.core import types
+from numba.extending import overload
 
-from fgnumba.functions.registry import METHODS, formula
-
-
-def _dot(y, a, b, da, db):
-    if da is None:
-        return np.dot(a, db)
-    if db is None:
-        return np.dot(da, b)
-    return np.dot(da, b) + np.dot(a, db)
+from fgnumba.functions.registry import formula
+from fgnumba.functions.rules.products import floats, left_product, right_product, vectors
+from fgnumba.functions.tangents import Tangents
 
 
-for _function in (np.dot, np.matmul, operator.matmul, np.vdot):
-    formula(_function, "*a, *b")(_dot)
-METHODS["Array", "dot"] = np.dot
+def solution(a: Any, b: Any) -> Any:
+    """Return x with a x = b for floats b (n, T) or (n, k, T): one factorization. For compiled code."""
+    raise NotImplementedError("it is for code that Numba compiles")
 
 
-@formula(np.outer, "*a, *b")
-def _outer(y, a, b, da, db):
-    if da is None:
-        return np.outer(a, db)
-    if db is None:
-        return np.outer(da, b)
-    return np.outer(da, b) + np.outer(a, db)
+@overload(solution, strict=False)
+def _solution(a: Any, b: Any) -> Any:
+    if b.ndim == 2:
+        return lambda a, b: np.linalg.solve(a, b)
+
+    def matrix(a, b):
+        n, k, t = b.shape
+        # The solution is in Fortran order, which Numba's reshape would keep.
+        flat = np.linalg.solve(a, np.ascontiguousarray(b).reshape((n, k * t)))
+        return np.ascontiguousarray(flat).reshape((n, k, t))
+
+    return matrix
 
 
-@formula(np.linalg.solve, "*a, *b")
-def _solve(y, a, b, da, db):
+@formula(np.linalg.solve, "*a, *b", several=True)
+def _solve(y: Any, a: Any, b: Any, da: Any, db: Any, zero: Any) -> Any:
     # A y = b:  A dy = db − dA y
-    if da is None:
-        return np.linalg.solve(a, db)
-    if db is None:
-        return -np.linalg.solve(a, np.dot(da, y))
-    return np.linalg.solve(a, db - np.dot(da, y))
+    if isinstance(zero, Tangents):
+        if da is types.none:
+            return lambda y, a, b, da, db, zero: vectors(solution(a, floats(db)), zero)
+        if db is types.none:
+            return lambda y, a, b, da, db, zero: vectors(solution(a, -right_product(floats(da), y)), zero)
+        return lambda y, a, b, da, db, zero: vectors(
+            solution(a, floats(db) - right_product(floats(da), y)), zero
+        )
+    if da is types.none:
+        return lambda y, a, b, da, db, zero: np.linalg.solve(a, db)
+    if db is types.none:
+        return lambda y, a, b, da, db, zero: np.linalg.solve(a, -np.dot(da, y))
+    return lambda y, a, b, da, db, zero: np.linalg.solve(a, db - np.dot(da, y))
 
 
-@formula(np.linalg.inv, "*a")
-def _inv(y, a, da):
-    return -np.dot(y, np.dot(da, y))
+@formula(np.linalg.inv, "*a", several=True)
+def _inv(y: Any, a: Any, da: Any, zero: Any) -> Any:
+    if isinstance(zero, Tangents):
+        return lambda y, a, da, zero: vectors(-left_product(y, right_product(floats(da), y)), zero)
+    return lambda y, a, da, zero: -np.dot(y, np.dot(da, y))
 
 
 @formula(np.linalg.det, "*a")
-def _det(y, a, da):
-    return y * np.trace(np.linalg.solve(a, da))
+def _det(y: Any, a: Any, da: Any, zero: Any) -> Any:
+    def det(y, a, da, zero):
+        if y != 0.0:
+            return y * np.trace(np.linalg.solve(a, da))
+        # A singular matrix: the sum of the determinants with one row replaced by its tangent.
+        total = zero
+        for row in range(len(a)):
+            replaced = a.copy()
+            replaced[row] = da[row]
+            total += np.linalg.det(replaced)
+        return total
 
-
-@formula(np.linalg.norm, "*x")
-def _norm(y, x, dx):
-    return np.sum(x * dx) / y
+    return det
 
 
 @formula(np.linalg.cholesky, "*a")
-def _cholesky(y, a, da):
-    # L Φ(L⁻¹ dA L⁻ᵀ): the lower triangle with half of the diagonal.
-    inner = np.linalg.solve(y, np.ascontiguousarray(np.linalg.solve(y, da).T))
-    lower = np.tril(inner)
-    for index in range(len(lower)):
-        lower[index, index] *= 0.5
-    return np.dot(y, lower)
+def _cholesky(y: Any, a: Any, da: Any, zero: Any) -> Any:
+    # L Φ(L⁻¹ dA L⁻ᵀ): the lower triangle with half of the diagonal. Numba reads the lower triangle of A alone.
+    def cholesky(y, a, da, zero):
+        change = np.tril(da) + np.tril(da, -1).T
+        inner = np.linalg.solve(y, np.ascontiguousarray(np.linalg.solve(y, change).T))
+        lower = np.tril(inner)
+        for index in range(len(lower)):
+            lower[index, index] *= 0.5
+        return np.dot(y, lower)
+
+    return cholesky

@@ -1,23 +1,32 @@
 """Sums, products, extremes and other reductions of arrays."""
 
 import builtins
+from typing import Any
 
 import numpy as np
+from numba.core import types
 
 from fgnumba.functions.registry import METHODS, formula, linear
 
-linear(np.sum, "*a, axis=None")
-linear(np.mean, "*a")
-linear(np.cumsum, "*a")
-linear(np.trace, "*a")
-linear(builtins.sum, "*iterable")
 
-for _name in ("sum", "mean", "cumsum", "prod", "cumprod", "max", "min", "var", "std", "ptp"):
+def plain(function):
+    return lambda python: formula(function, "*a")(lambda *kinds: python)
+
+
+linear(np.cumsum, "*a")
+linear(np.trace, "*a, offset=0")
+linear(builtins.sum, "*iterable, start=0")
+
+for _name in ("sum", "mean", "cumsum", "prod", "cumprod", "max", "min", "var", "std"):
     METHODS["Array", _name] = getattr(np, _name)
 
 
-@formula(np.prod, "*a")
-def _prod(y, a, da):
+linear(np.sum, "*a, axis=None")
+linear(np.mean, "*a")
+
+
+@plain(np.prod)
+def _prod(y, a, da, zero):
     # Products of all others, without a division by the factor, which may be 0.
     result, before = 0.0 * y, y * 0 + 1
     flat, tangents = a.ravel(), da.ravel()
@@ -27,8 +36,8 @@ def _prod(y, a, da):
     return result
 
 
-@formula(np.cumprod, "*a")
-def _cumprod(y, a, da):
+@plain(np.cumprod)
+def _cumprod(y, a, da, zero):
     result = np.empty_like(y)
     flat, tangents = a.ravel(), da.ravel()
     product, change = flat[0] * 0 + 1, flat[0] * 0
@@ -39,7 +48,7 @@ def _cumprod(y, a, da):
     return result
 
 
-def _extreme(y, a, da):
+def _extreme(y, a, da, zero):
     # Where several elements tie, each has an equal share.
     total, count = 0.0 * y, 0
     flat, tangents = a.ravel(), da.ravel()
@@ -50,17 +59,17 @@ def _extreme(y, a, da):
     return total / count
 
 
-formula(np.max, "*a")(_extreme)
-formula(np.min, "*a")(_extreme)
-formula(np.nanmax, "*a")(_extreme)
-formula(np.nanmin, "*a")(_extreme)
+plain(np.max)(_extreme)
+plain(np.min)(_extreme)
+plain(np.nanmax)(_extreme)
+plain(np.nanmin)(_extreme)
 
 
-@formula(np.var, "*a")
-def _var(y, a, da):
+@plain(np.var)
+def _var(y, a, da, zero):
     return 2.0 * np.mean((a - np.mean(a)) * da)
 
 
-@formula(np.std, "*a")
-def _std(y, a, da):
+@plain(np.std)
+def _std(y, a, da, zero):
     return np.mean((a - np.mean(a)) * da) / y

@@ -1,37 +1,90 @@
-"""Choices among numbers: where, clip, sort, interpolation."""
+"""Choices among numbers: where, clip, select, sort, interpolation."""
+
+from typing import Any
 
 import numpy as np
-
 from numba.core import types
-from numba.extending import overload
 
-from fgnumba.functions.registry import formula
-
-
-def chosen(value, condition, dx, dy):
-    raise NotImplementedError("it is for code that Numba compiles")
+from fgnumba.functions.registry import METHODS, composed, formula
+from fgnumba.functions.rules.sources import defined, lines
 
 
-@overload(chosen, strict=False)
-def _chosen(value, condition, dx, dy):
-    if isinstance(condition, types.Array):
-        if dx is types.none:
-            return lambda value, condition, dx, dy: np.where(condition, 0.0 * value, dy)
-        if dy is types.none:
-            return lambda value, condition, dx, dy: np.where(condition, dx, 0.0 * value)
-        return lambda value, condition, dx, dy: np.where(condition, dx, dy)
-    if dx is types.none:
-        return lambda value, condition, dx, dy: 0.0 * dy if condition else dy
-    if dy is types.none:
-        return lambda value, condition, dx, dy: dx if condition else 0.0 * dx
-    return lambda value, condition, dx, dy: dx if condition else dy
+@formula(np.where, "condition, *x=None, *y=None", several=True)
+def _where(value: Any, condition: Any, x: Any, y: Any, dx: Any, dy: Any, zero: Any) -> Any:
+    """The tangent of the value that was taken; the other is never touched."""
+    operands = {"condition": condition, "dx": dx, "dy": dy}
+    arrays = [name for name, kind in operands.items() if isinstance(kind, types.Array)]
+
+    def element(name: str) -> str:
+        if operands[name] is types.none:
+            return "zero"
+        return f"{name}[place]" if name in arrays else name
+
+    choice = f"{element('dx')} if {element('condition')} else {element('dy')}"
+    head = "def where(value, condition, x, y, dx, dy, zero):"
+    if not isinstance(value, types.Array):
+        return defined(lines(head, f"    return {choice}"))
+    return defined(
+        lines(
+            head,
+            *(f"    {name} = np.broadcast_to({name}, value.shape)" for name in arrays),
+            "    result = zeros_beside(value, zero)",
+            "    for place in np.ndindex(value.shape):",
+            f"        result[place] = {choice}",
+            "    return result",
+        )
+    )
 
 
-@formula(np.where, "condition, *x, *y")
-def _where(value, condition, x, y, dx, dy):
-    return chosen(value, condition, dx, dy)
+@composed(np.clip, "*a, *a_min=None, *a_max=None")
+def _clip(a: Any, a_min: Any, a_max: Any) -> Any:
+    if a_min is types.none:
+        return lambda a, a_min, a_max: np.minimum(a, a_max)
+    if a_max is types.none:
+        return lambda a, a_min, a_max: np.maximum(a, a_min)
+    return lambda a, a_min, a_max: np.minimum(np.maximum(a, a_min), a_max)
 
 
-@formula(np.sort, "*a")
-def _sort(y, a, da):
-    return da[np.argsort(a, kind="mergesort")]
+METHODS["Array", "clip"] = np.clip
+
+
+@formula(np.sort, "*a", several=True)
+def _sort(y: Any, a: Any, da: Any, zero: Any) -> Any:
+    return lambda y, a, da, zero: da[np.argsort(a, kind="mergesort")]
+
+
+@formula(np.interp, "*x, *xp, *fp", several=True)
+def _interp(y: Any, x: Any, xp: Any, fp: Any, dx: Any, dxp: Any, dfp: Any, zero: Any) -> Any:
+    """Slope of the piece to the right of a knot, at the last knot to the left; outside, the tangent of the end."""
+    # With t = (x − x₀) / (x₁ − x₀) and s the slope:  dy = (1 − t) df₀ + t df₁ + s (dx − (1 − t) dx₀ − t dx₁)
+    terms, ends = [], "zero"
+    if dfp is not types.none:
+        terms += ["dfp[j] * (1 - t)", "dfp[j + 1] * t"]
+        ends = "dfp[end]"
+    if dx is not types.none:
+        terms.append("dx[place] * slope" if isinstance(x, types.Array) else "dx * slope")
+    if dxp is not types.none:
+        terms += ["dxp[j] * ((t - 1) * slope)", "dxp[j + 1] * (-t * slope)"]
+    element = [
+        "at = {0}",
+        "if at < xp[0] or at > xp[last] or last == 0:",
+        "    end = last if at > xp[last] else 0",
+        f"    {{1}} = {ends}",
+        "else:",
+        "    j = min(max(np.searchsorted(xp, at, side='right') - 1, 0), last - 1)",
+        "    slope = (fp[j + 1] - fp[j]) / (xp[j + 1] - xp[j])",
+        "    t = (at - xp[j]) / (xp[j + 1] - xp[j])",
+        f"    {{1}} = {' + '.join(terms)}",
+    ]
+    head = ["def interp(y, x, xp, fp, dx, dxp, dfp, zero):", "    last = len(xp) - 1"]
+    if not isinstance(y, types.Array):
+        return defined(lines(*head, *(f"    {line.format('x', 'dy')}" for line in element), "    return dy"))
+    return defined(
+        lines(
+            *head,
+            "    dy = zeros_beside(y, zero)",
+            "    for place in np.ndindex(y.shape):",
+            *(f"        {line.format('x[place]', 'dy[place]')}" for line in element),
+            "    return dy",
+        )
+    )
