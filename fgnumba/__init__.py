@@ -54,8 +54,9 @@ if TYPE_CHECKING:
         MaxPool2d,
     )
     from fgnumba.layers.losses import BinaryCrossEntropy, Huber, MeanSquaredError, SoftmaxCrossEntropy
+    from fgnumba.model.derivatives import jvp
     from fgnumba.model.graph import Graph, Sequential
-    from fgnumba.model.jvp import forward_gradient, jvp
+    from fgnumba.model.jvp import forward_gradient
     from fgnumba.model.nodes import Node
     from fgnumba.optimizers import SGD, Adam, AdamW, FrankWolfe
     from fgnumba.runs.loading import load
@@ -86,7 +87,8 @@ _NAMES = {
     "estimators.zeroth": ("SPSA", "CoordinateDifferences", "HybridDifferences"),
     "training.evaluation": ("Evaluation", "evaluate"),
     "training.learning_rate_finder": ("find_learning_rate",),
-    "model.jvp": ("forward_gradient", "jvp"),
+    "model.derivatives": ("jvp",),
+    "model.jvp": ("forward_gradient",),
     "model.graph": ("Graph", "Sequential"),
     "layers": (
         *("Activation", "Add", "AvgPool2d", "Concatenate", "Conv2d", "Dense", "Dropout", "Flatten"),

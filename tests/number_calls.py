@@ -192,7 +192,7 @@ CALLS: dict[str, Call] = {
         lambda **given: fg.forward_gradient(model(), LOSS, X, Y, fg.directions.RankOne(1), **given),
         {"training": True},
     ),
-    "model.jvp.jvp": Call(
+    "model.derivatives.jvp": Call(
         lambda **given: fg.jvp(model(), LOSS, X, Y, fg.directions.RankOne(1), **given), {"training": True}
     ),
     "model.graph.Graph": Call(graph, {"input_shape": 100, "seed": 3}),
@@ -200,7 +200,10 @@ CALLS: dict[str, Call] = {
     "model.graph.Graph.layer_parameters": Call(
         lambda **given: sorted(MODEL.layer_parameters(**given)), {"index": 1}
     ),
-    "model.graph.Graph.plan": Call(planned, {"batch": 100, "kind": 1, "count": 2, "training": True}),
+    "model.graph.Graph.parts": Call(lambda **given: list(MODEL.parts(**given)), {"examples": 3}),
+    "model.graph.Graph.plan": Call(
+        planned, {"batch": 100, "kind": 1, "count": 2, "training": True, "moving_input": False}
+    ),
     "model.graph.Sequential": Call(sequential, {"input_shape": 100, "seed": 3}),
     "optimizers.base.Optimizer.rate": Call(fg.SGD(0.5, decay=0.25).rate, {"step": 100}),
     "optimizers.frank_wolfe.FrankWolfe.rate": Call(fg.FrankWolfe(2.0, 0.5).rate, {"step": 100}),

@@ -19,7 +19,7 @@ from fgnumba.kernels.ops.example_panels import cpu as panels
 from fgnumba.kernels.rules.directions import NONE
 from fgnumba.layers import Activation, Dense, Perturbation, Site
 from fgnumba.model.graph import Graph
-from fgnumba.model.plan import InputRows
+from fgnumba.model.input_rows import InputRows
 from fgnumba.model.tasks import Buffer, ImageBuffer, InputBuffer, PanelBuffer, Task
 from fgnumba.model.wiring import Step, Value
 

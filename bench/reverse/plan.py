@@ -18,8 +18,8 @@ from fgnumba.kernels.rules.philox import STREAM
 from fgnumba.kernels.shared.loss import RESULT
 from fgnumba.layers.losses import Loss, MeanSquaredError, SoftmaxCrossEntropy
 from fgnumba.model.graph import Graph
+from fgnumba.model.input_rows import InputRows
 from fgnumba.model.outcome import targets_of
-from fgnumba.model.plan import InputRows
 from fgnumba.model.sizes import checked_batch
 from fgnumba.model.tasks import ImageBuffer, PanelBuffer, place
 from fgnumba.model.wiring import Step, Value, wire

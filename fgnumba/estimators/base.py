@@ -19,9 +19,9 @@ from fgnumba.kernels.machine.interfaces import Operation
 from fgnumba.layers.losses import Loss
 from fgnumba.layers.parameters import Parameter
 from fgnumba.model.graph import Graph
+from fgnumba.model.input_rows import InputRows
 from fgnumba.model.inspection import Inspection
 from fgnumba.model.outcome import Outcome
-from fgnumba.model.plan import InputRows
 from fgnumba.model.sizes import checked_batch
 from fgnumba.objects.bound import Bound
 from fgnumba.optimizers import SGD, Optimizer

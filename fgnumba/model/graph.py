@@ -207,14 +207,15 @@ class Graph(Described):
             return self._on_device(inputs)
         outputs = np.empty((len(inputs), self.outputs), np.float32)
         with self._lock:
-            for part in self._parts(len(inputs)):
+            for part in self.parts(len(inputs)):
                 plan = self.plan(part.stop - part.start)
                 plan.run(inputs[part])
                 outputs[part] = self.processor.values(plan.output[0])[:, : outputs.shape[1]]
         return outputs.reshape(len(inputs), *self.output_shape)
 
-    def _parts(self, examples: int) -> Iterator[slice]:
+    def parts(self, examples: int) -> Iterator[slice]:
         """Yield slices of the examples, each of which one pass takes."""
+        examples = whole_number("examples", examples)
         size = FORWARD_BATCH if self.processor.by_parts else DEVICE_BATCH
         for start in range(0, examples, size):
             yield slice(start, min(examples, start + size))
@@ -223,7 +224,7 @@ class Graph(Described):
         """Return the outputs of an array that lies on the device, as an array on the device."""
         outputs = self.processor.zeros((len(inputs), self.outputs))
         with self._lock:
-            for part in self._parts(len(inputs)):
+            for part in self.parts(len(inputs)):
                 plan = self.plan(part.stop - part.start)
                 plan.run(inputs[part])
                 self.processor.copy_rows(outputs[part], plan.output[0])
@@ -245,15 +246,24 @@ class Graph(Described):
         return array
 
     def plan(
-        self, batch: int, kind: int = NONE, count: int = 0, loss: Loss | None = None, training: bool = False
+        self,
+        batch: int,
+        kind: int = NONE,
+        count: int = 0,
+        loss: Loss | None = None,
+        training: bool = False,
+        moving_input: bool = False,
     ) -> Plan:
         """Return the plan of these arguments, a kept one if there is one; the caller holds :attr:`lock`.
 
         `batch` is B, `kind` (a constant of ``kernels.rules.directions``) and `count` say kind and number of directions,
-        a given `loss` is computed after the last layer, and `training` says whether dropout drops units.
+        a given `loss` is computed after the last layer, and `training` says whether dropout drops units. With a
+        `moving_input` the tangents are the input's, and `kind` is NONE.
         """
-        batch, training = checked_batch(batch, self.input_shape), flag("training", training)
+        training, moving_input = flag("training", training), flag("moving_input", moving_input)
+        batch = checked_batch(batch, self.input_shape)
         kind, count = whole_number("kind", kind, 0, EXPLICIT), whole_number("count", count, 0, MAX_DIRECTIONS)
+        key = (batch, kind, count, loss and loss.key, training, moving_input)
 
         def bind() -> Plan:
             explicit = None
@@ -263,9 +273,9 @@ class Graph(Described):
                     for name, p in self._parameters.items()
                 }
             perturbation = Perturbation(kind, count, self.processor.zeros((1,), STREAM), explicit=explicit)
-            return Plan(self, batch, perturbation, loss, training)
+            return Plan(self, batch, perturbation, loss, training, moving_input=moving_input)
 
-        return self._plans.of((batch, kind, count, None if loss is None else loss.key, training), bind)
+        return self._plans.of(key, bind)
 
     @property
     def lock(self) -> "threading.RLock":
@@ -279,13 +289,8 @@ class Graph(Described):
 
     def _arguments(self) -> dict[str, Any]:
         """Return the arguments from which a like graph is made."""
-        return {
-            "nodes": self.nodes,
-            "input_shape": self.input_shape,
-            "output": self.output,
-            "seed": self.seed,
-            "device": self._device_argument,
-        }
+        same = {name: getattr(self, name) for name in ("nodes", "input_shape", "output", "seed")}
+        return {**same, "device": self._device_argument}
 
     def put_back(self, parameters: Mapping[str, npt.NDArray[np.float32]]) -> None:
         """Replace all parameters by what :meth:`parameters` returned; the numbers are not checked."""

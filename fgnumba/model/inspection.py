@@ -20,8 +20,8 @@ from fgnumba.kernels.machine.interfaces import Operation
 from fgnumba.kernels.machine.program import Stage, cpu_operations
 from fgnumba.layers import Perturbation, Site
 from fgnumba.model.graph import Graph
+from fgnumba.model.input_rows import InputRows
 from fgnumba.model.liveness import SLACK
-from fgnumba.model.plan import InputRows
 from fgnumba.model.tasks import Buffer, ImageBuffer, InputBuffer, Task
 from fgnumba.model.wiring import Step, Value, wire
 from fgnumba.objects.bound import Bound

@@ -7,22 +7,22 @@ a plan looks nothing up and allocates nothing.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import numpy.typing as npt
 
 from fgnumba.errors import ConfigError
-from fgnumba.kernels.devices.device import Device, Staged
+from fgnumba.kernels.devices.device import Staged
 from fgnumba.kernels.layout.images import Images, bordered_size
 from fgnumba.kernels.machine.interfaces import Operation
-from fgnumba.kernels.machine.memory import CACHE_LINE, address, aligned, leading, pads_well, round_up
+from fgnumba.kernels.machine.memory import CACHE_LINE, aligned, leading, round_up
 from fgnumba.kernels.machine.program import Stage, cpu_operations
 from fgnumba.kernels.machine.work import ELEMENT_WORK, PARTS_A_THREAD, threads_for
 from fgnumba.layers import Perturbation, Shape, Site
 from fgnumba.layers.losses import Loss
+from fgnumba.model.input_rows import DualRows, InputRows
 from fgnumba.model.liveness import SLACK, Lifetime, assign
 from fgnumba.model.outcome import Outcome, targets_of
 from fgnumba.model.wiring import Step, Value, wire
@@ -57,65 +57,6 @@ class Row:
     dual: int
 
 
-class InputRows(Bound):
-    """The model's input as operations read it: in the caller's array if its layout suits them, else in a copy.
-
-    The input is a matrix of `batch` rows with `width` columns.
-    """
-
-    def __init__(self, device: Device, batch: int, width: int) -> None:
-        self._device, self._batch, self._width = device, batch, width
-        self._copy: Staged | None = None if device.by_parts else self._staged()
-
-    def _staged(self) -> Staged:
-        return self._device.staged((self._batch, leading(self._width)))
-
-    @property
-    def in_place(self) -> bool:
-        """Whether the device can read x in the caller's array: the CPU can, a GPU needs a copy."""
-        return self._device.by_parts
-
-    @property
-    def array(self) -> Any:
-        """The rows (1, B, ld) to which operations are bound; if x is read in place, a placeholder without memory."""
-        if self._copy is not None and not self._device.by_parts:
-            return self._copy.array.reshape(1, self._batch, leading(self._width))
-        return np.lib.stride_tricks.as_strided(
-            np.zeros(1, np.float32), (1, self._batch, self._width), (0, 0, 0)
-        )
-
-    @property
-    def nbytes(self) -> int:
-        """The number of bytes of the copy, 0 if there is none."""
-        return 0 if self._copy is None else self._copy.nbytes
-
-    def read_by(self, x: npt.NDArray[Any], readers: Sequence[tuple[Any, str, int]]) -> None:
-        """Tell the readers of the input where x (B, ...) lies.
-
-        A reader is an operation, the field that takes the address, and the first example that it reads. x
-        is read in place if it is C-contiguous float32 and its rows lie at a distance at which the kernels read at full
-        speed; otherwise it is copied.
-        """
-        if not self._device.by_parts:
-            assert self._copy is not None
-            self._copy.load(x.reshape(self._batch, self._width))
-            return
-        rows, flags = x.reshape(self._batch, self._width), x.flags
-        # If x is not contiguous, `rows` is a temporary copy, which would be freed before it is read.
-        if rows.dtype == np.float32 and flags.c_contiguous and flags.aligned and pads_well(self._width):
-            at, distance = rows.__array_interface__["data"][0], self._width
-        else:
-            if self._copy is None:
-                self._copy = self._staged()
-            self._copy.load(rows)
-            at, distance = address(self._copy.array), self._copy.array.shape[1]
-        for operation, name, first in readers:
-            arguments = operation.arguments
-            arguments[name], arguments[f"{name}_image"] = at + 4 * first * distance, distance
-            if "images" in (arguments.dtype.names or ()):
-                arguments[f"{name}_part"] = arguments["images"] * distance
-
-
 class Plan(Bound):
     """The forward pass of a model on B examples, with T tangents and, optionally, a loss.
 
@@ -133,6 +74,9 @@ class Plan(Bound):
         Whether dropout drops units. By default False.
     noted : int, optional
         The number of extra scalars that operations appended to the pass record in the outcome. By default 0.
+    moving_input : bool, optional
+        Whether the T tangents are those of the input, and the parameters stand still; `perturbation` is then of kind
+        NONE. By default False.
 
     Attributes
     ----------
@@ -156,8 +100,10 @@ class Plan(Bound):
         loss: Loss | None = None,
         training: bool = False,
         noted: int = 0,
+        moving_input: bool = False,
     ) -> None:
         self.batch, self.perturbation, self.loss = batch, perturbation, loss
+        self.moving_input = moving_input
         self.outputs = model.outputs
         self.device = model.processor
         self.isa, self.threads = self.device.isa, self.device.threads
@@ -166,6 +112,8 @@ class Plan(Bound):
         self.rows: list[Row] = []
         self.inputs = math.prod(model.input_shape)
         self.input = InputRows(self.device, batch, self.inputs)
+        if moving_input:
+            self.input = DualRows(self.device, 1 + perturbation.count, batch, self.inputs)
         self.steps: list[Operation | Stage] = []
         self.output: Any = self._bind(model, training)
         self.targets: Staged | None = None
@@ -178,8 +126,9 @@ class Plan(Bound):
         self._readers = [(op, name, 0) for op in self._program.operations for name in op.external]
 
     def _bind(self, model: "Graph", training: bool) -> Any:
-        steps, source, result = wire(model, self.perturbation.count > 0, training, self.device.by_parts)
-        if self.perturbation.count > 0 and not result.has_tangent:
+        has_tangents = self.perturbation.count > 0
+        steps, source, result = wire(model, has_tangents, training, self.device.by_parts, self.moving_input)
+        if has_tangents and not result.has_tangent:
             raise ConfigError(
                 "the model has no parameters that its output depends on: nothing can be trained"
             )
@@ -199,7 +148,7 @@ class Plan(Bound):
                             self._local, place, value.shape, part.images, value.has_tangent, value.border
                         ).viewed_as(shape)
                     array = self.input.array if value is source else self._arrays[value]
-                    external = value is source and self.device.by_parts
+                    external = value is source and self.input.in_place
                     return Images.of_batch(array, shape, value.has_tangent, part.images, external)
 
                 bound = step.layer.bind(
@@ -211,7 +160,7 @@ class Plan(Bound):
                         inputs=tuple(map(images, step.inputs, step.shapes)),
                         output=images(step.output, step.output.shape),
                         parameters=model.layer_parameters(step.index),
-                        perturbation=self.perturbation,
+                        perturbation=self._perturbation_of(step, model),
                     )
                 )
                 self._describe(step, bound, part)
@@ -223,6 +172,15 @@ class Plan(Bound):
                 repeated = cpu_operations(op for op in operations if not op.once)
                 self.steps.append(Stage(repeated, part.count, part.threads, part.nbytes))
         return self._arrays[result]
+
+    def _perturbation_of(self, step: Step, model: "Graph") -> Perturbation:
+        """Return the directions of a step: zeros where parameters stand still and the kernel reads them."""
+        kind, count = step.layer.still, self.perturbation.count
+        if not self.moving_input or kind == self.perturbation.kind:
+            return self.perturbation
+        parameters = model.layer_parameters(step.index).values()
+        zeros = {p.name: self.device.zeros((count, *p.packed.shape)) for p in parameters}
+        return replace(self.perturbation, kind=kind, explicit=zeros)
 
     def _place_batch_values(self, steps: list[Step], result: Value) -> None:
         """Allocate buffers of the whole batch for the values that outlive their stages."""
@@ -353,15 +311,16 @@ class Plan(Bound):
         """The number of bytes of the buffers that hold the values between layers."""
         return self._batch_nbytes + self._local.nbytes
 
-    def run(self, x: npt.NDArray[Any], targets: npt.NDArray[Any] | None = None) -> None:
+    def run(self, x: Any, targets: npt.NDArray[Any] | None = None) -> None:
         """Run the pass on `x` (B, ...) and, if there is a loss, `targets`. Both have been checked before.
 
-        :meth:`InputRows.read_by` says when `x` is read in place and when it is copied.
+        :meth:`InputRows.read_by` says when `x` is read in place and when it is copied. With a moving input, `x` is the
+        sequence of the input and its tangents.
         """
         self.set_input(x, targets)
         self._program.run()
 
-    def set_input(self, x: npt.NDArray[Any], targets: npt.NDArray[Any] | None = None) -> None:
+    def set_input(self, x: Any, targets: npt.NDArray[Any] | None = None) -> None:
         """Let the operations read `x` and `targets` in the next run, as :meth:`run` does."""
         self.input.read_by(x, self._readers)
         if self.targets is not None and targets is not None:

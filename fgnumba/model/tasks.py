@@ -23,8 +23,8 @@ from fgnumba.kernels.machine.memory import CACHE_LINE, address, aligned, leading
 from fgnumba.kernels.machine.program import Stage, cpu_operations
 from fgnumba.kernels.machine.work import ELEMENT_WORK, threads_for
 from fgnumba.layers import Shape
+from fgnumba.model.input_rows import InputRows
 from fgnumba.model.liveness import SLACK, Lifetime, assign
-from fgnumba.model.plan import InputRows
 
 CHUNK_BYTES = 4 * 1024 * 1024
 """Bytes of the buffers that live for a chunk of the batch, so that they stay in the last-level cache."""

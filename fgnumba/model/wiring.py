@@ -87,7 +87,7 @@ class Pad(Activation):
 
 
 def wire(
-    graph: "Graph", tangents: bool, training: bool, by_parts: bool = True
+    graph: "Graph", tangents: bool, training: bool, by_parts: bool = True, moving_input: bool = False
 ) -> tuple[list[Step], Value, Value]:
     """Return the steps of a graph in order, the value of its input and the value of its output.
 
@@ -102,8 +102,10 @@ def wire(
     by_parts : bool
         Whether the device takes images part by part, with borders around them (the CPU does). If not, each step is a
         stage by itself. By default True.
+    moving_input : bool
+        Whether the model's input has tangents, and its parameters have none. By default False.
     """
-    source = Value(graph.input_shape, has_tangent=False, kept=True)
+    source = Value(graph.input_shape, has_tangent=moving_input, kept=True)
     outputs: dict[str, tuple[Value, Shape]] = {"input": (source, graph.input_shape)}
     uses = Counter([graph.output, *(name for node in graph.nodes for name in node.inputs)])
     steps: list[Step] = []
@@ -124,7 +126,8 @@ def wire(
             outputs[node.name] = value, shape
             continue
         has_tangent = tangents and (
-            bool(graph.layer_parameters(index)) or any(source.has_tangent for source, _ in read)
+            any(of.has_tangent for of, _ in read)
+            or (not moving_input and bool(graph.layer_parameters(index)))
         )
         output = Value(graph.shapes[node.name], has_tangent)
         step = Step([node.name], node.layer, [v for v, _ in read], [s for _, s in read], output, index)

@@ -129,15 +129,16 @@ def nearest_kink(model: Any, x: Any) -> float:
     return min(margins, default=np.inf)
 
 
-def evaluated(model: Any, x: Any, tangents: Any, margins: Margins | None = None) -> Dual:
+def evaluated(model: Any, x: Any, tangents: Any, margins: Margins | None = None, dx: Any = None) -> Dual:
     """Return the dual output (B, N) and (T, B, N); tangents are (T, ...) arrays by parameter name.
 
-    `margins` is told how near values come to kinks.
+    `margins` is told how near values come to kinks; `dx` (T, ...) are tangents of x, by default zeros.
     """
     margins = [] if margins is None else margins
     theta = {name: array.astype(np.float64) for name, array in model.parameters().items()}
     count = len(next(iter(tangents.values())))
-    found = {"input": (x.astype(np.float64), np.zeros((count, *x.shape)))}
+    moving = np.zeros((count, *x.shape)) if dx is None else dx.astype(np.float64)
+    found = {"input": (x.astype(np.float64), moving)}
     for node in model.nodes:
         layer, kind = node.layer, type(node.layer).__name__
         inputs = [found[name] for name in node.inputs]

@@ -18,8 +18,8 @@ from fgnumba.kernels.rules.philox import MAX_DIRECTIONS
 from fgnumba.kernels.shared.loss import in_float32
 from fgnumba.layers.parameters import Parameter
 from fgnumba.model.graph import Graph
+from fgnumba.model.input_rows import InputRows
 from fgnumba.model.inspection import Inspection
-from fgnumba.model.plan import InputRows
 from fgnumba.validation import flag, store, whole_number
 
 

@@ -21,7 +21,7 @@ from fgnumba.kernels.shared.perturbed_units.cpu import Perturbed
 from fgnumba.layers import AvgPool2d, Dense, Perturbation, Site
 from fgnumba.layers.parameters import Parameter
 from fgnumba.model.graph import Graph
-from fgnumba.model.plan import InputRows
+from fgnumba.model.input_rows import InputRows
 from fgnumba.model.tasks import Buffer, ImageBuffer, InputBuffer, Task
 from fgnumba.model.wiring import Step, Value
 

@@ -19,8 +19,8 @@ from fgnumba.kernels.machine.interfaces import Operation
 from fgnumba.layers.losses import Loss
 from fgnumba.layers.parameters import Parameter
 from fgnumba.model.graph import Graph
+from fgnumba.model.input_rows import InputRows
 from fgnumba.model.outcome import Outcome, targets_of
-from fgnumba.model.plan import InputRows
 from fgnumba.model.tasks import place
 from fgnumba.model.wiring import Step, Value, wire
 from fgnumba.objects.bound import Bound
