@@ -54,10 +54,11 @@ if TYPE_CHECKING:
         MaxPool2d,
     )
     from fgnumba.layers.losses import BinaryCrossEntropy, Huber, MeanSquaredError, SoftmaxCrossEntropy
-    from fgnumba.model.derivatives import jvp
+    from fgnumba.model.derivatives import jvp, laplacian
     from fgnumba.model.graph import Graph, Sequential
     from fgnumba.model.jvp import forward_gradient
     from fgnumba.model.nodes import Node
+    from fgnumba.model.physics import PhysicsLoss
     from fgnumba.optimizers import SGD, Adam, AdamW, FrankWolfe
     from fgnumba.runs.loading import load
     from fgnumba.training.callbacks import Callback
@@ -87,7 +88,7 @@ _NAMES = {
     "estimators.zeroth": ("SPSA", "CoordinateDifferences", "HybridDifferences"),
     "training.evaluation": ("Evaluation", "evaluate"),
     "training.learning_rate_finder": ("find_learning_rate",),
-    "model.derivatives": ("jvp",),
+    "model.derivatives": ("jvp", "laplacian"),
     "model.jvp": ("forward_gradient",),
     "model.graph": ("Graph", "Sequential"),
     "layers": (
@@ -101,6 +102,7 @@ _NAMES = {
     "interchange.torch_out": ("to_torch",),
     "layers.losses": ("BinaryCrossEntropy", "Huber", "MeanSquaredError", "SoftmaxCrossEntropy"),
     "model.nodes": ("Node",),
+    "model.physics": ("PhysicsLoss",),
     "optimizers": ("SGD", "Adam", "AdamW", "FrankWolfe"),
     "training.trainer": ("Trainer",),
 }
@@ -146,6 +148,7 @@ __all__ = [
     "MaxPool2d",
     "MeanSquaredError",
     "Node",
+    "PhysicsLoss",
     "Record",
     "RunError",
     "Sequential",
@@ -166,6 +169,7 @@ __all__ = [
     "from_torch",
     "functions",
     "jvp",
+    "laplacian",
     "load",
     "losses",
     "replay",

@@ -10,6 +10,7 @@ from fgnumba.model import jvp as of_loss
 from fgnumba.model.graph import Graph
 from fgnumba.model.input_derivatives import input_jvp
 from fgnumba.model.jvp import Tangents
+from fgnumba.model.laplacian import ModelLaplacian
 from fgnumba.validation import flag
 
 _OF_LOSS = ("loss", "x", "y")
@@ -108,3 +109,50 @@ def _ordered(names: tuple[str, ...], arguments: tuple[Any, ...], named: dict[str
         if name not in found:
             raise ConfigError(f"jvp: {name} is missing; {forms}")
     return [found[name] for name in names]
+
+
+def laplacian(f: Graph, *, directions: Any = None, weights: Any = None) -> ModelLaplacian:
+    """Return the Laplacian of a model in its input, as a function of the points.
+
+        Δu(x) = Σ_i ∂²u/∂x_i²
+
+    One forward pass carries value, D first derivatives and their summed second derivative: 2 + D vectors a point, and
+    not 1 + 2 D as nested derivatives do.
+
+    Parameters
+    ----------
+    f : Graph
+        A model that is a chain of dense layers, on the CPU.
+    directions : array, optional
+        Directions v_i, (k, *input_shape) real numbers, along which second derivatives are taken in place of the
+        coordinates.
+    weights : array, optional
+        Weights w_i, (k,) real numbers, of the second derivatives in the sum. By default ones.
+
+    Returns
+    -------
+    ModelLaplacian
+        A function of points x (B, *input_shape) whose value is ``(value, laplacian)``, each (B, *output_shape)
+        float32.
+
+    Raises
+    ------
+    ConfigError
+        If `f` is no chain of dense layers, or a number is not finite in float32.
+    DeviceError
+        If the model is on a GPU.
+    ShapeError, DtypeError
+        If directions or weights have another shape, or do not hold real numbers.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fgnumba as fg
+    >>> model = fg.Sequential([fg.Dense(8, "tanh"), fg.Dense(1)], input_shape=(2,), device="cpu")
+    >>> value, laplacian = fg.laplacian(model)(np.zeros((3, 2)))
+    >>> laplacian.shape
+    (3, 1)
+    """
+    if not isinstance(f, Graph):
+        raise ConfigError(f"laplacian: {shown(f)} has no derivative; a model is required")
+    return ModelLaplacian(f, directions, weights)

@@ -228,7 +228,7 @@ def _table(
 
 @cache
 def _activation(name: str) -> int:
-    """Return the address of a kernel ``(z, bias, jet)`` that computes a and its derivatives at z + b, for a panel's row."""
+    """Return the address of a kernel ``(z, bias, jet)`` that computes a and its derivatives of a panel's row z + b."""
     rule, curvature = RULES[name], CURVATURES[name]
 
     def activate(z: int, bias: int, jet: int) -> None:
