@@ -1,14 +1,16 @@
 """Losses of differential equations: what a network's value and derivatives in its input leave of an equation."""
 
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
+from numba import njit, types
 
-from fgnumba.errors import ConfigError, shown
-from fgnumba.functions.differentiable import differentiable
+from fgnumba.errors import ConfigError, DifferentiationError, shown
+from fgnumba.functions.differentiable import Differentiable, differentiable
+from fgnumba.functions.typed import typed_function
 from fgnumba.kernels.rules.philox import MAX_SEED
 from fgnumba.layers.parameters import checked, shapes_of
 from fgnumba.model.directions import Direction
@@ -55,7 +57,7 @@ class PhysicsLoss:
     ConfigError
         If the model is no chain of dense layers, or `residual` is no function.
     DifferentiationError
-        At the first call, if Numba cannot compile the residual, or it has no derivative.
+        If Numba cannot compile the residual, its value is no number, or something in it has no derivative.
 
     Examples
     --------
@@ -84,9 +86,12 @@ class PhysicsLoss:
     def __init__(
         self, model: Graph, residual: Callable[..., Any], directions: Any = None, weights: Any = None
     ) -> None:
+        if not isinstance(model, Graph):
+            raise ConfigError(f"model is {shown(model)}; a Sequential or a Graph of dense layers is required")
         self._laplacian = ModelLaplacian(model, directions, weights)
         self.model = model
         self.residual = differentiable(residual)
+        _check(self.residual, model.outputs)
         self._values = _over_points(self.residual.primal)
         self._tangents = _over_tangents(self.residual.tangent)
 
@@ -208,14 +213,19 @@ class PhysicsLoss:
             gram[np.diag_indices(count)] += strength * max(np.trace(gram) / count, TINY)
             lengths = np.linalg.solve(gram, -jacobian @ residuals)
             move = {name: np.tensordot(lengths, array, 1) for name, array in drawn.items()}
-            for power in range(21):
-                scale = 0.5**power
-                moved = {name: _float32(array + scale * move[name]) for name, array in theta.items()}
-                if all(np.isfinite(array).all() for array in moved.values()):
-                    self.model.put_back(moved)
-                    if self(x) < value:
-                        return value
-            self.model.put_back(theta)
+            better = False
+            try:
+                for power in range(21):
+                    moved = {name: _float32(array + 0.5**power * move[name]) for name, array in theta.items()}
+                    if all(np.isfinite(array).all() for array in moved.values()):
+                        self.model.put_back(moved)
+                        better = self(x) < value
+                    if better:
+                        break
+            finally:
+                # An interrupt, too, leaves the parameters before the step or after it.
+                if not better:
+                    self.model.put_back(theta)
             return value
 
     def _points(self, x: Any) -> Floats:
@@ -244,11 +254,30 @@ def _mean_square(residuals: Floats) -> float:
 
 def _flat(rows: list[Any], outputs: int) -> list[Any]:
     """Return arrays (B, ..., N), without the last axis if there is a single output."""
-    value, first, last = rows
-    batch = len(value)
+    value, first, last = (np.ascontiguousarray(array).reshape(len(array), -1) for array in rows)
     if outputs == 1:
-        return [value.reshape(batch), first.reshape(batch, -1), last.reshape(batch)]
-    return [value.reshape(batch, outputs), first.reshape(batch, -1, outputs), last.reshape(batch, outputs)]
+        return [value[:, 0].copy(), first, last[:, 0].copy()]
+    return [value, first.reshape(len(first), -1, outputs), last]
+
+
+def _check(residual: Differentiable, outputs: int) -> None:
+    """Raise DifferentiationError, in one line, unless Numba can compile the residual and its tangent."""
+    row = types.Array(types.float64, 1, "C")
+    value, first = (types.float64, row) if outputs == 1 else (row, types.Array(types.float64, 2, "C"))
+    arguments = (row, value, first, value)
+    name, taken = residual.primal.py_func.__name__, len(inspect.signature(residual.primal.py_func).parameters)
+    if taken != len(arguments):
+        raise DifferentiationError(
+            f"the residual {name} takes {taken} arguments; four (x, u, du, lap) are required"
+        )
+    kind = typed_function(residual.primal, arguments).return_type
+    if not isinstance(kind, types.Number | types.Boolean):
+        raise DifferentiationError(f"the residual {name} returns {kind}; a number is required")
+    try:
+        residual.tangent.compile((*arguments, types.none, *arguments[1:]))
+    except DifferentiationError as error:
+        # Numba puts a line before the message, which says how far it came.
+        raise DifferentiationError(str(error).splitlines()[-1]) from None
 
 
 def _over_points(residual: Any) -> Any:
