@@ -133,6 +133,26 @@ def reverse_trained(**given: Any) -> list[Any]:
     return [one.step(X, Y), *one.model.parameters().values()]
 
 
+def newton_step(**given: Any) -> list[Any]:
+    """Return a loss of physics, and the parameters after a step of Gauss and Newton's."""
+    loss = harmonic_loss()
+    first = fg.Sequential(loss.model.layers, input_shape=1, seed=3, device="cpu")
+    loss.model.load_parameters(first.parameters())
+    return [loss.gauss_newton_step(np.linspace(0, 1, 5)[:, None], **given), loss.model.parameters()]
+
+
+@cache
+def harmonic_loss() -> Any:
+    """Return the loss of u'' = u; it is compiled once."""
+    network = fg.Sequential([fg.Dense(3, "tanh"), fg.Dense(1)], input_shape=1, seed=3, device="cpu")
+    return fg.PhysicsLoss(network, harmonic)
+
+
+def harmonic(x: Any, u: Any, du: Any, lap: Any) -> Any:
+    """Return the residual of u'' = u."""
+    return lap - u
+
+
 def planned(**given: Any) -> str:
     """Return the table of a plan."""
     return str(model().plan(loss=LOSS, **given))
@@ -205,6 +225,9 @@ CALLS: dict[str, Call] = {
         planned, {"batch": 100, "kind": 1, "count": 2, "training": True, "moving_input": False}
     ),
     "model.graph.Sequential": Call(sequential, {"input_shape": 100, "seed": 3}),
+    "model.physics.PhysicsLoss.gauss_newton_step": Call(
+        newton_step, {"directions": 3, "seed": 3, "step": 2, "damping": 0.5}
+    ),
     "optimizers.base.Optimizer.rate": Call(fg.SGD(0.5, decay=0.25).rate, {"step": 100}),
     "optimizers.frank_wolfe.FrankWolfe.rate": Call(fg.FrankWolfe(2.0, 0.5).rate, {"step": 100}),
     "optimizers.base.Optimizer.set_rates": Call(rates_of, {"step": 100, "learning_rate": 0.5}),
