@@ -73,8 +73,17 @@ autosummary_imported_members = True
 METHODS = {
     "fgnumba.Checkpoints": ("found", "replay_path"),
     "fgnumba.Graph": ("load_parameters", "parameter_count", "parameters", "plan", "save", "summary"),
+    "fgnumba.PhysicsLoss": (
+        "__call__",
+        "forward_gradient",
+        "gauss_newton_step",
+        "jvp",
+        "residual_jvp",
+        "residuals",
+    ),
     "fgnumba.Sequential": (),
     "fgnumba.Trainer": ("bind", "estimate", "fit", "step", "stop"),
+    "fgnumba.model.laplacian.ModelLaplacian": ("__call__", "derivatives"),
     "fgnumba.sklearn.ForwardGradientClassifier": ("fit", "partial_fit", "predict", "predict_proba"),
     "fgnumba.sklearn.ForwardGradientRegressor": ("fit", "partial_fit", "predict"),
     "fgnumba.bench.reverse.ReversePlan": ("nbytes", "run", "value"),

@@ -51,6 +51,20 @@ def derivatives(make, batch, place):
     return [model(x), *(np.array(fg.jvp(model, loss, x, y, v)) for v in (tangents, *drawn))]
 
 
+def in_the_input(make, batch, place):
+    """Return outputs and derivatives along a direction in the input, and what a collapsed pass with tangents gives."""
+    model = make()
+    x, _ = data(model, batch, place)
+    found = [*fg.jvp(model, (x,), (place(np.ones_like(x)),))]
+    if len(model.input_shape) == 1:
+        operator = fg.laplacian(model)
+        bound = operator.bound(batch, 2)
+        for number in range(2):
+            bound.move(number, fg.directions.Gaussian(number).materialize(model))
+        found += [*operator(x), bound.run(x).copy()]
+    return found
+
+
 def trained(make, batch, estimator, optimizer, place, loss=None):
     """Return losses, parameters and an estimate after two steps on different batches."""
     model = make()
@@ -126,6 +140,7 @@ for batch, inputs, units, outputs in (
 ):
     network = partial(dense, inputs, units, outputs)
     CASES[f"dense {batch} x {inputs}-{units}-{outputs}"] = partial(derivatives, network, batch)
+    CASES[f"in the input, {batch} x {inputs}-{units}-{outputs}"] = partial(in_the_input, network, batch)
 
 for activation in RULES:
     CASES[f"activation {activation}"] = partial(derivatives, partial(dense, 3, 37, 2, activation), 3)
@@ -152,6 +167,7 @@ for name, layers, shape in (
 for name in WIRINGS:
     CASES[f"wiring {name}"] = partial(derivatives, partial(wired, name), 5)
 
+CASES["in the input, images"] = partial(in_the_input, mixed, 5)
 CASES["filtered"] = partial(derivatives, filtered, 5)
 CASES["gradient of filtered"] = partial(exact, filtered, 5)
 

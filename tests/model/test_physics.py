@@ -81,6 +81,11 @@ def test_several_outputs_and_directions():
     close(dr, wanted, "derivatives")
 
 
+def singular(x, u, du, lap):
+    """Return what is infinite at 0, and beyond float64 at 1e30."""
+    return u * (x[0] ** 200 if x[0] > 0.0 else math.inf)
+
+
 def poisson(x, u, du, lap):
     """Return the residual of u'' = -π² sin(π x), u(0) = u(1) = 0."""
     if x[0] == 0.0 or x[0] == 1.0:
@@ -132,6 +137,15 @@ def test_a_step_that_does_not_help_leaves_the_parameters():
 
     before, loss = model.parameters(), fg.PhysicsLoss(model, constant)
     assert loss.gauss_newton_step(np.ones((3, 1))) == 1.0
+    for name, array in model.parameters().items():
+        np.testing.assert_array_equal(array, before[name])
+
+
+@pytest.mark.parametrize("at", [0.0, 1e30])
+def test_numbers_that_are_not_finite_leave_the_parameters(at):
+    model = network((1, 3, 1), "tanh")
+    before, loss = model.parameters(), fg.PhysicsLoss(model, singular)
+    assert not np.isfinite(loss.gauss_newton_step(np.full((3, 1), at)))
     for name, array in model.parameters().items():
         np.testing.assert_array_equal(array, before[name])
 
