@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from fgnumba.estimators.activity.estimator import ActivityPerturbation
     from fgnumba.estimators.weight import WeightPerturbation
     from fgnumba.estimators.zeroth import SPSA, CoordinateDifferences, HybridDifferences
+    from fgnumba.functions.calls import derivative, gradient, hessian, hvp, jacobian, taylor
+    from fgnumba.functions.differentiable import differentiable
     from fgnumba.interchange.onnx_in import from_onnx
     from fgnumba.interchange.onnx_out import to_onnx
     from fgnumba.interchange.torch_in import from_torch
@@ -54,9 +56,8 @@ if TYPE_CHECKING:
         MaxPool2d,
     )
     from fgnumba.layers.losses import BinaryCrossEntropy, Huber, MeanSquaredError, SoftmaxCrossEntropy
-    from fgnumba.model.derivatives import jvp, laplacian
+    from fgnumba.model.derivatives import forward_gradient, jvp, laplacian
     from fgnumba.model.graph import Graph, Sequential
-    from fgnumba.model.jvp import forward_gradient
     from fgnumba.model.nodes import Node
     from fgnumba.model.physics import PhysicsLoss
     from fgnumba.optimizers import SGD, Adam, AdamW, FrankWolfe
@@ -88,8 +89,9 @@ _NAMES = {
     "estimators.zeroth": ("SPSA", "CoordinateDifferences", "HybridDifferences"),
     "training.evaluation": ("Evaluation", "evaluate"),
     "training.learning_rate_finder": ("find_learning_rate",),
-    "model.derivatives": ("jvp", "laplacian"),
-    "model.jvp": ("forward_gradient",),
+    "functions.calls": ("derivative", "gradient", "hessian", "hvp", "jacobian", "taylor"),
+    "functions.differentiable": ("differentiable",),
+    "model.derivatives": ("forward_gradient", "jvp", "laplacian"),
     "model.graph": ("Graph", "Sequential"),
     "layers": (
         *("Activation", "Add", "AvgPool2d", "Concatenate", "Conv2d", "Dense", "Dropout", "Flatten"),
@@ -159,7 +161,9 @@ __all__ = [
     "WeightPerturbation",
     "callbacks",
     "datasets",
+    "derivative",
     "device",
+    "differentiable",
     "directions",
     "errors",
     "evaluate",
@@ -168,12 +172,17 @@ __all__ = [
     "from_onnx",
     "from_torch",
     "functions",
+    "gradient",
+    "hessian",
+    "hvp",
+    "jacobian",
     "jvp",
     "laplacian",
     "load",
     "losses",
     "replay",
     "schedules",
+    "taylor",
     "testing",
     "to_onnx",
     "to_torch",

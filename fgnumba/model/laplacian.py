@@ -64,8 +64,8 @@ class ModelLaplacian:
         self.weights: Array = factors
         self._passes: Recent[tuple[int, int], CollapsedPass] = Recent()
 
-    def __call__(self, x: Any) -> tuple[Array, Array]:
-        """Return the outputs and their Laplacian at the points `x`.
+    def __call__(self, x: Any) -> Array:
+        """Return the Laplacian of the outputs at the points `x`.
 
         Parameters
         ----------
@@ -74,16 +74,15 @@ class ModelLaplacian:
 
         Returns
         -------
-        value, laplacian : ndarray, (B, *output_shape) float32
-            Infinite or NaN where the computation overflows.
+        ndarray, (B, *output_shape) float32
+            One for each example and output; infinite or NaN where the computation overflows.
 
         Raises
         ------
         ShapeError, DtypeError
             If `x` has another shape, or does not hold real numbers.
         """
-        value, _, laplacian = self.derivatives(x)
-        return value, laplacian
+        return self.derivatives(x)[2]
 
     def derivatives(self, x: Any) -> tuple[Array, Array, Array]:
         """Return outputs (B, *output_shape), first derivatives (B, k, *output_shape) and Laplacian at points `x`."""

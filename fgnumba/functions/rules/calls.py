@@ -253,7 +253,11 @@ def _lane_by_lane(tangent: Any, twice: Any, places: tuple[int, ...], mask: tuple
         inner = [chosen[place] if place >= 0 and mask[place] else "None" for place in places]
         values = ", ".join(("y", *arguments, *chosen, "single"))
         call = ", ".join((values, "change", *inner, *("None" for _ in (*tangents, "single"))))
-        lines += [f"        _, second = twice({call})", "        one = one + second", "    result = placed(result, 0, one)"]
+        lines += [
+            f"        _, second = twice({call})",
+            "        one = one + second",
+            "    result = placed(result, 0, one)",
+        ]
     space = {"tangent": tangent, "twice": twice}
     space |= {"pick": pick, "placed": placed, "begun": begun, "count_of": count_of}
     exec("\n".join([*lines, "    return result"]) + "\n", space)
