@@ -17,7 +17,7 @@ from numba.np.numpy_support import as_dtype
 
 from fgnumba.functions.auxiliary import INNER
 from fgnumba.functions.carriers import carries
-from fgnumba.functions.zeros import zeros_beside
+from fgnumba.functions.zeros import empty_beside
 
 _SIGNS = {
     operator.add: "+",
@@ -121,7 +121,7 @@ def _dimensions(kind: types.Type) -> int:
 def _scalar_function(source: str, count: int, functions: tuple[Any, ...]) -> Any:
     names = ", ".join(f"x{index}" for index in range(count))
     space = {f"f{index}": function for index, function in enumerate(functions)}
-    exec(f"def element({names}):\n    return {source}\n", space)  # noqa: S102
+    exec(f"def element({names}):\n    return {source}\n", space)
     return njit(error_model="numpy", **INNER)(space["element"])
 
 
@@ -196,7 +196,7 @@ def _loop(
     shape = "".join(f"n{axis}, " for axis in range(result))
     lines.append(f"    y = empty(({shape}), dtype)")
     if active:
-        lines.append("    dy = zeros_beside(y, zero)")
+        lines.append("    dy = empty_beside(y, zero)")
 
     def body(stretch: bool) -> str:
         values = [
@@ -248,9 +248,9 @@ def _compiled(lines: list[str], function: Any, dtype: np.dtype[Any], parallel: b
     space = {
         "element": function,
         "empty": np.empty,
-        "zeros_beside": zeros_beside,
+        "empty_beside": empty_beside,
         "dtype": dtype.type,
         "prange": prange,
     }
-    exec("\n".join(lines) + "\n", space)  # noqa: S102
+    exec("\n".join(lines) + "\n", space)
     return njit(parallel=parallel, error_model="numpy", **INNER)(space["loop"])

@@ -1,4 +1,4 @@
-"""What partial derivatives call besides scalar functions, in code that Numba compiles and that can be differentiated."""
+"""What partial derivatives call besides scalar functions, in code that can itself be differentiated."""
 
 import math
 from typing import Any
@@ -73,7 +73,7 @@ def sinc_slope(x):
 
 @njit(error_model="numpy", **INNER)
 def digamma(x):
-    """Derivative of log Γ: reflection below 0, recurrence up to 10, then Stirling's series."""
+    """Return the derivative of log Γ: reflection below 0, recurrence up to 10, then Stirling's series."""
     result = 0.0 * x
     if x <= 0.0:
         if x == math.floor(x):

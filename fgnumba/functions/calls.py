@@ -10,7 +10,7 @@ from numba.core import types
 
 from fgnumba.errors import ConfigError, DtypeError, ShapeError, shown
 from fgnumba.functions.carriers import carries
-from fgnumba.functions.differentiable import Differentiable, differentiable, names_of, tangent_of
+from fgnumba.functions.differentiable import Differentiable, differentiable, names_of
 from fgnumba.functions.drivers import (
     derivative_driver,
     gradient_driver,
@@ -82,6 +82,7 @@ class Derivative(Differentiable):
         super().__init__(driver)
         self.__name__ = self.__qualname__ = f"{name}({function.__name__})"
         self._name, self._function, self._position, self._number = name, function, position, number
+        self._results: dict[tuple[types.Type, ...], types.Type] = {}
 
     def __call__(self, *arguments: Any, **named: Any) -> Any:
         values = self._checked(arguments, named)
@@ -91,14 +92,19 @@ class Derivative(Differentiable):
         values = _bound(self._function, arguments, named)
         here = names_of(self._function.primal)[self._position]
         _check_carrier(self._name, here, values[self._position])
-        kinds = tuple(typeof(value) for value in values)
-        result = typed_function(self._function.primal, kinds).return_type
+        result = self._result(tuple(typeof(value) for value in values))
         if self._number and not isinstance(result, types.Number | types.Boolean):
             raise ShapeError(
                 f"{self._name}: {self._function.__name__} gives {result}; a number is required "
                 f"(fg.jacobian takes arrays)"
             )
         return values
+
+    def _result(self, kinds: tuple[types.Type, ...]) -> types.Type:
+        """Return the type of the function's value; Numba's front end takes long, so it runs once for a type."""
+        if kinds not in self._results:
+            self._results[kinds] = typed_function(self._function.primal, kinds).return_type
+        return self._results[kinds]
 
 
 class Jacobian(Derivative):
@@ -371,7 +377,8 @@ def _of_one(name: str, f: Any) -> Differentiable:
     count = len(names_of(function.primal))
     if count != 1:
         raise ConfigError(
-            f"{name}: {place_of(function.primal.py_func)} has {count} arguments; one is required (a tuple holds several)"
+            f"{name}: {place_of(function.primal.py_func)} has {count} arguments; one is required, "
+            "which may be a tuple"
         )
     return function
 

@@ -57,7 +57,7 @@ def register_jvp(jvp: Any, forward_gradient: Any, laplacian: Any) -> None:
             return None
         tangent = tangent_of(f.dispatcher)
 
-        def implementation(f, x, v):  # type: ignore[no-untyped-def]
+        def implementation(f, x, v):
             value, derivative = tangent(x, v)
             return value, derivative * v
 

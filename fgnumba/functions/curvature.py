@@ -60,7 +60,7 @@ def slopes(name: str) -> Any:
         tree = ast.fix_missing_locations(_Quotients().visit(tree))
         texts.append(ast.unparse(tree))
     arguments = ", ".join((*function.arguments, "y"))
-    exec(f"def slopes({arguments}):\n    return ({', '.join(f'1.0 * ({text})' for text in texts)},)\n", space)  # noqa: S102
+    exec(f"def slopes({arguments}):\n    return ({', '.join(f'1.0 * ({text})' for text in texts)},)\n", space)
     return njit(error_model="numpy", **INNER)(space["slopes"])
 
 

@@ -26,7 +26,7 @@ TWINS: dict[Any, Callable[[], Any]] = {}
 
 
 @register_pass(mutates_CFG=True, analysis_only=False)
-class _WriteTangent(FunctionPass):  # type: ignore[misc]
+class _WriteTangent(FunctionPass):
     """Takes the place of the pass that reads bytecode: the statements are written from another function's."""
 
     _name = "fgnumba_write_tangent"
@@ -43,7 +43,7 @@ class _WriteTangent(FunctionPass):  # type: ignore[misc]
         return True
 
 
-class _TangentCompiler(CompilerBase):  # type: ignore[misc]
+class _TangentCompiler(CompilerBase):
     @staticmethod
     def untyped_pipeline(state: Any) -> Any:
         passes = DefaultPassBuilder.define_untyped_pipeline(state)
@@ -82,7 +82,7 @@ class _Tangent:
         name = f"{own if own.isidentifier() else 'function'}_tangent"
         parameters = ", ".join((*self.names, *self.tangents))
         space: dict[str, Any] = {"__name__": self.primal.py_func.__module__}
-        exec(f"def {name}({parameters}):\n    pass\n", space)  # noqa: S102
+        exec(f"def {name}({parameters}):\n    pass\n", space)
         stub: Any = space[name]
         stub.__fgnumba_tangent__ = self
         return stub
@@ -161,6 +161,8 @@ class Differentiable:
     nondiff : frozenset of str
         Names of arguments that carry no tangent.
     """
+
+    __name__: str
 
     def __init__(self, function: Any, nondiff: Any = ()) -> None:
         self.primal = function if is_jitted(function) else _compiled(function)

@@ -133,7 +133,7 @@ _SPACE = {
 def compiled(name: str, lines: list[str], **space: Any) -> Any:
     """Return the Numba function whose source is `lines`, a definition of `name`."""
     names = {**_SPACE, **space}
-    exec("\n".join(lines) + "\n", names)  # noqa: S102
+    exec("\n".join(lines) + "\n", names)
     return njit(names[name])
 
 

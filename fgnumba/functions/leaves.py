@@ -68,12 +68,9 @@ def _seeded(argument: Any, zero: Any, first: Any) -> Any:
 
         def array(argument, zero, first):
             result = zeros_beside(argument, zero)
-            index = 0
-            for where in np.ndindex(argument.shape):
-                lane = index - first
-                if 0 <= lane < count_of(zero) - start:
-                    result[where] = with_lane(zero, lane + start, 1.0)
-                index += 1
+            flat = result.reshape(argument.size)
+            for lane in range(max(-first, 0), min(count_of(zero) - start, argument.size - first)):
+                flat[first + lane] = with_lane(zero, lane + start, 1.0)
             return result
 
         return array
@@ -91,11 +88,8 @@ def _seeded_one(argument: types.Type) -> Any:
 
         def array(argument, zero, first):
             result = zeros_beside(argument, zero)
-            index = 0
-            for where in np.ndindex(argument.shape):
-                if index == first:
-                    result[where] = 1.0
-                index += 1
+            if 0 <= first < argument.size:
+                result.reshape(argument.size)[first] = 1.0
             return result
 
         return array

@@ -51,7 +51,7 @@ class Rule:
 
 
 RULES: dict[Any, Rule] = {}
-METHODS: dict[str, Any] = {}
+METHODS: dict[Any, Any] = {}
 """Functions that methods of arrays stand for, by the method's name."""
 
 

@@ -121,7 +121,8 @@ def _written(writer: Writer, node: ast.expr, names: dict[str, ir.Var], kind: typ
     if isinstance(node, ast.Compare):
         left = _written(writer, node.left, names, kind)
         return writer.binary(operator.eq, left, _written(writer, node.comparators[0], names, kind))
-    assert isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+    assert isinstance(node, ast.Call)
+    assert isinstance(node.func, ast.Name)
     if node.func.id == "raised":
         power = node.args[1]
         assert isinstance(power, ast.Constant)

@@ -17,7 +17,7 @@ from numba.core.typing.templates import AbstractTemplate, infer_global, signatur
 from numba.extending import intrinsic, models, register_model
 
 
-class Tangents(types.Type):  # type: ignore[misc]
+class Tangents(types.Type):
     """Type of a vector of tangents.
 
     Parameters
@@ -56,7 +56,7 @@ class Tangents(types.Type):  # type: ignore[misc]
 
 
 @register_model(Tangents)
-class _TangentsModel(models.PrimitiveModel):  # type: ignore[misc]
+class _TangentsModel(models.PrimitiveModel):
     def __init__(self, manager: Any, kind: Tangents) -> None:
         element = llvm.FloatType() if kind.dtype == types.float32 else llvm.DoubleType()
         super().__init__(manager, kind, llvm.VectorType(element, kind.count))
@@ -93,7 +93,7 @@ def _wider(first: types.Type, second: types.Type) -> types.Float:
     return types.float32 if all(kind == types.float32 for kind in both) else types.float64
 
 
-class _Sum(AbstractTemplate):  # type: ignore[misc]
+class _Sum(AbstractTemplate):
     def generic(self, arguments: Any, keywords: Any) -> Any:
         if len(arguments) == 2 and all(isinstance(kind, Tangents) for kind in arguments):
             kind = arguments[0].unify(None, arguments[1])
@@ -101,7 +101,7 @@ class _Sum(AbstractTemplate):  # type: ignore[misc]
         return None
 
 
-class _Product(AbstractTemplate):  # type: ignore[misc]
+class _Product(AbstractTemplate):
     def generic(self, arguments: Any, keywords: Any) -> Any:
         if len(arguments) != 2 or not isinstance(arguments[0], Tangents):
             return None
@@ -112,7 +112,7 @@ class _Product(AbstractTemplate):  # type: ignore[misc]
         return signature(kind, kind, dtype)
 
 
-class _Negation(AbstractTemplate):  # type: ignore[misc]
+class _Negation(AbstractTemplate):
     def generic(self, arguments: Any, keywords: Any) -> Any:
         if len(arguments) == 1 and isinstance(arguments[0], Tangents):
             return signature(arguments[0], arguments[0])

@@ -252,10 +252,7 @@ class Transformation:
 
     def operation(self, target: ir.Var, value: ir.Expr) -> Any:
         """Return the tangent of an operator."""
-        if value.op == "unary":
-            operands = [value.value]
-        else:
-            operands = [value.lhs, value.rhs]
+        operands = [value.value] if value.op == "unary" else [value.lhs, value.rhs]
         kind = self.kind(target)
         if isinstance(kind, types.BaseTuple):
             return self.shadow(value)
@@ -412,9 +409,9 @@ def _constants(activity: Activity) -> dict[str, Any]:
     result = {}
     for name, definitions in values.items():
         value = definitions[0]
-        if len(definitions) == 1 and isinstance(value, (ir.Const, ir.Global, ir.FreeVar)):
-            if type(value.value) in (int, float):
-                result[name] = value.value
+        fixed = len(definitions) == 1 and isinstance(value, (ir.Const, ir.Global, ir.FreeVar))
+        if fixed and type(value.value) in (int, float):
+            result[name] = value.value
     return result
 
 

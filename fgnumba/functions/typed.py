@@ -41,7 +41,7 @@ class TypedFunction:
     return_type: types.Type
 
 
-class _Frontend(CompilerBase):  # type: ignore[misc]
+class _Frontend(CompilerBase):
     def define_pipelines(self) -> list[Any]:
         return []
 

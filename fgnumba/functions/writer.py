@@ -55,7 +55,7 @@ class Writer:
             return self.assign(ir.Global(f"constant_{value}", value, self.loc))
         return self.assign(ir.Const(value, self.loc))
 
-    def number(self, value: complex, kind: types.Type) -> ir.Var:
+    def number(self, value: float, kind: types.Type) -> ir.Var:
         """Write a constant as a number of the given type, or as a float if that is no float."""
         if kind in (types.float32, types.complex64):
             return self.constant(np.float32(value))

@@ -49,8 +49,8 @@ def jvp(f: Any, *arguments: Any, training: bool = False, **named: Any) -> Any:
         The function: a Python function, one under ``@njit``, or one of :func:`differentiable`. Or the model.
     *arguments : object
         With three arguments, `primals` and `tangents`: tuples with an entry for each argument of the function, where
-        None stands for the tangent of one that carries none. For a model, the examples ``(x,)``, (B, *input_shape) real numbers, and the
-        directions ``(dx,)``, of the same shape, a direction for each example. With five arguments, `loss`, `x`, `y`
+        None stands for the tangent of one that carries none. For a model, the examples ``(x,)``, (B, *input_shape)
+        real numbers, and the directions ``(dx,)``, of the same shape, a direction for each example. With five arguments, `loss`, `x`, `y`
         and `tangents`: the loss, the examples, the targets in the shape and dtype that the loss takes, and the
         direction of the parameters: one of ``fgnumba.directions``, or arrays with the names and shapes of
         ``model.parameters()``, finite in float32.
@@ -63,8 +63,8 @@ def jvp(f: Any, *arguments: Any, training: bool = False, **named: Any) -> Any:
     Returns
     -------
     value : ndarray or float
-        The function's value. For a model, with three arguments the outputs y (B, *output_shape) float32, on the GPU if x and dx are there; with five the
-        loss. It is infinite or NaN if the computation overflows.
+        The function's value. For a model, with three arguments the outputs y (B, *output_shape) float32, on the GPU if
+        x and dx are there; with five the loss. It is infinite or NaN if the computation overflows.
     derivative : ndarray or float
         The derivative, of the same shape as the value.
 

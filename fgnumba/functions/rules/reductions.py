@@ -1,10 +1,8 @@
 """Sums, products, extremes and other reductions of arrays."""
 
 import builtins
-from typing import Any
 
 import numpy as np
-from numba.core import types
 
 from fgnumba.functions.registry import METHODS, formula, linear
 
