@@ -6,7 +6,6 @@ All functions are for compiled code.
 
 from typing import Any
 
-import numpy as np
 from numba.core import types
 from numba.extending import overload
 

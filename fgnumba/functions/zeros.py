@@ -49,4 +49,19 @@ def _zero_list(values: Any, zero: Any) -> Any:
     return lambda values, zero: [zero for _ in values]
 
 
-constant(zeros_beside, zero_list)
+def empty_beside(array: Any, zero: Any) -> Any:
+    """Return tangents of an array's shape that are to be written, all of them. For compiled code."""
+    raise NotImplementedError("it is for code that Numba compiles")
+
+
+@overload(empty_beside, strict=False)
+def _empty_beside(array: Any, zero: Any) -> Any:
+    dtype = array.dtype
+    if not isinstance(zero, Tangents):
+        return lambda array, zero: np.empty(array.shape, dtype)
+    count = zero.count
+    view = view_of(dtype, count, zero.collapsed)
+    return lambda array, zero: view(np.empty((*array.shape, count), dtype))
+
+
+constant(zeros_beside, empty_beside, zero_list)

@@ -50,8 +50,8 @@ def jvp(f: Any, *arguments: Any, training: bool = False, **named: Any) -> Any:
     *arguments : object
         With three arguments, `primals` and `tangents`: tuples with an entry for each argument of the function, where
         None stands for the tangent of one that carries none. For a model, the examples ``(x,)``, (B, *input_shape)
-        real numbers, and the directions ``(dx,)``, of the same shape, a direction for each example. With five arguments, `loss`, `x`, `y`
-        and `tangents`: the loss, the examples, the targets in the shape and dtype that the loss takes, and the
+        real numbers, and the directions ``(dx,)``, of the same shape, a direction for each example. With five
+        arguments, `loss`, `x`, `y` and `tangents`: the loss, the examples, the targets in the shape and dtype that the loss takes, and the
         direction of the parameters: one of ``fgnumba.directions``, or arrays with the names and shapes of
         ``model.parameters()``, finite in float32.
     training : bool, optional
