@@ -72,33 +72,37 @@ def _source(tree: Any, leaves: list[ir.Var], functions: list[Any]) -> str:
     return f"f{functions.index(function)}({', '.join(parts)})"
 
 
-def kernel_of(
+def write_array_expression(
     transformation: Any, tree: Any, kind: types.Array, active: bool
-) -> tuple[Any, list[ir.Var], list[ir.Var]]:
-    """Return the loop of an array expression, its operands, and their tangents.
+) -> tuple[ir.Var, Any]:
+    """Write an array expression and return the variables of the array and, if `active`, of its tangents.
 
-    The loop is a Numba function ``loop(*operands, *tangents)``; its value is the array or, if `active`, the pair of the
-    array and its tangents. A tangent is None where an operand carries none.
+    Arrays are made where the expression stands, and one loop fills them. A function that returned them would count
+    their references, which costs more than an expression of a few numbers.
     """
     leaves: list[ir.Var] = []
     functions: list[Any] = []
     source = _source(tree, leaves, functions)
+    writer = transformation.writer
     dimensions = tuple(_dimensions(transformation.kind(leaf)) for leaf in leaves)
     scalar = _scalar_function(source, len(leaves), tuple(functions))
     function = transformation.tangent_dispatcher(scalar) if active else scalar
     mask = tuple(active and transformation.active(leaf) for leaf in leaves)
-    kernel = _loop(
-        function, dimensions, mask, kind.ndim, as_dtype(kind.dtype), active, transformation.parallel
-    )
-    writer = transformation.writer
+    values = [transformation.primal(leaf) for leaf in leaves]
+    shape = writer.call(_shape(dimensions, kind.ndim), *values)
+    y = writer.call(np.empty, shape, writer.assign(ir.Global("dtype", as_dtype(kind.dtype).type, writer.loc)))
+    loop = _loop(function, dimensions, mask, kind.ndim, active, transformation.parallel)
     if not active:
-        return kernel, leaves, []
+        writer.call(loop, y, *values)
+        return y, None
+    zero = writer.zero(values[0], kind.dtype if carries(kind) else types.float64)
+    dy = writer.call(empty_beside, y, zero)
     tangents = [
         transformation.own(leaf) if on else writer.constant(None)
         for leaf, on in zip(leaves, mask, strict=True)
     ]
-    dtype = kind.dtype if carries(kind) else types.float64
-    return kernel, leaves, [*tangents, writer.zero(leaves[0], dtype)]
+    writer.call(loop, y, *values, dy, *tangents)
+    return y, dy
 
 
 def in_place_kernel(transformation: Any, value: ir.Expr) -> tuple[Any, list[ir.Var]]:
@@ -180,23 +184,33 @@ def _loops(result: int, parallel: bool, depth: int, body: str) -> list[str]:
 
 
 @cache
+def _shape(dimensions: tuple[int, ...], result: int) -> Any:
+    """Return the Numba function of an expression's operands whose value is its shape."""
+    names = [f"x{index}" for index in range(len(dimensions))]
+    shape = "".join(f"n{axis}, " for axis in range(result))
+    lines = [
+        f"def shape({', '.join(names)}):",
+        *_shape_lines(names, dimensions, result),
+        f"    return ({shape})",
+    ]
+    space: dict[str, Any] = {}
+    exec("\n".join(lines) + "\n", space)
+    return njit(**INNER)(space["shape"])
+
+
+@cache
 def _loop(
     function: Any,
     dimensions: tuple[int, ...],
     mask: tuple[bool, ...],
     result: int,
-    dtype: np.dtype[Any],
     active: bool,
     parallel: bool,
 ) -> Any:
     names = [f"x{index}" for index in range(len(dimensions))]
-    tangents = [f"d{name}" for name in names] if active else []
-    arguments = [*names, *tangents, *(["zero"] if active else [])]
-    lines = [f"def loop({', '.join(arguments)}):", *_shape_lines(names, dimensions, result)]
-    shape = "".join(f"n{axis}, " for axis in range(result))
-    lines.append(f"    y = empty(({shape}), dtype)")
-    if active:
-        lines.append("    dy = empty_beside(y, zero)")
+    tangents = ["dy", *(f"d{name}" for name in names)] if active else []
+    lines = [f"def loop({', '.join(('y', *names, *tangents))}):"]
+    lines += [f"    n{axis} = y.shape[{axis}]" for axis in range(result)]
 
     def body(stretch: bool) -> str:
         values = [
@@ -210,8 +224,7 @@ def _loop(
         return f"{here}, {_element('dy', result, result)} = element({', '.join(values)})"
 
     lines += _choice(names, dimensions, result, parallel, body)
-    lines.append("    return y, dy" if active else "    return y")
-    return _compiled(lines, function, dtype, parallel)
+    return _compiled(lines, function, parallel)
 
 
 def _choice(
@@ -241,16 +254,10 @@ def _loop_in_place(function: Any, result: int, right: int, active: bool, paralle
         return f"{here}, {tangent} = element({here}, {other}, {tangent}, {'d' + other if active else 'None'})"
 
     lines += _choice(["x", "y"], (right, result if right > 0 else -1), result, parallel, body)
-    return _compiled(lines, function, np.dtype(np.float64), parallel)
+    return _compiled(lines, function, parallel)
 
 
-def _compiled(lines: list[str], function: Any, dtype: np.dtype[Any], parallel: bool) -> Any:
-    space = {
-        "element": function,
-        "empty": np.empty,
-        "empty_beside": empty_beside,
-        "dtype": dtype.type,
-        "prange": prange,
-    }
+def _compiled(lines: list[str], function: Any, parallel: bool) -> Any:
+    space = {"element": function, "prange": prange}
     exec("\n".join(lines) + "\n", space)
     return njit(parallel=parallel, error_model="numpy", **INNER)(space["loop"])

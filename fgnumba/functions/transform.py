@@ -22,7 +22,7 @@ from fgnumba.functions.activity import (
     is_zero,
     kind_of,
 )
-from fgnumba.functions.array_expressions import in_place_kernel, kernel_of
+from fgnumba.functions.array_expressions import in_place_kernel, write_array_expression
 from fgnumba.functions.carriers import carries
 from fgnumba.functions.names import NAMES
 from fgnumba.functions.registry import RULES
@@ -271,13 +271,11 @@ class Transformation:
 
     def array_expression(self, target: ir.Var, value: ir.Expr) -> None:
         """Write an array expression: one loop over the elements that computes values and tangents."""
-        kernel, leaves, tangents = kernel_of(self, value.expr, self.kind(target), self.active(target))
-        result = self.writer.call(kernel, *[self.primal(leaf) for leaf in leaves], *tangents)
-        if not self.active(target):
-            self.writer.assign(result, self.primal(target))
-            return
-        self.writer.assign(self.writer.item(result, 0), self.primal(target))
-        self.writer.assign(self.writer.item(result, 1), self.own(target))
+        active = self.active(target)
+        y, dy = write_array_expression(self, value.expr, self.kind(target), active)
+        self.writer.assign(y, self.primal(target))
+        if active:
+            self.writer.assign(dy, self.own(target))
 
     def in_place(self, target: ir.Var, value: ir.Expr) -> None:
         """Write ``x op= y`` of an array: one loop that changes values and tangents."""
