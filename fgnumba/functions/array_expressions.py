@@ -17,6 +17,7 @@ from numba.np.numpy_support import as_dtype
 
 from fgnumba.functions.auxiliary import INNER
 from fgnumba.functions.carriers import carries
+from fgnumba.functions.generated import generated
 from fgnumba.functions.zeros import empty_beside
 
 _SIGNS = {
@@ -125,8 +126,8 @@ def _dimensions(kind: types.Type) -> int:
 def _scalar_function(source: str, count: int, functions: tuple[Any, ...]) -> Any:
     names = ", ".join(f"x{index}" for index in range(count))
     space = {f"f{index}": function for index, function in enumerate(functions)}
-    exec(f"def element({names}):\n    return {source}\n", space)
-    return njit(error_model="numpy", **INNER)(space["element"])
+    function = generated("element", [f"def element({names}):", f"    return {source}"], **space)
+    return njit(error_model="numpy", **INNER)(function)
 
 
 def _element(name: str, dimensions: int, result: int, stretch: bool = False) -> str:
@@ -193,9 +194,7 @@ def _shape(dimensions: tuple[int, ...], result: int) -> Any:
         *_shape_lines(names, dimensions, result),
         f"    return ({shape})",
     ]
-    space: dict[str, Any] = {}
-    exec("\n".join(lines) + "\n", space)
-    return njit(**INNER)(space["shape"])
+    return njit(**INNER)(generated("shape", lines))
 
 
 @cache
@@ -258,6 +257,5 @@ def _loop_in_place(function: Any, result: int, right: int, active: bool, paralle
 
 
 def _compiled(lines: list[str], function: Any, parallel: bool) -> Any:
-    space = {"element": function, "prange": prange}
-    exec("\n".join(lines) + "\n", space)
-    return njit(parallel=parallel, error_model="numpy", **INNER)(space["loop"])
+    loop = generated("loop", lines, element=function, prange=prange)
+    return njit(parallel=parallel, error_model="numpy", **INNER)(loop)

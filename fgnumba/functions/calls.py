@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numba import typeof
 from numba.core import types
+from numba.core.errors import NumbaError
 
 from fgnumba.errors import ConfigError, DtypeError, ShapeError, shown
 from fgnumba.functions.carriers import carries
@@ -20,7 +21,7 @@ from fgnumba.functions.drivers import (
     laplacian_driver,
     taylor_driver,
 )
-from fgnumba.functions.typed import place_of, typed_function
+from fgnumba.functions.typed import not_compiled, place_of, typed_function
 from fgnumba.validation import whole_number
 
 CHUNKS = (4, 8, 16)
@@ -41,7 +42,11 @@ def jvp_of_function(function: Any, primals: Any, tangents: Any) -> tuple[Any, An
     names = names_of(function.primal)
     pairs = zip(names, values, [*tangents, *[None] * (len(values) - len(tangents))], strict=True)
     given = [_tangent(name, value, tangent, name in function.nondiff) for name, value, tangent in pairs]
-    value, tangent = function.tangent(*values, *given)
+    try:
+        value, tangent = function.tangent(*values, *given)
+    except NumbaError as error:
+        typed_function(function.primal, tuple(map(typeof, values)))
+        raise not_compiled(function.primal.py_func, tuple(map(typeof, values)), error) from error
     return value, _filled(value, tangent)
 
 
@@ -82,48 +87,44 @@ class Derivative(Differentiable):
         super().__init__(driver)
         self.__name__ = self.__qualname__ = f"{name}({function.__name__})"
         self._name, self._function, self._position, self._number = name, function, position, number
-        self._results: dict[tuple[types.Type, ...], types.Type] = {}
 
     def __call__(self, *arguments: Any, **named: Any) -> Any:
-        values = self._checked(arguments, named)
-        return self.primal(*values)
+        return self._run(self._values(arguments, named))
 
-    def _checked(self, arguments: tuple[Any, ...], named: dict[str, Any]) -> list[Any]:
+    def _values(self, arguments: tuple[Any, ...], named: dict[str, Any]) -> list[Any]:
         values = _bound(self._function, arguments, named)
         here = names_of(self._function.primal)[self._position]
         _check_carrier(self._name, here, values[self._position])
-        result = self._result(tuple(typeof(value) for value in values))
-        if self._number and not isinstance(result, types.Number | types.Boolean):
-            raise ShapeError(
-                f"{self._name}: {self._function.__name__} gives {result}; a number is required "
-                f"(fg.jacobian takes arrays)"
-            )
         return values
 
-    def _result(self, kinds: tuple[types.Type, ...]) -> types.Type:
-        """Return the type of the function's value; Numba's front end takes long, so it runs once for a type."""
-        if kinds not in self._results:
-            self._results[kinds] = typed_function(self._function.primal, kinds).return_type
-        return self._results[kinds]
+    def _run(self, values: list[Any], *more: Any) -> Any:
+        """Call the compiled function; if it does not compile, find out why, in one line."""
+        try:
+            return self.primal(*values, *more)
+        except NumbaError as error:
+            result = typed_function(self._function.primal, tuple(map(typeof, values))).return_type
+            if self._number and not isinstance(result, types.Number | types.Boolean):
+                raise ShapeError(
+                    f"{self._name}: {self._function.__name__} gives {result}; a number is required "
+                    f"(fg.jacobian takes arrays)"
+                ) from None
+            raise not_compiled(self._function.primal.py_func, tuple(map(typeof, values)), error) from error
 
 
 class Jacobian(Derivative):
     """Derivatives of arrays; :func:`jacobian` makes it."""
 
     def __call__(self, *arguments: Any, **named: Any) -> Any:
-        values = self._checked(arguments, named)
-        y = self._function.primal(*[_copy(value) for value in values])
-        x = values[self._position]
-        rows = _count(y)
-        numbers = self.primal(rows, *values)
-        return _blocks(numbers, y, _shape(x))[0]
+        values = self._values(arguments, named)
+        y, numbers = self._run(values)
+        return _blocks(numbers, y, _shape(values[self._position]))[0]
 
 
 class _Shaped(Derivative):
     def __call__(self, *arguments: Any, **named: Any) -> Any:
-        values = self._checked(arguments, named)
+        values = self._values(arguments, named)
         shape = _shape(values[0])
-        return self.primal(*values).reshape(shape + shape)
+        return self._run(values).reshape(shape + shape)
 
 
 def derivative(f: Any) -> Callable[..., Any]:
@@ -278,8 +279,8 @@ def hvp(f: Any, x: Any, v: Any, *, chunk: int = DEFAULT_CHUNK) -> Any:
     """
     function = _of_one("hvp", f)
     made = Derivative("hvp", function, hvp_driver(function.primal, _chunk("hvp", chunk)))
-    (x,) = made._checked((x,), {})
-    return made.primal(x, _tangent("v", x, v, False))
+    values = made._values((x,), {})
+    return made._run(values, _tangent("v", values[0], v, False))
 
 
 def hessian(f: Any, *, chunk: int = DEFAULT_CHUNK) -> Callable[..., Any]:
@@ -362,8 +363,8 @@ def taylor(f: Any, x: Any, v: Any, order: int) -> list[Any]:
     if order > MAX_ORDER:
         raise ConfigError(f"order is {order}; at most {MAX_ORDER}")
     made = Derivative("taylor", function, taylor_driver(function.primal, order), number=False)
-    (x,) = made._checked((x,), {})
-    return list(made.primal(x, _tangent("v", x, v, False)))
+    values = made._values((x,), {})
+    return list(made._run(values, _tangent("v", values[0], v, False)))
 
 
 def laplacian_of_function(f: Any, *, chunk: int = DEFAULT_CHUNK) -> Callable[..., Any]:
@@ -490,12 +491,6 @@ def _described(value: Any) -> str:
     if isinstance(value, np.ndarray):
         return f"an array of {value.dtype}"
     return shown(value)
-
-
-def _copy(value: Any) -> Any:
-    if isinstance(value, tuple):
-        return _tuple_like(value, [_copy(member) for member in value])
-    return value.copy() if isinstance(value, np.ndarray) else value
 
 
 def _count(value: Any) -> int:

@@ -6,7 +6,7 @@ from numba.core import types
 from numba.core.imputils import lower_builtin
 from numba.extending import overload, type_callable
 
-from fgnumba.functions.calls import DEFAULT_CHUNK, derivative, gradient, hessian, hvp, taylor
+from fgnumba.functions.calls import DEFAULT_CHUNK, derivative, gradient, hessian, hvp, jacobian, taylor
 from fgnumba.functions.differentiable import tangent_of
 from fgnumba.functions.drivers import (
     derivative_driver,
@@ -14,6 +14,7 @@ from fgnumba.functions.drivers import (
     hessian_driver,
     hvp_driver,
     laplacian_driver,
+    shaped_jacobian_driver,
     taylor_driver,
 )
 
@@ -85,3 +86,4 @@ def _taylor(f: Any, x: Any, v: Any, order: Any) -> Any:
 register_function_maker(derivative, derivative_driver)
 register_function_maker(gradient, lambda primal: gradient_driver(primal, 0, DEFAULT_CHUNK))
 register_function_maker(hessian, lambda primal: hessian_driver(primal, DEFAULT_CHUNK))
+register_function_maker(jacobian, lambda primal: shaped_jacobian_driver(primal, DEFAULT_CHUNK))

@@ -17,6 +17,7 @@ from numba.core.typing.templates import signature
 from numba.extending import intrinsic
 
 from fgnumba.functions.auxiliary import CALLABLES, INNER, quotient
+from fgnumba.functions.generated import generated
 from fgnumba.functions.names import callable_of
 from fgnumba.functions.partials import SCALAR_FUNCTIONS
 from fgnumba.functions.tangents import Tangents
@@ -60,8 +61,9 @@ def slopes(name: str) -> Any:
         tree = ast.fix_missing_locations(_Quotients().visit(tree))
         texts.append(ast.unparse(tree))
     arguments = ", ".join((*function.arguments, "y"))
-    exec(f"def slopes({arguments}):\n    return ({', '.join(f'1.0 * ({text})' for text in texts)},)\n", space)
-    return njit(error_model="numpy", **INNER)(space["slopes"])
+    values = ", ".join(f"1.0 * ({text})" for text in texts)
+    made = generated("slopes", [f"def slopes({arguments}):", f"    return ({values},)"], **space)
+    return njit(error_model="numpy", **INNER)(made)
 
 
 class _Quotients(ast.NodeTransformer):

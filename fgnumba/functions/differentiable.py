@@ -15,9 +15,12 @@ from numba.extending import is_jitted, typeof_impl
 from fgnumba.errors import ConfigError, shown
 from fgnumba.functions.activity import analysed
 from fgnumba.functions.carriers import tangent_type, vectors_in
+from fgnumba.functions.disk import is_kept, kept
 from fgnumba.functions.source_text import written
 from fgnumba.functions.transform import Transformation, checked_arguments
 from fgnumba.functions.typed import place_of, typed_function
+from fgnumba.kernels.machine.identity import DEPENDS_ON
+from fgnumba.kernels.machine.registered import is_known, module_of
 
 _OPTIONS = ("error_model", "fastmath", "boundscheck", "parallel", "nogil")
 _TANGENTS: dict[Any, Any] = {}
@@ -76,15 +79,28 @@ class _Tangent:
         options = {name: primal.targetoptions[name] for name in _OPTIONS if name in primal.targetoptions}
         self.parallel = bool(options.get("parallel"))
         self.dispatcher = njit(pipeline_class=_TangentCompiler, **options)(self._stub())
+        if is_kept(primal) or not is_known(module_of(primal.py_func)):
+            # What array expressions and rules are made of is kept in the functions that use it.
+            kept(self.dispatcher)
 
     def _stub(self) -> Callable[..., Any]:
         own = self.primal.py_func.__name__
         name = f"{own if own.isidentifier() else 'function'}_tangent"
         parameters = ", ".join((*self.names, *self.tangents))
-        space: dict[str, Any] = {"__name__": self.primal.py_func.__module__}
+        space: dict[str, Any] = {"__name__": __name__}
         exec(f"def {name}({parameters}):\n    pass\n", space)
         stub: Any = space[name]
         stub.__fgnumba_tangent__ = self
+        setattr(
+            stub,
+            DEPENDS_ON,
+            (
+                self.primal.py_func,
+                self.primal.targetoptions,
+                self.primal._compiler.pipeline_class,
+                self.nondiff,
+            ),
+        )
         return stub
 
     def transformation(self, kinds: tuple[types.Type, ...]) -> Transformation:
@@ -168,6 +184,7 @@ class Differentiable:
         self.primal = function if is_jitted(function) else _compiled(function)
         self.nondiff = frozenset((nondiff,) if isinstance(nondiff, str) else nondiff)
         functools.update_wrapper(self, self.primal.py_func)
+        setattr(self, DEPENDS_ON, (self.primal, tuple(sorted(self.nondiff))))
         unknown = sorted(self.nondiff.difference(names_of(self.primal)))
         if unknown:
             raise ConfigError(f"nondiff: {place_of(self.primal.py_func)} has no argument {unknown[0]!r}")

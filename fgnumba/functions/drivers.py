@@ -14,9 +14,12 @@ from numba.extending import overload
 
 from fgnumba.functions.carriers import NUMBERS, carries
 from fgnumba.functions.differentiable import TWINS, names_of, tangent_of
+from fgnumba.functions.disk import kept
+from fgnumba.functions.generated import generated
 from fgnumba.functions.leaves import copied, leaf_count, seeded, shaped
 from fgnumba.functions.registry import constant, identity
 from fgnumba.functions.tangents import Tangents, lane, vector_of
+from fgnumba.kernels.machine.identity import DEPENDS_ON
 
 
 @cache
@@ -36,6 +39,7 @@ def zero_maker(chunk: int | None, collapsed: bool = False) -> Any:
         return lambda argument: vector()
 
     constant(zero_for)
+    setattr(zero_for, DEPENDS_ON, (chunk, collapsed))
     return zero_for
 
 
@@ -60,7 +64,7 @@ def _one_lane(tangent: Any, index: Any) -> Any:
         return lambda tangent, index: lane(tangent, index)
     if isinstance(tangent, NUMBERS):
         return lambda tangent, index: tangent
-    return lambda tangent, index: 0.0
+    return (lambda tangent, index: 0.0) if tangent is types.none else None
 
 
 def put_column(result: Any, column: int, tangent: Any, index: int) -> Any:
@@ -132,9 +136,7 @@ _SPACE = {
 
 def compiled(name: str, lines: list[str], **space: Any) -> Any:
     """Return the Numba function whose source is `lines`, a definition of `name`."""
-    names = {**_SPACE, **space}
-    exec("\n".join(lines) + "\n", names)
-    return njit(names[name])
+    return kept(njit(generated(name, lines, **_SPACE, **space)))
 
 
 def _call(names: list[str], here: str, seed: str) -> str:
@@ -174,19 +176,21 @@ def gradient_driver(primal: Any, position: int, chunk: int | None) -> Any:
 
 @cache
 def jacobian_driver(primal: Any, position: int, chunk: int | None) -> Any:
-    """Return the Numba function ``jacobian(rows, *arguments)``: derivatives (rows, n) of n numbers of an argument."""
+    """Return the Numba function ``jacobian(*arguments)``: the value, and derivatives (m, n) of its m numbers."""
     names = names_of(primal)
     here, width = names[position], chunk or 1
     lines = [
-        f"def jacobian(_rows, {', '.join(names)}):",
+        f"def jacobian({', '.join(names)}):",
         f"    _count = leaf_count({here})",
         f"    _zero = _zero_for({here})",
-        f"    _result = zeros((_rows, _count), _dtype_of({here}))",
-        f"    for _first in range(0, _count, {width}):",
+        f"    _result = zeros((0, _count), _dtype_of({here}))",
+        f"    for _first in range(0, max(_count, 1), {width}):",
         f"        _value, _tangent = _function({_call(names, here, f'seeded({here}, _zero, _first)')})",
+        "        if _first == 0:",
+        f"            _result = zeros((leaf_count(_value), _count), _dtype_of({here}))",
         f"        for _index in range(min({width}, _count - _first)):",
         "            put_column(_result, _first + _index, _tangent, _index)",
-        "    return _result",
+        "    return _value, _result",
     ]
     driver = compiled(
         "jacobian", lines, _function=tangent_of(primal), _zero_for=zero_maker(chunk), _dtype_of=dtype_for
@@ -194,6 +198,38 @@ def jacobian_driver(primal: Any, position: int, chunk: int | None) -> Any:
     if chunk is not None:
         TWINS[driver] = lambda: jacobian_driver(primal, position, None)
     return driver
+
+
+def joined_shape(value: Any, argument: Any) -> tuple[int, ...]:
+    """Return the shape of a Jacobian: that of the value, and then that of the argument. For compiled code."""
+    raise NotImplementedError("it is for code that Numba compiles")
+
+
+@overload(joined_shape, strict=False)
+def _joined_shape(value: Any, argument: Any) -> Any:
+    if isinstance(value, types.BaseTuple):
+        return None
+    if isinstance(value, types.Array) and isinstance(argument, types.Array):
+        return lambda value, argument: value.shape + argument.shape
+    if isinstance(value, types.Array):
+        if isinstance(argument, types.BaseTuple):
+            return lambda value, argument: (*value.shape, leaf_count(argument))
+        return lambda value, argument: value.shape
+    if isinstance(argument, types.Array):
+        return lambda value, argument: argument.shape
+    return lambda value, argument: (leaf_count(argument),)
+
+
+@cache
+def shaped_jacobian_driver(primal: Any, chunk: int) -> Any:
+    """Return the Numba function ``jacobian(*arguments)`` of shape (*y.shape, *x.shape), for compiled code."""
+    names = names_of(primal)
+    lines = [
+        f"def jacobian({', '.join(names)}):",
+        f"    _value, _result = _function({', '.join(names)})",
+        f"    return _result.reshape(joined_shape(_value, {names[0]}))",
+    ]
+    return compiled("jacobian", lines, _function=jacobian_driver(primal, 0, chunk), joined_shape=joined_shape)
 
 
 @cache

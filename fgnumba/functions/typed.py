@@ -80,10 +80,17 @@ def typed_function(dispatcher: Any, arguments: tuple[types.Type, ...]) -> TypedF
         try:
             return _run(dispatcher, arguments)
         except NumbaError as error:
-            shown = ", ".join(str(argument) for argument in arguments)
-            raise DifferentiationError(
-                f"{place_of(dispatcher.py_func)}: Numba cannot compile it for ({shown}): {first_line(error)}"
-            ) from error
+            raise not_compiled(dispatcher.py_func, arguments, error) from error
+
+
+def not_compiled(
+    function: Any, arguments: tuple[types.Type, ...], error: BaseException
+) -> DifferentiationError:
+    """Return the error of a function that Numba does not compile for the types of its arguments, in one line."""
+    shown = ", ".join(str(argument) for argument in arguments)
+    return DifferentiationError(
+        f"{place_of(function)}: Numba cannot compile it for ({shown}): {first_line(error)}"
+    )
 
 
 def _run(dispatcher: Any, arguments: tuple[types.Type, ...]) -> TypedFunction:

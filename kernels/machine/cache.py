@@ -19,6 +19,7 @@ import sys
 import tempfile
 from collections.abc import Iterable, Iterator
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from pkgutil import iter_modules
 from typing import Any
@@ -30,6 +31,7 @@ import platformdirs
 from numba.core.compiler import CompileResult
 from numba.core.serialize import dumps
 
+from fgnumba.kernels.machine.registered import PACKAGES
 from fgnumba.validation.paths import path_of
 
 OVERRIDE = "FGNUMBA_CACHE_DIR"
@@ -67,13 +69,12 @@ def _user_folder() -> Path | None:
 
 @cache
 def sources_digest() -> str | None:
-    """Return a hash of this package's modules and of what compiles them; None if the modules cannot be read.
+    """Return a hash of the modules of kernels and functions, and of what compiles them; None if they cannot be read.
 
     The modules are read through their loaders: as sources, as bytecode without sources, or as members of an archive.
     """
-    package = sys.modules["fgnumba.kernels"]
     digest, complete = hashlib.sha256(), 0
-    for name, content in _modules(package.__name__, package.__path__):
+    for name, content in _all_modules():
         if content is None:
             return None
         digest.update(f"{name}:{len(content)}:".encode())
@@ -83,6 +84,12 @@ def sources_digest() -> str | None:
     for setting in (sys.version, numba.__version__, llvmlite.__version__, np.__version__, sys.flags.optimize):
         digest.update(f"{setting}:".encode())
     return digest.hexdigest() if complete else None
+
+
+def _all_modules() -> Iterator[tuple[str, bytes | None]]:
+    for package in PACKAGES:
+        spec = find_spec(package)
+        yield from _modules(package, () if spec is None else spec.submodule_search_locations or ())
 
 
 def _modules(package: str, folders: Iterable[str]) -> Iterator[tuple[str, bytes | None]]:

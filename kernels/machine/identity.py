@@ -28,6 +28,7 @@ from numba.core.caching import NullCache
 from numba.core.dispatcher import Dispatcher
 from numba.core.extending import _Intrinsic
 
+from fgnumba.kernels.machine.cache import KernelCache
 from fgnumba.kernels.machine.registered import is_known, key_of, module_of, registered, templates_of
 
 _PLAIN = (type(None), type(Ellipsis), bool, int, float, complex, str, bytes)
@@ -35,6 +36,9 @@ _SIMPLE = (type(None), bool, int, str)
 
 FROZEN_BYTES = 10**6
 """Bytes of the largest array that Numba copies into machine code. Of a larger one it takes the address."""
+
+DEPENDS_ON = "__depends_on__"
+"""Attribute of a function or an object: a tuple of what it is compiled from, besides its own code and global names."""
 
 
 class Identity(NamedTuple):
@@ -86,6 +90,18 @@ def identity(function: Callable[..., Any], *more: Any) -> Identity:
             # The machine code was compiled from values of its global names that are not known any more.
             reader.read_address(part)
     return reader.found(tuple(parts))
+
+
+def note_compiled(dispatcher: Any, signature: Any) -> None:
+    """Record the present identity of a user's function as the one that it was compiled from for a signature."""
+    if not _is_ours(dispatcher):
+        _compiled_as.setdefault(dispatcher, {}).setdefault(signature, _alone(dispatcher))
+
+
+def _is_ours(dispatcher: Any) -> bool:
+    """Whether a dispatcher's name says what it computes, because nothing of a user's is compiled into it."""
+    function = dispatcher.py_func
+    return is_known(module_of(function)) and not hasattr(function, DEPENDS_ON)
 
 
 def _alone(source: Any) -> Identity:
@@ -180,11 +196,11 @@ class _Reader:
     def _read_dispatcher(self, value: Any) -> None:
         self._say("dispatcher", type(value).__qualname__)
         self._read_all((value.py_func, value.targetoptions, value.locals))
-        if is_known(module_of(value.py_func)):
+        if _is_ours(value):
             return
         self._read_all((type(value), value._compiler.pipeline_class))
         self.parts.append((value, value))
-        if not isinstance(value._cache, NullCache):
+        if not isinstance(value._cache, NullCache | KernelCache):
             # The files of Numba's own cache depend neither on global names nor on the functions that are called.
             self.read_address(value)
 
@@ -231,6 +247,9 @@ class _Reader:
         elif dataclasses.is_dataclass(value) and is_known(type(value).__module__):
             self._say("dataclass", type(value).__qualname__)
             self._read_all(getattr(value, field.name) for field in dataclasses.fields(value))
+        elif is_known(type(value).__module__) and hasattr(value, DEPENDS_ON):
+            self._say("object", type(value).__qualname__)
+            self._read_all(getattr(value, DEPENDS_ON))
         elif isinstance(value, enum.Enum):
             self._say("enum", type(value).__module__, value)
             self.read(value.value)
@@ -256,6 +275,7 @@ class _Reader:
     def _read_function(self, function: python.FunctionType) -> None:
         self._say("function", function.__module__, function.__qualname__)
         self._read_all((function.__defaults__, function.__kwdefaults__))
+        self._read_all(getattr(function, DEPENDS_ON, ()))
         names = [] if is_known(module_of(function)) else _names(function.__code__)
         for cell in function.__closure__ or ():
             try:

@@ -16,14 +16,14 @@ from numba.core.typing import templates
 KNOWN = ("builtins", "cmath", "llvmlite", "math", "numba", "numpy", "operator")
 """Packages whose versions are part of every file name in the cache, or that come with Python."""
 
-PACKAGE = "fgnumba.kernels"
-"""This package, whose digest is part of every file name in the cache."""
+PACKAGES = ("fgnumba.kernels", "fgnumba.functions")
+"""Packages whose digest is part of every file name in the cache."""
 
 
 def is_known(module: str | None) -> bool:
     """Whether a module's functions are identified by their names alone, because the cache knows its version."""
     name = module or ""
-    return name.startswith(f"{PACKAGE}.") or name.partition(".")[0] in KNOWN
+    return name.startswith(tuple(f"{package}." for package in PACKAGES)) or name.partition(".")[0] in KNOWN
 
 
 def module_of(function: Any) -> str | None:

@@ -9,6 +9,7 @@ from numba.core import ir, types
 from fgnumba.errors import DifferentiationError
 from fgnumba.functions.auxiliary import INNER
 from fgnumba.functions.carriers import carries, tangent_type
+from fgnumba.functions.generated import generated
 from fgnumba.functions.registry import RULES, Rule
 from fgnumba.functions.rules.lanes import begun, count_of, pick, placed
 
@@ -213,12 +214,11 @@ def _linear(function: Any, rule: Rule, names: tuple[str, ...]) -> Any:
     for index, name in enumerate(names):
         value = f"d_{name}" if name in rule.differentiated else name
         inner.append(value if rule.arguments[index] == name else f"{name}={value}")
-    space = {"function": function}
-    exec(
-        f"def tangent(y, {', '.join((*rule.arguments, *tangents))}, zero):\n    return function({', '.join(inner)})\n",
-        space,
-    )
-    return njit(**INNER)(space["tangent"])
+    lines = [
+        f"def tangent(y, {', '.join((*rule.arguments, *tangents))}, zero):",
+        f"    return function({', '.join(inner)})",
+    ]
+    return njit(**INNER)(generated("tangent", lines, function=function))
 
 
 @cache
@@ -260,5 +260,4 @@ def _lane_by_lane(tangent: Any, twice: Any, places: tuple[int, ...], mask: tuple
         ]
     space = {"tangent": tangent, "twice": twice}
     space |= {"pick": pick, "placed": placed, "begun": begun, "count_of": count_of}
-    exec("\n".join([*lines, "    return result"]) + "\n", space)
-    return njit(**INNER)(space["lanes"])
+    return njit(**INNER)(generated("lanes", [*lines, "    return result"], **space))

@@ -5,15 +5,15 @@ from typing import Any
 
 import numpy as np
 
+from fgnumba.functions.generated import generated
 from fgnumba.functions.zeros import zeros_beside
 
 
 @cache
 def defined(text: str) -> Any:
     """Return the function that a text defines; NumPy and `zeros_beside` are known there."""
-    space: dict[str, Any] = {"np": np, "zeros_beside": zeros_beside}
-    exec(text, space)
-    return space[text[len("def ") : text.index("(")]]
+    name = text[len("def ") : text.index("(")]
+    return generated(name, [text], np=np, zeros_beside=zeros_beside)
 
 
 def lines(*parts: str) -> str:
