@@ -7,7 +7,7 @@ import numpy as np
 from numba import njit
 from numba.core import types
 from numba.core.typing.templates import signature
-from numba.extending import intrinsic
+from numba.extending import intrinsic, overload
 
 INNER = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 """Options of functions that only compiled code calls: they compile faster, and take vectors, which Python has not."""
@@ -39,10 +39,26 @@ def divided(a, b):
     return a / b
 
 
+def is_whole(x: Any) -> bool:
+    """Return whether a number is of an integer type. For compiled code."""
+    raise NotImplementedError("it is for code that Numba compiles")
+
+
+@overload(is_whole, strict=False)
+def _is_whole(x: Any) -> Any:
+    whole = isinstance(x, types.Integer)
+    return lambda x: whole
+
+
 @njit(**INNER)
+def side(x):
+    return 1.0 if x >= 0 else -1.0
+
+
+@njit(error_model="numpy", **INNER)
 def power_slope(a, b):
-    if b == 0:
-        return 0.0 * a
+    if is_whole(b) and b == 0:
+        return 0.0
     return b * np.power(a, b - 1.0)
 
 
@@ -56,6 +72,27 @@ def larger_share(a, b):
     if a > b:
         return 1.0
     return 0.5 if a == b else 0.0
+
+
+@njit(**INNER)
+def first_is_larger(a, b):
+    return 1.0 if a > b or b != b else 0.0
+
+
+@njit(**INNER)
+def first_is_smaller(a, b):
+    return 1.0 if a < b or b != b else 0.0
+
+
+@njit(error_model="numpy", **INNER)
+def turning(a, b):
+    distance = math.hypot(a, b)
+    return (a / distance) / distance
+
+
+@njit(error_model="numpy", **INNER)
+def cosine(a, y):
+    return 0.5 if y == 0 else a / y
 
 
 @njit(error_model="numpy", **INNER)
@@ -101,6 +138,11 @@ def where(condition, a, b):
 
 
 CALLABLES: dict[str, Any] = {
+    "side": side,
+    "first_is_larger": first_is_larger,
+    "first_is_smaller": first_is_smaller,
+    "turning": turning,
+    "cosine": cosine,
     "power_slope": power_slope,
     "nonzero": nonzero,
     "larger_share": larger_share,

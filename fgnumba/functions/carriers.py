@@ -86,6 +86,8 @@ def tangent_type(kind: types.Type, vectors: Tangents | None) -> types.Type:
         if vectors is None:
             return types.Array(kind.dtype, kind.ndim, kind.layout)
         return tangents_array(kind, vectors)
+    if isinstance(kind, types.List):
+        return types.List(tangent_type(kind.dtype, vectors))
     return kind if vectors is None else vectors.with_dtype(kind)
 
 

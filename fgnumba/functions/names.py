@@ -32,7 +32,7 @@ _OPERATORS: dict[str, tuple[Any, ...]] = {
     "radians": (np.deg2rad,),
     "maximum": (max,),
     "minimum": (min,),
-    "trunc": (np.trunc, np.fix),
+    "trunc": (np.trunc,),
 }
 
 
@@ -55,8 +55,11 @@ NAMES = _named()
 _BY_NUMPY = ("sign", "rint", "cbrt", "square", "logaddexp", "logaddexp2", "heaviside")
 
 
-def callable_of(name: str) -> Callable[..., Any]:
+def callable_of(name: str, is_complex: bool = False) -> Callable[..., Any]:
     """Return a function of numbers by its name in the table, which Numba compiles."""
+    if is_complex:
+        by_numpy: Callable[..., Any] = getattr(np, name)
+        return by_numpy
     for known, python in _PREFERRED.items():
         if known == name:
             return python

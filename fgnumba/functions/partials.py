@@ -3,8 +3,9 @@
 A partial derivative is an expression in Python over the function's arguments, its value ``y``, and functions of this
 table or of :data:`AUXILIARY`. A division never raises an exception there: 1/0 is infinite and 0/0 is NaN.
 
-Conventions at kinks are JAX's: abs'(0) = 0; where two values tie, maximum and minimum give each a half of the tangent;
-``where(condition, a, b)`` takes the tangent of the value that was taken, and never multiplies by the other.
+Conventions at kinks are JAX's: abs'(0) = 1, also at −0; where two values tie, maximum and minimum give each a half of
+the tangent, fmax and fmin all of it to the second; hypot gives each a half at (0, 0); a power has slope b aᵇ⁻¹, which is
+NaN at 0 ** 0.0, and 0 if the exponent is the integer 0. Python's ``max`` and ``min`` are maximum and minimum here.
 
 The formulas are those of M. Abramowitz and I. A. Stegun, Handbook of Mathematical Functions, 1964, chapters 4 and 6.
 """
@@ -48,7 +49,7 @@ DEGREE = "0.017453292519943295"
 
 SCALAR_FUNCTIONS: dict[str, ScalarFunction] = {
     # Arithmetic.
-    **_unary(negative="-1", positive="1", square="2 * x", reciprocal="-(y * y)", absolute="sign(x)"),
+    **_unary(negative="-1", positive="1", square="2 * x", reciprocal="-(y * y)", absolute="side(x)"),
     **_binary(
         add=("1", "1"),
         subtract=("1", "-1"),
@@ -85,7 +86,7 @@ SCALAR_FUNCTIONS: dict[str, ScalarFunction] = {
         arctan="1 / (1 + x * x)",
         sinh="cosh(x)",
         cosh="sinh(x)",
-        tanh="(1 - y) * (1 + y)",
+        tanh="1 / square(cosh(x))",
         arcsinh="1 / sqrt(x * x + 1)",
         arccosh="1 / sqrt((x - 1) * (x + 1))",
         arctanh="1 / ((1 - x) * (1 + x))",
@@ -94,8 +95,8 @@ SCALAR_FUNCTIONS: dict[str, ScalarFunction] = {
         sinc="sinc_slope(x)",
     ),
     **_binary(
-        arctan2=("b / (a * a + b * b)", "-(a / (a * a + b * b))"),
-        hypot=("a / y", "b / y"),
+        arctan2=("turning(b, a)", "-turning(a, b)"),
+        hypot=("cosine(a, y)", "cosine(b, y)"),
     ),
     # Special functions of the standard library.
     **_unary(
@@ -108,21 +109,34 @@ SCALAR_FUNCTIONS: dict[str, ScalarFunction] = {
     **_binary(
         maximum=("larger_share(a, b)", "larger_share(b, a)"),
         minimum=("larger_share(b, a)", "larger_share(a, b)"),
-        fmax=("larger_share(a, b)", "larger_share(b, a)"),
-        fmin=("larger_share(b, a)", "larger_share(a, b)"),
-        copysign=("copysign(1, a) * copysign(1, b)", "0"),
+        fmax=("first_is_larger(a, b)", "1 - first_is_larger(a, b)"),
+        fmin=("first_is_smaller(a, b)", "1 - first_is_smaller(a, b)"),
+        copysign=("side(a) * copysign(1, b)", "0"),
         heaviside=("0", "where(a == 0, 1, 0)"),
         ldexp=("ldexp(1, b)", "0"),
         nextafter=("1", "0"),
     ),
     # Piecewise constant functions.
-    **_unary(sign="0", floor="0", ceil="0", trunc="0", rint="0"),
+    **_unary(sign="0", floor="0", ceil="0", trunc="0", rint="0", spacing="0"),
 }
 
+ANALYTIC = frozenset(
+    (
+        *("add", "subtract", "multiply", "divide", "negative", "positive", "square", "reciprocal"),
+        *("exp", "log", "sqrt", "sin", "cos", "sinh", "cosh", "tan", "tanh"),
+    )
+)
+"""Functions whose partial derivatives hold for complex numbers, too."""
+
 AUXILIARY = {
-    "power_slope": "∂(a ** b)/∂a: b a^(b − 1), and 0 where b = 0",
+    "side": "1 where x ≥ 0, −1 elsewhere",
+    "power_slope": "∂(a ** b)/∂a: b a^(b − 1), and 0 where b is the integer 0",
     "nonzero": "x, and 1 where x = 0",
     "larger_share": "1 where a > b, 1/2 where they tie, 0 elsewhere",
+    "first_is_larger": "1 where a > b or b is NaN, 0 elsewhere",
+    "first_is_smaller": "1 where a < b or b is NaN, 0 elsewhere",
+    "turning": "a / (a² + b²), without overflow",
+    "cosine": "a / y, and 1/2 where y = 0",
     "sinc_slope": "derivative of sin(π x) / (π x)",
     "digamma": "derivative of log Γ",
     "where": "the second argument where the first is true, else the third",

@@ -32,6 +32,8 @@ class Rule:
         Arguments of a composition: ``arguments``.
     several : bool
         Whether a formula takes vectors of several tangents, too; otherwise it is called for one after another.
+    curved : bool
+        Whether the function has second derivatives in the arguments that may carry a tangent.
     arguments : tuple of str
         Names of the function's arguments, of which those after `required` have the defaults in `defaults`.
     differentiated : tuple of str
@@ -44,6 +46,7 @@ class Rule:
     views: bool = False
     tangent: Callable[..., Any] | None = None
     several: bool = False
+    curved: bool = True
     arguments: tuple[str, ...] = ()
     defaults: tuple[Any, ...] = ()
     differentiated: tuple[str, ...] = ()
@@ -87,22 +90,45 @@ def linear(function: Any, signature: str) -> None:
     RULES[function] = _parsed("linear", signature)
 
 
-def formula(function: Any, signature: str, several: bool = False) -> Callable[[Callable[..., Any]], Any]:
-    """Note the function under the decorator as the tangent of `function`; see :class:`Rule` for its arguments."""
+Note = Callable[[Callable[..., Any]], Any]
+
+
+def formula_by_types(function: Any, signature: str, several: bool = False, curved: bool = True) -> Note:
+    """Note the function under the decorator as the one that chooses the tangent of `function`; see :class:`Rule`."""
 
     def note(tangent: Callable[..., Any]) -> Callable[..., Any]:
-        RULES[function] = _parsed("formula", signature, tangent=tangent, several=several)
+        RULES[function] = _parsed("formula", signature, tangent=tangent, several=several, curved=curved)
         return tangent
 
     return note
 
 
-def composed(function: Any, signature: str) -> Callable[[Callable[..., Any]], Any]:
-    """Note the function under the decorator as one that computes `function` from functions that have rules."""
+def formula(function: Any, signature: str, several: bool = False, curved: bool = True) -> Note:
+    """Note the function under the decorator as the tangent of `function`, for all types."""
 
     def note(tangent: Callable[..., Any]) -> Callable[..., Any]:
-        RULES[function] = _parsed("composed", signature, tangent=tangent)
+        formula_by_types(function, signature, several, curved)(lambda *kinds: tangent)
         return tangent
+
+    return note
+
+
+def composition_by_types(function: Any, signature: str) -> Note:
+    """Note the function under the decorator as the one that chooses what computes `function`; see :class:`Rule`."""
+
+    def note(value: Callable[..., Any]) -> Callable[..., Any]:
+        RULES[function] = _parsed("composed", signature, tangent=value)
+        return value
+
+    return note
+
+
+def composition(function: Any, signature: str) -> Note:
+    """Note the function under the decorator as one that computes `function` from functions that have rules."""
+
+    def note(value: Callable[..., Any]) -> Callable[..., Any]:
+        composition_by_types(function, signature)(lambda *kinds: value)
+        return value
 
     return note
 

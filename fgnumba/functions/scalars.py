@@ -92,7 +92,7 @@ def _with_curvature(
 
 def _slope_of_power(exponent: Any) -> str:
     """Return n aⁿ⁻¹ without a general power, which costs more than the value itself."""
-    if exponent == 0:
+    if exponent == 0 and isinstance(exponent, int):
         return "0"
     if exponent == 1:
         return "1"
@@ -128,8 +128,10 @@ def _written(writer: Writer, node: ast.expr, names: dict[str, ir.Var], kind: typ
         assert isinstance(power, ast.Constant)
         return writer.binary(operator.pow, names["a"], writer.constant(power.value))
     arguments = [_written(writer, argument, names, kind) for argument in node.args]
-    function = CALLABLES.get(node.func.id) or callable_of(node.func.id)
-    return writer.call(function, *arguments)
+    if node.func.id in CALLABLES:
+        result = writer.call(CALLABLES[node.func.id], *arguments)
+        return writer.call(kind, result) if kind == types.float32 else result
+    return writer.call(callable_of(node.func.id, isinstance(kind, types.Complex)), *arguments)
 
 
 def _quotient(writer: Writer, left: ir.Var, right: ir.Var, kind: types.Type) -> ir.Var:

@@ -6,7 +6,7 @@ import numpy as np
 from numba.core import types
 from numba.extending import overload
 
-from fgnumba.functions.registry import constant
+from fgnumba.functions.registry import constant, linear
 from fgnumba.functions.tangents import Tangents, view_of
 
 
@@ -64,4 +64,18 @@ def _empty_beside(array: Any, zero: Any) -> Any:
     return lambda array, zero: view(np.empty((*array.shape, count), dtype))
 
 
+
+
+def like(zero: Any, value: Any) -> Any:
+    """Return a number as the type of float of a tangent of one number. For compiled code."""
+    raise NotImplementedError("it is for code that Numba compiles")
+
+
+@overload(like, strict=False)
+def _like(zero: Any, value: Any) -> Any:
+    kind = zero.dtype if isinstance(zero, Tangents) else zero
+    return lambda zero, value: kind(value)
+
+
 constant(zeros_beside, empty_beside, zero_list)
+linear(like, "zero, *value")

@@ -3,23 +3,27 @@
 from fgnumba.functions.rules import (
     arrays,
     constants,
+    elementwise,
     linear_algebra,
     moves,
     norms,
     products,
     reductions,
     selections,
+    statistics,
 )
 from fgnumba.functions.rules.calls import tangent_of_call
 
 __all__ = [
     "arrays",
     "constants",
+    "elementwise",
     "linear_algebra",
     "moves",
     "norms",
     "products",
     "reductions",
     "selections",
+    "statistics",
     "tangent_of_call",
 ]

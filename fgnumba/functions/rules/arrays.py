@@ -6,7 +6,7 @@ import numpy as np
 from numba.core import types
 
 from fgnumba.functions.carriers import carries
-from fgnumba.functions.registry import formula
+from fgnumba.functions.registry import formula_by_types
 from fgnumba.functions.rules.sources import defined, lines
 
 
@@ -27,8 +27,8 @@ def _stores(kind: types.Type, name: str, places: list[str], depth: int) -> list[
     return [f"{indent}result[{', '.join(places)}] = {name}"]
 
 
-@formula(np.array, "*object, dtype=None", several=True)
-@formula(np.asarray, "*a, dtype=None", several=True)
+@formula_by_types(np.array, "*object, dtype=None", several=True, curved=False)
+@formula_by_types(np.asarray, "*a, dtype=None", several=True, curved=False)
 def _array(y: Any, source: Any, dtype: Any, tangent: Any, zero: Any) -> Any:
     if isinstance(source, types.Array):
         return lambda y, source, dtype, tangent, zero: tangent

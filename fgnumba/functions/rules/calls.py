@@ -3,6 +3,7 @@
 from functools import cache
 from typing import Any
 
+import numpy as np
 from numba import njit, typeof
 from numba.core import ir, types
 
@@ -97,17 +98,30 @@ class _Call:
                 continue
             value = self.values[name]
             if name in self.rule.differentiated:
-                value = self.transformation.tangent(self.originals[name])
+                value = self._moved(name)
             if len(positional) == self.rule.arguments.index(name):
                 positional.append(value)
             else:
                 named.append((name, value))
         return self.writer.call(self.function, *positional, named=named)
 
+    def _moved(self, name: str) -> ir.Var:
+        """Return the tangent of an argument, with zeros for what carries none."""
+        kind = self._kind(name)
+        if carries(kind):
+            return self.transformation.tangent(self.originals[name])
+        if isinstance(kind, types.Number):
+            return self.writer.number(0.0, types.float64)
+        if isinstance(kind, types.Array):
+            return self.writer.call(np.zeros_like, self.values[name])
+        return self.values[name]
+
     def composed(self) -> ir.Var:
         """Write the call of the tangent of a function that computes the same."""
         kinds, given = self._given()
         function = _compiled(self.rule, kinds)
+        if function is None:
+            self._refuse(f"{self.function.__name__} with arguments of these types")
         pair = self.writer.call(
             self.transformation.tangent_dispatcher(function), *given, *self._all_tangents()
         )
@@ -121,7 +135,7 @@ class _Call:
         element = _element(kind)
         zero = self.writer.zero(y, element)
         # Second derivatives along the lanes' directions are taken from one lane after another.
-        collapsed = transformation.vectors is not None and transformation.vectors.collapsed
+        collapsed = transformation.vectors is not None and transformation.vectors.collapsed and rule.curved
         several = rule.several and not collapsed
         vectors = transformation.vectors if several else None
         masked = [self._active(name) for name in rule.differentiated]
@@ -130,9 +144,13 @@ class _Call:
             for name, active in zip(rule.differentiated, masked, strict=True)
         ]
         if rule.kind == "linear":
+            tangents = [self._moved(name) if name in self.values else self.writer.constant(None) for name in rule.differentiated]
+            masked = [name in self.values and carries(self._kind(name)) for name in rule.differentiated]
             tangent = _linear(self.function, rule, tuple(self.values))
         else:
             tangent = _compiled(rule, (kind, *kinds, *tangent_kinds, tangent_type(element, vectors)))
+        if tangent is None:
+            self._refuse(f"{self.function.__name__} with arguments of these types")
         if transformation.vectors is None or several:
             return self.writer.call(tangent, y, *given, *tangents, zero)
         single = self.writer.number(0.0, element)
@@ -156,7 +174,7 @@ class _Call:
                 kinds.append(self._kind(name))
                 given.append(self.values[name])
             else:
-                kinds.append(typeof(default))
+                kinds.append(_kind_of_default(default))
                 given.append(self.writer.constant(default))
         return tuple(kinds), given
 
@@ -184,6 +202,11 @@ class _Call:
         ]
 
 
+def _kind_of_default(value: Any) -> types.Type:
+    kind: types.Type = types.literal(value) if isinstance(value, (bool, int, str)) else typeof(value)
+    return kind
+
+
 def _element(kind: types.Type) -> types.Type:
     """Return the type of the numbers in a value, of the first in a tuple."""
     if isinstance(kind, (types.Array, types.List)):
@@ -198,11 +221,12 @@ def _compiled(rule: Rule, kinds: tuple[types.Type, ...]) -> Any:
     """Return the Numba function that a rule has for these types of arguments."""
     assert rule.tangent is not None
     python = rule.tangent(*kinds)
-    return _jitted(python)
+    return None if python is None else jitted(python)
 
 
 @cache
-def _jitted(python: Any) -> Any:
+def jitted(python: Any) -> Any:
+    """Return a Python function as one for Numba, for code that Numba compiles."""
     return njit(error_model="numpy", **INNER)(python)
 
 

@@ -4,8 +4,10 @@ import math
 
 import numpy as np
 
+from fgnumba.functions.auxiliary import is_whole
 from fgnumba.functions.registry import METHODS, constant
 
+constant(is_whole)
 constant(len, range, round, isinstance, hash, bool, int, str, repr, all, any, slice)
 constant(math.floor, math.ceil, math.trunc, math.isnan, math.isinf, math.isfinite)
 constant(

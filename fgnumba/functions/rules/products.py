@@ -14,7 +14,7 @@ from numba.core import types
 from numba.extending import overload
 
 from fgnumba.functions.auxiliary import INNER
-from fgnumba.functions.registry import METHODS, formula
+from fgnumba.functions.registry import METHODS, formula_by_types
 from fgnumba.functions.rules.sources import defined, lines
 from fgnumba.functions.tangents import Tangents, as_floats, view_of
 
@@ -133,11 +133,11 @@ def _product(function: Any) -> Any:
 
 
 for _function in (np.dot, np.vdot, operator.matmul):
-    formula(_function, "*a, *b", several=True)(_product(_function))
+    formula_by_types(_function, "*a, *b", several=True)(_product(_function))
 METHODS["Array", "dot"] = np.dot
 
 
-@formula(np.outer, "*a, *b", several=True)
+@formula_by_types(np.outer, "*a, *b", several=True)
 def _outer(y: Any, a: Any, b: Any, da: Any, db: Any, zero: Any) -> Any:
     # Numba reads numbers and matrices as rows, too.
     terms = []
@@ -159,3 +159,27 @@ def _outer(y: Any, a: Any, b: Any, da: Any, db: Any, zero: Any) -> Any:
             "    return result",
         )
     )
+
+
+def _note_bilinear(function: Any, signature: str) -> None:
+    """Note a function that is linear in each of its first two arguments."""
+
+    @formula_by_types(function, signature)
+    def by_types(y: Any, *kinds: Any) -> Any:
+        names = [part.partition("=")[0].strip(" *") for part in signature.split(",")]
+        da, db = kinds[len(names) : len(names) + 2]
+        first, second, *others = names
+        rest = "".join(f", {name}" for name in others)
+        terms = []
+        if da is not types.none:
+            terms.append(f"function(da, {second}{rest})")
+        if db is not types.none:
+            terms.append(f"function({first}, db{rest})")
+        text = lines(f"def bilinear(y, {', '.join(names)}, da, db, zero):", f"    return {' + '.join(terms)}")
+        return defined(text, ("function", function))
+
+
+_note_bilinear(np.kron, "*a, *b")
+_note_bilinear(np.cross, "*a, *b")
+_note_bilinear(np.convolve, "*a, *v, mode='full'")
+_note_bilinear(np.correlate, "*a, *v, mode='valid'")

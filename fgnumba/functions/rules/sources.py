@@ -6,14 +6,14 @@ from typing import Any
 import numpy as np
 
 from fgnumba.functions.generated import generated
-from fgnumba.functions.zeros import zeros_beside
+from fgnumba.functions.zeros import like, zeros_beside
 
 
 @cache
-def defined(text: str) -> Any:
-    """Return the function that a text defines; NumPy and `zeros_beside` are known there."""
+def defined(text: str, *known: tuple[str, Any]) -> Any:
+    """Return the function of a text, which may use NumPy, `zeros_beside`, `like` and what `known` names."""
     name = text[len("def ") : text.index("(")]
-    return generated(name, [text], np=np, zeros_beside=zeros_beside)
+    return generated(name, [text], **{"np": np, "zeros_beside": zeros_beside, "like": like, **dict(known)})
 
 
 def lines(*parts: str) -> str:
