@@ -144,7 +144,10 @@ class _Call:
             for name, active in zip(rule.differentiated, masked, strict=True)
         ]
         if rule.kind == "linear":
-            tangents = [self._moved(name) if name in self.values else self.writer.constant(None) for name in rule.differentiated]
+            tangents = [
+                self._moved(name) if name in self.values else self.writer.constant(None)
+                for name in rule.differentiated
+            ]
             masked = [name in self.values and carries(self._kind(name)) for name in rule.differentiated]
             tangent = _linear(self.function, rule, tuple(self.values))
         else:

@@ -26,7 +26,9 @@ def _sinc(y: Any, x: Any, dx: Any, zero: Any) -> Any:
     return sinc
 
 
-@formula_by_types(np.nan_to_num, "*x, copy=True, nan=0.0, posinf=None, neginf=None", several=True, curved=False)
+@formula_by_types(
+    np.nan_to_num, "*x, copy=True, nan=0.0, posinf=None, neginf=None", several=True, curved=False
+)
 def _nan_to_num(y: Any, x: Any, copy: Any, nan: Any, posinf: Any, neginf: Any, dx: Any, zero: Any) -> Any:
     # Without a copy it would change its argument.
     if not (isinstance(copy, types.Literal) and copy.literal_value):

@@ -92,6 +92,7 @@ def _slogdet(y, a, da, zero):
 @formula(np.linalg.pinv, "*a")
 def _pinv(y, a, da, zero):
     # For a constant rank; G. H. Golub and V. Pereyra, SIAM Journal on Numerical Analysis 10, 1973.
+    y = np.ascontiguousarray(y)
     turned = np.ascontiguousarray(da.T)
     change = -np.dot(y, np.dot(da, y))
     change += np.dot(np.dot(y, y.T), turned - np.dot(turned, np.dot(a, y)))
@@ -127,7 +128,7 @@ def _eigvalsh(y, a, da, zero):
 @formula(np.linalg.qr, "*a")
 def _qr(y, a, da, zero):
     # C = Qᵀ dA R⁻¹;  dR = (C − W) R and dQ = dA R⁻¹ − Q (C − W), where W is skew with the lower triangle of C.
-    q, r = y
+    q, r = np.ascontiguousarray(y[0]), np.ascontiguousarray(y[1])
     if a.shape[0] < a.shape[1]:
         raise ValueError("qr has a derivative for matrices with at least as many rows as columns")
     scaled = np.ascontiguousarray(np.linalg.solve(r.T, da.T).T)

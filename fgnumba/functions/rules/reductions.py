@@ -5,10 +5,19 @@ maximum or minimum, each has an equal share of the tangent.
 """
 
 import builtins
+from typing import Any
 
 import numpy as np
+from numba.core import types
 
-from fgnumba.functions.registry import METHODS, composition, composition_by_types, formula, formula_by_types, linear
+from fgnumba.functions.registry import (
+    METHODS,
+    composition,
+    composition_by_types,
+    formula,
+    formula_by_types,
+    linear,
+)
 from fgnumba.functions.rules.products import floats, vectors
 from fgnumba.functions.rules.sources import defined, lines
 from fgnumba.functions.tangents import Tangents

@@ -82,7 +82,9 @@ def _partition(y: Any, a: Any, kth: Any, da: Any, zero: Any) -> Any:
 
 
 @formula_by_types(np.select, "condlist, *choicelist, *default=0", several=True, curved=False)
-def _select(y: Any, condlist: Any, choicelist: Any, default: Any, d_choice: Any, d_default: Any, zero: Any) -> Any:
+def _select(
+    y: Any, condlist: Any, choicelist: Any, default: Any, d_choice: Any, d_default: Any, zero: Any
+) -> Any:
     rest = "zero" if d_default is types.none else "d_default"
     if d_choice is types.none:
         taken = "zero"
@@ -114,7 +116,9 @@ def _interp(y: Any, x: Any, xp: Any, fp: Any, dx: Any, dxp: Any, dfp: Any, zero:
         terms += ["dfp[j] * like(zero, 1 - t)", "dfp[j + 1] * like(zero, t)"]
         ends = "dfp[end]"
     if dx is not types.none:
-        terms.append("dx[place] * like(zero, slope)" if isinstance(x, types.Array) else "dx * like(zero, slope)")
+        terms.append(
+            "dx[place] * like(zero, slope)" if isinstance(x, types.Array) else "dx * like(zero, slope)"
+        )
     if dxp is not types.none:
         terms += ["dxp[j] * like(zero, (t - 1) * slope)", "dxp[j + 1] * like(zero, -t * slope)"]
     element = [
