@@ -132,11 +132,6 @@ def digamma(x):
     return result + math.log(x) - 0.5 / x - series
 
 
-@njit(**INNER)
-def where(condition, a, b):
-    return a if condition else b
-
-
 CALLABLES: dict[str, Any] = {
     "side": side,
     "first_is_larger": first_is_larger,
@@ -148,5 +143,4 @@ CALLABLES: dict[str, Any] = {
     "larger_share": larger_share,
     "sinc_slope": sinc_slope,
     "digamma": digamma,
-    "where": where,
 }

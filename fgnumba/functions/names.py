@@ -52,7 +52,7 @@ NAMES = _named()
 """The name in the table of each operator and each function of ``math`` and ``numpy``."""
 
 # `math` has no function for these, and NumPy's take numbers too.
-_BY_NUMPY = ("sign", "rint", "cbrt", "square", "logaddexp", "logaddexp2", "heaviside")
+_BY_NUMPY = ("sign", "rint", "cbrt", "square", "logaddexp", "logaddexp2")
 
 
 def callable_of(name: str, is_complex: bool = False) -> Callable[..., Any]:

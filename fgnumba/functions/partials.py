@@ -4,8 +4,8 @@ A partial derivative is an expression in Python over the function's arguments, i
 table or of :data:`AUXILIARY`. A division never raises an exception there: 1/0 is infinite and 0/0 is NaN.
 
 Conventions at kinks are JAX's: abs'(0) = 1, also at −0; where two values tie, maximum and minimum give each a half of
-the tangent, fmax and fmin all of it to the second; hypot gives each a half at (0, 0); a power has slope b aᵇ⁻¹, which is
-NaN at 0 ** 0.0, and 0 if the exponent is the integer 0. Python's ``max`` and ``min`` are maximum and minimum here.
+the tangent, fmax and fmin all of it to the second; hypot gives each a half at (0, 0); a power has slope b aᵇ⁻¹, which
+is NaN at 0 ** 0.0, and 0 if the exponent is the integer 0. Python's ``max`` and ``min`` are maximum and minimum here.
 
 The formulas are those of M. Abramowitz and I. A. Stegun, Handbook of Mathematical Functions, 1964, chapters 4 and 6.
 """
@@ -49,7 +49,7 @@ DEGREE = "0.017453292519943295"
 
 SCALAR_FUNCTIONS: dict[str, ScalarFunction] = {
     # Arithmetic.
-    **_unary(negative="-1", positive="1", square="2 * x", reciprocal="-(y * y)", absolute="side(x)"),
+    **_unary(negative="-1", positive="1", conjugate="1", square="2 * x", reciprocal="-(y * y)", absolute="side(x)"),
     **_binary(
         add=("1", "1"),
         subtract=("1", "-1"),
@@ -112,7 +112,6 @@ SCALAR_FUNCTIONS: dict[str, ScalarFunction] = {
         fmax=("first_is_larger(a, b)", "1 - first_is_larger(a, b)"),
         fmin=("first_is_smaller(a, b)", "1 - first_is_smaller(a, b)"),
         copysign=("side(a) * copysign(1, b)", "0"),
-        heaviside=("0", "where(a == 0, 1, 0)"),
         ldexp=("ldexp(1, b)", "0"),
         nextafter=("1", "0"),
     ),
@@ -139,7 +138,6 @@ AUXILIARY = {
     "cosine": "a / y, and 1/2 where y = 0",
     "sinc_slope": "derivative of sin(π x) / (π x)",
     "digamma": "derivative of log Γ",
-    "where": "the second argument where the first is true, else the third",
 }
 """What partial derivatives call besides the functions of the table; :mod:`fgnumba.functions.auxiliary` has the code."""
 

@@ -118,9 +118,6 @@ def _written(writer: Writer, node: ast.expr, names: dict[str, ir.Var], kind: typ
         if isinstance(node.op, ast.Div):
             return _quotient(writer, left, right, kind)
         return writer.binary(_OPERATORS[type(node.op)], left, right)
-    if isinstance(node, ast.Compare):
-        left = _written(writer, node.left, names, kind)
-        return writer.binary(operator.eq, left, _written(writer, node.comparators[0], names, kind))
     assert isinstance(node, ast.Call)
     assert isinstance(node.func, ast.Name)
     if node.func.id == "raised":

@@ -31,3 +31,13 @@ constant(np.floor, np.ceil, np.trunc, np.rint, np.sign, np.nanargmax, np.nanargm
 constant(np.iscomplexobj, np.isrealobj, np.broadcast_shapes, np.linalg.matrix_rank, np.ndindex)
 for _name in ("argmax", "argmin", "argsort", "any", "all", "nonzero", "searchsorted"):
     METHODS["Array", _name] = getattr(np, _name)
+constant(
+    np.isneginf,
+    np.isposinf,
+    np.isin,
+    np.isscalar,
+    np.argpartition,
+    np.tril_indices_from,
+    np.triu_indices_from,
+)
+constant(np.spacing, np.logical_not, np.logical_and, np.logical_or, np.logical_xor)

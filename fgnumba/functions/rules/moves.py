@@ -1,6 +1,7 @@
 """Functions that move numbers from place to place: what they do to values they do to tangents."""
 
 import operator
+import warnings
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,10 @@ same(np.flipud, "*m", views=True)
 same(np.concatenate, "*arrays, axis=0")
 same(np.stack, "*arrays, axis=0")
 same(np.vstack, "*tup")
+# NumPy warns where it is asked for this old name of vstack.
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", DeprecationWarning)
+    same(np.row_stack, "*tup")
 same(np.hstack, "*tup")
 same(np.dstack, "*tup")
 same(np.column_stack, "*tup")

@@ -167,7 +167,7 @@ def _extreme(y, a, da, zero):
     return total * like(zero, 1.0 / count)
 
 
-for _function in (np.max, np.min, np.nanmax, np.nanmin):
+for _function in (np.max, np.min, np.amax, np.amin, np.nanmax, np.nanmin):
     formula(_function, "*a", several=True, curved=False)(_extreme)
 
 

@@ -1,0 +1,1 @@
+"""Tests of forward mode of Numba functions."""
