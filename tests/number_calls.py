@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from numba import njit
 
 import fgnumba as fg
 from fgnumba import estimators
@@ -148,6 +149,12 @@ def harmonic_loss() -> Any:
     return fg.PhysicsLoss(network, harmonic)
 
 
+@njit
+def squares(x: Any) -> Any:
+    """Return the sum of the squares."""
+    return (x * x).sum()
+
+
 def harmonic(x: Any, u: Any, du: Any, lap: Any) -> Any:
     """Return the residual of u'' = u."""
     return lap - u
@@ -208,9 +215,12 @@ CALLS: dict[str, Call] = {
     "estimators.base.Recipe.build": Call(
         lambda **given: estimators.RECIPES["spsa"].build("spsa", None, **given), {"directions": 3}
     ),
-    "model.jvp.forward_gradient": Call(
+    "model.derivatives.forward_gradient": Call(
         lambda **given: fg.forward_gradient(model(), LOSS, X, Y, fg.directions.RankOne(1), **given),
         {"training": True},
+    ),
+    "model.derivatives.laplacian": Call(
+        lambda **given: float(fg.laplacian(squares, **given)(np.arange(3.0))), {"chunk": 8}
     ),
     "model.derivatives.jvp": Call(
         lambda **given: fg.jvp(model(), LOSS, X, Y, fg.directions.RankOne(1), **given), {"training": True}

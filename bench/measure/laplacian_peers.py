@@ -66,11 +66,9 @@ def laplacian_peers(
         forward = folx.forward_laplacian(u)
         laplacians["folx"] = lambda point: forward(point).laplacian
     chunks = jnp.asarray(x.reshape(-1, CHUNK, x.shape[1]))
-    jitted = {
-        name: jax.jit(lambda parts, one=one: jax.lax.map(jax.vmap(one), parts).reshape(-1))
-        for name, one in laplacians.items()
-    }
-    return {
-        name: (lambda call=call: np.asarray(jax.block_until_ready(call(chunks))))
-        for name, call in jitted.items()
-    }
+
+    def caller(one: Any) -> Callable[[], Any]:
+        jitted = jax.jit(lambda parts: jax.lax.map(jax.vmap(one), parts).reshape(-1))
+        return lambda: np.asarray(jax.block_until_ready(jitted(chunks)))
+
+    return {name: caller(one) for name, one in laplacians.items()}

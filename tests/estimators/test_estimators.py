@@ -122,7 +122,7 @@ def test_directions_of_a_step_differ_by_index(problem):
 def test_tangents_that_do_not_fit(problem):
     model, loss, x, y = problem
     with pytest.raises(fg.ConfigError, match="tangents is a list; a direction"):
-        fg.jvp(model, loss, x, y, [1.0])  # type: ignore[arg-type]
+        fg.jvp(model, loss, x, y, [1.0])  # type: ignore[call-overload]
     with pytest.raises(fg.ShapeError, match=r"tangents: '0\.weight' is missing"):
         fg.jvp(model, loss, x, y, {})
 

@@ -1,5 +1,7 @@
 """Derivatives of a model's outputs in its input on a GPU, against float64 and with arrays that lie there."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -9,7 +11,7 @@ from tests import tolerances
 from tests.model.test_graph_jvp import off_kinks, randomized
 from tests.references.graph_reference import evaluated
 
-NETWORKS = {
+NETWORKS: dict[str, Any] = {
     "perceptron": ([fg.Dense(7, "gelu"), fg.Dense(5, "relu"), fg.Dense(3)], (9,)),
     "convolutions": (
         [

@@ -1,7 +1,10 @@
 """Derivatives of a model's outputs in its input, against float64 forward mode that shares no code with ours."""
 
+from typing import Any
+
 import numpy as np
 import pytest
+from numba import njit
 
 import fgnumba as fg
 from tests import tolerances
@@ -90,21 +93,32 @@ def test_other_plans_of_the_model_are_as_before():
     np.testing.assert_array_equal(y, before)
 
 
+wrong: Any = fg
+
+
 @pytest.mark.parametrize(
     ("call", "kind", "words"),
     [
-        (lambda f, x: fg.jvp(f, (x,)), fg.ConfigError, "tangents is missing"),
-        (lambda f, x: fg.jvp(f, (x,), (x,), 1), fg.ConfigError, "tangents is missing"),
-        (lambda f, x: fg.jvp(f, x, x), fg.ConfigError, "primals is "),
-        (lambda f, x: fg.jvp(f, (x, x), (x, x)), fg.ConfigError, "primals is 2 arrays"),
-        (lambda f, x: fg.jvp(f, (x,), ()), fg.ConfigError, "tangents is 0 arrays"),
-        (lambda f, x: fg.jvp(f, (x,), (x[:1],)), fg.ShapeError, r"tangents\[0\] has shape \(1, 3\)"),
-        (lambda f, x: fg.jvp(f, (x[:, :2],), (x,)), fg.ShapeError, r"x has shape \(4, 2\)"),
-        (lambda f, x: fg.jvp(f, (x,), (x * 1j,)), fg.DtypeError, r"tangents\[0\] has dtype complex"),
-        (lambda f, x: fg.jvp(3, (x,), (x,)), fg.ConfigError, "3 has no derivative"),
-        (lambda f, x: fg.jvp(f, (x,), (x,), primals=1), fg.ConfigError, "primals is given twice"),
-        (lambda f, x: fg.jvp(f, (x,), (x,), order=1), fg.ConfigError, "unknown argument 'order'"),
-        (lambda f, x: fg.jvp(f, 1, 2, 3, 4, 5), fg.ConfigError, "jvp has 6 arguments"),
+        (lambda f, x: wrong.jvp(f, (x,)), fg.ConfigError, "tangents is missing"),
+        (lambda f, x: wrong.jvp(f, (x,), (x,), 1), fg.ConfigError, "tangents is missing"),
+        (lambda f, x: wrong.jvp(f, x, x), fg.ConfigError, "primals is "),
+        (lambda f, x: wrong.jvp(f, (x, x), (x, x)), fg.ConfigError, "primals is 2 arrays"),
+        (lambda f, x: wrong.jvp(f, (x,), ()), fg.ConfigError, "tangents is 0 arrays"),
+        (lambda f, x: wrong.jvp(f, (x,), (x[:1],)), fg.ShapeError, r"tangents\[0\] has shape \(1, 3\)"),
+        (lambda f, x: wrong.jvp(f, (x[:, :2],), (x,)), fg.ShapeError, r"x has shape \(4, 2\)"),
+        (lambda f, x: wrong.jvp(f, (x,), (x * 1j,)), fg.DtypeError, r"tangents\[0\] has dtype complex"),
+        (lambda f, x: wrong.jvp(3, (x,), (x,)), fg.ConfigError, "3 has no derivative"),
+        (lambda f, x: wrong.jvp(f, (x,), (x,), primals=1), fg.ConfigError, "primals is given twice"),
+        (lambda f, x: wrong.jvp(f, (x,), (x,), order=1), fg.ConfigError, "unknown argument 'order'"),
+        (
+            lambda f, x: wrong.jvp(f, (x,), (x,), training=True),
+            fg.ConfigError,
+            "training is for a model's loss",
+        ),
+        (lambda f, x: wrong.forward_gradient(f, x, x), fg.ConfigError, "y is missing"),
+        (lambda f, x: wrong.forward_gradient(3, x, x), fg.ConfigError, "3 has no derivative"),
+        (lambda f, x: wrong.forward_gradient(np.sum, x), fg.ConfigError, "v is missing"),
+        (lambda f, x: wrong.jvp(f, 1, 2, 3, 4, 5), fg.ConfigError, "jvp has 6 arguments"),
     ],
 )
 def test_what_is_refused(call, kind, words):
@@ -112,3 +126,25 @@ def test_what_is_refused(call, kind, words):
     with pytest.raises(kind, match=words) as caught:
         call(model, np.ones((4, 3)))
     assert "\n" not in str(caught.value)
+
+
+def cube(x):
+    return x**3
+
+
+def test_functions_go_the_same_way():
+    assert fg.jvp(cube, (2.0,), (1.0,)) == (8.0, 12.0)
+    assert fg.jvp(f=cube, primals=(2.0,), tangents=(1.0,)) == (8.0, 12.0)
+    assert fg.forward_gradient(cube, 2.0, -1.0) == (8.0, 12.0)
+    assert fg.laplacian(cube)(2.0) == 12.0
+
+
+def test_compiled_functions_call_them_too():
+    compiled = njit(cube)
+
+    @njit
+    def inside(x):
+        value, derivative = fg.jvp(compiled, (x,), (1.0,))
+        return value, derivative, fg.forward_gradient(compiled, x, -1.0)[1]
+
+    assert inside(2.0) == (8.0, 12.0, 12.0)

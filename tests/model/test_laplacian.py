@@ -231,12 +231,18 @@ def joined():
 
 
 THREE: Any = 3
+wrong: Any = fg
 DENSE = [fg.Dense(4, "tanh"), fg.Dense(1)]
 
 
 @pytest.mark.parametrize(
     ("make", "kind", "words"),
     [
+        (
+            lambda: wrong.laplacian(lambda x: x, weights=[1.0]),
+            fg.ConfigError,
+            "directions and weights are for a model",
+        ),
         (lambda: fg.laplacian(THREE), fg.ConfigError, "laplacian: 3 has no derivative"),
         (
             lambda: fg.laplacian(
