@@ -18,7 +18,7 @@ from fgnumba.model.graph import Graph
 from fgnumba.model.input_derivatives import input_jvp
 from fgnumba.model.jvp import Tangents
 from fgnumba.model.laplacian import ModelLaplacian
-from fgnumba.validation import flag
+from fgnumba.validation import flag, whole_number
 
 _OF_LOSS = ("loss", "x", "y")
 
@@ -49,10 +49,10 @@ def jvp(f: Any, *arguments: Any, training: bool = False, **named: Any) -> Any:
         The function: a Python function, one under ``@njit``, or one of :func:`differentiable`. Or the model.
     *arguments : object
         With three arguments, `primals` and `tangents`: tuples with an entry for each argument of the function, where
-        None stands for the tangent of one that carries none. For a model, the examples ``(x,)``, (B, *input_shape)
-        real numbers, and the directions ``(dx,)``, of the same shape, a direction for each example. With five
-        arguments, `loss`, `x`, `y` and `tangents`: the loss, the examples, the targets in the shape and dtype that the loss takes, and the
-        direction of the parameters: one of ``fgnumba.directions``, or arrays with the names and shapes of
+        None stands for the tangent of one that carries none. For a model, the examples ``(x,)``, (B, *input_shape) real
+        numbers, and the directions ``(dx,)``, of the same shape, a direction for each example. With five arguments,
+        `loss`, `x`, `y` and `tangents`: the loss, the examples, the targets in the shape and dtype that the loss takes,
+        and the direction of the parameters: one of ``fgnumba.directions``, or arrays with the names and shapes of
         ``model.parameters()``, finite in float32.
     training : bool, optional
         Whether dropout drops units, with five arguments alone: its mask is drawn with the seed and the step of the
@@ -189,7 +189,7 @@ def laplacian(f: Any, *, directions: Any = None, weights: Any = None, chunk: int
         return ModelLaplacian(f, directions, weights)
     if directions is not None or weights is not None:
         raise ConfigError("laplacian: directions and weights are for a model; a function takes neither")
-    return laplacian_of_function(f, chunk=chunk)
+    return laplacian_of_function(f, chunk=whole_number("chunk", chunk))
 
 
 def forward_gradient(f: Any, *arguments: Any, training: bool = False, **named: Any) -> Any:
