@@ -9,7 +9,7 @@ from fgnumba.bench.measure.machine import Peak
 from fgnumba.bench.measure.timing import interleaved
 
 WIDTHS = (50, 768, 768, 512, 512, 1)
-POINTS, PEERS_POINTS = 2048, 32 * CHUNK
+POINTS, PEERS_POINTS = 2048, 16 * CHUNK
 LIMITS = {"folx": 1.0}
 """The most that the time over a peer's may be; of all others `NESTED`."""
 NESTED = 0.4
