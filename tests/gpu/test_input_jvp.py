@@ -77,3 +77,13 @@ def test_one_array_on_the_gpu_is_refused(gpu):
     x = np.ones((2, 4), np.float32)
     with pytest.raises(fg.DtypeError, match="lie on different devices"):
         fg.jvp(model, (gpu.array(x),), (x,))
+
+
+@pytest.mark.parametrize(
+    "take", [fg.laplacian, lambda model: fg.PhysicsLoss(model, lambda x, u, du, lap: lap)]
+)
+def test_second_derivatives_are_refused_in_one_line(driver, take):
+    model = fg.Sequential([fg.Dense(3, "tanh"), fg.Dense(1)], input_shape=2, device=Gpu(driver))
+    with pytest.raises(fg.DeviceError, match="computed on the CPU; the model is on 'cuda'") as caught:
+        take(model)
+    assert "\n" not in str(caught.value)

@@ -89,7 +89,7 @@ def finite(subject: Subject) -> bool:
 def derive(
     subject: Subject, loss: Made, batch: Batch, direction: str, gradient: bool, training: bool
 ) -> None:
-    """Take a directional derivative, and compare with a new model's of the same parameters."""
+    """Take derivatives of the loss and in the input, and compare with a new model's of the same parameters."""
     network = subject.recipe.network
     if not finite(subject):
         return
@@ -100,7 +100,9 @@ def derive(
         v: Any = kinds[direction](7, 1) if direction in kinds else model.parameters()
         function: Any = fg.forward_gradient if gradient else fg.jvp
         result = function(model, of, x, y, v, training=training)
-        return {"value": result[0], **result[1]} if gradient else result
+        outputs, moved = fg.jvp(model, (x,), (x,))
+        along = result[1] if gradient else {"derivative": result[1]}
+        return {"outputs": outputs, "moved": moved, "value": result[0], **along}
 
     found = unchanged(subject, "jvp", lambda: _found(lambda: derived(subject.model, loss.build())))
 
