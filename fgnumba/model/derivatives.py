@@ -157,7 +157,8 @@ def laplacian(f: Any, *, directions: Any = None, weights: Any = None, chunk: int
     Returns
     -------
     callable
-        For a function, ``laplacian(f)(x)`` is a number. For a model, a :class:`ModelLaplacian`, whose value at points
+        For a function, ``laplacian(f)(x)`` is a number. For a model, a
+        :class:`fgnumba.model.laplacian.ModelLaplacian`, whose value at points
         x (B, *input_shape) is (B, *output_shape) float32: one for each example.
 
     Raises

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fgnumba.errors import ConfigError, DtypeError, ShapeError
+from fgnumba.kernels.machine.memory import aligned
 from fgnumba.model.collapsed import CollapsedPass, chain_of
 from fgnumba.model.graph import Graph
 from fgnumba.model.recent import Recent
@@ -37,7 +38,7 @@ class ModelLaplacian:
     ConfigError
         If the model is no chain of dense layers, or a number is not finite in float32.
     DeviceError
-        If the model is on a GPU.
+        If the model is on a GPU, or the directions need more memory than there is.
     ShapeError, DtypeError
         If directions or weights have another shape, or do not hold real numbers.
 
@@ -50,8 +51,7 @@ class ModelLaplacian:
         chain_of(model)
         self.model = model
         size = int(np.prod(model.input_shape))
-        given = np.eye(size, dtype=np.float32) if directions is None else directions
-        rows = _finite("directions", given)
+        rows = _coordinates(size) if directions is None else _finite("directions", directions)
         if rows.ndim == 0 or not len(rows) or rows.shape[1:] not in (model.input_shape, (size,)):
             required = ", ".join(("k", *map(str, model.input_shape)))
             raise ShapeError(f"directions has shape {rows.shape}; ({required}) with k >= 1 is required")
@@ -108,6 +108,12 @@ class ModelLaplacian:
 
     def __repr__(self) -> str:
         return f"fg.laplacian({self.model!r}), {len(self.directions)} directions"
+
+
+def _coordinates(size: int) -> Array:
+    rows: Array = aligned((size, size))
+    np.fill_diagonal(rows, 1)
+    return rows
 
 
 def _finite(name: str, values: Any) -> Array:

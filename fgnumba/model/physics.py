@@ -11,7 +11,8 @@ from numba import njit, types
 from fgnumba.errors import ConfigError, DifferentiationError, shown
 from fgnumba.functions.differentiable import Differentiable, differentiable
 from fgnumba.functions.typed import typed_function
-from fgnumba.kernels.rules.philox import MAX_SEED
+from fgnumba.kernels.machine.memory import aligned
+from fgnumba.kernels.rules.philox import MAX_DIRECTIONS, MAX_SEED
 from fgnumba.layers.parameters import checked, shapes_of
 from fgnumba.model.directions import Direction
 from fgnumba.model.graph import Graph
@@ -175,7 +176,7 @@ class PhysicsLoss:
         x : array, (B, *input_shape) of real numbers
             The points.
         directions : int, optional
-            The number T of directions, at least 1. By default 32.
+            The number T of directions, from 1 to 2**20. By default 32.
         seed, step : int, optional
             What the directions are drawn from, 0 or above and below 2**64: the same numbers give the same directions,
             so that each step needs another. By default 0.
@@ -193,17 +194,18 @@ class PhysicsLoss:
             If a number is out of its range.
         ShapeError, DtypeError
             If `x` does not fit.
+        DeviceError
+            If the directions need more memory than there is.
         """
-        count = whole_number("directions", directions, 1)
+        count = whole_number("directions", directions, 1, MAX_DIRECTIONS)
         keys = whole_number("seed", seed, 0, MAX_SEED), whole_number("step", step, 0, MAX_SEED)
         strength = real_number("damping", damping, above_zero=True)
         generator = np.random.Generator(np.random.Philox(key=np.array(keys, np.uint64)))
         with self.model.lock:
             theta = self.model.parameters()
-            drawn = {
-                name: generator.standard_normal((count, *array.shape), np.float32)
-                for name, array in theta.items()
-            }
+            drawn = {name: aligned((count, *array.shape)) for name, array in theta.items()}
+            for array in drawn.values():
+                generator.standard_normal(dtype=np.float32, out=array)
             moves = [{name: array[t] for name, array in drawn.items()} for t in range(count)]
             residuals, jacobian = self._residual_jvp(self._points(x), moves)
             value = _mean_square(residuals)

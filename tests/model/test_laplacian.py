@@ -248,6 +248,11 @@ DENSE = [fg.Dense(4, "tanh"), fg.Dense(1)]
             fg.ConfigError,
             "layer '0': .* Activation is none",
         ),
+        (
+            lambda: fg.laplacian(fg.Sequential([fg.Dense(1)], 10**6, device="cpu")),
+            fg.DeviceError,
+            "this machine has",
+        ),
         (lambda: fg.laplacian(joined()), fg.ConfigError, "layer 'b': .* does not read the layer before"),
         (
             lambda: fg.laplacian(fg.Sequential([fg.Dropout(0.5)], 3, device="cpu")),

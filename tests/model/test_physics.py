@@ -230,6 +230,13 @@ THREE: Any = 3
             "directions is 0",
         ),
         (
+            lambda _: fg.PhysicsLoss(network((2, 2000, 2000, 1), "tanh"), nonlinear).gauss_newton_step(
+                X, 2**20
+            ),
+            fg.DeviceError,
+            "this machine has",
+        ),
+        (
             lambda model: fg.PhysicsLoss(model, nonlinear).gauss_newton_step(X, damping=0.0),
             fg.ConfigError,
             "damping is 0.0",
