@@ -101,11 +101,15 @@ class DivergenceError(FgError):
         Whether the model has the last parameters whose loss was finite. By default True.
     diagnosis : Diagnosis, optional
         The first number that is not finite. By default None: it was not found.
+    reached : fgnumba.minimization.minimum.Minimum, optional
+        What :func:`fgnumba.minimize` had reached before. By default None: another run has diverged.
     """
 
-    def __init__(self, message: str, kept: bool = True, diagnosis: Diagnosis | None = None) -> None:
+    def __init__(
+        self, message: str, kept: bool = True, diagnosis: Diagnosis | None = None, reached: Any = None
+    ) -> None:
         super().__init__(message)
-        self.kept, self.diagnosis = kept, diagnosis
+        self.kept, self.diagnosis, self.reached = kept, diagnosis, reached
 
 
 def printable(message: str) -> str:

@@ -117,7 +117,7 @@ class EarlyStopping(Callback):
     monitor : str, optional
         The figure to watch: ``"validation_accuracy"``, ``"validation_loss"``, or ``"validation_NAME"`` for another
         metric of the run. None (the default): the validation accuracy, or the validation loss in a run without
-        accuracy.
+        accuracy; the function's value in :func:`fgnumba.minimize`.
     min_delta : float
         A value must be better than the best one by more than this to count as an improvement. Default: 0.
     restore_best : bool
@@ -192,11 +192,23 @@ class EarlyStopping(Callback):
 
     def on_start(self, trainer: Any, steps: int) -> None:
         """Forget the records of earlier runs."""
-        self.state, self._monitor = _UNSEEN, self._given
+        self.state, self._monitor = _UNSEEN, self._watched(trainer)
 
     def on_resume(self, trainer: Any, steps: int, done: int) -> None:
         """Keep the state that the run has restored from its checkpoint."""
-        self._monitor = self._given
+        self._monitor = self._watched(trainer)
+
+    def _watched(self, trainer: Any) -> Monitor:
+        """Return the figure to watch; that of a descent of a function is the function's value."""
+        own = getattr(trainer, "monitor", None)
+        if own is None:
+            return self._given
+        if not self._default:
+            raise ConfigError(
+                f"monitor is {self._given.name!r}; a descent of a function has its value alone: EarlyStopping() "
+                "without a monitor is required"
+            )
+        return Monitor(own, training=True)
 
     def ends(self, record: Record) -> bool:
         """Return whether `patience` records in a row were no improvement; NaN is never one."""

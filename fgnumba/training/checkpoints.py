@@ -19,7 +19,6 @@ from fgnumba.storage.durable import AppendLog, make_folder, sync_folder
 from fgnumba.training.hold import Hold
 from fgnumba.training.metrics import line_of, readable
 from fgnumba.training.records import Record
-from fgnumba.training.state import snapshot
 from fgnumba.training.steps import Steps
 from fgnumba.uninterrupted import Uninterrupted
 from fgnumba.validation import flag, optional, real_number, whole_number
@@ -105,6 +104,11 @@ class Checkpoints:
         self._hold_nothing()
         self.saved_step, self._tried_step, self._clock, self.written, self.seconds = 0, 0, 0.0, 0, 0.0
         self.records: list[Record] = []
+
+    @property
+    def compact(self) -> bool:
+        """Whether checkpoints hold no arrays."""
+        return self._compact
 
     def _hold_nothing(self) -> None:
         self._logs: dict[str, AppendLog] = {}
@@ -345,17 +349,10 @@ class Checkpoints:
             return True
         return self.every is not None and step // self.every > self._tried_step // self.every
 
-    def save(
-        self,
-        trainer: Steps,
-        step: int,
-        batch: int,
-        facts: Mapping[str, Any],
-        more: Mapping[str, Any] | None = None,
-    ) -> bool:
+    def save(self, step: int, facts: Mapping[str, Any], arrays: Mapping[str, Any]) -> bool:
         """Write the checkpoint of `step` and return whether that was possible; warn if it was not.
 
-        It holds the trainer's state for a run with steps of `batch` examples, the run's `facts`, and `more` arrays.
+        It holds the run's `facts` and, unless it is compact, `arrays`.
         """
         start = time.perf_counter()
         try:
@@ -365,10 +362,8 @@ class Checkpoints:
             for log in self._logs.values():
                 log.sync()
             sizes = {name: log.size for name, log in self._logs.items()}
-            state, arrays = snapshot(trainer, batch)
             path = self.folder / FOLDER / f"step-{step:012}.safetensors"
-            arrays = {} if self._compact else {**arrays, **(more or {})}
-            self._write(path, {**facts, "trainer": state, "logs": sizes}, arrays)
+            self._write(path, {**facts, "logs": sizes}, {} if self._compact else arrays)
             self.written += 1
         except OSError as error:
             self._complain(f"the checkpoint after step {step} is not written, training goes on", error)

@@ -19,7 +19,7 @@ from fgnumba.training.records import History, Record
 from fgnumba.training.resume import Good, resume
 from fgnumba.training.scoring import Metric
 from fgnumba.training.sources import Feed, Source, source_of
-from fgnumba.training.state import BEST, GOOD
+from fgnumba.training.state import BEST, GOOD, snapshot
 from fgnumba.training.steps import Steps
 
 
@@ -329,7 +329,9 @@ class Training:
     def _save(self, saved: Checkpoints) -> None:
         now = {**asdict(self._progress), "seconds": self._seconds()}
         good, best, trainer = self._good, self._judge.best, self._trainer
+        state, arrays = snapshot(trainer, self._batch)
         facts = {
+            "trainer": state,
             "progress": now,
             "run": self._facts,
             "first_batch": self._first,
@@ -342,12 +344,11 @@ class Training:
             },
             "callbacks": states_of(self._callbacks.callbacks),
         }
-        more: dict[str, Any] = {}
         if good.step != trainer.steps_done:
-            more |= {GOOD + name: array for name, array in good.parameters.items()}
+            arrays |= {GOOD + name: array for name, array in good.parameters.items()}
         if best is not None and best.step != self._progress.done:
-            more |= {BEST + name: array for name, array in best.parameters.items()}
-        saved.save(trainer, self._progress.done, self._batch, facts, more)
+            arrays |= {BEST + name: array for name, array in best.parameters.items()}
+        saved.save(self._progress.done, facts, arrays)
 
     def _restore(self, saved: Checkpoints) -> None:
         """Continue from the newest undamaged checkpoint, or from the start if there is none."""

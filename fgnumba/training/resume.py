@@ -1,9 +1,9 @@
 """Resumption of a run: find its newest undamaged checkpoint, and restore the trainer and the run's progress from it."""
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,7 @@ LIMIT = 1 << 63
 _PROGRESS = {"done": int, "count": int, "total": float, "first_loss": float, "seconds": float}
 _GOOD = {"step": int, "mark": int}
 _SEEN = {"best": float, "best_step": int, "waited": int}
+T = TypeVar("T")
 Parameters = dict[str, npt.NDArray[np.float32]]
 
 
@@ -108,20 +109,50 @@ def resume(
     RunError
         All checkpoints are damaged, one cannot be read, or it is that of another run.
     """
+
+    def take(found: CheckpointFile) -> tuple[Point, int, Mapping[str, int]]:
+        log = None if found.entries else _log(saved, trainer, found)
+        point, sizes = _apply(found, trainer, log, run, steps, callbacks)
+        return point, point.progress["done"], sizes
+
+    return newest(saved, take)
+
+
+def newest(
+    saved: Checkpoints, take: Callable[[CheckpointFile], tuple[T, int, Mapping[str, int]]]
+) -> T | None:
+    """Return what is taken from the newest undamaged checkpoint, and open the run's logs as they were then.
+
+    Parameters
+    ----------
+    saved : Checkpoints
+        The checkpoints in the run's folder.
+    take : callable
+        Takes a checkpoint's file, and returns what it holds, its step, and the sizes of the logs by their names. It
+        raises DamagedError if the checkpoint cannot be used, though its file is whole.
+
+    Returns
+    -------
+    object or None
+        What `take` returned first, or None if there is no checkpoint, so that the run begins anew.
+
+    Raises
+    ------
+    RunError
+        All checkpoints are damaged, or `take` refuses the newest.
+    """
     paths = saved.found()
     for number, path in enumerate(paths):
         try:
-            checkpoint = CheckpointFile(path)
-            log = None if checkpoint.entries else _log(saved, trainer, checkpoint)
+            taken, step, sizes = take(CheckpointFile(path))
         except DamagedError as error:
             saved.warn(f"{error}; {'it is the last' if path == paths[-1] else 'the one before it is used'}")
             continue
-        point, sizes = _apply(checkpoint, trainer, log, run, steps, callbacks)
         for damaged in paths[:number]:
             with contextlib.suppress(OSError):
                 damaged.rename(damaged.with_name(f"{damaged.name}.damaged"))
-        saved.begin_at(point.progress["done"], sizes)
-        return point
+        saved.begin_at(step, sizes)
+        return taken
     if paths:
         raise RunError(
             f"{paths[0].parent}: no checkpoint is whole; restore an undamaged one, or remove them all to begin again"

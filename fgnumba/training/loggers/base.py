@@ -145,10 +145,13 @@ def settings_of(trainer: Any, steps: int) -> dict[str, Any]:
     Parameters
     ----------
     trainer : Trainer
-        The trainer of the run.
+        The trainer of the run, or the descent of a function.
     steps : int
         Number of steps of the whole run.
     """
+    if callable(getattr(trainer, "settings", None)):
+        # A descent of a function has no model.
+        return {**trainer.settings(steps), "fgnumba": sys.modules["fgnumba"].__version__}
     # The run has bound its batch size last.
     batch_size = next(reversed(trainer.estimates))[0] if trainer.estimates else 0
     return {
