@@ -1,23 +1,33 @@
-"""Test functions on which forward gradients can be watched, each with the formula of its directional derivative.
+"""Test functions on which forward gradients can be watched, differentiable as any function of one's own.
 
 Source: arXiv 2202.08587, which descends on both functions.
 """
 
 from abc import ABC, abstractmethod
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from fgnumba.errors import DtypeError, ShapeError
+from fgnumba.functions.differentiable import Differentiable
 from fgnumba.validation.arrays import as_array
 
 
-class Objective(ABC):
-    """A scalar function f of a point θ that gives its value and its directional derivatives, but no gradient.
+class Objective(Differentiable, ABC):
+    """A function f of a point θ, (n,) real numbers, which is differentiable and known by its minimum.
 
     ``f(theta)`` is the value, and ``f.jvp(theta, v)`` is the value and the directional derivative ∇f(θ)·v, all in
-    float64. If float64 overflows, they are infinite or NaN.
+    float64. If float64 overflows, they are infinite or NaN. The derivative is that of the compiled function, by forward
+    mode, and ``fgnumba.minimize``, ``fgnumba.gradient`` and the like take f as any other function.
     """
+
+    def __init__(self, name: str, function: Any) -> None:
+        super().__init__(function)
+        self.__name__ = self.__qualname__ = name
+
+    def __reduce__(self) -> Any:
+        return type(self), ()
 
     @property
     @abstractmethod
@@ -25,6 +35,9 @@ class Objective(ABC):
         """The point, (2,) float64, at which the function of two variables has its least value, 0. It is a copy."""
 
     @abstractmethod
+    def _check(self, point: np.ndarray) -> None:
+        """Raise ShapeError unless the function is defined for so many variables."""
+
     def jvp(self, theta: ArrayLike, v: ArrayLike) -> tuple[float, float]:
         """Return the value f(θ) and the directional derivative ∇f(θ)·v, exact up to rounding.
 
@@ -49,20 +62,31 @@ class Objective(ABC):
         DtypeError
             If an array does not hold real numbers.
         """
+        point, direction = _pair(theta, v)
+        self._check(point)
+        value, derivative = self.tangent(point, direction)
+        return value, derivative
 
     def __call__(self, theta: ArrayLike) -> float:
         """Return the value f(θ); :meth:`jvp` says what is raised."""
-        theta = _vector("theta", theta)
-        return self.jvp(theta, np.zeros_like(theta))[0]
+        point = _vector("theta", theta)
+        self._check(point)
+        return float(self.primal(point))
+
+
+def _beale(theta: Any) -> float:
+    x, y = theta[0], theta[1]
+    first = 1.5 - x + x * y
+    second = 2.25 - x + x * (y * y)
+    third = 2.625 - x + x * (y * y * y)
+    return first * first + second * second + third * third
 
 
 class Beale(Objective):
     """Beale's function of two variables. Its minimum is 0, at (3, 0.5).
 
-        f(x, y) = Σ_k r_k²,   r_k = c_k − x + x yᵏ,   c = (1.5, 2.25, 2.625),   k = 1, 2, 3
-        d       = Σ_k 2 r_k dr_k,   dr_k = (yᵏ − 1) dx + k x yᵏ⁻¹ dy
+        f(x, y) = Σ_k (c_k − x + x yᵏ)²,   c = (1.5, 2.25, 2.625),   k = 1, 2, 3
 
-    d is the directional derivative along (dx, dy).
     Source: E. M. L. Beale, On an iterative method for finding a local minimum of a function of more than one
     variable, Princeton, 1958.
 
@@ -75,35 +99,32 @@ class Beale(Objective):
     (14.203125, 0.0)
     """
 
+    def __init__(self) -> None:
+        super().__init__("beale", _beale)
+
     @property
     def minimum(self) -> np.ndarray:
         return np.array([3.0, 0.5])
 
-    def jvp(self, theta: ArrayLike, v: ArrayLike) -> tuple[float, float]:
-        point, direction = _pair(theta, v)
+    def _check(self, point: np.ndarray) -> None:
         if point.shape != (2,):
             raise ShapeError(f"theta has shape {point.shape}; Beale's function takes (2,)")
-        # Products of Python floats overflow to infinity without a warning or an error; a power would raise one.
-        x, y = point.tolist()
-        dx, dy = direction.tolist()
-        value = derivative = 0.0
-        power, dpower = 1.0, 0.0
-        for constant in (1.5, 2.25, 2.625):
-            power, dpower = power * y, dpower * y + power * dy
-            residual = constant - x + x * power
-            dresidual = dx * (power - 1.0) + x * dpower
-            value += residual * residual
-            derivative += 2.0 * residual * dresidual
-        return value, derivative
+
+
+def _rosenbrock(theta: Any) -> float:
+    total = 0.0
+    for i in range(len(theta) - 1):
+        valley = theta[i + 1] - theta[i] * theta[i]
+        slope = 1.0 - theta[i]
+        total += 100.0 * valley * valley + slope * slope
+    return total
 
 
 class Rosenbrock(Objective):
     """Rosenbrock's valley of n ≥ 2 variables, with a = 1 and b = 100. Its minimum is 0, at (1, …, 1).
 
-        f(θ) = Σ_i 100 t_i² + (1 − θ_i)²,   t_i = θ_{i+1} − θ_i²,   i = 1, …, n − 1
-        d    = Σ_i 200 t_i dt_i − 2 (1 − θ_i) v_i,   dt_i = v_{i+1} − 2 θ_i v_i
+        f(θ) = Σ_i 100 (θ_{i+1} − θ_i²)² + (1 − θ_i)²,   i = 1, …, n − 1
 
-    d is the directional derivative along v.
     Source: H. H. Rosenbrock, An automatic method for finding the greatest or least value of a function, The
     Computer Journal 3, 1960.
 
@@ -114,24 +135,18 @@ class Rosenbrock(Objective):
     0.0
     """
 
+    def __init__(self) -> None:
+        super().__init__("rosenbrock", _rosenbrock)
+
     @property
     def minimum(self) -> np.ndarray:
         return np.array([1.0, 1.0])
 
-    def jvp(self, theta: ArrayLike, v: ArrayLike) -> tuple[float, float]:
-        point, direction = _pair(theta, v)
+    def _check(self, point: np.ndarray) -> None:
         if len(point) < 2:
             raise ShapeError(
                 f"theta has shape {point.shape}; Rosenbrock's function takes (n,) with n of at least 2"
             )
-        x, dx = point[:-1], direction[:-1]
-        with np.errstate(over="ignore", invalid="ignore"):
-            valley = point[1:] - x * x
-            dvalley = direction[1:] - 2.0 * x * dx
-            slope = 1.0 - x
-            value = np.sum(100.0 * valley * valley + slope * slope)
-            derivative = np.sum(200.0 * valley * dvalley - 2.0 * slope * dx)
-        return float(value), float(derivative)
 
 
 def _pair(theta: ArrayLike, v: ArrayLike) -> tuple[np.ndarray, np.ndarray]:

@@ -1,15 +1,19 @@
 """The test functions: values, directional derivatives, and descent along forward gradients."""
 
 import math
+import pickle
 from itertools import pairwise
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numba import njit
 
 from fgnumba.errors import DtypeError, ShapeError
 from fgnumba.functions import beale, rosenbrock
+from fgnumba.functions.calls import gradient
+from fgnumba.functions.differentiable import differentiable
 from tests import tolerances
 
 coordinates = st.floats(-5.0, 5.0)
@@ -77,6 +81,22 @@ def test_rosenbrock_minimum_in_many_dimensions():
 def test_beale_gradient_of_the_first_figure():
     gradient = [beale.jvp([1.5, -0.1], v)[1] for v in np.eye(2)]
     tolerances.PAPER_GRADIENT.check(gradient, [-3.434, -0.808])
+
+
+@pytest.mark.parametrize("function", FUNCTIONS.values(), ids=FUNCTIONS)
+def test_they_are_differentiable_as_any_function(function):
+    assert differentiable(function) is function
+    theta = np.array([0.3, -1.2])
+    assert gradient(function)(theta).tolist() == [function.jvp(theta, v)[1] for v in np.eye(2)]
+
+    @njit
+    def twice(theta):
+        return 2.0 * function(theta)
+
+    assert twice(theta) == 2.0 * function(theta)
+    other = pickle.loads(pickle.dumps(function))
+    assert other.jvp(theta, [1.0, 0.0]) == function.jvp(theta, [1.0, 0.0])
+    assert (function.__name__, repr(function.minimum)) == (other.__name__, repr(other.minimum))
 
 
 def test_linear_in_the_direction():
