@@ -56,6 +56,8 @@ if TYPE_CHECKING:
         MaxPool2d,
     )
     from fgnumba.layers.losses import BinaryCrossEntropy, Huber, MeanSquaredError, SoftmaxCrossEntropy
+    from fgnumba.minimization.minimize import minimize
+    from fgnumba.minimization.minimum import Minimum
     from fgnumba.model.derivatives import forward_gradient, jvp, laplacian
     from fgnumba.model.graph import Graph, Sequential
     from fgnumba.model.nodes import Node
@@ -91,6 +93,8 @@ _NAMES = {
     "training.learning_rate_finder": ("find_learning_rate",),
     "functions.calls": ("derivative", "gradient", "hessian", "hvp", "jacobian", "taylor"),
     "functions.differentiable": ("differentiable",),
+    "minimization.minimize": ("minimize",),
+    "minimization.minimum": ("Minimum",),
     "model.derivatives": ("forward_gradient", "jvp", "laplacian"),
     "model.graph": ("Graph", "Sequential"),
     "layers": (
@@ -149,6 +153,7 @@ __all__ = [
     "LocalLosses",
     "MaxPool2d",
     "MeanSquaredError",
+    "Minimum",
     "Node",
     "PhysicsLoss",
     "Record",
@@ -180,6 +185,7 @@ __all__ = [
     "laplacian",
     "load",
     "losses",
+    "minimize",
     "replay",
     "schedules",
     "taylor",

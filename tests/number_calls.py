@@ -176,7 +176,19 @@ def of_direction(**given: Any) -> list[Any]:
     return list(fg.directions.Gaussian(1).scaled(MODEL, **given).values())
 
 
+def minimized(**given: Any) -> list[Any]:
+    """Return what a descent of Beale's function reached, and when it was recorded."""
+    setting = {"steps": 3, "learning_rate": 0.125, "estimator": fg.WeightPerturbation(), **given}
+    if "resume" in setting:
+        setting["checkpoints"] = fg.Checkpoints(tempfile.mkdtemp())
+    found = fg.minimize(fg.functions.beale, [0.0, 0.5], **setting)
+    return [found.x, found.value, found.steps, *(record.step for record in found.history.records)]
+
+
 CALLS: dict[str, Call] = {
+    "minimization.minimize.minimize": Call(
+        minimized, {"steps": 7, "learning_rate": 0.25, "seed": 3, "record_every": 2, "resume": True}
+    ),
     "training.callbacks.EarlyStopping": Call(
         stopping, {"patience": 100, "min_delta": 0.5, "restore_best": True}
     ),

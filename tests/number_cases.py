@@ -161,6 +161,7 @@ EXEMPT = {
         (
             *(
                 "training.records.History",
+                "minimization.minimum.Minimum",
                 "training.records.Record",
                 "training.records.StepResult",
                 "errors.Diagnosis",

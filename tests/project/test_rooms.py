@@ -25,6 +25,7 @@ ROOMS = (
         "fgnumba.optimizers",
         "fgnumba.estimators",
         "fgnumba.training",
+        "fgnumba.minimization",
         "fgnumba.testing",
         "fgnumba.sklearn",
         "fgnumba.runs",
