@@ -49,6 +49,7 @@ exclude_patterns = [
     "_templates",
     # What sphinx-gallery writes beside the pages of the gallery.
     "examples/*.ipynb",
+    "examples/*/*.ipynb",
     "**/sg_execution_times.rst",
 ]
 templates_path = ["_templates"]
@@ -124,7 +125,7 @@ sphinx_gallery_conf = {
     "gallery_dirs": "examples",
     # Those whose packages are missing are shown without their output.
     "filename_pattern": "|".join(
-        rf"/{script.stem}\.py$" for script in EXAMPLES.glob("*.py") if executed(script)
+        rf"/{script.stem}\.py$" for script in EXAMPLES.rglob("*.py") if executed(script)
     ),
     "within_subsection_order": "gallery_order.Order",
     "abort_on_example_error": False,

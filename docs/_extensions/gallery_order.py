@@ -15,8 +15,21 @@ NAMES = (
     "compare_estimators",
     "derivative_along_a_direction",
     "descend_on_test_functions",
+    # Those in ``examples/functions/``.
+    "lotka_volterra",
+    "lorenz",
+    "pendulum",
+    "hyper_gradient",
+    "heat",
+    "poisson_network",
+    "lennard_jones",
+    "phase_retrieval",
+    "option_greeks",
+    "logistic",
+    "kalman",
+    "fixed_point",
 )
-"""Names of the scripts in ``examples/``; one that is not listed comes last."""
+"""Names of the scripts in ``examples/`` and its folders; one that is not listed comes last."""
 
 
 class Order:

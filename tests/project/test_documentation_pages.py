@@ -118,7 +118,7 @@ def test_the_page_of_environment_variables_has_all_that_the_code_reads():
     sources = [
         path for folder in ("fgnumba", "kernels", "cli", "bench") for path in (ROOT / folder).rglob("*.py")
     ]
-    sources += [*(DOCS / "_extensions").glob("*.py")]
+    sources += [*(DOCS / "_extensions").glob("*.py"), *(ROOT / "examples").rglob("*.py")]
     read = {
         name
         for path in sources

@@ -8,11 +8,11 @@ import pytest
 from tests.apart import python
 from tests.places import ROOT
 
-SCRIPTS = sorted((ROOT / "examples").glob("*.py"))
+SCRIPTS = sorted((ROOT / "examples").rglob("*.py"))
 
 
 def test_there_are_examples():
-    assert len(SCRIPTS) >= 12
+    assert len(SCRIPTS) >= 12 + 12
 
 
 def imported(script):
@@ -32,7 +32,7 @@ def imported(script):
 def test_an_example_runs_by_itself(script, tmp_path):
     for package in imported(script):
         pytest.importorskip(package)
-    process = python(str(script), folder=tmp_path, MPLBACKEND="Agg")
+    process = python(str(script), folder=tmp_path, MPLBACKEND="Agg", FGNUMBA_SHORT="1")
     assert process.returncode == 0, process.stderr
     assert process.stdout.strip()
     assert not list(tmp_path.iterdir())
@@ -41,7 +41,8 @@ def test_an_example_runs_by_itself(script, tmp_path):
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
 def test_an_example_is_short_and_opens_with_a_title(script):
     text = script.read_text(encoding="utf-8")
-    assert 30 <= len(text.splitlines()) <= 60
+    most = 60 if script.parent.name == "examples" else 100
+    assert 30 <= len(text.splitlines()) <= most
     title, line, *explanation = (ast.get_docstring(ast.parse(text)) or "").splitlines()
     assert re.fullmatch("=+", line)
     assert len(line) == len(title)
