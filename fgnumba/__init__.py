@@ -14,12 +14,14 @@ if TYPE_CHECKING:
         directions,
         errors,
         functions,
+        layers,
         losses,
         replay,
         schedules,
         testing,
     )
     from fgnumba.errors import (
+        CodeError,
         ConfigError,
         DatasetError,
         DeviceError,
@@ -58,6 +60,7 @@ if TYPE_CHECKING:
     from fgnumba.layers.losses import BinaryCrossEntropy, Huber, MeanSquaredError, SoftmaxCrossEntropy
     from fgnumba.minimization.minimize import minimize
     from fgnumba.minimization.minimum import Minimum
+    from fgnumba.layers.own_activation import activation
     from fgnumba.model.derivatives import forward_gradient, jvp, laplacian
     from fgnumba.model.graph import Graph, Sequential
     from fgnumba.model.nodes import Node
@@ -75,14 +78,14 @@ __version__ = "0.1.0"
 
 _MODULES = (
     *("callbacks", "datasets", "device", "directions", "errors", "functions"),
-    *("losses", "replay", "schedules", "testing"),
+    *("layers", "losses", "replay", "schedules", "testing"),
 )
 _NAMES = {
     "training.callbacks": ("Callback",),
     "training.records": ("History", "Record", "StepResult"),
     "training.checkpoints": ("Checkpoints",),
     "errors": (
-        *("ConfigError", "DatasetError", "DeviceError", "Diagnosis", "DifferentiationError"),
+        *("CodeError", "ConfigError", "DatasetError", "DeviceError", "Diagnosis", "DifferentiationError"),
         *("DivergenceError", "DtypeError", "FgError", "RunError", "ShapeError"),
     ),
     "estimators.activity.settings": ("Feedback", "LocalLosses"),
@@ -106,6 +109,7 @@ _NAMES = {
     "interchange.onnx_out": ("to_onnx",),
     "interchange.torch_in": ("from_torch",),
     "interchange.torch_out": ("to_torch",),
+    "layers.own_activation": ("activation",),
     "layers.losses": ("BinaryCrossEntropy", "Huber", "MeanSquaredError", "SoftmaxCrossEntropy"),
     "model.nodes": ("Node",),
     "model.physics": ("PhysicsLoss",),
@@ -126,6 +130,7 @@ __all__ = [
     "BinaryCrossEntropy",
     "Callback",
     "Checkpoints",
+    "CodeError",
     "Concatenate",
     "ConfigError",
     "Conv2d",
@@ -164,6 +169,7 @@ __all__ = [
     "StepResult",
     "Trainer",
     "WeightPerturbation",
+    "activation",
     "callbacks",
     "datasets",
     "derivative",
@@ -183,6 +189,7 @@ __all__ = [
     "jacobian",
     "jvp",
     "laplacian",
+    "layers",
     "load",
     "losses",
     "minimize",

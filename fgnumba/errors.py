@@ -43,6 +43,10 @@ class ConfigError(FgError):
     """An option or a key is unknown, or a value is out of its range."""
 
 
+class CodeError(ConfigError):
+    """A file names code that is not trusted, or code that cannot be imported."""
+
+
 class RunError(FgError):
     """A run folder is damaged, would be overwritten, or is no run folder at all."""
 

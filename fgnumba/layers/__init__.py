@@ -5,7 +5,7 @@ from fgnumba.layers.convolution import Conv2d
 from fgnumba.layers.dense import Dense
 from fgnumba.layers.normalization import GroupNorm, LayerNorm
 from fgnumba.layers.pooling import AvgPool2d, GlobalAveragePool2d, MaxPool2d
-from fgnumba.layers.structure import Activation, Add, Concatenate, Dropout, Flatten
+from fgnumba.layers.structure import Activation, Add, Concatenate, Dropout, Elementwise, Flatten
 
 __all__ = [
     "Activation",
@@ -15,6 +15,7 @@ __all__ = [
     "Conv2d",
     "Dense",
     "Dropout",
+    "Elementwise",
     "Flatten",
     "GlobalAveragePool2d",
     "GroupNorm",

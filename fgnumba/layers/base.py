@@ -16,6 +16,7 @@ from fgnumba.kernels.machine.interfaces import Operation
 from fgnumba.kernels.rules.activations.rules import RULES
 from fgnumba.kernels.rules.directions import NONE
 from fgnumba.kernels.rules.philox import ORTHOGONAL
+from fgnumba.layers.own_activation import OwnActivation
 from fgnumba.layers.parameters import Parameter
 from fgnumba.validation import several, store, whole_number
 
@@ -233,6 +234,10 @@ def checked_activation(kind: str, activation: str | None) -> str:
     """Return the name of an activation, identity for None; raise ConfigError if no activation has that name."""
     if activation is None:
         return "identity"
+    if isinstance(activation, OwnActivation):
+        return activation
+    if callable(activation):
+        raise ConfigError(f"{kind}: activation is {shown(activation)}; fg.activation(...) of it is required")
     if not isinstance(activation, str) or activation not in RULES:
         raise ConfigError(
             f"{kind}: unknown activation {shown(activation)}{did_you_mean(shown(activation), RULES)}"

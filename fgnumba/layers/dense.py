@@ -40,7 +40,8 @@ class Dense(Layer):
     units : int
         The number N of outputs, which are the columns of W; at least 1.
     activation : str, optional
-        The activation a: identity (the default), relu, leaky_relu, tanh, sigmoid, gelu, silu, softplus or elu.
+        The activation a: identity (the default), relu, leaky_relu, tanh, sigmoid, gelu, silu, softplus or elu, or
+        what :func:`fgnumba.activation` makes of a function.
     bias : bool, optional
         Whether there is a bias b (N,). By default True.
 

@@ -2,11 +2,12 @@
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from fgnumba.errors import ShapeError
 from fgnumba.kernels.machine.interfaces import Operation
 from fgnumba.layers.base import Layer, Shape, Site, checked_activation, sizes
+from fgnumba.layers.own_activation import activation as own_activation
 from fgnumba.validation import real_number, store
 
 
@@ -76,6 +77,63 @@ class Activation(Layer):
                 activation_name=str(self.activation),
             )
         ]
+
+
+@dataclass(frozen=True)
+class Elementwise(Layer):
+    """A function of one's own of every element, as a layer: y = f(x), dy = f'(x) ⊙ dx.
+
+    It is ``Activation(fgnumba.activation(f))`` under the function's name, and is fused like it.
+
+    Parameters
+    ----------
+    function : function, Numba dispatcher or OwnActivation
+        The function f of one number, as :func:`fgnumba.activation` takes it, or what that has made of it.
+
+    Raises
+    ------
+    ConfigError
+        If `function` is none, or something in it is not possible.
+
+    Examples
+    --------
+    >>> import math
+    >>> import fgnumba as fg
+    >>> def wave(x):
+    ...     return x + math.sin(x)
+    >>> layer = fg.layers.Elementwise(wave)  # doctest: +SKIP
+    """
+
+    function: Any
+
+    def __post_init__(self) -> None:
+        store(self, function=own_activation(self.function))
+
+    @property
+    def activation(self) -> str:
+        """The activation that was made of the function."""
+        made: str = self.function
+        return made
+
+    def output_shape(self, *inputs: Shape) -> Shape:
+        """Return the shape of the output, which is that of the input."""
+        return sizes(inputs[0])
+
+    @property
+    def lone_activation(self) -> str:
+        """The activation."""
+        return self.activation
+
+    def without_activation(self) -> Layer:
+        """Return the identity."""
+        return Activation("identity")
+
+    def with_activation(self, activation: str) -> None:
+        """Return None, because the layer cannot take a second function."""
+
+    def bind(self, site: Site) -> list[Operation]:
+        """Return the operation that computes the layer at `site`."""
+        return Activation(self.function).bind(site)
 
 
 @dataclass(frozen=True)

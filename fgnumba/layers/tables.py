@@ -1,7 +1,7 @@
 """Layers as tables of plain values, such as ``{"type": "dense", "units": 10}``: in TOML files and in saved models."""
 
 from collections.abc import Mapping
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, fields, is_dataclass
 from typing import Any
 
 from fgnumba.errors import ConfigError, did_you_mean, shown
@@ -10,8 +10,10 @@ from fgnumba.layers.base import Layer
 from fgnumba.layers.convolution import Conv2d
 from fgnumba.layers.dense import Dense
 from fgnumba.layers.normalization import GroupNorm, LayerNorm
+from fgnumba.layers.own_activation import OwnActivation, activation_of
 from fgnumba.layers.pooling import AvgPool2d, GlobalAveragePool2d, MaxPool2d
-from fgnumba.layers.structure import Activation, Add, Concatenate, Dropout, Flatten
+from fgnumba.layers.structure import Activation, Add, Concatenate, Dropout, Elementwise, Flatten
+from fgnumba.objects.code import code_of, is_code, name_of
 
 Table = dict[str, Any]
 
@@ -23,6 +25,7 @@ LAYERS: dict[str, type[Any]] = {
     "conv2d": Conv2d,
     "dense": Dense,
     "dropout": Dropout,
+    "elementwise": Elementwise,
     "flatten": Flatten,
     "global_average_pool2d": GlobalAveragePool2d,
     "group_norm": GroupNorm,
@@ -36,9 +39,15 @@ _KINDS = {layer: kind for kind, layer in LAYERS.items()}
 PLACE = ("name", "inputs")
 """The keys of a table that belong to the node and not to the layer."""
 
+OWN_FUNCTIONS = ("activation", "function")
+"""The keys whose value may be the name of a function, ``package.module:name``."""
+
 
 def layer_of(table: Any, where: str) -> Layer:
     """Return the layer that a table describes. The table's ``name`` and ``inputs`` are ignored.
+
+    Its ``type``, an activation and the function of ``elementwise`` may be names ``package.module:name``: a layer's
+    class or a layer, and functions of one number. That imports code, see :mod:`fgnumba.objects.code`.
 
     Parameters
     ----------
@@ -51,14 +60,30 @@ def layer_of(table: Any, where: str) -> Layer:
     ------
     ConfigError
         It is no table, its type or a key is unknown or missing, or a value is impossible.
+    CodeError
+        It names code that is not trusted or cannot be imported.
     """
     if not isinstance(table, Mapping):
         raise ConfigError(f"{where} is {shown(table)}; a table is required")
     given = {key: value for key, value in table.items() if key not in PLACE}
     kind = given.pop("type", None)
-    if not isinstance(kind, str) or kind not in LAYERS:
+    if is_code(kind):
+        layer = code_of(f"{where}: type", kind)
+        if isinstance(layer, Layer) and not given:
+            return layer
+        if not (isinstance(layer, type) and issubclass(layer, Layer) and is_dataclass(layer)):
+            alone = "; a layer that is made already takes no other keys" if isinstance(layer, Layer) else ""
+            raise ConfigError(
+                f"{where}: type is {shown(kind)}, which is {shown(layer)}; a layer's class, a dataclass, or a layer is "
+                f"required{alone}"
+            )
+    elif isinstance(kind, str) and kind in LAYERS:
+        layer = LAYERS[kind]
+    else:
         raise ConfigError(f"{where}: type is {shown(kind)}{did_you_mean(shown(kind), LAYERS)}")
-    layer = LAYERS[kind]
+    for key in OWN_FUNCTIONS:
+        if is_code(given.get(key)):
+            given[key] = activation_of(f"{where}: {key}", given[key])
     keys = [field.name for field in fields(layer)]
     for key in given:
         if key not in keys:
@@ -86,10 +111,15 @@ def table_of(layer: Layer) -> Table | None:
     Returns
     -------
     dict or None
-        The table, of text, numbers, flags and lists. None if no table can describe the layer, because its class is not
-        one of :data:`LAYERS`.
+        The table, of text, numbers, flags and lists. None if no table can describe the layer: its class is neither one
+        of :data:`LAYERS` nor a dataclass that can be imported, or it holds something else.
+
+    Raises
+    ------
+    ConfigError
+        An activation was made of a function that cannot be imported.
     """
-    kind = _KINDS.get(type(layer))
+    kind = _KINDS.get(type(layer)) or (name_of(type(layer)) if is_dataclass(layer) else None)
     if kind is None:
         return None
     given = {
@@ -97,11 +127,28 @@ def table_of(layer: Layer) -> Table | None:
         for field in fields(layer)  # type: ignore[arg-type]
         if getattr(layer, field.name) != field.default
     }
+    if type(layer) not in _KINDS and not all(map(_is_plain, given.values())):
+        return None
     return {"type": kind, **given}
 
 
 def _plain(value: Any) -> Any:
     """Return a value as JSON and TOML have it: a border as two pairs, a tuple as a list."""
+    if isinstance(value, OwnActivation):
+        name = value.code_name
+        if name is None:
+            raise ConfigError(
+                f"the activation {value.name} cannot be imported by a name, and a file cannot describe it; "
+                "define its function at the top of a module"
+            )
+        return name
     if isinstance(value, Border):
         return [[value.top, value.bottom], [value.left, value.right]]
     return list(value) if isinstance(value, tuple) else value
+
+
+def _is_plain(value: Any) -> bool:
+    """Return whether a value is one that JSON and TOML have."""
+    if isinstance(value, list):
+        return all(map(_is_plain, value))
+    return isinstance(value, str | bool | int | float)

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from fgnumba.errors import ConfigError, DeviceError
 from fgnumba.kernels.emit.vector import PANEL
 from fgnumba.kernels.machine.memory import aligned, leading
-from fgnumba.kernels.rules.activations.curvatures import CURVATURES
+from fgnumba.kernels.rules.activations.curvatures import CURVATURES, has_curvature
 from fgnumba.kernels.shared.collapsed.cpu import ChainLayer, bind
 from fgnumba.layers import Dense
 from fgnumba.layers.parameters import Parameter
@@ -126,7 +126,7 @@ def chain_of(model: Graph) -> list[Step]:
             raise ConfigError(
                 f"layer {name!r}: second derivatives in the input are of a chain; it does not read the layer before"
             )
-        if step.layer.fused_activation not in CURVATURES:
+        if not has_curvature(step.layer.fused_activation):
             raise ConfigError(
                 f"layer {name!r}: {step.layer.fused_activation!r} has no second derivative here; "
                 f"one of {', '.join(CURVATURES)} is required"

@@ -151,7 +151,8 @@ def content_of(model: Described) -> bytes:
 
 def _kind(node: WiredNode) -> str:
     """Return the name of a layer's class, with the activation that is fused to it."""
-    activation = node.layer.fused_activation
+    # The key of an activation of one's own ends with a digest of its rule.
+    activation = str(node.layer.fused_activation).partition("@")[0]
     return node.layer.kind if activation == "identity" else f"{node.layer.kind} {activation}"
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from fgnumba.kernels.layout.images import NO_BORDER, Border
-from fgnumba.layers import Activation, Layer, Shape
+from fgnumba.layers import Activation, Elementwise, Layer, Shape
 
 if TYPE_CHECKING:
     from fgnumba.model.graph import Graph
@@ -110,6 +110,9 @@ def wire(
     uses = Counter([graph.output, *(name for node in graph.nodes for name in node.inputs)])
     steps: list[Step] = []
     for index, node in enumerate(graph.nodes):
+        layer = node.layer
+        if isinstance(layer, Elementwise):
+            layer = Activation(layer.function)
         read = [outputs[name] for name in node.inputs]
         value, shape = read[0]
         if node.layer.is_view(training):
@@ -118,8 +121,8 @@ def wire(
             continue
         fused = None
         producer = value.producer
-        if isinstance(node.layer, Activation) and producer and producer.names[-1] == node.inputs[0]:
-            fused = producer.layer.with_activation(node.layer.activation)
+        if isinstance(layer, Activation) and producer and producer.names[-1] == node.inputs[0]:
+            fused = producer.layer.with_activation(layer.activation)
         if fused and producer and uses[node.inputs[0]] == 1:
             producer.layer = fused
             producer.names.append(node.name)
@@ -130,7 +133,7 @@ def wire(
             or (not moving_input and bool(graph.layer_parameters(index)))
         )
         output = Value(graph.shapes[node.name], has_tangent)
-        step = Step([node.name], node.layer, [v for v, _ in read], [s for _, s in read], output, index)
+        step = Step([node.name], layer, [v for v, _ in read], [s for _, s in read], output, index)
         output.producer = step
         for source_value, _ in read:
             source_value.readers.append(step)

@@ -25,18 +25,18 @@ import sys
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from importlib.metadata import EntryPoint, entry_points
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
-from fgnumba.errors import ConfigError, FgError, did_you_mean, shown
+from fgnumba.errors import CodeError, ConfigError, FgError, did_you_mean, shown
 
-Kind = TypeVar("Kind")
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 ESTIMATORS_GROUP = "fgnumba.estimators"
 LOSSES_GROUP = "fgnumba.losses"
 DATASETS_GROUP = "fgnumba.datasets"
-GROUPS = (ESTIMATORS_GROUP, LOSSES_GROUP, DATASETS_GROUP)
-"""The groups of entry points in which fgnumba looks."""
+GROUPS = {ESTIMATORS_GROUP: "estimator", LOSSES_GROUP: "loss", DATASETS_GROUP: "dataset"}
+"""The groups of entry points in which fgnumba looks, and what each has."""
 
 MAX_NAME = 500
 """The most characters of a name of code."""
@@ -90,6 +90,16 @@ def checked_names(names: Any) -> frozenset[str]:
     return frozenset(names if several else (names,))
 
 
+def require_trust(what: str, name: str) -> None:
+    """Raise CodeError unless :func:`trusting` allows a name here."""
+    allowed = _trusted.get()
+    if name not in allowed and EVERYTHING not in allowed:
+        raise CodeError(
+            f"{what} is {shown(name)}, code that is not fgnumba's own, which runs only if you trust it: "
+            f"fgtrain's option --trust-code {name}, or in Python trust_code={name!r}, or the object itself"
+        )
+
+
 def code_of(what: str, name: str) -> Any:
     """Return the object that ``package.module:name`` names. This imports the module, which runs its code.
 
@@ -104,17 +114,14 @@ def code_of(what: str, name: str) -> Any:
 
     Raises
     ------
-    ConfigError
+    CodeError
         The name is not trusted, the module cannot be imported, or it has no such name.
+    ConfigError
+        It has not the form of a name.
     """
     if not is_code(name):
         raise ConfigError(f"{what} is {shown(name)}; a name such as 'package.module:name' is required")
-    allowed = _trusted.get()
-    if name not in allowed and EVERYTHING not in allowed:
-        raise ConfigError(
-            f"{what} is {shown(name)}, code that is not fgnumba's own, which runs only if you trust it: "
-            f"fgtrain's option --trust-code {name}, or in Python trust_code={name!r}, or the object itself"
-        )
+    require_trust(what, name)
     module_name, path = name.split(":")
     value = _imported(what, name, module_name)
     for part in path.split("."):
@@ -125,7 +132,7 @@ def code_of(what: str, name: str) -> Any:
             near = did_you_mean(part, known)
             # A module may have hundreds of names; they help only where there are few.
             near = near if "did you mean" in near or 0 < len(known) <= 12 else ""
-            raise ConfigError(f"{what} is {shown(name)}; there is no {part!r} in it{near}") from None
+            raise CodeError(f"{what} is {shown(name)}; there is no {part!r} in it{near}") from None
     return value
 
 
@@ -139,14 +146,14 @@ def _imported(what: str, name: str, module_name: str) -> Any:
         return importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name is not None and f"{module_name}.".startswith(f"{error.name}."):
-            raise ConfigError(
+            raise CodeError(
                 f"{what} is {shown(name)}; there is no module {error.name!r}, neither installed nor in the "
                 "current folder"
             ) from None
-        raise ConfigError(f"{what} is {shown(name)}; {failed(module_name, error)}") from None
+        raise CodeError(f"{what} is {shown(name)}; {failed(module_name, error)}") from None
     # A module's code can raise anything, and a script may end the program.
     except (Exception, SystemExit) as error:
-        raise ConfigError(f"{what} is {shown(name)}; {failed(module_name, error)}") from None
+        raise CodeError(f"{what} is {shown(name)}; {failed(module_name, error)}") from None
 
 
 def failed(place: str, error: BaseException) -> str:
@@ -155,7 +162,7 @@ def failed(place: str, error: BaseException) -> str:
     return f"{place} cannot be imported: {reason}"
 
 
-def installed(group: str) -> dict[str, EntryPoint]:
+def installed(group: str) -> "dict[str, EntryPoint]":
     """Return the entry points of installed packages in a group, by name; none of them is imported.
 
     A name that several packages have stands for none of them: ``package:name`` tells them apart, and every entry point
@@ -166,6 +173,9 @@ def installed(group: str) -> dict[str, EntryPoint]:
     group : str
         One of :data:`GROUPS`.
     """
+    # Imported here: it takes longer than everything else that `fgtrain --help` imports.
+    from importlib.metadata import entry_points
+
     try:
         points = list(entry_points(group=group))
     # A broken installation must not stop what does without it.
@@ -176,18 +186,18 @@ def installed(group: str) -> dict[str, EntryPoint]:
     return single | {f"{package_of(point)}:{point.name}": point for point in points}
 
 
-def package_of(point: EntryPoint) -> str:
+def package_of(point: "EntryPoint") -> str:
     """Return the name of the package that has an entry point."""
     return point.dist.name if point.dist is not None else point.module
 
 
-def loaded(what: str, point: EntryPoint) -> Any:
-    """Return the object of an entry point; raise ConfigError, which names the package, if it cannot be imported."""
+def loaded(what: str, point: "EntryPoint") -> Any:
+    """Return the object of an entry point; raise CodeError, which names the package, if it cannot be imported."""
     try:
         return point.load()
     except (Exception, SystemExit) as error:
         reason = failed(f"its entry point {point.value!r}", error)
-        raise ConfigError(f"{what}: {point.name} of the package {package_of(point)}: {reason}") from None
+        raise CodeError(f"{what}: {point.name} of the package {package_of(point)}: {reason}") from None
 
 
 def external(what: str, name: Any, group: str) -> Any | None:
@@ -209,7 +219,7 @@ def external(what: str, name: Any, group: str) -> Any | None:
 
     Raises
     ------
-    ConfigError
+    CodeError
         The name stands for code that is not trusted, or that cannot be imported.
     """
     if not isinstance(name, str):
@@ -220,7 +230,7 @@ def external(what: str, name: Any, group: str) -> Any | None:
     return code_of(what, name) if is_code(name) else None
 
 
-def made(what: str, name: str, found: Any, kind: type[Kind]) -> Kind:
+def made(what: str, name: str, found: Any, kind: type[Any]) -> Any:
     """Return an object of a class: what was found, or what it makes if it is a subclass.
 
     Parameters
@@ -252,20 +262,24 @@ def made(what: str, name: str, found: Any, kind: type[Kind]) -> Kind:
         ) from None
 
 
-def name_of(value: Any) -> str | None:
+def name_of(value: Any, named_as: Any = None) -> str | None:
     """Return the name ``package.module:name`` under which an object can be imported again.
 
     Parameters
     ----------
     value : object
         A function or a class, or anything else that has a module and a name.
+    named_as : object, optional
+        The function whose place a decorator gave to `value`: its module and name are those of `value`. None (the
+        default): `value` has its own.
 
     Returns
     -------
     str or None
         The name. None if it is not found again by it: it was made in a notebook, by a lambda, or within a function.
     """
-    module, path = getattr(value, "__module__", None), getattr(value, "__qualname__", None)
+    named = value if named_as is None else named_as
+    module, path = getattr(named, "__module__", None), getattr(named, "__qualname__", None)
     if not isinstance(module, str) or not isinstance(path, str) or module == "__main__":
         return None
     held: Any = sys.modules.get(module)

@@ -1,8 +1,10 @@
 """Load a model that was trained before: from a run folder, or from a file that ``model.save`` wrote."""
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from fgnumba.errors import RunError
+from fgnumba.objects.code import trusting
 from fgnumba.validation.paths import AnyPath, path_of
 
 if TYPE_CHECKING:
@@ -10,7 +12,7 @@ if TYPE_CHECKING:
     from fgnumba.model.graph import Graph
 
 
-def load(path: AnyPath, device: "str | Device" = "auto") -> "Graph":
+def load(path: AnyPath, device: "str | Device" = "auto", trust_code: str | Collection[str] = ()) -> "Graph":
     """Return a model with its trained parameters.
 
     Parameters
@@ -19,6 +21,9 @@ def load(path: AnyPath, device: "str | Device" = "auto") -> "Graph":
         The folder of a run of ``fgtrain train`` that has ended, or a file that :meth:`fgnumba.Graph.save` wrote.
     device : str or Device, optional
         Where the model shall run, as for :class:`fgnumba.Graph`. By default ``auto``.
+    trust_code : str or collection of str, optional
+        Names ``package.module:name`` of code that the file may name: activations and layers that are not fgnumba's own.
+        They are imported, which runs their code. By default none may be.
 
     Returns
     -------
@@ -29,6 +34,8 @@ def load(path: AnyPath, device: "str | Device" = "auto") -> "Graph":
     ------
     RunError
         There is no such folder or file, the run has not ended, or what is there is damaged or no model.
+    CodeError
+        It names code that is not trusted, or that cannot be imported.
     DeviceError
         The device is unknown or not there.
 
@@ -44,10 +51,13 @@ def load(path: AnyPath, device: "str | Device" = "auto") -> "Graph":
     from fgnumba.runs import saved_run
 
     place = path_of(path, "path")
-    if place.is_dir():
-        run = saved_run.read(place, device)
-        run.model.classes = run.labels
-        return run.model
-    if not place.exists():
-        raise RunError(f"{place}: no such file or folder; a run folder, or a file of model.save, is required")
-    return read_model(place, device)
+    with trusting(trust_code):
+        if place.is_dir():
+            run = saved_run.read(place, device)
+            run.model.classes = run.labels
+            return run.model
+        if not place.exists():
+            raise RunError(
+                f"{place}: no such file or folder; a run folder, or a file of model.save, is required"
+            )
+        return read_model(place, device)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from fgnumba.errors import ConfigError, DtypeError, RunError, ShapeError
+from fgnumba.errors import CodeError, ConfigError, DtypeError, RunError, ShapeError
 
 T = TypeVar("T")
 
@@ -25,9 +25,14 @@ def undamaged(path: Path, read: Callable[[], T], problem: str = " is damaged") -
     ------
     RunError
         The error that `read` raised, on one line that begins with the path.
+    CodeError
+        The file names code that is not trusted or cannot be imported, which is no damage.
     """
     try:
         return read()
+    except CodeError as error:
+        message = str(error)
+        raise CodeError(message if message.startswith(f"{path}: ") else f"{path}: {message}") from None
     except (ConfigError, ShapeError, DtypeError, OSError, ValueError, TypeError, KeyError) as error:
         message = " ".join(str(error).split())
         raise RunError(f"{path}{problem}: {message.removeprefix(f'{path}: ')}") from None

@@ -1,34 +1,42 @@
 """The check of an activation."""
 
 import math
-import re
 from collections.abc import Callable, Sequence
-from functools import cache, partial
+from functools import partial
 from typing import Any
 
-import numba
 import numpy as np
 import numpy.typing as npt
-from numba.core.errors import NumbaError
-from numba.extending import register_jitable
 
 from fgnumba.errors import ConfigError, did_you_mean, shown
-from fgnumba.kernels.machine.scalar import FUNCTIONS
 from fgnumba.kernels.rules.activations.rules import RULES, Rule
 from fgnumba.layers import Activation
+from fgnumba.layers.own_activation import OwnActivation
 from fgnumba.testing.arguments import function as function_required
 from fgnumba.testing.arguments import returned
 from fgnumba.testing.comparison import require
 from fgnumba.testing.layers import check_layer
+from fgnumba.testing.own_activations import check_own_activation
+from fgnumba.testing.rules import (
+    EDGES,
+    FORMS,
+    MOST,
+    SMALLEST,
+    WHERE_DIFFERENCED,
+    binade,
+    compiled,
+    evaluated,
+    numbers,
+    plain_python,
+    vector_code,
+    within,
+)
 from fgnumba.validation import as_float, optional, real_number, several
 
 Array = npt.NDArray[Any]
 Function = Callable[[Array], npt.ArrayLike]
 """Function of float64 arrays."""
 
-MOST = float(np.finfo(np.float32).max)
-FORMS = {"fused": {"contract", "nsz"}, "unfused": False}
-"""Ways to compile a rule: as kernels are, where a product and a sum may become one operation, and exactly."""
 STEP, OWN_STEP = 2.0**-20, 2.0**-10
 """Steps of differences, as shares of |z| or of 8: in float64 of a formula, in float32 of the rule itself."""
 DIFFERENCED, OWN_DIFFERENCED = 1e-6, 2e-3
@@ -38,8 +46,6 @@ WIDE_ROUNDING, OWN_ROUNDING = 2.0**-50, 2.0**-20
 """What the difference of two values is wrong by, as a share of them: it counts where a kink makes the step short."""
 NEAR_KINK = 2.0**-16
 """Where a kink is in float32, as a share of it: a rule may have rounded what it compares."""
-SMALLEST = 2.0**-120
-"""The smallest size of z, beside 0, at which differences are taken: in float32 their steps are still exact."""
 CROSSING_WIDTH, CROSSING = 0.25, 1e-7
 """So near a zero a derivative is the difference of two numbers near 0.25, each wrong by up to three roundings."""
 SUBNORMAL = 256 * 2.0**-149
@@ -74,7 +80,10 @@ def check_activation(
     Parameters
     ----------
     rule : str or callable
-        Name of an activation; or a function of one ``np.float32`` that returns two.
+        Name of an activation; a function of one ``np.float32`` that returns two; or what :func:`fgnumba.activation` has
+        made of a function of one's own. Where neither `value` nor `derivative` is given, the latter is compared with
+        itself in float64, to within a bound of the roundings of its own operations at each z; numbers that float32
+        cannot hold are left out, and the value is compared with that of the function itself.
     value, derivative : callable, optional
         a and a' in float64, of arrays.
     tolerance : float
@@ -100,7 +109,12 @@ def check_activation(
     >>> import fgnumba as fg
     >>> fg.testing.check_activation("tanh", np.tanh)
     """
-    if isinstance(rule, str):
+    if isinstance(rule, OwnActivation):
+        if value is None and derivative is None:
+            check_own_activation(rule)
+            return
+        name, function = rule.name, rule.rule
+    elif isinstance(rule, str):
         if rule not in RULES:
             raise ConfigError(f"rule: unknown activation {shown(rule)}{did_you_mean(rule, RULES)}")
         name, function = rule, RULES[rule]
@@ -114,23 +128,23 @@ def check_activation(
     of_slope = optional(real_number, "derivative_tolerance", derivative_tolerance)
     shares = of_value, of_value if of_slope is None else of_slope
     zeros, kinks = _points("zeros", zeros), _points("kinks", kinks)
-    z = _numbers()
-    few = np.concatenate([z[:: max(1, len(z) // 1000)], _EDGES, -_EDGES])
+    z = numbers()
+    few = np.concatenate([z[:: max(1, len(z) // 1000)], EDGES, -EDGES])
     plain = f"{name}, plain Python"
-    of_plain = _plain(plain, function, few)
+    of_plain = plain_python(plain, function, few)
     expected = _expected(z, value, derivative, shares, zeros)
     for form, fastmath in FORMS.items():
         what = f"{name}, {form}"
-        loop = _compiled(what, function, fastmath)
-        evaluate = partial(_evaluated, loop)
+        loop = compiled(what, function, fastmath)
+        evaluate = partial(evaluated, loop)
         _right(what, z, evaluate(z), expected)
         if form == "fused":
             _consistent(name, loop, value, kinks)
-        _vector_code(what, loop)
+        vector_code(what, loop)
         _at_the_ends(what, evaluate)
     _right(plain, few, of_plain, _expected(few, value, derivative, shares, zeros))
-    _at_the_ends(plain, partial(_plain, plain, function))
-    if isinstance(rule, str):
+    _at_the_ends(plain, partial(plain_python, plain, function))
+    if isinstance(rule, str) and not isinstance(rule, OwnActivation):
         check_layer(Activation(rule), (5,), value if rule != "identity" else None)
 
 
@@ -140,20 +154,6 @@ def _points(name: str, given: Any) -> tuple[float, ...]:
     if several(given) is None or not all(one is not None and math.isfinite(one) for one in numbers):
         raise ConfigError(f"{name} is {shown(given)}; several finite numbers are required")
     return tuple(one for one in numbers if one is not None)
-
-
-_EDGES = np.array(
-    [0.0, 2.0**-149, 1e-40, 2.0**-126, 1.0, 9.02, 14.5, 15.0, 17.33, 87.5, 104.0, 1e4, 1e30, MOST], np.float32
-)
-
-
-@cache
-def _numbers() -> Array:
-    """Return every 12,289th float32, the edges of what exponentials can be, and small numbers densely."""
-    bits = np.arange(0, 2**32, 12289, dtype=np.int64).astype(np.uint32).view(np.float32)
-    dense = np.concatenate([np.linspace(-110, 110, 100_001), np.linspace(-4, 4, 100_001)]).astype(np.float32)
-    z = np.concatenate([bits, _EDGES, -_EDGES, dense])
-    return z[np.isfinite(z)]
 
 
 def _expected(
@@ -193,7 +193,7 @@ def _right(
             )
     for which, found, one in zip(("value", "derivative"), results, expected, strict=True):
         if one is not None:
-            _within(f"{what}: {which}", z, found, *one)
+            within(f"{what}: {which}", z, found, *one)
 
 
 def _formula(what: str, function: Function, z: Array) -> Array:
@@ -203,96 +203,25 @@ def _formula(what: str, function: Function, z: Array) -> Array:
     return np.broadcast_to(found, z.shape)
 
 
-def _binade(size: Array) -> Array:
-    """Return the largest powers of two that are at most so large."""
-    return np.ldexp(1.0, np.frexp(size)[1] - 1)
-
-
-def _where_differenced() -> Array:
-    """Return numbers of 16 bits, densely between -12 and 12 and between -110 and 110, and of every size."""
-    sizes = SMALLEST * 2.0 ** np.arange(0, 247.9, 1 / 16)
-    z = np.concatenate([np.linspace(-12, 12, 4801), np.linspace(-110, 110, 9_901), sizes, -sizes])
-    unit = _binade(np.maximum(np.abs(z), SMALLEST)) * 2.0**-15
-    return (np.round(z / unit) * unit).astype(np.float32)
-
-
-_DIFFERENCED = _where_differenced()
-
-
-def _compiled(what: str, rule: Rule, fastmath: Any) -> Any:
-    if rule not in FUNCTIONS and not hasattr(rule, "py_func"):
-        register_jitable(rule)
-
-    def loop(z: Any, value: Any, derivative: Any) -> None:
-        for i in range(z.size):
-            value[i], derivative[i] = rule(z[i])
-
-    signature = "void(float32[::1], float32[::1], float32[::1])"
-    try:
-        return numba.njit(signature, error_model="numpy", fastmath=fastmath)(loop)
-    except NumbaError as error:
-        reason = " ".join(line.strip() for line in str(error).splitlines() if line.strip())
-        raise AssertionError(f"{what}: it does not compile: {reason[:300]}") from error
-
-
-def _evaluated(loop: Any, z: Array) -> tuple[Array, Array]:
-    value, derivative = np.empty_like(z), np.empty_like(z)
-    loop(z, value, derivative)
-    return value, derivative
-
-
-def _plain(what: str, rule: Rule, z: Array) -> tuple[Array, Array]:
-    rule = getattr(rule, "py_func", rule)
-    value, derivative = np.empty_like(z), np.empty_like(z)
-    with np.errstate(all="ignore"):
-        for i, number in enumerate(z):
-            try:
-                result = rule(number)
-            except Exception as error:
-                raise AssertionError(
-                    f"{what}: of {number!r} it raises {type(error).__name__}: {error}"
-                ) from error
-            is_pair = isinstance(result, tuple | list)
-            kinds = [type(one).__name__ for one in result] if is_pair else type(result).__name__
-            require(
-                kinds == ["float32", "float32"],
-                f"{what}: of {number!r} it returns {kinds}; two np.float32 are expected",
-            )
-            value[i], derivative[i] = result
-    return value, derivative
-
-
-def _within(what: str, z: Array, found: Array, right: Array, allowed: Array) -> None:
-    error = np.abs(found.astype(np.float64) - right)
-    wrong = ~(error <= allowed)
-    if not wrong.any():
-        return
-    worst = int(np.argmax(np.where(wrong, np.where(np.isnan(error), np.inf, error - allowed), -np.inf)))
-    raise AssertionError(
-        f"{what} at z = {z[worst]!r} is {found[worst]!r}; {right[worst]:.9g} is expected "
-        f"(error {error[worst]:.3g}, allowed {allowed[worst]:.3g}); {int(wrong.sum())} of {len(z)} numbers are wrong"
-    )
-
-
 def _consistent(name: str, loop: Any, value: Function | None, kinks: Sequence[float]) -> None:
     """Compare the derivative with differences of the value, at each z with the longest step that crosses no kink."""
-    z = _DIFFERENCED
+    z = WHERE_DIFFERENCED
     wide = z.astype(np.float64)
     gap = np.full(z.shape, np.inf)
     for kink in kinks:
         apart = np.abs(wide - kink)
         gap = np.minimum(gap, np.where(apart > max(NEAR_KINK * abs(kink), SMALLEST), apart, 0.0))
     z, wide, gap = z[gap > 0], wide[gap > 0], gap[gap > 0]
-    slope = _evaluated(loop, z)[1]
+    slope = evaluated(loop, z)[1]
     # Powers of two, so that the sum of z and a step is not rounded.
     share = OWN_STEP if value is None else STEP
-    step = np.minimum(share * _binade(np.maximum(np.abs(wide), 8.0)), _binade(np.minimum(gap, MOST)) / 2)
+    step = np.minimum(share * binade(np.maximum(np.abs(wide), 8.0)), binade(np.minimum(gap, MOST)) / 2)
 
     def values(at: Array) -> Array:
         if value is not None:
             with np.errstate(all="ignore"):
                 return _formula("value", value, at)
-        return _evaluated(loop, at.astype(np.float32))[0].astype(np.float64)
+        return evaluated(loop, at.astype(np.float32))[0].astype(np.float64)
 
     def central(step: Array) -> tuple[Array, Array]:
         after, before = values(wide + step), values(wide - step)
@@ -305,26 +234,7 @@ def _consistent(name: str, loop: Any, value: Function | None, kinks: Sequence[fl
         (coarse, size), (fine, _) = central(step), central(step / 2)
         difference, error, rounding = (4 * fine - coarse) / 3, OWN_DIFFERENCED, OWN_ROUNDING * size / step
     allowed = np.maximum(error * np.maximum(1.0, np.abs(difference)), rounding)
-    _within(f"{name}: derivative, beside differences of the value,", z, slope, difference, allowed)
-
-
-def _vector_code(what: str, loop: Any) -> None:
-    (module,) = loop.inspect_llvm().values()
-    body = module[module.index("define") :]
-    body = body[: body.index("\n}")]
-    called = {
-        line.split("@", 1)[1].split("(", 1)[0].strip('"')
-        for line in body.splitlines()
-        if " call " in line and "@" in line
-    }
-    outside = sorted(one for one in called if not one.startswith(("llvm.", "NRT_")))
-    require(not outside, f"{what}: it calls {', '.join(outside)}; a loop over it cannot become vector code")
-    require(
-        "double" not in body,
-        f"{what}: it computes in float64; write constants as np.float32(...), or make results np.float32",
-    )
-    is_vector = re.search(r"store <\d+ x float>", body) is not None
-    require(is_vector, f"{what}: a loop over it does not become vector code")
+    within(f"{name}: derivative, beside differences of the value,", z, slope, difference, allowed)
 
 
 def _at_the_ends(what: str, evaluate: Callable[[Array], tuple[Array, Array]]) -> None:

@@ -15,7 +15,9 @@ import fgnumba as fg
 from fgnumba.errors import ConfigError, RunError
 from fgnumba.layers.tables import LAYERS, layer_of, table_of
 from fgnumba.model.described import KEY
+from fgnumba.objects.code import EVERYTHING, trusting
 from fgnumba.storage.safetensors import read_header
+from tests import own_functions
 from tests.graph_cases import CONVOLUTIONS, WIRINGS
 from tests.hostile import mutations, refusal
 from tests.testing.own_layer import ScaleShift
@@ -32,6 +34,7 @@ OTHERS = [
     fg.Add("tanh"),
     fg.Concatenate(),
     fg.Flatten(),
+    fg.layers.Elementwise(own_functions.swish),
 ]
 
 
@@ -39,7 +42,8 @@ OTHERS = [
 def test_a_table_says_all_of_a_layer(layer):
     table = table_of(layer)
     assert table is not None
-    assert layer_of(json.loads(json.dumps(table)), "here") == layer
+    with trusting([EVERYTHING]):
+        assert layer_of(json.loads(json.dumps(table)), "here") == layer
 
 
 def test_tables_describe_every_layer_of_the_library():
@@ -128,11 +132,24 @@ def test_a_run_folder_gives_the_names_of_its_classes(finished, tmp_path):
 
 
 def test_a_layer_of_ones_own_is_named(tmp_path):
+    class Nowhere(ScaleShift):
+        """A class that cannot be imported."""
+
+    for layer in (Nowhere(""), ScaleShift(object())):
+        model = fg.Sequential([fg.Dense(3), layer], 5)
+        message = rf"layer '1': a {layer.kind} is not one of .* save model\.parameters\(\) with safetensors"
+        with pytest.raises(ConfigError, match=message):
+            model.save(tmp_path / "model")
+        assert not list(tmp_path.iterdir())
+
+
+def test_a_layer_of_ones_own_that_can_be_imported_is_loaded_where_it_is_trusted(tmp_path):
     model = fg.Sequential([fg.Dense(3), ScaleShift("")], 5)
-    message = r"layer '1': a ScaleShift is not one of .* save model\.parameters\(\) with safetensors"
-    with pytest.raises(ConfigError, match=message):
-        model.save(tmp_path / "model")
-    assert not list(tmp_path.iterdir())
+    model.save(tmp_path / "model")
+    name = "tests.testing.own_layer:ScaleShift"
+    assert_same(fg.load(tmp_path / "model", trust_code=name), model)
+    with pytest.raises(fg.CodeError, match=f"type is '{name}', code that"):
+        fg.load(tmp_path / "model")
 
 
 @pytest.mark.parametrize("classes", [(), ("a", None), (float("nan"),), "ab", (True,)])

@@ -27,6 +27,7 @@ MODULES = (
     "estimators",
     "functions",
     "layers",
+    "layers",
     "losses",
     "replay",
     "schedules",

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 import fgnumba as fg
-from fgnumba.testing import activations, check_activation
+from fgnumba.layers.own_activation import OwnActivation
+from fgnumba.testing import activations, check_activation, rules
+from tests import own_functions
 
 ZERO, ONE, THREE, SIX = np.float32(0), np.float32(1), np.float32(3), np.float32(6)
 
@@ -189,9 +191,9 @@ class Loop:
 
 
 def test_vector_code_stores_vectors():
-    activations._vector_code("loop", Loop("<4 x float> %3"))
+    rules.vector_code("loop", Loop("<4 x float> %3"))
     with pytest.raises(AssertionError, match="loop: a loop over it does not become vector code"):
-        activations._vector_code("loop", Loop("float %4"))
+        rules.vector_code("loop", Loop("float %4"))
 
 
 @pytest.mark.parametrize(
@@ -231,3 +233,42 @@ def test_a_name_is_checked_as_a_layer_too():
         check_activation("tanh", np.sin)
     with pytest.raises(fg.ConfigError, match="unknown activation 'tan'"):
         check_activation("tan")
+
+
+@pytest.mark.parametrize("name", own_functions.FUNCTIONS)
+def test_activations_of_ones_own_pass(name):
+    check_activation(fg.activation(own_functions.FUNCTIONS[name]))
+
+
+def squashed(z):
+    return math.tanh(z)
+
+
+def test_an_activation_of_ones_own_is_compared_with_a_formula_that_is_given():
+    activation = fg.activation(squashed)
+    check_activation(activation, np.tanh)
+    with pytest.raises(AssertionError, match=r"^squashed, fused: value at z = "):
+        check_activation(activation, lambda z: 1.00001 * np.tanh(z))
+
+
+def test_a_rule_of_ones_own_that_is_not_its_function_fails(monkeypatch):
+    activation = fg.activation(own_functions.horner)
+    other = fg.activation(own_functions.hard_swish)
+    wrong = OwnActivation(str(activation))
+    wrong.__dict__.update(activation.__dict__)
+
+    wrong.function = own_functions.hard_swish
+    with pytest.raises(
+        AssertionError, match=r"^horner: value in float64, beside the function's own, at z = "
+    ):
+        check_activation(wrong)
+    wrong.function = activation.function
+    wrong.outputs = (activation.outputs[0], activation.outputs[0])
+    with pytest.raises(
+        AssertionError, match=r"^horner: derivative, beside differences of the value, at z = "
+    ):
+        check_activation(wrong)
+    wrong.outputs = activation.outputs
+    wrong.rule = other.rule
+    with pytest.raises(AssertionError, match=r"^horner, fused: value at z = "):
+        check_activation(wrong)

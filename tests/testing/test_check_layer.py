@@ -8,7 +8,7 @@ from fgnumba import layers
 from fgnumba.kernels.emit import vector
 from fgnumba.kernels.machine.threads import most_threads
 from fgnumba.testing import check_layer
-from tests import tolerances
+from tests import own_functions, tolerances
 from tests.graph_cases import CONVOLUTIONS
 from tests.kernels.test_activations import REFERENCES
 from tests.references.graph_reference import correlate, normalized, pooled
@@ -54,6 +54,7 @@ CASES = {
     "layer-norm": (*of(fg.LayerNorm(1e-2), normalization), (3, 2, 11)),
     "group-norm": (*of(fg.GroupNorm(3, 1e-2), normalization), (3, 5, 6)),
     "activation": (fg.Activation("silu"), REFERENCES["silu"].value, (5, 4, 3)),
+    "elementwise": (layers.Elementwise(own_functions.swish), REFERENCES["silu"].value, (5, 4, 3)),
     "add": (fg.Add("tanh"), lambda *x: np.tanh(sum(x)), [(5, 4, 3)] * 3),
     "concatenate": (fg.Concatenate(), lambda *x: np.concatenate(x, axis=-1), [(5, 4, 3), (5, 4, 2)]),
     "flatten": (fg.Flatten(), lambda x: x.reshape(len(x), -1), (5, 4, 3)),

@@ -23,7 +23,7 @@ from fgnumba.kernels.machine.compile import kernel
 from fgnumba.kernels.machine.memory import address
 from fgnumba.kernels.machine.program import Operation
 from fgnumba.kernels.ops.example_panels.cpu import transpose
-from fgnumba.kernels.rules.activations.rules import RULES
+from fgnumba.kernels.rules.activations.rules import rule_of
 from fgnumba.validation.launcher import launcher
 
 _SLOPE = record(
@@ -92,7 +92,7 @@ def bind_slope(
 
 
 def _slope_entry(activation_name: str) -> int:
-    rule, identity = RULES[activation_name], activation_name == "identity"
+    rule, identity = rule_of(activation_name), activation_name == "identity"
 
     def slope(arguments: int, part: int, parts: int) -> None:
         a = carray(pointer(arguments, _SLOPE), 1)[0]

@@ -12,7 +12,7 @@ from fgnumba.kernels.machine.memory import address
 from fgnumba.kernels.machine.program import Operation
 from fgnumba.kernels.machine.work import ELEMENT_WORK, parts_for, split
 from fgnumba.kernels.ops.example_panels.cpu import transpose
-from fgnumba.kernels.rules.activations.rules import RULES
+from fgnumba.kernels.rules.activations.rules import rule_of
 from fgnumba.validation.launcher import launcher
 
 _COTANGENT = record(
@@ -88,7 +88,7 @@ def bind_cotangent(
 
 
 def _cotangent_entry(activation_name: str) -> int:
-    rule, identity = RULES[activation_name], activation_name == "identity"
+    rule, identity = rule_of(activation_name), activation_name == "identity"
 
     def cotangent(arguments: int, part: int, parts: int) -> None:
         a = carray(pointer(arguments, _COTANGENT), 1)[0]

@@ -16,7 +16,7 @@ from fgnumba.kernels.layout.images import Images, operands
 from fgnumba.kernels.machine.arguments import filled, record
 from fgnumba.kernels.machine.compile import kernel
 from fgnumba.kernels.machine.program import Operation
-from fgnumba.kernels.rules.activations.rules import RULES
+from fgnumba.kernels.rules.activations.rules import rule_of
 from fgnumba.validation.launcher import launcher
 
 _ARGUMENTS = record(
@@ -81,7 +81,7 @@ def bind(
 
 
 def _entry(activation_name: str) -> int:
-    rule, identity = RULES[activation_name], activation_name == "identity"
+    rule, identity = rule_of(activation_name), activation_name == "identity"
 
     def elementwise(arguments: int, part: int, parts: int) -> None:
         a = carray(pointer(arguments, _ARGUMENTS), 1)[0]

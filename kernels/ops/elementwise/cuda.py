@@ -7,7 +7,8 @@ from fgnumba.kernels.cuda.layout import DualImages, element, elements, elementwi
 from fgnumba.kernels.cuda.primitives import Size, load_f32, store_f32
 from fgnumba.kernels.cuda.program import Operation
 from fgnumba.kernels.layout.images import Images
-from fgnumba.kernels.rules.activations.rules import RULES, Rule
+from fgnumba.kernels.rules.activations.cuda import Members
+from fgnumba.kernels.rules.activations.rules import Rule
 from fgnumba.validation.launcher import launcher
 
 
@@ -107,4 +108,4 @@ def _kernel(name: str, rule: Rule) -> Kernel:
     return apply
 
 
-_KERNELS = {name: _kernel(name, rule) for name, rule in RULES.items()}
+_KERNELS = Members(_kernel)

@@ -23,7 +23,7 @@ from fgnumba.kernels.machine.compile import kernel
 from fgnumba.kernels.machine.memory import address
 from fgnumba.kernels.machine.program import Operation
 from fgnumba.kernels.machine.work import ELEMENT_WORK, parts_for
-from fgnumba.kernels.rules.activations.rules import RULES
+from fgnumba.kernels.rules.activations.rules import rule_of
 from fgnumba.kernels.shared.perturbed_units import cpu as sites
 from fgnumba.validation.launcher import launcher
 
@@ -124,7 +124,7 @@ def bind(
 
 
 def _entry(activation_name: str) -> int:
-    rule, zero, one = RULES[activation_name], np.float32(0), np.float32(1)
+    rule, zero, one = rule_of(activation_name), np.float32(0), np.float32(1)
 
     def signal(arguments: int, part: int, parts: int) -> None:
         a = carray(pointer(arguments, _ARGUMENTS), 1)[0]

@@ -30,7 +30,8 @@ from fgnumba.kernels.cuda.program import Launch, Operation
 from fgnumba.kernels.emit.vector import PANEL
 from fgnumba.kernels.layout.images import Images
 from fgnumba.kernels.machine.memory import address
-from fgnumba.kernels.rules.activations.rules import RULES, Rule
+from fgnumba.kernels.rules.activations.cuda import Members
+from fgnumba.kernels.rules.activations.rules import Rule
 from fgnumba.kernels.rules.directions.cuda import pick, turned
 from fgnumba.kernels.shared.perturbed_units import cuda as sites
 from fgnumba.kernels.shared.perturbed_units.cpu import Perturbed
@@ -183,7 +184,7 @@ def _kernel(name: str, rule: Rule) -> Kernel:
     return signal
 
 
-_KERNELS = {name: _kernel(name, rule) for name, rule in RULES.items()}
+_KERNELS = Members(_kernel)
 
 
 def _clear(batch: int, out: Images) -> list[Launch]:

@@ -30,7 +30,7 @@ from fgnumba.kernels.machine.program import Operation
 from fgnumba.kernels.machine.work import ELEMENT_WORK, parts_for, split
 from fgnumba.kernels.ops.example_panels.cpu import transpose
 from fgnumba.kernels.ops.feedback import COEFFICIENTS
-from fgnumba.kernels.rules.activations.rules import RULES
+from fgnumba.kernels.rules.activations.rules import rule_of
 from fgnumba.kernels.shared.perturbed_units import cpu as sites
 from fgnumba.validation.launcher import launcher
 
@@ -100,7 +100,7 @@ def bind_gather(
 
 
 def _gather_entry(activation_name: str) -> int:
-    rule, zero = RULES[activation_name], np.float32(0)
+    rule, zero = rule_of(activation_name), np.float32(0)
 
     def gather(arguments: int, part: int, parts: int) -> None:
         a = carray(pointer(arguments, _GATHER), 1)[0]

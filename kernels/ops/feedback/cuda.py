@@ -38,7 +38,8 @@ from fgnumba.kernels.cuda.program import Launch, Operation
 from fgnumba.kernels.emit.vector import PANEL
 from fgnumba.kernels.ops.example_panels.cuda import transposition
 from fgnumba.kernels.ops.feedback import COEFFICIENTS
-from fgnumba.kernels.rules.activations.rules import RULES, Rule
+from fgnumba.kernels.rules.activations.cuda import Members
+from fgnumba.kernels.rules.activations.rules import Rule
 from fgnumba.kernels.rules.directions.cuda import pick, turned
 from fgnumba.kernels.shared.perturbed_units import cuda as sites
 from fgnumba.kernels.shared.perturbed_units.cpu import Perturbed
@@ -184,7 +185,7 @@ def _kernels(name: str, rule: Rule) -> tuple[Kernel, Kernel]:
     return gather, power_of
 
 
-_KERNELS = {name: _kernels(name, rule) for name, rule in RULES.items()}
+_KERNELS = Members(_kernels)
 
 
 @launcher

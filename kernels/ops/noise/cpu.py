@@ -17,7 +17,7 @@ from fgnumba.kernels.machine.arguments import filled, record
 from fgnumba.kernels.machine.compile import kernel
 from fgnumba.kernels.machine.program import Operation
 from fgnumba.kernels.machine.work import ELEMENT_WORK, parts_for
-from fgnumba.kernels.rules.activations.rules import RULES
+from fgnumba.kernels.rules.activations.rules import rule_of
 from fgnumba.kernels.shared.perturbed_units import cpu as sites
 from fgnumba.validation.launcher import launcher
 
@@ -74,7 +74,7 @@ def bind(
 
 
 def _entry(activation_name: str) -> int:
-    rule = RULES[activation_name]
+    rule = rule_of(activation_name)
 
     def noise(arguments: int, part: int, parts: int) -> None:
         a = carray(pointer(arguments, _ARGUMENTS), 1)[0]

@@ -6,7 +6,8 @@ from fgnumba.kernels.cuda.kernel import Kernel, kernel
 from fgnumba.kernels.cuda.layout import element, elementwise, place
 from fgnumba.kernels.cuda.primitives import Size, divide, load_f32, store_f32
 from fgnumba.kernels.cuda.program import Operation
-from fgnumba.kernels.rules.activations.rules import RULES, Rule
+from fgnumba.kernels.rules.activations.cuda import Members
+from fgnumba.kernels.rules.activations.rules import Rule
 from fgnumba.kernels.rules.directions.cuda import pick, turned
 from fgnumba.kernels.shared.perturbed_units import cuda as sites
 from fgnumba.kernels.shared.perturbed_units.cpu import Perturbed
@@ -100,4 +101,4 @@ def _kernel(name: str, rule: Rule) -> Kernel:
     return noise
 
 
-_KERNELS = {name: _kernel(name, rule) for name, rule in RULES.items()}
+_KERNELS = Members(_kernel)

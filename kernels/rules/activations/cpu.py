@@ -5,7 +5,7 @@ from numba import carray
 
 from fgnumba.kernels.emit import pointer
 from fgnumba.kernels.machine.compile import kernel
-from fgnumba.kernels.rules.activations.rules import RULES
+from fgnumba.kernels.rules.activations.rules import rule_of
 
 
 def activation(name: str, slope: bool) -> int:
@@ -17,11 +17,11 @@ def activation(name: str, slope: bool) -> int:
     Parameters
     ----------
     name : str
-        Name of the activation, a key of ``RULES``.
+        Name of the activation, as ``rule_of`` takes it.
     slope : bool
         Whether slopes are written. If not, the address `slopes` is not used.
     """
-    rule = RULES[name]
+    rule = rule_of(name)
 
     if slope:
 

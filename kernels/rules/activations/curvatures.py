@@ -100,3 +100,16 @@ CURVATURES: dict[str, Curvature] = {
     "elu": elu,
 }
 """The rule of each activation that derivatives in the input may be taken through."""
+
+OWN_CURVATURES: dict[str, Callable[[], Curvature]] = {}
+"""What writes the rule of each activation that was made of a user's own function, by the keys of ``rules.OWN``."""
+
+
+def has_curvature(name: str) -> bool:
+    """Return whether derivatives in the input may be taken through an activation."""
+    return name in CURVATURES or name in OWN_CURVATURES
+
+
+def curvature_of(name: str) -> Curvature:
+    """Return the rule of an activation of fgnumba's, or of a user's own that was made in this process."""
+    return CURVATURES[name] if name in CURVATURES else OWN_CURVATURES[name]()

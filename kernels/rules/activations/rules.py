@@ -154,3 +154,12 @@ RULES: dict[str, Rule] = {
     "softplus": softplus,
     "elu": elu,
 }
+
+
+OWN: dict[str, Rule] = {}
+"""Rules that were made of a user's own functions, by the keys that ``fgnumba.layers.own_activation`` gives them."""
+
+
+def rule_of(name: str) -> Rule:
+    """Return the rule of an activation of fgnumba's, or of a user's own that was made in this process."""
+    return RULES[name] if name in RULES else OWN[name]

@@ -39,8 +39,8 @@ from fgnumba.kernels.machine.compile import kernel
 from fgnumba.kernels.machine.memory import address, leading
 from fgnumba.kernels.machine.program import Operation
 from fgnumba.kernels.machine.work import PARTS_A_THREAD, heights, split, threads_for, tile_count, tile_rows
-from fgnumba.kernels.rules.activations.curvatures import CURVATURES
-from fgnumba.kernels.rules.activations.rules import RULES
+from fgnumba.kernels.rules.activations.curvatures import curvature_of
+from fgnumba.kernels.rules.activations.rules import rule_of
 from fgnumba.kernels.shared.product.register_tiles import LAST, ONE_SEGMENT, SINGLE, TILE_KINDS, tile_table
 from fgnumba.validation.launcher import launcher
 
@@ -65,7 +65,7 @@ class ChainLayer:
     outputs : int
         The number of columns N without padding.
     activation : str
-        The activation, a key of ``CURVATURES``.
+        The activation, as ``curvature_of`` takes it.
     v, v_bias : array, (T, panels, K, PANEL) and (T, panels * PANEL) float32, or None
         The tangents of weight and bias; None where T is 0.
     """
@@ -229,7 +229,7 @@ def _table(
 @cache
 def _activation(name: str) -> int:
     """Return the address of a kernel ``(z, bias, jet)`` that computes a and its derivatives of a panel's row z + b."""
-    rule, curvature = RULES[name], CURVATURES[name]
+    rule, curvature = rule_of(name), curvature_of(name)
 
     def activate(z: int, bias: int, jet: int) -> None:
         product, shift = carray(pointer(z, np.float32), PANEL), carray(pointer(bias, np.float32), PANEL)
