@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from fgnumba.cli import completion
-from fgnumba.cli.options import FOLDER, Columns, examples, joined, shared
+from fgnumba.cli.options import FOLDER, Columns, examples, joined, shared, trust_the_user
 from fgnumba.cli.sections import SECTIONS, Sectioned
 
 DEFAULT = "feedback,local-feedback,activity-layerwise,weight-perturbation,reverse-mode"
@@ -58,7 +58,17 @@ DEFAULT = "feedback,local-feedback,activity-layerwise,weight-perturbation,revers
     help="Column of a table that is to be predicted: what `fgtrain train` calls --target, which is an accuracy here.  "
     "[default: the data are no table]",
 )
-@shared("momentum", "nesterov", "weight_decay", "clip_norm", "radius", "batch_size", "seed", "config")
+@shared(
+    "momentum",
+    "nesterov",
+    "weight_decay",
+    "clip_norm",
+    "radius",
+    "batch_size",
+    "seed",
+    "config",
+    "trust_code",
+)
 @click.option(
     "--seeds",
     type=int,
@@ -145,6 +155,7 @@ def compare(
     mapper = mapper_of(jobs)
     options["target"] = column
     settings = configured(config, {name: value for name, value in options.items() if value is not None})
+    trust_the_user()
     name = named(settings)
     with results_folder(out, Path("compared", name)) as folder:
         dataset = load_data(settings)

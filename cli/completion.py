@@ -33,7 +33,7 @@ REVERSE_MODE = "reverse-mode"
 Complete = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 
 
-def names(known: Sequence[str], or_file: bool = False) -> Complete:
+def names(known: Sequence[str], or_file: bool = False, group: str | None = None) -> Complete:
     """Return the completion of an option that takes a name.
 
     Parameters
@@ -42,10 +42,13 @@ def names(known: Sequence[str], or_file: bool = False) -> Complete:
         The names.
     or_file : bool
         Whether the path of a file or folder may stand in place of a name. Default: False.
+    group : str, optional
+        The group of entry points in which installed packages have more names. None (the default): there is none.
     """
 
     def complete(context: click.Context, parameter: click.Parameter, begun: str) -> list[CompletionItem]:
-        fitting = [CompletionItem(name) for name in known if name.startswith(begun)]
+        offered = [*known, *_of_packages(group)]
+        fitting = [CompletionItem(name) for name in offered if name.startswith(begun)]
         # Bash forgets what comes before an item of type "file", and offers files only where no name fits.
         return [*_files(begun), *fitting] if or_file else fitting
 
@@ -101,6 +104,15 @@ def _runs_in(folder: str) -> list[str]:
     except OSError:
         return []
     return sorted(os.path.join(folder, name) for name in found)
+
+
+def _of_packages(group: str | None) -> list[str]:
+    """Return the names that installed packages have in a group of entry points; none of them is imported."""
+    if group is None:
+        return []
+    from fgnumba.objects.code import installed
+
+    return [name for name in installed(group) if ":" not in name]
 
 
 def _files(begun: str) -> list[CompletionItem]:

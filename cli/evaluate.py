@@ -6,7 +6,7 @@ import click
 
 from fgnumba.cli import completion
 from fgnumba.cli.message import say, show
-from fgnumba.cli.options import RUN, examples
+from fgnumba.cli.options import RUN, examples, shared
 from fgnumba.cli.sections import Sectioned
 
 
@@ -32,6 +32,7 @@ from fgnumba.cli.sections import Sectioned
     metavar="DIR",
     help="Folder that holds the files of a published data set.  [default: the run's, if --data is not given]",
 )
+@shared("trust_code")
 @click.option(
     "--json",
     "as_json",

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from fgnumba.cli.message import show
-from fgnumba.cli.options import FILE, RUN, examples
+from fgnumba.cli.options import FILE, RUN, examples, shared
 
 if TYPE_CHECKING:
     from fgnumba.model.graph import Graph
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     metavar="FILE",
     help="The file to write. For torch, its suffix is replaced by .py and .safetensors.",
 )
+@shared("trust_code")
 def export(run: Path, kind: str, output: Path) -> None:
     """Write the model in RUN to a file for other programs.
 

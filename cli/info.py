@@ -12,7 +12,7 @@ import click
 
 from fgnumba.cli import completion
 from fgnumba.cli.message import show
-from fgnumba.cli.options import examples
+from fgnumba.cli.options import examples, trust_the_user
 from fgnumba.cli.sections import Sectioned
 
 if TYPE_CHECKING:
@@ -50,12 +50,14 @@ def info(model: str | None, as_json: bool) -> None:
     """Print the versions, the machine and the gradient estimators.
 
     Shown are the versions, the processor and its vector width, the number of threads and why it was chosen, the folder
-    of cached kernels, the GPU, the names of all gradient estimators, and the optional packages that are installed.
+    of cached kernels, the GPU, the names of all gradient estimators, the estimators, losses and data sets that other
+    packages add (entry points), and the optional packages that are installed.
 
     A plan is computed for images of shape 28x28x1 in 10 classes, batches of 64, and one rank-1 direction.
     """
     facts, plan = gather(), None
     if model is not None:
+        trust_the_user()
         count, plan = planned(model)
         facts |= {"model": model, "parameters": count}
     if as_json:
@@ -106,8 +108,21 @@ def gather() -> dict[str, Any]:
         "gpu": gpu(),
         "cuda": cuda(),
         "estimators": sorted(RECIPES),
+        "entry_points": entry_points(),
         "extras": extras(),
     }
+
+
+def entry_points() -> list[str]:
+    """Return the estimators, losses and data sets of other packages, each with its package; none is imported."""
+    from fgnumba.objects.code import GROUPS, installed, package_of
+
+    return [
+        f"{kind} {point.name} of {package_of(point)}"
+        for group, kind in GROUPS.items()
+        for name, point in installed(group).items()
+        if ":" in name
+    ]
 
 
 def extras() -> list[str]:

@@ -111,6 +111,25 @@ class PathName(click.ParamType):
         return path_of(value, label)
 
 
+def trusted(context: click.Context, parameter: click.Parameter, names: tuple[str, ...]) -> None:
+    """Allow code of these names to be imported until the command ends."""
+    if names:
+        from fgnumba.objects.code import trusting
+
+        context.with_resource(trusting(names))
+
+
+def trust_the_user() -> None:
+    """Allow all code to be imported that the settings name, until the command ends.
+
+    A command calls this after it has read its settings: what the user names is trusted, in options and in files of
+    settings and layers. What a run folder's config.toml names was refused before, unless ``--trust-code`` names it.
+    """
+    from fgnumba.objects.code import EVERYTHING, trusting
+
+    click.get_current_context().with_resource(trusting([EVERYTHING]))
+
+
 FILE, FOLDER, RUN = (
     PathName(f" is empty; a {kind} is required", offered)
     for kind, offered in (("file", "file"), ("folder", "dir"), ("run folder", "run"))
@@ -133,7 +152,7 @@ _SHARED: dict[str, Callable[[F], F]] = {
     ),
     "data": click.option(
         "--data",
-        shell_complete=completion.names(completion.DATA, or_file=True),
+        shell_complete=completion.names(completion.DATA, or_file=True, group="fgnumba.datasets"),
         metavar="NAME|FILE",
         help="Data set: digits (included), mnist, fashion-mnist, kmnist, emnist-letters, cifar-10, an .npz file, a "
         "folder of IDX files, or, with --target, a table (.csv, .parquet).  [default: digits]",
@@ -163,14 +182,14 @@ _SHARED: dict[str, Callable[[F], F]] = {
     ),
     "loss": click.option(
         "--loss",
-        shell_complete=completion.names(completion.LOSSES),
+        shell_complete=completion.names(completion.LOSSES, group="fgnumba.losses"),
         metavar="NAME",
         help="Loss: cross-entropy (classes), mse or huber (regression), or bce (several labels of an example); it "
         "also decides what the target of a table is taken for.  [default: the one that the targets call for]",
     ),
     "estimator": click.option(
         "--estimator",
-        shell_complete=completion.names(completion.ESTIMATORS),
+        shell_complete=completion.names(completion.ESTIMATORS, group="fgnumba.estimators"),
         metavar="NAME",
         help="Gradient estimator: feedback, local-feedback, activity, weight-perturbation, ...; `fgtrain info` "
         "lists all of them.  [default: feedback; local-feedback for cnn and resnet]",
@@ -262,6 +281,16 @@ _SHARED: dict[str, Callable[[F], F]] = {
         help="Number of runs at the same time, each in a process of its own with its share of the threads. But "
         "for times, the result is the same for any number. More than 1 needs `pip install 'fgnumba[jobs]'`.  "
         "[default: 1]",
+    ),
+    "trust_code": click.option(
+        "--trust-code",
+        "trust_code",
+        multiple=True,
+        metavar="MODULE:NAME",
+        callback=trusted,
+        expose_value=False,
+        help="Name of code that a run folder may import and run, such as mypackage.layers:swish; may be given several "
+        "times. A run folder may come from anybody, so that what it names is otherwise refused.  [default: none]",
     ),
     "config": click.option(
         "--config",

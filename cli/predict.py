@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from fgnumba.cli.message import show
-from fgnumba.cli.options import FILE, RUN, examples
+from fgnumba.cli.options import FILE, RUN, examples, shared
 from fgnumba.cli.sections import Sectioned
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     "array of shape (n, classes) in a .npy file, or a table with a column for each class in a .csv file.  "
     "[default: print the most probable classes]",
 )
+@shared("trust_code")
 def predict(run: Path, inputs: Path, output: Path | None) -> None:
     """Predict the classes of new examples with the model in RUN.
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from fgnumba.cli.message import say, show
-from fgnumba.cli.options import FILE, RUN, examples
+from fgnumba.cli.options import FILE, RUN, examples, shared
 from fgnumba.cli.sections import Sectioned
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ REPORTS = 10
     metavar="FILE.safetensors",
     help="Write the rebuilt parameters to this file.  [default: they are not written]",
 )
+@shared("trust_code")
 @click.option("--quiet", is_flag=True, help="Print nothing but the result and errors.")
 @click.option(
     "--json",

@@ -10,7 +10,7 @@ import click
 
 from fgnumba.cli.completion import names
 from fgnumba.cli.message import say, show
-from fgnumba.cli.options import FILE, examples, shared
+from fgnumba.cli.options import FILE, examples, shared, trust_the_user
 from fgnumba.cli.sections import SECTIONS, Sectioned
 from fgnumba.cli.signals import Ended
 
@@ -87,7 +87,7 @@ if TYPE_CHECKING:
     help="Number of steps in the longest trials: those of the last round of halving, those of optuna that are not "
     "pruned.  [default: 2000]",
 )
-@shared("jobs")
+@shared("trust_code", "jobs")
 @click.option(
     "--out",
     type=FILE,
@@ -146,6 +146,7 @@ def search(
     what = Search(lowest, highest, 16 if count is None else count, powers, steps)
     mapper = mapper_of(jobs)
     settings = configured(config, {name: value for name, value in options.items() if value is not None})
+    trust_the_user()
     dataset = load_data(settings)
     # A model that cannot be built is reported before the file of trials is created.
     written_model(settings, dataset.outputs)

@@ -30,7 +30,7 @@ SECTIONS = {
         *("optimizer", "learning_rate", "decay", "momentum", "nesterov", "weight_decay", "clip_norm"),
         "radius",
     ),
-    "Run folder": ("out", "resume", "checkpoint_every", "keep", "compact"),
+    "Run folder": ("out", "resume", "trust_code", "checkpoint_every", "keep", "compact"),
     "Output": ("quiet", "as_json", "loggers", "help"),
 }
 """The options of ``fgtrain train`` by heading. Commands that share some of them show these under the same headings."""

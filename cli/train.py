@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from fgnumba.cli.completion import LOGGERS, names
-from fgnumba.cli.options import FOLDER, RUN, examples, shared
+from fgnumba.cli.options import FOLDER, RUN, examples, shared, trust_the_user
 from fgnumba.cli.sections import SECTIONS, Sectioned
 
 CONTINUED = ("data", "data_dir", "steps", "epochs")
@@ -120,6 +120,7 @@ CONTINUED = ("data", "data_dir", "steps", "epochs")
     help="Continue the run in the folder RUN from its last checkpoint, with its own settings. --steps or --epochs, "
     "counted from its first step, train it further, also if it has ended.",
 )
+@shared("trust_code")
 @click.option("--quiet", is_flag=True, help="Print nothing but errors.")
 @click.option(
     "--json",
@@ -174,4 +175,5 @@ def train(
     settings = configured(config, given)
     if out is not None:
         run_folder.check_destination(out)
+    trust_the_user()
     return begun(settings, out, Told(quiet, as_json), telemetry, loggers, keeping)

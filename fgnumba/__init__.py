@@ -58,9 +58,9 @@ if TYPE_CHECKING:
         MaxPool2d,
     )
     from fgnumba.layers.losses import BinaryCrossEntropy, Huber, MeanSquaredError, SoftmaxCrossEntropy
+    from fgnumba.layers.own_activation import activation
     from fgnumba.minimization.minimize import minimize
     from fgnumba.minimization.minimum import Minimum
-    from fgnumba.layers.own_activation import activation
     from fgnumba.model.derivatives import forward_gradient, jvp, laplacian
     from fgnumba.model.graph import Graph, Sequential
     from fgnumba.model.nodes import Node

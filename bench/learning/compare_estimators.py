@@ -13,8 +13,8 @@ from fgnumba.bench.learning.curves import Curve, EstimatorResult, draw
 from fgnumba.bench.measure import machine
 from fgnumba.bench.reverse.estimator import RECIPE as REVERSE
 from fgnumba.datasets import Dataset
-from fgnumba.errors import ConfigError, DivergenceError, did_you_mean, printable, shown
-from fgnumba.estimators import RECIPES, Recipe
+from fgnumba.errors import ConfigError, DivergenceError, printable
+from fgnumba.estimators import Recipe, recipe
 from fgnumba.runs.assembly import Assembled, assemble
 from fgnumba.runs.configuration import RunConfig
 from fgnumba.runs.jobs import Mapper
@@ -33,10 +33,7 @@ def recipe_of(name: str) -> Recipe:
     name : str
         Name of an estimator, or ``reverse-mode``.
     """
-    known = {**RECIPES, REVERSE_MODE: REVERSE}
-    if not isinstance(name, str) or name not in known:
-        raise ConfigError(f"estimator: unknown estimator {shown(name)}{did_you_mean(str(name), known)}")
-    return known[name]
+    return REVERSE if name == REVERSE_MODE else recipe(name, (REVERSE_MODE,))
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,8 @@ from fgnumba.datasets.idx_folder import load_emnist_letters, load_idx_folder, na
 from fgnumba.datasets.npz import load_npz
 from fgnumba.datasets.tables import TableDataset, load_table
 from fgnumba.datasets.tables.reading import is_table
-from fgnumba.errors import DatasetError, did_you_mean
+from fgnumba.errors import DatasetError, did_you_mean, shown
+from fgnumba.objects.code import DATASETS_GROUP, external, installed, is_code
 from fgnumba.validation.paths import expanded, path_of
 
 NAMES = ("digits", *REMOTES)
@@ -67,6 +68,7 @@ def load(
         a path to an ``.npz``   keys x_train, y_train, x_test, y_test; bytes above 127 are divided by 255
         a path to a folder      four IDX files, whose names end like MNIST's; or CIFAR-10's binary files
         a path to a table       with `target`: ``.csv``, ``.tsv``, ``.parquet``, or ``.npz`` of columns (n,)
+        an entry point          ``fgnumba.datasets`` of an installed package: a :class:`Dataset`, or what returns one
         ======================= ==============================================================================
 
         A folder that has the same name as a data set is reached by a path such as ``./mnist``. Where a folder holds
@@ -113,6 +115,8 @@ def load(
     ((1438, 8, 8, 1), (359, 8, 8, 1), 10)
     """
     source = os.fsdecode(name)
+    if is_external(source) and target is None and drop is None and data_dir is None:
+        return _external(source)
     if source not in NAMES:
         source = expanded(source, "data", DatasetError)
     if target is not None and source not in NAMES:
@@ -131,6 +135,36 @@ def load(
         folder = fetch(source) if data_dir is None else path_of(data_dir, "data_dir", DatasetError)
         return _NAMED[source](folder, source)
     return _reader(source)(source)
+
+
+def is_external(name: str) -> bool:
+    """Return whether a name is that of another package's data: an entry point, or ``package.module:name``.
+
+    Parameters
+    ----------
+    name : str
+        What was given as data. What is there as a file or folder is no such name.
+    """
+    if name in NAMES or os.path.lexists(name):
+        return False
+    if is_code(name):
+        return True
+    # Names with a suffix or a folder are paths; looking for entry points takes some milliseconds.
+    is_path = os.path.basename(name) != name or os.path.splitext(name)[1]
+    return not is_path and name in installed(DATASETS_GROUP)
+
+
+def _external(name: str) -> Dataset:
+    found = external("data", name, DATASETS_GROUP)
+    if callable(found) and not isinstance(found, Dataset):
+        try:
+            found = found()
+        # It is code of another package, and can raise anything.
+        except Exception as error:
+            raise DatasetError(f"data {shown(name)}: {type(error).__name__}: {error}") from error
+    if not isinstance(found, Dataset):
+        raise DatasetError(f"data {shown(name)} is {shown(found)}; a fgnumba.datasets.Dataset is required")
+    return found
 
 
 _NAMED: dict[str, Callable[[Path, str], Dataset]] = {
@@ -163,7 +197,8 @@ def _reader(source: str) -> Callable[[str], Dataset]:
         )
     if is_npz or Path(source).name != source:
         raise DatasetError(f"{source}: no such file or folder")
-    raise DatasetError(f"no data set is called {source!r}{did_you_mean(source, NAMES)}")
+    known = (*NAMES, *installed(DATASETS_GROUP))
+    raise DatasetError(f"no data set is called {source!r}{did_you_mean(source, known)}")
 
 
 def _digits() -> Dataset:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from fgnumba.datasets import NAMES, Dataset
+from fgnumba.datasets.catalog import is_external
 from fgnumba.datasets.split import judges
 from fgnumba.datasets.tables import TableDataset
 from fgnumba.errors import ConfigError, DatasetError, shown
@@ -237,6 +238,6 @@ def build(config: RunConfig, dataset: Dataset) -> tuple[RunConfig, Graph]:
     paths = {
         name: os.path.abspath(expanded(path, name))
         for name, path in (("data", config.data), ("data_dir", config.data_dir))
-        if path is not None and (name == "data_dir" or path not in NAMES)
+        if path is not None and (name == "data_dir" or not (path in NAMES or is_external(path)))
     }
     return config.updated({"layers": tuple(resolved), "device": model.device, **paths}), model

@@ -18,6 +18,7 @@ from typing import Any, Protocol, TypeVar
 
 from fgnumba.errors import ConfigError, RunError
 from fgnumba.kernels.machine.threads import OVERRIDE, most_threads, thread_count
+from fgnumba.objects.code import trusted, trusting
 from fgnumba.validation import whole_number
 
 Task = TypeVar("Task")
@@ -156,7 +157,7 @@ class Processes:
 
         threads = max(1, thread_count() // self._jobs)
         calls = (
-            joblib.delayed(_call)(function, index, task, threads, os.getpid())
+            joblib.delayed(_call)(function, index, task, threads, os.getpid(), trusted())
             for index, task in enumerate(tasks)
         )
         # joblib sets NUMBA_NUM_THREADS and OMP_NUM_THREADS in the processes' environment before they begin.
@@ -185,12 +186,13 @@ def _interrupts_kept_from_children() -> Iterator[None]:
 
 
 def _call(
-    function: Callable[[Any], Any], index: int, task: Any, threads: int, parent: int
+    function: Callable[[Any], Any], index: int, task: Any, threads: int, parent: int, trust: frozenset[str]
 ) -> tuple[int, Any]:
     _end_with(parent)
     # The variable may have been inherited, and may say more than is this process's share.
     os.environ[OVERRIDE] = str(threads)
-    return index, function(task)
+    with trusting(trust):
+        return index, function(task)
 
 
 @cache

@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import unquote_to_bytes
 
 from fgnumba.errors import ConfigError, shown
+from fgnumba.objects.code import is_code
 from fgnumba.validation.paths import expanded, path_of
 
 URI = "file://"
@@ -100,11 +101,13 @@ def _may_be_path(key: str, name: str) -> bool:
     # Imported here, since options are checked before data sets are read.
     from fgnumba.datasets import NAMES
 
-    return key == "data_dir" or name not in NAMES
+    return key == "data_dir" or (name not in NAMES and not is_code(name))
 
 
 def _is_path(key: str, name: str) -> bool:
     """Return whether a setting can only be meant as a path: what else it might be has a message of its own."""
+    if key == "data" and is_code(name):
+        return False
     return key == "data_dir" or os.path.basename(name) != name or bool(os.path.splitext(name)[1])
 
 

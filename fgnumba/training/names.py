@@ -9,6 +9,7 @@ from fgnumba.estimators import RECIPES, Estimator, Recipe, recipe
 from fgnumba.estimators.weight import WeightPerturbation
 from fgnumba.layers.losses import BinaryCrossEntropy, Huber, Loss, MeanSquaredError, SoftmaxCrossEntropy
 from fgnumba.model.graph import Graph
+from fgnumba.objects.code import LOSSES_GROUP, external, installed, made
 from fgnumba.optimizers import OPTIMIZERS, Optimizer
 from fgnumba.training.defaults import default_learning_rate
 
@@ -30,7 +31,8 @@ def loss_of(given: Loss | str | None) -> Loss:
     Parameters
     ----------
     given : Loss, str or None
-        The loss itself or its name in `LOSSES`. None stands for :class:`fgnumba.SoftmaxCrossEntropy`.
+        The loss itself or its name: in `LOSSES`, that of an entry point ``fgnumba.losses`` of an installed package, or
+        ``package.module:name`` where it is trusted (:mod:`fgnumba.objects.code`). None stands for :class:`fgnumba.SoftmaxCrossEntropy`.
 
     Raises
     ------
@@ -40,8 +42,17 @@ def loss_of(given: Loss | str | None) -> Loss:
     if given is None:
         return SoftmaxCrossEntropy()
     if isinstance(given, str):
-        return LOSSES[_known("loss", given, LOSSES)]()
+        return LOSSES[given]() if given in LOSSES else _loss_of_a_package(given)
     loss: Loss = _object("loss", given, Loss, LOSSES)
+    return loss
+
+
+def _loss_of_a_package(name: str) -> Loss:
+    """Return the loss that ``package.module:name`` or an entry point names."""
+    found = external("loss", name, LOSSES_GROUP)
+    if found is None:
+        _known("loss", name, [*LOSSES, *installed(LOSSES_GROUP)])
+    loss: Loss = made("loss", name, found, Loss)
     return loss
 
 
