@@ -6,7 +6,7 @@ import click
 
 from fgnumba.cli import completion
 from fgnumba.cli.message import say, show
-from fgnumba.cli.options import RUN, examples, shared
+from fgnumba.cli.options import RUN, examples, shared, trust_named
 from fgnumba.cli.sections import Sectioned
 
 
@@ -21,7 +21,7 @@ from fgnumba.cli.sections import Sectioned
 @click.argument("run", type=RUN, metavar="RUN")
 @click.option(
     "--data",
-    shell_complete=completion.names(completion.DATA, or_file=True),
+    shell_complete=completion.names(completion.DATA, or_file=True, group="fgnumba.datasets"),
     metavar="NAME|FILE",
     help="Another data set whose examples have the same shape, as `fgtrain train --data` takes it.  "
     "[default: the data set that the run trained on]",
@@ -51,6 +51,7 @@ def evaluate(run: Path, data: str | None, data_dir: str | None, as_json: bool) -
     from fgnumba.runs.data import for_evaluation
     from fgnumba.storage.json_lines import json_object
 
+    trust_named(data)
     trained = saved_run.read(run)
     dataset = for_evaluation(trained.config, run, trained.labels, trained.data_sha256, data, data_dir)
     if dataset.input_shape != trained.model.input_shape or dataset.outputs > trained.model.outputs:

@@ -119,6 +119,14 @@ def trusted(context: click.Context, parameter: click.Parameter, names: tuple[str
         context.with_resource(trusting(names))
 
 
+def trust_named(name: str | None) -> None:
+    """Allow code to be imported that an option beside a run folder names, until the command ends; None: no option."""
+    from fgnumba.objects.code import is_code, trusting
+
+    if is_code(name):
+        click.get_current_context().with_resource(trusting([str(name)]))
+
+
 def trust_the_user() -> None:
     """Allow all code to be imported that the settings name, until the command ends.
 

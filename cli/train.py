@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from fgnumba.cli.completion import LOGGERS, names
-from fgnumba.cli.options import FOLDER, RUN, examples, shared, trust_the_user
+from fgnumba.cli.options import FOLDER, RUN, examples, shared, trust_named, trust_the_user
 from fgnumba.cli.sections import SECTIONS, Sectioned
 
 CONTINUED = ("data", "data_dir", "steps", "epochs")
@@ -169,6 +169,7 @@ def train(
                     f"--{name.replace('_', '-')} and --resume are both given; "
                     f"a run continues with the settings that it began with"
                 )
+        trust_named(given.get("data"))
         return continued(resume, given, Told(quiet, as_json), keeping)
     from fgnumba.cli.run import Told, begun
 

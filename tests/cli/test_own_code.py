@@ -116,6 +116,8 @@ def test_data_estimator_and_loss_by_name(here, fgtrain):
     assert fgtrain("evaluate", "a").error.startswith("loss is 'own_code:loss', code that")
     trust = [word for name in ("made", "estimator", "loss") for word in ("--trust-code", f"own_code:{name}")]
     assert "accuracy" in fgtrain("evaluate", "a", *trust).out
+    # An option beside the folder is the user's own word.
+    assert "accuracy" in fgtrain("evaluate", "a", *trust[2:], "--data", "own_code:data").out
 
 
 @pytest.mark.parametrize(
