@@ -68,9 +68,8 @@ class Transformation:
         self.writer = Writer(self.scope, vectors, tangent_dispatcher)
         self.constants = _constants(activity)
         # A tangent that is transformed once more has names with marks already: longer ones are new.
-        self.mark = PRIME
-        while any(self.mark in name for name in activity.typed.typemap):
-            self.mark += PRIME
+        self.mark = _unused(PRIME, activity)
+        self.version = _unused(VERSION, activity)
 
     def blocks(self) -> dict[int, ir.Block]:
         """Return the blocks of the tangent's function."""
@@ -89,11 +88,16 @@ class Transformation:
 
     def primal(self, variable: ir.Var) -> ir.Var:
         """Return the variable of a value in the new function."""
-        return self.writer.variable(_renamed(variable.name))
+        return self.writer.variable(self._renamed(variable))
+
+    def _renamed(self, variable: ir.Var) -> str:
+        # Numba numbers the versions of a variable by a dot, and gives new versions numbers of their own.
+        name: str = variable.name
+        return name.replace(".", self.version)
 
     def own(self, variable: ir.Var) -> ir.Var:
         """Return the variable of a tangent."""
-        return self.writer.variable(_renamed(variable.name) + self.mark)
+        return self.writer.variable(self._renamed(variable) + self.mark)
 
     def active(self, variable: Any) -> bool:
         """Return whether a variable carries a tangent."""
@@ -379,9 +383,12 @@ class Transformation:
         return True
 
 
-def _renamed(name: str) -> str:
-    # Numba numbers the versions of a variable by a dot, and gives new versions numbers of their own.
-    return name.replace(".", VERSION)
+def _unused(letter: str, activity: Activity) -> str:
+    """Return a letter repeated as often as it is in no variable's name."""
+    mark = letter
+    while any(mark in name for name in activity.typed.typemap):
+        mark += letter
+    return mark
 
 
 def _with_variables(value: Any, change: Any) -> Any:
