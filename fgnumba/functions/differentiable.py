@@ -9,6 +9,7 @@ from numba import njit, typeof, types
 from numba.core import ir
 from numba.core.compiler import CompilerBase, DefaultPassBuilder
 from numba.core.compiler_machinery import FunctionPass, register_pass
+from numba.core.cpu import ParallelOptions
 from numba.core.ir_utils import build_definitions
 from numba.extending import is_jitted, typeof_impl
 
@@ -58,6 +59,8 @@ class _TangentCompiler(CompilerBase):
         if any(True for _ in vectors_in(tuple(self.state.args))):
             self.state.flags.no_cpython_wrapper = True
             self.state.flags.no_cfunc_wrapper = True
+            # Numba knows no sums of vectors over threads. A gradient's passes run on several threads instead.
+            self.state.flags.auto_parallel = ParallelOptions(False)
         passes = self.untyped_pipeline(self.state)
         for part in (
             DefaultPassBuilder.define_typed_pipeline(self.state),
@@ -112,7 +115,8 @@ class _Tangent:
         activity = analysed(typed, self.primal.py_func, given)
         checked_arguments(activity, self.nondiff)
         vectors = next(vectors_in(kinds[count:]), None)
-        return Transformation(activity, self.tangents, vectors, tangent_of, self.parallel)
+        parallel = self.parallel and vectors is None
+        return Transformation(activity, self.tangents, vectors, tangent_of, parallel)
 
     def statements(self, kinds: tuple[types.Type, ...], func_id: Any) -> ir.FunctionIR:
         """Return the tangent's statements."""

@@ -8,7 +8,7 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-from numba import njit
+from numba import njit, prange
 from numba.core import types
 from numba.extending import overload
 
@@ -134,9 +134,9 @@ _SPACE = {
 }
 
 
-def compiled(name: str, lines: list[str], **space: Any) -> Any:
+def compiled(name: str, lines: list[str], parallel: bool = False, **space: Any) -> Any:
     """Return the Numba function whose source is `lines`, a definition of `name`."""
-    return kept(njit(generated(name, lines, **_SPACE, **space)))
+    return kept(njit(parallel=parallel)(generated(name, lines, **_SPACE, **space)))
 
 
 def _call(names: list[str], here: str, seed: str) -> str:
@@ -160,14 +160,22 @@ def gradient_driver(primal: Any, position: int, chunk: int | None) -> Any:
         f"    _count = leaf_count({here})",
         f"    _zero = _zero_for({here})",
         f"    _numbers = empty(_count, _dtype_of({here}))",
-        f"    for _first in range(0, _count, {width}):",
+        f"    for _pass in _passes((_count + {width - 1}) // {width}):",
+        f"        _first = {width} * _pass",
         f"        _value, _tangent = _function({_call(names, here, f'seeded({here}, _zero, _first)')})",
         f"        for _index in range(min({width}, _count - _first)):",
         "            _numbers[_first + _index] = one_lane(_tangent, _index)",
         f"    return shaped({here}, _numbers, 0)",
     ]
+    parallel = chunk is not None and bool(primal.targetoptions.get("parallel"))
     driver = compiled(
-        "gradient", lines, _function=tangent_of(primal), _zero_for=zero_maker(chunk), _dtype_of=dtype_for
+        "gradient",
+        lines,
+        parallel,
+        _function=tangent_of(primal),
+        _zero_for=zero_maker(chunk),
+        _dtype_of=dtype_for,
+        _passes=prange if parallel else range,
     )
     if chunk is not None:
         TWINS[driver] = lambda: gradient_driver(primal, position, None)
