@@ -64,7 +64,7 @@ SCALAR_FUNCTIONS: dict[str, ScalarFunction] = {
     **_unary(
         exp="y",
         exp2=f"y * {LOG_2}",
-        expm1="y + 1",
+        expm1="exp(x)",
         log="1 / x",
         log2=f"1 / (x * {LOG_2})",
         log10=f"1 / (x * {LOG_10})",

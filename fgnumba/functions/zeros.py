@@ -56,6 +56,8 @@ def empty_beside(array: Any, zero: Any) -> Any:
 
 @overload(empty_beside, strict=False)
 def _empty_beside(array: Any, zero: Any) -> Any:
+    if not isinstance(array, types.Array):
+        return None
     dtype = array.dtype
     if not isinstance(zero, Tangents):
         return lambda array, zero: np.empty(array.shape, dtype)
