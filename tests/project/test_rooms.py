@@ -88,7 +88,14 @@ PUBLIC = {
 COMMANDS = (
     *("fgnumba", "fgnumba.bench.compare", "fgnumba.bench.cuda", "fgnumba.bench.cuda_gate"),
     *("fgnumba.bench.neighbours", "fgnumba.bench.results", "fgnumba.bench.revisions"),
-    *("tests.determinism_run", "tests.fuzz", "tests.guarded", "tests.processors", "tests.state_machine"),
+    *(
+        "tests.determinism_run",
+        "tests.functions.differential",
+        "tests.fuzz",
+        "tests.guarded",
+        "tests.processors",
+        "tests.state_machine",
+    ),
 )
 LARGEST_RING = 3
 
