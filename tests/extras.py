@@ -7,7 +7,7 @@ import sys
 
 PACKAGES = (
     *("torch", "onnx", "onnxruntime", "optuna", "pandas", "polars", "pyarrow", "narwhals", "tensorboard"),
-    *("tensorboardX", "mlflow", "wandb", "trackio", "sqlalchemy", "alembic"),
+    *("tensorboardX", "mlflow", "wandb", "trackio", "sqlalchemy", "alembic", "jax"),
 )
 _NAMED = re.compile(rf"""importorskip\((?:"(?:{"|".join(PACKAGES)})["."]|library|package)""")
 
