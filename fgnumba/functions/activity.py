@@ -7,7 +7,6 @@ to one of them. Statements are gone through until nothing changes, so that loops
 An operation on an active variable that has no rule is an error here, before anything is compiled.
 """
 
-import inspect
 import operator
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -16,15 +15,16 @@ from typing import Any, NoReturn
 from numba.core import ir, types
 
 from fgnumba.errors import DifferentiationError
-from fgnumba.functions.carriers import carries, carries_nothing, holds_arrays
+from fgnumba.functions.called import arguments_of, bound, function_called, kind_of
+from fgnumba.functions.carriers import carries, carries_nothing, hides, holds_arrays
+from fgnumba.functions.memory import ITEMS, follow_memory, together
 from fgnumba.functions.names import NAMES
 from fgnumba.functions.partials import SCALAR_FUNCTIONS
-from fgnumba.functions.registry import METHODS, RULES, Rule
+from fgnumba.functions.registry import RULES, Rule
 from fgnumba.functions.typed import TypedFunction, typed_function
 
 # Expressions that move values and keep what they name.
 MOVES = frozenset(("getiter", "iternext", "pair_first", "exhaust_iter", "cast", "build_tuple", "build_list"))
-ITEMS = frozenset(("getitem", "static_getitem", "typed_getitem"))
 ARRAY_VIEWS = frozenset(("T", "real", "flat"))
 _SIZES = frozenset(("shape", "size", "ndim", "dtype", "itemsize", "strides", "nbytes"))
 
@@ -51,6 +51,7 @@ class Activity:
     changed: bool = True
     returns_active: bool = False
     returned: set[str] = field(default_factory=set)
+    written: set[str] = field(default_factory=set)
 
     def group(self, name: str) -> str:
         """Return the variable that stands for all that name the same memory."""
@@ -66,10 +67,19 @@ class Activity:
         """Return whether an argument is active: given so, or written to with an active value."""
         return self.given[index] or self.group(f"arg.{self.typed.func_ir.arg_names[index]}") in self.roots
 
+    def writes_argument(self, index: int) -> bool:
+        """Return whether the function may write to an argument's memory."""
+        own = self.group(f"arg.{self.typed.func_ir.arg_names[index]}")
+        return any(self.group(name) == own for name in self.written)
+
+    def argument_groups(self) -> list[str]:
+        """Return for each argument the variable that stands for its memory."""
+        return [self.group(f"arg.{name}") for name in self.typed.func_ir.arg_names]
+
     def aliased_arguments(self) -> tuple[bool, ...]:
         """Return for each argument whether the value that is returned may name its memory."""
         groups = {self.group(name) for name in self.returned}
-        return tuple(self.group(f"arg.{name}") in groups for name in self.typed.func_ir.arg_names)
+        return tuple(group in groups for group in self.argument_groups())
 
     def kind(self, variable: ir.Var) -> types.Type:
         """Return a variable's type."""
@@ -163,8 +173,12 @@ _OPEN: set[Any] = set()
 
 
 def _flow(activity: Activity, statement: Any) -> None:
+    follow_memory(activity, statement)
     if isinstance(statement, ir.Assign):
         _assign(activity, statement)
+        kind = activity.kind(statement.target)
+        if hides(kind) and activity.is_active(statement.target):
+            activity.refuse(f"a value of type {kind}", statement.loc)
     elif isinstance(statement, (ir.SetItem, ir.StaticSetItem)):
         _store(activity, statement)
     elif isinstance(statement, ir.Return):
@@ -189,21 +203,14 @@ def _store(activity: Activity, statement: Any) -> None:
 
 def _assign(activity: Activity, statement: ir.Assign) -> None:
     target, value = statement.target, statement.value
-    if isinstance(value, ir.Arg):
-        _same_memory(activity, target, f"arg.{value.name}")
-    elif isinstance(value, ir.Var):
-        _same_memory(activity, target, value.name)
+    if isinstance(value, (ir.Arg, ir.Var)):
+        source = f"arg.{value.name}" if isinstance(value, ir.Arg) else value.name
+        if activity.group(source) in activity.roots and carries(activity.kind(target)):
+            activity.activate(target.name)
     elif isinstance(value, ir.Yield):
         activity.refuse("a generator", statement.loc)
     elif isinstance(value, ir.Expr):
         _expression(activity, target, value, statement.loc)
-
-
-def _same_memory(activity: Activity, target: ir.Var, source: str) -> None:
-    if holds_arrays(activity.kind(target)):
-        activity.join(source, target.name)
-    elif activity.group(source) in activity.roots and carries(activity.kind(target)):
-        activity.activate(target.name)
 
 
 def _expression(activity: Activity, target: ir.Var, value: ir.Expr, loc: ir.Loc) -> None:
@@ -212,14 +219,6 @@ def _expression(activity: Activity, target: ir.Var, value: ir.Expr, loc: ir.Loc)
     if value.op == "call":
         _call(activity, target, value, loc)
         return
-    shares = value.op in MOVES or value.op in ITEMS or (value.op == "getattr" and value.attr not in _SIZES)
-    shares = shares or (value.op == "inplace_binop" and isinstance(kind, types.Array))
-    if shares and holds_arrays(kind):
-        # An index and a right-hand side are read; their memory is not kept.
-        kept = {"inplace_binop": "lhs"}.get(value.op, "value" if value.op in ITEMS else None)
-        for operand in operands if kept is None else [getattr(value, kept)]:
-            if holds_arrays(activity.kind(operand)):
-                activity.join(operand.name, target.name)
     if not any(activity.is_active(operand) for operand in operands):
         return
     _checked_expression(activity, value, kind, loc)
@@ -287,46 +286,18 @@ def _gives_no_number(function: Any) -> bool:
     )
 
 
-def function_called(activity: Activity, value: ir.Expr) -> tuple[Any, ir.Var | None]:
-    """Return the function that an expression calls, and the array of whose methods it is one."""
-    kind = activity.typed.typemap[value.func.name]
-    if isinstance(kind, types.BoundFunction):
-        definition = activity.definition(value.func)
-        method = kind.typing_key if isinstance(kind.typing_key, str) else definition.attr
-        return METHODS.get((type(kind.this).__name__, definition.attr), method), definition.value
-    if isinstance(kind, types.Dispatcher):
-        return kind.dispatcher, None
-    if isinstance(kind, (types.NumberClass, types.NamedTupleClass)):
-        return kind, None
-    if isinstance(kind, types.Function):
-        return kind.typing_key, None
-    return kind, None
-
-
-def arguments_of(value: ir.Expr, owner: ir.Var | None) -> tuple[list[Any], dict[str, Any]]:
-    """Return a call's positional arguments, a method's array first, and its arguments by name."""
-    return [*([] if owner is None else [owner]), *value.args], dict(value.kws)
-
-
-def bound(dispatcher: Any, positional: list[Any], named: dict[str, Any]) -> list[Any]:
-    """Return one value for each parameter of a Python function; defaults where a call gives none."""
-    filled = inspect.signature(dispatcher.py_func).bind(*positional, **named)
-    filled.apply_defaults()
-    return list(filled.arguments.values())
-
-
 def _call(activity: Activity, target: ir.Var, value: ir.Expr, loc: ir.Loc) -> None:
     function, owner = function_called(activity, value)
-    if isinstance(activity.typed.typemap[value.func.name], types.Dispatcher):
+    if isinstance(activity.kind(value.func), types.ObjModeDispatcher):
+        if any(activity.is_active(operand) for operand in value.list_vars()):
+            activity.refuse("a block in object mode", loc)
+        return
+    if isinstance(activity.kind(value.func), types.Dispatcher):
         _call_of_function(activity, target, value, loc)
         return
     positional, named = arguments_of(value, owner)
     operands = [*positional, *named.values(), *([value.vararg] if value.vararg is not None else [])]
     rule = RULES.get(function)
-    if rule is not None and rule.views and holds_arrays(activity.kind(target)):
-        for operand in operands:
-            if holds_arrays(activity.kind(operand)):
-                activity.join(operand.name, target.name)
     active = [operand for operand in operands if activity.is_active(operand)]
     if not active:
         return
@@ -369,9 +340,7 @@ def _call_of_function(activity: Activity, target: ir.Var, value: ir.Expr, loc: i
             activity.refuse(f"a call of {dispatcher.py_func.__name__} with *arguments", loc)
         return
     values = bound(dispatcher, *arguments_of(value, None))
-    arrays = holds_arrays(activity.kind(target)) or any(
-        isinstance(one, ir.Var) and holds_arrays(activity.kind(one)) for one in values
-    )
+    arrays = any(isinstance(one, ir.Var) and holds_arrays(activity.kind(one)) for one in values)
     given = tuple(activity.is_active(one) for one in values)
     if not any(given) and not arrays:
         return
@@ -379,21 +348,26 @@ def _call_of_function(activity: Activity, target: ir.Var, value: ir.Expr, loc: i
     if any(isinstance(one, tuple) and not isinstance(one, ir.Var) and one for one in values):
         activity.refuse(f"a call of {dispatcher.py_func.__name__}, which takes *arguments,", loc)
     inner = activity_of(dispatcher, kinds, given)
-    aliased = inner.aliased_arguments()
+    aliased, groups = inner.aliased_arguments(), inner.argument_groups()
     for index, one in enumerate(values):
-        if isinstance(one, ir.Var):
-            if inner.active_argument(index) and not given[index]:
-                activity.activate(one.name)
-            if aliased[index] and holds_arrays(activity.kind(target)) and holds_arrays(activity.kind(one)):
-                activity.join(one.name, target.name)
+        if not isinstance(one, ir.Var):
+            continue
+        if inner.active_argument(index) and not given[index]:
+            activity.activate(one.name)
+        if inner.writes_argument(index):
+            activity.written.add(one.name)
+        if aliased[index]:
+            together(activity, [one, target])
+        together(
+            activity,
+            [
+                one,
+                *(
+                    other
+                    for other, group in zip(values, groups, strict=True)
+                    if group == groups[index] and isinstance(other, ir.Var)
+                ),
+            ],
+        )
     if inner.returns_active and carries(activity.kind(target)):
         activity.activate(target.name)
-
-
-def kind_of(activity: Activity, value: Any) -> types.Type:
-    """Return the type of an argument of a call: of a variable, or of a default."""
-    from numba import typeof
-
-    if isinstance(value, ir.Var):
-        return types.unliteral(activity.kind(value))
-    return typeof(value)

@@ -29,7 +29,7 @@ def carries(kind: types.Type) -> bool:
         return carries(kind.first_type)
     if isinstance(kind, types.SimpleIteratorType):
         return carries(kind.yield_type)
-    if isinstance(kind, (types.List, types.ListType)):
+    if isinstance(kind, types.List):
         return carries(kind.dtype)
     if isinstance(kind, types.SimpleIterableType):
         return carries(kind.iterator_type)
@@ -54,18 +54,35 @@ def carries_nothing(kind: types.Type) -> bool:
     return isinstance(kind, _PLAIN) or kind in (types.none, types.boolean)
 
 
+_NO_MEMORY = (
+    *(
+        types.Number,
+        types.Boolean,
+        types.Literal,
+        types.UnicodeType,
+        types.UnicodeCharSeq,
+        types.CharSeq,
+        types.Bytes,
+    ),
+    *(types.SliceType, types.NPDatetime, types.NPTimedelta, types.EnumMember, types.FunctionType),
+    *(types.Opaque, types.Phantom, types.Dummy, Tangents),
+)
+
+
 def holds_arrays(kind: types.Type) -> bool:
-    """Return whether a value of this type is memory that another variable can name, too."""
+    """Return whether a value of this type is, or may hold, memory that another variable can name, too."""
     if isinstance(kind, types.BaseTuple):
         return any(holds_arrays(member) for member in kind.types)
     if isinstance(kind, types.Pair):
         return holds_arrays(kind.first_type)
     if isinstance(kind, types.Optional):
         return holds_arrays(kind.type)
-    if isinstance(kind, (types.SimpleIteratorType, types.SimpleIterableType)):
-        # An iterator reads an array as long as it lives.
-        return True
-    return isinstance(kind, (types.Array, types.List, types.ListType))
+    return not isinstance(kind, _NO_MEMORY)
+
+
+def hides(kind: types.Type) -> bool:
+    """Return whether a value of this type may hold floats or arrays of which tangents know nothing, as a dictionary."""
+    return holds_arrays(kind) and not carries(kind) and not carries_nothing(kind)
 
 
 def tangent_type(kind: types.Type, vectors: Tangents | None) -> types.Type:

@@ -13,17 +13,14 @@ from numba.core import ir, types
 
 from fgnumba.errors import DifferentiationError
 from fgnumba.functions.activity import (
-    ITEMS,
     Activity,
     activity_of,
-    arguments_of,
-    bound,
-    function_called,
     is_zero,
-    kind_of,
 )
 from fgnumba.functions.array_expressions import in_place_kernel, write_array_expression
+from fgnumba.functions.called import arguments_of, bound, function_called, kind_of
 from fgnumba.functions.carriers import carries
+from fgnumba.functions.memory import ITEMS
 from fgnumba.functions.names import NAMES
 from fgnumba.functions.registry import RULES
 from fgnumba.functions.rules import tangent_of_call
