@@ -242,7 +242,7 @@ def _linear(function: Any, rule: Rule, names: tuple[str, ...]) -> Any:
         value = f"d_{name}" if name in rule.differentiated else name
         inner.append(value if rule.arguments[index] == name else f"{name}={value}")
     lines = [
-        f"def tangent(y, {', '.join((*rule.arguments, *tangents))}, zero):",
+        f"def tangent(_y, {', '.join((*rule.arguments, *tangents))}, _zero):",
         f"    return function({', '.join(inner)})",
     ]
     return njit(**INNER)(generated("tangent", lines, function=function))
