@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
+import numpy as np
 from numba.core import ir, types
 
 from fgnumba.errors import DifferentiationError
@@ -19,7 +20,7 @@ from fgnumba.functions.called import arguments_of, bound, function_called, kind_
 from fgnumba.functions.carriers import carries, carries_nothing, hides, holds_arrays
 from fgnumba.functions.memory import ITEMS, follow_memory, together
 from fgnumba.functions.names import NAMES
-from fgnumba.functions.partials import SCALAR_FUNCTIONS
+from fgnumba.functions.partials import ANALYTIC, SCALAR_FUNCTIONS
 from fgnumba.functions.registry import RULES, Rule
 from fgnumba.functions.typed import TypedFunction, typed_function
 
@@ -238,7 +239,7 @@ def _checked_expression(activity: Activity, value: ir.Expr, kind: types.Type, lo
     """Refuse an expression of active operands that has no rule."""
     if value.op in MOVES or value.op in ITEMS or value.op in ("pair_second", "arrayexpr"):
         if value.op == "arrayexpr":
-            _checked_tree(activity, value.expr, loc)
+            _checked_tree(activity, value.expr, value.list_vars(), loc)
         return
     if value.op == "getattr":
         owner = activity.kind(value.value)
@@ -251,24 +252,38 @@ def _checked_expression(activity: Activity, value: ir.Expr, kind: types.Type, lo
             return
         activity.refuse(f"attribute {value.attr!r} of {owner}", loc)
     if value.op in ("binop", "inplace_binop", "unary"):
-        if carries_nothing(kind) or value.fn in NAMES or value.fn in RULES:
-            return
         if isinstance(kind, types.BaseTuple) and value.fn is operator.add:
+            return
+        numbers = isinstance(kind, (types.Number, types.Array))
+        if carries_nothing(kind) or (numbers and (value.fn in NAMES or value.fn in RULES)):
+            _check_complex(activity, value.fn, value.list_vars(), loc)
             return
         activity.refuse(f"operator {value.fn.__name__}", loc)
     if not carries_nothing(kind):
         activity.refuse(f"{value.op} of a value that carries a tangent", loc)
 
 
-def _checked_tree(activity: Activity, tree: Any, loc: ir.Loc) -> None:
+def _check_complex(activity: Activity, function: Any, operands: list[ir.Var], loc: ir.Loc) -> None:
+    """Refuse a function of complex numbers whose partial derivatives in the table are for real ones."""
+    name = NAMES.get(function)
+    if name is None or name in ANALYTIC or is_constant(function):
+        return
+    for operand in operands:
+        kind = activity.kind(operand)
+        if isinstance(kind.dtype if isinstance(kind, types.Array) else kind, types.Complex):
+            activity.refuse(f"{name} of complex numbers", loc)
+
+
+def _checked_tree(activity: Activity, tree: Any, leaves: list[ir.Var], loc: ir.Loc) -> None:
     """Refuse an array expression if a function in it has no rule."""
     if not isinstance(tree, tuple):
         return
     function, operands = tree
     if function not in NAMES and not _gives_no_number(function):
         activity.refuse(f"{getattr(function, '__name__', function)} of arrays", loc)
+    _check_complex(activity, function, leaves, loc)
     for operand in operands:
-        _checked_tree(activity, operand, loc)
+        _checked_tree(activity, operand, leaves, loc)
 
 
 _COMPARISONS = frozenset(
@@ -280,9 +295,9 @@ _COMPARISONS = frozenset(
 
 
 def _gives_no_number(function: Any) -> bool:
-    kinds = getattr(function, "types", None)
+    # A function under @vectorize lists the types for which it was compiled so far, which says nothing of others.
     return function in _COMPARISONS or (
-        isinstance(kinds, list) and all(kind.split("->")[1][0] in "?bhilqBHILQ" for kind in kinds)
+        isinstance(function, np.ufunc) and all(kind.split("->")[1][0] in "?bhilqBHILQ" for kind in function.types)
     )
 
 
@@ -309,13 +324,24 @@ def _call(activity: Activity, target: ir.Var, value: ir.Expr, loc: ir.Loc) -> No
     if not (
         rule is not None
         or isinstance(function, types.NamedTupleClass)
-        or (function in NAMES and not named)
+        or (_is_scalar_call(activity, function, positional) and not named)
         or (isinstance(function, types.NumberClass) and isinstance(function.instance_type, types.Number))
         or function in (float, complex, tuple)
     ):
         activity.refuse(_shown(function), loc)
+    if rule is None:
+        _check_complex(activity, function, operands, loc)
     if carries(kind):
         activity.activate(target.name)
+
+
+def _is_scalar_call(activity: Activity, function: Any, positional: list[Any]) -> bool:
+    """Return whether a call is one of the table's functions, with no array in which to put the result."""
+    name = NAMES.get(function)
+    if name is None or any(isinstance(activity.kind(one), types.Array) for one in positional):
+        return False
+    count = len(SCALAR_FUNCTIONS[name].arguments)
+    return len(positional) == count or (function in (max, min) and len(positional) > 1)
 
 
 def is_zero(function: Any, kind: types.Type, rule: Rule | None) -> bool:

@@ -24,36 +24,97 @@ PREAMBLE = {
 SCALARS: dict[str, str] = {
     **{
         f"np.{name}": f"np.{name}(s)"
-        for name in (
-            "absolute fabs exp exp2 expm1 square sin cos tan arcsin arccos arctan sinh cosh tanh arcsinh arctanh degrees "
-            "radians deg2rad rad2deg sinc reciprocal negative positive conjugate nan_to_num real"
-        ).split()
+        for name in [
+            "absolute",
+            "fabs",
+            "exp",
+            "exp2",
+            "expm1",
+            "square",
+            "sin",
+            "cos",
+            "tan",
+            "arcsin",
+            "arccos",
+            "arctan",
+            "sinh",
+            "cosh",
+            "tanh",
+            "arcsinh",
+            "arctanh",
+            "degrees",
+            "radians",
+            "deg2rad",
+            "rad2deg",
+            "sinc",
+            "reciprocal",
+            "negative",
+            "positive",
+            "conjugate",
+            "nan_to_num",
+            "real",
+        ]
     },
-    **{f"np.{name}": f"np.{name}(p)" for name in "log log2 log10 log1p sqrt cbrt".split()},
+    **{f"np.{name}": f"np.{name}(p)" for name in ["log", "log2", "log10", "log1p", "sqrt", "cbrt"]},
     "np.arccosh": "np.arccosh(1.0 + p)",
     **{
         f"math.{name}": f"math.{name}(s)"
-        for name in (
-            "acos asin asinh atan atanh cos cosh degrees erf erfc exp exp2 expm1 fabs radians sin sinh tan tanh"
-        ).split()
+        for name in [
+            "acos",
+            "asin",
+            "asinh",
+            "atan",
+            "atanh",
+            "cos",
+            "cosh",
+            "degrees",
+            "erf",
+            "erfc",
+            "exp",
+            "exp2",
+            "expm1",
+            "fabs",
+            "radians",
+            "sin",
+            "sinh",
+            "tan",
+            "tanh",
+        ]
     },
-    **{f"math.{name}": f"math.{name}(p)" for name in "gamma lgamma log log10 log1p log2 sqrt".split()},
+    **{
+        f"math.{name}": f"math.{name}(p)"
+        for name in ["gamma", "lgamma", "log", "log10", "log1p", "log2", "sqrt"]
+    },
     "math.acosh": "math.acosh(1.0 + p)",
     "math.frexp": "math.frexp(s)[0]",
 }
 PAIRS: dict[str, str] = {
     **{
         f"np.{name}": f"np.{name}(s, p)"
-        for name in (
-            "add subtract multiply divide maximum minimum fmax fmin arctan2 hypot copysign logaddexp logaddexp2 "
-            "fmod remainder nextafter"
-        ).split()
+        for name in [
+            "add",
+            "subtract",
+            "multiply",
+            "divide",
+            "maximum",
+            "minimum",
+            "fmax",
+            "fmin",
+            "arctan2",
+            "hypot",
+            "copysign",
+            "logaddexp",
+            "logaddexp2",
+            "fmod",
+            "remainder",
+            "nextafter",
+        ]
     },
     "np.power": "np.power(p, s)",
     "np.float_power": "np.float_power(p, s)",
     "np.ldexp": "np.ldexp(s, 3)",
     "np.divmod": "np.divmod(5.0 * p, s)[1]",
-    **{f"math.{name}": f"math.{name}(s, p)" for name in "atan2 copysign hypot nextafter".split()},
+    **{f"math.{name}": f"math.{name}(s, p)" for name in ["atan2", "copysign", "hypot", "nextafter"]},
     "math.pow": "math.pow(p, s)",
     "math.ldexp": "math.ldexp(s, 3)",
     "abs": "abs(s)",
@@ -95,7 +156,17 @@ REDUCTIONS: dict[str, str] = {
 WITHOUT_NAN: dict[str, str] = {
     **{
         f"np.{name}": f"np.{name}(a)"
-        for name in ("nanmax nanmin nansum nanmean nanvar nanstd nanprod nancumsum nancumprod").split()
+        for name in [
+            "nanmax",
+            "nanmin",
+            "nansum",
+            "nanmean",
+            "nanvar",
+            "nanstd",
+            "nanprod",
+            "nancumsum",
+            "nancumprod",
+        ]
     },
 }
 STATISTICS: dict[str, str] = {

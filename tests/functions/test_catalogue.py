@@ -2,19 +2,37 @@
 
 import inspect
 import math
+import operator
 from typing import Any
 
 import numpy as np
 import pytest
-from numba import njit, types
+from numba import float64, njit, objmode, types, vectorize
+from numba.experimental import jitclass
 
 from fgnumba.errors import DifferentiationError
 from fgnumba.functions.differentiable import tangent_of
 from tests.functions.catalogue import numba_functions
 from tests.functions.function_cases import GROUPS, PREAMBLE, names_in
+from tests.functions.function_page import PAGE, refused_row, supported
 from tests.functions.zero_cases import REFUSED, WITHOUT_NUMBERS, ZEROS
 
-SPACE = {"np": np, "math": math}
+
+@vectorize
+def squared(x):
+    return x * x
+
+
+@jitclass([("value", float64)])
+class Box:
+    def __init__(self):
+        self.value = 0.0
+
+    def put(self, value):
+        self.value = value
+
+
+SPACE = {"np": np, "math": math, "operator": operator, "squared": squared, "Box": Box, "objmode": objmode}
 
 
 def looked_up(name: str) -> Any:
@@ -47,16 +65,30 @@ def refusal(body: str, space: dict[str, Any] | None = None) -> str:
     return ""
 
 
-@pytest.mark.parametrize("name", [name for name in REFUSED])
-def test_functions_without_a_rule_are_refused_by_name_and_line(name: str) -> None:
+def refusal_of(name: str) -> str:
+    """Return the message with which a function of the cases is refused."""
     body = f"y = {REFUSED[name]}"
     if name == "np.nditer":
         body = "y = 0.0\nfor value in np.nditer(a):\n    y += value.item()"
-    message = refusal(body)
+    return refusal(body)
+
+
+@pytest.mark.parametrize("name", list(REFUSED))
+def test_functions_without_a_rule_are_refused_by_name_and_line(name: str) -> None:
+    message = refusal_of(name)
     assert message.startswith("refused: ")
     assert name.rsplit(".")[-1] in message
     assert "program.py:" in message
     assert len(message.splitlines()) == 1
+    assert refused_row(name, message) in PAGE.read_text(encoding="utf-8").splitlines()
+
+
+def test_the_page_lists_all_functions() -> None:
+    """``python -m tests.functions.function_page`` writes the page anew."""
+    page = PAGE.read_text(encoding="utf-8")
+    assert page.startswith(supported())
+    rows = page.removeprefix(supported()).splitlines()
+    assert [row.split("`")[1] for row in rows if row] == sorted(REFUSED)
 
 
 OPERATIONS = {
@@ -70,20 +102,24 @@ OPERATIONS = {
     "sum of lists": "y = [s] + [1.0]",
     "product of lists": "y = [s] * 2",
     "set": "y = {s, 1.0}",
-    "string": "y = str(s)",
     "arguments in a tuple": "y = max(*(s, p))",
-    "astype with a copy": "y = x.astype(np.float32, False)",
+    "exp with a place for the result": "y = np.zeros(4)\nnp.exp(a, y)",
+    "an operator in place as a function": "y = np.zeros(4)\noperator.iadd(y, a)",
+    "a function under vectorize": "y = squared(a)",
+    "a method of a class": "box = Box()\nbox.put(s)",
+    "an attribute of a class": "box = Box()\nbox.value = s",
+    "Python's own objects": "with objmode(y='float64'):\n    y = float(s)\nx[0] = y",
     "dot with a place for the result": "y = np.zeros(3)\nnp.dot(A, b, y)",
     "clip with a place for the result": "y = np.zeros(4)\nnp.clip(a, 0.0, 1.0, y)",
     "sum with a type": "y = np.sum(a, dtype=np.float64)",
-    "angle of a complex number": "y = abs(s + 1j)",
+    "absolute value of a complex number": "y = abs(s + 1j)",
 }
 
 
 @pytest.mark.parametrize("operation", list(OPERATIONS))
 def test_operations_without_a_rule_are_refused_by_line(operation: str) -> None:
     message = refusal(OPERATIONS[operation])
-    assert message.startswith("refused: ")
+    assert message.startswith("refused")
     assert "program.py:" in message
 
 

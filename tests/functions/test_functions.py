@@ -7,9 +7,8 @@ import pytest
 from numba import njit
 
 import fgnumba as fg
-from tests.functions.catalogue import numba_functions
 from tests.functions.function_cases import DIRECTION, GROUPS, POINT, program_of
-from tests.functions.zero_cases import REFUSED, WITHOUT_NUMBERS, ZEROS
+from tests.functions.zero_cases import ZEROS
 from tests.tolerances_functions import DIFFERENCE, SAME_FUNCTION, SECOND_DIFFERENCE
 
 # One program of numbers and one of arrays run always; the others take some minutes to compile.

@@ -93,7 +93,7 @@ class _Call:
         """Write the call of the same function of the tangents."""
         positional: list[ir.Var] = []
         named: list[tuple[str, ir.Var]] = []
-        for name, default in self._with_defaults():
+        for name in self.rule.arguments:
             if name not in self.values:
                 continue
             value = self.values[name]

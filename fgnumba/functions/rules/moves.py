@@ -35,7 +35,7 @@ same(np.vstack, "*tup")
 # NumPy warns where it is asked for this old name of vstack.
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)
-    same(np.row_stack, "*tup")
+    same(np.row_stack, "*tup")  # noqa: NPY201
 same(np.hstack, "*tup")
 same(np.dstack, "*tup")
 same(np.column_stack, "*tup")

@@ -87,7 +87,7 @@ def _right_product(da: Any, b: Any) -> Any:
         return column
 
     def matrix(da, b):
-        m, k, t = da.shape
+        m, _, t = da.shape
         result = np.empty((m, b.shape[1], t), da.dtype)
         turned = b.T
         for index in range(m):

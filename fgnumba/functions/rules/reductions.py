@@ -1,7 +1,7 @@
 """Sums, products, extremes and moments of arrays.
 
-Sources: for var, d Σ (x − m)² / n = 2/n Σ (x − m) dx, since the deviations add up to 0. Where several elements tie for a
-maximum or minimum, each has an equal share of the tangent.
+Sources: for var, d Σ (x − m)² / n = 2/n Σ (x − m) dx, since the deviations add up to 0. Where several elements tie for
+a maximum or minimum, each has an equal share of the tangent.
 """
 
 import builtins
@@ -124,37 +124,34 @@ def _nanprod(y, a, da, zero):
 @formula(np.cumprod, "*a", several=True)
 def _cumprod(y, a, da, zero):
     result = zeros_beside(y, zero)
-    change, before, index = zero, 1.0, 0
-    for place in np.ndindex(a.shape):
+    change, before = zero, 1.0
+    for index, place in enumerate(np.ndindex(a.shape)):
         change = change * like(zero, a[place]) + da[place] * like(zero, before)
         before = before * a[place]
         result[index] = change
-        index += 1
     return result
 
 
 @formula(np.nancumprod, "*a", several=True)
 def _nancumprod(y, a, da, zero):
     result = zeros_beside(y, zero)
-    change, before, index = zero, 1.0, 0
-    for place in np.ndindex(a.shape):
+    change, before = zero, 1.0
+    for index, place in enumerate(np.ndindex(a.shape)):
         if not np.isnan(a[place]):
             change = change * like(zero, a[place]) + da[place] * like(zero, before)
             before = before * a[place]
         result[index] = change
-        index += 1
     return result
 
 
 @formula(np.nancumsum, "*a", several=True, curved=False)
 def _nancumsum(y, a, da, zero):
     result = zeros_beside(y, zero)
-    change, index = zero, 0
-    for place in np.ndindex(a.shape):
+    change = zero
+    for index, place in enumerate(np.ndindex(a.shape)):
         if not np.isnan(a[place]):
             change += da[place]
         result[index] = change
-        index += 1
     return result
 
 

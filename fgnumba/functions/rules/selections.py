@@ -12,7 +12,7 @@ from fgnumba.functions.zeros import zeros_beside
 
 @formula_by_types(np.where, "condition, *x=None, *y=None", several=True, curved=False)
 def _where(value: Any, condition: Any, x: Any, y: Any, dx: Any, dy: Any, zero: Any) -> Any:
-    """The tangent of the value that was taken; the other is never touched."""
+    """Choose the tangent of the value that was taken; the other is never touched."""
     operands = {"condition": condition, "dx": dx, "dy": dy}
     arrays = [name for name, kind in operands.items() if isinstance(kind, types.Array)]
 
@@ -74,7 +74,7 @@ def _partition(y: Any, a: Any, kth: Any, da: Any, zero: Any) -> Any:
         # The k-th smallest element stands in y where the k-th smallest of y does.
         result = zeros_beside(y, zero)
         places = np.argsort(y, kind="mergesort")
-        for place, source in zip(places, np.argsort(a, kind="mergesort")):
+        for place, source in zip(places, np.argsort(a, kind="mergesort")):  # noqa: B905 - Numba has no strict=
             result[place] = da[source]
         return result
 
@@ -88,7 +88,7 @@ def _select(
     rest = "zero" if d_default is types.none else "d_default"
     if d_choice is types.none:
         taken = "zero"
-    elif isinstance(d_choice, types.UniTuple) or isinstance(d_choice, types.List):
+    elif isinstance(d_choice, (types.UniTuple, types.List)):
         taken = "d_choice[index][place]"
     else:
         return None
