@@ -134,7 +134,6 @@ ELEMENTWISE: dict[str, str] = {
     "np.select": "np.select([a > 0.5, a > -0.5], [a * a, 2.0 * a], 0.0)",
     "np.interp": "np.interp(a, np.array([-1.0, 0.1, 1.0]), b)",
     "np.unwrap": "np.unwrap(9.0 * a)",
-    "np.round": "np.round(a) * a",
 }
 REDUCTIONS: dict[str, str] = {
     "np.sum": "np.sum(A)",

@@ -27,13 +27,13 @@ written from Numba's registries and the rules; a test compares.
 
 ## Conventions
 
-At kinks the derivatives are those of JAX: |x| has slope 1 at 0; `np.maximum`, `np.minimum`, `max` and `min` give each of
-two equal values half of the tangent, `np.fmax` and `np.fmin` all of it to the second; the maximum and minimum of an
-array give equal shares to all elements that tie; `np.hypot` gives each a half at (0, 0); `x ** n` has slope 0 for the
-integer n = 0, and NaN at 0 for the float 0.0; √x has slope ∞ at 0, the norm of a zero vector NaN. `np.where` and branches take
-the tangent of the value that was taken and never touch the other, so that a NaN there does no harm. `np.interp` takes
-the piece to the right of a knot. `np.sort` is stable. The determinant of a singular matrix has its exact derivative.
-Complex numbers carry one tangent at a time, through the analytic functions of the table.
+At kinks the derivatives are those of JAX: |x| has slope 1 at 0; `np.maximum`, `np.minimum`, `max` and `min` give each
+of two equal values half of the tangent, `np.fmax` and `np.fmin` all of it to the second; the maximum and minimum of
+an array give equal shares to all elements that tie; `np.hypot` gives each a half at (0, 0); `x ** n` has slope 0 for
+the integer n = 0, and NaN at 0 for the float 0.0; √x has slope ∞ at 0, the norm of a zero vector NaN. `np.where` and
+branches take the tangent of the value that was taken and never touch the other, so that a NaN there does no harm.
+`np.interp` takes the piece to the right of a knot. `np.sort` is stable. The determinant of a singular matrix has its
+exact derivative. Complex numbers carry one tangent at a time, through the analytic functions of the table.
 
 ## With a derivative
 
@@ -119,8 +119,9 @@ def write() -> None:
     """Write the page."""
     from tests.functions.test_catalogue import refusal_of
 
+    text = supported()
     rows = [refused_row(name, refusal_of(name)) for name in sorted(REFUSED)]
-    PAGE.write_text("\n".join((supported(), *rows)) + "\n", encoding="utf-8")
+    PAGE.write_text("\n".join((text, *rows)) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

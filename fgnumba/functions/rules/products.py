@@ -78,7 +78,7 @@ def _right_product(da: Any, b: Any) -> Any:
     if b.ndim == 1:
 
         def column(da, b):
-            m, k, t = da.shape
+            m, _, t = da.shape
             result = np.empty((m, t), da.dtype)
             for index in range(m):
                 result[index] = np.dot(b, da[index])
