@@ -12,6 +12,7 @@ import numpy as np
 from fgnumba.functions.names import NAMES
 from fgnumba.functions.partials import SCALAR_FUNCTIONS
 from fgnumba.functions.registry import RULES
+from fgnumba.functions.rules import __all__ as _rules  # noqa: F401 - it fills the registry
 from tests.functions.catalogue import numba_functions
 from tests.functions.function_cases import GROUPS
 from tests.functions.zero_cases import REFUSED, WITHOUT_NUMBERS, ZEROS
