@@ -192,8 +192,9 @@ _SHARED: dict[str, Callable[[F], F]] = {
         "--loss",
         shell_complete=completion.names(completion.LOSSES, group="fgnumba.losses"),
         metavar="NAME",
-        help="Loss: cross-entropy (classes), mse or huber (regression), or bce (several labels of an example); it "
-        "also decides what the target of a table is taken for.  [default: the one that the targets call for]",
+        help="Loss: cross-entropy (classes), mse or huber (regression), bce (several labels of an example), or "
+        "package.module:name, a function of one example's outputs and target; it also decides what the target of a "
+        "table is taken for.  [default: the one that the targets call for]",
     ),
     "estimator": click.option(
         "--estimator",

@@ -57,7 +57,13 @@ if TYPE_CHECKING:
         LayerNorm,
         MaxPool2d,
     )
-    from fgnumba.layers.losses import BinaryCrossEntropy, Huber, MeanSquaredError, SoftmaxCrossEntropy
+    from fgnumba.layers.losses import (
+        BinaryCrossEntropy,
+        Huber,
+        Loss,
+        MeanSquaredError,
+        SoftmaxCrossEntropy,
+    )
     from fgnumba.layers.own_activation import activation
     from fgnumba.minimization.minimize import minimize
     from fgnumba.minimization.minimum import Minimum
@@ -109,8 +115,8 @@ _NAMES = {
     "interchange.onnx_out": ("to_onnx",),
     "interchange.torch_in": ("from_torch",),
     "interchange.torch_out": ("to_torch",),
+    "layers.losses": (*("BinaryCrossEntropy", "Huber", "Loss", "MeanSquaredError", "SoftmaxCrossEntropy"),),
     "layers.own_activation": ("activation",),
-    "layers.losses": ("BinaryCrossEntropy", "Huber", "MeanSquaredError", "SoftmaxCrossEntropy"),
     "model.nodes": ("Node",),
     "model.physics": ("PhysicsLoss",),
     "optimizers": ("SGD", "Adam", "AdamW", "FrankWolfe"),
@@ -156,6 +162,7 @@ __all__ = [
     "HybridDifferences",
     "LayerNorm",
     "LocalLosses",
+    "Loss",
     "MaxPool2d",
     "MeanSquaredError",
     "Minimum",

@@ -12,9 +12,11 @@ from numba import njit
 import fgnumba as fg
 from fgnumba import estimators
 from fgnumba.bench import reverse
+from fgnumba.layers.losses import FunctionLoss
 from fgnumba.runs import presets
 from fgnumba.training import defaults
 from fgnumba.training.replay_log import read
+from tests.functions_of_examples import margin
 from tests.number_cases import DATA, LOSS, MODEL, X, Y, after_a_step, fitted, model, state, trainer
 from tests.testing.own_estimator import Own
 from tests.testing.own_layer import ScaleShift
@@ -292,6 +294,14 @@ CALLS: dict[str, Call] = {
     "layers.losses.cross_entropy.SoftmaxCrossEntropy": Call(
         lambda **given: fg.SoftmaxCrossEntropy(**given).value(OUTPUTS, np.array([0, 2])),
         {"label_smoothing": 0.5, "class_weight": (0.5, 2.0, 4.0)},
+    ),
+    "layers.losses.base.Loss.from_function": Call(
+        lambda **given: fg.Loss.from_function(margin, **given).value(OUTPUTS, np.array([0, 2])),
+        {"class_weight": (0.5, 2.0, 4.0)},
+    ),
+    "layers.losses.function.FunctionLoss": Call(
+        lambda **given: FunctionLoss(margin, **given).value(OUTPUTS, np.array([0, 2])),
+        {"class_weight": (0.5, 2.0, 4.0)},
     ),
     "layers.losses.real_targets.Huber": Call(
         lambda **given: fg.Huber(**given).value(OUTPUTS, np.ones((2, 3))), {"delta": 0.5}

@@ -232,6 +232,7 @@ EXEMPT = {
                     ("cross_entropy.SoftmaxCrossEntropy", "target_layout check_targets check_target_values"),
                     ("real_targets.RealTargets", "target_layout check_targets check_target_values"),
                     ("real_targets.BinaryCrossEntropy", "check_target_values"),
+                    ("function.FunctionLoss", "target_layout check_targets check_target_values"),
                 )
                 for name in names.split()
             ),
@@ -240,6 +241,7 @@ EXEMPT = {
     ),
     # PyTorch may be missing: tests/interchange/test_torch.py.
     "interchange.torch_in.from_torch": "its shape is checked as that of a Graph, by shape_of",
+    "layers.function.Function": "a number is one way to give an array: tests/model/test_function_layer.py",
     "runs.presets.tables": "its numbers go into a table, and are checked when a layer is made of it",
 }
 _NUMBER = re.compile(r"\b(int|float|bool)\b")

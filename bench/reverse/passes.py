@@ -210,6 +210,7 @@ class Passes:
             output=output,
             parameters=self.parameters(step),
             perturbation=self._perturbation,
+            shapes=tuple(step.shapes),
         )
 
     def slope_source(self, step: Step) -> ImageBuffer | None:

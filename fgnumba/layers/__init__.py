@@ -3,6 +3,7 @@
 from fgnumba.layers.base import Layer, Perturbation, Shape, Site
 from fgnumba.layers.convolution import Conv2d
 from fgnumba.layers.dense import Dense
+from fgnumba.layers.function import Function
 from fgnumba.layers.normalization import GroupNorm, LayerNorm
 from fgnumba.layers.pooling import AvgPool2d, GlobalAveragePool2d, MaxPool2d
 from fgnumba.layers.structure import Activation, Add, Concatenate, Dropout, Elementwise, Flatten
@@ -17,6 +18,7 @@ __all__ = [
     "Dropout",
     "Elementwise",
     "Flatten",
+    "Function",
     "GlobalAveragePool2d",
     "GroupNorm",
     "Layer",

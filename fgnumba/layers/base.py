@@ -91,6 +91,8 @@ class Site:
         The layer's parameters, by its own names.
     perturbation : Perturbation
         The directions.
+    shapes : tuple of tuple of int, optional
+        The shape of one example of each input, which the kernels take as an image. By default that of the image.
     """
 
     device: Device
@@ -101,6 +103,7 @@ class Site:
     output: Images
     parameters: Mapping[str, Parameter]
     perturbation: Perturbation
+    shapes: tuple[Shape, ...] = ()
 
     def __post_init__(self) -> None:
         store(

@@ -9,6 +9,7 @@ from fgnumba.kernels.layout.images import Border
 from fgnumba.layers.base import Layer
 from fgnumba.layers.convolution import Conv2d
 from fgnumba.layers.dense import Dense
+from fgnumba.layers.function import Function
 from fgnumba.layers.normalization import GroupNorm, LayerNorm
 from fgnumba.layers.own_activation import OwnActivation, activation_of
 from fgnumba.layers.pooling import AvgPool2d, GlobalAveragePool2d, MaxPool2d
@@ -27,6 +28,7 @@ LAYERS: dict[str, type[Any]] = {
     "dropout": Dropout,
     "elementwise": Elementwise,
     "flatten": Flatten,
+    "function": Function,
     "global_average_pool2d": GlobalAveragePool2d,
     "group_norm": GroupNorm,
     "layer_norm": LayerNorm,
@@ -47,7 +49,8 @@ def layer_of(table: Any, where: str) -> Layer:
     """Return the layer that a table describes. The table's ``name`` and ``inputs`` are ignored.
 
     Its ``type``, an activation and the function of ``elementwise`` may be names ``package.module:name``: a layer's
-    class or a layer, and functions of one number. That imports code, see :mod:`fgnumba.objects.code`.
+    class or a layer, and functions of one number; so may that of ``function``, a function of one example. That imports
+    code, see :mod:`fgnumba.objects.code`.
 
     Parameters
     ----------
@@ -83,7 +86,8 @@ def layer_of(table: Any, where: str) -> Layer:
         raise ConfigError(f"{where}: type is {shown(kind)}{did_you_mean(shown(kind), LAYERS)}")
     for key in OWN_FUNCTIONS:
         if is_code(given.get(key)):
-            given[key] = activation_of(f"{where}: {key}", given[key])
+            own = code_of if layer is Function else activation_of
+            given[key] = own(f"{where}: {key}", given[key])
     keys = [field.name for field in fields(layer)]
     for key in given:
         if key not in keys:
@@ -122,6 +126,8 @@ def table_of(layer: Layer) -> Table | None:
     kind = _KINDS.get(type(layer)) or (name_of(type(layer)) if is_dataclass(layer) else None)
     if kind is None:
         return None
+    if isinstance(layer, Function):
+        return {"type": kind, **layer.table()}
     given = {
         field.name: _plain(getattr(layer, field.name))
         for field in fields(layer)  # type: ignore[arg-type]

@@ -123,6 +123,7 @@ class Inspection(Bound):
                         output=output.images(one_a_part=not whole),
                         parameters=model.layer_parameters(step.index),
                         perturbation=perturbation,
+                        shapes=tuple(step.shapes),
                     )
                 )
 

@@ -161,6 +161,7 @@ class Plan(Bound):
                         output=images(step.output, step.output.shape),
                         parameters=model.layer_parameters(step.index),
                         perturbation=self._perturbation_of(step, model),
+                        shapes=tuple(step.shapes),
                     )
                 )
                 self._describe(step, bound, part)

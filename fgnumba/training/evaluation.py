@@ -1,7 +1,7 @@
 """Evaluation of a model on data with targets: the loss and metrics."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -40,7 +40,7 @@ def evaluate(
     model: Graph,
     x: npt.ArrayLike,
     y: Any,
-    loss: Loss | str | None = None,
+    loss: Loss | Callable[..., Any] | str | None = None,
     metrics: Metrics = None,
 ) -> Evaluation:
     """Return the mean loss of a model and metrics of its predictions.
@@ -56,8 +56,9 @@ def evaluate(
     y : array_like
         Targets, as the loss takes them: for classification (n,) integers from 0, or the labels in ``model.classes``;
         for regression (n, N) real numbers, or (n,) for one output.
-    loss : Loss or str, optional
-        The loss, or its name. None (the default): :class:`fgnumba.SoftmaxCrossEntropy`.
+    loss : Loss, callable or str, optional
+        The loss, a function of which :meth:`fgnumba.Loss.from_function` makes one, or its name. None (the default):
+        :class:`fgnumba.SoftmaxCrossEntropy`.
     metrics : str, callable, sequence of them, or mapping of str to callable, optional
         Metrics beside the one that suits the loss: ``"accuracy"``, ``"r2"``, ``"mae"``, ``"rmse"``, or functions
         ``f(targets, predictions)`` such as scikit-learn's, which get class numbers, or real numbers. Default: none.

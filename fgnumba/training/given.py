@@ -94,9 +94,11 @@ def check_fits(model: Graph, loss: Loss, dataset: Dataset) -> None:
             f"{dataset.name}: examples have shape {dataset.input_shape}; the model takes {model.input_shape}"
         )
     check_kind(dataset.name, loss, dataset.classes)
-    if dataset.classes is None and dataset.outputs != model.outputs:
+    targets = model.outputs if loss.takes_labels else loss.target_layout(1, model.outputs)[0][-1]
+    if dataset.classes is None and dataset.outputs != targets:
+        required = "" if targets == model.outputs else f", and its loss takes {targets} of an example"
         raise ShapeError(
-            f"{dataset.name}: an example has {dataset.outputs} targets; the model has {model.outputs} outputs"
+            f"{dataset.name}: an example has {dataset.outputs} targets; the model has {model.outputs} outputs{required}"
         )
     if dataset.classes is not None and dataset.classes > model.outputs:
         raise ShapeError(f"{dataset.name}: {dataset.classes} classes; the model has {model.outputs} outputs")

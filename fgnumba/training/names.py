@@ -1,6 +1,6 @@
 """What a trainer is made with, by name: losses, estimators and optimisers as strings."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import fields
 from typing import Any
 
@@ -25,14 +25,16 @@ LOSSES: dict[str, type[Loss]] = {
 """The losses by name."""
 
 
-def loss_of(given: Loss | str | None) -> Loss:
+def loss_of(given: Loss | Callable[..., Any] | str | None) -> Loss:
     """Return a loss.
 
     Parameters
     ----------
-    given : Loss, str or None
-        The loss itself or its name: in `LOSSES`, that of an entry point ``fgnumba.losses`` of an installed package, or
-        ``package.module:name`` where it is trusted (:mod:`fgnumba.objects.code`). None stands for :class:`fgnumba.SoftmaxCrossEntropy`.
+    given : Loss, callable, str or None
+        The loss itself; a function f(z, y) that :meth:`fgnumba.Loss.from_function` makes a loss of; or a name: in
+        `LOSSES`, that of an entry point ``fgnumba.losses`` of an installed package, or ``package.module:name`` of a
+        loss or such a function where it is trusted (:mod:`fgnumba.objects.code`). None stands for
+        :class:`fgnumba.SoftmaxCrossEntropy`.
 
     Raises
     ------
@@ -43,6 +45,8 @@ def loss_of(given: Loss | str | None) -> Loss:
         return SoftmaxCrossEntropy()
     if isinstance(given, str):
         return LOSSES[given]() if given in LOSSES else _loss_of_a_package(given)
+    if callable(given) and not isinstance(given, Loss | type):
+        return Loss.from_function(given)
     loss: Loss = _object("loss", given, Loss, LOSSES)
     return loss
 
@@ -52,6 +56,8 @@ def _loss_of_a_package(name: str) -> Loss:
     found = external("loss", name, LOSSES_GROUP)
     if found is None:
         _known("loss", name, [*LOSSES, *installed(LOSSES_GROUP)])
+    if callable(found) and not isinstance(found, Loss | type):
+        return Loss.from_function(found)
     loss: Loss = made("loss", name, found, Loss)
     return loss
 

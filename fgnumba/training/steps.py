@@ -12,6 +12,7 @@ from fgnumba.kernels.ops.optimizer import RATES
 from fgnumba.kernels.rules.philox import MAX_SEED, MAX_STEP, STREAM, set_stream
 from fgnumba.kernels.shared.loss import in_float32
 from fgnumba.layers.losses import Loss
+from fgnumba.layers.losses.function import check_calls
 from fgnumba.model.graph import Graph
 from fgnumba.model.jvp import checked_batch
 from fgnumba.model.recent import Recent
@@ -73,7 +74,7 @@ class Steps(Standing):
         self,
         model: Graph,
         *,
-        loss: Loss | str | None = None,
+        loss: Loss | Callable[..., Any] | str | None = None,
         estimator: Estimator | str | None = None,
         optimizer: Optimizer | str,
         seed: int = 0,
@@ -277,6 +278,7 @@ class Steps(Standing):
         self.loss.check_target_values(targets, self.model.outputs)
         if not np.isfinite(inputs).all():
             raise DatasetError(f"x is not finite at {tuple(np.argwhere(~np.isfinite(inputs))[0].tolist())}")
+        check_calls(self.loss, self.model(inputs), targets)
         diagnosis = diagnose(studied or self.model, self.loss, estimate, inputs, targets, rate)
         position = self._log.settle()
         step, passed = position.steps, bool(in_float32(estimate.values).all())

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from fgnumba.datasets.dataset import Labels
 from fgnumba.errors import ConfigError, DatasetError, DtypeError, FgWarning, ShapeError, shown
-from fgnumba.layers.losses import Loss
+from fgnumba.layers.losses import FunctionLoss, Loss
 from fgnumba.model.described import checked_classes
 from fgnumba.model.graph import Graph
 from fgnumba.validation import plain
@@ -281,18 +281,18 @@ def _whole(what: str, labels: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
 
 
 def real_targets(what: str, y: Any, outputs: int, loss: Loss) -> npt.NDArray[np.float32]:
-    """Return targets as (n, N) float32, for N outputs.
+    """Return targets as (n, K) float32: K is the number of outputs N, unless the loss takes one number, whatever N is.
 
     Parameters
     ----------
     what : str
         The name of the argument, for messages.
     y : array_like
-        (n, N) real numbers, or (n,) for one output.
+        (n, K) real numbers, or (n,) where K is 1.
     outputs : int
         The number of outputs N.
     loss : Loss
-        The loss, for messages.
+        The loss.
 
     Raises
     ------
@@ -314,14 +314,15 @@ def real_targets(what: str, y: Any, outputs: int, loss: Loss) -> npt.NDArray[np.
             f"{what} has dtype {array.dtype}; {name} takes real numbers. For class labels, make the trainer with "
             'loss="cross-entropy"'
         )
+    width = loss.target_layout(1, outputs)[0][-1]
     if array.ndim == 1:
         array = array[:, None]
-    if array.ndim != 2 or array.shape[1] != outputs:
+    if array.ndim != 2 or array.shape[1] != width:
         hint = ""
         if array.ndim == 2 and array.shape[1] == 1 and outputs > 1:
             hint = '; for class labels, make the trainer with loss="cross-entropy"'
         raise ShapeError(
-            f"{what} has shape {np.shape(y)}; (n, {outputs}) is required for {outputs} outputs{hint}"
+            f"{what} has shape {np.shape(y)}; (n, {width}) is required for {outputs} outputs{hint}"
         )
     with np.errstate(over="ignore"):
         targets = np.ascontiguousarray(array, np.float32)
@@ -343,6 +344,12 @@ def check_kind(where: str, loss: Loss, classes: int | None) -> None:
     """
     if loss.takes_labels == (classes is not None):
         return
+    if isinstance(loss, FunctionLoss):
+        given, kind = ("class labels", "label") if classes is not None else ("real numbers", "array")
+        raise ConfigError(
+            f"{where}: targets are {given}; {loss} takes targets of kind {loss.targets!r}: "
+            f"Loss.from_function(f, targets={kind!r}) makes a loss of such targets"
+        )
     if classes is None:
         raise ConfigError(
             f"{where}: targets are real numbers; {type(loss).__name__} takes class labels: make the trainer with "

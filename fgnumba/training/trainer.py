@@ -40,9 +40,10 @@ class Trainer(Steps):
     ----------
     model : Graph
         The model, whose parameters are updated in place.
-    loss : Loss or str, optional
-        The loss to minimise, or its name: ``"cross-entropy"``, ``"bce"``, ``"mse"`` or ``"huber"``. None (the default):
-        :class:`SoftmaxCrossEntropy`.
+    loss : Loss, callable or str, optional
+        The loss to minimise; a function f(z, y) of one example's outputs and target, of which
+        :meth:`fgnumba.Loss.from_function` makes one; or its name: ``"cross-entropy"``, ``"bce"``, ``"mse"`` or
+        ``"huber"``. None (the default): :class:`SoftmaxCrossEntropy`.
     estimator : Estimator or str, optional
         The gradient estimator, or a name that ``fgtrain train --estimator`` takes. None (the default):
         :class:`WeightPerturbation` with one rank-1 direction, which learns slowly. ``fgtrain train`` chooses

@@ -17,7 +17,7 @@ from fgnumba.layers.tables import LAYERS, layer_of, table_of
 from fgnumba.model.described import KEY
 from fgnumba.objects.code import EVERYTHING, trusting
 from fgnumba.storage.safetensors import read_header
-from tests import own_functions
+from tests import functions_of_examples, own_functions
 from tests.graph_cases import CONVOLUTIONS, WIRINGS
 from tests.hostile import mutations, refusal
 from tests.testing.own_layer import ScaleShift
@@ -35,6 +35,7 @@ OTHERS = [
     fg.Concatenate(),
     fg.Flatten(),
     fg.layers.Elementwise(own_functions.swish),
+    fg.layers.Function(functions_of_examples.swish, {"beta": (2,)}),
 ]
 
 

@@ -8,7 +8,7 @@ from fgnumba import layers
 from fgnumba.kernels.emit import vector
 from fgnumba.kernels.machine.threads import most_threads
 from fgnumba.testing import check_layer
-from tests import own_functions, tolerances
+from tests import functions_of_examples, own_functions, tolerances
 from tests.graph_cases import CONVOLUTIONS
 from tests.kernels.test_activations import REFERENCES
 from tests.references.graph_reference import correlate, normalized, pooled
@@ -57,6 +57,26 @@ CASES = {
     "elementwise": (layers.Elementwise(own_functions.swish), REFERENCES["silu"].value, (5, 4, 3)),
     "add": (fg.Add("tanh"), lambda *x: np.tanh(sum(x)), [(5, 4, 3)] * 3),
     "concatenate": (fg.Concatenate(), lambda *x: np.concatenate(x, axis=-1), [(5, 4, 3), (5, 4, 2)]),
+    "function": (
+        layers.Function(functions_of_examples.swish, {"beta": 1.5}),
+        lambda x, beta: x / (1 + np.exp(-beta * x)),
+        (5, 4, 3),
+    ),
+    "function-matrix": (
+        layers.Function(functions_of_examples.affine, {"weight": (67, 35), "bias": (35,)}),
+        lambda x, weight, bias: x @ weight + bias,
+        67,
+    ),
+    "function-number": (
+        layers.Function(functions_of_examples.energy),
+        lambda x: (x**2).sum((1, 2))[:, None] / 2,
+        (4, 3),
+    ),
+    "function-of-images": (
+        layers.Function(functions_of_examples.patches, {"weight": (2, 2, 3, 5)}),
+        lambda x, weight: np.einsum("bricjm,ijmn->brcn", x.reshape(len(x), 3, 2, 4, 2, 3), weight),
+        (6, 8, 3),
+    ),
     "flatten": (fg.Flatten(), lambda x: x.reshape(len(x), -1), (5, 4, 3)),
     "dropout": (fg.Dropout(0.4), lambda x: x, (5, 4, 3)),
 }

@@ -340,12 +340,12 @@ class SignalTasks:
     def exact(
         self,
         observer: Observer,
-        out: npt.NDArray[np.float32],
+        out: Any,
         source: Images,
         rule: str,
         bias: npt.NDArray[np.float32] | None,
     ) -> Operation:
-        """Return the operation that writes the exact error signal of the units that a loss reads: their residual."""
+        """Return the operation that writes the exact error signal of units that a loss reads, to images or panels."""
         return self.device.kernels.error_signal.bind(
             self.isa,
             self.threads,

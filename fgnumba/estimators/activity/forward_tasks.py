@@ -18,7 +18,7 @@ from fgnumba.kernels.machine.interfaces import Operation
 from fgnumba.kernels.rules.directions import EXPLICIT, NONE
 from fgnumba.kernels.shared.perturbed_units import SLOPE_FROM_OUTPUT
 from fgnumba.kernels.shared.perturbed_units.cpu import Perturbed
-from fgnumba.layers import AvgPool2d, Dense, Perturbation, Site
+from fgnumba.layers import AvgPool2d, Dense, Perturbation, Shape, Site
 from fgnumba.layers.parameters import Parameter
 from fgnumba.model.graph import Graph
 from fgnumba.model.input_rows import InputRows
@@ -155,6 +155,7 @@ class ForwardTasks:
         tangents: int = 0,
         index: int = 0,
         still: int = NONE,
+        shapes: Sequence[Shape] = (),
     ) -> Site:
         """Return the site at which a layer is bound. Its parameters stand `still`; its inputs have `tangents`."""
         zeros = None
@@ -172,6 +173,7 @@ class ForwardTasks:
             output=output,
             parameters=parameters,
             perturbation=perturbation,
+            shapes=tuple(shapes),
         )
 
     def number(self, step: Step) -> int:
@@ -221,7 +223,8 @@ class ForwardTasks:
             ]
             written = replace(here.images(value.shape, not whole), has_tangent=incoming > 0)
             parameters = self.model.layer_parameters(step.index)
-            return list(layer.bind(self.site(read, written, parameters, incoming, step.index, layer.still)))
+            site = self.site(read, written, parameters, incoming, step.index, layer.still, step.shapes)
+            return list(layer.bind(site))
 
         self.add(inputs, [here], bind, not whole, numbered=layer.numbers_examples)
         if place is not None:

@@ -14,7 +14,9 @@ from fgnumba.kernels.emit.vector import PANEL
 from fgnumba.kernels.layout.images import NO_BORDER, Border, image_shape
 from fgnumba.kernels.machine.interfaces import Operation
 from fgnumba.kernels.machine.memory import round_up
+from fgnumba.kernels.rules.directions import NONE
 from fgnumba.kernels.shared.perturbed_units import SLOPE_FROM_OUTPUT
+from fgnumba.layers import Perturbation
 from fgnumba.layers.parameters import Parameter
 from fgnumba.model.tasks import ImageBuffer, PanelBuffer, Task
 from fgnumba.model.wiring import Step
@@ -143,6 +145,44 @@ class GradientTasks:
 
         self.forward.add([x], [normalized], again, True)
         self.forward.add([normalized, delta], [], bind)
+
+    def function(self, step: Step, units: Sequence[Units]) -> None:
+        """Append the tasks for the error signals δ of a function layer and the gradients of its parameters."""
+        self._along(step, self._signals(step, units))
+
+    def function_output(self, observer: Observer, step: Step) -> None:
+        """Append the gradients of a function layer whose output the loss reads: δ is the residual."""
+        delta = ImageBuffer(self.batch, step.output.shape)
+
+        def bind() -> list[Operation]:
+            z = observer.z.images(step.output.shape, one_a_part=False)
+            return [self.signals.exact(observer, delta.images(one_a_part=False), z, "identity", None)]
+
+        self.forward.add([observer.z], [delta], bind)
+        self._along(step, delta)
+
+    def _along(self, step: Step, delta: ImageBuffer) -> None:
+        """Append the gradients of a function layer's parameters: δ times the tangent along each of their entries."""
+        layer: Any = step.layer
+        parameters, x = self.forward.model.layer_parameters(step.index), self.forward.values[step.inputs[0]]
+        shape = step.shapes[0]
+
+        def bind() -> list[Operation]:
+            operations = layer.bind_gradient(
+                self.isa,
+                self.threads,
+                still=Perturbation(NONE, 0, self.forward.stream),
+                batch=self.batch,
+                shape=shape,
+                x=x.images(shape, one_a_part=False),
+                delta=delta.images(one_a_part=False),
+                parameters=parameters,
+                targets={name: self.target(p.name) for name, p in parameters.items()},
+                onto=self.onto,
+            )
+            return list(operations)
+
+        self.forward.add([x, delta], [], bind)
 
     def output(self, observer: Observer, step: Step) -> None:
         """Append the gradient of the layer whose output the loss reads, in closed form."""

@@ -7,7 +7,7 @@ from fgnumba.errors import ConfigError
 from fgnumba.estimators.activity.error_signals import Units
 from fgnumba.estimators.activity.forward_tasks import Observer
 from fgnumba.estimators.activity.gradients import GradientTasks
-from fgnumba.layers import Conv2d, Dense, GroupNorm, LayerNorm
+from fgnumba.layers import Conv2d, Dense, Function, GroupNorm, LayerNorm
 from fgnumba.model.wiring import Step
 
 
@@ -31,6 +31,7 @@ class Rule(NamedTuple):
 RULES: dict[type, Rule] = {
     Conv2d: Rule(GradientTasks.convolution),
     Dense: Rule(GradientTasks.dense, GradientTasks.output),
+    Function: Rule(GradientTasks.function, GradientTasks.function_output),
     GroupNorm: Rule(GradientTasks.normalization),
     LayerNorm: Rule(GradientTasks.normalization),
 }

@@ -7,7 +7,8 @@ are not finite give what float64 arithmetic gives (see each loss), and never an 
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable, Sequence
+from importlib import import_module
 from typing import Any, ClassVar
 
 import numpy as np
@@ -30,6 +31,63 @@ class Loss(ABC):
     """
 
     _slotted: ClassVar[bool] = False
+
+    @staticmethod
+    def from_function(
+        function: Callable[..., Any],
+        targets: str | None = None,
+        class_weight: Sequence[float] | npt.NDArray[Any] | None = None,
+    ) -> "Loss":
+        """Return the loss that is the mean of a function f(z, y) over the examples of a batch.
+
+            f = (1/B) Σ_i c_i f(z_i, y_i),  d = (1/B) Σ_i c_i ∂f(z_i, y_i)/∂z_i · dz_i
+
+        Numba compiles f, and :func:`fgnumba.differentiable` derives the function that computes value and tangent; the
+        partial derivatives that feedback needs are N tangents. f is called for one example at a time, on all threads.
+
+        Parameters
+        ----------
+        function : callable
+            A Python function f(z, y), or one that ``numba.njit`` has decorated, that returns a number. z (N,) holds the
+            example's N outputs. z, and y where it is no label, are float64 copies, so that the loss is computed in
+            float64, and f may write to them. The loss is NaN, and a step refuses it, where f raises an exception or
+            an output is not finite.
+        targets : str, optional
+            What y is. ``"label"``: a whole number from 0 to N - 1, the class; predictions are the largest outputs, and
+            models are judged by accuracy. ``"array"``: (N,) real numbers. ``"number"``: one real number, whatever N is,
+            which the first output predicts. Models of both are judged by R². None (the default): the first of array,
+            number and label for which Numba can compile f; a function that writes z[y] takes labels.
+        class_weight : sequence of float or ndarray, optional
+            A positive number for each of the N classes: c_i is that of the label y_i. None (the default): all are 1.
+
+        Returns
+        -------
+        Loss
+            The loss, for models on the CPU.
+
+        Raises
+        ------
+        ConfigError
+            f is no such function, Numba cannot compile it, or an argument is not of its kind.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import fgnumba as fg
+        >>> def hinge(z, y):
+        ...     worst = 0.0
+        ...     for n in range(len(z)):
+        ...         if n != y:
+        ...             worst = max(worst, 1 + z[n] - z[y])
+        ...     return worst
+        >>> loss = fg.Loss.from_function(hinge)
+        >>> loss.value(np.array([[2.0, 0.5, 1.5]], np.float32), np.array([0]))
+        0.5
+        """
+        # The module needs this base class, so that an import statement would close a ring.
+        module = import_module("fgnumba.layers.losses.function")
+        made: Loss = module.FunctionLoss(function, targets, class_weight)
+        return made
 
     def __init_subclass__(cls, **more: Any) -> None:
         super().__init_subclass__(**more)

@@ -64,7 +64,7 @@ class SoftmaxCrossEntropy(WeighableLoss):
     def __init__(
         self, label_smoothing: float = 0.0, class_weight: Sequence[float] | npt.NDArray[Any] | None = None
     ) -> None:
-        smoothing, weights = _smoothing(label_smoothing), _weights(class_weight)
+        smoothing, weights = _smoothing(label_smoothing), checked_class_weights(class_weight)
         # Only what differs from the default becomes an attribute: without attributes, the loss's key is its class, by
         # which earlier checkpoints know it.
         if smoothing:
@@ -135,7 +135,7 @@ class SoftmaxCrossEntropy(WeighableLoss):
     def _losses(self, z: npt.NDArray[np.float64], y: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
         z -= z.max(axis=1, keepdims=True)
         own = np.take_along_axis(z, y[:, None], axis=1)[:, 0]
-        smoothing, weights = _smoothing(self.label_smoothing), _weights(self.class_weight)
+        smoothing, weights = _smoothing(self.label_smoothing), checked_class_weights(self.class_weight)
         if smoothing:
             own = (1 - smoothing) * own + smoothing * z.mean(axis=1)
         losses: npt.NDArray[np.float64] = np.log(np.exp(z).sum(axis=1)) - own
@@ -169,7 +169,7 @@ class SoftmaxCrossEntropy(WeighableLoss):
         """Return ε and the weights of the classes, as kernels read them."""
         self._check_outputs(outputs)
         # They are checked again: an attribute may have been set since.
-        smoothing, weights = _smoothing(self.label_smoothing), _weights(self.class_weight)
+        smoothing, weights = _smoothing(self.label_smoothing), checked_class_weights(self.class_weight)
         return np.array([smoothing, *(weights or (1.0,) * outputs)])
 
     def _check_outputs(self, outputs: int) -> None:
@@ -184,7 +184,8 @@ def _smoothing(value: float) -> float:
     return real_number("label_smoothing", value, below=1)
 
 
-def _weights(value: Sequence[float] | npt.NDArray[Any] | None) -> tuple[float, ...] | None:
+def checked_class_weights(value: Sequence[float] | npt.NDArray[Any] | None) -> tuple[float, ...] | None:
+    """Return weights of classes as numbers above 0, None for None; raise ConfigError if they are something else."""
     if value is None:
         return None
     found = several(value)

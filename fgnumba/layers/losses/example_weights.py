@@ -1,6 +1,7 @@
 """Losses whose examples have weights, and what a loss needs for it."""
 
 from abc import abstractmethod
+from collections.abc import Hashable
 from typing import Any
 
 import numpy as np
@@ -200,6 +201,12 @@ class ExampleWeights(WeightedLoss):
             raise ShapeError(f"packed has shape {rows.shape}; (n, 1 + N), as pack returns, is required")
         rows = rows.astype(np.float32, copy=False)
         return self.loss._unpacked(rows[:, 1:]), rows[:, 0]
+
+    @property
+    def key(self) -> Hashable:
+        """What tells the loss from others, see :attr:`Loss.key`."""
+        has_own = type(self.loss).key is not Loss.key
+        return (type(self), self.loss.key) if has_own else super().key
 
     @property
     def metric(self) -> str:
