@@ -180,6 +180,9 @@ class Graph:
         below = self.select(self.compare("<", x, zero), self.number(-1), zero)
         return self.select(self.compare(">", x, zero), one, below)
 
+    def _side(self, x: Node) -> Node:
+        return self.select(self.compare(">=", x, self.number(0)), self.number(1), self.number(-1))
+
     def _ceil(self, x: Node) -> Node:
         return self.negative(self.call("floor", self.negative(x)))
 

@@ -106,7 +106,7 @@ def activation(f: Any) -> OwnActivation:
 
     The function's source is read, not run: assignments, ``if``, conditional expressions, loops over what is known,
     functions of ``math`` and NumPy, and calls of other such functions. Numbers of its module or its closure are
-    constants. At kinks the derivative is JAX's: that of the branch that is taken, 0 of ``abs`` at 0, and a half of each
+    constants. At kinks the derivative is JAX's: that of the branch that is taken, 1 of ``abs`` at 0, and a half of each
     where ``max`` or ``min`` has a tie.
 
     Parameters

@@ -86,7 +86,7 @@ def test_every_family_of_estimators_trains_with_it(name):
 @pytest.mark.parametrize(
     ("function", "z", "value", "slope"),
     [
-        (lambda z: abs(z), 0.0, 0.0, 0.0),
+        (lambda z: abs(z), 0.0, 0.0, 1.0),
         (lambda z: max(z, 0.0), 0.0, 0.0, 0.5),
         (lambda z: min(z, 0.0), 0.0, 0.0, 0.5),
         (lambda z: z if z > 0 else 0.0, 0.0, 0.0, 0.0),
