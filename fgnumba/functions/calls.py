@@ -61,7 +61,9 @@ def forward_gradient_of_function(function: Any, x: Any, v: Any) -> tuple[Any, An
 def _scaled(v: Any, factor: float) -> Any:
     if isinstance(v, tuple):
         return _tuple_like(v, [_scaled(member, factor) for member in v])
-    return None if v is None else factor * np.asarray(v)[()]
+    if v is None or isinstance(v, int | float):
+        return v if v is None else factor * v
+    return factor * np.asarray(v)
 
 
 class Derivative(Differentiable):
