@@ -297,7 +297,8 @@ _COMPARISONS = frozenset(
 def _gives_no_number(function: Any) -> bool:
     # A function under @vectorize lists the types for which it was compiled so far, which says nothing of others.
     return function in _COMPARISONS or (
-        isinstance(function, np.ufunc) and all(kind.split("->")[1][0] in "?bhilqBHILQ" for kind in function.types)
+        isinstance(function, np.ufunc)
+        and all(kind[-1] in "?bhilqBHILQ" for kind in function.types if kind[0] != "O")
     )
 
 
