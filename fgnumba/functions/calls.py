@@ -39,9 +39,11 @@ def jvp_of_function(function: Any, primals: Any, tangents: Any) -> tuple[Any, An
     values = _bound(function, tuple(primals), {})
     if len(tangents) != len(primals):
         raise ConfigError(f"jvp: {len(primals)} primals and {len(tangents)} tangents; as many are required")
-    names = names_of(function.primal)
-    pairs = zip(names, values, [*tangents, *[None] * (len(values) - len(tangents))], strict=True)
-    given = [_tangent(name, value, tangent, name in function.nondiff) for name, value, tangent in pairs]
+    by_name = inspect.signature(function.primal.py_func).bind_partial(*tangents).arguments
+    given = [
+        _tangent(name, value, by_name.get(name), name in function.nondiff)
+        for name, value in zip(names_of(function.primal), values, strict=True)
+    ]
     try:
         value, tangent = function.tangent(*values, *given)
     except NumbaError as error:
@@ -397,6 +399,11 @@ def _position(name: str, function: Differentiable, argnum: Any) -> int:
     position = whole_number("argnum", argnum, 0)
     if position >= count:
         raise ConfigError(f"{name}: argnum is {position}; {function.__name__} has {count} arguments")
+    own = names_of(function.primal)[position]
+    if own in function.nondiff:
+        raise ConfigError(
+            f"{name}: argument {own!r} of {function.__name__} is in nondiff; it carries no tangent"
+        )
     return position
 
 
@@ -452,8 +459,20 @@ def _tangent(name: str, value: Any, tangent: Any, nondiff: bool) -> Any:
         )
     if isinstance(value, np.ndarray):
         # A tangent is written to where the value is, so the caller's array is given where it fits.
-        return np.ascontiguousarray(array, value.dtype) if array.ndim else array.astype(value.dtype)
+        return _in_order_of(value, np.asarray(array, value.dtype))
     return type(value)(array[()]) if not isinstance(value, complex) else complex(array[()])
+
+
+def _in_order_of(value: np.ndarray, array: np.ndarray) -> np.ndarray:
+    """Return an array in the order of a value: where that is copied, as by ``ravel``, its tangent must be, too."""
+    layout = typeof(value).layout
+    if typeof(array).layout == layout and (array.flags.writeable or not value.flags.writeable):
+        return array
+    if layout != "A":
+        return np.array(array, order=layout)
+    spread = np.empty((*array.shape, 2), array.dtype)
+    spread[..., 0] = array
+    return spread[..., 0]
 
 
 def _member(name: str, value: Any, tangent: Any) -> Any:
@@ -467,7 +486,11 @@ def _member(name: str, value: Any, tangent: Any) -> Any:
 def _zero_like(value: Any) -> Any:
     if isinstance(value, tuple):
         return tuple(_member("", member, None) for member in value)
-    return np.zeros_like(value) if isinstance(value, np.ndarray) else type(value)(0)
+    return (
+        _in_order_of(value, np.zeros(value.shape, value.dtype))
+        if isinstance(value, np.ndarray)
+        else type(value)(0)
+    )
 
 
 def _is_complex(value: Any) -> bool:

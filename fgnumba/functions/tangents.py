@@ -57,9 +57,37 @@ class Tangents(types.Type):
 
 @register_model(Tangents)
 class _TangentsModel(models.PrimitiveModel):
+    """A vector in registers; in memory its floats one after another, at any place where a float may be.
+
+    Arrays begin at multiples of 8 or 32 bytes, where whole vectors would have to begin at multiples of their size.
+    """
+
     def __init__(self, manager: Any, kind: Tangents) -> None:
         element = llvm.FloatType() if kind.dtype == types.float32 else llvm.DoubleType()
+        self.bytes = kind.dtype.bitwidth // 8
+        self.floats = llvm.ArrayType(element, kind.count)
         super().__init__(manager, kind, llvm.VectorType(element, kind.count))
+
+    def get_data_type(self) -> Any:
+        return self.floats
+
+    def as_data(self, builder: Any, value: Any) -> Any:
+        result = llvm.Constant(self.floats, llvm.Undefined)
+        for index in range(self.floats.count):
+            part = builder.extract_element(value, cgutils.int32_t(index))
+            result = builder.insert_value(result, part, index)
+        return result
+
+    def from_data(self, builder: Any, value: Any) -> Any:
+        result = llvm.Constant(self.get_value_type(), llvm.Undefined)
+        for index in range(self.floats.count):
+            part = builder.extract_value(value, index)
+            result = builder.insert_element(result, part, cgutils.int32_t(index))
+        return result
+
+    def load_from_data_pointer(self, builder: Any, ptr: Any, align: Any = None) -> Any:
+        vector = builder.bitcast(ptr, self.get_value_type().as_pointer())
+        return builder.load(vector, align=self.bytes)
 
 
 def tangents_array(array: types.Array, kind: Tangents) -> types.Array:
@@ -238,3 +266,17 @@ def _lowered_view(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
     if context.enable_nrt:
         context.nrt.incref(builder, target_type, result)
     return result
+
+
+@intrinsic
+def in_any_order(typingctx: Any, array: Any) -> Any:
+    """``in_any_order(array)``: the same array, of which Numba assumes no order of its elements."""
+    if not isinstance(array, types.Array):
+        return None
+
+    def lowered(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
+        if context.enable_nrt:
+            context.nrt.incref(builder, array, arguments[0])
+        return arguments[0]
+
+    return signature(array.copy(layout="A"), array), lowered

@@ -25,7 +25,7 @@ from fgnumba.functions.names import NAMES
 from fgnumba.functions.registry import RULES
 from fgnumba.functions.rules import tangent_of_call
 from fgnumba.functions.scalars import write_scalar
-from fgnumba.functions.tangents import Tangents
+from fgnumba.functions.tangents import Tangents, in_any_order
 from fgnumba.functions.writer import Writer
 
 # Letters, because Numba writes loops that run in parallel as Python, with the variables' names.
@@ -166,7 +166,11 @@ class Transformation:
     def _first_tangent(self, target: ir.Var, value: Any) -> Any:
         if isinstance(value, ir.Arg) and self.activity.given[value.index]:
             count = len(self.source.arg_names)
-            return ir.Arg(self.names[value.index], count + value.index, self.writer.loc)
+            given = ir.Arg(self.names[value.index], count + value.index, self.writer.loc)
+            kind = self.kind(target)
+            if isinstance(kind, types.Array) and kind.layout == "A":
+                return self.writer.call(in_any_order, self.writer.assign(given))
+            return given
         return self.writer.zero(self.primal(target), self.kind(target))
 
     def store(self, statement: Any) -> None:

@@ -3,11 +3,13 @@
 from typing import Any
 
 import numpy as np
+from numba import njit
 from numba.core import types
 from numba.extending import overload
 
+from fgnumba.functions.auxiliary import INNER
 from fgnumba.functions.registry import constant, linear
-from fgnumba.functions.tangents import Tangents, view_of
+from fgnumba.functions.tangents import Tangents, in_any_order, view_of
 
 
 def zeros_beside(array: Any, zero: Any) -> Any:
@@ -21,18 +23,41 @@ def _zeros_beside(array: Any, zero: Any) -> Any:
         return None
     dtype = array.dtype
     if not isinstance(zero, Tangents):
-
-        def one(array, zero):
-            return np.zeros(array.shape, dtype)
-
-        return one
+        return _in_order(array.layout, lambda shape: np.zeros(shape, dtype))
     count = zero.count
     view = view_of(dtype, count, zero.collapsed)
+    return _in_order(array.layout, lambda shape: view(np.zeros((*shape, count), dtype)))
 
-    def several(array, zero):
-        return view(np.zeros((*array.shape, count), dtype))
 
-    return several
+def _in_order(layout: str, make: Any) -> Any:
+    """Return the function that makes tangents in the order of the array beside them.
+
+    Functions as ``ravel`` return a view or a copy by the type of an array. They must do the same to its tangents.
+    """
+    made = njit(**INNER)(make)
+    if layout == "C":
+        return lambda array, zero: made(array.shape)
+    if layout == "F":
+        return lambda array, zero: made(array.T.shape).T
+
+    def any_order(array, zero):
+        # Numba looks at the strides of such an array, and copies unless its elements lie one after another.
+        if is_dense(array):
+            return in_any_order(made(array.shape))
+        return made((*array.shape, 2))[..., 0]
+
+    return any_order
+
+
+@njit(**INNER)
+def is_dense(array):
+    """Return whether the elements of an array lie one after another, in C order."""
+    step = array.itemsize
+    for axis in range(array.ndim - 1, -1, -1):
+        if array.shape[axis] != 1 and array.strides[axis] != step:
+            return False
+        step *= array.shape[axis]
+    return True
 
 
 def zero_list(values: Any, zero: Any) -> Any:
@@ -60,10 +85,10 @@ def _empty_beside(array: Any, zero: Any) -> Any:
         return None
     dtype = array.dtype
     if not isinstance(zero, Tangents):
-        return lambda array, zero: np.empty(array.shape, dtype)
+        return _in_order(array.layout, lambda shape: np.empty(shape, dtype))
     count = zero.count
     view = view_of(dtype, count, zero.collapsed)
-    return lambda array, zero: view(np.empty((*array.shape, count), dtype))
+    return _in_order(array.layout, lambda shape: view(np.empty((*shape, count), dtype)))
 
 
 
