@@ -4,6 +4,7 @@ Each driver is a Numba function of the same arguments as the function that it di
 its vectors need. They are made from source, because the number of arguments differs, and each only once.
 """
 
+import builtins
 from functools import cache
 from typing import Any
 
@@ -12,11 +13,12 @@ from numba import njit, prange
 from numba.core import types
 from numba.extending import overload
 
+from fgnumba.functions.activity import activity_of
 from fgnumba.functions.carriers import NUMBERS, carries
 from fgnumba.functions.differentiable import TWINS, names_of, tangent_of
 from fgnumba.functions.disk import kept
 from fgnumba.functions.generated import generated
-from fgnumba.functions.leaves import copied, leaf_count, seeded, shaped
+from fgnumba.functions.leaves import copied, copied_where, leaf_count, seeded, shaped
 from fgnumba.functions.registry import constant, identity
 from fgnumba.functions.tangents import Tangents, lane, vector_of
 from fgnumba.kernels.machine.identity import DEPENDS_ON
@@ -129,7 +131,7 @@ def _dtype_for(argument: Any) -> Any:
 
 _SPACE = {
     **{"leaf_count": leaf_count, "seeded": seeded, "shaped": shaped, "copied": copied, "one_lane": one_lane},
-    **{"put_column": put_column, "empty": np.empty, "zeros": np.zeros},
+    **{"put_column": put_column, "copied_where": copied_where, "empty": np.empty, "zeros": np.zeros},
     "tangent_or_zero": tangent_or_zero,
 }
 
@@ -140,9 +142,65 @@ def compiled(name: str, lines: list[str], parallel: bool = False, **space: Any) 
 
 
 def _call(names: list[str], here: str, seed: str) -> str:
-    """Return the arguments of a tangent's call: copies of what is differentiated, and its unit tangents."""
-    values = [f"copied({name})" if name == here else name for name in names]
+    """Return the arguments of a tangent's call: copies of what is differentiated or written to, and unit tangents."""
+    values = [
+        f"copied({name})" if name == here else f"copied_where({name}, _written{index})"
+        for index, name in enumerate(names)
+    ]
     return ", ".join((*values, *(seed if name == here else "None" for name in names)))
+
+
+def _free(names: list[str]) -> list[str]:
+    """Return names like those given that no other name in a driver is like."""
+    taken = {*_SPACE, *dir(builtins)}
+    return [f"{name}_" if name in taken or name.startswith("_") else name for name in names]
+
+
+def _written_lines(names: list[str], position: int) -> list[str]:
+    """Return the lines that find to which arguments the function writes: each pass needs what it was given."""
+    return [
+        f"    _written{index} = _writes{index}({', '.join(names)})"
+        for index in range(len(names))
+        if index != position
+    ]
+
+
+def _writes(primal: Any, count: int, position: int) -> dict[str, Any]:
+    """Return the functions that `_written_lines` calls."""
+    return {
+        f"_writes{index}": writes_maker(primal, count, position, index)
+        for index in range(count)
+        if index != position
+    }
+
+
+@cache
+def writes_maker(primal: Any, count: int, position: int, index: int) -> Any:
+    """Return the Numba function of a function's arguments whose value is whether it writes to one of them."""
+    parameters = ", ".join(f"a{number}" for number in range(count))
+
+    def writes(*arguments: Any) -> bool:
+        raise NotImplementedError("it is for code that Numba compiles")
+
+    def implementation(*arguments: Any) -> Any:
+        kinds = tuple(types.unliteral(kind) for kind in arguments)
+        given = tuple(number == position for number in range(count))
+        answer = activity_of(primal, kinds, given).writes_argument(index)
+        space: dict[str, Any] = {}
+        exec(f"def writes({parameters}):\n    return {answer}\n", space)
+        return space["writes"]
+
+    space: dict[str, Any] = {"implementation": implementation}
+    exec(f"def typed({parameters}):\n    return implementation({parameters})\n", space)
+    overload(writes, strict=False)(space["typed"])
+    constant(writes)
+    return writes
+
+
+def _passes(primal: Any, names: list[str], position: int) -> Any:
+    """Return the tangent that a driver calls; its passes leave nothing behind in arguments that carry no tangent."""
+    own = names_of(primal)
+    return tangent_of(primal, frozenset(name for name in own if name != own[position]))
 
 
 constant(dtype_for)
@@ -153,14 +211,15 @@ identity(tangent_or_zero, "*tangent")
 @cache
 def gradient_driver(primal: Any, position: int, chunk: int | None) -> Any:
     """Return the Numba function ``gradient(*arguments)``; `chunk` None takes one tangent a pass, without vectors."""
-    names = names_of(primal)
+    names = _free(names_of(primal))
     here, width = names[position], chunk or 1
     lines = [
         f"def gradient({', '.join(names)}):",
+        *_written_lines(names, position),
         f"    _count = leaf_count({here})",
         f"    _zero = _zero_for({here})",
         f"    _numbers = empty(_count, _dtype_of({here}))",
-        f"    for _pass in _passes((_count + {width - 1}) // {width}):",
+        f"    for _pass in _each((_count + {width - 1}) // {width}):",
         f"        _first = {width} * _pass",
         f"        _value, _tangent = _function({_call(names, here, f'seeded({here}, _zero, _first)')})",
         f"        for _index in range(min({width}, _count - _first)):",
@@ -172,10 +231,11 @@ def gradient_driver(primal: Any, position: int, chunk: int | None) -> Any:
         "gradient",
         lines,
         parallel,
-        _function=tangent_of(primal),
+        _function=_passes(primal, names, position),
         _zero_for=zero_maker(chunk),
         _dtype_of=dtype_for,
-        _passes=prange if parallel else range,
+        _each=prange if parallel else range,
+        **_writes(primal, len(names), position),
     )
     if chunk is not None:
         TWINS[driver] = lambda: gradient_driver(primal, position, None)
@@ -185,10 +245,11 @@ def gradient_driver(primal: Any, position: int, chunk: int | None) -> Any:
 @cache
 def jacobian_driver(primal: Any, position: int, chunk: int | None) -> Any:
     """Return the Numba function ``jacobian(*arguments)``: the value, and derivatives (m, n) of its m numbers."""
-    names = names_of(primal)
+    names = _free(names_of(primal))
     here, width = names[position], chunk or 1
     lines = [
         f"def jacobian({', '.join(names)}):",
+        *_written_lines(names, position),
         f"    _count = leaf_count({here})",
         f"    _zero = _zero_for({here})",
         f"    _result = zeros((0, _count), _dtype_of({here}))",
@@ -201,7 +262,12 @@ def jacobian_driver(primal: Any, position: int, chunk: int | None) -> Any:
         "    return _value, _result",
     ]
     driver = compiled(
-        "jacobian", lines, _function=tangent_of(primal), _zero_for=zero_maker(chunk), _dtype_of=dtype_for
+        "jacobian",
+        lines,
+        _function=_passes(primal, names, position),
+        _zero_for=zero_maker(chunk),
+        _dtype_of=dtype_for,
+        **_writes(primal, len(names), position),
     )
     if chunk is not None:
         TWINS[driver] = lambda: jacobian_driver(primal, position, None)
@@ -243,7 +309,7 @@ def shaped_jacobian_driver(primal: Any, chunk: int) -> Any:
 @cache
 def derivative_driver(primal: Any) -> Any:
     """Return the Numba function ``derivative(*arguments)``: the derivative in the first argument, a number."""
-    names = names_of(primal)
+    names = _free(names_of(primal))
     lines = [
         f"def derivative({', '.join(names)}):",
         f"    _zero = _zero_for({names[0]})",
