@@ -217,10 +217,11 @@ def gradient_driver(primal: Any, position: int, chunk: int | None) -> Any:
         f"def gradient({', '.join(names)}):",
         *_written_lines(names, position),
         f"    _count = leaf_count({here})",
-        f"    _zero = _zero_for({here})",
         f"    _numbers = empty(_count, _dtype_of({here}))",
         f"    for _pass in _each((_count + {width - 1}) // {width}):",
         f"        _first = {width} * _pass",
+        # Numba cannot hand a vector from one thread to another.
+        f"        _zero = _zero_for({here})",
         f"        _value, _tangent = _function({_call(names, here, f'seeded({here}, _zero, _first)')})",
         f"        for _index in range(min({width}, _count - _first)):",
         "            _numbers[_first + _index] = one_lane(_tangent, _index)",

@@ -15,9 +15,9 @@ def _stores(kind: types.Type, name: str, places: list[str], depth: int) -> list[
     indent = "    " * depth
     if isinstance(kind, types.BaseTuple):
         result: list[str] = []
-        for index, member in enumerate(kind.types):
+        for place, member in enumerate(kind.types):
             if carries(member):
-                result += _stores(member, f"{name}[{index}]", [*places, str(index)], depth)
+                result += _stores(member, f"{name}[{place}]", [*places, str(place)], depth)
         return result
     if isinstance(kind, (types.List, types.ListType)):
         index = f"i{len(places)}"
