@@ -157,6 +157,12 @@ def squares(x: Any) -> Any:
     return (x * x).sum()
 
 
+@njit
+def shifted_squares(a: Any, x: Any) -> Any:
+    """Return the sum of the squares of x, and a."""
+    return (x * x).sum() + a
+
+
 def harmonic(x: Any, u: Any, du: Any, lap: Any) -> Any:
     """Return the residual of u'' = u."""
     return lap - u
@@ -232,6 +238,23 @@ CALLS: dict[str, Call] = {
     "model.derivatives.forward_gradient": Call(
         lambda **given: fg.forward_gradient(model(), LOSS, X, Y, fg.directions.RankOne(1), **given),
         {"training": True},
+    ),
+    "functions.calls.gradient": Call(
+        lambda **given: [fg.gradient(shifted_squares, **given)(1.0, np.arange(3.0))],
+        {"argnum": 1, "chunk": 8},
+    ),
+    "functions.calls.jacobian": Call(
+        lambda **given: [fg.jacobian(shifted_squares, **given)(1.0, np.arange(3.0))],
+        {"argnum": 1, "chunk": 8},
+    ),
+    "functions.calls.hvp": Call(
+        lambda **given: [fg.hvp(squares, np.arange(3.0), np.ones(3), **given)], {"chunk": 8}
+    ),
+    "functions.calls.hessian": Call(
+        lambda **given: [fg.hessian(squares, **given)(np.arange(3.0))], {"chunk": 8}
+    ),
+    "functions.calls.taylor": Call(
+        lambda **given: fg.taylor(squares, np.arange(3.0), np.ones(3), **given), {"order": 3}
     ),
     "model.derivatives.laplacian": Call(
         lambda **given: float(fg.laplacian(squares, **given)(np.arange(3.0))), {"chunk": 8}

@@ -389,9 +389,10 @@ def _of_one(name: str, f: Any) -> Differentiable:
 
 
 def _chunk(name: str, chunk: Any) -> int:
-    if chunk not in CHUNKS or isinstance(chunk, bool):
-        raise ConfigError(f"{name}: chunk is {shown(chunk)}; 4, 8 or 16 are required")
-    return int(chunk)
+    count = whole_number("chunk", chunk, 1)
+    if count not in CHUNKS:
+        raise ConfigError(f"{name}: chunk is {count}; 4, 8 or 16 are required")
+    return count
 
 
 def _position(name: str, function: Differentiable, argnum: Any) -> int:
