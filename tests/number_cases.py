@@ -146,7 +146,7 @@ OTHERS: Kinds = {
     estimators.Recipe: {"make": fg.SPSA},
     estimators.Setting: dict.fromkeys(("loss", "stream", "state")) | {"model": MODEL},
     layers.Perturbation: {"stream": np.zeros(1, STREAM)},
-    layers.Site: dict.fromkeys(("device", "inputs", "output", "parameters", "perturbation")),
+    layers.Site: dict.fromkeys(("device", "inputs", "output", "parameters", "perturbation", "shapes")),
 }
 """What else these need."""
 
