@@ -244,7 +244,11 @@ class _Reader:
             self.lasting = self.lasting and (not isinstance(value, types.Type) or _lasts(value))
             self.keeps.append(value)
             self._say("type", type(value).__qualname__, value)
-        elif dataclasses.is_dataclass(value) and is_known(type(value).__module__):
+        elif (
+            dataclasses.is_dataclass(value)
+            and not isinstance(value, type)
+            and is_known(type(value).__module__)
+        ):
             self._say("dataclass", type(value).__qualname__)
             self._read_all(getattr(value, field.name) for field in dataclasses.fields(value))
         elif is_known(type(value).__module__) and hasattr(value, DEPENDS_ON):

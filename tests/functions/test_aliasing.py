@@ -86,7 +86,7 @@ def rows_of_a_matrix(x):
         row[1] = x
     for k, row in enumerate(a):
         row[0] = k * x
-    for row, other in zip(a[:1], a[2:]):
+    for row, other in zip(a[:1], a[2:]):  # noqa: B905 (Numba's zip has no strict)
         other[0] += row[1]
     return a
 

@@ -116,12 +116,14 @@ def test_named_tuples_strings_closures_and_global_arrays():
 
 def test_exceptions_are_those_of_the_function():
     def checked(x):
-        assert x != 2.0, "two"
+        # pytest rewrites an assert statement to code that Numba does not know.
+        if x == 2.0:
+            raise ValueError("two")
         return 1.0 / x
 
     with pytest.raises(ZeroDivisionError):
         fg.jvp(checked, (0.0,), (1.0,))
-    with pytest.raises(AssertionError, match="two"):
+    with pytest.raises(ValueError, match="two"):
         fg.jvp(checked, (2.0,), (1.0,))
 
 
