@@ -17,6 +17,6 @@ INPUT_STEP = 2e-4
 rounding D / 4e-8 = 3e-9, both far below `COLLAPSED`, 2e-5."""
 
 PHYSICS = 640 * U
-"""Of the largest residual, or of the largest derivative of one: `COLLAPSED_TANGENT`; what is in float64 adds nothing."""
+"""Of the largest residual, or of its largest derivative: `COLLAPSED_TANGENT`; what is in float64 adds nothing."""
 SOLVED = 1e-3
 """A solution of order 1 by a network whose loss fell to 1e-4 and below: its error is a tenth of the residual's root."""

@@ -9,8 +9,21 @@ from numba import typeof
 from numba.core import types
 from numba.core.errors import NumbaError
 
-from fgnumba.errors import ConfigError, DtypeError, ShapeError, shown
-from fgnumba.functions.carriers import carries
+from fgnumba.errors import ConfigError, ShapeError
+from fgnumba.functions.arguments import (
+    DEFAULT_CHUNK,
+    blocks,
+    bound_values,
+    check_carrier,
+    checked_chunk,
+    checked_position,
+    checked_tangent,
+    described,
+    filled,
+    of_one_argument,
+    shape_of,
+    tuple_like,
+)
 from fgnumba.functions.differentiable import Differentiable, differentiable, names_of
 from fgnumba.functions.drivers import (
     derivative_driver,
@@ -21,11 +34,9 @@ from fgnumba.functions.drivers import (
     laplacian_driver,
     taylor_driver,
 )
-from fgnumba.functions.typed import not_compiled, place_of, typed_function
+from fgnumba.functions.typed import not_compiled, typed_function
 from fgnumba.validation import whole_number
 
-CHUNKS = (4, 8, 16)
-DEFAULT_CHUNK = 8
 MAX_ORDER = 4
 
 
@@ -36,12 +47,12 @@ def jvp_of_function(function: Any, primals: Any, tangents: Any) -> tuple[Any, An
         raise ConfigError(
             "jvp: primals and tangents are tuples, an entry for each argument: fg.jvp(f, (x,), (v,))"
         )
-    values = _bound(function, tuple(primals), {})
+    values = bound_values(function, tuple(primals), {})
     if len(tangents) != len(primals):
         raise ConfigError(f"jvp: {len(primals)} primals and {len(tangents)} tangents; as many are required")
     by_name = inspect.signature(function.primal.py_func).bind_partial(*tangents).arguments
     given = [
-        _tangent(name, value, by_name.get(name), name in function.nondiff)
+        checked_tangent(name, value, by_name.get(name), name in function.nondiff)
         for name, value in zip(names_of(function.primal), values, strict=True)
     ]
     try:
@@ -49,20 +60,20 @@ def jvp_of_function(function: Any, primals: Any, tangents: Any) -> tuple[Any, An
     except NumbaError as error:
         typed_function(function.primal, tuple(map(typeof, values)))
         raise not_compiled(function.primal.py_func, tuple(map(typeof, values)), error) from error
-    return value, _filled(value, tangent)
+    return value, filled(value, tangent)
 
 
 def forward_gradient_of_function(function: Any, x: Any, v: Any) -> tuple[Any, Any]:
     """Return f(x) and (∇f(x) · v) v; :func:`fgnumba.forward_gradient` has the documentation."""
     value, derivative = jvp_of_function(function, (x,), (v,))
     if not isinstance(derivative, float | np.floating):
-        raise ShapeError(f"forward_gradient: f gives {_described(value)}; a number is required")
+        raise ShapeError(f"forward_gradient: f gives {described(value)}; a number is required")
     return value, _scaled(v, float(derivative))
 
 
 def _scaled(v: Any, factor: float) -> Any:
     if isinstance(v, tuple):
-        return _tuple_like(v, [_scaled(member, factor) for member in v])
+        return tuple_like(v, [_scaled(member, factor) for member in v])
     if v is None or isinstance(v, int | float):
         return v if v is None else factor * v
     return factor * np.asarray(v)
@@ -96,9 +107,9 @@ class Derivative(Differentiable):
         return self._run(self._values(arguments, named))
 
     def _values(self, arguments: tuple[Any, ...], named: dict[str, Any]) -> list[Any]:
-        values = _bound(self._function, arguments, named)
+        values = bound_values(self._function, arguments, named)
         here = names_of(self._function.primal)[self._position]
-        _check_carrier(self._name, here, values[self._position])
+        check_carrier(self._name, here, values[self._position])
         return values
 
     def _run(self, values: list[Any], *more: Any) -> Any:
@@ -121,13 +132,13 @@ class Jacobian(Derivative):
     def __call__(self, *arguments: Any, **named: Any) -> Any:
         values = self._values(arguments, named)
         y, numbers = self._run(values)
-        return _blocks(numbers, y, _shape(values[self._position]))[0]
+        return blocks(numbers, y, shape_of(values[self._position]))[0]
 
 
 class _Shaped(Derivative):
     def __call__(self, *arguments: Any, **named: Any) -> Any:
         values = self._values(arguments, named)
-        shape = _shape(values[0])
+        shape = shape_of(values[0])
         return self._run(values).reshape(shape + shape)
 
 
@@ -162,7 +173,7 @@ def derivative(f: Any) -> Callable[..., Any]:
     >>> fg.derivative(lambda x: x**3)(2.0)
     12.0
     """
-    function = _of_one("derivative", f)
+    function = of_one_argument("derivative", f)
     return Derivative("derivative", function, derivative_driver(function.primal), number=False)
 
 
@@ -204,8 +215,8 @@ def gradient(f: Any, argnum: int = 0, *, chunk: int = DEFAULT_CHUNK) -> Callable
     array([2., 4.])
     """
     function = differentiable(f)
-    position = _position("gradient", function, argnum)
-    driver = gradient_driver(function.primal, position, _chunk("gradient", chunk))
+    position = checked_position("gradient", function, argnum)
+    driver = gradient_driver(function.primal, position, checked_chunk("gradient", chunk))
     return Derivative("gradient", function, driver, position)
 
 
@@ -243,8 +254,8 @@ def jacobian(f: Any, argnum: int = 0, *, chunk: int = DEFAULT_CHUNK) -> Callable
            [3., 2.]])
     """
     function = differentiable(f)
-    position = _position("jacobian", function, argnum)
-    driver = jacobian_driver(function.primal, position, _chunk("jacobian", chunk))
+    position = checked_position("jacobian", function, argnum)
+    driver = jacobian_driver(function.primal, position, checked_chunk("jacobian", chunk))
     return Jacobian("jacobian", function, driver, position, number=False)
 
 
@@ -281,10 +292,10 @@ def hvp(f: Any, x: Any, v: Any, *, chunk: int = DEFAULT_CHUNK) -> Any:
     >>> fg.hvp(lambda x: x[0] ** 2 * x[1], np.array([1.0, 2.0]), np.array([1.0, 0.0]))
     array([4., 2.])
     """
-    function = _of_one("hvp", f)
-    made = Derivative("hvp", function, hvp_driver(function.primal, _chunk("hvp", chunk)))
+    function = of_one_argument("hvp", f)
+    made = Derivative("hvp", function, hvp_driver(function.primal, checked_chunk("hvp", chunk)))
     values = made._values((x,), {})
-    return made._run(values, _tangent("v", values[0], v, False))
+    return made._run(values, checked_tangent("v", values[0], v, False))
 
 
 def hessian(f: Any, *, chunk: int = DEFAULT_CHUNK) -> Callable[..., Any]:
@@ -322,8 +333,8 @@ def hessian(f: Any, *, chunk: int = DEFAULT_CHUNK) -> Callable[..., Any]:
     array([[4., 2.],
            [2., 0.]])
     """
-    function = _of_one("hessian", f)
-    return _Shaped("hessian", function, hessian_driver(function.primal, _chunk("hessian", chunk)))
+    function = of_one_argument("hessian", f)
+    return _Shaped("hessian", function, hessian_driver(function.primal, checked_chunk("hessian", chunk)))
 
 
 def taylor(f: Any, x: Any, v: Any, order: int) -> list[Any]:
@@ -362,182 +373,18 @@ def taylor(f: Any, x: Any, v: Any, order: int) -> list[Any]:
     >>> fg.taylor(lambda x: x**3, 2.0, 1.0, order=4)
     [8.0, 12.0, 12.0, 6.0, 0.0]
     """
-    function = _of_one("taylor", f)
+    function = of_one_argument("taylor", f)
     order = whole_number("order", order, 0)
     if order > MAX_ORDER:
         raise ConfigError(f"order is {order}; at most {MAX_ORDER}")
     made = Derivative("taylor", function, taylor_driver(function.primal, order), number=False)
     values = made._values((x,), {})
-    return list(made._run(values, _tangent("v", values[0], v, False)))
+    return list(made._run(values, checked_tangent("v", values[0], v, False)))
 
 
 def laplacian_of_function(f: Any, *, chunk: int = DEFAULT_CHUNK) -> Callable[..., Any]:
     """Return the Laplacian of a function; :func:`fgnumba.laplacian` has the documentation."""
-    function = _of_one("laplacian", f)
-    return Derivative("laplacian", function, laplacian_driver(function.primal, _chunk("laplacian", chunk)))
-
-
-def _of_one(name: str, f: Any) -> Differentiable:
-    function: Differentiable = differentiable(f)
-    count = len(names_of(function.primal))
-    if count != 1:
-        raise ConfigError(
-            f"{name}: {place_of(function.primal.py_func)} has {count} arguments; one is required, "
-            "which may be a tuple"
-        )
-    return function
-
-
-def _chunk(name: str, chunk: Any) -> int:
-    count = whole_number("chunk", chunk, 1)
-    if count not in CHUNKS:
-        raise ConfigError(f"{name}: chunk is {count}; 4, 8 or 16 are required")
-    return count
-
-
-def _position(name: str, function: Differentiable, argnum: Any) -> int:
-    count = len(names_of(function.primal))
-    position = whole_number("argnum", argnum, 0)
-    if position >= count:
-        raise ConfigError(f"{name}: argnum is {position}; {function.__name__} has {count} arguments")
-    own = names_of(function.primal)[position]
-    if own in function.nondiff:
-        raise ConfigError(
-            f"{name}: argument {own!r} of {function.__name__} is in nondiff; it carries no tangent"
-        )
-    return position
-
-
-def _bound(function: Differentiable, arguments: tuple[Any, ...], named: dict[str, Any]) -> list[Any]:
-    """Return one value for each argument of a function."""
-    try:
-        filled = inspect.signature(function.primal.py_func).bind(*arguments, **named)
-    except TypeError as error:
-        raise ConfigError(f"{place_of(function.primal.py_func)}: {error}") from None
-    filled.apply_defaults()
-    return [_plain(name, value) for name, value in filled.arguments.items()]
-
-
-def _plain(name: str, value: Any) -> Any:
-    if isinstance(value, list):
-        raise DtypeError(f"{name} is a list; an array or a tuple is required")
-    if isinstance(value, np.ndarray) and value.dtype.kind == "O":
-        raise DtypeError(f"{name} is an array of Python objects; an array of numbers is required")
-    return value
-
-
-def _check_carrier(call: str, name: str, value: Any) -> None:
-    if not carries(typeof(value)):
-        raise DtypeError(
-            f"{call}: {name} is {_described(value)}; what is differentiated must hold floats, as 3.0 or "
-            "an array of float64"
-        )
-
-
-def _tangent(name: str, value: Any, tangent: Any, nondiff: bool) -> Any:
-    """Return a tangent in the type of its value."""
-    if tangent is None or nondiff:
-        return None
-    kind = typeof(value)
-    if isinstance(value, tuple):
-        if not isinstance(tangent, tuple | list) or len(tangent) != len(value):
-            raise ShapeError(
-                f"the tangent of {name} is {_described(tangent)}; a tuple of {len(value)} is required"
-            )
-        return tuple(
-            _member(f"{name}[{i}]", *pair) for i, pair in enumerate(zip(value, tangent, strict=True))
-        )
-    if not carries(kind):
-        raise DtypeError(
-            f"{name} is {_described(value)} and carries no tangent; None is required for it, or a float as its value"
-        )
-    array = np.asarray(tangent)
-    if array.dtype.kind not in "fiubc" or (array.dtype.kind == "c" and not _is_complex(value)):
-        raise DtypeError(f"the tangent of {name} is {array.dtype}; real numbers are required")
-    if array.shape != np.shape(value):
-        raise ShapeError(
-            f"{name} has shape {np.shape(value)} and its tangent {array.shape}; the same is required"
-        )
-    if isinstance(value, np.ndarray):
-        # A tangent is written to where the value is, so the caller's array is given where it fits.
-        return _in_order_of(value, np.asarray(array, value.dtype))
-    return type(value)(array[()]) if not isinstance(value, complex) else complex(array[()])
-
-
-def _in_order_of(value: np.ndarray, array: np.ndarray) -> np.ndarray:
-    """Return an array in the order of a value: where that is copied, as by ``ravel``, its tangent must be, too."""
-    layout = typeof(value).layout
-    if typeof(array).layout == layout and (array.flags.writeable or not value.flags.writeable):
-        return array
-    if layout != "A":
-        return np.array(array, order=layout)
-    spread = np.empty((*array.shape, 2), array.dtype)
-    spread[..., 0] = array
-    return spread[..., 0]
-
-
-def _member(name: str, value: Any, tangent: Any) -> Any:
-    if not carries(typeof(value)):
-        return None
-    if tangent is None:
-        return _zero_like(value)
-    return _tangent(name, value, tangent, False)
-
-
-def _zero_like(value: Any) -> Any:
-    if isinstance(value, tuple):
-        return tuple(_member("", member, None) for member in value)
-    return (
-        _in_order_of(value, np.zeros(value.shape, value.dtype))
-        if isinstance(value, np.ndarray)
-        else type(value)(0)
+    function = of_one_argument("laplacian", f)
+    return Derivative(
+        "laplacian", function, laplacian_driver(function.primal, checked_chunk("laplacian", chunk))
     )
-
-
-def _is_complex(value: Any) -> bool:
-    return np.asarray(value).dtype.kind == "c"
-
-
-def _filled(value: Any, tangent: Any) -> Any:
-    """Return the tangent of a result, with zeros for integers, whose derivative is zero."""
-    if isinstance(value, tuple):
-        parts = tangent if isinstance(tangent, tuple) else (None,) * len(value)
-        return _tuple_like(value, [_filled(*pair) for pair in zip(value, parts, strict=True)])
-    if tangent is not None or value is None:
-        return tangent
-    return np.zeros(value.shape) if isinstance(value, np.ndarray) else 0.0
-
-
-def _tuple_like(value: tuple[Any, ...], members: list[Any]) -> Any:
-    make = getattr(type(value), "_make", tuple)
-    return make(members)
-
-
-def _described(value: Any) -> str:
-    if isinstance(value, np.ndarray):
-        return f"an array of {value.dtype}"
-    return shown(value)
-
-
-def _count(value: Any) -> int:
-    if isinstance(value, tuple):
-        return sum(_count(member) for member in value)
-    return int(np.size(value)) if carries(typeof(value)) else 0
-
-
-def _shape(value: Any) -> tuple[int, ...]:
-    return (_count(value),) if isinstance(value, tuple) else np.shape(value)
-
-
-def _blocks(numbers: np.ndarray, y: Any, shape: tuple[int, ...]) -> tuple[Any, np.ndarray]:
-    """Return the Jacobian of a value in its structure, and the rows that are left."""
-    if isinstance(y, tuple):
-        members = []
-        for member in y:
-            block, numbers = _blocks(numbers, member, shape)
-            members.append(block)
-        return _tuple_like(y, members), numbers
-    if not carries(typeof(y)):
-        return np.zeros(np.shape(y) + shape)[()], numbers
-    count = int(np.size(y))
-    return numbers[:count].reshape(np.shape(y) + shape)[()], numbers[count:]

@@ -13,12 +13,12 @@ from numba.core.cpu import ParallelOptions
 from numba.core.ir_utils import build_definitions
 from numba.extending import is_jitted, typeof_impl
 
-from fgnumba.errors import ConfigError, shown
-from fgnumba.functions.activity import analysed
+from fgnumba.errors import ConfigError, DifferentiationError, shown
+from fgnumba.functions.activity import Activity, analysed
 from fgnumba.functions.carriers import tangent_type, vectors_in
 from fgnumba.functions.disk import is_kept, kept
 from fgnumba.functions.source_text import written
-from fgnumba.functions.transform import Transformation, checked_arguments
+from fgnumba.functions.transform import Transformation
 from fgnumba.functions.typed import place_of, typed_function
 from fgnumba.kernels.machine.identity import DEPENDS_ON
 from fgnumba.kernels.machine.registered import is_known, module_of
@@ -113,7 +113,7 @@ class _Tangent:
         given = tuple(kind != types.none for kind in kinds[count:])
         typed = typed_function(self.primal, kinds[:count])
         activity = analysed(typed, self.primal.py_func, given)
-        checked_arguments(activity, self.nondiff)
+        _check_written(activity, self.nondiff)
         vectors = next(vectors_in(kinds[count:]), None)
         parallel = self.parallel and vectors is None
         return Transformation(activity, self.tangents, vectors, tangent_of, parallel)
@@ -127,6 +127,22 @@ class _Tangent:
         result.arg_names = [*self.names, *self.tangents]
         result._definitions = build_definitions(result.blocks)
         return result
+
+
+def _check_written(activity: Activity, nondiff: frozenset[str]) -> None:
+    """Refuse an argument without a tangent that is written with values that carry one.
+
+    Raises
+    ------
+    DifferentiationError
+        The argument is not in `nondiff`.
+    """
+    for index, name in enumerate(activity.typed.func_ir.arg_names):
+        if activity.active_argument(index) and not activity.given[index] and name not in nondiff:
+            raise DifferentiationError(
+                f"{activity.function.__qualname__}: argument {name!r} is written with values that carry a tangent; "
+                f"give it a tangent (zeros), or name it in nondiff="
+            )
 
 
 def _tangent_names(names: list[str]) -> list[str]:

@@ -49,7 +49,9 @@ DEGREE = "0.017453292519943295"
 
 SCALAR_FUNCTIONS: dict[str, ScalarFunction] = {
     # Arithmetic.
-    **_unary(negative="-1", positive="1", conjugate="1", square="2 * x", reciprocal="-(y * y)", absolute="side(x)"),
+    **_unary(
+        negative="-1", positive="1", conjugate="1", square="2 * x", reciprocal="-(y * y)", absolute="side(x)"
+    ),
     **_binary(
         add=("1", "1"),
         subtract=("1", "-1"),

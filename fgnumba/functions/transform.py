@@ -6,19 +6,12 @@ The result is a function of the arguments and their tangents, in Numba's interme
 loops and branches of the first. It can be transformed once more, for derivatives of second order.
 """
 
-import operator
 from typing import Any
 
 from numba.core import ir, types
 
-from fgnumba.errors import DifferentiationError
-from fgnumba.functions.activity import (
-    Activity,
-    activity_of,
-    is_zero,
-)
+from fgnumba.functions.activity import Activity
 from fgnumba.functions.array_expressions import in_place_kernel, write_array_expression
-from fgnumba.functions.called import arguments_of, bound, function_called, kind_of
 from fgnumba.functions.carriers import carries
 from fgnumba.functions.memory import ITEMS
 from fgnumba.functions.names import NAMES
@@ -27,6 +20,7 @@ from fgnumba.functions.rules import tangent_of_call
 from fgnumba.functions.scalars import write_scalar
 from fgnumba.functions.tangents import Tangents, in_any_order
 from fgnumba.functions.writer import Writer
+from fgnumba.functions.written_calls import write_call
 
 # Letters, because Numba writes loops that run in parallel as Python, with the variables' names.
 PRIME, VERSION = "\N{MODIFIER LETTER PRIME}", "\N{MODIFIER LETTER HALF TRIANGULAR COLON}"
@@ -63,7 +57,8 @@ class Transformation:
         self.source = activity.typed.func_ir
         self.scope = ir.Scope(None, self.source.loc)
         self.writer = Writer(self.scope, vectors, tangent_dispatcher)
-        self.constants = _constants(activity)
+        self.single = _assigned_once(activity)
+        self.constants = _constants(self.single)
         # A tangent that is transformed once more has names with marks already: longer ones are new.
         self.mark = _unused(PRIME, activity)
         self.version = _unused(VERSION, activity)
@@ -175,10 +170,25 @@ class Transformation:
 
     def store(self, statement: Any) -> None:
         """Write a store into an array."""
+        if self._is_in_place(statement):
+            return
         self.writer.body.append(self.copied(statement))
         if not self.active(statement.target):
             return
         self._store_tangent(statement, self._stored(statement.value))
+
+    def _is_in_place(self, statement: Any) -> bool:
+        """Whether ``u[index] op= …`` stores a view where it is already, for which Numba would copy it twice."""
+        change = self.single.get(statement.value.name)
+        if not isinstance(change, ir.Expr) or change.op != "inplace_binop":
+            return False
+        view = self.single.get(change.lhs.name)
+        if not isinstance(view, ir.Expr) or view.op not in ITEMS or view.value != statement.target:
+            return False
+        own = statement.index if isinstance(statement, ir.SetItem) else statement.index_var
+        read = view.index if view.op == "getitem" else view.index_var
+        basic = own is not None and not _has_array(self.kind(own))
+        return basic and read == own and isinstance(self.kind(change.lhs), types.Array)
 
     def _stored(self, value: ir.Var) -> ir.Var:
         if self.active(value):
@@ -208,7 +218,7 @@ class Transformation:
 
     def expression(self, target: ir.Var, value: ir.Expr) -> None:
         """Write the assignment of an expression."""
-        if value.op == "call" and self.call(target, value):
+        if value.op == "call" and write_call(self, target, value):
             return
         if value.op == "arrayexpr":
             self.array_expression(target, value)
@@ -291,98 +301,6 @@ class Transformation:
         self.writer.assign(self.primal(value.lhs), self.primal(target))
         self.writer.assign(self.own(value.lhs), self.own(target))
 
-    # Calls.
-
-    def call(self, target: ir.Var, value: ir.Expr) -> bool:
-        """Write a call that needs more than its own copy; return whether it did."""
-        function, owner = function_called(self.activity, value)
-        if isinstance(self.activity.typed.typemap[value.func.name], types.Dispatcher):
-            return self.call_of_function(target, value)
-        if not self.active(target):
-            return False
-        positional, named = arguments_of(value, owner)
-        if not any(self.active(one) for one in (*positional, *named.values())):
-            return False
-        self.writer.assign(self.copied_expression(value), self.primal(target))
-        if is_zero(function, self.kind(target), RULES.get(function)):
-            tangent = self.writer.zero(self.primal(target), self.kind(target))
-        elif owner is not None and function in RULES and RULES[function].kind == "same":
-            tangent = self.same_method(owner, value)
-        else:
-            tangent = self.tangent_of_known(function, target, positional, named)
-        self.writer.assign(tangent, self.own(target))
-        return True
-
-    def same_method(self, owner: ir.Var, value: ir.Expr) -> ir.Var:
-        """Write the call of the same method of the tangents; its arguments are counts and sizes."""
-        if any(self.active(operand) for operand in (*value.args, *dict(value.kws).values())):
-            self.activity.refuse("a method with arguments that carry a tangent", self.writer.loc)
-        name = self.activity.definition(value.func).attr
-        method = self.writer.assign(ir.Expr.getattr(self.own(owner), name, self.writer.loc))
-        arguments = [self.primal(one) for one in value.args]
-        named = [(key, self.primal(one)) for key, one in value.kws]
-        return self.writer.assign(ir.Expr.call(method, arguments, named, self.writer.loc))
-
-    def tangent_of_known(self, function: Any, target: ir.Var, positional: list[Any], named: Any) -> Any:
-        """Return the tangent of a call of a function that Numba or NumPy provides."""
-        kind = self.kind(target)
-        values = [self.primal(one) for one in positional]
-        if function in RULES:
-            by_name = {name: self.primal(one) for name, one in named.items()}
-            return tangent_of_call(self, function, values, by_name, positional, named, target)
-        if isinstance(function, types.NamedTupleClass):
-            return self.writer.members(*[self.tangent(one) for one in positional])
-        if function is tuple:
-            return self.own(positional[0])
-        if isinstance(function, types.NumberClass) or function in (float, complex):
-            return self.converted(positional[0], kind)
-        name = NAMES[function]
-        if name in ("maximum", "minimum") and len(positional) > 2:
-            return self.extreme_of_several(function, positional, kind)
-        exponent = self.constants.get(positional[-1].name) if name == "power" else None
-        tangents = [self.optional(one) for one in positional]
-        return write_scalar(self.writer, name, values, tangents, self.primal(target), kind, exponent)
-
-    def converted(self, source: ir.Var, kind: types.Type) -> ir.Var:
-        """Write the conversion of a tangent to another type of number."""
-        if self.vectors is None:
-            return self.writer.call(kind, self.own(source))
-        # A product with 1 of the wider type widens; narrowing happens where the tangent is stored.
-        return self.writer.binary(operator.mul, self.own(source), self.writer.number(1.0, kind))
-
-    def extreme_of_several(self, function: Any, operands: list[Any], kind: types.Type) -> ir.Var:
-        """Write max(a, b, c, …) as a chain of two."""
-        value, tangent = self.primal(operands[0]), self.optional(operands[0])
-        for operand in operands[1:]:
-            both = [value, self.primal(operand)]
-            value = self.writer.call(function, *both)
-            if tangent is not None or self.active(operand):
-                tangent = write_scalar(
-                    self.writer, NAMES[function], both, [tangent, self.optional(operand)], value, kind
-                )
-        assert tangent is not None
-        return tangent
-
-    def call_of_function(self, target: ir.Var, value: ir.Expr) -> bool:
-        """Write the call of another compiled function as the call of its tangent."""
-        dispatcher = self.activity.typed.typemap[value.func.name].dispatcher
-        if value.vararg is not None:
-            return False
-        operands = bound(dispatcher, *arguments_of(value, None))
-        if not any(self.active(one) for one in operands):
-            return False
-        arguments = [
-            self.primal(one) if isinstance(one, ir.Var) else self.writer.constant(one) for one in operands
-        ]
-        tangents = [self.own(one) if self.active(one) else self.writer.constant(None) for one in operands]
-        kinds = tuple(kind_of(self.activity, one) for one in operands)
-        activity_of(dispatcher, kinds, tuple(self.active(one) for one in operands))
-        pair = self.writer.call(self.tangent_dispatcher(dispatcher), *arguments, *tangents)
-        self.writer.assign(self.writer.item(pair, 0), self.primal(target))
-        if self.active(target):
-            self.writer.assign(self.writer.item(pair, 1), self.own(target))
-        return True
-
 
 def _unused(letter: str, activity: Activity) -> str:
     """Return a letter repeated as often as it is in no variable's name."""
@@ -405,33 +323,27 @@ def _plain(value: Any) -> bool:
     return type(value) in (list, tuple)
 
 
-def _constants(activity: Activity) -> dict[str, Any]:
-    """Return the numbers that variables hold which are assigned once, from a constant."""
+def _has_array(kind: types.Type) -> bool:
+    """Whether an index is an array, or has one among its members: what it reads is a copy."""
+    if isinstance(kind, types.BaseTuple):
+        return any(_has_array(member) for member in kind.types)
+    return isinstance(kind, (types.Array, types.List))
+
+
+def _assigned_once(activity: Activity) -> dict[str, Any]:
+    """Return the values of the variables that are assigned once."""
     values: dict[str, list[Any]] = {}
     for block in activity.typed.func_ir.blocks.values():
         for statement in block.body:
             if isinstance(statement, ir.Assign):
                 values.setdefault(statement.target.name, []).append(statement.value)
-    result = {}
-    for name, definitions in values.items():
-        value = definitions[0]
-        fixed = len(definitions) == 1 and isinstance(value, (ir.Const, ir.Global, ir.FreeVar))
-        if fixed and type(value.value) in (int, float):
-            result[name] = value.value
-    return result
+    return {name: definitions[0] for name, definitions in values.items() if len(definitions) == 1}
 
 
-def checked_arguments(activity: Activity, nondiff: frozenset[str]) -> None:
-    """Refuse an argument without a tangent that is written with values that carry one.
-
-    Raises
-    ------
-    DifferentiationError
-        The argument is not in `nondiff`.
-    """
-    for index, name in enumerate(activity.typed.func_ir.arg_names):
-        if activity.active_argument(index) and not activity.given[index] and name not in nondiff:
-            raise DifferentiationError(
-                f"{activity.function.__qualname__}: argument {name!r} is written with values that carry a tangent; "
-                f"give it a tangent (zeros), or name it in nondiff="
-            )
+def _constants(single: dict[str, Any]) -> dict[str, Any]:
+    """Return the numbers that variables hold which are assigned once, from a constant."""
+    return {
+        name: value.value
+        for name, value in single.items()
+        if isinstance(value, (ir.Const, ir.Global, ir.FreeVar)) and type(value.value) in (int, float)
+    }

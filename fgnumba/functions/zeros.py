@@ -91,8 +91,6 @@ def _empty_beside(array: Any, zero: Any) -> Any:
     return _in_order(array.layout, lambda shape: view(np.empty((*shape, count), dtype)))
 
 
-
-
 def like(zero: Any, value: Any) -> Any:
     """Return a number as the type of float of a tangent of one number. For compiled code."""
     raise NotImplementedError("it is for code that Numba compiles")
