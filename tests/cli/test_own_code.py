@@ -1,6 +1,7 @@
 """Code of other packages on the command line: names in options and files, trust, and entry points."""
 
 import sys
+from typing import Any
 
 import pytest
 
@@ -161,7 +162,7 @@ def test_entry_points_are_names(here, fgtrain):
     assert "dataset their-digits of their-package" in entry_points()
     listed = fgtrain("info", "--json").json()["entry_points"]
     assert {"estimator theirs of their-package", "loss their-loss of their-package"} <= set(listed)
-    complete = names(("feedback",), group="fgnumba.estimators")
+    complete: Any = names(("feedback",), group="fgnumba.estimators")
     assert [item.value for item in complete(None, None, "the")] == ["theirs"]
     message = fgtrain(*TRAIN, "--data", "gone", "--out", "b").error
     assert message.startswith(

@@ -137,7 +137,7 @@ def by_method(x):
 def by_iterator(x):
     a = np.zeros(4)
     for one in np.nditer(a):
-        one[()] = x
+        one[()] = x  # type: ignore[index]
     return a[0]
 
 

@@ -1,6 +1,7 @@
 """Gradients and their like: passes that leave nothing behind, structures of arguments, chunks, second order."""
 
 from collections import namedtuple
+from typing import Any
 
 import numpy as np
 import pytest
@@ -139,11 +140,12 @@ def test_derivatives_of_derivatives_in_python_and_in_compiled_code():
 
 def test_a_second_call_compiles_nothing():
     function = fg.differentiable(cubic)
-    gradient = fg.gradient(function)
+    gradient: Any = fg.gradient(function)
+    again: Any = fg.gradient(cubic)
     x = np.arange(1.0, 4.0)
     first = gradient(x)
     overloads = len(gradient.primal.overloads), len(function.tangent.overloads)
     np.testing.assert_array_equal(gradient(x), first)
     np.testing.assert_array_equal(fg.gradient(cubic)(x), first)
     assert (len(gradient.primal.overloads), len(function.tangent.overloads)) == overloads
-    assert fg.gradient(cubic).primal is gradient.primal
+    assert again.primal is gradient.primal

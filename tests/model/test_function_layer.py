@@ -6,6 +6,7 @@ import os
 import pickle
 import subprocess
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -97,6 +98,7 @@ def test_hidden_layers_get_gradients_from_noise():
     """Of activity perturbation with noise on the function's own outputs, and on images."""
 
     def made(own):
+        hidden: list[Any]
         if own:
             hidden = [Function(functions_of_examples.patches, {"weight": (2, 2, 1, 3)})]
         else:
@@ -110,7 +112,7 @@ def test_hidden_layers_get_gradients_from_noise():
         model.load_parameters(made(False).parameters())
         trainer = fg.Trainer(model, estimator="activity", optimizer=fg.SGD(1e-2), seed=2)
         found.append(trainer.estimate(DIGITS.x_train[:30], DIGITS.y_train[:30])["0.weight"])
-    tolerances.ALONG_NOISE.check(*found)
+    tolerances.ALONG_NOISE.check(found[0], found[1])
 
 
 def test_a_function_without_parameters_carries_noise_on():
@@ -196,13 +198,18 @@ def test_a_function_that_fails_or_changes_shape_gives_nan_and_a_step_names_the_l
         trainer.step(bad, np.array([0]))
 
 
-REFUSED = {
-    "no function": (lambda: Function(3), "Function: function is 3; "),
+def _any(value: Any) -> Any:
+    """Return a value of which the type checker knows nothing."""
+    return value
+
+
+REFUSED: dict[str, Any] = {
+    "no function": (lambda: Function(_any(3)), "Function: function is 3; "),
     "arguments": (
         lambda: Function(functions_of_examples.affine, {"weight": (2, 2)}),
         "takes 3 arguments; 2 are required",
     ),
-    "parameters": (lambda: Function(functions_of_examples.swish, [1]), "parameters is .*a mapping"),
+    "parameters": (lambda: Function(functions_of_examples.swish, _any([1])), "parameters is .*a mapping"),
     "name": (lambda: Function(functions_of_examples.swish, {"1": (2,)}), "the name '1'; a word is required"),
     "shape": (
         lambda: Function(functions_of_examples.swish, {"beta": (0,)}),
@@ -210,7 +217,7 @@ REFUSED = {
     ),
     "dimensions": (lambda: Function(functions_of_examples.swish, {"beta": (1,) * 5}), "a shape of 1 to 4"),
     "text": (
-        lambda: Function(functions_of_examples.swish, {"beta": "ones"}),
+        lambda: Function(functions_of_examples.swish, _any({"beta": "ones"})),
         "beta.*an array, a shape, a number",
     ),
     "nan": (lambda: Function(functions_of_examples.swish, {"beta": np.array([np.nan])}), "has nan"),

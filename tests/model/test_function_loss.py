@@ -4,6 +4,7 @@ import copy
 import pickle
 import subprocess
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -54,7 +55,7 @@ DIGITS = fg.datasets.load("digits")
 @pytest.mark.parametrize("name", CASES)
 def test_a_function_is_a_loss(name):
     kind, losses, outputs = CASES[name]
-    loss = fg.Loss.from_function(getattr(functions_of_examples, name))
+    loss: Any = fg.Loss.from_function(getattr(functions_of_examples, name))
     assert loss.targets == kind
     assert loss.metric == ("accuracy" if kind == "label" else "r2")
     check_loss(
@@ -72,8 +73,9 @@ def test_classes_and_examples_have_weights(weights):
     z, y, w = rng.standard_normal((13, 3)), rng.integers(0, 3, 13), np.float32(rng.random(13))
     of_classes = np.array(weights or [1.0, 1.0, 1.0])[y]
     expected = cross_entropy(z, y) * of_classes
-    tolerances.LOSS.check(loss.value(z, y), expected.mean())
-    weighted = loss.with_example_weights()
+    logits: Any = z
+    tolerances.LOSS.check(loss.value(logits, y), expected.mean())
+    weighted: Any = loss.with_example_weights()
     packed = weighted.pack(y, w)
     tolerances.LOSS.check(weighted.value(z, packed), (expected * w).mean())
     check_loss(
@@ -143,10 +145,11 @@ def test_copies_and_other_processes_have_the_same_key():
         "import fgnumba as fg; from tests.functions_of_examples import margin; "
         "print(fg.Loss.from_function(margin).key[1])"
     )
+    key: Any = loss.key
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True, encoding="utf-8"
     )
-    assert done.stdout.strip() == loss.key[1]
+    assert done.stdout.strip() == key[1]
 
 
 def test_a_run_is_continued_with_the_same_function_alone(tmp_path):

@@ -7,6 +7,7 @@ import pickle
 import re
 import subprocess
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -44,7 +45,7 @@ def test_it_is_the_activation_of_the_same_formula():
 @pytest.mark.parametrize("layer", ["activation", "elementwise", "dense", "conv2d", "add"])
 def test_it_may_stand_wherever_an_activation_may(layer):
     own = fg.activation(own_functions.swish)
-    places = {
+    places: dict[str, Any] = {
         "activation": lambda a: [fg.Conv2d(4, 3), fg.MaxPool2d(2), fg.Activation(a)],
         "elementwise": lambda a: [
             fg.Conv2d(4, 3),
@@ -161,7 +162,8 @@ def test_copies_are_the_same_activation():
     layer = fg.Dense(3, activation=activation)
     for copied in (copy.copy(layer), copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
         assert copied == layer
-        assert copied.activation.rule is activation.rule
+        kept: Any = copied.activation
+        assert kept.rule is activation.rule
     assert repr(layer) == "Dense(units=3, activation=fg.activation(tests.own_functions:swish), bias=True)"
     assert activation(2.0) == own_functions.swish(2.0)
     assert "def activation_swish(z):" in activation.tangent_source()

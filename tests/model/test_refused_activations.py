@@ -2,6 +2,7 @@
 
 import math
 import re
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from tests import own_functions
 
 
 def unknown_name(z):
-    return z * NOWHERE  # noqa: F821
+    return z * NOWHERE  # type: ignore[name-defined]  # noqa: F821
 
 
 def a_loop(z):
@@ -97,7 +98,9 @@ def test_what_is_not_possible_is_refused_with_function_file_and_line(function, r
     place = rf"activation {function.__name__} \(.*test_refused_activations\.py, line \d+\)"
     with pytest.raises(ConfigError, match=f"^{place}: {reason}$") as caught:
         fg.activation(function)
-    line = int(re.search(r"line (\d+)", str(caught.value))[1])
+    found = re.search(r"line (\d+)", str(caught.value))
+    assert found is not None
+    line = int(found[1])
     first = function.__code__.co_firstlineno
     assert first <= line <= first + 4
 
@@ -108,7 +111,7 @@ def test_what_a_called_function_has_is_named_there():
 
 
 def test_what_has_no_source_is_refused():
-    names = {}
+    names: dict[str, Any] = {}
     exec("def made(z):\n    return z", names)
     with pytest.raises(
         ConfigError, match=r"^activation made \(<string>, line 1\): its source cannot be read; "
@@ -119,7 +122,8 @@ def test_what_has_no_source_is_refused():
             ConfigError, match=r"^activation is .*; a Python function of one number is required$"
         ):
             fg.activation(given)
+    function: Any = own_functions.swish
     with pytest.raises(
         ConfigError, match=r"^Dense: activation is <function .*>; fg.activation\(\.\.\.\) of it is"
     ):
-        fg.Dense(3, activation=own_functions.swish)
+        fg.Dense(3, activation=function)

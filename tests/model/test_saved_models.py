@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import shutil
+from typing import Any
 
 import numpy as np
 import pytest
@@ -136,7 +137,8 @@ def test_a_layer_of_ones_own_is_named(tmp_path):
     class Nowhere(ScaleShift):
         """A class that cannot be imported."""
 
-    for layer in (Nowhere(""), ScaleShift(object())):
+    nothing: Any = object()
+    for layer in (Nowhere(""), ScaleShift(nothing)):
         model = fg.Sequential([fg.Dense(3), layer], 5)
         message = rf"layer '1': a {layer.kind} is not one of .* save model\.parameters\(\) with safetensors"
         with pytest.raises(ConfigError, match=message):

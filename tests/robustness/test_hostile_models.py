@@ -1,6 +1,7 @@
 """Models that no machine can hold: refused on one line, before memory is allocated."""
 
 import tomllib
+from typing import Any
 
 import numpy as np
 import pytest
@@ -258,7 +259,11 @@ def test_settings_of_any_kind(tmp_path_factory, settings_):
 
 @pytest.mark.parametrize("kind", LAYERS)
 def test_parameters_have_the_shapes_that_were_said(kind):
-    settings_ = {"dense": {"units": 3}, "conv2d": {"filters": 4, "groups": 2}, "group_norm": {"groups": 2}}
+    settings_: dict[str, dict[str, Any]] = {
+        "dense": {"units": 3},
+        "conv2d": {"filters": 4, "groups": 2},
+        "group_norm": {"groups": 2},
+    }
     settings_["elementwise"] = {"function": "tests.own_functions:swish"}
     table = {"type": kind, **settings_.get(kind, {})} | (
         {"activation": "relu"} if kind == "activation" else {}
