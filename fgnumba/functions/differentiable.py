@@ -20,7 +20,7 @@ from fgnumba.functions.disk import is_kept, kept
 from fgnumba.functions.source_text import written
 from fgnumba.functions.transform import Transformation
 from fgnumba.functions.typed import place_of, typed_function
-from fgnumba.kernels.machine.identity import DEPENDS_ON
+from fgnumba.kernels.machine.identity import DEPENDS_ON, note_written
 from fgnumba.kernels.machine.registered import is_known, module_of
 
 _OPTIONS = ("error_model", "fastmath", "boundscheck", "parallel", "nogil")
@@ -85,6 +85,7 @@ class _Tangent:
         if is_kept(primal) or not is_known(module_of(primal.py_func)):
             # What array expressions and rules are made of is kept in the functions that use it.
             kept(self.dispatcher)
+        note_written(primal, self.dispatcher)
 
     def _stub(self) -> Callable[..., Any]:
         own = self.primal.py_func.__name__

@@ -8,9 +8,10 @@ import contextlib
 from typing import Any
 
 from numba.core import event
+from numba.core.sigutils import normalize_signature
 
 from fgnumba.kernels.machine.cache import KernelCache
-from fgnumba.kernels.machine.identity import identity, note_compiled
+from fgnumba.kernels.machine.identity import identity, lasts, note_compiled
 
 
 class FunctionCache(KernelCache):
@@ -28,20 +29,25 @@ class FunctionCache(KernelCache):
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         """Return the compiled function, or None if it is not on disk."""
-        self._read()
-        return super().load_overload(sig, target_context)
+        self._read(sig)
+        found = super().load_overload(sig, target_context)
+        if found is not None:
+            note_compiled(self._dispatcher, normalize_signature(sig)[0])
+        return found
 
     def save_overload(self, sig: Any, data: Any) -> bool:
         """Store the compiled function, if other processes can use it, and return whether it is on disk."""
-        self._read()
+        self._read(sig)
         # Types that hold objects of this process cannot be written.
         with contextlib.suppress(Exception):
             return super().save_overload(sig, data)
         return False
 
-    def _read(self) -> None:
+    def _read(self, sig: Any) -> None:
         found = identity(self._dispatcher.py_func, self._dispatcher.targetoptions)
-        self._identity = found.digest if found.lasting else None
+        # A type's name does not say all of it: that of a named tuple leaves out the names of its fields.
+        lasting = found.lasting and all(lasts(kind) for kind in normalize_signature(sig)[0])
+        self._identity = found.digest if lasting else None
 
 
 class _Notes(event.Listener):

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numba import njit, prange
 from numba.core import types
-from numba.extending import overload
+from numba.extending import is_jitted, overload
 
 from fgnumba.functions.activity import activity_of
 from fgnumba.functions.differentiable import TWINS, names_of, tangent_of
@@ -20,6 +20,7 @@ from fgnumba.functions.generated import generated
 from fgnumba.functions.leaves import copied, copied_where, leaf_count, seeded, shaped
 from fgnumba.functions.passes import dtype_for, one_lane, put_column, tangent_or_zero, zero_maker
 from fgnumba.functions.registry import constant
+from fgnumba.kernels.machine.identity import note_written
 
 _SPACE = {
     **{"leaf_count": leaf_count, "seeded": seeded, "shaped": shaped, "copied": copied, "one_lane": one_lane},
@@ -30,7 +31,11 @@ _SPACE = {
 
 def compiled(name: str, lines: list[str], parallel: bool = False, **space: Any) -> Any:
     """Return the Numba function whose source is `lines`, a definition of `name`."""
-    return kept(njit(parallel=parallel)(generated(name, lines, **_SPACE, **space)))
+    driver = kept(njit(parallel=parallel)(generated(name, lines, **_SPACE, **space)))
+    for function in space.values():
+        if is_jitted(function):
+            note_written(function, driver)
+    return driver
 
 
 def _call(names: list[str], here: str, seed: str) -> str:

@@ -98,6 +98,14 @@ def note_compiled(dispatcher: Any, signature: Any) -> None:
         _compiled_as.setdefault(dispatcher, {}).setdefault(signature, _alone(dispatcher))
 
 
+_written_from: WeakKeyDictionary[Any, list[Any]] = WeakKeyDictionary()
+
+
+def note_written(source: Any, result: Any) -> None:
+    """Record that a dispatcher's code is written from that of another, as a tangent's from a function's."""
+    _written_from.setdefault(source, []).append(result)
+
+
 def _is_ours(dispatcher: Any) -> bool:
     """Whether a dispatcher's name says what it computes, because nothing of a user's is compiled into it."""
     function = dispatcher.py_func
@@ -199,10 +207,16 @@ class _Reader:
         if _is_ours(value):
             return
         self._read_all((type(value), value._compiler.pipeline_class))
-        self.parts.append((value, value))
+        self._add_part(value)
         if not isinstance(value._cache, NullCache | KernelCache):
             # The files of Numba's own cache depend neither on global names nor on the functions that are called.
             self.read_address(value)
+
+    def _add_part(self, dispatcher: Any) -> None:
+        self.parts.append((dispatcher, dispatcher))
+        # Which of these is compiled in the function's place, its name does not tell.
+        for other in _written_from.get(dispatcher, ()):
+            self._add_part(other)
 
     def _read_intrinsic(self, value: Any) -> None:
         self._say("intrinsic", value._name)
@@ -241,7 +255,7 @@ class _Reader:
         elif isinstance(value, np.dtype) and not value.hasobject:
             self._say("dtype", repr(value))
         elif isinstance(value, types.Type) or type(value).__module__ == "llvmlite.ir.types":
-            self.lasting = self.lasting and (not isinstance(value, types.Type) or _lasts(value))
+            self.lasting = self.lasting and (not isinstance(value, types.Type) or lasts(value))
             self.keeps.append(value)
             self._say("type", type(value).__qualname__, value)
         elif (
@@ -381,11 +395,11 @@ def _names(code: python.CodeType) -> list[str]:
     return list(names)
 
 
-def _lasts(value: Any) -> bool:
+def lasts(value: Any) -> bool:
     """Whether a Numba type means the same in every process. Some types have an address in their names."""
     if isinstance(value, types.Type):
         key = None if value.key is value else value.key
-        return is_known(type(value).__module__) and _lasts(key)
+        return is_known(type(value).__module__) and lasts(key)
     if isinstance(value, tuple):
-        return all(_lasts(part) for part in value)
+        return all(lasts(part) for part in value)
     return type(value) in _PLAIN and not re.search(r" at 0x|#[0-9a-f]", str(value))
