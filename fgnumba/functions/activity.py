@@ -21,7 +21,7 @@ from fgnumba.functions.carriers import carries, carries_nothing, hides, holds_ar
 from fgnumba.functions.memory import ITEMS, follow_memory, together
 from fgnumba.functions.names import NAMES
 from fgnumba.functions.partials import ANALYTIC, SCALAR_FUNCTIONS
-from fgnumba.functions.registry import RULES, Rule
+from fgnumba.functions.registry import REAL_ONLY, RULES, Rule
 from fgnumba.functions.typed import TypedFunction, typed_function
 
 # Expressions that move values and keep what they name.
@@ -266,7 +266,9 @@ def _checked_expression(activity: Activity, value: ir.Expr, kind: types.Type, lo
 def _check_complex(activity: Activity, function: Any, operands: list[ir.Var], loc: ir.Loc) -> None:
     """Refuse a function of complex numbers whose partial derivatives in the table are for real ones."""
     name = NAMES.get(function)
-    if name is None or name in ANALYTIC or is_constant(function):
+    if function in REAL_ONLY:
+        name = function.__name__
+    elif name is None or name in ANALYTIC or is_constant(function):
         return
     for operand in operands:
         kind = activity.kind(operand)
@@ -320,6 +322,8 @@ def _call(activity: Activity, target: ir.Var, value: ir.Expr, loc: ir.Loc) -> No
     if value.vararg is not None:
         activity.refuse("a call with *arguments", loc)
     kind = activity.kind(target)
+    if _takes_result(function, positional):
+        activity.refuse(f"{_shown(function)} with an array for its result", loc)
     if is_zero(function, kind, rule):
         return
     if not (
@@ -330,10 +334,17 @@ def _call(activity: Activity, target: ir.Var, value: ir.Expr, loc: ir.Loc) -> No
         or function in (float, complex, tuple)
     ):
         activity.refuse(_shown(function), loc)
-    if rule is None:
+    if rule is None or function in REAL_ONLY:
         _check_complex(activity, function, operands, loc)
     if carries(kind):
         activity.activate(target.name)
+
+
+def _takes_result(function: Any, positional: list[Any]) -> bool:
+    """Return whether a call names an array to write the result to."""
+    if isinstance(function, np.ufunc):
+        return len(positional) > function.nin
+    return function in (np.round, np.around) and len(positional) > 2
 
 
 def _is_scalar_call(activity: Activity, function: Any, positional: list[Any]) -> bool:

@@ -9,6 +9,7 @@ from numba import typeof
 from fgnumba.errors import ConfigError, DtypeError, ShapeError, shown
 from fgnumba.functions.carriers import carries
 from fgnumba.functions.differentiable import Differentiable, differentiable, names_of
+from fgnumba.functions.given import in_order_of, tuple_like
 from fgnumba.functions.typed import place_of
 from fgnumba.validation import whole_number
 
@@ -99,20 +100,8 @@ def checked_tangent(name: str, value: Any, tangent: Any, nondiff: bool) -> Any:
         )
     if isinstance(value, np.ndarray):
         # A tangent is written to where the value is, so the caller's array is given where it fits.
-        return _in_order_of(value, np.asarray(array, value.dtype))
+        return in_order_of(value, np.asarray(array, value.dtype))
     return type(value)(array[()]) if not isinstance(value, complex) else complex(array[()])
-
-
-def _in_order_of(value: np.ndarray, array: np.ndarray) -> np.ndarray:
-    """Return an array in the order of a value: where that is copied, as by ``ravel``, its tangent must be, too."""
-    layout = typeof(value).layout
-    if typeof(array).layout == layout and (array.flags.writeable or not value.flags.writeable):
-        return array
-    if layout != "A":
-        return np.array(array, order=layout)
-    spread = np.empty((*array.shape, 2), array.dtype)
-    spread[..., 0] = array
-    return spread[..., 0]
 
 
 def _member(name: str, value: Any, tangent: Any) -> Any:
@@ -127,7 +116,7 @@ def _zero_like(value: Any) -> Any:
     if isinstance(value, tuple):
         return tuple(_member("", member, None) for member in value)
     return (
-        _in_order_of(value, np.zeros(value.shape, value.dtype))
+        in_order_of(value, np.zeros(value.shape, value.dtype))
         if isinstance(value, np.ndarray)
         else type(value)(0)
     )
@@ -145,11 +134,6 @@ def filled(value: Any, tangent: Any) -> Any:
     if tangent is not None or value is None:
         return tangent
     return np.zeros(value.shape) if isinstance(value, np.ndarray) else 0.0
-
-
-def tuple_like(value: tuple[Any, ...], members: list[Any]) -> Any:
-    make = getattr(type(value), "_make", tuple)
-    return make(members)
 
 
 def described(value: Any) -> str:

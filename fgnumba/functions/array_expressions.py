@@ -90,8 +90,11 @@ def write_array_expression(
     function = transformation.tangent_dispatcher(scalar) if active else scalar
     mask = tuple(active and transformation.active(leaf) for leaf in leaves)
     values = [transformation.primal(leaf) for leaf in leaves]
-    shape = writer.call(_shape(dimensions, kind.ndim), *values)
+    turned = kind.layout == "F"
+    shape = writer.call(_shape(dimensions, kind.ndim, turned), *values)
     y = writer.call(np.empty, shape, writer.assign(ir.Global("dtype", as_dtype(kind.dtype).type, writer.loc)))
+    if turned:
+        y = writer.assign(ir.Expr.getattr(y, "T", writer.loc))
     loop = _loop(function, dimensions, mask, kind.ndim, active, transformation.parallel)
     if not active:
         writer.call(loop, y, *values)
@@ -185,10 +188,11 @@ def _loops(result: int, parallel: bool, depth: int, body: str) -> list[str]:
 
 
 @cache
-def _shape(dimensions: tuple[int, ...], result: int) -> Any:
-    """Return the Numba function of an expression's operands whose value is its shape."""
+def _shape(dimensions: tuple[int, ...], result: int, turned: bool) -> Any:
+    """Return the Numba function of an expression's operands whose value is its shape, or that of its transpose."""
     names = [f"x{index}" for index in range(len(dimensions))]
-    shape = "".join(f"n{axis}, " for axis in range(result))
+    axes = reversed(range(result)) if turned else range(result)
+    shape = "".join(f"n{axis}, " for axis in axes)
     lines = [
         f"def shape({', '.join(names)}):",
         *_shape_lines(names, dimensions, result),

@@ -22,7 +22,6 @@ from fgnumba.functions.arguments import (
     filled,
     of_one_argument,
     shape_of,
-    tuple_like,
 )
 from fgnumba.functions.differentiable import Differentiable, differentiable, names_of
 from fgnumba.functions.drivers import (
@@ -34,6 +33,7 @@ from fgnumba.functions.drivers import (
     laplacian_driver,
     taylor_driver,
 )
+from fgnumba.functions.given import apart, tuple_like
 from fgnumba.functions.typed import not_compiled, typed_function
 from fgnumba.validation import whole_number
 
@@ -55,6 +55,7 @@ def jvp_of_function(function: Any, primals: Any, tangents: Any) -> tuple[Any, An
         checked_tangent(name, value, by_name.get(name), name in function.nondiff)
         for name, value in zip(names_of(function.primal), values, strict=True)
     ]
+    given = apart(values, given)
     try:
         value, tangent = function.tangent(*values, *given)
     except NumbaError as error:

@@ -19,7 +19,7 @@ from fgnumba.functions.carriers import tangent_type, vectors_in
 from fgnumba.functions.disk import is_kept, kept
 from fgnumba.functions.source_text import written
 from fgnumba.functions.transform import Transformation
-from fgnumba.functions.typed import place_of, typed_function
+from fgnumba.functions.typed import first_line, place_of, typed_function
 from fgnumba.kernels.machine.identity import DEPENDS_ON, note_written
 from fgnumba.kernels.machine.registered import is_known, module_of
 
@@ -53,6 +53,16 @@ class _TangentCompiler(CompilerBase):
         passes = DefaultPassBuilder.define_untyped_pipeline(state)
         passes.passes[0] = (_WriteTangent, "write a tangent's statements")
         return passes
+
+    def compile_extra(self, func: Any) -> Any:
+        """Compile the tangent; Numba's analysis of parallel loops raises an error of Python's own."""
+        try:
+            return super().compile_extra(func)
+        except ValueError as error:
+            raise DifferentiationError(
+                f"{place_of(func.__fgnumba_tangent__.primal.py_func)}: Numba cannot run the tangent in parallel; "
+                f"over prange, only sums have a derivative ({first_line(error)})"
+            ) from error
 
     def define_pipelines(self) -> list[Any]:
         # Vectors exist in compiled code alone: Python cannot be given any.

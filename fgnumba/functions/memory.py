@@ -17,8 +17,8 @@ from fgnumba.functions.partials import SCALAR_FUNCTIONS
 from fgnumba.functions.registry import RULES
 
 ITEMS = frozenset(("getitem", "static_getitem", "typed_getitem"))
-# They return their argument where it is an array of the right kind.
-_SHARING = (np.asarray,)
+# They return their argument where it is an array of the right kind, or a view of it.
+SHARING = (np.asarray, np.real, np.imag)
 
 
 def follow_memory(activity: Any, statement: Any) -> None:
@@ -78,7 +78,7 @@ def _call(activity: Any, target: ir.Var, value: ir.Expr) -> None:
     operands = [*([] if owner is None else [owner]), *value.args, *dict(value.kws).values()]
     operands += [] if value.vararg is None else [value.vararg]
     rule = RULES.get(function)
-    if rule is not None and not rule.views and function not in _SHARING:
+    if rule is not None and not rule.views and function not in SHARING:
         return
     name = NAMES.get(function)
     if name is not None and len(operands) <= len(SCALAR_FUNCTIONS[name].arguments):

@@ -54,8 +54,15 @@ class Rule:
 
 
 RULES: dict[Any, Rule] = {}
+REAL_ONLY: set[Any] = set()
+"""Functions with a rule that is right for real numbers alone; others are refused."""
 METHODS: dict[Any, Any] = {}
 """Functions that methods of arrays stand for, by the method's name."""
+
+
+def real_only(*functions: Any) -> None:
+    """Note functions whose rule is for real numbers: those of complex ones conjugate some of them."""
+    REAL_ONLY.update(functions)
 
 
 def constant(*functions: Any) -> None:

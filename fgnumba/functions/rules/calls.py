@@ -11,8 +11,10 @@ from fgnumba.errors import DifferentiationError
 from fgnumba.functions.auxiliary import INNER
 from fgnumba.functions.carriers import carries, tangent_type
 from fgnumba.functions.generated import generated
+from fgnumba.functions.memory import SHARING
 from fgnumba.functions.registry import RULES, Rule
 from fgnumba.functions.rules.lanes import begun, count_of, pick, placed
+from fgnumba.functions.rules.orders import in_order_of
 
 
 def tangent_of_call(
@@ -45,9 +47,8 @@ def tangent_of_call(
         return transformation.tangent(call.originals[call.rule.differentiated[0]])
     if call.rule.kind == "same" or (call.rule.kind == "linear" and transformation.vectors is None):
         return call.of_tangents()
-    if call.rule.kind == "composed":
-        return call.composed()
-    return call.formula()
+    tangent = call.composed() if call.rule.kind == "composed" else call.formula()
+    return tangent if function in SHARING else call.ordered(tangent)
 
 
 class _Call:
@@ -163,6 +164,13 @@ class _Call:
         )
         lanes = _lane_by_lane(tangent, twice, places, tuple(masked))
         return self.writer.call(lanes, zero, y, *given, *tangents, single)
+
+    def ordered(self, tangent: ir.Var) -> ir.Var:
+        """Write the tangent in the order of the value's elements, if both are arrays."""
+        y, kind = self.transformation.primal(self.target), self.transformation.kind(self.target)
+        if not isinstance(kind, (types.Array, types.BaseTuple)):
+            return tangent
+        return self.writer.call(in_order_of, y, tangent, self.writer.zero(y, _element(kind)))
 
     def _with_defaults(self) -> list[tuple[str, Any]]:
         rule = self.rule

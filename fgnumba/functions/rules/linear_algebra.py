@@ -12,7 +12,7 @@ from numba.core import types
 from numba.extending import overload
 
 from fgnumba.functions.auxiliary import INNER
-from fgnumba.functions.registry import composition, composition_by_types, formula, formula_by_types
+from fgnumba.functions.registry import composition, composition_by_types, formula, formula_by_types, real_only
 from fgnumba.functions.rules.products import floats, left_product, right_product, vectors
 from fgnumba.functions.tangents import Tangents
 
@@ -158,3 +158,9 @@ def _cond(x: Any, p: Any) -> Any:
         return np.linalg.norm(x, p) * np.linalg.norm(np.linalg.inv(x), p)
 
     return condition
+
+
+real_only(
+    np.linalg.cholesky, np.linalg.eigh, np.linalg.eigvalsh, np.linalg.pinv, np.linalg.qr, np.linalg.slogdet
+)
+real_only(np.linalg.cond)

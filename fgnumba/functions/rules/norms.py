@@ -10,7 +10,7 @@ from numba import njit
 from numba.core import types
 
 from fgnumba.functions.auxiliary import INNER
-from fgnumba.functions.registry import formula_by_types
+from fgnumba.functions.registry import formula_by_types, real_only
 from fgnumba.functions.zeros import like
 
 
@@ -76,3 +76,6 @@ def _matrix_norm(y, x, order, dx, zero):
                 row, column = (i, k) if columns else (k, i)
                 total += dx[row, column] * like(zero, 1.0 if x[row, column] >= 0 else -1.0)
     return total * like(zero, 1.0 / ties)
+
+
+real_only(np.linalg.norm)

@@ -17,6 +17,7 @@ from fgnumba.functions.registry import (
     formula,
     formula_by_types,
     linear,
+    real_only,
 )
 from fgnumba.functions.rules.products import floats, vectors
 from fgnumba.functions.rules.sources import defined, lines
@@ -224,3 +225,6 @@ def _average(a: Any, axis: Any, weights: Any) -> Any:
     if weights is types.none:
         return lambda a, axis, weights: np.mean(a)
     return lambda a, axis, weights: np.sum(a * weights) / np.sum(weights)
+
+
+real_only(np.var, np.std, np.nanvar, np.nanstd)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numba.core import types
 
-from fgnumba.functions.registry import composition, composition_by_types
+from fgnumba.functions.registry import composition, composition_by_types, real_only
 from fgnumba.functions.rules.calls import jitted
 
 
@@ -139,3 +139,6 @@ def _trapezoid(y: Any, x: Any, dx: Any) -> Any:
     if x is types.none:
         return lambda y, x, dx: np.sum(y[1:] + y[:-1]) * (0.5 * dx)
     return lambda y, x, dx: np.sum((y[1:] + y[:-1]) * (x[1:] - x[:-1])) * 0.5
+
+
+real_only(np.cov, np.corrcoef)
