@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from fgnumba.errors import ConfigError, did_you_mean, shown
-from fgnumba.objects.code import is_code, require_trust
+from fgnumba.objects.code import require_trust
+from fgnumba.runs.named_code import code_in
 from fgnumba.runs.places import URI, beside, check_places, held, path_in
 from fgnumba.runs.presets import Table
 from fgnumba.runs.toml_file import read_toml
@@ -294,30 +295,14 @@ def configured(file: Path | None, given: Mapping[str, Any]) -> RunConfig:
     if file is None:
         return RunConfig(**given)
     config = RunConfig.from_toml(file).updated(given)
-    if "run" in read_toml(file, "config"):
-        # A run folder's file may come from anybody.
-        for key, name in code_in(config):
-            if key not in given:
-                require_trust(f"{file}: {key}", name)
     # With layers, the model's file is not read: that of a run folder's config.toml may be gone.
     keys = [key for key in _PATHS if key not in given and not (key == "model" and config.layers)]
     check_places(file, {key: getattr(config, key) for key in keys})
+    if "run" in read_toml(file, "config"):
+        # A run folder's file may come from anybody, and so may the file of layers that it names.
+        for key, name in code_in(config, given):
+            require_trust(f"{file}: {key}", name)
     return config
-
-
-def code_in(config: RunConfig) -> list[tuple[str, str]]:
-    """Return the names of code that a configuration has, ``package.module:name``, each with the setting that has it.
-
-    Parameters
-    ----------
-    config : RunConfig
-        The configuration.
-    """
-    found = [(key, getattr(config, key)) for key in ("data", "loss", "estimator")]
-    for index, table in enumerate(config.layers or ()):
-        if isinstance(table, Mapping):
-            found += [(f"layers[{index}].{key}", value) for key, value in table.items() if key != "name"]
-    return [(key, name) for key, name in found if is_code(name)]
 
 
 def read_settings(path: Path) -> dict[str, Any]:

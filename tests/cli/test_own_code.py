@@ -89,6 +89,16 @@ def test_a_run_folders_settings_ask_for_trust_too(here, fgtrain):
     assert fgtrain(*TRAIN, "--config", "a/config.toml", "--out", "b", *TRUST).code == 0
 
 
+def test_a_model_file_that_a_run_folders_settings_name_asks_for_trust(here, fgtrain):
+    (here / "config.toml").write_text('model = "net.toml"\n[run]\nclasses = 10\n', encoding="utf-8")
+    message = fgtrain(*TRAIN, "--config", "config.toml", "--out", "b").error
+    assert message.startswith("config.toml: model: layers[1].activation is 'own_code:swish', code that")
+    assert "own_code" not in sys.modules
+    assert fgtrain(*TRAIN, "--config", "config.toml", "--out", "b", *TRUST).code == 0
+    # An option is the user's own word.
+    assert fgtrain(*TRAIN, "--config", "config.toml", "--model", "net.toml", "--out", "c").code == 0
+
+
 def test_load_asks_for_trust(here, fgtrain):
     assert fgtrain(*TRAIN, "--model", "net.toml", "--out", "a").code == 0
     with pytest.raises(fg.errors.CodeError, match=r"^a/config\.toml: .*trust_code='own_code:swish'"):
@@ -159,6 +169,7 @@ def test_entry_points_are_names(here, fgtrain):
     assert fgtrain(*TRAIN, *options, "--model", "logreg", "--out", "a").code == 0
     # An installed package is trusted: whoever installed it has asked for it.
     assert "accuracy" in fgtrain("evaluate", "a").out
+    assert fgtrain(*TRAIN, "--config", "a/config.toml", "--out", "again").code == 0
     assert "dataset their-digits of their-package" in entry_points()
     listed = fgtrain("info", "--json").json()["entry_points"]
     assert {"estimator theirs of their-package", "loss their-loss of their-package"} <= set(listed)
