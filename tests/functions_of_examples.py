@@ -113,3 +113,11 @@ def shifted(x):
 
 def text(x):
     return "y"
+
+
+def larger(x):
+    return x > 0.1
+
+
+def ranks(x):
+    return int(np.argmax(x))

@@ -14,7 +14,7 @@ from fgnumba.kernels.emit.vector import InstructionSet
 from fgnumba.kernels.layout.images import Images, image_shape, operands, part_fields
 from fgnumba.kernels.machine.arguments import filled
 from fgnumba.kernels.machine.interfaces import Operation
-from fgnumba.kernels.machine.memory import address
+from fgnumba.kernels.machine.memory import address, physical_memory, readable
 from fgnumba.kernels.machine.program import Operation as CpuOperation
 from fgnumba.kernels.machine.work import parts_for
 from fgnumba.layers import function_gradient, function_parameters, own_function
@@ -163,6 +163,13 @@ class Function(Layer):
 
     def _called_with_zeros(self, shape: Shape) -> Shape:
         name = own_function.described(self._own)
+        # They are drawn in float32, and the function gets them in float64.
+        needed = 12 * sum(map(math.prod, self.parameter_shapes([shape]).values()))
+        if needed > physical_memory():
+            raise ShapeError(
+                f"Function: {name} has parameters of {readable(needed)}; "
+                f"this machine has {readable(physical_memory())}"
+            )
         parameters = self.initial_parameters([shape], same_generator())
         y = self._called(shape, [array.astype(np.float64) for array in parameters.values()])
         if isinstance(y, (bool, int, float)):

@@ -79,9 +79,18 @@ class Drawn:
 
     def __init__(self, what: str, function: Initializer) -> None:
         self._what, self._function = what, function
-        self.shape = self(same_generator()).shape
+        self.shape = self._drawn(same_generator()).shape
 
     def __call__(self, generator: np.random.Generator) -> npt.NDArray[np.float32]:
+        value = self._drawn(generator)
+        if value.shape != self.shape:
+            raise ConfigError(
+                f"{self._what}: the function returned an array of shape {value.shape}, and of {self.shape} before; "
+                "one shape is required"
+            )
+        return value
+
+    def _drawn(self, generator: np.random.Generator) -> npt.NDArray[np.float32]:
         try:
             value = np.asarray(self._function(generator))
         except Exception as error:

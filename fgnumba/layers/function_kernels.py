@@ -12,7 +12,8 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import carray, njit
+from numba import carray, njit, types
+from numba.extending import overload
 
 from fgnumba.errors import DifferentiationError
 from fgnumba.functions.auxiliary import INNER
@@ -154,6 +155,20 @@ def clear(at: int, count: int) -> None:
         numbers[k] = 0.0
 
 
+def _put_change(change: Any, sizes: int, out: int, count: int) -> None:
+    raise NotImplementedError("it is for code that Numba compiles")
+
+
+@overload(_put_change, strict=False)
+def _put_tangent(change: Any, sizes: Any, out: Any, count: Any) -> Any:
+    """Write the tangent of y's `count` numbers; y has none where it is a whole number, or a truth value."""
+    if change is types.none:
+        return lambda change, sizes, out, count: clear(out, count)
+    if isinstance(change, types.Array):
+        return lambda change, sizes, out, count: put_array(change, sizes, out)
+    return lambda change, sizes, out, count: put_number(change, sizes, out)
+
+
 @njit(**INNER)
 def count_of(sizes: int) -> int:
     return size_of(sizes, 0) * size_of(sizes, 1) * size_of(sizes, 2)
@@ -226,7 +241,7 @@ def _differentiated(tangent: Any, signature: Signature, moves_x: bool, moves_par
             arguments = joined(values, along)
             found, change = tangent(*arguments)
             put(found, shapes + y_sizes, y)
-            put(change, shapes + y_sizes, dy)
+            _put_change(change, shapes + y_sizes, dy, count_of(shapes + 24))
             valid = True
         except Exception:
             valid = False

@@ -198,6 +198,16 @@ def test_a_function_that_fails_or_changes_shape_gives_nan_and_a_step_names_the_l
         trainer.step(bad, np.array([0]))
 
 
+@pytest.mark.parametrize("function", [functions_of_examples.larger, functions_of_examples.ranks])
+def test_whole_numbers_and_truth_values_have_the_derivative_zero(function):
+    model = fg.Sequential([fg.Dense(3), Function(function)], 4, device="cpu")
+    x = np.random.default_rng(0).standard_normal((5, 4)).astype(np.float32)
+    y, dy = fg.jvp(model, (x,), (np.ones_like(x),))
+    expected = [np.reshape(function(z), -1) for z in fg.Sequential([fg.Dense(3)], 4, device="cpu")(x)]
+    np.testing.assert_array_equal(y, expected)
+    assert not dy.any()
+
+
 def _any(value: Any) -> Any:
     """Return a value of which the type checker knows nothing."""
     return value
@@ -224,6 +234,16 @@ REFUSED: dict[str, Any] = {
     "initial": (
         lambda: Function(functions_of_examples.swish, {"beta": lambda rng: 1 / 0}),
         "raised ZeroDivisionError",
+    ),
+    "initial shape": (
+        lambda: Function(
+            functions_of_examples.swish, {"beta": lambda rng: rng.random(rng.integers(9) + 1)}
+        ).initial_parameters([], np.random.default_rng(1)),
+        "returned an array of shape .* before; one shape is required",
+    ),
+    "memory": (
+        lambda: Function(functions_of_examples.swish, {"beta": (1 << 30, 1 << 30)}).output_shape((3,)),
+        "swish .*has parameters of 12.0 EiB",
     ),
     "untrusted": (lambda: Function("tests.functions_of_examples:affine"), "runs only if you trust it"),
     "writes": (

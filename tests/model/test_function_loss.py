@@ -190,6 +190,17 @@ def test_an_output_that_is_not_finite_is_never_clipped_away():
     assert np.isnan(fg.Loss.from_function(functions_of_examples.margin).value(z, np.array([2])))
 
 
+@pytest.mark.parametrize("loss", [lambda z, y: z[y] < 0.5, lambda z, y: int(y)])
+def test_truth_values_and_whole_numbers_have_the_derivative_zero(loss):
+    loss = fg.Loss.from_function(loss, targets="label")
+    model = fg.Sequential([fg.Dense(3)], 4, device="cpu")
+    x, y = np.zeros((2, 4), np.float32), np.array([1, 1])
+    value, derivative = fg.jvp(model, loss, x, y, fg.directions.Rademacher(seed=1, step=0))
+    assert (value, derivative) == (1, 0)
+    residual = fg.Trainer(model, loss=loss, estimator="feedback", optimizer=fg.SGD(0.1)).step(x, y)
+    assert residual.loss == 1
+
+
 REFUSED = {
     "no function": (3, "loss is 3; "),
     "a class": (fg.Dense, "a Python function"),
@@ -197,7 +208,8 @@ REFUSED = {
     "defaults": (lambda z, y, w=1: z[0], "takes 3 arguments; 2 are required"),
     "stars": (lambda *z: z[0], "takes \\*"),
     "parallel": (njit(parallel=True)(lambda z, y: z.sum()), "parallel=False is required"),
-    "array": (functions_of_examples.no_number, "no_number .*returns array.* where a number is required"),
+    "array": (functions_of_examples.no_number, "no_number .*returns array.* where a real number is required"),
+    "complex": (lambda z, y: 1j * z[0], "returns complex128 where a real number is required"),
     "unknown": (functions_of_examples.unknown, "unknown .*cannot be compiled: .*nonsense"),
 }
 

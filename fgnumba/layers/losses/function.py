@@ -93,10 +93,10 @@ class FunctionLoss(WeighableLoss):
             except ConfigError as error:
                 reasons.append(error)
                 continue
-            if isinstance(found, types.Number | types.Boolean):
+            if isinstance(found, types.Integer | types.Float | types.Boolean):
                 return kind
             name = own_function.described(self._function)
-            reasons.append(ConfigError(f"loss: {name} returns {found} where a number is required"))
+            reasons.append(ConfigError(f"loss: {name} returns {found} where a real number is required"))
         raise reasons[-1]
 
     def predictions(self, outputs: npt.NDArray[np.float32]) -> npt.NDArray[Any]:

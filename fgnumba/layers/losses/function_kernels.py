@@ -90,7 +90,7 @@ def _example(tangent: Any, kind: str) -> Any:
         if finite and valid:
             try:
                 found, change = tangent(outputs, y, along, None)
-                value, slope = np.float64(found), np.float64(change)
+                value, slope = np.float64(found), np.float64(one_lane(change, 0))
             except Exception:
                 value, slope = np.nan, np.nan
         return value, slope
