@@ -21,8 +21,9 @@ from fgnumba.functions.carriers import carries, carries_nothing, hides, holds_ar
 from fgnumba.functions.memory import ITEMS, follow_memory, together
 from fgnumba.functions.names import NAMES
 from fgnumba.functions.partials import ANALYTIC, SCALAR_FUNCTIONS
-from fgnumba.functions.registry import REAL_ONLY, RULES, Rule
+from fgnumba.functions.registry import REAL_ONLY, RULES
 from fgnumba.functions.typed import TypedFunction, typed_function
+from fgnumba.functions.zero_derivatives import gives_no_number, is_constant, is_zero
 
 # Expressions that move values and keep what they name.
 MOVES = frozenset(("getiter", "iternext", "pair_first", "exhaust_iter", "cast", "build_tuple", "build_list"))
@@ -229,12 +230,6 @@ def _expression(activity: Activity, target: ir.Var, value: ir.Expr, loc: ir.Loc)
         activity.activate(target.name)
 
 
-def is_constant(function: Any) -> bool:
-    """Return whether a scalar function is piecewise constant."""
-    name = NAMES.get(function)
-    return name is not None and SCALAR_FUNCTIONS[name].is_constant
-
-
 def _checked_expression(activity: Activity, value: ir.Expr, kind: types.Type, loc: ir.Loc) -> None:
     """Refuse an expression of active operands that has no rule."""
     if value.op in MOVES or value.op in ITEMS or value.op in ("pair_second", "arrayexpr"):
@@ -281,27 +276,11 @@ def _checked_tree(activity: Activity, tree: Any, leaves: list[ir.Var], loc: ir.L
     if not isinstance(tree, tuple):
         return
     function, operands = tree
-    if function not in NAMES and not _gives_no_number(function):
+    if function not in NAMES and not gives_no_number(function):
         activity.refuse(f"{getattr(function, '__name__', function)} of arrays", loc)
     _check_complex(activity, function, leaves, loc)
     for operand in operands:
         _checked_tree(activity, operand, leaves, loc)
-
-
-_COMPARISONS = frozenset(
-    (
-        *(operator.lt, operator.le, operator.gt, operator.ge, operator.eq, operator.ne),
-        *(operator.and_, operator.or_, operator.xor, operator.invert, operator.not_),
-    )
-)
-
-
-def _gives_no_number(function: Any) -> bool:
-    # A function under @vectorize lists the types for which it was compiled so far, which says nothing of others.
-    return function in _COMPARISONS or (
-        isinstance(function, np.ufunc)
-        and all(kind[-1] in "?bhilqBHILQ" for kind in function.types if kind[0] != "O")
-    )
 
 
 def _call(activity: Activity, target: ir.Var, value: ir.Expr, loc: ir.Loc) -> None:
@@ -354,15 +333,6 @@ def _is_scalar_call(activity: Activity, function: Any, positional: list[Any]) ->
         return False
     count = len(SCALAR_FUNCTIONS[name].arguments)
     return len(positional) == count or (function in (max, min) and len(positional) > 1)
-
-
-def is_zero(function: Any, kind: types.Type, rule: Rule | None) -> bool:
-    """Return whether the derivative of a call is zero wherever there is one."""
-    if is_constant(function) or (rule is not None and rule.kind == "constant"):
-        return True
-    conversion = isinstance(function, types.NumberClass) or function in (int, bool, len, str)
-    known = conversion or function in NAMES or rule is not None or _gives_no_number(function)
-    return known and carries_nothing(kind)
 
 
 def _shown(function: Any) -> str:

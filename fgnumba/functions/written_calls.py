@@ -5,12 +5,13 @@ from typing import Any
 
 from numba.core import ir, types
 
-from fgnumba.functions.activity import activity_of, is_zero
+from fgnumba.functions.activity import activity_of
 from fgnumba.functions.called import arguments_of, bound, function_called, kind_of
 from fgnumba.functions.names import NAMES
 from fgnumba.functions.registry import RULES
 from fgnumba.functions.rules import tangent_of_call
 from fgnumba.functions.scalars import write_scalar
+from fgnumba.functions.zero_derivatives import is_zero
 
 
 def write_call(transformation: Any, target: ir.Var, value: ir.Expr) -> bool:
