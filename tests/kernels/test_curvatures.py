@@ -72,7 +72,7 @@ def test_against_float64(name):
         assert (error <= bound).all(), Z[np.argmax(error - bound)]
 
 
-@pytest.mark.parametrize("name", CURVATURES.keys() - REFERENCES.keys())
+@pytest.mark.parametrize("name", sorted(CURVATURES.keys() - REFERENCES.keys()))
 def test_rectifiers_do_not_bend(name):
     np.testing.assert_array_equal(bends(name, [-np.inf, -2, 0, 2, np.inf]), 0)
 
@@ -86,6 +86,6 @@ def test_at_a_kink_it_is_that_of_the_left():
     np.testing.assert_array_equal(bends("elu", [0.0, 1e-30]), [[1, 0], [1, 0]])
 
 
-@pytest.mark.parametrize("name", REFERENCES.keys() - {"elu"})
+@pytest.mark.parametrize("name", sorted(REFERENCES.keys() - {"elu"}))
 def test_nan_stays_nan(name):
     assert np.isnan(bends(name, [np.nan])).all()
