@@ -88,8 +88,11 @@ def sources_digest() -> str | None:
 
 def _all_modules() -> Iterator[tuple[str, bytes | None]]:
     for package in PACKAGES:
-        spec = find_spec(package)
-        yield from _modules(package, () if spec is None else spec.submodule_search_locations or ())
+        if package in sys.modules:
+            yield from _modules(package, sys.modules[package].__path__)
+        else:
+            spec = find_spec(package)
+            yield from _modules(package, () if spec is None else spec.submodule_search_locations or ())
 
 
 def _modules(package: str, folders: Iterable[str]) -> Iterator[tuple[str, bytes | None]]:

@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import numba
@@ -129,17 +130,16 @@ def test_a_folder_that_cannot_be_written_is_read(filled, tmp_path):
     assert step(locked) == (loss, kernels)
 
 
-SOURCES = sorted(path.relative_to(ROOT / "kernels") for path in (ROOT / "kernels").rglob("*.py"))
-
-
-def test_a_change_of_any_kernel_module_is_noticed(tmp_path, monkeypatch):
-    """Machine code is found by what all modules of the kernels hold, in whichever folder they lie."""
-    copy = tmp_path / "kernels"
-    shutil.copytree(ROOT / "kernels", copy, ignore=shutil.ignore_patterns("__pycache__"))
-    monkeypatch.setattr(sys.modules["fgnumba.kernels"], "__path__", [str(copy)])
+@pytest.mark.parametrize("package", ["kernels", "functions"])
+def test_a_change_of_any_module_that_writes_machine_code_is_noticed(package, tmp_path, monkeypatch):
+    """Machine code is found by what all modules of kernels and functions hold, in whichever folder they lie."""
+    copy = tmp_path / package
+    module = import_module(f"fgnumba.{package}")
+    shutil.copytree(module.__path__[0], copy, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(module, "__path__", [str(copy)])
     digest = cache.sources_digest.__wrapped__
     digests = {digest()}
-    for number, path in enumerate(SOURCES, 1):
+    for number, path in enumerate(sorted(path.relative_to(copy) for path in copy.rglob("*.py")), 1):
         if path != Path("__init__.py"):
             with (copy / path).open("a", encoding="utf-8") as file:
                 file.write("\n")
