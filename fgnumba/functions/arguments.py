@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 from numba import typeof
+from numba.core.errors import NumbaError
 
 from fgnumba.errors import ConfigError, DtypeError, ShapeError, shown
 from fgnumba.functions.carriers import carries
@@ -63,6 +64,15 @@ def _plain(name: str, value: Any) -> Any:
         raise DtypeError(f"{name} is a list; an array or a tuple is required")
     if isinstance(value, np.ndarray) and value.dtype.kind == "O":
         raise DtypeError(f"{name} is an array of Python objects; an array of numbers is required")
+    if isinstance(value, np.ndarray | np.floating) and value.dtype.name in ("float16", "float128", "longdouble"):
+        raise DtypeError(f"{name} is {value.dtype}; float32 or float64 is required")
+    try:
+        typeof(value)
+    except (ValueError, NumbaError):
+        raise DtypeError(
+            f"{name} is of type {type(value).__name__}, which Numba does not take; a number, an array or a tuple of "
+            "them is required"
+        ) from None
     return value
 
 

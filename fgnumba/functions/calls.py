@@ -380,7 +380,8 @@ def taylor(f: Any, x: Any, v: Any, order: int) -> list[Any]:
         raise ConfigError(f"order is {order}; at most {MAX_ORDER}")
     made = Derivative("taylor", function, taylor_driver(function.primal, order), number=False)
     values = made._values((x,), {})
-    return list(made._run(values, checked_tangent("v", values[0], v, False)))
+    value, *higher = made._run(values, checked_tangent("v", values[0], v, False))
+    return [value, *(filled(value, one) for one in higher)]
 
 
 def laplacian_of_function(f: Any, *, chunk: int = DEFAULT_CHUNK) -> Callable[..., Any]:

@@ -13,7 +13,7 @@ from fgnumba.functions.carriers import carries, tangent_type
 from fgnumba.functions.generated import generated
 from fgnumba.functions.memory import SHARING
 from fgnumba.functions.registry import RULES, Rule
-from fgnumba.functions.rules.lanes import begun, count_of, pick, placed
+from fgnumba.functions.rules.lanes import added, begun, count_of, pick, placed
 from fgnumba.functions.rules.orders import in_order_of
 
 
@@ -290,9 +290,9 @@ def _lane_by_lane(tangent: Any, twice: Any, places: tuple[int, ...], mask: tuple
         call = ", ".join((values, "change", *inner, *("None" for _ in (*tangents, "single"))))
         lines += [
             f"        _, second = twice({call})",
-            "        one = one + second",
+            "        one = added(one, second)",
             "    result = placed(result, 0, one)",
         ]
     space = {"tangent": tangent, "twice": twice}
-    space |= {"pick": pick, "placed": placed, "begun": begun, "count_of": count_of}
+    space |= {"pick": pick, "placed": placed, "begun": begun, "count_of": count_of, "added": added}
     return njit(**INNER)(generated("lanes", [*lines, "    return result"], **space))

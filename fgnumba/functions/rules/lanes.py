@@ -30,6 +30,22 @@ def count_of(zero: Any) -> int:
     raise NotImplementedError("it is for code that Numba compiles")
 
 
+def added(first: Any, second: Any) -> Any:
+    """Return the sum of two tangents of a number, array or tuple. For compiled code."""
+    raise NotImplementedError("it is for code that Numba compiles")
+
+
+@overload(added, strict=False)
+def _added(first: Any, second: Any) -> Any:
+    if first is types.none or second is types.none:
+        return lambda first, second: first
+    if isinstance(first, types.BaseTuple) and len(first) == 1:
+        return lambda first, second: (added(first[0], second[0]),)
+    if isinstance(first, types.BaseTuple):
+        return lambda first, second: (added(first[0], second[0]), *added(first[1:], second[1:]))
+    return lambda first, second: first + second
+
+
 @overload(count_of, strict=False)
 def _count_of(zero: Any) -> Any:
     count = zero.count
