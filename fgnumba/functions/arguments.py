@@ -64,7 +64,11 @@ def _plain(name: str, value: Any) -> Any:
         raise DtypeError(f"{name} is a list; an array or a tuple is required")
     if isinstance(value, np.ndarray) and value.dtype.kind == "O":
         raise DtypeError(f"{name} is an array of Python objects; an array of numbers is required")
-    if isinstance(value, np.ndarray | np.floating) and value.dtype.name in ("float16", "float128", "longdouble"):
+    if isinstance(value, np.ndarray | np.floating) and value.dtype.name in (
+        "float16",
+        "float128",
+        "longdouble",
+    ):
         raise DtypeError(f"{name} is {value.dtype}; float32 or float64 is required")
     try:
         typeof(value)

@@ -60,7 +60,9 @@ def _tangent_of_known(
         by_name = {name: transformation.primal(one) for name, one in named.items()}
         return tangent_of_call(transformation, function, values, by_name, positional, named, target)
     if isinstance(function, types.NamedTupleClass):
-        return transformation.writer.members(*[transformation.tangent(one) for one in positional])
+        fields = function.instance_class._fields
+        by_field = {**dict(zip(fields, positional, strict=False)), **named}
+        return transformation.writer.members(*[transformation.tangent(by_field[field]) for field in fields])
     if function is tuple:
         return transformation.own(positional[0])
     if isinstance(function, types.NumberClass) or function in (float, complex):
