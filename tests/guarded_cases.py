@@ -17,6 +17,7 @@ from fgnumba.kernels import OPERATIONS
 from fgnumba.kernels.devices.device import CPU
 from fgnumba.kernels.emit import vector
 from fgnumba.kernels.rules.activations.rules import RULES
+from tests import functions_of_examples
 from tests.graph_cases import CONVOLUTIONS, WIRINGS
 
 TALLEST = vector.instruction_set().max_rows
@@ -167,6 +168,15 @@ for name, layers, shape in (
 for name in WIRINGS:
     CASES[f"wiring {name}"] = partial(derivatives, partial(wired, name), 5)
 
+for name, own in (
+    ("affine", fg.layers.Function(functions_of_examples.affine, {"weight": (3, 5), "bias": (5,)})),
+    ("in place", fg.layers.Function(functions_of_examples.in_place, {"scale": (3,)})),
+    ("without parameters", fg.layers.Function(functions_of_examples.shifted)),
+):
+    first = partial(fg.Sequential, [own, fg.Dense(4)], 3, seed=1, device="cpu")
+    hidden = partial(fg.Sequential, [fg.Dense(3, "tanh"), own, fg.Dense(4)], 3, seed=1, device="cpu")
+    CASES[f"function {name}, first"] = partial(derivatives, first, 5)
+    CASES[f"function {name}, hidden"] = partial(derivatives, hidden, 5)
 CASES["in the input, images"] = partial(in_the_input, mixed, 5)
 CASES["filtered"] = partial(derivatives, filtered, 5)
 CASES["gradient of filtered"] = partial(exact, filtered, 5)

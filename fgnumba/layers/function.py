@@ -232,7 +232,7 @@ class Function(Layer):
         values, filling = function_parameters.bind(site.isa, site.perturbation, parameters)
         x, y = site.inputs[0], site.output
         moves_x = x.has_tangent and site.perturbation.count > 0
-        moves_parameters = len(values) > 1
+        moves_parameters = bool(parameters) and len(values) > 1
         count = site.perturbation.count if moves_x or moves_parameters else 0
         entry = self._entry(shape, moves_x, moves_parameters, count)
         table = self.shapes(shape)
