@@ -79,7 +79,9 @@ class Expressions:
         if isinstance(value, Condition):
             return self.graph.select(value.truth, self.graph.number(1), self.graph.number(0))
         if not isinstance(value, NUMBERS):
-            self.refuse(place, f"{printable(repr(value))[:80]} is no number")
+            # What was made of the argument has no text that its user knows.
+            given = "a tuple" if isinstance(value, tuple) else printable(repr(value))[:80]
+            self.refuse(place, f"{given} is no number")
         return self.graph.number(float(value))
 
     def truth(self, node: ast.expr) -> Truth:

@@ -56,6 +56,10 @@ def gamma_of(z):
     return math.gamma(z)
 
 
+def arrays(z):
+    return np.array([z])
+
+
 def text(z):
     return "z"
 
@@ -88,6 +92,7 @@ def leaves_a_loop(z):
         (indexed, "an index that depends on the number is not possible"),
         (two, "it cannot be called: one argument, a number, is required"),
         (text, "it returns str; a number is required"),
+        (arrays, "a tuple is no number"),
         (rounded, "round is not possible in a function of one number; exp, log, .* are"),
         (many, "it has more than 2,000 operations with its derivatives"),
         (leaves_a_loop, "break, continue, else and return are not possible in a loop"),
