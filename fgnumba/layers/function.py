@@ -29,7 +29,7 @@ from fgnumba.layers.function_initial import (
     shape_of,
 )
 from fgnumba.layers.parameters import Parameter
-from fgnumba.objects.code import code_of
+from fgnumba.objects.code import code_of, name_of
 from fgnumba.objects.fingerprint import fingerprint
 from fgnumba.validation import store
 from fgnumba.validation.arrays import REAL
@@ -107,7 +107,7 @@ class Function(Layer):
         return hash((self.function, *self._given))
 
     def __repr__(self) -> str:
-        name = own_function.importable_name(self._own)
+        name = name_of(self._own)
         return f"Function({name or own_function.described(self._own)}, {list(self._given)})"
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Function":
@@ -125,7 +125,7 @@ class Function(Layer):
 
     def table(self) -> dict[str, Any]:
         """Return the layer as plain values, with the shapes of parameters; ConfigError where f cannot be imported."""
-        name = own_function.importable_name(self._own)
+        name = name_of(self._own)
         if name is None:
             raise ConfigError(
                 f"Function: {own_function.described(self._own)} cannot be imported by a name, and a file cannot "

@@ -20,7 +20,6 @@ from numba.core.errors import NumbaError
 from fgnumba.errors import ConfigError, FgError, shown
 from fgnumba.functions.differentiable import Differentiable, differentiable
 from fgnumba.kernels.machine import numba_settings
-from fgnumba.objects.code import name_of
 
 Function = Callable[..., Any]
 
@@ -85,11 +84,6 @@ def described(given: Any) -> str:
     return f"{code.co_name} ({code.co_filename}, line {code.co_firstlineno})"
 
 
-def importable_name(given: Any) -> str | None:
-    """Return the name ``package.module:name`` by which a function can be imported, or None if there is none."""
-    return name_of(given)
-
-
 @lru_cache(maxsize=KEPT)
 def primal(given: Function) -> Any:
     """Return the Numba function that computes the value, in which a division by 0 is no exception."""
@@ -116,6 +110,10 @@ def _compiled(given: Function) -> Any:
 def tangent(given: Function) -> Any:
     """Return the Numba function that computes value and tangent, from arguments and then their tangents."""
     return differentiable(_compiled(given)).tangent
+
+
+_KNOWN = ("numpy", "math", "cmath", "numba", "random", "operator")
+"""Packages whose functions Numba has of its own: what their source is does not matter."""
 
 
 @lru_cache(maxsize=KEPT)
@@ -148,6 +146,10 @@ def _read(found: Any, value: Any, met: set[int]) -> None:
         _read(found, [value.__code__, value.__defaults__], met)
         for name, named in sorted({**inside.globals, **inside.nonlocals}.items()):
             _read(found, [name, named], met)
+            if inspect.ismodule(named) and named.__name__.partition(".")[0] not in _KNOWN:
+                # Numba compiles a module's numbers and functions in, as it does a function's own.
+                kept = [one for one in value.__code__.co_names if one in vars(named)]
+                _read(found, [[one, vars(named)[one]] for one in kept], met)
     elif inspect.iscode(value):
         found.update(value.co_code)
         _read(found, [value.co_consts, value.co_names, value.co_varnames], met)

@@ -12,6 +12,7 @@ from numba import njit
 from scipy import special
 
 import fgnumba as fg
+from fgnumba.layers import own_function
 from fgnumba.testing import check_loss
 from tests import functions_of_examples, tolerances
 from tests.places import ROOT
@@ -150,6 +151,18 @@ def test_copies_and_other_processes_have_the_same_key():
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True, encoding="utf-8"
     )
     assert done.stdout.strip() == key[1]
+
+
+def test_the_key_has_the_numbers_of_modules_that_the_function_names(monkeypatch):
+    def loss(z, y):
+        return tolerances.SCALE_OF_A_LOSS * z[y]
+
+    keys = []
+    for number in (1.0, 2.0):
+        monkeypatch.setattr(tolerances, "SCALE_OF_A_LOSS", number, raising=False)
+        own_function.digest.cache_clear()
+        keys.append(fg.Loss.from_function(loss, targets="label").key)
+    assert keys[0] != keys[1]
 
 
 def test_a_run_is_continued_with_the_same_function_alone(tmp_path):

@@ -19,6 +19,7 @@ from fgnumba.layers.losses.base import Loss
 from fgnumba.layers.losses.cross_entropy import SoftmaxCrossEntropy, checked_class_weights
 from fgnumba.layers.losses.example_weights import ExampleWeights, WeighableLoss
 from fgnumba.layers.losses.function_kernels import ARRAY, LABEL, NUMBER
+from fgnumba.objects.code import name_of
 from fgnumba.validation.arrays import REAL, check_finite
 
 TARGETS = (LABEL, NUMBER, ARRAY)
@@ -71,7 +72,7 @@ class FunctionLoss(WeighableLoss):
         return type(self), own_function.digest(self._function), self._targets, self._class_weight
 
     def __repr__(self) -> str:
-        name = own_function.importable_name(self._function)
+        name = name_of(self._function)
         return f"Loss.from_function({name or own_function.described(self._function)})"
 
     def __reduce__(self) -> tuple[Any, ...]:
