@@ -29,7 +29,7 @@ from numba.core.dispatcher import Dispatcher
 from numba.core.extending import _Intrinsic
 
 from fgnumba.kernels.machine.cache import KernelCache
-from fgnumba.kernels.machine.registered import is_known, key_of, module_of, registered, templates_of
+from fgnumba.kernels.machine.registered import is_known, key_of, module_of, names_in, registered, templates_of
 
 _PLAIN = (type(None), type(Ellipsis), bool, int, float, complex, str, bytes)
 _SIMPLE = (type(None), bool, int, str)
@@ -294,7 +294,7 @@ class _Reader:
         self._say("function", function.__module__, function.__qualname__)
         self._read_all((function.__defaults__, function.__kwdefaults__))
         self._read_all(getattr(function, DEPENDS_ON, ()))
-        names = [] if is_known(module_of(function)) else _names(function.__code__)
+        names = [] if is_known(module_of(function)) else names_in(function.__code__)
         for cell in function.__closure__ or ():
             try:
                 held = cell.cell_contents
@@ -384,15 +384,6 @@ def _name(value: Any) -> str | None:
     for part in name.split("."):
         held = getattr(held, part, None)
     return f"{module}.{name}" if held is value else None
-
-
-def _names(code: python.CodeType) -> list[str]:
-    """Return the names that a function's code, and the code nested in it, look up."""
-    names = dict.fromkeys(code.co_names)
-    for constant in code.co_consts:
-        if isinstance(constant, python.CodeType):
-            names.update(dict.fromkeys(_names(constant)))
-    return list(names)
 
 
 def lasts(value: Any) -> bool:

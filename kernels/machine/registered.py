@@ -41,6 +41,15 @@ def templates_of(value: Any) -> tuple[Any, ...]:
     return tuple(getattr(context._lookup_global(value), "templates", ()))
 
 
+def names_in(code: python.CodeType) -> list[str]:
+    """Return the names that a function's code, and the code nested in it, look up."""
+    names = dict.fromkeys(code.co_names)
+    for constant in code.co_consts:
+        if isinstance(constant, python.CodeType):
+            names.update(dict.fromkeys(names_in(constant)))
+    return list(names)
+
+
 def key_of(template: Any) -> str:
     """Return the name of the function or type that a template is for."""
     key = getattr(template, "key", None)

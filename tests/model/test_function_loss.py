@@ -155,7 +155,7 @@ def test_copies_and_other_processes_have_the_same_key():
 
 def test_the_key_has_the_numbers_of_modules_that_the_function_names(monkeypatch):
     def loss(z, y):
-        return tolerances.SCALE_OF_A_LOSS * z[y]
+        return tolerances.SCALE_OF_A_LOSS * z[y]  # type: ignore[attr-defined]
 
     keys = []
     for number in (1.0, 2.0):
