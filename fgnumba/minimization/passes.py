@@ -1,5 +1,6 @@
 """A function whose variables lie in a vector: its value, and several directional derivatives in one pass."""
 
+import inspect
 import math
 from functools import cache
 from typing import Any
@@ -33,13 +34,19 @@ class Function:
     Raises
     ------
     ConfigError
-        It is no function.
+        It is no function of one argument.
     """
 
     def __init__(self, f: Any, variables: Variables) -> None:
         if not callable(f):
             raise ConfigError(f"f is {shown(f)}; a function of x that returns a number is required")
         self._f: Differentiable = differentiable(f)
+        try:
+            inspect.signature(self._f.primal.py_func).bind(variables)
+        except TypeError as error:
+            raise ConfigError(
+                f"f cannot be called with one argument, x: {error}; a tuple x0 is one argument, too"
+            ) from None
         self._variables = variables
         self.name = str(getattr(f, "__qualname__", type(f).__qualname__))
 

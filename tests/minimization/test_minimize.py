@@ -260,6 +260,13 @@ class Own(fg.SGD):
     ("f", "x0", "given", "error", "message"),
     [
         (3, [1.0], {}, fg.ConfigError, "^f is 3; a function of x that returns a number is required$"),
+        (
+            lambda x, y: x * y,
+            (1.0, 2.0),
+            {},
+            fg.ConfigError,
+            "^f cannot be called with one argument, x: missing a required argument: 'y'; a tuple x0 is one argument",
+        ),
         (unknown, 1.0, {}, fg.DifferentiationError, "^unknown .*: Numba cannot compile it for x0: .*missing"),
         (
             decomposed,
