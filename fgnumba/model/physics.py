@@ -10,6 +10,7 @@ from numba import njit, types
 
 from fgnumba.errors import ConfigError, DifferentiationError, shown
 from fgnumba.functions.differentiable import Differentiable, differentiable
+from fgnumba.functions.drivers import one_lane
 from fgnumba.functions.typed import typed_function
 from fgnumba.kernels.machine.memory import aligned
 from fgnumba.kernels.rules.philox import MAX_DIRECTIONS, MAX_SEED
@@ -273,8 +274,8 @@ def _check(residual: Differentiable, outputs: int) -> None:
             f"the residual {name} takes {taken} arguments; four (x, u, du, lap) are required"
         )
     kind = typed_function(residual.primal, arguments).return_type
-    if not isinstance(kind, types.Number | types.Boolean):
-        raise DifferentiationError(f"the residual {name} returns {kind}; a number is required")
+    if not isinstance(kind, types.Integer | types.Float | types.Boolean):
+        raise DifferentiationError(f"the residual {name} returns {kind}; a real number is required")
     try:
         residual.tangent.compile((*arguments, types.none, *arguments[1:]))
     except DifferentiationError as error:
@@ -297,6 +298,8 @@ def _over_tangents(tangent: Any) -> Any:
         found: Any, moved: Any, x: Any, u: Any, du: Any, lap: Any, u_t: Any, du_t: Any, lap_t: Any
     ) -> None:
         for b in range(len(found)):
-            found[b], moved[b] = tangent(x[b], u[b], du[b], lap[b], None, u_t[b], du_t[b], lap_t[b])
+            found[b], moves = tangent(x[b], u[b], du[b], lap[b], None, u_t[b], du_t[b], lap_t[b])
+            # A whole number has no tangent.
+            moved[b] = one_lane(moves, 0)
 
     return derivatives

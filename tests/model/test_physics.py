@@ -191,8 +191,22 @@ def of_an_array(x, u, du, lap):
     return du
 
 
+def complex_number(x, u, du, lap):
+    return 1j * u
+
+
+def whole_number(x, u, du, lap):
+    return 1 if u > 1e9 else 2
+
+
 def by_roots(x, u, du, lap):
     return u + abs(np.roots(du)[0])
+
+
+def test_a_residual_that_is_a_whole_number_has_the_derivative_zero():
+    model = fg.Sequential([fg.Dense(3, "tanh"), fg.Dense(1)], 2, device="cpu")
+    value, derivative = fg.PhysicsLoss(model, whole_number).jvp(X, fg.directions.Gaussian(1))
+    assert (value, derivative) == (4, 0)
 
 
 X: Any = np.ones((2, 2))
@@ -210,6 +224,11 @@ THREE: Any = 3
             lambda model: fg.PhysicsLoss(model, of_an_array),
             fg.DifferentiationError,
             "of_an_array returns array",
+        ),
+        (
+            lambda model: fg.PhysicsLoss(model, complex_number),
+            fg.DifferentiationError,
+            "complex_number returns complex128; a real number",
         ),
         (lambda model: fg.PhysicsLoss(model, by_roots), fg.DifferentiationError, "roots"),
         (
