@@ -107,6 +107,9 @@ class Derivative(Differentiable):
     def __call__(self, *arguments: Any, **named: Any) -> Any:
         return self._run(self._values(arguments, named))
 
+    def __reduce__(self) -> Any:
+        raise TypeError(f"{self.__name__} cannot be pickled; pickle the function, and differentiate it again")
+
     def _values(self, arguments: tuple[Any, ...], named: dict[str, Any]) -> list[Any]:
         values = bound_values(self._function, arguments, named)
         here = names_of(self._function.primal)[self._position]

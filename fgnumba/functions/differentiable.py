@@ -251,6 +251,9 @@ class Differentiable:
     def __call__(self, *arguments: Any, **named: Any) -> Any:
         return self.primal(*arguments, **named)
 
+    def __reduce__(self) -> Any:
+        return differentiable_again, (self.primal, tuple(sorted(self.nondiff)))
+
     def __repr__(self) -> str:
         return f"<differentiable function {self.__name__}>"
 
@@ -309,6 +312,11 @@ def differentiable(function: Any = None, *, nondiff: Any = ()) -> Any:
             f"{shown(function)} is no function; a Python function or one under @njit is required"
         )
     return Differentiable(function, nondiff)
+
+
+def differentiable_again(primal: Any, nondiff: tuple[str, ...]) -> Differentiable:
+    """Return a differentiable function from what a pickle keeps of it."""
+    return Differentiable(primal, nondiff)
 
 
 def source_text(function: Differentiable, arguments: tuple[Any, ...]) -> str:

@@ -12,7 +12,6 @@ from numba.core import ir, types
 
 from fgnumba.functions.activity import Activity
 from fgnumba.functions.array_expressions import in_place_kernel, write_array_expression
-from fgnumba.functions.carriers import carries
 from fgnumba.functions.memory import ITEMS
 from fgnumba.functions.names import NAMES
 from fgnumba.functions.registry import RULES
@@ -145,18 +144,11 @@ class Transformation:
         if isinstance(value, ir.Var):
             self.writer.assign(self.primal(value), self.primal(target))
             if self.active(target):
-                self.writer.assign(self.tangent(value, self._kind_at(value, target)), self.own(target))
+                self.writer.assign(self.tangent(value, self.kind(target)), self.own(target))
             return
         self.writer.assign(value, self.primal(target))
         if self.active(target):
             self.writer.assign(self._first_tangent(target, value), self.own(target))
-
-    def _kind_at(self, source: ir.Var, target: ir.Var) -> types.Type:
-        """Return the type for a zero: a number that begins as an integer is a float where loops meet."""
-        kind = self.kind(source)
-        return (
-            kind if isinstance(kind, (types.Array, types.BaseTuple)) and carries(kind) else self.kind(target)
-        )
 
     def _first_tangent(self, target: ir.Var, value: Any) -> Any:
         if isinstance(value, ir.Arg) and self.activity.given[value.index]:

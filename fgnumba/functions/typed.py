@@ -76,6 +76,10 @@ def typed_function(dispatcher: Any, arguments: tuple[types.Type, ...]) -> TypedF
     DifferentiationError
         Numba cannot compile the function for these types.
     """
+    if dispatcher.locals:
+        raise DifferentiationError(
+            f"{place_of(dispatcher.py_func)}: it is compiled with locals=; types of local variables are not kept"
+        )
     with global_compiler_lock:
         try:
             return _run(dispatcher, arguments)
