@@ -100,7 +100,8 @@ _NAMES = {
     "estimators.zeroth": ("SPSA", "CoordinateDifferences", "HybridDifferences"),
     "training.evaluation": ("Evaluation", "evaluate"),
     "training.learning_rate_finder": ("find_learning_rate",),
-    "functions.calls": ("derivative", "gradient", "hessian", "hvp", "jacobian", "taylor"),
+    # The module that lets compiled functions call them, too.
+    "functions.compiled_calls": ("derivative", "gradient", "hessian", "hvp", "jacobian", "taylor"),
     "functions.differentiable": ("differentiable",),
     "minimization.minimize": ("minimize",),
     "minimization.minimum": ("Minimum",),

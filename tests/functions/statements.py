@@ -162,9 +162,8 @@ class Statements(Expressions):
             return self._array()
         source = self.draw.choice(sources)
         n, name = self.scope.vectors[source], self.fresh("b")
-        part, length = self.draw.choice(
-            (("", n), ("[::2]", (n + 1) // 2), ("[1:]", n - 1), ("[::-1]", n), ("[:]", n), (".T", n))
-        )
+        parts = (("", n), ("[::2]", (n + 1) // 2), ("[1:]", n - 1), ("[::-1]", n), ("[:]", n), (".T", n))
+        part, length = self.draw.choice([part for part in parts if part[1] > 0])
         self.write(f"{name} = {source}{part}")
         self.scope.vectors[name] = length
         self.write(f"{name}[{self.index(length)}] {self.draw.choice(('+=', '='))} {self.number(1)}")
