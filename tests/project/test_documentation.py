@@ -22,7 +22,7 @@ def test_every_estimator_has_its_line():
 def test_the_code_in_the_readmes_runs(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     codes = re.findall(r"```python\n(.*?)```", README + ESTIMATORS, re.S)
-    assert len(codes) == 2
+    assert len(codes) == 3
     for code in codes:
         exec(compile(code, "README.md", "exec"), {})
         printed = capsys.readouterr().out

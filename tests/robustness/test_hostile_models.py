@@ -265,6 +265,7 @@ def test_parameters_have_the_shapes_that_were_said(kind):
         "group_norm": {"groups": 2},
     }
     settings_["elementwise"] = {"function": "tests.own_functions:swish"}
+    settings_["function"] = {"function": "tests.functions_of_examples:swish", "parameters": {"beta": [1]}}
     table = {"type": kind, **settings_.get(kind, {})} | (
         {"activation": "relu"} if kind == "activation" else {}
     )

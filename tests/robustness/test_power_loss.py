@@ -137,8 +137,8 @@ def recorded(tmp_path, monkeypatch):
             monkeypatch.setattr(module, "write_all", hooked(durable.write_all))
         save = checkpoints.Checkpoints.save
 
-        def saved(self, trainer, step, *arguments):
-            done = save(self, trainer, step, *arguments)
+        def saved(self, step, *arguments):
+            done = save(self, step, *arguments)
             assert done
             safe[0] = step
             note()

@@ -72,13 +72,24 @@ class OwnDense(fg.Dense):
     """A layer that no file can describe."""
 
 
-def test_a_model_with_a_layer_of_ones_own_is_written_as_its_parameters(tmp_path):
-    model = fg.Sequential([fg.Flatten(), OwnDense(3)], (4, 3, 2), device="cpu")
+def test_a_model_with_a_layer_that_cannot_be_named_is_written_as_its_parameters(tmp_path):
+    class Nowhere(OwnDense):
+        """A class that cannot be imported."""
+
+    model = fg.Sequential([fg.Flatten(), Nowhere(3)], (4, 3, 2), device="cpu")
     best, keeps = BestCheckpoint(tmp_path / "best"), Keeps(tmp_path / "best")
     trainer = fg.Trainer(model, optimizer=fg.SGD(1e-3))
     trainer.fit(blobs(), steps=4, callbacks=[best, keeps], **FIT)
     assert alike(load_file(best.path), keeps.parameters[best.best_step])
     with pytest.raises(fg.RunError, match="holds tensors and no description of a model"):
+        fg.load(best.path)
+
+
+def test_a_model_with_a_layer_of_ones_own_asks_for_trust(tmp_path):
+    model = fg.Sequential([fg.Flatten(), OwnDense(3)], (4, 3, 2), device="cpu")
+    best = BestCheckpoint(tmp_path / "best")
+    fg.Trainer(model, optimizer=fg.SGD(1e-3)).fit(blobs(), steps=4, callbacks=[best], **FIT)
+    with pytest.raises(fg.CodeError, match="OwnDense"):
         fg.load(best.path)
 
 
