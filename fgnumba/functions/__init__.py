@@ -1,6 +1,6 @@
 """Functions of one's own with exact derivatives by forward mode, and test functions on which to watch them.
 
-Each name is imported when it is first used: functions are compiled ones, which Numba cannot make under all its settings.
+Each name is imported when it is first used: compiled functions cannot be made under all of Numba's settings.
 """
 
 from importlib import import_module
