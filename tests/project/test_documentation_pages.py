@@ -101,7 +101,7 @@ def test_the_reference_lists_every_public_name():
             assert f"fgnumba.{name}" in names
     for module in MODULES:
         for name in getattr(importlib.import_module(f"fgnumba.{module}"), "__all__", ()):
-            value = getattr(fg, module).__dict__[name]
+            value = getattr(getattr(fg, module), name)
             if (inspect.isclass(value) or inspect.isroutine(value)) and name not in UNDOCUMENTED:
                 assert value in shown, f"fgnumba.{module}.{name}"
 
