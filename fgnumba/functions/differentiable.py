@@ -17,6 +17,7 @@ from fgnumba.errors import ConfigError, DifferentiationError, shown
 from fgnumba.functions.activity import Activity, analysed
 from fgnumba.functions.carriers import tangent_type, vectors_in
 from fgnumba.functions.disk import is_kept, kept
+from fgnumba.functions.generated import generated
 from fgnumba.functions.source_text import written
 from fgnumba.functions.transform import Transformation
 from fgnumba.functions.typed import first_line, place_of, typed_function
@@ -101,9 +102,7 @@ class _Tangent:
         own = self.primal.py_func.__name__
         name = f"{own if own.isidentifier() else 'function'}_tangent"
         parameters = ", ".join((*self.names, *self.tangents))
-        space: dict[str, Any] = {"__name__": __name__}
-        exec(f"def {name}({parameters}):\n    pass\n", space)
-        stub: Any = space[name]
+        stub = generated(name, [f"def {name}({parameters}):", "    pass"])
         stub.__fgnumba_tangent__ = self
         setattr(
             stub,

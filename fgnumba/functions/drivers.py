@@ -41,7 +41,7 @@ def compiled(name: str, lines: list[str], parallel: bool = False, **space: Any) 
 def _call(names: list[str], here: str, seed: str) -> str:
     """Return the arguments of a tangent's call: copies of what is differentiated or written to, and unit tangents."""
     values = [
-        f"copied({name})" if name == here else f"copied_where({name}, _written{index})"
+        f"copied({name})" if name == here else f"copied_where({name}, _written[{index}])"
         for index, name in enumerate(names)
     ]
     return ", ".join((*values, *(seed if name == here else "None" for name in names)))
@@ -53,51 +53,42 @@ def _free(names: list[str]) -> list[str]:
     return [f"{name}_" if name in taken or name.startswith("_") else name for name in names]
 
 
-def _written_lines(names: list[str], position: int) -> list[str]:
-    """Return the lines that find to which arguments the function writes: each pass needs what it was given."""
-    return [
-        f"    _written{index} = _writes{index}({', '.join(names)})"
-        for index in range(len(names))
-        if index != position
-    ]
-
-
-def _writes(primal: Any, count: int, position: int) -> dict[str, Any]:
-    """Return the functions that `_written_lines` calls."""
-    return {
-        f"_writes{index}": writes_maker(primal, count, position, index)
-        for index in range(count)
-        if index != position
-    }
-
-
 @cache
-def writes_maker(primal: Any, count: int, position: int, index: int) -> Any:
-    """Return the Numba function of a function's arguments whose value is whether it writes to one of them."""
+def writes_maker(primal: Any, position: int) -> Any:
+    """Return the Numba function of a function's arguments whose value says of each whether the function writes to it.
+
+    Only the argument at `position` carries a tangent.
+    """
+    count = len(names_of(primal))
     parameters = ", ".join(f"a{number}" for number in range(count))
 
-    def writes(*arguments: Any) -> bool:
+    def writes(*arguments: Any) -> tuple[bool, ...]:
         raise NotImplementedError("it is for code that Numba compiles")
 
     def implementation(*arguments: Any) -> Any:
         kinds = tuple(types.unliteral(kind) for kind in arguments)
         given = tuple(number == position for number in range(count))
-        answer = activity_of(primal, kinds, given).writes_argument(index)
-        space: dict[str, Any] = {}
-        exec(f"def writes({parameters}):\n    return {answer}\n", space)
-        return space["writes"]
+        activity = activity_of(primal, kinds, given)
+        answers = tuple(activity.writes_argument(index) for index in range(count))
+        return generated("writes", [f"def writes({parameters}):", f"    return {answers}"])
 
-    space: dict[str, Any] = {"implementation": implementation}
-    exec(f"def typed({parameters}):\n    return implementation({parameters})\n", space)
-    overload(writes, strict=False)(space["typed"])
+    lines = [f"def typed({parameters}):", f"    return implementation({parameters})"]
+    overload(writes, strict=False)(generated("typed", lines, implementation=implementation))
     constant(writes)
     return writes
 
 
-def _passes(primal: Any, names: list[str], position: int) -> Any:
-    """Return the tangent that a driver calls; its passes leave nothing behind in arguments that carry no tangent."""
-    own = names_of(primal)
-    return tangent_of(primal, frozenset(name for name in own if name != own[position]))
+def _parts(primal: Any, position: int, chunk: int | None) -> dict[str, Any]:
+    """Return what a driver calls that differentiates a function in one of its arguments."""
+    names = names_of(primal)
+    # Passes leave nothing behind in arguments that carry no tangent.
+    others = frozenset(name for name in names if name != names[position])
+    return {
+        "_function": tangent_of(primal, others),
+        "_zero_for": zero_maker(chunk),
+        "_dtype_of": dtype_for,
+        "_writes": writes_maker(primal, position),
+    }
 
 
 @cache
@@ -107,7 +98,7 @@ def gradient_driver(primal: Any, position: int, chunk: int | None) -> Any:
     here, width = names[position], chunk or 1
     lines = [
         f"def gradient({', '.join(names)}):",
-        *_written_lines(names, position),
+        f"    _written = _writes({', '.join(names)})",
         f"    _count = leaf_count({here})",
         f"    _numbers = empty(_count, _dtype_of({here}))",
         f"    for _pass in _each((_count + {width - 1}) // {width}):",
@@ -124,11 +115,8 @@ def gradient_driver(primal: Any, position: int, chunk: int | None) -> Any:
         "gradient",
         lines,
         parallel,
-        _function=_passes(primal, names, position),
-        _zero_for=zero_maker(chunk),
-        _dtype_of=dtype_for,
         _each=prange if parallel else range,
-        **_writes(primal, len(names), position),
+        **_parts(primal, position, chunk),
     )
     if chunk is not None:
         TWINS[driver] = lambda: gradient_driver(primal, position, None)
@@ -142,7 +130,7 @@ def jacobian_driver(primal: Any, position: int, chunk: int | None) -> Any:
     here, width = names[position], chunk or 1
     lines = [
         f"def jacobian({', '.join(names)}):",
-        *_written_lines(names, position),
+        f"    _written = _writes({', '.join(names)})",
         f"    _count = leaf_count({here})",
         f"    _zero = _zero_for({here})",
         f"    _result = zeros((0, _count), _dtype_of({here}))",
@@ -154,14 +142,7 @@ def jacobian_driver(primal: Any, position: int, chunk: int | None) -> Any:
         "            put_column(_result, _first + _index, _tangent, _index)",
         "    return _value, _result",
     ]
-    driver = compiled(
-        "jacobian",
-        lines,
-        _function=_passes(primal, names, position),
-        _zero_for=zero_maker(chunk),
-        _dtype_of=dtype_for,
-        **_writes(primal, len(names), position),
-    )
+    driver = compiled("jacobian", lines, **_parts(primal, position, chunk))
     if chunk is not None:
         TWINS[driver] = lambda: jacobian_driver(primal, position, None)
     return driver
@@ -201,15 +182,13 @@ def shaped_jacobian_driver(primal: Any, chunk: int) -> Any:
 
 @cache
 def derivative_driver(primal: Any) -> Any:
-    """Return the Numba function ``derivative(*arguments)``: the derivative in the first argument, a number."""
-    names = _free(names_of(primal))
+    """Return the Numba function ``derivative(x)`` of a function of one number."""
     lines = [
-        f"def derivative({', '.join(names)}):",
-        f"    _zero = _zero_for({names[0]})",
-        f"    _value, _tangent = _function({_call(names, names[0], f'seeded({names[0]}, _zero, 0)')})",
-        "    return tangent_or_zero(_tangent)",
+        "def derivative(x):",
+        "    value, tangent = function(copied(x), seeded(x, zero_for(x), 0))",
+        "    return tangent_or_zero(tangent)",
     ]
-    return compiled("derivative", lines, _function=tangent_of(primal), _zero_for=zero_maker(None))
+    return compiled("derivative", lines, function=tangent_of(primal), zero_for=zero_maker(None))
 
 
 @cache

@@ -11,6 +11,7 @@ from numba.core import types
 from numba.extending import overload
 
 from fgnumba.functions.carriers import carries, holds_arrays
+from fgnumba.functions.generated import generated
 from fgnumba.functions.registry import constant, same
 from fgnumba.functions.rules.lanes import count_of
 from fgnumba.functions.tangents import Tangents, in_any_order, with_lane
@@ -43,9 +44,7 @@ def copied_where(argument: Any, condition: bool) -> Any:
 
 
 def _defined(head: str, value: str, **names: Any) -> Any:
-    space: dict[str, Any] = {**_KNOWN, **names}
-    exec(f"def {head}:\n    return {value}\n", space)
-    return space[head[: head.index("(")]]
+    return generated(head[: head.index("(")], [f"def {head}:", f"    return {value}"], **_KNOWN, **names)
 
 
 def _member_wise(head: str, kind: types.BaseTuple, member: str, named: bool = True) -> Any:
