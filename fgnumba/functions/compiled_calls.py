@@ -4,6 +4,7 @@ from typing import Any
 
 from numba.core import types
 from numba.core.imputils import lower_builtin
+from numba.core.registry import cpu_target
 from numba.extending import overload, type_callable
 
 from fgnumba.functions.calls import DEFAULT_CHUNK, derivative, gradient, hessian, hvp, jacobian, taylor
@@ -65,6 +66,13 @@ def register_jvp(jvp: Any, forward_gradient: Any, laplacian: Any) -> None:
         return implementation
 
     register_function_maker(laplacian, lambda primal: laplacian_driver(primal, DEFAULT_CHUNK))
+    _make_known()
+
+
+def _make_known() -> None:
+    """Tell Numba of what was registered: this module may be imported while a function is compiled that names a call."""
+    cpu_target.typing_context.refresh()
+    cpu_target.target_context.refresh()
 
 
 @overload(hvp, strict=False)
@@ -87,3 +95,4 @@ register_function_maker(derivative, derivative_driver)
 register_function_maker(gradient, lambda primal: gradient_driver(primal, 0, DEFAULT_CHUNK))
 register_function_maker(hessian, lambda primal: hessian_driver(primal, DEFAULT_CHUNK))
 register_function_maker(jacobian, lambda primal: shaped_jacobian_driver(primal, DEFAULT_CHUNK))
+_make_known()
