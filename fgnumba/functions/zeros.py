@@ -19,14 +19,29 @@ def zeros_beside(array: Any, zero: Any) -> Any:
 
 @overload(zeros_beside, strict=False)
 def _zeros_beside(array: Any, zero: Any) -> Any:
+    return _beside(array, zero, np.zeros)
+
+
+def empty_beside(array: Any, zero: Any) -> Any:
+    """Return tangents of an array's shape that are to be written, all of them. For compiled code."""
+    raise NotImplementedError("it is for code that Numba compiles")
+
+
+@overload(empty_beside, strict=False)
+def _empty_beside(array: Any, zero: Any) -> Any:
+    return _beside(array, zero, np.empty)
+
+
+def _beside(array: Any, zero: Any, make: Any) -> Any:
+    """Return the function that makes tangents beside an array by ``make(shape, dtype)``; None if it is no array."""
     if not isinstance(array, types.Array):
         return None
     dtype = array.dtype
     if not isinstance(zero, Tangents):
-        return _in_order(array.layout, lambda shape: np.zeros(shape, dtype))
+        return _in_order(array.layout, lambda shape: make(shape, dtype))
     count = zero.count
     view = view_of(dtype, count, zero.collapsed)
-    return _in_order(array.layout, lambda shape: view(np.zeros((*shape, count), dtype)))
+    return _in_order(array.layout, lambda shape: view(make((*shape, count), dtype)))
 
 
 def _in_order(layout: str, make: Any) -> Any:
@@ -72,23 +87,6 @@ def _zero_list(values: Any, zero: Any) -> Any:
     if isinstance(values.dtype, types.List):
         return lambda values, zero: [zero_list(value, zero) for value in values]
     return lambda values, zero: [zero for _ in values]
-
-
-def empty_beside(array: Any, zero: Any) -> Any:
-    """Return tangents of an array's shape that are to be written, all of them. For compiled code."""
-    raise NotImplementedError("it is for code that Numba compiles")
-
-
-@overload(empty_beside, strict=False)
-def _empty_beside(array: Any, zero: Any) -> Any:
-    if not isinstance(array, types.Array):
-        return None
-    dtype = array.dtype
-    if not isinstance(zero, Tangents):
-        return _in_order(array.layout, lambda shape: np.empty(shape, dtype))
-    count = zero.count
-    view = view_of(dtype, count, zero.collapsed)
-    return _in_order(array.layout, lambda shape: view(np.empty((*shape, count), dtype)))
 
 
 def like(zero: Any, value: Any) -> Any:
