@@ -8,6 +8,7 @@ from typing import Any
 from numba import njit, typeof, types
 from numba.core import ir
 from numba.core.compiler import CompilerBase, DefaultPassBuilder
+from numba.core.compiler_lock import global_compiler_lock
 from numba.core.compiler_machinery import FunctionPass, register_pass
 from numba.core.cpu import ParallelOptions
 from numba.core.ir_utils import build_definitions
@@ -25,7 +26,7 @@ from fgnumba.kernels.machine.identity import DEPENDS_ON, note_written
 from fgnumba.kernels.machine.registered import is_known, module_of
 
 _OPTIONS = ("error_model", "fastmath", "boundscheck", "parallel", "nogil")
-_TANGENTS: dict[Any, Any] = {}
+_TANGENTS: dict[Any, "_Tangent"] = {}
 TWINS: dict[Any, Callable[[], Any]] = {}
 """For a function whose passes have several tangents, what makes the one with single tangents, to be differentiated."""
 
@@ -174,12 +175,20 @@ def tangent_of(primal: Any, nondiff: frozenset[str] = frozenset()) -> Any:
 
     Its value is the pair of the function's value and the value's tangent.
     """
-    # A pass of vectors cannot be differentiated; the same passes with single tangents can.
-    primal = TWINS[primal]() if primal in TWINS else primal
+    return _tangent_of(primal, nondiff).dispatcher
+
+
+def with_single_tangents(primal: Any) -> Any:
+    """Return a function, or its twin: passes of vectors cannot be differentiated, those of single tangents can."""
+    return TWINS[primal]() if primal in TWINS else primal
+
+
+def _tangent_of(primal: Any, nondiff: frozenset[str]) -> _Tangent:
+    primal = with_single_tangents(primal)
     key = primal, nondiff
     if key not in _TANGENTS:
         _TANGENTS[key] = _Tangent(primal, nondiff)
-    return _TANGENTS[key].dispatcher
+    return _TANGENTS[key]
 
 
 @functools.lru_cache(maxsize=1024)
@@ -326,6 +335,7 @@ def source_text(function: Differentiable, arguments: tuple[Any, ...]) -> str:
         types.none if name in function.nondiff else tangent_type(kind, None)
         for name, kind in zip(names, kinds, strict=True)
     ]
-    tangent_of(function.primal, function.nondiff)
-    tangent = _TANGENTS[function.primal, function.nondiff]
-    return written(tangent.transformation((*kinds, *given)), function.primal.py_func)
+    # Analyses are kept in tables that compilation fills, too.
+    with global_compiler_lock:
+        transformation = _tangent_of(function.primal, function.nondiff).transformation((*kinds, *given))
+        return written(transformation, transformation.activity.function)

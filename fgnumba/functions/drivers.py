@@ -14,7 +14,7 @@ from numba.core import types
 from numba.extending import is_jitted, overload
 
 from fgnumba.functions.activity import activity_of
-from fgnumba.functions.differentiable import TWINS, names_of, tangent_of
+from fgnumba.functions.differentiable import TWINS, names_of, tangent_of, with_single_tangents
 from fgnumba.functions.disk import kept
 from fgnumba.functions.generated import generated
 from fgnumba.functions.leaves import copied, copied_where, leaf_count, seeded, shaped
@@ -68,7 +68,7 @@ def writes_maker(primal: Any, position: int) -> Any:
     def implementation(*arguments: Any) -> Any:
         kinds = tuple(types.unliteral(kind) for kind in arguments)
         given = tuple(number == position for number in range(count))
-        activity = activity_of(primal, kinds, given)
+        activity = activity_of(with_single_tangents(primal), kinds, given)
         answers = tuple(activity.writes_argument(index) for index in range(count))
         return generated("writes", [f"def writes({parameters}):", f"    return {answers}"])
 

@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from typing import Any
 
 import numba
 import numpy as np
@@ -25,6 +26,11 @@ def test_a_copy_and_a_pickle_are_the_same_function():
 def test_a_derivative_is_not_pickled():
     with pytest.raises(TypeError, match=r"^gradient\(scaled\) cannot be pickled"):
         pickle.dumps(fg.gradient(scaled))
+
+
+def test_the_source_of_a_derivative_is_that_of_its_single_passes():
+    gradient: Any = fg.gradient(lambda x: x[0] * x[1])
+    assert gradient.tangent_source(np.ones(2)).startswith("def gradient_tangent(x; x′):")
 
 
 def begins_as_integer(x):

@@ -136,6 +136,8 @@ def test_derivatives_of_derivatives_in_python_and_in_compiled_code():
     assert curvature(3.0) == 108.0
     np.testing.assert_array_equal(slope(x), [14.0, 13.0])
     np.testing.assert_array_equal(fg.jacobian(fg.gradient(cubic))(x), hessian_of_cubic(x))
+    of_two = fg.jacobian(fg.gradient(lambda x, scale: scale * cubic_jitted(x)))
+    np.testing.assert_array_equal(of_two(x, 2.0), 2.0 * hessian_of_cubic(x))
 
 
 def test_a_second_call_compiles_nothing():
