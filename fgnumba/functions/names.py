@@ -60,10 +60,7 @@ def callable_of(name: str, is_complex: bool = False) -> Callable[..., Any]:
     if is_complex:
         by_numpy: Callable[..., Any] = getattr(np, name)
         return by_numpy
-    for known, python in _PREFERRED.items():
-        if known == name:
-            return python
-    function: Callable[..., Any] = getattr(math, name, None) or getattr(np, name)
+    function: Callable[..., Any] = _PREFERRED.get(name) or getattr(math, name, None) or getattr(np, name)
     return function
 
 

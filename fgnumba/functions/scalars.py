@@ -6,7 +6,7 @@ from typing import Any
 
 from numba.core import ir, types
 
-from fgnumba.functions.auxiliary import CALLABLES
+from fgnumba.functions.auxiliary import CALLABLES, divided, quotient
 from fgnumba.functions.curvature import bent, is_linear, slopes
 from fgnumba.functions.names import callable_of
 from fgnumba.functions.partials import SCALAR_FUNCTIONS, expression
@@ -132,8 +132,4 @@ def _written(writer: Writer, node: ast.expr, names: dict[str, ir.Var], kind: typ
 
 
 def _quotient(writer: Writer, left: ir.Var, right: ir.Var, kind: types.Type) -> ir.Var:
-    if isinstance(kind, types.Complex):
-        from fgnumba.functions.auxiliary import divided
-
-        return writer.call(divided, left, right)
-    return writer.divided(left, right)
+    return writer.call(divided if isinstance(kind, types.Complex) else quotient, left, right)

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 from numba.core import ir, types
 
-from fgnumba.functions.auxiliary import quotient
 from fgnumba.functions.carriers import carries
 from fgnumba.functions.tangents import Tangents, vector_of
 from fgnumba.functions.zeros import zero_list, zeros_beside
@@ -74,10 +73,6 @@ class Writer:
     def negative(self, operand: ir.Var) -> ir.Var:
         """Write a change of sign."""
         return self.assign(ir.Expr.unary(operator.neg, operand, self.loc))
-
-    def divided(self, first: ir.Var, second: ir.Var) -> ir.Var:
-        """Write a quotient that raises no exception where the divisor is 0."""
-        return self.call(quotient, first, second)
 
     def item(self, container: ir.Var, index: int) -> ir.Var:
         """Write a member of a tuple."""

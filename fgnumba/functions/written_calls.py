@@ -5,8 +5,7 @@ from typing import Any
 
 from numba.core import ir, types
 
-from fgnumba.functions.activity import activity_of
-from fgnumba.functions.called import arguments_of, bound, function_called, kind_of
+from fgnumba.functions.called import arguments_of, bound, function_called
 from fgnumba.functions.names import NAMES
 from fgnumba.functions.registry import RULES
 from fgnumba.functions.rules import tangent_of_call
@@ -121,8 +120,6 @@ def _call_of_function(transformation: Any, target: ir.Var, value: ir.Expr) -> bo
     tangents = [
         transformation.own(one) if transformation.active(one) else writer.constant(None) for one in operands
     ]
-    kinds = tuple(kind_of(transformation.activity, one) for one in operands)
-    activity_of(dispatcher, kinds, tuple(transformation.active(one) for one in operands))
     pair = writer.call(transformation.tangent_dispatcher(dispatcher), *arguments, *tangents)
     writer.assign(writer.item(pair, 0), transformation.primal(target))
     if transformation.active(target):
