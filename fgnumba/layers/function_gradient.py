@@ -5,32 +5,27 @@
 P partial derivatives of each example take P / 8 passes of the function, each with 8 tangents.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from numba import carray, njit, types
+from numba import carray, types
 from numba.extending import overload
 
-from fgnumba.errors import DifferentiationError
-from fgnumba.functions.auxiliary import INNER
-from fgnumba.functions.drivers import one_lane
-from fgnumba.functions.tangents import view_of
+from fgnumba.functions.passes import one_lane
 from fgnumba.kernels.emit import pointer
 from fgnumba.kernels.layout import images
 from fgnumba.kernels.machine.arguments import record
-from fgnumba.kernels.machine.compile import kernel
 from fgnumba.layers.function_kernels import (
     Signature,
+    arrays,
     clear,
+    compiled_with_or_without,
     count_of,
-    joined,
+    differentiated,
     load,
-    no_arrays,
     nothings,
-    parts_of,
-    size_of,
 )
 from fgnumba.layers.own_function import KEPT, TANGENTS
 
@@ -42,63 +37,18 @@ GRADIENT = record(
 """Arguments of the gradient: `places` has the addresses of its `size` entries."""
 
 
-_vectors = view_of(types.float64, TANGENTS)
-
-
-@njit(**INNER)
-def _floats1(at: int, sizes: int) -> Any:
-    return carray(pointer(at, np.float64), (size_of(sizes, 0), TANGENTS))
-
-
-@njit(**INNER)
-def _floats2(at: int, sizes: int) -> Any:
-    return carray(pointer(at, np.float64), (size_of(sizes, 0), size_of(sizes, 1), TANGENTS))
-
-
-@njit(**INNER)
-def _floats3(at: int, sizes: int) -> Any:
-    shape = (size_of(sizes, 0), size_of(sizes, 1), size_of(sizes, 2), TANGENTS)
-    return carray(pointer(at, np.float64), shape)
-
-
-@njit(**INNER)
-def _floats4(at: int, sizes: int) -> Any:
-    first, second = (size_of(sizes, 0), size_of(sizes, 1)), (size_of(sizes, 2), size_of(sizes, 3), TANGENTS)
-    return carray(pointer(at, np.float64), first + second)
-
-
-_FLOATS = (None, _floats1, _floats2, _floats3, _floats4)
-
-
-def _vector_arrays(dimensions: Sequence[int]) -> Any:
-    """Return the function that makes a tuple of arrays of vectors, one after the other, as ``arrays``."""
-    read = no_arrays
-    for d in reversed(dimensions):
-        read = _and(_FLOATS[d], d, read)
-    return read
-
-
-def _and(first: Any, d: int, rest: Any) -> Any:
-    @njit(**INNER)
-    def read(at: int, sizes: int) -> Any:
-        floats = first(at, sizes)
-        return (_vectors(floats), *rest(at + 8 * floats.size, sizes + 8 * d))
-
-    return read
-
-
-def _put(change: Any, out: int) -> None:
+def _put(change: Any, sizes: int, out: int, count: int) -> None:
     raise NotImplementedError("it is for code that Numba compiles")
 
 
 @overload(_put, strict=False)
-def _put_lanes(change: Any, out: Any) -> Any:
+def _put_lanes(change: Any, sizes: Any, out: Any, count: Any) -> Any:
     """Write the T tangents of each of y's numbers, (N, T); where y does not depend on parameters, they stay 0."""
     if change is types.none:
-        return lambda change, out: None
+        return lambda change, sizes, out, count: None
     if isinstance(change, types.Array):
 
-        def of_array(change: Any, out: int) -> None:
+        def of_array(change: Any, sizes: int, out: int, count: int) -> None:
             row = 0
             for where in np.ndindex(change.shape):
                 lanes = carray(pointer(out + 8 * TANGENTS * row, np.float64), TANGENTS)
@@ -108,36 +58,12 @@ def _put_lanes(change: Any, out: Any) -> Any:
 
         return of_array
 
-    def of_number(change: Any, out: int) -> None:
+    def of_number(change: Any, sizes: int, out: int, count: int) -> None:
         lanes = carray(pointer(out, np.float64), TANGENTS)
         for t in range(TANGENTS):
             lanes[t] = one_lane(change, t)
 
     return of_number
-
-
-def _differentiated(tangent: Any, signature: Signature, moves_x: bool) -> Any:
-    """Return the function that computes y and T tangents from x and T directions, and returns whether it could."""
-    x_of, parameters_of, put, x_sizes, y_sizes, rest = parts_of(signature)
-    dx_of = _vector_arrays([signature.x]) if moves_x else nothings(1)
-    tangents_of = _vector_arrays(signature.parameters)
-
-    @njit(**INNER)
-    def differentiate(x: int, dx: int, parameters: int, tangents: int, shapes: int, y: int, dy: int) -> bool:
-        valid = False
-        try:
-            values = joined(x_of(x, shapes + x_sizes), parameters_of(parameters, shapes + rest))
-            along = joined(dx_of(dx, shapes + x_sizes), tangents_of(tangents, shapes + rest))
-            arguments = joined(values, along)
-            found, change = tangent(*arguments)
-            put(found, shapes + y_sizes, y)
-            _put(change, dy)
-            valid = True
-        except Exception:
-            valid = False
-        return valid
-
-    return differentiate
 
 
 @lru_cache(maxsize=KEPT)
@@ -153,11 +79,13 @@ def gradient_kernel(name: str, tangent: Any, signature: Signature) -> int:
     signature : Signature
         The arrays' dimensions.
     """
-    try:
-        return kernel(name, _kernel(_differentiated(tangent, signature, False)), 3)
-    except DifferentiationError:
-        # A function that writes to x needs tangents beside it, which are then zeros.
-        return kernel(name, _kernel(_differentiated(tangent, signature, True)), 3)
+    tangents_of = arrays(signature.parameters, vectors=True)
+
+    def differentiated_with(along_x: bool) -> Any:
+        dx_of = arrays([signature.x], vectors=True) if along_x else nothings(1)
+        return differentiated(tangent, signature, dx_of, tangents_of, _put)
+
+    return compiled_with_or_without(name, _kernel, differentiated_with, False)
 
 
 def scratch_bytes(inputs: int, outputs: int, size: int) -> int:

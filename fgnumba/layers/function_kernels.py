@@ -17,11 +17,12 @@ from numba.extending import overload
 
 from fgnumba.errors import DifferentiationError
 from fgnumba.functions.auxiliary import INNER
+from fgnumba.functions.tangents import view_of
 from fgnumba.kernels.emit import pointer
 from fgnumba.kernels.layout import images
 from fgnumba.kernels.machine.arguments import record
 from fgnumba.kernels.machine.compile import kernel
-from fgnumba.layers.own_function import KEPT
+from fgnumba.layers.own_function import KEPT, TANGENTS
 
 FORWARD = record(
     *images.fields("x"),
@@ -45,42 +46,54 @@ def size_of(sizes: int, d: int) -> int:
 
 
 @njit(**INNER)
-def _array1(at: int, sizes: int) -> Any:
-    return carray(pointer(at, np.float64), (size_of(sizes, 0),))
+def _shape1(sizes: int) -> Any:
+    return (size_of(sizes, 0),)
 
 
 @njit(**INNER)
-def _array2(at: int, sizes: int) -> Any:
-    return carray(pointer(at, np.float64), (size_of(sizes, 0), size_of(sizes, 1)))
+def _shape2(sizes: int) -> Any:
+    return size_of(sizes, 0), size_of(sizes, 1)
 
 
 @njit(**INNER)
-def _array3(at: int, sizes: int) -> Any:
-    return carray(pointer(at, np.float64), (size_of(sizes, 0), size_of(sizes, 1), size_of(sizes, 2)))
+def _shape3(sizes: int) -> Any:
+    return size_of(sizes, 0), size_of(sizes, 1), size_of(sizes, 2)
 
 
 @njit(**INNER)
-def _array4(at: int, sizes: int) -> Any:
-    first, second = (size_of(sizes, 0), size_of(sizes, 1)), (size_of(sizes, 2), size_of(sizes, 3))
-    return carray(pointer(at, np.float64), first + second)
+def _shape4(sizes: int) -> Any:
+    return size_of(sizes, 0), size_of(sizes, 1), size_of(sizes, 2), size_of(sizes, 3)
 
 
-_ARRAYS = (None, _array1, _array2, _array3, _array4)
+_SHAPES = (None, _shape1, _shape2, _shape3, _shape4)
+_vectors = view_of(types.float64, TANGENTS)
 
 
-def arrays(dimensions: Sequence[int]) -> Any:
-    """Return the function that makes a tuple of arrays, one after the other, of an address and their sizes."""
+def arrays(dimensions: Sequence[int], vectors: bool = False) -> Any:
+    """Return the function that makes a tuple of arrays, one after the other, of an address and their sizes.
+
+    Their elements are float64 or, with `vectors`, vectors of tangents.
+    """
     read = no_arrays
     for d in reversed(dimensions):
-        read = _and(_ARRAYS[d], d, read)
+        read = (_and_vectors if vectors else _and)(_SHAPES[d], d, read)
     return read
 
 
-def _and(first: Any, d: int, rest: Any) -> Any:
+def _and(shape: Any, d: int, rest: Any) -> Any:
     @njit(**INNER)
     def read(at: int, sizes: int) -> Any:
-        array = first(at, sizes)
+        array = carray(pointer(at, np.float64), shape(sizes))
         return (array, *rest(at + 8 * array.size, sizes + 8 * d))
+
+    return read
+
+
+def _and_vectors(shape: Any, d: int, rest: Any) -> Any:
+    @njit(**INNER)
+    def read(at: int, sizes: int) -> Any:
+        floats = carray(pointer(at, np.float64), (*shape(sizes), TANGENTS))
+        return (_vectors(floats), *rest(at + 8 * floats.size, sizes + 8 * d))
 
     return read
 
@@ -217,20 +230,46 @@ def _compiled(
     moves_parameters: bool,
 ) -> int:
     """Compile a kernel that `make` writes around the function that computes y and dy from x, dx and a direction."""
+    tangents_of = arrays(signature.parameters) if moves_parameters else nothings(len(signature.parameters))
+
+    def differentiated_with(along_x: bool) -> Any:
+        dx_of = arrays([signature.x]) if along_x else nothings(1)
+        return differentiated(tangent, signature, dx_of, tangents_of, _put_change)
+
+    return compiled_with_or_without(name, make, differentiated_with, moves_x)
+
+
+def compiled_with_or_without(
+    name: str,
+    make: Callable[[Any], Callable[..., None]],
+    differentiated_with: Callable[[bool], Any],
+    moves_x: bool,
+) -> int:
+    """Compile a kernel around a function without a tangent of x or, if that moves or must have one, with it."""
     if not moves_x:
         try:
-            return kernel(name, make(_differentiated(tangent, signature, False, moves_parameters)), 3)
+            return kernel(name, make(differentiated_with(False)), 3)
         except DifferentiationError:
             # A function that writes to x needs a tangent beside it, which is then zeros.
             pass
-    return kernel(name, make(_differentiated(tangent, signature, True, moves_parameters)), 3)
+    return kernel(name, make(differentiated_with(True)), 3)
 
 
-def _differentiated(tangent: Any, signature: Signature, moves_x: bool, moves_parameters: bool) -> Any:
-    """Return the function that computes y and dy from x, dx and a direction, and returns whether it could."""
+def differentiated(tangent: Any, signature: Signature, dx_of: Any, tangents_of: Any, put_change: Any) -> Any:
+    """Return the function that computes y and its tangents, and returns whether it could.
+
+    Parameters
+    ----------
+    tangent : Numba function
+        ``tangent(x, *parameters, dx, *dp)`` returns y and dy.
+    signature : Signature
+        The arrays' dimensions.
+    dx_of, tangents_of : Numba function
+        They make the tuples of the tangents of x and of the parameters, of an address and sizes.
+    put_change : Numba function
+        ``put_change(change, sizes, out, count)`` writes the tangents of y's `count` numbers.
+    """
     x_of, parameters_of, put, x_sizes, y_sizes, rest = parts_of(signature)
-    dx_of = arrays([signature.x]) if moves_x else nothings(1)
-    tangents_of = parameters_of if moves_parameters else nothings(len(signature.parameters))
 
     @njit(**INNER)
     def differentiate(x: int, dx: int, parameters: int, tangents: int, shapes: int, y: int, dy: int) -> bool:
@@ -241,7 +280,7 @@ def _differentiated(tangent: Any, signature: Signature, moves_x: bool, moves_par
             arguments = joined(values, along)
             found, change = tangent(*arguments)
             put(found, shapes + y_sizes, y)
-            _put_change(change, shapes + y_sizes, dy, count_of(shapes + 24))
+            put_change(change, shapes + y_sizes, dy, count_of(shapes + 24))
             valid = True
         except Exception:
             valid = False

@@ -19,6 +19,7 @@ from fgnumba.layers.losses.base import Loss
 from fgnumba.layers.losses.cross_entropy import SoftmaxCrossEntropy, checked_class_weights
 from fgnumba.layers.losses.example_weights import ExampleWeights, WeighableLoss
 from fgnumba.layers.losses.function_kernels import ARRAY, LABEL, NUMBER
+from fgnumba.layers.losses.real_targets import packable_rows
 from fgnumba.objects.code import name_of
 from fgnumba.validation.arrays import REAL, check_finite
 
@@ -230,12 +231,7 @@ class FunctionLoss(WeighableLoss):
     def _packable(self, targets: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
         if self._targets == LABEL:
             return SoftmaxCrossEntropy()._packable(targets)
-        rows = targets[:, None] if targets.ndim == 1 else targets
-        if rows.ndim != 2 or not rows.shape[1]:
-            raise ShapeError(f"targets have shape {targets.shape}; (n, N) or (n,) is required")
-        self.check_targets(rows, len(rows), rows.shape[1])
-        self.check_target_values(rows, rows.shape[1])
-        return rows.astype(np.float32)
+        return packable_rows(self, targets)
 
     def _unpacked(self, targets: npt.NDArray[np.floating[Any]]) -> npt.NDArray[Any]:
         return SoftmaxCrossEntropy()._unpacked(targets) if self._targets == LABEL else targets

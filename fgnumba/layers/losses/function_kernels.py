@@ -19,7 +19,7 @@ import numpy as np
 from numba import carray, njit, types
 
 from fgnumba.functions.auxiliary import INNER
-from fgnumba.functions.drivers import one_lane
+from fgnumba.functions.passes import one_lane
 from fgnumba.functions.tangents import view_of
 from fgnumba.kernels.emit import pointer
 from fgnumba.kernels.machine.compile import kernel

@@ -69,15 +69,20 @@ class RealTargets(WeighableLoss):
         return operation
 
     def _packable(self, targets: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-        rows = targets[:, None] if targets.ndim == 1 else targets
-        if rows.ndim != 2 or not rows.shape[1]:
-            raise ShapeError(f"targets have shape {targets.shape}; (n, N) or (n,) is required")
-        self.check_targets(rows, *rows.shape)
-        self.check_target_values(rows, rows.shape[1])
-        return rows.astype(np.float32)
+        return packable_rows(self, targets)
 
     def _unpacked(self, targets: npt.NDArray[np.floating[Any]]) -> npt.NDArray[Any]:
         return targets
+
+
+def packable_rows(loss: WeighableLoss, targets: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+    """Return real targets (n, N), or (n,) of one number each, as rows of float32, having checked them for a loss."""
+    rows = targets[:, None] if targets.ndim == 1 else targets
+    if rows.ndim != 2 or not rows.shape[1]:
+        raise ShapeError(f"targets have shape {targets.shape}; (n, N) or (n,) is required")
+    loss.check_targets(rows, *rows.shape)
+    loss.check_target_values(rows, rows.shape[1])
+    return rows.astype(np.float32)
 
 
 class MeanSquaredError(RealTargets):
