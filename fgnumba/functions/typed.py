@@ -46,13 +46,25 @@ class _Frontend(CompilerBase):
         return []
 
 
+_NOISE = (
+    "Failed in",
+    "- ",
+    "During:",
+    "File ",
+    "[",
+    "^",
+    ">>>",
+    "There is",
+    "There are",
+    "Overload ",
+    "<source",
+)
+
+
 def first_line(error: BaseException) -> str:
     """Return the line of Numba's message that says what is wrong."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    for line in lines:
-        if not line.startswith(("Failed in", "- ", "During:", "File ", "[", "^", ">>>", "There are")):
-            return line
-    return lines[0] if lines else type(error).__name__
+    return next((line for line in lines if not line.startswith(_NOISE)), type(error).__name__)
 
 
 def place_of(function: Any) -> str:

@@ -19,6 +19,7 @@ from numba.core.errors import NumbaError
 
 from fgnumba.errors import ConfigError, FgError, shown
 from fgnumba.functions.differentiable import Differentiable, differentiable
+from fgnumba.functions.typed import first_line
 from fgnumba.kernels.machine import numba_settings
 
 Function = Callable[..., Any]
@@ -206,9 +207,6 @@ def compiling(what: str, given: Function) -> Iterator[None]:
         ) from None
 
 
-_NOISE = re.compile(
-    r"Failed in |During: |There (is|are) \d+ candidate|Overload |<source elided>|- Of which|>>> "
-)
 _PLACE = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+)')
 
 
@@ -216,9 +214,6 @@ def in_one_line(error: BaseException) -> str:
     """Return what Numba says of a function that it cannot compile, in one line with the line of code."""
     if isinstance(error, FgError):
         return str(error)
-    text = str(error)
-    lines = [line.strip() for line in text.splitlines()]
-    said = next((line for line in lines if line and not _NOISE.match(line)), type(error).__name__)
-    place = _PLACE.search(text)
+    place = _PLACE.search(str(error))
     where = f" (line {place['line']} of {place['file']})" if place else ""
-    return f"{said.rstrip('.: ')}{where}"
+    return f"{first_line(error).rstrip('.: ')}{where}"
