@@ -109,8 +109,8 @@ def write_array_expression(
     return y, dy
 
 
-def in_place_kernel(transformation: Any, value: ir.Expr) -> tuple[Any, list[ir.Var]]:
-    """Return the loop of ``x op= y`` for an array x, and the tangents to give it after that of x."""
+def in_place_kernel(transformation: Any, value: ir.Expr) -> tuple[Any, ir.Var]:
+    """Return the loop of ``x op= y`` for an array x, and the tangent of y, None if it carries none."""
     scalar = _scalar_function(f"(x0 {_SIGNS[_PLAIN_OPERATORS[value.fn]]} x1)", 2, ())
     function = transformation.tangent_dispatcher(scalar)
     kind = transformation.kind(value.lhs)
@@ -118,7 +118,7 @@ def in_place_kernel(transformation: Any, value: ir.Expr) -> tuple[Any, list[ir.V
     right = _dimensions(transformation.kind(value.rhs))
     kernel = _loop_in_place(function, kind.ndim, right, active, transformation.parallel)
     own = transformation.own(value.rhs) if active else transformation.writer.constant(None)
-    return kernel, [own]
+    return kernel, own
 
 
 def _dimensions(kind: types.Type) -> int:

@@ -286,10 +286,8 @@ class Transformation:
 
     def in_place(self, target: ir.Var, value: ir.Expr) -> None:
         """Write ``x op= y`` of an array: one loop that changes values and tangents."""
-        kernel, tangents = in_place_kernel(self, value)
-        self.writer.call(
-            kernel, self.primal(value.lhs), self.primal(value.rhs), self.own(value.lhs), *tangents
-        )
+        kernel, tangent = in_place_kernel(self, value)
+        self.writer.call(kernel, self.primal(value.lhs), self.primal(value.rhs), self.own(value.lhs), tangent)
         self.writer.assign(self.primal(value.lhs), self.primal(target))
         self.writer.assign(self.own(value.lhs), self.own(target))
 

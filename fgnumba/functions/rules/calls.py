@@ -124,14 +124,14 @@ class _Call:
         if function is None:
             self._refuse(f"{self.function.__name__} with arguments of these types")
         pair = self.writer.call(
-            self.transformation.tangent_dispatcher(function), *given, *self._all_tangents()
+            self.transformation.tangent_dispatcher(function), *given, *self._tangents(self.rule.arguments)
         )
         return self.writer.item(pair, 1)
 
     def formula(self) -> ir.Var:
         """Write the call of the formula."""
         transformation, rule = self.transformation, self.rule
-        (kinds, given), tangents = self._given(), self._tangents()
+        (kinds, given), tangents = self._given(), self._tangents(rule.differentiated)
         y, kind = transformation.primal(self.target), transformation.kind(self.target)
         element = _element(kind)
         zero = self.writer.zero(y, element)
@@ -196,20 +196,13 @@ class _Call:
     def _active(self, name: str) -> bool:
         return name in self.originals and bool(self.transformation.active(self.originals[name]))
 
-    def _tangents(self) -> list[ir.Var]:
+    def _tangents(self, names: tuple[str, ...]) -> list[ir.Var]:
+        """Return a tangent for each of some arguments, None where it carries none."""
         return [
             self.transformation.own(self.originals[name])
             if self._active(name)
             else self.writer.constant(None)
-            for name in self.rule.differentiated
-        ]
-
-    def _all_tangents(self) -> list[ir.Var]:
-        return [
-            self.transformation.own(self.originals[name])
-            if self._active(name)
-            else self.writer.constant(None)
-            for name in self.rule.arguments
+            for name in names
         ]
 
 
