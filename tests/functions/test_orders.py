@@ -83,3 +83,18 @@ def test_read_only_and_empty_arrays_and_arrays_without_axes():
     found = fg.gradient(lambda x: x[()] ** 2)(np.array(3.0))
     assert found.shape == ()
     assert found == 6.0
+
+
+def reversed_sum(x):
+    cubes = x * x * x
+    return np.sum(cubes[::-1])
+
+
+def test_higher_orders_of_functions_given_views():
+    # The derivatives along v of Σ x³ are 3 Σ x² v, 6 Σ x v² and 6 Σ v³; numbers that floats hold exactly.
+    x, v = np.array([0.5, -1.0, 2.0]), np.array([1.0, 0.5, -2.0])
+    np.testing.assert_array_equal(
+        fg.taylor(reversed_sum, x, v, 3),
+        [7.125, 3 * np.sum(x**2 * v), 6 * np.sum(x * v**2), 6 * np.sum(v**3)],
+    )
+    np.testing.assert_array_equal(fg.hessian(reversed_sum)(x), np.diag(6 * x))

@@ -9,6 +9,7 @@ from numba.core import types
 
 from fgnumba.functions.carriers import carries
 from fgnumba.functions.registry import METHODS, formula, formula_by_types, linear, same
+from fgnumba.functions.tangents import in_any_order
 from fgnumba.functions.zeros import zeros_beside
 
 same(np.copy, "*a")
@@ -54,6 +55,7 @@ same(np.ndenumerate, "*arr", views=True)
 same(zip, "*a, *b, *c, *d, *e, *f", views=True)
 same(iter, "*iterable", views=True)
 same(operator.getitem, "*a, index", views=True)
+same(in_any_order, "*array", views=True)
 
 linear(np.extract, "condition, *arr")
 linear(np.repeat, "*a, repeats")
