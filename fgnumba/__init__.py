@@ -68,9 +68,10 @@ if TYPE_CHECKING:
     from fgnumba.minimization.minimize import minimize
     from fgnumba.minimization.minimum import Minimum
     from fgnumba.model.derivatives import forward_gradient, jvp, laplacian
-    from fgnumba.model.graph import Graph, Sequential
+    from fgnumba.model.graph import Graph
     from fgnumba.model.nodes import Node
     from fgnumba.model.physics import PhysicsLoss
+    from fgnumba.model.sequential import Sequential
     from fgnumba.optimizers import SGD, Adam, AdamW, FrankWolfe
     from fgnumba.runs.loading import load
     from fgnumba.training.callbacks import Callback
@@ -106,7 +107,7 @@ _NAMES = {
     "minimization.minimize": ("minimize",),
     "minimization.minimum": ("Minimum",),
     "model.derivatives": ("forward_gradient", "jvp", "laplacian"),
-    "model.graph": ("Graph", "Sequential"),
+    "model.graph": ("Graph",),
     "layers": (
         *("Activation", "Add", "AvgPool2d", "Concatenate", "Conv2d", "Dense", "Dropout", "Flatten"),
         *("GlobalAveragePool2d", "GroupNorm", "LayerNorm", "MaxPool2d"),
@@ -120,6 +121,7 @@ _NAMES = {
     "layers.own_activation": ("activation",),
     "model.nodes": ("Node",),
     "model.physics": ("PhysicsLoss",),
+    "model.sequential": ("Sequential",),
     "optimizers": ("SGD", "Adam", "AdamW", "FrankWolfe"),
     "training.trainer": ("Trainer",),
 }

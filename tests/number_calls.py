@@ -271,7 +271,7 @@ CALLS: dict[str, Call] = {
     "model.graph.Graph.plan": Call(
         planned, {"batch": 100, "kind": 1, "count": 2, "training": True, "moving_input": False}
     ),
-    "model.graph.Sequential": Call(sequential, {"input_shape": 100, "seed": 3}),
+    "model.sequential.Sequential": Call(sequential, {"input_shape": 100, "seed": 3}),
     "model.physics.PhysicsLoss.gauss_newton_step": Call(
         newton_step, {"directions": 3, "seed": 3, "step": 2, "damping": 0.5}
     ),

@@ -65,7 +65,7 @@ class Passes:
     ) -> None:
         self.model, self.batch, self.isa, self.threads = model, batch, CPU.isa, CPU.threads
         self.tasks: list[Task] = []
-        self.values: dict[Value, ImageBuffer] = {source: InputBuffer(batch, source.shape, rows)}
+        self.values: dict[Value, ImageBuffer] = {source: InputBuffer(batch, source, rows)}
         self._perturbation = Perturbation(NONE, 0, stream)
         self.parameter_bytes = sum(p.packed.nbytes for p in model.packed_parameters.values())
         self._gradients = gradients

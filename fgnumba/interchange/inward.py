@@ -17,8 +17,9 @@ from fgnumba.kernels.devices.device import Device
 from fgnumba.kernels.layout.images import NO_BORDER, Border
 from fgnumba.layers import Layer, Shape
 from fgnumba.layers.convolution import resolved_padding
-from fgnumba.model.graph import Graph, Sequential
+from fgnumba.model.graph import Graph
 from fgnumba.model.nodes import Node
+from fgnumba.model.sequential import Sequential
 from fgnumba.model.sizes import check_example, shape_of
 
 Array = npt.NDArray[Any]

@@ -93,6 +93,9 @@ class Site:
         The directions.
     shapes : tuple of tuple of int, optional
         The shape of one example of each input, which the kernels take as an image. By default that of the image.
+    state : device array, (1 + T, B, S) or (1, B, S) float32, optional
+        The state with which a recurrent layer begins and into which it writes its last one, with the tangents of both
+        or without. By default None: the layer begins at zeros, and its last state is lost.
     """
 
     device: Device
@@ -104,6 +107,7 @@ class Site:
     parameters: Mapping[str, Parameter]
     perturbation: Perturbation
     shapes: tuple[Shape, ...] = ()
+    state: npt.NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
         store(
@@ -198,6 +202,14 @@ class Layer(ABC):
     def reads_beyond(self, inputs: Sequence[Shape]) -> bool:
         """Return whether the layer reads memory past the end of its input, although it does not use what it reads."""
         return False
+
+    def state_width(self, inputs: Sequence[Shape]) -> int:
+        """Return the number S of float32 of the state that an example has in memory; 0 if the layer has none."""
+        return 0
+
+    def symbols_read(self) -> int | None:
+        """Return the number V of symbols 0, …, V - 1 that the layer takes as its input; None if it takes numbers."""
+        return None
 
     def multiply_adds(self, inputs: Sequence[Shape]) -> int:
         """Return the number of multiply-adds of the layer's matrix product for one example."""

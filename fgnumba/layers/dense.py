@@ -1,5 +1,6 @@
 """Dense layers."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -21,6 +22,7 @@ from fgnumba.layers.base import (
     checked_activation,
     gain,
     initial_values,
+    sizes,
 )
 from fgnumba.validation import flag, store, whole_number
 
@@ -33,7 +35,8 @@ class Dense(Layer):
         dy = a'(x W + b) ⊙ (dx W + x V + c)
 
     V and c are the tangents of W and b. W is (K, N), drawn from N(0, g / K): g is 2 if the activation is a rectifier
-    (relu, leaky_relu, gelu, silu, elu, softplus; K. He et al., arXiv 1502.01852), else 1. b starts at 0.
+    (relu, leaky_relu, gelu, silu, elu, softplus; K. He et al., arXiv 1502.01852), else 1. b starts at 0. Of a sequence
+    (L, K), the layer takes each position by itself, all with the same W and b.
 
     Parameters
     ----------
@@ -50,7 +53,7 @@ class Dense(Layer):
     ConfigError
         If an argument is impossible.
     ShapeError
-        If the shape of the input is not (K,). Put ``Flatten()`` before the layer.
+        If the shape of the input is neither (K,) nor (L, K). Put ``Flatten()`` before the layer.
 
     Examples
     --------
@@ -74,25 +77,25 @@ class Dense(Layer):
         )
 
     def output_shape(self, *inputs: Shape) -> Shape:
-        """Return the shape of the output, (N,)."""
-        if len(inputs[0]) != 1:
+        """Return the shape of the output: (N,), or (L, N) of a sequence (L, K)."""
+        if len(inputs[0]) not in (1, 2):
             raise ShapeError(
-                f"Dense: the input's shape is {inputs[0]}; (K,) is required, put Flatten() before"
+                f"Dense: the input's shape is {inputs[0]}; (K,) is required, put Flatten() before, or a "
+                "sequence (L, K)"
             )
-        return (self.units,)
+        return (*sizes(inputs[0])[:-1], self.units)
 
     def parameter_shapes(self, inputs: Sequence[Shape]) -> dict[str, Shape]:
         """Return the shapes of the parameters: ``weight`` (K, N) and, with a bias, ``bias`` (N,)."""
-        ((rows,),) = inputs
-        return {"weight": (int(rows), self.units), **({"bias": (self.units,)} if self.bias else {})}
+        return {"weight": (int(inputs[0][-1]), self.units), **({"bias": (self.units,)} if self.bias else {})}
 
     def initial_parameters(self, inputs: Sequence[Shape], generator: np.random.Generator) -> Initial:
         """Return the initial parameters: a weight drawn from N(0, g / K), and a bias of zeros."""
         return initial_values(self.parameter_shapes(inputs), gain(str(self.activation)), generator)
 
     def multiply_adds(self, inputs: Sequence[Shape]) -> int:
-        """Return the number of multiply-adds for one example, K N."""
-        return int(inputs[0][0]) * self.units
+        """Return the number of multiply-adds for one example, K N, or L K N."""
+        return math.prod(sizes(inputs[0])) * self.units
 
     def bind(self, site: Site) -> list[Operation]:
         """Return the operation that computes the layer at `site`: product, bias and activation in one."""
@@ -100,9 +103,9 @@ class Dense(Layer):
             site.device.kernels.dense.bind(
                 site.isa,
                 site.threads,
-                batch=site.batch,
-                x=site.inputs[0],
-                y=site.output,
+                batch=site.batch * site.inputs[0].shape[0],
+                x=site.inputs[0].by_rows(),
+                y=site.output.by_rows(),
                 outputs=self.units,
                 weights=weights_at(site),
                 activation_name=str(self.activation),

@@ -11,19 +11,20 @@ import numpy as np
 import numpy.typing as npt
 
 from fgnumba import device as devices
-from fgnumba.errors import ConfigError, DtypeError, ShapeError, shown
+from fgnumba.errors import ConfigError, DtypeError, ShapeError
 from fgnumba.kernels.devices.device import Device
 from fgnumba.kernels.rules.directions import EXPLICIT, NONE
 from fgnumba.kernels.rules.philox import MAX_DIRECTIONS, MAX_SEED, STREAM
-from fgnumba.layers import Layer, Perturbation, Shape
+from fgnumba.layers import Perturbation, Shape
 from fgnumba.layers.base import sizes
 from fgnumba.layers.losses import Loss
 from fgnumba.layers.parameters import Parameter, assign_all, checked, shapes_of
 from fgnumba.model.described import Described
-from fgnumba.model.nodes import Node, check_channels_last, check_uses, wired
+from fgnumba.model.nodes import Node, check_uses, wired
 from fgnumba.model.plan import Plan
 from fgnumba.model.recent import Recent
 from fgnumba.model.sizes import check_example, check_parameters, checked_batch, shape_of
+from fgnumba.model.symbols import check_symbols, symbols_read
 from fgnumba.objects.attributes import own_attributes, take_attributes
 from fgnumba.uninterrupted import Uninterrupted
 from fgnumba.validation import flag, whole_number
@@ -58,6 +59,12 @@ class Graph(Described):
 
     Attributes
     ----------
+    positions : int
+        The number of positions L of the output, if it is a sequence (L, N), else 1.
+    outputs : int
+        The number N of outputs at each position.
+    symbols : int or None
+        The number of symbols V, if the input are symbols 0, …, V - 1; None if it are numbers.
     version : object
         Another object each time the parameters are replaced, or moved by a trainer.
     classes : tuple of str, int or float, or None
@@ -119,7 +126,9 @@ class Graph(Described):
             check_example(f"{self._where(index)}: the output", shape)
             self.shapes[node.name] = shape
         self.output_shape = self.shapes[self.output]
-        self.outputs = math.prod(self.output_shape)
+        self.positions = self.output_shape[0] if len(self.output_shape) == 2 else 1
+        self.outputs = math.prod(self.output_shape) // self.positions
+        self.symbols = symbols_read(self.nodes)
         self._of_layers: list[dict[str, Parameter]] = []
         self._parameters: dict[str, Parameter] = {}
         self._create_parameters(initial)
@@ -205,12 +214,13 @@ class Graph(Described):
         inputs = self.checked_input(x)
         if not isinstance(inputs, np.ndarray):
             return self._on_device(inputs)
-        outputs = np.empty((len(inputs), self.outputs), np.float32)
+        outputs = np.empty((len(inputs) * self.positions, self.outputs), np.float32)
         with self._lock:
             for part in self.parts(len(inputs)):
                 plan = self.plan(part.stop - part.start)
                 plan.run(inputs[part])
-                outputs[part] = self.processor.values(plan.output[0])[:, : outputs.shape[1]]
+                rows = self.processor.values(plan.output[0])
+                outputs[self.output_rows(part)] = rows[:, : outputs.shape[1]]
         return outputs.reshape(len(inputs), *self.output_shape)
 
     def parts(self, examples: int) -> Iterator[slice]:
@@ -220,14 +230,18 @@ class Graph(Described):
         for start in range(0, examples, size):
             yield slice(start, min(examples, start + size))
 
+    def output_rows(self, part: slice) -> slice:
+        """Return the rows that the output of a range of examples has in a plan's output."""
+        return slice(part.start * self.positions, part.stop * self.positions)
+
     def _on_device(self, inputs: Any) -> Any:
         """Return the outputs of an array that lies on the device, as an array on the device."""
-        outputs = self.processor.zeros((len(inputs), self.outputs))
+        outputs = self.processor.zeros((len(inputs) * self.positions, self.outputs))
         with self._lock:
             for part in self.parts(len(inputs)):
                 plan = self.plan(part.stop - part.start)
                 plan.run(inputs[part])
-                self.processor.copy_rows(outputs[part], plan.output[0])
+                self.processor.copy_rows(outputs[self.output_rows(part)], plan.output[0])
         # The caller may free the input once this returns, so the device must be done reading it.
         outputs.synchronize()
         return outputs.reshape(len(inputs), *self.output_shape)
@@ -241,6 +255,8 @@ class Graph(Described):
             raise ShapeError(f"x has shape {array.shape}; ({required}) with B >= 1 is required")
         if array.dtype.kind not in REAL:
             raise DtypeError(f"x has dtype {array.dtype}; real numbers are required")
+        if self.symbols is not None and isinstance(array, np.ndarray):
+            check_symbols("x", array, self.symbols)
         if adopted is not None and array.dtype != np.float32:
             raise DtypeError(f"x has dtype {array.dtype} on the GPU; float32 is required there")
         return array
@@ -338,60 +354,3 @@ def _renew_locks() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_renew_locks)
-
-
-class Sequential(Graph):
-    """A model in which each layer reads the one before. The layers' names are their numbers, counted from 0.
-
-    Parameters
-    ----------
-    layers : sequence of Layer
-        The layers, of which at least one must compute something.
-    input_shape : tuple of int, or int
-        The shape of one example, as for :class:`Graph`.
-    seed : int, optional
-        The seed of the initial parameters. By default 0.
-    device : str or Device, optional
-        The device, as for :class:`Graph`. By default ``auto``.
-    initial : callable, optional
-        A function that returns the initial parameters, as for :class:`Graph`. By default they are drawn.
-
-    Raises
-    ------
-    ShapeError, ConfigError, DeviceError
-        For the same reasons as :class:`Graph`. An input shape such as (1, 28, 28) or (3, 32, 32) with convolutions or
-        pooling is refused, since it has the channels first; a :class:`Graph` takes it.
-
-    Examples
-    --------
-    >>> import fgnumba as fg
-    >>> model = fg.Sequential([fg.Flatten(), fg.Dense(10)], input_shape=(8, 8, 1))
-    >>> {name: array.shape for name, array in model.parameters().items()}
-    {'1.weight': (64, 10), '1.bias': (10,)}
-    """
-
-    def __init__(
-        self,
-        layers: Sequence[Layer],
-        input_shape: Shape | int,
-        seed: int = 0,
-        device: str | Device = "auto",
-        initial: Provider | None = None,
-    ) -> None:
-        if not hasattr(layers, "__iter__"):
-            raise ConfigError(f"layers is {shown(layers)}; several layers are required, as [Dense(10)]")
-        self.layers = tuple(layers)
-        for index, layer in enumerate(self.layers):
-            if not isinstance(layer, Layer):
-                raise ConfigError(f"layers[{index}] is {shown(layer)}; a layer is required, as Dense(10)")
-            if layer.inputs[0] > 1:
-                raise ConfigError(f"layers[{index}]: {layer.kind} joins several inputs; use a Graph")
-        check_channels_last(self.layers, input_shape)
-        nodes = [Node(str(index), layer) for index, layer in enumerate(self.layers)]
-        super().__init__(nodes, input_shape, seed=seed, device=device, initial=initial)
-
-    def _where(self, index: int) -> str:
-        return f"layers[{index}]"
-
-    def __repr__(self) -> str:
-        return f"Sequential({list(self.layers)}, input_shape={self.input_shape}, device={self.device!r})"

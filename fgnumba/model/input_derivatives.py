@@ -50,20 +50,26 @@ def input_jvp(model: Graph, primals: Any, tangents: Any) -> tuple[Any, Any]:
     >>> y.shape, dy.shape
     ((3, 1), (3, 1))
     """
+    if model.symbols is not None:
+        raise ConfigError(
+            "the model takes symbols, which have no tangents; a model of real numbers is required, or the "
+            "derivative along its parameters: fg.jvp(model, loss, x, y, tangents)"
+        )
     inputs = model.checked_input(_single("primals", primals))
     moving = _checked_tangent(model, _single("tangents", tangents), inputs)
     device, size = model.processor, model.outputs
     on_host: bool = isinstance(inputs, np.ndarray)
-    outputs = _empty(model, (2, len(inputs), size), on_host)
+    outputs = _empty(model, (2, len(inputs) * model.positions, size), on_host)
     with model.lock:
         for part in model.parts(len(inputs)):
             plan = model.plan(part.stop - part.start, NONE, 1, moving_input=True)
             plan.run((inputs[part], moving[part]))
+            rows = model.output_rows(part)
             for block in range(2):
                 if on_host:
-                    outputs[block, part] = device.values(plan.output[block])[:, :size]
+                    outputs[block, rows] = device.values(plan.output[block])[:, :size]
                 else:
-                    device.copy_rows(outputs[block][part], plan.output[block])
+                    device.copy_rows(outputs[block][rows], plan.output[block])
     if not on_host:
         # The caller may free the input once this returns, so the device must be done reading it.
         outputs.synchronize()

@@ -7,18 +7,25 @@ import numpy as np
 
 from fgnumba.kernels.devices.device import Device, Staged, fill
 from fgnumba.kernels.machine.memory import address, leading, pads_well
+from fgnumba.model.wiring import Value
 from fgnumba.objects.bound import Bound
 
 
 class InputRows(Bound):
     """The model's input as operations read it: in the caller's array if its layout suits them, else in a copy.
 
-    The input is a matrix of `batch` rows with `width` columns.
+    The input is a matrix of `batch` rows with `width` columns. With `copied` rows it is never read in place.
     """
 
-    def __init__(self, device: Device, batch: int, width: int) -> None:
+    def __init__(self, device: Device, batch: int, width: int, copied: bool = False) -> None:
         self._device, self._batch, self._width = device, batch, width
-        self._copy: Staged | None = None if device.by_parts else self._staged()
+        self._copied = copied or not device.by_parts
+        self._copy: Staged | None = self._staged() if self._copied else None
+
+    @classmethod
+    def of(cls, device: Device, batch: int, source: Value) -> "InputRows":
+        """Return the rows of `batch` examples of a model's input: a row for each position if it is `by_position`."""
+        return cls(device, batch * source.positions, source.width, copied=source.by_position)
 
     def _staged(self) -> Staged:
         return self._device.staged((self._batch, leading(self._width)))
@@ -26,12 +33,13 @@ class InputRows(Bound):
     @property
     def in_place(self) -> bool:
         """Whether the device can read x in the caller's array: the CPU can, a GPU needs a copy."""
-        return self._device.by_parts
+        return not self._copied
 
     @property
     def array(self) -> Any:
         """The rows (1, B, ld) to which operations are bound; if x is read in place, a placeholder without memory."""
-        if self._copy is not None and not self._device.by_parts:
+        if self._copied:
+            assert self._copy is not None
             return self._copy.array.reshape(1, self._batch, leading(self._width))
         return np.lib.stride_tricks.as_strided(
             np.zeros(1, np.float32), (1, self._batch, self._width), (0, 0, 0)
@@ -49,7 +57,7 @@ class InputRows(Bound):
         is read in place if it is C-contiguous float32 and its rows lie at a distance at which the kernels read at full
         speed; otherwise it is copied.
         """
-        if not self._device.by_parts:
+        if self._copied:
             assert self._copy is not None
             self._copy.load(x.reshape(self._batch, self._width))
             return
@@ -79,9 +87,9 @@ class DualRows(InputRows):
     blocks : int
         1 + T: the primal and the tangents.
     batch : int
-        The number of examples B.
+        The number of rows: of examples B, or of positions B L.
     width : int
-        The number of elements of an example.
+        The number of elements of a row.
     """
 
     def __init__(self, device: Device, blocks: int, batch: int, width: int) -> None:

@@ -6,7 +6,6 @@ it. The kernels, parameters, directions and dropout masks are those of the plan:
 no bit of the results.
 """
 
-import math
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -94,14 +93,15 @@ class Inspection(Bound):
         """
         device = model.processor
         steps, source, result = wire(model, perturbation.count > 0, True, device.by_parts)
-        rows = InputRows(device, batch, math.prod(model.input_shape))
-        values: dict[Value, ImageBuffer] = {source: InputBuffer(batch, source.shape, rows)}
+        rows = InputRows.of(device, batch, source)
+        values: dict[Value, ImageBuffer] = {source: InputBuffer(batch, source, rows)}
         layers: list[tuple[Step, Sequence[Task]]] = []
         for step in steps:
             value, whole = step.output, step.layer.whole_batch
             inputs = [values[source_value] for source_value in step.inputs]
+            tangents = perturbation.count * value.has_tangent
             output = values[value] = ImageBuffer(
-                batch, value.shape, value.border, perturbation.count * value.has_tangent
+                batch, value.shape, value.border, tangents, value.by_position
             )
 
             def bind(

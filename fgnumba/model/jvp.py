@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fgnumba.errors import ConfigError, DatasetError, DtypeError
+from fgnumba.errors import ConfigError, DatasetError, DtypeError, ShapeError
 from fgnumba.kernels.rules.directions import EXPLICIT
 from fgnumba.layers.losses import Loss
 from fgnumba.layers.parameters import checked, shapes_of
@@ -42,7 +42,8 @@ def jvp(
     x : array, (B, *input_shape) of real numbers
         The examples.
     y : array
-        The targets, in the shape and dtype that `loss` takes: (B,) integers for :class:`SoftmaxCrossEntropy`.
+        The targets, in the shape and dtype that `loss` takes: (B,) integers for :class:`SoftmaxCrossEntropy`. If the
+        model's output is a sequence (L, N), those of each position: (B, L), or (B, L, N).
     tangents : Direction or mapping of str to array
         The direction v: one of ``fgnumba.directions``, or arrays with the names and shapes of ``model.parameters()``,
         finite in float32.
@@ -201,13 +202,24 @@ def checked_batch(model: Graph, loss: Loss, x: Any, y: Any, look: bool) -> tuple
 
 
 def checked_targets(model: Graph, loss: Loss, inputs: Any, targets: Any) -> npt.NDArray[Any]:
-    """Return `targets` in the shape that kernels read, after checking that shape and dtype are what `loss` takes."""
+    """Return `targets` in the shape that kernels read, after checking that shape and dtype are what `loss` takes.
+
+    If the model's output is a sequence (L, N), targets (B, L, ...) become those of B L positions.
+    """
     adopted = None if type(targets) is np.ndarray else model.processor.adopt(as_tensor(targets))
     array = as_array("y", targets) if adopted is None else adopted
+    rows = len(inputs) * model.positions
+    if len(model.output_shape) == 2:
+        if array.shape[:2] != (len(inputs), model.positions):
+            raise ShapeError(
+                f"targets have shape {array.shape}; ({len(inputs)}, {model.positions}, ...), "
+                "those of each position, are required"
+            )
+        array = array.reshape(rows, *array.shape[2:])
     if adopted is not None:
-        dtype = np.dtype(loss.target_layout(len(inputs), model.outputs)[1])
+        dtype = np.dtype(loss.target_layout(rows, model.outputs)[1])
         if array.dtype != dtype:
             raise DtypeError(f"targets have dtype {array.dtype} on the GPU; {dtype} is required there")
-    loss.check_targets(array, len(inputs), model.outputs)
+    loss.check_targets(array, rows, model.outputs)
     laid_out: npt.NDArray[Any] = loss.laid_out(array, model.outputs)
     return laid_out

@@ -85,7 +85,7 @@ class Plan(Bound):
     result : device array, (1,) of dtype ``kernels.shared.loss.RESULT``
         Whether they are finite.
     output : device array, (1 + T, B, ld) float32
-        The output of the model in the last run, primal and tangents.
+        The output of the model in the last run, primal and tangents. If it is a sequence (L, N), (1 + T, B L, ld).
     rows : list of Row
         What runs, layer by layer.
     steps : list of Operation or Stage
@@ -110,15 +110,11 @@ class Plan(Bound):
         self.outcome = Outcome(self.device, perturbation.count, noted)
         self.values, self.result = self.outcome.values, self.outcome.result
         self.rows: list[Row] = []
-        self.inputs = math.prod(model.input_shape)
-        self.input = InputRows(self.device, batch, self.inputs)
-        if moving_input:
-            self.input = DualRows(self.device, 1 + perturbation.count, batch, self.inputs)
         self.steps: list[Operation | Stage] = []
         self.output: Any = self._bind(model, training)
         self.targets: Staged | None = None
         if loss is not None:
-            self.targets = targets_of(self.device, loss, batch, self.outputs)
+            self.targets = targets_of(self.device, loss, batch * model.positions, self.outputs)
             self.steps += loss.bind(
                 self.device, self.output, self.outputs, self.targets.array, self.result, self.values
             )
@@ -132,6 +128,10 @@ class Plan(Bound):
             raise ConfigError(
                 "the model has no parameters that its output depends on: nothing can be trained"
             )
+        self.input = InputRows.of(self.device, self.batch, source)
+        if self.moving_input:
+            rows = self.batch * source.positions
+            self.input = DualRows(self.device, 1 + self.perturbation.count, rows, source.width)
         self._place_batch_values(steps, result)
         stages = [list(stage) for _, stage in groupby(steps, key=lambda step: step.stage)]
         parts = [self._place_part(stage) for stage in stages]
@@ -149,7 +149,9 @@ class Plan(Bound):
                         ).viewed_as(shape)
                     array = self.input.array if value is source else self._arrays[value]
                     external = value is source and self.input.in_place
-                    return Images.of_batch(array, shape, value.has_tangent, part.images, external)
+                    return Images.of_batch(
+                        array, shape, value.has_tangent, part.images, external, value.by_position
+                    )
 
                 bound = step.layer.bind(
                     Site(
@@ -189,7 +191,8 @@ class Plan(Bound):
         last = {step.output: max((r.stage for r in step.output.readers), default=step.stage) for step in kept}
         last[result] = len(steps)
         sizes = [
-            self._blocks(step.output) * self.batch * leading(math.prod(step.output.shape)) for step in kept
+            self._blocks(step.output) * self.batch * step.output.positions * leading(step.output.width)
+            for step in kept
         ]
         lifetimes = [
             Lifetime(size, step.stage, last[step.output]) for size, step in zip(sizes, kept, strict=True)
@@ -199,7 +202,8 @@ class Plan(Bound):
         self._batch_nbytes = sum(arena.nbytes for arena in arenas)
         self._arrays, self._slots = {}, {}
         for step, slot, size in zip(kept, slots, sizes, strict=True):
-            self._arrays[step.output] = arenas[slot][:size].reshape(self._blocks(step.output), self.batch, -1)
+            rows = self.batch * step.output.positions
+            self._arrays[step.output] = arenas[slot][:size].reshape(self._blocks(step.output), rows, -1)
             self._slots[step.output] = slot
 
     def _is_whole(self, stage: list[Step]) -> bool:

@@ -14,8 +14,9 @@ from fgnumba.kernels.rules.philox import MAX_SEED
 from fgnumba.layers import Layer
 from fgnumba.layers.tables import layer_of
 from fgnumba.model.described import FORMAT, KEY, MAX_DESCRIPTION, checked_classes
-from fgnumba.model.graph import Graph, Provider, Sequential
+from fgnumba.model.graph import Graph, Provider
 from fgnumba.model.nodes import Node
+from fgnumba.model.sequential import Sequential
 from fgnumba.storage.damage import undamaged
 from fgnumba.storage.json_lines import parsed
 from fgnumba.storage.safetensors import MAX_RANK, read_header, read_tensors

@@ -8,6 +8,7 @@ longer than that is as small as a chunk. All other buffers hold the whole batch,
 overlap.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -25,6 +26,7 @@ from fgnumba.kernels.machine.work import ELEMENT_WORK, threads_for
 from fgnumba.layers import Shape
 from fgnumba.model.input_rows import InputRows
 from fgnumba.model.liveness import SLACK, Lifetime, assign
+from fgnumba.model.wiring import Value
 
 CHUNK_BYTES = 4 * 1024 * 1024
 """Bytes of the buffers that live for a chunk of the batch, so that they stay in the last-level cache."""
@@ -87,12 +89,24 @@ class ImageBuffer(Buffer):
         The pixels around each image. By default there are none.
     tangents : int
         The number of tangents. By default 0.
+    by_position : bool
+        Whether the images are sequences (L, C), of which each position is a row. By default False.
     """
 
-    def __init__(self, batch: int, shape: Shape, border: Border = NO_BORDER, tangents: int = 0) -> None:
+    def __init__(
+        self,
+        batch: int,
+        shape: Shape,
+        border: Border = NO_BORDER,
+        tangents: int = 0,
+        by_position: bool = False,
+    ) -> None:
         # Without a border the images are rows of a matrix, at a distance at which a product reads at full speed.
-        bare = border == NO_BORDER
-        self.image = leading(int(np.prod(shape))) if bare else bordered_size(shape, border)
+        bare, self.by_position = border == NO_BORDER, by_position
+        self.positions = shape[0] if by_position else 1
+        self.image = bordered_size(shape, border)
+        if bare:
+            self.image = self.positions * leading(math.prod(shape) // self.positions)
         self.blocks = 1 + tangents
         super().__init__(self.blocks * batch * self.image)
         self.batch, self.shape, self.border = batch, shape, border
@@ -106,9 +120,11 @@ class ImageBuffer(Buffer):
         else:
             height, width, channels = image_shape(self.shape)
             row = (width + self.border.left + self.border.right) * channels
-            first = self.border.top * row + self.border.left * channels
+            pixel, first = channels, self.border.top * row + self.border.left * channels
+            if self.by_position:
+                row = pixel = self.image // self.positions
             part = self.image if one_a_part else self.batch * self.image
-            strides = (self.batch * self.image, self.image, row, channels, part)
+            strides = (self.batch * self.image, self.image, row, pixel, part)
             images = Images(
                 self.array,
                 first,
@@ -120,12 +136,12 @@ class ImageBuffer(Buffer):
         return images if shape is None else images.viewed_as(shape)
 
     def rows(self) -> npt.NDArray[np.float32]:
-        """Return the primal as a matrix (B, ld)."""
+        """Return the primal as a matrix (B, ld), or (B L, ld) of positions."""
         return self.dual()[0]
 
     def dual(self) -> npt.NDArray[np.float32]:
-        """Return the primal and the T tangents as matrices (1 + T, B, ld)."""
-        return self.array.reshape(self.blocks, self.batch, self.image)
+        """Return the primal and the T tangents as matrices (1 + T, B, ld), or (1 + T, B L, ld)."""
+        return self.array.reshape(self.blocks, self.batch * self.positions, self.image // self.positions)
 
 
 class InputBuffer(ImageBuffer):
@@ -135,14 +151,14 @@ class InputBuffer(ImageBuffer):
     ----------
     batch : int
         The number of examples.
-    shape : tuple of int
-        The shape of one example.
+    source : Value
+        The value of the model's input.
     rows : InputRows
         The rows through which it is read.
     """
 
-    def __init__(self, batch: int, shape: Shape, rows: InputRows) -> None:
-        super().__init__(batch, shape)
+    def __init__(self, batch: int, source: Value, rows: InputRows) -> None:
+        super().__init__(batch, source.shape, by_position=source.by_position)
         self._rows = rows
 
     def images(self, shape: Shape | None = None, one_a_part: bool = True) -> Images:
@@ -150,7 +166,7 @@ class InputBuffer(ImageBuffer):
         # The memory is not the buffer's own, but that of the rows.
         each = 1 if one_a_part else self.batch
         return Images.of_batch(
-            self._rows.array, shape or self.shape, False, each, external=self._rows.in_place
+            self._rows.array, shape or self.shape, False, each, self._rows.in_place, self.by_position
         )
 
 

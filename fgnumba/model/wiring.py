@@ -4,12 +4,14 @@ This decides which layers are fused (an activation joins the layer that feeds it
 and which steps form a stage, that is, run together on one part of the batch (a few examples) after another.
 """
 
+import math
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from fgnumba.kernels.layout.images import NO_BORDER, Border
-from fgnumba.layers import Activation, Elementwise, Layer, Shape
+from fgnumba.kernels.machine.interfaces import Operation
+from fgnumba.layers import Activation, Elementwise, Layer, Shape, Site
 
 if TYPE_CHECKING:
     from fgnumba.model.graph import Graph
@@ -35,6 +37,9 @@ class Value:
         Whether it outlives its stage, because another stage or the caller reads it. By default False.
     flattened : bool
         Whether a step reads it under another shape, which a border would not allow. By default False.
+    by_position : bool
+        Whether it is a sequence (L, C) of which each position is a row of the batch's buffer, as layers read and write
+        it that take the whole batch. By default False: an example is a row, without gaps.
     """
 
     shape: Shape
@@ -44,6 +49,17 @@ class Value:
     border: Border = NO_BORDER
     kept: bool = False
     flattened: bool = False
+    by_position: bool = False
+
+    @property
+    def positions(self) -> int:
+        """The number of rows that an example has in the buffer of a batch."""
+        return self.shape[0] if self.by_position else 1
+
+    @property
+    def width(self) -> int:
+        """The number of elements of such a row."""
+        return math.prod(self.shape) // self.positions
 
 
 @dataclass(eq=False)
@@ -84,6 +100,18 @@ class Pad(Activation):
     @property
     def kind(self) -> str:
         return "pad"
+
+
+class Gather(Activation):
+    """A copy of a sequence, of which each position is a row, to memory in which its elements lie without gaps."""
+
+    @property
+    def kind(self) -> str:
+        return "gather"
+
+    def bind(self, site: Site) -> list[Operation]:
+        """Return the operation that copies: the output counts as a sequence too, whose positions have no gaps."""
+        return super().bind(replace(site, output=site.output.viewed_as(site.shapes[0])))
 
 
 def wire(
@@ -139,12 +167,47 @@ def wire(
             source_value.readers.append(step)
         outputs[node.name] = output, output.shape
         steps.append(step)
-    result = outputs[graph.output][0]
+    result, shape = outputs[graph.output]
+    _place_positions(steps, source, result)
+    if shape != result.shape and result.by_position:
+        result = _gathered(steps, result, shape, len(steps))
     result.kept = True
     _assign_stages(steps, by_parts)
     for step in steps if by_parts else ():
         _provide_border(steps, step)
     return steps, source, result
+
+
+def _place_positions(steps: list[Step], source: Value, result: Value) -> None:
+    """Decide which sequences have a row for each position, and copy them for steps that read them flattened."""
+    for value in (source, *(step.output for step in steps)):
+        read_so = any(
+            reader.layer.whole_batch and shape == value.shape
+            for reader in value.readers
+            for of, shape in zip(reader.inputs, reader.shapes, strict=True)
+            if of is value
+        )
+        written_so = value.producer is not None and (value.producer.layer.whole_batch or value is result)
+        value.by_position = len(value.shape) == 2 and (read_so or written_so)
+    for step in list(steps):
+        for number, (value, shape) in enumerate(zip(step.inputs, step.shapes, strict=True)):
+            if value.by_position and shape != value.shape:
+                copy = _gathered(steps, value, shape, steps.index(step))
+                value.readers.remove(step)
+                copy.readers.append(step)
+                step.inputs[number] = copy
+
+
+def _gathered(steps: list[Step], value: Value, shape: Shape, at: int) -> Value:
+    """Insert a step that copies a sequence to a value of `shape` without gaps, before step `at`."""
+    assert value.producer is not None or value.readers
+    index = value.producer.index if value.producer else 0
+    names = value.producer.names[-1:] if value.producer else ["input"]
+    copy = Value(shape, value.has_tangent)
+    copy.producer = Step(names, Gather("identity"), [value], [value.shape], copy, index)
+    value.readers.append(copy.producer)
+    steps.insert(at, copy.producer)
+    return copy
 
 
 def _assign_stages(steps: list[Step], by_parts: bool) -> None:

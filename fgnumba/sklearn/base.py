@@ -15,7 +15,7 @@ from fgnumba.errors import ConfigError, shown
 from fgnumba.estimators import Estimator
 from fgnumba.layers import Dense, Layer
 from fgnumba.layers.losses import Loss
-from fgnumba.model.graph import Sequential
+from fgnumba.model.sequential import Sequential
 from fgnumba.optimizers import OPTIMIZERS, Optimizer
 from fgnumba.training.callbacks import Callback, EarlyStopping
 from fgnumba.training.examples import examples_of

@@ -14,8 +14,9 @@ from fgnumba.estimators import Estimator
 from fgnumba.kernels.rules.philox import MAX_SEED
 from fgnumba.layers import Dense
 from fgnumba.layers.losses import Loss, SoftmaxCrossEntropy
-from fgnumba.model.graph import Graph, Sequential
+from fgnumba.model.graph import Graph
 from fgnumba.model.jvp import jvp
+from fgnumba.model.sequential import Sequential
 from fgnumba.objects.fingerprint import fingerprint
 from fgnumba.optimizers import SGD
 from fgnumba.testing.arguments import instance, numbers

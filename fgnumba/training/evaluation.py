@@ -101,7 +101,7 @@ def evaluated(model: Graph, loss: Loss, metrics: Sequence[Metric], inputs: Any, 
     targets : array
         Targets in the form of ``loss.target_layout``.
     """
-    outputs = np.asarray(model(inputs)).reshape(len(inputs), model.outputs)
+    outputs = np.asarray(model(inputs)).reshape(-1, model.outputs)
     host = np.asarray(targets)
     # The outputs of a model that has diverged are not finite, of which NumPy must not warn.
     with np.errstate(invalid="ignore", over="ignore"):

@@ -1,7 +1,8 @@
 """Where images lie in memory: addresses and strides by which kernels find every pixel.
 
 A *dual buffer* consists of blocks: first the primal, then T tangents. A block holds examples (H, W, C), channels
-last. A vector (N,) is an image of one pixel with N channels. A batch may be divided into *parts*, ranges of examples
+last. A vector (N,) is an image of one pixel with N channels, and a sequence (L, C) one of L rows with a pixel each, its
+positions. A batch may be divided into *parts*, ranges of examples
 that are computed one after the other. Row h of example i in block t of part `part` is at the address
 
     x + 4 (part * x_part + t * x_block + i * x_image + h * x_row)
@@ -82,13 +83,14 @@ class Images:
         has_tangent: bool = False,
         images: int = 0,
         external: bool = False,
+        by_position: bool = False,
     ) -> "Images":
-        """Return the images in a whole batch's buffer, which lie without gaps and without a border.
+        """Return the images in a whole batch's buffer, which have no border.
 
         Parameters
         ----------
-        array : array, (blocks, B, ld) float32
-            The buffer.
+        array : array, (blocks, B, ld) or (blocks, B L, ld) float32
+            The buffer, whose rows are the images without gaps, or the positions of sequences (L, C).
         shape : tuple of int
             Shape of an image.
         has_tangent : bool
@@ -97,10 +99,15 @@ class Images:
             Examples in a part; 0: the batch is not divided into parts.
         external : bool
             Whether they are the model's input.
+        by_position : bool
+            Whether each position of a sequence is a row of the array.
         """
-        _, batch, ld = array.shape
+        _, rows, ld = array.shape
         height, width, channels = image_shape(shape)
-        strides = (batch * ld, ld, width * channels, channels, images * ld)
+        if by_position:
+            strides = (rows * ld, height * ld, ld, ld, images * height * ld)
+        else:
+            strides = (rows * ld, ld, width * channels, channels, images * ld)
         return cls(array, 0, (height, width, channels), *strides, has_tangent, external=external)
 
     @classmethod
@@ -144,6 +151,15 @@ class Images:
             return self
         return replace(self, shape=(height, width, channels), row=width * channels, pixel=channels)
 
+    def by_rows(self) -> "Images":
+        """Return the positions of sequences as images of one pixel each: B L examples instead of B."""
+        height, width, channels = self.shape
+        if (height, width) == (1, 1):
+            return self
+        assert width == 1
+        assert self.image == height * self.row
+        return replace(self, shape=(1, 1, channels), image=self.row, row=channels, pixel=channels)
+
     def channels_from(self, first: int, count: int) -> "Images":
         """Return only `count` of the channels, from channel `first` on."""
         height, width, _ = self.shape
@@ -161,7 +177,9 @@ def fields(name: str) -> tuple[str, ...]:
 
 
 def image_shape(shape: tuple[int, ...]) -> tuple[int, int, int]:
-    """Return `shape` as (H, W, C): (N,) becomes one pixel, and (W, C) becomes one row."""
+    """Return `shape` as (H, W, C): (N,) becomes one pixel, and a sequence (L, C) becomes L rows of one pixel."""
+    if len(shape) == 2:
+        return shape[0], 1, shape[1]
     height, width, channels = (1, 1, *shape)[-3:]
     return int(np.prod(shape[:-3], initial=height)), width, channels
 

@@ -140,7 +140,7 @@ def test_inputs_that_do_not_fit(x, error, message):
         (lambda: fg.Sequential([], 3), fg.ConfigError, "at least one that computes"),
         (lambda: fg.Sequential([fg.Flatten()], 3), fg.ConfigError, "at least one that computes"),
         (lambda: fg.Sequential(["dense"], 3), fg.ConfigError, r"layers\[0\] is 'dense'"),  # type: ignore[list-item]
-        (lambda: fg.Sequential([fg.Dense(2)], (2, 2)), fg.ShapeError, r"layers\[0\]: .*Flatten"),
+        (lambda: fg.Sequential([fg.Dense(2)], (2, 2, 1)), fg.ShapeError, r"layers\[0\]: .*Flatten"),
         (lambda: fg.Sequential([fg.Dense(2)], 0), fg.ShapeError, "input_shape is 0"),
         (lambda: fg.Sequential([fg.Dense(2)], ()), fg.ShapeError, r"input_shape is \(\)"),
         (lambda: fg.Sequential([fg.Dense(2)], 3, seed=-1), fg.ConfigError, "seed is -1"),

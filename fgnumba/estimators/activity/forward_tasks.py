@@ -133,7 +133,7 @@ class ForwardTasks:
         self.isa, self.threads = self.device.isa, self.device.threads
         self.tasks: list[Task] = []
         self.layers: list[tuple[Step, Sequence[Task]]] = []
-        self.values: dict[Value, ImageBuffer] = {source: InputBuffer(batch, source.shape, rows)}
+        self.values: dict[Value, ImageBuffer] = {source: InputBuffer(batch, source, rows)}
         self.sources: dict[Step, tuple[ImageBuffer, str]] = {}
 
     def add(

@@ -208,6 +208,13 @@ def analyzed(
     steps, source, result = wire(model, True, True, model.processor.by_parts)
     if not result.has_tangent:
         raise ConfigError("the model has no parameters that its output depends on: nothing can be trained")
+    sequence = next((step for step in steps if step.output.by_position), None)
+    if sequence is not None or source.by_position:
+        where = "the input" if sequence is None else f"layer {sequence.names[0]!r}"
+        raise ConfigError(
+            f"{where}: activity perturbation takes no sequences; weight perturbation, or for recurrent layers "
+            "real-time recurrent learning, is required"
+        )
     rules = {step: rule(step) for step in steps if step.layer.parameter_shapes(step.shapes)}
     last = result.producer
     exact = last in rules and rules[last].closed_form is not None and not result.readers
