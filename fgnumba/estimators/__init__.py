@@ -9,7 +9,8 @@ from importlib import import_module
 from pkgutil import iter_modules
 
 from fgnumba.errors import ConfigError, did_you_mean, shown
-from fgnumba.estimators.base import Estimate, Estimator, Recipe, Setting, State, Update
+from fgnumba.estimators.base import Estimate, Estimator, Setting, State, Update
+from fgnumba.estimators.recipes import Recipe
 from fgnumba.objects.code import ESTIMATORS_GROUP, external, installed, made
 
 RECIPES: dict[str, Recipe] = {}

@@ -2,18 +2,17 @@
 
 An :class:`Estimator` is an immutable value that says what it estimates. Bound to a :class:`Setting` (a model, a batch
 size, an optimiser, …) it becomes an :class:`Estimate`, which runs steps. A :class:`State` holds what lives from step to
-step, and a :class:`Recipe` the settings that were searched for an estimator.
+step.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from fgnumba.errors import ConfigError
 from fgnumba.kernels.devices.device import CPU, Device, Record, Staged
 from fgnumba.kernels.machine.interfaces import Operation
 from fgnumba.layers.losses import Loss
@@ -23,9 +22,10 @@ from fgnumba.model.input_rows import InputRows
 from fgnumba.model.inspection import Inspection
 from fgnumba.model.outcome import Outcome
 from fgnumba.model.sizes import checked_batch
+from fgnumba.model.stream import states_of
 from fgnumba.objects.bound import Bound
 from fgnumba.optimizers import SGD, Optimizer
-from fgnumba.validation import optional, real_number, store, whole_number
+from fgnumba.validation import store, whole_number
 
 
 class State(Bound):
@@ -81,6 +81,8 @@ class Setting(Bound):
         On a device that takes steps by itself: if it is not 0, a step moves nothing. By default None.
     gradients : dict of str to device array, float32
         The gradients that are stored, by parameter name, packed like the parameters. By default there are none yet.
+    carry : bool, optional
+        Whether the states of recurrent layers are carried from step to step. By default False: a step begins at zeros.
     """
 
     model: Graph
@@ -92,6 +94,7 @@ class Setting(Bound):
     rates: Record | None = None
     failed: Any = None
     gradients: dict[str, npt.NDArray[np.float32]] = field(default_factory=dict)
+    carry: bool = False
 
     def __post_init__(self) -> None:
         store(self, batch=checked_batch(self.batch, self.model.input_shape))
@@ -105,6 +108,12 @@ class Setting(Bound):
     def device(self) -> Device:
         """The model's device."""
         return self.model.processor
+
+    @property
+    def states(self) -> dict[int, npt.NDArray[np.float32]]:
+        """The states that are carried from step to step, by the number of the layer; there may be none."""
+        named = states_of(self.model, self.batch).items() if self.carry else ()
+        return {index: self.state.array(f"{name}.{self.batch}", shape) for index, (name, shape) in named}
 
     @property
     def plain(self) -> bool:
@@ -283,6 +292,10 @@ class Estimator(ABC):
         The name of the class in configurations.
     moves_parameters : bool
         Whether a run moves the parameters and then moves them back, up to rounding.
+    carries_states : bool
+        Whether it can carry the states of recurrent layers from step to step.
+    streams : bool
+        Whether it does so unless a trainer is told otherwise.
     needs_finite_batches : bool
         Whether the trainer must check before each step that examples and targets are finite, because the estimator
         would otherwise move the parameters.
@@ -290,6 +303,8 @@ class Estimator(ABC):
 
     name: ClassVar[str]
     moves_parameters: ClassVar[bool] = False
+    carries_states: ClassVar[bool] = False
+    streams: ClassVar[bool] = False
     needs_finite_batches: ClassVar[bool] = False
 
     @property
@@ -329,64 +344,3 @@ class Estimator(ABC):
     def update(self, setting: Setting) -> Update:
         """Return the update of a step without its pass; only estimators with an :attr:`update_rule` have one."""
         raise NotImplementedError
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """An estimator under a name that configurations use, with the settings that a search found for it.
-
-    Parameters
-    ----------
-    make : callable
-        A function that returns the estimator. Its keyword arguments are the options in `takes` that were chosen.
-    takes : tuple of str
-        The options that the user may choose: ``direction``, ``directions``, both or none. By default ``directions``.
-    optimizer : str
-        The name of the optimiser in ``fgnumba.optimizers.OPTIMIZERS``. By default ``adam``.
-    learning_rate : float, optional
-        The learning rate. By default it is ``fgnumba.training.defaults.default_learning_rate``, a formula
-        for weight perturbation.
-    rates : mapping of str to float
-        The learning rates of those models, by name, that need another one. By default no model does.
-    steps : int, optional
-        The number of steps of a run. By default it is the number that suits the model.
-    epochs : int, optional
-        The number of passes over the data after which more do not help, so that a run on small data has fewer steps.
-        By default there is no limit.
-    evidence : str
-        The evidence for the learning rates: what was searched, and with which result. By default there is none.
-
-    Raises
-    ------
-    ConfigError
-        If a number is out of its range.
-    """
-
-    make: Callable[..., Estimator]
-    takes: tuple[str, ...] = ("directions",)
-    optimizer: str = "adam"
-    learning_rate: float | None = None
-    rates: Mapping[str, float] = field(default_factory=dict)
-    steps: int | None = None
-    epochs: int | None = None
-    evidence: str = ""
-
-    def __post_init__(self) -> None:
-        store(
-            self,
-            learning_rate=optional(real_number, "learning_rate", self.learning_rate, above_zero=True),
-            rates={name: real_number("rates", rate, above_zero=True) for name, rate in self.rates.items()},
-            steps=optional(whole_number, "steps", self.steps),
-            epochs=optional(whole_number, "epochs", self.epochs),
-        )
-
-    def build(self, name: str, direction: str | None, directions: int | None) -> Estimator:
-        """Return the estimator with these options; an option that is None stays the recipe's own.
-
-        `name` is the name of the recipe, for messages. ConfigError is raised if the estimator does not take an option.
-        """
-        options = {"direction": direction, "directions": directions}
-        for option, value in options.items():
-            if value is not None and option not in self.takes:
-                raise ConfigError(f"{option} is {value!r}; the estimator {name!r} does not take that option")
-        return self.make(**{option: value for option, value in options.items() if value is not None})

@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from fgnumba.errors import ConfigError
-from fgnumba.estimators.base import Estimate, Estimator, Pass, Recipe, Setting, UpdateRule
+from fgnumba.estimators.base import Estimate, Estimator, Pass, Setting, UpdateRule
+from fgnumba.estimators.recipes import Recipe
 from fgnumba.estimators.weight_update import Descent, WeightUpdate, control_of
 from fgnumba.kernels.machine.interfaces import Operation
 from fgnumba.kernels.rules.philox import FAMILY, MAX_DIRECTIONS
@@ -85,6 +86,7 @@ class WeightPerturbation(Estimator):
     clip: float | None = None
 
     name: ClassVar[str] = "weight-perturbation"
+    carries_states: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         by_name(self.direction)
@@ -163,7 +165,15 @@ class WeightEstimate(Estimate):
         self.values = np.zeros(1 + estimator.directions)
         self.noted = 0 if estimator.plain else len(self.values)
         self._noted = np.zeros(self.noted)
-        self.plan = Plan(setting.model, setting.batch, perturbation, setting.loss, True, self.noted)
+        self.plan = Plan(
+            setting.model,
+            setting.batch,
+            perturbation,
+            setting.loss,
+            training=True,
+            noted=self.noted,
+            states=setting.states,
+        )
         outcome = self.plan.outcome
         self._coefficients = outcome.noted if self.noted else outcome.values
         combined = self._combination() if self.noted else ()

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from fgnumba.errors import ConfigError
-from fgnumba.estimators.base import Estimator, Recipe, Setting
+from fgnumba.estimators.base import Estimator, Setting
+from fgnumba.estimators.recipes import Recipe
 from fgnumba.estimators.zeroth_estimate import DifferenceEstimate, Parts
 from fgnumba.kernels.rules.philox import MAX_DIRECTIONS
 from fgnumba.model.directions import by_name

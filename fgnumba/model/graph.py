@@ -19,10 +19,10 @@ from fgnumba.layers import Perturbation, Shape
 from fgnumba.layers.base import sizes
 from fgnumba.layers.losses import Loss
 from fgnumba.layers.parameters import Parameter, assign_all, checked, shapes_of
-from fgnumba.model.described import Described
 from fgnumba.model.nodes import Node, check_uses, wired
 from fgnumba.model.plan import Plan
 from fgnumba.model.recent import Recent
+from fgnumba.model.sequence_model import SequenceModel
 from fgnumba.model.sizes import check_example, check_parameters, checked_batch, shape_of
 from fgnumba.model.symbols import check_symbols, symbols_read
 from fgnumba.objects.attributes import own_attributes, take_attributes
@@ -37,7 +37,7 @@ Provider = Callable[[Mapping[str, Shape]], Mapping[str, npt.ArrayLike]]
 """A function that returns parameters, given their names and shapes."""
 
 
-class Graph(Described):
+class Graph(SequenceModel):
     """A model whose layers are wired explicitly.
 
     A copy of a model (``copy``, ``pickle``) has its own parameters, with the same values.
@@ -116,6 +116,20 @@ class Graph(Described):
             raise ConfigError("layers: at least one that computes is required, for example Dense(10)")
         self.output = self.nodes[-1].name if output is None else output
         check_uses(self.nodes, self.output)
+        self.symbols = symbols_read(self.nodes)
+        self._find_shapes()
+        self._of_layers: list[dict[str, Parameter]] = []
+        self._parameters: dict[str, Parameter] = {}
+        self._create_parameters(initial)
+        self._plans: Recent[Any, Plan] = Recent()
+        self.version = object()
+        self.classes: tuple[Any, ...] | None = None
+        self._lock = threading.RLock()
+        self._own = frozenset((*vars(self), "_own")) - before
+        _models.add(self)
+
+    def _find_shapes(self) -> None:
+        """Set the shapes of all values, which follow from that of the input."""
         self.shapes: dict[str, Shape] = {"input": self.input_shape}
         for index, node in enumerate(self.nodes):
             try:
@@ -128,16 +142,6 @@ class Graph(Described):
         self.output_shape = self.shapes[self.output]
         self.positions = self.output_shape[0] if len(self.output_shape) == 2 else 1
         self.outputs = math.prod(self.output_shape) // self.positions
-        self.symbols = symbols_read(self.nodes)
-        self._of_layers: list[dict[str, Parameter]] = []
-        self._parameters: dict[str, Parameter] = {}
-        self._create_parameters(initial)
-        self._plans: Recent[Any, Plan] = Recent()
-        self.version = object()
-        self.classes: tuple[Any, ...] | None = None
-        self._lock = threading.RLock()
-        self._own = frozenset((*vars(self), "_own")) - before
-        _models.add(self)
 
     def _where(self, index: int) -> str:
         """Return the name of node `index` in messages."""
@@ -229,6 +233,14 @@ class Graph(Described):
         size = FORWARD_BATCH if self.processor.by_parts else DEVICE_BATCH
         for start in range(0, examples, size):
             yield slice(start, min(examples, start + size))
+
+    def _resized(self, input_shape: Shape) -> "Graph":
+        view = Graph.__new__(Graph)
+        vars(view).update({name: getattr(self, name) for name in self._own})
+        view.input_shape, view._plans = input_shape, Recent()
+        view._find_shapes()
+        _models.add(view)
+        return view
 
     def output_rows(self, part: slice) -> slice:
         """Return the rows that the output of a range of examples has in a plan's output."""

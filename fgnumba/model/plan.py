@@ -6,7 +6,7 @@ a plan looks nothing up and allocates nothing.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
@@ -77,6 +77,9 @@ class Plan(Bound):
     moving_input : bool, optional
         Whether the T tangents are those of the input, and the parameters stand still; `perturbation` is then of kind
         NONE. By default False.
+    states : mapping of int to device array, optional
+        The states of recurrent layers, by the number of the node; see :class:`Site`. A run begins with them and leaves
+        the last ones in them. By default every run begins with states of zeros.
 
     Attributes
     ----------
@@ -101,7 +104,9 @@ class Plan(Bound):
         training: bool = False,
         noted: int = 0,
         moving_input: bool = False,
+        states: Mapping[int, Any] | None = None,
     ) -> None:
+        self._states = states or {}
         self.batch, self.perturbation, self.loss = batch, perturbation, loss
         self.moving_input = moving_input
         self.outputs = model.outputs
@@ -164,6 +169,7 @@ class Plan(Bound):
                         parameters=model.layer_parameters(step.index),
                         perturbation=self._perturbation_of(step, model),
                         shapes=tuple(step.shapes),
+                        state=self._states.get(step.index),
                     )
                 )
                 self._describe(step, bound, part)

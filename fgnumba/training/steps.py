@@ -22,9 +22,9 @@ from fgnumba.training.names import estimator_of, loss_of, optimizer_of
 from fgnumba.training.position import Move, Position, Standing
 from fgnumba.training.records import StepResult, result_of
 from fgnumba.training.study import Study
-from fgnumba.validation import whole_number
+from fgnumba.validation import flag, optional, whole_number
 
-_FIXED = ("model", "estimator", "optimizer", "seed")
+_FIXED = ("model", "estimator", "optimizer", "seed", "carry_states")
 
 
 def none_ahead() -> int:
@@ -50,6 +50,10 @@ class Steps(Standing):
         How a step follows the estimate.
     seed : int
         Seed of the directions and of the order of the training data. Default: 0.
+    carry_states : bool, optional
+        Whether recurrent layers begin a step with the states that the step before left, as for texts cut into windows;
+        else with zeros. None (the default): as the estimator needs it, so with real-time recurrent learning.
+        Weight perturbation begins each step with tangents of zeros: what states owe to earlier steps is left out.
 
     Attributes
     ----------
@@ -78,12 +82,20 @@ class Steps(Standing):
         estimator: Estimator | str | None = None,
         optimizer: Optimizer | str,
         seed: int = 0,
+        carry_states: bool | None = None,
     ) -> None:
         before = frozenset(vars(self))
         super().__init__(model)
         self.loss, self.estimator = loss_of(loss), estimator_of(estimator)
         self.optimizer = optimizer_of(optimizer, self.estimator, model)
         self.seed = whole_number("seed", seed, 0, MAX_SEED)
+        carry = optional(flag, "carry_states", carry_states)
+        self.carry_states = self.estimator.streams if carry is None else carry
+        if self.carry_states and not self.estimator.carries_states:
+            raise ConfigError(
+                f"carry_states: {type(self.estimator).__name__} cannot carry states from step to step; "
+                "WeightPerturbation or RealTimeRecurrentLearning is required"
+            )
         device = model.processor
         self.state = State(self.estimator.own_parameters(model, self.seed), device)
         self.stream, self.rates = device.record(STREAM), device.record(RATES)
@@ -198,6 +210,7 @@ class Steps(Standing):
                     self.optimizer,
                     self.rates,
                     self.failed,
+                    carry=self.carry_states,
                 )
             )
 
@@ -230,7 +243,7 @@ class Steps(Standing):
         with self.model.lock:
             position = self._log.settle()
             if self._study is None:
-                self._study = Study(self.model, self.estimator, self.state)
+                self._study = Study(self.model, self.estimator, self.state, self.carry_states)
             estimate, setting = self._study.bind(len(inputs), self.loss, self.stream)
             rate = self.set_step(position.steps)
             self.push_step()

@@ -23,6 +23,8 @@ class Study:
         The trainer's estimator.
     state : State
         The trainer's state, which is read before each estimate.
+    carry : bool, optional
+        Whether the trainer carries states from step to step. Default: False.
 
     Attributes
     ----------
@@ -30,8 +32,8 @@ class Study:
         The model whose parameters are read.
     """
 
-    def __init__(self, model: Graph, estimator: Estimator, state: State) -> None:
-        self._trained, self._estimator, self._theirs = model, estimator, state
+    def __init__(self, model: Graph, estimator: Estimator, state: State, carry: bool = False) -> None:
+        self._trained, self._estimator, self._theirs, self._carry = model, estimator, state, carry
         self.model = copy.copy(model) if estimator.moves_parameters else model
         self._state = State(state.parameters, model.processor)
         self._estimates: Recent[Any, tuple[Estimate, Setting]] = Recent()
@@ -50,7 +52,7 @@ class Study:
         """
 
         def bind() -> tuple[Estimate, Setting]:
-            setting = Setting(self.model, batch, loss, stream, self._state)
+            setting = Setting(self.model, batch, loss, stream, self._state, carry=self._carry)
             return self._estimator.bind(setting), setting
 
         bound = self._estimates.of((batch, loss.key), bind)

@@ -1,12 +1,14 @@
 """Models of sequences (L, C): each position is taken by itself, and losses are means over all positions."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 import fgnumba as fg
 from tests import tolerances
 
-LAYERS = {
+LAYERS: dict[str, Any] = {
     "dense": lambda n: [fg.Dense(33, "tanh"), fg.Dense(n)],
     "normalised": lambda n: [
         fg.LayerNorm(),
@@ -20,6 +22,8 @@ LAYERS = {
     "flattened output": lambda n: [fg.Dense(n, "tanh"), fg.Flatten()],
     "flattened input": lambda n: [fg.Flatten(), fg.Dense(n)],
 }
+LOSS, X, Y = fg.SoftmaxCrossEntropy(), np.zeros((2, 6, 4), np.float32), np.zeros((2, 6), int)
+V = fg.directions.RankOne(seed=1)
 SHAPES = [(3, 5, 7, 4), (1, 1, 3, 2), (2, 13, 40, 1), (1, 70, 17, 65)]
 
 
@@ -113,10 +117,40 @@ def test_what_does_not_fit_is_refused(make, message):
     assert message in str(caught.value)
 
 
-LOSS, X, Y = fg.SoftmaxCrossEntropy(), np.zeros((2, 6, 4), np.float32), np.zeros((2, 6), int)
-V = fg.directions.RankOne(seed=1)
-
-
 def cross_entropy(z, y):
     z = z - z.real.max(-1, keepdims=True)
     return np.mean(np.log(np.exp(z).sum(-1)) - np.take_along_axis(z, y[..., None], -1)[..., 0])
+
+
+def test_streams_go_on_from_call_to_call_and_take_any_length():
+    model = fg.Sequential([fg.Dense(8, "tanh"), fg.Dense(3)], (6, 4), device="cpu")
+    x = np.random.default_rng(0).standard_normal((2, 700, 4)).astype(np.float32)
+    stream = model.stream(batch=2)
+    whole = stream(x)
+    assert whole.shape == (2, 700, 3)
+    np.testing.assert_array_equal(whole, np.concatenate([stream(x[:, :1]), stream(x[:, 1:])], axis=1))
+    np.testing.assert_array_equal(whole[:, :6], model(x[:, :6]))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda model: model.stream()(np.zeros((2, 3, 4))), "1 are required"),
+        (lambda model: model.stream(0), "batch is 0"),
+        (lambda model: model.at_length(0), "length is 0"),
+        (lambda model: fg.Sequential([fg.Dense(3)], 4).stream(), "sequences (L, ...)"),
+        (
+            lambda model: fg.Sequential([fg.Dense(3), fg.Flatten(), fg.Dense(2)], (6, 4)).at_length(2),
+            "layers[2]: its parameters depend on the length",
+        ),
+        (
+            lambda model: fg.Trainer(model, optimizer="sgd", estimator="spsa", carry_states=True),
+            "SPSA cannot carry states",
+        ),
+    ],
+)
+def test_streams_that_cannot_be_are_refused(make, message):
+    model = fg.Sequential([fg.Dense(8, "tanh"), fg.Dense(3)], (6, 4), device="cpu")
+    with pytest.raises(fg.FgError) as caught:
+        make(model)
+    assert message in str(caught.value)

@@ -12,7 +12,8 @@ from fgnumba.errors import ConfigError
 from fgnumba.estimators.activity.forward_tasks import ForwardTasks
 from fgnumba.estimators.activity.plan import ActivityPlan, analyzed, head_shapes
 from fgnumba.estimators.activity.settings import Feedback, LocalLosses
-from fgnumba.estimators.base import Estimate, Estimator, Pass, Recipe, Setting
+from fgnumba.estimators.base import Estimate, Estimator, Pass, Setting
+from fgnumba.estimators.recipes import Recipe
 from fgnumba.kernels.machine.interfaces import Operation
 from fgnumba.kernels.rules.philox import MAX_DIRECTIONS
 from fgnumba.kernels.shared.loss import in_float32

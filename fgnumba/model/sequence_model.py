@@ -1,0 +1,88 @@
+"""What models of sequences can do beside others: take sequences of other lengths, and streams that never end."""
+
+from typing import TYPE_CHECKING, cast
+
+from fgnumba.errors import ConfigError, ShapeError
+from fgnumba.layers import Shape
+from fgnumba.model.described import Described
+from fgnumba.model.stream import Stream
+from fgnumba.validation import whole_number
+
+if TYPE_CHECKING:
+    from fgnumba.model.graph import Graph
+
+
+class SequenceModel(Described):
+    """The part of a model that is about sequences: a base of :class:`Graph`."""
+
+    symbols: int | None
+
+    def _where(self, index: int) -> str:
+        """Return the name of node `index` in messages."""
+        raise NotImplementedError
+
+    def _resized(self, input_shape: Shape) -> "Graph":
+        """Return a view of the model for another input shape, with the same parameters."""
+        raise NotImplementedError
+
+    def at_length(self, length: int) -> "Graph":
+        """Return the model for sequences of another length: a view, with the same parameters.
+
+        Parameters
+        ----------
+        length : int
+            The number of positions of its input, at least 1.
+
+        Raises
+        ------
+        ConfigError
+            If the model's input is no sequence.
+        ShapeError
+            If the shape of a parameter depends on the length.
+        """
+        length = whole_number("length", length)
+        if not self.takes_sequences:
+            raise ConfigError(f"the model's input has shape {self.input_shape}; a sequence is required")
+        if length == self.input_shape[0]:
+            return cast("Graph", self)
+        view = self._resized((length, *self.input_shape[1:]))
+        for index, node in enumerate(view.nodes):
+            needed = node.layer.parameter_shapes(view.input_shapes(index))
+            if needed != node.layer.parameter_shapes(self.input_shapes(index)):
+                raise ShapeError(
+                    f"{self._where(index)}: its parameters depend on the length of the sequence, which is "
+                    f"{self.input_shape[0]} and cannot be {length}"
+                )
+        return view
+
+    def stream(self, batch: int = 1) -> Stream:
+        """Return the model's passes over B streams, such as texts, whose windows come one after the other.
+
+        The state of recurrent layers is carried from each call to the next. A call of the model itself begins with
+        states of zeros.
+
+        Parameters
+        ----------
+        batch : int, optional
+            The number of streams B. By default 1.
+
+        Raises
+        ------
+        ConfigError
+            If `batch` is no whole number of at least 1, or the model does not turn sequences into sequences.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import fgnumba as fg
+        >>> model = fg.Sequential([fg.Dense(8, "tanh"), fg.Dense(3)], input_shape=(16, 4), device="cpu")
+        >>> stream = model.stream(batch=2)
+        >>> stream(np.zeros((2, 5, 4))).shape
+        (2, 5, 3)
+        """
+        return Stream(cast("Graph", self), batch)
+
+    @property
+    def takes_sequences(self) -> bool:
+        """Whether an example is a sequence: (L, C) numbers, or (L,) symbols."""
+        return len(self.input_shape) == (2 if self.symbols is None else 1)
