@@ -149,12 +149,15 @@ class Layer(ABC):
     still : int
         The kind of directions that the layer is bound with where its inputs have tangents and its parameters have none.
         EXPLICIT: it reads tangents of its parameters, which are zeros.
+    ungrouped : tuple of str
+        The names of the parameters whose columns are not packed in groups, although those of others are.
     """
 
     inputs: ClassVar[tuple[int, int | None]] = (1, 1)
     whole_batch: ClassVar[bool] = False
     numbers_examples: ClassVar[bool] = False
     still: ClassVar[int] = NONE
+    ungrouped: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
     def output_shape(self, *inputs: Shape) -> Shape:

@@ -30,7 +30,7 @@ from fgnumba.layers.base import Initial, Layer, Shape, Site, sizes
 from fgnumba.validation import MAX_FLOAT32, real_number, store, whole_number
 
 
-def _checked_epsilon(name: str, value: Any) -> float:
+def checked_epsilon(name: str, value: Any) -> float:
     """Return ε as a float; raise ConfigError if squares that float32 rounds to 0 would matter beside it."""
     epsilon = real_number(name, value, above_zero=True, below=MAX_FLOAT32)
     if epsilon < LEAST_EPSILON:
@@ -95,7 +95,7 @@ class LayerNorm(_Normalization):
     epsilon: float = 1e-5
 
     def __post_init__(self) -> None:
-        store(self, epsilon=_checked_epsilon("LayerNorm: epsilon", self.epsilon))
+        store(self, epsilon=checked_epsilon("LayerNorm: epsilon", self.epsilon))
 
     def output_shape(self, *inputs: Shape) -> Shape:
         """Return the shape of the output, which is that of the input."""
@@ -145,7 +145,7 @@ class GroupNorm(_Normalization):
 
     def __post_init__(self) -> None:
         groups = whole_number("GroupNorm: groups", self.groups)
-        store(self, groups=groups, epsilon=_checked_epsilon("GroupNorm: epsilon", self.epsilon))
+        store(self, groups=groups, epsilon=checked_epsilon("GroupNorm: epsilon", self.epsilon))
 
     def output_shape(self, *inputs: Shape) -> Shape:
         """Return the shape of the output, which is that of the input."""

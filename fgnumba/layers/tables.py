@@ -9,10 +9,14 @@ from fgnumba.kernels.layout.images import Border
 from fgnumba.layers.base import Layer
 from fgnumba.layers.convolution import Conv2d
 from fgnumba.layers.dense import Dense
+from fgnumba.layers.embedding import Embedding
 from fgnumba.layers.function import Function
 from fgnumba.layers.normalization import GroupNorm, LayerNorm
 from fgnumba.layers.own_activation import OwnActivation, activation_of
 from fgnumba.layers.pooling import AvgPool2d, GlobalAveragePool2d, MaxPool2d
+from fgnumba.layers.recurrent_elementwise import ElementwiseLSTM, LinearRecurrentUnit, MinGRU
+from fgnumba.layers.recurrent_full import GRU, LSTM
+from fgnumba.layers.rms_norm import RMSNorm
 from fgnumba.layers.structure import Activation, Add, Concatenate, Dropout, Elementwise, Flatten
 from fgnumba.objects.code import code_of, is_code, name_of
 
@@ -27,12 +31,19 @@ LAYERS: dict[str, type[Any]] = {
     "dense": Dense,
     "dropout": Dropout,
     "elementwise": Elementwise,
+    "elementwise_lstm": ElementwiseLSTM,
+    "embedding": Embedding,
     "flatten": Flatten,
     "function": Function,
     "global_average_pool2d": GlobalAveragePool2d,
     "group_norm": GroupNorm,
+    "gru": GRU,
     "layer_norm": LayerNorm,
+    "linear_recurrent_unit": LinearRecurrentUnit,
+    "lstm": LSTM,
     "max_pool2d": MaxPool2d,
+    "min_gru": MinGRU,
+    "rms_norm": RMSNorm,
 }
 """The layers that a table can describe, by its ``type``."""
 

@@ -173,7 +173,8 @@ class Graph(SequenceModel):
             of_layer = {}
             for name, array in values.items():
                 full, number = f"{node.name}.{name}", len(self._parameters)
-                of_layer[name] = Parameter.create(full, number, array, groups[index], self.processor)
+                together = 1 if name in node.layer.ungrouped else groups[index]
+                of_layer[name] = Parameter.create(full, number, array, together, self.processor)
                 self._parameters[full] = of_layer[name]
             self._of_layers.append(of_layer)
 

@@ -14,19 +14,26 @@ from fgnumba.kernels.ops.descent import cpu as descent
 from fgnumba.kernels.ops.differences import cpu as differences
 from fgnumba.kernels.ops.dropout import cpu as dropout
 from fgnumba.kernels.ops.elementwise import cpu as elementwise
+from fgnumba.kernels.ops.elementwise_lstm import cpu as elementwise_lstm
+from fgnumba.kernels.ops.embedding import cpu as embedding
 from fgnumba.kernels.ops.error_signal import cpu as error_signal
 from fgnumba.kernels.ops.example_panels import cpu as example_panels
 from fgnumba.kernels.ops.feedback import cpu as feedback
 from fgnumba.kernels.ops.gram import cpu as gram
 from fgnumba.kernels.ops.group_norm import cpu as group_norm
+from fgnumba.kernels.ops.gru import cpu as gru
 from fgnumba.kernels.ops.huber import cpu as huber
 from fgnumba.kernels.ops.layer_norm import cpu as layer_norm
+from fgnumba.kernels.ops.linear_recurrent_unit import cpu as linear_recurrent_unit
+from fgnumba.kernels.ops.lstm import cpu as lstm
 from fgnumba.kernels.ops.max_pool2d import cpu as max_pool2d
 from fgnumba.kernels.ops.mean_squared_error import cpu as mean_squared_error
+from fgnumba.kernels.ops.min_gru import cpu as min_gru
 from fgnumba.kernels.ops.noise import cpu as noise
 from fgnumba.kernels.ops.noise_response import cpu as noise_response
 from fgnumba.kernels.ops.optimizer import cpu as optimizer
 from fgnumba.kernels.ops.projection import cpu as projection
+from fgnumba.kernels.ops.rms_norm import cpu as rms_norm
 from fgnumba.kernels.ops.softmax_cross_entropy import cpu as softmax_cross_entropy
 from fgnumba.kernels.ops.weighted_cross_entropy import cpu as weighted_cross_entropy
 
@@ -74,6 +81,14 @@ class Elementwise:
     bind = staticmethod(elementwise.bind)
 
 
+class ElementwiseLstm:
+    bind = staticmethod(elementwise_lstm.bind)
+
+
+class Embedding:
+    bind = staticmethod(embedding.bind)
+
+
 class ErrorSignal:
     bind = staticmethod(error_signal.bind)
 
@@ -101,6 +116,10 @@ class GroupNorm:
     bind = staticmethod(group_norm.bind)
 
 
+class Gru:
+    bind = staticmethod(gru.bind)
+
+
 class Huber:
     bind = staticmethod(huber.bind)
     bind_residual = staticmethod(huber.bind_residual)
@@ -110,6 +129,14 @@ class LayerNorm:
     bind = staticmethod(layer_norm.bind)
 
 
+class LinearRecurrentUnit:
+    bind = staticmethod(linear_recurrent_unit.bind)
+
+
+class Lstm:
+    bind = staticmethod(lstm.bind)
+
+
 class MaxPool2d:
     bind = staticmethod(max_pool2d.bind)
 
@@ -117,6 +144,10 @@ class MaxPool2d:
 class MeanSquaredError:
     bind = staticmethod(mean_squared_error.bind)
     bind_residual = staticmethod(mean_squared_error.bind_residual)
+
+
+class MinGru:
+    bind = staticmethod(min_gru.bind)
 
 
 class Noise:
@@ -137,6 +168,10 @@ class Optimizer:
 
 class Projection:
     bind = staticmethod(projection.bind)
+
+
+class RmsNorm:
+    bind = staticmethod(rms_norm.bind)
 
 
 class SoftmaxCrossEntropy:

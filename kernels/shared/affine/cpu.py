@@ -33,7 +33,7 @@ class Affine:
     Parameters
     ----------
     scale, shift : array, (C rounded up to PANEL,) float32
-        The parameters.
+        The parameters. The shift may be None, and has no tangent then.
     kind : int
         The kind of direction, see ``rules.directions``.
     count : int
@@ -49,7 +49,7 @@ class Affine:
     """
 
     scale: npt.NDArray[np.float32]
-    shift: npt.NDArray[np.float32]
+    shift: npt.NDArray[np.float32] | None
     kind: int = NONE
     count: int = 0
     first: int = 0
@@ -142,7 +142,7 @@ def draw(a: Any) -> None:
         return
     work = a.scratch + a.at_work
     for t in range(a.count):
-        for which in range(2):
+        for which in range(2 if a.shift else 1):
             parameter = a.shift_parameter if which else a.scale_parameter
             out = a.scratch + a.at_vectors + (2 * t + which) * a.padded * 4
             product.draw_vector(a, t, a.padded, ENTRY, parameter, work, out)

@@ -1,0 +1,89 @@
+"""Root mean square normalisation.
+
+Values and tangents agree with float64 arithmetic on the same float32 numbers, as those of the other normalisations do
+(:mod:`fgnumba.layers.normalization`). The error is at most 16 U = 9.5e-7, U = 2⁻²⁴, times a scale that is the maximum
+over the set of numbers that are normalised together:
+
+    y:   max |scale x̂|
+    dy:  max |scale r dx| + |dscale x̂|,   r = 1 / √(mean(x²) + ε)
+
+dy may be smaller than its terms: along dx = x, r dx and x̂ mean(x̂ r dx) cancel except for the effect of ε.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from fgnumba.kernels.machine.interfaces import Operation
+from fgnumba.kernels.rules.directions import EXPLICIT
+from fgnumba.kernels.shared.affine.cpu import Affine
+from fgnumba.layers.base import Initial, Layer, Shape, Site, sizes
+from fgnumba.layers.normalization import checked_epsilon
+from fgnumba.validation import store
+
+
+@dataclass(frozen=True)
+class RMSNorm(Layer):
+    """Root mean square normalisation: each pixel, position or vector, over its C elements.
+
+        y  = scale ⊙ x̂,  x̂ = r x,  r = 1 / √(mean(x²) + ε)
+        dy = scale ⊙ r (dx - x̂ mean(x̂ dx)) + dscale ⊙ x̂
+
+    The parameter scale (C,) starts at 1.
+    Source: B. Zhang, R. Sennrich, arXiv 1910.07467.
+
+    Parameters
+    ----------
+    epsilon : float, optional
+        The number ε, at least 7.9e-31: beside a smaller one, squares that float32 rounds to 0 would change the result.
+        By default 1e-5.
+
+    Raises
+    ------
+    ConfigError
+        If `epsilon` is out of its range.
+    """
+
+    epsilon: float = 1e-5
+
+    still: ClassVar[int] = EXPLICIT
+
+    def __post_init__(self) -> None:
+        store(self, epsilon=checked_epsilon("RMSNorm: epsilon", self.epsilon))
+
+    def output_shape(self, *inputs: Shape) -> Shape:
+        """Return the shape of the output, which is that of the input."""
+        return sizes(inputs[0])
+
+    def parameter_shapes(self, inputs: Sequence[Shape]) -> dict[str, Shape]:
+        """Return the shape of the parameter ``scale``, (C,)."""
+        return {"scale": (int(inputs[0][-1]),)}
+
+    def initial_parameters(self, inputs: Sequence[Shape], generator: np.random.Generator) -> Initial:
+        """Return the initial parameter: a scale of ones."""
+        return {"scale": np.ones(inputs[0][-1], np.float32)}
+
+    def bind(self, site: Site) -> list[Operation]:
+        """Return the operation that computes the layer at `site`."""
+        scale, p = site.parameters["scale"], site.perturbation
+        return [
+            site.device.kernels.rms_norm.bind(
+                site.isa,
+                **site.part,
+                x=site.inputs[0],
+                y=site.output,
+                weights=Affine(
+                    scale=scale.packed,
+                    shift=None,
+                    kind=p.kind,
+                    count=p.count,
+                    first=p.first,
+                    scale_parameter=scale.index,
+                    stream=p.stream,
+                    v_scale=p.of(scale),
+                ),
+                epsilon=self.epsilon,
+            )
+        ]

@@ -1,0 +1,1 @@
+"""Gated recurrent unit: the gates and the state of one position, primal and tangents."""

@@ -1,0 +1,1 @@
+"""Linear recurrent unit: a scan over the positions of sequences, primal and tangents."""

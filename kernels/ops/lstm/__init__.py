@@ -1,0 +1,1 @@
+"""LSTM: the gates and the state of one position, primal and tangents."""

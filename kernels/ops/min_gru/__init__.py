@@ -1,0 +1,1 @@
+"""Minimal gated recurrent unit: a scan over the positions of sequences, primal and tangents."""

@@ -1,0 +1,1 @@
+"""Root mean square normalisation: each pixel over its channels, primal and tangents."""

@@ -1,0 +1,1 @@
+"""What scans over the positions of sequences share: parameters that are vectors, states, and parts."""
