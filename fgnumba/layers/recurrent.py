@@ -35,8 +35,8 @@ class RecurrentLayer(Layer):
     units : int
         The number H of units, at least 1.
     symbols : int or None
-        The number V of symbols, if the input are symbols 0, …, V - 1: row s of the weight (V, G H) stands for x W. None:
-        the input is a sequence of numbers (L, K).
+        The number V of symbols, if the input are symbols 0, …, V - 1: row s of the weight (V, G H) stands for x W.
+        None: the input is a sequence of numbers (L, K).
     most_gates : int
         The number of gates G of the layer, or the most that it may have.
     state_parts : int

@@ -44,7 +44,7 @@ class _FullRecurrence(RecurrentLayer):
             v=p.of(weight),
         )
         states = site.device.zeros((1 + count, site.batch, columns))
-        operations = []
+        operations: list[Operation] = []
         step = self._step(site, product, states)
         for position in range(site.output.shape[0]):
             before = self._before(site, position)

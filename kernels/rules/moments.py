@@ -309,3 +309,47 @@ def project(
     if own > TANGENT_SHRUNK and not (np.isfinite(moments[1]) and np.isfinite(moments[3])):
         moments = _project_again(normals, at, size, share, TANGENT_SHRUNK)
     return moments
+
+
+@register_jitable(forceinline=True)
+def _mean_square(at: int, size: int, share: np.float32, to: int, factor: np.float32) -> np.float32:
+    """Write f x to the row at `to`, and return the mean of its squares."""
+    return _squares(at, size, factor, _ZERO, _ZERO, to)[1] * share
+
+
+@register_jitable
+def _mean_square_again(at: int, size: int, share: np.float32, to: int) -> np.float32:
+    return _mean_square(at, size, share, to, SHRUNK)
+
+
+@register_jitable(forceinline=True)
+def scale(
+    at: int, size: int, share: np.float32, epsilon: np.float32, to: int
+) -> tuple[np.float32, np.float32]:
+    """Write the row x times a factor f to another row; return f, and 1 / √(mean(x²) + ε) of the numbers times f.
+
+    The arguments are those of :func:`centre`.
+    """
+    factor = np.float32(1)
+    square = _mean_square(at, size, share, to, factor)
+    if not square <= MOST_VARIANCE:
+        factor = SHRUNK
+        square = _mean_square_again(at, size, share, to)
+    return factor, inverse_deviation(square, epsilon, factor)
+
+
+@register_jitable
+def _project_whole_again(normals: int, at: int, size: int, factor: np.float32) -> np.float32:
+    return _products(normals, at, size, factor, _ZERO)[1]
+
+
+@register_jitable(forceinline=True)
+def project_whole(
+    normals: int, at: int, size: int, share: np.float32, own: np.float32
+) -> tuple[np.float32, np.float32]:
+    """Return a factor f' for the tangents dx, and mean(x̂ f' dx). The arguments are those of :func:`project`."""
+    dot = _products(normals, at, size, own, _ZERO)[1]
+    if own > TANGENT_SHRUNK and not np.isfinite(dot):
+        own = TANGENT_SHRUNK
+        dot = _project_whole_again(normals, at, size, own)
+    return own, dot * share

@@ -1,17 +1,230 @@
-"""SKELETON: Rows of the weight plus the bias: y[b*L + l] = W[x[b, l]] + b, dy = V[x] + c. x: (1, 1, L), y: B L rows of one pixel."""
+"""Embedding on the CPU: rows of a table by symbols, primal and tangents in one pass.
 
+    y_l  = W[x_l] + b
+    dy_l = V_t[x_l] + c_t              for every direction t; of a rank-1 direction, V_t[x] = u_t[x] w_t
+
+A part is a range of panels of columns, and takes all symbols, so that each panel of V is drawn once. Where the batch
+is small it costs more to draw V than to look rows up: V takes a word of random bits for each of its rows and panels.
+"""
+
+from functools import cache
 from typing import Any
 
-from fgnumba.kernels.emit.vector import InstructionSet
-from fgnumba.kernels.layout.images import Images
+import numpy as np
+from numba import carray
+from numba.extending import register_jitable
+
+from fgnumba.kernels.emit import pointer
+from fgnumba.kernels.emit.vector import PANEL, InstructionSet
+from fgnumba.kernels.layout import images
+from fgnumba.kernels.layout.images import Images, operands
+from fgnumba.kernels.machine.arguments import filled, lay_out, record
+from fgnumba.kernels.machine.compile import kernel
+from fgnumba.kernels.machine.memory import address
 from fgnumba.kernels.machine.program import Operation
-from fgnumba.kernels.shared.affine.cpu import Affine
+from fgnumba.kernels.machine.work import ELEMENT_WORK, parts_for, split
+from fgnumba.kernels.rules.directions import EXPLICIT, GAUSSIAN, NONE, RANK1
+from fgnumba.kernels.rules.directions import cpu as directions
+from fgnumba.kernels.rules.philox import ENTRY, LEFT, RIGHT
+from fgnumba.kernels.shared.product import product
 from fgnumba.kernels.shared.product.product import Weights
-from fgnumba.kernels.shared.recurrence.cpu import Vectors
+from fgnumba.validation.launcher import launcher
+
+ARGUMENTS = record(
+    *images.fields("x"),
+    *images.fields("y"),
+    *("batch", "length", "weight", "bias", "inputs", "panels", "count", "first", "kind"),
+    *("parameter", "bias_parameter", "stream", "v", "v_bias", "draw", "draw_vector"),
+    *("at_left", "at_right", "at_shift", "at_drawn"),
+)
+
+_ONE_BITS = np.uint32(0x3F800000)
 
 
+@launcher
 def bind(
-    isa: InstructionSet, threads: int, *, batch: int, x: Images, y: Images, weights: Weights
+    isa: InstructionSet,
+    threads: int,
+    *,
+    batch: int,
+    x: Images,
+    y: Images,
+    weights: Weights,
 ) -> Operation:
-    """Rows of the weight plus the bias: y[b*L + l] = W[x[b, l]] + b, dy = V[x] + c. x: (1, 1, L), y: B L rows of one pixel."""
-    raise NotImplementedError
+    """Bind the embedding to its arrays.
+
+    Parameters
+    ----------
+    isa : InstructionSet
+        The instruction set to bind for.
+    threads : int
+        Number of threads that may share the work.
+    batch : int
+        Number of examples B.
+    x : Images
+        B examples of one pixel with L channels: symbols, whole numbers from 0 to V - 1 as float32.
+    y : Images
+        B L examples of one pixel, in rows of whole panels, all of which are written.
+    weights : Weights
+        The table W (V, N) and the bias b, and their directions.
+
+    Notes
+    -----
+    Cost: no product. For each row reads N float32 of W, of the second-level cache if W fits into it, and writes N; the
+    same for each tangent, of V's panel, V x 32 entries, or of w if it is of rank 1. The floor is the memory of y.
+    """
+    kind, count, rows, panels = weights.kind, weights.count, weights.inputs, weights.panels
+    length = x.shape[2]
+    parts = parts_for((1 + count) * batch * length * panels * PANEL * ELEMENT_WORK, panels, threads)
+    drawn = kind not in (NONE, EXPLICIT) and count > 0
+    draw, padded = 0, -(-rows // PANEL) * PANEL
+    if drawn:
+        draw = directions.gaussians(isa) if kind == GAUSSIAN else directions.sign_words(isa)
+    most = max(rows, panels, padded // PANEL)
+    offsets, end = lay_out(
+        {
+            "at_left": padded * 4 * (kind == RANK1),
+            "at_right": panels * PANEL * 4 * (kind == RANK1),
+            "at_shift": panels * PANEL * 4,
+            "at_drawn": directions.draw_bytes(kind, most) * drawn,
+        }.items()
+    )
+    addresses, memory = operands(x=x, y=y)
+    fields = {
+        **addresses,
+        **offsets,
+        "batch": batch,
+        "length": length,
+        "weight": address(weights.weight),
+        "bias": address(weights.bias),
+        "inputs": rows,
+        "panels": panels,
+        "count": count,
+        "first": weights.first,
+        "kind": kind,
+        "parameter": weights.parameter,
+        "bias_parameter": weights.bias_parameter,
+        "stream": address(weights.stream),
+        "v": address(weights.v),
+        "v_bias": address(weights.v_bias),
+        "draw": draw,
+        "draw_vector": directions.vector() if drawn else 0,
+    }
+    return Operation(
+        "embedding",
+        _entry(),
+        filled(ARGUMENTS, fields),
+        parts=parts,
+        scratch_bytes=end,
+        keeps=(memory["keeps"], weights),
+        external=memory["external"],
+    )
+
+
+@cache
+def _entry() -> int:
+    return kernel("embedding", _embedding, 3)
+
+
+def _embedding(arguments: int, part: int, parts: int) -> None:
+    a = carray(pointer(arguments, ARGUMENTS), 1)[0]
+    first, end = split(a.panels, parts, part)
+    if first == end:
+        return
+    for p in range(first, end):
+        _look_up(a, p, a.weight + p * a.inputs * PANEL * 4, a.bias, a.y)
+    for t in range(a.count):
+        shift = _shift(a, t)
+        y = a.y + (t + 1) * a.y_block * 4
+        if a.kind == RANK1:
+            n = (a.inputs + PANEL - 1) // PANEL * PANEL
+            work, left, right = a.scratch + a.at_drawn, a.scratch + a.at_left, a.scratch + a.at_right
+            product.draw_vector(a, t, n, LEFT, a.parameter, work, left)
+            product.draw_vector(a, t, a.panels * PANEL, RIGHT, a.parameter, work, right)
+            for p in range(first, end):
+                _scale(a, p, left, right, shift, y)
+            continue
+        for p in range(first, end):
+            if a.kind == NONE:
+                _look_up(a, p, 0, shift, y)
+            elif a.kind == EXPLICIT:
+                _look_up(a, p, a.v + (t * a.panels + p) * a.inputs * PANEL * 4, shift, y)
+            else:
+                drawn = a.scratch + a.at_drawn
+                product.draw_panel(a, t, p, 0, a.inputs, drawn)
+                if a.kind == GAUSSIAN:
+                    _look_up(a, p, drawn, shift, y)
+                else:
+                    _signs(a, p, drawn, shift, y)
+
+
+@register_jitable
+def _shift(a: Any, t: int) -> int:
+    """Return the address of the bias's tangent along direction `t`, which is drawn, given or zero."""
+    if a.kind == EXPLICIT and a.bias_parameter >= 0:
+        return int(a.v_bias + t * a.panels * PANEL * 4)
+    shift, n = a.scratch + a.at_shift, a.panels * PANEL
+    if a.bias_parameter < 0 or a.kind == NONE:
+        zeros = carray(pointer(shift, np.float32), n)
+        for j in range(n):
+            zeros[j] = np.float32(0)
+    else:
+        product.draw_vector(a, t, n, ENTRY, a.bias_parameter, a.scratch + a.at_drawn, shift)
+    return int(shift)
+
+
+@register_jitable(forceinline=True)
+def _symbol(a: Any, i: int, position: int) -> int:
+    """Return a symbol, at most V - 1. Symbols are checked before a pass; this one keeps to memory whatever it reads."""
+    x = carray(pointer(a.x + (i * a.x_image + position) * 4, np.float32), 1)
+    return int(min(max(np.int64(x[0]), np.int64(0)), a.inputs - 1))
+
+
+@register_jitable
+def _look_up(a: Any, p: int, table: int, shift: int, y: int) -> None:
+    """Write rows of a panel of `table`, or zeros if that is 0, plus the vector `shift`."""
+    own = carray(pointer(shift + p * PANEL * 4, np.float32), PANEL)
+    for i in range(a.batch):
+        for position in range(a.length):
+            out = carray(
+                pointer(y + ((i * a.length + position) * a.y_image + p * PANEL) * 4, np.float32), PANEL
+            )
+            if table == 0:
+                for j in range(PANEL):
+                    out[j] = own[j]
+            else:
+                row = carray(pointer(table + _symbol(a, i, position) * PANEL * 4, np.float32), PANEL)
+                for j in range(PANEL):
+                    out[j] = row[j] + own[j]
+
+
+@register_jitable
+def _scale(a: Any, p: int, left: int, right: int, shift: int, y: int) -> None:
+    """Write rows of a panel of u wᵀ, plus the vector `shift`."""
+    u = carray(pointer(left, np.float32), a.inputs)
+    w = carray(pointer(right + p * PANEL * 4, np.float32), PANEL)
+    own = carray(pointer(shift + p * PANEL * 4, np.float32), PANEL)
+    for i in range(a.batch):
+        for position in range(a.length):
+            out = carray(
+                pointer(y + ((i * a.length + position) * a.y_image + p * PANEL) * 4, np.float32), PANEL
+            )
+            factor = u[_symbol(a, i, position)]
+            for j in range(PANEL):
+                out[j] = factor * w[j] + own[j]
+
+
+@register_jitable
+def _signs(a: Any, p: int, words: int, shift: int, y: int) -> None:
+    """Write rows of a panel of signs, plus the vector `shift`."""
+    drawn = carray(pointer(words, np.uint32), a.inputs)
+    own = carray(pointer(shift + p * PANEL * 4, np.float32), PANEL)
+    for i in range(a.batch):
+        for position in range(a.length):
+            out = carray(
+                pointer(y + ((i * a.length + position) * a.y_image + p * PANEL) * 4, np.float32), PANEL
+            )
+            word = drawn[_symbol(a, i, position)]
+            for j in range(PANEL):
+                bits = np.uint32(np.uint32(np.uint32(word >> np.uint32(j)) << np.uint32(31)) | _ONE_BITS)
+                out[j] = bits.view(np.float32) + own[j]

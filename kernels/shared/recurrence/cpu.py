@@ -291,14 +291,14 @@ def scan(
     prepare : function
         Takes ``(a, panel, block)``: writes the parameters of a panel of units into its block.
     prepare_tangent : function
-        Takes ``(a, t, panel, block, own)``: writes the tangents of the parameters along direction t into that direction's
-        rows of the block, which begin at the address `own`.
+        Takes ``(a, t, panel, block, own)``: writes the tangents of the parameters along direction t into the rows of that
+        direction, which begin at the address `own`.
     primal : function
         Takes ``(a, block, product, y, lanes)``: computes the next state of a panel. The last two rows of addresses are
         those of the panel in the product of the position, and in y, where `lanes` elements may be written.
     tangent : function
-        Takes ``(a, block, own, product, y, lanes)``: computes the next tangent of the state; `own` is the address of its
-        rows. It runs after `primal` if that leaves the state before in the block, or else before it.
+        Takes ``(a, block, own, product, y, lanes)``: computes the next tangent of the state in the rows at the address
+        `own`. It runs after `primal`, which therefore keeps the state before in the block.
     """
     primal_rows, tangent_rows = rows.primal, rows.tangent
     state_row, tangent_state, states = rows.state, rows.tangent_state, rows.states
@@ -322,7 +322,9 @@ def scan(
             for i in range(i_first, i_end):
                 for panel in range(p, p_end):
                     block = a.scratch + (panel - p) * each
-                    _carry(a, block, state_row, tangent_state, states, primal_rows, tangent_rows, i, panel, False)
+                    _carry(
+                        a, block, state_row, tangent_state, states, primal_rows, tangent_rows, i, panel, False
+                    )
                 for position in range(a.length):
                     row = i * a.length + position
                     for panel in range(p, p_end):
@@ -339,7 +341,18 @@ def scan(
                 if a.state != 0:
                     for panel in range(p, p_end):
                         block = a.scratch + (panel - p) * each
-                        _carry(a, block, state_row, tangent_state, states, primal_rows, tangent_rows, i, panel, True)
+                        _carry(
+                            a,
+                            block,
+                            state_row,
+                            tangent_state,
+                            states,
+                            primal_rows,
+                            tangent_rows,
+                            i,
+                            panel,
+                            True,
+                        )
 
     return kernel(name, run, 3)
 
