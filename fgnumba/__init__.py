@@ -44,6 +44,8 @@ if TYPE_CHECKING:
     from fgnumba.interchange.torch_in import from_torch
     from fgnumba.interchange.torch_out import to_torch
     from fgnumba.layers import (
+        GRU,
+        LSTM,
         Activation,
         Add,
         AvgPool2d,
@@ -51,11 +53,16 @@ if TYPE_CHECKING:
         Conv2d,
         Dense,
         Dropout,
+        ElementwiseLSTM,
+        Embedding,
         Flatten,
         GlobalAveragePool2d,
         GroupNorm,
         LayerNorm,
+        LinearRecurrentUnit,
         MaxPool2d,
+        MinGRU,
+        RMSNorm,
     )
     from fgnumba.layers.losses import (
         BinaryCrossEntropy,
@@ -109,8 +116,9 @@ _NAMES = {
     "model.derivatives": ("forward_gradient", "jvp", "laplacian"),
     "model.graph": ("Graph",),
     "layers": (
-        *("Activation", "Add", "AvgPool2d", "Concatenate", "Conv2d", "Dense", "Dropout", "Flatten"),
-        *("GlobalAveragePool2d", "GroupNorm", "LayerNorm", "MaxPool2d"),
+        *("Activation", "Add", "AvgPool2d", "Concatenate", "Conv2d", "Dense", "Dropout", "ElementwiseLSTM"),
+        *("Embedding", "Flatten", "GRU", "GlobalAveragePool2d", "GroupNorm", "LSTM", "LayerNorm"),
+        *("LinearRecurrentUnit", "MaxPool2d", "MinGRU", "RMSNorm"),
     ),
     "runs.loading": ("load",),
     "interchange.onnx_in": ("from_onnx",),
@@ -128,6 +136,8 @@ _NAMES = {
 _HOME = {name: module for module, names in _NAMES.items() for name in names}
 
 __all__ = [
+    "GRU",
+    "LSTM",
     "SGD",
     "SPSA",
     "Activation",
@@ -152,6 +162,8 @@ __all__ = [
     "DivergenceError",
     "Dropout",
     "DtypeError",
+    "ElementwiseLSTM",
+    "Embedding",
     "Evaluation",
     "Feedback",
     "FgError",
@@ -164,13 +176,16 @@ __all__ = [
     "Huber",
     "HybridDifferences",
     "LayerNorm",
+    "LinearRecurrentUnit",
     "LocalLosses",
     "Loss",
     "MaxPool2d",
     "MeanSquaredError",
+    "MinGRU",
     "Minimum",
     "Node",
     "PhysicsLoss",
+    "RMSNorm",
     "Record",
     "RunError",
     "Sequential",

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from tests.kernels.test_activations import REFERENCES
+from tests.references import recurrent_reference as recurrent
 
 Dual = tuple[Any, Any]
 
@@ -149,10 +150,11 @@ def evaluated(model: Any, x: Any, tangents: Any, margins: Margins | None = None,
         if kind == "Flatten":
             y = z.reshape(len(z), -1), dz.reshape(count, len(z), -1)
         elif kind == "Dense":
-            b, c = p.get("bias", 0.0), v["bias"][:, None] if "bias" in p else 0.0
+            across = (slice(None), *[None] * (z.ndim - 1))
+            b, c = p.get("bias", 0.0), v["bias"][across] if "bias" in p else 0.0
             y = activated(
                 layer.activation,
-                (z @ p["weight"] + b, dz @ p["weight"] + np.einsum("bk,tkn->tbn", z, v["weight"]) + c),
+                (z @ p["weight"] + b, dz @ p["weight"] + np.einsum("...k,tkn->t...n", z, v["weight"]) + c),
                 margins,
             )
         elif kind == "Conv2d":
@@ -170,6 +172,8 @@ def evaluated(model: Any, x: Any, tangents: Any, margins: Margins | None = None,
             y = normalized((z, dz), None, layer.epsilon, p, v)
         elif kind == "GroupNorm":
             y = normalized((z, dz), layer.groups, layer.epsilon, p, v)
+        elif kind in recurrent.KINDS:
+            y = recurrent.dual(layer, p, v, z, dz)
         elif kind == "Activation":
             y = activated(layer.activation, (z, dz), margins)
         elif kind == "Add":
