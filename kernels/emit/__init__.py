@@ -11,20 +11,37 @@ from fgnumba.kernels.emit.calls import call, pointer, prefetch
 from fgnumba.kernels.emit.channels import channel_affine, channel_moments, channel_sums
 from fgnumba.kernels.emit.epilogue import tangent_rows
 from fgnumba.kernels.emit.philox import philox_words
+from fgnumba.kernels.emit.recurrence import FORMULAS, recurrence_steps
 from fgnumba.kernels.emit.register_tile import multiply_add_peak, product_tile
+from fgnumba.kernels.emit.traces import (
+    STARTS,
+    carried_rows,
+    one_row,
+    summed_row,
+    weighed_rows,
+    window_products,
+)
 from fgnumba.kernels.emit.transform import separable, transpose_block
 
 __all__ = [
+    "FORMULAS",
+    "STARTS",
     "call",
+    "carried_rows",
     "channel_affine",
     "channel_moments",
     "channel_sums",
     "multiply_add_peak",
+    "one_row",
     "philox_words",
     "pointer",
     "prefetch",
     "product_tile",
+    "recurrence_steps",
     "separable",
+    "summed_row",
     "tangent_rows",
     "transpose_block",
+    "weighed_rows",
+    "window_products",
 ]

@@ -6,7 +6,6 @@ them again for every pixel, and would check at every pixel whether its arrays ov
 """
 
 from collections.abc import Callable
-from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
@@ -14,36 +13,7 @@ from numba import types
 from numba.extending import intrinsic
 
 from fgnumba.kernels.emit.vector import InstructionSet
-from fgnumba.kernels.emit.vectors import F32, I64, Vectors, index
-
-
-@contextmanager
-def _loop(builder: Any, name: str, n: Any, carried: list[Any]) -> Any:
-    """Append a loop of n >= 1 iterations.
-
-    Yields the counter, the carried values, and an empty list, to which the caller appends the next carried values.
-    """
-    before, body, after = (
-        builder.block,
-        builder.append_basic_block(name),
-        builder.append_basic_block(f"{name}-end"),
-    )
-    builder.branch(body)
-    builder.position_at_end(body)
-    i = builder.phi(I64)
-    i.add_incoming(index(0), before)
-    phis = [builder.phi(value.type) for value in carried]
-    for phi, value in zip(phis, carried, strict=True):
-        phi.add_incoming(value, before)
-    following: list[Any] = []
-    yield i, phis, following
-    i_next = builder.add(i, index(1))
-    end = builder.block
-    i.add_incoming(i_next, end)
-    for phi, value in zip(phis, following, strict=True):
-        phi.add_incoming(value, end)
-    builder.cbranch(builder.icmp_signed("<", i_next, n), body, after)
-    builder.position_at_end(after)
+from fgnumba.kernels.emit.vectors import F32, Vectors, index, loop
 
 
 @cache
@@ -75,11 +45,11 @@ def channel_sums(isa: InstructionSet) -> Callable[..., None]:
             rows, columns, count, x, row, column, out = args
             x, out = (builder.inttoptr(p, F32.as_pointer()) for p in (x, out))
             vectors = Vectors(builder, isa.lanes)
-            with _loop(builder, "channels", count, []) as (v, _, _):
+            with loop(builder, "channels", count, []) as (v, _, _):
                 c = builder.mul(v, index(isa.lanes))
-                with _loop(builder, "rows", rows, [vectors.zero]) as (i, (total,), next_total):
+                with loop(builder, "rows", rows, [vectors.zero]) as (i, (total,), next_total):
                     first = builder.add(builder.mul(i, row), c)
-                    with _loop(builder, "columns", columns, [vectors.zero]) as (j, (partial,), next_partial):
+                    with loop(builder, "columns", columns, [vectors.zero]) as (j, (partial,), next_partial):
                         at = builder.add(first, builder.mul(j, column))
                         next_partial.append(builder.fadd(partial, vectors.load(x, at)))
                     next_total.append(builder.fadd(total, next_partial[0]))
@@ -159,14 +129,14 @@ def channel_moments(isa: InstructionSet, tangent: bool) -> Callable[..., None]:
             x, other = (builder.inttoptr(p, F32.as_pointer()) for p in (x, other))
             vectors = Vectors(builder, isa.lanes)
             zeros = [vectors.zero] * 2
-            with _loop(builder, "channels", count, []) as (v, _, _):
+            with loop(builder, "channels", count, []) as (v, _, _):
                 c = builder.mul(v, index(isa.lanes))
                 by_channel = _Table(vectors, table, stride, c)
                 means = by_channel.load(FACTOR, HIGH, LOW)
                 own = by_channel.load(OWN_FACTOR, OWN_HIGH, OWN_LOW) if tangent else None
-                with _loop(builder, "rows", rows, zeros) as (i, totals, next_totals):
+                with loop(builder, "rows", rows, zeros) as (i, totals, next_totals):
                     start = builder.add(builder.mul(i, row), c)
-                    with _loop(builder, "columns", columns, zeros) as (j, partials, next_partials):
+                    with loop(builder, "columns", columns, zeros) as (j, partials, next_partials):
                         at = builder.add(start, builder.mul(j, column))
                         d = _centred(vectors, vectors.load(x, at), *means)
                         e = d if own is None else _centred(vectors, vectors.load(other, at), *own)
@@ -216,7 +186,7 @@ def channel_affine(isa: InstructionSet, tangent: bool) -> Callable[..., None]:
             rows, columns, count, x, other, row, column, y, y_row, y_column, table, stride = args
             x, other, y = (builder.inttoptr(p, F32.as_pointer()) for p in (x, other, y))
             vectors = Vectors(builder, isa.lanes)
-            with _loop(builder, "channels", count, []) as (v, _, _):
+            with loop(builder, "channels", count, []) as (v, _, _):
                 c = builder.mul(v, index(isa.lanes))
                 by_channel = _Table(vectors, table, stride, c)
                 means, (gain, constant) = by_channel.load(FACTOR, HIGH, LOW), by_channel.load(GAIN, CONSTANT)
@@ -226,8 +196,8 @@ def channel_affine(isa: InstructionSet, tangent: bool) -> Callable[..., None]:
                         by_channel.load(OWN_GAIN),
                     )
                 with (
-                    _loop(builder, "rows", rows, []) as (i, _, _),
-                    _loop(builder, "columns", columns, []) as (j, _, _),
+                    loop(builder, "rows", rows, []) as (i, _, _),
+                    loop(builder, "columns", columns, []) as (j, _, _),
                 ):
                     at = builder.add(builder.add(builder.mul(i, row), c), builder.mul(j, column))
                     total = constant

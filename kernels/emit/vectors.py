@@ -1,5 +1,6 @@
 """Writes LLVM instructions on vectors of float32, all of one width."""
 
+from contextlib import contextmanager
 from typing import Any
 
 from llvmlite import ir
@@ -37,6 +38,35 @@ def prefetch_line(builder: Any, address: Any, level: int) -> None:
     # LLVM's number for the nearness is 3 for the first-level cache and 2 for the second.
     read, near, data = (ir.Constant(I32, number) for number in (0, 4 - level, 1))
     builder.call(function, [builder.inttoptr(address, pointer), read, near, data])
+
+
+@contextmanager
+def loop(builder: Any, name: str, n: Any, carried: list[Any]) -> Any:
+    """Append a loop of n >= 1 iterations.
+
+    Yields the counter, the carried values, and an empty list, to which the caller appends the next carried values.
+    """
+    before, body, after = (
+        builder.block,
+        builder.append_basic_block(name),
+        builder.append_basic_block(f"{name}-end"),
+    )
+    builder.branch(body)
+    builder.position_at_end(body)
+    i = builder.phi(I64)
+    i.add_incoming(index(0), before)
+    phis = [builder.phi(value.type) for value in carried]
+    for phi, value in zip(phis, carried, strict=True):
+        phi.add_incoming(value, before)
+    following: list[Any] = []
+    yield i, phis, following
+    i_next = builder.add(i, index(1))
+    end = builder.block
+    i.add_incoming(i_next, end)
+    for phi, value in zip(phis, following, strict=True):
+        phi.add_incoming(value, end)
+    builder.cbranch(builder.icmp_signed("<", i_next, n), body, after)
+    builder.position_at_end(after)
 
 
 class Vectors:
