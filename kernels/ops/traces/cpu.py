@@ -404,10 +404,11 @@ def _entry(isa: InstructionSet, recurrence: str, symbols: bool) -> int:
                 rows[(parts + p) * apart + lane] = np.float32(0)
         for block in range(begin, end):
             clear(a, block)
-            write_constants(
-                a.own0, a.own1, block * width, a.panels * PANEL, width, a.scratch + a.at_constants
-            )
-            for b in range(a.batch):
+        for b in range(a.batch):
+            for block in range(begin, end):
+                write_constants(
+                    a.own0, a.own1, block * width, a.panels * PANEL, width, a.scratch + a.at_constants
+                )
                 for t0 in range(0, a.length, a.window):
                     n = min(a.window, a.length - t0)
                     carry_window(a, n, (n + STARTS - 1) // STARTS * STARTS, block, b, t0)
