@@ -53,6 +53,7 @@ STYLES = {
     "spsa": Style(DIFFERENCES),
     "coordinates": Style(DIFFERENCES, "--"),
     "hybrid": Style(DIFFERENCES, ":"),
+    "rtrl": Style("#4a5d23", "-."),
     "reverse-mode": Style(REVERSE),
 }
 """Estimators by the names that configurations use, and reverse mode."""

@@ -54,6 +54,7 @@ OPERATIONS = (
     "noise_response",
     "error_signal",
     "softmax_cross_entropy",
+    "traces",
     "weighted_cross_entropy",
 )
 """Every operation: a folder with one module for each of ``DEVICES``, whose launchers take the same parameters."""

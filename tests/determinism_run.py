@@ -19,9 +19,9 @@ import sys
 import numpy as np
 
 import fgnumba as fg
-from fgnumba.estimators import RECIPES
 from fgnumba.kernels.machine import work
 from fgnumba.model import plan, tasks
+from tests.recipes import GENERAL
 
 OPTIMIZERS = {
     "sgd": fg.SGD(1e-3),
@@ -82,8 +82,8 @@ def cases():
 
     A run of weight perturbation may name the kind of its directions, where these are not those of its recipe.
     """
-    found: list[tuple[str, ...]] = [(recipe, "sgd", network) for recipe in RECIPES for network in SMALL]
-    found += [(recipe, "adam", "residual") for recipe in RECIPES]
+    found: list[tuple[str, ...]] = [(recipe, "sgd", network) for recipe in GENERAL for network in SMALL]
+    found += [(recipe, "adam", "residual") for recipe in GENERAL]
     found += [("weight-perturbation", optimizer, "residual") for optimizer in OPTIMIZERS]
     found += [("activity", optimizer, "perceptron") for optimizer in OPTIMIZERS]
     directions = ("rademacher", "gaussian")
@@ -93,14 +93,14 @@ def cases():
 
 def large_cases():
     """Return the large runs by name, with the optimisers of the recipes."""
-    found = [(name, recipe.optimizer, network) for name, recipe in RECIPES.items() for network in LARGE]
+    found = [(name, recipe.optimizer, network) for name, recipe in GENERAL.items() for network in LARGE]
     return {" ".join(case): case for case in found}
 
 
 def compared():
     """Return the runs whose losses are compared from processor to processor, by name."""
     recipes = ("weight-perturbation", "orthogonal", "spsa", "activity", "local-feedback")
-    found = [(recipe, RECIPES[recipe].optimizer, network) for recipe in recipes for network in SMALL]
+    found = [(recipe, GENERAL[recipe].optimizer, network) for recipe in recipes for network in SMALL]
     return {" ".join(case): case for case in found}
 
 
@@ -110,8 +110,8 @@ def trained(recipe, optimizer, network, direction=None, steps=STEPS, seed=7):
     model = NETWORKS[network]()
     x = rng.standard_normal((batch, *model.input_shape)).astype(np.float32)
     y = rng.integers(0, model.outputs, batch)
-    takes = RECIPES[recipe].takes
-    estimator = RECIPES[recipe].build(recipe, direction, 3 if "directions" in takes else None)
+    takes = GENERAL[recipe].takes
+    estimator = GENERAL[recipe].build(recipe, direction, 3 if "directions" in takes else None)
     trainer = fg.Trainer(model, estimator=estimator, optimizer=OPTIMIZERS[optimizer], seed=seed)
     return trainer, [trainer.step(x, y).loss for _ in range(steps)]
 

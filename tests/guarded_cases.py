@@ -12,13 +12,13 @@ import numpy as np
 
 import fgnumba as fg
 from fgnumba.bench import reverse
-from fgnumba.estimators import RECIPES
 from fgnumba.kernels import OPERATIONS
 from fgnumba.kernels.devices.device import CPU
 from fgnumba.kernels.emit import vector
 from fgnumba.kernels.rules.activations.rules import RULES
 from tests import functions_of_examples
 from tests.graph_cases import CONVOLUTIONS, WIRINGS
+from tests.recipes import GENERAL
 
 TALLEST = vector.instruction_set().max_rows
 DIRECTIONS = tuple(fg.directions.BY_NAME)
@@ -183,7 +183,7 @@ CASES["gradient of filtered"] = partial(exact, filtered, 5)
 
 SMALL = partial(dense, 13, 37, 5, "relu")
 
-for name, recipe in RECIPES.items():
+for name, recipe in GENERAL.items():
     for title, network, size in (("dense", SMALL, 7), ("images", mixed, 5), ("filtered", filtered, 5)):
         CASES[f"{name}, {title}"] = partial(
             trained, network, size, recipe.build(name, None, None), fg.Adam(1e-3, clip_norm=1.0)

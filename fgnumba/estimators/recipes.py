@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from fgnumba.errors import ConfigError
 from fgnumba.estimators.base import Estimator
-from fgnumba.validation import optional, real_number, store, whole_number
+from fgnumba.validation import flag, optional, real_number, store, whole_number
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,8 @@ class Recipe:
     epochs : int, optional
         The number of passes over the data after which more do not help, so that a run on small data has fewer steps.
         By default there is no limit.
+    recurrent : bool, optional
+        Whether the estimator trains recurrent models alone. By default False.
     evidence : str
         The evidence for the learning rates: what was searched, and with which result. By default there is none.
 
@@ -46,6 +48,7 @@ class Recipe:
     rates: Mapping[str, float] = field(default_factory=dict)
     steps: int | None = None
     epochs: int | None = None
+    recurrent: bool = False
     evidence: str = ""
 
     def __post_init__(self) -> None:
@@ -55,6 +58,7 @@ class Recipe:
             rates={name: real_number("rates", rate, above_zero=True) for name, rate in self.rates.items()},
             steps=optional(whole_number, "steps", self.steps),
             epochs=optional(whole_number, "epochs", self.epochs),
+            recurrent=flag("recurrent", self.recurrent),
         )
 
     def build(self, name: str, direction: str | None, directions: int | None) -> Estimator:

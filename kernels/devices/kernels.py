@@ -56,6 +56,7 @@ class Kernels:
     projection: "type[signatures.Projection]"
     rms_norm: "type[signatures.RmsNorm]"
     softmax_cross_entropy: "type[signatures.SoftmaxCrossEntropy]"
+    traces: "type[signatures.Traces]"
     weighted_cross_entropy: "type[signatures.WeightedCrossEntropy]"
 
     def __init__(self, device: str) -> None:

@@ -35,6 +35,7 @@ from fgnumba.kernels.ops.optimizer import cpu as optimizer
 from fgnumba.kernels.ops.projection import cpu as projection
 from fgnumba.kernels.ops.rms_norm import cpu as rms_norm
 from fgnumba.kernels.ops.softmax_cross_entropy import cpu as softmax_cross_entropy
+from fgnumba.kernels.ops.traces import cpu as traces
 from fgnumba.kernels.ops.weighted_cross_entropy import cpu as weighted_cross_entropy
 
 
@@ -177,6 +178,11 @@ class RmsNorm:
 class SoftmaxCrossEntropy:
     bind = staticmethod(softmax_cross_entropy.bind)
     bind_residual = staticmethod(softmax_cross_entropy.bind_residual)
+
+
+class Traces:
+    bind = staticmethod(traces.bind)
+    bind_turned = staticmethod(traces.bind_turned)
 
 
 class WeightedCrossEntropy:

@@ -142,11 +142,6 @@ def recurrence_steps(isa: InstructionSet, width: int, name: str) -> Callable[...
                 with loop(builder, "step", count, carry) as (t, carry, following):
                     n = block.count
                     state = [carry[part * n : (part + 1) * n] for part in range(parts)]
-                    for base, row in (
-                        *((moved(gates, g, group), gate_row) for g in range(gate_count)),
-                        *((moved(states, part, state_part), state_row) for part in range(parts)),
-                    ):
-                        block.prefetch_next(base, t, row)
                     opened = [block.load(moved(gates, g, group), t, gate_row) for g in range(gate_count)]
                     factors, immediates = formula(block, opened, state, fixed)
                     zero = block.same(0.0)

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from fgnumba.kernels.emit.vector import CACHE_LINE, InstructionSet
-from fgnumba.kernels.emit.vectors import I64, Vectors, index, loop, prefetch_line
+from fgnumba.kernels.emit.vector import InstructionSet
+from fgnumba.kernels.emit.vectors import Vectors, index, loop
 
 
 class UnitBlock:
@@ -35,13 +35,6 @@ class UnitBlock:
         stride = index(self.width) if stride is None else stride
         for value, at in zip(values, self._places(row, stride), strict=True):
             self.vectors.store(value, base, at)
-
-    def prefetch_next(self, base: Any, row: Any, stride: Any) -> None:
-        """Load the same columns of the block after this one into the second-level cache."""
-        at = self.builder.add(self.builder.mul(row, stride), index(self.width))
-        place = self.builder.ptrtoint(self.builder.gep(base, [self.builder.add(at, self.c)]), I64)
-        for line in range(0, self.count * self.vectors.lanes * 4, CACHE_LINE):
-            prefetch_line(self.builder, self.builder.add(place, index(line)), level=2)
 
     def same(self, value: float) -> list[Any]:
         return [self.vectors.type([value] * self.vectors.lanes)] * self.count

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 import fgnumba as fg
-from fgnumba.estimators import RECIPES
 from tests import tolerances
+from tests.recipes import GENERAL
 
 DRAWS = 2000
 
@@ -127,12 +127,12 @@ def test_tangents_that_do_not_fit(problem):
         fg.jvp(model, loss, x, y, {})
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", GENERAL)
 @pytest.mark.parametrize("value", [np.nan, np.inf, -1e300])
 def test_examples_that_are_not_finite_change_nothing(name, value):
     # tanh is 1 there, and the loss finite.
     model = fg.Sequential([fg.Dense(8, activation="tanh"), fg.Dense(3)], 5, seed=1)
-    trainer = fg.Trainer(model, estimator=RECIPES[name].build(name, None, None), optimizer=fg.SGD(1e-3))
+    trainer = fg.Trainer(model, estimator=GENERAL[name].build(name, None, None), optimizer=fg.SGD(1e-3))
     x, y = np.random.default_rng(0).standard_normal((4, 5)), np.arange(4) % 3
     before = {name: array.tobytes() for name, array in model.parameters().items()}
     wrong = x.copy()

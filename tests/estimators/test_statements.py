@@ -7,11 +7,12 @@ import pytest
 
 import fgnumba as fg
 from fgnumba.bench import reverse
-from fgnumba.estimators import RECIPES, Estimator, recipe
+from fgnumba.estimators import Estimator, recipe
 from fgnumba.estimators.zeroth import Differences
 from fgnumba.kernels.machine.compile import compiled_count, on_compile
 from fgnumba.testing import check_estimator
 from tests import tolerances
+from tests.recipes import GENERAL
 
 LOSS = fg.SoftmaxCrossEntropy()
 
@@ -25,7 +26,7 @@ def problem():
     return model, rng.standard_normal((12, 32), np.float32), rng.integers(0, 32, 12)
 
 
-@pytest.mark.parametrize("name", sorted(RECIPES))
+@pytest.mark.parametrize("name", sorted(GENERAL))
 def test_an_estimator_keeps_its_word(name):
     # Coordinates are many enough that each is drawn some twenty times.
     directions, draws = (792, 80) if name == "coordinates" else (2, 600)
@@ -44,7 +45,7 @@ def test_an_estimator_keeps_its_word(name):
     assert estimator.unbiased or isinstance(estimator, Differences) or report.biased_entries
 
 
-@pytest.mark.parametrize("name", sorted(RECIPES))
+@pytest.mark.parametrize("name", sorted(GENERAL))
 def test_an_estimator_trains_from_its_recipe(name):
     found = recipe(name)
     estimator: Estimator = found.build(name, None, 16 if "directions" in found.takes else None)
@@ -61,7 +62,7 @@ def test_an_estimator_trains_from_its_recipe(name):
     assert found.evidence or found.learning_rate is None
 
 
-@pytest.mark.parametrize("name", sorted(RECIPES))
+@pytest.mark.parametrize("name", sorted(GENERAL))
 def test_a_choice_that_there_is_not_is_refused(name):
     for option in {"direction", "directions"} - set(recipe(name).takes):
         given = {"direction": None, "directions": None, option: "rank1" if option == "direction" else 2}
@@ -76,7 +77,7 @@ def test_an_unknown_estimator_is_refused():
         recipe("feedbak")
 
 
-@pytest.mark.parametrize("name", sorted(RECIPES))
+@pytest.mark.parametrize("name", sorted(GENERAL))
 def test_a_second_step_compiles_nothing_and_allocates_nothing(name):
     found = recipe(name)
     model, x, y = problem()

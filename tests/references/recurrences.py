@@ -89,7 +89,7 @@ def real_time(kind, parameters, x, state, signals, traces=None):
         traces |= {name: np.zeros((batch, len(a), units), dtype) for name, a in own.items()}
     else:
         traces = {name: array.copy() for name, array in traces.items()}
-    gradients = {name: 0.0 for name in traces}
+    gradients = dict.fromkeys(traces, 0.0)
     for t in range(length):
         factor, immediate, own = derivatives(kind, parameters, np.moveaxis(gates[:, t], 1, 0), before[:, t])
         own = {name: np.stack(a, 1) for name, a in own.items()}

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 import fgnumba as fg
-from fgnumba.estimators import RECIPES
 from fgnumba.kernels.emit import vector
 from tests import determinism_run as runs
 from tests import processors, tolerances
 from tests.places import ROOT
+from tests.recipes import GENERAL
 
 THREADS = ["1", "2", "5"]
 
@@ -72,7 +72,7 @@ def test_steps_of_large_networks_do_not_depend_on_threads():
 def test_every_recipe_and_every_family_of_optimisers_is_run():
     cases = runs.cases().values()
     assert {(recipe, network) for recipe, _, network, *_ in cases} == {
-        (r, n) for r in RECIPES for n in runs.SMALL
+        (r, n) for r in GENERAL for n in runs.SMALL
     }
     assert {type(runs.OPTIMIZERS[optimizer]) for _, optimizer, *_ in cases} == set(
         fg.optimizers.OPTIMIZERS.values()
@@ -92,7 +92,7 @@ def test_digests_differ_where_runs_do():
 @pytest.mark.skipif(len(vector.executable()) < 2, reason="this machine executes one instruction set")
 @pytest.mark.parametrize("network", runs.SMALL)
 @pytest.mark.parametrize(
-    ("recipe", "direction"), [*((recipe, None) for recipe in RECIPES), ("weight-perturbation", "gaussian")]
+    ("recipe", "direction"), [*((recipe, None) for recipe in GENERAL), ("weight-perturbation", "gaussian")]
 )
 def test_instruction_sets_take_the_same_steps(recipe, direction, network, monkeypatch):
     """Hold the sets that this machine executes to the same bits.
@@ -103,7 +103,7 @@ def test_instruction_sets_take_the_same_steps(recipe, direction, network, monkey
     found = set()
     for name in vector.executable():
         monkeypatch.setenv(vector.OVERRIDE, name)
-        trainer, losses = runs.trained(recipe, RECIPES[recipe].optimizer, network, direction, steps=20)
+        trainer, losses = runs.trained(recipe, GENERAL[recipe].optimizer, network, direction, steps=20)
         found.add(runs.digest(trainer, losses))
     assert len(found) == 1
 

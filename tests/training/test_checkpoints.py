@@ -14,10 +14,10 @@ from safetensors.numpy import load_file
 
 import fgnumba as fg
 from fgnumba.errors import ConfigError, RunError
-from fgnumba.estimators import RECIPES
 from fgnumba.storage import checkpoint_file
 from fgnumba.storage.checkpoint_file import CheckpointFile
 from fgnumba.training.state import snapshot
+from tests.recipes import GENERAL
 
 STEPS, EVERY, RECORDS = 24, 5, 7
 OPTIMIZERS = {
@@ -55,7 +55,7 @@ def residual():
 
 
 def trainer(estimator="weight-perturbation", optimizer="sgd", model=dense, seed=5):
-    built = RECIPES[estimator].build(estimator, None, None)
+    built = GENERAL[estimator].build(estimator, None, None)
     return fg.Trainer(model(), estimator=built, optimizer=OPTIMIZERS[optimizer](), seed=seed)
 
 
@@ -101,7 +101,7 @@ def steps_on_disk(folder):
 
 
 COMBINATIONS = [
-    *((name, "adam", dense) for name in RECIPES),
+    *((name, "adam", dense) for name in GENERAL),
     *(("feedback", name, dense) for name in OPTIMIZERS),
     *(("weight-perturbation", name, dense) for name in OPTIMIZERS),
     *((name, "sgd", residual) for name in ("weight-perturbation", "local-feedback", "control-variate")),

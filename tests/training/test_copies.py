@@ -13,10 +13,11 @@ import pytest
 
 import fgnumba as fg
 from fgnumba.bench import reverse
-from fgnumba.estimators import RECIPES, recipe
+from fgnumba.estimators import recipe
 from fgnumba.training.callbacks import EarlyStopping
+from tests.recipes import GENERAL
 
-ESTIMATORS = tuple(RECIPES)
+ESTIMATORS = tuple(GENERAL)
 OPTIMIZERS = {
     "sgd": lambda: fg.SGD(1e-3),
     "momentum": lambda: fg.SGD(1e-3, momentum=0.9),

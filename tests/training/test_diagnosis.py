@@ -9,7 +9,8 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 import fgnumba as fg
-from fgnumba.estimators import RECIPES, recipe
+from fgnumba.estimators import recipe
+from tests.recipes import GENERAL
 from tests.references import graph_reference
 
 MOST = float(np.finfo(np.float32).max)
@@ -87,7 +88,7 @@ def drawn(model, direction, count, seed=0):
 
 
 @pytest.mark.parametrize("batch", BATCHES)
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", GENERAL)
 def test_every_estimator_names_the_layer_whose_primal_overflows(name, batch):
     model = averaging(3, scaled=1)
     found = diverged(model, *ones(batch, 4), estimator=recipe(name).build(name, None, None)).diagnosis
@@ -99,7 +100,7 @@ def test_every_estimator_names_the_layer_whose_primal_overflows(name, batch):
 
 
 @pytest.mark.parametrize("batch", BATCHES)
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", GENERAL)
 def test_every_estimator_names_the_parameter_that_is_not_finite(name, batch):
     model = averaging(3)
     parameters = model.parameters()
@@ -125,7 +126,7 @@ def silent(device="cpu"):
 
 
 @pytest.mark.parametrize("batch", BATCHES)
-@pytest.mark.parametrize("name", [n for n in RECIPES if n not in ("spsa", "coordinates", "hybrid")])
+@pytest.mark.parametrize("name", [n for n in GENERAL if n not in ("spsa", "coordinates", "hybrid")])
 def test_every_estimator_with_tangents_names_the_layer_whose_tangent_overflows(name, batch):
     found = diverged(
         silent(), *ones(batch, 3), estimator=recipe(name).build(name, None, None), seed=3

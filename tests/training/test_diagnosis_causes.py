@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 import fgnumba as fg
-from fgnumba.estimators import RECIPES, recipe
+from fgnumba.estimators import recipe
 from fgnumba.training import steps
+from tests.recipes import GENERAL
 from tests.training.test_diagnosis import BATCHES, averaging, diverged, drawn, ones
 
 
@@ -100,7 +101,7 @@ def state(trainer):
 
 
 @pytest.mark.parametrize("optimizer", [fg.SGD(0.01), fg.SGD(0.01, momentum=0.5), fg.Adam(0.01)])
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", GENERAL)
 def test_nothing_is_touched(name, optimizer, monkeypatch):
     diagnose = steps.diagnose
     seen: list[fg.Diagnosis | None] = []

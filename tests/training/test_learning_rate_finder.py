@@ -8,8 +8,8 @@ import pytest
 import fgnumba as fg
 from fgnumba.callbacks import LearningRateFinder
 from fgnumba.errors import ConfigError
-from fgnumba.estimators import RECIPES
 from fgnumba.optimizers.base import Optimizer
+from tests.recipes import GENERAL
 from tests.tolerances_rates import LOG_RATIO, RATE, RUNNING_MEAN
 from tests.training.test_copies import OPTIMIZERS, bits, blobs, trained, trainer_of
 
@@ -35,7 +35,7 @@ def test_a_suggestion_trains():
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", GENERAL)
 def test_every_estimator_and_optimiser(name, optimizer):
     trainer = trainer_of(name, optimizer)
     trained(trainer, 3)

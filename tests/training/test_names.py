@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 import fgnumba as fg
-from fgnumba.estimators import RECIPES, recipe
+from fgnumba.estimators import recipe
 from fgnumba.optimizers import OPTIMIZERS
 from fgnumba.training.defaults import default_learning_rate
+from tests.recipes import GENERAL
 
 X = np.random.default_rng(0).standard_normal((8, 5)).astype(np.float32)
 Y = np.arange(8) % 3
@@ -23,7 +24,7 @@ def parameters(**given):
     return {name: array.tobytes() for name, array in trainer.model.parameters().items()}
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", GENERAL)
 def test_an_estimator_by_name_is_its_recipes(name):
     by_name = parameters(estimator=name, optimizer=fg.SGD(1e-3))
     assert by_name == parameters(estimator=recipe(name).make(), optimizer=fg.SGD(1e-3))
@@ -31,7 +32,7 @@ def test_an_estimator_by_name_is_its_recipes(name):
 
 @pytest.mark.parametrize("name", [name for name in OPTIMIZERS if name != "frank-wolfe"])
 def test_an_optimizer_by_name_takes_the_rate_that_was_searched(name):
-    rate = RECIPES["feedback"].learning_rate
+    rate = GENERAL["feedback"].learning_rate
     assert rate is not None
     expected = parameters(estimator="feedback", optimizer=OPTIMIZERS[name](rate))
     assert parameters(estimator="feedback", optimizer=name) == expected

@@ -34,9 +34,5 @@ def trace_shapes(
     width = BLOCK_SYMBOLS if symbols else BLOCK_NUMBERS
     blocks = round_up(units, BLOCK_NUMBERS) // width
     parts, gates = PARTS[recurrence], GATES[recurrence]
-    rows = {
-        name: parts if name in ("nu", "theta") else gates for name in PARAMETERS[recurrence]
-    }
-    return {
-        name: (blocks, batch, count, width) for name, count in {"weight": gates * inputs, **rows}.items()
-    }
+    rows = {name: parts if name in ("nu", "theta") else gates for name in PARAMETERS[recurrence]}
+    return {name: (blocks, batch, count, width) for name, count in {"weight": gates * inputs, **rows}.items()}

@@ -2,11 +2,12 @@
 
     E_t = D_t E_(t-1) + a_t x_t        G = Σ_t d_t E_t        for every weight; x_t = 1 for what is added to each step
 
-D_t = ∂c_t/∂c_(t-1) and a_t, the immediate derivative, follow from gates and states (``emit.recurrence``); d_t = ∂f/∂c_t. A
-unit's state depends on its own column of weights alone, so that E has the size of the weights for each stream.
+D_t = ∂c_t/∂c_(t-1) and a_t, the immediate derivative, follow from gates and states (``emit.recurrence``), and
+d_t = ∂f/∂c_t. A unit's state depends on its own column of weights alone, so that E has the size of the weights for each
+stream.
 
-Steps are taken n at a time. Within such a window, p_(t'+1) is the product of the factors after step t', and λ_(t'+1) sums
-d_t times the products since t'. Then, with p_0 and λ_0 of what came in before,
+Steps are taken n at a time. Within such a window, p_(t'+1) is the product of the factors after step t', and λ_(t'+1)
+sums d_t times the products since t'. Then, with p_0 and λ_0 of what came in before,
 
     G += λ_0 E + Σ_t' a_t' x_t' λ_(t'+1)        E ← p_0 E + Σ_t' a_t' x_t' p_(t'+1)
 
@@ -43,7 +44,7 @@ from fgnumba.kernels.machine.arguments import filled, lay_out, record
 from fgnumba.kernels.machine.compile import kernel
 from fgnumba.kernels.machine.memory import address, round_up
 from fgnumba.kernels.machine.program import Operation
-from fgnumba.kernels.machine.work import ELEMENT_WORK, heights, split, tile_count, tile_rows
+from fgnumba.kernels.machine.work import ELEMENT_WORK, PARTS_A_THREAD, heights, split, tile_count, tile_rows
 from fgnumba.kernels.ops.example_panels.cpu import transpose
 from fgnumba.kernels.ops.traces import (
     BLOCK_NUMBERS,
@@ -58,6 +59,9 @@ from fgnumba.kernels.ops.traces.constants import constants_of
 from fgnumba.kernels.shared.product.register_tiles import LAST, ONE_SEGMENT, TILE_KINDS, tile_table
 from fgnumba.validation.launcher import launcher
 
+CHUNK = 64
+"""The number of steps, a multiple of the windows, whose gates are brought to the second-level cache at a time."""
+
 _OWN = 2
 """The most parameters beside the weight."""
 
@@ -68,7 +72,17 @@ _ARGUMENTS = record(
     *("gates", "gate_row", "first", "first_row", "signals", "signal_part"),
     *("weight_traces", "weight_gradient", "turned"),
     *(f"{name}{i}" for i in range(_OWN) for name in ("own", "traces", "gradient")),
-    *("at_constants", "at_rows", "at_products", "at_sums", "at_scaled", "tiles", "tallest", "offsets"),
+    *(
+        "at_constants",
+        "at_rows",
+        "at_products",
+        "at_sums",
+        "at_scaled",
+        "at_gathered",
+        "tiles",
+        "tallest",
+        "offsets",
+    ),
 )
 
 
@@ -138,6 +152,7 @@ def bind(
     window = min(window, round_up(length, STARTS))
     parts, gate_count = PARTS[recurrence], GATES[recurrence]
     panels, blocks = round_up(units, PANEL) // PANEL, traces["weight"].shape[0]
+    sharing = min(blocks, PARTS_A_THREAD * threads) if threads > 1 else 1
     values, memory = operands(x=x, y=y)
     constant_count, immediate_count = FORMULAS[recurrence][3:]
     rows = (window + 1) * width * 4
@@ -148,6 +163,7 @@ def bind(
             ("at_products", parts * rows),
             ("at_sums", parts * rows),
             ("at_scaled", 0 if symbols else rows),
+            ("at_gathered", -(-blocks // sharing) * CHUNK * (gate_count + parts) * width * 4),
         ]
     )
     own: dict[str, int] = {}
@@ -200,7 +216,7 @@ def bind(
             "traces",
             _entry(isa, recurrence, bool(symbols)),
             filled(_ARGUMENTS, fields),
-            min(blocks, max(1, threads * 4)) if threads > 1 else 1,
+            sharing,
             scratch_bytes=end,
             multiply_adds=products,
             **memory,
@@ -237,7 +253,9 @@ def _entry(isa: InstructionSet, recurrence: str, symbols: bool) -> int:
         return a.own1, a.traces1, a.gradient1
 
     @register_jitable
-    def carry_window(a: Any, n: int, steps_padded: int, block: int, b: int, t0: int) -> None:
+    def carry_window(
+        a: Any, n: int, steps_padded: int, block: int, first_block: int, b: int, t0: int, chunk: int
+    ) -> None:
         """Take the traces of one block of one stream through a window of n steps."""
         unit = block * width
         panel, lane = unit // PANEL, unit % PANEL
@@ -245,14 +263,17 @@ def _entry(isa: InstructionSet, recurrence: str, symbols: bool) -> int:
         rows, products, sums = a.scratch + a.at_rows, a.scratch + a.at_products, a.scratch + a.at_sums
         immediates = rows + 2 * parts * apart * 4
         at = b * a.length + t0
-        states = a.y + (b * a.y_image + t0 * a.y_row + unit) * 4
-        before, before_part = states - a.y_row * 4, a.units
+        each = (gate_count + parts) * width
+        gates = a.scratch + a.at_gathered + ((block - first_block) * CHUNK + t0 - chunk) * each * 4
+        states = gates + gate_count * row_bytes
+        before, before_part = states - each * 4, width
+        if t0 == chunk and t0 > 0:
+            before, before_part = a.y + (b * a.y_image + (t0 - 1) * a.y_row + unit) * 4, a.units
         if t0 == 0:
             before, before_part = a.first + (b * a.first_row + unit) * 4, a.panels * PANEL
         signals = a.signals + (panel * (a.signal_part // a.panels) + at * PANEL + lane) * 4
         steps(
-            *(n, a.carried, a.gates + (at * a.gate_row + unit) * 4, a.panels * PANEL, a.gate_row),
-            *(before, before_part, states, a.units, a.y_row),
+            *(n, a.carried, gates, width, each, before, before_part, states, width, each),
             *(signals, a.signal_part, PANEL, a.scratch + a.at_constants, rows, apart),
         )
         if steps_padded > n:
@@ -285,6 +306,26 @@ def _entry(isa: InstructionSet, recurrence: str, symbols: bool) -> int:
             scatter(a, n, b, t0, weight, gradient, gate_apart, immediates, products, sums, apart)
         else:
             add_products(a, n, b, t0, weight, gradient, gate_apart, immediates, products, sums, apart)
+
+    @register_jitable
+    def gather(a: Any, b: int, t0: int, n: int, begin: int, end: int) -> None:
+        """Copy gates and states of n steps of a stream, row by row, to where each block has its own side by side."""
+        for t in range(n):
+            at = b * a.length + t0 + t
+            for k in range(gate_count + parts):
+                source = a.gates + (at * a.gate_row + k * a.panels * PANEL) * 4
+                if k >= gate_count:
+                    source = a.y + (b * a.y_image + (t0 + t) * a.y_row + (k - gate_count) * a.units) * 4
+                row = carray(pointer(source + begin * row_bytes, np.float32), (end - begin) * width)
+                for block in range(end - begin):
+                    out = (
+                        a.scratch
+                        + a.at_gathered
+                        + ((block * CHUNK + t) * (gate_count + parts) + k) * row_bytes
+                    )
+                    to = carray(pointer(out, np.float32), width)
+                    for lane in range(width):
+                        to[lane] = row[block * width + lane]
 
     @register_jitable
     def carry_complex_own(e: int, out: int, products: int, sums: int, apart: int) -> None:
@@ -405,13 +446,16 @@ def _entry(isa: InstructionSet, recurrence: str, symbols: bool) -> int:
         for block in range(begin, end):
             clear(a, block)
         for b in range(a.batch):
-            for block in range(begin, end):
-                write_constants(
-                    a.own0, a.own1, block * width, a.panels * PANEL, width, a.scratch + a.at_constants
-                )
-                for t0 in range(0, a.length, a.window):
-                    n = min(a.window, a.length - t0)
-                    carry_window(a, n, (n + STARTS - 1) // STARTS * STARTS, block, b, t0)
+            for chunk in range(0, a.length, CHUNK):
+                rest = min(CHUNK, a.length - chunk)
+                gather(a, b, chunk, rest, begin, end)
+                for block in range(begin, end):
+                    write_constants(
+                        a.own0, a.own1, block * width, a.panels * PANEL, width, a.scratch + a.at_constants
+                    )
+                    for t0 in range(chunk, chunk + rest, a.window):
+                        n = min(a.window, chunk + rest - t0)
+                        carry_window(a, n, (n + STARTS - 1) // STARTS * STARTS, block, begin, b, t0, chunk)
 
     kind = "symbols" if symbols else "numbers"
     return kernel(f"traces-{recurrence}-{kind}-{isa.name}", traces, 3)
@@ -456,3 +500,59 @@ def _turn(arguments: int, part: int, parts: int) -> None:
         x = a.x + (b * a.x_image + t0 * a.x_row) * 4
         out = a.turned + i * a.inputs * a.window * 4
         call(a.transpose, (min(a.window, a.length - t0), a.inputs, x, a.x_row, out, a.window))
+
+
+_TURNED = record("weight", "rows", "weight_panels", "first", "units", "turned", "turned_rows", "transpose")
+
+
+@launcher
+def bind_turned(
+    isa: InstructionSet,
+    threads: int,
+    *,
+    weight: npt.NDArray[np.float32],
+    first: int,
+    units: int,
+    turned: npt.NDArray[np.float32],
+) -> Operation:
+    """Bind the transposition of some rows of a packed weight, so that its product takes errors back to states.
+
+    Parameters
+    ----------
+    isa : InstructionSet
+        The instruction set to bind for.
+    threads : int
+        Number of threads that may share the work.
+    weight : array, (panels, K, PANEL) float32
+        The packed weight (K, N) of a readout.
+    first, units : int
+        The first of its rows that are read, and their number H.
+    turned : array, (ceil(H / PANEL), N rounded up to panels, PANEL) float32
+        Written: the transposed rows (N, H), packed. Its padding of units must be zeros, and stays as it is.
+
+    Notes
+    -----
+    Cost: reads and writes each element once.
+    """
+    fields = {
+        "weight": address(weight),
+        "rows": weight.shape[1],
+        "weight_panels": weight.shape[0],
+        "first": first,
+        "units": units,
+        "turned": address(turned),
+        "turned_rows": turned.shape[1],
+        "transpose": transpose(isa),
+    }
+    return Operation(
+        "turned", kernel("traces-turned", _turned, 3), filled(_TURNED, fields), keeps=(weight, turned)
+    )
+
+
+def _turned(arguments: int, part: int, parts: int) -> None:
+    a = carray(pointer(arguments, _TURNED), 1)[0]
+    for unit in range(0, a.units, PANEL):
+        for panel in range(a.weight_panels):
+            source = a.weight + (panel * a.rows + a.first + unit) * PANEL * 4
+            out = a.turned + (unit * a.turned_rows + panel * PANEL * PANEL) * 4
+            call(a.transpose, (min(PANEL, a.units - unit), PANEL, source, PANEL, out, PANEL))
