@@ -24,7 +24,7 @@ class RealTimeRecurrentLearning(Estimator):
         E_t = D_t E_(t-1) + a_t x_t        ∂f/∂w = Σ_t d_t E_t        D_t = ∂c_t/∂c_(t-1), d_t = ∂f/∂c_t
 
     A trace E is kept for each weight of a recurrent layer and each stream. Nothing of the past is kept beside it, so
-    that memory does not grow with the length of a stream, and a gradient reaches back to the beginning of the stream. The layers
+    that memory does not grow with the length of a stream, and a gradient reaches back to its beginning. The layers
     are those in which a unit's state depends on its own weights alone: ElementwiseLSTM, MinGRU, LinearRecurrentUnit.
     One Dense without activation at the end reads their states; its gradient and the d_t are computed in closed form.
 
