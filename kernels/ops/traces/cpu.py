@@ -18,25 +18,12 @@ Sources: R. J. Williams, D. Zipser, Neural Computation 1 (1989); K. Irie et al.,
 """
 
 from functools import cache
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from numba import carray
-from numba.extending import register_jitable
 
-from fgnumba.kernels.emit import (
-    FORMULAS,
-    STARTS,
-    call,
-    carried_rows,
-    one_row,
-    pointer,
-    recurrence_steps,
-    summed_row,
-    weighed_rows,
-    window_products,
-)
+from fgnumba.kernels.emit import FORMULAS, STARTS, call, pointer
 from fgnumba.kernels.emit.vector import PANEL, InstructionSet
 from fgnumba.kernels.layout import images
 from fgnumba.kernels.layout.images import Images, operands
@@ -44,7 +31,7 @@ from fgnumba.kernels.machine.arguments import filled, lay_out, record
 from fgnumba.kernels.machine.compile import kernel
 from fgnumba.kernels.machine.memory import address, round_up
 from fgnumba.kernels.machine.program import Operation
-from fgnumba.kernels.machine.work import ELEMENT_WORK, PARTS_A_THREAD, heights, split, tile_count, tile_rows
+from fgnumba.kernels.machine.work import ELEMENT_WORK, PARTS_A_THREAD, heights, split
 from fgnumba.kernels.ops.example_panels.cpu import transpose
 from fgnumba.kernels.ops.traces import (
     BLOCK_NUMBERS,
@@ -56,11 +43,9 @@ from fgnumba.kernels.ops.traces import (
     WINDOW_SYMBOLS,
 )
 from fgnumba.kernels.ops.traces.constants import constants_of
-from fgnumba.kernels.shared.product.register_tiles import LAST, ONE_SEGMENT, TILE_KINDS, tile_table
+from fgnumba.kernels.ops.traces.window import CHUNK, Form, carrier, clearer, gatherer
+from fgnumba.kernels.shared.product.register_tiles import ONE_SEGMENT, tile_table
 from fgnumba.validation.launcher import launcher
-
-CHUNK = 64
-"""The number of steps, a multiple of the windows, whose gates are brought to the second-level cache at a time."""
 
 _OWN = 2
 """The most parameters beside the weight."""
@@ -227,235 +212,33 @@ def bind(
 
 @cache
 def _entry(isa: InstructionSet, recurrence: str, symbols: bool) -> int:
-    width = BLOCK_SYMBOLS if symbols else BLOCK_NUMBERS
-    parts, gate_count, own_count = PARTS[recurrence], GATES[recurrence], len(PARAMETERS[recurrence])
-    is_complex = parts == 2
-    own_rows = 1 if parts == 2 or recurrence == "linear" else gate_count
-    # The first immediate derivatives of each parameter beside the weight.
-    own_first = {
-        "elementwise_lstm": (2, 0),
-        "min_gru": (0, 0),
-        "linear": (1, 0),
-        "complex_linear": (2, 4),
-    }[recurrence]
-    steps = recurrence_steps(isa, width, recurrence)
-    multiply = window_products(isa, width, parts)
-    carry = carried_rows(isa, width, parts)
-    carry_own = carried_rows(isa, width, 1)
-    add_symbol, add_all = one_row(isa, width), summed_row(isa, width, parts)
-    weigh, write_constants = weighed_rows(isa, width), constants_of(recurrence)
-    row_bytes = width * 4
+    form = Form(isa, recurrence, symbols)
+    width, state_parts = form.width, form.parts
+    clear, gather, carry = clearer(form), gatherer(form), carrier(form)
+    write_constants = constants_of(recurrence)
 
-    @register_jitable
-    def own_parameter(a: Any, i: int) -> tuple[int, int, int]:
-        if i == 0:
-            return a.own0, a.traces0, a.gradient0
-        return a.own1, a.traces1, a.gradient1
-
-    @register_jitable
-    def carry_window(
-        a: Any, n: int, steps_padded: int, block: int, first_block: int, b: int, t0: int, chunk: int
-    ) -> None:
-        """Take the traces of one block of one stream through a window of n steps."""
-        unit = block * width
-        panel, lane = unit // PANEL, unit % PANEL
-        apart = (a.window + 1) * width
-        rows, products, sums = a.scratch + a.at_rows, a.scratch + a.at_products, a.scratch + a.at_sums
-        immediates = rows + 2 * parts * apart * 4
-        at = b * a.length + t0
-        each = (gate_count + parts) * width
-        gates = a.scratch + a.at_gathered + ((block - first_block) * CHUNK + t0 - chunk) * each * 4
-        states = gates + gate_count * row_bytes
-        before, before_part = states - each * 4, width
-        if t0 == chunk and t0 > 0:
-            before, before_part = a.y + (b * a.y_image + (t0 - 1) * a.y_row + unit) * 4, a.units
-        if t0 == 0:
-            before, before_part = a.first + (b * a.first_row + unit) * 4, a.panels * PANEL
-        signals = a.signals + (panel * (a.signal_part // a.panels) + at * PANEL + lane) * 4
-        steps(
-            *(n, a.carried, gates, width, each, before, before_part, states, width, each),
-            *(signals, a.signal_part, PANEL, a.scratch + a.at_constants, rows, apart),
-        )
-        if steps_padded > n:
-            pad(a, n, steps_padded, apart)
-        multiply(steps_padded, rows, rows + parts * apart * 4, apart, products, sums)
-        weight = a.weight_traces + (block * a.batch + b) * gate_count * a.inputs * row_bytes
-        gate_apart = a.panels * a.inputs * PANEL
-        gradient = a.weight_gradient + (panel * a.inputs * PANEL + lane) * 4
-        if is_complex:
-            carry(a.inputs, weight, a.inputs * width, gradient, gate_apart, products, sums, apart)
-        else:
-            for g in range(gate_count):
-                e = weight + g * a.inputs * row_bytes
-                carry(a.inputs, e, 0, gradient + g * gate_apart * 4, 0, products, sums, apart)
-        for i in range(own_count):
-            _, own_traces, own_gradient = own_parameter(a, i)
-            e = own_traces + (block * a.batch + b) * own_rows * parts * row_bytes
-            for r in range(own_rows):
-                out = own_gradient + (r * a.panels * PANEL + unit) * 4
-                at_immediate = immediates + (own_first[i] + r) * apart * 4
-                if is_complex:
-                    carry_complex_own(e, out, products, sums, apart)
-                else:
-                    carry_own(1, e + r * row_bytes, 0, out, 0, products, sums, apart)
-                add_all(
-                    *(n, e + r * row_bytes, width, out, at_immediate),
-                    *(products + row_bytes, sums + row_bytes, apart),
-                )
-        if symbols:
-            scatter(a, n, b, t0, weight, gradient, gate_apart, immediates, products, sums, apart)
-        else:
-            add_products(a, n, b, t0, weight, gradient, gate_apart, immediates, products, sums, apart)
-
-    @register_jitable
-    def gather(a: Any, b: int, t0: int, n: int, begin: int, end: int) -> None:
-        """Copy gates and states of n steps of a stream, row by row, to where each block has its own side by side."""
-        for t in range(n):
-            at = b * a.length + t0 + t
-            for k in range(gate_count + parts):
-                source = a.gates + (at * a.gate_row + k * a.panels * PANEL) * 4
-                if k >= gate_count:
-                    source = a.y + (b * a.y_image + (t0 + t) * a.y_row + (k - gate_count) * a.units) * 4
-                row = carray(pointer(source + begin * row_bytes, np.float32), (end - begin) * width)
-                for block in range(end - begin):
-                    out = (
-                        a.scratch
-                        + a.at_gathered
-                        + ((block * CHUNK + t) * (gate_count + parts) + k) * row_bytes
-                    )
-                    to = carray(pointer(out, np.float32), width)
-                    for lane in range(width):
-                        to[lane] = row[block * width + lane]
-
-    @register_jitable
-    def carry_complex_own(e: int, out: int, products: int, sums: int, apart: int) -> None:
-        """Carry the trace of a real parameter of a complex recurrence: G += Re(λ E), E ← p E."""
-        traces = carray(pointer(e, np.float32), (2, width))
-        g = carray(pointer(out, np.float32), width)
-        p = carray(pointer(products, np.float32), apart + width)
-        total = carray(pointer(sums, np.float32), apart + width)
-        for lane in range(width):
-            real, imaginary = traces[0, lane], traces[1, lane]
-            g[lane] += total[lane] * real - total[apart + lane] * imaginary
-            traces[0, lane] = p[lane] * real - p[apart + lane] * imaginary
-            traces[1, lane] = p[lane] * imaginary + p[apart + lane] * real
-
-    @register_jitable
-    def pad(a: Any, n: int, end: int, apart: int) -> None:
-        """Fill a window up with steps that change nothing: factors of 1, and no signals."""
-        rows = carray(pointer(a.scratch + a.at_rows, np.float32), 2 * parts * apart)
-        for part in range(parts):
-            for k in range(n * width, end * width):
-                rows[part * apart + k] = np.float32(1 - part)
-                rows[(parts + part) * apart + k + width] = np.float32(0)
-
-    @register_jitable
-    def scatter(
-        a: Any,
-        n: int,
-        b: int,
-        t0: int,
-        weight: int,
-        gradient: int,
-        gate_apart: int,
-        immediates: int,
-        products: int,
-        sums: int,
-        apart: int,
-    ) -> None:
-        """Add each step's immediate derivative to the rows of its symbol."""
-        given = carray(pointer(a.x + (b * a.x_image + t0) * 4, np.float32), n)
-        for t in range(n):
-            if not (given[t] >= np.float32(0) and given[t] < np.float32(a.inputs)):
-                continue
-            symbol = np.int64(given[t])
-            for g in range(gate_count):
-                part = g if is_complex else 0
-                to_traces = immediates + ((0 if is_complex else g) * apart + t * width) * 4
-                to_gradient = immediates + (g * apart + t * width) * 4
-                row = (part * apart + (t + 1) * width) * 4
-                add_symbol(
-                    *(weight + (g * a.inputs + symbol) * row_bytes,),
-                    *(gradient + (g * gate_apart + symbol * PANEL) * 4,),
-                    *(to_traces, products + row, to_gradient, sums + row),
-                )
-
-    @register_jitable
-    def add_products(
-        a: Any,
-        n: int,
-        b: int,
-        t0: int,
-        weight: int,
-        gradient: int,
-        gate_apart: int,
-        immediates: int,
-        products: int,
-        sums: int,
-        apart: int,
-    ) -> None:
-        """Add the products of the window's inputs with a p and a λ."""
-        scaled = a.scratch + a.at_scaled
-        windows = (a.length + a.window - 1) // a.window
-        x = a.turned + (b * windows + t0 // a.window) * a.inputs * a.window * 4
-        for g in range(gate_count):
-            part = (g if is_complex else 0) * apart * 4 + row_bytes
-            weigh(n, immediates + (0 if is_complex else g) * apart * 4, products + part, scaled)
-            multiply_rows(a, n, x, scaled, weight + g * a.inputs * row_bytes)
-            weigh(n, immediates + g * apart * 4, sums + part, scaled)
-            multiply_rows(a, n, x, scaled, gradient + g * gate_apart * 4)
-
-    @register_jitable
-    def multiply_rows(a: Any, n: int, x: int, scaled: int, out: int) -> None:
-        addresses = carray(pointer(a.tiles, np.int64), TILE_KINDS * (a.tallest + 1))
-        count = tile_count(a.inputs, a.tallest)
-        row = 0
-        for tile in range(count):
-            height = tile_rows(a.inputs, count, tile)
-            entry, left = addresses[TILE_KINDS * height + LAST], x + row * a.window * 4
-            call(
-                entry,
-                (1, a.offsets, n, left, 0, a.window, scaled, 0, 0, 0, out + row * PANEL * 4, 1),
-            )
-            row += height
-
-    @register_jitable
-    def clear(a: Any, block: int) -> None:
-        unit = block * width
-        for g in range(gate_count):
-            at = a.weight_gradient + ((g * a.panels + unit // PANEL) * a.inputs * PANEL + unit % PANEL) * 4
-            rows = carray(pointer(at, np.float32), a.inputs * PANEL)
-            for k in range(a.inputs):
-                for lane in range(width):
-                    rows[k * PANEL + lane] = np.float32(0)
-        for i in range(own_count):
-            for r in range(own_rows):
-                at = own_parameter(a, i)[2] + (r * a.panels * PANEL + unit) * 4
-                row = carray(pointer(at, np.float32), width)
-                for lane in range(width):
-                    row[lane] = np.float32(0)
-
-    def traces(arguments: int, part: int, parts_in_all: int) -> None:
+    def traces(arguments: int, part: int, parts: int) -> None:
         a = carray(pointer(arguments, _ARGUMENTS), 1)[0]
-        begin, end = split(a.panels * PANEL // width, parts_in_all, part)
+        begin, end = split(a.panels * PANEL // width, parts, part)
         apart = (a.window + 1) * width
-        rows = carray(pointer(a.scratch + a.at_rows, np.float32), 2 * parts * apart)
-        for p in range(parts):
+        rows = carray(pointer(a.scratch + a.at_rows, np.float32), 2 * state_parts * apart)
+        for p in range(state_parts):
             for lane in range(width):
-                rows[(parts + p) * apart + lane] = np.float32(0)
+                # The signal of the step before a window's first one.
+                rows[(state_parts + p) * apart + lane] = np.float32(0)
         for block in range(begin, end):
             clear(a, block)
+        constants = a.scratch + a.at_constants
         for b in range(a.batch):
             for chunk in range(0, a.length, CHUNK):
                 rest = min(CHUNK, a.length - chunk)
                 gather(a, b, chunk, rest, begin, end)
                 for block in range(begin, end):
-                    write_constants(
-                        a.own0, a.own1, block * width, a.panels * PANEL, width, a.scratch + a.at_constants
-                    )
+                    write_constants(a.own0, a.own1, block * width, a.panels * PANEL, width, constants)
                     for t0 in range(chunk, chunk + rest, a.window):
                         n = min(a.window, chunk + rest - t0)
-                        carry_window(a, n, (n + STARTS - 1) // STARTS * STARTS, block, begin, b, t0, chunk)
+                        padded = (n + STARTS - 1) // STARTS * STARTS
+                        carry(a, n, padded, block, begin, b, t0, chunk)
 
     kind = "symbols" if symbols else "numbers"
     return kernel(f"traces-{recurrence}-{kind}-{isa.name}", traces, 3)
