@@ -17,7 +17,7 @@ from fgnumba.kernels.emit.traces import (
     STARTS,
     carried_rows,
     one_row,
-    summed_row,
+    summed_rows,
     weighed_rows,
     window_products,
 )
@@ -39,7 +39,7 @@ __all__ = [
     "product_tile",
     "recurrence_steps",
     "separable",
-    "summed_row",
+    "summed_rows",
     "tangent_rows",
     "transpose_block",
     "weighed_rows",

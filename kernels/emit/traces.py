@@ -210,57 +210,78 @@ def one_row(isa: InstructionSet, width: int) -> Callable[..., None]:
 
 
 @cache
-def summed_row(isa: InstructionSet, width: int, parts: int) -> Callable[..., None]:
-    """Return a Numba intrinsic for the row of a parameter that each step has: G += Σ a λ, E += Σ a p over a window.
+def summed_rows(isa: InstructionSet, width: int, parts: int, rows: int) -> Callable[..., None]:
+    """Return a Numba intrinsic for parameters that each step has: G += Σ a λ, E += Σ a p over a window.
 
     Complex: a, λ, p and E are complex, and G += Σ Re(a λ).
 
-    It takes ``(count, trace, apart, gradient, immediates, products, sums, set)``, all int64: the number of steps; the
-    addresses of E and G, and elements to E's imaginary part; the addresses of the rows a, p and λ, and elements to
-    their imaginary parts.
+    It takes ``(count, traces, gradients, gradient_apart, immediates, products, sums, set)``, all int64: the number of
+    steps; the addresses of the rows E, which lie side by side, and G, and elements from one of those to the next; the
+    addresses of a, p and λ, and elements from one set of rows to the next (the parts of p and λ, and every a).
+
+    Parameters
+    ----------
+    isa : InstructionSet
+        The instruction set whose vectors are used.
+    width : int
+        The number of units of the block.
+    parts : int
+        1 for real factors, 2 for complex ones.
+    rows : int
+        The number of parameters, whose sums are independent of each other.
     """
 
     @intrinsic
-    def row(typingctx, count, trace, apart, gradient, immediates, products, sums, part):  # type: ignore[no-untyped-def]
+    def summed(typingctx, count, traces, gradients, gradient_apart, immediates, products, sums, part):  # type: ignore[no-untyped-def]
         signature = types.void(*(types.int64,) * 8)
 
         def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-            count, trace, apart, gradient, immediates, products, sums, part = args
-            trace, gradient, *rows = (
-                builder.inttoptr(p, F32.as_pointer()) for p in (trace, gradient, immediates, products, sums)
+            count, traces, gradients, gradient_apart, immediates, products, sums, part = args
+            traces, gradients, *sets = (
+                builder.inttoptr(p, F32.as_pointer()) for p in (traces, gradients, immediates, products, sums)
             )
             block = UnitBlock(isa, builder, width, 2)
 
             def of(base: Any, k: int, distance: Any) -> Any:
                 return builder.gep(base, [builder.mul(index(k), distance)])
 
+            def places() -> list[Any]:
+                """Return where the sums of all parameters are kept: first all E, then all G."""
+                own = [of(traces, k, index(width)) for k in range(rows * parts)]
+                return own + [of(gradients, r, gradient_apart) for r in range(rows)]
+
+            def advance(
+                e: list[Any], g: Any, a: list[Any], p: list[Any], total: list[Any]
+            ) -> tuple[Any, Any]:
+                if parts == 1:
+                    return [block.fma(a[0], p[0], e[0])], block.fma(a[0], total[0], g)
+                moved = [
+                    [builder.fadd(x, y) for x, y in zip(*both, strict=True)]
+                    for both in zip(e, block.complex_product(a, p), strict=True)
+                ]
+                return moved, block.minus_product(a[1], total[1], block.fma(a[0], total[0], g))
+
             with block.columns() as (number, _, _):
                 block.enter(number)
-                begun = [block.load(of(trace, k, apart), index(0)) for k in range(parts)]
-                begun.append(block.load(gradient, index(0)))
                 n = block.count
-                flat = [value for number in begun for value in number]
-                with loop(builder, "step", count, flat) as (t, carry, following):
-                    *e, g = [carry[i * n : (i + 1) * n] for i in range(parts + 1)]
-                    a, p, total = ([block.load(of(base, k, part), t) for k in range(parts)] for base in rows)
-                    if parts == 1:
-                        e, g = [block.fma(a[0], p[0], e[0])], block.fma(a[0], total[0], g)
-                    else:
-                        product = block.complex_product(a, p)
-                        e = [
-                            [builder.fadd(x, y) for x, y in zip(*both, strict=True)]
-                            for both in zip(e, product, strict=True)
-                        ]
-                        g = block.minus_product(a[1], total[1], block.fma(a[0], total[0], g))
-                    following += [value for number in (*e, g) for value in number]
-                for k in range(parts):
-                    block.store(following[k * n : (k + 1) * n], of(trace, k, apart), index(0))
-                block.store(following[parts * n :], gradient, index(0))
+                begun = [value for base in places() for value in block.load(base, index(0))]
+                with loop(builder, "step", count, begun) as (t, carry, following):
+                    now = [carry[i * n : (i + 1) * n] for i in range(rows * (parts + 1))]
+                    p, total = ([block.load(of(base, k, part), t) for k in range(parts)] for base in sets[1:])
+                    all_e, all_g = [], []
+                    for r in range(rows):
+                        a = [block.load(of(sets[0], r * parts + k, part), t) for k in range(parts)]
+                        e, g = advance(now[r * parts : (r + 1) * parts], now[rows * parts + r], a, p, total)
+                        all_e += e
+                        all_g.append(g)
+                    following += [value for number in (*all_e, *all_g) for value in number]
+                for i, base in enumerate(places()):
+                    block.store(following[i * n : (i + 1) * n], base, index(0))
             return context.get_dummy_value()
 
         return signature, codegen
 
-    return row
+    return summed
 
 
 @cache

@@ -168,14 +168,17 @@ def test_a_symbol_that_is_none_adds_nothing():
         assert np.isfinite(again).all()
 
 
-@pytest.mark.parametrize("name", [name for name in executable() if name != executable()[0]])
-def test_instruction_sets_agree(name):
-    for kind, symbols in (("elementwise_lstm", True), ("complex_linear", False)):
-        widest = Traces(kind, 2, 13, 5, 33, symbols)
-        x, signals = widest.draw()
-        found, _ = widest.run(x, widest.start(), signals)
-        narrow = Traces(kind, 2, 13, 5, 33, symbols, instruction_set(name))
-        assert_close(narrow.run(x, narrow.start(), signals)[0], found)
+@pytest.mark.parametrize(
+    ("name", "kind", "symbols"), [("avx2", "elementwise_lstm", True), ("generic", "complex_linear", False)]
+)
+def test_instruction_sets_agree(name, kind, symbols):
+    if name not in executable():
+        pytest.skip(f"this processor has no {name}")
+    widest = Traces(kind, 2, 13, 5, 33, symbols)
+    x, signals = widest.draw()
+    found, _ = widest.run(x, widest.start(), signals)
+    narrow = Traces(kind, 2, 13, 5, 33, symbols, instruction_set(name))
+    assert_close(narrow.run(x, narrow.start(), signals)[0], found)
 
 
 def test_results_do_not_depend_on_the_number_of_parts():

@@ -19,7 +19,7 @@ from fgnumba.kernels.emit import (
     one_row,
     pointer,
     recurrence_steps,
-    summed_row,
+    summed_rows,
     weighed_rows,
     window_products,
 )
@@ -177,7 +177,7 @@ def _own_carrier(form: Form) -> Callable[..., None]:
     """Return a function that carries the traces of the parameters beside the weight."""
     width, parts, own_rows, own_count = form.width, form.parts, form.own_rows, form.own
     is_complex, own_first = parts == 2, _OWN_FIRST[form.recurrence]
-    carry, add = carried_rows(form.isa, width, 1), summed_row(form.isa, width, parts)
+    carry, add = carried_rows(form.isa, width, 1), summed_rows(form.isa, width, parts, own_rows)
 
     @register_jitable
     def carry_complex(e: int, out: int, products: int, sums: int, apart: int) -> None:
@@ -197,15 +197,15 @@ def _own_carrier(form: Form) -> Callable[..., None]:
         apart = (a.window + 1) * width
         for i in range(own_count):
             traces, gradient = own_parameter(a, i)
-            for r in range(own_rows):
-                e = traces + ((block * a.batch + b) * own_rows * parts + r) * width * 4
-                out = gradient + (r * a.panels * PANEL + block * width) * 4
-                immediate = a.scratch + a.at_rows + (2 * parts + own_first[i] + r) * apart * 4
-                if is_complex:
-                    carry_complex(e, out, products, sums, apart)
-                else:
-                    carry(1, e, 0, out, 0, products, sums, apart)
-                add(n, e, width, out, immediate, products + width * 4, sums + width * 4, apart)
+            e = traces + (block * a.batch + b) * own_rows * parts * width * 4
+            out, out_apart = gradient + block * width * 4, a.panels * PANEL
+            immediates = a.scratch + a.at_rows + (2 * parts + own_first[i]) * apart * 4
+            if is_complex:
+                carry_complex(e, out, products, sums, apart)
+            else:
+                for r in range(own_rows):
+                    carry(1, e + r * width * 4, 0, out + r * out_apart * 4, 0, products, sums, apart)
+            add(n, e, out, out_apart, immediates, products + width * 4, sums + width * 4, apart)
 
     return carry_own
 
