@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     )
     from fgnumba.estimators.activity import Feedback, LocalLosses
     from fgnumba.estimators.activity.estimator import ActivityPerturbation
+    from fgnumba.estimators.recurrent.estimator import RealTimeRecurrentLearning
     from fgnumba.estimators.weight import WeightPerturbation
     from fgnumba.estimators.zeroth import SPSA, CoordinateDifferences, HybridDifferences
     from fgnumba.functions.calls import derivative, gradient, hessian, hvp, jacobian, taylor
@@ -104,6 +105,7 @@ _NAMES = {
     ),
     "estimators.activity.settings": ("Feedback", "LocalLosses"),
     "estimators.activity.estimator": ("ActivityPerturbation",),
+    "estimators.recurrent.estimator": ("RealTimeRecurrentLearning",),
     "estimators.weight": ("WeightPerturbation",),
     "estimators.zeroth": ("SPSA", "CoordinateDifferences", "HybridDifferences"),
     "training.evaluation": ("Evaluation", "evaluate"),
@@ -186,6 +188,7 @@ __all__ = [
     "Node",
     "PhysicsLoss",
     "RMSNorm",
+    "RealTimeRecurrentLearning",
     "Record",
     "RunError",
     "Sequential",

@@ -7,7 +7,8 @@ import numpy as np
 import numpy.typing as npt
 
 from fgnumba.errors import ConfigError, DeviceError, shown
-from fgnumba.estimators.base import Estimate, Estimator, Recipe, Setting
+from fgnumba.estimators.base import Estimate, Estimator, Setting
+from fgnumba.estimators.recipes import Recipe
 from fgnumba.estimators.recurrent.layout import analyzed
 from fgnumba.estimators.recurrent.plan import RecurrentPlan
 from fgnumba.layers.parameters import Parameter
@@ -29,7 +30,8 @@ class RealTimeRecurrentLearning(Estimator):
     One Dense without activation at the end reads their states; its gradient and the d_t are computed in closed form.
 
     A batch is one window of L positions of B streams: example b of a step goes on where example b of the step before
-    ended. States and traces are carried over, as arrays of the trainer's state, so that checkpoints have them. A trace
+    ended (with ``Trainer(carry_states=False)`` each begins anew, with states and traces of zeros). States and traces
+    are carried over, as arrays of the trainer's state, so that checkpoints have them. A trace
     sums derivatives at the parameters with which each of its steps was made. With fixed parameters the gradient of
     every window is therefore exact, whatever the lengths of the windows before it. After an update, older terms are
     those of older parameters, as the state itself is: they differ by what the updates changed, and fade as the state
@@ -75,6 +77,9 @@ class RealTimeRecurrentLearning(Estimator):
     traces: bool = True
 
     name: ClassVar[str] = "real-time-recurrent-learning"
+    carries_states: ClassVar[bool] = True
+    streams: ClassVar[bool] = True
+    # If an activation saturates, an infinite example leaves the loss finite but makes the traces NaN.
     needs_finite_batches: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
@@ -133,15 +138,6 @@ class RecurrentEstimate(Estimate):
                 "a model with device='cpu' is required"
             )
 
-        def memory(name: str, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
-            kept = setting.state.arrays.get(name)
-            if kept is not None and kept.shape != shape:
-                raise ConfigError(
-                    f"batch of {setting.batch} streams: the states and traces so far are those of "
-                    f"{kept.shape[1]}; the same number of streams in every step is required"
-                )
-            return setting.state.array(name, shape)
-
         self._plan = RecurrentPlan(
             model,
             layout,
@@ -150,7 +146,8 @@ class RecurrentEstimate(Estimate):
             setting.stream.array,
             heads=setting.state.parameters,
             carried=estimator.traces,
-            memory=memory,
+            states=setting.states if setting.carry else None,
+            memory=setting.state.array,
             target=setting.gradient,
             after=lambda plan: setting.updates(plan.result),
         )

@@ -48,6 +48,9 @@ class RecurrentPlan(Bound):
         The parameters of layers' own heads, by name.
     carried : bool
         Whether traces are carried from step to step.
+    states : mapping of int to array, or None
+        The states (1, B, S) that are carried from step to step, by the number of the layer, with the traces. None:
+        each step begins with states and traces of zeros.
     memory : callable
         A function that returns an array that lives from step to step, given its name and shape.
     target : callable
@@ -73,12 +76,14 @@ class RecurrentPlan(Bound):
         *,
         heads: Mapping[str, Parameter],
         carried: bool,
+        states: Mapping[int, npt.NDArray[np.float32]] | None,
         memory: Memory,
         target: Target,
         after: Callable[["RecurrentPlan"], Sequence[Operation]],
     ) -> None:
         self.device, self._model, self._layout, self._batch = model.processor, model, layout, batch
         self._stream, self._target, self._carried = stream, target, carried
+        self._streams, self._memory = states, memory
         self._nbytes = 0
         self.outcome = Outcome(self.device, 0)
         self.result = self.outcome.result
@@ -89,16 +94,17 @@ class RecurrentPlan(Bound):
         self._images = self._place(layout)
         self._gates: dict[Step, Any] = {}
         self._states: dict[Step, tuple[Any, Any]] = {}
-        first = self._forward(memory)
+        first = self._forward()
         z = self._images[layout.result].memory[0]
         first += loss.bind(
             self.device, z[None], model.outputs, self.targets.array, self.result, self.outcome.values
         )
-        second = self._told(layout.readout, loss, z, memory)
+        second = self._told(layout.readout, loss, z)
         for traced in layout.traced:
             if traced.column is None:
-                second += self._told_by_head(traced, loss, heads, memory)
-        kept = [self._copied(work, state) for state, work in self._states.values()]
+                second += self._told_by_head(traced, loss, heads)
+        carried_on = self._states.values() if states is not None else ()
+        kept = [self._copied(work, state) for state, work in carried_on]
         self._programs = [
             self.device.program(first),
             self.device.program([*second, *after(self), *kept]),
@@ -129,7 +135,7 @@ class RecurrentPlan(Bound):
             images[value] = Images.of_batch(array, value.shape, by_position=value.by_position)
         return images
 
-    def _forward(self, memory: Memory) -> list[Operation]:
+    def _forward(self) -> list[Operation]:
         """Return the operations of the forward pass, which leave the states at its end beside those at its start."""
         operations: list[Operation] = []
         traced = {layer.step: layer for layer in self._layout.traced}
@@ -153,8 +159,10 @@ class RecurrentPlan(Bound):
                 operations += step.layer.bind(site)
                 continue
             width = step.layer.state_width(step.shapes)
-            state = memory(f"state.{traced[step].name}", (1, self._batch, width))
             work = self._zeros(1, self._batch, width)
+            state = (
+                self._streams[step.index] if self._streams is not None else self._zeros(1, self._batch, width)
+            )
             self._states[step] = state, work
             bound, self._gates[step] = step.layer.bind_kept(replace(site, state=work))
             self._nbytes += self._gates[step].nbytes
@@ -171,7 +179,7 @@ class RecurrentPlan(Bound):
             y=Images.of_batch(target, shape),
         )
 
-    def _told(self, readout: Step, loss: Loss, z: Any, memory: Memory) -> list[Operation]:
+    def _told(self, readout: Step, loss: Loss, z: Any) -> list[Operation]:
         """Return the operations by which the readout learns, and the layers that it reads."""
         parameters = self._model.layer_parameters(readout.index)
         weight = parameters["weight"]
@@ -179,12 +187,10 @@ class RecurrentPlan(Bound):
         operations += self._outer(weight, self._images[readout.inputs[0]].by_rows(), delta)
         for traced in self._layout.traced:
             if traced.column is not None:
-                operations += self._trained(traced, weight, traced.column, delta, memory)
+                operations += self._trained(traced, weight, traced.column, delta)
         return operations
 
-    def _told_by_head(
-        self, traced: Traced, loss: Loss, heads: Mapping[str, Parameter], memory: Memory
-    ) -> list[Operation]:
+    def _told_by_head(self, traced: Traced, loss: Loss, heads: Mapping[str, Parameter]) -> list[Operation]:
         """Return the operations by which a layer's own head learns, and the layer from it."""
         weight, bias = heads[f"{traced.head}.weight"], heads[f"{traced.head}.bias"]
         z = self._zeros(1, self._rows, leading(self._model.outputs))
@@ -204,7 +210,7 @@ class RecurrentPlan(Bound):
             forward,
             *operations,
             *self._outer(weight, x, delta),
-            *self._trained(traced, weight, 0, delta, memory),
+            *self._trained(traced, weight, 0, delta),
         ]
 
     def _error(self, loss: Loss, z: Any, bias: Parameter | None) -> tuple[Any, list[Operation]]:
@@ -248,9 +254,7 @@ class RecurrentPlan(Bound):
             ),
         ]
 
-    def _trained(
-        self, traced: Traced, weight: Parameter, column: int, delta: Any, memory: Memory
-    ) -> list[Operation]:
+    def _trained(self, traced: Traced, weight: Parameter, column: int, delta: Any) -> list[Operation]:
         """Return the operations that carry a layer's traces through the window, and leave its gradients."""
         step, layer, device = traced.step, traced.layer, self.device
         parameters = self._model.layer_parameters(step.index)
@@ -288,6 +292,12 @@ class RecurrentPlan(Bound):
         shapes = trace_shapes(
             traced.recurrence, self._batch, layer.units, parameters["weight"].shape[0], bool(symbols)
         )
+        traces = {
+            name: self._zeros(*shape)
+            if self._streams is None
+            else self._memory(f"trace.{parameters[name].name}.{self._batch}", shape)
+            for name, shape in shapes.items()
+        }
         return operations + device.kernels.traces.bind(
             device.isa,
             device.threads,
@@ -301,9 +311,10 @@ class RecurrentPlan(Bound):
             first=self._states[step][0][0],
             signals=signals,
             parameters={name: parameters[name].packed for name in shapes},
-            traces={name: memory(f"trace.{parameters[name].name}", shape) for name, shape in shapes.items()},
+            traces=traces,
             gradients={name: self._target(parameters[name].name) for name in shapes},
             carried=self._carried,
+            fresh=self._streams is None,
         )
 
     @property

@@ -43,7 +43,7 @@ from fgnumba.kernels.ops.traces import (
     WINDOW_SYMBOLS,
 )
 from fgnumba.kernels.ops.traces.constants import constants_of
-from fgnumba.kernels.ops.traces.window import CHUNK, Form, carrier, clearer, gatherer
+from fgnumba.kernels.ops.traces.window import CHUNK, Form, carrier, clearer, forgetter, gatherer
 from fgnumba.kernels.shared.product.register_tiles import ONE_SEGMENT, tile_table
 from fgnumba.validation.launcher import launcher
 
@@ -53,7 +53,7 @@ _OWN = 2
 _ARGUMENTS = record(
     *images.fields("x"),
     *images.fields("y"),
-    *("batch", "length", "units", "inputs", "panels", "window", "carried"),
+    *("batch", "length", "units", "inputs", "panels", "window", "carried", "fresh"),
     *("gates", "gate_row", "first", "first_row", "signals", "signal_part"),
     *("weight_traces", "weight_gradient", "turned"),
     *(f"{name}{i}" for i in range(_OWN) for name in ("own", "traces", "gradient")),
@@ -89,6 +89,7 @@ def bind(
     traces: dict[str, npt.NDArray[np.float32]],
     gradients: dict[str, npt.NDArray[np.float32]],
     carried: bool = True,
+    fresh: bool = False,
 ) -> list[Operation]:
     """Bind a window of the traces of one layer: L steps of B streams.
 
@@ -123,7 +124,9 @@ def bind(
     gradients : dict of str to array
         Written: the gradient of each parameter, packed.
     carried : bool
-        Whether traces are carried from step to step. If not, a gradient has the immediate derivatives alone.
+        Whether traces are carried from position to position. If not, a gradient has the immediate derivatives alone.
+    fresh : bool
+        Whether the traces before the first position are zeros, whatever `traces` hold. By default False.
 
     Notes
     -----
@@ -176,6 +179,7 @@ def bind(
         "panels": panels,
         "window": window,
         "carried": carried,
+        "fresh": fresh,
         "gates": address(gates),
         "gate_row": gates.shape[1],
         "first": address(first),
@@ -214,7 +218,8 @@ def bind(
 def _entry(isa: InstructionSet, recurrence: str, symbols: bool) -> int:
     form = Form(isa, recurrence, symbols)
     width, state_parts = form.width, form.parts
-    clear, gather, carry = clearer(form), gatherer(form), carrier(form)
+    clear, forget = clearer(form), forgetter(form)
+    gather, carry = gatherer(form), carrier(form)
     write_constants = constants_of(recurrence)
 
     def traces(arguments: int, part: int, parts: int) -> None:
@@ -234,6 +239,8 @@ def _entry(isa: InstructionSet, recurrence: str, symbols: bool) -> int:
                 rest = min(CHUNK, a.length - chunk)
                 gather(a, b, chunk, rest, begin, end)
                 for block in range(begin, end):
+                    if a.fresh and chunk == 0:
+                        forget(a, block, b)
                     write_constants(a.own0, a.own1, block * width, a.panels * PANEL, width, constants)
                     for t0 in range(chunk, chunk + rest, a.window):
                         n = min(a.window, chunk + rest - t0)

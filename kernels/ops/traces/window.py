@@ -24,6 +24,7 @@ from fgnumba.kernels.emit import (
     window_products,
 )
 from fgnumba.kernels.emit.vector import PANEL, InstructionSet
+from fgnumba.kernels.layout.geometry import clear
 from fgnumba.kernels.machine.work import tile_count, tile_rows
 from fgnumba.kernels.ops.traces import (
     BLOCK_NUMBERS,
@@ -313,7 +314,7 @@ def clearer(form: Form) -> Callable[..., None]:
     width, gate_count, own_count, own_rows = form.width, form.gates, form.own, form.own_rows
 
     @register_jitable
-    def clear(a: Any, block: int) -> None:
+    def clear_gradients(a: Any, block: int) -> None:
         unit = block * width
         for g in range(gate_count):
             at = (g * a.panels + unit // PANEL) * a.inputs * PANEL + unit % PANEL
@@ -328,4 +329,19 @@ def clearer(form: Form) -> Callable[..., None]:
                 for lane in range(width):
                     row[lane] = np.float32(0)
 
-    return clear
+    return clear_gradients
+
+
+def forgetter(form: Form) -> Callable[..., None]:
+    """Return a function that fills the traces of a block of one stream with zeros."""
+    size, own_size = form.gates * form.width, form.own_rows * form.parts * form.width
+    own_count = form.own
+
+    @register_jitable
+    def forget(a: Any, block: int, b: int) -> None:
+        at = block * a.batch + b
+        clear(a.weight_traces + at * a.inputs * size * 4, a.inputs * size)
+        for i in range(own_count):
+            clear(own_parameter(a, i)[0] + at * own_size * 4, own_size)
+
+    return forget
