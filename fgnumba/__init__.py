@@ -86,6 +86,7 @@ if TYPE_CHECKING:
     from fgnumba.training.checkpoints import Checkpoints
     from fgnumba.training.evaluation import Evaluation, evaluate
     from fgnumba.training.learning_rate_finder import find_learning_rate
+    from fgnumba.training.online import OnlineLearner
     from fgnumba.training.records import History, Record, StepResult
     from fgnumba.training.trainer import Trainer
 
@@ -110,6 +111,7 @@ _NAMES = {
     "estimators.zeroth": ("SPSA", "CoordinateDifferences", "HybridDifferences"),
     "training.evaluation": ("Evaluation", "evaluate"),
     "training.learning_rate_finder": ("find_learning_rate",),
+    "training.online": ("OnlineLearner",),
     # The module that lets compiled functions call them, too.
     "functions.compiled_calls": ("derivative", "gradient", "hessian", "hvp", "jacobian", "taylor"),
     "functions.differentiable": ("differentiable",),
@@ -186,6 +188,7 @@ __all__ = [
     "MinGRU",
     "Minimum",
     "Node",
+    "OnlineLearner",
     "PhysicsLoss",
     "RMSNorm",
     "RealTimeRecurrentLearning",

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from fgnumba.errors import ConfigError
 from fgnumba.kernels.devices.device import CPU, Device, Record, Staged
 from fgnumba.kernels.machine.interfaces import Operation
 from fgnumba.layers.losses import Loss
@@ -113,7 +114,23 @@ class Setting(Bound):
     def states(self) -> dict[int, npt.NDArray[np.float32]]:
         """The states that are carried from step to step, by the number of the layer; there may be none."""
         named = states_of(self.model, self.batch).items() if self.carry else ()
-        return {index: self.state.array(f"{name}.{self.batch}", shape) for index, (name, shape) in named}
+        return {index: self.kept_state(name, shape) for index, (name, shape) in named}
+
+    def kept_state(self, name: str, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
+        """Return the array of states or traces (·, B, ·) called `name`, which are those of B streams.
+
+        Raises
+        ------
+        ConfigError
+            If the steps so far were taken with another number of streams.
+        """
+        kept = self.state.arrays.get(name)
+        if kept is not None and kept.shape != shape:
+            raise ConfigError(
+                f"batch of {self.batch} streams: the states so far are those of {kept.shape[1]}; the same number of "
+                "streams in every step is required"
+            )
+        return self.state.array(name, shape)
 
     @property
     def plain(self) -> bool:

@@ -125,6 +125,7 @@ class Graph(SequenceModel):
         self.version = object()
         self.classes: tuple[Any, ...] | None = None
         self._lock = threading.RLock()
+        self._learner: Any = None
         self._own = frozenset((*vars(self), "_own")) - before
         _models.add(self)
 

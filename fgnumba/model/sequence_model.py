@@ -1,6 +1,7 @@
 """What models of sequences can do beside others: take sequences of other lengths, and streams that never end."""
 
-from typing import TYPE_CHECKING, cast
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, cast
 
 from fgnumba.errors import ConfigError, ShapeError
 from fgnumba.layers import Shape
@@ -16,6 +17,7 @@ class SequenceModel(Described):
     """The part of a model that is about sequences: a base of :class:`Graph`."""
 
     symbols: int | None
+    _learner: Any
 
     def _where(self, index: int) -> str:
         """Return the name of node `index` in messages."""
@@ -81,6 +83,61 @@ class SequenceModel(Described):
         (2, 5, 3)
         """
         return Stream(cast("Graph", self), batch)
+
+    def learn_one(self, x: Any, y: Any) -> Any:
+        """Take one position of a stream, and learn from it: a step of a learner with the default arguments.
+
+        The states of recurrent layers are carried from one position to the next, and so are the traces of real-time
+        recurrent learning. :class:`fgnumba.OnlineLearner` takes another loss, estimator or optimiser.
+
+        Parameters
+        ----------
+        x : array, (C,), or int
+            The position's numbers, or its symbol.
+        y : array, (N,), or int
+            The position's target: real numbers, or for a model of symbols the next symbol.
+
+        Returns
+        -------
+        StepResult
+            The loss before the step.
+
+        Raises
+        ------
+        ShapeError, DtypeError, DatasetError, DivergenceError, ConfigError
+            As for :meth:`fgnumba.OnlineLearner.learn_one`.
+
+        Examples
+        --------
+        >>> import fgnumba as fg
+        >>> model = fg.Sequential([fg.ElementwiseLSTM(32, symbols=3), fg.Dense(3)], (8,), device="cpu")
+        >>> for t in range(300):
+        ...     result = model.learn_one(t % 3, (t + 1) % 3)
+        >>> int(model.predict_one(0).argmax())
+        1
+        """
+        return self._online().learn_one(x, y)
+
+    def predict_one(self, x: Any) -> Any:
+        """Return the outputs (N,) at the next position of the stream of :meth:`learn_one`, which stays as it is.
+
+        Parameters
+        ----------
+        x : array, (C,), or int
+            The position's numbers, or its symbol.
+
+        Raises
+        ------
+        ShapeError, DtypeError, DatasetError, ConfigError
+            If `x` is nothing of this kind, or the model does not turn sequences into sequences.
+        """
+        return self._online().predict_one(x)
+
+    def _online(self) -> Any:
+        if self._learner is None:
+            # Training is above models, which must not import it; but this is where people look for it.
+            self._learner = import_module("fgnumba.training.online").learner_of(self)
+        return self._learner
 
     @property
     def takes_sequences(self) -> bool:
