@@ -70,6 +70,22 @@ def sequential(**given: Any) -> list[Any]:
     return [one.shapes, one.seed, *one.parameters().values()]
 
 
+def few_symbols(context: Any = 4) -> fg.datasets.TextDataset:
+    """Return a small text."""
+    alphabet = fg.datasets.Alphabet("abc")
+    symbols = alphabet.encode("abcab" * 6)
+    return fg.datasets.TextDataset("few", symbols[:25], symbols[25:], alphabet, context)
+
+
+def text_of(load: Any, **given: Any) -> list[Any]:
+    """Return the windows of a small file of text."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "few.txt")
+        path.write_text("abcab" * 6)
+        found = load(path, **given)
+        return [found.digest, found.x_train]
+
+
 def failed(check: Any) -> Any:
     """Return a function that calls a check with what it must refuse, and returns the message."""
 
@@ -217,6 +233,21 @@ CALLS: dict[str, Call] = {
     "datasets.dataset.Dataset.batches": Call(batches, {"batch_size": 5, "seed": 3, "first": 7}),
     "datasets.split.validation_split": Call(
         lambda **given: [fg.datasets.validation_split(DATA, **given).digest], {"fraction": 0.5, "seed": 3}
+    ),
+    "datasets.catalog.load": Call(lambda **given: text_of(fg.datasets.load, **given), {"context": 5}),
+    "datasets.texts.loading.text": Call(lambda **given: text_of(fg.datasets.text, **given), {"context": 5}),
+    "datasets.texts.dataset.TextDataset": Call(lambda **given: [few_symbols(**given).digest], {"context": 5}),
+    "datasets.texts.dataset.TextDataset.order": Call(
+        lambda **given: [few_symbols().order(**given)], {"seed": 3, "epoch": 5}
+    ),
+    "datasets.texts.dataset.TextDataset.first": Call(
+        lambda **given: few_symbols().first(**given), {"count": 2}
+    ),
+    "datasets.texts.dataset.TextDataset.until": Call(
+        lambda **given: [few_symbols().until(**given).digest], {"windows": 2}
+    ),
+    "datasets.texts.dataset.TextDataset.since": Call(
+        lambda **given: [few_symbols().since(**given)], {"windows": 2}
     ),
     "device.cuda": Call(cuda, {"graph": True}),
     "model.directions.Direction.scaled": Call(of_direction, {"factor": 0.5}),

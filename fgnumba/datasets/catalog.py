@@ -1,11 +1,11 @@
 """Load a data set by its name, or from a file or folder."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from importlib import resources
 from pathlib import Path
-from typing import overload
+from typing import Any, overload
 
 import numpy as np
 
@@ -16,7 +16,10 @@ from fgnumba.datasets.idx_folder import load_emnist_letters, load_idx_folder, na
 from fgnumba.datasets.npz import load_npz
 from fgnumba.datasets.tables import TableDataset, load_table
 from fgnumba.datasets.tables.reading import is_table
-from fgnumba.errors import DatasetError, did_you_mean, shown
+from fgnumba.datasets.texts import TextDataset, text
+from fgnumba.datasets.texts.alphabet import CHARACTERS
+from fgnumba.datasets.texts.loading import CONTEXT
+from fgnumba.errors import ConfigError, DatasetError, did_you_mean, shown
 from fgnumba.objects.code import DATASETS_GROUP, external, installed, is_code
 from fgnumba.validation.paths import expanded, path_of
 
@@ -30,7 +33,35 @@ def load(
     target: None = None,
     task: str | None = None,
     drop: str | Sequence[str] | None = None,
+    context: None = None,
+    symbols: None = None,
 ) -> Dataset: ...
+
+
+@overload
+def load(
+    name: str | os.PathLike[str],
+    data_dir: None = None,
+    target: None = None,
+    task: None = None,
+    drop: None = None,
+    *,
+    context: int,
+    symbols: str | None = None,
+) -> TextDataset: ...
+
+
+@overload
+def load(
+    name: str | os.PathLike[str],
+    data_dir: None = None,
+    target: None = None,
+    task: None = None,
+    drop: None = None,
+    context: int | None = None,
+    *,
+    symbols: str,
+) -> TextDataset: ...
 
 
 @overload
@@ -41,6 +72,8 @@ def load(
     target: str | Sequence[str],
     task: str | None = None,
     drop: str | Sequence[str] | None = None,
+    context: None = None,
+    symbols: None = None,
 ) -> TableDataset: ...
 
 
@@ -50,13 +83,15 @@ def load(
     target: str | Sequence[str] | None = None,
     task: str | None = None,
     drop: str | Sequence[str] | None = None,
+    context: int | None = None,
+    symbols: str | None = None,
 ) -> Dataset:
     """Load a data set by name, or from a path.
 
     Parameters
     ----------
     name : str or path
-        One of the names, or a path, of this table. Every example is float32.
+        One of the names, or a path, of this table. Every example is float32; those of a text are whole numbers.
 
         ======================= ==============================================================================
         ``"digits"``            embedded: 1,797 handwritten digits, (8, 8, 1) in [0, 1]; 1,438 train, 359 test
@@ -68,6 +103,7 @@ def load(
         a path to an ``.npz``   keys x_train, y_train, x_test, y_test; bytes above 127 are divided by 255
         a path to a folder      four IDX files, whose names end like MNIST's; or CIFAR-10's binary files
         a path to a table       with `target`: ``.csv``, ``.tsv``, ``.parquet``, or ``.npz`` of columns (n,)
+        a path to a text        ``.txt``, or with `context` or `symbols` any UTF-8 file: windows of its characters
         an entry point          ``fgnumba.datasets`` of an installed package: a :class:`Dataset`, or what returns one
         ======================= ==============================================================================
 
@@ -88,17 +124,22 @@ def load(
         (the default): text, flags and at most 20 different whole numbers are classes, and other numbers real targets.
     drop : str or sequence of str, optional
         The name of a column of a table that is not read, or several. None (the default): all columns are features.
+    context : int, optional
+        The number of symbols in a window of a text. None (the default): 64, or the data are no text.
+    symbols : str, optional
+        What the symbols of a text are: ``"characters"`` or ``"bytes"``. None (the default): characters, or the data
+        are no text.
 
     Returns
     -------
     Dataset
         The training part and the test part, checked. Of a table it is a :class:`TableDataset`, whose ``rules`` bring
-        other files to the same features.
+        other files to the same features; of a text a :class:`TextDataset`, as :func:`text` loads it.
 
     Raises
     ------
     ConfigError
-        If `target`, `task` or `drop` is impossible.
+        If `target`, `task`, `drop`, `context` or `symbols` is impossible.
     DatasetError
         If the name is unknown, or the data are missing, damaged, or hold impossible values.
 
@@ -115,6 +156,8 @@ def load(
     ((1438, 8, 8, 1), (359, 8, 8, 1), 10)
     """
     source = os.fsdecode(name)
+    if context is not None or symbols is not None:
+        return _text(source, {"data_dir": data_dir, "target": target, "drop": drop}, context, symbols)
     if is_external(source) and target is None and drop is None and data_dir is None:
         return _external(source)
     if source not in NAMES:
@@ -154,6 +197,20 @@ def is_external(name: str) -> bool:
     return not is_path and name in installed(DATASETS_GROUP)
 
 
+def _text(source: str, others: Mapping[str, Any], context: int | None, symbols: str | None) -> TextDataset:
+    """Return the text in a file, after checking that nothing is asked for that a text does not have."""
+    for other, value in others.items():
+        if value is not None:
+            raise ConfigError(
+                f"{other} is {shown(value)} beside context or symbols, which are those of a text"
+            )
+    if source in NAMES and not os.path.lexists(source):
+        raise DatasetError(f"context and symbols apply to texts; {source!r} is a data set of images")
+    if not os.path.lexists(expanded(source, "data", DatasetError)):
+        raise DatasetError(f"{source}: no such file")
+    return text(source, CONTEXT if context is None else context, CHARACTERS if symbols is None else symbols)
+
+
 def _external(name: str) -> Dataset:
     found = external("data", name, DATASETS_GROUP)
     if callable(found) and not isinstance(found, Dataset):
@@ -184,6 +241,8 @@ def _reader(source: str) -> Callable[[str], Dataset]:
         return lambda _: load_cifar(path, path.name)
     if names_a_prefix(path):
         return lambda _: load_idx_folder(path, path.name)
+    if source.lower().endswith(".txt") and os.path.exists(source):
+        return text
     if is_table(source) and os.path.exists(source):
         raise DatasetError(
             f"{source}: a table: target, the name of the column that is to be predicted, is required (--target)"

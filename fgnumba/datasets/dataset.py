@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -57,6 +57,9 @@ class Dataset:
     >>> dataset.input_shape
     (4,)
     """
+
+    streamed: ClassVar[bool] = False
+    """Whether the examples follow one another, so that a recurrent model goes on from each to the next."""
 
     name: str
     x_train: np.ndarray = field(repr=False)

@@ -1,4 +1,7 @@
-"""Hold out a part of the training examples for validation. Every class keeps its share in both parts."""
+"""Hold out a part of the training examples for validation. Every class keeps its share in both parts.
+
+A text is cut by position: what is held out is its end.
+"""
 
 from dataclasses import replace
 from typing import NamedTuple
@@ -6,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fgnumba.datasets.dataset import MAX_SEED, Dataset
+from fgnumba.datasets.texts import TextDataset
 from fgnumba.errors import ConfigError, DatasetError, shown
 from fgnumba.validation import as_float, whole_number
 
@@ -17,9 +21,9 @@ class Split(NamedTuple):
     ----------
     training : Dataset
         The data set without the examples that are held out. Its test part is unchanged.
-    x : ndarray, (n, K) or (n, H, W, C) float32
-        The examples that are held out.
-    y : ndarray, (n,) int64 or (n, N) float32
+    x : ndarray, (n, K) or (n, H, W, C) float32; of a text (N,) uint8 or uint16
+        The examples that are held out; of a text its last symbols as one stream.
+    y : ndarray, (n,) int64 or (n, N) float32; of a text (N,) uint8 or uint16
         The targets of the examples that are held out.
     """
 
@@ -67,6 +71,10 @@ def cut(dataset: Dataset, held: np.ndarray) -> Split:
     held : ndarray, (n,) bool
         True for each example that is held out, as :func:`judges` returns it.
     """
+    if isinstance(dataset, TextDataset):
+        kept = len(held) - int(held.sum())
+        rest = dataset.since(kept)
+        return Split(dataset.until(kept), rest[:-1], rest[1:])
     x, y = dataset.x_train, dataset.y_train
     return Split(replace(dataset, x_train=x[~held], y_train=y[~held]), x[held], y[held])
 
@@ -85,6 +93,8 @@ def judges(dataset: Dataset, fraction: float, seed: int) -> np.ndarray:
         raise ConfigError(
             f"seed is {shown(seed)}; a whole number, 0 or above and below 2**64, is required"
         ) from None
+    if isinstance(dataset, TextDataset):
+        return _last(dataset, share)
     strata = dataset.y_train if dataset.classes is not None else np.zeros(len(dataset.y_train), np.int64)
     held = held_out(strata, share, number)
     if not held.any():
@@ -93,6 +103,18 @@ def judges(dataset: Dataset, fraction: float, seed: int) -> np.ndarray:
             "a larger fraction or data set is required"
         )
     return held
+
+
+def _last(dataset: TextDataset, share: float) -> np.ndarray:
+    """Return a mask of the windows of a text, True for the last ones, which are held out."""
+    windows = len(dataset.x_train)
+    count = round(share * windows)
+    if not 0 < count < windows:
+        raise DatasetError(
+            f"{dataset.name}: {share} of {windows} windows of {dataset.context} symbols leave none to "
+            f"{'train' if count else 'validate'} on; a longer text, or a shorter context, is required"
+        )
+    return np.arange(windows) >= windows - count
 
 
 def validation_split(dataset: Dataset, fraction: float, seed: int) -> Dataset:
@@ -130,6 +152,8 @@ def validation_split(dataset: Dataset, fraction: float, seed: int) -> Dataset:
     (1078, 360)
     """
     training, x, y = split(dataset, fraction, seed)
+    if isinstance(training, TextDataset):
+        return training.tested_on(f"{dataset.name}-validation", np.append(x, y[-1:]))
     return replace(training, name=f"{dataset.name}-validation", x_test=x, y_test=y)
 
 
