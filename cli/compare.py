@@ -43,12 +43,15 @@ DEFAULT = "feedback,local-feedback,activity-layerwise,weight-perturbation,revers
     "data",
     "data_dir",
     "drop",
+    "symbols",
+    "context",
     "loss",
     "direction",
     "directions",
     "optimizer",
     "learning_rate",
     "decay",
+    "schedule",
 )
 @click.option(
     "--column",

@@ -11,13 +11,15 @@ from pathlib import Path
 import click
 from click.shell_completion import CompletionItem
 
-MODELS = ("logreg", "mlp", "cnn", "resnet")
+MODELS = ("logreg", "mlp", "cnn", "resnet", "char-lstm")
 DATA = ("digits", "mnist", "fashion-mnist", "kmnist", "emnist-letters", "cifar-10")
 ESTIMATORS = (
     *("feedback", "local-feedback", "local", "fdfa", "activity", "activity-layerwise"),
     *("activity-feedback", "activity-layerwise-feedback", "weight-perturbation", "orthogonal", "projected"),
     *("control-variate", "spsa", "coordinates", "hybrid", "rtrl"),
 )
+SYMBOLS = ("characters", "bytes")
+SCHEDULES = ("exponential", "cosine")
 LOSSES = ("cross-entropy", "mse", "huber", "bce")
 DIRECTIONS = ("rank1", "orthogonal", "rademacher", "gaussian")
 OPTIMIZERS = ("sgd", "adam", "adamw", "frank-wolfe")

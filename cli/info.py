@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 IMAGE, CLASSES, BATCH = (28, 28, 1), 10, 64
 """The input shape, number of classes and batch size that the plan of a model is shown for."""
+WINDOW, SYMBOLS, STREAMS = (64,), 65, 32
+"""The same of a model that reads a text: a window, the number of different symbols, and the number of streams."""
 
 EXTRAS = (
     *("scikit-learn", "pandas", "polars", "pyarrow", "narwhals", "torch", "jax", "onnx", "onnxruntime"),
@@ -42,7 +44,7 @@ EXTRAS = (
     "--model",
     shell_complete=completion.names(completion.MODELS, or_file=True),
     metavar="NAME|FILE.toml",
-    help="Also print the plan of this model (logreg, mlp, cnn, resnet, or a TOML file): each operation of a "
+    help="Also print the plan of this model (logreg, mlp, cnn, resnet, char-lstm, or a TOML file): each operation of a "
     "step, its shape, its buffers and its number of multiply-adds.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print all of it as one JSON object.")
@@ -53,7 +55,8 @@ def info(model: str | None, as_json: bool) -> None:
     of cached kernels, the GPU, the names of all gradient estimators, the estimators, losses and data sets that other
     packages add (entry points), and the optional packages that are installed.
 
-    A plan is computed for images of shape 28x28x1 in 10 classes, batches of 64, and one rank-1 direction.
+    A plan is computed for images of shape 28x28x1 in 10 classes, batches of 64, and one rank-1 direction; of char-lstm,
+    for windows of 64 characters of which 65 are different, and batches of 32.
     """
     facts, plan = gather(), None
     if model is not None:
@@ -155,12 +158,13 @@ def planned(name: str) -> "tuple[int, Plan]":
     from fgnumba.model.plan import Plan
     from fgnumba.runs.assembly import written_model
     from fgnumba.runs.configuration import RunConfig
-    from fgnumba.runs.presets import model_from
+    from fgnumba.runs.presets import TEXT_MODELS, model_from
 
-    tables, where = written_model(RunConfig(model=name), CLASSES)
-    model = model_from(tables, CLASSES, where, IMAGE, device="cpu")
+    shape, classes, batch = (WINDOW, SYMBOLS, STREAMS) if name in TEXT_MODELS else (IMAGE, CLASSES, BATCH)
+    tables, where = written_model(RunConfig(model=name), classes)
+    model = model_from(tables, classes, where, shape, device="cpu")
     perturbation = Perturbation(RANK1, 1, np.zeros(1, STREAM))
-    return model.parameter_count, Plan(model, BATCH, perturbation, SoftmaxCrossEntropy(), training=True)
+    return model.parameter_count, Plan(model, batch, perturbation, SoftmaxCrossEntropy(), training=True)
 
 
 def cuda() -> str:

@@ -22,6 +22,7 @@ COMMANDS = (
     "train",
     "evaluate",
     "predict",
+    "sample",
     "export",
     "runs",
     "show",

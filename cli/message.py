@@ -150,7 +150,18 @@ def show(text: str) -> None:
     RunError
         The result cannot be written for another reason, such as a full disk.
     """
-    error = _print(text)
+    write(f"{text}\n")
+
+
+def write(text: str) -> None:
+    """Print a part of a result on standard output at once, without a line break; fail as :func:`show` does.
+
+    Parameters
+    ----------
+    text : str
+        The part.
+    """
+    error = _print(text, end="")
     if isinstance(error, BrokenPipeError):
         raise click.exceptions.Exit(1)
     if error is not None:

@@ -149,21 +149,22 @@ _SHARED: dict[str, Callable[[F], F]] = {
         "--model",
         shell_complete=completion.names(completion.MODELS, or_file=True),
         metavar="NAME|FILE.toml",
-        help="Model to use: logreg, mlp, cnn, resnet, or a TOML file that describes one with [[layers]].  "
-        "[default: mlp]",
+        help="Model to use: logreg, mlp, cnn, resnet, char-lstm (for a text), or a TOML file that describes one with "
+        "[[layers]].  [default: mlp; char-lstm for a text]",
     ),
     "widths": click.option(
         "--widths",
         type=Widths(),
-        help="Number of units in each hidden layer of mlp, for instance 256,128 for two layers.  "
-        "[default: 1024,1024; 64 for a table]",
+        help="Number of units in each hidden layer of mlp, for instance 256,128 for two layers, or in the one of "
+        "char-lstm.  [default: 1024,1024; 64 for a table; 512 for a text]",
     ),
     "data": click.option(
         "--data",
         shell_complete=completion.names(completion.DATA, or_file=True, group="fgnumba.datasets"),
         metavar="NAME|FILE",
         help="Data set: digits (included), mnist, fashion-mnist, kmnist, emnist-letters, cifar-10, an .npz file, a "
-        "folder of IDX files, or, with --target, a table (.csv, .parquet).  [default: digits]",
+        "folder of IDX files, a text (.txt; any UTF-8 file with --symbols or --context), or, with --target, a table "
+        "(.csv, .parquet).  [default: digits]",
     ),
     "data_dir": click.option(
         "--data-dir",
@@ -188,6 +189,19 @@ _SHARED: dict[str, Callable[[F], F]] = {
         help="Column of a table that the model shall not read, such as a row's number; several with commas between, or "
         "by several options.  [default: none]",
     ),
+    "symbols": click.option(
+        "--symbols",
+        shell_complete=completion.names(completion.SYMBOLS),
+        metavar="NAME",
+        help="What is predicted of a text: characters or bytes.  [default: characters]",
+    ),
+    "context": click.option(
+        "--context",
+        type=int,
+        metavar="L",
+        help="Number of symbols of a text that a step takes from each of its streams, which are as many as "
+        "--batch-size says.  [default: 64]",
+    ),
     "loss": click.option(
         "--loss",
         shell_complete=completion.names(completion.LOSSES, group="fgnumba.losses"),
@@ -201,7 +215,7 @@ _SHARED: dict[str, Callable[[F], F]] = {
         shell_complete=completion.names(completion.ESTIMATORS, group="fgnumba.estimators"),
         metavar="NAME",
         help="Gradient estimator: feedback, local-feedback, activity, weight-perturbation, ...; `fgtrain info` "
-        "lists all of them.  [default: feedback; local-feedback for cnn and resnet]",
+        "lists all of them.  [default: feedback; local-feedback for cnn and resnet; rtrl for char-lstm]",
     ),
     "direction": click.option(
         "--direction",
@@ -218,7 +232,10 @@ _SHARED: dict[str, Callable[[F], F]] = {
         "[default: the estimator's]",
     ),
     "batch_size": click.option(
-        "--batch-size", type=int, metavar="N", help="Number of training examples in each step.  [default: 64]"
+        "--batch-size",
+        type=int,
+        metavar="N",
+        help="Number of training examples in each step.  [default: 64; 32 for a text]",
     ),
     "optimizer": click.option(
         "--optimizer",
@@ -238,6 +255,13 @@ _SHARED: dict[str, Callable[[F], F]] = {
         metavar="K",
         help="Decay of the learning rate: step i, counted from 0, uses learning rate × exp(-K i); 0 keeps it "
         "constant.  [default: 4 / steps]",
+    ),
+    "schedule": click.option(
+        "--schedule",
+        shell_complete=completion.names(completion.SCHEDULES),
+        metavar="NAME",
+        help="How the learning rate falls: exponential, as --decay says; or cosine, along half a cosine to a tenth, "
+        "which is reached after 4 / K steps.  [default: exponential; cosine for a text]",
     ),
     "momentum": click.option(
         "--momentum",

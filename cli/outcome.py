@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fgnumba.cli.figures import metric_of, number
+from fgnumba.cli.figures import metric_of, number, of_text
 from fgnumba.runs.configuration import RunConfig
 from fgnumba.runs.verdict import doubts
 from fgnumba.storage.json_lines import json_object
@@ -44,7 +44,8 @@ def learned(records: Sequence[Record], first: FirstLoss, dataset: "Dataset", con
         Its settings, with the learning rate written out.
     """
     loss = records[0].loss if math.isnan(first.value) else first.value
-    return doubts(records[-1], loss, dataset.y_test, config.learning_rate or math.nan)
+    labels = dataset.y_test.ravel() if dataset.streamed else dataset.y_test
+    return doubts(records[-1], loss, labels, config.learning_rate or math.nan)
 
 
 def summary(final: Record) -> str:
@@ -55,6 +56,9 @@ def summary(final: Record) -> str:
     final : Record
         The last record of the run.
     """
+    text = of_text(final.metrics, "test_")
+    if text is not None:
+        return f"test {text}, after {final.step} steps in {final.seconds:.1f} s"
     metric = metric_of(final, ("test",))
     measured = "" if metric is None else f"test {' '.join(metric)}, "
     # Without test data, there is the training loss alone.

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 RUN_FILES = (
     *("config.toml", "metrics.jsonl", "model.safetensors", "state.safetensors", "table.json"),
-    *("losses.f64", "replay.log"),
+    *("text.json", "losses.f64", "replay.log"),
 )
 """Names of the files from which a run folder is read; every run that has a record has the first two."""
 

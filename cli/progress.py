@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from fgnumba.cli.figures import metric_of, number
+from fgnumba.cli.figures import PER_CHARACTER, metric_of, number
 from fgnumba.cli.message import Terminal, console, say
 from fgnumba.cli.signals import Interrupt
 from fgnumba.errors import printable
@@ -31,20 +31,19 @@ class Lines(Callback):
         """Print the record as a line if it is due or the run's last."""
         if record.step >= self._due or record.step == self._steps:
             self._due = record.step + self._every * 0.999
-            judged = (
-                ""
-                if math.isnan(record.validation_loss)
-                else f"validation loss {number(record.validation_loss)}  {_metric(record)}"
-            )
+            judged = "" if math.isnan(record.validation_loss) else _judged(record)
             say(
                 f"step {record.step:>{self._width}}/{self._steps}  loss {number(record.loss)}  {judged}"
                 f"{record.step / record.seconds:,.0f} steps/s"
             )
 
 
-def _metric(record: Record) -> str:
-    metric = metric_of(record)
-    return "" if metric is None else f"{' '.join(metric)}  "
+def _judged(record: Record) -> str:
+    """Return what validation measured, with spaces after it; of a text, its nats per character are the loss."""
+    name, value = metric_of(record) or ("", "")
+    if name == PER_CHARACTER:
+        return f"validation {value} {name}  "
+    return f"validation loss {number(record.validation_loss)}  " + (f"{name} {value}  " if name else "")
 
 
 class Compiled(Callback):

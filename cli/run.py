@@ -24,6 +24,7 @@ from fgnumba.runs.loggers import checked_names, loggers_of
 from fgnumba.runs.loss_log import LossLog
 from fgnumba.runs.run_folder import DATA, DIVERGED, DIVISOR, LABELS, RESTORED
 from fgnumba.runs.surroundings import surroundings
+from fgnumba.runs.texts import write_alphabet
 from fgnumba.training.checkpoints import LOCK
 from fgnumba.training.loggers.base import Logger
 from fgnumba.validation.paths import quoted
@@ -86,7 +87,7 @@ def begun(
         say(printable(line))
     ready = assemble(config, dataset)
     if telemetry is not None:
-        check_telemetry(telemetry, ready.model)
+        check_telemetry(telemetry, ready.model, dataset)
     name = named(ready.config)
     if out is None:
         destination = run_folder.next_free(Path("runs"), name)
@@ -220,6 +221,7 @@ class _Run:
                 elif _has_ended(self._folder, self._facts):
                     return 0
                 write_rules(self._folder, self._dataset)
+                write_alphabet(self._folder, self._dataset)
                 if resume:
                     run_folder.remember(self._folder, self._ready.config, self._facts)
                 followers = [

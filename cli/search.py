@@ -44,7 +44,8 @@ if TYPE_CHECKING:
 @shared("estimator")
 @shared("direction", "directions", "optimizer", "momentum", "nesterov", "weight_decay", "clip_norm", "radius")
 @shared(
-    "model", "widths", "data", "data_dir", "target", "drop", "loss", "batch_size", "seed", "device", "config"
+    *("model", "widths", "data", "data_dir", "target", "drop", "symbols", "context", "loss", "batch_size"),
+    *("schedule", "seed", "device", "config"),
 )
 @click.option(
     "--lowest", type=float, default=1e-5, metavar="X", help="Lowest learning rate to try.  [default: 1e-5]"
@@ -122,8 +123,8 @@ def search(
     outcomes of those before, and is ended early if it is worse than most were at the same step.
 
     Each trial is judged on a tenth of the training data, which is held out: by its accuracy, or by its loss where
-    targets are real numbers. The test data are not used. The command prints all trials, and the options of
-    `fgtrain train` that use the best one.
+    targets are real numbers or the data are a text. The test data are not used. The command prints all trials, and the
+    options of `fgtrain train` that use the best one.
     """
     import fgnumba as fg
     from fgnumba.bench.learning.compare_estimators import recipe_of

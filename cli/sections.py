@@ -12,7 +12,7 @@ FIRST_COLUMN = 22
 
 SECTIONS = {
     "Model": ("model", "widths"),
-    "Data": ("data", "data_dir", "target", "drop", "validation"),
+    "Data": ("data", "data_dir", "target", "drop", "symbols", "context", "validation"),
     "Training": (
         "epochs",
         "steps",
@@ -27,7 +27,16 @@ SECTIONS = {
     ),
     "Gradient estimator": ("estimator", "direction", "directions", "telemetry"),
     "Optimiser": (
-        *("optimizer", "learning_rate", "decay", "momentum", "nesterov", "weight_decay", "clip_norm"),
+        *(
+            "optimizer",
+            "learning_rate",
+            "decay",
+            "schedule",
+            "momentum",
+            "nesterov",
+            "weight_decay",
+            "clip_norm",
+        ),
         "radius",
     ),
     "Run folder": ("out", "resume", "trust_code", "checkpoint_every", "keep", "compact"),

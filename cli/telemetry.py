@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     import fgnumba as fg
 
 
-def check_telemetry(every: Any, model: "fg.Graph") -> None:
+def check_telemetry(every: Any, model: "fg.Graph", dataset: "fg.datasets.Dataset") -> None:
     """Raise ConfigError unless gradients can be compared every so many steps of a model's training.
 
     Parameters
@@ -18,8 +18,14 @@ def check_telemetry(every: Any, model: "fg.Graph") -> None:
         Number of steps between comparisons.
     model : Graph
         The run's model, which must be on the CPU.
+    dataset : Dataset
+        The run's data, whose examples must be independent.
     """
     whole_number("telemetry", every)
+    if dataset.streamed:
+        raise ConfigError(
+            f"telemetry compares gradients of batches, and {dataset.name} is a text, whose gradient depends on the past"
+        )
     if not model.processor.by_parts:
         raise ConfigError(
             "telemetry compares with reverse mode, which runs on the CPU alone: --device cpu is required"

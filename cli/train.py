@@ -22,13 +22,15 @@ CONTINUED = ("data", "data_dir", "steps", "epochs")
         "fgtrain train --widths 256,128 --steps 2000 --seed 1",
         "fgtrain train --data digits.npz --config settings.toml --out runs/mine",
         "fgtrain train --data iris.csv --target species",
+        "fgtrain train --model char-lstm --data book.txt",
         "fgtrain train --resume runs/mine               # continue an interrupted run",
         "fgtrain train --resume runs/mine --steps 4000  # train it further",
         "fgtrain train --json > result.json",
     ),
 )
 @shared(
-    "model", "widths", "data", "data_dir", "target", "drop", "loss", "estimator", "direction", "directions"
+    *("model", "widths", "data", "data_dir", "target", "drop", "symbols", "context", "loss", "estimator"),
+    *("direction", "directions"),
 )
 @click.option(
     "--epochs", type=int, metavar="N", help="Number of passes over the training data; excludes --steps."
@@ -60,7 +62,7 @@ CONTINUED = ("data", "data_dir", "steps", "epochs")
     help="With --patience, keep the parameters of the evaluation with the best validation accuracy in place "
     "of those of the last step.  [default: --no-restore-best; --restore-best for a table]",
 )
-@shared("batch_size", "optimizer", "learning_rate", "decay", "momentum", "nesterov")
+@shared("batch_size", "optimizer", "learning_rate", "decay", "schedule", "momentum", "nesterov")
 @shared("weight_decay", "clip_norm", "radius")
 @click.option(
     "--telemetry",

@@ -230,6 +230,7 @@ CALLS: dict[str, Call] = {
         checkpoints, {"every": 100, "minutes": 0.5, "keep": 3, "compact": True}
     ),
     "datasets.dataset.Dataset.order": Call(lambda **given: [DATA.order(**given)], {"seed": 3, "epoch": 5}),
+    "datasets.dataset.Dataset.first": Call(lambda **given: DATA.first(**given), {"count": 3}),
     "datasets.dataset.Dataset.batches": Call(batches, {"batch_size": 5, "seed": 3, "first": 7}),
     "datasets.split.validation_split": Call(
         lambda **given: [fg.datasets.validation_split(DATA, **given).digest], {"fraction": 0.5, "seed": 3}

@@ -118,6 +118,7 @@ VALUES: Kinds = {
             "radius": 2.0,
             "stop_above": 2.0,
             "seed": 3,
+            "context": 5,
         },
     },
     estimators.Recipe: {"learning_rate": 0.5, "rates": {"mlp": 0.5}, "steps": 3, "epochs": 2},
@@ -242,6 +243,7 @@ EXEMPT = {
     # PyTorch may be missing: tests/interchange/test_torch.py.
     "interchange.torch_in.from_torch": "its shape is checked as that of a Graph, by shape_of",
     "layers.function.Function": "a number is one way to give an array: tests/model/test_function_layer.py",
+    "runs.presets.written_out": "its number goes into a table, and is checked when a layer is made of it",
     "runs.presets.tables": "its numbers go into a table, and are checked when a layer is made of it",
 }
 _NUMBER = re.compile(r"\b(int|float|bool)\b")

@@ -135,12 +135,7 @@ class Runner:
 
     def _evaluate(self) -> None:
         evaluation, steps = (
-            evaluate(
-                self.ready.model,
-                self.dataset.x_test,
-                self.dataset.y_test,
-                loss=self.ready.trainer.loss,
-            ),
+            evaluate(self.ready.model, self.dataset, loss=self.ready.trainer.loss),
             self.ready.trainer.steps_done,
         )
         self.curve.steps.append(steps)

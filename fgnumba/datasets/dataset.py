@@ -114,6 +114,16 @@ class Dataset:
         return len(self.x_test) > 0
 
     @property
+    def tested(self) -> tuple[np.ndarray, np.ndarray]:
+        """The test examples and their targets; those of a text are one stream."""
+        return self.x_test, self.y_test
+
+    def first(self, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the first training examples and their targets, at most `count`; those of a text are one stream."""
+        count = whole_number("count", count)
+        return self.x_train[:count], self.y_train[:count]
+
+    @property
     def input_shape(self) -> tuple[int, ...]:
         """The shape of one example: (K,) or (H, W, C)."""
         return self.x_train.shape[1:]

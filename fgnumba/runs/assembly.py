@@ -12,13 +12,15 @@ from fgnumba.datasets import NAMES, Dataset
 from fgnumba.datasets.catalog import is_external
 from fgnumba.datasets.split import judges
 from fgnumba.datasets.tables import TableDataset
+from fgnumba.datasets.texts import TextDataset
 from fgnumba.errors import ConfigError, DatasetError, shown
 from fgnumba.estimators import Recipe, recipe
 from fgnumba.model.graph import Graph
 from fgnumba.optimizers import OPTIMIZERS, Optimizer
+from fgnumba.optimizers.schedules import Cosine
 from fgnumba.runs.configuration import DECADES, RunConfig
 from fgnumba.runs.data import with_loss
-from fgnumba.runs.presets import model_from, tables
+from fgnumba.runs.presets import TEXT_MODELS, model_from, tables, written_out
 from fgnumba.runs.toml_file import read_toml
 from fgnumba.training.defaults import default_learning_rate, defaults, step_limit
 from fgnumba.training.trainer import Trainer
@@ -29,6 +31,9 @@ TABLE_WIDTHS = (64,)
 
 On the diabetes data (442 examples, three seeds), R² of the test data is 0.46 to 0.51 with the best parameters restored,
 and 0.11 to 0.19 with 1024, 1024 and the last ones."""
+
+TENTH = 10
+"""The schedule ``cosine`` falls to the learning rate of the first step divided by this."""
 
 
 @dataclass(frozen=True)
@@ -98,11 +103,16 @@ def assemble(config: RunConfig, dataset: Dataset, chosen: Recipe | None = None) 
         rate = default_learning_rate(model.parameter_count, count, config.momentum or 0.0, suited.rate)
     decay = DECADES / steps if config.decay is None else config.decay
     config = config.updated({"steps": steps, "optimizer": kind, "learning_rate": rate, "decay": decay})
+    if config.schedule is None and isinstance(dataset, TextDataset):
+        config = config.updated({"schedule": "cosine"})
     return Assembled(config, model, trainer(config, model, chosen), per_epoch)
 
 
 def _judged(config: RunConfig, dataset: Dataset) -> RunConfig:
     """Write out how much is held out: nothing where nobody asked for it and the data set is too small."""
+    if isinstance(dataset, TextDataset) and config.patience is None:
+        # Its learning rate is still high where a run would lose patience, and falls last.
+        config = replace(config, patience=0)
     judged = config.judged()
     if config.validation is None and not config.patience and judged.validation:
         try:
@@ -157,6 +167,11 @@ def _optimizer(config: RunConfig) -> Optimizer:
     kind = OPTIMIZERS[config.optimizer or "sgd"]
     known = {field.name for field in fields(kind)}  # type: ignore[arg-type]
     settings: dict[str, Any] = {"learning_rate": config.learning_rate, "decay": config.decay}
+    if config.schedule == "cosine" and config.decay and config.learning_rate is not None:
+        fall = Cosine(
+            config.learning_rate, max(1, round(DECADES / config.decay)), config.learning_rate / TENTH
+        )
+        settings = {"learning_rate": fall}
     for name in ("momentum", "nesterov", "weight_decay", "clip_norm", "radius"):
         value = getattr(config, name)
         # The optimiser's own defaults give way to any number, 0 among them.
@@ -230,10 +245,9 @@ def build(config: RunConfig, dataset: Dataset) -> tuple[RunConfig, Graph]:
         config.device,
         saved=config.layers is not None,
     )
-    resolved = [
-        {**table, **({"units": dataset.outputs} if table.get("units") == "classes" else {})}
-        for table in written
-    ]
+    if isinstance(dataset, TextDataset):
+        _check_predicts(model, dataset, where)
+    resolved = [{**table, **written_out(table, dataset.outputs)} for table in written]
     # The paths become absolute, so that the run's configuration is valid from every working folder.
     paths = {
         name: os.path.abspath(expanded(path, name))
@@ -241,3 +255,13 @@ def build(config: RunConfig, dataset: Dataset) -> tuple[RunConfig, Graph]:
         if path is not None and (name == "data_dir" or not (path in NAMES or is_external(path)))
     }
     return config.updated({"layers": tuple(resolved), "device": model.device, **paths}), model
+
+
+def _check_predicts(model: Graph, dataset: TextDataset, where: str) -> None:
+    """Raise ConfigError unless a model has an output for each symbol at each position of a window."""
+    required = (dataset.context, dataset.outputs)
+    if model.output_shape != required:
+        raise ConfigError(
+            f"{where}: the output's shape is {model.output_shape}; {required}, one number a symbol at each position of "
+            f"a text, is required: --model {TEXT_MODELS[0]} has it"
+        )

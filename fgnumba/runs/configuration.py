@@ -11,6 +11,7 @@ from fgnumba.objects.code import require_trust
 from fgnumba.runs.named_code import code_in
 from fgnumba.runs.places import URI, beside, check_places, held, path_in
 from fgnumba.runs.presets import Table
+from fgnumba.runs.text_settings import KINDS, MAX_CONTEXT, suited
 from fgnumba.runs.toml_file import read_toml
 from fgnumba.training.defaults import HELD_OUT, PATIENCE
 from fgnumba.validation import flag, optional, real_number, several, store, whole_number
@@ -20,6 +21,7 @@ CONFIG = "config.toml"
 """Name of the file of settings in a run folder."""
 DIRECTIONS = ("rank1", "orthogonal", "rademacher", "gaussian")
 OPTIMIZERS = ("sgd", "adam", "adamw", "frank-wolfe")
+SCHEDULES = ("exponential", "cosine")
 MAX_DIRECTIONS = 1 << 20
 MAX_STEPS = 1 << 32
 """Largest number of steps: one seed has directions for this many."""
@@ -51,6 +53,11 @@ class RunConfig:
         The column or columns of a table that are to be predicted. None (the default): the data are no table.
     drop : str or tuple of str, optional
         The column or columns of a table that a model shall not read, such as a row's number. None (the default): none.
+    symbols : str, optional
+        What the symbols of a text are, ``characters`` or ``bytes``. None (the default): characters, or the data are no
+        text.
+    context : int, optional
+        Number of symbols that a step takes from each stream of a text. None (the default): 64, or the data are no text.
     loss : str, optional
         Name of the loss, such as ``cross-entropy`` or ``mse``. None (the default): the one that the targets call for.
     estimator : str, optional
@@ -82,6 +89,9 @@ class RunConfig:
     decay : float, optional
         Decay k: step i, counted from 0, uses the learning rate ``learning_rate`` exp(-k i). None (the default):
         4 / steps, so that the learning rate falls by e⁻⁴ over the run.
+    schedule : str, optional
+        How the learning rate falls: ``exponential``, as above; or ``cosine``, along half a cosine to a tenth, which is
+        reached after 4 / `decay` steps. None (the default): ``cosine`` for a text, else ``exponential``.
     optimizer : str, optional
         ``sgd``, ``adam``, ``adamw`` or ``frank-wolfe``. None (the default): the estimator's.
     momentum : float, optional
@@ -115,6 +125,8 @@ class RunConfig:
     data_dir: str | None = None
     target: str | tuple[str, ...] | None = None
     drop: str | tuple[str, ...] | None = None
+    symbols: str | None = None
+    context: int | None = None
     loss: str | None = None
     estimator: str | None = None
     direction: str | None = None
@@ -127,6 +139,7 @@ class RunConfig:
     batch_size: int = 64
     learning_rate: float | None = None
     decay: float | None = None
+    schedule: str | None = None
     optimizer: str | None = None
     momentum: float | None = None
     nesterov: bool | None = None
@@ -152,8 +165,13 @@ class RunConfig:
             )
         if self.direction is not None:
             _one_of("direction", self.direction, DIRECTIONS)
-        if self.optimizer is not None:
-            _one_of("optimizer", self.optimizer, OPTIMIZERS)
+        for name, choices in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES), ("symbols", KINDS)):
+            if getattr(self, name) is not None:
+                _one_of(name, getattr(self, name), choices)
+        if self.target is not None and (self.symbols is not None or self.context is not None):
+            raise ConfigError(
+                f"target is {shown(self.target)} beside symbols or context; a table has a target, and a text has none"
+            )
         if self.epochs is not None and self.steps is not None:
             raise ConfigError("epochs and steps are both given; give one of the two")
         self._store_numbers()
@@ -176,6 +194,7 @@ class RunConfig:
         whole("epochs", 1, MAX_STEPS)
         whole("steps", 1, MAX_STEPS)
         whole("patience", 0, MAX_STEPS)
+        whole("context", 1, MAX_CONTEXT)
         real("validation", below=1)
         real("momentum", below=1)
         for name in ("decay", "weight_decay"):
@@ -293,8 +312,10 @@ def configured(file: Path | None, given: Mapping[str, Any]) -> RunConfig:
         The file is a run folder's, and names code that is not trusted.
     """
     if file is None:
-        return RunConfig(**given)
-    config = RunConfig.from_toml(file).updated(given)
+        return RunConfig(**suited(given))
+    named = {**read_settings(file), **given}
+    ours = {key: value for key, value in suited(named).items() if key not in named}
+    config = RunConfig.from_toml(file).updated({**ours, **given})
     # With layers, the model's file is not read: that of a run folder's config.toml may be gone.
     keys = [key for key in _PATHS if key not in given and not (key == "model" and config.layers)]
     check_places(file, {key: getattr(config, key) for key in keys})

@@ -17,6 +17,7 @@ from fgnumba.layers.losses import BinaryCrossEntropy
 from fgnumba.layers.probabilities import sigmoid, softmax
 from fgnumba.runs.configuration import RunConfig
 from fgnumba.runs.run_folder import RULES
+from fgnumba.runs.texts import text_of
 from fgnumba.storage.durable import replace
 from fgnumba.training.names import loss_of
 from fgnumba.validation.paths import path_of
@@ -47,6 +48,9 @@ def load_data(config: RunConfig, digest: str | None = None) -> Dataset:
             before = load_npz(path_of(config.data, "data", DatasetError), as_stored=True)
             if before.digest == digest:
                 return before
+    text = text_of(config)
+    if text is not None:
+        return text
     return load(
         config.data, data_dir=config.data_dir, target=config.target, task=_task(config), drop=config.drop
     )

@@ -20,6 +20,7 @@ from fgnumba.storage.files import open_regular, size_of
 from fgnumba.training.checkpoints import METRICS, MODEL
 from fgnumba.training.metrics import MAX_RECORDS, readable
 from fgnumba.training.records import Record
+from fgnumba.training.text_metrics import NATS
 
 SORTS = ("date", "name", "loss", "accuracy", "seconds", "steps")
 """Quantities by which runs can be sorted."""
@@ -67,8 +68,15 @@ class Summary:
     date: str
 
     @property
+    def nats(self) -> float:
+        """Nats per character, NaN if the data are no text."""
+        return next((value for name, value in self.metrics.items() if short(name) == NATS), math.nan)
+
+    @property
     def score(self) -> str:
-        """The accuracy, or else the first metric with its name, as text; empty if neither is known."""
+        """Nats per character of a text, the accuracy, or the first metric with its name; empty if none is known."""
+        if math.isfinite(self.nats):
+            return f"{self.nats:.4f} nats"
         if math.isfinite(self.accuracy):
             return f"{self.accuracy:.4f}"
         return next((f"{short(name)} {value:.4g}" for name, value in self.metrics.items()), "")
@@ -281,7 +289,9 @@ def headline(one: Summary) -> str:
         return f"{one.name} has no record yet."
     of = f" of {one.planned:,}" if one.planned and one.planned != one.steps else ""
     took = f" in {one.seconds:.{1 if one.seconds >= 1 else 3}f} s" if math.isfinite(one.seconds) else ""
-    if math.isfinite(one.accuracy):
+    if math.isfinite(one.nats):
+        reached = f"{one.nats:.4f} nats per character ({one.nats / math.log(2):.4f} bits)"
+    elif math.isfinite(one.accuracy):
         reached = f"an error of {100 * (1 - one.accuracy):.2f} % (accuracy {one.accuracy:.4f})"
     elif one.metrics:
         reached = " and ".join(f"{short(n)} {value:.4g}" for n, value in list(one.metrics.items())[:2])

@@ -271,7 +271,7 @@ def _run(task: _Task) -> Finished:
     settings = {"learning_rate": task.rate, "decay": task.fall / task.steps, "steps": task.steps}
     config = task.config.updated(settings)
     trainer = assemble(config, task.data, task.chosen).trainer
-    judged = trainer.loss.metric == "accuracy"
+    judged = trainer.loss.metric == "accuracy" and not task.data.streamed
     monitor, sign = ("validation_accuracy", 1.0) if judged else ("validation_loss", -1.0)
     with _quiet():
         # Optuna's pruner compares within a study: this one is in memory, and has the trials of earlier batches.
@@ -291,7 +291,7 @@ def _run(task: _Task) -> Finished:
                     steps=task.steps,
                     batch_size=config.batch_size,
                     evaluate_every=max(1, task.steps // RECORDS),
-                    validation=(task.data.x_test, _labels(task.data)),
+                    validation=_held_out(task.data),
                     callbacks=[pruning, records],
                 )
             if math.isfinite(records.last.validation_loss):
@@ -305,9 +305,10 @@ def _run(task: _Task) -> Finished:
     return Finished(trial, trainer.steps_done, reports)
 
 
-def _labels(data: Dataset) -> Any:
-    """Return the targets of the held-out data as `Trainer.fit` takes them beside a data set: classes by their names."""
-    return data.y_test if data.labels is None else [data.labels[number] for number in data.y_test.tolist()]
+def _held_out(data: Dataset) -> tuple[Any, Any]:
+    """Return the held-out data as `Trainer.fit` takes them beside a data set: classes by their names."""
+    x, y = data.tested
+    return x, y if data.labels is None else [data.labels[number] for number in y.tolist()]
 
 
 def _pruner(steps: int) -> "MedianPruner":

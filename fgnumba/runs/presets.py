@@ -17,7 +17,13 @@ Table = dict[str, Any]
 MLP_WIDTHS = (1024, 1024)
 """Default number of units in each hidden layer of ``mlp``: the network of arXiv 2202.08587."""
 
+LSTM_UNITS = 512
+"""Default number of units of ``char-lstm``."""
+
+TEXT_MODELS = ("char-lstm",)
+"""Models that predict the next symbol of a text."""
 NAMES = ("logreg", "mlp", "cnn", "resnet")
+"""Models that tell classes of images, or of other examples, apart."""
 
 
 def tables(name: str, classes: int, widths: Sequence[int] | None = None) -> list[Table]:
@@ -26,16 +32,18 @@ def tables(name: str, classes: int, widths: Sequence[int] | None = None) -> list
     ``logreg`` is multinomial logistic regression. ``mlp`` is a perceptron with ReLU and hidden layers of `widths`.
     ``cnn`` is the convolutional network of arXiv 2202.08587: four 3x3 convolutions of 64 channels with ReLU, 2x2
     max-pooling after the second and fourth, dense 1024. ``resnet`` is a small residual network (K. He et al., arXiv
-    1512.03385) with group normalisation: three blocks of two 3x3 convolutions, of 16, 32 and 64 channels.
+    1512.03385) with group normalisation: three blocks of two 3x3 convolutions, of 16, 32 and 64 channels. ``char-lstm``
+    predicts the next symbol of a text: an element-wise LSTM (K. Irie et al., arXiv 2305.19044) and a dense layer.
 
     Parameters
     ----------
     name : str
-        ``logreg``, ``mlp``, ``cnn`` or ``resnet``.
+        ``logreg``, ``mlp``, ``cnn``, ``resnet`` or ``char-lstm``.
     classes : int
-        Number of classes, the units of the last layer.
+        Number of classes, the units of the last layer; of a text, the number of different symbols.
     widths : sequence of int, optional
-        Number of units in each hidden layer of ``mlp``. None (the default) takes two layers of 1024.
+        Number of units in each hidden layer of ``mlp``, or in the one of ``char-lstm``. None (the default) takes two
+        layers of 1024, or 512 units.
 
     Returns
     -------
@@ -45,13 +53,16 @@ def tables(name: str, classes: int, widths: Sequence[int] | None = None) -> list
     Raises
     ------
     ConfigError
-        There is no such model, or `widths` is given for a model other than ``mlp``.
+        There is no such model, or `widths` is given for a model that has none to choose.
     """
-    if name not in NAMES:
-        raise ConfigError(f"model: unknown model {shown(name)}{did_you_mean(name, NAMES)}, or a TOML file")
-    if widths is not None and name != "mlp":
+    known = (*NAMES, *TEXT_MODELS)
+    if name not in known:
+        raise ConfigError(f"model: unknown model {shown(name)}{did_you_mean(name, known)}, or a TOML file")
+    if widths is not None and name not in ("mlp", *TEXT_MODELS):
         raise ConfigError(f"widths: model {name!r} has no hidden layers to choose; mlp has")
     head: Table = {"type": "dense", "units": classes}
+    if name in TEXT_MODELS:
+        return [*_recurrent_tables(name, classes, widths), head]
     if name == "cnn":
         convolution: Table = {"type": "conv2d", "filters": 64, "padding": "same", "activation": "relu"}
         half: list[Table] = [convolution, convolution, {"type": "max_pool2d"}]
@@ -64,6 +75,15 @@ def tables(name: str, classes: int, widths: Sequence[int] | None = None) -> list
         raise ConfigError(f"widths is {shown(widths)}; several whole numbers are required")
     hidden_layers = [{"type": "dense", "units": units, "activation": "relu"} for units in sizes]
     return [{"type": "flatten"}, *hidden_layers, head]
+
+
+def _recurrent_tables(name: str, classes: int, widths: Sequence[int] | None) -> list[Table]:
+    units = (LSTM_UNITS,) if widths is None else several(widths)
+    if units is None or len(units) != 1:
+        raise ConfigError(
+            f"widths is {shown(widths)}; model {name!r} has one layer: a whole number is required"
+        )
+    return [{"type": "elementwise_lstm", "units": units[0], "symbols": classes}]
 
 
 def _residual_tables() -> list[Table]:
@@ -101,7 +121,7 @@ def layers_from(tables: Sequence[Mapping[str, Any]], classes: int, where: str) -
     tables : sequence of mapping
         One table for each layer, such as ``{"type": "dense", "units": "classes"}``.
     classes : int
-        Number of classes, which ``units = "classes"`` stands for.
+        Number of classes, which ``units = "classes"`` and ``symbols = "classes"`` stand for.
     where : str
         Where the tables come from, for error messages, such as ``model net.toml``.
 
@@ -114,10 +134,15 @@ def layers_from(tables: Sequence[Mapping[str, Any]], classes: int, where: str) -
 
     layers: list[Layer] = []
     for index, table in enumerate(tables):
-        if isinstance(table, Mapping) and table.get("units") == "classes":
-            table = {**table, "units": classes}
+        if isinstance(table, Mapping):
+            table = {**table, **written_out(table, classes)}
         layers.append(layer_of(table, f"{where}: layers[{index}]"))
     return layers
+
+
+def written_out(table: Mapping[str, Any], classes: int) -> Table:
+    """Return those keys of a layer's table for which ``"classes"`` stands, with the number of classes."""
+    return {key: classes for key in ("units", "symbols") if table.get(key) == "classes"}
 
 
 def model_from(
@@ -170,7 +195,9 @@ def model_from(
         model = graph_of(tables, layers, input_shape, output, seed=seed, device=device, initial=initial)
     except (ConfigError, ShapeError) as error:
         raise type(error)(f"{where}: {error}") from None
-    if model.output_shape != (classes,):
+    # Of a sequence, there is one number a class at each position.
+    positions = model.input_shape[:1] if len(model.output_shape) == 2 else ()
+    if model.output_shape != (*positions, classes):
         shape = f"the output's shape is {model.output_shape}"
         raise ConfigError(f"{where}: {shape}; ({classes},), one number a class, is required")
     return model

@@ -93,7 +93,7 @@ def charts_of(records: list[Record], losses: curves.Losses | None) -> list[Chart
 
     training = Line("training", curves.training_loss(records, losses), "thin")
     parts = [curves.points(records, f"{part}_loss") for part in ("validation", "test")]
-    found = [Chart("loss", [training, *judged(*parts)])]
+    found = [Chart(curves.loss_label(records), [training, *judged(*parts)])]
     measured = curves.measure(records)
     if measured is not None:
         lines = judged(measured.validation, measured.test)

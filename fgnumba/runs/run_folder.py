@@ -2,6 +2,7 @@
 
     config.toml          all settings of the run, and facts such as the input shape in a ``[run]`` table
     table.json           what was done to each column, if the data are a table
+    text.json            the alphabet, if the data are a text
     metrics.jsonl        a record (losses, accuracies) on each line
     model.safetensors    the trained parameters
     state.safetensors    the checkpoint of the last step, with which the run can be trained further
@@ -37,7 +38,7 @@ from fgnumba.validation.paths import path_of, quoted, shortened
 if TYPE_CHECKING:
     from fgnumba.model.graph import Graph
 
-RULES = "table.json"
+RULES, ALPHABET = "table.json", "text.json"
 STATE, FIGURE = "state.safetensors", "loss.png"
 DATA = "data_sha256"
 """Key in the ``[run]`` table: the SHA-256 of the data that the run trained on."""
@@ -278,9 +279,9 @@ def _write_elsewhere(
     except RunError:
         return None
     try:
-        rules = source / RULES
-        if rules.exists():
-            replace(folder / RULES, rules.read_bytes())
+        for name in (RULES, ALPHABET):
+            if (source / name).exists():
+                replace(folder / name, (source / name).read_bytes())
         for log in logs:
             log.copy_to(folder / log.path.name)
         _write_end(folder, config, model, records, run)

@@ -57,7 +57,8 @@ class Trial:
     steps : int
         Number of steps.
     accuracy : float or None
-        Accuracy on the held-out data, from 0 to 1. None: the run diverged, or targets are real numbers.
+        Accuracy on the held-out data, from 0 to 1. None: the run diverged, targets are real numbers, or the data are a
+        text.
     loss : float or None
         Mean loss on the held-out data. None: the run diverged.
     """
@@ -230,10 +231,12 @@ def _run(task: _Task) -> Trial:
             trainer.step(*next(batches))
     except DivergenceError:
         return Trial(rate, fall, steps, None, None)
-    judged = evaluate(trainer.model, data.x_test, data.y_test, loss=trainer.loss)
+    judged = evaluate(trainer.model, data, loss=trainer.loss)
     if not math.isfinite(judged.loss):
         return Trial(rate, fall, steps, None, None)
-    return Trial(rate, fall, steps, judged.metrics.get("accuracy"), judged.loss)
+    # A text is judged by its nats per character: the symbol that is likeliest says little of the others.
+    accuracy = None if data.streamed else judged.metrics.get("accuracy")
+    return Trial(rate, fall, steps, accuracy, judged.loss)
 
 
 def _trial(values: dict[str, Any]) -> Trial:

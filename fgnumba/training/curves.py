@@ -15,6 +15,7 @@ from fgnumba.colours import GREY, GRID, INK, UNKNOWN, Style
 from fgnumba.errors import ConfigError, shown
 from fgnumba.training.records import Record
 from fgnumba.training.scoring import SMALLER_IS_BETTER
+from fgnumba.training.text_metrics import NATS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -72,6 +73,9 @@ def measure(records: Sequence[Record]) -> Measure | None:
     records : sequence of Record
         The records of the run.
     """
+    if of_text(records):
+        # Its loss says it all, in nats per character.
+        return None
     parts = [points(records, f"{part}_accuracy") for part in ("validation", "test")]
     if parts[0]:
         errors = [[(step, 100 * (1 - accuracy)) for step, accuracy in part] for part in parts]
@@ -82,6 +86,31 @@ def measure(records: Sequence[Record]) -> Measure | None:
         if found[0]:
             return Measure(name, _LABELS.get(name, name), found[0], found[1], name not in SMALLER_IS_BETTER)
     return None
+
+
+def of_text(records: Sequence[Record]) -> bool:
+    """Return whether records are those of a run on a text."""
+    return any(name.endswith(f"_{NATS}") for record in records for name in record.metrics)
+
+
+def loss_label(records: Sequence[Record]) -> str:
+    """Return the text at the axis of the losses: what they are, or their unit where the data are a text.
+
+    Parameters
+    ----------
+    records : sequence of Record
+        The records of the run.
+    """
+    if not of_text(records):
+        return "loss"
+    # Where the symbols are bytes, a character has several, and the loss is that of one.
+    pairs = (
+        (record.value(f"{part}_loss"), record.value(f"{part}_{NATS}"))
+        for record in records
+        for part in ("validation", "test")
+    )
+    same = all(loss == nats for loss, nats in pairs if math.isfinite(loss) and math.isfinite(nats))
+    return "nats per character" if same else "nats per byte"
 
 
 _LABELS = {"r2": "R²", "mae": "mean absolute error", "rmse": "root mean squared error"}
@@ -190,7 +219,7 @@ def draw_loss(
     judged = points(records, "validation_loss")
     _line(axes, curve, "training", color=style.colour, linewidth=1.1, alpha=0.75 if judged else 1)
     _judged(axes, judged, points(records, "test_loss"), best(records), style)
-    _finish(axes, "loss", [value for _, value in curve + judged])
+    _finish(axes, loss_label(records), [value for _, value in curve + judged])
 
 
 def draw_measure(axes: "Axes", records: Sequence[Record], found: Measure, style: Style = UNKNOWN) -> None:

@@ -7,12 +7,18 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from fgnumba.datasets.dataset import Dataset
+from fgnumba.datasets.labels import recoded
+from fgnumba.datasets.texts import Alphabet, TextDataset
+from fgnumba.errors import ConfigError, DatasetError
 from fgnumba.layers.losses import Loss
 from fgnumba.model.graph import Graph
 from fgnumba.model.jvp import checked_targets
+from fgnumba.training.given import check_fits
 from fgnumba.training.names import loss_of
 from fgnumba.training.scoring import Metric, Metrics, metrics_of, scored
-from fgnumba.training.targets import encoded
+from fgnumba.training.stream_evaluation import stream_values
+from fgnumba.training.targets import encoded, names_of
 
 
 class Evaluation(NamedTuple):
@@ -38,8 +44,8 @@ class Evaluation(NamedTuple):
 
 def evaluate(
     model: Graph,
-    x: npt.ArrayLike,
-    y: Any,
+    x: npt.ArrayLike | Dataset,
+    y: Any = None,
     loss: Loss | Callable[..., Any] | str | None = None,
     metrics: Metrics = None,
 ) -> Evaluation:
@@ -51,11 +57,12 @@ def evaluate(
     ----------
     model : Graph
         The model. A classifier has one output for each class.
-    x : array_like
-        Examples, (n, ``*input_shape``).
+    x : array_like or Dataset
+        Examples, (n, ``*input_shape``); or a data set, whose test part is evaluated. That of a text is one stream: the
+        state of a recurrent model is carried from its first symbol to its last.
     y : array_like
-        Targets, as the loss takes them: for classification (n,) integers from 0, or the labels in ``model.classes``;
-        for regression (n, N) real numbers, or (n,) for one output.
+        Targets of the examples, as the loss takes them: for classification (n,) integers from 0, or the labels in
+        ``model.classes``; for regression (n, N) real numbers, or (n,) for one output. A data set has its own.
     loss : Loss, callable or str, optional
         The loss, a function of which :meth:`fgnumba.Loss.from_function` makes one, or its name. None (the default):
         :class:`fgnumba.SoftmaxCrossEntropy`.
@@ -79,10 +86,54 @@ def evaluate(
     """
     measure = loss_of(loss)
     chosen = metrics_of(metrics, measure)
+    if isinstance(x, Dataset):
+        return _of_dataset(model, measure, chosen, x, y)
     inputs = model.checked_input(x)
     targets = checked_targets(model, measure, inputs, encoded(measure, model, y))
     measure.check_target_values(targets, model.outputs)
     return evaluated(model, measure, chosen, inputs, targets)
+
+
+def _of_dataset(model: Graph, loss: Loss, metrics: Sequence[Metric], dataset: Dataset, y: Any) -> Evaluation:
+    if y is not None:
+        raise ConfigError(f"y is given beside the data set {dataset.name}, which has its own targets")
+    if not dataset.has_test:
+        raise DatasetError(f"{dataset.name}: there are no test data")
+    check_fits(model, loss, dataset)
+    if model.classes is not None:
+        dataset = recoded(dataset, names_of(model))
+    if isinstance(dataset, TextDataset):
+        return evaluated_stream(model, loss, metrics, *dataset.tested, dataset.coding)
+    return evaluated(model, loss, metrics, *dataset.tested)
+
+
+def evaluated_stream(
+    model: Graph,
+    loss: Loss,
+    metrics: Sequence[Metric],
+    symbols: npt.NDArray[Any],
+    following: npt.NDArray[Any],
+    alphabet: Alphabet,
+) -> Evaluation:
+    """Return the mean loss and the metrics of a model on one stream of symbols.
+
+    Parameters
+    ----------
+    model : Graph
+        The model.
+    loss : Loss
+        The loss.
+    metrics : sequence of Metric
+        The metrics, beside nats and bits per character and perplexity.
+    symbols : ndarray, (N,) of whole numbers
+        The stream.
+    following : ndarray, (N,) of whole numbers
+        The symbol that follows each.
+    alphabet : Alphabet
+        What the numbers stand for.
+    """
+    mean, values = stream_values(model, loss, metrics, symbols, following, alphabet)
+    return Evaluation(values.get("accuracy", math.nan), mean, len(symbols), values)
 
 
 def evaluated(model: Graph, loss: Loss, metrics: Sequence[Metric], inputs: Any, targets: Any) -> Evaluation:

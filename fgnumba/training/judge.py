@@ -12,13 +12,14 @@ import numpy.typing as npt
 
 from fgnumba.datasets.dataset import Dataset
 from fgnumba.datasets.split import cut, judges
+from fgnumba.datasets.texts import TextDataset
 from fgnumba.errors import ConfigError, FgError, shown
 from fgnumba.layers.losses import Loss
 from fgnumba.model.described import checked_classes
 from fgnumba.model.graph import Graph
 from fgnumba.storage.digests import digest_of
 from fgnumba.training.callbacks import Callback, EarlyStopping
-from fgnumba.training.evaluation import Evaluation, evaluated
+from fgnumba.training.evaluation import Evaluation, evaluated, evaluated_stream
 from fgnumba.training.given import pair_of
 from fgnumba.training.records import Record
 from fgnumba.training.scoring import Metric
@@ -103,6 +104,8 @@ def parts_of(model: Graph, loss: Loss, dataset: Dataset, validation: Validation,
             "a pair (x, y) or None is required"
         )
     try:
+        if isinstance(dataset, TextDataset):
+            return Parts(dataset, dataset, dataset.stream_of(*validation))
         return Parts(dataset, dataset, pair_of(model, loss, dataset, *validation))
     except FgError as error:
         raise type(error)(f"validation: {error}") from None
@@ -189,7 +192,15 @@ class Judge:
         self.best: Best | None = None
 
     def _evaluate(self, model: Graph, x: npt.NDArray[Any], y: npt.NDArray[Any]) -> Evaluation:
-        return evaluated(model, self._loss, self._metrics, x, y)
+        return self._evaluated(model, self._metrics, x, y)
+
+    def _evaluated(
+        self, model: Graph, metrics: Sequence[Metric], x: npt.NDArray[Any], y: npt.NDArray[Any]
+    ) -> Evaluation:
+        whole = self._parts.whole
+        if isinstance(whole, TextDataset):
+            return evaluated_stream(model, self._loss, metrics, x, y, whole.coding)
+        return evaluated(model, self._loss, metrics, x, y)
 
     def validate(self) -> Evaluation:
         """Return the loss and the metrics on the validation data; NaN and none if there are no such data."""
@@ -217,7 +228,7 @@ class Judge:
             # A copy gets the best parameters: an interrupt must not leave them in the trainer's model.
             model = copy.copy(model)
             model.put_back(self.best.parameters)
-        return self._evaluate(model, self._parts.training.x_test, self._parts.training.y_test)
+        return self._evaluate(model, *self._parts.training.tested)
 
     def loss(self, record: Record | None = None) -> float:
         """Return the loss that decides whether a run can return to the model's parameters after it has diverged.
@@ -231,9 +242,8 @@ class Judge:
         """
         if self._parts.validation is not None and record is not None:
             return record.validation_loss
-        training = self._parts.training
-        x, y = self._parts.validation or (training.x_train[:STAND_IN], training.y_train[:STAND_IN])
-        return evaluated(self._model, self._loss, (), x, y).loss
+        pair = self._parts.validation or self._parts.training.first(STAND_IN)
+        return self._evaluated(self._model, (), *pair).loss
 
     def follow(self, record: Record) -> None:
         """Keep the model's parameters if early stopping restores the best record, and this is the best so far.

@@ -111,6 +111,10 @@ def training_of(trainer: Steps, data: Dataset | Batches, setting: RunSetting) ->
 
 def _of_dataset(trainer: Steps, dataset: Dataset, setting: RunSetting) -> tuple[Parts, RunSetting, Feed]:
     """Return the parts of a data set, the setting with validation and callbacks decided, and the run's batches."""
+    if dataset.streamed:
+        for name in ("sample_weight", "augment"):
+            if getattr(setting, name) is not None:
+                raise ConfigError(f"{name}: {dataset.name} is a text, whose symbols are taken as they are")
     given = early_stopping_of(
         setting.callbacks, HELD_OUT if setting.validation is None else setting.validation
     )

@@ -59,8 +59,11 @@ class Feed:
 
     @property
     def stays(self) -> bool:
-        """Whether the batches are rows of the data set, which can then be gathered in a GPU's memory."""
-        return self.batches is None and self.augment is None
+        """Whether the batches are rows of the data set, which can then be gathered in a GPU's memory.
+
+        The windows of a text are not: its symbols are bytes, and have an order of their own.
+        """
+        return self.batches is None and self.augment is None and not self.dataset.streamed
 
     def pairs(self, first: int) -> Iterator[tuple[Any, Any]]:
         """Yield the batches (x, y) from one on.

@@ -78,6 +78,13 @@ class Alphabet:
         """The code point, or the byte, of each symbol."""
         return codes_of(self.symbols)
 
+    @cached_property
+    def begins(self) -> npt.NDArray[np.bool_]:
+        """Whether each symbol begins a character, (V,): bytes 0x80 to 0xBF continue one in UTF-8."""
+        if self.kind == CHARACTERS:
+            return np.ones(len(self), bool)
+        return (self.codes < 0x80) | (self.codes >= 0xC0)
+
     def __len__(self) -> int:
         return len(self.symbols)
 
@@ -116,15 +123,22 @@ class Alphabet:
         if not isinstance(text, str | bytes) or isinstance(text, str) != isinstance(self.symbols, str):
             required = "text" if self.kind == CHARACTERS else "text or bytes"
             raise DatasetError(f"text is {shown(text)}; {required} is required")
-        codes = codes_of(text)
-        known = np.isin(codes, self.codes)
-        if not known.all():
-            index = int(np.argmin(known))
-            symbol = text[index] if isinstance(text, str) else int(text[index])
+        index = self._unknown(text)
+        if index is not None:
             raise DatasetError(
-                f"text[{index}] is {shown(symbol)}, which is none of the {len(self)} {self.kind} of the alphabet"
+                f"text[{index}] is {shown(text[index])}, which is none of the {len(self)} {self.kind} of the alphabet"
             )
-        return self.numbers(codes)
+        return self.numbers(codes_of(text))
+
+    def unknown(self, text: str) -> str | int | None:
+        """Return the first symbol of a text that is not in the alphabet, or None if there is none."""
+        symbols: str | bytes = text if self.kind == CHARACTERS else text.encode("utf-8", "surrogatepass")
+        index = self._unknown(symbols)
+        return None if index is None else symbols[index]
+
+    def _unknown(self, text: str | bytes) -> int | None:
+        known = np.isin(codes_of(text), self.codes)
+        return None if known.all() else int(np.argmin(known))
 
     def decode(self, symbols: npt.ArrayLike) -> str:
         """Return the text of numbers of symbols.

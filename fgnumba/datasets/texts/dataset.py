@@ -12,6 +12,7 @@ from fgnumba.datasets.texts.alphabet import Alphabet, Symbols
 from fgnumba.errors import DatasetError
 from fgnumba.storage.digests import digest_of
 from fgnumba.validation import store, whole_number
+from fgnumba.validation.arrays import as_array
 
 FEWEST_TESTED = 2
 """Symbols that a test part has at least: one to read, and one to predict."""
@@ -153,8 +154,12 @@ class TextDataset(Dataset):
         return self.testing[:-1], self.testing[1:]
 
     def first(self, count: int) -> tuple[Symbols, Symbols]:
-        """Return the symbols of the first windows of the training part as one stream, and what follows each."""
-        end = 1 + min(whole_number("count", count) * self.context, len(self.training) - 1)
+        """Return the symbols of the first windows of the training part as one stream, and what follows each.
+
+        There are at most 64 `count` symbols, however long a window is.
+        """
+        most = whole_number("count", count) * min(self.context, 64)
+        end = 1 + min(most, len(self.training) - 1)
         return self.training[: end - 1], self.training[1:end]
 
     @cached_property
@@ -199,6 +204,33 @@ class TextDataset(Dataset):
         """Return the symbols of the training part that come after the first windows."""
         start = whole_number("windows", windows, 1, len(self.x_train)) * self.context
         return self.training[start:]
+
+    def stream_of(self, x: npt.ArrayLike, y: npt.ArrayLike) -> tuple[Symbols, Symbols]:
+        """Return symbols and what follows each as one stream, after checking that they are (N,) of the alphabet.
+
+        Parameters
+        ----------
+        x, y : array_like, (N,) of whole numbers
+            The symbols, and the symbol that follows each, as `tested` has them.
+
+        Raises
+        ------
+        DatasetError
+            If they are nothing of this kind.
+        """
+        arrays = [as_array(name, given) for name, given in (("x", x), ("y", y))]
+        for name, array in zip("xy", arrays, strict=True):
+            if array.ndim != 1 or array.dtype.kind not in "iu" or not len(array):
+                raise DatasetError(
+                    f"{name} has shape {array.shape}, {array.dtype}; symbols (N,) of one stream are required"
+                )
+            if int(array.min()) < 0 or int(array.max()) >= len(self.coding):
+                raise DatasetError(
+                    f"{name} holds a number that is no symbol; 0 to {len(self.coding) - 1} are"
+                )
+        if len(arrays[0]) != len(arrays[1]):
+            raise DatasetError(f"x has {len(arrays[0])} symbols and y {len(arrays[1])}; as many are required")
+        return arrays[0].astype(self.coding.dtype), arrays[1].astype(self.coding.dtype)
 
     def tested_on(self, name: str, symbols: Symbols) -> "TextDataset":
         """Return a data set of this name with the same training part, and `symbols` (N,) as its test part."""
