@@ -15,6 +15,7 @@ from pathlib import Path
 
 NAMES = (
     *("config", "model", "idx", "npz", "npy", "csv", "cifar", "emnist", "table-csv", "parquet", "table"),
+    *("text", "alphabet"),
     *("safetensors", "saved-model", "onnx", "run-folder", "checkpoint", "replay"),
 )
 MOST_FAILURES = 10

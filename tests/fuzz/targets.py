@@ -19,7 +19,7 @@ import numpy as np
 from safetensors.numpy import save
 
 import fgnumba as fg
-from fgnumba.datasets import TableRules, cifar, load, read_idx
+from fgnumba.datasets import Alphabet, TableRules, cifar, load, read_idx, text
 from fgnumba.datasets.tables.features import CategoryRule, NumberRule
 from fgnumba.datasets.tables.targets import ClassTarget, LabelTarget, RealTarget
 from fgnumba.errors import FgError
@@ -207,6 +207,21 @@ def read_rules(content: bytes) -> None:
     rules.refuses_well(lambda: TableRules.from_json(rules.written("table.json", content)))
 
 
+def read_text(content: bytes) -> None:
+    path = rules.written("t.txt", content)
+    for symbols in ("characters", "bytes"):
+        rules.refuses_well(partial(text, path, 4, symbols))
+
+
+def read_alphabet(content: bytes) -> None:
+    rules.refuses_well(lambda: Alphabet.from_json(rules.written("text.json", content)))
+
+
+def _text_seeds() -> list[bytes]:
+    words = "né où, abc\r\n" * 5
+    return [words.encode(), words.encode("utf-8-sig"), words.encode("utf-16"), "日本語".encode() * 9]
+
+
 def _rules() -> bytes:
     features = (NumberRule("size", 1.0, 2.0, 3.0, True), CategoryRule("colour", ("blue", "red"), False))
     return TableRules(features, ClassTarget("kind", ("ant", "owl"))).to_json().encode()
@@ -366,6 +381,10 @@ TARGETS = {
     "table-csv": rules.Target(read_table_csv, _csv_seeds),
     "parquet": rules.Target(read_parquet, _parquet_seeds),
     "table": rules.Target(read_rules, _rules_seeds),
+    "text": rules.Target(read_text, _text_seeds),
+    "alphabet": rules.Target(
+        read_alphabet, lambda: [Alphabet(one).to_json().encode() for one in ("abcé\n", b"ab\xff")]
+    ),
     "safetensors": rules.Target(read_safetensors, _tensor_seeds),
     "saved-model": rules.Target(read_saved_model, _model_seeds),
     "onnx": rules.Target(read_onnx, _onnx_seeds),

@@ -1,0 +1,103 @@
+"""Settings of runs on texts: what counts as one, what suits it, and what is refused."""
+
+import math
+
+import pytest
+
+from fgnumba.datasets import Dataset, load
+from fgnumba.errors import ConfigError
+from fgnumba.optimizers.schedules import Cosine
+from fgnumba.runs.assembly import _optimizer
+from fgnumba.runs.configuration import RunConfig, configured
+from fgnumba.runs.data import load_data
+from fgnumba.runs.presets import tables
+from fgnumba.runs.texts import read_alphabet, write_alphabet
+from tests.texts import sentences, write
+
+SUITED = {
+    "model": "char-lstm",
+    "context": 64,
+    "symbols": "characters",
+    "batch_size": 32,
+    "schedule": "cosine",
+}
+
+
+@pytest.mark.parametrize(
+    ("given", "differ"),
+    [
+        ({"data": "a.txt"}, {}),
+        ({"data": "b.TXT", "context": 5}, {"context": 5}),
+        ({"data": "code.py", "symbols": "bytes"}, {"symbols": "bytes"}),
+        ({"data": "code.py", "model": "char-lstm", "batch_size": 64}, {"batch_size": 64}),
+        ({"data": "a.txt", "model": "net.toml", "schedule": "exponential"}, {"model": "net.toml"}),
+    ],
+)
+def test_what_suits_a_text_is_set_where_nothing_is_given(given, differ):
+    config = configured(None, given)
+    expected = {**SUITED, **differ, **given}
+    assert {name: getattr(config, name) for name in expected} == expected
+
+
+@pytest.mark.parametrize("given", [{}, {"data": "a.csv", "target": "k"}, {"data": "a.txt", "target": "k"}])
+def test_other_data_keep_their_settings(given):
+    assert configured(None, given) == RunConfig(**given)
+
+
+def test_a_file_of_settings_says_that_data_are_a_text(tmp_path):
+    write(tmp_path / "t.txt", sentences(500))
+    path = write(tmp_path / "c.toml", 'data = "t.txt"\ncontext = 9\n')
+    config = configured(path, {"batch_size": 7})
+    assert (config.model, config.context, config.batch_size, config.schedule) == ("char-lstm", 9, 7, "cosine")
+    assert load_data(config).input_shape == (9,)
+
+
+def test_the_model_of_texts():
+    assert tables("char-lstm", 65) == [
+        {"type": "elementwise_lstm", "units": 512, "symbols": 65},
+        {"type": "dense", "units": 65},
+    ]
+    assert tables("char-lstm", 9, [20])[0]["units"] == 20
+    with pytest.raises(ConfigError, match="model 'char-lstm' has one layer"):
+        tables("char-lstm", 9, [20, 20])
+
+
+def test_a_cosine_falls_to_a_tenth_over_the_run():
+    config = RunConfig(optimizer="adam", learning_rate=0.02, decay=4 / 77, schedule="cosine")
+    schedule = _optimizer(config).schedule
+    assert isinstance(schedule, Cosine)
+    assert (schedule(0), schedule(77), schedule(900)) == (0.02, 0.002, 0.002)
+    assert schedule(38) > 0.011 > schedule(39)
+    constant = _optimizer(RunConfig(optimizer="adam", learning_rate=0.02, decay=0.0, schedule="cosine"))
+    assert constant.rate(50) == 0.02
+    falling = _optimizer(RunConfig(optimizer="adam", learning_rate=0.02, decay=0.1))
+    assert falling.rate(5) == pytest.approx(0.02 * math.exp(-0.5))
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"symbols": "words"}, "symbols: unknown symbols"),
+        ({"schedule": "linear"}, "schedule: unknown schedule"),
+        ({"context": 0}, "context is 0"),
+        ({"context": 1 << 30}, "context is 1073741824"),
+        ({"target": "k", "context": 8}, "target is 'k' beside symbols or context"),
+    ],
+)
+def test_impossible_settings(given, message):
+    with pytest.raises(ConfigError, match=message):
+        RunConfig(**given)
+
+
+def test_a_text_model_needs_a_text(tmp_path):
+    with pytest.raises(ConfigError, match=r"model char-lstm reads a text: the path of one is required"):
+        load_data(RunConfig(model="char-lstm"))
+
+
+def test_the_alphabet_is_kept_for_texts_alone(tmp_path):
+    write_alphabet(tmp_path, load("digits"))
+    assert read_alphabet(tmp_path, 10) is None
+    data = load(write(tmp_path / "t.txt", sentences(500)), context=9)
+    assert isinstance(data, Dataset)
+    write_alphabet(tmp_path, data)
+    assert read_alphabet(tmp_path, data.outputs) == data.coding
