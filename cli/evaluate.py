@@ -54,7 +54,7 @@ def evaluate(run: Path, data: str | None, data_dir: str | None, as_json: bool) -
     import fgnumba as fg
     from fgnumba.runs import saved_run
     from fgnumba.runs.data import for_evaluation
-    from fgnumba.runs.texts import evaluated as of_text
+    from fgnumba.runs.text_evaluation import evaluated as of_text
     from fgnumba.runs.texts import read_alphabet
 
     trust_named(data)
