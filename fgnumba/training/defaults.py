@@ -44,8 +44,9 @@ class Defaults(NamedTuple):
 DEFAULTS = {
     "cnn": Defaults("local-feedback", 6000, 16, rate=0.06),
     "resnet": Defaults("local-feedback", 6000, 16, rate=0.4),
+    "char-lstm": Defaults("rtrl", 3000),
 }
-"""Default settings of models whose steps are long. The other models take more and shorter steps."""
+"""Default settings of models whose steps are long, or that need another estimator. The other models take more steps."""
 
 
 def defaults(name: str) -> Defaults:
