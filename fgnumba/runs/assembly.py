@@ -21,6 +21,7 @@ from fgnumba.optimizers.schedules import Cosine
 from fgnumba.runs.configuration import DECADES, RunConfig
 from fgnumba.runs.data import with_loss
 from fgnumba.runs.presets import TEXT_MODELS, model_from, tables, written_out
+from fgnumba.runs.text_settings import is_text
 from fgnumba.runs.toml_file import read_toml
 from fgnumba.training.defaults import default_learning_rate, defaults, step_limit
 from fgnumba.training.trainer import Trainer
@@ -158,8 +159,15 @@ def trainer(config: RunConfig, model: Graph, chosen: Recipe | None = None) -> Tr
     """
     name = str(config.estimator)
     estimator = (chosen or recipe(name)).build(name, config.direction, config.directions)
+    # The windows of a text follow one another, and so do the states of a model that reads them.
+    carry = estimator.carries_states if is_text(vars(config)) else None
     return Trainer(
-        model, loss=config.loss, estimator=estimator, optimizer=_optimizer(config), seed=config.seed
+        model,
+        loss=config.loss,
+        estimator=estimator,
+        optimizer=_optimizer(config),
+        seed=config.seed,
+        carry_states=carry,
     )
 
 

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from fgnumba.datasets.texts import Alphabet
 from fgnumba.layers.losses import Loss
 from fgnumba.model.graph import Graph
+from fgnumba.model.stream import WINDOW
 from fgnumba.training.scoring import METRICS, Metric, scored
 from fgnumba.training.text_metrics import text_metrics
 
@@ -88,12 +89,11 @@ def stream_values(
     own = [metric for metric in metrics if metric.function is not METRICS["accuracy"]]
     totals = Totals(loss, alphabet, len(following) if own else 0)
     stream = model.stream(batch=1)
-    length = model.input_shape[0]
     # The outputs of a model that has diverged are not finite, of which NumPy must not warn.
     with np.errstate(invalid="ignore", over="ignore"):
-        for start in range(0, len(symbols), length):
-            outputs = np.asarray(stream(symbols[np.newaxis, start : start + length]))
-            targets = following[start : start + length].astype(np.int64)
+        for start in range(0, len(symbols), WINDOW):
+            outputs = np.asarray(stream(symbols[np.newaxis, start : start + WINDOW]))
+            targets = following[start : start + WINDOW].astype(np.int64)
             totals.add(outputs.reshape(len(targets), -1), targets)
     values = {metric.name: totals.accuracy for metric in metrics if metric not in own}
     values |= text_metrics(totals.loss, totals.symbols, totals.characters)

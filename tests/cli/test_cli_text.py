@@ -124,15 +124,26 @@ def test_what_a_text_run_refuses(fgtrain, run, folder, finished):
     assert "data_dir is" in fgtrain("evaluate", run, "--data-dir", ".").error
 
 
-def test_what_a_run_on_a_text_refuses(fgtrain, folder):
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--data", "short.txt"), "at least 73 are required"),
+        (("--model", "char-lstm"), "reads a text: the path of one is required"),
+        (("--data", "t.txt", "--model", "mlp", *SMALL), "one number a symbol at each position of a text"),
+        (
+            ("--data", "t.txt", *SMALL, "--telemetry", 5),
+            "t.txt is a text, whose gradient depends on the past",
+        ),
+        (("--data", "t.txt", "--target", "k", *SMALL), "beside symbols or context"),
+        (("--data", "t.txt", *SMALL, "--symbols", "words"), "symbols: unknown symbols 'words'"),
+        (("--data", "t.txt", *SMALL, "--schedule", "linear"), "schedule: unknown schedule 'linear'"),
+        (("--data", "t.txt", "--widths", "8,8"), "model 'char-lstm' has one layer"),
+    ],
+)
+def test_what_a_run_on_a_text_refuses(fgtrain, folder, options, message):
     write(folder / "t.txt", sentences(1000))
     write(folder / "short.txt", "ab" * 9)
-    assert "at least 73 are required" in fgtrain("train", "--data", "short.txt").error
-    assert "reads a text: the path of one is required" in fgtrain("train", "--model", "char-lstm").error
-    mlp = fgtrain("train", "--data", "t.txt", "--model", "mlp", "--context", 8)
-    assert "one number a symbol at each position of a text" in mlp.error
-    assert "telemetry" in fgtrain("train", "--data", "t.txt", *SMALL, "--telemetry", 5).error
-    assert "beside symbols or context" in fgtrain("train", "--data", "t.txt", "--target", "k", *SMALL).error
+    assert message in fgtrain("train", *options, "--quiet").error
     assert not (folder / "runs").exists()
 
 

@@ -35,9 +35,9 @@ def test_rungs_divide_trials_and_multiply_steps():
 def test_the_judge_is_held_out(blobs, monkeypatch):
     judged = []
 
-    def evaluated(model, x, y, loss):
-        judged.append(x)
-        return fg.evaluate(model, x, y, loss)
+    def evaluated(model, data, loss):
+        judged.append(data.x_test)
+        return fg.evaluate(model, data, loss=loss)
 
     monkeypatch.setattr("fgnumba.runs.search.evaluate", evaluated)
     search(CONFIG, blobs, Search(1e-3, 1e-2, 2, steps=3))

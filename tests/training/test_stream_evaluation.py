@@ -7,6 +7,7 @@ import pytest
 
 from fgnumba.datasets import Alphabet
 from fgnumba.layers.losses import SoftmaxCrossEntropy
+from fgnumba.training import stream_evaluation
 from fgnumba.training.evaluation import evaluated_stream
 from fgnumba.training.scoring import Metric, metrics_of
 from fgnumba.training.text_metrics import text_metrics
@@ -18,8 +19,8 @@ LOSS = SoftmaxCrossEntropy()
 class Counting:
     """A model that predicts from a symbol and from how many came before, which is its state."""
 
-    def __init__(self, symbols, length):
-        self.input_shape, self.read = (length,), []
+    def __init__(self, symbols):
+        self.read = []
         self.table = np.random.default_rng(0).standard_normal((7, symbols, symbols)).astype(np.float32)
 
     def stream(self, batch):
@@ -29,7 +30,7 @@ class Counting:
         def step(x):
             nonlocal before
             assert x.shape[0] == 1
-            assert 1 <= x.shape[1] <= self.input_shape[0]
+            assert 1 <= x.shape[1] <= stream_evaluation.WINDOW
             self.read.append(x.shape[1])
             places = (before + np.arange(x.shape[1])) % 7
             before += x.shape[1]
@@ -39,10 +40,11 @@ class Counting:
 
 
 @pytest.mark.parametrize("length", [1, 5, 64, 1000])
-def test_a_stream_is_read_window_by_window_with_its_state(length):
+def test_a_stream_is_read_window_by_window_with_its_state(length, monkeypatch):
+    monkeypatch.setattr(stream_evaluation, "WINDOW", length)
     alphabet = Alphabet("abcd")
     text = np.random.default_rng(1).integers(0, 4, 302).astype(np.uint8)
-    model = Counting(4, length)
+    model = Counting(4)
     found = evaluated_stream(model, LOSS, metrics_of(None, LOSS), text[:-1], text[1:], alphabet)
     logits = model.table[np.arange(301) % 7, text[:-1]].astype(np.float64)
     chances = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
@@ -61,7 +63,7 @@ def test_a_stream_is_read_window_by_window_with_its_state(length):
 def test_characters_of_bytes_are_counted():
     alphabet = Alphabet(bytes(sorted(set("né où日".encode()))))
     text = alphabet.encode("né où日" * 20)
-    model = Counting(len(alphabet), 8)
+    model = Counting(len(alphabet))
     found = evaluated_stream(model, LOSS, (), text[:-1], text[1:], alphabet)
     # The first character is read, and not predicted.
     assert found.metrics["nats_per_character"] == pytest.approx(found.loss * (len(text) - 1) / 119)
@@ -78,14 +80,14 @@ def test_metrics_of_ones_own_get_all_predictions():
     alphabet = Alphabet("abcd")
     text = np.random.default_rng(2).integers(0, 4, 100).astype(np.uint8)
     metrics = metrics_of({"accuracy": "accuracy", "mine": mine}, LOSS)
-    found = evaluated_stream(Counting(4, 9), LOSS, metrics, text[:-1], text[1:], alphabet)
+    found = evaluated_stream(Counting(4), LOSS, metrics, text[:-1], text[1:], alphabet)
     assert found.metrics["mine"] == found.accuracy
     np.testing.assert_array_equal(seen[0][0], text[1:])
     assert isinstance(metrics[1], Metric)
 
 
 def test_a_model_that_has_diverged_is_evaluated_without_a_word():
-    model = Counting(4, 9)
+    model = Counting(4)
     model.table[3, 2] = np.inf
     text = np.tile(np.arange(4, dtype=np.uint8), 30)
     found = evaluated_stream(model, LOSS, metrics_of(None, LOSS), text[:-1], text[1:], Alphabet("abcd"))

@@ -156,9 +156,9 @@ class TextDataset(Dataset):
     def first(self, count: int) -> tuple[Symbols, Symbols]:
         """Return the symbols of the first windows of the training part as one stream, and what follows each.
 
-        There are at most 64 `count` symbols, however long a window is.
+        There are at most 16 `count` symbols, however long a window is.
         """
-        most = whole_number("count", count) * min(self.context, 64)
+        most = whole_number("count", count) * min(self.context, 16)
         end = 1 + min(most, len(self.training) - 1)
         return self.training[: end - 1], self.training[1:end]
 
