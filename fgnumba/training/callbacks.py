@@ -7,6 +7,7 @@ from fgnumba.errors import ConfigError, shown
 from fgnumba.training.kept_states import checked
 from fgnumba.training.monitors import Monitor
 from fgnumba.training.records import History, Record, StepResult
+from fgnumba.training.text_metrics import NATS
 from fgnumba.validation import flag, real_number, whole_number
 
 
@@ -117,7 +118,7 @@ class EarlyStopping(Callback):
     monitor : str, optional
         The figure to watch: ``"validation_accuracy"``, ``"validation_loss"``, or ``"validation_NAME"`` for another
         metric of the run. None (the default): the validation accuracy, or the validation loss in a run without
-        accuracy; the function's value in :func:`fgnumba.minimize`.
+        accuracy or on a text; the function's value in :func:`fgnumba.minimize`.
     min_delta : float
         A value must be better than the best one by more than this to count as an improvement. Default: 0.
     restore_best : bool
@@ -212,11 +213,8 @@ class EarlyStopping(Callback):
 
     def ends(self, record: Record) -> bool:
         """Return whether `patience` records in a row were no improvement; NaN is never one."""
-        if (
-            self._default
-            and math.isnan(record.validation_accuracy)
-            and not math.isnan(record.validation_loss)
-        ):
+        judged_by_loss = math.isnan(record.validation_accuracy) or f"validation_{NATS}" in record.metrics
+        if self._default and judged_by_loss and not math.isnan(record.validation_loss):
             self._monitor = Monitor("validation_loss")
         value = self._monitor.value(record)
         if self._monitor.better(value, self.best, self.min_delta):

@@ -178,3 +178,15 @@ def test_what_a_run_cannot_have_known(tmp_path, data, found, message):
     checkpoint_file.write(path, kept.facts, {name: kept.array(name) for name in kept.entries})
     with pytest.raises(RunError, match=message):
         fit(trainer(), data, tmp_path, True)
+
+
+def test_the_default_on_a_text_is_its_loss():
+    stopping = fg.callbacks.EarlyStopping(2)
+    stopping.on_start(None, 3)
+    for step, (loss, accuracy) in enumerate(((2.0, 0.5), (1.5, 0.4), (1.6, 0.9), (1.7, 0.9)), 1):
+        metrics = {"validation_nats_per_character": loss}
+        record = fg.Record(
+            step, 1.0, loss, validation_loss=loss, validation_accuracy=accuracy, metrics=metrics
+        )
+        assert stopping.ends(record) == (step == 4)
+    assert (stopping.monitor, stopping.best, stopping.best_step) == ("validation_loss", 1.5, 2)
