@@ -11,6 +11,7 @@ from pathlib import Path
 from fgnumba.datasets import cifar, idx, npy
 from fgnumba.datasets.tables import frame
 from fgnumba.datasets.tables import rules as table_rules
+from fgnumba.datasets.texts import reading
 from fgnumba.errors import MAX_MESSAGE, FgError, FgWarning
 from fgnumba.interchange import onnx_file
 from fgnumba.kernels.machine import memory
@@ -43,7 +44,7 @@ MACHINE_BYTES = 32 << 20
 
 def shrink_the_machine() -> None:
     """Let parsers believe that there are `MACHINE_BYTES`."""
-    for module in (sizes, npy, idx, cifar, frame, table_rules, memory, onnx_file):
+    for module in (sizes, npy, idx, cifar, frame, table_rules, reading, memory, onnx_file):
         module.physical_memory = lambda: MACHINE_BYTES  # type: ignore[attr-defined]
 
 

@@ -218,8 +218,15 @@ def read_alphabet(content: bytes) -> None:
 
 
 def _text_seeds() -> list[bytes]:
-    words = "né où, abc\r\n" * 5
-    return [words.encode(), words.encode("utf-8-sig"), words.encode("utf-16"), "日本語".encode() * 9]
+    # Half of the first one is too short.
+    words = "né où, abc\r\n"
+    return [
+        words.encode(),
+        (words * 9).encode(),
+        words.encode("utf-8-sig"),
+        words.encode("utf-16"),
+        "日本語".encode() * 9,
+    ]
 
 
 def _rules() -> bytes:
@@ -383,7 +390,7 @@ TARGETS = {
     "table": rules.Target(read_rules, _rules_seeds),
     "text": rules.Target(read_text, _text_seeds),
     "alphabet": rules.Target(
-        read_alphabet, lambda: [Alphabet(one).to_json().encode() for one in ("abcé\n", b"ab\xff")]
+        read_alphabet, lambda: [Alphabet(one).to_json().encode() for one in ("\nabcé", b"ab\xff")]
     ),
     "safetensors": rules.Target(read_safetensors, _tensor_seeds),
     "saved-model": rules.Target(read_saved_model, _model_seeds),
