@@ -4,16 +4,18 @@ The Jacobian of a state with respect to the one before is diagonal, so that real
 numbers as the layer has parameters (:class:`fgnumba.RealTimeRecurrentLearning`).
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 
+from fgnumba.errors import ConfigError, shown
 from fgnumba.kernels.machine.interfaces import Operation
 from fgnumba.layers.base import Initial, Shape, Site
 from fgnumba.layers.recurrent import RecurrentLayer
-from fgnumba.validation import flag, store
+from fgnumba.validation import flag, real_number, several, store
 
 
 @dataclass(frozen=True)
@@ -147,9 +149,10 @@ class LinearRecurrentUnit(RecurrentLayer):
     The output at each position is h', which is also the state; before the first position it is 0. Complex numbers lie
     as their real parts, then their imaginary parts: the output is (L, 2 H), and the weight (K, 2 H) = [Re W | Im W].
     Real numbers have no θ: λ = exp(-exp(ν)), the output is (L, H) and the weight (K, H). The parameters are weight, nu
-    (H,) and, of complex numbers, theta (H,). At the start λ is uniform in the ring 0.9 <= |λ| <= 0.999 with θ from 0
-    to π / 10, and W is drawn from N(0, 1 / K), or N(0, 1) of symbols; of complex numbers each part has half of that
-    variance. There is no bias, since a constant input is one.
+    (H,) and, of complex numbers, theta (H,). There is no bias, since a constant input is one.
+
+    At the start λ is uniform in the ring given by `radius` and `phase`. W is drawn from N(0, 1 / K), or N(0, 1) of
+    symbols; of complex numbers each part has half of that variance.
     Source: A. Orvieto et al., arXiv 2303.06349.
 
     Parameters
@@ -161,6 +164,12 @@ class LinearRecurrentUnit(RecurrentLayer):
     symbols : int or None, optional
         The number V of symbols, if the input are symbols (L,) from 0 to V - 1: row s of the weight stands for x W. By
         default None: the input is a sequence of numbers (L, K).
+    radius : (float, float), optional
+        The least and the greatest |λ| at the start, above 0 and below 1. A unit remembers for about 1 / (1 - |λ|)
+        positions. By default (0.9, 0.999).
+    phase : float, optional
+        The greatest θ at the start, at least 0 and below 7, so that it can be 2π. A unit turns by θ at each position, so that a large one tells near
+        positions apart. By default π / 10.
 
     Raises
     ------
@@ -173,12 +182,19 @@ class LinearRecurrentUnit(RecurrentLayer):
     units: int
     complex: bool = True
     symbols: int | None = None
+    radius: tuple[float, float] = (0.9, 0.999)
+    phase: float = math.pi / 10
 
     ungrouped: ClassVar[tuple[str, ...]] = ("nu", "theta")
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        store(self, complex=flag("LinearRecurrentUnit: complex", self.complex))
+        store(
+            self,
+            complex=flag("LinearRecurrentUnit: complex", self.complex),
+            radius=_ring(self.radius),
+            phase=real_number("LinearRecurrentUnit: phase", self.phase, below=7),
+        )
 
     @property
     def gates(self) -> int:
@@ -202,10 +218,10 @@ class LinearRecurrentUnit(RecurrentLayer):
     def initial_parameters(self, inputs: Sequence[Shape], generator: np.random.Generator) -> Initial:
         """Return the initial parameters, as the class says."""
         weight = self.weight(inputs, generator, 1 / self.gates)
-        square = generator.uniform(0.9**2, 0.999**2, self.units)
+        square = generator.uniform(self.radius[0] ** 2, self.radius[1] ** 2, self.units)
         made = {"weight": weight, "nu": np.log(-0.5 * np.log(square)).astype(np.float32)}
         if self.complex:
-            made["theta"] = generator.uniform(0, np.pi / 10, self.units).astype(np.float32)
+            made["theta"] = generator.uniform(0, self.phase, self.units).astype(np.float32)
         return made
 
     def _scan(self, site: Site, product: Any) -> list[Operation]:
@@ -222,3 +238,15 @@ class LinearRecurrentUnit(RecurrentLayer):
                 vectors=self._vectors(site, *names),
             )
         ]
+
+
+def _ring(value: Any) -> tuple[float, float]:
+    """Return the least and the greatest |λ| as floats, after checking them."""
+    both = several(value)
+    name = "LinearRecurrentUnit: radius"
+    if both is None or len(both) != 2:
+        raise ConfigError(f"{name} is {shown(value)}; two numbers are required, as (0.9, 0.999)")
+    low, high = (real_number(name, number, above_zero=True, below=1) for number in both)
+    if low > high:
+        raise ConfigError(f"{name} is {shown(value)}; the lesser number first is required")
+    return low, high
