@@ -168,8 +168,8 @@ class LinearRecurrentUnit(RecurrentLayer):
         The least and the greatest |λ| at the start, above 0 and below 1. A unit remembers for about 1 / (1 - |λ|)
         positions. By default (0.9, 0.999).
     phase : float, optional
-        The greatest θ at the start, at least 0 and below 7, so that it can be 2π. A unit turns by θ at each position, so that a large one tells near
-        positions apart. By default π / 10.
+        The greatest θ at the start, at least 0 and below 7, so that it can be 2π. A unit turns by θ at each position: a
+        large one tells positions apart that are near each other. By default π / 10.
 
     Raises
     ------
