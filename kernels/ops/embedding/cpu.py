@@ -3,8 +3,9 @@
     y_l  = W[x_l] + b
     dy_l = V_t[x_l] + c_t              for every direction t; of a rank-1 direction, V_t[x] = u_t[x] w_t
 
-A part is a range of panels of columns, and takes all symbols, so that each panel of V is drawn once. Where the batch
-is small it costs more to draw V than to look rows up: V takes a word of random bits for each of its rows and panels.
+A part is a range of panels of columns, and takes all symbols, so that each panel of V is drawn once. Rows are written
+panel beside panel, since a panel of all rows would touch a page of memory for each 128 bytes. Where the batch is small
+it costs more to draw V than to look rows up: V takes a word of random bits for each of its rows and panels.
 """
 
 from functools import cache
@@ -33,10 +34,26 @@ from fgnumba.validation.launcher import launcher
 ARGUMENTS = record(
     *images.fields("x"),
     *images.fields("y"),
-    *("batch", "length", "weight", "bias", "inputs", "panels", "count", "first", "kind"),
+    *(
+        "batch",
+        "length",
+        "wide",
+        "weight",
+        "bias",
+        "inputs",
+        "panels",
+        "panel_bytes",
+        "group",
+        "count",
+        "first",
+        "kind",
+    ),
     *("parameter", "bias_parameter", "stream", "v", "v_bias", "draw", "draw_vector"),
     *("at_left", "at_right", "at_shift", "at_drawn"),
 )
+
+DRAWN = 64 * 1024
+"""Bytes of drawn panels of V that a part looks up at a time, so that they stay in the cache."""
 
 _ONE_BITS = np.uint32(0x3F800000)
 
@@ -80,13 +97,15 @@ def bind(
     draw, padded = 0, -(-rows // PANEL) * PANEL
     if drawn:
         draw = directions.gaussians(isa) if kind == GAUSSIAN else directions.sign_words(isa)
-    most = max(rows, panels, padded // PANEL)
+    panel_bytes = directions.draw_bytes(kind, rows) if drawn else 0
+    group = max(1, min(-(-panels // parts), DRAWN // panel_bytes)) if drawn and kind != RANK1 else 1
+    vectors = directions.draw_bytes(kind, max(panels, padded // PANEL)) * drawn
     offsets, end = lay_out(
         {
             "at_left": padded * 4 * (kind == RANK1),
             "at_right": panels * PANEL * 4 * (kind == RANK1),
             "at_shift": panels * PANEL * 4,
-            "at_drawn": directions.draw_bytes(kind, most) * drawn,
+            "at_drawn": max(group * panel_bytes, vectors),
         }.items()
     )
     addresses, memory = operands(x=x, y=y)
@@ -95,10 +114,13 @@ def bind(
         **offsets,
         "batch": batch,
         "length": length,
+        "wide": PANEL,
         "weight": address(weights.weight),
         "bias": address(weights.bias),
         "inputs": rows,
         "panels": panels,
+        "panel_bytes": panel_bytes,
+        "group": group,
         "count": count,
         "first": weights.first,
         "kind": kind,
@@ -131,8 +153,8 @@ def _embedding(arguments: int, part: int, parts: int) -> None:
     first, end = split(a.panels, parts, part)
     if first == end:
         return
-    for p in range(first, end):
-        _look_up(a, p, a.weight + p * a.inputs * PANEL * 4, a.bias, a.y)
+    panel = a.inputs * PANEL * 4
+    _look_up(a, first, end, a.weight + first * panel, panel, a.bias, a.y)
     for t in range(a.count):
         shift = _shift(a, t)
         y = a.y + (t + 1) * a.y_block * 4
@@ -141,21 +163,21 @@ def _embedding(arguments: int, part: int, parts: int) -> None:
             work, left, right = a.scratch + a.at_drawn, a.scratch + a.at_left, a.scratch + a.at_right
             product.draw_vector(a, t, n, LEFT, a.parameter, work, left)
             product.draw_vector(a, t, a.panels * PANEL, RIGHT, a.parameter, work, right)
-            for p in range(first, end):
-                _scale(a, p, left, right, shift, y)
-            continue
-        for p in range(first, end):
-            if a.kind == NONE:
-                _look_up(a, p, 0, shift, y)
-            elif a.kind == EXPLICIT:
-                _look_up(a, p, a.v + (t * a.panels + p) * a.inputs * PANEL * 4, shift, y)
-            else:
-                drawn = a.scratch + a.at_drawn
-                product.draw_panel(a, t, p, 0, a.inputs, drawn)
+            _scale(a, first, end, left, right, shift, y)
+        elif a.kind == NONE:
+            _look_up(a, first, end, 0, 0, shift, y)
+        elif a.kind == EXPLICIT:
+            _look_up(a, first, end, a.v + (t * a.panels + first) * panel, panel, shift, y)
+        else:
+            drawn = a.scratch + a.at_drawn
+            for p in range(first, end, a.group):
+                p_end = min(end, p + a.group)
+                for each in range(p, p_end):
+                    product.draw_panel(a, t, each, 0, a.inputs, drawn + (each - p) * a.panel_bytes)
                 if a.kind == GAUSSIAN:
-                    _look_up(a, p, drawn, shift, y)
+                    _look_up(a, p, p_end, drawn, a.panel_bytes, shift, y)
                 else:
-                    _signs(a, p, drawn, shift, y)
+                    _signs(a, p, p_end, drawn, a.panel_bytes, shift, y)
 
 
 @register_jitable
@@ -180,51 +202,63 @@ def _symbol(a: Any, i: int, position: int) -> int:
     return int(min(max(np.int64(x[0]), np.int64(0)), a.inputs - 1))
 
 
+@register_jitable(forceinline=True)
+def _row(a: Any, y: int, i: int, position: int, p: int) -> Any:
+    """Return a panel of a row of y.
+
+    Its length is not a constant: a loop over a constant number of columns would be unrolled, and then not become vector
+    code, since rows might overlap.
+    """
+    at = y + ((i * a.length + position) * a.y_image + p * PANEL) * 4
+    return carray(pointer(at, np.float32), a.wide)
+
+
 @register_jitable
-def _look_up(a: Any, p: int, table: int, shift: int, y: int) -> None:
-    """Write rows of a panel of `table`, or zeros if that is 0, plus the vector `shift`."""
-    own = carray(pointer(shift + p * PANEL * 4, np.float32), PANEL)
+def _look_up(a: Any, p: int, p_end: int, table: int, panel_bytes: int, shift: int, y: int) -> None:
+    """Write rows of panels p to `p_end` of `table`, or zeros if that is 0, plus the vector `shift`.
+
+    `table` is the address of panel p, and `panel_bytes` the distance of panels.
+    """
     for i in range(a.batch):
         for position in range(a.length):
-            out = carray(
-                pointer(y + ((i * a.length + position) * a.y_image + p * PANEL) * 4, np.float32), PANEL
-            )
-            if table == 0:
-                for j in range(PANEL):
-                    out[j] = own[j]
-            else:
-                row = carray(pointer(table + _symbol(a, i, position) * PANEL * 4, np.float32), PANEL)
-                for j in range(PANEL):
-                    out[j] = row[j] + own[j]
+            at = table + _symbol(a, i, position) * PANEL * 4
+            for panel in range(p, p_end):
+                out = _row(a, y, i, position, panel)
+                own = carray(pointer(shift + panel * PANEL * 4, np.float32), a.wide)
+                if table == 0:
+                    for j in range(a.wide):
+                        out[j] = own[j]
+                else:
+                    row = carray(pointer(at + (panel - p) * panel_bytes, np.float32), a.wide)
+                    for j in range(a.wide):
+                        out[j] = row[j] + own[j]
 
 
 @register_jitable
-def _scale(a: Any, p: int, left: int, right: int, shift: int, y: int) -> None:
-    """Write rows of a panel of u wᵀ, plus the vector `shift`."""
+def _scale(a: Any, p: int, p_end: int, left: int, right: int, shift: int, y: int) -> None:
+    """Write rows of panels of u wᵀ, plus the vector `shift`."""
     u = carray(pointer(left, np.float32), a.inputs)
-    w = carray(pointer(right + p * PANEL * 4, np.float32), PANEL)
-    own = carray(pointer(shift + p * PANEL * 4, np.float32), PANEL)
     for i in range(a.batch):
         for position in range(a.length):
-            out = carray(
-                pointer(y + ((i * a.length + position) * a.y_image + p * PANEL) * 4, np.float32), PANEL
-            )
             factor = u[_symbol(a, i, position)]
-            for j in range(PANEL):
-                out[j] = factor * w[j] + own[j]
+            for panel in range(p, p_end):
+                out = _row(a, y, i, position, panel)
+                w = carray(pointer(right + panel * PANEL * 4, np.float32), a.wide)
+                own = carray(pointer(shift + panel * PANEL * 4, np.float32), a.wide)
+                for j in range(a.wide):
+                    out[j] = factor * w[j] + own[j]
 
 
 @register_jitable
-def _signs(a: Any, p: int, words: int, shift: int, y: int) -> None:
-    """Write rows of a panel of signs, plus the vector `shift`."""
-    drawn = carray(pointer(words, np.uint32), a.inputs)
-    own = carray(pointer(shift + p * PANEL * 4, np.float32), PANEL)
+def _signs(a: Any, p: int, p_end: int, words: int, panel_bytes: int, shift: int, y: int) -> None:
+    """Write rows of panels of signs, plus the vector `shift`."""
     for i in range(a.batch):
         for position in range(a.length):
-            out = carray(
-                pointer(y + ((i * a.length + position) * a.y_image + p * PANEL) * 4, np.float32), PANEL
-            )
-            word = drawn[_symbol(a, i, position)]
-            for j in range(PANEL):
-                bits = np.uint32(np.uint32(np.uint32(word >> np.uint32(j)) << np.uint32(31)) | _ONE_BITS)
-                out[j] = bits.view(np.float32) + own[j]
+            symbol = _symbol(a, i, position)
+            for panel in range(p, p_end):
+                out = _row(a, y, i, position, panel)
+                own = carray(pointer(shift + panel * PANEL * 4, np.float32), a.wide)
+                word = carray(pointer(words + (panel - p) * panel_bytes, np.uint32), a.inputs)[symbol]
+                for j in range(a.wide):
+                    bits = np.uint32(np.uint32(np.uint32(word >> np.uint32(j)) << np.uint32(31)) | _ONE_BITS)
+                    out[j] = bits.view(np.float32) + own[j]

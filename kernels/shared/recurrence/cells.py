@@ -43,7 +43,7 @@ WORK = 120
 ARGUMENTS = record(
     *images.fields("y"),
     *VECTOR_FIELDS,
-    *("batch", "panels", "column_parts", "row_parts", "at_blocks"),
+    *("batch", "panels", "wide", "column_parts", "row_parts", "at_blocks"),
     *("product", "product_block", "product_row"),
     *("recurrent", "recurrent_block", "recurrent_row"),
     *("before", "before_block", "before_row", "before_moves"),
@@ -142,6 +142,7 @@ def bind(
         "y": addresses["y"] + position * y.row * 4,
         "batch": batch,
         "panels": panels,
+        "wide": PANEL,
         "column_parts": column_parts,
         "row_parts": row_parts,
         "product": address(product) + position * product.shape[2] * 4,
@@ -229,42 +230,42 @@ def cell(
                     for gate in range(gates):
                         across = gate * a.panels * PANEL * 4
                         if gate < joined and a.recurrent != 0:
-                            _add(row(own, gate), product + across, recurrent + across)
+                            _add(row(own, gate), product + across, recurrent + across, a.wide)
                             continue
-                        copy(row(own, gate), product + across, PANEL)
+                        copy(row(own, gate), product + across, a.wide)
                         if gate >= joined:
                             apart = row(own, gates + gate - joined)
                             if a.recurrent != 0:
-                                copy(apart, recurrent + across, PANEL)
+                                copy(apart, recurrent + across, a.wide)
                             else:
-                                clear(apart)
+                                clear(apart, a.wide)
                     if a.before != 0 and (t == 0 or a.before_moves):
                         at = a.before + (t * a.before_block + i * a.before_row) * 4 + column
-                        copy(row(own, before), at, PANEL)
+                        copy(row(own, before), at, a.wide)
                     else:
-                        clear(row(own, before))
+                        clear(row(own, before), a.wide)
                     if t == 0:
                         primal(a, panel, block)
                         for gate in range(gates):
-                            copy(product + gate * a.panels * PANEL * 4, row(block, gate), PANEL)
+                            copy(product + gate * a.panels * PANEL * 4, row(block, gate), a.wide)
                     else:
                         tangent(a, t - 1, panel, block, own)
-                    copy(a.y + (t * a.y_block + i * a.y_image) * 4 + column, row(own, output), PANEL)
+                    copy(a.y + (t * a.y_block + i * a.y_image) * 4 + column, row(own, output), a.wide)
                     if a.cells != 0:
                         to = a.cells + (t * a.cells_block + i * a.cells_row) * 4 + column
-                        copy(to, row(own, carried), PANEL)
+                        copy(to, row(own, carried), a.wide)
                     if a.state != 0 and (t == 0 or a.state_moves):
                         to = a.state + (t * a.state_block + i * a.state_row) * 4 + column
-                        copy(to, row(own, output), PANEL)
+                        copy(to, row(own, output), a.wide)
                         if a.cells != 0:
-                            copy(to + a.panels * PANEL * 4, row(own, carried), PANEL)
+                            copy(to + a.panels * PANEL * 4, row(own, carried), a.wide)
 
     return kernel(name, run, 3)
 
 
 @register_jitable(forceinline=True)
-def _add(to: int, first: int, second: int) -> None:
-    x, x2 = carray(pointer(first, np.float32), PANEL), carray(pointer(second, np.float32), PANEL)
-    y = carray(pointer(to, np.float32), PANEL)
-    for j in range(PANEL):
+def _add(to: int, first: int, second: int, n: int) -> None:
+    x, x2 = carray(pointer(first, np.float32), n), carray(pointer(second, np.float32), n)
+    y = carray(pointer(to, np.float32), n)
+    for j in range(n):
         y[j] = x[j] + x2[j]

@@ -174,17 +174,17 @@ def row(block: int, number: int) -> int:
 
 @register_jitable(forceinline=True)
 def copy(to: int, source: int, n: int) -> None:
-    """Copy n float32."""
+    """Copy n float32. A constant n would be unrolled, and would not become vector code, since rows may overlap."""
     x, y = carray(pointer(source, np.float32), n), carray(pointer(to, np.float32), n)
     for j in range(n):
         y[j] = x[j]
 
 
 @register_jitable(forceinline=True)
-def clear(to: int) -> None:
-    """Fill a row with zeros."""
-    y = carray(pointer(to, np.float32), PANEL)
-    for j in range(PANEL):
+def clear(to: int, n: int) -> None:
+    """Fill n float32 with zeros."""
+    y = carray(pointer(to, np.float32), n)
+    for j in range(n):
         y[j] = np.float32(0)
 
 
@@ -379,7 +379,7 @@ def _carry(
             column = (which * a.panels + panel) * PANEL
             outside = a.state + (t * a.state_block + i * a.state_row + column) * 4
             if not moves and not back:
-                clear(inside)
+                clear(inside, PANEL)
             elif moves and back:
                 copy(outside, inside, PANEL)
             elif moves:
