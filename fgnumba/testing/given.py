@@ -226,26 +226,42 @@ class Subject:
         Returns
         -------
         Graph
-            The model; its own input is one number, which nothing reads.
+            The model. Its own input is one number, which nothing reads, or the symbols that the layer takes.
         """
-        names = tuple(f"given{i}" for i in range(len(self.shapes)))
-        nodes = []
-        for i, (name, shape, x) in enumerate(zip(names, self.shapes, point.inputs, strict=True)):
-            blocks = [x, *(dx for dx in (tangent.inputs[i] for tangent in tangents) if dx is not None)]
-            dual = np.ascontiguousarray(
-                np.stack(blocks).reshape(len(blocks), point.batch, -1), dtype=np.float32
-            )
-            nodes.append(Node(name, Given(dual, shape), ("input",)))
+        nodes, shape = self._inputs(point, tangents)
+        names = tuple(node.name for node in nodes) or ("input",)
         nodes.append(Node(LAYER, self.layer, names))
         if activation is not None:
             nodes.append(Node("activation", Activation(activation), (LAYER,)))
         if beside_input:
             flat = [Node(f"flat-{name}", Flatten(), (name,)) for name in (LAYER, *names)]
             nodes += [*flat, Node("all", Concatenate(), tuple(node.name for node in flat))]
-        model = Graph(nodes, (1,), device=device or self.device)
+        model = Graph(nodes, shape, device=device or self.device)
         own = {f"{LAYER}.{name}": values for name, values in point.parameters.items()}
         model.load_parameters({**model.parameters(), **own})
         return model
+
+    @property
+    def takes_symbols(self) -> bool:
+        """Whether the layer takes symbols, which only the input of a model can be."""
+        return self.layer.symbols_read() is not None
+
+    def _inputs(self, point: Point, tangents: Sequence[Tangent]) -> tuple[list[Node], Shape]:
+        """Return nodes that give the layer its inputs, and the shape of the model's own input."""
+        if self.takes_symbols:
+            return [], self.shapes[0]
+        nodes = []
+        for i, (shape, x) in enumerate(zip(self.shapes, point.inputs, strict=True)):
+            blocks = [x, *(dx for dx in (tangent.inputs[i] for tangent in tangents) if dx is not None)]
+            dual = np.ascontiguousarray(
+                np.stack(blocks).reshape(len(blocks), point.batch, -1), dtype=np.float32
+            )
+            nodes.append(Node(f"given{i}", Given(dual, shape), ("input",)))
+        return nodes, (1,)
+
+    def source(self, point: Point) -> Array:
+        """Return the input of the model of :meth:`graph`."""
+        return point.inputs[0] if self.takes_symbols else np.zeros((point.batch, 1), np.float32)
 
     def run(
         self,
@@ -271,7 +287,7 @@ class Subject:
             As :meth:`graph` takes them.
         """
         model = self.graph(point, tangents, **options)
-        return Pass(model, point.batch, tangents, kind, direction, self.training).run()
+        return Pass(model, self.source(point), tangents, kind, direction, self.training).run()
 
 
 class Pass:
@@ -281,8 +297,8 @@ class Pass:
     ----------
     model : Graph
         The model.
-    batch : int
-        Number of examples.
+    source : ndarray
+        Input of the model, as :meth:`Subject.source` returns it.
     tangents : sequence of Tangent
         Directions, T of them.
     kind : int
@@ -296,7 +312,7 @@ class Pass:
     def __init__(
         self,
         model: Graph,
-        batch: int,
+        source: Array,
         tangents: Sequence[Tangent] = (),
         kind: int = EXPLICIT,
         direction: Direction | None = None,
@@ -317,14 +333,14 @@ class Pass:
         set_stream(stream, *((direction.seed, direction.step) if direction else (0, 0)))
         first = direction.number if direction else 0
         perturbation = Perturbation(kind, count, device.array(stream), first, explicit)
-        self._model, self._batch = model, batch
-        self._plan = Plan(model, batch, perturbation, None, training)
+        self._model, self._source = model, source
+        self._plan = Plan(model, len(source), perturbation, None, training)
 
     def run(self) -> Array:
         """Return the dual output (1 + T, B, ...)."""
-        self._plan.run(np.zeros((self._batch, 1), np.float32))
+        self._plan.run(self._source)
         values = self._model.processor.values(self._plan.output)[:, :, : self._model.outputs]
-        return np.array(values).reshape(len(values), self._batch, *self._model.output_shape)
+        return np.array(values).reshape(len(values), len(self._source), *self._model.output_shape)
 
     def spoil(self) -> None:
         """Write NaN to where the output will be."""

@@ -154,6 +154,9 @@ class _LayerCheck:
         return Point(tuple(self._numbers(rng, batch, shape) for shape in self.inputs), self.parameters)
 
     def _numbers(self, rng: np.random.Generator, batch: int, shape: Shape) -> Array:
+        symbols = self.layer.symbols_read()
+        if symbols is not None:
+            return rng.integers(0, symbols, (batch, *shape)).astype(np.float32)
         numbers = rng.standard_normal((batch, *shape), np.float32)
         return np.float32(self.scale) * numbers
 
@@ -169,7 +172,8 @@ class _LayerCheck:
         moves = [{name: rounded(values.shape) for name, values in self.parameters.items()} for _ in range(2)]
         inputs.append(tuple(map(np.add, *inputs)))
         moves.append({name: moves[0][name] + moves[1][name] for name in self.parameters})
-        return [Tangent(dx, move) for dx, move in zip(inputs, moves, strict=True)]
+        found = [Tangent(dx, move) for dx, move in zip(inputs, moves, strict=True)]
+        return [one.of_inputs((False,)) for one in found] if self.subject.takes_symbols else found
 
     def expected(self, point: Point) -> Array:
         assert self.reference is not None
@@ -228,7 +232,8 @@ class _LayerCheck:
         """Check tangents for every choice of inputs that have one, with parameters that move and that stand still."""
         point, directions = self.point(self.small), self.directions(self.small)
         primal = self.subject.run(point)[0]
-        for which, moves in product(_choices(len(self.inputs)), (True, False)):
+        choices = [(False,)] if self.subject.takes_symbols else _choices(len(self.inputs))
+        for which, moves in product(choices, (True, False)):
             if not any(which) and not (moves and self.parameters):
                 continue
             if moves and not self.parameters:
@@ -267,12 +272,13 @@ class _LayerCheck:
         for name, family in BY_NAME.items():
             one = family(seed=self.seed, step=3, index=2)
             drawn, model = [], self.subject.graph(point, directions)
+            source = self.subject.source(point)
             for t, tangent in enumerate(directions):
                 v = family(one.seed, one.step, one.index + t).materialize(model)
                 own = {name: v[f"{LAYER}.{name}"] for name in self.parameters}
                 drawn.append(Tangent(tangent.inputs, own))
-            found = Pass(model, self.small, directions, family.kind, one, self.training).run()
-            explicit = Pass(model, self.small, drawn, EXPLICIT, one, self.training).run()
+            found = Pass(model, source, directions, family.kind, one, self.training).run()
+            explicit = Pass(model, source, drawn, EXPLICIT, one, self.training).run()
             where = f"{self.kind}, {name} directions drawn by the layer"
             compare(f"{where}: values", found[0], explicit[0], self.tolerance * largest(explicit[0]))
             for t in range(2):
@@ -342,13 +348,18 @@ class _LayerCheck:
     def repetition(self) -> None:
         """Run twice, into memory that holds NaN the second time; run a copy; look at the inputs afterwards."""
         point, directions = self.point(self.small), self.directions(self.small)
-        model = self.subject.graph(point, directions)
-        once = Pass(model, self.small, directions, training=self.training)
+        model, source = self.subject.graph(point, directions), self.subject.source(point)
+        once = Pass(model, source, directions, training=self.training)
         first = once.run()
         once.spoil()
         same_bits(f"{self.kind}, run again: result", once.run(), first)
-        copied = Pass(copy.deepcopy(model), self.small, directions, training=self.training)
+        copied = Pass(copy.deepcopy(model), source, directions, training=self.training)
         same_bits(f"{self.kind}, a copy of the model: result", copied.run(), first)
+        if self.subject.takes_symbols:
+            same_bits(
+                f"{self.kind}: the symbols once the layer has run", source, self.point(self.small).inputs[0]
+            )
+            return
         beside = self.subject.run(point, directions, beside_input=True)
         width = int(np.prod(self.layer.output_shape(*self.inputs)))
         left = beside[:, :, width:]

@@ -35,6 +35,13 @@ OTHERS = [
     fg.Add("tanh"),
     fg.Concatenate(),
     fg.Flatten(),
+    fg.RMSNorm(1e-3),
+    fg.Embedding(65, 33),
+    fg.ElementwiseLSTM(7, symbols=5),
+    fg.MinGRU(3),
+    fg.LinearRecurrentUnit(4, complex=False),
+    fg.LSTM(5, 65),
+    fg.GRU(6),
     fg.layers.Elementwise(own_functions.swish),
     fg.layers.Function(functions_of_examples.swish, {"beta": (2,)}),
 ]

@@ -11,6 +11,7 @@ from fgnumba.testing import check_layer
 from tests import functions_of_examples, own_functions, tolerances
 from tests.graph_cases import CONVOLUTIONS
 from tests.kernels.test_activations import REFERENCES
+from tests.references import recurrent_reference as recurrent
 from tests.references.graph_reference import correlate, normalized, pooled
 from tests.testing.own_layer import FAULTS, ScaleShift, reference
 
@@ -35,6 +36,10 @@ def normalization(layer):
         return normalized((x, np.zeros((1, *x.shape))), groups, layer.epsilon, p, zeros)[0]
 
     return value
+
+
+def sequence(layer):
+    return lambda x, **parameters: recurrent.applied(layer, parameters, x)
 
 
 def of(layer, reference):
@@ -77,6 +82,15 @@ CASES = {
         lambda x, weight: np.einsum("bricjm,ijmn->brcn", x.reshape(len(x), 3, 2, 4, 2, 3), weight),
         (6, 8, 3),
     ),
+    "rms-norm": (*of(fg.RMSNorm(1e-2), sequence), (3, 2, 11)),
+    "embedding": (*of(fg.Embedding(5, 33), sequence), 7),
+    "elementwise-lstm": (*of(fg.ElementwiseLSTM(33), sequence), (5, 4)),
+    "elementwise-lstm-symbols": (*of(fg.ElementwiseLSTM(7, symbols=5), sequence), 6),
+    "min-gru": (*of(fg.MinGRU(31), sequence), (7, 3)),
+    "linear-recurrent-unit": (*of(fg.LinearRecurrentUnit(33), sequence), (5, 3)),
+    "linear-recurrent-unit-real": (*of(fg.LinearRecurrentUnit(5, complex=False), sequence), (7, 2)),
+    "lstm": (*of(fg.LSTM(33), sequence), (3, 4)),
+    "gru": (*of(fg.GRU(17), sequence), (4, 3)),
     "flatten": (fg.Flatten(), lambda x: x.reshape(len(x), -1), (5, 4, 3)),
     "dropout": (fg.Dropout(0.4), lambda x: x, (5, 4, 3)),
 }
