@@ -291,8 +291,8 @@ def scan(
     prepare : function
         Takes ``(a, panel, block)``: writes the parameters of a panel of units into its block.
     prepare_tangent : function
-        Takes ``(a, t, panel, block, own)``: writes the tangents of the parameters along direction t into the rows of that
-        direction, which begin at the address `own`.
+        Takes ``(a, t, panel, block, own)``: writes the tangents of the parameters along direction t into the rows of
+        that direction, which begin at the address `own`.
     primal : function
         Takes ``(a, block, product, y, lanes)``: computes the next state of a panel. The last two rows of addresses are
         those of the panel in the product of the position, and in y, where `lanes` elements may be written.
