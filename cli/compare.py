@@ -10,6 +10,7 @@ from fgnumba.cli.options import FOLDER, Columns, examples, joined, shared, trust
 from fgnumba.cli.sections import SECTIONS, Sectioned
 
 DEFAULT = "feedback,local-feedback,activity-layerwise,weight-perturbation,reverse-mode"
+FOR_TEXTS = "rtrl,weight-perturbation"
 
 
 @click.command(
@@ -32,10 +33,9 @@ DEFAULT = "feedback,local-feedback,activity-layerwise,weight-perturbation,revers
 @click.option(
     "--estimators",
     shell_complete=completion.listed((*completion.ESTIMATORS, completion.REVERSE_MODE)),
-    default=DEFAULT,
     metavar="NAME,...",
     help="Estimators to compare, separated by commas: names that `fgtrain info` lists, and reverse-mode "
-    f"(backpropagation).  [default: {DEFAULT.replace(',', ', ')}]",
+    f"(backpropagation).  [default: {DEFAULT.replace(',', ', ')}; for a text {FOR_TEXTS.replace(',', ', ')}]",
 )
 @shared(
     "model",
@@ -119,7 +119,7 @@ DEFAULT = "feedback,local-feedback,activity-layerwise,weight-perturbation,revers
     "--json", "as_json", is_flag=True, help="Print what data.json holds, and the folder, as one JSON object."
 )
 def compare(
-    estimators: str,
+    estimators: str | None,
     seeds: int,
     steps: int | None,
     seconds: float | None,
@@ -148,6 +148,7 @@ def compare(
     from fgnumba.runs.configuration import configured, named
     from fgnumba.runs.data import load_data, with_loss
     from fgnumba.runs.jobs import mapper_of
+    from fgnumba.runs.text_settings import is_text
     from fgnumba.training.names import loss_of
 
     given = {"steps": steps, "seconds": seconds, "products": products}
@@ -159,6 +160,8 @@ def compare(
     options["target"] = column
     settings = configured(config, {name: value for name, value in options.items() if value is not None})
     trust_the_user()
+    if estimators is None:
+        estimators = FOR_TEXTS if is_text(vars(settings)) else DEFAULT
     name = named(settings)
     with results_folder(out, Path("compared", name)) as folder:
         dataset = load_data(settings)
