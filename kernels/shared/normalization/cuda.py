@@ -54,7 +54,7 @@ Pair = tuple[np.float32, np.float32]
 _WARPS = THREADS // WARP
 _STEPS = 5
 _HALF_WARP = WARP // 2
-_SLOT = 8 * _WARPS
+SLOT = 8 * _WARPS
 """Bytes of the two sums of each warp. There are two slots, so that one barrier a sum is enough: a thread that writes
 into a slot has passed the barrier of the other slot, and so has every thread that read what the slot held before."""
 
@@ -204,7 +204,7 @@ def bind(
 
 
 @device_function
-def _warp_sums(first: np.float32, second: np.float32, at: int) -> Pair:
+def warp_sums(first: np.float32, second: np.float32, at: int) -> Pair:
     """Return two sums over the threads of a warp; no shared memory is needed."""
     for step in range(_STEPS):
         first = first + lanes_xor_f32(first, _HALF_WARP >> step)
@@ -213,9 +213,9 @@ def _warp_sums(first: np.float32, second: np.float32, at: int) -> Pair:
 
 
 @device_function
-def _block_sums(first: np.float32, second: np.float32, at: int) -> Pair:
+def block_sums(first: np.float32, second: np.float32, at: int) -> Pair:
     """Return two sums over the threads of a block, through a slot of shared memory at `at`."""
-    first, second = _warp_sums(first, second, at)
+    first, second = warp_sums(first, second, at)
     if thread() % WARP == 0:
         shared_store_f32(at + 8 * (thread() // WARP), first)
         shared_store_f32(at + 8 * (thread() // WARP) + 4, second)
@@ -288,7 +288,7 @@ def _kernel(
                     square += d * d
                     p += rows
                 c += lanes
-            total, square = sums(total, square, slots + _SLOT)
+            total, square = sums(total, square, slots + SLOT)
             left = total * share
             variance = square * share - left * left
             low += left
@@ -328,7 +328,7 @@ def _kernel(
                         p += rows
                     c += lanes
                 total, dot = sums(total, dot, slots + slot)
-                slot = _SLOT - slot
+                slot = SLOT - slot
                 own_high, own_low = mean_of(pivot, total * share)
                 dot = dot * share
                 again = bool(own > TANGENT_SHRUNK) and not (abs(own_high) <= _MOST and abs(dot) <= _MOST)
@@ -357,5 +357,5 @@ def _kernel(
 
 
 # As many resident blocks as there are registers for, without spilling any.
-_BY_WARP = _kernel("normalization-by-warp", WARP, 5, _warp_sums)
-_BY_BLOCK = _kernel("normalization-by-block", THREADS, 4, _block_sums)
+_BY_WARP = _kernel("normalization-by-warp", WARP, 5, warp_sums)
+_BY_BLOCK = _kernel("normalization-by-block", THREADS, 4, block_sums)
