@@ -72,7 +72,9 @@ class _FullRecurrence(RecurrentLayer):
             moves = site.perturbation.count > 0 and site.state.shape[0] > 1
             return Images.of_batch(site.state, (1, 1, self.units), moves)
         y = site.output
-        return replace(y, start=y.start + (position - 1) * y.row, shape=(1, 1, self.units), row=y.row)
+        # One pixel of H channels: the strides within it are those of images without gaps, as kernels of a GPU take them.
+        start, h = y.start + (position - 1) * y.row, self.units
+        return replace(y, start=start, shape=(1, 1, h), row=h, pixel=h)
 
     def _step(self, site: Site, product: Any, states: Any) -> Any:
         """Return a function that binds the operation of a position."""

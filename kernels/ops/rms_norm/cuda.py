@@ -115,7 +115,7 @@ def bind(
     directions: Any = weights.v_scale
     draw: tuple[Launch, ...] = ()
     if weights.kind != EXPLICIT and weights.count:
-        (directions,), draw = drawn_vectors(
+        drawn, draw = drawn_vectors(
             scale.driver,
             scale.size,
             (weights.scale_parameter,),
@@ -124,6 +124,7 @@ def bind(
             first=weights.first,
             stream=weights.stream,
         )
+        directions = drawn[0]
     blocks = blocks_for(pixels, THREADS // team)
     slices = max(1, min(weights.count, -(-2 * scale.driver.processors // blocks)))
     arguments = {
