@@ -235,16 +235,16 @@ _SUM = record("shares", "batch", "channels", "scale", "shift", "onto")
 def bind_sum(
     shares: npt.NDArray[np.float32],
     scale: npt.NDArray[np.float32],
-    shift: npt.NDArray[np.float32],
+    shift: npt.NDArray[np.float32] | None,
     onto: bool,
 ) -> Operation:
-    """Bind ds and db, the sums of the examples' shares (B, 2, C).
+    """Bind ds and db, the sums of the examples' shares (B, 2, C). Without a shift there is no db.
 
     Parameters
     ----------
     shares : array, (B, 2, C) float32
         The shares of ds and db.
-    scale, shift : array, (at least C,) float32
+    scale, shift : array, (at least C,) float32; `shift` may be None
         Written: ds and db.
     onto : bool
         Whether the sums are added to what the arrays hold.
@@ -273,4 +273,5 @@ def _sum(arguments: int, part: int, parts: int) -> None:
             ds += shares[i, 0, c]
             db += shares[i, 1, c]
         scale[c] = ds + (scale[c] if a.onto else np.float32(0))
-        shift[c] = db + (shift[c] if a.onto else np.float32(0))
+        if a.shift:
+            shift[c] = db + (shift[c] if a.onto else np.float32(0))
