@@ -152,6 +152,20 @@ def reverse_trained(**given: Any) -> list[Any]:
     return [one.step(X, Y), *one.model.parameters().values()]
 
 
+def through_time(**given: Any) -> list[Any]:
+    """Return the windows of a recurrent model, and their gradient."""
+    one = reverse.ThroughTime(recurrent(), loss=LOSS, **given)
+    return [one.window, one.truncated, one.run(SEQUENCES, SEQUENCES.reshape(-1).astype(np.int64)), one.nbytes]
+
+
+def recurrent() -> fg.Sequential:
+    """Return a model of sequences of seven symbols."""
+    return fg.Sequential([fg.MinGRU(3, symbols=5), fg.Dense(5)], input_shape=7, device="cpu")
+
+
+SEQUENCES = np.arange(14).reshape(2, 7).astype(np.float32) % 5
+
+
 def newton_step(**given: Any) -> list[Any]:
     """Return a loss of physics, and the parameters after a step of Gauss and Newton's."""
     loss = harmonic_loss()
@@ -377,15 +391,23 @@ CALLS: dict[str, Call] = {
         },
     ),
     "bench.reverse.plan.ReversePlan": Call(
-        reverse_planned, {"batch": 100, "update": True, "training": True, "checkpoint": True}
+        reverse_planned,
+        {"batch": 100, "update": True, "training": True, "checkpoint": True, "accumulate": True},
     ),
     "bench.reverse.training.ReverseTrainer": Call(
-        reverse_trained, {"learning_rate": 0.125, "decay": 0.5, "seed": 3, "checkpoint": True}
+        reverse_trained,
+        {"learning_rate": 0.125, "decay": 0.5, "seed": 3, "checkpoint": True, "carry_states": True},
     ),
     "bench.reverse.training.ReverseTrainer.plan": Call(
         lambda **given: reverse.ReverseTrainer(model(), 0.125).plan(**given).nbytes, {"batch": 100}
     ),
     "bench.reverse.training.value_and_grad": Call(
-        lambda **given: reverse.value_and_grad(model(), LOSS, X, Y, **given), {"checkpoint": True}
+        lambda **given: reverse.value_and_grad(recurrent(), LOSS, SEQUENCES, SEQUENCES.astype(int), **given)[
+            0
+        ],
+        {"checkpoint": True, "window": 3},
+    ),
+    "bench.reverse.through_time.ThroughTime": Call(
+        through_time, {"batch": 2, "window": 3, "truncated": True, "update": True}
     ),
 }

@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fgnumba.bench.reverse.plan import ReversePlan
+from fgnumba.bench.reverse.through_time import ThroughTime, is_recurrent
 from fgnumba.estimators import Estimate, Estimator, Recipe, Setting
 from fgnumba.kernels.devices.device import CPU
 from fgnumba.kernels.shared.loss import RESULT
@@ -20,12 +21,19 @@ class ReverseMode(Estimator):
     Parameters
     ----------
     checkpoint : bool
-        Whether activations are computed again instead of kept, see :class:`ReversePlan`.
+        Whether activations are computed again instead of kept, see :class:`ReversePlan`; in a recurrent model through
+        time, see :class:`ThroughTime`.
+
+    Notes
+    -----
+    With a trainer's ``carry_states``, recurrent layers begin with the states that the step before left, and take them
+    as constants: truncated backpropagation through time of streams.
     """
 
     checkpoint: bool = False
 
     name: ClassVar[str] = "reverse-mode"
+    carries_states: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         store(self, checkpoint=flag("checkpoint", self.checkpoint))
@@ -56,15 +64,24 @@ class ReverseEstimate(Estimate):
     def __init__(self, estimator: ReverseMode, setting: Setting) -> None:
         self._setting = setting
         gradients = {} if setting.plain else {name: setting.gradient(name) for name in setting.parameters}
-        self.plan = ReversePlan(
-            setting.model,
-            setting.batch,
-            setting.loss,
-            update=setting.plain,
-            training=True,
-            checkpoint=estimator.checkpoint,
-            gradients=gradients,
-        )
+        model, batch, loss = setting.model, setting.batch, setting.loss
+        self.plan: ReversePlan | ThroughTime
+        states = setting.states
+        if estimator.checkpoint and is_recurrent(model):
+            self.plan = ThroughTime(
+                model, batch, loss, update=setting.plain, gradients=gradients, states=states or None
+            )
+        else:
+            self.plan = ReversePlan(
+                model,
+                batch,
+                loss,
+                update=setting.plain,
+                training=True,
+                checkpoint=estimator.checkpoint,
+                gradients=gradients,
+                states=states,
+            )
         self.values = np.zeros(1)
         self._result = np.ones(1, RESULT)
         updates = [] if setting.plain else setting.updates(self._result)
@@ -82,6 +99,8 @@ class ReverseEstimate(Estimate):
         if self._setting.plain:
             assert self._setting.rates is not None
             self.plan.scale[0] = -self._setting.rates.host["learning_rate"][0]
+        if isinstance(self.plan, ReversePlan):
+            self.plan.cut()
         value = self.plan.run(x, targets)
         if np.isfinite(value) and not self._setting.plain:
             self._updates.run()

@@ -1,8 +1,8 @@
 """The tasks of a forward pass that keeps what the reverse pass reads, and of the reverse pass."""
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,19 +11,53 @@ import numpy.typing as npt
 from fgnumba.bench.reverse.kernels.convolution import bind_slope
 from fgnumba.kernels.devices.device import CPU
 from fgnumba.kernels.emit.vector import PANEL
-from fgnumba.kernels.layout.images import NO_BORDER
+from fgnumba.kernels.layout.images import NO_BORDER, Border, Images
 from fgnumba.kernels.machine.interfaces import Operation
-from fgnumba.kernels.machine.memory import round_up
+from fgnumba.kernels.machine.memory import aligned, round_up
 from fgnumba.kernels.ops.elementwise import cpu as elementwise
 from fgnumba.kernels.ops.example_panels import cpu as panels
 from fgnumba.kernels.rules.directions import NONE
 from fgnumba.layers import Activation, Dense, Perturbation, Site
+from fgnumba.layers.recurrent import RecurrentLayer
 from fgnumba.model.graph import Graph
 from fgnumba.model.input_rows import InputRows
 from fgnumba.model.tasks import Buffer, ImageBuffer, InputBuffer, PanelBuffer, Task
 from fgnumba.model.wiring import Step, Value
 
 Cotangent = ImageBuffer | PanelBuffer
+
+
+@dataclass(frozen=True)
+class States:
+    """The states of a recurrent layer, one for each example.
+
+    Parameters
+    ----------
+    last : array, (1, B, S) float32
+        The states that the layer begins with; replaced by those that it leaves.
+    before : array, (B, S) float32
+        A copy of the states that the layer begins with.
+    carry : array, (B, S) float32
+        The cotangents of the states that it leaves; replaced by those of the states that it begins with.
+    """
+
+    last: npt.NDArray[np.float32]
+    before: npt.NDArray[np.float32]
+    carry: npt.NDArray[np.float32]
+
+    @classmethod
+    def of(cls, last: npt.NDArray[np.float32]) -> "States":
+        """Return states in the array `last`, with room for those before a run and for their cotangents, zeros."""
+        return cls(last, aligned(last.shape[1:]), aligned(last.shape[1:]))
+
+
+def rows_of(buffer: ImageBuffer) -> Images:
+    """Return what a buffer holds as images of one pixel: its examples, or the positions of its sequences."""
+    if buffer.by_position:
+        return buffer.images(one_a_part=False).by_rows()
+    return buffer.images((math.prod(buffer.shape),), one_a_part=False)
+
+
 READ_FROM_OUTPUT = ("identity", "relu")
 """Activations whose slope is a function of their output. Their pre-activations are not kept."""
 
@@ -45,6 +79,10 @@ class Passes:
         Seed and step of dropout's masks.
     gradients : dict or None
         Arrays for the gradients, by parameter name, packed. None: gradients are added to the parameters.
+    states : mapping of int to States or None
+        The states that recurrent layers begin with and leave, by the number of the layer. None: they begin at zeros.
+    accumulate : bool
+        Whether gradients are added to what their arrays hold.
 
     Attributes
     ----------
@@ -52,6 +90,8 @@ class Passes:
         The tasks listed so far.
     values : dict
         The buffer of each value that a step has written.
+    gates : dict
+        The gates that each recurrent layer keeps, once it is bound.
     """
 
     def __init__(
@@ -62,13 +102,17 @@ class Passes:
         rows: InputRows,
         stream: npt.NDArray[Any],
         gradients: dict[str, npt.NDArray[np.float32]] | None,
+        states: Mapping[int, States] | None = None,
+        accumulate: bool = False,
     ) -> None:
         self.model, self.batch, self.isa, self.threads = model, batch, CPU.isa, CPU.threads
         self.tasks: list[Task] = []
         self.values: dict[Value, ImageBuffer] = {source: InputBuffer(batch, source, rows)}
         self._perturbation = Perturbation(NONE, 0, stream)
         self.parameter_bytes = sum(p.packed.nbytes for p in model.packed_parameters.values())
-        self._gradients = gradients
+        self._gradients, self._accumulate = gradients, accumulate
+        self.states = states or {}
+        self.gates: dict[Step, npt.NDArray[np.float32]] = {}
         self._before_activation: dict[Step, ImageBuffer] = {}
         self._panels: dict[ImageBuffer, PanelBuffer] = {}
         self._cotangents: dict[Value, Cotangent] = {}
@@ -82,8 +126,8 @@ class Passes:
 
     @property
     def onto(self) -> bool:
-        """Whether gradients are added to the parameters."""
-        return self._gradients is None
+        """Whether gradients are added to what their arrays hold: the parameters, or sums of several runs."""
+        return self._gradients is None or self._accumulate
 
     def add(
         self,
@@ -165,7 +209,7 @@ class Passes:
         """List a step's forward pass. With `keep`, what its reverse pass reads is kept."""
         value = step.output
         recomputed = value in self.values
-        output = self.values.setdefault(value, ImageBuffer(self.batch, value.shape, value.border))
+        output = self.values.setdefault(value, self.buffer(value, value.border))
         name = getattr(step.layer, "activation", "identity")
         apart = keep and name not in READ_FROM_OUTPUT and not isinstance(step.layer, Activation)
         if recomputed and not apart:
@@ -173,7 +217,7 @@ class Passes:
         if not apart:
             self._forward(step, step.layer, output)
             return
-        z = ImageBuffer(self.batch, value.shape)
+        z = self.buffer(value)
         self._before_activation[step] = z
         self._forward(step, replace(step.layer, activation="identity"), z)  # type: ignore[type-var]
         self.add(
@@ -189,18 +233,21 @@ class Passes:
 
         def bind() -> list[Operation]:
             one_a_part = not layer.whole_batch
-            return layer.bind(
-                self.site(
-                    step,
-                    [x.images(shape, one_a_part) for x, shape in zip(inputs, step.shapes, strict=True)],
-                    output.images(step.output.shape, one_a_part),
-                )
+            site = self.site(
+                step,
+                [x.images(shape, one_a_part) for x, shape in zip(inputs, step.shapes, strict=True)],
+                output.images(step.output.shape, one_a_part),
             )
+            if not isinstance(layer, RecurrentLayer):
+                return layer.bind(site)
+            operations, self.gates[step] = layer.bind_kept(site)
+            return operations
 
         self.add(inputs, [output], bind, by_image=not layer.whole_batch, numbered=layer.numbers_examples)
 
     def site(self, step: Step, inputs: Sequence[Any], output: Any) -> Site:
         """Return the arguments that a step's layer is bound with."""
+        states = self.states.get(step.index)
         return Site(
             device=CPU,
             batch=self.batch,
@@ -211,6 +258,7 @@ class Passes:
             parameters=self.parameters(step),
             perturbation=self._perturbation,
             shapes=tuple(step.shapes),
+            state=None if states is None else states.last,
         )
 
     def slope_source(self, step: Step) -> ImageBuffer | None:
@@ -223,15 +271,16 @@ class Passes:
     def panels_of(self, buffer: ImageBuffer) -> PanelBuffer:
         """Return a buffer's examples as example panels, copied there the first time."""
         if buffer not in self._panels:
-            copy = PanelBuffer(-(-self.batch // PANEL), math.prod(buffer.shape))
+            rows = self.batch * buffer.positions
+            copy = PanelBuffer(-(-rows // PANEL), math.prod(buffer.shape) // buffer.positions)
             self._panels[buffer] = copy
             self._to_panels(buffer, copy)
         return self._panels[buffer]
 
     def _to_panels(self, buffer: ImageBuffer, copy: PanelBuffer) -> None:
         def bind() -> list[Operation]:
-            x = buffer.images((math.prod(buffer.shape),), one_a_part=False)
-            return [panels.bind_to_panels(self.isa, self.threads, x=x, panels=copy.array, batch=self.batch)]
+            x, rows = rows_of(buffer), self.batch * buffer.positions
+            return [panels.bind_to_panels(self.isa, self.threads, x=x, panels=copy.array, batch=rows)]
 
         self.add([buffer], [copy], bind, by_image=False)
 
@@ -243,12 +292,11 @@ class Passes:
         return self._from_panels(value, cotangent)
 
     def _from_panels(self, value: Value, cotangent: PanelBuffer) -> ImageBuffer:
-        rows = ImageBuffer(self.batch, value.shape)
+        rows = self.buffer(value)
 
         def bind() -> list[Operation]:
-            x = rows.images((math.prod(value.shape),), one_a_part=False)
-            array = cotangent.array
-            return [panels.bind_from_panels(self.isa, self.threads, x=x, panels=array, batch=self.batch)]
+            x, array, count = rows_of(rows), cotangent.array, self.batch * rows.positions
+            return [panels.bind_from_panels(self.isa, self.threads, x=x, panels=array, batch=count)]
 
         self.add([cotangent], [rows], bind, by_image=False)
         return rows
@@ -258,13 +306,20 @@ class Passes:
         cotangent = self._cotangents.pop(value)
         if isinstance(cotangent, PanelBuffer):
             return cotangent
-        copy = self.new_panels(math.prod(value.shape))
+        copy = self.new_panels(value)
         self._to_panels(cotangent, copy)
         return copy
 
-    def new_panels(self, features: int) -> PanelBuffer:
-        """Return example panels whose number of rows, the features, is rounded up to a multiple of PANEL."""
-        return PanelBuffer(-(-self.batch // PANEL), round_up(features, PANEL))
+    def new_panels(self, value: Value) -> PanelBuffer:
+        """Return example panels for a cotangent of a value, whose number of rows is rounded up to a multiple of PANEL.
+
+        The positions of a sequence count as examples.
+        """
+        return PanelBuffer(-(-self.batch * value.positions // PANEL), round_up(value.width, PANEL))
+
+    def buffer(self, value: Value, border: Border = NO_BORDER) -> ImageBuffer:
+        """Return a buffer for a value, or for a cotangent of it."""
+        return ImageBuffer(self.batch, value.shape, border, by_position=value.by_position)
 
     def send_panels(self, value: Value, cotangent: PanelBuffer) -> None:
         """Hand a cotangent in example panels to a value.
@@ -274,7 +329,7 @@ class Passes:
         alone = (
             value.producer is not None and isinstance(value.producer.layer, Dense) and len(value.readers) <= 1
         )
-        self._receive(value, cotangent if alone else self._from_panels(value, cotangent))
+        self.receive(value, cotangent if alone else self._from_panels(value, cotangent))
 
     def send(
         self,
@@ -282,6 +337,7 @@ class Passes:
         reads: Sequence[Buffer],
         bind: Callable[[ImageBuffer], list[Operation]],
         numbered: bool = False,
+        by_image: bool = True,
     ) -> None:
         """List a task that writes a cotangent of a value, unless the value depends on no parameter.
 
@@ -295,20 +351,23 @@ class Passes:
             Returns the task's operations, given the buffer of the cotangent.
         numbered : bool
             Whether its operations depend on the number of each example in the batch.
+        by_image : bool
+            Whether the task takes one image at a time.
         """
         if not value.has_tangent:
             return
-        cotangent = ImageBuffer(self.batch, value.shape)
-        self.add(reads, [cotangent], lambda: bind(cotangent), numbered=numbered)
-        self._receive(value, cotangent)
+        cotangent = self.buffer(value)
+        self.add(reads, [cotangent], lambda: bind(cotangent), by_image, numbered)
+        self.receive(value, cotangent)
 
-    def _receive(self, value: Value, cotangent: Cotangent) -> None:
+    def receive(self, value: Value, cotangent: Cotangent) -> None:
+        """Take a cotangent of a value, and add it to what was received before."""
         before = self._cotangents.setdefault(value, cotangent)
         if before is cotangent:
             return
         assert isinstance(before, ImageBuffer)
         assert isinstance(cotangent, ImageBuffer)
-        total = ImageBuffer(self.batch, value.shape)
+        total = self.buffer(value)
 
         def bind() -> list[Operation]:
             x, x2, y = before.images(), cotangent.images(), total.images()

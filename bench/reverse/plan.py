@@ -1,14 +1,14 @@
 """A forward pass that keeps activations and the reverse pass over them, bound as one program."""
 
 import math
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from fgnumba.bench.reverse.kernels import losses
-from fgnumba.bench.reverse.passes import Passes
+from fgnumba.bench.reverse.passes import Passes, States
 from fgnumba.bench.reverse.rules import rule
 from fgnumba.errors import ConfigError
 from fgnumba.kernels.devices.device import CPU, fill
@@ -21,6 +21,7 @@ from fgnumba.model.graph import Graph
 from fgnumba.model.input_rows import InputRows
 from fgnumba.model.outcome import targets_of
 from fgnumba.model.sizes import checked_batch
+from fgnumba.model.stream import states_of
 from fgnumba.model.tasks import ImageBuffer, PanelBuffer, place
 from fgnumba.model.wiring import Step, Value, wire
 from fgnumba.objects.bound import Bound
@@ -55,6 +56,11 @@ class ReversePlan(Bound):
         arXiv 1604.06174).
     gradients : dict or None
         Arrays to write the gradient to, instead of new ones.
+    states : mapping of int to array (1, B, S), or None
+        By the number of a recurrent layer, the states with which it begins and which it replaces by its last ones; see
+        :func:`state_arrays`. None: they begin at zeros.
+    accumulate : bool
+        Whether the gradient is added to what `gradients` hold.
 
     Attributes
     ----------
@@ -62,13 +68,15 @@ class ReversePlan(Bound):
         The factor of the gradient.
     losses : array, (B,) or (1,) float64
         The examples' losses in the last run, or their mean alone: only the two losses of the benchmarks, softmax
-        cross-entropy and the mean squared error, are kept by example.
+        cross-entropy and the mean squared error, are kept by example. Positions of sequences (L, N) count as examples.
     gradients : dict of arrays
         The gradient by parameter name, packed like the parameters; empty with `update`.
     multiply_adds : int
         Number of multiply-adds of all products, including those that are computed again.
-    buffer_nbytes : int
-        Number of bytes of the buffers of both passes.
+    buffer_nbytes, kept_nbytes : int
+        Number of bytes of the buffers of both passes, and of the gates that recurrent layers keep.
+    states : dict of States
+        The given states by the number of the layer, with those before the last run and their cotangents.
     stream : array, (1,) ``kernels.rules.philox.STREAM``
         Seed and step of dropout's masks.
 
@@ -87,29 +95,43 @@ class ReversePlan(Bound):
         training: bool = False,
         checkpoint: bool = False,
         gradients: dict[str, npt.NDArray[np.float32]] | None = None,
+        states: Mapping[int, npt.NDArray[np.float32]] | None = None,
+        accumulate: bool = False,
     ) -> None:
         batch, update = checked_batch(batch, model.input_shape), flag("update", update)
         training, checkpoint = flag("training", training), flag("checkpoint", checkpoint)
+        accumulate = flag("accumulate", accumulate)
         self.model, self.batch, self.update = model, batch, update
         if model.processor is not CPU:
             raise ConfigError(f"reverse mode runs on the CPU; the model is on {model.device!r}")
         self.isa, self.threads = CPU.isa, CPU.threads
         self.scale, self.stream = np.ones(1), np.zeros(1, STREAM)
-        self.losses = np.zeros(batch if loss.key in _TUNED else 1)
+        rows = batch * model.positions
+        self.losses = np.zeros(rows if loss.key in _TUNED else 1)
         self.gradients = gradients or {
             name: aligned(p.packed.shape) for name, p in model.packed_parameters.items() if not update
         }
-        self.targets = targets_of(CPU, loss, batch, model.outputs).array
-        self._input = InputRows(CPU, batch, math.prod(model.input_shape))
+        self.targets = targets_of(CPU, loss, rows, model.outputs).array
         steps, source, result = wire(model, tangents=True, training=training)
+        self._input = InputRows.of(CPU, batch, source)
         if not result.has_tangent:
             raise ConfigError(
                 "the model has no parameters that its output depends on: nothing can be trained"
             )
         for step in steps:
             rule(step)
+        if checkpoint and states:
+            raise ConfigError("checkpoint: layers are computed again from zeros; carried states need windows")
+        self.states = {index: States.of(last) for index, last in (states or {}).items()}
         self._passes = Passes(
-            model, batch, source, self._input, self.stream, None if update else self.gradients
+            model,
+            batch,
+            source,
+            self._input,
+            self.stream,
+            None if update else self.gradients,
+            self.states,
+            accumulate,
         )
         self._put_down(steps, result, loss, _segments(steps) if checkpoint else [steps])
         placed = place(self._passes.tasks, batch, CPU)
@@ -120,6 +142,7 @@ class ReversePlan(Bound):
         self.operations = self._program.operations
         self.multiply_adds = sum(op.multiply_adds for op in self.operations)
         self._readers = placed.readers
+        self.kept_nbytes = sum(gates.nbytes for gates in self._passes.gates.values())
 
     def _put_down(self, steps: list[Step], result: Value, loss: Loss, segments: list[list[Step]]) -> None:
         passes = self._passes
@@ -143,7 +166,7 @@ class ReversePlan(Bound):
 
     def _loss(self, result: Value, loss: Loss) -> None:
         passes, z = self._passes, self._passes.values[result]
-        cotangent = passes.new_panels(self.model.outputs)
+        cotangent = passes.new_panels(result)
 
         def bind() -> list[Operation]:
             if loss.key not in _TUNED:
@@ -164,7 +187,7 @@ class ReversePlan(Bound):
         passes.send_panels(result, cotangent)
 
     def _untuned(self, loss: Loss, z: ImageBuffer, cotangent: PanelBuffer) -> list[Operation]:
-        residual, result = aligned((self.batch, self.model.outputs)), np.zeros(1, RESULT)
+        residual, result = aligned((len(z.rows()), self.model.outputs)), np.zeros(1, RESULT)
         values = self.losses
         return [
             *loss.bind(CPU, z.rows()[None], self.model.outputs, self.targets, result, values),
@@ -175,14 +198,27 @@ class ReversePlan(Bound):
     @property
     def nbytes(self) -> int:
         """Number of bytes of buffers and scratch memory, and of the copied input, without gradients and parameters."""
-        return self.buffer_nbytes + self._program.scratch.nbytes + self._input.nbytes
+        states = sum(s.last.nbytes + s.before.nbytes + s.carry.nbytes for s in self.states.values())
+        kept = self.buffer_nbytes + self.kept_nbytes + states
+        return kept + self._program.scratch.nbytes + self._input.nbytes
 
     def run(self, x: npt.NDArray[Any], targets: npt.NDArray[Any]) -> float:
-        """Run both passes on the checked input x (B, ...) and its targets, and return the loss."""
+        """Run both passes on the checked input x (B, ...) and its targets, and return the loss.
+
+        Recurrent layers begin with their carried states, and the gradient knows of what comes later what the `carry`
+        of their states says.
+        """
+        for states in self.states.values():
+            states.before[...] = states.last[0]
         self._input.read_by(x, self._readers)
         fill(self.targets, targets)
         self._program.run()
         return self.value
+
+    def cut(self) -> None:
+        """Take the states that recurrent layers leave as constants, as truncated backpropagation through time does."""
+        for states in self.states.values():
+            states.carry[...] = 0
 
     @property
     def value(self) -> float:
@@ -193,6 +229,11 @@ class ReversePlan(Bound):
     def runs(self) -> int:
         """How many runs of both passes have ended."""
         return self._program.runs
+
+
+def state_arrays(model: Graph, batch: int) -> dict[int, npt.NDArray[np.float32]]:
+    """Return states of zeros for each recurrent layer, by the number of the layer."""
+    return {index: aligned(shape) for index, (_, shape) in states_of(model, batch).items()}
 
 
 def _segments(steps: list[Step]) -> list[list[Step]]:

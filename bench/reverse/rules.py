@@ -4,8 +4,11 @@ from collections.abc import Callable
 from typing import Any
 
 from fgnumba.bench.reverse.convolution import convolution2d
+from fgnumba.bench.reverse.full_recurrences import full_recurrence
 from fgnumba.bench.reverse.kernels import convolution, cotangents, few, normalization, pooling
+from fgnumba.bench.reverse.kernels import rms_norm as rms
 from fgnumba.bench.reverse.passes import Passes
+from fgnumba.bench.reverse.sequences import elementwise_recurrence, embedding
 from fgnumba.errors import ConfigError
 from fgnumba.kernels.emit.vector import PANEL
 from fgnumba.kernels.layout.images import Border, image_shape
@@ -13,6 +16,8 @@ from fgnumba.kernels.machine.interfaces import Operation
 from fgnumba.kernels.machine.memory import aligned
 from fgnumba.kernels.ops.example_panels import cpu as panels
 from fgnumba.layers import (
+    GRU,
+    LSTM,
     Activation,
     Add,
     AvgPool2d,
@@ -20,29 +25,35 @@ from fgnumba.layers import (
     Conv2d,
     Dense,
     Dropout,
+    ElementwiseLSTM,
+    Embedding,
     GlobalAveragePool2d,
     GroupNorm,
     LayerNorm,
+    LinearRecurrentUnit,
     MaxPool2d,
+    MinGRU,
+    RMSNorm,
 )
 from fgnumba.model.tasks import ImageBuffer, PanelBuffer
-from fgnumba.model.wiring import Pad, Step
+from fgnumba.model.wiring import Gather, Pad, Step
 
 CACHED_PARAMETERS = 8 * 1024 * 1024
 """Bytes of parameters that are assumed to stay in the last-level cache, which others use too, from pass to pass."""
 
 
 def dense(passes: Passes, step: Step) -> None:
-    """Compute dz = dy a'(z), dx = dz Wᵀ, dW = xᵀ dz and db = Σ dz."""
+    """Compute dz = dy a'(z), dx = dz Wᵀ, dW = xᵀ dz and db = Σ dz. The positions of sequences count as examples."""
     layer: Any = step.layer
     parameters = passes.parameters(step)
     weight, bias = parameters["weight"], parameters.get("bias")
-    value, features, units = step.inputs[0], step.shapes[0][0], layer.units
+    value, features, units = step.inputs[0], step.shapes[0][-1], layer.units
+    examples = passes.batch * step.output.positions
     x, dz = passes.values[value], passes.panel_cotangent(step.output)
     source = passes.slope_source(step)
     slopes = passes.panels_of(source) if source else None
     by_features = PanelBuffer(dz.rows // PANEL, dz.panels * PANEL)
-    products = passes.batch * features * units
+    products = examples * features * units
     isa, threads = passes.isa, passes.threads
 
     passes.add(
@@ -58,7 +69,7 @@ def dense(passes: Passes, step: Step) -> None:
                 activation_name=layer.activation,
                 bias=passes.target(bias) if bias else None,
                 features=units,
-                batch=passes.batch,
+                batch=examples,
                 onto=passes.onto,
             )
         ],
@@ -66,10 +77,10 @@ def dense(passes: Passes, step: Step) -> None:
     )
     if value.has_tangent:
         # The cotangent must go through the weights of the forward pass, so this comes before they are updated.
-        dx = passes.new_panels(features)
+        dx = passes.new_panels(value)
 
         def input_gradient() -> list[Operation]:
-            if passes.batch <= few.EXAMPLES:
+            if examples <= few.EXAMPLES:
                 return [
                     few.bind_input_gradient(
                         isa,
@@ -77,7 +88,7 @@ def dense(passes: Passes, step: Step) -> None:
                         weight=weight.packed,
                         dz=by_features.array,
                         dx=dx.array,
-                        batch=passes.batch,
+                        batch=examples,
                         features=features,
                         multiply_adds=products,
                     )
@@ -92,7 +103,7 @@ def dense(passes: Passes, step: Step) -> None:
                     out=dx.array,
                     rows=features,
                     terms=units,
-                    columns=passes.batch,
+                    columns=examples,
                     onto=False,
                     multiply_adds=products,
                     from_memory=passes.parameter_bytes > CACHED_PARAMETERS,
@@ -113,7 +124,7 @@ def dense(passes: Passes, step: Step) -> None:
                 w=by_features.array,
                 out=passes.target(weight),
                 rows=features,
-                terms=passes.batch,
+                terms=examples,
                 columns=units,
                 onto=passes.onto,
                 multiply_adds=products,
@@ -188,6 +199,35 @@ def norm(passes: Passes, step: Step) -> None:
     passes.defer([], lambda: [normalization.bind_sum(shares, *targets, passes.onto)], sums=False)
 
 
+def rms_norm(passes: Passes, step: Step) -> None:
+    """Compute dx = r (g - x̂ mean(g x̂)) and ds = Σ dy x̂."""
+    layer: Any = step.layer
+    scale = passes.parameters(step)["scale"]
+    value, shape = step.inputs[0], step.shapes[0]
+    dy, x = passes.cotangent(step.output), passes.values[value]
+    shares = aligned((passes.batch, 2, shape[-1]))
+
+    def bind(dx: ImageBuffer | None) -> list[Operation]:
+        return [
+            rms.bind(
+                **passes.part,
+                x=x.images(shape),
+                dy=dy.images(),
+                dx=dx.images(shape) if dx else None,
+                epsilon=layer.epsilon,
+                scale=scale.packed,
+                shares=shares,
+            )
+        ]
+
+    if value.has_tangent:
+        passes.send(value, [dy, x], bind)
+    else:
+        passes.add([dy, x], [], lambda: bind(None))
+    target = passes.target(scale)
+    passes.defer([], lambda: [normalization.bind_sum(shares, target, None, passes.onto)], sums=False)
+
+
 def elementwise(passes: Passes, step: Step) -> None:
     """Compute dx = dy a'(z) for every input of an activation, a sum or a copy."""
     layer: Any = step.layer
@@ -242,11 +282,19 @@ RULES: dict[type, Callable[[Passes, Step], None]] = {
     Conv2d: convolution2d,
     Dense: dense,
     Dropout: dropout,
+    ElementwiseLSTM: elementwise_recurrence,
+    Embedding: embedding,
+    GRU: full_recurrence,
+    Gather: elementwise,
     GlobalAveragePool2d: pool,
     GroupNorm: norm,
+    LSTM: full_recurrence,
     LayerNorm: norm,
+    LinearRecurrentUnit: elementwise_recurrence,
     MaxPool2d: pool,
+    MinGRU: elementwise_recurrence,
     Pad: elementwise,
+    RMSNorm: rms_norm,
 }
 
 
