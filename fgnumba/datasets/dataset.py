@@ -1,5 +1,6 @@
 """A labelled data set in memory, checked once, so that no later code has to check it."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -22,7 +23,8 @@ class Dataset:
     """Training and test examples with their targets: class labels, or real numbers.
 
     n is the number of examples, K the number of features, H, W, C are height, width and channels of an image, and N is
-    the number of real targets of an example.
+    the number of real targets of an example. Of sequences, L is the number of positions: examples are (n, L, C), or
+    (n, L) symbols, and targets are those of each position, (n, L) labels or (n, L, N) real numbers.
 
     Parameters
     ----------
@@ -98,15 +100,16 @@ class Dataset:
                 f"{self.x_test.shape[1:]}; they must be the same"
             )
         if self.y_train.shape[1:] != self.y_test.shape[1:]:
+            both = [math.prod(array.shape[1:]) for array in (self.y_train, self.y_test)]
             raise DatasetError(
-                f"{self.name}: an example has {self.y_train.shape[1]} targets in y_train and {self.y_test.shape[1]} "
+                f"{self.name}: an example has {both[0]} targets in y_train and {both[1]} "
                 "in y_test; the two numbers must be equal"
             )
 
     @property
     def outputs(self) -> int:
         """The number of outputs that a model for these data has: one for each class, or for each real target."""
-        return int(self.y_train.shape[1]) if self.classes is None else self.classes
+        return int(self.y_train.shape[-1]) if self.classes is None else self.classes
 
     @property
     def has_test(self) -> bool:
@@ -236,8 +239,10 @@ class Dataset:
 
     @staticmethod
     def _check_features(where: str, features: np.ndarray, least: int) -> None:
-        if features.ndim not in (2, 4):
-            raise DatasetError(f"{where} has shape {features.shape}; (n, K) or (n, H, W, C) is required")
+        if features.ndim not in (2, 3, 4):
+            raise DatasetError(
+                f"{where} has shape {features.shape}; (n, K), (n, L, C) or (n, H, W, C) is required"
+            )
         if len(features) < least or 0 in features.shape[1:]:
             raise DatasetError(f"{where} is empty: shape {features.shape}; every size must be at least 1")
         if features.dtype != np.float32 or not features.flags.c_contiguous:
@@ -248,10 +253,10 @@ class Dataset:
     def _check_targets(self, where: str, labels: np.ndarray) -> None:
         if self.classes is None:
             if (
-                labels.ndim != 2
+                labels.ndim not in (2, 3)
                 or labels.dtype != np.float32
                 or not labels.flags.c_contiguous
-                or not labels.shape[1]
+                or 0 in labels.shape[1:]
             ):
                 raise DatasetError(
                     f"{where} has shape {labels.shape}, {labels.dtype}; (n, N) float32, C-contiguous, is required "
@@ -259,8 +264,10 @@ class Dataset:
                 )
             _check_finite(where, labels, "target")
             return
-        if labels.ndim != 1 or labels.dtype != np.int64:
-            raise DatasetError(f"{where} has shape {labels.shape}, {labels.dtype}; (n,) int64 is required")
+        if labels.ndim not in (1, 2) or 0 in labels.shape[1:] or labels.dtype != np.int64:
+            raise DatasetError(
+                f"{where} has shape {labels.shape}, {labels.dtype}; (n,) int64, or (n, L) of sequences, is required"
+            )
         check_labels(where, labels, self.classes)
 
 

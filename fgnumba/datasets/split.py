@@ -95,7 +95,8 @@ def judges(dataset: Dataset, fraction: float, seed: int) -> np.ndarray:
         ) from None
     if isinstance(dataset, TextDataset):
         return _last(dataset, share)
-    strata = dataset.y_train if dataset.classes is not None else np.zeros(len(dataset.y_train), np.int64)
+    labelled = dataset.classes is not None and dataset.y_train.ndim == 1
+    strata = dataset.y_train if labelled else np.zeros(len(dataset.y_train), np.int64)
     held = held_out(strata, share, number)
     if not held.any():
         raise DatasetError(

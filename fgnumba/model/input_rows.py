@@ -31,6 +31,11 @@ class InputRows(Bound):
         return self._device.staged((self._batch, leading(self._width)))
 
     @property
+    def width(self) -> int:
+        """The number of columns: the elements of an example, or of a position."""
+        return self._width
+
+    @property
     def in_place(self) -> bool:
         """Whether the device can read x in the caller's array: the CPU can, a GPU needs a copy."""
         return not self._copied

@@ -154,6 +154,8 @@ def evaluated(model: Graph, loss: Loss, metrics: Sequence[Metric], inputs: Any, 
     """
     outputs = np.asarray(model(inputs)).reshape(-1, model.outputs)
     host = np.asarray(targets)
+    if len(model.output_shape) == 2:
+        host = host.reshape(loss.target_layout(len(outputs), model.outputs)[0])
     # The outputs of a model that has diverged are not finite, of which NumPy must not warn.
     with np.errstate(invalid="ignore", over="ignore"):
         values = scored(metrics, host, loss.predictions(outputs))

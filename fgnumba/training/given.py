@@ -14,7 +14,15 @@ from fgnumba.layers.losses import Loss
 from fgnumba.model.graph import Graph
 from fgnumba.training.batches import Batches
 from fgnumba.training.examples import examples_of
-from fgnumba.training.targets import check_kind, classes_of, names_of, real_targets, warn_of_missing
+from fgnumba.training.targets import (
+    check_kind,
+    classes_of,
+    names_of,
+    of_positions,
+    positions_of,
+    real_targets,
+    warn_of_missing,
+)
 from fgnumba.validation.frames import is_frame
 
 _POSSIBLE = (
@@ -123,14 +131,22 @@ def from_arrays(model: Graph, loss: Loss, x: Any, y: Any) -> Dataset:
     ShapeError, DtypeError, DatasetError
         An array does not fit the model or the loss, or holds impossible values.
     """
-    examples = examples_of("X", x, model.input_shape)
+    examples, positions = examples_of("X", x, model.input_shape), positions_of(model)
+    y, shape = of_positions("y", y, positions)
     if loss.takes_labels:
         targets, names = classes_of("y", y, model.outputs, names_of(model))
-        if len(targets) == len(examples):
+        if positions is None and len(targets) == len(examples):
             warn_of_missing("y", targets, model.outputs)
-        classes = None if names is None else len(names)
-        return _checked("X", examples, targets, model.outputs if classes is None else classes, names)
-    return _checked("X", examples, real_targets("y", y, model.outputs, loss), None, None)
+        classes = model.outputs if names is None else len(names)
+        return _checked("X", examples, targets.reshape(shape), classes, names)
+    return _checked(
+        "X", examples, _shaped(real_targets("y", y, model.outputs, loss), shape, positions), None, None
+    )
+
+
+def _shaped(targets: npt.NDArray[Any], shape: tuple[int, ...], positions: int | None) -> npt.NDArray[Any]:
+    """Return the targets (n L, N) of positions as (n, L, N); those of examples are returned as they are."""
+    return targets if positions is None else targets.reshape(*shape[:2], targets.shape[-1])
 
 
 def pair_of(
@@ -156,7 +172,8 @@ def pair_of(
     ShapeError, DtypeError, DatasetError
         An array does not fit the model, the loss or the data set, or holds impossible values.
     """
-    examples = examples_of("x", x, model.input_shape)
+    examples, positions = examples_of("x", x, model.input_shape), positions_of(model)
+    y, shape = of_positions("y", y, positions)
     targets: npt.NDArray[Any]
     if loss.takes_labels:
         names = dataset.labels
@@ -164,8 +181,9 @@ def pair_of(
         targets, _ = classes_of(
             "y", y, model.outputs, tuple(range(model.outputs)) if names is None else names
         )
+        targets = targets.reshape(shape)
     else:
-        targets = real_targets("y", y, model.outputs, loss)
+        targets = _shaped(real_targets("y", y, model.outputs, loss), shape, positions)
     part = _checked("x", examples, targets, model.outputs if loss.takes_labels else None, None)
     return part.x_train, part.y_train
 

@@ -20,7 +20,7 @@ from fgnumba.training.names import recipe_of
 from fgnumba.training.scoring import Metric
 from fgnumba.training.sources import Feed
 from fgnumba.training.steps import Steps
-from fgnumba.training.targets import names_of
+from fgnumba.training.targets import names_of, positions_of
 from fgnumba.validation import as_float
 from fgnumba.validation.arrays import as_array
 
@@ -141,9 +141,12 @@ def _of_dataset(trainer: Steps, dataset: Dataset, setting: RunSetting) -> tuple[
 def _weighted(trainer: Steps, parts: Parts, sample_weight: Any) -> Dataset:
     """Return the training data with the weights of the examples packed into the targets."""
     weights, n = as_array("sample_weight", sample_weight), len(parts.whole.x_train)
-    if weights.shape != (n,):
+    positions = positions_of(trainer.model)
+    shape = (n,) if positions is None else (n, positions)
+    if weights.shape != shape:
+        each = "example" if positions is None else "position"
         raise ShapeError(
-            f"sample_weight has shape {weights.shape}; ({n},), one for each example, is required"
+            f"sample_weight has shape {weights.shape}; {shape}, one for each {each}, is required"
         )
     if parts.held is not None:
         weights = weights[~parts.held]

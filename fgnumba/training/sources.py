@@ -1,5 +1,6 @@
 """The steps of a run as a sequence of results, whether they are taken one by one or many at once on a GPU."""
 
+import math
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -225,7 +226,9 @@ def source_of(
 def _device_loop(trainer: Steps, dataset: Dataset, batch: int, estimate: Estimate) -> DeviceLoop | None:
     """Return a loop on the GPU, or None if the data do not fit into its memory or the host takes part in each step."""
     with trainer.model.lock:
-        if estimate.device_pass(trainer.steps_done) is None:
+        one = estimate.device_pass(trainer.steps_done)
+        # The loop gathers whole examples, and a sequence may have a row for each position.
+        if one is None or one.input.width != math.prod(trainer.model.input_shape):
             return None
         try:
             return DeviceLoop(trainer, dataset, batch, estimate)

@@ -221,6 +221,40 @@ def classes_of(
     return numbers_of(what, labels, names), names
 
 
+def positions_of(model: Graph) -> int | None:
+    """Return the number of positions L of a model that returns sequences (L, N), or None if it returns others."""
+    return model.positions if len(model.output_shape) == 2 else None
+
+
+def of_positions(what: str, y: Any, positions: int | None) -> tuple[Any, Any]:
+    """Return the targets of sequences one position after the other, and the shape that they had.
+
+    Parameters
+    ----------
+    what : str
+        The name of the argument, for messages.
+    y : array_like
+        The targets: (n, L), or (n, L, N), of n sequences.
+    positions : int or None
+        The number of positions L. None: the examples are no sequences, and the targets are returned as they are, with
+        the shape -1.
+
+    Raises
+    ------
+    ShapeError
+        They are not those of L positions.
+    """
+    if positions is None:
+        return y, -1
+    array = as_array(what, as_tensor(y))
+    if array.ndim not in (2, 3) or array.shape[1] != positions:
+        raise ShapeError(
+            f"{what} has shape {array.shape}; targets of each position, (n, {positions}) or (n, {positions}, N), "
+            "are required"
+        )
+    return array.reshape(-1, *array.shape[2:]), array.shape
+
+
 def warn_of_missing(what: str, classes: npt.NDArray[np.int64], outputs: int) -> None:
     """Warn of classes that have no example.
 

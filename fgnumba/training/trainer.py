@@ -134,7 +134,7 @@ class Trainer(Steps):
             labels, R² for real targets): ``"accuracy"``, ``"r2"``, ``"mae"``, ``"rmse"``, or functions
             ``f(targets, predictions)`` such as scikit-learn's. ``Record.metrics`` has their values, which are NaN where
             a prediction is not finite.
-        sample_weight : array_like, (n,), optional
+        sample_weight : array_like, (n,), or (n, L) of sequences, optional
             A weight w_i for each example of the training data, 0 or above: the loss is (1/B) Σ_i w_i f_i, of the B
             examples of a batch. Validation and test data have none. None (the default): all are 1.
         augment : callable, optional

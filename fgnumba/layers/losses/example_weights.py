@@ -147,13 +147,15 @@ class ExampleWeights(WeightedLoss):
         Parameters
         ----------
         targets : array_like
-            Targets of n examples, as the loss without weights takes them.
-        weights : array_like, (n,)
-            The weights: finite, 0 or above, and not all 0.
+            Targets of n examples, as the loss without weights takes them; of sequences those of each position, (n, L)
+            or (n, L, N).
+        weights : array_like, (n,) or (n, L)
+            The weights of examples, or of the positions of sequences: finite, 0 or above, and not all 0. A mask of
+            positions is weights of 1 and 0; the mean is over all positions, masked ones included.
 
         Returns
         -------
-        ndarray, (n, 1 + N) float32
+        ndarray, (n, 1 + N) or (n, L, 1 + N) float32
             In each row an example's weight, then its N targets; a class is one target.
 
         Raises
@@ -164,6 +166,9 @@ class ExampleWeights(WeightedLoss):
         y, w = as_array("targets", targets), as_array("weights", weights)
         if y.ndim == 0 or len(y) == 0:
             raise ShapeError(f"targets have shape {y.shape}; targets of one example or more are required")
+        if w.ndim == 2 and w.shape == y.shape[:2]:
+            rows = self.pack(y.reshape(-1, *y.shape[2:]), w.reshape(-1))
+            return rows.reshape(*w.shape, -1)
         if w.shape != (len(y),):
             raise ShapeError(f"weights have shape {w.shape}; ({len(y)},), one for each example, is required")
         if w.dtype.kind not in REAL:
