@@ -89,6 +89,11 @@ class Dataset:
                     )
             self._check_features(f"{self.name}: x_{part}", features, 1 if part == "train" else 0)
             self._check_targets(f"{self.name}: y_{part}", labels)
+            if labels.ndim == (2 if self.classes else 3) and labels.shape[1] != features.shape[1]:
+                raise DatasetError(
+                    f"{self.name}: y_{part} has shape {labels.shape} and x_{part} {features.shape}; a target for "
+                    "each of the L positions of a sequence, or for each example, is required"
+                )
             if len(features) != len(labels):
                 raise DatasetError(
                     f"{self.name}: x_{part} has {len(features)} examples and y_{part} {len(labels)} "

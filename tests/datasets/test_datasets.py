@@ -65,7 +65,10 @@ BAD_DATASETS = {
         "x_train is float64, C-contiguous; C-contiguous float32",
     ),
     "strided": (changed("x_test", np.zeros((5, 4), np.float32).T), "x_test is float32, not C-contiguous"),
-    "rank 3": (changed("x_train", np.zeros((6, 5, 1), np.float32)), r"x_train has shape \(6, 5, 1\)"),
+    "rank 5": (
+        changed("x_train", np.zeros((6, 5, 1, 1, 1), np.float32)),
+        r"x_train has shape \(6, 5, 1, 1, 1\)",
+    ),
     "list": (changed("x_train", [[0.0]]), "x_train is a list; a NumPy array"),
     "int32 labels": (
         changed("y_train", np.zeros(6, np.int32)),
@@ -82,7 +85,7 @@ BAD_DATASETS = {
     "equal labels": (changed("labels", ("a", "b", "b")), "3 different ones are required"),
     "real targets with classes": (
         changed("y_train", np.zeros((6, 1), np.float32)),
-        r"\(n,\) int64 is required",
+        r"\(n,\) int64, or \(n, L\) of sequences, is required",
     ),
     "labels without classes": (
         changed("classes", None),
