@@ -147,7 +147,8 @@ class RecurrentLayer(Layer):
                 batch=rows,
                 x=site.inputs[0].by_rows(),
                 y=y,
-                outputs=columns - self.padded + self.units,
+                # Padding, too, so that states have the same bits whatever the memory held before.
+                outputs=columns,
                 weights=weights_at(site),
                 activation_name="identity",
             )

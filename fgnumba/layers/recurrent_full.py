@@ -56,7 +56,7 @@ class _FullRecurrence(RecurrentLayer):
                         batch=site.batch,
                         x=before,
                         y=Images.of_batch(states, (columns,), True),
-                        outputs=columns - self.padded + self.units,
+                        outputs=columns,
                         weights=weights,
                         activation_name="identity",
                     )
