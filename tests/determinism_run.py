@@ -59,6 +59,15 @@ def residual():
     return fg.Graph(nodes, (10, 9, 3))
 
 
+def recurrent():
+    """Return one layer of each kind that takes sequences."""
+    layers = [
+        *(fg.ElementwiseLSTM(40), fg.RMSNorm(), fg.LSTM(7), fg.MinGRU(33), fg.GRU(5)),
+        *(fg.LinearRecurrentUnit(9), fg.LinearRecurrentUnit(3, complex=False), fg.Flatten(), fg.Dense(5)),
+    ]
+    return fg.Sequential(layers, (6, 3))
+
+
 SMALL = {"perceptron": perceptron, "residual": residual}
 LARGE = {
     "mlp": lambda: fg.Sequential([fg.Dense(512, "relu"), fg.Dense(512, "relu"), fg.Dense(10)], 784),
@@ -74,7 +83,7 @@ LARGE = {
         (28, 28, 1),
     ),
 }
-NETWORKS = {**SMALL, **LARGE}
+NETWORKS = {**SMALL, **LARGE, "recurrent": recurrent}
 
 
 def cases():
@@ -87,7 +96,9 @@ def cases():
     found += [("weight-perturbation", optimizer, "residual") for optimizer in OPTIMIZERS]
     found += [("activity", optimizer, "perceptron") for optimizer in OPTIMIZERS]
     directions = ("rademacher", "gaussian")
-    found += [("weight-perturbation", "sgd", network, kind) for network in SMALL for kind in directions]
+    networks = (*SMALL, "recurrent")
+    found += [("weight-perturbation", "sgd", network, kind) for network in networks for kind in directions]
+    found += [("weight-perturbation", "adam", "recurrent")]
     return {" ".join(case): case for case in found}
 
 

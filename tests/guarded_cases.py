@@ -32,6 +32,8 @@ def bound_operations():
 def data(model, batch, place, loss=None):
     rng = np.random.default_rng(batch)
     x = rng.standard_normal((batch, *model.input_shape)).astype(np.float32)
+    if model.symbols is not None:
+        x = rng.integers(0, model.symbols, x.shape).astype(np.float32)
     if isinstance(loss, fg.losses.ExampleWeights):
         targets = data(model, batch, lambda array: array, loss.loss)[1]
         return place(x), place(loss.pack(targets, rng.random(batch) + 0.5))
@@ -164,6 +166,19 @@ for name, layers, shape in (
     ("global", [fg.Conv2d(37, 2), fg.GroupNorm(37), fg.GlobalAveragePool2d()], (5, 7, 3)),
 ):
     CASES[f"images, {name}"] = partial(derivatives, partial(image, layers, shape), 4)
+
+for name, layer, shape in (
+    ("element-wise LSTM", fg.ElementwiseLSTM(33), (5, 3)),
+    ("minimal GRU", fg.MinGRU(31), (1, 1)),
+    ("complex LRU", fg.LinearRecurrentUnit(33), (3, 7)),
+    ("real LRU", fg.LinearRecurrentUnit(1, complex=False), (3, 31)),
+    ("LSTM", fg.LSTM(33), (3, 5)),
+    ("GRU", fg.GRU(31), (4, 1)),
+    ("RMS normalisation", fg.RMSNorm(), (5, 33)),
+    ("GRU of symbols", fg.GRU(5, symbols=7), (3,)),
+    ("embedding", fg.Embedding(37, 33), (5,)),
+):
+    CASES[f"sequences, {name}"] = partial(derivatives, partial(image, [layer], shape), 4)
 
 for name in WIRINGS:
     CASES[f"wiring {name}"] = partial(derivatives, partial(wired, name), 5)

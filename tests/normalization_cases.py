@@ -78,12 +78,14 @@ def check(
     dx: Any,
     epsilon: float = 1e-5,
     seed: int = 0,
+    centred: bool = True,
 ) -> None:
     """Compare ``run(x, p, v, groups, epsilon)`` with float64: (1 + T, B, H, W, C) of duals like that, float32.
 
     `x` is (B, H, W, C), `dx` (T, B, H, W, C). An error is held against the largest of what is added up in the unit that
     it is in: of a tangent, r (dx - mean dx) is part of that, and may be cancelled by x̂ mean(x̂ dx). Where that is beyond
-    float32, the result may be infinite or NaN; it must be where the result itself is.
+    float32, the result may be infinite or NaN; it must be where the result itself is. Where they are not `centred`,
+    numbers are divided by their root mean square, and have no shift.
     """
     rng = np.random.default_rng(seed)
     channels, count = shape[-1], len(dx)
@@ -92,25 +94,31 @@ def check(
         for name, offset in (("scale", 1), ("shift", -0.5))
     }
     v: dict[str, Any] = {name: rng.standard_normal((count, channels)).astype(np.float32) for name in p}
+    if not centred:
+        p["shift"], v["shift"] = np.zeros_like(p["shift"]), np.zeros_like(v["shift"])
     with np.errstate(over="ignore"):
         dual = np.concatenate([x[None], dx]).astype(np.float32)
     found = run(dual, p, v, groups, epsilon)
     assert found.shape == dual.shape
     wide = dual.astype(np.float64)
     p, v = ({name: one.astype(np.float64) for name, one in each.items()} for each in (p, v))
-    value, tangent = normalized((wide[0], wide[1:]), groups, epsilon, p, v)
+    value, tangent = normalized((wide[0], wide[1:]), groups, epsilon, p, v, centred)
     expected = np.concatenate([value[None], tangent])
-    scales = _scales(wide, value, groups, epsilon, p, v)
+    scales = _scales(wide, value, groups, epsilon, p, v, centred)
     beyond = np.maximum(np.abs(expected), scales) > MOST
     assert (np.isfinite(found) | beyond).all()
     assert not (
         np.isfinite(found) & (np.abs(expected) > MOST * (1 + tolerances.NORMALISED_EXACTLY.absolute))
     ).any()
     found, expected = np.where(beyond, 0.0, found), np.where(beyond, 0.0, expected)
+    # Where all that is added up is 0, so is the result.
+    scales = np.where(scales == 0, 1.0, scales)
     tolerances.NORMALISED_EXACTLY.check((found - expected) / scales, np.zeros_like(expected))
 
 
-def _scales(wide: Any, value: Any, groups: int | None, epsilon: float, p: Any, v: Any) -> Any:
+def _scales(
+    wide: Any, value: Any, groups: int | None, epsilon: float, p: Any, v: Any, are_centred: bool
+) -> Any:
     """Return what each entry's error is held against."""
     x, dx = wide[0], wide[1:]
     axes, shape = (units(x, groups)[1], x.shape)
@@ -121,13 +129,13 @@ def _scales(wide: Any, value: Any, groups: int | None, epsilon: float, p: Any, v
         return np.broadcast_to(largest, flat.shape).reshape(values.shape)
 
     flat, _ = units(x, groups)
-    centred = flat - flat.mean(axes, keepdims=True)
+    centred = flat - flat.mean(axes, keepdims=True) * are_centred
     inverse = 1 / np.sqrt((centred**2).mean(axes, keepdims=True) + epsilon)
     normal = (centred * inverse).reshape(shape)
     scales = [most(np.abs(p["scale"] * normal) + np.abs(p["shift"]))]
     for t in range(len(dx)):
         flat, _ = units(dx[t], groups)
-        moved = ((flat - flat.mean(axes, keepdims=True)) * inverse).reshape(shape)
+        moved = ((flat - flat.mean(axes, keepdims=True) * are_centred) * inverse).reshape(shape)
         ds, db = v["scale"][t], v["shift"][t]
         scales.append(most(np.abs(p["scale"] * moved) + np.abs(ds * normal) + np.abs(db)))
     return np.stack(scales)

@@ -71,8 +71,17 @@ LAYER: Kinds = {
     fg.Dropout: {"rate": 0.5},
     fg.GroupNorm: {"groups": 3, "epsilon": 0.125},
     fg.LayerNorm: {"epsilon": 0.125},
+    fg.RMSNorm: {"epsilon": 0.125},
     fg.MaxPool2d: {"pool_size": 2, "stride": 1, "padding": 1},
     fg.AvgPool2d: {"pool_size": 2, "stride": 1, "padding": 1},
+}
+SEQUENCE: Kinds = {
+    fg.ElementwiseLSTM: {"units": 7, "symbols": 5},
+    fg.Embedding: {"symbols": 5, "width": 3},
+    fg.GRU: {"units": 7, "symbols": 5},
+    fg.LSTM: {"units": 7, "symbols": 5},
+    fg.LinearRecurrentUnit: {"units": 7, "complex": True, "symbols": 5},
+    fg.MinGRU: {"units": 7, "symbols": 5},
 }
 ESTIMATOR: Kinds = {
     fg.ActivityPerturbation: {"draws": 2, "layerwise": True},
@@ -103,7 +112,7 @@ DIRECTION: Kinds = {
     )
 }
 VALUES: Kinds = {
-    **{**LAYER, **ESTIMATOR, **OPTIMIZER, **SCHEDULE, **DIRECTION},
+    **{**LAYER, **SEQUENCE, **ESTIMATOR, **OPTIMIZER, **SCHEDULE, **DIRECTION},
     fg.Feedback: {"rate": 0.5, "control": 0.0, "cells": 3, "every": 2},
     fg.LocalLosses: {"cells": 3, "groups": 2},
     fg.datasets.Dataset: {"classes": 5},

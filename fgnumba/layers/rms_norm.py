@@ -7,7 +7,8 @@ over the set of numbers that are normalised together:
     y:   max |scale x̂|
     dy:  max |scale r dx| + |dscale x̂|,   r = 1 / √(mean(x²) + ε)
 
-dy may be smaller than its terms: along dx = x, r dx and x̂ mean(x̂ r dx) cancel except for the effect of ε.
+dy may be smaller than its terms: along dx = x, r dx and x̂ mean(x̂ r dx) cancel except for the effect of ε. Where r dx
+is beyond float32, dy may be anything.
 """
 
 from collections.abc import Sequence

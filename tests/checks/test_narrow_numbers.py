@@ -44,17 +44,35 @@ def test_a_layer_of_narrow_numbers_computes_the_same_bits(kind):
     assert_bits(found(numpys(values)), found(values))
 
 
+@pytest.mark.parametrize("kind", cases.SEQUENCE)
+def test_a_layer_of_symbols_and_narrow_numbers_computes_the_same_bits(kind):
+    x = np.random.default_rng(0).integers(0, 5, (3, 4)).astype(np.uint8)
+
+    def found(values):
+        model = fg.Sequential([kind(**values), fg.Dense(4)], (4,), seed=1)
+        loss = fg.jvp(model, cases.LOSS, x, x % 4, fg.directions.Gaussian(2))
+        return [model(x), *loss]
+
+    assert_bits(found(numpys(cases.SEQUENCE[kind])), found(cases.SEQUENCE[kind]))
+
+
 @pytest.mark.parametrize(
     "layer",
     [
         *(fg.Conv2d(6, 3, padding="same"), fg.Dense(200), fg.Flatten(), fg.GlobalAveragePool2d()),
         *(fg.GroupNorm(3), fg.MaxPool2d(2), fg.AvgPool2d(2, padding=1), fg.Concatenate(), fg.Add()),
-        *(fg.LayerNorm(), fg.Dropout(), fg.Activation("relu")),
+        *(fg.LayerNorm(), fg.RMSNorm(), fg.Dropout(), fg.Activation("relu")),
+        *(fg.ElementwiseLSTM(200), fg.MinGRU(200), fg.LinearRecurrentUnit(200), fg.LSTM(200), fg.GRU(200)),
+        *(fg.Embedding(200, 200), fg.LSTM(200, symbols=200)),
     ],
     ids=lambda layer: layer.kind,
 )
 def test_a_layers_shapes_do_not_wrap(layer):
-    shape = (200,) if layer.kind == "Dense" else (28, 250, 3)
+    shape = (28, 250, 3)
+    if layer.kind == "Dense" or layer.symbols_read():
+        shape = (200,)
+    elif layer.state_width([(250, 200)]):
+        shape = (250, 200)
     inputs = [shape, shape] if layer.inputs[0] > 1 else [shape]
 
     def found(inputs):
@@ -63,6 +81,7 @@ def test_a_layers_shapes_do_not_wrap(layer):
             layer.parameter_shapes(inputs),
             layer.multiply_adds(inputs),
             layer.column_groups(inputs),
+            layer.state_width(inputs),
             layer.border(inputs),
         ]
 

@@ -1,4 +1,4 @@
-"""Layer and group normalisation on the CPU against float64, with numbers that are hard to normalise."""
+"""Layer, group and RMS normalisation on the CPU against float64, with numbers that are hard to normalise."""
 
 import numpy as np
 import pytest
@@ -10,6 +10,7 @@ from fgnumba.kernels.machine.memory import aligned
 from fgnumba.kernels.machine.program import Program
 from fgnumba.kernels.ops.group_norm import cpu as group_norm
 from fgnumba.kernels.ops.layer_norm import cpu as layer_norm
+from fgnumba.kernels.ops.rms_norm import cpu as rms_norm
 from fgnumba.kernels.rules.directions import EXPLICIT
 from fgnumba.kernels.shared.affine.cpu import Affine
 from tests.normalization_cases import KINDS, PAIRED, SHAPES, TANGENT_KINDS, check
@@ -21,19 +22,22 @@ def packed(vectors):
     return found
 
 
-def run(dual, p, v, groups, epsilon):
+def run(dual, p, v, groups, epsilon, centred=True):
     blocks, batch, *shape = dual.shape
     x, y = aligned((blocks, batch, int(np.prod(shape)))), aligned((blocks, batch, int(np.prod(shape))))
     x[...], y[...] = dual.reshape(x.shape), np.nan
     explicit = {f"v_{name}": packed(v[name]) for name in v}
-    weights = Affine(pack(p["scale"]), pack(p["shift"]), kind=EXPLICIT, count=blocks - 1, **explicit)
+    shift = pack(p["shift"]) if centred else None
+    weights = Affine(pack(p["scale"]), shift, kind=EXPLICIT, count=blocks - 1, **explicit)
     arguments = {"batch": batch, "images_a_part": batch, "weights": weights, "epsilon": epsilon}
     arguments |= {
         name: Images.of_batch(array, tuple(shape), has_tangent=True, images=batch)
         for name, array in (("x", x), ("y", y))
     }
     isa = vector.instruction_set()
-    if groups is None:
+    if not centred:
+        operation = rms_norm.bind(isa, **arguments)
+    elif groups is None:
         operation = layer_norm.bind(isa, **arguments)
     else:
         operation = group_norm.bind(isa, groups=groups, **arguments)
@@ -69,6 +73,21 @@ def test_hard_tangents_of_hard_numbers(kind, batch, shape, groups):
         dx = np.stack([TANGENT_KINDS[of_tangents](rng, (batch, *shape)) for _ in range(2)])
         for epsilon in (1e-5, 8e-31):
             check(run, batch, shape, groups, x, dx, epsilon, seed)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("shape", [shape for _, shape, groups in SHAPES if groups is None], ids=str)
+def test_root_mean_squares(kind, shape):
+    def of(*arguments):
+        return run(*arguments, centred=False)
+
+    for seed, of_tangents in enumerate(TANGENT_KINDS):
+        rng = np.random.default_rng(seed)
+        x = KINDS[kind](rng, (2, *shape))
+        dx = np.stack([TANGENT_KINDS[of_tangents](rng, x.shape), rng.standard_normal(x.shape)])
+        # One number and its tangent cancel but for ε, even where both terms are beyond float32.
+        for epsilon in (1e-5, 8e-31) if shape != (1, 1, 1) else (1e-5, 1.0):
+            check(of, 2, shape, None, x, dx, epsilon, seed, centred=False)
 
 
 @pytest.mark.parametrize("value", [0.0, 0.1, -3e7, 3e38])

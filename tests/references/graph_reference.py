@@ -100,7 +100,9 @@ def pooled(dual: Dual, layer: Any, maximum: bool, margins: Margins | None = None
     return y, dy
 
 
-def normalized(dual: Dual, groups: int | None, epsilon: float, p: Any, v: Any) -> Dual:
+def normalized(
+    dual: Dual, groups: int | None, epsilon: float, p: Any, v: Any, are_centred: bool = True
+) -> Dual:
     """Over the last axis without `groups`, else over all pixels of each group of channels."""
     (x, dx), shape = dual, dual[0].shape
     if groups is None:
@@ -111,7 +113,7 @@ def normalized(dual: Dual, groups: int | None, epsilon: float, p: Any, v: Any) -
         dflat = dx.reshape(len(dx), *flat.shape)
         axes = (-3, -1)
     mean, dmean = flat.mean(axes, keepdims=True), dflat.mean(axes, keepdims=True)
-    centred, dcentred = flat - mean, dflat - dmean
+    centred, dcentred = flat - mean * are_centred, dflat - dmean * are_centred
     variance = (centred**2).mean(axes, keepdims=True) + epsilon
     dvariance = (2 * centred * dcentred).mean(axes, keepdims=True)
     normal = (centred / np.sqrt(variance)).reshape(shape)
