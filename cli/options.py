@@ -155,8 +155,8 @@ _SHARED: dict[str, Callable[[F], F]] = {
     "widths": click.option(
         "--widths",
         type=Widths(),
-        help="Number of units in each hidden layer of mlp, for instance 256,128 for two layers, or in the one of "
-        "char-lstm.  [default: 1024,1024; 64 for a table; 512 for a text]",
+        help="Number of units in each hidden layer of mlp, for instance 256,128 for two layers, or in each "
+        "layer of char-lstm.  [default: 1024,1024; 64 for a table; 512 for a text]",
     ),
     "data": click.option(
         "--data",

@@ -33,7 +33,8 @@ def tables(name: str, classes: int, widths: Sequence[int] | None = None) -> list
     ``cnn`` is the convolutional network of arXiv 2202.08587: four 3x3 convolutions of 64 channels with ReLU, 2x2
     max-pooling after the second and fourth, dense 1024. ``resnet`` is a small residual network (K. He et al., arXiv
     1512.03385) with group normalisation: three blocks of two 3x3 convolutions, of 16, 32 and 64 channels. ``char-lstm``
-    predicts the next symbol of a text: an element-wise LSTM (K. Irie et al., arXiv 2305.19044) and a dense layer.
+    predicts the next symbol of a text: an element-wise LSTM (K. Irie et al., arXiv 2305.19044) and a dense layer,
+    which reads the states of all layers where `widths` asks for several.
 
     Parameters
     ----------
@@ -42,8 +43,8 @@ def tables(name: str, classes: int, widths: Sequence[int] | None = None) -> list
     classes : int
         Number of classes, the units of the last layer; of a text, the number of different symbols.
     widths : sequence of int, optional
-        Number of units in each hidden layer of ``mlp``, or in the one of ``char-lstm``. None (the default) takes two
-        layers of 1024, or 512 units.
+        Number of units in each hidden layer of ``mlp``, or in each layer of ``char-lstm``. None (the default) takes
+        two layers of 1024, or one of 512.
 
     Returns
     -------
@@ -62,7 +63,7 @@ def tables(name: str, classes: int, widths: Sequence[int] | None = None) -> list
         raise ConfigError(f"widths: model {name!r} has no hidden layers to choose; mlp has")
     head: Table = {"type": "dense", "units": classes}
     if name in TEXT_MODELS:
-        return [*_recurrent_tables(name, classes, widths), head]
+        return _recurrent_tables(classes, _units(widths, (LSTM_UNITS,)), head)
     if name == "cnn":
         convolution: Table = {"type": "conv2d", "filters": 64, "padding": "same", "activation": "relu"}
         half: list[Table] = [convolution, convolution, {"type": "max_pool2d"}]
@@ -70,20 +71,33 @@ def tables(name: str, classes: int, widths: Sequence[int] | None = None) -> list
         return [dict(table) for table in (*half, *half, {"type": "flatten"}, hidden, head)]
     if name == "resnet":
         return [*_residual_tables(), {"name": "head", **head}]
-    sizes = (several(widths) if widths is not None else MLP_WIDTHS) if name == "mlp" else ()
-    if sizes is None:
-        raise ConfigError(f"widths is {shown(widths)}; several whole numbers are required")
+    sizes = _units(widths, MLP_WIDTHS) if name == "mlp" else ()
     hidden_layers = [{"type": "dense", "units": units, "activation": "relu"} for units in sizes]
     return [{"type": "flatten"}, *hidden_layers, head]
 
 
-def _recurrent_tables(name: str, classes: int, widths: Sequence[int] | None) -> list[Table]:
-    units = (LSTM_UNITS,) if widths is None else several(widths)
-    if units is None or len(units) != 1:
-        raise ConfigError(
-            f"widths is {shown(widths)}; model {name!r} has one layer: a whole number is required"
-        )
-    return [{"type": "elementwise_lstm", "units": units[0], "symbols": classes}]
+def _units(widths: Sequence[int] | None, default: tuple[int, ...]) -> tuple[int, ...]:
+    units = default if widths is None else several(widths)
+    if units is None:
+        raise ConfigError(f"widths is {shown(widths)}; several whole numbers are required")
+    return units
+
+
+def _recurrent_tables(classes: int, units: Sequence[int], head: Table) -> list[Table]:
+    """Return a stack of element-wise LSTMs whose states the head reads, those of all layers together."""
+
+    def lstm(count: int, **more: Any) -> Table:
+        return {"type": "elementwise_lstm", "units": count, **more}
+
+    if len(units) == 1:
+        return [lstm(units[0], symbols=classes), head]
+    names = [f"lstm{number}" for number in range(1, len(units) + 1)]
+    layers = [
+        {"name": name, **lstm(count, **({"symbols": classes} if name == names[0] else {}))}
+        for name, count in zip(names, units, strict=True)
+    ]
+    states = {"name": "states", "type": "concatenate", "inputs": names}
+    return [*layers, states, {"name": "head", **head}]
 
 
 def _residual_tables() -> list[Table]:

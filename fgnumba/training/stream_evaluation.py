@@ -4,7 +4,6 @@ The state of a recurrent model is carried from the first symbol to the last. The
 window, so that its length does not change the memory.
 """
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -34,13 +33,13 @@ class Totals:
 
     def __init__(self, loss: Loss, alphabet: Alphabet, kept: int) -> None:
         self._loss, self._alphabet = loss, alphabet
-        self._sums: list[float] = []
+        self._sum = 0.0
         self._right = self.symbols = self.characters = 0
         self.predictions = np.empty(kept, alphabet.dtype)
 
     def add(self, outputs: npt.NDArray[np.float32], targets: npt.NDArray[np.int64]) -> None:
         """Add the outputs (l, V) of a window and the symbols (l,) that followed."""
-        self._sums.append(self._loss.value(outputs, targets) * len(targets))
+        self._sum += self._loss.value(outputs, targets) * len(targets)
         predictions = self._loss.predictions(outputs)
         self._right += int((predictions == targets).sum())
         self.characters += int(self._alphabet.begins[targets].sum())
@@ -52,8 +51,7 @@ class Totals:
     @property
     def loss(self) -> float:
         """The mean loss of a symbol."""
-        total = math.fsum(self._sums) if all(map(math.isfinite, self._sums)) else math.nan
-        return total / self.symbols
+        return self._sum / self.symbols
 
     @property
     def accuracy(self) -> float:

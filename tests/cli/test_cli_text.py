@@ -80,6 +80,16 @@ def test_json_has_the_metrics(fgtrain, folder):
     assert found["model"] == "char-lstm"
 
 
+def test_a_stack_of_layers_is_trained(fgtrain, folder):
+    write(folder / "t.txt", sentences(2000))
+    done = fgtrain(
+        "train", "--data", "t.txt", *SMALL, "--widths", "12,12", "--steps", 60, "--out", "r", "--quiet"
+    )
+    assert done.code == 0, done.err
+    assert records(folder / "r")[-1]["loss"] < records(folder / "r")[0]["loss"]
+    assert len(fgtrain("sample", "r", "--length", 9).out) == 9
+
+
 def test_evaluation_repeats_the_end_of_the_run(fgtrain, run):
     last = records(run)[-1]
     found = fgtrain("evaluate", run, "--json").json()
@@ -137,7 +147,7 @@ def test_what_a_text_run_refuses(fgtrain, run, folder, finished):
         (("--data", "t.txt", "--target", "k", *SMALL), "beside symbols or context"),
         (("--data", "t.txt", *SMALL, "--symbols", "words"), "symbols: unknown symbols 'words'"),
         (("--data", "t.txt", *SMALL, "--schedule", "linear"), "schedule: unknown schedule 'linear'"),
-        (("--data", "t.txt", "--widths", "8,8"), "model 'char-lstm' has one layer"),
+        (("--data", "t.txt", *SMALL, "--widths", "8,0"), "widths[1] is 0"),
     ],
 )
 def test_what_a_run_on_a_text_refuses(fgtrain, folder, options, message):

@@ -10,7 +10,7 @@ from fgnumba.optimizers.schedules import Cosine
 from fgnumba.runs.assembly import _optimizer
 from fgnumba.runs.configuration import RunConfig, configured
 from fgnumba.runs.data import load_data
-from fgnumba.runs.presets import tables
+from fgnumba.runs.presets import model_from, tables
 from fgnumba.runs.texts import read_alphabet, write_alphabet
 from tests.texts import sentences, write
 
@@ -58,8 +58,13 @@ def test_the_model_of_texts():
         {"type": "dense", "units": 65},
     ]
     assert tables("char-lstm", 9, [20])[0]["units"] == 20
-    with pytest.raises(ConfigError, match="model 'char-lstm' has one layer"):
-        tables("char-lstm", 9, [20, 20])
+    model = model_from(tables("char-lstm", 9, [20, 8]), 9, "here", (4,), device="cpu")
+    assert model.output_shape == (4, 9)
+    assert {name: array.shape for name, array in model.parameters().items() if "weight" in name} == {
+        "lstm1.weight": (9, 40),
+        "lstm2.weight": (20, 16),
+        "head.weight": (28, 9),
+    }
 
 
 def test_a_cosine_falls_to_a_tenth_over_the_run():

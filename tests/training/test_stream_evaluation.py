@@ -1,6 +1,7 @@
 """Evaluation of a text as one stream: formulas of the metrics, and that no symbol is left out or read twice."""
 
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ class Counting:
     """A model that predicts from a symbol and from how many came before, which is its state."""
 
     def __init__(self, symbols):
-        self.read = []
+        self.read = 0
         self.table = np.random.default_rng(0).standard_normal((7, symbols, symbols)).astype(np.float32)
 
     def stream(self, batch):
@@ -31,7 +32,7 @@ class Counting:
             nonlocal before
             assert x.shape[0] == 1
             assert 1 <= x.shape[1] <= stream_evaluation.WINDOW
-            self.read.append(x.shape[1])
+            self.read += x.shape[1]
             places = (before + np.arange(x.shape[1])) % 7
             before += x.shape[1]
             return self.table[places, x[0]][None]
@@ -49,7 +50,7 @@ def test_a_stream_is_read_window_by_window_with_its_state(length, monkeypatch):
     logits = model.table[np.arange(301) % 7, text[:-1]].astype(np.float64)
     chances = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     nats = -np.log(chances[np.arange(301), text[1:]]).mean()
-    assert sum(model.read) == found.n == 301
+    assert model.read == found.n == 301
     tolerances.LOSS.check(found.loss, nats)
     assert found.accuracy == np.mean(logits.argmax(axis=1) == text[1:])
     assert found.metrics == {
@@ -84,6 +85,18 @@ def test_metrics_of_ones_own_get_all_predictions():
     assert found.metrics["mine"] == found.accuracy
     np.testing.assert_array_equal(seen[0][0], text[1:])
     assert isinstance(metrics[1], Metric)
+
+
+def test_the_length_of_a_text_does_not_change_the_memory():
+    def most(symbols):
+        text = np.random.default_rng(3).integers(0, 4, symbols).astype(np.uint8)
+        tracemalloc.start()
+        evaluated_stream(Counting(4), LOSS, metrics_of(None, LOSS), text[:-1], text[1:], Alphabet("abcd"))
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return peak
+
+    assert most(200_000) - most(20_000) < 4096
 
 
 def test_a_model_that_has_diverged_is_evaluated_without_a_word():
