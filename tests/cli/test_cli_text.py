@@ -249,6 +249,33 @@ def test_a_search_judges_by_the_loss(fgtrain, folder):
     assert losses == sorted(losses)
 
 
+def test_a_search_by_optuna_judges_by_the_loss(fgtrain, folder):
+    pytest.importorskip("optuna")
+    write(folder / "t.txt", sentences(3000))
+    options = ("--data", "t.txt", *SMALL, "--engine", "optuna", "--trials", 2, "--steps", 6)
+    found = fgtrain("search", *options, "--json").json()
+    assert [trial["accuracy"] for trial in found["trials"]] == [None, None]
+    assert found["trials"][0]["loss"] <= found["trials"][1]["loss"]
+
+
+def test_estimators_that_train_recurrent_models_are_compared(fgtrain, folder):
+    write(folder / "t.txt", sentences(2000))
+    options = (
+        "--data",
+        "t.txt",
+        *SMALL[:-2],
+        "--steps",
+        3,
+        "--evaluations",
+        1,
+        "--out",
+        "compared",
+        "--json",
+    )
+    found = fgtrain("compare", *options).json()
+    assert [curve["name"] for curve in found["curves"]] == ["rtrl", "weight-perturbation"]
+
+
 def test_the_plan_of_the_text_model(fgtrain):
     found = fgtrain("info", "--model", "char-lstm", "--json").json()
     assert found["parameters"] == 65 * 1024 + 2 * 1024 + 512 * 65 + 65
