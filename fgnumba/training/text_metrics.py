@@ -23,7 +23,8 @@ def text_metrics(loss: float, symbols: int, characters: int) -> dict[str, float]
     characters : int
         The number of characters that they make.
     """
-    nats = loss * symbols / characters if characters else math.nan
+    # A quotient of equal numbers is exactly 1, so that the loss of characters is not rounded.
+    nats = loss * (symbols / characters) if characters else math.nan
     # The perplexity of a model that has diverged is beyond float64.
     perplexity = math.exp(loss) if loss < 700 else math.inf if loss == loss else math.nan
     return {NATS: nats, BITS: nats / math.log(2), PERPLEXITY: perplexity}

@@ -6,9 +6,11 @@ import tracemalloc
 import numpy as np
 import pytest
 
+import fgnumba as fg
 from fgnumba.datasets import Alphabet
 from fgnumba.layers.losses import SoftmaxCrossEntropy
 from fgnumba.training import stream_evaluation
+from fgnumba.training.curves import loss_label
 from fgnumba.training.evaluation import evaluated_stream
 from fgnumba.training.scoring import Metric, metrics_of
 from fgnumba.training.text_metrics import text_metrics
@@ -69,6 +71,18 @@ def test_characters_of_bytes_are_counted():
     # The first character is read, and not predicted.
     assert found.metrics["nats_per_character"] == pytest.approx(found.loss * (len(text) - 1) / 119)
     assert math.isnan(found.accuracy)
+
+
+def test_the_axis_of_losses_says_their_unit():
+    def record(step, loss, symbols):
+        nats = text_metrics(loss, symbols, 49)["nats_per_character"]
+        return fg.Record(step, 1.0, loss, test_loss=loss, metrics={"test_nats_per_character": nats})
+
+    assert loss_label([fg.Record(1, 1.0, 2.0)]) == "loss"
+    assert loss_label([fg.Record(1, 1.0, 2.0), record(2, 1.9, 49)]) == "nats per character"
+    assert loss_label([record(1, 1.9, 53)]) == "nats per byte"
+    for loss in np.random.default_rng(4).uniform(0, 3, 200):
+        assert text_metrics(float(loss), 49, 49)["nats_per_character"] == loss
 
 
 def test_metrics_of_ones_own_get_all_predictions():
