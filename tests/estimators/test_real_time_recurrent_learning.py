@@ -1,5 +1,7 @@
 """Real-time recurrent learning: exact gradients, what is carried from window to window, and what is refused."""
 
+import copy
+
 import numpy as np
 import pytest
 
@@ -232,8 +234,56 @@ def test_an_estimate_moves_neither_states_nor_traces():
 def test_states_and_traces_are_in_checkpoints():
     one = trainer(network())
     one.step(*streams()[0])
-    kept = {f"state.trace.0.{name}.3" for name in ("weight", "recurrent", "bias")} | {"state.state.0.3"}
+    kept = {f"state.trace.0.{name}" for name in ("weight", "recurrent", "bias")} | {"state.state.0"}
     assert kept <= set(snapshot(one)[1])
+
+
+def test_another_number_of_streams_is_refused():
+    one = trainer(network())
+    one.step(*streams()[0])
+    with pytest.raises(fg.ConfigError, match="batch of 2 streams: the states so far are those of 3"):
+        one.step(*streams(2)[0])
+
+
+def text_of(folder):
+    """Write a text whose letters follow each other by a rule, and return it as a data set."""
+    letters = np.random.default_rng(0).integers(0, 4, 900)
+    path = folder / "text.txt"
+    path.write_text("".join("abcd"[i] for i in (letters[1:] + letters[:-1]) % 4))
+    return fg.datasets.load(str(path), context=LENGTH)
+
+
+def fitted(data, folder=None, stop=None):
+    model = fg.Sequential([fg.ElementwiseLSTM(17, symbols=4), fg.Dense(4)], (LENGTH,), seed=1, device="cpu")
+    one = trainer(model)
+
+    class Stop(fg.Callback):
+        def on_step(self, step, result):
+            if step == stop:
+                one.stop()
+
+    saved = None if folder is None else fg.Checkpoints(folder, every=5)
+    one.fit(data, steps=30, batch_size=3, checkpoints=saved, resume=folder is not None, callbacks=[Stop()])
+    return one
+
+
+def test_a_run_that_is_stopped_and_resumed_has_the_bits_of_a_whole_one(tmp_path):
+    data = text_of(tmp_path)
+    whole = bits(fitted(data))
+    for stop in (8, 17):
+        assert fitted(data, tmp_path / "run", stop).steps_done == stop
+    assert bits(fitted(data, tmp_path / "run")) == whole
+
+
+def test_a_copy_has_states_and_traces_of_its_own():
+    one = trainer(network())
+    windows = streams()
+    one.step(*windows[0])
+    other, before = copy.deepcopy(one), bits(one)
+    other.step(*windows[1])
+    assert bits(one) == before
+    one.step(*windows[1])
+    assert bits(one) == bits(other)
 
 
 def test_a_second_step_allocates_no_state():

@@ -147,7 +147,7 @@ class RecurrentEstimate(Estimate):
             heads=setting.state.parameters,
             carried=estimator.traces,
             states=setting.states if setting.carry else None,
-            memory=setting.state.array,
+            memory=setting.kept_state,
             target=setting.gradient,
             after=lambda plan: setting.updates(plan.result),
         )

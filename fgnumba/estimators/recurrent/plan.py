@@ -295,7 +295,7 @@ class RecurrentPlan(Bound):
         traces = {
             name: self._zeros(*shape)
             if self._streams is None
-            else self._memory(f"trace.{parameters[name].name}.{self._batch}", shape)
+            else self._memory(f"trace.{parameters[name].name}", shape)
             for name, shape in shapes.items()
         }
         return operations + device.kernels.traces.bind(
