@@ -70,7 +70,7 @@ class RealTimeRecurrentLearning(Estimator):
     >>> text = np.arange(64).reshape(2, 32) % 5
     >>> losses = [trainer.step(text[:, t : t + 8], text[:, t + 1 : t + 9]).loss for t in (0, 8, 16)]
     >>> trainer.estimator.statement
-    'E[g] = ∇f in a model with one recurrent layer; in a stack each layer follows the loss of its own head'
+    'E[g] = ∇f in a model with one recurrent layer; in a stack, each layer follows the loss of its own head'
     """
 
     feedback: str = "local"
@@ -102,7 +102,7 @@ class RealTimeRecurrentLearning(Estimator):
             told = "what a layer does through the layers above is left out"
         else:
             told = "each layer follows the loss of its own head"
-        return f"E[g] = ∇f in a model with one recurrent layer; in a stack {told}"
+        return f"E[g] = ∇f in a model with one recurrent layer; in a stack, {told}"
 
     def own_parameters(self, model: Graph, seed: int) -> dict[str, Parameter]:
         """Return the weights and biases of the heads of layers that the readout does not read; weights are random.

@@ -164,7 +164,8 @@ class RecurrentPlan(Bound):
                 self._streams[step.index] if self._streams is not None else self._zeros(1, self._batch, width)
             )
             self._states[step] = state, work
-            bound, self._gates[step] = step.layer.bind_kept(replace(site, state=work))
+            layer: Any = step.layer
+            bound, self._gates[step] = layer.bind_kept(replace(site, state=work))
             self._nbytes += self._gates[step].nbytes
             operations += [self._copied(state, work), *bound]
         return operations
