@@ -79,6 +79,24 @@ def trained(make, batch, estimator, optimizer, place, loss=None):
     return [np.array(losses), *model.parameters().values(), *estimate.values()]
 
 
+def streamed(layer, length, place):
+    """Return losses, parameters and an estimate after two windows of three streams, of symbols or of numbers."""
+    symbols = layer.symbols
+    model = fg.Sequential([layer, fg.Dense(7)], (length,) if symbols else (length, 5), seed=1)
+    trainer = fg.Trainer(model, estimator=fg.RealTimeRecurrentLearning(), optimizer=fg.Adam(1e-3), seed=5)
+    rng = np.random.default_rng(length)
+    x = [
+        rng.integers(0, symbols, (3, length)).astype(np.float32)
+        if symbols
+        else rng.standard_normal((3, length, 5)).astype(np.float32)
+        for _ in range(3)
+    ]
+    y = [rng.integers(0, 7, (3, length)) for _ in range(3)]
+    losses = [trainer.step(place(x[i]), place(y[i])).loss for i in range(2)]
+    estimate = trainer.estimate(place(x[2]), place(y[2]))
+    return [np.array(losses), *model.parameters().values(), *estimate.values()]
+
+
 def exact(make, batch, place):
     """Return the gradient by reverse mode, whose kernels are these and some of its own."""
     model = make()
@@ -195,6 +213,15 @@ for name, own in (
 CASES["in the input, images"] = partial(in_the_input, mixed, 5)
 CASES["filtered"] = partial(derivatives, filtered, 5)
 CASES["gradient of filtered"] = partial(exact, filtered, 5)
+
+for symbols in (None, 7):
+    for name, recurrent in (
+        ("element-wise LSTM", fg.ElementwiseLSTM(33, symbols=symbols)),
+        ("minimal GRU", fg.MinGRU(1, symbols=symbols)),
+        ("linear", fg.LinearRecurrentUnit(31, False, symbols=symbols)),
+        ("complex linear", fg.LinearRecurrentUnit(33, symbols=symbols)),
+    ):
+        CASES[f"traces, {name}, {'symbols' if symbols else 'numbers'}"] = partial(streamed, recurrent, 13)
 
 SMALL = partial(dense, 13, 37, 5, "relu")
 
