@@ -72,7 +72,7 @@ class _FullRecurrence(RecurrentLayer):
             moves = site.perturbation.count > 0 and site.state.shape[0] > 1
             return Images.of_batch(site.state, (1, 1, self.units), moves)
         y = site.output
-        # One pixel of H channels: the strides within it are those of images without gaps, as kernels of a GPU take them.
+        # One pixel of H channels: its strides are those of images without gaps, as kernels of a GPU take them.
         start, h = y.start + (position - 1) * y.row, self.units
         return replace(y, start=start, shape=(1, 1, h), row=h, pixel=h)
 

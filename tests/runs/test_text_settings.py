@@ -61,9 +61,9 @@ def test_the_model_of_texts():
     model = model_from(tables("char-lstm", 9, [20, 8]), 9, "here", (4,), device="cpu")
     assert model.output_shape == (4, 9)
     assert {name: array.shape for name, array in model.parameters().items() if "weight" in name} == {
-        "lstm1.weight": (9, 40),
-        "lstm2.weight": (20, 16),
-        "head.weight": (28, 9),
+        "0.weight": (9, 40),
+        "1.weight": (20, 16),
+        "2.weight": (8, 9),
     }
 
 
