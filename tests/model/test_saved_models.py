@@ -230,7 +230,7 @@ FALSE = {
     "a key too many": ({"more": 1}, "unknown key 'more'"),
     "no layers": ({"layers": "gone"}, "layers is missing"),
     "layers that are none": ({"layers": 3}, "layers is 3; a list"),
-    "an unknown layer": ({"layers": [{"type": "lstm"}]}, r"layers\[0\]: type is 'lstm'"),
+    "an unknown layer": ({"layers": [{"type": "mamba"}]}, r"layers\[0\]: type is 'mamba'"),
     "a layer of another size": (
         {"layers": [{"type": "flatten"}, {"type": "dense", "units": 3}]},
         "unknown name",

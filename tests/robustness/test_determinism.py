@@ -71,7 +71,7 @@ def test_steps_of_large_networks_do_not_depend_on_threads():
 
 def test_every_recipe_and_every_family_of_optimisers_is_run():
     cases = runs.cases().values()
-    assert {(recipe, network) for recipe, _, network, *_ in cases} == {
+    assert {(recipe, network) for recipe, _, network, *_ in cases if network in runs.SMALL} == {
         (r, n) for r in GENERAL for n in runs.SMALL
     }
     assert {type(runs.OPTIMIZERS[optimizer]) for _, optimizer, *_ in cases} == set(
