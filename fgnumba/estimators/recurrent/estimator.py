@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from fgnumba.errors import ConfigError, DeviceError, shown
+from fgnumba.errors import ConfigError, shown
 from fgnumba.estimators.base import Estimate, Estimator, Setting
 from fgnumba.estimators.recipes import Recipe
 from fgnumba.estimators.recurrent.layout import analyzed
@@ -132,12 +132,6 @@ class RecurrentEstimate(Estimate):
     def __init__(self, estimator: RealTimeRecurrentLearning, setting: Setting) -> None:
         model = setting.model
         layout = analyzed(model, estimator.feedback == "direct")
-        if not setting.device.checks_between:
-            raise DeviceError(
-                f"real-time recurrent learning: the model is on {setting.device.name!r}; "
-                "a model with device='cpu' is required"
-            )
-
         self._plan = RecurrentPlan(
             model,
             layout,

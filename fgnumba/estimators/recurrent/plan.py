@@ -95,9 +95,9 @@ class RecurrentPlan(Bound):
         self._gates: dict[Step, Any] = {}
         self._states: dict[Step, tuple[Any, Any]] = {}
         first = self._forward()
-        z = self._images[layout.result].memory[0]
+        z: Any = self._images[layout.result].memory
         first += loss.bind(
-            self.device, z[None], model.outputs, self.targets.array, self.result, self.outcome.values
+            self.device, z, model.outputs, self.targets.array, self.result, self.outcome.values
         )
         second = self._told(layout.readout, loss, z)
         for traced in layout.traced:
@@ -206,7 +206,7 @@ class RecurrentPlan(Bound):
             weights=Weights(weight.packed, bias.packed, stream=self._stream),
             activation_name="identity",
         )
-        delta, operations = self._error(loss, z[0], bias)
+        delta, operations = self._error(loss, z, bias)
         return [
             forward,
             *operations,
@@ -219,9 +219,9 @@ class RecurrentPlan(Bound):
         outputs, rows = self._model.outputs, self._rows
         residual = self._zeros(rows, outputs)
         delta = self._zeros(round_up(outputs, PANEL) // PANEL, round_up(rows, PANEL), PANEL)
-        images = Images.of_batch(z[None], (outputs,))
+        images = Images.of_batch(z, (outputs,))
         return delta, [
-            loss.bind_residual(self.device, z, self.targets.array, residual),
+            loss.bind_residual(self.device, z[0], self.targets.array, residual),
             self.device.kernels.error_signal.bind(
                 self.device.isa,
                 self.device.threads,
