@@ -13,10 +13,12 @@ from fgnumba.cli.main import main
 from fgnumba.cli.sample import harmless
 from fgnumba.datasets import Alphabet
 from tests.fault_runs import COMMAND, ENVIRONMENT, PATIENCE, assert_undisturbed, ended, killed, start
+from tests.places import SHARED
 from tests.texts import sentences, write
 
 SMALL = ("--widths", 12, "--context", 8, "--batch-size", 4, "--device", "cpu")
 STEPS = 60
+BOOK = SHARED / "tinyshakespeare" / "input.txt"
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +68,17 @@ def test_a_run_on_a_text_says_what_it_read_and_ends_in_nats(fgtrain, folder):
     assert alphabet.symbols == "".join(sorted(set(sentences(3000))))
     assert config["run"]["classes"] == len(alphabet)
     assert (folder / "r" / "loss.png").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not BOOK.exists(), reason="needs a text of a million characters")
+def test_a_million_characters_are_learned_forward_only(fgtrain):
+    found = fgtrain(
+        "train", "--model", "char-lstm", "--data", BOOK, "--device", "cpu", "--quiet", "--json"
+    ).json()
+    # Truncated backpropagation through the same network: 1.823 after 2,000 steps.
+    assert found["test_nats_per_character"] <= 1.83
+    assert found["warnings"] == []
 
 
 def test_json_has_the_metrics(fgtrain, folder):

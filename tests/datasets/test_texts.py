@@ -13,9 +13,11 @@ from fgnumba.datasets.split import cut, judges
 from fgnumba.datasets.texts import reading
 from fgnumba.errors import ConfigError, DatasetError
 from fgnumba.kernels.machine import memory
+from tests.places import SHARED
 from tests.texts import sentences, write
 
 TEXT = sentences(1000)
+BOOK = SHARED / "tinyshakespeare" / "input.txt"
 
 
 @pytest.fixture
@@ -94,6 +96,13 @@ def test_what_is_held_out_is_the_end_of_the_training_part(data):
         judges(data, 0.001, 0)
     with pytest.raises(DatasetError, match="leave none to train on"):
         judges(data, 0.999, 0)
+
+
+@pytest.mark.skipif(not BOOK.exists(), reason="needs a text of a million characters")
+def test_a_million_characters_take_a_byte_each():
+    data = load(BOOK, context=64)
+    assert (data.x_train.shape, len(data.testing), data.classes) == ((15685, 64), 111540, 65)
+    assert data.training.base.nbytes == 1115394
 
 
 def test_bytes_and_characters_of_one_text(tmp_path):
