@@ -185,7 +185,7 @@ for name, layers, shape in (
 ):
     CASES[f"images, {name}"] = partial(derivatives, partial(image, layers, shape), 4)
 
-for name, layer, shape in (
+SEQUENCES: tuple[tuple[str, Any, Any], ...] = (
     ("element-wise LSTM", fg.ElementwiseLSTM(33), (5, 3)),
     ("minimal GRU", fg.MinGRU(31), (1, 1)),
     ("complex LRU", fg.LinearRecurrentUnit(33), (3, 7)),
@@ -195,8 +195,9 @@ for name, layer, shape in (
     ("RMS normalisation", fg.RMSNorm(), (5, 33)),
     ("GRU of symbols", fg.GRU(5, symbols=7), (3,)),
     ("embedding", fg.Embedding(37, 33), (5,)),
-):
-    CASES[f"sequences, {name}"] = partial(derivatives, partial(image, [layer], shape), 4)
+)
+for name, one, of in SEQUENCES:
+    CASES[f"sequences, {name}"] = partial(derivatives, partial(image, [one], of), 4)
 
 for name in WIRINGS:
     CASES[f"wiring {name}"] = partial(derivatives, partial(wired, name), 5)

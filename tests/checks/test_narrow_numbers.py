@@ -68,7 +68,7 @@ def test_a_layer_of_symbols_and_narrow_numbers_computes_the_same_bits(kind):
     ids=lambda layer: layer.kind,
 )
 def test_a_layers_shapes_do_not_wrap(layer):
-    shape = (28, 250, 3)
+    shape: tuple[int, ...] = (28, 250, 3)
     if layer.kind == "Dense" or layer.symbols_read():
         shape = (200,)
     elif layer.state_width([(250, 200)]):

@@ -3,6 +3,7 @@
 import copy
 import os
 import pickle
+from typing import Any
 
 import numpy as np
 import pytest
@@ -82,6 +83,7 @@ def test_batches_go_on_from_any_number(data):
 
 def test_what_is_held_out_is_the_end_of_the_training_part(data):
     held = judges(data, 0.1, seed=3)
+    training: Any
     training, x, y = cut(data, held)
     assert held.sum() == 6
     assert held[-6:].all()
@@ -89,7 +91,7 @@ def test_what_is_held_out_is_the_end_of_the_training_part(data):
     assert data.decode(x) == TEXT[50 * 16 : 899]
     assert data.decode(y) == TEXT[50 * 16 + 1 : 900]
     np.testing.assert_array_equal(training.testing, data.testing)
-    part = validation_split(data, 0.1, seed=3)
+    part: Any = validation_split(data, 0.1, seed=3)
     assert data.decode(part.testing) == TEXT[50 * 16 : 900]
     assert part.name == "t.txt-validation"
     with pytest.raises(DatasetError, match=r"0\.001 of 56 windows of 16 symbols leave none to validate on"):
@@ -100,7 +102,7 @@ def test_what_is_held_out_is_the_end_of_the_training_part(data):
 
 @pytest.mark.skipif(not BOOK.exists(), reason="needs a text of a million characters")
 def test_a_million_characters_take_a_byte_each():
-    data = load(BOOK, context=64)
+    data: Any = load(BOOK, context=64)
     assert (data.x_train.shape, len(data.testing), data.classes) == ((15685, 64), 111540, 65)
     assert data.training.base.nbytes == 1115394
 
@@ -223,14 +225,16 @@ def test_a_file_that_changes_while_it_is_read(tmp_path, monkeypatch):
 
 def test_impossible_arguments(tmp_path):
     path = write(tmp_path / "t.txt", TEXT)
+    context: Any
     for context in (0, -1, 2.5, "64", True, 1 << 40):
         with pytest.raises(ConfigError, match="context is"):
             load(path, context=context)
+    symbols: Any
     for symbols in ("words", 3, ("bytes",)):
         with pytest.raises(ConfigError, match="symbols: unknown kind"):
             load(path, symbols=symbols)
     with pytest.raises(ConfigError, match="target is 'a' beside context or symbols"):
-        load(path, target="a", context=8)
+        load(path, target="a", context=8)  # type: ignore[call-overload]
     with pytest.raises(DatasetError, match="'digits' is a data set of images"):
         load("digits", context=8)
 
@@ -260,7 +264,7 @@ def test_the_digest_is_that_of_symbols_alphabet_and_windows(tmp_path):
 
 def test_parts_of_another_kind():
     alphabet = Alphabet("ab")
-    symbols = alphabet.encode("abab")
+    symbols: Any = alphabet.encode("abab")
     for training, message in (
         (symbols[:2], "2 symbols to train on; more than the context, 2, are required"),
         (symbols.astype(np.int64), r"training is no array \(N,\) of uint8"),
@@ -274,6 +278,7 @@ def test_parts_of_another_kind():
 def test_alphabets(tmp_path):
     alphabet = Alphabet("\n abé")
     assert len(alphabet) == 5
+    wrong: Any
     for wrong, message in (
         ("a", "1 symbols"),
         ("ba", "not in ascending order"),

@@ -34,9 +34,10 @@ def looked_up(gpu, x, weight, bias, kind, count, v=None, v_bias=None):
         stream=gpu.stream(SEED, STEP),
         **given,
     )
-    y = Images.of_batch(gpu.nans(1 + count, batch * length, leading(columns)), (columns,), count > 0)
+    memory = gpu.nans(1 + count, batch * length, leading(columns))
+    y = Images.of_batch(memory, (columns,), count > 0)
     gpu.run(embedding.bind(None, 1, batch=batch, x=gpu.images(x[None, :, None, None]), y=y, weights=weights))
-    return y.memory.download()[..., :columns]
+    return memory.download()[..., :columns]
 
 
 def drawn(shape, parameter, kind, count):

@@ -24,7 +24,7 @@ def scale_of(gpu, channels, kind, count):
     else:
         v = np.array(
             [
-                reference.direction(KINDS[kind], (channels,), FIRST + t, SCALE, STEP, SEED)
+                reference.direction(str(KINDS[kind]), (channels,), FIRST + t, SCALE, STEP, SEED)
                 if KINDS[kind]
                 else np.zeros(channels)
                 for t in range(count)

@@ -1,5 +1,7 @@
 """Traces of diagonal recurrences on a GPU: gradients beside real-time recurrent learning in float64."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -107,7 +109,8 @@ def assert_close(found, expected):
 @pytest.mark.parametrize(("kind", "symbols"), KINDS)
 @pytest.mark.parametrize("sizes", [(1, 1, 1, 1), (2, 5, 3, 33)])
 def test_gradients_are_those_of_float64_over_several_windows(gpu, kind, symbols, sizes):
-    bound, traces = Traces(gpu, kind, *sizes, symbols), None
+    batch, length, inputs, units = sizes
+    bound, traces = Traces(gpu, kind, batch, length, inputs, units, symbols), None
     for _ in range(2):
         x, state, signals, found = bound.window()
         expected, traces = reference.real_time(kind, bound.parameters, x, state, signals, traces)
@@ -145,7 +148,7 @@ def test_a_symbol_that_is_none_adds_nothing(gpu):
     def without(x):
         return values(np.where(np.arange(4) == 3, np.nan, x))
 
-    again = Traces(gpu, "min_gru", 1, 4, 3, 5, True)
+    again: Any = Traces(gpu, "min_gru", 1, 4, 3, 5, True)
     again.generator.bit_generator.state, again._input = draw, without
     *_, other = again.window()
     kept = np.arange(3) != x[0, 3]

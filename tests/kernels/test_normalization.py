@@ -78,8 +78,8 @@ def test_hard_tangents_of_hard_numbers(kind, batch, shape, groups):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("shape", [shape for _, shape, groups in SHAPES if groups is None], ids=str)
 def test_root_mean_squares(kind, shape):
-    def of(*arguments):
-        return run(*arguments, centred=False)
+    def of(dual, p, v, groups, epsilon):
+        return run(dual, p, v, groups, epsilon, centred=False)
 
     for seed, of_tangents in enumerate(TANGENT_KINDS):
         rng = np.random.default_rng(seed)

@@ -104,7 +104,8 @@ KINDS = [(kind, symbols) for kind in PARAMETERS for symbols in (True, False)]
 @pytest.mark.parametrize(("kind", "symbols"), KINDS)
 @pytest.mark.parametrize("sizes", [(1, 1, 1, 1), (2, 13, 5, 33), (3, 70, 17, 40)])
 def test_gradients_are_those_of_float64_over_several_windows(kind, symbols, sizes):
-    bound = Traces(kind, *sizes, symbols)
+    batch, length, inputs, units = sizes
+    bound = Traces(kind, batch, length, inputs, units, symbols)
     state, traces = bound.start(), None
     for _ in range(3):
         x, signals = bound.draw()

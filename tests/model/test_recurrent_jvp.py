@@ -1,5 +1,7 @@
 """JVPs of random recurrent graphs against float64 NumPy that shares no code with ours; states that are carried on."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -24,7 +26,7 @@ PROBES = 6
 UNITS = st.sampled_from([1, 31, 33])
 LENGTHS = st.sampled_from([1, 2, 7, 31, 70])
 
-RECURRENT = {
+RECURRENT: dict[str, Any] = {
     "elementwise LSTM": fg.ElementwiseLSTM,
     "minimal GRU": fg.MinGRU,
     "complex LRU": fg.LinearRecurrentUnit,
@@ -67,7 +69,8 @@ def check(model, batch, direction, seed):
     x = inputs_of(model, batch, rng)
     y = rng.integers(0, model.outputs, (batch, model.positions))
     shapes = {name: array.shape for name, array in model.parameters().items()}
-    drawn = v = {name: rng.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
+    v = {name: rng.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
+    drawn: Any = v
     if direction != "explicit":
         drawn = fg.directions.BY_NAME[direction](seed=seed, step=3, index=1)
         v = drawn.materialize(model)
@@ -87,7 +90,8 @@ def check(model, batch, direction, seed):
 @st.composite
 def graphs(draw):
     """Draw one to three recurrent layers, with what may stand before, between and beside them."""
-    length, nodes = draw(LENGTHS), []
+    length = draw(LENGTHS)
+    nodes: list[fg.Node] = []
 
     def add(layer, *inputs):
         nodes.append(fg.Node(f"n{len(nodes)}", layer, inputs or None))
@@ -288,7 +292,7 @@ REFUSED = {
     "no symbols": (lambda: fg.LSTM(3, symbols=0), fg.ConfigError, "LSTM: symbols is 0"),
     "too many symbols": (lambda: fg.Embedding(2**24 + 1, 3), fg.ConfigError, "Embedding: symbols"),
     "a number for a flag": (
-        lambda: fg.LinearRecurrentUnit(3, complex=2),
+        lambda: fg.LinearRecurrentUnit(3, complex=2),  # type: ignore[arg-type]
         fg.ConfigError,
         "LinearRecurrentUnit: complex",
     ),

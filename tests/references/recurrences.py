@@ -3,6 +3,8 @@
 A layer is (kind, parameters); its inputs are x (B, L, K) or symbols (B, L). All arrays are float64.
 """
 
+from typing import Any
+
 import numpy as np
 
 
@@ -27,6 +29,7 @@ def run(kind, parameters, x, state):
     units = state.shape[1]
     pre = product(x, parameters["weight"]) + parameters.get("bias", 0.0)
     states, gates = [], []
+    gate: tuple[Any, ...]
     for t in range(x.shape[1]):
         p = pre[:, t]
         if kind == "elementwise_lstm":
@@ -89,7 +92,7 @@ def real_time(kind, parameters, x, state, signals, traces=None):
         traces |= {name: np.zeros((batch, len(a), units), dtype) for name, a in own.items()}
     else:
         traces = {name: array.copy() for name, array in traces.items()}
-    gradients = dict.fromkeys(traces, 0.0)
+    gradients: dict[str, Any] = dict.fromkeys(traces, 0.0)
     for t in range(length):
         factor, immediate, own = derivatives(kind, parameters, np.moveaxis(gates[:, t], 1, 0), before[:, t])
         own = {name: np.stack(a, 1) for name, a in own.items()}

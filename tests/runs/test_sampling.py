@@ -1,5 +1,7 @@
 """Text from a model: which symbols are drawn, and how often."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -48,7 +50,7 @@ def test_the_most_probable_symbol_is_taken_at_temperature_0():
 
 
 def test_a_prompt_is_read_once_and_then_each_symbol_that_was_drawn():
-    model = Cycle()
+    model: Any = Cycle()
     assert list(sampled(model, [3, 1], 6, seed=2)) == [2, 3, 4, 0, 1, 2]
     assert model.read == [3, 1, 2, 3, 4, 0, 1]
     assert list(sampled(model, [3], 0)) == []
@@ -59,7 +61,8 @@ def test_the_seed_decides_what_is_drawn():
         def stream(self, batch):
             return lambda x: np.zeros((1, 1, 5), np.float32)
 
-    first, again, other = (list(sampled(Flat(), [0], 30, seed=seed)) for seed in (1, 1, 2))
+    flat: Any = Flat()
+    first, again, other = (list(sampled(flat, [0], 30, seed=seed)) for seed in (1, 1, 2))
     assert first == again != other
 
 
@@ -73,6 +76,7 @@ def test_without_a_prompt_a_line_break_is_read_if_there_is_one():
 def test_what_cannot_be_drawn():
     with pytest.raises(RunError, match="has diverged"):
         drawn(np.array([0, np.nan], np.float32), 1.0, np.random.default_rng(0))
+    endless: Any = Cycle()
     for wrong in ({"length": -1}, {"length": 3, "temperature": -1.0}, {"length": 3, "seed": -1}):
         with pytest.raises(ConfigError):
-            sampled(Cycle(), [0], **wrong)
+            sampled(endless, [0], **wrong)

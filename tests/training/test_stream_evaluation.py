@@ -2,6 +2,7 @@
 
 import math
 import tracemalloc
+from typing import Any
 
 import numpy as np
 import pytest
@@ -42,12 +43,16 @@ class Counting:
         return step
 
 
+def counting() -> Any:
+    return Counting(4)
+
+
 @pytest.mark.parametrize("length", [1, 5, 64, 1000])
 def test_a_stream_is_read_window_by_window_with_its_state(length, monkeypatch):
     monkeypatch.setattr(stream_evaluation, "WINDOW", length)
     alphabet = Alphabet("abcd")
     text = np.random.default_rng(1).integers(0, 4, 302).astype(np.uint8)
-    model = Counting(4)
+    model: Any = Counting(4)
     found = evaluated_stream(model, LOSS, metrics_of(None, LOSS), text[:-1], text[1:], alphabet)
     logits = model.table[np.arange(301) % 7, text[:-1]].astype(np.float64)
     chances = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
@@ -66,7 +71,7 @@ def test_a_stream_is_read_window_by_window_with_its_state(length, monkeypatch):
 def test_characters_of_bytes_are_counted():
     alphabet = Alphabet(bytes(sorted(set("né où日".encode()))))
     text = alphabet.encode("né où日" * 20)
-    model = Counting(len(alphabet))
+    model: Any = Counting(len(alphabet))
     found = evaluated_stream(model, LOSS, (), text[:-1], text[1:], alphabet)
     # The first character is read, and not predicted.
     assert found.metrics["nats_per_character"] == pytest.approx(found.loss * (len(text) - 1) / 119)
@@ -94,8 +99,9 @@ def test_metrics_of_ones_own_get_all_predictions():
 
     alphabet = Alphabet("abcd")
     text = np.random.default_rng(2).integers(0, 4, 100).astype(np.uint8)
-    metrics = metrics_of({"accuracy": "accuracy", "mine": mine}, LOSS)
-    found = evaluated_stream(Counting(4), LOSS, metrics, text[:-1], text[1:], alphabet)
+    chosen: Any = {"accuracy": "accuracy", "mine": mine}
+    metrics = metrics_of(chosen, LOSS)
+    found = evaluated_stream(counting(), LOSS, metrics, text[:-1], text[1:], alphabet)
     assert found.metrics["mine"] == found.accuracy
     np.testing.assert_array_equal(seen[0][0], text[1:])
     assert isinstance(metrics[1], Metric)
@@ -105,7 +111,7 @@ def test_the_length_of_a_text_does_not_change_the_memory():
     def most(symbols):
         text = np.random.default_rng(3).integers(0, 4, symbols).astype(np.uint8)
         tracemalloc.start()
-        evaluated_stream(Counting(4), LOSS, metrics_of(None, LOSS), text[:-1], text[1:], Alphabet("abcd"))
+        evaluated_stream(counting(), LOSS, metrics_of(None, LOSS), text[:-1], text[1:], Alphabet("abcd"))
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         return peak
@@ -114,7 +120,7 @@ def test_the_length_of_a_text_does_not_change_the_memory():
 
 
 def test_a_model_that_has_diverged_is_evaluated_without_a_word():
-    model = Counting(4)
+    model: Any = Counting(4)
     model.table[3, 2] = np.inf
     text = np.tile(np.arange(4, dtype=np.uint8), 30)
     found = evaluated_stream(model, LOSS, metrics_of(None, LOSS), text[:-1], text[1:], Alphabet("abcd"))
