@@ -8,7 +8,7 @@ import pytest
 import fgnumba as fg
 from fgnumba.training.state import snapshot
 from tests.references import recurrences as reference
-from tests.tolerances_traces import GRADIENT
+from tests.tolerances_traces import GRADIENT, LOSS
 
 LENGTH, SYMBOLS = 10, 5
 LAYERS = {
@@ -100,7 +100,7 @@ def test_gradients_over_windows_are_those_of_backpropagation_through_all_steps(k
     for window in windows:
         total = {name: total[name] + array for name, array in one.estimate(*window).items()}
         losses.append(one.step(*window).loss)
-    np.testing.assert_allclose(np.mean(losses), loss, rtol=GRADIENT)
+    LOSS.check(np.mean(losses), loss)
     assert_close(total, expected)
 
 
@@ -137,7 +137,7 @@ def test_mean_squared_error_of_each_position():
         "min_gru", of_layer(parameters, "0"), x, start, errors @ parameters["1.weight"].T
     )
     found = one.estimate(x, y)
-    np.testing.assert_allclose(one.step(x, y).loss, np.mean((z - y) ** 2), rtol=GRADIENT)
+    LOSS.check(one.step(x, y).loss, np.mean((z - y) ** 2))
     assert_close(found, {f"0.{name}": array for name, array in exact.items()})
 
 
