@@ -11,3 +11,6 @@ EMBEDDED = Within(2 * U, 2 * U)
 """A number of a table plus one of the bias: one rounding, and that of a drawn normal number."""
 EMBEDDED_GAUSSIAN = Within(absolute=90 * U)
 """The same of normal numbers: ``GAUSSIAN_ON_A_GPU`` for each of the two that are added."""
+LONG = Within(absolute=1000 * U)
+"""Outputs of 512 units after 64 positions on two devices: each unit as `RECURRED`, in sums of 512 terms
+of either sign."""

@@ -155,7 +155,7 @@ class Images:
         """Return the positions of sequences as images of one pixel each: B L examples instead of B."""
         height, width, channels = self.shape
         if (height, width) == (1, 1):
-            return self
+            return replace(self, row=channels, pixel=channels)
         assert width == 1
         assert self.image == height * self.row
         return replace(self, shape=(1, 1, channels), image=self.row, row=channels, pixel=channels)

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fgnumba.kernels.cuda.kernel import kernel
-from fgnumba.kernels.cuda.layout import DualVectors, element, elementwise, images
+from fgnumba.kernels.cuda.layout import DualImages, element, elementwise, images
 from fgnumba.kernels.cuda.primitives import (
     Address,
     Real,
@@ -78,9 +78,11 @@ def bind(
     row = width * channels
     quads = -(-row // _WORDS)
     n = batch * height * quads
-    source, target = images(DualVectors, x), images(DualVectors, y)
+    source, target = images(DualImages, x), images(DualImages, y)
+    # The pixels of a row follow one another; positions of a sequence are rows of one pixel, at a distance of their own.
+    assert width == 1 or x.pixel == y.pixel == channels
     wide = row % _WORDS == 0 and all(
-        one.address % (4 * _WORDS) == one.block % _WORDS == one.image % _WORDS == 0
+        one.address % (4 * _WORDS) == one.block % _WORDS == one.image % _WORDS == one.row % _WORDS == 0
         for one in (source, target)
     )
     arguments = {
@@ -104,8 +106,8 @@ def bind(
 
 @kernel("dropout")
 def _dropout(
-    x: DualVectors,
-    y: DualVectors,
+    x: DualImages,
+    y: DualImages,
     n: Size,
     count: Size,
     height: Size,
@@ -125,8 +127,8 @@ def _dropout(
     i, h = divide(rows, height)
     four = words(stream, h * counters + quad, (DROPPED << PURPOSE_SHIFT) + i, layer)
     zero = np.float32(0)
-    inside = h * row + _WORDS * quad
-    source, out = x.address + 4 * (i * x.image + inside), y.address + 4 * (i * y.image + inside)
+    source = x.address + 4 * (i * x.image + h * x.row + _WORDS * quad)
+    out = y.address + 4 * (i * y.image + h * y.row + _WORDS * quad)
     if wide:
         first = scale if np.int64(four[0]) >= threshold else zero
         second = scale if np.int64(four[1]) >= threshold else zero
