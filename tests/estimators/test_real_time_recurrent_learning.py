@@ -7,6 +7,8 @@ import pytest
 
 import fgnumba as fg
 from fgnumba.training.state import snapshot
+from tests.apart import python
+from tests.places import ROOT
 from tests.references import recurrences as reference
 from tests.tolerances_traces import GRADIENT, LOSS
 
@@ -349,3 +351,10 @@ def test_statements_say_what_is_estimated():
     assert "layers above is left out" in fg.RealTimeRecurrentLearning("direct").statement
     assert fg.RealTimeRecurrentLearning(traces=False).statement.startswith("biased")
     assert not fg.RealTimeRecurrentLearning().unbiased
+
+
+@pytest.mark.slow
+def test_ten_symbols_are_remembered_over_five_hundred_positions(tmp_path):
+    process = python(str(ROOT / "examples/copy_task.py"), folder=tmp_path)
+    assert process.returncode == 0, process.stderr
+    assert process.stdout.splitlines()[-1] == "1000 of 1,000 fresh sequences are copied without a fault"
