@@ -8,6 +8,7 @@ NAMES = (
     "breast_cancer_pipeline",
     "data_loader",
     "residual_network",
+    "copy_task",
     "schedule_and_early_stopping",
     "log_a_run",
     "resume_and_replay",
