@@ -23,7 +23,9 @@ class Embedding(Layer):
         dy_l = V[x_l]
 
     V, here, is the tangent of the parameter weight (V, C), which is drawn from N(0, 1). Weight perturbation moves every
-    row of W along a random direction, whether its symbol occurred or not; so a run is replayed without its data.
+    row of W along a random direction, whether its symbol occurred or not, and so a run is replayed without its data. An
+    estimator that has the gradient itself gives zeros to the rows of other symbols: SGD without momentum leaves them as
+    they are, and Adam moves them on by what its moments still hold.
 
     Parameters
     ----------

@@ -1,7 +1,9 @@
 """Recurrent layers whose units see all states of the position before: LSTM and GRU.
 
 Each position takes a product of the states before with the recurrent weight, and then the gates and the new state. The
-positions of a sequence follow each other; the work of one is shared by the threads.
+positions of a sequence follow each other; the work of one is shared by the threads. Directions of the recurrent weight
+are drawn again at each position. Of rank-1 directions and of signs that costs next to nothing, of Gaussian ones more
+than the product if there are few sequences.
 """
 
 from collections.abc import Sequence
