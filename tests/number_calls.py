@@ -278,7 +278,7 @@ CALLS: dict[str, Call] = {
     "bench.reverse.estimator.ReverseMode.relative_variance": Call(
         reverse.ReverseMode().relative_variance, {"parameters": 100}
     ),
-    "estimators.base.Recipe.build": Call(
+    "estimators.recipes.Recipe.build": Call(
         lambda **given: estimators.RECIPES["spsa"].build("spsa", None, **given), {"directions": 3}
     ),
     "model.derivatives.forward_gradient": Call(

@@ -85,6 +85,7 @@ SEQUENCE: Kinds = {
 }
 ESTIMATOR: Kinds = {
     fg.ActivityPerturbation: {"draws": 2, "layerwise": True},
+    fg.RealTimeRecurrentLearning: {"traces": False},
     fg.CoordinateDifferences: {"coordinates": 3, "epsilon": 0.125},
     fg.HybridDifferences: {"directions": 2, "coordinates": 3, "epsilon": 0.125},
     fg.SPSA: {"directions": 2, "epsilon": 0.125},
@@ -130,7 +131,13 @@ VALUES: Kinds = {
             "context": 5,
         },
     },
-    estimators.Recipe: {"learning_rate": 0.5, "rates": {"mlp": 0.5}, "steps": 3, "epochs": 2},
+    estimators.Recipe: {
+        "learning_rate": 0.5,
+        "rates": {"mlp": 0.5},
+        "steps": 3,
+        "epochs": 2,
+        "recurrent": True,
+    },
     estimators.Setting: {"batch": 5},
     layers.Perturbation: {"kind": 1, "count": 100, "first": 3},
     layers.Site: {"batch": 100, "images": 3, "index": 2},
@@ -217,8 +224,10 @@ EXEMPT = {
             *(
                 "estimators.base.Estimator.own_parameters",
                 "estimators.activity.estimator.ActivityPerturbation.own_parameters",
+                "estimators.recurrent.estimator.RealTimeRecurrentLearning.own_parameters",
             ),
             *(
+                "estimators.base.Setting.kept_state",
                 "estimators.base.State.array",
                 "optimizers.base.Optimizer.updates",
                 "optimizers.base.clipping",
