@@ -291,7 +291,7 @@ def test_the_gates_are_kept(kind):
     np.testing.assert_array_equal(found, model(x[0, :, :length])[..., :33])
 
 
-REFUSED = {
+REFUSED: dict[str, Any] = {
     "an image": (lambda: fg.Sequential([fg.LSTM(3)], (4, 4, 1)), fg.ShapeError, r"a sequence \(L, K\)"),
     "a vector": (lambda: fg.Sequential([fg.GRU(3)], (4,)), fg.ShapeError, "or symbols= for"),
     "numbers for symbols": (
