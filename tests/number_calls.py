@@ -4,7 +4,7 @@ import contextlib
 import tempfile
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numba import njit
@@ -17,18 +17,12 @@ from fgnumba.runs import presets
 from fgnumba.training import defaults
 from fgnumba.training.replay_log import read
 from tests.functions_of_examples import margin
-from tests.number_cases import DATA, LOSS, MODEL, X, Y, after_a_step, fitted, model, state, trainer
+from tests.number_calls_of_sequences import SEQUENCE_CALLS
+from tests.number_cases import DATA, LOSS, MODEL, Call, X, Y, after_a_step, fitted, model, state, trainer
 from tests.testing.own_estimator import Own
 from tests.testing.own_layer import ScaleShift
 
 OUTPUTS = np.array([[0.5, 1.0, -4.0], [2.0, 0.25, 3.0]], np.float32)
-
-
-class Call(NamedTuple):
-    """A function, or a class that is no dataclass: what it returns for these arguments, as something to compare."""
-
-    run: Any
-    arguments: dict[str, Any]
 
 
 def stopping(**given: Any) -> str:
@@ -68,22 +62,6 @@ def sequential(**given: Any) -> list[Any]:
     """Return shapes and parameters of a sequence."""
     one = fg.Sequential([fg.Flatten(), fg.Dense(3)], **given)
     return [one.shapes, one.seed, *one.parameters().values()]
-
-
-def few_symbols(context: Any = 4) -> fg.datasets.TextDataset:
-    """Return a small text."""
-    alphabet = fg.datasets.Alphabet("abc")
-    symbols = alphabet.encode("abcab" * 6)
-    return fg.datasets.TextDataset("few", symbols[:25], symbols[25:], alphabet, context)
-
-
-def text_of(load: Any, **given: Any) -> list[Any]:
-    """Return the windows of a small file of text."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "few.txt")
-        path.write_text("abcab" * 6)
-        found = load(path, **given)
-        return [found.digest, found.x_train]
 
 
 def failed(check: Any) -> Any:
@@ -152,20 +130,6 @@ def reverse_trained(**given: Any) -> list[Any]:
     return [one.step(X, Y), *one.model.parameters().values()]
 
 
-def through_time(**given: Any) -> list[Any]:
-    """Return the windows of a recurrent model, and their gradient."""
-    one = reverse.ThroughTime(recurrent(), loss=LOSS, **given)
-    return [one.window, one.truncated, one.run(SEQUENCES, SEQUENCES.reshape(-1).astype(np.int64)), one.nbytes]
-
-
-def recurrent() -> fg.Sequential:
-    """Return a model of sequences of seven symbols."""
-    return fg.Sequential([fg.MinGRU(3, symbols=5), fg.Dense(5)], input_shape=7, device="cpu")
-
-
-SEQUENCES = np.arange(14).reshape(2, 7).astype(np.float32) % 5
-
-
 def newton_step(**given: Any) -> list[Any]:
     """Return a loss of physics, and the parameters after a step of Gauss and Newton's."""
     loss = harmonic_loss()
@@ -224,6 +188,7 @@ def minimized(**given: Any) -> list[Any]:
 
 
 CALLS: dict[str, Call] = {
+    **SEQUENCE_CALLS,
     "minimization.minimize.minimize": Call(
         minimized, {"steps": 7, "learning_rate": 0.25, "seed": 3, "record_every": 2, "resume": True}
     ),
@@ -248,21 +213,6 @@ CALLS: dict[str, Call] = {
     "datasets.dataset.Dataset.batches": Call(batches, {"batch_size": 5, "seed": 3, "first": 7}),
     "datasets.split.validation_split": Call(
         lambda **given: [fg.datasets.validation_split(DATA, **given).digest], {"fraction": 0.5, "seed": 3}
-    ),
-    "datasets.catalog.load": Call(lambda **given: text_of(fg.datasets.load, **given), {"context": 5}),
-    "datasets.texts.loading.text": Call(lambda **given: text_of(fg.datasets.text, **given), {"context": 5}),
-    "datasets.texts.dataset.TextDataset": Call(lambda **given: [few_symbols(**given).digest], {"context": 5}),
-    "datasets.texts.dataset.TextDataset.order": Call(
-        lambda **given: [few_symbols().order(**given)], {"seed": 3, "epoch": 5}
-    ),
-    "datasets.texts.dataset.TextDataset.first": Call(
-        lambda **given: few_symbols().first(**given), {"count": 2}
-    ),
-    "datasets.texts.dataset.TextDataset.until": Call(
-        lambda **given: [few_symbols().until(**given).digest], {"windows": 2}
-    ),
-    "datasets.texts.dataset.TextDataset.since": Call(
-        lambda **given: [few_symbols().since(**given)], {"windows": 2}
     ),
     "device.cuda": Call(cuda, {"graph": True}),
     "model.directions.Direction.scaled": Call(of_direction, {"factor": 0.5}),
@@ -400,14 +350,5 @@ CALLS: dict[str, Call] = {
     ),
     "bench.reverse.training.ReverseTrainer.plan": Call(
         lambda **given: reverse.ReverseTrainer(model(), 0.125).plan(**given).nbytes, {"batch": 100}
-    ),
-    "bench.reverse.training.value_and_grad": Call(
-        lambda **given: reverse.value_and_grad(recurrent(), LOSS, SEQUENCES, SEQUENCES.astype(int), **given)[
-            0
-        ],
-        {"checkpoint": True, "window": 3},
-    ),
-    "bench.reverse.through_time.ThroughTime": Call(
-        through_time, {"batch": 2, "window": 3, "truncated": True, "update": True}
     ),
 }

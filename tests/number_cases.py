@@ -6,7 +6,7 @@ The test fails if a class or function that takes a number, or an argument of one
 import inspect
 import re
 from importlib import import_module
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -30,6 +30,13 @@ Y = np.arange(12) % 4
 DATA = fg.datasets.Dataset("few", X, Y, X[:4], Y[:4], 4)
 MODEL = fg.Sequential([fg.Flatten(), fg.Dense(4)], (4, 4, 3))
 LOSS = SoftmaxCrossEntropy()
+
+
+class Call(NamedTuple):
+    """A function, or a class that is no dataclass: what it returns for these arguments, as something to compare."""
+
+    run: Any
+    arguments: dict[str, Any]
 
 
 def model(**more: Any) -> fg.Sequential:
@@ -80,7 +87,7 @@ SEQUENCE: Kinds = {
     fg.Embedding: {"symbols": 5, "width": 3},
     fg.GRU: {"units": 7, "symbols": 5},
     fg.LSTM: {"units": 7, "symbols": 5},
-    fg.LinearRecurrentUnit: {"units": 7, "complex": True, "symbols": 5},
+    fg.LinearRecurrentUnit: {"units": 7, "complex": True, "symbols": 5, "radius": (0.5, 0.75), "phase": 0.5},
     fg.MinGRU: {"units": 7, "symbols": 5},
 }
 ESTIMATOR: Kinds = {
@@ -138,7 +145,7 @@ VALUES: Kinds = {
         "epochs": 2,
         "recurrent": True,
     },
-    estimators.Setting: {"batch": 5},
+    estimators.Setting: {"batch": 5, "carry": True},
     layers.Perturbation: {"kind": 1, "count": 100, "first": 3},
     layers.Site: {"batch": 100, "images": 3, "index": 2},
     augmentation.RandomCrop: {"padding": 3, "fill": 0.5},

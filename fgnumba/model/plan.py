@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy.typing as npt
 
@@ -25,12 +25,9 @@ from fgnumba.layers.losses import Loss
 from fgnumba.model.input_rows import DualRows, InputRows
 from fgnumba.model.liveness import SLACK, Lifetime, assign
 from fgnumba.model.outcome import Outcome, targets_of
-from fgnumba.model.wiring import Step, Value, wire
+from fgnumba.model.wiring import Step, Value, Wirable, wire
 from fgnumba.objects.bound import Bound
 from fgnumba.objects.table import as_text
-
-if TYPE_CHECKING:
-    from fgnumba.model.graph import Graph
 
 CACHED_PART = 768 * 1024
 """The most bytes that the buffers of a part may have, so that a thread's cache holds them beside the weights."""
@@ -97,7 +94,7 @@ class Plan(Bound):
 
     def __init__(
         self,
-        model: "Graph",
+        model: Wirable,
         batch: int,
         perturbation: Perturbation,
         loss: Loss | None = None,
@@ -126,7 +123,7 @@ class Plan(Bound):
         self._program = self.device.program(self.steps)
         self._readers = [(op, name, 0) for op in self._program.operations for name in op.external]
 
-    def _bind(self, model: "Graph", training: bool) -> Any:
+    def _bind(self, model: Wirable, training: bool) -> Any:
         has_tangents = self.perturbation.count > 0
         steps, source, result = wire(model, has_tangents, training, self.device.by_parts, self.moving_input)
         if has_tangents and not result.has_tangent:
@@ -182,7 +179,7 @@ class Plan(Bound):
                 self.steps.append(Stage(repeated, part.count, part.threads, part.nbytes))
         return self._arrays[result]
 
-    def _perturbation_of(self, step: Step, model: "Graph") -> Perturbation:
+    def _perturbation_of(self, step: Step, model: Wirable) -> Perturbation:
         """Return the directions of a step: zeros where parameters stand still and the kernel reads them."""
         kind, count = step.layer.still, self.perturbation.count
         if not self.moving_input or kind == self.perturbation.kind:

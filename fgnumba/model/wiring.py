@@ -7,14 +7,29 @@ and which steps form a stage, that is, run together on one part of the batch (a 
 import math
 from collections import Counter
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import Protocol
 
+from fgnumba.kernels.devices.device import Device
 from fgnumba.kernels.layout.images import NO_BORDER, Border
 from fgnumba.kernels.machine.interfaces import Operation
 from fgnumba.layers import Activation, Elementwise, Layer, Shape, Site
+from fgnumba.layers.parameters import Parameter
+from fgnumba.model.nodes import WiredNode
 
-if TYPE_CHECKING:
-    from fgnumba.model.graph import Graph
+
+class Wirable(Protocol):
+    """What of a model is needed to wire and to bind it, so that the modules which do so do not import models."""
+
+    nodes: tuple[WiredNode, ...]
+    input_shape: Shape
+    shapes: dict[str, Shape]
+    output: str
+    outputs: int
+    positions: int
+    processor: Device
+
+    def layer_parameters(self, index: int) -> dict[str, Parameter]:
+        """Return the parameters of node `index`, by the layer's own names."""
 
 
 @dataclass(eq=False)
@@ -115,7 +130,7 @@ class Gather(Activation):
 
 
 def wire(
-    graph: "Graph", tangents: bool, training: bool, by_parts: bool = True, moving_input: bool = False
+    graph: Wirable, tangents: bool, training: bool, by_parts: bool = True, moving_input: bool = False
 ) -> tuple[list[Step], Value, Value]:
     """Return the steps of a graph in order, the value of its input and the value of its output.
 
