@@ -26,7 +26,7 @@ from fgnumba.model.sizes import checked_batch
 from fgnumba.model.stream import states_of
 from fgnumba.objects.bound import Bound
 from fgnumba.optimizers import SGD, Optimizer
-from fgnumba.validation import store, whole_number
+from fgnumba.validation import flag, store, whole_number
 
 
 class State(Bound):
@@ -98,7 +98,11 @@ class Setting(Bound):
     carry: bool = False
 
     def __post_init__(self) -> None:
-        store(self, batch=checked_batch(self.batch, self.model.input_shape))
+        store(
+            self,
+            batch=checked_batch(self.batch, self.model.input_shape),
+            carry=flag("carry", self.carry),
+        )
 
     @property
     def parameters(self) -> dict[str, Parameter]:
