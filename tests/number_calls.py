@@ -329,7 +329,9 @@ CALLS: dict[str, Call] = {
         failed(lambda **given: fg.testing.check_loss(LOSS, reference=lambda z, y: 1e3, **given)),
         {"outputs": (100,), "tolerance": 0.5, "scale": 0.5, "seed": 3},
     ),
-    "training.trainer.Trainer": Call(lambda **given: after_a_step(trainer(**given)), {"seed": 3}),
+    "training.trainer.Trainer": Call(
+        lambda **given: after_a_step(trainer(**given)), {"seed": 3, "carry_states": True}
+    ),
     "training.steps.Steps.bind": Call(lambda **given: trainer().bind(**given).nbytes, {"batch": 100}),
     "training.steps.Steps.plan": Call(lambda **given: trainer().plan(**given).nbytes, {"batch": 100}),
     "training.steps.Steps.set_step": Call(lambda **given: trainer().set_step(**given), {"step": 100}),
