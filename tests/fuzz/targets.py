@@ -220,13 +220,8 @@ def read_alphabet(content: bytes) -> None:
 def _text_seeds() -> list[bytes]:
     # Half of the first one is too short.
     words = "né où, abc\r\n"
-    return [
-        words.encode(),
-        (words * 9).encode(),
-        words.encode("utf-8-sig"),
-        words.encode("utf-16"),
-        "日本語".encode() * 9,
-    ]
+    encodings = [words.encode(name) for name in ("utf-8", "utf-8-sig", "utf-16")]
+    return [*encodings, (words * 9).encode(), "日本語".encode() * 9]
 
 
 def _rules() -> bytes:
