@@ -14,7 +14,7 @@ import numpy as np
 import fgnumba as fg
 
 SYMBOLS, COPIED = 8, 10
-DELAY, STEPS = (20, 30) if "FGNUMBA_SHORT" in os.environ else (500, 1200)
+DELAY, STEPS = (20, 30) if "FGNUMBA_SHORT" in os.environ else (500, 2000)
 LENGTH = DELAY + 2 * COPIED
 
 
@@ -35,7 +35,7 @@ model = fg.Sequential([unit, fg.Dense(SYMBOLS + 2)], input_shape=(LENGTH,), devi
 trainer = fg.Trainer(
     model,
     estimator=fg.RealTimeRecurrentLearning(),
-    optimizer=fg.Adam(fg.schedules.Cosine(1e-2, STEPS, final=2e-4)),
+    optimizer=fg.Adam(fg.schedules.Cosine(2e-2, STEPS, final=4e-4)),
     carry_states=False,
 )
 generator = np.random.default_rng(0)

@@ -174,6 +174,8 @@ class WeightEstimate(Estimate):
             noted=self.noted,
             states=setting.states,
         )
+        # A run whose loss is not finite leaves the states of recurrent layers as they were.
+        self._states = list(setting.states.values())
         outcome = self.plan.outcome
         self._coefficients = outcome.noted if self.noted else outcome.values
         combined = self._combination() if self.noted else ()
@@ -247,8 +249,13 @@ class WeightEstimate(Estimate):
 
     def run(self, x: npt.NDArray[Any], targets: npt.NDArray[Any]) -> bool:
         """Run a step; nothing is moved if the loss or the update is not finite."""
+        device = self._setting.device
+        before = [np.array(device.values(state)) for state in self._states]
         self.plan.run(x, targets)
-        return self.read()
+        finite = self.read()
+        if not finite and before:
+            device.assign_all(self._states, before)
+        return finite
 
     @property
     def updates(self) -> int:
@@ -263,7 +270,9 @@ class WeightEstimate(Estimate):
         return True
 
     def device_pass(self, step: int) -> Pass | None:
-        """Return the step as a pass that the device takes by itself."""
+        """Return the step as a pass that the device takes by itself, unless it may have to restore states."""
+        if self._states:
+            return None
         plan = self.plan
         assert plan.targets is not None
         return Pass(plan.operations, plan.input, plan.targets, plan.outcome, self._coefficients, self.last)

@@ -126,6 +126,10 @@ class _Steps:
         """Return operation, settings, parameters and the order of the output of one layer."""
         shape, order = shapes[0], orders[0]
         kind = type(layer)
+        if len(shape) == 2 and kind is not layers.Flatten:
+            raise ConfigError(
+                f"{layer.kind} reads a sequence {shape}; models of vectors and images alone can be written"
+            )
         if kind is layers.Dense:
             arrays["weight"] = np.ascontiguousarray(rows_outside(arrays["weight"], order).T)
             return "linear", {}, arrays, None

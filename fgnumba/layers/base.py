@@ -146,6 +146,8 @@ class Layer(ABC):
         Whether the layer is bound to the whole batch at once. If not, it is bound to one part after another.
     numbers_examples : bool
         Whether the kernel counts the examples of the batch from 0, as dropout does to draw each one's mask.
+    mixes_positions : bool
+        Whether an output at a position of a sequence depends on other positions in another way than by a carried state.
     still : int
         The kind of directions that the layer is bound with where its inputs have tangents and its parameters have none.
         EXPLICIT: it reads tangents of its parameters, which are zeros.
@@ -156,6 +158,7 @@ class Layer(ABC):
     inputs: ClassVar[tuple[int, int | None]] = (1, 1)
     whole_batch: ClassVar[bool] = False
     numbers_examples: ClassVar[bool] = False
+    mixes_positions: ClassVar[bool] = False
     still: ClassVar[int] = NONE
     ungrouped: ClassVar[tuple[str, ...]] = ()
 

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -79,6 +79,8 @@ class Function(Layer):
     >>> fg.Sequential(layers, 5, device="cpu").parameters()["1.beta"]
     array([1.], dtype=float32)
     """
+
+    mixes_positions: ClassVar[bool] = True
 
     function: own_function.Function | str
     parameters: Mapping[str, Given] | None = None

@@ -143,6 +143,8 @@ class GroupNorm(_Normalization):
     groups: int = 8
     epsilon: float = 1e-5
 
+    mixes_positions: ClassVar[bool] = True
+
     def __post_init__(self) -> None:
         groups = whole_number("GroupNorm: groups", self.groups)
         store(self, groups=groups, epsilon=checked_epsilon("GroupNorm: epsilon", self.epsilon))

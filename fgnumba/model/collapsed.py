@@ -122,6 +122,10 @@ def chain_of(model: Graph) -> list[Step]:
             raise ConfigError(
                 f"layer {name!r}: second derivatives in the input are of dense layers; {step.layer.kind} is none"
             )
+        if len(step.shapes[0]) > 1:
+            raise ConfigError(
+                f"layer {name!r}: second derivatives in the input are of vectors; it reads a sequence {step.shapes[0]}"
+            )
         if step.inputs[0] is not before:
             raise ConfigError(
                 f"layer {name!r}: second derivatives in the input are of a chain; it does not read the layer before"

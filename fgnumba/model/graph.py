@@ -65,8 +65,6 @@ class Graph(SequenceModel):
         The number N of outputs at each position.
     symbols : int or None
         The number of symbols V, if the input are symbols 0, …, V - 1; None if it are numbers.
-    version : object
-        Another object each time the parameters are replaced, or moved by a trainer.
     classes : tuple of str, int or float, or None
         What each class is called in the data on which the model was trained; None: 0, 1, ….
 
@@ -122,7 +120,8 @@ class Graph(SequenceModel):
         self._parameters: dict[str, Parameter] = {}
         self._create_parameters(initial)
         self._plans: Recent[Any, Plan] = Recent()
-        self.version = object()
+        # A view for another length has the same parameters, and so the same version.
+        self._version = [object()]
         self.classes: tuple[Any, ...] | None = None
         self._lock = threading.RLock()
         self._learner: Any = None
@@ -244,6 +243,15 @@ class Graph(SequenceModel):
         _models.add(view)
         return view
 
+    @property
+    def version(self) -> object:
+        """Another object each time the parameters are replaced, or moved by a trainer."""
+        return self._version[0]
+
+    @version.setter
+    def version(self, version: object) -> None:
+        self._version[0] = version
+
     def output_rows(self, part: slice) -> slice:
         """Return the rows that the output of a range of examples has in a plan's output."""
         return slice(part.start * self.positions, part.stop * self.positions)
@@ -362,8 +370,9 @@ _models: WeakSet[Graph] = WeakSet()
 
 def _renew_locks() -> None:
     """Give all models new locks in a forked child, where threads that held the old ones do not exist."""
+    new = {id(model._lock): threading.RLock() for model in _models}
     for model in _models:
-        model._lock = threading.RLock()
+        model._lock = new[id(model._lock)]
 
 
 if hasattr(os, "register_at_fork"):

@@ -137,7 +137,7 @@ class Plan(Bound):
         self._place_batch_values(steps, result)
         stages = [list(stage) for _, stage in groupby(steps, key=lambda step: step.stage)]
         parts = [self._place_part(stage) for stage in stages]
-        local_nbytes = max(part.nbytes for part in parts) * self.threads
+        local_nbytes = max((part.nbytes for part in parts), default=0) * self.threads
         self._local = aligned((local_nbytes // 4,))
         for stage, part in zip(stages, parts, strict=True):
             operations: list[Operation] = []

@@ -15,6 +15,7 @@ from fgnumba.model.plan import Plan
 from fgnumba.model.recent import Recent
 from fgnumba.model.sizes import checked_batch
 from fgnumba.objects.bound import Bound
+from fgnumba.validation.arrays import as_array, as_tensor
 
 if TYPE_CHECKING:
     from fgnumba.model.graph import Graph
@@ -63,11 +64,18 @@ class Stream(Bound):
 
     def __init__(self, model: "Graph", batch: int = 1) -> None:
         self.model, self.batch = model, checked_batch(batch, model.input_shape)
-        if not model.takes_sequences or model.output_shape[:1] != model.input_shape[:1]:
+        shape = model.output_shape
+        if not model.takes_sequences or len(shape) != 2 or shape[0] != model.input_shape[0]:
             raise ConfigError(
                 f"the model turns {model.input_shape} into {model.output_shape}; a stream requires one that turns "
                 "sequences (L, ...) into sequences (L, N)"
             )
+        for index, node in enumerate(model.nodes):
+            if node.layer.mixes_positions and len(model.input_shapes(index)[0]) == 2:
+                raise ConfigError(
+                    f"layer {node.name!r}: {node.layer.kind} reads all positions of a sequence at once; a stream "
+                    "requires layers that take each position by itself, or carry a state"
+                )
         self._named = states_of(model, self.batch)
         self._states = {index: model.processor.zeros(shape) for index, (_, shape) in self._named.items()}
         self._plans: Recent[int, Plan] = Recent()
@@ -85,6 +93,7 @@ class Stream(Bound):
         ShapeError, DtypeError, DatasetError
             If `x` is no such array. The state is not changed.
         """
+        x = as_array("x", as_tensor(x)) if isinstance(x, list | tuple) else x
         shape = np.shape(x)
         length = shape[1] if len(shape) > 1 and shape[1] else self.model.input_shape[0]
         view = self.model.at_length(int(length))

@@ -63,8 +63,10 @@ class Batches:
             raise DatasetError("dataset: the iterable yields no batch; pairs (x, y) are required") from None
         self.first = self._pair(0, head)
         x, y = map(self.on_host, self.first)
-        layout = loss.target_layout(len(x), model.outputs)
-        targets: npt.NDArray[Any] = np.ascontiguousarray(y, layout[1]).reshape(layout[0])
+        shape, dtype = loss.target_layout(len(x) * model.positions, model.outputs)
+        if len(model.output_shape) == 2:
+            shape = (len(x), model.positions, *shape[1:])
+        targets: npt.NDArray[Any] = np.ascontiguousarray(y, dtype).reshape(shape)
         labelled = loss.takes_labels
         classes, names = (model.outputs, names_of(model)) if labelled else (None, None)
         if names is not None and len(names) != classes:
@@ -111,8 +113,10 @@ class Batches:
                 if there
                 else examples_of("x", x, self._model.input_shape, number)
             )
-            return inputs, checked_targets(
-                self._model, self._loss, inputs, encoded(self._loss, self._model, y)
-            )
+            targets = checked_targets(self._model, self._loss, inputs, encoded(self._loss, self._model, y))
+            if len(self._model.output_shape) == 2:
+                # A step takes the targets of sequences as sequences.
+                targets = targets.reshape(len(inputs), self._model.positions, *targets.shape[1:])
+            return inputs, targets
         except FgError as error:
             raise type(error)(f"dataset: batch {number}: {error}") from None

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from fgnumba.errors import ConfigError, RunError
 from fgnumba.estimators import Estimate
+from fgnumba.model.stream import states_of
 from fgnumba.storage import checkpoint_file
 from fgnumba.storage.durable import AppendLog, make_folder, sync_folder
 from fgnumba.training.hold import Hold
@@ -264,6 +265,10 @@ class Checkpoints:
         from fgnumba.training import replay
 
         before, self._version = self._sizes.get(REPLAY, 0), trainer.model.version
+        if self._compact and trainer.carry_states and states_of(trainer.model, 1):
+            raise ConfigError(
+                "compact checkpoints have no states of recurrent layers; compact=False is required"
+            )
         if estimate.replayable and (trainer.steps_done == 0) == (before == 0):
             try:
                 log = self.log(REPLAY)

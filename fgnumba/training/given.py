@@ -12,6 +12,7 @@ from fgnumba.datasets.dataset import Dataset
 from fgnumba.errors import ConfigError, ShapeError, shown
 from fgnumba.layers.losses import Loss
 from fgnumba.model.graph import Graph
+from fgnumba.model.symbols import check_symbols
 from fgnumba.training.batches import Batches
 from fgnumba.training.examples import examples_of
 from fgnumba.training.targets import (
@@ -110,6 +111,9 @@ def check_fits(model: Graph, loss: Loss, dataset: Dataset) -> None:
         )
     if dataset.classes is not None and dataset.classes > model.outputs:
         raise ShapeError(f"{dataset.name}: {dataset.classes} classes; the model has {model.outputs} outputs")
+    if model.symbols is not None and not dataset.streamed:
+        for part in ("x_train", "x_test"):
+            check_symbols(f"{dataset.name}: {part}", getattr(dataset, part), model.symbols)
 
 
 def from_arrays(model: Graph, loss: Loss, x: Any, y: Any) -> Dataset:

@@ -1,14 +1,16 @@
 """From the arguments of ``Trainer.fit`` to a run: its length, its data, and how it is judged."""
 
 import logging
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from fgnumba.datasets.augmentation import Augment
 from fgnumba.datasets.dataset import Dataset
-from fgnumba.errors import ConfigError, DatasetError, ShapeError, shown
+from fgnumba.errors import ConfigError, DatasetError, FgWarning, ShapeError, shown
 from fgnumba.model.described import checked_classes
+from fgnumba.model.stream import states_of
 from fgnumba.storage.digests import digest_of
 from fgnumba.training.batches import Batches
 from fgnumba.training.callbacks import Callback, EarlyStopping
@@ -131,6 +133,13 @@ def _of_dataset(trainer: Steps, dataset: Dataset, setting: RunSetting) -> tuple[
     if setting.open_ended and given is None and setting.validation is not None:
         setting = replace(setting, callbacks=(*setting.callbacks, EarlyStopping(PATIENCE)))
     batch_size = min(setting.batch_size, len(parts.training.x_train))
+    if trainer.carry_states and not dataset.streamed and states_of(trainer.model, 1):
+        warnings.warn(
+            f"{dataset.name}: states are carried from each batch to the next, whose sequences are others; make the "
+            "trainer with carry_states=False unless that is meant",
+            FgWarning,
+            stacklevel=3,
+        )
     training = (
         parts.training if setting.sample_weight is None else _weighted(trainer, parts, setting.sample_weight)
     )

@@ -175,7 +175,7 @@ def state_of(trainer: Steps, more: Mapping[str, Any]) -> dict[str, Any]:
             )
         values = trainer.model.processor.values
         last = position.last
-        names = ("model", "loss", "estimator", "optimizer", "seed")
+        names = ("model", "loss", "estimator", "optimizer", "seed", "carry_states")
         return {
             "arguments": {name: getattr(trainer, name) for name in names},
             # The model is copied later, when another thread may have trained it further.

@@ -3,6 +3,7 @@
 import copy
 from typing import Any
 
+from fgnumba.errors import ConfigError
 from fgnumba.estimators import Estimate, Estimator, Setting, State
 from fgnumba.layers.losses import Loss
 from fgnumba.model.graph import Graph
@@ -35,7 +36,7 @@ class Study:
     def __init__(self, model: Graph, estimator: Estimator, state: State, carry: bool = False) -> None:
         self._trained, self._estimator, self._theirs, self._carry = model, estimator, state, carry
         self.model = copy.copy(model) if estimator.moves_parameters else model
-        self._state = State(state.parameters, model.processor)
+        self._states: dict[int, State] = {}
         self._estimates: Recent[Any, tuple[Estimate, Setting]] = Recent()
 
     def bind(self, batch: int, loss: Loss, stream: Any) -> tuple[Estimate, Setting]:
@@ -50,15 +51,23 @@ class Study:
         stream : Record
             The seed and the step from which directions are drawn.
         """
+        # States of recurrent layers are those of a number of streams.
+        key = batch if self._carry else 0
+        state = self._states.setdefault(key, State(self._theirs.parameters, self.model.processor))
 
         def bind() -> tuple[Estimate, Setting]:
-            setting = Setting(self.model, batch, loss, stream, self._state, carry=self._carry)
+            setting = Setting(self.model, batch, loss, stream, state, carry=self._carry)
             return self._estimator.bind(setting), setting
 
         bound = self._estimates.of((batch, loss.key), bind)
         device, theirs = self._trained.processor, self._theirs.arrays
-        for name, array in self._state.arrays.items():
+        for name, array in state.arrays.items():
             if name in theirs:
+                if theirs[name].shape != array.shape:
+                    raise ConfigError(
+                        f"batch of {batch} streams: the states so far are those of {theirs[name].shape[1]}; the same "
+                        "number of streams is required"
+                    )
                 device.copy(array, theirs[name])
             else:
                 device.assign(array, 0.0)

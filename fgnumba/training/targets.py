@@ -44,9 +44,11 @@ def encoded(loss: Loss, model: Graph, y: Any) -> Any:
         names = names_of(model)
         if names is None and not (is_series(y) or is_frame(y) or _may_be_text(y)):
             return y
-        labels = _flat(as_labels("y", y))
+        labels = as_labels("y", y)
+        if positions_of(model) is None:
+            labels = _flat(labels)
         if names is not None:
-            return numbers_of("y", labels, names)
+            return numbers_of("y", labels.reshape(-1), names).reshape(labels.shape)
         if labels.dtype.kind == "O" and labels.size:
             raise DtypeError(
                 f"y is text, such as {shown(labels.flat[0])}, and the model has no names of classes: set model.classes "

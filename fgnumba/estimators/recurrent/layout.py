@@ -142,6 +142,8 @@ def _find_columns(value: Value, column: int, traced: dict[Step, Traced], readout
     """Set the column of each recurrent layer whose states `value` has, of which the readout reads the first there."""
     step = value.producer
     if step in traced:
+        if traced[step].column is not None:
+            raise _refused(readout, f"reads {traced[step].name!r} twice; once is required")
         traced[step].column = column
     elif step is not None and isinstance(step.layer, Concatenate):
         for part in step.inputs:
