@@ -59,7 +59,7 @@ def evaluate(run: Path, data: str | None, data_dir: str | None, as_json: bool) -
 
     trust_named(data)
     trained = saved_run.read(run)
-    alphabet = read_alphabet(run, trained.model.outputs)
+    alphabet = read_alphabet(run, trained.config, trained.model.outputs)
     if alphabet is not None:
         if data_dir is not None:
             raise fg.ConfigError(

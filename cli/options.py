@@ -215,7 +215,7 @@ _SHARED: dict[str, Callable[[F], F]] = {
         shell_complete=completion.names(completion.ESTIMATORS, group="fgnumba.estimators"),
         metavar="NAME",
         help="Gradient estimator: feedback, local-feedback, activity, weight-perturbation, ...; `fgtrain info` "
-        "lists all of them.  [default: feedback; local-feedback for cnn and resnet; rtrl for char-lstm]",
+        "lists all of them.  [default: feedback; local-feedback for cnn and resnet; rtrl for texts]",
     ),
     "direction": click.option(
         "--direction",

@@ -58,14 +58,14 @@ def predict(run: Path, inputs: Path, output: Path | None) -> None:
     from fgnumba.runs.data import read_rules
     from fgnumba.runs.inputs import read_examples
     from fgnumba.runs.prediction import answers, predicted
-    from fgnumba.runs.run_folder import ALPHABET
+    from fgnumba.runs.text_settings import is_text
 
     if output is not None and output.suffix.lower() not in ("", ".npy", ".csv"):
         raise RunError(f"output: {shown(output.name)}; a file that ends in .npy or .csv is required")
     if output is not None and output.exists() and inputs.exists() and output.samefile(inputs):
         raise RunError(f"output: {output} is the input, which would be overwritten; name another file")
     trained = saved_run.read(run)
-    if (run / ALPHABET).exists():
+    if is_text(vars(trained.config)):
         raise RunError(
             f"{run} was trained on a text: fgtrain sample continues one, and fgtrain evaluate --data reads one"
         )

@@ -64,7 +64,7 @@ def sample(run: Path, prompt: str, length: int, temperature: float, seed: int) -
     from fgnumba.runs.texts import in_alphabet, read_alphabet
 
     trained = saved_run.read(run)
-    alphabet = read_alphabet(run, trained.model.outputs)
+    alphabet = read_alphabet(run, trained.config, trained.model.outputs)
     if alphabet is None:
         raise RunError(f"{run} was not trained on a text; fgtrain predict applies its model")
     begun = in_alphabet("prompt", prompt, alphabet)

@@ -35,6 +35,8 @@ and 0.11 to 0.19 with 1024, 1024 and the last ones."""
 
 TENTH = 10
 """The schedule ``cosine`` falls to the learning rate of the first step divided by this."""
+TEXT_ESTIMATOR = "rtrl"
+"""The estimator of models of one's own on texts, whatever their names; those of other data take no sequences."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,8 @@ def assemble(config: RunConfig, dataset: Dataset, chosen: Recipe | None = None) 
     suited = defaults(config.model)
     config = with_loss(config, dataset)
     name = config.estimator or suited.estimator
+    if config.estimator is None and isinstance(dataset, TextDataset):
+        name = TEXT_ESTIMATOR
     chosen = chosen or recipe(name)
     directions = config.directions
     if directions is None and chosen.learning_rate is None and "directions" in chosen.takes:

@@ -58,24 +58,30 @@ def write_alphabet(folder: Path, dataset: Dataset) -> None:
             raise RunError(f"{folder / ALPHABET} cannot be written: {error.strerror or error}") from None
 
 
-def read_alphabet(folder: Path, outputs: int) -> Alphabet | None:
+def read_alphabet(folder: Path, config: RunConfig, outputs: int) -> Alphabet | None:
     """Return the alphabet in a run folder, or None if the run's data are no text.
 
     Parameters
     ----------
     folder : Path
         The run folder.
+    config : RunConfig
+        The run's configuration.
     outputs : int
         The number of outputs of the run's model at each position, which is that of symbols.
 
     Raises
     ------
     RunError
-        The file is damaged, or is that of another model.
+        The file is missing or damaged, or has another number of symbols than the model.
     """
     path = path_of(folder, "run") / ALPHABET
-    if not path.exists():
+    if not is_text(vars(config)):
         return None
+    if not path.exists():
+        raise RunError(
+            f"{path} is missing; fgtrain train --resume {folder} --steps N, N being more, writes it again"
+        )
     try:
         alphabet = Alphabet.from_json(path)
     except DatasetError as error:

@@ -293,3 +293,21 @@ def test_estimators_that_train_recurrent_models_are_compared(fgtrain, folder):
 def test_the_plan_of_the_text_model(fgtrain):
     found = fgtrain("info", "--model", "char-lstm", "--json").json()
     assert found["parameters"] == 65 * 1024 + 2 * 1024 + 512 * 65 + 65
+
+
+def test_a_network_of_ones_own_learns_by_real_time_recurrent_learning(fgtrain, folder):
+    layers = '[[layers]]\ntype = "{}"\nunits = 8\nsymbols = "classes"\n[[layers]]\ntype = "dense"\nunits = "classes"\n'
+    for kind in ("min_gru", "gru"):
+        (folder / f"{kind}.toml").write_text(layers.format(kind), encoding="utf-8")
+    write(folder / "own.txt", sentences(900))
+    small = ("--data", "own.txt", "--context", 8, "--batch-size", 4, "--steps", 2)
+    done = fgtrain("train", "--model", "min_gru.toml", *small, "--out", "own")
+    assert not done.error
+    assert done.code == 0
+    assert tomllib.loads((folder / "own" / "config.toml").read_text(encoding="utf-8"))["estimator"] == "rtrl"
+    refused = fgtrain("train", "--model", "gru.toml", *small, "--out", "none")
+    assert "weight-perturbation, is required" in refused.error
+    (folder / "own" / "text.json").unlink()
+    assert "text.json is missing; fgtrain train --resume" in fgtrain("evaluate", "own").error
+    assert "text.json is missing" in fgtrain("sample", "own").error
+    assert "was trained on a text" in fgtrain("predict", "own", "x.npy").error

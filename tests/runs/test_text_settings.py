@@ -5,7 +5,7 @@ import math
 import pytest
 
 from fgnumba.datasets import Dataset, load
-from fgnumba.errors import ConfigError
+from fgnumba.errors import ConfigError, RunError
 from fgnumba.optimizers.schedules import Cosine
 from fgnumba.runs.assembly import _optimizer
 from fgnumba.runs.configuration import RunConfig, configured
@@ -102,8 +102,11 @@ def test_a_text_model_needs_a_text(tmp_path):
 
 def test_the_alphabet_is_kept_for_texts_alone(tmp_path):
     write_alphabet(tmp_path, load("digits"))
-    assert read_alphabet(tmp_path, 10) is None
+    assert read_alphabet(tmp_path, RunConfig(), 10) is None
+    config = RunConfig(data="t.txt", model="char-lstm")
+    with pytest.raises(RunError, match=r"text\.json is missing; fgtrain train --resume"):
+        read_alphabet(tmp_path, config, 10)
     data = load(write(tmp_path / "t.txt", sentences(500)), context=9)
     assert isinstance(data, Dataset)
     write_alphabet(tmp_path, data)
-    assert read_alphabet(tmp_path, data.outputs) == data.coding
+    assert read_alphabet(tmp_path, config, data.outputs) == data.coding

@@ -103,7 +103,9 @@ def analyzed(model: Graph, direct: bool) -> Layout:
             raise _refused(step, "drops units at random; a model without Dropout is required")
         if isinstance(step.layer, RecurrentLayer) and not _is_traced(step):
             raise _refused(
-                step, f"mixes all units in each step, so that its traces would not fit; {NAMES} is required"
+                step,
+                f"mixes all units in each step, so that its traces would not fit; {NAMES}, or the estimator "
+                "weight-perturbation, is required",
             )
         if step is not last and step.layer.parameter_shapes(step.shapes) and not _is_traced(step):
             raise _refused(
