@@ -264,6 +264,8 @@ def test_parameters_have_the_shapes_that_were_said(kind):
         "conv2d": {"filters": 4, "groups": 2},
         "group_norm": {"groups": 2},
     }
+    recurrent = ("elementwise_lstm", "min_gru", "linear_recurrent_unit", "lstm", "gru")
+    settings_ |= {name: {"units": 5} for name in recurrent} | {"embedding": {"symbols": 3, "width": 5}}
     settings_["elementwise"] = {"function": "tests.own_functions:swish"}
     settings_["function"] = {"function": "tests.functions_of_examples:swish", "parameters": {"beta": [1]}}
     table = {"type": kind, **settings_.get(kind, {})} | (
@@ -273,7 +275,7 @@ def test_parameters_have_the_shapes_that_were_said(kind):
 
     with trusting([EVERYTHING]):
         (layer,) = layers_from([table], 3, "here")
-    shape = (8,) if kind == "dense" else IMAGE
+    shape = (6, 8) if kind in recurrent else (8,) if kind in ("dense", "embedding") else IMAGE
     for one in (layer, *([fg.Dense(3, bias=False)] if kind == "dense" else [])):
         drawn = one.initial_parameters([shape], np.random.default_rng(0))
         assert {name: array.shape for name, array in drawn.items()} == one.parameter_shapes([shape])
