@@ -79,6 +79,7 @@ class Stream(Bound):
         self._named = states_of(model, self.batch)
         self._states = {index: model.processor.zeros(shape) for index, (_, shape) in self._named.items()}
         self._plans: Recent[int, Plan] = Recent()
+        self._views: Recent[int, Graph] = Recent()
 
     def __call__(self, x: Any) -> npt.NDArray[np.float32]:
         """Return the outputs (B, L, N) of the next L positions of each stream, for any L of at least 1.
@@ -95,16 +96,15 @@ class Stream(Bound):
         """
         x = as_array("x", as_tensor(x)) if isinstance(x, list | tuple) else x
         shape = np.shape(x)
-        length = shape[1] if len(shape) > 1 and shape[1] else self.model.input_shape[0]
-        view = self.model.at_length(int(length))
-        inputs = view.checked_input(x)
+        length = int(shape[1] if len(shape) > 1 and shape[1] else self.model.input_shape[0])
+        inputs = self._view(length).checked_input(x)
         if len(inputs) != self.batch:
             raise ShapeError(f"x has {len(inputs)} streams; {self.batch} are required")
         if not isinstance(inputs, np.ndarray):
             inputs = self.model.processor.values(inputs)
-        outputs = np.empty((self.batch, int(length), self.model.outputs), np.float32)
+        outputs = np.empty((self.batch, length, self.model.outputs), np.float32)
         with self.model.lock:
-            for start in range(0, int(length), WINDOW):
+            for start in range(0, length, WINDOW):
                 window = inputs[:, start : start + WINDOW]
                 plan = self._plan(window.shape[1])
                 plan.run(np.ascontiguousarray(window))
@@ -112,10 +112,14 @@ class Stream(Bound):
                 outputs[:, start : start + WINDOW] = rows.reshape(self.batch, window.shape[1], -1)
         return outputs
 
+    def _view(self, length: int) -> "Graph":
+        # A text is continued symbol by symbol: the shapes of the model must not be found anew for each.
+        return self._views.of(length, lambda: self.model.at_length(length))
+
     def _plan(self, length: int) -> Plan:
         def bind() -> Plan:
             still = Perturbation(NONE, 0, self.model.processor.zeros((1,), STREAM))
-            return Plan(self.model.at_length(length), self.batch, still, states=self._states)
+            return Plan(self._view(length), self.batch, still, states=self._states)
 
         return self._plans.of(length, bind)
 
