@@ -16,9 +16,8 @@ from fgnumba.errors import ConfigError, DatasetError, RunError
 from fgnumba.layers.losses import BinaryCrossEntropy
 from fgnumba.layers.probabilities import sigmoid, softmax
 from fgnumba.runs.configuration import RunConfig
-from fgnumba.runs.run_folder import RULES
+from fgnumba.runs.run_folder import RULES, write_beside
 from fgnumba.runs.texts import text_of
-from fgnumba.storage.durable import replace
 from fgnumba.training.names import loss_of
 from fgnumba.validation.paths import path_of
 
@@ -141,10 +140,7 @@ def write_rules(folder: Path, dataset: Dataset) -> None:
         The file cannot be written.
     """
     if isinstance(dataset, TableDataset):
-        try:
-            replace(folder / RULES, dataset.rules.to_json().encode())
-        except OSError as error:
-            raise RunError(f"{folder / RULES} cannot be written: {error.strerror or error}") from None
+        write_beside(folder / RULES, dataset.rules.to_json())
 
 
 def read_rules(folder: Path) -> TableRules | None:

@@ -170,6 +170,27 @@ def remember(folder: Path, config: RunConfig, run: Mapping[str, Any]) -> None:
         replace(folder / CONFIG, config.to_toml(run).encode())
 
 
+def write_beside(path: Path, text: str) -> None:
+    """Write a file that belongs to a run, whole or not at all, such as the rules of its table.
+
+    Parameters
+    ----------
+    path : Path
+        The file in the run folder.
+    text : str
+        Its content.
+
+    Raises
+    ------
+    RunError
+        The file cannot be written.
+    """
+    try:
+        replace(path, text.encode())
+    except OSError as error:
+        raise RunError(f"{path} cannot be written: {error.strerror or error}") from None
+
+
 def finish(
     folder: Path,
     config: RunConfig,

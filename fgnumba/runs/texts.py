@@ -7,9 +7,8 @@ from fgnumba.datasets.texts.alphabet import CHARACTERS
 from fgnumba.datasets.texts.loading import CONTEXT
 from fgnumba.errors import ConfigError, DatasetError, RunError, shown
 from fgnumba.runs.configuration import RunConfig
-from fgnumba.runs.run_folder import ALPHABET
+from fgnumba.runs.run_folder import ALPHABET, write_beside
 from fgnumba.runs.text_settings import is_text
-from fgnumba.storage.durable import replace
 from fgnumba.validation.paths import path_of
 
 
@@ -52,10 +51,7 @@ def write_alphabet(folder: Path, dataset: Dataset) -> None:
         The file cannot be written.
     """
     if isinstance(dataset, TextDataset):
-        try:
-            replace(folder / ALPHABET, dataset.coding.to_json().encode())
-        except OSError as error:
-            raise RunError(f"{folder / ALPHABET} cannot be written: {error.strerror or error}") from None
+        write_beside(folder / ALPHABET, dataset.coding.to_json())
 
 
 def read_alphabet(folder: Path, config: RunConfig, outputs: int) -> Alphabet | None:
