@@ -63,10 +63,7 @@ class Batches:
             raise DatasetError("dataset: the iterable yields no batch; pairs (x, y) are required") from None
         self.first = self._pair(0, head)
         x, y = map(self.on_host, self.first)
-        shape, dtype = loss.target_layout(len(x) * model.positions, model.outputs)
-        if len(model.output_shape) == 2:
-            shape = (len(x), model.positions, *shape[1:])
-        targets: npt.NDArray[Any] = np.ascontiguousarray(y, dtype).reshape(shape)
+        targets: npt.NDArray[Any] = np.ascontiguousarray(y, loss.target_layout(len(x), model.outputs)[1])
         labelled = loss.takes_labels
         classes, names = (model.outputs, names_of(model)) if labelled else (None, None)
         if names is not None and len(names) != classes:
