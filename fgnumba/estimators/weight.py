@@ -165,6 +165,7 @@ class WeightEstimate(Estimate):
         self.values = np.zeros(1 + estimator.directions)
         self.noted = 0 if estimator.plain else len(self.values)
         self._noted = np.zeros(self.noted)
+        states = setting.states
         self.plan = Plan(
             setting.model,
             setting.batch,
@@ -172,10 +173,10 @@ class WeightEstimate(Estimate):
             setting.loss,
             training=True,
             noted=self.noted,
-            states=setting.states,
+            states=states,
         )
         # A run whose loss is not finite leaves the states of recurrent layers as they were.
-        self._states = list(setting.states.values())
+        self._states = list(states.values())
         outcome = self.plan.outcome
         self._coefficients = outcome.noted if self.noted else outcome.values
         combined = self._combination() if self.noted else ()
