@@ -42,28 +42,34 @@ def checked_epsilon(name: str, value: Any) -> float:
 
 
 @dataclass(frozen=True)
-class _Normalization(Layer):
+class Normalization(Layer):
+    """The base class of normalisations, which have a scale (C,) and, but for RMSNorm, a shift (C,)."""
+
     still: ClassVar[int] = EXPLICIT
+    shifts: ClassVar[bool] = True
 
     def parameter_shapes(self, inputs: Sequence[Shape]) -> dict[str, Shape]:
-        """Return the shapes of the parameters: ``scale`` (C,) and ``shift`` (C,)."""
-        return dict.fromkeys(("scale", "shift"), (int(inputs[0][-1]),))
+        """Return the shapes of the parameters: ``scale`` (C,) and, if there is one, ``shift`` (C,)."""
+        names = ("scale", "shift") if self.shifts else ("scale",)
+        return dict.fromkeys(names, (int(inputs[0][-1]),))
 
     def initial_parameters(self, inputs: Sequence[Shape], generator: np.random.Generator) -> Initial:
-        """Return the initial parameters: ``scale`` (C,) of ones and ``shift`` (C,) of zeros."""
+        """Return the initial parameters: ``scale`` (C,) of ones and, if there is one, ``shift`` (C,) of zeros."""
         channels = inputs[0][-1]
-        return {"scale": np.ones(channels, np.float32), "shift": np.zeros(channels, np.float32)}
+        scale = {"scale": np.ones(channels, np.float32)}
+        return {**scale, "shift": np.zeros(channels, np.float32)} if self.shifts else scale
 
-    def _affine(self, site: Site) -> Affine:
-        scale, shift, p = site.parameters["scale"], site.parameters["shift"], site.perturbation
+    def affine(self, site: Site) -> Affine:
+        """Return scale, shift and their directions in the form that the kernels take."""
+        scale, shift, p = site.parameters["scale"], site.parameters.get("shift"), site.perturbation
         return Affine(
             scale=scale.packed,
-            shift=shift.packed,
+            shift=shift.packed if shift else None,
             kind=p.kind,
             count=p.count,
             first=p.first,
             scale_parameter=scale.index,
-            shift_parameter=shift.index,
+            shift_parameter=shift.index if shift else 0,
             stream=p.stream,
             v_scale=p.of(scale),
             v_shift=p.of(shift),
@@ -71,7 +77,7 @@ class _Normalization(Layer):
 
 
 @dataclass(frozen=True)
-class LayerNorm(_Normalization):
+class LayerNorm(Normalization):
     """Layer normalisation: each pixel is normalised over its channels, and a vector over its elements.
 
         x̂ = (x - μ) / √(σ² + ε),  y = scale ⊙ x̂ + shift
@@ -109,14 +115,14 @@ class LayerNorm(_Normalization):
                 **site.part,
                 x=site.inputs[0],
                 y=site.output,
-                weights=self._affine(site),
+                weights=self.affine(site),
                 epsilon=self.epsilon,
             )
         ]
 
 
 @dataclass(frozen=True)
-class GroupNorm(_Normalization):
+class GroupNorm(Normalization):
     """Group normalisation: each example is normalised over all pixels and the channels of a group.
 
         x̂ = (x - μ) / √(σ² + ε),  y = scale ⊙ x̂ + shift
@@ -167,7 +173,7 @@ class GroupNorm(_Normalization):
                 x=site.inputs[0],
                 y=site.output,
                 groups=self.groups,
-                weights=self._affine(site),
+                weights=self.affine(site),
                 epsilon=self.epsilon,
             )
         ]

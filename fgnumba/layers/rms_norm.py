@@ -11,22 +11,17 @@ dy may be smaller than its terms: along dx = x, r dx and x̂ mean(x̂ r dx) canc
 is beyond float32, dy may be anything.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
-
 from fgnumba.kernels.machine.interfaces import Operation
-from fgnumba.kernels.rules.directions import EXPLICIT
-from fgnumba.kernels.shared.affine.cpu import Affine
-from fgnumba.layers.base import Initial, Layer, Shape, Site, sizes
-from fgnumba.layers.normalization import checked_epsilon
+from fgnumba.layers.base import Shape, Site, sizes
+from fgnumba.layers.normalization import Normalization, checked_epsilon
 from fgnumba.validation import store
 
 
 @dataclass(frozen=True)
-class RMSNorm(Layer):
+class RMSNorm(Normalization):
     """Root mean square normalisation: each pixel, position or vector, over its C elements.
 
         y  = scale ⊙ x̂,  x̂ = r x,  r = 1 / √(mean(x²) + ε)
@@ -49,7 +44,7 @@ class RMSNorm(Layer):
 
     epsilon: float = 1e-5
 
-    still: ClassVar[int] = EXPLICIT
+    shifts: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         store(self, epsilon=checked_epsilon("RMSNorm: epsilon", self.epsilon))
@@ -58,33 +53,15 @@ class RMSNorm(Layer):
         """Return the shape of the output, which is that of the input."""
         return sizes(inputs[0])
 
-    def parameter_shapes(self, inputs: Sequence[Shape]) -> dict[str, Shape]:
-        """Return the shape of the parameter ``scale``, (C,)."""
-        return {"scale": (int(inputs[0][-1]),)}
-
-    def initial_parameters(self, inputs: Sequence[Shape], generator: np.random.Generator) -> Initial:
-        """Return the initial parameter: a scale of ones."""
-        return {"scale": np.ones(inputs[0][-1], np.float32)}
-
     def bind(self, site: Site) -> list[Operation]:
         """Return the operation that computes the layer at `site`."""
-        scale, p = site.parameters["scale"], site.perturbation
         return [
             site.device.kernels.rms_norm.bind(
                 site.isa,
                 **site.part,
                 x=site.inputs[0],
                 y=site.output,
-                weights=Affine(
-                    scale=scale.packed,
-                    shift=None,
-                    kind=p.kind,
-                    count=p.count,
-                    first=p.first,
-                    scale_parameter=scale.index,
-                    stream=p.stream,
-                    v_scale=p.of(scale),
-                ),
+                weights=self.affine(site),
                 epsilon=self.epsilon,
             )
         ]
