@@ -32,8 +32,10 @@ from fgnumba.kernels.ops.min_gru import cpu as min_gru
 from fgnumba.kernels.ops.noise import cpu as noise
 from fgnumba.kernels.ops.noise_response import cpu as noise_response
 from fgnumba.kernels.ops.optimizer import cpu as optimizer
+from fgnumba.kernels.ops.positional_embedding import cpu as positional_embedding
 from fgnumba.kernels.ops.projection import cpu as projection
 from fgnumba.kernels.ops.rms_norm import cpu as rms_norm
+from fgnumba.kernels.ops.rotary import cpu as rotary
 from fgnumba.kernels.ops.softmax_cross_entropy import cpu as softmax_cross_entropy
 from fgnumba.kernels.ops.traces import cpu as traces
 from fgnumba.kernels.ops.weighted_cross_entropy import cpu as weighted_cross_entropy
@@ -167,12 +169,20 @@ class Optimizer:
     bind_factor = staticmethod(optimizer.bind_factor)
 
 
+class PositionalEmbedding:
+    bind = staticmethod(positional_embedding.bind)
+
+
 class Projection:
     bind = staticmethod(projection.bind)
 
 
 class RmsNorm:
     bind = staticmethod(rms_norm.bind)
+
+
+class Rotary:
+    bind = staticmethod(rotary.bind)
 
 
 class SoftmaxCrossEntropy:
