@@ -24,6 +24,7 @@ RULES = ("activations", "directions")
 """Rules with one module for each of ``DEVICES``, which operations of that device compute with."""
 
 OPERATIONS = (
+    "attention",
     "avg_pool2d",
     "binary_cross_entropy",
     "channel_sums",

@@ -26,6 +26,7 @@ class Kernels:
         There is no operation of that name.
     """
 
+    attention: "type[signatures.Attention]"
     avg_pool2d: "type[signatures.AvgPool2d]"
     binary_cross_entropy: "type[signatures.BinaryCrossEntropy]"
     channel_sums: "type[signatures.ChannelSums]"

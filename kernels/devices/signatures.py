@@ -5,6 +5,7 @@ the type of an attribute, a class with the same functions can. Every other devic
 parameters have the same names; its arrays are its own, which is why devices return them as ``Any``.
 """
 
+from fgnumba.kernels.ops.attention import cpu as attention
 from fgnumba.kernels.ops.avg_pool2d import cpu as avg_pool2d
 from fgnumba.kernels.ops.binary_cross_entropy import cpu as binary_cross_entropy
 from fgnumba.kernels.ops.channel_sums import cpu as channel_sums
@@ -39,6 +40,11 @@ from fgnumba.kernels.ops.rotary import cpu as rotary
 from fgnumba.kernels.ops.softmax_cross_entropy import cpu as softmax_cross_entropy
 from fgnumba.kernels.ops.traces import cpu as traces
 from fgnumba.kernels.ops.weighted_cross_entropy import cpu as weighted_cross_entropy
+
+
+class Attention:
+    bind = staticmethod(attention.bind)
+    bind_gradients = staticmethod(attention.bind_gradients)
 
 
 class AvgPool2d:

@@ -29,7 +29,7 @@ import numpy as np
 from fgnumba.kernels.emit.vector import PANEL
 
 # Purposes. They are part of the counter, so that the same counter never serves two uses.
-ENTRY, LEFT, RIGHT, DROPPED, NOISE = 1, 2, 3, 4, 5
+ENTRY, LEFT, RIGHT, DROPPED, NOISE, ATTENDED = 1, 2, 3, 4, 5, 6
 
 MAX_DIRECTIONS = 1 << 20
 ORTHOGONAL = 1 << 20
