@@ -148,6 +148,8 @@ class Layer(ABC):
         Whether the kernel counts the examples of the batch from 0, as dropout does to draw each one's mask.
     mixes_positions : bool
         Whether an output at a position of a sequence depends on other positions in another way than by a carried state.
+    counts_positions : bool
+        Whether it depends on the number of the position, counted from 0 at the beginning of a sequence.
     still : int
         The kind of directions that the layer is bound with where its inputs have tangents and its parameters have none.
         EXPLICIT: it reads tangents of its parameters, which are zeros.
@@ -159,6 +161,7 @@ class Layer(ABC):
     whole_batch: ClassVar[bool] = False
     numbers_examples: ClassVar[bool] = False
     mixes_positions: ClassVar[bool] = False
+    counts_positions: ClassVar[bool] = False
     still: ClassVar[int] = NONE
     ungrouped: ClassVar[tuple[str, ...]] = ()
 
@@ -200,6 +203,10 @@ class Layer(ABC):
     def is_view(self, training: bool) -> bool:
         """Return whether the output is the input itself, perhaps under another shape, so that nothing is computed."""
         return False
+
+    def in_evaluation(self) -> "Layer":
+        """Return the layer as it computes outside of training: the layer itself, unless a part of it drops elements."""
+        return self
 
     def border(self, inputs: Sequence[Shape]) -> Border:
         """Return how many pixels around its input the layer reads, which must be zeros in memory."""

@@ -113,9 +113,9 @@ class Dense(Layer):
         ]
 
 
-def weights_at(site: Site) -> Weights:
-    """Return the weight, the bias and their directions in the form that the kernels take."""
-    weight, bias, p = site.parameters["weight"], site.parameters.get("bias"), site.perturbation
+def weights_at(site: Site, of_weight: str = "weight", of_bias: str = "bias") -> Weights:
+    """Return a weight and a bias, by their names, and their directions in the form that the kernels take."""
+    weight, bias, p = site.parameters[of_weight], site.parameters.get(of_bias), site.perturbation
     biases: npt.NDArray[np.float32] = (
         bias.packed if bias else site.device.zeros((weight.packed.shape[0] * PANEL,))
     )

@@ -4,9 +4,14 @@ from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from typing import Any
 
-from fgnumba.errors import ConfigError, did_you_mean, shown
+import numpy.typing as npt
+
+from fgnumba.errors import ConfigError, DtypeError, ShapeError, did_you_mean, shown
 from fgnumba.kernels.layout.images import Border
+from fgnumba.layers.attention import SelfAttention
+from fgnumba.layers.attention_mask import AttentionMask
 from fgnumba.layers.base import Layer
+from fgnumba.layers.composite import Composite
 from fgnumba.layers.convolution import Conv2d
 from fgnumba.layers.dense import Dense
 from fgnumba.layers.embedding import Embedding
@@ -14,10 +19,12 @@ from fgnumba.layers.function import Function
 from fgnumba.layers.normalization import GroupNorm, LayerNorm
 from fgnumba.layers.own_activation import OwnActivation, activation_of
 from fgnumba.layers.pooling import AvgPool2d, GlobalAveragePool2d, MaxPool2d
+from fgnumba.layers.positional import PositionalEmbedding, RotaryEmbedding
 from fgnumba.layers.recurrent_elementwise import ElementwiseLSTM, LinearRecurrentUnit, MinGRU
 from fgnumba.layers.recurrent_full import GRU, LSTM
 from fgnumba.layers.rms_norm import RMSNorm
 from fgnumba.layers.structure import Activation, Add, Concatenate, Dropout, Elementwise, Flatten
+from fgnumba.layers.transformer_block import TransformerBlock
 from fgnumba.objects.code import code_of, is_code, name_of
 
 Table = dict[str, Any]
@@ -43,21 +50,28 @@ LAYERS: dict[str, type[Any]] = {
     "lstm": LSTM,
     "max_pool2d": MaxPool2d,
     "min_gru": MinGRU,
+    "positional_embedding": PositionalEmbedding,
     "rms_norm": RMSNorm,
+    "rotary_embedding": RotaryEmbedding,
+    "self_attention": SelfAttention,
+    "transformer_block": TransformerBlock,
 }
-"""The layers that a table can describe, by its ``type``."""
+"""The layers and composites that a table can describe, by its ``type``."""
 
 _KINDS = {layer: kind for kind, layer in LAYERS.items()}
 
 PLACE = ("name", "inputs")
 """The keys of a table that belong to the node and not to the layer."""
 
+ROTARY = "rotary"
+"""The key whose value is the table of a ``rotary_embedding``."""
+
 OWN_FUNCTIONS = ("activation", "function")
 """The keys whose value may be the name of a function, ``package.module:name``."""
 
 
-def layer_of(table: Any, where: str) -> Layer:
-    """Return the layer that a table describes. The table's ``name`` and ``inputs`` are ignored.
+def layer_of(table: Any, where: str) -> Layer | Composite:
+    """Return the layer, or the composite, that a table describes. The table's ``name`` and ``inputs`` are ignored.
 
     Its ``type``, an activation and the function of ``elementwise`` may be names ``package.module:name``: a layer's
     class or a layer, and functions of one number; so may that of ``function``, a function of one example. That imports
@@ -74,6 +88,8 @@ def layer_of(table: Any, where: str) -> Layer:
     ------
     ConfigError
         It is no table, its type or a key is unknown or missing, or a value is impossible.
+    ShapeError, DtypeError
+        A mask is no array of the shape or the dtype that is required.
     CodeError
         It names code that is not trusted or cannot be imported.
     """
@@ -83,10 +99,11 @@ def layer_of(table: Any, where: str) -> Layer:
     kind = given.pop("type", None)
     if is_code(kind):
         layer = code_of(f"{where}: type", kind)
-        if isinstance(layer, Layer) and not given:
+        made_already = isinstance(layer, Layer | Composite)
+        if made_already and not given:
             return layer
-        if not (isinstance(layer, type) and issubclass(layer, Layer) and is_dataclass(layer)):
-            alone = "; a layer that is made already takes no other keys" if isinstance(layer, Layer) else ""
+        if not (isinstance(layer, type) and issubclass(layer, Layer | Composite) and is_dataclass(layer)):
+            alone = "; a layer that is made already takes no other keys" if made_already else ""
             raise ConfigError(
                 f"{where}: type is {shown(kind)}, which is {shown(layer)}; a layer's class, a dataclass, or a layer is "
                 f"required{alone}"
@@ -99,6 +116,8 @@ def layer_of(table: Any, where: str) -> Layer:
         if is_code(given.get(key)):
             own = code_of if layer is Function else activation_of
             given[key] = own(f"{where}: {key}", given[key])
+    if isinstance(given.get(ROTARY), Mapping):
+        given[ROTARY] = _rotary(given[ROTARY], f"{where}: {ROTARY}")
     keys = [field.name for field in fields(layer)]
     for key in given:
         if key not in keys:
@@ -109,19 +128,37 @@ def layer_of(table: Any, where: str) -> Layer:
         if field.default is MISSING and field.name not in given:
             raise ConfigError(f"{where}: {field.name} is missing")
     try:
-        made: Layer = layer(**given)
-    except ConfigError as error:
-        raise ConfigError(f"{where}: {error}") from None
+        made: Layer | Composite = layer(**given)
+    except (ConfigError, ShapeError, DtypeError) as error:
+        raise type(error)(f"{where}: {error}") from None
     return made
 
 
-def table_of(layer: Layer) -> Table | None:
+def _rotary(table: Mapping[str, Any], where: str) -> Layer | Composite:
+    # No other type, so that tables cannot stand in tables without end.
+    if table.get("type") != _KINDS[RotaryEmbedding]:
+        raise ConfigError(f"{where}: type is {shown(table.get('type'))}; 'rotary_embedding' is required")
+    return layer_of(table, where)
+
+
+def constants_of(layer: Any) -> dict[str, npt.NDArray[Any]]:
+    """Return the arrays among the arguments of a layer, by their names: masks, which may be too large for a table."""
+    if not is_dataclass(layer):
+        return {}
+    values = {field.name: getattr(layer, field.name) for field in fields(layer)}
+    return {name: value.array for name, value in values.items() if isinstance(value, AttentionMask)}
+
+
+def table_of(layer: Layer | Composite, node: str | None = None) -> Table | None:
     """Return the table that describes a layer, without the arguments that have their defaults.
 
     Parameters
     ----------
-    layer : Layer
+    layer : Layer or Composite
         The layer.
+    node : str, optional
+        The name of the layer's node. If it is given, the table has the name of a tensor in place of an array among
+        :func:`constants_of`: ``{"tensor": "<node>.mask"}``. By default it has the array as lists.
 
     Returns
     -------
@@ -146,6 +183,8 @@ def table_of(layer: Layer) -> Table | None:
     }
     if type(layer) not in _KINDS and not all(map(_is_plain, given.values())):
         return None
+    if node is not None:
+        given |= {name: {"tensor": f"{node}.{name}"} for name in constants_of(layer)}
     return {"type": kind, **given}
 
 
@@ -159,6 +198,10 @@ def _plain(value: Any) -> Any:
                 "define its function at the top of a module"
             )
         return name
+    if isinstance(value, AttentionMask):
+        return value.array.tolist()
+    if isinstance(value, RotaryEmbedding):
+        return table_of(value)
     if isinstance(value, Border):
         return [[value.top, value.bottom], [value.left, value.right]]
     return list(value) if isinstance(value, tuple) else value

@@ -12,8 +12,8 @@ import numpy.typing as npt
 from fgnumba.errors import ConfigError, RunError, shown
 from fgnumba.layers import Shape
 from fgnumba.layers.parameters import Parameter
-from fgnumba.layers.tables import Table, table_of
-from fgnumba.model.nodes import WiredNode
+from fgnumba.layers.tables import Table, constants_of, table_of
+from fgnumba.model.nodes import GivenNode, WiredNode
 from fgnumba.objects.table import as_html, as_text
 from fgnumba.storage.durable import replace
 from fgnumba.validation import plain, several
@@ -33,6 +33,7 @@ class Described:
     """The part of a model that describes it: the base of :class:`Graph`."""
 
     nodes: tuple[WiredNode, ...]
+    given: tuple[GivenNode, ...]
     input_shape: Shape
     output: str
     seed: int
@@ -54,11 +55,11 @@ class Described:
     @property
     def is_chain(self) -> bool:
         """Whether the layers are named by their numbers, and each reads the one before, as in :class:`Sequential`."""
-        names = [node.name for node in self.nodes]
+        names = [node.name for node in self.given]
         before = [("input",), *((name,) for name in names[:-1])]
         return (
             names == [str(index) for index in range(len(names))]
-            and [node.inputs for node in self.nodes] == before
+            and [node.inputs for node in self.given] == before
             and self.output == names[-1]
         )
 
@@ -146,7 +147,12 @@ def content_of(model: Described) -> bytes:
         raise ConfigError(
             f"the model's description has {len(text):,} characters; at most {MAX_DESCRIPTION:,} are possible"
         )
-    return save(model.parameters(), {KEY: text})
+    constants = {
+        f"{node.name}.{name}": array
+        for node in model.given
+        for name, array in constants_of(node.layer).items()
+    }
+    return save({**model.parameters(), **constants}, {KEY: text})
 
 
 def _kind(node: WiredNode) -> str:
@@ -172,8 +178,8 @@ def description(model: Described) -> dict[str, Any]:
     # The package lists every module below it, so that an import statement would close a ring.
     version = import_module("fgnumba").__version__
     tables: list[Table] = []
-    for node in model.nodes:
-        table = table_of(node.layer)
+    for node in model.given:
+        table = table_of(node.layer, node.name)
         if table is None:
             raise ConfigError(
                 f"layer {node.name!r}: a {node.layer.kind} is not one of fgnumba's layers, and a file cannot describe "
@@ -182,7 +188,7 @@ def description(model: Described) -> dict[str, Any]:
         place = {} if model.is_chain else {"name": node.name, "inputs": list(node.inputs)}
         tables.append({**place, **table})
     found: dict[str, Any] = {"format": FORMAT, "version": version, "input_shape": list(model.input_shape)}
-    if model.output != model.nodes[-1].name:
+    if model.output != model.given[-1].name:
         found["output"] = model.output
     found |= {"seed": model.seed, "layers": tables}
     classes = getattr(model, "classes", None)

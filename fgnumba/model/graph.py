@@ -19,7 +19,7 @@ from fgnumba.layers import Perturbation, Shape
 from fgnumba.layers.base import sizes
 from fgnumba.layers.losses import Loss
 from fgnumba.layers.parameters import Parameter, assign_all, checked, shapes_of
-from fgnumba.model.nodes import Node, check_uses, wired
+from fgnumba.model.nodes import Node, check_uses, wired, written_out
 from fgnumba.model.plan import Plan
 from fgnumba.model.recent import Recent
 from fgnumba.model.sequence_model import SequenceModel
@@ -59,6 +59,11 @@ class Graph(SequenceModel):
 
     Attributes
     ----------
+    nodes : tuple of Node
+        The layers with their inputs written out. In place of a composite, such as a :class:`TransformerBlock`, there
+        are nodes of its parts.
+    given : tuple of Node
+        The same as they were given, with composites.
     positions : int
         The number of positions L of the output, if it is a sequence (L, N), else 1.
     outputs : int
@@ -109,11 +114,12 @@ class Graph(SequenceModel):
         self.input_shape = shape_of("input_shape", input_shape)
         check_example("input_shape", self.input_shape)
         self.seed = whole_number("seed", seed, 0, MAX_SEED)
-        self.nodes = wired(nodes)
+        self.given = wired(nodes)
+        self.nodes = written_out(self.given, self.input_shape, self._place)
         if all(node.layer.is_view(training=True) for node in self.nodes):
             raise ConfigError("layers: at least one that computes is required, for example Dense(10)")
         self.output = self.nodes[-1].name if output is None else output
-        check_uses(self.nodes, self.output)
+        check_uses(self.given, self.output)
         self.symbols = symbols_read(self.nodes)
         self._find_shapes()
         self._of_layers: list[dict[str, Parameter]] = []
@@ -144,8 +150,12 @@ class Graph(SequenceModel):
         self.outputs = math.prod(self.output_shape) // self.positions
 
     def _where(self, index: int) -> str:
-        """Return the name of node `index` in messages."""
-        return f"layer {self.nodes[index].name!r}"
+        """Return what messages call node `index`."""
+        return self._place(self.nodes[index].name)
+
+    def _place(self, name: str) -> str:
+        """Return what messages call the node of that name."""
+        return f"layer {name!r}"
 
     def input_shapes(self, index: int) -> list[Shape]:
         """Return the shapes of the inputs of node `index`."""
@@ -327,8 +337,8 @@ class Graph(SequenceModel):
 
     def _arguments(self) -> dict[str, Any]:
         """Return the arguments from which a like graph is made."""
-        same = {name: getattr(self, name) for name in ("nodes", "input_shape", "output", "seed")}
-        return {**same, "device": self._device_argument}
+        same = {name: getattr(self, name) for name in ("input_shape", "output", "seed")}
+        return {"nodes": self.given, **same, "device": self._device_argument}
 
     def put_back(self, parameters: Mapping[str, npt.NDArray[np.float32]]) -> None:
         """Replace all parameters by what :meth:`parameters` returned; the numbers are not checked."""
@@ -346,7 +356,7 @@ class Graph(SequenceModel):
         take_attributes(self, attributes)
 
     def __repr__(self) -> str:
-        nodes = ", ".join(f"{node.name}={node.layer}{list(node.inputs)}" for node in self.nodes)
+        nodes = ", ".join(f"{node.name}={node.layer}{list(node.inputs)}" for node in self.given)
         return f"Graph({nodes}, input_shape={self.input_shape}, device={self.device!r})"
 
 

@@ -1,12 +1,17 @@
-"""The nodes of a graph: each is a layer with a name and the names of the nodes that it reads."""
+"""The nodes of a graph: each is a layer with a name and the names of the nodes that it reads.
+
+A model keeps its nodes twice: as they were given, and with each composite, such as a block of a transformer, written
+out as nodes of its parts.
+"""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from fgnumba.errors import ConfigError, ShapeError, did_you_mean, shown
-from fgnumba.layers import AvgPool2d, Conv2d, Dense, Flatten, Layer, MaxPool2d
+from fgnumba.layers import AvgPool2d, Composite, Conv2d, Dense, Flatten, Layer, MaxPool2d, Shape
+from fgnumba.layers.composite import SOURCE
 from fgnumba.validation import several
 from fgnumba.validation.images import channels_seem_first
 
@@ -22,8 +27,8 @@ class Node:
     name : str
         The name: letters, digits, ``_`` and ``-``. It is the prefix of the parameters' names, as in ``head.weight``.
         The name ``input`` is taken: it stands for the input of the graph.
-    layer : Layer
-        The layer that the node computes.
+    layer : Layer or Composite
+        The layer that the node computes, or the composite.
     inputs : str or sequence of str, optional
         The name or names of the nodes whose outputs it reads, each of which stands earlier in the graph. By default it
         reads the node before it; the first node reads ``input``.
@@ -36,18 +41,25 @@ class Node:
     """
 
     name: str
-    layer: Layer
+    layer: Layer | Composite
     inputs: tuple[str, ...] | str | None = None
 
 
 @dataclass(frozen=True)
-class WiredNode(Node):
+class GivenNode(Node):
     """A node whose inputs are written out, in place of a single name or the default."""
 
     inputs: tuple[str, ...] = ()
 
 
-def wired(nodes: Sequence[Any]) -> tuple[WiredNode, ...]:
+@dataclass(frozen=True)
+class WiredNode(GivenNode):
+    """Such a node of a layer, which is no composite."""
+
+    layer: Layer
+
+
+def wired(nodes: Sequence[Any]) -> tuple[GivenNode, ...]:
     """Return the nodes with their inputs written out, after checking the names and the wiring.
 
     Raises
@@ -56,11 +68,11 @@ def wired(nodes: Sequence[Any]) -> tuple[WiredNode, ...]:
         If an element is no node, a name is impossible or there twice, or an input is unknown; or if a layer has too
         few or too many inputs.
     """
-    wired_nodes: list[WiredNode] = []
+    wired_nodes: list[GivenNode] = []
     known = {"input": None}
     before = "input"
     for index, node in enumerate(nodes):
-        if not isinstance(node, Node) or not isinstance(node.layer, Layer):
+        if not isinstance(node, Node) or not isinstance(node.layer, Layer | Composite):
             example = "Node('head', Dense(10))"
             raise ConfigError(
                 f"nodes[{index}] is {shown(node)}; a node with a layer is required, for example {example}"
@@ -87,12 +99,70 @@ def wired(nodes: Sequence[Any]) -> tuple[WiredNode, ...]:
                 f"layer {name!r}: {node.layer.kind} is given {len(inputs)} inputs ({', '.join(inputs)}); "
                 f"it takes {required}"
             )
-        wired_nodes.append(WiredNode(name, node.layer, inputs))
+        wired_nodes.append(GivenNode(name, node.layer, inputs))
         known[name], before = None, name
     return tuple(wired_nodes)
 
 
-def check_uses(nodes: Sequence[WiredNode], output: str) -> None:
+def written_out(
+    nodes: Sequence[GivenNode], input_shape: Shape, where: Callable[[str], str]
+) -> tuple[WiredNode, ...]:
+    """Return the nodes, with nodes of its parts in place of each composite.
+
+    Parameters
+    ----------
+    nodes : sequence of GivenNode
+        The nodes, whose wiring has been checked.
+    input_shape : tuple of int
+        The shape of one example of the model's input.
+    where : callable
+        A function that returns what messages call the node of a name.
+
+    Raises
+    ------
+    ShapeError, ConfigError
+        If a composite does not take the shape of its input, or the name of a part is that of another node.
+    """
+    found: list[WiredNode] = []
+    shapes = {"input": input_shape}
+    composites = [index for index, node in enumerate(nodes) if isinstance(node.layer, Composite)]
+    names = {node.name for node in nodes}
+    for index, node in enumerate(nodes):
+        if isinstance(node.layer, Layer):
+            made = [WiredNode(node.name, node.layer, node.inputs)]
+        else:
+            made = _parts(node, shapes[node.inputs[0]], names, where)
+        for one in made if composites and index <= composites[-1] else ():
+            try:
+                shapes[one.name] = one.layer.output_shape(*(shapes[name] for name in one.inputs))
+            except ShapeError as error:
+                raise ShapeError(f"{where(one.name)}: {error}") from None
+        found += made
+    return tuple(found)
+
+
+def _parts(node: GivenNode, shape: Shape, names: set[str], where: Callable[[str], str]) -> list[WiredNode]:
+    """Return the nodes of a composite's parts."""
+    assert isinstance(node.layer, Composite)
+    try:
+        parts = node.layer.parts(shape)
+    except (ShapeError, ConfigError) as error:
+        raise type(error)(f"{where(node.name)}: {error}") from None
+
+    def name_of(part: str) -> str:
+        return f"{node.name}_{part}" if part else node.name
+
+    for part in parts[:-1]:
+        if name_of(part.name) in names:
+            raise ConfigError(
+                f"layer {name_of(part.name)!r}: the name is that of a part of {node.name!r}, a {node.layer.kind}; "
+                "another is required"
+            )
+    own = {part.name: name_of(part.name) for part in parts} | {SOURCE: node.inputs[0]}
+    return [WiredNode(own[part.name], part.layer, tuple(own[name] for name in part.inputs)) for part in parts]
+
+
+def check_uses(nodes: Sequence[GivenNode], output: str) -> None:
     """Raise ConfigError unless `output` is the name of a node, and every other node feeds some node."""
     names = [node.name for node in nodes]
     if output not in names:
@@ -103,7 +173,7 @@ def check_uses(nodes: Sequence[WiredNode], output: str) -> None:
             raise ConfigError(f"layer {name!r} feeds no other layer, and is not the output {output!r}")
 
 
-def check_channels_last(layers: Sequence[Layer], input_shape: Any) -> None:
+def check_channels_last(layers: Sequence[Layer | Composite], input_shape: Any) -> None:
     """Raise ShapeError if images seem to have their channels first and a layer would take them for rows.
 
     Parameters

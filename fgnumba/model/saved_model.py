@@ -11,7 +11,7 @@ from typing import Any
 from fgnumba.errors import ConfigError, RunError, ShapeError, did_you_mean, shown
 from fgnumba.kernels.devices.device import Device
 from fgnumba.kernels.rules.philox import MAX_SEED
-from fgnumba.layers import Layer
+from fgnumba.layers import Composite, Layer
 from fgnumba.layers.tables import layer_of
 from fgnumba.model.described import FORMAT, KEY, MAX_DESCRIPTION, checked_classes
 from fgnumba.model.graph import Graph, Provider
@@ -19,16 +19,19 @@ from fgnumba.model.nodes import Node
 from fgnumba.model.sequential import Sequential
 from fgnumba.storage.damage import undamaged
 from fgnumba.storage.json_lines import parsed
-from fgnumba.storage.safetensors import MAX_RANK, read_header, read_tensors
+from fgnumba.storage.safetensors import MAX_RANK, read_constant, read_header, read_tensors
 from fgnumba.validation import whole_number
 
 REQUIRED, OPTIONAL = {"format", "version", "input_shape", "seed", "layers"}, {"output", "classes"}
 """The keys of a description."""
 
+MASK = "mask"
+"""The key of a layer whose value is ``{"tensor": "<layer>.mask"}``, a tensor of the file that is no parameter."""
+
 
 def graph_of(
     tables: Sequence[Mapping[str, Any]],
-    layers: Sequence[Layer],
+    layers: Sequence[Layer | Composite],
     input_shape: tuple[int, ...],
     output: str | None = None,
     seed: int = 0,
@@ -44,7 +47,7 @@ def graph_of(
     ----------
     tables : sequence of mapping
         The tables, of which ``name`` and ``inputs`` are read.
-    layers : sequence of Layer
+    layers : sequence of Layer or Composite
         The layers that the tables describe.
     input_shape : tuple of int
         The shape of one example.
@@ -97,7 +100,7 @@ def read_model(path: Path, device: str | Device = "auto") -> Graph:
     found = undamaged(path, lambda: _described(metadata[KEY]))
 
     def make() -> Graph:
-        tables = found["layers"]
+        tables, masks = _with_masks(path, found["layers"])
         layers = [layer_of(table, f"layers[{index}]") for index, table in enumerate(tables)]
         return graph_of(
             tables,
@@ -106,13 +109,30 @@ def read_model(path: Path, device: str | Device = "auto") -> Graph:
             found.get("output"),
             found["seed"],
             device,
-            lambda shapes: read_tensors(path, shapes),
+            lambda shapes: read_tensors(path, shapes, masks),
         )
 
     model = undamaged(path, make)
     if "classes" in found:
         model.classes = found["classes"]
     return model
+
+
+def _with_masks(path: Path, tables: Sequence[Any]) -> tuple[list[Any], set[str]]:
+    """Return the tables, with masks in place of the tensors' names, and these names."""
+    found, names = [], set()
+    for index, table in enumerate(tables):
+        mask = table.get(MASK) if isinstance(table, Mapping) else None
+        if isinstance(mask, Mapping):
+            name = f"{table.get('name', index)}.{MASK}"
+            if mask != {"tensor": name} or name in names:
+                raise ConfigError(
+                    f"layers[{index}]: {MASK} is {shown(mask)}; a tensor of its own is required, {shown(name)}"
+                )
+            names.add(name)
+            table = {**table, MASK: read_constant(path, name)}
+        found.append(table)
+    return found, names
 
 
 def _described(text: str) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from fgnumba.errors import ConfigError, shown
 from fgnumba.kernels.devices.device import Device
-from fgnumba.layers import Layer, Shape
+from fgnumba.layers import Composite, Layer, Shape
 from fgnumba.model.graph import Graph, Provider
 from fgnumba.model.nodes import Node, check_channels_last
 
@@ -14,7 +14,7 @@ class Sequential(Graph):
 
     Parameters
     ----------
-    layers : sequence of Layer
+    layers : sequence of Layer or Composite
         The layers, of which at least one must compute something.
     input_shape : tuple of int, or int
         The shape of one example, as for :class:`Graph`.
@@ -41,7 +41,7 @@ class Sequential(Graph):
 
     def __init__(
         self,
-        layers: Sequence[Layer],
+        layers: Sequence[Layer | Composite],
         input_shape: Shape | int,
         seed: int = 0,
         device: str | Device = "auto",
@@ -51,7 +51,7 @@ class Sequential(Graph):
             raise ConfigError(f"layers is {shown(layers)}; several layers are required, as [Dense(10)]")
         self.layers = tuple(layers)
         for index, layer in enumerate(self.layers):
-            if not isinstance(layer, Layer):
+            if not isinstance(layer, Layer | Composite):
                 raise ConfigError(f"layers[{index}] is {shown(layer)}; a layer is required, as Dense(10)")
             if layer.inputs[0] > 1:
                 raise ConfigError(f"layers[{index}]: {layer.kind} joins several inputs; use a Graph")
@@ -59,8 +59,10 @@ class Sequential(Graph):
         nodes = [Node(str(index), layer) for index, layer in enumerate(self.layers)]
         super().__init__(nodes, input_shape, seed=seed, device=device, initial=initial)
 
-    def _where(self, index: int) -> str:
-        return f"layers[{index}]"
+    def _place(self, name: str) -> str:
+        # The name of a composite's part begins with the composite's number.
+        number, _, part = name.partition("_")
+        return f"layers[{number}], {name}" if part else f"layers[{number}]"
 
     def __repr__(self) -> str:
         return f"Sequential({list(self.layers)}, input_shape={self.input_shape}, device={self.device!r})"

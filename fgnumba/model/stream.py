@@ -71,10 +71,12 @@ class Stream(Bound):
                 "sequences (L, ...) into sequences (L, N)"
             )
         for index, node in enumerate(model.nodes):
-            if node.layer.mixes_positions and len(model.input_shapes(index)[0]) == 2:
+            counts = node.layer.counts_positions and "counts the positions of a sequence from its beginning"
+            mixes = node.layer.mixes_positions and "reads all positions of a sequence at once"
+            if (mixes or counts) and len(model.input_shapes(index)[0]) == 2:
                 raise ConfigError(
-                    f"layer {node.name!r}: {node.layer.kind} reads all positions of a sequence at once; a stream "
-                    "requires layers that take each position by itself, or carry a state"
+                    f"layer {node.name!r}: {node.layer.kind} {mixes or counts}; a stream requires layers that take "
+                    "each position by itself, or carry a state"
                 )
         self._named = states_of(model, self.batch)
         self._states = {index: model.processor.zeros(shape) for index, (_, shape) in self._named.items()}

@@ -153,7 +153,7 @@ def wire(
     uses = Counter([graph.output, *(name for node in graph.nodes for name in node.inputs)])
     steps: list[Step] = []
     for index, node in enumerate(graph.nodes):
-        layer = node.layer
+        layer = node.layer if training else node.layer.in_evaluation()
         if isinstance(layer, Elementwise):
             layer = Activation(layer.function)
         read = [outputs[name] for name in node.inputs]

@@ -18,7 +18,7 @@ the checksum of a checkpoint needs.
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from io import BufferedReader
 from typing import Any, NamedTuple
 
@@ -107,7 +107,7 @@ def read_header(path: str | os.PathLike[str]) -> Header:
 
 
 def read_tensors(
-    path: str | os.PathLike[str], expected: Mapping[str, tuple[int, ...]]
+    path: str | os.PathLike[str], expected: Mapping[str, tuple[int, ...]], others: Collection[str] = ()
 ) -> dict[str, npt.NDArray[np.float32]]:
     """Return the tensors of a safetensors file that must hold exactly the expected names and shapes.
 
@@ -117,6 +117,8 @@ def read_tensors(
         The file.
     expected : mapping of str to tuple of int
         The shape of each tensor, by name.
+    others : collection of str, optional
+        The names of tensors that the file holds besides, of any shape. By default there are none.
 
     Returns
     -------
@@ -133,8 +135,43 @@ def read_tensors(
     """
     with open_regular(path) as file:
         header = header_of(file)
-        _compare(header.tensors, expected)
-        return {name: _elements(file, header, name) for name in expected}
+        _compare({name: t for name, t in header.tensors.items() if name not in others}, expected)
+        return {name: _finite(name, _elements(file, header, name, "<f4")) for name in expected}
+
+
+def read_constant(path: str | os.PathLike[str], name: str) -> npt.NDArray[Any]:
+    """Return one tensor of a safetensors file: booleans or float32, of which some may be infinite or NaN.
+
+    Parameters
+    ----------
+    path : str or path
+        The file.
+    name : str
+        The name of the tensor.
+
+    Returns
+    -------
+    ndarray, bool or float32
+        The tensor.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be opened, or is not a regular file.
+    ValueError
+        If it is no safetensors file, is damaged, or holds no such tensor.
+    """
+    with open_regular(path) as file:
+        header = header_of(file)
+        if name not in header.tensors:
+            raise ValueError(f"{name!r} is missing")
+        dtype = header.tensors[name].dtype
+        if dtype not in ("BOOL", "F32"):
+            raise ValueError(f"{name!r} has dtype {dtype}; BOOL or F32 is required")
+        if dtype == "F32":
+            return _elements(file, header, name, "<f4").astype(np.float32, copy=False)
+        # Any byte may stand there, and NumPy's booleans must be 0 or 1.
+        return _elements(file, header, name, "u1") != 0
 
 
 def header_of(file: BufferedReader) -> Header:
@@ -221,12 +258,16 @@ def _compare(tensors: Mapping[str, Tensor], expected: Mapping[str, tuple[int, ..
             raise ValueError(f"{name!r} has dtype {tensor.dtype}; F32 is required")
 
 
-def _elements(file: BufferedReader, header: Header, name: str) -> npt.NDArray[np.float32]:
+def _elements(file: BufferedReader, header: Header, name: str, dtype: str) -> npt.NDArray[Any]:
     tensor = header.tensors[name]
-    elements = np.empty(tensor.shape, "<f4")
+    elements = np.empty(tensor.shape, dtype)
     file.seek(header.size + tensor.start)
     if file.readinto(elements.reshape(-1).view(np.uint8).data) != tensor.nbytes:
         raise ValueError(f"{name!r} breaks off")
+    return elements
+
+
+def _finite(name: str, elements: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
     if not np.isfinite(elements).all():
         raise ValueError(f"{name!r} holds a number that is not finite")
     return elements.astype(np.float32, copy=False)
