@@ -55,9 +55,9 @@ def inputs_of(model, batch, rng):
     return rng.standard_normal(shape).astype(np.float32)
 
 
-def losses(model, x, y, tangents, weights=1.0):
+def losses(model, x, y, tangents, weights=1.0, stream=None):
     """Return the mean of all positions' cross entropies in float64, and its derivative for each tangent."""
-    z, dz = evaluated(model, x, tangents)
+    z, dz = evaluated(model, x, tangents, stream=stream)
     z = z.reshape(*y.shape, model.outputs)
     dz = dz.reshape(-1, *z.shape)
     log = z - z.max(-1, keepdims=True)
@@ -67,7 +67,7 @@ def losses(model, x, y, tangents, weights=1.0):
     return -(weights * log[right].reshape(y.shape)).mean(), (weights * rows).mean((1, 2))
 
 
-def check(model, batch, direction, seed, masked=False):
+def check(model, batch, direction, seed, masked=False, training=False):
     rng = np.random.default_rng(seed)
     moved(model, rng)
     x = inputs_of(model, batch, rng)
@@ -85,13 +85,15 @@ def check(model, batch, direction, seed, masked=False):
         lengths = np.append(model.positions, rng.integers(1, model.positions + 1, batch - 1))
         weights = (np.arange(model.positions) < lengths[:, None]).astype(np.float64)
         loss = loss.with_example_weights()
-    value, d = fg.jvp(model, loss, x, loss.pack(y, weights) if masked else y, drawn)
+    value, d = fg.jvp(model, loss, x, loss.pack(y, weights) if masked else y, drawn, training=training)
     # Beside v, Gaussian probes: E[(∇f · u)²] = ‖∇f‖².
     tangents = {
         name: np.concatenate([v[name][None], rng.standard_normal((PROBES, *shape))])
         for name, shape in shapes.items()
     }
-    expected, derivatives = losses(model, x, y, tangents, weights)
+    # What dropout drops is drawn with a direction's seed and step; beside explicit tangents, both are 0.
+    stream = (0, 0) if direction == "explicit" else (seed, 3)
+    expected, derivatives = losses(model, x, y, tangents, weights, stream if training else None)
     norm = np.sqrt(np.mean(derivatives[1:] ** 2)) * np.sqrt(sum(float((a**2).sum()) for a in v.values()))
     tolerances.GRAPH_LOSS.check(value, expected)
     error, bound = abs(d - derivatives[0]), tolerances.DERIVATIVE * norm + tolerances.NOISE_ALONE["graph"]

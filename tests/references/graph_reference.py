@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from tests.kernels.test_activations import REFERENCES
+from tests.references import attention_reference as attention
 from tests.references import recurrent_reference as recurrent
 
 Dual = tuple[Any, Any]
@@ -132,17 +133,25 @@ def nearest_kink(model: Any, x: Any) -> float:
     return min(margins, default=np.inf)
 
 
-def evaluated(model: Any, x: Any, tangents: Any, margins: Margins | None = None, dx: Any = None) -> Dual:
+def evaluated(
+    model: Any,
+    x: Any,
+    tangents: Any,
+    margins: Margins | None = None,
+    dx: Any = None,
+    stream: tuple[int, int] | None = None,
+) -> Dual:
     """Return the dual output (B, N) and (T, B, N); tangents are (T, ...) arrays by parameter name.
 
-    `margins` is told how near values come to kinks; `dx` (T, ...) are tangents of x, by default zeros.
+    `margins` is told how near values come to kinks; `dx` (T, ...) are tangents of x, by default zeros. `stream`: seed
+    and step of the dropout of attention, which drops nothing without them.
     """
     margins = [] if margins is None else margins
     theta = {name: array.astype(np.float64) for name, array in model.parameters().items()}
     count = len(next(iter(tangents.values())))
     moving = np.zeros((count, *x.shape)) if dx is None else dx.astype(np.float64)
     found = {"input": (x.astype(np.float64), moving)}
-    for node in model.nodes:
+    for index, node in enumerate(model.nodes):
         layer, kind = node.layer, type(node.layer).__name__
         inputs = [found[name] for name in node.inputs]
         z, dz = inputs[0]
@@ -175,7 +184,10 @@ def evaluated(model: Any, x: Any, tangents: Any, margins: Margins | None = None,
         elif kind == "GroupNorm":
             y = normalized((z, dz), layer.groups, layer.epsilon, p, v)
         elif kind in recurrent.KINDS:
-            y = recurrent.dual(layer, p, v, z, dz)
+            factors = 1.0
+            if stream and getattr(layer, "dropout", 0):
+                factors = attention.factors(layer, index, *z.shape[:2], *stream)
+            y = recurrent.dual(layer, p, v, z, dz, factors)
         elif kind == "Activation":
             y = activated(layer.activation, (z, dz), margins)
         elif kind == "Add":

@@ -1,4 +1,4 @@
-"""Recurrent layers, embeddings and RMS normalisation in float64 NumPy; only the layers' descriptions are the library's.
+"""Layers of sequences and RMS normalisation in float64 NumPy; only the layers' descriptions are the library's.
 
 All functions are analytic, so that a derivative is the imaginary part of the function of x + 1e-20 i dx: there is no
 difference of two numbers, and so no cancellation. Complex numbers of a layer are pairs of real ones.
@@ -7,6 +7,8 @@ difference of two numbers, and so no cancellation. Complex numbers of a layer ar
 from typing import Any
 
 import numpy as np
+
+from tests.references import attention_reference as attention
 
 STEP = 1e-20
 
@@ -93,7 +95,7 @@ SCANS = {
 }
 """A layer's function and the number of vectors of its state, by the name of its class."""
 
-KINDS = (*SCANS, "Embedding", "RMSNorm")
+KINDS = (*SCANS, *attention.KINDS, "Embedding", "RMSNorm")
 
 
 def states_of(layer: Any) -> int:
@@ -109,9 +111,11 @@ def scanned(layer: Any, p: Any, x: Any, state: Any = None) -> tuple[Any, Any]:
     return np.stack(rows, axis=1), last
 
 
-def applied(layer: Any, p: Any, x: Any) -> Any:
-    """Return the output of a recurrent layer from zeros on, of an embedding, or of RMS normalisation."""
+def applied(layer: Any, p: Any, x: Any, factors: Any = 1.0) -> Any:
+    """Return the output of a recurrent layer from zeros on, of an embedding, of attention, or of RMS normalisation."""
     kind = type(layer).__name__
+    if kind in attention.KINDS:
+        return attention.applied(layer, p, x, factors)
     if kind == "Embedding":
         return p["weight"][x.real.astype(int)]
     if kind == "RMSNorm":
@@ -119,10 +123,10 @@ def applied(layer: Any, p: Any, x: Any) -> Any:
     return scanned(layer, p, x)[0]
 
 
-def dual(layer: Any, p: Any, v: Any, x: Any, dx: Any) -> tuple[Any, Any]:
+def dual(layer: Any, p: Any, v: Any, x: Any, dx: Any, factors: Any = 1.0) -> tuple[Any, Any]:
     """Return y and its tangents (T, ...), from parameters p and x, and their tangents v and dx (T, ...)."""
     moved = [
-        applied(layer, {name: p[name] + STEP * 1j * v[name][t] for name in p}, x + STEP * 1j * dx[t])
+        applied(layer, {name: p[name] + STEP * 1j * v[name][t] for name in p}, x + STEP * 1j * dx[t], factors)
         for t in range(len(dx))
     ]
-    return applied(layer, p, x), np.stack([y.imag / STEP for y in moved])
+    return applied(layer, p, x, factors), np.stack([y.imag / STEP for y in moved])
