@@ -55,6 +55,7 @@ OPERATIONS = (
     "rms_norm",
     "rotary",
     "noise_response",
+    "normalization_slope",
     "error_signal",
     "softmax_cross_entropy",
     "traces",

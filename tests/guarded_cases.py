@@ -18,6 +18,7 @@ from fgnumba.kernels.emit import vector
 from fgnumba.kernels.rules.activations.rules import RULES
 from tests import functions_of_examples
 from tests.graph_cases import CONVOLUTIONS, WIRINGS
+from tests.guarded_rows import CASES as OF_ROWS
 from tests.recipes import GENERAL
 
 TALLEST = vector.instruction_set().max_rows
@@ -148,7 +149,7 @@ def wired(name):
     return fg.Graph(nodes, shape, seed=3)
 
 
-CASES: dict[str, Callable[..., list[Any]]] = {}
+CASES: dict[str, Callable[..., list[Any]]] = {**OF_ROWS}
 network: Callable[[], fg.Graph]
 
 for batch, inputs, units, outputs in (

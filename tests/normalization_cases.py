@@ -8,6 +8,8 @@ from tests import tolerances
 from tests.references.graph_reference import normalized
 
 MOST = float(np.finfo(np.float32).max)
+LEAST = 64 * float(np.finfo(np.float32).tiny)
+"""Numbers below float32's least normal one count as zero, also those that are then multiplied by 2 x̂, up to 2 √1023."""
 
 SHAPES = [
     # Batch, image, groups; None: over the channels of each pixel. 1, primes, one more and fewer than a vector or a run.
@@ -79,13 +81,14 @@ def check(
     epsilon: float = 1e-5,
     seed: int = 0,
     centred: bool = True,
+    affine: bool = True,
 ) -> None:
     """Compare ``run(x, p, v, groups, epsilon)`` with float64: (1 + T, B, H, W, C) of duals like that, float32.
 
     `x` is (B, H, W, C), `dx` (T, B, H, W, C). An error is held against the largest of what is added up in the unit that
     it is in: of a tangent, r (dx - mean dx) is part of that, and may be cancelled by x̂ mean(x̂ dx). Where that is beyond
     float32, the result may be infinite or NaN; it must be where the result itself is. Where they are not `centred`,
-    numbers are divided by their root mean square, and have no shift.
+    numbers are divided by their root mean square, and have no shift; where not `affine`, no scale either.
     """
     rng = np.random.default_rng(seed)
     channels, count = shape[-1], len(dx)
@@ -96,6 +99,9 @@ def check(
     v: dict[str, Any] = {name: rng.standard_normal((count, channels)).astype(np.float32) for name in p}
     if not centred:
         p["shift"], v["shift"] = np.zeros_like(p["shift"]), np.zeros_like(v["shift"])
+    if not affine:
+        p = {"scale": np.ones_like(p["scale"]), "shift": np.zeros_like(p["shift"])}
+        v = {name: np.zeros_like(one) for name, one in v.items()}
     with np.errstate(over="ignore"):
         dual = np.concatenate([x[None], dx]).astype(np.float32)
     found = run(dual, p, v, groups, epsilon)
@@ -111,8 +117,8 @@ def check(
         np.isfinite(found) & (np.abs(expected) > MOST * (1 + tolerances.NORMALISED_EXACTLY.absolute))
     ).any()
     found, expected = np.where(beyond, 0.0, found), np.where(beyond, 0.0, expected)
-    # Where all that is added up is 0, so is the result.
-    scales = np.where(scales == 0, 1.0, scales)
+    # Where all that is added up is 0, so is the result; and what is subnormal counts as zero.
+    scales = np.where(scales == 0, 1.0, np.maximum(scales, LEAST / tolerances.NORMALISED_EXACTLY.absolute))
     tolerances.NORMALISED_EXACTLY.check((found - expected) / scales, np.zeros_like(expected))
 
 

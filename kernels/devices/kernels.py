@@ -53,6 +53,7 @@ class Kernels:
     min_gru: "type[signatures.MinGru]"
     noise: "type[signatures.Noise]"
     noise_response: "type[signatures.NoiseResponse]"
+    normalization_slope: "type[signatures.NormalizationSlope]"
     optimizer: "type[signatures.Optimizer]"
     positional_embedding: "type[signatures.PositionalEmbedding]"
     projection: "type[signatures.Projection]"

@@ -32,6 +32,7 @@ from fgnumba.kernels.ops.mean_squared_error import cpu as mean_squared_error
 from fgnumba.kernels.ops.min_gru import cpu as min_gru
 from fgnumba.kernels.ops.noise import cpu as noise
 from fgnumba.kernels.ops.noise_response import cpu as noise_response
+from fgnumba.kernels.ops.normalization_slope import cpu as normalization_slope
 from fgnumba.kernels.ops.optimizer import cpu as optimizer
 from fgnumba.kernels.ops.positional_embedding import cpu as positional_embedding
 from fgnumba.kernels.ops.projection import cpu as projection
@@ -166,6 +167,10 @@ class Noise:
 class NoiseResponse:
     bind_copy = staticmethod(noise_response.bind_copy)
     bind_weigh = staticmethod(noise_response.bind_weigh)
+
+
+class NormalizationSlope:
+    bind = staticmethod(normalization_slope.bind)
 
 
 class Optimizer:

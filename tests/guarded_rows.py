@@ -1,0 +1,56 @@
+"""CPU operations on rows that no layer binds, at ragged shapes between inaccessible pages; see ``guarded_cases``."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from fgnumba.kernels.devices.device import CPU
+from fgnumba.kernels.layout.images import Images
+from fgnumba.kernels.layout.packing import pack
+from fgnumba.kernels.machine.memory import aligned, leading
+from fgnumba.kernels.ops.normalization_slope import KINDS
+
+
+def rows(values: Any, place: Any) -> Images:
+    """Return rows (R, C) at a distance; the last one ends where its memory ends."""
+    count, channels = values.shape
+    ld = leading(channels)
+    memory = place(np.zeros((count - 1) * ld + channels, np.float32))
+    for row in range(count):
+        memory[row * ld : row * ld + channels] = values[row]
+    return Images(memory, 0, (1, 1, channels), 0, ld, channels, channels, 0, False)
+
+
+def written(count: int, channels: int) -> Images:
+    """Return rows to write, in memory of the library's."""
+    return rows(np.zeros((count, channels), np.float32), lambda array: aligned(array.shape))
+
+
+def slopes(kind: str, count: int, channels: int, place: Any) -> list[Any]:
+    """Return slopes of a normalisation with and without a base, and the normalised rows."""
+    x, signal = np.random.default_rng(channels).standard_normal((2, count, channels)).astype(np.float32)
+    out, normalized = written(count, channels), written(count, channels)
+    common: dict[str, Any] = {
+        "batch": count,
+        "kind": kind,
+        "x": rows(x, place),
+        "signal": rows(signal, place),
+        "epsilon": 1e-5,
+    }
+    bind = CPU.kernels.normalization_slope.bind
+    found = []
+    for more in (
+        {"out": out, "base": rows(signal, place), "scale": pack(np.ones(channels))},
+        {"out": out, "base": out, "normalized": normalized},
+    ):
+        CPU.program([bind(CPU.isa, 2, **common, **more)]).run()
+        found += [out.memory.copy(), normalized.memory.copy()]
+    return found
+
+
+CASES: dict[str, Callable[..., list[Any]]] = {}
+for kind in KINDS:
+    for count, channels in ((1, 1), (7, 33), (3, 31), (40, 129)):
+        CASES[f"slope of {kind}, {count} x {channels}"] = partial(slopes, kind, count, channels)
