@@ -24,6 +24,28 @@ MOST_SIZE = 256
 
 
 @dataclass(frozen=True)
+class KeptAttention:
+    """What a forward pass keeps for the slope of attention.
+
+    Parameters
+    ----------
+    site : Site
+        The site of the layer.
+    projected : Images
+        Queries, keys and values side by side, turned if they are turned, sequences (L, (H + 2 G) d) by position.
+    mean : Images
+        The mean values of all heads, sequences (L, H d) by position.
+    log_sum_exp : device array, (B, H, L) float32
+        The logarithm of the sum of the exponentials of the scores.
+    """
+
+    site: Site
+    projected: Images
+    mean: Images
+    log_sum_exp: Any
+
+
+@dataclass(frozen=True)
 class SelfAttention(Layer):
     """Attention: each position takes a weighted mean of values at other positions, (L, C) to (L, C).
 
@@ -190,54 +212,114 @@ class SelfAttention(Layer):
 
     def bind(self, site: Site) -> list[Operation]:
         """Return the operations at `site`: a product makes queries, keys and values; attention; another product."""
-        kernels, count, rows = (
-            site.device.kernels,
-            site.perturbation.count,
-            site.batch * site.inputs[0].shape[0],
-        )
+        return self._bound(site, None)[0]
+
+    def bind_kept(self, site: Site) -> tuple[list[Operation], "KeptAttention"]:
+        """Return the operations at `site`, which has no directions, and what they keep for :meth:`bind_told`."""
+        assert site.perturbation.count == 0
+        length = site.inputs[0].shape[0]
+        return self._bound(site, site.device.zeros((site.batch, self.heads, length)))
+
+    def bind_told(self, kept: "KeptAttention", delta: Images, out: Images) -> list[Operation]:
+        """Return the operations that tell queries, keys and values what the error of attention's mean values means.
+
+        This is the slope of one operation in closed form, as xᵀ δ is that of a dense layer.
+
+        Parameters
+        ----------
+        kept : KeptAttention
+            What a forward pass kept.
+        delta : Images
+            The error of the mean values, sequences (L, H d) by position.
+        out : Images
+            Written: the errors of queries, keys and values, side by side, sequences (L, (H + 2 G) d) by position.
+        """
+        site = kept.site
         channels = site.inputs[0].shape[2]
-        size = self.head_size(channels)
-        widths = (self.heads * size, self.groups * size)
-        projected = self._sequences(site, widths[0] + 2 * widths[1])
-        mean = self._sequences(site, widths[0])
-        q, k, v = (
-            projected.channels_from(first, width)
-            for first, width in zip((0, widths[0], sum(widths)), (*widths, widths[1]), strict=True)
+        (q, k, v), (dq, dk, dv) = self._heads(kept.projected, channels), self._heads(out, channels)
+        operations = site.device.kernels.attention.bind_gradients(
+            site.isa,
+            site.threads,
+            batch=site.batch,
+            q=q,
+            k=k,
+            v=v,
+            y=Heads.of(kept.mean, self.heads),
+            signal=Heads.of(delta, self.heads),
+            log_sum_exp=kept.log_sum_exp,
+            dq=dq,
+            dk=dk,
+            dv=dv,
+            **self._scores(site),
         )
-        operations = [self._product(site, rows, site.inputs[0], projected, "weight", "bias")]
-        if self.rotary is not None:
-            turned = projected.channels_from(0, sum(widths))
-            operations.append(
-                kernels.rotary.bind(
-                    site.isa,
-                    site.threads,
-                    batch=site.batch,
-                    count=count,
-                    x=turned,
-                    y=turned,
-                    heads=self.heads + self.groups,
-                    base=self.rotary.base,
-                )
-            )
-        operations.append(
-            kernels.attention.bind(
+        return [*operations, *self._turned(site, out, inverse=True)]
+
+    def _bound(self, site: Site, log_sum_exp: Any) -> tuple[list[Operation], "KeptAttention"]:
+        rows = site.batch * site.inputs[0].shape[0]
+        size = self.head_size(site.inputs[0].shape[2])
+        projected = self._sequences(site, (self.heads + 2 * self.groups) * size)
+        mean = self._sequences(site, self.heads * size)
+        q, k, v = self._heads(projected, site.inputs[0].shape[2])
+        attention: Operation = site.device.kernels.attention.bind(
+            site.isa,
+            site.threads,
+            batch=site.batch,
+            count=site.perturbation.count,
+            q=q,
+            k=k,
+            v=v,
+            y=Heads.of(mean, self.heads),
+            log_sum_exp=log_sum_exp,
+            **self._scores(site),
+        )
+        operations = [
+            self._product(site, rows, site.inputs[0], projected, "weight", "bias"),
+            *self._turned(site, projected),
+            attention,
+            self._product(site, rows, mean, site.output, "output", "output_bias"),
+        ]
+        return operations, KeptAttention(site, projected, mean, log_sum_exp)
+
+    def _heads(self, images: Images, channels: int) -> tuple[Heads, Heads, Heads]:
+        """Return the heads of queries, keys and values, which lie side by side."""
+        size = self.head_size(channels)
+        queries, keys = self.heads * size, self.groups * size
+        q, k, v = (
+            images.channels_from(first, width)
+            for first, width in ((0, queries), (queries, keys), (queries + keys, keys))
+        )
+        return Heads.of(q, self.heads), Heads.of(k, self.groups), Heads.of(v, self.groups)
+
+    def _scores(self, site: Site) -> dict[str, Any]:
+        """Return the arguments of the kernels that say how scores are made."""
+        return {
+            "scale": self.factor(site.inputs[0].shape[2]),
+            "causal": self.causal,
+            "mask": self.mask_on(site),
+            "dropout": self.dropout,
+            "stream": site.perturbation.stream,
+            "layer": site.index,
+        }
+
+    def _turned(self, site: Site, images: Images, inverse: bool = False) -> list[Operation]:
+        """Return the operation that turns queries and keys by their positions, in place, if they are turned at all."""
+        if self.rotary is None:
+            return []
+        size = self.head_size(site.inputs[0].shape[2])
+        turned = images.channels_from(0, (self.heads + self.groups) * size)
+        return [
+            site.device.kernels.rotary.bind(
                 site.isa,
                 site.threads,
                 batch=site.batch,
-                count=count,
-                q=Heads.of(q, self.heads),
-                k=Heads.of(k, self.groups),
-                v=Heads.of(v, self.groups),
-                y=Heads.of(mean, self.heads),
-                scale=self.factor(channels),
-                causal=self.causal,
-                mask=self.mask_on(site),
-                dropout=self.dropout,
-                stream=site.perturbation.stream,
-                layer=site.index,
+                count=site.perturbation.count,
+                x=turned,
+                y=turned,
+                heads=self.heads + self.groups,
+                base=self.rotary.base,
+                inverse=inverse,
             )
-        )
-        return [*operations, self._product(site, rows, mean, site.output, "output", "output_bias")]
+        ]
 
     def factor(self, channels: int) -> float:
         """Return the factor of the scores, if an input has `channels` elements."""
