@@ -68,6 +68,18 @@ def recurrent():
     return fg.Sequential(layers, (6, 3))
 
 
+def transformer():
+    """Return two blocks of a transformer, one after the other and side by side."""
+    layers = [
+        *(fg.Dense(36), fg.PositionalEmbedding(7), fg.TransformerBlock(4, dropout=0.2)),
+        fg.TransformerBlock(
+            6, 50, normalization="rms_norm", parallel=True, key_heads=2, rotary=fg.RotaryEmbedding()
+        ),
+        *(fg.RotaryEmbedding(), fg.Flatten(), fg.Dense(5)),
+    ]
+    return fg.Sequential(layers, (7, 3))
+
+
 SMALL = {"perceptron": perceptron, "residual": residual}
 LARGE = {
     "mlp": lambda: fg.Sequential([fg.Dense(512, "relu"), fg.Dense(512, "relu"), fg.Dense(10)], 784),
@@ -83,7 +95,7 @@ LARGE = {
         (28, 28, 1),
     ),
 }
-NETWORKS = {**SMALL, **LARGE, "recurrent": recurrent}
+NETWORKS = {**SMALL, **LARGE, "recurrent": recurrent, "transformer": transformer}
 
 
 def cases():
@@ -96,9 +108,9 @@ def cases():
     found += [("weight-perturbation", optimizer, "residual") for optimizer in OPTIMIZERS]
     found += [("activity", optimizer, "perceptron") for optimizer in OPTIMIZERS]
     directions = ("rademacher", "gaussian")
-    networks = (*SMALL, "recurrent")
+    networks = (*SMALL, "recurrent", "transformer")
     found += [("weight-perturbation", "sgd", network, kind) for network in networks for kind in directions]
-    found += [("weight-perturbation", "adam", "recurrent")]
+    found += [("weight-perturbation", "adam", network) for network in ("recurrent", "transformer")]
     return {" ".join(case): case for case in found}
 
 

@@ -196,6 +196,14 @@ SEQUENCES: tuple[tuple[str, Any, Any], ...] = (
     ("RMS normalisation", fg.RMSNorm(), (5, 33)),
     ("GRU of symbols", fg.GRU(5, symbols=7), (3,)),
     ("embedding", fg.Embedding(37, 33), (5,)),
+    ("positional embedding", fg.PositionalEmbedding(7), (5, 33)),
+    ("rotary embedding", fg.RotaryEmbedding(heads=3), (5, 42)),
+    ("attention", fg.SelfAttention(1), (1, 1)),
+    ("causal attention", fg.SelfAttention(3, causal=True, bias=True), (17, 33)),
+    ("grouped attention", fg.SelfAttention(6, 2, 10, rotary=fg.RotaryEmbedding(), scale=0.5), (7, 5)),
+    ("masked attention", fg.SelfAttention(2, mask=np.tri(5) > 0), (5, 14)),
+    ("attention with an added mask", fg.SelfAttention(2, mask=np.full((2, 3, 3), -0.5)), (3, 6)),
+    ("transformer block", fg.TransformerBlock(3, hidden=31), (5, 33)),
 )
 for name, one, of in SEQUENCES:
     CASES[f"sequences, {name}"] = partial(derivatives, partial(image, [one], of), 4)

@@ -90,6 +90,22 @@ SEQUENCE: Kinds = {
     fg.LinearRecurrentUnit: {"units": 7, "complex": True, "symbols": 5, "radius": (0.5, 0.75), "phase": 0.5},
     fg.MinGRU: {"units": 7, "symbols": 5},
 }
+OF_POSITIONS: Kinds = {
+    fg.PositionalEmbedding: {"length": 5},
+    fg.RotaryEmbedding: {"base": 100.0, "heads": 2},
+    fg.SelfAttention: {
+        **{"heads": 4, "key_heads": 2, "size": 6, "causal": True, "bias": True},
+        **{"dropout": 0.5, "scale": 0.25},
+    },
+    fg.TransformerBlock: {
+        "heads": 4,
+        "hidden": 7,
+        "parallel": True,
+        "causal": True,
+        "key_heads": 2,
+        "dropout": 0.5,
+    },
+}
 ESTIMATOR: Kinds = {
     fg.ActivityPerturbation: {"draws": 2, "layerwise": True},
     fg.RealTimeRecurrentLearning: {"traces": False},
@@ -120,7 +136,7 @@ DIRECTION: Kinds = {
     )
 }
 VALUES: Kinds = {
-    **{**LAYER, **SEQUENCE, **ESTIMATOR, **OPTIMIZER, **SCHEDULE, **DIRECTION},
+    **{**LAYER, **SEQUENCE, **OF_POSITIONS, **ESTIMATOR, **OPTIMIZER, **SCHEDULE, **DIRECTION},
     fg.Feedback: {"rate": 0.5, "control": 0.0, "cells": 3, "every": 2},
     fg.LocalLosses: {"cells": 3, "groups": 2},
     fg.datasets.Dataset: {"classes": 5},

@@ -60,6 +60,17 @@ def test_a_layer_of_symbols_and_narrow_numbers_computes_the_same_bits(kind):
     assert_bits(found(numpys(cases.SEQUENCE[kind])), found(cases.SEQUENCE[kind]))
 
 
+@pytest.mark.parametrize("kind", cases.OF_POSITIONS)
+def test_a_layer_of_positions_and_narrow_numbers_computes_the_same_bits(kind):
+    x, y = np.random.default_rng(0).standard_normal((3, 5, 8)), np.ones((3, 5), int)
+
+    def found(values):
+        model = fg.Sequential([fg.Dense(8), kind(**values), fg.Dense(4)], (5, 8), seed=1)
+        return [model(x), *fg.jvp(model, cases.LOSS, x, y, fg.directions.Gaussian(2), training=True)]
+
+    assert_bits(found(numpys(cases.OF_POSITIONS[kind])), found(cases.OF_POSITIONS[kind]))
+
+
 @pytest.mark.parametrize(
     "layer",
     [
@@ -68,6 +79,8 @@ def test_a_layer_of_symbols_and_narrow_numbers_computes_the_same_bits(kind):
         *(fg.LayerNorm(), fg.RMSNorm(), fg.Dropout(), fg.Activation("relu")),
         *(fg.ElementwiseLSTM(200), fg.MinGRU(200), fg.LinearRecurrentUnit(200), fg.LSTM(200), fg.GRU(200)),
         *(fg.Embedding(200, 200), fg.LSTM(200, symbols=200)),
+        *(fg.PositionalEmbedding(255), fg.RotaryEmbedding(heads=50), fg.SelfAttention(50, bias=True)),
+        *(fg.SelfAttention(200, size=200, causal=True), fg.SelfAttention(200, 100, 150)),
     ],
     ids=lambda layer: layer.kind,
 )
@@ -75,7 +88,7 @@ def test_a_layers_shapes_do_not_wrap(layer):
     shape: tuple[int, ...] = (28, 250, 3)
     if layer.kind == "Dense" or layer.symbols_read():
         shape = (200,)
-    elif layer.state_width([(250, 200)]):
+    elif layer.counts_positions or layer.kind == "SelfAttention" or layer.state_width([(250, 200)]):
         shape = (250, 200)
     inputs = [shape, shape] if layer.inputs[0] > 1 else [shape]
 

@@ -42,6 +42,12 @@ OTHERS = [
     fg.LinearRecurrentUnit(4, complex=False),
     fg.LSTM(5, 65),
     fg.GRU(6),
+    fg.PositionalEmbedding(64),
+    fg.RotaryEmbedding(500.0, 3),
+    fg.SelfAttention(6, 2, 10, True, True, fg.RotaryEmbedding(100.0), None, 0.25, 0.5),
+    fg.SelfAttention(2, mask=np.tri(3) > 0),
+    fg.SelfAttention(2, mask=np.where(np.tri(3) > 0, 0.5, -np.inf) * np.ones((2, 1, 1))),
+    fg.TransformerBlock(4, 13, "tanh", "rms_norm", True, False, 2, fg.RotaryEmbedding(), 0.5),
     fg.layers.Elementwise(own_functions.swish),
     fg.layers.Function(functions_of_examples.swish, {"beta": (2,)}),
 ]

@@ -13,6 +13,7 @@ from fgnumba.errors import ConfigError, FgError, ShapeError, did_you_mean, shown
 from fgnumba.kernels.machine import memory
 from fgnumba.kernels.machine.memory import aligned, physical_memory, readable
 from fgnumba.kernels.rules.philox import MAX_PARAMETERS
+from fgnumba.layers import Composite
 from fgnumba.layers.tables import LAYERS
 from fgnumba.model import sizes
 from fgnumba.objects.code import EVERYTHING, trusting
@@ -217,7 +218,10 @@ def test_a_long_word_is_near_to_none():
     assert did_you_mean("nam", ["name"]) == " (did you mean 'name'?)"
 
 
-KEYS = "name inputs units filters kernel_size stride padding dilation groups epsilon rate pool_size activation bias"
+KEYS = (
+    "name inputs units filters kernel_size stride padding dilation groups epsilon rate pool_size activation bias heads "
+    "mask rotary length"
+)
 keys = st.sampled_from([*KEYS.split(), "other"])
 numbers = st.integers() | st.floats() | st.sampled_from([0, 1, 2, 2**31, 2**63, 10**30])
 values = st.recursive(
@@ -266,6 +270,8 @@ def test_parameters_have_the_shapes_that_were_said(kind):
     }
     recurrent = ("elementwise_lstm", "min_gru", "linear_recurrent_unit", "lstm", "gru")
     settings_ |= {name: {"units": 5} for name in recurrent} | {"embedding": {"symbols": 3, "width": 5}}
+    settings_ |= {"positional_embedding": {"length": 7}, "self_attention": {"heads": 2, "bias": True}}
+    settings_["transformer_block"] = {"heads": 2}
     settings_["elementwise"] = {"function": "tests.own_functions:swish"}
     settings_["function"] = {"function": "tests.functions_of_examples:swish", "parameters": {"beta": [1]}}
     table = {"type": kind, **settings_.get(kind, {})} | (
@@ -275,7 +281,11 @@ def test_parameters_have_the_shapes_that_were_said(kind):
 
     with trusting([EVERYTHING]):
         (layer,) = layers_from([table], 3, "here")
-    shape = (6, 8) if kind in recurrent else (8,) if kind in ("dense", "embedding") else IMAGE
-    for one in (layer, *([fg.Dense(3, bias=False)] if kind == "dense" else [])):
+    of_positions = ("positional_embedding", "rotary_embedding", "self_attention", "transformer_block")
+    shape = (
+        (6, 8) if kind in (*recurrent, *of_positions) else (8,) if kind in ("dense", "embedding") else IMAGE
+    )
+    some = [part.layer for part in layer.parts(shape)] if isinstance(layer, Composite) else [layer]
+    for one in (*some, *([fg.Dense(3, bias=False)] if kind == "dense" else [])):
         drawn = one.initial_parameters([shape], np.random.default_rng(0))
         assert {name: array.shape for name, array in drawn.items()} == one.parameter_shapes([shape])

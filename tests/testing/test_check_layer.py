@@ -91,6 +91,14 @@ CASES = {
     "linear-recurrent-unit-real": (*of(fg.LinearRecurrentUnit(5, complex=False), sequence), (7, 2)),
     "lstm": (*of(fg.LSTM(33), sequence), (3, 4)),
     "gru": (*of(fg.GRU(17), sequence), (4, 3)),
+    "positional-embedding": (*of(fg.PositionalEmbedding(9), sequence), (7, 33)),
+    "rotary-embedding": (*of(fg.RotaryEmbedding(50.0, 3), sequence), (5, 18)),
+    "self-attention": (*of(fg.SelfAttention(4, causal=True, bias=True), sequence), (7, 12)),
+    "self-attention-grouped": (
+        *of(fg.SelfAttention(6, 2, 10, rotary=fg.RotaryEmbedding(100.0), scale=0.5), sequence),
+        (5, 7),
+    ),
+    "self-attention-masked": (*of(fg.SelfAttention(2, mask=np.tri(5, k=-1) > 0), sequence), (5, 6)),
     "flatten": (fg.Flatten(), lambda x: x.reshape(len(x), -1), (5, 4, 3)),
     "dropout": (fg.Dropout(0.4), lambda x: x, (5, 4, 3)),
 }
@@ -103,9 +111,8 @@ def test_every_layer_passes(name):
 
 
 def test_every_kind_of_layer_is_among_the_cases():
-    kinds = {
-        getattr(layers, name) for name in layers.__all__ if name not in ("Perturbation", "Shape", "Site")
-    }
+    public = [getattr(layers, name) for name in layers.__all__]
+    kinds = {kind for kind in public if isinstance(kind, type) and issubclass(kind, layers.Layer)}
     assert {type(layer) for layer, _, _ in CASES.values()} == kinds - {layers.Layer}
 
 
@@ -125,6 +132,7 @@ def test_a_layer_passes_on_every_instruction_set(name, monkeypatch):
 
 def test_dropout_passes_while_it_drops():
     check_layer(fg.Dropout(0.4), (5, 4, 3), training=True)
+    check_layer(fg.SelfAttention(4, 2, causal=True, dropout=0.3), (7, 12), training=True)
 
 
 def test_a_layer_of_ones_own_passes():
