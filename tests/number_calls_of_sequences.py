@@ -9,6 +9,7 @@ import numpy as np
 import fgnumba as fg
 from fgnumba.bench import reverse
 from tests.number_cases import LOSS, Call
+from tests.texts import in_windows
 
 SEQUENCES = np.arange(14).reshape(2, 7).astype(np.float32) % 5
 
@@ -62,6 +63,9 @@ SEQUENCE_CALLS: dict[str, Call] = {
     "datasets.texts.dataset.TextDataset.first": Call(
         lambda **given: few_symbols().first(**given), {"count": 2}
     ),
+    "datasets.texts.dataset.TextDataset.windows": Call(
+        lambda **given: next(few_symbols().windows(**given)), {"batch_size": 2, "seed": 3, "first": 5}
+    ),
     "datasets.texts.dataset.TextDataset.until": Call(
         lambda **given: [few_symbols().until(**given).digest], {"windows": 2}
     ),
@@ -73,6 +77,9 @@ SEQUENCE_CALLS: dict[str, Call] = {
     ),
     "model.sequence_model.SequenceModel.stream": Call(
         lambda **given: [positions().stream(**given)(np.ones((2, 3, 4)))], {"batch": 2}
+    ),
+    "training.evaluation.evaluate": Call(
+        lambda **given: fg.evaluate(in_windows(3, 4), few_symbols(), **given)[:3], {"stride": 3}
     ),
     "training.online.OnlineLearner": Call(learned, {"seed": 3}),
     "bench.reverse.training.value_and_grad": Call(

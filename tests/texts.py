@@ -1,6 +1,10 @@
 """Small texts that tests make: sentences of a few words, in an order that a seed decides."""
 
+from typing import ClassVar
+
 import numpy as np
+
+import fgnumba as fg
 
 WORDS = ("the", "cat", "sat", "on", "a", "mat", "and", "saw", "two", "rats", "who", "ran")
 
@@ -17,3 +21,15 @@ def write(path, text, encoding="utf-8"):
     """Write a text as bytes, without changing its line breaks, and return the path."""
     path.write_bytes(text if isinstance(text, bytes) else text.encode(encoding))
     return path
+
+
+class InWindows(fg.Dense):
+    """A dense layer that says of itself that it mixes positions, so that its model reads texts in windows."""
+
+    mixes_positions: ClassVar[bool] = True
+
+
+def in_windows(symbols, length, units=6):
+    """Return a small model that reads a text in windows: it predicts each symbol from the one before."""
+    layers = [fg.Embedding(symbols, units), InWindows(units, "tanh"), fg.Dense(symbols)]
+    return fg.Sequential(layers, (length,), device="cpu")

@@ -19,6 +19,7 @@ from fgnumba.runs.assembly import Assembled, assemble
 from fgnumba.runs.configuration import RunConfig
 from fgnumba.runs.jobs import Mapper
 from fgnumba.training.evaluation import evaluate
+from fgnumba.training.sources import batches_of
 from fgnumba.validation import real_number, whole_number
 
 REVERSE_MODE = "reverse-mode"
@@ -101,7 +102,7 @@ class Runner:
         self.ready = self._assemble(config.updated({"steps": self.total}))
         plan = self.ready.trainer.bind(self.batch)
         self._products = float(sum(operation.multiply_adds for operation in plan.operations))
-        self._batches = dataset.batches(self.batch, config.seed)
+        self._batches = batches_of(self.ready.model, dataset, self.batch, config.seed)
         keys = ("estimator", "optimizer", "learning_rate", "decay", "steps", "directions", "batch_size")
         settings = {key: getattr(self.ready.config, key) for key in keys}
         settings |= {"multiply_adds": self._products, "nbytes": plan.nbytes}
@@ -119,7 +120,8 @@ class Runner:
     def _cost(self, config: RunConfig) -> tuple[float, float]:
         """Return the seconds and multiply-adds of a step, measured with a trainer that is not used further."""
         trainer = self._assemble(config.updated({"steps": 1})).trainer
-        plan, batches = trainer.bind(self.batch), self.dataset.batches(self.batch, config.seed)
+        plan = trainer.bind(self.batch)
+        batches = batches_of(trainer.model, self.dataset, self.batch, config.seed)
         times = []
         for _ in range(20):
             x, y = next(batches)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, cast
 from fgnumba.errors import ConfigError, ShapeError
 from fgnumba.layers import Shape
 from fgnumba.model.described import Described
-from fgnumba.model.stream import Stream
+from fgnumba.model.stream import Stream, unstreamed
 from fgnumba.validation import whole_number
 
 if TYPE_CHECKING:
@@ -138,6 +138,14 @@ class SequenceModel(Described):
             # Training is above models, which must not import it; but this is where people look for it.
             self._learner = import_module("fgnumba.training.online").learner_of(self)
         return self._learner
+
+    @property
+    def reads_windows(self) -> bool:
+        """Whether a layer mixes the positions of a sequence, as attention does, or counts them from its beginning.
+
+        Such a model has no streams. It learns a text from windows of as many symbols as its input has positions.
+        """
+        return unstreamed(cast("Graph", self)) is not None
 
     @property
     def takes_sequences(self) -> bool:

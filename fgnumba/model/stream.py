@@ -19,6 +19,7 @@ from fgnumba.validation.arrays import as_array, as_tensor
 
 if TYPE_CHECKING:
     from fgnumba.model.graph import Graph
+    from fgnumba.model.nodes import WiredNode
 
 WINDOW = 512
 """The most positions that a pass takes, so that the memory does not grow with the length of what a call is given."""
@@ -42,6 +43,22 @@ def states_of(model: "Graph", batch: int) -> dict[int, tuple[str, tuple[int, int
         for index, width in widths.items()
         if width
     }
+
+
+def unstreamed(model: "Graph") -> "tuple[WiredNode, str] | None":
+    """Return the first node because of which a model has no streams, and what it does; None if it has streams.
+
+    Parameters
+    ----------
+    model : Graph
+        The model.
+    """
+    for index, node in enumerate(model.nodes):
+        counts = node.layer.counts_positions and "counts the positions of a sequence from its beginning"
+        mixes = node.layer.mixes_positions and "reads all positions of a sequence at once"
+        if (mixes or counts) and len(model.input_shapes(index)[0]) == 2:
+            return node, str(mixes or counts)
+    return None
 
 
 class Stream(Bound):
@@ -70,14 +87,13 @@ class Stream(Bound):
                 f"the model turns {model.input_shape} into {model.output_shape}; a stream requires one that turns "
                 "sequences (L, ...) into sequences (L, N)"
             )
-        for index, node in enumerate(model.nodes):
-            counts = node.layer.counts_positions and "counts the positions of a sequence from its beginning"
-            mixes = node.layer.mixes_positions and "reads all positions of a sequence at once"
-            if (mixes or counts) and len(model.input_shapes(index)[0]) == 2:
-                raise ConfigError(
-                    f"layer {node.name!r}: {node.layer.kind} {mixes or counts}; a stream requires layers that take "
-                    "each position by itself, or carry a state"
-                )
+        bound = unstreamed(model)
+        if bound is not None:
+            node, why = bound
+            raise ConfigError(
+                f"layer {node.name!r}: {node.layer.kind} {why}; a stream requires layers that take each position by "
+                "itself, or carry a state"
+            )
         self._named = states_of(model, self.batch)
         self._states = {index: model.processor.zeros(shape) for index, (_, shape) in self._named.items()}
         self._plans: Recent[int, Plan] = Recent()

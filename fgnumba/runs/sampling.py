@@ -1,6 +1,6 @@
 """Text from a trained model: it reads a prompt, and then each symbol that was drawn from what it predicts next."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -57,7 +57,8 @@ def sampled(
     Parameters
     ----------
     model : Graph
-        The model, (L,) symbols to (L, V) outputs. Its state is carried from symbol to symbol.
+        The model, (L,) symbols to (L, V) outputs. Its state is carried from symbol to symbol; a model that mixes
+        positions reads the last L symbols anew for each that is drawn, or as many as there are.
     prompt : sequence of int
         The symbols that the model reads first, at least one.
     length : int
@@ -80,13 +81,40 @@ def sampled(
 def _sampled(
     model: Graph, prompt: Sequence[int], length: int, temperature: float, seed: int
 ) -> Iterator[int]:
-    generator, stream = np.random.default_rng(seed), model.stream(batch=1)
-    symbol = np.zeros((1, 1), np.int64)
-    for number in prompt[:-1]:
-        symbol[0, 0] = number
-        stream(symbol)
-    symbol[0, 0] = prompt[-1]
+    generator, read = np.random.default_rng(seed), _window(model) if model.reads_windows else _stream(model)
+    new = list(prompt)
     for _ in range(length):
-        outputs = np.asarray(stream(symbol)).reshape(-1)
-        symbol[0, 0] = drawn(outputs, temperature, generator)
-        yield int(symbol[0, 0])
+        new = [drawn(read(new), temperature, generator)]
+        yield new[0]
+
+
+def _stream(model: Graph) -> Callable[[Sequence[int]], npt.NDArray[Any]]:
+    """Return a function that reads further symbols, at least one, and returns the outputs (V,) after the last."""
+    stream, symbol = model.stream(batch=1), np.zeros((1, 1), np.int64)
+
+    def read(numbers: Sequence[int]) -> npt.NDArray[Any]:
+        for number in numbers:
+            symbol[0, 0] = number
+            outputs = stream(symbol)
+        return np.asarray(outputs).reshape(-1)
+
+    return read
+
+
+def _window(model: Graph) -> Callable[[Sequence[int]], npt.NDArray[Any]]:
+    """Return the same for a model of windows: it keeps the last L symbols, and reads them all each time.
+
+    Where there are fewer, zeros follow them, on which no output before them depends.
+    """
+    length = model.input_shape[0]
+    kept: list[int] = []
+
+    def read(numbers: Sequence[int]) -> npt.NDArray[Any]:
+        kept.extend(numbers)
+        del kept[:-length]
+        window = np.zeros((1, length), np.int64)
+        window[0, : len(kept)] = kept
+        outputs: npt.NDArray[Any] = np.asarray(model(window))[0, len(kept) - 1]
+        return outputs
+
+    return read

@@ -32,6 +32,7 @@ from fgnumba.storage.files import read_whole
 from fgnumba.storage.json_lines import parsed
 from fgnumba.training.evaluation import evaluate
 from fgnumba.training.metrics import MAX_RECORDS
+from fgnumba.training.sources import batches_of
 from fgnumba.uninterrupted import Uninterrupted
 from fgnumba.validation import optional, real_number, several, store, whole_number
 from fgnumba.validation.paths import path_of
@@ -225,7 +226,7 @@ def _run(task: _Task) -> Trial:
     config, data, rate, fall, steps, chosen = task
     settings = {"learning_rate": rate, "decay": fall / steps, "steps": steps}
     trainer = assemble(config.updated(settings), data, chosen).trainer
-    batches = data.batches(min(config.batch_size, len(data.x_train)), config.seed)
+    batches = batches_of(trainer.model, data, min(config.batch_size, len(data.x_train)), config.seed)
     try:
         for _ in range(steps):
             trainer.step(*next(batches))

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from fgnumba.datasets.dataset import Dataset
 from fgnumba.datasets.labels import recoded
 from fgnumba.datasets.texts import Alphabet, TextDataset
-from fgnumba.errors import ConfigError, DatasetError
+from fgnumba.errors import ConfigError, DatasetError, shown
 from fgnumba.layers.losses import Loss
 from fgnumba.model.graph import Graph
 from fgnumba.model.jvp import checked_targets
@@ -48,6 +48,7 @@ def evaluate(
     y: Any = None,
     loss: Loss | Callable[..., Any] | str | None = None,
     metrics: Metrics = None,
+    stride: int | None = None,
 ) -> Evaluation:
     """Return the mean loss of a model and metrics of its predictions.
 
@@ -59,7 +60,8 @@ def evaluate(
         The model. A classifier has one output for each class.
     x : array_like or Dataset
         Examples, (n, ``*input_shape``); or a data set, whose test part is evaluated. That of a text is one stream: the
-        state of a recurrent model is carried from its first symbol to its last.
+        state of a recurrent model is carried from its first symbol to its last. A model of windows, such as a
+        transformer, reads windows of it that lie side by side, as long as its input.
     y : array_like
         Targets of the examples, as the loss takes them: for classification (n,) integers from 0, or the labels in
         ``model.classes``; for regression (n, N) real numbers, or (n,) for one output. A data set has its own.
@@ -69,6 +71,9 @@ def evaluate(
     metrics : str, callable, sequence of them, or mapping of str to callable, optional
         Metrics beside the one that suits the loss: ``"accuracy"``, ``"r2"``, ``"mae"``, ``"rmse"``, or functions
         ``f(targets, predictions)`` such as scikit-learn's, which get class numbers, or real numbers. Default: none.
+    stride : int, optional
+        The distance S from window to window of a text, from 1 to the length L of a window. Each prediction counts once
+        and has at least L - S symbols before it; L / S passes are needed in place of one. None (the default): S = L.
 
     Returns
     -------
@@ -82,19 +87,23 @@ def evaluate(
     DatasetError
         A label is not a class of the model, or a target is not finite.
     ConfigError
-        The loss or a metric is unknown.
+        The loss or a metric is unknown; or a stride is given, and the model reads no windows of a text.
     """
     measure = loss_of(loss)
     chosen = metrics_of(metrics, measure)
+    if stride is not None and not isinstance(x, TextDataset):
+        raise ConfigError(f"stride is {shown(stride)}; only the windows of a text have a distance")
     if isinstance(x, Dataset):
-        return _of_dataset(model, measure, chosen, x, y)
+        return _of_dataset(model, measure, chosen, x, y, stride)
     inputs = model.checked_input(x)
     targets = checked_targets(model, measure, inputs, encoded(measure, model, y))
     measure.check_target_values(targets, model.outputs)
     return evaluated(model, measure, chosen, inputs, targets)
 
 
-def _of_dataset(model: Graph, loss: Loss, metrics: Sequence[Metric], dataset: Dataset, y: Any) -> Evaluation:
+def _of_dataset(
+    model: Graph, loss: Loss, metrics: Sequence[Metric], dataset: Dataset, y: Any, stride: int | None
+) -> Evaluation:
     if y is not None:
         raise ConfigError(f"y is given beside the data set {dataset.name}, which has its own targets")
     if not dataset.has_test:
@@ -103,7 +112,7 @@ def _of_dataset(model: Graph, loss: Loss, metrics: Sequence[Metric], dataset: Da
     if model.classes is not None:
         dataset = recoded(dataset, names_of(model))
     if isinstance(dataset, TextDataset):
-        return evaluated_stream(model, loss, metrics, *dataset.tested, dataset.coding)
+        return evaluated_stream(model, loss, metrics, *dataset.tested, dataset.coding, stride)
     return evaluated(model, loss, metrics, *dataset.tested)
 
 
@@ -114,6 +123,7 @@ def evaluated_stream(
     symbols: npt.NDArray[Any],
     following: npt.NDArray[Any],
     alphabet: Alphabet,
+    stride: int | None = None,
 ) -> Evaluation:
     """Return the mean loss and the metrics of a model on one stream of symbols.
 
@@ -131,8 +141,10 @@ def evaluated_stream(
         The symbol that follows each.
     alphabet : Alphabet
         What the numbers stand for.
+    stride : int, optional
+        The distance between windows of a model of windows. None (the default): they lie side by side.
     """
-    mean, values = stream_values(model, loss, metrics, symbols, following, alphabet)
+    mean, values = stream_values(model, loss, metrics, symbols, following, alphabet, stride)
     return Evaluation(values.get("accuracy", math.nan), mean, len(symbols), values)
 
 

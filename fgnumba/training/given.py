@@ -9,8 +9,10 @@ import numpy.typing as npt
 
 from fgnumba.datasets.catalog import load
 from fgnumba.datasets.dataset import Dataset
+from fgnumba.datasets.texts import TextDataset
 from fgnumba.errors import ConfigError, ShapeError, shown
 from fgnumba.layers.losses import Loss
+from fgnumba.model.causality import check_causal
 from fgnumba.model.graph import Graph
 from fgnumba.model.symbols import check_symbols
 from fgnumba.training.batches import Batches
@@ -96,7 +98,7 @@ def check_fits(model: Graph, loss: Loss, dataset: Dataset) -> None:
     ShapeError
         Examples or outputs do not fit.
     ConfigError
-        The loss takes targets of another kind.
+        The loss takes targets of another kind, or a model that is to predict a text knows later symbols.
     """
     if dataset.input_shape != model.input_shape:
         raise ShapeError(
@@ -114,6 +116,8 @@ def check_fits(model: Graph, loss: Loss, dataset: Dataset) -> None:
     if model.symbols is not None and not dataset.streamed:
         for part in ("x_train", "x_test"):
             check_symbols(f"{dataset.name}: {part}", getattr(dataset, part), model.symbols)
+    if isinstance(dataset, TextDataset) and model.reads_windows:
+        check_causal(dataset.name, model)
 
 
 def from_arrays(model: Graph, loss: Loss, x: Any, y: Any) -> Dataset:

@@ -152,7 +152,7 @@ class LearningRateFinder:
         first = trainer.steps_done
         if first + self.steps > MAX_STEP + 1:
             raise ConfigError(f"{self.steps} more steps: at most 2**32 steps are possible with one seed")
-        feed = Feed(data, min(batch_size, len(data.x_train)), trainer.seed)
+        feed = Feed(trainer.model, data, min(batch_size, len(data.x_train)), trainer.seed)
         copied = _with_schedule(trainer, lambda step: self.rate(min(max(step - first, 0), self.steps - 1)))
         losses: list[float] = []
         diverged, smoothed, least = False, 0.0, math.inf

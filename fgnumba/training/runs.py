@@ -133,7 +133,8 @@ def _of_dataset(trainer: Steps, dataset: Dataset, setting: RunSetting) -> tuple[
     if setting.open_ended and given is None and setting.validation is not None:
         setting = replace(setting, callbacks=(*setting.callbacks, EarlyStopping(PATIENCE)))
     batch_size = min(setting.batch_size, len(parts.training.x_train))
-    if trainer.carry_states and not dataset.streamed and states_of(trainer.model, 1):
+    follow = dataset.streamed and not trainer.model.reads_windows
+    if trainer.carry_states and not follow and states_of(trainer.model, 1):
         warnings.warn(
             f"{dataset.name}: states are carried from each batch to the next, whose sequences are others; make the "
             "trainer with carry_states=False unless that is meant",
@@ -144,7 +145,8 @@ def _of_dataset(trainer: Steps, dataset: Dataset, setting: RunSetting) -> tuple[
         parts.training if setting.sample_weight is None else _weighted(trainer, parts, setting.sample_weight)
     )
     weights = None if training is parts.training else digest_of([training.y_train])
-    return parts, setting, Feed(training, batch_size, trainer.seed, augment=setting.augment, weights=weights)
+    feed = Feed(trainer.model, training, batch_size, trainer.seed, augment=setting.augment, weights=weights)
+    return parts, setting, feed
 
 
 def _weighted(trainer: Steps, parts: Parts, sample_weight: Any) -> Dataset:
@@ -185,7 +187,7 @@ def _of_batches(trainer: Steps, batches: Batches, setting: RunSetting) -> tuple[
     dataset = batches.dataset
     parts = parts_of(trainer.model, trainer.loss, dataset, setting.validation, trainer.seed)
     size = len(dataset.x_train)
-    return parts, setting, Feed(dataset, size, trainer.seed, batches, setting.augment)
+    return parts, setting, Feed(trainer.model, dataset, size, trainer.seed, batches, setting.augment)
 
 
 def _name_classes(trainer: Steps, dataset: Dataset) -> None:

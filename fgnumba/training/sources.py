@@ -7,14 +7,41 @@ from typing import Any
 
 from fgnumba.datasets.augmentation import Augment, augmented, statement_of
 from fgnumba.datasets.dataset import Dataset
+from fgnumba.datasets.texts import TextDataset
 from fgnumba.errors import ConfigError, DeviceError
 from fgnumba.estimators import Estimate
 from fgnumba.kernels.rules.philox import MAX_STEP
+from fgnumba.model.graph import Graph
 from fgnumba.model.jvp import checked_targets
 from fgnumba.training.batches import Batches
 from fgnumba.training.device_loop import DeviceLoop
 from fgnumba.training.records import StepResult, result_of
 from fgnumba.training.steps import Steps
+
+
+def batches_of(
+    model: Graph, dataset: Dataset, batch_size: int, seed: int, first: int = 0
+) -> Iterator[tuple[Any, Any]]:
+    """Yield the batches (x, y) of a data set that a model trains on.
+
+    Of a text they are windows at random places for a model that reads windows, and streams for others.
+
+    Parameters
+    ----------
+    model : Graph
+        The model.
+    dataset : Dataset
+        The data set.
+    batch_size : int
+        Number of examples in each batch.
+    seed : int
+        Seed of the order of the data.
+    first : int
+        Number of the first batch, counted from the beginning of the first epoch. Default: 0.
+    """
+    if isinstance(dataset, TextDataset) and model.reads_windows:
+        return dataset.windows(batch_size, seed, first)
+    return dataset.batches(batch_size, seed, first)
 
 
 @dataclass(frozen=True)
@@ -23,6 +50,8 @@ class Feed:
 
     Parameters
     ----------
+    model : Graph
+        The model, which decides how it reads a text.
     dataset : Dataset
         The training data; of a run on an iterable, its first batch.
     batch_size : int
@@ -38,6 +67,7 @@ class Feed:
         The digest of the weights of the examples. None (the default): there are none.
     """
 
+    model: Graph
     dataset: Dataset
     batch_size: int
     seed: int
@@ -75,7 +105,7 @@ class Feed:
             Number of the batch, counted from the beginning of the first epoch.
         """
         if self.batches is None:
-            pairs = self.dataset.batches(self.batch_size, self.seed, first)
+            pairs = batches_of(self.model, self.dataset, self.batch_size, self.seed, first)
         elif self.augment is None:
             pairs = iter(self.batches)
         else:

@@ -1,10 +1,11 @@
 """Evaluation of a model on one stream of symbols: it reads each, and predicts the next.
 
-The state of a recurrent model is carried from the first symbol to the last. The stream goes through the model window by
-window, so that its length does not change the memory.
+The state of a recurrent model is carried from the first symbol to the last; a model that has no streams reads windows
+of the stream. Either way the stream goes through the model piece by piece, so that its length does not change the
+memory.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from fgnumba.model.graph import Graph
 from fgnumba.model.stream import WINDOW
 from fgnumba.training.scoring import METRICS, Metric, scored
 from fgnumba.training.text_metrics import text_metrics
+from fgnumba.training.window_evaluation import checked_stride, window_outputs
 
 
 class Totals:
@@ -66,6 +68,7 @@ def stream_values(
     symbols: npt.NDArray[Any],
     following: npt.NDArray[Any],
     alphabet: Alphabet,
+    stride: int | None = None,
 ) -> tuple[float, dict[str, float]]:
     """Return the mean loss of a symbol of a stream, and all metrics by name.
 
@@ -83,18 +86,28 @@ def stream_values(
         The symbol that follows each.
     alphabet : Alphabet
         What the numbers stand for.
+    stride : int, optional
+        The distance between windows of a model of windows. None (the default): they lie side by side.
     """
+    step = checked_stride(model, stride)
     own = [metric for metric in metrics if metric.function is not METRICS["accuracy"]]
     totals = Totals(loss, alphabet, len(following) if own else 0)
-    stream = model.stream(batch=1)
+    pieces = _stream_outputs(model, symbols) if step is None else window_outputs(model, symbols, step)
     # The outputs of a model that has diverged are not finite, of which NumPy must not warn.
     with np.errstate(invalid="ignore", over="ignore"):
-        for start in range(0, len(symbols), WINDOW):
-            outputs = np.asarray(stream(symbols[np.newaxis, start : start + WINDOW]))
-            targets = following[start : start + WINDOW].astype(np.int64)
-            totals.add(outputs.reshape(len(targets), -1), targets)
+        for outputs in pieces:
+            begin = totals.symbols
+            totals.add(outputs, following[begin : begin + len(outputs)].astype(np.int64))
     values = {metric.name: totals.accuracy for metric in metrics if metric not in own}
     values |= text_metrics(totals.loss, totals.symbols, totals.characters)
     if own:
         values |= scored(own, following.astype(np.int64), totals.predictions.astype(np.int64))
     return totals.loss, values
+
+
+def _stream_outputs(model: Graph, symbols: npt.NDArray[Any]) -> Iterator[npt.NDArray[np.float32]]:
+    """Yield the outputs of a text's symbols in pieces (l, V) that follow one another, with the state carried on."""
+    stream = model.stream(batch=1)
+    for start in range(0, len(symbols), WINDOW):
+        piece = symbols[np.newaxis, start : start + WINDOW]
+        yield np.asarray(stream(piece)).reshape(piece.shape[1], -1)

@@ -71,6 +71,41 @@ def test_each_stream_goes_on_where_it_was_and_then_begins_again(data, batch):
         assert (x.dtype, y.dtype) == (np.uint8, np.int64)
 
 
+def test_windows_are_at_random_places_that_the_seed_and_the_batch_decide(data):
+    batches = data.windows(4, seed=9)
+    drawn = [tuple(array.copy() for array in next(batches)) for _ in range(400)]
+    text = data.training
+    for number in (0, 1, 13, 399):
+        x, y = next(data.windows(4, seed=9, first=number))
+        np.testing.assert_array_equal(x, drawn[number][0], strict=True)
+        np.testing.assert_array_equal(y, drawn[number][1], strict=True)
+    windows = np.lib.stride_tricks.sliding_window_view(text, 17)
+    places = {window.tobytes(): place for place, window in enumerate(windows)}
+    seen = [
+        places[np.append(one, last).astype(np.uint8).tobytes()]
+        for x, y in drawn
+        for one, last in zip(x, y[:, -1], strict=True)
+    ]
+    for x, y in drawn:
+        np.testing.assert_array_equal(x[:, 1:], y[:, :-1])
+    assert (drawn[0][0].dtype, drawn[0][1].dtype) == (np.uint8, np.int64)
+    # Every place is as likely: an eighth of the 884 has 200 of the 1,600 windows, with a deviation of 13.
+    counts = np.histogram(seen, 8, (0, len(windows)))[0]
+    assert (len(windows), min(seen) < 10, max(seen) > 873) == (884, True, True)
+    assert 150 < counts.min() < counts.max() < 250
+    other = next(data.windows(4, seed=10))[0]
+    assert not np.array_equal(other, drawn[0][0])
+    for wrong in ({"batch_size": 0}, {"batch_size": 57}, {"batch_size": 4, "first": -1}):
+        with pytest.raises(ConfigError):
+            data.windows(**wrong)
+
+
+def test_the_last_window_can_be_drawn(tmp_path):
+    data: Any = text(write(tmp_path / "t.txt", "ab" * 5 + "a"), context=8)
+    x, y = next(data.windows(1))
+    assert (data.decode(x[0]), data.decode(y[0])) == ("abababab", "babababa")
+
+
 def test_batches_go_on_from_any_number(data):
     whole = data.batches(4, seed=9)
     for number in range(30):

@@ -16,6 +16,8 @@ LOGITS = np.log(CHANCES).astype(np.float32)
 class Cycle:
     """A model that predicts the symbol after the one it reads, and keeps what it reads."""
 
+    reads_windows = False
+
     def __init__(self):
         self.read = []
 
@@ -28,6 +30,20 @@ class Cycle:
             return np.where(np.arange(5) == (x[0, 0] + 1) % 5, 50.0, 0.0).astype(np.float32)[None, None]
 
         return step
+
+
+class Last3:
+    """A model of windows of 4 symbols: outputs at a position say the sum of the last three symbols up to it, mod 5."""
+
+    reads_windows, input_shape = True, (4,)
+
+    def __init__(self):
+        self.read = []
+
+    def __call__(self, window):
+        self.read.append(window[0].tolist())
+        sums = [int(window[0, max(0, i - 2) : i + 1].sum()) % 5 for i in range(4)]
+        return np.where(np.arange(5) == np.array(sums)[:, None], 50.0, 0.0).astype(np.float32)[None]
 
 
 def shares(temperature, draws=4000):
@@ -54,6 +70,19 @@ def test_a_prompt_is_read_once_and_then_each_symbol_that_was_drawn():
     assert list(sampled(model, [3, 1], 6, seed=2)) == [2, 3, 4, 0, 1, 2]
     assert model.read == [3, 1, 2, 3, 4, 0, 1]
     assert list(sampled(model, [3], 0)) == []
+
+
+@pytest.mark.parametrize("prompt", [[1], [1, 2, 1], [4, 4, 4, 1, 2, 1]])
+def test_a_model_of_windows_reads_the_last_symbols_anew(prompt):
+    model: Any = Last3()
+    found = list(sampled(model, prompt, 6, seed=2))
+    text = list(prompt)
+    for symbol in found:
+        assert symbol == sum(text[-3:]) % 5
+        text.append(symbol)
+    # Of a longer text the last four symbols are read; a shorter one is followed by zeros.
+    begun = (text[:number][-4:] for number in range(len(prompt), len(text)))
+    assert model.read == [window + [0] * (4 - len(window)) for window in begun]
 
 
 def test_the_seed_decides_what_is_drawn():

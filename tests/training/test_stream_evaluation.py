@@ -23,6 +23,8 @@ LOSS = SoftmaxCrossEntropy()
 class Counting:
     """A model that predicts from a symbol and from how many came before, which is its state."""
 
+    reads_windows = False
+
     def __init__(self, symbols):
         self.read = 0
         self.table = np.random.default_rng(0).standard_normal((7, symbols, symbols)).astype(np.float32)

@@ -1,4 +1,4 @@
-"""A text as a data set: windows of its symbols, in an order in which each of B streams goes on where it was."""
+"""A text as a data set: windows of its symbols, as B streams that go on where they were, or at random places."""
 
 from collections.abc import Iterator
 from functools import cached_property
@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from fgnumba.datasets.dataset import Dataset
+from fgnumba.datasets.dataset import MAX_SEED, Dataset
 from fgnumba.datasets.texts.alphabet import Alphabet, Symbols
 from fgnumba.errors import DatasetError
 from fgnumba.storage.digests import digest_of
@@ -190,6 +190,58 @@ class TextDataset(Dataset):
             # Windows number, number + M, number + 2 M, …: one of each stream.
             rows = slice(number % length, batch_size * length, length)
             x_batch[...], y_batch[...] = x[rows], y[rows]
+            yield x_batch, y_batch
+            number += 1
+
+    def windows(
+        self, batch_size: int, seed: int = 0, first: int = 0
+    ) -> Iterator[tuple[Symbols, npt.NDArray[np.int64]]]:
+        """Yield batches (x, y) of windows at random places of the training part, without end.
+
+        A window begins at any of the N − L symbols that L others follow, each as likely as the others. This is how a
+        model that reads windows, such as a transformer, learns a text; :meth:`batches` are for one with a state. Each
+        batch overwrites the arrays of the one before.
+
+        Parameters
+        ----------
+        batch_size : int
+            The number of windows B of a batch, from 1 to that of `x_train`.
+        seed : int, optional
+            The seed of the places, 0 or above and below 2**64. By default 0.
+        first : int, optional
+            The number of the batch to begin with: the places of a batch are a function of `seed`, its number and N. By
+            default 0.
+
+        Yields
+        ------
+        x : ndarray, (B, L) uint8 or uint16
+            The windows.
+        y : ndarray, (B, L) int64
+            The symbol that follows each.
+
+        Raises
+        ------
+        ConfigError
+            If a number is out of its range. It is raised by the call itself, before the first batch is asked for.
+        """
+        return self._drawn(
+            whole_number("batch_size", batch_size, 1, len(self.x_train)),
+            whole_number("seed", seed, 0, MAX_SEED),
+            whole_number("first", first, 0),
+        )
+
+    def _drawn(
+        self, batch_size: int, seed: int, first: int
+    ) -> Iterator[tuple[Symbols, npt.NDArray[np.int64]]]:
+        text, positions = self.training, np.arange(self.context)
+        x_batch = np.empty((batch_size, self.context), text.dtype)
+        y_batch = np.empty((batch_size, self.context), np.int64)
+        number = first
+        while True:
+            starts = np.random.default_rng([seed, number]).integers(
+                0, len(text) - self.context, (batch_size, 1)
+            )
+            x_batch[...], y_batch[...] = text[starts + positions], text[starts + positions + 1]
             yield x_batch, y_batch
             number += 1
 
