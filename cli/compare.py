@@ -10,7 +10,8 @@ from fgnumba.cli.options import FOLDER, Columns, examples, joined, shared, trust
 from fgnumba.cli.sections import SECTIONS, Sectioned
 
 DEFAULT = "feedback,local-feedback,activity-layerwise,weight-perturbation,reverse-mode"
-FOR_TEXTS = "rtrl,weight-perturbation"
+FOR_STREAMS, FOR_WINDOWS = "rtrl,weight-perturbation", "weight-perturbation"
+"""What is compared on texts that a model reads as streams, or in windows."""
 
 
 @click.command(
@@ -35,7 +36,8 @@ FOR_TEXTS = "rtrl,weight-perturbation"
     shell_complete=completion.listed((*completion.ESTIMATORS, completion.REVERSE_MODE)),
     metavar="NAME,...",
     help="Estimators to compare, separated by commas: names that `fgtrain info` lists, and reverse-mode "
-    f"(backpropagation).  [default: {DEFAULT.replace(',', ', ')}; for a text {FOR_TEXTS.replace(',', ', ')}]",
+    f"(backpropagation).  [default: {DEFAULT.replace(',', ', ')}; for a text {FOR_STREAMS.replace(',', ', ')}, or for "
+    f"a model of windows {FOR_WINDOWS.replace(',', ', ')}]",
 )
 @shared(
     "model",
@@ -52,6 +54,7 @@ FOR_TEXTS = "rtrl,weight-perturbation"
     "learning_rate",
     "decay",
     "schedule",
+    "warmup",
 )
 @click.option(
     "--column",
@@ -148,7 +151,7 @@ def compare(
     from fgnumba.runs.configuration import configured, named
     from fgnumba.runs.data import load_data, with_loss
     from fgnumba.runs.jobs import mapper_of
-    from fgnumba.runs.text_settings import is_text
+    from fgnumba.runs.text_settings import is_text, reads_windows
     from fgnumba.training.names import loss_of
 
     given = {"steps": steps, "seconds": seconds, "products": products}
@@ -161,7 +164,9 @@ def compare(
     settings = configured(config, {name: value for name, value in options.items() if value is not None})
     trust_the_user()
     if estimators is None:
-        estimators = FOR_TEXTS if is_text(vars(settings)) else DEFAULT
+        estimators = DEFAULT
+        if is_text(vars(settings)):
+            estimators = FOR_WINDOWS if reads_windows(vars(settings)) else FOR_STREAMS
     name = named(settings)
     with results_folder(out, Path("compared", name)) as folder:
         dataset = load_data(settings)

@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 from click.shell_completion import CompletionItem
 
-MODELS = ("logreg", "mlp", "cnn", "resnet", "char-lstm")
+MODELS = ("logreg", "mlp", "cnn", "resnet", "char-lstm", "char-transformer")
 DATA = ("digits", "mnist", "fashion-mnist", "kmnist", "emnist-letters", "cifar-10")
 ESTIMATORS = (
     *("feedback", "local-feedback", "local", "fdfa", "activity", "activity-layerwise"),

@@ -11,7 +11,7 @@ from fgnumba.cli.options import RUN, examples, shared, trust_named
 from fgnumba.cli.sections import Sectioned
 
 if TYPE_CHECKING:
-    from fgnumba import Evaluation
+    from fgnumba import Evaluation, Graph
 
 
 @click.command(
@@ -37,6 +37,14 @@ if TYPE_CHECKING:
     metavar="DIR",
     help="Folder that holds the files of a published data set.  [default: the run's, if --data is not given]",
 )
+@click.option(
+    "--stride",
+    type=int,
+    metavar="S",
+    help="Distance from window to window of a text, for a model that reads windows of L symbols, such as a "
+    "transformer: each prediction counts once, and has at least L - S symbols before it.  [default: L, windows side "
+    "by side]",
+)
 @shared("trust_code")
 @click.option(
     "--json",
@@ -44,12 +52,12 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Print one JSON object with accuracy, loss and n, the number of test examples.",
 )
-def evaluate(run: Path, data: str | None, data_dir: str | None, as_json: bool) -> None:
+def evaluate(run: Path, data: str | None, data_dir: str | None, stride: int | None, as_json: bool) -> None:
     """Evaluate the trained model in RUN on test data.
 
     RUN is the folder of a run that has ended. The command prints the accuracy (from 0 to 1), the mean loss of an
     example, and the number of test examples. Of a text it prints nats and bits per character and the perplexity of the
-    whole test part, which the model reads as one stream.
+    whole test part, which the model reads as one stream or, like a transformer, in windows of the run's context.
     """
     import fgnumba as fg
     from fgnumba.runs import saved_run
@@ -65,11 +73,13 @@ def evaluate(run: Path, data: str | None, data_dir: str | None, as_json: bool) -
             raise fg.ConfigError(
                 f"data_dir is {data_dir!r}; {run} was trained on a text, which is one file: --data"
             )
-        name, result, changed = of_text(trained, alphabet, data)
+        name, result, changed = of_text(trained, alphabet, data, stride)
         if changed:
             _say_changed(run, name)
-        _print(result, as_json)
+        _print(result, as_json, _how(trained.model, stride))
         return
+    if stride is not None:
+        raise fg.ConfigError(f"stride is {stride}; {run} was not trained on a text, which has windows")
     dataset = for_evaluation(trained.config, run, trained.labels, trained.data_sha256, data, data_dir)
     if dataset.input_shape != trained.model.input_shape or dataset.outputs > trained.model.outputs:
         raise fg.ShapeError(
@@ -93,7 +103,15 @@ def _say_changed(run: Path, name: str) -> None:
     )
 
 
-def _print(result: "Evaluation", as_json: bool) -> None:
+def _how(model: "Graph", stride: int | None) -> str:
+    """Return how a model reads a text."""
+    if not model.reads_windows:
+        return "read as one stream"
+    length = model.input_shape[0]
+    return f"in windows of {length}, {'side by side' if stride in (None, length) else f'{stride} apart'}"
+
+
+def _print(result: "Evaluation", as_json: bool, how: str = "") -> None:
     from fgnumba.cli.figures import of_text
     from fgnumba.storage.json_lines import json_object
 
@@ -102,7 +120,7 @@ def _print(result: "Evaluation", as_json: bool) -> None:
         return
     text = of_text(result.metrics)
     if text is not None:
-        show(f"{text}, accuracy {result.accuracy:.4f} on {result.n:,} symbols, read as one stream")
+        show(f"{text}, accuracy {result.accuracy:.4f} on {result.n:,} symbols, {how}")
     else:
         name = "accuracy" if "accuracy" in result.metrics else "r2"
         show(f"{name} {result.metrics[name]:.4f}, loss {result.loss:.4f} on {result.n} test examples")

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 IMAGE, CLASSES, BATCH = (28, 28, 1), 10, 64
 """The input shape, number of classes and batch size that the plan of a model is shown for."""
-WINDOW, SYMBOLS, STREAMS = (64,), 65, 32
-"""The same of a model that reads a text: a window, the number of different symbols, and the number of streams."""
+WINDOW, SYMBOLS = (64,), 65
+"""The shape of a window of a text, and the number of its different symbols; the batch size is that of its runs."""
 
 EXTRAS = (
     *("scikit-learn", "pandas", "polars", "pyarrow", "narwhals", "torch", "jax", "onnx", "onnxruntime"),
@@ -159,8 +159,11 @@ def planned(name: str) -> "tuple[int, Plan]":
     from fgnumba.runs.assembly import written_model
     from fgnumba.runs.configuration import RunConfig
     from fgnumba.runs.presets import TEXT_MODELS, model_from
+    from fgnumba.runs.text_settings import of_kind, reads_windows
 
-    shape, classes, batch = (WINDOW, SYMBOLS, STREAMS) if name in TEXT_MODELS else (IMAGE, CLASSES, BATCH)
+    shape, classes, batch = IMAGE, CLASSES, BATCH
+    if name in TEXT_MODELS:
+        shape, classes, batch = WINDOW, SYMBOLS, of_kind(reads_windows({"model": name})).batch_size
     tables, where = written_model(RunConfig(model=name), classes)
     model = model_from(tables, classes, where, shape, device="cpu")
     perturbation = Perturbation(RANK1, 1, np.zeros(1, STREAM))

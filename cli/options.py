@@ -149,14 +149,15 @@ _SHARED: dict[str, Callable[[F], F]] = {
         "--model",
         shell_complete=completion.names(completion.MODELS, or_file=True),
         metavar="NAME|FILE.toml",
-        help="Model to use: logreg, mlp, cnn, resnet, char-lstm (for a text), or a TOML file that describes one with "
-        "[[layers]].  [default: mlp; char-lstm for a text]",
+        help="Model to use: logreg, mlp, cnn, resnet, char-lstm or char-transformer (for a text), or a TOML file that "
+        "describes one with [[layers]].  [default: mlp; char-lstm for a text]",
     ),
     "widths": click.option(
         "--widths",
         type=Widths(),
         help="Number of units in each hidden layer of mlp, for instance 256,128 for two layers, or in each "
-        "layer of char-lstm.  [default: 1024,1024; 64 for a table; 512 for a text]",
+        "layer of char-lstm, or in each block of char-transformer, all of one width.  [default: 1024,1024; 64 for a "
+        "table; 512 for char-lstm; 128,128,128,128 for char-transformer]",
     ),
     "data": click.option(
         "--data",
@@ -199,8 +200,8 @@ _SHARED: dict[str, Callable[[F], F]] = {
         "--context",
         type=int,
         metavar="L",
-        help="Number of symbols of a text that a step takes from each of its streams, which are as many as "
-        "--batch-size says.  [default: 64]",
+        help="Number of symbols of a text that a step takes from each of its streams, or of which each of its windows "
+        "consists; there are as many as --batch-size says.  [default: 64]",
     ),
     "loss": click.option(
         "--loss",
@@ -215,7 +216,8 @@ _SHARED: dict[str, Callable[[F], F]] = {
         shell_complete=completion.names(completion.ESTIMATORS, group="fgnumba.estimators"),
         metavar="NAME",
         help="Gradient estimator: feedback, local-feedback, activity, weight-perturbation, ...; `fgtrain info` "
-        "lists all of them.  [default: feedback; local-feedback for cnn and resnet; rtrl for texts]",
+        "lists all of them.  [default: feedback; local-feedback for cnn and resnet; rtrl for texts, "
+        "or weight-perturbation for those that the model reads in windows]",
     ),
     "direction": click.option(
         "--direction",
@@ -235,7 +237,8 @@ _SHARED: dict[str, Callable[[F], F]] = {
         "--batch-size",
         type=int,
         metavar="N",
-        help="Number of training examples in each step.  [default: 64; 32 for a text]",
+        help="Number of training examples in each step, of a text streams or windows.  [default: 64; 32 streams or 12 "
+        "windows of a text]",
     ),
     "optimizer": click.option(
         "--optimizer",
@@ -262,6 +265,14 @@ _SHARED: dict[str, Callable[[F], F]] = {
         metavar="NAME",
         help="How the learning rate falls: exponential, as --decay says; or cosine, along half a cosine to a tenth, "
         "which is reached after 4 / K steps.  [default: exponential; cosine for a text]",
+    ),
+    "warmup": click.option(
+        "--warmup",
+        type=int,
+        metavar="N",
+        help="Number of steps over which the learning rate rises: step i, counted from 0, uses (i + 1) / N of it, up "
+        "to all of it.  [default: 0; for a text that the model reads in windows 100, or a tenth of the steps if these "
+        "are fewer]",
     ),
     "momentum": click.option(
         "--momentum",

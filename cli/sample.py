@@ -25,7 +25,8 @@ from fgnumba.cli.sections import Sectioned
     "--prompt",
     default="",
     metavar="TEXT",
-    help="Text that the model reads first and then continues.  [default: a line break that is not printed]",
+    help="Text that the model reads first and then continues. A model of windows, such as a transformer, reads its "
+    "last symbols alone, as many as the run's context.  [default: a line break that is not printed]",
 )
 @click.option(
     "--length",
@@ -55,7 +56,8 @@ def sample(run: Path, prompt: str, length: int, temperature: float, seed: int) -
     """Print text that continues a prompt, as the model in RUN predicts it.
 
     RUN is the folder of a run on a text that has ended. Each symbol is drawn from the model's probabilities, printed at
-    once, and read by the model, which then predicts the next. Ctrl-C ends the text.
+    once, and read by the model, which then predicts the next. A model of windows predicts it from the last symbols, as
+    many as the run's context. Ctrl-C ends the text.
     """
     from fgnumba.cli.signals import Interrupt
     from fgnumba.errors import RunError

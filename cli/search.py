@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 @shared("direction", "directions", "optimizer", "momentum", "nesterov", "weight_decay", "clip_norm", "radius")
 @shared(
     *("model", "widths", "data", "data_dir", "target", "drop", "symbols", "context", "loss", "batch_size"),
-    *("schedule", "seed", "device", "config"),
+    *("schedule", "warmup", "seed", "device", "config"),
 )
 @click.option(
     "--lowest", type=float, default=1e-5, metavar="X", help="Lowest learning rate to try.  [default: 1e-5]"

@@ -32,6 +32,7 @@ SECTIONS = {
             "learning_rate",
             "decay",
             "schedule",
+            "warmup",
             "momentum",
             "nesterov",
             "weight_decay",

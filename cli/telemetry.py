@@ -22,7 +22,7 @@ def check_telemetry(every: Any, model: "fg.Graph", dataset: "fg.datasets.Dataset
         The run's data, whose examples must be independent.
     """
     whole_number("telemetry", every)
-    if dataset.streamed:
+    if dataset.streamed and not model.reads_windows:
         raise ConfigError(
             f"telemetry compares gradients of batches, and {dataset.name} is a text, whose gradient depends on the past"
         )

@@ -62,8 +62,8 @@ CONTINUED = ("data", "data_dir", "steps", "epochs")
     help="With --patience, keep the parameters of the evaluation with the best validation accuracy in place "
     "of those of the last step.  [default: --no-restore-best; --restore-best for a table]",
 )
-@shared("batch_size", "optimizer", "learning_rate", "decay", "schedule", "momentum", "nesterov")
-@shared("weight_decay", "clip_norm", "radius")
+@shared("batch_size", "optimizer", "learning_rate", "decay", "schedule", "warmup")
+@shared("momentum", "nesterov", "weight_decay", "clip_norm", "radius")
 @click.option(
     "--telemetry",
     type=int,

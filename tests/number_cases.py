@@ -152,6 +152,7 @@ VALUES: Kinds = {
             "stop_above": 2.0,
             "seed": 3,
             "context": 5,
+            "warmup": 5,
         },
     },
     estimators.Recipe: {

@@ -15,13 +15,14 @@ from fgnumba.datasets.tables import TableDataset
 from fgnumba.datasets.texts import TextDataset
 from fgnumba.errors import ConfigError, DatasetError, shown
 from fgnumba.estimators import Recipe, recipe
+from fgnumba.model.causality import check_causal
 from fgnumba.model.graph import Graph
 from fgnumba.optimizers import OPTIMIZERS, Optimizer
-from fgnumba.optimizers.schedules import Cosine
+from fgnumba.optimizers.schedules import Cosine, Exponential, Schedule, Warmup
 from fgnumba.runs.configuration import DECADES, RunConfig
 from fgnumba.runs.data import with_loss
 from fgnumba.runs.presets import TEXT_MODELS, model_from, tables, written_out
-from fgnumba.runs.text_settings import is_text
+from fgnumba.runs.text_settings import RISING, Suited, is_text, of_kind
 from fgnumba.runs.toml_file import read_toml
 from fgnumba.training.defaults import default_learning_rate, defaults, step_limit
 from fgnumba.training.trainer import Trainer
@@ -35,8 +36,6 @@ and 0.11 to 0.19 with 1024, 1024 and the last ones."""
 
 TENTH = 10
 """The schedule ``cosine`` falls to the learning rate of the first step divided by this."""
-TEXT_ESTIMATOR = "rtrl"
-"""The estimator of models of one's own on texts, whatever their names; those of other data take no sequences."""
 
 
 @dataclass(frozen=True)
@@ -89,15 +88,15 @@ def assemble(config: RunConfig, dataset: Dataset, chosen: Recipe | None = None) 
     """
     suited = defaults(config.model)
     config = with_loss(config, dataset)
-    name = config.estimator or suited.estimator
-    if config.estimator is None and isinstance(dataset, TextDataset):
-        name = TEXT_ESTIMATOR
+    if chosen is None and config.estimator is not None:
+        chosen = recipe(config.estimator)
+    config, model = build(_suited_to_tables(config, _judged(config, dataset), dataset), dataset)
+    text = of_kind(model.reads_windows) if isinstance(dataset, TextDataset) else None
+    name = config.estimator or (suited if text is None else text).estimator
     chosen = chosen or recipe(name)
     directions = config.directions
     if directions is None and chosen.learning_rate is None and "directions" in chosen.takes:
         directions = suited.directions
-    judged = _suited_to_tables(config, _judged(config, dataset), dataset)
-    config, model = build(judged.updated({"estimator": name, "directions": directions}), dataset)
     per_epoch = max(1, _examples(config, dataset) // config.batch_size)
     most = step_limit(chosen.steps or suited.steps, chosen.epochs, per_epoch)
     steps = config.steps or (per_epoch * config.epochs if config.epochs else most)
@@ -107,10 +106,23 @@ def assemble(config: RunConfig, dataset: Dataset, chosen: Recipe | None = None) 
         count = directions or 1
         rate = default_learning_rate(model.parameter_count, count, config.momentum or 0.0, suited.rate)
     decay = DECADES / steps if config.decay is None else config.decay
-    config = config.updated({"steps": steps, "optimizer": kind, "learning_rate": rate, "decay": decay})
-    if config.schedule is None and isinstance(dataset, TextDataset):
-        config = config.updated({"schedule": "cosine"})
+    written = {"estimator": name, "directions": directions, "steps": steps, "optimizer": kind}
+    config = config.updated({**written, "learning_rate": rate, "decay": decay})
+    if text is not None:
+        config = _suited_to_texts(config, text, steps)
     return Assembled(config, model, trainer(config, model, chosen), per_epoch)
+
+
+def _suited_to_texts(config: RunConfig, text: Suited, steps: int) -> RunConfig:
+    """Write out how the learning rate of a run on a text rises and falls, unless it was given."""
+    # A run that has no warm-up by default has none to be written.
+    rising = min(text.warmup, steps // RISING) if text.warmup else None
+    return config.updated(
+        {
+            "schedule": text.schedule if config.schedule is None else config.schedule,
+            "warmup": rising if config.warmup is None else config.warmup,
+        }
+    )
 
 
 def _judged(config: RunConfig, dataset: Dataset) -> RunConfig:
@@ -163,8 +175,9 @@ def trainer(config: RunConfig, model: Graph, chosen: Recipe | None = None) -> Tr
     """
     name = str(config.estimator)
     estimator = (chosen or recipe(name)).build(name, config.direction, config.directions)
-    # The windows of a text follow one another, and so do the states of a model that reads them.
-    carry = estimator.carries_states if is_text(vars(config)) else None
+    # The windows of a text follow one another, and so do the states of a model that reads them; not those that are
+    # drawn at random.
+    carry = estimator.carries_states and not model.reads_windows if is_text(vars(config)) else None
     return Trainer(
         model,
         loss=config.loss,
@@ -179,11 +192,9 @@ def _optimizer(config: RunConfig) -> Optimizer:
     kind = OPTIMIZERS[config.optimizer or "sgd"]
     known = {field.name for field in fields(kind)}  # type: ignore[arg-type]
     settings: dict[str, Any] = {"learning_rate": config.learning_rate, "decay": config.decay}
-    if config.schedule == "cosine" and config.decay and config.learning_rate is not None:
-        fall = Cosine(
-            config.learning_rate, max(1, round(DECADES / config.decay)), config.learning_rate / TENTH
-        )
-        settings = {"learning_rate": fall}
+    schedule = _schedule(config)
+    if schedule is not None:
+        settings = {"learning_rate": schedule}
     for name in ("momentum", "nesterov", "weight_decay", "clip_norm", "radius"):
         value = getattr(config, name)
         # The optimiser's own defaults give way to any number, 0 among them.
@@ -195,6 +206,17 @@ def _optimizer(config: RunConfig) -> Optimizer:
     if "radius" in known and "radius" not in settings:
         raise ConfigError(f"radius is missing: the optimizer {config.optimizer!r} stays in a ball of it")
     return kind(**settings)
+
+
+def _schedule(config: RunConfig) -> Schedule | None:
+    """Return the schedule of a run, or None if the optimiser's own, by its learning rate and decay, is that."""
+    rate, decay = config.learning_rate, config.decay or 0.0
+    if rate is None or (config.schedule != "cosine" and not config.warmup):
+        return None
+    fall: Schedule = Exponential(rate, decay)
+    if config.schedule == "cosine" and decay:
+        fall = Cosine(rate, max(1, round(DECADES / decay)), rate / TENTH)
+    return Warmup(fall, config.warmup) if config.warmup else fall
 
 
 def written_model(config: RunConfig, classes: int) -> tuple[list[dict[str, Any]], str]:
@@ -223,7 +245,7 @@ def written_model(config: RunConfig, classes: int) -> tuple[list[dict[str, Any]]
     if config.layers is not None:
         return list(config.layers), "config"
     if not config.model.endswith(".toml"):
-        return tables(config.model, classes, config.widths), where
+        return tables(config.model, classes, config.widths, config.context), where
     if config.widths is not None:
         raise ConfigError(f"widths: model {shown(config.model)} has its own layers; mlp has widths to choose")
     file = read_toml(path_of(config.model, "model"), "model")
@@ -270,10 +292,12 @@ def build(config: RunConfig, dataset: Dataset) -> tuple[RunConfig, Graph]:
 
 
 def _check_predicts(model: Graph, dataset: TextDataset, where: str) -> None:
-    """Raise ConfigError unless a model has an output for each symbol at each position of a window."""
+    """Raise ConfigError unless a model predicts a symbol at each position of a window from none that come later."""
     required = (dataset.context, dataset.outputs)
     if model.output_shape != required:
         raise ConfigError(
             f"{where}: the output's shape is {model.output_shape}; {required}, one number a symbol at each position of "
             f"a text, is required: --model {TEXT_MODELS[0]} has it"
         )
+    if model.reads_windows:
+        check_causal(where, model)

@@ -40,9 +40,11 @@ class RunConfig:
     Parameters
     ----------
     model : str
-        ``logreg``, ``mlp``, ``cnn``, ``resnet``, or the path of a TOML file with ``[[layers]]``. Default: ``"mlp"``.
+        ``logreg``, ``mlp``, ``cnn``, ``resnet``, ``char-lstm``, ``char-transformer``, or the path of a TOML file with
+        ``[[layers]]``. Default: ``"mlp"``.
     widths : tuple of int, optional
-        Number of units in each hidden layer of ``mlp``. None (the default): 1024, 1024; 64 on a table.
+        Number of units in each hidden layer of ``mlp``, each layer of ``char-lstm`` or each block of
+        ``char-transformer``. None (the default): 1024, 1024; 64 on a table; 512 for a text, or four blocks of 128.
     layers : tuple of dict, optional
         The model as one table for each layer; it takes precedence over `model`. None (the default): `model` decides.
     data : str
@@ -57,7 +59,8 @@ class RunConfig:
         What the symbols of a text are, ``characters`` or ``bytes``. None (the default): characters, or the data are no
         text.
     context : int, optional
-        Number of symbols that a step takes from each stream of a text. None (the default): 64, or the data are no text.
+        Number of symbols that a step takes from each stream of a text, or the length of its windows. None (the
+        default): 64, or the data are no text.
     loss : str, optional
         Name of the loss, such as ``cross-entropy`` or ``mse``. None (the default): the one that the targets call for.
     estimator : str, optional
@@ -92,6 +95,9 @@ class RunConfig:
     schedule : str, optional
         How the learning rate falls: ``exponential``, as above; or ``cosine``, along half a cosine to a tenth, which is
         reached after 4 / `decay` steps. None (the default): ``cosine`` for a text, else ``exponential``.
+    warmup : int, optional
+        Number of steps W over which the learning rate rises: step i has (i + 1) / W of it, up to all of it. None (the
+        default): 0, and for a text that is read in windows 100, or a tenth of the steps if these are fewer.
     optimizer : str, optional
         ``sgd``, ``adam``, ``adamw`` or ``frank-wolfe``. None (the default): the estimator's.
     momentum : float, optional
@@ -140,6 +146,7 @@ class RunConfig:
     learning_rate: float | None = None
     decay: float | None = None
     schedule: str | None = None
+    warmup: int | None = None
     optimizer: str | None = None
     momentum: float | None = None
     nesterov: bool | None = None
@@ -194,6 +201,7 @@ class RunConfig:
         whole("epochs", 1, MAX_STEPS)
         whole("steps", 1, MAX_STEPS)
         whole("patience", 0, MAX_STEPS)
+        whole("warmup", 0, MAX_STEPS)
         whole("context", 1, MAX_CONTEXT)
         real("validation", below=1)
         real("momentum", below=1)

@@ -20,13 +20,21 @@ MLP_WIDTHS = (1024, 1024)
 LSTM_UNITS = 512
 """Default number of units of ``char-lstm``."""
 
-TEXT_MODELS = ("char-lstm",)
+HEADS, BLOCK_WIDTHS = 4, (128, 128, 128, 128)
+"""Heads of attention of ``char-transformer``, and the default width of each of its blocks."""
+
+CONTEXT = 64
+"""Default length of the windows that ``char-transformer`` reads."""
+
+TEXT_MODELS = ("char-lstm", "char-transformer")
 """Models that predict the next symbol of a text."""
 NAMES = ("logreg", "mlp", "cnn", "resnet")
 """Models that tell classes of images, or of other examples, apart."""
 
 
-def tables(name: str, classes: int, widths: Sequence[int] | None = None) -> list[Table]:
+def tables(
+    name: str, classes: int, widths: Sequence[int] | None = None, context: int | None = None
+) -> list[Table]:
     """Return the layers of a named model as TOML tables.
 
     ``logreg`` is multinomial logistic regression. ``mlp`` is a perceptron with ReLU and hidden layers of `widths`.
@@ -34,17 +42,21 @@ def tables(name: str, classes: int, widths: Sequence[int] | None = None) -> list
     max-pooling after the second and fourth, dense 1024. ``resnet`` is a small residual network (K. He et al., arXiv
     1512.03385) with group normalisation: three blocks of two 3x3 convolutions, of 16, 32 and 64 channels. ``char-lstm``
     predicts the next symbol of a text: an element-wise LSTM (K. Irie et al., arXiv 2305.19044), or several, one upon
-    the other, and a dense layer.
+    the other, and a dense layer. ``char-transformer`` predicts it from a window: embeddings of symbols and positions,
+    blocks of causal attention and a perceptron (A. Radford et al., 2019), a normalisation and a dense layer.
 
     Parameters
     ----------
     name : str
-        ``logreg``, ``mlp``, ``cnn``, ``resnet`` or ``char-lstm``.
+        ``logreg``, ``mlp``, ``cnn``, ``resnet``, ``char-lstm`` or ``char-transformer``.
     classes : int
         Number of classes, the units of the last layer; of a text, the number of different symbols.
     widths : sequence of int, optional
-        Number of units in each hidden layer of ``mlp``, or in each layer of ``char-lstm``. None (the default) takes
-        two layers of 1024, or one of 512.
+        Number of units in each hidden layer of ``mlp``, in each layer of ``char-lstm``, or in each block of
+        ``char-transformer``, whose blocks are all of one width. None (the default) takes two layers of 1024, one of
+        512, or four blocks of 128.
+    context : int, optional
+        The length of the windows that ``char-transformer`` reads. None (the default): 64.
 
     Returns
     -------
@@ -54,7 +66,7 @@ def tables(name: str, classes: int, widths: Sequence[int] | None = None) -> list
     Raises
     ------
     ConfigError
-        There is no such model, or `widths` is given for a model that has none to choose.
+        There is no such model, `widths` is given for a model that has none to choose, or those of blocks differ.
     """
     known = (*NAMES, *TEXT_MODELS)
     if name not in known:
@@ -62,8 +74,10 @@ def tables(name: str, classes: int, widths: Sequence[int] | None = None) -> list
     if widths is not None and name not in ("mlp", *TEXT_MODELS):
         raise ConfigError(f"widths: model {name!r} has no hidden layers to choose; mlp has")
     head: Table = {"type": "dense", "units": classes}
-    if name in TEXT_MODELS:
+    if name == "char-lstm":
         return _recurrent_tables(classes, _units(widths, (LSTM_UNITS,)), head)
+    if name == "char-transformer":
+        return _transformer_tables(classes, _units(widths, BLOCK_WIDTHS), context or CONTEXT, head)
     if name == "cnn":
         convolution: Table = {"type": "conv2d", "filters": 64, "padding": "same", "activation": "relu"}
         half: list[Table] = [convolution, convolution, {"type": "max_pool2d"}]
@@ -91,6 +105,24 @@ def _recurrent_tables(classes: int, units: Sequence[int], head: Table) -> list[T
     """
     first, *others = ({"type": "elementwise_lstm", "units": count} for count in units)
     return [{**first, "symbols": classes}, *others, head]
+
+
+def _transformer_tables(classes: int, widths: Sequence[int], context: int, head: Table) -> list[Table]:
+    """Return embeddings of symbols and of positions, a block for each width, a normalisation and the head.
+
+    The sizes are those of nanoGPT's setting for a CPU.
+    """
+    if len(set(widths)) != 1:
+        raise ConfigError(
+            f"widths are {shown(list(widths))}; the blocks of char-transformer add to one stream: equal ones are "
+            "required, one for each block"
+        )
+    embeddings: list[Table] = [
+        {"type": "embedding", "symbols": classes, "width": widths[0]},
+        {"type": "positional_embedding", "length": context},
+    ]
+    blocks: list[Table] = [{"type": "transformer_block", "heads": HEADS} for _ in widths]
+    return [*embeddings, *blocks, {"type": "layer_norm"}, head]
 
 
 def _residual_tables() -> list[Table]:

@@ -1,4 +1,4 @@
-"""Evaluation of a run on a text: the test part of its own, or all of another one, as one stream."""
+"""Evaluation of a run on a text: the test part of its own, or all of another one."""
 
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,14 @@ from fgnumba.runs.texts import text_of
 from fgnumba.training.evaluation import Evaluation, evaluated_stream
 from fgnumba.training.names import loss_of
 from fgnumba.training.scoring import metrics_of
+from fgnumba.training.window_evaluation import checked_stride
 from fgnumba.validation.paths import path_of
 
 
-def evaluated(run: Run, alphabet: Alphabet, data: str | None) -> tuple[str, Evaluation, bool]:
-    """Return the evaluation of a run's model on a text as one stream.
+def evaluated(
+    run: Run, alphabet: Alphabet, data: str | None, stride: int | None = None
+) -> tuple[str, Evaluation, bool]:
+    """Return the evaluation of a run's model on a text, as one stream or in windows.
 
     Parameters
     ----------
@@ -29,6 +32,8 @@ def evaluated(run: Run, alphabet: Alphabet, data: str | None) -> tuple[str, Eval
         The run's alphabet.
     data : str or None
         The path of another text, all of which is read. None: the test part of the run's own.
+    stride : int, optional
+        The distance between windows. None (the default): they lie side by side, or the model has none.
 
     Returns
     -------
@@ -43,7 +48,10 @@ def evaluated(run: Run, alphabet: Alphabet, data: str | None) -> tuple[str, Eval
     ------
     DatasetError
         The text cannot be loaded, or has a symbol that is not in the alphabet.
+    ConfigError
+        A stride is no length up to that of a window, or the model reads no windows.
     """
+    checked_stride(run.model, stride)
     loss = loss_of(run.config.loss)
     changed = False
     if data is not None:
@@ -57,7 +65,8 @@ def evaluated(run: Run, alphabet: Alphabet, data: str | None) -> tuple[str, Eval
         name, symbols = dataset.name, _translated(dataset.name, dataset.testing, dataset.coding, alphabet)
         changed = run.data_sha256 not in (None, dataset.digest)
     pair = symbols[:-1], symbols[1:]
-    return name, evaluated_stream(run.model, loss, metrics_of(None, loss), *pair, alphabet), changed
+    result = evaluated_stream(run.model, loss, metrics_of(None, loss), *pair, alphabet, stride)
+    return name, result, changed
 
 
 def stream_in(path: Path, alphabet: Alphabet) -> npt.NDArray[Any]:
