@@ -102,6 +102,24 @@ def test_ratios_of_a_layer(benchmark, goal, name, threads):
 
 
 @pytest.mark.benchmark(group="sequences")
+@pytest.mark.parametrize("parallel", [False, True], ids=["sequential", "parallel"])
+@pytest.mark.parametrize(("width", "heads", "length", "batch"), [(128, 4, 64, 12), (256, 8, 256, 8)])
+def test_ratio_of_a_transformer_block(benchmark, goal, width, heads, length, batch, parallel, threads):
+    """Rf of a block of a transformer on the rows of an embedding, whose tangents are those of a block in a model."""
+    block = fg.TransformerBlock(heads, parallel=parallel)
+    model = fg.Sequential([fg.Embedding(SYMBOLS, width), block], (length,), device="cpu")
+    x, _ = text(batch, length)
+    primal, dual = model.plan(batch), model.plan(batch, BY_NAME["rank1"].kind, 1)
+    timings = interleaved({"f": lambda: primal.run(x), "forward": lambda: dual.run(x)})
+    benchmark.pedantic(lambda: dual.run(x), rounds=10, warmup_rounds=1)
+    what = (
+        f"{'parallel ' * parallel}block, {heads} heads of {width // heads}, L = {length}, {threads} threads"
+    )
+    goal(f"{what}: f", timings.seconds("f") * 1e3, unit="ms")
+    goal(f"{what}: Rf", timings.ratio("forward", "f"), at_most=2.2)
+
+
+@pytest.mark.benchmark(group="sequences")
 @pytest.mark.parametrize(
     ("mode", "lengths"),
     [("forward", (10**4, 10**6)), ("checkpoints", (10**4, 10**6)), ("reverse", (10**4, 10**5))],
