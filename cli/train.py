@@ -23,6 +23,7 @@ CONTINUED = ("data", "data_dir", "steps", "epochs")
         "fgtrain train --data digits.npz --config settings.toml --out runs/mine",
         "fgtrain train --data iris.csv --target species",
         "fgtrain train --model char-lstm --data book.txt",
+        "fgtrain train --model char-transformer --data book.txt",
         "fgtrain train --resume runs/mine               # continue an interrupted run",
         "fgtrain train --resume runs/mine --steps 4000  # train it further",
         "fgtrain train --json > result.json",

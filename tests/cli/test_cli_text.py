@@ -146,6 +146,10 @@ def test_what_a_text_run_refuses(fgtrain, run, folder, finished):
     write(folder / "other.txt", "the Cat ran\n" * 9)
     assert "other.txt: 'C' is none of the " in fgtrain("evaluate", run, "--data", "other.txt").error
     assert "data_dir is" in fgtrain("evaluate", run, "--data-dir", ".").error
+    assert "reads a text as one stream, and has no windows" in fgtrain("evaluate", run, "--stride", 4).error
+    assert (
+        "was not trained on a text, which has windows" in fgtrain("evaluate", finished, "--stride", 4).error
+    )
 
 
 @pytest.mark.parametrize(

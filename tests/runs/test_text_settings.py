@@ -6,8 +6,8 @@ import pytest
 
 from fgnumba.datasets import Dataset, load
 from fgnumba.errors import ConfigError, RunError
-from fgnumba.optimizers.schedules import Cosine
-from fgnumba.runs.assembly import _optimizer
+from fgnumba.optimizers.schedules import Cosine, Warmup
+from fgnumba.runs.assembly import _optimizer, written_model
 from fgnumba.runs.configuration import RunConfig, configured
 from fgnumba.runs.data import load_data
 from fgnumba.runs.presets import model_from, tables
@@ -15,6 +15,18 @@ from fgnumba.runs.texts import read_alphabet, write_alphabet
 from tests import tolerances
 from tests.texts import sentences, write
 
+OWN = """
+[[layers]]
+type = "embedding"
+symbols = "classes"
+width = 8
+[[layers]]
+type = "{kind}"
+{given}
+[[layers]]
+type = "dense"
+units = "classes"
+"""
 SUITED = {
     "model": "char-lstm",
     "context": 64,
@@ -38,6 +50,63 @@ def test_what_suits_a_text_is_set_where_nothing_is_given(given, differ):
     config = configured(None, given)
     expected = {**SUITED, **differ, **given}
     assert {name: getattr(config, name) for name in expected} == expected
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "batch"),
+    [
+        ("self_attention", "heads = 2", 12),
+        ("transformer_block", "heads = 2", 12),
+        ("positional_embedding", "length = 64", 12),
+        ("min_gru", "units = 4", 32),
+        ("no_such_layer", "", 32),
+    ],
+)
+def test_the_layers_decide_what_suits(tmp_path, kind, given, batch):
+    path = write(tmp_path / "net.toml", OWN.format(kind=kind, given=given))
+    assert configured(None, {"data": "a.txt", "model": str(path)}).batch_size == batch
+    config = write(tmp_path / "c.toml", 'data = "t.txt"\nmodel = "net.toml"\n')
+    write(tmp_path / "t.txt", sentences(500))
+    assert configured(config, {}).batch_size == batch
+
+
+@pytest.mark.parametrize("content", ["layers = 3", "layers = [3, {type = 4}]", "[[layers]", b"\xff", None])
+def test_a_file_of_layers_that_cannot_be_read_is_no_model_of_windows(tmp_path, content):
+    path = tmp_path / "net.toml"
+    if content is not None:
+        write(path, content)
+    assert configured(None, {"data": "a.txt", "model": str(path)}).batch_size == 32
+
+
+def test_the_transformer_of_texts():
+    config = configured(None, {"data": "a.txt", "model": "char-transformer"})
+    assert (config.context, config.batch_size, config.schedule) == (64, 12, "cosine")
+    found = tables("char-transformer", 65)
+    assert [table["type"] for table in found] == [
+        "embedding",
+        "positional_embedding",
+        *["transformer_block"] * 4,
+        "layer_norm",
+        "dense",
+    ]
+    assert (found[0]["width"], found[1]["length"], found[-1]["units"]) == (128, 64, 65)
+    written = written_model(configured(None, {"data": "a.txt", "model": "char-transformer", "context": 7}), 9)
+    assert written[0][1]["length"] == 7
+    model = model_from(tables("char-transformer", 9, (8, 8), 6), 9, "here", (6,), device="cpu")
+    assert (model.output_shape, model.reads_windows) == ((6, 9), True)
+
+
+def test_a_learning_rate_rises_before_it_falls():
+    falling = {"optimizer": "adam", "learning_rate": 0.02, "decay": 4 / 100}
+    cosine = _optimizer(RunConfig(**falling, schedule="cosine", warmup=20))
+    assert isinstance(cosine.schedule, Warmup)
+    assert cosine.rate(0) == Cosine(0.02, 100, 0.002)(0) / 20
+    assert cosine.rate(30) == Cosine(0.02, 100, 0.002)(30)
+    exponential = _optimizer(RunConfig(**falling, warmup=4))
+    tolerances.EXACT_SCHEDULE.check(exponential.rate(1), 0.02 * math.exp(-0.04) / 2)
+    tolerances.EXACT_SCHEDULE.check(exponential.rate(9), 0.02 * math.exp(-0.36))
+    for warmup in (None, 0):
+        assert _optimizer(RunConfig(**falling, warmup=warmup)).rate(0) == 0.02
 
 
 @pytest.mark.parametrize("given", [{}, {"data": "a.csv", "target": "k"}, {"data": "a.txt", "target": "k"}])
@@ -86,6 +155,7 @@ def test_a_cosine_falls_to_a_tenth_over_the_run():
         ({"symbols": "words"}, "symbols: unknown symbols"),
         ({"schedule": "linear"}, "schedule: unknown schedule"),
         ({"context": 0}, "context is 0"),
+        ({"warmup": 2.5}, "warmup is 2.5"),
         ({"context": 1 << 30}, "context is 1073741824"),
         ({"target": "k", "context": 8}, "target is 'k' beside symbols or context"),
     ],
