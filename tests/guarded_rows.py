@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from fgnumba.kernels.devices.device import CPU
+from fgnumba.kernels.emit.vector import PANEL
 from fgnumba.kernels.layout.images import Images
 from fgnumba.kernels.layout.packing import pack
 from fgnumba.kernels.machine.memory import aligned, leading
@@ -50,7 +51,26 @@ def slopes(kind: str, count: int, channels: int, place: Any) -> list[Any]:
     return found
 
 
+def of_symbols(batch: int, length: int, vocabulary: int, channels: int, place: Any) -> list[Any]:
+    """Return the gradient of an embedding, written and then added to."""
+    rng = np.random.default_rng(channels)
+    symbols = rng.integers(0, vocabulary, (batch, length)).astype(np.float32)
+    signal = rows(rng.standard_normal((batch * length, channels)).astype(np.float32), place)
+    out = aligned((-(-channels // PANEL), vocabulary, PANEL))
+    x = Images.of_batch(place(symbols)[None], (length,))
+    for onto in (False, True):
+        operation = CPU.kernels.embedding.bind_gradient(
+            CPU.isa, 2, batch=batch, x=x, signal=signal, out=out, onto=onto
+        )
+        CPU.program([operation]).run()
+    return [out]
+
+
 CASES: dict[str, Callable[..., list[Any]]] = {}
 for kind in KINDS:
     for count, channels in ((1, 1), (7, 33), (3, 31), (40, 129)):
         CASES[f"slope of {kind}, {count} x {channels}"] = partial(slopes, kind, count, channels)
+for batch, length, vocabulary, channels in ((1, 1, 1, 1), (3, 5, 7, 33), (9, 31, 65, 129)):
+    CASES[f"gradient of {vocabulary} x {channels} by {batch} x {length} symbols"] = partial(
+        of_symbols, batch, length, vocabulary, channels
+    )

@@ -54,8 +54,7 @@ def full_recurrence(passes: Passes, step: Step) -> None:
     x, weight = passes.values[step.inputs[0]], place.target("weight")
 
     def bind() -> list[Operation]:
-        at = address(rows.array) + 4 * skipped, rows.columns
-        return [by_symbol(place, at, rows.array, weight)]
+        return [by_symbol(place, rows.images(skipped, weight.shape[0] * PANEL), weight)]
 
     passes.add([rows, x], [], bind, by_image=False)
 

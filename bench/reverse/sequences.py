@@ -14,6 +14,7 @@ from fgnumba.kernels.layout.images import Images
 from fgnumba.kernels.machine.interfaces import Operation
 from fgnumba.kernels.machine.memory import CACHE_LINE, aligned, round_up
 from fgnumba.kernels.ops.dense import cpu as dense
+from fgnumba.kernels.ops.embedding import cpu as table
 from fgnumba.kernels.ops.example_panels import cpu as panels
 from fgnumba.kernels.shared.product.product import Weights
 from fgnumba.layers import ElementwiseLSTM, LinearRecurrentUnit, MinGRU
@@ -110,28 +111,20 @@ def embedding(passes: Passes, step: Step) -> None:
     place, weight = Place(passes, step), passes.parameters(step)["weight"]
     dy, x = passes.cotangent(step.output), passes.values[step.inputs[0]]
 
-    def bind() -> list[Operation]:
-        images = rows_of(dy)
-        at = images.fields("x")["x"], images.image
-        return [by_symbol(place, at, images.memory, passes.target(weight))]
-
-    passes.add([dy, x], [], bind, by_image=False)
+    passes.add([dy, x], [], lambda: [by_symbol(place, rows_of(dy), passes.target(weight))], by_image=False)
 
 
-def by_symbol(
-    place: Place, rows: tuple[int, int], keeps: npt.NDArray[np.float32], out: npt.NDArray[np.float32]
-) -> Operation:
+def by_symbol(place: Place, rows: Images, out: npt.NDArray[np.float32]) -> Operation:
     """Return the operation that adds rows up by the symbols at their positions."""
     passes = place.passes
-    return positions.bind_by_symbol(
+    return table.bind_gradient(
+        passes.isa,
         passes.threads,
         batch=passes.batch,
-        length=place.length,
-        symbols=place.symbols(),
-        rows=rows,
+        x=place.symbols(),
+        signal=rows,
         out=out,
         onto=passes.onto,
-        keeps=keeps,
     )
 
 

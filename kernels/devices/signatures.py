@@ -97,6 +97,7 @@ class ElementwiseLstm:
 
 class Embedding:
     bind = staticmethod(embedding.bind)
+    bind_gradient = staticmethod(embedding.bind_gradient)
 
 
 class ErrorSignal:

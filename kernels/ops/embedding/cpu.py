@@ -6,12 +6,15 @@
 A part is a range of panels of columns, and takes all symbols, so that each panel of V is drawn once. Rows are written
 panel beside panel, since a panel of all rows would touch a page of memory for each 128 bytes. Where the batch is small
 it costs more to draw V than to look rows up: V takes a word of random bits for each of its rows and panels.
+
+The gradient of W is the sum of the rows' error signals at each symbol's places: G[s] = Σ_(l: x_l = s) signal_l.
 """
 
 from functools import cache
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from numba import carray
 from numba.extending import register_jitable
 
@@ -23,7 +26,7 @@ from fgnumba.kernels.machine.arguments import filled, lay_out, record
 from fgnumba.kernels.machine.compile import kernel
 from fgnumba.kernels.machine.memory import address
 from fgnumba.kernels.machine.program import Operation
-from fgnumba.kernels.machine.work import ELEMENT_WORK, parts_for, split
+from fgnumba.kernels.machine.work import ELEMENT_WORK, grid, parts_for, split
 from fgnumba.kernels.rules.directions import EXPLICIT, GAUSSIAN, NONE, RANK1
 from fgnumba.kernels.rules.directions import cpu as directions
 from fgnumba.kernels.rules.philox import ENTRY, LEFT, RIGHT
@@ -262,3 +265,97 @@ def _signs(a: Any, p: int, p_end: int, words: int, panel_bytes: int, shift: int,
                 for j in range(a.wide):
                     bits = np.uint32(np.uint32(np.uint32(word >> np.uint32(j)) << np.uint32(31)) | _ONE_BITS)
                     out[j] = bits.view(np.float32) + own[j]
+
+
+_GRADIENT = record(
+    *images.fields("x"),
+    *images.fields("signal"),
+    *("batch", "length", "columns", "panels", "vocabulary", "across", "down", "out", "onto"),
+)
+
+
+@launcher
+def bind_gradient(
+    isa: InstructionSet,
+    threads: int,
+    *,
+    batch: int,
+    x: Images,
+    signal: Images,
+    out: npt.NDArray[np.float32],
+    onto: bool = False,
+) -> Operation:
+    """Bind the gradient of W from the error signals of the rows: sums over the places of each symbol.
+
+    Parameters
+    ----------
+    isa : InstructionSet
+        Not used.
+    threads : int
+        Number of threads that may share the work.
+    batch : int
+        Number of examples B.
+    x : Images
+        Symbols: B examples of one pixel with L channels. What is no symbol adds nothing.
+    signal : Images
+        Error signals of y: B sequences (L, 1, N) by position, or B L examples (1, 1, N).
+    out : array, (panels, V, PANEL) float32
+        Written: the gradient, packed like W, with zeros in the padding.
+    onto : bool
+        Whether the gradient is added to what `out` holds, whose padding is left alone.
+
+    Notes
+    -----
+    Cost: reads the signals once, and for each row reads and writes a row of the gradient, of the second-level cache if
+    that fits into it; each part of a panel reads all symbols. A symbol's rows are added in the order of its places.
+    """
+    rows = signal.by_rows()
+    panels, vocabulary, _ = out.shape
+    length, columns = x.shape[2], rows.shape[2]
+    work = batch * length * columns * ELEMENT_WORK
+    across, down = grid(panels, vocabulary, parts_for(work, panels * vocabulary, threads))
+    addresses, memory = operands(x=x, signal=rows)
+    fields = {
+        **addresses,
+        "batch": batch,
+        "length": length,
+        "columns": columns,
+        "panels": panels,
+        "vocabulary": vocabulary,
+        "across": across,
+        "down": down,
+        "out": address(out),
+        "onto": onto,
+    }
+    memory["keeps"] = (memory["keeps"], out)
+    entry = kernel("embedding-gradient", _gradient, 3)
+    return Operation("embedding-gradient", entry, filled(_GRADIENT, fields), across * down, **memory)
+
+
+def _gradient(arguments: int, part: int, parts: int) -> None:
+    a = carray(pointer(arguments, _GRADIENT), 1)[0]
+    p, p_end = split(a.panels, a.across, part % a.across)
+    low, high = split(a.vocabulary, a.down, part // a.across)
+    if not a.onto:
+        for panel in range(p, p_end):
+            at = a.out + (panel * a.vocabulary + low) * PANEL * 4
+            cleared = carray(pointer(at, np.float32), (high - low) * PANEL)
+            for j in range((high - low) * PANEL):
+                cleared[j] = np.float32(0)
+    for i in range(a.batch):
+        symbols = carray(pointer(a.x + i * a.x_image * 4, np.float32), a.length)
+        for position in range(a.length):
+            # Also false for NaN.
+            if not (symbols[position] >= np.float32(0) and symbols[position] < a.vocabulary):
+                continue
+            symbol = np.int64(symbols[position])
+            if symbol < low or symbol >= high:
+                continue
+            row = a.signal + (i * a.length + position) * a.signal_image * 4
+            for panel in range(p, p_end):
+                n = min(PANEL, a.columns - panel * PANEL)
+                source = carray(pointer(row + panel * PANEL * 4, np.float32), n)
+                at = a.out + (panel * a.vocabulary + symbol) * PANEL * 4
+                target = carray(pointer(at, np.float32), n)
+                for j in range(n):
+                    target[j] += source[j]
