@@ -1,6 +1,7 @@
 """CPU operations on rows that no layer binds, at ragged shapes between inaccessible pages; see ``guarded_cases``."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -52,7 +53,7 @@ def slopes(kind: str, count: int, channels: int, place: Any) -> list[Any]:
 
 
 def of_symbols(batch: int, length: int, vocabulary: int, channels: int, place: Any) -> list[Any]:
-    """Return the gradient of an embedding, written and then added to."""
+    """Return the gradient of an embedding, written and then added to, and that of a positional embedding."""
     rng = np.random.default_rng(channels)
     symbols = rng.integers(0, vocabulary, (batch, length)).astype(np.float32)
     signal = rows(rng.standard_normal((batch * length, channels)).astype(np.float32), place)
@@ -63,7 +64,11 @@ def of_symbols(batch: int, length: int, vocabulary: int, channels: int, place: A
             CPU.isa, 2, batch=batch, x=x, signal=signal, out=out, onto=onto
         )
         CPU.program([operation]).run()
-    return [out]
+    by_position = replace(signal, shape=(length, 1, channels), image=length * signal.image, row=signal.image)
+    table = aligned((out.shape[0], length + 2, PANEL))
+    bind = CPU.kernels.positional_embedding.bind_gradient
+    CPU.program([bind(CPU.isa, 2, batch=batch, signal=by_position, out=table)]).run()
+    return [out, table]
 
 
 CASES: dict[str, Callable[..., list[Any]]] = {}

@@ -183,6 +183,7 @@ class Optimizer:
 
 class PositionalEmbedding:
     bind = staticmethod(positional_embedding.bind)
+    bind_gradient = staticmethod(positional_embedding.bind_gradient)
 
 
 class Projection:

@@ -8,6 +8,7 @@ from fgnumba.kernels.layout.images import Images
 from fgnumba.kernels.layout.packing import pack, unpack
 from fgnumba.kernels.machine.memory import aligned, leading
 from fgnumba.kernels.ops.embedding import cpu as embedding
+from fgnumba.kernels.ops.positional_embedding import cpu as positional
 from tests import tolerances
 
 SIZES = [(1, 1, 1, 1), (3, 5, 7, 37), (2, 13, 65, 64), (7, 11, 3, 129)]
@@ -83,4 +84,37 @@ def test_what_is_no_symbol_adds_nothing():
 def test_results_do_not_depend_on_the_number_of_threads():
     x, signal, _ = case(64, 33, 65, 70)
     bits = {gradient(x, signal, 65, threads=threads).tobytes() for threads in (1, 2, 5)}
+    assert len(bits) == 1
+
+
+def of_positions(signal, rows, *, threads=1, onto=None):
+    """Return the packed gradient of a table of `rows` positions."""
+    columns = signal.shape[-1]
+    out = aligned((-(-columns // 32), rows, 32))
+    out[...] = np.nan if onto is None else onto
+    operation = positional.bind_gradient(
+        CPU.isa, threads, batch=len(signal), signal=in_rows(signal), out=out, onto=onto is not None
+    )
+    CPU.program([operation]).run()
+    return out
+
+
+@pytest.mark.parametrize(
+    ("batch", "length", "rows", "columns"), [(1, 1, 1, 1), (3, 5, 7, 37), (2, 13, 13, 64)]
+)
+def test_rows_are_added_up_by_position(batch, length, rows, columns):
+    signal = np.random.default_rng(length).standard_normal((batch, length, columns)).astype(np.float32)
+    expected = np.zeros((rows, columns))
+    expected[:length] = signal.astype(np.float64).sum(0)
+    found = of_positions(signal, rows)
+    tolerances.sums(batch).check(unpack(found, columns), expected)
+    np.testing.assert_array_equal(found, pack(unpack(found, columns)))
+    before = pack(np.ones((rows, columns)))
+    added = of_positions(signal, rows, onto=before)
+    tolerances.sums(batch).check(unpack(added, columns), expected + 1)
+
+
+def test_positions_do_not_depend_on_the_number_of_threads():
+    signal = np.random.default_rng(0).standard_normal((64, 33, 70)).astype(np.float32)
+    bits = {of_positions(signal, 40, threads=threads).tobytes() for threads in (1, 2, 5)}
     assert len(bits) == 1

@@ -11,6 +11,7 @@ from functools import cache
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from numba import carray
 from numba.extending import register_jitable
 
@@ -215,3 +216,87 @@ def _add(
                 else:
                     for j in range(n):
                         out[j] = of_x[j] + row[j]
+
+
+_GRADIENT = record(
+    *images.fields("signal"),
+    *("batch", "length", "columns", "panels", "rows", "across", "down", "out", "onto"),
+)
+
+
+@launcher
+def bind_gradient(
+    isa: InstructionSet,
+    threads: int,
+    *,
+    batch: int,
+    signal: Images,
+    out: npt.NDArray[np.float32],
+    onto: bool = False,
+) -> Operation:
+    """Bind the gradient of P from the error signals of y: G[l] = Σ_b signal_bl.
+
+    Parameters
+    ----------
+    isa : InstructionSet
+        Not used.
+    threads : int
+        Number of threads that may share the work.
+    batch : int
+        Number of examples B.
+    signal : Images
+        Error signals of y: sequences (L, 1, C).
+    out : array, (panels, at least L rows, PANEL) float32
+        Written: the gradient, packed like P, with zeros in rows from L on and in the padding.
+    onto : bool
+        Whether the gradient is added to what `out` holds, whose other entries are left alone.
+
+    Notes
+    -----
+    Cost: reads the signals once, and reads and writes the gradient's rows once for each example, from the cache.
+    Examples are added in their order.
+    """
+    length, _, columns = signal.shape
+    panels, rows, _ = out.shape
+    work = batch * length * columns * ELEMENT_WORK
+    across, down = grid(panels, rows, parts_for(work, panels * rows, threads))
+    addresses, memory = operands(signal=signal)
+    fields = {
+        **addresses,
+        "batch": batch,
+        "length": length,
+        "columns": columns,
+        "panels": panels,
+        "rows": rows,
+        "across": across,
+        "down": down,
+        "out": address(out),
+        "onto": onto,
+    }
+    memory["keeps"] = (memory["keeps"], out)
+    entry = kernel("positional-embedding-gradient", _gradient, 3)
+    return Operation(
+        "positional-embedding-gradient", entry, filled(_GRADIENT, fields), across * down, **memory
+    )
+
+
+def _gradient(arguments: int, part: int, parts: int) -> None:
+    a = carray(pointer(arguments, _GRADIENT), 1)[0]
+    p, p_end = split(a.panels, a.across, part % a.across)
+    low, high = split(a.rows, a.down, part // a.across)
+    if not a.onto:
+        for panel in range(p, p_end):
+            cleared = carray(
+                pointer(a.out + (panel * a.rows + low) * PANEL * 4, np.float32), (high - low) * PANEL
+            )
+            for j in range((high - low) * PANEL):
+                cleared[j] = np.float32(0)
+    for i in range(a.batch):
+        for position in range(low, min(high, a.length)):
+            row = a.signal + (i * a.signal_image + position * a.signal_row) * 4
+            for panel in range(p, p_end):
+                n = min(PANEL, a.columns - panel * PANEL)
+                source = carray(pointer(row + panel * PANEL * 4, np.float32), n)
+                target = carray(pointer(a.out + (panel * a.rows + position) * PANEL * 4, np.float32), n)
+                for j in range(n):
+                    target[j] += source[j]
