@@ -12,17 +12,11 @@ from fgnumba.kernels.cuda.layout import DualVectors, element, elementwise, first
 from fgnumba.kernels.cuda.primitives import Address, Size, divide, load_f32, store_f32
 from fgnumba.kernels.cuda.program import Operation
 from fgnumba.kernels.layout.images import Images
-from fgnumba.kernels.rules.directions import EXPLICIT, GAUSSIAN, NONE, RANK1
-from fgnumba.kernels.rules.directions.cuda import (
-    gaussian,
-    gaussian_of_vector,
-    pick,
-    sign_of_vector,
-    sign_words,
-    signed_one,
-)
-from fgnumba.kernels.rules.philox import ENTRY, LEFT, RIGHT
+from fgnumba.kernels.rules.directions import EXPLICIT, GAUSSIAN, NONE
+from fgnumba.kernels.rules.directions.cuda import gaussian_of_vector, sign_of_vector
+from fgnumba.kernels.rules.philox import ENTRY
 from fgnumba.kernels.shared.drawn.cuda import counter
+from fgnumba.kernels.shared.product.cuda.entries import drawn_entry
 from fgnumba.kernels.shared.product.cuda.operands import Directions, PackedWeights, directions, packed_weights
 from fgnumba.kernels.shared.product.product import Weights
 from fgnumba.validation.launcher import launcher
@@ -75,16 +69,6 @@ def bind(isa: Any, threads: int, *, batch: int, x: Images, y: Images, weights: W
 
 
 @device_function
-def _drawn(v: Directions, c2: int, row: int, column: int) -> np.float32:
-    """Return an entry of a direction of W that is drawn."""
-    if v.kind == GAUSSIAN:
-        return gaussian(v.stream, row, column >> 5, column & 31, ENTRY, c2)
-    if v.kind == RANK1:
-        return sign_of_vector(v.stream, row, LEFT, c2) * sign_of_vector(v.stream, column, RIGHT, c2)
-    return signed_one(pick(sign_words(v.stream, row >> 2, column >> 5, ENTRY, c2), row & 3), column & 31)
-
-
-@device_function
 def _shift(v: Directions, first: int, t: int, column: int, padded: int) -> np.float32:
     """Return an entry of a direction of b."""
     if v.bias_parameter < 0:
@@ -130,5 +114,5 @@ def _rows(
         if directions.kind == EXPLICIT:
             value = load_f32(directions.v + 4 * (t * padded * weights.rows + place))
         elif directions.kind != NONE:
-            value = _drawn(directions, counter(first, t, directions.parameter), row, column)
+            value = drawn_entry(directions, counter(first, t, directions.parameter), row, column)
         store_f32(out + 4 * (t + 1) * y.block, value + _shift(directions, first, t, column, padded))

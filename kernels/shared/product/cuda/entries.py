@@ -1,12 +1,19 @@
-"""Entries of directions, which are drawn into a tile of shared memory, or whose signs turn those of numbers there."""
+"""Entries of directions: drawn one at a time or into a tile of shared memory, or signs that turn those of numbers."""
 
 import numpy as np
 
 from fgnumba.kernels.cuda.kernel import device_function
 from fgnumba.kernels.cuda.primitives import Floats, shared_store_f32
-from fgnumba.kernels.rules.directions import GAUSSIAN
-from fgnumba.kernels.rules.directions.cuda import gaussian, sign_words, signed_one, turned
-from fgnumba.kernels.rules.philox import ENTRY
+from fgnumba.kernels.rules.directions import GAUSSIAN, RANK1
+from fgnumba.kernels.rules.directions.cuda import (
+    gaussian,
+    pick,
+    sign_of_vector,
+    sign_words,
+    signed_one,
+    turned,
+)
+from fgnumba.kernels.rules.philox import ENTRY, LEFT, RIGHT
 from fgnumba.kernels.shared.product.cuda.operands import Directions
 
 
@@ -50,3 +57,29 @@ def signed_sum(total: np.float32, values: Floats, word: np.uint32, lane: int) ->
     """Return the total plus four values, whose signs are turned where bits `lane` to `lane` + 3 of a word are set."""
     total = total + turned(values[0], word, lane) + turned(values[1], word, lane + 1)
     return total + turned(values[2], word, lane + 2) + turned(values[3], word, lane + 3)
+
+
+@device_function
+def drawn_entry(directions: Directions, c2: int, row: int, column: int) -> np.float32:
+    """Return one entry of a direction V that is drawn.
+
+    Parameters
+    ----------
+    directions : Directions
+        Directions of the layer; their kind is neither EXPLICIT nor NONE.
+    c2 : int
+        Direction and parameter, as the counter takes them.
+    row, column : int
+        Place of the entry in V.
+
+    Returns
+    -------
+    float32
+        The entry.
+    """
+    stream = directions.stream
+    if directions.kind == GAUSSIAN:
+        return gaussian(stream, row, column >> 5, column & 31, ENTRY, c2)
+    if directions.kind == RANK1:
+        return sign_of_vector(stream, row, LEFT, c2) * sign_of_vector(stream, column, RIGHT, c2)
+    return signed_one(pick(sign_words(stream, row >> 2, column >> 5, ENTRY, c2), row & 3), column & 31)
