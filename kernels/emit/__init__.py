@@ -10,9 +10,12 @@ every intrinsic that was ever made until the process ends.
 from fgnumba.kernels.emit.calls import call, pointer, prefetch
 from fgnumba.kernels.emit.channels import channel_affine, channel_moments, channel_sums
 from fgnumba.kernels.emit.epilogue import tangent_rows
+from fgnumba.kernels.emit.panel_product import panel_product
 from fgnumba.kernels.emit.philox import philox_words
 from fgnumba.kernels.emit.recurrence import FORMULAS, recurrence_steps
 from fgnumba.kernels.emit.register_tile import multiply_add_peak, product_tile
+from fgnumba.kernels.emit.rows import lane_sums, row_dots, scaled_rows
+from fgnumba.kernels.emit.softmax import slope_rows, softmax_rows
 from fgnumba.kernels.emit.traces import (
     STARTS,
     carried_rows,
@@ -31,14 +34,20 @@ __all__ = [
     "channel_affine",
     "channel_moments",
     "channel_sums",
+    "lane_sums",
     "multiply_add_peak",
     "one_row",
+    "panel_product",
     "philox_words",
     "pointer",
     "prefetch",
     "product_tile",
     "recurrence_steps",
+    "row_dots",
+    "scaled_rows",
     "separable",
+    "slope_rows",
+    "softmax_rows",
     "summed_rows",
     "tangent_rows",
     "transpose_block",

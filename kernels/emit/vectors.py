@@ -1,11 +1,12 @@
-"""Writes LLVM instructions on vectors of float32, all of one width."""
+"""Writes LLVM instructions on vectors of float32 or float64, all of one width."""
 
 from contextlib import contextmanager
 from typing import Any
 
 from llvmlite import ir
 
-BYTE, I32, I64, F32 = ir.IntType(8), ir.IntType(32), ir.IntType(64), ir.FloatType()
+BYTE, I32, I64 = ir.IntType(8), ir.IntType(32), ir.IntType(64)
+F32, F64 = ir.FloatType(), ir.DoubleType()
 
 
 def index(n: int) -> ir.Constant:
@@ -70,22 +71,25 @@ def loop(builder: Any, name: str, n: Any, carried: list[Any]) -> Any:
 
 
 class Vectors:
-    """Appends instructions on vectors of `lanes` float32 through `builder`."""
+    """Appends instructions on vectors of `lanes` float32, or float64, through `builder`."""
 
-    def __init__(self, builder: Any, lanes: int) -> None:
+    def __init__(self, builder: Any, lanes: int, element: Any = F32) -> None:
         self.builder, self.lanes = builder, lanes
-        self.type = ir.VectorType(F32, lanes)
+        self.type = ir.VectorType(element, lanes)
         self.zero = ir.Constant(self.type, None)
+        self._itemsize = 4 if element == F32 else 8
 
     def load(self, base: Any, offset: Any) -> Any:
         pointer = self.builder.gep(base, [offset])
         value = self.builder.load(self.builder.bitcast(pointer, self.type.as_pointer()))
-        value.align = 4
+        value.align = self._itemsize
         return value
 
     def store(self, value: Any, base: Any, offset: Any) -> None:
         pointer = self.builder.gep(base, [offset])
-        self.builder.store(value, self.builder.bitcast(pointer, self.type.as_pointer())).align = 4
+        self.builder.store(
+            value, self.builder.bitcast(pointer, self.type.as_pointer())
+        ).align = self._itemsize
 
     def splat(self, scalar: Any) -> Any:
         undefined = ir.Constant(self.type, ir.Undefined)
@@ -103,7 +107,7 @@ class Vectors:
 
     def multiply_add(self, a: Any, b: Any, c: Any) -> Any:
         """Return a b + c: one fused instruction where the target has it, else two instructions."""
-        name = f"llvm.fmuladd.v{self.lanes}f32"
+        name = f"llvm.fmuladd.v{self.lanes}f{8 * self._itemsize}"
         module = self.builder.module
         function = module.globals.get(name) or ir.Function(
             module, ir.FunctionType(self.type, [self.type] * 3), name=name

@@ -70,7 +70,7 @@ _EXP_LOW = np.float32(-105.0)
 _EXPM1_IS_EXP = np.float32(20.0)
 
 # (e**r - 1 - r) / r**2, |r| <= 0.3477; error 1.4e-8 of e**r - 1
-_EXPM1 = (
+EXPM1 = (
     np.float32(0.49999997),
     np.float32(0.16666545),
     np.float32(0.04166744),
@@ -160,7 +160,7 @@ def _scaled_expm1(high: np.float32, low: np.float32) -> tuple[np.float32, np.flo
     exponent = np.int32(rounded.view(np.int32) - _ROUND_BITS)
     n = rounded - _ROUND
     r = ((x - n * _LN2_HIGH) - n * _LN2_LOW) + low
-    c = _EXPM1
+    c = EXPM1
     q = c[0] + r * (c[1] + r * (c[2] + r * (c[3] + r * c[4])))
     p = r + r * r * q
     first = np.int32(exponent >> _BIT)

@@ -19,3 +19,12 @@ HEAD_SHIFT, QUERY_SHIFT = 12, 22
 
 MOST_KEYS, MOST_QUERIES, MOST_HEADS, MOST_EXAMPLES = 1 << 20, 1 << 24, 1 << 10, 1 << 24
 """What the counter has room for."""
+
+KEYS = 128
+"""Keys of a block on the CPU, the same on every machine: the sums of a row are rescaled from block to block."""
+
+SCORE_ROW = KEYS + 16
+"""Elements from one row of scores to the next: an odd number of cache lines, which spreads rows over a cache."""
+
+SCALE, KEPT, ONE = range(3)
+"""Numbers that a kernel on the CPU reads in the operands' dtype: the factor of scores, dropout's 1 / (1 - rate), 1."""

@@ -5,46 +5,33 @@
     dS = scale (dq kᵀ + q dkᵀ)             dy = Σ p m (dv + dS v) - y Σ p dS         for every direction
 
 where m are dropout's factors. A query that sees no key has y = 0 and dy = 0.
+
+A part takes blocks of queries. For each block of keys that one of them sees, the register tile computes S and dS, a row
+kernel turns them into p and p dS beside the running maximum, and the tile adds p v, and p dv + (p dS) v, to sums that
+are rescaled in its registers. The matrix of scores is never there as a whole: scratch memory does not depend on
+lengths. Where causality hides keys, products end with the last key that a tile of queries sees.
+
+Sources: M. N. Rabe, C. Staats, arXiv 2112.05682; T. Dao et al., FlashAttention, arXiv 2205.14135, algorithm 1.
 """
 
-from functools import cache
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
-from numba import carray
-from numba.extending import register_jitable
 
-from fgnumba.kernels.emit import philox_words, pointer
 from fgnumba.kernels.emit.vector import InstructionSet
-from fgnumba.kernels.layout import heads
-from fgnumba.kernels.layout.heads import MASK_FIELDS, Heads, Mask
-from fgnumba.kernels.machine.arguments import filled, lay_out, record
-from fgnumba.kernels.machine.compile import kernel
-from fgnumba.kernels.machine.memory import address
+from fgnumba.kernels.layout.heads import Heads, Mask
+from fgnumba.kernels.machine.arguments import filled, lay_out
 from fgnumba.kernels.machine.program import Operation
-from fgnumba.kernels.machine.work import parts_for, split
-from fgnumba.kernels.ops.attention import HEAD_SHIFT, KEY_BITS, QUERY_BITS, QUERY_SHIFT
-from fgnumba.kernels.rules.philox import ATTENDED, PURPOSE_SHIFT, STREAM
+from fgnumba.kernels.machine.work import threads_for
+from fgnumba.kernels.ops.attention import KEYS
+from fgnumba.kernels.ops.attention.dual import ARGUMENTS, entry, rows_kernel
+from fgnumba.kernels.ops.attention.moves import scaler, summer
+from fgnumba.kernels.ops.attention.plan import Setting, Sizes, check, products
+from fgnumba.kernels.ops.attention.slopes import bind_gradients as bind_gradients
 from fgnumba.validation.launcher import launcher
 
-_SHARED = (
-    *("batch", "count", "groups", "query_heads", "queries", "keys", "size", "value_size"),
-    *("scale", "causal", *MASK_FIELDS, "dropout", "threshold", "kept", "stream", "layer", "log_sum_exp"),
-)
-_ARGUMENTS = record(
-    *heads.fields("q"),
-    *heads.fields("k"),
-    *heads.fields("v"),
-    *heads.fields("y"),
-    *_SHARED,
-    *("dq", "dk", "dv", "at_sums", "at_weights", "at_slopes", "at_words"),
-)
-_GRADIENTS = record(
-    *(name for operand in ("q", "k", "v", "y", "signal", "dq", "dk", "dv") for name in heads.fields(operand)),
-    *_SHARED,
-    "at_words",
-)
+SHARES = 32
+"""The most parts for each thread. Under causality, blocks differ in their work."""
 
 
 @launcher
@@ -82,6 +69,7 @@ def bind(
         Queries (H, Lq, D), float32 or float64, as all operands are.
     k, v : Heads
         Keys (G, Lk, D) and values (G, Lk, Dv). H is a multiple of G: query head h reads key head h // (H // G).
+        An operand without tangent is a symbolic zero, whose products are skipped.
     y : Heads
         Written: (H, Lq, Dv), and its T tangents. It must not overlap the other operands.
     scale : float
@@ -98,333 +86,78 @@ def bind(
         Number of the layer in the Philox counter.
     log_sum_exp : array, (B, H, Lq), or None
         Written, if it is there: the logarithm of the sum of the exponentials of S; -inf where no key is seen.
+
+    Raises
+    ------
+    ShapeError, ConfigError
+        The operands do not fit each other.
+
+    Notes
+    -----
+    Cost: for each pair of a query and a key that it sees, D + Dv multiply-adds, and for each direction D for each of
+    dq and dk that is there, Dv for each of dv and dS. Reads k and v once for each block of queries.
     """
-    values, keeps = _shared(q, k, v, scale, causal, mask, dropout, stream, layer, log_sum_exp)
-    dtype = q.memory.dtype
-    n_heads, queries, _ = q.shape
-    size, keys = v.shape[2], v.shape[1]
-    tangents = count if q.has_tangent or k.has_tangent or v.has_tangent else 0
-    offsets, end = lay_out(
-        [
-            ("at_sums", (1 + count) * size * dtype.itemsize),
-            ("at_weights", count * dtype.itemsize),
-            ("at_slopes", count * dtype.itemsize),
-            ("at_words", 4 * isa.lanes * 4),
-        ]
-    )
-    fields = {
-        **q.fields("q"),
-        **k.fields("k"),
-        **v.fields("v"),
-        **y.fields("y"),
-        **values,
+    check(batch, q, k, v, mask, dropout, stream, y=y)
+    sizes = Sizes.of(isa, q, k, v, count)
+    setting = Setting(scale, causal, mask, dropout, stream, layer, log_sum_exp)
+    fields, keeps = setting.fields(isa, sizes, batch, q, k, v)
+    size, value_size, item, most = q.shape[2], v.shape[2], sizes.itemsize, 1 + sizes.directions
+    strides = {
+        "copied": sizes.copied_bytes(sizes.block),
+        "turned": sizes.turned_bytes(size),
+        "valued": sizes.copied_bytes(KEYS),
+        "scored": sizes.scores_bytes(),
+        "totals": sizes.block * sizes.lanes * item,
+    }
+    regions = [
+        ("at_queries", most * strides["copied"]),
+        ("at_turned", (most if k.has_tangent else 1) * strides["turned"]),
+        ("at_values", (most if v.has_tangent else 1) * strides["valued"]),
+        ("at_scores", most * strides["scored"]),
+        ("at_sums", most * strides["copied"]),
+        ("at_tops", sizes.block * item),
+        ("at_divisors", most * sizes.block * item),
+        ("at_scales", (sizes.block + sizes.lanes) * item),
+        ("at_totals", most * strides["totals"]),
+        *setting.row_bytes(isa, sizes),
+    ]
+    offsets, end = lay_out(regions)
+    blocks = batch * q.shape[0] * -(-q.shape[1] // sizes.block)
+    work = batch * q.shape[0] * products(q, k, causal) * _terms(q, k, v, count)
+    sharing = threads_for(work, blocks, threads)
+    arguments = {
+        **{
+            key: value
+            for name, one in (("q", q), ("k", k), ("v", v), ("y", y))
+            for key, value in one.fields(name).items()
+        },
+        **fields,
         **offsets,
-        "batch": batch,
+        **strides,
         "count": count,
+        "directions": sizes.directions,
         "dq": q.has_tangent,
         "dk": k.has_tangent,
         "dv": v.has_tangent,
+        "combine_rows": scaler(sizes.wide, True),
+        "lane_sums": summer(sizes.wide),
+        "rows": rows_kernel(sizes.wide, mask is not None, dropout > 0),
+        "values_tile": sizes.values_tile(isa, sizes.panel),
+        "values_last": sizes.values_tile(isa, sizes.last(value_size)),
     }
-    work = batch * n_heads * queries * keys * (q.shape[2] + size) * (1 + tangents)
     return Operation(
         "attention",
-        _entry(isa, dtype.name),
-        filled(_ARGUMENTS, fields),
-        parts_for(work, batch * n_heads * queries, threads),
+        entry(sizes.wide),
+        filled(ARGUMENTS, arguments),
+        min(blocks, SHARES * sharing) if sharing > 1 else 1,
         scratch_bytes=end,
         multiply_adds=work,
         keeps=(q.memory, k.memory, v.memory, y.memory, *keeps),
     )
 
 
-def _shared(
-    q: Heads,
-    k: Heads,
-    v: Heads,
-    scale: float,
-    causal: bool,
-    mask: Mask | None,
-    dropout: float,
-    stream: npt.NDArray[Any] | None,
-    layer: int,
-    log_sum_exp: npt.NDArray[Any] | None,
-) -> tuple[dict[str, int], tuple[Any, ...]]:
-    """Return the arguments that both kernels have, and what must be kept alive."""
-    dtype = q.memory.dtype
-    kept = 1 / (1 - dropout) if dropout else 1.0
-    values = {
-        "groups": k.shape[0],
-        "query_heads": q.shape[0],
-        "queries": q.shape[1],
-        "keys": k.shape[1],
-        "size": q.shape[2],
-        "value_size": v.shape[2],
-        "scale": bits(scale, dtype),
-        "causal": causal,
-        **(mask.fields() if mask else {}),
-        "dropout": dropout > 0,
-        "threshold": round(dropout * 2**32),
-        "kept": bits(kept, dtype),
-        "stream": address(stream) if stream is not None else 0,
-        "layer": layer,
-        "log_sum_exp": address(log_sum_exp) if log_sum_exp is not None else 0,
-    }
-    return values, (mask, stream, log_sum_exp)
-
-
-def bits(value: float, dtype: np.dtype[Any]) -> int:
-    """Return the bits of a number of `dtype`, which a record of arguments holds."""
-    return int(dtype.type(value).view(np.int32 if dtype.itemsize == 4 else np.int64))
-
-
-@cache
-def _entry(isa: InstructionSet, dtype: str) -> int:
-    element, number = np.dtype(dtype).itemsize, np.dtype(dtype).type
-    score, factor, number_of = _score(isa, dtype), _factor(isa, dtype), _number_of(dtype)
-
-    @register_jitable
-    def values(at: int, n: int) -> Any:
-        return carray(pointer(at, number), n)
-
-    @register_jitable
-    def row(operand: int, block: int, example: int, head: int, row_: int, n: int) -> Any:
-        return carray(pointer(operand + (block + example + head + row_) * element, number), n)
-
-    def attention(arguments: int, part: int, parts: int) -> None:
-        a = carray(pointer(arguments, _ARGUMENTS), 1)[0]
-        first, last = split(a.batch * a.query_heads * a.queries, parts, part)
-        scale = number_of(a.scale)
-        sums = carray(pointer(a.scratch + a.at_sums, number), (1 + a.count, a.value_size))
-        weights = values(a.scratch + a.at_weights, a.count)
-        for index in range(first, last):
-            i, rest = index // (a.query_heads * a.queries), index % (a.query_heads * a.queries)
-            h, r = rest // a.queries, rest % a.queries
-            g = h // (a.query_heads // a.groups)
-            q = row(a.q, 0, i * a.q_example, h * a.q_head, r * a.q_row, a.size)
-            top, total = number(-np.inf), number(0)
-            for t in range(1 + a.count):
-                for c in range(a.value_size):
-                    sums[t, c] = number(0)
-            for t in range(a.count):
-                weights[t] = number(0)
-            seen = 0
-            for j in range(a.keys):
-                k = row(a.k, 0, i * a.k_example, g * a.k_head, j * a.k_row, a.size)
-                visible, s = score(a, i, h, r, j, q, k, scale)
-                if not visible:
-                    continue
-                seen += 1
-                new = max(s, top)
-                old = number(1) if new == top else number(np.exp(top - new))
-                p, m = number(np.exp(s - new)), factor(a, i, h, r, j)
-                top, total = new, total * old + p
-                v = row(a.v, 0, i * a.v_example, g * a.v_head, j * a.v_row, a.value_size)
-                for c in range(a.value_size):
-                    sums[0, c] = sums[0, c] * old + p * m * v[c]
-                for t in range(a.count):
-                    ds = number(0)
-                    if a.dq:
-                        dq = row(a.q, (t + 1) * a.q_block, i * a.q_example, h * a.q_head, r * a.q_row, a.size)
-                        for c in range(a.size):
-                            ds += dq[c] * k[c]
-                    if a.dk:
-                        dk = row(a.k, (t + 1) * a.k_block, i * a.k_example, g * a.k_head, j * a.k_row, a.size)
-                        for c in range(a.size):
-                            ds += q[c] * dk[c]
-                    slope = p * (scale * ds)
-                    weights[t] = weights[t] * old + slope
-                    for c in range(a.value_size):
-                        sums[t + 1, c] = sums[t + 1, c] * old + slope * m * v[c]
-                    if a.dv:
-                        dv = row(
-                            a.v, (t + 1) * a.v_block, i * a.v_example, g * a.v_head, j * a.v_row, a.value_size
-                        )
-                        for c in range(a.value_size):
-                            sums[t + 1, c] += p * m * dv[c]
-            over = number(1) / total if seen else number(0)
-            for t in range(1 + a.count):
-                y = row(a.y, t * a.y_block, i * a.y_example, h * a.y_head, r * a.y_row, a.value_size)
-                for c in range(a.value_size):
-                    y[c] = sums[t, c] * over
-                    if t > 0:
-                        y[c] -= sums[0, c] * over * (weights[t - 1] * over)
-            if a.log_sum_exp != 0:
-                out = values(a.log_sum_exp, a.batch * a.query_heads * a.queries)
-                out[index] = top + number(np.log(total)) if seen else number(-np.inf)
-
-    return kernel(f"attention-{dtype}-{isa.name}", attention, 3)
-
-
-def _number_of(dtype: str) -> Any:
-    wide = np.dtype(dtype).itemsize == 8
-
-    @register_jitable
-    def number_of(bits: int) -> Any:
-        return np.int64(bits).view(np.float64) if wide else np.int32(bits).view(np.float32)
-
-    return number_of
-
-
-def _score(isa: InstructionSet, dtype: str) -> Any:
-    number = np.dtype(dtype).type
-
-    @register_jitable
-    def score(a: Any, i: int, h: int, r: int, j: int, q: Any, k: Any, scale: Any) -> Any:
-        if a.causal and j > r + a.keys - a.queries:
-            return False, number(0)
-        s, added = number(0), number(0)
-        if a.mask != 0:
-            at = i * a.mask_example + h * a.mask_head + r * a.mask_row + j
-            if a.mask_boolean:
-                if carray(pointer(a.mask, np.uint8), at + 1)[at] == 0:
-                    return False, number(0)
-            else:
-                added = carray(pointer(a.mask, number), at + 1)[at]
-                if added == number(-np.inf):
-                    return False, number(0)
-        for c in range(a.size):
-            s += q[c] * k[c]
-        return True, s * scale + added
-
-    return score
-
-
-def _factor(isa: InstructionSet, dtype: str) -> Any:
-    number, words = np.dtype(dtype).type, philox_words(isa, along_row=False)
-    number_of = _number_of(dtype)
-
-    @register_jitable
-    def factor(a: Any, i: int, h: int, r: int, j: int) -> Any:
-        if not a.dropout:
-            return number(1)
-        stream = carray(pointer(a.stream, STREAM), 1)[0]
-        out = a.scratch + a.at_words
-        words(
-            ((r & ((1 << QUERY_BITS) - 1)) << KEY_BITS) + j // 4,
-            (ATTENDED << PURPOSE_SHIFT) + i,
-            ((r >> QUERY_BITS) << QUERY_SHIFT) + (h << HEAD_SHIFT) + a.layer,
-            stream.step,
-            stream.key_low,
-            stream.key_high,
-            out,
-        )
-        kept = number_of(a.kept)
-        return kept if np.int64(carray(pointer(out, np.uint32), 4)[j % 4]) >= a.threshold else number(0)
-
-    return factor
-
-
-@launcher
-def bind_gradients(
-    isa: InstructionSet,
-    threads: int,
-    *,
-    batch: int,
-    q: Heads,
-    k: Heads,
-    v: Heads,
-    y: Heads,
-    signal: Heads,
-    log_sum_exp: npt.NDArray[Any],
-    dq: Heads,
-    dk: Heads,
-    dv: Heads,
-    scale: float,
-    causal: bool = False,
-    mask: Mask | None = None,
-    dropout: float = 0.0,
-    stream: npt.NDArray[Any] | None = None,
-    layer: int = 0,
-) -> list[Operation]:
-    """Bind attention's slope in closed form, from the error signal of y to those of q, k and v.
-
-        D_i = Σ_c signal_ic y_ic        dp = m (signal vᵀ)        dS = p (dp - D)
-        dq = scale dS k                 dk = scale dSᵀ q          dv = (p m)ᵀ signal
-
-    Parameters
-    ----------
-    isa, threads, batch, q, k, v, y, scale, causal, mask, dropout, stream, layer :
-        As those of :func:`bind`. Only the primals are read.
-    signal : Heads
-        The error signal of y, (H, Lq, Dv).
-    log_sum_exp : array, (B, H, Lq)
-        What :func:`bind` wrote.
-    dq, dk, dv : Heads
-        Written: error signals of q, k and v, with their shapes. Of keys and values that several heads read, the sums.
-    """
-    values, keeps = _shared(q, k, v, scale, causal, mask, dropout, stream, layer, log_sum_exp)
-    operands = {"q": q, "k": k, "v": v, "y": y, "signal": signal, "dq": dq, "dk": dk, "dv": dv}
-    places = {key: value for name, operand in operands.items() for key, value in operand.fields(name).items()}
-    offsets, end = lay_out([("at_words", 4 * isa.lanes * 4)])
-    n_heads, queries, size = q.shape
-    work = batch * n_heads * queries * k.shape[1] * (3 * size + 2 * v.shape[2])
-    return [
-        Operation(
-            "attention-gradients",
-            _gradients_entry(isa, q.memory.dtype.name),
-            filled(_GRADIENTS, places | values | offsets | {"batch": batch}),
-            parts_for(work, batch * k.shape[0], threads),
-            scratch_bytes=end,
-            multiply_adds=work,
-            keeps=(*(operand.memory for operand in operands.values()), *keeps),
-        )
-    ]
-
-
-@cache
-def _gradients_entry(isa: InstructionSet, dtype: str) -> int:
-    element, number = np.dtype(dtype).itemsize, np.dtype(dtype).type
-    score, factor, number_of = _score(isa, dtype), _factor(isa, dtype), _number_of(dtype)
-
-    @register_jitable
-    def row(operand: int, example: int, head: int, row_: int, n: int) -> Any:
-        return carray(pointer(operand + (example + head + row_) * element, number), n)
-
-    def gradients(arguments: int, part: int, parts: int) -> None:
-        a = carray(pointer(arguments, _GRADIENTS), 1)[0]
-        first, last = split(a.batch * a.groups, parts, part)
-        scale = number_of(a.scale)
-        each = a.query_heads // a.groups
-        sums = carray(pointer(a.log_sum_exp, number), a.batch * a.query_heads * a.queries)
-        for index in range(first, last):
-            i, g = index // a.groups, index % a.groups
-            for j in range(a.keys):
-                dk = row(a.dk, i * a.dk_example, g * a.dk_head, j * a.dk_row, a.size)
-                dv = row(a.dv, i * a.dv_example, g * a.dv_head, j * a.dv_row, a.value_size)
-                for c in range(a.size):
-                    dk[c] = number(0)
-                for c in range(a.value_size):
-                    dv[c] = number(0)
-            for h in range(g * each, (g + 1) * each):
-                for r in range(a.queries):
-                    q = row(a.q, i * a.q_example, h * a.q_head, r * a.q_row, a.size)
-                    dq = row(a.dq, i * a.dq_example, h * a.dq_head, r * a.dq_row, a.size)
-                    y = row(a.y, i * a.y_example, h * a.y_head, r * a.y_row, a.value_size)
-                    signal = row(
-                        a.signal, i * a.signal_example, h * a.signal_head, r * a.signal_row, a.value_size
-                    )
-                    whole = number(0)
-                    for c in range(a.value_size):
-                        whole += signal[c] * y[c]
-                    for c in range(a.size):
-                        dq[c] = number(0)
-                    for j in range(a.keys):
-                        k = row(a.k, i * a.k_example, g * a.k_head, j * a.k_row, a.size)
-                        visible, s = score(a, i, h, r, j, q, k, scale)
-                        if not visible:
-                            continue
-                        v = row(a.v, i * a.v_example, g * a.v_head, j * a.v_row, a.value_size)
-                        dk = row(a.dk, i * a.dk_example, g * a.dk_head, j * a.dk_row, a.size)
-                        dv = row(a.dv, i * a.dv_example, g * a.dv_head, j * a.dv_row, a.value_size)
-                        p = number(np.exp(s - sums[(i * a.query_heads + h) * a.queries + r]))
-                        m = factor(a, i, h, r, j)
-                        dp = number(0)
-                        for c in range(a.value_size):
-                            dp += signal[c] * v[c]
-                            dv[c] += p * m * signal[c]
-                        ds = scale * (p * (dp * m - whole))
-                        for c in range(a.size):
-                            dq[c] += ds * k[c]
-                            dk[c] += ds * q[c]
-
-    return kernel(f"attention-gradients-{dtype}-{isa.name}", gradients, 3)
+def _terms(q: Heads, k: Heads, v: Heads, count: int) -> int:
+    """Return the multiply-adds for a pair of a query and a key."""
+    size, value_size = q.shape[2], v.shape[2]
+    moved = (q.has_tangent + k.has_tangent) * size
+    return size + value_size + count * (moved + (moved > 0) * value_size + v.has_tangent * value_size)
