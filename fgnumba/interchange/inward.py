@@ -15,7 +15,8 @@ from fgnumba.errors import ConfigError, FgError, ShapeError
 from fgnumba.interchange.axes import Order, flattened, joined, rows_here
 from fgnumba.kernels.devices.device import Device
 from fgnumba.kernels.layout.images import NO_BORDER, Border
-from fgnumba.layers import Composite, Layer, Shape
+from fgnumba.layers import Layer, Shape
+from fgnumba.layers.base import Element
 from fgnumba.layers.convolution import resolved_padding
 from fgnumba.model.graph import Graph
 from fgnumba.model.nodes import Node
@@ -243,7 +244,7 @@ class Builder:
 
     def _with_means(self, nodes: list[Node], output: str) -> list[Node]:
         """Return the nodes, with a layer of its own for each mean over all pixels that nothing but Flatten reads."""
-        readers: dict[str, list[Layer | Composite]] = {node.name: [] for node in nodes}
+        readers: dict[str, list[Element]] = {node.name: [] for node in nodes}
         for node in nodes:
             for source in node.inputs or ():
                 readers.get(source, []).append(node.layer)

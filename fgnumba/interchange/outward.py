@@ -13,6 +13,7 @@ from fgnumba.interchange.axes import Order, flattened, joined, outside, rows_out
 from fgnumba.kernels.layout.images import Border
 from fgnumba.layers import Shape
 from fgnumba.layers.convolution import Conv2d
+from fgnumba.layers.tables import LAYERS
 from fgnumba.model.graph import Graph
 
 Array = npt.NDArray[np.float32]
@@ -162,6 +163,8 @@ class _Steps:
             return "add", {}, {}, order
         if kind is layers.Concatenate:
             return "concatenate", {}, {}, joined(orders, [each[-1] for each in shapes])
+        if kind in LAYERS.values():
+            raise ConfigError(f"{layer.kind} has no counterpart")
         raise ConfigError(f"a {kind.__name__} is not one of fgnumba's layers, and has no counterpart")
 
 

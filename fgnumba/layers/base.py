@@ -133,7 +133,18 @@ class Site:
         return {"batch": self.batch, "images_a_part": self.images}
 
 
-class Layer(ABC):
+class Element:
+    """What a node of a model holds: a :class:`Layer`, or a ``Composite`` of several. Both have `inputs`."""
+
+    inputs: ClassVar[tuple[int, int | None]] = (1, 1)
+
+    @property
+    def kind(self) -> str:
+        """The name of the class, for messages and plans."""
+        return type(self).__name__
+
+
+class Layer(Element, ABC):
     """The base class of layers. A layer is an immutable value that describes a computation and holds no parameters.
 
     In the methods below, `inputs` are the shapes of one example of each input: [(784,)] for a dense layer on MNIST.
@@ -157,7 +168,6 @@ class Layer(ABC):
         The names of the parameters whose columns are not packed in groups, although those of others are.
     """
 
-    inputs: ClassVar[tuple[int, int | None]] = (1, 1)
     whole_batch: ClassVar[bool] = False
     numbers_examples: ClassVar[bool] = False
     mixes_positions: ClassVar[bool] = False
@@ -251,11 +261,6 @@ class Layer(ABC):
     @abstractmethod
     def bind(self, site: Site) -> list[Operation]:
         """Return the operations that compute the layer at `site`."""
-
-    @property
-    def kind(self) -> str:
-        """The name of the layer's class, for messages and plans."""
-        return type(self).__name__
 
 
 def checked_activation(kind: str, activation: str | None) -> str:

@@ -1,9 +1,9 @@
 """Composites: several layers under one name, which a model writes out as nodes of its graph."""
 
 from abc import ABC, abstractmethod
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
-from fgnumba.layers.base import Layer, Shape
+from fgnumba.layers.base import Element, Layer, Shape
 
 SOURCE = "input"
 """What a part calls the input of its composite."""
@@ -27,19 +27,12 @@ class Part(NamedTuple):
     inputs: tuple[str, ...]
 
 
-class Composite(ABC):
+class Composite(Element, ABC):
     """The base class of composites. A composite is an immutable value, as a layer is.
 
     A model replaces a node of a composite by nodes of its parts: a composite called ``block`` with the parts ``norm``
-    and "" becomes ``block_norm`` and ``block``, so that another node reads its output by its name.
-
-    Attributes
-    ----------
-    inputs : tuple of (int, int or None)
-        The least and the greatest number of inputs, as for a layer: one.
+    and "" becomes ``block_norm`` and ``block``, so that another node reads its output by its name. It has one input.
     """
-
-    inputs: ClassVar[tuple[int, int | None]] = (1, 1)
 
     @abstractmethod
     def parts(self, shape: Shape) -> tuple[Part, ...]:
@@ -55,8 +48,3 @@ class Composite(ABC):
         ShapeError
             If the composite cannot take an input of that shape.
         """
-
-    @property
-    def kind(self) -> str:
-        """The name of the composite's class, for messages."""
-        return type(self).__name__

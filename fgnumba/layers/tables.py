@@ -10,7 +10,7 @@ from fgnumba.errors import ConfigError, DtypeError, ShapeError, did_you_mean, sh
 from fgnumba.kernels.layout.images import Border
 from fgnumba.layers.attention import SelfAttention
 from fgnumba.layers.attention_mask import AttentionMask
-from fgnumba.layers.base import Layer
+from fgnumba.layers.base import Element, Layer
 from fgnumba.layers.composite import Composite
 from fgnumba.layers.convolution import Conv2d
 from fgnumba.layers.dense import Dense
@@ -70,7 +70,7 @@ OWN_FUNCTIONS = ("activation", "function")
 """The keys whose value may be the name of a function, ``package.module:name``."""
 
 
-def layer_of(table: Any, where: str) -> Layer | Composite:
+def layer_of(table: Any, where: str) -> Element:
     """Return the layer, or the composite, that a table describes. The table's ``name`` and ``inputs`` are ignored.
 
     Its ``type``, an activation and the function of ``elementwise`` may be names ``package.module:name``: a layer's
@@ -128,13 +128,13 @@ def layer_of(table: Any, where: str) -> Layer | Composite:
         if field.default is MISSING and field.name not in given:
             raise ConfigError(f"{where}: {field.name} is missing")
     try:
-        made: Layer | Composite = layer(**given)
+        made: Element = layer(**given)
     except (ConfigError, ShapeError, DtypeError) as error:
         raise type(error)(f"{where}: {error}") from None
     return made
 
 
-def _rotary(table: Mapping[str, Any], where: str) -> Layer | Composite:
+def _rotary(table: Mapping[str, Any], where: str) -> Element:
     # No other type, so that tables cannot stand in tables without end.
     if table.get("type") != _KINDS[RotaryEmbedding]:
         raise ConfigError(f"{where}: type is {shown(table.get('type'))}; 'rotary_embedding' is required")
@@ -149,7 +149,7 @@ def constants_of(layer: Any) -> dict[str, npt.NDArray[Any]]:
     return {name: value.array for name, value in values.items() if isinstance(value, AttentionMask)}
 
 
-def table_of(layer: Layer | Composite, node: str | None = None) -> Table | None:
+def table_of(layer: Element, node: str | None = None) -> Table | None:
     """Return the table that describes a layer, without the arguments that have their defaults.
 
     Parameters

@@ -11,6 +11,7 @@ from typing import Any
 
 from fgnumba.errors import ConfigError, ShapeError, did_you_mean, shown
 from fgnumba.layers import AvgPool2d, Composite, Conv2d, Dense, Flatten, Layer, MaxPool2d, Shape
+from fgnumba.layers.base import Element
 from fgnumba.layers.composite import SOURCE
 from fgnumba.validation import several
 from fgnumba.validation.images import channels_seem_first
@@ -41,7 +42,7 @@ class Node:
     """
 
     name: str
-    layer: Layer | Composite
+    layer: Element
     inputs: tuple[str, ...] | str | None = None
 
 
@@ -173,7 +174,7 @@ def check_uses(nodes: Sequence[GivenNode], output: str) -> None:
             raise ConfigError(f"layer {name!r} feeds no other layer, and is not the output {output!r}")
 
 
-def check_channels_last(layers: Sequence[Layer | Composite], input_shape: Any) -> None:
+def check_channels_last(layers: Sequence[Element], input_shape: Any) -> None:
     """Raise ShapeError if images seem to have their channels first and a layer would take them for rows.
 
     Parameters

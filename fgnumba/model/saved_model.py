@@ -11,7 +11,7 @@ from typing import Any
 from fgnumba.errors import ConfigError, RunError, ShapeError, did_you_mean, shown
 from fgnumba.kernels.devices.device import Device
 from fgnumba.kernels.rules.philox import MAX_SEED
-from fgnumba.layers import Composite, Layer
+from fgnumba.layers.base import Element
 from fgnumba.layers.tables import layer_of
 from fgnumba.model.described import FORMAT, KEY, MAX_DESCRIPTION, checked_classes
 from fgnumba.model.graph import Graph, Provider
@@ -31,7 +31,7 @@ MASK = "mask"
 
 def graph_of(
     tables: Sequence[Mapping[str, Any]],
-    layers: Sequence[Layer | Composite],
+    layers: Sequence[Element],
     input_shape: tuple[int, ...],
     output: str | None = None,
     seed: int = 0,

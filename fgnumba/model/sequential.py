@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from fgnumba.errors import ConfigError, shown
 from fgnumba.kernels.devices.device import Device
 from fgnumba.layers import Composite, Layer, Shape
+from fgnumba.layers.base import Element
 from fgnumba.model.graph import Graph, Provider
 from fgnumba.model.nodes import Node, check_channels_last
 
@@ -41,7 +42,7 @@ class Sequential(Graph):
 
     def __init__(
         self,
-        layers: Sequence[Layer | Composite],
+        layers: Sequence[Element],
         input_shape: Shape | int,
         seed: int = 0,
         device: str | Device = "auto",

@@ -9,7 +9,7 @@ from fgnumba.validation.images import channels_seem_first
 
 if TYPE_CHECKING:
     from fgnumba.kernels.devices.device import Device
-    from fgnumba.layers import Composite, Layer
+    from fgnumba.layers.base import Element
     from fgnumba.model.graph import Graph, Provider
 
 Table = dict[str, Any]
@@ -152,7 +152,7 @@ def _residual_tables() -> list[Table]:
     return [*result, {"name": "mean", "type": "global_average_pool2d"}]
 
 
-def layers_from(tables: Sequence[Mapping[str, Any]], classes: int, where: str) -> "list[Layer | Composite]":
+def layers_from(tables: Sequence[Mapping[str, Any]], classes: int, where: str) -> "list[Element]":
     """Return the layers that tables describe. The tables' ``name`` and ``inputs`` are ignored.
 
     Parameters
@@ -171,7 +171,7 @@ def layers_from(tables: Sequence[Mapping[str, Any]], classes: int, where: str) -
     """
     from fgnumba.layers.tables import layer_of
 
-    layers: list[Layer | Composite] = []
+    layers: list[Element] = []
     for index, table in enumerate(tables):
         if isinstance(table, Mapping):
             table = {**table, **written_out(table, classes)}

@@ -271,6 +271,20 @@ def test_a_module_that_cannot_be_run():
         fg.from_torch(module, 3, "cpu")
 
 
+def test_a_transformer_does_not_go_out():
+    block = fg.TransformerBlock(2)
+    for layers, shape, message in (
+        (
+            [block, fg.Dense(3)],
+            (5, 4),
+            r"layer '0_norm': LayerNorm reads a sequence \(5, 4\); models of vectors and",
+        ),
+        ([fg.Embedding(5, 4), block], (5,), "layer '0': Embedding has no counterpart"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            fg.to_torch(fg.Sequential(layers, shape))
+
+
 def test_a_layer_of_ones_own_does_not_go_out():
     with pytest.raises(ConfigError, match="layer '1': a ScaleShift is not one of fgnumba's layers"):
         fg.to_torch(fg.Sequential([fg.Dense(3), ScaleShift("")], 5))

@@ -87,7 +87,8 @@ def graphs(draw):
     """Draw one to three layers that mix positions, with what may stand before and between them."""
     length, size = draw(st.sampled_from([1, 2, 7, 31])), draw(st.sampled_from([2, 6, 10]))
     heads = draw(st.sampled_from([1, 2, 6]))
-    width, nodes = heads * size, []
+    width = heads * size
+    nodes: list[fg.Node] = []
 
     def add(layer, *inputs):
         nodes.append(fg.Node(f"n{len(nodes)}", layer, inputs or None))

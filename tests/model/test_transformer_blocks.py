@@ -116,6 +116,17 @@ def test_a_trained_block_learns():
     y = np.concatenate([x[:, :1], x[:, :-1]], axis=1)
     losses = [trainer.step(x, y).loss for _ in range(150)]
     assert np.mean(losses[-10:]) < np.mean(losses[:10]) - 0.15
+    assert np.isfinite(trainer.fit(x, y, steps=2, batch_size=8).final.loss)
+
+
+def test_a_forward_gradient_is_its_derivative_times_the_direction():
+    model, v = model_of(fg.TransformerBlock(3)), fg.directions.Gaussian(seed=1)
+    y = np.zeros((2, 5), int)
+    value, estimate = fg.forward_gradient(model, fg.SoftmaxCrossEntropy(), examples(), y, v)
+    same, derivative = fg.jvp(model, fg.SoftmaxCrossEntropy(), examples(), y, v)
+    assert value == same
+    for name, array in v.materialize(model).items():
+        np.testing.assert_allclose(estimate[name], derivative * array, rtol=1e-6)
 
 
 def refusing(make):
@@ -139,9 +150,9 @@ REFUSED: dict[str, tuple[Any, str]] = {
         "ConfigError: TransformerBlock: unknown activation 'gelo' (did you mean 'gelu'?)",
     ),
     "turns": (
-        lambda: fg.TransformerBlock(2, rotary=True),
+        lambda: fg.TransformerBlock(2, rotary=True),  # type: ignore[arg-type]
         "TransformerBlock: rotary is True; RotaryEmbedding()",
-    ),  # type: ignore[arg-type]
+    ),
     "turns of other heads": (
         lambda: fg.SelfAttention(4, rotary=fg.RotaryEmbedding(heads=2)),
         "ConfigError: SelfAttention: rotary has 2 heads",

@@ -184,9 +184,10 @@ def evaluated(
         elif kind == "GroupNorm":
             y = normalized((z, dz), layer.groups, layer.epsilon, p, v)
         elif kind in recurrent.KINDS:
-            factors = 1.0
-            if stream and getattr(layer, "dropout", 0):
-                factors = attention.factors(layer, index, *z.shape[:2], *stream)
+            factors: Any = 1.0
+            if stream is not None and kind == "SelfAttention":
+                batch, length, _ = z.shape
+                factors = attention.factors(layer, index, batch, length, *stream)
             y = recurrent.dual(layer, p, v, z, dz, factors)
         elif kind == "Activation":
             y = activated(layer.activation, (z, dz), margins)
