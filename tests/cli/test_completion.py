@@ -52,7 +52,7 @@ def test_the_names_are_those_of_the_library():
     [
         (("tr",), ["train"]),
         (("train", "--mod"), ["--model"]),
-        (("train", "--model", "c"), ["cnn", "char-lstm"]),
+        (("train", "--model", "c"), ["cnn", "char-lstm", "char-transformer"]),
         (("train", "--data", "f"), ["fashion-mnist"]),
         (("train", "--estimator", "f"), ["feedback", "fdfa"]),
         (("train", "--direction", "r"), ["rank1", "rademacher"]),

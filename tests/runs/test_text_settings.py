@@ -1,6 +1,7 @@
 """Settings of runs on texts: what counts as one, what suits it, and what is refused."""
 
 import math
+from typing import Any
 
 import pytest
 
@@ -97,7 +98,7 @@ def test_the_transformer_of_texts():
 
 
 def test_a_learning_rate_rises_before_it_falls():
-    falling = {"optimizer": "adam", "learning_rate": 0.02, "decay": 4 / 100}
+    falling: dict[str, Any] = {"optimizer": "adam", "learning_rate": 0.02, "decay": 4 / 100}
     cosine = _optimizer(RunConfig(**falling, schedule="cosine", warmup=20))
     assert isinstance(cosine.schedule, Warmup)
     assert cosine.rate(0) == Cosine(0.02, 100, 0.002)(0) / 20
