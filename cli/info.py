@@ -161,7 +161,8 @@ def planned(name: str) -> "tuple[int, Plan]":
     from fgnumba.runs.presets import TEXT_MODELS, model_from
     from fgnumba.runs.text_settings import of_kind, reads_windows
 
-    shape, classes, batch = IMAGE, CLASSES, BATCH
+    shape: tuple[int, ...] = IMAGE
+    classes, batch = CLASSES, BATCH
     if name in TEXT_MODELS:
         shape, classes, batch = WINDOW, SYMBOLS, of_kind(reads_windows({"model": name})).batch_size
     tables, where = written_model(RunConfig(model=name), classes)
