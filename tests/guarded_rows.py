@@ -13,6 +13,7 @@ from fgnumba.kernels.layout.images import Images
 from fgnumba.kernels.layout.packing import pack
 from fgnumba.kernels.machine.memory import aligned, leading
 from fgnumba.kernels.ops.normalization_slope import KINDS
+from fgnumba.kernels.rules.philox import STREAM, set_stream
 
 
 def rows(values: Any, place: Any) -> Images:
@@ -71,6 +72,25 @@ def of_symbols(batch: int, length: int, vocabulary: int, channels: int, place: A
     return [out, table]
 
 
+def learned(count: int, columns: int, place: Any) -> list[Any]:
+    """Return signs in both layouts, and their difference from others in panels."""
+    stream = np.zeros(1, STREAM)
+    set_stream(stream, 3, 5)
+    out, panels = aligned((count, columns)), aligned((-(-count // PANEL), columns, PANEL))
+    weighed = aligned((-(-columns // PANEL), count, PANEL))
+    response = place(np.random.default_rng(count).standard_normal((count, columns)).astype(np.float32))
+    shape = {"rows": count, "columns": columns}
+    signs, difference = CPU.kernels.signs.bind, CPU.kernels.least_mean_squares.bind
+    program = CPU.program(
+        [
+            signs(CPU.isa, 2, **shape, out=out, stream=place(stream), number=9, panels=panels),
+            difference(2, **shape, response=response, predicted=out, out=weighed, gain=0.3),
+        ]
+    )
+    program.run()
+    return [out, panels, weighed]
+
+
 CASES: dict[str, Callable[..., list[Any]]] = {}
 for kind in KINDS:
     for count, channels in ((1, 1), (7, 33), (3, 31), (40, 129)):
@@ -79,3 +99,5 @@ for batch, length, vocabulary, channels in ((1, 1, 1, 1), (3, 5, 7, 33), (9, 31,
     CASES[f"gradient of {vocabulary} x {channels} by {batch} x {length} symbols"] = partial(
         of_symbols, batch, length, vocabulary, channels
     )
+for count, columns in ((1, 1), (33, 31), (130, 65)):
+    CASES[f"signs and least mean squares, {count} x {columns}"] = partial(learned, count, columns)

@@ -25,6 +25,7 @@ from fgnumba.kernels.ops.group_norm import cpu as group_norm
 from fgnumba.kernels.ops.gru import cpu as gru
 from fgnumba.kernels.ops.huber import cpu as huber
 from fgnumba.kernels.ops.layer_norm import cpu as layer_norm
+from fgnumba.kernels.ops.least_mean_squares import cpu as least_mean_squares
 from fgnumba.kernels.ops.linear_recurrent_unit import cpu as linear_recurrent_unit
 from fgnumba.kernels.ops.lstm import cpu as lstm
 from fgnumba.kernels.ops.max_pool2d import cpu as max_pool2d
@@ -38,6 +39,7 @@ from fgnumba.kernels.ops.positional_embedding import cpu as positional_embedding
 from fgnumba.kernels.ops.projection import cpu as projection
 from fgnumba.kernels.ops.rms_norm import cpu as rms_norm
 from fgnumba.kernels.ops.rotary import cpu as rotary
+from fgnumba.kernels.ops.signs import cpu as signs
 from fgnumba.kernels.ops.softmax_cross_entropy import cpu as softmax_cross_entropy
 from fgnumba.kernels.ops.traces import cpu as traces
 from fgnumba.kernels.ops.weighted_cross_entropy import cpu as weighted_cross_entropy
@@ -140,6 +142,10 @@ class LayerNorm:
     bind = staticmethod(layer_norm.bind)
 
 
+class LeastMeanSquares:
+    bind = staticmethod(least_mean_squares.bind)
+
+
 class LinearRecurrentUnit:
     bind = staticmethod(linear_recurrent_unit.bind)
 
@@ -196,6 +202,10 @@ class RmsNorm:
 
 class Rotary:
     bind = staticmethod(rotary.bind)
+
+
+class Signs:
+    bind = staticmethod(signs.bind)
 
 
 class SoftmaxCrossEntropy:

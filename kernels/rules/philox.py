@@ -19,7 +19,8 @@ Gaussian: four rows of a panel, 128 entries, come from 16 counters of four words
 belongs to word ``w`` of counter ``j`` with 16 w + j = e & 63. It is the first of the word's pair of normal numbers
 (``directions.normal``) if e < 64, else the second.
 
-A vector of n entries is drawn like a matrix of 32 columns.
+A vector of n entries is drawn like a matrix of 32 columns. Signs of the purpose ``SIGN`` have a number in place of
+``direction << 12 | parameter``.
 """
 
 from typing import Any
@@ -29,7 +30,7 @@ import numpy as np
 from fgnumba.kernels.emit.vector import PANEL
 
 # Purposes. They are part of the counter, so that the same counter never serves two uses.
-ENTRY, LEFT, RIGHT, DROPPED, NOISE, ATTENDED = 1, 2, 3, 4, 5, 6
+ENTRY, LEFT, RIGHT, DROPPED, NOISE, ATTENDED, SIGN = 1, 2, 3, 4, 5, 6, 7
 
 MAX_DIRECTIONS = 1 << 20
 ORTHOGONAL = 1 << 20
