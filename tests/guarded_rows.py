@@ -73,7 +73,7 @@ def of_symbols(batch: int, length: int, vocabulary: int, channels: int, place: A
 
 
 def learned(count: int, columns: int, place: Any) -> list[Any]:
-    """Return signs in both layouts, and their difference from others in panels."""
+    """Return signs in both layouts, their difference from others in panels, and those by feature with their sums."""
     stream = np.zeros(1, STREAM)
     set_stream(stream, 3, 5)
     out, panels = aligned((count, columns)), aligned((-(-count // PANEL), columns, PANEL))
@@ -88,7 +88,10 @@ def learned(count: int, columns: int, place: Any) -> list[Any]:
         ]
     )
     program.run()
-    return [out, panels, weighed]
+    features, sums = aligned(weighed.shape), aligned((columns,))
+    given: dict[str, Any] = {"x": rows(response, place), "panels": features, "batch": count, "sums": sums}
+    CPU.program([CPU.kernels.example_panels.bind_rows_to_feature_panels(CPU.isa, 2, **given)]).run()
+    return [out, panels, weighed, features, sums]
 
 
 CASES: dict[str, Callable[..., list[Any]]] = {}

@@ -110,6 +110,7 @@ class ExamplePanels:
     bind_product = staticmethod(example_panels.bind_product)
     bind_to_panels = staticmethod(example_panels.bind_to_panels)
     bind_from_panels = staticmethod(example_panels.bind_from_panels)
+    bind_rows_to_feature_panels = staticmethod(example_panels.bind_rows_to_feature_panels)
 
 
 class Feedback:

@@ -24,7 +24,7 @@ from fgnumba.kernels.machine.arguments import filled, record
 from fgnumba.kernels.machine.compile import kernel
 from fgnumba.kernels.machine.memory import address
 from fgnumba.kernels.machine.program import Operation
-from fgnumba.kernels.machine.work import ELEMENT_WORK, heights, parts_for, split, tile_count, tile_rows
+from fgnumba.kernels.machine.work import ELEMENT_WORK, grid, heights, parts_for, split, tile_count, tile_rows
 from fgnumba.kernels.shared.product.register_tiles import LAST, TILE_KINDS, tile_table
 from fgnumba.validation.launcher import launcher
 
@@ -275,3 +275,102 @@ def _from_panels(arguments: int, part: int, parts: int) -> None:
         out = a.x + p * PANEL * a.x_image * 4
         source = a.panels + p * a.panel_rows * PANEL * 4
         call(a.transpose, (a.features, examples, source, PANEL, out, a.x_image))
+
+
+_FEATURES = record(
+    *images.fields("x"), "rows", "columns", "out", "out_rows", "across", "down", "sums", "onto"
+)
+
+BLOCK = 64
+"""Rows that are copied panel by panel, and added up in float32."""
+
+
+@launcher
+def bind_rows_to_feature_panels(
+    isa: InstructionSet,
+    threads: int,
+    *,
+    x: Images,
+    panels: npt.NDArray[np.float32],
+    batch: int,
+    sums: npt.NDArray[np.float32] | None = None,
+    onto: bool = False,
+) -> Operation:
+    """Bind the copy of rows (R, N) to panels of their features, and the sums of the rows.
+
+    Parameters
+    ----------
+    isa : InstructionSet
+        Not used.
+    threads : int
+        Number of threads that may share the work.
+    x : Images
+        The rows: examples (1, 1, N), or the positions of sequences (L, 1, N) by position.
+    panels : array, (ceil(N / PANEL), at least R, PANEL) float32
+        Written: the rows, with zeros in the padding.
+    batch : int
+        Number of rows R.
+    sums : array, (at least N,) float32, or None
+        Written: Σ over the rows, the gradient of a bias. None: it is not computed.
+    onto : bool
+        Whether the sums are added to what `sums` holds.
+
+    Notes
+    -----
+    Cost: reads x once, and writes the panels once. Rows are added up in float32 by ``BLOCK``, and the blocks in
+    float64, in an order that does not depend on the number of threads: where there are sums, a part has whole panels.
+    """
+    flat = x.by_rows()
+    columns, (count, out_rows, _) = flat.shape[2], panels.shape
+    blocks = -(-out_rows // BLOCK) if sums is None else 1
+    across, down = grid(count, blocks, parts_for(batch * columns * ELEMENT_WORK, count * blocks, threads))
+    values, memory = operands(x=flat)
+    fields = {
+        **values,
+        "rows": batch,
+        "columns": columns,
+        "out": address(panels),
+        "out_rows": out_rows,
+        "across": across,
+        "down": down,
+        "sums": address(sums),
+        "onto": onto,
+    }
+    memory["keeps"] = (memory["keeps"], panels, sums)
+    entry = kernel("rows-to-feature-panels", _rows_to_feature_panels, 3)
+    arguments, scratch = filled(_FEATURES, fields), count * PANEL * 8 + PANEL * 4
+    return Operation("to-feature-panels", entry, arguments, across * down, scratch_bytes=scratch, **memory)
+
+
+def _rows_to_feature_panels(arguments: int, part: int, parts: int) -> None:
+    a = carray(pointer(arguments, _FEATURES), 1)[0]
+    low, high = split((a.columns + PANEL - 1) // PANEL, a.across, part % a.across)
+    first, last = split((a.out_rows + BLOCK - 1) // BLOCK, a.down, part // a.across)
+    total = carray(pointer(a.scratch, np.float64), (high - low) * PANEL)
+    partial = carray(pointer(a.scratch + (high - low) * PANEL * 8, np.float32), PANEL)
+    for j in range((high - low) * PANEL):
+        total[j] = 0.0
+    for block in range(first, last):
+        begin, end = block * BLOCK, min(a.out_rows, (block + 1) * BLOCK)
+        for panel in range(low, high):
+            n = min(PANEL, a.columns - panel * PANEL)
+            for j in range(n):
+                partial[j] = np.float32(0)
+            for row in range(begin, end):
+                out = carray(pointer(a.out + (panel * a.out_rows + row) * PANEL * 4, np.float32), PANEL)
+                there = n if row < a.rows else 0
+                x = carray(pointer(a.x + (row * a.x_image + panel * PANEL) * 4, np.float32), there)
+                for j in range(there):
+                    out[j] = x[j]
+                for j in range(there, PANEL):
+                    out[j] = np.float32(0)
+                if a.sums:
+                    for j in range(there):
+                        partial[j] += x[j]
+            if a.sums:
+                for j in range(n):
+                    total[(panel - low) * PANEL + j] += np.float64(partial[j])
+    if a.sums:
+        sums = carray(pointer(a.sums, np.float32), a.columns)
+        for j in range(low * PANEL, min(high * PANEL, a.columns)):
+            sums[j] = np.float32(total[j - low * PANEL]) + (sums[j] if a.onto else np.float32(0))
