@@ -140,7 +140,9 @@ class _Full(Place):
         # The cotangents of a GRU stand in the order q, r, z, in which q is the recurrent product of n.
         parts = [(weight, 0)] if self.is_lstm else [(weight[of_n:], 0), (weight[:of_n], padded)]
         for part, first in parts:
-            operations.append(positions.bind_transposed(passes.isa, weight=part, out=turned, first=first))
+            operations.append(
+                positions.bind_transposed(passes.isa, passes.threads, weight=part, out=turned, first=first)
+            )
         for position in reversed(range(self.length)):
             operations.append(
                 cells.bind_cell(

@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fgnumba.bench.reverse.kernels import rows as by_rows
 from fgnumba.bench.reverse.kernels.convolution import bind_slope
+from fgnumba.bench.reverse.task_list import TaskList
 from fgnumba.kernels.devices.device import CPU
 from fgnumba.kernels.emit.vector import PANEL
 from fgnumba.kernels.layout.images import NO_BORDER, Border, Images
@@ -21,8 +23,22 @@ from fgnumba.layers import Activation, Dense, Perturbation, Site
 from fgnumba.layers.recurrent import RecurrentLayer
 from fgnumba.model.graph import Graph
 from fgnumba.model.input_rows import InputRows
-from fgnumba.model.tasks import Buffer, ImageBuffer, InputBuffer, PanelBuffer, Task
+from fgnumba.model.tasks import Buffer, ImageBuffer, InputBuffer, PanelBuffer
 from fgnumba.model.wiring import Step, Value
+
+
+class FeaturePanels(PanelBuffer):
+    """A buffer of cotangents in panels of features, (ceil(N / PANEL), rows, PANEL).
+
+    Parameters
+    ----------
+    features, rows : int
+        Numbers of features N and of rows, which are rounded up to whole panels.
+    """
+
+    def __init__(self, features: int, rows: int) -> None:
+        super().__init__(-(-features // PANEL), round_up(rows, PANEL))
+
 
 Cotangent = ImageBuffer | PanelBuffer
 
@@ -58,11 +74,21 @@ def rows_of(buffer: ImageBuffer) -> Images:
     return buffer.images((math.prod(buffer.shape),), one_a_part=False)
 
 
+def sheet_of(buffer: ImageBuffer | FeaturePanels) -> by_rows.Sheet:
+    """Return where the rows of a buffer lie."""
+    if isinstance(buffer, FeaturePanels):
+        return by_rows.Sheet.of_panels(buffer.array)
+    return by_rows.Sheet.of_rows(rows_of(buffer))
+
+
 READ_FROM_OUTPUT = ("identity", "relu")
 """Activations whose slope is a function of their output. Their pre-activations are not kept."""
 
+MANY_ROWS = 256
+"""The least number of rows for which turning a dense layer's weight is cheaper than turning its outputs' cotangents."""
 
-class Passes:
+
+class Passes(TaskList):
     """The tasks of both passes, listed in the order in which they run.
 
     Parameters
@@ -86,8 +112,6 @@ class Passes:
 
     Attributes
     ----------
-    tasks : list of Task
-        The tasks listed so far.
     values : dict
         The buffer of each value that a step has written.
     gates : dict
@@ -105,92 +129,16 @@ class Passes:
         states: Mapping[int, States] | None = None,
         accumulate: bool = False,
     ) -> None:
-        self.model, self.batch, self.isa, self.threads = model, batch, CPU.isa, CPU.threads
-        self.tasks: list[Task] = []
+        super().__init__(model, batch, gradients, accumulate)
         self.values: dict[Value, ImageBuffer] = {source: InputBuffer(batch, source, rows)}
         self._perturbation = Perturbation(NONE, 0, stream)
         self.parameter_bytes = sum(p.packed.nbytes for p in model.packed_parameters.values())
-        self._gradients, self._accumulate = gradients, accumulate
         self.states = states or {}
         self.gates: dict[Step, npt.NDArray[np.float32]] = {}
         self._before_activation: dict[Step, ImageBuffer] = {}
+        self._slopes: dict[Step, FeaturePanels] = {}
         self._panels: dict[ImageBuffer, PanelBuffer] = {}
         self._cotangents: dict[Value, Cotangent] = {}
-        self._deferred: list[Task] = []
-        self._barrier = False
-
-    @property
-    def part(self) -> dict[str, Any]:
-        """The arguments by which operations on images walk over a batch."""
-        return {"batch": self.batch, "images_a_part": 1}
-
-    @property
-    def onto(self) -> bool:
-        """Whether gradients are added to what their arrays hold: the parameters, or sums of several runs."""
-        return self._gradients is None or self._accumulate
-
-    def add(
-        self,
-        reads: Sequence[Buffer],
-        writes: Sequence[Buffer],
-        bind: Callable[[], list[Operation]],
-        by_image: bool = True,
-        numbered: bool = False,
-    ) -> None:
-        """List a task. Deferred tasks are listed before a task that takes the whole batch.
-
-        Parameters
-        ----------
-        reads, writes : sequence of Buffer
-            The buffers that the task reads, and those that it writes.
-        bind : callable
-            Returns the task's operations, once its buffers are in place.
-        by_image : bool
-            True: the task takes one image at a time. False: it takes the whole batch.
-        numbered : bool
-            Whether its operations depend on the number of each example in the batch, as dropout does.
-        """
-        if not by_image:
-            self.flush()
-        self.tasks.append(Task(reads, writes, bind, by_image, numbered=numbered, begins=self._barrier))
-        self._barrier = False
-
-    def barrier(self) -> None:
-        """Make the next task wait until everything before it is done, if gradients are added to the parameters.
-
-        Otherwise a chunk of the batch could be computed again with weights that the chunk before has already updated.
-        """
-        self._barrier = self.onto
-
-    def defer(self, reads: Sequence[Buffer], bind: Callable[[], list[Operation]], sums: bool) -> None:
-        """List a task later, when all images that are being computed are done.
-
-        Parameters
-        ----------
-        reads : sequence of Buffer
-            The buffers that the task reads.
-        bind : callable
-            Returns the task's operations, once its buffers are in place.
-        sums : bool
-            Whether the task sums over images.
-        """
-        self._deferred.append(Task(reads, (), bind, by_image=False, sums=sums))
-
-    def flush(self) -> None:
-        """List the deferred tasks, sums first, because they belong to the images before."""
-        self.tasks += sorted(self._deferred, key=lambda task: not task.sums)
-        self._deferred.clear()
-
-    def target(self, parameter: Any) -> npt.NDArray[np.float32]:
-        """Return the array that a parameter's gradient is written or added to."""
-        target: npt.NDArray[np.float32] = (
-            parameter.packed if self._gradients is None else self._gradients[parameter.name]
-        )
-        return target
-
-    def parameters(self, step: Step) -> dict[str, Any]:
-        """Return the parameters of a step, under the layer's own names."""
-        return self.model.layer_parameters(step.index)
 
     def again(self, step: Step) -> None:
         """List a step's forward pass once more, because what its reverse pass reads has been discarded."""
@@ -220,6 +168,9 @@ class Passes:
         z = self.buffer(value)
         self._before_activation[step] = z
         self._forward(step, replace(step.layer, activation="identity"), z)  # type: ignore[type-var]
+        if isinstance(step.layer, Dense) and self.many(value):
+            self._keep_slopes(step, z, output)
+            return
         self.add(
             [z],
             [output],
@@ -227,6 +178,26 @@ class Passes:
                 elementwise.bind(**self.part, count=0, x=z.images(), y=output.images(), activation_name=name)
             ],
         )
+
+    def _keep_slopes(self, step: Step, z: ImageBuffer, output: ImageBuffer) -> None:
+        """List a dense layer's activation, which also makes its slopes."""
+        rows, features = self.batch * output.positions, step.output.width
+        slopes = self._slopes[step] = FeaturePanels(features, rows)
+
+        def bind() -> list[Operation]:
+            return [
+                by_rows.bind_activated(
+                    self.threads,
+                    rows=rows,
+                    features=features,
+                    z=sheet_of(z),
+                    y=sheet_of(output),
+                    slopes=sheet_of(slopes),
+                    activation_name=step.layer.fused_activation,
+                )
+            ]
+
+        self.add([z], [output, slopes], bind, by_image=False)
 
     def _forward(self, step: Step, layer: Any, output: ImageBuffer) -> None:
         inputs = [self.values[value] for value in step.inputs]
@@ -268,6 +239,14 @@ class Passes:
             return None
         return self._before_activation.get(step, self.values[step.output])
 
+    def slopes_of(self, step: Step) -> FeaturePanels | None:
+        """Return the slopes of a dense layer of many rows, if the forward pass made them."""
+        return self._slopes.get(step)
+
+    def many(self, value: Value) -> bool:
+        """Whether a value has so many rows that cotangents go through a dense layer by rows, see ``MANY_ROWS``."""
+        return self.batch * value.positions >= MANY_ROWS
+
     def panels_of(self, buffer: ImageBuffer) -> PanelBuffer:
         """Return a buffer's examples as example panels, copied there the first time."""
         if buffer not in self._panels:
@@ -291,11 +270,21 @@ class Passes:
             return cotangent
         return self._from_panels(value, cotangent)
 
+    def rows_or_features(self, value: Value) -> ImageBuffer | FeaturePanels:
+        """Return the cotangent of a value of many rows: by rows, or in panels of features that the caller may write."""
+        cotangent = self._cotangents.pop(value)
+        assert isinstance(cotangent, (ImageBuffer, FeaturePanels))
+        return cotangent
+
     def _from_panels(self, value: Value, cotangent: PanelBuffer) -> ImageBuffer:
         rows = self.buffer(value)
 
         def bind() -> list[Operation]:
-            x, array, count = rows_of(rows), cotangent.array, self.batch * rows.positions
+            count = self.batch * rows.positions
+            if isinstance(cotangent, FeaturePanels):
+                moved = {"x": sheet_of(cotangent), "y": sheet_of(rows)}
+                return [by_rows.bind_rows(self.isa, self.threads, rows=count, features=value.width, **moved)]
+            x, array = rows_of(rows), cotangent.array
             return [panels.bind_from_panels(self.isa, self.threads, x=x, panels=array, batch=count)]
 
         self.add([cotangent], [rows], bind, by_image=False)
@@ -322,7 +311,7 @@ class Passes:
         return ImageBuffer(self.batch, value.shape, border, by_position=value.by_position)
 
     def send_panels(self, value: Value, cotangent: PanelBuffer) -> None:
-        """Hand a cotangent in example panels to a value.
+        """Hand a cotangent in panels, of examples or of features, to a value.
 
         It becomes images unless only a dense layer produces and reads it.
         """
@@ -362,10 +351,10 @@ class Passes:
 
     def receive(self, value: Value, cotangent: Cotangent) -> None:
         """Take a cotangent of a value, and add it to what was received before."""
-        before = self._cotangents.setdefault(value, cotangent)
-        if before is cotangent:
+        before = self.received(value)
+        if before is None:
+            self._cotangents[value] = cotangent
             return
-        assert isinstance(before, ImageBuffer)
         assert isinstance(cotangent, ImageBuffer)
         total = self.buffer(value)
 
@@ -375,6 +364,24 @@ class Passes:
 
         self.add([before, cotangent], [total], bind)
         self._cotangents[value] = total
+
+    def received(self, value: Value) -> ImageBuffer | None:
+        """Return the cotangent of a value that was received so far, for a task that adds to it; None if none was."""
+        before = self._cotangents.pop(value, None)
+        assert before is None or isinstance(before, ImageBuffer)
+        return before
+
+    def share(self, value: Value, cotangent: ImageBuffer) -> bool:
+        """Hand a cotangent to a value as it is, and return whether it lies in memory as the value's cotangents do.
+
+        No task writes to a cotangent that it was handed, so that values may share one.
+        """
+        lies = cotangent.shape == value.shape and cotangent.by_position == value.by_position
+        if not lies or cotangent.border != NO_BORDER:
+            return False
+        if value.has_tangent:
+            self.receive(value, cotangent)
+        return True
 
     def forget(self, values: Sequence[Value]) -> None:
         """Remove values that a later pass writes again."""

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fgnumba.bench.reverse.kernels import losses
-from fgnumba.bench.reverse.passes import Passes, States
+from fgnumba.bench.reverse.passes import Passes, States, rows_of
 from fgnumba.bench.reverse.rules import rule
 from fgnumba.errors import ConfigError
 from fgnumba.kernels.devices.device import CPU, fill
@@ -22,7 +22,7 @@ from fgnumba.model.input_rows import InputRows
 from fgnumba.model.outcome import targets_of
 from fgnumba.model.sizes import checked_batch
 from fgnumba.model.stream import states_of
-from fgnumba.model.tasks import ImageBuffer, PanelBuffer, place
+from fgnumba.model.tasks import ImageBuffer, place
 from fgnumba.model.wiring import Step, Value, wire
 from fgnumba.objects.bound import Bound
 from fgnumba.validation import flag
@@ -166,33 +166,41 @@ class ReversePlan(Bound):
 
     def _loss(self, result: Value, loss: Loss) -> None:
         passes, z = self._passes, self._passes.values[result]
-        cotangent = passes.new_panels(result)
+        many = passes.many(result)
+        cotangent = passes.buffer(result) if many else passes.new_panels(result)
+
+        def out() -> losses.Written:
+            return rows_of(cotangent) if isinstance(cotangent, ImageBuffer) else cotangent.array
 
         def bind() -> list[Operation]:
             if loss.key not in _TUNED:
-                return self._untuned(loss, z, cotangent)
+                return self._untuned(loss, z, out())
             return [
                 losses.bind_loss(
                     _TUNED[loss.key](),
+                    self.threads,
                     z=z.rows(),
                     width=self.model.outputs,
                     targets=self.targets,
                     scale=self.scale,
-                    by_examples=cotangent.array,
+                    out=out(),
                     losses=self.losses,
                 )
             ]
 
         passes.add([z], [cotangent], bind, by_image=False)
-        passes.send_panels(result, cotangent)
+        if isinstance(cotangent, ImageBuffer):
+            passes.receive(result, cotangent)
+        else:
+            passes.send_panels(result, cotangent)
 
-    def _untuned(self, loss: Loss, z: ImageBuffer, cotangent: PanelBuffer) -> list[Operation]:
+    def _untuned(self, loss: Loss, z: ImageBuffer, out: losses.Written) -> list[Operation]:
         residual, result = aligned((len(z.rows()), self.model.outputs)), np.zeros(1, RESULT)
         values = self.losses
         return [
             *loss.bind(CPU, z.rows()[None], self.model.outputs, self.targets, result, values),
             loss.bind_residual(CPU, z.rows(), self.targets, residual),
-            losses.bind_cotangent(residual=residual, scale=self.scale, by_examples=cotangent.array),
+            losses.bind_cotangent(self.threads, residual=residual, scale=self.scale, out=out),
         ]
 
     @property

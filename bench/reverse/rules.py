@@ -4,17 +4,16 @@ from collections.abc import Callable
 from typing import Any
 
 from fgnumba.bench.reverse.convolution import convolution2d
+from fgnumba.bench.reverse.dense import dense
 from fgnumba.bench.reverse.full_recurrences import full_recurrence
-from fgnumba.bench.reverse.kernels import convolution, cotangents, few, normalization, pooling
+from fgnumba.bench.reverse.kernels import convolution, normalization, pooling
 from fgnumba.bench.reverse.kernels import rms_norm as rms
 from fgnumba.bench.reverse.passes import Passes
 from fgnumba.bench.reverse.sequences import elementwise_recurrence, embedding
 from fgnumba.errors import ConfigError
-from fgnumba.kernels.emit.vector import PANEL
 from fgnumba.kernels.layout.images import Border, image_shape
 from fgnumba.kernels.machine.interfaces import Operation
 from fgnumba.kernels.machine.memory import aligned
-from fgnumba.kernels.ops.example_panels import cpu as panels
 from fgnumba.layers import (
     GRU,
     LSTM,
@@ -35,105 +34,8 @@ from fgnumba.layers import (
     MinGRU,
     RMSNorm,
 )
-from fgnumba.model.tasks import ImageBuffer, PanelBuffer
+from fgnumba.model.tasks import ImageBuffer
 from fgnumba.model.wiring import Gather, Pad, Step
-
-CACHED_PARAMETERS = 8 * 1024 * 1024
-"""Bytes of parameters that are assumed to stay in the last-level cache, which others use too, from pass to pass."""
-
-
-def dense(passes: Passes, step: Step) -> None:
-    """Compute dz = dy a'(z), dx = dz Wᵀ, dW = xᵀ dz and db = Σ dz. The positions of sequences count as examples."""
-    layer: Any = step.layer
-    parameters = passes.parameters(step)
-    weight, bias = parameters["weight"], parameters.get("bias")
-    value, features, units = step.inputs[0], step.shapes[0][-1], layer.units
-    examples = passes.batch * step.output.positions
-    x, dz = passes.values[value], passes.panel_cotangent(step.output)
-    source = passes.slope_source(step)
-    slopes = passes.panels_of(source) if source else None
-    by_features = PanelBuffer(dz.rows // PANEL, dz.panels * PANEL)
-    products = examples * features * units
-    isa, threads = passes.isa, passes.threads
-
-    passes.add(
-        [dz, *([slopes] if slopes else [])],
-        [dz, by_features],
-        lambda: [
-            cotangents.bind_cotangent(
-                isa,
-                threads,
-                by_examples=dz.array,
-                by_features=by_features.array,
-                source=slopes.array if slopes else None,
-                activation_name=layer.activation,
-                bias=passes.target(bias) if bias else None,
-                features=units,
-                batch=examples,
-                onto=passes.onto,
-            )
-        ],
-        by_image=False,
-    )
-    if value.has_tangent:
-        # The cotangent must go through the weights of the forward pass, so this comes before they are updated.
-        dx = passes.new_panels(value)
-
-        def input_gradient() -> list[Operation]:
-            if examples <= few.EXAMPLES:
-                return [
-                    few.bind_input_gradient(
-                        isa,
-                        threads,
-                        weight=weight.packed,
-                        dz=by_features.array,
-                        dx=dx.array,
-                        batch=examples,
-                        features=features,
-                        multiply_adds=products,
-                    )
-                ]
-            return [
-                panels.bind_product(
-                    "input-gradient",
-                    isa,
-                    threads,
-                    a=weight.packed,
-                    w=dz.array,
-                    out=dx.array,
-                    rows=features,
-                    terms=units,
-                    columns=examples,
-                    onto=False,
-                    multiply_adds=products,
-                    from_memory=passes.parameter_bytes > CACHED_PARAMETERS,
-                )
-            ]
-
-        passes.add([dz, by_features], [dx], input_gradient, by_image=False)
-    x_panels = passes.panels_of(x)
-    passes.add(
-        [x_panels, by_features],
-        [],
-        lambda: [
-            panels.bind_product(
-                "weight-gradient",
-                isa,
-                threads,
-                a=x_panels.array,
-                w=by_features.array,
-                out=passes.target(weight),
-                rows=features,
-                terms=examples,
-                columns=units,
-                onto=passes.onto,
-                multiply_adds=products,
-            )
-        ],
-        by_image=False,
-    )
-    if value.has_tangent:
-        passes.send_panels(value, dx)
 
 
 def pool(passes: Passes, step: Step) -> None:
@@ -168,7 +70,10 @@ def pool(passes: Passes, step: Step) -> None:
 
 
 def norm(passes: Passes, step: Step) -> None:
-    """Compute dx = r (g - mean(g) - x̂ mean(g x̂)), ds = Σ dy x̂ and db = Σ dy."""
+    """Compute dx = r (g - mean(g) - x̂ mean(g x̂)), ds = Σ dy x̂ and db = Σ dy.
+
+    What x was told before, by a sum of which it is a term, is added to dx on the way.
+    """
     layer: Any = step.layer
     parameters = passes.parameters(step)
     scale, shift = parameters["scale"], parameters["shift"]
@@ -236,6 +141,8 @@ def elementwise(passes: Passes, step: Step) -> None:
     if isinstance(layer, Activation) and source:
         source = passes.values[step.inputs[0]]
     for value, shape in zip(step.inputs, step.shapes, strict=True):
+        if source is None and passes.share(value, dy):
+            continue
 
         def bind(dx: ImageBuffer, shape: tuple[int, ...] = shape) -> list[Operation]:
             return [

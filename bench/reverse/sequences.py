@@ -207,7 +207,7 @@ def weight_and_input(place: Place, sheets: PanelBuffer, rows: Rows, skipped: int
         def back(dx: ImageBuffer) -> list[Operation]:
             d = rows.images(skipped, turned.shape[1])
             return [
-                positions.bind_transposed(passes.isa, weight=weight.packed, out=turned),
+                positions.bind_transposed(passes.isa, passes.threads, weight=weight.packed, out=turned),
                 product(place, place.rows, d, rows_of(dx), weight.shape[0], turned),
             ]
 

@@ -78,7 +78,12 @@ _TRANSPOSED = record("weight", "panels", "rows", "out", "out_rows", "first", "tr
 
 @launcher
 def bind_transposed(
-    isa: InstructionSet, *, weight: npt.NDArray[np.float32], out: npt.NDArray[np.float32], first: int = 0
+    isa: InstructionSet,
+    threads: int,
+    *,
+    weight: npt.NDArray[np.float32],
+    out: npt.NDArray[np.float32],
+    first: int = 0,
 ) -> Operation:
     """Bind the transpose of a packed weight, packed as well.
 
@@ -86,10 +91,12 @@ def bind_transposed(
     ----------
     isa : InstructionSet
         The instruction set to bind for.
+    threads : int
+        Number of threads that may share the work.
     weight : array, (Q, K, PANEL) float32
         The weight.
-    out : array, (ceil(K / PANEL), at least first + Q * PANEL, PANEL) float32
-        Written: rows `first` to ``first + Q * PANEL``. The lanes beyond K stay as they are.
+    out : array, (ceil(K / PANEL), R, PANEL) float32
+        Written: the rows from `first` on, at most Q * PANEL of them, with zeros in the lanes beyond K.
     first : int
         Number of the first row.
 
@@ -108,7 +115,8 @@ def bind_transposed(
         "transpose": transpose(isa),
     }
     entry = kernel("reverse-transposed", _transposed, 3)
-    return Operation("transposed", entry, filled(_TRANSPOSED, fields), keeps=(weight, out))
+    parts = parts_for(weight.size * ELEMENT_WORK, len(out), threads)
+    return Operation("transposed", entry, filled(_TRANSPOSED, fields), parts, keeps=(weight, out))
 
 
 def _transposed(arguments: int, part: int, parts: int) -> None:
@@ -116,9 +124,13 @@ def _transposed(arguments: int, part: int, parts: int) -> None:
     first, last = split((a.rows + PANEL - 1) // PANEL, parts, part)
     for p in range(first, last):
         for q in range(a.panels):
+            columns = min(PANEL, a.out_rows - a.first - q * PANEL)
             source = a.weight + (q * a.rows + p * PANEL) * PANEL * 4
             target = a.out + (p * a.out_rows + a.first + q * PANEL) * PANEL * 4
-            call(a.transpose, (min(PANEL, a.rows - p * PANEL), PANEL, source, PANEL, target, PANEL))
+            lanes = min(PANEL, a.rows - p * PANEL)
+            call(a.transpose, (lanes, columns, source, PANEL, target, PANEL))
+            for row in range(columns if lanes < PANEL else 0):
+                clear(target + (row * PANEL + lanes) * 4, PANEL - lanes)
 
 
 _CLEAR = record("array", "size")
