@@ -2,13 +2,14 @@
 
 from typing import Any
 
+from fgnumba.bench.reverse.cotangents import FeaturePanels, sheet_of
 from fgnumba.bench.reverse.kernels import cotangents, few, positions, rows
-from fgnumba.bench.reverse.passes import FeaturePanels, Passes, sheet_of
+from fgnumba.bench.reverse.passes import Passes
 from fgnumba.kernels.emit.vector import PANEL
 from fgnumba.kernels.machine.interfaces import Operation
 from fgnumba.kernels.ops.example_panels import cpu as panels
 from fgnumba.model.tasks import ImageBuffer, PanelBuffer
-from fgnumba.model.wiring import Step, Value
+from fgnumba.model.wiring import Step
 
 CACHED_PARAMETERS = 8 * 1024 * 1024
 """Bytes of parameters that are assumed to stay in the last-level cache, which others use too, from pass to pass."""
@@ -99,24 +100,24 @@ def _by_rows(passes: Passes, step: Step) -> None:
     layer: Any = step.layer
     parameters, value = passes.parameters(step), step.inputs[0]
     weight, bias = parameters["weight"], parameters.get("bias")
-    dy, source, name = passes.rows_or_features(step.output), passes.slope_source(step), layer.activation
-    slopes = passes.slopes_of(step)
-    if slopes:
-        dz = cotangent_by_rows(passes, step.output, dy, slopes, rows.SLOPES, bias)
-    else:
-        dz = cotangent_by_rows(passes, step.output, dy, source, name, bias)
+    count, dy = passes.batch * step.output.positions, passes.rows_or_features(step.output)
+    source: ImageBuffer | FeaturePanels | None = passes.slopes_of(step)
+    name = rows.SLOPES if source else layer.activation
+    source = source or passes.slope_source(step)
+    dz = cotangent_by_rows(passes, count, layer.units, dy, source, name, bias)
     if value.has_tangent:
-        passes.send_panels(value, back_through(passes, weight, value, dz))
+        passes.send_panels(value, back_through(passes, weight, count, dz))
     weight_gradient(passes, passes.values[value], dz, weight)
 
 
 def cotangent_by_rows(
     passes: Passes,
-    value: Value,
+    count: int,
+    features: int,
     dy: ImageBuffer | FeaturePanels,
-    source: ImageBuffer | FeaturePanels | None,
-    activation: str,
-    bias: Any,
+    source: ImageBuffer | FeaturePanels | None = None,
+    activation: str = "identity",
+    bias: Any = None,
 ) -> FeaturePanels:
     """List dz = dy a'(z), and return it in panels of features.
 
@@ -124,10 +125,10 @@ def cotangent_by_rows(
     ----------
     passes : Passes
         The passes.
-    value : Value
-        The layer's output.
+    count, features : int
+        Numbers of rows, and of features of each.
     dy : ImageBuffer or FeaturePanels
-        Its cotangent. In panels of features, it is replaced by dz.
+        The cotangent of the layer's output. In panels of features, it is replaced by dz.
     source : ImageBuffer, FeaturePanels or None
         The values of which the slope is a function; None: dz is dy.
     activation : str
@@ -135,8 +136,9 @@ def cotangent_by_rows(
     bias : Parameter or None
         The bias, whose gradient is the sum of dz.
     """
-    count = passes.batch * value.positions
-    dz = dy if isinstance(dy, FeaturePanels) else FeaturePanels(value.width, count)
+    dz = dy if isinstance(dy, FeaturePanels) else FeaturePanels(features, count)
+    if dz is dy and source is None and bias is None:
+        return dz
 
     def bind() -> list[Operation]:
         return [
@@ -144,7 +146,7 @@ def cotangent_by_rows(
                 passes.isa,
                 passes.threads,
                 rows=count,
-                features=value.width,
+                features=features,
                 dy=sheet_of(dy),
                 source=sheet_of(source) if source else None,
                 activation_name=activation,
@@ -158,10 +160,9 @@ def cotangent_by_rows(
     return dz
 
 
-def back_through(passes: Passes, weight: Any, value: Value, dz: FeaturePanels) -> FeaturePanels:
-    """List dx = dz Wᵀ, and return it. The weight must not be updated before."""
+def back_through(passes: Passes, weight: Any, count: int, dz: FeaturePanels) -> FeaturePanels:
+    """List dx = dz Wᵀ of `count` rows, and return it. The weight must not be updated before."""
     inputs, outputs = weight.shape
-    count = passes.batch * value.positions
     turned, dx = PanelBuffer(-(-inputs // PANEL), dz.panels * PANEL), FeaturePanels(inputs, count)
     passes.add(
         [dz],
@@ -177,7 +178,7 @@ def back_through(passes: Passes, weight: Any, value: Value, dz: FeaturePanels) -
                 out=dx.array,
                 rows=count,
                 terms=outputs,
-                columns=inputs,
+                columns=turned.panels * PANEL,
                 onto=False,
                 multiply_adds=count * inputs * outputs,
             ),

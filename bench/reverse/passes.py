@@ -1,46 +1,28 @@
 """The tasks of a forward pass that keeps what the reverse pass reads, and of the reverse pass."""
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from fgnumba.bench.reverse.cotangents import Cotangents, FeaturePanels, sheet_of
 from fgnumba.bench.reverse.kernels import rows as by_rows
 from fgnumba.bench.reverse.kernels.convolution import bind_slope
-from fgnumba.bench.reverse.task_list import TaskList
 from fgnumba.kernels.devices.device import CPU
-from fgnumba.kernels.emit.vector import PANEL
-from fgnumba.kernels.layout.images import NO_BORDER, Border, Images
+from fgnumba.kernels.layout.images import NO_BORDER
 from fgnumba.kernels.machine.interfaces import Operation
-from fgnumba.kernels.machine.memory import aligned, round_up
+from fgnumba.kernels.machine.memory import aligned
 from fgnumba.kernels.ops.elementwise import cpu as elementwise
-from fgnumba.kernels.ops.example_panels import cpu as panels
 from fgnumba.kernels.rules.directions import NONE
 from fgnumba.layers import Activation, Dense, Perturbation, Site
 from fgnumba.layers.recurrent import RecurrentLayer
 from fgnumba.model.graph import Graph
 from fgnumba.model.input_rows import InputRows
-from fgnumba.model.tasks import Buffer, ImageBuffer, InputBuffer, PanelBuffer
+from fgnumba.model.tasks import ImageBuffer, InputBuffer
 from fgnumba.model.wiring import Step, Value
-
-
-class FeaturePanels(PanelBuffer):
-    """A buffer of cotangents in panels of features, (ceil(N / PANEL), rows, PANEL).
-
-    Parameters
-    ----------
-    features, rows : int
-        Numbers of features N and of rows, which are rounded up to whole panels.
-    """
-
-    def __init__(self, features: int, rows: int) -> None:
-        super().__init__(-(-features // PANEL), round_up(rows, PANEL))
-
-
-Cotangent = ImageBuffer | PanelBuffer
 
 
 @dataclass(frozen=True)
@@ -67,28 +49,11 @@ class States:
         return cls(last, aligned(last.shape[1:]), aligned(last.shape[1:]))
 
 
-def rows_of(buffer: ImageBuffer) -> Images:
-    """Return what a buffer holds as images of one pixel: its examples, or the positions of its sequences."""
-    if buffer.by_position:
-        return buffer.images(one_a_part=False).by_rows()
-    return buffer.images((math.prod(buffer.shape),), one_a_part=False)
-
-
-def sheet_of(buffer: ImageBuffer | FeaturePanels) -> by_rows.Sheet:
-    """Return where the rows of a buffer lie."""
-    if isinstance(buffer, FeaturePanels):
-        return by_rows.Sheet.of_panels(buffer.array)
-    return by_rows.Sheet.of_rows(rows_of(buffer))
-
-
 READ_FROM_OUTPUT = ("identity", "relu")
 """Activations whose slope is a function of their output. Their pre-activations are not kept."""
 
-MANY_ROWS = 256
-"""The least number of rows for which turning a dense layer's weight is cheaper than turning its outputs' cotangents."""
 
-
-class Passes(TaskList):
+class Passes(Cotangents):
     """The tasks of both passes, listed in the order in which they run.
 
     Parameters
@@ -109,6 +74,9 @@ class Passes(TaskList):
         The states that recurrent layers begin with and leave, by the number of the layer. None: they begin at zeros.
     accumulate : bool
         Whether gradients are added to what their arrays hold.
+    forwards : mapping of type to callable
+        Layers with a forward pass of their own: it is given the passes, the step, the buffer of the output, and whether
+        that is there already, since only what the reverse pass reads is computed again.
 
     Attributes
     ----------
@@ -116,6 +84,8 @@ class Passes(TaskList):
         The buffer of each value that a step has written.
     gates : dict
         The gates that each recurrent layer keeps, once it is bound.
+    kept : dict
+        What the forward pass of a layer with one of its own keeps.
     """
 
     def __init__(
@@ -128,6 +98,7 @@ class Passes(TaskList):
         gradients: dict[str, npt.NDArray[np.float32]] | None,
         states: Mapping[int, States] | None = None,
         accumulate: bool = False,
+        forwards: Mapping[type, Callable[["Passes", Step, ImageBuffer, bool], None]] = MappingProxyType({}),
     ) -> None:
         super().__init__(model, batch, gradients, accumulate)
         self.values: dict[Value, ImageBuffer] = {source: InputBuffer(batch, source, rows)}
@@ -135,10 +106,10 @@ class Passes(TaskList):
         self.parameter_bytes = sum(p.packed.nbytes for p in model.packed_parameters.values())
         self.states = states or {}
         self.gates: dict[Step, npt.NDArray[np.float32]] = {}
+        self.kept: dict[Step, Any] = {}
+        self._forwards = forwards
         self._before_activation: dict[Step, ImageBuffer] = {}
         self._slopes: dict[Step, FeaturePanels] = {}
-        self._panels: dict[ImageBuffer, PanelBuffer] = {}
-        self._cotangents: dict[Value, Cotangent] = {}
 
     def again(self, step: Step) -> None:
         """List a step's forward pass once more, because what its reverse pass reads has been discarded."""
@@ -158,6 +129,9 @@ class Passes(TaskList):
         value = step.output
         recomputed = value in self.values
         output = self.values.setdefault(value, self.buffer(value, value.border))
+        if type(step.layer) in self._forwards:
+            self._forwards[type(step.layer)](self, step, output, recomputed)
+            return
         name = getattr(step.layer, "activation", "identity")
         apart = keep and name not in READ_FROM_OUTPUT and not isinstance(step.layer, Activation)
         if recomputed and not apart:
@@ -242,146 +216,6 @@ class Passes(TaskList):
     def slopes_of(self, step: Step) -> FeaturePanels | None:
         """Return the slopes of a dense layer of many rows, if the forward pass made them."""
         return self._slopes.get(step)
-
-    def many(self, value: Value) -> bool:
-        """Whether a value has so many rows that cotangents go through a dense layer by rows, see ``MANY_ROWS``."""
-        return self.batch * value.positions >= MANY_ROWS
-
-    def panels_of(self, buffer: ImageBuffer) -> PanelBuffer:
-        """Return a buffer's examples as example panels, copied there the first time."""
-        if buffer not in self._panels:
-            rows = self.batch * buffer.positions
-            copy = PanelBuffer(-(-rows // PANEL), math.prod(buffer.shape) // buffer.positions)
-            self._panels[buffer] = copy
-            self._to_panels(buffer, copy)
-        return self._panels[buffer]
-
-    def _to_panels(self, buffer: ImageBuffer, copy: PanelBuffer) -> None:
-        def bind() -> list[Operation]:
-            x, rows = rows_of(buffer), self.batch * buffer.positions
-            return [panels.bind_to_panels(self.isa, self.threads, x=x, panels=copy.array, batch=rows)]
-
-        self.add([buffer], [copy], bind, by_image=False)
-
-    def cotangent(self, value: Value) -> ImageBuffer:
-        """Return the cotangent of a value as images."""
-        cotangent = self._cotangents.pop(value)
-        if isinstance(cotangent, ImageBuffer):
-            return cotangent
-        return self._from_panels(value, cotangent)
-
-    def rows_or_features(self, value: Value) -> ImageBuffer | FeaturePanels:
-        """Return the cotangent of a value of many rows: by rows, or in panels of features that the caller may write."""
-        cotangent = self._cotangents.pop(value)
-        assert isinstance(cotangent, (ImageBuffer, FeaturePanels))
-        return cotangent
-
-    def _from_panels(self, value: Value, cotangent: PanelBuffer) -> ImageBuffer:
-        rows = self.buffer(value)
-
-        def bind() -> list[Operation]:
-            count = self.batch * rows.positions
-            if isinstance(cotangent, FeaturePanels):
-                moved = {"x": sheet_of(cotangent), "y": sheet_of(rows)}
-                return [by_rows.bind_rows(self.isa, self.threads, rows=count, features=value.width, **moved)]
-            x, array = rows_of(rows), cotangent.array
-            return [panels.bind_from_panels(self.isa, self.threads, x=x, panels=array, batch=count)]
-
-        self.add([cotangent], [rows], bind, by_image=False)
-        return rows
-
-    def panel_cotangent(self, value: Value) -> PanelBuffer:
-        """Return the cotangent of a value in example panels, whose number of rows is a multiple of PANEL."""
-        cotangent = self._cotangents.pop(value)
-        if isinstance(cotangent, PanelBuffer):
-            return cotangent
-        copy = self.new_panels(value)
-        self._to_panels(cotangent, copy)
-        return copy
-
-    def new_panels(self, value: Value) -> PanelBuffer:
-        """Return example panels for a cotangent of a value, whose number of rows is rounded up to a multiple of PANEL.
-
-        The positions of a sequence count as examples.
-        """
-        return PanelBuffer(-(-self.batch * value.positions // PANEL), round_up(value.width, PANEL))
-
-    def buffer(self, value: Value, border: Border = NO_BORDER) -> ImageBuffer:
-        """Return a buffer for a value, or for a cotangent of it."""
-        return ImageBuffer(self.batch, value.shape, border, by_position=value.by_position)
-
-    def send_panels(self, value: Value, cotangent: PanelBuffer) -> None:
-        """Hand a cotangent in panels, of examples or of features, to a value.
-
-        It becomes images unless only a dense layer produces and reads it.
-        """
-        alone = (
-            value.producer is not None and isinstance(value.producer.layer, Dense) and len(value.readers) <= 1
-        )
-        self.receive(value, cotangent if alone else self._from_panels(value, cotangent))
-
-    def send(
-        self,
-        value: Value,
-        reads: Sequence[Buffer],
-        bind: Callable[[ImageBuffer], list[Operation]],
-        numbered: bool = False,
-        by_image: bool = True,
-    ) -> None:
-        """List a task that writes a cotangent of a value, unless the value depends on no parameter.
-
-        Parameters
-        ----------
-        value : Value
-            The value.
-        reads : sequence of Buffer
-            The buffers that the task reads.
-        bind : callable
-            Returns the task's operations, given the buffer of the cotangent.
-        numbered : bool
-            Whether its operations depend on the number of each example in the batch.
-        by_image : bool
-            Whether the task takes one image at a time.
-        """
-        if not value.has_tangent:
-            return
-        cotangent = self.buffer(value)
-        self.add(reads, [cotangent], lambda: bind(cotangent), by_image, numbered)
-        self.receive(value, cotangent)
-
-    def receive(self, value: Value, cotangent: Cotangent) -> None:
-        """Take a cotangent of a value, and add it to what was received before."""
-        before = self.received(value)
-        if before is None:
-            self._cotangents[value] = cotangent
-            return
-        assert isinstance(cotangent, ImageBuffer)
-        total = self.buffer(value)
-
-        def bind() -> list[Operation]:
-            x, x2, y = before.images(), cotangent.images(), total.images()
-            return [elementwise.bind(**self.part, count=0, x=x, x2=x2, y=y)]
-
-        self.add([before, cotangent], [total], bind)
-        self._cotangents[value] = total
-
-    def received(self, value: Value) -> ImageBuffer | None:
-        """Return the cotangent of a value that was received so far, for a task that adds to it; None if none was."""
-        before = self._cotangents.pop(value, None)
-        assert before is None or isinstance(before, ImageBuffer)
-        return before
-
-    def share(self, value: Value, cotangent: ImageBuffer) -> bool:
-        """Hand a cotangent to a value as it is, and return whether it lies in memory as the value's cotangents do.
-
-        No task writes to a cotangent that it was handed, so that values may share one.
-        """
-        lies = cotangent.shape == value.shape and cotangent.by_position == value.by_position
-        if not lies or cotangent.border != NO_BORDER:
-            return False
-        if value.has_tangent:
-            self.receive(value, cotangent)
-        return True
 
     def forget(self, values: Sequence[Value]) -> None:
         """Remove values that a later pass writes again."""

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fgnumba.bench.reverse.cotangents import rows_of
 from fgnumba.bench.reverse.kernels import losses
-from fgnumba.bench.reverse.passes import Passes, States, rows_of
-from fgnumba.bench.reverse.rules import rule
+from fgnumba.bench.reverse.passes import Passes, States
+from fgnumba.bench.reverse.rules import FORWARDS, rule
 from fgnumba.errors import ConfigError
 from fgnumba.kernels.devices.device import CPU, fill
 from fgnumba.kernels.machine.interfaces import Operation
@@ -132,6 +133,7 @@ class ReversePlan(Bound):
             None if update else self.gradients,
             self.states,
             accumulate,
+            FORWARDS,
         )
         self._put_down(steps, result, loss, _segments(steps) if checkpoint else [steps])
         placed = place(self._passes.tasks, batch, CPU)

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+from fgnumba.bench.reverse import attention
 from fgnumba.bench.reverse.convolution import convolution2d
 from fgnumba.bench.reverse.dense import dense
 from fgnumba.bench.reverse.full_recurrences import full_recurrence
@@ -32,7 +33,10 @@ from fgnumba.layers import (
     LinearRecurrentUnit,
     MaxPool2d,
     MinGRU,
+    PositionalEmbedding,
     RMSNorm,
+    RotaryEmbedding,
+    SelfAttention,
 )
 from fgnumba.model.tasks import ImageBuffer
 from fgnumba.model.wiring import Gather, Pad, Step
@@ -70,67 +74,43 @@ def pool(passes: Passes, step: Step) -> None:
 
 
 def norm(passes: Passes, step: Step) -> None:
-    """Compute dx = r (g - mean(g) - x̂ mean(g x̂)), ds = Σ dy x̂ and db = Σ dy.
+    """Compute dx = r (g - mean(g) - x̂ mean(g x̂)), ds = Σ dy x̂ and db = Σ dy."""
 
-    What x was told before, by a sum of which it is a term, is added to dx on the way.
-    """
-    layer: Any = step.layer
-    parameters = passes.parameters(step)
-    scale, shift = parameters["scale"], parameters["shift"]
-    value, shape = step.inputs[0], step.shapes[0]
-    dy, x = passes.cotangent(step.output), passes.values[value]
-    shares = aligned((passes.batch, 2, shape[-1]))
+    def bind(images: dict[str, Any], how: dict[str, Any]) -> Operation:
+        groups = getattr(step.layer, "groups", 0)
+        return normalization.bind(passes.isa, **passes.part, **images, groups=groups, **how)
 
-    def bind(dx: ImageBuffer | None) -> list[Operation]:
-        return [
-            normalization.bind(
-                passes.isa,
-                **passes.part,
-                x=x.images(shape),
-                dy=dy.images(),
-                dx=dx.images(shape) if dx else None,
-                groups=getattr(layer, "groups", 0),
-                epsilon=layer.epsilon,
-                scale=scale.packed,
-                shares=shares,
-            )
-        ]
-
-    if value.has_tangent:
-        passes.send(value, [dy, x], bind)
-    else:
-        passes.add([dy, x], [], lambda: bind(None))
-    targets = passes.target(scale), passes.target(shift)
-    passes.defer([], lambda: [normalization.bind_sum(shares, *targets, passes.onto)], sums=False)
+    _normalization(passes, step, bind)
 
 
 def rms_norm(passes: Passes, step: Step) -> None:
     """Compute dx = r (g - x̂ mean(g x̂)) and ds = Σ dy x̂."""
+    _normalization(passes, step, lambda images, how: rms.bind(**passes.part, **images, **how))
+
+
+def _normalization(
+    passes: Passes, step: Step, bind_one: Callable[[dict[str, Any], dict[str, Any]], Operation]
+) -> None:
+    """List a normalisation's reverse pass. What its input was told before is added to dx on the way."""
     layer: Any = step.layer
-    scale = passes.parameters(step)["scale"]
-    value, shape = step.inputs[0], step.shapes[0]
+    parameters, value, shape = passes.parameters(step), step.inputs[0], step.shapes[0]
     dy, x = passes.cotangent(step.output), passes.values[value]
     shares = aligned((passes.batch, 2, shape[-1]))
+    how = {"epsilon": layer.epsilon, "scale": parameters["scale"].packed, "shares": shares}
+    base = passes.received(value) if value.has_tangent else None
 
     def bind(dx: ImageBuffer | None) -> list[Operation]:
-        return [
-            rms.bind(
-                **passes.part,
-                x=x.images(shape),
-                dy=dy.images(),
-                dx=dx.images(shape) if dx else None,
-                epsilon=layer.epsilon,
-                scale=scale.packed,
-                shares=shares,
-            )
-        ]
+        given = {"x": x.images(shape), "dy": dy.images(), "dx": dx.images(shape) if dx else None}
+        return [bind_one({**given, "base": base.images(shape) if base else None}, how)]
 
+    reads = [dy, x, *([base] if base else [])]
     if value.has_tangent:
-        passes.send(value, [dy, x], bind)
+        passes.send(value, reads, bind)
     else:
-        passes.add([dy, x], [], lambda: bind(None))
-    target = passes.target(scale)
-    passes.defer([], lambda: [normalization.bind_sum(shares, target, None, passes.onto)], sums=False)
+        passes.add(reads, [], lambda: bind(None))
+    shift = parameters.get("shift")
+    targets = passes.target(parameters["scale"]), passes.target(shift) if shift else None
+    passes.defer([], lambda: [normalization.bind_sum(shares, *targets, passes.onto)], sums=False)
 
 
 def elementwise(passes: Passes, step: Step) -> None:
@@ -201,8 +181,14 @@ RULES: dict[type, Callable[[Passes, Step], None]] = {
     MaxPool2d: pool,
     MinGRU: elementwise_recurrence,
     Pad: elementwise,
+    PositionalEmbedding: attention.positional_embedding,
     RMSNorm: rms_norm,
+    RotaryEmbedding: attention.rotary_embedding,
+    SelfAttention: attention.self_attention,
 }
+
+FORWARDS: dict[type, Callable[[Passes, Step, ImageBuffer, bool], None]] = {SelfAttention: attention.forward}
+"""Layers whose forward pass is another one if a reverse pass follows."""
 
 
 def rule(step: Step) -> Callable[[Passes, Step], None]:

@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fgnumba.bench.reverse.cotangents import rows_of
 from fgnumba.bench.reverse.kernels import positions, scans
 from fgnumba.bench.reverse.kernels.recurrences import RECURRENCES
-from fgnumba.bench.reverse.passes import Passes, rows_of
+from fgnumba.bench.reverse.passes import Passes
 from fgnumba.kernels.emit.vector import PANEL
 from fgnumba.kernels.layout.images import Images
 from fgnumba.kernels.machine.interfaces import Operation

@@ -5,7 +5,7 @@ import pytest
 
 import fgnumba as fg
 from fgnumba.bench import reverse
-from fgnumba.bench.reverse import passes
+from fgnumba.bench.reverse import cotangents
 from fgnumba.kernels.emit import vector
 from fgnumba.kernels.machine import threads
 from tests import tolerances
@@ -17,7 +17,7 @@ OUTPUTS = 4
 @pytest.fixture(autouse=True)
 def by_rows(monkeypatch):
     """Let every dense layer count as one of many rows."""
-    monkeypatch.setattr(passes, "MANY_ROWS", 1)
+    monkeypatch.setattr(cotangents, "MANY_ROWS", 1)
 
 
 def stream(activation, width=37, bias=True):
@@ -85,7 +85,7 @@ def test_a_dense_layer_of_few_rows_has_the_same_gradients(monkeypatch):
     x, y = rng.standard_normal((6, 5, 3), np.float32), rng.integers(0, OUTPUTS, (6, 5))
     model = fg.Graph(stream("gelu"), (5, 3), device="cpu")
     value, found = reverse.value_and_grad(model, fg.SoftmaxCrossEntropy(), x, y)
-    monkeypatch.setattr(passes, "MANY_ROWS", 1000)
+    monkeypatch.setattr(cotangents, "MANY_ROWS", 1000)
     expected, exact = reverse.value_and_grad(model, fg.SoftmaxCrossEntropy(), x, y)
     tolerances.SAME_LOSS.check(value, expected)
     norm = np.sqrt(sum(float((array**2).sum()) for array in exact.values()))

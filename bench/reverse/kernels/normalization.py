@@ -1,7 +1,7 @@
 """The reverse pass of layer and group normalisation.
 
     x̂  = (x - μ) r,  r = 1 / √(σ² + ε),  g = s ⊙ dy
-    dx = r (g - mean(g) - x̂ mean(g x̂))          means over the numbers that are normalised together
+    dx = r (g - mean(g) - x̂ mean(g x̂)) + base   means over the numbers that are normalised together
     ds = Σ dy x̂,  db = Σ dy                      over pixels and examples
 
 Each example's share of ds and db is stored, and the shares are summed over the batch afterwards, so that the result is
@@ -39,6 +39,7 @@ _ARGUMENTS = record(
     *images.fields("x"),
     *images.fields("dy"),
     *images.fields("dx"),
+    *images.fields("base"),
     *("batch", "images", "height", "width", "channels", "groups", "epsilon", "scale"),
     *("shares", "shares_image", "inner", "padded", "moments"),
 )
@@ -53,6 +54,7 @@ def bind(
     x: Images,
     dy: Images,
     dx: Images | None,
+    base: Images | None = None,
     groups: int,
     epsilon: float,
     scale: npt.NDArray[np.float32],
@@ -72,6 +74,8 @@ def bind(
         The input, and the cotangent of the output.
     dx : Images or None
         Written: the cotangent of x. None: nothing needs it.
+    base : Images or None
+        What dx is added to, another cotangent of x. None: zeros.
     groups : int
         Number of groups of channels, each normalised over all pixels. 0: each pixel is normalised over its channels.
     epsilon : float
@@ -87,7 +91,9 @@ def bind(
     :mod:`fgnumba.kernels.rules.moments`.
     """
     height, width, channels = x.shape
-    values, memory = operands(**({"x": x, "dy": dy} | ({"dx": dx} if dx else {})))
+    values, memory = operands(
+        **({"x": x, "dy": dy} | ({"dx": dx} if dx else {}) | ({"base": base} if base else {}))
+    )
     fields = {
         **values,
         **images.part_fields(batch, images_a_part),
@@ -144,7 +150,19 @@ def _layer_norm(arguments: int, part: int, parts: int) -> None:
                 at = a.dx + (part * a.dx_part + i * a.dx_image + row * a.dx_row + column * a.dx_pixel) * 4
                 dx, gain = _row(at, channels), inverse * (factor / own)
                 for c in range(channels):
-                    dx[c] = gain * (moments.centred(scaled[c], own, high, low) - normal[c] * dot)
+                    scaled[c] = gain * (moments.centred(scaled[c], own, high, low) - normal[c] * dot)
+                if a.base != 0:
+                    base = _row(_base_at(a, part, i, row, column), channels)
+                    for c in range(channels):
+                        dx[c] = base[c] + scaled[c]
+                else:
+                    for c in range(channels):
+                        dx[c] = scaled[c]
+
+
+@register_jitable
+def _base_at(a: Any, part: int, i: int, row: int, column: int) -> int:
+    return a.base + (part * a.base_part + i * a.base_image + row * a.base_row + column * a.base_pixel) * 4
 
 
 def _group_norm(arguments: int, part: int, parts: int) -> None:
@@ -193,6 +211,10 @@ def _group_norm(arguments: int, part: int, parts: int) -> None:
                         own = moments.centred(dy[c], scale[c], mean[c], mean_low[c])
                         moved = own - normal * dot[c]
                         dx[c] = (inverse[c] * moved) * factor[c]
+                    if a.base != 0:
+                        base = _row(_base_at(a, part, i, row, column), channels)
+                        for c in range(channels):
+                            dx[c] += base[c]
 
 
 @register_jitable

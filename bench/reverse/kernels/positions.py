@@ -133,6 +133,64 @@ def _transposed(arguments: int, part: int, parts: int) -> None:
                 clear(target + (row * PANEL + lanes) * 4, PANEL - lanes)
 
 
+_BY_POSITION = record("rows", "row", "batch", "length", "panels", "out", "out_rows", "onto")
+
+
+@launcher
+def bind_by_position(
+    threads: int, *, batch: int, length: int, rows: Images, out: npt.NDArray[np.float32], onto: bool
+) -> Operation:
+    """Bind the gradient of a positional embedding: the sums over examples of the cotangents at each position.
+
+    Parameters
+    ----------
+    threads : int
+        Number of threads that may share the work.
+    batch, length : int
+        Numbers of examples B and of positions L.
+    rows : Images
+        The cotangents: B L images of one pixel, with room for whole panels.
+    out : array, (Q, at least L, PANEL) float32
+        Written: the gradient; zeros from row L on.
+    onto : bool
+        Whether it is added to what `out` holds.
+
+    Notes
+    -----
+    Cost: reads the cotangents once. A part has whole panels, and adds up the examples in order.
+    """
+    panels, out_rows, _ = out.shape
+    fields = {
+        "rows": rows.fields("x")["x"],
+        "row": rows.image,
+        "batch": batch,
+        "length": length,
+        "panels": panels,
+        "out": address(out),
+        "out_rows": out_rows,
+        "onto": onto,
+    }
+    parts = parts_for(batch * length * panels * PANEL * ELEMENT_WORK, panels, threads)
+    entry = kernel("reverse-by-position", _by_position, 3)
+    return Operation("by-position", entry, filled(_BY_POSITION, fields), parts, keeps=(rows.memory, out))
+
+
+def _by_position(arguments: int, part: int, parts: int) -> None:
+    a = carray(pointer(arguments, _BY_POSITION), 1)[0]
+    first, last = split(a.panels, parts, part)
+    for q in range(first, last):
+        at = a.out + q * a.out_rows * PANEL * 4
+        if not a.onto:
+            clear(at, a.out_rows * PANEL)
+        for b in range(a.batch):
+            for position in range(a.length):
+                row = a.rows + ((b * a.length + position) * a.row + q * PANEL) * 4
+                source = carray(pointer(row, np.float32), PANEL)
+                target = carray(pointer(at + position * PANEL * 4, np.float32), PANEL)
+                for lane in range(PANEL):
+                    target[lane] += source[lane]
+
+
 _CLEAR = record("array", "size")
 
 

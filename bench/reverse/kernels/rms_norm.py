@@ -1,7 +1,7 @@
 """The reverse pass of root mean square normalisation.
 
     x̂  = r x,  r = 1 / √(mean(x²) + ε),  g = s ⊙ dy
-    dx = r (g - x̂ mean(g x̂)),  ds = Σ dy x̂          means over a pixel's channels, the sum over pixels and examples
+    dx = r (g - x̂ mean(g x̂)) + base,  ds = Σ dy x̂    means over a pixel's channels, the sum over pixels and examples
 
 Each example's share of ds is stored, and the shares are summed over the batch afterwards.
 
@@ -29,6 +29,7 @@ _ARGUMENTS = record(
     *images.fields("x"),
     *images.fields("dy"),
     *images.fields("dx"),
+    *images.fields("base"),
     *(
         "batch",
         "images",
@@ -52,6 +53,7 @@ def bind(
     x: Images,
     dy: Images,
     dx: Images | None,
+    base: Images | None = None,
     epsilon: float,
     scale: npt.NDArray[np.float32],
     shares: npt.NDArray[np.float32],
@@ -68,6 +70,8 @@ def bind(
         The input, and the cotangent of the output.
     dx : Images or None
         Written: the cotangent of x. None: nothing needs it.
+    base : Images or None
+        What dx is added to, another cotangent of x. None: zeros.
     epsilon : float
         ε, above 0.
     scale : array, (at least C,) float32
@@ -81,7 +85,9 @@ def bind(
     are computed in float64.
     """
     height, width, channels = x.shape
-    values, memory = operands(**({"x": x, "dy": dy} | ({"dx": dx} if dx else {})))
+    values, memory = operands(
+        **({"x": x, "dy": dy} | ({"dx": dx} if dx else {}) | ({"base": base} if base else {}))
+    )
     fields = {
         **values,
         **images.part_fields(batch, images_a_part),
@@ -133,3 +139,8 @@ def _rms_norm(arguments: int, part: int, parts: int) -> None:
                 for c in range(channels):
                     g = np.float64(scale[c]) * np.float64(dy[c])
                     dx[c] = np.float32(inverse * (g - np.float64(x[c]) * along))
+                if a.base != 0:
+                    before = part * a.base_part + i * a.base_image + row * a.base_row + column * a.base_pixel
+                    base = _row(a.base + before * 4, channels)
+                    for c in range(channels):
+                        dx[c] += base[c]
