@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     )
     from fgnumba.estimators.activity import Feedback, LocalLosses
     from fgnumba.estimators.activity.estimator import ActivityPerturbation
+    from fgnumba.estimators.blocks.estimator import BlockFeedback
     from fgnumba.estimators.recurrent.estimator import RealTimeRecurrentLearning
     from fgnumba.estimators.weight import WeightPerturbation
     from fgnumba.estimators.zeroth import SPSA, CoordinateDifferences, HybridDifferences
@@ -110,6 +111,7 @@ _NAMES = {
     ),
     "estimators.activity.settings": ("Feedback", "LocalLosses"),
     "estimators.activity.estimator": ("ActivityPerturbation",),
+    "estimators.blocks.estimator": ("BlockFeedback",),
     "estimators.recurrent.estimator": ("RealTimeRecurrentLearning",),
     "estimators.weight": ("WeightPerturbation",),
     "estimators.zeroth": ("SPSA", "CoordinateDifferences", "HybridDifferences"),
@@ -156,6 +158,7 @@ __all__ = [
     "Add",
     "AvgPool2d",
     "BinaryCrossEntropy",
+    "BlockFeedback",
     "Callback",
     "Checkpoints",
     "CodeError",

@@ -42,7 +42,7 @@ _WEIGH = record(
     *("response", "response_block", "response_row", "batch", "slot", "slots", "classes"),
     *("out", "out_rows", "feedback", "size", "coefficients"),
 )
-_TURN = record("feedback", "rows", "out", "classes", "transpose")
+_TURN = record("feedback", "rows", "out", "out_rows", "classes", "transpose")
 
 
 @launcher
@@ -280,7 +280,12 @@ def _weigh(arguments: int, part: int, parts: int) -> None:
 
 @launcher
 def bind_turn(
-    isa: InstructionSet, threads: int, *, feedback: npt.NDArray[np.float32], out: npt.NDArray[np.float32]
+    isa: InstructionSet,
+    threads: int,
+    *,
+    feedback: npt.NDArray[np.float32],
+    out: npt.NDArray[np.float32],
+    classes: int | None = None,
 ) -> Operation:
     """Bind the transposition of B.
 
@@ -292,8 +297,10 @@ def bind_turn(
         Number of threads that may share the work.
     feedback : array, (ceil(C / PANEL), A N, PANEL) float32
         B.
-    out : array, (ceil(A N / PANEL), C, PANEL) float32
-        Written: Bᵀ.
+    out : array, (ceil(A N / PANEL), at least C, PANEL) float32
+        Written: Bᵀ. Rows after row C are left alone.
+    classes : int, optional
+        C. By default all rows of `out`.
 
     Notes
     -----
@@ -303,7 +310,8 @@ def bind_turn(
         "feedback": address(feedback),
         "rows": feedback.shape[1],
         "out": address(out),
-        "classes": out.shape[1],
+        "classes": classes or out.shape[1],
+        "out_rows": out.shape[1],
         "transpose": transpose(isa),
     }
     parts = parts_for(feedback.size * ELEMENT_WORK, out.shape[0], threads)
@@ -320,5 +328,5 @@ def _turn(arguments: int, part: int, parts: int) -> None:
         for c in range(0, a.classes, PANEL):
             columns = min(PANEL, a.classes - c)
             source = a.feedback + (c * a.rows + panel * PANEL * PANEL) * 4
-            target = a.out + (panel * a.classes + c) * PANEL * 4
+            target = a.out + (panel * a.out_rows + c) * PANEL * 4
             call(a.transpose, (rows, columns, source, PANEL, target, PANEL))

@@ -358,7 +358,9 @@ def _weigh(
 
 
 @launcher
-def bind_turn(isa: object, threads: int, *, feedback: DeviceArray, out: DeviceArray) -> Operation:
+def bind_turn(
+    isa: object, threads: int, *, feedback: DeviceArray, out: DeviceArray, classes: int | None = None
+) -> Operation:
     """Bind the transposition of B.
 
     Parameters
@@ -368,7 +370,9 @@ def bind_turn(isa: object, threads: int, *, feedback: DeviceArray, out: DeviceAr
     feedback : DeviceArray
         B in panels of outputs, (ceil(C / 32), A N, 32).
     out : DeviceArray
-        Bᵀ in panels of channels, (ceil(A N / 32), C, 32), written.
+        Bᵀ in panels of channels, (ceil(A N / 32), at least C, 32), written; rows after row C are left alone.
+    classes : int, optional
+        C. By default all rows of `out`.
 
     Returns
     -------
@@ -379,6 +383,6 @@ def bind_turn(isa: object, threads: int, *, feedback: DeviceArray, out: DeviceAr
     -----
     Cost: reads and writes B once.
     """
-    rows, classes = feedback.shape[1], out.shape[1]
-    source, target = (feedback, rows * PANEL, PANEL), (out, classes * PANEL, PANEL)
-    return Operation("turn", (transposition(source, target, rows, classes, rows),), keeps=(feedback, out))
+    rows, columns = feedback.shape[1], classes or out.shape[1]
+    source, target = (feedback, rows * PANEL, PANEL), (out, out.shape[1] * PANEL, PANEL)
+    return Operation("turn", (transposition(source, target, rows, columns, rows),), keeps=(feedback, out))
