@@ -85,6 +85,7 @@ if TYPE_CHECKING:
     from fgnumba.model.nodes import Node
     from fgnumba.model.physics import PhysicsLoss
     from fgnumba.model.sequential import Sequential
+    from fgnumba.operations.attention import attention, attention_jvp
     from fgnumba.optimizers import SGD, Adam, AdamW, FrankWolfe
     from fgnumba.runs.loading import load
     from fgnumba.training.callbacks import Callback
@@ -141,6 +142,7 @@ _NAMES = {
     "model.nodes": ("Node",),
     "model.physics": ("PhysicsLoss",),
     "model.sequential": ("Sequential",),
+    "operations.attention": ("attention", "attention_jvp"),
     "optimizers": ("SGD", "Adam", "AdamW", "FrankWolfe"),
     "training.trainer": ("Trainer",),
 }
@@ -213,6 +215,8 @@ __all__ = [
     "TransformerBlock",
     "WeightPerturbation",
     "activation",
+    "attention",
+    "attention_jvp",
     "callbacks",
     "datasets",
     "derivative",

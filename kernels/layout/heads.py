@@ -34,6 +34,9 @@ class Heads:
         Strides, in elements.
     has_tangent : bool
         False: only the primal's block exists, and the tangent is a symbolic zero.
+    tangents : array, or None
+        The array whose first element is element 0 of block 1, if blocks 1 to T lie apart from the primal. Their strides
+        are the same. A GPU takes no such operands.
     """
 
     memory: npt.NDArray[Any]
@@ -44,6 +47,7 @@ class Heads:
     head: int
     row: int
     has_tangent: bool
+    tangents: npt.NDArray[Any] | None = None
 
     @classmethod
     def of(cls, images: Images, heads: int) -> "Heads":
@@ -70,12 +74,19 @@ class Heads:
     def fields(self, name: str) -> dict[str, int]:
         """Return the kernel arguments that describe these heads, under the names that :func:`fields` gives."""
         at = address(self.memory) + self.memory.itemsize * self.start
-        return dict(zip(fields(name), (at, self.block, self.example, self.head, self.row), strict=True))
+        apart = at + self.memory.itemsize * self.block if self.tangents is None else address(self.tangents)
+        strides = (self.block, self.example, self.head, self.row)
+        return dict(zip(fields(name), (at, apart, *strides), strict=True))
+
+    @property
+    def arrays(self) -> tuple[Any, ...]:
+        """The arrays that must be kept alive."""
+        return self.memory, self.tangents
 
 
 def fields(name: str) -> tuple[str, ...]:
-    """Return the names of the kernel arguments that describe heads: for `name` q, they are ``q``, ``q_block``, …."""
-    return (name, *(f"{name}_{stride}" for stride in ("block", "example", "head", "row")))
+    """Return the names of the kernel arguments that describe heads: ``q``, ``q_tangents``, … for `name` q."""
+    return (name, *(f"{name}_{what}" for what in ("tangents", "block", "example", "head", "row")))
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,8 @@ ROOMS = (
     *("fgnumba.kernels.emit", "fgnumba.kernels.machine", "fgnumba.kernels.layout", "fgnumba.kernels.cuda"),
     *("fgnumba.kernels.rules", "fgnumba.kernels.shared", "fgnumba.kernels.ops", "fgnumba.kernels.devices"),
     # The library.
-    *("fgnumba.device", "fgnumba.functions", "fgnumba.storage", "fgnumba.datasets", "fgnumba.layers"),
+    *("fgnumba.device", "fgnumba.functions", "fgnumba.operations", "fgnumba.storage"),
+    *("fgnumba.datasets", "fgnumba.layers"),
     *(
         "fgnumba.model",
         "fgnumba.optimizers",

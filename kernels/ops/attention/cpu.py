@@ -126,11 +126,10 @@ def bind(
     work = batch * q.shape[0] * products(q, k, causal) * _terms(q, k, v, count)
     sharing = threads_for(work, blocks, threads)
     arguments = {
-        **{
-            key: value
-            for name, one in (("q", q), ("k", k), ("v", v), ("y", y))
-            for key, value in one.fields(name).items()
-        },
+        **q.fields("q"),
+        **k.fields("k"),
+        **v.fields("v"),
+        **y.fields("y"),
         **fields,
         **offsets,
         **strides,
@@ -152,7 +151,7 @@ def bind(
         min(blocks, SHARES * sharing) if sharing > 1 else 1,
         scratch_bytes=end,
         multiply_adds=work,
-        keeps=(q.memory, k.memory, v.memory, y.memory, *keeps),
+        keeps=(q.arrays, k.arrays, v.arrays, y.arrays, keeps),
     )
 
 

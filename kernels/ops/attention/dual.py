@@ -112,11 +112,12 @@ def _queries(a: Any, number: Any, i: int, h: int, query: int, t: int, count: int
 @register_jitable
 def _begin(a: Any, number: Any, i: int, h: int, query: int, rows: int, t: int, count: int) -> None:
     """Copy the queries, and let maxima and sums be those of no keys."""
-    at = a.q + (i * a.q_example + h * a.q_head + query * a.q_row) * a.item
-    copy_rows(a, at, a.q_row, rows, a.size, SCALE, a.scratch + a.at_queries)
+    place = (i * a.q_example + h * a.q_head + query * a.q_row) * a.item
+    copy_rows(a, a.q + place, a.q_row, rows, a.size, SCALE, a.scratch + a.at_queries)
     if a.dq:
         for m in range(1, count + 1):
-            moved, out = at + (t + m) * a.q_block * a.item, a.scratch + a.at_queries + m * a.copied
+            moved = a.q_tangents + place + (t + m - 1) * a.q_block * a.item
+            out = a.scratch + a.at_queries + m * a.copied
             copy_rows(a, moved, a.q_row, rows, a.size, SCALE, out)
     tops = carray(pointer(a.scratch + a.at_tops, number), rows)
     for r in range(rows):
@@ -132,16 +133,17 @@ def _load_keys(a: Any, i: int, g: int, j: int, n: int, t: int, count: int) -> bo
     """Bring `n` keys and values, from key `j` on, into scratch memory. Return whether all values are finite."""
     finite = carray(pointer(a.scratch + a.at_finite, np.int64), 1)
     finite[0] = 1
-    keys = a.k + (i * a.k_example + g * a.k_head + j * a.k_row) * a.item
-    values = a.v + (i * a.v_example + g * a.v_head + j * a.v_row) * a.item
-    turn(a, keys, a.k_row, n, a.size, a.scratch + a.at_turned)
-    copy_rows(a, values, a.v_row, n, a.value_size, ONE, a.scratch + a.at_values)
+    keys = (i * a.k_example + g * a.k_head + j * a.k_row) * a.item
+    values = (i * a.v_example + g * a.v_head + j * a.v_row) * a.item
+    turn(a, a.k + keys, a.k_row, n, a.size, a.scratch + a.at_turned)
+    copy_rows(a, a.v + values, a.v_row, n, a.value_size, ONE, a.scratch + a.at_values)
     for m in range(1, count + 1):
         if a.dk:
-            moved = keys + (t + m) * a.k_block * a.item
+            moved = a.k_tangents + keys + (t + m - 1) * a.k_block * a.item
             turn(a, moved, a.k_row, n, a.size, a.scratch + a.at_turned + m * a.turned)
         if a.dv:
-            moved, out = values + (t + m) * a.v_block * a.item, a.scratch + a.at_values + m * a.valued
+            moved = a.v_tangents + values + (t + m - 1) * a.v_block * a.item
+            out = a.scratch + a.at_values + m * a.valued
             copy_rows(a, moved, a.v_row, n, a.value_size, ONE, out)
     return bool(finite[0] != 0)
 
@@ -274,12 +276,12 @@ def _end(a: Any, number: Any, i: int, h: int, query: int, rows: int, t: int, cou
         for m in range(1, count + 1):
             over[m, r] = -(over[m, r] * over[0, r]) * over[0, r]
     sums, finite = a.scratch + a.at_sums, a.scratch + a.at_finite
-    y = a.y + (i * a.y_example + h * a.y_head + query * a.y_row) * a.item
+    place = (i * a.y_example + h * a.y_head + query * a.y_row) * a.item
     n = a.value_size
-    call(a.scale_rows, (rows, n, sums, a.distance, factors, 1, 0, 0, 0, y, a.y_row, finite))
+    call(a.scale_rows, (rows, n, sums, a.distance, factors, 1, 0, 0, 0, a.y + place, a.y_row, finite))
     for m in range(1, count + 1):
         own, g = sums + m * a.copied, factors + m * a.block * a.item
-        dy = y + (t + m) * a.y_block * a.item
+        dy = a.y_tangents + place + (t + m - 1) * a.y_block * a.item
         call(a.combine_rows, (rows, n, own, a.distance, factors, 1, sums, a.distance, g, dy, a.y_row, finite))
 
 

@@ -47,6 +47,19 @@ FIELDS = (
 """The names of the arguments that both kernels have."""
 
 
+HEIGHTS = (1, 2, 4, 7, 10)
+"""Heights of tiles, beside the tallest: few, because each is compiled when it is first needed."""
+
+TILE_START = 2
+"""Rows that could be multiplied in the time that a tile takes to begin and to end."""
+
+
+def tile_height(isa: InstructionSet, rows: int) -> int:
+    """Return the height of the tiles that take `rows` rows in the least time."""
+    heights = [height for height in HEIGHTS if height < isa.max_rows]
+    return min((isa.max_rows, *heights), key=lambda height: -(-rows // height) * (height + TILE_START))
+
+
 @dataclass(frozen=True)
 class Sizes:
     """Sizes of the blocks of one operation.
@@ -85,9 +98,9 @@ class Sizes:
         target = max(isa.max_rows, min(QUERIES, 4 * QUERIES // (1 + directions)))
         queries = max(1, q.shape[1])
         each = -(-queries // -(-queries // target))
-        tiles = -(-each // isa.max_rows)
-        height = -(-each // tiles)
-        return cls(itemsize == 8, panel, LANES[itemsize], directions, height, tiles * height, distance)
+        height = tile_height(isa, each)
+        block = round_up(each, height)
+        return cls(itemsize == 8, panel, LANES[itemsize], directions, height, block, distance)
 
     @property
     def itemsize(self) -> int:
@@ -126,8 +139,7 @@ class Sizes:
 
     def key_height(self, isa: InstructionSet, k: Heads) -> int:
         """Return the keys of a tile whose rows are keys."""
-        keys = max(1, min(KEYS, k.shape[1]))
-        return -(-keys // -(-keys // isa.max_rows))
+        return tile_height(isa, max(1, min(KEYS, k.shape[1])))
 
     def turned_tile(self, isa: InstructionSet, height: int, columns: int) -> int:
         """Return the tile that multiplies scores, turned so that rows are keys, by `columns` columns of copied rows."""

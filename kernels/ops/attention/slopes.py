@@ -24,7 +24,7 @@ from fgnumba.kernels.layout import heads
 from fgnumba.kernels.layout.heads import Heads, Mask
 from fgnumba.kernels.machine.arguments import filled, lay_out, record
 from fgnumba.kernels.machine.compile import kernel
-from fgnumba.kernels.machine.memory import address, round_up
+from fgnumba.kernels.machine.memory import address
 from fgnumba.kernels.machine.program import Operation
 from fgnumba.kernels.machine.work import parts_for, split
 from fgnumba.kernels.ops.attention import KEYS, ONE, SCALE, SCORE_ROW
@@ -99,7 +99,7 @@ def bind_gradients(
     size, value_size, item = q.shape[2], v.shape[2], sizes.itemsize
     key_height = sizes.key_height(isa, k)
     ones = np.ones(isa.max_rows, q.memory.dtype)
-    copied, keys = sizes.copied_bytes(sizes.block), sizes.copied_bytes(round_up(KEYS, isa.max_rows))
+    copied, keys = sizes.copied_bytes(sizes.block), sizes.copied_bytes(KEYS + isa.max_rows)
     offsets, end = lay_out(
         [
             ("at_queries", copied),
@@ -141,7 +141,7 @@ def bind_gradients(
             parts_for(work, batch * k.shape[0], threads),
             scratch_bytes=end,
             multiply_adds=work,
-            keeps=(*(operand.memory for operand in operands.values()), ones, *keeps),
+            keeps=(operands, ones, keeps),
         )
     ]
 

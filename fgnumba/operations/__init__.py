@@ -1,0 +1,1 @@
+"""Operations on arrays with their JVPs, without a model."""
