@@ -25,6 +25,11 @@ LAYERS = {
     "real-linear-recurrent-unit": lambda symbols: [fg.LinearRecurrentUnit(5, complex=False, symbols=symbols)],
     "lstm": lambda symbols: [fg.LSTM(5, symbols)],
     "gru": lambda symbols: [fg.GRU(5, symbols)],
+    "positions": lambda symbols: [
+        fg.Embedding(SYMBOLS, 6) if symbols else fg.Dense(6),
+        fg.PositionalEmbedding(4),
+        fg.RotaryEmbedding(heads=3),
+    ],
 }
 FULL = ("lstm", "gru")
 
