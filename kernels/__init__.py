@@ -25,6 +25,7 @@ RULES = ("activations", "directions")
 
 OPERATIONS = (
     "attention",
+    "attention_noise",
     "avg_pool2d",
     "binary_cross_entropy",
     "channel_sums",

@@ -94,6 +94,25 @@ def learned(count: int, columns: int, place: Any) -> list[Any]:
     return [out, panels, weighed, features, sums]
 
 
+def of_noise(batch: int, length: int, heads: int, size: int, place: Any) -> list[Any]:
+    """Return error signals of queries, keys and values from noise, head by head and not."""
+
+    def sequences(columns: int) -> Images:
+        values = np.random.default_rng(columns).standard_normal((batch * length, columns)).astype(np.float32)
+        one = rows(values, place)
+        return replace(one, shape=(length, 1, columns), image=length * one.image, row=one.image)
+
+    out = sequences((heads + 2) * size)
+    given: dict[str, Any] = {"signal": sequences(heads * size), "tangent": sequences(heads * size)}
+    given |= {"signs": sequences((heads + 2) * size), "out": out, "heads": heads, "key_heads": 1}
+    found = []
+    for by_head in (False, True):
+        bind = CPU.kernels.attention_noise.bind_estimate
+        CPU.program([bind(2, batch=batch, causal=by_head, by_head=by_head, **given)]).run()
+        found.append(out.memory.copy())
+    return found
+
+
 CASES: dict[str, Callable[..., list[Any]]] = {}
 for kind in KINDS:
     for count, channels in ((1, 1), (7, 33), (3, 31), (40, 129)):
@@ -104,3 +123,7 @@ for batch, length, vocabulary, channels in ((1, 1, 1, 1), (3, 5, 7, 33), (9, 31,
     )
 for count, columns in ((1, 1), (33, 31), (130, 65)):
     CASES[f"signs and least mean squares, {count} x {columns}"] = partial(learned, count, columns)
+for batch, length, heads, size in ((1, 1, 1, 1), (3, 13, 2, 17)):
+    CASES[f"attention by noise, {batch} x {length} x {heads} x {size}"] = partial(
+        of_noise, batch, length, heads, size
+    )

@@ -27,6 +27,7 @@ class Kernels:
     """
 
     attention: "type[signatures.Attention]"
+    attention_noise: "type[signatures.AttentionNoise]"
     avg_pool2d: "type[signatures.AvgPool2d]"
     binary_cross_entropy: "type[signatures.BinaryCrossEntropy]"
     channel_sums: "type[signatures.ChannelSums]"

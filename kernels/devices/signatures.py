@@ -6,6 +6,7 @@ parameters have the same names; its arrays are its own, which is why devices ret
 """
 
 from fgnumba.kernels.ops.attention import cpu as attention
+from fgnumba.kernels.ops.attention_noise import cpu as attention_noise
 from fgnumba.kernels.ops.avg_pool2d import cpu as avg_pool2d
 from fgnumba.kernels.ops.binary_cross_entropy import cpu as binary_cross_entropy
 from fgnumba.kernels.ops.channel_sums import cpu as channel_sums
@@ -48,6 +49,10 @@ from fgnumba.kernels.ops.weighted_cross_entropy import cpu as weighted_cross_ent
 class Attention:
     bind = staticmethod(attention.bind)
     bind_gradients = staticmethod(attention.bind_gradients)
+
+
+class AttentionNoise:
+    bind_estimate = staticmethod(attention_noise.bind_estimate)
 
 
 class AvgPool2d:
