@@ -105,6 +105,12 @@ primitive(p.shared_load_f32x4, _floats(4), types.int32)(_load(types.float32, _SH
 primitive(p.shared_store_f32x4, types.void, types.int32, _floats(4))(_store(types.float32, _SHARED, 4))
 
 
+@primitive(p.load_u8, types.int64, types.int64)
+def _load_u8(builder: Any, args: Sequence[Any]) -> Any:
+    byte = builder.load(_pointer(builder, args[0], ir.IntType(8), _GLOBAL), align=1)
+    return builder.zext(byte, _I64)
+
+
 def _literal(value: Any) -> bool:
     return isinstance(value, types.IntegerLiteral)
 

@@ -72,6 +72,11 @@ def load_i64(address: int) -> int:
     return int(simulator.running().load(address, "i8"))
 
 
+def load_u8(address: int) -> int:
+    """Return the byte at an address, 0 to 255."""
+    return int(simulator.running().load(address, "u1"))
+
+
 def load_f32x4(address: int) -> Floats:
     """Return the four float32 that begin at an address, a multiple of 16, in one access."""
     return simulator.running().load(address, "f4", 4)

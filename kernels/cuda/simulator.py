@@ -26,7 +26,7 @@ _WORD = 4
 _WARP = 32
 _POISON = 0xFF
 _PRODUCT = -1
-_SIZES = {"f4": 4, "u4": 4, "f8": 8, "i8": 8}
+_SIZES = {"u1": 1, "f4": 4, "u4": 4, "f8": 8, "i8": 8}
 
 
 class SimulatedError(RuntimeError):
