@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fgnumba.bench.reverse.cotangents import Cotangents, FeaturePanels, sheet_of
-from fgnumba.bench.reverse.kernels import rows as by_rows
+from fgnumba.bench.reverse.cotangents import Cotangents, FeaturePanels, rows_of
+from fgnumba.bench.reverse.kernels import activated
 from fgnumba.bench.reverse.kernels.convolution import bind_slope
 from fgnumba.kernels.devices.device import CPU
+from fgnumba.kernels.emit.vector import PANEL
 from fgnumba.kernels.layout.images import NO_BORDER
 from fgnumba.kernels.machine.interfaces import Operation
 from fgnumba.kernels.machine.memory import aligned
@@ -139,12 +140,12 @@ class Passes(Cotangents):
         if not apart:
             self._forward(step, step.layer, output)
             return
+        if isinstance(step.layer, Dense) and self.many(value):
+            self._keep_slopes(step, output)
+            return
         z = self.buffer(value)
         self._before_activation[step] = z
         self._forward(step, replace(step.layer, activation="identity"), z)  # type: ignore[type-var]
-        if isinstance(step.layer, Dense) and self.many(value):
-            self._keep_slopes(step, z, output)
-            return
         self.add(
             [z],
             [output],
@@ -153,25 +154,30 @@ class Passes(Cotangents):
             ],
         )
 
-    def _keep_slopes(self, step: Step, z: ImageBuffer, output: ImageBuffer) -> None:
-        """List a dense layer's activation, which also makes its slopes."""
-        rows, features = self.batch * output.positions, step.output.width
-        slopes = self._slopes[step] = FeaturePanels(features, rows)
+    def _keep_slopes(self, step: Step, output: ImageBuffer) -> None:
+        """List the forward pass of a dense layer of many rows, which also makes its slopes."""
+        rows, x = self.batch * output.positions, self.values[step.inputs[0]]
+        slopes = self._slopes[step] = FeaturePanels(step.output.width, rows)
+        weight, bias = (self.parameters(step).get(name) for name in ("weight", "bias"))
 
         def bind() -> list[Operation]:
+            assert weight is not None
             return [
-                by_rows.bind_activated(
+                activated.bind(
+                    self.isa,
                     self.threads,
                     rows=rows,
-                    features=features,
-                    z=sheet_of(z),
-                    y=sheet_of(output),
-                    slopes=sheet_of(slopes),
+                    x=rows_of(x),
+                    y=rows_of(output),
+                    outputs=weight.shape[1],
+                    weight=weight.packed,
+                    bias=bias.packed if bias else aligned((len(weight.packed) * PANEL,)),
+                    slopes=slopes.array,
                     activation_name=step.layer.fused_activation,
                 )
             ]
 
-        self.add([z], [output, slopes], bind, by_image=False)
+        self.add([x], [output, slopes], bind, by_image=False)
 
     def _forward(self, step: Step, layer: Any, output: ImageBuffer) -> None:
         inputs = [self.values[value] for value in step.inputs]

@@ -121,6 +121,7 @@ class ReversePlan(Bound):
             )
         for step in steps:
             rule(step)
+        _place_positions(steps)
         if checkpoint and states:
             raise ConfigError("checkpoint: layers are computed again from zeros; carried states need windows")
         self.states = {index: States.of(last) for index, last in (states or {}).items()}
@@ -244,6 +245,22 @@ class ReversePlan(Bound):
 def state_arrays(model: Graph, batch: int) -> dict[int, npt.NDArray[np.float32]]:
     """Return states of zeros for each recurrent layer, by the number of the layer."""
     return {index: aligned(shape) for index, (_, shape) in states_of(model, batch).items()}
+
+
+def _place_positions(steps: list[Step]) -> None:
+    """Give each position a row in all sequences that no step reads under another shape.
+
+    The cotangents of a residual stream then lie as those of the dense layers that read it, and are shared.
+    """
+    for step in steps:
+        value = step.output
+        if len(value.shape) == 2 and all(
+            shape == value.shape
+            for reader in value.readers
+            for of, shape in zip(reader.inputs, reader.shapes, strict=True)
+            if of is value
+        ):
+            value.by_position = True
 
 
 def _segments(steps: list[Step]) -> list[list[Step]]:

@@ -63,61 +63,6 @@ def _fields(name: str) -> tuple[str, ...]:
     return name, f"{name}_panel", f"{name}_row"
 
 
-_ACTIVATED = record(*_fields("z"), *_fields("y"), *_fields("slopes"), "rows", "features")
-
-
-@launcher
-def bind_activated(
-    threads: int, *, rows: int, features: int, z: Sheet, y: Sheet, slopes: Sheet, activation_name: str
-) -> Operation:
-    """Bind y = a(z) and the slopes a'(z), with which the reverse pass then only multiplies.
-
-    Parameters
-    ----------
-    threads : int
-        Number of threads that may share the work.
-    rows, features : int
-        Numbers of rows, and of features of each.
-    z : Sheet
-        The pre-activations.
-    y, slopes : Sheet
-        Written: the activations and the slopes.
-    activation_name : str
-        The activation a.
-
-    Notes
-    -----
-    Cost: reads z once, and writes y and slopes once. Each activation is computed once for both passes.
-    """
-    fields = {**z.fields("z"), **y.fields("y"), **slopes.fields("slopes"), "rows": rows, "features": features}
-    parts = parts_for(rows * features * ELEMENT_WORK, rows, threads)
-    entry, keeps = _activated_entry(activation_name), (z.memory, y.memory, slopes.memory)
-    return Operation("activation", entry, filled(_ACTIVATED, fields), parts, keeps=keeps)
-
-
-def _activated_entry(activation_name: str) -> int:
-    rule = rule_of(activation_name)
-
-    def activated(arguments: int, part: int, parts: int) -> None:
-        a = carray(pointer(arguments, _ACTIVATED), 1)[0]
-        first, last = split(a.rows, parts, part)
-        for i in range(first, last):
-            for q in range((a.features + PANEL - 1) // PANEL):
-                columns = min(PANEL, a.features - q * PANEL)
-                z = carray(pointer(a.z + (q * a.z_panel + i * a.z_row) * 4, np.float32), PANEL)
-                y = carray(pointer(a.y + (q * a.y_panel + i * a.y_row) * 4, np.float32), PANEL)
-                at = a.slopes + (q * a.slopes_panel + i * a.slopes_row) * 4
-                slopes = carray(pointer(at, np.float32), PANEL)
-                if columns == PANEL:
-                    for n in range(PANEL):
-                        y[n], slopes[n] = rule(z[n])
-                else:
-                    for n in range(columns):
-                        y[n], slopes[n] = rule(z[n])
-
-    return kernel(f"reverse-activated-{activation_name}", activated, 3)
-
-
 _COTANGENT = record(
     *_fields("dy"),
     *_fields("source"),
