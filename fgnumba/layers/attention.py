@@ -254,6 +254,71 @@ class SelfAttention(Layer):
         )
         return [*operations, *self._turned(site, out, inverse=True)]
 
+    def bind_told_by_noise(
+        self, kept: "KeptAttention", delta: Images, out: Images, number: int
+    ) -> list[Operation]:
+        """Return the operations that estimate from noise what :meth:`bind_told` computes in closed form.
+
+        Random signs ε are the tangents of all queries, keys and values of a second pass. The derivative of a position's
+        loss along them is d_t = δ_t · do_t in each head, with the tangent do of its mean values. A query's error is
+        d_t ε_t; that of a key or a value at position s is ε_s times the sum of the d_t of all positions t that may see
+        it. The expectation is the closed form; each estimate carries the noise of all the other signs.
+
+        Parameters
+        ----------
+        kept, delta, out
+            As for :meth:`bind_told`.
+        number : int
+            The number of the noise, by which it differs from other noise of the step.
+        """
+        site, kernels = kept.site, kept.site.device.kernels
+        length, _, columns = kept.projected.shape
+        rows = site.batch * length
+        dual = site.device.zeros((2, rows, leading(columns)))
+        moved = Images.of_batch(dual, (length, columns), True, by_position=True)
+        signs = Images.of_batch(dual[1:], (length, columns), by_position=True)
+        mean = Images.of_batch(
+            site.device.zeros((2, rows, leading(delta.shape[2]))), delta.shape[::2], True, by_position=True
+        )
+        q, k, v = self._heads(moved, site.inputs[0].shape[2])
+        return [
+            kernels.elementwise.bind(
+                batch=site.batch, images_a_part=site.batch, count=0, x=kept.projected, y=moved
+            ),
+            kernels.signs.bind(
+                site.isa,
+                site.threads,
+                rows=rows,
+                columns=columns,
+                out=dual[1],
+                stream=site.perturbation.stream,
+                number=number,
+            ),
+            kernels.attention.bind(
+                site.isa,
+                site.threads,
+                batch=site.batch,
+                count=1,
+                q=q,
+                k=k,
+                v=v,
+                y=Heads.of(mean, self.heads),
+                **self._scores(site),
+            ),
+            kernels.attention_noise.bind_estimate(
+                site.threads,
+                batch=site.batch,
+                signal=delta,
+                tangent=Images.of_batch(mean.memory[1:], delta.shape[::2], by_position=True),
+                signs=signs,
+                out=out,
+                heads=self.heads,
+                key_heads=self.groups,
+                causal=self.causal,
+            ),
+            *self._turned(site, out, inverse=True),
+        ]
+
     def _bound(self, site: Site, log_sum_exp: Any) -> tuple[list[Operation], "KeptAttention"]:
         rows = site.batch * site.inputs[0].shape[0]
         size = self.head_size(site.inputs[0].shape[2])

@@ -43,6 +43,8 @@ class Credit(Bound):
         What the forward pass kept for closed forms.
     target : callable
         A function that returns the array to which a parameter's gradient is written, given its name.
+    settings : BlockFeedback
+        The estimator, for its settings.
     """
 
     def __init__(
@@ -54,7 +56,9 @@ class Credit(Bound):
         images: Mapping[Value, Images],
         kept: Mapping[Step, Any],
         target: Callable[[str], Any],
+        settings: Any,
     ) -> None:
+        self._settings = settings
         self._w, self._model, self._layout, self._matrices = workshop, model, layout, matrices
         self._images, self._kept, self._target = images, kept, target
 
@@ -150,10 +154,15 @@ class Credit(Bound):
         known = w.rows("told attention", mean.shape[2])
         signal, columns = w.rows("projected", width), w.feature_panels("projected", width)
         bias = self._parameters(step).get("bias")
+        errors = self._sequences(known), self._sequences(signal)
+        if self._settings.attention == "noise":
+            told = layer.bind_told_by_noise(kept, *errors, self._matrices.numbers + step.index)
+        else:
+            told = layer.bind_told(kept, *errors)
         return columns, [
             *self._projected(step, ("output", "output_bias"), mean, delta, panels),
             *self._matrices.inner[branch].told(delta, known),
-            *layer.bind_told(kept, self._sequences(known), self._sequences(signal)),
+            *told,
             w.panels_of(signal, columns, self._target(bias.name) if bias else None),
         ]
 

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from fgnumba.errors import ConfigError
+from fgnumba.errors import ConfigError, shown
 from fgnumba.estimators.base import Estimate, Estimator, Setting
 from fgnumba.estimators.blocks.layout import analyzed
 from fgnumba.estimators.blocks.plan import BlockPlan
@@ -14,6 +14,8 @@ from fgnumba.estimators.recipes import Recipe
 from fgnumba.layers.parameters import Parameter
 from fgnumba.model.graph import Graph
 from fgnumba.validation import flag, real_number, store, whole_number
+
+ATTENTION = ("closed-form", "noise")
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,10 @@ class BlockFeedback(Estimator):
         How the sum before the dense layers of a block is told. True (the default): through the hidden units, which are
         told first. False: from the block's end by one matrix, which predicts the mean response of the block's dense
         layers to their input.
+    attention : str, optional
+        How queries, keys and values are told. ``closed-form`` (the default): by the slope of attention itself, a local
+        vector-Jacobian product of this one operation. ``noise``: from a second pass of attention with random signs as
+        tangents, unbiased, and so noisy that it is there for comparison.
     noise : int, optional
         The number R of rows of noise, in each step, from which each matrix learns; at most the positions of a batch are
         used. By default 96.
@@ -72,6 +78,7 @@ class BlockFeedback(Estimator):
     """
 
     relayed: bool = True
+    attention: str = "closed-form"
     noise: int = 96
     rate: float = 1.0
 
@@ -79,6 +86,9 @@ class BlockFeedback(Estimator):
     needs_finite_batches: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
+        if not isinstance(self.attention, str) or self.attention not in ATTENTION:
+            known = " or ".join(map(repr, ATTENTION))
+            raise ConfigError(f"attention is {shown(self.attention)}; {known} is required")
         rate = real_number("rate", self.rate, above_zero=True)
         if rate > 1:
             raise ConfigError(f"rate is {self.rate!r}; at most 1 is required")

@@ -80,6 +80,11 @@ class Matrices(Bound):
         return bool(self._settings.relayed)
 
     @property
+    def numbers(self) -> int:
+        """The number of numbers by which the noise of matrices is told apart: the first that others may take."""
+        return len(self._responses)
+
+    @property
     def all(self) -> list[Feedback]:
         """All matrices."""
         return [matrix for matrix, _, _ in self._responses]

@@ -86,7 +86,7 @@ class BlockPlan(Bound):
         self._images = self._place()
         self._kept: dict[Step, Any] = {}
         self._matrices = Matrices(self._w, model, layout, settings, heads, memory)
-        credit = Credit(self._w, model, layout, self._matrices, self._images, self._kept, target)
+        credit = Credit(self._w, model, layout, self._matrices, self._images, self._kept, target, settings)
         # A block learns from what its own forward pass has just left in the caches: no later one is waited for.
         first: list[Any] = [matrix.turn() for matrix in self._matrices.all]
         first += self._forward(layout.inputs)
