@@ -30,6 +30,15 @@ LAYERS = {
         fg.PositionalEmbedding(4),
         fg.RotaryEmbedding(heads=3),
     ],
+    "transformer": lambda symbols: [
+        fg.Embedding(SYMBOLS, 6) if symbols else fg.Dense(6),
+        fg.TransformerBlock(3, 5, "tanh", key_heads=1, rotary=fg.RotaryEmbedding(100.0)),
+    ],
+    "masked attention": lambda symbols: [
+        fg.Embedding(SYMBOLS, 7) if symbols else fg.Dense(7),
+        fg.SelfAttention(2, size=3, bias=True, mask=np.tri(L, k=-1) > 0),
+        fg.SelfAttention(2, size=5, mask=np.linspace(-1, 1, 2 * L * L).reshape(2, L, L)),
+    ],
 }
 FULL = ("lstm", "gru")
 
@@ -95,6 +104,13 @@ def test_weight_perturbation_with_states_that_are_carried(device, name):
 def test_weight_perturbation_with_dropout_of_positions(device):
     def layers(symbols):
         return [fg.Embedding(SYMBOLS, 7), fg.Dropout(0.3)]
+
+    check_training(layers, device, fg.WeightPerturbation("rademacher"), X)
+
+
+def test_weight_perturbation_with_dropout_of_attention(device):
+    def layers(symbols):
+        return [fg.Embedding(SYMBOLS, 4), fg.SelfAttention(2, dropout=0.4), fg.LayerNorm()]
 
     check_training(layers, device, fg.WeightPerturbation("rademacher"), X)
 
