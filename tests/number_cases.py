@@ -74,7 +74,7 @@ LAYER: Kinds = {
         **{"filters": 6, "kernel_size": 3, "stride": 2, "padding": 1, "dilation": 1, "groups": 3},
         "bias": True,
     },
-    fg.Dense: {"units": 7, "bias": True},
+    fg.Dense: {"units": 7, "bias": True, "deviation": 0.5},
     fg.Dropout: {"rate": 0.5},
     fg.GroupNorm: {"groups": 3, "epsilon": 0.125},
     fg.LayerNorm: {"epsilon": 0.125},
@@ -84,7 +84,7 @@ LAYER: Kinds = {
 }
 SEQUENCE: Kinds = {
     fg.ElementwiseLSTM: {"units": 7, "symbols": 5},
-    fg.Embedding: {"symbols": 5, "width": 3},
+    fg.Embedding: {"symbols": 5, "width": 3, "deviation": 0.5},
     fg.GRU: {"units": 7, "symbols": 5},
     fg.LSTM: {"units": 7, "symbols": 5},
     fg.LinearRecurrentUnit: {"units": 7, "complex": True, "symbols": 5, "radius": (0.5, 0.75), "phase": 0.5},
@@ -95,7 +95,7 @@ OF_POSITIONS: Kinds = {
     fg.RotaryEmbedding: {"base": 100.0, "heads": 2},
     fg.SelfAttention: {
         **{"heads": 4, "key_heads": 2, "size": 6, "causal": True, "bias": True},
-        **{"dropout": 0.5, "scale": 0.25},
+        **{"dropout": 0.5, "scale": 0.25, "deviation": 0.5},
     },
     fg.TransformerBlock: {
         "heads": 4,
@@ -104,6 +104,7 @@ OF_POSITIONS: Kinds = {
         "causal": True,
         "key_heads": 2,
         "dropout": 0.5,
+        "deviation": 0.5,
     },
 }
 ESTIMATOR: Kinds = {

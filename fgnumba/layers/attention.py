@@ -83,6 +83,9 @@ class SelfAttention(Layer):
         none does.
     scale : float, optional
         The factor of the scores, above 0. By default 1 / √d.
+    deviation : float, optional
+        The standard deviation of the initial values: of the columns of ``weight`` that make values, and of ``output``.
+        By default √(1 / K), as of the other columns.
 
     Raises
     ------
@@ -107,6 +110,7 @@ class SelfAttention(Layer):
     mask: Any = None
     dropout: float = 0.0
     scale: float | None = None
+    deviation: float | None = None
 
     whole_batch: ClassVar[bool] = True
     numbers_examples: ClassVar[bool] = True
@@ -123,6 +127,7 @@ class SelfAttention(Layer):
             bias=flag("SelfAttention: bias", self.bias),
             dropout=real_number("SelfAttention: dropout", self.dropout, below=1),
             scale=optional(real_number, "SelfAttention: scale", self.scale, True, MAX_FLOAT32),
+            deviation=optional(real_number, "SelfAttention: deviation", self.deviation, True, MAX_FLOAT32),
         )
         if self.key_heads and heads % self.key_heads:
             raise ConfigError(
@@ -190,13 +195,18 @@ class SelfAttention(Layer):
         return shapes
 
     def initial_parameters(self, inputs: Sequence[Shape], generator: np.random.Generator) -> Initial:
-        """Return the initial parameters: two weights (K, N) drawn from N(0, 1 / K), and biases of zeros."""
-        return {
-            name: generator.standard_normal(shape, np.float32) * np.float32(math.sqrt(1 / shape[0]))
-            if len(shape) == 2
-            else np.zeros(shape, np.float32)
-            for name, shape in self.parameter_shapes(inputs).items()
-        }
+        """Return the initial parameters: two weights (K, N) drawn as the class says, and biases of zeros."""
+        initial: Initial = {}
+        for name, shape in self.parameter_shapes(inputs).items():
+            if len(shape) == 1:
+                initial[name] = np.zeros(shape, np.float32)
+                continue
+            deviations = np.full(shape[1], math.sqrt(1 / shape[0]), np.float32)
+            if self.deviation is not None:
+                values = shape[1] if name == "output" else self.groups * self.head_size(shape[0])
+                deviations[shape[1] - values :] = self.deviation
+            initial[name] = generator.standard_normal(shape, np.float32) * deviations
+        return initial
 
     def multiply_adds(self, inputs: Sequence[Shape]) -> int:
         """Return the number of multiply-adds for one example: of both weights, of the scores, and of the means."""

@@ -24,7 +24,7 @@ from fgnumba.layers.base import (
     initial_values,
     sizes,
 )
-from fgnumba.validation import flag, store, whole_number
+from fgnumba.validation import MAX_FLOAT32, flag, optional, real_number, store, whole_number
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,8 @@ class Dense(Layer):
         what :func:`fgnumba.activation` makes of a function.
     bias : bool, optional
         Whether there is a bias b (N,). By default True.
+    deviation : float, optional
+        The standard deviation of the initial W, above 0. By default √(g / K).
 
     Raises
     ------
@@ -65,6 +67,7 @@ class Dense(Layer):
     units: int
     activation: str | None = "identity"
     bias: bool = True
+    deviation: float | None = None
 
     whole_batch: ClassVar[bool] = True
 
@@ -74,6 +77,7 @@ class Dense(Layer):
             units=whole_number("Dense: units", self.units, 1, MAX_COLUMNS),
             activation=checked_activation("Dense", self.activation),
             bias=flag("Dense: bias", self.bias),
+            deviation=optional(real_number, "Dense: deviation", self.deviation, True, MAX_FLOAT32),
         )
 
     def output_shape(self, *inputs: Shape) -> Shape:
@@ -91,7 +95,8 @@ class Dense(Layer):
 
     def initial_parameters(self, inputs: Sequence[Shape], generator: np.random.Generator) -> Initial:
         """Return the initial parameters: a weight drawn from N(0, g / K), and a bias of zeros."""
-        return initial_values(self.parameter_shapes(inputs), gain(str(self.activation)), generator)
+        share = gain(str(self.activation)) if self.deviation is None else self.deviation**2 * inputs[0][-1]
+        return initial_values(self.parameter_shapes(inputs), share, generator)
 
     def multiply_adds(self, inputs: Sequence[Shape]) -> int:
         """Return the number of multiply-adds for one example, K N, or L K N."""

@@ -12,7 +12,7 @@ from fgnumba.kernels.rules.philox import MAX_COLUMNS
 from fgnumba.layers.base import Initial, Layer, Shape, Site, sizes
 from fgnumba.layers.dense import weights_at
 from fgnumba.layers.recurrent import MAX_SYMBOLS
-from fgnumba.validation import store, whole_number
+from fgnumba.validation import MAX_FLOAT32, real_number, store, whole_number
 
 
 @dataclass(frozen=True)
@@ -22,10 +22,10 @@ class Embedding(Layer):
         y_l  = W[x_l]
         dy_l = V[x_l]
 
-    V, here, is the tangent of the parameter weight (V, C), which is drawn from N(0, 1). Weight perturbation moves every
-    row of W along a random direction, whether its symbol occurred or not, and so a run is replayed without its data. An
-    estimator that has the gradient itself gives zeros to the rows of other symbols: SGD without momentum leaves them as
-    they are, and Adam moves them on by what its moments still hold.
+    V, here, is the tangent of the parameter weight (V, C), which is drawn from N(0, σ²). Weight perturbation moves
+    every row of W along a random direction, whether its symbol occurred or not, and so a run is replayed without its
+    data. An estimator that has the gradient itself gives zeros to the rows of other symbols: SGD without momentum
+    leaves them as they are, and Adam moves them on by what its moments still hold.
 
     Parameters
     ----------
@@ -33,6 +33,8 @@ class Embedding(Layer):
         The number V of symbols, from 1 to 2²⁴.
     width : int
         The number C of elements of a vector, at least 1.
+    deviation : float, optional
+        The standard deviation σ of the initial weight, above 0. By default 1.
 
     Raises
     ------
@@ -50,6 +52,7 @@ class Embedding(Layer):
 
     symbols: int
     width: int
+    deviation: float = 1.0
 
     whole_batch: ClassVar[bool] = True
 
@@ -58,6 +61,7 @@ class Embedding(Layer):
             self,
             symbols=whole_number("Embedding: symbols", self.symbols, 1, MAX_SYMBOLS),
             width=whole_number("Embedding: width", self.width, 1, MAX_COLUMNS),
+            deviation=real_number("Embedding: deviation", self.deviation, True, MAX_FLOAT32),
         )
 
     def output_shape(self, *inputs: Shape) -> Shape:
@@ -76,8 +80,9 @@ class Embedding(Layer):
         return {"weight": (self.symbols, self.width)}
 
     def initial_parameters(self, inputs: Sequence[Shape], generator: np.random.Generator) -> Initial:
-        """Return the initial parameter: a weight drawn from N(0, 1)."""
-        return {"weight": generator.standard_normal((self.symbols, self.width), np.float32)}
+        """Return the initial parameter: a weight drawn from N(0, σ²)."""
+        drawn = generator.standard_normal((self.symbols, self.width), np.float32)
+        return {"weight": drawn * np.float32(self.deviation)}
 
     def bind(self, site: Site) -> list[Operation]:
         """Return the operation that looks rows up."""

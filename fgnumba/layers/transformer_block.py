@@ -51,6 +51,9 @@ class TransformerBlock(Composite):
         The turns of queries and keys by their positions. By default None.
     dropout : float, optional
         The share of attention's probabilities that become zero in training. By default 0.
+    deviation : float, optional
+        The standard deviation of the initial values of attention, of its output and of W'. By default 0.02, so that a
+        block adds little at first; None stands for √(1 / K).
 
     Raises
     ------
@@ -76,6 +79,7 @@ class TransformerBlock(Composite):
     key_heads: int | None = None
     rotary: RotaryEmbedding | None = None
     dropout: float = 0.0
+    deviation: float | None = 0.02
 
     def __post_init__(self) -> None:
         if not isinstance(self.normalization, str) or self.normalization not in NORMALIZATIONS:
@@ -90,7 +94,10 @@ class TransformerBlock(Composite):
             activation=checked_activation("TransformerBlock", self.activation),
             normalization=str(self.normalization),
             parallel=flag("TransformerBlock: parallel", self.parallel),
-            **{name: getattr(attention, name) for name in ("heads", "causal", "key_heads", "dropout")},
+            **{
+                name: getattr(attention, name)
+                for name in ("heads", "causal", "key_heads", "dropout", "deviation")
+            },
         )
 
     def _attention(self) -> SelfAttention:
@@ -101,6 +108,7 @@ class TransformerBlock(Composite):
                 causal=self.causal,
                 rotary=self.rotary,
                 dropout=self.dropout,
+                deviation=self.deviation,
             )
         except ConfigError as error:
             raise ConfigError(str(error).replace("SelfAttention", "TransformerBlock", 1)) from None
@@ -115,7 +123,7 @@ class TransformerBlock(Composite):
             return (
                 *first,
                 Part("hidden", hidden, ("norm",)),
-                Part("project", Dense(channels), ("hidden",)),
+                Part("project", Dense(channels, deviation=self.deviation), ("hidden",)),
                 Part("", Add(), (SOURCE, "attention", "project")),
             )
         return (
@@ -123,6 +131,6 @@ class TransformerBlock(Composite):
             Part("sum", Add(), (SOURCE, "attention")),
             Part("norm2", norm(), ("sum",)),
             Part("hidden", hidden, ("norm2",)),
-            Part("project", Dense(channels), ("hidden",)),
+            Part("project", Dense(channels, deviation=self.deviation), ("hidden",)),
             Part("", Add(), ("sum", "project")),
         )

@@ -118,7 +118,7 @@ def _transformer_tables(classes: int, widths: Sequence[int], context: int, head:
             "required, one for each block"
         )
     embeddings: list[Table] = [
-        {"type": "embedding", "symbols": classes, "width": widths[0]},
+        {"type": "embedding", "symbols": classes, "width": widths[0], "deviation": 0.02},
         {"type": "positional_embedding", "length": context},
     ]
     blocks: list[Table] = [{"type": "transformer_block", "heads": HEADS} for _ in widths]
