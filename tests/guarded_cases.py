@@ -98,6 +98,17 @@ def streamed(layer, length, place):
     return [np.array(losses), *model.parameters().values(), *estimate.values()]
 
 
+def attended(shapes, options, place):
+    """Return attention of arrays and its derivatives, in both precisions."""
+    found = []
+    for dtype in (np.float32, np.float64):
+        rng = np.random.default_rng(len(shapes))
+        q, k, v, dk, dv = (place(rng.standard_normal(shapes[n]).astype(dtype)) for n in (0, 1, 2, 1, 2))
+        given = {name: place(x) if isinstance(x, np.ndarray) else x for name, x in options.items()}
+        found += [*fg.attention_jvp(q, k, v, None, dk, dv, **given)]
+    return found
+
+
 def exact(make, batch, place):
     """Return the gradient by reverse mode, whose kernels are these and some of its own."""
     model = make()
@@ -207,6 +218,13 @@ SEQUENCES: tuple[tuple[str, Any, Any], ...] = (
 )
 for name, one, of in SEQUENCES:
     CASES[f"sequences, {name}"] = partial(derivatives, partial(image, [one], of), 4)
+
+for name, shapes, options in (
+    ("one", ((1, 1),) * 3, {}),
+    ("causal", ((2, 3, 131, 17), (2, 1, 129, 17), (2, 1, 129, 33)), {"causal": True, "dropout": 0.5}),
+    ("masked", ((3, 13, 31), (3, 33, 31), (3, 33, 1)), {"mask": np.tri(13, 33) > 0}),
+):
+    CASES[f"attention of arrays, {name}"] = partial(attended, shapes, options)
 
 for name in WIRINGS:
     CASES[f"wiring {name}"] = partial(derivatives, partial(wired, name), 5)

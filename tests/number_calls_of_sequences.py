@@ -1,6 +1,7 @@
 """What takes a number and is about sequences and texts; see ``tests.number_calls``."""
 
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,13 @@ def learned(**given: Any) -> list[Any]:
     learner = fg.OnlineLearner(positions(), estimator="weight-perturbation", optimizer="sgd", **given)
     results = [learner.learn_one(np.ones(4), np.ones(2)) for _ in range(2)]
     return [results[1].loss, *learner.model.parameters().values()]
+
+
+def attended(function: Any, **given: Any) -> list[Any]:
+    """Return what attention makes of sequences, with its derivative or without."""
+    heads = np.random.default_rng(0).standard_normal((2, 5, 3)).astype(np.float32)
+    tangents = (heads, None, None) if function is fg.attention_jvp else ()
+    return [np.asarray(function(heads, heads, heads, *tangents, **given))]
 
 
 def few_symbols(context: Any = 4) -> fg.datasets.TextDataset:
@@ -54,6 +62,12 @@ def recurrent() -> fg.Sequential:
 
 
 SEQUENCE_CALLS: dict[str, Call] = {
+    **{
+        f"operations.attention.{function.__name__}": Call(
+            partial(attended, function), {"causal": True, "scale": 0.25, "dropout": 0.5, "seed": 3}
+        )
+        for function in (fg.attention, fg.attention_jvp)
+    },
     "datasets.catalog.load": Call(lambda **given: text_of(fg.datasets.load, **given), {"context": 5}),
     "datasets.texts.loading.text": Call(lambda **given: text_of(fg.datasets.text, **given), {"context": 5}),
     "datasets.texts.dataset.TextDataset": Call(lambda **given: [few_symbols(**given).digest], {"context": 5}),

@@ -95,7 +95,8 @@ def attention(
     Notes
     -----
     Keys are taken in blocks beside a running maximum and sum, so that the memory beside operands and result does not
-    depend on Lq and Lk. The same bits come out with any number of threads.
+    depend on Lq and Lk. Sums are divided by that of the exponentials at the end: values above the largest float over Lk
+    overflow. The same bits come out with any number of threads.
 
     References
     ----------

@@ -1,88 +1,100 @@
-"""Attention, positional and rotary embeddings in NumPy, for real and for complex numbers; only descriptions are ours.
-
-All functions are analytic, so that a derivative is the imaginary part of the function of x + h i dx, as the other
-references have it. A pair of elements that is turned is therefore no complex number here.
-"""
-
-from typing import Any
+"""Attention, its JVP and its slope in float64, with the whole matrix of scores; it imports nothing of ours."""
 
 import numpy as np
 
-from tests.references.reference import MASK, philox
-
-ATTENDED = 6
-KINDS = ("SelfAttention", "PositionalEmbedding", "RotaryEmbedding")
+PURPOSE = 6
+MASK = 0xFFFFFFFF
 
 
-def applied(layer: Any, p: Any, x: Any, factors: Any = 1.0) -> Any:
-    """Return the output (B, L, C) of a layer; `factors` are those of dropout, (B, heads, L, L)."""
-    kind = type(layer).__name__
-    if kind == "PositionalEmbedding":
-        return x + p["weight"][: x.shape[1]]
-    if kind == "RotaryEmbedding":
-        return joined(turned(split(x, layer.heads), layer.base))
-    return self_attention(layer, p, x, factors)
+def philox(counter, key):
+    """Return the four words of Philox4x32-10 for arrays of counters.
 
-
-def self_attention(layer: Any, p: Any, x: Any, factors: Any) -> Any:
-    heads, groups = layer.heads, layer.key_heads or layer.heads
-    size = layer.size or x.shape[-1] // heads
-    product = split(x @ p["weight"] + p.get("bias", 0.0), heads + 2 * groups)
-    q, k, v = product[:, :heads], product[:, heads : heads + groups], product[:, heads + groups :]
-    if layer.rotary is not None:
-        q, k = turned(q, layer.rotary.base), turned(k, layer.rotary.base)
-    q, k, v = q, *(np.repeat(part, heads // groups, axis=1) for part in (k, v))
-    scores = (layer.scale or size**-0.5) * np.einsum("bhic,bhjc->bhij", q, k)
-    seen = np.ones(scores.shape, bool)
-    if layer.causal:
-        seen &= np.tri(x.shape[1], dtype=bool)
-    if layer.mask is not None:
-        mask = np.asarray(layer.mask.array)
-        seen &= mask if mask.dtype == bool else mask > -np.inf
-        scores = scores if mask.dtype == bool else scores + np.where(mask > -np.inf, mask, 0)
-    mean = np.einsum("bhij,bhjc->bhic", softmax(scores, seen) * factors, v)
-    return joined(mean) @ p["output"] + p.get("output_bias", 0.0)
-
-
-def softmax(scores: Any, seen: Any) -> Any:
-    """Return the softmax of what is seen; a row of which nothing is seen has zeros."""
-    top = np.where(seen, scores.real, -np.inf).max(-1, keepdims=True)
-    exponentials = np.where(seen, np.exp(np.where(seen, scores - np.where(top > -np.inf, top, 0), 0)), 0)
-    total = exponentials.sum(-1, keepdims=True)
-    return exponentials / np.where(seen.any(-1, keepdims=True), total, 1)
-
-
-def split(x: Any, heads: int) -> Any:
-    """Return (B, L, heads d) as (B, heads, L, d)."""
-    return x.reshape(*x.shape[:2], heads, -1).transpose(0, 2, 1, 3)
-
-
-def joined(x: Any) -> Any:
-    return x.transpose(0, 2, 1, 3).reshape(x.shape[0], x.shape[2], -1)
-
-
-def turned(x: Any, base: float) -> Any:
-    """Return (B, heads, L, d) with element c < d/2 and element c + d/2 turned by the angle l base^(-2 c / d)."""
-    length, size = x.shape[2:]
-    low, high = x[..., : size // 2], x[..., size // 2 :]
-    angles = np.arange(length)[:, None] / base ** (2 * np.arange(size // 2) / size)
-    cosine, sine = np.cos(angles), np.sin(angles)
-    return np.concatenate([cosine * low - sine * high, sine * low + cosine * high], -1)
-
-
-def factors(layer: Any, index: int, batch: int, length: int, seed: int, step: int) -> Any:
-    """Return what dropout multiplies probabilities by, (B, heads, L, L), in layer number `index` of a model.
-
-    The layout of the counter stands in ``fgnumba.kernels.ops.attention``; this is a second reading of it.
+    Source: Salmon, Moraes, Dror, Shaw, SC 2011, doi 10.1145/2063384.2063405, section 3.
     """
-    found = np.empty((batch, layer.heads, length, length))
-    for i, head, query, key in np.ndindex(found.shape):
-        place = (
-            query % 2**14 << 18 | key // 4,
-            ATTENDED << 24 | i,
-            query >> 14 << 22 | head << 12 | index,
-            step,
-        )
-        word = philox(place, (seed & MASK, seed >> 32))[key % 4]
-        found[i, head, query, key] = word >= round(layer.dropout * 2**32)
-    return found / (1 - layer.dropout)
+    c = [np.asarray(word, np.uint64) for word in np.broadcast_arrays(*counter)]
+    k = list(key)
+    for _ in range(10):
+        first, second = c[0] * np.uint64(0xD2511F53), c[2] * np.uint64(0xCD9E8D57)
+        low, high = np.uint64(MASK), np.uint64(32)
+        c = [
+            (second >> high) ^ c[1] ^ np.uint64(k[0]),
+            second & low,
+            (first >> high) ^ c[3] ^ np.uint64(k[1]),
+            first & low,
+        ]
+        k = [(k[0] + 0x9E3779B9) & MASK, (k[1] + 0xBB67AE85) & MASK]
+    return c
+
+
+def kept(shape, rate, seed, step=0, layer=0):
+    """Return dropout's factors (B, H, Lq, Lk): 0 for the share `rate`, and 1 / (1 - rate)."""
+    if rate == 0:
+        return np.ones(shape)
+    batch, heads, queries, keys = shape
+    i, h, q, block = np.ix_(*(np.arange(n) for n in (batch, heads, queries, -(-keys // 4))))
+    counter = (q % 2**14 << 18 | block, PURPOSE << 24 | i, q >> 14 << 22 | h << 12 | layer, np.full(1, step))
+    words = np.stack(philox(counter, (seed & MASK, seed >> 32)), axis=-1).reshape(*shape[:3], -1)[..., :keys]
+    return (words >= round(rate * 2**32)) / (1 - rate)
+
+
+def softmax(scores, seen):
+    """Return the softmax over keys that are seen; zero for a query that sees none; the sums' logarithms."""
+    s = np.where(seen, scores, -np.inf)
+    top = s.max(-1, keepdims=True, initial=-np.inf)
+    e = np.exp(s - np.where(np.isfinite(top), top, 0))
+    total = e.sum(-1, keepdims=True)
+    with np.errstate(divide="ignore"):
+        logs = (np.log(total) + top)[..., 0]
+    return e / np.where(total > 0, total, 1), np.where(total[..., 0] > 0, logs, -np.inf)
+
+
+def attention_jvp(q, k, v, tangents, scale, seen, added, factors):
+    """Return y, dy, and for each of both the largest sum of the magnitudes of its terms.
+
+    Parameters
+    ----------
+    q, k, v : (B, H, Lq, D), (B, G, Lk, D), (B, G, Lk, Dv) float64.
+    tangents : three arrays (T, ...) or None.
+    seen, added, factors : (B, H, Lq, Lk): what is seen, what is added to the scores, dropout's factors.
+    """
+    each = q.shape[1] // k.shape[1]
+    k, v = np.repeat(k, each, axis=1), np.repeat(v, each, axis=1)
+    dq, dk, dv = tangents
+    dk, dv = (None if x is None else np.repeat(x, each, axis=2) for x in (dk, dv))
+    p, logs = softmax(scale * q @ np.swapaxes(k, -1, -2) + np.where(seen, added, 0), seen)
+    y, y_size = (p * factors) @ v, (p * factors) @ abs(v)
+    ds, dy, dy_size = np.zeros(1), np.zeros(1), np.zeros(1)
+    if dq is not None:
+        ds = ds + scale * dq @ np.swapaxes(k, -1, -2)
+    if dk is not None:
+        ds = ds + scale * q @ np.swapaxes(dk, -1, -2)
+    w = p * ds
+    if dq is not None or dk is not None:
+        mean = w.sum(-1, keepdims=True)
+        dy = dy + (w * factors) @ v - y * mean
+        dy_size = dy_size + (abs(w) * factors) @ abs(v) + y_size * abs(w).sum(-1, keepdims=True)
+    if dv is not None:
+        dy = dy + (p * factors) @ dv
+        dy_size = dy_size + (p * factors) @ abs(dv)
+    return y, dy, (y_size.max(initial=0), dy_size.max(initial=0)), logs
+
+
+def gradients(q, k, v, signal, scale, seen, added, factors):
+    """Return the error signals of q, k and v, and for each the largest sum of the magnitudes of its terms."""
+    groups, each = k.shape[1], q.shape[1] // k.shape[1]
+    wide_k, wide_v = np.repeat(k, each, axis=1), np.repeat(v, each, axis=1)
+    p, _ = softmax(scale * q @ np.swapaxes(wide_k, -1, -2) + np.where(seen, added, 0), seen)
+    y = (p * factors) @ wide_v
+    of_p = factors * (signal @ np.swapaxes(wide_v, -1, -2))
+    dots = (signal * y).sum(-1, keepdims=True)
+    slopes = scale * p * (of_p - dots)
+    sizes = abs(scale) * p * (abs(of_p) + (abs(signal) * abs(y)).sum(-1, keepdims=True))
+
+    def over_groups(x):
+        return x.reshape(x.shape[0], groups, each, *x.shape[2:]).sum(2)
+
+    turned, turned_sizes = np.swapaxes(slopes, -1, -2), np.swapaxes(sizes, -1, -2)
+    dropped = np.swapaxes(p * factors, -1, -2)
+    found = slopes @ wide_k, over_groups(turned @ q), over_groups(dropped @ signal)
+    bounds = sizes @ abs(wide_k), over_groups(turned_sizes @ abs(q)), over_groups(dropped @ abs(signal))
+    return found, tuple(bound.max(initial=0) for bound in bounds)
