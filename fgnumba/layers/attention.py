@@ -332,8 +332,10 @@ class SelfAttention(Layer):
     def _bound(self, site: Site, log_sum_exp: Any) -> tuple[list[Operation], "KeptAttention"]:
         rows = site.batch * site.inputs[0].shape[0]
         size = self.head_size(site.inputs[0].shape[2])
-        projected = self._sequences(site, (self.heads + 2 * self.groups) * size)
-        mean = self._sequences(site, self.heads * size)
+        if log_sum_exp is not None:
+            site = replace(site, workspace=None)
+        projected = self._sequences(site, "projected", (self.heads + 2 * self.groups) * size)
+        mean = self._sequences(site, "mean", self.heads * size)
         q, k, v = self._heads(projected, site.inputs[0].shape[2])
         attention: Operation = site.device.kernels.attention.bind(
             site.isa,
@@ -409,10 +411,12 @@ class SelfAttention(Layer):
         memory = site.device.array(array.view(np.uint8) if boolean else array)
         return Mask(memory, 0, length * length if self.mask.heads else 0, length, boolean)
 
-    def _sequences(self, site: Site, channels: int) -> Images:
+    def _sequences(self, site: Site, name: str, channels: int) -> Images:
         """Return memory for sequences with that many channels, each position a row."""
         length, count = site.inputs[0].shape[0], site.perturbation.count
-        array = site.device.zeros((1 + count, site.batch * length, leading(channels)))
+        shape = (1 + count, site.batch * length, leading(channels))
+        # By the number of channels, since what lies behind them is never written.
+        array = site.memory(f"attention, {name}, {channels}", shape)
         return Images.of_batch(array, (length, channels), count > 0, by_position=True)
 
     def _product(self, site: Site, rows: int, x: Images, y: Images, weight: str, bias: str) -> Operation:

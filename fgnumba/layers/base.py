@@ -18,6 +18,7 @@ from fgnumba.kernels.rules.directions import NONE
 from fgnumba.kernels.rules.philox import ORTHOGONAL
 from fgnumba.layers.own_activation import OwnActivation
 from fgnumba.layers.parameters import Parameter
+from fgnumba.layers.workspace import Workspace
 from fgnumba.validation import several, store, whole_number
 
 MAX_PIXELS = 1 << 20
@@ -96,6 +97,8 @@ class Site:
     state : device array, (1 + T, B, S) or (1, B, S) float32, optional
         The state with which a recurrent layer begins and into which it writes its last one, with the tangents of both
         or without. By default None: the layer begins at zeros, and its last state is lost.
+    workspace : Workspace, optional
+        Memory that other layers use before and after this one. By default None: what the layer asks for is its own.
     """
 
     device: Device
@@ -108,6 +111,7 @@ class Site:
     perturbation: Perturbation
     shapes: tuple[Shape, ...] = ()
     state: npt.NDArray[np.float32] | None = None
+    workspace: Workspace | None = None
 
     def __post_init__(self) -> None:
         store(
@@ -126,6 +130,10 @@ class Site:
     def threads(self) -> int:
         """The number of threads among which the device shares its work."""
         return self.device.threads
+
+    def memory(self, name: str, shape: tuple[int, ...]) -> Any:
+        """Return a float32 array for what an operation of the layer hands to the next; see ``Workspace.array``."""
+        return self.device.zeros(shape) if self.workspace is None else self.workspace.array(name, shape)
 
     @property
     def part(self) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from fgnumba.kernels.machine.program import Stage, cpu_operations
 from fgnumba.kernels.machine.work import ELEMENT_WORK, PARTS_A_THREAD, threads_for
 from fgnumba.layers import Perturbation, Shape, Site
 from fgnumba.layers.losses import Loss
+from fgnumba.layers.workspace import Workspace
 from fgnumba.model.input_rows import DualRows, InputRows
 from fgnumba.model.liveness import SLACK, Lifetime, assign
 from fgnumba.model.outcome import Outcome, targets_of
@@ -135,6 +136,7 @@ class Plan(Bound):
             rows = self.batch * source.positions
             self.input = DualRows(self.device, 1 + self.perturbation.count, rows, source.width)
         self._place_batch_values(steps, result)
+        self._workspace = Workspace(self.device)
         stages = [list(stage) for _, stage in groupby(steps, key=lambda step: step.stage)]
         parts = [self._place_part(stage) for stage in stages]
         local_nbytes = max((part.nbytes for part in parts), default=0) * self.threads
@@ -167,6 +169,7 @@ class Plan(Bound):
                         perturbation=self._perturbation_of(step, model),
                         shapes=tuple(step.shapes),
                         state=self._states.get(step.index),
+                        workspace=self._workspace,
                     )
                 )
                 self._describe(step, bound, part)
@@ -316,8 +319,8 @@ class Plan(Bound):
 
     @property
     def buffer_nbytes(self) -> int:
-        """The number of bytes of the buffers that hold the values between layers."""
-        return self._batch_nbytes + self._local.nbytes
+        """The number of bytes of the buffers that hold the values between layers, and of what layers share."""
+        return self._batch_nbytes + self._local.nbytes + self._workspace.nbytes
 
     def run(self, x: Any, targets: npt.NDArray[Any] | None = None) -> None:
         """Run the pass on `x` (B, ...) and, if there is a loss, `targets`. Both have been checked before.

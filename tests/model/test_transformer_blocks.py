@@ -105,6 +105,14 @@ def test_a_block_takes_any_length():
         model.at_length(10)
 
 
+def test_blocks_share_the_memory_inside_their_attention():
+    found = []
+    for blocks in (3, 4):
+        model = model_of(*[fg.TransformerBlock(3, normalization="rms_norm")] * blocks)
+        found.append(model.plan(2, fg.directions.RankOne.kind, 1).buffer_nbytes)
+    assert found[0] == found[1]
+
+
 def test_a_trained_block_learns():
     layers = [fg.Embedding(5, 16), fg.PositionalEmbedding(6), fg.TransformerBlock(2, hidden=16, dropout=0.1)]
     model = fg.Sequential([*layers, fg.LayerNorm(), fg.Dense(5)], (6,), seed=1, device="cpu")
