@@ -121,6 +121,17 @@ WIRINGS: dict[str, tuple[list[fg.Node], tuple[int, ...]]] = {
         ],
         (4, 4, 16),
     ),
+    "norms without parameters": (
+        [
+            fg.Node("n", fg.GroupNorm(2, affine=False)),
+            fg.Node("b", same(16, groups=2)),
+            fg.Node("l", fg.LayerNorm(affine=False)),
+            fg.Node("m", fg.GroupNorm(1, 1e-2, affine=False)),
+            fg.Node("f", fg.Flatten()),
+            fg.Node("h", fg.Dense(2)),
+        ],
+        (4, 4, 16),
+    ),
     "vector norm": (
         [
             fg.Node("d", fg.Dense(24)),

@@ -76,9 +76,9 @@ LAYER: Kinds = {
     },
     fg.Dense: {"units": 7, "bias": True, "deviation": 0.5},
     fg.Dropout: {"rate": 0.5},
-    fg.GroupNorm: {"groups": 3, "epsilon": 0.125},
-    fg.LayerNorm: {"epsilon": 0.125},
-    fg.RMSNorm: {"epsilon": 0.125},
+    fg.GroupNorm: {"groups": 3, "epsilon": 0.125, "affine": False},
+    fg.LayerNorm: {"epsilon": 0.125, "affine": False},
+    fg.RMSNorm: {"epsilon": 0.125, "affine": False},
     fg.MaxPool2d: {"pool_size": 2, "stride": 1, "padding": 1},
     fg.AvgPool2d: {"pool_size": 2, "stride": 1, "padding": 1},
 }

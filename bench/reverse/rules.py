@@ -3,8 +3,11 @@
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from fgnumba.bench.reverse import attention
 from fgnumba.bench.reverse.convolution import convolution2d
+from fgnumba.bench.reverse.cotangents import rows_of
 from fgnumba.bench.reverse.dense import dense
 from fgnumba.bench.reverse.full_recurrences import full_recurrence
 from fgnumba.bench.reverse.kernels import convolution, normalization, pooling
@@ -15,6 +18,8 @@ from fgnumba.errors import ConfigError
 from fgnumba.kernels.layout.images import Border, image_shape
 from fgnumba.kernels.machine.interfaces import Operation
 from fgnumba.kernels.machine.memory import aligned
+from fgnumba.kernels.ops.normalization_slope import LAYER_NORM, RMS_NORM
+from fgnumba.kernels.ops.normalization_slope import cpu as normalization_slope
 from fgnumba.layers import (
     GRU,
     LSTM,
@@ -95,9 +100,15 @@ def _normalization(
     layer: Any = step.layer
     parameters, value, shape = passes.parameters(step), step.inputs[0], step.shapes[0]
     dy, x = passes.cotangent(step.output), passes.values[value]
-    shares = aligned((passes.batch, 2, shape[-1]))
-    how = {"epsilon": layer.epsilon, "scale": parameters["scale"].packed, "shares": shares}
+    if not layer.affine and not value.has_tangent:
+        return
     base = passes.received(value) if value.has_tangent else None
+    if not layer.affine and type(layer) in _SLOPES and x.by_position and dy.by_position:
+        _slope(passes, step, dy, base)
+        return
+    shares = aligned((passes.batch, 2, shape[-1]))
+    scale = parameters["scale"].packed if layer.affine else np.ones(shape[-1], np.float32)
+    how = {"epsilon": layer.epsilon, "scale": scale, "shares": shares}
 
     def bind(dx: ImageBuffer | None) -> list[Operation]:
         given = {"x": x.images(shape), "dy": dy.images(), "dx": dx.images(shape) if dx else None}
@@ -108,9 +119,38 @@ def _normalization(
         passes.send(value, reads, bind)
     else:
         passes.add(reads, [], lambda: bind(None))
+    if not layer.affine:
+        return
     shift = parameters.get("shift")
     targets = passes.target(parameters["scale"]), passes.target(shift) if shift else None
     passes.defer([], lambda: [normalization.bind_sum(shares, *targets, passes.onto)], sums=False)
+
+
+_SLOPES: dict[type, str] = {LayerNorm: LAYER_NORM, RMSNorm: RMS_NORM}
+
+
+def _slope(passes: Passes, step: Step, dy: ImageBuffer, base: ImageBuffer | None) -> None:
+    """List the cotangent of a normalisation's input where it has no parameters: all rows of the batch at once."""
+    layer: Any = step.layer
+    value = step.inputs[0]
+    x = passes.values[value]
+
+    def bind(dx: ImageBuffer) -> list[Operation]:
+        return [
+            normalization_slope.bind(
+                passes.isa,
+                passes.threads,
+                batch=passes.batch * value.positions,
+                kind=_SLOPES[type(layer)],
+                x=rows_of(x),
+                signal=rows_of(dy),
+                out=rows_of(dx),
+                base=rows_of(base) if base else None,
+                epsilon=layer.epsilon,
+            )
+        ]
+
+    passes.send(value, [dy, x, *([base] if base else [])], bind, by_image=False)
 
 
 def elementwise(passes: Passes, step: Step) -> None:

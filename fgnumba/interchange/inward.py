@@ -4,6 +4,7 @@ A reader calls a method of :class:`Builder` for each layer, and hands on the :cl
 method takes `where`, which names the layer in messages.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -161,23 +162,46 @@ class Builder:
         self._means.add(mean.name)
         return mean
 
-    def layer_norm(self, where: str, x: Value, scale: Array, shift: Array, epsilon: float) -> Value:
-        """Add a normalisation over the elements of a row, or over the channels of each pixel."""
-        scale, shift = rows_here(scale, x.order), rows_here(shift, x.order)
-        added = self._add(where, lambda: layers.LayerNorm(epsilon), x, scale=scale, shift=shift)
-        return self._like(x, added)
+    def layer_norm(
+        self, where: str, x: Value, scale: Array | None, shift: Array | None, epsilon: float
+    ) -> Value:
+        """Add a normalisation over the elements of a row, or over the channels of each pixel.
+
+        Without a scale it has no parameters.
+        """
+        return self._normalized(where, lambda affine: layers.LayerNorm(epsilon, affine), x, scale, shift)
 
     def group_norm(
-        self, where: str, x: Value, groups: int, scale: Array, shift: Array, epsilon: float
+        self,
+        where: str,
+        x: Value,
+        groups: int,
+        scale: Array | None,
+        shift: Array | None,
+        epsilon: float,
     ) -> Value:
-        """Add a normalisation over all pixels and the channels of a group."""
+        """Add a normalisation over all pixels and the channels of a group; without a scale it has no parameters."""
         if x.channels_last:
             self._image(where, x)
         if x.order is not None and groups > 1:
             raise ConfigError(f"{where}: groups of a flattened image have no counterpart; flatten after it")
-        scale, shift = rows_here(scale, x.order), rows_here(shift, x.order)
-        added = self._add(where, lambda: layers.GroupNorm(groups, epsilon), x, scale=scale, shift=shift)
-        return self._like(x, added)
+        return self._normalized(
+            where, lambda affine: layers.GroupNorm(groups, epsilon, affine), x, scale, shift
+        )
+
+    def _normalized(
+        self,
+        where: str,
+        layer: Callable[[bool], Layer],
+        x: Value,
+        scale: Array | None,
+        shift: Array | None,
+    ) -> Value:
+        arrays = {}
+        if scale is not None:
+            shift = np.zeros_like(scale) if shift is None else shift
+            arrays = {"scale": rows_here(scale, x.order), "shift": rows_here(shift, x.order)}
+        return self._like(x, self._add(where, lambda: layer(scale is not None), x, **arrays))
 
     def add(self, where: str, *values: Value) -> Value:
         """Add a sum of values."""

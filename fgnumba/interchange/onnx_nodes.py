@@ -284,8 +284,7 @@ class NodeReader:
         if given["axis"] not in (-1, len(x.shape)):
             raise ValueError(f"{where}: axis is {given['axis']}; the last one is required")
         scale, shift = self._constant(node, where, 1), self._optional(node, where, 2)
-        shift = np.zeros_like(scale) if shift is None else shift
-        if scale.shape != x.shape[-1:] or shift.shape != scale.shape:
+        if scale.shape != x.shape[-1:] or (shift is not None and shift.shape != scale.shape):
             raise ValueError(f"{where}: parameters have shape {scale.shape}; ({x.shape[-1]},) is required")
         return self.builder.layer_norm(where, x, scale, shift, given["epsilon"])
 

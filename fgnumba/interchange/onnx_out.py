@@ -159,7 +159,13 @@ class _Writer:
         # A dot keeps the names of values apart from `input` and `output`.
         name = f"layer.{step.name}"
         self.names[step.name] = name
-        arrays = [self.constant(f"{name}.{key}", array) for key, array in step.arrays.items()]
+        held = step.arrays
+        if step.op in ("group_norm", "layer_norm") and not held:
+            # These operators have no form without a scale; the second does without a shift.
+            held = {"scale": np.ones(step.shape[0], np.float32)}
+            if step.op == "group_norm":
+                held["shift"] = np.zeros(step.shape[0], np.float32)
+        arrays = [self.constant(f"{name}.{key}", array) for key, array in held.items()]
         if step.op == "linear":
             self.node("Gemm", [*x, *arrays], name, transB=1)
         elif step.op == "conv2d":

@@ -233,19 +233,12 @@ def _layer_norm(builder: Builder, where: str, m: Any, x: Value, border: Border) 
             f"normalized_shape {tuple(m.normalized_shape)} has no counterpart for an input of shape {x.shape}; "
             "LayerNorm of a whole row is required, or GroupNorm"
         )
-    scale, shift = _affine(m, x.shape[0])
-    return builder.layer_norm(where, x, scale, shift, m.eps)
+    return builder.layer_norm(where, x, _array(m.weight), _array(m.bias), m.eps)
 
 
 def _group_norm(builder: Builder, where: str, m: Any, x: Value, border: Border) -> Value:
-    scale, shift = _affine(m, int(m.num_channels))
-    return builder.group_norm(where, x, int(m.num_groups), scale, shift, m.eps)
-
-
-def _affine(m: Any, channels: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    scale, shift = _array(m.weight), _array(m.bias)
-    scale = np.ones(channels, np.float32) if scale is None else scale
-    return scale, np.zeros(channels, np.float32) if shift is None else shift
+    _refuse(m.weight is None and m.num_channels != x.shape[-1], f"num_channels {m.num_channels}")
+    return builder.group_norm(where, x, int(m.num_groups), _array(m.weight), _array(m.bias), m.eps)
 
 
 def _dropout(builder: Builder, where: str, m: Any, x: Value, border: Border) -> Value:

@@ -162,10 +162,15 @@ def _modules(step: Step) -> list[Module] | None:
             return [("MaxPool2d", (s["window"], s["stride"], sides), {})]
         return [("AvgPool2d", (s["window"], s["stride"], sides), {"count_include_pad": False})]
     if step.op == "group_norm":
-        return [("GroupNorm", (s["groups"], len(arrays["scale"])), {"eps": s["epsilon"]})]
+        return [("GroupNorm", (s["groups"], step.shape[0]), _normalization(step, "affine"))]
     if step.op == "layer_norm" and len(step.shape) == 1:
-        return [("LayerNorm", (step.shape[0],), {"eps": s["epsilon"]})]
+        return [("LayerNorm", (step.shape[0],), _normalization(step, "elementwise_affine"))]
     return None
+
+
+def _normalization(step: Step, flag: str) -> dict[str, Any]:
+    """Return the named arguments of a normalisation; `flag` is the one that says whether it has parameters."""
+    return {"eps": step.settings["epsilon"], **({} if step.arrays else {flag: False})}
 
 
 def _convolution(step: Step) -> list[Module]:
@@ -205,7 +210,7 @@ def _functional(step: Step, x: Sequence[str], module: str) -> str:
 def _held(step: Step) -> list[Module]:
     """Return the modules that a generated class holds for a step; without any, a function computes it."""
     if step.op == "layer_norm":
-        return [("LayerNorm", (len(step.arrays["scale"]),), {"eps": step.settings["epsilon"]})]
+        return [("LayerNorm", (step.shape[0],), _normalization(step, "elementwise_affine"))]
     return _modules(step) or []
 
 

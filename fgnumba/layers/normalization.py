@@ -27,7 +27,7 @@ from fgnumba.kernels.rules.directions import EXPLICIT
 from fgnumba.kernels.rules.moments import LEAST_EPSILON
 from fgnumba.kernels.shared.affine.cpu import Affine
 from fgnumba.layers.base import Initial, Layer, Shape, Site, sizes
-from fgnumba.validation import MAX_FLOAT32, real_number, store, whole_number
+from fgnumba.validation import MAX_FLOAT32, flag, real_number, store, whole_number
 
 
 def checked_epsilon(name: str, value: Any) -> float:
@@ -41,34 +41,37 @@ def checked_epsilon(name: str, value: Any) -> float:
     return epsilon
 
 
-@dataclass(frozen=True)
 class Normalization(Layer):
-    """The base class of normalisations, which have a scale (C,) and, but for RMSNorm, a shift (C,)."""
+    """The base class of normalisations: with ``affine``, a scale (C,) and, but for RMSNorm, a shift (C,)."""
 
     still: ClassVar[int] = EXPLICIT
     shifts: ClassVar[bool] = True
+    # No dataclass, whose fields would come before those of the normalisations.
+    affine: bool
 
     def parameter_shapes(self, inputs: Sequence[Shape]) -> dict[str, Shape]:
-        """Return the shapes of the parameters: ``scale`` (C,) and, if there is one, ``shift`` (C,)."""
+        """Return the shapes of the parameters that there are: ``scale`` (C,) and ``shift`` (C,)."""
+        if not self.affine:
+            return {}
         names = ("scale", "shift") if self.shifts else ("scale",)
         return dict.fromkeys(names, (int(inputs[0][-1]),))
 
     def initial_parameters(self, inputs: Sequence[Shape], generator: np.random.Generator) -> Initial:
-        """Return the initial parameters: ``scale`` (C,) of ones and, if there is one, ``shift`` (C,) of zeros."""
-        channels = inputs[0][-1]
-        scale = {"scale": np.ones(channels, np.float32)}
-        return {**scale, "shift": np.zeros(channels, np.float32)} if self.shifts else scale
+        """Return the initial parameters that there are: ``scale`` (C,) of ones and ``shift`` (C,) of zeros."""
+        shapes = self.parameter_shapes(inputs)
+        return {name: np.full(shape, float(name == "scale"), np.float32) for name, shape in shapes.items()}
 
-    def affine(self, site: Site) -> Affine:
+    def weights(self, site: Site) -> Affine:
         """Return scale, shift and their directions in the form that the kernels take."""
-        scale, shift, p = site.parameters["scale"], site.parameters.get("shift"), site.perturbation
+        scale, shift = site.parameters.get("scale"), site.parameters.get("shift")
+        p = site.perturbation
         return Affine(
-            scale=scale.packed,
+            scale=scale.packed if scale else None,
             shift=shift.packed if shift else None,
             kind=p.kind,
             count=p.count,
             first=p.first,
-            scale_parameter=scale.index,
+            scale_parameter=scale.index if scale else 0,
             shift_parameter=shift.index if shift else 0,
             stream=p.stream,
             v_scale=p.of(scale),
@@ -91,17 +94,24 @@ class LayerNorm(Normalization):
     epsilon : float, optional
         The number ε, at least 7.9e-31: beside a smaller one, squares that float32 rounds to 0 would change the result.
         By default 1e-5.
+    affine : bool, optional
+        Whether there are a scale and a shift; without them, y = x̂. By default True.
 
     Raises
     ------
     ConfigError
-        If `epsilon` is out of its range.
+        If an argument is out of its range.
     """
 
     epsilon: float = 1e-5
+    affine: bool = True
 
     def __post_init__(self) -> None:
-        store(self, epsilon=checked_epsilon("LayerNorm: epsilon", self.epsilon))
+        store(
+            self,
+            epsilon=checked_epsilon("LayerNorm: epsilon", self.epsilon),
+            affine=flag("LayerNorm: affine", self.affine),
+        )
 
     def output_shape(self, *inputs: Shape) -> Shape:
         """Return the shape of the output, which is that of the input."""
@@ -115,7 +125,7 @@ class LayerNorm(Normalization):
                 **site.part,
                 x=site.inputs[0],
                 y=site.output,
-                weights=self.affine(site),
+                weights=self.weights(site),
                 epsilon=self.epsilon,
             )
         ]
@@ -137,6 +147,8 @@ class GroupNorm(Normalization):
     epsilon : float, optional
         The number ε, at least 7.9e-31: beside a smaller one, squares that float32 rounds to 0 would change the result.
         By default 1e-5.
+    affine : bool, optional
+        Whether there are a scale and a shift; without them, y = x̂. By default True.
 
     Raises
     ------
@@ -148,12 +160,17 @@ class GroupNorm(Normalization):
 
     groups: int = 8
     epsilon: float = 1e-5
+    affine: bool = True
 
     mixes_positions: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        groups = whole_number("GroupNorm: groups", self.groups)
-        store(self, groups=groups, epsilon=checked_epsilon("GroupNorm: epsilon", self.epsilon))
+        store(
+            self,
+            groups=whole_number("GroupNorm: groups", self.groups),
+            epsilon=checked_epsilon("GroupNorm: epsilon", self.epsilon),
+            affine=flag("GroupNorm: affine", self.affine),
+        )
 
     def output_shape(self, *inputs: Shape) -> Shape:
         """Return the shape of the output, which is that of the input."""
@@ -173,7 +190,7 @@ class GroupNorm(Normalization):
                 x=site.inputs[0],
                 y=site.output,
                 groups=self.groups,
-                weights=self.affine(site),
+                weights=self.weights(site),
                 epsilon=self.epsilon,
             )
         ]

@@ -17,7 +17,7 @@ from typing import ClassVar
 from fgnumba.kernels.machine.interfaces import Operation
 from fgnumba.layers.base import Shape, Site, sizes
 from fgnumba.layers.normalization import Normalization, checked_epsilon
-from fgnumba.validation import store
+from fgnumba.validation import flag, store
 
 
 @dataclass(frozen=True)
@@ -35,19 +35,26 @@ class RMSNorm(Normalization):
     epsilon : float, optional
         The number ε, at least 7.9e-31: beside a smaller one, squares that float32 rounds to 0 would change the result.
         By default 1e-5.
+    affine : bool, optional
+        Whether there is a scale; without it, y = x̂. By default True.
 
     Raises
     ------
     ConfigError
-        If `epsilon` is out of its range.
+        If an argument is out of its range.
     """
 
     epsilon: float = 1e-5
+    affine: bool = True
 
     shifts: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        store(self, epsilon=checked_epsilon("RMSNorm: epsilon", self.epsilon))
+        store(
+            self,
+            epsilon=checked_epsilon("RMSNorm: epsilon", self.epsilon),
+            affine=flag("RMSNorm: affine", self.affine),
+        )
 
     def output_shape(self, *inputs: Shape) -> Shape:
         """Return the shape of the output, which is that of the input."""
@@ -61,7 +68,7 @@ class RMSNorm(Normalization):
                 **site.part,
                 x=site.inputs[0],
                 y=site.output,
-                weights=self.affine(site),
+                weights=self.weights(site),
                 epsilon=self.epsilon,
             )
         ]

@@ -20,16 +20,16 @@ def by_rows(monkeypatch):
     monkeypatch.setattr(cotangents, "MANY_ROWS", 1)
 
 
-def stream(activation, width=37, bias=True):
+def stream(activation, width=37, bias=True, affine=True):
     """Return a small residual stream of sequences, whose dense layers are wider than a panel."""
     return [
         fg.Node("in", fg.Dense(33)),
-        fg.Node("norm", fg.LayerNorm()),
+        fg.Node("norm", fg.LayerNorm(affine=affine)),
         fg.Node("hidden", fg.Dense(width, activation, bias)),
         fg.Node("back", fg.Dense(33, bias=bias)),
         fg.Node("sum", fg.Add(), ("in", "back")),
         fg.Node("twice", fg.Add(), ("sum", "sum")),
-        fg.Node("norm2", fg.RMSNorm(), ("twice",)),
+        fg.Node("norm2", fg.RMSNorm(affine=affine), ("twice",)),
         fg.Node("out", fg.Dense(OUTPUTS)),
     ]
 
@@ -43,6 +43,15 @@ def flat(nodes):
 @pytest.mark.parametrize("activation", ["identity", "relu", "gelu"])
 def test_gradients_of_a_residual_stream(activation, checkpoint):
     check(fg.Graph(flat(stream(activation)), (5, 3), device="cpu"), 7, 1, checkpoint)
+
+
+@pytest.mark.parametrize("checkpoint", [False, True])
+def test_gradients_of_normalisations_without_parameters(checkpoint):
+    # Positions, then examples; the first normalisation reads the input, of which nothing is wanted.
+    nodes = flat([fg.Node("first", fg.LayerNorm(affine=False)), *stream("gelu", affine=False)])
+    check(fg.Graph(nodes, (5, 3), device="cpu"), 7, 1, checkpoint)
+    layers = [fg.Dense(12, "gelu"), fg.LayerNorm(affine=False), fg.GroupNorm(3, affine=False), fg.Dense(3)]
+    check(fg.Sequential(layers, 9, device="cpu"), 7, 2, checkpoint)
 
 
 def test_gradients_of_sums_with_activations_and_dense_layers_alone():

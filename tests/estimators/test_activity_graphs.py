@@ -69,7 +69,9 @@ def branches():
                 for i in range(3)
             ),
             fg.Node("sum", fg.Add(), inputs=("b0", "b1", "b2")),
+            fg.Node("plain", fg.GroupNorm(2, affine=False)),
             fg.Node("flat", fg.Flatten()),
+            fg.Node("rms", fg.RMSNorm(affine=False)),
             fg.Node("head", fg.Dense(4)),
         ],
         (9, 8, 3),

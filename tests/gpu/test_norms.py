@@ -84,6 +84,18 @@ def run(gpu, x, y, batch, groups, weights, epsilon=EPSILON):
     return gpu.values(y)
 
 
+@pytest.mark.parametrize("has_tangent", [True, False])
+@pytest.mark.parametrize(("batch", "shape", "groups"), CASES[2:4] + CASES[5:6])
+def test_without_scale_and_shift(gpu, batch, shape, groups, has_tangent):
+    x = np.random.default_rng(batch).standard_normal((3, batch, *shape))
+    y = gpu.images(shape=shape, blocks=3, batch=batch)
+    weights = Affine(None, None, kind=RADEMACHER, count=2)
+    found = run(gpu, gpu.images(x, has_tangent=has_tangent), y, batch, groups, weights)
+    wide = x.astype(np.float32).astype(np.float64)
+    value, tangent = normalized((wide[0], wide[1:] * has_tangent), groups, EPSILON, {}, {})
+    tolerances.NORMALISED.check(found, np.concatenate([value[None], tangent]))
+
+
 def check(gpu, batch, shape, groups, kind, count, has_tangent=True, mean=1, within=tolerances.NORMALISED):
     rng = np.random.default_rng(batch + count)
     x = rng.standard_normal((1 + count, batch, *shape))

@@ -88,6 +88,18 @@ def test_an_input_without_a_tangent(gpu):
 
 
 @pytest.mark.parametrize("shape", [(3, 1, 6), (2, 1, 515)])
+def test_without_a_scale(gpu, shape):
+    x = np.random.default_rng(0).standard_normal((2, 3, *shape)).astype(np.float32).astype(np.float64)
+    y = gpu.images(shape=shape, blocks=2, batch=3)
+    weights = Affine(None, None, kind=RADEMACHER, count=1)
+    gpu.run(
+        rms_norm.bind(None, batch=3, images_a_part=0, x=gpu.images(x), y=y, weights=weights, epsilon=EPSILON)
+    )
+    value, tangent = normalized(x[0], x[1:], np.ones(shape[-1]), np.zeros((1, shape[-1])))
+    tolerances.NORMALISED.check(gpu.values(y), np.concatenate([value[None], tangent]))
+
+
+@pytest.mark.parametrize("shape", [(3, 1, 6), (2, 1, 515)])
 def test_no_directions(gpu, shape):
     check(gpu, 2, shape, NONE, 0)
 

@@ -55,8 +55,8 @@ def _image_layer(rng, height, width, channels):
         fg.Conv2d(pick(1, 3, 5), window, stride, pick("valid", tuple(sides)), activation=activation),
         fg.MaxPool2d(window, stride, pick("valid", "same", tuple(sides))),
         fg.AvgPool2d(window, stride, pick("valid", "same", tuple(sides))),
-        fg.GroupNorm(pick(1, channels), 1e-3),
-        fg.LayerNorm(1e-2),
+        fg.GroupNorm(pick(1, channels), 1e-3, pick(True, False)),
+        fg.LayerNorm(1e-2, pick(True, False)),
         fg.Activation(activation),
         fg.Dropout(0.25),
     )
@@ -69,8 +69,8 @@ def _row_layer(rng, size):
     groups = pick(1, size)
     return pick(
         fg.Dense(pick(*SIZES), pick(*RULES), bool(rng.integers(2))),
-        fg.LayerNorm(1e-2),
-        fg.GroupNorm(groups if size // groups > 1 else 1, 1e-2),
+        fg.LayerNorm(1e-2, pick(True, False)),
+        fg.GroupNorm(groups if size // groups > 1 else 1, 1e-2, pick(True, False)),
         fg.Activation(pick(*RULES)),
         fg.Dropout(0.5),
         fg.Flatten(),

@@ -126,9 +126,10 @@ def modules():
             (3, 2, 4),
         ),
         "normalisations without parameters": (
-            nn.Sequential(nn.GroupNorm(2, 4, affine=False), *row(24, nn.LayerNorm(24, bias=False))),
+            nn.Sequential(nn.GroupNorm(2, 4, affine=False), *row(24, nn.LayerNorm(24, elementwise_affine=False))),
             (3, 2, 4),
         ),
+        "a normalisation without a shift": (nn.Sequential(*row(24, nn.LayerNorm(24, bias=False))), (3, 2, 4)),
         "one group of a flattened image": (nn.Sequential(*row(24, nn.GroupNorm(1, 24))), (3, 2, 4)),
         "dropout": (nn.Sequential(nn.Linear(3, 50), nn.Dropout(0.9), nn.Linear(50, 2)), (3,)),
         "one pixel": (nn.Sequential(nn.Flatten(), nn.Linear(3, 2)), (1, 1, 3)),
@@ -146,6 +147,15 @@ def test_modules_come_in(name):
     for parameter in module.parameters():
         nn.init.normal_(parameter)
     assert_alike(fg.from_torch(module, shape, "cpu"), module.float())
+
+
+def test_normalisations_without_parameters_have_none_on_either_side():
+    module = nn.Sequential(
+        nn.Linear(3, 4), nn.LayerNorm(4, elementwise_affine=False), nn.GroupNorm(2, 4, affine=False)
+    )
+    model = fg.from_torch(module, 3, "cpu")
+    assert list(model.parameters()) == ["0.weight", "0.bias"]
+    assert list(fg.to_torch(model).state_dict()) == ["0.weight", "0.bias"]
 
 
 def test_the_module_is_left_as_it_is():
@@ -204,6 +214,7 @@ def refused():
         "complex numbers": (nn.Linear(3, 3, dtype=torch.complex64), 3, "a parameter has dtype torch.complex64; real"),
         "everything dropped": (nn.Sequential(nn.Linear(3, 3), nn.Dropout(1.0)), 3, "1: Dropout: Dropout: rate is 1"),
         "a flattened output": (nn.Sequential(nn.ReLU(), nn.Flatten()), (2, 2, 2), "output is a flattened image"),
+        "another number of channels": (nn.GroupNorm(1, 4, affine=False), 3, "GroupNorm: num_channels 4"),
         "groups of a flattened image": (
             nn.Sequential(*row(8, nn.GroupNorm(2, 8))), (2, 2, 2), "1: GroupNorm: groups of a flattened"
         ),

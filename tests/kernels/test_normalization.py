@@ -11,7 +11,7 @@ from fgnumba.kernels.machine.program import Program
 from fgnumba.kernels.ops.group_norm import cpu as group_norm
 from fgnumba.kernels.ops.layer_norm import cpu as layer_norm
 from fgnumba.kernels.ops.rms_norm import cpu as rms_norm
-from fgnumba.kernels.rules.directions import EXPLICIT
+from fgnumba.kernels.rules.directions import EXPLICIT, RADEMACHER
 from fgnumba.kernels.shared.affine.cpu import Affine
 from tests.normalization_cases import KINDS, PAIRED, SHAPES, TANGENT_KINDS, check
 
@@ -22,13 +22,15 @@ def packed(vectors):
     return found
 
 
-def run(dual, p, v, groups, epsilon, centred=True):
+def run(dual, p, v, groups, epsilon, centred=True, affine=True):
     blocks, batch, *shape = dual.shape
     x, y = aligned((blocks, batch, int(np.prod(shape)))), aligned((blocks, batch, int(np.prod(shape))))
     x[...], y[...] = dual.reshape(x.shape), np.nan
     explicit = {f"v_{name}": packed(v[name]) for name in v}
     shift = pack(p["shift"]) if centred else None
     weights = Affine(pack(p["scale"]), shift, kind=EXPLICIT, count=blocks - 1, **explicit)
+    if not affine:
+        weights = Affine(None, None, kind=RADEMACHER, count=blocks - 1)
     arguments = {"batch": batch, "images_a_part": batch, "weights": weights, "epsilon": epsilon}
     arguments |= {
         name: Images.of_batch(array, tuple(shape), has_tangent=True, images=batch)
@@ -88,6 +90,22 @@ def test_root_mean_squares(kind, shape):
         # One number and its tangent cancel but for ε, even where both terms are beyond float32.
         for epsilon in (1e-5, 8e-31) if shape != (1, 1, 1) else (1e-5, 1.0):
             check(of, 2, shape, None, x, dx, epsilon, seed, centred=False)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("batch", "shape", "groups"), [(2, (2, 3, 15), None), (3, (5, 7, 14), 7)])
+@pytest.mark.parametrize("centred", [True, False])
+def test_without_scale_and_shift(kind, batch, shape, groups, centred):
+    groups = groups if centred else None
+
+    def of(dual, p, v, groups, epsilon):
+        return run(dual, p, v, groups, epsilon, centred=centred, affine=False)
+
+    for seed, of_tangents in enumerate(TANGENT_KINDS):
+        rng = np.random.default_rng(seed)
+        x = KINDS[kind](rng, (batch, *shape))
+        dx = np.stack([TANGENT_KINDS[of_tangents](rng, x.shape), rng.standard_normal(x.shape)])
+        check(of, batch, shape, groups, x, dx, seed=seed, centred=centred, affine=False)
 
 
 @pytest.mark.parametrize("value", [0.0, 0.1, -3e7, 3e38])

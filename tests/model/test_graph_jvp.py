@@ -128,11 +128,8 @@ def graphs(draw):
             add(pool(draw(st.integers(1, 3)), stride=draw(st.integers(1, 3)), padding="same"))
         elif kind == "norm":
             divisors = [g for g in range(1, channels + 1) if channels % g == 0]
-            add(
-                draw(
-                    st.sampled_from([fg.LayerNorm(1e-2), fg.GroupNorm(draw(st.sampled_from(divisors)), 1e-2)])
-                )
-            )
+            affine, groups = draw(st.booleans()), draw(st.sampled_from(divisors))
+            add(draw(st.sampled_from([fg.LayerNorm(1e-2, affine), fg.GroupNorm(groups, 1e-2, affine)])))
         elif kind == "residual":
             add(fg.Conv2d(channels, 3, padding="same", activation="tanh"))
             body = add(fg.Conv2d(channels, 3, padding="same"))

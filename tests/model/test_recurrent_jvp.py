@@ -121,7 +121,7 @@ def graphs(draw):
         before = add(kind(units, symbols=symbols))
         between = draw(st.sampled_from(["nothing", "norm", "dense", "residual"]))
         if between == "norm":
-            add(draw(st.sampled_from([fg.RMSNorm(1e-2), fg.LayerNorm(1e-2)])))
+            add(draw(st.sampled_from([fg.RMSNorm(1e-2), fg.RMSNorm(1e-2, False), fg.LayerNorm(1e-2)])))
         elif between == "dense":
             add(fg.Dense(draw(UNITS), "tanh"))
         elif between == "residual" and not isinstance(nodes[-1].layer, fg.LinearRecurrentUnit):

@@ -120,6 +120,8 @@ def normalized(
     normal = (centred / np.sqrt(variance)).reshape(shape)
     dnormal = (dcentred / np.sqrt(variance) - centred * dvariance / (2 * variance**1.5)).reshape(dx.shape)
     tail = (slice(None), *[None] * (x.ndim - 1))
+    if not p:
+        return normal, dnormal
     y = p["scale"] * normal + p["shift"]
     return y, p["scale"] * dnormal + v["scale"][tail] * normal + v["shift"][tail]
 

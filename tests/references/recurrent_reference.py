@@ -119,7 +119,7 @@ def applied(layer: Any, p: Any, x: Any, factors: Any = 1.0) -> Any:
     if kind == "Embedding":
         return p["weight"][x.real.astype(int)]
     if kind == "RMSNorm":
-        return p["scale"] * x / np.sqrt(np.mean(x**2, -1, keepdims=True) + layer.epsilon)
+        return p.get("scale", 1.0) * x / np.sqrt(np.mean(x**2, -1, keepdims=True) + layer.epsilon)
     return scanned(layer, p, x)[0]
 
 

@@ -21,11 +21,11 @@ def forward(layer, parameters, x, cuts=()):
     if kind == "Dense":
         return np.tensordot(x, parameters["weight"], 1) + parameters["bias"]
     if kind == "RMSNorm":
-        return parameters["scale"] * x / np.sqrt((x * x).mean(-1, keepdims=True) + layer.epsilon)
+        return parameters.get("scale", 1) * x / np.sqrt((x * x).mean(-1, keepdims=True) + layer.epsilon)
     if kind == "LayerNorm":
         centred = x - x.mean(-1, keepdims=True)
         inverse = 1 / np.sqrt((centred * centred).mean(-1, keepdims=True) + layer.epsilon)
-        return parameters["scale"] * centred * inverse + parameters["shift"]
+        return parameters.get("scale", 1) * centred * inverse + parameters.get("shift", 0)
     return recurrent(kind, layer, parameters, x, cuts)
 
 

@@ -63,7 +63,7 @@ def _pool(kind: Any) -> Callable[..., Any]:
 
 def _group_norm(shape: Shape, a: int, b: int, number: Callable[[int], Any]) -> fg.GroupNorm:
     divisors = tuple(n for n in range(1, shape[-1] + 1) if shape[-1] % n == 0)
-    return fg.GroupNorm(number(_of(divisors, a)), epsilon=(1e-5, 1e-2)[b % 2])
+    return fg.GroupNorm(number(_of(divisors, a)), epsilon=(1e-5, 1e-2)[b % 2], affine=b % 3 > 0)
 
 
 OF_IMAGES: dict[str, Callable[..., Any]] = {
@@ -73,7 +73,7 @@ OF_IMAGES: dict[str, Callable[..., Any]] = {
 }
 OF_ALL: dict[str, Callable[..., Any]] = {
     "group_norm": _group_norm,
-    "layer_norm": lambda shape, a, b, number: fg.LayerNorm((1e-5, 1e-2)[a % 2]),
+    "layer_norm": lambda shape, a, b, number: fg.LayerNorm((1e-5, 1e-2)[a % 2], b % 3 > 0),
     "dropout": lambda shape, a, b, number: fg.Dropout((0.3, 0.5)[a % 2]),
     "activation": lambda shape, a, b, number: fg.Activation(_of(ACTIVATIONS[1:], a)),
 }

@@ -29,8 +29,7 @@ def pool(layer):
 
 
 def normalization(layer):
-    def value(x, scale, shift):
-        p = {"scale": scale, "shift": shift}
+    def value(x, **p):
         zeros = {name: np.zeros((1, *array.shape)) for name, array in p.items()}
         groups = getattr(layer, "groups", None)
         return normalized((x, np.zeros((1, *x.shape))), groups, layer.epsilon, p, zeros)[0]
@@ -58,6 +57,8 @@ CASES = {
     "global-average": (fg.GlobalAveragePool2d(), lambda x: x.mean((1, 2)), (5, 3, 7)),
     "layer-norm": (*of(fg.LayerNorm(1e-2), normalization), (3, 2, 11)),
     "group-norm": (*of(fg.GroupNorm(3, 1e-2), normalization), (3, 5, 6)),
+    "layer-norm-alone": (*of(fg.LayerNorm(1e-2, False), normalization), (3, 2, 11)),
+    "group-norm-alone": (*of(fg.GroupNorm(3, 1e-2, False), normalization), (3, 5, 6)),
     "activation": (fg.Activation("silu"), REFERENCES["silu"].value, (5, 4, 3)),
     "elementwise": (layers.Elementwise(own_functions.swish), REFERENCES["silu"].value, (5, 4, 3)),
     "add": (fg.Add("tanh"), lambda *x: np.tanh(sum(x)), [(5, 4, 3)] * 3),
@@ -83,6 +84,7 @@ CASES = {
         (6, 8, 3),
     ),
     "rms-norm": (*of(fg.RMSNorm(1e-2), sequence), (3, 2, 11)),
+    "rms-norm-alone": (*of(fg.RMSNorm(1e-2, False), sequence), (3, 2, 11)),
     "embedding": (*of(fg.Embedding(5, 33), sequence), 7),
     "elementwise-lstm": (*of(fg.ElementwiseLSTM(33), sequence), (5, 4)),
     "elementwise-lstm-symbols": (*of(fg.ElementwiseLSTM(7, symbols=5), sequence), 6),

@@ -4,6 +4,8 @@
     y  = s ⊙ x̂ + b                              s, b: one for each channel
     dy = s ⊙ r (dx - mean(dx) - x̂ mean(x̂ dx)) + ds ⊙ x̂ + db
 
+Without scale and shift, s is 1, and b, ds and db are 0.
+
 Whatever the groups, sums run over the pixels for a vector of channels at a time; afterwards a group's channels are
 added up. For the mean and variance of a group see :mod:`fgnumba.kernels.rules.moments`.
 
@@ -29,6 +31,8 @@ from fgnumba.kernels.shared.normalization import cpu as passes
 from fgnumba.validation.launcher import launcher
 
 _ARGUMENTS = np.dtype([*affine.ARGUMENTS.descr, ("moments", np.int64), ("write", np.int64)])
+
+_ZERO, _ONE = np.float32(0), np.float32(1)
 
 
 @launcher
@@ -58,7 +62,7 @@ def bind(
     groups : int
         G, which divides C.
     weights : Affine
-        Scale and shift.
+        Scale and shift, or neither.
     epsilon : float
         ε, above 0.
 
@@ -90,8 +94,6 @@ def _entry() -> int:
 def _group_norm(arguments: int, part: int, parts: int) -> None:
     a = carray(pointer(arguments, _ARGUMENTS), 1)[0]
     epsilon = np.int32(a.epsilon).view(np.float32)
-    scale = carray(pointer(a.scale, np.float32), a.channels)
-    shift = carray(pointer(a.shift, np.float32), a.channels)
     factor, own_factor = passes.vector(a, FACTOR), passes.vector(a, OWN_FACTOR)
     gain, own_gain = passes.vector(a, GAIN), passes.vector(a, OWN_GAIN)
     constant, inverse = passes.vector(a, CONSTANT), passes.vector(a, passes.INVERSE)
@@ -101,25 +103,34 @@ def _group_norm(arguments: int, part: int, parts: int) -> None:
         y = a.y + (part * a.y_part + i * a.y_image) * 4
         passes.centre(a, x, epsilon)
         for c in range(a.channels):
-            gain[c], constant[c] = scale[c] * inverse[c], shift[c]
+            gain[c], constant[c] = (
+                _entry_of(a, a.scale, c, _ONE) * inverse[c],
+                _entry_of(a, a.shift, c, _ZERO),
+            )
         _write(a, x, 0, y)
         for t in range(a.count):
             ds_at, db_at = affine.tangents(a, t)
-            ds = carray(pointer(ds_at, np.float32), a.channels)
-            db = carray(pointer(db_at, np.float32), a.channels)
             dx = x + (t + 1) * a.x_block * 4 if a.has_tangent else 0
             if a.has_tangent:
                 dots = passes.project(a, x, dx)
                 for c in range(a.channels):
-                    own_gain[c] = scale[c] * (inverse[c] * (factor[c] / own_factor[c]))
+                    scale = _entry_of(a, a.scale, c, _ONE)
+                    own_gain[c] = scale * (inverse[c] * (factor[c] / own_factor[c]))
                     # Each product has the size of a term of dy, and overflows, or is subnormal, only if that term is.
                     along = own_gain[c] * (inverse[c] * (inverse[c] * dots[c]))
-                    gain[c] = inverse[c] * ds[c] - along
-                    constant[c] = db[c]
+                    gain[c] = inverse[c] * _entry_of(a, ds_at, c, _ZERO) - along
+                    constant[c] = _entry_of(a, db_at, c, _ZERO)
             else:
                 for c in range(a.channels):
-                    gain[c], constant[c] = inverse[c] * ds[c], db[c]
+                    gain[c] = inverse[c] * _entry_of(a, ds_at, c, _ZERO)
+                    constant[c] = _entry_of(a, db_at, c, _ZERO)
             _write(a, x, dx, y + (t + 1) * a.y_block * 4)
+
+
+@register_jitable(forceinline=True)
+def _entry_of(a: Any, at: int, c: int, otherwise: np.float32) -> np.float32:
+    """Return entry `c` of scale, shift or a tangent, at the address `at`; `otherwise` where there is no scale."""
+    return carray(pointer(at, np.float32), a.channels)[c] if a.scale else otherwise
 
 
 @register_jitable

@@ -4,6 +4,8 @@
     y  = s ⊙ x̂ + b
     dy = s ⊙ r (dx - mean(dx) - x̂ mean(x̂ dx)) + ds ⊙ x̂ + db
 
+Without scale and shift, s is 1, and b, ds and db are 0.
+
 For the mean and variance see :mod:`fgnumba.kernels.rules.moments`.
 
 Source: J. L. Ba, J. R. Kiros, G. E. Hinton, arXiv 1607.06450.
@@ -49,7 +51,7 @@ def bind(
     x, y : Images
         Images of the same shape, which must not overlap.
     weights : Affine
-        Scale and shift.
+        Scale and shift, or neither.
     epsilon : float
         ε, above 0.
 
@@ -94,9 +96,14 @@ def _layer_norm(arguments: int, part: int, parts: int) -> None:
         y = carray(pointer(y_at, np.float32), channels)
         factor, left, inverse = moments.centre(x_at, channels, share, epsilon, a.scratch)
         offset, own_factor = left * inverse, moments.tangent_factor(inverse, factor)
-        for c in range(channels):
-            normal[c] = normal[c] * inverse - offset
-            y[c] = scale[c] * normal[c] + shift[c]
+        if a.scale:
+            for c in range(channels):
+                normal[c] = normal[c] * inverse - offset
+                y[c] = scale[c] * normal[c] + shift[c]
+        else:
+            for c in range(channels):
+                normal[c] = normal[c] * inverse - offset
+                y[c] = normal[c]
         for t in range(a.count):
             ds_at, db_at = affine.tangents(a, t)
             ds = carray(pointer(ds_at, np.float32), channels)
@@ -107,9 +114,16 @@ def _layer_norm(arguments: int, part: int, parts: int) -> None:
                 dx = carray(pointer(dx_at, np.float32), channels)
                 own, high, low, dot = moments.project(a.scratch, dx_at, channels, share, own_factor)
                 gain = inverse * (factor / own)
-                for c in range(channels):
-                    moved = moments.centred(dx[c], own, high, low) - normal[c] * dot
-                    dy[c] = (scale[c] * gain) * moved + (ds[c] * normal[c] + db[c])
-            else:
+                if a.scale:
+                    for c in range(channels):
+                        moved = moments.centred(dx[c], own, high, low) - normal[c] * dot
+                        dy[c] = (scale[c] * gain) * moved + (ds[c] * normal[c] + db[c])
+                else:
+                    for c in range(channels):
+                        dy[c] = gain * (moments.centred(dx[c], own, high, low) - normal[c] * dot)
+            elif a.scale:
                 for c in range(channels):
                     dy[c] = ds[c] * normal[c] + db[c]
+            else:
+                for c in range(channels):
+                    dy[c] = np.float32(0)

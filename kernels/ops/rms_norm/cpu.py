@@ -4,6 +4,8 @@
     y  = s ⊙ x̂
     dy = s ⊙ r (dx - x̂ mean(x̂ dx)) + ds ⊙ x̂
 
+Without a scale, s is 1, and ds is 0.
+
 For the mean of the squares see :mod:`fgnumba.kernels.rules.moments`.
 
 Source: B. Zhang, R. Sennrich, arXiv 1910.07467.
@@ -49,7 +51,7 @@ def bind(
     x, y : Images
         Images of the same shape, which must not overlap.
     weights : Affine
-        Scale, without a shift.
+        Scale, without a shift, or neither.
     epsilon : float
         ε, above 0.
 
@@ -91,9 +93,14 @@ def _rms_norm(arguments: int, part: int, parts: int) -> None:
         y = carray(pointer(y_at, np.float32), channels)
         factor, inverse = moments.scale(x_at, channels, share, epsilon, a.scratch)
         own_factor = moments.tangent_factor(inverse, factor)
-        for c in range(channels):
-            normal[c] = normal[c] * inverse
-            y[c] = scale[c] * normal[c]
+        if a.scale:
+            for c in range(channels):
+                normal[c] = normal[c] * inverse
+                y[c] = scale[c] * normal[c]
+        else:
+            for c in range(channels):
+                normal[c] = normal[c] * inverse
+                y[c] = normal[c]
         for t in range(a.count):
             ds = carray(pointer(affine.tangents(a, t)[0], np.float32), channels)
             dy = carray(pointer(y_at + (t + 1) * a.y_block * 4, np.float32), channels)
@@ -102,8 +109,15 @@ def _rms_norm(arguments: int, part: int, parts: int) -> None:
                 dx = carray(pointer(dx_at, np.float32), channels)
                 own, dot = moments.project_whole(a.scratch, dx_at, channels, share, own_factor)
                 gain = inverse * (factor / own)
-                for c in range(channels):
-                    dy[c] = (scale[c] * gain) * (dx[c] * own - normal[c] * dot) + ds[c] * normal[c]
-            else:
+                if a.scale:
+                    for c in range(channels):
+                        dy[c] = (scale[c] * gain) * (dx[c] * own - normal[c] * dot) + ds[c] * normal[c]
+                else:
+                    for c in range(channels):
+                        dy[c] = gain * (dx[c] * own - normal[c] * dot)
+            elif a.scale:
                 for c in range(channels):
                     dy[c] = ds[c] * normal[c]
+            else:
+                for c in range(channels):
+                    dy[c] = np.float32(0)

@@ -39,6 +39,7 @@ from fgnumba.kernels.rules.moments import (
     tangent_factor,
 )
 from fgnumba.kernels.shared.affine.cpu import Affine
+from fgnumba.kernels.shared.affine.cuda import filled
 from fgnumba.kernels.shared.drawn.vectors_cuda import drawn_vectors
 from fgnumba.kernels.shared.normalization.cuda import SLOT, SMALL_UNIT, Pair, block_sums, warp_sums
 from fgnumba.validation.launcher import launcher
@@ -93,7 +94,7 @@ def bind(
     y : Images
         Output, written. It must not overlap `x`.
     weights : Affine
-        The scale s, and the directions along which it moves. There is no shift.
+        The scale s, and the directions along which it moves, or none: ones. There is no shift.
     epsilon : float
         ε, above 0.
 
@@ -110,6 +111,8 @@ def bind(
     height, width, channels = x.shape
     pixels = batch * height * width
     chosen, team = (_BY_WARP, WARP) if channels <= SMALL_UNIT else (_BY_BLOCK, THREADS)
+    memory: Any = x.memory
+    weights = filled(weights, memory.driver, channels)
     scale: Any = weights.scale
     share: Any = np.float32(1 / channels)
     directions: Any = weights.v_scale

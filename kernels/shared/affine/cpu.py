@@ -11,7 +11,7 @@ from fgnumba.kernels.emit.vector import PANEL, InstructionSet
 from fgnumba.kernels.layout import images
 from fgnumba.kernels.layout.images import Images, operands
 from fgnumba.kernels.machine.arguments import record
-from fgnumba.kernels.machine.memory import address
+from fgnumba.kernels.machine.memory import address, round_up
 from fgnumba.kernels.rules.directions import EXPLICIT, GAUSSIAN, NONE, RADEMACHER
 from fgnumba.kernels.rules.directions import cpu as directions
 from fgnumba.kernels.rules.philox import ENTRY
@@ -32,8 +32,9 @@ class Affine:
 
     Parameters
     ----------
-    scale, shift : array, (C rounded up to PANEL,) float32
-        The parameters. The shift may be None, and has no tangent then.
+    scale, shift : array, (C rounded up to PANEL,) float32, or None
+        The parameters. Without a scale, there is no shift either, and without a shift none of its tangents: ones and
+        zeros, which do not move.
     kind : int
         The kind of direction, see ``rules.directions``.
     count : int
@@ -48,7 +49,7 @@ class Affine:
         The directions, if their kind is EXPLICIT.
     """
 
-    scale: npt.NDArray[np.float32]
+    scale: npt.NDArray[np.float32] | None
     shift: npt.NDArray[np.float32] | None
     kind: int = NONE
     count: int = 0
@@ -94,8 +95,8 @@ def fields(
         Number of vectors of C float32 that the normalisation keeps at the beginning of the scratch memory.
     """
     height, width, channels = x.shape
-    kind, count, padded = affine.kind, affine.count, affine.scale.size
-    drawn = kind not in (NONE, EXPLICIT)
+    kind, count, padded = affine.kind, affine.count, round_up(channels, PANEL)
+    drawn = kind not in (NONE, EXPLICIT) and affine.scale is not None
     values, memory = operands(x=x, y=y)
     memory["keeps"] = (memory["keeps"], affine)
     at_vectors = work_vectors * padded * 4
@@ -137,8 +138,8 @@ def fields(
 
 @register_jitable
 def draw(a: Any) -> None:
-    """Draw the tangents of scale and shift for every direction, unless they are given."""
-    if a.kind == EXPLICIT:
+    """Draw the tangents of scale and shift for every direction, unless they are given or there is no scale."""
+    if a.kind == EXPLICIT or a.scale == 0:
         return
     work = a.scratch + a.at_work
     for t in range(a.count):
@@ -150,7 +151,7 @@ def draw(a: Any) -> None:
 
 @register_jitable
 def tangents(a: Any, t: int) -> tuple[int, int]:
-    """Return the addresses of the tangents of scale and of shift along direction `t`."""
+    """Return the addresses of the tangents of scale and of shift along direction `t`, if there is a scale."""
     if a.kind == EXPLICIT:
         return a.v_scale + t * a.padded * 4, a.v_shift + t * a.padded * 4
     at = a.scratch + a.at_vectors + 2 * t * a.padded * 4

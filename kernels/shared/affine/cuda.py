@@ -2,10 +2,43 @@
 
 from typing import Any
 
+import numpy as np
+
+from fgnumba.kernels.cuda.driver import Driver
+from fgnumba.kernels.cuda.memory import DeviceArray
 from fgnumba.kernels.cuda.program import Launch
+from fgnumba.kernels.emit.vector import PANEL
+from fgnumba.kernels.machine.memory import round_up
 from fgnumba.kernels.rules.directions import EXPLICIT
 from fgnumba.kernels.shared.affine.cpu import Affine
 from fgnumba.kernels.shared.drawn.vectors_cuda import drawn_vectors
+
+
+def filled(affine: Affine, driver: Driver, channels: int) -> Affine:
+    """Return a scale and a shift that are there: ones and zeros that do not move, where there are neither.
+
+    Parameters
+    ----------
+    affine : Affine
+        Scale and shift, or neither.
+    driver : Driver
+        The GPU on which ones and zeros are made.
+    channels : int
+        Number of channels C.
+
+    Returns
+    -------
+    Affine
+        `affine` itself where it has a scale.
+    """
+    if affine.scale is not None:
+        return affine
+    size = round_up(channels, PANEL)
+    ones, zeros = DeviceArray.zeros(driver, (size,)), DeviceArray.zeros(driver, (1 + affine.count, size))
+    ones.upload(np.ones(size, np.float32))
+    still: Any = zeros
+    scale: Any = ones
+    return Affine(scale, still[0], EXPLICIT, affine.count, v_scale=still, v_shift=still)
 
 
 def tangents(affine: Affine) -> tuple[Any, Any, tuple[Launch, ...]]:

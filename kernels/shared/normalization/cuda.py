@@ -146,7 +146,7 @@ def bind(
     by_pixel : bool
         Whether each pixel is a unit of its own; else all pixels of an image belong to one.
     weights : Affine
-        s and b, and the directions along which they move.
+        s and b, and the directions along which they move, or neither.
     epsilon : float
         ε, above 0.
 
@@ -167,6 +167,8 @@ def bind(
     units, size = batch * inner, each * (1 if by_pixel else pixels)
     chosen, team = (_BY_WARP, WARP) if size <= SMALL_UNIT else (_BY_BLOCK, THREADS)
     lanes = min(each, team)
+    memory: Any = x.memory
+    weights = affine.filled(weights, memory.driver, channels)
     scale: Any = weights.scale
     share: Any = np.float32(1 / size)
     v_scale, v_shift, draw = affine.tangents(weights)
