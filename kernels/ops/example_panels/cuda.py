@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from fgnumba.kernels.cuda.kernel import device_function, kernel
-from fgnumba.kernels.cuda.layout import first_pixel
+from fgnumba.kernels.cuda.layout import elementwise, first_pixel
 from fgnumba.kernels.cuda.memory import DeviceArray
 from fgnumba.kernels.cuda.primitives import (
     Address,
@@ -37,6 +37,7 @@ from fgnumba.kernels.cuda.primitives import (
 from fgnumba.kernels.cuda.program import Launch, Operation
 from fgnumba.kernels.emit.vector import PANEL
 from fgnumba.kernels.layout.images import Images
+from fgnumba.kernels.ops.example_panels.features_cuda import BLOCK, add_rows, copy_rows, total_rows
 from fgnumba.validation.launcher import launcher
 
 _ROWS, _THREADS = 64, 128
@@ -316,3 +317,60 @@ def _transpose(
             store_f32(
                 y + 4 * (down * y_panel + j * y_row + lane), shared_load_f32(tile + 4 * (33 * lane + k))
             )
+
+
+@launcher
+def bind_rows_to_feature_panels(
+    isa: object,
+    threads: int,
+    *,
+    x: Images,
+    panels: DeviceArray,
+    batch: int,
+    sums: DeviceArray | None = None,
+    onto: bool = False,
+) -> Operation:
+    """Bind the copy of rows (R, N) to panels of their features, and the sums of the rows, as on the CPU.
+
+    Parameters
+    ----------
+    isa, threads : object, int
+        Not used.
+    x : Images
+        The rows: examples (1, 1, N), or the positions of sequences (L, 1, N) by position.
+    panels : DeviceArray
+        (ceil(N / 32), at least R, 32) float32, written: the rows, with zeros in the padding.
+    batch : int
+        Number of rows R.
+    sums : DeviceArray or None
+        (at least N,) float32, written: Σ over the rows, the gradient of a bias. None: it is not computed.
+    onto : bool
+        Whether the sums are added to what `sums` holds.
+
+    Returns
+    -------
+    Operation
+        The launches.
+
+    Notes
+    -----
+    Cost: reads x once and writes the panels once; the sums read x again. Rows are added up in float32 by ``BLOCK``, and
+    the blocks in float64.
+    """
+    flat, driver = x.by_rows(), panels.driver
+    source, columns, n = first_pixel(flat), flat.shape[2], panels.size
+    rows = {"x": source, "x_row": flat.image, "rows": batch, "columns": columns}
+    copied = {**rows, "out": panels, "out_rows": panels.shape[1], "n": n}
+    launches, partial = [elementwise(copy_rows, n, copied)], None
+    if sums is not None:
+        blocks = -(-batch // BLOCK)
+        partial = DeviceArray.zeros(driver, (blocks, columns))
+        launches += [
+            elementwise(add_rows, partial.size, {**rows, "partial": partial, "n": partial.size}),
+            elementwise(
+                total_rows,
+                columns,
+                {"partial": partial, "blocks": blocks, "columns": columns, "sums": sums, "onto": int(onto)},
+            ),
+        ]
+    return Operation("to-feature-panels", tuple(launches), keeps=(x.memory, panels, sums, partial))

@@ -1,6 +1,8 @@
 """Positional embedding on a GPU: a vector of its own is added at each position, primal and tangents; see ``cpu``.
 
 y_l = x_l + P[l],  dy_l = dx_l + V[l]
+
+The gradient of P is G[l] = Σ_b signal_bl.
 """
 
 from typing import Any
@@ -8,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from fgnumba.kernels.cuda.kernel import kernel
-from fgnumba.kernels.cuda.layout import DualImages, blocks_for, element, images
-from fgnumba.kernels.cuda.primitives import Size, block_y, divide, load_f32, store_f32
+from fgnumba.kernels.cuda.layout import BlockImages, DualImages, blocks_for, element, elementwise, images
+from fgnumba.kernels.cuda.memory import DeviceArray
+from fgnumba.kernels.cuda.primitives import Address, Size, block_y, divide, load_f32, store_f32
 from fgnumba.kernels.cuda.program import MAX_BLOCKS_YZ, Launch, Operation
 from fgnumba.kernels.layout.images import Images
 from fgnumba.kernels.rules.directions import EXPLICIT, NONE
@@ -116,3 +119,78 @@ def _positional_embedding(
                 store_f32(at, load_f32(source + 4 * (block * x.block + i * x.image)) + value)
             else:
                 store_f32(at, value)
+
+
+@launcher
+def bind_gradient(
+    isa: Any,
+    threads: int,
+    *,
+    batch: int,
+    signal: Images,
+    out: DeviceArray,
+    onto: bool = False,
+) -> Operation:
+    """Bind the gradient of P from the error signals of y, as ``cpu.bind_gradient`` does.
+
+    Parameters
+    ----------
+    isa, threads : object, int
+        Not used.
+    batch : int
+        Number of examples B.
+    signal : Images
+        Error signals of y: sequences (L, 1, C).
+    out : DeviceArray
+        (panels, at least L rows, 32) float32, written: the gradient, packed like P, with zeros in rows from L on and in
+        the padding.
+    onto : bool
+        Whether the gradient is added to what `out` holds, whose other entries are left alone.
+
+    Returns
+    -------
+    Operation
+        The launch.
+
+    Notes
+    -----
+    Cost: reads the signals once, and writes the gradient once. A thread takes an entry of it, and adds the examples up
+    in their order.
+    """
+    length, _, columns = signal.shape
+    arguments = {
+        "signal": images(BlockImages, signal),
+        "batch": batch,
+        "length": length,
+        "columns": columns,
+        "rows": out.shape[1],
+        "out": out,
+        "onto": int(onto),
+        "n": out.size,
+    }
+    launch = elementwise(_gradient, out.size, arguments)
+    return Operation("positional-embedding-gradient", (launch,), keeps=(signal.memory, out))
+
+
+@kernel("positional-embedding-gradient")
+def _gradient(
+    signal: BlockImages,
+    batch: Size,
+    length: Size,
+    columns: Size,
+    rows: Size,
+    out: Address,
+    onto: Size,
+    n: Size,
+) -> None:
+    e = element()
+    if e >= n:
+        return
+    panel, position = divide(e >> 5, rows)
+    column = 32 * panel + (e & 31)
+    total = load_f32(out + 4 * e) if onto else _ZERO
+    if position < length and column < columns:
+        for i in range(batch):
+            at = i * signal.image + position * signal.row + column
+            total = total + load_f32(signal.address + 4 * at)
+    store_f32(out + 4 * e, total)
