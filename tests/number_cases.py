@@ -100,6 +100,7 @@ OF_POSITIONS: Kinds = {
     fg.TransformerBlock: {
         "heads": 4,
         "hidden": 7,
+        "affine": False,
         "parallel": True,
         "causal": True,
         "key_heads": 2,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from fgnumba.errors import ConfigError, did_you_mean, shown
 from fgnumba.kernels.rules.philox import MAX_COLUMNS
 from fgnumba.layers.attention import SelfAttention
-from fgnumba.layers.base import Layer, Shape, checked_activation
+from fgnumba.layers.base import Shape, checked_activation
 from fgnumba.layers.composite import SOURCE, Composite, Part
 from fgnumba.layers.dense import Dense
 from fgnumba.layers.normalization import LayerNorm
@@ -14,7 +14,7 @@ from fgnumba.layers.rms_norm import RMSNorm
 from fgnumba.layers.structure import Add
 from fgnumba.validation import flag, optional, store, whole_number
 
-NORMALIZATIONS: dict[str, type[Layer]] = {"layer_norm": LayerNorm, "rms_norm": RMSNorm}
+NORMALIZATIONS: dict[str, type[LayerNorm | RMSNorm]] = {"layer_norm": LayerNorm, "rms_norm": RMSNorm}
 """The normalisations of a block by name."""
 
 
@@ -41,6 +41,9 @@ class TransformerBlock(Composite):
         The activation a of the hidden units, as in :class:`Dense`. By default ``gelu``.
     normalization : str, optional
         ``layer_norm`` (the default) or ``rms_norm``.
+    affine : bool, optional
+        Whether the normalisations have a scale (and a shift). By default True. The weights that read them can take
+        their place.
     parallel : bool, optional
         Whether attention and perceptron read the same normalised input. By default False: one after the other.
     causal : bool, optional
@@ -74,6 +77,7 @@ class TransformerBlock(Composite):
     hidden: int | None = None
     activation: str | None = "gelu"
     normalization: str = "layer_norm"
+    affine: bool = True
     parallel: bool = False
     causal: bool = True
     key_heads: int | None = None
@@ -93,6 +97,7 @@ class TransformerBlock(Composite):
             hidden=optional(whole_number, "TransformerBlock: hidden", self.hidden, 1, MAX_COLUMNS),
             activation=checked_activation("TransformerBlock", self.activation),
             normalization=str(self.normalization),
+            affine=flag("TransformerBlock: affine", self.affine),
             parallel=flag("TransformerBlock: parallel", self.parallel),
             **{
                 name: getattr(attention, name)
@@ -118,7 +123,7 @@ class TransformerBlock(Composite):
         channels = checked_sequence("TransformerBlock", shape)[1]
         norm, attention = NORMALIZATIONS[self.normalization], self._attention()
         hidden = Dense(4 * channels if self.hidden is None else self.hidden, self.activation)
-        first = (Part("norm", norm(), (SOURCE,)), Part("attention", attention, ("norm",)))
+        first = (Part("norm", norm(affine=self.affine), (SOURCE,)), Part("attention", attention, ("norm",)))
         if self.parallel:
             return (
                 *first,
@@ -129,7 +134,7 @@ class TransformerBlock(Composite):
         return (
             *first,
             Part("sum", Add(), (SOURCE, "attention")),
-            Part("norm2", norm(), ("sum",)),
+            Part("norm2", norm(affine=self.affine), ("sum",)),
             Part("hidden", hidden, ("norm2",)),
             Part("project", Dense(channels, deviation=self.deviation), ("hidden",)),
             Part("", Add(), ("sum", "project")),

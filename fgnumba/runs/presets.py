@@ -121,7 +121,7 @@ def _transformer_tables(classes: int, widths: Sequence[int], context: int, head:
         {"type": "embedding", "symbols": classes, "width": widths[0], "deviation": 0.02},
         {"type": "positional_embedding", "length": context},
     ]
-    blocks: list[Table] = [{"type": "transformer_block", "heads": HEADS} for _ in widths]
+    blocks: list[Table] = [{"type": "transformer_block", "heads": HEADS, "affine": False} for _ in widths]
     return [*embeddings, *blocks, {"type": "layer_norm"}, head]
 
 

@@ -105,17 +105,7 @@ class Workshop(Bound):
 
     def normalized(self, layer: Any, x: Images, y: Images) -> list[Any]:
         """Return y = x̂, of rows, as a normalisation like `layer` computes it before its scale and shift."""
-        plain = replace(layer, affine=False) if "affine" in layer.__dataclass_fields__ else layer
-        given = (
-            {}
-            if "affine" in layer.__dataclass_fields__
-            else {
-                n: Parameter.create(
-                    n, 0, np.full(x.shape[2], float(n == "scale"), np.float32), device=self.device
-                )
-                for n in (("scale", "shift") if layer.shifts else ("scale",))
-            }
-        )
+        plain = replace(layer, affine=False)
         site = Site(
             device=self.device,
             batch=self.count,
@@ -123,7 +113,7 @@ class Workshop(Bound):
             index=0,
             inputs=(replace(x, part=ROWS_A_PART * x.image),),
             output=replace(y, part=ROWS_A_PART * y.image),
-            parameters=given,
+            parameters={},
             perturbation=Perturbation(NONE, 0, self.stream),
         )
         return self.parted(plain.bind(site), -(-self.count // ROWS_A_PART))
