@@ -10,7 +10,7 @@ from fgnumba.cli.options import FOLDER, Columns, examples, joined, shared, trust
 from fgnumba.cli.sections import SECTIONS, Sectioned
 
 DEFAULT = "feedback,local-feedback,activity-layerwise,weight-perturbation,reverse-mode"
-FOR_STREAMS, FOR_WINDOWS = "rtrl,weight-perturbation", "weight-perturbation"
+FOR_STREAMS, FOR_WINDOWS = "rtrl,weight-perturbation", "block-feedback,weight-perturbation"
 """What is compared on texts that a model reads as streams, or in windows."""
 
 
@@ -151,6 +151,7 @@ def compare(
     from fgnumba.runs.configuration import configured, named
     from fgnumba.runs.data import load_data, with_loss
     from fgnumba.runs.jobs import mapper_of
+    from fgnumba.runs.presets import TEXT_MODELS
     from fgnumba.runs.text_settings import is_text, reads_windows
     from fgnumba.training.names import loss_of
 
@@ -166,7 +167,9 @@ def compare(
     if estimators is None:
         estimators = DEFAULT
         if is_text(vars(settings)):
-            estimators = FOR_WINDOWS if reads_windows(vars(settings)) else FOR_STREAMS
+            own = settings.model not in TEXT_MODELS or settings.layers is not None
+            windows = "weight-perturbation" if own else FOR_WINDOWS
+            estimators = windows if reads_windows(vars(settings)) else FOR_STREAMS
     name = named(settings)
     with results_folder(out, Path("compared", name)) as folder:
         dataset = load_data(settings)

@@ -217,7 +217,7 @@ _SHARED: dict[str, Callable[[F], F]] = {
         metavar="NAME",
         help="Gradient estimator: feedback, local-feedback, activity, weight-perturbation, ...; `fgtrain info` "
         "lists all of them.  [default: feedback; local-feedback for cnn and resnet; rtrl for texts, "
-        "or weight-perturbation for those that the model reads in windows]",
+        "or block-feedback for those that a transformer reads in windows]",
     ),
     "direction": click.option(
         "--direction",

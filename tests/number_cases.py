@@ -162,7 +162,7 @@ VALUES: Kinds = {
         "rates": {"mlp": 0.5},
         "steps": 3,
         "epochs": 2,
-        "recurrent": True,
+        "general": False,
     },
     estimators.Setting: {"batch": 5, "carry": True},
     layers.Perturbation: {"kind": 1, "count": 100, "first": 3},

@@ -2,4 +2,4 @@
 
 from fgnumba.estimators import RECIPES
 
-GENERAL = {name: recipe for name, recipe in RECIPES.items() if not recipe.recurrent}
+GENERAL = {name: recipe for name, recipe in RECIPES.items() if recipe.general}

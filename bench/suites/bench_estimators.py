@@ -23,7 +23,7 @@ def trainer(estimator: Estimator, adam: bool) -> fg.Trainer:
 @pytest.mark.quick
 @pytest.mark.benchmark(group="estimators")
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
-@pytest.mark.parametrize("name", sorted(name for name in RECIPES if not RECIPES[name].recurrent))
+@pytest.mark.parametrize("name", sorted(name for name in RECIPES if RECIPES[name].general))
 def test_step_over_reverse_mode(benchmark, goal, threads, name, optimizer):
     rng = np.random.default_rng(0)
     x, y = rng.random((BATCH, 28, 28, 1), np.float32), rng.integers(0, 10, BATCH)

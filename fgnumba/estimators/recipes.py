@@ -30,8 +30,9 @@ class Recipe:
     epochs : int, optional
         The number of passes over the data after which more do not help, so that a run on small data has fewer steps.
         By default there is no limit.
-    recurrent : bool, optional
-        Whether the estimator trains recurrent models alone. By default False.
+    general : bool, optional
+        Whether the estimator trains models of most kinds. By default True; False of one for recurrent layers alone, or
+        for residual streams of transformers alone.
     evidence : str
         The evidence for the learning rates: what was searched, and with which result. By default there is none.
 
@@ -48,7 +49,7 @@ class Recipe:
     rates: Mapping[str, float] = field(default_factory=dict)
     steps: int | None = None
     epochs: int | None = None
-    recurrent: bool = False
+    general: bool = True
     evidence: str = ""
 
     def __post_init__(self) -> None:
@@ -58,7 +59,7 @@ class Recipe:
             rates={name: real_number("rates", rate, above_zero=True) for name, rate in self.rates.items()},
             steps=optional(whole_number, "steps", self.steps),
             epochs=optional(whole_number, "epochs", self.epochs),
-            recurrent=flag("recurrent", self.recurrent),
+            general=flag("general", self.general),
         )
 
     def build(self, name: str, direction: str | None, directions: int | None) -> Estimator:

@@ -15,6 +15,7 @@ from fgnumba.datasets.tables import TableDataset
 from fgnumba.datasets.texts import TextDataset
 from fgnumba.errors import ConfigError, DatasetError, shown
 from fgnumba.estimators import Recipe, recipe
+from fgnumba.estimators.blocks.layout import trains
 from fgnumba.model.causality import check_causal
 from fgnumba.model.graph import Graph
 from fgnumba.optimizers import OPTIMIZERS, Optimizer
@@ -22,7 +23,7 @@ from fgnumba.optimizers.schedules import Cosine, Exponential, Schedule, Warmup
 from fgnumba.runs.configuration import DECADES, RunConfig
 from fgnumba.runs.data import with_loss
 from fgnumba.runs.presets import TEXT_MODELS, model_from, tables, written_out
-from fgnumba.runs.text_settings import RISING, Suited, is_text, of_kind
+from fgnumba.runs.text_settings import RISING, STREAMS, Suited, is_text, of_kind
 from fgnumba.runs.toml_file import read_toml
 from fgnumba.training.defaults import default_learning_rate, defaults, step_limit
 from fgnumba.training.trainer import Trainer
@@ -92,7 +93,7 @@ def assemble(config: RunConfig, dataset: Dataset, chosen: Recipe | None = None) 
         chosen = recipe(config.estimator)
     config, model = build(_suited_to_tables(config, _judged(config, dataset), dataset), dataset)
     text = of_kind(model.reads_windows) if isinstance(dataset, TextDataset) else None
-    name = config.estimator or (suited if text is None else text).estimator
+    name = config.estimator or (suited.estimator if text is None else _estimator_of_texts(text, model))
     chosen = chosen or recipe(name)
     directions = config.directions
     if directions is None and chosen.learning_rate is None and "directions" in chosen.takes:
@@ -111,6 +112,11 @@ def assemble(config: RunConfig, dataset: Dataset, chosen: Recipe | None = None) 
     if text is not None:
         config = _suited_to_texts(config, text, steps)
     return Assembled(config, model, trainer(config, model, chosen), per_epoch)
+
+
+def _estimator_of_texts(text: Suited, model: Graph) -> str:
+    """Return the estimator that suits a model of texts: weight perturbation where a window's own cannot train it."""
+    return text.estimator if text is STREAMS or trains(model) else "weight-perturbation"
 
 
 def _suited_to_texts(config: RunConfig, text: Suited, steps: int) -> RunConfig:

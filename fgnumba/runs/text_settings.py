@@ -24,7 +24,7 @@ class Suited(NamedTuple):
     Parameters
     ----------
     estimator : str
-        The estimator of models of this kind, whatever their names.
+        The estimator of models of this kind, whatever their names, that it can train.
     batch_size : int
         Number of streams, or of windows, in each step.
     warmup : int
@@ -47,7 +47,7 @@ class Suited(NamedTuple):
 
 STREAMS = Suited("rtrl", batch_size=32)
 """What suits models that carry a state from window to window, or take each position by itself."""
-WINDOWS = Suited("weight-perturbation", batch_size=12, warmup=100)
+WINDOWS = Suited("block-feedback", batch_size=12, warmup=100)
 """What suits models that mix positions otherwise, or count them."""
 RISING = 10
 """A run that is shorter than this many warm-ups of `Suited` has one that takes this fraction of its steps."""

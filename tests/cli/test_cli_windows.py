@@ -139,10 +139,10 @@ def test_searches_and_comparisons_take_windows(fgtrain, folder):
     assert losses == sorted(losses)
     budget = ("--steps", 3, "--evaluations", 1, "--out", "compared")
     curves = fgtrain("compare", *options[:-3], "--json", *budget).json()["curves"]
-    assert [curve["name"] for curve in curves] == ["weight-perturbation"]
+    assert [curve["name"] for curve in curves] == ["block-feedback", "weight-perturbation"]
 
 
 def test_the_plan_of_the_transformer(fgtrain):
     found = fgtrain("info", "--model", "char-transformer", "--json").json()
-    block = 2 * 2 * 128 + 128 * 384 + 128 * 128 + 2 * 128 * 512 + 512 + 128
+    block = 128 * 384 + 128 * 128 + 2 * 128 * 512 + 512 + 128
     assert found["parameters"] == 65 * 128 + 64 * 128 + 4 * block + 2 * 128 + 128 * 65 + 65

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from tests.kernels.test_activations import REFERENCES
-from tests.references import attention_reference as attention
+from tests.references import attention_layers as attention
 from tests.references import recurrent_reference as recurrent
 
 Dual = tuple[Any, Any]

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.references import attention_reference as attention
+from tests.references import attention_layers as attention
 
 STEP = 1e-20
 

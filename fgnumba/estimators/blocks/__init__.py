@@ -3,3 +3,7 @@
 ``layout`` finds the stream of a model and its branches, ``feedback`` has the matrices that carry errors into a branch
 and how they learn, ``plan`` puts down the operations of a step, and ``estimator`` is what users see.
 """
+
+from fgnumba.estimators.blocks.estimator import RECIPES, BlockFeedback
+
+__all__ = ["RECIPES", "BlockFeedback"]

@@ -171,6 +171,7 @@ RECIPES = {
         BlockFeedback,
         takes=(),
         learning_rate=2e-3,
+        general=False,
         evidence="",
     )
 }

@@ -155,6 +155,15 @@ def analyzed(model: Graph) -> Layout:
     return layout
 
 
+def trains(model: Graph) -> bool:
+    """Return whether block feedback can train a model."""
+    try:
+        analyzed(model)
+    except ConfigError:
+        return False
+    return True
+
+
 def _blocks(sums: list[Sum]) -> list[Block]:
     blocks: list[Block] = []
     begun: list[Sum] = []

@@ -173,7 +173,7 @@ RECIPES = {
         RealTimeRecurrentLearning,
         takes=(),
         learning_rate=2e-2,
-        recurrent=True,
+        general=False,
         evidence="tiny Shakespeare, 65 symbols, 512 units, 32 streams of 64 positions, 2,500 steps of Adam whose rate "
         "falls to a tenth: 1.858 (2,000 steps), 1.725, 1.69 and 1.70 nats a character at 4e-3, 1e-2, 2e-2 and 4e-2",
     )
