@@ -205,6 +205,7 @@ SEQUENCES: tuple[tuple[str, Any, Any], ...] = (
     ("LSTM", fg.LSTM(33), (3, 5)),
     ("GRU", fg.GRU(31), (4, 1)),
     ("RMS normalisation", fg.RMSNorm(), (5, 33)),
+    ("RMS normalisation without a scale", fg.RMSNorm(affine=False), (5, 33)),
     ("GRU of symbols", fg.GRU(5, symbols=7), (3,)),
     ("embedding", fg.Embedding(37, 33), (5,)),
     ("positional embedding", fg.PositionalEmbedding(7), (5, 33)),

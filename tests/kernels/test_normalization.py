@@ -22,7 +22,7 @@ def packed(vectors):
     return found
 
 
-def run(dual, p, v, groups, epsilon, centred=True, affine=True):
+def run(dual, p, v, groups, epsilon, centred=True, affine=True, has_tangent=True):
     blocks, batch, *shape = dual.shape
     x, y = aligned((blocks, batch, int(np.prod(shape)))), aligned((blocks, batch, int(np.prod(shape))))
     x[...], y[...] = dual.reshape(x.shape), np.nan
@@ -33,7 +33,7 @@ def run(dual, p, v, groups, epsilon, centred=True, affine=True):
         weights = Affine(None, None, kind=RADEMACHER, count=blocks - 1)
     arguments = {"batch": batch, "images_a_part": batch, "weights": weights, "epsilon": epsilon}
     arguments |= {
-        name: Images.of_batch(array, tuple(shape), has_tangent=True, images=batch)
+        name: Images.of_batch(array, tuple(shape), has_tangent=has_tangent, images=batch)
         for name, array in (("x", x), ("y", y))
     }
     isa = vector.instruction_set()
@@ -106,6 +106,16 @@ def test_without_scale_and_shift(kind, batch, shape, groups, centred):
         x = KINDS[kind](rng, (batch, *shape))
         dx = np.stack([TANGENT_KINDS[of_tangents](rng, x.shape), rng.standard_normal(x.shape)])
         check(of, batch, shape, groups, x, dx, seed=seed, centred=centred, affine=False)
+
+
+@pytest.mark.parametrize("centred", [True, False])
+@pytest.mark.parametrize("groups", [None, 3])
+def test_without_parameters_and_without_a_tangent_there_is_none(centred, groups):
+    dual = np.random.default_rng(0).standard_normal((2, 2, 4, 1, 9)).astype(np.float32)
+    p = dict.fromkeys(("scale", "shift"), np.ones(9, np.float32))
+    found = run(dual, p, {}, groups, 1e-5, centred, affine=False, has_tangent=False)
+    assert np.isfinite(found[0]).all()
+    assert np.isnan(found[1]).all()
 
 
 @pytest.mark.parametrize("value", [0.0, 0.1, -3e7, 3e38])

@@ -121,9 +121,6 @@ def _layer_norm(arguments: int, part: int, parts: int) -> None:
                 else:
                     for c in range(channels):
                         dy[c] = gain * (moments.centred(dx[c], own, high, low) - normal[c] * dot)
-            elif a.scale:
-                for c in range(channels):
-                    dy[c] = ds[c] * normal[c] + db[c]
             else:
                 for c in range(channels):
-                    dy[c] = np.float32(0)
+                    dy[c] = ds[c] * normal[c] + db[c]

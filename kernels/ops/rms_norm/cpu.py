@@ -115,9 +115,6 @@ def _rms_norm(arguments: int, part: int, parts: int) -> None:
                 else:
                     for c in range(channels):
                         dy[c] = gain * (dx[c] * own - normal[c] * dot)
-            elif a.scale:
-                for c in range(channels):
-                    dy[c] = ds[c] * normal[c]
             else:
                 for c in range(channels):
-                    dy[c] = np.float32(0)
+                    dy[c] = ds[c] * normal[c]

@@ -112,7 +112,7 @@ def bind(
     pixels = batch * height * width
     chosen, team = (_BY_WARP, WARP) if channels <= SMALL_UNIT else (_BY_BLOCK, THREADS)
     memory: Any = x.memory
-    weights = filled(weights, memory.driver, channels)
+    weights = filled(weights, memory.driver, channels, x.has_tangent)
     scale: Any = weights.scale
     share: Any = np.float32(1 / channels)
     directions: Any = weights.v_scale

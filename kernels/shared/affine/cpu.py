@@ -33,8 +33,8 @@ class Affine:
     Parameters
     ----------
     scale, shift : array, (C rounded up to PANEL,) float32, or None
-        The parameters. Without a scale, there is no shift either, and without a shift none of its tangents: ones and
-        zeros, which do not move.
+        The parameters. Without a scale, there is no shift either: they are ones and zeros, which do not move, and the
+        output has a tangent only where the input has one.
     kind : int
         The kind of direction, see ``rules.directions``.
     count : int
@@ -95,7 +95,8 @@ def fields(
         Number of vectors of C float32 that the normalisation keeps at the beginning of the scratch memory.
     """
     height, width, channels = x.shape
-    kind, count, padded = affine.kind, affine.count, round_up(channels, PANEL)
+    kind, padded = affine.kind, round_up(channels, PANEL)
+    count = affine.count if affine.scale is not None or x.has_tangent else 0
     drawn = kind not in (NONE, EXPLICIT) and affine.scale is not None
     values, memory = operands(x=x, y=y)
     memory["keeps"] = (memory["keeps"], affine)

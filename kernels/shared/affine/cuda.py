@@ -14,7 +14,7 @@ from fgnumba.kernels.shared.affine.cpu import Affine
 from fgnumba.kernels.shared.drawn.vectors_cuda import drawn_vectors
 
 
-def filled(affine: Affine, driver: Driver, channels: int) -> Affine:
+def filled(affine: Affine, driver: Driver, channels: int, has_tangent: bool) -> Affine:
     """Return a scale and a shift that are there: ones and zeros that do not move, where there are neither.
 
     Parameters
@@ -25,6 +25,8 @@ def filled(affine: Affine, driver: Driver, channels: int) -> Affine:
         The GPU on which ones and zeros are made.
     channels : int
         Number of channels C.
+    has_tangent : bool
+        Whether the input has a tangent. Without it, ones and zeros have no directions.
 
     Returns
     -------
@@ -33,12 +35,12 @@ def filled(affine: Affine, driver: Driver, channels: int) -> Affine:
     """
     if affine.scale is not None:
         return affine
-    size = round_up(channels, PANEL)
-    ones, zeros = DeviceArray.zeros(driver, (size,)), DeviceArray.zeros(driver, (1 + affine.count, size))
+    size, count = round_up(channels, PANEL), affine.count if has_tangent else 0
+    ones, zeros = DeviceArray.zeros(driver, (size,)), DeviceArray.zeros(driver, (1 + count, size))
     ones.upload(np.ones(size, np.float32))
     still: Any = zeros
     scale: Any = ones
-    return Affine(scale, still[0], EXPLICIT, affine.count, v_scale=still, v_shift=still)
+    return Affine(scale, still[0], EXPLICIT, count, v_scale=still, v_shift=still)
 
 
 def tangents(affine: Affine) -> tuple[Any, Any, tuple[Launch, ...]]:

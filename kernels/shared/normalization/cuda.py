@@ -168,7 +168,7 @@ def bind(
     chosen, team = (_BY_WARP, WARP) if size <= SMALL_UNIT else (_BY_BLOCK, THREADS)
     lanes = min(each, team)
     memory: Any = x.memory
-    weights = affine.filled(weights, memory.driver, channels)
+    weights = affine.filled(weights, memory.driver, channels, x.has_tangent)
     scale: Any = weights.scale
     share: Any = np.float32(1 / size)
     v_scale, v_shift, draw = affine.tangents(weights)
