@@ -57,7 +57,7 @@ class BlockFeedback(Estimator):
         tangents, unbiased, and so noisy that it is there for comparison.
     noise : int, optional
         The number R of rows of noise, in each step, from which each matrix learns; at most the positions of a batch are
-        used. By default 96.
+        used. By default 64.
     rate : float, optional
         The rate at which the matrices learn, above 0 and at most 1. By default 1.
 
@@ -79,7 +79,7 @@ class BlockFeedback(Estimator):
 
     relayed: bool = True
     attention: str = "closed-form"
-    noise: int = 96
+    noise: int = 64
     rate: float = 1.0
 
     name: ClassVar[str] = "block-feedback"
