@@ -225,109 +225,10 @@ class SelfAttention(Layer):
         return self._bound(site, None)[0]
 
     def bind_kept(self, site: Site) -> tuple[list[Operation], "KeptAttention"]:
-        """Return the operations at `site`, which has no directions, and what they keep for :meth:`bind_told`."""
+        """Return the operations at `site`, which has no directions, and what they keep for ``attention_errors``."""
         assert site.perturbation.count == 0
         length = site.inputs[0].shape[0]
         return self._bound(site, site.device.zeros((site.batch, self.heads, length)))
-
-    def bind_told(self, kept: "KeptAttention", delta: Images, out: Images) -> list[Operation]:
-        """Return the operations that tell queries, keys and values what the error of attention's mean values means.
-
-        This is the slope of one operation in closed form, as xᵀ δ is that of a dense layer.
-
-        Parameters
-        ----------
-        kept : KeptAttention
-            What a forward pass kept.
-        delta : Images
-            The error of the mean values, sequences (L, H d) by position.
-        out : Images
-            Written: the errors of queries, keys and values, side by side, sequences (L, (H + 2 G) d) by position.
-        """
-        site = kept.site
-        channels = site.inputs[0].shape[2]
-        (q, k, v), (dq, dk, dv) = self._heads(kept.projected, channels), self._heads(out, channels)
-        operations = site.device.kernels.attention.bind_gradients(
-            site.isa,
-            site.threads,
-            batch=site.batch,
-            q=q,
-            k=k,
-            v=v,
-            y=Heads.of(kept.mean, self.heads),
-            signal=Heads.of(delta, self.heads),
-            log_sum_exp=kept.log_sum_exp,
-            dq=dq,
-            dk=dk,
-            dv=dv,
-            **self._scores(site),
-        )
-        return [*operations, *self._turned(site, out, inverse=True)]
-
-    def bind_told_by_noise(
-        self, kept: "KeptAttention", delta: Images, out: Images, number: int
-    ) -> list[Operation]:
-        """Return the operations that estimate from noise what :meth:`bind_told` computes in closed form.
-
-        Random signs ε are the tangents of all queries, keys and values of a second pass. The derivative of a position's
-        loss along them is d_t = δ_t · do_t in each head, with the tangent do of its mean values. A query's error is
-        d_t ε_t; that of a key or a value at position s is ε_s times the sum of the d_t of all positions t that may see
-        it. The expectation is the closed form; each estimate carries the noise of all the other signs.
-
-        Parameters
-        ----------
-        kept, delta, out
-            As for :meth:`bind_told`.
-        number : int
-            The number of the noise, by which it differs from other noise of the step.
-        """
-        site, kernels = kept.site, kept.site.device.kernels
-        length, _, columns = kept.projected.shape
-        rows = site.batch * length
-        dual = site.device.zeros((2, rows, leading(columns)))
-        moved = Images.of_batch(dual, (length, columns), True, by_position=True)
-        signs = Images.of_batch(dual[1:], (length, columns), by_position=True)
-        mean = Images.of_batch(
-            site.device.zeros((2, rows, leading(delta.shape[2]))), delta.shape[::2], True, by_position=True
-        )
-        q, k, v = self._heads(moved, site.inputs[0].shape[2])
-        return [
-            kernels.elementwise.bind(
-                batch=site.batch, images_a_part=site.batch, count=0, x=kept.projected, y=moved
-            ),
-            kernels.signs.bind(
-                site.isa,
-                site.threads,
-                rows=rows,
-                columns=columns,
-                out=dual[1],
-                stream=site.perturbation.stream,
-                number=number,
-            ),
-            kernels.attention.bind(
-                site.isa,
-                site.threads,
-                batch=site.batch,
-                count=1,
-                q=q,
-                k=k,
-                v=v,
-                y=Heads.of(mean, self.heads),
-                **self._scores(site),
-            ),
-            kernels.attention_noise.bind_estimate(
-                site.threads,
-                batch=site.batch,
-                signal=delta,
-                tangent=Images.of_batch(mean.memory[1:], delta.shape[::2], by_position=True),
-                signs=signs,
-                out=out,
-                heads=self.heads,
-                key_heads=self.groups,
-                causal=self.causal,
-            ),
-            *self._turned(site, out, inverse=True),
-        ]
 
     def _bound(self, site: Site, log_sum_exp: Any) -> tuple[list[Operation], "KeptAttention"]:
         rows = site.batch * site.inputs[0].shape[0]
@@ -336,7 +237,7 @@ class SelfAttention(Layer):
             site = replace(site, workspace=None)
         projected = self._sequences(site, "projected", (self.heads + 2 * self.groups) * size)
         mean = self._sequences(site, "mean", self.heads * size)
-        q, k, v = self._heads(projected, site.inputs[0].shape[2])
+        q, k, v = self.heads_of(projected, site.inputs[0].shape[2])
         attention: Operation = site.device.kernels.attention.bind(
             site.isa,
             site.threads,
@@ -347,17 +248,17 @@ class SelfAttention(Layer):
             v=v,
             y=Heads.of(mean, self.heads),
             log_sum_exp=log_sum_exp,
-            **self._scores(site),
+            **self.scores(site),
         )
         operations = [
             self._product(site, rows, site.inputs[0], projected, "weight", "bias"),
-            *self._turned(site, projected),
+            *self.turned(site, projected),
             attention,
             self._product(site, rows, mean, site.output, "output", "output_bias"),
         ]
         return operations, KeptAttention(site, projected, mean, log_sum_exp)
 
-    def _heads(self, images: Images, channels: int) -> tuple[Heads, Heads, Heads]:
+    def heads_of(self, images: Images, channels: int) -> tuple[Heads, Heads, Heads]:
         """Return the heads of queries, keys and values, which lie side by side."""
         size = self.head_size(channels)
         queries, keys = self.heads * size, self.groups * size
@@ -367,7 +268,7 @@ class SelfAttention(Layer):
         )
         return Heads.of(q, self.heads), Heads.of(k, self.groups), Heads.of(v, self.groups)
 
-    def _scores(self, site: Site) -> dict[str, Any]:
+    def scores(self, site: Site) -> dict[str, Any]:
         """Return the arguments of the kernels that say how scores are made."""
         return {
             "scale": self.factor(site.inputs[0].shape[2]),
@@ -378,7 +279,7 @@ class SelfAttention(Layer):
             "layer": site.index,
         }
 
-    def _turned(self, site: Site, images: Images, inverse: bool = False) -> list[Operation]:
+    def turned(self, site: Site, images: Images, inverse: bool = False) -> list[Operation]:
         """Return the operation that turns queries and keys by their positions, in place, if they are turned at all."""
         if self.rotary is None:
             return []

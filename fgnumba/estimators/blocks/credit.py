@@ -18,6 +18,7 @@ from fgnumba.estimators.blocks.matrices import Matrices, has_parameters
 from fgnumba.estimators.blocks.workshop import Workshop
 from fgnumba.kernels.layout.images import Images
 from fgnumba.layers import Dense, Embedding, PositionalEmbedding
+from fgnumba.layers.attention_errors import bind_told, bind_told_by_noise
 from fgnumba.layers.parameters import Parameter
 from fgnumba.model.graph import Graph
 from fgnumba.model.wiring import Step, Value
@@ -156,9 +157,9 @@ class Credit(Bound):
         bias = self._parameters(step).get("bias")
         errors = self._sequences(known), self._sequences(signal)
         if self._settings.attention == "noise":
-            told = layer.bind_told_by_noise(kept, *errors, self._matrices.numbers + step.index)
+            told = bind_told_by_noise(layer, kept, *errors, self._matrices.numbers + step.index)
         else:
-            told = layer.bind_told(kept, *errors)
+            told = bind_told(layer, kept, *errors)
         return columns, [
             *self._projected(step, ("output", "output_bias"), mean, delta, panels),
             *self._matrices.inner[branch].told(delta, known),
