@@ -220,7 +220,8 @@ class Credit(Bound):
                 assert isinstance(layer, Dense)
                 bias = parameters.get("bias")
                 columns = w.feature_panels("inputs of the stream", delta.shape[2])
-                x, filled = w.example_panels(self._images[step.inputs[0]].by_rows(), "stream inputs")
+                source = self._images[step.inputs[0]].viewed_as(step.shapes[0])
+                x, filled = w.example_panels(source.by_rows(), "stream inputs")
                 operations += [
                     w.panels_of(delta, columns, self._target(bias.name) if bias else None),
                     filled,

@@ -13,7 +13,9 @@ from fgnumba.model.graph import Graph
 from fgnumba.model.wiring import Step, Value, wire
 
 RULE = "block feedback"
-BRANCHES = "[normalisation,] SelfAttention, or [normalisation,] Dense with an activation, Dense"
+BRANCHES = (
+    "SelfAttention, or Dense and a Dense without activation; either behind a LayerNorm, an RMSNorm or neither"
+)
 
 
 @dataclass(eq=False)
@@ -128,7 +130,7 @@ def analyzed(model: Graph) -> Layout:
     """Return the layout of a model; raise ConfigError if it is not a residual stream with branches that are known."""
     steps, source, result = wire(model, True, True, by_parts=False)
     readout = result.producer
-    if readout is None or not isinstance(readout.layer, Dense) or result.readers:
+    if readout is None or not _is(readout, Dense) or result.readers:
         kind = readout.layer.kind if readout else "its input"
         raise ConfigError(f"{RULE}: the model ends with {kind}; one Dense at the end is required")
     if readout.layer.fused_activation != "identity":
@@ -139,19 +141,18 @@ def analyzed(model: Graph) -> Layout:
     norm = value.producer if _is_norm(value.producer) else None
     value = norm.inputs[0] if norm else value
     sums: list[Sum] = []
-    while value.producer is not None and isinstance(value.producer.layer, Add):
+    while value.producer is not None and _is(value.producer, Add):
         sums.insert(0, _sum(value.producer))
         value = sums[0].before
     if not sums:
-        raise ConfigError(
-            f"{RULE}: the readout reads no sum of a residual stream; TransformerBlock, or Add of a value and "
-            f"{BRANCHES}, is required"
+        raise _refused(
+            readout, f"reads {_named(value)}; TransformerBlock, or Add of a value and branches, is required"
         )
     layout = Layout(steps, source, result, _inputs(value), _blocks(sums), norm, readout)
     _check(layout, readout)
     for value in (source, *(step.output for step in steps)):
-        # Errors of all values are rows, and so are the values.
-        value.by_position = len(value.shape) == 2
+        # Errors of all values are rows, and so are the values; of those that are read flattened, examples are rows.
+        value.by_position = len(value.shape) == 2 and not value.flattened
     return layout
 
 
@@ -179,12 +180,26 @@ def _blocks(sums: list[Sum]) -> list[Block]:
 def _sum(add: Step) -> Sum:
     if add.layer.fused_activation != "identity":
         raise _refused(add, f"has the activation {add.layer.fused_activation!r}; a sum without is required")
-    for number, before in enumerate(add.inputs):
-        others = [value for place, value in enumerate(add.inputs) if place != number]
-        branches = [_branch(value, before) for value in others]
-        if all(branches):
-            return Sum(before, add, [branch for branch in branches if branch])
-    raise _refused(add, f"adds something else than a value and branches that read it: {BRANCHES}")
+    # What reads a value stands behind it.
+    before = min(add.inputs, key=lambda value: value.producer.index if value.producer else -1)
+    others = list(add.inputs)
+    others.remove(before)
+    branches = []
+    for value in others:
+        branch = _branch(value, before)
+        if branch is None:
+            raise _refused(
+                add,
+                f"adds {_named(value)}, to {_named(before)}; a branch that reads the latter is required: {BRANCHES}",
+            )
+        branches.append(branch)
+    return Sum(before, add, branches)
+
+
+def _named(value: Value) -> str:
+    """Return how messages call a value."""
+    step = value.producer
+    return f"{step.names[-1]!r}, {step.layer.kind}" if step else "the model's input"
 
 
 def _branch(value: Value, before: Value) -> Branch | None:
@@ -194,11 +209,11 @@ def _branch(value: Value, before: Value) -> Branch | None:
         return None
     project = None
     first: Step | None = last
-    if isinstance(last.layer, Dense):
+    if _is(last, Dense):
         project, first = last, last.inputs[0].producer
-        if first is None or not isinstance(first.layer, Dense) or last.layer.fused_activation != "identity":
+        if not _is(first, Dense) or last.layer.fused_activation != "identity":
             return None
-    elif not isinstance(last.layer, SelfAttention):
+    elif not _is(last, SelfAttention):
         return None
     assert first is not None
     source = first.inputs[0]
@@ -213,11 +228,12 @@ def _inputs(value: Value) -> list[Step]:
     steps: list[Step] = []
     while value.producer is not None:
         step = value.producer
-        dense = isinstance(step.layer, Dense) and step.layer.fused_activation == "identity"
-        ends = dense or isinstance(step.layer, Embedding)
-        if not ends and not isinstance(step.layer, PositionalEmbedding):
+        dense = _is(step, Dense) and step.layer.fused_activation == "identity"
+        ends = dense or _is(step, Embedding)
+        if not ends and not _is(step, PositionalEmbedding):
             raise _refused(
-                step, "makes the input of the first block; Embedding, PositionalEmbedding or Dense does"
+                step,
+                "makes the input of the first block; Embedding, PositionalEmbedding or Dense without activation does",
             )
         steps.insert(0, step)
         value = step.inputs[0]
@@ -241,6 +257,9 @@ def _check(layout: Layout, readout: Step) -> None:
     for step in layout.steps:
         if step not in known:
             raise _refused(step, f"is not part of a branch: {BRANCHES}")
+        for value, shape in zip(step.inputs, step.shapes, strict=True):
+            if shape != value.shape and step not in layout.inputs:
+                raise _refused(step, "reads values flattened; only a Dense before the stream can")
     for each in layout.sums:
         allowed = [each.add, *each.norms, *(branch.first for branch in each.branches if not branch.norm)]
         for reader in each.before.readers:
@@ -248,8 +267,13 @@ def _check(layout: Layout, readout: Step) -> None:
                 raise _refused(reader, "reads a value of the stream that an earlier sum has ended")
 
 
+def _is(step: Step | None, *kinds: type) -> bool:
+    """Return whether a step is of one of some kinds: a subclass, which may compute something else, is not."""
+    return step is not None and type(step.layer) in kinds
+
+
 def _is_norm(step: Step | None) -> bool:
-    return step is not None and isinstance(step.layer, LayerNorm | RMSNorm)
+    return _is(step, LayerNorm, RMSNorm)
 
 
 def _refused(step: Step, why: str) -> ConfigError:

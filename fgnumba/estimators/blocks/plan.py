@@ -111,7 +111,11 @@ class BlockPlan(Bound):
         source = self._layout.source
         images = {
             source: Images.of_batch(
-                self.input.array, source.shape, external=self.input.in_place, by_position=source.by_position
+                self.input.array,
+                source.shape,
+                images=1,
+                external=self.input.in_place,
+                by_position=source.by_position,
             )
         }
         for value in (step.output for step in self._layout.steps):
