@@ -152,7 +152,7 @@ class BlockEstimate(Estimate):
         return self._plan.nbytes
 
     def run(self, x: npt.NDArray[Any], targets: npt.NDArray[Any]) -> bool:
-        """Run a step. If its loss is not finite, parameters and feedback stay as they are."""
+        """Run a step. If the loss of a block is not finite, parameters and feedback stay as they are."""
         self._plan.run(x, targets)
         return self.read()
 
@@ -162,8 +162,8 @@ class BlockEstimate(Estimate):
         return self._plan.updates
 
     def read(self) -> bool:
-        """Read the loss of the last run."""
-        return self._plan.outcome.read(self.values)
+        """Read the model's loss of the last run; return whether those of all blocks were finite."""
+        return self._plan.outcome.read(self.values) and self._plan.finite
 
 
 RECIPES = {

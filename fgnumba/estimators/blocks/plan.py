@@ -56,7 +56,7 @@ class BlockPlan(Bound):
     Attributes
     ----------
     outcome : Outcome
-        The loss of the model itself.
+        The loss of the model itself, which is that of the last block.
     result : device array, (1,) of dtype ``kernels.shared.loss.RESULT``
         Whether that loss is finite.
     """
@@ -77,7 +77,8 @@ class BlockPlan(Bound):
     ) -> None:
         self.device, self._model, self._layout, self._batch = model.processor, model, layout, batch
         self._loss, self._heads, self._target, self._settings = loss, heads, target, settings
-        self.outcome = Outcome(self.device, 0)
+        self._outcomes = {block: Outcome(self.device, 0) for block in layout.blocks}
+        self.outcome = self._outcomes[layout.blocks[-1]]
         self.result = self.outcome.result
         self.input = InputRows.of(self.device, batch, layout.source)
         count = batch * model.positions
@@ -186,9 +187,6 @@ class BlockPlan(Bound):
             parameters = self._model.layer_parameters(layout.readout.index)
             weight, bias = parameters["weight"], parameters.get("bias")
             features, z = self.rows(layout.readout.inputs[0]), self._images[layout.result]
-            operations += self._loss.bind(
-                self.device, z.memory, outputs, self.targets.array, self.result, self.outcome.values
-            )
         else:
             weight, bias = self._heads[f"{block.head}.weight"], self._heads[f"{block.head}.bias"]
             features = end
@@ -197,13 +195,15 @@ class BlockPlan(Bound):
                 operations += w.normalized(layout.norm.layer, end, features)
             z = w.rows("outputs", outputs)
             operations.append(w.product(features, weight.packed, z, bias.packed))
+        outcome, targets = self._outcomes[block], self.targets.array
+        operations += self._loss.bind(self.device, z.memory, outputs, targets, outcome.result, outcome.values)
         residual = w.lent("residual", 1, w.count, outputs)
         error, known = w.rows("error", outputs), Images.of_batch(residual, (outputs,))
         panels = w.feature_panels("error", outputs)
         x, filled = w.example_panels(features, "features")
         delta = w.rows("told features", end.shape[2])
         operations += [
-            self._loss.bind_residual(self.device, z.memory[0], self.targets.array, residual[0]),
+            self._loss.bind_residual(self.device, z.memory[0], targets, residual[0]),
             w.signal(known, error, share=True),
             w.signal(known, panels, share=True, bias=self._target(bias.name) if bias else None),
             filled,
@@ -233,9 +233,14 @@ class BlockPlan(Bound):
         return self._programs[-1].runs
 
     def run(self, x: npt.NDArray[Any], targets: npt.NDArray[Any]) -> None:
-        """Run a step on `x` and `targets`, already checked; nothing is moved unless the loss is finite."""
+        """Run a step on `x` and `targets`, already checked; nothing is moved unless all blocks' losses are finite."""
         self.input.read_by(x, self._readers)
         self.targets.load(targets)
         self._programs[0].run()
-        if self.outcome.finite:
+        if self.finite:
             self._programs[1].run()
+
+    @property
+    def finite(self) -> bool:
+        """Whether the losses of all blocks were finite in the last run."""
+        return all(outcome.finite for outcome in self._outcomes.values())
