@@ -229,6 +229,12 @@ class _EstimatorCheck:
             seed=self.seed,
         )
 
+    def value(self, model: Graph) -> float:
+        """Return the model's loss; each position of a sequence has outputs and a target of its own."""
+        rows = len(self.x) * model.positions
+        targets = self.y.reshape(rows, *self.y.shape[2:]) if model.positions > 1 else self.y
+        return float(self.loss.value(model(self.x).reshape(rows, -1), targets))
+
     def words(self) -> None:
         statement, unbiased = self.estimator.statement, self.estimator.unbiased
         require(
@@ -272,7 +278,7 @@ class _EstimatorCheck:
                 if name in other.state.arrays:
                     other.model.processor.copy(other.state.arrays[name], trainer.state.arrays[name])
             result = other.step(self.x, self.y)
-            value = float(self.loss.value(model(self.x).reshape(len(self.x), -1), self.y))
+            value = self.value(model)
             compare(f"{where}: the loss of a step", result.loss, value, 1e-3 * (1 + abs(value)))
             for name, after in other.model.parameters().items():
                 moved = after.astype(np.float64) - before[name]
