@@ -13,6 +13,7 @@ from fgnumba.kernels.cuda.kernel import device_function, kernel
 from fgnumba.kernels.cuda.primitives import (
     WARP,
     Address,
+    Floats,
     Size,
     barrier,
     block_x,
@@ -233,6 +234,31 @@ def _weigh_key(
     shared_store_f32(at + TILE, _slope(s, p, m * dp, known))
 
 
+@device_function
+def _weigh_keys(
+    at: int,
+    products: Floats,
+    dps: Floats,
+    seen: Seen,
+    n: Sizes,
+    mask_at: int,
+    head: int,
+    query: int,
+    key: int,
+    known: Known,
+    drops: int,
+) -> None:
+    """Do so for a query and a thread's four keys, from key `key` on; `head` counts the heads of all examples."""
+    one = _known(known, n, head, query)
+    _weigh_key(at, products[0], dps[0], seen, n, mask_at, query, key, one, drops)
+    key = narrow(key + 1)
+    _weigh_key(narrow(at + STRIDE), products[1], dps[1], seen, n, mask_at, query, key, one, drops)
+    key = narrow(key + 1)
+    _weigh_key(narrow(at + 2 * STRIDE), products[2], dps[2], seen, n, mask_at, query, key, one, drops)
+    key = narrow(key + 1)
+    _weigh_key(narrow(at + 3 * STRIDE), products[3], dps[3], seen, n, mask_at, query, key, one, drops)
+
+
 @kernel("attention-keys", threads=THREADS, resident=4, opcodes=("FFMA.FTZ", "LDGSTS"))
 def to_keys(
     q: Operand,
@@ -262,50 +288,38 @@ def to_keys(
     query_at = narrow(memory + TILE + lane * STRIDE)
     value_at = narrow(memory + 2 * TILE + 16 * lane)
     cell = narrow(row_at + 4 * lane)
+    # The first query that sees one of these keys, and the tiles of queries from there on, of all heads.
     first = narrow(max(0, key - n.keys + n.queries) if seen.causal else 0)
+    across = narrow((n.queries - first + SIDE - 1) >> 5)
 
     to_k, to_v = zeros(16), zeros(16)
-    h, h_end = narrow(g * n.shared), narrow((g + 1) * n.shared)
-    while h < h_end:
-        query = first
-        while query < n.queries:
-            there = narrow(min(SIDE, n.queries - query))
-            qs = Rows(q.address, start(q, to, b, h, query), q.row, there)
-            signals = Rows(signal.address, start(signal, to, b, h, query), signal.row, there)
-            stage_values(to, 2 * TILE, signals, column, narrow(n.values - column), n.wide)
-            stage_values(to, 2 * TILE + VALUES, qs, column, narrow(n.size - column), n.wide)
-            ss = scores(to, row_at, query_at, ks, qs, n.size, n.wide)
-            dps = scores(to, row_at, query_at, vs, signals, n.values, n.wide)
-            if dropped.on:
-                draw_factors(memory, 4, STRIDE, dropped, b, h, query, key)
-                barrier()
-            mask_at = b * seen.example + h * seen.head
-            i, head, at = narrow(query + lane), narrow(b * n.heads + h), cell
-            known0 = _known(known, n, head, i)
-            _weigh_key(at, ss[0], dps[0], seen, n, mask_at, i, mine, known0, dropped.on)
-            _weigh_key(at + STRIDE, ss[2], dps[2], seen, n, mask_at, i, narrow(mine + 1), known0, dropped.on)
-            _weigh_key(
-                at + 2 * STRIDE, ss[4], dps[4], seen, n, mask_at, i, narrow(mine + 2), known0, dropped.on
-            )
-            _weigh_key(
-                at + 3 * STRIDE, ss[6], dps[6], seen, n, mask_at, i, narrow(mine + 3), known0, dropped.on
-            )
-            i, at = narrow(i + LANES), narrow(cell + 4 * LANES)
-            known0 = _known(known, n, head, i)
-            _weigh_key(at, ss[1], dps[1], seen, n, mask_at, i, mine, known0, dropped.on)
-            _weigh_key(at + STRIDE, ss[3], dps[3], seen, n, mask_at, i, narrow(mine + 1), known0, dropped.on)
-            _weigh_key(
-                at + 2 * STRIDE, ss[5], dps[5], seen, n, mask_at, i, narrow(mine + 2), known0, dropped.on
-            )
-            _weigh_key(
-                at + 3 * STRIDE, ss[7], dps[7], seen, n, mask_at, i, narrow(mine + 3), known0, dropped.on
-            )
+    step = narrow(n.shared * across)
+    while step > 0:
+        # Downwards: there is one number less to keep.
+        step = narrow(step - 1)
+        which, place = divide(step, across)
+        h, query = g * n.shared + which, narrow(first + place * SIDE)
+        there = narrow(min(SIDE, n.queries - query))
+        qs = Rows(q.address, start(q, to, b, h, query), q.row, there)
+        signals = Rows(signal.address, start(signal, to, b, h, query), signal.row, there)
+        stage_values(to, 2 * TILE, signals, column, narrow(n.values - column), n.wide)
+        stage_values(to, 2 * TILE + VALUES, qs, column, narrow(n.size - column), n.wide)
+        ss = scores(to, row_at, query_at, ks, qs, n.size, n.wide)
+        dps = scores(to, row_at, query_at, vs, signals, n.values, n.wide)
+        if dropped.on:
+            draw_factors(memory, 4, STRIDE, dropped, b, h, query, key)
             barrier()
-            to_v = add_result(to_v, row_at, value_at, there)
-            to_k = add_result(to_k, row_at + TILE, value_at + VALUES, there)
-            barrier()
-            query = narrow(query + SIDE)
-        h = narrow(h + 1)
+        mask_at = b * seen.example + h * seen.head
+        i, head = narrow(query + lane), narrow(b * n.heads + h)
+        products, slopes = (ss[0], ss[2], ss[4], ss[6]), (dps[0], dps[2], dps[4], dps[6])
+        _weigh_keys(cell, products, slopes, seen, n, mask_at, head, i, mine, known, dropped.on)
+        products, slopes = (ss[1], ss[3], ss[5], ss[7]), (dps[1], dps[3], dps[5], dps[7])
+        i, at = narrow(i + LANES), narrow(cell + 4 * LANES)
+        _weigh_keys(at, products, slopes, seen, n, mask_at, head, i, mine, known, dropped.on)
+        barrier()
+        to_v = add_result(to_v, row_at, value_at, there)
+        to_k = add_result(to_k, row_at + TILE, value_at + VALUES, there)
+        barrier()
 
     column = narrow(column + 4 * lane)
     scale = np.float32(seen.scale)
