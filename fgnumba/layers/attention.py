@@ -44,6 +44,11 @@ class KeptAttention:
     mean: Images
     log_sum_exp: Any
 
+    @property
+    def nbytes(self) -> int:
+        """The number of bytes of what is kept."""
+        return int(self.projected.memory.nbytes + self.mean.memory.nbytes + self.log_sum_exp.nbytes)
+
 
 @dataclass(frozen=True)
 class SelfAttention(Layer):

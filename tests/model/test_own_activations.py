@@ -164,7 +164,10 @@ def test_copies_are_the_same_activation():
         assert copied == layer
         kept: Any = copied.activation
         assert kept.rule is activation.rule
-    assert repr(layer) == "Dense(units=3, activation=fg.activation(tests.own_functions:swish), bias=True, deviation=None)"
+    assert (
+        repr(layer)
+        == "Dense(units=3, activation=fg.activation(tests.own_functions:swish), bias=True, deviation=None)"
+    )
     assert activation(2.0) == own_functions.swish(2.0)
     assert "def activation_swish(z):" in activation.tangent_source()
 

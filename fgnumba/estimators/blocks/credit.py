@@ -157,6 +157,7 @@ class Credit(Bound):
         bias = self._parameters(step).get("bias")
         errors = self._sequences(known), self._sequences(signal)
         if self._settings.attention == "noise":
+            w.nbytes += 2 * (kept.projected.memory.nbytes + mean.memory.nbytes)
             told = bind_told_by_noise(layer, kept, *errors, self._matrices.numbers + step.index)
         else:
             told = bind_told(layer, kept, *errors)

@@ -14,6 +14,7 @@ from fgnumba.estimators.blocks.workshop import Workshop
 from fgnumba.kernels.layout.images import Images
 from fgnumba.kernels.machine.interfaces import Operation
 from fgnumba.kernels.machine.memory import leading
+from fgnumba.kernels.rules.directions import EXPLICIT
 from fgnumba.kernels.shared.perturbed_units import SLOPE_FROM_OUTPUT
 from fgnumba.layers import Activation, Perturbation, SelfAttention, Site
 from fgnumba.layers.losses import Loss
@@ -137,9 +138,8 @@ class BlockPlan(Bound):
         return [step for step in self._layout.steps if step in wanted]
 
     def _site(self, step: Step) -> Site:
-        parameters = self._model.layer_parameters(step.index)
-        explicit = {p.name: self.device.zeros((1, p.packed.size)) for p in parameters.values()}
-        still = Perturbation(step.layer.still, 0, self._w.stream, explicit=explicit)
+        parameters, still = self._model.layer_parameters(step.index), step.layer.still
+        tangents = {p.name: self._w.zeros(1, p.packed.size) for p in parameters.values() if still == EXPLICIT}
         return Site(
             device=self.device,
             batch=self._batch,
@@ -151,7 +151,7 @@ class BlockPlan(Bound):
             ),
             output=self._images[step.output],
             parameters=parameters,
-            perturbation=still,
+            perturbation=Perturbation(still, 0, self._w.stream, explicit=tangents or None),
             shapes=tuple(step.shapes),
         )
 
@@ -162,6 +162,7 @@ class BlockPlan(Bound):
             site = self._site(step)
             if isinstance(step.layer, SelfAttention):
                 bound, self._kept[step] = step.layer.bind_kept(site)
+                self._w.nbytes += self._kept[step].nbytes
                 operations += bound
             elif step.layer.fused_activation not in SLOPE_FROM_OUTPUT:
                 # The slope of such an activation is computed from what it is applied to, which is kept.
