@@ -54,6 +54,7 @@ STYLES = {
     "coordinates": Style(DIFFERENCES, "--"),
     "hybrid": Style(DIFFERENCES, ":"),
     "rtrl": Style("#4a5d23", "-."),
+    "block-feedback": Style("#7a3f8f", "-."),
     "reverse-mode": Style(REVERSE),
 }
 """Estimators by the names that configurations use, and reverse mode."""

@@ -110,6 +110,7 @@ OF_POSITIONS: Kinds = {
 }
 ESTIMATOR: Kinds = {
     fg.ActivityPerturbation: {"draws": 2, "layerwise": True},
+    fg.BlockFeedback: {"relayed": False, "noise": 5, "rate": 0.5},
     fg.RealTimeRecurrentLearning: {"traces": False},
     fg.CoordinateDifferences: {"coordinates": 3, "epsilon": 0.125},
     fg.HybridDifferences: {"directions": 2, "coordinates": 3, "epsilon": 0.125},
@@ -250,6 +251,7 @@ EXEMPT = {
             *(
                 "estimators.base.Estimator.own_parameters",
                 "estimators.activity.estimator.ActivityPerturbation.own_parameters",
+                "estimators.blocks.estimator.BlockFeedback.own_parameters",
                 "estimators.recurrent.estimator.RealTimeRecurrentLearning.own_parameters",
             ),
             *(

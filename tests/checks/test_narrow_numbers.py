@@ -110,19 +110,27 @@ def test_a_layers_shapes_do_not_wrap(layer):
 @pytest.mark.parametrize("kind", cases.ESTIMATOR)
 def test_an_estimator_of_narrow_numbers_takes_the_same_step(kind):
     values = cases.ESTIMATOR[kind]
-    if kind is fg.RealTimeRecurrentLearning:
-        found = [recurrent_step(kind(**given)) for given in (numpys(values), values)]
+    if kind in SEQUENTIAL:
+        found = [sequential_step(kind(**given)) for given in (numpys(values), values)]
     else:
         found = [cases.after_a_step(cases.trainer(kind(**given))) for given in (numpys(values), values)]
     assert_bits(*found)
 
 
-def recurrent_step(estimator):
-    """Return the loss and the parameters of a step of a recurrent model."""
+SEQUENTIAL = {
+    fg.RealTimeRecurrentLearning: [fg.ElementwiseLSTM(4, symbols=3)],
+    fg.BlockFeedback: [fg.Embedding(3, 4), fg.TransformerBlock(2)],
+}
+"""The layers of models that these estimators train."""
+
+
+def sequential_step(estimator):
+    """Return the loss, the parameters and the estimator's own arrays after two steps of a model of sequences."""
     x = np.arange(12).reshape(2, 6) % 3
-    model = fg.Sequential([fg.ElementwiseLSTM(4, symbols=3), fg.Dense(3)], (6,), device="cpu")
-    loss = fg.Trainer(model, estimator=estimator, optimizer=fg.Adam(0.1)).step(x, x).loss
-    return [loss, *model.parameters().values()]
+    model = fg.Sequential([*SEQUENTIAL[type(estimator)], fg.Dense(3)], (6,), device="cpu")
+    trainer = fg.Trainer(model, estimator=estimator, optimizer=fg.Adam(0.1))
+    losses = [trainer.step(x, x).loss for _ in range(2)]
+    return [*losses, *model.parameters().values(), *trainer.state.arrays.values()]
 
 
 @pytest.mark.parametrize("kind", cases.OPTIMIZER)
