@@ -7,7 +7,7 @@ A function that builds an intrinsic is cached and returns the same intrinsic for
 every intrinsic that was ever made until the process ends.
 """
 
-from fgnumba.kernels.emit.calls import call, pointer, prefetch
+from fgnumba.kernels.emit.calls import call, pointer, prefetch, prefetch_to_write
 from fgnumba.kernels.emit.channels import channel_affine, channel_moments, channel_sums
 from fgnumba.kernels.emit.epilogue import tangent_rows
 from fgnumba.kernels.emit.panel_product import panel_product
@@ -41,6 +41,7 @@ __all__ = [
     "philox_words",
     "pointer",
     "prefetch",
+    "prefetch_to_write",
     "product_tile",
     "recurrence_steps",
     "row_dots",

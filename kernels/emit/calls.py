@@ -43,3 +43,14 @@ def prefetch(typingctx, address):  # type: ignore[no-untyped-def]
         return context.get_dummy_value()
 
     return types.void(types.int64), codegen
+
+
+@intrinsic
+def prefetch_to_write(typingctx, address):  # type: ignore[no-untyped-def]
+    """Load the cache line at the int64 `address` into the second-level cache, because it will be written soon."""
+
+    def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
+        prefetch_line(builder, values[0], level=2, write=True)
+        return context.get_dummy_value()
+
+    return types.void(types.int64), codegen

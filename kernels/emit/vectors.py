@@ -31,14 +31,17 @@ def opaque(builder: Any, value: Any) -> Any:
     return builder.asm(ir.FunctionType(I64, [I64]), "", "=r,0", [value], False)
 
 
-def prefetch_line(builder: Any, address: Any, level: int) -> None:
-    """Load the cache line at the int64 `address` into the cache of `level` 1 or 2, because it will be read soon."""
+def prefetch_line(builder: Any, address: Any, level: int, write: bool = False) -> None:
+    """Load the cache line at the int64 `address` into the cache of `level` 1 or 2.
+
+    It will be read soon or, with `write`, written.
+    """
     pointer = BYTE.as_pointer()
     signature = ir.FunctionType(ir.VoidType(), [pointer, I32, I32, I32])
     function = builder.module.declare_intrinsic("llvm.prefetch", [pointer], signature)
     # LLVM's number for the nearness is 3 for the first-level cache and 2 for the second.
-    read, near, data = (ir.Constant(I32, number) for number in (0, 4 - level, 1))
-    builder.call(function, [builder.inttoptr(address, pointer), read, near, data])
+    purpose, near, data = (ir.Constant(I32, number) for number in (int(write), 4 - level, 1))
+    builder.call(function, [builder.inttoptr(address, pointer), purpose, near, data])
 
 
 @contextmanager

@@ -23,8 +23,8 @@ import numpy as np
 from numba import carray
 from numba.extending import register_jitable
 
-from fgnumba.kernels.emit import call, pointer
-from fgnumba.kernels.emit.vector import PANEL, InstructionSet
+from fgnumba.kernels.emit import call, pointer, prefetch_to_write
+from fgnumba.kernels.emit.vector import CACHE_LINE, PANEL, InstructionSet
 from fgnumba.kernels.layout import images
 from fgnumba.kernels.layout.images import Images, operands
 from fgnumba.kernels.machine.arguments import filled, lay_out, record
@@ -232,6 +232,8 @@ def _products(
         out = a.scratch if whole else a.scratch + (first * rows + row) * group * PANEL * 4
         operands = (dx + at, x + at, a.x_image, weight, a.inputs * PANEL, v, v_stride)
         ahead = (following + tile * length * step, step)
+        if whole and tile + 1 < count:
+            _expect(a, p, group, i, rows, first, row + height, tile_rows(total, count, tile + 1))
         call(addresses[TILE_KINDS * height + kind], (1, a.offsets, length, *operands, out, k, *ahead))
         done = 0
         while whole and done < height:
@@ -240,6 +242,23 @@ def _products(
             _finish(a, a.scratch + done * group * PANEL * 4, t, i, at, run, rows, p, group)
             done += run
         row += height
+
+
+@register_jitable
+def _expect(a: Any, p: int, group: int, i: int, rows: int, first: int, row: int, height: int) -> None:
+    """Load the lines that the next tile writes into the cache. `row` counts from block `first` on.
+
+    Stores to memory that is in no cache would hold up the tile after them: it took half as long again on 768 rows of
+    128, with a Xeon's cache of 2 MB.
+    """
+    t, at = first + row // rows, row % rows
+    for _ in range(height):
+        y = a.y + (t * a.y_block + (i + at) * a.y_image + p * PANEL) * 4
+        for line in range(0, group * PANEL * 4, CACHE_LINE):
+            prefetch_to_write(y + line)
+        at += 1
+        if at == rows:
+            t, at = t + 1, 0
 
 
 @register_jitable
