@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fgnumba.bench.reverse.cotangents import FeaturePanels, rows_of
-from fgnumba.bench.reverse.dense import back_through, cotangent_by_rows, weight_gradient
+from fgnumba.bench.reverse.dense import back_through, cotangent_by_rows, send_back, weight_gradient
 from fgnumba.bench.reverse.kernels import positions
 from fgnumba.bench.reverse.passes import Passes
 from fgnumba.kernels.emit.vector import PANEL
@@ -61,6 +61,10 @@ class Attention:
     def sequences(self, channels: int) -> ImageBuffer:
         """Return a buffer for sequences with that many channels."""
         return ImageBuffer(self.passes.batch, (self.length, channels), by_position=True)
+
+    def cotangents(self, channels: int) -> ImageBuffer | FeaturePanels:
+        """Return a buffer for cotangents of as many channels, which are heads side by side."""
+        return FeaturePanels(channels, self.rows) if self.panel_a_head else self.sequences(channels)
 
     @property
     def log_sum_exp(self) -> npt.NDArray[np.float32]:
@@ -169,15 +173,9 @@ def self_attention(passes: Passes, step: Step) -> None:
     projected, mean, sums = attention.projected, attention.mean, attention.sums
     dy = passes.rows_or_features(step.output)
     dz = cotangent_by_rows(passes, rows, step.output.width, dy, bias=parameters.get("output_bias"))
-    signal = back_through(passes, parameters["output"], rows, dz)
+    told, cotangents = (attention.cotangents(width) for width in (attention.widths[0], attention.columns))
+    back_through(passes, parameters["output"], rows, dz, told)
     weight_gradient(passes, mean, dz, parameters["output"])
-    told: ImageBuffer | FeaturePanels
-    cotangents: ImageBuffer | FeaturePanels
-    if attention.panel_a_head:
-        told, cotangents = signal, FeaturePanels(attention.columns, rows)
-    else:
-        told = passes.to_rows(signal, attention.sequences(attention.widths[0]))
-        cotangents = attention.sequences(attention.columns)
 
     def bind() -> list[Operation]:
         q, k, v = attention.heads(projected)
@@ -202,8 +200,7 @@ def self_attention(passes: Passes, step: Step) -> None:
     if isinstance(cotangents, ImageBuffer):
         attention.turn(cotangents, inverse=True)
     dz = cotangent_by_rows(passes, rows, attention.columns, cotangents, bias=parameters.get("bias"))
-    if value.has_tangent:
-        passes.send_panels(value, back_through(passes, parameters["weight"], rows, dz))
+    send_back(passes, parameters["weight"], value, rows, dz)
     weight_gradient(passes, passes.values[value], dz, parameters["weight"])
 
 

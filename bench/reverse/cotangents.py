@@ -31,10 +31,13 @@ class FeaturePanels(PanelBuffer):
     ----------
     features, rows : int
         Numbers of features N and of rows, which are rounded up to whole panels.
+    complete : bool
+        Whether the slopes of the layer are multiplied in, and the gradient of its bias is there.
     """
 
-    def __init__(self, features: int, rows: int) -> None:
+    def __init__(self, features: int, rows: int, complete: bool = False) -> None:
         super().__init__(-(-features // PANEL), round_up(rows, PANEL))
+        self.complete = complete
 
 
 Cotangent = ImageBuffer | PanelBuffer
@@ -103,23 +106,10 @@ class Cotangents(TaskList):
 
     def _from_panels(self, value: Value, cotangent: PanelBuffer) -> ImageBuffer:
         rows = self.buffer(value)
-        if isinstance(cotangent, FeaturePanels):
-            return self.to_rows(cotangent, rows)
 
         def bind() -> list[Operation]:
             x, array, count = rows_of(rows), cotangent.array, self.batch * rows.positions
             return [panels.bind_from_panels(self.isa, self.threads, x=x, panels=array, batch=count)]
-
-        self.add([cotangent], [rows], bind, by_image=False)
-        return rows
-
-    def to_rows(self, cotangent: FeaturePanels, rows: ImageBuffer) -> ImageBuffer:
-        """List the copy of a cotangent from panels of features to the rows of a buffer, and return the buffer."""
-
-        def bind() -> list[Operation]:
-            count, features = self.batch * rows.positions, math.prod(rows.shape) // rows.positions
-            moved = {"x": sheet_of(cotangent), "y": sheet_of(rows)}
-            return [by_rows.bind_rows(self.isa, self.threads, rows=count, features=features, **moved)]
 
         self.add([cotangent], [rows], bind, by_image=False)
         return rows
@@ -144,16 +134,17 @@ class Cotangents(TaskList):
         """Return a buffer for a value, or for a cotangent of it."""
         return ImageBuffer(self.batch, value.shape, border, by_position=value.by_position)
 
+    def alone(self, value: Value) -> bool:
+        """Whether a dense layer makes a value, and nothing but one layer reads it."""
+        made = value.producer is not None and isinstance(value.producer.layer, Dense)
+        return made and len(value.readers) <= 1
+
     def send_panels(self, value: Value, cotangent: PanelBuffer) -> None:
-        """Hand a cotangent in panels, of examples or of features, to a value.
+        """Hand a cotangent in example panels to a value.
 
         It becomes images unless only a dense layer produces and reads it.
         """
-        alone = (
-            value.producer is not None and isinstance(value.producer.layer, Dense) and len(value.readers) <= 1
-        )
-        alone &= not isinstance(cotangent, FeaturePanels) or self.many(value)
-        self.receive(value, cotangent if alone else self._from_panels(value, cotangent))
+        self.receive(value, cotangent if self.alone(value) else self._from_panels(value, cotangent))
 
     def send(
         self,

@@ -1,15 +1,15 @@
 """The reverse pass of dense layers: of few examples through panels of examples, of many rows from rows to rows."""
 
-from typing import Any
+from typing import Any, TypeVar
 
 from fgnumba.bench.reverse.cotangents import FeaturePanels, sheet_of
-from fgnumba.bench.reverse.kernels import cotangents, few, positions, rows
+from fgnumba.bench.reverse.kernels import back, cotangents, few, positions, rows
 from fgnumba.bench.reverse.passes import Passes
 from fgnumba.kernels.emit.vector import PANEL
 from fgnumba.kernels.machine.interfaces import Operation
 from fgnumba.kernels.ops.example_panels import cpu as panels
 from fgnumba.model.tasks import ImageBuffer, PanelBuffer
-from fgnumba.model.wiring import Step
+from fgnumba.model.wiring import Step, Value
 
 CACHED_PARAMETERS = 8 * 1024 * 1024
 """Bytes of parameters that are assumed to stay in the last-level cache, which others use too, from pass to pass."""
@@ -104,9 +104,11 @@ def _by_rows(passes: Passes, step: Step) -> None:
     source: ImageBuffer | FeaturePanels | None = passes.slopes_of(step)
     name = rows.SLOPES if source else layer.activation
     source = source or passes.slope_source(step)
-    dz = cotangent_by_rows(passes, count, layer.units, dy, source, name, bias)
-    if value.has_tangent:
-        passes.send_panels(value, back_through(passes, weight, count, dz))
+    if isinstance(dy, FeaturePanels) and dy.complete:
+        dz = dy
+    else:
+        dz = cotangent_by_rows(passes, count, layer.units, dy, source, name, bias)
+    send_back(passes, weight, value, count, dz)
     weight_gradient(passes, passes.values[value], dz, weight)
 
 
@@ -160,27 +162,72 @@ def cotangent_by_rows(
     return dz
 
 
-def back_through(passes: Passes, weight: Any, count: int, dz: FeaturePanels) -> FeaturePanels:
-    """List dx = dz Wᵀ of `count` rows, and return it. The weight must not be updated before."""
+def send_back(passes: Passes, weight: Any, value: Value, count: int, dz: FeaturePanels) -> None:
+    """List dx = dz Wᵀ of `count` rows, and hand it to the value x. The weight must not be updated before.
+
+    If a dense layer alone made x, and kept its slopes, its own dz and the gradient of its bias come at once.
+    """
+    if not value.has_tangent:
+        return
+    if not (passes.alone(value) and passes.many(value)):
+        passes.receive(value, back_through(passes, weight, count, dz, passes.buffer(value)))
+        return
+    assert value.producer is not None
+    slopes, bias = passes.slopes_of(value.producer), passes.parameters(value.producer).get("bias")
+    dx = FeaturePanels(value.width, count, complete=slopes is not None)
+    passes.receive(value, back_through(passes, weight, count, dz, dx, slopes, bias))
+
+
+Told = TypeVar("Told", bound=ImageBuffer | FeaturePanels)
+
+
+def back_through(
+    passes: Passes,
+    weight: Any,
+    count: int,
+    dz: FeaturePanels,
+    dx: Told,
+    slopes: FeaturePanels | None = None,
+    bias: Any = None,
+) -> Told:
+    """List dx = dz Wᵀ or, with slopes, (dz Wᵀ) ⊙ a' and its sum for a bias, and return dx.
+
+    Parameters
+    ----------
+    passes : Passes
+        The passes.
+    weight : Parameter
+        The weight, which must not be updated before.
+    count : int
+        Number of rows.
+    dz : FeaturePanels
+        The cotangent of the layer's output.
+    dx : ImageBuffer or FeaturePanels
+        The buffer that is written, by rows or in panels of features.
+    slopes : FeaturePanels or None
+        The slopes of the layer that made the input.
+    bias : Parameter or None
+        The bias of that layer.
+    """
     inputs, outputs = weight.shape
-    turned, dx = PanelBuffer(-(-inputs // PANEL), dz.panels * PANEL), FeaturePanels(inputs, count)
+    turned = PanelBuffer(-(-inputs // PANEL), outputs)
     passes.add(
-        [dz],
+        [dz, *([slopes] if slopes else [])],
         [turned, dx],
         lambda: [
             positions.bind_transposed(passes.isa, passes.threads, weight=weight.packed, out=turned.array),
-            panels.bind_product(
-                "input-gradient",
+            back.bind(
                 passes.isa,
                 passes.threads,
-                a=dz.array,
-                w=turned.array,
-                out=dx.array,
                 rows=count,
+                dz=dz.array,
                 terms=outputs,
-                columns=turned.panels * PANEL,
-                onto=False,
-                multiply_adds=count * inputs * outputs,
+                weight=turned.array,
+                features=inputs,
+                out=sheet_of(dx),
+                slopes=slopes.array if slopes else None,
+                bias=passes.target(bias) if slopes and bias else None,
+                onto=passes.onto,
             ),
         ],
         by_image=False,

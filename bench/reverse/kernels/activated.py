@@ -4,12 +4,15 @@ The reverse pass then only multiplies. Pre-activations stay in the first-level c
 once for both passes.
 """
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 from numba import carray
+from numba.extending import register_jitable
 
-from fgnumba.kernels.emit import call, pointer
-from fgnumba.kernels.emit.vector import PANEL, InstructionSet
+from fgnumba.kernels.emit import call, pointer, prefetch_to_write
+from fgnumba.kernels.emit.vector import CACHE_LINE, PANEL, InstructionSet
 from fgnumba.kernels.layout import images
 from fgnumba.kernels.layout.images import Images, operands
 from fgnumba.kernels.machine.arguments import filled, record
@@ -139,9 +142,22 @@ def _activated(arguments: int, part: int, parts: int) -> None:
         for tile in range(count):
             height = tile_rows(last - first, count, tile)
             entry = addresses[TILE_KINDS * height + (LAST if q == a.panels - 1 else SINGLE)]
+            if tile + 1 < count:
+                _expect(a, q, row + height, tile_rows(last - first, count, tile + 1))
             x = a.x + row * a.x_image * 4
             call(entry, (1, a.offsets, a.inputs, x, 0, a.x_image, weight, 0, 0, 0, a.scratch, 0))
             y = a.y + (row * a.y_image + q * PANEL) * 4
             slopes = a.slopes + (q * a.padded + row) * PANEL * 4
             call(a.activate, (height, columns, PANEL, a.scratch, bias, y, a.y_image, slopes))
             row += height
+
+
+@register_jitable
+def _expect(a: Any, q: int, row: int, height: int) -> None:
+    """Load the lines that the next tile writes into the cache, as the dense layer does."""
+    for i in range(row, row + height):
+        y = a.y + (i * a.y_image + q * PANEL) * 4
+        slopes = a.slopes + (q * a.padded + i) * PANEL * 4
+        for line in range(0, PANEL * 4, CACHE_LINE):
+            prefetch_to_write(y + line)
+            prefetch_to_write(slopes + line)

@@ -54,18 +54,19 @@ class Sheet(NamedTuple):
         return cls(panels, 0, panels.shape[1] * PANEL, PANEL)
 
     def fields(self, name: str) -> dict[str, int]:
-        """Return the kernel arguments that describe the rows, under the names that :func:`_fields` gives."""
+        """Return the kernel arguments that describe the rows, under the names that :func:`sheet_fields` gives."""
         at = address(self.memory) + 4 * self.start
-        return dict(zip(_fields(name), (at, self.panel, self.row), strict=True))
+        return dict(zip(sheet_fields(name), (at, self.panel, self.row), strict=True))
 
 
-def _fields(name: str) -> tuple[str, ...]:
+def sheet_fields(name: str) -> tuple[str, ...]:
+    """Return the names of the kernel arguments that describe a sheet: for `name` x, they are ``x``, ``x_panel``, …."""
     return name, f"{name}_panel", f"{name}_row"
 
 
 _COTANGENT = record(
-    *_fields("dy"),
-    *_fields("source"),
+    *sheet_fields("dy"),
+    *sheet_fields("source"),
     *("rows", "features", "padded", "by_features", "bias", "onto"),
 )
 
@@ -189,53 +190,3 @@ def _cotangent_entry(isa: InstructionSet, activation_name: str) -> int:
                     bias[n] = sums[n] + (bias[n] if a.onto else np.float32(0))
 
     return kernel(f"reverse-rows-cotangent-{activation_name}-{isa.name}", cotangent, 3)
-
-
-_MOVE = record(*_fields("x"), *_fields("y"), "rows", "features")
-
-
-@launcher
-def bind_rows(
-    isa: InstructionSet, threads: int, *, rows: int, features: int, x: Sheet, y: Sheet
-) -> Operation:
-    """Bind the copy of cotangents, in general from panels of features to rows.
-
-    Parameters
-    ----------
-    isa : InstructionSet
-        The instruction set to bind for.
-    threads : int
-        Number of threads that may share the work.
-    rows, features : int
-        Numbers of rows, and of features of each.
-    x, y : Sheet
-        What is read and written. Rows of y have room for whole panels.
-
-    Notes
-    -----
-    Cost: reads x once, and writes y once.
-    """
-    fields = {**x.fields("x"), **y.fields("y"), "rows": rows, "features": features}
-    parts = parts_for(rows * features * ELEMENT_WORK, rows, threads)
-    return Operation(
-        "from-features",
-        _move_entry(isa),
-        filled(_MOVE, fields),
-        parts,
-        scratch_bytes=PANEL * 4,
-        keeps=(x.memory, y.memory),
-    )
-
-
-def _move_entry(isa: InstructionSet) -> int:
-    copied = panel_rows(isa, False)
-
-    def move(arguments: int, part: int, parts: int) -> None:
-        a = carray(pointer(arguments, _MOVE), 1)[0]
-        first, last = split(a.rows, parts, part)
-        for q in range((a.features + PANEL - 1) // PANEL if last > first else 0):
-            x = a.x + (q * a.x_panel + first * a.x_row) * 4
-            y = a.y + (q * a.y_panel + first * a.y_row) * 4
-            copied(last - first, x, a.x_row, 0, 0, y, a.y_row, a.scratch)
-
-    return kernel(f"reverse-from-features-{isa.name}", move, 3)

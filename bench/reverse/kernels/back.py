@@ -1,0 +1,195 @@
+"""From the cotangent of a dense layer of many rows to that of its input, dx = dz Wᵀ, in panels of features or by rows.
+
+If the input is what an activation makes, its slopes are multiplied in where the product leaves the registers, and the
+sums over rows, the gradient of a bias, are taken on the way: dx = (dz Wᵀ) ⊙ a', db = Σ dx.
+"""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from numba import carray
+from numba.extending import register_jitable
+
+from fgnumba.bench.reverse.kernels.panel_rows import panel_rows
+from fgnumba.bench.reverse.kernels.rows import Sheet, sheet_fields
+from fgnumba.kernels.emit import call, pointer, prefetch, prefetch_to_write
+from fgnumba.kernels.emit.vector import CACHE_LINE, PANEL, InstructionSet
+from fgnumba.kernels.machine.arguments import filled, lay_out, record
+from fgnumba.kernels.machine.compile import kernel
+from fgnumba.kernels.machine.memory import address
+from fgnumba.kernels.machine.program import Operation
+from fgnumba.kernels.machine.work import grid, heights, parts_for, split, tile_count, tile_rows
+from fgnumba.kernels.shared.product.register_tiles import SINGLE, TILE_KINDS, tile_table
+from fgnumba.validation.launcher import launcher
+
+_ARGUMENTS = record(
+    *sheet_fields("out"),
+    *("dz", "segments", "rest", "offsets", "weight", "weight_rows", "rows", "features", "panels"),
+    *(
+        "slopes",
+        "padded",
+        "bias",
+        "onto",
+        "direct",
+        "tiles",
+        "tallest",
+        "column_parts",
+        "row_parts",
+        "at_sums",
+    ),
+)
+
+
+@launcher
+def bind(
+    isa: InstructionSet,
+    threads: int,
+    *,
+    rows: int,
+    dz: npt.NDArray[np.float32],
+    terms: int,
+    weight: npt.NDArray[np.float32],
+    features: int,
+    out: Sheet,
+    slopes: npt.NDArray[np.float32] | None = None,
+    bias: npt.NDArray[np.float32] | None = None,
+    onto: bool = False,
+) -> Operation:
+    """Bind dx = dz Wᵀ, or (dz Wᵀ) ⊙ a' and its sum over rows.
+
+    Parameters
+    ----------
+    isa : InstructionSet
+        The instruction set to bind for.
+    threads : int
+        Number of threads that may share the work.
+    rows : int
+        Number of rows.
+    dz : array, (ceil(N / PANEL), at least `rows`, PANEL) float32
+        The cotangents of the layer's N outputs.
+    terms : int
+        N.
+    weight : array, (ceil(K / PANEL), at least N, PANEL) float32
+        The transpose of the layer's weight, packed.
+    features : int
+        K.
+    out : Sheet
+        Written: dx, with room for whole panels.
+    slopes : array, (ceil(K / PANEL), at least `rows`, PANEL) float32, or None
+        a'. None: there is no activation.
+    bias : array, (at least K,) float32, or None
+        Written: the sum of dx, if there are slopes. None: there is no bias.
+    onto : bool
+        Whether the sum is added to what `bias` holds.
+
+    Notes
+    -----
+    Cost: K N multiply-adds for each row. Reads the slopes once, and writes dx once. With slopes, a part has whole
+    panels, and sums them over all rows in order.
+    """
+    segments, padded, _ = dz.shape
+    panels = len(weight)
+    products = rows * terms * panels * PANEL
+    limit = panels if slopes is not None else panels * -(-rows // isa.max_rows)
+    parts = parts_for(products, limit, threads)
+    column_parts, row_parts = (parts, 1) if slopes is not None else grid(panels, rows, parts)
+    tile_heights = set().union(
+        *(
+            heights(last - first, isa.max_rows)
+            for first, last in (split(rows, row_parts, part) for part in range(row_parts))
+        )
+    )
+    tiles = tile_table(isa, tile_heights, 1, True, None)
+    offsets = np.arange(segments, dtype=np.int64) * padded * PANEL
+    places, end = lay_out({"tile": isa.max_rows * PANEL * 4, "at_sums": PANEL * 4}.items())
+    fields = {
+        **out.fields("out"),
+        "dz": address(dz),
+        "segments": segments,
+        "rest": terms % PANEL,
+        "offsets": address(offsets),
+        "weight": address(weight),
+        "weight_rows": weight.shape[1],
+        "rows": rows,
+        "features": features,
+        "panels": panels,
+        "slopes": address(slopes),
+        "padded": 0 if slopes is None else slopes.shape[1],
+        "bias": address(bias),
+        "onto": onto,
+        "direct": slopes is None and out.row == PANEL,
+        "tiles": address(tiles),
+        "tallest": isa.max_rows,
+        "column_parts": column_parts,
+        "row_parts": row_parts,
+        "at_sums": places["at_sums"],
+    }
+    return Operation(
+        "input-gradient",
+        _entry(isa),
+        filled(_ARGUMENTS, fields),
+        parts,
+        scratch_bytes=end,
+        multiply_adds=rows * terms * features,
+        keeps=(dz, weight, out.memory, slopes, bias, tiles, offsets),
+    )
+
+
+def _entry(isa: InstructionSet) -> int:
+    multiplied, copied = panel_rows(isa, True), panel_rows(isa, False)
+
+    def back(arguments: int, part: int, parts: int) -> None:
+        a = carray(pointer(arguments, _ARGUMENTS), 1)[0]
+        first_panel, last_panel = split(a.panels, a.column_parts, part % a.column_parts)
+        first, last = split(a.rows, a.row_parts, part // a.column_parts)
+        count = tile_count(last - first, a.tallest)
+        sums = carray(pointer(a.scratch + a.at_sums, np.float32), PANEL)
+        for q in range(first_panel, last_panel):
+            for n in range(PANEL):
+                sums[n] = np.float32(0)
+            row = first
+            for tile in range(count):
+                height = tile_rows(last - first, count, tile)
+                if tile + 1 < count:
+                    _expect(a, q, row + height, tile_rows(last - first, count, tile + 1))
+                out = a.out + (q * a.out_panel + row * a.out_row) * 4
+                _tile(a, q, row, height, out if a.direct else a.scratch)
+                if a.slopes != 0:
+                    slopes = a.slopes + (q * a.padded + row) * PANEL * 4
+                    sums_at = a.scratch + a.at_sums
+                    multiplied(height, a.scratch, PANEL, slopes, PANEL, out, a.out_row, sums_at)
+                elif not a.direct:
+                    copied(height, a.scratch, PANEL, 0, 0, out, a.out_row, a.scratch + a.at_sums)
+                row += height
+            if a.bias != 0:
+                bias = carray(pointer(a.bias + q * PANEL * 4, np.float32), PANEL)
+                for n in range(min(PANEL, a.features - q * PANEL)):
+                    bias[n] = sums[n] + (bias[n] if a.onto else np.float32(0))
+
+    return kernel(f"reverse-back-{isa.name}", back, 3)
+
+
+@register_jitable
+def _tile(a: Any, q: int, row: int, height: int, out: int) -> None:
+    """Compute a tile. Of the last panel of dz, only the valid terms are used."""
+    entry = carray(pointer(a.tiles, np.int64), TILE_KINDS * (a.tallest + 1))[TILE_KINDS * height + SINGLE]
+    dz, weight = a.dz + row * PANEL * 4, a.weight + q * a.weight_rows * PANEL * 4
+    whole = a.segments - (a.rest > 0)
+    if whole > 0:
+        call(entry, (whole, a.offsets, PANEL, dz, 0, PANEL, weight, 0, 0, 0, out, 0))
+    if a.rest > 0:
+        weight += whole * PANEL * PANEL * 4
+        onto = np.int64(whole > 0)
+        call(entry, (1, a.offsets + 8 * whole, a.rest, dz, 0, PANEL, weight, 0, 0, 0, out, onto))
+
+
+@register_jitable
+def _expect(a: Any, q: int, row: int, height: int) -> None:
+    """Load the lines that the next tile reads and writes into the cache."""
+    for i in range(row, row + height):
+        out, slopes = a.out + (q * a.out_panel + i * a.out_row) * 4, a.slopes + (q * a.padded + i) * PANEL * 4
+        for line in range(0, PANEL * 4, CACHE_LINE):
+            prefetch_to_write(out + line)
+            if a.slopes != 0:
+                prefetch(slopes + line)
