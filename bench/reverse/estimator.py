@@ -9,8 +9,11 @@ import numpy.typing as npt
 from fgnumba.bench.reverse.plan import ReversePlan
 from fgnumba.bench.reverse.through_time import ThroughTime, is_recurrent
 from fgnumba.estimators import Estimate, Estimator, Recipe, Setting
+from fgnumba.estimators.blocks.estimator import BlockFeedback
 from fgnumba.kernels.devices.device import CPU
 from fgnumba.kernels.shared.loss import RESULT
+from fgnumba.layers.parameters import Parameter
+from fgnumba.model.graph import Graph
 from fgnumba.validation import flag, store, whole_number
 
 
@@ -23,6 +26,10 @@ class ReverseMode(Estimator):
     checkpoint : bool
         Whether activations are computed again instead of kept, see :class:`ReversePlan`; in a recurrent model through
         time, see :class:`ThroughTime`.
+    within_blocks : bool
+        False (the default): the gradient of the model's loss, through everything. True: each block of a transformer has
+        the loss and the head that :class:`fgnumba.BlockFeedback` gives it, and the gradient of that loss within the
+        block alone. It is the yardstick of block feedback.
 
     Notes
     -----
@@ -31,27 +38,36 @@ class ReverseMode(Estimator):
     """
 
     checkpoint: bool = False
+    within_blocks: bool = False
 
     name: ClassVar[str] = "reverse-mode"
     carries_states: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        store(self, checkpoint=flag("checkpoint", self.checkpoint))
+        store(
+            self,
+            checkpoint=flag("checkpoint", self.checkpoint),
+            within_blocks=flag("within_blocks", self.within_blocks),
+        )
 
     @property
     def unbiased(self) -> bool:
-        """True, since the gradient is exact."""
-        return True
+        """Whether E[g] = ∇f: the gradient is exact, unless it ends where a block begins."""
+        return not self.within_blocks
 
     @property
     def statement(self) -> str:
         """The formula of g."""
-        return "g = ∇f"
+        return "g = ∇f, within each block that of its own loss" if self.within_blocks else "g = ∇f"
 
     def relative_variance(self, parameters: int) -> float:
         """Return 0, since the gradient is exact."""
         whole_number("parameters", parameters)
         return 0.0
+
+    def own_parameters(self, model: Graph, seed: int) -> dict[str, Parameter]:
+        """Return the parameters of the blocks' own heads: those that block feedback has with the same seed."""
+        return BlockFeedback().own_parameters(model, seed) if self.within_blocks else {}
 
     def bind(self, setting: Setting) -> "ReverseEstimate":
         """Return the estimate that is bound to a model, a loss and an optimiser."""
@@ -67,7 +83,7 @@ class ReverseEstimate(Estimate):
         model, batch, loss = setting.model, setting.batch, setting.loss
         self.plan: ReversePlan | ThroughTime
         states = setting.states
-        if estimator.checkpoint and is_recurrent(model):
+        if estimator.checkpoint and not estimator.within_blocks and is_recurrent(model):
             self.plan = ThroughTime(
                 model, batch, loss, update=setting.plain, gradients=gradients, states=states or None
             )
@@ -81,6 +97,7 @@ class ReverseEstimate(Estimate):
                 checkpoint=estimator.checkpoint,
                 gradients=gradients,
                 states=states,
+                heads=setting.state.parameters if estimator.within_blocks else None,
             )
         self.values = np.zeros(1)
         self._result = np.ones(1, RESULT)

@@ -11,6 +11,7 @@ from fgnumba.bench.reverse.cotangents import rows_of
 from fgnumba.bench.reverse.kernels import losses
 from fgnumba.bench.reverse.passes import Passes, States
 from fgnumba.bench.reverse.rules import FORWARDS, rule
+from fgnumba.bench.reverse.within_blocks import Segment, Segments, within_blocks
 from fgnumba.errors import ConfigError
 from fgnumba.kernels.devices.device import CPU, fill
 from fgnumba.kernels.machine.interfaces import Operation
@@ -18,6 +19,7 @@ from fgnumba.kernels.machine.memory import aligned
 from fgnumba.kernels.rules.philox import STREAM
 from fgnumba.kernels.shared.loss import RESULT
 from fgnumba.layers.losses import Loss, MeanSquaredError, SoftmaxCrossEntropy
+from fgnumba.layers.parameters import Parameter
 from fgnumba.model.graph import Graph
 from fgnumba.model.input_rows import InputRows
 from fgnumba.model.outcome import targets_of
@@ -62,6 +64,10 @@ class ReversePlan(Bound):
         :func:`state_arrays`. None: they begin at zeros.
     accumulate : bool
         Whether the gradient is added to what `gradients` hold.
+    heads : mapping of str to Parameter, or None
+        The parameters of the blocks' own heads. With them, each block of a transformer has a loss of its own, and the
+        gradient is that of all of them, where each takes what earlier blocks made as constant; see
+        :mod:`fgnumba.bench.reverse.within_blocks`. None: the loss of the model goes through everything.
 
     Attributes
     ----------
@@ -98,6 +104,7 @@ class ReversePlan(Bound):
         gradients: dict[str, npt.NDArray[np.float32]] | None = None,
         states: Mapping[int, npt.NDArray[np.float32]] | None = None,
         accumulate: bool = False,
+        heads: Mapping[str, Parameter] | None = None,
     ) -> None:
         batch, update = checked_batch(batch, model.input_shape), flag("update", update)
         training, checkpoint = flag("training", training), flag("checkpoint", checkpoint)
@@ -109,21 +116,28 @@ class ReversePlan(Bound):
         self.scale, self.stream = np.ones(1), np.zeros(1, STREAM)
         rows = batch * model.positions
         self.losses = np.zeros(rows if loss.key in _TUNED else 1)
+        trained = {**model.packed_parameters, **(heads or {})}
         self.gradients = gradients or {
-            name: aligned(p.packed.shape) for name, p in model.packed_parameters.items() if not update
+            name: aligned(p.packed.shape) for name, p in trained.items() if not update
         }
         self.targets = targets_of(CPU, loss, rows, model.outputs).array
-        steps, source, result = wire(model, tangents=True, training=training)
+        if checkpoint and (states or heads is not None):
+            raise ConfigError(
+                "checkpoint: layers are computed again from zeros; carried states need windows"
+                if states
+                else "checkpoint: within blocks, nothing is kept for longer than a block"
+            )
+        divided = self._divided(training, heads)
+        source, segments = divided.source, divided.segments
         self._input = InputRows.of(CPU, batch, source)
-        if not result.has_tangent:
+        if not segments[-1].result.has_tangent:
             raise ConfigError(
                 "the model has no parameters that its output depends on: nothing can be trained"
             )
-        for step in steps:
-            rule(step)
-        _place_positions(steps)
-        if checkpoint and states:
-            raise ConfigError("checkpoint: layers are computed again from zeros; carried states need windows")
+        for segment in segments:
+            for step in segment.steps:
+                rule(step)
+            _place_positions(segment.steps)
         self.states = {index: States.of(last) for index, last in (states or {}).items()}
         self._passes = Passes(
             model,
@@ -136,7 +150,9 @@ class ReversePlan(Bound):
             accumulate,
             FORWARDS,
         )
-        self._put_down(steps, result, loss, _segments(steps) if checkpoint else [steps])
+        self._passes.own |= divided.own
+        for segment in segments:
+            self._put_down(segment, loss, checkpoint)
         placed = place(self._passes.tasks, batch, CPU)
         self.buffer_nbytes, self._keeps = placed.nbytes, placed.keeps
         # The tasks are bound, and refer to this plan. With them, the plan would stay until the garbage collector runs.
@@ -147,27 +163,38 @@ class ReversePlan(Bound):
         self._readers = placed.readers
         self.kept_nbytes = sum(gates.nbytes for gates in self._passes.gates.values())
 
-    def _put_down(self, steps: list[Step], result: Value, loss: Loss, segments: list[list[Step]]) -> None:
-        passes = self._passes
-        last = segments[-1]
-        for segment in segments[:-1]:
-            for step in segment:
+    def _divided(self, training: bool, heads: Mapping[str, Parameter] | None) -> Segments:
+        """Return what has a loss of its own: the whole model, or its blocks."""
+        if heads is not None:
+            return within_blocks(self.model, heads)
+        steps, source, result = wire(self.model, tangents=True, training=training)
+        return Segments(source, [Segment(steps, result)], {})
+
+    def _put_down(self, segment: Segment, loss: Loss, checkpoint: bool) -> None:
+        """List the passes of a segment; with `checkpoint`, in runs of steps that are computed again."""
+        passes, result = self._passes, segment.result
+        for constant, value in segment.cut.items():
+            passes.values[constant] = passes.values[value]
+        runs = _runs(segment.steps) if checkpoint else [segment.steps]
+        last = runs[-1]
+        for run in runs[:-1]:
+            for step in run:
                 passes.forward(step, keep=False)
-            passes.forget([step.output for step in segment if not _outlives(step, segment, result)])
+            passes.forget([step.output for step in run if not _outlives(step, run, result)])
         for step in last:
             passes.forward(step, keep=True)
-        self._loss(result, loss)
-        for segment in reversed(segments):
-            if segment is not last:
-                for step in segment:
+        self._loss(result, loss, self.losses if segment.last else np.zeros_like(self.losses))
+        for run in reversed(runs):
+            if run is not last:
+                for step in run:
                     passes.again(step)
                 passes.barrier()
-            for step in reversed(segment):
+            for step in reversed(run):
                 if step.output.has_tangent:
                     rule(step)(passes, step)
             passes.flush()
 
-    def _loss(self, result: Value, loss: Loss) -> None:
+    def _loss(self, result: Value, loss: Loss, values: npt.NDArray[np.float64]) -> None:
         passes, z = self._passes, self._passes.values[result]
         many = passes.many(result)
         cotangent = passes.buffer(result) if many else passes.new_panels(result)
@@ -177,7 +204,7 @@ class ReversePlan(Bound):
 
         def bind() -> list[Operation]:
             if loss.key not in _TUNED:
-                return self._untuned(loss, z, out())
+                return self._untuned(loss, z, out(), values)
             return [
                 losses.bind_loss(
                     _TUNED[loss.key](),
@@ -187,7 +214,7 @@ class ReversePlan(Bound):
                     targets=self.targets,
                     scale=self.scale,
                     out=out(),
-                    losses=self.losses,
+                    losses=values,
                 )
             ]
 
@@ -197,9 +224,10 @@ class ReversePlan(Bound):
         else:
             passes.send_panels(result, cotangent)
 
-    def _untuned(self, loss: Loss, z: ImageBuffer, out: losses.Written) -> list[Operation]:
+    def _untuned(
+        self, loss: Loss, z: ImageBuffer, out: losses.Written, values: npt.NDArray[np.float64]
+    ) -> list[Operation]:
         residual, result = aligned((len(z.rows()), self.model.outputs)), np.zeros(1, RESULT)
-        values = self.losses
         return [
             *loss.bind(CPU, z.rows()[None], self.model.outputs, self.targets, result, values),
             loss.bind_residual(CPU, z.rows(), self.targets, residual),
@@ -263,13 +291,13 @@ def _place_positions(steps: list[Step]) -> None:
             value.by_position = True
 
 
-def _segments(steps: list[Step]) -> list[list[Step]]:
-    """Divide L steps into about √L segments of about √L steps."""
+def _runs(steps: list[Step]) -> list[list[Step]]:
+    """Divide L steps into about √L runs of about √L steps."""
     length = max(1, round(math.sqrt(len(steps))))
     return [steps[i : i + length] for i in range(0, len(steps), length)]
 
 
-def _outlives(step: Step, segment: list[Step], result: Value) -> bool:
-    """Whether a later segment, or the loss, reads the output of a step."""
+def _outlives(step: Step, run: list[Step], result: Value) -> bool:
+    """Whether a later run, or the loss, reads the output of a step."""
     value = step.output
-    return value is result or any(reader not in segment for reader in value.readers)
+    return value is result or any(reader not in run for reader in value.readers)

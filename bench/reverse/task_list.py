@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from fgnumba.kernels.devices.device import CPU
 from fgnumba.kernels.machine.interfaces import Operation
+from fgnumba.layers.parameters import Parameter
 from fgnumba.model.graph import Graph
 from fgnumba.model.tasks import Buffer, Task
 from fgnumba.model.wiring import Step
@@ -31,6 +32,8 @@ class TaskList:
     ----------
     tasks : list of Task
         The tasks listed so far.
+    own : dict
+        Parameters of the steps that are no layers of the model, by the layer's own names.
     """
 
     def __init__(
@@ -43,6 +46,7 @@ class TaskList:
         self.model, self.batch, self.isa, self.threads = model, batch, CPU.isa, CPU.threads
         self.tasks: list[Task] = []
         self._gradients, self._accumulate = gradients, accumulate
+        self.own: dict[Step, dict[str, Parameter]] = {}
         self._deferred: list[Task] = []
         self._barrier = False
 
@@ -117,4 +121,4 @@ class TaskList:
 
     def parameters(self, step: Step) -> dict[str, Any]:
         """Return the parameters of a step, under the layer's own names."""
-        return self.model.layer_parameters(step.index)
+        return self.own[step] if step in self.own else self.model.layer_parameters(step.index)
