@@ -49,6 +49,7 @@ def test_a_step_moves_a_copy(problem):
     model, x, y = problem
     before = model.parameters()
     step = transformer_peers.torch_step(before, HEADS, x, y, 1)
+    assert step is not None
     first, second = step(), step()
     assert second != first
     tolerances.MODEL_LOSS.check(first, reverse.value_and_grad(model, fg.SoftmaxCrossEntropy(), x, y)[0])
