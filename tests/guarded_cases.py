@@ -80,11 +80,11 @@ def trained(make, batch, estimator, optimizer, place, loss=None):
     return [np.array(losses), *model.parameters().values(), *estimate.values()]
 
 
-def streamed(layer, length, place):
+def streamed(layers, estimator, length, place):
     """Return losses, parameters and an estimate after two windows of three streams, of symbols or of numbers."""
-    symbols = layer.symbols
-    model = fg.Sequential([layer, fg.Dense(7)], (length,) if symbols else (length, 5), seed=1)
-    trainer = fg.Trainer(model, estimator=fg.RealTimeRecurrentLearning(), optimizer=fg.Adam(1e-3), seed=5)
+    symbols = layers[0].symbols_read()
+    model = fg.Sequential([*layers, fg.Dense(7)], (length,) if symbols else (length, 5), seed=1)
+    trainer = fg.Trainer(model, estimator=estimator, optimizer=fg.Adam(1e-3), seed=5)
     rng = np.random.default_rng(length)
     x = [
         rng.integers(0, symbols, (3, length)).astype(np.float32)
@@ -250,7 +250,35 @@ for symbols in (None, 7):
         ("linear", fg.LinearRecurrentUnit(31, False, symbols=symbols)),
         ("complex linear", fg.LinearRecurrentUnit(33, symbols=symbols)),
     ):
-        CASES[f"traces, {name}, {'symbols' if symbols else 'numbers'}"] = partial(streamed, recurrent, 13)
+        CASES[f"traces, {name}, {'symbols' if symbols else 'numbers'}"] = partial(
+            streamed, [recurrent], fg.RealTimeRecurrentLearning(), 13
+        )
+
+for title, stream, told in (
+    (
+        "sequential",
+        [
+            *(
+                fg.Embedding(7, 33),
+                fg.PositionalEmbedding(17),
+                fg.TransformerBlock(3, hidden=31, affine=False),
+            ),
+            *(fg.TransformerBlock(1, 1, "relu"), fg.LayerNorm()),
+        ],
+        fg.BlockFeedback(),
+    ),
+    (
+        "parallel",
+        [
+            fg.Dense(10),
+            fg.TransformerBlock(5, hidden=65, parallel=True, normalization="rms_norm"),
+            fg.RMSNorm(),
+        ],
+        fg.BlockFeedback(relayed=False, attention="noise", noise=7),
+    ),
+    ("of a number", [fg.Dense(1), fg.TransformerBlock(1, hidden=1, activation="tanh")], fg.BlockFeedback()),
+):
+    CASES[f"block feedback, {title}"] = partial(streamed, stream, told, 13 if len(stream) > 2 else 1)
 
 SMALL = partial(dense, 13, 37, 5, "relu")
 
