@@ -253,6 +253,7 @@ EXEMPT = {
                 "estimators.activity.estimator.ActivityPerturbation.own_parameters",
                 "estimators.blocks.estimator.BlockFeedback.own_parameters",
                 "estimators.recurrent.estimator.RealTimeRecurrentLearning.own_parameters",
+                "bench.reverse.estimator.ReverseMode.own_parameters",
             ),
             *(
                 "estimators.base.Setting.kept_state",

@@ -41,9 +41,6 @@ class TransformerBlock(Composite):
         The activation a of the hidden units, as in :class:`Dense`. By default ``gelu``.
     normalization : str, optional
         ``layer_norm`` (the default) or ``rms_norm``.
-    affine : bool, optional
-        Whether the normalisations have a scale (and a shift). By default True. The weights that read them can take
-        their place.
     parallel : bool, optional
         Whether attention and perceptron read the same normalised input. By default False: one after the other.
     causal : bool, optional
@@ -57,6 +54,9 @@ class TransformerBlock(Composite):
     deviation : float, optional
         The standard deviation of the initial values of attention, of its output and of W'. By default 0.02, so that a
         block adds little at first; None stands for √(1 / K).
+    affine : bool, optional
+        Whether the normalisations have a scale (and a shift). By default True. The weights that read them can take
+        their place.
 
     Raises
     ------
@@ -77,13 +77,13 @@ class TransformerBlock(Composite):
     hidden: int | None = None
     activation: str | None = "gelu"
     normalization: str = "layer_norm"
-    affine: bool = True
     parallel: bool = False
     causal: bool = True
     key_heads: int | None = None
     rotary: RotaryEmbedding | None = None
     dropout: float = 0.0
     deviation: float | None = 0.02
+    affine: bool = True
 
     def __post_init__(self) -> None:
         if not isinstance(self.normalization, str) or self.normalization not in NORMALIZATIONS:

@@ -10,6 +10,7 @@ import fgnumba as fg
 from fgnumba.layers.composite import SOURCE, Composite, Part
 from fgnumba.model.saved_model import graph_of
 from fgnumba.runs.presets import layers_from
+from tests import tolerances
 
 NAMES = ["_norm", "_attention", "_sum", "_norm2", "_hidden", "_project", ""]
 ROTARY = fg.RotaryEmbedding(base=100.0)
@@ -134,7 +135,7 @@ def test_a_forward_gradient_is_its_derivative_times_the_direction():
     same, derivative = fg.jvp(model, fg.SoftmaxCrossEntropy(), examples(), y, v)
     assert value == same
     for name, array in v.materialize(model).items():
-        np.testing.assert_allclose(estimate[name], derivative * array, rtol=1e-6)
+        tolerances.SAME_LOSS.check(estimate[name], derivative * array)
 
 
 def refusing(make):
