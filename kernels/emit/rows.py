@@ -69,7 +69,8 @@ def scaled_rows(wide: bool, added: bool) -> Callable[..., None]:
                     x = vectors.load(from_a, place)
                     value = builder.fmul(x, factor)
                     if added:
-                        value = vectors.multiply_add(vectors.load(from_b, place), other, value)
+                        # Rounded before it is added: opposite terms of one size cancel to zero.
+                        value = builder.fadd(value, builder.fmul(vectors.load(from_b, place), other))
                     vectors.store(value, to, place)
                     # The difference of an infinity, or a NaN, and itself is NaN.
                     following.append(builder.fadd(odd, builder.fsub(x, x)))

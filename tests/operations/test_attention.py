@@ -176,6 +176,16 @@ def test_numbers_that_are_not_finite_come_out_as_of_a_softmax():
     assert np.isnan(fg.attention(-np.inf * ones, ones, ones)).all()
 
 
+@pytest.mark.parametrize("size", [1, 15, 16, 33])
+def test_a_single_key_has_no_slope(size):
+    q, k, v, dq, dk = operands(
+        np.random.default_rng(11), *[(3, 13, size)] * 1, *[(3, 1, size)] * 2, (3, 13, size), (3, 1, size)
+    )
+    y, dy = fg.attention_jvp(q, k, v, dq, dk, None)
+    np.testing.assert_array_equal(y, np.broadcast_to(v, y.shape))
+    assert not dy.any()
+
+
 def test_large_scores_neither_overflow_nor_vanish():
     rng = np.random.default_rng(8)
     q, k, v, dv = operands(rng, (1, 13, 8), (1, 65, 8), (1, 65, 8), (1, 65, 8), dtype=np.float64)

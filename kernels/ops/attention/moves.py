@@ -76,7 +76,9 @@ def scaler(wide: bool, added: bool) -> int:
                 if x - x != number(0):
                     carray(pointer(finite, np.int64), 1)[0] = 0
 
-    return kernel(f"{'combine' if added else 'scale'}-rows-{64 if wide else 32}", scale, 12)
+    # Nothing is fused, as in the emitted rows.
+    name = f"{'combine' if added else 'scale'}-rows-{64 if wide else 32}"
+    return kernel(name, scale, 12, fastmath={"nsz"})
 
 
 @cache
