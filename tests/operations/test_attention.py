@@ -1,6 +1,7 @@
 """Attention by itself and its JVP against float64, with masks, dropout, grouped heads and absent tangents."""
 
 import tracemalloc
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +11,8 @@ from tests.attention_cases import case, wide
 from tests.references import attention_reference
 from tests.tolerances_attention import attention_within
 
+# What is given here is not what annotations ask for, or comes in a list.
+attention_jvp: Any = fg.attention_jvp
 DTYPES = ("float32", "float64")
 MANY, SOME = 2000, 9
 """Cases of each dtype, and how many of them one case of the short test stands for."""
@@ -18,7 +21,7 @@ MANY, SOME = 2000, 9
 def check(seed, dtype):
     """Compare one case with float64."""
     one = case(seed, dtype)
-    y, dy = fg.attention_jvp(*one.operands, *one.tangents, **one.options)
+    y, dy = attention_jvp(*one.operands, *one.tangents, **one.options)
     expected, moved, sizes, _ = one.expected()
     assert y.dtype == dy.dtype == dtype
     where = f"case {seed}: {[x.shape for x in one.operands]}, {[x is not None for x in one.tangents]}"
@@ -44,7 +47,7 @@ def test_the_jvp_agrees_with_float64_in_all_cases(dtype, part):
         check(seed, dtype)
 
 
-def operands(rng, *shapes, dtype=np.float32):
+def operands(rng, *shapes, dtype=np.float32) -> Any:
     return [rng.standard_normal(shape).astype(dtype) for shape in shapes]
 
 
@@ -54,10 +57,10 @@ SHAPES = ((2, 6, 26, 16), (2, 3, 32, 16), (2, 3, 32, 16))
 def test_attention_is_the_primal_of_its_jvp():
     q, k, v = operands(np.random.default_rng(0), *SHAPES)
     for options in ({}, {"causal": True}, {"dropout": 0.4, "seed": 5}):
-        y, dy = fg.attention_jvp(q, k, v, q, k, v, **options)
+        y, dy = attention_jvp(q, k, v, q, k, v, **options)
         np.testing.assert_array_equal(fg.attention(q, k, v, **options), y)
         assert dy.any()
-    y, dy = fg.attention_jvp(q, k, v, None, None, None)
+    y, dy = attention_jvp(q, k, v, None, None, None)
     assert not dy.any()
     assert dy.shape == y.shape
 
@@ -65,19 +68,17 @@ def test_attention_is_the_primal_of_its_jvp():
 def test_axes_may_be_missing_or_more():
     rng = np.random.default_rng(1)
     q, k, v, dk = operands(rng, *SHAPES, (2, 3, 32, 16))
-    y, dy = fg.attention_jvp(q, k, v, None, dk, None, causal=True)
-    more = fg.attention_jvp(
-        *(x[:, None, None] for x in (q, k, v)), None, dk[:, None, None], None, causal=True
-    )
+    y, dy = attention_jvp(q, k, v, None, dk, None, causal=True)
+    more = attention_jvp(*(x[:, None, None] for x in (q, k, v)), None, dk[:, None, None], None, causal=True)
     np.testing.assert_array_equal(more[0][:, 0, 0], y)
     np.testing.assert_array_equal(more[1][:, 0, 0], dy)
-    one = fg.attention_jvp(q[0], k[0], v[0], None, dk[0], None, causal=True)
+    one = attention_jvp(q[0], k[0], v[0], None, dk[0], None, causal=True)
     np.testing.assert_array_equal(one[0], y[0])
-    alone = fg.attention_jvp(q[0, 3], k[0, 1], v[0, 1], None, dk[0, 1], None, causal=True)
+    alone = attention_jvp(q[0, 3], k[0, 1], v[0, 1], None, dk[0, 1], None, causal=True)
     np.testing.assert_array_equal(alone[1], dy[0, 3])
     empty = fg.attention(q[:0], k[:0], v[:0])
     assert empty.shape == (0, *y.shape[1:])
-    no_keys = fg.attention_jvp(q, k[:, :, :0], v[:, :, :0], q, None, None)
+    no_keys = attention_jvp(q, k[:, :, :0], v[:, :, :0], q, None, None)
     assert no_keys[0].shape == y.shape
     assert not np.any(no_keys)
 
@@ -85,17 +86,17 @@ def test_axes_may_be_missing_or_more():
 def test_each_direction_is_what_it_is_alone():
     rng = np.random.default_rng(2)
     q, k, v, *tangents = operands(rng, *SHAPES, *((9, *shape) for shape in SHAPES))
-    _, together = fg.attention_jvp(q, k, v, *tangents, causal=True)
+    _, together = attention_jvp(q, k, v, *tangents, causal=True)
     for t in (0, 6, 7, 8):
-        y, alone = fg.attention_jvp(q, k, v, *(x[t] for x in tangents), causal=True)
+        y, alone = attention_jvp(q, k, v, *(x[t] for x in tangents), causal=True)
         attention_within("float32", abs(alone).max()).check(together[t], alone)
-    assert fg.attention_jvp(q, k, v, *(x[:0] for x in tangents))[1].shape == (0, *y.shape)
+    assert attention_jvp(q, k, v, *(x[:0] for x in tangents))[1].shape == (0, *y.shape)
 
 
 def test_arrays_that_lie_otherwise_are_read_as_they_are():
     rng = np.random.default_rng(3)
     q, k, v, dq = operands(rng, *SHAPES, SHAPES[0])
-    expected = fg.attention_jvp(q, k, v, dq, None, v)
+    expected = attention_jvp(q, k, v, dq, None, v)
     apart = [np.ascontiguousarray(x.swapaxes(1, 2)).swapaxes(1, 2) for x in (q, k, v, dq)]
     across = [np.asfortranarray(x) for x in (q, k, v, dq)]
     behind = [np.ascontiguousarray(x[::-1, :, ::-1])[::-1, :, ::-1] for x in (q, k, v, dq)]
@@ -109,7 +110,7 @@ def test_arrays_that_lie_otherwise_are_read_as_they_are():
         [one["x"] for one in packed],
         [apart[0], k, across[2], dq],
     ):
-        for found, right in zip(fg.attention_jvp(q_, k_, v_, dq_, None, v_), expected, strict=True):
+        for found, right in zip(attention_jvp(q_, k_, v_, dq_, None, v_), expected, strict=True):
             np.testing.assert_array_equal(found, right)
     shared = np.broadcast_to(k[:1, :1], k.shape)
     np.testing.assert_array_equal(fg.attention(q, shared, v), fg.attention(q, shared.copy(), v))
@@ -143,18 +144,18 @@ def test_what_is_not_seen_has_no_influence(bad):
     seen = rng.random((26, 32)) < 0.5
     seen[:, [3, 30]] = False
     for options in ({"mask": seen}, {"mask": np.where(seen, 0, -np.inf).astype(np.float32)}):
-        expected = fg.attention_jvp(q, k, v, *tangents, **options)
+        expected = attention_jvp(q, k, v, *tangents, **options)
         spoilt = [x.copy() for x in (k, v, tangents[1], tangents[2])]
         for x in spoilt:
             x[..., [3, 30], :] = bad
-        found = fg.attention_jvp(q, spoilt[0], spoilt[1], tangents[0], spoilt[2], spoilt[3], **options)
+        found = attention_jvp(q, spoilt[0], spoilt[1], tangents[0], spoilt[2], spoilt[3], **options)
         for one, right in zip(found, expected, strict=True):
             attention_within("float32", abs(right).max()).check(one, right)
     spoilt = [x.copy() for x in (k, v, tangents[1], tangents[2])]
     for x in spoilt:
         x[..., -1, :] = bad
-    found = fg.attention_jvp(q, spoilt[0], spoilt[1], tangents[0], spoilt[2], spoilt[3], causal=True)
-    expected = fg.attention_jvp(q, k, v, *tangents, causal=True)
+    found = attention_jvp(q, spoilt[0], spoilt[1], tangents[0], spoilt[2], spoilt[3], causal=True)
+    expected = attention_jvp(q, k, v, *tangents, causal=True)
     for one, right in zip(found, expected, strict=True):
         attention_within("float32", abs(right).max()).check(one[:, :, :-1], right[:, :, :-1])
         assert not np.isfinite(one[:, :, -1]).all()
@@ -181,7 +182,7 @@ def test_a_single_key_has_no_slope(size):
     q, k, v, dq, dk = operands(
         np.random.default_rng(11), *[(3, 13, size)] * 1, *[(3, 1, size)] * 2, (3, 13, size), (3, 1, size)
     )
-    y, dy = fg.attention_jvp(q, k, v, dq, dk, None)
+    y, dy = attention_jvp(q, k, v, dq, dk, None)
     np.testing.assert_array_equal(y, np.broadcast_to(v, y.shape))
     assert not dy.any()
 
@@ -189,7 +190,7 @@ def test_a_single_key_has_no_slope(size):
 def test_large_scores_neither_overflow_nor_vanish():
     rng = np.random.default_rng(8)
     q, k, v, dv = operands(rng, (1, 13, 8), (1, 65, 8), (1, 65, 8), (1, 65, 8), dtype=np.float64)
-    y, dy = fg.attention_jvp(q, k, v, None, None, dv, scale=1e4)
+    y, dy = attention_jvp(q, k, v, None, None, dv, scale=1e4)
     best = (q @ k.swapaxes(-1, -2)).argmax(-1)[0]
     attention_within("float64", abs(v).max()).check(y[0], v[0, best])
     attention_within("float64", abs(dv).max()).check(dy[0], dv[0, best])
@@ -210,12 +211,12 @@ def test_dropout_drops_what_the_generator_says_and_keeps_the_mean():
 
 def test_memory_beside_operands_and_results_does_not_grow_with_the_length():
     q = np.ones((1, 8, 64, 64), np.float32)
-    fg.attention_jvp(q, q, q, q, q, q, causal=True)
+    attention_jvp(q, q, q, q, q, q, causal=True)
     peaks = {}
     for length in (1024, 8192):
         q = np.zeros((1, 1, length, 64), np.float32)
         tracemalloc.start()
-        y, dy = fg.attention_jvp(q, q, q, q, q, q, causal=True)
+        y, dy = attention_jvp(q, q, q, q, q, q, causal=True)
         peaks[length] = tracemalloc.get_traced_memory()[1] - y.nbytes - dy.nbytes
         tracemalloc.stop()
     # Less than a twentieth of one matrix of scores of 2,048 queries and eight heads.

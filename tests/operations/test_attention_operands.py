@@ -1,16 +1,19 @@
 """What attention takes: arrays and tensors, and what it refuses in one line instead of dropping it."""
 
 import re
+from typing import Any
 
 import numpy as np
 import pytest
 
 import fgnumba as fg
 
+# What is given here is not what annotations ask for, or comes in a list.
+attention_jvp: Any = fg.attention_jvp
 X = np.random.default_rng(0).standard_normal((2, 3, 4, 5)).astype(np.float32)
 BIAS = "a learned additive bias has no tangent here"
 
-REFUSED = {
+REFUSED: dict[str, tuple[Any, ...]] = {
     "another dtype": (fg.DtypeError, (X, X, X.astype(np.float64)), {}, "v is float64 and q float32"),
     "whole numbers": (fg.DtypeError, (X.astype(int), X, X), {}, "q is int64; float32 or float64"),
     "other byte order": (fg.DtypeError, (X.astype(">f4"), X, X), {}, "q is >f4"),
@@ -53,7 +56,7 @@ def test_what_does_not_fit_is_refused_in_one_line(name):
     error, operands, options, text = REFUSED[name]
     for call in (
         lambda: fg.attention(*operands, **options),
-        lambda: fg.attention_jvp(*operands, None, None, None, **options),
+        lambda: attention_jvp(*operands, None, None, None, **options),
     ):
         with pytest.raises(error, match=re.escape(text)) as caught:
             call()
@@ -76,7 +79,7 @@ def test_what_does_not_fit_is_refused_in_one_line(name):
 )
 def test_a_tangent_that_does_not_fit_is_refused(tangents, error, text):
     with pytest.raises(error, match=re.escape(text)):
-        fg.attention_jvp(X, X, X, *tangents)
+        attention_jvp(X, X, X, *tangents)
 
 
 def test_dropout_is_refused_where_its_counter_ends():
@@ -99,8 +102,8 @@ def test_an_array_on_a_gpu_is_refused():
 def test_tensors_come_out_where_they_go_in():
     torch = pytest.importorskip("torch")
     tensor = torch.from_numpy(X)
-    y, dy = fg.attention_jvp(tensor, tensor, tensor, tensor, None, tensor, causal=True)
-    right = fg.attention_jvp(X, X, X, X, None, X, causal=True)
+    y, dy = attention_jvp(tensor, tensor, tensor, tensor, None, tensor, causal=True)
+    right = attention_jvp(X, X, X, X, None, X, causal=True)
     for one, expected in zip((y, dy), right, strict=True):
         assert one.dtype == torch.float32
         np.testing.assert_array_equal(one.numpy(), expected)
@@ -123,7 +126,7 @@ def test_a_tensor_is_refused_rather_than_its_derivative_dropped():
     grown = tensor.clone().requires_grad_()
     refused = [
         (fg.ConfigError, lambda: fg.attention(tensor, grown, tensor), "k requires grad"),
-        (fg.ConfigError, lambda: fg.attention_jvp(tensor, tensor, tensor, grown, None, None), "dq requires grad"),
+        (fg.ConfigError, lambda: attention_jvp(tensor, tensor, tensor, grown, None, None), "dq requires grad"),
         (fg.ConfigError, lambda: fg.attention(X, X, X, mask=square.clone().requires_grad_()), BIAS),
         (fg.ConfigError, lambda: torch.func.jvp(lambda x: fg.attention(x, x, x), (tensor,), (tensor,)), "torch.func"),
         (fg.ConfigError, lambda: torch.func.vmap(lambda x: fg.attention(x, x, x))(tensor), "torch.func"),
