@@ -132,6 +132,13 @@ class Network:
                 before, last = last, put(branch)
                 join = fg.Add(_of(ACTIVATIONS, a)) if kind == "add" else fg.Concatenate()
                 last = put(join, before, last)
+            elif kind == "branch" and not image:
+                # What a residual stream adds to itself.
+                before, width = last, shape[0]
+                if b % 2:
+                    last = put(fg.LayerNorm())
+                last = put(_dense(shape, a, b, cast))
+                last = put(fg.Add(), before, put(fg.Dense(cast(width), bias=b % 3 != 2)))
         if len(shape) == 3:
             last = put(fg.Flatten())
         put(fg.Dense(cast(self.outputs)))
@@ -141,17 +148,35 @@ class Network:
         return fg.Sequential([node.layer for node in nodes], given, seed=self.seed)
 
 
-KINDS = ("dense", "conv", "conv", "max", "avg", "flatten", *OF_ALL, *JOINS)
+KINDS = ("dense", "conv", "conv", "max", "avg", "flatten", "branch", *OF_ALL, *JOINS)
 
 
 def networks() -> st.SearchStrategy[Network]:
     """Return networks of up to five layers before the last."""
     genes = st.tuples(st.sampled_from(KINDS), st.integers(0, 11), st.integers(0, 11))
+    return _of_genes(st.lists(genes, max_size=5).map(tuple))
+
+
+def streams() -> st.SearchStrategy[Network]:
+    """Return residual streams of one to three sums, behind a dense layer."""
+    branch = st.tuples(st.just("branch"), st.integers(0, 11), st.integers(0, 11))
+    last = st.sampled_from(((), (("layer_norm", 0, 0),)))
+    return _of_genes(
+        st.builds(
+            lambda width, branches, norm: (("flatten", 0, 0), ("dense", width, 0), *branches, *norm),
+            width=st.integers(0, 10),
+            branches=st.lists(branch, min_size=1, max_size=3),
+            norm=last,
+        )
+    )
+
+
+def _of_genes(genes: st.SearchStrategy[tuple[Gene, ...]]) -> st.SearchStrategy[Network]:
     return st.builds(
         Network,
         shape=st.sampled_from(SHAPES),
         outputs=st.sampled_from((1, 2, 3, 5, 10, 17)),
-        genes=st.lists(genes, max_size=5).map(tuple),
+        genes=genes,
         seed=st.integers(0, 3),
         number=st.sampled_from(tuple(NUMBERS)),
     )

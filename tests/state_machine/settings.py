@@ -7,7 +7,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 import fgnumba as fg
-from tests.state_machine.networks import NUMBERS, Network, Shape, networks
+from tests.state_machine.networks import NUMBERS, Network, Shape, networks, streams
 from tests.state_machine.own_loss import Scaled
 
 DIRECTIONS = ("rank1", "orthogonal", "rademacher", "gaussian")
@@ -17,6 +17,7 @@ KINDS: dict[str, Any] = {
     "SPSA": fg.SPSA,
     "CoordinateDifferences": fg.CoordinateDifferences,
     "HybridDifferences": fg.HybridDifferences,
+    "BlockFeedback": fg.BlockFeedback,
     "Feedback": fg.Feedback,
     "LocalLosses": fg.LocalLosses,
     "SGD": fg.SGD,
@@ -65,7 +66,7 @@ def made(kind: str, **arguments: st.SearchStrategy[Any]) -> st.SearchStrategy[Ma
 
 
 def estimators() -> st.SearchStrategy[Made]:
-    """Return every estimator, with settings of every kind."""
+    """Return every estimator of any model, with settings of every kind."""
     along: dict[str, Any] = {"direction": st.sampled_from(DIRECTIONS), "directions": st.integers(1, 4)}
     feedback = st.one_of(
         st.none(),
@@ -94,6 +95,16 @@ def estimators() -> st.SearchStrategy[Made]:
         made("CoordinateDifferences", coordinates=st.integers(1, 3)),
         made("HybridDifferences", **along, coordinates=st.integers(1, 2)),
     )
+
+
+def block_feedback() -> st.SearchStrategy[Made]:
+    """Return estimators of residual streams alone."""
+    settings = {
+        "relayed": st.booleans(),
+        "noise": st.sampled_from((1, 5, 96)),
+        "rate": st.sampled_from((0.5, 1.0)),
+    }
+    return made("BlockFeedback", **settings)
 
 
 RATES = (1e-3, 1e-2)
@@ -269,11 +280,17 @@ class Recipe:
 
 def recipes() -> st.SearchStrategy[Recipe]:
     """Return trainers of every kind."""
-    return st.builds(
-        Recipe,
-        network=networks(),
-        loss=losses(),
-        estimator=estimators(),
-        optimizer=optimizers(),
-        seed=st.integers(0, 2),
-    )
+
+    def of(
+        network: st.SearchStrategy[Network], estimator: st.SearchStrategy[Made]
+    ) -> st.SearchStrategy[Recipe]:
+        return st.builds(
+            Recipe,
+            network=network,
+            loss=losses(),
+            estimator=estimator,
+            optimizer=optimizers(),
+            seed=st.integers(0, 2),
+        )
+
+    return st.one_of(of(networks(), estimators()), of(streams(), st.one_of(estimators(), block_feedback())))
