@@ -12,7 +12,13 @@ from tests.references.graph_reference import nearest_kink
 from tests.tolerances_traces import GRADIENT
 
 ACTIVATIONS = ("identity", "relu", "leaky_relu", "tanh", "sigmoid", "gelu", "silu", "softplus", "elu")
-NORMS = (None, fg.LayerNorm(1e-2), fg.RMSNorm(1e-2))
+NORMS = (
+    None,
+    fg.LayerNorm(1e-2),
+    fg.RMSNorm(1e-2),
+    fg.LayerNorm(1e-2, affine=False),
+    fg.RMSNorm(1e-2, affine=False),
+)
 """With an ε that lets the slope of a normalisation of one number not vanish."""
 
 
@@ -64,7 +70,7 @@ def streams(draw):
             shape = (2, 1, *shape)
             add(fg.Flatten())
         stem = add(fg.Dense(width, bias=draw(st.booleans())))
-    if length and draw(st.booleans()):
+    for _ in range(draw(st.integers(0, 2)) if length else 0):
         stem = add(fg.PositionalEmbedding(length + draw(st.integers(0, 2))), stem)
     for _ in range(draw(st.integers(1, 3))):
         shared, norm = draw(st.booleans()), None
