@@ -82,6 +82,17 @@ def test_a_step_with_a_loss_that_is_not_finite_moves_nothing(huge):
     assert all(np.isfinite(array).all() for array in parameters_of(one).values())
 
 
+def test_a_divergence_names_the_layer():
+    model = network()
+    parameters = model.parameters()
+    parameters["2_project.weight"] = np.full_like(parameters["2_project.weight"], 3e38)
+    model.load_parameters(parameters)
+    with pytest.raises(
+        fg.DivergenceError, match=r"layer 2_project \(Dense\): its primal is the first that is not"
+    ):
+        trainer_of(model).step(*batch())
+
+
 def test_an_estimate_moves_nothing_and_is_the_same_again():
     one = made()
     one.step(*batch())

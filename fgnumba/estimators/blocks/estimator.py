@@ -1,5 +1,6 @@
 """Block feedback: transformers trained by a loss at each block, and by errors that learned matrices carry into it."""
 
+from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -11,8 +12,11 @@ from fgnumba.estimators.base import Estimate, Estimator, Setting
 from fgnumba.estimators.blocks.layout import analyzed
 from fgnumba.estimators.blocks.plan import BlockPlan
 from fgnumba.estimators.recipes import Recipe
+from fgnumba.kernels.rules.directions import NONE
+from fgnumba.layers import Perturbation
 from fgnumba.layers.parameters import Parameter
 from fgnumba.model.graph import Graph
+from fgnumba.model.inspection import Inspection
 from fgnumba.validation import flag, real_number, store, whole_number
 
 ATTENTION = ("closed-form", "noise")
@@ -131,6 +135,7 @@ class BlockEstimate(Estimate):
     """Block feedback on a batch of sequences."""
 
     def __init__(self, estimator: BlockFeedback, setting: Setting) -> None:
+        self._setting = setting
         self._plan = BlockPlan(
             setting.model,
             analyzed(setting.model),
@@ -164,6 +169,12 @@ class BlockEstimate(Estimate):
     def read(self) -> bool:
         """Read the model's loss of the last run; return whether those of all blocks were finite."""
         return self._plan.outcome.read(self.values) and self._plan.finite
+
+    def inspections(self) -> Generator[Inspection, None, None]:
+        """Yield the forward pass of the last run."""
+        setting = self._setting
+        still = Perturbation(NONE, 0, setting.stream.array)
+        yield Inspection.of_directions(setting.model, setting.batch, still)
 
 
 RECIPES = {

@@ -14,7 +14,7 @@ from fgnumba.estimators.blocks.workshop import Workshop
 from fgnumba.kernels.layout.images import Images
 from fgnumba.kernels.machine.interfaces import Operation
 from fgnumba.kernels.machine.memory import leading
-from fgnumba.kernels.rules.directions import EXPLICIT
+from fgnumba.kernels.rules.directions import NONE
 from fgnumba.kernels.shared.perturbed_units import SLOPE_FROM_OUTPUT
 from fgnumba.layers import Activation, Perturbation, SelfAttention, Site
 from fgnumba.layers.losses import Loss
@@ -138,8 +138,6 @@ class BlockPlan(Bound):
         return [step for step in self._layout.steps if step in wanted]
 
     def _site(self, step: Step) -> Site:
-        parameters, still = self._model.layer_parameters(step.index), step.layer.still
-        tangents = {p.name: self._w.zeros(1, p.packed.size) for p in parameters.values() if still == EXPLICIT}
         return Site(
             device=self.device,
             batch=self._batch,
@@ -150,8 +148,8 @@ class BlockPlan(Bound):
                 for value, shape in zip(step.inputs, step.shapes, strict=True)
             ),
             output=self._images[step.output],
-            parameters=parameters,
-            perturbation=Perturbation(still, 0, self._w.stream, explicit=tangents or None),
+            parameters=self._model.layer_parameters(step.index),
+            perturbation=Perturbation(NONE, 0, self._w.stream),
             shapes=tuple(step.shapes),
         )
 
