@@ -29,8 +29,9 @@ class Case:
     def expected(self):
         """Return y, dy, their sizes and logarithms in float64."""
         tangents = tuple(None if x is None else wide(x) for x in self.tangents)
+        q, k, v = (wide(x) for x in self.operands)
         return attention_reference.attention_jvp(
-            *(wide(x) for x in self.operands), tangents, self.scale, self.seen, self.added, self.factors
+            q, k, v, tangents, self.scale, self.seen, self.added, self.factors
         )
 
 

@@ -2,6 +2,7 @@
 
 import math
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 import pytest
@@ -47,7 +48,7 @@ def network(*layers, symbols=True, width=WIDTH, seed=1):
     return model
 
 
-MODELS = {
+MODELS: dict[str, Any] = {
     "sequential": [fg.TransformerBlock(2), fg.TransformerBlock(3, hidden=5), fg.LayerNorm()],
     "parallel": [
         fg.TransformerBlock(4, parallel=True, activation="relu"),
@@ -66,7 +67,8 @@ MODELS = {
 @pytest.mark.parametrize("name", MODELS)
 def test_gradients_are_those_of_the_blocks_losses(name, symbols):
     """Each gradient g has <g, v> equal to the derivative of its block's loss along v, in float64."""
-    norms = check(network(*MODELS[name], symbols=symbols), *batch(symbols=symbols), GRADIENT, share=0.0)
+    x, y = batch(symbols=symbols)
+    norms = check(network(*MODELS[name], symbols=symbols), x, y, GRADIENT, share=0.0)
     assert min(norms.values()) > 0
 
 
@@ -153,7 +155,8 @@ def linear(*activations):
 
 
 def test_without_relays_gradients_are_exact_where_hidden_units_are_linear():
-    norms = check(linear("identity", "identity"), *batch(), GRADIENT, share=0.0, relayed=False)
+    x, y = batch()
+    norms = check(linear("identity", "identity"), x, y, GRADIENT, share=0.0, relayed=False)
     assert min(norms.values()) > 0
 
 

@@ -1,5 +1,7 @@
 """Block feedback on models of every kind: gradients against float64, and which models are refused."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
@@ -106,7 +108,7 @@ def test_gradients_of_random_models(stream, loss, seed):
     model = fg.Graph(nodes, shape, seed=seed, device="cpu")
     moved(model, rng)
     if model.symbols is None:
-        x = rng.standard_normal((batch, *shape)).astype(np.float32)
+        x: Any = rng.standard_normal((batch, *shape)).astype(np.float32)
     else:
         x = rng.integers(0, model.symbols, (batch, *shape))
     assume(nearest_kink(model, x) > tolerances.NEAR_A_KINK)

@@ -2,6 +2,7 @@
 
 import json
 import tracemalloc
+from typing import Any
 
 import numpy as np
 import pytest
@@ -219,7 +220,7 @@ def test_it_learns_what_attention_alone_can_tell():
     one = fg.Trainer(model, estimator=fg.BlockFeedback(), optimizer=fg.Adam(5e-3), seed=1)
     weights = np.ones(x.shape)
     weights[:, :2] = 0
-    seen = []
+    seen: list[Any] = []
     history = one.fit(
         x[:200],
         y[:200],

@@ -1,5 +1,7 @@
 """Attention on a GPU, its tangents and its slope in closed form, against float64 and against the CPU."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -47,10 +49,12 @@ class Case:
         return y.download(), sums.download()
 
     def options(self, gpu, mask, rate):
-        found = {}
+        found: dict[str, Any] = {}
         if mask is not None:
-            strides = (stride // mask.itemsize for stride in np.broadcast_to(mask, self.shape).strides[:3])
-            found["mask"] = Mask(gpu.array(mask, mask.dtype), *strides, boolean=mask.dtype == np.bool_)
+            example, head, row = (
+                stride // mask.itemsize for stride in np.broadcast_to(mask, self.shape).strides[:3]
+            )
+            found["mask"] = Mask(gpu.array(mask, mask.dtype), example, head, row, mask.dtype == np.bool_)
         if rate:
             found |= {"dropout": rate, "stream": gpu.stream(SEED, STEP), "layer": LAYER}
         return found
@@ -82,14 +86,15 @@ class Case:
         y, sums = self.expected(mask=mask, m=m, **options)
         given = {"q": self.q[0], "k": self.k[0], "v": self.v[0], "y": y[0], "signal": signal}
         written = {name: gpu.nans(1, *given[name[1:]].shape) for name in ("dq", "dk", "dv")}
-        placed = {name: gpu.array(values[None], np.float32) for name, values in given.items()} | written
+        placed: Any = {name: gpu.array(values[None], np.float32) for name, values in given.items()} | written
+        heads: Any = {name: Heads.of_array(array) for name, array in placed.items()}
         operations = cuda.bind_gradients(
             None,
             1,
             batch=self.batch,
             scale=self.scale,
             log_sum_exp=gpu.array(sums, np.float32),
-            **{name: Heads.of_array(array) for name, array in placed.items()},
+            **heads,
             **options,
             **self.options(gpu, mask, rate),
         )

@@ -48,5 +48,5 @@ def test_an_estimate_is_that_of_float64(gpu, batch, length, heads, key_heads, si
     placed = {"signal": signal, "tangent": tangent, "signs": noise, "out": out}
     gpu.run(attention_noise.bind_estimate(1, batch=batch, **placed, **how))
     found = out.memory.download()[0, :, : signs.shape[-1]].reshape(signs.shape)
-    expected = expected_of(*given, signs, heads, key_heads, causal, by_head)
+    expected = expected_of(given[0], given[1], signs, heads, key_heads, causal, by_head)
     tolerances.sums(length * heads * size).check(found, expected)

@@ -1,6 +1,7 @@
 """The kernels of attention: slope in closed form, logarithms, and the same bits however work is cut."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -70,9 +71,9 @@ class Bound:
 def test_the_slope_in_closed_form_agrees_with_float64(seed, dtype):
     one = case(seed, dtype)
     bound = Bound(one)
-    operands = tuple(wide(x) for x in one.operands)
+    q, k, v = (wide(x) for x in one.operands)
     expected, sizes = attention_reference.gradients(
-        *operands, wide(bound.signal), one.scale, one.seen, one.added, one.factors
+        q, k, v, wide(bound.signal), one.scale, one.seen, one.added, one.factors
     )
     for name, found, right, size in zip("qkv", bound.gradients, expected, sizes, strict=True):
         attention_within(dtype, size).check(found[0], right, f"d{name} of case {seed}")
@@ -85,12 +86,12 @@ def test_the_slope_in_closed_form_agrees_with_float64(seed, dtype):
 def test_the_reference_is_the_slope_of_its_own_result():
     rng = np.random.default_rng(2)
     one = case(4, "float64")
-    operands = [wide(x) for x in one.operands]
+    q, k, v = operands = [wide(x) for x in one.operands]
     moved = [rng.standard_normal((1, *x.shape)) for x in operands]
     signal = rng.standard_normal((*one.seen.shape[:3], operands[2].shape[-1]))
     rest = one.scale, one.seen, one.added, one.factors
-    _, dy, _, _ = attention_reference.attention_jvp(*operands, moved, *rest)
-    found, _ = attention_reference.gradients(*operands, signal, *rest)
+    _, dy, _, _ = attention_reference.attention_jvp(q, k, v, moved, *rest)
+    found, _ = attention_reference.gradients(q, k, v, signal, *rest)
     along = sum((x * dx[0]).sum() for x, dx in zip(found, moved, strict=True))
     size = sum(abs(x * dx[0]).sum() for x, dx in zip(found, moved, strict=True))
     attention_within("float64", size).check(along, (signal * dy[0]).sum())
@@ -169,6 +170,6 @@ def test_operands_that_do_not_fit_are_refused():
         ((q, q, q), {"mask": mask}, ConfigError, "the mask is float64"),
         ((q, q, q), {"dropout": 0.5}, ConfigError, "come with a stream"),
     ):
-        named = dict(zip("qkv", operands, strict=True))
+        named: Any = dict(zip("qkv", operands, strict=True))
         with pytest.raises(error, match=text):
             cpu.bind(ISA, 1, batch=1, count=0, **named, y=q, scale=1.0, **more)

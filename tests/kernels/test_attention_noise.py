@@ -72,7 +72,7 @@ def test_an_estimate_is_that_of_float64(batch, length, heads, key_heads, size, c
     given = rng.standard_normal((2, batch, length, heads * size)).astype(np.float32)
     signs = rng.choice([-1.0, 1.0], (batch, length, (heads + 2 * key_heads) * size))
     how = heads, key_heads, causal, by_head
-    expected = expected_of(*given, signs, *how)
+    expected = expected_of(given[0], given[1], signs, *how)
     signal, tangent, noise = (sequences(one[None]) for one in (*given, signs))
     within = tolerances.sums(length * heads * size)
     within.check(estimated(signal, tangent, noise, *how), expected)

@@ -69,8 +69,8 @@ def test_explicit_directions(batch, length, rows, channels, has_tangent):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("shape", SHAPES)
 def test_directions_that_are_drawn(kind, shape):
-    length = shape[1]
-    _, dual, weight = case(*shape, blocks=3)
+    batch, length, rows, channels = shape
+    _, dual, weight = case(batch, length, rows, channels, blocks=3)
     found = run(dual, weight, kind, 2)
     for t in range(2):
         v = reference.direction(KINDS[kind], weight.shape, FIRST + t, NUMBER, STEP, SEED)

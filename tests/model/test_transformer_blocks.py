@@ -24,6 +24,9 @@ def examples(length=5, channels=12):
     return np.random.default_rng(length).standard_normal((2, length, channels)).astype(np.float32)
 
 
+SMALL: Any = {"deviation": 0.02}
+
+
 def test_a_block_is_written_out():
     block = fg.TransformerBlock(3, hidden=7, activation="tanh", rotary=ROTARY, dropout=0.25, key_heads=1)
     model = model_of(block)
@@ -33,8 +36,12 @@ def test_a_block_is_written_out():
         *(("0_sum",), ("0_norm2",), ("0_hidden",), ("0_sum", "0_project")),
     ]
     assert [node.layer for node in model.nodes] == [
-        *(fg.LayerNorm(), fg.SelfAttention(3, 1, causal=True, rotary=ROTARY, dropout=0.25), fg.Add()),
-        *(fg.LayerNorm(), fg.Dense(7, "tanh"), fg.Dense(12), fg.Add(), fg.Dense(3)),
+        *(
+            fg.LayerNorm(),
+            fg.SelfAttention(3, 1, causal=True, rotary=ROTARY, dropout=0.25, **SMALL),
+            fg.Add(),
+        ),
+        *(fg.LayerNorm(), fg.Dense(7, "tanh"), fg.Dense(12, **SMALL), fg.Add(), fg.Dense(3)),
     ]
     assert model.layers == (block, fg.Dense(3))
     assert model.parameters()["0_attention.weight"].shape == (12, 20)
@@ -48,7 +55,8 @@ def test_a_parallel_block_is_written_out():
         *(("b_project", ("b_hidden",)), ("b", ("a", "b_attention", "b_project"))),
     ]
     assert [node.layer for node in model.nodes[1:]] == [
-        *(fg.RMSNorm(), fg.SelfAttention(3), fg.Dense(48, "gelu"), fg.Dense(12), fg.Add()),
+        *(fg.RMSNorm(), fg.SelfAttention(3, **SMALL), fg.Dense(48, "gelu")),
+        *(fg.Dense(12, **SMALL), fg.Add()),
     ]
 
 
