@@ -32,18 +32,17 @@ def expected_of(signal, tangent, signs, heads, key_heads, causal, by_head):
 
 
 # Positions fewer and more than a block's threads.
-CASES = [(1, 1, 1, 1, 1), (2, 5, 4, 2, 5), (1, 259, 2, 1, 1), (1, 3, 3, 1, 33)]
+CASES = [(1, 1, 1, 1, 1), (2, 3, 4, 2, 5), (1, 259, 1, 1, 1), (1, 2, 3, 1, 33)]
 
 
 @pytest.mark.parametrize(("batch", "length", "heads", "key_heads", "size"), CASES)
-@pytest.mark.parametrize("causal", [True, False])
-@pytest.mark.parametrize("by_head", [True, False])
+@pytest.mark.parametrize(("causal", "by_head"), [(True, True), (False, True), (True, False)])
 def test_an_estimate_is_that_of_float64(gpu, batch, length, heads, key_heads, size, causal, by_head):
     rng = np.random.default_rng(length)
     given = rng.standard_normal((2, batch, length, heads * size)).astype(np.float32)
     signs = rng.choice([-1.0, 1.0], (batch, length, (heads + 2 * key_heads) * size))
     signal, tangent, noise = (sequences(gpu, one) for one in (*given, signs))
-    out = sequences(gpu, np.full(signs.shape, np.nan)) if causal else noise
+    out = sequences(gpu, np.full(signs.shape, np.nan)) if by_head else noise
     how = {"heads": heads, "key_heads": key_heads, "causal": causal, "by_head": by_head}
     placed = {"signal": signal, "tangent": tangent, "signs": noise, "out": out}
     gpu.run(attention_noise.bind_estimate(1, batch=batch, **placed, **how))

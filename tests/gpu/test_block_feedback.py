@@ -9,7 +9,7 @@ from fgnumba.kernels.devices.gpu import Gpu
 from tests import tolerances
 from tests.estimators.block_gradients import packed
 
-LENGTH, SYMBOLS, WIDTH = 3, 5, 6
+LENGTH, SYMBOLS, WIDTH = 2, 3, 4
 RNG = np.random.default_rng(0)
 X, Y = RNG.integers(0, SYMBOLS, (2, 2, LENGTH))
 NUMBERS = RNG.standard_normal((2, LENGTH, 4)).astype(np.float32)

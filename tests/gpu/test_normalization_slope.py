@@ -10,7 +10,7 @@ from tests.normalization_cases import KINDS as NUMBERS
 from tests.normalization_cases import TANGENT_KINDS, check
 
 # Rows of a warp and of a block.
-WIDTHS = (1, 2, 37, 523)
+WIDTHS = (1, 37, 523)
 
 
 def run(gpu, kind, x, signal, epsilon=1e-5, **more):
@@ -41,9 +41,9 @@ def test_slopes_and_normalised_numbers_are_those_of_float64(gpu, kind, numbers):
         slopes = run(gpu, kind, x, np.concatenate(flat[1:]), epsilon, normalized=normal)
         return np.concatenate([values_of(gpu, normal)[: len(flat[0])], slopes]).reshape(dual.shape)
 
-    rng, shape = np.random.default_rng(0), (2, 1, 37)
+    rng, shape = np.random.default_rng(0), (1, 1, 37)
     x = NUMBERS[numbers](rng, (1, *shape))
-    signals = np.stack([each(rng, x.shape) for each in list(TANGENT_KINDS.values())[::2]])
+    signals = np.stack([each(rng, x.shape) for each in list(TANGENT_KINDS.values())[::3]])
     check(of, 1, shape, None, x, signals, 1e-5, centred=kind == LAYER_NORM, affine=False)
 
 
