@@ -19,6 +19,7 @@ import sys
 import numpy as np
 
 import fgnumba as fg
+from fgnumba.estimators import RECIPES
 from fgnumba.kernels.machine import work
 from fgnumba.model import plan, tasks
 from tests.recipes import GENERAL
@@ -80,6 +81,16 @@ def transformer():
     return fg.Sequential(layers, (7, 3))
 
 
+def stream():
+    """Return a model of sequences that block feedback trains."""
+    layers = [
+        *(fg.Dense(36), fg.PositionalEmbedding(7), fg.TransformerBlock(4, dropout=0.2)),
+        fg.TransformerBlock(6, 50, parallel=True, key_heads=2, rotary=fg.RotaryEmbedding(), affine=False),
+        *(fg.RMSNorm(), fg.Dense(5)),
+    ]
+    return fg.Sequential(layers, (7, 3))
+
+
 SMALL = {"perceptron": perceptron, "residual": residual}
 LARGE = {
     "mlp": lambda: fg.Sequential([fg.Dense(512, "relu"), fg.Dense(512, "relu"), fg.Dense(10)], 784),
@@ -95,7 +106,7 @@ LARGE = {
         (28, 28, 1),
     ),
 }
-NETWORKS = {**SMALL, **LARGE, "recurrent": recurrent, "transformer": transformer}
+NETWORKS = {**SMALL, **LARGE, "recurrent": recurrent, "transformer": transformer, "stream": stream}
 
 
 def cases():
@@ -111,6 +122,7 @@ def cases():
     networks = (*SMALL, "recurrent", "transformer")
     found += [("weight-perturbation", "sgd", network, kind) for network in networks for kind in directions]
     found += [("weight-perturbation", "adam", network) for network in ("recurrent", "transformer")]
+    found += [("block-feedback", optimizer, "stream") for optimizer in ("sgd", "adam")]
     return {" ".join(case): case for case in found}
 
 
@@ -132,9 +144,9 @@ def trained(recipe, optimizer, network, direction=None, steps=STEPS, seed=7):
     rng, batch = np.random.default_rng(0), 61 if network in LARGE else 13
     model = NETWORKS[network]()
     x = rng.standard_normal((batch, *model.input_shape)).astype(np.float32)
-    y = rng.integers(0, model.outputs, batch)
-    takes = GENERAL[recipe].takes
-    estimator = GENERAL[recipe].build(recipe, direction, 3 if "directions" in takes else None)
+    y = rng.integers(0, model.outputs, (batch, 7) if network == "stream" else batch)
+    takes = RECIPES[recipe].takes
+    estimator = RECIPES[recipe].build(recipe, direction, 3 if "directions" in takes else None)
     trainer = fg.Trainer(model, estimator=estimator, optimizer=OPTIMIZERS[optimizer], seed=seed)
     return trainer, [trainer.step(x, y).loss for _ in range(steps)]
 

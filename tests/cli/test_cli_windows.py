@@ -121,6 +121,10 @@ def test_a_network_of_ones_own_with_attention_is_one_of_windows(fgtrain, folder)
         (("--widths", "10"), "its 10 elements cannot be cut into 4 equal heads"),
         (("--warmup", -1), "warmup is -1"),
         (("--estimator", "rtrl"), "layer '0', Embedding, has parameters that it cannot train"),
+        (
+            ("--estimator", "block-feedback", "--direction", "rank1"),
+            "direction is 'rank1'; the estimator 'block-feedback' does not take that option",
+        ),
     ],
 )
 def test_what_a_run_of_windows_refuses(fgtrain, folder, options, message):

@@ -6,9 +6,9 @@ matrix F learns to predict it, as a least-mean-squares filter:
     F ← F + c Σ_r ε_r ⊗ (response_r - ε_r F)        c = rate / (R + K)
 
 for R rows of noise with K signs each. With rate 1 the squared distance of F from what it predicts shrinks on average by
-R / (R + K) in a step, and no rate below 1 diverges, since the greatest eigenvalue of Σ ε ⊗ ε is about
-(√R + √K)² ≤ 2 (R + K). An error signal δ of the output then tells the input δ Fᵀ, and F follows the weight as it is
-trained.
+R (R + K + 1) / (R + K)², a little more than R / (R + K), in a step. No rate below 1 diverges, since the greatest
+eigenvalue of Σ ε ⊗ ε is about (√R + √K)² ≤ 2 (R + K). An error signal δ of the output then tells the input δ Fᵀ, and F
+follows the weight as it is trained.
 
 Sources: B. Widrow, M. E. Hoff, 1960; M. Akrout et al., arXiv 1904.05391, where it is called a weight mirror.
 """
