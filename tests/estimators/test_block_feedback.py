@@ -110,13 +110,30 @@ def test_a_step_of_learning_shrinks_distances_as_the_formula_says(noise, rate):
     assert abs(np.mean(shares) - expected) <= allowed
 
 
-def test_matrices_converge_to_the_weights():
-    """By Markov's inequality they do with a confidence of 1 - 10⁻⁶, but for roundings: 0.344⁵⁰ is below 10⁻²³."""
-    one = trainer_of(network(*SQUARE), fg.SGD(STILL))
-    for _ in range(50):
+@pytest.mark.parametrize(("noise", "steps"), [(96, 50), (5, 150)])
+def test_matrices_converge_to_the_weights(noise, steps):
+    """By Markov's inequality they do with a confidence of 1 - 10⁻⁶, but for roundings: 0.344⁵⁰, 0.689¹⁵⁰ are tiny."""
+    one = trainer_of(network(*SQUARE), fg.SGD(STILL), noise=noise)
+    for _ in range(steps):
         one.step(*batch())
     assert len(distances(one)) == 10
     assert max(distances(one).values()) <= LEARNED**2
+
+
+def test_matrices_and_steps_have_noise_of_their_own():
+    """From zeros, F is c Σ ε ⊗ ε W: its product with the inverse of W is the noise's own."""
+    one, seen = trainer_of(network(*SQUARE), fg.SGD(STILL), noise=1), []
+    one.bind(3)
+    for _ in range(2):
+        for array in matrices_of(one).values():
+            array[...] = 0
+        one.step(*batch())
+        for name in ("2_hidden", "2_project", "3_hidden", "3_project"):
+            learned = one.state.arrays[f"feedback.{name}.weight"]
+            weight = one.model.packed_parameters[f"{name}.weight"].packed
+            square = learned[0, :, :WIDTH] @ np.linalg.inv(weight[0, :, :WIDTH])
+            seen.append(tuple(np.sign(square[0]).astype(int)))
+    assert len(set(seen)) == len(seen)
 
 
 def test_matrices_follow_the_weights_in_training():
