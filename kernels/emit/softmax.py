@@ -116,6 +116,18 @@ class _Scores:
         power = builder.bitcast(builder.add(word, self.same_word(bias << fraction)), self.vectors.type)
         return builder.select(small, self.vectors.zero, fma(power, p, power))
 
+    def centre(self, n: Any, probabilities: Any, slopes: Any) -> Any:
+        """Return the slope where e**(S - top) is 1, in `n` vectors; 0 if it is so nowhere."""
+        builder, load = self.builder, self.vectors.load
+        with loop(builder, "centre", n, [self.same(-inf)]) as (i, (found,), following):
+            at = builder.mul(i, index(self.lanes))
+            is_top = builder.fcmp_ordered("==", load(probabilities, at), self.same(1.0))
+            here = builder.select(is_top, load(slopes, at), self.same(-inf))
+            following.append(self.larger(here, found))
+        largest = across(builder, self.vectors, following[0], self.larger)
+        none = builder.fcmp_ordered("==", largest, ir.Constant(self.element, -inf))
+        return builder.select(none, ir.Constant(self.element, 0.0), largest)
+
     def weighed(self, p: Any, slope: Any) -> Any:
         """Return p times `slope`, and 0 where p is 0, whatever the slope is: keys that are not seen may hold NaN."""
         builder = self.builder
@@ -130,10 +142,13 @@ def softmax_rows(
     """Return a Numba intrinsic that takes the scores of some queries and a block of keys into their running softmax.
 
         top' = max(top, S)    scale = e**(top - top')    p = e**(S - top')    sum_0 = scale sum_0 + Σ p
-        w_t = p dS_t          sum_t = scale sum_t + Σ w_t
+        w_t = p (dS_t - c_t)  sum_t = scale sum_t + Σ w_t
 
-    p takes the place of S, and w_t that of dS_t; with `dropped` both times the factors m. The intrinsic takes ``(rows,
-    vectors, seen, more, most, count, scores, apart, bias, factors, tops, scales, sums, sums_apart)``, all int64:
+    c_t is dS_t of the key with the largest score of the first block. Any number does in the end, since Σ p v is the
+    softmax's own mean, but this one lets what would cancel be zero where a query looks at a single key. p takes the
+    place of S, and w_t that of dS_t; with `dropped` both times the factors m. The intrinsic takes ``(rows, vectors,
+    seen, more, most, count, scores, apart, bias, factors, tops, scales, sums, sums_apart, first, centres,
+    centres_apart)``, all int64:
 
     - rows, vectors: number of queries, and of vectors of scores of each, at least 1;
     - seen, more, most: query r sees the first ``seen + r * more`` keys, from 0 to `most`; p of the others is 0;
@@ -141,7 +156,9 @@ def softmax_rows(
     - scores, apart: address of S, elements from it to dS_0, and from dS_t to the next;
     - bias, factors: addresses of what is added to S, and of m. They are read only if they are there;
     - tops, scales: addresses of a number for each query;
-    - sums, sums_apart: address of ``LANES`` sums for each query, and elements from them to those of each direction.
+    - sums, sums_apart: address of ``LANES`` sums for each query, and elements from them to those of each direction;
+    - first: 1 with the first block of keys, which decides c; centres, centres_apart: address of a number c_0 for each
+      query, and elements from it to c_1.
 
     Parameters
     ----------
@@ -178,13 +195,17 @@ def softmax_rows(
         scales,
         sums,
         sums_apart,
+        first,
+        centres,
+        centres_apart,
     ):
-        signature = types.void(*(types.int64,) * 14)
+        signature = types.void(*(types.int64,) * 17)
 
         def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
             do = _Scores(builder, wide, series)
             rows, n, seen, more, most, count, _, apart = args[:8]
             scores, bias, factors, tops, scales, sums = (do.pointer(args[k]) for k in (6, 8, 9, 10, 11, 12))
+            is_first, centres = builder.icmp_signed("!=", args[14], index(0)), do.pointer(args[15])
             load, store, lanes = do.vectors.load, do.vectors.store, do.lanes
             infinite = ir.Constant(do.element, -inf)
 
@@ -235,9 +256,13 @@ def softmax_rows(
                 with _each(builder, count) as t:
                     moved = builder.gep(row, [builder.mul(builder.add(t, index(1)), apart)])
                     place = builder.mul(builder.add(t, index(1)), args[13])
+                    centre = builder.gep(centres, [builder.add(builder.mul(t, args[16]), r)])
+                    with builder.if_then(is_first):
+                        builder.store(do.centre(n, row, moved), centre)
+                    middle = do.vectors.splat(builder.load(centre))
                     with loop(builder, "slope", n, [do.vectors.zero]) as (i, (total,), following):
                         at = builder.mul(i, index(lanes))
-                        w = do.weighed(load(row, at), load(moved, at))
+                        w = do.weighed(load(row, at), builder.fsub(load(moved, at), middle))
                         following.append(builder.fadd(total, w))
                         store(builder.fmul(w, load(drops, at)) if dropped else w, moved, at)
                     total = do.vectors.multiply_add(load(own, place), scale, following[0])

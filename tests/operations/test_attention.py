@@ -187,6 +187,28 @@ def test_a_single_key_has_no_slope(size):
     assert not dy.any()
 
 
+def test_the_slope_of_a_query_that_looks_at_one_key_is_accurate():
+    rng = np.random.default_rng(12)
+    q, k, v, dq, dk = operands(rng, *[(1, 1, 13, 8)] * 5)
+    k[..., 0, :] *= 4 / np.linalg.norm(k[..., 0, :])
+    k[..., 1:, :] *= np.float32(0.2)
+    q[:] = k[..., :1, :] * np.float32(14 / 16 * 8**0.5)
+    _, dy = attention_jvp(q, k, v, dq, dk, None)
+    scale, ones = 8**-0.5, np.ones((1, 1, 13, 13))
+    given = [
+        *(wide(x) for x in (q, k, v)),
+        [wide(dq)[None], wide(dk)[None], None],
+        scale,
+        ones > 0,
+        0 * ones,
+        ones,
+    ]
+    expected = attention_reference.attention_jvp(*given)[1][0]
+    # The terms that cancel are thousands of times as large.
+    assert abs(expected).max() < abs(v).max() / 5000
+    attention_within("float32", abs(expected).max()).check(dy, expected)
+
+
 def test_large_scores_neither_overflow_nor_vanish():
     rng = np.random.default_rng(8)
     q, k, v, dv = operands(rng, (1, 13, 8), (1, 65, 8), (1, 65, 8), (1, 65, 8), dtype=np.float64)

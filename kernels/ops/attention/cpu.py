@@ -116,6 +116,7 @@ def bind(
         ("at_scores", most * strides["scored"]),
         ("at_sums", most * strides["copied"]),
         ("at_tops", sizes.block * item),
+        ("at_centres", max(1, sizes.directions) * sizes.block * item),
         ("at_divisors", most * sizes.block * item),
         ("at_scales", (sizes.block + sizes.lanes) * item),
         ("at_totals", most * strides["totals"]),

@@ -32,6 +32,7 @@ ARGUMENTS = record(
         "at_scales",
         "at_totals",
         "at_divisors",
+        "at_centres",
     ),
     *("combine_rows", "lane_sums", "copied", "turned", "valued", "scored", "totals"),
 )
@@ -57,14 +58,17 @@ def rows_kernel(wide: bool, biased: bool, dropped: bool) -> int:
         scales: int,
         sums: int,
         sums_apart: int,
+        first: int,
+        centres: int,
+        centres_apart: int,
     ) -> None:
         emitted(
             *(rows, vectors, seen, more, most, count),
-            *(scores, apart, bias, factors, tops, scales, sums, sums_apart),
+            *(scores, apart, bias, factors, tops, scales, sums, sums_apart, first, centres, centres_apart),
         )
 
     terms = "-biased" * biased + "-dropped" * dropped
-    return kernel(f"softmax-{64 if wide else 32}{terms}", softmax, 14)
+    return kernel(f"softmax-{64 if wide else 32}{terms}", softmax, 17)
 
 
 @cache
@@ -204,6 +208,9 @@ def _softmax(
             a.scratch + a.at_scales + row * a.item,
             a.scratch + a.at_totals + row * a.lanes * a.item,
             a.totals // a.item,
+            np.int64(j == 0),
+            a.scratch + a.at_centres + row * a.item,
+            a.block,
         ),
     )
 
