@@ -47,7 +47,7 @@ def test_masks_are_values():
     assert zeros[0] == zeros[1]
     assert hash(zeros[0]) == hash(zeros[1])
     assert repr(fg.SelfAttention(2, mask=ADDED)).endswith(
-        "mask=AttentionMask((2, 6, 6), float32), dropout=0.0, scale=None)"
+        "mask=AttentionMask((2, 6, 6), float32), dropout=0.0, scale=None, deviation=None)"
     )
 
 

@@ -183,8 +183,8 @@ RECIPES = {
         takes=(),
         learning_rate=3e-3,
         general=False,
-        evidence="tiny Shakespeare, four blocks of 128 units, windows of 64, batches of 12, 400 steps of Adam whose rate "
-        "falls to a tenth: 2.17 and 2.14 nats a character at 2e-3 and 4e-3; 1.74 after 6,000 steps at 3e-3",
+        evidence="tiny Shakespeare, four blocks of 128 units, windows of 64, batches of 12, 400 steps of Adam whose "
+        "rate falls to a tenth: 2.17 and 2.14 nats a character at 2e-3 and 4e-3; 1.74 after 6,000 steps at 3e-3",
     )
 }
 """The recipe of block feedback, by the name that configurations use."""
