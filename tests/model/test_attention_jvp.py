@@ -117,10 +117,10 @@ def graphs(draw):
                     draw(st.sampled_from([None, 5])),
                     "tanh",
                     norm,
-                    kind == "parallel",
-                    causal,
-                    groups,
-                    rotary,
+                    parallel=kind == "parallel",
+                    causal=causal,
+                    key_heads=groups,
+                    rotary=rotary,
                 )
             )
         else:
