@@ -68,8 +68,9 @@ def streams(draw):
         shape = (length,)
         stem = add(fg.Embedding(draw(st.sampled_from([1, 5])), width))
     elif begin == "numbers":
-        if draw(st.booleans()) and not length:
-            shape = (2, 1, *shape)
+        flattened = draw(st.sampled_from([None, (3,), (2, 1)]))
+        if flattened and not length:
+            shape = (*flattened, *shape)
             add(fg.Flatten())
         stem = add(fg.Dense(width, bias=draw(st.booleans())))
     for _ in range(draw(st.integers(0, 2)) if length else 0):
@@ -326,3 +327,18 @@ def test_states_are_not_carried():
             optimizer=fg.SGD(1e-3),
             carry_states=True,
         )
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 2), (3, 4)], ids=["image", "sequence"])
+def test_an_input_that_is_flattened_begins_a_stream(shape):
+    rng = np.random.default_rng(0)
+    nodes = [
+        fg.Node("f", fg.Flatten()),
+        fg.Node("x", DENSE),
+        fg.Node("h", fg.Dense(5, "tanh")),
+        fg.Node("p", DENSE),
+    ]
+    nodes += [fg.Node("s", fg.Add(), ("x", "p")), fg.Node("out", fg.Dense(3))]
+    model = fg.Graph(nodes, shape, seed=1, device="cpu")
+    x = rng.standard_normal((5, *shape)).astype(np.float32)
+    assert min(check(model, x, rng.integers(0, 3, 5), GRADIENT, share=0.0).values()) > 0
