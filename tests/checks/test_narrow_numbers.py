@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import fgnumba
+from fgnumba.bench import reverse
 from fgnumba.kernels.layout.images import Border
 from fgnumba.layers import Flatten
 from fgnumba.validation import flag, real_number, several, whole_number
@@ -117,11 +118,13 @@ def test_an_estimator_of_narrow_numbers_takes_the_same_step(kind):
     assert_bits(*found)
 
 
+STREAM = [fg.Embedding(3, 4), fg.TransformerBlock(2)]
 SEQUENTIAL = {
     fg.RealTimeRecurrentLearning: [fg.ElementwiseLSTM(4, symbols=3)],
-    fg.BlockFeedback: [fg.Embedding(3, 4), fg.TransformerBlock(2)],
+    fg.BlockFeedback: STREAM,
+    reverse.ReverseMode: STREAM,
 }
-"""The layers of models that these estimators train."""
+"""The layers of models that these estimators train, with the settings that are tried."""
 
 
 def sequential_step(estimator):
