@@ -116,7 +116,7 @@ ESTIMATOR: Kinds = {
     fg.HybridDifferences: {"directions": 2, "coordinates": 3, "epsilon": 0.125},
     fg.SPSA: {"directions": 2, "epsilon": 0.125},
     fg.WeightPerturbation: {"directions": 3, "control": 0.5, "clip": 2.0},
-    reverse.ReverseMode: {"checkpoint": True, "within_blocks": True},
+    reverse.ReverseMode: {"checkpoint": False, "within_blocks": True},
 }
 RATE = {"learning_rate": 0.125, "decay": 0.25}
 OPTIMIZER: Kinds = {
