@@ -24,19 +24,27 @@ MANY_ROWS = 256
 """The least number of rows for which turning a dense layer's weight is cheaper than turning its outputs' cotangents."""
 
 
+def apart(rows: int) -> int:
+    """Return the number of rows of a panel, at least `rows`, so that panels fall into different sets of the caches.
+
+    A register tile reads a few rows of every panel. With 1,024 rows, all of them would fall into the same sets.
+    """
+    return rows | 1
+
+
 class FeaturePanels(PanelBuffer):
     """A buffer of cotangents in panels of features, (ceil(N / PANEL), rows, PANEL).
 
     Parameters
     ----------
     features, rows : int
-        Numbers of features N and of rows, which are rounded up to whole panels.
+        Numbers of features N and of rows, which are rounded up to whole panels and one more.
     complete : bool
         Whether the slopes of the layer are multiplied in, and the gradient of its bias is there.
     """
 
     def __init__(self, features: int, rows: int, complete: bool = False) -> None:
-        super().__init__(-(-features // PANEL), round_up(rows, PANEL))
+        super().__init__(-(-features // PANEL), apart(round_up(rows, PANEL)))
         self.complete = complete
 
 
@@ -79,7 +87,7 @@ class Cotangents(TaskList):
         """Return a buffer's examples as example panels, copied there the first time."""
         if buffer not in self._panels:
             rows = self.batch * buffer.positions
-            copy = PanelBuffer(-(-rows // PANEL), math.prod(buffer.shape) // buffer.positions)
+            copy = PanelBuffer(-(-rows // PANEL), apart(math.prod(buffer.shape) // buffer.positions))
             self._panels[buffer] = copy
             self._to_panels(buffer, copy)
         return self._panels[buffer]

@@ -39,6 +39,12 @@ def tile_rows(rows: int, count: int, tile: int) -> int:
     return rows // count + (1 if tile < rows % count else 0)
 
 
+@register_jitable
+def tile_start(rows: int, count: int, tile: int) -> int:
+    """Return the number of rows of the tiles before tile number `tile`."""
+    return tile * (rows // count) + min(tile, rows % count)
+
+
 def heights(rows: int, tallest: int) -> set[int]:
     """Return the different heights of the tiles that `rows` rows are divided into: one or two."""
     if rows == 0:

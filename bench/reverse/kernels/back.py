@@ -19,7 +19,8 @@ from fgnumba.kernels.machine.arguments import filled, lay_out, record
 from fgnumba.kernels.machine.compile import kernel
 from fgnumba.kernels.machine.memory import address
 from fgnumba.kernels.machine.program import Operation
-from fgnumba.kernels.machine.work import grid, heights, parts_for, split, tile_count, tile_rows
+from fgnumba.kernels.machine.work import grid, heights, parts_for, split, tile_count, tile_rows, tile_start
+from fgnumba.kernels.ops.example_panels.cpu import CACHED_ROWS
 from fgnumba.kernels.shared.product.register_tiles import SINGLE, TILE_KINDS, tile_table
 from fgnumba.validation.launcher import launcher
 
@@ -34,6 +35,7 @@ _ARGUMENTS = record(
         "direct",
         "tiles",
         "tallest",
+        "block",
         "column_parts",
         "row_parts",
         "at_sums",
@@ -85,7 +87,8 @@ def bind(
 
     Notes
     -----
-    Cost: K N multiply-adds for each row. Reads the slopes once, and writes dx once. With slopes, a part has whole
+    Cost: K N multiply-adds for each row. Reads dz and the slopes once, the weight once for each block of rows that
+    the cache holds, and writes dx once. With slopes, a part has whole
     panels, and sums them over all rows in order.
     """
     segments, padded, _ = dz.shape
@@ -102,7 +105,9 @@ def bind(
     )
     tiles = tile_table(isa, tile_heights, 1, True, None)
     offsets = np.arange(segments, dtype=np.int64) * padded * PANEL
-    places, end = lay_out({"tile": isa.max_rows * PANEL * 4, "at_sums": PANEL * 4}.items())
+    places, end = lay_out(
+        {"tile": isa.max_rows * PANEL * 4, "at_sums": -(-panels // column_parts) * PANEL * 4}.items()
+    )
     fields = {
         **out.fields("out"),
         "dz": address(dz),
@@ -121,6 +126,7 @@ def bind(
         "direct": slopes is None and out.row == PANEL,
         "tiles": address(tiles),
         "tallest": isa.max_rows,
+        "block": max(1, CACHED_ROWS // (isa.max_rows * terms * 4)),
         "column_parts": column_parts,
         "row_parts": row_parts,
         "at_sums": places["at_sums"],
@@ -144,28 +150,30 @@ def _entry(isa: InstructionSet) -> int:
         first_panel, last_panel = split(a.panels, a.column_parts, part % a.column_parts)
         first, last = split(a.rows, a.row_parts, part // a.column_parts)
         count = tile_count(last - first, a.tallest)
-        sums = carray(pointer(a.scratch + a.at_sums, np.float32), PANEL)
-        for q in range(first_panel, last_panel):
-            for n in range(PANEL):
-                sums[n] = np.float32(0)
-            row = first
-            for tile in range(count):
-                height = tile_rows(last - first, count, tile)
-                if tile + 1 < count:
-                    _expect(a, q, row + height, tile_rows(last - first, count, tile + 1))
-                out = a.out + (q * a.out_panel + row * a.out_row) * 4
-                _tile(a, q, row, height, out if a.direct else a.scratch)
-                if a.slopes != 0:
-                    slopes = a.slopes + (q * a.padded + row) * PANEL * 4
-                    sums_at = a.scratch + a.at_sums
-                    multiplied(height, a.scratch, PANEL, slopes, PANEL, out, a.out_row, sums_at)
-                elif not a.direct:
-                    copied(height, a.scratch, PANEL, 0, 0, out, a.out_row, a.scratch + a.at_sums)
-                row += height
-            if a.bias != 0:
-                bias = carray(pointer(a.bias + q * PANEL * 4, np.float32), PANEL)
-                for n in range(min(PANEL, a.features - q * PANEL)):
-                    bias[n] = sums[n] + (bias[n] if a.onto else np.float32(0))
+        sums = carray(pointer(a.scratch + a.at_sums, np.float32), (last_panel - first_panel) * PANEL)
+        for at in range((last_panel - first_panel) * PANEL):
+            sums[at] = np.float32(0)
+        for begin in range(0, count, a.block):
+            end = min(count, begin + a.block)
+            for q in range(first_panel, last_panel):
+                sums_at = a.scratch + a.at_sums + (q - first_panel) * PANEL * 4
+                for tile in range(begin, end):
+                    row = first + tile_start(last - first, count, tile)
+                    height = tile_rows(last - first, count, tile)
+                    if tile + 1 < end:
+                        _expect(a, q, row + height, tile_rows(last - first, count, tile + 1))
+                    out = a.out + (q * a.out_panel + row * a.out_row) * 4
+                    _tile(a, q, row, height, out if a.direct else a.scratch)
+                    if a.slopes != 0:
+                        slopes = a.slopes + (q * a.padded + row) * PANEL * 4
+                        multiplied(height, a.scratch, PANEL, slopes, PANEL, out, a.out_row, sums_at)
+                    elif not a.direct:
+                        copied(height, a.scratch, PANEL, 0, 0, out, a.out_row, sums_at)
+        for q in range(first_panel, last_panel if a.bias != 0 else first_panel):
+            bias = carray(pointer(a.bias + q * PANEL * 4, np.float32), PANEL)
+            for n in range(min(PANEL, a.features - q * PANEL)):
+                total = sums[(q - first_panel) * PANEL + n]
+                bias[n] = total + (bias[n] if a.onto else np.float32(0))
 
     return kernel(f"reverse-back-{isa.name}", back, 3)
 

@@ -24,14 +24,26 @@ from fgnumba.kernels.machine.arguments import filled, record
 from fgnumba.kernels.machine.compile import kernel
 from fgnumba.kernels.machine.memory import address
 from fgnumba.kernels.machine.program import Operation
-from fgnumba.kernels.machine.work import ELEMENT_WORK, grid, heights, parts_for, split, tile_count, tile_rows
+from fgnumba.kernels.machine.work import (
+    ELEMENT_WORK,
+    grid,
+    heights,
+    parts_for,
+    split,
+    tile_count,
+    tile_rows,
+    tile_start,
+)
 from fgnumba.kernels.shared.product.register_tiles import LAST, TILE_KINDS, tile_table
 from fgnumba.validation.launcher import launcher
 
 _PRODUCT = record(
     *("a", "segments", "offsets", "rows", "panels", "w", "w_rows", "out", "out_rows"),
-    *("onto", "streams", "rest", "tiles", "tallest"),
+    *("onto", "streams", "block", "rest", "tiles", "tallest"),
 )
+CACHED_ROWS = 512 * 1024
+"""Bytes of rows of `a` that stay in the second-level cache while all panels of the other factor are multiplied."""
+
 STREAMS = 2
 """Panels of `a` that are read at a time if `a` comes from memory."""
 
@@ -82,7 +94,8 @@ def bind_product(
     Notes
     -----
     Cost: R multiply-adds for each term and column, their numbers rounded up to PANEL (or to a vector, if there is one
-    panel). Reads `a` once for each panel of w, or once with `from_memory`.
+    panel). Reads `a` once, a block of its rows after another, which stays in a cache, and w once for each block. With
+    `from_memory`, `a` is read once, a few panels at a time, and what is written stays in a cache.
     """
     segments = -(-terms // PANEL)
     parts = parts_for(rows * terms * w.shape[0] * PANEL, -(-rows // isa.max_rows), threads)
@@ -103,6 +116,7 @@ def bind_product(
         "out_rows": out.shape[1],
         "onto": onto,
         "streams": from_memory,
+        "block": max(1, CACHED_ROWS // (isa.max_rows * terms * 4)),
         "rest": terms % PANEL,
         "tiles": address(tiles),
         "tallest": isa.max_rows,
@@ -134,16 +148,17 @@ def _product(arguments: int, part: int, parts: int) -> None:
                     _tile(a, q, row, height, s, segments)
                 row += height
         else:
-            for q in range(a.panels):
-                row = first
-                for tile in range(count):
-                    height = tile_rows(last - first, count, tile)
-                    # Stores to memory that is in no cache would hold up the next tile: of weights, by a quarter.
-                    following = a.out + (q * a.out_rows + row + height) * PANEL * 4
-                    for at in range(0, height * PANEL * 4 if tile + 1 < count else 0, CACHE_LINE):
-                        prefetch_to_write(following + at)
-                    _tile(a, q, row, height, s, segments)
-                    row += height
+            for begin in range(0, count, a.block):
+                end = min(count, begin + a.block)
+                for q in range(a.panels):
+                    for tile in range(begin, end):
+                        row = first + tile_start(last - first, count, tile)
+                        height = tile_rows(last - first, count, tile)
+                        # Stores to memory that is in no cache would hold up the next tile: of weights, by a quarter.
+                        following = a.out + (q * a.out_rows + row + height) * PANEL * 4
+                        for at in range(0, height * PANEL * 4 if tile + 1 < end else 0, CACHE_LINE):
+                            prefetch_to_write(following + at)
+                        _tile(a, q, row, height, s, segments)
 
 
 @register_jitable
