@@ -24,7 +24,7 @@ def transformer(blocks: int, heads: int, width: int, length: int) -> fg.Sequenti
     layers = [
         fg.Embedding(SYMBOLS, width),
         fg.PositionalEmbedding(length),
-        *[fg.TransformerBlock(heads)] * blocks,
+        *[fg.TransformerBlock(heads, affine=False)] * blocks,
         fg.LayerNorm(),
         fg.Dense(SYMBOLS),
     ]

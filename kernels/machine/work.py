@@ -14,6 +14,9 @@ THREAD_WORK = 500_000
 ELEMENT_WORK = 4
 """Multiply-adds that take as long as reading, computing and writing one element."""
 
+MOVED_WORK = 32
+"""Multiply-adds that take as long as copying one element to another layout, out of the second-level cache or beyond."""
+
 PARTS_A_THREAD = 4
 """Number of parts for each thread. A thread that loses its core delays the others by only the part it is running."""
 

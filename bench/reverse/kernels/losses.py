@@ -15,7 +15,7 @@ from fgnumba.kernels.machine.arguments import filled, record
 from fgnumba.kernels.machine.compile import kernel
 from fgnumba.kernels.machine.memory import address
 from fgnumba.kernels.machine.program import Operation
-from fgnumba.kernels.machine.work import ELEMENT_WORK, parts_for, split
+from fgnumba.kernels.machine.work import MOVED_WORK, parts_for, split
 from fgnumba.kernels.rules.elementary import exp, log
 from fgnumba.validation.launcher import launcher
 
@@ -48,7 +48,7 @@ def _written(
             "padding": out.shape[1],
         }
         keeps = out
-    parts = parts_for(batch * width * ELEMENT_WORK, -(-batch // PANEL), threads)
+    parts = parts_for(batch * width * MOVED_WORK, -(-batch // PANEL), threads)
     return fields | at, parts, (keeps, scale)
 
 

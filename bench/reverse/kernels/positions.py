@@ -13,7 +13,7 @@ from fgnumba.kernels.machine.arguments import filled, record
 from fgnumba.kernels.machine.compile import kernel
 from fgnumba.kernels.machine.memory import address
 from fgnumba.kernels.machine.program import Operation
-from fgnumba.kernels.machine.work import ELEMENT_WORK, parts_for, split
+from fgnumba.kernels.machine.work import ELEMENT_WORK, MOVED_WORK, parts_for, split
 from fgnumba.kernels.ops.example_panels.cpu import transpose
 from fgnumba.validation.launcher import launcher
 
@@ -115,7 +115,7 @@ def bind_transposed(
         "transpose": transpose(isa),
     }
     entry = kernel("reverse-transposed", _transposed, 3)
-    parts = parts_for(weight.size * ELEMENT_WORK, len(out), threads)
+    parts = parts_for(weight.size * MOVED_WORK, len(out), threads)
     return Operation("transposed", entry, filled(_TRANSPOSED, fields), parts, keeps=(weight, out))
 
 
@@ -170,7 +170,7 @@ def bind_by_position(
         "out_rows": out_rows,
         "onto": onto,
     }
-    parts = parts_for(batch * length * panels * PANEL * ELEMENT_WORK, panels, threads)
+    parts = parts_for(batch * length * panels * PANEL * MOVED_WORK, panels, threads)
     entry = kernel("reverse-by-position", _by_position, 3)
     return Operation("by-position", entry, filled(_BY_POSITION, fields), parts, keeps=(rows.memory, out))
 

@@ -20,7 +20,7 @@ from fgnumba.kernels.machine.arguments import filled, record
 from fgnumba.kernels.machine.compile import kernel
 from fgnumba.kernels.machine.memory import address
 from fgnumba.kernels.machine.program import Operation
-from fgnumba.kernels.machine.work import ELEMENT_WORK, parts_for, split
+from fgnumba.kernels.machine.work import MOVED_WORK, parts_for, split
 from fgnumba.kernels.rules.activations.rules import rule_of
 from fgnumba.validation.launcher import launcher
 
@@ -129,7 +129,7 @@ def bind_cotangent(
         "cotangent",
         _cotangent_entry(isa, activation_name if source else "identity"),
         filled(_COTANGENT, fields),
-        parts_for(rows * features * ELEMENT_WORK, len(by_features), threads),
+        parts_for(rows * features * MOVED_WORK, len(by_features), threads),
         scratch_bytes=PANEL * 4,
         keeps=(dy.memory, source.memory if source else None, by_features, bias),
     )

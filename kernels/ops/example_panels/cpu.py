@@ -25,7 +25,7 @@ from fgnumba.kernels.machine.compile import kernel
 from fgnumba.kernels.machine.memory import address
 from fgnumba.kernels.machine.program import Operation
 from fgnumba.kernels.machine.work import (
-    ELEMENT_WORK,
+    MOVED_WORK,
     grid,
     heights,
     parts_for,
@@ -268,7 +268,7 @@ def _bind_move(
         "transpose": transpose(isa),
     }
     memory["keeps"] = (memory["keeps"], panels)
-    parts = parts_for(batch * features * ELEMENT_WORK, panels.shape[0], threads)
+    parts = parts_for(batch * features * MOVED_WORK, panels.shape[0], threads)
     return Operation(name, kernel(name, body, 3), filled(_MOVE, fields), parts, **memory)
 
 
@@ -342,7 +342,7 @@ def bind_rows_to_feature_panels(
     flat = x.by_rows()
     columns, (count, out_rows, _) = flat.shape[2], panels.shape
     blocks = -(-out_rows // BLOCK) if sums is None else 1
-    across, down = grid(count, blocks, parts_for(batch * columns * ELEMENT_WORK, count * blocks, threads))
+    across, down = grid(count, blocks, parts_for(batch * columns * MOVED_WORK, count * blocks, threads))
     values, memory = operands(x=flat)
     fields = {
         **values,
