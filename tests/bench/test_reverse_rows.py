@@ -65,10 +65,6 @@ def test_gradients_of_sums_with_activations_and_dense_layers_alone():
     check(fg.Graph(flat(nodes), (3, 2), device="cpu"), 11, 2)
 
 
-def test_gradients_of_rows_that_are_examples():
-    check(fg.Sequential([fg.Dense(70, "gelu"), fg.Dense(64, "relu"), fg.Dense(3)], 9, device="cpu"), 33, 3)
-
-
 @pytest.mark.parametrize("name", vector.executable())
 def test_every_instruction_set(name, monkeypatch):
     monkeypatch.setenv(vector.OVERRIDE, name)
