@@ -151,6 +151,7 @@ class ReversePlan(Bound):
             FORWARDS,
         )
         self._passes.own |= divided.own
+        self._values: list[npt.NDArray[np.float64]] = []
         for segment in segments:
             self._put_down(segment, loss, checkpoint)
         placed = place(self._passes.tasks, batch, CPU)
@@ -183,7 +184,9 @@ class ReversePlan(Bound):
             passes.forget([step.output for step in run if not _outlives(step, run, result)])
         for step in last:
             passes.forward(step, keep=True)
-        self._loss(result, loss, self.losses if segment.last else np.zeros_like(self.losses))
+        values = self.losses if segment.last else np.zeros_like(self.losses)
+        self._values.append(values)
+        self._loss(result, loss, values)
         for run in reversed(runs):
             if run is not last:
                 for step in run:
@@ -261,8 +264,9 @@ class ReversePlan(Bound):
 
     @property
     def value(self) -> float:
-        """The loss of the last run."""
-        return float(self.losses.mean())
+        """The loss of the last run; NaN if that of another block is not finite."""
+        finite = all(np.isfinite(values).all() for values in self._values[:-1])
+        return float(self.losses.mean()) if finite else math.nan
 
     @property
     def runs(self) -> int:

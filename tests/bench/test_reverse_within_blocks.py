@@ -113,6 +113,20 @@ def test_heads_are_those_of_block_feedback():
         np.testing.assert_array_equal(parameter.packed, theirs[name].packed)
 
 
+@pytest.mark.parametrize("optimizer", [fg.SGD(0.3, momentum=0.9), fg.Adam(5e-3)], ids=["momentum", "adam"])
+def test_nothing_is_moved_if_a_block_has_no_finite_loss(optimizer):
+    model = model_of(BLOCKS["sequential"], [fg.LayerNorm()])
+    trainer = fg.Trainer(model, estimator=reverse.ReverseMode(within_blocks=True), optimizer=optimizer)
+    x = np.random.default_rng(0).integers(0, 5, (3, 7))
+    trainer.step(x, x)
+    trainer.state.parameters["head.2.bias"].packed[0] = np.inf
+    before = model.parameters()
+    with pytest.raises(fg.DivergenceError):
+        trainer.step(x, x)
+    for name, array in model.parameters().items():
+        np.testing.assert_array_equal(array, before[name])
+
+
 def test_what_has_no_blocks_is_refused():
     flat = fg.Sequential([fg.Dense(3)], 5, device="cpu")
     with pytest.raises(fg.ConfigError, match="block feedback: "):
