@@ -70,17 +70,14 @@ class Credit(Bound):
         """
         operations: list[Any] = []
         for each in reversed(block.sums):
-            first = each is self._layout.sums[0]
-            wanted = bool(self._layout.inputs) if first else each is not block.sums[0]
-            told = self._sum(each, delta, wanted)
-            operations += told[1]
-            delta = told[0]
-            if first and wanted:
+            delta, told = self._sum(each, delta)
+            operations += told
+            if each is self._layout.sums[0]:
                 operations += self._inputs(delta)
         return operations
 
-    def _sum(self, each: Sum, delta: Images, wanted: bool) -> tuple[Images, list[Any]]:
-        """Return the error of the value before a sum, if it is wanted, and the operations of the sum's branches."""
+    def _sum(self, each: Sum, delta: Images) -> tuple[Images, list[Any]]:
+        """Return the error of the value before a sum, as far as it is told, and the operations of the branches."""
         w = self._w
         operations: list[Any] = []
         panels = w.feature_panels("told sum", delta.shape[2])

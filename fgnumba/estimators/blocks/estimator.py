@@ -11,6 +11,7 @@ from fgnumba.errors import ConfigError, shown
 from fgnumba.estimators.base import Estimate, Estimator, Setting
 from fgnumba.estimators.blocks.layout import analyzed
 from fgnumba.estimators.blocks.plan import BlockPlan
+from fgnumba.estimators.own_heads import linear_head
 from fgnumba.estimators.recipes import Recipe
 from fgnumba.kernels.rules.directions import NONE
 from fgnumba.layers import Perturbation
@@ -114,16 +115,8 @@ class BlockFeedback(Estimator):
         """Return the weights and biases of the blocks' own heads; weights are drawn from N(0, 1/4C)."""
         heads: dict[str, Parameter] = {}
         for number, block in enumerate(analyzed(model).blocks):
-            if block.last:
-                continue
-            channels = block.result.shape[-1]
-            drawn = np.random.default_rng([seed, number]).standard_normal(
-                (channels, model.outputs), np.float32
-            )
-            weight = drawn * np.float32(0.5 / np.sqrt(channels))
-            for part, values in (("weight", weight), ("bias", np.zeros(model.outputs, np.float32))):
-                name = f"{block.head}.{part}"
-                heads[name] = Parameter.create(name, 0, values, device=model.processor)
+            if not block.last:
+                heads |= linear_head(model, block.head, block.result.shape[-1], seed, number)
         return heads
 
     def bind(self, setting: Setting) -> "BlockEstimate":

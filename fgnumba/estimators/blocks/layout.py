@@ -125,6 +125,10 @@ class Layout:
         """The sums of all blocks, in order."""
         return [each for block in self.blocks for each in block.sums]
 
+    def tells_before(self, block: Block, each: Sum) -> bool:
+        """Return whether the value before a sum is told its error: within a block, or by the first one its inputs."""
+        return bool(self.inputs) if each is self.sums[0] else each is not block.sums[0]
+
 
 def analyzed(model: Graph) -> Layout:
     """Return the layout of a model; raise ConfigError if it is not a residual stream with branches that are known."""

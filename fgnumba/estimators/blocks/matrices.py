@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from fgnumba.estimators.blocks.feedback import Feedback, Memory
-from fgnumba.estimators.blocks.layout import Block, Branch, Layout, Sum
+from fgnumba.estimators.blocks.layout import Block, Branch, Layout
 from fgnumba.estimators.blocks.workshop import Workshop
 from fgnumba.kernels.emit.vector import PANEL
 from fgnumba.kernels.layout.images import Images
@@ -72,7 +72,7 @@ class Matrices(Bound):
             self.heads[block] = self._of_weight(weight)
             for each in block.sums:
                 for branch in each.branches:
-                    self._add(block, each, branch, bool(layout.inputs), each is layout.sums[0])
+                    self._add(branch, each.add.output.shape[-1], layout.tells_before(block, each))
 
     @property
     def relayed(self) -> bool:
@@ -89,16 +89,15 @@ class Matrices(Bound):
         """All matrices."""
         return [matrix for matrix, _, _ in self._responses]
 
-    def _add(self, block: Block, each: Sum, branch: Branch, inputs: bool, first: bool) -> None:
+    def _add(self, branch: Branch, channels: int, before: bool) -> None:
+        """Add the matrices of a branch of a stream with that many channels; `before`: its input is told its error."""
         last = (
             self._weight(branch.project, "weight") if branch.project else self._weight(branch.first, "output")
         )
         self.inner[branch] = self._of_weight(last)
-        told = (inputs if first else each is not block.sums[0]) or has_parameters(self._model, branch.norm)
-        if not told:
+        if not before and not has_parameters(self._model, branch.norm):
             return
         if branch.project and not self._settings.relayed:
-            channels = each.add.output.shape[-1]
             name = f"feedback.{branch.first.names[0]}.branch"
             matrix = self._new(name, channels, channels)
             rate = MEAN_RATE * self._settings.rate

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from fgnumba.estimators.blocks.credit import Credit
 from fgnumba.estimators.blocks.feedback import Memory
 from fgnumba.estimators.blocks.layout import Block, Layout
-from fgnumba.estimators.blocks.matrices import Matrices, has_parameters
+from fgnumba.estimators.blocks.matrices import Matrices
 from fgnumba.estimators.blocks.workshop import Workshop
 from fgnumba.kernels.layout.images import Images
 from fgnumba.kernels.machine.interfaces import Operation
@@ -212,13 +212,8 @@ class BlockPlan(Bound):
         if not layout.norm:
             return delta, operations
         out = w.rows("told sum", end.shape[2])
-        if block.last and has_parameters(self._model, layout.norm):
-            parameters = self._model.layer_parameters(layout.norm.index)
-            operations += w.slope(
-                layout.norm.layer, end, delta, out, parameters=parameters, target=self._target
-            )
-        else:
-            operations += w.slope(layout.norm.layer, end, delta, out)
+        told = self._model.layer_parameters(layout.norm.index) if block.last else None
+        operations += w.slope(layout.norm.layer, end, delta, out, parameters=told, target=self._target)
         return out, operations
 
     @property

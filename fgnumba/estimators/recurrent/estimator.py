@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from fgnumba.errors import ConfigError, shown
 from fgnumba.estimators.base import Estimate, Estimator, Setting
+from fgnumba.estimators.own_heads import linear_head
 from fgnumba.estimators.recipes import Recipe
 from fgnumba.estimators.recurrent.layout import analyzed
 from fgnumba.estimators.recurrent.plan import RecurrentPlan
@@ -112,13 +113,7 @@ class RealTimeRecurrentLearning(Estimator):
         heads: dict[str, Parameter] = {}
         for number, traced in enumerate(analyzed(model, self.feedback == "direct").traced):
             if traced.column is None:
-                drawn = np.random.default_rng([seed, number]).standard_normal(
-                    (traced.width, model.outputs), np.float32
-                )
-                weight = drawn * np.float32(0.5 / np.sqrt(traced.width))
-                for part, values in (("weight", weight), ("bias", np.zeros(model.outputs, np.float32))):
-                    name = f"{traced.head}.{part}"
-                    heads[name] = Parameter.create(name, 0, values, device=model.processor)
+                heads |= linear_head(model, traced.head, traced.width, seed, number)
         return heads
 
     def bind(self, setting: Setting) -> "RecurrentEstimate":
