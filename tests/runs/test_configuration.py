@@ -145,7 +145,7 @@ def test_names_and_limits_that_are_written_without_the_library_are_its_own():
     assert configuration.MAX_STEPS == philox.MAX_STEP + 1
     assert ("auto", *DEVICES) == device.NAMES
     assert {layer.__name__ for layer in LAYER_TABLES.values()} == set(layers.__all__) - {
-        *("Layer", "Perturbation", "Shape", "Site")
+        *("Composite", "Layer", "Perturbation", "Shape", "Site")
     }
     helps = {option.name: option.help for option in train.params if isinstance(option, click.Option)}
     for name, listed in (
