@@ -87,7 +87,7 @@ class Peak:
             carray(pointer(a.out, np.float32), parts)[part] = emitted(a.rounds)
 
         out = np.zeros(threads, np.float32)
-        entry = kernel(f"multiply-add-peak-{isa.name}-{isa.accumulators}", peak, 3)
+        entry = kernel(f"multiply-add-peak-{isa.vectors}-{isa.accumulators}", peak, 3)
         arguments = filled(_PEAK, {"rounds": PEAK_ROUNDS, "out": address(out)})
         self.multiply_adds = PEAK_ROUNDS * isa.accumulators * isa.lanes * threads
         self._program = Program([Operation("peak", entry, arguments, threads, keeps=(out,))])

@@ -11,7 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from fgnumba.kernels.devices.kernels import Kernels
+from fgnumba.kernels.devices.precision import automatic, checked
 from fgnumba.kernels.devices.tuning import tuned
+from fgnumba.kernels.emit.precision import AUTO
 from fgnumba.kernels.emit.vector import instruction_set
 from fgnumba.kernels.machine.interfaces import Operation, Program
 from fgnumba.kernels.machine.memory import aligned
@@ -176,22 +178,49 @@ class Device(ABC):
 
 
 class Cpu(Device):
-    """The CPU. Its arrays are NumPy arrays."""
+    """The CPU. Its arrays are NumPy arrays.
+
+    Parameters
+    ----------
+    precision : str
+        Precision of the primal's products, see :mod:`fgnumba.kernels.emit.precision`. ``auto`` stands for the fastest
+        one whose JVPs are as exact as float32's, see :func:`fgnumba.kernels.devices.precision.automatic`.
+    tangent_precision : str or None
+        Precision of the tangents' products. None: the primal's.
+
+    Raises
+    ------
+    ConfigError
+        A precision is unknown.
+    """
 
     name, by_parts, checks_between = "cpu", True, True
 
+    def __init__(self, precision: str = AUTO, tangent_precision: str | None = None) -> None:
+        self.precision = checked("precision", precision)
+        self.tangent_precision = (
+            self.precision if tangent_precision is None else checked("tangent_precision", tangent_precision)
+        )
+
     @property
     def isa(self) -> Any:
-        """The widest instruction set, or the one that the environment names, with the fastest register tile."""
-        return tuned(instruction_set())
+        """The widest instruction set, or the one that the environment names, with the fastest register tile.
+
+        DeviceError is raised if it does not have the precision.
+        """
+        isa = tuned(instruction_set())
+        primal, tangent = (
+            automatic(isa) if each == AUTO else each for each in (self.precision, self.tangent_precision)
+        )
+        return isa.multiplying(primal, tangent)
 
     @property
     def threads(self) -> int:
         """Number of threads that share the work."""
         return thread_count()
 
-    def __reduce__(self) -> str:
-        return "CPU"
+    def __reduce__(self) -> Any:
+        return "CPU" if self is CPU else (Cpu, (self.precision, self.tangent_precision))
 
     def zeros(self, shape: tuple[int, ...], dtype: npt.DTypeLike = np.float32) -> npt.NDArray[Any]:
         return aligned(shape, dtype)

@@ -51,7 +51,8 @@ _TILES, _INPUTS, _OUTPUTS = 5, 1024, 1024
 
 _lock = threading.Lock()
 _process = os.getpid()
-_chosen: dict[str, InstructionSet] = {}
+_chosen: dict[str, str] = {}
+"""Name of the chosen tile by vectors, which sets that multiply bfloat16 in different ways share."""
 
 
 def tiles(isa: InstructionSet) -> dict[str, InstructionSet]:
@@ -59,7 +60,7 @@ def tiles(isa: InstructionSet) -> dict[str, InstructionSet]:
 
     For example, ``13x32+48`` has 13 rows of 32 columns, and prefetches W 48 rows ahead.
     """
-    pairs = ALTERNATIVES.get(isa.name, ((isa.accumulators, isa.near),))
+    pairs = ALTERNATIVES.get(isa.vectors, ((isa.accumulators, isa.near),))
     sets = [replace(isa, accumulators=accumulators, near=near) for accumulators, near in pairs]
     return {each.tile: each for each in sets}
 
@@ -87,14 +88,14 @@ def tuned(isa: InstructionSet) -> InstructionSet:
     if len(choices) == 1:
         return next(iter(choices.values()))
     with _lock:
-        if isa.name not in _chosen:
+        if isa.vectors not in _chosen:
             seconds = _stored(isa)
             if seconds is None and os.getpid() == _process:
                 measured = trial(list(choices.values()))
                 # If another process finished first, its result is used, so that all processes use the same tile.
                 seconds = _stored(isa) or _store(isa, dict(zip(choices, measured, strict=True)))
-            _chosen[isa.name] = choices[next(iter(choices)) if seconds is None else fastest(seconds)]
-        return _chosen[isa.name]
+            _chosen[isa.vectors] = next(iter(choices)) if seconds is None else fastest(seconds)
+        return choices[_chosen[isa.vectors]]
 
 
 def described(isa: InstructionSet) -> str:
@@ -208,7 +209,7 @@ def _path(isa: InstructionSet) -> Path:
     compiler = numba.config.CPU_NAME, numba.config.CPU_FEATURES, compiler_settings()
     processor = processor_name(), llvm.get_host_cpu_name(), sorted(host_features())
     key = repr((processor, compiler, sources_digest()))
-    return cache_folder() / f"tile-{isa.name}-{hashlib.sha256(key.encode()).hexdigest()[:32]}.json"
+    return cache_folder() / f"tile-{isa.vectors}-{hashlib.sha256(key.encode()).hexdigest()[:32]}.json"
 
 
 def _stored(isa: InstructionSet) -> dict[str, float] | None:

@@ -1,4 +1,8 @@
-"""The vector instruction sets that kernels can be compiled for, and the choice of the host's.
+"""The instruction sets that kernels can be compiled for, and the choice of the host's.
+
+Some sets also multiply bfloat16, see :mod:`fgnumba.kernels.emit.precision`. Each of those has a *twin*, which computes
+the same bits with the vector instructions that every machine has. A twin is slow: it is for tests, and for taking up on
+one machine what began on another. It is used only where it is named.
 
 A weight panel always has ``PANEL`` columns. The layout of packed weights, the words of sign bits and the numbers drawn
 are therefore the same on every machine. Only the shape of the register tile depends on the instruction set.
@@ -6,13 +10,15 @@ are therefore the same on every machine. Only the shape of the register tile dep
 
 import os
 import platform
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
 import llvmlite.binding as llvm
 
 from fgnumba.errors import DeviceError, did_you_mean
+from fgnumba.kernels.emit.precision import FLOAT32, PRECISIONS
+from fgnumba.kernels.emit.tile_permission import refusal
 
 PANEL = 32
 """Columns of a packed weight panel. One 32-bit word holds the signs of one row of a panel."""
@@ -26,12 +32,13 @@ OVERRIDE = "FGNUMBA_VECTOR"
 
 @dataclass(frozen=True)
 class InstructionSet:
-    """A vector instruction set, with the properties that decide the shape of the register tile.
+    """An instruction set, with the properties that decide the shape of the register tile, and how products multiply.
 
     Parameters
     ----------
     name : str
-        One of ``avx512``, ``avx2``, ``neon``, ``generic``.
+        One of ``amx``, ``avx512bf16``, ``avx512``, ``avx2``, ``bfmmla``, ``neon``, ``generic``, or the name of a twin,
+        such as ``amx-twin``.
     lanes : int
         Number of float32 values in a vector register.
     accumulators : int
@@ -40,6 +47,16 @@ class InstructionSet:
         CPU features that the host must report for this set to be usable.
     near : int
         How many rows of W ahead of its multiplications a register tile prefetches. 0: it does not prefetch.
+    vectors : str
+        Name of the set whose float32 kernels this one uses. By default its own.
+    dots : str
+        How the set multiplies bfloat16: in ``pairs`` (``vdpbf16ps``), ``tiles`` (AMX) or ``quads`` (``bfmmla``).
+        Empty: it does not.
+    twin : bool
+        Whether products of bfloat16 are computed by other instructions, to the same bits.
+    precision, tangent_precision : str
+        How the factors of the primal's products, and of the tangents', are represented, see
+        :mod:`fgnumba.kernels.emit.precision`.
     """
 
     name: str
@@ -47,6 +64,37 @@ class InstructionSet:
     accumulators: int
     features: tuple[str, ...]
     near: int = 0
+    vectors: str = ""
+    dots: str = ""
+    twin: bool = False
+    precision: str = FLOAT32
+    tangent_precision: str = FLOAT32
+
+    def __post_init__(self) -> None:
+        if not self.vectors:
+            object.__setattr__(self, "vectors", self.name)
+
+    def multiplying(self, precision: str, tangent_precision: str | None = None) -> "InstructionSet":
+        """Return this set with other precisions of products.
+
+        Parameters
+        ----------
+        precision, tangent_precision : str
+            Names in ``precision.PRECISIONS``. A `tangent_precision` of None is the same as `precision`.
+
+        Raises
+        ------
+        DeviceError
+            The set does not multiply bfloat16, and a precision needs that.
+        """
+        tangent = precision if tangent_precision is None else tangent_precision
+        for name, value in (("precision", precision), ("tangent_precision", tangent)):
+            if PRECISIONS[value].parts and not self.dots:
+                raise DeviceError(
+                    f"{name}: {value} needs a processor that multiplies bfloat16 ({', '.join(MULTIPLYING)}); this "
+                    f"one has {', '.join(executable())}; use float32, or {OVERRIDE}={MULTIPLYING[0]}-twin, which is slow"
+                )
+        return replace(self, precision=precision, tangent_precision=tangent)
 
     def panels(self, rows: int) -> int:
         """Return how many panels a tile of `rows` rows spans: the largest of 4, 2, 1 that the accumulators allow.
@@ -68,17 +116,38 @@ class InstructionSet:
         return f"{self.max_rows}x{PANEL}" + (f"+{self.near}" if self.near else "")
 
 
+_AVX512 = InstructionSet(
+    "avx512", lanes=16, accumulators=26, features=("avx512f", "avx512vl", "avx512dq"), near=48
+)
+_NEON = InstructionSet("neon", lanes=4, accumulators=24, features=("neon",))
+_MULTIPLYING = (
+    replace(
+        _AVX512,
+        name="amx",
+        dots="tiles",
+        features=(*_AVX512.features, "avx512bw", "amx-tile", "amx-bf16"),
+    ),
+    replace(_AVX512, name="avx512bf16", dots="pairs", features=(*_AVX512.features, "avx512bw", "avx512bf16")),
+    replace(_NEON, name="bfmmla", dots="quads", features=("neon", "bf16")),
+)
+
+MULTIPLYING = tuple(isa.name for isa in _MULTIPLYING)
+"""Names of the sets that multiply bfloat16."""
+
 INSTRUCTION_SETS = {
     isa.name: isa
     for isa in (
-        InstructionSet(
-            "avx512", lanes=16, accumulators=26, features=("avx512f", "avx512vl", "avx512dq"), near=48
-        ),
+        *_MULTIPLYING[:2],
+        _AVX512,
         InstructionSet("avx2", lanes=8, accumulators=12, features=("avx2", "fma"), near=48),
-        InstructionSet("neon", lanes=4, accumulators=24, features=("neon",)),
+        _MULTIPLYING[2],
+        _NEON,
         InstructionSet("generic", lanes=4, accumulators=8, features=()),
     )
 }
+
+TWINS = {f"{isa.name}-twin": replace(isa, name=f"{isa.name}-twin", twin=True) for isa in _MULTIPLYING}
+"""The twins of the sets that multiply bfloat16. Every machine can execute them."""
 
 
 @cache
@@ -105,7 +174,11 @@ def processor_name() -> str:
 @cache
 def executable() -> tuple[str, ...]:
     """Return the names of the sets that this machine can execute, widest first. ``generic`` is always among them."""
-    return tuple(name for name, isa in INSTRUCTION_SETS.items() if host_features().issuperset(isa.features))
+    return tuple(
+        name
+        for name, isa in INSTRUCTION_SETS.items()
+        if host_features().issuperset(isa.features) and not (isa.dots == "tiles" and refusal())
+    )
 
 
 def instruction_set(name: str | None = None) -> InstructionSet:
@@ -119,13 +192,16 @@ def instruction_set(name: str | None = None) -> InstructionSet:
     Raises
     ------
     DeviceError
-        The name is unknown, or this machine cannot execute the set.
+        The name is unknown, or this machine cannot execute the set. A twin can always be executed.
     """
     source = "vector"
     if name is None:
         name, source = os.environ.get(OVERRIDE) or executable()[0], OVERRIDE
+    if name in TWINS:
+        return TWINS[name]
     if name not in INSTRUCTION_SETS:
-        raise DeviceError(f"{source}: unknown instruction set {name!r}{did_you_mean(name, INSTRUCTION_SETS)}")
+        known = (*INSTRUCTION_SETS, *TWINS)
+        raise DeviceError(f"{source}: unknown instruction set {name!r}{did_you_mean(name, known)}")
     if name not in executable():
         raise DeviceError(
             f"{source}: this processor cannot execute {name!r}; it has {', '.join(executable())}"

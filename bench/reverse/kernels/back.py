@@ -175,7 +175,7 @@ def _entry(isa: InstructionSet) -> int:
                 total = sums[(q - first_panel) * PANEL + n]
                 bias[n] = total + (bias[n] if a.onto else np.float32(0))
 
-    return kernel(f"reverse-back-{isa.name}", back, 3)
+    return kernel(f"reverse-back-{isa.vectors}", back, 3)
 
 
 @register_jitable

@@ -158,7 +158,7 @@ def _cell_entry(isa: InstructionSet, recurrence: str) -> int:
             frame.sheets = a.sheets + q * a.sheet * 4 + row * PANEL * 4
             scan(a.scratch)
 
-    return kernel(f"reverse-cell-{recurrence}-{isa.name}", cell, 3)
+    return kernel(f"reverse-cell-{recurrence}-{isa.vectors}", cell, 3)
 
 
 _CELLS = record(

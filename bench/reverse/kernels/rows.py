@@ -189,4 +189,4 @@ def _cotangent_entry(isa: InstructionSet, activation_name: str) -> int:
                 for n in range(columns):
                     bias[n] = sums[n] + (bias[n] if a.onto else np.float32(0))
 
-    return kernel(f"reverse-rows-cotangent-{activation_name}-{isa.name}", cotangent, 3)
+    return kernel(f"reverse-rows-cotangent-{activation_name}-{isa.vectors}", cotangent, 3)

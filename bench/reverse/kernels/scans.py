@@ -173,7 +173,7 @@ def _entry(isa: InstructionSet, recurrence: str, symbols: bool) -> int:
         for q in range(first, last):
             finish(a, q, total[:, q * PANEL : (q + 1) * PANEL])
 
-    return kernel(f"reverse-{recurrence}-{isa.name}-{symbols}", through_time, 3)
+    return kernel(f"reverse-{recurrence}-{isa.vectors}-{symbols}", through_time, 3)
 
 
 @register_jitable

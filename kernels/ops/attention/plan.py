@@ -125,7 +125,7 @@ class Sizes:
             emitted(length, a, w, c, v, scales, out)
 
         places = "-".join(str(step) for step in steps.values())
-        return kernel(f"panel-product-{isa.name}-{8 * self.itemsize}-{rows}x{width}-{places}", product, 7)
+        return kernel(f"panel-product-{isa.vectors}-{8 * self.itemsize}-{rows}x{width}-{places}", product, 7)
 
     def scores_tile(self, isa: InstructionSet) -> int:
         """Return the tile that multiplies copied rows by a panel of turned keys."""

@@ -28,7 +28,7 @@ def draw_words(isa: InstructionSet) -> int:
         for block in range(0, blocks, lanes):
             words(c0 + block, c1, c2, step, low, high, out + block * 16)
 
-    return kernel(f"attention-words-{isa.name}", draw, 8)
+    return kernel(f"attention-words-{isa.vectors}", draw, 8)
 
 
 @register_jitable

@@ -182,7 +182,7 @@ def transform(isa: InstructionSet, name: str, matrix: tuple[tuple[float, ...], .
     ) -> None:
         emitted(count, x_step, y_step, length, x, x_row, x_column, y, y_row, y_column)
 
-    return kernel(f"winograd-{name}-{isa.name}", apply, 10)
+    return kernel(f"winograd-{name}-{isa.vectors}", apply, 10)
 
 
 @cache

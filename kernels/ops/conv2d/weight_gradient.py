@@ -153,7 +153,7 @@ def _sums_entry(isa: InstructionSet) -> int:
     def panel_sums(rows: int, columns: int, x: int, row: int, column: int, out: int) -> None:
         sums(rows, columns, vectors, x, row, column, out)
 
-    return kernel(f"panel-sums-{isa.name}", panel_sums, 6)
+    return kernel(f"panel-sums-{isa.vectors}", panel_sums, 6)
 
 
 def _gradient(arguments: int, part: int, parts: int) -> None:

@@ -123,4 +123,4 @@ def _entry(isa: InstructionSet) -> int:
                     for j in range(a.row):
                         y[j] = x[j] * factors[j]
 
-    return kernel(f"dropout-{isa.name}", dropout, 3)
+    return kernel(f"dropout-{isa.vectors}", dropout, 3)

@@ -201,7 +201,7 @@ def transpose(isa: InstructionSet) -> int:
             for j in range(whole_columns if i < whole_rows else 0, columns):
                 ys[j, i] = xs[i, j]
 
-    return kernel(f"transpose-{isa.name}", transpose, 6)
+    return kernel(f"transpose-{isa.vectors}", transpose, 6)
 
 
 _MOVE = record(*images.fields("x"), "batch", "features", "panels", "panel_rows", "transpose")

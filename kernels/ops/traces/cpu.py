@@ -248,7 +248,7 @@ def _entry(isa: InstructionSet, recurrence: str, symbols: bool) -> int:
                         carry(a, n, padded, block, begin, b, t0, chunk)
 
     kind = "symbols" if symbols else "numbers"
-    return kernel(f"traces-{recurrence}-{kind}-{isa.name}", traces, 3)
+    return kernel(f"traces-{recurrence}-{kind}-{isa.vectors}", traces, 3)
 
 
 _TURN = record(*images.fields("x"), "batch", "length", "inputs", "window", "turned", "transpose")

@@ -74,7 +74,7 @@ def sign_words(isa: InstructionSet) -> int:
             for row in range(rows):
                 drawn[row] ^= turned
 
-    return kernel(f"draw-signs-{isa.name}", draw_signs, 9)
+    return kernel(f"draw-signs-{isa.vectors}", draw_signs, 9)
 
 
 def gaussians(isa: InstructionSet) -> int:
@@ -97,7 +97,7 @@ def gaussians(isa: InstructionSet) -> int:
             for i in range(HALF_BLOCK):
                 bits[i], bits[HALF_BLOCK + i] = normal_pair(bits[HALF_BLOCK + i])
 
-    return kernel(f"draw-gaussians-{isa.name}", draw_gaussians, 9)
+    return kernel(f"draw-gaussians-{isa.vectors}", draw_gaussians, 9)
 
 
 def vector() -> int:

@@ -275,7 +275,7 @@ def _entry(isa: InstructionSet) -> int:
             read, write = write, read
         _copy(a, begin, points, read, layers[a.depth - 1].ld)
 
-    return kernel(f"collapsed-{isa.name}", collapsed, 3)
+    return kernel(f"collapsed-{isa.vectors}", collapsed, 3)
 
 
 @register_jitable

@@ -234,7 +234,7 @@ def moments_entry(isa: InstructionSet) -> int:
                     totals[c] += np.float64(first[c])
                     others[c] += np.float64(second[c])
 
-    return kernel(f"channel-moments-{isa.name}", moments, 9)
+    return kernel(f"channel-moments-{isa.vectors}", moments, 9)
 
 
 @cache
@@ -278,7 +278,7 @@ def write_entry(isa: InstructionSet) -> int:
                     out = carray(pointer(y + (i * y_row + j * y_column + c) * 4, np.float32), 1)
                     out[0] = gain[c] * _difference(table, stride, FACTOR, c, x + place) + total
 
-    return kernel(f"channel-affine-{isa.name}", write, 12)
+    return kernel(f"channel-affine-{isa.vectors}", write, 12)
 
 
 @register_jitable

@@ -317,7 +317,7 @@ def combine(isa: InstructionSet) -> int:
         if whole < columns:
             _combine_rest(rows, whole, columns, stride, dz, slopes, dots, dot_stride, right, shift, dy, ld)
 
-    return kernel(f"combine-tangent-{isa.name}", combine_tangent, 11)
+    return kernel(f"combine-tangent-{isa.vectors}", combine_tangent, 11)
 
 
 @register_jitable

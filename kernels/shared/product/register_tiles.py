@@ -67,7 +67,7 @@ def tile(
 
     terms = "+".join((["weights"] if weights else []) + ([entries] if entries else []))
     kind = ("channelwise-tile" if channelwise else "tile") + ("-ahead" if ahead else "")
-    name = f"{kind}-{isa.name}-{rows}x{panels}x{width}-{terms}-near{isa.near}"
+    name = f"{kind}-{isa.vectors}-{rows}x{panels}x{width}-{terms}-near{isa.near}"
     return kernel(name, product_ahead, 14) if ahead else kernel(name, product, 12)
 
 
