@@ -7,9 +7,10 @@ A function that builds an intrinsic is cached and returns the same intrinsic for
 every intrinsic that was ever made until the process ends.
 """
 
-from fgnumba.kernels.emit.calls import call, pointer, prefetch, prefetch_to_write
+from fgnumba.kernels.emit.calls import call, pointer, prefetch, prefetch_to_write, stack
 from fgnumba.kernels.emit.channels import channel_affine, channel_moments, channel_sums
 from fgnumba.kernels.emit.epilogue import tangent_rows
+from fgnumba.kernels.emit.matrix_tile import matrix_tile
 from fgnumba.kernels.emit.panel_product import panel_product
 from fgnumba.kernels.emit.philox import philox_words
 from fgnumba.kernels.emit.recurrence import FORMULAS, recurrence_steps
@@ -35,6 +36,7 @@ __all__ = [
     "channel_moments",
     "channel_sums",
     "lane_sums",
+    "matrix_tile",
     "multiply_add_peak",
     "one_row",
     "panel_product",
@@ -49,6 +51,7 @@ __all__ = [
     "separable",
     "slope_rows",
     "softmax_rows",
+    "stack",
     "summed_rows",
     "tangent_rows",
     "transpose_block",

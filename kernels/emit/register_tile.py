@@ -36,6 +36,7 @@ def product_tile(
     width: int = PANEL,
     channelwise: bool = False,
     ahead: bool = False,
+    terms: tuple[tuple[int, int], ...] = (),
 ) -> Callable[..., None]:
     """Return a Numba intrinsic that computes the register tile ``out = a W + c V`` for `rows` rows and `panels` panels.
 
@@ -73,6 +74,12 @@ def product_tile(
         caller points it at what later tiles will read from memory. Without it the first tile of a panel waits for the
         memory, and the other tiles do not. Measured on Zen 5 with 64 rows and weights too large for any cache: 0.86 of
         the peak without, 0.95 with it.
+    terms : tuple of (int, int)
+        If there are any, a float32 of a and W stands for a pair of bfloat16, of neighbouring elements of a row, and of
+        neighbouring rows of W, and the tile computes Σ aᵢ wⱼ over the terms (i, j), see
+        :mod:`fgnumba.kernels.emit.precision`. There is no c V: in the places of `c` and `v` are given the elements from
+        a part of a to the next, and from a part of W to the next. For each pair, the terms are added in their order, so
+        that the sums do not depend on the tile's shape or on how K is divided. The set's dots are ``pairs``.
 
     Notes
     -----
@@ -97,6 +104,7 @@ def product_tile(
 
         def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
             segments, offsets, length, a, c, ld, w, w_stride, v, v_stride, out, onto, later, step = args
+            a_part, w_part = c, v
             a, c, w, out = (builder.inttoptr(p, F32.as_pointer()) for p in (a, c, w, out))
             v = builder.inttoptr(v, (I32 if entries == "signs" else F32).as_pointer())
             offsets = builder.inttoptr(offsets, I64.as_pointer())
@@ -111,6 +119,10 @@ def product_tile(
             ]
             apart = _row_distances(builder, ld, rows)
             w_panel = [builder.gep(w, [builder.mul(w_stride, index(p))]) for p in range(panels)]
+            a_from, w_from = (
+                {part: builder.mul(apart_by, index(part)) for part in sorted({term[at] for term in terms})}
+                for at, apart_by in ((0, a_part), (1, w_part))
+            )
             v_panel = [builder.gep(v, [builder.mul(v_stride, index(p))]) for p in range(panels)]
             builder.cbranch(builder.icmp_signed("==", onto, index(0)), segment, resume)
             builder.position_at_end(resume)
@@ -141,6 +153,10 @@ def product_tile(
                 at = builder.mul(k, index(PANEL))
                 return [vectors.load(panel[p], builder.add(at, index(lane))) for p, lane in columns]
 
+            multiply_add = vectors.multiply_add
+            if terms:
+                multiply_add = vectors.dot_pairs_twin if isa.twin else vectors.dot_pairs
+
             def accumulate(run: Any, operand: list[Any]) -> None:
                 first = builder.bitcast(builder.gep(run, [i]), BYTE.as_pointer())
                 for m, distance in enumerate(apart):
@@ -148,7 +164,7 @@ def product_tile(
                     element = None if channelwise else vectors.splat(builder.load(at))
                     for n, (p, lane) in enumerate(columns):
                         factor = vectors.load(at, index(p * PANEL + lane)) if channelwise else element
-                        totals[m][n] = vectors.multiply_add(factor, operand[n], totals[m][n])
+                        totals[m][n] = multiply_add(factor, operand[n], totals[m][n])
 
             # Prefetches come first. The compiler does not move loads across a prefetch, and loads that all had to come
             # before one would take registers from the sums.
@@ -160,7 +176,12 @@ def product_tile(
                     for line in range(0, width, CACHE_LINE // 4):
                         at = builder.add(builder.mul(k, index(PANEL)), index(isa.near * PANEL + line))
                         prefetch_line(builder, builder.ptrtoint(builder.gep(base, [at]), I64), level=1)
-            if weights:
+            w_parts = {
+                j: entries_of([builder.gep(panel, [part]) for panel in w_panel]) for j, part in w_from.items()
+            }
+            for left, right in terms:
+                accumulate(builder.gep(a_run, [a_from[left]]), w_parts[right])
+            if weights and not terms:
                 accumulate(a_run, entries_of(w_panel))
             if entries == "signs":
                 words = [builder.load(builder.gep(panel, [k])) for panel in v_panel]

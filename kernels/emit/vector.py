@@ -92,7 +92,7 @@ class InstructionSet:
             if PRECISIONS[value].parts and not self.dots:
                 raise DeviceError(
                     f"{name}: {value} needs a processor that multiplies bfloat16 ({', '.join(MULTIPLYING)}); this "
-                    f"one has {', '.join(executable())}; use float32, or {OVERRIDE}={MULTIPLYING[0]}-twin, which is slow"
+                    f"one has {', '.join(executable())}; use float32, or {OVERRIDE}={MULTIPLYING[0]}-twin (slow)"
                 )
         return replace(self, precision=precision, tangent_precision=tangent)
 
@@ -125,7 +125,7 @@ _MULTIPLYING = (
         _AVX512,
         name="amx",
         dots="tiles",
-        features=(*_AVX512.features, "avx512bw", "amx-tile", "amx-bf16"),
+        features=(*_AVX512.features, "avx512bw", "avx512bf16", "amx-tile", "amx-bf16"),
     ),
     replace(_AVX512, name="avx512bf16", dots="pairs", features=(*_AVX512.features, "avx512bw", "avx512bf16")),
     replace(_NEON, name="bfmmla", dots="quads", features=("neon", "bf16")),

@@ -354,8 +354,9 @@ def _tiles(a: Any, part: int, unit: int, at: int, t: int, p: int, group: int) ->
         return
     x = _row(a, part, unit) + (p * PANEL if a.channelwise else g * a.group_inputs) * 4
     tiles, v, v_stride = a.weight_tiles, 0, 0
-    if t > 0 and a.kind != NONE and not rank1:
+    if t > 0:
         tiles = a.tangent_tiles
+    if t > 0 and a.kind != NONE and not rank1:
         if a.kind == EXPLICIT:
             v, v_stride = a.v + ((t - 1) * a.panels + p) * a.inputs * PANEL * 4, a.inputs * PANEL
         else:

@@ -274,8 +274,10 @@ def _products(a: Any, p: int, group: int, rows: int, at: int, t: int) -> None:
     """Multiply `rows` rows of tiles by `group` panels, in all places."""
     size = a.channels * PANEL
     tiles, v = a.weight_tiles, 0
+    if t > 0:
+        tiles = a.tangent_tiles
     if t > 0 and a.kind >= RADEMACHER:
-        tiles, v = a.tangent_tiles, a.scratch + a.at_tangents + ((t - 1) * a.panels + p) * PLACES * size * 4
+        v = a.scratch + a.at_tangents + ((t - 1) * a.panels + p) * PLACES * size * 4
     kind = GROUP
     if group == 1:
         kind = LAST if p == a.panels - 1 else SINGLE

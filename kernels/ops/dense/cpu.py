@@ -40,6 +40,7 @@ from fgnumba.kernels.machine.work import (
     tile_count,
     tile_rows,
 )
+from fgnumba.kernels.ops.dense import split_cpu
 from fgnumba.kernels.rules.directions import EXPLICIT, NONE, RADEMACHER, RANK1
 from fgnumba.kernels.rules.directions import cpu as directions
 from fgnumba.kernels.shared.product import dots, product
@@ -99,6 +100,17 @@ def bind(
     Cost: for rank-1 directions, 1 + T products of B K N multiply-adds (1 if x has no tangent); for others, 1 + 2 T
     (1 + T). Reads W once from memory, and once from the second-level cache for each tile of rows and each product.
     """
+    if split_cpu.suits(isa):
+        return split_cpu.bind(
+            isa,
+            threads,
+            batch=batch,
+            x=x,
+            y=y,
+            outputs=outputs,
+            weights=weights,
+            activation_name=activation_name,
+        )
     inputs, panels, has_tangent = weights.inputs, weights.panels, x.has_tangent and weights.count > 0
     kind, count, entries = weights.kind, weights.count, weights.entries
     work = weights.products(has_tangent) * batch * inputs * panels * PANEL

@@ -110,6 +110,7 @@ def fields(
     last: int,
     channelwise: bool = False,
     ahead: bool = False,
+    tables: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]] | None = None,
 ) -> tuple[dict[str, int], tuple[Any, ...]]:
     """Return the values of `FIELDS`, except for offsets in scratch memory, and objects that must be kept alive.
 
@@ -133,12 +134,20 @@ def fields(
         Columns of the last panel; see there.
     channelwise, ahead : bool
         Properties of all tiles, see :func:`fgnumba.kernels.emit.product_tile`.
+    tables : tuple of 2 arrays, or None
+        The addresses of the tiles of the primal, and of the tangents. None: register tiles, which are compiled here.
     """
     kind, drawn = weights.kind, weights.kind in (RANK1, RADEMACHER, GAUSSIAN)
-    primal = tile_table(isa, heights, group, True, None, last, channelwise, ahead)
-    tangent = primal
-    if entries:
-        tangent = tile_table(isa, heights, group, has_tangent, entries, last, channelwise, ahead)
+    if tables is None:
+        primal = tile_table(isa, heights, group, True, None, last, channelwise, ahead, isa.precision)
+        tangent = primal
+        if entries or isa.tangent_precision != isa.precision:
+            moved = has_tangent or not entries
+            tangent = tile_table(
+                isa, heights, group, moved, entries, last, channelwise, ahead, isa.tangent_precision
+            )
+    else:
+        primal, tangent = tables
     draw = 0
     if drawn:
         draw = directions.gaussians(isa) if kind == GAUSSIAN else directions.sign_words(isa)

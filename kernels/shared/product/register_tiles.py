@@ -4,13 +4,18 @@ from collections.abc import Iterable
 
 import numpy as np
 import numpy.typing as npt
+from numba.extending import register_jitable
 
 from fgnumba.kernels.emit import product_tile
+from fgnumba.kernels.emit.precision import FLOAT32, PRECISIONS
 from fgnumba.kernels.emit.vector import PANEL, InstructionSet
 from fgnumba.kernels.machine.compile import kernel
 from fgnumba.kernels.machine.memory import round_up
+from fgnumba.kernels.shared.product.dot_tiles import TILE_KINDS
+from fgnumba.kernels.shared.product.splitting_tile import splitting_tile
 
-TILE_KINDS = 3
+__all__ = ["GROUP", "LAST", "ONE_SEGMENT", "SINGLE", "TILE_KINDS", "tile", "tile_table"]
+
 SINGLE, GROUP, LAST = range(TILE_KINDS)
 """Columns of a table of tiles: a tile of one panel, of a group of panels, of a last panel that is partly padding."""
 
@@ -24,11 +29,15 @@ def tile(
     width: int = PANEL,
     channelwise: bool = False,
     ahead: bool = False,
+    precision: str = FLOAT32,
 ) -> int:
     """Return the address of a register tile, whose parameters :func:`fgnumba.kernels.emit.product_tile` describes.
 
-    The kernel has the last two arguments only with `ahead`.
+    The kernel has the last two arguments only with `ahead`. A tile whose `precision` has parts splits its operands. It
+    computes all columns, and loads nothing ahead. Products of channels by channels are always in float32.
     """
+    if PRECISIONS[precision].parts and not channelwise:
+        return _splitting(isa, rows, panels, weights, entries, ahead, precision)
     emitted = product_tile(isa, rows, panels, weights, entries, width, channelwise, ahead)
 
     def product(
@@ -71,6 +80,41 @@ def tile(
     return kernel(name, product_ahead, 14) if ahead else kernel(name, product, 12)
 
 
+def _splitting(
+    isa: InstructionSet,
+    rows: int,
+    panels: int,
+    weights: bool,
+    entries: str | None,
+    ahead: bool,
+    precision: str,
+) -> int:
+    split = splitting_tile(isa, rows, panels, weights, entries, precision)
+    run = register_jitable(split)
+
+    def split_ahead(
+        segments: int,
+        offsets: int,
+        length: int,
+        a: int,
+        c: int,
+        ld: int,
+        w: int,
+        w_stride: int,
+        v: int,
+        v_stride: int,
+        out: int,
+        onto: int,
+        following: int,
+        step: int,
+    ) -> None:
+        run(segments, offsets, length, a, c, ld, w, w_stride, v, v_stride, out, onto)
+
+    terms = "+".join((["weights"] if weights else []) + ([entries] if entries else []))
+    name = f"splitting-tile-{isa.vectors}-{isa.dots}{'-twin' * isa.twin}-{rows}x{panels}-{terms}-{precision}"
+    return kernel(name, split_ahead, 14) if ahead else kernel(name, split, 12)
+
+
 def tile_table(
     isa: InstructionSet,
     heights: Iterable[int],
@@ -80,6 +124,7 @@ def tile_table(
     last_columns: int = PANEL,
     channelwise: bool = False,
     ahead: bool = False,
+    precision: str = FLOAT32,
 ) -> npt.NDArray[np.int64]:
     """Return the addresses of register tiles by height: an array (max_rows + 1, ``TILE_KINDS``) int64.
 
@@ -95,12 +140,16 @@ def tile_table(
         Properties of all tiles, see :func:`fgnumba.kernels.emit.product_tile`.
     last_columns : int
         Number of columns that the tiles in column ``LAST`` compute.
+    precision : str
+        Precision of the factors.
     """
     table = np.zeros((isa.max_rows + 1, TILE_KINDS), np.int64)
     last = round_up(last_columns, isa.lanes)
     for rows in heights:
         for kind, (panels, width) in enumerate(((1, PANEL), (group, PANEL), (1, last))):
-            table[rows, kind] = tile(isa, rows, panels, weights, entries, width, channelwise, ahead)
+            table[rows, kind] = tile(
+                isa, rows, panels, weights, entries, width, channelwise, ahead, precision
+            )
     return table
 
 

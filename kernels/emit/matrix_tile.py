@@ -1,0 +1,201 @@
+"""The tile of AMX: up to 32 rows of one weight panel, whose sums stay in the processor's tiles.
+
+A tile register holds 16 rows of 64 bytes. Four of the eight hold sums of 16 x 16 float32, two hold 16 rows of A with 32
+bfloat16 each, and two hold 16 pairs of rows of W. One instruction multiplies 16 x 32 by 32 x 16 bfloat16.
+
+Its arithmetic, and therefore that of the twin: the 16 products with first elements of pairs are summed one after the
+other, from zero, so are those with second elements, every sum is rounded once, and the sum of both is added to the
+result. Subnormal numbers count as zero.
+
+Source: Intel 64 and IA-32 Architectures Software Developer's Manual, TDPBF16PS.
+"""
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+from fgnumba.kernels.emit.vector import PANEL
+from fgnumba.kernels.emit.vectors import BYTE, F32, I64, Vectors, declared, index, loop, never_unroll
+
+DEPTH = 32
+"""Elements of a row of A that one instruction multiplies."""
+
+TALLEST = 32
+"""Rows of the tallest tile."""
+
+_SIDE = 16
+_ROW = PANEL * 4
+"""Bytes of a row of the result, or of a pair of rows of a packed panel."""
+
+
+@cache
+def matrix_tile(rows: int, terms: tuple[tuple[int, int], ...], twin: bool) -> Callable[..., None]:
+    """Return a Numba intrinsic that adds up Σ aᵢ wⱼ over the terms (i, j), for `rows` rows and one panel.
+
+    The intrinsic takes ``(steps, a, a_part, ld, w, w_part, out, out_ld, onto)``, all int64:
+
+    - steps: K divided by ``DEPTH``;
+    - a, a_part, ld: address of row 0 of a, bfloat16, and bytes to its next part and to the next row;
+    - w, w_part: address of the panel, (K / 2, PANEL, 2) bfloat16, and bytes to its next part;
+    - out, out_ld: address of the result, rows of PANEL float32, and bytes from one row to the next;
+    - onto: 1: the sums start from the numbers in `out`; 0: they start from zero.
+
+    Parameters
+    ----------
+    rows : int
+        Rows of a, at most `TALLEST`.
+    terms : tuple of (int, int)
+        The parts that are multiplied, see :mod:`fgnumba.kernels.emit.precision`.
+    twin : bool
+        Whether the same bits are computed by ordinary vectors, on any machine.
+
+    Notes
+    -----
+    Cost: for each step and term, one instruction for every 16 rows (or fewer) and 16 columns; with 32 rows, at most as
+    many tiles are loaded as are multiplied. Rows should begin at multiples of 64 bytes: otherwise, every load of a tile
+    takes several times as long. The sums do not depend on how many rows a tile has, or on how K is divided at multiples
+    of `DEPTH`.
+    """
+    generate = twin_code if twin else tile_code
+
+    @intrinsic
+    def tile(typingctx, steps, a, a_part, ld, w, w_part, out, out_ld, onto):  # type: ignore[no-untyped-def]
+        signature = types.void(steps, a, a_part, ld, w, w_part, out, out_ld, onto)
+
+        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            generate(builder, args, rows, terms)
+            return context.get_dummy_value()
+
+        return signature, codegen
+
+    return tile
+
+
+def tile_code(builder: Any, args: Any, rows: int, terms: tuple[tuple[int, int], ...]) -> None:
+    """Append the instructions of AMX to `builder`."""
+    steps, a, a_part, ld, w, w_part, out, out_ld, onto = args
+    pointer, void = BYTE.as_pointer(), ir.VoidType()
+    heights = [min(_SIDE, rows - first) for first in range(0, rows, _SIDE)]
+    sums = [(m, n, 2 * m + n) for m in range(len(heights)) for n in range(2)]
+
+    def do(name: str, kinds: list[Any], *given: Any) -> None:
+        builder.call(declared(builder, f"llvm.x86.{name}", void, kinds), given)
+
+    def number(tile: int) -> Any:
+        return ir.Constant(BYTE, tile)
+
+    def move(name: str, tile: int, at: Any, stride: Any) -> None:
+        do(name, [BYTE, pointer, I64], number(tile), builder.inttoptr(at, pointer), stride)
+
+    def at_sums(m: int, n: int) -> Any:
+        return builder.add(out, builder.add(builder.mul(out_ld, index(_SIDE * m)), index(64 * n)))
+
+    do("ldtilecfg", [pointer], _configuration(builder, heights))
+    fresh, resumed, ready, body, done = (
+        builder.append_basic_block(name) for name in ("fresh", "resumed", "ready", "step", "done")
+    )
+    builder.cbranch(builder.icmp_signed("==", onto, index(0)), fresh, resumed)
+    builder.position_at_end(fresh)
+    for _, _, tile in sums:
+        do("tilezero", [BYTE], number(tile))
+    builder.branch(ready)
+    builder.position_at_end(resumed)
+    for m, n, tile in sums:
+        move("tileloadd64", tile, at_sums(m, n), out_ld)
+    builder.branch(ready)
+    builder.position_at_end(ready)
+    builder.branch(body)
+
+    builder.position_at_end(body)
+    k = builder.phi(I64)
+    k.add_incoming(index(0), ready)
+    a_at = builder.add(a, builder.mul(k, index(2 * DEPTH)))
+    w_at = builder.add(w, builder.mul(k, index(DEPTH // 2 * _ROW)))
+    loaded_a = loaded_w = -1
+    for i, j in terms:
+        if i != loaded_a:
+            for m in range(len(heights)):
+                row = builder.add(builder.mul(a_part, index(i)), builder.mul(ld, index(_SIDE * m)))
+                move("tileloadd64", 4 + m, builder.add(a_at, row), ld)
+        if j != loaded_w:
+            for n in range(2):
+                column = builder.add(builder.mul(w_part, index(j)), index(64 * n))
+                move("tileloadd64", 6 + n, builder.add(w_at, column), index(_ROW))
+        loaded_a, loaded_w = i, j
+        for m, n, tile in sums:
+            do("tdpbf16ps", [BYTE] * 3, number(tile), number(4 + m), number(6 + n))
+    k_next = builder.add(k, index(1))
+    k.add_incoming(k_next, body)
+    never_unroll(builder.module, builder.cbranch(builder.icmp_signed("<", k_next, steps), body, done))
+    builder.position_at_end(done)
+    for m, n, tile in sums:
+        move("tilestored64", tile, at_sums(m, n), out_ld)
+    do("tilerelease", [])
+
+
+def _configuration(builder: Any, heights: list[int]) -> Any:
+    """Return the address of the tiles' configuration: the rows of each, and 64 bytes for every row."""
+    rows = [heights[m] for m in range(len(heights)) for _ in range(2)]
+    rows += [0] * (4 - len(rows)) + heights + [0] * (2 - len(heights)) + [_SIDE] * 2
+    data = bytearray(64)
+    data[0] = 1
+    for tile, count in enumerate(rows):
+        data[16 + 2 * tile] = 64 if count else 0
+        data[48 + tile] = count
+    constant = ir.Constant(ir.ArrayType(BYTE, 64), data)
+    name = "tiles-" + "-".join(map(str, heights))
+    found = builder.module.globals.get(name)
+    if found is None:
+        found = ir.GlobalVariable(builder.module, constant.type, name)
+        found.linkage, found.global_constant, found.initializer, found.align = "internal", True, constant, 64
+    return builder.bitcast(found, BYTE.as_pointer())
+
+
+def twin_code(builder: Any, args: Any, rows: int, terms: tuple[tuple[int, int], ...]) -> None:
+    """Append vector instructions that compute the same bits to `builder`."""
+    steps, a, a_part, ld, w, w_part, out, out_ld, onto = args
+    vectors = Vectors(builder, _SIDE)
+
+    def floats(at: Any) -> Any:
+        return builder.inttoptr(at, F32.as_pointer())
+
+    with (
+        builder.if_then(builder.icmp_signed("==", onto, index(0))),
+        loop(builder, "zero", index(rows), []) as (
+            m,
+            _,
+            _,
+        ),
+    ):
+        for n in range(2):
+            vectors.store(vectors.zero, floats(builder.add(out, builder.mul(m, out_ld))), index(n * _SIDE))
+    with loop(builder, "step", steps, []) as (k, _, _):
+        a_at = builder.add(a, builder.mul(k, index(2 * DEPTH)))
+        w_at = builder.add(w, builder.mul(k, index(DEPTH // 2 * _ROW)))
+        for i, j in terms:
+            a_term = builder.add(a_at, builder.mul(a_part, index(i)))
+            w_term = floats(builder.add(w_at, builder.mul(w_part, index(j))))
+            with loop(builder, "row", index(rows), []) as (m, _, _):
+                row = floats(builder.add(a_term, builder.mul(m, ld)))
+                sums = floats(builder.add(out, builder.mul(m, out_ld)))
+                for n in range(2):
+                    with loop(builder, "pair", index(DEPTH // 2), [vectors.zero, vectors.zero]) as (
+                        pair,
+                        (first, second),
+                        following,
+                    ):
+                        element = vectors.splat(builder.load(builder.gep(row, [pair])))
+                        place = builder.add(builder.mul(pair, index(PANEL)), index(n * _SIDE))
+                        a_first, a_second = vectors.halves(element)
+                        w_first, w_second = vectors.halves(vectors.load(w_term, place))
+                        following += [
+                            vectors.fused_multiply_add(a_first, w_first, first),
+                            vectors.fused_multiply_add(a_second, w_second, second),
+                        ]
+                    both = builder.fadd(following[0], following[1])
+                    before = vectors.load(sums, index(n * _SIDE))
+                    vectors.store(builder.fadd(before, both), sums, index(n * _SIDE))

@@ -1,0 +1,381 @@
+"""Dense layer on the CPU whose factors are bfloat16: primal and tangents in one pass.
+
+    y    = a(x W + b)
+    dy_t = a'(z) (dx_t W + x V_t + c_t)        for every direction t
+
+It computes what ``cpu.py`` does, in the precisions of the instruction set, see :mod:`fgnumba.kernels.emit.precision`.
+The rows of x are split once, in chunks that stay in the second-level cache, and every panel of W is split once, when it
+is read for the first time; θ stays float32. The products x·u of rank-1 directions, biases, activations and slopes are
+float32. If the primal's products are float32 and the tangents' are not, or the other way round, each has tiles of its
+own; if both have the same precision and V is of rank 1, primal and tangents are rows of a single product with W.
+
+A sum over K does not depend on how the rows are divided, so that the results do not depend on the number of threads.
+"""
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numba import carray
+from numba.extending import register_jitable
+
+from fgnumba.kernels.emit import call, pointer
+from fgnumba.kernels.emit.precision import PRECISIONS
+from fgnumba.kernels.emit.vector import PANEL, InstructionSet
+from fgnumba.kernels.layout import images
+from fgnumba.kernels.layout.images import Images, operands
+from fgnumba.kernels.machine.arguments import filled, lay_out, record
+from fgnumba.kernels.machine.compile import kernel
+from fgnumba.kernels.machine.memory import address
+from fgnumba.kernels.machine.program import Operation
+from fgnumba.kernels.machine.work import grid, heights, split, threads_for, tile_count, tile_rows
+from fgnumba.kernels.rules.directions import EXPLICIT, GAUSSIAN, NONE, RADEMACHER, RANK1
+from fgnumba.kernels.rules.directions import cpu as directions
+from fgnumba.kernels.shared.product import dot_tiles, dots, product
+from fgnumba.kernels.shared.product.register_tiles import (
+    GROUP,
+    LAST,
+    ONE_SEGMENT,
+    SINGLE,
+    TILE_KINDS,
+    tile_table,
+)
+
+CACHED_ROWS = 512 * 1024
+"""Bytes of split rows of x that stay in the second-level cache while all panels are multiplied with them."""
+
+CACHED_BLOCK = 128
+"""Elements of K whose tiles, of x and of a panel, stay in the first-level cache, for instructions that read tiles."""
+
+_ONE = int(np.float32(1).view(np.int32))
+
+ARGUMENTS = record(
+    *product.FIELDS,
+    *images.fields("x"),
+    *images.fields("y"),
+    *("has_tangent", "batch", "offsets", "column_parts", "row_parts", "chunk", "slots", "k_block"),
+    *("stacked", "same", "v_row"),
+    *("row_words", "panel_words", "dot_tallest", "primal", "tangent", "add"),
+    *("split_primal", "split_tangent", "pack_primal", "pack_tangent"),
+    *("at_sums", "at_x", "at_moved"),
+    *("at_weight", "at_tangent_weight", "at_entries", "at_signs", "at_numbers"),
+)
+
+
+def suits(isa: InstructionSet) -> bool:
+    """Whether a precision of `isa` has parts."""
+    return bool(PRECISIONS[isa.precision].parts or PRECISIONS[isa.tangent_precision].parts)
+
+
+def bind(
+    isa: InstructionSet,
+    threads: int,
+    *,
+    batch: int,
+    x: Images,
+    y: Images,
+    outputs: int,
+    weights: product.Weights,
+    activation_name: str,
+) -> Operation:
+    """Bind the dense layer to its arrays. The parameters are those of :func:`fgnumba.kernels.ops.dense.cpu.bind`.
+
+    Notes
+    -----
+    Cost: the products of ``cpu.py``, each as many times as its precision has terms; one splitting of x and its tangents
+    for every thread, and of W and V for every part of the rows. Memory for each thread: the parts of a chunk of rows,
+    and of a group of panels, or of all of a thread's panels if there are several chunks.
+    """
+    inputs, panels, has_tangent = weights.inputs, weights.panels, x.has_tangent and weights.count > 0
+    kind, count, entries = weights.kind, weights.count, weights.entries
+    primal, tangent = PRECISIONS[isa.precision], PRECISIONS[isa.tangent_precision]
+    moves = count > 0 and (has_tangent or entries is not None)
+    same = primal == tangent
+    work = weights.products(has_tangent) * batch * inputs * panels * PANEL
+    sharing = threads_for(work, max(panels, -(-batch // isa.max_rows)), threads)
+    column_parts, row_parts = grid(panels, batch, sharing)
+    rows = -(-batch // row_parts)
+    stacked = same and kind in (NONE, RANK1) and has_tangent
+    blocks = 1 + count * has_tangent
+
+    row_words, tallest = dot_tiles.padded(isa, inputs) // 2, dot_tiles.tallest(isa)
+    row_bytes = 4 * row_words * (primal.parts + (not same and moves) * tangent.parts * blocks)
+    if same:
+        row_bytes = 4 * row_words * primal.parts * blocks
+    chunk = min(rows, max(tallest, CACHED_ROWS // max(1, row_bytes) // tallest * tallest))
+    several = rows > chunk
+    sizes = {
+        min(chunk, hi - lo - first)
+        for lo, hi in _ranges(batch, row_parts)
+        for first in range(0, hi - lo, chunk)
+    }
+    dot_heights = set().union(*(heights(n * (1 + count if stacked else 1), tallest) for n in sizes))
+    float_heights = set().union(*(heights(n, isa.max_rows) for n in sizes))
+    most = max(dot_heights | float_heights)
+    group = 1 if isa.dots == "tiles" else isa.panels(min(most, isa.max_rows))
+    group = min(group, 1 << (max(1, panels // column_parts).bit_length() - 1))
+    last = outputs - (panels - 1) * PANEL
+
+    def table(precision: str) -> Any:
+        if PRECISIONS[precision].parts:
+            return dot_tiles.dot_table(isa, dot_heights, group, precision, last)
+        return tile_table(isa, float_heights, group, True, None, last)
+
+    tables = table(isa.precision), table(isa.tangent_precision)
+    v_table = None
+    if entries and not tangent.parts:
+        v_table = tile_table(isa, float_heights, group, has_tangent, "float", last)
+        tables = tables[0], v_table
+    values, kept = product.fields(
+        isa, weights, activation_name, has_tangent, entries, (), group, last, tables=tables
+    )
+
+    panel_words = row_words * PANEL
+    slots = -(-panels // column_parts) if several else group
+    columns = group * PANEL * 4
+    sums = chunk * (1 + count if stacked else 1) * columns
+    drawn = entries is not None and kind != EXPLICIT
+    v_row = directions.draw_bytes(GAUSSIAN, inputs) if drawn else inputs * PANEL * 4
+    dot_values, dot_regions, _ = dots.fields(isa, kind, count, inputs, rows)
+    regions = {
+        **product.regions(weights, sums, chunk * columns, 0),
+        **dot_regions,
+        "at_x": 4 * row_words * chunk * primal.parts * (blocks if same else 1),
+        "at_moved": 4 * row_words * chunk * tangent.parts * blocks * (not same and moves),
+        "at_weight": 4 * panel_words * primal.parts * slots,
+        "at_tangent_weight": 4 * panel_words * tangent.parts * slots * (not same and has_tangent),
+        "at_entries": 4 * panel_words * tangent.parts * group * (entries is not None),
+        "at_signs": directions.draw_bytes(RADEMACHER, inputs) * (kind == RADEMACHER),
+        "at_numbers": group * v_row * drawn,
+    }
+    offsets, end = lay_out(regions.items())
+    at_sums = offsets.pop("sums")
+    if same:
+        offsets["at_moved"], offsets["at_tangent_weight"] = offsets["at_x"], offsets["at_weight"]
+    addresses, memory = operands(x=x, y=y)
+    k_block = CACHED_BLOCK if isa.dots == "tiles" else 2 * row_words
+    fields = {
+        **values,
+        **dot_values,
+        **addresses,
+        **offsets,
+        "at_sums": at_sums,
+        "has_tangent": has_tangent,
+        "batch": batch,
+        "offsets": address(ONE_SEGMENT),
+        "column_parts": column_parts,
+        "row_parts": row_parts,
+        "chunk": chunk,
+        "slots": slots if several else 0,
+        "k_block": min(k_block, 2 * row_words) // 2,
+        "stacked": stacked,
+        "same": same,
+        "v_row": v_row,
+        "row_words": row_words,
+        "panel_words": panel_words,
+        "dot_tallest": tallest,
+        "primal": primal.parts,
+        "tangent": tangent.parts,
+        "add": directions.add_entries(gaussian=False) if kind == RADEMACHER else 0,
+        "split_primal": dot_tiles.split_kernel(isa, primal.name) if primal.parts else 0,
+        "split_tangent": dot_tiles.split_kernel(isa, tangent.name) if tangent.parts else 0,
+        "pack_primal": dot_tiles.pack_kernel(isa, primal.name) if primal.parts else 0,
+        "pack_tangent": dot_tiles.pack_kernel(isa, tangent.name) if tangent.parts else 0,
+    }
+    return Operation(
+        name="dense",
+        entry=_entry(),
+        arguments=filled(ARGUMENTS, fields),
+        parts=column_parts * row_parts,
+        scratch_bytes=end,
+        multiply_adds=weights.products(has_tangent) * batch * inputs * outputs,
+        external=memory["external"],
+        keeps=(memory["keeps"], kept),
+    )
+
+
+def _ranges(batch: int, parts: int) -> list[tuple[int, int]]:
+    return [split(batch, parts, part) for part in range(parts)]
+
+
+@cache
+def _entry() -> int:
+    return kernel("dense-split", _dense, 3)
+
+
+def _dense(arguments: int, part: int, parts: int) -> None:
+    a = carray(pointer(arguments, ARGUMENTS), 1)[0]
+    p_begin, p_end = split(a.panels, a.column_parts, part % a.column_parts)
+    i_begin, i_end = split(a.batch, a.row_parts, part // a.column_parts)
+    if p_begin == p_end or i_begin == i_end:
+        return
+    for t in range(a.count):
+        if a.kind == RANK1:
+            u = dots.draw(a, t, product.draw_vector)
+            x = a.x + i_begin * a.x_image * 4
+            dots.write(a, t, u, i_end - i_begin, 1, a.offsets, a.inputs, x, a.x_image, 0)
+        product.draw_right_and_shift(a, t)
+    for i in range(i_begin, i_end, a.chunk):
+        n = min(a.chunk, i_end - i)
+        _split(a, i, n)
+        p = p_begin
+        while p < p_end:
+            group = a.group if p_end - p >= a.group else 1
+            slot = p - p_begin if a.slots > 0 else 0
+            if i == i_begin or a.slots == 0:
+                _pack(a, p, group, slot)
+            _panels(a, i, n, i - i_begin, p, group, slot)
+            p += group
+
+
+@register_jitable
+def _split(a: Any, i: int, n: int) -> None:
+    """Split examples i to i + n, and their tangents. Block t of them begins n t rows after the first."""
+    x, words = a.x + i * a.x_image * 4, a.row_words
+    if a.primal > 0:
+        out = a.scratch + a.at_x
+        call(a.split_primal, (n, a.inputs, x, a.x_image, out, words, _part(a, n, True)))
+    if a.tangent == 0:
+        return
+    out, part = a.scratch + a.at_moved, _part(a, n, False)
+    if a.kind >= RADEMACHER and not a.same:
+        call(a.split_tangent, (n, a.inputs, x, a.x_image, out, words, part))
+    for t in range(1, 1 + a.count * a.has_tangent):
+        block = out + t * n * words * 4
+        call(a.split_tangent, (n, a.inputs, x + t * a.x_block * 4, a.x_image, block, words, part))
+
+
+@register_jitable
+def _part(a: Any, n: int, primal: bool) -> int:
+    """Return the words from a part of the split rows to the next."""
+    blocks = 1 + a.count * a.has_tangent
+    if primal and not a.same:
+        blocks = 1
+    return blocks * n * a.row_words
+
+
+@register_jitable
+def _pack(a: Any, p: int, group: int, slot: int) -> None:
+    """Split and pack `group` panels of W, from panel p on."""
+    for panel in range(group):
+        weight = a.weight + (p + panel) * a.inputs * PANEL * 4
+        if a.primal > 0:
+            out = a.scratch + a.at_weight + (slot + panel) * a.primal * a.panel_words * 4
+            call(a.pack_primal, (a.inputs, weight, out, a.panel_words))
+        if a.tangent > 0 and a.has_tangent and not a.same:
+            out = a.scratch + a.at_tangent_weight + (slot + panel) * a.tangent * a.panel_words * 4
+            call(a.pack_tangent, (a.inputs, weight, out, a.panel_words))
+
+
+@register_jitable
+def _panels(a: Any, i: int, n: int, row: int, p: int, group: int, slot: int) -> None:
+    """Compute `group` panels of examples i to i + n. `row` is the number of the first among the part's examples."""
+    sums = a.scratch + a.at_sums
+    weight = a.scratch + a.at_weight + slot * a.primal * a.panel_words * 4
+    moved = a.scratch + a.at_tangent_weight + slot * a.tangent * a.panel_words * 4
+    if a.stacked:
+        rows = n * (1 + a.count)
+        x, part = a.scratch + a.at_x, _part(a, n, True)
+        _dots(a, a.weight_tiles, a.primal, x, part, weight, rows, p, group, 0)
+        for t in range(a.count + 1):
+            _finish(a, sums + t * n * group * PANEL * 4, t, i, row, n, p, group)
+        return
+    if a.primal > 0:
+        x, part = a.scratch + a.at_x, _part(a, n, True)
+        _dots(a, a.weight_tiles, a.primal, x, part, weight, n, p, group, 0)
+    else:
+        _products(a, a.weight_tiles, 0, 0, i, n, p, group)
+    _finish(a, sums, 0, i, row, n, p, group)
+    for t in range(1, a.count + 1):
+        entries = a.kind >= RADEMACHER
+        if not a.has_tangent and not entries:
+            _finish(a, 0 if a.kind == RANK1 else sums, t, i, row, n, p, group)
+            continue
+        v = 0
+        if entries:
+            v = _draw(a, t - 1, p, group)
+        if a.tangent > 0:
+            x, part, onto = a.scratch + a.at_moved, _part(a, n, False), 0
+            if a.has_tangent:
+                _dots(a, a.tangent_tiles, a.tangent, x + t * n * a.row_words * 4, part, moved, n, p, group, 0)
+                onto = 1
+            if entries:
+                packed = a.scratch + a.at_entries
+                for panel in range(group):
+                    out = packed + panel * a.tangent * a.panel_words * 4
+                    call(a.pack_tangent, (a.inputs, v + panel * a.v_row, out, a.panel_words))
+                _dots(a, a.tangent_tiles, a.tangent, x, part, packed, n, p, group, onto)
+        else:
+            _products(a, a.tangent_tiles, t, v, i, n, p, group)
+        _finish(a, sums, t, i, row, n, p, group)
+
+
+@register_jitable
+def _draw(a: Any, t: int, p: int, group: int) -> int:
+    """Return the address of `group` panels of V_t as float32, from panel p on."""
+    if a.kind == EXPLICIT:
+        return a.v + (t * a.panels + p) * a.v_row
+    numbers = a.scratch + a.at_numbers
+    for panel in range(group):
+        out = numbers + panel * a.v_row
+        if a.kind == RADEMACHER:
+            signs = a.scratch + a.at_signs
+            product.draw_panel(a, t, p + panel, 0, a.inputs, signs)
+            call(a.add, (_ONE, a.inputs, signs, out, 0))
+        else:
+            product.draw_panel(a, t, p + panel, 0, a.inputs, out)
+    return numbers
+
+
+@register_jitable
+def _kind(a: Any, p: int, group: int) -> int:
+    if group > 1 or a.group == 1:
+        return GROUP if a.group > 1 else (LAST if p == a.panels - 1 else SINGLE)
+    return LAST if p == a.panels - 1 else SINGLE
+
+
+@register_jitable
+def _dots(
+    a: Any, tiles: int, parts: int, x: int, part: int, w: int, rows: int, p: int, group: int, onto: int
+) -> None:
+    """Multiply split rows with packed panels, into the sums. Each block of K is multiplied with all rows."""
+    addresses = carray(pointer(tiles, np.int64), TILE_KINDS * (a.dot_tallest + 1))
+    kind, count = _kind(a, p, group), tile_count(rows, a.dot_tallest)
+    for k in range(0, a.row_words, a.k_block):
+        length = min(a.k_block, a.row_words - k)
+        going_on = onto if k == 0 else 1
+        row = 0
+        for tile in range(count):
+            height = tile_rows(rows, count, tile)
+            operand = (1, a.offsets, length, x + (row * a.row_words + k) * 4, part, a.row_words)
+            panel = (w + k * PANEL * 4, a.panel_words, parts * a.panel_words)
+            out = a.scratch + a.at_sums + row * group * PANEL * 4
+            call(addresses[TILE_KINDS * height + kind], (*operand, *panel, out, going_on))
+            row += height
+
+
+@register_jitable
+def _products(a: Any, tiles: int, t: int, v: int, i: int, n: int, p: int, group: int) -> None:
+    """Multiply examples i to i + n of block t with W, and the primal with V, in float32, into the sums."""
+    addresses = carray(pointer(tiles, np.int64), TILE_KINDS * (a.tallest + 1))
+    kind, count = _kind(a, p, group), tile_count(n, a.tallest)
+    size = a.inputs * PANEL
+    row = 0
+    for tile in range(count):
+        height = tile_rows(n, count, tile)
+        c = a.x + (i + row) * a.x_image * 4
+        x = c + t * a.x_block * 4 * a.has_tangent
+        operands = (x, c, a.x_image, a.weight + p * size * 4, size, v, a.v_row // 4)
+        out = a.scratch + a.at_sums + row * group * PANEL * 4
+        call(addresses[TILE_KINDS * height + kind], (1, a.offsets, a.inputs, *operands, out, 0))
+        row += height
+
+
+@register_jitable
+def _finish(a: Any, z: int, t: int, i: int, row: int, n: int, p: int, group: int) -> None:
+    """Apply the epilogue to n examples from example i on: of the primal (t = 0), or of tangent t."""
+    columns = group * PANEL
+    slopes = a.scratch + a.at_slopes
+    dotted = dots.at(a, t - 1, row) if a.kind == RANK1 and t > 0 else 0
+    y = a.y + (t * a.y_block + i * a.y_image + p * PANEL) * 4
+    product.finish(a, t, p, n, columns, z, slopes, dotted, y, a.y_image)
