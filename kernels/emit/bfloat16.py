@@ -68,42 +68,72 @@ def _store(builder: Any, value: Any, at: Any) -> None:
     builder.store(value, builder.inttoptr(at, value.type.as_pointer())).align = 2
 
 
-@cache
-def split_row(lanes: int, parts: int, converts: bool) -> Callable[..., None]:
-    """Return a Numba intrinsic that splits neighbouring elements: ``(vectors, x, out, out_part)``, all int64.
+def _times(builder: Any, name: str, n: Any, body: Callable[[Any], None]) -> None:
+    """Append a loop of `n` iterations, which may be none."""
+    with builder.if_then(builder.icmp_signed(">", n, index(0))), loop(builder, name, n, []) as (i, _, _):
+        body(i)
 
-    ``vectors * lanes`` float32, at least one vector, are read at the address `x`. Each part is written as so many
-    bfloat16, the first at the address `out`, every other `out_part` bytes after the one before it. `converts` says
-    whether the processor's instruction is used.
+
+@cache
+def split_row(lanes: int, parts: int, depth: int, converts: bool) -> Callable[..., None]:
+    """Return a Numba intrinsic that splits neighbouring elements: ``(n, x, out, out_part)``, all int64.
+
+    n float32 are read at the address `x`. Each part is written as bfloat16, and zeros up to the next multiple of
+    `depth`; the first part at the address `out`, every other `out_part` bytes after the one before it.
+
+    Parameters
+    ----------
+    lanes : int
+        Number of float32 values in a vector.
+    parts : int
+        Number of parts.
+    depth : int
+        What the number of elements written is a multiple of.
+    converts : bool
+        Whether the processor's instruction is used.
     """
 
     @intrinsic
-    def split(typingctx, vectors, x, out, out_part):  # type: ignore[no-untyped-def]
+    def split(typingctx, n, x, out, out_part):  # type: ignore[no-untyped-def]
         def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-            vectors, x, out, out_part = args
-            splitter = _Splitter(builder, lanes, converts)
-            halves = ir.VectorType(ir.IntType(16), lanes)
-            with loop(builder, "split", vectors, []) as (i, _, _):
-                at = builder.mul(i, index(lanes))
-                value = splitter.load(_floats(builder, x), at)
-                place = builder.add(out, builder.mul(i, index(2 * lanes)))
+            n, x, out, out_part = args
+            whole = builder.sdiv(n, index(lanes))
+            done = builder.mul(whole, index(lanes))
+            filled = builder.mul(builder.sdiv(builder.add(n, index(depth - 1)), index(depth)), index(depth))
+
+            def at(element: Any, part: int) -> Any:
+                offset = builder.add(builder.mul(out_part, index(part)), builder.mul(element, index(2)))
+                return builder.add(out, offset)
+
+            def elements(splitter: _Splitter, first: Any) -> None:
+                halves = ir.VectorType(ir.IntType(16), splitter.vectors.lanes)
+                value = splitter.load(_floats(builder, x), first)
                 for part, word in enumerate(splitter.parts(value, parts)):
                     half = builder.trunc(builder.lshr(word, splitter.word(16)), halves)
-                    _store(builder, half, builder.add(place, builder.mul(out_part, index(part))))
+                    _store(builder, half, at(first, part))
+
+            def zeros(i: Any) -> None:
+                for part in range(parts):
+                    _store(builder, ir.Constant(ir.IntType(16), 0), at(builder.add(n, i), part))
+
+            many, one = _Splitter(builder, lanes, converts), _Splitter(builder, 1, False)
+            _times(builder, "split", whole, lambda i: elements(many, builder.mul(i, index(lanes))))
+            _times(builder, "rest", builder.sub(n, done), lambda i: elements(one, builder.add(done, i)))
+            _times(builder, "fill", builder.sub(filled, n), zeros)
             return context.get_dummy_value()
 
-        return types.void(vectors, x, out, out_part), codegen
+        return types.void(n, x, out, out_part), codegen
 
     return split
 
 
 @cache
-def pack_rows(lanes: int, parts: int, together: int, present: int, converts: bool) -> Callable[..., None]:
+def pack_rows(lanes: int, parts: int, together: int, depth: int, converts: bool) -> Callable[..., None]:
     """Return a Numba intrinsic that splits rows of a panel, and puts neighbouring rows of a column side by side.
 
-    The intrinsic takes ``(blocks, w, out, out_part)``, all int64. ``blocks * present`` rows of PANEL float32, at least
-    one block, are read at the address `w`. Each part is written as (blocks, PANEL, together) bfloat16, the first at the
-    address `out`, every other `out_part` bytes after the one before it.
+    The intrinsic takes ``(n, w, out, out_part)``, all int64. n rows of PANEL float32 are read at the address `w`. Each
+    part is written as (rows / together, PANEL, together) bfloat16, with rows of zeros up to the next multiple of
+    `depth`; the first part at the address `out`, every other `out_part` bytes after the one before it.
 
     Parameters
     ----------
@@ -113,41 +143,57 @@ def pack_rows(lanes: int, parts: int, together: int, present: int, converts: boo
         Number of parts.
     together : int
         How many rows are put side by side, 2 or 4.
-    present : int
-        How many of these rows there are. The others are zeros.
+    depth : int
+        What the number of rows written is a multiple of, itself a multiple of `together`.
     converts : bool
         Whether the processor's instruction is used.
     """
-    rows = range(present)
 
     @intrinsic
-    def pack(typingctx, blocks, w, out, out_part):  # type: ignore[no-untyped-def]
+    def pack(typingctx, n, w, out, out_part):  # type: ignore[no-untyped-def]
         def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-            blocks, w, out, out_part = args
+            n, w, out, out_part = args
             splitter = _Splitter(builder, lanes, converts)
-            zero = splitter.word(0)
-            with loop(builder, "pack", blocks, []) as (i, _, _):
-                source = builder.mul(i, index(present * PANEL))
-                target = builder.add(out, builder.mul(i, index(2 * together * PANEL)))
+            whole = builder.sdiv(n, index(together))
+            left = builder.sub(n, builder.mul(whole, index(together)))
+            written = builder.sdiv(builder.add(n, index(together - 1)), index(together))
+            filled = builder.mul(
+                builder.sdiv(builder.add(n, index(depth - 1)), index(depth)), index(depth // together)
+            )
+
+            def write(block: Any, present: int) -> None:
+                source = builder.mul(block, index(together * PANEL))
+                target = builder.add(out, builder.mul(block, index(2 * together * PANEL)))
+                zeros = [splitter.word(0)] * parts
                 for lane in range(0, PANEL, lanes):
-                    values = [
-                        splitter.load(_floats(builder, w), builder.add(source, index(row * PANEL + lane)))
-                        for row in rows
-                    ]
-                    split = zip(*(splitter.parts(value, parts) for value in values), strict=True)
-                    for part, words in enumerate(split):
-                        padded = [*words, *[zero] * (together - present)]
+                    split = [zeros] * together
+                    for row in range(present):
+                        at = builder.add(source, index(row * PANEL + lane))
+                        split[row] = list(splitter.parts(splitter.load(_floats(builder, w), at), parts))
+                    for part in range(parts):
                         pairs = [
-                            builder.or_(builder.lshr(padded[at], splitter.word(16)), padded[at + 1])
-                            for at in range(0, together, 2)
+                            builder.or_(
+                                builder.lshr(split[row][part], splitter.word(16)), split[row + 1][part]
+                            )
+                            for row in range(0, together, 2)
                         ]
+                        words = pairs[0] if together == 2 else _interleaved(builder, *pairs)
                         place = builder.add(target, builder.mul(out_part, index(part)))
-                        if together == 4:
-                            pairs = [_interleaved(builder, *pairs)]
-                        _store(builder, pairs[0], builder.add(place, index(2 * together * lane)))
+                        _store(builder, words, builder.add(place, index(2 * together * lane)))
+
+            _times(builder, "pack", whole, lambda block: write(block, together))
+            for present in range(1, together):
+                with builder.if_then(builder.icmp_signed("==", left, index(present))):
+                    write(whole, present)
+            _times(
+                builder,
+                "fill",
+                builder.sub(filled, written),
+                lambda block: write(builder.add(written, block), 0),
+            )
             return context.get_dummy_value()
 
-        return types.void(blocks, w, out, out_part), codegen
+        return types.void(n, w, out, out_part), codegen
 
     return pack
 

@@ -33,21 +33,26 @@ _ROW = PANEL * 4
 
 
 @cache
-def matrix_tile(rows: int, terms: tuple[tuple[int, int], ...], twin: bool) -> Callable[..., None]:
-    """Return a Numba intrinsic that adds up Σ aᵢ wⱼ over the terms (i, j), for `rows` rows and one panel.
+def matrix_tile(
+    rows: int, panels: int, terms: tuple[tuple[int, int], ...], twin: bool
+) -> Callable[..., None]:
+    """Return a Numba intrinsic that adds up Σ aᵢ wⱼ over the terms (i, j), for `rows` rows and `panels` panels.
 
-    The intrinsic takes ``(steps, a, a_part, ld, w, w_part, out, out_ld, onto)``, all int64:
+    The intrinsic takes ``(segments, offsets, length, a, a_part, ld, w, w_part, w_stride, out, onto)``, all int64, in
+    words of two bfloat16:
 
-    - steps: K divided by ``DEPTH``;
-    - a, a_part, ld: address of row 0 of a, bfloat16, and bytes to its next part and to the next row;
-    - w, w_part: address of the panel, (K / 2, PANEL, 2) bfloat16, and bytes to its next part;
-    - out, out_ld: address of the result, rows of PANEL float32, and bytes from one row to the next;
+    - segments, offsets, length: a row of a is `segments` runs of `length` words, multiples of ``DEPTH`` elements;
+      `offsets` is the address of `segments` int64, the words from the row's address to each run;
+    - a, a_part, ld: address of row 0 of a, and words to its next part and to the next row;
+    - w, w_part, w_stride: address of the first panel, (K / 2, PANEL, 2) bfloat16, and words to its next part and to the
+      next panel;
+    - out: address of the result, (rows, panels * PANEL) float32, contiguous;
     - onto: 1: the sums start from the numbers in `out`; 0: they start from zero.
 
     Parameters
     ----------
-    rows : int
-        Rows of a, at most `TALLEST`.
+    rows, panels : int
+        Rows of a, at most `TALLEST`, and panels.
     terms : tuple of (int, int)
         The parts that are multiplied, see :mod:`fgnumba.kernels.emit.precision`.
     twin : bool
@@ -55,28 +60,53 @@ def matrix_tile(rows: int, terms: tuple[tuple[int, int], ...], twin: bool) -> Ca
 
     Notes
     -----
-    Cost: for each step and term, one instruction for every 16 rows (or fewer) and 16 columns; with 32 rows, at most as
-    many tiles are loaded as are multiplied. Rows should begin at multiples of 64 bytes: otherwise, every load of a tile
-    takes several times as long. The sums do not depend on how many rows a tile has, or on how K is divided at multiples
-    of `DEPTH`.
+    Cost: for each ``DEPTH`` elements and each term, one instruction for every 16 rows (or fewer) and 16 columns; with
+    32 rows, at most as many tiles are loaded as are multiplied. Rows should begin at multiples of 64 bytes: otherwise,
+    every load of a tile takes several times as long. The sums depend neither on how many rows a tile has nor on how K
+    is divided at multiples of ``DEPTH``.
     """
     generate = twin_code if twin else tile_code
 
     @intrinsic
-    def tile(typingctx, steps, a, a_part, ld, w, w_part, out, out_ld, onto):  # type: ignore[no-untyped-def]
-        signature = types.void(steps, a, a_part, ld, w, w_part, out, out_ld, onto)
+    def tile(  # type: ignore[no-untyped-def]
+        typingctx, segments, offsets, length, a, a_part, ld, w, w_part, w_stride, out, onto
+    ):
+        given = segments, offsets, length, a, a_part, ld, w, w_part, w_stride, out, onto
 
         def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-            generate(builder, args, rows, terms)
+            segments, offsets, length, a, a_part, ld, w, w_part, w_stride, out, onto = args
+            starts = builder.inttoptr(offsets, I64.as_pointer())
+
+            def bytes_of(words: Any) -> Any:
+                return builder.mul(words, index(4))
+
+            steps = builder.sdiv(length, index(DEPTH // 2))
+            distances = bytes_of(a_part), bytes_of(ld)
+            with loop(builder, "run", segments, []) as (s, _, _):
+                run = builder.add(a, bytes_of(builder.load(builder.gep(starts, [s]))))
+                begun = builder.or_(onto, builder.zext(builder.icmp_signed(">", s, index(0)), I64))
+                for panel in range(panels):
+                    behind = builder.add(
+                        builder.mul(w_stride, index(panel)),
+                        builder.mul(builder.mul(s, length), index(PANEL)),
+                    )
+                    at = builder.add(w, bytes_of(behind))
+                    sums = builder.add(out, index(panel * _ROW))
+                    given = (steps, run, *distances, at, bytes_of(w_part), sums, index(panels * _ROW), begun)
+                    generate(builder, given, rows, terms)
             return context.get_dummy_value()
 
-        return signature, codegen
+        return types.void(*given), codegen
 
     return tile
 
 
 def tile_code(builder: Any, args: Any, rows: int, terms: tuple[tuple[int, int], ...]) -> None:
-    """Append the instructions of AMX to `builder`."""
+    """Append the instructions of AMX to `builder`, for one run and one panel.
+
+    `args` are ``(steps, a, a_part, ld, w, w_part, out, out_ld, onto)``, int64: K / ``DEPTH``, addresses, and distances
+    in bytes.
+    """
     steps, a, a_part, ld, w, w_part, out, out_ld, onto = args
     pointer, void = BYTE.as_pointer(), ir.VoidType()
     heights = [min(_SIDE, rows - first) for first in range(0, rows, _SIDE)]
@@ -156,7 +186,7 @@ def _configuration(builder: Any, heights: list[int]) -> Any:
 
 
 def twin_code(builder: Any, args: Any, rows: int, terms: tuple[tuple[int, int], ...]) -> None:
-    """Append vector instructions that compute the same bits to `builder`."""
+    """Append vector instructions that compute the same bits to `builder`. The arguments are those of `tile_code`."""
     steps, a, a_part, ld, w, w_part, out, out_ld, onto = args
     vectors = Vectors(builder, _SIDE)
 

@@ -77,9 +77,10 @@ def product_tile(
     terms : tuple of (int, int)
         If there are any, a float32 of a and W stands for a pair of bfloat16, of neighbouring elements of a row, and of
         neighbouring rows of W, and the tile computes Σ aᵢ wⱼ over the terms (i, j), see
-        :mod:`fgnumba.kernels.emit.precision`. There is no c V: in the places of `c` and `v` are given the elements from
-        a part of a to the next, and from a part of W to the next. For each pair, the terms are added in their order, so
-        that the sums do not depend on the tile's shape or on how K is divided. The set's dots are ``pairs``.
+        :mod:`fgnumba.kernels.emit.precision`. There is no c V; the intrinsic takes ``(segments, offsets, length, a,
+        a_part, ld, w, w_part, w_stride, out, onto)``, where `a_part` and `w_part` are the elements from a part to the
+        next. For each pair, the terms are added in their order, so that the sums depend neither on the tile's shape nor
+        on how K is divided. The set's dots are ``pairs``.
 
     Notes
     -----
@@ -95,13 +96,7 @@ def product_tile(
     per_panel = width // isa.lanes
     columns = [(n // per_panel, n % per_panel * isa.lanes) for n in range(panels * per_panel)]
 
-    @intrinsic
-    def tile(  # type: ignore[no-untyped-def]
-        typingctx, segments, offsets, length, a, c, ld, w, w_stride, v, v_stride, out, onto, following, step
-    ):
-        given = segments, offsets, length, a, c, ld, w, w_stride, v, v_stride, out, onto, following, step
-        signature = types.void(*given)
-
+    def code() -> Any:
         def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
             segments, offsets, length, a, c, ld, w, w_stride, v, v_stride, out, onto, later, step = args
             a_part, w_part = c, v
@@ -208,9 +203,30 @@ def product_tile(
                     vectors.store(value, out, at)
             return context.get_dummy_value()
 
-        return signature, codegen
+        return codegen
 
-    return tile
+    @intrinsic
+    def tile(  # type: ignore[no-untyped-def]
+        typingctx, segments, offsets, length, a, c, ld, w, w_stride, v, v_stride, out, onto, following, step
+    ):
+        given = segments, offsets, length, a, c, ld, w, w_stride, v, v_stride, out, onto, following, step
+        return types.void(*given), code()
+
+    @intrinsic
+    def tile_of_pairs(  # type: ignore[no-untyped-def]
+        typingctx, segments, offsets, length, a, a_part, ld, w, w_part, w_stride, out, onto
+    ):
+        given = segments, offsets, length, a, a_part, ld, w, w_part, w_stride, out, onto
+        write = code()
+
+        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            *before, w_part, w_stride, out, onto = args
+            zero = index(0)
+            return write(context, builder, sig, [*before, w_stride, w_part, zero, out, onto, zero, zero])
+
+        return types.void(*given), codegen
+
+    return tile_of_pairs if terms else tile
 
 
 def _row_distances(builder: Any, ld: Any, rows: int) -> list[Any]:

@@ -9,14 +9,11 @@ Distances are counted in words of 4 bytes, which hold two neighbouring elements 
 """
 
 from collections.abc import Callable, Iterable
-from functools import cache
 
 import numpy as np
 import numpy.typing as npt
-from numba import carray
-from numba.extending import register_jitable
 
-from fgnumba.kernels.emit import matrix_tile, pointer, product_tile
+from fgnumba.kernels.emit import matrix_tile, product_tile
 from fgnumba.kernels.emit.bfloat16 import pack_rows, split_row
 from fgnumba.kernels.emit.precision import PRECISIONS
 from fgnumba.kernels.emit.vector import PANEL, InstructionSet
@@ -51,75 +48,26 @@ def padded(isa: InstructionSet, inputs: int) -> int:
     return round_up(inputs, DEPTH[isa.dots])
 
 
-@cache
+# Kernels close over intrinsics alone, not over compiled functions that are made anew for each precision: Numba names
+# those by a counter of the process, and the names in a kernel from the disk cache may be those of others in this one.
+
+
 def splitter(isa: InstructionSet, precision: str) -> Callable[..., None]:
-    """Return a function for kernels that splits a row: ``(n, x, out, out_part)``, all int64.
-
-    It writes `n` elements, and zeros up to the next multiple of ``DEPTH``. `x` is the address of n float32, and `out`
-    that of the first part; `out_part` are the bytes from one part to the next.
-    """
-    lanes, parts, depth = isa.lanes, PRECISIONS[precision].parts, DEPTH[isa.dots]
-    many, one = split_row(lanes, parts, converts(isa)), split_row(1, parts, False)
-
-    @register_jitable
-    def split(n: int, x: int, out: int, out_part: int) -> None:
-        whole = n // lanes
-        if whole > 0:
-            many(whole, x, out, out_part)
-        if n > whole * lanes:
-            one(n - whole * lanes, x + whole * lanes * 4, out + whole * lanes * 2, out_part)
-        if n % depth > 0:
-            for part in range(parts):
-                rest = carray(pointer(out + part * out_part + n * 2, np.uint16), depth - n % depth)
-                for i in range(depth - n % depth):
-                    rest[i] = 0
-
-    return split
+    """Return an intrinsic that splits a row, see :func:`fgnumba.kernels.emit.bfloat16.split_row`."""
+    return split_row(isa.lanes, PRECISIONS[precision].parts, DEPTH[isa.dots], converts(isa))
 
 
-@cache
 def packer(isa: InstructionSet, precision: str) -> Callable[..., None]:
-    """Return a function for kernels that splits and packs a panel: ``(n, w, out, out_part)``, all int64.
-
-    It writes `n` rows, and zeros up to the next multiple of ``DEPTH``. `w` is the address of (n, PANEL) float32, and
-    `out` that of the first part; `out_part` are the bytes from one part to the next.
-    """
-    lanes, parts = isa.lanes, PRECISIONS[precision].parts
-    depth, together = DEPTH[isa.dots], TOGETHER[isa.dots]
-    whole = pack_rows(lanes, parts, together, together, converts(isa))
-    rests = [pack_rows(lanes, parts, together, present, converts(isa)) for present in range(1, together)]
-    rest_1, rest_2, rest_3 = (*rests, *[rests[0]] * (3 - len(rests)))
-
-    @register_jitable
-    def pack(n: int, w: int, out: int, out_part: int) -> None:
-        blocks = n // together
-        if blocks > 0:
-            whole(blocks, w, out, out_part)
-        w += blocks * together * PANEL * 4
-        at = out + blocks * together * PANEL * 2
-        left = n - blocks * together
-        if left == 1:
-            rest_1(1, w, at, out_part)
-        elif left == 2:
-            rest_2(1, w, at, out_part)
-        elif left == 3:
-            rest_3(1, w, at, out_part)
-        filled = (n + together - 1) // together * together
-        size = ((n + depth - 1) // depth * depth - filled) * PANEL
-        if size > 0:
-            for part in range(parts):
-                zeros = carray(pointer(out + part * out_part + filled * PANEL * 2, np.uint16), size)
-                for i in range(size):
-                    zeros[i] = 0
-
-    return pack
+    """Return an intrinsic that splits and packs a panel, see :func:`fgnumba.kernels.emit.bfloat16.pack_rows`."""
+    return pack_rows(
+        isa.lanes, PRECISIONS[precision].parts, TOGETHER[isa.dots], DEPTH[isa.dots], converts(isa)
+    )
 
 
-@cache
 def product(
     isa: InstructionSet, rows: int, panels: int, precision: str, width: int = PANEL
 ) -> Callable[..., None]:
-    """Return a function for kernels that computes a tile of a product of packed operands.
+    """Return an intrinsic that computes a tile of a product of packed operands.
 
     It takes ``(segments, offsets, length, a, a_part, ld, w, w_part, w_stride, out, onto)``, all int64:
 
@@ -142,57 +90,8 @@ def product(
     """
     terms = PRECISIONS[precision].terms
     if isa.dots == "pairs":
-        pairs = product_tile(isa, rows, panels, True, None, width, terms=terms)
-
-        @register_jitable
-        def product_of_pairs(
-            segments: int,
-            offsets: int,
-            length: int,
-            a: int,
-            a_part: int,
-            ld: int,
-            w: int,
-            w_part: int,
-            w_stride: int,
-            out: int,
-            onto: int,
-        ) -> None:
-            pairs(segments, offsets, length, a, a_part, ld, w, w_stride, w_part, 0, out, onto, 0, 0)
-
-        return product_of_pairs
-    return _product_by_runs(isa, rows, panels, precision)
-
-
-def _product_by_runs(isa: InstructionSet, rows: int, panels: int, precision: str) -> Callable[..., None]:
-    """Return a product of AMX's tiles, which take one run and one panel at a time."""
-    tile = matrix_tile(rows, PRECISIONS[precision].terms, isa.twin)
-
-    @register_jitable
-    def product_of_tiles(
-        segments: int,
-        offsets: int,
-        length: int,
-        a: int,
-        a_part: int,
-        ld: int,
-        w: int,
-        w_part: int,
-        w_stride: int,
-        out: int,
-        onto: int,
-    ) -> None:
-        starts = carray(pointer(offsets, np.int64), segments)
-        steps = length // 16
-        for s in range(segments):
-            run = a + starts[s] * 4
-            for panel in range(panels):
-                at = w + (panel * w_stride + s * length * PANEL) * 4
-                sums = out + panel * PANEL * 4
-                tile(steps, run, a_part * 4, ld * 4, at, w_part * 4, sums, panels * PANEL * 4, onto)
-            onto = 1
-
-    return product_of_tiles
+        return product_tile(isa, rows, panels, True, None, width, terms=terms)
+    return matrix_tile(rows, panels, terms, isa.twin)
 
 
 def dot_table(
@@ -214,7 +113,6 @@ def dot_table(
     return table
 
 
-@cache
 def _kernel(isa: InstructionSet, rows: int, panels: int, precision: str, width: int) -> Callable[..., None]:
     emitted = product(isa, rows, panels, precision, width)
 
@@ -236,7 +134,6 @@ def _kernel(isa: InstructionSet, rows: int, panels: int, precision: str, width: 
     return dot_tile
 
 
-@cache
 def split_kernel(isa: InstructionSet, precision: str) -> int:
     """Return the address of a kernel that splits rows: ``(rows, n, x, ld, out, out_ld, out_part)``.
 
@@ -252,7 +149,6 @@ def split_kernel(isa: InstructionSet, precision: str) -> int:
     return kernel(f"split-rows-{isa.vectors}-{isa.dots}{'-twin' * isa.twin}-{precision}", split_rows, 7)
 
 
-@cache
 def pack_kernel(isa: InstructionSet, precision: str) -> int:
     """Return the address of a kernel that splits and packs a panel: ``(n, w, out, out_part)``, see :func:`packer`.
 

@@ -4,7 +4,6 @@ from collections.abc import Iterable
 
 import numpy as np
 import numpy.typing as npt
-from numba.extending import register_jitable
 
 from fgnumba.kernels.emit import product_tile
 from fgnumba.kernels.emit.precision import FLOAT32, PRECISIONS
@@ -89,30 +88,10 @@ def _splitting(
     ahead: bool,
     precision: str,
 ) -> int:
-    split = splitting_tile(isa, rows, panels, weights, entries, precision)
-    run = register_jitable(split)
-
-    def split_ahead(
-        segments: int,
-        offsets: int,
-        length: int,
-        a: int,
-        c: int,
-        ld: int,
-        w: int,
-        w_stride: int,
-        v: int,
-        v_stride: int,
-        out: int,
-        onto: int,
-        following: int,
-        step: int,
-    ) -> None:
-        run(segments, offsets, length, a, c, ld, w, w_stride, v, v_stride, out, onto)
-
+    every = splitting_tile(isa, rows, panels, weights, entries, precision)
     terms = "+".join((["weights"] if weights else []) + ([entries] if entries else []))
     name = f"splitting-tile-{isa.vectors}-{isa.dots}{'-twin' * isa.twin}-{rows}x{panels}-{terms}-{precision}"
-    return kernel(name, split_ahead, 14) if ahead else kernel(name, split, 12)
+    return kernel(name, every, 14)
 
 
 def tile_table(

@@ -6,7 +6,6 @@ tile takes about as long as their product does, so that the operations that matt
 """
 
 from collections.abc import Callable
-from functools import cache
 
 import numpy as np
 from numba import carray
@@ -23,11 +22,10 @@ BLOCK = 256
 _ONE = np.uint32(0x3F800000)
 
 
-@cache
 def splitting_tile(
     isa: InstructionSet, rows: int, panels: int, weights: bool, entries: str | None, precision: str
 ) -> Callable[..., None]:
-    """Return a function for kernels with the arguments of :func:`fgnumba.kernels.emit.product_tile` up to `onto`.
+    """Return a kernel with the arguments of :func:`fgnumba.kernels.emit.product_tile`, all of them.
 
     Parameters
     ----------
@@ -39,85 +37,17 @@ def splitting_tile(
         The precision, one with parts.
     """
     parts = PRECISIONS[precision].parts
-    row_words, panel_words = BLOCK // 2, BLOCK // 2 * PANEL
-    a_part, w_part = rows * row_words, panel_words
-    size = 4 * (parts * (a_part + w_part) + BLOCK * (PANEL + 1)) + 8
+    row_words, w_part = BLOCK // 2, BLOCK // 2 * PANEL
+    a_part, depth = rows * row_words, dot_tiles.DEPTH[isa.dots]
+    at_panel = 4 * parts * a_part
+    at_floats = at_panel + 4 * parts * w_part
+    at_sums = at_floats + 4 * BLOCK * PANEL
+    at_zero = at_sums + 4 * rows * PANEL
+    size = at_zero + 8
     split, pack = dot_tiles.splitter(isa, precision), dot_tiles.packer(isa, precision)
     dots = dot_tiles.product(isa, rows, 1, precision)
-    depth, signs = dot_tiles.DEPTH[isa.dots], entries == "signs"
-    given = entries is not None
-
-    @register_jitable
-    def gather(segments: int, offsets: int, length: int, row: int, k: int, n: int, out: int) -> int:
-        """Return the address of elements k to k + n of a row: where they lie, or `out`, where they are copied."""
-        starts = carray(pointer(offsets, np.int64), segments)
-        if segments == 1:
-            return row + (starts[0] + k) * 4
-        copy = carray(pointer(out, np.float32), n)
-        done = 0
-        while done < n:
-            s, i = (k + done) // length, (k + done) % length
-            run = min(length - i, n - done)
-            source = carray(pointer(row + (starts[s] + i) * 4, np.float32), run)
-            for j in range(run):
-                copy[done + j] = source[j]
-            done += run
-        return out
-
-    @register_jitable
-    def term(
-        segments: int,
-        offsets: int,
-        length: int,
-        a: int,
-        ld: int,
-        w: int,
-        w_row: int,
-        w_stride: int,
-        drawn: bool,
-        k: int,
-        n: int,
-        memory: int,
-        out: int,
-        onto: int,
-    ) -> None:
-        """Add the product of a block of K."""
-        at_panel = memory + 4 * parts * a_part
-        at_floats = at_panel + 4 * parts * w_part
-        at_zero = at_floats + 4 * BLOCK * (PANEL + 1)
-        carray(pointer(at_zero, np.int64), 1)[0] = 0
-        for m in range(rows):
-            row = gather(segments, offsets, length, a + m * ld * 4, k, n, at_floats)
-            split(n, row, memory + m * row_words * 4, 4 * a_part)
-        words = (n + depth - 1) // depth * depth // 2
-        for panel in range(panels):
-            source = w + panel * w_stride * 4 + k * w_row
-            if drawn:
-                expand(n, source, at_floats)
-                source = at_floats
-            pack(n, source, at_panel, 4 * w_part)
-            if panels == 1:
-                dots(1, at_zero, words, memory, a_part, row_words, at_panel, w_part, 0, out, onto)
-            else:
-                sums = carray(pointer(out, np.float32), (rows, panels, PANEL))
-                one = carray(pointer(at_floats, np.float32), (rows, PANEL))
-                if onto != 0:
-                    for m in range(rows):
-                        for lane in range(PANEL):
-                            one[m, lane] = sums[m, panel, lane]
-                dots(1, at_zero, words, memory, a_part, row_words, at_panel, w_part, 0, at_floats, onto)
-                for m in range(rows):
-                    for lane in range(PANEL):
-                        sums[m, panel, lane] = one[m, lane]
-
-    @register_jitable
-    def expand(n: int, words: int, out: int) -> None:
-        """Write rows of signs, a word for each, as numbers."""
-        bits = carray(pointer(words, np.uint32), n)
-        numbers = carray(pointer(out, np.uint32), (n, PANEL))
-        for k in range(n):
-            for lane in range(PANEL):
-                numbers[k, lane] = _ONE | (((bits[k] >> np.uint32(lane)) & np.uint32(1)) << np.uint32(31))
+    signs = entries == "signs"
+    first, last = 0 if weights else 1, 2 if entries else 1
 
     def tile(
         segments: int,
@@ -132,17 +62,74 @@ def splitting_tile(
         v_stride: int,
         out: int,
         onto: int,
+        following: int,
+        step: int,
     ) -> None:
         memory = stack(size)
+        carray(pointer(memory + at_zero, np.int64), 1)[0] = 0
         inputs = segments * length
         for k in range(0, inputs, BLOCK):
             n = min(BLOCK, inputs - k)
-            row = (segments, offsets, length)
-            if weights:
-                term(*row, a, ld, w, PANEL * 4, w_stride, False, k, n, memory, out, onto)
-                onto = 1
-            if given:
-                term(*row, c, ld, v, 4 if signs else PANEL * 4, v_stride, signs, k, n, memory, out, onto)
+            words = (n + depth - 1) // depth * depth // 2
+            for term in range(first, last):
+                x, source, stride = (a, w, w_stride) if term == 0 else (c, v, v_stride)
+                for m in range(rows):
+                    row = gathered(segments, offsets, length, x + m * ld * 4, k, n, memory + at_floats)
+                    split(n, row, memory + m * row_words * 4, 4 * a_part)
+                for panel in range(panels):
+                    numbers = source + panel * stride * 4 + k * PANEL * 4
+                    if signs and term == 1:
+                        write_signs(n, source + panel * stride * 4 + k * 4, memory + at_floats)
+                        numbers = memory + at_floats
+                    pack(n, numbers, memory + at_panel, 4 * w_part)
+                    sums = out
+                    if panels > 1:
+                        sums = memory + at_sums
+                        copy_columns(rows, out + panel * PANEL * 4, panels * PANEL, sums, PANEL)
+                    dots(
+                        *(1, memory + at_zero, words, memory, a_part, row_words),
+                        *(memory + at_panel, w_part, 0, sums, onto),
+                    )
+                    if panels > 1:
+                        copy_columns(rows, sums, PANEL, out + panel * PANEL * 4, panels * PANEL)
                 onto = 1
 
     return tile
+
+
+@register_jitable
+def gathered(segments: int, offsets: int, length: int, row: int, k: int, n: int, out: int) -> int:
+    """Return the address of elements k to k + n of a row: where they lie, or `out`, where they are copied to."""
+    starts = carray(pointer(offsets, np.int64), segments)
+    if segments == 1:
+        return row + (starts[0] + k) * 4
+    copy = carray(pointer(out, np.float32), n)
+    done = 0
+    while done < n:
+        s, i = (k + done) // length, (k + done) % length
+        run = min(length - i, n - done)
+        source = carray(pointer(row + (starts[s] + i) * 4, np.float32), run)
+        for j in range(run):
+            copy[done + j] = source[j]
+        done += run
+    return out
+
+
+@register_jitable
+def write_signs(n: int, words: int, out: int) -> None:
+    """Write n rows of signs, a word for each, as numbers."""
+    bits = carray(pointer(words, np.uint32), n)
+    numbers = carray(pointer(out, np.uint32), (n, PANEL))
+    for k in range(n):
+        for lane in range(PANEL):
+            numbers[k, lane] = _ONE | (((bits[k] >> np.uint32(lane)) & np.uint32(1)) << np.uint32(31))
+
+
+@register_jitable
+def copy_columns(rows: int, source: int, source_ld: int, target: int, target_ld: int) -> None:
+    """Copy a panel of columns of some rows, whose distances are given in elements."""
+    for m in range(rows):
+        values = carray(pointer(source + m * source_ld * 4, np.float32), PANEL)
+        copy = carray(pointer(target + m * target_ld * 4, np.float32), PANEL)
+        for lane in range(PANEL):
+            copy[lane] = values[lane]
