@@ -9,11 +9,11 @@ the sums, row by row. For row i and column j it computes, with [ ] for a roundin
 
 where a is row i and b is column j.
 
-- A rounding is *to odd*: a number between two neighbouring float32 becomes the one whose last bit is 1. Halves of the
-  last place are therefore not all that an addition may be wrong by: it is up to one unit. The product of two bfloat16
-  has 16 bits, so that it is exact unless it is too large or too small.
-- A subnormal number counts as zero, as an operand and as a result, and keeps its sign. A result is found to be subnormal
-  before it is rounded, which makes no difference here: to odd, nothing is rounded up to the smallest normal number.
+- A rounding is *to odd*: a number between two neighbouring float32 becomes the one whose last bit is 1. So a sum is
+  wrong by up to one unit in the last place, instead of half of one. The product of two bfloat16 has 16 bits, and is
+  exact unless it is too large or too small.
+- A subnormal number counts as zero, as an operand and as a result, and keeps its sign. Whether a result is subnormal is
+  decided before it is rounded, which makes no difference: to odd, nothing is rounded up to the smallest normal number.
 - A result of 2^128 or more is infinite. A smaller one is at most the largest float32, whose last bit is 1.
 - x - x is +0. Whatever is not a number becomes one NaN, 0x7fc00000.
 - Except for that NaN's sign (FPCR.AH, which is 0 unless a program sets it), nothing depends on the control register
@@ -49,7 +49,7 @@ _LAST = 1 << 29
 """The last bit of the significand that a float32 has, too."""
 
 _UNCHANGED = ("arcp",)
-"""Keeps Numba from allowing the compiler anything: it adds its flags where there are none. This one means nothing to a sum."""
+"""A flag that means nothing to sums and products. Numba adds what it allows the compiler where there is no flag."""
 
 
 class _Bfloat(ir.Type):
@@ -126,14 +126,15 @@ class _Twin:
         """Return a + b, float32 as float64, rounded to odd."""
         builder, exactly = self.builder, self.exactly
         total = exactly("fadd", a, b)
-        # What the rounding of a sum leaves is a float64: D. E. Knuth, The art of computer programming 2, 4.2.2, theorem B.
+        # What a sum's rounding leaves is a float64: D. E. Knuth, The art of computer programming 2, 4.2.2, theorem B.
         part = exactly("fsub", total, a)
         rest = exactly("fadd", exactly("fsub", a, exactly("fsub", total, part)), exactly("fsub", b, part))
         bits, left = builder.bitcast(total, _BITS), builder.bitcast(rest, _BITS)
         size = self.magnitude(left)
         # It is NaN where the sum is infinite or NaN.
         inexact = builder.and_(
-            builder.icmp_unsigned("!=", size, self.all(0)), builder.icmp_unsigned("<", size, self.all(_INFINITY))
+            builder.icmp_unsigned("!=", size, self.all(0)),
+            builder.icmp_unsigned("<", size, self.all(_INFINITY)),
         )
         # Round to odd in float64 first: towards zero, then set the last bit.
         away = builder.lshr(builder.xor(bits, left), self.all(63))

@@ -65,9 +65,10 @@ def quad_tile(isa: InstructionSet, rows: int, panels: int, width: int, terms: Te
     tile's shape, or on how K is divided at multiples of four.
 
     Cost: for each quad and term, ``bfmmla`` multiplies a pair of rows and two columns, which are 16 multiply-adds. A
-    block of p pairs and g groups needs 2 p g sums, loads each part of its rows (8 bytes a row) and of its columns (16
-    bytes for two) once, and keeps the former: p (2 g + parts) registers. The tallest block is 10 x 8 with one part, and
-    8 x 8 with two and three: 0.70, 0.50 and 0.38 loads an instruction, or 0.044, 0.031 and 0.023 a multiply-add. The second row of the last pair is the first again where `rows` is odd.
+    block of p pairs and g groups needs 2 p g sums. It loads each part of its rows (8 bytes a row) and of its columns
+    (16 bytes for two) once, and keeps the former: p (2 g + parts) registers. The tallest block is 10 x 8 with one part,
+    and 8 x 8 with two and three: 0.70, 0.50 and 0.38 loads an instruction, or 0.044, 0.031 and 0.023 a multiply-add.
+    Where `rows` is odd, the second row of the last pair is its first again.
     """
 
     @intrinsic
@@ -85,9 +86,7 @@ def quad_tile(isa: InstructionSet, rows: int, panels: int, width: int, terms: Te
     return tile
 
 
-def quad_code(
-    builder: Any, args: Any, rows: int, panels: int, width: int, terms: Terms, twin: bool
-) -> None:
+def quad_code(builder: Any, args: Any, rows: int, panels: int, width: int, terms: Terms, twin: bool) -> None:
     """Append a tile's instructions to `builder`; `args` are what the intrinsic takes."""
     tile = _Tile(builder, args, panels, terms, twin)
     count = -(-rows // tallest(terms))
@@ -153,7 +152,9 @@ class _Tile:
     def start(self, place: list[Any]) -> tuple[Any, Any]:
         """Return the sums to begin with. Rows in the result that do not count are read for nothing, and are cheap."""
         held = [self.vectors.load(self.out, at) for at in place]
-        first, last = (self.builder.select(self.onto, each, self.vectors.zero) for each in (held[0], held[-1]))
+        first, last = (
+            self.builder.select(self.onto, each, self.vectors.zero) for each in (held[0], held[-1])
+        )
         return self.exchange(first, last)
 
     def exchange(self, first: Any, second: Any) -> tuple[Any, Any]:
@@ -177,7 +178,9 @@ class _Tile:
             for p, pair in enumerate(pairs)
         }
 
-    def products(self, quad: Any, a_at: dict[Any, list[Any]], w_at: Any, groups: range, sums: Any) -> list[Any]:
+    def products(
+        self, quad: Any, a_at: dict[Any, list[Any]], w_at: Any, groups: range, sums: Any
+    ) -> list[Any]:
         """Return `sums` plus the terms of one quad.
 
         The terms with one part of W are added to all sums of a group before the next group is loaded, so that few
