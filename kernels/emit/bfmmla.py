@@ -31,7 +31,7 @@ from typing import Any
 
 from llvmlite import ir
 
-from fgnumba.kernels.emit.vectors import F32, F64, I32, I64
+from fgnumba.kernels.emit.vectors import BFLOAT, F32, F64, I32, I64, declared
 
 LANES = 4
 SUMS = ir.VectorType(F32, LANES)
@@ -52,24 +52,10 @@ _UNCHANGED = ("arcp",)
 """A flag that means nothing to sums and products. Numba adds what it allows the compiler where there is no flag."""
 
 
-class _Bfloat(ir.Type):
-    """LLVM's type of a bfloat16, which llvmlite does not have."""
-
-    def _to_string(self) -> str:
-        return "bfloat"
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Bfloat)
-
-    def __hash__(self) -> int:
-        return hash(_Bfloat)
-
-
 def bfmmla(builder: Any, sums: Any, a: Any, b: Any) -> Any:
     """Return `sums` + `a` `b`, by the instruction."""
-    factor = ir.VectorType(_Bfloat(), 8)
-    signature = ir.FunctionType(SUMS, [SUMS, factor, factor])
-    function = builder.module.declare_intrinsic("llvm.aarch64.neon.bfmmla", (), signature)
+    factor = ir.VectorType(BFLOAT, 8)
+    function = declared(builder, "llvm.aarch64.neon.bfmmla", SUMS, [SUMS, factor, factor])
     return builder.call(function, [sums, builder.bitcast(a, factor), builder.bitcast(b, factor)])
 
 
