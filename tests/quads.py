@@ -126,12 +126,12 @@ class Operands:
     kept: list = field(default_factory=list)
 
     def arguments(self):
-        """Return what the tile takes; the result comes to lie in `self.out`."""
+        """Return what the tile takes, distances in words of two elements; the result comes to lie in `self.out`."""
         (parts, rows, K), panels = self.a.shape, self.w.shape[2] // PANEL
-        length, gap = K // self.segments, 4
-        run, ld = length + gap, self.segments * (length + gap) + 3
-        # Runs are in memory in another order than in K. The part ends with the last element of the last row.
-        order = [(3 * s + 1) % self.segments if self.segments % 3 else s for s in range(self.segments)]
+        length, gap = K // self.segments, 2
+        run, ld = length + gap, self.segments * (length + gap) + 6
+        # Runs are in memory in another order than in K.
+        order = range(self.segments)[::-1]
         part = (rows - 1) * ld + self.segments * run - gap
         a = self.allocate((parts * part,), np.uint16)
         a[...] = 0xFFFF
@@ -150,10 +150,11 @@ class Operands:
                 at = i * w_part + panel * stride
                 w[at : at + size] = quads.transpose(0, 2, 1).ravel()
         offsets = self.allocate((self.segments,), np.int64)
-        offsets[...] = [place * run for place in order]
+        offsets[...] = [place * run // 2 for place in order]
         self.out = self.allocate((rows, panels * PANEL), np.float32)
         self.out[...] = np.nan if self.start is None else self.start
         self.kept = [a, w, offsets]
         at = [each.ctypes.data for each in (offsets, a, w, self.out)]
         onto = int(self.start is not None)
-        return (self.segments, at[0], length, at[1], 2 * part, ld, at[2], 2 * w_part, 2 * stride, at[3], onto)
+        words = [n // 2 for n in (length, part, ld, w_part, stride)]
+        return (self.segments, at[0], words[0], at[1], *words[1:3], at[2], *words[3:], at[3], onto)

@@ -37,14 +37,15 @@ def tallest(terms: Terms) -> int:
 def quad_tile(isa: InstructionSet, rows: int, panels: int, width: int, terms: Terms) -> Callable[..., None]:
     """Return a Numba intrinsic that computes the register tile ``out = Σ aᵢ wⱼ`` over the terms (i, j).
 
-    The intrinsic takes ``(segments, offsets, length, a, a_part, ld, w, w_part, w_stride, out, onto)``, all int64:
+    The intrinsic takes ``(segments, offsets, length, a, a_part, ld, w, w_part, w_stride, out, onto)``, all int64.
+    Distances are counted in words of 4 bytes, two elements:
 
-    - segments, offsets, length: a row of a is `segments` runs of `length` neighbouring elements, a multiple of `QUAD`,
-      so K = segments * length. `offsets` is the address of `segments` int64: the elements from the row's address to
-      each run;
-    - a, a_part, ld: address of row 0 of a, bfloat16; bytes to its next part; elements from one row to the next;
-    - w, w_part, w_stride: address of the first panel of W, (K / 4, PANEL, 4) bfloat16; bytes to its next part, and to
-      the next panel;
+    - segments, offsets, length: a row of a is `segments` runs of `length` neighbouring words, a multiple of two, so
+      K = 2 * segments * length. `offsets` is the address of `segments` int64: the words from the row's address to each
+      run;
+    - a, a_part, ld: address of row 0 of a, bfloat16, and words to its next part and to the next row;
+    - w, w_part, w_stride: address of the first panel of W, (K / 4, PANEL, 4) bfloat16, and words to its next part and
+      to the next panel;
     - out: address of the result, (rows, panels * PANEL) float32, contiguous;
     - onto: 1: the sums start from the numbers in `out`; 0: they start from zero.
 
@@ -116,8 +117,9 @@ class _Tile:
         self.builder, self.panels, self.terms = builder, panels, terms
         self.multiply = bfmmla_twin if twin else bfmmla
         self.vectors = Vectors(builder, SUMS.count)
-        self.segments, offsets, length, *self.a, self.w, self.w_part, self.w_stride, out, onto = args
-        self.quads = builder.udiv(length, index(QUAD))
+        self.segments, offsets, length, self.a, a_part, ld, self.w, w_part, w_stride, out, onto = args
+        self.quads = builder.lshr(length, index(1))
+        self.a_part, self.ld, self.w_part, self.w_stride = map(self.bytes, (a_part, ld, w_part, w_stride))
         self.offsets = builder.inttoptr(offsets, I64.as_pointer())
         self.out = builder.inttoptr(out, SUMS.element.as_pointer())
         self.onto = builder.icmp_signed("!=", onto, index(0))
@@ -169,11 +171,11 @@ class _Tile:
     def runs(self, pairs: list[range], offset: Any) -> dict[tuple[int, int], list[Any]]:
         """Return the addresses of a run of each part i and pair p, by (i, p): one for each row."""
         b = self.builder
-        a, a_part, ld = self.a
-        at = b.add(a, b.shl(offset, index(1)))
-        step = b.shl(ld, index(1))
+        at = b.add(self.a, self.bytes(offset))
         return {
-            (i, p): [b.add(b.add(at, b.mul(a_part, index(i))), b.mul(step, index(row))) for row in pair]
+            (i, p): [
+                b.add(b.add(at, b.mul(self.a_part, index(i))), b.mul(self.ld, index(row))) for row in pair
+            ]
             for i in range(_parts(self.terms))
             for p, pair in enumerate(pairs)
         }
@@ -212,6 +214,9 @@ class _Tile:
         for lane, each in enumerate((held[0], held[-1])):
             value = b.insert_element(value, each, ir.Constant(I32, lane))
         return b.bitcast(value, FACTOR)
+
+    def bytes(self, words: Any) -> Any:
+        return self.builder.shl(words, index(2))
 
     def load(self, address: Any, kind: ir.Type) -> Any:
         value = self.builder.load(self.builder.inttoptr(address, kind.as_pointer()))
