@@ -13,6 +13,7 @@ from fgnumba.kernels.emit.epilogue import tangent_rows
 from fgnumba.kernels.emit.matrix_tile import matrix_tile
 from fgnumba.kernels.emit.panel_product import panel_product
 from fgnumba.kernels.emit.philox import philox_words
+from fgnumba.kernels.emit.quad_tile import quad_tile
 from fgnumba.kernels.emit.recurrence import FORMULAS, recurrence_steps
 from fgnumba.kernels.emit.register_tile import multiply_add_peak, product_tile
 from fgnumba.kernels.emit.rows import lane_sums, row_dots, scaled_rows
@@ -45,6 +46,7 @@ __all__ = [
     "prefetch",
     "prefetch_to_write",
     "product_tile",
+    "quad_tile",
     "recurrence_steps",
     "row_dots",
     "scaled_rows",

@@ -156,19 +156,27 @@ def host_features() -> frozenset[str]:
     features = {name for name, present in llvm.get_host_cpu_features().items() if present}
     if platform.machine().lower() in ("aarch64", "arm64"):
         features.add("neon")  # every 64-bit Arm has it, but LLVM does not always list it
+        # Nor does it list bf16, which the code generator uses if it knows the processor by its name.
+        if llvm.get_host_cpu_name() != "generic" and "bf16" in _processor_field("Features").split():
+            features.add("bf16")
     return frozenset(features)
 
 
 @cache
 def processor_name() -> str:
     """Return the processor's name, as the maker writes it if the system reports that."""
+    return _processor_field("model name") or platform.processor() or platform.machine()
+
+
+def _processor_field(name: str) -> str:
+    """Return what Linux says about the first processor under `name`; empty if it says nothing."""
     try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except (OSError, ValueError):
-        pass
-    return platform.processor() or platform.machine()
+        return ""
+    return next(
+        (line.split(":", 1)[1].strip() for line in lines if line.startswith(name) and ":" in line), ""
+    )
 
 
 @cache

@@ -147,8 +147,9 @@ def test_a_twin_computes_the_bits_of_its_set(precision):
 @pytest.mark.parametrize("precision", REDUCED)
 @pytest.mark.parametrize("name", TWINS + HARDWARE)
 def test_products_are_as_exact_as_their_precision(name, precision):
-    rng = np.random.default_rng(4)
+    rng, tallest = np.random.default_rng(4), dot_tiles.tallest(isa_of(name))
     for rows, inputs, panels in SHAPES:
+        rows = min(rows, tallest)
         x = rng.standard_normal((rows, inputs)).astype(np.float32)
         w = rng.standard_normal((panels, inputs, PANEL)).astype(np.float32)
         expected = np.einsum("mk,pkn->mpn", x.astype(float), w.astype(float)).reshape(rows, -1)

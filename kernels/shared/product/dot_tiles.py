@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 import numpy as np
 import numpy.typing as npt
 
-from fgnumba.kernels.emit import matrix_tile, product_tile
+from fgnumba.kernels.emit import matrix_tile, product_tile, quad_tile
 from fgnumba.kernels.emit.bfloat16 import pack_rows, split_row
 from fgnumba.kernels.emit.precision import PRECISIONS
 from fgnumba.kernels.emit.vector import PANEL, InstructionSet
@@ -26,10 +26,10 @@ TILE_KINDS = 3
 TOGETHER = {"pairs": 2, "tiles": 2, "quads": 4}
 """How many neighbouring rows of a packed panel lie side by side, by the way of multiplying."""
 
-DEPTH = {"pairs": 2, "tiles": 32, "quads": 8}
+DEPTH = {"pairs": 2, "tiles": 32, "quads": 4}
 """The number of elements of K that both operands are filled up to a multiple of, by the way of multiplying."""
 
-TALLEST = {"pairs": 0, "tiles": 32, "quads": 0}
+TALLEST = {"pairs": 0, "tiles": 32, "quads": 8}
 """Rows of the tallest tile, by the way of multiplying. 0: as many as a tile of float32."""
 
 
@@ -91,6 +91,8 @@ def product(
     terms = PRECISIONS[precision].terms
     if isa.dots == "pairs":
         return product_tile(isa, rows, panels, True, None, width, terms=terms)
+    if isa.dots == "quads":
+        return quad_tile(isa, rows, panels, width, terms)
     return matrix_tile(rows, panels, terms, isa.twin)
 
 
