@@ -9,6 +9,7 @@ every intrinsic that was ever made until the process ends.
 
 from fgnumba.kernels.emit.calls import call, pointer, prefetch, prefetch_to_write, stack
 from fgnumba.kernels.emit.channels import channel_affine, channel_moments, channel_sums
+from fgnumba.kernels.emit.dot_peak import dot_peak, dots_a_round
 from fgnumba.kernels.emit.epilogue import tangent_rows
 from fgnumba.kernels.emit.matrix_tile import matrix_tile
 from fgnumba.kernels.emit.panel_product import panel_product
@@ -36,6 +37,8 @@ __all__ = [
     "channel_affine",
     "channel_moments",
     "channel_sums",
+    "dot_peak",
+    "dots_a_round",
     "lane_sums",
     "matrix_tile",
     "multiply_add_peak",
