@@ -20,6 +20,7 @@ STDOUT = Path("-")
     epilog=examples(
         "fgtrain bench --quick",
         "fgtrain bench --network mlp --batch 256",
+        "fgtrain bench --network mlp --precision bf16x3 --tangent-precision bf16",
         "fgtrain bench --html report.html --json report.json",
         "fgtrain bench --quick --json -",
     ),
@@ -57,9 +58,24 @@ STDOUT = Path("-")
     help="Measure only at this batch size.  [default: 64, and 1, 8, 256 and 1024 with one direction]",
 )
 @click.option(
+    "--precision",
+    default="auto",
+    shell_complete=completion.names(completion.PRECISIONS),
+    metavar="NAME",
+    help="Precision of the primal's products, and of all of reverse mode's: float32, bf16x3, bf16x2 or bf16, or auto, "
+    "the fastest whose derivatives are as exact as float32's.  [default: auto]",
+)
+@click.option(
+    "--tangent-precision",
+    shell_complete=completion.names(completion.PRECISIONS),
+    metavar="NAME",
+    help="Precision of the tangents' products.  [default: that of --precision]",
+)
+@click.option(
     "--peers/--no-peers",
     default=True,
-    help="Measure JAX and PyTorch too, where they are installed.  [default: --peers]",
+    help="Measure JAX and PyTorch too, where they are installed: in float32 and, if a precision is of bfloat16, in "
+    "bfloat16.  [default: --peers]",
 )
 @click.option(
     "--seconds",
@@ -80,6 +96,8 @@ def bench(
     quick: bool,
     networks: tuple[str, ...],
     batch: int | None,
+    precision: str,
+    tangent_precision: str | None,
     peers: bool,
     seconds: float | None,
     goals: bool,
@@ -88,7 +106,8 @@ def bench(
 
     Both run on the same kernels. f is the loss of a batch. Rf is the time of a forward gradient, including the draw
     of its direction, divided by the time of f. Rb is the time of a reverse-mode gradient divided by the time of f.
-    Training steps are measured as well.
+    Training steps are measured as well. --precision and --tangent-precision choose how products multiply; reverse
+    mode's multiply as the primal's do.
 
     JAX and PyTorch run in the same rounds where they are installed: pip install 'fgnumba[peers]'. The measurements of
     one rank-1 direction at batch size 64 are printed beside their goals, which assume that the machine is otherwise
@@ -101,6 +120,7 @@ def bench(
     from fgnumba.bench.report import suite
     from fgnumba.bench.report.report import page
     from fgnumba.cli.progress import interruptible, steps_bar
+    from fgnumba.kernels.devices.device import Cpu
     from fgnumba.runs.figures import attempt
     from fgnumba.validation import real_number, whole_number
 
@@ -108,14 +128,18 @@ def bench(
     length = real_number("seconds", default if seconds is None else seconds, above_zero=True)
     for name in networks:
         network(name)
+    device = Cpu(precision, tangent_precision)
+    # A processor without the precision is refused before anything is measured.
+    _ = device.isa
     to_stdout = json_file == STDOUT
     json_file = None if to_stdout else _place("--json", json_file)
     html_file = _place("--html", html_file)
-    selected = [case for case in cases(quick) if not networks or case.network in networks]
+    selected = [case for case in cases(quick, device) if not networks or case.network in networks]
     if batch is not None:
         whole_number("batch", batch)
         selected = [case for case in selected if case.batch == batch] or [
-            Case(name, batch=batch) for name in dict.fromkeys(case.network for case in selected)
+            Case(name, batch=batch, device=device)
+            for name in dict.fromkeys(case.network for case in selected)
         ]
     with interruptible(steps_bar("measuring", suite.steps(selected, peers))) as advance:
         report = suite.run(selected, peers, length, advance)

@@ -26,6 +26,7 @@ OPTIMIZERS = ("sgd", "adam", "adamw", "frank-wolfe")
 DEVICES = ("auto", "cpu", "cuda")
 LOGGERS = ("csv", "mlflow", "tensorboard", "wandb")
 NETWORKS = ("logreg", "mlp", "cnn")
+PRECISIONS = ("auto", "float32", "bf16x3", "bf16x2", "bf16")
 EXPERIMENTS = (
     *("figure1", "beale", "rosenbrock", "logreg", "mlp", "cnn", "depth", "memory", "local-losses"),
 )

@@ -207,6 +207,13 @@ ALONG_NOISE = Within(1600 * U)
 PEERS_GRADIENT = 1600 * U
 """Of a gradient's norm, beside another framework's: both are wrong by `DERIVATIVE` at most, theirs in convolutions of
 3,136 products (√3136 / √256 as much) and with whatever algorithm they choose."""
+PEERS_BF16_LOSS = Within(4 * 2.0**-9)
+"""A loss of order 1 in bfloat16 beside that in float32: four roundings to 8 bits, the last of the loss itself. Those
+within a product have both signs."""
+PEERS_BF16_GRADIENT = 0.3
+"""Of the norm. Roundings to bfloat16 move a unit in some 250 over its kink, 2^-9 times the two roundings of a product,
+which changes all that it passes on: √(1/250) = 0.06 a layer. Five layers are 0.14, twice that where a bias sums over
+positions that cancel."""
 CHECKED_LAYER = 160 * U
 """Of the largest value or tangent of a layer's output: sums of up to some hundred terms, `sums`, and `NORMALISED`."""
 CHECKED_LOSS = 32 * U

@@ -22,7 +22,7 @@ import fgnumba as fg
 from fgnumba.bench.cuda import peers
 from fgnumba.bench.cuda.card import Rates
 from fgnumba.bench.measure import networks
-from fgnumba.bench.measure.peers import WIDTHS, Network
+from fgnumba.bench.measure.peer_networks import WIDTHS, Network
 from fgnumba.bench.measure.timing import SAMPLE_SECONDS, Timings, interleaved
 from fgnumba.datasets.dataset import Dataset
 from fgnumba.errors import ConfigError

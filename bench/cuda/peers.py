@@ -18,14 +18,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from fgnumba.bench.measure.peers import (
-    RATE,
-    Network,
-    initial_parameters,
-    jax_loss,
-    torch_layout,
-    torch_loss,
-)
+from fgnumba.bench.measure.jax_peers import jax_loss
+from fgnumba.bench.measure.peer_networks import RATE, Network, initial_parameters
+from fgnumba.bench.measure.torch_peers import torch_layout, torch_loss
 from fgnumba.errors import ConfigError
 
 Array = npt.NDArray[Any]

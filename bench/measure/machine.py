@@ -13,9 +13,11 @@ import numpy as np
 from numba import carray
 
 import fgnumba
+from fgnumba.kernels.devices.device import CPU, Cpu
 from fgnumba.kernels.devices.tuning import described
-from fgnumba.kernels.emit import multiply_add_peak, pointer
-from fgnumba.kernels.emit.vector import instruction_set, processor_name
+from fgnumba.kernels.emit import dot_peak, dots_a_round, multiply_add_peak, pointer
+from fgnumba.kernels.emit.precision import PRECISIONS
+from fgnumba.kernels.emit.vector import InstructionSet, instruction_set, processor_name
 from fgnumba.kernels.machine.arguments import filled, record
 from fgnumba.kernels.machine.compile import kernel
 from fgnumba.kernels.machine.memory import address, aligned
@@ -33,14 +35,28 @@ _PEAK = record("rounds", "out")
 _TRIAD = record("x", "y", "size")
 
 
-def facts() -> dict[str, Any]:
-    """Return the processor, its caches, the versions of software and the number of threads, as JSON values."""
-    isa = instruction_set()
+def facts(device: Cpu = CPU) -> dict[str, Any]:
+    """Return the processor, its caches, the versions of software and the number of threads, as JSON values.
+
+    Parameters
+    ----------
+    device : Cpu
+        The device, whose precisions are returned as well. Default: the one whose precision is chosen.
+
+    Raises
+    ------
+    DeviceError
+        The processor does not have the device's precision.
+    """
+    isa = device.isa
     return {
         "processor": processor_name(),
         "architecture": str(llvmlite.binding.get_host_cpu_name()),
         "vector": f"{isa.name}, {isa.lanes} float32 lanes",
         "tile": described(isa),
+        "instruction_set": isa.name,
+        "precision": isa.precision,
+        "tangent_precision": isa.tangent_precision,
         "threads": thread_count(),
         "last_level_cache_bytes": last_level_cache(),
         "platform": platform.platform(),
@@ -67,29 +83,38 @@ def last_level_cache() -> int:
 class Peak:
     """A call of many multiply-adds that touch no memory, on all threads, to measure the processor's peak.
 
+    In a precision of bfloat16, they are those of the set's own instruction. A twin has none, and takes float32's.
+
     Parameters
     ----------
     threads : int, optional
         Number of threads. None (the default): as many as training steps use.
+    isa : InstructionSet, optional
+        The instruction set, with a precision. None (the default): the one that training steps use, in float32.
 
     Attributes
     ----------
     multiply_adds : int
-        Number of multiply-adds in a call.
+        Number of multiply-adds that a call could do in the precision: those of the instructions, divided by the number
+        of products that the precision takes for one.
     """
 
-    def __init__(self, threads: int | None = None) -> None:
-        isa, threads = instruction_set(), threads or thread_count()
-        emitted = multiply_add_peak(isa)
+    def __init__(self, threads: int | None = None, isa: InstructionSet | None = None) -> None:
+        isa, threads = isa or instruction_set(), threads or thread_count()
+        terms = len(PRECISIONS[isa.precision].terms)
+        of_dots = terms > 0 and not isa.twin
+        emitted = dot_peak(isa) if of_dots else multiply_add_peak(isa)
 
         def peak(arguments: int, part: int, parts: int) -> None:
             a = carray(pointer(arguments, _PEAK), 1)[0]
             carray(pointer(a.out, np.float32), parts)[part] = emitted(a.rounds)
 
         out = np.zeros(threads, np.float32)
-        entry = kernel(f"multiply-add-peak-{isa.vectors}-{isa.accumulators}", peak, 3)
+        name = f"dot-peak-{isa.name}" if of_dots else f"multiply-add-peak-{isa.vectors}"
+        entry = kernel(f"{name}-{isa.accumulators}", peak, 3)
         arguments = filled(_PEAK, {"rounds": PEAK_ROUNDS, "out": address(out)})
-        self.multiply_adds = PEAK_ROUNDS * isa.accumulators * isa.lanes * threads
+        a_round = dots_a_round(isa) if of_dots else isa.accumulators * isa.lanes
+        self.multiply_adds = PEAK_ROUNDS * a_round * threads // max(1, terms)
         self._program = Program([Operation("peak", entry, arguments, threads, keeps=(out,))])
 
     def __call__(self) -> None:

@@ -15,7 +15,8 @@ from contextlib import contextmanager, suppress
 import click
 
 from fgnumba.bench.measure.networks import data
-from fgnumba.bench.measure.peers import WIDTHS, installed
+from fgnumba.bench.measure.peer_networks import WIDTHS
+from fgnumba.bench.measure.peers import installed
 
 BATCH = 64
 

@@ -40,20 +40,22 @@ def perceptron(widths: tuple[int, ...], seed: int = 0, device: Any = "cpu") -> f
     return fg.Sequential([fg.Flatten(), *hidden, fg.Dense(CLASSES)], IMAGE, seed=seed, device=device)
 
 
-NETWORKS: dict[str, Callable[[], fg.Graph]] = {"logreg": logreg, "mlp": mlp, "cnn": cnn}
+NETWORKS: dict[str, Callable[..., fg.Graph]] = {"logreg": logreg, "mlp": mlp, "cnn": cnn}
 
 
-def network(name: str) -> fg.Graph:
+def network(name: str, device: Any = "cpu") -> fg.Graph:
     """Return a network by its name; raise ConfigError if there is none.
 
     Parameters
     ----------
     name : str
         ``logreg``, ``mlp`` or ``cnn``.
+    device : str or Device
+        The network's device. Default: ``cpu``.
     """
     if name not in NETWORKS:
         raise ConfigError(f"network: unknown network {name!r}{did_you_mean(name, NETWORKS)}")
-    return NETWORKS[name]()
+    return NETWORKS[name](device=device)
 
 
 def data(batch: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:

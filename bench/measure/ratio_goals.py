@@ -1,12 +1,14 @@
 """Goals of passes and steps with one direction at batch size 64, alone and compared with other frameworks.
 
-They are for a machine that is otherwise idle. ``pytest bench`` and ``fgtrain bench`` use the same ones.
+They are for a machine that is otherwise idle, and for products in float32. ``pytest bench`` and ``fgtrain bench`` use
+the same ones.
 """
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fgnumba.bench.measure.goals import Figure
+from fgnumba.kernels.emit.precision import FLOAT32
 
 BATCH = 64
 RATIOS = {"logreg": (1.5, 1.0), "mlp": (1.75, 0.7), "cnn": (2.2, 0.7)}
@@ -30,7 +32,12 @@ def of_ratios(row: Row, where: str = "") -> list[Figure]:
     where : str
         Text that follows the case's name, for example the number of threads. Default: empty.
     """
-    if row["batch"] != BATCH or row["directions"] != 1 or row["direction"] not in DRAWN_SIGNS:
+    if (
+        not _in_float32(row)
+        or row["batch"] != BATCH
+        or row["directions"] != 1
+        or row["direction"] not in DRAWN_SIGNS
+    ):
         return []
     case = f"{row['name']}, {row['direction']}{where}"
     figures = [Figure(f"drawing's share of a step, {case}", row["drawing_share"], at_most=DRAWING)]
@@ -55,9 +62,16 @@ def of_peers(rows: Sequence[Row]) -> list[Figure]:
     """
     figures = []
     for network, most in OVER_FASTER_PEER.items():
-        found = [row for row in rows if (row["name"], row["direction"]) == (network, "rank1")]
+        found = [
+            row for row in rows if (row["name"], row["direction"]) == (network, "rank1") and _in_float32(row)
+        ]
         if found:
             faster = min(found, key=lambda row: row["reverse_step_ms"])
             what = f"{network} step over {faster['peer']}'s reverse step ({faster['reverse_step_ms']:.3g} ms)"
             figures.append(Figure(what, faster["our_step_over_its_reverse_step"], at_most=most))
     return figures
+
+
+def _in_float32(row: Row) -> bool:
+    """Whether our products were of float32; rows of versions without precisions name none."""
+    return row.get("precision", FLOAT32) == row.get("tangent_precision", FLOAT32) == FLOAT32

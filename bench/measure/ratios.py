@@ -9,7 +9,8 @@ reported with::
 
     ideal       multiply-adds of the pass over those of f
     floor       max(multiply-adds / peak, bytes / bandwidth) of the pass over that of f. The peak and the bandwidth are
-                measured. Bytes count only if parameters and buffers do not fit into the last-level cache.
+                measured; the peak is that of the instruction that multiplies in the precision, divided by the number
+                of its products. Bytes count only if parameters and buffers do not fit into the last-level cache.
 
 and with the ratio of the pass's time to its floor.
 """
@@ -28,7 +29,9 @@ from fgnumba.bench.measure import networks
 from fgnumba.bench.measure.machine import Peak, Watch, last_level_cache, quiet
 from fgnumba.bench.measure.timing import Interval, Timings, interleaved
 from fgnumba.estimators import Estimate
+from fgnumba.kernels.devices.device import CPU, Cpu
 from fgnumba.kernels.emit import pointer
+from fgnumba.kernels.emit.precision import FLOAT32
 from fgnumba.kernels.emit.vector import PANEL
 from fgnumba.kernels.machine.compile import kernel
 from fgnumba.kernels.machine.program import Operation, cpu_operations
@@ -54,12 +57,15 @@ class Case:
         Number of directions T. Default: 1.
     batch : int
         Batch size. Default: 64.
+    device : Cpu
+        The processor, with the precision of products. Default: the precision is chosen.
     """
 
     network: str
     direction: str = "rank1"
     directions: int = 1
     batch: int = 64
+    device: Cpu = CPU
 
     def __str__(self) -> str:
         return f"{self.network}, {self.directions} x {self.direction}, batch {self.batch}"
@@ -86,18 +92,18 @@ class Work:
     traffic: int
     peak_bytes: int
 
-    def floor(self, peak: float, bandwidth: float) -> float:
+    def floor(self, products: float, bandwidth: float) -> float:
         """Return the shortest possible time in seconds.
 
         Parameters
         ----------
-        peak : float
-            Multiply-adds per second of the processor.
+        products : float
+            Seconds that the products take at the processor's peak.
         bandwidth : float
             Bytes per second of the memory.
         """
         traffic = self.traffic if self.peak_bytes > last_level_cache() else 0
-        return max(self.executed / peak, traffic / bandwidth)
+        return max(products, traffic / bandwidth)
 
 
 def measure(
@@ -122,7 +128,8 @@ def measure(
     after_round : callable
         Called without arguments after each round. Default: does nothing.
     """
-    model = networks.network(case.network)
+    model = networks.network(case.network, case.device)
+    isa = case.device.isa
     x, y = networks.data(case.batch)
     loss = fg.SoftmaxCrossEntropy()
     primal = model.plan(case.batch, loss=loss)
@@ -130,8 +137,13 @@ def measure(
     backward = reverse.ReversePlan(model, case.batch, loss)
     checkpointed = reverse.ReversePlan(model, case.batch, loss, checkpoint=True)
     forward_steps, undrawn = (trainer(case) for _ in range(2))
-    backward_steps = reverse.ReverseTrainer(networks.network(case.network), RATE)
+    backward_steps = reverse.ReverseTrainer(networks.network(case.network, case.device), RATE)
     peak = Peak()
+    peaks = {"peak": peak} | {
+        f"{name} peak": Peak(isa=isa.multiplying(name))
+        for name in (isa.precision, isa.tangent_precision)
+        if name != FLOAT32
+    }
     _fill_in(undrawn.plan(case.batch), case.direction == "gaussian")
     watch = Watch()
     timings = interleaved(
@@ -143,13 +155,17 @@ def measure(
             "forward step": lambda: forward_steps.step(x, y),
             "step without drawing": lambda: undrawn.step(x, y),
             "reverse step": lambda: backward_steps.step(x, y),
-            "peak": peak,
+            **peaks,
         },
         rounds,
         seconds,
         after_round,
     )
-    rate = peak.multiply_adds / timings.seconds("peak")
+    rates = {name: each.multiply_adds / timings.seconds(name) for name, each in peaks.items()}
+    rate = rates["peak"]
+    primal_rate, tangent_rate = (
+        rates.get(f"{name} peak", rate) for name in (isa.precision, isa.tangent_precision)
+    )
     f = forward_work(model, primal, case.batch)
     work = {
         "f": f,
@@ -157,13 +173,18 @@ def measure(
         "reverse": reverse_work(model, backward),
     }
     step = forward_work(model, forward_steps.plan(case.batch), case.batch)
-    floors = {name: amount.floor(rate, bandwidth) for name, amount in work.items()}
+    products = {name: amount.executed / primal_rate for name, amount in work.items()}
+    products["forward"] = products["f"] + (work["forward"].executed - f.executed) / tangent_rate
+    floors = {name: amount.floor(products[name], bandwidth) for name, amount in work.items()}
     row = {
         "name": case.network,
         "direction": case.direction,
         "directions": case.directions,
         "batch": case.batch,
         "dtype": "float32",
+        "instruction_set": isa.name,
+        "precision": isa.precision,
+        "tangent_precision": isa.tangent_precision,
         **_interval("rf", timings.interval("forward", "f")),
         **_interval("rb", timings.interval("reverse", "f")),
         **_interval("rf_over_rb", timings.interval("forward", "reverse")),
@@ -181,6 +202,8 @@ def measure(
         "reverse_step_ms": timings.seconds("reverse step") * 1e3,
         **{f"{name}_gflops": 2e-9 * did.multiply_adds / timings.seconds(name) for name, did in work.items()},
         "peak_gflops": 2e-9 * rate,
+        "primal_peak_gflops": 2e-9 * primal_rate,
+        "tangent_peak_gflops": 2e-9 * tangent_rate,
         **{f"{name}_traffic_bytes": amount.traffic for name, amount in work.items()},
         **_drawing(timings),
         "parameter_bytes": _parameter_bytes(model),
@@ -204,7 +227,7 @@ def trainer(case: Case) -> fg.Trainer:
         The case.
     """
     return fg.Trainer(
-        networks.network(case.network),
+        networks.network(case.network, case.device),
         estimator=fg.WeightPerturbation(case.direction, case.directions),
         optimizer=fg.SGD(RATE),
     )
@@ -323,22 +346,24 @@ def reverse_work(model: Graph, plan: reverse.ReversePlan) -> Work:
     )
 
 
-def cases(quick: bool = False) -> list[Case]:
+def cases(quick: bool = False, device: Cpu = CPU) -> list[Case]:
     """Return the default cases: 1, 4 and 16 directions of each distribution, then one rank-1 direction by batch size.
 
     Parameters
     ----------
     quick : bool
         Whether to return only one rank-1 direction at batch size 64 for each network. Default: False.
+    device : Cpu
+        The processor, with the precision of products. Default: the precision is chosen.
     """
     if quick:
-        return [Case(name) for name in networks.NETWORKS]
+        return [Case(name, device=device) for name in networks.NETWORKS]
     by_direction = [
-        Case(name, direction, directions)
+        Case(name, direction, directions, device=device)
         for name in networks.NETWORKS
         for direction in BY_NAME
         for directions in (1, 4, 16)
     ]
     return by_direction + [
-        Case(name, batch=batch) for name in networks.NETWORKS for batch in (1, 8, 256, 1024)
+        Case(name, batch=batch, device=device) for name in networks.NETWORKS for batch in (1, 8, 256, 1024)
     ]

@@ -7,10 +7,14 @@ from typing import Any
 from fgnumba.bench import reverse
 from fgnumba.bench.measure import machine, networks
 from fgnumba.bench.measure.goals import Figure
-from fgnumba.bench.measure.peers import CALLS, WIDTHS, peers, versions
+from fgnumba.bench.measure.peer_networks import CALLS, WIDTHS
+from fgnumba.bench.measure.peers import FLOAT32_PEERS, PEERS, peers, versions
 from fgnumba.bench.measure.ratio_goals import BATCH, of_peers, of_ratios
 from fgnumba.bench.measure.ratios import RATE, Case, measure, trainer
 from fgnumba.bench.measure.timing import interleaved
+from fgnumba.kernels.devices.device import CPU, Cpu
+from fgnumba.kernels.emit.precision import FLOAT32
+from fgnumba.kernels.emit.vector import InstructionSet
 
 Report = dict[str, Any]
 Advance = Callable[[str], None]
@@ -29,9 +33,9 @@ def run(
     Parameters
     ----------
     cases : sequence of Case
-        The cases.
+        The cases, all of one device.
     with_peers : bool
-        Whether to measure other frameworks too. Default: True.
+        Whether to measure other frameworks too, and in bfloat16 as well if the device multiplies it. Default: True.
     seconds : float
         Approximate time of each case in seconds. Default: 8.
     advance : callable
@@ -44,7 +48,8 @@ def run(
         advance(str(case))
         ratios.append(measure(case, bandwidth, seconds))
         gc.collect()
-    facts = machine.facts()
+    device = cases[0].device if cases else CPU
+    facts = machine.facts(device)
     facts |= {
         "bandwidth_bytes_per_second": bandwidth,
         "peak_flops": max((row["peak_gflops"] * 1e9 for row in ratios), default=None),
@@ -55,7 +60,7 @@ def run(
         for network in dict.fromkeys(case.network for case in cases):
             for direction in PEER_DIRECTIONS:
                 advance(f"peers: {network}, {direction}")
-                measured += measure_peers(network, direction, seconds)
+                measured += measure_peers(network, direction, seconds, device=device)
                 gc.collect()
         facts["peers"] = versions()
     goals = [figure for row in ratios for figure in of_ratios(row)] + of_peers(measured)
@@ -65,6 +70,11 @@ def run(
         "peers": measured,
         "goals": [figure.as_json() for figure in goals],
     }
+
+
+def in_float32(isa: InstructionSet) -> bool:
+    """Return whether both precisions of an instruction set are float32."""
+    return isa.precision == isa.tangent_precision == FLOAT32
 
 
 def steps(cases: Sequence[Case], with_peers: bool) -> int:
@@ -81,7 +91,9 @@ def steps(cases: Sequence[Case], with_peers: bool) -> int:
     return 1 + len(cases) + rows * with_peers
 
 
-def measure_peers(network: str, direction: str, seconds: float, rounds: int = 15) -> list[dict[str, Any]]:
+def measure_peers(
+    network: str, direction: str, seconds: float, rounds: int = 15, device: Cpu = CPU
+) -> list[dict[str, Any]]:
     """Measure the installed other frameworks, and our steps in the same rounds; return a row for each framework.
 
     Parameters
@@ -94,14 +106,18 @@ def measure_peers(network: str, direction: str, seconds: float, rounds: int = 15
         Approximate time to measure, in seconds.
     rounds : int
         Largest number of rounds. Default: 15.
+    device : Cpu
+        The processor, with the precision of our products. Default: the precision is chosen.
     """
+    isa = device.isa
     images, y = networks.data(BATCH)
     x = images if network == "cnn" else images.reshape(BATCH, -1)
-    found = peers(WIDTHS[network], x, y, direction)
+    names = FLOAT32_PEERS if in_float32(isa) else tuple(PEERS)
+    found = peers(WIDTHS[network], x, y, direction, names)
     if not found:
         return []
-    forward = trainer(Case(network, direction, batch=BATCH))
-    backward = reverse.ReverseTrainer(networks.network(network), RATE)
+    forward = trainer(Case(network, direction, batch=BATCH, device=device))
+    backward = reverse.ReverseTrainer(networks.network(network, device), RATE)
     contenders: dict[str, Callable[[], object]] = {
         "forward step": lambda: forward.step(images, y),
         "reverse step": lambda: backward.step(images, y),
@@ -119,6 +135,8 @@ def measure_peers(network: str, direction: str, seconds: float, rounds: int = 15
                 "peer": name,
                 "direction": direction,
                 "batch": BATCH,
+                "precision": isa.precision,
+                "tangent_precision": isa.tangent_precision,
                 **milliseconds,
                 "rf": timings.ratio(f"{name} jvp", f"{name} f"),
                 "rb": timings.ratio(f"{name} grad", f"{name} f"),
@@ -230,9 +248,15 @@ def remarks(report: Report) -> list[str]:
         The report, as :func:`run` returns it.
     """
     facts = report["machine"]
+    # Reports of versions without precisions are of float32.
+    products = []
+    if "precision" in facts:
+        primal, tangent = facts["precision"], facts["tangent_precision"]
+        products = [f"products on {facts['instruction_set']}: {primal}, those of tangents {tangent}"]
     lines = [
         f"{facts['processor']} ({facts['architecture']}), {facts['vector']}, {facts['threads']} threads; "
         f"fgnumba {facts['fgnumba']}, Numba {facts['numba']}, Python {facts['python']}",
+        *products,
         f"measured: {facts['peak_flops'] / 1e9:.0f} GFLOP/s at the multiply-add peak, "
         f"{facts['bandwidth_bytes_per_second'] / 1e9:.0f} GB/s of memory; medians [95 % by bootstrap over rounds]",
     ]

@@ -11,7 +11,6 @@ import numpy.typing as npt
 from fgnumba.bench.reverse.cotangents import Cotangents, FeaturePanels, rows_of
 from fgnumba.bench.reverse.kernels import activated
 from fgnumba.bench.reverse.kernels.convolution import bind_slope
-from fgnumba.kernels.devices.device import CPU
 from fgnumba.kernels.emit.vector import PANEL
 from fgnumba.kernels.layout.images import NO_BORDER
 from fgnumba.kernels.machine.interfaces import Operation
@@ -200,7 +199,7 @@ class Passes(Cotangents):
         """Return the arguments that a step's layer is bound with."""
         states = self.states.get(step.index)
         return Site(
-            device=CPU,
+            device=self.model.processor,
             batch=self.batch,
             images=1,
             index=step.index,

@@ -13,7 +13,7 @@ from fgnumba.bench.reverse.passes import Passes, States
 from fgnumba.bench.reverse.rules import FORWARDS, rule
 from fgnumba.bench.reverse.within_blocks import Segment, Segments, within_blocks
 from fgnumba.errors import ConfigError
-from fgnumba.kernels.devices.device import CPU, fill
+from fgnumba.kernels.devices.device import Cpu, fill
 from fgnumba.kernels.machine.interfaces import Operation
 from fgnumba.kernels.machine.memory import aligned
 from fgnumba.kernels.rules.philox import STREAM
@@ -110,9 +110,10 @@ class ReversePlan(Bound):
         training, checkpoint = flag("training", training), flag("checkpoint", checkpoint)
         accumulate = flag("accumulate", accumulate)
         self.model, self.batch, self.update = model, batch, update
-        if model.processor is not CPU:
+        device = model.processor
+        if not isinstance(device, Cpu):
             raise ConfigError(f"reverse mode runs on the CPU; the model is on {model.device!r}")
-        self.isa, self.threads = CPU.isa, CPU.threads
+        self._device, self.isa, self.threads = device, device.isa, device.threads
         self.scale, self.stream = np.ones(1), np.zeros(1, STREAM)
         rows = batch * model.positions
         self.losses = np.zeros(rows if loss.key in _TUNED else 1)
@@ -120,7 +121,7 @@ class ReversePlan(Bound):
         self.gradients = gradients or {
             name: aligned(p.packed.shape) for name, p in trained.items() if not update
         }
-        self.targets = targets_of(CPU, loss, rows, model.outputs).array
+        self.targets = targets_of(device, loss, rows, model.outputs).array
         if checkpoint and (states or heads is not None):
             raise ConfigError(
                 "checkpoint: layers are computed again from zeros; carried states need windows"
@@ -129,7 +130,7 @@ class ReversePlan(Bound):
             )
         divided = self._divided(training, heads)
         source, segments = divided.source, divided.segments
-        self._input = InputRows.of(CPU, batch, source)
+        self._input = InputRows.of(device, batch, source)
         if not segments[-1].result.has_tangent:
             raise ConfigError(
                 "the model has no parameters that its output depends on: nothing can be trained"
@@ -154,11 +155,11 @@ class ReversePlan(Bound):
         self._values: list[npt.NDArray[np.float64]] = []
         for segment in segments:
             self._put_down(segment, loss, checkpoint)
-        placed = place(self._passes.tasks, batch, CPU)
+        placed = place(self._passes.tasks, batch, device)
         self.buffer_nbytes, self._keeps = placed.nbytes, placed.keeps
         # The tasks are bound, and refer to this plan. With them, the plan would stay until the garbage collector runs.
         self._passes.tasks.clear()
-        self._program = CPU.program(placed.steps)
+        self._program = device.program(placed.steps)
         self.operations = self._program.operations
         self.multiply_adds = sum(op.multiply_adds for op in self.operations)
         self._readers = placed.readers
@@ -232,8 +233,8 @@ class ReversePlan(Bound):
     ) -> list[Operation]:
         residual, result = aligned((len(z.rows()), self.model.outputs)), np.zeros(1, RESULT)
         return [
-            *loss.bind(CPU, z.rows()[None], self.model.outputs, self.targets, result, values),
-            loss.bind_residual(CPU, z.rows(), self.targets, residual),
+            *loss.bind(self._device, z.rows()[None], self.model.outputs, self.targets, result, values),
+            loss.bind_residual(self._device, z.rows(), self.targets, residual),
             losses.bind_cotangent(self.threads, residual=residual, scale=self.scale, out=out),
         ]
 

@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fgnumba.kernels.devices.device import CPU
 from fgnumba.kernels.machine.interfaces import Operation
 from fgnumba.layers.parameters import Parameter
 from fgnumba.model.graph import Graph
@@ -43,7 +42,8 @@ class TaskList:
         gradients: dict[str, npt.NDArray[np.float32]] | None,
         accumulate: bool = False,
     ) -> None:
-        self.model, self.batch, self.isa, self.threads = model, batch, CPU.isa, CPU.threads
+        self.model, self.batch = model, batch
+        self.isa, self.threads = model.processor.isa, model.processor.threads
         self.tasks: list[Task] = []
         self._gradients, self._accumulate = gradients, accumulate
         self.own: dict[Step, dict[str, Parameter]] = {}

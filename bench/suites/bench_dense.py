@@ -4,18 +4,13 @@ import numpy as np
 import pytest
 from numba import njit
 
+from fgnumba.bench.measure.dense_products import VARIANTS, bound, useful_multiply_adds
 from fgnumba.bench.measure.timing import interleaved
 from fgnumba.kernels.devices.tuning import tuned
 from fgnumba.kernels.emit import multiply_add_peak
-from fgnumba.kernels.emit.vector import InstructionSet, instruction_set
-from fgnumba.kernels.layout.images import Images
-from fgnumba.kernels.layout.packing import pack
-from fgnumba.kernels.machine.memory import aligned, leading
-from fgnumba.kernels.machine.program import Operation, Program
-from fgnumba.kernels.ops.dense import cpu as dense
+from fgnumba.kernels.emit.vector import instruction_set
+from fgnumba.kernels.machine.program import Program
 from fgnumba.kernels.rules import directions
-from fgnumba.kernels.rules.philox import STREAM
-from fgnumba.kernels.shared.product.product import Weights
 
 ISA = tuned(instruction_set())
 ROUNDS_OF_PEAK = 20_000
@@ -29,58 +24,6 @@ def peak(rounds):
 
 
 PEAK_MULTIPLY_ADDS = ROUNDS_OF_PEAK * ISA.accumulators * ISA.lanes
-
-VARIANTS = {
-    "primal": (directions.NONE, 0, True),
-    "rank1": (directions.RANK1, 1, True),
-    "rank1-x4": (directions.RANK1, 4, True),
-    "signs": (directions.RADEMACHER, 1, True),
-    "gaussian": (directions.GAUSSIAN, 1, True),
-    "explicit": (directions.EXPLICIT, 1, True),
-    "rank1-input": (directions.RANK1, 1, False),
-    "signs-input": (directions.RADEMACHER, 1, False),
-    "gaussian-input": (directions.GAUSSIAN, 1, False),
-    "explicit-input": (directions.EXPLICIT, 1, False),
-}
-
-
-def bound(
-    variant: str, batch: int, inputs: int, outputs: int, threads: int, isa: InstructionSet = ISA
-) -> Operation:
-    """Return a dense operation on random numbers."""
-    kind, count, has_tangent = VARIANTS[variant]
-    rng = np.random.default_rng(0)
-    x = aligned(((1 + count) if has_tangent else 1, batch, leading(inputs)))
-    x[...] = rng.standard_normal(x.shape)
-    weight = pack(rng.standard_normal((inputs, outputs)))
-    explicit = kind == directions.EXPLICIT
-    return dense.bind(
-        isa,
-        threads,
-        batch=batch,
-        x=Images.of_batch(x, (inputs,), has_tangent and count > 0),
-        y=Images.of_batch(aligned((1 + count, batch, leading(outputs))), (outputs,), count > 0),
-        outputs=outputs,
-        weights=Weights(
-            weight=weight,
-            bias=aligned((weight.shape[0] * 32,)),
-            kind=kind,
-            count=count,
-            parameter=0,
-            bias_parameter=1,
-            stream=np.zeros(1, STREAM),
-            v=np.stack([pack(rng.standard_normal((inputs, outputs)))] * count) if explicit else None,
-            v_bias=aligned((count, weight.shape[0] * 32)) if explicit else None,
-        ),
-        activation_name="relu",
-    )
-
-
-def useful_multiply_adds(variant: str, batch: int, inputs: int, outputs: int) -> int:
-    """Return the number of multiply-adds of the mathematical operation, without those for padding and drawing."""
-    kind, count, has_tangent = VARIANTS[variant]
-    own = kind not in (directions.NONE, directions.RANK1)
-    return batch * inputs * outputs * (1 + count * (has_tangent + own))
 
 
 @pytest.mark.benchmark(group="dense")
@@ -96,7 +39,7 @@ def useful_multiply_adds(variant: str, batch: int, inputs: int, outputs: int) ->
 )
 def test_share_of_peak(benchmark, goal, variant, shape, share):
     batch, inputs, outputs = shape
-    program = Program([bound(variant, batch, inputs, outputs, threads=1)])
+    program = Program([bound(variant, batch, inputs, outputs, threads=1, isa=ISA)])
     timings = interleaved({"dense": program.run, "peak": lambda: peak(ROUNDS_OF_PEAK)})
     rate = useful_multiply_adds(variant, *shape) / PEAK_MULTIPLY_ADDS
     benchmark.pedantic(program.run, rounds=20, iterations=5, warmup_rounds=2)
@@ -114,7 +57,7 @@ def test_share_of_peak(benchmark, goal, variant, shape, share):
 def test_two_threads(benchmark, goal, threads, variant):
     if threads != 2:
         pytest.skip("compares two threads with one")
-    one, two = (Program([bound(variant, 64, 1024, 1024, threads=n)], n) for n in (1, 2))
+    one, two = (Program([bound(variant, 64, 1024, 1024, threads=n, isa=ISA)], n) for n in (1, 2))
     timings = interleaved({"one": one.run, "two": two.run})
     benchmark.pedantic(two.run, rounds=20, iterations=5, warmup_rounds=2)
     goal(f"{variant} 64x1024x1024: two threads over one", timings.ratio("one", "two"), at_least=1.85)
@@ -134,7 +77,7 @@ def read(array):
 def test_one_example(benchmark, goal, variant):
     """A batch of one example, which is limited by reading W (and V, if it is given) or by multiplying."""
     inputs = outputs = 4096
-    operation = bound(variant, 1, inputs, outputs, threads=1)
+    operation = bound(variant, 1, inputs, outputs, threads=1, isa=ISA)
     program = Program([operation])
     stream = np.ones(1 << 24, np.float32)
     timings = interleaved(

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from numba import njit
 
+from fgnumba.bench.measure.dense_products import bound, useful_multiply_adds
 from fgnumba.bench.measure.timing import interleaved
-from fgnumba.bench.suites.bench_dense import ISA, bound, useful_multiply_adds
+from fgnumba.bench.suites.bench_dense import ISA
 from fgnumba.kernels.devices import tuning
 from fgnumba.kernels.emit import multiply_add_peak, vector
 from fgnumba.kernels.emit.vector import INSTRUCTION_SETS, InstructionSet

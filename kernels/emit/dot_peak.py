@@ -98,7 +98,11 @@ def _vectors(isa: InstructionSet, builder: Any, rounds: Any) -> Any:
     # The factors depend on the argument. Otherwise the compiler would replace the loop by a constant.
     words = Vectors(builder, isa.lanes, I32)
     factor = builder.bitcast(words.splat(builder.trunc(rounds, I32)), factors)
-    before, loop, done = builder.block, builder.append_basic_block("round"), builder.append_basic_block("done")
+    before, loop, done = (
+        builder.block,
+        builder.append_basic_block("round"),
+        builder.append_basic_block("done"),
+    )
     builder.branch(loop)
     builder.position_at_end(loop)
     i = builder.phi(I64)
@@ -135,7 +139,11 @@ def _tiles(builder: Any, rounds: Any) -> Any:
     builder.call(_declared(builder, "llvm.x86.ldtilecfg", nothing, [pointer]), [_configuration(builder)])
     for number in range(CHAINS + 4):
         call("tilezero", number)
-    before, loop, done = builder.block, builder.append_basic_block("round"), builder.append_basic_block("done")
+    before, loop, done = (
+        builder.block,
+        builder.append_basic_block("round"),
+        builder.append_basic_block("done"),
+    )
     builder.branch(loop)
     builder.position_at_end(loop)
     i = builder.phi(I64)

@@ -6,7 +6,10 @@ import pytest
 import fgnumba as fg
 from fgnumba.bench import reverse
 from fgnumba.bench.measure import networks
-from fgnumba.bench.measure.peers import CALLS, WIDTHS, jax_loss, peers, torch_layout, torch_loss, versions
+from fgnumba.bench.measure.jax_peers import jax_loss
+from fgnumba.bench.measure.peer_networks import CALLS, WIDTHS
+from fgnumba.bench.measure.peers import FLOAT32_PEERS, FRAMEWORKS, PEERS, peers, versions
+from fgnumba.bench.measure.torch_peers import torch_layout, torch_loss
 from tests import tolerances
 
 LOSS = fg.SoftmaxCrossEntropy()
@@ -68,16 +71,41 @@ def test_pytorch_agrees(problem):
     check(model, x, y, value.item(), gradients)
 
 
+@pytest.mark.parametrize("network", ["mlp", "cnn"])
+@pytest.mark.parametrize("name", [name for name in PEERS if name not in FLOAT32_PEERS])
+def test_peers_of_bfloat16_compute_the_same_less_exactly(name, network):
+    pytest.importorskip(PEERS[name].package)
+    images, y = networks.data(16)
+    x = images if network == "cnn" else images.reshape(16, -1)
+    exact = next(peer for peer in FLOAT32_PEERS if name.startswith(peer))
+    calls = peers(WIDTHS[network], x, y, names=(exact, name))
+    found, expected = (float(calls[peer]["f"]()) for peer in (name, exact))
+    assert found != expected
+    tolerances.PEERS_BF16_LOSS.check(found, expected)
+    gradients, exact_gradients = (arrays(calls[peer]["grad"]()) for peer in (name, exact))
+    for array, reference in zip(gradients, exact_gradients, strict=True):
+        error = np.linalg.norm(array - reference)
+        assert error <= tolerances.PEERS_BF16_GRADIENT * np.linalg.norm(reference)
+
+
+def arrays(gradient):
+    """Return a peer's gradient as float32 arrays; JAX's comes with the loss."""
+    if not hasattr(gradient[0], "detach"):
+        return [np.asarray(array, np.float32) for array in gradient[1]]
+    return [array.detach().float().numpy() for array in gradient]
+
+
 # PyTorch's own forward mode compiles with what it deprecates; the category is its version's.
 @pytest.mark.filterwarnings("ignore:`torch.jit.script` is:DeprecationWarning")
 @pytest.mark.filterwarnings("ignore:`torch.jit.script` is:FutureWarning")
 @pytest.mark.parametrize("direction", ["rank1", "rademacher", "gaussian"])
 def test_every_call_runs(direction):
     x, y = networks.data(4)
-    found = peers(WIDTHS["logreg"], x.reshape(4, -1), y, direction)
+    found = peers(WIDTHS["logreg"], x.reshape(4, -1), y, direction, tuple(PEERS))
     if not found:
         pytest.skip("neither JAX nor PyTorch is installed")
-    assert found.keys() == versions().keys()
+    assert {name for name in found if name in FLOAT32_PEERS} == versions().keys()
+    assert {PEERS[name].package for name in found} == {FRAMEWORKS[name] for name in versions()}
     for calls in found.values():
         assert tuple(calls) == CALLS
         for call in calls.values():

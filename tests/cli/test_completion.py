@@ -14,6 +14,7 @@ from fgnumba.cli.main import fgtrain as command
 from fgnumba.datasets import NAMES
 from fgnumba.errors import FgError
 from fgnumba.estimators import RECIPES
+from fgnumba.kernels.emit.precision import AUTO, PRECISIONS
 from fgnumba.optimizers import OPTIMIZERS
 from fgnumba.runs import configuration, loggers
 from fgnumba.runs.presets import tables
@@ -38,6 +39,7 @@ def test_the_names_are_those_of_the_library():
     assert set(completion.OPTIMIZERS) == set(configuration.OPTIMIZERS) == set(OPTIMIZERS)
     assert set(completion.EXPERIMENTS) == set(EXPERIMENTS)
     assert set(completion.NETWORKS) == set(NETWORKS)
+    assert set(completion.PRECISIONS) == {AUTO, *PRECISIONS}
     assert set(completion.LOGGERS) == set(loggers.LOGGERS)
     # Each loss once, by its shortest name.
     assert {LOSSES[name] for name in completion.LOSSES} == set(LOSSES.values())

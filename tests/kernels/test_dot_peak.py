@@ -48,8 +48,9 @@ def test_every_set_that_multiplies_bfloat16_has_a_peak():
 def test_a_round_is_its_instructions_and_no_memory(name):
     instruction, count = PROCESSORS[name][2:]
     code = assembly(name)
-    start, end = re.search(r"^\S*BB0_\d+:.*\n((?:.*\n)*?.*\b(?:jl|jg|jne|b\.\w+)\b.*)", code, re.M).span(1)
-    rounds = code[start:end]
+    found = re.search(r"^\S*BB0_\d+:.*\n((?:.*\n)*?.*\b(?:jl|jg|jne|b\.\w+)\b.*)", code, re.M)
+    assert found
+    rounds = found[1]
     assert len(re.findall(rf"\b{instruction}\b", rounds)) == count
     assert "[" not in rounds
     assert "(%" not in rounds
