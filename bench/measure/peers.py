@@ -2,9 +2,9 @@
 
 All use ReLU and softmax cross-entropy, and as many threads as this process may (``taskset -c 0`` measures everything
 on one): see :mod:`fgnumba.bench.measure.jax_peers` and :mod:`fgnumba.bench.measure.torch_peers`. Each framework uses
-its own layout of images. Random signs are taken from the bits of random words, which in both frameworks is several times faster
-than what either offers for signs. A rank-1 direction is drawn as two vectors of signs and multiplied out to a matrix,
-since neither framework can use the vectors directly.
+its own layout of images. Random signs are taken from the bits of random words, which in both frameworks is several
+times faster than what either offers for signs. A rank-1 direction is drawn as two vectors of signs and multiplied out
+to a matrix, since neither framework can use the vectors directly.
 """
 
 import importlib.util

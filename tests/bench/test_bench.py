@@ -5,15 +5,20 @@ import os
 import re
 import subprocess
 
+import numba
 import numpy as np
 import pytest
 
 import fgnumba as fg
 from fgnumba.bench import reverse
-from fgnumba.bench.measure import machine, networks, ratio_goals, ratios
+from fgnumba.bench.measure import machine, networks, peers, ratio_goals, ratios
+from fgnumba.bench.measure.peer_networks import CALLS
 from fgnumba.bench.measure.ratios import RATE, Case, cases, forward_work, measure, reverse_work
 from fgnumba.bench.measure.timing import Timings, interleaved
 from fgnumba.bench.report import results_page, suite
+from fgnumba.kernels.devices.device import Cpu
+from fgnumba.kernels.emit.precision import PRECISIONS
+from fgnumba.kernels.emit.vector import MULTIPLYING, executable, instruction_set
 from fgnumba.kernels.rules.directions import RANK1
 from tests import tolerances
 from tests.bench.conftest import BANDWIDTH
@@ -226,9 +231,61 @@ def test_the_command(fgtrain, folder):
     assert found["machine"]["threads"] >= 1
 
 
+def test_reports_name_the_precisions_and_no_goals_of_bfloat16(monkeypatch):
+    monkeypatch.setenv("FGNUMBA_VECTOR", "avx512bf16-twin")
+    row = measure(Case("logreg", batch=64, device=Cpu("float32", "bf16")), BANDWIDTH, 0.1, rounds=5)
+    named = ("avx512bf16-twin", "float32", "bf16")
+    assert tuple(row[key] for key in ("instruction_set", "precision", "tangent_precision")) == named
+    facts = machine.facts(Cpu("float32", "bf16"))
+    assert tuple(facts[key] for key in ("instruction_set", "precision", "tangent_precision")) == named
+    assert ratio_goals.of_ratios(row) == []
+    assert ratio_goals.of_ratios(row | {"tangent_precision": "float32"}) != []
+    facts |= {"bandwidth_bytes_per_second": BANDWIDTH, "peak_flops": 1e9}
+    text = suite.as_text({"machine": facts, "ratios": [row], "peers": []})
+    assert "products on avx512bf16-twin: float32, those of tangents bf16\n" in text
+
+
+def test_the_precision_reaches_passes_steps_and_reverse_mode(monkeypatch):
+    monkeypatch.setenv("FGNUMBA_VECTOR", "avx512bf16-twin")
+    device, seen = Cpu("bf16x2", "bf16"), []
+
+    def timed(contenders, *_):
+        seen.extend(contenders)
+        return Timings({name: [1.0] * 5 for name in contenders})
+
+    monkeypatch.setattr(ratios, "interleaved", timed)
+    measure(Case("logreg", device=device), BANDWIDTH)
+    assert {"peak", "bf16x2 peak", "bf16 peak"} <= set(seen)
+    model = networks.network("logreg", device)
+    plan = reverse.ReversePlan(model, 2, fg.SoftmaxCrossEntropy())
+    assert (plan.isa.precision, plan.isa.tangent_precision) == ("bf16x2", "bf16")
+    trainer = ratios.trainer(Case("logreg", device=device))
+    assert trainer.model.processor is device
+    assert all(case.device is device for case in (*cases(device=device), *cases(True, device)))
+
+
+def test_peaks_by_precision(monkeypatch):
+    monkeypatch.setenv("FGNUMBA_VECTOR", "avx512bf16-twin")
+    twin = instruction_set()
+    counts = {name: machine.Peak(1, twin.multiplying(name)).multiply_adds for name in PRECISIONS}
+    # A twin multiplies as float32 does, once for each term.
+    assert [counts["float32"] // counts[name] for name in ("bf16", "bf16x2", "bf16x3")] == [1, 3, 6]
+    peak = machine.Peak(1)
+    assert peak.multiply_adds == counts["float32"]
+    peak()
+    hardware = [name for name in MULTIPLYING if name in executable()]
+    for name in hardware:
+        peak = machine.Peak(1, instruction_set(name).multiplying("bf16"))
+        assert peak.multiply_adds > counts["float32"]
+        if not numba.config.CPU_NAME:
+            peak()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (("--precision", "bf8"), "precision is 'bf8'"),
+        (("--tangent-precision", "bf16x"), "tangent_precision is 'bf16x' (did you mean"),
         (("--network", "mpl"), "network: unknown network 'mpl' (did you mean 'mlp'?)"),
         (("--batch", "0"), "batch is 0; a whole number of at least 1 is required"),
         (("--seconds", "0"), "seconds is 0.0; a finite number above 0 is required"),
@@ -238,6 +295,41 @@ def test_the_command(fgtrain, folder):
 )
 def test_bad_options(fgtrain, arguments, message):
     assert message in fgtrain("bench", *arguments).error
+
+
+def test_a_processor_without_the_precision_is_refused(fgtrain, monkeypatch):
+    monkeypatch.setenv("FGNUMBA_VECTOR", "generic")
+    error = fgtrain("bench", "--quick", "--precision", "bf16").error
+    assert "precision: bf16 needs a processor that multiplies bfloat16" in error
+
+
+def test_the_command_with_a_precision(fgtrain, folder, monkeypatch):
+    monkeypatch.setenv("FGNUMBA_VECTOR", "avx512bf16-twin")
+    short = ("bench", "--quick", "--network", "logreg", "--no-peers", "--seconds", 0.2, "--json", "out.json")
+    done = fgtrain(*short, "--precision", "bf16x3", "--tangent-precision", "bf16")
+    assert done.code == 0
+    found = json.loads((folder / "out.json").read_text(encoding="utf-8"))
+    assert found["goals"] == []
+    for values in (found["machine"], *found["ratios"]):
+        assert values["instruction_set"] == "avx512bf16-twin"
+        assert (values["precision"], values["tangent_precision"]) == ("bf16x3", "bf16")
+
+
+@pytest.mark.parametrize(("precision", "count"), [("float32", 2), ("bf16", 6)])
+def test_peers_of_bfloat16_run_beside_products_of_bfloat16(monkeypatch, precision, count):
+    monkeypatch.setenv("FGNUMBA_VECTOR", "avx512bf16-twin")
+    monkeypatch.setattr(peers, "installed", lambda names: dict.fromkeys(names, calls))
+
+    def calls(*_):
+        return dict.fromkeys(CALLS, lambda: None)
+
+    monkeypatch.setattr(
+        suite, "interleaved", lambda contenders, *_: Timings({name: [1.0] * 5 for name in contenders})
+    )
+    rows = suite.measure_peers("logreg", "rank1", 0.1, device=Cpu(precision))
+    assert [row["peer"] for row in rows] == list(peers.PEERS)[:count]
+    assert {row["precision"] for row in rows} == {precision}
+    assert bool(ratio_goals.of_peers(rows)) == (precision == "float32")
 
 
 def test_the_table_of_a_report(report):

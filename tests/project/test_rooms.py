@@ -88,7 +88,8 @@ PUBLIC = {
 """Modules that people import, and names that they take from them."""
 COMMANDS = (
     *("fgnumba", "fgnumba.bench.compare", "fgnumba.bench.cuda", "fgnumba.bench.cuda_gate"),
-    *("fgnumba.bench.neighbours", "fgnumba.bench.results", "fgnumba.bench.revisions"),
+    *("fgnumba.bench.neighbours", "fgnumba.bench.precision"),
+    *("fgnumba.bench.results", "fgnumba.bench.revisions"),
     *(
         "tests.determinism_run",
         "tests.functions.differential",
