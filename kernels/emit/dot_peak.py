@@ -17,7 +17,7 @@ from numba import types
 from numba.extending import intrinsic
 
 from fgnumba.kernels.emit.vector import InstructionSet
-from fgnumba.kernels.emit.vectors import BYTE, F32, I32, I64, Vectors, index, never_unroll
+from fgnumba.kernels.emit.vectors import BFLOAT, BYTE, F32, I32, I64, Vectors, declared, index, never_unroll
 
 TILE_ROWS, TILE_BYTES = 16, 64
 """Rows of a tile register, and bytes of a row."""
@@ -27,22 +27,6 @@ CHAINS = 4
 
 _VECTOR_DOTS = {"pairs": "llvm.x86.avx512bf16.dpbf16ps.512", "quads": "llvm.aarch64.neon.bfmmla"}
 _PER_LANE = {"pairs": 2, "quads": 4}
-
-
-class _BFloat(ir.Type):
-    """LLVM's type of a bfloat16, which llvmlite does not have."""
-
-    def _to_string(self) -> str:
-        return "bfloat"
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _BFloat)
-
-    def __hash__(self) -> int:
-        return hash(_BFloat)
-
-
-BFLOAT = _BFloat()
 
 
 def dots_a_round(isa: InstructionSet) -> int:
@@ -86,15 +70,10 @@ def rounds_of_dots(isa: InstructionSet, builder: Any, rounds: Any) -> Any:
     return _tiles(builder, rounds) if isa.dots == "tiles" else _vectors(isa, builder, rounds)
 
 
-def _declared(builder: Any, name: str, result: Any, arguments: list[Any]) -> Any:
-    module = builder.module
-    return module.globals.get(name) or ir.Function(module, ir.FunctionType(result, arguments), name)
-
-
 def _vectors(isa: InstructionSet, builder: Any, rounds: Any) -> Any:
     vectors = Vectors(builder, isa.lanes)
     factors = ir.VectorType(BFLOAT, 2 * isa.lanes)
-    dot = _declared(builder, _VECTOR_DOTS[isa.dots], vectors.type, [vectors.type, factors, factors])
+    dot = declared(builder, _VECTOR_DOTS[isa.dots], vectors.type, [vectors.type, factors, factors])
     # The factors depend on the argument. Otherwise the compiler would replace the loop by a constant.
     words = Vectors(builder, isa.lanes, I32)
     factor = builder.bitcast(words.splat(builder.trunc(rounds, I32)), factors)
@@ -133,10 +112,10 @@ def _tiles(builder: Any, rounds: Any) -> Any:
     left, right = [CHAINS, CHAINS + 1], [CHAINS + 2, CHAINS + 3]
 
     def call(name: str, *numbers: int) -> None:
-        function = _declared(builder, f"llvm.x86.{name}", nothing, [BYTE] * len(numbers))
+        function = declared(builder, f"llvm.x86.{name}", nothing, [BYTE] * len(numbers))
         builder.call(function, [ir.Constant(BYTE, number) for number in numbers])
 
-    builder.call(_declared(builder, "llvm.x86.ldtilecfg", nothing, [pointer]), [_configuration(builder)])
+    builder.call(declared(builder, "llvm.x86.ldtilecfg", nothing, [pointer]), [_configuration(builder)])
     for number in range(CHAINS + 4):
         call("tilezero", number)
     before, loop, done = (
