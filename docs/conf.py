@@ -19,7 +19,7 @@ sys.path.insert(0, str(EXTENSIONS))
 # A page's cells run in a process of their own, which inherits these: ``fgtrain`` is the one of this Python.
 os.environ["PATH"] = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", "")))
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(EXTENSIONS), os.environ.get("PYTHONPATH"))))
-os.environ["FGNUMBA_DEVICE"] = "cpu"
+os.environ["FGNUMBA_DEVICE"], os.environ["FGNUMBA_PRECISION"] = "cpu", "float32"
 
 project = "fgnumba"
 author = "The fgnumba developers"

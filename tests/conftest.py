@@ -3,8 +3,9 @@
 import json
 import os
 
-# The tests are of the CPU unless they ask for a device, whatever this machine has.
+# The tests are of the CPU, and of products in float32, unless they ask for others, whatever this machine has.
 os.environ.setdefault("FGNUMBA_DEVICE", "cpu")
+os.environ.setdefault("FGNUMBA_PRECISION", "float32")
 
 import hypothesis
 import numpy as np

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fgnumba.kernels.devices.kernels import Kernels
-from fgnumba.kernels.devices.precision import automatic, checked
+from fgnumba.kernels.devices.precision import checked, meant
 from fgnumba.kernels.devices.tuning import tuned
 from fgnumba.kernels.emit.precision import AUTO
 from fgnumba.kernels.emit.vector import instruction_set
@@ -209,10 +209,7 @@ class Cpu(Device):
         DeviceError is raised if it does not have the precision.
         """
         isa = tuned(instruction_set())
-        primal, tangent = (
-            automatic(isa) if each == AUTO else each for each in (self.precision, self.tangent_precision)
-        )
-        return isa.multiplying(primal, tangent)
+        return isa.multiplying(meant(self.precision, isa), meant(self.tangent_precision, isa))
 
     @property
     def threads(self) -> int:

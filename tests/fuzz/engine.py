@@ -16,7 +16,7 @@ for path in KERNELS.rglob("*.py"):
     parts = path.relative_to(KERNELS).with_suffix("").parts
     LEFT_ALONE.append(".".join(("fgnumba.kernels", *(part for part in parts if part != "__init__"))))
 
-os.environ["FGNUMBA_DEVICE"] = "cpu"
+os.environ["FGNUMBA_DEVICE"], os.environ["FGNUMBA_PRECISION"] = "cpu", "float32"
 with atheris.instrument_imports(include=READ, exclude=LEFT_ALONE):
     from tests.fuzz.rules import shrink_the_machine
     from tests.fuzz.targets import TARGETS

@@ -113,7 +113,12 @@ class Search:
 
 def _child(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
     """Run what may crash; three threads have parts that do not divide what they share."""
-    environment = {"NUMBA_NUM_THREADS": "3", "FGNUMBA_DEVICE": "cpu", "PYTHONHASHSEED": "0"}
+    environment = {
+        "NUMBA_NUM_THREADS": "3",
+        "FGNUMBA_DEVICE": "cpu",
+        "FGNUMBA_PRECISION": "float32",
+        "PYTHONHASHSEED": "0",
+    }
     done = subprocess.run(
         [sys.executable, "-m", "tests.state_machine.child", str(folder), *arguments],
         env={**os.environ, **environment},
