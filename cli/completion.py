@@ -24,6 +24,8 @@ LOSSES = ("cross-entropy", "mse", "huber", "bce")
 DIRECTIONS = ("rank1", "orthogonal", "rademacher", "gaussian")
 OPTIMIZERS = ("sgd", "adam", "adamw", "frank-wolfe")
 DEVICES = ("auto", "cpu", "cuda")
+OF_ANY_DEVICE = ("auto", "float32", "tf32", "bf16x3", "bf16x2", "bf16")
+"""The precisions of products that some device has."""
 LOGGERS = ("csv", "mlflow", "tensorboard", "wandb")
 NETWORKS = ("logreg", "mlp", "cnn")
 PRECISIONS = ("auto", "float32", "bf16x3", "bf16x2", "bf16")

@@ -51,8 +51,9 @@ EXTRAS = (
 def info(model: str | None, as_json: bool) -> None:
     """Print the versions, the machine and the gradient estimators.
 
-    Shown are the versions, the processor and its vector width, the number of threads and why it was chosen, the folder
-    of cached kernels, the GPU, the names of all gradient estimators, the estimators, losses and data sets that other
+    Shown are the versions, the processor and its vector width, the precision of products that auto stands for and why,
+    which of its instruction sets multiply bfloat16, the number of threads and why it was chosen, the folder of cached
+    kernels, the GPU, the names of all gradient estimators, the estimators, losses and data sets that other
     packages add (entry points), and the optional packages that are installed.
 
     A plan is computed for images of shape 28x28x1 in 10 classes, batches of 64, and one rank-1 direction; of char-lstm,
@@ -81,7 +82,7 @@ def gather() -> dict[str, Any]:
 
     from fgnumba import __version__
     from fgnumba.estimators import RECIPES
-    from fgnumba.kernels.devices import tuning
+    from fgnumba.kernels.devices import precision, tuning
     from fgnumba.kernels.emit import vector
     from fgnumba.kernels.machine import numba_settings
     from fgnumba.kernels.machine.cache import cache_folder
@@ -104,6 +105,9 @@ def gather() -> dict[str, Any]:
         "vector": f"{isa.name}, {isa.lanes} float32 lanes",
         "tile": tuning.described(isa),
         "vector_executable": list(vector.executable()),
+        "precision": precision.explained(isa),
+        "multiplies_bfloat16": [name for name in vector.executable() if name in vector.MULTIPLYING],
+        "amx": amx(),
         "threads": threads.count,
         "threads_because": threads.reason,
         "cache_folder": str(cache_folder()),
@@ -169,6 +173,16 @@ def planned(name: str) -> "tuple[int, Plan]":
     model = model_from(tables, classes, where, shape, device="cpu")
     perturbation = Perturbation(RANK1, 1, np.zeros(1, STREAM))
     return model.parameter_count, Plan(model, batch, perturbation, SoftmaxCrossEntropy(), training=True)
+
+
+def amx() -> str:
+    """Return whether products can use AMX's tiles, or why not."""
+    from fgnumba.kernels.emit import vector
+    from fgnumba.kernels.emit.tile_permission import refusal
+
+    if not vector.host_features().issuperset(vector.INSTRUCTION_SETS["amx"].features):
+        return "not in this processor"
+    return refusal() or "usable"
 
 
 def cuda() -> str:

@@ -317,6 +317,20 @@ _SHARED: dict[str, Callable[[F], F]] = {
         help="Where the model runs: cpu, cuda (an NVIDIA GPU), or auto, which takes the GPU if there is one.  "
         "[default: auto]",
     ),
+    "precision": click.option(
+        "--precision",
+        shell_complete=completion.names(completion.OF_ANY_DEVICE),
+        metavar="NAME",
+        help="Number format of the factors of matrix products, which are summed in float32. On the CPU: float32, "
+        "bf16x3, bf16x2, bf16, or auto, the fastest that is as exact as float32. On a GPU: float32 (which is also its "
+        "auto), tf32 or bf16.  [default: auto]",
+    ),
+    "tangent_precision": click.option(
+        "--tangent-precision",
+        shell_complete=completion.names(completion.OF_ANY_DEVICE),
+        metavar="NAME",
+        help="The same for the products of tangents alone.  [default: that of --precision]",
+    ),
     "jobs": click.option(
         "--jobs",
         type=int,

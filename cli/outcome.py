@@ -86,6 +86,7 @@ def outcome(
         Doubts about the result.
     """
     config, final = ready.config, records[-1] if records else None
+    precision, tangent_precision = ready.model.processor.precisions
     figures = ("loss", "validation_loss", "validation_accuracy", "test_loss", "test_accuracy")
     return json_object(
         {
@@ -95,6 +96,8 @@ def outcome(
             "estimator": config.estimator,
             "parameters": ready.model.parameter_count,
             "device": ready.model.device,
+            "precision": precision,
+            "tangent_precision": tangent_precision,
             "steps": 0 if final is None else final.step,
             "seconds": None if final is None else final.seconds,
             **{name: None if final is None else getattr(final, name) for name in figures},

@@ -23,7 +23,7 @@ from fgnumba.runs.intervals import checkpoints_of, record_every
 from fgnumba.runs.loggers import checked_names, loggers_of
 from fgnumba.runs.loss_log import LossLog
 from fgnumba.runs.run_folder import DATA, DIVERGED, DIVISOR, LABELS, RESTORED
-from fgnumba.runs.surroundings import surroundings
+from fgnumba.runs.surroundings import check_multiplies, surroundings
 from fgnumba.runs.texts import write_alphabet
 from fgnumba.training.checkpoints import LOCK
 from fgnumba.training.loggers.base import Logger
@@ -157,6 +157,7 @@ def continued(folder: Path, given: Mapping[str, Any], told: Told, keeping: Mappi
     facts = {**facts, **keeping}
     checkpoints_of(folder, facts)
     checked_names(facts.get("logger", ()))
+    check_multiplies(folder, config, facts)
     return _Run(folder, assemble(config, dataset), dataset, facts, told).train(resume=True, longer=longer)
 
 

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 @shared("direction", "directions", "optimizer", "momentum", "nesterov", "weight_decay", "clip_norm", "radius")
 @shared(
     *("model", "widths", "data", "data_dir", "target", "drop", "symbols", "context", "loss", "batch_size"),
-    *("schedule", "warmup", "seed", "device", "config"),
+    *("schedule", "warmup", "seed", "device", "precision", "tangent_precision", "config"),
 )
 @click.option(
     "--lowest", type=float, default=1e-5, metavar="X", help="Lowest learning rate to try.  [default: 1e-5]"
@@ -134,6 +134,7 @@ def search(
     from fgnumba.runs.data import load_data
     from fgnumba.runs.jobs import mapper_of
     from fgnumba.runs.search import HELD_OUT, Search
+    from fgnumba.training.arithmetic import arithmetic_of
 
     if engine not in ENGINES:
         raise fg.ConfigError(f"engine: unknown engine {shown(engine)}{did_you_mean(engine, ENGINES)}")
@@ -153,7 +154,11 @@ def search(
     written_model(settings, dataset.outputs)
     recipe = recipe_of(settings.estimator) if settings.estimator else None
     # The file belongs to these settings. The data may move, but their number must stay.
-    facts = {name: value for name, value in settings.settings().items() if name != "data_dir"}
+    other = ("data_dir", "precision", "tangent_precision")
+    facts = {name: value for name, value in settings.settings().items() if name not in other}
+    device = fg.device.resolve(settings.device, settings.precision, settings.tangent_precision)
+    # Files of earlier versions, whose products were in float32, name no precision.
+    facts |= {} if set(device.precisions) == {"float32"} else arithmetic_of(device)
     facts |= {"version": fg.__version__, "examples": len(dataset.x_train), "held_out": HELD_OUT}
     try:
         if engine == "halving":

@@ -23,6 +23,8 @@ SECTIONS = {
         "stop_above",
         "seed",
         "device",
+        "precision",
+        "tangent_precision",
         "config",
     ),
     "Gradient estimator": ("estimator", "direction", "directions", "telemetry"),

@@ -9,8 +9,9 @@ from fgnumba.cli.completion import LOGGERS, names
 from fgnumba.cli.options import FOLDER, RUN, examples, shared, trust_named, trust_the_user
 from fgnumba.cli.sections import SECTIONS, Sectioned
 
-CONTINUED = ("data", "data_dir", "steps", "epochs")
-"""Settings that may be given beside ``--resume``: where the data are now, and the length of the run."""
+CONTINUED = ("data", "data_dir", "steps", "epochs", "precision", "tangent_precision")
+"""Settings that may be given beside ``--resume``: where the data are now, the length of the run, and the precision,
+which another processor may lack."""
 
 
 @click.command(
@@ -81,7 +82,7 @@ CONTINUED = ("data", "data_dir", "steps", "epochs")
     help="Log the run for another tool, into the run folder: csv (log.csv), tensorboard (tensorboard/), mlflow "
     "(mlruns/) or wandb (wandb/); may be given several times.  [default: none]",
 )
-@shared("seed", "device")
+@shared("seed", "device", "precision", "tangent_precision")
 @click.option(
     "--stop-above",
     type=float,
@@ -121,7 +122,7 @@ CONTINUED = ("data", "data_dir", "steps", "epochs")
     type=RUN,
     metavar="RUN",
     help="Continue the run in the folder RUN from its last checkpoint, with its own settings. --steps or --epochs, "
-    "counted from its first step, train it further, also if it has ended.",
+    "counted from its first step, train it further, also if it has ended. --precision continues it in another one.",
 )
 @shared("trust_code")
 @click.option("--quiet", is_flag=True, help="Print nothing but errors.")

@@ -3,7 +3,9 @@
 import numpy as np
 import numpy.typing as npt
 
+from fgnumba.device import cpu
 from fgnumba.errors import ConfigError
+from fgnumba.kernels.emit.precision import FLOAT32
 from fgnumba.model.graph import Graph
 
 AGREEMENT = 1e-5
@@ -22,12 +24,17 @@ def inputs_of(model: Graph) -> Array:
 
 
 def on_cpu(model: Graph) -> Graph:
-    """Return the model, or a copy on the CPU, whose float32 is the same on every machine."""
-    if model.device == "cpu":
+    """Return the model, or a copy on the CPU, where products in float32 are the same on every machine."""
+    if model.device == "cpu" and model.processor.precisions[0] == FLOAT32:
         return model
     parameters = model.parameters()
     return Graph(
-        model.nodes, model.input_shape, model.output, model.seed, "cpu", initial=lambda shapes: parameters
+        model.nodes,
+        model.input_shape,
+        model.output,
+        model.seed,
+        cpu(FLOAT32),
+        initial=lambda shapes: parameters,
     )
 
 

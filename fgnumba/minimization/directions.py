@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from fgnumba.device import resolve
+from fgnumba.device import cpu
+from fgnumba.kernels.emit.precision import FLOAT32
 from fgnumba.kernels.emit.vector import PANEL
 from fgnumba.kernels.machine.memory import round_up
 from fgnumba.kernels.ops.descent import STORE
@@ -28,7 +29,7 @@ class Directions:
     """
 
     def __init__(self, kind: type[Direction], seed: int, size: int, count: int) -> None:
-        device = resolve("cpu")
+        device = cpu(FLOAT32)
         self._seed, self._size = seed, size
         self._stream, result = np.zeros(1, STREAM), np.ones(1, RESULT)
         values = np.array([0.0, 1.0])

@@ -53,7 +53,8 @@ class Graph(SequenceModel):
     seed : int, optional
         The seed of the initial parameters, which are the same on every machine. By default 0.
     device : str or Device, optional
-        ``auto`` (the default), ``cpu``, ``cuda``, or a device such as ``fgnumba.device.cuda(precision="tf32")``.
+        ``auto`` (the default), ``cpu``, ``cuda``, or a device such as ``fgnumba.device.cpu(precision="bf16x2")`` or
+        ``fgnumba.device.cuda(precision="tf32")``.
     initial : callable, optional
         A function that returns the initial parameters, given their names and shapes. By default they are drawn.
 
@@ -80,7 +81,7 @@ class Graph(SequenceModel):
     ConfigError
         If a name is impossible, unknown or there twice, a node feeds no other, no layer computes, or the seed is wrong.
     DeviceError
-        If the device is unknown or not there.
+        If the device is unknown or not there, or the processor does not have its precision.
 
     Examples
     --------
@@ -330,15 +331,10 @@ class Graph(SequenceModel):
         """The lock that is held while a plan runs, because the plans of a model share its parameters."""
         return self._lock
 
-    @property
-    def _device_argument(self) -> "str | Device":
-        """The `device` argument that makes a like model: the name of the CPU, or the GPU itself with its settings."""
-        return self.device if self.processor.by_parts else self.processor
-
     def _arguments(self) -> dict[str, Any]:
         """Return the arguments from which a like graph is made."""
         same = {name: getattr(self, name) for name in ("input_shape", "output", "seed")}
-        return {"nodes": self.given, **same, "device": self._device_argument}
+        return {"nodes": self.given, **same, "device": self.processor}
 
     def put_back(self, parameters: Mapping[str, npt.NDArray[np.float32]]) -> None:
         """Replace all parameters by what :meth:`parameters` returned; the numbers are not checked."""
@@ -357,7 +353,7 @@ class Graph(SequenceModel):
 
     def __repr__(self) -> str:
         nodes = ", ".join(f"{node.name}={node.layer}{list(node.inputs)}" for node in self.given)
-        return f"Graph({nodes}, input_shape={self.input_shape}, device={self.device!r})"
+        return f"Graph({nodes}, input_shape={self.input_shape}, device={self.processor.text})"
 
 
 def _copied(

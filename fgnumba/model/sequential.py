@@ -66,4 +66,6 @@ class Sequential(Graph):
         return f"layers[{number}], {name}" if part else f"layers[{number}]"
 
     def __repr__(self) -> str:
-        return f"Sequential({list(self.layers)}, input_shape={self.input_shape}, device={self.device!r})"
+        return (
+            f"Sequential({list(self.layers)}, input_shape={self.input_shape}, device={self.processor.text})"
+        )

@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from fgnumba.errors import ConfigError, DtypeError, ShapeError, shown
-from fgnumba.kernels.devices.device import CPU
+from fgnumba.kernels.devices.device import Cpu
+from fgnumba.kernels.emit.precision import FLOAT32
 from fgnumba.kernels.layout.heads import Heads, Mask
 from fgnumba.kernels.rules.philox import MAX_SEED, STREAM, set_stream
 from fgnumba.operations import operands
@@ -21,6 +22,9 @@ _OF_TANGENT = "derivatives of derivatives are not computed; detach it"
 _BIAS = "a learned additive bias has no tangent here; detach it if it is a constant"
 
 _LARGEST = 256
+
+_DEVICE = Cpu(FLOAT32)
+"""What computes. Operands are not rounded, whatever the products of models are."""
 
 
 @dataclass(frozen=True)
@@ -277,9 +281,9 @@ def _computed(
     count = found.count if moved and any(x is not None for x in found.tangents) else 0
     out = Heads.of_array(_with_axes(y, 4)[np.newaxis], count > 0)
     batch, heads, queries, size = _with_axes(y, 4).shape
-    operation = CPU.kernels.attention.bind(
-        CPU.isa,
-        CPU.threads,
+    operation = _DEVICE.kernels.attention.bind(
+        _DEVICE.isa,
+        _DEVICE.threads,
         batch=batch,
         count=count,
         q=_heads(q, found.tangents[0]),
@@ -292,7 +296,7 @@ def _computed(
         dropout=rate,
         stream=stream,
     )
-    CPU.program([operation]).run()
+    _DEVICE.program([operation]).run()
     return y, dy
 
 

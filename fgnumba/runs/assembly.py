@@ -13,6 +13,7 @@ from fgnumba.datasets.catalog import is_external
 from fgnumba.datasets.split import judges
 from fgnumba.datasets.tables import TableDataset
 from fgnumba.datasets.texts import TextDataset
+from fgnumba.device import resolve
 from fgnumba.errors import ConfigError, DatasetError, shown
 from fgnumba.estimators import Recipe, recipe
 from fgnumba.estimators.blocks.layout import trains
@@ -265,7 +266,7 @@ def written_model(config: RunConfig, classes: int) -> tuple[list[dict[str, Any]]
 
 
 def build(config: RunConfig, dataset: Dataset) -> tuple[RunConfig, Graph]:
-    """Return the configuration with the model's layers, device and absolute paths written out, and the model.
+    """Return the configuration with the model's layers, device, precision and paths written out, and the model.
 
     Parameters
     ----------
@@ -274,6 +275,8 @@ def build(config: RunConfig, dataset: Dataset) -> tuple[RunConfig, Graph]:
     dataset : Dataset
         The data set, which decides the input shape and the number of classes.
     """
+    device = resolve(config.device, config.precision, config.tangent_precision)
+    precision, tangent_precision = device.precisions
     written, where = written_model(config, dataset.outputs)
     # The layers of a run that is continued are as they were meant.
     model = model_from(
@@ -282,7 +285,7 @@ def build(config: RunConfig, dataset: Dataset) -> tuple[RunConfig, Graph]:
         where,
         dataset.input_shape,
         config.seed,
-        config.device,
+        device,
         saved=config.layers is not None,
     )
     if isinstance(dataset, TextDataset):
@@ -294,7 +297,12 @@ def build(config: RunConfig, dataset: Dataset) -> tuple[RunConfig, Graph]:
         for name, path in (("data", config.data), ("data_dir", config.data_dir))
         if path is not None and (name == "data_dir" or not (path in NAMES or is_external(path)))
     }
-    return config.updated({"layers": tuple(resolved), "device": model.device, **paths}), model
+    chosen = {
+        "device": device.name,
+        "precision": precision,
+        "tangent_precision": None if tangent_precision == precision else tangent_precision,
+    }
+    return config.updated({"layers": tuple(resolved), **chosen, **paths}), model
 
 
 def _check_predicts(model: Graph, dataset: TextDataset, where: str) -> None:

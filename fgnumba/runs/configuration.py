@@ -22,6 +22,8 @@ CONFIG = "config.toml"
 DIRECTIONS = ("rank1", "orthogonal", "rademacher", "gaussian")
 OPTIMIZERS = ("sgd", "adam", "adamw", "frank-wolfe")
 SCHEDULES = ("exponential", "cosine")
+PRECISIONS = ("auto", "float32", "tf32", "bf16x3", "bf16x2", "bf16")
+"""The precisions of products that some device has."""
 MAX_DIRECTIONS = 1 << 20
 MAX_STEPS = 1 << 32
 """Largest number of steps: one seed has directions for this many."""
@@ -117,6 +119,12 @@ class RunConfig:
         Seed of everything random. Default: 0.
     device : str
         ``cpu``, ``cuda``, or ``auto``, which takes a GPU if there is one. Default: ``"auto"``.
+    precision : str
+        Precision of matrix products, one that the device has: on the CPU ``float32``, ``bf16x3``, ``bf16x2``, ``bf16``,
+        or ``auto``, the fastest that is as exact as float32; on a GPU ``float32`` (which ``auto`` stands for there),
+        ``tf32`` or ``bf16``. Default: ``"auto"``.
+    tangent_precision : str, optional
+        Precision of the products of tangents. None (the default): `precision`.
 
     Raises
     ------
@@ -156,6 +164,8 @@ class RunConfig:
     stop_above: float | None = None
     seed: int = 0
     device: str = "auto"
+    precision: str = "auto"
+    tangent_precision: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("model", "data", "device"):
@@ -175,6 +185,9 @@ class RunConfig:
         for name, choices in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES), ("symbols", KINDS)):
             if getattr(self, name) is not None:
                 _one_of(name, getattr(self, name), choices)
+        for name in ("precision", "tangent_precision"):
+            if name == "precision" or self.tangent_precision is not None:
+                _one_of(name, getattr(self, name), PRECISIONS)
         if self.target is not None and (self.symbols is not None or self.context is not None):
             raise ConfigError(
                 f"target is {shown(self.target)} beside symbols or context; a table has a target, and a text has none"
@@ -221,8 +234,8 @@ class RunConfig:
     def updated(self, settings: Mapping[str, Any]) -> "RunConfig":
         """Return a copy in which some settings are replaced.
 
-        A new `model` or `widths` also removes `layers`, and new `epochs` remove `steps` or the reverse, because the old
-        value describes the same thing.
+        A new `model` or `widths` also removes `layers`, new `epochs` remove `steps` or the reverse, and a new
+        `precision` removes `tangent_precision`, because the old value describes the same thing.
 
         Parameters
         ----------
@@ -234,6 +247,8 @@ class RunConfig:
             changes["steps"] = None
         if "steps" in changes and "epochs" not in changes:
             changes["epochs"] = None
+        if "precision" in changes and "tangent_precision" not in changes:
+            changes["tangent_precision"] = None
         if ("model" in changes or "widths" in changes) and "layers" not in changes:
             changes["layers"] = None
         return replace(self, **changes)
@@ -356,6 +371,8 @@ def read_settings(path: Path) -> dict[str, Any]:
         for name in ("momentum", "nesterov", *decay):
             if table.get(name) in (0, False):
                 del table[name]
+        # Earlier versions multiplied in float32 and wrote no precision; their runs go on as they began.
+        table.setdefault("precision", "float32")
     known = [field.name for field in fields(RunConfig)]
     for key in table:
         if key not in known:

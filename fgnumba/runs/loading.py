@@ -20,7 +20,8 @@ def load(path: AnyPath, device: "str | Device" = "auto", trust_code: str | Colle
     path : str or path
         The folder of a run of ``fgtrain train`` that has ended, or a file that :meth:`fgnumba.Graph.save` wrote.
     device : str or Device, optional
-        Where the model shall run, as for :class:`fgnumba.Graph`. By default ``auto``.
+        Where the model shall run, as for :class:`fgnumba.Graph`. By default ``auto``. Named ``cpu`` or ``auto``, the
+        CPU multiplies in the precision of a run that trained there, or in float32 if this processor does not have it.
     trust_code : str or collection of str, optional
         Names ``package.module:name`` of code that the file may name: activations and layers that are not fgnumba's own.
         They are imported, which runs their code. By default none may be.

@@ -66,7 +66,8 @@ def read(path: Path, device: "str | Device" = "auto") -> Run:
     path : Path
         The folder of a run that has ended.
     device : str or Device
-        Where its model shall run: ``cpu``, ``cuda`` or ``auto``. Default: ``"auto"``.
+        Where its model shall run: ``cpu``, ``cuda`` or ``auto``. On the CPU, the products of a run that trained there
+        keep their precision; they are in float32 if this processor does not have it. Default: ``"auto"``.
 
     Raises
     ------
@@ -84,15 +85,30 @@ def read(path: Path, device: "str | Device" = "auto") -> Run:
     def trained(shapes: Mapping[str, tuple[int, ...]]) -> Mapping[str, Any]:
         return undamaged(path / MODEL, lambda: read_tensors(path / MODEL, shapes))
 
+    place = _device_of(config, device)
     model = undamaged(
         path / CONFIG,
         lambda: model_from(
-            config.layers or (), classes, CONFIG, shape, config.seed, device, trained, saved=True
+            config.layers or (), classes, CONFIG, shape, config.seed, place, trained, saved=True
         ),
     )
     records = undamaged(path / METRICS, lambda: read_records(path / METRICS))
     labels = undamaged(path / CONFIG, lambda: _labels(facts.get(LABELS), model.outputs))
     return Run(config, model, records, facts.get(DATA), facts, labels)
+
+
+def _device_of(config: RunConfig, device: "str | Device") -> "Device":
+    """Return the device that a name stands for, with the precision of a run that trained on the same kind."""
+    from fgnumba.device import cpu, resolve
+    from fgnumba.errors import DeviceError
+
+    place = resolve(device)
+    if not isinstance(device, str) or place.name != "cpu" or config.device == "cuda":
+        return place
+    try:
+        return cpu(config.precision, config.tangent_precision)
+    except DeviceError:
+        return cpu("float32")
 
 
 def read_unfinished(path: Path) -> tuple[RunConfig, dict[str, Any]]:
@@ -138,6 +154,9 @@ def left_step(path: Path, logged: int) -> int:
 def read_start(path: Path) -> tuple[RunConfig, "Trainer"]:
     """Return the configuration of a run, and its trainer in the state before the first step.
 
+    The trainer is for repeating updates, which have no products. Those that it has are in float32, so that any
+    machine can repeat the updates of a run in another precision.
+
     Parameters
     ----------
     path : Path
@@ -150,6 +169,7 @@ def read_start(path: Path) -> tuple[RunConfig, "Trainer"]:
     DeviceError
         The run's device is not available.
     """
+    from fgnumba.device import resolve
     from fgnumba.runs.assembly import trainer
 
     path = path_of(path, "run")
@@ -158,7 +178,8 @@ def read_start(path: Path) -> tuple[RunConfig, "Trainer"]:
     def start() -> "tuple[RunConfig, Trainer]":
         config, _, shape, classes = _read_config(path / CONFIG)
         layers = config.layers or ()
-        model = model_from(layers, classes, CONFIG, shape, config.seed, config.device, saved=True)
+        device = resolve(config.device, "float32")
+        model = model_from(layers, classes, CONFIG, shape, config.seed, device, saved=True)
         return config, trainer(config, model)
 
     return undamaged(path / CONFIG, start)

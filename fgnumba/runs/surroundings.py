@@ -1,10 +1,17 @@
 """Where a run took place: versions and processor, which its config.toml holds and its report shows."""
 
 import platform
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
+from fgnumba.device import cpu
+from fgnumba.errors import DeviceError
+from fgnumba.kernels.devices.precision import described
+from fgnumba.kernels.emit.vector import MULTIPLYING, OVERRIDE
 from fgnumba.model.graph import Graph
+from fgnumba.runs.configuration import RunConfig
 
 PACKAGES = ("numpy", "numba")
 NAMES = ("version", "python", *PACKAGES, "processor")
@@ -28,6 +35,33 @@ def surroundings(model: Graph, own_version: str) -> dict[str, Any]:
         **{name: text for name, text in found.items() if text is not None},
         "processor": _processor(model),
     }
+
+
+def check_multiplies(folder: Path, config: RunConfig, facts: Mapping[str, Any]) -> None:
+    """Raise DeviceError unless this processor has the precision of a run that continues on the CPU.
+
+    Parameters
+    ----------
+    folder : Path
+        The run folder, for the message.
+    config : RunConfig
+        The run's settings, with a new precision if the user gave one.
+    facts : mapping
+        What its config.toml says of it, among this the processor on which it began.
+    """
+    if config.device != "cpu":
+        return
+    try:
+        cpu(config.precision, config.tangent_precision)
+    except DeviceError:
+        names = str(facts.get("processor", "")).replace("-twin", "").split(", ")
+        began = next((name for name in names if name in MULTIPLYING), None)
+        precision = described(config.precision, config.tangent_precision or config.precision)
+        raise DeviceError(
+            f"{folder}: the products of this run are in {precision}{f', by {began}' if began else ''}, which the "
+            f"processor does not have: --precision float32 continues it with other bits, "
+            f"{OVERRIDE}={began or MULTIPLYING[0]}-twin slowly{' with the same' if began else ''}"
+        ) from None
 
 
 def _version(package: str) -> str | None:

@@ -13,6 +13,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 from fgnumba.datasets.dataset import Dataset
 from fgnumba.errors import ConfigError, shown
 from fgnumba.estimators import Estimator
+from fgnumba.kernels.devices.device import Device
 from fgnumba.layers import Dense, Layer
 from fgnumba.layers.losses import Loss
 from fgnumba.model.sequential import Sequential
@@ -81,7 +82,7 @@ class ForwardGradientEstimator(BaseEstimator):
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
         warm_start: bool = False,
-        device: str = "auto",
+        device: str | Device = "auto",
         random_state: Any = None,
         verbose: bool = False,
     ) -> None:

@@ -12,6 +12,7 @@ from sklearn.utils.validation import validate_data
 
 from fgnumba.errors import ConfigError, shown
 from fgnumba.estimators import Estimator
+from fgnumba.kernels.devices.device import Device
 from fgnumba.layers import Layer
 from fgnumba.layers.losses import Loss, SoftmaxCrossEntropy
 from fgnumba.layers.probabilities import softmax
@@ -59,8 +60,9 @@ class ForwardGradientClassifier(ClassifierMixin, ForwardGradientEstimator):
     warm_start : bool
         Whether ``fit`` goes on from the model of the call before. Parameters of the trainer, such as the learning
         rate, may have changed, and those of the model may not. Default: False.
-    device : str
-        ``"cpu"``, ``"cuda"``, or ``"auto"``, which takes a GPU if there is one. Default: ``"auto"``.
+    device : str or Device
+        ``"cpu"``, ``"cuda"``, ``"auto"``, which takes a GPU if there is one, or a device with a precision of its own,
+        such as ``fgnumba.device.cpu("bf16x2")``. Default: ``"auto"``.
     random_state : int, RandomState or None
         What decides initial parameters, the order of the data and the noise. Default: None.
     verbose : bool
@@ -122,7 +124,7 @@ class ForwardGradientClassifier(ClassifierMixin, ForwardGradientEstimator):
         validation_fraction: float = 0.1,
         class_weight: Any = None,
         warm_start: bool = False,
-        device: str = "auto",
+        device: str | Device = "auto",
         random_state: Any = None,
         verbose: bool = False,
     ) -> None:

@@ -52,8 +52,9 @@ class ForwardGradientRegressor(RegressorMixin, ForwardGradientEstimator):
     warm_start : bool
         Whether ``fit`` goes on from the model of the call before. Parameters of the trainer, such as the learning
         rate, may have changed, and those of the model may not. Default: False.
-    device : str
-        ``"cpu"``, ``"cuda"``, or ``"auto"``, which takes a GPU if there is one. Default: ``"auto"``.
+    device : str or Device
+        ``"cpu"``, ``"cuda"``, ``"auto"``, which takes a GPU if there is one, or a device with a precision of its own,
+        such as ``fgnumba.device.cpu("bf16x2")``. Default: ``"auto"``.
     random_state : int, RandomState or None
         What decides initial parameters, the order of the data and the noise. Default: None.
     verbose : bool

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fgnumba.kernels.devices.device import Cpu, Device
+from fgnumba.kernels.devices.device import CPU, Cpu, Device
 from fgnumba.kernels.layout.images import Images
 from fgnumba.kernels.machine.interfaces import Operation
 from fgnumba.kernels.machine.threads import thread_count
@@ -33,9 +33,12 @@ class OfThreads(Cpu):
     ----------
     threads : int
         Threads that share the work, at most as many as the process may use.
+    like : Device, optional
+        The processor whose precisions of products it has. By default those of a model that names none.
     """
 
-    def __init__(self, threads: int) -> None:
+    def __init__(self, threads: int, like: Device = CPU) -> None:
+        super().__init__(*like.precisions)
         self._threads = thread_count(threads)
 
     @property

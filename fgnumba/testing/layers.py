@@ -322,7 +322,7 @@ class _LayerCheck:
         batch = self._large()
         point, directions = self.point(batch, seed=3), self.directions(batch)
         runs = {
-            threads: self.subject.run(point, directions, device=OfThreads(threads))
+            threads: self.subject.run(point, directions, device=OfThreads(threads, self.subject.device))
             for threads in range(1, min(3, most_threads()) + 1)
         }
         for threads, found in runs.items():

@@ -143,7 +143,7 @@ class _LossCheck:
 
     def run(self, z: Array, width: int, y: Array, threads: int | None = None) -> tuple[Array, bool]:
         """Return the value and the derivatives that the kernels write, and whether the pass ended finite."""
-        device = self.device if threads is None else OfThreads(threads)
+        device = self.device if threads is None else OfThreads(threads, self.device)
         outcome = Outcome(device, len(z) - 1)
         staged = targets_of(device, self.loss, z.shape[1], width)
         staged.load(self.loss.laid_out(y, width))

@@ -8,6 +8,7 @@ from dataclasses import asdict, replace
 from typing import Any, NoReturn
 
 from fgnumba.errors import Diagnosis, DivergenceError
+from fgnumba.training.arithmetic import KEY, arithmetic_of
 from fgnumba.training.callbacks import Callback, EarlyStopping
 from fgnumba.training.checkpoints import Checkpoints
 from fgnumba.training.evaluation import Evaluation
@@ -334,6 +335,7 @@ class Training:
             "trainer": state,
             "progress": now,
             "run": self._facts,
+            KEY: arithmetic_of(trainer.model.processor),
             "first_batch": self._first,
             "good": {"step": good.step, "mark": good.mark},
             "early": {

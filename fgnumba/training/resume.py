@@ -11,6 +11,7 @@ import numpy.typing as npt
 from fgnumba.errors import RunError, shown
 from fgnumba.storage.checkpoint_file import CheckpointFile, DamagedError
 from fgnumba.training import replay, replay_log
+from fgnumba.training.arithmetic import difference
 from fgnumba.training.checkpoints import Checkpoints
 from fgnumba.training.kept_states import give_back, matched
 from fgnumba.training.state import BEST, GOOD, checked_steps, restore
@@ -107,12 +108,16 @@ def resume(
     Raises
     ------
     RunError
-        All checkpoints are damaged, one cannot be read, or it is that of another run.
+        All checkpoints are damaged, one cannot be read, it is that of another run, or its products are of another
+        precision than the one that ``auto`` stands for.
     """
 
     def take(found: CheckpointFile) -> tuple[Point, int, Mapping[str, int]]:
+        differs = difference(found.path, found.facts, trainer.model.processor)
         log = None if found.entries else _log(saved, trainer, found)
         point, sizes = _apply(found, trainer, log, run, steps, callbacks)
+        if differs is not None:
+            saved.warn(differs)
         return point, point.progress["done"], sizes
 
     return newest(saved, take)

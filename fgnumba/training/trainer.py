@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from fgnumba.datasets.augmentation import Augment, checked_augment
+from fgnumba.kernels.devices.precision import described
 from fgnumba.objects.attributes import own_attributes, take_attributes
 from fgnumba.objects.table import as_html
 from fgnumba.training.callbacks import Callback
@@ -221,6 +222,7 @@ class Trainer(Steps):
         model = self.model
         rows = [
             ("model", f"{type(model).__name__} of {model.parameter_count:,} parameters, on {model.device}"),
+            ("precision", described(*model.processor.precisions)),
             # A loss may have no text of its own but its address.
             ("loss", type(self.loss).__name__),
             *((name, str(getattr(self, name))) for name in ("estimator", "optimizer", "seed")),

@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from fgnumba.kernels.devices.kernels import Kernels
-from fgnumba.kernels.devices.precision import checked, meant
+from fgnumba.kernels.devices.precision import checked, described, meant, named
 from fgnumba.kernels.devices.tuning import tuned
-from fgnumba.kernels.emit.precision import AUTO
+from fgnumba.kernels.emit.precision import AUTO, FLOAT32
 from fgnumba.kernels.emit.vector import instruction_set
 from fgnumba.kernels.machine.interfaces import Operation, Program
 from fgnumba.kernels.machine.memory import aligned
@@ -106,9 +106,19 @@ class Device(ABC):
         return self.name
 
     @property
+    def text(self) -> str:
+        """The device as the representation of a model shows it: its name."""
+        return repr(self.name)
+
+    @property
     @abstractmethod
     def isa(self) -> Any:
         """The instructions that products are computed with."""
+
+    @property
+    @abstractmethod
+    def precisions(self) -> tuple[str, str]:
+        """The precision of the primal's products, and that of the tangents', with ``auto`` written out."""
 
     @property
     @abstractmethod
@@ -180,6 +190,8 @@ class Device(ABC):
 class Cpu(Device):
     """The CPU. Its arrays are NumPy arrays.
 
+    Two are equal if their precisions are. One never changes, so that a copy of one is the same object.
+
     Parameters
     ----------
     precision : str
@@ -203,6 +215,17 @@ class Cpu(Device):
         )
 
     @property
+    def description(self) -> str:
+        """The device's name, and the precisions of its products where they are not float32."""
+        precisions = described(*self.precisions)
+        return self.name if precisions == FLOAT32 else f"{self.name}, {precisions}"
+
+    @property
+    def text(self) -> str:
+        """The device as the representation of a model shows it: its name, or the precisions that were given."""
+        return repr(self.name) if self.precision == self.tangent_precision == AUTO else repr(self)
+
+    @property
     def isa(self) -> Any:
         """The widest instruction set, or the one that the environment names, with the fastest register tile.
 
@@ -212,12 +235,43 @@ class Cpu(Device):
         return isa.multiplying(meant(self.precision, isa), meant(self.tangent_precision, isa))
 
     @property
+    def precisions(self) -> tuple[str, str]:
+        isa = self.isa
+        return isa.precision, isa.tangent_precision
+
+    @property
     def threads(self) -> int:
         """Number of threads that share the work."""
         return thread_count()
 
+    def check(self) -> None:
+        """Raise DeviceError if the instruction set lacks a precision. Unlike :attr:`isa`, this makes no trial."""
+        # What ``auto`` is chosen to be, the set has.
+        names = (named(each) for each in (self.precision, self.tangent_precision))
+        instruction_set().multiplying(*(FLOAT32 if name == AUTO else name for name in names))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Cpu):
+            return NotImplemented
+        return type(self) is type(other) and self._settings() == other._settings()
+
+    def __hash__(self) -> int:
+        return hash((type(self), self.precision, self.tangent_precision))
+
+    def _settings(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "kernels"}
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Cpu":
+        return self
+
     def __reduce__(self) -> Any:
         return "CPU" if self is CPU else (Cpu, (self.precision, self.tangent_precision))
+
+    def __repr__(self) -> str:
+        given = () if self.precision == AUTO else (f"precision={self.precision!r}",)
+        if self.tangent_precision != self.precision:
+            given = (*given, f"tangent_precision={self.tangent_precision!r}")
+        return f"cpu({', '.join(given)})"
 
     def zeros(self, shape: tuple[int, ...], dtype: npt.DTypeLike = np.float32) -> npt.NDArray[Any]:
         return aligned(shape, dtype)

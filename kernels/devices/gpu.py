@@ -68,6 +68,11 @@ class Gpu(Device):
         return self._instructions
 
     @property
+    def precisions(self) -> tuple[str, str]:
+        """The precisions of products, which a GPU is told by name."""
+        return self._instructions.precision, self._instructions.of_tangents
+
+    @property
     def threads(self) -> int:
         """Number of multiprocessors."""
         return self.driver.processors

@@ -37,6 +37,27 @@ def meant(precision: str, isa: InstructionSet) -> str:
     return automatic(isa) if name == AUTO else name
 
 
+def described(precision: str, tangent_precision: str) -> str:
+    """Return the precisions of the primal's products and of the tangents' as text: one name if they are the same."""
+    if precision == tangent_precision:
+        return precision
+    return f"{precision}, tangents in {tangent_precision}"
+
+
+def explained(isa: InstructionSet) -> str:
+    """Return a text for people: the precision that ``auto`` stands for with the instructions of `isa`, and why."""
+    name = meant(AUTO, isa)
+    if named(AUTO) != AUTO:
+        why = OVERRIDE
+    elif not isa.dots:
+        why = f"{isa.name} does not multiply bfloat16"
+    elif name == FLOAT32:
+        why = f"with {isa.name}, none that is as exact is faster"
+    else:
+        why = f"with {isa.name}, the fastest that is as exact as {FLOAT32}"
+    return f"{name} ({why})"
+
+
 def automatic(isa: InstructionSet) -> str:
     """Return the fastest precision whose JVPs are as exact as float32's, with the instructions of `isa`."""
     return FLOAT32

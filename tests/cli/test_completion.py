@@ -37,6 +37,7 @@ def test_the_names_are_those_of_the_library():
     assert set(completion.ESTIMATORS) == set(RECIPES)
     assert set(completion.DIRECTIONS) == set(configuration.DIRECTIONS)
     assert set(completion.OPTIMIZERS) == set(configuration.OPTIMIZERS) == set(OPTIMIZERS)
+    assert set(completion.OF_ANY_DEVICE) == set(configuration.PRECISIONS)
     assert set(completion.EXPERIMENTS) == set(EXPERIMENTS)
     assert set(completion.NETWORKS) == set(NETWORKS)
     assert set(completion.PRECISIONS) == {AUTO, *PRECISIONS}
@@ -60,6 +61,8 @@ def test_the_names_are_those_of_the_library():
         (("train", "--direction", "r"), ["rank1", "rademacher"]),
         (("train", "--optimizer", "adam"), ["adam", "adamw"]),
         (("train", "--device", ""), ["auto", "cpu", "cuda"]),
+        (("train", "--precision", "bf16x"), ["bf16x3", "bf16x2"]),
+        (("search", "--tangent-precision", "t"), ["tf32"]),
         (("train", "--logger", "t"), ["tensorboard"]),
         (("train", "--loss", "m"), ["mse"]),
         (("search", "--estimator", "fd"), ["fdfa"]),

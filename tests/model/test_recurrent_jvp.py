@@ -154,6 +154,7 @@ class OfThreads(Cpu):
     """The CPU with a given number of threads."""
 
     def __init__(self, threads):
+        super().__init__()
         self._threads = threads
 
     @property

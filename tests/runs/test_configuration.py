@@ -12,6 +12,8 @@ from fgnumba import device, layers, optimizers
 from fgnumba.cli.train import train
 from fgnumba.errors import ConfigError
 from fgnumba.kernels import DEVICES
+from fgnumba.kernels.cuda import instructions
+from fgnumba.kernels.emit.precision import AUTO, PRECISIONS
 from fgnumba.kernels.rules import philox
 from fgnumba.layers.tables import LAYERS as LAYER_TABLES
 from fgnumba.model.directions import BY_NAME
@@ -49,12 +51,14 @@ def test_zeros_that_earlier_runs_wrote_beside_every_optimizer_are_read_as_not_gi
     path = tmp_path / "config.toml"
     zeros = 'optimizer = "adam"\nmomentum = 0.0\nnesterov = false\n'
     path.write_text(zeros + '[run]\nversion = "0.1"\n', encoding="utf-8")
-    assert RunConfig.from_toml(path) == RunConfig(optimizer="adam")
+    assert RunConfig.from_toml(path) == RunConfig(optimizer="adam", precision="float32")
     path.write_text(zeros, encoding="utf-8")
     assert RunConfig.from_toml(path) == RunConfig(optimizer="adam", momentum=0.0, nesterov=False)
     # Another optimiser may be given beside the file of a run of sgd.
     path.write_text('momentum = 0.0\nnesterov = false\n[run]\nversion = "0.1"\n', encoding="utf-8")
-    assert RunConfig.from_toml(path).updated({"optimizer": "adam"}) == RunConfig(optimizer="adam")
+    assert RunConfig.from_toml(path).updated({"optimizer": "adam"}) == RunConfig(
+        optimizer="adam", precision="float32"
+    )
 
 
 @pytest.mark.parametrize(("optimizer", "left"), [("frank-wolfe", None), ("adamw", 0.0), ("sgd", 0.0)])
@@ -63,7 +67,7 @@ def test_a_weight_decay_of_zero_stays_where_it_says_anything(tmp_path, optimizer
     path.write_text(
         f'optimizer = "{optimizer}"\nweight_decay = 0.0\n[run]\nversion = "0.1"\n', encoding="utf-8"
     )
-    assert RunConfig.from_toml(path) == RunConfig(optimizer=optimizer, weight_decay=left)
+    assert RunConfig.from_toml(path) == RunConfig(optimizer=optimizer, weight_decay=left, precision="float32")
 
 
 def test_a_configuration_does_not_change():
@@ -80,10 +84,19 @@ def test_a_new_duration_or_model_replaces_the_old_one():
     assert config.updated({"seed": 3}).layers == LAYERS
 
 
+def test_a_new_precision_is_that_of_tangents_too():
+    config = RunConfig(precision="bf16x3", tangent_precision="bf16")
+    assert config.updated({"precision": "bf16x2"}) == RunConfig(precision="bf16x2")
+    assert config.updated({"seed": 1}).tangent_precision == "bf16"
+    both = {"precision": "bf16x2", "tangent_precision": "bf16"}
+    assert config.updated(both).tangent_precision == "bf16"
+
+
 def test_the_run_table_is_no_setting(tmp_path):
     path = tmp_path / "config.toml"
     path.write_text("steps = 3\n[run]\ndiverged_at_step = 2\nversion = '9.9'\n")
-    assert read_settings(path) == {"steps": 3}
+    # A run of a version that wrote no precision was in float32.
+    assert read_settings(path) == {"steps": 3, "precision": "float32"}
 
 
 @pytest.mark.parametrize(
@@ -144,6 +157,7 @@ def test_names_and_limits_that_are_written_without_the_library_are_its_own():
     assert configuration.MAX_DIRECTIONS == philox.MAX_DIRECTIONS
     assert configuration.MAX_STEPS == philox.MAX_STEP + 1
     assert ("auto", *DEVICES) == device.NAMES
+    assert set(configuration.PRECISIONS) == {AUTO, *PRECISIONS, *instructions.PRECISIONS}
     assert {layer.__name__ for layer in LAYER_TABLES.values()} == set(layers.__all__) - {
         *("Composite", "Layer", "Perturbation", "Shape", "Site")
     }
@@ -152,6 +166,7 @@ def test_names_and_limits_that_are_written_without_the_library_are_its_own():
         ("direction", configuration.DIRECTIONS),
         ("optimizer", configuration.OPTIMIZERS),
         ("device", device.NAMES),
+        ("precision", configuration.PRECISIONS),
         ("model", presets.NAMES),
     ):
         assert not [one for one in listed if not re.search(rf"\b{one}\b", helps[name] or "")], name

@@ -153,8 +153,11 @@ def test_bad_options(fgtrain, folder, options, message):
 APART = {
     # What decides how long a run is, when it ends, how it is judged: a search does that itself.
     "search": {"epochs", "validation", "patience", "restore_best", "stop_above", "learning_rate", "decay"},
-    # Its budget, its estimators, the part that judges; and the exact gradient is computed on the CPU.
-    "compare": {"epochs", "validation", "patience", "restore_best", "stop_above", "estimator", "device"},
+    # Its budget, its estimators, the part that judges; and the exact gradient is computed on the CPU, in float32.
+    "compare": {
+        *("epochs", "validation", "patience", "restore_best", "stop_above", "estimator"),
+        *("device", "precision", "tangent_precision"),
+    },
 }
 OF_A_FOLDER = {"telemetry", "loggers", "checkpoint_every", "keep", "compact", "resume", "quiet"}
 

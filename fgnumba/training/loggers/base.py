@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from fgnumba.errors import ConfigError, printable
+from fgnumba.kernels.devices.precision import described
 from fgnumba.training.callbacks import Callback
 from fgnumba.training.monitors import figures_of
 from fgnumba.training.records import History, Record
@@ -164,6 +165,7 @@ def settings_of(trainer: Any, steps: int) -> dict[str, Any]:
         "batch_size": batch_size,
         "steps": steps,
         "device": str(trainer.model.device),
+        "precision": described(*trainer.model.processor.precisions),
         "fgnumba": sys.modules["fgnumba"].__version__,
     }
 
