@@ -18,6 +18,7 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -89,11 +90,11 @@ def tuned(isa: InstructionSet) -> InstructionSet:
         return next(iter(choices.values()))
     with _lock:
         if isa.vectors not in _chosen:
-            seconds = _stored(isa)
-            if seconds is None and os.getpid() == _process:
-                measured = trial(list(choices.values()))
-                # If another process finished first, its result is used, so that all processes use the same tile.
-                seconds = _stored(isa) or _store(isa, dict(zip(choices, measured, strict=True)))
+            seconds = remembered(
+                f"tile-{isa.vectors}",
+                tuple(choices),
+                lambda: dict(zip(choices, trial(list(choices.values())), strict=True)),
+            )
             _chosen[isa.vectors] = next(iter(choices)) if seconds is None else fastest(seconds)
         return choices[_chosen[isa.vectors]]
 
@@ -105,7 +106,7 @@ def described(isa: InstructionSet) -> str:
         return f"{given.tile} ({OVERRIDE})"
     if len(choices) == 1:
         return next(iter(choices))
-    seconds = _stored(isa)
+    seconds = _stored(_path(f"tile-{isa.vectors}"), tuple(choices))
     if seconds is None:
         return f"{next(iter(choices))} (of {', '.join(choices)}; not measured yet)"
     best = fastest(seconds)
@@ -201,7 +202,32 @@ def _given(isa: InstructionSet) -> InstructionSet | None:
     return choices[name]
 
 
-def _path(isa: InstructionSet) -> Path:
+def remembered(
+    name: str, keys: tuple[str, ...], measure: Callable[[], dict[str, float]]
+) -> dict[str, float] | None:
+    """Return the stored result of a trial. If there is none, `measure` it, store it, and return it.
+
+    A forked child never measures, because its siblings may be running at the same time: None.
+
+    Parameters
+    ----------
+    name : str
+        First part of the file's name.
+    keys : tuple of str
+        The names of the numbers, in their order. A file with others is not read.
+    measure : callable
+        Makes the trial, and returns the numbers by name, all of them positive.
+    """
+    path = _path(name)
+    found = _stored(path, keys)
+    if found is None and os.getpid() == _process:
+        measured = measure()
+        # If another process finished first, its result is used, so that all processes choose the same.
+        found = _stored(path, keys) or _store(path, measured)
+    return found
+
+
+def _path(name: str) -> Path:
     """Return the file that stores a choice.
 
     Its name depends on the processor and on the version of what is measured.
@@ -209,24 +235,24 @@ def _path(isa: InstructionSet) -> Path:
     compiler = numba.config.CPU_NAME, numba.config.CPU_FEATURES, compiler_settings()
     processor = processor_name(), llvm.get_host_cpu_name(), sorted(host_features())
     key = repr((processor, compiler, sources_digest()))
-    return cache_folder() / f"tile-{isa.vectors}-{hashlib.sha256(key.encode()).hexdigest()[:32]}.json"
+    return cache_folder() / f"{name}-{hashlib.sha256(key.encode()).hexdigest()[:32]}.json"
 
 
-def _stored(isa: InstructionSet) -> dict[str, float] | None:
-    """Return the stored seconds of every tile; None if the file is absent, or is not as :func:`_store` writes it."""
+def _stored(path: Path, keys: tuple[str, ...]) -> dict[str, float] | None:
+    """Return the stored numbers; None if the file is absent, or is not as :func:`_store` writes it."""
     try:
-        seconds = json.loads(_path(isa).read_bytes())
+        found = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError):
         return None
-    if not isinstance(seconds, dict) or list(seconds) != list(tiles(isa)):
+    if not isinstance(found, dict) or list(found) != list(keys):
         return None
-    numbers = all(isinstance(value, float) and 0 < value < float("inf") for value in seconds.values())
-    return seconds if numbers else None
+    numbers = all(isinstance(value, float) and 0 < value < float("inf") for value in found.values())
+    return found if numbers else None
 
 
-def _store(isa: InstructionSet, seconds: dict[str, float]) -> dict[str, float]:
-    write_whole(_path(isa), json.dumps(seconds).encode())
-    return seconds
+def _store(path: Path, numbers: dict[str, float]) -> dict[str, float]:
+    write_whole(path, json.dumps(numbers).encode())
+    return numbers
 
 
 def _renew_lock() -> None:

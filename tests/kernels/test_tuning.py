@@ -128,7 +128,7 @@ def test_a_folder_that_cannot_be_written_is_done_without(trials, tmp_path, monke
 def test_of_two_processes_both_take_what_was_stored_first(trials, monkeypatch):
     def slower(candidates):
         # While this one measures, another stores that the third is fastest.
-        tuning._store(AVX512, dict(zip(NAMES, [1.0, 0.75, 0.5], strict=True)))
+        tuning._store(tuning._path("tile-avx512"), dict(zip(NAMES, [1.0, 0.75, 0.5], strict=True)))
         return [1.0, 0.5, 0.75]
 
     monkeypatch.setattr(tuning, "trial", slower)
