@@ -11,6 +11,7 @@ import numpy as np
 
 from fgnumba.bench.reverse.kernels import convolution
 from fgnumba.bench.reverse.passes import Passes
+from fgnumba.kernels.devices.precision import for_tangents
 from fgnumba.kernels.emit.vector import PANEL
 from fgnumba.kernels.layout.geometry import Geometry, is_channelwise
 from fgnumba.kernels.layout.images import Border, Images, image_shape
@@ -136,7 +137,7 @@ def _convolve_back(
         return [
             turned,
             *conv2d.bind(
-                passes.isa,
+                for_tangents(passes.isa),
                 passes.threads,
                 **passes.part,
                 x=_crop(dz.images(), pads),

@@ -166,7 +166,7 @@ class _Full(Place):
             if position > 0 or self.states is not None:
                 d = rows.images(0, columns, row=position, every=self.length)
                 h = Images.of_batch(fed, (layer.units,))
-                operations.append(product(self, passes.batch, d, h, layer.units, turned))
+                operations.append(product(self, passes.batch, d, h, layer.units, turned, back=True))
         if self.states is not None:
             operations.append(positions.bind_add(carry, fed[0], layer.units))
         return operations

@@ -10,6 +10,7 @@ from fgnumba.bench.reverse.cotangents import rows_of
 from fgnumba.bench.reverse.kernels import positions, scans
 from fgnumba.bench.reverse.kernels.recurrences import RECURRENCES
 from fgnumba.bench.reverse.passes import Passes
+from fgnumba.kernels.devices.precision import for_tangents
 from fgnumba.kernels.emit.vector import PANEL
 from fgnumba.kernels.layout.images import Images
 from fgnumba.kernels.machine.interfaces import Operation
@@ -209,7 +210,7 @@ def weight_and_input(place: Place, sheets: PanelBuffer, rows: Rows, skipped: int
             d = rows.images(skipped, turned.shape[1])
             return [
                 positions.bind_transposed(passes.isa, passes.threads, weight=weight.packed, out=turned),
-                product(place, place.rows, d, rows_of(dx), weight.shape[0], turned),
+                product(place, place.rows, d, rows_of(dx), weight.shape[0], turned, back=True),
             ]
 
         passes.send(value, [rows], back, by_image=False)
@@ -230,11 +231,13 @@ def product(
     outputs: int,
     weight: npt.NDArray[np.float32],
     bias: npt.NDArray[np.float32] | None = None,
+    *,
+    back: bool = False,
 ) -> Operation:
-    """Return y = x W + b as the dense layer computes it."""
+    """Return y = x W + b as the dense layer computes it; `back`: of cotangents, in the precision of tangents."""
     shift = np.zeros(weight.shape[0] * PANEL, np.float32) if bias is None else bias
     return dense.bind(
-        place.passes.isa,
+        for_tangents(place.passes.isa) if back else place.passes.isa,
         place.passes.threads,
         batch=rows,
         x=x,

@@ -11,6 +11,7 @@ To measure again, delete the file ``precision-*.json`` in the cache folder.
 import os
 from collections.abc import Mapping
 from functools import cache
+from typing import Any
 
 import numpy as np
 
@@ -81,6 +82,15 @@ def explained(isa: InstructionSet) -> str:
     else:
         why = f"with {isa.name}, the fastest that is as exact as {FLOAT32}"
     return f"{name} ({why})"
+
+
+def for_tangents(isa: Any) -> Any:
+    """Return the instructions with which the product of a primal has the tangents' precision on the CPU.
+
+    Error signals, and what feedback makes of them, are products of primals as far as a dense layer knows, but are as
+    exact as tangents.
+    """
+    return isa.multiplying(isa.tangent_precision) if isinstance(isa, InstructionSet) else isa
 
 
 def automatic(isa: InstructionSet) -> str:

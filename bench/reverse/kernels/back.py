@@ -1,7 +1,8 @@
 """From the cotangent of a dense layer of many rows to that of its input, dx = dz Wᵀ, in panels of features or by rows.
 
 If the input is what an activation makes, its slopes are multiplied in where the product leaves the registers, and the
-sums over rows, the gradient of a bias, are taken on the way: dx = (dz Wᵀ) ⊙ a', db = Σ dx.
+sums over rows, the gradient of a bias, are taken on the way: dx = (dz Wᵀ) ⊙ a', db = Σ dx. The product has the
+precision of a tangent's.
 """
 
 from typing import Any
@@ -14,19 +15,31 @@ from numba.extending import register_jitable
 from fgnumba.bench.reverse.kernels.panel_rows import panel_rows
 from fgnumba.bench.reverse.kernels.rows import Sheet, sheet_fields
 from fgnumba.kernels.emit import call, pointer, prefetch, prefetch_to_write
+from fgnumba.kernels.emit.precision import PRECISIONS
 from fgnumba.kernels.emit.vector import CACHE_LINE, PANEL, InstructionSet
 from fgnumba.kernels.machine.arguments import filled, lay_out, record
 from fgnumba.kernels.machine.compile import kernel
 from fgnumba.kernels.machine.memory import address
 from fgnumba.kernels.machine.program import Operation
-from fgnumba.kernels.machine.work import grid, heights, parts_for, split, tile_count, tile_rows, tile_start
+from fgnumba.kernels.machine.work import (
+    grid,
+    heights,
+    parts_for,
+    split,
+    threads_for,
+    tile_count,
+    tile_rows,
+    tile_start,
+)
 from fgnumba.kernels.ops.example_panels.cpu import CACHED_ROWS
+from fgnumba.kernels.shared.product import split_factors
 from fgnumba.kernels.shared.product.register_tiles import SINGLE, TILE_KINDS, tile_table
 from fgnumba.validation.launcher import launcher
 
 _ARGUMENTS = record(
+    *split_factors.FIELDS,
     *sheet_fields("out"),
-    *("dz", "segments", "rest", "offsets", "weight", "weight_rows", "rows", "features", "panels"),
+    *("dz", "dz_panel", "segments", "rest", "offsets", "weight", "weight_rows", "rows", "features", "panels"),
     *(
         "slopes",
         "padded",
@@ -95,22 +108,29 @@ def bind(
     panels = len(weight)
     products = rows * terms * panels * PANEL
     limit = panels if slopes is not None else panels * -(-rows // isa.max_rows)
-    parts = parts_for(products, limit, threads)
+    splits = bool(PRECISIONS[isa.tangent_precision].parts)
+    parts = (threads_for if splits else parts_for)(products, limit, threads)
     column_parts, row_parts = (parts, 1) if slopes is not None else grid(panels, rows, parts)
-    tile_heights = set().union(
-        *(
-            heights(last - first, isa.max_rows)
-            for first, last in (split(rows, row_parts, part) for part in range(row_parts))
-        )
-    )
-    tiles = tile_table(isa, tile_heights, 1, True, None)
+    across = -(-panels // column_parts)
+    regions, more = {"tile": isa.max_rows * PANEL * 4, "at_sums": across * PANEL * 4}, {}
+    ranges = split_factors.ranges(rows, row_parts)
+    if splits:
+        plan = split_factors.plan(isa, isa.tangent_precision, rows=ranges, panels=across, terms=terms)
+        tiles, more = plan.table, plan.fields
+        regions = {**regions, "tile": plan.chunk * PANEL * 4, **plan.regions}
+    else:
+        tile_heights = set().union(*(heights(count, isa.max_rows) for count in ranges))
+        tiles = tile_table(isa, tile_heights, 1, True, None)
     offsets = np.arange(segments, dtype=np.int64) * padded * PANEL
-    places, end = lay_out(
-        {"tile": isa.max_rows * PANEL * 4, "at_sums": -(-panels // column_parts) * PANEL * 4}.items()
-    )
+    # A tile is the first region: it begins where scratch memory does.
+    places, end = lay_out(regions.items())
+    places.pop("tile")
     fields = {
         **out.fields("out"),
+        **more,
+        **places,
         "dz": address(dz),
+        "dz_panel": padded * PANEL,
         "segments": segments,
         "rest": terms % PANEL,
         "offsets": address(offsets),
@@ -129,11 +149,10 @@ def bind(
         "block": max(1, CACHED_ROWS // (isa.max_rows * terms * 4)),
         "column_parts": column_parts,
         "row_parts": row_parts,
-        "at_sums": places["at_sums"],
     }
     return Operation(
         "input-gradient",
-        _entry(isa),
+        _entry(isa, splits),
         filled(_ARGUMENTS, fields),
         parts,
         scratch_bytes=end,
@@ -142,7 +161,7 @@ def bind(
     )
 
 
-def _entry(isa: InstructionSet) -> int:
+def _entry(isa: InstructionSet, splits: bool) -> int:
     multiplied, copied = panel_rows(isa, True), panel_rows(isa, False)
 
     def back(arguments: int, part: int, parts: int) -> None:
@@ -169,13 +188,47 @@ def _entry(isa: InstructionSet) -> int:
                         multiplied(height, a.scratch, PANEL, slopes, PANEL, out, a.out_row, sums_at)
                     elif not a.direct:
                         copied(height, a.scratch, PANEL, 0, 0, out, a.out_row, sums_at)
-        for q in range(first_panel, last_panel if a.bias != 0 else first_panel):
-            bias = carray(pointer(a.bias + q * PANEL * 4, np.float32), PANEL)
-            for n in range(min(PANEL, a.features - q * PANEL)):
-                total = sums[(q - first_panel) * PANEL + n]
-                bias[n] = total + (bias[n] if a.onto else np.float32(0))
+        _finish(a, first_panel, last_panel)
 
+    def back_split(arguments: int, part: int, parts: int) -> None:
+        a = carray(pointer(arguments, _ARGUMENTS), 1)[0]
+        first_panel, last_panel = split(a.panels, a.column_parts, part % a.column_parts)
+        first, last = split(a.rows, a.row_parts, part // a.column_parts)
+        sums = carray(pointer(a.scratch + a.at_sums, np.float32), (last_panel - first_panel) * PANEL)
+        for at in range((last_panel - first_panel) * PANEL):
+            sums[at] = np.float32(0)
+        for row in range(first, last, a.chunk):
+            n = min(a.chunk, last - row)
+            split_factors.split_panels(a, a.dz + row * PANEL * 4, a.dz_panel, n)
+            for q in range(first_panel, last_panel):
+                if row == first or a.slots == 0:
+                    split_factors.pack(a, a.weight + q * a.weight_rows * PANEL * 4, q - first_panel)
+                out = a.out + (q * a.out_panel + row * a.out_row) * 4
+                if not a.direct:
+                    _expect(a, q, row, n)
+                split_factors.multiply(a, n, q - first_panel, False, out if a.direct else a.scratch, 0)
+                sums_at = a.scratch + a.at_sums + (q - first_panel) * PANEL * 4
+                if a.slopes != 0:
+                    slopes = a.slopes + (q * a.padded + row) * PANEL * 4
+                    multiplied(n, a.scratch, PANEL, slopes, PANEL, out, a.out_row, sums_at)
+                elif not a.direct:
+                    copied(n, a.scratch, PANEL, 0, 0, out, a.out_row, sums_at)
+        _finish(a, first_panel, last_panel)
+
+    if splits:
+        return kernel(f"reverse-back-split-{isa.vectors}", back_split, 3)
     return kernel(f"reverse-back-{isa.vectors}", back, 3)
+
+
+@register_jitable
+def _finish(a: Any, first_panel: int, last_panel: int) -> None:
+    """Write the sums of some panels to the bias's gradient, or add them to it."""
+    sums = carray(pointer(a.scratch + a.at_sums, np.float32), (last_panel - first_panel) * PANEL)
+    for q in range(first_panel, last_panel if a.bias != 0 else first_panel):
+        bias = carray(pointer(a.bias + q * PANEL * 4, np.float32), PANEL)
+        for n in range(min(PANEL, a.features - q * PANEL)):
+            total = sums[(q - first_panel) * PANEL + n]
+            bias[n] = total + (bias[n] if a.onto else np.float32(0))
 
 
 @register_jitable

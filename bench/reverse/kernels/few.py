@@ -2,7 +2,7 @@
 
 A panel of 32 examples would be mostly padding. Here, the rows of a register tile are rows of W, and its columns are the
 lanes of a panel: dx[b, k] = Σ_lane Σ_q W[q, k, lane] dz[b, q, lane]. The inner sum stays in registers, and each product
-costs one multiply-add.
+costs one multiply-add. Factors are float32 in every precision: reading W takes longer than multiplying it.
 """
 
 import numpy as np

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from fgnumba.estimators.activity.forward_tasks import ForwardTasks, Observer
 from fgnumba.estimators.activity.layout import Place
 from fgnumba.estimators.activity.settings import Feedback
+from fgnumba.kernels.devices.precision import for_tangents
 from fgnumba.kernels.emit.vector import PANEL
 from fgnumba.kernels.layout.images import Images, image_shape
 from fgnumba.kernels.machine.interfaces import Operation
@@ -167,7 +168,7 @@ class SignalTasks:
     ) -> Operation:
         zeros = self.device.zeros((weight.shape[0] * PANEL,))
         return self.device.kernels.dense.bind(
-            self.isa,
+            for_tangents(self.isa),
             self.threads,
             batch=rows,
             x=x,

@@ -193,7 +193,7 @@ class BlockPlan(Bound):
                 features = w.rows("features", end.shape[2])
                 operations += w.normalized(layout.norm.layer, end, features)
             z = w.rows("outputs", outputs)
-            operations.append(w.product(features, weight.packed, z, bias.packed))
+            operations.append(w.product(features, weight.packed, z, bias.packed, primal=True))
         outcome, targets = self._outcomes[block], self.targets.array
         operations += self._loss.bind(self.device, z.memory, outputs, targets, outcome.result, outcome.values)
         residual = w.lent("residual", 1, w.count, outputs)

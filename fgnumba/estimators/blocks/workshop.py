@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fgnumba.kernels.devices.device import Device
+from fgnumba.kernels.devices.precision import for_tangents
 from fgnumba.kernels.emit.vector import PANEL
 from fgnumba.kernels.layout.images import Images
 from fgnumba.kernels.machine.interfaces import Operation
@@ -79,13 +80,20 @@ class Workshop(Bound):
         return Images.of_batch(self.lent(use, 1, self.count, leading(width)), (width,))
 
     def product(
-        self, x: Images, weight: Any, y: Images, bias: Any = None, rows: int | None = None
+        self,
+        x: Images,
+        weight: Any,
+        y: Images,
+        bias: Any = None,
+        rows: int | None = None,
+        primal: bool = False,
     ) -> Operation:
-        """Return y = x W + b, for a packed weight W."""
+        """Return y = x W + b, for a packed weight W, in the precision of tangents, or of primals."""
         outputs = y.shape[2]
         zeros = self.lent("no bias", weight.shape[0] * PANEL)
         bound: Operation = self.device.kernels.dense.bind(
-            *self.bound_for,
+            self.device.isa if primal else for_tangents(self.device.isa),
+            self.device.threads,
             batch=self.count if rows is None else rows,
             x=x,
             y=y,

@@ -17,6 +17,7 @@ from numba import carray
 from numba.extending import register_jitable
 
 from fgnumba.kernels.emit import call, pointer, prefetch_to_write, transpose_block
+from fgnumba.kernels.emit.precision import PRECISIONS
 from fgnumba.kernels.emit.vector import CACHE_LINE, PANEL, InstructionSet
 from fgnumba.kernels.layout import images
 from fgnumba.kernels.layout.images import Images, operands
@@ -34,6 +35,7 @@ from fgnumba.kernels.machine.work import (
     tile_rows,
     tile_start,
 )
+from fgnumba.kernels.ops.example_panels import split_product
 from fgnumba.kernels.shared.product.register_tiles import LAST, TILE_KINDS, tile_table
 from fgnumba.validation.launcher import launcher
 
@@ -97,6 +99,20 @@ def bind_product(
     panel). Reads `a` once, a block of its rows after another, which stays in a cache, and w once for each block. With
     `from_memory`, `a` is read once, a few panels at a time, and what is written stays in a cache.
     """
+    if PRECISIONS[isa.tangent_precision].parts:
+        return split_product.bind(
+            name,
+            isa,
+            threads,
+            a=a,
+            w=w,
+            out=out,
+            rows=rows,
+            terms=terms,
+            columns=columns,
+            onto=onto,
+            multiply_adds=multiply_adds,
+        )
     segments = -(-terms // PANEL)
     parts = parts_for(rows * terms * w.shape[0] * PANEL, -(-rows // isa.max_rows), threads)
     tile_heights = set().union(
