@@ -18,7 +18,7 @@ from fgnumba.kernels.layout.images import Border, Images, image_shape
 from fgnumba.kernels.machine.interfaces import Operation
 from fgnumba.kernels.machine.memory import aligned
 from fgnumba.kernels.ops.conv2d import cpu as conv2d
-from fgnumba.kernels.ops.conv2d import filtered_gradient, weight_gradient
+from fgnumba.kernels.ops.conv2d import filtered_gradient, split_gradient, weight_gradient
 from fgnumba.kernels.ops.conv2d import filtering as winograd
 from fgnumba.kernels.shared.product.product import Weights
 from fgnumba.model.tasks import ImageBuffer
@@ -59,7 +59,8 @@ def convolution2d(passes: Passes, step: Step) -> None:
     if value.has_tangent:
         _convolve_back(passes, step, dz, backward, pads)
     products = layer.multiply_adds(step.shapes) * passes.batch
-    bind = filtered_gradient.bind if filtered else weight_gradient.bind
+    direct = not filtered or split_gradient.suits(passes.isa)
+    bind = weight_gradient.bind if direct else filtered_gradient.bind
 
     def gradient() -> list[Operation]:
         images = dz.images(one_a_part=False)

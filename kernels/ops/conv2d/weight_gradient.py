@@ -3,10 +3,10 @@
     g[tap, c, n] = Σ x[pixel + tap, c] δ[pixel, n]
 
 The rows of a register tile are neighbouring elements of x under the kernel, its columns are a panel of δ, and its sum
-runs over the pixels. δ is called dz in the code.
+runs over the pixels. δ is called dz in the code. Of bfloat16, it is ``split_gradient`` that multiplies; the products of
+channels by channels are always float32.
 """
 
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ import numpy.typing as npt
 from numba import carray
 from numba.extending import register_jitable
 
-from fgnumba.kernels.emit import call, channel_sums, pointer
+from fgnumba.kernels.emit import call, pointer
 from fgnumba.kernels.emit.vector import PANEL, InstructionSet
 from fgnumba.kernels.layout import images
 from fgnumba.kernels.layout.geometry import Geometry, clear, is_channelwise
@@ -24,6 +24,8 @@ from fgnumba.kernels.machine.compile import kernel
 from fgnumba.kernels.machine.memory import address
 from fgnumba.kernels.machine.program import Operation
 from fgnumba.kernels.machine.work import heights, parts_for, split, tile_count, tile_rows
+from fgnumba.kernels.ops.conv2d import split_gradient
+from fgnumba.kernels.ops.conv2d.panel_sums import panel_sums
 from fgnumba.kernels.shared.product.register_tiles import SINGLE, TILE_KINDS, tile_table
 
 PIXELS = 1024
@@ -85,6 +87,19 @@ def bind(
     height, width, outputs = dz.shape
     channels = x.shape[2]
     channelwise = is_channelwise(geometry, channels, outputs)
+    if split_gradient.suits(isa) and not channelwise:
+        return split_gradient.bind(
+            isa,
+            threads,
+            batch=batch,
+            x=x,
+            dz=dz,
+            geometry=geometry,
+            out=out,
+            bias=bias,
+            onto=onto,
+            multiply_adds=multiply_adds,
+        )
     groups = 1 if channelwise else geometry.groups
     group_inputs = 1 if channelwise else channels // groups
     taps = [(i * down * x.row, j * across * x.pixel) for i in range(rows) for j in range(columns)]
@@ -127,7 +142,7 @@ def bind(
         "onto": onto,
         "tiles": address(tiles),
         "tallest": isa.max_rows,
-        "add_up": _sums_entry(isa),
+        "add_up": panel_sums(isa),
         "at_sums": rows_a_block * width * PANEL * 4,
     }
     memory["keeps"] = (memory["keeps"], out, bias, tiles, offsets, run_starts)
@@ -140,20 +155,6 @@ def bind(
         multiply_adds=multiply_adds,
         **memory,
     )
-
-
-@cache
-def _sums_entry(isa: InstructionSet) -> int:
-    """Return the address of a kernel that sums a panel's channels over the pixels.
-
-    The kernel takes ``(rows, columns, x, row, column, out)``, see :func:`fgnumba.kernels.emit.channel_sums`.
-    """
-    sums, vectors = channel_sums(isa), PANEL // isa.lanes
-
-    def panel_sums(rows: int, columns: int, x: int, row: int, column: int, out: int) -> None:
-        sums(rows, columns, vectors, x, row, column, out)
-
-    return kernel(f"panel-sums-{isa.vectors}", panel_sums, 6)
 
 
 def _gradient(arguments: int, part: int, parts: int) -> None:
