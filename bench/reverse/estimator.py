@@ -10,6 +10,7 @@ from fgnumba.bench.reverse.plan import ReversePlan
 from fgnumba.bench.reverse.through_time import ThroughTime, is_recurrent
 from fgnumba.estimators import Estimate, Estimator, Recipe, Setting
 from fgnumba.estimators.blocks.estimator import BlockFeedback
+from fgnumba.kernels.devices.device import CPU
 from fgnumba.kernels.shared.loss import RESULT
 from fgnumba.layers.parameters import Parameter
 from fgnumba.model.graph import Graph
@@ -101,7 +102,7 @@ class ReverseEstimate(Estimate):
         self.values = np.zeros(1)
         self._result = np.ones(1, RESULT)
         updates = [] if setting.plain else setting.updates(self._result)
-        self._updates = setting.model.processor.program(updates)
+        self._updates = CPU.program(updates)
         self.operations = (*self.plan.operations, *self._updates.operations)
 
     @property

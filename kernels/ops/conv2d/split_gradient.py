@@ -195,26 +195,27 @@ def _piece(channels: int, parts: int, part: int) -> tuple[int, int]:
 def _gradient(arguments: int, part: int, parts: int) -> None:
     a = carray(pointer(arguments, _ARGUMENTS), 1)[0]
     begin, end = split(a.groups * a.group_panels, a.column_parts, part % a.column_parts)
-    piece = part // a.column_parts
-    first, last = _piece(a.channels, a.channel_parts, piece)
+    first, last = _piece(a.channels, a.channel_parts, part // a.column_parts)
     if a.groups > 1:
         first = begin // a.group_panels * a.group_inputs
         last = ((end - 1) // a.group_panels + 1) * a.group_inputs
     if begin == end or first == last:
         return
+    # There may be more parts than pieces of channels, of which some are then empty.
+    sum_up = a.bias != 0 and (a.groups > 1 or first == 0)
     if not a.onto:
         for q in range(begin, end):
             for tap in range(a.kernel_rows * a.kernel_columns):
                 row, rows = _rows_of_tap(a, tap, first, last)
                 clear(a.out + (q * a.inputs + row) * PANEL * 4, rows * PANEL)
-            if piece == 0 and a.bias:
+            if sum_up:
                 clear(a.bias + q * PANEL * 4, PANEL)
     for i in range(a.batch):
         for top in range(0, a.height, a.lines):
             lines = min(a.lines, a.height - top)
             _turn(a, i, top, lines, first, last)
             for q in range(begin, end):
-                _pack(a, i, top, lines, q, piece == 0)
+                _pack(a, i, top, lines, q, sum_up)
                 _multiply(a, lines, q, first, last)
 
 
@@ -271,7 +272,7 @@ def _pack(a: Any, i: int, top: int, lines: int, q: int, sum_up: bool) -> None:
             for lane in range(PANEL):
                 floats[pixel, lane] = zero
     call(a.pack, (lines * line, a.scratch + a.at_floats, a.scratch + a.at_dz, a.dz_apart))
-    if sum_up and a.bias:
+    if sum_up:
         bias = carray(pointer(a.bias + q * PANEL * 4, np.float32), PANEL)
         sums = carray(pointer(a.scratch + a.at_sums, np.float32), PANEL)
         call(a.add_up, (lines, a.width, a.scratch + a.at_floats, line * PANEL, PANEL, a.scratch + a.at_sums))
@@ -283,7 +284,7 @@ def _pack(a: Any, i: int, top: int, lines: int, q: int, sum_up: bool) -> None:
 def _multiply(a: Any, lines: int, q: int, first: int, last: int) -> None:
     """Add the products of split lines with a packed panel of dz to dW, a row of the kernel or a tap at a time."""
     size, taps = last - first, a.kernel_rows * a.kernel_columns
-    together = a.groups == 1 and size == a.channels
+    together = a.groups == 1 and a.channel_parts == 1
     for run in range(a.kernel_rows if together else taps):
         tap = run * a.kernel_columns if together else run
         row, rows = _rows_of_tap(a, tap, first, last)
