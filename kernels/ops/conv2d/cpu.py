@@ -36,10 +36,17 @@ from fgnumba.kernels.layout.geometry import (
 from fgnumba.kernels.layout.images import Border, Images, operands
 from fgnumba.kernels.machine.arguments import filled, lay_out, record
 from fgnumba.kernels.machine.compile import kernel
-from fgnumba.kernels.machine.memory import address
 from fgnumba.kernels.machine.program import Operation
 from fgnumba.kernels.machine.work import heights, tile_count, tile_rows
-from fgnumba.kernels.ops.conv2d import filtered_gradient, filtering, split_gradient, weight_gradient, winograd
+from fgnumba.kernels.ops.conv2d import (
+    filtered_gradient,
+    filtering,
+    split_cpu,
+    split_gradient,
+    weight_gradient,
+    winograd,
+)
+from fgnumba.kernels.ops.conv2d.rows import WALK_FIELDS, pixel_number, row_address, walk, write_dots
 from fgnumba.kernels.rules.directions import EXPLICIT, NONE, RANK1
 from fgnumba.kernels.rules.directions import cpu as directions
 from fgnumba.kernels.shared.product import dots, product
@@ -56,8 +63,8 @@ ARGUMENTS = record(
     *product.FIELDS,
     *images.fields("x"),
     *images.fields("y"),
-    *("batch", "images", "has_tangent", "channelwise", "height", "width", "origin", "step_row", "step_pixel"),
-    *("segments", "offsets", "length", "groups", "group_inputs", "group_outputs", "group_panels"),
+    *WALK_FIELDS,
+    *("has_tangent", "channelwise", "width", "group_outputs", "group_panels"),
     *BORDER_FIELDS,
     *("slots", "block", "v_row", "at_panels"),
 )
@@ -118,13 +125,26 @@ def bind(
         )
     channels = x.shape[2]
     height, width, outputs = y.shape
+    channelwise = is_channelwise(geometry, channels, outputs)
+    if split_cpu.suits(isa) and not channelwise:
+        return split_cpu.bind(
+            isa,
+            threads,
+            batch=batch,
+            images_a_part=images_a_part,
+            x=x,
+            y=y,
+            geometry=geometry,
+            weights=weights,
+            activation_name=activation_name,
+            border=needed_border(geometry, x.shape, outputs),
+        )
     kind, count = weights.kind, weights.count
     has_tangent = x.has_tangent and count > 0
-    channelwise = is_channelwise(geometry, channels, outputs)
     groups = 1 if channelwise else geometry.groups
-    group_outputs, group_inputs = outputs // groups, channels // groups
+    group_outputs = outputs // groups
     group_panels = -(-group_outputs // PANEL)
-    starts, length = _segments(geometry, x, 1 if channelwise else group_inputs)
+    walked, starts = walk(geometry, x, y, groups, 1 if channelwise else channels // groups)
     tile_heights = heights(width, isa.max_rows)
     group = min(isa.panels(max(tile_heights)), 1 << (group_panels.bit_length() - 1))
     last = group_outputs - (group_panels - 1) * PANEL
@@ -159,19 +179,11 @@ def bind(
         **values,
         **dot_values,
         **addresses,
+        **walked,
         **images.part_fields(batch, images_a_part),
         "has_tangent": has_tangent,
         "channelwise": channelwise,
-        "height": height,
         "width": width,
-        "origin": -(geometry.padding.top * x.row + geometry.padding.left * x.pixel),
-        "step_row": geometry.stride[0] * x.row,
-        "step_pixel": geometry.stride[1] * x.pixel,
-        "segments": len(starts),
-        "offsets": address(starts),
-        "length": length,
-        "groups": groups,
-        "group_inputs": group_inputs,
         "group_outputs": group_outputs,
         "group_panels": group_panels,
         **border_fields(x, geometry.padding),
@@ -243,23 +255,6 @@ def needed_border(geometry: Geometry, shape: tuple[int, int, int], outputs: int)
     return geometry.padding
 
 
-def _segments(geometry: Geometry, x: Images, channels: int) -> tuple[Any, int]:
-    """Return where the runs of a row begin, in elements from the row's first, and how long each run is."""
-    (kernel_rows, kernel_columns), (down, across) = geometry.kernel_size, geometry.dilation
-    if channels == x.pixel and (across == 1 or kernel_columns == 1):
-        starts, length = [row * down * x.row for row in range(kernel_rows)], kernel_columns * channels
-    else:
-        starts, length = (
-            [
-                row * down * x.row + column * across * x.pixel
-                for row in range(kernel_rows)
-                for column in range(kernel_columns)
-            ],
-            channels,
-        )
-    return np.array(starts, np.int64), length
-
-
 @cache
 def _entry() -> int:
     return kernel("conv2d", _conv2d, 3)
@@ -271,7 +266,7 @@ def _conv2d(arguments: int, part: int, parts: int) -> None:
     if a.clear:
         clear_border(a, part, n)
     if a.kind == RANK1 and not a.channelwise:
-        _dots(a, part, n)
+        write_dots(a, part, n)
     for t in range(a.count):
         product.draw_right_and_shift(a, t)
     p = 0
@@ -280,31 +275,6 @@ def _conv2d(arguments: int, part: int, parts: int) -> None:
         group = a.group if left >= a.group else 1
         _panels(a, part, n, p, group)
         p += group
-
-
-@register_jitable
-def _row(a: Any, part: int, unit: int) -> int:
-    """Return the address of the first element under the kernel for row `unit` of the part's output."""
-    i, row = unit // a.height, unit % a.height
-    return a.x + (part * a.x_part + i * a.x_image + row * a.step_row + a.origin) * 4
-
-
-@register_jitable
-def _dots(a: Any, part: int, n: int) -> None:
-    """Write x * u for every direction, output pixel and group."""
-    for block in range(dots.blocks(a)):
-        u = dots.draw(a, block, product.draw_vector)
-        for g in range(a.groups):
-            for unit in range(n * a.height):
-                x = _row(a, part, unit) + g * a.group_inputs * 4
-                row = (a.segments, a.offsets, a.length, x, a.step_pixel)
-                dots.write(a, block, u, a.width, *row, _pixel(a, g, unit))
-
-
-@register_jitable
-def _pixel(a: Any, g: int, unit: int) -> int:
-    """Return the number that a row's first pixel has among the pixels whose dots with u are computed."""
-    return (g * a.images * a.height + unit) * a.width
 
 
 @register_jitable
@@ -351,11 +321,11 @@ def _tiles(a: Any, part: int, unit: int, at: int, t: int, p: int, group: int) ->
     y = a.y + (part * a.y_part + t * a.y_block + i * a.y_image + row * a.y_row + channel) * 4
     slopes = a.scratch + a.at_slopes + at * a.width * stride * 4
     rank1 = a.kind == RANK1 and not a.channelwise
-    dotted = dots.at(a, t - 1, _pixel(a, g, unit)) if rank1 else 0
+    dotted = dots.at(a, t - 1, pixel_number(a, g, unit)) if rank1 else 0
     if t > 0 and rank1 and not a.has_tangent:
         product.finish(a, t, p, a.width, columns, 0, slopes, dotted, y, a.y_pixel)
         return
-    x = _row(a, part, unit) + (p * PANEL if a.channelwise else g * a.group_inputs) * 4
+    x = row_address(a, part, unit) + (p * PANEL if a.channelwise else g * a.group_inputs) * 4
     tiles, v, v_stride = a.weight_tiles, 0, 0
     if t > 0:
         tiles = a.tangent_tiles
