@@ -179,6 +179,23 @@ def test_shapes(name, layer):
     agrees(layer, name)
 
 
+FILTERED = [
+    Layer((2, 5, 7, 16), 33, PLAIN, "rademacher", tangents=2),
+    Layer((3, 4, 9, 48), 70, PLAIN, tangents=3),
+    Layer((2, 6, 5, 64), 16, Geometry((3, 3), padding=Border(1, 0, 2, 1)), "explicit"),
+    Layer((1, 4, 4, 32), 16, PLAIN, "none", tangents=0),
+    Layer((2, 4, 6, 16), 96, PLAIN, "explicit", has_tangent=False, tangents=2, border=Border(2, 3, 1, 2)),
+]
+
+
+@pytest.mark.parametrize("layer", FILTERED, ids=str)
+@pytest.mark.parametrize("precisions", MIXED, ids=str)
+@pytest.mark.parametrize("name", SETS)
+def test_filtering(name, precisions, layer):
+    layer = replace(layer, precision=precisions[0], tangent_precision=precisions[1])
+    agrees(layer, name, images=2)
+
+
 @pytest.mark.parametrize("kind", ["rank1", "explicit"])
 @pytest.mark.parametrize(("own", "each"), [(4, 34), (3, 5), (32, 33)])
 @pytest.mark.parametrize("name", SETS)

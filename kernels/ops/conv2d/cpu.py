@@ -43,6 +43,7 @@ from fgnumba.kernels.ops.conv2d import (
     filtering,
     split_cpu,
     split_gradient,
+    split_winograd,
     weight_gradient,
     winograd,
 )
@@ -111,8 +112,10 @@ def bind(
     Cost: for rank-1 directions, 1 + T products of H' W' K N multiply-adds an image (1 if x has no tangent), and T of
     H' W' K; for others, 1 + 2 T (1 + T). An image is read once for each panel of 32 outputs, W once for each row.
     """
-    if filtering.suits(geometry, x.shape, y.shape, weights, x.has_tangent):
-        return winograd.bind(
+    splits = split_cpu.suits(isa)
+    if filtering.suits(isa, geometry, x.shape, y.shape, weights, x.has_tangent):
+        filtered = split_winograd if splits else winograd
+        return filtered.bind(
             isa,
             threads,
             batch=batch,
@@ -126,7 +129,7 @@ def bind(
     channels = x.shape[2]
     height, width, outputs = y.shape
     channelwise = is_channelwise(geometry, channels, outputs)
-    if split_cpu.suits(isa) and not channelwise:
+    if splits and not channelwise:
         return split_cpu.bind(
             isa,
             threads,

@@ -15,6 +15,7 @@ from numba import carray
 from numba.extending import register_jitable
 
 from fgnumba.kernels.emit import call, pointer, separable
+from fgnumba.kernels.emit.precision import PRECISIONS
 from fgnumba.kernels.emit.vector import PANEL, InstructionSet
 from fgnumba.kernels.layout.geometry import Geometry
 from fgnumba.kernels.layout.images import Border
@@ -39,6 +40,12 @@ KERNEL = ((1, 0, 0), (0.5, 0.5, 0.5), (0.5, -0.5, 0.5), (0, 0, 1))
 
 CACHED_DIRECTIONS = 1024 * 1024
 """Most bytes of transformed tangents of the weights. If there are more, the convolution is direct, panel by panel."""
+
+SPEED = {"": 1, "pairs": 2, "tiles": 16, "quads": 4}
+"""Multiply-adds of bfloat16 in the time of one of float32, by the way of multiplying."""
+
+LEAST = 0.4
+"""The time of a product, in units of float32's, from which on saving 1.25 of it pays for the transformations."""
 
 _WEIGHTS = record("weight", "out", "panels", "channels", "transform")
 
@@ -68,6 +75,7 @@ def fits(geometry: Geometry, shape: tuple[int, int, int], outputs: int) -> bool:
 
 
 def suits(
+    isa: InstructionSet,
     geometry: Geometry,
     shape: tuple[int, int, int],
     output: tuple[int, int, int],
@@ -77,9 +85,12 @@ def suits(
     """Whether the filtering is used, given the directions too.
 
     Tangents of the weights that are not of rank 1 must fit into the cache.
+    If products are in bfloat16, a direct convolution must not be as fast: see :func:`saves`.
 
     Parameters
     ----------
+    isa : InstructionSet
+        The instruction set, and its precisions.
     geometry : Geometry
         Sizes of the convolution.
     shape, output : (int, int, int)
@@ -91,10 +102,37 @@ def suits(
     """
     if not fits(geometry, shape, output[2]):
         return False
-    if weights.kind == RANK1:
-        return has_tangent
+    if weights.kind == RANK1 and not has_tangent:
+        return False
+    if not saves(isa, weights, has_tangent):
+        return False
     size = PLACES * weights.panels * shape[2] * PANEL * 4
     return weights.entries is None or weights.count * size <= CACHED_DIRECTIONS
+
+
+def saves(isa: InstructionSet, weights: product.Weights, has_tangent: bool) -> bool:
+    """Whether the products that are saved take longer than the transformations, in the precisions of `isa`.
+
+    The filtering saves 1.25 products for each that it computes. Its transformations, and its additional splitting, take
+    as long as half a product in float32 (a Zen 4 core, 64 channels): a direct convolution is 1.7 times as slow in
+    float32, 1.4 times in bfloat16 by ``vdpbf16ps``, but would be faster by the tiles of AMX. Its results are also less
+    exact, by 5/3 of the roundings of factors, so that a tie goes to the direct convolution.
+
+    Parameters
+    ----------
+    isa : InstructionSet
+        The instruction set, and its precisions.
+    weights : Weights
+        The layer's weights and directions.
+    has_tangent : bool
+        Whether the input has a tangent.
+    """
+    primal, tangent = (
+        len(PRECISIONS[name].terms) / SPEED[isa.dots] if PRECISIONS[name].parts else 1.0
+        for name in (isa.precision, isa.tangent_precision)
+    )
+    products = weights.products(has_tangent)
+    return primal + (products - 1) * tangent > LEAST * products
 
 
 def output_size(geometry: Geometry, shape: tuple[int, int, int]) -> tuple[int, int]:

@@ -14,11 +14,13 @@ has no parts. Sums do not depend on how pixels are divided into tiles, and the r
 threads.
 """
 
+from collections.abc import Collection
 from dataclasses import replace
 from functools import cache
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from numba import carray
 from numba.extending import register_jitable
 
@@ -144,14 +146,7 @@ def bind(
         (),
         group,
         last,
-        tables=(
-            dot_tiles.dot_table(isa, dot_heights, group, primal.name, last)
-            if primal.parts
-            else tile_table(isa, float_heights, group, True, None, last),
-            dot_tiles.dot_table(isa, dot_heights, group, tangent.name, last)
-            if tangent.parts
-            else tile_table(isa, float_heights, group, has_tangent or not entries, entries and "float", last),
-        ),
+        tables=split_tables(isa, dot_heights, float_heights, group, last, has_tangent, entries),
     )
 
     stride = group * PANEL * 4
@@ -178,7 +173,7 @@ def bind(
     addresses, memory = operands(x=x, y=y)
     packed, packing = None, []
     if w_parts:
-        packed, pack = pack_panels(isa, threads, weights.weight, _finer(isa, w_parts))
+        packed, pack = pack_panels(isa, threads, weights.weight, finer(isa, w_parts))
         packing = [pack]
     fields = {
         **values,
@@ -202,7 +197,7 @@ def bind(
         "primal": primal.parts,
         "tangent": tangent.parts,
         "dot_tallest": dot_tiles.tallest(isa),
-        "split_primal": dot_tiles.split_kernel(isa, _finer(isa, x_parts)) if x_parts else 0,
+        "split_primal": dot_tiles.split_kernel(isa, finer(isa, x_parts)) if x_parts else 0,
         "split_tangent": dot_tiles.split_kernel(isa, tangent.name) if tangent.parts else 0,
         "pack_tangent": dot_tiles.pack_kernel(isa, tangent.name) if tangent.parts else 0,
         "add": directions.add_entries(gaussian=False) if kind == RADEMACHER else 0,
@@ -237,9 +232,46 @@ def bind(
     ]
 
 
-def _finer(isa: InstructionSet, parts: int) -> str:
+def finer(isa: InstructionSet, parts: int) -> str:
     """Return the one of the two precisions that has so many parts."""
     return next(name for name in (isa.precision, isa.tangent_precision) if PRECISIONS[name].parts == parts)
+
+
+def split_tables(
+    isa: InstructionSet,
+    dot_heights: Collection[int],
+    float_heights: Collection[int],
+    group: int,
+    last: int,
+    has_tangent: bool,
+    entries: str | None,
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Return the addresses of the tiles of the primal, and of the tangents, each in its precision.
+
+    Parameters
+    ----------
+    isa : InstructionSet
+        The instruction set to bind for.
+    dot_heights, float_heights : collection of int
+        Heights of tiles of bfloat16, and of float32.
+    group : int
+        Panels of a wide tile.
+    last : int
+        Columns of the last panel.
+    has_tangent : bool
+        Whether the input has a tangent.
+    entries : str or None
+        The form in which the entries of V are drawn or given. Tiles of float32 read them as numbers.
+    """
+    primal, tangent = isa.precision, isa.tangent_precision
+    if PRECISIONS[primal].parts:
+        of_primal = dot_tiles.dot_table(isa, dot_heights, group, primal, last)
+    else:
+        of_primal = tile_table(isa, float_heights, group, True, None, last)
+    if PRECISIONS[tangent].parts:
+        return of_primal, dot_tiles.dot_table(isa, dot_heights, group, tangent, last)
+    moved, form = has_tangent or not entries, entries and "float"
+    return of_primal, tile_table(isa, float_heights, group, moved, form, last)
 
 
 @cache

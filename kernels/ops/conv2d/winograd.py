@@ -177,7 +177,7 @@ def _conv2d(arguments: int, part: int, parts: int) -> None:
         clear_border(a, part, n)
     low_rank = a.kind < RADEMACHER or a.count == 0
     if a.kind == RANK1:
-        _dots(a, part, n)
+        write_dots(a, part, n)
     for t in range(a.count):
         product.draw_right_and_shift(a, t)
         if not low_rank:
@@ -202,12 +202,13 @@ def _conv2d(arguments: int, part: int, parts: int) -> None:
 
 
 @register_jitable
-def _corner(a: Any, part: int, t: int, i: int, row: int) -> int:
+def corner(a: Any, part: int, t: int, i: int, row: int) -> int:
+    """Return the address of the first pixel under the kernel for a row of pixels of block t of example i."""
     return a.x + (part * a.x_part + t * a.x_block + i * a.x_image + row * a.x_row + a.origin) * 4
 
 
 @register_jitable
-def _dots(a: Any, part: int, n: int) -> None:
+def write_dots(a: Any, part: int, n: int) -> None:
     """Write x * u for every direction and output pixel."""
     starts = carray(pointer(a.scratch, np.int64), 3)
     for tap in range(3):
@@ -215,7 +216,7 @@ def _dots(a: Any, part: int, n: int) -> None:
     for block in range(dots.blocks(a)):
         u = dots.draw(a, block, product.draw_vector)
         for unit in range(n * a.height):
-            x = _corner(a, part, 0, unit // a.height, unit % a.height)
+            x = corner(a, part, 0, unit // a.height, unit % a.height)
             dots.write(a, block, u, a.width, 3, a.scratch, 3 * a.channels, x, a.x_pixel, unit * a.width)
 
 
@@ -247,7 +248,7 @@ def _tiles(a: Any, part: int, i: int, band: int, t: int, first: int) -> None:
             2 * a.x_pixel,
             a.channels,
             a.channels,
-            _corner(a, part, t, i, 2 * band),
+            corner(a, part, t, i, 2 * band),
             a.x_row,
             a.x_pixel,
             a.scratch + a.at_tiles + first * a.channels * 4,
@@ -265,7 +266,7 @@ def _panels(a: Any, part: int, i: int, band: int, first: int, last: int, at: int
         group = a.group if a.panels - p >= a.group else 1
         _products(a, p, group, (last - first) * a.across, at, first)
         for t in range(first, last):
-            _finish(a, part, i, band, t, (t - first) * a.across, p, group)
+            finish_pixels(a, part, i, band, t, (t - first) * a.across, p, group)
         p += group
 
 
@@ -311,7 +312,7 @@ def _products(a: Any, p: int, group: int, rows: int, at: int, t: int) -> None:
 
 
 @register_jitable
-def _finish(a: Any, part: int, i: int, band: int, t: int, at: int, p: int, group: int) -> None:
+def finish_pixels(a: Any, part: int, i: int, band: int, t: int, at: int, p: int, group: int) -> None:
     """Transform a row of tiles of block t back, and apply the epilogue to its two rows of pixels."""
     stride = group * PANEL
     plane = a.rows * stride
