@@ -15,7 +15,9 @@ from fgnumba.kernels.layout.images import NO_BORDER, Border, Images
 from fgnumba.kernels.layout.packing import pack
 from fgnumba.kernels.machine.memory import aligned
 from fgnumba.kernels.machine.program import Program, Stage
+from fgnumba.kernels.machine.threads import thread_count
 from fgnumba.kernels.ops.conv2d import cpu as conv2d
+from fgnumba.kernels.ops.conv2d import filtering
 from fgnumba.kernels.rules.philox import STREAM, set_stream
 from tests import tolerances
 from tests.gpu.moved_weights import KINDS, activated, moved, random
@@ -112,8 +114,8 @@ def run(layer, name, threads=1, images=1):
         activation_name=layer.activation,
     )
     parts = -(-batch // images)
-    steps = [op if op.once else Stage((op,), parts, min(parts, threads), 0) for op in operations]
-    Program(steps, threads).run()
+    sharing = min(parts, threads, thread_count(None))
+    Program([op if op.once else Stage((op,), parts, sharing, 0) for op in operations]).run()
     return y.reshape(1 + layer.tangents, batch, *size, layer.outputs)
 
 
@@ -208,3 +210,80 @@ def test_groups(name, own, each, kind):
 def test_channel_by_channel_is_float32(name):
     layer = Layer((1, 4, 4, 6), 6, replace(PLAIN, groups=6), "gaussian", whole=False, activation="tanh")
     np.testing.assert_array_equal(run(layer, name), run(replace(layer, precision="float32"), name))
+
+
+def sizes(layer):
+    """Return the sums of the sizes of products: of x W, of x V, and of dx W, or as many as there are."""
+    x, one = given(layer)
+    groups, filtered = layer.geometry.groups, layer in ROUNDED[2:]
+    x, weight, v = np.abs(x), np.abs(one.weight), np.abs(one.v)
+    columns = patches(x, layer.geometry)
+
+    def product(images, columns, matrix):
+        return filtered_sizes(images, matrix) if filtered else grouped_product(columns, matrix, groups)
+
+    moved = np.stack([product(x[0], columns[0], each) for each in v])
+    return product(x[0], columns[0], weight), moved, product(x[1:], columns[1:], weight)
+
+
+def filtered_sizes(x, weight):
+    """Return |Aᵀ| [(|G| |W| |Gᵀ|) ⊙ (|Bᵀ| |X| |B|)] |A| summed over channels, for even heights and padding of 1."""
+    a, b, g = (np.abs(matrix) for matrix in (filtering.OUTPUT, filtering.INPUT, filtering.KERNEL))
+    around = np.pad(x, [(0, 0)] * (x.ndim - 3) + [(1, 1), (1, 1), (0, 0)])
+    tiles = np.lib.stride_tricks.sliding_window_view(around, (4, 4), (-3, -2))[..., ::2, ::2, :, :, :]
+    moved = np.einsum("ik,...ckl,jl->...cij", b, tiles, b)
+    kernels = np.einsum("ik,klcn,jl->ijcn", g, weight.reshape(3, 3, x.shape[-1], -1), g)
+    places = np.einsum("...hwcij,ijcn->...hwijn", moved, kernels)
+    pixels = np.einsum("ik,...hwkln,jl->...hiwjn", a, places, a)
+    return pixels.reshape(*x.shape[:-1], -1)
+
+
+ROUNDED = [
+    Layer((2, 5, 6, 3), 35, RAGGED, "gaussian", tangents=2, whole=False, activation="identity"),
+    Layer((3, 7, 5, 64), 35, RAGGED, "explicit", tangents=1, whole=False, activation="identity"),
+    Layer((3, 6, 8, 64), 40, PLAIN, "rank1", tangents=2, whole=False, activation="identity"),
+    Layer((2, 4, 6, 16), 33, PLAIN, "gaussian", tangents=1, whole=False, activation="identity"),
+]
+"""Rows that are copied, rows that are read where they lie, and two layers that are filtered where that is faster."""
+
+
+@pytest.mark.parametrize("layer", ROUNDED, ids=str)
+@pytest.mark.parametrize("precisions", MIXED, ids=str)
+@pytest.mark.parametrize("name", SETS)
+def test_errors_are_those_of_the_precision(name, precisions, layer):
+    x_w, x_v, dx_w = sizes(layer)
+    layer = replace(layer, precision=precisions[0], tangent_precision=precisions[1])
+    exact = expected(layer)
+    error = np.abs(run(layer, name) - exact)
+    primal, tangent = precisions[0], precisions[1] or precisions[0]
+    of_v = "float32" if layer.kind == "rank1" else tangent
+
+    def bound(precision):
+        return tolerances.split_products(precision, layer.inputs)
+
+    allowed = np.concatenate([bound(primal) * x_w[None], bound(tangent) * dx_w + bound(of_v) * x_v])
+    # The bias is added at the end.
+    allowed += tolerances.CARRIED.relative * np.abs(exact)
+    assert (error <= allowed).all(), (error / allowed).max()
+    # Factors of one part have an effect.
+    least = tolerances.SPLIT_FACTORS["bf16"] / 64
+    assert (error[0].max() > least * x_w.mean()) == (primal == "bf16")
+    assert (error[1:].max() > least * dx_w.mean()) == (tangent == "bf16")
+
+
+@pytest.mark.parametrize("layer", ROUNDED, ids=str)
+@pytest.mark.parametrize("precisions", [("bf16", None), ("bf16x3", "bf16"), ("float32", "bf16")], ids=str)
+@pytest.mark.parametrize("name", SETS)
+def test_threads_and_parts_of_a_batch_change_no_bit(name, precisions, layer):
+    layer = replace(layer, precision=precisions[0], tangent_precision=precisions[1])
+    one = run(layer, name)
+    for threads, images in ((1, 3), (2, 1), (3, 2)):
+        np.testing.assert_array_equal(run(layer, name, threads=threads, images=images), one)
+
+
+@pytest.mark.parametrize("layer", ROUNDED, ids=str)
+@pytest.mark.parametrize("precision", ["bf16", "bf16x3"])
+@pytest.mark.parametrize("name", HARDWARE)
+def test_twins_have_the_same_bits(name, precision, layer):
+    layer = replace(layer, precision=precision)
+    np.testing.assert_array_equal(run(layer, f"{name}-twin"), run(layer, name))

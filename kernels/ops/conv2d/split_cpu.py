@@ -58,6 +58,9 @@ CACHED_DIRECTIONS = 256 * 1024
 CACHED_SLOPES = 16 * 1024
 """Bytes of slopes that stay in the first-level cache from the primal to its tangents."""
 
+SHORT_RUN = 16
+"""Elements from which on a run is copied by a loop of its own."""
+
 _ONE = int(np.float32(1).view(np.int32))
 
 ARGUMENTS = record(
@@ -347,21 +350,35 @@ def _copy(a: Any, part: int, begin: int, end: int, t: int) -> None:
         return
     starts = carray(pointer(a.offsets, np.int64), a.segments)
     padded = 2 * a.row_words
-    copies = a.scratch + a.at_copies
+    copies = carray(pointer(a.scratch + a.at_copies, np.float32), (a.width, padded))
+    for pixel in range(a.width):
+        for k in range(a.inputs, padded):
+            copies[pixel, k] = np.float32(0)
     for g in range(a.groups):
         for unit in range(begin, end):
             x = row_address(a, part, unit) + (t * a.x_block + g * a.group_inputs) * 4
-            for pixel in range(a.width):
-                copy = carray(pointer(copies + pixel * padded * 4, np.float32), padded)
-                for s in range(a.segments):
-                    at = x + (pixel * a.step_pixel + starts[s]) * 4
-                    run = carray(pointer(at, np.float32), a.length)
-                    for k in range(a.length):
-                        copy[s * a.length + k] = run[k]
-                for k in range(a.inputs, padded):
-                    copy[k] = np.float32(0)
+            for s in range(a.segments):
+                _copy_runs(a, x + starts[s] * 4, s * a.length, copies)
             out = _copied(a, t, g, unit - begin)
-            call(splitter, (1, a.width * padded, copies, 0, out, 0, a.part_words))
+            call(splitter, (1, a.width * padded, a.scratch + a.at_copies, 0, out, 0, a.part_words))
+
+
+@register_jitable
+def _copy_runs(a: Any, x: int, first: int, copies: Any) -> None:
+    """Copy a run of every pixel, the first of which lies at x, from column `first` on.
+
+    A loop over few elements would take longer to begin than to end, so that short runs are copied column by column.
+    """
+    if a.length < SHORT_RUN:
+        for k in range(a.length):
+            elements = carray(pointer(x + k * 4, np.float32), (a.width - 1) * a.step_pixel + 1)
+            for pixel in range(a.width):
+                copies[pixel, first + k] = elements[pixel * a.step_pixel]
+    else:
+        for pixel in range(a.width):
+            run = carray(pointer(x + pixel * a.step_pixel * 4, np.float32), a.length)
+            for k in range(a.length):
+                copies[pixel, first + k] = run[k]
 
 
 @register_jitable
