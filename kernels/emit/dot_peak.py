@@ -16,8 +16,9 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
+from fgnumba.kernels.emit.bfmmla import bfmmla
 from fgnumba.kernels.emit.vector import InstructionSet
-from fgnumba.kernels.emit.vectors import BFLOAT, BYTE, F32, I32, I64, Vectors, declared, index, never_unroll
+from fgnumba.kernels.emit.vectors import BYTE, F32, I32, I64, Vectors, declared, index, never_unroll
 
 TILE_ROWS, TILE_BYTES = 16, 64
 """Rows of a tile register, and bytes of a row."""
@@ -25,7 +26,6 @@ TILE_ROWS, TILE_BYTES = 16, 64
 CHAINS = 4
 """Tiles of sums. Each waits for its previous product, and four of them keep the multiplier busy."""
 
-_VECTOR_DOTS = {"pairs": "llvm.x86.avx512bf16.dpbf16ps.512", "quads": "llvm.aarch64.neon.bfmmla"}
 _PER_LANE = {"pairs": 2, "quads": 4}
 
 
@@ -72,11 +72,14 @@ def rounds_of_dots(isa: InstructionSet, builder: Any, rounds: Any) -> Any:
 
 def _vectors(isa: InstructionSet, builder: Any, rounds: Any) -> Any:
     vectors = Vectors(builder, isa.lanes)
-    factors = ir.VectorType(BFLOAT, 2 * isa.lanes)
-    dot = declared(builder, _VECTOR_DOTS[isa.dots], vectors.type, [vectors.type, factors, factors])
     # The factors depend on the argument. Otherwise the compiler would replace the loop by a constant.
-    words = Vectors(builder, isa.lanes, I32)
-    factor = builder.bitcast(words.splat(builder.trunc(rounds, I32)), factors)
+    factor = Vectors(builder, isa.lanes, I32).splat(builder.trunc(rounds, I32))
+
+    def dot(sums: Any) -> Any:
+        if isa.dots == "quads":
+            return bfmmla(builder, sums, factor, factor)
+        return vectors.dot_pairs(factor, factor, sums)
+
     before, loop, done = (
         builder.block,
         builder.append_basic_block("round"),
@@ -89,7 +92,7 @@ def _vectors(isa: InstructionSet, builder: Any, rounds: Any) -> Any:
     sums = [builder.phi(vectors.type) for _ in range(isa.accumulators)]
     for n, phi in enumerate(sums):
         phi.add_incoming(ir.Constant(vectors.type, [float(n)] * isa.lanes), before)
-    totals = [builder.call(dot, [phi, factor, factor]) for phi in sums]
+    totals = [dot(phi) for phi in sums]
     i_next = builder.add(i, index(1))
     i.add_incoming(i_next, loop)
     for phi, value in zip(sums, totals, strict=True):

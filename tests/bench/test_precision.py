@@ -1,15 +1,19 @@
 """The benchmark of precisions: its settings, figures and goals, and its command."""
 
 import json
+from typing import Any
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
+import fgnumba as fg
+from fgnumba.bench import reverse
 from fgnumba.bench.measure import timing
 from fgnumba.bench.measure.timing import Timings
 from fgnumba.bench.precision import command, measure
 from fgnumba.bench.precision.settings import MIXED, STEPS, Setting, here, multiplies, possible, precisions
+from fgnumba.kernels.devices.device import Cpu
 from fgnumba.kernels.emit.precision import PRECISIONS
 from fgnumba.kernels.emit.vector import INSTRUCTION_SETS, OVERRIDE, TWINS, executable
 from tests import tolerances
@@ -113,9 +117,9 @@ def test_a_goal_beside_a_framework_that_is_missing_is_not_measured(twin, monkeyp
 def test_goals_of_pairs(twin, monkeypatch):
     monkeypatch.setattr(measure, "multiplies", lambda: "pairs")
     monkeypatch.setattr(measure, "trainer", lambda case: None)
-    monkeypatch.setattr(measure, "interleaved", steady({"float32": 2.0, "bf16": 1.0, str(MIXED): 1.0}))
+    monkeypatch.setattr(measure, "interleaved", steady({"float32": 2.0, "bf16": 1.0}))
     found = by_name(measure.steps("mlp", 64, 0.1, with_peers=False))
-    figure = found[f"mlp, batch 64: {MIXED} step over float32's"]
+    figure = found["mlp, batch 64: bf16 step over float32's"]
     assert (figure.measured, figure.at_most) == (0.5, 0.75)
     figure = by_name(measure.products(64, 2, 0.1))["bf16 64x1024x1024, 2 threads, over float32"]
     assert (figure.measured, figure.at_least) == (2.0, 1.6)
@@ -204,3 +208,36 @@ def test_reports_say_why_tiles_are_not_used_and_whether_others_ran(twin, monkeyp
     text = command.as_text(command.run(0.1, True, False))
     assert "amx is not used: no permission" in text
     assert "NOT QUIET: others took 30% of the processors" in text
+
+
+@pytest.mark.parametrize("layers", ["relu", "gelu", "convolutions"])
+@pytest.mark.parametrize("precision", ["bf16", "bf16x3"])
+def test_gradients_of_reverse_mode_are_of_the_models_precision(twin, precision, layers):
+    of_layers: dict[str, list[Any]] = {
+        "relu": [fg.Dense(70, activation="relu"), fg.Dense(40, activation="relu")],
+        # Many rows: their slopes are made in the forward pass.
+        "gelu": [fg.Dense(70, activation="gelu"), fg.Dense(40, activation="gelu")],
+        "convolutions": [
+            fg.Conv2d(33, kernel_size=3, padding="same", activation="relu"),
+            fg.Conv2d(8, kernel_size=5, stride=2, activation="relu"),
+            fg.Flatten(),
+        ],
+    }
+    hidden = of_layers[layers]
+    shapes: dict[str, tuple[int, ...]] = {"relu": (50,), "gelu": (4, 50), "convolutions": (9, 9, 3)}
+    shape = shapes[layers]
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((24, *shape), np.float32)
+    targets = (24, 4) if layers == "gelu" else (24,)
+    y = rng.integers(0, 5, targets)
+
+    def gradient(name):
+        model = fg.Sequential([*hidden, fg.Dense(5)], shape, seed=1, device=Cpu(name))
+        return reverse.value_and_grad(model, fg.SoftmaxCrossEntropy(), x, y)[1]
+
+    expected, found = gradient("float32"), gradient(precision)
+    bound = tolerances.PEERS_BF16_GRADIENT if precision == "bf16" else tolerances.PEERS_GRADIENT
+    assert not np.array_equal(found["0.weight"], expected["0.weight"])
+    for name, array in found.items():
+        error = np.linalg.norm(array - expected[name]) / np.linalg.norm(expected[name])
+        assert error <= bound, f"{name}: {error:.3g}"
