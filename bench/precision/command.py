@@ -52,7 +52,7 @@ def parts(seconds: float, quick: bool, with_peers: bool) -> dict[str, Callable[[
     }
     for threads in sorted({1, thread_count()}):
         for count in rows:
-            found[f"products of {count} rows, {threads} threads"] = partial(
+            found[f"products of {count} rows on {threads} of {thread_count()} threads"] = partial(
                 measure.products, count, threads, seconds
             )
     for network, batch in cases:

@@ -124,8 +124,9 @@ def products(rows: int, threads: int, seconds: float) -> list[Figure]:
     contenders: dict[str, Callable[[], object]] = {name: program.run for name, program in programs.items()}
     timings = interleaved(contenders | {f"{name} peak": peak for name, peak in peaks.items()}, 21, seconds)
     done, figures = useful_multiply_adds("primal", *shape), []
+    where = f"{threads} thread{'s' * (threads > 1)}"
     for name in sets:
-        what = f"{name} {'x'.join(map(str, shape))}, {threads} threads"
+        what = f"{name} {'x'.join(map(str, shape))}, {where}"
         share = done / peaks[name].multiply_adds / timings.ratio(name, f"{name} peak")
         figures += [
             Figure(what, 1e-9 * done / timings.seconds(name), unit="G multiply-adds/s"),

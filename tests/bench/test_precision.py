@@ -70,10 +70,10 @@ def test_rates_count_the_products_multiply_adds_and_shares_the_instructions(twin
     found = by_name(measure.products(64, 1, 0.1))
     done = 64 * 1024 * 1024 * 1e-9
     for name, seconds in (("float32", 1.0), ("bf16", 0.5), ("bf16x3", 2.0)):
-        tolerances.COUNTED.check(found[f"{name} 64x1024x1024, 1 threads"].measured, done / seconds)
-    tolerances.COUNTED.check(found["bf16 64x1024x1024, 1 threads, over float32"].measured, 2.0)
+        tolerances.COUNTED.check(found[f"{name} 64x1024x1024, 1 thread"].measured, done / seconds)
+    tolerances.COUNTED.check(found["bf16 64x1024x1024, 1 thread, over float32"].measured, 2.0)
     shares = {
-        name: found[f"{name} 64x1024x1024, 1 threads, share of peak"].measured for name in ("bf16", "bf16x3")
+        name: found[f"{name} 64x1024x1024, 1 thread, share of peak"].measured for name in ("bf16", "bf16x3")
     }
     # Six products in four times the time, of peaks that take one second each for a sixth as many multiply-adds.
     tolerances.COUNTED.check(shares["bf16x3"] / shares["bf16"], 6 / 4)
@@ -174,7 +174,7 @@ def test_the_command(twin, bench, tmp_path):
         assert name in done.stdout
     for start in (
         "peak of",
-        "float32 3x1024x1024, 1 threads",
+        "float32 3x1024x1024, 1 thread",
         "logreg, batch 4: auto step",
         "logreg, batch 4: Rf of",
     ):
