@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from fgnumba.kernels import OPERATIONS
+from fgnumba.kernels.devices import precision
 from fgnumba.kernels.emit import vector
 from tests.apart import python
 
@@ -69,12 +70,12 @@ guarded.main(["images, depthwise of the input"])
 """
 
 
-def run(*arguments, width=WIDTHS[0]):
-    return python(*arguments, **{vector.OVERRIDE: width})
+def run(*arguments, width=WIDTHS[0], products="float32"):
+    return python(*arguments, **{vector.OVERRIDE: width, precision.OVERRIDE: products})
 
 
-def check(names=(), width=WIDTHS[0]):
-    done = run("-m", "tests.guarded", *names, width=width)
+def check(names=(), width=WIDTHS[0], products="float32"):
+    done = run("-m", "tests.guarded", *names, width=width, products=products)
     begun = done.stdout.splitlines() or [""]
     assert done.returncode == 0, f"{width}: {begun[-1]}: exit status {done.returncode}\n{done.stderr}"
     return begun
@@ -96,6 +97,28 @@ def test_some_cases_on_narrower_instructions(width):
     names = case_names(width)
     assert len(names) > 100
     check(names[WIDTHS.index(width) :: 8], width)
+
+
+@pytest.mark.parametrize(
+    ("number", "width", "products"),
+    [
+        (0, "avx512bf16-twin", "bf16"),
+        (1, "amx-twin", "bf16x2"),
+        (2, "bfmmla-twin", "bf16"),
+        *((3 + n, name, "bf16x3") for n, name in enumerate(WIDTHS) if vector.INSTRUCTION_SETS[name].dots),
+    ],
+)
+def test_some_cases_in_bfloat16(number, width, products):
+    check(case_names(width)[number::12], width, products)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("products", ["bf16", "bf16x3"])
+@pytest.mark.parametrize("width", [*vector.TWINS, *WIDTHS])
+def test_every_operation_in_bfloat16(width, products):
+    if not vector.instruction_set(width).dots:
+        pytest.skip("this set does not multiply bfloat16")
+    check(width=width, products=products)
 
 
 @pytest.mark.slow
