@@ -61,7 +61,7 @@ _ARGUMENTS = record(
         "kernel_columns",
     ),
     *("down", "across", "groups", "group_inputs", "group_outputs", "group_panels", "channels", "inputs"),
-    *("column_parts", "channel_parts", "out", "bias", "onto", "add_up", "transpose", "safe", "turned"),
+    *("column_parts", "channel_parts", "out", "bias", "onto", "add_up", "transpose", "beyond", "turned"),
     *("line_words", "row_words", "x_apart", "dz_apart", "k_block", "split_rows", "pack", "tiles", "tallest"),
     *("at_x", "at_turned", "at_dz", "at_floats", "at_sums"),
 )
@@ -161,7 +161,7 @@ def bind(
         "onto": onto,
         "add_up": panel_sums(isa),
         "transpose": transpose(isa),
-        "safe": batch - beyond,
+        "beyond": beyond,
         "turned": turned,
         "line_words": line // 2,
         "row_words": row_words,
@@ -236,12 +236,14 @@ def _turn(a: Any, i: int, top: int, lines: int, first: int, last: int) -> None:
         for column in range(a.kernel_columns):
             source = turned
             if a.step > 1:
-                pixels = a.turned if i < a.safe else a.width
+                pixels = a.turned if i + a.beyond < a.batch else a.width
                 at = x + column * a.across * a.x_pixel * 4
                 call(a.transpose, (pixels, size, at, a.step * a.x_pixel, turned, a.turned))
             else:
                 if column == 0:
-                    pixels = a.turned if i < a.safe else a.width + (a.kernel_columns - 1) * a.across
+                    pixels = (
+                        a.turned if i + a.beyond < a.batch else a.width + (a.kernel_columns - 1) * a.across
+                    )
                     call(a.transpose, (pixels, size, x, a.x_pixel, turned, a.turned))
                 source = turned + column * a.across * 4
             out = a.scratch + a.at_x + (column * size * a.row_words + y * a.line_words) * 4
