@@ -1,9 +1,10 @@
 """Splits float32 into bfloat16, in the order in which the tiles of products read them.
 
 A number is divided into parts, x = x₀ + x₁ + ..., each the bfloat16 nearest to what the ones before it leave, see
-:mod:`fgnumba.kernels.emit.precision`. Where the first part is infinite or NaN, the others are zero. Processors with
-AVX512-BF16 have an instruction for it, and others compute the same, except that a subnormal number is zero in one and
-itself in the other: products count both as zero.
+:mod:`fgnumba.kernels.emit.precision`. Of two that are as near, the last part is the even one, and any other the greater
+in magnitude, which takes two instructions for integers. Processors with AVX512-BF16 have one for the even one, and
+others compute the same, except that a subnormal number is zero in one and itself in the other: products count both as
+zero. If a number is infinite or NaN, one of its parts is NaN, or it has a single part.
 """
 
 from collections.abc import Callable, Iterator
@@ -15,7 +16,11 @@ from numba import types
 from numba.extending import intrinsic
 
 from fgnumba.kernels.emit.vector import PANEL
-from fgnumba.kernels.emit.vectors import BFLOAT, F32, I32, Vectors, index, loop
+from fgnumba.kernels.emit.vectors import BFLOAT, BYTE, F32, I32, Vectors, declared, index, loop
+
+AHEAD = 16 * 1024
+"""Bytes by which a panel is read ahead of what is packed: as long as products are computed in between, the processor
+does not see that it is read from one end to the other."""
 
 _INFINITY = 0x7F800000
 
@@ -34,12 +39,16 @@ class _Splitter:
         """Yield the parts as words, whose upper half is the bfloat16, and whose lower half is zero."""
         b, word = self.builder, self.word
         for part in range(count):
-            upper = self._converted(x) if self.converts else self._rounded(x)
+            bits = b.bitcast(x, self.words)
+            if part == 2:
+                # Two parts leave at most eight bits.
+                upper = b.and_(bits, word(0xFFFF0000))
+            elif part + 1 == count:
+                upper = self._converted(x) if self.converts else self._rounded(x)
+            else:
+                upper = b.and_(b.add(bits, word(0x8000)), word(0xFFFF0000))
             yield upper
-            if part + 1 < count:
-                rest = b.fsub(x, b.bitcast(upper, self.vectors.type))
-                finite = b.icmp_unsigned("<", b.and_(upper, word(_INFINITY)), word(_INFINITY))
-                x = b.select(finite, rest, self.vectors.zero)
+            x = b.fsub(x, b.bitcast(upper, self.vectors.type))
 
     def _converted(self, x: Any) -> Any:
         b = self.builder
@@ -68,6 +77,15 @@ def _store(builder: Any, value: Any, at: Any) -> None:
     builder.store(value, builder.inttoptr(at, value.type.as_pointer())).align = 2
 
 
+def _prefetch(builder: Any, at: Any, ahead: int) -> None:
+    """Read the line `ahead` bytes after an int64 address into the second-level cache."""
+    pointer = BYTE.as_pointer()
+    read, second_level, data = (ir.Constant(I32, value) for value in (0, 2, 1))
+    prefetch = declared(builder, "llvm.prefetch.p0", ir.VoidType(), [pointer, I32, I32, I32])
+    place = builder.inttoptr(builder.add(at, index(ahead)), pointer)
+    builder.call(prefetch, [place, read, second_level, data])
+
+
 def _times(builder: Any, name: str, n: Any, body: Callable[[Any], None]) -> None:
     """Append a loop of `n` iterations, which may be none."""
     with builder.if_then(builder.icmp_signed(">", n, index(0))), loop(builder, name, n, []) as (i, _, _):
@@ -75,7 +93,9 @@ def _times(builder: Any, name: str, n: Any, body: Callable[[Any], None]) -> None
 
 
 @cache
-def split_row(lanes: int, parts: int, depth: int, converts: bool) -> Callable[..., None]:
+def split_row(
+    lanes: int, parts: int, depth: int, converts: bool, piece: int | None = None
+) -> Callable[..., None]:
     """Return a Numba intrinsic that splits neighbouring elements: ``(n, x, out, out_part)``, all int64.
 
     n float32 are read at the address `x`. Each part is written as bfloat16, and zeros up to the next multiple of
@@ -91,6 +111,9 @@ def split_row(lanes: int, parts: int, depth: int, converts: bool) -> Callable[..
         What the number of elements written is a multiple of.
     converts : bool
         Whether the processor's instruction is used.
+    piece : int, optional
+        Bytes from `depth` elements to the next `depth`, if those are a multiple of the lanes. None (the default): they
+        follow each other.
     """
 
     @intrinsic
@@ -102,8 +125,12 @@ def split_row(lanes: int, parts: int, depth: int, converts: bool) -> Callable[..
             filled = builder.mul(builder.sdiv(builder.add(n, index(depth - 1)), index(depth)), index(depth))
 
             def at(element: Any, part: int) -> Any:
-                offset = builder.add(builder.mul(out_part, index(part)), builder.mul(element, index(2)))
-                return builder.add(out, offset)
+                if piece is None:
+                    place = builder.mul(element, index(2))
+                else:
+                    before = builder.mul(builder.sdiv(element, index(depth)), index(piece))
+                    place = builder.add(before, builder.mul(builder.srem(element, index(depth)), index(2)))
+                return builder.add(out, builder.add(builder.mul(out_part, index(part)), place))
 
             def elements(splitter: _Splitter, first: Any) -> None:
                 halves = ir.VectorType(ir.IntType(16), splitter.vectors.lanes)
@@ -165,6 +192,8 @@ def pack_rows(lanes: int, parts: int, together: int, depth: int, converts: bool)
                 source = builder.mul(block, index(together * PANEL))
                 target = builder.add(out, builder.mul(block, index(2 * together * PANEL)))
                 zeros = [splitter.word(0)] * parts
+                for line in range(0, present * PANEL * 4, 64):
+                    _prefetch(builder, builder.add(w, builder.mul(source, index(4))), AHEAD + line)
                 for lane in range(0, PANEL, lanes):
                     split = [zeros] * together
                     for row in range(present):

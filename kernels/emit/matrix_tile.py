@@ -27,14 +27,17 @@ DEPTH = 32
 TALLEST = 32
 """Rows of the tallest tile."""
 
-_SIDE = 16
+GROUP_ROWS = 16
+"""Rows of a tile register, and of a group of rows that are stored as it reads them."""
+
+_SIDE = GROUP_ROWS
 _ROW = PANEL * 4
 """Bytes of a row of the result, or of a pair of rows of a packed panel."""
 
 
 @cache
 def matrix_tile(
-    rows: int, panels: int, terms: tuple[tuple[int, int], ...], twin: bool
+    rows: int, panels: int, terms: tuple[tuple[int, int], ...], twin: bool, grouped: bool = False
 ) -> Callable[..., None]:
     """Return a Numba intrinsic that adds up Σ aᵢ wⱼ over the terms (i, j), for `rows` rows and `panels` panels.
 
@@ -57,12 +60,17 @@ def matrix_tile(
         The parts that are multiplied, see :mod:`fgnumba.kernels.emit.precision`.
     twin : bool
         Whether the same bits are computed by ordinary vectors, on any machine.
+    grouped : bool
+        Whether a is stored as tiles are read: in groups of `GROUP_ROWS` rows, each (K / ``DEPTH``, ``GROUP_ROWS``,
+        ``DEPTH``), one after the other. `ld` are then the words to the next group, there is one run, and the caller
+        configures the processor's tiles for `rows` rows, see :func:`configured`. Default: False, by rows.
 
     Notes
     -----
     Cost: for each ``DEPTH`` elements and each term, one instruction for every 16 rows (or fewer) and 16 columns; with
     32 rows, at most as many tiles are loaded as are multiplied. Rows should begin at multiples of 64 bytes: otherwise,
-    every load of a tile takes several times as long. The sums depend neither on how many rows a tile has nor on how K
+    every load of a tile takes several times as long. Groups lie in as few pages and lines as possible, wherever the
+    distance of rows would be a power of two. The sums depend neither on how many rows a tile has nor on how K
     is divided at multiples of ``DEPTH``.
     """
     generate = twin_code if twin else tile_code
@@ -93,7 +101,7 @@ def matrix_tile(
                     at = builder.add(w, bytes_of(behind))
                     sums = builder.add(out, index(panel * _ROW))
                     given = (steps, run, *distances, at, bytes_of(w_part), sums, index(panels * _ROW), begun)
-                    generate(builder, given, rows, terms)
+                    generate(builder, given, rows, terms, grouped)
             return context.get_dummy_value()
 
         return types.void(*given), codegen
@@ -101,7 +109,7 @@ def matrix_tile(
     return tile
 
 
-def tile_code(builder: Any, args: Any, rows: int, terms: tuple[tuple[int, int], ...]) -> None:
+def tile_code(builder: Any, args: Any, rows: int, terms: tuple[tuple[int, int], ...], grouped: bool) -> None:
     """Append the instructions of AMX to `builder`, for one run and one panel.
 
     `args` are ``(steps, a, a_part, ld, w, w_part, out, out_ld, onto)``, int64: K / ``DEPTH``, addresses, and distances
@@ -109,7 +117,7 @@ def tile_code(builder: Any, args: Any, rows: int, terms: tuple[tuple[int, int], 
     """
     steps, a, a_part, ld, w, w_part, out, out_ld, onto = args
     pointer, void = BYTE.as_pointer(), ir.VoidType()
-    heights = [min(_SIDE, rows - first) for first in range(0, rows, _SIDE)]
+    heights = _heights(rows)
     sums = [(m, n, 2 * m + n) for m in range(len(heights)) for n in range(2)]
 
     def do(name: str, kinds: list[Any], *given: Any) -> None:
@@ -124,7 +132,8 @@ def tile_code(builder: Any, args: Any, rows: int, terms: tuple[tuple[int, int], 
     def at_sums(m: int, n: int) -> Any:
         return builder.add(out, builder.add(builder.mul(out_ld, index(_SIDE * m)), index(64 * n)))
 
-    do("ldtilecfg", [pointer], _configuration(builder, heights))
+    if not grouped:
+        configure(builder, rows)
     fresh, resumed, ready, body, done = (
         builder.append_basic_block(name) for name in ("fresh", "resumed", "ready", "step", "done")
     )
@@ -143,14 +152,16 @@ def tile_code(builder: Any, args: Any, rows: int, terms: tuple[tuple[int, int], 
     builder.position_at_end(body)
     k = builder.phi(I64)
     k.add_incoming(index(0), ready)
-    a_at = builder.add(a, builder.mul(k, index(2 * DEPTH)))
+    a_at = builder.add(a, builder.mul(k, index(_step(grouped))))
     w_at = builder.add(w, builder.mul(k, index(DEPTH // 2 * _ROW)))
     loaded_a = loaded_w = -1
     for i, j in terms:
         if i != loaded_a:
             for m in range(len(heights)):
-                row = builder.add(builder.mul(a_part, index(i)), builder.mul(ld, index(_SIDE * m)))
-                move("tileloadd64", 4 + m, builder.add(a_at, row), ld)
+                row = builder.add(
+                    builder.mul(a_part, index(i)), builder.mul(ld, index(m if grouped else _SIDE * m))
+                )
+                move("tileloadd64", 4 + m, builder.add(a_at, row), index(2 * DEPTH) if grouped else ld)
         if j != loaded_w:
             for n in range(2):
                 column = builder.add(builder.mul(w_part, index(j)), index(64 * n))
@@ -164,7 +175,52 @@ def tile_code(builder: Any, args: Any, rows: int, terms: tuple[tuple[int, int], 
     builder.position_at_end(done)
     for m, n, tile in sums:
         move("tilestored64", tile, at_sums(m, n), out_ld)
-    do("tilerelease", [])
+    if not grouped:
+        release(builder)
+
+
+@cache
+def configured(rows: int, twin: bool) -> Callable[..., None]:
+    """Return a Numba intrinsic without arguments that configures the processor's tiles for `rows` rows of a.
+
+    It takes as long as some hundred multiplications of tiles' rows, so that it is done once for many tiles. All tiles
+    are zero afterwards. With 0 rows, the tiles are given back to the processor, which then saves no state of them. A
+    `twin` has nothing to configure.
+    """
+
+    @intrinsic
+    def configure_tiles(typingctx):  # type: ignore[no-untyped-def]
+        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            if not twin:
+                configure(builder, rows) if rows else release(builder)
+            return context.get_dummy_value()
+
+        return types.void(), codegen
+
+    return configure_tiles
+
+
+def configure(builder: Any, rows: int) -> None:
+    """Append the configuration of tiles for `rows` rows to `builder`."""
+    pointer = BYTE.as_pointer()
+    builder.call(
+        declared(builder, "llvm.x86.ldtilecfg", ir.VoidType(), [pointer]),
+        [_configuration(builder, _heights(rows))],
+    )
+
+
+def release(builder: Any) -> None:
+    """Append the release of tiles to `builder`."""
+    builder.call(declared(builder, "llvm.x86.tilerelease", ir.VoidType(), []), [])
+
+
+def _heights(rows: int) -> list[int]:
+    return [min(_SIDE, rows - first) for first in range(0, rows, _SIDE)]
+
+
+def _step(grouped: bool) -> int:
+    """Return the bytes from one piece of a row, of ``DEPTH`` elements, to the next."""
+    return 2 * DEPTH * (GROUP_ROWS if grouped else 1)
 
 
 def _configuration(builder: Any, heights: list[int]) -> Any:
@@ -185,7 +241,7 @@ def _configuration(builder: Any, heights: list[int]) -> Any:
     return builder.bitcast(found, BYTE.as_pointer())
 
 
-def twin_code(builder: Any, args: Any, rows: int, terms: tuple[tuple[int, int], ...]) -> None:
+def twin_code(builder: Any, args: Any, rows: int, terms: tuple[tuple[int, int], ...], grouped: bool) -> None:
     """Append vector instructions that compute the same bits to `builder`. The arguments are those of `tile_code`."""
     steps, a, a_part, ld, w, w_part, out, out_ld, onto = args
     vectors = Vectors(builder, _SIDE)
@@ -204,13 +260,19 @@ def twin_code(builder: Any, args: Any, rows: int, terms: tuple[tuple[int, int], 
         for n in range(2):
             vectors.store(vectors.zero, floats(builder.add(out, builder.mul(m, out_ld))), index(n * _SIDE))
     with loop(builder, "step", steps, []) as (k, _, _):
-        a_at = builder.add(a, builder.mul(k, index(2 * DEPTH)))
+        a_at = builder.add(a, builder.mul(k, index(_step(grouped))))
         w_at = builder.add(w, builder.mul(k, index(DEPTH // 2 * _ROW)))
         for i, j in terms:
             a_term = builder.add(a_at, builder.mul(a_part, index(i)))
             w_term = floats(builder.add(w_at, builder.mul(w_part, index(j))))
             with loop(builder, "row", index(rows), []) as (m, _, _):
-                row = floats(builder.add(a_term, builder.mul(m, ld)))
+                if grouped:
+                    group = builder.mul(builder.sdiv(m, index(_SIDE)), ld)
+                    in_group = builder.mul(builder.srem(m, index(_SIDE)), index(2 * DEPTH))
+                    behind = builder.add(group, in_group)
+                else:
+                    behind = builder.mul(m, ld)
+                row = floats(builder.add(a_term, behind))
                 sums = floats(builder.add(out, builder.mul(m, out_ld)))
                 for n in range(2):
                     with loop(builder, "pair", index(DEPTH // 2), [vectors.zero, vectors.zero]) as (

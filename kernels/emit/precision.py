@@ -29,7 +29,7 @@ class Precision:
         The number of bfloat16 that a factor is the sum of. 0: factors are float32.
     terms : tuple of (int, int)
         The products of parts (i, j), xᵢ wⱼ, that are summed, in this order. Products with the same j follow each
-        other, so that each part of W is loaded once.
+        other, so that each part of W is loaded once, and so do most with the same i.
     """
 
     name: str
@@ -41,8 +41,8 @@ PRECISIONS = {
     each.name: each
     for each in (
         Precision(FLOAT32, 0, ()),
-        Precision("bf16x3", 3, ((0, 2), (1, 1), (0, 1), (2, 0), (1, 0), (0, 0))),
-        Precision("bf16x2", 2, ((0, 1), (1, 0), (0, 0))),
+        Precision("bf16x3", 3, ((0, 2), (0, 1), (1, 1), (1, 0), (2, 0), (0, 0))),
+        Precision("bf16x2", 2, ((0, 1), (0, 0), (1, 0))),
         Precision("bf16", 1, ((0, 0),)),
     )
 }

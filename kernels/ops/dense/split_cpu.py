@@ -19,19 +19,20 @@ import numpy as np
 from numba import carray
 from numba.extending import register_jitable
 
-from fgnumba.kernels.emit import call, pointer
+from fgnumba.kernels.emit import call, pointer, prefetch
 from fgnumba.kernels.emit.precision import PRECISIONS
 from fgnumba.kernels.emit.vector import PANEL, InstructionSet
 from fgnumba.kernels.layout import images
 from fgnumba.kernels.layout.images import Images, operands
 from fgnumba.kernels.machine.arguments import filled, lay_out, record
 from fgnumba.kernels.machine.compile import kernel
-from fgnumba.kernels.machine.memory import address
+from fgnumba.kernels.machine.memory import address, round_up
 from fgnumba.kernels.machine.program import Operation
 from fgnumba.kernels.machine.work import grid, heights, split, threads_for, tile_count, tile_rows
 from fgnumba.kernels.rules.directions import EXPLICIT, GAUSSIAN, NONE, RADEMACHER, RANK1
 from fgnumba.kernels.rules.directions import cpu as directions
 from fgnumba.kernels.shared.product import dot_tiles, dots, product
+from fgnumba.kernels.shared.product.dot_tiles import GROUP_ROWS
 from fgnumba.kernels.shared.product.register_tiles import (
     GROUP,
     LAST,
@@ -41,11 +42,13 @@ from fgnumba.kernels.shared.product.register_tiles import (
     tile_table,
 )
 
-CACHED_ROWS = 512 * 1024
-"""Bytes of split rows of x that stay in the second-level cache while all panels are multiplied with them."""
+CACHED_ROWS = {"pairs": 512 * 1024, "quads": 512 * 1024, "tiles": 1280 * 1024}
+"""Bytes of split rows of x that stay in the second-level cache while all panels are multiplied with them, by the way of
+multiplying. Processors whose instructions read tiles have second-level caches of 2 MB."""
 
-CACHED_BLOCK = 128
-"""Elements of K whose tiles, of x and of a panel, stay in the first-level cache, for instructions that read tiles."""
+CACHED_BLOCK = {1: 256, 2: 128, 3: 64}
+"""Elements of K whose part of a panel stays in the first-level cache, by the number of parts, for instructions that
+read tiles."""
 
 _ONE = int(np.float32(1).view(np.int32))
 
@@ -53,9 +56,10 @@ ARGUMENTS = record(
     *product.FIELDS,
     *images.fields("x"),
     *images.fields("y"),
-    *("has_tangent", "batch", "offsets", "column_parts", "row_parts", "chunk", "slots", "k_block"),
-    *("stacked", "same", "v_row"),
-    *("row_words", "panel_words", "dot_tallest", "primal", "tangent", "add"),
+    *("has_tangent", "batch", "offsets", "column_parts", "row_parts", "chunk", "slots"),
+    *("stacked", "same", "grouped", "v_row"),
+    *("row_words", "panel_words", "dot_tallest", "primal", "tangent", "add", "configurations"),
+    *("primal_block", "tangent_block", "keeps"),
     *("split_primal", "split_tangent", "pack_primal", "pack_tangent"),
     *("at_sums", "at_x", "at_moved"),
     *("at_weight", "at_tangent_weight", "at_entries", "at_signs", "at_numbers"),
@@ -102,23 +106,25 @@ def bind(
     row_bytes = 4 * row_words * (primal.parts + (not same and moves) * tangent.parts * blocks)
     if same:
         row_bytes = 4 * row_words * primal.parts * blocks
-    chunk = min(rows, max(tallest, CACHED_ROWS // max(1, row_bytes) // tallest * tallest))
+    chunk = min(rows, max(tallest, CACHED_ROWS[isa.dots] // max(1, row_bytes) // tallest * tallest))
     several = rows > chunk
     sizes = {
         min(chunk, hi - lo - first)
         for lo, hi in _ranges(batch, row_parts)
         for first in range(0, hi - lo, chunk)
     }
-    dot_heights = set().union(*(heights(n * (1 + count if stacked else 1), tallest) for n in sizes))
+    grouped = isa.dots == "tiles"
+    each = {n * (1 + count if stacked else 1) for n in sizes}
+    dot_heights = set().union(*(_whole_tiles(n, tallest) if grouped else heights(n, tallest) for n in each))
     float_heights = set().union(*(heights(n, isa.max_rows) for n in sizes))
     most = max(dot_heights | float_heights)
-    group = 1 if isa.dots == "tiles" else isa.panels(min(most, isa.max_rows))
+    group = 1 if grouped else isa.panels(min(most, isa.max_rows))
     group = min(group, 1 << (max(1, panels // column_parts).bit_length() - 1))
     last = outputs - (panels - 1) * PANEL
 
     def table(precision: str) -> Any:
         if PRECISIONS[precision].parts:
-            return dot_tiles.dot_table(isa, dot_heights, group, precision, last)
+            return dot_tiles.dot_table(isa, dot_heights, group, precision, last, grouped)
         return tile_table(isa, float_heights, group, True, None, last)
 
     tables = table(isa.precision), table(isa.tangent_precision)
@@ -130,6 +136,13 @@ def bind(
         isa, weights, activation_name, has_tangent, entries, (), group, last, tables=tables
     )
 
+    keeps = several or (same and has_tangent and not stacked)
+    blocks_of_k = [
+        min(CACHED_BLOCK[each.parts] // 2, row_words) if grouped and each.parts else row_words
+        for each in (primal, tangent)
+    ]
+    configurations = dot_tiles.configuration_table(isa, dot_heights) if grouped else None
+    block_rows = round_up(chunk, dot_tiles.GROUP_ROWS) if grouped else chunk
     panel_words = row_words * PANEL
     slots = -(-panels // column_parts) if several else group
     columns = group * PANEL * 4
@@ -140,11 +153,11 @@ def bind(
     regions = {
         **product.regions(weights, sums, chunk * columns, 0),
         **dot_regions,
-        "at_x": 4 * row_words * chunk * primal.parts * (blocks if same else 1),
-        "at_moved": 4 * row_words * chunk * tangent.parts * blocks * (not same and moves),
-        "at_weight": 4 * panel_words * primal.parts * slots,
+        "at_x": 4 * row_words * block_rows * primal.parts * (blocks if same else 1),
+        "at_moved": 4 * row_words * block_rows * tangent.parts * blocks * (not same and moves),
+        "at_weight": 4 * (panel_words if keeps else blocks_of_k[0] * PANEL) * primal.parts * slots,
         "at_tangent_weight": 4 * panel_words * tangent.parts * slots * (not same and has_tangent),
-        "at_entries": 4 * panel_words * tangent.parts * group * (entries is not None),
+        "at_entries": 4 * blocks_of_k[1] * PANEL * tangent.parts * group * (entries is not None),
         "at_signs": directions.draw_bytes(RADEMACHER, inputs) * (kind == RADEMACHER),
         "at_numbers": group * v_row * drawn,
     }
@@ -153,7 +166,7 @@ def bind(
     if same:
         offsets["at_moved"], offsets["at_tangent_weight"] = offsets["at_x"], offsets["at_weight"]
     addresses, memory = operands(x=x, y=y)
-    k_block = CACHED_BLOCK if isa.dots == "tiles" else 2 * row_words
+    split_rows = dot_tiles.group_kernel if grouped else dot_tiles.split_kernel
     fields = {
         **values,
         **dot_values,
@@ -167,9 +180,13 @@ def bind(
         "row_parts": row_parts,
         "chunk": chunk,
         "slots": slots if several else 0,
-        "k_block": min(k_block, 2 * row_words) // 2,
+        "primal_block": blocks_of_k[0],
+        "tangent_block": blocks_of_k[1],
+        "keeps": keeps,
+        "configurations": address(configurations),
         "stacked": stacked,
         "same": same,
+        "grouped": grouped,
         "v_row": v_row,
         "row_words": row_words,
         "panel_words": panel_words,
@@ -177,8 +194,8 @@ def bind(
         "primal": primal.parts,
         "tangent": tangent.parts,
         "add": directions.add_entries(gaussian=False) if kind == RADEMACHER else 0,
-        "split_primal": dot_tiles.split_kernel(isa, primal.name) if primal.parts else 0,
-        "split_tangent": dot_tiles.split_kernel(isa, tangent.name) if tangent.parts else 0,
+        "split_primal": split_rows(isa, primal.name) if primal.parts else 0,
+        "split_tangent": split_rows(isa, tangent.name) if tangent.parts else 0,
         "pack_primal": dot_tiles.pack_kernel(isa, primal.name) if primal.parts else 0,
         "pack_tangent": dot_tiles.pack_kernel(isa, tangent.name) if tangent.parts else 0,
     }
@@ -190,8 +207,13 @@ def bind(
         scratch_bytes=end,
         multiply_adds=weights.products(has_tangent) * batch * inputs * outputs,
         external=memory["external"],
-        keeps=(memory["keeps"], kept),
+        keeps=(memory["keeps"], kept, configurations),
     )
+
+
+def _whole_tiles(rows: int, tallest: int) -> set[int]:
+    """Return the heights of tiles that begin at multiples of `tallest` rows."""
+    return {min(tallest, rows), rows % tallest or tallest}
 
 
 def _ranges(batch: int, parts: int) -> list[tuple[int, int]]:
@@ -222,27 +244,44 @@ def _dense(arguments: int, part: int, parts: int) -> None:
         while p < p_end:
             group = a.group if p_end - p >= a.group else 1
             slot = p - p_begin if a.slots > 0 else 0
-            if i == i_begin or a.slots == 0:
-                _pack(a, p, group, slot)
-            _panels(a, i, n, i - i_begin, p, group, slot)
+            _panels(a, i, n, i - i_begin, p, group, slot, i == i_begin or a.slots == 0)
             p += group
+    if a.grouped:
+        configurations = carray(pointer(a.configurations, np.int64), 1)
+        call(configurations[0], (0,))
 
 
 @register_jitable
 def _split(a: Any, i: int, n: int) -> None:
-    """Split examples i to i + n, and their tangents. Block t of them begins n t rows after the first."""
-    x, words = a.x + i * a.x_image * 4, a.row_words
+    """Split examples i to i + n, and their tangents."""
+    x = a.x + i * a.x_image * 4
     if a.primal > 0:
-        out = a.scratch + a.at_x
-        call(a.split_primal, (n, a.inputs, x, a.x_image, out, words, _part(a, n, True)))
+        _split_block(a, a.split_primal, n, x, 0, a.scratch + a.at_x, _part(a, n, True))
     if a.tangent == 0:
         return
     out, part = a.scratch + a.at_moved, _part(a, n, False)
     if a.kind >= RADEMACHER and not a.same:
-        call(a.split_tangent, (n, a.inputs, x, a.x_image, out, words, part))
+        _split_block(a, a.split_tangent, n, x, 0, out, part)
     for t in range(1, 1 + a.count * a.has_tangent):
-        block = out + t * n * words * 4
-        call(a.split_tangent, (n, a.inputs, x + t * a.x_block * 4, a.x_image, block, words, part))
+        _split_block(a, a.split_tangent, n, x + t * a.x_block * 4, t, out, part)
+
+
+@register_jitable
+def _split_block(a: Any, split_rows: int, n: int, x: int, t: int, out: int, part: int) -> None:
+    """Split n rows from the address x on, as those of block t."""
+    first, words = t * _block_rows(a, n), a.row_words
+    if a.grouped:
+        call(split_rows, (n, a.inputs, x, a.x_image, first, out, GROUP_ROWS * words, part))
+    else:
+        call(split_rows, (n, a.inputs, x, a.x_image, out + first * words * 4, words, part))
+
+
+@register_jitable
+def _block_rows(a: Any, n: int) -> int:
+    """Return the split rows from a block, the primal or a tangent of n examples, to the next."""
+    if a.grouped and not a.stacked:
+        return (n + GROUP_ROWS - 1) // GROUP_ROWS * GROUP_ROWS
+    return n
 
 
 @register_jitable
@@ -251,41 +290,40 @@ def _part(a: Any, n: int, primal: bool) -> int:
     blocks = 1 + a.count * a.has_tangent
     if primal and not a.same:
         blocks = 1
-    return blocks * n * a.row_words
+    rows = blocks * _block_rows(a, n)
+    if a.grouped:
+        rows = (rows + GROUP_ROWS - 1) // GROUP_ROWS * GROUP_ROWS
+    return rows * a.row_words
 
 
 @register_jitable
-def _pack(a: Any, p: int, group: int, slot: int) -> None:
-    """Split and pack `group` panels of W, from panel p on."""
-    for panel in range(group):
-        weight = a.weight + (p + panel) * a.inputs * PANEL * 4
-        if a.primal > 0:
-            out = a.scratch + a.at_weight + (slot + panel) * a.primal * a.panel_words * 4
-            call(a.pack_primal, (a.inputs, weight, out, a.panel_words))
-        if a.tangent > 0 and a.has_tangent and not a.same:
-            out = a.scratch + a.at_tangent_weight + (slot + panel) * a.tangent * a.panel_words * 4
-            call(a.pack_tangent, (a.inputs, weight, out, a.panel_words))
+def _panels(a: Any, i: int, n: int, row: int, p: int, group: int, slot: int, fresh: bool) -> None:
+    """Compute `group` panels of examples i to i + n. `row` is the number of the first among the part's examples.
 
-
-@register_jitable
-def _panels(a: Any, i: int, n: int, row: int, p: int, group: int, slot: int) -> None:
-    """Compute `group` panels of examples i to i + n. `row` is the number of the first among the part's examples."""
+    `fresh`: the panels of W are split and packed; otherwise they are as another chunk of examples left them.
+    """
     sums = a.scratch + a.at_sums
+    size = a.inputs * PANEL
     weight = a.scratch + a.at_weight + slot * a.primal * a.panel_words * 4
     moved = a.scratch + a.at_tangent_weight + slot * a.tangent * a.panel_words * 4
+    given = a.weight + p * size * 4
+    pack = a.pack_primal if fresh else 0
     if a.stacked:
         rows = n * (1 + a.count)
         x, part = a.scratch + a.at_x, _part(a, n, True)
-        _dots(a, a.weight_tiles, a.primal, x, part, weight, rows, p, group, 0)
+        packed = (weight, a.keeps, pack, given, size)
+        _dots(a, a.weight_tiles, a.primal, a.primal_block, x, part, packed, rows, p, group, 0)
         for t in range(a.count + 1):
             _finish(a, sums + t * n * group * PANEL * 4, t, i, row, n, p, group)
         return
     if a.primal > 0:
         x, part = a.scratch + a.at_x, _part(a, n, True)
-        _dots(a, a.weight_tiles, a.primal, x, part, weight, n, p, group, 0)
+        packed = (weight, a.keeps, pack, given, size)
+        _dots(a, a.weight_tiles, a.primal, a.primal_block, x, part, packed, n, p, group, 0)
     else:
         _products(a, a.weight_tiles, 0, 0, i, n, p, group)
     _finish(a, sums, 0, i, row, n, p, group)
+    pack = a.pack_tangent if fresh and not a.same else 0
     for t in range(1, a.count + 1):
         entries = a.kind >= RADEMACHER
         if not a.has_tangent and not entries:
@@ -297,14 +335,13 @@ def _panels(a: Any, i: int, n: int, row: int, p: int, group: int, slot: int) -> 
         if a.tangent > 0:
             x, part, onto = a.scratch + a.at_moved, _part(a, n, False), 0
             if a.has_tangent:
-                _dots(a, a.tangent_tiles, a.tangent, x + t * n * a.row_words * 4, part, moved, n, p, group, 0)
-                onto = 1
+                block = x + t * _block_rows(a, n) * a.row_words * 4
+                packed = (moved, 1, pack, given, size)
+                _dots(a, a.tangent_tiles, a.tangent, a.tangent_block, block, part, packed, n, p, group, 0)
+                pack, onto = 0, 1
             if entries:
-                packed = a.scratch + a.at_entries
-                for panel in range(group):
-                    out = packed + panel * a.tangent * a.panel_words * 4
-                    call(a.pack_tangent, (a.inputs, v + panel * a.v_row, out, a.panel_words))
-                _dots(a, a.tangent_tiles, a.tangent, x, part, packed, n, p, group, onto)
+                packed = (a.scratch + a.at_entries, 0, a.pack_tangent, v, a.v_row // 4)
+                _dots(a, a.tangent_tiles, a.tangent, a.tangent_block, x, part, packed, n, p, group, onto)
         else:
             _products(a, a.tangent_tiles, t, v, i, n, p, group)
         _finish(a, sums, t, i, row, n, p, group)
@@ -336,21 +373,60 @@ def _kind(a: Any, p: int, group: int) -> int:
 
 @register_jitable
 def _dots(
-    a: Any, tiles: int, parts: int, x: int, part: int, w: int, rows: int, p: int, group: int, onto: int
+    a: Any,
+    tiles: int,
+    parts: int,
+    k_block: int,
+    x: int,
+    part: int,
+    packed: tuple[int, int, int, int, int],
+    rows: int,
+    p: int,
+    group: int,
+    onto: int,
 ) -> None:
-    """Multiply split rows with packed panels, into the sums. Each block of K is multiplied with all rows."""
+    """Multiply split rows with packed panels, into the sums. Each block of K is multiplied with all rows.
+
+    `packed` is ``(w, keeps, pack, panels, size)``: the address of the packed panels, whether there is room for all
+    blocks of K in place of one, and, if `pack` is not zero, the kernel that packs each block before it is multiplied,
+    the address of the panels of float32, and the numbers from one panel to the next.
+    """
+    w, keeps, pack, panels, size = packed
     addresses = carray(pointer(tiles, np.int64), TILE_KINDS * (a.dot_tallest + 1))
-    kind, count = _kind(a, p, group), tile_count(rows, a.dot_tallest)
-    for k in range(0, a.row_words, a.k_block):
-        length = min(a.k_block, a.row_words - k)
+    configurations = carray(pointer(a.configurations, np.int64), a.dot_tallest + 1)
+    kind, count, configured = _kind(a, p, group), tile_count(rows, a.dot_tallest), 0
+    # In groups of rows, words of a row that follow each other lie GROUP_ROWS apart, by the piece.
+    spread = GROUP_ROWS if a.grouped else 1
+    w_part = a.panel_words if keeps else k_block * PANEL
+    for k in range(0, a.row_words, k_block):
+        length = min(k_block, a.row_words - k)
+        block = w + k * keeps * PANEL * 4
+        if pack != 0:
+            for q in range(group):
+                numbers = panels + (q * size + 2 * k * PANEL) * 4
+                out = block + q * parts * w_part * 4
+                call(pack, (min(2 * length, a.inputs - 2 * k), numbers, out, w_part))
+        elif a.grouped:
+            # The next block comes from memory if other panels took its place in the cache.
+            for j in range(parts):
+                behind = block + (j * w_part + k_block * PANEL) * 4
+                for line in range(0, length * PANEL * 4, 64):
+                    prefetch(behind + line)
         going_on = onto if k == 0 else 1
         row = 0
         for tile in range(count):
-            height = tile_rows(rows, count, tile)
-            operand = (1, a.offsets, length, x + (row * a.row_words + k) * 4, part, a.row_words)
-            panel = (w + k * PANEL * 4, a.panel_words, parts * a.panel_words)
+            # Tiles begin where groups do.
+            height = min(a.dot_tallest, rows - row) if a.grouped else tile_rows(rows, count, tile)
+            if a.grouped and height != configured:
+                call(configurations[height], (0,))
+                configured = height
+            operand = (1, a.offsets, length, x + (row * a.row_words + k * spread) * 4, part)
+            panel = (block, w_part, parts * w_part)
             out = a.scratch + a.at_sums + row * group * PANEL * 4
-            call(addresses[TILE_KINDS * height + kind], (*operand, *panel, out, going_on))
+            call(
+                addresses[TILE_KINDS * height + kind],
+                (*operand, a.row_words * spread, *panel, out, going_on),
+            )
             row += height
 
 

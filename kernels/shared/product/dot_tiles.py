@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from fgnumba.kernels.emit import matrix_tile, product_tile, quad_tile
 from fgnumba.kernels.emit.bfloat16 import pack_rows, split_row
+from fgnumba.kernels.emit.matrix_tile import GROUP_ROWS, configured
 from fgnumba.kernels.emit.precision import PRECISIONS
 from fgnumba.kernels.emit.vector import PANEL, InstructionSet
 from fgnumba.kernels.machine.compile import kernel
@@ -52,9 +53,11 @@ def padded(isa: InstructionSet, inputs: int) -> int:
 # those by a counter of the process, and the names in a kernel from the disk cache may be those of others in this one.
 
 
-def splitter(isa: InstructionSet, precision: str) -> Callable[..., None]:
+def splitter(isa: InstructionSet, precision: str, grouped: bool = False) -> Callable[..., None]:
     """Return an intrinsic that splits a row, see :func:`fgnumba.kernels.emit.bfloat16.split_row`."""
-    return split_row(isa.lanes, PRECISIONS[precision].parts, DEPTH[isa.dots], converts(isa))
+    depth = DEPTH[isa.dots]
+    piece = GROUP_ROWS * 2 * depth if grouped else None
+    return split_row(isa.lanes, PRECISIONS[precision].parts, depth, converts(isa), piece)
 
 
 def packer(isa: InstructionSet, precision: str) -> Callable[..., None]:
@@ -65,7 +68,7 @@ def packer(isa: InstructionSet, precision: str) -> Callable[..., None]:
 
 
 def product(
-    isa: InstructionSet, rows: int, panels: int, precision: str, width: int = PANEL
+    isa: InstructionSet, rows: int, panels: int, precision: str, width: int = PANEL, grouped: bool = False
 ) -> Callable[..., None]:
     """Return an intrinsic that computes a tile of a product of packed operands.
 
@@ -87,17 +90,24 @@ def product(
         The precision, one with parts.
     width : int
         Columns of each panel that are computed, a multiple of the lanes. More may be written.
+    grouped : bool
+        Whether rows are stored in groups, see :func:`fgnumba.kernels.emit.matrix_tile`. Only where `isa` reads tiles.
     """
     terms = PRECISIONS[precision].terms
     if isa.dots == "pairs":
         return product_tile(isa, rows, panels, True, None, width, terms=terms)
     if isa.dots == "quads":
         return quad_tile(isa, rows, panels, width, terms)
-    return matrix_tile(rows, panels, terms, isa.twin)
+    return matrix_tile(rows, panels, terms, isa.twin, grouped)
 
 
 def dot_table(
-    isa: InstructionSet, heights: Iterable[int], group: int, precision: str, last_columns: int = PANEL
+    isa: InstructionSet,
+    heights: Iterable[int],
+    group: int,
+    precision: str,
+    last_columns: int = PANEL,
+    grouped: bool = False,
 ) -> npt.NDArray[np.int64]:
     """Return the addresses of tiles by height, (``tallest(isa)`` + 1, ``TILE_KINDS``) int64.
 
@@ -108,15 +118,20 @@ def dot_table(
     last = round_up(last_columns, isa.lanes)
     for rows in heights:
         for kind, (panels, width) in enumerate(((1, PANEL), (group, PANEL), (1, last))):
-            name = (
-                f"dot-tile-{isa.vectors}-{isa.dots}{'-twin' * isa.twin}-{rows}x{panels}x{width}-{precision}"
-            )
-            table[rows, kind] = kernel(name, _kernel(isa, rows, panels, precision, width), 11)
+            shape = f"{rows}x{panels}x{width}{'-grouped' * grouped}"
+            name = f"dot-tile-{_named(isa)}-{shape}-{precision}"
+            table[rows, kind] = kernel(name, _kernel(isa, rows, panels, precision, width, grouped), 11)
     return table
 
 
-def _kernel(isa: InstructionSet, rows: int, panels: int, precision: str, width: int) -> Callable[..., None]:
-    emitted = product(isa, rows, panels, precision, width)
+def _named(isa: InstructionSet) -> str:
+    return f"{isa.vectors}-{isa.dots}{'-twin' * isa.twin}"
+
+
+def _kernel(
+    isa: InstructionSet, rows: int, panels: int, precision: str, width: int, grouped: bool
+) -> Callable[..., None]:
+    emitted = product(isa, rows, panels, precision, width, grouped)
 
     def dot_tile(
         segments: int,
@@ -136,6 +151,27 @@ def _kernel(isa: InstructionSet, rows: int, panels: int, precision: str, width: 
     return dot_tile
 
 
+def configuration_table(isa: InstructionSet, heights: Iterable[int]) -> npt.NDArray[np.int64]:
+    """Return the addresses of kernels that configure tiles for products in groups, by height.
+
+    The first gives the tiles back. They take one argument, which does not matter, see
+    :func:`fgnumba.kernels.emit.matrix_tile.configured`.
+    """
+    table = np.zeros(tallest(isa) + 1, np.int64)
+    for rows in {0, *heights}:
+        table[rows] = kernel(f"configure-{_named(isa)}-{rows}", _configuring(rows, isa.twin), 1)
+    return table
+
+
+def _configuring(rows: int, twin: bool) -> Callable[[int], None]:
+    emitted = configured(rows, twin)
+
+    def configure(nothing: int) -> None:
+        emitted()
+
+    return configure
+
+
 def split_kernel(isa: InstructionSet, precision: str) -> int:
     """Return the address of a kernel that splits rows: ``(rows, n, x, ld, out, out_ld, out_part)``.
 
@@ -148,7 +184,27 @@ def split_kernel(isa: InstructionSet, precision: str) -> int:
         for row in range(rows):
             split(n, x + row * ld * 4, out + row * out_ld * 4, out_part * 4)
 
-    return kernel(f"split-rows-{isa.vectors}-{isa.dots}{'-twin' * isa.twin}-{precision}", split_rows, 7)
+    return kernel(f"split-rows-{_named(isa)}-{precision}", split_rows, 7)
+
+
+def group_kernel(isa: InstructionSet, precision: str) -> int:
+    """Return the address of a kernel that splits rows into groups: ``(rows, n, x, ld, first, out, group, out_part)``.
+
+    Groups are those of :func:`fgnumba.kernels.emit.matrix_tile`. `first` is the number of the first row, counted from
+    the group at the address `out`; `ld` are the float32 from one row to the next, and `group` and `out_part` the words
+    from one group, and one part, to the next.
+    """
+    split = splitter(isa, precision, grouped=True)
+    piece = 2 * DEPTH[isa.dots]
+
+    def split_groups(
+        rows: int, n: int, x: int, ld: int, first: int, out: int, group: int, out_part: int
+    ) -> None:
+        for row in range(rows):
+            at = (first + row) // GROUP_ROWS * group * 4 + (first + row) % GROUP_ROWS * piece
+            split(n, x + row * ld * 4, out + at, out_part * 4)
+
+    return kernel(f"split-groups-{_named(isa)}-{precision}", split_groups, 8)
 
 
 def pack_kernel(isa: InstructionSet, precision: str) -> int:
@@ -161,4 +217,4 @@ def pack_kernel(isa: InstructionSet, precision: str) -> int:
     def pack_panel(n: int, w: int, out: int, out_part: int) -> None:
         pack(n, w, out, out_part * 4)
 
-    return kernel(f"pack-panel-{isa.vectors}-{isa.dots}{'-twin' * isa.twin}-{precision}", pack_panel, 4)
+    return kernel(f"pack-panel-{_named(isa)}-{precision}", pack_panel, 4)
