@@ -406,15 +406,16 @@ def _dots(
                 numbers = panels + (q * size + 2 * k * PANEL) * 4
                 out = block + q * parts * w_part * 4
                 call(pack, (min(2 * length, a.inputs - 2 * k), numbers, out, w_part))
-        elif a.grouped:
-            # The next block comes from memory if other panels took its place in the cache.
-            for j in range(parts):
-                behind = block + (j * w_part + k_block * PANEL) * 4
-                for line in range(0, length * PANEL * 4, 64):
-                    prefetch(behind + line)
         going_on = onto if k == 0 else 1
         row = 0
+        # The next packed block comes from memory if other panels took its place in the cache.
+        ahead = (length * PANEL * 4 // count + 63) // 64 * 64 if a.grouped and pack == 0 else 0
         for tile in range(count):
+            if ahead > 0:
+                for j in range(parts):
+                    upcoming = block + (j * w_part + k_block * PANEL) * 4 + tile * ahead
+                    for line in range(0, ahead, 64):
+                        prefetch(upcoming + line)
             # Tiles begin where groups do.
             height = min(a.dot_tallest, rows - row) if a.grouped else tile_rows(rows, count, tile)
             if a.grouped and height != configured:
