@@ -73,7 +73,6 @@ def matrix_tile(
     distance of rows would be a power of two. The sums depend neither on how many rows a tile has nor on how K
     is divided at multiples of ``DEPTH``.
     """
-    generate = twin_code if twin else tile_code
 
     @intrinsic
     def tile(  # type: ignore[no-untyped-def]
@@ -88,20 +87,18 @@ def matrix_tile(
             def bytes_of(words: Any) -> Any:
                 return builder.mul(words, index(4))
 
-            steps = builder.sdiv(length, index(DEPTH // 2))
-            distances = bytes_of(a_part), bytes_of(ld)
-            with loop(builder, "run", segments, []) as (s, _, _):
-                run = builder.add(a, bytes_of(builder.load(builder.gep(starts, [s]))))
-                begun = builder.or_(onto, builder.zext(builder.icmp_signed(">", s, index(0)), I64))
-                for panel in range(panels):
-                    behind = builder.add(
-                        builder.mul(w_stride, index(panel)),
-                        builder.mul(builder.mul(s, length), index(PANEL)),
-                    )
-                    at = builder.add(w, bytes_of(behind))
-                    sums = builder.add(out, index(panel * _ROW))
-                    given = (steps, run, *distances, at, bytes_of(w_part), sums, index(panels * _ROW), begun)
-                    generate(builder, given, rows, terms, grouped)
+            for panel in range(panels):
+                at = builder.add(w, bytes_of(builder.mul(w_stride, index(panel))))
+                sums = builder.add(out, index(panel * _ROW))
+                places = a, bytes_of(a_part), bytes_of(ld), at, bytes_of(w_part), sums, index(panels * _ROW)
+                if not twin:
+                    tile_code(builder, (segments, starts, length, *places, onto), rows, terms, grouped)
+                    continue
+                with loop(builder, "run", segments, []) as (s, _, _):
+                    begun = builder.or_(onto, builder.zext(builder.icmp_signed(">", s, index(0)), I64))
+                    run = _run(builder, s, starts, length, a, at)
+                    given = (_steps(builder, length), run[0], *places[1:3], run[1], *places[4:], begun)
+                    twin_code(builder, given, rows, terms, grouped)
             return context.get_dummy_value()
 
         return types.void(*given), codegen
@@ -109,13 +106,25 @@ def matrix_tile(
     return tile
 
 
-def tile_code(builder: Any, args: Any, rows: int, terms: tuple[tuple[int, int], ...], grouped: bool) -> None:
-    """Append the instructions of AMX to `builder`, for one run and one panel.
+def _run(builder: Any, run: Any, starts: Any, length: Any, a: Any, w: Any) -> tuple[Any, Any]:
+    """Return the addresses of a run of a, and of the rows of the packed panel that it is multiplied with."""
+    behind = builder.mul(builder.mul(run, length), index(_ROW))
+    start = builder.mul(builder.load(builder.gep(starts, [run])), index(4))
+    return builder.add(a, start), builder.add(w, behind)
 
-    `args` are ``(steps, a, a_part, ld, w, w_part, out, out_ld, onto)``, int64: K / ``DEPTH``, addresses, and distances
-    in bytes.
+
+def _steps(builder: Any, length: Any) -> Any:
+    """Return how many pieces of ``DEPTH`` elements a run of so many words has."""
+    return builder.sdiv(length, index(DEPTH // 2))
+
+
+def tile_code(builder: Any, args: Any, rows: int, terms: tuple[tuple[int, int], ...], grouped: bool) -> None:
+    """Append the instructions of AMX to `builder`, for one panel.
+
+    `args` are ``(segments, starts, length, a, a_part, ld, w, w_part, out, out_ld, onto)``: `starts` is a pointer, all
+    others are int64; `length` are words, the others addresses and distances in bytes.
     """
-    steps, a, a_part, ld, w, w_part, out, out_ld, onto = args
+    segments, starts, length, a, a_part, ld, w, w_part, out, out_ld, onto = args
     pointer, void = BYTE.as_pointer(), ir.VoidType()
     heights = _heights(rows)
     sums = [(m, n, 2 * m + n) for m in range(len(heights)) for n in range(2)]
@@ -134,9 +143,7 @@ def tile_code(builder: Any, args: Any, rows: int, terms: tuple[tuple[int, int], 
 
     if not grouped:
         configure(builder, rows)
-    fresh, resumed, ready, body, done = (
-        builder.append_basic_block(name) for name in ("fresh", "resumed", "ready", "step", "done")
-    )
+    fresh, resumed, ready = (builder.append_basic_block(name) for name in ("fresh", "resumed", "ready"))
     builder.cbranch(builder.icmp_signed("==", onto, index(0)), fresh, resumed)
     builder.position_at_end(fresh)
     for _, _, tile in sums:
@@ -147,32 +154,35 @@ def tile_code(builder: Any, args: Any, rows: int, terms: tuple[tuple[int, int], 
         move("tileloadd64", tile, at_sums(m, n), out_ld)
     builder.branch(ready)
     builder.position_at_end(ready)
-    builder.branch(body)
-
-    builder.position_at_end(body)
-    k = builder.phi(I64)
-    k.add_incoming(index(0), ready)
-    a_at = builder.add(a, builder.mul(k, index(_step(grouped))))
-    w_at = builder.add(w, builder.mul(k, index(DEPTH // 2 * _ROW)))
-    loaded_a = loaded_w = -1
-    for i, j in terms:
-        if i != loaded_a:
-            for m in range(len(heights)):
-                row = builder.add(
-                    builder.mul(a_part, index(i)), builder.mul(ld, index(m if grouped else _SIDE * m))
-                )
-                move("tileloadd64", 4 + m, builder.add(a_at, row), index(2 * DEPTH) if grouped else ld)
-        if j != loaded_w:
-            for n in range(2):
-                column = builder.add(builder.mul(w_part, index(j)), index(64 * n))
-                move("tileloadd64", 6 + n, builder.add(w_at, column), index(_ROW))
-        loaded_a, loaded_w = i, j
-        for m, n, tile in sums:
-            do("tdpbf16ps", [BYTE] * 3, number(tile), number(4 + m), number(6 + n))
-    k_next = builder.add(k, index(1))
-    k.add_incoming(k_next, body)
-    never_unroll(builder.module, builder.cbranch(builder.icmp_signed("<", k_next, steps), body, done))
-    builder.position_at_end(done)
+    steps = _steps(builder, length)
+    with loop(builder, "run", segments, []) as (run, _, _):
+        a_run, w_run = _run(builder, run, starts, length, a, w)
+        before = builder.block
+        body, done = (builder.append_basic_block(name) for name in ("step", "done"))
+        builder.branch(body)
+        builder.position_at_end(body)
+        k = builder.phi(I64)
+        k.add_incoming(index(0), before)
+        a_at = builder.add(a_run, builder.mul(k, index(_step(grouped))))
+        w_at = builder.add(w_run, builder.mul(k, index(DEPTH // 2 * _ROW)))
+        loaded_a = loaded_w = -1
+        for i, j in terms:
+            if i != loaded_a:
+                for m in range(len(heights)):
+                    behind = builder.mul(ld, index(m if grouped else _SIDE * m))
+                    row = builder.add(builder.mul(a_part, index(i)), behind)
+                    move("tileloadd64", 4 + m, builder.add(a_at, row), index(2 * DEPTH) if grouped else ld)
+            if j != loaded_w:
+                for n in range(2):
+                    column = builder.add(builder.mul(w_part, index(j)), index(64 * n))
+                    move("tileloadd64", 6 + n, builder.add(w_at, column), index(_ROW))
+            loaded_a, loaded_w = i, j
+            for m, n, tile in sums:
+                do("tdpbf16ps", [BYTE] * 3, number(tile), number(4 + m), number(6 + n))
+        k_next = builder.add(k, index(1))
+        k.add_incoming(k_next, body)
+        never_unroll(builder.module, builder.cbranch(builder.icmp_signed("<", k_next, steps), body, done))
+        builder.position_at_end(done)
     for m, n, tile in sums:
         move("tilestored64", tile, at_sums(m, n), out_ld)
     if not grouped:

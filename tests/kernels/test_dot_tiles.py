@@ -238,9 +238,12 @@ def machine_code(processor, write, arguments):
 @pytest.mark.parametrize("rows", [1, 16, 17, TALLEST])
 def test_a_tile_is_the_instructions_of_amx(rows, grouped):
     terms = PRECISIONS["bf16x3"].terms
-    text = machine_code(
-        "sapphirerapids", lambda builder, args: tile_code(builder, args, rows, terms, grouped), 9
-    )
+
+    def write(builder, args):
+        args[1] = builder.inttoptr(args[1], I64.as_pointer())
+        tile_code(builder, args, rows, terms, grouped)
+
+    text = machine_code("sapphirerapids", write, 11)
     tiles = 2 * -(-rows // 16)
     assert text.count("tdpbf16ps") == tiles * len(terms)
     # Rows in groups are multiplied by tiles that were configured before.
