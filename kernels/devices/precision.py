@@ -17,15 +17,12 @@ import numpy as np
 
 from fgnumba.errors import ConfigError, did_you_mean, shown
 from fgnumba.kernels.devices import tuning
-from fgnumba.kernels.emit.precision import AUTO, FLOAT32, PRECISIONS
+from fgnumba.kernels.emit.precision import AUTO, EXACT, FLOAT32, PRECISIONS
 from fgnumba.kernels.emit.vector import PANEL, InstructionSet
 from fgnumba.kernels.machine.memory import aligned, leading
 
 OVERRIDE = "FGNUMBA_PRECISION"
 """Environment variable that says which precision ``auto`` stands for."""
-
-EXACT = "bf16x3"
-"""The precision that is as exact as float32."""
 
 LARGEST_ERROR = 1e-6
 """Largest error of a product that is as exact as float32's, as a share of what is added up; 3e-7 was seen."""

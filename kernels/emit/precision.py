@@ -16,6 +16,9 @@ from dataclasses import dataclass
 
 FLOAT32 = "float32"
 
+EXACT = "bf16x3"
+"""The precision that is as exact as float32."""
+
 
 @dataclass(frozen=True)
 class Precision:
@@ -41,7 +44,7 @@ PRECISIONS = {
     each.name: each
     for each in (
         Precision(FLOAT32, 0, ()),
-        Precision("bf16x3", 3, ((0, 2), (0, 1), (1, 1), (1, 0), (2, 0), (0, 0))),
+        Precision(EXACT, 3, ((0, 2), (0, 1), (1, 1), (1, 0), (2, 0), (0, 0))),
         Precision("bf16x2", 2, ((0, 1), (0, 0), (1, 0))),
         Precision("bf16", 1, ((0, 0),)),
     )

@@ -46,6 +46,10 @@ CACHED_ROWS = {"pairs": 512 * 1024, "quads": 512 * 1024, "tiles": 1280 * 1024}
 """Bytes of split rows of x that stay in the second-level cache while all panels are multiplied with them, by the way of
 multiplying. Processors whose instructions read tiles have second-level caches of 2 MB."""
 
+KEPT = 8 * 1024 * 1024
+"""Bytes of packed panels that are kept for all chunks of rows. More are packed anew for each: reading what was kept
+would take longer."""
+
 CACHED_BLOCK = {1: 256, 2: 128, 3: 64}
 """Elements of K whose part of a panel stays in the first-level cache, by the number of parts, for instructions that
 read tiles."""
@@ -88,7 +92,7 @@ def bind(
     -----
     Cost: the products of ``cpu.py``, each as many times as its precision has terms; one splitting of x and its tangents
     for every thread, and of W and V for every part of the rows. Memory for each thread: the parts of a chunk of rows,
-    and of a group of panels, or of all of a thread's panels if there are several chunks.
+    and of a group of panels, or of all of a thread's panels, up to `KEPT`, if there are several chunks.
     """
     inputs, panels, has_tangent = weights.inputs, weights.panels, x.has_tangent and weights.count > 0
     kind, count, entries = weights.kind, weights.count, weights.entries
@@ -107,7 +111,8 @@ def bind(
     if same:
         row_bytes = 4 * row_words * primal.parts * blocks
     chunk = min(rows, max(tallest, CACHED_ROWS[isa.dots] // max(1, row_bytes) // tallest * tallest))
-    several = rows > chunk
+    across = -(-panels // column_parts)
+    several = rows > chunk and 4 * row_words * PANEL * across * _packed_parts(isa, has_tangent) <= KEPT
     sizes = {
         min(chunk, hi - lo - first)
         for lo, hi in _ranges(batch, row_parts)
@@ -144,7 +149,7 @@ def bind(
     configurations = dot_tiles.configuration_table(isa, dot_heights) if grouped else None
     block_rows = round_up(chunk, dot_tiles.GROUP_ROWS) if grouped else chunk
     panel_words = row_words * PANEL
-    slots = -(-panels // column_parts) if several else group
+    slots = across if several else group
     columns = group * PANEL * 4
     sums = chunk * (1 + count if stacked else 1) * columns
     drawn = entries is not None and kind != EXPLICIT
@@ -209,6 +214,12 @@ def bind(
         external=memory["external"],
         keeps=(memory["keeps"], kept, configurations),
     )
+
+
+def _packed_parts(isa: InstructionSet, has_tangent: bool) -> int:
+    """Return how many parts of W are packed."""
+    primal, tangent = PRECISIONS[isa.precision], PRECISIONS[isa.tangent_precision]
+    return primal.parts + tangent.parts * (has_tangent and primal != tangent)
 
 
 def _whole_tiles(rows: int, tallest: int) -> set[int]:
