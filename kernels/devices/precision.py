@@ -2,8 +2,8 @@
 
 Three bfloat16 are as exact as a float32, and take six products in place of one. So an instruction pays that multiplies
 more than six times as fast as float32 are multiplied, and AMX's alone does. Where a processor has it, both precisions
-are timed once, with the dense kernel, and a product is compared with float64. The result is stored beside the compiled
-kernels, as that of the trial of register tiles is.
+are timed once, with the dense kernel along a direction of rank 1, and a product is compared with float64. The result is
+stored beside the compiled kernels, as that of the trial of register tiles is.
 
 To measure again, delete the file ``precision-*.json`` in the cache folder.
 """
@@ -26,6 +26,9 @@ OVERRIDE = "FGNUMBA_PRECISION"
 
 LARGEST_ERROR = 1e-6
 """Largest error of a product that is as exact as float32's, as a share of what is added up; 3e-7 was seen."""
+
+BATCH = 64
+"""Examples of a trial. With more of them, splitting and packing W matters less."""
 
 RESULTS = (FLOAT32, EXACT, "error")
 """What a trial stores: the seconds of a row by precision, and the error of `EXACT`."""
@@ -115,10 +118,10 @@ def _result(isa: InstructionSet) -> Mapping[str, float] | None:
 
 
 def trial(isa: InstructionSet) -> dict[str, float]:
-    """Return `RESULTS`: the seconds of a row of a dense layer in float32 and in `EXACT`, and the error of `EXACT`."""
+    """Return `RESULTS`: the seconds of a row of a dense layer in both precisions, and the error of `EXACT`."""
     exact = isa.multiplying(EXACT)
     error = largest_error(exact)
-    seconds = tuning.trial([isa.multiplying(FLOAT32), exact])
+    seconds = tuning.trial([isa.multiplying(FLOAT32), exact], BATCH)
     return dict(zip(RESULTS, (*seconds, error), strict=True))
 
 

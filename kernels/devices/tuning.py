@@ -123,7 +123,7 @@ def fastest(seconds: dict[str, float]) -> str:
     return best if seconds[best] < (1 - ADVANTAGE) * seconds[first] else first
 
 
-def trial(candidates: list[InstructionSet]) -> list[float]:
+def trial(candidates: list[InstructionSet], batch: int | None = None) -> list[float]:
     """Return, for each set's tile, the seconds that a row of a dense layer takes: the least of several rounds.
 
     The tiles take turns, so that a change of the processor's frequency affects all of them.
@@ -132,10 +132,13 @@ def trial(candidates: list[InstructionSet]) -> list[float]:
     ----------
     candidates : list of InstructionSet
         The sets, each with one tile.
+    batch : int, optional
+        The number of examples, each with a tangent, along a direction of rank 1. None (the default): as many rows as
+        `_TILES` tiles have, and no tangents.
     """
     weight = aligned((_OUTPUTS // PANEL, _INPUTS, PANEL))
     weight[...] = np.random.default_rng(0).standard_normal(weight.shape[1:], np.float32)
-    operations = [_operation(isa, weight) for isa in candidates]
+    operations = [_operation(isa, weight, batch) for isa in candidates]
     clock = _clock()
     least = [float("inf")] * len(candidates)
     for call, _ in operations:
@@ -151,24 +154,32 @@ def trial(candidates: list[InstructionSet]) -> list[float]:
     return least
 
 
-def _operation(isa: InstructionSet, weight: npt.NDArray[np.float32]) -> tuple[Any, int]:
-    """Return a function that runs a dense layer of whole tiles, and the layer's number of rows."""
+def _operation(isa: InstructionSet, weight: npt.NDArray[np.float32], batch: int | None) -> tuple[Any, int]:
+    """Return a function that runs a dense layer, and the number of rows that it computes."""
     # Imported here, because the kernel's module imports modules that import this one.
     from fgnumba.kernels.layout.images import Images
     from fgnumba.kernels.ops.dense import cpu as dense
+    from fgnumba.kernels.rules.directions import RANK1
+    from fgnumba.kernels.rules.philox import STREAM
     from fgnumba.kernels.shared.product.product import Weights
 
-    rows = _TILES * isa.max_rows
-    x, y = aligned((1, rows, leading(_INPUTS))), aligned((1, rows, leading(_OUTPUTS)))
+    directions: dict[str, Any] = {}
+    blocks = 1
+    if batch is not None:
+        directions = {"kind": RANK1, "count": 1, "stream": np.zeros(1, STREAM)}
+        directions |= {"parameter": 0, "bias_parameter": 1}
+        blocks = 2
+    rows = _TILES * isa.max_rows if batch is None else batch
+    x, y = aligned((blocks, rows, leading(_INPUTS))), aligned((blocks, rows, leading(_OUTPUTS)))
     x[...] = np.random.default_rng(1).standard_normal(x.shape[-1], np.float32)
     operation = dense.bind(
         isa,
         1,
         batch=rows,
-        x=Images.of_batch(x, (_INPUTS,), has_tangent=False),
-        y=Images.of_batch(y, (_OUTPUTS,), has_tangent=False),
+        x=Images.of_batch(x, (_INPUTS,), has_tangent=blocks > 1),
+        y=Images.of_batch(y, (_OUTPUTS,), has_tangent=blocks > 1),
         outputs=_OUTPUTS,
-        weights=Weights(weight, aligned((_OUTPUTS,))),
+        weights=Weights(weight, aligned((_OUTPUTS,)), **directions),
         activation_name="relu",
     )
     scratch = aligned((operation.scratch_bytes,), np.uint8)
@@ -178,7 +189,7 @@ def _operation(isa: InstructionSet, weight: npt.NDArray[np.float32]) -> tuple[An
     def call(keeps: Any = (operation, scratch, x, y)) -> None:
         entry(address(operation.arguments), 0, 1)
 
-    return call, rows
+    return call, blocks * rows
 
 
 @cache

@@ -184,7 +184,7 @@ def test_a_trial_measures_every_tile_and_soon_ends():
 
 def test_a_trial_ends_where_the_machine_is_slow(monkeypatch):
     calls = []
-    monkeypatch.setattr(tuning, "_operation", lambda isa, weight: (lambda: calls.append(isa), 1))
+    monkeypatch.setattr(tuning, "_operation", lambda isa, weight, batch: (lambda: calls.append(isa), 1))
     monkeypatch.setattr(tuning, "SECONDS", -1.0)
     tuning.trial([AVX512, AVX512])
     assert len(calls) == 2 * (1 + tuning.LEAST_ROUNDS)
