@@ -11,7 +11,7 @@ from typing import Any
 from fgnumba.errors import RunError, shown
 from fgnumba.kernels.devices.device import Cpu, Device
 from fgnumba.kernels.devices.precision import described
-from fgnumba.kernels.emit.precision import AUTO, FLOAT32
+from fgnumba.kernels.emit.precision import AUTO, FLOAT32, PRECISIONS
 from fgnumba.kernels.emit.vector import OVERRIDE, TWINS
 
 KEY = "arithmetic"
@@ -55,9 +55,12 @@ def difference(path: Path, facts: Mapping[str, Any], device: Device) -> str | No
     before, after = (described(*(each[name] for name in names)) for each in (theirs, ours))
     if before != after:
         if isinstance(device, Cpu) and AUTO in (device.precision, device.tangent_precision):
+            # A GPU's precisions are others.
+            same = all(theirs[name] in PRECISIONS for name in names)
+            way = Cpu(*(theirs[name] for name in names)) if same else Cpu(*device.precisions)
             raise RunError(
                 f"{path}: the products of its steps are in {before}; here, auto stands for {after}: a model with "
-                f"device={Cpu(*(theirs[name] for name in names))!r} of fgnumba.device continues with the same bits"
+                f"device={way!r} of fgnumba.device continues with {'the same' if same else 'other'} bits"
             )
         return (
             f"{path}: the products of its steps are in {before}; the run goes on in {after}, with other bits"

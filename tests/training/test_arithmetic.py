@@ -82,6 +82,19 @@ def test_a_checkpoint_of_an_earlier_version_is_of_float32(tmp_path, monkeypatch)
     assert trained(tmp_path, 6, "float32")[1] == []
 
 
+def test_a_checkpoint_in_a_precision_that_the_processor_never_has(tmp_path):
+    trained(tmp_path, 3, "float32", resume=False)
+    of_a_gpu = {"precision": "tf32", "tangent_precision": "bf16"}
+    rewritten(tmp_path, lambda facts: facts.update({arithmetic.KEY: of_a_gpu}))
+    way = re.escape("device=cpu(precision='float32') of fgnumba.device continues with other bits")
+    with pytest.raises(
+        RunError, match=rf"are in tf32, tangents in bf16; here, auto stands for float32: .* {way}"
+    ):
+        trained(tmp_path, 6)
+    _, (said,) = trained(tmp_path, 6, "float32")
+    assert "are in tf32, tangents in bf16; the run goes on in float32, with other bits" in said
+
+
 def test_another_instruction_set_is_said_unless_bits_do_not_depend_on_it(tmp_path, monkeypatch):
     trained(tmp_path / "short", 3, "bf16", resume=False)
     trained(tmp_path / "exact", 3, "float32", resume=False)
