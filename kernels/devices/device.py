@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fgnumba.kernels.devices.kernels import Kernels
-from fgnumba.kernels.devices.precision import checked, described, meant, named
+from fgnumba.kernels.devices.precision import OVERRIDE, checked, described, meant, named
 from fgnumba.kernels.devices.tuning import tuned
 from fgnumba.kernels.emit.precision import AUTO, FLOAT32
 from fgnumba.kernels.emit.vector import instruction_set
@@ -232,7 +232,9 @@ class Cpu(Device):
         DeviceError is raised if it does not have the precision.
         """
         isa = tuned(instruction_set())
-        return isa.multiplying(meant(self.precision, isa), meant(self.tangent_precision, isa))
+        return isa.multiplying(
+            meant(self.precision, isa), meant(self.tangent_precision, isa), self._sources()
+        )
 
     @property
     def precisions(self) -> tuple[str, str]:
@@ -248,7 +250,15 @@ class Cpu(Device):
         """Raise DeviceError if the instruction set lacks a precision. Unlike :attr:`isa`, this makes no trial."""
         # What ``auto`` is chosen to be, the set has.
         names = (named(each) for each in (self.precision, self.tangent_precision))
-        instruction_set().multiplying(*(FLOAT32 if name == AUTO else name for name in names))
+        precisions = (FLOAT32 if name == AUTO else name for name in names)
+        instruction_set().multiplying(*precisions, sources=self._sources())
+
+    def _sources(self) -> tuple[str, str]:
+        """Return what names the precisions of the primal's products and of the tangents'."""
+        return (
+            OVERRIDE if self.precision == AUTO else "precision",
+            OVERRIDE if self.tangent_precision == AUTO else "tangent_precision",
+        )
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Cpu):

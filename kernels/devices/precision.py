@@ -72,7 +72,8 @@ def explained(isa: InstructionSet) -> str:
     """Return a text for people: the precision that ``auto`` stands for with the instructions of `isa`, and why."""
     name = meant(AUTO, isa)
     if named(AUTO) != AUTO:
-        why = OVERRIDE
+        lacking = PRECISIONS[name].parts and not isa.dots
+        why = f"{OVERRIDE}, but {isa.name} does not multiply bfloat16" if lacking else OVERRIDE
     elif not isa.dots:
         why = f"{isa.name} does not multiply bfloat16"
     elif name == FLOAT32 and isa.dots == "tiles" and not isa.twin and _wrong(_result(isa)):

@@ -74,13 +74,20 @@ class InstructionSet:
         if not self.vectors:
             object.__setattr__(self, "vectors", self.name)
 
-    def multiplying(self, precision: str, tangent_precision: str | None = None) -> "InstructionSet":
+    def multiplying(
+        self,
+        precision: str,
+        tangent_precision: str | None = None,
+        sources: tuple[str, str] = ("precision", "tangent_precision"),
+    ) -> "InstructionSet":
         """Return this set with other precisions of products.
 
         Parameters
         ----------
         precision, tangent_precision : str
             Names in ``precision.PRECISIONS``. A `tangent_precision` of None is the same as `precision`.
+        sources : tuple of 2 str
+            What named them, for the message of an error.
 
         Raises
         ------
@@ -88,11 +95,14 @@ class InstructionSet:
             The set does not multiply bfloat16, and a precision needs that.
         """
         tangent = precision if tangent_precision is None else tangent_precision
-        for name, value in (("precision", precision), ("tangent_precision", tangent)):
+        for source, value in zip(sources, (precision, tangent), strict=True):
             if PRECISIONS[value].parts and not self.dots:
+                able = [name for name in executable() if name in MULTIPLYING]
+                used = f", of which {self.name} is used" if able else ""
+                way = able[0] if able else f"{MULTIPLYING[0]}-twin (slow)"
                 raise DeviceError(
-                    f"{name}: {value} needs a processor that multiplies bfloat16 ({', '.join(MULTIPLYING)}); this "
-                    f"one has {', '.join(executable())}; use float32, or {OVERRIDE}={MULTIPLYING[0]}-twin (slow)"
+                    f"{source}: {value} needs a processor that multiplies bfloat16 ({', '.join(MULTIPLYING)}); this "
+                    f"one has {', '.join(executable())}{used}; use float32, or {OVERRIDE}={way}"
                 )
         return replace(self, precision=precision, tangent_precision=tangent)
 

@@ -8,6 +8,7 @@ import pytest
 
 import fgnumba as fg
 from fgnumba.interchange.agreement import on_cpu
+from fgnumba.kernels.devices import precision
 from fgnumba.kernels.devices.device import CPU
 from fgnumba.kernels.emit import vector
 from fgnumba.operations import attention
@@ -113,6 +114,27 @@ def test_a_set_that_lacks_a_precision_is_refused_before_a_step(precisions, monke
         with pytest.raises(fg.DeviceError, match=rf"{precisions[-1]} needs a processor that") as caught:
             attempt()
         assert "\n" not in str(caught.value)
+
+
+def test_the_refusal_says_what_named_the_precision_and_which_set_is_used(monkeypatch):
+    monkeypatch.setattr(vector, "executable", lambda: ("avx512bf16", "generic"))
+    monkeypatch.setenv(vector.OVERRIDE, "generic")
+    used = "this one has avx512bf16, generic, of which generic is used; use float32, or FGNUMBA_VECTOR=avx512bf16"
+    with pytest.raises(fg.DeviceError, match=rf"^tangent_precision: bf16 needs a .*; {used}$"):
+        fg.device.cpu("float32", "bf16")
+    monkeypatch.setenv(precision.OVERRIDE, "bf16x2")
+    for attempt in (fg.device.cpu, lambda: CPU.isa):
+        with pytest.raises(fg.DeviceError, match=rf"^FGNUMBA_PRECISION: bf16x2 needs a .*; {used}$"):
+            attempt()
+    assert (
+        precision.explained(vector.instruction_set())
+        == "bf16x2 (FGNUMBA_PRECISION, but generic does not multiply bfloat16)"
+    )
+    monkeypatch.setattr(vector, "executable", lambda: ("generic",))
+    with pytest.raises(
+        fg.DeviceError, match=r"this one has generic; use float32, or FGNUMBA_VECTOR=amx-twin \(slow\)$"
+    ):
+        fg.device.cpu()
 
 
 def test_what_is_compared_with_another_library_multiplies_in_float32():
