@@ -57,10 +57,10 @@ def difference(path: Path, facts: Mapping[str, Any], device: Device) -> str | No
         if isinstance(device, Cpu) and AUTO in (device.precision, device.tangent_precision):
             # A GPU's precisions are others.
             same = all(theirs[name] in PRECISIONS for name in names)
-            way = Cpu(*(theirs[name] for name in names)) if same else Cpu(*device.precisions)
+            meant = Cpu(*(theirs[name] for name in names)) if same else Cpu(*device.precisions)
             raise RunError(
                 f"{path}: the products of its steps are in {before}; here, auto stands for {after}: a model with "
-                f"device={way!r} of fgnumba.device continues with {'the same' if same else 'other'} bits"
+                f"device={meant!r} of fgnumba.device continues with {'the same' if same else 'other'} bits"
             )
         return (
             f"{path}: the products of its steps are in {before}; the run goes on in {after}, with other bits"

@@ -249,9 +249,10 @@ class Cpu(Device):
     def check(self) -> None:
         """Raise DeviceError if the instruction set lacks a precision. Unlike :attr:`isa`, this makes no trial."""
         # What ``auto`` is chosen to be, the set has.
-        names = (named(each) for each in (self.precision, self.tangent_precision))
-        precisions = (FLOAT32 if name == AUTO else name for name in names)
-        instruction_set().multiplying(*precisions, sources=self._sources())
+        primal, tangent = (
+            FLOAT32 if name == AUTO else name for name in map(named, (self.precision, self.tangent_precision))
+        )
+        instruction_set().multiplying(primal, tangent, self._sources())
 
     def _sources(self) -> tuple[str, str]:
         """Return what names the precisions of the primal's products and of the tangents'."""

@@ -7,7 +7,7 @@ A function that builds an intrinsic is cached and returns the same intrinsic for
 every intrinsic that was ever made until the process ends.
 """
 
-from fgnumba.kernels.emit.calls import call, pointer, prefetch, prefetch_to_write, stack
+from fgnumba.kernels.emit.calls import call, pointer, prefetch, prefetch_to_write
 from fgnumba.kernels.emit.channels import channel_affine, channel_moments, channel_sums
 from fgnumba.kernels.emit.dot_peak import dot_peak, dots_a_round
 from fgnumba.kernels.emit.epilogue import tangent_rows
@@ -56,7 +56,6 @@ __all__ = [
     "separable",
     "slope_rows",
     "softmax_rows",
-    "stack",
     "summed_rows",
     "tangent_rows",
     "transpose_block",

@@ -4,7 +4,6 @@ from typing import Any
 
 from llvmlite import ir
 from numba import types
-from numba.core.errors import TypingError
 from numba.extending import intrinsic
 
 from fgnumba.kernels.emit.vectors import I64, prefetch_line
@@ -33,22 +32,6 @@ def call(typingctx, address, arguments):  # type: ignore[no-untyped-def]
         return context.get_dummy_value()
 
     return signature, codegen
-
-
-@intrinsic
-def stack(typingctx, size):  # type: ignore[no-untyped-def]
-    """Return the address of `size` bytes, a constant, that begin at a cache line. They last as the kernel does."""
-    if not isinstance(size, types.IntegerLiteral):
-        raise TypingError("stack: the size must be a constant")
-    count = size.literal_value
-
-    def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
-        with builder.goto_entry_block():
-            memory = builder.alloca(ir.ArrayType(ir.IntType(8), count))
-            memory.align = 64
-        return builder.ptrtoint(memory, I64)
-
-    return types.int64(size), codegen
 
 
 @intrinsic

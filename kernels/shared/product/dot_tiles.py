@@ -20,9 +20,7 @@ from fgnumba.kernels.emit.precision import PRECISIONS
 from fgnumba.kernels.emit.vector import PANEL, InstructionSet
 from fgnumba.kernels.machine.compile import kernel
 from fgnumba.kernels.machine.memory import round_up
-
-TILE_KINDS = 3
-"""Columns of a table of tiles, see :mod:`fgnumba.kernels.shared.product.register_tiles`."""
+from fgnumba.kernels.shared.product.register_tiles import TILE_KINDS
 
 TOGETHER = {"pairs": 2, "tiles": 2, "quads": 4}
 """How many neighbouring rows of a packed panel lie side by side, by the way of multiplying."""

@@ -135,17 +135,13 @@ def fields(
     channelwise, ahead : bool
         Properties of all tiles, see :func:`fgnumba.kernels.emit.product_tile`.
     tables : tuple of 2 arrays, or None
-        The addresses of the tiles of the primal, and of the tangents. None: register tiles, which are compiled here.
+        The addresses of the tiles of the primal, and of the tangents. None: those of float32, which are compiled here.
     """
     kind, drawn = weights.kind, weights.kind in (RANK1, RADEMACHER, GAUSSIAN)
     if tables is None:
-        primal = tile_table(isa, heights, group, True, None, last, channelwise, ahead, isa.precision)
-        tangent = primal
-        if entries or isa.tangent_precision != isa.precision:
-            moved = has_tangent or not entries
-            tangent = tile_table(
-                isa, heights, group, moved, entries, last, channelwise, ahead, isa.tangent_precision
-            )
+        primal = tangent = tile_table(isa, heights, group, True, None, last, channelwise, ahead)
+        if entries:
+            tangent = tile_table(isa, heights, group, has_tangent, entries, last, channelwise, ahead)
     else:
         primal, tangent = tables
     draw = 0

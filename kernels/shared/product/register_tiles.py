@@ -6,15 +6,11 @@ import numpy as np
 import numpy.typing as npt
 
 from fgnumba.kernels.emit import product_tile
-from fgnumba.kernels.emit.precision import FLOAT32, PRECISIONS
 from fgnumba.kernels.emit.vector import PANEL, InstructionSet
 from fgnumba.kernels.machine.compile import kernel
 from fgnumba.kernels.machine.memory import round_up
-from fgnumba.kernels.shared.product.dot_tiles import TILE_KINDS
-from fgnumba.kernels.shared.product.splitting_tile import splitting_tile
 
-__all__ = ["GROUP", "LAST", "ONE_SEGMENT", "SINGLE", "TILE_KINDS", "tile", "tile_table"]
-
+TILE_KINDS = 3
 SINGLE, GROUP, LAST = range(TILE_KINDS)
 """Columns of a table of tiles: a tile of one panel, of a group of panels, of a last panel that is partly padding."""
 
@@ -28,15 +24,11 @@ def tile(
     width: int = PANEL,
     channelwise: bool = False,
     ahead: bool = False,
-    precision: str = FLOAT32,
 ) -> int:
     """Return the address of a register tile, whose parameters :func:`fgnumba.kernels.emit.product_tile` describes.
 
-    The kernel has the last two arguments only with `ahead`. A tile whose `precision` has parts splits its operands. It
-    computes all columns, and loads nothing ahead. Products of channels by channels are always in float32.
+    The kernel has the last two arguments only with `ahead`.
     """
-    if PRECISIONS[precision].parts and not channelwise:
-        return _splitting(isa, rows, panels, weights, entries, ahead, precision)
     emitted = product_tile(isa, rows, panels, weights, entries, width, channelwise, ahead)
 
     def product(
@@ -79,21 +71,6 @@ def tile(
     return kernel(name, product_ahead, 14) if ahead else kernel(name, product, 12)
 
 
-def _splitting(
-    isa: InstructionSet,
-    rows: int,
-    panels: int,
-    weights: bool,
-    entries: str | None,
-    ahead: bool,
-    precision: str,
-) -> int:
-    every = splitting_tile(isa, rows, panels, weights, entries, precision)
-    terms = "+".join((["weights"] if weights else []) + ([entries] if entries else []))
-    name = f"splitting-tile-{isa.vectors}-{isa.dots}{'-twin' * isa.twin}-{rows}x{panels}-{terms}-{precision}"
-    return kernel(name, every, 14)
-
-
 def tile_table(
     isa: InstructionSet,
     heights: Iterable[int],
@@ -103,7 +80,6 @@ def tile_table(
     last_columns: int = PANEL,
     channelwise: bool = False,
     ahead: bool = False,
-    precision: str = FLOAT32,
 ) -> npt.NDArray[np.int64]:
     """Return the addresses of register tiles by height: an array (max_rows + 1, ``TILE_KINDS``) int64.
 
@@ -119,16 +95,12 @@ def tile_table(
         Properties of all tiles, see :func:`fgnumba.kernels.emit.product_tile`.
     last_columns : int
         Number of columns that the tiles in column ``LAST`` compute.
-    precision : str
-        Precision of the factors.
     """
     table = np.zeros((isa.max_rows + 1, TILE_KINDS), np.int64)
     last = round_up(last_columns, isa.lanes)
     for rows in heights:
         for kind, (panels, width) in enumerate(((1, PANEL), (group, PANEL), (1, last))):
-            table[rows, kind] = tile(
-                isa, rows, panels, weights, entries, width, channelwise, ahead, precision
-            )
+            table[rows, kind] = tile(isa, rows, panels, weights, entries, width, channelwise, ahead)
     return table
 
 
