@@ -94,11 +94,12 @@ def cpu(precision: str = AUTO, tangent_precision: str | None = None) -> Device:
     float32   x w                                                            no rounding of a factor
     bf16x3    x₀w₀ + x₀w₁ + x₁w₀ + x₁w₁ + x₀w₂ + x₂w₀                        2⁻²⁴, as float32
     bf16x2    x₀w₀ + x₀w₁ + x₁w₀                                             2⁻¹⁷
-    bf16      x₀w₀                                                           2⁻⁹
+    bf16      x₀w₀                                                           2⁻⁸
     ========  =============================================================  ========================
 
-    The last column is the relative error of a factor. Parameters, biases, activations, losses, updates and directions
-    are float32 in any case.
+    The last column is the largest relative error of a factor. Parameters, biases, activations, losses, updates and
+    directions are float32 in any case. So are the products inside attention, of channels by channels, of eligibility
+    traces, of Laplacians, and of inputs with rank-1 directions.
 
     Results in ``float32`` do not depend on which of these a processor multiplies. In the others they are the same bits
     for a precision and an instruction set, for any number of threads.

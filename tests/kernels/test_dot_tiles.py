@@ -144,6 +144,27 @@ def test_a_twin_computes_the_bits_of_its_set(precision):
                 np.testing.assert_array_equal(one[~nan].view(np.uint32), other[~nan].view(np.uint32))
 
 
+@pytest.mark.parametrize("name", TWINS + HARDWARE)
+def test_three_parts_hold_every_factor_but_the_smallest_and_the_largest(name):
+    isa, rng = isa_of(name), np.random.default_rng(5)
+    significands = rng.uniform(1, 2, (4, 1)).astype(np.float32)
+    one = np.ones((1, 1, PANEL), np.float32)
+    for exponent in (-102, -60, 0, 126):
+        x = significands * np.float32(2.0**exponent)
+        np.testing.assert_array_equal(multiply(isa, "bf16x3", x, one), np.tile(x, PANEL))
+    # A part that would be subnormal is lost.
+    for exponent in (-125, -117, -109, -104):
+        x = significands * np.float32(2.0**exponent)
+        lost = np.abs(multiply(isa, "bf16x3", x, one).astype(float) - x)
+        assert lost.max() < 2.0**-126
+    # Parts that an infinite factor does not have are zero, and infinity times zero is NaN.
+    for x in (np.inf, 3.4e38):
+        found = {each: multiply(isa, each, np.array([[x]], np.float32), one) for each in REDUCED}
+        assert np.isnan(found["bf16x3"]).all()
+        assert np.isnan(found["bf16x2"]).all()
+        np.testing.assert_array_equal(found["bf16"], np.full((1, PANEL), np.inf))
+
+
 @pytest.mark.parametrize("precision", REDUCED)
 @pytest.mark.parametrize("name", TWINS + HARDWARE)
 def test_products_are_as_exact_as_their_precision(name, precision):
