@@ -6,17 +6,16 @@ them again for every pixel, and would check at every pixel whether its arrays ov
 """
 
 from collections.abc import Callable
-from functools import cache
 from typing import Any
 
 from numba import types
 from numba.extending import intrinsic
 
-from fgnumba.kernels.emit.vector import InstructionSet
+from fgnumba.kernels.emit.vector import InstructionSet, of_vectors
 from fgnumba.kernels.emit.vectors import F32, Vectors, index, loop
 
 
-@cache
+@of_vectors
 def channel_sums(isa: InstructionSet) -> Callable[..., None]:
     """Return a Numba intrinsic that sums each channel over the pixels of an image.
 
@@ -96,7 +95,7 @@ def _centred(vectors: Vectors, x: Any, factor: Any, high: Any, low: Any) -> Any:
     return builder.fsub(vectors.multiply_add(x, factor, builder.fneg(high)), low)
 
 
-@cache
+@of_vectors
 def channel_moments(isa: InstructionSet, tangent: bool) -> Callable[..., None]:
     """Return a Numba intrinsic that sums d = (f x - high) - low over the pixels of an image, for each channel.
 
@@ -157,7 +156,7 @@ def channel_moments(isa: InstructionSet, tangent: bool) -> Callable[..., None]:
     return moments
 
 
-@cache
+@of_vectors
 def channel_affine(isa: InstructionSet, tangent: bool) -> Callable[..., None]:
     """Return a Numba intrinsic that computes ``y = g ⊙ d + (h ⊙ e + b)`` for all pixels of an image.
 

@@ -4,13 +4,12 @@ A loop that Numba compiles over this many arrays is not vectorised, because the 
 """
 
 from collections.abc import Callable
-from functools import cache
 from typing import Any
 
 from numba import types
 from numba.extending import intrinsic
 
-from fgnumba.kernels.emit.vector import PANEL, InstructionSet
+from fgnumba.kernels.emit.vector import PANEL, InstructionSet, of_vectors
 from fgnumba.kernels.emit.vectors import F32, I64, Vectors, index
 
 VALUE, SLOPE, BEND, BEND_SLOPE, SQUARES = range(5)
@@ -67,7 +66,7 @@ class _Rows:
         return totals
 
 
-@cache
+@of_vectors
 def collapse(isa: InstructionSet) -> Callable[..., None]:
     """Return a Numba intrinsic that carries one point's rows of a panel through an activation.
 
@@ -106,7 +105,7 @@ def collapse(isa: InstructionSet) -> Callable[..., None]:
     return collapsed
 
 
-@cache
+@of_vectors
 def collapse_tangent(isa: InstructionSet) -> Callable[..., None]:
     """Return a Numba intrinsic that differentiates :func:`collapse` once more, along a direction of the parameters.
 

@@ -4,17 +4,16 @@ A loop that Numba compiles over this many arrays is not vectorised, because the 
 """
 
 from collections.abc import Callable
-from functools import cache
 from typing import Any
 
 from numba import types
 from numba.extending import intrinsic
 
-from fgnumba.kernels.emit.vector import InstructionSet
+from fgnumba.kernels.emit.vector import InstructionSet, of_vectors
 from fgnumba.kernels.emit.vectors import F32, I64, Vectors, index
 
 
-@cache
+@of_vectors
 def tangent_rows(isa: InstructionSet, products: bool, dots: bool) -> Callable[..., None]:
     """Return a Numba intrinsic that computes ``dy = a' ⊙ (dz + s wᵀ + c)`` for the rows of a tile.
 

@@ -6,18 +6,17 @@ distances do not depend on the size of a head.
 """
 
 from collections.abc import Callable
-from functools import cache
 from typing import Any
 
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from fgnumba.kernels.emit.vector import InstructionSet
+from fgnumba.kernels.emit.vector import InstructionSet, of_vectors
 from fgnumba.kernels.emit.vectors import F32, F64, I64, Vectors, index, never_unroll
 
 
-@cache
+@of_vectors
 def panel_product(
     isa: InstructionSet,
     wide: bool,

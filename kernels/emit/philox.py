@@ -1,21 +1,20 @@
 """Philox4x32-10, the random number generator, computed for several counters at a time."""
 
 from collections.abc import Callable
-from functools import cache
 from typing import Any
 
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from fgnumba.kernels.emit.vector import InstructionSet
+from fgnumba.kernels.emit.vector import InstructionSet, of_vectors
 from fgnumba.kernels.emit.vectors import I32, I64, index
 
 PHILOX_MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 PHILOX_KEY_STEPS = (0x9E3779B9, 0xBB67AE85)
 
 
-@cache
+@of_vectors
 def philox_words(isa: InstructionSet, along_row: bool) -> Callable[..., None]:
     """Return a Numba intrinsic that writes the Philox4x32-10 words of ``isa.lanes`` neighbouring counters.
 

@@ -6,14 +6,13 @@ complex numbers come twice, first the real parts, then the imaginary ones.
 """
 
 from collections.abc import Callable
-from functools import cache
 from typing import Any
 
 from numba import types
 from numba.extending import intrinsic
 
 from fgnumba.kernels.emit.unit_block import UnitBlock
-from fgnumba.kernels.emit.vector import InstructionSet
+from fgnumba.kernels.emit.vector import InstructionSet, of_vectors
 from fgnumba.kernels.emit.vectors import F32, index, loop
 
 
@@ -71,7 +70,7 @@ parts of a state (2: it is complex), and the numbers of gates, of constants of a
 """
 
 
-@cache
+@of_vectors
 def recurrence_steps(isa: InstructionSet, width: int, name: str) -> Callable[..., None]:
     """Return a Numba intrinsic that writes the factor, the signal and the immediate derivatives of each step.
 

@@ -12,7 +12,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from fgnumba.kernels.emit.vector import CACHE_LINE, PANEL, InstructionSet
+from fgnumba.kernels.emit.vector import CACHE_LINE, PANEL, InstructionSet, of_vectors
 from fgnumba.kernels.emit.vectors import (
     BYTE,
     F32,
@@ -253,7 +253,7 @@ def _incoming(phis: list[list[Any]], values: list[list[Any]], block: Any) -> Non
             phi.add_incoming(value, block)
 
 
-@cache
+@of_vectors
 def multiply_add_peak(isa: InstructionSet) -> Callable[..., float]:
     """Return a Numba intrinsic ``(n) -> float32``: n rounds of independent multiply-adds that touch no memory.
 

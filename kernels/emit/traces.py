@@ -6,14 +6,13 @@ pass hands to the next are as wide as the block, and stay in the first-level cac
 """
 
 from collections.abc import Callable
-from functools import cache
 from typing import Any
 
 from numba import types
 from numba.extending import intrinsic
 
 from fgnumba.kernels.emit.unit_block import UnitBlock
-from fgnumba.kernels.emit.vector import PANEL, InstructionSet
+from fgnumba.kernels.emit.vector import PANEL, InstructionSet, of_vectors
 from fgnumba.kernels.emit.vectors import F32, index, loop
 
 STARTS = 4
@@ -32,7 +31,7 @@ def _nested(values: list[Any], parts: int, count: int) -> list[tuple[Any, Any]]:
     return list(zip(numbers[::2], numbers[1::2], strict=True))
 
 
-@cache
+@of_vectors
 def window_products(isa: InstructionSet, width: int, parts: int) -> Callable[..., None]:
     """Return a Numba intrinsic that multiplies the factors of a window, and sums them with the signals.
 
@@ -122,7 +121,7 @@ def window_products(isa: InstructionSet, width: int, parts: int) -> Callable[...
     return products
 
 
-@cache
+@of_vectors
 def carried_rows(isa: InstructionSet, width: int, parts: int) -> Callable[..., None]:
     """Return a Numba intrinsic that takes traces E from a window's start to its end, and adds what they contribute.
 
@@ -183,7 +182,7 @@ def carried_rows(isa: InstructionSet, width: int, parts: int) -> Callable[..., N
     return rows
 
 
-@cache
+@of_vectors
 def one_row(isa: InstructionSet, width: int) -> Callable[..., None]:
     """Return a Numba intrinsic for the row of one symbol: G += b λ, E += a p.
 
@@ -209,7 +208,7 @@ def one_row(isa: InstructionSet, width: int) -> Callable[..., None]:
     return row
 
 
-@cache
+@of_vectors
 def summed_rows(isa: InstructionSet, width: int, parts: int, rows: int) -> Callable[..., None]:
     """Return a Numba intrinsic for parameters that each step has: G += Σ a λ, E += Σ a p over a window.
 
@@ -284,7 +283,7 @@ def summed_rows(isa: InstructionSet, width: int, parts: int, rows: int) -> Calla
     return summed
 
 
-@cache
+@of_vectors
 def weighed_rows(isa: InstructionSet, width: int) -> Callable[..., None]:
     """Return a Numba intrinsic that writes the products a x of `count` rows; it takes ``(count, a, x, out)``."""
 

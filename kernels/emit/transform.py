@@ -4,18 +4,17 @@ The Winograd convolution uses both.
 """
 
 from collections.abc import Callable, Sequence
-from functools import cache
 from typing import Any
 
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from fgnumba.kernels.emit.vector import InstructionSet
+from fgnumba.kernels.emit.vector import InstructionSet, of_vectors
 from fgnumba.kernels.emit.vectors import F32, I32, I64, Vectors, index
 
 
-@cache
+@of_vectors
 def separable(isa: InstructionSet, matrix: tuple[tuple[float, ...], ...]) -> Callable[..., None]:
     """Return a Numba intrinsic that computes Y = M X Mᵀ, where X is a grid of vectors and M a small constant matrix.
 
@@ -119,7 +118,7 @@ def _apply(builder: Any, vectors: Vectors, matrix: Sequence[Sequence[float]], va
     return results
 
 
-@cache
+@of_vectors
 def transpose_block(isa: InstructionSet) -> Callable[..., None]:
     """Return a Numba intrinsic that transposes a square block of ``isa.lanes`` rows and columns.
 

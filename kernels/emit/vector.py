@@ -10,9 +10,11 @@ are therefore the same on every machine. Only the shape of the register tile dep
 
 import os
 import platform
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, wraps
 from pathlib import Path
+from typing import Concatenate, ParamSpec, TypeVar
 
 import llvmlite.binding as llvm
 
@@ -106,6 +108,12 @@ class InstructionSet:
                 )
         return replace(self, precision=precision, tangent_precision=tangent)
 
+    @property
+    def plain(self) -> "InstructionSet":
+        """What kernels depend on that multiply no bfloat16: the same for all sets with these vectors and this tile."""
+        bare = replace(self, name=self.vectors, features=(), dots="", twin=False)
+        return bare.multiplying(FLOAT32)
+
     def panels(self, rows: int) -> int:
         """Return how many panels a tile of `rows` rows spans: the largest of 4, 2, 1 that the accumulators allow.
 
@@ -124,6 +132,26 @@ class InstructionSet:
     def tile(self) -> str:
         """Name of the tallest tile: rows x columns, then ``+near`` if the tile prefetches, for example ``13x32+48``."""
         return f"{self.max_rows}x{PANEL}" + (f"+{self.near}" if self.near else "")
+
+
+_Given = ParamSpec("_Given")
+_Made = TypeVar("_Made")
+
+
+def of_vectors(
+    make: Callable[Concatenate[InstructionSet, _Given], _Made],
+) -> Callable[Concatenate[InstructionSet, _Given], _Made]:
+    """Return a function whose results are cached, and that gets the ``plain`` form of its instruction set.
+
+    A kernel that closes over a whole set would be compiled anew for each precision.
+    """
+    made: Callable[..., _Made] = cache(make)
+
+    @wraps(make)
+    def of(isa: InstructionSet, *given: _Given.args, **named: _Given.kwargs) -> _Made:
+        return made(isa.plain, *given, **named)
+
+    return of
 
 
 _AVX512 = InstructionSet(

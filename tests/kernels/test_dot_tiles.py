@@ -158,8 +158,8 @@ def test_three_parts_hold_every_factor_but_the_smallest_and_the_largest(name):
         lost = np.abs(multiply(isa, "bf16x3", x, one).astype(float) - x)
         assert lost.max() < 2.0**-126
     # Parts that an infinite factor does not have are zero, and infinity times zero is NaN.
-    for x in (np.inf, 3.4e38):
-        found = {each: multiply(isa, each, np.array([[x]], np.float32), one) for each in REDUCED}
+    for large in (np.inf, 3.4e38):
+        found = {each: multiply(isa, each, np.array([[large]], np.float32), one) for each in REDUCED}
         assert np.isnan(found["bf16x3"]).all()
         assert np.isnan(found["bf16x2"]).all()
         np.testing.assert_array_equal(found["bf16"], np.full((1, PANEL), np.inf))

@@ -1,4 +1,6 @@
-"""Precisions of a CPU's products: what ``auto`` stands for."""
+"""Precisions of a CPU's products: what ``auto`` stands for, and what is compiled for one."""
+
+from dataclasses import replace
 
 import pytest
 
@@ -6,8 +8,13 @@ import fgnumba as fg
 from fgnumba.kernels.devices import precision, tuning
 from fgnumba.kernels.devices.device import CPU, Cpu
 from fgnumba.kernels.emit import vector
+from fgnumba.kernels.ops.conv2d import filtering, panel_sums
+from fgnumba.kernels.ops.example_panels.cpu import transpose
+from fgnumba.kernels.rules.directions import cpu as directions
+from fgnumba.kernels.shared.product import dot_tiles, product, register_tiles
 
 TWIN = "avx512bf16-twin"
+MIXED = [("float32", "float32"), ("bf16", "bf16"), ("bf16x3", "float32"), ("float32", "bf16x2")]
 
 
 def test_the_environment_says_what_auto_stands_for(monkeypatch):
@@ -97,3 +104,20 @@ def test_a_trial_times_both_and_measures_the_error(monkeypatch):
 def test_the_error_of_a_coarser_precision_is_seen():
     isa = vector.TWINS["amx-twin"]
     assert precision.largest_error(isa.multiplying("bf16x2")) > precision.LARGEST_ERROR
+
+
+def test_kernels_of_vectors_are_the_same_in_every_precision():
+    plain = vector.instruction_set("generic")
+    others = [replace(plain, name="other", dots="pairs", twin=True).multiplying(*each) for each in MIXED]
+    for make in (
+        lambda isa: register_tiles.tile(isa, 2, 1, True, "signs"),
+        product.combine,
+        directions.sign_words,
+        directions.gaussians,
+        lambda isa: filtering.transform(isa, "input", filtering.INPUT),
+        panel_sums.panel_sums,
+        transpose,
+    ):
+        assert {make(isa) for isa in others} == {make(plain)}
+    tables = [dot_tiles.dot_table(isa, [1], 1, "bf16") for isa in others]
+    assert all((table == tables[0]).all() for table in tables)

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from fgnumba.kernels.emit import matrix_tile, product_tile, quad_tile
 from fgnumba.kernels.emit.bfloat16 import pack_rows, split_row
 from fgnumba.kernels.emit.matrix_tile import GROUP_ROWS, configured
-from fgnumba.kernels.emit.precision import PRECISIONS
+from fgnumba.kernels.emit.precision import FLOAT32, PRECISIONS
 from fgnumba.kernels.emit.vector import PANEL, InstructionSet
 from fgnumba.kernels.machine.compile import kernel
 from fgnumba.kernels.machine.memory import round_up
@@ -92,6 +92,8 @@ def product(
         Whether rows are stored in groups, see :func:`fgnumba.kernels.emit.matrix_tile`. Only where `isa` reads tiles.
     """
     terms = PRECISIONS[precision].terms
+    # What is compiled does not depend on the other precision.
+    isa = isa.multiplying(FLOAT32)
     if isa.dots == "pairs":
         return product_tile(isa, rows, panels, True, None, width, terms=terms)
     if isa.dots == "quads":

@@ -29,7 +29,7 @@ def tile(
 
     The kernel has the last two arguments only with `ahead`.
     """
-    emitted = product_tile(isa, rows, panels, weights, entries, width, channelwise, ahead)
+    emitted = product_tile(isa.plain, rows, panels, weights, entries, width, channelwise, ahead)
 
     def product(
         segments: int,
