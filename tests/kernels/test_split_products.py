@@ -14,7 +14,7 @@ from fgnumba.kernels.layout.images import Border, Images
 from fgnumba.kernels.layout.packing import unpack
 from fgnumba.kernels.machine.memory import aligned
 from fgnumba.kernels.ops.conv2d import cpu as conv2d
-from fgnumba.kernels.ops.conv2d import split_gradient
+from fgnumba.kernels.ops.conv2d import filtered_gradient, split_gradient
 from fgnumba.kernels.ops.example_panels import cpu as example_panels
 from fgnumba.kernels.shared.product import split_factors
 from tests import tolerances, tolerances_precision
@@ -241,3 +241,15 @@ def test_twins_give_the_same_bits(name):
                 convolved(isa, case, *given(case)), convolved(twin, case, *given(case)), strict=True
             ):
                 np.testing.assert_array_equal(found, other)
+
+
+def test_threads_change_no_bit_of_a_filtered_gradient(monkeypatch):
+    """In float32, where fewer channels of a thread leave room for more rows of tiles in a block."""
+    monkeypatch.setattr(filtered_gradient, "CACHED_TILES", 150_000)
+    isa = vector.instruction_set("generic")
+    case = Case((2, 16, 16, 64), 32, Geometry((3, 3), padding=EVEN))
+    x, d = given(case)
+    weight, bias = convolved(isa, case, x, d)
+    for threads in (2, 4):
+        for found, one in zip(convolved(isa, case, x, d, threads), (weight, bias), strict=True):
+            np.testing.assert_array_equal(found, one)

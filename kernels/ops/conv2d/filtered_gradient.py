@@ -181,8 +181,9 @@ def _gradient(arguments: int, part: int, parts: int) -> None:
             elif i + 1 < a.batch:
                 _expect(a, i + 1, 0, min(a.bands, a.down))
             _products(a, bands * a.across, size, begun)
-            if part == 0 and a.bias:
-                _add_up(a, bands * a.across)
+            # Row by row, because threads decide how many rows a block has.
+            for band in range(bands if part == 0 and a.bias else 0):
+                _add_up(a, band)
             begun = np.int64(1)
     _finish(a, first, size)
 
@@ -268,18 +269,18 @@ def _finish(a: Any, first: int, size: int) -> None:
 
 
 @register_jitable
-def _add_up(a: Any, count: int) -> None:
-    """Add dz of `count` tiles to db. A quarter of a tile's sum stands in place (1, 1) of the transformed tile."""
+def _add_up(a: Any, band: int) -> None:
+    """Add dz of a row of tiles to db. A quarter of a tile's sum stands in place (1, 1) of the transformed tile."""
     tiles = a.bands * a.across
     four = np.float32(4)
     for q in range(a.panels):
-        at = a.scratch + a.at_dz + (MIDDLE * a.panels + q) * tiles * PANEL * 4
-        dz = carray(pointer(at, np.float32), (count, PANEL))
+        at = a.scratch + a.at_dz + ((MIDDLE * a.panels + q) * tiles + band * a.across) * PANEL * 4
+        dz = carray(pointer(at, np.float32), (a.across, PANEL))
         bias = carray(pointer(a.bias + q * PANEL * 4, np.float32), PANEL)
         sums = carray(pointer(a.scratch + a.at_bias, np.float32), PANEL)
         for n in range(PANEL):
             sums[n] = np.float32(0)
-        for tile in range(count):
+        for tile in range(a.across):
             for n in range(PANEL):
                 sums[n] += dz[tile, n]
         for n in range(min(PANEL, a.outputs - q * PANEL)):
