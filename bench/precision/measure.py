@@ -45,7 +45,7 @@ from fgnumba.kernels.rules.directions import RANK1
 
 INSTRUCTIONS = {"pairs": "vdpbf16ps", "tiles": "tdpbf16ps", "quads": "bfmmla"}
 
-BIT_SHAPES = ((64, 256, 96), (66, 250, 70), (13, 1024, 33), (1, 65, 10))
+BIT_SHAPES = ((64, 256, 128), (66, 250, 150), (45, 1024, 161), (33, 65, 130))
 """Rows, K and N of the products whose bits are compared: whole tiles, and what is left of them."""
 
 

@@ -19,6 +19,7 @@ from fgnumba.kernels.machine.threads import thread_count
 from fgnumba.kernels.ops.conv2d import cpu as conv2d
 from fgnumba.kernels.ops.conv2d import filtering
 from fgnumba.kernels.rules.philox import STREAM, set_stream
+from fgnumba.kernels.shared.product import dot_tiles
 from tests import tolerances
 from tests.gpu.moved_weights import KINDS, activated, moved, random
 from tests.gpu.patches import grouped_product, output_size, packed_groups, patches
@@ -30,6 +31,12 @@ SETS = [*HARDWARE, *(f"{name}-twin" for name in ("avx512bf16", "amx") if name no
 PLAIN = Geometry((3, 3), padding=Border(1, 1, 1, 1))
 RAGGED = Geometry((3, 2), stride=(3, 2), dilation=(2, 3), padding=Border(2, 1, 1, 2))
 """Different along both axes and on all sides."""
+
+
+@pytest.fixture(autouse=True)
+def no_float(monkeypatch):
+    """Multiply three parts even where float32 would be faster."""
+    monkeypatch.setattr(dot_tiles, "takes_float", lambda isa: False)
 
 
 @dataclass(frozen=True)

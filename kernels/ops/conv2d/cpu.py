@@ -24,7 +24,7 @@ from numba import carray
 from numba.extending import register_jitable
 
 from fgnumba.kernels.emit import call, pointer
-from fgnumba.kernels.emit.precision import EXACT, FLOAT32
+from fgnumba.kernels.emit.precision import FLOAT32
 from fgnumba.kernels.emit.vector import PANEL, InstructionSet
 from fgnumba.kernels.layout import images
 from fgnumba.kernels.layout.geometry import (
@@ -217,12 +217,12 @@ def bind(
 def _float_is_as_fast(
     isa: InstructionSet, geometry: Geometry, x: Images, y: Images, weights: product.Weights
 ) -> bool:
-    """Whether `isa` multiplies three parts, by tiles, and float32 is as fast.
+    """Whether float32 may stand for the precisions of `isa`, and is as fast.
 
     On a Xeon with AMX, a direct convolution of 64 channels in three parts takes as long as a filtered one in float32,
     and one of few channels, whose rows have to be copied, 1.7 times as long as in float32.
     """
-    if isa.dots != "tiles" or {isa.precision, isa.tangent_precision} - {FLOAT32} != {EXACT}:
+    if not dot_tiles.takes_float(isa):
         return False
     copied = x.shape[2] // geometry.groups % dot_tiles.DEPTH[isa.dots] > 0
     of_float32 = isa.multiplying(FLOAT32)
@@ -254,6 +254,7 @@ def bind_gradient(
     """Bind dW and db, see ``weight_gradient.bind``, or ``filtered_gradient.bind`` if Winograd's filtering suits.
 
     Direct sums of bfloat16 take as long on Zen 4 as filtered ones of float32, and are more exact than filtered ones.
+    Those of three parts by AMX take longer.
     """
     fits = filtering.fits(geometry, x.shape, dz.shape[2])
     module = filtered_gradient if fits and not split_gradient.suits(isa) else weight_gradient

@@ -100,7 +100,7 @@ def bind(
     Cost: for rank-1 directions, 1 + T products of B K N multiply-adds (1 if x has no tangent); for others, 1 + 2 T
     (1 + T). Reads W once from memory, and once from the second-level cache for each tile of rows and each product.
     """
-    if split_cpu.suits(isa):
+    if split_cpu.suits(isa, batch, weights.panels):
         return split_cpu.bind(
             isa,
             threads,

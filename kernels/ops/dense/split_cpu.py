@@ -70,8 +70,10 @@ ARGUMENTS = record(
 )
 
 
-def suits(isa: InstructionSet) -> bool:
-    """Whether a precision of `isa` has parts."""
+def suits(isa: InstructionSet, batch: int, panels: int) -> bool:
+    """Whether a precision of `isa` has parts, and float32, where it may stand for it, is slower."""
+    if dot_tiles.takes_float(isa) and (batch < dot_tiles.LEAST_ROWS or panels < dot_tiles.LEAST_PANELS):
+        return False
     return bool(PRECISIONS[isa.precision].parts or PRECISIONS[isa.tangent_precision].parts)
 
 

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from fgnumba.kernels.emit import matrix_tile, product_tile, quad_tile
 from fgnumba.kernels.emit.bfloat16 import pack_rows, split_row
 from fgnumba.kernels.emit.matrix_tile import GROUP_ROWS, configured
-from fgnumba.kernels.emit.precision import FLOAT32, PRECISIONS
+from fgnumba.kernels.emit.precision import EXACT, FLOAT32, PRECISIONS
 from fgnumba.kernels.emit.vector import PANEL, InstructionSet
 from fgnumba.kernels.machine.compile import kernel
 from fgnumba.kernels.machine.memory import round_up
@@ -30,6 +30,19 @@ DEPTH = {"pairs": 2, "tiles": 32, "quads": 4}
 
 TALLEST = {"pairs": 0, "tiles": 32, "quads": 8}
 """Rows of the tallest tile, by the way of multiplying. 0: as many as a tile of float32."""
+
+
+LEAST_ROWS, LEAST_PANELS = 32, 4
+"""Rows and panels from which on a dense product in three parts, by tiles, is faster than in float32, which is as exact:
+splitting a row takes as long as multiplying it with three panels, and packing a panel as long as twenty rows."""
+
+
+def takes_float(isa: InstructionSet) -> bool:
+    """Whether float32 may stand for the precisions of `isa`: tiles multiply three parts, which are as exact.
+
+    Other sets multiply three parts only where somebody asks for it.
+    """
+    return isa.dots == "tiles" and {isa.precision, isa.tangent_precision} - {FLOAT32} == {EXACT}
 
 
 def tallest(isa: InstructionSet) -> int:
