@@ -131,9 +131,11 @@ def largest_error(isa: InstructionSet) -> float:
     from fgnumba.kernels.layout.images import Images
     from fgnumba.kernels.machine.program import Program
     from fgnumba.kernels.ops.dense import cpu as dense
+    from fgnumba.kernels.shared.product import dot_tiles
     from fgnumba.kernels.shared.product.product import Weights
 
-    rows, inputs, panels = 37, 300, 2
+    # Fewer would be multiplied in float32.
+    rows, inputs, panels = dot_tiles.LEAST_ROWS + 5, 300, dot_tiles.LEAST_PANELS
     outputs = panels * PANEL
     rng = np.random.default_rng(2)
     x, y = aligned((1, rows, leading(inputs))), aligned((1, rows, leading(outputs)))

@@ -93,7 +93,7 @@ def test_a_result_is_kept_for_other_processes(no_result, monkeypatch):
 def test_a_trial_times_both_and_measures_the_error(monkeypatch):
     """By a twin, which computes what AMX would, and slowly."""
     monkeypatch.setattr(tuning, "_INPUTS", 96)
-    monkeypatch.setattr(tuning, "_OUTPUTS", 64)
+    monkeypatch.setattr(tuning, "_OUTPUTS", 128)
     found = precision.trial(vector.TWINS["amx-twin"])
     assert tuple(found) == precision.RESULTS
     assert 0 < found["float32"] < found["bf16x3"]

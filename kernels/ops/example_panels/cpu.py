@@ -17,7 +17,6 @@ from numba import carray
 from numba.extending import register_jitable
 
 from fgnumba.kernels.emit import call, pointer, prefetch_to_write, transpose_block
-from fgnumba.kernels.emit.precision import PRECISIONS
 from fgnumba.kernels.emit.vector import CACHE_LINE, PANEL, InstructionSet
 from fgnumba.kernels.layout import images
 from fgnumba.kernels.layout.images import Images, operands
@@ -99,7 +98,7 @@ def bind_product(
     panel). Reads `a` once, a block of its rows after another, which stays in a cache, and w once for each block. With
     `from_memory`, `a` is read once, a few panels at a time, and what is written stays in a cache.
     """
-    if PRECISIONS[isa.tangent_precision].parts:
+    if split_product.suits(isa, terms, len(w)):
         return split_product.bind(
             name,
             isa,

@@ -9,13 +9,14 @@ import numpy.typing as npt
 from numba import carray
 
 from fgnumba.kernels.emit import pointer
+from fgnumba.kernels.emit.precision import PRECISIONS
 from fgnumba.kernels.emit.vector import PANEL, InstructionSet
 from fgnumba.kernels.machine.arguments import filled, lay_out, record
 from fgnumba.kernels.machine.compile import kernel
 from fgnumba.kernels.machine.memory import address
 from fgnumba.kernels.machine.program import Operation
 from fgnumba.kernels.machine.work import grid, split, threads_for
-from fgnumba.kernels.shared.product import split_factors
+from fgnumba.kernels.shared.product import dot_tiles, split_factors
 
 _ARGUMENTS = record(
     *split_factors.FIELDS,
@@ -33,6 +34,12 @@ _ARGUMENTS = record(
         "row_parts",
     ),
 )
+
+
+def suits(isa: InstructionSet, terms: int, panels: int) -> bool:
+    """Whether the precision of tangents has parts, and float32, where it may stand for it, is slower."""
+    few = terms < dot_tiles.LEAST_ROWS or panels < dot_tiles.LEAST_PANELS
+    return bool(PRECISIONS[isa.tangent_precision].parts) and not (few and dot_tiles.takes_float(isa))
 
 
 def bind(
