@@ -19,7 +19,7 @@ import numpy as np
 from numba import carray
 from numba.extending import register_jitable
 
-from fgnumba.kernels.emit import call, pointer, prefetch
+from fgnumba.kernels.emit import call, pointer
 from fgnumba.kernels.emit.precision import PRECISIONS
 from fgnumba.kernels.emit.vector import PANEL, InstructionSet
 from fgnumba.kernels.layout import images
@@ -421,14 +421,7 @@ def _dots(
                 call(pack, (min(2 * length, a.inputs - 2 * k), numbers, out, w_part))
         going_on = onto if k == 0 else 1
         row = 0
-        # The next packed block comes from memory if other panels took its place in the cache.
-        ahead = (length * PANEL * 4 // count + 63) // 64 * 64 if a.grouped and pack == 0 else 0
         for tile in range(count):
-            if ahead > 0:
-                for j in range(parts):
-                    upcoming = block + (j * w_part + k_block * PANEL) * 4 + tile * ahead
-                    for line in range(0, ahead, 64):
-                        prefetch(upcoming + line)
             # Tiles begin where groups do.
             height = min(a.dot_tallest, rows - row) if a.grouped else tile_rows(rows, count, tile)
             if a.grouped and height != configured:
