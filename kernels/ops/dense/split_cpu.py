@@ -61,7 +61,7 @@ ARGUMENTS = record(
     *images.fields("x"),
     *images.fields("y"),
     *("has_tangent", "batch", "offsets", "column_parts", "row_parts", "chunk", "slots"),
-    *("stacked", "same", "grouped", "v_row"),
+    *("stacked", "same", "grouped", "shares", "v_row"),
     *("row_words", "panel_words", "dot_tallest", "primal", "tangent", "add", "configurations"),
     *("primal_block", "tangent_block", "keeps"),
     *("split_primal", "split_tangent", "pack_primal", "pack_tangent"),
@@ -143,7 +143,9 @@ def bind(
         isa, weights, activation_name, has_tangent, entries, (), group, last, tables=tables
     )
 
-    keeps = several or (same and has_tangent and not stacked)
+    # The first parts of W, if the tangents take fewer than the primal.
+    shares = not same and has_tangent and primal.parts > tangent.parts > 0
+    keeps = several or shares or (same and has_tangent and not stacked)
     blocks_of_k = [
         min(CACHED_BLOCK[each.parts] // 2, row_words) if grouped and each.parts else row_words
         for each in (primal, tangent)
@@ -163,7 +165,11 @@ def bind(
         "at_x": 4 * row_words * block_rows * primal.parts * (blocks if same else 1),
         "at_moved": 4 * row_words * block_rows * tangent.parts * blocks * (not same and moves),
         "at_weight": 4 * (panel_words if keeps else blocks_of_k[0] * PANEL) * primal.parts * slots,
-        "at_tangent_weight": 4 * panel_words * tangent.parts * slots * (not same and has_tangent),
+        "at_tangent_weight": 4
+        * panel_words
+        * tangent.parts
+        * slots
+        * (not same and not shares and has_tangent),
         "at_entries": 4 * blocks_of_k[1] * PANEL * tangent.parts * group * (entries is not None),
         "at_signs": directions.draw_bytes(RADEMACHER, inputs) * (kind == RADEMACHER),
         "at_numbers": group * v_row * drawn,
@@ -171,7 +177,9 @@ def bind(
     offsets, end = lay_out(regions.items())
     at_sums = offsets.pop("sums")
     if same:
-        offsets["at_moved"], offsets["at_tangent_weight"] = offsets["at_x"], offsets["at_weight"]
+        offsets["at_moved"] = offsets["at_x"]
+    if same or shares:
+        offsets["at_tangent_weight"] = offsets["at_weight"]
     addresses, memory = operands(x=x, y=y)
     split_rows = dot_tiles.group_kernel if grouped else dot_tiles.split_kernel
     fields = {
@@ -194,6 +202,7 @@ def bind(
         "stacked": stacked,
         "same": same,
         "grouped": grouped,
+        "shares": shares,
         "v_row": v_row,
         "row_words": row_words,
         "panel_words": panel_words,
@@ -220,8 +229,8 @@ def bind(
 
 def _packed_parts(isa: InstructionSet, has_tangent: bool) -> int:
     """Return how many parts of W are packed."""
-    primal, tangent = PRECISIONS[isa.precision], PRECISIONS[isa.tangent_precision]
-    return primal.parts + tangent.parts * (has_tangent and primal != tangent)
+    primal, tangent = (PRECISIONS[name].parts for name in (isa.precision, isa.tangent_precision))
+    return primal + tangent * (has_tangent and tangent > primal)
 
 
 def _whole_tiles(rows: int, tallest: int) -> set[int]:
@@ -318,7 +327,8 @@ def _panels(a: Any, i: int, n: int, row: int, p: int, group: int, slot: int, fre
     sums = a.scratch + a.at_sums
     size = a.inputs * PANEL
     weight = a.scratch + a.at_weight + slot * a.primal * a.panel_words * 4
-    moved = a.scratch + a.at_tangent_weight + slot * a.tangent * a.panel_words * 4
+    moved_parts = a.primal if a.shares else a.tangent
+    moved = a.scratch + a.at_tangent_weight + slot * moved_parts * a.panel_words * 4
     given = a.weight + p * size * 4
     pack = a.pack_primal if fresh else 0
     if a.stacked:
@@ -336,7 +346,7 @@ def _panels(a: Any, i: int, n: int, row: int, p: int, group: int, slot: int, fre
     else:
         _products(a, a.weight_tiles, 0, 0, i, n, p, group)
     _finish(a, sums, 0, i, row, n, p, group)
-    pack = a.pack_tangent if fresh and not a.same else 0
+    pack = a.pack_tangent if fresh and not a.same and not a.shares else 0
     for t in range(1, a.count + 1):
         entries = a.kind >= RADEMACHER
         if not a.has_tangent and not entries:
@@ -350,7 +360,7 @@ def _panels(a: Any, i: int, n: int, row: int, p: int, group: int, slot: int, fre
             if a.has_tangent:
                 block = x + t * _block_rows(a, n) * a.row_words * 4
                 packed = (moved, 1, pack, given, size)
-                _dots(a, a.tangent_tiles, a.tangent, a.tangent_block, block, part, packed, n, p, group, 0)
+                _dots(a, a.tangent_tiles, moved_parts, a.tangent_block, block, part, packed, n, p, group, 0)
                 pack, onto = 0, 1
             if entries:
                 packed = (a.scratch + a.at_entries, 0, a.pack_tangent, v, a.v_row // 4)
