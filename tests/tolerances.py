@@ -166,23 +166,6 @@ def tensor_cores(precision: str, terms: int) -> tuple[float, float]:
     return unit / 16, 2 * unit * math.sqrt(terms)
 
 
-SPLIT_FACTORS = {"float32": 0.0, "bf16x3": 3 * 2.0**-25, "bf16x2": 2.0**-15, "bf16": 2.0**-7 + 2.0**-16}
-"""What is left out of a product of split factors, of its size.
-
-A factor is up to 2⁻⁸ of itself more than its first part, 2⁻¹⁷ more than two, and 2⁻²⁶ more than three: twice that, and
-the products of parts that are not computed, of 2⁻¹⁶ of two parts, and twice 2⁻²⁵ of three.
-"""
-
-
-def split_products(precision: str, terms: int) -> float:
-    """Return the bound of a sum of `terms` products of split factors, relative to the sum of their sizes.
-
-    A product has up to six parts. Every partial sum is at most the sum of sizes and rounded by U / √3 of itself:
-    `DEVIATIONS` of the walk are 3 U √(6 n). A transformation before, and one after it, round a few times.
-    """
-    return SPLIT_FACTORS[precision] + U * (16 + 3 * math.sqrt(6 * terms))
-
-
 # Float32: losses, derivatives, gradients.
 LOSS = Within(32 * U, 32 * U)
 """Softmax cross-entropy and its derivatives: a sum of `width` terms of both signs, each about 1, over the batch."""

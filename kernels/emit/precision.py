@@ -5,8 +5,8 @@ them, x = x₀ + x₁ + x₂, each the rounding of what the ones before it leave
 those that are smaller than float32's own rounding are left out. Every term is summed in float32.
 
     bf16     x₀w₀                                        largest relative error of a product 2^-7
-    bf16x2   x₀w₀ + x₀w₁ + x₁w₀                          3 * 2^-16
-    bf16x3   x₀w₀ + x₀w₁ + x₁w₀ + x₁w₁ + x₀w₂ + x₂w₀     2^-23, twice a float32's rounding
+    bf16x2   x₀w₀ + x₀w₁ + x₁w₀                          2^-15
+    bf16x3   x₀w₀ + x₀w₁ + x₁w₀ + x₁w₁ + x₀w₂ + x₂w₀     2^-24, a float32's rounding
 
 Source: G. Henry, P. T. P. Tang, A. Heinecke, Leveraging the bfloat16 artificial intelligence datatype for
 higher-precision computations, arXiv 1904.06376, section 3.

@@ -20,7 +20,7 @@ from fgnumba.kernels.ops.conv2d import cpu as conv2d
 from fgnumba.kernels.ops.conv2d import filtering
 from fgnumba.kernels.rules.philox import STREAM, set_stream
 from fgnumba.kernels.shared.product import dot_tiles
-from tests import tolerances
+from tests import tolerances, tolerances_precision
 from tests.gpu.moved_weights import KINDS, activated, moved, random
 from tests.gpu.patches import grouped_product, output_size, packed_groups, patches
 
@@ -266,7 +266,7 @@ def test_errors_are_those_of_the_precision(name, precisions, layer):
     of_v = "float32" if layer.kind == "rank1" else tangent
 
     def bound(precision):
-        return tolerances.split_products(precision, layer.inputs)
+        return tolerances_precision.filtered_within(precision, layer.inputs)
 
     allowed = np.concatenate([bound(primal) * x_w[None], bound(tangent) * dx_w + bound(of_v) * x_v])
     # The bias is added at the end.
