@@ -4,10 +4,11 @@
     python -m tests.determinism_run large 1 2 5
 
     python -m tests.determinism_run losses
+    python -m tests.determinism_run precisions 1 2 3
 
-The first two print ``{run: {threads: digest}}``, with the digest of one thread under ``whole``. For the others, small
-networks are divided into as many parts as large ones, while ``whole`` does not divide them. The last command prints
-``{run: losses of 100 steps}``.
+The first two, and the last, print ``{run: {threads: digest}}``, with the digest of one thread under ``whole``. For the
+others, small networks are divided into as many parts as large ones, while ``whole`` does not divide them. ``losses``
+prints ``{run: losses of 100 steps}``.
 """
 
 import contextlib
@@ -15,11 +16,13 @@ import hashlib
 import json
 import os
 import sys
+from typing import Any
 
 import numpy as np
 
 import fgnumba as fg
 from fgnumba.estimators import RECIPES
+from fgnumba.kernels.devices.device import Cpu
 from fgnumba.kernels.machine import work
 from fgnumba.model import plan, tasks
 from tests.recipes import GENERAL
@@ -41,6 +44,11 @@ STEPS = 3
 def perceptron():
     """Return layers of more than one panel, and of columns that fill none."""
     return fg.Sequential([fg.Dense(70, "tanh"), fg.Dense(37, "relu"), fg.Dense(5)], 41)
+
+
+def wide():
+    """Return layers of enough panels that tiles multiply three parts, where there are enough rows."""
+    return fg.Sequential([fg.Dense(140, "tanh"), fg.Dense(130, "relu"), fg.Dense(5)], 41)
 
 
 def residual():
@@ -106,7 +114,14 @@ LARGE = {
         (28, 28, 1),
     ),
 }
-NETWORKS = {**SMALL, **LARGE, "recurrent": recurrent, "transformer": transformer, "stream": stream}
+NETWORKS = {
+    **SMALL,
+    **LARGE,
+    "wide": wide,
+    "recurrent": recurrent,
+    "transformer": transformer,
+    "stream": stream,
+}
 
 
 def cases():
@@ -139,10 +154,32 @@ def compared():
     return {" ".join(case): case for case in found}
 
 
-def trained(recipe, optimizer, network, direction=None, steps=STEPS, seed=7):
-    """Return a trainer after so many steps, and its losses."""
-    rng, batch = np.random.default_rng(0), 61 if network in LARGE else 13
+def precision_cases():
+    """Return the runs whose products are of bfloat16 by name: each kind of layer, several recipes, in two pairs."""
+    pairs = ("bf16x3", "bf16x3"), ("bf16x2", "bf16")
+    runs = [
+        *(
+            ("weight-perturbation", "sgd", network)
+            for network in (*SMALL, "wide", "recurrent", "transformer")
+        ),
+        *(("weight-perturbation", "adam", "wide", kind) for kind in ("rademacher", "gaussian")),
+        *((recipe, "adam", "wide") for recipe in ("activity", "feedback")),
+        ("block-feedback", "adam", "stream"),
+    ]
+    return {" ".join((*run, *pair)): (run, pair) for run in runs for pair in pairs}
+
+
+def trained(recipe, optimizer, network, direction=None, steps=STEPS, seed=7, *, precisions=()):
+    """Return a trainer after so many steps, and its losses.
+
+    `precisions` are those of the primal and of tangents, by default what the environment says.
+    """
+    rng, batch = np.random.default_rng(0), 61 if network in (*LARGE, "wide") else 13
     model = NETWORKS[network]()
+    if precisions:
+        parameters = model.parameters()
+        model = fg.Graph(model.nodes, model.input_shape, device=Cpu(*precisions))
+        model.load_parameters(parameters)
     x = rng.standard_normal((batch, *model.input_shape)).astype(np.float32)
     y = rng.integers(0, model.outputs, (batch, 7) if network == "stream" else batch)
     takes = RECIPES[recipe].takes
@@ -163,20 +200,24 @@ def digest(trainer, losses):
 
 def main(size, *threads):
     if size == "losses":
-        runs = {
+        courses = {
             name: trained(recipe, optimizer, network, steps=100)
             for name, (recipe, optimizer, network) in compared().items()
         }
-        print(json.dumps({name: losses for name, (_, losses) in runs.items()}))
+        print(json.dumps({name: losses for name, (_, losses) in courses.items()}))
         return
     found: dict[str, dict[str, str]] = {}
-    for name, case in (cases() if size == "small" else large_cases()).items():
+    runs: dict[str, tuple[Any, tuple[str, ...]]] = dict(precision_cases())
+    if size != "precisions":
+        whole = cases() if size == "small" else large_cases()
+        runs = {name: (case, ()) for name, case in whole.items()}
+    for name, (case, precisions) in runs.items():
         os.environ["FGNUMBA_THREADS"] = "1"
-        found[name] = {"whole": digest(*trained(*case))}
-        with finely_cut() if size == "small" else contextlib.nullcontext():
+        found[name] = {"whole": digest(*trained(*case, precisions=precisions))}
+        with contextlib.nullcontext() if size == "large" else finely_cut():
             for count in threads:
                 os.environ["FGNUMBA_THREADS"] = count
-                found[name][count] = digest(*trained(*case))
+                found[name][count] = digest(*trained(*case, precisions=precisions))
     print(json.dumps(found))
 
 

@@ -18,13 +18,18 @@ from tests.recipes import GENERAL
 THREADS = ["1", "2", "5"]
 
 
-def started(hash_seed, *arguments):
-    """Start a process that may use five threads, however many processors there are."""
+def started(hash_seed, *arguments, vector=None):
+    """Start a process that may use five threads, however many processors there are.
+
+    `vector` names the instruction set, if it is not the host's widest.
+    """
     environment = {
         **os.environ,
         "NUMBA_NUM_THREADS": "5",
         "PYTHONHASHSEED": hash_seed,
     }
+    if vector is not None:
+        environment["FGNUMBA_VECTOR"] = vector
     environment.pop("FGNUMBA_THREADS", None)
     return run(environment, *arguments)
 
@@ -89,21 +94,23 @@ def test_digests_differ_where_runs_do():
     assert len(digests) == 3
 
 
-@pytest.mark.skipif(len(vector.executable()) < 2, reason="this machine executes one instruction set")
 @pytest.mark.parametrize("network", runs.SMALL)
 @pytest.mark.parametrize(
     ("recipe", "direction"), [*((recipe, None) for recipe in GENERAL), ("weight-perturbation", "gaussian")]
 )
 def test_instruction_sets_take_the_same_steps(recipe, direction, network, monkeypatch):
-    """Hold the sets that this machine executes to the same bits.
+    """Hold the sets that this machine executes, and the twins, to the same bits in float32.
 
     They differ in the shape of the register tile alone. Each sum goes over K in one order whatever the shape, and all
-    are compiled for this processor: so either all of them fuse multiply-adds or none does.
+    are compiled for this processor: so either all of them fuse multiply-adds or none does. A set that multiplies
+    bfloat16 computes float32 with the tiles of the set that it is built on.
     """
     found = set()
-    for name in vector.executable():
+    for name in (*vector.executable(), *vector.TWINS):
         monkeypatch.setenv(vector.OVERRIDE, name)
-        trainer, losses = runs.trained(recipe, GENERAL[recipe].optimizer, network, direction, steps=20)
+        trainer, losses = runs.trained(
+            *(recipe, GENERAL[recipe].optimizer, network, direction), steps=20, precisions=("float32",)
+        )
         found.add(runs.digest(trainer, losses))
     assert len(found) == 1
 
