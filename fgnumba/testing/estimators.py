@@ -1,6 +1,7 @@
 """The check of an estimator, by statistics of its estimates."""
 
 import copy
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from statistics import NormalDist
@@ -270,7 +271,8 @@ class _EstimatorCheck:
                 size > 0,
                 f"{where}: the estimate is zero for every parameter; no step can be compared with it",
             )
-            rate = 0.01 / size
+            # A power of two: what a step multiplies by it is rounded as the estimate was, in any precision.
+            rate = 2.0 ** math.floor(math.log2(0.01 / size))
             other = self.trainer(copy.deepcopy(model), SGD(rate, momentum=momentum))
             other.steps_done = trainer.steps_done
             for name in trainer.state.arrays:
