@@ -70,8 +70,7 @@ def derivative_within(pair: Sequence[str], products: int, kinks: bool = False) -
 
 PAGE = 4.0
 """How far the largest of some errors may be from what the page of precisions has, either way: of some directions in
-place of all, and of networks whose training has other roundings on another processor, so that other units stand near
-their kinks."""
+place of all, and of networks whose training has other roundings on another processor."""
 
 
 STUDENT = Within(2e-4)

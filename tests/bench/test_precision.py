@@ -11,12 +11,12 @@ import fgnumba as fg
 from fgnumba.bench import reverse
 from fgnumba.bench.measure import timing
 from fgnumba.bench.measure.timing import Timings
-from fgnumba.bench.precision import command, measure
+from fgnumba.bench.precision import command, learning, measure
 from fgnumba.bench.precision.settings import MIXED, STEPS, Setting, here, multiplies, possible, precisions
 from fgnumba.kernels.devices.device import Cpu
 from fgnumba.kernels.emit.precision import PRECISIONS
 from fgnumba.kernels.emit.vector import INSTRUCTION_SETS, OVERRIDE, TWINS, executable
-from tests import tolerances
+from tests import tolerances, tolerances_precision
 
 TWIN = "avx512bf16-twin"
 
@@ -241,3 +241,36 @@ def test_gradients_of_reverse_mode_are_of_the_models_precision(twin, precision, 
     for name, array in found.items():
         error = np.linalg.norm(array - expected[name]) / np.linalg.norm(expected[name])
         assert error <= bound, f"{name}: {error:.3g}"
+
+
+@pytest.mark.parametrize("degrees", [7, 9, 30])
+def test_students_quantiles(degrees):
+    stats = pytest.importorskip("scipy.stats")
+    found = learning.student(0.95, degrees)
+    tolerances_precision.STUDENT.check(found, stats.t.ppf(0.975, degrees))
+
+
+def test_paired_differences_and_their_interval():
+    found = learning.paired([3.0, 5.0, 4.0, 8.0], [1.0, 2.0, 3.0, 4.0])
+    # Differences of 2, 3, 1, 4: their mean's standard error is the square root of 5 / 12.
+    half = learning.student(0.95, 3) * np.sqrt(5 / 12)
+    assert found.mean == 2.5
+    tolerances_precision.STUDENT.check([found.low, found.high], [2.5 - half, 2.5 + half])
+
+
+def test_learning_curves_differ_by_the_precision_alone(monkeypatch, tmp_path):
+    monkeypatch.setenv(OVERRIDE, TWIN)
+    monkeypatch.setattr(learning, "EVALUATIONS", 1)
+    same, coarse = Setting("float32", "float32"), Setting("bf16")
+    monkeypatch.setattr(learning, "SETTINGS", (Setting("float32"), same, coarse))
+    file = tmp_path / "curves.json"
+    done = CliRunner().invoke(learning.command, ["--seeds", "2", "--steps", "2", "--json", str(file)])
+    assert done.exit_code == 0, done.output
+    report = json.loads(file.read_text(encoding="utf-8"))
+    assert report["steps"] == [0, 2]
+    assert len(report["curves"]) == 6
+    last = {name: found["last loss"] for name, found in report["differences"].items()}
+    assert last[str(same)] == {"mean": 0.0, "low": 0.0, "high": 0.0}
+    assert last["bf16"]["low"] < last["bf16"]["mean"] < last["bf16"]["high"]
+    assert "| `bf16` |" in done.output
+    assert {curve["seed"] for curve in report["curves"]} == {0, 1}
