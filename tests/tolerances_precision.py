@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from tests.tolerances import DERIVATIVE, DEVIATIONS, U, Within
+from tests.tolerances import DERIVATIVE, DEVIATIONS, NEAR_A_KINK, U, Within
 
 FACTORS = {
     "float32": 0.0,
@@ -68,6 +68,9 @@ def derivative_within(pair: Sequence[str], products: int, kinks: bool = False) -
     return DERIVATIVE + products * (FACTORS[primal] + FACTORS[tangent]) + crossed
 
 
+CROSSED = NEAR_A_KINK**0.5
+"""Of ‖∇f‖ ‖v‖, what a derivative in float32 may be wrong by where a unit stands within `NEAR_A_KINK`: a share of that
+many units may be on the other side of their kinks, and have the root of it of the gradient's length."""
 PAGE = 4.0
 """How far the largest of some errors may be from what the page of precisions has, either way: of some directions in
 place of all, and of networks whose training has other roundings on another processor."""

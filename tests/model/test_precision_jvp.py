@@ -10,10 +10,12 @@ from fgnumba.kernels.emit import vector
 from tests import precision_networks as networks
 from tests import tolerances_precision as tolerances
 from tests.places import ROOT
+from tests.references.graph_reference import nearest_kink
+from tests.tolerances import NEAR_A_KINK
 
 HARDWARE = tuple(name for name in vector.MULTIPLYING if name in vector.executable())
-SET = HARDWARE[0] if HARDWARE else "avx512bf16-twin"
-"""The set of most tests: this processor's, else a twin."""
+SET = "avx512bf16" if "avx512bf16" in HARDWARE else "avx512bf16-twin"
+"""The set of most tests, whose products are in parts however small they are; the twin has the same bits."""
 PROMISED = 1e-5
 """The error, over ‖∇f‖ ‖v‖, that is promised of what `auto` stands for."""
 
@@ -25,8 +27,10 @@ QUICK = ("digits, 64 x 64 x 10", 0), ("digits, 64 x 64 x 10", 300), ("convolutio
 def worst(name, seed=1, steps=0, draws=2, pairs=networks.PAIRS):
     """Return the largest error by pair of precisions, each of which is within its bound."""
     network, found = networks.NETWORKS[name], dict[tuple[str, str], float]()
+    near = network.kinks and nearest_kink(*networks.problem(name, seed, steps)[:2]) <= NEAR_A_KINK
     for pair, kinds in networks.errors(name, seed, steps, draws, pairs).items():
         bound = tolerances.derivative_within(pair, network.products, network.kinks)
+        bound += tolerances.CROSSED if near else 0.0
         for kind, errors in kinds.items():
             largest = float(errors[:, 0].max())
             assert largest <= bound, f"{'/'.join(pair)}, {kind}: {largest:.3g} over a bound of {bound:.3g}"
@@ -76,14 +80,16 @@ def test_the_page_has_the_largest_errors(name, monkeypatch):
 def test_what_auto_may_stand_for_keeps_the_promise_on_the_page():
     page = written()
     assert {name for name, _ in QUICK} < set(page)
-    for errors in page.values():
+    for name, errors in page.items():
+        assert errors["bf16", "bf16"] > PROMISED
+        if networks.NETWORKS[name].kinks:
+            continue
         for precision in ("float32", EXACT):
             assert (
                 errors[precision, precision]
                 <= tolerances.derivative_within((precision, precision), 1)
                 <= PROMISED
             )
-        assert errors["bf16", "bf16"] > PROMISED
 
 
 @pytest.mark.slow
