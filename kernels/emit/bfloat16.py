@@ -16,7 +16,7 @@ from numba import types
 from numba.extending import intrinsic
 
 from fgnumba.kernels.emit.vector import PANEL
-from fgnumba.kernels.emit.vectors import BFLOAT, BYTE, F32, I32, Vectors, declared, index, loop
+from fgnumba.kernels.emit.vectors import BFLOAT, F32, I32, Vectors, index, loop, prefetch_line
 
 AHEAD = 16 * 1024
 """Bytes by which a panel is read ahead of what is packed: as long as products are computed in between, the processor
@@ -75,15 +75,6 @@ def _floats(builder: Any, at: Any) -> Any:
 def _store(builder: Any, value: Any, at: Any) -> None:
     """Store a vector of integers at an int64 address."""
     builder.store(value, builder.inttoptr(at, value.type.as_pointer())).align = 2
-
-
-def _prefetch(builder: Any, at: Any, ahead: int) -> None:
-    """Read the line `ahead` bytes after an int64 address into the second-level cache."""
-    pointer = BYTE.as_pointer()
-    read, second_level, data = (ir.Constant(I32, value) for value in (0, 2, 1))
-    prefetch = declared(builder, "llvm.prefetch.p0", ir.VoidType(), [pointer, I32, I32, I32])
-    place = builder.inttoptr(builder.add(at, index(ahead)), pointer)
-    builder.call(prefetch, [place, read, second_level, data])
 
 
 def _times(builder: Any, name: str, n: Any, body: Callable[[Any], None]) -> None:
@@ -192,8 +183,9 @@ def pack_rows(lanes: int, parts: int, together: int, depth: int, converts: bool)
                 source = builder.mul(block, index(together * PANEL))
                 target = builder.add(out, builder.mul(block, index(2 * together * PANEL)))
                 zeros = [splitter.word(0)] * parts
+                first = builder.add(w, builder.mul(source, index(4)))
                 for line in range(0, present * PANEL * 4, 64):
-                    _prefetch(builder, builder.add(w, builder.mul(source, index(4))), AHEAD + line)
+                    prefetch_line(builder, builder.add(first, index(AHEAD + line)), level=2)
                 for lane in range(0, PANEL, lanes):
                     split = [zeros] * together
                     for row in range(present):
