@@ -107,3 +107,11 @@ def blobs(folder):
     x = (rng.standard_normal((80, 5)) + 3 * np.eye(3, 5)[y]).astype(np.float32)
     np.savez(folder / "blobs.npz", x_train=x[:60], y_train=y[:60], x_test=x[60:], y_test=y[60:])
     return "blobs.npz"
+
+
+@pytest.fixture
+def three_parts(monkeypatch):
+    """Let tiles multiply three parts even where float32, which is as exact, would be faster."""
+    from fgnumba.kernels.shared.product import dot_tiles
+
+    monkeypatch.setattr(dot_tiles, "takes_float", lambda isa: False)

@@ -109,6 +109,11 @@ class InstructionSet:
         return replace(self, precision=precision, tangent_precision=tangent)
 
     @property
+    def splits(self) -> bool:
+        """Whether one of the precisions has parts."""
+        return any(PRECISIONS[name].parts for name in (self.precision, self.tangent_precision))
+
+    @property
     def plain(self) -> "InstructionSet":
         """What kernels depend on that multiply no bfloat16: the same for all sets with these vectors and this tile."""
         bare = replace(self, name=self.vectors, features=(), dots="", twin=False)

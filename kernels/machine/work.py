@@ -56,6 +56,11 @@ def heights(rows: int, tallest: int) -> set[int]:
     return {tile_rows(rows, count, 0), tile_rows(rows, count, count - 1)}
 
 
+def range_sizes(n: int, parts: int) -> list[int]:
+    """Return the sizes of the ranges into which :func:`split` divides `n` items."""
+    return [last - first for first, last in (split(n, parts, part) for part in range(parts))]
+
+
 def threads_for(work: int, limit: int, threads: int) -> int:
     """Return how many threads are worth using for `work` multiply-adds.
 

@@ -19,7 +19,6 @@ from fgnumba.kernels.machine.threads import thread_count
 from fgnumba.kernels.ops.conv2d import cpu as conv2d
 from fgnumba.kernels.ops.conv2d import filtering
 from fgnumba.kernels.rules.philox import STREAM, set_stream
-from fgnumba.kernels.shared.product import dot_tiles
 from tests import tolerances, tolerances_precision
 from tests.gpu.moved_weights import KINDS, activated, moved, random
 from tests.gpu.patches import grouped_product, output_size, packed_groups, patches
@@ -33,10 +32,7 @@ RAGGED = Geometry((3, 2), stride=(3, 2), dilation=(2, 3), padding=Border(2, 1, 1
 """Different along both axes and on all sides."""
 
 
-@pytest.fixture(autouse=True)
-def no_float(monkeypatch):
-    """Multiply three parts even where float32 would be faster."""
-    monkeypatch.setattr(dot_tiles, "takes_float", lambda isa: False)
+pytestmark = pytest.mark.usefixtures("three_parts")
 
 
 @dataclass(frozen=True)

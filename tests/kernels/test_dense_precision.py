@@ -36,10 +36,7 @@ SHAPES = [(1, 65, 10), (35, 70, 40), (66, 161, 130)]
 """Rows, K and N: less than a tile, whole tiles and a rest, and several panels of which the last is not whole."""
 
 
-@pytest.fixture(autouse=True)
-def no_float(monkeypatch):
-    """Multiply three parts even where float32 would be faster."""
-    monkeypatch.setattr(dot_tiles, "takes_float", lambda isa: False)
+pytestmark = pytest.mark.usefixtures("three_parts")
 
 
 def isa_of(name, pair):

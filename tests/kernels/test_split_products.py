@@ -16,7 +16,7 @@ from fgnumba.kernels.machine.memory import aligned
 from fgnumba.kernels.ops.conv2d import cpu as conv2d
 from fgnumba.kernels.ops.conv2d import filtered_gradient, split_gradient
 from fgnumba.kernels.ops.example_panels import cpu as example_panels
-from fgnumba.kernels.shared.product import dot_tiles, split_factors
+from fgnumba.kernels.shared.product import split_factors
 from tests import tolerances, tolerances_precision
 
 HARDWARE = [name for name in vector.executable() if vector.INSTRUCTION_SETS[name].dots]
@@ -24,10 +24,7 @@ REDUCED = [name for name, precision in PRECISIONS.items() if precision.parts]
 EVERY = [*HARDWARE, *vector.TWINS]
 
 
-@pytest.fixture(autouse=True)
-def no_float(monkeypatch):
-    """Multiply three parts even where float32 would be faster."""
-    monkeypatch.setattr(dot_tiles, "takes_float", lambda isa: False)
+pytestmark = pytest.mark.usefixtures("three_parts")
 
 
 def isa_of(name, precision, primal="float32"):

@@ -20,7 +20,16 @@ from fgnumba.kernels.machine.arguments import filled, lay_out, record
 from fgnumba.kernels.machine.compile import kernel
 from fgnumba.kernels.machine.memory import address
 from fgnumba.kernels.machine.program import Operation
-from fgnumba.kernels.machine.work import grid, heights, parts_for, split, threads_for, tile_count, tile_rows
+from fgnumba.kernels.machine.work import (
+    grid,
+    heights,
+    parts_for,
+    range_sizes,
+    split,
+    threads_for,
+    tile_count,
+    tile_rows,
+)
 from fgnumba.kernels.rules.activations.cpu import activation
 from fgnumba.kernels.shared.product import split_factors
 from fgnumba.kernels.shared.product.register_tiles import LAST, ONE_SEGMENT, SINGLE, TILE_KINDS, tile_table
@@ -99,7 +108,7 @@ def bind(
     )
     last = outputs - (panels - 1) * PANEL
     regions, more = {"at_sums": isa.max_rows * PANEL * 4}, {}
-    ranges = split_factors.ranges(rows, row_parts)
+    ranges = range_sizes(rows, row_parts)
     if splits:
         across = -(-panels // column_parts)
         plan = split_factors.plan(

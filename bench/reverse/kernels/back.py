@@ -25,6 +25,7 @@ from fgnumba.kernels.machine.work import (
     grid,
     heights,
     parts_for,
+    range_sizes,
     split,
     threads_for,
     tile_count,
@@ -113,7 +114,7 @@ def bind(
     column_parts, row_parts = (parts, 1) if slopes is not None else grid(panels, rows, parts)
     across = -(-panels // column_parts)
     regions, more = {"tile": isa.max_rows * PANEL * 4, "at_sums": across * PANEL * 4}, {}
-    ranges = split_factors.ranges(rows, row_parts)
+    ranges = range_sizes(rows, row_parts)
     if splits:
         plan = split_factors.plan(isa, isa.tangent_precision, rows=ranges, panels=across, terms=terms)
         tiles, more = plan.table, plan.fields

@@ -15,7 +15,7 @@ from fgnumba.kernels.machine.arguments import filled, record
 from fgnumba.kernels.machine.compile import kernel
 from fgnumba.kernels.machine.memory import address
 from fgnumba.kernels.machine.program import Operation
-from fgnumba.kernels.machine.work import heights, parts_for, split, tile_count, tile_rows
+from fgnumba.kernels.machine.work import heights, parts_for, range_sizes, split, tile_count, tile_rows
 from fgnumba.kernels.shared.product.register_tiles import SINGLE, TILE_KINDS, tile_table
 from fgnumba.validation.launcher import launcher
 
@@ -65,12 +65,7 @@ def bind_input_gradient(
     Cost: B K N multiply-adds; reads W once, and a tile of its rows again from the first-level cache for each example.
     """
     parts = parts_for(multiply_adds, -(-features // isa.max_rows), threads)
-    tile_heights = set().union(
-        *(
-            heights(hi - lo, isa.max_rows)
-            for lo, hi in (split(features, parts, part) for part in range(parts))
-        )
-    )
+    tile_heights = set().union(*(heights(n, isa.max_rows) for n in range_sizes(features, parts)))
     tiles = tile_table(isa, tile_heights, 1, True, None, channelwise=True)
     offsets = np.arange(weight.shape[0], dtype=np.int64) * weight.shape[1] * PANEL
     at_dz = isa.max_rows * PANEL * 4

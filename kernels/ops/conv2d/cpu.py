@@ -117,7 +117,7 @@ def bind(
     """
     if _float_is_as_fast(isa, geometry, x, y, weights):
         isa = isa.multiplying(FLOAT32)
-    splits = split_cpu.suits(isa)
+    splits = isa.splits
     if filtering.suits(isa, geometry, x.shape, y.shape, weights, x.has_tangent):
         filtered = split_winograd if splits else winograd
         return filtered.bind(

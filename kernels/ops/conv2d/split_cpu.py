@@ -7,7 +7,7 @@ It computes what ``cpu.py`` does, in the precisions of the instruction set, see 
 All panels of W are split once a pass, and the images of a part once, zeros of their border included; θ stays float32.
 If the channels of a group fill whole steps of a tile, rows of the product are read where they lie in the split images.
 If not, as in a first layer of one or three channels, every row is copied, filled up with zeros, and then split. Of two
-precisions, the one with fewer parts has the first parts of the other, so that each operand is split only once.
+precisions, the one with fewer parts takes the first parts of the other, so that each operand is split only once.
 
 The products x·u of rank-1 directions, biases, activations and slopes are float32, and so is a product whose precision
 has no parts. Sums do not depend on how pixels are divided into tiles, and the results therefore not on the number of
@@ -77,11 +77,6 @@ ARGUMENTS = record(
     *("split_segments", "split_offsets", "split_length"),
     *("at_rows", "at_copies", "at_panels", "at_signs", "at_numbers"),
 )
-
-
-def suits(isa: InstructionSet) -> bool:
-    """Whether a precision of `isa` has parts."""
-    return bool(PRECISIONS[isa.precision].parts or PRECISIONS[isa.tangent_precision].parts)
 
 
 def bind(

@@ -31,7 +31,6 @@ from fgnumba.kernels.ops.conv2d.panel_sums import panel_sums
 from fgnumba.kernels.ops.example_panels.cpu import transpose
 from fgnumba.kernels.shared.product import dot_tiles
 from fgnumba.kernels.shared.product.register_tiles import SINGLE, TILE_KINDS
-from fgnumba.kernels.shared.product.split_factors import CACHED_BLOCK
 
 PIXELS = 1024
 """Output pixels of a block. Their panel of dz stays in the second-level cache."""
@@ -62,7 +61,7 @@ _ARGUMENTS = record(
     ),
     *("down", "across", "groups", "group_inputs", "group_outputs", "group_panels", "channels", "inputs"),
     *("column_parts", "channel_parts", "out", "bias", "onto", "add_up", "transpose", "beyond", "turned"),
-    *("line_words", "row_words", "x_apart", "dz_apart", "k_block", "split_rows", "pack", "tiles", "tallest"),
+    *("line_words", "row_words", "x_apart", "dz_apart", "split_rows", "pack", "tiles", "tallest"),
     *("at_x", "at_turned", "at_dz", "at_floats", "at_sums"),
 )
 
@@ -170,7 +169,6 @@ def bind(
         "row_words": row_words,
         "x_apart": x_apart,
         "dz_apart": dz_apart,
-        "k_block": CACHED_BLOCK // 2 if isa.dots == "tiles" else lines * line // 2,
         "split_rows": dot_tiles.split_kernel(isa, precision),
         "pack": dot_tiles.pack_kernel(isa, precision),
         "tiles": address(tiles),
@@ -306,19 +304,13 @@ def _run(a: Any, lines: int, rows: int, x: int, out: int) -> None:
     """Add the product of rows of the split factor, from the address `x` on, with a packed panel of dz."""
     addresses = carray(pointer(a.tiles, np.int64), TILE_KINDS * (a.tallest + 1))
     count = tile_count(rows, a.tallest)
-    # Lines that follow each other are one run of elements, and can be divided anywhere.
+    # Lines that follow each other are one run of elements.
     whole = a.stride == 1
-    words = lines * a.line_words if whole else a.line_words
-    block = a.k_block if whole else words
-    for k in range(0, words, block):
-        length = min(block, words - k)
-        row = 0
-        for tile in range(count):
-            height = tile_rows(rows, count, tile)
-            operand = (1 if whole else lines, a.offsets, length, x + (row * a.row_words + k) * 4)
-            panel = (a.scratch + a.at_dz + k * PANEL * 4, a.dz_apart, 0)
-            call(
-                addresses[TILE_KINDS * height + SINGLE],
-                (*operand, a.x_apart, a.row_words, *panel, out + row * PANEL * 4, 1),
-            )
-            row += height
+    segments, words = (1, lines * a.line_words) if whole else (lines, a.line_words)
+    row = 0
+    for tile in range(count):
+        height = tile_rows(rows, count, tile)
+        operand = (segments, a.offsets, words, x + row * a.row_words * 4, a.x_apart, a.row_words)
+        panel = (a.scratch + a.at_dz, a.dz_apart, 0)
+        call(addresses[TILE_KINDS * height + SINGLE], (*operand, *panel, out + row * PANEL * 4, 1))
+        row += height

@@ -35,6 +35,7 @@ from fgnumba.kernels.machine.work import (
     PARTS_A_THREAD,
     grid,
     heights,
+    range_sizes,
     split,
     threads_for,
     tile_count,
@@ -124,10 +125,7 @@ def bind(
     rows = -(-batch // row_parts)
     stacked = kind in (NONE, RANK1) and has_tangent and row_parts == 1
     tile_heights = set().union(
-        *(
-            heights((hi - lo) * (1 + count if stacked else 1), tallest)
-            for lo, hi in (split(batch, row_parts, part) for part in range(row_parts))
-        )
+        *(heights(n * (1 + count if stacked else 1), tallest) for n in range_sizes(batch, row_parts))
     )
     group = min(isa.panels(max(tile_heights)), 1 << (max(1, panels // column_parts).bit_length() - 1))
     last = outputs - (panels - 1) * PANEL

@@ -28,7 +28,7 @@ from fgnumba.kernels.machine.arguments import filled, lay_out, record
 from fgnumba.kernels.machine.compile import kernel
 from fgnumba.kernels.machine.memory import address, round_up
 from fgnumba.kernels.machine.program import Operation
-from fgnumba.kernels.machine.work import grid, heights, split, threads_for, tile_count, tile_rows
+from fgnumba.kernels.machine.work import grid, heights, range_sizes, split, threads_for, tile_count, tile_rows
 from fgnumba.kernels.rules.directions import EXPLICIT, GAUSSIAN, NONE, RADEMACHER, RANK1
 from fgnumba.kernels.rules.directions import cpu as directions
 from fgnumba.kernels.shared.product import dot_tiles, dots, product
@@ -72,9 +72,7 @@ ARGUMENTS = record(
 
 def suits(isa: InstructionSet, batch: int, panels: int) -> bool:
     """Whether a precision of `isa` has parts, and float32, where it may stand for it, is slower."""
-    if dot_tiles.takes_float(isa) and (batch < dot_tiles.LEAST_ROWS or panels < dot_tiles.LEAST_PANELS):
-        return False
-    return bool(PRECISIONS[isa.precision].parts or PRECISIONS[isa.tangent_precision].parts)
+    return isa.splits and not dot_tiles.float_is_faster(isa, batch, panels)
 
 
 def bind(
@@ -116,9 +114,7 @@ def bind(
     across = -(-panels // column_parts)
     several = rows > chunk and 4 * row_words * PANEL * across * _packed_parts(isa, has_tangent) <= KEPT
     sizes = {
-        min(chunk, hi - lo - first)
-        for lo, hi in _ranges(batch, row_parts)
-        for first in range(0, hi - lo, chunk)
+        min(chunk, size - first) for size in range_sizes(batch, row_parts) for first in range(0, size, chunk)
     }
     grouped = isa.dots == "tiles"
     each = {n * (1 + count if stacked else 1) for n in sizes}
@@ -236,10 +232,6 @@ def _packed_parts(isa: InstructionSet, has_tangent: bool) -> int:
 def _whole_tiles(rows: int, tallest: int) -> set[int]:
     """Return the heights of tiles that begin at multiples of `tallest` rows."""
     return {min(tallest, rows), rows % tallest or tallest}
-
-
-def _ranges(batch: int, parts: int) -> list[tuple[int, int]]:
-    return [split(batch, parts, part) for part in range(parts)]
 
 
 @cache

@@ -29,6 +29,7 @@ from fgnumba.kernels.machine.work import (
     grid,
     heights,
     parts_for,
+    range_sizes,
     split,
     tile_count,
     tile_rows,
@@ -114,9 +115,7 @@ def bind_product(
         )
     segments = -(-terms // PANEL)
     parts = parts_for(rows * terms * w.shape[0] * PANEL, -(-rows // isa.max_rows), threads)
-    tile_heights = set().union(
-        *(heights(hi - lo, isa.max_rows) for lo, hi in (split(rows, parts, part) for part in range(parts)))
-    )
+    tile_heights = set().union(*(heights(n, isa.max_rows) for n in range_sizes(rows, parts)))
     tiles = tile_table(isa, tile_heights, 1, True, None, columns if w.shape[0] == 1 else PANEL)
     offsets = np.arange(segments, dtype=np.int64) * a.shape[1] * PANEL
     fields = {

@@ -15,7 +15,7 @@ from fgnumba.kernels.machine.arguments import filled, lay_out, record
 from fgnumba.kernels.machine.compile import kernel
 from fgnumba.kernels.machine.memory import address
 from fgnumba.kernels.machine.program import Operation
-from fgnumba.kernels.machine.work import grid, split, threads_for
+from fgnumba.kernels.machine.work import grid, range_sizes, split, threads_for
 from fgnumba.kernels.shared.product import dot_tiles, split_factors
 
 _ARGUMENTS = record(
@@ -38,8 +38,7 @@ _ARGUMENTS = record(
 
 def suits(isa: InstructionSet, terms: int, panels: int) -> bool:
     """Whether the precision of tangents has parts, and float32, where it may stand for it, is slower."""
-    few = terms < dot_tiles.LEAST_ROWS or panels < dot_tiles.LEAST_PANELS
-    return bool(PRECISIONS[isa.tangent_precision].parts) and not (few and dot_tiles.takes_float(isa))
+    return bool(PRECISIONS[isa.tangent_precision].parts) and not dot_tiles.float_is_faster(isa, terms, panels)
 
 
 def bind(
@@ -70,7 +69,7 @@ def bind(
     plan = split_factors.plan(
         isa,
         isa.tangent_precision,
-        rows=split_factors.ranges(rows, row_parts),
+        rows=range_sizes(rows, row_parts),
         panels=-(-panels // column_parts),
         terms=terms,
         last_columns=columns if panels == 1 else PANEL,

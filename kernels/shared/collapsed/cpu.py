@@ -38,7 +38,15 @@ from fgnumba.kernels.machine.arguments import filled, lay_out, record
 from fgnumba.kernels.machine.compile import kernel
 from fgnumba.kernels.machine.memory import address, leading
 from fgnumba.kernels.machine.program import Operation
-from fgnumba.kernels.machine.work import PARTS_A_THREAD, heights, split, threads_for, tile_count, tile_rows
+from fgnumba.kernels.machine.work import (
+    PARTS_A_THREAD,
+    heights,
+    range_sizes,
+    split,
+    threads_for,
+    tile_count,
+    tile_rows,
+)
 from fgnumba.kernels.rules.activations.curvatures import curvature_of
 from fgnumba.kernels.rules.activations.rules import rule_of
 from fgnumba.kernels.shared.product.register_tiles import LAST, ONE_SEGMENT, SINGLE, TILE_KINDS, tile_table
@@ -148,7 +156,7 @@ def bind(
     points = min(points, -(-batch // (sharing * (PARTS_A_THREAD if sharing > 1 else 1))))
     parts = -(-batch // points)
     most = -(-batch // parts)
-    sizes = {hi - lo for lo, hi in (split(batch, parts, part) for part in range(parts))}
+    sizes = set(range_sizes(batch, parts))
     table, kept = _table(isa, layers, tangents, count, sizes)
     products = max(most * rows, most + count)
     regions = {

@@ -45,6 +45,11 @@ def takes_float(isa: InstructionSet) -> bool:
     return isa.dots == "tiles" and {isa.precision, isa.tangent_precision} - {FLOAT32} == {EXACT}
 
 
+def float_is_faster(isa: InstructionSet, rows: int, panels: int) -> bool:
+    """Whether float32 stands for the precisions of `isa` in a product of so many rows and panels, see `LEAST_ROWS`."""
+    return takes_float(isa) and (rows < LEAST_ROWS or panels < LEAST_PANELS)
+
+
 def tallest(isa: InstructionSet) -> int:
     """Return the number of rows of the tallest tile of bfloat16."""
     return TALLEST[isa.dots] or isa.max_rows

@@ -39,7 +39,7 @@ def pack_panels(
     Returns
     -------
     packed : array, (panels, parts, words) uint32
-        What the operation writes. A precision with fewer parts has the same first parts.
+        What the operation writes. Its first parts serve a precision with fewer.
     operation : Operation
         It reads the weight once.
     """

@@ -19,19 +19,15 @@ from fgnumba.kernels.emit import call, pointer, prefetch_to_write
 from fgnumba.kernels.emit.precision import PRECISIONS
 from fgnumba.kernels.emit.vector import CACHE_LINE, PANEL, InstructionSet
 from fgnumba.kernels.machine.memory import address
-from fgnumba.kernels.machine.work import heights, split, tile_count, tile_rows
+from fgnumba.kernels.machine.work import heights, tile_count, tile_rows
 from fgnumba.kernels.shared.product import dot_tiles
 from fgnumba.kernels.shared.product.register_tiles import LAST, ONE_SEGMENT, SINGLE, TILE_KINDS
 
 CACHED_ROWS = 512 * 1024
 """Bytes of split rows that stay in the second-level cache while all panels are multiplied with them."""
 
-CACHED_BLOCK = 128
-"""Elements of K whose tiles, of rows and of a panel, stay in the first-level cache, for instructions that read tiles.
-"""
-
 FIELDS = (
-    *("terms", "row_words", "panel_words", "split_parts", "chunk", "slots", "k_block"),
+    *("terms", "row_words", "panel_words", "split_parts", "chunk", "slots"),
     *("split_entry", "pack_entry", "dots", "dot_tallest", "one_segment", "at_rows", "at_packed"),
 )
 """The fields that the functions for kernels read. ``at_rows`` and ``at_packed`` are :attr:`Plan.regions`."""
@@ -56,11 +52,6 @@ class Plan(NamedTuple):
     regions: dict[str, int]
     chunk: int
     table: npt.NDArray[np.int64]
-
-
-def ranges(n: int, parts: int) -> list[int]:
-    """Return the sizes of the ranges into which `n` items are divided."""
-    return [last - first for first, last in (split(n, parts, part) for part in range(parts))]
 
 
 def plan(
@@ -102,7 +93,6 @@ def plan(
     }
     table = dot_tiles.dot_table(isa, tile_heights, 1, precision, last_columns)
     slots = panels if most > chunk else 0
-    k_block = CACHED_BLOCK // 2 if isa.dots == "tiles" else row_words
     fields = {
         "terms": terms,
         "row_words": row_words,
@@ -110,7 +100,6 @@ def plan(
         "split_parts": parts,
         "chunk": chunk,
         "slots": slots,
-        "k_block": min(k_block, row_words),
         "split_entry": dot_tiles.split_kernel(isa, precision),
         "pack_entry": dot_tiles.pack_kernel(isa, precision),
         "dots": address(table),
@@ -154,17 +143,16 @@ def multiply(a: Any, n: int, slot: int, last: bool, out: int, onto: int) -> None
     kind, count = LAST if last else SINGLE, tile_count(n, a.dot_tallest)
     at = slot * a.split_parts * a.panel_words if a.slots > 0 else 0
     x, w = a.scratch + a.at_rows, a.scratch + a.at_packed + at * 4
-    for k in range(0, a.row_words, a.k_block):
-        length = min(a.k_block, a.row_words - k)
-        row = 0
-        for tile in range(count):
-            height = tile_rows(n, count, tile)
-            # Stores to memory that is in no cache would hold up the next tile.
-            following = out + (row + height) * PANEL * 4
-            for at in range(0, height * PANEL * 4 if k == 0 and tile + 1 < count else 0, CACHE_LINE):
-                prefetch_to_write(following + at)
-            operand = (1, a.one_segment, length, x + (row * a.row_words + k) * 4, n * a.row_words)
-            panel = (a.row_words, w + k * PANEL * 4, a.panel_words, 0)
-            going_on = onto if k == 0 else 1
-            call(addresses[TILE_KINDS * height + kind], (*operand, *panel, out + row * PANEL * 4, going_on))
-            row += height
+    row = 0
+    for tile in range(count):
+        height = tile_rows(n, count, tile)
+        # Stores to memory that is in no cache would hold up the next tile.
+        following = out + (row + height) * PANEL * 4
+        for at in range(0, height * PANEL * 4 if tile + 1 < count else 0, CACHE_LINE):
+            prefetch_to_write(following + at)
+        operand = (1, a.one_segment, a.row_words, x + row * a.row_words * 4, n * a.row_words, a.row_words)
+        call(
+            addresses[TILE_KINDS * height + kind],
+            (*operand, w, a.panel_words, 0, out + row * PANEL * 4, onto),
+        )
+        row += height
