@@ -41,7 +41,7 @@ from fgnumba.kernels.machine.work import (
     tile_count,
     tile_rows,
 )
-from fgnumba.kernels.ops.dense import split_cpu
+from fgnumba.kernels.ops.dense import drawing_cpu, split_cpu
 from fgnumba.kernels.rules.directions import EXPLICIT, NONE, RADEMACHER, RANK1
 from fgnumba.kernels.rules.directions import cpu as directions
 from fgnumba.kernels.shared.product import dots, product
@@ -140,7 +140,9 @@ def bind(
     if entries and kind != EXPLICIT:
         v_row = directions.draw_bytes(kind, k_block)
         drawn = group * v_row
-    dot_values, dot_regions, _ = dots.fields(isa, kind, count, inputs, rows)
+    dot_values, dot_regions, dot_tiles = dots.fields(
+        isa, kind, count, inputs, rows, drawing_cpu.dot_heights(isa, batch, row_parts)
+    )
     regions = {**product.regions(weights, sums, rows * columns, drawn), **dot_regions}
     offsets, end = lay_out(regions.items())
     addresses, memory = operands(x=x, y=y)
@@ -163,7 +165,7 @@ def bind(
         scratch_bytes=end,
         multiply_adds=weights.products(has_tangent) * batch * inputs * outputs,
         external=memory["external"],
-        keeps=(memory["keeps"], kept),
+        keeps=(memory["keeps"], kept, dot_tiles),
     )
 
 
@@ -179,11 +181,7 @@ def _dense(arguments: int, part: int, parts: int) -> None:
     rows = i_end - i
     if p == p_end or rows == 0:
         return
-    for t in range(a.count):
-        if a.kind == RANK1:
-            u = dots.draw(a, t, product.draw_vector)
-            dots.write(a, t, u, rows, 1, a.offsets, a.inputs, a.x + i * a.x_image * 4, a.x_image, 0)
-        product.draw_right_and_shift(a, t)
+    drawing_cpu.draw(a, i, rows)
     while p < p_end:
         group = a.group if p_end - p >= a.group else 1
         if a.kind < RADEMACHER and a.has_tangent and rows == a.batch:

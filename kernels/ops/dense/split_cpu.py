@@ -29,6 +29,7 @@ from fgnumba.kernels.machine.compile import kernel
 from fgnumba.kernels.machine.memory import address, round_up
 from fgnumba.kernels.machine.program import Operation
 from fgnumba.kernels.machine.work import grid, heights, range_sizes, split, threads_for, tile_count, tile_rows
+from fgnumba.kernels.ops.dense import drawing_cpu
 from fgnumba.kernels.rules.directions import EXPLICIT, GAUSSIAN, NONE, RADEMACHER, RANK1
 from fgnumba.kernels.rules.directions import cpu as directions
 from fgnumba.kernels.shared.product import dot_tiles, dots, product
@@ -154,7 +155,9 @@ def bind(
     sums = chunk * (1 + count if stacked else 1) * columns
     drawn = entries is not None and kind != EXPLICIT
     v_row = directions.draw_bytes(GAUSSIAN, inputs) if drawn else inputs * PANEL * 4
-    dot_values, dot_regions, _ = dots.fields(isa, kind, count, inputs, rows)
+    dot_values, dot_regions, kept_dots = dots.fields(
+        isa, kind, count, inputs, rows, drawing_cpu.dot_heights(isa, batch, row_parts)
+    )
     regions = {
         **product.regions(weights, sums, chunk * columns, 0),
         **dot_regions,
@@ -219,7 +222,7 @@ def bind(
         scratch_bytes=end,
         multiply_adds=weights.products(has_tangent) * batch * inputs * outputs,
         external=memory["external"],
-        keeps=(memory["keeps"], kept, configurations),
+        keeps=(memory["keeps"], kept, kept_dots, configurations),
     )
 
 
@@ -245,12 +248,7 @@ def _dense(arguments: int, part: int, parts: int) -> None:
     i_begin, i_end = split(a.batch, a.row_parts, part // a.column_parts)
     if p_begin == p_end or i_begin == i_end:
         return
-    for t in range(a.count):
-        if a.kind == RANK1:
-            u = dots.draw(a, t, product.draw_vector)
-            x = a.x + i_begin * a.x_image * 4
-            dots.write(a, t, u, i_end - i_begin, 1, a.offsets, a.inputs, x, a.x_image, 0)
-        product.draw_right_and_shift(a, t)
+    drawing_cpu.draw(a, i_begin, i_end - i_begin)
     for i in range(i_begin, i_end, a.chunk):
         n = min(a.chunk, i_end - i)
         _split(a, i, n)

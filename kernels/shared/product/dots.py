@@ -20,10 +20,12 @@ from fgnumba.kernels.machine.memory import address
 from fgnumba.kernels.machine.work import tile_count, tile_rows
 from fgnumba.kernels.rules.directions import RANK1
 from fgnumba.kernels.rules.directions import cpu as directions
-from fgnumba.kernels.rules.philox import LEFT
+from fgnumba.kernels.rules.philox import DIRECTION_SHIFT, LEFT, STREAM
 from fgnumba.kernels.shared.product.register_tiles import LAST, TILE_KINDS, tile_table
 
 FIELDS = ("at_dots", "at_factors", "dot_stride", "dot_total", "dot_rows", "dot_tiles")
+
+_ONE_BITS, _SIGN_BIT = np.uint32(0x3F800000), np.uint32(0x80000000)
 
 MANY = 5
 """From this many directions on, a register tile as wide as a vector or more is faster than one dot at a time."""
@@ -96,12 +98,20 @@ def draw(a: Any, block: int, draw_vector: Any) -> int:
     if a.dot_stride == 1:
         draw_vector(a, block, n, LEFT, a.parameter, work, left)
         return left
-    factors = carray(pointer(a.scratch + a.at_factors, np.float32), (a.inputs, PANEL))
-    u = carray(pointer(left, np.float32), a.inputs)
+    # The words of all directions side by side: word r of a direction holds its signs of rows 32 r to 32 r + 31.
+    words = carray(pointer(left, np.uint32), (n // PANEL, PANEL))
+    drawn = carray(pointer(work, np.uint32), n // PANEL)
+    stream = carray(pointer(a.stream, STREAM), 1)[0]
     for t in range(block * PANEL, min(a.count, (block + 1) * PANEL)):
-        draw_vector(a, t, n, LEFT, a.parameter, work, left)
-        for k in range(a.inputs):
-            factors[k, t % PANEL] = u[k]
+        c2 = ((a.first + t) << DIRECTION_SHIFT) + a.parameter
+        call(a.draw, (0, n // PANEL, 0, LEFT, c2, stream.step, stream.key_low, stream.key_high, work))
+        for r in range(n // PANEL):
+            words[r, t % PANEL] = drawn[r]
+    factors = carray(pointer(a.scratch + a.at_factors, np.uint32), (a.inputs, PANEL))
+    for k in range(a.inputs):
+        shift = np.uint32(31 - k % PANEL)
+        for lane in range(PANEL):
+            factors[k, lane] = ((words[k // PANEL, lane] << shift) & _SIGN_BIT) | _ONE_BITS
     return a.scratch + a.at_factors
 
 
