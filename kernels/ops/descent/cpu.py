@@ -39,7 +39,7 @@ from fgnumba.validation.launcher import launcher
 _ARGUMENTS = record(
     *("theta", "moment", "rows", "panels", "kind", "count", "first", "parameter", "stream"),
     *("values", "result", "rates", "rule", "draw", "add", "tiles", "offsets", "tallest"),
-    *("at_left", "at_right", "at_factors", "at_drawn"),
+    *("at_left", "at_right", "at_words", "at_factors", "at_drawn"),
 )
 _ONE_BITS = np.uint32(0x3F800000)
 _SIGN_BIT = np.uint32(0x80000000)
@@ -105,6 +105,7 @@ def bind(
         "sums": BLOCK * PANEL * 4,
         "at_left": count * one_vector * (kind == RANK1),
         "at_right": count * directions.draw_bytes(RANK1, panels) * (kind == RANK1),
+        "at_words": count * (BLOCK // PANEL + 1) * 4 * (kind == RANK1),
         "at_factors": count * (BLOCK + PANEL) * 4 * (kind == RANK1),
         "at_drawn": directions.draw_bytes(kind, BLOCK),
     }
@@ -214,11 +215,13 @@ def _descend(arguments: int, part: int, parts: int) -> None:
     if a.kind == RANK1:
         _draw_factors(a, scratch)
     for unit in range(start, end):
-        panel, row = unit // blocks, unit % blocks * BLOCK
+        panel, row = unit % a.panels, unit // a.panels * BLOCK
         rows = min(BLOCK, a.rows - row)
         n = rows * PANEL
         if a.kind == RANK1:
-            _outer_block(a, scratch, panel, row, rows, values)
+            if panel == 0 or unit == start:
+                _left_factors(a, scratch, row, rows, values)
+            _outer_block(a, scratch, panel, rows)
         else:
             for t in range(a.count):
                 _add_drawn(a, scratch, t, panel, row, rows, values)
@@ -261,18 +264,31 @@ def _right(a: Any, scratch: int, t: int) -> int:
 
 
 @register_jitable
-def _outer_block(a: Any, scratch: int, panel: int, row: int, rows: int, values: Any) -> None:
+def _left_factors(a: Any, scratch: int, row: int, rows: int, values: Any) -> None:
+    """Write (1 / T) d_t u_t of a block of rows as a matrix (rows, T), which serves all panels."""
+    # The words of all directions side by side, so that the loop over directions is one over vectors.
+    count, words_a_block = a.count, (rows + PANEL - 1) // PANEL
+    words = carray(pointer(scratch + a.at_words, np.uint32), (words_a_block, count))
+    coefficients = carray(pointer(scratch + a.at_words + BLOCK // PANEL * count * 4, np.uint32), count)
+    for t in range(count):
+        coefficient = np.float32(values[1 + t] / np.float64(count))
+        coefficients[t] = np.uint32(coefficient.view(np.uint32))
+        drawn = carray(pointer(_left(a, scratch, t), np.uint32), row // PANEL + words_a_block)
+        for r in range(words_a_block):
+            words[r, t] = drawn[row // PANEL + r]
+    left = carray(pointer(scratch + a.at_factors, np.uint32), (rows, count))
+    for i in range(rows):
+        shift = np.uint32(31 - i % PANEL)
+        for t in range(count):
+            left[i, t] = coefficients[t] ^ ((words[i // PANEL, t] << shift) & _SIGN_BIT)
+
+
+@register_jitable
+def _outer_block(a: Any, scratch: int, panel: int, rows: int) -> None:
     """Write (1 / T) Σ_t d_t u_t w_tᵀ over a block: a product of register tiles with T as its inner dimension."""
     factors = scratch + a.at_factors
-    left = carray(pointer(factors, np.uint32), (rows, a.count))
     right = carray(pointer(factors + BLOCK * a.count * 4, np.uint32), (a.count, PANEL))
     for t in range(a.count):
-        coefficient = np.float32(values[1 + t] / np.float64(a.count))
-        bits = np.uint32(coefficient.view(np.uint32))
-        words = carray(pointer(_left(a, scratch, t), np.uint32), (row + rows + PANEL - 1) // PANEL)
-        for i in range(rows):
-            k = row + i
-            left[i, t] = bits ^ ((words[k // PANEL] << np.uint32(31 - k % PANEL)) & _SIGN_BIT)
         word = carray(pointer(_right(a, scratch, t), np.uint32), a.panels)[panel]
         for lane in range(PANEL):
             right[t, lane] = ((word << np.uint32(31 - lane)) & _SIGN_BIT) | _ONE_BITS
