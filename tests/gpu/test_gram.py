@@ -11,6 +11,7 @@ from fgnumba.kernels.ops.gram import cuda as gram
 from fgnumba.kernels.ops.projection import cuda as projection
 from fgnumba.kernels.rules import directions as kinds
 from fgnumba.kernels.rules.philox import ORTHOGONAL
+from fgnumba.kernels.shared.cholesky import cuda as cholesky
 from fgnumba.kernels.shared.drawn.cpu import Drawn
 from fgnumba.kernels.shared.loss import RESULT
 from tests import tolerances
@@ -161,7 +162,8 @@ def test_more_directions_than_threads_of_a_block(gpu, monkeypatch):
     if isinstance(gpu.driver, SimulatedDriver):
         # As many would take minutes: fewer threads instead.
         count = 70
-        monkeypatch.setattr(gram, "THREADS", 32)
+        for module in (gram, cholesky):
+            monkeypatch.setattr(module, "THREADS", 32)
         monkeypatch.setattr(gram._solve, "threads", 32)
     rng = np.random.default_rng(0)
     v = rng.standard_normal((count, 4 * count))

@@ -3,7 +3,7 @@
     gram       G_ts += Σ over a parameter of v_t v_s; of signs, by counting bits; of rank 1, (u_t · u_s)(w_t · w_s)
     combine    x_t = clip(d_t - h · v_t),  c = x / T;  or G c = x (P / rank G), by Cholesky
 
-A direction that depends linearly on those before it, to 1e-10 of its square, is left out.
+A direction that depends linearly on those before it is left out.
 
 Source: the projection of ∇f on the span of V is V G⁻¹ Vᵀ ∇f; it is multiplied by P over the span's dimension.
 """
@@ -24,9 +24,11 @@ from fgnumba.kernels.machine.compile import kernel
 from fgnumba.kernels.machine.memory import address
 from fgnumba.kernels.machine.program import Operation
 from fgnumba.kernels.machine.work import parts_for, split
+from fgnumba.kernels.ops.gram import DEPENDENT
 from fgnumba.kernels.rules.directions import GAUSSIAN, RANK1
 from fgnumba.kernels.rules.directions.cpu import draw_bytes
 from fgnumba.kernels.rules.philox import ENTRY, LEFT, RIGHT
+from fgnumba.kernels.shared.cholesky import cpu as cholesky
 from fgnumba.kernels.shared.drawn import cpu as drawn
 from fgnumba.kernels.shared.drawn.cpu import BLOCK, Drawn
 from fgnumba.validation.launcher import launcher
@@ -229,7 +231,7 @@ def bind_combine(
 
 @cache
 def _combine_entry() -> int:
-    return kernel("combine-directions", _combine, 3)
+    return kernel("combine-directions", _combine, 3, fastmath=cholesky.FAST)
 
 
 def _combine(arguments: int, part: int, parts: int) -> None:
@@ -251,51 +253,15 @@ def _combine(arguments: int, part: int, parts: int) -> None:
             x = -clip
         out[1 + t] = x
     if a.gram_number > 0:
-        rank = _solve(a, out)
+        lower = carray(pointer(a.work, np.float64), (n, n))
+        kept = carray(pointer(a.work + n * n * 8, np.float64), n)
+        grams = carray(pointer(a.grams, np.float64), (a.gram_number, n, n))
+        for t in range(n):
+            for s in range(t + 1):
+                lower[t, s] = 0.0
+                for k in range(a.gram_number):
+                    lower[t, s] += grams[k, t, s]
+        rank = cholesky.factor(lower, kept, n, DEPENDENT)
+        cholesky.substitute(lower, kept, out, n)
         for t in range(n):
             out[1 + t] *= np.float64(a.parameters) * np.float64(n) / max(1.0, rank)
-
-
-@register_jitable
-def _solve(a: Any, x: Any) -> float:
-    """Solve G c = x in place by Cholesky, and return the rank of G.
-
-    The coefficient of a direction that depends on those before it is 0.
-    """
-    n = a.count
-    lower = carray(pointer(a.work, np.float64), (n, n))
-    grams = carray(pointer(a.grams, np.float64), (a.gram_number, n, n))
-    kept = carray(pointer(a.work + n * n * 8, np.float64), n)
-    for t in range(n):
-        for s in range(t + 1):
-            total = np.float64(0)
-            for k in range(a.gram_number):
-                total += grams[k, t, s]
-            lower[t, s] = total
-    for t in range(n):
-        square = lower[t, t]
-        for s in range(t):
-            value = lower[t, s]
-            for k in range(s):
-                value -= lower[t, k] * lower[s, k]
-            lower[t, s] = value / lower[s, s] if kept[s] > 0 else 0.0
-        rest = square
-        for s in range(t):
-            rest -= lower[t, s] * lower[t, s]
-        kept[t] = 1.0 if rest > 1e-10 * square else 0.0
-        lower[t, t] = np.sqrt(rest) if kept[t] > 0 else 1.0
-    for t in range(n):
-        value = x[1 + t]
-        for s in range(t):
-            value -= lower[t, s] * x[1 + s]
-        x[1 + t] = value / lower[t, t] if kept[t] > 0 else 0.0
-    for back in range(n):
-        t = n - 1 - back
-        value = x[1 + t]
-        for s in range(t + 1, n):
-            value -= lower[s, t] * x[1 + s]
-        x[1 + t] = value / lower[t, t] if kept[t] > 0 else 0.0
-    rank = 0.0
-    for t in range(n):
-        rank += kept[t]
-    return rank

@@ -5,8 +5,6 @@ directions into shared memory, where each row serves 16 pairs. Padding adds noth
 words do not differ there, and its numbers are zeros.
 """
 
-import math
-
 import numpy as np
 
 from fgnumba.kernels.cuda.kernel import device_function, kernel
@@ -36,9 +34,11 @@ from fgnumba.kernels.cuda.program import Launch, Operation
 from fgnumba.kernels.cuda.sums import SLOT, block_sum
 from fgnumba.kernels.emit.vector import PANEL
 from fgnumba.kernels.machine.memory import address
+from fgnumba.kernels.ops.gram import DEPENDENT
 from fgnumba.kernels.rules.directions import GAUSSIAN, RANK1
 from fgnumba.kernels.rules.directions.cuda import sign_words
 from fgnumba.kernels.rules.philox import ENTRY, LEFT, RIGHT
+from fgnumba.kernels.shared.cholesky import cuda as cholesky
 from fgnumba.kernels.shared.drawn.cpu import Drawn
 from fgnumba.kernels.shared.drawn.cuda import PAIRS, arguments, counter, gaussian_quad, lanes, layout
 from fgnumba.validation.launcher import launcher
@@ -57,7 +57,6 @@ _ENTRY_BYTES = 2 * _TILE * _ENTRY_STRIDE
 
 _ZERO = np.float32(0)
 _NO_WORD, _ALL = np.uint32(0), np.uint32(0xFFFFFFFF)
-_DEPENDENT = np.float64(1e-10)
 
 
 def shares(directions: Drawn) -> int:
@@ -303,8 +302,7 @@ def bind_combine(
     launches = [Launch(_clip, (count, 1, 1), clipped)]
     work = None
     if grams is not None:
-        # The columns of the triangle, with one row more for x, then its diagonal.
-        work = DeviceArray.zeros(values.driver, (count * (count + 2),), np.float64)
+        work = DeviceArray.zeros(values.driver, (cholesky.work_size(count),), np.float64)
         added = {"grams": grams, "number": len(grams), "count": count, "work": work}
         solved = {"count": count, "parameters": float(parameters), "work": work, "out": out}
         launches += [
@@ -344,50 +342,15 @@ def _add(grams: Address, number: Size, count: Size, work: Address) -> None:
     total = np.float64(0)
     for k in range(number):
         total = total + load_f64(grams + 8 * ((k * count + t) * count + s))
-    store_f64(work + 8 * (s * (count + 1) + t), total)
-
-
-@device_function
-def _entry(work: int, count: int, s: int, t: int) -> int:
-    """Return the address of L_ts, an entry of the triangle; row `count` of L holds x, which becomes the solution."""
-    return work + 8 * (s * (count + 1) + t)
+    store_f64(cholesky.entry(work, count, s, t), total)
 
 
 @kernel("combine-solve")
 def _solve(count: Size, parameters: Double, work: Address, out: Address) -> None:
-    """Solve G c = x by Cholesky. A direction that depends linearly on those before it gets the coefficient 0."""
-    pivots = work + 8 * count * (count + 1)
-    for s in range(count):
-        for t in range(s + thread(), count + 1, THREADS):
-            square = load_f64(out + 8 * (1 + s) if t == count else _entry(work, count, s, t))
-            value = square
-            for k in range(s):
-                value = value - load_f64(_entry(work, count, k, t)) * load_f64(_entry(work, count, k, s))
-            if t == s:
-                kept = value > _DEPENDENT * square
-                store_f64(pivots + 8 * s, np.float64(math.sqrt(value)) if kept else np.float64(0))
-            else:
-                store_f64(_entry(work, count, s, t), value)
-        barrier()
-        pivot = load_f64(pivots + 8 * s)
-        for t in range(s + thread(), count + 1, THREADS):
-            if t > s:
-                at = _entry(work, count, s, t)
-                store_f64(at, load_f64(at) / pivot if pivot > np.float64(0) else np.float64(0))
-        barrier()
-    rank = 0
-    for s in range(count):
-        if load_f64(pivots + 8 * s) > np.float64(0):
-            rank += 1
-    factor = parameters * np.float64(count) / np.float64(rank if rank > 1 else 1)
-    for back in range(count):
-        t = count - 1 - back
-        pivot, c = load_f64(pivots + 8 * t), np.float64(0)
-        if pivot > np.float64(0):
-            c = load_f64(_entry(work, count, t, count)) / pivot
-        for s in range(thread(), t, THREADS):
-            at = _entry(work, count, s, count)
-            store_f64(at, load_f64(at) - load_f64(_entry(work, count, s, t)) * c)
-        if thread() == 0:
-            store_f64(out + 8 * (1 + t), c * factor)
-        barrier()
+    """Solve G c = x, where x is in `out`, and write c there, times P T over the rank of G."""
+    for s in range(thread(), count, THREADS):
+        store_f64(cholesky.entry(work, count, s, count), load_f64(out + 8 * (1 + s)))
+    barrier()
+    rank = cholesky.factor(work, count, DEPENDENT)
+    scale = parameters * np.float64(count) / np.float64(rank if rank > 1 else 1)
+    cholesky.substitute(work, count, scale, out + 8)
