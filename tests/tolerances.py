@@ -223,6 +223,14 @@ PROJECTED = 1600 * U
 """Of a projected estimate's norm: `DERIVATIVE` times the condition, below 10, of directions nearly orthogonal."""
 PROJECTED_ANY = 16_000 * U
 """The same of a few parameters, whose directions may nearly depend on each other: conditions to 100."""
+GAUSS_NEWTON = 160 * U
+"""Of the root of the product of two diagonal entries of a Gauss-Newton matrix: sums of up to 512 products of rows of
+these lengths, whose roundings walk (3 U √512), of factors that are right to `ELEMENTWISE` (64 U together)."""
+SOLVED = Within(1e-10, 1e-10)
+"""Float64 solutions of systems with conditions below 1,000, of order 1: D times the condition and the rows, 129."""
+MINIMUM_OF_A_QUADRATIC = Within(16_000 * U, 16_000 * U)
+"""Parameters of order 1 after one step to the minimum: `GAUSS_NEWTON` times the condition, up to some hundred, of as
+many Gaussian directions as parameters, 32."""
 GRAM_RANK = 1e-9
 """Of the largest singular value: those below belong to directions that depend on others; float64's are 1e-16."""
 PROJECTED_ALL = Within(16_000 * U, 1600 * U)

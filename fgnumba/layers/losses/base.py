@@ -223,6 +223,45 @@ class Loss(ABC):
             Written.
         """
 
+    def bind_curvature(
+        self,
+        device: Device,
+        z: npt.NDArray[np.float32],
+        targets: npt.NDArray[Any],
+        curvature: npt.NDArray[np.float32],
+    ) -> Operation:
+        """Return the operation that writes the second derivative of each example's own loss f_i in its outputs.
+
+            ∂²f_i/∂z_i² = diag(h_i) - h_i h_iᵀ / Σ_n h_in        if outputs are :attr:`coupled`, else diag(h_i)
+
+        A loss of a user's own has to override it to be used by estimators that need it.
+
+        Parameters
+        ----------
+        device : Device
+            The device whose kernels are bound.
+        z : device array, (B, ld) float32
+            The model's outputs.
+        targets : device array
+            The targets, in the shape and dtype of :meth:`target_layout`.
+        curvature : device array, (B, N) float32
+            Written: h, 0 or above.
+
+        Raises
+        ------
+        ConfigError
+            If the second derivative is not known: this base class raises it.
+        """
+        raise ConfigError(
+            f"{type(self).__name__}: its second derivative in the outputs is not known; "
+            "a built-in loss, or one that overrides bind_curvature, is required"
+        )
+
+    @property
+    def coupled(self) -> bool:
+        """Whether the second derivative has a term of rank 1, see :meth:`bind_curvature`. By default False."""
+        return False
+
     @abstractmethod
     def value(self, outputs: npt.NDArray[np.float32], targets: npt.NDArray[Any]) -> float:
         """Return the loss of a batch, computed in float64.

@@ -58,6 +58,8 @@ class SoftmaxCrossEntropy(WeighableLoss):
     2.302585
     """
 
+    _curvature = "softmax"
+
     label_smoothing: float = 0.0
     class_weight: tuple[float, ...] | None = None
 
@@ -131,6 +133,9 @@ class SoftmaxCrossEntropy(WeighableLoss):
         constants = device.array(self._constants(residual.shape[1]))
         kernels = device.kernels.weighted_cross_entropy
         return kernels.bind_residual(device.threads, **arrays, constants=constants, weighted=weighted)
+
+    def _curvature_constants(self, device: Device, outputs: int) -> Any:
+        return None if self.class_weight is None else device.array(self._constants(outputs))
 
     def _losses(self, z: npt.NDArray[np.float64], y: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
         z -= z.max(axis=1, keepdims=True)

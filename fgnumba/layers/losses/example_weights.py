@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Hashable
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +10,7 @@ import numpy.typing as npt
 from fgnumba.errors import ConfigError, DatasetError, DtypeError, ShapeError, shown
 from fgnumba.kernels.devices.device import Device
 from fgnumba.kernels.machine.interfaces import Operation
+from fgnumba.kernels.ops.output_curvature import COUPLED
 from fgnumba.layers.losses.base import Loss, WeightedLoss
 from fgnumba.validation.arrays import REAL, as_array, first_not_finite
 
@@ -19,6 +20,9 @@ class WeighableLoss(Loss):
 
     Its kernels then read packed targets, (B, 1 + N) float32: an example's weight, and its N targets behind it.
     """
+
+    _curvature: ClassVar[str]
+    """The loss's name in ``kernels.ops.output_curvature``."""
 
     def with_example_weights(self) -> "ExampleWeights":
         """Return this loss with a weight w_i for each example, (1/B) Σ_i w_i f_i; see :class:`ExampleWeights`.
@@ -57,6 +61,51 @@ class WeighableLoss(Loss):
     ) -> Operation:
         """Return the operation that writes the residual, the gradient of each example's own loss."""
         return self._bind_residual(device, z, targets, residual, False)
+
+    def bind_curvature(
+        self,
+        device: Device,
+        z: npt.NDArray[np.float32],
+        targets: npt.NDArray[Any],
+        curvature: npt.NDArray[np.float32],
+    ) -> Operation:
+        """Return the operation that writes the second derivative of each example's own loss.
+
+        It raises ConfigError for an object of a user's subclass, whose loss may be another one.
+        """
+        if not _is_built_in(self):
+            return super().bind_curvature(device, z, targets, curvature)
+        return self._bind_curvature(device, z, targets, curvature, False)
+
+    @property
+    def coupled(self) -> bool:
+        """Whether the second derivative has a term of rank 1."""
+        return self._curvature in COUPLED
+
+    def _bind_curvature(
+        self,
+        device: Device,
+        z: npt.NDArray[np.float32],
+        targets: npt.NDArray[Any],
+        curvature: npt.NDArray[np.float32],
+        weighted: bool,
+    ) -> Operation:
+        """Return the operation of :meth:`bind_curvature`; where `weighted`, the targets are packed."""
+        constants = self._curvature_constants(device, curvature.shape[1])
+        operation: Operation = device.kernels.output_curvature.bind(
+            device.threads,
+            loss=self._curvature,
+            z=z,
+            targets=targets,
+            curvature=curvature,
+            constants=constants,
+            weighted=weighted,
+        )
+        return operation
+
+    def _curvature_constants(self, device: Device, outputs: int) -> Any:
+        """Return the numbers that the kernel of the second derivative reads; by default there are none."""
+        return None
 
     def value(self, outputs: npt.NDArray[np.float32], targets: npt.NDArray[Any]) -> float:
         """Return the loss, computed in float64; see :meth:`Loss.value`."""
@@ -276,6 +325,21 @@ class ExampleWeights(WeightedLoss):
     ) -> Operation:
         """Return the operation that writes the residual, that of the loss times the example's weight."""
         return self.loss._bind_residual(device, z, targets, residual, True)
+
+    def bind_curvature(
+        self,
+        device: Device,
+        z: npt.NDArray[np.float32],
+        targets: npt.NDArray[Any],
+        curvature: npt.NDArray[np.float32],
+    ) -> Operation:
+        """Return the operation that writes the second derivative, that of the loss times the example's weight."""
+        return self.loss._bind_curvature(device, z, targets, curvature, True)
+
+    @property
+    def coupled(self) -> bool:
+        """Whether the second derivative has a term of rank 1."""
+        return self.loss.coupled
 
     def value(self, outputs: npt.NDArray[np.float32], targets: npt.NDArray[Any]) -> float:
         """Return the loss, (1/B) Σ_i w_i f_i, computed in float64."""

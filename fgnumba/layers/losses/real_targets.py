@@ -95,6 +95,8 @@ class MeanSquaredError(RealTargets):
     exact, whatever their size.
     """
 
+    _curvature = "squared"
+
     def _kernels(self, device: Device) -> Any:
         return device.kernels.mean_squared_error
 
@@ -137,6 +139,8 @@ class Huber(RealTargets):
     1.3125
     """
 
+    _curvature = "huber"
+
     def __init__(self, delta: float = 1.0) -> None:
         self.delta = real_number("delta", delta, above_zero=True)
 
@@ -146,6 +150,9 @@ class Huber(RealTargets):
     def _constants(self, device: Device) -> dict[str, Any]:
         # It is checked again: the attribute may have been set since.
         return {"constants": device.array(np.array([real_number("delta", self.delta, above_zero=True)]))}
+
+    def _curvature_constants(self, device: Device, outputs: int) -> Any:
+        return self._constants(device)["constants"]
 
     def _losses(self, z: npt.NDArray[np.float64], y: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
         size, delta = np.abs(z - y), real_number("delta", self.delta, above_zero=True)
@@ -175,6 +182,8 @@ class BinaryCrossEntropy(RealTargets):
     >>> round(loss.value(np.zeros((2, 3), np.float32), np.array([[1, 0, 0], [1, 1, 0]])), 6)  # log 2
     0.693147
     """
+
+    _curvature = "binary"
 
     @property
     def metric(self) -> str:

@@ -110,7 +110,7 @@ def bind_residual(
 
 
 @register_jitable(forceinline=True)
-def _class_of(targets: int, stride: int, weighted: bool, i: int, classes: int) -> int:
+def class_of(targets: int, stride: int, weighted: bool, i: int, classes: int) -> int:
     """Return an example's class, or -1 if its target is none; beside weights, classes are float32."""
     if not weighted:
         target = carray(pointer(targets + i * stride * 8, np.int64), 1)[0]
@@ -135,7 +135,7 @@ def _residual(arguments: int, part: int, parts: int) -> None:
     for i in range(a.batch * part // parts, a.batch * (part + 1) // parts):
         z = carray(pointer(a.z + i * a.ld * 4, np.float32), a.width)
         e = carray(pointer(a.residual + i * a.width * 4, np.float32), a.width)
-        target = _class_of(a.targets, a.stride, a.weights != 0, i, a.width)
+        target = class_of(a.targets, a.stride, a.weights != 0, i, a.width)
         if target < 0:
             for n in range(a.width):
                 e[n] = np.float32(np.nan)
@@ -173,7 +173,7 @@ def _rows(arguments: int, part: int, parts: int) -> None:
     exponentials = carray(pointer(a.scratch, np.float32), a.width)
     smoothing = constants[0]
     for i in range(a.batch * part // parts, a.batch * (part + 1) // parts):
-        target = _class_of(a.targets, a.stride, a.weights != 0, i, a.width)
+        target = class_of(a.targets, a.stride, a.weights != 0, i, a.width)
         if target < 0:
             for t in range(1 + a.count):
                 rows[t, i] = np.nan

@@ -143,7 +143,7 @@ def bind_residual(
 
 
 @device_function
-def _class_of(targets: int, stride: int, weights: int, i: int, classes: int) -> int:
+def class_of(targets: int, stride: int, weights: int, i: int, classes: int) -> int:
     """Return an example's class, or -1 if its target is none; beside weights, classes are float32."""
     if weights == 0:
         target = load_i64(targets + 8 * i * stride)
@@ -174,7 +174,7 @@ def _rows(
         return
     left, at, out = count - t, z + 4 * i * ld, rows + 8 * i
     dz = at + 4 * (t + 1) * block
-    target = _class_of(targets, stride, weights, i, width)
+    target = class_of(targets, stride, weights, i, width)
     if target < 0:
         if lane == 0:
             if t == 0:
@@ -227,7 +227,7 @@ def _residual(
     if i >= batch:
         return
     at, out = z + 4 * i * ld, residual + 4 * i * width
-    target = _class_of(targets, stride, weights, i, width)
+    target = class_of(targets, stride, weights, i, width)
     if target < 0:
         for n in range(lane, width, WARP):
             store_f32(out + 4 * n, _NAN)
