@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from fgnumba.estimators.activity.estimator import ActivityPerturbation
     from fgnumba.estimators.blocks.estimator import BlockFeedback
     from fgnumba.estimators.recurrent.estimator import RealTimeRecurrentLearning
+    from fgnumba.estimators.subspace import SubspaceGaussNewton
     from fgnumba.estimators.weight import WeightPerturbation
     from fgnumba.estimators.zeroth import SPSA, CoordinateDifferences, HybridDifferences
     from fgnumba.functions.calls import derivative, gradient, hessian, hvp, jacobian, taylor
@@ -114,6 +115,7 @@ _NAMES = {
     "estimators.activity.estimator": ("ActivityPerturbation",),
     "estimators.blocks.estimator": ("BlockFeedback",),
     "estimators.recurrent.estimator": ("RealTimeRecurrentLearning",),
+    "estimators.subspace": ("SubspaceGaussNewton",),
     "estimators.weight": ("WeightPerturbation",),
     "estimators.zeroth": ("SPSA", "CoordinateDifferences", "HybridDifferences"),
     "training.evaluation": ("Evaluation", "evaluate"),
@@ -211,6 +213,7 @@ __all__ = [
     "ShapeError",
     "SoftmaxCrossEntropy",
     "StepResult",
+    "SubspaceGaussNewton",
     "Trainer",
     "TransformerBlock",
     "WeightPerturbation",

@@ -87,6 +87,7 @@ class WeightPerturbation(Estimator):
 
     name: ClassVar[str] = "weight-perturbation"
     carries_states: ClassVar[bool] = True
+    keeps_step: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         by_name(self.direction)
@@ -158,7 +159,7 @@ class WeightPerturbation(Estimator):
 class WeightEstimate(Estimate):
     """Weight perturbation on B examples: the dual pass, the loss and the update as one program."""
 
-    def __init__(self, estimator: WeightPerturbation, setting: Setting) -> None:
+    def __init__(self, estimator: Any, setting: Setting) -> None:
         self._estimator, self._setting = estimator, setting
         drawn = estimator.drawn
         perturbation = Perturbation(drawn.kind, estimator.directions, setting.stream.array, drawn.base)
@@ -187,9 +188,14 @@ class WeightEstimate(Estimate):
                 *setting.device.hold(self.plan.result, setting.failed),
                 *combined,
                 *self._descent.operations,
+                *self._closing(),
             ]
         )
         self.operations = self.plan.operations
+
+    def _closing(self) -> Sequence[Operation]:
+        """Return what follows the update; by default nothing does."""
+        return ()
 
     @property
     def nbytes(self) -> int:

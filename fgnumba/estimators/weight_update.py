@@ -7,7 +7,7 @@ step, the coefficients c and the learning rate alone: a log of these is enough t
 a forward pass.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -18,11 +18,29 @@ from fgnumba.kernels.ops import descent as rules
 from fgnumba.kernels.ops import optimizer as optimizer_rules
 from fgnumba.kernels.shared.loss import RESULT
 from fgnumba.layers.parameters import Parameter
+from fgnumba.model.directions import Direction
 from fgnumba.objects.bound import Bound
 from fgnumba.optimizers import SGD
 
-if TYPE_CHECKING:
-    from fgnumba.estimators.weight import WeightPerturbation
+
+class Directed(Protocol):
+    """An estimator whose update is h + Σ_t c_t v_t along random directions of the parameters."""
+
+    @property
+    def directions(self) -> int:
+        """The number of directions T."""
+
+    @property
+    def drawn(self) -> type[Direction]:
+        """The class of the directions."""
+
+    @property
+    def control(self) -> float:
+        """The factor of a control variate h; 0: there is none."""
+
+    @property
+    def keeps_step(self) -> bool:
+        """Whether the last step of SGD is kept, as its momentum is."""
 
 
 def control_of(setting: Setting, parameter: Parameter) -> npt.NDArray[np.float32]:
@@ -40,7 +58,7 @@ class Descent(Bound):
 
     Parameters
     ----------
-    estimator : WeightPerturbation
+    estimator : Directed
         The estimator.
     setting : Setting
         The setting to which it is bound.
@@ -53,6 +71,8 @@ class Descent(Bound):
 
     Attributes
     ----------
+    fused : bool
+        Whether the update is one pass over the parameters.
     operations : tuple of Operation
         The operations in the order in which they run. If the optimiser is plain SGD or has heavy-ball momentum, and
         h = 0, they make one pass over the parameters.
@@ -60,7 +80,7 @@ class Descent(Bound):
 
     def __init__(
         self,
-        estimator: "WeightPerturbation",
+        estimator: Directed,
         setting: Setting,
         values: npt.NDArray[np.float64],
         result: npt.NDArray[Any],
@@ -68,28 +88,33 @@ class Descent(Bound):
     ) -> None:
         self._estimator, self._setting = estimator, setting
         optimizer = setting.optimizer
-        fused = estimator.control == 0 and isinstance(optimizer, SGD)
-        self._momentum = fused and isinstance(optimizer, SGD) and optimizer.heavy_ball
-        self._fused = fused and (setting.plain or self._momentum)
+        alone = estimator.control == 0 and isinstance(optimizer, SGD)
+        self.fused = alone and isinstance(optimizer, SGD) and (optimizer.plain or optimizer.heavy_ball)
+        # Plain SGD is momentum with a factor of 0, whose moments are the last step.
+        self._momentum = self.fused and (estimator.keeps_step or not setting.plain)
         self.last = setting.device.zeros(values.shape, np.float64) if last is None else last
         rates = setting.rates.array if setting.rates else None
         self.operations = (*self._along(values, result, rates), *self._after(result))
+
+    @property
+    def moments(self) -> list[tuple[Parameter, npt.NDArray[np.float32]]]:
+        """Each parameter and its momentum m, where the update has one: the last step was -η m."""
+        state, parameters = self._setting.state, self._setting.model.packed_parameters
+        return [(p, state.moment("moment", p)) for p in parameters.values()]
 
     def _along(
         self, values: npt.NDArray[np.float64], result: npt.NDArray[Any], rates: Any
     ) -> list[Operation]:
         setting = self._setting
         rule = rules.STORE
-        if self._fused:
+        if self.fused:
             rule = rules.MOMENTUM if self._momentum else rules.SGD
         parameters = setting.model.packed_parameters
         return list(
             setting.device.kernels.descent.bind_all(
                 setting.device.isa,
                 setting.device.threads,
-                thetas=[
-                    p.packed if self._fused else setting.gradient(name) for name, p in parameters.items()
-                ],
+                thetas=[p.packed if self.fused else setting.gradient(name) for name, p in parameters.items()],
                 kind=self._estimator.drawn.kind,
                 count=self._estimator.directions,
                 parameters=[p.index for p in parameters.values()],
@@ -98,16 +123,14 @@ class Descent(Bound):
                 result=result,
                 rates=rates,
                 rule=rule,
-                moments=[setting.state.moment("moment", p) for p in parameters.values()]
-                if self._momentum
-                else None,
+                moments=[moment for _, moment in self.moments] if self._momentum else None,
                 first=self._estimator.drawn.base,
             )
         )
 
     def _after(self, result: npt.NDArray[Any]) -> list[Operation]:
         """Return what follows a stored gradient: the control variate is added and updated, then the optimiser steps."""
-        if self._fused:
+        if self.fused:
             return []
         operations, setting = [], self._setting
         if self._estimator.control > 0:
@@ -134,7 +157,7 @@ class Descent(Bound):
 
         It computes θ + η g with the directions drawn again, or θ + η m if there is a momentum m.
         """
-        if not self._fused:
+        if not self.fused:
             return None
         values, device = self.last, self._setting.device
         assert self._setting.rates is not None
@@ -151,7 +174,7 @@ class Descent(Bound):
 class WeightUpdate(Update):
     """The update of a step without its pass, as a program of its own."""
 
-    def __init__(self, estimator: "WeightPerturbation", setting: Setting) -> None:
+    def __init__(self, estimator: Directed, setting: Setting) -> None:
         self._device = setting.device
         self._host = np.zeros(1 + estimator.directions)
         self._values = self._device.staged(self._host.shape, np.float64)
