@@ -344,6 +344,11 @@ class Estimator(ABC):
         return None
 
     @property
+    def restored_by_replay(self) -> bool:
+        """Whether the updates alone restore all that further steps depend on. By default True."""
+        return True
+
+    @property
     def update_rule(self) -> UpdateRule | None:
         """The rule of an update, if an update needs only one coefficient a direction; else None."""
         return None

@@ -25,6 +25,8 @@ class Recipe:
         for weight perturbation.
     rates : mapping of str to float
         The learning rates of those models, by name, that need another one. By default no model does.
+    momentum : float, optional
+        The momentum of `optimizer`, which is then ``sgd``. By default it is the optimiser's own: 0.
     steps : int, optional
         The number of steps of a run. By default it is the number that suits the model.
     epochs : int, optional
@@ -47,6 +49,7 @@ class Recipe:
     optimizer: str = "adam"
     learning_rate: float | None = None
     rates: Mapping[str, float] = field(default_factory=dict)
+    momentum: float | None = None
     steps: int | None = None
     epochs: int | None = None
     general: bool = True
@@ -57,6 +60,7 @@ class Recipe:
             self,
             learning_rate=optional(real_number, "learning_rate", self.learning_rate, above_zero=True),
             rates={name: real_number("rates", rate, above_zero=True) for name, rate in self.rates.items()},
+            momentum=optional(real_number, "momentum", self.momentum, below=1),
             steps=optional(whole_number, "steps", self.steps),
             epochs=optional(whole_number, "epochs", self.epochs),
             general=flag("general", self.general),

@@ -121,6 +121,11 @@ class SubspaceGaussNewton(Estimator):
         return SubspaceEstimate(self, setting)
 
     @property
+    def restored_by_replay(self) -> bool:
+        """Whether the updates alone restore all that further steps depend on; λ follows from the data."""
+        return self.damping == 0
+
+    @property
     def update_rule(self) -> UpdateRule:
         """The number of directions, and their kind."""
         return UpdateRule(self.directions, f"{self.direction} gauss-newton")
@@ -213,7 +218,8 @@ RECIPES = {
         SubspaceGaussNewton,
         ("direction", "directions"),
         "sgd",
-        learning_rate=0.2,
+        learning_rate=0.4,
+        momentum=0.9,
         steps=20_000,
     ),
 }

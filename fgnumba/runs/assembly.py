@@ -103,13 +103,16 @@ def assemble(config: RunConfig, dataset: Dataset, chosen: Recipe | None = None) 
     most = step_limit(chosen.steps or suited.steps, chosen.epochs, per_epoch)
     steps = config.steps or (per_epoch * config.epochs if config.epochs else most)
     kind = config.optimizer or chosen.optimizer
+    momentum = config.momentum
+    if momentum is None and kind == chosen.optimizer:
+        momentum = chosen.momentum
     rate = config.learning_rate or chosen.rates.get(config.model, chosen.learning_rate)
     if rate is None:
         count = directions or 1
-        rate = default_learning_rate(model.parameter_count, count, config.momentum or 0.0, suited.rate)
+        rate = default_learning_rate(model.parameter_count, count, momentum or 0.0, suited.rate)
     decay = DECADES / steps if config.decay is None else config.decay
     written = {"estimator": name, "directions": directions, "steps": steps, "optimizer": kind}
-    config = config.updated({**written, "learning_rate": rate, "decay": decay})
+    config = config.updated({**written, "learning_rate": rate, "decay": decay, "momentum": momentum})
     if text is not None:
         config = _suited_to_texts(config, text, steps)
     return Assembled(config, model, trainer(config, model, chosen), per_epoch)

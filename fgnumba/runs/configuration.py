@@ -364,11 +364,16 @@ def read_settings(path: Path) -> dict[str, Any]:
     """
     table = read_toml(path, "config")
     if "run" in table:
+        from fgnumba.estimators import RECIPES
+
         del table["run"]
         # Earlier versions wrote zeros into the file of a run whose optimiser has no such number, and another optimiser
         # may be given beside the file. To adamw alone, a weight decay of 0 is not the default.
         decay = ("weight_decay",) if table.get("optimizer") == "frank-wolfe" else ()
-        for name in ("momentum", "nesterov", *decay):
+        # An estimator whose own default is a momentum is younger than those versions.
+        searched = RECIPES.get(str(table.get("estimator")))
+        momentum = ("momentum",) if searched is None or searched.momentum is None else ()
+        for name in (*momentum, "nesterov", *decay):
             if table.get(name) in (0, False):
                 del table[name]
         # Earlier versions multiplied in float32 and wrote no precision; their runs go on as they began.

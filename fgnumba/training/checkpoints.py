@@ -269,6 +269,11 @@ class Checkpoints:
             raise ConfigError(
                 "compact checkpoints have no states of recurrent layers; compact=False is required"
             )
+        if self._compact and not trainer.estimator.restored_by_replay:
+            raise ConfigError(
+                f"compact checkpoints do not hold what estimator {trainer.estimator.name!r} learns from the data; "
+                "compact=False is required"
+            )
         if estimate.replayable and (trainer.steps_done == 0) == (before == 0):
             try:
                 log = self.log(REPLAY)

@@ -112,13 +112,15 @@ def optimizer_of(given: Optimizer | str, estimator: Estimator, model: Graph) -> 
         raise ConfigError(
             f"optimizer is {given!r}, which needs a radius; fgnumba.{kind.__name__}(radius, learning_rate) is required"
         )
-    optimizer = kind(learning_rate=_rate(f"fgnumba.{kind.__name__}", estimator, model))
+    searched = recipe_of(estimator)
+    momentum = searched.momentum if searched is not None and searched.optimizer == given else None
+    more = {} if momentum is None else {"momentum": momentum}
+    optimizer = kind(learning_rate=_rate(f"fgnumba.{kind.__name__}", searched, estimator, model), **more)
     return optimizer
 
 
-def _rate(kind: str, estimator: Estimator, model: Graph) -> float:
-    """Return the learning rate that is known for an estimator."""
-    searched = recipe_of(estimator)
+def _rate(kind: str, searched: Recipe | None, estimator: Estimator, model: Graph) -> float:
+    """Return the learning rate that is known for an estimator, whose recipe is `searched`, if it has one."""
     if searched is not None and searched.learning_rate is not None:
         return searched.learning_rate
     if searched is None and not isinstance(estimator, WeightPerturbation):

@@ -170,3 +170,11 @@ def test_names_and_limits_that_are_written_without_the_library_are_its_own():
         ("model", presets.NAMES),
     ):
         assert not [one for one in listed if not re.search(rf"\b{one}\b", helps[name] or "")], name
+
+
+def test_no_momentum_is_kept_of_a_run_whose_estimator_has_one_by_default(tmp_path):
+    path = tmp_path / "config.toml"
+    path.write_text(
+        'estimator = "subspace-gauss-newton"\nmomentum = 0.0\n[run]\nversion = "0.1"\n', encoding="utf-8"
+    )
+    assert RunConfig.from_toml(path).momentum == 0

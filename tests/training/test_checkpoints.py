@@ -105,6 +105,7 @@ COMBINATIONS = [
     *(("feedback", name, dense) for name in OPTIMIZERS),
     *(("weight-perturbation", name, dense) for name in OPTIMIZERS),
     *((name, "sgd", residual) for name in ("weight-perturbation", "local-feedback", "control-variate")),
+    *(("subspace-gauss-newton", name, dense) for name in ("sgd", "momentum")),
 ]
 
 
@@ -144,6 +145,8 @@ def test_compact_checkpoints_hold_no_arrays_and_do_the_same(tmp_path, blobs, est
 def test_compact_checkpoints_need_a_run_that_can_be_replayed(tmp_path, blobs):
     with pytest.raises(ConfigError, match="one of estimator 'activity' after 0 steps on cpu cannot"):
         fit(trainer("activity"), blobs, tmp_path, compact=True)
+    with pytest.raises(ConfigError, match="what estimator 'subspace-gauss-newton' learns from the data"):
+        fit(trainer("subspace-gauss-newton"), blobs, tmp_path, compact=True)
     started = trainer()
     fit(started, blobs)
     with pytest.raises(ConfigError, match="after 24 steps on cpu cannot"):

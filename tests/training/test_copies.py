@@ -364,7 +364,9 @@ def test_the_baseline(how):
 
 
 @pytest.mark.parametrize("how", COPIES)
-@pytest.mark.parametrize("name", ["weight-perturbation", "control-variate", "feedback", "spsa", "hybrid"])
+@pytest.mark.parametrize(
+    "name", ["weight-perturbation", "control-variate", "subspace-gauss-newton", "feedback", "spsa"]
+)
 def test_what_is_bound_to_memory_is_refused(name, how):
     trainer = trainer_of(name, "adam")
     trained(trainer, 1)

@@ -119,6 +119,25 @@ def test_every_tenth_step_comes_out_bit_for_bit(tmp_path, direction, optimizer):
         check_every_state(trainer_of(network, *given, **COMBINATIONS[name]), path, states)
 
 
+@pytest.mark.parametrize("optimizer", ["sgd", "momentum", "nesterov", "adam"])
+@pytest.mark.parametrize("direction", DIRECTIONS)
+def test_gauss_newton_steps_come_out_bit_for_bit(tmp_path, direction, optimizer):
+    def newton():
+        estimator = fg.SubspaceGaussNewton(direction, 5, damping=2.0, adaptation=0.1)
+        return fg.Trainer(dense(), estimator=estimator, optimizer=OPTIMIZERS[optimizer](1e-2), seed=7)
+
+    def without_damping(found):
+        # The damping follows from the data, and is not replayed.
+        found[3].pop("gauss-newton", None)
+        return found
+
+    path = tmp_path / "replay.log"
+    states = logged(path, newton(), 20)
+    again = newton()
+    found = {done: without_damping(state(again)) for done in replay.visits(again, read(path), every=EVERY)}
+    assert found == {done: without_damping(expected) for done, expected in states.items()}
+
+
 @pytest.mark.parametrize("directions", [33, 1024])
 def test_many_directions(tmp_path, directions):
     for direction in DIRECTIONS:
