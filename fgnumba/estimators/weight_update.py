@@ -98,9 +98,10 @@ class Descent(Bound):
 
     @property
     def moments(self) -> list[tuple[Parameter, npt.NDArray[np.float32]]]:
-        """Each parameter and its momentum m, where the update has one: the last step was -η m."""
-        state, parameters = self._setting.state, self._setting.model.packed_parameters
-        return [(p, state.moment("moment", p)) for p in parameters.values()]
+        """Each parameter and its m, where the last step was -η m: the momentum, or the last estimate without one."""
+        setting = self._setting
+        kind = "step" if setting.plain else "moment"
+        return [(p, setting.state.moment(kind, p)) for p in setting.model.packed_parameters.values()]
 
     def _along(
         self, values: npt.NDArray[np.float64], result: npt.NDArray[Any], rates: Any

@@ -2,8 +2,7 @@
 
 A step of length η along -m ends where the loss of new examples has the slope s = -η ∇f·m along the step and the
 curvature κ = η² mᵀ G m ≥ 0, so that their quadratic along it has its minimum at the fraction 1 - s/κ of the step. Noise
-makes the fraction small: on average, a step no longer lowers the loss where it is 1/2. A learning rate that falls is
-meant to make steps shorter than that, so κ is counted as if the rate were still the highest one: κ = η η₀ mᵀ G m.
+makes the fraction small: on average, a step no longer lowers the loss where it is 1/2.
 """
 
 import numpy as np
@@ -15,16 +14,24 @@ MARGIN, MOST = np.float64(0.5), np.float64(0.5)
 
 
 @scalar
-def adapted(damping: np.float64, slope: np.float64, curvature: np.float64, rate: np.float64) -> np.float64:
-    """Return λ / (1 + r clip(-s/κ - 1/2, -1, 1/2)): λ stays where steps end at two thirds of the way to the minimum.
+def adapted(
+    damping: np.float64, slope: np.float64, curvature: np.float64, share: np.float64, rate: np.float64
+) -> np.float64:
+    """Return λ / (1 + r a), with a from -1 to 1/2: above 0 where steps are too short, below where they are too long.
 
-    Where the steps are longer than that, λ rises; where they are shorter, it falls, but half as fast.
+    A step is too long where it ends beyond two thirds of the way to the minimum: a = -s/κ - 1/2 is below 0. A learning
+    rate that falls is meant to make steps shorter than that. So a step is only too short if it would end before that
+    point with the highest rate so far, of which its rate is `share`: a = -s/κ share - 1/2 is above 0.
     """
     if not curvature > _ZERO:
         return damping
-    away = -slope / curvature - MARGIN
-    away = MOST if away > MOST else (-_ONE if away < -_ONE else away)
-    return damping / (_ONE + rate * away)
+    further = -slope / curvature
+    long, short = further - MARGIN, further * share - MARGIN
+    if long < _ZERO:
+        return damping / (_ONE + rate * (long if long > -_ONE else -_ONE))
+    if short > _ZERO:
+        return damping / (_ONE + rate * (short if short < MOST else MOST))
+    return damping
 
 
 @scalar

@@ -164,15 +164,25 @@ def test_the_first_step_sets_the_damping():
 
 
 @pytest.mark.parametrize(
-    ("fraction", "change"),
-    # The quadratic's minimum over the step's end: stationary at 1.5, faster up than down, at most by r.
-    [(1.5, 1.0), (1.75, 1 / 1.025), (9.0, 1 / 1.05), (1.0, 1 / 0.95), (0.5, 1 / 0.9), (-9.0, 1 / 0.9)],
+    ("fraction", "share", "change"),
+    # How far the minimum is, in steps: at 1.5 nothing changes, beyond it λ falls, before it λ rises, at most by r.
+    [
+        (1.5, 1.0, 1.0),
+        (1.75, 1.0, 1 / 1.025),
+        (9.0, 1.0, 1 / 1.05),
+        (1.0, 1.0, 1 / 0.95),
+        (0.5, 0.25, 1 / 0.9),
+        (-9.0, 1.0, 1 / 0.9),
+        # A rate that has fallen makes steps short: that is no reason for a smaller λ.
+        (3.0, 0.25, 1.0),
+        (8.0, 0.25, 1 / 1.05),
+    ],
 )
-def test_damping_follows_what_the_next_batch_says(fraction, change):
-    # -s/κ = fraction - 1 with s = -η slope and κ = η η₀ square.
-    eta, highest, square = 0.5, 2.0, 3.0
-    state = np.array([7.0, 0.0, 0.0, eta, highest], np.float32)
-    adapted(state, (fraction - 1) * highest * square, square, eta)
+def test_damping_follows_what_the_next_batch_says(fraction, share, change):
+    # -s/κ = fraction - 1 with s = -η slope and κ = η² square.
+    eta, square = 0.5, 3.0
+    state = np.array([7.0, 0.0, 0.0, eta, eta / share], np.float32)
+    adapted(state, (fraction - 1) * eta * square, square, eta)
     tolerances.CARRIED.check(state[LAMBDA], 7.0 * change)
 
 

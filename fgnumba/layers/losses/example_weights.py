@@ -21,8 +21,8 @@ class WeighableLoss(Loss):
     Its kernels then read packed targets, (B, 1 + N) float32: an example's weight, and its N targets behind it.
     """
 
-    _curvature: ClassVar[str]
-    """The loss's name in ``kernels.ops.output_curvature``."""
+    _curvature: ClassVar[str | None] = None
+    """The loss's name in ``kernels.ops.output_curvature``; None: its second derivative is not known."""
 
     def with_example_weights(self) -> "ExampleWeights":
         """Return this loss with a weight w_i for each example, (1/B) Σ_i w_i f_i; see :class:`ExampleWeights`.
@@ -71,10 +71,8 @@ class WeighableLoss(Loss):
     ) -> Operation:
         """Return the operation that writes the second derivative of each example's own loss.
 
-        It raises ConfigError for an object of a user's subclass, whose loss may be another one.
+        It raises ConfigError if it is not known, and for an object of a user's subclass, whose loss may be another one.
         """
-        if not _is_built_in(self):
-            return super().bind_curvature(device, z, targets, curvature)
         return self._bind_curvature(device, z, targets, curvature, False)
 
     @property
@@ -91,6 +89,8 @@ class WeighableLoss(Loss):
         weighted: bool,
     ) -> Operation:
         """Return the operation of :meth:`bind_curvature`; where `weighted`, the targets are packed."""
+        if self._curvature is None or not _is_built_in(self):
+            return super().bind_curvature(device, z, targets, curvature)
         constants = self._curvature_constants(device, curvature.shape[1])
         operation: Operation = device.kernels.output_curvature.bind(
             device.threads,

@@ -354,7 +354,8 @@ def _adapt(arguments: int, part: int, parts: int) -> None:
         state[HIGHEST] = max(state[HIGHEST], state[RATE])
         if np.abs(slope) <= MOST and square <= MOST:
             slope = mean_with(np.float64(state[SLOPE]), -eta * slope, MEMORY)
-            curvature = mean_with(np.float64(state[CURVATURE]), eta * highest * square, MEMORY)
+            curvature = mean_with(np.float64(state[CURVATURE]), eta * eta * square, MEMORY)
             state[SLOPE], state[CURVATURE] = slope, curvature
-            damping = adapted(damping, slope, curvature, rate)
+            share = eta / highest if highest > 0 else 1.0
+            damping = adapted(damping, slope, curvature, share, rate)
     state[LAMBDA] = damping

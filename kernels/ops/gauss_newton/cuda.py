@@ -45,7 +45,7 @@ _STRIDE = 4 * (_ENTRIES + 1)  # one more, so that what the threads of a warp rea
 _BYTES = 2 * _TILE * _STRIDE
 _LAMBDA, _SLOPE, _CURVATURE, _RATE, _HIGHEST = (4 * n for n in (LAMBDA, SLOPE, CURVATURE, RATE, HIGHEST))
 _ZERO_32 = np.float32(0)
-_ZERO = np.float64(0)
+_ZERO, _ONE = np.float64(0), np.float64(1)
 
 
 @launcher
@@ -312,9 +312,9 @@ def _adapt(
         store_f32(state + _HIGHEST, newest if newest > highest else highest)
         if abs(slope) <= MOST and bend <= MOST:
             slope = mean_with(np.float64(load_f32(state + _SLOPE)), -eta * slope, MEMORY)
-            bend = eta * np.float64(highest) * bend
-            bend = mean_with(np.float64(load_f32(state + _CURVATURE)), bend, MEMORY)
+            bend = mean_with(np.float64(load_f32(state + _CURVATURE)), eta * eta * bend, MEMORY)
             store_f32(state + _SLOPE, np.float32(slope))
             store_f32(state + _CURVATURE, np.float32(bend))
-            found = adapted(found, slope, bend, np.float64(rate))
+            share = eta / np.float64(highest) if highest > np.float32(0) else _ONE
+            found = adapted(found, slope, bend, share, np.float64(rate))
     store_f32(state + _LAMBDA, np.float32(found))
