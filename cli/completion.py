@@ -16,7 +16,7 @@ DATA = ("digits", "mnist", "fashion-mnist", "kmnist", "emnist-letters", "cifar-1
 ESTIMATORS = (
     *("feedback", "local-feedback", "local", "fdfa", "activity", "activity-layerwise"),
     *("activity-feedback", "activity-layerwise-feedback", "weight-perturbation", "orthogonal", "projected"),
-    *("control-variate", "spsa", "coordinates", "hybrid", "rtrl", "block-feedback"),
+    *("control-variate", "subspace-gauss-newton", "spsa", "coordinates", "hybrid", "rtrl", "block-feedback"),
 )
 SYMBOLS = ("characters", "bytes")
 SCHEDULES = ("exponential", "cosine")

@@ -42,6 +42,7 @@ STYLES = {
     "orthogonal": Style("#e2703a", "--"),
     "projected": Style("#8f2d04", "-."),
     "control-variate": Style("#a8674a", ":"),
+    "subspace-gauss-newton": Style("#c2185b", "-."),
     "activity": Style("#8a6d1a", "--"),
     "activity-layerwise": Style(ACTIVITY, "-."),
     "activity-feedback": Style("#14532d", "--"),

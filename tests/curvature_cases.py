@@ -26,8 +26,8 @@ def problem(name, width, batch, weighted, seed=0):
     if not weighted:
         return loss, y, y, np.ones(batch)
     weights = rng.random(batch, np.float32)
-    loss = loss.with_example_weights()
-    return loss, loss.pack(y, weights), y, weights
+    weighted_loss = loss.with_example_weights()
+    return weighted_loss, weighted_loss.pack(y, weights), y, weights
 
 
 def hessians(name, z, y, weights):

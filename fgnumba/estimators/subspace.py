@@ -206,7 +206,7 @@ def _curvature(plan: Plan, gram: npt.NDArray[np.float64]) -> list[Operation]:
     device, outputs, loss = plan.device, plan.output, plan.loss
     curvature = device.zeros((outputs.shape[1], plan.outputs))
     curvatures = loss.bind_curvature(device, outputs[0], plan.targets.array, curvature)
-    bound: list[Operation] = device.kernels.gauss_newton.bind(
+    bound = device.kernels.gauss_newton.bind(
         plan.isa, plan.threads, z=outputs, curvature=curvature, coupled=loss.coupled, gram=gram
     )
     return [curvatures, *bound]
@@ -220,6 +220,6 @@ RECIPES = {
         learning_rate=0.4,
         momentum=0.9,
         steps=20_000,
-        evidence="MNIST, 784-100-10 with tanh, 128 directions, batch 256: see docs/concepts/gauss-newton.md",
+        evidence="MNIST, 784-100-10 with tanh, 128 directions, batches of 256: by hand, 0.2 to 0.6",
     ),
 }

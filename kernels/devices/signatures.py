@@ -21,6 +21,7 @@ from fgnumba.kernels.ops.embedding import cpu as embedding
 from fgnumba.kernels.ops.error_signal import cpu as error_signal
 from fgnumba.kernels.ops.example_panels import cpu as example_panels
 from fgnumba.kernels.ops.feedback import cpu as feedback
+from fgnumba.kernels.ops.gauss_newton import cpu as gauss_newton
 from fgnumba.kernels.ops.gram import cpu as gram
 from fgnumba.kernels.ops.group_norm import cpu as group_norm
 from fgnumba.kernels.ops.gru import cpu as gru
@@ -36,6 +37,7 @@ from fgnumba.kernels.ops.noise import cpu as noise
 from fgnumba.kernels.ops.noise_response import cpu as noise_response
 from fgnumba.kernels.ops.normalization_slope import cpu as normalization_slope
 from fgnumba.kernels.ops.optimizer import cpu as optimizer
+from fgnumba.kernels.ops.output_curvature import cpu as output_curvature
 from fgnumba.kernels.ops.positional_embedding import cpu as positional_embedding
 from fgnumba.kernels.ops.projection import cpu as projection
 from fgnumba.kernels.ops.rms_norm import cpu as rms_norm
@@ -125,6 +127,12 @@ class Feedback:
     bind_turn = staticmethod(feedback.bind_turn)
 
 
+class GaussNewton:
+    bind = staticmethod(gauss_newton.bind)
+    bind_solve = staticmethod(gauss_newton.bind_solve)
+    bind_adapt = staticmethod(gauss_newton.bind_adapt)
+
+
 class Gram:
     bind = staticmethod(gram.bind)
     shares = staticmethod(gram.shares)
@@ -191,6 +199,10 @@ class Optimizer:
     square_sums = staticmethod(optimizer.square_sums)
     bind_squares = staticmethod(optimizer.bind_squares)
     bind_factor = staticmethod(optimizer.bind_factor)
+
+
+class OutputCurvature:
+    bind = staticmethod(output_curvature.bind)
 
 
 class PositionalEmbedding:

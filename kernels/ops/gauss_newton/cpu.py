@@ -356,6 +356,6 @@ def _adapt(arguments: int, part: int, parts: int) -> None:
             slope = mean_with(np.float64(state[SLOPE]), -eta * slope, MEMORY)
             curvature = mean_with(np.float64(state[CURVATURE]), eta * eta * square, MEMORY)
             state[SLOPE], state[CURVATURE] = slope, curvature
-            share = eta / highest if highest > 0 else 1.0
+            share = eta / highest if highest > 0 else np.float64(1)
             damping = adapted(damping, slope, curvature, share, rate)
     state[LAMBDA] = damping

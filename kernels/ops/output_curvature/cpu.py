@@ -94,7 +94,7 @@ def _softmax(arguments: int, part: int, parts: int) -> None:
         factor = np.float64(1)
         if a.constants != 0:
             target = class_of(a.targets, a.stride, a.weights != 0, i, a.width)
-            factor = constants[1 + target] if target >= 0 else np.nan
+            factor = np.float64(constants[1 + target] if target >= 0 else np.nan)
         if a.weights != 0:
             factor *= np.float64(weights[i * a.stride])
         highest = z[0]
