@@ -344,7 +344,7 @@ CALLS: dict[str, Call] = {
     ),
     "bench.reverse.plan.ReversePlan": Call(
         reverse_planned,
-        {"batch": 100, "update": True, "training": True, "checkpoint": True, "accumulate": True},
+        {"batch": 100, "update": True, "training": True, "checkpoint": True, "accumulate": True, "kept": 2},
     ),
     "bench.reverse.training.ReverseTrainer": Call(
         reverse_trained,

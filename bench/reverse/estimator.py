@@ -8,13 +8,15 @@ import numpy.typing as npt
 
 from fgnumba.bench.reverse.plan import ReversePlan
 from fgnumba.bench.reverse.through_time import ThroughTime, is_recurrent
+from fgnumba.bench.reverse.within_memory import within_memory
+from fgnumba.errors import ConfigError
 from fgnumba.estimators import Estimate, Estimator, Recipe, Setting
 from fgnumba.estimators.blocks.estimator import BlockFeedback
 from fgnumba.kernels.devices.device import CPU
 from fgnumba.kernels.shared.loss import RESULT
 from fgnumba.layers.parameters import Parameter
 from fgnumba.model.graph import Graph
-from fgnumba.validation import flag, store, whole_number
+from fgnumba.validation import flag, optional, store, whole_number
 
 
 @dataclass(frozen=True)
@@ -26,10 +28,19 @@ class ReverseMode(Estimator):
     checkpoint : bool
         Whether activations are computed again instead of kept, see :class:`ReversePlan`; in a recurrent model through
         time, see :class:`ThroughTime`.
+    memory_limit : int or None
+        The most bytes that the buffers of a step may need, ``Estimate.nbytes``. Activations that do not fit are
+        computed again, as few as possible; see :mod:`fgnumba.bench.reverse.within_memory`. Not with `checkpoint`, which
+        chooses how many are kept. None (the default): there is no limit.
     within_blocks : bool
         False (the default): the gradient of the model's loss, through everything. True: each block of a transformer has
         the loss and the head that :class:`fgnumba.BlockFeedback` gives it, and the gradient of that loss within the
         block alone. It is the yardstick of block feedback.
+
+    Raises
+    ------
+    ConfigError
+        There is a limit and `checkpoint`; :meth:`bind` raises it where the limit is too low, or the model is recurrent.
 
     Notes
     -----
@@ -39,6 +50,7 @@ class ReverseMode(Estimator):
 
     checkpoint: bool = False
     within_blocks: bool = False
+    memory_limit: int | None = None
 
     name: ClassVar[str] = "reverse-mode"
     carries_states: ClassVar[bool] = True
@@ -48,7 +60,12 @@ class ReverseMode(Estimator):
             self,
             checkpoint=flag("checkpoint", self.checkpoint),
             within_blocks=flag("within_blocks", self.within_blocks),
+            memory_limit=optional(whole_number, "memory_limit", self.memory_limit),
         )
+        if self.memory_limit is not None and self.checkpoint:
+            raise ConfigError(
+                "memory_limit: it chooses what is computed again; checkpoint is True, False is required"
+            )
 
     @property
     def unbiased(self) -> bool:
@@ -83,22 +100,32 @@ class ReverseEstimate(Estimate):
         model, batch, loss = setting.model, setting.batch, setting.loss
         self.plan: ReversePlan | ThroughTime
         states = setting.states
+        if estimator.memory_limit is not None and is_recurrent(model):
+            raise ConfigError(
+                "memory_limit: the model is recurrent; checkpoint=True goes through it in windows"
+            )
         if estimator.checkpoint and not estimator.within_blocks and is_recurrent(model):
             self.plan = ThroughTime(
                 model, batch, loss, update=setting.plain, gradients=gradients, states=states or None
             )
         else:
-            self.plan = ReversePlan(
-                model,
-                batch,
-                loss,
-                update=setting.plain,
-                training=True,
-                checkpoint=estimator.checkpoint,
-                gradients=gradients,
-                states=states,
-                heads=setting.state.parameters if estimator.within_blocks else None,
-            )
+
+            def bind(kept: int | None) -> ReversePlan:
+                return ReversePlan(
+                    model,
+                    batch,
+                    loss,
+                    update=setting.plain,
+                    training=True,
+                    checkpoint=estimator.checkpoint or kept is not None,
+                    gradients=gradients,
+                    states=states,
+                    heads=setting.state.parameters if estimator.within_blocks else None,
+                    kept=kept,
+                )
+
+            limit = estimator.memory_limit
+            self.plan = bind(None) if limit is None else within_memory(limit, len(model.nodes), bind)
         self.values = np.zeros(1)
         self._result = np.ones(1, RESULT)
         updates = [] if setting.plain else setting.updates(self._result)

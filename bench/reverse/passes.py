@@ -111,10 +111,10 @@ class Passes(Cotangents):
         self._before_activation: dict[Step, ImageBuffer] = {}
         self._slopes: dict[Step, FeaturePanels] = {}
 
-    def again(self, step: Step) -> None:
-        """List a step's forward pass once more, because what its reverse pass reads has been discarded."""
+    def again(self, step: Step, keep: bool) -> None:
+        """List a step's forward pass once more. With `keep`, what its reverse pass reads is kept."""
         known = step.output in self.values
-        self.forward(step, keep=True)
+        self.forward(step, keep)
         output = self.values[step.output]
         if not known and output.border != NO_BORDER:
             # The convolution that clears the border may not run again.

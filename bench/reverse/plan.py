@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fgnumba.bench.reverse import checkpoints
 from fgnumba.bench.reverse.cotangents import rows_of
 from fgnumba.bench.reverse.kernels import losses
 from fgnumba.bench.reverse.passes import Passes, States
@@ -28,7 +29,7 @@ from fgnumba.model.stream import states_of
 from fgnumba.model.tasks import ImageBuffer, place
 from fgnumba.model.wiring import Step, Value, wire
 from fgnumba.objects.bound import Bound
-from fgnumba.validation import flag
+from fgnumba.validation import flag, optional, whole_number
 
 _TUNED: dict[Hashable, Callable[[], int]] = {
     SoftmaxCrossEntropy: losses.softmax_cross_entropy,
@@ -54,9 +55,8 @@ class ReversePlan(Bound):
     training : bool
         Whether dropout drops elements.
     checkpoint : bool
-        True: of L steps only every √L-th keeps its output, and those in between are computed again, one segment at a
-        time. This costs one more forward pass, and needs the memory of about 2 √L steps instead of L (T. Chen et al.,
-        arXiv 1604.06174).
+        True: of L steps about 2 √L keep their outputs at a time, and the others are computed again. This costs at most
+        one more forward pass (T. Chen et al., arXiv 1604.06174).
     gradients : dict or None
         Arrays to write the gradient to, instead of new ones.
     states : mapping of int to array (1, B, S), or None
@@ -68,6 +68,10 @@ class ReversePlan(Bound):
         The parameters of the blocks' own heads. With them, each block of a transformer has a loss of its own, and the
         gradient is that of all of them, where each takes what earlier blocks made as constant; see
         :mod:`fgnumba.bench.reverse.within_blocks`. None: the loss of the model goes through everything.
+    kept : int or None
+        With `checkpoint`: the number of outputs that are kept at a time, beside the one that is computed. With 1,
+        memory does not grow with L, and about L² / 2 steps are computed; see
+        :mod:`fgnumba.bench.reverse.checkpoints`. None: about 2 √L.
 
     Attributes
     ----------
@@ -90,7 +94,7 @@ class ReversePlan(Bound):
     Raises
     ------
     ConfigError
-        A layer has no reverse pass.
+        A layer has no reverse pass, or `kept` is given without `checkpoint`.
     """
 
     def __init__(
@@ -105,10 +109,13 @@ class ReversePlan(Bound):
         states: Mapping[int, npt.NDArray[np.float32]] | None = None,
         accumulate: bool = False,
         heads: Mapping[str, Parameter] | None = None,
+        kept: int | None = None,
     ) -> None:
         batch, update = checked_batch(batch, model.input_shape), flag("update", update)
         training, checkpoint = flag("training", training), flag("checkpoint", checkpoint)
-        accumulate = flag("accumulate", accumulate)
+        accumulate, kept = flag("accumulate", accumulate), optional(whole_number, "kept", kept)
+        if kept is not None and not checkpoint:
+            raise ConfigError(f"kept is {kept}; without checkpoint=True, all outputs are kept")
         self.model, self.batch, self.update = model, batch, update
         device = model.processor
         if not isinstance(device, Cpu):
@@ -154,7 +161,7 @@ class ReversePlan(Bound):
         self._passes.own |= divided.own
         self._values: list[npt.NDArray[np.float64]] = []
         for segment in segments:
-            self._put_down(segment, loss, checkpoint)
+            self._put_down(segment, loss, checkpoint, kept)
         placed = place(self._passes.tasks, batch, device)
         self.buffer_nbytes, self._keeps = placed.nbytes, placed.keeps
         # The tasks are bound, and refer to this plan. With them, the plan would stay until the garbage collector runs.
@@ -172,31 +179,43 @@ class ReversePlan(Bound):
         steps, source, result = wire(self.model, tangents=True, training=training)
         return Segments(source, [Segment(steps, result)], {})
 
-    def _put_down(self, segment: Segment, loss: Loss, checkpoint: bool) -> None:
-        """List the passes of a segment; with `checkpoint`, in runs of steps that are computed again."""
-        passes, result = self._passes, segment.result
+    def _put_down(self, segment: Segment, loss: Loss, checkpoint: bool, kept: int | None) -> None:
+        """List the passes of a segment; with `checkpoint`, some of its steps are computed again."""
+        passes = self._passes
         for constant, value in segment.cut.items():
             passes.values[constant] = passes.values[value]
-        runs = _runs(segment.steps) if checkpoint else [segment.steps]
-        last = runs[-1]
-        for run in runs[:-1]:
-            for step in run:
-                passes.forward(step, keep=False)
-            passes.forget([step.output for step in run if not _outlives(step, run, result)])
-        for step in last:
-            passes.forward(step, keep=True)
-        values = self.losses if segment.last else np.zeros_like(self.losses)
-        self._values.append(values)
-        self._loss(result, loss, values)
-        for run in reversed(runs):
-            if run is not last:
-                for step in run:
-                    passes.again(step)
-                passes.barrier()
-            for step in reversed(run):
-                if step.output.has_tangent:
-                    rule(step)(passes, step)
-            passes.flush()
+        length = len(segment.steps)
+        room = (kept or checkpoints.square_root(length)) if checkpoint else length
+        self._reverse(segment, segment.steps, room, loss)
+
+    def _reverse(self, segment: Segment, chain: list[Step], room: int, loss: Loss | None) -> None:
+        """List the reverse pass over a chain of steps whose input is kept, with room for the outputs of `room` steps.
+
+        With a loss, the chain is the segment's end and has not been computed yet; the loss and its cotangent follow it.
+        """
+        passes = self._passes
+        compute = passes.forward if loss else passes.again
+        if len(chain) > room + 1:
+            k = checkpoints.division(len(chain), room).first
+            head, tail = chain[:k], chain[k:]
+            for step in head:
+                compute(step, keep=False)
+            passes.forget([step.output for step in head if not _outlives(step, head, segment.result)])
+            self._reverse(segment, tail, room - 1, loss)
+            self._reverse(segment, head, room, None)
+            return
+        for step in chain:
+            compute(step, keep=True)
+        if loss:
+            values = self.losses if segment.last else np.zeros_like(self.losses)
+            self._values.append(values)
+            self._loss(segment.result, loss, values)
+        else:
+            passes.barrier()
+        for step in reversed(chain):
+            if step.output.has_tangent:
+                rule(step)(passes, step)
+        passes.flush()
 
     def _loss(self, result: Value, loss: Loss, values: npt.NDArray[np.float64]) -> None:
         passes, z = self._passes, self._passes.values[result]
@@ -296,13 +315,7 @@ def _place_positions(steps: list[Step]) -> None:
             value.by_position = True
 
 
-def _runs(steps: list[Step]) -> list[list[Step]]:
-    """Divide L steps into about √L runs of about √L steps."""
-    length = max(1, round(math.sqrt(len(steps))))
-    return [steps[i : i + length] for i in range(0, len(steps), length)]
-
-
-def _outlives(step: Step, run: list[Step], result: Value) -> bool:
-    """Whether a later run, or the loss, reads the output of a step."""
+def _outlives(step: Step, chain: list[Step], result: Value) -> bool:
+    """Whether a step after a chain, or the loss, reads the output of a step."""
     value = step.output
-    return value is result or any(reader not in run for reader in value.readers)
+    return value is result or any(reader not in chain for reader in value.readers)
