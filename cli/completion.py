@@ -31,6 +31,7 @@ NETWORKS = ("logreg", "mlp", "cnn")
 PRECISIONS = ("auto", "float32", "bf16x3", "bf16x2", "bf16")
 EXPERIMENTS = (
     *("figure1", "beale", "rosenbrock", "logreg", "mlp", "cnn", "depth", "memory", "local-losses"),
+    "fair-map",
 )
 REVERSE_MODE = "reverse-mode"
 """The name of backpropagation among the estimators of ``fgtrain compare``."""

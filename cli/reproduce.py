@@ -50,11 +50,13 @@ def reproduce(
 ) -> None:
     """Run an experiment of a paper and compare its numbers.
 
-    NAME is figure1, beale, rosenbrock, logreg, mlp, cnn, depth or memory, which are of arXiv 2202.08587, or
-    local-losses, which is of arXiv 2210.03310. The command prints the numbers beside the paper's, and
+    NAME is figure1, beale, rosenbrock, logreg, mlp, cnn, depth or memory, which are of arXiv 2202.08587;
+    local-losses, which is of arXiv 2210.03310; or fair-map, forward gradients against reverse mode with checkpoints
+    at equal time and memory, the question of arXiv 2506.21833. The command prints the numbers beside the paper's, and
     writes data.json and figure.svg.
 
-    An interrupted training (logreg, mlp, cnn) continues where it was interrupted when the same command is run again.
+    An interrupted run of logreg, mlp, cnn or fair-map continues where it was interrupted when the same command is run
+    again.
     """
     from fgnumba.bench.experiments import EXPERIMENTS, Request
     from fgnumba.bench.experiments.contest import STATE

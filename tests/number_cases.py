@@ -188,8 +188,8 @@ OTHERS: Kinds = {
         "rules": None,
     },
     estimators.Recipe: {"make": fg.SPSA},
-    # No memory within a limit that fits into a byte: tests/bench/test_checkpoints_of_reverse_mode.py.
-    reverse.ReverseMode: {"memory_limit": None},
+    # Bytes that a byte can count are too few: tests/bench/test_reverse_checkpoints.py.
+    reverse.ReverseMode: {"memory_limit": None, "kept": None},
     estimators.Setting: dict.fromkeys(("loss", "stream", "state")) | {"model": MODEL},
     layers.Perturbation: {"stream": np.zeros(1, STREAM)},
     layers.Site: dict.fromkeys(("device", "inputs", "output", "parameters", "perturbation", "shapes")),

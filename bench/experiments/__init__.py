@@ -1,10 +1,12 @@
 """Experiments of papers, repeated here: each gives our numbers and the paper's, its data, and a figure.
 
-They are those of arXiv 2202.08587, and the MNIST row of arXiv 2210.03310 (``local-losses``).
+They are those of arXiv 2202.08587, the MNIST row of arXiv 2210.03310 (``local-losses``), and an answer to
+arXiv 2506.21833 (``fair-map``).
 """
 
 from fgnumba.bench.experiments.depth import by_depth
 from fgnumba.bench.experiments.descent import descent
+from fgnumba.bench.experiments.fair_map import at_equal_budgets
 from fgnumba.bench.experiments.local import local_losses
 from fgnumba.bench.experiments.memory import peak_memory
 from fgnumba.bench.experiments.mnist import classifiers
@@ -21,6 +23,7 @@ EXPERIMENTS = {
     "depth": by_depth,
     "memory": peak_memory,
     "local-losses": local_losses,
+    "fair-map": at_equal_budgets,
 }
 """The function of each experiment by its name. It takes a `Request` and returns a `Result`."""
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fgnumba.bench.experiments import depth, local, memory, mnist
+from fgnumba.bench.experiments import depth, fair_map, local, memory, mnist
 from fgnumba.bench.experiments.descent import redrawn as descent
 from fgnumba.bench.experiments.monte_carlo import redrawn as monte_carlo
 from fgnumba.bench.learning import curves
@@ -25,6 +25,7 @@ DRAWN: "dict[str, Callable[[dict[str, Any]], Figure]]" = {
     "depth": depth.redrawn,
     "memory": memory.redrawn,
     "local-losses": local.redrawn,
+    "fair-map": fair_map.redrawn,
 }
 """The function that draws the figure of each experiment; comparisons of estimators have one of their own."""
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from fgnumba.bench.report import results_learning
+from fgnumba.bench.report import results_fair_map, results_learning
 from fgnumba.bench.report.suite import remarks, tables
 
 Data = dict[str, Any]
@@ -304,6 +304,7 @@ EXPERIMENTS: dict[str, tuple[str, Callable[[Data], str]]] = {
             "estimator has an optimiser and a learning rate that suit it, and all take the same number of steps."
         ),
     ),
+    "fair-map": ("Equal time and equal memory", results_fair_map.remark),
 }
 """Heading of each experiment, and a function that returns its sentences, in the page's order."""
 

@@ -32,6 +32,9 @@ class ReverseMode(Estimator):
         The most bytes that the buffers of a step may need, ``Estimate.nbytes``. Activations that do not fit are
         computed again, as few as possible; see :mod:`fgnumba.bench.reverse.within_memory`. Not with `checkpoint`, which
         chooses how many are kept. None (the default): there is no limit.
+    kept : int or None
+        With `checkpoint`, the number of outputs that are kept at a time, see :class:`ReversePlan`. None (the default):
+        about 2 √L of L.
     within_blocks : bool
         False (the default): the gradient of the model's loss, through everything. True: each block of a transformer has
         the loss and the head that :class:`fgnumba.BlockFeedback` gives it, and the gradient of that loss within the
@@ -40,7 +43,8 @@ class ReverseMode(Estimator):
     Raises
     ------
     ConfigError
-        There is a limit and `checkpoint`; :meth:`bind` raises it where the limit is too low, or the model is recurrent.
+        There is a limit and `checkpoint`, or `kept` without `checkpoint`; :meth:`bind` raises it where the limit is too
+        low, or the model is recurrent and there is a limit or `kept`.
 
     Notes
     -----
@@ -51,6 +55,7 @@ class ReverseMode(Estimator):
     checkpoint: bool = False
     within_blocks: bool = False
     memory_limit: int | None = None
+    kept: int | None = None
 
     name: ClassVar[str] = "reverse-mode"
     carries_states: ClassVar[bool] = True
@@ -61,7 +66,10 @@ class ReverseMode(Estimator):
             checkpoint=flag("checkpoint", self.checkpoint),
             within_blocks=flag("within_blocks", self.within_blocks),
             memory_limit=optional(whole_number, "memory_limit", self.memory_limit),
+            kept=optional(whole_number, "kept", self.kept),
         )
+        if self.kept is not None and not self.checkpoint:
+            raise ConfigError(f"kept is {self.kept}; without checkpoint=True, all outputs are kept")
         if self.memory_limit is not None and self.checkpoint:
             raise ConfigError(
                 "memory_limit: it chooses what is computed again; checkpoint is True, False is required"
@@ -100,10 +108,11 @@ class ReverseEstimate(Estimate):
         model, batch, loss = setting.model, setting.batch, setting.loss
         self.plan: ReversePlan | ThroughTime
         states = setting.states
-        if estimator.memory_limit is not None and is_recurrent(model):
-            raise ConfigError(
-                "memory_limit: the model is recurrent; checkpoint=True goes through it in windows"
-            )
+        for name in ("memory_limit", "kept"):
+            if getattr(estimator, name) is not None and is_recurrent(model):
+                raise ConfigError(
+                    f"{name}: the model is recurrent; checkpoint=True alone goes through it in windows"
+                )
         if estimator.checkpoint and not estimator.within_blocks and is_recurrent(model):
             self.plan = ThroughTime(
                 model, batch, loss, update=setting.plain, gradients=gradients, states=states or None
@@ -125,7 +134,9 @@ class ReverseEstimate(Estimate):
                 )
 
             limit = estimator.memory_limit
-            self.plan = bind(None) if limit is None else within_memory(limit, len(model.nodes), bind)
+            self.plan = (
+                bind(estimator.kept) if limit is None else within_memory(limit, len(model.nodes), bind)
+            )
         self.values = np.zeros(1)
         self._result = np.ones(1, RESULT)
         updates = [] if setting.plain else setting.updates(self._result)

@@ -84,6 +84,8 @@ class ReversePlan(Bound):
         The gradient by parameter name, packed like the parameters; empty with `update`.
     multiply_adds : int
         Number of multiply-adds of all products, including those that are computed again.
+    kept : int or None
+        As given.
     buffer_nbytes, kept_nbytes : int
         Number of bytes of the buffers of both passes, and of the gates that recurrent layers keep.
     states : dict of States
@@ -116,7 +118,7 @@ class ReversePlan(Bound):
         accumulate, kept = flag("accumulate", accumulate), optional(whole_number, "kept", kept)
         if kept is not None and not checkpoint:
             raise ConfigError(f"kept is {kept}; without checkpoint=True, all outputs are kept")
-        self.model, self.batch, self.update = model, batch, update
+        self.model, self.batch, self.update, self.kept = model, batch, update, kept
         device = model.processor
         if not isinstance(device, Cpu):
             raise ConfigError(f"reverse mode runs on the CPU; the model is on {model.device!r}")

@@ -131,7 +131,11 @@ def test_impossible_limits_are_refused_in_one_line():
     with pytest.raises(fg.ConfigError, match="checkpoint is True, False is required"):
         reverse.ReverseMode(checkpoint=True, memory_limit=1000)
     impossible: list[Any] = [0, -1, 2.5, True]
+    with pytest.raises(fg.ConfigError, match="kept is 2; without checkpoint=True"):
+        reverse.ReverseMode(kept=2)
     for bad in impossible:
+        with pytest.raises(fg.ConfigError, match="kept is"):
+            reverse.ReverseMode(checkpoint=True, kept=bad)
         with pytest.raises(fg.ConfigError, match="memory_limit is"):
             reverse.ReverseMode(memory_limit=bad)
     with pytest.raises(fg.ConfigError, match="kept is 2; without checkpoint=True"):
