@@ -1,7 +1,7 @@
-"""Measure everything and write the results page: ``python -m fgnumba.bench.results --data-dir DIR``.
+"""Measure everything and write the pages of results and of estimators.
 
-Results that exist are kept; ``--again NAME`` measures one anew. Everything takes an hour on two cores, most of it for
-the training of the convolutional network.
+The command is ``python -m fgnumba.bench.results --data-dir DIR``. Results that exist are kept; ``--again NAME``
+measures one anew. Everything takes an hour on two cores, most of it for the training of the convolutional network.
 """
 
 import os
@@ -13,6 +13,7 @@ import click
 from fgnumba.bench.measure.files import write
 from fgnumba.bench.measure.result import DATA as RESULT
 from fgnumba.bench.measure.result import FIGURE
+from fgnumba.bench.report import estimators_page
 from fgnumba.bench.report.figure import write_figure
 from fgnumba.bench.report.redraw import redraw
 from fgnumba.bench.report.results_learning import COMPARISONS
@@ -91,7 +92,7 @@ def _say(line: str) -> None:
     help="Measure nothing; draw the figures of all results that exist again, from their numbers.",
 )
 def command(data_dir: str | None, again: tuple[str, ...], only: tuple[str, ...], redrawing: bool) -> None:
-    """Measure all missing results; write the results page, and the tables and figure of the page of benchmarks."""
+    """Measure all missing results; write the pages of results, estimators and benchmarks, and their figures."""
     names = [*BENCHES, *EXPERIMENTS, *COMPARISONS]
     for name in (*again, *only):
         if name not in names:
@@ -101,6 +102,7 @@ def command(data_dir: str | None, again: tuple[str, ...], only: tuple[str, ...],
             f"{BENCHMARKS} is missing: results are made in a checkout, pip install -e '.[peers]'"
         )
     if redrawing:
+        estimators_page.write_figure(_say)
         for path in sorted(DATA.glob(f"*/{RESULT}")):
             redraw(path.parent, _say)
         write_figure(FOLDER.parent / "figures" / "step.svg", _say)
@@ -118,6 +120,8 @@ def command(data_dir: str | None, again: tuple[str, ...], only: tuple[str, ...],
         text = with_table(BENCHMARKS.read_text(encoding="utf-8"), ratios_table())
         write(BENCHMARKS, with_table(text, learning_table(), *LEARNING))
         write_figure(FOLDER.parent / "figures" / "step.svg", _say)
+        write(estimators_page.PAGE, estimators_page.page())
+        estimators_page.write_figure(_say)
     except FgError as error:
         raise click.ClickException(str(error)) from None
     click.echo(f"results in {FOLDER}", err=True)

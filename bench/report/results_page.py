@@ -181,7 +181,8 @@ def ratios_table() -> str:
     return "\n".join(lines)
 
 
-def _markdown(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def markdown(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a table in Markdown."""
     lines = [f"| {' | '.join(heads)} |", f"|{' --- |' * len(heads)}"]
     return "\n".join(lines + [f"| {' | '.join(row)} |" for row in rows])
 
@@ -326,7 +327,7 @@ def page() -> str:
             blocks.append(f"## {title}")
             blocks += remarks(report)
             for heading, heads, rows in tables(report):
-                blocks += [f"### {heading}", _markdown(heads, rows)]
+                blocks += [f"### {heading}", markdown(heads, rows)]
     blocks += [
         "## The paper's experiments",
         "Our numbers are shown beside those of [arXiv 2202.08587](https://arxiv.org/abs/2202.08587).",
@@ -339,7 +340,7 @@ def page() -> str:
         if "machine" in data:
             blocks.append(f"On {data['machine']['processor']}, {data['machine']['threads']} threads.")
         blocks += [
-            _markdown(("", "here", "paper"), data["comparisons"]),
+            markdown(("", "here", "paper"), data["comparisons"]),
             f"![{heading}](data/{name}/figure.svg)",
             remark(data),
         ]
@@ -353,7 +354,7 @@ def page() -> str:
             f"### {comparison.heading}",
             f"`{results_learning.command(name)}`",
             f"On {data['machine']['processor']}, {data['machine']['threads']} threads.",
-            _markdown(*results_learning.table(data)),
+            markdown(*results_learning.table(data)),
             f"![{comparison.heading}](data/{name}/figure.svg)",
         ]
     return "\n\n".join(blocks) + "\n"
@@ -362,7 +363,7 @@ def page() -> str:
 def learning_table() -> str:
     """Return the table of learning for the page of benchmarks, in Markdown."""
     data = load("estimators-mlp")
-    return "" if data is None else _markdown(*results_learning.table(data))
+    return "" if data is None else markdown(*results_learning.table(data))
 
 
 def with_table(text: str, table: str, begin: str = BEGIN, end: str = END) -> str:

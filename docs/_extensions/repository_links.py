@@ -18,6 +18,7 @@ PAGES = {
     "RELIABILITY.md": "/project/reliability.md",
     "SECURITY.md": "/project/security.md",
     "bench/results/README.md": "/project/results.md",
+    "bench/results/ESTIMATORS.md": "/project/estimators.md",
     "fgnumba/datasets/README.md": "/reference/datasets.md",
     "fgnumba/estimators/README.md": "/reference/estimators.md",
 }

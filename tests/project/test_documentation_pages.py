@@ -17,7 +17,7 @@ from tests.places import ROOT
 DOCS = ROOT / "docs"
 REFERENCE = DOCS / "reference"
 PAGES = sorted(DOCS.rglob("*.md"))
-FILES = [*PAGES, *ROOT.glob("*.md"), *ROOT.glob(".github/**/*.md"), ROOT / "bench" / "results" / "README.md"]
+FILES = [*PAGES, *ROOT.glob("*.md"), *ROOT.glob(".github/**/*.md"), *ROOT.glob("bench/results/*.md")]
 FILES += [ROOT / "fgnumba" / folder / "README.md" for folder in ("datasets", "estimators")]
 MODULES = (
     "callbacks",
