@@ -34,6 +34,8 @@ ONE_DIRECTION = equal_budgets.weights(1)
 """The contender whose bytes are the limit of memory."""
 SAME_MEMORY = 1.1
 """Bytes count as equal up to this factor: padded rows and panels alone make such differences."""
+ALIKE = 1.05
+"""Losses whose ratio is below this count as equal."""
 KEPT = (1, 2, 3, 4, 6, 9, 14, 24, 48)
 """Numbers of outputs that checkpointed reverse mode keeps at a time, in the picture of memory against time."""
 
@@ -73,8 +75,8 @@ class Verdict(NamedTuple):
     Parameters
     ----------
     winner : str
-        ``"forward"``, ``"reverse"``; ``"tie"`` where the ranges over the seeds overlap; ``"neither"`` where no loss is
-        below that of a guess.
+        ``"forward"``, ``"reverse"``; ``"tie"`` where the ranges over the seeds overlap or the medians differ by less
+        than 5 %; ``"neither"`` where no loss is below that of a guess.
     forward, reverse : str or None
         The best contender of each side, by the median of its test losses; None: none has so little memory.
     ratio : float or None
@@ -215,7 +217,8 @@ def verdict(row: Mapping[str, Any], limited: bool) -> Verdict:
         return Verdict("forward" if forward else "reverse", forward, backward, None)
     mine, other = losses[forward], losses[backward]
     ratio = median(mine) / median(other) if math.isfinite(median(mine)) else None
-    if max(mine) >= min(other) and max(other) >= min(mine):
+    alike = ratio is not None and max(ratio, 1 / ratio) < ALIKE
+    if alike or (max(mine) >= min(other) and max(other) >= min(mine)):
         return Verdict("tie", forward, backward, ratio)
     return Verdict("forward" if median(mine) < median(other) else "reverse", forward, backward, ratio)
 

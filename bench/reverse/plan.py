@@ -69,8 +69,8 @@ class ReversePlan(Bound):
         gradient is that of all of them, where each takes what earlier blocks made as constant; see
         :mod:`fgnumba.bench.reverse.within_blocks`. None: the loss of the model goes through everything.
     kept : int or None
-        With `checkpoint`: the number of outputs that are kept at a time, beside the one that is computed. With 1,
-        memory does not grow with L, and about L² / 2 steps are computed; see
+        With `checkpoint`: the number of outputs that are kept at a time, beside those of the layer or the residual
+        block that is computed. With 1, memory does not grow with L, and about L² / 2 steps are computed; see
         :mod:`fgnumba.bench.reverse.checkpoints`. None: about 2 √L.
 
     Attributes
@@ -186,26 +186,29 @@ class ReversePlan(Bound):
         passes = self._passes
         for constant, value in segment.cut.items():
             passes.values[constant] = passes.values[value]
-        length = len(segment.steps)
-        room = (kept or checkpoints.square_root(length)) if checkpoint else length
-        self._reverse(segment, segment.steps, room, loss)
+        links = _links(segment.steps) if checkpoint else [segment.steps]
+        room = kept or checkpoints.square_root(len(segment.steps))
+        self._reverse(segment, links, room, max(map(len, links)), loss)
 
-    def _reverse(self, segment: Segment, chain: list[Step], room: int, loss: Loss | None) -> None:
-        """List the reverse pass over a chain of steps whose input is kept, with room for the outputs of `room` steps.
+    def _reverse(
+        self, segment: Segment, links: list[list[Step]], room: int, size: int, loss: Loss | None
+    ) -> None:
+        """List the reverse pass over a chain of links whose input is kept, with room for the outputs of `room` steps.
 
         With a loss, the chain is the segment's end and has not been computed yet; the loss and its cotangent follow it.
         """
         passes = self._passes
         compute = passes.forward if loss else passes.again
-        if len(chain) > room + 1:
-            k = checkpoints.division(len(chain), room).first
-            head, tail = chain[:k], chain[k:]
+        k = checkpoints.division(len(links), room, size).first
+        if k:
+            head = [step for link in links[:k] for step in link]
             for step in head:
                 compute(step, keep=False)
             passes.forget([step.output for step in head if not _outlives(step, head, segment.result)])
-            self._reverse(segment, tail, room - 1, loss)
-            self._reverse(segment, head, room, None)
+            self._reverse(segment, links[k:], room - 1, size, loss)
+            self._reverse(segment, links[:k], room, size, None)
             return
+        chain = [step for link in links for step in link]
         for step in chain:
             compute(step, keep=True)
         if loss:
@@ -315,6 +318,22 @@ def _place_positions(steps: list[Step]) -> None:
             if of is value
         ):
             value.by_position = True
+
+
+def _links(steps: list[Step]) -> list[list[Step]]:
+    """Divide steps where the fewest values cross from one to the next: after each layer, or after residual blocks."""
+    last = {step.output: i for i, step in enumerate(steps)}
+    for i, step in enumerate(steps):
+        last |= {value: i for value in step.inputs if value in last}
+    first = {step.output: i for i, step in enumerate(steps)}
+    crossing = [sum(first[value] <= i < last[value] for value in last) for i in range(len(steps) - 1)]
+    links: list[list[Step]] = [[]]
+    for i, step in enumerate(steps):
+        links[-1].append(step)
+        beside = crossing[max(0, i - 1) : i + 2]
+        if i < len(crossing) and crossing[i] == min(beside):
+            links.append([])
+    return links
 
 
 def _outlives(step: Step, chain: list[Step], result: Value) -> bool:

@@ -1,12 +1,9 @@
-"""Reverse mode within a limit of memory: the plan that computes the fewest steps again and still fits."""
+"""Reverse mode within a limit of memory: the plan that computes the fewest layers again and still fits."""
 
 from collections.abc import Callable
 
 from fgnumba.bench.reverse.plan import ReversePlan
 from fgnumba.errors import ConfigError
-
-FEW = 8
-"""Numbers of kept outputs up to this one are all tried before a limit is refused."""
 
 
 def within_memory(limit: int, steps: int, bind: Callable[[int | None], ReversePlan]) -> ReversePlan:
@@ -24,33 +21,21 @@ def within_memory(limit: int, steps: int, bind: Callable[[int | None], ReversePl
     Raises
     ------
     ConfigError
-        No plan fits; the message names the smallest.
+        The plan that keeps one output at a time does not fit either.
     """
     plan = bind(None)
     if plan.nbytes <= limit:
         return plan
     best: ReversePlan | None = None
-    least, tried = plan.nbytes, set[int]()
-
-    def fitting(kept: int) -> bool:
-        nonlocal best, least
-        one = bind(kept)
-        tried.add(kept)
-        least = min(least, one.nbytes)
-        if one.nbytes <= limit:
-            best = one
-        return one.nbytes <= limit
-
     low, high = 1, max(1, steps - 2)
     while low <= high:
-        middle = (low + high + 1) // 2
-        if fitting(middle):
-            low = middle + 1
+        middle = (low + high) // 2
+        plan = bind(middle)
+        if plan.nbytes <= limit:
+            best, low = plan, middle + 1
         else:
             high = middle - 1
     if best is None:
-        # A cut within a residual block keeps the block's input as well, so that fewer outputs may need more bytes.
-        any(fitting(kept) for kept in range(min(FEW, steps - 2), 0, -1) if kept not in tried)
-    if best is None:
-        raise ConfigError(f"memory_limit is {limit}; reverse mode needs {least} bytes or more here")
+        # The last one that was tried keeps one output.
+        raise ConfigError(f"memory_limit is {limit}; reverse mode needs {plan.nbytes} bytes or more here")
     return best

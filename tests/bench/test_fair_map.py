@@ -91,6 +91,9 @@ def test_who_wins_a_cell():
     assert verdict(cell, True) == Verdict("reverse", ONE, CHECKPOINTED, 2.0)
     cell["runs"]["feedback"]["losses"] = [0.1, 0.1, 0.15]
     assert verdict(cell, False) == Verdict("forward", "feedback", REVERSE_MODE, 0.25)
+    cell["runs"]["feedback"]["losses"] = [0.385, 0.385, 0.385]
+    cell["runs"][REVERSE_MODE]["losses"] = [0.4, 0.4, 0.4]
+    assert verdict(cell, False).winner == "tie"
     alone = row(one=(True, 1.9), reverse=(False, 0.2), checkpointed=(False, 0.3))
     assert verdict(alone, True) == Verdict("forward", ONE, None, None)
     guesses = row(one=(True, None), reverse=(True, 2.30))

@@ -18,30 +18,31 @@ LOSS = fg.SoftmaxCrossEntropy()
 
 
 @cache
-def fewest(length, room):
+def fewest(length, room, size=1):
     """Return R(L, c) by trying every division of every part."""
-    if length <= room + 1:
+    if length == 1 or length * size <= room + 1:
         return length
     if room == 0:
         return math.inf
-    return min(k + fewest(length - k, room - 1) + fewest(k, room) for k in range(1, length))
+    return min(k + fewest(length - k, room - 1, size) + fewest(k, room, size) for k in range(1, length))
 
 
-def test_a_chain_is_divided_so_that_the_fewest_steps_are_computed():
-    for length in range(1, 15):
-        for room in range(1, length + 1):
-            steps, k = checkpoints.division(length, room)
-            assert steps == fewest(length, room)
-            assert (k == 0) == (length <= room + 1)
+@pytest.mark.parametrize("size", [1, 3])
+def test_a_chain_is_divided_so_that_the_fewest_links_are_computed(size):
+    for length in range(1, 13):
+        for room in range(1, size * length + 1):
+            links, k = checkpoints.division(length, room, size)
+            assert links == fewest(length, room, size)
+            assert (k == 0) == (length == 1 or length * size <= room + 1)
             if k:
-                assert steps == k + fewest(length - k, room - 1) + fewest(k, room)
+                assert links == k + fewest(length - k, room - 1, size) + fewest(k, room, size)
 
 
 def test_work_of_one_output_and_of_the_square_root():
     for length in (2, 3, 10, 64, 100):
-        assert checkpoints.division(length, 1).steps == max(2, length * (length + 1) // 2 - 1)
+        assert checkpoints.division(length, 1).links == max(2, length * (length + 1) // 2 - 1)
     for length in range(1, 120, 7):
-        assert checkpoints.division(length, checkpoints.square_root(length)).steps <= 2 * length
+        assert checkpoints.division(length, checkpoints.square_root(length)).links <= 2 * length
 
 
 def gradients(plan, x, y):
@@ -147,21 +148,25 @@ def test_impossible_limits_are_refused_in_one_line():
         )
 
 
-def test_a_residual_stream_finds_the_smallest_plan():
-    # A cut within a block keeps the block's input too, so that two or three outputs can need fewer bytes than one.
+def test_residual_blocks_are_computed_again_as_a_whole():
     nodes, last = [fg.Node("in", fg.Dense(32, "relu"))], "in"
-    for i in range(4):
+    for i in range(12):
         nodes += [
             fg.Node(f"up{i}", fg.Dense(32, "relu"), (last,)),
             fg.Node(f"down{i}", fg.Dense(32), (f"up{i}",)),
             fg.Node(f"sum{i}", fg.Add(), (last, f"down{i}")),
         ]
         last = f"sum{i}"
-    model = fg.Graph([*nodes, fg.Node("out", fg.Dense(4), (last,))], 16, seed=0, device="cpu")
+    model = fg.Graph([*nodes, fg.Node("out", fg.Dense(4), (last,))], 32, seed=0, device="cpu")
+    whole = reverse.ReversePlan(model, 64, LOSS, update=True)
     plans = [
-        reverse.ReversePlan(model, 64, LOSS, update=True, training=True, checkpoint=True, kept=k)
-        for k in range(1, 9)
+        reverse.ReversePlan(model, 64, LOSS, update=True, checkpoint=True, kept=kept) for kept in (1, 2, 4, 8)
     ]
-    least = min(plan.nbytes for plan in plans)
-    trainer = fg.Trainer(model, estimator=reverse.ReverseMode(memory_limit=least), optimizer=fg.SGD(0.1))
-    assert trainer.bind(64).nbytes == least
+    # A cut within a block would keep the block's input as well, and more outputs would need fewer bytes.
+    sizes = [plan.nbytes for plan in plans]
+    assert sizes == sorted(set(sizes))
+    # 14 links, of which a block is two layers. A layer has three products, the first one two.
+    products, last = 64 * 32 * 32, 3 * 64 * 32 * 4
+    assert whole.multiply_adds == 3 * 24 * products + 2 * products + last
+    again = (plans[0].multiply_adds - whole.multiply_adds) / (2 * products)
+    assert 0 < again <= checkpoints.division(14, 1, 3).links - 14
