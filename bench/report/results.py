@@ -24,8 +24,10 @@ from fgnumba.bench.report.results_page import (
     EXPERIMENTS,
     FOLDER,
     LEARNING,
+    MAP,
     RUNS,
     SECONDS,
+    fair_map,
     learning_table,
     page,
     ratios_table,
@@ -118,7 +120,8 @@ def command(data_dir: str | None, again: tuple[str, ...], only: tuple[str, ...],
     try:
         write(FOLDER / "README.md", page())
         text = with_table(BENCHMARKS.read_text(encoding="utf-8"), ratios_table())
-        write(BENCHMARKS, with_table(text, learning_table(), *LEARNING))
+        text = with_table(text, learning_table(), *LEARNING)
+        write(BENCHMARKS, with_table(text, fair_map(), *MAP))
         write_figure(FOLDER.parent / "figures" / "step.svg", _say)
         write(estimators_page.PAGE, estimators_page.page())
         estimators_page.write_figure(_say)

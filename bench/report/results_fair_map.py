@@ -7,13 +7,13 @@ from typing import Any
 
 from fgnumba.bench.experiments import equal_budgets
 from fgnumba.bench.experiments.equal_budgets import CHECKPOINTED, REVERSE_MODE
-from fgnumba.bench.experiments.fair_map import ONE_DIRECTION, SAME_MEMORY, Verdict, verdict
+from fgnumba.bench.experiments.fair_map import ALIKE, ONE_DIRECTION, SAME_MEMORY, Verdict, verdict
 
 Data = dict[str, Any]
 
 
-def remark(data: Data) -> str:
-    """Return the paragraphs on the map.
+def outcome(data: Data) -> str:
+    """Return the paragraph that says who wins where.
 
     Parameters
     ----------
@@ -22,10 +22,24 @@ def remark(data: Data) -> str:
     """
     rows: list[Data] = data["rows"]
     free, limited = ([verdict(row, with_limit) for row in rows] for with_limit in (False, True))
+    return (
+        f"{_counts(free, 'At equal time')} {_counts(limited, 'Within the memory of weight perturbation')} "
+        f"{_wins(rows, free, 'at equal time')} {_wins(rows, limited, 'within that memory')}"
+    )
+
+
+def remark(data: Data) -> str:
+    """Return the paragraphs on the map: who wins, how it was measured, and why.
+
+    Parameters
+    ----------
+    data : dict
+        The experiment's ``data.json``.
+    """
+    rows: list[Data] = data["rows"]
     return "\n\n".join(
         [
-            f"{_counts(free, 'At equal time')} {_counts(limited, 'Within the memory of weight perturbation')} "
-            f"{_wins(rows, free, 'at equal time')} {_wins(rows, limited, 'within that memory')}",
+            outcome(data),
             _method(data),
             _why_weights(rows),
             _why_activities(rows),
@@ -49,7 +63,7 @@ def _wins(rows: Sequence[Data], verdicts: Sequence[Verdict], where: str) -> str:
     """Return where a forward side wins, network by network."""
     won = [
         f"{row['parameters']:,} parameters in {_layers(row['depth'])} by `{one.forward}`"
-        + (" alone" if one.ratio is None else f" ({1 / one.ratio:.2f} times the loss for reverse mode)")
+        + (" alone" if one.ratio is None else f", whose loss is {one.ratio:.2f} of reverse mode's")
         for row, one in zip(rows, verdicts, strict=True)
         if one.winner == "forward"
     ]
@@ -66,10 +80,12 @@ def _method(data: Data) -> str:
     return (
         f"Each way to train has the time of {data['budget']} steps of reverse mode, plain gradient descent, and "
         f"equally many trials ({rates} rates and two beside the best) judged by the loss of training data that are "
-        f"held out. A winner is lower in the median of {seeds} seeds on the test data, and a tie is where the ranges "
-        "overlap. Memory is what a step needs beside the parameters: buffers, scratch memory, feedback matrices and "
-        f"heads; it counts as equal up to {SAME_MEMORY - 1:.0%}. The number in a cell is the loss of the losing side "
-        "over that of the winner; beside `alone` it is the least that reverse mode needs, over the limit."
+        f"held out. A winner is lower in the median of {seeds} seeds on the test data; it is a tie where the ranges "
+        f"overlap or the medians differ by less than {ALIKE - 1:.0%}. Memory is what a step needs beside the "
+        "parameters: buffers, scratch memory, feedback matrices and heads; it counts as equal up to "
+        f"{SAME_MEMORY - 1:.0%}. The number in a cell is the loss of the losing side over that of the winner; beside "
+        "`alone` it is the least that reverse mode needs, over the limit. Batches in parts, which would make "
+        "activations smaller on both sides, were not tried."
     )
 
 
@@ -118,16 +134,17 @@ def _checkpoints(rows: Sequence[Data], focus: Data) -> str:
     least = min(checkpointed, key=lambda point: point["nbytes"])
     half = [point for point in checkpointed if point["over_reverse"] <= 1.5]
     cheap = min(half or checkpointed, key=lambda point: point["nbytes"])
-    missing = [
-        row
-        for row in rows
-        if all(run["nbytes"] > row["limit"] for name, run in row["runs"].items() if _reverse(name))
-    ]
+    missing = [row for row in rows if _least(row) > row["limit"]]
     fits = (
         "In every network of the map a plan of reverse mode fits into the memory of weight perturbation."
         if not missing
         else "Reverse mode does not fit into the memory of weight perturbation for "
-        + "; ".join(f"{row['parameters']:,} parameters in {_layers(row['depth'])}" for row in missing)
+        + "; for ".join(
+            f"{row['parameters']:,} parameters in {_layers(row['depth'])}, where it needs "
+            f"{SAME_MEMORY * _least(row) / row['limit']:.2f} times as much and reaches "
+            f"{_middle(row['runs'][REVERSE_MODE]) / _middle(row['runs'][ONE_DIRECTION]):.2f} times the loss"
+            for row in missing
+        )
         + "."
     )
     return (
@@ -145,8 +162,9 @@ def _kilobytes(point: Data) -> str:
     return f"{point['nbytes'] / 1e3:,.0f} kB"
 
 
-def _reverse(name: str) -> bool:
-    return name in (REVERSE_MODE, CHECKPOINTED)
+def _least(row: Data) -> int:
+    """Return the least bytes of reverse mode in a cell."""
+    return min(row["runs"][name]["nbytes"] for name in (REVERSE_MODE, CHECKPOINTED) if name in row["runs"])
 
 
 def _middle(run: Data) -> float:

@@ -18,6 +18,7 @@ FOLDER = Path(__file__).resolve().parents[1] / "results"
 DATA = FOLDER / "data"
 BENCHMARKS = FOLDER.parent.parent / "docs" / "project" / "benchmarks.md"
 LEARNING = "<!-- learned: python -m fgnumba.bench.results -->", "<!-- end of learned -->"
+MAP = "<!-- mapped: python -m fgnumba.bench.results -->", "<!-- end of mapped -->"
 BEGIN, END = "<!-- measured: python -m fgnumba.bench.results -->", "<!-- end of measured -->"
 
 BENCHES = {"bench-one": "One core", "bench-all": "All cores"}
@@ -364,6 +365,16 @@ def learning_table() -> str:
     """Return the table of learning for the page of benchmarks, in Markdown."""
     data = load("estimators-mlp")
     return "" if data is None else markdown(*results_learning.table(data))
+
+
+def fair_map() -> str:
+    """Return who wins the map of equal time and memory, with its figure, for the page of benchmarks, in Markdown."""
+    data = load("fair-map")
+    if data is None:
+        return ""
+    figure = "![Who wins at equal time and memory](../../bench/results/data/fair-map/figure.svg)"
+    machine = f"On {data['machine']['processor']}, {data['machine']['threads']} threads."
+    return f"{results_fair_map.outcome(data)}\n\n{figure}\n\n`fgtrain reproduce fair-map`. {machine}"
 
 
 def with_table(text: str, table: str, begin: str = BEGIN, end: str = END) -> str:

@@ -166,7 +166,7 @@ def test_residual_blocks_are_computed_again_as_a_whole():
     sizes = [plan.nbytes for plan in plans]
     assert sizes == sorted(set(sizes))
     # 14 links, of which a block is two layers. A layer has three products, the first one two.
-    products, last = 64 * 32 * 32, 3 * 64 * 32 * 4
-    assert whole.multiply_adds == 3 * 24 * products + 2 * products + last
+    products, readout = 64 * 32 * 32, 3 * 64 * 32 * 4
+    assert whole.multiply_adds == 3 * 24 * products + 2 * products + readout
     again = (plans[0].multiply_adds - whole.multiply_adds) / (2 * products)
     assert 0 < again <= checkpoints.division(14, 1, 3).links - 14
