@@ -70,6 +70,7 @@ FOR_STREAMS, FOR_WINDOWS = "rtrl,weight-perturbation", "block-feedback,weight-pe
     "weight_decay",
     "clip_norm",
     "radius",
+    "augment",
     "batch_size",
     "seed",
     "config",

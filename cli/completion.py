@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 from click.shell_completion import CompletionItem
 
-MODELS = ("logreg", "mlp", "cnn", "resnet", "char-lstm", "char-transformer")
+MODELS = ("logreg", "mlp", "cnn", "resnet", "vgg", "char-lstm", "char-transformer")
 DATA = ("digits", "mnist", "fashion-mnist", "kmnist", "emnist-letters", "cifar-10")
 ESTIMATORS = (
     *("feedback", "local-feedback", "local", "fdfa", "activity", "activity-layerwise"),
@@ -19,7 +19,8 @@ ESTIMATORS = (
     *("control-variate", "subspace-gauss-newton", "spsa", "coordinates", "hybrid", "rtrl", "block-feedback"),
 )
 SYMBOLS = ("characters", "bytes")
-SCHEDULES = ("exponential", "cosine")
+AUGMENTATIONS = ("flip", "crop", "none")
+SCHEDULES = ("exponential", "cosine", "cosine-to-zero")
 LOSSES = ("cross-entropy", "mse", "huber", "bce")
 DIRECTIONS = ("rank1", "orthogonal", "rademacher", "gaussian")
 OPTIMIZERS = ("sgd", "adam", "adamw", "frank-wolfe")

@@ -44,8 +44,8 @@ EXTRAS = (
     "--model",
     shell_complete=completion.names(completion.MODELS, or_file=True),
     metavar="NAME|FILE.toml",
-    help="Also print the plan of this model (logreg, mlp, cnn, resnet, char-lstm, or a TOML file): each operation of a "
-    "step, its shape, its buffers and its number of multiply-adds.",
+    help="Also print the plan of this model (logreg, mlp, cnn, resnet, vgg, char-lstm, or a TOML file): each operation "
+    "of a step, its shape, its buffers and its number of multiply-adds.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print all of it as one JSON object.")
 def info(model: str | None, as_json: bool) -> None:

@@ -149,8 +149,8 @@ _SHARED: dict[str, Callable[[F], F]] = {
         "--model",
         shell_complete=completion.names(completion.MODELS, or_file=True),
         metavar="NAME|FILE.toml",
-        help="Model to use: logreg, mlp, cnn, resnet, char-lstm or char-transformer (for a text), or a TOML file that "
-        "describes one with [[layers]].  [default: mlp; char-lstm for a text]",
+        help="Model to use: logreg, mlp, cnn, resnet, vgg (for colour images), char-lstm or char-transformer (for a "
+        "text), or a TOML file that describes one with [[layers]].  [default: mlp; char-lstm for a text]",
     ),
     "widths": click.option(
         "--widths",
@@ -216,7 +216,7 @@ _SHARED: dict[str, Callable[[F], F]] = {
         shell_complete=completion.names(completion.ESTIMATORS, group="fgnumba.estimators"),
         metavar="NAME",
         help="Gradient estimator: feedback, local-feedback, activity, weight-perturbation, ...; `fgtrain info` "
-        "lists all of them.  [default: feedback; local-feedback for cnn and resnet; rtrl for texts, "
+        "lists all of them.  [default: feedback; local-feedback for cnn, resnet and vgg; rtrl for texts, "
         "or block-feedback for those that a transformer reads in windows]",
     ),
     "direction": click.option(
@@ -232,6 +232,14 @@ _SHARED: dict[str, Callable[[F], F]] = {
         metavar="T",
         help="Number of random directions (for activity perturbation: of noise draws) in each step.  "
         "[default: the estimator's]",
+    ),
+    "augment": click.option(
+        "--augment",
+        shell_complete=completion.names(completion.AUGMENTATIONS),
+        metavar="NAME,...",
+        help="How the images of each batch are changed at random, one after the other: flip (left to right with "
+        "probability 0.5; flip:P with P), crop (moved by up to 4 pixels; crop:N by N); or none.  "
+        "[default: none; flip,crop:4 for vgg on colour images]",
     ),
     "batch_size": click.option(
         "--batch-size",
@@ -263,8 +271,8 @@ _SHARED: dict[str, Callable[[F], F]] = {
         "--schedule",
         shell_complete=completion.names(completion.SCHEDULES),
         metavar="NAME",
-        help="How the learning rate falls: exponential, as --decay says; or cosine, along half a cosine to a tenth, "
-        "which is reached after 4 / K steps.  [default: exponential; cosine for a text]",
+        help="How the learning rate falls: exponential, as --decay says; or along half a cosine in 4 / K steps: "
+        "cosine, to a tenth, or cosine-to-zero.  [default: exponential; cosine for a text; cosine-to-zero for vgg]",
     ),
     "warmup": click.option(
         "--warmup",

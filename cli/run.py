@@ -17,6 +17,7 @@ from fgnumba.datasets.npz import BytesDataset
 from fgnumba.errors import printable
 from fgnumba.runs import continuation, run_folder, saved_run
 from fgnumba.runs.assembly import Assembled, assemble
+from fgnumba.runs.augmentations import augmentation_of
 from fgnumba.runs.configuration import named
 from fgnumba.runs.data import load_data, write_rules
 from fgnumba.runs.intervals import checkpoints_of, record_every
@@ -363,6 +364,7 @@ class _Run:
             checkpoints=saved,
             resume=resume,
             stop_above=config.stop_above,
+            augment=augmentation_of(config.augment),
         )
 
     def _loggers(self, warn: Callable[[str], None]) -> list[Logger]:

@@ -44,7 +44,19 @@ if TYPE_CHECKING:
 @shared("estimator")
 @shared("direction", "directions", "optimizer", "momentum", "nesterov", "weight_decay", "clip_norm", "radius")
 @shared(
-    *("model", "widths", "data", "data_dir", "target", "drop", "symbols", "context", "loss", "batch_size"),
+    *(
+        "model",
+        "widths",
+        "data",
+        "data_dir",
+        "target",
+        "drop",
+        "symbols",
+        "context",
+        "loss",
+        "augment",
+        "batch_size",
+    ),
     *("schedule", "warmup", "seed", "device", "precision", "tangent_precision", "config"),
 )
 @click.option(

@@ -12,7 +12,7 @@ FIRST_COLUMN = 22
 
 SECTIONS = {
     "Model": ("model", "widths"),
-    "Data": ("data", "data_dir", "target", "drop", "symbols", "context", "validation"),
+    "Data": ("data", "data_dir", "target", "drop", "symbols", "context", "augment", "validation"),
     "Training": (
         "epochs",
         "steps",

@@ -64,7 +64,7 @@ which another processor may lack."""
     help="With --patience, keep the parameters of the evaluation with the best validation accuracy in place "
     "of those of the last step.  [default: --no-restore-best; --restore-best for a table]",
 )
-@shared("batch_size", "optimizer", "learning_rate", "decay", "schedule", "warmup")
+@shared("augment", "batch_size", "optimizer", "learning_rate", "decay", "schedule", "warmup")
 @shared("momentum", "nesterov", "weight_decay", "clip_norm", "radius")
 @click.option(
     "--telemetry",

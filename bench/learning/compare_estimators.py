@@ -5,9 +5,9 @@ seconds or multiply-adds ("products") for each.
 import contextlib
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from fgnumba.bench.learning.curves import Curve, EstimatorResult, draw
 from fgnumba.bench.measure import machine
@@ -16,10 +16,11 @@ from fgnumba.datasets import Dataset
 from fgnumba.errors import ConfigError, DivergenceError, printable
 from fgnumba.estimators import Recipe, recipe
 from fgnumba.runs.assembly import Assembled, assemble
+from fgnumba.runs.augmentations import augmentation_of
 from fgnumba.runs.configuration import RunConfig
 from fgnumba.runs.jobs import Mapper
 from fgnumba.training.evaluation import evaluate
-from fgnumba.training.sources import batches_of
+from fgnumba.training.sources import Feed
 from fgnumba.validation import real_number, whole_number
 
 REVERSE_MODE = "reverse-mode"
@@ -102,7 +103,7 @@ class Runner:
         self.ready = self._assemble(config.updated({"steps": self.total}))
         plan = self.ready.trainer.bind(self.batch)
         self._products = float(sum(operation.multiply_adds for operation in plan.operations))
-        self._batches = batches_of(self.ready.model, dataset, self.batch, config.seed)
+        self._batches = self._feed(self.ready)
         keys = ("estimator", "optimizer", "learning_rate", "decay", "steps", "directions", "batch_size")
         settings = {key: getattr(self.ready.config, key) for key in keys}
         settings |= {"multiply_adds": self._products, "nbytes": plan.nbytes}
@@ -117,11 +118,16 @@ class Runner:
         # Everything runs on the CPU, because reverse mode, with which the estimators are compared, runs there only.
         return assemble(config.updated({**taken, "device": "cpu"}), self.dataset, self._recipe)
 
+    def _feed(self, ready: Assembled) -> Iterator[tuple[Any, Any]]:
+        config, augment = ready.config, augmentation_of(ready.config.augment)
+        return Feed(ready.model, self.dataset, self.batch, config.seed, augment=augment).pairs(0)
+
     def _cost(self, config: RunConfig) -> tuple[float, float]:
         """Return the seconds and multiply-adds of a step, measured with a trainer that is not used further."""
-        trainer = self._assemble(config.updated({"steps": 1})).trainer
+        ready = self._assemble(config.updated({"steps": 1}))
+        trainer = ready.trainer
         plan = trainer.bind(self.batch)
-        batches = batches_of(trainer.model, self.dataset, self.batch, config.seed)
+        batches = self._feed(ready)
         times = []
         for _ in range(20):
             x, y = next(batches)

@@ -35,6 +35,8 @@ class Recipe:
     general : bool, optional
         Whether the estimator trains models of most kinds. By default True; False of one for recurrent layers alone, or
         for residual streams of transformers alone.
+    variants : mapping of str to callable
+        For models, by name, that need another estimator: what takes the place of `make`. By default no model does.
     evidence : str
         The evidence for the learning rates: what was searched, and with which result. By default there is none.
 
@@ -53,6 +55,7 @@ class Recipe:
     steps: int | None = None
     epochs: int | None = None
     general: bool = True
+    variants: Mapping[str, Callable[..., Estimator]] = field(default_factory=dict)
     evidence: str = ""
 
     def __post_init__(self) -> None:
@@ -66,13 +69,17 @@ class Recipe:
             general=flag("general", self.general),
         )
 
-    def build(self, name: str, direction: str | None, directions: int | None) -> Estimator:
+    def build(
+        self, name: str, direction: str | None, directions: int | None, model: str | None = None
+    ) -> Estimator:
         """Return the estimator with these options; an option that is None stays the recipe's own.
 
-        `name` is the name of the recipe, for messages. ConfigError is raised if the estimator does not take an option.
+        `name` is the name of the recipe, for messages, and `model` that of the model, if it has one. ConfigError is
+        raised if the estimator does not take an option.
         """
+        make = self.make if model is None else self.variants.get(model, self.make)
         options = {"direction": direction, "directions": directions}
         for option, value in options.items():
             if value is not None and option not in self.takes:
                 raise ConfigError(f"{option} is {value!r}; the estimator {name!r} does not take that option")
-        return self.make(**{option: value for option, value in options.items() if value is not None})
+        return make(**{option: value for option, value in options.items() if value is not None})

@@ -4,6 +4,7 @@ A setting that the user did not give gets the value that suits the model and the
 the configuration, so that the run folder's config.toml holds everything that decided the run.
 """
 
+import math
 import os
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -21,6 +22,7 @@ from fgnumba.model.causality import check_causal
 from fgnumba.model.graph import Graph
 from fgnumba.optimizers import OPTIMIZERS, Optimizer
 from fgnumba.optimizers.schedules import Cosine, Exponential, Schedule, Warmup
+from fgnumba.runs.augmentations import check_images, suits_photographs
 from fgnumba.runs.configuration import DECADES, RunConfig
 from fgnumba.runs.data import with_loss
 from fgnumba.runs.presets import TEXT_MODELS, model_from, tables, written_out
@@ -36,8 +38,8 @@ TABLE_WIDTHS = (64,)
 On the diabetes data (442 examples, three seeds), R² of the test data is 0.46 to 0.51 with the best parameters restored,
 and 0.11 to 0.19 with 1024, 1024 and the last ones."""
 
-TENTH = 10
-"""The schedule ``cosine`` falls to the learning rate of the first step divided by this."""
+FALLS = {"cosine": 10.0, "cosine-to-zero": math.inf}
+"""The schedules that fall along half a cosine, and by what each divides the learning rate of the first step at last."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +114,8 @@ def assemble(config: RunConfig, dataset: Dataset, chosen: Recipe | None = None) 
         rate = default_learning_rate(model.parameter_count, count, momentum or 0.0, suited.rate)
     decay = DECADES / steps if config.decay is None else config.decay
     written = {"estimator": name, "directions": directions, "steps": steps, "optimizer": kind}
-    config = config.updated({**written, "learning_rate": rate, "decay": decay, "momentum": momentum})
+    written |= {"learning_rate": rate, "decay": decay, "momentum": momentum}
+    config = config.updated({**written, **_suited_to_images(config, dataset)})
     if text is not None:
         config = _suited_to_texts(config, text, steps)
     return Assembled(config, model, trainer(config, model, chosen), per_epoch)
@@ -133,6 +136,16 @@ def _suited_to_texts(config: RunConfig, text: Suited, steps: int) -> RunConfig:
             "warmup": rising if config.warmup is None else config.warmup,
         }
     )
+
+
+def _suited_to_images(config: RunConfig, dataset: Dataset) -> dict[str, Any]:
+    """Return the augmentation and the schedule of a run, where not given those that suit the model."""
+    suited, augment = defaults(config.model), config.augment
+    check_images(augment, dataset)
+    return {
+        "augment": suits_photographs(suited.augment, dataset) if augment is None else augment,
+        "schedule": suited.schedule if config.schedule is None else config.schedule,
+    }
 
 
 def _judged(config: RunConfig, dataset: Dataset) -> RunConfig:
@@ -184,7 +197,7 @@ def trainer(config: RunConfig, model: Graph, chosen: Recipe | None = None) -> Tr
         A setting is impossible, or the optimizer does not take it.
     """
     name = str(config.estimator)
-    estimator = (chosen or recipe(name)).build(name, config.direction, config.directions)
+    estimator = (chosen or recipe(name)).build(name, config.direction, config.directions, config.model)
     # The windows of a text follow one another, and so do the states of a model that reads them; not those that are
     # drawn at random.
     carry = estimator.carries_states and not model.reads_windows if is_text(vars(config)) else None
@@ -221,11 +234,12 @@ def _optimizer(config: RunConfig) -> Optimizer:
 def _schedule(config: RunConfig) -> Schedule | None:
     """Return the schedule of a run, or None if the optimiser's own, by its learning rate and decay, is that."""
     rate, decay = config.learning_rate, config.decay or 0.0
-    if rate is None or (config.schedule != "cosine" and not config.warmup):
+    falls = FALLS.get(str(config.schedule))
+    if rate is None or (falls is None and not config.warmup):
         return None
     fall: Schedule = Exponential(rate, decay)
-    if config.schedule == "cosine" and decay:
-        fall = Cosine(rate, max(1, round(DECADES / decay)), rate / TENTH)
+    if falls is not None and decay:
+        fall = Cosine(rate, max(1, round(DECADES / decay)), rate / falls)
     return Warmup(fall, config.warmup) if config.warmup else fall
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from fgnumba.errors import ConfigError, did_you_mean, shown
 from fgnumba.objects.code import require_trust
+from fgnumba.runs.augmentations import augmentation_of
 from fgnumba.runs.named_code import code_in
 from fgnumba.runs.places import URI, beside, check_places, held, path_in
 from fgnumba.runs.presets import Table
@@ -21,7 +22,7 @@ CONFIG = "config.toml"
 """Name of the file of settings in a run folder."""
 DIRECTIONS = ("rank1", "orthogonal", "rademacher", "gaussian")
 OPTIMIZERS = ("sgd", "adam", "adamw", "frank-wolfe")
-SCHEDULES = ("exponential", "cosine")
+SCHEDULES = ("exponential", "cosine", "cosine-to-zero")
 PRECISIONS = ("auto", "float32", "tf32", "bf16x3", "bf16x2", "bf16")
 """The precisions of products that some device has."""
 MAX_DIRECTIONS = 1 << 20
@@ -42,8 +43,8 @@ class RunConfig:
     Parameters
     ----------
     model : str
-        ``logreg``, ``mlp``, ``cnn``, ``resnet``, ``char-lstm``, ``char-transformer``, or the path of a TOML file with
-        ``[[layers]]``. Default: ``"mlp"``.
+        ``logreg``, ``mlp``, ``cnn``, ``resnet``, ``vgg``, ``char-lstm``, ``char-transformer``, or the path of a TOML
+        file with ``[[layers]]``. Default: ``"mlp"``.
     widths : tuple of int, optional
         Number of units in each hidden layer of ``mlp``, each layer of ``char-lstm`` or each block of
         ``char-transformer``. None (the default): 1024, 1024; 64 on a table; 512 for a text, or four blocks of 128.
@@ -87,6 +88,9 @@ class RunConfig:
     restore_best : bool, optional
         Whether a run with patience keeps the parameters of its best record and not those of its last step. None (the
         default): a run on a table does, others do not.
+    augment : str, optional
+        How the images of each batch are changed at random, such as ``flip,crop:4``, or ``none``; see
+        :func:`fgnumba.runs.augmentations.augmentation_of`. None (the default): what suits model and data.
     batch_size : int
         Number of examples in each step. Default: 64.
     learning_rate : float, optional
@@ -95,8 +99,9 @@ class RunConfig:
         Decay k: step i, counted from 0, uses the learning rate ``learning_rate`` exp(-k i). None (the default):
         4 / steps, so that the learning rate falls by e⁻⁴ over the run.
     schedule : str, optional
-        How the learning rate falls: ``exponential``, as above; or ``cosine``, along half a cosine to a tenth, which is
-        reached after 4 / `decay` steps. None (the default): ``cosine`` for a text, else ``exponential``.
+        How the learning rate falls: ``exponential``, as above; or along half a cosine in 4 / `decay` steps, ``cosine``
+        to a tenth and ``cosine-to-zero`` to 0. None (the default): ``cosine`` for a text, ``cosine-to-zero`` for
+        ``vgg``, else ``exponential``.
     warmup : int, optional
         Number of steps W over which the learning rate rises: step i has (i + 1) / W of it, up to all of it. None (the
         default): 0, and for a text that is read in windows 100, or a tenth of the steps if these are fewer.
@@ -150,6 +155,7 @@ class RunConfig:
     validation: float | None = None
     patience: int | None = None
     restore_best: bool | None = None
+    augment: str | None = None
     batch_size: int = 64
     learning_rate: float | None = None
     decay: float | None = None
@@ -188,6 +194,7 @@ class RunConfig:
         for name in ("precision", "tangent_precision"):
             if name == "precision" or self.tangent_precision is not None:
                 _one_of(name, getattr(self, name), PRECISIONS)
+        augmentation_of(self.augment)
         if self.target is not None and (self.symbols is not None or self.context is not None):
             raise ConfigError(
                 f"target is {shown(self.target)} beside symbols or context; a table has a target, and a text has none"

@@ -23,6 +23,7 @@ from fgnumba.datasets import Dataset, validation_split
 from fgnumba.errors import ConfigError, DivergenceError, RunError
 from fgnumba.estimators import Recipe
 from fgnumba.runs.assembly import assemble
+from fgnumba.runs.augmentations import augmentation_of
 from fgnumba.runs.configuration import RunConfig
 from fgnumba.runs.jobs import Mapper, in_turn
 from fgnumba.runs.optuna_journal import opened, writing
@@ -270,7 +271,8 @@ def _run(task: _Task) -> Finished:
 
     settings = {"learning_rate": task.rate, "decay": task.fall / task.steps, "steps": task.steps}
     config = task.config.updated(settings)
-    trainer = assemble(config, task.data, task.chosen).trainer
+    ready = assemble(config, task.data, task.chosen)
+    trainer = ready.trainer
     judged = trainer.loss.metric == "accuracy" and not task.data.streamed
     monitor, sign = ("validation_accuracy", 1.0) if judged else ("validation_loss", -1.0)
     with _quiet():
@@ -293,6 +295,7 @@ def _run(task: _Task) -> Finished:
                     evaluate_every=max(1, task.steps // RECORDS),
                     validation=_held_out(task.data),
                     callbacks=[pruning, records],
+                    augment=augmentation_of(ready.config.augment),
                 )
             if math.isfinite(records.last.validation_loss):
                 loss = records.last.validation_loss

@@ -25,6 +25,7 @@ from fgnumba.datasets import Dataset, validation_split
 from fgnumba.errors import ConfigError, DivergenceError, RunError, shown
 from fgnumba.estimators import Recipe
 from fgnumba.runs.assembly import assemble
+from fgnumba.runs.augmentations import augmentation_of
 from fgnumba.runs.configuration import RunConfig
 from fgnumba.runs.jobs import Mapper, in_turn
 from fgnumba.storage.durable import sync_folder, write_all
@@ -32,7 +33,7 @@ from fgnumba.storage.files import read_whole
 from fgnumba.storage.json_lines import parsed
 from fgnumba.training.evaluation import evaluate
 from fgnumba.training.metrics import MAX_RECORDS
-from fgnumba.training.sources import batches_of
+from fgnumba.training.sources import Feed
 from fgnumba.uninterrupted import Uninterrupted
 from fgnumba.validation import optional, real_number, several, store, whole_number
 from fgnumba.validation.paths import path_of
@@ -225,8 +226,10 @@ class _Task(NamedTuple):
 def _run(task: _Task) -> Trial:
     config, data, rate, fall, steps, chosen = task
     settings = {"learning_rate": rate, "decay": fall / steps, "steps": steps}
-    trainer = assemble(config.updated(settings), data, chosen).trainer
-    batches = batches_of(trainer.model, data, min(config.batch_size, len(data.x_train)), config.seed)
+    ready = assemble(config.updated(settings), data, chosen)
+    trainer, size = ready.trainer, min(config.batch_size, len(data.x_train))
+    augment = augmentation_of(ready.config.augment)
+    batches = Feed(trainer.model, data, size, config.seed, augment=augment).pairs(0)
     try:
         for _ in range(steps):
             trainer.step(*next(batches))

@@ -29,6 +29,7 @@ configs = st.builds(
     widths=st.none() | st.lists(st.integers(1, 2048), min_size=1, max_size=3).map(tuple),
     layers=st.sampled_from([None, LAYERS]),
     data=st.text(min_size=1).filter(lambda text: "\r" not in text),
+    augment=st.sampled_from([None, "none", "crop", "flip:0.25,crop:4"]),
     direction=st.sampled_from(["rank1", "rademacher", "gaussian"]),
     directions=st.integers(1, 1 << 20),
     steps=st.none() | st.integers(1, MAX_STEPS),

@@ -7,7 +7,11 @@ import pytest
 
 import fgnumba as fg
 from fgnumba.errors import ConfigError, ShapeError
+from fgnumba.estimators import recipe
 from fgnumba.kernels.rules.philox import MAX_COLUMNS
+from fgnumba.runs.assembly import assemble
+from fgnumba.runs.augmentations import augmentation_of
+from fgnumba.runs.configuration import RunConfig
 from fgnumba.runs.presets import NAMES, layers_from, model_from, tables
 from fgnumba.training.defaults import default_learning_rate
 from tests import tolerances
@@ -26,6 +30,30 @@ def test_the_convolutional_network_is_the_papers():
     model = model_from(tables("cnn", 10), 10, "cnn", (28, 28, 1))
     weights = [p.shape for p in model.packed_parameters.values() if len(p.shape) > 1]
     assert weights == [(3, 3, 1, 64), *[(3, 3, 64, 64)] * 3, (3136, 1024), (1024, 10)]
+
+
+def test_the_network_for_colour_images_has_no_parameters_between_its_convolutions():
+    model = model_from(tables("vgg", 10), 10, "vgg", (32, 32, 3))
+    weights = [p.shape for p in model.packed_parameters.values() if len(p.shape) > 1]
+    assert weights == [(3, 3, 3, 64), (3, 3, 64, 128), (3, 3, 128, 256), (1024, 10)]
+    assert model.parameter_count == sum(np.prod(shape) + shape[-1] for shape in weights)
+
+
+def test_the_network_for_colour_images_learns_them_by_local_losses():
+    rng, labels = np.random.default_rng(3), np.arange(96) % 3
+    # Noise, to which the colour of its class is added.
+    images = rng.random((96, 8, 8, 3), np.float32) + np.eye(3, dtype=np.float32)[labels][:, None, None]
+    data = fg.datasets.Dataset("colours", images[:72], labels[:72], images[72:], labels[72:], classes=3)
+    ready = assemble(RunConfig(model="vgg", device="cpu", steps=30, batch_size=24), data)
+    feedback = fg.Feedback(rate=1.0, control=0.0, cells=4, every=4)
+    assert ready.trainer.estimator == fg.ActivityPerturbation(
+        feedback=feedback, local=fg.LocalLosses(cells=4)
+    )
+    history = ready.trainer.fit(data, steps=30, batch_size=24, augment=augmentation_of("flip,crop:1"))
+    assert history.final.test_accuracy == 1
+    # Another model has the recipe's own.
+    other = recipe("local-feedback").build("local-feedback", None, None, "cnn")
+    assert other == fg.ActivityPerturbation(feedback=fg.Feedback(control=0.0), local=fg.LocalLosses())
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """Activity perturbation: noise on the activities that layers compute, in place of noise on their parameters."""
 
 import math
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -237,6 +237,16 @@ out: the accuracy is 98.3 % if the learning rate falls by e^4 in 50 passes, 98.1
 500
 (means of six to eight seeds)."""
 _CNN = "; convolutional network, 600 steps, six rates: {}"
+_VGG = "; vgg, CIFAR-10, 500 steps, two rates: 0.449 with 1e-3"
+
+
+def _of_vgg(directions: int = 1) -> ActivityPerturbation:
+    """Return local feedback whose cells divide an image of 32 x 32 pixels, and whose matrices learn in every 4th step.
+
+    A step takes 47 ms; 64 ms with noise in every step (batch 64, bf16, one core of a Xeon virtual machine with AMX).
+    """
+    feedback = Feedback(rate=1.0, control=0.0, cells=4, every=4)
+    return ActivityPerturbation(directions, feedback=feedback, local=LocalLosses(cells=4))
 
 
 def _recipe(
@@ -247,6 +257,7 @@ def _recipe(
     feedback: Feedback | None = None,
     local: LocalLosses | None = None,
     cnn: tuple[float, str] | None = None,
+    vgg: float | None = None,
     epochs: int | None = None,
 ) -> Recipe:
     """Return a recipe with the searched learning rates and the accuracies that they gave (bench/results/search)."""
@@ -256,7 +267,10 @@ def _recipe(
 
     rates = {} if cnn is None else {"cnn": cnn[0], "resnet": cnn[0]}
     evidence = _MLP.format(found) + ("" if cnn is None else _CNN.format(cnn[1]))
-    return Recipe(make, learning_rate=rate, rates=rates, epochs=epochs, evidence=evidence)
+    variants: dict[str, Callable[..., ActivityPerturbation]] = {}
+    if vgg is not None:
+        rates, variants, evidence = {**rates, "vgg": vgg}, {"vgg": _of_vgg}, evidence + _VGG
+    return Recipe(make, learning_rate=rate, rates=rates, epochs=epochs, variants=variants, evidence=evidence)
 
 
 RECIPES = {
@@ -273,6 +287,7 @@ RECIPES = {
         feedback=Feedback(control=0.0),
         local=LocalLosses(),
         cnn=(2.5e-3, "0.977"),
+        vgg=1.5e-3,
         epochs=_ENOUGH,
     ),
 }
