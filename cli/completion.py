@@ -23,7 +23,7 @@ AUGMENTATIONS = ("flip", "crop", "none")
 SCHEDULES = ("exponential", "cosine", "cosine-to-zero")
 LOSSES = ("cross-entropy", "mse", "huber", "bce")
 DIRECTIONS = ("rank1", "orthogonal", "rademacher", "gaussian")
-OPTIMIZERS = ("sgd", "adam", "adamw", "frank-wolfe")
+OPTIMIZERS = ("sgd", "adam", "adamw", "frank-wolfe", "auto")
 DEVICES = ("auto", "cpu", "cuda")
 OF_ANY_DEVICE = ("auto", "float32", "tf32", "bf16x3", "bf16x2", "bf16")
 """The precisions of products that some device has."""

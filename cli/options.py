@@ -252,7 +252,8 @@ _SHARED: dict[str, Callable[[F], F]] = {
         "--optimizer",
         shell_complete=completion.names(completion.OPTIMIZERS),
         metavar="NAME",
-        help="Optimizer: sgd, adam, adamw or frank-wolfe.  [default: the estimator's]",
+        help="Optimizer: sgd, adam, adamw or frank-wolfe; or auto, the estimator's with a learning rate that is "
+        "measured in the run, so that none is given or searched.  [default: the estimator's]",
     ),
     "learning_rate": click.option(
         "--learning-rate",

@@ -160,6 +160,10 @@ def search(
     what = Search(lowest, highest, 16 if count is None else count, powers, steps)
     mapper = mapper_of(jobs)
     settings = configured(config, {name: value for name, value in options.items() if value is not None})
+    if settings.optimizer == "auto":
+        raise fg.ConfigError(
+            "optimizer is 'auto', which measures its learning rate: there is none to search; another is required"
+        )
     trust_the_user()
     dataset = load_data(settings)
     # A model that cannot be built is reported before the file of trials is created.

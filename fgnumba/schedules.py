@@ -1,5 +1,6 @@
-"""Schedules: learning rates as functions of the step; see :mod:`fgnumba.optimizers.schedules`."""
+"""Schedules: learning rates as functions of the step, and measured ones; see :mod:`fgnumba.optimizers.schedules`."""
 
+from fgnumba.optimizers.measured_rate import MeasuredRate
 from fgnumba.optimizers.schedules import (
     Constant,
     Cosine,
@@ -12,6 +13,7 @@ __all__ = [
     "Constant",
     "Cosine",
     "Exponential",
+    "MeasuredRate",
     "Schedule",
     "Warmup",
 ]

@@ -100,9 +100,10 @@ class EstimatorResult(Result):
         curves = self.of(name)
         n = len(curves)
         ended = sum(curve.ended is not None for curve in curves)
+        rate = curves[0].settings["learning_rate"]
         row = [
             name,
-            f"{curves[0].settings['learning_rate']:.3g}",
+            "measured" if rate is None else f"{rate:.3g}",
             f"{sum(c.steps[-1] for c in curves) / n:.0f}",
             f"{sum(c.seconds[-1] for c in curves) / n:.1f}",
             f"{sum(c.products[-1] for c in curves) / n:.2e}",

@@ -20,7 +20,7 @@ from fgnumba.estimators import Recipe, recipe
 from fgnumba.estimators.blocks.layout import trains
 from fgnumba.model.causality import check_causal
 from fgnumba.model.graph import Graph
-from fgnumba.optimizers import OPTIMIZERS, Optimizer
+from fgnumba.optimizers import AUTO, OPTIMIZERS, MeasuredRate, Optimizer
 from fgnumba.optimizers.schedules import Cosine, Exponential, Schedule, Warmup
 from fgnumba.runs.augmentations import check_images, suits_photographs
 from fgnumba.runs.configuration import DECADES, RunConfig
@@ -108,8 +108,10 @@ def assemble(config: RunConfig, dataset: Dataset, chosen: Recipe | None = None) 
     momentum = config.momentum
     if momentum is None and kind == chosen.optimizer:
         momentum = chosen.momentum
-    rate = config.learning_rate or chosen.rates.get(config.model, chosen.learning_rate)
-    if rate is None:
+    rate = None
+    if kind != AUTO:
+        rate = config.learning_rate or chosen.rates.get(config.model, chosen.learning_rate)
+    if rate is None and kind != AUTO:
         count = directions or 1
         rate = default_learning_rate(model.parameter_count, count, momentum or 0.0, suited.rate)
     decay = DECADES / steps if config.decay is None else config.decay
@@ -197,7 +199,8 @@ def trainer(config: RunConfig, model: Graph, chosen: Recipe | None = None) -> Tr
         A setting is impossible, or the optimizer does not take it.
     """
     name = str(config.estimator)
-    estimator = (chosen or recipe(name)).build(name, config.direction, config.directions, config.model)
+    chosen = chosen or recipe(name)
+    estimator = chosen.build(name, config.direction, config.directions, config.model)
     # The windows of a text follow one another, and so do the states of a model that reads them; not those that are
     # drawn at random.
     carry = estimator.carries_states and not model.reads_windows if is_text(vars(config)) else None
@@ -205,18 +208,22 @@ def trainer(config: RunConfig, model: Graph, chosen: Recipe | None = None) -> Tr
         model,
         loss=config.loss,
         estimator=estimator,
-        optimizer=_optimizer(config),
+        optimizer=_optimizer(config, chosen.optimizer),
         seed=config.seed,
         carry_states=carry,
     )
 
 
-def _optimizer(config: RunConfig) -> Optimizer:
-    kind = OPTIMIZERS[config.optimizer or "sgd"]
+def _optimizer(config: RunConfig, suited: str = "sgd") -> Optimizer:
+    """Return the optimiser of a configuration; ``auto`` stands for `suited`, with a measured learning rate."""
+    measures = config.optimizer == AUTO
+    kind = OPTIMIZERS[suited if measures else config.optimizer or "sgd"]
     known = {field.name for field in fields(kind)}  # type: ignore[arg-type]
     settings: dict[str, Any] = {"learning_rate": config.learning_rate, "decay": config.decay}
     schedule = _schedule(config)
-    if schedule is not None:
+    if measures:
+        settings = {"learning_rate": MeasuredRate(schedule or Exponential(1.0, config.decay or 0.0))}
+    elif schedule is not None:
         settings = {"learning_rate": schedule}
     for name in ("momentum", "nesterov", "weight_decay", "clip_norm", "radius"):
         value = getattr(config, name)
@@ -232,8 +239,11 @@ def _optimizer(config: RunConfig) -> Optimizer:
 
 
 def _schedule(config: RunConfig) -> Schedule | None:
-    """Return the schedule of a run, or None if the optimiser's own, by its learning rate and decay, is that."""
-    rate, decay = config.learning_rate, config.decay or 0.0
+    """Return the schedule of a run, or None if the optimiser's own, by its learning rate and decay, is that.
+
+    Of a measured rate it is the share of the peak.
+    """
+    rate, decay = 1.0 if config.optimizer == AUTO else config.learning_rate, config.decay or 0.0
     falls = FALLS.get(str(config.schedule))
     if rate is None or (falls is None and not config.warmup):
         return None

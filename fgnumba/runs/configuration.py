@@ -21,7 +21,7 @@ from fgnumba.validation.paths import shortened
 CONFIG = "config.toml"
 """Name of the file of settings in a run folder."""
 DIRECTIONS = ("rank1", "orthogonal", "rademacher", "gaussian")
-OPTIMIZERS = ("sgd", "adam", "adamw", "frank-wolfe")
+OPTIMIZERS = ("sgd", "adam", "adamw", "frank-wolfe", "auto")
 SCHEDULES = ("exponential", "cosine", "cosine-to-zero")
 PRECISIONS = ("auto", "float32", "tf32", "bf16x3", "bf16x2", "bf16")
 """The precisions of products that some device has."""
@@ -106,7 +106,9 @@ class RunConfig:
         Number of steps W over which the learning rate rises: step i has (i + 1) / W of it, up to all of it. None (the
         default): 0, and for a text that is read in windows 100, or a tenth of the steps if these are fewer.
     optimizer : str, optional
-        ``sgd``, ``adam``, ``adamw`` or ``frank-wolfe``. None (the default): the estimator's.
+        ``sgd``, ``adam``, ``adamw`` or ``frank-wolfe``; or ``auto``, the estimator's with a learning rate that is
+        measured in the run (:class:`fgnumba.schedules.MeasuredRate`), beside which none is given. None (the default):
+        the estimator's.
     momentum : float, optional
         Momentum of ``sgd``, from 0 to below 1. None (the default): 0 for ``sgd``; the other optimisers take none.
     nesterov : bool, optional
@@ -198,6 +200,11 @@ class RunConfig:
         if self.target is not None and (self.symbols is not None or self.context is not None):
             raise ConfigError(
                 f"target is {shown(self.target)} beside symbols or context; a table has a target, and a text has none"
+            )
+        if self.optimizer == "auto" and self.learning_rate is not None:
+            raise ConfigError(
+                f"learning_rate is {shown(self.learning_rate)} beside the optimizer 'auto', which measures it; "
+                "give one of the two"
             )
         if self.epochs is not None and self.steps is not None:
             raise ConfigError("epochs and steps are both given; give one of the two")

@@ -31,14 +31,14 @@ def doubts(
     labels : ndarray
         (n,) integer labels of the test examples. Other targets, which have no classes, are not judged by accuracy.
     learning_rate : float
-        Learning rate of the first step.
+        Learning rate of the first step; NaN where it was measured in the run.
     """
     found = []
     rose = final.loss > RISE * abs(first_loss)
     if rose:
+        lower = "" if math.isnan(learning_rate) else f", such as {learning_rate / 10:.3g}"
         found.append(
-            f"the training loss rose from {first_loss:.4g} to {final.loss:.4g}; "
-            f"try a lower --learning-rate, such as {learning_rate / 10:.3g}"
+            f"the training loss rose from {first_loss:.4g} to {final.loss:.4g}; try a lower --learning-rate{lower}"
         )
     chance = chance_level(labels)
     if chance is not None and final.test_accuracy <= chance[1]:

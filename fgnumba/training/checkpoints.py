@@ -274,6 +274,11 @@ class Checkpoints:
                 f"compact checkpoints do not hold what estimator {trainer.estimator.name!r} learns from the data; "
                 "compact=False is required"
             )
+        if self._compact and trainer.meter.measures:
+            raise ConfigError(
+                "compact checkpoints have nothing of a measured learning rate; a rate that is given, or compact=False, "
+                "is required"
+            )
         if estimate.replayable and (trainer.steps_done == 0) == (before == 0):
             try:
                 log = self.log(REPLAY)

@@ -10,7 +10,7 @@ from fgnumba.estimators.weight import WeightPerturbation
 from fgnumba.layers.losses import BinaryCrossEntropy, Huber, Loss, MeanSquaredError, SoftmaxCrossEntropy
 from fgnumba.model.graph import Graph
 from fgnumba.objects.code import LOSSES_GROUP, external, installed, made
-from fgnumba.optimizers import OPTIMIZERS, Optimizer
+from fgnumba.optimizers import AUTO, OPTIMIZERS, SGD, MeasuredRate, Optimizer
 from fgnumba.training.defaults import default_learning_rate
 
 LOSSES: dict[str, type[Loss]] = {
@@ -90,9 +90,11 @@ def optimizer_of(given: Optimizer | str, estimator: Estimator, model: Graph) -> 
     Parameters
     ----------
     given : Optimizer or str
-        The optimiser itself or its name in ``fgnumba.optimizers.OPTIMIZERS``. By name, it takes the learning rate that
-        a search found for the estimator (see the evidence of its recipe). For weight perturbation it takes that of
-        :func:`fgnumba.training.defaults.default_learning_rate`. The rate stays the same over the run.
+        The optimiser itself; ``"auto"``: the one that suits the estimator, with a learning rate that is measured
+        (:class:`fgnumba.schedules.MeasuredRate`); or its name in ``fgnumba.optimizers.OPTIMIZERS``. By such a name it
+        takes the learning rate that a search found for the estimator (see the evidence of its recipe). For weight
+        perturbation it takes that of :func:`fgnumba.training.defaults.default_learning_rate`. The rate stays the same
+        over the run.
     estimator : Estimator
         The trainer's estimator.
     model : Graph
@@ -107,7 +109,9 @@ def optimizer_of(given: Optimizer | str, estimator: Estimator, model: Graph) -> 
     if not isinstance(given, str):
         optimizer: Optimizer = _object("optimizer", given, Optimizer, OPTIMIZERS)
         return optimizer
-    kind: Any = OPTIMIZERS[_known("optimizer", given, OPTIMIZERS)]
+    if given == AUTO:
+        return _measuring(estimator)
+    kind: Any = OPTIMIZERS[_known("optimizer", given, (*OPTIMIZERS, AUTO))]
     if "radius" in {field.name for field in fields(kind)}:
         raise ConfigError(
             f"optimizer is {given!r}, which needs a radius; fgnumba.{kind.__name__}(radius, learning_rate) is required"
@@ -116,6 +120,16 @@ def optimizer_of(given: Optimizer | str, estimator: Estimator, model: Graph) -> 
     momentum = searched.momentum if searched is not None and searched.optimizer == given else None
     more = {} if momentum is None else {"momentum": momentum}
     optimizer = kind(learning_rate=_rate(f"fgnumba.{kind.__name__}", searched, estimator, model), **more)
+    return optimizer
+
+
+def _measuring(estimator: Estimator) -> Optimizer:
+    """Return the optimiser of an estimator's recipe with a measured learning rate; Adam if it has no recipe."""
+    if isinstance(estimator, WeightPerturbation):
+        return SGD(MeasuredRate())
+    searched = recipe_of(estimator)
+    kind: Any = OPTIMIZERS["adam" if searched is None else searched.optimizer]
+    optimizer: Optimizer = kind(MeasuredRate())
     return optimizer
 
 

@@ -242,7 +242,8 @@ def source_of(
         The data do not fit the model.
     """
     dataset = feed.dataset
-    if feed.stays and not trainer.model.processor.checks_between:
+    together = not trainer.model.processor.checks_between and not trainer.meter.measures
+    if feed.stays and together:
         checked_targets(trainer.model, trainer.loss, dataset.x_train[:batch], dataset.y_train[:batch])
         left = steps - done
         if trainer.steps_done + left > MAX_STEP + 1:

@@ -20,6 +20,7 @@ from fgnumba.optimizers import Optimizer
 from fgnumba.training.diagnosis import diagnose
 from fgnumba.training.names import estimator_of, loss_of, optimizer_of
 from fgnumba.training.position import Move, Position, Standing
+from fgnumba.training.rate_meter import meter_of
 from fgnumba.training.records import StepResult, result_of
 from fgnumba.training.study import Study
 from fgnumba.validation import flag, optional, whole_number
@@ -63,6 +64,8 @@ class Steps(Standing):
         The seed and the step from which directions are drawn; :meth:`set_step` writes the step.
     rates : Record
         The learning rate and the constants of the optimiser, as the kernels read them.
+    meter : RateMeter
+        What sets the learning rate of each step.
     failed : array or None
         (1,) int64 on a GPU, which takes several steps at once and sets this when one of them did not end finite. None
         on the CPU.
@@ -100,6 +103,7 @@ class Steps(Standing):
         self.state = State(self.estimator.own_parameters(model, self.seed), device)
         self.stream, self.rates = device.record(STREAM), device.record(RATES)
         self.optimizer.begin_rates(self.rates.host)
+        self.meter = meter_of(model, self.loss, self.estimator, self.optimizer, self.state, self.seed)
         set_stream(self.stream.host, self.seed, 0)
         self.failed: Any = None if device.checks_between else device.zeros((1,), np.int64)
         self.estimates: Recent[Any, Estimate] = Recent()
@@ -148,6 +152,7 @@ class Steps(Standing):
             if before.steps > MAX_STEP:
                 raise ConfigError(f"step {before.steps}: at most 2**32 steps are possible with one seed")
             estimate = self._bind(len(inputs))
+            self.meter.look(before.steps, self.loss, inputs, targets)
             rate = self.set_step(before.steps)
             try:
                 self.push_step()
@@ -264,7 +269,7 @@ class Steps(Standing):
         """
         step = whole_number("step", step, 0, MAX_STEP)
         self.stream.host["step"] = step
-        return self.optimizer.set_rates(self.rates.host, step)
+        return self.optimizer.set_rates(self.rates.host, step, self.meter.rate(step))
 
     def push_step(self) -> None:
         """Copy what :meth:`set_step` has written to the device, if it is a GPU."""

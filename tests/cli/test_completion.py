@@ -7,6 +7,7 @@ import sys
 import pytest
 from click.shell_completion import ShellComplete
 
+from fgnumba import optimizers
 from fgnumba.bench.experiments import EXPERIMENTS
 from fgnumba.bench.measure.networks import NETWORKS
 from fgnumba.cli import completion
@@ -15,7 +16,6 @@ from fgnumba.datasets import NAMES
 from fgnumba.errors import FgError
 from fgnumba.estimators import RECIPES
 from fgnumba.kernels.emit.precision import AUTO, PRECISIONS
-from fgnumba.optimizers import OPTIMIZERS
 from fgnumba.runs import configuration, loggers
 from fgnumba.runs.presets import tables
 from fgnumba.training.names import LOSSES
@@ -36,7 +36,11 @@ def test_the_names_are_those_of_the_library():
     assert set(completion.DATA) == set(NAMES)
     assert set(completion.ESTIMATORS) == set(RECIPES)
     assert set(completion.DIRECTIONS) == set(configuration.DIRECTIONS)
-    assert set(completion.OPTIMIZERS) == set(configuration.OPTIMIZERS) == set(OPTIMIZERS)
+    assert (
+        set(completion.OPTIMIZERS)
+        == set(configuration.OPTIMIZERS)
+        == {optimizers.AUTO, *optimizers.OPTIMIZERS}
+    )
     assert set(completion.OF_ANY_DEVICE) == set(configuration.PRECISIONS)
     assert set(completion.EXPERIMENTS) == set(EXPERIMENTS)
     assert set(completion.NETWORKS) == set(NETWORKS)

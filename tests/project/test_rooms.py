@@ -83,7 +83,7 @@ PUBLIC = {
     "functions": ("beale", "rosenbrock"),
     "losses": ("BinaryCrossEntropy", "Huber", "Loss", "MeanSquaredError", "SoftmaxCrossEntropy"),
     "replay": ("replay", "visits"),
-    "schedules": ("Constant", "Cosine", "Exponential", "Warmup"),
+    "schedules": ("Constant", "Cosine", "Exponential", "MeasuredRate", "Warmup"),
 }
 """Modules that people import, and names that they take from them."""
 COMMANDS = (

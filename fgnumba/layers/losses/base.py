@@ -279,6 +279,43 @@ class Loss(ABC):
             If the shape, the dtype or a value of the outputs or targets is impossible.
         """
 
+    @property
+    def has_gauss_newton(self) -> bool:
+        """Whether :meth:`gauss_newton` knows the loss's second derivatives; this base class knows none."""
+        return False
+
+    def gauss_newton(
+        self, outputs: npt.NDArray[Any], tangents: npt.NDArray[Any], targets: npt.NDArray[Any]
+    ) -> float:
+        """Return the Gauss-Newton form along a direction v of the parameters, computed in float64.
+
+            vᵀ G v = (1/B) Σ_i r_iᵀ H_i r_i,   r_i = ∂z_i/∂θ v,   H_i = ∂²f_i/∂z_i²
+
+        G is the generalised Gauss-Newton matrix of the loss: its Hessian, without the curvature of the model's outputs
+        in θ. Every built-in loss is convex in the outputs, so that vᵀGv is never negative.
+        Source: N. N. Schraudolph, Neural Computation 14 (2002), section 3.
+
+        Parameters
+        ----------
+        outputs : ndarray, (B, N)
+            The model's outputs z.
+        tangents : ndarray, (B, N)
+            The tangents r of the outputs along v.
+        targets : ndarray
+            The targets, in the shape and kind of dtype of :meth:`target_layout`.
+
+        Raises
+        ------
+        ConfigError
+            If the loss's second derivatives are not known.
+        ShapeError, DtypeError, DatasetError
+            If the shape, the dtype or a value of the outputs or targets is impossible.
+        """
+        raise ConfigError(
+            f"{type(self).__name__} has no second derivatives in closed form; "
+            "SoftmaxCrossEntropy, BinaryCrossEntropy, MeanSquaredError or Huber is required"
+        )
+
     def with_example_weights(self) -> "WeightedLoss":
         """Return this loss with a weight w_i for each example, (1/B) Σ_i w_i f_i.
 

@@ -146,6 +146,17 @@ class SoftmaxCrossEntropy(WeighableLoss):
         losses: npt.NDArray[np.float64] = np.log(np.exp(z).sum(axis=1)) - own
         return losses if weights is None else losses * np.array(weights)[y]
 
+    def _curvatures(
+        self, z: npt.NDArray[np.float64], r: npt.NDArray[np.float64], y: npt.NDArray[Any]
+    ) -> npt.NDArray[np.float64]:
+        # H = diag(p) - p pᵀ whatever the target: rᵀHr is the variance of r over classes drawn by p.
+        p = np.exp(z - z.max(axis=1, keepdims=True))
+        p /= p.sum(axis=1, keepdims=True)
+        apart = r - (p * r).sum(axis=1, keepdims=True)
+        forms: npt.NDArray[np.float64] = (p * apart**2).sum(axis=1)
+        weights = checked_class_weights(self.class_weight)
+        return forms if weights is None else forms * np.array(weights)[y]
+
     def _packable(self, targets: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
         # What depends on the number of classes is checked when a model is there.
         SoftmaxCrossEntropy().check_targets(targets, len(targets), 0)

@@ -114,6 +114,28 @@ class WeighableLoss(Loss):
         with np.errstate(invalid="ignore"):
             return float(np.mean(self._losses(z, y)))
 
+    @property
+    def has_gauss_newton(self) -> bool:
+        """Whether the second derivatives are known: those of a built-in loss, and not of a user's subclass of one."""
+        return _is_built_in(self) and "_curvatures" in vars(type(self))
+
+    def gauss_newton(
+        self, outputs: npt.NDArray[Any], tangents: npt.NDArray[Any], targets: npt.NDArray[Any]
+    ) -> float:
+        """Return vᵀGv, computed in float64; see :meth:`Loss.gauss_newton`."""
+        if not self.has_gauss_newton:
+            return super().gauss_newton(outputs, tangents, targets)
+        z, y = self.checked_pair(outputs, targets)
+        # The outputs of a model that has diverged are not finite, of which NumPy must not warn.
+        with np.errstate(invalid="ignore", over="ignore"):
+            return float(np.mean(self._curvatures(z, np.asarray(tangents, np.float64).reshape(z.shape), y)))
+
+    def _curvatures(
+        self, z: npt.NDArray[np.float64], r: npt.NDArray[np.float64], y: npt.NDArray[Any]
+    ) -> npt.NDArray[np.float64]:
+        """Return rᵀHr of each example (B,), or of each of its outputs (B, N), whose mean is the example's."""
+        raise NotImplementedError
+
     @abstractmethod
     def _bind(
         self,
@@ -347,6 +369,23 @@ class ExampleWeights(WeightedLoss):
         with np.errstate(invalid="ignore"):
             losses = self.loss._losses(z, self.loss._unpacked(packed[:, 1:])).reshape(len(z), -1)
             return float(np.mean(packed[:, 0].astype(np.float64) * losses.mean(axis=1)))
+
+    @property
+    def has_gauss_newton(self) -> bool:
+        """Whether the second derivatives of the loss without weights are known."""
+        return self.loss.has_gauss_newton
+
+    def gauss_newton(
+        self, outputs: npt.NDArray[Any], tangents: npt.NDArray[Any], targets: npt.NDArray[Any]
+    ) -> float:
+        """Return vᵀGv with the examples' weights, (1/B) Σ_i w_i r_iᵀ H_i r_i; see :meth:`Loss.gauss_newton`."""
+        if not self.has_gauss_newton:
+            return self.loss.gauss_newton(outputs, tangents, targets)
+        z, packed = self.checked_pair(outputs, targets)
+        r = np.asarray(tangents, np.float64).reshape(z.shape)
+        with np.errstate(invalid="ignore", over="ignore"):
+            each = self.loss._curvatures(z, r, self.loss._unpacked(packed[:, 1:])).reshape(len(z), -1)
+            return float(np.mean(packed[:, 0].astype(np.float64) * each.mean(axis=1)))
 
 
 def _is_built_in(loss: Loss) -> bool:

@@ -104,6 +104,12 @@ class MeanSquaredError(RealTargets):
         losses: npt.NDArray[np.float64] = (z - y) ** 2
         return losses
 
+    def _curvatures(
+        self, z: npt.NDArray[np.float64], r: npt.NDArray[np.float64], y: npt.NDArray[Any]
+    ) -> npt.NDArray[np.float64]:
+        forms: npt.NDArray[np.float64] = 2.0 * r**2
+        return forms
+
 
 class Huber(RealTargets):
     """Huber's loss of outputs z (B, N) with targets y (B, N), or (B,) where N is 1.
@@ -159,6 +165,12 @@ class Huber(RealTargets):
         inside = np.minimum(size, delta)
         losses: npt.NDArray[np.float64] = 0.5 * inside**2 + delta * (size - inside)
         return losses
+
+    def _curvatures(
+        self, z: npt.NDArray[np.float64], r: npt.NDArray[np.float64], y: npt.NDArray[Any]
+    ) -> npt.NDArray[np.float64]:
+        forms: npt.NDArray[np.float64] = np.where(np.abs(z - y) <= self.delta, r**2, 0.0)
+        return forms
 
 
 class BinaryCrossEntropy(RealTargets):
@@ -224,3 +236,11 @@ class BinaryCrossEntropy(RealTargets):
         against = np.where(z >= 0, 1.0 - y.astype(np.float64), y)
         losses: npt.NDArray[np.float64] = size * against + np.log1p(np.exp(-size))
         return losses
+
+    def _curvatures(
+        self, z: npt.NDArray[np.float64], r: npt.NDArray[np.float64], y: npt.NDArray[Any]
+    ) -> npt.NDArray[np.float64]:
+        # sigmoid(z) (1 - sigmoid(z)), in which nothing cancels or overflows.
+        small = np.exp(-np.abs(z))
+        forms: npt.NDArray[np.float64] = small / (1.0 + small) ** 2 * r**2
+        return forms
