@@ -23,8 +23,8 @@ class MeasuredRate:
     The first keeps what a step changes at the outputs to a small part of the loss. The second leaves of the expected
     decrease of the loss, -η ‖∇f‖² + ½ η² ‖∇f‖² tr G / T, all but 4 %, which the noise of T directions takes; with P
     parameters, T stands for T P / (P + T + 1). Curvatures are means over 12 measurements in the first 64 steps,
-    geometric ones of uᵀGu. Later ones, every 128 steps, only lower the rate: it stays below twice the peak that the
-    last one alone would give.
+    geometric ones of uᵀGu. Later ones, every 256 steps in the end, only lower the rate: it stays below twice the peak
+    that the last one alone would give.
     The learning rate of step i is η times the share that `shape` has for it. With Adam the first step has rate 0: it
     only fills the optimiser's means, from which u follows.
 

@@ -33,8 +33,8 @@ MOST_DIRECTIONS = 8
 """Greatest number of directions in a measurement of tr G: it costs no more than a step."""
 GAPS = (1, 1, 1, 2, 2, 4, 4, 8, 8, 16, 16)
 """Number of steps from each measurement to the next, as long as they count for the peak."""
-WATCH = 128
-"""Number of steps between the later measurements."""
+WATCH = 256
+"""Greatest number of steps between the later measurements: step 64 is followed by 128, 256, 512, 768 and so on."""
 EXCESS = 2.0
 """The rate stays below this many times the peak that the last measurement alone would give."""
 _WORD = 1 << 16
@@ -54,6 +54,15 @@ class Measured(NamedTuple):
     mean: float
     last: float
     scale: float
+
+
+class _Now(NamedTuple):
+    """What follows from the measurements: the step before which the next one is due, the peak, and the limit."""
+
+    measured: Measured
+    following: int
+    peak: float
+    most: float
 
 
 class RateMeter(Bound):
@@ -83,6 +92,9 @@ class RateMeter(Bound):
             The step's batch, as kernels read it.
         """
 
+    def keep(self) -> None:
+        """Write what :meth:`look` has found for a step to the state, once the step was taken; again does no harm."""
+
     def rate(self, step: int) -> float:
         """Return the learning rate of a step, counted from 0."""
         return self._optimizer.rate(step)
@@ -96,18 +108,37 @@ class CurvatureMeter(RateMeter):
     def __init__(self, model: Graph, state: State, optimizer: Optimizer, measured: MeasuredRate) -> None:
         super().__init__(optimizer)
         self._model, self._state, self._shape = model, state, measured
+        self._pending: Any = None
+        self._kept, self._found = b"", _Now(Measured(0, 0, 0.0, 0.0, 0.0), 0, 0.0, 0.0)
         # Made here, before a checkpoint is restored into it.
         state.array(_NAME, (len(Measured._fields) + 1,))
 
     @property
     def measured(self) -> Measured:
         """What the measurements so far have found."""
-        high, low, taken, *numbers = self._state.device.values(self._state.arrays[_NAME]).tolist()
-        return Measured(int(high) * _WORD + int(low), int(taken), *numbers)
+        return self._now().measured
+
+    def _now(self) -> _Now:
+        """Return what follows from the state, which a resumed run may have changed since the last call."""
+        pending = self._pending
+        kept = self._state.device.values(self._state.arrays[_NAME]) if pending is None else pending
+        if kept.tobytes() != self._kept:
+            high, low, taken, *numbers = kept.tolist()
+            found = Measured(int(high) * _WORD + int(low), int(taken), *numbers)
+            if not found.taken:
+                self._found = _Now(found, 0, 0.0, 0.0)
+            else:
+                gap = GAPS[found.taken - 1] if found.taken <= len(GAPS) else min(max(found.step, 1), WATCH)
+                peak, most = self._peak(found.mean, found.scale), EXCESS * self._peak(found.last, found.scale)
+                self._found = _Now(found, found.step + gap, peak, most)
+            self._kept = kept.tobytes()
+        return self._found
 
     def look(self, step: int, loss: Loss, inputs: Any, targets: Any) -> None:
-        before = self.measured
-        if not self._due(step, before):
+        # That of a step that was not taken.
+        self._pending = None
+        before, following, *_ = self._now()
+        if before.step <= step < following if before.taken else not self._known(step):
             return
         device, width = self._model.processor, self._model.outputs
         plan = self._plan(len(inputs), step)
@@ -126,19 +157,16 @@ class CurvatureMeter(RateMeter):
             mean += (level - mean) / (taken + 1)
             taken += 1
         found = [*divmod(step, _WORD), taken, mean, level, scale]
-        device.assign(self._state.arrays[_NAME], np.array(found, np.float32))
+        self._pending = np.array(found, np.float32)
 
-    def _due(self, step: int, found: Measured) -> bool:
-        if not found.taken:
-            return self._known(step)
-        gap = GAPS[found.taken - 1] if found.taken <= len(GAPS) else WATCH
-        return step >= found.step + gap or step < found.step
+    def keep(self) -> None:
+        pending = self._pending
+        if pending is not None:
+            self._state.device.assign(self._state.arrays[_NAME], pending)
+            self._pending = None
 
     def rate(self, step: int) -> float:
-        found = self.measured
-        if not found.taken:
-            return 0.0
-        peak, most = self._peak(found.mean, found.scale), EXCESS * self._peak(found.last, found.scale)
+        _, _, peak, most = self._now()
         return min(peak * self._shape.share(step), most)
 
     def _known(self, step: int) -> bool:

@@ -166,6 +166,7 @@ class Steps(Standing):
                 self._log.move = None
                 self._diverged(estimate, inputs, targets, rate)
             self.model.version = move[1].version
+            self.meter.keep()
             self._log.finish(move)
             return result_of(estimate.values)
 
@@ -179,6 +180,7 @@ class Steps(Standing):
                 return False
             if self.model.version is version:
                 self.model.version = after.version
+            self.meter.keep()
             return True
 
         return before, after, done

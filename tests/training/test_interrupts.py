@@ -53,6 +53,7 @@ CASES = {
     "spsa": lambda: trainer_of("spsa", fg.SGD(1e-2)),
     "hybrid": lambda: trainer_of("hybrid", fg.Adam(1e-2)),
     "frank-wolfe": lambda: trainer_of("weight-perturbation", fg.FrankWolfe(30.0, 1e-2)),
+    "measured": lambda: trainer_of("feedback", "auto"),
     "reverse-mode": lambda: fg.Trainer(
         perceptron(), estimator=reverse.ReverseMode(), optimizer=fg.SGD(1e-2), seed=7
     ),
