@@ -317,6 +317,9 @@ class Estimator(ABC):
         Whether it can carry the states of recurrent layers from step to step.
     streams : bool
         Whether it does so unless a trainer is told otherwise.
+    steady : bool
+        Whether the curvature along the first steps tells the learning rate, so that it can be measured
+        (:class:`fgnumba.schedules.MeasuredRate`).
     needs_finite_batches : bool
         Whether the trainer must check before each step that examples and targets are finite, because the estimator
         would otherwise move the parameters.
@@ -326,6 +329,7 @@ class Estimator(ABC):
     moves_parameters: ClassVar[bool] = False
     carries_states: ClassVar[bool] = False
     streams: ClassVar[bool] = False
+    steady: ClassVar[bool] = True
     needs_finite_batches: ClassVar[bool] = False
 
     @property

@@ -7,9 +7,11 @@ is kept of it is one small array of the trainer's state, so that checkpoints, co
 
 import math
 from abc import abstractmethod
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from fgnumba.errors import ConfigError
 from fgnumba.estimators import Estimator, State
@@ -95,9 +97,17 @@ class RateMeter(Bound):
     def keep(self) -> None:
         """Write what :meth:`look` has found for a step to the state, once the step was taken; again does no harm."""
 
-    def rate(self, step: int) -> float:
-        """Return the learning rate of a step, counted from 0."""
-        return self._optimizer.rate(step)
+    def set_rates(self, rates: npt.NDArray[Any], step: int) -> float:
+        """Write the numbers that a step needs into `rates`, and return the learning rate.
+
+        Parameters
+        ----------
+        rates : ndarray, (1,) of dtype ``kernels.ops.optimizer.RATES``
+            Written.
+        step : int
+            The number of the step.
+        """
+        return self._optimizer.set_rates(rates, step)
 
 
 class CurvatureMeter(RateMeter):
@@ -109,7 +119,9 @@ class CurvatureMeter(RateMeter):
         super().__init__(optimizer)
         self._model, self._state, self._shape = model, state, measured
         self._pending: Any = None
-        self._kept, self._found = b"", _Now(Measured(0, 0, 0.0, 0.0, 0.0), 0, 0.0, 0.0)
+        # The version of the model's parameters with which the state was read: a resumed or replayed run has another.
+        self._version: object = None
+        self._found = _Now(Measured(0, 0, 0.0, 0.0, 0.0), 0, 0.0, 0.0)
         # Made here, before a checkpoint is restored into it.
         state.array(_NAME, (len(Measured._fields) + 1,))
 
@@ -119,24 +131,25 @@ class CurvatureMeter(RateMeter):
         return self._now().measured
 
     def _now(self) -> _Now:
-        """Return what follows from the state, which a resumed run may have changed since the last call."""
-        pending = self._pending
-        kept = self._state.device.values(self._state.arrays[_NAME]) if pending is None else pending
-        if kept.tobytes() != self._kept:
-            high, low, taken, *numbers = kept.tolist()
-            found = Measured(int(high) * _WORD + int(low), int(taken), *numbers)
-            if not found.taken:
-                self._found = _Now(found, 0, 0.0, 0.0)
-            else:
-                gap = GAPS[found.taken - 1] if found.taken <= len(GAPS) else min(max(found.step, 1), WATCH)
-                peak, most = self._peak(found.mean, found.scale), EXCESS * self._peak(found.last, found.scale)
-                self._found = _Now(found, found.step + gap, peak, most)
-            self._kept = kept.tobytes()
+        """Return what follows from the state, which is read again where the model has been changed otherwise."""
+        if self._version is not self._model.version:
+            self._found = self._following(self._state.device.values(self._state.arrays[_NAME]).tolist())
+            self._version = self._model.version
         return self._found
 
+    def _following(self, kept: Sequence[float]) -> _Now:
+        high, low, taken, *numbers = kept
+        found = Measured(int(high) * _WORD + int(low), int(taken), *numbers)
+        if not found.taken:
+            return _Now(found, 0, 0.0, 0.0)
+        gap = GAPS[found.taken - 1] if found.taken <= len(GAPS) else min(max(found.step, 1), WATCH)
+        peak, most = self._peak(found.mean, found.scale), EXCESS * self._peak(found.last, found.scale)
+        return _Now(found, found.step + gap, peak, most)
+
     def look(self, step: int, loss: Loss, inputs: Any, targets: Any) -> None:
-        # That of a step that was not taken.
-        self._pending = None
+        if self._pending is not None:
+            # That of a step that was not taken.
+            self._pending = self._version = None
         before, following, *_ = self._now()
         if before.step <= step < following if before.taken else not self._known(step):
             return
@@ -157,17 +170,18 @@ class CurvatureMeter(RateMeter):
             mean += (level - mean) / (taken + 1)
             taken += 1
         found = [*divmod(step, _WORD), taken, mean, level, scale]
-        self._pending = np.array(found, np.float32)
+        pending = np.array(found, np.float32)
+        self._pending, self._found = pending, self._following(pending.tolist())
 
     def keep(self) -> None:
-        pending = self._pending
-        if pending is not None:
-            self._state.device.assign(self._state.arrays[_NAME], pending)
+        if self._pending is not None:
+            self._state.device.assign(self._state.arrays[_NAME], self._pending)
             self._pending = None
+        self._version = self._model.version
 
-    def rate(self, step: int) -> float:
+    def set_rates(self, rates: npt.NDArray[Any], step: int) -> float:
         _, _, peak, most = self._now()
-        return min(peak * self._shape.share(step), most)
+        return self._optimizer.set_rates(rates, step, min(peak * self._shape.share(step), most))
 
     def _known(self, step: int) -> bool:
         """Return whether the first measurement can be made before a step."""
@@ -281,6 +295,11 @@ def meter_of(
         raise ConfigError(
             f"optimizer: its rate is measured by the second derivatives of the loss, which {type(loss).__name__} does "
             "not tell; a built-in loss or a learning rate is required"
+        )
+    if not estimator.steady:
+        raise ConfigError(
+            f"optimizer: along the first steps of {kind} the curvature does not tell its rate; a learning rate is "
+            "required"
         )
     if isinstance(optimizer, Adam) and not isinstance(estimator, WeightPerturbation):
         return StepCurvature(model, state, optimizer, measured)

@@ -271,7 +271,7 @@ class Steps(Standing):
         """
         step = whole_number("step", step, 0, MAX_STEP)
         self.stream.host["step"] = step
-        return self.optimizer.set_rates(self.rates.host, step, self.meter.rate(step))
+        return self.meter.set_rates(self.rates.host, step)
 
     def push_step(self) -> None:
         """Copy what :meth:`set_step` has written to the device, if it is a GPU."""

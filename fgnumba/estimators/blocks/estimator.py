@@ -88,6 +88,9 @@ class BlockFeedback(Estimator):
     rate: float = 1.0
 
     name: ClassVar[str] = "block-feedback"
+    # While the matrices learn, the curvature along a step falls by a factor of 150 in 64 steps: the rate that follows
+    # is 15 times the searched one, and text is predicted worse by 0.08 nats a character after 200 steps.
+    steady: ClassVar[bool] = False
     needs_finite_batches: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
