@@ -17,6 +17,7 @@ ESTIMATORS = (
     *("feedback", "local-feedback", "local", "fdfa", "activity", "activity-layerwise"),
     *("activity-feedback", "activity-layerwise-feedback", "weight-perturbation", "orthogonal", "projected"),
     *("control-variate", "subspace-gauss-newton", "spsa", "coordinates", "hybrid", "rtrl", "block-feedback"),
+    *("relayed-feedback", "local-noise-feedback"),
 )
 SYMBOLS = ("characters", "bytes")
 AUGMENTATIONS = ("flip", "crop", "none")

@@ -18,7 +18,7 @@ from fgnumba.errors import printable
 from fgnumba.runs import continuation, run_folder, saved_run
 from fgnumba.runs.assembly import Assembled, assemble
 from fgnumba.runs.augmentations import augmentation_of
-from fgnumba.runs.configuration import named
+from fgnumba.runs.configuration import RECIPES, RECIPES_VERSION, named
 from fgnumba.runs.data import load_data, write_rules
 from fgnumba.runs.intervals import checkpoints_of, record_every
 from fgnumba.runs.loggers import checked_names, loggers_of
@@ -104,6 +104,7 @@ def begun(
         **({} if dataset.labels is None else {LABELS: list(dataset.labels)}),
         **({DIVISOR: dataset.divisor} if isinstance(dataset, BytesDataset) else {}),
         **surroundings(ready.model, fg.__version__),
+        RECIPES: RECIPES_VERSION,
         **({} if telemetry is None else {"telemetry": telemetry}),
         **({"logger": list(loggers)} if loggers else {}),
         **keeping,

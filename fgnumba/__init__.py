@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from fgnumba.estimators.activity.estimator import ActivityPerturbation
     from fgnumba.estimators.blocks.estimator import BlockFeedback
     from fgnumba.estimators.recurrent.estimator import RealTimeRecurrentLearning
+    from fgnumba.estimators.relayed.estimator import RelayedFeedback
     from fgnumba.estimators.subspace import SubspaceGaussNewton
     from fgnumba.estimators.weight import WeightPerturbation
     from fgnumba.estimators.zeroth import SPSA, CoordinateDifferences, HybridDifferences
@@ -115,6 +116,7 @@ _NAMES = {
     "estimators.activity.estimator": ("ActivityPerturbation",),
     "estimators.blocks.estimator": ("BlockFeedback",),
     "estimators.recurrent.estimator": ("RealTimeRecurrentLearning",),
+    "estimators.relayed.estimator": ("RelayedFeedback",),
     "estimators.subspace": ("SubspaceGaussNewton",),
     "estimators.weight": ("WeightPerturbation",),
     "estimators.zeroth": ("SPSA", "CoordinateDifferences", "HybridDifferences"),
@@ -206,6 +208,7 @@ __all__ = [
     "RMSNorm",
     "RealTimeRecurrentLearning",
     "Record",
+    "RelayedFeedback",
     "RotaryEmbedding",
     "RunError",
     "SelfAttention",

@@ -56,6 +56,8 @@ STYLES = {
     "hybrid": Style(DIFFERENCES, ":"),
     "rtrl": Style("#4a5d23", "-."),
     "block-feedback": Style("#7a3f8f", "-."),
+    "relayed-feedback": Style("#2f6f73", "-."),
+    "local-noise-feedback": Style(LOCAL, ":"),
     "reverse-mode": Style(REVERSE),
 }
 """Estimators by the names that configurations use, and reverse mode."""

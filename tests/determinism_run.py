@@ -138,6 +138,7 @@ def cases():
     found += [("weight-perturbation", "sgd", network, kind) for network in networks for kind in directions]
     found += [("weight-perturbation", "adam", network) for network in ("recurrent", "transformer")]
     found += [("block-feedback", optimizer, "stream") for optimizer in ("sgd", "adam")]
+    found += [("relayed-feedback", optimizer, "perceptron") for optimizer in ("sgd", "adam")]
     return {" ".join(case): case for case in found}
 
 

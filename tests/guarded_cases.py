@@ -282,6 +282,11 @@ for title, stream, told in (
 
 SMALL = partial(dense, 13, 37, 5, "relu")
 
+for size in (1, 7):
+    CASES[f"relayed feedback, {size}"] = partial(
+        trained, SMALL, size, fg.RelayedFeedback(noise=5), fg.Adam(1e-3, clip_norm=1.0)
+    )
+
 for name, recipe in GENERAL.items():
     for title, network, size in (("dense", SMALL, 7), ("images", mixed, 5), ("filtered", filtered, 5)):
         CASES[f"{name}, {title}"] = partial(
@@ -290,6 +295,7 @@ for name, recipe in GENERAL.items():
 
 for title, estimator in (
     ("feedback added at once", fg.ActivityPerturbation(feedback=fg.Feedback(control=0.0, every=2))),
+    ("followers", fg.ActivityPerturbation(feedback=fg.Feedback(follow=True), local=fg.LocalLosses(cells=2))),
     ("heads of groups", fg.ActivityPerturbation(2, local=fg.LocalLosses(cells=2))),
     ("layerwise in cells", fg.ActivityPerturbation(3, True, fg.Feedback(0.3, "average", cells=2))),
 ):

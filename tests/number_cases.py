@@ -112,6 +112,7 @@ ESTIMATOR: Kinds = {
     fg.ActivityPerturbation: {"draws": 2, "layerwise": True},
     fg.BlockFeedback: {"relayed": False, "noise": 5, "rate": 0.5},
     fg.RealTimeRecurrentLearning: {"traces": False},
+    fg.RelayedFeedback: {"noise": 5, "rate": 0.5, "every": 2, "warmup": 1},
     fg.CoordinateDifferences: {"coordinates": 3, "epsilon": 0.125},
     fg.HybridDifferences: {"directions": 2, "coordinates": 3, "epsilon": 0.125},
     fg.SPSA: {"directions": 2, "epsilon": 0.125},
@@ -140,7 +141,7 @@ DIRECTION: Kinds = {
 }
 VALUES: Kinds = {
     **{**LAYER, **SEQUENCE, **OF_POSITIONS, **ESTIMATOR, **OPTIMIZER, **SCHEDULE, **DIRECTION},
-    fg.Feedback: {"rate": 0.5, "control": 0.0, "cells": 3, "every": 2},
+    fg.Feedback: {"rate": 0.5, "control": 0.0, "cells": 3, "every": 2, "warmup": 1, "follow": True},
     fg.LocalLosses: {"cells": 3, "groups": 2},
     fg.datasets.Dataset: {"classes": 5},
     fg.datasets.TableDataset: {"classes": 5},
@@ -255,6 +256,10 @@ EXEMPT = {
                 "estimators.activity.estimator.ActivityPerturbation.own_parameters",
                 "estimators.blocks.estimator.BlockFeedback.own_parameters",
                 "estimators.recurrent.estimator.RealTimeRecurrentLearning.own_parameters",
+                "estimators.relayed.estimator.RelayedFeedback.own_parameters",
+                "estimators.relayed.estimator.RelayedFeedback.learns",
+                "estimators.activity.estimator.ActivityPerturbation.quiet",
+                "estimators.activity.settings.Feedback.quiet",
                 "bench.reverse.estimator.ReverseMode.own_parameters",
             ),
             *(

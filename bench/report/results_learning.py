@@ -26,6 +26,8 @@ class Comparison(NamedTuple):
 
 
 _LEARNERS = "reverse-mode,feedback,local-feedback,activity-layerwise-feedback,activity-layerwise"
+_FEEDBACK = "reverse-mode,local-feedback,local-noise-feedback,relayed-feedback"
+_DEEP = "reverse-mode,relayed-feedback,feedback"
 _ALL = (
     "reverse-mode,feedback,local-feedback,fdfa,activity-layerwise-feedback,activity-feedback,activity-layerwise,activity,local,"
     "weight-perturbation,orthogonal,projected,control-variate,spsa,coordinates,hybrid"
@@ -47,6 +49,27 @@ COMPARISONS = {
             "40",
             "--target",
             "0.97",
+        ),
+    ),
+    "estimators-early": Comparison(
+        "Perceptron, a short run",
+        (
+            *("--model", "mlp", "--estimators", _FEEDBACK, "--steps", "800", "--seeds", "3"),
+            *("--evaluations", "16", "--target", "0.97"),
+        ),
+    ),
+    "estimators-deep-6": Comparison(
+        "Six hidden layers of 256 units",
+        (
+            *("--model", "mlp", "--widths", ",".join(6 * ["256"]), "--estimators", _DEEP, "--steps", "2000"),
+            *("--seeds", "2", "--evaluations", "5"),
+        ),
+    ),
+    "estimators-deep-12": Comparison(
+        "Twelve hidden layers of 256 units",
+        (
+            *("--model", "mlp", "--widths", ",".join(12 * ["256"]), "--estimators", _DEEP, "--steps", "2000"),
+            *("--learning-rate", "0.0018", "--seeds", "2", "--evaluations", "5"),
         ),
     ),
     "estimators-cnn": Comparison(

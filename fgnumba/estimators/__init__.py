@@ -16,7 +16,7 @@ from fgnumba.objects.code import ESTIMATORS_GROUP, external, installed, made
 RECIPES: dict[str, Recipe] = {}
 """The recipes of all estimators, by name."""
 
-FAMILIES = ("activity", "blocks", "recurrent", "subspace", "weight", "zeroth")
+FAMILIES = ("activity", "blocks", "recurrent", "relayed", "subspace", "weight", "zeroth")
 """The modules to load if the folder cannot be searched, as in a program that was frozen into one file."""
 
 for _name in sorted({module.name for module in iter_modules(__path__)} or FAMILIES):

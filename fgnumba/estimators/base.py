@@ -153,6 +153,13 @@ class Setting(Bound):
             )
         return self.gradients[name]
 
+    def follow(self, name: str, leader: str) -> None:
+        """Let parameter `name` follow parameter `leader`, of the same shape: both have one gradient.
+
+        The optimiser, which keeps moments for each, then moves both alike, and their difference stays as it is.
+        """
+        self.gradients[name] = self.gradient(leader)
+
     def updates(self, result: npt.NDArray[Any]) -> list[Operation]:
         """Return the operations that move the parameters along the stored gradients, if `result` says "finite"."""
         if self.optimizer is None:

@@ -194,13 +194,20 @@ def norm_of(
 ) -> list[Operation]:
     """Return the operations that write the norm of all `arrays` together, and the factor that follows from it.
 
-    The factor is radius / norm for a `ball`, which takes a step to its surface; else min(1, clip_norm / norm).
+    The factor is radius / norm for a `ball`, which takes a step to its surface; else min(1, clip_norm / norm). An array
+    that several parameters share counts once.
     """
     bound = device.kernels.optimizer
-    sizes = [bound.square_sums(arrays[name].size) for name in parameters]
+    counted = dict(parameters)
+    seen: list[Any] = []
+    for name in parameters:
+        if any(arrays[name] is array for array in seen):
+            del counted[name]
+        seen.append(arrays[name])
+    sizes = [bound.square_sums(arrays[name].size) for name in counted]
     squares, start = device.zeros((sum(sizes),), np.float64), 0
     operations = []
-    for (name, parameter), size in zip(parameters.items(), sizes, strict=True):
+    for (name, parameter), size in zip(counted.items(), sizes, strict=True):
         operations.append(
             bound.bind_squares(
                 device.threads,

@@ -20,6 +20,11 @@ from fgnumba.validation.paths import shortened
 
 CONFIG = "config.toml"
 """Name of the file of settings in a run folder."""
+RECIPES = "recipes"
+"""Key of the ``[run]`` table: the version of the estimators' recipes that the run's names stand for."""
+RECIPES_VERSION = 2
+_RENAMED = {"local-feedback": "local-noise-feedback"}
+"""The names of today for estimators that runs without a version, from before it was written, call otherwise."""
 DIRECTIONS = ("rank1", "orthogonal", "rademacher", "gaussian")
 OPTIMIZERS = ("sgd", "adam", "adamw", "frank-wolfe", "auto")
 SCHEDULES = ("exponential", "cosine", "cosine-to-zero")
@@ -378,14 +383,17 @@ def read_settings(path: Path) -> dict[str, Any]:
     """
     table = read_toml(path, "config")
     if "run" in table:
-        from fgnumba.estimators import RECIPES
+        from fgnumba import estimators
 
-        del table["run"]
+        facts = table.pop("run")
+        name = table.get("estimator")
+        if not (isinstance(facts, dict) and RECIPES in facts) and isinstance(name, str):
+            table["estimator"] = _RENAMED.get(name, name)
         # Earlier versions wrote zeros into the file of a run whose optimiser has no such number, and another optimiser
         # may be given beside the file. To adamw alone, a weight decay of 0 is not the default.
         decay = ("weight_decay",) if table.get("optimizer") == "frank-wolfe" else ()
         # An estimator whose own default is a momentum is younger than those versions.
-        searched = RECIPES.get(str(table.get("estimator")))
+        searched = estimators.RECIPES.get(str(table.get("estimator")))
         momentum = ("momentum",) if searched is None or searched.momentum is None else ()
         for name in (*momentum, "nesterov", *decay):
             if table.get(name) in (0, False):

@@ -275,10 +275,12 @@ class _EstimatorCheck:
             rate = 2.0 ** math.floor(math.log2(0.01 / size))
             other = self.trainer(copy.deepcopy(model), SGD(rate, momentum=momentum))
             other.steps_done = trainer.steps_done
-            for name in trainer.state.arrays:
-                other.plan(len(self.x))
+            other.plan(len(self.x))
+            for name, array in trainer.state.arrays.items():
                 if name in other.state.arrays:
-                    other.model.processor.copy(other.state.arrays[name], trainer.state.arrays[name])
+                    other.model.processor.copy(other.state.arrays[name], array)
+            for name, parameter in trainer.state.parameters.items():
+                other.model.processor.copy(other.state.parameters[name].packed, parameter.packed)
             result = other.step(self.x, self.y)
             value = self.value(model)
             compare(f"{where}: the loss of a step", result.loss, value, 1e-3 * (1 + abs(value)))

@@ -1,11 +1,13 @@
 """A second binding of a trainer's estimator, with which a gradient estimate is computed without taking a step."""
 
 import copy
+from collections.abc import Mapping
 from typing import Any
 
 from fgnumba.errors import ConfigError
 from fgnumba.estimators import Estimate, Estimator, Setting, State
 from fgnumba.layers.losses import Loss
+from fgnumba.layers.parameters import Parameter
 from fgnumba.model.graph import Graph
 from fgnumba.model.recent import Recent
 
@@ -53,7 +55,9 @@ class Study:
         """
         # States of recurrent layers are those of a number of streams.
         key = batch if self._carry else 0
-        state = self._states.setdefault(key, State(self._theirs.parameters, self.model.processor))
+        if key not in self._states:
+            self._states[key] = State(self._copies(), self.model.processor)
+        state = self._states[key]
 
         def bind() -> tuple[Estimate, Setting]:
             setting = Setting(self.model, batch, loss, stream, state, carry=self._carry)
@@ -71,9 +75,19 @@ class Study:
                 device.copy(array, theirs[name])
             else:
                 device.assign(array, 0.0)
+        pairs: list[tuple[Mapping[str, Parameter], Mapping[str, Parameter]]] = [
+            (state.parameters, self._theirs.parameters)
+        ]
         if self.model is not self._trained:
-            for ours, parameter in zip(
-                self.model.packed_parameters.values(), self._trained.packed_parameters.values(), strict=True
-            ):
-                device.copy(ours.packed, parameter.packed)
+            pairs.append((self.model.packed_parameters, self._trained.packed_parameters))
+        for copies, originals in pairs:
+            for name, parameter in originals.items():
+                device.copy(copies[name].packed, parameter.packed)
         return bound
+
+    def _copies(self) -> dict[str, Parameter]:
+        """Return copies of the estimator's own parameters, of which some learn while an estimate runs."""
+        return {
+            name: Parameter.create(name, one.index, one.array(), one.groups, self.model.processor)
+            for name, one in self._theirs.parameters.items()
+        }

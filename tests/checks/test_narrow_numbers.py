@@ -111,7 +111,9 @@ def test_a_layers_shapes_do_not_wrap(layer):
 @pytest.mark.parametrize("kind", cases.ESTIMATOR)
 def test_an_estimator_of_narrow_numbers_takes_the_same_step(kind):
     values = cases.ESTIMATOR[kind]
-    if kind in SEQUENTIAL:
+    if kind is fg.RelayedFeedback:
+        found = [step_of_vectors(kind(**given)) for given in (numpys(values), values)]
+    elif kind in SEQUENTIAL:
         found = [sequential_step(kind(**given)) for given in (numpys(values), values)]
     else:
         found = [cases.after_a_step(cases.trainer(kind(**given))) for given in (numpys(values), values)]
@@ -125,6 +127,13 @@ SEQUENTIAL = {
     reverse.ReverseMode: STREAM,
 }
 """The layers of models that these estimators train, with the settings that are tried."""
+
+
+def step_of_vectors(estimator):
+    """Return the loss, and the parameters after a step of a model whose layers write vectors."""
+    layers = [fg.Flatten(), fg.Dense(5, "relu"), fg.Dense(4)]
+    model = fg.Sequential(layers, cases.X.shape[1:], device="cpu")
+    return cases.after_a_step(fg.Trainer(model, estimator=estimator, optimizer=fg.SGD(0.125)))
 
 
 def sequential_step(estimator):

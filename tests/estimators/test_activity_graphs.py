@@ -101,16 +101,16 @@ def test_images_average_to_the_gradient(model, layerwise):
 
 def test_layout_of_slots():
     model = residual()
-    *_, joint = analyzed(model, 2, False, False)
+    *_, joint = analyzed(model, 2, False, None)
     assert joint.slots == [2]
     assert {place.slot for place in joint.places} == {0}
-    *_, each = analyzed(model, 2, True, False)
+    *_, each = analyzed(model, 2, True, None)
     assert [place.slot for place in each.places] == [2 * i for i in range(len(each.places))]
     assert each.slots == [2 * len(each.places)]
-    *_, parted = analyzed(branches(), 2, True, False)
+    *_, parted = analyzed(branches(), 2, True, None)
     assert sorted(parted.gap.values()) == [(2, 4), (2, 6)]
     assert sorted(parted.beyond.values()) == [(4, 8), (6, 8)]
-    *_, local = analyzed(model, 1, False, True)
+    *_, local = analyzed(model, 1, False, fg.LocalLosses())
     assert [end.names[0] for end in local.ends] == ["relu"]
 
 
@@ -148,7 +148,7 @@ def test_blocks_follow_the_wiring_not_the_order_of_the_list():
         return fg.Graph([*first, *rest, fg.Node("out", fg.Dense(3))], 5, seed=1)
 
     for late in (False, True):
-        *_, layout = analyzed(nodes(late), 1, False, True)
+        *_, layout = analyzed(nodes(late), 1, False, fg.LocalLosses())
         blocks = {step.names[0]: block for step, block in layout.block.items()}
         assert blocks == {"a": 0, "b": 1, "shortcut": 1, "sum": 1, "c": 2, "out": 2}
         assert {place.step.names[0]: place.block for place in layout.places}["shortcut"] == 1

@@ -108,3 +108,23 @@ def test_a_compact_run_is_replayed_as_the_run_whose_steps_it_has(fgtrain):
     done = fgtrain("replay", RUNS / "compact" / "killed", "--step", 40, "--quiet")
     assert done.code == 0
     assert done.out == fgtrain("replay", RUNS / "weights" / "ended", "--step", 40, "--quiet").out
+
+
+def test_local_feedback_of_before_goes_on_as_it_began(fgtrain, folder):
+    """The name stood for matrices that noise alone teaches, and config.toml had no version of the recipes."""
+    options = ("--widths", "8", "--decay", 0.02, "--precision", "float32", "--quiet")
+    named = ("--estimator", "local-noise-feedback")
+    assert fgtrain("train", *options, *named, "--steps", 30, "--out", "whole").code == 0
+    assert fgtrain("train", *options, *named, "--steps", 15, "--out", "run").code == 0
+    path = folder / "run/config.toml"
+    text = path.read_text(encoding="utf-8")
+    assert "recipes = 2\n" in text
+    before = text.replace("recipes = 2\n", "").replace('"local-noise-feedback"', '"local-feedback"')
+    path.write_text(before, encoding="utf-8")
+    assert saved_run.read(folder / "run").config.estimator == "local-noise-feedback"
+    assert fgtrain("train", "--resume", "run", "--steps", 30, "--quiet").code == 0
+    for name, array in parameters(folder / "whole").items():
+        np.testing.assert_array_equal(parameters(folder / "run")[name], array)
+    # Today's run of that name is another one.
+    path.write_text(text.replace('"local-noise-feedback"', '"local-feedback"'), encoding="utf-8")
+    assert saved_run.read(folder / "run").config.estimator == "local-feedback"

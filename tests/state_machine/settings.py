@@ -72,6 +72,13 @@ def estimators() -> st.SearchStrategy[Made]:
         st.none(),
         made("Feedback", cells=st.sampled_from((1, 2, 7))),
         made("Feedback", control=st.just(0.0), every=st.integers(1, 3)),
+        made(
+            "Feedback",
+            control=st.just(0.0),
+            every=st.integers(1, 3),
+            warmup=st.integers(0, 2),
+            follow=st.just(True),
+        ),
         made("Feedback", rate=st.just(0.1), rule=st.just("average"), control=st.just(0.0)),
     )
     local = st.one_of(st.none(), made("LocalLosses", cells=st.sampled_from((1, 2, 7))))

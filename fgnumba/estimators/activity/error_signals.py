@@ -4,13 +4,14 @@ Noise gives an error signal when it is weighed by its effect on the loss. Feedba
 residual of the outputs, and learns from the part of the response that it did not predict.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from fgnumba.estimators.activity.followers import follower, matrix_name
 from fgnumba.estimators.activity.forward_tasks import ForwardTasks, Observer
 from fgnumba.estimators.activity.layout import Place
 from fgnumba.estimators.activity.settings import Feedback
@@ -23,6 +24,7 @@ from fgnumba.kernels.ops.feedback import COEFFICIENTS
 from fgnumba.kernels.shared.perturbed_units.cpu import Perturbed
 from fgnumba.kernels.shared.product.product import Weights
 from fgnumba.layers.losses import Loss
+from fgnumba.layers.parameters import Parameter
 from fgnumba.model.tasks import Buffer, ImageBuffer, PanelBuffer
 
 Memory = Callable[[str, tuple[int, ...]], npt.NDArray[np.float32]]
@@ -49,6 +51,8 @@ class Units:
         The observer that watches them.
     cells : ndarray, int64
         The number of the cell of each pixel; A is the number of cells.
+    scale : device array, (1,) float64
+        The factor of its error signals.
     feedback : device array, (ceil(C / PANEL), A N, PANEL) float32, optional
         The feedback matrix B, packed, for C outputs. By default there is no feedback.
     gathered : ImageBuffer, optional
@@ -64,6 +68,7 @@ class Units:
     count: int
     observer: Observer
     cells: npt.NDArray[np.int64]
+    scale: npt.NDArray[np.float64]
     feedback: npt.NDArray[np.float32] | None = None
     gathered: ImageBuffer | None = None
     known: ImageBuffer | None = None
@@ -101,6 +106,8 @@ class SignalTasks:
         The factor by which error signals are multiplied.
     onto : bool
         Whether the gradients of biases are added to their arrays; if not, they replace their content.
+    own : mapping of str to Parameter
+        The feedback matrices that follow a weight, by name, among other parameters of the estimator.
     """
 
     def __init__(
@@ -111,9 +118,10 @@ class SignalTasks:
         draws: int,
         scale: npt.NDArray[np.float64],
         onto: bool,
+        own: Mapping[str, Parameter],
     ) -> None:
         self.forward, self.feedback, self.draws, self.scale, self.onto = forward, feedback, draws, scale, onto
-        self._memory, self.batch = memory, forward.batch
+        self._memory, self._own, self.batch = memory, own, forward.batch
         self.isa, self.threads = forward.isa, forward.threads
         self.device = forward.device
         self._feedback = self.device.kernels.feedback
@@ -125,13 +133,17 @@ class SignalTasks:
         size = shape[-1] // len(watching)
         groups = []
         for group, observer in enumerate(watching):
-            unit = Units(place, source, rule, group * size, size, observer, _cells(shape, 1))
-            if self.feedback is not None:
+            unit = Units(place, source, rule, group * size, size, observer, _cells(shape, 1), self.scale)
+            name, forward = matrix_name(place.step, group), self.forward
+            followed = follower(forward.model, forward.layout, place, group, self.feedback, forward.local)
+            if followed is not None:
+                unit.cells, unit.feedback = followed.cells, self._own[name].packed
+                if followed.pixels > 1:
+                    unit.scale = self.device.array(np.full(1, 1.0 / (self.batch * followed.pixels)))
+            elif self.feedback is not None:
                 unit.cells = _cells(shape, self.feedback.cells)
                 (classes,) = observer.z.shape
-                unit.feedback = self._memory(
-                    f"feedback.{place.step.names[0]}.{group}", (-(-classes // PANEL), unit.width, PANEL)
-                )
+                unit.feedback = self._memory(name, (-(-classes // PANEL), unit.width, PANEL))
             groups.append(unit)
         return groups
 
@@ -324,13 +336,13 @@ class SignalTasks:
 
     def signal(self, unit: Units, out: Any, bias: npt.NDArray[np.float32] | None) -> Operation:
         """Return the operation that writes the error signal δ of units, to images or to panels of features."""
-        controlled = self.feedback is None or self.feedback.control > 0
+        controlled = unit.place.slots > 0 and (self.feedback is None or self.feedback.control > 0)
         return self.device.kernels.error_signal.bind(
             self.isa,
             self.threads,
             site=self._site(unit),
             out=out,
-            scale=self.scale,
+            scale=unit.scale,
             known=unit.known.rows() if unit.known else None,
             cells=unit.cells if unit.known else None,
             noise=unit.observer.noise if controlled else None,

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from fgnumba.errors import ConfigError
 from fgnumba.estimators.activity.forward_tasks import ForwardTasks
-from fgnumba.estimators.activity.plan import ActivityPlan, analyzed, head_shapes
+from fgnumba.estimators.activity.plan import ActivityPlan, analyzed, followers, head_shapes
 from fgnumba.estimators.activity.settings import Feedback, LocalLosses
 from fgnumba.estimators.base import Estimate, Estimator, Pass, Setting
 from fgnumba.estimators.recipes import Recipe
@@ -103,16 +103,32 @@ class ActivityPerturbation(Estimator):
         return "E[g] = ∇f" if self.unbiased else "biased: g is the gradient that learned feedback predicts"
 
     def own_parameters(self, model: Graph, seed: int) -> dict[str, Parameter]:
-        """Return the weights and biases of the heads of local losses, which start as zeros."""
-        if self.local is None:
-            return {}
-        heads = {}
-        for name, shape in head_shapes(model, self.local).items():
-            for part, size in (("weight", shape), ("bias", shape[1:])):
-                heads[f"{name}.{part}"] = Parameter.create(
-                    f"{name}.{part}", 0, np.zeros(size, np.float32), device=model.processor
-                )
-        return heads
+        """Return the heads of local losses, and the feedback matrices that follow a weight; all start as zeros."""
+        shapes: dict[str, tuple[int, ...]] = {}
+        for name, shape in head_shapes(model, self.local).items() if self.local else ():
+            shapes |= {f"{name}.weight": shape, f"{name}.bias": shape[1:]}
+        if self.follows:
+            shapes |= {
+                name: shape for name, (shape, _) in followers(model, self.feedback, self.local).items()
+            }
+        return {
+            name: Parameter.create(name, 0, np.zeros(shape, np.float32), device=model.processor)
+            for name, shape in shapes.items()
+        }
+
+    @property
+    def follows(self) -> bool:
+        """Whether feedback matrices follow the linear layers that they predict."""
+        return self.feedback is not None and self.feedback.follow
+
+    @property
+    def is_quiet_at_times(self) -> bool:
+        """Whether there are steps without noise."""
+        return self.feedback is not None and self.feedback.every > 1
+
+    def quiet(self, step: int) -> bool:
+        """Return whether step number `step`, counted from 0, has no noise."""
+        return self.feedback is not None and self.feedback.quiet(step)
 
     def bind(self, setting: Setting) -> "ActivityEstimate":
         """Return the estimator bound to a setting."""
@@ -125,8 +141,11 @@ class ActivityEstimate(Estimate):
     def __init__(self, estimator: ActivityPerturbation, setting: Setting) -> None:
         # Gradients are added to the parameters directly only if the host checks the loss before they are computed.
         self._estimator, self._setting = estimator, setting
-        self._plain = setting.plain and setting.device.checks_between
-        self._every = estimator.feedback.every if estimator.feedback else 1
+        # Matrices that follow a weight need its gradient stored.
+        followed = followers(setting.model, estimator.feedback, estimator.local) if estimator.follows else {}
+        for name, (_, leader) in followed.items():
+            setting.follow(name, leader)
+        self._plain = setting.plain and setting.device.checks_between and not followed
         parameters: Mapping[str, Parameter] = setting.parameters
 
         def target(name: str) -> npt.NDArray[np.float32]:
@@ -145,14 +164,14 @@ class ActivityEstimate(Estimate):
                 layerwise=estimator.layerwise,
                 feedback=estimator.feedback,
                 local=estimator.local,
-                heads=setting.state.parameters,
+                own=setting.state.parameters,
                 memory=setting.state.array,
                 target=target,
                 onto=self._plain,
                 failed=setting.failed,
                 after=updates,
             )
-            for draws in (estimator.draws, 0)[: 1 + (self._every > 1)]
+            for draws in (estimator.draws, 0)[: 1 + estimator.is_quiet_at_times]
         ]
         self.values = np.zeros(1 + self._plans[0].slots)
         self.operations = self._plans[0].operations
@@ -166,13 +185,13 @@ class ActivityEstimate(Estimate):
     @property
     def _quiet(self) -> bool:
         """Whether the step whose number the stream holds runs without noise."""
-        return int(self._setting.stream.host["step"][0]) % self._every > 0
+        return self._estimator.quiet(int(self._setting.stream.host["step"][0]))
 
     def device_pass(self, step: int) -> Pass | None:
         """Return step number `step`, with or without noise, as a pass that the device takes by itself."""
         if self._plain:
             return None
-        plan = self._plans[step % self._every > 0]
+        plan = self._plans[self._estimator.quiet(step)]
         return Pass(plan.operations, plan.input, plan.targets, plan.outcome)
 
     def run(self, x: npt.NDArray[Any], targets: npt.NDArray[Any]) -> bool:
@@ -201,7 +220,7 @@ class ActivityEstimate(Estimate):
         setting, estimator, device = self._setting, self._estimator, self._setting.device
         draws = 0 if self._quiet else estimator.draws
         steps, source, result, layout = analyzed(
-            setting.model, draws, estimator.layerwise, estimator.local is not None
+            setting.model, draws, estimator.layerwise, estimator.local, estimator.feedback
         )
         rows = InputRows(device, setting.batch, math.prod(setting.model.input_shape))
         forward = ForwardTasks(
@@ -282,6 +301,14 @@ RECIPES = {
     "fdfa": _recipe(3.2e-3, "0.971", feedback=Feedback(0.1, "average", 0.0)),
     "local": _recipe(3.2e-3, "0.902", local=LocalLosses()),
     "local-feedback": _recipe(
+        5.6e-3,
+        "0.966 after 666 steps, as at 1e-2, and there 0.979",
+        feedback=Feedback(1.0, control=0.0, every=8, warmup=64, follow=True),
+        local=LocalLosses(),
+        cnn=(2.5e-3, "EVIDENCE"),
+        epochs=_ENOUGH,
+    ),
+    "local-noise-feedback": _recipe(
         5.6e-3,
         "0.980",
         feedback=Feedback(control=0.0),

@@ -319,7 +319,12 @@ class ForwardTasks:
 
 def cell_means(height: int, width: int, cells: int) -> AvgPool2d:
     """Return the layer that averages an image into at least `cells` by `cells` means, and less than twice that."""
-    return AvgPool2d((max(1, height // cells), max(1, width // cells)))
+    return AvgPool2d(window(height, width, cells))
+
+
+def window(height: int, width: int, cells: int) -> tuple[int, int]:
+    """Return the height and the width of the windows of :func:`cell_means`."""
+    return max(1, height // cells), max(1, width // cells)
 
 
 def groups_of(end: Step, groups: int) -> list[tuple[int, int]]:

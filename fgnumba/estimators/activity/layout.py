@@ -1,5 +1,6 @@
 """The layout of activity perturbation: which layers get noise, which tangents carry it, and where blocks end."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from fgnumba.kernels.shared.perturbed_units import SLOPE_FROM_OUTPUT
@@ -87,6 +88,7 @@ def lay_out(
     draws: int,
     layerwise: bool,
     local: bool,
+    quiet: Callable[[Step], bool] = lambda end: False,
 ) -> Layout:
     """Return the layout of a model.
 
@@ -106,6 +108,9 @@ def lay_out(
         Whether each layer's noise has tangents of its own.
     local : bool
         Whether the model is cut into blocks, for local losses.
+    quiet : callable, optional
+        A function that returns whether a layer at the end of a block gets no noise, because its feedback is known
+        without. By default all layers get noise.
     """
     layout = Layout(output=output)
     _cut(layout, steps, result, local)
@@ -125,14 +130,15 @@ def lay_out(
                 layout.beyond[value] = (count, max(most, layout.beyond.get(value, (0, 0))[1]))
         if step in has_parameters and step is not layout.output:
             carrier, activation = _carrier(step)
+            slots = 0 if carrier in layout.ends and quiet(carrier) else draws
             slot = used[block] if layerwise else 0
-            used[block] = slot + draws
-            places[carrier] = Place(step, carrier, activation, block, slot, draws)
+            used[block] = max(used[block], slot + slots)
+            places[carrier] = Place(step, carrier, activation, block, slot, slots)
             layout.places.append(places[carrier])
         count = most
-        if step in places:
+        if step in places and places[step].slots:
             place = places[step]
-            count = max(most, place.slot + draws)
+            count = max(most, place.slot + place.slots)
             if most < place.slot:
                 layout.gap[step.output] = (most, place.slot)
         counts[step.output] = count

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from fgnumba.errors import ConfigError
 from fgnumba.estimators.activity.error_signals import Memory, SignalTasks, Units
+from fgnumba.estimators.activity.followers import follower, is_told_by_head, matrix_name
 from fgnumba.estimators.activity.forward_tasks import ForwardTasks, Observer, cell_means, groups_of, head_name
 from fgnumba.estimators.activity.gradients import GradientTasks, Target
 from fgnumba.estimators.activity.layout import Layout, lay_out
@@ -47,8 +48,9 @@ class ActivityPlan(Bound):
         The learned feedback, if there is any.
     local : LocalLosses or None
         The local losses, if there are any.
-    heads : mapping of str to Parameter
-        The parameters of the heads of local losses, by name; see :func:`head_shapes`.
+    own : mapping of str to Parameter
+        The estimator's own parameters by name: those of the heads of local losses, see :func:`head_shapes`, and the
+        feedback matrices that follow a weight, see :func:`followers`.
     memory : callable
         A function that returns the array in which a feedback matrix is kept, given its name and shape.
     target : callable
@@ -88,7 +90,7 @@ class ActivityPlan(Bound):
         layerwise: bool,
         feedback: Feedback | None,
         local: LocalLosses | None,
-        heads: Mapping[str, Parameter],
+        own: Mapping[str, Parameter],
         memory: Memory,
         target: Target,
         onto: bool,
@@ -96,11 +98,11 @@ class ActivityPlan(Bound):
         after: Callable[["ActivityPlan"], Sequence[Operation]] = lambda plan: (),
     ) -> None:
         self.device = model.processor
-        steps, source, result, layout = analyzed(model, draws, layerwise, local is not None)
+        steps, source, result, layout = analyzed(model, draws, layerwise, local, feedback)
         if local is not None and local.groups > 1:
             _check_groups(layout, local.groups)
         self.input = InputRows(self.device, batch, math.prod(model.input_shape))
-        forward = ForwardTasks(model, batch, stream, layout, source, self.input, local, heads)
+        forward = ForwardTasks(model, batch, stream, layout, source, self.input, local, own)
         self.threads = forward.threads
         self.scale = self.device.array(np.full(1, 1.0 / batch))
         self.targets = targets_of(self.device, loss, batch, model.outputs)
@@ -110,7 +112,7 @@ class ActivityPlan(Bound):
         self.result, self.slots = self.outcome.result, main.slots
         forward.add([main.z], [], lambda: self._loss(loss, main))
         second = len(forward.tasks)
-        signals = SignalTasks(forward, feedback, memory, draws, self.scale, onto)
+        signals = SignalTasks(forward, feedback, memory, draws, self.scale, onto, own)
         gradients = GradientTasks(forward, signals, target, onto)
         units = [unit for one in layout.places for unit in signals.units(one, observers[one.block])]
         every = [observer for block in observers for observer in block]
@@ -121,7 +123,8 @@ class ActivityPlan(Bound):
         coefficients: dict[Units, npt.NDArray[Any]] = {}
         for observer in every:
             if observer.slots:
-                coefficients |= signals.weigh(observer, [unit for unit in units if unit.observer is observer])
+                learning = [unit for unit in units if unit.observer is observer and unit.place.slots]
+                coefficients |= signals.weigh(observer, learning)
         for one in layout.places:
             rule(one.step).gradients(gradients, one.step, [unit for unit in units if unit.place is one])
         if layout.output is not None:
@@ -130,8 +133,9 @@ class ActivityPlan(Bound):
             closed_form(gradients, main, layout.output)
         for observer in every[:-1]:
             gradients.head(observer)
-        for unit in units if feedback is not None and draws else ():
-            signals.learn(unit, coefficients[unit])
+        for unit in units if feedback is not None else ():
+            if unit.place.slots:
+                signals.learn(unit, coefficients[unit])
         placed = place(forward.tasks, batch, self.device, forward.tasks[second])
         self._keeps, self.buffer_nbytes, self._readers = (
             (forward, placed.keeps),
@@ -196,7 +200,11 @@ def _check_groups(layout: Layout, groups: int) -> None:
 
 
 def analyzed(
-    model: Graph, draws: int, layerwise: bool, local: bool
+    model: Graph,
+    draws: int,
+    layerwise: bool,
+    local: LocalLosses | None,
+    feedback: Feedback | None = None,
 ) -> tuple[list[Step], Value, Value, Layout]:
     """Return the steps of a model, the value of its input, the value of its output, and its layout.
 
@@ -218,13 +226,22 @@ def analyzed(
     rules = {step: rule(step) for step in steps if step.layer.parameter_shapes(step.shapes)}
     last = result.producer
     exact = last in rules and rules[last].closed_form is not None and not result.readers
-    layout = lay_out(steps, result, set(rules), last if exact else None, draws, layerwise, local)
+    layout = lay_out(
+        steps,
+        result,
+        set(rules),
+        last if exact else None,
+        draws,
+        layerwise,
+        local is not None,
+        lambda end: is_told_by_head(end, feedback, local),
+    )
     return steps, source, result, layout
 
 
 def head_shapes(model: Graph, local: LocalLosses) -> dict[str, tuple[int, int]]:
     """Return the shape of the weight of each local head, by the name of the head."""
-    *_, layout = analyzed(model, 1, False, True)
+    *_, layout = analyzed(model, 1, False, local)
     shapes = {}
     for end in layout.ends:
         height, width, _ = image_shape(end.output.shape)
@@ -232,3 +249,25 @@ def head_shapes(model: Graph, local: LocalLosses) -> dict[str, tuple[int, int]]:
             means = cell_means(height, width, local.cells).output_shape((height, width, count))
             shapes[head_name(end, group)] = (math.prod(means), model.outputs)
     return shapes
+
+
+def followers(
+    model: Graph, feedback: Feedback | None, local: LocalLosses | None
+) -> dict[str, tuple[tuple[int, int], str]]:
+    """Return the shape of each feedback matrix that follows a weight, and the weight's name, by the matrix's name."""
+    *_, layout = analyzed(model, 1, False, local, feedback)
+    shapes = {
+        name: parameter.shape
+        for name, parameter in model.packed_parameters.items()
+        if len(parameter.shape) == 2
+    }
+    if local is not None:
+        shapes |= {f"{name}.weight": shape for name, shape in head_shapes(model, local).items()}
+    matrices = {}
+    for one in layout.places:
+        groups = local.groups if local is not None and one.carrier in layout.ends else 1
+        for group in range(groups):
+            found = follower(model, layout, one, group, feedback, local)
+            if found is not None:
+                matrices[matrix_name(one.step, group)] = shapes[found.leader], found.leader
+    return matrices

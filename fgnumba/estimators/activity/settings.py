@@ -1,9 +1,9 @@
 """The options of activity perturbation: learned feedback, and local losses."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from fgnumba.errors import ConfigError
-from fgnumba.validation import real_number, store, whole_number
+from fgnumba.validation import flag, real_number, store, whole_number
 
 RULES = ("filter", "average")
 
@@ -19,6 +19,12 @@ class Feedback:
     change of the outputs to the noise w = a'(z) u. B starts as zeros and learns to predict ȯ. Since h · u is e · (w B),
     one product serves prediction, correction and learning. Sources: F. Bacho, D. Chu, arXiv 2212.07282; the correction
     and the filter are measured in ``fgnumba/estimators/README.md``.
+
+    With `follow`, a matrix that predicts a linear layer (a local head, or the model's output layer that reads hidden
+    units) is given that layer's gradient xᵀ e, which is known in closed form, and the optimiser moves both alike. The
+    difference between the two stays as it was, and noise has only to find it: of a local head, which starts as zeros
+    like B, it is zero from the first step on, and its units get no noise. Sources: J. F. Kolen, J. B. Pollack, 1994;
+    M. Akrout et al., arXiv 1904.05391, section 3.
 
     Parameters
     ----------
@@ -37,6 +43,10 @@ class Feedback:
     every : int, optional
         Noise is added, and B learns, in one of so many steps; the other steps cost a primal pass and the update. Above
         1 only if κ is 0. By default 1.
+    warmup : int, optional
+        The number of steps at the beginning that all have noise, whatever `every` is. By default 0.
+    follow : bool, optional
+        Whether matrices follow the linear layers that they predict. Only with ``filter``. By default False.
 
     Raises
     ------
@@ -49,6 +59,8 @@ class Feedback:
     control: float = 1.0
     cells: int = 7
     every: int = 1
+    warmup: int = 0
+    follow: bool = False
 
     def __post_init__(self) -> None:
         if not isinstance(self.rule, str) or self.rule not in RULES:
@@ -68,8 +80,31 @@ class Feedback:
                 f"feedback: every is {self.every!r}; 1 is required unless control is 0, "
                 "because noise is needed in every step"
             )
-        cells = whole_number("feedback: cells", self.cells)
-        store(self, rate=rate, control=control, cells=cells, every=every)
+        store(
+            self,
+            rate=rate,
+            control=control,
+            every=every,
+            cells=whole_number("feedback: cells", self.cells),
+            warmup=whole_number("feedback: warmup", self.warmup, 0),
+            follow=flag("feedback: follow", self.follow),
+        )
+        if self.follow and self.rule != "filter":
+            raise ConfigError(
+                f"feedback: follow is True beside the rule {self.rule!r}; 'filter' is required, "
+                "because an average forgets what it has followed"
+            )
+
+    def __repr__(self) -> str:
+        # Checkpoints name their estimator so, and those of earlier versions have neither a warm-up nor followers.
+        later = {"warmup": 0, "follow": False}
+        shown = ((one.name, getattr(self, one.name)) for one in fields(self))
+        said = (f"{name}={value!r}" for name, value in shown if name not in later or value != later[name])
+        return f"Feedback({', '.join(said)})"
+
+    def quiet(self, step: int) -> bool:
+        """Return whether step number `step`, counted from 0, has no noise."""
+        return step >= self.warmup and step % self.every > 0
 
 
 @dataclass(frozen=True)

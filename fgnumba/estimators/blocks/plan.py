@@ -1,28 +1,24 @@
 """The plan of block feedback: a model bound to a batch, the losses of its blocks, and what they tell the branches."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy.typing as npt
 
 from fgnumba.estimators.blocks.credit import Credit
 from fgnumba.estimators.blocks.feedback import Memory
+from fgnumba.estimators.blocks.forward import KeptForward
 from fgnumba.estimators.blocks.layout import Block, Layout
 from fgnumba.estimators.blocks.matrices import Matrices
 from fgnumba.estimators.blocks.workshop import Workshop
 from fgnumba.kernels.layout.images import Images
 from fgnumba.kernels.machine.interfaces import Operation
-from fgnumba.kernels.machine.memory import leading
-from fgnumba.kernels.rules.directions import NONE
-from fgnumba.kernels.shared.perturbed_units import SLOPE_FROM_OUTPUT
-from fgnumba.layers import Activation, Perturbation, SelfAttention, Site
 from fgnumba.layers.losses import Loss
 from fgnumba.layers.parameters import Parameter
 from fgnumba.model.graph import Graph
 from fgnumba.model.input_rows import InputRows
 from fgnumba.model.outcome import Outcome, targets_of
-from fgnumba.model.wiring import Step, Value
+from fgnumba.model.wiring import Step
 from fgnumba.objects.bound import Bound
 
 Target = Callable[[str], npt.NDArray[Any]]
@@ -85,19 +81,19 @@ class BlockPlan(Bound):
         count = batch * model.positions
         self.targets = targets_of(self.device, loss, count, model.outputs)
         self._w = Workshop(self.device, count, stream)
-        self._images = self._place()
-        self._kept: dict[Step, Any] = {}
+        self._forward = KeptForward(self._w, model, batch, layout.source, self.input, layout.steps)
+        self._rows, images = self._forward.rows, self._forward.images
         self._matrices = Matrices(self._w, model, layout, settings, heads, memory)
-        credit = Credit(self._w, model, layout, self._matrices, self._images, self._kept, target, settings)
+        credit = Credit(self._w, model, layout, self._matrices, images, self._forward.kept, target, settings)
         # A block learns from what its own forward pass has just left in the caches: no later one is waited for.
         first: list[Any] = [matrix.turn() for matrix in self._matrices.all]
-        first += self._forward(layout.inputs)
+        first += self._forward.bind(layout.inputs)
         for block in layout.blocks:
-            first += self._forward(self._steps_of(block))
+            first += self._forward.bind(self._steps_of(block))
             delta, told = self._error(block)
             first += told + credit.block(block, delta)
         inputs = {
-            branch: self.rows(branch.first.inputs[0]) for each in layout.sums for branch in each.branches
+            branch: self._rows(branch.first.inputs[0]) for each in layout.sums for branch in each.branches
         }
         self._programs = [
             self.device.program(first),
@@ -108,27 +104,6 @@ class BlockPlan(Bound):
         ]
         self.operations = tuple(op for program in self._programs for op in program.operations)
 
-    def _place(self) -> dict[Value, Images]:
-        """Return the memory of each value, which holds all positions of all examples."""
-        source = self._layout.source
-        images = {
-            source: Images.of_batch(
-                self.input.array,
-                source.shape,
-                images=1,
-                external=self.input.in_place,
-                by_position=source.by_position,
-            )
-        }
-        for value in (step.output for step in self._layout.steps):
-            array = self._w.zeros(1, self._batch * value.positions, leading(value.width))
-            images[value] = Images.of_batch(array, value.shape, images=1, by_position=value.by_position)
-        return images
-
-    def rows(self, value: Value) -> Images:
-        """Return a sequence as rows, one for each position."""
-        return self._images[value].by_rows()
-
     def _steps_of(self, block: Block) -> list[Step]:
         """Return the steps of a block in the model's order; those after the last block belong to it, too."""
         wanted = {step for each in block.sums for branch in each.branches for step in branch.steps}
@@ -137,55 +112,15 @@ class BlockPlan(Bound):
             wanted |= {step for step in (self._layout.norm, self._layout.readout) if step}
         return [step for step in self._layout.steps if step in wanted]
 
-    def _site(self, step: Step) -> Site:
-        return Site(
-            device=self.device,
-            batch=self._batch,
-            images=0 if step.layer.whole_batch else 1,
-            index=step.index,
-            inputs=tuple(
-                self._images[value].viewed_as(shape)
-                for value, shape in zip(step.inputs, step.shapes, strict=True)
-            ),
-            output=self._images[step.output],
-            parameters=self._model.layer_parameters(step.index),
-            perturbation=Perturbation(NONE, 0, self._w.stream),
-            shapes=tuple(step.shapes),
-        )
-
-    def _forward(self, steps: Sequence[Step]) -> list[Any]:
-        """Return the forward pass of some steps, which keeps what their closed forms need."""
-        operations: list[Any] = []
-        for step in steps:
-            site = self._site(step)
-            if isinstance(step.layer, SelfAttention):
-                bound, self._kept[step] = step.layer.bind_kept(site)
-                self._w.nbytes += self._kept[step].nbytes
-                operations += bound
-            elif step.layer.fused_activation not in SLOPE_FROM_OUTPUT:
-                # The slope of such an activation is computed from what it is applied to, which is kept.
-                before = self._w.zeros(*site.output.memory.shape)
-                self._kept[step] = replace(site.output, memory=before)
-                operations += step.layer.without_activation().bind(replace(site, output=self._kept[step]))
-                active = Activation(step.layer.fused_activation)
-                operations += self._w.parted(
-                    active.bind(replace(site, inputs=(self._kept[step],), images=1)), self._batch
-                )
-            elif site.images:
-                operations += self._w.parted(step.layer.bind(site), self._batch)
-            else:
-                operations += step.layer.bind(site)
-        return operations
-
     def _error(self, block: Block) -> tuple[Images, list[Any]]:
         """Return the error of a block's end, as rows, and the operations that compute it, and the head's gradients."""
         w, layout, outputs = self._w, self._layout, self._model.outputs
-        end = self.rows(block.result)
+        end = self._rows(block.result)
         operations: list[Any] = []
         if block.last:
             parameters = self._model.layer_parameters(layout.readout.index)
             weight, bias = parameters["weight"], parameters.get("bias")
-            features, z = self.rows(layout.readout.inputs[0]), self._images[layout.result]
+            features, z = self._rows(layout.readout.inputs[0]), self._forward.images[layout.result]
         else:
             weight, bias = self._heads[f"{block.head}.weight"], self._heads[f"{block.head}.bias"]
             features = end
