@@ -16,3 +16,8 @@ AVERAGED = 0.05
 """The distance between a mean of matrices that learn a response which differs from position to position, and the mean
 of the responses, as a share of its norm: what is left of the noise of 400 steps, of which some twenty depend on each
 other. 0.013 to 0.021 were seen."""
+
+SPEED = 0.15
+"""The rate at which matrices approach their weights, of what the formula's mean square says: over forty steps, two
+matrices of 2,300 and 240 entries are 4 % faster to 3 % slower with eight seeds, and the logarithm of a mean is above the
+mean of logarithms."""
