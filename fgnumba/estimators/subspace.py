@@ -83,6 +83,7 @@ class SubspaceGaussNewton(Estimator):
     adaptation: float = 0.003
 
     name: ClassVar[str] = "subspace-gauss-newton"
+    steady: ClassVar[bool] = False
     control: ClassVar[float] = 0.0
     plain: ClassVar[bool] = False
 

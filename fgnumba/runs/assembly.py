@@ -115,7 +115,7 @@ def assemble(config: RunConfig, dataset: Dataset, chosen: Recipe | None = None) 
         count = directions or 1
         rate = default_learning_rate(model.parameter_count, count, momentum or 0.0, suited.rate)
     decay = DECADES / steps if config.decay is None else config.decay
-    written = {"estimator": name, "directions": directions, "steps": steps, "optimizer": kind}
+    written: dict[str, Any] = {"estimator": name, "directions": directions, "steps": steps, "optimizer": kind}
     written |= {"learning_rate": rate, "decay": decay, "momentum": momentum}
     config = config.updated({**written, **_suited_to_images(config, dataset)})
     if text is not None:
