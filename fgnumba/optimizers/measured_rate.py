@@ -25,8 +25,8 @@ class MeasuredRate:
     parameters, T stands for T P / (P + T + 1). Curvatures are means over 12 measurements in the first 64 steps,
     geometric ones of uᵀGu. Later ones, every 256 steps in the end, only lower the rate: it stays below twice the peak
     that the last one alone would give.
-    The learning rate of step i is η times the share that `shape` has for it. With Adam the first step has rate 0: it
-    only fills the optimiser's means, from which u follows.
+    The learning rate of step i is η times the share that `shape` has for it. With Adam it rises over 16 steps, and the
+    first step has rate 0: it only fills the optimiser's means, from which u follows.
 
     Parameters
     ----------

@@ -31,6 +31,9 @@ from half to twice the best are about as good (bench/results/search)."""
 NOISE_SHARE = 0.08
 """η tr G / T, where η is the peak of weight perturbation. Logistic regression is best at 0.1 to 0.4. A perceptron's
 curvature grows fourfold in its first steps: it takes 0.17 then, and diverges if the first step has 0.11 already."""
+WARMUP = 16
+"""Number of steps over which Adam's rate rises to its peak: the first steps are the least sure of their directions. On
+MNIST, activity perturbation of a perceptron ends 0.4 points worse without it (two seeds, 2,000 steps)."""
 MOST_DIRECTIONS = 8
 """Greatest number of directions in a measurement of tr G: it costs no more than a step."""
 GAPS = (1, 1, 1, 2, 2, 4, 4, 8, 8, 16, 16)
@@ -111,9 +114,16 @@ class RateMeter(Bound):
 
 
 class CurvatureMeter(RateMeter):
-    """Measures the curvature along a direction every so many steps; the base class of the two rules."""
+    """Measures the curvature along a direction every so many steps; the base class of the two rules.
+
+    Attributes
+    ----------
+    warmup : int
+        The number of steps over which the rate rises: step i, counted from 0, has (i + 1) / `warmup` of it.
+    """
 
     measures = True
+    warmup = 1
 
     def __init__(self, model: Graph, state: State, optimizer: Optimizer, measured: MeasuredRate) -> None:
         super().__init__(optimizer)
@@ -181,7 +191,8 @@ class CurvatureMeter(RateMeter):
 
     def set_rates(self, rates: npt.NDArray[Any], step: int) -> float:
         _, _, peak, most = self._now()
-        return self._optimizer.set_rates(rates, step, min(peak * self._shape.share(step), most))
+        share = self._shape.share(step) * min(1.0, (step + 1) / self.warmup)
+        return self._optimizer.set_rates(rates, step, min(peak * share, most))
 
     def _known(self, step: int) -> bool:
         """Return whether the first measurement can be made before a step."""
@@ -202,6 +213,8 @@ class CurvatureMeter(RateMeter):
 
 class StepCurvature(CurvatureMeter):
     """Along Adam's last step at rate 1, u = m̂ / (√v̂ + ε): η = √(2 · 0.12 f₀ / uᵀGu), level log uᵀGu."""
+
+    warmup = WARMUP
 
     def __init__(self, model: Graph, state: State, adam: Adam, measured: MeasuredRate) -> None:
         super().__init__(model, state, adam, measured)

@@ -11,7 +11,7 @@ from fgnumba.errors import ConfigError
 from fgnumba.optimizers import OPTIMIZERS
 from fgnumba.schedules import Exponential, MeasuredRate
 from fgnumba.training import replay, replay_log
-from fgnumba.training.rate_meter import CURVATURE_SHARE, EXCESS, GAPS, NOISE_SHARE, WATCH
+from fgnumba.training.rate_meter import CURVATURE_SHARE, EXCESS, GAPS, NOISE_SHARE, WARMUP, WATCH
 from tests import tolerances_measured_rates as tolerances
 from tests.training.test_checkpoints import Stop, bits
 
@@ -67,7 +67,9 @@ def test_adam_the_first_step_moves_nothing_and_the_second_has_the_rate_of_its_cu
     gradient = trainer(optimizer="adam").estimate(X[:BATCH], Y[:BATCH])
     signs = {name: g / (np.abs(g) + np.float32(1e-8)) for name, g in gradient.items()}
     curvature, loss = form(one.model, signs, slice(BATCH, 2 * BATCH))
-    tolerances.RATE.check(step(one, 1), math.sqrt(2 * CURVATURE_SHARE * loss / curvature))
+    # The second of the steps over which the rate rises.
+    expected = 2 / WARMUP * math.sqrt(2 * CURVATURE_SHARE * loss / curvature)
+    tolerances.RATE.check(step(one, 1), expected)
 
 
 def test_adam_later_measurements_are_along_the_step_that_was_taken():
@@ -85,8 +87,10 @@ def test_adam_later_measurements_are_along_the_step_that_was_taken():
         scale = one.meter.measured.scale
     next_rate = step(one, 4)
     # The mean of four: along the sign of the first gradient, which another test checks, and along three steps.
-    first = 2 * CURVATURE_SHARE * scale / first_rate(one) ** 2
-    expected = math.sqrt(2 * CURVATURE_SHARE * scale / np.exp(np.mean(np.log([first, *curvatures]))))
+    first = 2 * CURVATURE_SHARE * scale / (WARMUP / 2 * first_rate(one)) ** 2
+    expected = (
+        5 / WARMUP * math.sqrt(2 * CURVATURE_SHARE * scale / np.exp(np.mean(np.log([first, *curvatures]))))
+    )
     tolerances.RATE_ALONG_A_STEP.check(next_rate, expected)
 
 
@@ -203,6 +207,27 @@ def test_it_learns_without_a_rate():
     one = fg.Trainer(model, estimator="feedback", optimizer=optimizer)
     # The rate that was searched for perceptrons gives 0.87 here.
     assert one.fit(digits, steps=300).final.test_accuracy > 0.93
+
+
+@pytest.mark.parametrize("estimator", ["feedback", "weight-perturbation"])
+def test_weights_of_examples_count_for_the_curvature(estimator):
+    """Weights of 8 are a loss times 8: see the test of the loss's unit."""
+    rates = []
+    for weight in (1.0, 8.0):
+        one = trainer(estimator, perceptron)
+        one.fit(DATA, steps=20, batch_size=BATCH, sample_weight=np.full(len(X), weight))
+        rates.append(one.last_rate)
+    factor = 1.0 if estimator == "feedback" else 8.0
+    tolerances.RATE_ALONG_A_STEP.check(factor * rates[1], rates[0])
+
+
+@pytest.mark.parametrize("loss", ["mse", "huber", "bce"])
+def test_other_losses_are_learned_without_a_rate(loss):
+    targets = X[:, :CLASSES] > 0 if loss == "bce" else X[:, :CLASSES] - 0.5 * X[:, 2:]
+    one = trainer(loss=loss)
+    before = one.loss.value(one.model(X), targets)
+    one.fit((X, targets.astype(np.float32)), steps=150, batch_size=BATCH)
+    assert one.loss.value(one.model(X), targets) < 0.3 * before
 
 
 def test_by_name_it_is_the_estimators_optimizer():
