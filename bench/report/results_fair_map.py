@@ -118,11 +118,14 @@ def _why_activities(rows: Sequence[Data]) -> str:
         if times
         else ""
     )
+    over = [row["runs"]["feedback"]["over_reverse"] for row in rows]
     return (
         "Noise on activities has a variance of the order of units over batch instead of P, and learned feedback less "
-        "still; so these estimators learn at any P. They cost 2 + T products for reverse mode's 3, and keep "
-        f"activations and noise: `feedback` needs {ratio:.1f} times reverse mode's bytes in {deepest['depth']} layers. "
-        f"They never were a way to save memory.{short}"
+        "still; so these estimators learn at any P. Their products are 2 + T for reverse mode's 3, but in narrow "
+        "layers what a matrix of feedback takes to learn is more than they are: a step of `feedback` takes "
+        f"{min(over):.2f} to {max(over):.2f} of reverse mode's time. They keep activations and noise: `feedback` "
+        f"needs {ratio:.1f} times reverse mode's bytes for {deepest['parameters']:,} parameters in "
+        f"{deepest['depth']} layers. They are no way to save memory.{short}"
     )
 
 

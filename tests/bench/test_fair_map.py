@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from fgnumba.bench.experiments.equal_budgets import CHECKPOINTED, REVERSE_MODE
 from fgnumba.bench.experiments.fair_map import Scale, Verdict, verdict
 from fgnumba.bench.measure.result import Request
 from fgnumba.bench.measure.timing import shortest
+from fgnumba.bench.report import results_fair_map
 from tests import tolerances
 
 ONE = equal_budgets.weights(1)
@@ -142,6 +144,13 @@ def test_every_contender_has_the_same_time(fgtrain, folder, monkeypatch):
     assert sorted(path.name for path in (folder / "map").iterdir()) == ["data.json", "figure.svg"]
     drawn = (folder / "map" / "figure.svg").read_text(encoding="utf-8")
     assert drawn.startswith("<?xml")
+    # The sentences say of every cell who wins it.
+    said = results_fair_map.remark(data)
+    for where, limited in (("At equal time", False), ("Within the memory of weight perturbation", True)):
+        count = Counter(verdict(cell, limited).winner for cell in data["rows"])
+        expected = f"lose in {count['reverse']} of 3 networks, win in {count['forward']}, and {count['tie']} are ties"
+        assert f"{where}, forward gradients {expected}" in said
+    assert "nan" not in said
 
 
 def test_an_interrupted_map_goes_on(tmp_path, monkeypatch):
