@@ -19,5 +19,5 @@ other. 0.013 to 0.021 were seen."""
 
 SPEED = 0.15
 """The rate at which matrices approach their weights, of what the formula's mean square says: over forty steps, two
-matrices of 2,300 and 240 entries are 4 % faster to 3 % slower with eight seeds, and the logarithm of a mean is above
-the mean of logarithms."""
+matrices of 2,304 and 240 entries were 4 % faster to 3 % slower with eight seeds. The logarithm of a mean is above the
+mean of logarithms."""

@@ -28,7 +28,7 @@ from fgnumba.runs.data import with_loss
 from fgnumba.runs.presets import TEXT_MODELS, model_from, tables, written_out
 from fgnumba.runs.text_settings import RISING, STREAMS, Suited, is_text, of_kind
 from fgnumba.runs.toml_file import read_toml
-from fgnumba.training.defaults import default_learning_rate, defaults, step_limit
+from fgnumba.training.defaults import Defaults, default_learning_rate, defaults, step_limit
 from fgnumba.training.trainer import Trainer
 from fgnumba.validation.paths import expanded, path_of
 
@@ -96,7 +96,7 @@ def assemble(config: RunConfig, dataset: Dataset, chosen: Recipe | None = None) 
         chosen = recipe(config.estimator)
     config, model = build(_suited_to_tables(config, _judged(config, dataset), dataset), dataset)
     text = of_kind(model.reads_windows) if isinstance(dataset, TextDataset) else None
-    name = config.estimator or (suited.estimator if text is None else _estimator_of_texts(text, model))
+    name = config.estimator or _estimator(config, dataset, text, model)
     chosen = chosen or recipe(name)
     directions = config.directions
     if directions is None and chosen.learning_rate is None and "directions" in chosen.takes:
@@ -121,6 +121,15 @@ def assemble(config: RunConfig, dataset: Dataset, chosen: Recipe | None = None) 
     if text is not None:
         config = _suited_to_texts(config, text, steps)
     return Assembled(config, model, trainer(config, model, chosen), per_epoch)
+
+
+def _estimator(config: RunConfig, dataset: Dataset, text: Suited | None, model: Graph) -> str:
+    """Return the estimator that suits a model and its data."""
+    if text is not None:
+        return _estimator_of_texts(text, model)
+    # It was measured of perceptrons that tell classes apart, and of none that read a table.
+    measured = dataset.classes is not None and not isinstance(dataset, TableDataset)
+    return (defaults(config.model) if measured or config.model != RunConfig.model else Defaults()).estimator
 
 
 def _estimator_of_texts(text: Suited, model: Graph) -> str:

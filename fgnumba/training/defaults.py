@@ -48,6 +48,10 @@ class Defaults(NamedTuple):
 
 
 DEFAULTS = {
+    # Of targets that are classes; a run on a table, or with another loss, takes the estimator of other models. On the
+    # digits, with a fifth of the training data held out, `local-feedback` is at 96.0 % after 100 steps and at 98.0 %
+    # after 900, and `feedback` at 95.4 % and 98.0 % (four seeds).
+    "mlp": Defaults("local-feedback"),
     "cnn": Defaults("local-feedback", 6000, 16, rate=0.06),
     "resnet": Defaults("local-feedback", 6000, 16, rate=0.4),
     # Eight minutes of two cores of a Xeon virtual machine (Emerald Rapids) in bf16.

@@ -70,7 +70,7 @@ def test_the_names_are_those_of_the_library():
         (("train", "--logger", "t"), ["tensorboard"]),
         (("train", "--loss", "m"), ["mse"]),
         (("search", "--estimator", "fd"), ["fdfa"]),
-        (("compare", "--estimators", "fdfa,re"), ["fdfa,reverse-mode"]),
+        (("compare", "--estimators", "fdfa,rev"), ["fdfa,reverse-mode"]),
         (("compare", "--estimators", "fdfa,fd"), []),
         (("bench", "--network", "log"), ["logreg"]),
         (("reproduce", "be"), ["beale"]),
