@@ -216,9 +216,9 @@ _SHARED: dict[str, Callable[[F], F]] = {
         shell_complete=completion.names(completion.ESTIMATORS, group="fgnumba.estimators"),
         metavar="NAME",
         help="Gradient estimator: feedback, local-feedback, relayed-feedback, activity, weight-perturbation, ...; "
-        "`fgtrain info` lists all of them.  [default: local-feedback for mlp, cnn, resnet and vgg; feedback for a table, "
-        "real targets and models of your own; rtrl for texts, or block-feedback for those that a transformer reads in "
-        "windows]",
+        "`fgtrain info` lists all of them.  [default: local-feedback for mlp, cnn, resnet and vgg; feedback for a "
+        "table, real targets and models of your own; rtrl for texts, or block-feedback for those that a transformer "
+        "reads in windows]",
     ),
     "direction": click.option(
         "--direction",
