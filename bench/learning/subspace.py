@@ -123,7 +123,7 @@ def _print_learned(
     for seed in range(seeds):
         config = RunConfig(
             model="mlp",
-            widths=[WIDTH],
+            widths=(WIDTH,),
             data="mnist",
             data_dir=None if data_dir is None else str(data_dir),
             estimator=name,

@@ -60,7 +60,7 @@ def jax_step(
         c = cho_solve(cho_factor(gram), d)
         return jax.tree_util.tree_map(lambda leaf, one: leaf - rate * jnp.tensordot(c, one, 1), p, v)
 
-    state = [parameters, jax.random.PRNGKey(1)]
+    state: list[Any] = [parameters, jax.random.PRNGKey(1)]
 
     def call(x: npt.NDArray[np.float32], y: npt.NDArray[np.int64]) -> None:
         state[1], key = jax.random.split(state[1])

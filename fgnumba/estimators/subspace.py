@@ -39,9 +39,10 @@ class SubspaceGaussNewton(Estimator):
     λ is `damping` times the mean of G's diagonal at the first step. A step with too small a λ fits its own batch and
     raises the loss of all other examples. If the optimiser is SGD, λ therefore adapts to the next batch: a pass with
     one more tangent, the last step's, gives the slope and the curvature of that batch's loss along the step, hence
-    where its minimum is. λ changes by up to `adaptation` a step: it rises while steps end, on average, beyond two
-    thirds of the way, and falls while they would end before that even with the highest learning rate so far. With
-    Nesterov's momentum, weight decay or clipping, and with other optimisers, λ stays what it was at the first step.
+    where its minimum is. λ changes by up to `adaptation` a step: it rises while steps end, on average, beyond the
+    minimum, and falls while they would end before two thirds of the way even with the highest learning rate so far.
+    With Nesterov's momentum, weight decay or clipping, and with other optimisers, λ stays what it was at the first
+    step.
 
     Bias: g is no estimate of ∇f. Without damping, the step along g of rate 1 minimises the quadratic model of the
     batch's loss over the span, whichever directions span it. With a large λ, g tends to V Vᵀ∇f / λ.

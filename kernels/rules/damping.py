@@ -17,18 +17,18 @@ MARGIN, MOST = np.float64(0.5), np.float64(0.5)
 def adapted(
     damping: np.float64, slope: np.float64, curvature: np.float64, share: np.float64, rate: np.float64
 ) -> np.float64:
-    """Return λ / (1 + r a), with a from -1 to 1/2: above 0 where steps are too short, below where they are too long.
+    """Return λ / (1 + r a), with a from -1 to 1/2: below 0 where steps are too long, above where they are too short.
 
-    A step is too long where it ends beyond two thirds of the way to the minimum: a = -s/κ - 1/2 is below 0. A learning
-    rate that falls is meant to make steps shorter than that. So a step is only too short if it would end before that
-    point with the highest rate so far, of which its rate is `share`: a = -s/κ share - 1/2 is above 0.
+    A step is too long where it ends beyond the minimum: a = -s/κ is below 0. It is too short where it ends before two
+    thirds of the way: a = -s/κ share - 1/2 is above 0. A learning rate that falls is meant to make steps short; so
+    `share` is the rate over the highest one so far, and a step only counts as short if it were so at that rate.
     """
     if not curvature > _ZERO:
         return damping
     further = -slope / curvature
-    long, short = further - MARGIN, further * share - MARGIN
-    if long < _ZERO:
-        return damping / (_ONE + rate * (long if long > -_ONE else -_ONE))
+    if further < _ZERO:
+        return damping / (_ONE + rate * (further if further > -_ONE else -_ONE))
+    short = further * share - MARGIN
     if short > _ZERO:
         return damping / (_ONE + rate * (short if short < MOST else MOST))
     return damping

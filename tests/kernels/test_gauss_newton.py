@@ -165,13 +165,14 @@ def test_the_first_step_sets_the_damping():
 
 @pytest.mark.parametrize(
     ("fraction", "share", "change"),
-    # How far the minimum is, in steps: at 1.5 nothing changes, beyond it λ falls, before it λ rises, at most by r.
+    # How far the minimum is, in steps: from 1 to 1.5 nothing changes, beyond it λ falls, before it λ rises, by up to r.
     [
+        (1.0, 1.0, 1.0),
         (1.5, 1.0, 1.0),
         (1.75, 1.0, 1 / 1.025),
         (9.0, 1.0, 1 / 1.05),
-        (1.0, 1.0, 1 / 0.95),
-        (0.5, 0.25, 1 / 0.9),
+        (0.75, 1.0, 1 / 0.975),
+        (0.5, 0.25, 1 / 0.95),
         (-9.0, 1.0, 1 / 0.9),
         # A rate that has fallen makes steps short: that is no reason for a smaller λ.
         (3.0, 0.25, 1.0),
