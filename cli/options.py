@@ -156,8 +156,9 @@ _SHARED: dict[str, Callable[[F], F]] = {
         "--widths",
         type=Widths(),
         help="Number of units in each hidden layer of mlp, for instance 256,128 for two layers, or in each "
-        "layer of char-lstm, or in each block of char-transformer, all of one width.  [default: 1024,1024; 64 for a "
-        "table; 512 for char-lstm; 128,128,128,128 for char-transformer]",
+        "layer of char-lstm, or in each block of char-transformer, all of one width; of filters in each convolution of "
+        "vgg.  [default: 1024,1024; 64 for a table; 64,128,256 for vgg; 512 for char-lstm; 128,128,128,128 for "
+        "char-transformer]",
     ),
     "data": click.option(
         "--data",
@@ -246,8 +247,8 @@ _SHARED: dict[str, Callable[[F], F]] = {
         "--batch-size",
         type=int,
         metavar="N",
-        help="Number of training examples in each step, of a text streams or windows.  [default: 64; 32 streams or 12 "
-        "windows of a text]",
+        help="Number of training examples in each step, of a text streams or windows.  [default: 64; 32 for vgg; "
+        "32 streams or 12 windows of a text]",
     ),
     "optimizer": click.option(
         "--optimizer",

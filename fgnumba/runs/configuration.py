@@ -14,7 +14,7 @@ from fgnumba.runs.places import URI, beside, check_places, held, path_in
 from fgnumba.runs.presets import Table
 from fgnumba.runs.text_settings import KINDS, MAX_CONTEXT, suited
 from fgnumba.runs.toml_file import read_toml
-from fgnumba.training.defaults import HELD_OUT, PATIENCE
+from fgnumba.training.defaults import HELD_OUT, PATIENCE, defaults
 from fgnumba.validation import flag, optional, real_number, several, store, whole_number
 from fgnumba.validation.paths import shortened
 
@@ -52,7 +52,8 @@ class RunConfig:
         file with ``[[layers]]``. Default: ``"mlp"``.
     widths : tuple of int, optional
         Number of units in each hidden layer of ``mlp``, each layer of ``char-lstm`` or each block of
-        ``char-transformer``. None (the default): 1024, 1024; 64 on a table; 512 for a text, or four blocks of 128.
+        ``char-transformer``, or of filters in each convolution of ``vgg``. None (the default): 1024, 1024; 64 on a
+        table; 512 for a text, or four blocks of 128; 64, 128, 256 for ``vgg``.
     layers : tuple of dict, optional
         The model as one table for each layer; it takes precedence over `model`. None (the default): `model` decides.
     data : str
@@ -97,7 +98,7 @@ class RunConfig:
         How the images of each batch are changed at random, such as ``flip,crop:4``, or ``none``; see
         :func:`fgnumba.runs.augmentations.augmentation_of`. None (the default): what suits model and data.
     batch_size : int
-        Number of examples in each step. Default: 64.
+        Number of examples in each step. Default: 64; ``fgtrain`` takes 32 for ``vgg``.
     learning_rate : float, optional
         Learning rate of the first step. None (the default): the estimator's, which was found by search.
     decay : float, optional
@@ -354,9 +355,9 @@ def configured(file: Path | None, given: Mapping[str, Any]) -> RunConfig:
         The file is a run folder's, and names code that is not trusted.
     """
     if file is None:
-        return RunConfig(**suited(given))
+        return RunConfig(**_suited(given))
     named = {**read_settings(file), **given}
-    ours = {key: value for key, value in suited(named).items() if key not in named}
+    ours = {key: value for key, value in _suited(named).items() if key not in named}
     config = RunConfig.from_toml(file).updated({**ours, **given})
     # With layers, the model's file is not read: that of a run folder's config.toml may be gone.
     keys = [key for key in _PATHS if key not in given and not (key == "model" and config.layers)]
@@ -366,6 +367,16 @@ def configured(file: Path | None, given: Mapping[str, Any]) -> RunConfig:
         for key, name in code_in(config, given):
             require_trust(f"{file}: {key}", name)
     return config
+
+
+def _suited(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings with those added that suit a text, and the batch size that suits the model, unless given."""
+    settings = suited(given)
+    model = settings.get("model")
+    size = defaults(model).batch_size if isinstance(model, str) else None
+    if size is not None:
+        settings.setdefault("batch_size", size)
+    return settings
 
 
 def read_settings(path: Path) -> dict[str, Any]:

@@ -37,6 +37,8 @@ class Defaults(NamedTuple):
         How the learning rate falls. Default: None, the schedule that is the default of every run.
     augment : str or None
         How colour images are changed at random. Default: None, not at all.
+    batch_size : int or None
+        Number of examples in each step. Default: None, the number that is the default of every run.
     """
 
     estimator: str = "feedback"
@@ -45,6 +47,7 @@ class Defaults(NamedTuple):
     rate: float = 0.08
     schedule: str | None = None
     augment: str | None = None
+    batch_size: int | None = None
 
 
 DEFAULTS = {
@@ -54,8 +57,8 @@ DEFAULTS = {
     "mlp": Defaults("local-feedback"),
     "cnn": Defaults("local-feedback", 6000, 16, rate=0.06),
     "resnet": Defaults("local-feedback", 6000, 16, rate=0.4),
-    # Eight minutes of two cores of a Xeon virtual machine (Emerald Rapids) in bf16.
-    "vgg": Defaults("local-feedback", 18_000, 16, 0.06, "cosine-to-zero", "flip,crop:4"),
+    # 600 s of one core of a Xeon virtual machine (Emerald Rapids) in bf16.
+    "vgg": Defaults("local-feedback", 20_000, 16, 0.06, "cosine-to-zero", "flip,crop:4", 32),
     # 50 s of one busy core of a Xeon virtual machine (Emerald Rapids) with one layer of 512, its compilation included.
     "char-lstm": Defaults("rtrl", 2500),
     # 1.74 nats a character after 6,000 steps; eight thousand are some minutes of two cores.

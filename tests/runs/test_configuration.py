@@ -71,6 +71,17 @@ def test_a_weight_decay_of_zero_stays_where_it_says_anything(tmp_path, optimizer
     assert RunConfig.from_toml(path) == RunConfig(optimizer=optimizer, weight_decay=left, precision="float32")
 
 
+def test_a_model_may_have_a_batch_size_of_its_own(tmp_path):
+    assert configuration.configured(None, {"model": "vgg"}).batch_size == 32
+    assert configuration.configured(None, {"model": "vgg", "batch_size": 7}).batch_size == 7
+    assert configuration.configured(None, {"model": "cnn"}).batch_size == 64
+    path = tmp_path / "settings.toml"
+    path.write_text('model = "vgg"\n', encoding="utf-8")
+    assert configuration.configured(path, {}).batch_size == 32
+    path.write_text('model = "vgg"\nbatch_size = 9\n', encoding="utf-8")
+    assert configuration.configured(path, {}).batch_size == 9
+
+
 def test_a_configuration_does_not_change():
     with pytest.raises(dataclasses.FrozenInstanceError):
         RunConfig().seed = 1  # type: ignore[misc]

@@ -39,6 +39,13 @@ def test_the_network_for_colour_images_has_no_parameters_between_its_convolution
     assert model.parameter_count == sum(np.prod(shape) + shape[-1] for shape in weights)
 
 
+def test_widths_are_filters():
+    layers = layers_from(tables("vgg", 10, widths=(8, 16)), 10, "")
+    assert [layer.filters for layer in layers if isinstance(layer, fg.Conv2d)] == [8, 16]
+    with pytest.raises(ConfigError, match="widths: model 'cnn' has no hidden layers to choose"):
+        tables("cnn", 10, widths=(8, 16))
+
+
 def test_the_network_for_colour_images_learns_them_by_local_losses():
     rng, labels = np.random.default_rng(3), np.arange(96) % 3
     # Noise, to which the colour of its class is added.
