@@ -19,16 +19,16 @@ def adapted(
 ) -> np.float64:
     """Return λ / (1 + r a), with a from -1 to 1/2: below 0 where steps are too long, above where they are too short.
 
-    A step is too long where it ends beyond the minimum: a = -s/κ is below 0. It is too short where it ends before two
-    thirds of the way: a = -s/κ share - 1/2 is above 0. A learning rate that falls is meant to make steps short; so
-    `share` is the rate over the highest one so far, and a step only counts as short if it were so at that rate.
+    With x = -s/κ share, a step is too long where it ends beyond the minimum, x < 0: a = x. It is too short where it
+    ends before two thirds of the way, x > 1/2: a = x - 1/2. A learning rate that falls is meant to make steps short,
+    and what is then seen of their end is noise; so `share` is the rate over the highest one so far.
     """
     if not curvature > _ZERO:
         return damping
-    further = -slope / curvature
+    further = -slope / curvature * share
     if further < _ZERO:
         return damping / (_ONE + rate * (further if further > -_ONE else -_ONE))
-    short = further * share - MARGIN
+    short = further - MARGIN
     if short > _ZERO:
         return damping / (_ONE + rate * (short if short < MOST else MOST))
     return damping

@@ -172,11 +172,11 @@ def test_the_first_step_sets_the_damping():
         (1.75, 1.0, 1 / 1.025),
         (9.0, 1.0, 1 / 1.05),
         (0.75, 1.0, 1 / 0.975),
-        (0.5, 0.25, 1 / 0.95),
+        (-1.0, 0.25, 1 / 0.95),
         (-9.0, 1.0, 1 / 0.9),
         # A rate that has fallen makes steps short: that is no reason for a smaller λ.
         (3.0, 0.25, 1.0),
-        (8.0, 0.25, 1 / 1.05),
+        (9.0, 0.25, 1 / 1.05),
     ],
 )
 def test_damping_follows_what_the_next_batch_says(fraction, share, change):
