@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COLOURS = {"forward": FORWARD, "reverse": REVERSE, "tie": GREY, "neither": GRID}
-SHORT = {REVERSE_MODE: "reverse", CHECKPOINTED: "checkpointed", "local-feedback": "local f."}
+SHORT = {REVERSE_MODE: "reverse", CHECKPOINTED: "checkp.", "local-feedback": "local f."}
 """Names of contenders that are too long for a cell."""
 HEADS = "equal time", "equal time and memory"
 
@@ -54,15 +54,14 @@ def _map(axis: "Axes", rows: Sequence[Mapping[str, Any]], verdicts: Sequence[Any
     for row, verdict in zip(rows, verdicts, strict=True):
         x, y = asked.index(row["asked"]), depths.index(row["depth"])
         axis.bar(x, 0.94, 0.94, bottom=y - 0.47, color=COLOURS[verdict.winner], linewidth=0)
-        winner = verdict.forward if verdict.winner == "forward" else verdict.reverse
-        lines = [verdict.winner if verdict.winner in ("tie", "neither") else SHORT.get(winner, winner)]
+        name = {"forward": verdict.forward, "reverse": verdict.reverse}.get(verdict.winner, verdict.winner)
+        lines = [SHORT.get(name, name.partition(",")[0])]
         if verdict.ratio is not None:
             lines.append(f"×{max(verdict.ratio, 1 / verdict.ratio):.2g}")
         elif verdict.winner == "forward":
-            need = min(
-                row["runs"][name]["nbytes"] for name in (REVERSE_MODE, CHECKPOINTED) if name in row["runs"]
-            )
-            lines.append(f"alone, {need / row['limit']:.2g}")
+            sizes = {name: run["nbytes"] for name, run in row["runs"].items()}
+            least = min(sizes[name] for name in (REVERSE_MODE, CHECKPOINTED) if name in sizes)
+            lines.append(f"alone ({least / row['limit']:.2g})")
         dark = verdict.winner != "neither"
         axis.text(
             x, y, "\n".join(lines), ha="center", va="center", fontsize=7, color="white" if dark else INK

@@ -84,25 +84,26 @@ def _method(data: Data) -> str:
         f"overlap or the medians differ by less than {ALIKE - 1:.0%}. Memory is what a step needs beside the "
         "parameters: buffers, scratch memory, feedback matrices and heads; it counts as equal up to "
         f"{SAME_MEMORY - 1:.0%}. The number in a cell is the loss of the losing side over that of the winner; beside "
-        "`alone` it is the least that reverse mode needs, over the limit. Batches in parts, which would make "
-        "activations smaller on both sides, were not tried."
+        "`alone` it is the least that reverse mode needs, over the limit. The time of a step is the shortest of many "
+        "short samples, because other work only makes a step longer; that of many directions may still be too long. "
+        "Batches in parts, which would make activations smaller on both sides, were not tried."
     )
 
 
 def _why_weights(rows: Sequence[Data]) -> str:
     """Return why weight perturbation is where it is: its step is short, its variance is P / T."""
     one = [row["runs"][ONE_DIRECTION]["over_reverse"] for row in rows]
-    many = [row["runs"][equal_budgets.weights(equal_budgets.DIRECTIONS[-1])]["over_reverse"] for row in rows]
+    some = equal_budgets.DIRECTIONS[1]
+    many = [row["runs"][equal_budgets.weights(some)]["over_reverse"] for row in rows]
     gaps = [_middle(row["runs"][ONE_DIRECTION]) / _middle(row["runs"][REVERSE_MODE]) for row in rows]
     finite = [gap for gap in gaps if math.isfinite(gap)]
-    last = equal_budgets.DIRECTIONS[-1]
     return (
         f"Weight perturbation along one direction takes {min(one):.2f} to {max(one):.2f} of reverse mode's time a step "
         "(products: 2 of 3 for a hidden layer, 1 of 2 for the first), but the variance of its estimate is (P − 1)/T "
         "times ‖∇f‖², which shortens a stable step to about T/(P + T + 1) of one along the gradient. Its loss is "
         f"{min(finite):.2f} to {max(finite):.2f} times that of reverse mode. More directions divide the variance by T "
-        f"and multiply the products by (1 + T)/2: {last} of them take {min(many):.0f} to {max(many):.0f} times reverse "
-        "mode's time and keep 1 + T numbers for each activation, so that they are no way out."
+        f"and multiply the products by (1 + T)/2: {some} of them take {min(many):.1f} to {max(many):.1f} times reverse "
+        "mode's time. They keep 1 + T numbers for each activation, so that they are no way out."
     )
 
 
