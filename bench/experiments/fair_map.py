@@ -25,7 +25,7 @@ from fgnumba.bench.measure.result import Comparison, Request, Result
 from fgnumba.bench.measure.timing import shortest
 from fgnumba.bench.reverse import ReversePlan
 from fgnumba.datasets.split import split
-from fgnumba.kernels.devices.device import Device
+from fgnumba.kernels.devices.device import Cpu
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -105,7 +105,9 @@ def at_equal_budgets(request: Request) -> Result:
         if (found := residual.network(asked, depth))
     }
     device = fg.device.cpu(precision="float32")
-    key = {"seed": request.seed, "scale": list(scale), "machine": machine.facts()}
+    assert isinstance(device, Cpu)
+    facts = machine.facts(device)
+    key = {"seed": request.seed, "scale": list(scale), "machine": facts}
     done = _resumed(request, key)
     rows: list[dict[str, Any]] = []
     for number, ((asked, depth), network) in enumerate(networks.items()):
@@ -126,7 +128,7 @@ def at_equal_budgets(request: Request) -> Result:
         "quick": request.quick,
         "seed": request.seed,
         "budget": scale.budget,
-        "machine": machine.facts(),
+        "machine": facts,
         "rows": rows,
         "focus": {"parameters": focus.parameters, "depth": focus.depth, "points": _points(focus, device)},
     }
@@ -135,7 +137,7 @@ def at_equal_budgets(request: Request) -> Result:
 
 
 def _cell(
-    network: residual.Network, scale: Scale, request: Request, where: str, device: Device
+    network: residual.Network, scale: Scale, request: Request, where: str, device: Cpu
 ) -> dict[str, Any]:
     """Measure and train all contenders on one network."""
     dataset = residual.digits(fg.datasets.load("digits"), network.side, network.classes)
@@ -167,7 +169,7 @@ def _timing(entry: Contender, model: fg.Graph) -> fg.Trainer:
     return equal_budgets.trainer_of(entry, model, equal_budgets.TIMING_RATE)
 
 
-def _points(network: residual.Network, device: Device) -> list[dict[str, Any]]:
+def _points(network: residual.Network, device: Cpu) -> list[dict[str, Any]]:
     """Return bytes and time of a step of every contender, and of reverse mode with any number of outputs kept."""
     dataset = residual.digits(fg.datasets.load("digits"), network.side, network.classes)
     x, y = dataset.x_train[:BATCH], dataset.y_train[:BATCH]
