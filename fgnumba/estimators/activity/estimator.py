@@ -309,7 +309,7 @@ RECIPES = {
         local=LocalLosses(),
         cnn=(
             2.5e-3,
-            "; convolutional network, at the rate of `local-noise-feedback`: 0.991 after 1,000 of 2,000 steps",
+            "; convolutional network, at the rate of `local-noise-feedback`: 0.993 after 2,000 steps",
         ),
         epochs=_ENOUGH,
     ),
