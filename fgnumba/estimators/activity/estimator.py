@@ -319,7 +319,6 @@ RECIPES = {
         feedback=Feedback(control=0.0),
         local=LocalLosses(),
         cnn=(2.5e-3, _CNN.format("0.977")),
-        vgg=1.5e-3,
         epochs=_ENOUGH,
     ),
 }
