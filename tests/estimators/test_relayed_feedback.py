@@ -140,7 +140,7 @@ def test_matrices_follow_their_weights(optimizer):
     for _ in range(5):
         trainer.step(x, y)
     for name, (matrix, weight) in pairs(trainer).items():
-        assert np.abs(weight - before[name]).max() > 1e-4, name
+        assert (weight != before[name]).mean() > 0.5, name
         np.testing.assert_array_equal(matrix, weight, name)
 
 

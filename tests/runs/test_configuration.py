@@ -165,7 +165,7 @@ def test_text_of_another_encoding_is_one_line(tmp_path, encoding):
 def test_names_and_limits_that_are_written_without_the_library_are_its_own():
     """Options are checked before the library is imported, from lists of their own."""
     assert tuple(BY_NAME) == configuration.DIRECTIONS
-    assert tuple(optimizers.OPTIMIZERS) == configuration.OPTIMIZERS
+    assert (*optimizers.OPTIMIZERS, optimizers.AUTO) == configuration.OPTIMIZERS
     assert configuration.MAX_DIRECTIONS == philox.MAX_DIRECTIONS
     assert configuration.MAX_STEPS == philox.MAX_STEP + 1
     assert ("auto", *DEVICES) == device.NAMES
