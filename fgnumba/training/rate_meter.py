@@ -26,7 +26,7 @@ from fgnumba.optimizers.measured_rate import MeasuredRate
 
 CURVATURE_SHARE = 0.12
 """½ η² uᵀGu over the first loss, where η is Adam's peak. With the rates that searches found for perceptrons and
-convolutional networks on MNIST and the digits, its geometric mean over the first 60 steps is 0.03 to 0.5, and rates
+convolutional networks on MNIST and the digits, its geometric mean over the first 60 steps is 0.03 to 0.4, and rates
 from half to twice the best are about as good (bench/results/search)."""
 NOISE_SHARE = 0.08
 """η tr G / T, where η is the peak of weight perturbation. Logistic regression is best at 0.1 to 0.4. A perceptron's
