@@ -219,9 +219,9 @@ RECIPES = {
         SubspaceGaussNewton,
         ("direction", "directions"),
         "sgd",
-        learning_rate=0.4,
+        learning_rate=0.2,
         momentum=0.9,
         steps=20_000,
-        evidence="MNIST, 784-100-10 with tanh, 128 directions, batches of 256: by hand, 0.2 to 0.6",
+        evidence="MNIST, 784-100-10, 128 directions, 4,000 steps of 256, four rates: 0.953 held out",
     ),
 }

@@ -10,7 +10,7 @@ import numpy as np
 from fgnumba.kernels.machine.scalar import scalar
 
 _ZERO, _ONE = np.float64(0), np.float64(1)
-MARGIN, MOST = np.float64(0.5), np.float64(0.5)
+MARGIN, MOST, LEAST_SHARE = np.float64(0.5), np.float64(0.5), np.float64(0.25)
 
 
 @scalar
@@ -21,9 +21,10 @@ def adapted(
 
     With x = -s/κ share, a step is too long where it ends beyond the minimum, x < 0: a = x. It is too short where it
     ends before two thirds of the way, x > 1/2: a = x - 1/2. A learning rate that falls is meant to make steps short,
-    and what is then seen of their end is noise; so `share` is the rate over the highest one so far.
+    and what is then seen of their end is noise; so `share` is the rate over the highest one so far, and below a quarter
+    λ stays.
     """
-    if not curvature > _ZERO:
+    if not curvature > _ZERO or share < LEAST_SHARE:
         return damping
     further = -slope / curvature * share
     if further < _ZERO:

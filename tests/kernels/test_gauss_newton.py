@@ -177,6 +177,9 @@ def test_the_first_step_sets_the_damping():
         # A rate that has fallen makes steps short: that is no reason for a smaller λ.
         (3.0, 0.25, 1.0),
         (9.0, 0.25, 1 / 1.05),
+        # One that has fallen further shows noise.
+        (-9.0, 0.125, 1.0),
+        (99.0, 0.125, 1.0),
     ],
 )
 def test_damping_follows_what_the_next_batch_says(fraction, share, change):
