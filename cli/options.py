@@ -289,7 +289,7 @@ _SHARED: dict[str, Callable[[F], F]] = {
         "--momentum",
         type=float,
         metavar="X",
-        help="Momentum of sgd, from 0 (none) to below 1.  [default: 0]",
+        help="Momentum of sgd, from 0 (none) to below 1.  [default: the estimator's, 0 for most]",
     ),
     "nesterov": click.option(
         "--nesterov/--no-nesterov",

@@ -116,6 +116,7 @@ ESTIMATOR: Kinds = {
     fg.CoordinateDifferences: {"coordinates": 3, "epsilon": 0.125},
     fg.HybridDifferences: {"directions": 2, "coordinates": 3, "epsilon": 0.125},
     fg.SPSA: {"directions": 2, "epsilon": 0.125},
+    fg.SubspaceGaussNewton: {"directions": 3, "damping": 2.0, "adaptation": 0.125},
     fg.WeightPerturbation: {"directions": 3, "control": 0.5, "clip": 2.0},
     reverse.ReverseMode: {"checkpoint": False, "within_blocks": True},
 }

@@ -27,7 +27,7 @@ from fgnumba.training.sources import batches_of
 BATCH = 64
 DIRECTIONS = (1, 8, 64)
 """Numbers of directions of weight perturbation, each a contender."""
-KEEPING = ("activity", "feedback", "local-feedback")
+KEEPING = ("activity", "feedback", "local-noise-feedback")
 """Estimators that need forward passes only, and keep activations."""
 REVERSE_MODE, CHECKPOINTED = "reverse mode", "reverse mode, checkpointed"
 RATE, OVER_DEFAULT = 0.1, 4.0

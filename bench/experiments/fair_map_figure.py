@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COLOURS = {"forward": FORWARD, "reverse": REVERSE, "tie": GREY, "neither": GRID}
-SHORT = {REVERSE_MODE: "reverse", CHECKPOINTED: "checkp.", "local-feedback": "local f."}
+SHORT = {REVERSE_MODE: "reverse", CHECKPOINTED: "checkp.", "local-noise-feedback": "local f."}
 """Names of contenders that are too long for a cell."""
 HEADS = "equal time", "equal time and memory"
 

@@ -126,8 +126,8 @@ def _section(name: str, formula: Formula, curves: Mapping[str, Data]) -> list[st
     chosen = RECIPES[name]
     statement = chosen.build(name, None, None).statement
     lines = [
-        f"Mean, and variance where theory has a formula: {formula.mean}. Source: "
-        f"{formula.source.replace('below', 'on the page of the table')}.",
+        f"Mean, and variance where theory has a formula: {_elsewhere(formula.mean)}. Source: "
+        f"{_elsewhere(formula.source)}.",
         f"What the tests hold it to: {statement}.",
         f"Defaults: {chosen.optimizer}, {_rates(name)}. Evidence: {chosen.evidence}.",
     ]
@@ -148,6 +148,11 @@ def _section(name: str, formula: Formula, curves: Mapping[str, Data]) -> list[st
         return lines
     both = [curves[one] for one in (name, REVERSE_MODE)]
     return [*lines, markdown(*_learned(both))]
+
+
+def _elsewhere(text: str) -> str:
+    """Return a cell of the table where what stands below the table does not."""
+    return text.replace("below", "on the page of the table")
 
 
 def _rates(name: str) -> str:

@@ -22,10 +22,13 @@ def outcome(data: Data) -> str:
     """
     rows: list[Data] = data["rows"]
     free, limited = ([verdict(row, with_limit) for row in rows] for with_limit in (False, True))
-    return (
-        f"{_counts(free, 'At equal time')} {_counts(limited, 'Within the memory of weight perturbation')} "
-        f"{_wins(rows, free, 'at equal time')} {_wins(rows, limited, 'within that memory')}"
-    )
+    sentences = [
+        _counts(free, "At equal time"),
+        _counts(limited, "Within the memory of weight perturbation"),
+        _wins(rows, free, "at equal time"),
+        _wins(rows, limited, "within that memory"),
+    ]
+    return " ".join(filter(None, sentences))
 
 
 def remark(data: Data) -> str:
@@ -60,14 +63,14 @@ def _counts(verdicts: Sequence[Verdict], where: str) -> str:
 
 
 def _wins(rows: Sequence[Data], verdicts: Sequence[Verdict], where: str) -> str:
-    """Return where a forward side wins, network by network."""
+    """Return where a forward side wins, network by network; nothing if it wins nowhere."""
     won = [
         f"{row['parameters']:,} parameters in {_layers(row['depth'])} by `{one.forward}`"
         + (" alone" if one.ratio is None else f", whose loss is {one.ratio:.2f} of reverse mode's")
         for row, one in zip(rows, verdicts, strict=True)
         if one.winner == "forward"
     ]
-    return f"They win {where} for {'; '.join(won)}." if won else f"They win nowhere {where}."
+    return f"They win {where} for {'; '.join(won)}." if won else ""
 
 
 def _layers(depth: int) -> str:

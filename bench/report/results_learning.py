@@ -25,11 +25,11 @@ class Comparison(NamedTuple):
     options: tuple[str, ...]
 
 
-_LEARNERS = "reverse-mode,feedback,local-feedback,activity-layerwise-feedback,activity-layerwise"
+_LEARNERS = "reverse-mode,feedback,local-noise-feedback,activity-layerwise-feedback,activity-layerwise"
 _FEEDBACK = "reverse-mode,local-feedback,local-noise-feedback,relayed-feedback"
 _DEEP = "reverse-mode,relayed-feedback,feedback"
 _ALL = (
-    "reverse-mode,feedback,local-feedback,fdfa,activity-layerwise-feedback,activity-feedback,activity-layerwise,activity,local,"
+    "reverse-mode,feedback,local-noise-feedback,fdfa,activity-layerwise-feedback,activity-feedback,activity-layerwise,activity,local,"
     "weight-perturbation,orthogonal,projected,control-variate,spsa,coordinates,hybrid"
 )
 
@@ -75,7 +75,14 @@ COMPARISONS = {
     "estimators-cnn": Comparison(
         "Convolutional network, equal steps",
         (
-            *("--model", "cnn", "--estimators", "reverse-mode,local-feedback,feedback", "--steps", "3000"),
+            *(
+                "--model",
+                "cnn",
+                "--estimators",
+                "reverse-mode,local-noise-feedback,feedback",
+                "--steps",
+                "3000",
+            ),
             *("--evaluations", "30", "--target", "0.97"),
         ),
     ),

@@ -35,7 +35,8 @@ class State(Bound):
     Parameters
     ----------
     parameters : mapping of str to Parameter
-        The parameters of the estimator itself, which are trained like the model's: the heads of local losses.
+        The parameters of the estimator itself, which are trained like the model's: the heads of local
+        losses, and matrices of feedback that follow a layer.
     device : Device, optional
         The device that holds the arrays. By default the CPU.
     """

@@ -40,9 +40,9 @@ class SubspaceGaussNewton(Estimator):
     raises the loss of all other examples. If the optimiser is SGD, λ therefore adapts to the next batch: a pass with
     one more tangent, the last step's, gives the slope and the curvature of that batch's loss along the step, hence
     where its minimum is. λ changes by up to `adaptation` a step: it rises while steps end, on average, beyond the
-    minimum, and falls while they would end before two thirds of the way even with the highest learning rate so far.
-    With Nesterov's momentum, weight decay or clipping, and with other optimisers, λ stays what it was at the first
-    step.
+    minimum, and falls while what is left of the way, times the learning rate over the highest one so far, is more than
+    half a step; once the rate is below a quarter of the highest, λ stays. With Nesterov's momentum, weight decay or
+    clipping, and with other optimisers, λ stays what it was at the first step.
 
     Bias: g is no estimate of ∇f. Without damping, the step along g of rate 1 minimises the quadratic model of the
     batch's loss over the span, whichever directions span it. With a large λ, g tends to V Vᵀ∇f / λ.
@@ -144,6 +144,11 @@ class SubspaceEstimate(WeightEstimate):
 
     _estimator: SubspaceGaussNewton
 
+    def __init__(self, estimator: SubspaceGaussNewton, setting: Setting) -> None:
+        super().__init__(estimator, setting)
+        if self._judge:
+            self.operations = (*self._judge.operations, *self.plan.operations)
+
     def _combination(self) -> list[Operation]:
         """Return the operations that turn the derivatives into the coefficients of the directions."""
         estimator, setting = self._estimator, self._setting
@@ -188,7 +193,8 @@ class SubspaceEstimate(WeightEstimate):
     @property
     def nbytes(self) -> int:
         """The number of bytes of buffers and scratch memory."""
-        return super().nbytes + (self._judge.nbytes if self._judge else 0)
+        judged = 0 if self._judge is None else self._judge.nbytes + _curvature_nbytes(self._judge)
+        return super().nbytes + _curvature_nbytes(self.plan) + judged
 
     def run(self, x: npt.NDArray[Any], targets: npt.NDArray[Any]) -> bool:
         """Run a step; nothing is moved if the loss or the update is not finite."""
@@ -212,6 +218,12 @@ def _curvature(plan: Plan, gram: npt.NDArray[np.float64]) -> list[Operation]:
         plan.isa, plan.threads, z=outputs, curvature=curvature, coupled=loss.coupled, gram=gram
     )
     return [curvatures, *bound]
+
+
+def _curvature_nbytes(plan: Plan) -> int:
+    """Return the bytes of h, of the rows in both of their forms, of G and of its triangle."""
+    entries, count = plan.output.shape[1] * plan.outputs, plan.perturbation.count
+    return 4 * entries * (1 + count + 32 * -(-count // 32)) + 16 * count * count
 
 
 RECIPES = {

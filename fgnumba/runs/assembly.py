@@ -91,12 +91,13 @@ def assemble(config: RunConfig, dataset: Dataset, chosen: Recipe | None = None) 
         example.
     """
     suited = defaults(config.model)
+    described = config.layers is not None
     config = with_loss(config, dataset)
     if chosen is None and config.estimator is not None:
         chosen = recipe(config.estimator)
     config, model = build(_suited_to_tables(config, _judged(config, dataset), dataset), dataset)
     text = of_kind(model.reads_windows) if isinstance(dataset, TextDataset) else None
-    name = config.estimator or _estimator(config, dataset, text, model)
+    name = config.estimator or _estimator(config, dataset, text, model, described)
     chosen = chosen or recipe(name)
     directions = config.directions
     if directions is None and chosen.learning_rate is None and "directions" in chosen.takes:
@@ -123,13 +124,17 @@ def assemble(config: RunConfig, dataset: Dataset, chosen: Recipe | None = None) 
     return Assembled(config, model, trainer(config, model, chosen), per_epoch)
 
 
-def _estimator(config: RunConfig, dataset: Dataset, text: Suited | None, model: Graph) -> str:
-    """Return the estimator that suits a model and its data."""
+def _estimator(
+    config: RunConfig, dataset: Dataset, text: Suited | None, model: Graph, described: bool
+) -> str:
+    """Return the estimator that suits a model and its data; one that is `described` layer by layer has no name."""
     if text is not None:
         return _estimator_of_texts(text, model)
     # It was measured of perceptrons that tell classes apart, and of none that read a table.
     measured = dataset.classes is not None and not isinstance(dataset, TableDataset)
-    return (defaults(config.model) if measured or config.model != RunConfig.model else Defaults()).estimator
+    if described or (config.model == RunConfig.model and not measured):
+        return Defaults().estimator
+    return defaults(config.model).estimator
 
 
 def _estimator_of_texts(text: Suited, model: Graph) -> str:

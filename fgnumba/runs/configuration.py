@@ -116,7 +116,8 @@ class RunConfig:
         measured in the run (:class:`fgnumba.schedules.MeasuredRate`), beside which none is given. None (the default):
         the estimator's.
     momentum : float, optional
-        Momentum of ``sgd``, from 0 to below 1. None (the default): 0 for ``sgd``; the other optimisers take none.
+        Momentum of ``sgd``, from 0 to below 1. None (the default): that of the
+        estimator's recipe, else 0; the other optimisers take none.
     nesterov : bool, optional
         Whether the momentum of ``sgd`` is Nesterov's. None (the default): the classical (heavy-ball) momentum.
     weight_decay : float, optional

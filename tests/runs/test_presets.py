@@ -60,7 +60,8 @@ def test_the_network_for_colour_images_learns_them_by_local_losses():
     assert history.final.test_accuracy == 1
     # Another model has the recipe's own.
     other = recipe("local-feedback").build("local-feedback", None, None, "cnn")
-    assert other == fg.ActivityPerturbation(feedback=fg.Feedback(control=0.0), local=fg.LocalLosses())
+    own = fg.Feedback(rate=1.0, control=0.0, every=8, warmup=64, follow=True)
+    assert other == fg.ActivityPerturbation(feedback=own, local=fg.LocalLosses())
 
 
 @pytest.mark.parametrize(
