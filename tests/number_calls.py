@@ -292,6 +292,9 @@ CALLS: dict[str, Call] = {
     ),
     "training.replay.replay": Call(replayed_at_once, {"step": 3}),
     "training.replay.visits": Call(replayed, {"step": 3, "every": 2}),
+    "optimizers.measured_rate.MeasuredRate.share": Call(
+        fg.schedules.MeasuredRate(fg.schedules.Exponential(1.0, 0.125)).share, {"step": 100}
+    ),
     "optimizers.schedules.Constant.__call__": Call(fg.schedules.Constant(0.5), {"step": 100}),
     "optimizers.schedules.Cosine.__call__": Call(fg.schedules.Cosine(0.5, 120), {"step": 100}),
     "optimizers.schedules.Exponential.__call__": Call(fg.schedules.Exponential(0.5, 0.125), {"step": 100}),

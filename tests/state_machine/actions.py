@@ -170,14 +170,15 @@ def share_model(subject: Subject, recipe: Recipe, batch: Batch) -> bool:
     x, y = batch.given(network.shape), batch.y(recipe.loss, network.outputs)
 
     def trained(model: fg.Graph, number: str | None) -> Any:
-        other = fg.Trainer(
-            model,
-            loss=recipe.loss.build(number),
-            estimator=recipe.estimator.build(number),
-            optimizer=recipe.optimizer.build(number),
-            seed=recipe.seed,
-        )
         try:
+            # Its estimator may be one for models of another kind.
+            other = fg.Trainer(
+                model,
+                loss=recipe.loss.build(number),
+                estimator=recipe.estimator.build(number),
+                optimizer=recipe.optimizer.build(number),
+                seed=recipe.seed,
+            )
             return [outcome_of(lambda: other.step(x, y)) for _ in range(2)]
         except fg.ConfigError as error:
             return str(error)
