@@ -88,7 +88,7 @@ def timed(directions: int, batch: int) -> str:
 @click.option("--data-dir", type=click.Path(path_type=Path), metavar="DIR", help="Folder of MNIST's files.")
 @click.option("--directions", type=int, default=128, metavar="T", help="Directions.  [default: 128]")
 @click.option("--batch-size", type=int, default=256, metavar="B", help="Batch size.  [default: 256]")
-@click.option("--steps", type=int, default=20_000, metavar="N", help="Number of steps.  [default: 20000]")
+@click.option("--steps", type=int, default=13_000, metavar="N", help="Number of steps.  [default: 13000]")
 @click.option("--seeds", type=int, default=3, metavar="N", help="Number of seeds.  [default: 3]")
 @click.option("--times-only", is_flag=True, help="Time steps, and train nothing.")
 def command(
