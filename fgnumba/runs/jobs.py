@@ -197,7 +197,7 @@ def _call(
 
 @cache
 def _end_with(parent: int) -> None:
-    """Let this process end when its parent is gone, which may be killed and then ends no other process.
+    """Let this process end with its parent, which may be killed and then ends no other one, and not by Ctrl-C.
 
     Windows does not say that a parent is gone: there, a process ends after its task.
     """
@@ -207,4 +207,7 @@ def _end_with(parent: int) -> None:
             time.sleep(WATCH)
         os._exit(1)
 
+    # A process that joblib starts later, in place of another, does not inherit the mask of signals.
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=watch, daemon=True).start()
