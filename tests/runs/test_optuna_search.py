@@ -18,7 +18,7 @@ from fgnumba.runs.search import Ledger, Search, Trial
 
 optuna = pytest.importorskip("optuna")
 
-CONFIG = RunConfig(widths=(8,), batch_size=30)
+CONFIG = RunConfig(estimator="feedback", widths=(8,), batch_size=30)
 WHAT = Search(1e-6, 1e-1, falls=(0.0, 4.0), steps=20)
 FACTS = {"model": "mlp", "seed": 0}
 SETTINGS = {**FACTS, "search": {"lowest": 1e-6, "highest": 0.1, "falls": [0.0, 4.0], "steps": 20}}
