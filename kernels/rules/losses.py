@@ -2,7 +2,7 @@
 
 A loss that is a mean over outputs is made of such a rule (``kernels.shared.pointwise_loss``). A rule takes the output z
 and the target y, float32, and one number of the loss's own, float64, and is compiled for every device. An output that
-is not finite gives a value that is not finite. Beside each rule stands the second derivative of its loss.
+is not finite gives a value that is not finite. A rule called a slope gives the first two derivatives of its loss.
 """
 
 from collections.abc import Callable
@@ -13,10 +13,10 @@ from fgnumba.kernels.machine.scalar import scalar
 from fgnumba.kernels.rules.elementary import exp, log1p_unit
 
 Rule = Callable[[np.float32, np.float32, np.float64], tuple[np.float64, np.float64]]
-Curvature = Callable[[np.float32, np.float32, np.float64], np.float64]
 
 _ZERO_32, _ONE_32 = np.float32(0), np.float32(1)
-_ZERO, _HALF, _ONE, _NAN = np.float64(0), np.float64(0.5), np.float64(1), np.float64(np.nan)
+_ZERO, _HALF, _ONE, _TWO = np.float64(0), np.float64(0.5), np.float64(1), np.float64(2)
+_NAN = np.float64(np.nan)
 
 
 @scalar
@@ -58,19 +58,25 @@ def huber(z: np.float32, y: np.float32, delta: np.float64) -> tuple[np.float64, 
 
 
 @scalar
-def binary_curvature(z: np.float32, y: np.float32, unused: np.float64) -> np.float64:
-    """Return sigmoid'(z) = e / (1 + e)² with e = e**-|z|."""
+def binary_slope(z: np.float32, y: np.float32, unused: np.float64) -> tuple[np.float64, np.float64]:
+    """Return sigmoid(z) - y, and its derivative e / (1 + e)² with e = e**-|z|."""
     e = np.float64(exp(-abs(z)))
-    return e / ((_ONE + e) * (_ONE + e))
+    share = _ONE / (_ONE + e)
+    return (share if z >= _ZERO_32 else e * share) - np.float64(y), e * share * share
 
 
 @scalar
-def squared_curvature(z: np.float32, y: np.float32, unused: np.float64) -> np.float64:
-    """Return the second derivative of (z - y)², which is 2."""
-    return _ONE + _ONE
+def squared_slope(z: np.float32, y: np.float32, unused: np.float64) -> tuple[np.float64, np.float64]:
+    """Return 2 (z - y), the derivative of (z - y)², and its derivative 2."""
+    return _TWO * (np.float64(z) - np.float64(y)), _TWO
 
 
 @scalar
-def huber_curvature(z: np.float32, y: np.float32, delta: np.float64) -> np.float64:
-    """Return 1 where |z - y| is at most `delta`, and 0 beyond, where Huber's loss is linear."""
-    return _ONE if abs(np.float64(z) - np.float64(y)) <= delta else _ZERO
+def huber_slope(z: np.float32, y: np.float32, delta: np.float64) -> tuple[np.float64, np.float64]:
+    """Return the derivative of Huber's loss, and its derivative: 1 where |z - y| is at most `delta`, and 0 beyond."""
+    slope = huber(z, y, delta)[1]
+    return slope, _ONE if abs(np.float64(z) - np.float64(y)) <= delta else _ZERO
+
+
+SLOPES: dict[str, Rule] = {"binary": binary_slope, "squared": squared_slope, "huber": huber_slope}
+"""The slopes by the names that ``ops.output_curvature`` has for their losses."""

@@ -89,7 +89,7 @@ class WeighableLoss(Loss):
         weighted: bool,
     ) -> Operation:
         """Return the operation of :meth:`bind_curvature`; where `weighted`, the targets are packed."""
-        if self._curvature is None or not _is_built_in(self):
+        if not self.has_gauss_newton:
             return super().bind_curvature(device, z, targets, curvature)
         constants = self._curvature_constants(device, curvature.shape[1])
         operation: Operation = device.kernels.output_curvature.bind(
@@ -117,7 +117,7 @@ class WeighableLoss(Loss):
     @property
     def has_gauss_newton(self) -> bool:
         """Whether the second derivatives are known: those of a built-in loss, and not of a user's subclass of one."""
-        return _is_built_in(self) and "_curvatures" in vars(type(self))
+        return _is_built_in(self) and self._curvature is not None
 
     def gauss_newton(
         self, outputs: npt.NDArray[Any], tangents: npt.NDArray[Any], targets: npt.NDArray[Any]

@@ -12,8 +12,9 @@ from fgnumba.kernels.machine.compile import kernel
 from fgnumba.kernels.machine.program import Operation
 from fgnumba.kernels.ops.weighted_cross_entropy.cpu import class_of
 from fgnumba.kernels.rules.elementary import exp
-from fgnumba.kernels.rules.losses import Curvature, binary_curvature, huber_curvature, squared_curvature
+from fgnumba.kernels.rules.losses import SLOPES
 from fgnumba.kernels.shared.loss.cpu import RESIDUAL, bind_loss_residual
+from fgnumba.kernels.shared.pointwise_loss.cpu import residual_kernel
 from fgnumba.validation.launcher import launcher
 
 
@@ -62,26 +63,7 @@ def bind(
 def _entry(loss: str) -> int:
     if loss == "softmax":
         return kernel("softmax-curvature", _softmax, 3)
-    rules = {"binary": binary_curvature, "squared": squared_curvature, "huber": huber_curvature}
-    return _pointwise(f"{loss}-curvature", rules[loss])
-
-
-def _pointwise(name: str, rule: Curvature) -> int:
-    def curvatures(arguments: int, part: int, parts: int) -> None:
-        a = carray(pointer(arguments, RESIDUAL), 1)[0]
-        constant = carray(pointer(a.constants, np.float64), 1)[0] if a.constants != 0 else np.float64(0)
-        weights = carray(pointer(a.weights, np.float32), a.batch * a.stride)
-        for i in range(a.batch * part // parts, a.batch * (part + 1) // parts):
-            z = carray(pointer(a.z + i * a.ld * 4, np.float32), a.width)
-            y = carray(pointer(a.targets + i * a.stride * 4, np.float32), a.width)
-            h = carray(pointer(a.residual + i * a.width * 4, np.float32), a.width)
-            factor = 1.0 / a.width
-            if a.weights != 0:
-                factor *= np.float64(weights[i * a.stride])
-            for n in range(a.width):
-                h[n] = factor * rule(z[n], y[n], constant)
-
-    return kernel(name, curvatures, 3)
+    return residual_kernel(f"{loss}-curvature", SLOPES[loss])
 
 
 def _softmax(arguments: int, part: int, parts: int) -> None:

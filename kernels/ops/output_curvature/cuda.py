@@ -2,19 +2,20 @@
 
 import numpy as np
 
-from fgnumba.kernels.cuda.kernel import Kernel, kernel
+from fgnumba.kernels.cuda.kernel import kernel
 from fgnumba.kernels.cuda.memory import DeviceArray
 from fgnumba.kernels.cuda.primitives import WARP, Address, Size, load_f32, load_f64, store_f32, thread
 from fgnumba.kernels.cuda.program import Operation
 from fgnumba.kernels.cuda.sums import warp_sum
 from fgnumba.kernels.ops.weighted_cross_entropy.cuda import class_of
 from fgnumba.kernels.rules.elementary import exp
-from fgnumba.kernels.rules.losses import Curvature, binary_curvature, huber_curvature, squared_curvature
+from fgnumba.kernels.rules.losses import SLOPES
 from fgnumba.kernels.shared.loss.cuda import bind_loss_residual, example, highest_of
+from fgnumba.kernels.shared.pointwise_loss.cuda import residual_kernel
 from fgnumba.validation.launcher import launcher
 
 _ZERO_32 = np.float32(0)
-_ZERO, _ONE, _NAN = np.float64(0), np.float64(1), np.float64(np.nan)
+_ONE, _NAN = np.float64(1), np.float64(np.nan)
 
 
 @launcher
@@ -94,36 +95,7 @@ def _softmax(
         store_f32(out + 4 * n, np.float32(factor * share))
 
 
-def _pointwise(name: str, rule: Curvature) -> Kernel:
-    @kernel(name)
-    def curvatures(
-        z: Address,
-        ld: Size,
-        batch: Size,
-        width: Size,
-        targets: Address,
-        stride: Size,
-        weights: Address,
-        constants: Address,
-        residual: Address,
-    ) -> None:
-        i = example()
-        if i >= batch:
-            return
-        constant = load_f64(constants) if constants != 0 else _ZERO
-        factor = _ONE / np.float64(width)
-        if weights != 0:
-            factor = factor * np.float64(load_f32(weights + 4 * i * stride))
-        for n in range(thread() % WARP, width, WARP):
-            h = rule(load_f32(z + 4 * (i * ld + n)), load_f32(targets + 4 * (i * stride + n)), constant)
-            store_f32(residual + 4 * (i * width + n), np.float32(factor * h))
-
-    return curvatures
-
-
 _KERNELS = {
     "softmax": _softmax,
-    "binary": _pointwise("binary-curvature", binary_curvature),
-    "squared": _pointwise("squared-curvature", squared_curvature),
-    "huber": _pointwise("huber-curvature", huber_curvature),
+    **{name: residual_kernel(f"{name}-curvature", slope) for name, slope in SLOPES.items()},
 }

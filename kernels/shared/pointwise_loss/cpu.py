@@ -52,7 +52,7 @@ def rows_kernel(name: str, rule: Rule) -> int:
 
 @cache
 def residual_kernel(name: str, rule: Rule) -> int:
-    """Return the address of the kernel that writes the gradient of each example's loss in its outputs.
+    """Return the address of the kernel that writes the mean's derivative in each output; of a slope, the second one.
 
     Parameters
     ----------

@@ -81,7 +81,7 @@ def rows_kernel(name: str, rule: Rule) -> Kernel:
 
 
 def residual_kernel(name: str, rule: Rule) -> Kernel:
-    """Return the kernel in which a warp writes the gradient of an example's loss in its outputs.
+    """Return the kernel in which a warp writes the mean's derivative in each output; of a slope, the second one.
 
     Parameters
     ----------
