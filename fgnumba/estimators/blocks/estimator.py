@@ -2,19 +2,15 @@
 
 from collections.abc import Generator
 from dataclasses import dataclass
-from typing import Any, ClassVar
-
-import numpy as np
-import numpy.typing as npt
+from typing import ClassVar
 
 from fgnumba.errors import ConfigError, shown
-from fgnumba.estimators.base import Estimate, Estimator, Setting
+from fgnumba.estimators.base import Estimator, Setting
 from fgnumba.estimators.blocks.layout import analyzed
 from fgnumba.estimators.blocks.plan import BlockPlan
 from fgnumba.estimators.own_heads import linear_head
+from fgnumba.estimators.planned import PlannedEstimate, primal_pass
 from fgnumba.estimators.recipes import Recipe
-from fgnumba.kernels.rules.directions import NONE
-from fgnumba.layers import Perturbation
 from fgnumba.layers.parameters import Parameter
 from fgnumba.model.graph import Graph
 from fgnumba.model.inspection import Inspection
@@ -127,12 +123,12 @@ class BlockFeedback(Estimator):
         return BlockEstimate(self, setting)
 
 
-class BlockEstimate(Estimate):
+class BlockEstimate(PlannedEstimate):
     """Block feedback on a batch of sequences."""
 
     def __init__(self, estimator: BlockFeedback, setting: Setting) -> None:
         self._setting = setting
-        self._plan = BlockPlan(
+        plan = BlockPlan(
             setting.model,
             analyzed(setting.model),
             setting.batch,
@@ -144,33 +140,15 @@ class BlockEstimate(Estimate):
             target=setting.gradient,
             after=lambda plan: setting.updates(plan.result),
         )
-        self.values = np.zeros(1)
-        self.operations = self._plan.operations
-
-    @property
-    def nbytes(self) -> int:
-        """The number of bytes of buffers and scratch memory."""
-        return self._plan.nbytes
-
-    def run(self, x: npt.NDArray[Any], targets: npt.NDArray[Any]) -> bool:
-        """Run a step. If the loss of a block is not finite, parameters and feedback stay as they are."""
-        self._plan.run(x, targets)
-        return self.read()
-
-    @property
-    def updates(self) -> int:
-        """The number of runs of the program that moves parameters and feedback that came to their end."""
-        return self._plan.updates
+        super().__init__(plan)
 
     def read(self) -> bool:
         """Read the model's loss of the last run; return whether those of all blocks were finite."""
-        return self._plan.outcome.read(self.values) and self._plan.finite
+        return super().read() and bool(self._plan.finite)
 
     def inspections(self) -> Generator[Inspection, None, None]:
         """Yield the forward pass of the last run."""
-        setting = self._setting
-        still = Perturbation(NONE, 0, setting.stream.array)
-        yield Inspection.of_directions(setting.model, setting.batch, still)
+        return primal_pass(self._setting)
 
 
 RECIPES = {

@@ -11,6 +11,7 @@ from fgnumba.estimators.blocks.forward import KeptForward
 from fgnumba.estimators.blocks.layout import Block, Layout
 from fgnumba.estimators.blocks.matrices import Matrices
 from fgnumba.estimators.blocks.workshop import Workshop
+from fgnumba.estimators.planned import Target
 from fgnumba.kernels.layout.images import Images
 from fgnumba.kernels.machine.interfaces import Operation
 from fgnumba.layers.losses import Loss
@@ -20,9 +21,6 @@ from fgnumba.model.input_rows import InputRows
 from fgnumba.model.outcome import Outcome, targets_of
 from fgnumba.model.wiring import Step
 from fgnumba.objects.bound import Bound
-
-Target = Callable[[str], npt.NDArray[Any]]
-"""A function that returns the array to which a parameter's gradient is written, given the parameter's name."""
 
 
 class BlockPlan(Bound):

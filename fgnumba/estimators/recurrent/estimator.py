@@ -1,14 +1,12 @@
 """Real-time recurrent learning: the exact gradient of a recurrent layer, with no past and no reverse pass."""
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
-
-import numpy as np
-import numpy.typing as npt
+from typing import ClassVar
 
 from fgnumba.errors import ConfigError, shown
-from fgnumba.estimators.base import Estimate, Estimator, Setting
+from fgnumba.estimators.base import Estimator, Setting
 from fgnumba.estimators.own_heads import linear_head
+from fgnumba.estimators.planned import PlannedEstimate
 from fgnumba.estimators.recipes import Recipe
 from fgnumba.estimators.recurrent.layout import analyzed
 from fgnumba.estimators.recurrent.plan import RecurrentPlan
@@ -121,13 +119,13 @@ class RealTimeRecurrentLearning(Estimator):
         return RecurrentEstimate(self, setting)
 
 
-class RecurrentEstimate(Estimate):
+class RecurrentEstimate(PlannedEstimate):
     """Real-time recurrent learning on L positions of B streams."""
 
     def __init__(self, estimator: RealTimeRecurrentLearning, setting: Setting) -> None:
         model = setting.model
         layout = analyzed(model, estimator.feedback == "direct")
-        self._plan = RecurrentPlan(
+        plan = RecurrentPlan(
             model,
             layout,
             setting.batch,
@@ -140,27 +138,7 @@ class RecurrentEstimate(Estimate):
             target=setting.gradient,
             after=lambda plan: setting.updates(plan.result),
         )
-        self.values = np.zeros(1)
-        self.operations = self._plan.operations
-
-    @property
-    def nbytes(self) -> int:
-        """The number of bytes of buffers and scratch memory."""
-        return self._plan.nbytes
-
-    def run(self, x: npt.NDArray[Any], targets: npt.NDArray[Any]) -> bool:
-        """Run a step. If its loss is not finite, parameters, states and traces stay as they are."""
-        self._plan.run(x, targets)
-        return self.read()
-
-    @property
-    def updates(self) -> int:
-        """The number of runs of the program that moves parameters, states and traces that came to their end."""
-        return self._plan.updates
-
-    def read(self) -> bool:
-        """Read the loss of the last run."""
-        return self._plan.outcome.read(self.values)
+        super().__init__(plan)
 
 
 RECIPES = {

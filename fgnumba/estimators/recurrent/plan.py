@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fgnumba.estimators.planned import Target
 from fgnumba.estimators.recurrent.layout import Layout, Traced
 from fgnumba.kernels.emit.vector import PANEL
 from fgnumba.kernels.layout.images import Images
@@ -26,7 +27,6 @@ from fgnumba.model.wiring import Step, Value
 from fgnumba.objects.bound import Bound
 
 Memory = Callable[[str, tuple[int, ...]], npt.NDArray[np.float32]]
-Target = Callable[[str], npt.NDArray[np.float32]]
 
 
 class RecurrentPlan(Bound):

@@ -8,12 +8,11 @@ import numpy as np
 import numpy.typing as npt
 
 from fgnumba.errors import ConfigError
-from fgnumba.estimators.base import Estimate, Estimator, Setting
+from fgnumba.estimators.base import Estimator, Setting
+from fgnumba.estimators.planned import PlannedEstimate, primal_pass
 from fgnumba.estimators.recipes import Recipe
 from fgnumba.estimators.relayed.layout import analyzed
 from fgnumba.estimators.relayed.plan import RelayedPlan, matrix_name
-from fgnumba.kernels.rules.directions import NONE
-from fgnumba.layers import Perturbation
 from fgnumba.layers.parameters import Parameter
 from fgnumba.model.graph import Graph
 from fgnumba.model.inspection import Inspection
@@ -122,14 +121,14 @@ def _led(model: Graph) -> list[Parameter]:
     return [model.layer_parameters(step.index)["weight"] for step in analyzed(model).told]
 
 
-class RelayedEstimate(Estimate):
+class RelayedEstimate(PlannedEstimate):
     """Relayed feedback on a batch."""
 
     def __init__(self, estimator: RelayedFeedback, setting: Setting) -> None:
         self._estimator, self._setting = estimator, setting
         for weight in _led(setting.model):
             setting.follow(matrix_name(weight), weight.name)
-        self._plan = RelayedPlan(
+        plan = RelayedPlan(
             setting.model,
             analyzed(setting.model),
             setting.batch,
@@ -141,33 +140,16 @@ class RelayedEstimate(Estimate):
             target=setting.gradient,
             after=lambda plan: setting.updates(plan.result),
         )
-        self.values = np.zeros(1)
-        self.operations = self._plan.operations
-
-    @property
-    def nbytes(self) -> int:
-        """The number of bytes of buffers and scratch memory."""
-        return self._plan.nbytes
+        super().__init__(plan)
 
     def run(self, x: npt.NDArray[Any], targets: npt.NDArray[Any]) -> bool:
         """Run a step. If its loss is not finite, parameters and feedback stay as they are."""
         self._plan.run(x, targets, self._estimator.learns(int(self._setting.stream.host["step"][0])))
         return self.read()
 
-    @property
-    def updates(self) -> int:
-        """The number of runs of the programs that move parameters that came to their end."""
-        return self._plan.updates
-
-    def read(self) -> bool:
-        """Read the loss of the last run; return whether it was finite."""
-        return self._plan.outcome.read(self.values)
-
     def inspections(self) -> Generator[Inspection, None, None]:
         """Yield the forward pass of the last run."""
-        setting = self._setting
-        still = Perturbation(NONE, 0, setting.stream.array)
-        yield Inspection.of_directions(setting.model, setting.batch, still)
+        return primal_pass(self._setting)
 
 
 RECIPES = {

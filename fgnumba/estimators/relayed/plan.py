@@ -19,6 +19,7 @@ import numpy.typing as npt
 from fgnumba.estimators.blocks.feedback import Feedback
 from fgnumba.estimators.blocks.forward import KeptForward
 from fgnumba.estimators.blocks.workshop import Workshop
+from fgnumba.estimators.planned import Target
 from fgnumba.estimators.relayed.layout import Layout
 from fgnumba.kernels.layout.images import Images
 from fgnumba.kernels.machine.interfaces import Operation
@@ -31,9 +32,6 @@ from fgnumba.model.input_rows import InputRows
 from fgnumba.model.outcome import Outcome, targets_of
 from fgnumba.model.wiring import Step, Value
 from fgnumba.objects.bound import Bound
-
-Target = Callable[[str], npt.NDArray[Any]]
-"""A function that returns the array to which a parameter's gradient is written, given the parameter's name."""
 
 
 def matrix_name(weight: Parameter) -> str:

@@ -91,6 +91,7 @@ class WeighableLoss(Loss):
         """Return the operation of :meth:`bind_curvature`; where `weighted`, the targets are packed."""
         if not self.has_gauss_newton:
             return super().bind_curvature(device, z, targets, curvature)
+        assert self._curvature is not None
         constants = self._curvature_constants(device, curvature.shape[1])
         operation: Operation = device.kernels.output_curvature.bind(
             device.threads,
