@@ -1,15 +1,15 @@
 """Tasks that compute the gradients of parameters from the error signals of pre-activations."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from fgnumba.errors import ConfigError
 from fgnumba.estimators.activity.error_signals import SignalTasks, Units
 from fgnumba.estimators.activity.forward_tasks import ForwardTasks, Observer, Read
+from fgnumba.estimators.planned import Target
 from fgnumba.kernels.emit.vector import PANEL
 from fgnumba.kernels.layout.images import NO_BORDER, Border, image_shape
 from fgnumba.kernels.machine.interfaces import Operation
@@ -20,9 +20,6 @@ from fgnumba.layers import Perturbation
 from fgnumba.layers.parameters import Parameter
 from fgnumba.model.tasks import ImageBuffer, PanelBuffer, Task
 from fgnumba.model.wiring import Step
-
-Target = Callable[[str], npt.NDArray[np.float32]]
-"""A function that returns the array to which a parameter's gradient is written, given the parameter's name."""
 
 
 class GradientTasks:
