@@ -142,7 +142,7 @@ def search(
     from fgnumba.bench.learning.compare_estimators import recipe_of
     from fgnumba.errors import did_you_mean, shown
     from fgnumba.runs.assembly import written_model
-    from fgnumba.runs.configuration import configured
+    from fgnumba.runs.configuration import RECIPES, RECIPES_VERSION, RENAMED, configured
     from fgnumba.runs.data import load_data
     from fgnumba.runs.jobs import mapper_of
     from fgnumba.runs.search import HELD_OUT, Search
@@ -176,6 +176,9 @@ def search(
     # Files of earlier versions, whose products were in float32, name no precision.
     facts |= {} if set(device.precisions) == {"float32"} else arithmetic_of(device)
     facts |= {"version": fg.__version__, "examples": len(dataset.x_train), "held_out": HELD_OUT}
+    if settings.estimator is None or settings.estimator in RENAMED:
+        # Under this name, or by default, a file of an earlier version has trials of another estimator.
+        facts[RECIPES] = RECIPES_VERSION
     try:
         if engine == "halving":
             _halve(settings, dataset, what, out, facts, recipe, mapper, as_json)

@@ -23,7 +23,7 @@ CONFIG = "config.toml"
 RECIPES = "recipes"
 """Key of the ``[run]`` table: the version of the estimators' recipes that the run's names stand for."""
 RECIPES_VERSION = 2
-_RENAMED = {"local-feedback": "local-noise-feedback"}
+RENAMED = {"local-feedback": "local-noise-feedback"}
 """The names of today for estimators that runs without a version, from before it was written, call otherwise."""
 DIRECTIONS = ("rank1", "orthogonal", "rademacher", "gaussian")
 OPTIMIZERS = ("sgd", "adam", "adamw", "frank-wolfe", "auto")
@@ -400,7 +400,7 @@ def read_settings(path: Path) -> dict[str, Any]:
         facts = table.pop("run")
         name = table.get("estimator")
         if not (isinstance(facts, dict) and RECIPES in facts) and isinstance(name, str):
-            table["estimator"] = _RENAMED.get(name, name)
+            table["estimator"] = RENAMED.get(name, name)
         # Earlier versions wrote zeros into the file of a run whose optimiser has no such number, and another optimiser
         # may be given beside the file. To adamw alone, a weight decay of 0 is not the default.
         decay = ("weight_decay",) if table.get("optimizer") == "frank-wolfe" else ()

@@ -126,6 +126,11 @@ def test_the_command(fgtrain, folder):
     (folder / "before.jsonl").write_text("\n".join([json.dumps(facts, sort_keys=True), *lines[1:], ""]))
     error = fgtrain(*options[:-1], "before.jsonl").error
     assert error == "before.jsonl is a search with other settings; name another file"
+    # Nor are those of the estimator that had this name before.
+    older = {name: value for name, value in json.loads(lines[0]).items() if name != "recipes"}
+    (folder / "older.jsonl").write_text("\n".join([json.dumps(older, sort_keys=True), *lines[1:], ""]))
+    error = fgtrain(*options[:-1], "older.jsonl").error
+    assert error == "older.jsonl is a search with other settings; name another file"
     # What is printed are options of train.
     again = fgtrain("train", "--widths", 8, "--quiet", "--out", "run", *best.split()[1:])
     assert again.code == 0
